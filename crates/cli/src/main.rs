@@ -1,0 +1,2 @@
+//! The `ironmesh` command.
+fn main() {}

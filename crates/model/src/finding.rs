@@ -1,0 +1,127 @@
+//! Findings: what is wrong with a user's object, or not honoured in it. One table of codes.
+
+use serde::{Deserialize, Serialize};
+
+use crate::name::ObjectId;
+
+/// One finding about one object.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Finding {
+    /// The object.
+    pub object: ObjectId,
+    /// Field path inside it, such as `spec.http[0].route[1].weight`; empty: the whole object.
+    pub path: String,
+    /// What kind of finding it is.
+    pub code: FindingCode,
+    /// What exactly, with the names involved.
+    pub message: String,
+}
+
+impl Finding {
+    /// A finding about a field of an object.
+    pub fn new(
+        object: &ObjectId,
+        path: impl Into<String>,
+        code: FindingCode,
+        message: impl Into<String>,
+    ) -> Self {
+        Self { object: object.clone(), path: path.into(), code, message: message.into() }
+    }
+}
+
+/// How bad a finding is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// The object cannot be taken.
+    Error,
+    /// A part of it does not do what it says.
+    Warning,
+    /// Worth knowing.
+    Info,
+}
+
+macro_rules! findings {
+    ($($(#[$doc:meta])* $name:ident, $code:literal, $severity:ident, $title:literal, $remedy:literal;)*) => {
+        /// Kind of a finding. Codes are stable; one that is no longer used is not given again.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        pub enum FindingCode { $($(#[$doc])* #[serde(rename = $code)] $name,)* }
+
+        impl FindingCode {
+            /// All of them, in the order of the table.
+            pub const ALL: &'static [FindingCode] = &[$(FindingCode::$name,)*];
+
+            /// The code, such as `IM0101`.
+            pub fn code(self) -> &'static str { match self { $(Self::$name => $code,)* } }
+
+            /// How bad it is.
+            pub fn severity(self) -> Severity { match self { $(Self::$name => Severity::$severity,)* } }
+
+            /// What it means, in a sentence.
+            pub fn title(self) -> &'static str { match self { $(Self::$name => $title,)* } }
+
+            /// What to do about it.
+            pub fn remedy(self) -> &'static str { match self { $(Self::$name => $remedy,)* } }
+        }
+    };
+}
+
+findings! {
+    /// A field has the wrong type or form.
+    Invalid, "IM0001", Error, "A field has a value that its type does not allow.", "Correct the field; the message says what it takes.";
+    /// A field that must be there is missing.
+    Missing, "IM0002", Error, "A field that must be there is missing.", "Add the field.";
+    /// A field that no version of the kind has.
+    UnknownField, "IM0003", Warning, "No version of this kind has a field of this name, so it has no effect.", "Correct the spelling, or remove the field.";
+    /// A kind that is not honoured.
+    UnknownKind, "IM0004", Warning, "The kind is kept, but nothing acts on it.", "Remove the object, or wait for a version that honours the kind.";
+    /// A field that is understood, but not honoured.
+    NotHonoured, "IM0101", Warning, "The field is understood, but not honoured yet, so it has no effect.", "Remove the field if you can do without it; everything else in the object works.";
+    /// A pattern that cannot be used.
+    BadRegex, "IM0102", Warning, "A regex is not RE2 or too large, so the rule with it is never taken.", "Correct the regex. Look-around and back-references are not in RE2.";
+    /// A subset that nothing defines.
+    UndefinedSubset, "IM0103", Warning, "A route names a subset that no DestinationRule for the host defines; requests get 503.", "Define the subset in a DestinationRule for this host.";
+    /// A destination that does not exist.
+    UnknownDestination, "IM0104", Warning, "A route names a destination that is not a service; requests get 503.", "Create the service, or correct the host; short names are looked up in the namespace of the route.";
+    /// A gateway that does not exist.
+    UnknownGateway, "IM0105", Warning, "A VirtualService names a Gateway that does not exist, so it is attached to nothing there.", "Create the Gateway, or correct the name (NAME or NAMESPACE/NAME).";
+    /// An object that another one takes the host from.
+    HostTaken, "IM0106", Warning, "An older VirtualService of the mesh has the same host, so this one has no effect for it.", "Join the two into one object.";
+    /// A VirtualService for a gateway's host that is not attached to it.
+    NotAttached, "IM0107", Info, "The host is one that a Gateway serves, but the VirtualService names no gateways, so it holds inside the mesh only.", "Add `gateways: [NAME]` if requests from outside are meant.";
+    /// Weights that add up to nothing.
+    NoWeight, "IM0108", Warning, "All weights of the rule are 0, so its requests get 503.", "Give one destination a weight.";
+    /// A rule behind one that matches everything.
+    Unreachable, "IM0109", Info, "An earlier rule matches every request, so this one is never tried.", "Move it up, or remove it.";
+    /// A gateway server whose port another one has with another protocol.
+    PortConflict, "IM0110", Warning, "Two servers of the gateway claim one port with different protocols; the older wins.", "Use another port.";
+    /// A selector that matches nothing.
+    NothingSelected, "IM0111", Info, "The selector matches no workload now.", "Compare it with the labels of the pods.";
+    /// A subset whose labels match no pod.
+    EmptySubset, "IM0112", Info, "No workload of the service carries the labels of the subset; requests to it get 503.", "Compare the labels with those of the pods.";
+    /// A deprecated form.
+    Deprecated, "IM0113", Info, "The form is old; it is taken as its successor.", "Write it in the new form when you touch it.";
+    /// A workload kind that is not run here.
+    NotRunHere, "IM0201", Warning, "The local platform does not run this kind of workload yet, so no pod is made from it.", "Use a Deployment or a Pod.";
+    /// A user id that cannot be had.
+    UserNotHonoured, "IM0202", Warning, "Without root there is one user id in the mesh, so runAsUser and runAsGroup have no effect.", "Start the mesh as root, or leave it so; containers are separate from the host all the same.";
+    /// A volume type that is not served.
+    VolumeNotHonoured, "IM0203", Warning, "The volume is of a type that the local platform does not serve; an empty directory stands in for it.", "Use emptyDir, configMap, secret, downwardAPI or projected.";
+}
+
+impl std::fmt::Display for FindingCode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.code())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_unlike_and_in_order() {
+        let codes: Vec<_> = FindingCode::ALL.iter().map(|c| c.code()).collect();
+        assert!(codes.windows(2).all(|pair| pair[0] < pair[1]), "{codes:?}");
+    }
+}

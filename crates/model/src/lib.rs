@@ -1,0 +1,47 @@
+//! What a mesh means: identities, services, routes and policies, and the pure functions that
+//! decide over them.
+//!
+//! Nothing in this crate does IO, reads a clock or draws a random number; all three are arguments.
+//! The proxy, `explain`, the analyzer and the console call the same [`decide`], so they cannot
+//! disagree about a request.
+//!
+//! # Layout
+//!
+//! - [`name`]: names and ids: services, workloads, objects, SPIFFE identities, labels.
+//! - [`resource`]: what moves from the control plane to a proxy, each under a [`ResourceKey`].
+//! - [`service`], [`route`], [`policy`], [`listeners`], [`settings`]: the bodies of the resources.
+//! - [`snapshot`]: all objects of the mesh at one instant; answers any [`ResourceKey`].
+//! - [`view`]: the part of a snapshot that one proxy holds, compiled and linked.
+//! - [`request`], [`draw`], [`decide`], [`recorder`]: one request, and what the mesh does with it.
+//! - [`reason`], [`finding`]: the tables of everything the mesh says about a request or an object.
+//! - [`limits`]: the one table of limits; [`bootstrap`]: what processes are started with.
+
+pub mod bootstrap;
+pub mod decide;
+pub mod draw;
+pub mod finding;
+pub mod limits;
+pub mod listeners;
+pub mod name;
+pub mod policy;
+pub mod reason;
+pub mod recorder;
+pub mod request;
+pub mod resource;
+pub mod route;
+pub mod service;
+pub mod settings;
+pub mod snapshot;
+pub mod text_match;
+pub mod view;
+
+pub use decide::{Decision, Forward, Verdict, decide, decide_connection};
+pub use draw::{Draw, Purpose};
+pub use finding::{Finding, FindingCode, Severity};
+pub use name::{Identity, Labels, Name, ObjectId, ServiceId, WorkloadId};
+pub use reason::Reason;
+pub use recorder::{Event, Recorder, Silent, Trace};
+pub use request::{HeaderLookup, RequestMeta, Source};
+pub use resource::{ListenerKind, ResolutionKey, Resource, ResourceKey, Target, Version};
+pub use snapshot::Snapshot;
+pub use view::View;

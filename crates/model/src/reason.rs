@@ -1,0 +1,101 @@
+//! The table of reasons: why a request went where it went. The same word stands in the access log,
+//! the metric label, the response header `x-ironmesh-reason` and the output of `explain`.
+
+use serde::{Deserialize, Serialize};
+
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $name:ident, $code:literal, $flag:literal, $status:literal, $text:literal;)*) => {
+        /// Why a request went where it went, or was answered by the mesh itself.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        #[serde(rename_all = "snake_case")]
+        pub enum Reason { $($(#[$doc])* $name,)* }
+
+        impl Reason {
+            /// All of them, in the order of the table.
+            pub const ALL: &'static [Reason] = &[$(Reason::$name,)*];
+
+            /// The stable word for it.
+            pub fn code(self) -> &'static str { match self { $(Self::$name => $code,)* } }
+
+            /// Envoy's response flag, `-` if none.
+            pub fn flag(self) -> &'static str { match self { $(Self::$name => $flag,)* } }
+
+            /// Status of the mesh's own answer; 0 if it gives none.
+            pub fn status(self) -> u16 { match self { $(Self::$name => $status,)* } }
+
+            /// One sentence for people, with a remedy where there is one.
+            pub fn text(self) -> &'static str { match self { $(Self::$name => $text,)* } }
+        }
+    };
+}
+
+reasons! {
+    /// A rule of a route matched.
+    Route, "route", "-", 0, "a rule of a route matched";
+    /// The service was named and no route applies to this caller.
+    DefaultRoute, "default_route", "-", 0, "no route applies to this caller, so the service's endpoints are used";
+    /// The inbound proxy hands the request to its workload.
+    Inbound, "inbound", "-", 0, "the workload's proxy hands it to the workload";
+    /// The destination is not known to the mesh and is used as dialled.
+    Passthrough, "passthrough", "-", 0, "the destination is not a service of the mesh, so it goes to the address that the caller dialled";
+    /// The destination is not known, and the mesh allows only known ones.
+    Blocked, "blocked", "NR", 502, "the destination is not a service of the mesh, and outboundTrafficPolicy.mode is REGISTRY_ONLY; declare it, or allow any";
+    /// No rule matched.
+    NoRoute, "no_route", "NR", 404, "no rule matched this host and request; see `ironmesh explain`";
+    /// The winning rule names a subset that no destination policy defines.
+    UndefinedSubset, "undefined_subset", "NC", 503, "the rule names a subset that no DestinationRule for this host defines; add it to one";
+    /// The winning rule names a service that does not exist.
+    UnknownDestination, "unknown_destination", "NC", 503, "the rule names a destination that is not a service; create it, or correct the host or port";
+    /// The rule matched, but it cannot be used.
+    DeadRule, "dead_rule", "NC", 503, "the rule that matched has no backend that can be used; see `ironmesh get` of its object for the finding";
+    /// No endpoint of the destination is ready.
+    NoEndpoints, "no_endpoints", "UH", 503, "no endpoint of the destination is ready; look at its pods";
+    /// No connection to any tried endpoint could be made.
+    ConnectFailed, "connect_failed", "UF", 503, "no connection could be made to the endpoints that were tried";
+    /// The peer's certificate is not what the mesh expects there.
+    PeerUntrusted, "peer_untrusted", "UF", 503, "the endpoint's certificate does not carry the identity that the mesh expects there";
+    /// The endpoint closed the connection before it answered.
+    UpstreamReset, "upstream_reset", "UC", 503, "the endpoint closed the connection before its answer was complete";
+    /// The endpoint answered with something that is not HTTP.
+    UpstreamProtocol, "upstream_protocol", "UPE", 502, "the endpoint's answer is not valid HTTP";
+    /// The route's timeout passed.
+    Timeout, "timeout", "UT", 504, "the timeout of the route passed before the answer was complete";
+    /// The client went away.
+    DownstreamClosed, "downstream_closed", "DC", 0, "the client closed the connection before the answer was complete";
+    /// The request is not valid or is ambiguous HTTP.
+    BadRequest, "bad_request", "DPE", 400, "the request is not valid HTTP, or its framing is ambiguous";
+    /// The head of the request is larger than the limit.
+    HeadTooLarge, "head_too_large", "DPE", 431, "the head of the request is larger than head_bytes_max or header_count_max";
+    /// The client did not finish the head in time.
+    RequestTimeout, "request_timeout", "-", 408, "the client did not finish the request's head within head_timeout";
+    /// The control plane has not said yet what applies.
+    NotConfigured, "not_configured", "NC", 503, "the control plane has not answered yet what applies here; see `ironmesh proxy-status`";
+    /// A limit of the proxy was reached.
+    Overloaded, "overloaded", "UO", 503, "a limit of the proxy was reached";
+    /// The connection names one of the proxy's own ports as its destination.
+    OwnPort, "own_port", "NR", 502, "the connection names one of the proxy's own ports as its destination";
+    /// Plaintext to a workload that takes mutual TLS only.
+    PlaintextRefused, "plaintext_refused", "UAEX", 0, "the workload takes mutual TLS only, and the caller sent plaintext; put the caller into the mesh, or set PeerAuthentication to PERMISSIVE";
+    /// The proxy is going away.
+    Draining, "draining", "-", 503, "the proxy is shutting down";
+    /// A request form that this listener does not serve.
+    UnsupportedForm, "unsupported_form", "DPE", 400, "the request target is in absolute or authority form, which this listener does not serve";
+}
+
+impl std::fmt::Display for Reason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.code())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_words_and_unlike() {
+        let codes: std::collections::BTreeSet<_> = Reason::ALL.iter().map(|r| r.code()).collect();
+        assert_eq!(codes.len(), Reason::ALL.len());
+        assert!(codes.iter().all(|c| c.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')));
+    }
+}

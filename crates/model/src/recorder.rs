@@ -1,0 +1,79 @@
+//! Writing down how a decision came about. The proxy records nothing, at no cost.
+
+use serde::Serialize;
+
+/// Receives what [`crate::decide`] does, step by step.
+pub trait Recorder {
+    /// Takes one event; one that does not record never calls the closure.
+    fn record(&mut self, event: impl FnOnce() -> Event);
+}
+
+/// Records nothing; compiles to nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Silent;
+
+impl Recorder for Silent {
+    fn record(&mut self, _: impl FnOnce() -> Event) {}
+}
+
+/// Keeps every event.
+#[derive(Clone, Debug, Default)]
+pub struct Trace(pub Vec<Event>);
+
+impl Recorder for Trace {
+    fn record(&mut self, event: impl FnOnce() -> Event) {
+        self.0.push(event());
+    }
+}
+
+/// One step of a decision.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// What applies at this host or address was looked up.
+    Resolved {
+        /// The key.
+        key: String,
+        /// What came of it.
+        outcome: String,
+    },
+    /// A rule was tried and lost.
+    Lost {
+        /// `NAMESPACE/NAME#RULE` of the route.
+        route: String,
+        /// Why, for the alternative that came furthest.
+        why: String,
+    },
+    /// A rule won.
+    Won {
+        /// `NAMESPACE/NAME#RULE` of the route.
+        route: String,
+        /// Which alternative of its matches, in words.
+        by: String,
+    },
+    /// A backend was chosen by weight.
+    Weighted {
+        /// The backends with weights.
+        choices: Vec<Choice>,
+        /// The number drawn, below the sum of the weights.
+        drawn: u64,
+        /// Index of the chosen one.
+        chosen: usize,
+    },
+    /// The verdict, in words.
+    Verdict {
+        /// What.
+        text: String,
+    },
+}
+
+/// One weighted backend of an [`Event::Weighted`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Choice {
+    /// Host.
+    pub host: String,
+    /// Subset, if one is named.
+    pub subset: Option<String>,
+    /// Weight.
+    pub weight: u32,
+}

@@ -1,0 +1,242 @@
+//! Resources: what the control plane sends to a proxy, each alone, under a key and a version.
+
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::listeners::Listeners;
+use crate::name::{Name, ObjectId, ServiceId};
+use crate::policy::Policy;
+use crate::route::Route;
+use crate::service::{Endpoints, Protocol, Service, Workload};
+use crate::settings::Settings;
+
+/// The key under which a proxy subscribes to a resource.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum ResourceKey {
+    /// Settings of the mesh.
+    Settings,
+    /// The listeners of the subscribing gateway.
+    Listeners,
+    /// What applies at an address or a host name; brings what it refers to in the same answer.
+    Resolution(ResolutionKey),
+    /// One route object.
+    Route(ObjectId),
+    /// One service, without its endpoints.
+    Service(ServiceId),
+    /// One policy object.
+    Policy(ObjectId),
+    /// Who lives at an IP address.
+    Workload(IpAddr),
+    /// One chunk of the endpoints of a service, counted from 0.
+    Endpoints(ServiceId, u16),
+}
+
+impl ResourceKey {
+    /// The kind, as `proxy-config` names it.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Settings => "settings",
+            Self::Listeners => "listeners",
+            Self::Resolution(_) => "resolution",
+            Self::Route(_) => "route",
+            Self::Service(_) => "service",
+            Self::Policy(_) => "policy",
+            Self::Workload(_) => "workload",
+            Self::Endpoints(..) => "endpoints",
+        }
+    }
+}
+
+impl fmt::Display for ResourceKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Settings | Self::Listeners => f.write_str(self.kind()),
+            Self::Resolution(key) => write!(f, "resolution {key}"),
+            Self::Route(id) => write!(f, "route {id}"),
+            Self::Service(id) => write!(f, "service {id}"),
+            Self::Policy(id) => write!(f, "policy {id}"),
+            Self::Workload(ip) => write!(f, "workload {ip}"),
+            Self::Endpoints(id, chunk) => write!(f, "endpoints {id} #{chunk}"),
+        }
+    }
+}
+
+/// The listener through which a request entered the proxy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum ListenerKind {
+    /// From the workload, towards others.
+    Outbound,
+    /// From others, towards the workload.
+    Inbound,
+    /// Into the mesh at a gateway.
+    Gateway,
+}
+
+impl ListenerKind {
+    /// The word for it in logs and output.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Outbound => "outbound",
+            Self::Inbound => "inbound",
+            Self::Gateway => "gateway",
+        }
+    }
+}
+
+/// What a proxy saw and asks about: an address or a host name, at a listener, from a namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ResolutionKey {
+    /// Where it was seen.
+    pub listener: ListenerKind,
+    /// What was seen.
+    pub target: Target,
+    /// Namespace of the asking proxy: short names and visibility depend on it.
+    pub namespace: Name,
+}
+
+impl fmt::Display for ResolutionKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} from {}", self.listener.word(), self.target, self.namespace)
+    }
+}
+
+/// An address or a host name with a port.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Target {
+    /// Original destination of a connection.
+    Address(IpAddr, u16),
+    /// Host of a request (lower case, without port) and the port of the original destination; at
+    /// a gateway the port of the server.
+    Host(Name, u16),
+}
+
+impl Target {
+    /// Feeds a host target to a hasher; a borrowed host hashes as an owned one.
+    pub(crate) fn hash_host<H: Hasher>(host: &str, port: u16, state: &mut H) {
+        (1u8, host, port).hash(state);
+    }
+}
+
+impl Hash for Target {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        match self {
+            Self::Address(ip, port) => (0u8, ip, port).hash(state),
+            Self::Host(host, port) => Self::hash_host(host, *port, state),
+        }
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(ip, port) => write!(f, "{}", std::net::SocketAddr::new(*ip, *port)),
+            Self::Host(host, port) => write!(f, "{host}:{port}"),
+        }
+    }
+}
+
+/// What applies at a [`ResolutionKey`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Resolution {
+    /// The mesh knows nothing there. An answer like any other, kept up to date.
+    Absent,
+    /// These objects apply.
+    Present(Applies),
+}
+
+/// The ordered references of a [`Resolution`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Applies {
+    /// Protocol that the port declares.
+    pub protocol: Protocol,
+    /// Service that was named, where one was (at a gateway often none).
+    pub service: Option<ServiceId>,
+    /// Where traffic goes if no route applies to the caller; at a gateway `None`.
+    pub default_backend: Option<DefaultBackend>,
+    /// Route objects, in the order in which their rules are tried.
+    pub routes: Vec<ObjectId>,
+    /// How the rules of several routes join.
+    pub join: Join,
+    /// What the routes are attached to here: `mesh` at a sidecar, `NAMESPACE/NAME` of Gateways at a
+    /// gateway. A rule that names gateways applies only if it names one of these.
+    pub attached_to: Vec<Name>,
+    /// Every destination that `routes` and `default_backend` name.
+    pub destinations: Vec<Destination>,
+    /// Policies of an inbound listener, most specific first.
+    pub inbound_policies: Vec<ObjectId>,
+}
+
+/// The backend of a service that no route redirects.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DefaultBackend {
+    /// Host name as in [`Destination::host`].
+    pub host: Name,
+    /// Port of the service.
+    pub port: u16,
+}
+
+/// How the rules of several route objects for one host join.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Join {
+    /// One after the other.
+    InOrder,
+    /// As Istio at a gateway: in order, but rules that match everything go last.
+    CatchAllLast,
+}
+
+/// A destination that a route names, resolved for the asking namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Destination {
+    /// Fully qualified host, as [`crate::route::Backend::host`] has it.
+    pub host: Name,
+    /// The service of that name, if there is one that the asker may see.
+    pub service: Option<ServiceId>,
+    /// Destination policies that apply, the first giving the top-level settings and all their
+    /// subsets together.
+    pub policies: Vec<ObjectId>,
+}
+
+/// A resource with its body.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub enum Resource {
+    /// See [`ResourceKey::Settings`].
+    Settings(Arc<Settings>),
+    /// See [`ResourceKey::Listeners`].
+    Listeners(Arc<Listeners>),
+    /// See [`ResourceKey::Resolution`].
+    Resolution(Arc<Resolution>),
+    /// See [`ResourceKey::Route`].
+    Route(Arc<Route>),
+    /// See [`ResourceKey::Service`].
+    Service(Arc<Service>),
+    /// See [`ResourceKey::Policy`].
+    Policy(Arc<Policy>),
+    /// See [`ResourceKey::Workload`]; `None`: nobody lives there.
+    Workload(Option<Arc<Workload>>),
+    /// See [`ResourceKey::Endpoints`].
+    Endpoints(Arc<Endpoints>),
+}
+
+/// Version of a resource: a hash of its encoded bytes. Equal content, equal version, on every
+/// replica of the control plane and after every restart.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
+)]
+pub struct Version(pub u64);
+
+impl Version {
+    /// The version of these encoded bytes.
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(twox_hash::XxHash3_64::oneshot(bytes))
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}

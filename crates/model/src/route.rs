@@ -1,0 +1,170 @@
+//! Routes: one per user's route object, a list of rules tried in order.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::name::{Labels, Name, ObjectId};
+use crate::text_match::TextMatch;
+
+/// The rules of one route object (a `VirtualService`, an `HTTPRoute`, ...).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Route {
+    /// The object it was made from.
+    pub id: ObjectId,
+    /// Rules for requests, in the user's order.
+    pub rules: Vec<Rule>,
+}
+
+/// One rule: what it matches and what it does.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rule {
+    /// Name that the user gave it; empty if none.
+    pub name: OptionalName,
+    /// Alternatives, of which one must match. None at all matches every request.
+    pub matches: Vec<Match>,
+    /// What happens to a request that matches.
+    pub action: Action,
+    /// Longest time from the request's last byte to the answer's end; `None`: no limit.
+    pub timeout: Option<Duration>,
+    /// Rewrite of path and authority before the request is sent on.
+    pub rewrite: Option<Rewrite>,
+    /// Header operations for every backend of this rule.
+    pub headers: HeaderOps,
+}
+
+/// A name that may be empty.
+pub type OptionalName = String;
+
+/// What a rule does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Action {
+    /// Send the request to one of these, by weight. A single backend takes all whatever its weight.
+    Forward(Vec<Backend>),
+}
+
+impl Default for Action {
+    fn default() -> Self {
+        Self::Forward(Vec::new())
+    }
+}
+
+/// One weighted backend.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Backend {
+    /// Fully qualified host of the destination.
+    pub host: Name,
+    /// Port of the service; `None`: the only one, or else the one that the caller dialled.
+    pub port: Option<u16>,
+    /// Subset, defined by a destination policy.
+    pub subset: Option<Name>,
+    /// Weight relative to the others.
+    pub weight: u32,
+    /// Header operations for this backend, after those of the rule.
+    pub headers: HeaderOps,
+}
+
+/// Conditions of which all must hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Match {
+    /// Name that the user gave it; empty if none.
+    pub name: OptionalName,
+    /// Path without query.
+    pub path: Option<TextMatch>,
+    /// Whether letter case of the path is ignored (exact and prefix only, as Istio).
+    pub ignore_path_case: bool,
+    /// `http` or `https`.
+    pub scheme: Option<TextMatch>,
+    /// Method.
+    pub method: Option<TextMatch>,
+    /// Authority as the client sent it, port included.
+    pub authority: Option<TextMatch>,
+    /// Headers that must match, by lower-case name.
+    pub headers: Vec<(Name, TextMatch)>,
+    /// Headers that must not match.
+    pub without_headers: Vec<(Name, TextMatch)>,
+    /// Query parameters that must match.
+    pub query: Vec<(Name, TextMatch)>,
+    /// Labels of the calling workload.
+    pub source_labels: Labels,
+    /// Namespace of the calling workload.
+    pub source_namespace: Option<Name>,
+    /// What the route must be attached to (see [`crate::resource::Applies::attached_to`]); empty:
+    /// anything that the object itself is attached to.
+    pub gateways: Vec<Name>,
+    /// Port of the original destination, or of the gateway's server.
+    pub port: Option<u16>,
+}
+
+impl Match {
+    /// Whether every request matches, as Istio's merge of gateway routes sees it: no condition but
+    /// a path of prefix `/` or regex `*`.
+    pub fn is_catch_all(&self) -> bool {
+        let any_path = match &self.path {
+            None => true,
+            Some(TextMatch::Prefix(prefix)) => &**prefix == "/",
+            Some(TextMatch::Regex(regex)) => &**regex == "*",
+            Some(_) => false,
+        };
+        any_path
+            && self.scheme.is_none()
+            && self.method.is_none()
+            && self.authority.is_none()
+            && self.headers.is_empty()
+            && self.without_headers.is_empty()
+            && self.query.is_empty()
+            && self.source_labels.is_empty()
+            && self.source_namespace.is_none()
+    }
+}
+
+impl Rule {
+    /// Whether every request matches; see [`Match::is_catch_all`].
+    pub fn is_catch_all(&self) -> bool {
+        self.matches.is_empty() || self.matches.iter().any(Match::is_catch_all)
+    }
+}
+
+/// Change of path and authority.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rewrite {
+    /// Replaces the matched prefix if the match was a prefix, else the whole path.
+    pub path: Option<Name>,
+    /// Replaces the authority.
+    pub authority: Option<Name>,
+}
+
+/// Changes to headers of the request and of the response.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeaderOps {
+    /// On the way to the destination.
+    pub request: HeaderOp,
+    /// On the way back.
+    pub response: HeaderOp,
+}
+
+impl HeaderOps {
+    /// Whether nothing changes.
+    pub fn is_empty(&self) -> bool {
+        self.request.is_empty() && self.response.is_empty()
+    }
+}
+
+/// Changes to one header block, in the order remove, set, add. Names are lower case. `set` of
+/// `host` or `:authority` in a request changes the authority, as in Istio.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeaderOp {
+    /// Replaces all values.
+    pub set: Vec<(Name, Name)>,
+    /// Appends a value.
+    pub add: Vec<(Name, Name)>,
+    /// Drops all values.
+    pub remove: Vec<Name>,
+}
+
+impl HeaderOp {
+    /// Whether nothing changes.
+    pub fn is_empty(&self) -> bool {
+        self.set.is_empty() && self.add.is_empty() && self.remove.is_empty()
+    }
+}

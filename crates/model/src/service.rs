@@ -1,0 +1,189 @@
+//! Services, their endpoints, and the workloads behind them.
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::name::{Identity, Labels, Name, ServiceId, WorkloadId};
+
+/// A name that callers use, and its ports.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Service {
+    /// Its id; `id.hostname` is the fully qualified name.
+    pub id: ServiceId,
+    /// Name of the object, for metric labels (`reviews`).
+    pub name: Name,
+    /// Virtual addresses; empty if headless.
+    pub addresses: Vec<IpAddr>,
+    /// Whether callers dial the endpoints themselves, so that the dialled one must be used.
+    pub headless: bool,
+    /// Ports by which callers reach it.
+    pub ports: Vec<ServicePort>,
+    /// Number of chunks of its endpoints; 1 for now.
+    pub endpoint_chunks: u16,
+}
+
+impl Service {
+    /// The port with this number.
+    pub fn port(&self, number: u16) -> Option<&ServicePort> {
+        self.ports.iter().find(|port| port.number == number)
+    }
+}
+
+/// One port of a service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServicePort {
+    /// Number that callers use.
+    pub number: u16,
+    /// Its name; empty if it has none.
+    pub name: Name,
+    /// Protocol it declares.
+    pub protocol: Protocol,
+}
+
+/// Application protocol of a port, by its name's prefix or `appProtocol`
+/// (Istio, "Protocol Selection").
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// Not declared: found out from the first bytes.
+    #[default]
+    Undeclared,
+    /// HTTP/1, or HTTP/2 if the connection begins with its preface.
+    Http,
+    /// HTTP/2 towards the workload, too.
+    Http2,
+    /// gRPC: HTTP/2, and local answers are trailers-only.
+    Grpc,
+    /// Bytes that the mesh does not look into.
+    Tcp,
+    /// The application's own TLS; opaque, but for its SNI.
+    Tls,
+}
+
+impl Protocol {
+    /// Whether requests of this protocol are routed one by one.
+    pub fn is_http(self) -> bool {
+        matches!(self, Self::Http | Self::Http2 | Self::Grpc)
+    }
+
+    /// Whether the mesh forwards its bytes unread.
+    pub fn is_opaque(self) -> bool {
+        matches!(self, Self::Tcp | Self::Tls)
+    }
+}
+
+/// A chunk of the endpoints of a service. An endpoint stays in its chunk (by hash of its id), so
+/// that a change to one moves one chunk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Endpoints {
+    /// Whose endpoints.
+    pub service: ServiceId,
+    /// Which chunk, from 0.
+    pub chunk: u16,
+    /// In order of their ids.
+    pub endpoints: Vec<Endpoint>,
+}
+
+/// One address that serves a service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Endpoint {
+    /// Stable across readiness changes: the uid of its workload.
+    pub id: Name,
+    /// Where it is.
+    pub address: EndpointAddress,
+    /// Service port to the port at `address`, for the ports that it serves.
+    pub ports: Vec<PortMap>,
+    /// Labels of its workload, by which subsets select.
+    pub labels: Labels,
+    /// The workload.
+    pub workload: WorkloadId,
+    /// Name of what owns the workload (`reviews-v1`), for metric labels.
+    pub owner: Name,
+    /// Its identity, which a caller verifies in mutual TLS; `None` if it is not in the mesh.
+    pub identity: Option<Identity>,
+    /// How callers in the mesh speak to it.
+    pub tls: EndpointTls,
+    /// Whether it takes new requests. One that does not stays listed, so that order is stable.
+    pub ready: bool,
+    /// Share of requests relative to other endpoints; 1 unless set.
+    pub weight: u32,
+    /// Network it is on; empty for the mesh's own.
+    pub network: Name,
+    /// Cluster it is in.
+    pub cluster: Name,
+    /// `REGION/ZONE/SUBZONE`; empty if unknown.
+    pub locality: Name,
+}
+
+/// Where an endpoint is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum EndpointAddress {
+    /// At an address that the proxy can dial.
+    Ip(IpAddr),
+    /// At a name that the proxy resolves.
+    Dns(Name),
+    /// Behind a gateway of another network: dial the first, name the second.
+    Gateway(IpAddr, Name),
+}
+
+/// A service port and where it is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortMap {
+    /// Port of the service.
+    pub service: u16,
+    /// Port at the endpoint.
+    pub target: u16,
+}
+
+/// How a caller in the mesh speaks to an endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum EndpointTls {
+    /// It has no proxy: plaintext.
+    Plaintext,
+    /// It has a proxy: mutual TLS with the mesh's identities.
+    Mutual,
+}
+
+/// Who lives at an address.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Workload {
+    /// Its id.
+    pub id: WorkloadId,
+    /// Name of what owns it (`reviews-v1`).
+    pub owner: Name,
+    /// Its identity.
+    pub identity: Identity,
+    /// Its labels.
+    pub labels: Labels,
+    /// Whether it has a proxy, so that mutual TLS is to be expected from it.
+    pub meshed: bool,
+}
+
+impl Workload {
+    /// `app` as Istio's metrics have it: `service.istio.io/canonical-name`, the recommended
+    /// Kubernetes label, `app`, or the owner's name.
+    pub fn canonical_service(&self) -> &str {
+        canonical_service(&self.labels).unwrap_or(&self.owner)
+    }
+
+    /// The version that Istio's metrics show; `latest` if no label tells.
+    pub fn canonical_revision(&self) -> &str {
+        canonical_revision(&self.labels)
+    }
+}
+
+/// The canonical service that labels tell, if they do.
+pub fn canonical_service(labels: &Labels) -> Option<&str> {
+    ["service.istio.io/canonical-name", "app.kubernetes.io/name", "app"]
+        .iter()
+        .find_map(|name| labels.value(name))
+}
+
+/// The canonical revision that labels tell, `latest` if none does.
+pub fn canonical_revision(labels: &Labels) -> &str {
+    ["service.istio.io/canonical-revision", "app.kubernetes.io/version", "version"]
+        .iter()
+        .find_map(|name| labels.value(name))
+        .unwrap_or("latest")
+}

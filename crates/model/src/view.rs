@@ -1,0 +1,295 @@
+//! A view: the part of a snapshot that one proxy holds, compiled and linked.
+//!
+//! A view never changes. [`View::apply`] makes the next one from changed resources; what did not
+//! change is shared. A request reads one view, once, and keeps it to its end.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use hashbrown::{Equivalent, HashMap};
+
+use crate::listeners::Listeners;
+use crate::name::{Name, ServiceId};
+use crate::policy::MtlsMode;
+use crate::reason::Reason;
+use crate::resource::{ListenerKind, ResolutionKey, Resource, ResourceKey, Target, Version};
+use crate::service::{Endpoint, Protocol, Service, Workload};
+use crate::settings::Settings;
+
+mod compile;
+mod link;
+
+pub use compile::{CompiledMatch, CompiledRoute, CompiledRule};
+
+/// The resources that one proxy holds.
+#[derive(Clone, Debug, Default)]
+pub struct View {
+    held: HashMap<ResourceKey, Held>,
+    linked: HashMap<ResolutionKey, Arc<Linked>>,
+    cursors: HashMap<GroupKey, Arc<Cursor>>,
+    settings: Arc<Settings>,
+    listeners: Arc<Listeners>,
+}
+
+/// A resource as it is held.
+#[derive(Clone, Debug)]
+pub struct Held {
+    /// Its version.
+    pub version: Version,
+    /// The resource; `None`: the control plane said that there is none.
+    pub resource: Option<Resource>,
+    /// Compiled form of a route.
+    route: Option<Arc<CompiledRoute>>,
+}
+
+/// One changed resource.
+#[derive(Clone, Debug)]
+pub struct Change {
+    /// Its key.
+    pub key: ResourceKey,
+    /// Its version.
+    pub version: Version,
+    /// What it is now.
+    pub body: Body,
+}
+
+/// What a changed resource is now.
+#[derive(Clone, Debug)]
+pub enum Body {
+    /// This.
+    Is(Resource),
+    /// There is none under this key, and the key stays subscribed.
+    Nothing,
+    /// No longer held.
+    Forget,
+}
+
+/// A part of a resource that could not be compiled. Nothing else is affected by it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{key}: {why}")]
+pub struct ApplyError {
+    /// The resource.
+    pub key: ResourceKey,
+    /// What is wrong with it.
+    pub why: String,
+}
+
+/// What applies at one host or address, with all references followed.
+#[derive(Debug)]
+pub struct Linked {
+    /// The key it was asked under.
+    pub key: ResolutionKey,
+    /// What applies; `None`: the mesh knows nothing there.
+    pub applies: Option<LinkedApplies>,
+}
+
+/// See [`crate::resource::Applies`].
+#[derive(Debug)]
+pub struct LinkedApplies {
+    /// Protocol that the port declares.
+    pub protocol: Protocol,
+    /// The service that was named.
+    pub service: Option<Arc<Service>>,
+    /// Where traffic goes if no route applies.
+    pub default_backend: Option<LinkedBackend>,
+    /// The routes.
+    pub routes: Vec<LinkedRoute>,
+    /// The order in which rules are tried: (route, rule).
+    pub order: Vec<(u32, u32)>,
+    /// What the routes are attached to here.
+    pub attached_to: Vec<Name>,
+    /// Mutual TLS at an inbound listener, joined over its policies.
+    pub mtls: MtlsMode,
+    /// A referenced resource that has not arrived yet.
+    pub missing: Option<ResourceKey>,
+}
+
+/// A route and the backends of its rules.
+#[derive(Debug)]
+pub struct LinkedRoute {
+    /// The compiled route.
+    pub route: Arc<CompiledRoute>,
+    /// Its version.
+    pub version: Version,
+    /// `NAMESPACE/NAME`, as the access log writes it.
+    pub name: Name,
+    /// Backends by rule, in the rule's order.
+    pub backends: Vec<Vec<LinkedBackend>>,
+}
+
+/// A backend that can be used, or the reason why not.
+#[derive(Debug)]
+pub struct LinkedBackend {
+    /// Fully qualified host.
+    pub host: Name,
+    /// Port of the service.
+    pub port: u16,
+    /// Subset, if one is named.
+    pub subset: Option<Name>,
+    /// Weight.
+    pub weight: u32,
+    /// Its endpoints.
+    pub group: Result<Arc<EndpointGroup>, Reason>,
+}
+
+/// The endpoints of one port of a service, or of one subset of them.
+#[derive(Debug)]
+pub struct EndpointGroup {
+    /// The service.
+    pub service: Arc<Service>,
+    /// Port of the service.
+    pub port: u16,
+    /// Protocol of the port.
+    pub protocol: Protocol,
+    /// The subset.
+    pub subset: Option<Name>,
+    /// Its endpoints in order of their ids, ready or not.
+    pub endpoints: Vec<GroupEndpoint>,
+    /// Indices of the ready ones.
+    pub ready: Vec<u32>,
+    /// Where round robin stands.
+    pub cursor: Arc<Cursor>,
+}
+
+/// An endpoint and its port in a group.
+#[derive(Debug)]
+pub struct GroupEndpoint {
+    /// The endpoint.
+    pub endpoint: Arc<Endpoint>,
+    /// Port to dial.
+    pub port: u16,
+}
+
+/// Where round robin over a group stands. Shared by all workers of a proxy and kept from view to
+/// view, so that the order is strictly cyclic. Alone on its cache line.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct Cursor(AtomicU64);
+
+impl Cursor {
+    /// The next turn.
+    pub fn next(&self) -> u64 {
+        self.0.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// The turn that [`Cursor::next`] would give, without taking it.
+    pub fn peek(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Which group a cursor belongs to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct GroupKey {
+    service: ServiceId,
+    port: u16,
+    subset: Option<Name>,
+}
+
+impl View {
+    /// The next view, with these changes, and what of them could not be compiled. Never fails as a
+    /// whole: a part that cannot be used is dead, the rest works.
+    pub fn apply(&self, changes: impl IntoIterator<Item = Change>) -> (Self, Vec<ApplyError>) {
+        link::apply(self, changes.into_iter().collect())
+    }
+
+    /// Settings of the mesh; defaults until they arrive.
+    pub fn settings(&self) -> &Arc<Settings> {
+        &self.settings
+    }
+
+    /// Listeners of a gateway; none until they arrive.
+    pub fn listeners(&self) -> &Arc<Listeners> {
+        &self.listeners
+    }
+
+    /// What applies at an address, if the view holds an answer.
+    pub fn at_address(
+        &self,
+        listener: ListenerKind,
+        address: SocketAddr,
+        namespace: &str,
+    ) -> Option<&Arc<Linked>> {
+        self.linked.get(&AddressQuery { listener, address, namespace })
+    }
+
+    /// What applies at a host (lower case, without port), if the view holds an answer.
+    pub fn at_host(
+        &self,
+        listener: ListenerKind,
+        host: &str,
+        port: u16,
+        namespace: &str,
+    ) -> Option<&Arc<Linked>> {
+        self.linked.get(&HostQuery { listener, host, port, namespace })
+    }
+
+    /// Who lives at an address. The outer `None`: not known, subscribe to find out.
+    pub fn workload(&self, ip: IpAddr) -> Option<Option<&Arc<Workload>>> {
+        match self.held.get(&ResourceKey::Workload(ip))?.resource.as_ref() {
+            Some(Resource::Workload(workload)) => Some(workload.as_ref()),
+            _ => Some(None),
+        }
+    }
+
+    /// Everything that is held, in no order.
+    pub fn held(&self) -> impl Iterator<Item = (&ResourceKey, &Held)> {
+        self.held.iter()
+    }
+
+    /// What is held under one key.
+    pub fn get(&self, key: &ResourceKey) -> Option<&Held> {
+        self.held.get(key)
+    }
+}
+
+/// Borrowed forms of [`ResolutionKey`], so that a request's lookup allocates nothing. Each hashes
+/// exactly as the derived `Hash` of the owned key does; a test holds them to it.
+struct HostQuery<'a> {
+    listener: ListenerKind,
+    host: &'a str,
+    port: u16,
+    namespace: &'a str,
+}
+
+impl std::hash::Hash for HostQuery<'_> {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.listener.hash(state);
+        Target::hash_host(self.host, self.port, state);
+        self.namespace.hash(state);
+    }
+}
+
+impl Equivalent<ResolutionKey> for HostQuery<'_> {
+    fn equivalent(&self, key: &ResolutionKey) -> bool {
+        matches!(&key.target, Target::Host(host, port) if **host == *self.host && *port == self.port)
+            && key.listener == self.listener
+            && *key.namespace == *self.namespace
+    }
+}
+
+struct AddressQuery<'a> {
+    listener: ListenerKind,
+    address: SocketAddr,
+    namespace: &'a str,
+}
+
+impl std::hash::Hash for AddressQuery<'_> {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.listener.hash(state);
+        Target::Address(self.address.ip(), self.address.port()).hash(state);
+        self.namespace.hash(state);
+    }
+}
+
+impl Equivalent<ResolutionKey> for AddressQuery<'_> {
+    fn equivalent(&self, key: &ResolutionKey) -> bool {
+        key.target == Target::Address(self.address.ip(), self.address.port())
+            && key.listener == self.listener
+            && *key.namespace == *self.namespace
+    }
+}
+
+#[cfg(test)]
+mod tests;

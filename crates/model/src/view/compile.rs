@@ -1,0 +1,119 @@
+//! Routes compiled for the request path.
+
+use std::sync::Arc;
+
+use crate::name::{Labels, Name, ObjectId};
+use crate::route::{Match, Route, Rule};
+use crate::text_match::{BadPattern, Matcher};
+
+/// A compiled [`Route`].
+#[derive(Debug)]
+pub struct CompiledRoute {
+    /// The object it was made from.
+    pub id: ObjectId,
+    /// Its rules.
+    pub rules: Vec<CompiledRule>,
+}
+
+/// A compiled [`Rule`].
+#[derive(Debug)]
+pub struct CompiledRule {
+    /// The rule: action, timeout, rewrite, header operations.
+    pub rule: Rule,
+    /// Alternatives, of which one must match; none at all match every request.
+    pub matches: Vec<CompiledMatch>,
+    /// Whether every request matches; see [`Rule::is_catch_all`].
+    pub catch_all: bool,
+}
+
+/// A compiled [`Match`]; fields as there.
+#[derive(Debug)]
+#[allow(missing_docs, reason = "each field is that of `Match`")]
+pub struct CompiledMatch {
+    pub path: Option<Matcher>,
+    pub ignore_path_case: bool,
+    pub scheme: Option<Matcher>,
+    pub method: Option<Matcher>,
+    pub authority: Option<Matcher>,
+    pub headers: Vec<(Name, Matcher)>,
+    pub without_headers: Vec<(Name, Matcher)>,
+    pub query: Vec<(Name, Matcher)>,
+    pub source_labels: Labels,
+    pub source_namespace: Option<Name>,
+    pub gateways: Vec<Name>,
+    pub port: Option<u16>,
+    /// Why it can never match.
+    pub dead: Option<String>,
+}
+
+/// Compiles a route. A pattern that cannot be used makes its alternative dead, nothing else.
+pub(super) fn route(route: &Route) -> (Arc<CompiledRoute>, Vec<String>) {
+    let mut errors = Vec::new();
+    let rules = route
+        .rules
+        .iter()
+        .enumerate()
+        .map(|(index, rule)| CompiledRule {
+            rule: rule.clone(),
+            matches: rule
+                .matches
+                .iter()
+                .map(|m| {
+                    CompiledMatch::new(m).unwrap_or_else(|bad| {
+                        errors.push(format!("rule {index}: {bad}"));
+                        CompiledMatch::dead(bad.to_string())
+                    })
+                })
+                .collect(),
+            catch_all: rule.is_catch_all(),
+        })
+        .collect();
+    (Arc::new(CompiledRoute { id: route.id.clone(), rules }), errors)
+}
+
+impl CompiledMatch {
+    fn new(m: &Match) -> Result<Self, BadPattern> {
+        let one = |text: &Option<crate::text_match::TextMatch>| {
+            text.as_ref().map(crate::text_match::TextMatch::compile).transpose()
+        };
+        let all = |pairs: &[(Name, crate::text_match::TextMatch)]| {
+            pairs
+                .iter()
+                .map(|(name, text)| Ok((name.clone(), text.compile()?)))
+                .collect::<Result<Vec<_>, _>>()
+        };
+        Ok(Self {
+            path: one(&m.path)?,
+            ignore_path_case: m.ignore_path_case,
+            scheme: one(&m.scheme)?,
+            method: one(&m.method)?,
+            authority: one(&m.authority)?,
+            headers: all(&m.headers)?,
+            without_headers: all(&m.without_headers)?,
+            query: all(&m.query)?,
+            source_labels: m.source_labels.clone(),
+            source_namespace: m.source_namespace.clone(),
+            gateways: m.gateways.clone(),
+            port: m.port,
+            dead: None,
+        })
+    }
+
+    fn dead(why: String) -> Self {
+        Self {
+            path: None,
+            ignore_path_case: false,
+            scheme: None,
+            method: None,
+            authority: None,
+            headers: Vec::new(),
+            without_headers: Vec::new(),
+            query: Vec::new(),
+            source_labels: Labels::default(),
+            source_namespace: None,
+            gateways: Vec::new(),
+            port: None,
+            dead: Some(why),
+        }
+    }
+}

@@ -1,0 +1,311 @@
+//! From held resources to what a request needs in one lookup.
+
+use std::sync::Arc;
+
+use hashbrown::HashSet;
+
+use super::{
+    ApplyError, Body, Change, Cursor, EndpointGroup, GroupEndpoint, GroupKey, Held, Linked,
+    LinkedApplies, LinkedBackend, LinkedRoute, View, compile,
+};
+use crate::name::{Name, ObjectId, ServiceId};
+use crate::policy::{DestinationPolicy, MtlsMode, Policy};
+use crate::reason::Reason;
+use crate::resource::{
+    Applies, Destination, Join, Resolution, ResolutionKey, Resource, ResourceKey, Target,
+};
+use crate::route::Action;
+use crate::service::{Endpoint, Service};
+
+pub(super) fn apply(before: &View, changes: Vec<Change>) -> (View, Vec<ApplyError>) {
+    let mut view = before.clone();
+    let mut errors = Vec::new();
+    let mut changed: HashSet<ResourceKey> = HashSet::new();
+    for Change { key, version, body } in changes {
+        match body {
+            Body::Forget => {
+                view.held.remove(&key);
+            }
+            Body::Nothing => {
+                view.held.insert(key.clone(), Held { version, resource: None, route: None });
+            }
+            Body::Is(resource) => {
+                let route = compile_if_route(&key, &resource, &mut errors);
+                let held = Held { version, resource: Some(resource), route };
+                view.held.insert(key.clone(), held);
+            }
+        }
+        changed.insert(key);
+    }
+    view.keep_singletons();
+    view.relink(&changed);
+    (view, errors)
+}
+
+fn compile_if_route(
+    key: &ResourceKey,
+    resource: &Resource,
+    errors: &mut Vec<ApplyError>,
+) -> Option<Arc<compile::CompiledRoute>> {
+    let Resource::Route(route) = resource else { return None };
+    let (compiled, bad) = compile::route(route);
+    errors.extend(bad.into_iter().map(|why| ApplyError { key: key.clone(), why }));
+    Some(compiled)
+}
+
+impl View {
+    fn keep_singletons(&mut self) {
+        if let Some(Resource::Settings(settings)) = self.resource(&ResourceKey::Settings) {
+            self.settings = settings.clone();
+        }
+        if let Some(Resource::Listeners(listeners)) = self.resource(&ResourceKey::Listeners) {
+            self.listeners = listeners.clone();
+        }
+    }
+
+    fn resource(&self, key: &ResourceKey) -> Option<&Resource> {
+        self.held.get(key)?.resource.as_ref()
+    }
+
+    /// Links anew every resolution that changed or refers to something that did.
+    fn relink(&mut self, changed: &HashSet<ResourceKey>) {
+        let settings_changed = changed.contains(&ResourceKey::Settings);
+        let stale: Vec<ResolutionKey> = self
+            .held
+            .iter()
+            .filter_map(|(key, held)| match (key, &held.resource) {
+                (ResourceKey::Resolution(resolution), Some(Resource::Resolution(body))) => {
+                    let touched =
+                        settings_changed || changed.contains(key) || self.refers_to(body, changed);
+                    touched.then(|| resolution.clone())
+                }
+                _ => None,
+            })
+            .collect();
+        for key in changed {
+            if let ResourceKey::Resolution(resolution) = key {
+                self.linked.remove(resolution);
+            }
+        }
+        for key in stale {
+            let Some(Resource::Resolution(body)) =
+                self.resource(&ResourceKey::Resolution(key.clone())).cloned()
+            else {
+                continue;
+            };
+            let applies = match &*body {
+                Resolution::Absent => None,
+                Resolution::Present(applies) => Some(self.link(&key, applies)),
+            };
+            self.linked.insert(key.clone(), Arc::new(Linked { key, applies }));
+        }
+        self.drop_unused_cursors();
+    }
+
+    fn refers_to(&self, body: &Resolution, changed: &HashSet<ResourceKey>) -> bool {
+        let Resolution::Present(applies) = body else { return false };
+        references(applies).iter().any(|key| changed.contains(key))
+            || applies.destinations.iter().filter_map(|d| d.service.as_ref()).any(|id| {
+                self.service(id).is_some_and(|service| {
+                    (0..service.endpoint_chunks)
+                        .any(|c| changed.contains(&ResourceKey::Endpoints(id.clone(), c)))
+                })
+            })
+    }
+
+    fn service(&self, id: &ServiceId) -> Option<&Arc<Service>> {
+        match self.resource(&ResourceKey::Service(id.clone()))? {
+            Resource::Service(service) => Some(service),
+            _ => None,
+        }
+    }
+
+    fn policy(&self, id: &ObjectId) -> Option<&Policy> {
+        match self.resource(&ResourceKey::Policy(id.clone()))? {
+            Resource::Policy(policy) => Some(policy),
+            _ => None,
+        }
+    }
+
+    fn link(&mut self, key: &ResolutionKey, applies: &Applies) -> LinkedApplies {
+        let missing = references(applies).into_iter().find(|key| !self.held.contains_key(key));
+        let dialled = match &key.target {
+            Target::Address(_, port) | Target::Host(_, port) => *port,
+        };
+        let default_backend = applies.default_backend.as_ref().map(|backend| {
+            self.backend(applies, dialled, &backend.host, Some(backend.port), None, 1)
+        });
+        let mut routes = Vec::new();
+        for id in &applies.routes {
+            if let Some(route) = self.link_route(applies, dialled, id) {
+                routes.push(route);
+            }
+        }
+        LinkedApplies {
+            protocol: applies.protocol,
+            service: applies.service.as_ref().and_then(|id| self.service(id).cloned()),
+            default_backend,
+            order: join(&routes, applies.join),
+            routes,
+            attached_to: applies.attached_to.clone(),
+            mtls: self.mtls(applies),
+            missing,
+        }
+    }
+
+    fn mtls(&self, applies: &Applies) -> MtlsMode {
+        applies
+            .inbound_policies
+            .iter()
+            .find_map(|id| match self.policy(id)? {
+                Policy::Inbound(policy) => policy.mtls,
+                Policy::Destination(_) => None,
+            })
+            .unwrap_or(self.settings.mtls_mode)
+    }
+
+    fn link_route(
+        &mut self,
+        applies: &Applies,
+        dialled: u16,
+        id: &ObjectId,
+    ) -> Option<LinkedRoute> {
+        let held = self.held.get(&ResourceKey::Route(id.clone()))?;
+        let (route, version) = (held.route.clone()?, held.version);
+        let backends = route
+            .rules
+            .iter()
+            .map(|rule| {
+                let Action::Forward(backends) = &rule.rule.action;
+                backends
+                    .iter()
+                    .map(|b| {
+                        let subset = b.subset.as_ref();
+                        self.backend(applies, dialled, &b.host, b.port, subset, b.weight)
+                    })
+                    .collect()
+            })
+            .collect();
+        let name = format!("{}/{}", id.namespace, id.name).into();
+        Some(LinkedRoute { route, version, name, backends })
+    }
+
+    fn backend(
+        &mut self,
+        applies: &Applies,
+        dialled: u16,
+        host: &Name,
+        port: Option<u16>,
+        subset: Option<&Name>,
+        weight: u32,
+    ) -> LinkedBackend {
+        let destination = applies.destinations.iter().find(|d| d.host == *host);
+        let service =
+            destination.and_then(|d| d.service.as_ref()).and_then(|id| self.service(id)).cloned();
+        let port = port.unwrap_or_else(|| match service.as_deref().map(|s| &s.ports[..]) {
+            Some([only]) => only.number,
+            _ => dialled,
+        });
+        let group = match (destination, service) {
+            (Some(destination), Some(service)) => self.group(destination, &service, port, subset),
+            _ => Err(Reason::UnknownDestination),
+        };
+        LinkedBackend { host: host.clone(), port, subset: subset.cloned(), weight, group }
+    }
+
+    fn group(
+        &mut self,
+        destination: &Destination,
+        service: &Arc<Service>,
+        port: u16,
+        subset: Option<&Name>,
+    ) -> Result<Arc<EndpointGroup>, Reason> {
+        let declared = service.port(port).ok_or(Reason::UnknownDestination)?;
+        let labels = match subset {
+            None => None,
+            Some(name) => Some(
+                self.destination_policies(destination)
+                    .flat_map(|policy| &policy.subsets)
+                    .find(|subset| subset.name == *name)
+                    .ok_or(Reason::UndefinedSubset)?
+                    .labels
+                    .clone(),
+            ),
+        };
+        let endpoints: Vec<GroupEndpoint> = (0..service.endpoint_chunks)
+            .filter_map(|chunk| {
+                match self.resource(&ResourceKey::Endpoints(service.id.clone(), chunk))? {
+                    Resource::Endpoints(endpoints) => Some(endpoints),
+                    _ => None,
+                }
+            })
+            .flat_map(|chunk| &chunk.endpoints)
+            .filter(|endpoint| labels.as_ref().is_none_or(|l| l.selects(&endpoint.labels)))
+            .filter_map(|endpoint| group_endpoint(endpoint, port))
+            .collect();
+        let ready = (0u32..)
+            .zip(&endpoints)
+            .filter(|(_, e)| e.endpoint.ready)
+            .map(|(index, _)| index)
+            .collect();
+        let key = GroupKey { service: service.id.clone(), port, subset: subset.cloned() };
+        Ok(Arc::new(EndpointGroup {
+            service: service.clone(),
+            port,
+            protocol: declared.protocol,
+            subset: subset.cloned(),
+            endpoints,
+            ready,
+            cursor: self.cursors.entry(key).or_insert_with(Arc::<Cursor>::default).clone(),
+        }))
+    }
+
+    fn destination_policies<'a>(
+        &'a self,
+        destination: &'a Destination,
+    ) -> impl Iterator<Item = &'a DestinationPolicy> {
+        destination.policies.iter().filter_map(|id| match self.policy(id)? {
+            Policy::Destination(policy) => Some(policy),
+            Policy::Inbound(_) => None,
+        })
+    }
+
+    /// Forgets cursors of groups that no longer exist. Runs after every apply, so that a proxy that
+    /// lives for months does not keep those of every subset it ever had.
+    fn drop_unused_cursors(&mut self) {
+        self.cursors.retain(|_, cursor| Arc::strong_count(cursor) > 1);
+    }
+}
+
+fn group_endpoint(endpoint: &Endpoint, port: u16) -> Option<GroupEndpoint> {
+    let port = endpoint.ports.iter().find(|map| map.service == port)?.target;
+    Some(GroupEndpoint { endpoint: Arc::new(endpoint.clone()), port })
+}
+
+/// Keys that a resolution refers to, but for endpoints, whose chunks the services tell.
+fn references(applies: &Applies) -> Vec<ResourceKey> {
+    let services = applies.destinations.iter().filter_map(|d| d.service.as_ref());
+    let policies = applies.destinations.iter().flat_map(|d| &d.policies);
+    let routes = applies.routes.iter().cloned().map(ResourceKey::Route);
+    routes
+        .chain(services.chain(&applies.service).cloned().map(ResourceKey::Service))
+        .chain(policies.chain(&applies.inbound_policies).cloned().map(ResourceKey::Policy))
+        .collect()
+}
+
+/// The order of the rules of several routes.
+fn join(routes: &[LinkedRoute], join: Join) -> Vec<(u32, u32)> {
+    let all = || {
+        (0u32..).zip(routes).flat_map(|(r, linked)| {
+            (0u32..).zip(&linked.route.rules).map(move |(i, rule)| (r, i, rule.catch_all))
+        })
+    };
+    match join {
+        Join::InOrder => all().map(|(r, i, _)| (r, i)).collect(),
+        Join::CatchAllLast => all()
+            .filter(|(_, _, catch_all)| !catch_all)
+            .chain(all().filter(|(_, _, catch_all)| *catch_all))
+            .map(|(r, i, _)| (r, i))
+            .collect(),
+    }
+}

@@ -1,0 +1,2 @@
+//! The workshop applications.
+fn main() {}
