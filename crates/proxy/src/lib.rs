@@ -1,1 +1,3 @@
-//! Not written yet.
+//! The data plane: listen, detect, decide, balance, forward, observe.
+
+pub mod message;
