@@ -1,2 +1,45 @@
-//! The `ironmesh` command.
-fn main() {}
+//! The `ironmesh` command: the verbs for people, and the processes of the mesh.
+//!
+//! One binary is everything. `ironmesh internal WHAT` is how the mesh starts its own processes; it
+//! is looked at before anything else, because such a process forks, enters namespaces or sizes its
+//! threads itself, and so must find a process with one thread and no runtime.
+//!
+//! Exit codes: 0 done; 1 it failed, and standard error says why; 2 the command line is wrong.
+//! `exec` ends with the code of the command that it ran. A reader that closes our output early
+//! (`| head`) is no error.
+
+mod cli;
+mod internal;
+mod verb;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
+    let outcome = match arguments.first() {
+        Some(first) if first == "internal" => internal::run(&arguments[1..]),
+        _ => cli::run(),
+    };
+    match outcome {
+        Ok(code) => code,
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Whether the reader of our output went away.
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
+        .any(|cause| cause.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
+#[expect(clippy::print_stderr, reason = "the one place where a failed command says why")]
+fn complain(error: &anyhow::Error) {
+    eprintln!("error: {error:#}");
+}
