@@ -1,2 +1,47 @@
-//! Tasks of the project.
-fn main() {}
+//! Tasks of the project: `cargo xtask help` lists them.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command talks to its terminal")]
+#![allow(clippy::disallowed_methods, reason = "checks of real processes run on real time")]
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+mod accept;
+mod test;
+mod tidy;
+
+const HELP: &str = "\
+cargo xtask TASK
+
+  test            build everything and run all tests; the last line is the total
+  tidy            the rules that clippy does not know: directions of crates, sizes of files, ...
+  accept [N]      the acceptance checks, all or number N, on a release build; --soak runs the long
+                  ones at full length; --user NAME runs them as that user (default: both root and an
+                  unprivileged user where the caller is root)
+";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = args.iter().map(String::as_str).collect();
+    let done = match words[..] {
+        ["test", ..] => test::run(&root(), &args[1..]),
+        ["tidy"] => tidy::run(&root()),
+        ["accept", ..] => accept::run(&root(), &args[1..]),
+        ["help" | "-h" | "--help"] | [] => {
+            print!("{HELP}");
+            Ok(())
+        }
+        [other, ..] => Err(anyhow::anyhow!("no task is called {other:?}\n\n{HELP}")),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The root of the workspace.
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(Path::to_owned).unwrap_or_default()
+}

@@ -1,0 +1,132 @@
+//! The acceptance checks: what a new user is promised, tried from outside with the real binary.
+//!
+//! Every check starts its own mesh, looks only at what a user can see (HTTP answers, `get`,
+//! logs, packets, processes), prints what it measured and ends what it started.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, bail};
+
+mod bookinfo;
+mod config;
+mod explain;
+mod failure;
+mod http;
+mod identity;
+mod isolation;
+mod mesh;
+mod routing;
+
+use mesh::{Stage, User};
+
+/// One check.
+struct Check {
+    number: u32,
+    what: &'static str,
+    run: fn(&Stage, &Options) -> anyhow::Result<()>,
+}
+
+const CHECKS: &[Check] = &[
+    Check { number: 1, what: "up brings Bookinfo, fast and small", run: bookinfo::up },
+    Check { number: 2, what: "sidecars encrypt, STRICT refuses", run: identity::encrypted },
+    Check { number: 3, what: "injection by namespace label", run: bookinfo::injection },
+    Check { number: 4, what: "weights split, edits break nothing", run: routing::weights },
+    Check { number: 5, what: "explain agrees with the access log", run: explain::agrees },
+    Check { number: 6, what: "config on demand, certificates rotate", run: config::on_demand },
+    Check { number: 7, what: "deaths are survived or leave nothing", run: failure::deaths },
+    Check { number: 8, what: "pods do not see each other's files", run: isolation::files },
+];
+
+/// How to run.
+#[derive(Debug, Default)]
+pub(crate) struct Options {
+    /// Long runs at full length: ten minutes instead of one.
+    pub soak: bool,
+}
+
+/// Runs the checks that `args` name, all without one.
+///
+/// # Errors
+///
+/// If a check fails, or nothing can be run.
+pub(crate) fn run(root: &Path, args: &[String]) -> anyhow::Result<()> {
+    let mut options = Options::default();
+    let (mut wanted, mut user) = (Vec::new(), None);
+    let mut words = args.iter();
+    while let Some(word) = words.next() {
+        match word.as_str() {
+            "--soak" => options.soak = true,
+            "--user" => user = Some(words.next().context("--user needs a name")?.clone()),
+            number => wanted.push(number.parse::<u32>().context("accept takes numbers 1 to 8")?),
+        }
+    }
+    build(root)?;
+    let mut failed = 0;
+    let mut passed = 0;
+    for user in users(user)? {
+        let who = user.as_ref().map_or("the caller", |user| &user.name).to_owned();
+        for check in CHECKS {
+            if !wanted.is_empty() && !wanted.contains(&check.number) {
+                continue;
+            }
+            println!("--- {} ({who}): {}", check.number, check.what);
+            let stage = mesh::stage(root, user.clone())?;
+            match (check.run)(&stage, &options) {
+                Ok(()) => passed += 1,
+                Err(error) => {
+                    failed += 1;
+                    println!("    FAILED: {error:#}");
+                }
+            }
+        }
+    }
+    println!("{passed} passed, {failed} failed");
+    if failed > 0 {
+        bail!("acceptance checks failed");
+    }
+    Ok(())
+}
+
+/// Prints one measured fact.
+fn fact(text: impl AsRef<str>) {
+    println!("    {}", text.as_ref());
+}
+
+/// Fails with `otherwise` unless `holds`.
+fn ensure(holds: bool, otherwise: impl FnOnce() -> String) -> anyhow::Result<()> {
+    if holds { Ok(()) } else { bail!(otherwise()) }
+}
+
+fn build(root: &Path) -> anyhow::Result<()> {
+    let status = Command::new("cargo")
+        .current_dir(root)
+        .args(["build", "--release", "--package", "ironmesh", "--package", "ironmesh-samples"])
+        .status()?;
+    ensure(status.success(), || "the release build fails".to_owned())
+}
+
+/// The users to run as: the named one; else the caller, and where that is root, an unprivileged
+/// one, too.
+fn users(named: Option<String>) -> anyhow::Result<Vec<Option<User>>> {
+    if let Some(name) = named {
+        return Ok(vec![Some(look_up(&name)?)]);
+    }
+    if !nix::unistd::geteuid().is_root() {
+        return Ok(vec![None]);
+    }
+    let unprivileged = match look_up("ironmesh-accept") {
+        Ok(user) => user,
+        Err(_) => {
+            Command::new("useradd").args(["--create-home", "ironmesh-accept"]).status()?;
+            look_up("ironmesh-accept")?
+        }
+    };
+    Ok(vec![None, Some(unprivileged)])
+}
+
+fn look_up(name: &str) -> anyhow::Result<User> {
+    let entry = nix::unistd::User::from_name(name)?
+        .with_context(|| format!("there is no user {name:?}"))?;
+    Ok(User { name: name.to_owned(), uid: entry.uid.as_raw(), gid: entry.gid.as_raw() })
+}

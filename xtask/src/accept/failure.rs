@@ -1,0 +1,228 @@
+//! What a `kill -9` does to everybody else.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+use super::config::proxy;
+use super::http::page;
+use super::mesh::{Mesh, Stage, descendants, wait_for};
+use super::{Options, ensure, fact};
+
+/// See the module.
+pub(super) fn deaths(stage: &Stage, _: &Options) -> anyhow::Result<()> {
+    let mesh = stage.up(&[])?;
+    mesh.wait_ready("default", 6)?;
+    for _ in 0..10 {
+        page(mesh.port, "/productpage")?;
+    }
+    control(&mesh)?;
+    one_proxy(&mesh)?;
+    one_app(&mesh)?;
+    stopped_sidecar(&mesh)?;
+    mesh.stop()?;
+    nothing_left(stage, "up")?;
+    nothing_left(stage, "agent")
+}
+
+/// Control alone: restarted, traffic goes on, an unchanged proxy is sent next to nothing.
+fn control(mesh: &Mesh) -> anyhow::Result<()> {
+    let pod = mesh.pod("productpage")?["name"].as_str().unwrap_or_default().to_owned();
+    let old = mesh.status()?["control_pid"].clone();
+    let load = Load::start(mesh.port);
+    kill_nine(&old)?;
+    wait_for("a new control process", Duration::from_secs(20), || {
+        let new = mesh.status()?["control_pid"].clone();
+        Ok((new.is_number() && new != old).then_some(()))
+    })?;
+    let entry = wait_for("the proxy's new connection", Duration::from_secs(30), || {
+        Ok(proxy(mesh, &pod).ok().filter(|p| p["synced"] == true))
+    })?;
+    let bytes = entry["bytes_pushed"].as_u64().context("no bytes_pushed")?;
+    let (loads, lost) = load.stop();
+    fact(format!("control killed: {lost} of {loads} loads lost, {bytes} bytes pushed to a proxy"));
+    ensure(lost == 0, || "traffic was lost".to_owned())?;
+    ensure(bytes < 1024, || "that is 1 KiB or more".to_owned())
+}
+
+/// One proxy alone: others unaffected, new connections to its pod wait at most 2 s and succeed.
+fn one_proxy(mesh: &Mesh) -> anyhow::Result<()> {
+    let details = mesh.pod("details")?;
+    let killed = &details["sidecar_pid"];
+    kill_nine(killed)?;
+    let mut slowest = Duration::ZERO;
+    let until = Instant::now() + Duration::from_secs(4);
+    let mut loads = 0;
+    while Instant::now() < until {
+        let started = Instant::now();
+        let page = page(mesh.port, "/productpage")?;
+        slowest = slowest.max(started.elapsed());
+        let whole = page.status == 200 && page.body.contains("Publisher");
+        ensure(whole, || "a page without details".to_owned())?;
+        loads += 1;
+    }
+    let again = wait_for("a new sidecar", Duration::from_secs(20), || {
+        let now = mesh.pod("details")?;
+        Ok((now["sidecar_pid"].is_number() && now["sidecar_pid"] != *killed).then_some(now))
+    })?;
+    fact(format!("sidecar of details killed: {loads} loads whole, slowest {slowest:?}"));
+    ensure(again["pid"] == details["pid"], || "the application was restarted".to_owned())?;
+    ensure(slowest < Duration::from_secs(2), || "that is more than 2 s".to_owned())
+}
+
+/// One application of two: callers lose at most what was in flight there.
+fn one_app(mesh: &Mesh) -> anyhow::Result<()> {
+    mesh.stage.run(&["scale", "deployment/details-v1", "--replicas=2"])?;
+    mesh.wait_ready("default", 7)?;
+    let load = Load::start(mesh.port);
+    kill_nine(&mesh.pod("details")?["pid"])?;
+    mesh.wait_ready("default", 7)?;
+    let (loads, lost) = load.stop();
+    fact(format!("one of two details killed: {lost} of {loads} loads lost"));
+    ensure(lost <= CLIENTS, || "more than was in flight".to_owned())
+}
+
+/// A sidecar that is stopped is not ready.
+fn stopped_sidecar(mesh: &Mesh) -> anyhow::Result<()> {
+    let ratings = mesh.pod("ratings")?;
+    signal(&ratings["sidecar_pid"], Signal::SIGSTOP)?;
+    let row = |wanted: &'static str| {
+        move || {
+            let table = mesh.stage.run(&["get", "pods", "-l", "app=ratings", "--no-headers"])?;
+            Ok(table.contains(wanted).then_some(()))
+        }
+    };
+    wait_for("1/2", Duration::from_secs(30), row(" 1/2 "))?;
+    signal(&ratings["sidecar_pid"], Signal::SIGCONT)?;
+    wait_for("2/2", Duration::from_secs(30), row(" 2/2 "))?;
+    fact("a sidecar stopped by SIGSTOP showed 1/2, and 2/2 after SIGCONT");
+    Ok(())
+}
+
+/// `up` alone, or the agent alone: within 5 s nothing is left.
+fn nothing_left(stage: &Stage, whom: &str) -> anyhow::Result<()> {
+    let before = Host::look(stage)?;
+    let mesh = stage.up(&[])?;
+    mesh.wait_ready("default", 6)?;
+    let up = i32::try_from(mesh.child.id())?;
+    let all = descendants(up);
+    let victim = match whom {
+        "up" => up,
+        _ => *all.get(1).context("up has no child")?,
+    };
+    kill(Pid::from_raw(victim), Signal::SIGKILL)?;
+    let started = Instant::now();
+    drop(mesh);
+    wait_for("the end of every process and trace", Duration::from_secs(5), || {
+        let gone = all.iter().all(|pid| !fs::exists(format!("/proc/{pid}")).unwrap_or(true));
+        Ok((gone && Host::look(stage)? == before).then_some(()))
+    })
+    .with_context(|| format!("before {before:#?}\nafter {:#?}", Host::look(stage)))?;
+    fact(format!(
+        "{whom} killed: {} processes and every trace gone in {:?}",
+        all.len(),
+        started.elapsed()
+    ));
+    Ok(())
+}
+
+/// What a mesh could leave on the host.
+#[derive(Debug, PartialEq, Eq)]
+struct Host {
+    mounts: String,
+    routes: String,
+    links: BTreeSet<String>,
+    firewall: String,
+    namespaces: BTreeSet<String>,
+    files: BTreeSet<String>,
+}
+
+impl Host {
+    fn look(stage: &Stage) -> anyhow::Result<Self> {
+        let names = |folder: &str| -> BTreeSet<String> {
+            fs::read_dir(folder)
+                .into_iter()
+                .flatten()
+                .flatten()
+                .map(|entry| entry.file_name().to_string_lossy().into_owned())
+                .collect()
+        };
+        let mut namespaces = BTreeSet::new();
+        for pid in names("/proc").iter().filter(|name| name.parse::<i32>().is_ok()) {
+            if let Ok(link) = fs::read_link(format!("/proc/{pid}/ns/net")) {
+                namespaces.insert(link.display().to_string());
+            }
+        }
+        let mut files = names("/tmp");
+        files.extend(names("/run"));
+        files.extend(names(&stage.home.display().to_string()));
+        let rules = Command::new("nft").args(["list", "ruleset"]).output();
+        Ok(Self {
+            mounts: fs::read_to_string("/proc/self/mountinfo")?,
+            routes: fs::read_to_string("/proc/net/route")?,
+            links: names("/sys/class/net"),
+            firewall: rules.map(|out| String::from_utf8_lossy(&out.stdout).into_owned())?,
+            namespaces,
+            files,
+        })
+    }
+}
+
+/// Clients of a [`Load`].
+const CLIENTS: usize = 4;
+
+/// Page loads by a few clients, one after the other each.
+struct Load {
+    stop: Arc<AtomicBool>,
+    lost: Arc<AtomicUsize>,
+    loads: Arc<AtomicUsize>,
+    clients: Vec<thread::JoinHandle<()>>,
+}
+
+impl Load {
+    fn start(port: u16) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (lost, loads) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let clients = (0..CLIENTS)
+            .map(|_| {
+                let (stop, lost, loads) = (stop.clone(), lost.clone(), loads.clone());
+                thread::spawn(move || {
+                    while !stop.load(Ordering::Relaxed) {
+                        let whole = page(port, "/productpage")
+                            .is_ok_and(|p| p.status == 200 && !p.body.contains("Error fetching"));
+                        loads.fetch_add(1, Ordering::Relaxed);
+                        lost.fetch_add(usize::from(!whole), Ordering::Relaxed);
+                    }
+                })
+            })
+            .collect();
+        Self { stop, lost, loads, clients }
+    }
+
+    /// Loads in all, and lost ones.
+    fn stop(self) -> (usize, usize) {
+        self.stop.store(true, Ordering::Relaxed);
+        for client in self.clients {
+            drop(client.join());
+        }
+        (self.loads.load(Ordering::Relaxed), self.lost.load(Ordering::Relaxed))
+    }
+}
+
+fn kill_nine(pid: &Value) -> anyhow::Result<()> {
+    signal(pid, Signal::SIGKILL)
+}
+
+fn signal(pid: &Value, signal: Signal) -> anyhow::Result<()> {
+    let pid = pid.as_i64().with_context(|| format!("{pid} is no pid"))?;
+    Ok(kill(Pid::from_raw(i32::try_from(pid)?), signal)?)
+}

@@ -1,0 +1,291 @@
+//! One mesh under test: the real binary, started as a user would.
+
+use std::fs::{self, File};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+/// Who runs the mesh, and from which folder.
+#[derive(Clone, Debug)]
+pub(super) struct Stage {
+    /// Folder with the two binaries, readable for the user; the mesh's home.
+    pub home: PathBuf,
+    /// `None`: the caller.
+    pub user: Option<User>,
+}
+
+/// A user of this machine.
+#[derive(Clone, Debug)]
+pub(super) struct User {
+    /// Name.
+    pub name: String,
+    /// User id.
+    pub uid: u32,
+    /// Group id.
+    pub gid: u32,
+}
+
+impl Stage {
+    /// A command of the `ironmesh` binary, as this stage's user.
+    pub(super) fn ironmesh(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(self.home.join("ironmesh"));
+        command
+            .args(args)
+            .current_dir(&self.home)
+            .env("HOME", &self.home)
+            .env("XDG_STATE_HOME", self.home.join("state"))
+            .env_remove("IRONMESH_MESH")
+            .stdin(Stdio::null());
+        if let Some(user) = &self.user {
+            command.uid(user.uid).gid(user.gid);
+        }
+        command
+    }
+
+    /// Runs `ironmesh ARGS` to its end; its standard output if it succeeds.
+    ///
+    /// # Errors
+    ///
+    /// If it fails, with what it said.
+    pub(super) fn run(&self, args: &[&str]) -> anyhow::Result<String> {
+        let output = self.output(args)?;
+        if !output.status.success() {
+            bail!(
+                "ironmesh {}: {}\n{}{}",
+                args.join(" "),
+                output.status,
+                String::from_utf8_lossy(&output.stdout),
+                String::from_utf8_lossy(&output.stderr)
+            );
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// Runs `ironmesh ARGS` to its end, however it ends.
+    ///
+    /// # Errors
+    ///
+    /// If it does not start.
+    pub(super) fn output(&self, args: &[&str]) -> anyhow::Result<Output> {
+        self.ironmesh(args).output().with_context(|| format!("ironmesh {}", args.join(" ")))
+    }
+
+    /// Applies manifest text.
+    ///
+    /// # Errors
+    ///
+    /// If `apply` fails.
+    pub(super) fn apply(&self, manifest: &str) -> anyhow::Result<String> {
+        let file = self.home.join("apply.yaml");
+        fs::write(&file, manifest)?;
+        self.run(&["apply", "-f", &file.display().to_string()])
+    }
+
+    /// Starts `ironmesh up ARGS` and waits until it has printed its URL.
+    ///
+    /// # Errors
+    ///
+    /// If it ends or says nothing within 60 s.
+    pub(super) fn up(&self, args: &[&str]) -> anyhow::Result<Mesh> {
+        let log = self.home.join("up.log");
+        let output = File::create(&log)?;
+        let mut command = self.ironmesh(&["up"]);
+        command.args(args).stdout(output.try_clone()?).stderr(output);
+        let started = Instant::now();
+        let child = command.spawn().context("ironmesh up does not start")?;
+        let mut mesh = Mesh { stage: self.clone(), child, started, port: 0, log };
+        mesh.port = wait_for("the URL of the gateway", Duration::from_secs(60), || {
+            if let Some(status) = mesh.child.try_wait()? {
+                bail!("ironmesh up ended: {status}\n{}", mesh.said());
+            }
+            Ok(gateway_port(&mesh.said()))
+        })?;
+        Ok(mesh)
+    }
+}
+
+/// The port of the first `http://127.0.0.1:PORT` in the output of `up`.
+fn gateway_port(text: &str) -> Option<u16> {
+    let rest = text.split("http://127.0.0.1:").nth(1)?;
+    let end = rest.find(|c: char| !c.is_ascii_digit())?;
+    rest[..end].parse().ok()
+}
+
+/// A running mesh; ended when dropped.
+#[derive(Debug)]
+pub(super) struct Mesh {
+    /// Whose.
+    pub stage: Stage,
+    /// `ironmesh up`.
+    pub child: Child,
+    /// When it was started.
+    pub started: Instant,
+    /// Published port of the gateway.
+    pub port: u16,
+    log: PathBuf,
+}
+
+impl Mesh {
+    /// What `up` has printed so far.
+    pub(super) fn said(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// `ironmesh status -o json`.
+    ///
+    /// # Errors
+    ///
+    /// If it fails.
+    pub(super) fn status(&self) -> anyhow::Result<Value> {
+        Ok(serde_json::from_str(&self.stage.run(&["status", "-o", "json"])?)?)
+    }
+
+    /// Pid of a pod's first application process, in the host's numbering.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such pod.
+    pub(super) fn pod(&self, prefix: &str) -> anyhow::Result<Value> {
+        let status = self.status()?;
+        let pods = status["pods"].as_array().context("status has no pods")?;
+        pods.iter()
+            .find(|pod| pod["name"].as_str().is_some_and(|name| name.starts_with(prefix)))
+            .cloned()
+            .with_context(|| format!("no pod is called {prefix}..."))
+    }
+
+    /// Waits until every pod of a namespace is ready.
+    ///
+    /// # Errors
+    ///
+    /// If one is not within 60 s.
+    pub(super) fn wait_ready(&self, namespace: &str, pods: usize) -> anyhow::Result<()> {
+        wait_for(&format!("{pods} ready pods in {namespace}"), Duration::from_secs(60), || {
+            let table = self.stage.run(&["get", "pods", "-n", namespace, "--no-headers"])?;
+            let rows: Vec<Vec<&str>> =
+                table.lines().map(|line| line.split_whitespace().collect()).collect();
+            let ready = rows.iter().all(|row| {
+                row.get(2) == Some(&"Running")
+                    && row
+                        .get(1)
+                        .and_then(|cell| cell.split_once('/'))
+                        .is_some_and(|(have, want)| have == want)
+            });
+            Ok((rows.len() == pods && ready).then_some(()))
+        })
+    }
+
+    /// Every process of the mesh itself: descendants of `up` that run its binary.
+    pub(super) fn processes(&self) -> Vec<i32> {
+        let binary = fs::canonicalize(self.stage.home.join("ironmesh")).unwrap_or_default();
+        let pid = i32::try_from(self.child.id()).unwrap_or_default();
+        descendants(pid)
+            .into_iter()
+            .filter(|pid| fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe == binary))
+            .collect()
+    }
+
+    /// Ends the mesh as Ctrl-C does, and waits.
+    ///
+    /// # Errors
+    ///
+    /// If it has not ended within 30 s.
+    pub(super) fn stop(mut self) -> anyhow::Result<()> {
+        self.signal(Signal::SIGINT)?;
+        wait_for("the end of ironmesh up", Duration::from_secs(30), || {
+            Ok(self.child.try_wait()?.map(|_| ()))
+        })
+    }
+
+    /// Sends a signal to `up`.
+    ///
+    /// # Errors
+    ///
+    /// If it is gone.
+    pub(super) fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+        Ok(kill(Pid::from_raw(i32::try_from(self.child.id())?), signal)?)
+    }
+}
+
+impl Drop for Mesh {
+    fn drop(&mut self) {
+        // Already waited for: nothing to end. Otherwise its children go with it.
+        if let Ok(None) = self.child.try_wait() {
+            drop(self.child.kill());
+            drop(self.child.wait());
+        }
+    }
+}
+
+/// All processes below one, itself first.
+pub(super) fn descendants(pid: i32) -> Vec<i32> {
+    let mut parents = Vec::new();
+    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let Some(child) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok())
+        else {
+            continue;
+        };
+        if let Ok(stat) = fs::read_to_string(format!("/proc/{child}/stat"))
+            && let Some((_, rest)) = stat.rsplit_once(") ")
+            && let Some(parent) = rest.split(' ').nth(1).and_then(|p| p.parse::<i32>().ok())
+        {
+            parents.push((child, parent));
+        }
+    }
+    let mut found = vec![pid];
+    let mut next = 0;
+    while next < found.len() {
+        let parent = found[next];
+        found.extend(parents.iter().filter(|(_, p)| *p == parent).map(|(child, _)| *child));
+        next += 1;
+    }
+    found
+}
+
+/// Asks again every 20 ms until there is an answer.
+///
+/// # Errors
+///
+/// If asking fails, or there is none in time.
+pub(super) fn wait_for<T>(
+    what: &str,
+    longest: Duration,
+    mut ask: impl FnMut() -> anyhow::Result<Option<T>>,
+) -> anyhow::Result<T> {
+    let deadline = Instant::now() + longest;
+    loop {
+        if let Some(answer) = ask()? {
+            return Ok(answer);
+        }
+        if Instant::now() > deadline {
+            bail!("waited {longest:?} for {what}");
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// The stage for a user: a fresh folder with copies of the release binaries.
+///
+/// # Errors
+///
+/// If the folder cannot be made.
+pub(super) fn stage(root: &Path, user: Option<User>) -> anyhow::Result<Stage> {
+    let name = user.as_ref().map_or_else(|| "self".to_owned(), |user| user.name.clone());
+    let home = std::env::temp_dir().join(format!("ironmesh-accept-{name}"));
+    drop(fs::remove_dir_all(&home));
+    fs::create_dir_all(&home)?;
+    for binary in ["ironmesh", "ironmesh-samples"] {
+        fs::copy(root.join("target/release").join(binary), home.join(binary))
+            .with_context(|| format!("target/release/{binary} is not built"))?;
+    }
+    if let Some(user) = &user {
+        std::os::unix::fs::chown(&home, Some(user.uid), Some(user.gid))?;
+    }
+    Ok(Stage { home, user })
+}

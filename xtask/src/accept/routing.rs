@@ -1,0 +1,122 @@
+//! Weights: they split as they say, and an edit breaks nothing.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+
+use super::http::page;
+use super::mesh::{Mesh, Stage};
+use super::{Options, ensure, fact};
+
+/// 50/50 between reviews v1 (no stars) and v3 (stars) over 1 000 loads, within 4 sigma; then edits
+/// each second under 200 loads/s for 60 s.
+pub(super) fn weights(stage: &Stage, _: &Options) -> anyhow::Result<()> {
+    let mesh = stage.up(&[])?;
+    mesh.wait_ready("default", 6)?;
+    stage.apply(SUBSETS)?;
+    stage.apply(&split(50))?;
+    let starred = (0..1_000)
+        .map(|_| page(mesh.port, "/productpage"))
+        .collect::<Result<Vec<_>, _>>()?
+        .iter()
+        .filter(|page| page.body.contains("full stars"))
+        .count();
+    // Binomial(1 000, 1/2): sigma is 15.8.
+    fact(format!("{starred} of 1000 pages have stars"));
+    ensure(starred.abs_diff(500) <= 63, || "that is more than 4 sigma from 500".to_owned())?;
+    edits_under_load(&mesh)?;
+    mesh.stop()
+}
+
+fn edits_under_load(mesh: &Mesh) -> anyhow::Result<()> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let loads = Arc::new(AtomicUsize::new(0));
+    let broken = Arc::new(AtomicUsize::new(0));
+    let started = Instant::now();
+    // Eight clients take turns of 40 ms: 200 loads/s.
+    let clients: Vec<_> = (0..8)
+        .map(|client| {
+            let (stop, loads, broken) = (stop.clone(), loads.clone(), broken.clone());
+            let port = mesh.port;
+            thread::spawn(move || {
+                let mut next = started + Duration::from_millis(client * 5);
+                while !stop.load(Ordering::Relaxed) {
+                    thread::sleep(next.saturating_duration_since(Instant::now()));
+                    next += Duration::from_millis(40);
+                    let whole = page(port, "/productpage")
+                        .is_ok_and(|p| p.status == 200 && !p.body.contains("Error fetching"));
+                    loads.fetch_add(1, Ordering::Relaxed);
+                    broken.fetch_add(usize::from(!whole), Ordering::Relaxed);
+                }
+            })
+        })
+        .collect();
+    for second in 0..60u32 {
+        mesh.stage.apply(&split(10 + second % 9 * 10))?;
+        let next = started + Duration::from_secs(u64::from(second) + 1);
+        thread::sleep(next.saturating_duration_since(Instant::now()));
+    }
+    stop.store(true, Ordering::Relaxed);
+    for client in clients {
+        client.join().map_err(|_| anyhow::anyhow!("a client panicked"))?;
+    }
+    let (loads, broken) = (loads.load(Ordering::Relaxed), broken.load(Ordering::Relaxed));
+    fact(format!("{loads} loads in {:?} under 60 edits, {broken} broken", started.elapsed()));
+    ensure(broken == 0, || "a page was broken".to_owned())?;
+    ensure(loads > 9_000, || "the load did not reach 150/s".to_owned())?;
+    no_errors_counted(mesh)
+}
+
+/// No proxy counted a 5xx or a response flag other than `-`.
+fn no_errors_counted(mesh: &Mesh) -> anyhow::Result<()> {
+    let status = mesh.status()?;
+    let pods = status["pods"].as_array().context("status has no pods")?;
+    for pod in pods.iter().filter(|pod| !pod["sidecar_pid"].is_null()) {
+        let name = format!("{}.{}", text(&pod["name"]), text(&pod["namespace"]));
+        let metrics = mesh.stage.run(&["proxy-config", &name, "--metrics"])?;
+        for line in metrics.lines().filter(|line| line.starts_with("istio_requests_total{")) {
+            let clean =
+                line.contains("response_flags=\"-\"") && !line.contains("response_code=\"5");
+            ensure(clean, || format!("{name} counted {line}"))?;
+        }
+    }
+    Ok(())
+}
+
+fn text(value: &serde_json::Value) -> &str {
+    value.as_str().unwrap_or_default()
+}
+
+/// Subsets of reviews by version.
+pub(super) const SUBSETS: &str = "\
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: reviews, namespace: default}
+spec:
+  host: reviews
+  subsets:
+  - {name: v1, labels: {version: v1}}
+  - {name: v2, labels: {version: v2}}
+  - {name: v3, labels: {version: v3}}
+";
+
+/// A VirtualService that sends this share to v1 and the rest to v3.
+fn split(v1: u32) -> String {
+    format!(
+        "\
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {{name: reviews, namespace: default}}
+spec:
+  hosts: [reviews]
+  http:
+  - route:
+    - {{destination: {{host: reviews, subset: v1}}, weight: {v1}}}
+    - {{destination: {{host: reviews, subset: v3}}, weight: {}}}
+",
+        100 - v1
+    )
+}

@@ -1,0 +1,216 @@
+//! Rules of the project that no other tool keeps: see ARCHITECTURE.md, "Invariants".
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use regex::Regex;
+
+/// Which crates of the workspace each crate may use.
+const MAY_USE: &[(&str, &[&str])] = &[
+    ("model", &[]),
+    ("dialects", &["model"]),
+    ("wire", &["model"]),
+    ("identity", &["model"]),
+    ("telemetry", &["model"]),
+    ("proxy", &["wire", "identity", "telemetry", "model"]),
+    ("control", &["dialects", "wire", "identity", "telemetry", "model"]),
+    ("platform", &["dialects", "identity", "model"]),
+    ("console", &["telemetry", "model"]),
+    ("samples", &[]),
+];
+
+/// Crates that may use any other.
+const MAY_USE_ALL: &[&str] = &["cli", "testkit"];
+
+/// Crates without IO, clock or chance.
+const PURE: &[&str] = &["model", "dialects"];
+
+/// Longest source file that holds no tests, in lines.
+const FILE_LINES_MAX: usize = 600;
+
+/// Checks every rule and prints each breach.
+///
+/// # Errors
+///
+/// If there is one.
+pub(crate) fn run(root: &Path) -> anyhow::Result<()> {
+    let sources = sources(root)?;
+    let mut breaches = Vec::new();
+    directions(root, &mut breaches)?;
+    sizes(&sources, &mut breaches);
+    one_decide(&sources, &mut breaches)?;
+    purity(&sources, &mut breaches)?;
+    no_ignored_tests(&sources, &mut breaches);
+    no_paths_of_a_machine(root, &mut breaches)?;
+    for breach in &breaches {
+        println!("tidy: {breach}");
+    }
+    if !breaches.is_empty() {
+        bail!("{} rules of ARCHITECTURE.md are broken", breaches.len());
+    }
+    println!("tidy: {} files keep the rules", sources.len());
+    Ok(())
+}
+
+/// Every Rust file of the workspace, by its path from the root.
+fn sources(root: &Path) -> anyhow::Result<BTreeMap<String, String>> {
+    let mut found = BTreeMap::new();
+    let mut folders = vec![root.join("crates"), root.join("xtask")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).with_context(|| folder.display().to_string())? {
+            let path: PathBuf = entry?.path();
+            if path.is_dir() && !path.ends_with("target") && !path.ends_with("fuzz") {
+                folders.push(path);
+            } else if path.extension().is_some_and(|e| e == "rs") {
+                let name = path.strip_prefix(root)?.display().to_string();
+                found.insert(name, fs::read_to_string(&path)?);
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn directions(root: &Path, breaches: &mut Vec<String>) -> anyhow::Result<()> {
+    for entry in fs::read_dir(root.join("crates"))? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        if MAY_USE_ALL.contains(&&*name) {
+            continue;
+        }
+        let Some((_, allowed)) = MAY_USE.iter().find(|(krate, _)| *krate == name) else {
+            breaches.push(format!("crates/{name}: a new crate needs a row in xtask's MAY_USE"));
+            continue;
+        };
+        let manifest = fs::read_to_string(root.join("crates").join(&name).join("Cargo.toml"))?;
+        for used in used_crates(&manifest) {
+            if !allowed.contains(&&*used) {
+                breaches.push(format!("crates/{name}: may not depend on {used}"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Crates of ours among the normal dependencies of a manifest. Tests may use more.
+fn used_crates(manifest: &str) -> Vec<String> {
+    let mut section = "";
+    let mut used = Vec::new();
+    for line in manifest.lines() {
+        if line.starts_with('[') {
+            section = line;
+        } else if section == "[dependencies]"
+            && let Some(name) = line.strip_prefix("ironmesh-")
+        {
+            let end = name.find(['.', ' ', '=']).unwrap_or(name.len());
+            used.push(name[..end].to_owned());
+        }
+    }
+    used
+}
+
+fn sizes(sources: &BTreeMap<String, String>, breaches: &mut Vec<String>) {
+    for (path, text) in sources {
+        if is_test(path) {
+            continue;
+        }
+        let code = text.find("#[cfg(test)]\nmod tests {").map_or(&**text, |at| &text[..at]);
+        let lines = code.lines().count();
+        if lines > FILE_LINES_MAX {
+            breaches.push(format!("{path}: {lines} lines; at most {FILE_LINES_MAX}, so split it"));
+        }
+        if path.ends_with("/mod.rs") {
+            breaches.push(format!("{path}: name it after its folder, beside it"));
+        }
+    }
+}
+
+/// Routes are matched in `model` alone, and `testkit` has the oracle.
+fn one_decide(
+    sources: &BTreeMap<String, String>,
+    breaches: &mut Vec<String>,
+) -> anyhow::Result<()> {
+    let decide = Regex::new(r"pub fn decide\b")?;
+    let matching =
+        Regex::new(r"\bcompile_regex\(|TextMatch::compile\(|\bCompiledMatch\b.*\.matches\(")?;
+    for (path, text) in sources {
+        if path.starts_with("crates/model/") || path.starts_with("crates/testkit/") {
+            continue;
+        }
+        if path.starts_with("xtask/") {
+            continue;
+        }
+        if decide.is_match(text) {
+            breaches.push(format!("{path}: `decide` stands in model alone"));
+        }
+        let in_dialects = path.starts_with("crates/dialects/");
+        if !in_dialects && !is_test(path) && matching.is_match(text) {
+            breaches.push(format!("{path}: routes are matched in model alone"));
+        }
+    }
+    Ok(())
+}
+
+fn purity(sources: &BTreeMap<String, String>, breaches: &mut Vec<String>) -> anyhow::Result<()> {
+    let impure =
+        Regex::new(r"\bstd::(fs|net::Tcp|net::Udp|process|thread|env)\b|\btokio\b|::now\(\)")?;
+    for (path, text) in sources {
+        let pure = PURE.iter().any(|krate| path.starts_with(&format!("crates/{krate}/src/")));
+        if !pure || is_test(path) {
+            continue;
+        }
+        let code = text.find("#[cfg(test)]\nmod tests").map_or(&**text, |at| &text[..at]);
+        for (number, line) in (1..).zip(code.lines()) {
+            if !line.trim_start().starts_with("//") && impure.is_match(line) {
+                breaches.push(format!("{path}:{number}: this crate does no IO and has no clock"));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn no_ignored_tests(sources: &BTreeMap<String, String>, breaches: &mut Vec<String>) {
+    let ignore = concat!("#[", "ignore");
+    for (path, text) in sources {
+        if text.contains(ignore) {
+            breaches.push(format!("{path}: no test is ignored"));
+        }
+    }
+}
+
+/// Committed files name no path of the machine on which they were written.
+fn no_paths_of_a_machine(root: &Path, breaches: &mut Vec<String>) -> anyhow::Result<()> {
+    let path = Regex::new(r"(^|[^a-zA-Z0-9_.])/(work|farm)/")?;
+    let listed = std::process::Command::new("git").arg("ls-files").current_dir(root).output()?;
+    for name in String::from_utf8_lossy(&listed.stdout).lines() {
+        if name == "xtask/src/tidy.rs" {
+            continue;
+        }
+        let Ok(text) = fs::read_to_string(root.join(name)) else { continue };
+        if text.lines().any(|line| path.is_match(line)) {
+            breaches.push(format!("{name}: names a path of one machine"));
+        }
+    }
+    Ok(())
+}
+
+fn is_test(path: &str) -> bool {
+    path.contains("/tests/") || path.ends_with("/tests.rs") || path.contains("/benches/")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rules_are_kept() {
+        run(&crate::root()).unwrap();
+    }
+
+    #[test]
+    fn only_normal_dependencies_count() {
+        let manifest = "[dependencies]\nironmesh-model.workspace = true\nserde = \"1\"\n\
+                        [dev-dependencies]\nironmesh-testkit.workspace = true\n";
+        assert_eq!(used_crates(manifest), ["model"]);
+    }
+}
