@@ -1,1 +1,3 @@
-//! Not written yet.
+//! Where workloads run: capture of their traffic, and the local platform.
+
+pub mod local;

@@ -1,0 +1,121 @@
+use serde_json::json;
+
+use super::super::object::read;
+use super::*;
+
+struct Fixed;
+
+impl Objects for Fixed {
+    fn secret(&self, namespace: &str, name: &str) -> Option<KeyValues> {
+        let data = json!({"data": {"user": "YWxpY2U="}});
+        ((namespace, name) == ("shop", "login")).then(|| read(data).unwrap())
+    }
+
+    fn config_map(&self, namespace: &str, name: &str) -> Option<KeyValues> {
+        let data = json!({"data": {"COLOR": "red", "size": "9"}});
+        ((namespace, name) == ("shop", "look")).then(|| read(data).unwrap())
+    }
+}
+
+fn environment_of(container: serde_json::Value) -> Result<BTreeMap<String, String>, BadConfig> {
+    let container: Container = read(container).unwrap();
+    let pod: Pod = read(json!({
+        "metadata": {"name": "cart-1", "namespace": "shop", "labels": {"app": "cart"}},
+        "spec": {"nodeName": "ironmesh"},
+    }))
+    .unwrap();
+    let service: Service = read(json!({
+        "metadata": {"name": "my-db"},
+        "spec": {"clusterIP": "10.96.0.7", "ports": [{"name": "sql", "port": 3306}]},
+    }))
+    .unwrap();
+    environment(&Sources {
+        pod: &pod,
+        container: &container,
+        ip: "10.77.0.2",
+        host_ip: "10.77.0.1",
+        services: &[service],
+        objects: &Fixed,
+        image: &[("FROM_IMAGE", "yes"), ("COLOR", "blue")],
+    })
+}
+
+#[test]
+fn later_sources_win_and_values_refer_to_earlier_ones() {
+    let env = environment_of(json!({
+        "envFrom": [{"configMapRef": {"name": "look"}}, {"prefix": "L_", "secretRef": {"name": "login"}}],
+        "env": [
+            {"name": "URL", "value": "db://$(L_user)@$(MY_DB_SERVICE_HOST):$(MY_DB_SERVICE_PORT_SQL)"},
+            {"name": "IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
+            {"name": "APP", "valueFrom": {"fieldRef": {"fieldPath": "metadata.labels['app']"}}},
+            {"name": "USER", "valueFrom": {"secretKeyRef": {"name": "login", "key": "user"}}},
+            {"name": "NONE", "valueFrom": {"secretKeyRef": {"name": "x", "key": "y", "optional": true}}},
+            {"name": "MEM", "valueFrom": {"resourceFieldRef": {"resource": "limits.memory", "divisor": "1Mi"}}},
+        ],
+        "resources": {"limits": {"memory": "64Mi"}},
+    }))
+    .unwrap();
+    for (name, value) in [
+        ("URL", "db://alice@10.96.0.7:3306"),
+        ("IP", "10.77.0.2"),
+        ("APP", "cart"),
+        ("USER", "alice"),
+        ("MEM", "64"),
+        ("COLOR", "red"),
+        ("FROM_IMAGE", "yes"),
+        ("MY_DB_PORT_3306_TCP", "tcp://10.96.0.7:3306"),
+        ("HOSTNAME", "cart-1"),
+    ] {
+        assert_eq!(env.get(name).map(String::as_str), Some(value), "{name}");
+    }
+    assert!(!env.contains_key("NONE"));
+}
+
+#[test]
+fn what_is_missing_is_named() {
+    for (variable, message) in [
+        (json!({"secretKeyRef": {"name": "x", "key": "y"}}), "secret \"x\" not found"),
+        (
+            json!({"configMapKeyRef": {"name": "look", "key": "y"}}),
+            "couldn't find key y in configmap shop/look",
+        ),
+        (
+            json!({"fieldRef": {"fieldPath": "spec.x"}}),
+            "field path \"spec.x\" is not one of the downward API",
+        ),
+    ] {
+        let error = environment_of(json!({"env": [{"name": "A", "valueFrom": variable}]}));
+        assert_eq!(error.unwrap_err().to_string(), message);
+    }
+}
+
+#[test]
+fn references_expand_as_in_kubernetes() {
+    let env = BTreeMap::from([("A".to_owned(), "1".to_owned())]);
+    for (text, expected) in [
+        ("$(A)", "1"),
+        ("x$(A)y$(A)", "x1y1"),
+        ("$$(A)", "$(A)"),
+        ("$(B)", "$(B)"),
+        ("$A", "$A"),
+        ("$(A", "$(A"),
+        ("cost: 5$", "cost: 5$"),
+    ] {
+        assert_eq!(expand(text, &env), expected, "{text}");
+    }
+}
+
+#[test]
+fn quantities() {
+    for (text, expected) in [
+        ("1", Some(1000)),
+        ("250m", Some(250)),
+        ("1.5", Some(1500)),
+        ("64Mi", Some(1000 * 64 << 20)),
+        ("1k", Some(1_000_000)),
+        ("x", None),
+        ("", None),
+    ] {
+        assert_eq!(millis(text), expected, "{text}");
+    }
+}

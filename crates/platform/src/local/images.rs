@@ -1,0 +1,306 @@
+//! Which program of this machine stands for a container image.
+//!
+//! There are no images on the local platform: the name of an image picks a command, which runs in
+//! a root made of the machine's own directories. `--image PATTERN=COMMAND` comes first, then the
+//! table of well-known names, [`KNOWN`].
+
+/// What stands for an image: what its Dockerfile would say.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Image {
+    /// `ENTRYPOINT`.
+    pub(crate) entrypoint: Vec<String>,
+    /// `CMD`.
+    pub(crate) cmd: Vec<String>,
+    /// `ENV`.
+    pub(crate) env: Vec<(&'static str, &'static str)>,
+}
+
+impl Image {
+    /// The command line by Docker's rules: `command` replaces both ENTRYPOINT and CMD, `args`
+    /// alone replaces CMD.
+    pub(crate) fn command_line(&self, command: &[String], args: &[String]) -> Vec<String> {
+        if !command.is_empty() {
+            return [command, args].concat();
+        }
+        let cmd = if args.is_empty() { &self.cmd } else { args };
+        [&self.entrypoint, cmd].concat()
+    }
+}
+
+/// An image that no program of this machine stands for.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum NoImage {
+    #[error(
+        "image \"{0}\" is not known here: say which command stands for it with `ironmesh up --image '{1}=COMMAND'`"
+    )]
+    Unknown(String, String),
+    #[error(
+        "image \"{0}\" stands for the program {1:?}, which this machine does not have: install it, or say which command to run instead with `ironmesh up --image '{2}=COMMAND'`"
+    )]
+    Missing(String, &'static str, String),
+}
+
+/// A mapping given by the user that cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("image mapping {0:?} is not PATTERN=COMMAND, such as 'example.com/web:*=/usr/bin/web --port 80'")]
+pub struct BadImageMapping(String);
+
+/// The images of a mesh.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Images {
+    mapped: Vec<(String, Vec<String>)>,
+}
+
+impl Images {
+    /// Reads the mappings of the command line, `PATTERN=COMMAND` each. A pattern is a name of an
+    /// image with `*` for any text; it is compared with the name as written and with the name
+    /// without registry and tag. The command is split as a shell does, quotes included.
+    ///
+    /// # Errors
+    ///
+    /// If one has no pattern or no command.
+    pub(crate) fn new(mappings: &[String]) -> Result<Self, BadImageMapping> {
+        let mapped = mappings
+            .iter()
+            .map(|mapping| {
+                let (pattern, command) = mapping.split_once('=')?;
+                let words = split_words(command)?;
+                (!pattern.is_empty() && !words.is_empty()).then(|| (pattern.to_owned(), words))
+            })
+            .zip(mappings)
+            .map(|(read, mapping)| read.ok_or_else(|| BadImageMapping(mapping.clone())))
+            .collect::<Result<_, _>>()?;
+        Ok(Self { mapped })
+    }
+
+    /// What stands for an image. `on_machine` tells whether a program is found on the machine's
+    /// search path.
+    pub(crate) fn resolve(
+        &self,
+        image: &str,
+        on_machine: impl Fn(&str) -> bool,
+    ) -> Result<Image, NoImage> {
+        let repository = repository(image);
+        let path = without_registry(repository);
+        for (pattern, words) in &self.mapped {
+            if [image, repository, path].into_iter().any(|name| matches(pattern, name)) {
+                return Ok(Image { cmd: words.clone(), ..Image::default() });
+            }
+        }
+        let last = path.rsplit('/').next().unwrap_or(path);
+        let known = KNOWN
+            .iter()
+            .find(|known| known.patterns.iter().any(|p| matches(p, last)))
+            .ok_or_else(|| NoImage::Unknown(image.to_owned(), repository.to_owned()))?;
+        if let Some(needs) = known.needs.iter().find(|program| !on_machine(program)) {
+            return Err(NoImage::Missing(image.to_owned(), needs, repository.to_owned()));
+        }
+        let owned = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect();
+        Ok(Image {
+            entrypoint: owned(known.entrypoint),
+            cmd: owned(known.cmd),
+            env: known.env.to_vec(),
+        })
+    }
+}
+
+/// The program name that stands for our own sample applications, given by descriptor.
+pub(crate) const SAMPLES: &str = "ironmesh-samples";
+
+/// An image without tag and digest.
+fn repository(image: &str) -> &str {
+    let name = image.split('@').next().unwrap_or(image);
+    match name.rfind(':') {
+        Some(colon) if !name[colon..].contains('/') => &name[..colon],
+        _ => name,
+    }
+}
+
+/// A repository without the host of its registry.
+fn without_registry(repository: &str) -> &str {
+    match repository.split_once('/') {
+        Some((host, path)) if host.contains(['.', ':']) || host == "localhost" => path,
+        _ => repository,
+    }
+}
+
+/// Whether a pattern in which `*` stands for any text matches the whole of a name.
+fn matches(pattern: &str, name: &str) -> bool {
+    let Some((head, rest)) = pattern.split_once('*') else { return pattern == name };
+    let Some(name) = name.strip_prefix(head) else { return false };
+    (0..=name.len()).any(|skip| name.is_char_boundary(skip) && matches(rest, &name[skip..]))
+}
+
+/// Splits a command as a shell does, without any expansion. `None` if a quote is not closed.
+fn split_words(command: &str) -> Option<Vec<String>> {
+    let mut words = Vec::new();
+    let mut word: Option<String> = None;
+    let mut quote = None;
+    let mut symbols = command.chars();
+    while let Some(symbol) = symbols.next() {
+        match (quote, symbol) {
+            (Some(open), _) if symbol == open => quote = None,
+            (Some('\''), _) => word.get_or_insert_default().push(symbol),
+            (_, '\\') => word.get_or_insert_default().push(symbols.next()?),
+            (Some(_), _) => word.get_or_insert_default().push(symbol),
+            (None, '\'' | '"') => {
+                quote = Some(symbol);
+                word.get_or_insert_default();
+            }
+            (None, ' ' | '\t' | '\n') => words.extend(word.take()),
+            (None, _) => word.get_or_insert_default().push(symbol),
+        }
+    }
+    words.extend(word);
+    quote.is_none().then_some(words)
+}
+
+/// A row of the table of well-known images.
+struct Known {
+    /// Names, without registry, folder and tag.
+    patterns: &'static [&'static str],
+    entrypoint: &'static [&'static str],
+    cmd: &'static [&'static str],
+    env: &'static [(&'static str, &'static str)],
+    /// Programs that the machine must have.
+    needs: &'static [&'static str],
+}
+
+/// One of our sample applications.
+const fn sample(
+    patterns: &'static [&'static str],
+    cmd: &'static [&'static str],
+    env: &'static [(&'static str, &'static str)],
+) -> Known {
+    Known { patterns, entrypoint: &[], cmd, env, needs: &[] }
+}
+
+/// A program of the machine.
+const fn program(
+    patterns: &'static [&'static str],
+    cmd: &'static [&'static str],
+    needs: &'static [&'static str],
+) -> Known {
+    Known { patterns, entrypoint: &[], cmd, env: &[], needs }
+}
+
+/// The well-known images, first match wins.
+const KNOWN: &[Known] = &[
+    sample(&["*bookinfo-productpage*", "productpage*"], &[SAMPLES, "productpage"], &[]),
+    sample(
+        &["*bookinfo-details-v2", "details-v2"],
+        &[SAMPLES, "details"],
+        &[("SERVICE_VERSION", "v2"), ("ENABLE_EXTERNAL_BOOK_SERVICE", "true")],
+    ),
+    sample(
+        &["*bookinfo-details*", "details-v1", "details"],
+        &[SAMPLES, "details"],
+        &[("SERVICE_VERSION", "v1"), ("ENABLE_EXTERNAL_BOOK_SERVICE", "false")],
+    ),
+    sample(
+        &["*bookinfo-ratings*", "ratings-v1", "ratings"],
+        &[SAMPLES, "ratings"],
+        &[("SERVICE_VERSION", "v1")],
+    ),
+    sample(
+        &["*bookinfo-reviews-v1", "reviews-v1"],
+        &[SAMPLES, "reviews"],
+        &[("SERVICE_VERSION", "v1"), ("ENABLE_RATINGS", "false")],
+    ),
+    sample(
+        &["*bookinfo-reviews-v2", "reviews-v2"],
+        &[SAMPLES, "reviews"],
+        &[("SERVICE_VERSION", "v2"), ("ENABLE_RATINGS", "true"), ("STAR_COLOR", "black")],
+    ),
+    sample(
+        &["*bookinfo-reviews-v3", "reviews-v3"],
+        &[SAMPLES, "reviews"],
+        &[("SERVICE_VERSION", "v3"), ("ENABLE_RATINGS", "true"), ("STAR_COLOR", "red")],
+    ),
+    sample(
+        &["examples-helloworld-v1", "helloworld-v1"],
+        &[SAMPLES, "helloworld"],
+        &[("SERVICE_VERSION", "v1")],
+    ),
+    sample(
+        &["examples-helloworld-v2", "helloworld-v2"],
+        &[SAMPLES, "helloworld"],
+        &[("SERVICE_VERSION", "v2")],
+    ),
+    sample(&["httpbin", "go-httpbin"], &[SAMPLES, "httpbin"], &[]),
+    sample(&["sleep"], &[SAMPLES, "sleep", "infinity"], &[]),
+    Known { patterns: &["curl"], entrypoint: &["curl"], cmd: &[], env: &[], needs: &[] },
+    program(&["redis"], &["redis-server", "--protected-mode", "no"], &["redis-server"]),
+    program(
+        &["mysql", "mariadb", "*bookinfo-mysqldb"],
+        &["mariadbd", "--user=root"],
+        &["mariadbd"],
+    ),
+    program(&["mongo", "mongodb", "*bookinfo-mongodb"], &["mongod", "--bind_ip_all"], &["mongod"]),
+    program(&["nginx"], &["nginx", "-g", "daemon off;"], &["nginx"]),
+    program(&["busybox", "alpine"], &["/bin/sh"], &[]),
+    program(&["ubuntu", "debian"], &["/bin/bash"], &[]),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(text: &str) -> Vec<String> {
+        split_words(text).unwrap()
+    }
+
+    #[test]
+    fn well_known_images_of_any_registry_and_tag() {
+        let images = Images::new(&[]).unwrap();
+        for (image, command) in [
+            ("docker.io/istio/examples-bookinfo-details-v1:1.16.4", "ironmesh-samples details"),
+            ("istio/examples-bookinfo-productpage-v1:0.2.3", "ironmesh-samples productpage"),
+            ("localhost:5000/examples-bookinfo-ratings-v1", "ironmesh-samples ratings"),
+            ("docker.io/kennethreitz/httpbin", "ironmesh-samples httpbin"),
+            ("docker.io/istio/examples-helloworld-v2", "ironmesh-samples helloworld"),
+            ("curlimages/curl", "curl"),
+            ("redis:4.0.10", "redis-server --protected-mode no"),
+            ("redis@sha256:00", "redis-server --protected-mode no"),
+        ] {
+            let image = images.resolve(image, |_| true).unwrap();
+            assert_eq!(image.command_line(&[], &[]), words(command));
+        }
+        let v3 = images.resolve("istio/examples-bookinfo-reviews-v3:1", |_| true).unwrap();
+        assert!(v3.env.contains(&("STAR_COLOR", "red")));
+    }
+
+    #[test]
+    fn an_unknown_image_says_how_to_map_it() {
+        let images = Images::new(&[]).unwrap();
+        let error = images.resolve("example.com/shop/cart:1.0", |_| true).unwrap_err().to_string();
+        assert!(error.contains("--image 'example.com/shop/cart=COMMAND'"), "{error}");
+        let error = images.resolve("nginx:alpine", |_| false).unwrap_err().to_string();
+        assert!(error.contains("\"nginx\", which this machine does not have"), "{error}");
+    }
+
+    #[test]
+    fn mappings_of_the_user_come_first() {
+        let images = Images::new(&[
+            "shop/*=/usr/bin/shop --name 'two words' \"a\\\"b\"".to_owned(),
+            "redis=my-redis".to_owned(),
+        ])
+        .unwrap();
+        let shop = images.resolve("example.com/shop/cart:1.0", |_| false).unwrap();
+        assert_eq!(shop.cmd, ["/usr/bin/shop", "--name", "two words", "a\"b"]);
+        assert_eq!(images.resolve("redis:4", |_| false).unwrap().cmd, ["my-redis"]);
+        for bad in ["", "x", "=y", "x=", "x='open"] {
+            assert!(Images::new(&[bad.to_owned()]).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn command_and_args_override_as_in_docker() {
+        let image = Image { entrypoint: words("e"), cmd: words("c"), env: Vec::new() };
+        for (command, args, expected) in
+            [("", "", "e c"), ("", "a", "e a"), ("x", "", "x"), ("x y", "a", "x y a")]
+        {
+            assert_eq!(image.command_line(&words(command), &words(args)), words(expected));
+        }
+    }
+}

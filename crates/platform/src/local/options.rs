@@ -1,0 +1,65 @@
+//! What a mesh is started with.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use ironmesh_model::settings::Settings;
+
+/// Applies the manifests of a mesh that has just begun to answer. It is called once, in the host
+/// process, with the abstract name of the API's socket.
+pub type Apply = Box<dyn FnOnce(&str) -> Result<(), String> + Send>;
+
+/// Options of [`up`](super::up).
+pub struct UpOptions {
+    /// Name of the mesh, one per user and name. Default `default`.
+    pub mesh: String,
+    /// Folder that keeps objects, CA and logs over restarts; none: a private tmpfs, and logs under
+    /// the user's state folder.
+    pub state: Option<PathBuf>,
+    /// Whether sidecars and gateways reach the host's network. Default yes.
+    pub egress: bool,
+    /// Settings of the mesh.
+    pub settings: Settings,
+    /// `PATTERN=COMMAND`: commands that stand for images.
+    pub images: Vec<String>,
+    /// Whether to return after everything is ready, with the mesh in the background.
+    pub detach: bool,
+    /// Where a gateway's ports appear on the host's 127.0.0.1, as (gateway's port, host's port).
+    /// A port that is taken falls back to a free one. Defaults: 80 on 8080, 443 on 8443.
+    pub published: Vec<(u16, u16)>,
+    /// Applies the manifests, once the API answers.
+    pub apply: Option<Apply>,
+    /// Path, after the mesh's own address, of the page that is shown to the user, such as
+    /// `/productpage`.
+    pub page: String,
+}
+
+impl Default for UpOptions {
+    fn default() -> Self {
+        Self {
+            mesh: "default".to_owned(),
+            state: None,
+            egress: true,
+            settings: Settings::default(),
+            images: Vec::new(),
+            detach: false,
+            published: vec![(80, 8080), (443, 8443)],
+            apply: None,
+            page: "/".to_owned(),
+        }
+    }
+}
+
+impl fmt::Debug for UpOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UpOptions")
+            .field("mesh", &self.mesh)
+            .field("state", &self.state)
+            .field("egress", &self.egress)
+            .field("settings", &self.settings)
+            .field("images", &self.images)
+            .field("detach", &self.detach)
+            .field("published", &self.published)
+            .finish_non_exhaustive()
+    }
+}
