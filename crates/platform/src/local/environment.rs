@@ -144,12 +144,14 @@ pub(crate) fn field(path: &str, pod: &Pod, ip: &str, host_ip: &str) -> Result<St
         "spec.serviceAccountName" => Some(service_account.to_owned()),
         "status.podIP" | "status.podIPs" => Some(ip.to_owned()),
         "status.hostIP" | "status.hostIPs" => Some(host_ip.to_owned()),
-        _ => match (path.strip_prefix("metadata.labels"), path.strip_prefix("metadata.annotations"))
-        {
-            (Some(key), _) => keyed(&meta.labels, key),
-            (_, Some(key)) => keyed(&meta.annotations, key),
-            _ => None,
-        },
+        _ => {
+            match (path.strip_prefix("metadata.labels"), path.strip_prefix("metadata.annotations"))
+            {
+                (Some(key), _) => keyed(&meta.labels, key),
+                (_, Some(key)) => keyed(&meta.annotations, key),
+                _ => None,
+            }
+        }
     };
     found.ok_or_else(|| BadConfig::BadField(path.to_owned()))
 }
@@ -250,10 +252,7 @@ fn texts(object: &KeyValues, secret: bool) -> Result<BTreeMap<String, String>, B
     Ok(values(object, secret)?.into_iter().map(|(key, value)| (key, text(value))).collect())
 }
 
-fn value_from(
-    source: &EnvVarSource,
-    from: &Sources<'_>,
-) -> Result<Option<String>, BadConfig> {
+fn value_from(source: &EnvVarSource, from: &Sources<'_>) -> Result<Option<String>, BadConfig> {
     let namespace = &from.pod.metadata.namespace;
     let keyed = |reference: &KeyRef, kind: &'static str, found: Option<KeyValues>| {
         let Some(object) = found else {

@@ -42,7 +42,9 @@ pub(crate) enum NoImage {
 
 /// A mapping given by the user that cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("image mapping {0:?} is not PATTERN=COMMAND, such as 'example.com/web:*=/usr/bin/web --port 80'")]
+#[error(
+    "image mapping {0:?} is not PATTERN=COMMAND, such as 'example.com/web:*=/usr/bin/web --port 80'"
+)]
 pub struct BadImageMapping(String);
 
 /// The images of a mesh.
