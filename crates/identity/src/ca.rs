@@ -1,0 +1,256 @@
+//! The certificate authority of a mesh.
+//!
+//! A workload's certificate names it by a SPIFFE URI, the only subject alternative name, marked
+//! critical because there is no subject (RFC 5280, section 4.2.1.6; X.509-SVID, section 2). Of a
+//! signing request only the public key is used: what the certificate says is the authority's own.
+
+use std::fs;
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ironmesh_model::Identity;
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName,
+    DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyUsagePurpose, SanType, SerialNumber,
+};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, CertificateSigningRequestDer, PrivatePkcs8KeyDer};
+
+use crate::clock::Timestamp;
+use crate::peer;
+
+/// A self-signed ECDSA P-256 root and what it signs.
+#[derive(Debug)]
+pub struct Authority {
+    issuer: Issuer<'static, rcgen::KeyPair>,
+    anchor_pem: String,
+}
+
+/// A certificate that the authority signed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Issued {
+    /// DER, leaf first, without the trust anchor.
+    pub chain: Vec<Vec<u8>>,
+    /// Trust anchors by which to verify others, in PEM.
+    pub anchors_pem: String,
+    /// When it expires.
+    pub not_after: Timestamp,
+}
+
+impl Authority {
+    /// A new authority with a root of its own, kept nowhere.
+    ///
+    /// # Errors
+    ///
+    /// If the machine gives no random bytes.
+    pub fn create(now: Timestamp) -> Result<Self, CaError> {
+        let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?;
+        let certificate = root_params(now)?.self_signed(&key)?;
+        Self::new(certificate.der().clone(), certificate.pem(), key)
+    }
+
+    /// The authority that is kept in a directory, made there if there is none yet. Key and root
+    /// stand in one file of mode 0600, written at once or not at all.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be read, written or understood, or its root has expired.
+    pub fn open(directory: &Path, now: Timestamp) -> Result<Self, CaError> {
+        let path = directory.join(FILE);
+        match fs::read(&path) {
+            Ok(pem) => Self::from_pem(&path, &pem, now),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let authority = Self::create(now)?;
+                let pem = authority.issuer.key().serialize_pem() + &authority.anchor_pem;
+                write_private(&path, pem.as_bytes())
+                    .map_err(|source| CaError::Write { path, source })?;
+                Ok(authority)
+            }
+            Err(source) => Err(CaError::Read { path, source }),
+        }
+    }
+
+    /// The trust anchors by which certificates of this authority are verified, in PEM.
+    pub fn anchors_pem(&self) -> &str {
+        &self.anchor_pem
+    }
+
+    /// Signs a certificate for a workload: its key is that of the request (DER of PKCS #10), its
+    /// name is `identity`, it is valid for `ttl` from `now` on.
+    ///
+    /// # Errors
+    ///
+    /// If the request is malformed or not signed by its own key.
+    pub fn sign(
+        &self,
+        csr_der: &[u8],
+        identity: &Identity,
+        ttl: Duration,
+        now: Timestamp,
+    ) -> Result<Issued, CaError> {
+        let csr = CertificateSigningRequestDer::from(csr_der);
+        let request = CertificateSigningRequestParams::from_der(&csr).map_err(CaError::Request)?;
+        self.issue(&request.public_key, vec![uri(identity)?], ttl, now)
+    }
+
+    /// Signs a certificate for a server of the mesh's own that is also known by a DNS name.
+    pub(crate) fn sign_server(
+        &self,
+        key: &rcgen::KeyPair,
+        identity: &Identity,
+        dns_name: &str,
+        ttl: Duration,
+        now: Timestamp,
+    ) -> Result<Issued, CaError> {
+        let names = vec![uri(identity)?, SanType::DnsName(dns_name.try_into()?)];
+        self.issue(key, names, ttl, now)
+    }
+
+    fn issue(
+        &self,
+        key: &impl rcgen::PublicKeyData,
+        names: Vec<SanType>,
+        ttl: Duration,
+        now: Timestamp,
+    ) -> Result<Issued, CaError> {
+        // Certificates count whole seconds.
+        let not_after = Timestamp(Duration::from_secs(now.plus(ttl).unix_seconds()));
+        let mut params = params(now.minus(BACKDATED), not_after)?;
+        params.subject_alt_names = names;
+        params.is_ca = IsCa::ExplicitNoCa;
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages =
+            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        params.use_authority_key_identifier_extension = true;
+        let certificate = params.signed_by(key, &self.issuer)?;
+        Ok(Issued {
+            chain: vec![certificate.der().to_vec()],
+            anchors_pem: self.anchor_pem.clone(),
+            not_after,
+        })
+    }
+
+    fn new(
+        anchor: CertificateDer<'static>,
+        anchor_pem: String,
+        key: rcgen::KeyPair,
+    ) -> Result<Self, CaError> {
+        Ok(Self { issuer: Issuer::from_ca_cert_der(&anchor, key)?, anchor_pem })
+    }
+
+    fn from_pem(path: &Path, pem: &[u8], now: Timestamp) -> Result<Self, CaError> {
+        let malformed = |why: &str| CaError::Malformed { path: path.into(), why: why.to_owned() };
+        let key = PrivatePkcs8KeyDer::from_pem_slice(pem)
+            .map_err(|_| malformed("it has no private key"))?;
+        let anchor =
+            CertificateDer::from_pem_slice(pem).map_err(|_| malformed("it has no certificate"))?;
+        let key = rcgen::KeyPair::try_from(&key)?;
+        let (_, parsed) = x509_parser::parse_x509_certificate(&anchor)
+            .map_err(|_| malformed("its certificate cannot be read"))?;
+        if parsed.public_key().subject_public_key.data != rcgen::PublicKeyData::der_bytes(&key) {
+            return Err(malformed("its key is not that of its certificate"));
+        }
+        if peer::validity(&parsed).1 <= now {
+            return Err(malformed("its root certificate has expired"));
+        }
+        let text = String::from_utf8_lossy(pem);
+        let certificate_at = text.find("-----BEGIN CERTIFICATE-----").unwrap_or_default();
+        let anchor_pem = text[certificate_at..].to_owned();
+        Self::new(anchor, anchor_pem, key)
+    }
+}
+
+/// An authority that cannot be used, or a request that it does not sign.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CaError {
+    /// The file could not be read.
+    #[error("CA file {path}: it cannot be read", path = path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The file could not be written.
+    #[error("CA file {path}: it cannot be written", path = path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The file does not hold what it should.
+    #[error("CA file {path}: {why}; remove it to begin with a new root", path = path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
+    /// The request is not one.
+    #[error("certificate signing request: {0}")]
+    Request(rcgen::Error),
+    /// Signing failed.
+    #[error("certificate: {0}")]
+    Signing(#[from] rcgen::Error),
+    /// The machine gave no random bytes.
+    #[error("the machine gives no random bytes for a serial number")]
+    NoRandomness,
+}
+
+fn root_params(now: Timestamp) -> Result<CertificateParams, CaError> {
+    let mut params = params(now.minus(BACKDATED), now.plus(ROOT_LIFETIME))?;
+    params.distinguished_name.push(DnType::OrganizationName, "ironmesh");
+    params.distinguished_name.push(DnType::CommonName, "ironmesh root");
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    Ok(params)
+}
+
+/// Parameters without any name, with a random serial number.
+fn params(not_before: Timestamp, not_after: Timestamp) -> Result<CertificateParams, CaError> {
+    let mut serial = [0; 16];
+    aws_lc_rs::rand::fill(&mut serial).map_err(|_| CaError::NoRandomness)?;
+    // Positive, and of full length whatever was drawn (RFC 5280, section 4.1.2.2).
+    serial[0] = (serial[0] & 0x7f) | 0x40;
+    let epoch = rcgen::date_time_ymd(1970, 1, 1);
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params.not_before = epoch + not_before.0;
+    params.not_after = epoch + not_after.0;
+    params.serial_number = Some(SerialNumber::from_slice(&serial));
+    Ok(params)
+}
+
+fn uri(identity: &Identity) -> Result<SanType, CaError> {
+    Ok(SanType::URI(identity.to_string().try_into()?))
+}
+
+/// Writes a file that only its owner may read, so that after a crash there is all of it or nothing.
+fn write_private(path: &Path, content: &[u8]) -> io::Result<()> {
+    let temporary = path.with_extension("new");
+    if let Err(error) = fs::remove_file(&temporary)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        return Err(error);
+    }
+    let mut file =
+        fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
+    file.write_all(content)?;
+    file.sync_all()?;
+    fs::rename(&temporary, path)?;
+    path.parent().map_or(Ok(()), |directory| fs::File::open(directory)?.sync_all())
+}
+
+/// Key and root certificate, in PEM.
+const FILE: &str = "ca.pem";
+
+/// Lifetime of a root, as Istio's self-signed one.
+const ROOT_LIFETIME: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+
+/// How long before its making a certificate is already valid, for clocks that are behind (as
+/// Istio's).
+const BACKDATED: Duration = Duration::from_secs(120);

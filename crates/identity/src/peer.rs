@@ -1,0 +1,259 @@
+//! Who a peer is: the SPIFFE id in its certificate, and the verification of its chain.
+
+use std::sync::Arc;
+
+use ironmesh_model::Identity;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::verify_server_cert_signed_by_trust_anchor;
+use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls13_signature};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::{
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, RootCertStore,
+    SignatureScheme,
+};
+use x509_parser::certificate::X509Certificate;
+use x509_parser::extensions::GeneralName;
+
+use crate::clock::Timestamp;
+use crate::provider::provider;
+
+/// A certificate that names nobody of a mesh.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PeerError {
+    /// There is none.
+    #[error("the peer showed no certificate")]
+    Missing,
+    /// It cannot be read.
+    #[error("the peer's certificate cannot be read")]
+    Malformed,
+    /// It has no SPIFFE id, or several, or one of another form.
+    #[error("the peer's certificate names {0}; it must carry one SPIFFE URI of the mesh's form")]
+    NotSpiffe(String),
+    /// It names someone else.
+    #[error("the peer is {actual}, but {expected} is expected there")]
+    Unexpected {
+        /// Whom the mesh expects.
+        expected: Identity,
+        /// Who it is.
+        actual: Identity,
+    },
+    /// It is not valid at this time. On a resumed connection, too, where TLS itself does not look.
+    #[error(
+        "the peer's certificate is not valid now: it is from {not_before} to {not_after} (seconds since 1970)"
+    )]
+    NotNow {
+        /// Since when it is valid.
+        not_before: u64,
+        /// Until when.
+        not_after: u64,
+    },
+}
+
+/// The identity in a verified chain (DER, leaf first), if the leaf is valid `now`.
+///
+/// TLS verifies a chain only in a full handshake: on a resumed connection this is what refuses a
+/// certificate that has expired since. [`crate::Credentials`] calls it for every connection.
+///
+/// # Errors
+///
+/// If there is no certificate, it names no one of a mesh, or it is not valid now.
+pub fn peer_identity(chain: &[CertificateDer<'_>], now: Timestamp) -> Result<Identity, PeerError> {
+    let leaf = chain.first().ok_or(PeerError::Missing)?;
+    let (_, leaf) = x509_parser::parse_x509_certificate(leaf).map_err(|_| PeerError::Malformed)?;
+    let (not_before, not_after) = validity(&leaf);
+    if now < not_before || not_after <= now {
+        return Err(PeerError::NotNow {
+            not_before: not_before.unix_seconds(),
+            not_after: not_after.unix_seconds(),
+        });
+    }
+    spiffe_id(&leaf)
+}
+
+/// From when to when a certificate is valid.
+pub(crate) fn validity(certificate: &X509Certificate<'_>) -> (Timestamp, Timestamp) {
+    let validity = certificate.validity();
+    (
+        Timestamp::from_unix_seconds(validity.not_before.timestamp()),
+        Timestamp::from_unix_seconds(validity.not_after.timestamp()),
+    )
+}
+
+/// The one URI that a certificate names (X.509-SVID, section 2: exactly one).
+fn spiffe_id(certificate: &X509Certificate<'_>) -> Result<Identity, PeerError> {
+    let names = certificate
+        .subject_alternative_name()
+        .map_err(|_| PeerError::Malformed)?
+        .map(|extension| &extension.value.general_names[..])
+        .unwrap_or_default();
+    let uris: Vec<&str> = names
+        .iter()
+        .filter_map(|name| match name {
+            GeneralName::URI(uri) => Some(*uri),
+            _ => None,
+        })
+        .collect();
+    match uris[..] {
+        [uri] => uri.parse().map_err(|_| PeerError::NotSpiffe(format!("{uri:?}"))),
+        [] => Err(PeerError::NotSpiffe("no URI".to_owned())),
+        _ => Err(PeerError::NotSpiffe(format!("{} URIs", uris.len()))),
+    }
+}
+
+/// Trust anchors in PEM as the TLS library wants them.
+pub(crate) fn roots(anchors_pem: &str) -> Result<Arc<RootCertStore>, BadAnchors> {
+    let mut roots = RootCertStore::empty();
+    for anchor in CertificateDer::pem_slice_iter(anchors_pem.as_bytes()) {
+        let anchor = anchor.map_err(|_| BadAnchors)?;
+        roots.add(anchor).map_err(|_| BadAnchors)?;
+    }
+    if roots.is_empty() { Err(BadAnchors) } else { Ok(Arc::new(roots)) }
+}
+
+/// Trust anchors that cannot be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the trust anchors are not a list of CA certificates in PEM")]
+pub struct BadAnchors;
+
+/// Why a handshake failed, if it was the peer's certificate that was not acceptable.
+pub fn untrusted(error: &std::io::Error) -> Option<String> {
+    let Some(Error::InvalidCertificate(why)) = error.get_ref()?.downcast_ref::<Error>() else {
+        return None;
+    };
+    Some(match why {
+        CertificateError::Other(OtherError(why)) => why.to_string(),
+        why => why.to_string(),
+    })
+}
+
+/// Refuses a certificate for a reason of ours.
+pub(crate) fn refuse(why: PeerError) -> Error {
+    Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(why))))
+}
+
+/// Verifies a server of the mesh: its chain by the anchors, its SPIFFE id by the one expected. The
+/// DNS name means nothing between members.
+#[derive(Debug)]
+pub(crate) struct MemberServer {
+    pub(crate) roots: Arc<RootCertStore>,
+    pub(crate) expected: Identity,
+}
+
+impl ServerCertVerifier for MemberServer {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        verify_server_cert_signed_by_trust_anchor(
+            &rustls::server::ParsedCertificate::try_from(end_entity)?,
+            &self.roots,
+            intermediates,
+            now,
+            algorithms().all,
+        )?;
+        let now = Timestamp(std::time::Duration::from_secs(now.as_secs()));
+        let actual = peer_identity(std::slice::from_ref(end_entity), now).map_err(refuse)?;
+        if actual != self.expected {
+            return Err(refuse(PeerError::Unexpected { expected: self.expected.clone(), actual }));
+        }
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _cert: &CertificateDer<'_>,
+        _dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Err(only_tls13())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, cert, dss, &algorithms())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        algorithms().supported_schemes()
+    }
+}
+
+/// Verifies a client of the mesh: its chain by the anchors, and that it has a SPIFFE id.
+#[derive(Debug)]
+pub(crate) struct MemberClient {
+    chain: Arc<dyn ClientCertVerifier>,
+}
+
+impl MemberClient {
+    pub(crate) fn new(roots: Arc<RootCertStore>, required: bool) -> Result<Self, BadAnchors> {
+        let chain = WebPkiClientVerifier::builder_with_provider(roots, provider())
+            // Members have one certificate to show, so hints would only leak who the CA is.
+            .clear_root_hint_subjects();
+        let chain = if required { chain } else { chain.allow_unauthenticated() };
+        Ok(Self { chain: chain.build().map_err(|_| BadAnchors)? })
+    }
+}
+
+impl ClientCertVerifier for MemberClient {
+    fn client_auth_mandatory(&self) -> bool {
+        self.chain.client_auth_mandatory()
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        self.chain.root_hint_subjects()
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        let verified = self.chain.verify_client_cert(end_entity, intermediates, now)?;
+        let now = Timestamp(std::time::Duration::from_secs(now.as_secs()));
+        peer_identity(std::slice::from_ref(end_entity), now).map_err(refuse)?;
+        Ok(verified)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _cert: &CertificateDer<'_>,
+        _dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Err(only_tls13())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.chain.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.chain.supported_verify_schemes()
+    }
+}
+
+fn algorithms() -> WebPkiSupportedAlgorithms {
+    provider().signature_verification_algorithms
+}
+
+fn only_tls13() -> Error {
+    Error::General("members of a mesh speak TLS 1.3 only".to_owned())
+}
