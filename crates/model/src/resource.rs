@@ -240,3 +240,16 @@ impl fmt::Display for Version {
         write!(f, "{:016x}", self.0)
     }
 }
+
+/// Keys that a resolution refers to, each once, but for endpoints, whose chunks the services tell.
+pub(crate) fn references_of(applies: &Applies) -> Vec<ResourceKey> {
+    let services = applies.destinations.iter().filter_map(|d| d.service.as_ref());
+    let policies = applies.destinations.iter().flat_map(|d| &d.policies);
+    let routes = applies.routes.iter().cloned().map(ResourceKey::Route);
+    let mut seen = hashbrown::HashSet::new();
+    routes
+        .chain(services.chain(&applies.service).cloned().map(ResourceKey::Service))
+        .chain(policies.chain(&applies.inbound_policies).cloned().map(ResourceKey::Policy))
+        .filter(|key| seen.insert(key.clone()))
+        .collect()
+}

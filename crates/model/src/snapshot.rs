@@ -1,15 +1,28 @@
 //! A snapshot: all objects of the mesh at one instant, and the answers to every resource key.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use crate::finding::Finding;
 use crate::listeners::GatewayProtocol;
 use crate::name::{Labels, Name, ObjectId};
 use crate::policy::{DestinationPolicy, InboundPolicy};
-use crate::resource::{Resource, ResourceKey};
+use crate::resource::{
+    ListenerKind, Resolution, ResolutionKey, Resource, ResourceKey, Target, references_of,
+};
 use crate::route::Route;
 use crate::service::{Endpoint, Service, Workload};
 use crate::settings::Settings;
+
+mod check;
+mod destination;
+mod gateway;
+mod host;
+mod inbound;
+mod index;
+mod outbound;
+
+use index::Index;
 
 /// When an object was created: seconds since the Unix epoch, as Kubernetes keeps it.
 pub type Created = i64;
@@ -57,6 +70,28 @@ pub struct RouteSource {
     pub export_to: Vec<Name>,
     /// Age.
     pub created: Created,
+    /// Where its parts stand in the object, for findings.
+    pub fields: RouteFields,
+}
+
+/// Field names by which a finding points into the object that a route was made from: rule 0 of a
+/// `VirtualService` stands at `spec.http[0]`, its first backend at `spec.http[0].route[0]`.
+#[derive(Clone, Copy, Debug)]
+pub struct RouteFields {
+    /// Path of the list of hosts.
+    pub hosts: &'static str,
+    /// Path of the list of what it is attached to.
+    pub gateways: &'static str,
+    /// Path of the list of rules, one for each of [`Route::rules`].
+    pub rules: &'static str,
+    /// Within a rule: list of its backends.
+    pub backends: &'static str,
+    /// Within a backend: the destination's host.
+    pub host: &'static str,
+    /// Within a backend: the destination's port.
+    pub port: &'static str,
+    /// Within a backend: the destination's subset.
+    pub subset: &'static str,
 }
 
 /// A destination policy and where it applies.
@@ -124,30 +159,91 @@ pub struct Subscriber {
 
 /// All objects of the mesh at one instant, indexed. Cheap to share; never changes.
 #[derive(Debug, Default)]
-pub struct Snapshot {}
+pub struct Snapshot {
+    index: Index,
+}
 
 impl Snapshot {
     /// Indexes the objects. Pure: equal objects in any order give equal answers. The findings are
     /// those that only all objects together show (a host taken twice, an undefined subset, ...).
-    pub fn new(_objects: Objects) -> (Self, Vec<Finding>) {
-        todo!()
+    pub fn new(objects: Objects) -> (Self, Vec<Finding>) {
+        let index = Index::new(objects);
+        let findings = check::findings(&index);
+        (Self { index }, findings)
     }
 
     /// Settings of the mesh.
     pub fn settings(&self) -> &Settings {
-        todo!()
+        &self.index.settings
     }
 
     /// The resource under a key as `subscriber` sees it; `None` if there is none (a
     /// [`crate::resource::Resolution`] and a [`ResourceKey::Workload`] always have an answer).
-    pub fn resource(&self, _key: &ResourceKey, _subscriber: &Subscriber) -> Option<Resource> {
-        todo!()
+    pub fn resource(&self, key: &ResourceKey, subscriber: &Subscriber) -> Option<Resource> {
+        let index = &self.index;
+        match key {
+            ResourceKey::Settings => Some(Resource::Settings(index.settings.clone())),
+            ResourceKey::Listeners => {
+                Some(Resource::Listeners(Arc::new(gateway::listeners(index, subscriber))))
+            }
+            ResourceKey::Resolution(key) => {
+                Some(Resource::Resolution(Arc::new(self.resolve(key, subscriber))))
+            }
+            ResourceKey::Route(id) => index.route(id).cloned().map(Resource::Route),
+            ResourceKey::Service(id) => {
+                index.service(id).map(|s| Resource::Service(s.service.clone()))
+            }
+            ResourceKey::Policy(id) => index.policy(id).cloned().map(Resource::Policy),
+            ResourceKey::Workload(ip) => Some(Resource::Workload(index.workload(*ip).cloned())),
+            ResourceKey::Endpoints(id, 0) => {
+                index.service(id).map(|s| Resource::Endpoints(s.endpoints.clone()))
+            }
+            ResourceKey::Endpoints(..) => None,
+        }
     }
 
     /// Every key that the resource under `key` refers to, directly: what travels with it in the
     /// same answer. For a Resolution: its routes, policies, services, and the chunks of their
     /// endpoints; for others nothing.
-    pub fn references(&self, _resource: &Resource) -> Vec<ResourceKey> {
-        todo!()
+    pub fn references(&self, resource: &Resource) -> Vec<ResourceKey> {
+        let Resource::Resolution(resolution) = resource else { return Vec::new() };
+        let Resolution::Present(applies) = &**resolution else { return Vec::new() };
+        let mut keys = references_of(applies);
+        let chunks: Vec<ResourceKey> = keys
+            .iter()
+            .filter_map(|key| match key {
+                ResourceKey::Service(id) => Some((id, self.index.service(id)?)),
+                _ => None,
+            })
+            .flat_map(|(id, entry)| {
+                (0..entry.service.endpoint_chunks).map(|c| ResourceKey::Endpoints(id.clone(), c))
+            })
+            .collect();
+        keys.extend(chunks);
+        keys
+    }
+
+    fn resolve(&self, key: &ResolutionKey, subscriber: &Subscriber) -> Resolution {
+        let index = &self.index;
+        let applies = match (key.listener, &key.target) {
+            (ListenerKind::Outbound, Target::Host(host, port)) => {
+                outbound::host(index, host, *port, &key.namespace)
+            }
+            (ListenerKind::Outbound, Target::Address(ip, port)) => {
+                outbound::address(index, *ip, *port, &key.namespace)
+            }
+            (ListenerKind::Inbound, Target::Address(ip, port)) => {
+                Some(inbound::address(index, *ip, *port, subscriber))
+            }
+            (ListenerKind::Gateway, Target::Host(host, port)) => {
+                gateway::host(index, host, *port, subscriber)
+            }
+            (ListenerKind::Inbound, Target::Host(..))
+            | (ListenerKind::Gateway, Target::Address(..)) => None,
+        };
+        applies.map_or(Resolution::Absent, Resolution::Present)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,6 +13,7 @@ use crate::policy::{DestinationPolicy, MtlsMode, Policy};
 use crate::reason::Reason;
 use crate::resource::{
     Applies, Destination, Join, Resolution, ResolutionKey, Resource, ResourceKey, Target,
+    references_of,
 };
 use crate::route::Action;
 use crate::service::{Endpoint, Service};
@@ -104,7 +105,7 @@ impl View {
 
     fn refers_to(&self, body: &Resolution, changed: &HashSet<ResourceKey>) -> bool {
         let Resolution::Present(applies) = body else { return false };
-        references(applies).iter().any(|key| changed.contains(key))
+        references_of(applies).iter().any(|key| changed.contains(key))
             || applies.destinations.iter().filter_map(|d| d.service.as_ref()).any(|id| {
                 self.service(id).is_some_and(|service| {
                     (0..service.endpoint_chunks)
@@ -128,7 +129,7 @@ impl View {
     }
 
     fn link(&mut self, key: &ResolutionKey, applies: &Applies) -> LinkedApplies {
-        let missing = references(applies).into_iter().find(|key| !self.held.contains_key(key));
+        let missing = references_of(applies).into_iter().find(|key| !self.held.contains_key(key));
         let dialled = match &key.target {
             Target::Address(_, port) | Target::Host(_, port) => *port,
         };
@@ -280,17 +281,6 @@ impl View {
 fn group_endpoint(endpoint: &Endpoint, port: u16) -> Option<GroupEndpoint> {
     let port = endpoint.ports.iter().find(|map| map.service == port)?.target;
     Some(GroupEndpoint { endpoint: Arc::new(endpoint.clone()), port })
-}
-
-/// Keys that a resolution refers to, but for endpoints, whose chunks the services tell.
-fn references(applies: &Applies) -> Vec<ResourceKey> {
-    let services = applies.destinations.iter().filter_map(|d| d.service.as_ref());
-    let policies = applies.destinations.iter().flat_map(|d| &d.policies);
-    let routes = applies.routes.iter().cloned().map(ResourceKey::Route);
-    routes
-        .chain(services.chain(&applies.service).cloned().map(ResourceKey::Service))
-        .chain(policies.chain(&applies.inbound_policies).cloned().map(ResourceKey::Policy))
-        .collect()
 }
 
 /// The order of the rules of several routes.
