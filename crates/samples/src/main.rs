@@ -1,2 +1,87 @@
-//! The workshop applications.
-fn main() {}
+//! The workshop applications in one small binary: `ironmesh-samples VERB [ARGUMENT ...]`.
+//!
+//! They behave, to the byte where a workshop looks at it, as the applications that Istio's and
+//! Linkerd's workshops use, so that a mesh can be tried without pulling an image:
+//!
+//! - `productpage [PORT]`, `details [PORT]`, `ratings [PORT]`, `reviews [PORT]`: Bookinfo, on port
+//!   9080. `reviews-v1`, `-v2` and `-v3` are `reviews` with what those images have built in.
+//! - `helloworld` (also `-v1`, `-v2`) on port 5000, `httpbin` on port 80.
+//! - `sleep` and `curl`, for machines that lack them.
+//!
+//! They know nothing of the mesh, and share no code with it.
+
+mod answer;
+mod client;
+mod curl;
+mod details;
+mod headers;
+mod helloworld;
+mod httpbin;
+mod productpage;
+mod ratings;
+mod reviews;
+mod server;
+mod sleep;
+
+use std::env;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use reviews::Reviews;
+use reviews::Variant::{V1, V2, V3};
+
+fn main() -> ExitCode {
+    let mut arguments = env::args().skip(1);
+    let verb = arguments.next().unwrap_or_default();
+    let rest: Vec<String> = arguments.collect();
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&verb, &error),
+    };
+    let outcome = runtime.block_on(run(&verb, &rest));
+    // A name lookup may still sit in a thread of the runtime; nobody waits for it.
+    runtime.shutdown_background();
+    match outcome {
+        Ok(code) => code,
+        Err(error) => fail(&verb, &error),
+    }
+}
+
+/// Runs one application until it ends or is told to.
+async fn run(verb: &str, arguments: &[String]) -> io::Result<ExitCode> {
+    let bookinfo = port(arguments, 9080);
+    match verb {
+        "productpage" => server::run(bookinfo?, productpage::ProductPage::from_env()).await?,
+        "details" => server::run(bookinfo?, details::Details).await?,
+        "ratings" => server::run(bookinfo?, ratings::Ratings::default()).await?,
+        "reviews" => server::run(bookinfo?, Reviews::from_env(None)).await?,
+        "reviews-v1" => server::run(bookinfo?, Reviews::from_env(Some(V1))).await?,
+        "reviews-v2" => server::run(bookinfo?, Reviews::from_env(Some(V2))).await?,
+        "reviews-v3" => server::run(bookinfo?, Reviews::from_env(Some(V3))).await?,
+        "helloworld" | "helloworld-v1" => helloworld::run("v1").await?,
+        "helloworld-v2" => helloworld::run("v2").await?,
+        "httpbin" => server::run(httpbin::port(arguments), httpbin::Httpbin).await?,
+        "sleep" => return sleep::run(arguments).await,
+        "curl" => return curl::run(arguments).await,
+        _ => {
+            return Err(io::Error::other(
+                "there are: productpage, details, ratings, reviews, helloworld, httpbin, sleep, curl",
+            ));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The port that the first argument names, or the application's own.
+fn port(arguments: &[String], default: u16) -> io::Result<u16> {
+    match arguments.first() {
+        None => Ok(default),
+        Some(text) => text.parse().map_err(|_| io::Error::other(format!("{text:?} is not a port"))),
+    }
+}
+
+fn fail(verb: &str, error: &io::Error) -> ExitCode {
+    // Nothing is left to tell if standard error is gone.
+    let _ = writeln!(io::stderr(), "ironmesh-samples {verb}: {error}");
+    ExitCode::from(2)
+}

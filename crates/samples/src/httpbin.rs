@@ -1,0 +1,261 @@
+//! The part of httpbin that workshops use: requests told back, chosen statuses, delays.
+
+use std::collections::BTreeMap;
+use std::env;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HOST};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
+use serde_json::{Map, Value, json};
+
+use crate::answer;
+use crate::server::{App, Peer};
+
+/// The application. `/get`, `/post` (also `put`, `patch`, `delete`), `/anything`, `/headers`,
+/// `/ip`, `/user-agent`, `/status/{n}`, `/delay/{n}`, `/uuid`.
+#[derive(Debug)]
+pub(crate) struct Httpbin;
+
+/// The port to serve: of `-b ADDRESS:PORT`, as the original's server takes it, of `PORT`, or 80.
+/// The other arguments of that server mean nothing here.
+pub(crate) fn port(arguments: &[String]) -> u16 {
+    let bind = arguments
+        .iter()
+        .skip_while(|argument| !matches!(argument.as_str(), "-b" | "--bind"))
+        .nth(1)
+        .cloned()
+        .or_else(|| arguments.iter().find_map(|a| Some(a.strip_prefix("--bind=")?.to_owned())));
+    bind.as_deref()
+        .and_then(|bind| bind.rsplit(':').next()?.parse().ok())
+        .or_else(|| env::var("PORT").ok()?.parse().ok())
+        .unwrap_or(80)
+}
+
+impl App for Httpbin {
+    async fn answer(&self, request: Request<Bytes>) -> Response<Bytes> {
+        let path = request.uri().path().to_owned();
+        let mut parts = path.trim_start_matches('/').splitn(2, '/');
+        let (first, rest) = (parts.next().unwrap_or_default(), parts.next());
+        match (first, rest) {
+            ("", None) => answer::html(INDEX),
+            ("get", None) if request.method() == Method::GET => told(&told_back(&request)),
+            ("post" | "put" | "patch" | "delete", None) => {
+                if request.method().as_str().eq_ignore_ascii_case(first) {
+                    told(&told_back_with_body(&request))
+                } else {
+                    answer::method_not_allowed()
+                }
+            }
+            ("anything", _) => {
+                let mut value = told_back_with_body(&request);
+                value["method"] = json!(request.method().as_str());
+                told(&value)
+            }
+            ("headers", None) => told(&json!({ "headers": headers(request.headers()) })),
+            ("ip", None) => told(&json!({ "origin": origin(&request) })),
+            ("user-agent", None) => {
+                told(&json!({ "user-agent": text(request.headers(), "user-agent") }))
+            }
+            ("uuid", None) => told(&json!({ "uuid": uuid() })),
+            ("status", Some(codes)) => status(codes),
+            ("delay", Some(seconds)) => match delay(seconds) {
+                Some(delay) => {
+                    tokio::time::sleep(delay).await;
+                    told(&told_back_with_body(&request))
+                }
+                None => answer::not_found(),
+            },
+            ("get", None) => answer::method_not_allowed(),
+            _ => answer::not_found(),
+        }
+    }
+}
+
+/// A JSON document in the original's layout: two blanks, a final newline.
+fn told(value: &Value) -> Response<Bytes> {
+    answer::with_type(StatusCode::OK, "application/json", format!("{value:#}\n"))
+}
+
+fn told_back(request: &Request<Bytes>) -> Value {
+    json!({
+        "args": form(request.uri().query().unwrap_or_default()),
+        "headers": headers(request.headers()),
+        "origin": origin(request),
+        "url": url(request),
+    })
+}
+
+fn told_back_with_body(request: &Request<Bytes>) -> Value {
+    let body = String::from_utf8_lossy(request.body());
+    let content_type = text(request.headers(), CONTENT_TYPE.as_str()).unwrap_or_default();
+    let is_form = content_type.starts_with("application/x-www-form-urlencoded");
+    json!({
+        "args": form(request.uri().query().unwrap_or_default()),
+        "data": if is_form { "" } else { &body },
+        "files": {},
+        "form": if is_form { form(&body) } else { json!({}) },
+        "headers": headers(request.headers()),
+        "json": serde_json::from_slice::<Value>(request.body()).unwrap_or_default(),
+        "origin": origin(request),
+        "url": url(request),
+    })
+}
+
+/// The header fields, sorted and in capitals as the original shows them.
+fn headers(headers: &HeaderMap) -> Value {
+    let mut sorted: BTreeMap<String, String> = BTreeMap::new();
+    for (name, value) in headers {
+        let name: Vec<String> = name.as_str().split('-').map(capitalized).collect();
+        let value = String::from_utf8_lossy(value.as_bytes());
+        let joined = sorted.entry(name.join("-")).or_default();
+        if !joined.is_empty() {
+            joined.push(',');
+        }
+        joined.push_str(&value);
+    }
+    json!(sorted)
+}
+
+fn capitalized(word: &str) -> String {
+    let mut characters = word.chars();
+    let first = characters.next().map(|c| c.to_ascii_uppercase());
+    first.into_iter().chain(characters).collect()
+}
+
+/// Fields of a query or form; one that comes twice is a list.
+fn form(text: &str) -> Value {
+    let mut fields = Map::new();
+    for field in text.split('&').filter(|field| !field.is_empty()) {
+        let (name, value) = field.split_once('=').unwrap_or((field, ""));
+        match fields.get_mut(name) {
+            None => {
+                fields.insert(name.to_owned(), json!(value));
+            }
+            Some(Value::Array(values)) => values.push(json!(value)),
+            Some(one) => *one = json!([one.take(), value]),
+        }
+    }
+    Value::Object(fields)
+}
+
+/// Who asked: the first proxy's word for it, or the peer.
+fn origin(request: &Request<Bytes>) -> String {
+    text(request.headers(), "x-forwarded-for").unwrap_or_else(|| {
+        request.extensions().get::<Peer>().map(|peer| peer.0.ip().to_string()).unwrap_or_default()
+    })
+}
+
+fn url(request: &Request<Bytes>) -> String {
+    let scheme = text(request.headers(), "x-forwarded-proto").unwrap_or("http".to_owned());
+    let host = text(request.headers(), HOST.as_str()).unwrap_or_default();
+    let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
+    format!("{scheme}://{host}{path}")
+}
+
+fn text(headers: &HeaderMap, name: &str) -> Option<String> {
+    headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
+}
+
+/// An empty answer with a status; of a list, the first.
+fn status(codes: &str) -> Response<Bytes> {
+    let first = codes.split([',', ':']).next().unwrap_or_default();
+    match first.parse().ok().and_then(|code| StatusCode::from_u16(code).ok()) {
+        Some(code) if code.as_u16() >= 200 => {
+            answer::with_type(code, "text/html; charset=utf-8", "")
+        }
+        _ => answer::text(StatusCode::BAD_REQUEST, "Invalid status code"),
+    }
+}
+
+/// How long `/delay/{seconds}` waits.
+fn delay(seconds: &str) -> Option<Duration> {
+    let seconds: f64 = seconds.parse().ok()?;
+    Duration::try_from_secs_f64(seconds.clamp(0.0, DELAY_SECONDS_MAX)).ok()
+}
+
+/// A random UUID, of the kernel's making.
+fn uuid() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/random/uuid").unwrap_or_default().trim().to_owned()
+}
+
+const INDEX: &str = "<!DOCTYPE html>\n<title>httpbin</title>\n<p>/get /post /anything /headers /ip \
+    /user-agent /status/{n} /delay/{n} /uuid</p>\n";
+/// The original's longest delay.
+const DELAY_SECONDS_MAX: f64 = 10.0;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::tests::{body, get, request};
+
+    #[tokio::test]
+    async fn a_request_is_told_back() {
+        let mut sent = get("/get?a=1&a=2&b");
+        sent.headers_mut().insert("host", "httpbin:8000".parse().unwrap());
+        sent.headers_mut().insert("x-request-id", "7".parse().unwrap());
+        let expected = r#"{
+  "args": {
+    "a": [
+      "1",
+      "2"
+    ],
+    "b": ""
+  },
+  "headers": {
+    "Host": "httpbin:8000",
+    "X-Request-Id": "7"
+  },
+  "origin": "10.77.0.9",
+  "url": "http://httpbin:8000/get?a=1&a=2&b"
+}
+"#;
+        assert_eq!(body(&Httpbin.answer(sent).await), expected);
+    }
+
+    #[tokio::test]
+    async fn ip_headers_and_statuses() {
+        let ip = Httpbin.answer(get("/ip")).await;
+        assert_eq!(body(&ip), "{\n  \"origin\": \"10.77.0.9\"\n}\n");
+        let headers = Httpbin.answer(get("/headers")).await;
+        assert_eq!(body(&headers), "{\n  \"headers\": {}\n}\n");
+        for (path, status) in [
+            ("/status/418", 418),
+            ("/status/503,200", 503),
+            ("/status/x", 400),
+            ("/status/100", 400),
+            ("/delay/0", 200),
+            ("/delay/x", 404),
+            ("/post", 405),
+            ("/anything/else", 200),
+            ("/uuid", 200),
+            ("/none", 404),
+        ] {
+            assert_eq!(Httpbin.answer(get(path)).await.status(), status, "{path}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_is_told_back() {
+        let answer = Httpbin.answer(request("POST", "/post", r#"{"a":1}"#)).await;
+        let value: Value = serde_json::from_str(body(&answer)).unwrap();
+        assert_eq!((&value["data"], &value["json"]["a"]), (&json!(r#"{"a":1}"#), &json!(1)));
+    }
+
+    #[test]
+    fn a_delay_is_at_most_ten_seconds() {
+        for (text, expected) in
+            [("1.5", Some(1.5)), ("3600", Some(10.0)), ("-1", Some(0.0)), ("x", None)]
+        {
+            assert_eq!(delay(text).map(|delay| delay.as_secs_f64()), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_port_is_where_its_server_would_take_it_from() {
+        let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
+        assert_eq!(port(&words("gunicorn -b 0.0.0.0:8000 httpbin:app -k gevent")), 8000);
+        assert_eq!(port(&words("--bind=[::]:81")), 81);
+        assert_eq!(port(&[]), 80);
+    }
+}

@@ -1,0 +1,200 @@
+//! A small HTTP/1.1 server: whole requests in, whole answers out, and an orderly end on SIGTERM.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::io::{self, Write};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::answer;
+
+/// An application: answers one request at a time, any number at once.
+pub(crate) trait App: Send + Sync + 'static {
+    /// Answers a request. Its peer's address is the extension [`Peer`].
+    fn answer(&self, request: Request<Bytes>) -> impl Future<Output = Response<Bytes>> + Send;
+}
+
+/// The address that a request came from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Peer(pub(crate) SocketAddr);
+
+/// Serves an application on a port of every IPv4 address until SIGTERM or SIGINT.
+pub(crate) async fn run(port: u16, app: impl App) -> io::Result<()> {
+    let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).await?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let end = async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    };
+    writeln!(io::stdout(), "listening on port {port}")?;
+    serve(listener, app, end).await;
+    Ok(())
+}
+
+/// Serves until `end`; then takes no more, answers what has begun, and closes.
+pub(crate) async fn serve(listener: TcpListener, app: impl App, end: impl Future<Output = ()>) {
+    let app = Arc::new(app);
+    let (stop, stopped) = watch::channel(());
+    tokio::pin!(end);
+    loop {
+        tokio::select! {
+            () = &mut end => break,
+            accepted = listener.accept() => match accepted {
+                Ok((stream, peer)) => {
+                    tokio::spawn(serve_connection(stream, peer, Arc::clone(&app), stopped.clone()));
+                }
+                // Out of descriptors: others will be closed.
+                Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
+            },
+        }
+    }
+    drop(listener);
+    drop(stopped);
+    // Every connection holds a receiver; the last one gone ends this.
+    stop.send_replace(());
+    let _ = tokio::time::timeout(DRAIN_MAX, stop.closed()).await;
+}
+
+async fn serve_connection<A: App>(
+    stream: TcpStream,
+    peer: SocketAddr,
+    app: Arc<A>,
+    mut stopped: watch::Receiver<()>,
+) {
+    // Answers are small; without this each waits for the peer's acknowledgement. Should it fail,
+    // they are merely slower.
+    let _ = stream.set_nodelay(true);
+    let service = service_fn(|request| {
+        let app = Arc::clone(&app);
+        async move { Ok::<_, Infallible>(respond(&*app, request, peer).await) }
+    });
+    let connection = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .max_buf_size(HEAD_BYTES_MAX)
+        .serve_connection(TokioIo::new(stream), service);
+    tokio::pin!(connection);
+    // A broken connection is its client's concern, hence no look at the results.
+    tokio::select! {
+        _ = connection.as_mut() => {}
+        _ = stopped.changed() => {
+            connection.as_mut().graceful_shutdown();
+            let _ = connection.await;
+        }
+    }
+}
+
+async fn respond<A: App>(
+    app: &A,
+    request: Request<Incoming>,
+    peer: SocketAddr,
+) -> Response<Full<Bytes>> {
+    let (head, body) = request.into_parts();
+    let answer = match Limited::new(body, BODY_BYTES_MAX).collect().await {
+        Ok(body) => {
+            let mut request = Request::from_parts(head, body.to_bytes());
+            request.extensions_mut().insert(Peer(peer));
+            app.answer(request).await
+        }
+        Err(_) => answer::text(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large\n"),
+    };
+    answer.map(Full::new)
+}
+
+/// Pause after a failed accept.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// How long open requests may take after SIGTERM; longer than any of the applications takes.
+const DRAIN_MAX: Duration = Duration::from_secs(15);
+/// Bytes of a request's head.
+const HEAD_BYTES_MAX: usize = 64 << 10;
+/// Bytes of a request's body.
+const BODY_BYTES_MAX: usize = 1 << 20;
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// An application on a free port of the loopback, for as long as the test's runtime lives.
+    pub(crate) async fn start(app: impl App) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(serve(listener, app, std::future::pending()));
+        address
+    }
+
+    /// A request without a body, as an application gets it.
+    pub(crate) fn get(path: &str) -> Request<Bytes> {
+        request("GET", path, "")
+    }
+
+    /// A request with a body.
+    pub(crate) fn request(method: &str, path: &str, body: &str) -> Request<Bytes> {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(path)
+            .body(Bytes::copy_from_slice(body.as_bytes()))
+            .unwrap();
+        request.extensions_mut().insert(Peer("10.77.0.9:40000".parse().unwrap()));
+        request
+    }
+
+    /// The body of an answer as text.
+    pub(crate) fn body(answer: &Response<Bytes>) -> &str {
+        std::str::from_utf8(answer.body()).unwrap()
+    }
+
+    /// Tells that a request is there, and answers when it is let.
+    struct Slow {
+        begun: tokio::sync::mpsc::Sender<()>,
+        release: tokio::sync::Semaphore,
+    }
+
+    impl App for Arc<Slow> {
+        async fn answer(&self, _: Request<Bytes>) -> Response<Bytes> {
+            self.begun.send(()).await.unwrap();
+            self.release.acquire().await.unwrap().forget();
+            answer::text(StatusCode::OK, "done")
+        }
+    }
+
+    #[tokio::test]
+    async fn a_request_that_has_begun_is_answered_after_the_end() {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (begun, mut has_begun) = tokio::sync::mpsc::channel(1);
+        let app = Arc::new(Slow { begun, release: tokio::sync::Semaphore::new(0) });
+        let (end, ended) = tokio::sync::oneshot::channel::<()>();
+        let server = tokio::spawn(serve(listener, Arc::clone(&app), async {
+            let _ = ended.await;
+        }));
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+        has_begun.recv().await.unwrap();
+        end.send(()).unwrap();
+        // The end has come once the port refuses.
+        while TcpStream::connect(address).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+        app.release.add_permits(1);
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        assert!(answer.ends_with("done"), "{answer}");
+        server.await.unwrap();
+    }
+}
