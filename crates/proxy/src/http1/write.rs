@@ -1,0 +1,56 @@
+//! Heads into bytes.
+
+use std::io::Write as _;
+
+use crate::message::{Fields, RequestHead, ResponseHead, Version};
+
+use super::encode::write_field;
+
+/// Appends the head of a request: always HTTP/1.1, `host` first, then the fields as they are. The
+/// caller has removed the hop-by-hop ones and stated the framing
+/// ([`Framing::state`](super::Framing::state)).
+///
+/// No value can end its line, wherever it came from: control bytes become spaces.
+pub fn write_request(head: &RequestHead, out: &mut Vec<u8>) {
+    let parts =
+        [head.method(), " ", head.target(), " HTTP/1.1\r\nhost: ", head.authority(), "\r\n"];
+    out.reserve(parts.iter().map(|part| part.len()).sum::<usize>() + FIELDS_BYTES);
+    for part in parts {
+        out.extend_from_slice(part.as_bytes());
+    }
+    write_fields(&head.fields, out);
+}
+
+/// Appends the head of a response, HTTP/1.0 or HTTP/1.1 as its version says. Without a reason it
+/// gets the standard one of its status. The rest is as in [`write_request`].
+pub fn write_response(head: &ResponseHead, out: &mut Vec<u8>) {
+    out.reserve(FIELDS_BYTES);
+    out.extend_from_slice(match head.version {
+        Version::Http10 => b"HTTP/1.0 ",
+        Version::Http11 | Version::Http2 => b"HTTP/1.1 ",
+    });
+    // Writing to a vector never fails.
+    let _ = write!(out, "{:03} ", head.status);
+    if head.reason().is_empty() {
+        let status = http::StatusCode::from_u16(head.status).ok();
+        let reason = status.and_then(|status| status.canonical_reason()).unwrap_or_default();
+        out.extend_from_slice(reason.as_bytes());
+    } else {
+        out.extend_from_slice(head.reason());
+    }
+    out.extend_from_slice(b"\r\n");
+    write_fields(&head.fields, out);
+}
+
+fn write_fields(fields: &Fields, out: &mut Vec<u8>) {
+    for (name, value) in fields.iter() {
+        write_field(out, name, value);
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// The whole of the interim response that invites a waiting body.
+pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+/// Room for common fields, so that the buffer grows once.
+const FIELDS_BYTES: usize = 512;
