@@ -1,0 +1,144 @@
+//! Messages of the keys under which resources are subscribed.
+
+use ironmesh_model::{ListenerKind, ObjectId, ResolutionKey, ResourceKey, ServiceId, Target};
+use prost::{Message, Oneof};
+
+use super::common::{
+    ObjectIdMessage, ServiceIdMessage, choice, ip, ip_bytes, narrow, required, text,
+};
+use super::{Coded, DecodeError};
+
+/// The message of a [`ResourceKey`].
+#[derive(Clone, PartialEq, Message)]
+pub struct Key {
+    #[prost(oneof = "KeyKind", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
+    kind: Option<KeyKind>,
+}
+
+impl Key {
+    /// The message of a key.
+    pub fn of(key: &ResourceKey) -> Self {
+        let kind = match key {
+            ResourceKey::Settings => KeyKind::Settings(true),
+            ResourceKey::Listeners => KeyKind::Listeners(true),
+            ResourceKey::Resolution(key) => KeyKind::Resolution(key.message()),
+            ResourceKey::Route(id) => KeyKind::Route(id.message()),
+            ResourceKey::Service(id) => KeyKind::Service(id.message()),
+            ResourceKey::Policy(id) => KeyKind::Policy(id.message()),
+            ResourceKey::Workload(ip) => KeyKind::Workload(ip_bytes(*ip)),
+            ResourceKey::Endpoints(id, chunk) => KeyKind::Endpoints(EndpointsKeyMessage {
+                service: Some(id.message()),
+                chunk: u32::from(*chunk),
+            }),
+        };
+        Self { kind: Some(kind) }
+    }
+
+    /// The key of a message.
+    ///
+    /// # Errors
+    ///
+    /// If it is of a kind that this build does not know, or a part is missing.
+    pub fn into_key(self) -> Result<ResourceKey, DecodeError> {
+        Ok(match self.kind.ok_or(DecodeError::Missing("the kind of a key"))? {
+            KeyKind::Settings(_) => ResourceKey::Settings,
+            KeyKind::Listeners(_) => ResourceKey::Listeners,
+            KeyKind::Resolution(m) => ResourceKey::Resolution(ResolutionKey::value(m)?),
+            KeyKind::Route(m) => ResourceKey::Route(ObjectId::value(m)?),
+            KeyKind::Service(m) => ResourceKey::Service(ServiceId::value(m)?),
+            KeyKind::Policy(m) => ResourceKey::Policy(ObjectId::value(m)?),
+            KeyKind::Workload(bytes) => ResourceKey::Workload(ip(&bytes)?),
+            KeyKind::Endpoints(m) => ResourceKey::Endpoints(
+                required(m.service, "the service of endpoints")?,
+                narrow(m.chunk, "the chunk of endpoints")?,
+            ),
+        })
+    }
+}
+
+/// The key of a message that may be missing.
+pub(crate) fn required_key(key: Option<Key>) -> Result<ResourceKey, DecodeError> {
+    key.ok_or(DecodeError::Missing("a key"))?.into_key()
+}
+
+#[derive(Clone, PartialEq, Oneof)]
+enum KeyKind {
+    #[prost(bool, tag = "1")]
+    Settings(bool),
+    #[prost(bool, tag = "2")]
+    Listeners(bool),
+    #[prost(message, tag = "3")]
+    Resolution(ResolutionKeyMessage),
+    #[prost(message, tag = "4")]
+    Route(ObjectIdMessage),
+    #[prost(message, tag = "5")]
+    Service(ServiceIdMessage),
+    #[prost(message, tag = "6")]
+    Policy(ObjectIdMessage),
+    #[prost(bytes = "vec", tag = "7")]
+    Workload(Vec<u8>),
+    #[prost(message, tag = "8")]
+    Endpoints(EndpointsKeyMessage),
+}
+
+#[derive(Clone, PartialEq, Eq, Message)]
+struct EndpointsKeyMessage {
+    #[prost(message, optional, tag = "1")]
+    service: Option<ServiceIdMessage>,
+    #[prost(uint32, tag = "2")]
+    chunk: u32,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct ResolutionKeyMessage {
+    #[prost(uint32, tag = "1")]
+    listener: u32,
+    #[prost(oneof = "TargetMessage", tags = "2, 3")]
+    target: Option<TargetMessage>,
+    #[prost(uint32, tag = "4")]
+    port: u32,
+    #[prost(string, tag = "5")]
+    namespace: String,
+}
+
+#[derive(Clone, PartialEq, Eq, Oneof)]
+enum TargetMessage {
+    #[prost(bytes = "vec", tag = "2")]
+    Address(Vec<u8>),
+    #[prost(string, tag = "3")]
+    Host(String),
+}
+
+impl Coded for ResolutionKey {
+    type Message = ResolutionKeyMessage;
+
+    fn message(&self) -> ResolutionKeyMessage {
+        let (target, port) = match &self.target {
+            Target::Address(ip, port) => (TargetMessage::Address(ip_bytes(*ip)), *port),
+            Target::Host(host, port) => (TargetMessage::Host(text(host)), *port),
+        };
+        ResolutionKeyMessage {
+            listener: listener_number(self.listener),
+            target: Some(target),
+            port: u32::from(port),
+            namespace: text(&self.namespace),
+        }
+    }
+
+    fn value(m: ResolutionKeyMessage) -> Result<Self, DecodeError> {
+        let port = narrow(m.port, "the port of a resolution")?;
+        let target = match m.target.ok_or(DecodeError::Missing("the target of a resolution"))? {
+            TargetMessage::Address(bytes) => Target::Address(ip(&bytes)?, port),
+            TargetMessage::Host(host) => Target::Host(host.into(), port),
+        };
+        Ok(Self { listener: listener(m.listener)?, target, namespace: m.namespace.into() })
+    }
+}
+
+choice!(
+    listener_number,
+    listener,
+    ListenerKind,
+    "listener",
+    [ListenerKind::Outbound, ListenerKind::Inbound, ListenerKind::Gateway]
+);

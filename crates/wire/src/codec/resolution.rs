@@ -1,0 +1,137 @@
+//! Messages of what applies at an address or host.
+
+use ironmesh_model::resource::{Applies, DefaultBackend, Destination, Join, Resolution};
+use prost::Message;
+
+use super::common::{
+    ObjectIdMessage, ServiceIdMessage, choice, messages, names, narrow, text, values,
+};
+use super::service::{protocol, protocol_number};
+use super::{Coded, DecodeError};
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct ResolutionMessage {
+    #[prost(message, optional, tag = "1")]
+    present: Option<AppliesMessage>,
+}
+
+impl Coded for Resolution {
+    type Message = ResolutionMessage;
+
+    fn message(&self) -> ResolutionMessage {
+        let present = match self {
+            Self::Absent => None,
+            Self::Present(applies) => Some(applies.message()),
+        };
+        ResolutionMessage { present }
+    }
+
+    fn value(m: ResolutionMessage) -> Result<Self, DecodeError> {
+        Ok(match m.present {
+            None => Self::Absent,
+            Some(applies) => Self::Present(Applies::value(applies)?),
+        })
+    }
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct AppliesMessage {
+    #[prost(uint32, tag = "1")]
+    protocol: u32,
+    #[prost(message, optional, tag = "2")]
+    service: Option<ServiceIdMessage>,
+    #[prost(message, optional, tag = "3")]
+    default_backend: Option<DefaultBackendMessage>,
+    #[prost(message, repeated, tag = "4")]
+    routes: Vec<ObjectIdMessage>,
+    #[prost(uint32, tag = "5")]
+    join: u32,
+    #[prost(string, repeated, tag = "6")]
+    attached_to: Vec<String>,
+    #[prost(message, repeated, tag = "7")]
+    destinations: Vec<DestinationMessage>,
+    #[prost(message, repeated, tag = "8")]
+    inbound_policies: Vec<ObjectIdMessage>,
+}
+
+impl Coded for Applies {
+    type Message = AppliesMessage;
+
+    fn message(&self) -> AppliesMessage {
+        AppliesMessage {
+            protocol: protocol_number(self.protocol),
+            service: self.service.as_ref().map(Coded::message),
+            default_backend: self.default_backend.as_ref().map(Coded::message),
+            routes: messages(&self.routes),
+            join: join_number(self.join),
+            attached_to: self.attached_to.iter().map(text).collect(),
+            destinations: messages(&self.destinations),
+            inbound_policies: messages(&self.inbound_policies),
+        }
+    }
+
+    fn value(m: AppliesMessage) -> Result<Self, DecodeError> {
+        Ok(Self {
+            protocol: protocol(m.protocol)?,
+            service: m.service.map(Coded::value).transpose()?,
+            default_backend: m.default_backend.map(Coded::value).transpose()?,
+            routes: values(m.routes)?,
+            join: join(m.join)?,
+            attached_to: names(m.attached_to),
+            destinations: values(m.destinations)?,
+            inbound_policies: values(m.inbound_policies)?,
+        })
+    }
+}
+
+choice!(join_number, join, Join, "join", [Join::InOrder, Join::CatchAllLast]);
+
+#[derive(Clone, PartialEq, Eq, Message)]
+pub(super) struct DefaultBackendMessage {
+    #[prost(string, tag = "1")]
+    host: String,
+    #[prost(uint32, tag = "2")]
+    port: u32,
+}
+
+impl Coded for DefaultBackend {
+    type Message = DefaultBackendMessage;
+
+    fn message(&self) -> DefaultBackendMessage {
+        DefaultBackendMessage { host: text(&self.host), port: u32::from(self.port) }
+    }
+
+    fn value(m: DefaultBackendMessage) -> Result<Self, DecodeError> {
+        Ok(Self { host: m.host.into(), port: narrow(m.port, "the port of a backend")? })
+    }
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct DestinationMessage {
+    #[prost(string, tag = "1")]
+    host: String,
+    #[prost(message, optional, tag = "2")]
+    service: Option<ServiceIdMessage>,
+    #[prost(message, repeated, tag = "3")]
+    policies: Vec<ObjectIdMessage>,
+}
+
+impl Coded for Destination {
+    type Message = DestinationMessage;
+
+    fn message(&self) -> DestinationMessage {
+        DestinationMessage {
+            host: text(&self.host),
+            service: self.service.as_ref().map(Coded::message),
+            policies: messages(&self.policies),
+        }
+    }
+
+    fn value(m: DestinationMessage) -> Result<Self, DecodeError> {
+        Ok(Self {
+            host: m.host.into(),
+            service: m.service.map(Coded::value).transpose()?,
+            policies: values(m.policies)?,
+        })
+    }
+}

@@ -1,0 +1,309 @@
+//! Messages of services, endpoints and workloads.
+
+use ironmesh_model::service::{
+    Endpoint, EndpointAddress, EndpointTls, Endpoints, PortMap, Protocol, Service, ServicePort,
+    Workload,
+};
+use prost::{Message, Oneof};
+
+use super::common::{
+    IdentityMessage, LabelsMessage, ServiceIdMessage, WorkloadIdMessage, choice, ip, ip_bytes,
+    labels, labels_message, messages, narrow, required, text, values,
+};
+use super::{Coded, DecodeError};
+
+choice!(
+    protocol_number,
+    protocol,
+    Protocol,
+    "protocol",
+    [
+        Protocol::Undeclared,
+        Protocol::Http,
+        Protocol::Http2,
+        Protocol::Grpc,
+        Protocol::Tcp,
+        Protocol::Tls,
+    ]
+);
+
+choice!(
+    tls_number,
+    tls,
+    EndpointTls,
+    "TLS of an endpoint",
+    [EndpointTls::Plaintext, EndpointTls::Mutual]
+);
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct ServiceMessage {
+    #[prost(message, optional, tag = "1")]
+    id: Option<ServiceIdMessage>,
+    #[prost(string, tag = "2")]
+    name: String,
+    #[prost(bytes = "vec", repeated, tag = "3")]
+    addresses: Vec<Vec<u8>>,
+    #[prost(bool, tag = "4")]
+    headless: bool,
+    #[prost(message, repeated, tag = "5")]
+    ports: Vec<ServicePortMessage>,
+    #[prost(uint32, tag = "6")]
+    endpoint_chunks: u32,
+}
+
+impl Coded for Service {
+    type Message = ServiceMessage;
+
+    fn message(&self) -> ServiceMessage {
+        ServiceMessage {
+            id: Some(self.id.message()),
+            name: text(&self.name),
+            addresses: self.addresses.iter().copied().map(ip_bytes).collect(),
+            headless: self.headless,
+            ports: messages(&self.ports),
+            endpoint_chunks: u32::from(self.endpoint_chunks),
+        }
+    }
+
+    fn value(m: ServiceMessage) -> Result<Self, DecodeError> {
+        Ok(Self {
+            id: required(m.id, "the id of a service")?,
+            name: m.name.into(),
+            addresses: m.addresses.iter().map(|bytes| ip(bytes)).collect::<Result<_, _>>()?,
+            headless: m.headless,
+            ports: values(m.ports)?,
+            endpoint_chunks: narrow(m.endpoint_chunks, "the number of chunks of endpoints")?,
+        })
+    }
+}
+
+#[derive(Clone, PartialEq, Eq, Message)]
+pub(super) struct ServicePortMessage {
+    #[prost(uint32, tag = "1")]
+    number: u32,
+    #[prost(string, tag = "2")]
+    name: String,
+    #[prost(uint32, tag = "3")]
+    protocol: u32,
+}
+
+impl Coded for ServicePort {
+    type Message = ServicePortMessage;
+
+    fn message(&self) -> ServicePortMessage {
+        ServicePortMessage {
+            number: u32::from(self.number),
+            name: text(&self.name),
+            protocol: protocol_number(self.protocol),
+        }
+    }
+
+    fn value(m: ServicePortMessage) -> Result<Self, DecodeError> {
+        Ok(Self {
+            number: narrow(m.number, "the port of a service")?,
+            name: m.name.into(),
+            protocol: protocol(m.protocol)?,
+        })
+    }
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct EndpointsMessage {
+    #[prost(message, optional, tag = "1")]
+    service: Option<ServiceIdMessage>,
+    #[prost(uint32, tag = "2")]
+    chunk: u32,
+    #[prost(message, repeated, tag = "3")]
+    endpoints: Vec<EndpointMessage>,
+}
+
+impl Coded for Endpoints {
+    type Message = EndpointsMessage;
+
+    fn message(&self) -> EndpointsMessage {
+        EndpointsMessage {
+            service: Some(self.service.message()),
+            chunk: u32::from(self.chunk),
+            endpoints: messages(&self.endpoints),
+        }
+    }
+
+    fn value(m: EndpointsMessage) -> Result<Self, DecodeError> {
+        Ok(Self {
+            service: required(m.service, "the service of endpoints")?,
+            chunk: narrow(m.chunk, "the chunk of endpoints")?,
+            endpoints: values(m.endpoints)?,
+        })
+    }
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct EndpointMessage {
+    #[prost(string, tag = "1")]
+    id: String,
+    #[prost(oneof = "AddressMessage", tags = "2, 3, 4")]
+    address: Option<AddressMessage>,
+    #[prost(message, repeated, tag = "5")]
+    ports: Vec<PortMapMessage>,
+    #[prost(message, optional, tag = "6")]
+    labels: Option<LabelsMessage>,
+    #[prost(message, optional, tag = "7")]
+    workload: Option<WorkloadIdMessage>,
+    #[prost(string, tag = "8")]
+    owner: String,
+    #[prost(message, optional, tag = "9")]
+    identity: Option<IdentityMessage>,
+    #[prost(uint32, tag = "10")]
+    tls: u32,
+    #[prost(bool, tag = "11")]
+    ready: bool,
+    #[prost(uint32, tag = "12")]
+    weight: u32,
+    #[prost(string, tag = "13")]
+    network: String,
+    #[prost(string, tag = "14")]
+    cluster: String,
+    #[prost(string, tag = "15")]
+    locality: String,
+}
+
+#[derive(Clone, PartialEq, Eq, Oneof)]
+enum AddressMessage {
+    #[prost(bytes = "vec", tag = "2")]
+    Ip(Vec<u8>),
+    #[prost(string, tag = "3")]
+    Dns(String),
+    #[prost(message, tag = "4")]
+    Gateway(GatewayAddressMessage),
+}
+
+#[derive(Clone, PartialEq, Eq, Message)]
+struct GatewayAddressMessage {
+    #[prost(bytes = "vec", tag = "1")]
+    ip: Vec<u8>,
+    #[prost(string, tag = "2")]
+    name: String,
+}
+
+impl Coded for Endpoint {
+    type Message = EndpointMessage;
+
+    fn message(&self) -> EndpointMessage {
+        let address = match &self.address {
+            EndpointAddress::Ip(ip) => AddressMessage::Ip(ip_bytes(*ip)),
+            EndpointAddress::Dns(name) => AddressMessage::Dns(text(name)),
+            EndpointAddress::Gateway(ip, name) => AddressMessage::Gateway(GatewayAddressMessage {
+                ip: ip_bytes(*ip),
+                name: text(name),
+            }),
+        };
+        EndpointMessage {
+            id: text(&self.id),
+            address: Some(address),
+            ports: messages(&self.ports),
+            labels: labels_message(&self.labels),
+            workload: Some(self.workload.message()),
+            owner: text(&self.owner),
+            identity: self.identity.as_ref().map(Coded::message),
+            tls: tls_number(self.tls),
+            ready: self.ready,
+            weight: self.weight,
+            network: text(&self.network),
+            cluster: text(&self.cluster),
+            locality: text(&self.locality),
+        }
+    }
+
+    fn value(m: EndpointMessage) -> Result<Self, DecodeError> {
+        let address = match m.address.ok_or(DecodeError::Missing("the address of an endpoint"))? {
+            AddressMessage::Ip(bytes) => EndpointAddress::Ip(ip(&bytes)?),
+            AddressMessage::Dns(name) => EndpointAddress::Dns(name.into()),
+            AddressMessage::Gateway(gateway) => {
+                EndpointAddress::Gateway(ip(&gateway.ip)?, gateway.name.into())
+            }
+        };
+        Ok(Self {
+            id: m.id.into(),
+            address,
+            ports: values(m.ports)?,
+            labels: labels(m.labels),
+            workload: required(m.workload, "the workload of an endpoint")?,
+            owner: m.owner.into(),
+            identity: m.identity.map(Coded::value).transpose()?,
+            tls: tls(m.tls)?,
+            ready: m.ready,
+            weight: m.weight,
+            network: m.network.into(),
+            cluster: m.cluster.into(),
+            locality: m.locality.into(),
+        })
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub(super) struct PortMapMessage {
+    #[prost(uint32, tag = "1")]
+    service: u32,
+    #[prost(uint32, tag = "2")]
+    target: u32,
+}
+
+impl Coded for PortMap {
+    type Message = PortMapMessage;
+
+    fn message(&self) -> PortMapMessage {
+        PortMapMessage { service: u32::from(self.service), target: u32::from(self.target) }
+    }
+
+    fn value(m: PortMapMessage) -> Result<Self, DecodeError> {
+        Ok(Self {
+            service: narrow(m.service, "the port of a service")?,
+            target: narrow(m.target, "the port of an endpoint")?,
+        })
+    }
+}
+
+/// A workload, or the answer that nobody lives there.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct MaybeWorkloadMessage {
+    #[prost(message, optional, tag = "1")]
+    pub(super) workload: Option<WorkloadMessage>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct WorkloadMessage {
+    #[prost(message, optional, tag = "1")]
+    id: Option<WorkloadIdMessage>,
+    #[prost(string, tag = "2")]
+    owner: String,
+    #[prost(message, optional, tag = "3")]
+    identity: Option<IdentityMessage>,
+    #[prost(message, optional, tag = "4")]
+    labels: Option<LabelsMessage>,
+    #[prost(bool, tag = "5")]
+    meshed: bool,
+}
+
+impl Coded for Workload {
+    type Message = WorkloadMessage;
+
+    fn message(&self) -> WorkloadMessage {
+        WorkloadMessage {
+            id: Some(self.id.message()),
+            owner: text(&self.owner),
+            identity: Some(self.identity.message()),
+            labels: labels_message(&self.labels),
+            meshed: self.meshed,
+        }
+    }
+
+    fn value(m: WorkloadMessage) -> Result<Self, DecodeError> {
+        Ok(Self {
+            id: required(m.id, "the id of a workload")?,
+            owner: m.owner.into(),
+            identity: required(m.identity, "the identity of a workload")?,
+            labels: labels(m.labels),
+            meshed: m.meshed,
+        })
+    }
+}

@@ -1,0 +1,141 @@
+//! Messages of the mesh's settings and of a gateway's listeners.
+
+use std::time::Duration;
+
+use ironmesh_model::listeners::{GatewayListener, GatewayProtocol, Listeners};
+use ironmesh_model::settings::{AccessLogEncoding, OutboundPolicy, Settings};
+use prost::Message;
+
+use super::common::{choice, messages, nanoseconds, narrow, text, values};
+use super::policy::{mtls, mtls_number};
+use super::{Coded, DecodeError};
+
+choice!(
+    outbound_number,
+    outbound,
+    OutboundPolicy,
+    "outbound policy",
+    [OutboundPolicy::AllowAny, OutboundPolicy::RegistryOnly]
+);
+
+choice!(
+    encoding_number,
+    encoding,
+    AccessLogEncoding,
+    "access log encoding",
+    [AccessLogEncoding::Text, AccessLogEncoding::Json]
+);
+
+choice!(
+    protocol_number,
+    protocol,
+    GatewayProtocol,
+    "protocol of a gateway",
+    [GatewayProtocol::Http]
+);
+
+#[derive(Clone, PartialEq, Eq, Message)]
+pub(super) struct SettingsMessage {
+    #[prost(uint32, tag = "1")]
+    outbound_policy: u32,
+    #[prost(bool, tag = "2")]
+    access_log: bool,
+    #[prost(uint32, tag = "3")]
+    access_log_encoding: u32,
+    #[prost(uint64, tag = "4")]
+    certificate_ttl_nanoseconds: u64,
+    #[prost(string, tag = "5")]
+    trust_domain: String,
+    #[prost(string, tag = "6")]
+    root_namespace: String,
+    #[prost(uint64, tag = "7")]
+    detect_timeout_nanoseconds: u64,
+    #[prost(uint64, tag = "8")]
+    connect_timeout_nanoseconds: u64,
+    #[prost(uint64, tag = "9")]
+    drain_duration_nanoseconds: u64,
+    #[prost(uint32, tag = "10")]
+    mtls_mode: u32,
+}
+
+impl Coded for Settings {
+    type Message = SettingsMessage;
+
+    fn message(&self) -> SettingsMessage {
+        SettingsMessage {
+            outbound_policy: outbound_number(self.outbound_policy),
+            access_log: self.access_log,
+            access_log_encoding: encoding_number(self.access_log_encoding),
+            certificate_ttl_nanoseconds: nanoseconds(self.certificate_ttl),
+            trust_domain: text(&self.trust_domain),
+            root_namespace: text(&self.root_namespace),
+            detect_timeout_nanoseconds: nanoseconds(self.detect_timeout),
+            connect_timeout_nanoseconds: nanoseconds(self.connect_timeout),
+            drain_duration_nanoseconds: nanoseconds(self.drain_duration),
+            mtls_mode: mtls_number(self.mtls_mode),
+        }
+    }
+
+    fn value(m: SettingsMessage) -> Result<Self, DecodeError> {
+        Ok(Self {
+            outbound_policy: outbound(m.outbound_policy)?,
+            access_log: m.access_log,
+            access_log_encoding: encoding(m.access_log_encoding)?,
+            certificate_ttl: Duration::from_nanos(m.certificate_ttl_nanoseconds),
+            trust_domain: m.trust_domain.into(),
+            root_namespace: m.root_namespace.into(),
+            detect_timeout: Duration::from_nanos(m.detect_timeout_nanoseconds),
+            connect_timeout: Duration::from_nanos(m.connect_timeout_nanoseconds),
+            drain_duration: Duration::from_nanos(m.drain_duration_nanoseconds),
+            mtls_mode: mtls(m.mtls_mode)?,
+        })
+    }
+}
+
+#[derive(Clone, PartialEq, Eq, Message)]
+pub(super) struct ListenersMessage {
+    #[prost(message, repeated, tag = "1")]
+    listeners: Vec<GatewayListenerMessage>,
+}
+
+impl Coded for Listeners {
+    type Message = ListenersMessage;
+
+    fn message(&self) -> ListenersMessage {
+        ListenersMessage { listeners: messages(&self.listeners) }
+    }
+
+    fn value(m: ListenersMessage) -> Result<Self, DecodeError> {
+        Ok(Self { listeners: values(m.listeners)? })
+    }
+}
+
+#[derive(Clone, PartialEq, Eq, Message)]
+pub(super) struct GatewayListenerMessage {
+    #[prost(uint32, tag = "1")]
+    port: u32,
+    #[prost(string, tag = "2")]
+    name: String,
+    #[prost(uint32, tag = "3")]
+    protocol: u32,
+}
+
+impl Coded for GatewayListener {
+    type Message = GatewayListenerMessage;
+
+    fn message(&self) -> GatewayListenerMessage {
+        GatewayListenerMessage {
+            port: u32::from(self.port),
+            name: text(&self.name),
+            protocol: protocol_number(self.protocol),
+        }
+    }
+
+    fn value(m: GatewayListenerMessage) -> Result<Self, DecodeError> {
+        Ok(Self {
+            port: narrow(m.port, "the port of a listener")?,
+            name: m.name.into(),
+            protocol: protocol(m.protocol)?,
+        })
+    }
+}

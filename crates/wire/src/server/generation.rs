@@ -1,0 +1,116 @@
+//! One published snapshot and the bytes of what was asked of it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use ironmesh_model::snapshot::Subscriber;
+use ironmesh_model::view::{Body, Change};
+use ironmesh_model::{Resource, ResourceKey, Snapshot, Version};
+
+use crate::codec;
+
+/// What can answer for the resources of a mesh.
+pub trait Source: Send + Sync + fmt::Debug + 'static {
+    /// The resource under a key, as `subscriber` sees it.
+    fn resource(&self, key: &ResourceKey, subscriber: &Subscriber) -> Option<Resource>;
+
+    /// What travels with a resource.
+    fn references(&self, resource: &Resource) -> Vec<ResourceKey>;
+}
+
+impl Source for Snapshot {
+    fn resource(&self, key: &ResourceKey, subscriber: &Subscriber) -> Option<Resource> {
+        Self::resource(self, key, subscriber)
+    }
+
+    fn references(&self, resource: &Resource) -> Vec<ResourceKey> {
+        Self::references(self, resource)
+    }
+}
+
+/// What a proxy would hold if it subscribed to `keys`: the resources with all that they refer to,
+/// encoded and decoded again. `explain` decides over this, so that it sees what a proxy sees.
+pub fn expand(
+    source: &impl Source,
+    subscriber: &Subscriber,
+    keys: impl IntoIterator<Item = ResourceKey>,
+) -> Vec<Change> {
+    let mut expanded = BTreeMap::new();
+    let mut to_visit: Vec<ResourceKey> = keys.into_iter().collect();
+    while let Some(key) = to_visit.pop() {
+        if expanded.contains_key(&key) {
+            continue;
+        }
+        let encoded = Encoded::of(source, &key, subscriber);
+        to_visit.extend(encoded.references.iter().cloned());
+        expanded.insert(key, encoded);
+    }
+    expanded
+        .into_iter()
+        .map(|(key, Encoded { version, body, .. })| {
+            let decoded = body.and_then(|bytes| codec::decode(&bytes).ok());
+            Change { key, version, body: decoded.map_or(Body::Nothing, Body::Is) }
+        })
+        .collect()
+}
+
+/// A snapshot with a number of its own.
+#[derive(Debug)]
+pub(super) struct Generation<S> {
+    pub(super) number: u64,
+    snapshot: Arc<S>,
+    /// What is the same for every subscriber, encoded once.
+    shared: Mutex<HashMap<ResourceKey, Encoded>>,
+}
+
+/// An answer to a key, encoded.
+#[derive(Clone, Debug)]
+pub(super) struct Encoded {
+    pub(super) version: Version,
+    /// `None`: there is nothing.
+    pub(super) body: Option<Bytes>,
+    pub(super) references: Arc<[ResourceKey]>,
+}
+
+impl<S: Source> Generation<S> {
+    pub(super) fn new(snapshot: Arc<S>, number: u64) -> Self {
+        Self { number, snapshot, shared: Mutex::default() }
+    }
+
+    /// What is under a key for a subscriber.
+    pub(super) fn encoded(&self, key: &ResourceKey, subscriber: &Subscriber) -> Encoded {
+        if depends_on_subscriber(key) {
+            return Encoded::of(&*self.snapshot, key, subscriber);
+        }
+        if let Some(encoded) = self.shared.lock().unwrap_or_else(PoisonError::into_inner).get(key) {
+            return encoded.clone();
+        }
+        let encoded = Encoded::of(&*self.snapshot, key, subscriber);
+        self.shared
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(key.clone(), encoded.clone());
+        encoded
+    }
+}
+
+impl Encoded {
+    fn of(source: &impl Source, key: &ResourceKey, subscriber: &Subscriber) -> Self {
+        let Some(resource) = source.resource(key, subscriber) else {
+            return Self { version: codec::nothing(), body: None, references: [].into() };
+        };
+        let body = codec::encode(&resource);
+        Self {
+            version: Version::of(&body),
+            body: Some(body),
+            references: source.references(&resource).into(),
+        }
+    }
+}
+
+/// Whether two subscribers may get different answers.
+fn depends_on_subscriber(key: &ResourceKey) -> bool {
+    matches!(key, ResourceKey::Resolution(_) | ResourceKey::Listeners)
+}

@@ -1,0 +1,326 @@
+//! One connection of a proxy.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use ironmesh_model::limits::WireLimits;
+use ironmesh_model::{ResourceKey, Version};
+use prost::Message;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::generation::Generation;
+use super::ledger::Sent;
+use super::{Backend, Proxy, Server};
+use crate::codec::{DecodeError, required_key};
+use crate::frame::{Connection, FrameError, Happened};
+use crate::messages::{
+    Ack, Changed, ClientSays, Empty, Failed, Hello, PROTOCOL_VERSION, ServerSays, Sign, Signed,
+    State, Subscribe, ToClient, ToServer, Update,
+};
+
+/// Why a connection of a proxy ended.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SessionError {
+    /// The stream failed or ended, or carried nonsense.
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    /// A key could not be read.
+    #[error("a key of the proxy: {0}")]
+    Key(#[from] DecodeError),
+    /// The proxy did not begin with a hello, or not in time.
+    #[error("the proxy did not say who it is")]
+    NoHello,
+    /// The proxy speaks another version of the protocol.
+    #[error(
+        "the proxy speaks version {0} of the push protocol, not {PROTOCOL_VERSION}; restart its workload"
+    )]
+    OtherVersion(u32),
+    /// The token proves nothing.
+    #[error("the proxy was refused: {0}")]
+    Refused(String),
+    /// It wants too much.
+    #[error("the proxy subscribes to more than subscriptions_max keys, which is {0}")]
+    TooManySubscriptions(usize),
+    /// Nothing was heard of it for too long.
+    #[error("the proxy is silent")]
+    Silent,
+    /// The server is gone.
+    #[error("the control plane stops")]
+    Stopped,
+}
+
+type ProxyConnection<IO> = Connection<IO, ToServer, ToClient>;
+
+/// Serves one proxy to the end of its connection.
+pub(super) async fn run<B, IO>(server: &Server<B>, io: IO) -> SessionError
+where
+    B: Backend,
+    IO: AsyncRead + AsyncWrite + Unpin + Send,
+{
+    let mut connection = Connection::new(io, server.limits.frame_bytes_max);
+    let error = match greet(server, &mut connection).await {
+        Err(error) => error,
+        Ok(proxy) => {
+            let mut session = Session {
+                server,
+                generations: server.generations.subscribe(),
+                proxy,
+                in_flight: VecDeque::new(),
+                last_nonce: 0,
+                more_keys: false,
+            };
+            let error = session.run(&mut connection).await;
+            server.disconnected(&session.proxy);
+            error
+        }
+    };
+    // The proxy learns why, if it still listens.
+    let failed = ServerSays::Failed(Failed { why: error.to_string() });
+    if !matches!(error, SessionError::Frame(_) | SessionError::Silent)
+        && say(&mut connection, failed).is_ok()
+    {
+        let _ = timeout(server.limits.keepalive, connection.flush()).await;
+    }
+    error
+}
+
+async fn greet<B, IO>(
+    server: &Server<B>,
+    connection: &mut ProxyConnection<IO>,
+) -> Result<Arc<Proxy>, SessionError>
+where
+    B: Backend,
+    IO: AsyncRead + AsyncWrite + Unpin + Send,
+{
+    let first = timeout(server.limits.keepalive, connection.next());
+    let Ok(Happened::Received(ToServer { says: Some(ClientSays::Hello(hello)) })) =
+        first.await.map_err(|_| SessionError::NoHello)?
+    else {
+        return Err(SessionError::NoHello);
+    };
+    let Hello { protocol_version, token } = hello;
+    if protocol_version != PROTOCOL_VERSION {
+        return Err(SessionError::OtherVersion(protocol_version));
+    }
+    let peer = server.backend.authenticate(&token).await.map_err(SessionError::Refused)?;
+    say(connection, ServerSays::Welcome(Empty {}))?;
+    Ok(server.connected(peer))
+}
+
+fn say<IO: AsyncRead + AsyncWrite + Unpin>(
+    connection: &mut ProxyConnection<IO>,
+    says: ServerSays,
+) -> Result<(), FrameError> {
+    connection.send(&ToClient { says: Some(says) })
+}
+
+struct Session<'a, B: Backend> {
+    server: &'a Server<B>,
+    generations: watch::Receiver<Option<Arc<Generation<B::Source>>>>,
+    proxy: Arc<Proxy>,
+    /// Updates without acknowledgement, oldest first.
+    in_flight: VecDeque<(u64, Sent)>,
+    last_nonce: u64,
+    /// Whether a list of subscriptions goes on in the next message.
+    more_keys: bool,
+}
+
+impl<B: Backend> Session<'_, B> {
+    async fn run<IO>(&mut self, connection: &mut ProxyConnection<IO>) -> SessionError
+    where
+        IO: AsyncRead + AsyncWrite + Unpin + Send,
+    {
+        loop {
+            if let Err(error) = self.go_on(connection).await {
+                return error;
+            }
+        }
+    }
+
+    async fn go_on<IO>(&mut self, connection: &mut ProxyConnection<IO>) -> Result<(), SessionError>
+    where
+        IO: AsyncRead + AsyncWrite + Unpin + Send,
+    {
+        let keepalive = self.limits().keepalive;
+        let mut silent_since = Instant::now();
+        let mut pinged = false;
+        loop {
+            self.push(connection)?;
+            let patience = if pinged { keepalive * 2 } else { keepalive };
+            tokio::select! {
+                happened = connection.next() => {
+                    if let Happened::Received(message) = happened? {
+                        silent_since = Instant::now();
+                        pinged = false;
+                        self.received(connection, message).await?;
+                    }
+                }
+                changed = self.generations.changed() => {
+                    changed.map_err(|_| SessionError::Stopped)?;
+                    self.proxy.ledger().look_again();
+                }
+                () = sleep_until(silent_since + patience) => {
+                    if pinged {
+                        return Err(SessionError::Silent);
+                    }
+                    pinged = true;
+                    say(connection, ServerSays::Ping(Empty {}))?;
+                }
+            }
+        }
+    }
+
+    fn limits(&self) -> &WireLimits {
+        &self.server.limits
+    }
+
+    async fn received<IO>(
+        &mut self,
+        connection: &mut ProxyConnection<IO>,
+        message: ToServer,
+    ) -> Result<(), SessionError>
+    where
+        IO: AsyncRead + AsyncWrite + Unpin + Send,
+    {
+        match message.says {
+            Some(ClientSays::Subscribe(subscribe)) => self.subscribe(subscribe)?,
+            Some(ClientSays::Unsubscribe(unsubscribe)) => {
+                for key in unsubscribe.keys {
+                    self.proxy.ledger().unsubscribe(&key.into_key()?);
+                }
+            }
+            Some(ClientSays::Ack(ack)) => self.acknowledged(ack),
+            Some(ClientSays::Sign(Sign { id, csr })) => {
+                let signed = match self.server.backend.sign(&self.proxy.peer, &csr).await {
+                    Ok(certificate) => {
+                        Signed { id, certificate: Some(certificate), refused: String::new() }
+                    }
+                    Err(refused) => Signed { id, certificate: None, refused },
+                };
+                say(connection, ServerSays::Signed(signed))?;
+            }
+            // While something is on its way the proxy hears of us anyhow. (So the queue of a proxy
+            // that only pings and never reads does not grow.)
+            Some(ClientSays::Ping(_)) if connection.is_flushed() => {
+                say(connection, ServerSays::Pong(Empty {}))?;
+            }
+            // A message of a later version of the protocol is not for us.
+            Some(ClientSays::Ping(_) | ClientSays::Pong(_) | ClientSays::Hello(_)) | None => {}
+        }
+        Ok(())
+    }
+
+    fn subscribe(&mut self, subscribe: Subscribe) -> Result<(), SessionError> {
+        let mut ledger = self.proxy.ledger();
+        for wanted in subscribe.wanted {
+            let key = required_key(wanted.key)?;
+            ledger.subscribe(key, wanted.held.map(Version), wanted.only_held);
+        }
+        if ledger.len() > self.limits().subscriptions_max {
+            return Err(SessionError::TooManySubscriptions(self.limits().subscriptions_max));
+        }
+        drop(ledger);
+        self.more_keys = subscribe.more;
+        Ok(())
+    }
+
+    fn acknowledged(&mut self, ack: Ack) {
+        // Acknowledgements come in order; one that was skipped has been applied, too.
+        while let Some((nonce, sent)) = self.in_flight.pop_front_if(|(n, _)| *n <= ack.nonce) {
+            let errors = if nonce == ack.nonce { read_errors(&ack) } else { Vec::new() };
+            self.proxy.ledger().acknowledge(sent, errors);
+        }
+    }
+
+    /// Sends what the proxy lacks, if now is the time.
+    fn push<IO: AsyncRead + AsyncWrite + Unpin>(
+        &mut self,
+        connection: &mut ProxyConnection<IO>,
+    ) -> Result<(), SessionError> {
+        let ready = connection.is_flushed()
+            && !self.more_keys
+            && self.in_flight.len() < self.limits().updates_in_flight_max
+            && self.proxy.ledger().is_behind();
+        if !ready {
+            return Ok(());
+        }
+        let is_new = self.generations.has_changed().is_ok_and(|changed| changed);
+        let Some(generation) = self.generations.borrow_and_update().clone() else { return Ok(()) };
+        let mut ledger = self.proxy.ledger();
+        if is_new {
+            ledger.look_again();
+        }
+        let changes = ledger.changes(&generation, &self.proxy.peer.subscriber);
+        drop(ledger);
+        if changes.is_empty() {
+            return Ok(());
+        }
+        self.last_nonce += 1;
+        let mut sent = Vec::with_capacity(changes.len());
+        for change in &changes {
+            let version = (!matches!(change.state, Some(State::Forget(_))))
+                .then_some(Version(change.version));
+            sent.push((required_key(change.key.clone())?, version));
+        }
+        self.in_flight.push_back((self.last_nonce, sent));
+        for frame in self.frames(changes) {
+            say(connection, ServerSays::Update(frame))?;
+        }
+        Ok(())
+    }
+
+    /// Splits an update into messages that fit into frames. A resource that fits into none is left
+    /// out and noted.
+    fn frames(&self, changes: Vec<Changed>) -> Vec<Update> {
+        let nonce = self.last_nonce;
+        let room = self.limits().frame_bytes_max.saturating_sub(FRAME_OVERHEAD_BYTES);
+        let mut frames = vec![Update { nonce, changes: Vec::new(), more: true }];
+        let mut used = 0;
+        for change in changes {
+            let bytes = change.encoded_len() + CHANGE_OVERHEAD_BYTES;
+            if bytes > room {
+                self.too_large(&change, bytes);
+                continue;
+            }
+            if used + bytes > room {
+                frames.push(Update { nonce, changes: Vec::new(), more: true });
+                used = 0;
+            }
+            used += bytes;
+            if let Some(frame) = frames.last_mut() {
+                frame.changes.push(change);
+            }
+        }
+        if let Some(last) = frames.last_mut() {
+            last.more = false;
+        }
+        frames
+    }
+
+    fn too_large(&self, change: &Changed, bytes: usize) {
+        let Ok(key) = required_key(change.key.clone()) else { return };
+        let max = self.limits().frame_bytes_max;
+        tracing::error!(%key, bytes, max, "a resource is larger than frame_bytes_max and is not sent");
+        let why = format!("its {bytes} bytes are more than frame_bytes_max, which is {max}");
+        self.proxy.ledger().failed(&key, why);
+    }
+}
+
+fn read_errors(ack: &Ack) -> Vec<(ResourceKey, String, bool)> {
+    ack.errors
+        .iter()
+        .filter_map(|error| {
+            let key = required_key(error.key.clone()).ok()?;
+            Some((key, error.why.clone(), error.refused))
+        })
+        .collect()
+}
+
+/// More than the fields of a message beside its changes take.
+const FRAME_OVERHEAD_BYTES: usize = 64;
+
+/// More than a change takes beside its own bytes.
+const CHANGE_OVERHEAD_BYTES: usize = 16;
