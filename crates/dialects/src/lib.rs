@@ -1,1 +1,22 @@
-//! Not written yet.
+//! From the resources that people have to the model of the mesh, and what is wrong with them.
+//!
+//! Everything here is a pure function: no IO, no clock. Translation never fails; what cannot be
+//! used, or is not honoured, is a finding about the object and field.
+//!
+//! # Layout
+//!
+//! - [`manifest`]: the text of a manifest file to JSON values with line numbers.
+//! - [`object`]: a Kubernetes-shaped object, and old forms of it made new.
+//! - [`translate`]: objects to the model, one by one ([`translate_one`]) and joined ([`join`]).
+//! - `istio`, `kubernetes`: the dialects; `schema`: fields and types of their kinds as data.
+
+mod istio;
+mod kubernetes;
+pub mod manifest;
+pub mod object;
+mod path;
+mod schema;
+pub mod translate;
+
+pub use object::Object;
+pub use translate::{Translated, Translation, join, translate, translate_one, validate};

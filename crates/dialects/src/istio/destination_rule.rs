@@ -1,0 +1,64 @@
+//! `DestinationRule`.
+
+use ironmesh_model::Finding;
+use ironmesh_model::policy::{Balance, DestinationPolicy, Subset};
+use ironmesh_model::snapshot::DestinationPolicySource;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{export_to, fully_qualified, id, spec};
+use crate::Object;
+use crate::object::labels;
+use crate::schema::check;
+use crate::translate::Part;
+
+mod schema;
+
+/// Translates a DestinationRule. Balancing other than round robin is a finding.
+pub(crate) fn destination_rule(object: &Object, findings: &mut Vec<Finding>) -> Option<Part> {
+    let clean = check(object.id(), &schema::DESTINATION_RULE, object.value(), "", findings);
+    let spec: Spec = serde_json::from_value(spec(&clean)).ok()?;
+    let subsets = spec.subsets.iter().map(|subset| Subset {
+        name: subset.name.as_str().into(),
+        labels: labels(&subset.labels),
+        balance: subset.traffic_policy.as_ref().and_then(balance),
+    });
+    Some(Part::DestinationPolicy(Box::new(DestinationPolicySource {
+        policy: DestinationPolicy {
+            id: id(object),
+            balance: spec.traffic_policy.as_ref().and_then(balance).unwrap_or_default(),
+            subsets: subsets.collect(),
+        },
+        host: fully_qualified(&spec.host, object),
+        export_to: export_to(&spec.export_to, object),
+        created: object.created(),
+    })))
+}
+
+fn balance(policy: &Value) -> Option<Balance> {
+    match policy.pointer("/loadBalancer/simple")?.as_str()? {
+        "ROUND_ROBIN" => Some(Balance::RoundRobin),
+        // Reported by the schema; round robin is what remains.
+        _ => None,
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Spec {
+    host: String,
+    #[serde(default)]
+    export_to: Vec<String>,
+    #[serde(default)]
+    subsets: Vec<GivenSubset>,
+    traffic_policy: Option<Value>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct GivenSubset {
+    name: String,
+    #[serde(default)]
+    labels: Value,
+    traffic_policy: Option<Value>,
+}

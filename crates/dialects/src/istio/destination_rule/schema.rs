@@ -1,0 +1,204 @@
+//! Fields of `DestinationRule`, those of Istio 0.8 to today.
+
+use crate::schema::{
+    Field, Message, PORT, TEXT_MAP, TEXTS, Type, UINT32, honoured, later, required,
+};
+
+pub(super) static DESTINATION_RULE: Message = Message {
+    name: "DestinationRule",
+    open: false,
+    fields: &[
+        required("apiVersion", Type::Text),
+        required("kind", Type::Text),
+        required("metadata", Type::Any),
+        required("spec", Type::Object(&SPEC)),
+        honoured("status", Type::Any),
+    ],
+};
+
+static SPEC: Message = Message {
+    name: "DestinationRule.spec",
+    open: false,
+    fields: &[
+        required("host", Type::Text),
+        honoured("trafficPolicy", Type::Object(&TRAFFIC_POLICY)),
+        honoured("subsets", Type::List(&Type::Object(&SUBSET))),
+        honoured("exportTo", TEXTS),
+        later("workloadSelector", Type::Any),
+    ],
+};
+
+static SUBSET: Message = Message {
+    name: "a subset",
+    open: false,
+    fields: &[
+        required("name", Type::Text),
+        honoured("labels", TEXT_MAP),
+        honoured("trafficPolicy", Type::Object(&TRAFFIC_POLICY)),
+    ],
+};
+
+const LOAD_BALANCER_FIELD: Field = honoured("loadBalancer", Type::Object(&LOAD_BALANCER));
+const CONNECTION_POOL_FIELD: Field = later("connectionPool", Type::Object(&CONNECTION_POOL));
+const OUTLIERS_FIELD: Field = later("outlierDetection", Type::Object(&OUTLIER_DETECTION));
+const TLS_FIELD: Field = honoured("tls", Type::Object(&TLS));
+
+static TRAFFIC_POLICY: Message = Message {
+    name: "trafficPolicy",
+    open: false,
+    fields: &[
+        LOAD_BALANCER_FIELD,
+        CONNECTION_POOL_FIELD,
+        OUTLIERS_FIELD,
+        TLS_FIELD,
+        later("portLevelSettings", Type::List(&Type::Object(&PORT_POLICY))),
+        later("tunnel", Type::Any),
+        later("proxyProtocol", Type::Any),
+        later("retryBudget", Type::Object(&RETRY_BUDGET)),
+    ],
+};
+
+static PORT_POLICY: Message = Message {
+    name: "the policy of a port",
+    open: false,
+    fields: &[
+        honoured("port", Type::Object(&PORT_SELECTOR)),
+        LOAD_BALANCER_FIELD,
+        CONNECTION_POOL_FIELD,
+        OUTLIERS_FIELD,
+        TLS_FIELD,
+    ],
+};
+
+static PORT_SELECTOR: Message = Message {
+    name: "port",
+    open: false,
+    fields: &[honoured("number", PORT), later("name", Type::Text)],
+};
+
+static LOAD_BALANCER: Message = Message {
+    name: "loadBalancer",
+    open: false,
+    fields: &[
+        honoured(
+            "simple",
+            Type::Words {
+                all: &["LEAST_CONN", "LEAST_REQUEST", "RANDOM", "PASSTHROUGH"],
+                honoured: &["ROUND_ROBIN", "UNSPECIFIED"],
+            },
+        ),
+        later("consistentHash", Type::Object(&CONSISTENT_HASH)),
+        later("localityLbSetting", Type::Any),
+        later("zoneAwareLbSetting", Type::Any),
+        later("warmupDurationSecs", Type::Duration),
+        later("warmup", Type::Any),
+    ],
+};
+
+static CONSISTENT_HASH: Message = Message {
+    name: "consistentHash",
+    open: false,
+    fields: &[
+        honoured("httpHeaderName", Type::Text),
+        honoured("httpCookie", Type::Object(&COOKIE)),
+        honoured("useSourceIp", Type::Bool),
+        honoured("httpQueryParameterName", Type::Text),
+        honoured("minimumRingSize", Type::Integer(0, i64::MAX)),
+        honoured("ringHash", Type::Any),
+        honoured("maglev", Type::Any),
+    ],
+};
+
+static COOKIE: Message = Message {
+    name: "httpCookie",
+    open: false,
+    fields: &[
+        required("name", Type::Text),
+        honoured("path", Type::Text),
+        honoured("ttl", Type::Duration),
+        honoured("attributes", Type::Any),
+    ],
+};
+
+static CONNECTION_POOL: Message = Message {
+    name: "connectionPool",
+    open: false,
+    fields: &[honoured("tcp", Type::Object(&TCP_POOL)), honoured("http", Type::Object(&HTTP_POOL))],
+};
+
+static TCP_POOL: Message = Message {
+    name: "tcp",
+    open: false,
+    fields: &[
+        honoured("maxConnections", INT32),
+        honoured("connectTimeout", Type::Duration),
+        honoured("tcpKeepalive", Type::Any),
+        honoured("maxConnectionDuration", Type::Duration),
+        honoured("idleTimeout", Type::Duration),
+    ],
+};
+
+static HTTP_POOL: Message = Message {
+    name: "http",
+    open: false,
+    fields: &[
+        honoured("http1MaxPendingRequests", INT32),
+        honoured("http2MaxRequests", INT32),
+        honoured("maxRequestsPerConnection", INT32),
+        honoured("maxRetries", INT32),
+        honoured("idleTimeout", Type::Duration),
+        honoured("h2UpgradePolicy", Type::Text),
+        honoured("useClientProtocol", Type::Bool),
+        honoured("maxConcurrentStreams", INT32),
+        honoured("http2KeepAlive", Type::Any),
+    ],
+};
+
+static OUTLIER_DETECTION: Message = Message {
+    name: "outlierDetection",
+    open: false,
+    fields: &[
+        honoured("consecutiveErrors", INT32),
+        honoured("splitExternalLocalOriginErrors", Type::Bool),
+        honoured("consecutiveLocalOriginFailures", UINT32),
+        honoured("consecutiveGatewayErrors", UINT32),
+        honoured("consecutive5xxErrors", UINT32),
+        honoured("interval", Type::Duration),
+        honoured("baseEjectionTime", Type::Duration),
+        honoured("maxEjectionPercent", INT32),
+        honoured("minHealthPercent", INT32),
+        honoured("http", Type::Any),
+    ],
+};
+
+static TLS: Message = Message {
+    name: "tls",
+    open: false,
+    fields: &[
+        honoured(
+            "mode",
+            // Between members of the mesh traffic is mutual TLS in any case.
+            Type::Words { all: &["DISABLE", "SIMPLE", "MUTUAL"], honoured: &["ISTIO_MUTUAL"] },
+        ),
+        later("clientCertificate", Type::Text),
+        later("privateKey", Type::Text),
+        later("caCertificates", Type::Text),
+        later("credentialName", Type::Text),
+        later("subjectAltNames", TEXTS),
+        later("sni", Type::Text),
+        later("insecureSkipVerify", Type::Bool),
+        later("caCrl", Type::Text),
+    ],
+};
+
+static RETRY_BUDGET: Message = Message {
+    name: "retryBudget",
+    open: false,
+    fields: &[
+        honoured("percent", Type::Any),
+        honoured("minRetryConcurrency", UINT32),
+        honoured("budgetInterval", Type::Duration),
+    ],
+};
+
+const INT32: Type = Type::Integer(i32::MIN as i64, i32::MAX as i64);

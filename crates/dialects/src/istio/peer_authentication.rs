@@ -1,0 +1,62 @@
+//! `PeerAuthentication`.
+
+use ironmesh_model::Finding;
+use ironmesh_model::policy::{InboundPolicy, MtlsMode};
+use ironmesh_model::snapshot::InboundPolicySource;
+
+use super::{id, spec};
+use crate::Object;
+use crate::object::labels;
+use crate::schema::{Message, TEXT_MAP, Type, check, honoured, later, required};
+use crate::translate::Part;
+
+pub(crate) fn peer_authentication(object: &Object, findings: &mut Vec<Finding>) -> Option<Part> {
+    let clean = check(object.id(), &PEER_AUTHENTICATION, object.value(), "", findings);
+    let spec = spec(&clean);
+    let mtls = match spec.pointer("/mtls/mode").and_then(|mode| mode.as_str()) {
+        Some("STRICT") => Some(MtlsMode::Strict),
+        Some("PERMISSIVE") => Some(MtlsMode::Permissive),
+        Some("DISABLE") => Some(MtlsMode::Disable),
+        _ => None,
+    };
+    let selector = spec.pointer("/selector/matchLabels").map(labels).filter(|s| !s.is_empty());
+    Some(Part::InboundPolicy(Box::new(InboundPolicySource {
+        policy: InboundPolicy { id: id(object), mtls },
+        selector,
+        created: object.created(),
+    })))
+}
+
+static PEER_AUTHENTICATION: Message = Message {
+    name: "PeerAuthentication",
+    open: false,
+    fields: &[
+        required("apiVersion", Type::Text),
+        required("kind", Type::Text),
+        required("metadata", Type::Any),
+        honoured("spec", Type::Object(&SPEC)),
+        honoured("status", Type::Any),
+    ],
+};
+
+static SPEC: Message = Message {
+    name: "PeerAuthentication.spec",
+    open: false,
+    fields: &[
+        honoured("selector", Type::Object(&SELECTOR)),
+        honoured("mtls", Type::Object(&MTLS)),
+        later("portLevelMtls", Type::Map(&Type::Object(&MTLS))),
+    ],
+};
+
+static SELECTOR: Message =
+    Message { name: "selector", open: false, fields: &[honoured("matchLabels", TEXT_MAP)] };
+
+static MTLS: Message = Message {
+    name: "mtls",
+    open: false,
+    fields: &[honoured(
+        "mode",
+        Type::Words { all: &[], honoured: &["UNSET", "DISABLE", "PERMISSIVE", "STRICT"] },
+    )],
+};

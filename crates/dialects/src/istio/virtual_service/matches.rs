@@ -1,0 +1,91 @@
+//! Conditions of a rule.
+
+use std::collections::BTreeMap;
+
+use ironmesh_model::route::Match;
+use ironmesh_model::text_match::TextMatch;
+use ironmesh_model::{FindingCode, Name};
+
+use super::given::{HttpMatch, StringMatch};
+use super::{Translator, gateway_name};
+use crate::object::labels;
+use crate::path::{field, item};
+
+/// What `{}` means where a text is matched.
+#[derive(Clone, Copy)]
+enum Empty {
+    /// The header or parameter is there.
+    Present,
+    /// Nothing.
+    Invalid,
+}
+
+impl Translator<'_> {
+    pub(super) fn matches(&mut self, given: &[HttpMatch], path: &str) -> Vec<Match> {
+        let path = field(path, "match");
+        given.iter().enumerate().map(|(at, m)| self.one(m, &item(&path, at))).collect()
+    }
+
+    fn one(&mut self, given: &HttpMatch, path: &str) -> Match {
+        let object = self.object;
+        Match {
+            name: given.name.clone(),
+            path: self.part(given.uri.as_ref(), path, "uri"),
+            ignore_path_case: given.ignore_uri_case,
+            scheme: self.part(given.scheme.as_ref(), path, "scheme"),
+            method: self.part(given.method.as_ref(), path, "method"),
+            authority: self.part(given.authority.as_ref(), path, "authority"),
+            headers: self.named(&given.headers, path, "headers", str::to_ascii_lowercase),
+            without_headers: self.named(
+                &given.without_headers,
+                path,
+                "withoutHeaders",
+                str::to_ascii_lowercase,
+            ),
+            query: self.named(&given.query_params, path, "queryParams", str::to_owned),
+            source_labels: labels(&given.source_labels),
+            source_namespace: (!given.source_namespace.is_empty())
+                .then(|| given.source_namespace.as_str().into()),
+            gateways: given.gateways.iter().map(|name| gateway_name(name, object)).collect(),
+            port: given.port,
+        }
+    }
+
+    fn part(&mut self, given: Option<&StringMatch>, path: &str, name: &str) -> Option<TextMatch> {
+        self.text(given?, &field(path, name), Empty::Invalid)
+    }
+
+    fn named(
+        &mut self,
+        given: &BTreeMap<String, StringMatch>,
+        path: &str,
+        of: &str,
+        canonical: fn(&str) -> String,
+    ) -> Vec<(Name, TextMatch)> {
+        let path = field(path, of);
+        let pairs = given.iter().filter_map(|(name, text)| {
+            let text = self.text(text, &field(&path, name), Empty::Present)?;
+            Some((canonical(name).into(), text))
+        });
+        pairs.collect()
+    }
+
+    fn text(&mut self, given: &StringMatch, path: &str, empty: Empty) -> Option<TextMatch> {
+        let text = match (&given.exact, &given.prefix, &given.regex) {
+            (Some(exact), None, None) => TextMatch::Exact(exact.as_str().into()),
+            (None, Some(prefix), None) => TextMatch::Prefix(prefix.as_str().into()),
+            (None, None, Some(regex)) => TextMatch::Regex(regex.as_str().into()),
+            (None, None, None) if matches!(empty, Empty::Present) => TextMatch::Present,
+            _ => {
+                let message = "this takes exactly one of exact, prefix, regex";
+                self.report(path, FindingCode::Invalid, message);
+                return None;
+            }
+        };
+        // The part stays, so that the rule is dead and does not match more than it was meant to.
+        if let Err(bad) = text.compile() {
+            self.report(field(path, "regex"), FindingCode::BadRegex, bad.to_string());
+        }
+        Some(text)
+    }
+}

@@ -1,0 +1,283 @@
+//! Fields of `VirtualService`, those of Istio 0.8 to today.
+
+use crate::schema::{Message, PORT, TEXT_MAP, TEXTS, Type, UINT32, honoured, later, old, required};
+
+pub(super) static VIRTUAL_SERVICE: Message = Message {
+    name: "VirtualService",
+    open: false,
+    fields: &[
+        required("apiVersion", Type::Text),
+        required("kind", Type::Text),
+        required("metadata", Type::Any),
+        required("spec", Type::Object(&SPEC)),
+        honoured("status", Type::Any),
+    ],
+};
+
+static SPEC: Message = Message {
+    name: "VirtualService.spec",
+    open: false,
+    fields: &[
+        honoured("hosts", TEXTS),
+        honoured("gateways", TEXTS),
+        honoured("exportTo", TEXTS),
+        honoured("http", Type::List(&Type::Object(&HTTP_ROUTE))),
+        later("tls", Type::List(&Type::Object(&TLS_ROUTE))),
+        later("tcp", Type::List(&Type::Object(&TCP_ROUTE))),
+    ],
+};
+
+static HTTP_ROUTE: Message = Message {
+    name: "a rule of http",
+    open: false,
+    fields: &[
+        honoured("name", Type::Text),
+        honoured("match", Type::List(&Type::Object(&HTTP_MATCH))),
+        honoured("route", Type::List(&Type::Object(&DESTINATION_WEIGHT))),
+        later("redirect", Type::Object(&REDIRECT)),
+        later("directResponse", Type::Object(&DIRECT_RESPONSE)),
+        later("delegate", Type::Object(&DELEGATE)),
+        honoured("rewrite", Type::Object(&REWRITE)),
+        honoured("timeout", Type::Duration),
+        later("retries", Type::Object(&RETRIES)),
+        honoured("fault", Type::Object(&FAULT)),
+        later("mirror", Type::Object(&DESTINATION)),
+        later("mirrors", Type::List(&Type::Object(&MIRROR))),
+        later("mirrorPercentage", Type::Object(&PERCENT)),
+        later("mirrorPercent", UINT32),
+        later("corsPolicy", Type::Object(&CORS)),
+        honoured("headers", Type::Object(&HEADERS)),
+        // Upgrades are always passed on.
+        old("websocketUpgrade", Type::Bool, "nothing: upgrades are always allowed"),
+        old("appendHeaders", TEXT_MAP, "headers.request.add"),
+        old("appendRequestHeaders", TEXT_MAP, "headers.request.add"),
+        old("removeRequestHeaders", TEXTS, "headers.request.remove"),
+        old("appendResponseHeaders", TEXT_MAP, "headers.response.add"),
+        old("removeResponseHeaders", TEXTS, "headers.response.remove"),
+    ],
+};
+
+static HTTP_MATCH: Message = Message {
+    name: "a match",
+    open: false,
+    fields: &[
+        honoured("name", Type::Text),
+        honoured("uri", Type::Object(&STRING_MATCH)),
+        honoured("scheme", Type::Object(&STRING_MATCH)),
+        honoured("method", Type::Object(&STRING_MATCH)),
+        honoured("authority", Type::Object(&STRING_MATCH)),
+        honoured("headers", Type::Map(&Type::Object(&STRING_MATCH))),
+        honoured("port", PORT),
+        honoured("sourceLabels", TEXT_MAP),
+        honoured("gateways", TEXTS),
+        honoured("queryParams", Type::Map(&Type::Object(&STRING_MATCH))),
+        honoured("ignoreUriCase", Type::Bool),
+        honoured("withoutHeaders", Type::Map(&Type::Object(&STRING_MATCH))),
+        honoured("sourceNamespace", Type::Text),
+        later("statPrefix", Type::Text),
+    ],
+};
+
+static STRING_MATCH: Message = Message {
+    name: "a text match",
+    open: false,
+    fields: &[
+        honoured("exact", Type::Text),
+        honoured("prefix", Type::Text),
+        honoured("regex", Type::Text),
+    ],
+};
+
+static DESTINATION_WEIGHT: Message = Message {
+    name: "a destination of a rule",
+    open: false,
+    fields: &[
+        required("destination", Type::Object(&DESTINATION)),
+        honoured("weight", Type::Integer(0, i32::MAX as i64)),
+        honoured("headers", Type::Object(&HEADERS)),
+        old("appendRequestHeaders", TEXT_MAP, "headers.request.add"),
+        old("removeRequestHeaders", TEXTS, "headers.request.remove"),
+        old("appendResponseHeaders", TEXT_MAP, "headers.response.add"),
+        old("removeResponseHeaders", TEXTS, "headers.response.remove"),
+    ],
+};
+
+static DESTINATION: Message = Message {
+    name: "a destination",
+    open: false,
+    fields: &[
+        required("host", Type::Text),
+        honoured("subset", Type::Text),
+        honoured("port", Type::Object(&PORT_SELECTOR)),
+    ],
+};
+
+static PORT_SELECTOR: Message = Message {
+    name: "the port of a destination",
+    open: false,
+    fields: &[honoured("number", PORT), later("name", Type::Text)],
+};
+
+static REWRITE: Message = Message {
+    name: "rewrite",
+    open: false,
+    fields: &[
+        honoured("uri", Type::Text),
+        honoured("authority", Type::Text),
+        later("uriRegexRewrite", Type::Object(&REGEX_REWRITE)),
+    ],
+};
+
+static REGEX_REWRITE: Message = Message {
+    name: "uriRegexRewrite",
+    open: false,
+    fields: &[honoured("match", Type::Text), honoured("rewrite", Type::Text)],
+};
+
+static REDIRECT: Message = Message {
+    name: "redirect",
+    open: false,
+    fields: &[
+        honoured("uri", Type::Text),
+        honoured("authority", Type::Text),
+        honoured("port", PORT),
+        honoured("derivePort", Type::Text),
+        honoured("scheme", Type::Text),
+        honoured("redirectCode", UINT32),
+        honoured("prefixRewrite", Type::Text),
+    ],
+};
+
+static DIRECT_RESPONSE: Message = Message {
+    name: "directResponse",
+    open: false,
+    fields: &[required("status", UINT32), honoured("body", Type::Object(&BODY))],
+};
+
+static BODY: Message = Message {
+    name: "body",
+    open: false,
+    fields: &[honoured("string", Type::Text), honoured("bytes", Type::Text)],
+};
+
+static DELEGATE: Message = Message {
+    name: "delegate",
+    open: false,
+    fields: &[honoured("name", Type::Text), honoured("namespace", Type::Text)],
+};
+
+static RETRIES: Message = Message {
+    name: "retries",
+    open: false,
+    fields: &[
+        honoured("attempts", Type::Integer(0, i32::MAX as i64)),
+        honoured("perTryTimeout", Type::Duration),
+        honoured("retryOn", Type::Text),
+        honoured("retryRemoteLocalities", Type::Bool),
+        honoured("retryIgnorePreviousHosts", Type::Bool),
+        honoured("backoff", Type::Duration),
+    ],
+};
+
+static FAULT: Message = Message {
+    name: "fault",
+    open: false,
+    fields: &[later("delay", Type::Object(&DELAY)), later("abort", Type::Object(&ABORT))],
+};
+
+static DELAY: Message = Message {
+    name: "delay",
+    open: false,
+    fields: &[
+        honoured("fixedDelay", Type::Duration),
+        honoured("exponentialDelay", Type::Duration),
+        honoured("percentage", Type::Object(&PERCENT)),
+        honoured("percent", Type::Number),
+    ],
+};
+
+static ABORT: Message = Message {
+    name: "abort",
+    open: false,
+    fields: &[
+        honoured("httpStatus", UINT32),
+        honoured("grpcStatus", Type::Text),
+        honoured("http2Error", Type::Text),
+        honoured("percentage", Type::Object(&PERCENT)),
+        honoured("percent", Type::Number),
+    ],
+};
+
+static PERCENT: Message =
+    Message { name: "a percentage", open: false, fields: &[honoured("value", Type::Number)] };
+
+static MIRROR: Message = Message {
+    name: "a mirror",
+    open: false,
+    fields: &[
+        required("destination", Type::Object(&DESTINATION)),
+        honoured("percentage", Type::Object(&PERCENT)),
+    ],
+};
+
+static CORS: Message = Message {
+    name: "corsPolicy",
+    open: false,
+    fields: &[
+        honoured("allowOrigin", TEXTS),
+        honoured("allowOrigins", Type::List(&Type::Object(&STRING_MATCH))),
+        honoured("allowMethods", TEXTS),
+        honoured("allowHeaders", TEXTS),
+        honoured("exposeHeaders", TEXTS),
+        honoured("maxAge", Type::Duration),
+        honoured("allowCredentials", Type::Bool),
+        honoured("unmatchedPreflights", Type::Text),
+    ],
+};
+
+static HEADERS: Message = Message {
+    name: "headers",
+    open: false,
+    fields: &[
+        honoured("request", Type::Object(&OPERATIONS)),
+        honoured("response", Type::Object(&OPERATIONS)),
+    ],
+};
+
+static OPERATIONS: Message = Message {
+    name: "header operations",
+    open: false,
+    fields: &[honoured("set", TEXT_MAP), honoured("add", TEXT_MAP), honoured("remove", TEXTS)],
+};
+
+static TLS_ROUTE: Message = Message {
+    name: "a rule of tls",
+    open: false,
+    fields: &[
+        honoured("match", Type::List(&Type::Object(&L4_MATCH))),
+        honoured("route", Type::List(&Type::Object(&DESTINATION_WEIGHT))),
+    ],
+};
+
+static TCP_ROUTE: Message = Message {
+    name: "a rule of tcp",
+    open: false,
+    fields: &[
+        honoured("match", Type::List(&Type::Object(&L4_MATCH))),
+        honoured("route", Type::List(&Type::Object(&DESTINATION_WEIGHT))),
+    ],
+};
+
+static L4_MATCH: Message = Message {
+    name: "a match of connections",
+    open: false,
+    fields: &[
+        honoured("sniHosts", TEXTS),
+        honoured("destinationSubnets", TEXTS),
+        honoured("port", PORT),
+        honoured("sourceSubnet", Type::Text),
+        honoured("sourceLabels", TEXT_MAP),
+        honoured("gateways", TEXTS),
+        honoured("sourceNamespace", Type::Text),
+    ],
+};

@@ -1,0 +1,176 @@
+//! Services and pods to services, endpoints and workloads.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+use ironmesh_model::service::{Endpoint, EndpointAddress, EndpointTls, PortMap, Service, Workload};
+use ironmesh_model::settings::Settings;
+use ironmesh_model::snapshot::{Created, Objects, ServiceSource};
+use ironmesh_model::{Finding, FindingCode, Identity, Labels, Name, WorkloadId};
+
+use crate::Object;
+use crate::translate::whole;
+
+mod pod;
+mod protocol;
+mod service;
+
+pub(crate) use pod::pod;
+pub(crate) use service::service;
+
+/// A Service, before it is known which pods it selects.
+#[derive(Clone, Debug)]
+pub(crate) struct ServicePart {
+    service: Service,
+    /// `None`: it has no selector, so it selects nothing.
+    selector: Option<Labels>,
+    targets: Vec<Target>,
+    publish_not_ready: bool,
+    created: Created,
+}
+
+/// Where one port of a Service leads.
+#[derive(Clone, Debug)]
+struct Target {
+    service: u16,
+    pod: TargetPort,
+}
+
+#[derive(Clone, Debug)]
+enum TargetPort {
+    Number(u16),
+    Name(Name),
+}
+
+/// A running pod.
+#[derive(Clone, Debug)]
+pub(crate) struct PodPart {
+    id: WorkloadId,
+    ip: IpAddr,
+    labels: Labels,
+    owner: Name,
+    service_account: Name,
+    ready: bool,
+    /// Whether it has a proxy at all.
+    meshed: bool,
+    /// Whether it has a sidecar, which takes mutual TLS for its ports.
+    sidecar: bool,
+    named_ports: Vec<(Name, u16)>,
+}
+
+/// Gives each service the endpoints of the pods that it selects.
+pub(crate) fn join<'a>(
+    services: &[&'a ServicePart],
+    pods: &[&'a PodPart],
+    settings: &Settings,
+    objects: &mut Objects,
+) {
+    let index = PodIndex::new(pods);
+    for part in services {
+        let mut endpoints: Vec<Endpoint> = index
+            .selected(&part.service.id.namespace, part.selector.as_ref())
+            .into_iter()
+            .map(|pod| endpoint(part, pod, settings))
+            .collect();
+        endpoints.sort_by(|a, b| a.id.cmp(&b.id));
+        let service = part.service.clone();
+        objects.services.push(ServiceSource { service, endpoints, created: part.created });
+    }
+    objects.workloads.extend(pods.iter().map(|pod| (pod.ip, workload(pod, settings))));
+}
+
+/// Pods by namespace and single label, so that a service looks at few of them.
+struct PodIndex<'a> {
+    by_label: HashMap<(&'a str, &'a str, &'a str), Vec<&'a PodPart>>,
+}
+
+impl<'a> PodIndex<'a> {
+    fn new(pods: &[&'a PodPart]) -> Self {
+        let mut by_label: HashMap<_, Vec<_>> = HashMap::new();
+        for pod in pods {
+            for (name, value) in &pod.labels.0 {
+                by_label.entry((&*pod.id.namespace, &**name, &**value)).or_default().push(*pod);
+            }
+        }
+        Self { by_label }
+    }
+
+    fn selected(&self, namespace: &'a str, selector: Option<&'a Labels>) -> Vec<&'a PodPart> {
+        let Some(selector) = selector else { return Vec::new() };
+        let pods = |(name, value): (&'a Name, &'a Name)| {
+            self.by_label.get(&(namespace, &**name, &**value)).map_or(&[][..], Vec::as_slice)
+        };
+        let fewest = selector.0.iter().map(pods).min_by_key(|pods| pods.len()).unwrap_or_default();
+        fewest.iter().copied().filter(|pod| selector.selects(&pod.labels)).collect()
+    }
+}
+
+fn endpoint(part: &ServicePart, pod: &PodPart, settings: &Settings) -> Endpoint {
+    let target = |target: &Target| {
+        let port = match &target.pod {
+            TargetPort::Number(number) => *number,
+            TargetPort::Name(name) => pod.named_ports.iter().find(|(n, _)| n == name)?.1,
+        };
+        Some(PortMap { service: target.service, target: port })
+    };
+    Endpoint {
+        id: pod.id.uid.clone(),
+        address: EndpointAddress::Ip(pod.ip),
+        ports: part.targets.iter().filter_map(target).collect(),
+        labels: pod.labels.clone(),
+        workload: pod.id.clone(),
+        owner: pod.owner.clone(),
+        identity: pod.sidecar.then(|| identity(pod, settings)),
+        tls: if pod.sidecar { EndpointTls::Mutual } else { EndpointTls::Plaintext },
+        ready: pod.ready || part.publish_not_ready,
+        weight: 1,
+        network: Name::default(),
+        cluster: pod.id.cluster.clone(),
+        locality: Name::default(),
+    }
+}
+
+fn workload(pod: &PodPart, settings: &Settings) -> Workload {
+    Workload {
+        id: pod.id.clone(),
+        owner: pod.owner.clone(),
+        identity: identity(pod, settings),
+        labels: pod.labels.clone(),
+        meshed: pod.meshed,
+    }
+}
+
+fn identity(pod: &PodPart, settings: &Settings) -> Identity {
+    Identity {
+        trust_domain: settings.trust_domain.clone(),
+        namespace: pod.id.namespace.clone(),
+        service_account: pod.service_account.clone(),
+    }
+}
+
+/// The finding for a kind from which nothing is made; `None` if it does its work elsewhere.
+pub(crate) fn unserved(object: &Object, group: &str, kind: &str) -> Option<Finding> {
+    match (group, kind) {
+        ("", "Namespace" | "ServiceAccount" | "Secret" | "ConfigMap" | "Event" | "Endpoints")
+        | ("events.k8s.io", "Event")
+        | ("discovery.k8s.io", "EndpointSlice")
+        | ("apps" | "extensions", "Deployment" | "ReplicaSet") => None,
+        ("apps" | "extensions", "DaemonSet" | "StatefulSet")
+        | ("", "ReplicationController")
+        | ("batch", "Job" | "CronJob") => {
+            Some(whole(object, FindingCode::NotRunHere, format!("no pod is made from a {kind}")))
+        }
+        _ => Some(whole(
+            object,
+            FindingCode::UnknownKind,
+            format!("{kind} ({}) is kept, but nothing acts on it yet", display(group)),
+        )),
+    }
+}
+
+fn display(group: &str) -> &str {
+    if group.is_empty() { "core" } else { group }
+}
+
+/// The cluster that all workloads are in until there are several; Istio's default name.
+const CLUSTER: &str = "Kubernetes";

@@ -1,0 +1,152 @@
+//! A `Service` to the part of the model that it is alone.
+
+use std::net::IpAddr;
+
+use ironmesh_model::service::{Service, ServicePort};
+use ironmesh_model::{Finding, FindingCode, Labels, Name, ServiceId};
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{ServicePart, Target, TargetPort, protocol};
+use crate::Object;
+use crate::object::labels;
+use crate::path::{field, item};
+use crate::schema::{Message, PORT, TEXT_MAP, TEXTS, Type, check, honoured, later, required};
+use crate::translate::Part;
+
+/// Translates a Service. UDP and SCTP ports are left out: the mesh carries TCP.
+pub(crate) fn service(object: &Object, findings: &mut Vec<Finding>) -> Option<Part> {
+    let clean = check(object.id(), &SERVICE, object.value(), "", findings);
+    let spec: Spec = serde_json::from_value(clean.get("spec").cloned().unwrap_or_default()).ok()?;
+    if spec.kind.as_deref() == Some("ExternalName") {
+        return None;
+    }
+    let ports = spec.ports.iter().enumerate().filter(|(_, p)| p.protocol.as_deref() != Some("UDP"));
+    let mut service_ports = Vec::new();
+    let mut targets = Vec::new();
+    for (at, port) in ports.filter(|(_, p)| p.protocol.as_deref() != Some("SCTP")) {
+        let name: Name = port.name.as_deref().unwrap_or_default().into();
+        let protocol = protocol::declared(port.app_protocol.as_deref(), &name);
+        let path = field(&item("spec.ports", at), "targetPort");
+        let pod = target_port(object, port, &path, findings)?;
+        service_ports.push(ServicePort { number: port.port, name, protocol });
+        targets.push(Target { service: port.port, pod });
+    }
+    let addresses = addresses(object, &spec, findings);
+    let headless = spec.cluster_ip.as_deref() == Some("None");
+    let hostname = format!("{}.{}.svc.cluster.local", object.name(), object.namespace());
+    Some(Part::Service(Box::new(ServicePart {
+        service: Service {
+            id: ServiceId { namespace: object.namespace().clone(), hostname: hostname.into() },
+            name: object.name().clone(),
+            addresses,
+            headless,
+            ports: service_ports,
+            endpoint_chunks: 1,
+        },
+        selector: spec.selector.as_ref().map(labels).filter(|s: &Labels| !s.is_empty()),
+        targets,
+        publish_not_ready: spec.publish_not_ready_addresses,
+        created: object.created(),
+    })))
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Spec {
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    #[serde(rename = "clusterIP")]
+    cluster_ip: Option<String>,
+    #[serde(rename = "clusterIPs")]
+    cluster_ips: Vec<String>,
+    selector: Option<Value>,
+    ports: Vec<Port>,
+    publish_not_ready_addresses: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Port {
+    name: Option<String>,
+    port: u16,
+    protocol: Option<String>,
+    app_protocol: Option<String>,
+    target_port: Option<Value>,
+}
+
+fn target_port(
+    object: &Object,
+    port: &Port,
+    path: &str,
+    findings: &mut Vec<Finding>,
+) -> Option<TargetPort> {
+    let number = |number: u64| u16::try_from(number).ok().filter(|n| *n > 0);
+    let target = match &port.target_port {
+        None => Some(TargetPort::Number(port.port)),
+        Some(Value::Number(n)) if n.as_u64() == Some(0) => Some(TargetPort::Number(port.port)),
+        Some(Value::Number(n)) => n.as_u64().and_then(number).map(TargetPort::Number),
+        // Kubernetes reads a text of digits as a name, which no container port can have.
+        Some(Value::String(name)) => match name.parse() {
+            Ok(n) => number(n).map(TargetPort::Number),
+            Err(_) if name.is_empty() => Some(TargetPort::Number(port.port)),
+            Err(_) => Some(TargetPort::Name(name.as_str().into())),
+        },
+        Some(_) => None,
+    };
+    if target.is_none() {
+        let message = "this takes a port number from 1 to 65535, or the name of a container's port";
+        findings.push(Finding::new(object.id(), path, FindingCode::Invalid, message));
+    }
+    target
+}
+
+fn addresses(object: &Object, spec: &Spec, findings: &mut Vec<Finding>) -> Vec<IpAddr> {
+    let mut addresses: Vec<IpAddr> = Vec::new();
+    for text in spec.cluster_ip.iter().chain(&spec.cluster_ips) {
+        if matches!(text.as_str(), "" | "None") {
+            continue;
+        }
+        match text.parse() {
+            Ok(ip) if addresses.contains(&ip) => {}
+            Ok(ip) => addresses.push(ip),
+            Err(_) => findings.push(Finding::new(
+                object.id(),
+                "spec.clusterIP",
+                FindingCode::Invalid,
+                format!("{text:?} is no IP address"),
+            )),
+        }
+    }
+    addresses
+}
+
+static SERVICE: Message =
+    Message { name: "Service", open: true, fields: &[required("spec", Type::Object(&SPEC))] };
+
+static SPEC: Message = Message {
+    name: "Service.spec",
+    open: true,
+    fields: &[
+        honoured("type", Type::Text),
+        honoured("clusterIP", Type::Text),
+        honoured("clusterIPs", TEXTS),
+        honoured("selector", TEXT_MAP),
+        honoured("ports", Type::List(&Type::Object(&SERVICE_PORT))),
+        honoured("publishNotReadyAddresses", Type::Bool),
+        honoured("externalName", Type::Text),
+        later("sessionAffinityConfig", Type::Any),
+    ],
+};
+
+static SERVICE_PORT: Message = Message {
+    name: "a port of a Service",
+    open: true,
+    fields: &[
+        honoured("name", Type::Text),
+        required("port", PORT),
+        honoured("protocol", Type::Words { all: &[], honoured: &["TCP", "UDP", "SCTP"] }),
+        honoured("appProtocol", Type::Text),
+        honoured("targetPort", Type::Any),
+    ],
+};

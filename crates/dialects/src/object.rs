@@ -1,0 +1,160 @@
+//! A Kubernetes-shaped object: typed access to what all kinds share, and old API versions.
+
+use std::sync::Arc;
+
+use ironmesh_model::snapshot::Created;
+use ironmesh_model::{Finding, FindingCode, Labels, Name, ObjectId};
+use serde_json::{Map, Value, json};
+
+/// One object, cheap to clone.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Object {
+    id: ObjectId,
+    group: Name,
+    version: Name,
+    value: Arc<Value>,
+}
+
+/// A value that is no object of Kubernetes' shape.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotAnObject {
+    /// A field that names the object is not there, or is no text.
+    #[error("{0} is missing or no text")]
+    Field(&'static str),
+    /// It is no JSON object at all.
+    #[error("a resource must be an object with apiVersion, kind and metadata.name")]
+    Shape,
+}
+
+impl Object {
+    /// Reads what names the object. An absent namespace stays empty: whoever accepts objects fills it
+    /// in before.
+    ///
+    /// # Errors
+    ///
+    /// If `apiVersion`, `kind` or `metadata.name` is missing, or `metadata.namespace` is no text.
+    pub fn new(value: impl Into<Arc<Value>>) -> Result<Self, NotAnObject> {
+        let value = value.into();
+        if !value.is_object() {
+            return Err(NotAnObject::Shape);
+        }
+        let text = |pointer: &str, field| match value.pointer(pointer) {
+            Some(Value::String(text)) if !text.is_empty() => Ok(text.as_str()),
+            _ => Err(NotAnObject::Field(field)),
+        };
+        let api_version = text("/apiVersion", "apiVersion")?;
+        let (group, version) = api_version.rsplit_once('/').unwrap_or(("", api_version));
+        let namespace = match value.pointer("/metadata/namespace") {
+            None | Some(Value::Null) => "",
+            Some(_) => text("/metadata/namespace", "metadata.namespace")?,
+        };
+        let id = ObjectId::new(
+            text("/kind", "kind")?,
+            namespace,
+            text("/metadata/name", "metadata.name")?,
+        );
+        let (group, version) = (group.into(), version.into());
+        Ok(Self { id, group, version, value })
+    }
+
+    /// Its kind, namespace and name.
+    pub fn id(&self) -> &ObjectId {
+        &self.id
+    }
+
+    /// Its kind, such as `VirtualService`.
+    pub fn kind(&self) -> &str {
+        &self.id.kind
+    }
+
+    /// Its namespace; empty if it has none.
+    pub fn namespace(&self) -> &Name {
+        &self.id.namespace
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &Name {
+        &self.id.name
+    }
+
+    /// Its API group; empty for the core group.
+    pub fn group(&self) -> &str {
+        &self.group
+    }
+
+    /// Its API version, without group.
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// The whole of it.
+    pub fn value(&self) -> &Arc<Value> {
+        &self.value
+    }
+
+    /// `metadata.uid`; if it has none its namespace and name.
+    pub fn uid(&self) -> Name {
+        match self.value.pointer("/metadata/uid").and_then(Value::as_str) {
+            Some(uid) => uid.into(),
+            None => format!("{}/{}", self.id.namespace, self.id.name).into(),
+        }
+    }
+
+    /// `metadata.labels`; those that are no text are left out.
+    pub fn labels(&self) -> Labels {
+        self.value.pointer("/metadata/labels").map(labels).unwrap_or_default()
+    }
+
+    /// One of `metadata.annotations`.
+    pub fn annotation(&self, name: &str) -> Option<&str> {
+        self.value.pointer("/metadata/annotations")?.get(name)?.as_str()
+    }
+
+    /// `metadata.creationTimestamp`; 0 if it is absent or none.
+    pub fn created(&self) -> Created {
+        let stamp = self.value.pointer("/metadata/creationTimestamp").and_then(Value::as_str);
+        stamp.and_then(|s| s.parse::<jiff::Timestamp>().ok()).map_or(0, jiff::Timestamp::as_second)
+    }
+
+    /// Whether `metadata.deletionTimestamp` is set.
+    pub fn is_terminating(&self) -> bool {
+        self.value.pointer("/metadata/deletionTimestamp").is_some_and(|stamp| !stamp.is_null())
+    }
+}
+
+/// Labels from a JSON object of texts.
+pub(crate) fn labels(value: &Value) -> Labels {
+    let pairs = value.as_object().into_iter().flatten();
+    pairs.filter_map(|(name, value)| Some((name.as_str(), value.as_str()?))).collect()
+}
+
+/// Turns an old API version of a workload kind into `apps/v1`, in place: sets the version, and the
+/// selector, which was once taken from the labels of the template.
+///
+/// The finding says that the form is old. Values of other kinds stay as they are.
+pub fn normalize(value: &mut Value) -> Option<Finding> {
+    let kind = value["kind"].as_str()?;
+    let old = match value["apiVersion"].as_str()? {
+        version @ ("extensions/v1beta1" | "apps/v1beta1" | "apps/v1beta2") => version.to_owned(),
+        _ => return None,
+    };
+    if !matches!(kind, "Deployment" | "ReplicaSet" | "DaemonSet" | "StatefulSet") {
+        return None;
+    }
+    value["apiVersion"] = json!("apps/v1");
+    let template_labels = value.pointer("/spec/template/metadata/labels").cloned();
+    let needs_selector = value.pointer("/spec/selector").is_none_or(Value::is_null);
+    if let (true, Some(labels), Some(Value::Object(spec))) =
+        (needs_selector, template_labels, value.get_mut("spec"))
+    {
+        let selector = Map::from_iter([("matchLabels".to_owned(), labels)]);
+        spec.insert("selector".to_owned(), Value::Object(selector));
+    }
+    let object = Object::new(value.clone()).ok()?;
+    Some(Finding::new(
+        object.id(),
+        "apiVersion",
+        FindingCode::Deprecated,
+        format!("{old} is taken as apps/v1"),
+    ))
+}

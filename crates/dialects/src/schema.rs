@@ -1,0 +1,314 @@
+//! Kinds as data: which fields they have, of which types, and which of them the mesh honours.
+//!
+//! [`check`] walks a value along its [`Message`]. It reports what is wrong or not honoured, each with
+//! its exact path, and returns the value with canonical field names and without nulls, so that the
+//! translation after it can rely on names and types.
+
+use ironmesh_model::settings::parse_duration;
+use ironmesh_model::{Finding, FindingCode, ObjectId};
+use serde_json::{Map, Value};
+
+use crate::path;
+
+/// The fields of one kind, or of one part of it.
+#[derive(Debug)]
+pub(crate) struct Message {
+    /// Name, for messages.
+    pub(crate) name: &'static str,
+    /// Its fields.
+    pub(crate) fields: &'static [Field],
+    /// Whether fields that are not listed are someone else's business, and no finding.
+    pub(crate) open: bool,
+}
+
+/// One field.
+#[derive(Debug)]
+pub(crate) struct Field {
+    name: &'static str,
+    of: Type,
+    status: Status,
+    required: bool,
+}
+
+/// What the mesh does with a field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Status {
+    Honoured,
+    NotHonoured,
+    /// An old name or form that is honoured.
+    Old(&'static str),
+}
+
+/// What a field takes.
+#[derive(Debug)]
+pub(crate) enum Type {
+    Bool,
+    /// An integer within these bounds.
+    Integer(i64, i64),
+    Number,
+    Text,
+    /// A text such as `1.5s`.
+    Duration,
+    /// One of these words, of which only some are honoured.
+    Words {
+        all: &'static [&'static str],
+        honoured: &'static [&'static str],
+    },
+    List(&'static Type),
+    /// Texts by text.
+    Map(&'static Type),
+    Object(&'static Message),
+    Any,
+}
+
+/// A port number.
+pub(crate) const PORT: Type = Type::Integer(1, 65_535);
+/// A list of texts.
+pub(crate) const TEXTS: Type = Type::List(&Type::Text);
+/// Texts by text.
+pub(crate) const TEXT_MAP: Type = Type::Map(&Type::Text);
+/// An unsigned 32-bit number.
+pub(crate) const UINT32: Type = Type::Integer(0, u32::MAX as i64);
+
+/// A field that does what it says.
+pub(crate) const fn honoured(name: &'static str, of: Type) -> Field {
+    Field { name, of, status: Status::Honoured, required: false }
+}
+
+/// A field that does what it says and must be there.
+pub(crate) const fn required(name: &'static str, of: Type) -> Field {
+    Field { name, of, status: Status::Honoured, required: true }
+}
+
+/// A field that is parsed but has no effect yet.
+pub(crate) const fn later(name: &'static str, of: Type) -> Field {
+    Field { name, of, status: Status::NotHonoured, required: false }
+}
+
+/// An old form of what is now written as `new`; honoured.
+pub(crate) const fn old(name: &'static str, of: Type, new: &'static str) -> Field {
+    Field { name, of, status: Status::Old(new), required: false }
+}
+
+/// Checks `value` and returns it clean. After a finding of severity error the value must not be
+/// used.
+pub(crate) fn check(
+    object: &ObjectId,
+    message: &Message,
+    value: &Value,
+    path: &str,
+    findings: &mut Vec<Finding>,
+) -> Value {
+    let mut walk = Walk { object, findings, muted: false };
+    walk.message(message, value, path)
+}
+
+struct Walk<'a> {
+    object: &'a ObjectId,
+    findings: &'a mut Vec<Finding>,
+    /// Within a field that is not honoured: one finding for all of it is enough.
+    muted: bool,
+}
+
+impl Walk<'_> {
+    fn report(&mut self, path: &str, code: FindingCode, message: impl Into<String>) {
+        self.findings.push(Finding::new(self.object, path, code, message));
+    }
+
+    fn wrong(&mut self, path: &str, expected: &str, value: &Value) -> Value {
+        let hint = match value {
+            Value::Number(_) | Value::Bool(_) if expected == "a text" => "; put it in quotes",
+            _ => "",
+        };
+        let message = format!("this takes {expected}, not {}{hint}", describe(value));
+        self.report(path, FindingCode::Invalid, message);
+        Value::Null
+    }
+
+    fn message(&mut self, message: &Message, value: &Value, path: &str) -> Value {
+        let Some(entries) = value.as_object() else { return self.wrong(path, "an object", value) };
+        let mut clean = Map::new();
+        for (name, value) in entries {
+            let at = path::field(path, name);
+            let Some(field) = message.field(name) else {
+                if !message.open {
+                    self.unknown(message, name, &at);
+                }
+                continue;
+            };
+            if value.is_null() {
+                continue;
+            }
+            let value = self.field(field, value, &at);
+            if !value.is_null() {
+                clean.insert(field.name.to_owned(), value);
+            }
+        }
+        for field in message.fields.iter().filter(|field| field.required) {
+            let given = entries.iter().any(|(name, value)| {
+                !value.is_null() && message.field(name).is_some_and(|f| f.name == field.name)
+            });
+            if !given {
+                let at = path::field(path, field.name);
+                let what = format!("{} needs {:?}", message.name, field.name);
+                self.report(&at, FindingCode::Missing, what);
+            }
+        }
+        Value::Object(clean)
+    }
+
+    fn field(&mut self, field: &Field, value: &Value, path: &str) -> Value {
+        match field.status {
+            Status::Honoured => self.value(&field.of, value, path),
+            Status::Old(new) => {
+                self.report(path, FindingCode::Deprecated, format!("now written {new}"));
+                self.value(&field.of, value, path)
+            }
+            Status::NotHonoured => {
+                if !self.muted {
+                    let what = format!("{:?} is not honoured yet", field.name);
+                    self.report(path, FindingCode::NotHonoured, what);
+                }
+                let muted = std::mem::replace(&mut self.muted, true);
+                let value = self.value(&field.of, value, path);
+                self.muted = muted;
+                value
+            }
+        }
+    }
+
+    fn value(&mut self, of: &Type, value: &Value, path: &str) -> Value {
+        match of {
+            Type::Any => value.clone(),
+            Type::Bool if value.is_boolean() => value.clone(),
+            Type::Bool => self.wrong(path, "true or false", value),
+            Type::Number if value.is_number() => value.clone(),
+            Type::Number => self.wrong(path, "a number", value),
+            Type::Text if value.is_string() => value.clone(),
+            Type::Text => self.wrong(path, "a text", value),
+            Type::Duration => match value.as_str() {
+                Some(text) if parse_duration(text).is_some() => value.clone(),
+                _ => self.wrong(path, "a duration such as \"1.5s\"", value),
+            },
+            Type::Integer(min, max) => match value.as_i64() {
+                Some(number) if (*min..=*max).contains(&number) => value.clone(),
+                _ => self.wrong(path, &format!("an integer from {min} to {max}"), value),
+            },
+            Type::Words { all, honoured } => self.word(all, honoured, value, path),
+            Type::List(of) => self.list(of, value, path),
+            Type::Map(of) => self.map(of, value, path),
+            Type::Object(message) => self.message(message, value, path),
+        }
+    }
+
+    fn word(
+        &mut self,
+        all: &[&str],
+        honoured: &[&'static str],
+        value: &Value,
+        path: &str,
+    ) -> Value {
+        let given = value.as_str();
+        let known = |words: &[&str]| {
+            words
+                .iter()
+                .find(|word| given.is_some_and(|g| g.eq_ignore_ascii_case(word)))
+                .copied()
+                .map(str::to_owned)
+        };
+        match (known(honoured), known(all)) {
+            (Some(word), _) => Value::String(word),
+            (None, Some(word)) => {
+                if !self.muted {
+                    let what = format!("{word} is not honoured yet");
+                    self.report(path, FindingCode::NotHonoured, what);
+                }
+                Value::String(word)
+            }
+            (None, None) => {
+                let mut words: Vec<&str> = honoured.to_vec();
+                words.extend(all);
+                self.wrong(path, &format!("one of {}", words.join(", ")), value)
+            }
+        }
+    }
+
+    fn list(&mut self, of: &Type, value: &Value, path: &str) -> Value {
+        let Some(items) = value.as_array() else { return self.wrong(path, "a list", value) };
+        let clean = items.iter().enumerate();
+        Value::Array(clean.map(|(at, item)| self.value(of, item, &path::item(path, at))).collect())
+    }
+
+    fn map(&mut self, of: &Type, value: &Value, path: &str) -> Value {
+        let Some(entries) = value.as_object() else { return self.wrong(path, "an object", value) };
+        let clean = entries
+            .iter()
+            .filter(|(_, value)| !value.is_null())
+            .map(|(name, value)| (name.clone(), self.value(of, value, &path::field(path, name))));
+        Value::Object(clean.collect())
+    }
+
+    fn unknown(&mut self, message: &Message, name: &str, path: &str) {
+        let near = message
+            .fields
+            .iter()
+            .map(|field| {
+                (distance(&name.to_ascii_lowercase(), &field.name.to_ascii_lowercase()), field.name)
+            })
+            .min()
+            .filter(|(distance, _)| *distance <= 1 + name.len() / 4);
+        let hint = near.map(|(_, near)| format!("; did you mean {near:?}?")).unwrap_or_default();
+        let what = format!("{} has no field {name:?}{hint}", message.name);
+        self.report(path, FindingCode::UnknownField, what);
+    }
+}
+
+impl Message {
+    /// The field of this name, in camel case or, as protobuf allows, in snake case.
+    fn field(&self, name: &str) -> Option<&Field> {
+        let exact = self.fields.iter().find(|field| field.name == name);
+        exact.or_else(|| {
+            let camel = name.contains('_').then(|| camel_case(name))?;
+            self.fields.iter().find(|field| field.name == camel)
+        })
+    }
+}
+
+fn camel_case(snake: &str) -> String {
+    let mut out = String::with_capacity(snake.len());
+    let mut upper = false;
+    for c in snake.chars() {
+        match c {
+            '_' => upper = true,
+            c if std::mem::take(&mut upper) => out.push(c.to_ascii_uppercase()),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+fn describe(value: &Value) -> String {
+    match value {
+        Value::Null => "null".to_owned(),
+        Value::Bool(_) | Value::Number(_) => value.to_string(),
+        Value::String(text) if text.chars().count() <= 60 => format!("{text:?}"),
+        Value::String(_) => "a long text".to_owned(),
+        Value::Array(_) => "a list".to_owned(),
+        Value::Object(_) => "an object".to_owned(),
+    }
+}
+
+/// Levenshtein distance.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, y) in b.iter().enumerate() {
+            let replaced = diagonal + usize::from(x != *y);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}

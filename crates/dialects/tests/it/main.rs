@@ -1,0 +1,3 @@
+//! Golden tests of translation, and the manifests of the workshops.
+
+mod workshops;
