@@ -45,6 +45,9 @@ mod sniff;
 mod target;
 mod write;
 
+#[cfg(test)]
+mod tests;
+
 pub use body::{BodyDecoder, Step};
 pub use encode::BodyEncoder;
 pub use error::{BodyError, HeadError};

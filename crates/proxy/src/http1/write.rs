@@ -10,14 +10,15 @@ use super::encode::write_field;
 /// caller has removed the hop-by-hop ones and stated the framing
 /// ([`Framing::state`](super::Framing::state)).
 ///
-/// No value can end its line, wherever it came from: control bytes become spaces.
+/// Neither the target nor a value can end its line, wherever it came from: in values control bytes
+/// become spaces.
 pub fn write_request(head: &RequestHead, out: &mut Vec<u8>) {
-    let parts =
-        [head.method(), " ", head.target(), " HTTP/1.1\r\nhost: ", head.authority(), "\r\n"];
-    out.reserve(parts.iter().map(|part| part.len()).sum::<usize>() + FIELDS_BYTES);
-    for part in parts {
-        out.extend_from_slice(part.as_bytes());
-    }
+    out.reserve(head.method().len() + head.target().len() + FIELDS_BYTES);
+    out.extend_from_slice(head.method().as_bytes());
+    out.push(b' ');
+    write_target(head.target(), out);
+    out.extend_from_slice(b" HTTP/1.1\r\n");
+    write_field(out, b"host", head.authority().as_bytes());
     write_fields(&head.fields, out);
 }
 
@@ -40,6 +41,22 @@ pub fn write_response(head: &ResponseHead, out: &mut Vec<u8>) {
     }
     out.extend_from_slice(b"\r\n");
     write_fields(&head.fields, out);
+}
+
+/// A target that was parsed is written as it is; of one that was rewritten, what cannot be in a
+/// request line is percent-encoded.
+fn write_target(target: &str, out: &mut Vec<u8>) {
+    if target.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return out.extend_from_slice(target.as_bytes());
+    }
+    for byte in target.bytes() {
+        if byte.is_ascii_graphic() {
+            out.push(byte);
+        } else {
+            // Writing to a vector never fails.
+            let _ = write!(out, "%{byte:02X}");
+        }
+    }
 }
 
 fn write_fields(fields: &Fields, out: &mut Vec<u8>) {

@@ -1,0 +1,8 @@
+//! The properties that the fuzz targets check; the targets themselves are one line each.
+//!
+//! Run one with `cargo +nightly fuzz run http1_request corpus/http1_request seeds/http1` from this
+//! folder. The same properties run over the seeds and random changes of them in `cargo test`.
+
+pub use ironmesh_proxy::{http1, message};
+
+pub mod http1_properties;
