@@ -52,6 +52,9 @@ pub struct ProxyLimits {
     /// Distinct label sets of one metric family per worker; more are counted under `other`.
     /// Default 4 096.
     pub metric_series_max: usize,
+    /// Bytes of access log lines that wait for standard output, per worker; lines beyond are
+    /// dropped and counted. Default 1 MiB.
+    pub access_log_bytes_max: usize,
 }
 
 impl Default for ProxyLimits {
@@ -75,6 +78,7 @@ impl Default for ProxyLimits {
             opaque_idle_timeout: Duration::from_secs(3600),
             h2_streams_max: 1_024,
             metric_series_max: 4_096,
+            access_log_bytes_max: 1 << 20,
         }
     }
 }

@@ -1,0 +1,107 @@
+//! What a line of the access log says.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use ironmesh_model::{Draw, Identity, ListenerKind, Reason, Version};
+
+/// A request, or an opaque connection, that has ended. Parts that are not there are `-` in text and
+/// `null` in JSON.
+#[derive(Clone, Debug)]
+pub struct AccessRecord<'a> {
+    /// When it began, since the Unix epoch.
+    pub start: Duration,
+    /// Method.
+    pub method: Option<&'a str>,
+    /// Path and query as the client sent them, before any rewrite.
+    pub path: Option<&'a str>,
+    /// `HTTP/1.1`, `HTTP/2`, ...
+    pub protocol: Option<&'a str>,
+    /// Status of the answer; 0 if there was none.
+    pub response_code: u16,
+    /// Why it went as it went; tells the response flag.
+    pub reason: Reason,
+    /// Who answered, in Envoy's words: `via_upstream`, `route_not_found`, ...
+    pub response_code_details: Option<&'a str>,
+    /// Why the connection was ended.
+    pub connection_termination_details: Option<&'a str>,
+    /// Why TLS with the endpoint failed.
+    pub upstream_transport_failure_reason: Option<&'a str>,
+    /// Bytes of the request's body, or of an opaque connection from the client.
+    pub bytes_received: u64,
+    /// Bytes of the answer's body, or of an opaque connection to the client.
+    pub bytes_sent: u64,
+    /// From its first byte to the end of its answer.
+    pub duration: Duration,
+    /// From the end of the request to the head of the endpoint's answer.
+    pub upstream_service_time: Option<Duration>,
+    /// `x-forwarded-for`.
+    pub x_forwarded_for: Option<&'a str>,
+    /// `user-agent`.
+    pub user_agent: Option<&'a str>,
+    /// `x-request-id`.
+    pub request_id: Option<&'a str>,
+    /// Authority.
+    pub authority: Option<&'a str>,
+    /// The endpoint that was used.
+    pub upstream_host: Option<SocketAddr>,
+    /// What it was an endpoint of.
+    pub upstream_cluster: Option<Cluster<'a>>,
+    /// The proxy's own address on the connection to the endpoint.
+    pub upstream_local_address: Option<SocketAddr>,
+    /// The address that the client dialled.
+    pub downstream_local_address: Option<SocketAddr>,
+    /// The client's address.
+    pub downstream_remote_address: Option<SocketAddr>,
+    /// The SNI of the client's TLS.
+    pub requested_server_name: Option<&'a str>,
+    /// The winning rule: `NAMESPACE/NAME#RULE`.
+    pub route: Option<&'a str>,
+    /// Version of the winning route.
+    pub version: Option<Version>,
+    /// The subset that was chosen.
+    pub subset: Option<&'a str>,
+    /// What all random choices about it were made from.
+    pub draw: Option<Draw>,
+    /// Where it entered the proxy.
+    pub listener: ListenerKind,
+    /// Who called, if mutual TLS proved it.
+    pub peer: Option<&'a Identity>,
+}
+
+/// What an endpoint belongs to, written as Istio names clusters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cluster<'a> {
+    /// A port of a service, or of a subset of it.
+    Outbound {
+        /// Port of the service.
+        port: u16,
+        /// The subset, if one was chosen.
+        subset: Option<&'a str>,
+        /// Fully qualified host.
+        host: &'a str,
+    },
+    /// A port of the proxy's own workload.
+    Inbound {
+        /// The port.
+        port: u16,
+    },
+    /// What the client dialled.
+    Passthrough,
+    /// Nothing: it was refused.
+    BlackHole,
+}
+
+impl fmt::Display for Cluster<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Outbound { port, subset, host } => {
+                write!(f, "outbound|{port}|{}|{host}", subset.unwrap_or_default())
+            }
+            Self::Inbound { port } => write!(f, "inbound|{port}||"),
+            Self::Passthrough => f.write_str("PassthroughCluster"),
+            Self::BlackHole => f.write_str("BlackHoleCluster"),
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! Time stamps as in RFC 3339, in UTC, to the millisecond.
+
+use std::fmt;
+use std::time::Duration;
+
+/// A span since the Unix epoch that is written as a date and time.
+pub(super) struct Rfc3339(pub(super) Duration);
+
+impl fmt::Display for Rfc3339 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = self.0.as_secs();
+        let (year, month, day) = civil(seconds / SECONDS_PER_DAY);
+        let of_day = seconds % SECONDS_PER_DAY;
+        let (hour, minute, second) = (of_day / 3600, of_day / 60 % 60, of_day % 60);
+        let millisecond = self.0.subsec_millis();
+        write!(
+            f,
+            "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millisecond:03}Z"
+        )
+    }
+}
+
+/// Year, month and day of a number of days since 1970-01-01. Years are counted from March, so that
+/// the leap day is the last of a year, in eras of 400 years, which all have as many days.
+fn civil(days: u64) -> (u64, u64, u64) {
+    let days = days + DAYS_TO_EPOCH;
+    let (era, day_of_era) = (days / DAYS_PER_ERA, days % DAYS_PER_ERA);
+    let year_of_era =
+        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    (era * 400 + year_of_era + u64::from(month <= 2), month, day)
+}
+
+const SECONDS_PER_DAY: u64 = 86_400;
+
+/// Days of 400 years.
+const DAYS_PER_ERA: u64 = 146_097;
+
+/// Days from 0000-03-01 to 1970-01-01.
+const DAYS_TO_EPOCH: u64 = 719_468;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_are_those_of_the_calendar() {
+        for (seconds, text) in [
+            (0, "1970-01-01T00:00:00.000Z"),
+            (951_782_399, "2000-02-28T23:59:59.000Z"),
+            (951_782_400, "2000-02-29T00:00:00.000Z"),
+            (1_709_251_199, "2024-02-29T23:59:59.000Z"),
+            (1_795_251_845, "2026-11-21T09:04:05.000Z"),
+            (4_107_542_399, "2100-02-28T23:59:59.000Z"),
+            (4_107_542_400, "2100-03-01T00:00:00.000Z"),
+        ] {
+            assert_eq!(Rfc3339(Duration::from_secs(seconds)).to_string(), text);
+        }
+        assert_eq!(Rfc3339(Duration::from_millis(7)).to_string(), "1970-01-01T00:00:00.007Z");
+    }
+}

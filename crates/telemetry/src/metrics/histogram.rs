@@ -1,0 +1,59 @@
+//! A histogram with the buckets of Envoy and Istio, written by one thread.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::add;
+
+/// Upper bounds of the buckets, as Envoy's default for all histograms; one more holds the rest.
+pub(super) const BOUNDS: [f64; 19] = [
+    0.5,
+    1.0,
+    5.0,
+    10.0,
+    25.0,
+    50.0,
+    100.0,
+    250.0,
+    500.0,
+    1_000.0,
+    2_500.0,
+    5_000.0,
+    10_000.0,
+    30_000.0,
+    60_000.0,
+    300_000.0,
+    600_000.0,
+    1_800_000.0,
+    3_600_000.0,
+];
+
+/// Counts by bucket, and a sum in a unit that the caller chooses.
+#[derive(Debug, Default)]
+pub(super) struct Histogram {
+    counts: [AtomicU64; BOUNDS.len() + 1],
+    sum: AtomicU64,
+}
+
+impl Histogram {
+    /// Counts one value.
+    pub(super) fn observe(&self, value: f64, to_sum: u64) {
+        let bucket = BOUNDS.partition_point(|bound| *bound < value);
+        add(&self.counts[bucket], 1);
+        add(&self.sum, to_sum);
+    }
+
+    /// Adds what was counted to a merged histogram.
+    pub(super) fn merge_into(&self, merged: &mut Merged) {
+        for (count, into) in self.counts.iter().zip(&mut merged.counts) {
+            *into += count.load(Ordering::Relaxed);
+        }
+        merged.sum = merged.sum.wrapping_add(self.sum.load(Ordering::Relaxed));
+    }
+}
+
+/// Histograms of several workers together.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Merged {
+    pub(super) counts: [u64; BOUNDS.len() + 1],
+    pub(super) sum: u64,
+}
