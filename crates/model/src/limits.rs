@@ -123,8 +123,14 @@ pub struct ControlLimits {
     /// Watch events kept for watchers that come back; older versions get `410 Gone`. Default
     /// 10 000.
     pub watch_history_max: usize,
+    /// Bytes of the objects in those events, as JSON. Default 1 MiB.
+    pub watch_history_bytes_max: u64,
     /// Events (`kind: Event`) kept. Default 2 000.
     pub events_max: usize,
+    /// How long an Event is kept after it was last seen. Default 1 h, as Kubernetes.
+    pub event_ttl: Duration,
+    /// Connections to the API at a time; more wait in the accept queue. Default 256.
+    pub api_connections_max: usize,
     /// Bytes of the journal, beyond twice the live objects, at which it is compacted. Default
     /// 8 MiB.
     pub journal_slack_bytes: u64,
@@ -136,7 +142,10 @@ impl Default for ControlLimits {
             object_bytes_max: 3 << 20,
             objects_max: 200_000,
             watch_history_max: 10_000,
+            watch_history_bytes_max: 1 << 20,
             events_max: 2_000,
+            event_ttl: Duration::from_secs(3600),
+            api_connections_max: 256,
             journal_slack_bytes: 8 << 20,
         }
     }

@@ -1,0 +1,6 @@
+//! What clients of the control plane share with it: the table of kinds and the types of the parts
+//! of its API that are not Kubernetes'.
+
+pub mod kinds;
+
+pub use kinds::{KINDS, Kind, Resource};

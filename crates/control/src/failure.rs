@@ -1,0 +1,195 @@
+//! What the API answers when it refuses: Kubernetes' `Status` with kubectl's texts.
+
+use serde_json::{Value, json};
+
+use crate::api::kinds::Resource;
+use crate::store;
+
+/// A refused request.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub(crate) struct Failure {
+    /// HTTP status.
+    pub(crate) code: u16,
+    /// Kubernetes' word for it (`NotFound`).
+    pub(crate) reason: &'static str,
+    /// For people.
+    pub(crate) message: String,
+    /// What it is about: (name, group, plural or kind).
+    subject: Option<(String, String, String)>,
+    /// Field and text of each cause.
+    causes: Vec<Cause>,
+}
+
+/// One field that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Cause {
+    /// Path of the field.
+    pub(crate) field: String,
+    /// What is wrong, as Kubernetes words it (`Required value`).
+    pub(crate) message: String,
+}
+
+impl Cause {
+    /// A field that must be there.
+    pub(crate) fn required(field: impl Into<String>) -> Self {
+        Self { field: field.into(), message: "Required value".to_owned() }
+    }
+
+    /// A field with a value that it does not take.
+    pub(crate) fn invalid(field: impl Into<String>, value: &Value, why: &str) -> Self {
+        Self { field: field.into(), message: format!("Invalid value: {value}: {why}") }
+    }
+}
+
+impl Failure {
+    fn new(code: u16, reason: &'static str, message: String) -> Self {
+        Self { code, reason, message, subject: None, causes: Vec::new() }
+    }
+
+    fn about(mut self, resource: &Resource, name: &str) -> Self {
+        let (group, plural) = (resource.group.to_string(), resource.plural.to_string());
+        self.subject = Some((name.to_owned(), group, plural));
+        self
+    }
+
+    /// 404: no such object.
+    pub(crate) fn not_found(resource: &Resource, name: &str) -> Self {
+        let message = format!("{} {name:?} not found", resource.qualified());
+        Self::new(404, "NotFound", message).about(resource, name)
+    }
+
+    /// 404: no such path.
+    pub(crate) fn no_such_path() -> Self {
+        let message = "the server could not find the requested resource".to_owned();
+        Self::new(404, "NotFound", message)
+    }
+
+    /// 409: the name is taken.
+    pub(crate) fn already_exists(resource: &Resource, name: &str) -> Self {
+        let message = format!("{} {name:?} already exists", resource.qualified());
+        Self::new(409, "AlreadyExists", message).about(resource, name)
+    }
+
+    /// 409: somebody else changed it first.
+    pub(crate) fn conflict(resource: &Resource, name: &str, why: &str) -> Self {
+        let message =
+            format!("Operation cannot be fulfilled on {} {name:?}: {why}", resource.qualified());
+        Self::new(409, "Conflict", message).about(resource, name)
+    }
+
+    /// 422: fields are wrong.
+    pub(crate) fn invalid(resource: &Resource, name: &str, causes: Vec<Cause>) -> Self {
+        let texts: Vec<_> = causes
+            .iter()
+            .map(|c| {
+                if c.field.is_empty() {
+                    c.message.clone()
+                } else {
+                    format!("{}: {}", c.field, c.message)
+                }
+            })
+            .collect();
+        let all = match &texts[..] {
+            [one] => one.clone(),
+            many => format!("[{}]", many.join(", ")),
+        };
+        let message = format!("{} {name:?} is invalid: {all}", resource.qualified_kind());
+        let mut failure = Self::new(422, "Invalid", message);
+        failure.subject =
+            Some((name.to_owned(), resource.group.to_string(), resource.kind.to_string()));
+        failure.causes = causes;
+        failure
+    }
+
+    /// 403: not allowed now.
+    pub(crate) fn forbidden(resource: &Resource, name: &str, why: &str) -> Self {
+        let message = format!("{} {name:?} is forbidden: {why}", resource.qualified());
+        Self::new(403, "Forbidden", message).about(resource, name)
+    }
+
+    /// 400: the request makes no sense.
+    pub(crate) fn bad_request(message: impl Into<String>) -> Self {
+        Self::new(400, "BadRequest", message.into())
+    }
+
+    /// 405: not that verb here.
+    pub(crate) fn method_not_allowed() -> Self {
+        let message = "the server does not allow this method on the requested resource";
+        Self::new(405, "MethodNotAllowed", message.to_owned())
+    }
+
+    /// 410: list again.
+    pub(crate) fn gone(gone: &store::Gone) -> Self {
+        Self::new(410, "Expired", gone.to_string())
+    }
+
+    /// 413: larger than the limit.
+    pub(crate) fn too_large(limit: usize) -> Self {
+        let message = format!("the request body is larger than object_bytes_max = {limit}");
+        Self::new(413, "RequestEntityTooLarge", message)
+    }
+
+    /// 415: a body of a type that is not read here.
+    pub(crate) fn unsupported_type(found: &str, known: &[&str]) -> Self {
+        let message = format!(
+            "the body of the request was in an unknown format - accepted media types include: {}; found: {found}",
+            known.join(", ")
+        );
+        Self::new(415, "UnsupportedMediaType", message)
+    }
+
+    /// 500: it is the server's fault.
+    pub(crate) fn internal(message: impl Into<String>) -> Self {
+        Self::new(500, "InternalError", message.into())
+    }
+
+    /// What the store refused.
+    pub(crate) fn of_store(error: &store::Error, resource: &Resource) -> Self {
+        match error {
+            store::Error::Exists(key) => Self::already_exists(resource, &key.name),
+            store::Error::Missing(key) => Self::not_found(resource, &key.name),
+            store::Error::Full(_) => Self::new(507, "InsufficientStorage", error.to_string()),
+            store::Error::Journal(_) => Self::internal(error.to_string()),
+        }
+    }
+
+    /// As a `Status` object.
+    pub(crate) fn status(&self) -> Value {
+        let mut status = json!({
+            "kind": "Status",
+            "apiVersion": "v1",
+            "metadata": {},
+            "status": "Failure",
+            "message": self.message,
+            "reason": self.reason,
+            "code": self.code,
+        });
+        if let Some((name, group, kind)) = &self.subject {
+            status["details"] = json!({"name": name, "group": group, "kind": kind});
+            if !self.causes.is_empty() {
+                let cause = |c: &Cause| json!({"field": c.field, "message": c.message});
+                status["details"]["causes"] = self.causes.iter().map(cause).collect();
+            }
+        }
+        status
+    }
+}
+
+impl From<store::Error> for Failure {
+    fn from(error: store::Error) -> Self {
+        let key = match &error {
+            store::Error::Exists(key) | store::Error::Missing(key) => key,
+            _ => return Self::internal(error.to_string()),
+        };
+        let resource = Resource::of_path(&key.collection.group, &key.collection.plural)
+            .unwrap_or_else(|| Resource {
+                group: key.collection.group.clone(),
+                version: "".into(),
+                kind: key.collection.plural.clone(),
+                plural: key.collection.plural.clone(),
+                namespaced: !key.namespace.is_empty(),
+            });
+        Self::of_store(&error, &resource)
+    }
+}

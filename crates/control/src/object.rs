@@ -1,0 +1,134 @@
+//! Reading and writing the parts that all Kubernetes objects share. Objects stay JSON values, so
+//! that nothing that was sent is lost.
+
+use ironmesh_model::{Labels, Name};
+use serde_json::{Map, Value, json};
+
+/// An object as it was sent, with the fields that the server sets.
+pub(crate) type Object = Value;
+
+/// The text at a JSON pointer; empty if there is none.
+pub(crate) fn text<'a>(object: &'a Object, pointer: &str) -> &'a str {
+    object.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// The whole number at a JSON pointer.
+pub(crate) fn number(object: &Object, pointer: &str) -> Option<i64> {
+    object.pointer(pointer).and_then(Value::as_i64)
+}
+
+/// The list at a JSON pointer; empty if there is none.
+pub(crate) fn list<'a>(object: &'a Object, pointer: &str) -> &'a [Value] {
+    object.pointer(pointer).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+}
+
+/// The map at a JSON pointer.
+pub(crate) fn map<'a>(object: &'a Object, pointer: &str) -> Option<&'a Map<String, Value>> {
+    object.pointer(pointer).and_then(Value::as_object)
+}
+
+/// `metadata.name`.
+pub(crate) fn name(object: &Object) -> &str {
+    text(object, "/metadata/name")
+}
+
+/// `metadata.namespace`; empty for objects of the cluster.
+pub(crate) fn namespace(object: &Object) -> &str {
+    text(object, "/metadata/namespace")
+}
+
+/// `metadata.uid`.
+pub(crate) fn uid(object: &Object) -> &str {
+    text(object, "/metadata/uid")
+}
+
+/// One label.
+pub(crate) fn label<'a>(object: &'a Object, key: &str) -> Option<&'a str> {
+    map(object, "/metadata/labels")?.get(key)?.as_str()
+}
+
+/// One annotation.
+pub(crate) fn annotation<'a>(object: &'a Object, key: &str) -> Option<&'a str> {
+    map(object, "/metadata/annotations")?.get(key)?.as_str()
+}
+
+/// `metadata.labels`.
+pub(crate) fn labels(object: &Object) -> Labels {
+    labels_of(object.pointer("/metadata/labels"))
+}
+
+/// A map of text to text, such as labels or a plain selector.
+pub(crate) fn labels_of(value: Option<&Value>) -> Labels {
+    let pairs = value.and_then(Value::as_object).into_iter().flatten();
+    pairs.filter_map(|(k, v)| Some((Name::from(k.as_str()), Name::from(v.as_str()?)))).collect()
+}
+
+/// Whether the object is on its way out.
+pub(crate) fn is_terminating(object: &Object) -> bool {
+    object.pointer("/metadata/deletionTimestamp").is_some()
+}
+
+/// The owner that acts on the object (`controller: true`).
+pub(crate) fn controller(object: &Object) -> Option<&Value> {
+    list(object, "/metadata/ownerReferences")
+        .iter()
+        .find(|owner| owner.get("controller") == Some(&Value::Bool(true)))
+}
+
+/// Whether the owner with this uid acts on the object.
+pub(crate) fn is_controlled_by(object: &Object, owner_uid: &str) -> bool {
+    controller(object).is_some_and(|owner| text(owner, "/uid") == owner_uid)
+}
+
+/// The reference with which dependents name their controlling owner.
+pub(crate) fn owner_reference(owner: &Object) -> Value {
+    json!({
+        "apiVersion": text(owner, "/apiVersion"),
+        "kind": text(owner, "/kind"),
+        "name": name(owner),
+        "uid": uid(owner),
+        "controller": true,
+        "blockOwnerDeletion": true,
+    })
+}
+
+/// The map under a key of `parent`, made if it is not there or is no map.
+pub(crate) fn entry<'a>(parent: &'a mut Value, key: &str) -> &'a mut Value {
+    if !parent.is_object() {
+        *parent = json!({});
+    }
+    let child = &mut parent[key];
+    if !child.is_object() {
+        *child = json!({});
+    }
+    child
+}
+
+/// `metadata`, made if it is not there.
+pub(crate) fn metadata_mut(object: &mut Object) -> &mut Value {
+    entry(object, "metadata")
+}
+
+/// Sets `key` of `parent` unless it is there already.
+pub(crate) fn set_default(parent: &mut Value, key: &str, value: impl Into<Value>) {
+    if parent.get(key).is_none_or(Value::is_null) {
+        parent[key] = value.into();
+    }
+}
+
+/// Whether a condition of the status is `True`.
+pub(crate) fn has_condition(object: &Object, condition: &str) -> bool {
+    list(object, "/status/conditions")
+        .iter()
+        .any(|c| text(c, "/type") == condition && text(c, "/status") == "True")
+}
+
+/// Whether a pod takes requests: ready, and not on its way out.
+pub(crate) fn is_ready_pod(pod: &Object) -> bool {
+    !is_terminating(pod) && has_condition(pod, "Ready")
+}
+
+/// Whether a pod has ended for good.
+pub(crate) fn is_finished_pod(pod: &Object) -> bool {
+    matches!(text(pod, "/status/phase"), "Succeeded" | "Failed")
+}

@@ -1,0 +1,448 @@
+//! The registry: what happens to an object between a request and the store. Names, defaults,
+//! checks, injection, scheduling and addresses; the API and the controllers go through it alike.
+//!
+//! Everything here is done in one step without waiting, so that no other request comes between.
+
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use ironmesh_model::limits::ControlLimits;
+use serde_json::{Value, json};
+
+use crate::api::kinds::Resource;
+use crate::clock;
+use crate::failure::{Cause, Failure};
+use crate::object::{self, Object, entry, set_default};
+use crate::store::{Collection, Error as StoreError, Key, Store};
+
+pub(crate) mod addresses;
+pub(crate) mod defaults;
+mod deletion;
+pub(crate) mod inject;
+mod validate;
+
+pub(crate) use deletion::{DeleteOptions, Deleted, resource_of};
+
+/// Which part of an object a request changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// All but the status.
+    Main,
+    /// The status only.
+    Status,
+}
+
+/// Takes objects in and changes them, as Kubernetes' API server does.
+#[derive(Debug)]
+pub(crate) struct Registry {
+    store: Store,
+    network: addresses::Network,
+    limits: ControlLimits,
+}
+
+impl Registry {
+    /// A registry over a store; Services get their addresses from `network`.
+    pub(crate) fn new(store: Store, network: addresses::Network, limits: ControlLimits) -> Self {
+        Self { store, network, limits }
+    }
+
+    /// The store, for reading. Changes go through the registry.
+    pub(crate) fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// The limits.
+    pub(crate) fn limits(&self) -> &ControlLimits {
+        &self.limits
+    }
+
+    /// One object.
+    ///
+    /// # Errors
+    ///
+    /// If there is none.
+    pub(crate) fn object(&self, resource: &Resource, key: &Key) -> Result<Arc<Object>, Failure> {
+        self.store.object(key).ok_or_else(|| Failure::not_found(resource, &key.name))
+    }
+
+    /// Creates an object in a namespace (for objects of the cluster: empty).
+    ///
+    /// # Errors
+    ///
+    /// As Kubernetes: a bad name, a missing or ending namespace, wrong fields, a taken name.
+    pub(crate) fn create(
+        &self,
+        resource: &Resource,
+        namespace: &str,
+        mut object: Object,
+    ) -> Result<Arc<Object>, Failure> {
+        let generated = prepare_metadata(resource, namespace, &mut object)?;
+        let namespace_object = self.namespace_for(resource, namespace, object::name(&object))?;
+        if has_computed_status(resource)
+            && let Some(fields) = object.as_object_mut()
+        {
+            fields.shift_remove("status");
+        }
+        defaults::apply(resource, &mut object);
+        self.check(resource, &object)?;
+        match (&*resource.group, &*resource.plural, namespace_object) {
+            ("", "pods", Some(namespace)) => admit_pod(&namespace, &mut object),
+            ("", "services", _) => self.allocate(resource, &mut object)?,
+            _ => {}
+        }
+        let collection = Collection::from(resource);
+        for _ in 0..NAME_ATTEMPTS_MAX {
+            let key = collection.key(namespace, object::name(&object));
+            match (self.store.create(&key, object.clone()), &generated) {
+                (Err(StoreError::Exists(_)), Some(base)) => {
+                    object["metadata"]["name"] = generate_name(base).into();
+                }
+                (result, _) => return result.map_err(|e| Failure::of_store(&e, resource)),
+            }
+        }
+        Err(Failure::already_exists(resource, object::name(&object)))
+    }
+
+    /// Changes a part of an object: `change` sees it as it is and makes what it shall be.
+    ///
+    /// # Errors
+    ///
+    /// What `change` returns; as Kubernetes: no such object, a version that somebody else has
+    /// moved on from, wrong or immutable fields.
+    pub(crate) fn update(
+        &self,
+        resource: &Resource,
+        key: &Key,
+        part: Part,
+        change: impl Fn(&Object) -> Result<Object, Failure>,
+    ) -> Result<Arc<Object>, Failure> {
+        let old = self.object(resource, key)?;
+        let mut new = change(&old)?;
+        self.prepare_update(resource, &old, &mut new, part)?;
+        let version = text_of_version(&old);
+        let updated = self.store.update(key, |current| {
+            if text_of_version(current) == version {
+                Ok(new)
+            } else {
+                Err(Failure::conflict(resource, &key.name, MODIFIED))
+            }
+        })?;
+        self.finish_deletion(key, &updated)?;
+        Ok(updated)
+    }
+
+    /// The namespace in which an object is to be made; none for objects of the cluster.
+    fn namespace_for(
+        &self,
+        resource: &Resource,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<Arc<Object>>, Failure> {
+        if !resource.namespaced {
+            return Ok(None);
+        }
+        let namespaces = Resource::of("v1", "Namespace");
+        let key = Collection::core("namespaces").key("", namespace);
+        let found = self.object(&namespaces, &key)?;
+        if object::is_terminating(&found) {
+            let why = format!(
+                "unable to create new content in namespace {namespace} because it is being terminated"
+            );
+            return Err(Failure::forbidden(resource, name, &why));
+        }
+        Ok(Some(found))
+    }
+
+    fn check(&self, resource: &Resource, object: &Object) -> Result<(), Failure> {
+        let name = object::name(object);
+        let mut causes: Vec<Cause> = validate::check_name(resource, name).into_iter().collect();
+        causes.extend(validate::check(resource, object));
+        if causes.is_empty() { Ok(()) } else { Err(Failure::invalid(resource, name, causes)) }
+    }
+
+    fn prepare_update(
+        &self,
+        resource: &Resource,
+        old: &Object,
+        new: &mut Object,
+        part: Part,
+    ) -> Result<(), Failure> {
+        let name = object::name(old);
+        check_identity(resource, old, new)?;
+        match part {
+            Part::Status => {
+                let status = new.get("status").cloned();
+                *new = old.clone();
+                if let Some(status) = status {
+                    new["status"] = status;
+                }
+                return Ok(());
+            }
+            Part::Main => keep_server_fields(old, new),
+        }
+        if resource.plural.as_ref() == "services" && resource.group.is_empty() {
+            keep_addresses(old, new);
+        }
+        defaults::apply(resource, new);
+        self.check(resource, new)?;
+        let causes = validate::check_update(resource, old, new);
+        if !causes.is_empty() {
+            return Err(Failure::invalid(resource, name, causes));
+        }
+        if resource.plural.as_ref() == "services" && resource.group.is_empty() {
+            self.allocate(resource, new)?;
+        }
+        Ok(())
+    }
+
+    /// Gives a Service what it asks for: an address, node ports.
+    fn allocate(&self, resource: &Resource, service: &mut Object) -> Result<(), Failure> {
+        let (namespace, name) =
+            (object::namespace(service).to_owned(), object::name(service).to_owned());
+        let kind = object::text(service, "/spec/type").to_owned();
+        let address = object::text(service, "/spec/clusterIP").to_owned();
+        if kind == "ExternalName" || address == "None" {
+            if address == "None" {
+                service["spec"]["clusterIPs"] = json!(["None"]);
+            }
+            return Ok(());
+        }
+        let others = self.store.list(&Collection::core("services"), None).0;
+        let others = others
+            .iter()
+            .filter(|s| (object::namespace(s), object::name(s)) != (&*namespace, &*name));
+        let refuse = |field: &str, value: &str, why: &str| {
+            let cause = Cause::invalid(field, &value.into(), why);
+            Failure::invalid(resource, &name, vec![cause])
+        };
+        let taken: BTreeSet<Ipv4Addr> = others
+            .clone()
+            .filter_map(|s| object::text(s, "/spec/clusterIP").parse().ok())
+            .collect();
+        let address: Ipv4Addr = if address.is_empty() {
+            let free = self.network.free_address(&namespace, &name, &taken);
+            free.ok_or_else(|| Failure::internal("range is full: no free Service address"))?
+        } else {
+            let wrong = |why| refuse("spec.clusterIP", &address, why);
+            let wanted = address.parse().map_err(|_| wrong("must be an IPv4 address"))?;
+            if taken.contains(&wanted) {
+                return Err(wrong("provided IP is already allocated"));
+            }
+            wanted
+        };
+        let spec = entry(service, "spec");
+        spec["clusterIP"] = address.to_string().into();
+        spec["clusterIPs"] = json!([address.to_string()]);
+        if matches!(&*kind, "NodePort" | "LoadBalancer") {
+            allocate_node_ports(&namespace, &name, spec, others)?;
+        }
+        Ok(())
+    }
+}
+
+fn allocate_node_ports<'a>(
+    namespace: &str,
+    name: &str,
+    spec: &mut Value,
+    others: impl Iterator<Item = &'a Arc<Object>>,
+) -> Result<(), Failure> {
+    let mut taken: BTreeSet<i64> = others
+        .flat_map(|s| object::list(s, "/spec/ports"))
+        .filter_map(|port| object::number(port, "/nodePort"))
+        .collect();
+    for port in spec.get_mut("ports").and_then(Value::as_array_mut).into_iter().flatten() {
+        let number = object::number(port, "/port").unwrap_or_default();
+        let node_port = match object::number(port, "/nodePort").filter(|n| *n != 0) {
+            Some(given) => given,
+            None => addresses::free_node_port(namespace, name, number, &taken)
+                .ok_or_else(|| Failure::internal("range is full: no free node port"))?,
+        };
+        taken.insert(node_port);
+        port["nodePort"] = node_port.into();
+    }
+    Ok(())
+}
+
+/// Checks and completes the metadata of a new object. Returns the base of a generated name.
+fn prepare_metadata(
+    resource: &Resource,
+    namespace: &str,
+    object: &mut Object,
+) -> Result<Option<String>, Failure> {
+    if !object.is_object() {
+        return Err(Failure::bad_request("the body is no JSON object"));
+    }
+    let stated = object::namespace(object);
+    if resource.namespaced && !stated.is_empty() && stated != namespace {
+        return Err(Failure::bad_request(format!(
+            "the namespace of the provided object does not match the namespace sent on the request ({stated} and {namespace})"
+        )));
+    }
+    if object.pointer("/metadata/resourceVersion").is_some_and(|v| v != "") {
+        return Err(Failure::bad_request(
+            "resourceVersion should not be set on objects to be created",
+        ));
+    }
+    let generated = (object::name(object).is_empty())
+        .then(|| object::text(object, "/metadata/generateName").to_owned());
+    let metadata = object::metadata_mut(object);
+    if let Some(base) = &generated {
+        if base.is_empty() {
+            let cause =
+                Cause { field: "metadata.name".to_owned(), message: NAME_REQUIRED.to_owned() };
+            return Err(Failure::invalid(resource, "", vec![cause]));
+        }
+        metadata["name"] = generate_name(base).into();
+    }
+    if let Some(fields) = metadata.as_object_mut() {
+        for key in ["selfLink", "managedFields", "deletionTimestamp", "resourceVersion"] {
+            fields.shift_remove(key);
+        }
+    }
+    if resource.namespaced {
+        metadata["namespace"] = namespace.into();
+    } else if let Some(fields) = metadata.as_object_mut() {
+        fields.shift_remove("namespace");
+    }
+    metadata["uid"] = clock::uid().into();
+    metadata["creationTimestamp"] = clock::rfc3339(clock::now()).into();
+    metadata["generation"] = 1.into();
+    Ok(generated)
+}
+
+fn generate_name(base: &str) -> String {
+    let kept = base.char_indices().nth(GENERATED_BASE_MAX).map_or(base, |(at, _)| &base[..at]);
+    format!("{kept}{}", clock::name_suffix())
+}
+
+/// What only a pod gets at its creation: a sidecar, a service account, a node, a first status.
+fn admit_pod(namespace: &Object, pod: &mut Object) {
+    let owner = owner_name(pod);
+    inject::inject(namespace, pod, &owner);
+    let spec = entry(pod, "spec");
+    defaults::pod_spec(spec);
+    set_default(spec, "serviceAccountName", "default");
+    set_default(spec, "serviceAccount", "default");
+    set_default(spec, "terminationGracePeriodSeconds", 30);
+    set_default(spec, "nodeName", defaults::NODE);
+    let scheduled = json!({
+        "type": "PodScheduled",
+        "status": "True",
+        "lastProbeTime": null,
+        "lastTransitionTime": clock::rfc3339(clock::now()),
+    });
+    pod["status"] =
+        json!({"phase": "Pending", "conditions": [scheduled], "qosClass": "BestEffort"});
+}
+
+/// Name of what owns a pod: of a Deployment's the Deployment, of others' the owner, else its own.
+pub(crate) fn owner_name(pod: &Object) -> String {
+    let Some(owner) = object::controller(pod) else { return object::name(pod).to_owned() };
+    let name = object::text(owner, "/name");
+    let hash = object::label(pod, "pod-template-hash").unwrap_or_default();
+    let deployment = name.strip_suffix(hash).and_then(|rest| rest.strip_suffix('-'));
+    deployment.filter(|_| !hash.is_empty()).unwrap_or(name).to_owned()
+}
+
+/// Whether the status of a new object is the server's to write.
+fn has_computed_status(resource: &Resource) -> bool {
+    matches!(&*resource.group, "" | "apps" | "batch") && &*resource.plural != "nodes"
+}
+
+/// The changed object must be the same one, in the version that its author saw.
+fn check_identity(resource: &Resource, old: &Object, new: &Object) -> Result<(), Failure> {
+    let name = object::name(old);
+    if object::name(new) != name {
+        return Err(Failure::bad_request(format!(
+            "the name of the object ({}) does not match the name on the URL ({name})",
+            object::name(new)
+        )));
+    }
+    let stated = object::namespace(new);
+    if !stated.is_empty() && stated != object::namespace(old) {
+        return Err(Failure::bad_request(
+            "the namespace of the object does not match the namespace on the request",
+        ));
+    }
+    let version = text_of_version(new);
+    if !version.is_empty() && version != text_of_version(old) {
+        return Err(Failure::conflict(resource, name, MODIFIED));
+    }
+    let uid = object::uid(new);
+    if !uid.is_empty() && uid != object::uid(old) {
+        let why = format!(
+            "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
+            object::uid(old)
+        );
+        return Err(Failure::conflict(resource, name, &why));
+    }
+    Ok(())
+}
+
+/// What only the server sets stays as it is.
+fn keep_server_fields(old: &Object, new: &mut Object) {
+    for pointer in ["uid", "creationTimestamp", "generation", "namespace", "deletionTimestamp", "deletionGracePeriodSeconds", "generateName"] {
+        let metadata = object::metadata_mut(new);
+        match old["metadata"].get(pointer) {
+            Some(value) => metadata[pointer] = value.clone(),
+            None => {
+                if let Some(fields) = metadata.as_object_mut() {
+                    fields.shift_remove(pointer);
+                }
+            }
+        }
+    }
+    if let Some(fields) = object::metadata_mut(new).as_object_mut() {
+        fields.shift_remove("managedFields");
+        fields.shift_remove("selfLink");
+    }
+    match (old.get("status"), new.as_object_mut()) {
+        (Some(status), Some(new)) => {
+            new.insert("status".to_owned(), status.clone());
+        }
+        (None, Some(new)) => {
+            new.shift_remove("status");
+        }
+        (_, None) => {}
+    }
+}
+
+/// A Service that is sent without its addresses keeps them, unless it shall have none.
+fn keep_addresses(old: &Object, new: &mut Object) {
+    if object::text(new, "/spec/type") == "ExternalName" {
+        return;
+    }
+    let old_ports = object::list(old, "/spec/ports").to_vec();
+    let old_spec = old.get("spec").cloned().unwrap_or_default();
+    let spec = entry(new, "spec");
+    for key in ["clusterIP", "clusterIPs"] {
+        if let Some(value) = old_spec.get(key) {
+            set_default(spec, key, value.clone());
+        }
+    }
+    if !matches!(object::text(spec, "/type"), "NodePort" | "LoadBalancer") {
+        return;
+    }
+    for port in spec.get_mut("ports").and_then(Value::as_array_mut).into_iter().flatten() {
+        let same = old_ports.iter().find(|old| old.get("port") == port.get("port"));
+        if let Some(node_port) = same.and_then(|old| old.get("nodePort")) {
+            set_default(port, "nodePort", node_port.clone());
+        }
+    }
+}
+
+fn text_of_version(object: &Object) -> &str {
+    object::text(object, "/metadata/resourceVersion")
+}
+
+/// Names that are tried before a generated one counts as taken.
+const NAME_ATTEMPTS_MAX: usize = 8;
+/// Characters of `generateName` that are used, as in Kubernetes.
+const GENERATED_BASE_MAX: usize = 58;
+const NAME_REQUIRED: &str = "Required value: name or generateName is required";
+const MODIFIED: &str =
+    "the object has been modified; please apply your changes to the latest version and try again";
+
+#[cfg(test)]
+mod tests;

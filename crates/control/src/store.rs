@@ -1,0 +1,409 @@
+//! The store: objects as they were sent, under one resource version that survives a restart.
+//!
+//! Every change is written to the [`journal`] before it is acknowledged, so that a process killed
+//! at any time loses nothing that it confirmed. Watchers have no queues: each keeps the version it
+//! has seen and reads on from the one bounded [`history`]; who falls behind its end is told that
+//! the version is gone and lists again.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use ironmesh_model::Name;
+use ironmesh_model::limits::ControlLimits;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tokio::sync::watch;
+
+use crate::api::kinds::Resource;
+use crate::object::{self, Object};
+
+mod history;
+mod journal;
+
+pub(crate) use history::{Event, EventKind, Gone};
+use history::History;
+use journal::{Change, Journal, Record};
+
+/// Why the store refused something.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// There is an object of that name.
+    #[error("{0} already exists")]
+    Exists(Key),
+    /// There is no such object.
+    #[error("{0} not found")]
+    Missing(Key),
+    /// A limit is reached.
+    #[error("the store holds objects_max = {0} objects; delete some")]
+    Full(usize),
+    /// The journal cannot be written.
+    #[error("journal: {0}; nothing was changed")]
+    Journal(#[from] std::io::Error),
+}
+
+/// A collection of objects: group and plural. Versions do not matter.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) struct Collection {
+    /// Group; empty for the core group.
+    pub(crate) group: Name,
+    /// Plural.
+    pub(crate) plural: Name,
+}
+
+impl Collection {
+    /// A collection by its names.
+    pub(crate) fn new(group: &str, plural: &str) -> Self {
+        Self { group: group.into(), plural: plural.into() }
+    }
+
+    /// A collection of the core group.
+    pub(crate) fn core(plural: &str) -> Self {
+        Self::new("", plural)
+    }
+
+    /// Whether it is that of this group and plural.
+    pub(crate) fn is(&self, group: &str, plural: &str) -> bool {
+        *self.plural == *plural && *self.group == *group
+    }
+
+    /// The object of this name in it.
+    pub(crate) fn key(&self, namespace: &str, name: &str) -> Key {
+        Key { collection: self.clone(), namespace: namespace.into(), name: name.into() }
+    }
+}
+
+impl From<&Resource> for Collection {
+    fn from(resource: &Resource) -> Self {
+        Self { group: resource.group.clone(), plural: resource.plural.clone() }
+    }
+}
+
+impl std::fmt::Display for Collection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.group.is_empty() {
+            f.write_str(&self.plural)
+        } else {
+            write!(f, "{}.{}", self.plural, self.group)
+        }
+    }
+}
+
+/// What an object is stored under.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) struct Key {
+    /// Its collection.
+    #[serde(flatten)]
+    pub(crate) collection: Collection,
+    /// Its namespace; empty for objects of the cluster.
+    pub(crate) namespace: Name,
+    /// Its name.
+    pub(crate) name: Name,
+}
+
+impl std::fmt::Display for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} \"{}\"", self.collection, self.name)
+    }
+}
+
+/// Objects with a journal behind them and watchers before them.
+#[derive(Debug)]
+pub(crate) struct Store {
+    inner: Mutex<Inner>,
+    revision: watch::Sender<u64>,
+    limits: ControlLimits,
+}
+
+#[derive(Debug)]
+struct Inner {
+    objects: BTreeMap<Collection, BTreeMap<(Name, Name), Stored>>,
+    count: usize,
+    live_bytes: u64,
+    revision: u64,
+    history: History,
+    journal: Journal,
+}
+
+#[derive(Clone, Debug)]
+struct Stored {
+    object: Arc<Object>,
+    bytes: u64,
+}
+
+impl Store {
+    /// Opens the store in a directory, which is made if need be, and replays its journal.
+    ///
+    /// # Errors
+    ///
+    /// If the journal cannot be read or written, or is of a format that this version does not know.
+    pub(crate) fn open(directory: &Path, limits: &ControlLimits) -> Result<Self, journal::Error> {
+        let (journal, records) = Journal::open(directory)?;
+        let mut inner = Inner {
+            objects: BTreeMap::new(),
+            count: 0,
+            live_bytes: 0,
+            revision: 0,
+            history: History::new(limits),
+            journal,
+        };
+        for (record, bytes) in records {
+            inner.replay(record, bytes);
+        }
+        let revision = watch::Sender::new(inner.revision);
+        Ok(Self { inner: Mutex::new(inner), revision, limits: limits.clone() })
+    }
+
+    /// The current resource version; its receiver wakes after each change.
+    pub(crate) fn subscribe(&self) -> watch::Receiver<u64> {
+        self.revision.subscribe()
+    }
+
+    /// The current resource version.
+    pub(crate) fn revision(&self) -> u64 {
+        self.lock().revision
+    }
+
+    /// Completes when all that was written so far has reached the disk; at once on a tmpfs.
+    pub(crate) fn sync_handle(&self) -> Option<std::fs::File> {
+        self.lock().journal.sync_handle()
+    }
+
+    /// One object.
+    pub(crate) fn object(&self, key: &Key) -> Option<Arc<Object>> {
+        self.lock().stored(key).map(|stored| stored.object.clone())
+    }
+
+    /// All objects of a collection, or those in one namespace, in order of namespace and name, and
+    /// the version at which this was so.
+    pub(crate) fn list(
+        &self,
+        collection: &Collection,
+        namespace: Option<&str>,
+    ) -> (Vec<Arc<Object>>, u64) {
+        let inner = self.lock();
+        let all = inner.objects.get(collection).into_iter().flatten();
+        let objects = all
+            .filter(|((ns, _), _)| namespace.is_none_or(|wanted| **ns == *wanted))
+            .map(|(_, stored)| stored.object.clone())
+            .collect();
+        (objects, inner.revision)
+    }
+
+    /// The collections that hold objects.
+    pub(crate) fn collections(&self) -> Vec<Collection> {
+        let inner = self.lock();
+        inner.objects.iter().filter(|(_, all)| !all.is_empty()).map(|(c, _)| c.clone()).collect()
+    }
+
+    /// Changes after `revision`, at most `count` of them, oldest first.
+    ///
+    /// # Errors
+    ///
+    /// If some of them are no longer kept, or `revision` is in the future.
+    pub(crate) fn events_after(
+        &self,
+        revision: u64,
+        count: usize,
+    ) -> Result<Vec<Arc<Event>>, Gone> {
+        let inner = self.lock();
+        inner.history.after(revision, inner.revision, count)
+    }
+
+    /// Adds an object; the store gives it its resource version.
+    ///
+    /// # Errors
+    ///
+    /// If it exists, the store is full, or the journal cannot be written.
+    pub(crate) fn create(&self, key: &Key, object: Object) -> Result<Arc<Object>, Error> {
+        let mut inner = self.lock();
+        if inner.stored(key).is_some() {
+            return Err(Error::Exists(key.clone()));
+        }
+        if inner.count >= self.limits.objects_max {
+            return Err(Error::Full(self.limits.objects_max));
+        }
+        let object = inner.put(key, object, EventKind::Added)?;
+        self.committed(inner);
+        Ok(object)
+    }
+
+    /// Changes an object in one step: `change` sees it as it is and makes what it shall be. If that
+    /// is the same, nothing is written. `generation` counts changes beside metadata and status.
+    ///
+    /// # Errors
+    ///
+    /// What `change` returns, or if there is no such object, or the journal cannot be written.
+    pub(crate) fn update<E: From<Error>>(
+        &self,
+        key: &Key,
+        change: impl FnOnce(&Object) -> Result<Object, E>,
+    ) -> Result<Arc<Object>, E> {
+        let mut inner = self.lock();
+        let Some(old) = inner.stored(key).map(|stored| stored.object.clone()) else {
+            return Err(Error::Missing(key.clone()).into());
+        };
+        let mut new = change(&old)?;
+        object::metadata_mut(&mut new)["resourceVersion"] =
+            old["metadata"]["resourceVersion"].clone();
+        if new == *old {
+            return Ok(old);
+        }
+        if !same_intent(&old, &new) {
+            let generation = object::number(&old, "/metadata/generation").unwrap_or(1) + 1;
+            new["metadata"]["generation"] = generation.into();
+        }
+        let object = inner.put(key, new, EventKind::Modified).map_err(Error::from)?;
+        self.committed(inner);
+        Ok(object)
+    }
+
+    /// Removes an object and returns its last state.
+    ///
+    /// # Errors
+    ///
+    /// If there is none, or the journal cannot be written.
+    pub(crate) fn remove(&self, key: &Key) -> Result<Arc<Object>, Error> {
+        let mut inner = self.lock();
+        let object = inner.remove(key)?;
+        self.committed(inner);
+        Ok(object)
+    }
+
+    fn committed(&self, mut inner: MutexGuard<'_, Inner>) {
+        if inner.journal.bytes() > 2 * inner.live_bytes + self.limits.journal_slack_bytes {
+            inner.compact();
+        }
+        let revision = inner.revision;
+        drop(inner);
+        self.revision.send_replace(revision);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // A panic inside leaves no half of a change: the maps are written after the journal, and
+        // each change to them is whole.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn stored(&self, key: &Key) -> Option<&Stored> {
+        self.objects.get(&key.collection)?.get(&(key.namespace.clone(), key.name.clone()))
+    }
+
+    fn put(
+        &mut self,
+        key: &Key,
+        mut object: Object,
+        kind: EventKind,
+    ) -> std::io::Result<Arc<Object>> {
+        let revision = self.revision + 1;
+        object::metadata_mut(&mut object)["resourceVersion"] = revision.to_string().into();
+        let object = Arc::new(object);
+        let record =
+            Record { revision, key: key.clone(), change: Change::Put(object.clone()) };
+        let bytes = self.journal.append(&record)?;
+        self.insert(key, Stored { object: object.clone(), bytes }, revision, kind);
+        Ok(object)
+    }
+
+    fn insert(&mut self, key: &Key, stored: Stored, revision: u64, kind: EventKind) {
+        let object = stored.object.clone();
+        let bytes = stored.bytes;
+        let collection = self.objects.entry(key.collection.clone()).or_default();
+        let old = collection.insert((key.namespace.clone(), key.name.clone()), stored);
+        self.live_bytes += bytes;
+        match &old {
+            Some(old) => self.live_bytes -= old.bytes,
+            None => self.count += 1,
+        }
+        self.revision = revision;
+        let old = old.map(|stored| stored.object);
+        self.history.push(Event { revision, kind, key: key.clone(), object, old }, bytes);
+    }
+
+    fn remove(&mut self, key: &Key) -> Result<Arc<Object>, Error> {
+        let Some(stored) = self.stored(key).cloned() else {
+            return Err(Error::Missing(key.clone()));
+        };
+        let revision = self.revision + 1;
+        let record = Record { revision, key: key.clone(), change: Change::Delete };
+        self.journal.append(&record)?;
+        Ok(self.take_out(key, stored, revision))
+    }
+
+    fn take_out(&mut self, key: &Key, stored: Stored, revision: u64) -> Arc<Object> {
+        if let Some(collection) = self.objects.get_mut(&key.collection) {
+            collection.remove(&(key.namespace.clone(), key.name.clone()));
+        }
+        self.count -= 1;
+        self.live_bytes -= stored.bytes;
+        self.revision = revision;
+        // The last state carries the version of its deletion, from which a watch goes on.
+        let mut last = (*stored.object).clone();
+        object::metadata_mut(&mut last)["resourceVersion"] = revision.to_string().into();
+        let last = Arc::new(last);
+        let kind = EventKind::Deleted;
+        let old = Some(stored.object);
+        let event = Event { revision, kind, key: key.clone(), object: last.clone(), old };
+        self.history.push(event, stored.bytes);
+        last
+    }
+
+    fn replay(&mut self, record: Record, bytes: u64) {
+        let Record { revision, key, change } = record;
+        match change {
+            Change::Put(object) => {
+                let kind = match self.stored(&key) {
+                    Some(_) => EventKind::Modified,
+                    None => EventKind::Added,
+                };
+                self.insert(&key, Stored { object, bytes }, revision, kind);
+            }
+            Change::Delete => {
+                if let Some(stored) = self.stored(&key).cloned() {
+                    self.take_out(&key, stored, revision);
+                }
+                self.revision = revision;
+            }
+            Change::Compacted => {
+                self.revision = revision;
+                self.history.forget(revision);
+            }
+        }
+    }
+
+    fn compact(&mut self) {
+        let mut live: Vec<(&Key, &Arc<Object>)> = Vec::with_capacity(self.count);
+        let keys: Vec<(Key, Arc<Object>)> = self
+            .objects
+            .iter()
+            .flat_map(|(collection, all)| {
+                all.iter().map(|((namespace, name), stored)| {
+                    (collection.key(namespace, name), stored.object.clone())
+                })
+            })
+            .collect();
+        live.extend(keys.iter().map(|(key, object)| (key, object)));
+        // Not compacting is no loss: the journal as it is holds everything.
+        if let Err(error) = self.journal.compact(&live, self.revision) {
+            tracing::warn!(%error, "journal not compacted");
+        }
+    }
+}
+
+/// Whether two states of an object ask for the same: all but metadata and status is equal.
+fn same_intent(old: &Object, new: &Object) -> bool {
+    let (Some(old), Some(new)) = (old.as_object(), new.as_object()) else { return old == new };
+    let intent = |object: &serde_json::Map<String, Value>| {
+        object
+            .iter()
+            .filter(|(key, _)| !matches!(key.as_str(), "metadata" | "status"))
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect::<BTreeMap<_, _>>()
+    };
+    intent(old) == intent(new)
+}
+
+#[cfg(test)]
+mod tests;

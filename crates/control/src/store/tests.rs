@@ -1,0 +1,141 @@
+use serde_json::json;
+
+use super::*;
+
+fn open(directory: &Path) -> Store {
+    Store::open(directory, &ControlLimits::default()).unwrap()
+}
+
+fn key(name: &str) -> Key {
+    Collection::core("pods").key("default", name)
+}
+
+fn pod(name: &str, color: &str) -> Object {
+    json!({"kind": "Pod", "metadata": {"name": name, "namespace": "default"}, "spec": {"color": color}})
+}
+
+fn set_color(store: &Store, name: &str, color: &str) -> Arc<Object> {
+    let change = |old: &Object| {
+        let mut new = old.clone();
+        new["spec"]["color"] = color.into();
+        Ok::<_, Error>(new)
+    };
+    store.update(&key(name), change).unwrap()
+}
+
+#[test]
+fn everything_acknowledged_survives_a_restart_and_watches_go_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    store.create(&key("a"), pod("a", "red")).unwrap();
+    store.create(&key("b"), pod("b", "red")).unwrap();
+    let seen = store.revision();
+    set_color(&store, "a", "blue");
+    store.remove(&key("b")).unwrap();
+    let before = store.revision();
+    drop(store);
+
+    let store = open(directory.path());
+    assert_eq!(store.revision(), before);
+    assert_eq!(store.object(&key("a")).unwrap()["spec"]["color"], "blue");
+    assert_eq!(store.object(&key("a")).unwrap()["metadata"]["generation"], 2);
+    assert!(store.object(&key("b")).is_none());
+    let kinds: Vec<_> =
+        store.events_after(seen, 10).unwrap().iter().map(|e| (e.kind, e.key.name.to_string())).collect();
+    assert_eq!(
+        kinds,
+        [(EventKind::Modified, "a".to_owned()), (EventKind::Deleted, "b".to_owned())]
+    );
+}
+
+#[test]
+fn a_torn_last_record_is_dropped_and_writing_goes_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let journal = directory.path().join("journal");
+    let store = open(directory.path());
+    store.create(&key("a"), pod("a", "red")).unwrap();
+    let whole = std::fs::read(&journal).unwrap();
+    store.create(&key("b"), pod("b", "red")).unwrap();
+    drop(store);
+    let all = std::fs::read(&journal).unwrap();
+    for cut in whole.len()..all.len() {
+        std::fs::write(&journal, &all[..cut]).unwrap();
+        let store = open(directory.path());
+        assert!(store.object(&key("a")).is_some(), "cut at {cut}");
+        assert!(store.object(&key("b")).is_none(), "cut at {cut}");
+        store.create(&key("c"), pod("c", "red")).unwrap();
+        drop(store);
+        assert!(open(directory.path()).object(&key("c")).is_some(), "cut at {cut}");
+    }
+}
+
+#[test]
+fn damage_in_the_middle_and_other_formats_are_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let journal = directory.path().join("journal");
+    let store = open(directory.path());
+    store.create(&key("a"), pod("a", "red")).unwrap();
+    store.create(&key("b"), pod("b", "red")).unwrap();
+    drop(store);
+    let mut all = std::fs::read(&journal).unwrap();
+    let at = all.windows(3).position(|w| w == b"red").unwrap();
+    all[at] = b'x';
+    std::fs::write(&journal, &all).unwrap();
+    let refused = Store::open(directory.path(), &ControlLimits::default()).unwrap_err();
+    assert!(refused.to_string().contains("damaged"), "{refused}");
+    std::fs::write(&journal, "something else\n").unwrap();
+    let refused = Store::open(directory.path(), &ControlLimits::default()).unwrap_err();
+    assert!(refused.to_string().contains("something else"), "{refused}");
+}
+
+#[test]
+fn compaction_keeps_objects_and_version_and_forgets_history() {
+    let directory = tempfile::tempdir().unwrap();
+    let limits = ControlLimits { journal_slack_bytes: 2_000, ..ControlLimits::default() };
+    let store = Store::open(directory.path(), &limits).unwrap();
+    store.create(&key("a"), pod("a", "red")).unwrap();
+    for number in 0..200 {
+        set_color(&store, "a", &number.to_string());
+    }
+    let revision = store.revision();
+    drop(store);
+    let length = std::fs::metadata(directory.path().join("journal")).unwrap().len();
+    assert!(length < 4_000, "{length}");
+    let store = open(directory.path());
+    assert_eq!(store.revision(), revision);
+    assert_eq!(store.object(&key("a")).unwrap()["spec"]["color"], "199");
+    assert!(store.events_after(1, 10).is_err());
+    assert!(store.events_after(revision, 10).unwrap().is_empty());
+}
+
+#[test]
+fn history_is_bounded_and_says_when_it_is_gone() {
+    let directory = tempfile::tempdir().unwrap();
+    let limits = ControlLimits { watch_history_max: 3, ..ControlLimits::default() };
+    let store = Store::open(directory.path(), &limits).unwrap();
+    for name in ["a", "b", "c", "d", "e"] {
+        store.create(&key(name), pod(name, "red")).unwrap();
+    }
+    assert_eq!(store.events_after(1, 10).unwrap_err(), Gone { asked: 1, kept: 2 });
+    assert_eq!(store.events_after(2, 10).unwrap().len(), 3);
+    assert_eq!(store.events_after(2, 2).unwrap().len(), 2);
+    assert!(store.events_after(9, 10).is_err());
+}
+
+#[test]
+fn an_equal_update_writes_nothing_and_status_is_no_intent() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    store.create(&key("a"), pod("a", "red")).unwrap();
+    let before = store.revision();
+    set_color(&store, "a", "red");
+    assert_eq!(store.revision(), before);
+    let set_status = |old: &Object| {
+        let mut new = old.clone();
+        new["status"] = json!({"phase": "Running"});
+        Ok::<_, Error>(new)
+    };
+    let updated = store.update(&key("a"), set_status).unwrap();
+    assert_eq!(updated.pointer("/metadata/generation"), None);
+    assert_eq!(store.revision(), before + 1);
+}
