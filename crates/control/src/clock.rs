@@ -45,7 +45,11 @@ pub(crate) fn name_suffix() -> String {
 
 /// A number as text in the alphabet of [`name_suffix`], as Kubernetes writes template hashes.
 pub(crate) fn safe_digits(number: u64) -> String {
-    number.to_string().bytes().map(|digit| char::from(SAFE[usize::from(digit) % SAFE.len()])).collect()
+    number
+        .to_string()
+        .bytes()
+        .map(|digit| char::from(SAFE[usize::from(digit) % SAFE.len()]))
+        .collect()
 }
 
 const SAFE: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";

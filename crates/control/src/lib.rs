@@ -1,10 +1,110 @@
-//! The control plane.
+//! The control plane: the store of objects and its API, the controllers that make pods from them,
+//! and what the proxies are told.
+//!
+//! # Layout
+//!
+//! - [`api`]: what clients share: the table of kinds, and the types of the parts of the API that
+//!   are not Kubernetes'.
+//! - `store`: objects as they were sent, journal, watch history.
+//! - `registry`: what happens to an object before it is stored: defaults, checks, injection.
+//! - `server`: the API on unix sockets; `table`, `patch`, `selector`, `failure` are its pure parts.
+//! - `controllers`: service accounts, Deployments, ReplicaSets, garbage collection, namespaces.
+//! - `builtin`: what every mesh has from its start.
+
+use std::sync::Arc;
+
+use ironmesh_model::bootstrap::ControlBootstrap;
 
 pub mod api;
+mod builtin;
 mod clock;
+mod context;
+mod controllers;
 mod failure;
 mod object;
 mod patch;
 mod registry;
 mod selector;
+mod server;
 mod store;
+mod table;
+
+pub use registry::addresses::NotANetwork;
+
+use context::Context;
+use registry::Registry;
+use store::Store;
+
+/// Why the control plane cannot run.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The store cannot be opened.
+    #[error("{0}")]
+    Store(String),
+    /// An inherited socket is of no use.
+    #[error("inherited socket {fd}: {source}")]
+    Socket {
+        /// The descriptor.
+        fd: i32,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The network of Services is none.
+    #[error(transparent)]
+    ServiceNetwork(#[from] NotANetwork),
+    /// The objects that every mesh has cannot be made.
+    #[error("built-in objects: {0}")]
+    Builtin(String),
+    /// No runtime can be made.
+    #[error("runtime: {0}")]
+    Runtime(#[from] std::io::Error),
+}
+
+/// Runs the control plane until the process is ended.
+///
+/// # Errors
+///
+/// If the bootstrap does not fit, the store cannot be opened, or an inherited socket is unusable.
+pub fn run(bootstrap: ControlBootstrap) -> Result<(), Error> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(serve(bootstrap))
+}
+
+/// As [`run`], on a runtime that is there already.
+///
+/// # Errors
+///
+/// As [`run`].
+pub async fn serve(bootstrap: ControlBootstrap) -> Result<(), Error> {
+    let network = bootstrap.service_network.parse()?;
+    let store = Store::open(&bootstrap.state, &bootstrap.limits)
+        .map_err(|error| Error::Store(error.to_string()))?;
+    let registry = Registry::new(store, network, bootstrap.limits.clone());
+    builtin::ensure(&registry).map_err(|failure| Error::Builtin(failure.to_string()))?;
+    let context =
+        Arc::new(Context { registry, logs: bootstrap.logs, settings: bootstrap.settings });
+    let mut tasks = tokio::task::JoinSet::new();
+    for fd in bootstrap.api_fds {
+        let listener = server::inherit(fd).map_err(|source| Error::Socket { fd, source })?;
+        tasks.spawn(server::serve(listener, context.clone()));
+    }
+    tasks.spawn(controllers::run(context.clone()));
+    tasks.spawn(sync_journal(context));
+    tasks.join_all().await;
+    Ok(())
+}
+
+/// Brings the journal to the disk after changes, many at once; on a tmpfs there is nothing to do.
+async fn sync_journal(context: Arc<Context>) {
+    let store = context.registry.store();
+    let mut changes = store.subscribe();
+    while changes.changed().await.is_ok() {
+        let Some(file) = store.sync_handle() else { return };
+        let synced = tokio::task::spawn_blocking(move || file.sync_data()).await;
+        if let Ok(Err(error)) = synced {
+            tracing::error!(%error, "journal not synced to disk");
+        }
+    }
+}

@@ -1,7 +1,6 @@
 //! Reading and writing the parts that all Kubernetes objects share. Objects stay JSON values, so
 //! that nothing that was sent is lost.
 
-use ironmesh_model::{Labels, Name};
 use serde_json::{Map, Value, json};
 
 /// An object as it was sent, with the fields that the server sets.
@@ -50,17 +49,6 @@ pub(crate) fn label<'a>(object: &'a Object, key: &str) -> Option<&'a str> {
 /// One annotation.
 pub(crate) fn annotation<'a>(object: &'a Object, key: &str) -> Option<&'a str> {
     map(object, "/metadata/annotations")?.get(key)?.as_str()
-}
-
-/// `metadata.labels`.
-pub(crate) fn labels(object: &Object) -> Labels {
-    labels_of(object.pointer("/metadata/labels"))
-}
-
-/// A map of text to text, such as labels or a plain selector.
-pub(crate) fn labels_of(value: Option<&Value>) -> Labels {
-    let pairs = value.and_then(Value::as_object).into_iter().flatten();
-    pairs.filter_map(|(k, v)| Some((Name::from(k.as_str()), Name::from(v.as_str()?)))).collect()
 }
 
 /// Whether the object is on its way out.

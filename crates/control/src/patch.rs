@@ -72,7 +72,9 @@ fn merge_field(target: &mut Value, key: &str, patch: &Value) {
         (Value::Array(items), Some(keys)) => merge_list(target, items, keys),
         (Value::Array(items), None) if PRIMITIVE_SETS.contains(&key) => {
             let mut all = target.as_array().cloned().unwrap_or_default();
-            all.extend(items.iter().filter(|item| !all.contains(item)).cloned().collect::<Vec<_>>());
+            all.extend(
+                items.iter().filter(|item| !all.contains(item)).cloned().collect::<Vec<_>>(),
+            );
             *target = Value::Array(all);
         }
         (Value::Object(_), _) => strategic_merge(target, patch),
@@ -124,7 +126,12 @@ fn delete_from_primitives(object: &mut Map<String, Value>, list: &str, gone: &Va
 /// By which keys Kubernetes merges the items of a list of this name (`patchMergeKey`).
 fn merge_keys(list: &str) -> Option<&'static [&'static str]> {
     Some(match list {
-        "containers" | "initContainers" | "ephemeralContainers" | "env" | "volumes" | "secrets"
+        "containers"
+        | "initContainers"
+        | "ephemeralContainers"
+        | "env"
+        | "volumes"
+        | "secrets"
         | "imagePullSecrets" => &["name"],
         "ports" => &["containerPort", "port"],
         "volumeMounts" => &["mountPath"],

@@ -382,7 +382,15 @@ fn check_identity(resource: &Resource, old: &Object, new: &Object) -> Result<(),
 
 /// What only the server sets stays as it is.
 fn keep_server_fields(old: &Object, new: &mut Object) {
-    for pointer in ["uid", "creationTimestamp", "generation", "namespace", "deletionTimestamp", "deletionGracePeriodSeconds", "generateName"] {
+    for pointer in [
+        "uid",
+        "creationTimestamp",
+        "generation",
+        "namespace",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "generateName",
+    ] {
         let metadata = object::metadata_mut(new);
         match old["metadata"].get(pointer) {
             Some(value) => metadata[pointer] = value.clone(),

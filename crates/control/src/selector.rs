@@ -42,8 +42,8 @@ impl Selector {
             .into_iter()
             .map(|text| requirement(text).ok_or_else(|| Error::Labels(text.to_owned())));
         let fields = fields.split(',').filter(|text| !text.trim().is_empty()).map(|text| {
-            let (field, equal, value) = split_equation(text)
-                .ok_or_else(|| Error::Fields(text.to_owned()))?;
+            let (field, equal, value) =
+                split_equation(text).ok_or_else(|| Error::Fields(text.to_owned()))?;
             Ok((format!("/{}", field.replace('.', "/")), equal, value.to_owned()))
         });
         Ok(Self {

@@ -21,8 +21,8 @@ use crate::object::{self, Object};
 mod history;
 mod journal;
 
-pub(crate) use history::{Event, EventKind, Gone};
 use history::History;
+pub(crate) use history::{Event, EventKind, Gone};
 use journal::{Change, Journal, Record};
 
 /// Why the store refused something.
@@ -300,8 +300,7 @@ impl Inner {
         let revision = self.revision + 1;
         object::metadata_mut(&mut object)["resourceVersion"] = revision.to_string().into();
         let object = Arc::new(object);
-        let record =
-            Record { revision, key: key.clone(), change: Change::Put(object.clone()) };
+        let record = Record { revision, key: key.clone(), change: Change::Put(object.clone()) };
         let bytes = self.journal.append(&record)?;
         self.insert(key, Stored { object: object.clone(), bytes }, revision, kind);
         Ok(object)

@@ -39,11 +39,12 @@ pub(crate) fn pod_spec(spec: &mut Value) {
     set_default(spec, "securityContext", json!({}));
     set_default(spec, "schedulerName", "default-scheduler");
     // The two names are one field; the older is still read by tools.
-    let account = [object::text(spec, "/serviceAccountName"), object::text(spec, "/serviceAccount")]
-        .into_iter()
-        .find(|name| !name.is_empty())
-        .unwrap_or_default()
-        .to_owned();
+    let account =
+        [object::text(spec, "/serviceAccountName"), object::text(spec, "/serviceAccount")]
+            .into_iter()
+            .find(|name| !name.is_empty())
+            .unwrap_or_default()
+            .to_owned();
     if !account.is_empty() {
         spec["serviceAccountName"] = account.clone().into();
         spec["serviceAccount"] = account.into();

@@ -34,8 +34,7 @@ impl DeleteOptions {
         let text = |pointer| body.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
         Self {
             grace_seconds: grace.or_else(|| object::number(body, "/gracePeriodSeconds")),
-            orphan: policy == "Orphan"
-                || body.get("orphanDependents") == Some(&Value::Bool(true)),
+            orphan: policy == "Orphan" || body.get("orphanDependents") == Some(&Value::Bool(true)),
             uid: text("/preconditions/uid"),
             resource_version: text("/preconditions/resourceVersion"),
         }
@@ -120,8 +119,7 @@ impl Registry {
                 let owners = object::list(&object, "/metadata/ownerReferences");
                 if owners.iter().any(|owner| object::text(owner, "/uid") == uid) {
                     let resource = resource_of(&object);
-                    let key =
-                        collection.key(object::namespace(&object), object::name(&object));
+                    let key = collection.key(object::namespace(&object), object::name(&object));
                     found.push((resource, key));
                 }
             }

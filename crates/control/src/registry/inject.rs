@@ -161,8 +161,10 @@ mod tests {
         let on = namespace(json!({"istio-injection": "enabled"}));
         let mut subject = pod(json!({"labels": {"app": "reviews", "version": "v1"}}));
         inject(&on, &mut subject, "reviews-v1");
-        let names: Vec<_> =
-            object::list(&subject, "/spec/containers").iter().map(|c| object::text(c, "/name")).collect();
+        let names: Vec<_> = object::list(&subject, "/spec/containers")
+            .iter()
+            .map(|c| object::text(c, "/name"))
+            .collect();
         assert_eq!(names, ["app", "istio-proxy"]);
         assert_eq!(object::text(&subject, "/spec/initContainers/0/name"), "istio-init");
         let default = "kubectl.kubernetes.io/default-container";

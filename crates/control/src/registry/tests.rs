@@ -7,7 +7,8 @@ fn registry(directory: &tempfile::TempDir) -> Registry {
     let limits = ControlLimits::default();
     let store = Store::open(directory.path(), &limits).unwrap();
     let registry = Registry::new(store, "10.96.0.0/16".parse().unwrap(), limits);
-    let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "default"}});
+    let namespace =
+        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "default"}});
     registry.create(&Resource::of("v1", "Namespace"), "", namespace).unwrap();
     registry
 }
@@ -96,9 +97,7 @@ fn services_get_addresses_and_keep_them() {
     let directory = tempfile::tempdir().unwrap();
     let registry = registry(&directory);
     let services = Resource::of("v1", "Service");
-    let service = |name: &str, spec: Value| {
-        json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": spec})
-    };
+    let service = |name: &str, spec: Value| json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": spec});
     let ports = json!([{"port": 80}]);
     let made = registry
         .create(&services, "default", service("a", json!({"ports": ports, "type": "NodePort"})))

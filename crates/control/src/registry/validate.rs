@@ -139,12 +139,7 @@ fn pod_spec(spec: Option<&Value>, path: &str, causes: &mut Vec<Cause>) {
     }
 }
 
-fn container(
-    container: &Value,
-    path: &str,
-    volumes: &BTreeSet<&str>,
-    causes: &mut Vec<Cause>,
-) {
+fn container(container: &Value, path: &str, volumes: &BTreeSet<&str>, causes: &mut Vec<Cause>) {
     let name = object::text(container, "/name");
     if name.is_empty() {
         causes.push(Cause::required(format!("{path}.name")));
@@ -166,7 +161,11 @@ fn container(
         }
     }
     for (index, port) in object::list(container, "/ports").iter().enumerate() {
-        port_number(port.get("containerPort"), &format!("{path}.ports[{index}].containerPort"), causes);
+        port_number(
+            port.get("containerPort"),
+            &format!("{path}.ports[{index}].containerPort"),
+            causes,
+        );
     }
 }
 
@@ -243,7 +242,8 @@ fn frozen_spec(pod: &Object) -> Value {
             spec.remove(key);
         }
         for list in ["initContainers", "containers"] {
-            for container in spec.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
+            for container in spec.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten()
+            {
                 if let Some(container) = container.as_object_mut() {
                     container.remove("image");
                 }

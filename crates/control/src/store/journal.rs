@@ -161,13 +161,7 @@ impl Journal {
 }
 
 fn private_file(path: &Path, truncate: bool) -> io::Result<File> {
-    OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(truncate)
-        .mode(0o600)
-        .open(path)
+    OpenOptions::new().read(true).write(true).create(true).truncate(truncate).mode(0o600).open(path)
 }
 
 fn line_of(record: &Record) -> io::Result<Vec<u8>> {

@@ -40,8 +40,12 @@ fn everything_acknowledged_survives_a_restart_and_watches_go_on() {
     assert_eq!(store.object(&key("a")).unwrap()["spec"]["color"], "blue");
     assert_eq!(store.object(&key("a")).unwrap()["metadata"]["generation"], 2);
     assert!(store.object(&key("b")).is_none());
-    let kinds: Vec<_> =
-        store.events_after(seen, 10).unwrap().iter().map(|e| (e.kind, e.key.name.to_string())).collect();
+    let kinds: Vec<_> = store
+        .events_after(seen, 10)
+        .unwrap()
+        .iter()
+        .map(|e| (e.kind, e.key.name.to_string()))
+        .collect();
     assert_eq!(
         kinds,
         [(EventKind::Modified, "a".to_owned()), (EventKind::Deleted, "b".to_owned())]

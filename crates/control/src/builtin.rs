@@ -1,0 +1,154 @@
+//! The objects that every mesh has from its start: namespaces, the node, the ingress gateway.
+
+use serde_json::{Value, json};
+
+use crate::api::kinds::Resource;
+use crate::failure::Failure;
+use crate::object::{self, Object};
+use crate::registry::defaults::NODE;
+use crate::registry::{Part, Registry, inject};
+use crate::store::Collection;
+
+/// Creates those that are not there. Those that are stay as their users left them.
+///
+/// # Errors
+///
+/// If the store cannot be written.
+pub(crate) fn ensure(registry: &Registry) -> Result<(), Failure> {
+    for name in ["default", "kube-system", "istio-system"] {
+        ensure_object(registry, namespace(name))?;
+    }
+    ensure_object(registry, node())?;
+    for object in [gateway_account(), gateway_service(), gateway_deployment()] {
+        ensure_object(registry, object)?;
+    }
+    publish_gateway(registry)
+}
+
+fn ensure_object(registry: &Registry, object: Object) -> Result<(), Failure> {
+    let resource =
+        Resource::of(object::text(&object, "/apiVersion"), object::text(&object, "/kind"));
+    let namespace = object::namespace(&object).to_owned();
+    match registry.create(&resource, &namespace, object) {
+        Err(failure) if failure.code != 409 => Err(failure),
+        _ => Ok(()),
+    }
+}
+
+fn namespace(name: &str) -> Object {
+    json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+}
+
+/// The one node that all pods run on.
+fn node() -> Object {
+    json!({
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {
+            "name": NODE,
+            "labels": {
+                "kubernetes.io/hostname": NODE,
+                "kubernetes.io/os": std::env::consts::OS,
+                "node-role.kubernetes.io/control-plane": "",
+            },
+        },
+        "spec": {},
+        "status": {
+            "addresses": [
+                {"type": "InternalIP", "address": "10.77.0.1"},
+                {"type": "Hostname", "address": NODE},
+            ],
+            "conditions": [{"type": "Ready", "status": "True", "reason": "KubeletReady"}],
+            "nodeInfo": {
+                "kubeletVersion": format!("ironmesh-{}", env!("CARGO_PKG_VERSION")),
+                "operatingSystem": std::env::consts::OS,
+                "architecture": std::env::consts::ARCH,
+            },
+        },
+    })
+}
+
+fn gateway_metadata() -> Value {
+    json!({"name": GATEWAY, "namespace": "istio-system", "labels": gateway_labels()})
+}
+
+fn gateway_labels() -> Value {
+    json!({"app": GATEWAY, "istio": "ingressgateway"})
+}
+
+fn gateway_account() -> Object {
+    let mut metadata = gateway_metadata();
+    metadata["name"] = format!("{GATEWAY}-service-account").into();
+    json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata})
+}
+
+fn gateway_service() -> Object {
+    let port = |name: &str, port: u16, target: u16| json!({"name": name, "port": port, "targetPort": target, "protocol": "TCP"});
+    json!({
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": gateway_metadata(),
+        "spec": {
+            "type": "LoadBalancer",
+            "selector": gateway_labels(),
+            "ports": [
+                port("status-port", 15021, 15021),
+                port("http2", 80, 80),
+                port("https", 443, 443),
+            ],
+        },
+    })
+}
+
+fn gateway_deployment() -> Object {
+    let probe = json!({
+        "httpGet": {"path": "/healthz/ready", "port": 15021},
+        "periodSeconds": 1,
+        "timeoutSeconds": 1,
+        "failureThreshold": 4,
+    });
+    let container = json!({
+        "name": inject::SIDECAR,
+        "image": inject::image(),
+        "args": ["proxy", "router"],
+        "ports": [
+            {"containerPort": 15021, "protocol": "TCP"},
+            {"containerPort": 80, "protocol": "TCP"},
+            {"containerPort": 443, "protocol": "TCP"},
+            {"name": "http-envoy-prom", "containerPort": 15090, "protocol": "TCP"},
+        ],
+        "readinessProbe": probe,
+    });
+    json!({
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": gateway_metadata(),
+        "spec": {
+            "replicas": 1,
+            "selector": {"matchLabels": gateway_labels()},
+            "template": {
+                "metadata": {
+                    "labels": gateway_labels(),
+                    "annotations": {"sidecar.istio.io/inject": "false"},
+                },
+                "spec": {
+                    "serviceAccountName": format!("{GATEWAY}-service-account"),
+                    "containers": [container],
+                },
+            },
+        },
+    })
+}
+
+/// The gateway is published on the host's loopback, so that is its outside address.
+fn publish_gateway(registry: &Registry) -> Result<(), Failure> {
+    let key = Collection::core("services").key("istio-system", GATEWAY);
+    registry.update(&Resource::of("v1", "Service"), &key, Part::Status, |old| {
+        let mut new = old.clone();
+        new["status"] = json!({"loadBalancer": {"ingress": [{"ip": "127.0.0.1"}]}});
+        Ok(new)
+    })?;
+    Ok(())
+}
+
+const GATEWAY: &str = "istio-ingressgateway";

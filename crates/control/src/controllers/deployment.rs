@@ -1,0 +1,322 @@
+//! Deployments: one ReplicaSet per version of the pod template, and pods moved from old to new.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::rollout::{Set, Wanted};
+use crate::api::kinds::Resource;
+use crate::clock;
+use crate::failure::Failure;
+use crate::object::{self, Object, entry};
+use crate::registry::{DeleteOptions, Part, Registry};
+use crate::store::{Collection, Key};
+
+/// Reconciles one Deployment.
+pub(super) fn reconcile(registry: &Registry, namespace: &str, name: &str) -> Result<(), Failure> {
+    let key = Collection::new("apps", "deployments").key(namespace, name);
+    let Some(deployment) = registry.store().object(&key) else { return Ok(()) };
+    if object::is_terminating(&deployment) {
+        return Ok(());
+    }
+    let mut sets = owned_sets(registry, &deployment);
+    let paused = deployment.pointer("/spec/paused") == Some(&Value::Bool(true));
+    let template = &deployment["spec"]["template"];
+    let mut new_name = sets
+        .iter()
+        .find(|set| same_template(set, template))
+        .map(|set| object::name(set).to_owned());
+    if new_name.is_none() && !paused {
+        let made = create_set(registry, &deployment, &sets)?;
+        new_name = Some(object::name(&made).to_owned());
+        sets.push(made);
+    }
+    let (new, old): (Vec<_>, Vec<_>) =
+        sets.into_iter().partition(|set| Some(object::name(set)) == new_name.as_deref());
+    let new = new.into_iter().next();
+    if let Some(new) = &new {
+        note_revision(registry, &deployment, new, &old)?;
+        roll(registry, &deployment, new, &old, paused)?;
+        prune_history(registry, &deployment, &old)?;
+    }
+    write_status(registry, &key, new.as_deref(), &old)
+}
+
+/// The ReplicaSets of a Deployment, oldest first.
+fn owned_sets(registry: &Registry, deployment: &Object) -> Vec<Arc<Object>> {
+    let collection = Collection::new("apps", "replicasets");
+    let (mut sets, _) = registry.store().list(&collection, Some(object::namespace(deployment)));
+    sets.retain(|set| {
+        object::is_controlled_by(set, object::uid(deployment)) && !object::is_terminating(set)
+    });
+    sets.sort_by_key(|set| revision(set));
+    sets
+}
+
+/// Whether a set was made from this template; the hash label is the set's own.
+fn same_template(set: &Object, template: &Value) -> bool {
+    let mut own = set["spec"]["template"].clone();
+    if let Some(labels) = own.pointer_mut("/metadata/labels").and_then(Value::as_object_mut) {
+        labels.shift_remove(HASH_LABEL);
+    }
+    canonical(&own) == canonical(template)
+}
+
+/// A template with what means the same written the same: sorted keys, no empty parts.
+fn canonical(value: &Value) -> Value {
+    match value {
+        Value::Object(fields) => {
+            let mut sorted: Vec<_> = fields
+                .iter()
+                .map(|(key, value)| (key.clone(), canonical(value)))
+                .filter(|(_, value)| !is_empty(value))
+                .collect();
+            sorted.sort_by(|a, b| a.0.cmp(&b.0));
+            Value::Object(sorted.into_iter().collect())
+        }
+        Value::Array(items) => items.iter().map(canonical).collect(),
+        other => other.clone(),
+    }
+}
+
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Object(fields) => fields.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        _ => false,
+    }
+}
+
+/// Makes the set of the Deployment's present template, without pods yet.
+fn create_set(
+    registry: &Registry,
+    deployment: &Object,
+    others: &[Arc<Object>],
+) -> Result<Arc<Object>, Failure> {
+    let mut template = deployment["spec"]["template"].clone();
+    let text = canonical(&template).to_string();
+    let resource = set_resource();
+    let namespace = object::namespace(deployment);
+    let mut attempt = 0u32;
+    loop {
+        // Names collide if a hash does; then the next one is tried, as in Kubernetes.
+        let hash = twox_hash::XxHash3_64::oneshot_with_seed(u64::from(attempt), text.as_bytes());
+        let hash = clock::safe_digits(hash % 10_000_000_000);
+        let name = format!("{}-{hash}", object::name(deployment));
+        entry(entry(&mut template, "metadata"), "labels")[HASH_LABEL] = hash.clone().into();
+        let mut selector = deployment["spec"]["selector"].clone();
+        entry(&mut selector, "matchLabels")[HASH_LABEL] = hash.into();
+        let next = others.iter().map(|set| revision(set)).max().unwrap_or(0) + 1;
+        let set = json!({
+            "apiVersion": "apps/v1",
+            "kind": "ReplicaSet",
+            "metadata": {
+                "name": name,
+                "labels": template["metadata"]["labels"],
+                "annotations": {REVISION: next.to_string()},
+                "ownerReferences": [object::owner_reference(deployment)],
+            },
+            "spec": {"replicas": 0, "selector": selector, "template": template},
+        });
+        match registry.create(&resource, namespace, set) {
+            Err(failure) if failure.code == 409 && attempt < COLLISIONS_MAX => attempt += 1,
+            result => return result,
+        }
+    }
+}
+
+/// A set that is current has the highest revision, also after a rollback to it; the Deployment
+/// shows the same number.
+fn note_revision(
+    registry: &Registry,
+    deployment: &Object,
+    new: &Object,
+    old: &[Arc<Object>],
+) -> Result<(), Failure> {
+    let highest = old.iter().map(|set| revision(set)).max().unwrap_or(0);
+    let current = if revision(new) > highest { revision(new) } else { highest + 1 };
+    let annotate = |resource: &Resource, key: &Key| {
+        registry.update(resource, key, Part::Main, |object| {
+            let mut changed = object.clone();
+            entry(object::metadata_mut(&mut changed), "annotations")[REVISION] =
+                current.to_string().into();
+            Ok(changed)
+        })
+    };
+    if revision(new) != current {
+        annotate(&set_resource(), &set_key(new))?;
+    }
+    if revision(deployment) != current {
+        let key = Collection::new("apps", "deployments")
+            .key(object::namespace(deployment), object::name(deployment));
+        annotate(&Resource::of("apps/v1", "Deployment"), &key)?;
+    }
+    Ok(())
+}
+
+/// Moves pods from the old sets to the new one, as far as the strategy allows now.
+fn roll(
+    registry: &Registry,
+    deployment: &Object,
+    new: &Object,
+    old: &[Arc<Object>],
+    paused: bool,
+) -> Result<(), Failure> {
+    let replicas = object::number(deployment, "/spec/replicas").unwrap_or(1);
+    if paused {
+        return scale_paused(registry, new, old, replicas);
+    }
+    if object::text(deployment, "/spec/strategy/type") == "Recreate" {
+        for set in old {
+            scale(registry, set, 0)?;
+        }
+        // The pods of the old version must have ended, not only be told to.
+        let all_gone = old.iter().all(|set| !has_pods(registry, set));
+        return if all_gone { scale(registry, new, replicas) } else { Ok(()) };
+    }
+    let bound = |name: &str| deployment.pointer(&format!("/spec/strategy/rollingUpdate/{name}"));
+    let wanted = Wanted::new(replicas, bound("maxSurge"), bound("maxUnavailable"));
+    let old_sizes: Vec<Set> = old.iter().map(|set| size(set)).collect();
+    let mut new_size = size(new);
+    let next = wanted.next_new(new_size, &old_sizes);
+    scale(registry, new, next)?;
+    new_size.replicas = next;
+    new_size.available = new_size.available.min(next);
+    for (set, next) in old.iter().zip(wanted.next_old(new_size, &old_sizes)) {
+        scale(registry, set, next)?;
+    }
+    Ok(())
+}
+
+/// A paused Deployment follows `replicas` only where that concerns one set.
+fn scale_paused(
+    registry: &Registry,
+    new: &Object,
+    old: &[Arc<Object>],
+    replicas: i64,
+) -> Result<(), Failure> {
+    let sizes = std::iter::once(new).chain(old.iter().map(|set| &**set));
+    let mut active = sizes.filter(|set| size(set).replicas > 0);
+    match (active.next(), active.next()) {
+        (Some(only), None) => scale(registry, only, replicas),
+        _ => Ok(()),
+    }
+}
+
+fn has_pods(registry: &Registry, set: &Object) -> bool {
+    let (pods, _) = registry.store().list(&Collection::core("pods"), Some(object::namespace(set)));
+    pods.iter().any(|pod| object::is_controlled_by(pod, object::uid(set)))
+}
+
+fn scale(registry: &Registry, set: &Object, replicas: i64) -> Result<(), Failure> {
+    if size(set).replicas == replicas {
+        return Ok(());
+    }
+    registry.update(&set_resource(), &set_key(set), Part::Main, |old| {
+        let mut new = old.clone();
+        new["spec"]["replicas"] = replicas.into();
+        Ok(new)
+    })?;
+    Ok(())
+}
+
+/// Removes old sets without pods beyond `revisionHistoryLimit`.
+fn prune_history(
+    registry: &Registry,
+    deployment: &Object,
+    old: &[Arc<Object>],
+) -> Result<(), Failure> {
+    let kept = object::number(deployment, "/spec/revisionHistoryLimit").unwrap_or(10);
+    let idle: Vec<_> = old
+        .iter()
+        .filter(|set| {
+            size(set).replicas == 0 && object::number(set, "/status/replicas").unwrap_or(0) == 0
+        })
+        .collect();
+    let surplus = idle.len().saturating_sub(usize::try_from(kept).unwrap_or(0));
+    for set in &idle[..surplus] {
+        registry.delete(&set_resource(), &set_key(set), &DeleteOptions::default())?;
+    }
+    Ok(())
+}
+
+fn write_status(
+    registry: &Registry,
+    key: &Key,
+    new: Option<&Object>,
+    old: &[Arc<Object>],
+) -> Result<(), Failure> {
+    let count =
+        |set: &Object, field: &str| object::number(set, &format!("/status/{field}")).unwrap_or(0);
+    let total = |field: &str| {
+        new.map_or(0, |set| count(set, field))
+            + old.iter().map(|set| count(set, field)).sum::<i64>()
+    };
+    let (replicas, available) = (total("replicas"), total("availableReplicas"));
+    let updated = new.map_or(0, |set| count(set, "replicas"));
+    let ready = total("readyReplicas");
+    registry.update(&Resource::of("apps/v1", "Deployment"), key, Part::Status, |deployment| {
+        let wanted = object::number(deployment, "/spec/replicas").unwrap_or(1);
+        let bound = |name: &str| deployment.pointer(&format!("/spec/strategy/rollingUpdate/{name}"));
+        let bounds = Wanted::new(wanted, bound("maxSurge"), bound("maxUnavailable"));
+        let is_available = available >= wanted - bounds.max_unavailable.min(wanted);
+        let complete = updated == wanted && replicas == wanted && available >= wanted;
+        let mut changed = deployment.clone();
+        changed["status"] = json!({
+            "observedGeneration": object::number(deployment, "/metadata/generation").unwrap_or(1),
+            "replicas": replicas,
+            "updatedReplicas": updated,
+            "readyReplicas": ready,
+            "availableReplicas": available,
+            "unavailableReplicas": (wanted - available).max(0),
+            "conditions": [
+                condition(deployment, "Available", is_available,
+                    ["MinimumReplicasAvailable", "MinimumReplicasUnavailable"]),
+                condition(deployment, "Progressing", true,
+                    if complete { ["NewReplicaSetAvailable"; 2] } else { ["ReplicaSetUpdated"; 2] }),
+            ],
+        });
+        Ok(changed)
+    })?;
+    Ok(())
+}
+
+/// A condition, with the time at which its status last changed.
+fn condition(deployment: &Object, kind: &str, holds: bool, reasons: [&str; 2]) -> Value {
+    let status = if holds { "True" } else { "False" };
+    let before = object::list(deployment, "/status/conditions")
+        .iter()
+        .find(|c| object::text(c, "/type") == kind && object::text(c, "/status") == status);
+    let since = before.map(|c| object::text(c, "/lastTransitionTime").to_owned());
+    json!({
+        "type": kind,
+        "status": status,
+        "reason": reasons[usize::from(!holds)],
+        "lastTransitionTime": since.unwrap_or_else(|| clock::rfc3339(clock::now())),
+    })
+}
+
+fn size(set: &Object) -> Set {
+    Set {
+        replicas: object::number(set, "/spec/replicas").unwrap_or(0),
+        available: object::number(set, "/status/availableReplicas").unwrap_or(0),
+    }
+}
+
+fn revision(object: &Object) -> i64 {
+    object::annotation(object, REVISION).and_then(|text| text.parse().ok()).unwrap_or(0)
+}
+
+fn set_resource() -> Resource {
+    Resource::of("apps/v1", "ReplicaSet")
+}
+
+fn set_key(set: &Object) -> Key {
+    Collection::new("apps", "replicasets").key(object::namespace(set), object::name(set))
+}
+
+const HASH_LABEL: &str = "pod-template-hash";
+const REVISION: &str = "deployment.kubernetes.io/revision";
+/// Names that are tried for one template.
+const COLLISIONS_MAX: u32 = 8;

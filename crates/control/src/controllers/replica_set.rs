@@ -1,0 +1,119 @@
+//! ReplicaSets: as many pods as asked for.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use crate::api::kinds::Resource;
+use crate::failure::Failure;
+use crate::object::{self, Object};
+use crate::registry::{DeleteOptions, Part, Registry};
+use crate::selector;
+use crate::store::Collection;
+
+/// Reconciles one ReplicaSet.
+pub(super) fn reconcile(registry: &Registry, namespace: &str, name: &str) -> Result<(), Failure> {
+    let key = Collection::new("apps", "replicasets").key(namespace, name);
+    let Some(set) = registry.store().object(&key) else { return Ok(()) };
+    if object::is_terminating(&set) {
+        return Ok(());
+    }
+    let mut pods = active_pods(registry, &set)?;
+    let wanted = usize::try_from(object::number(&set, "/spec/replicas").unwrap_or(1)).unwrap_or(0);
+    let mut outcome = Ok(());
+    for _ in pods.len()..wanted {
+        match registry.create(&pod_resource(), namespace, pod_of(&set)) {
+            Ok(pod) => pods.push(pod),
+            Err(failure) => {
+                outcome = Err(failure);
+                break;
+            }
+        }
+    }
+    if pods.len() > wanted {
+        pods.sort_by_key(|pod| worth(pod));
+        for pod in pods.drain(..pods.len() - wanted) {
+            let key = Collection::core("pods").key(namespace, object::name(&pod));
+            registry.delete(&pod_resource(), &key, &DeleteOptions::default())?;
+        }
+    }
+    let status = status(&set, &pods, outcome.as_ref().err());
+    registry.update(&Resource::of("apps/v1", "ReplicaSet"), &key, Part::Status, |old| {
+        let mut new = old.clone();
+        new["status"] = status.clone();
+        Ok(new)
+    })?;
+    outcome
+}
+
+/// The pods that count for a ReplicaSet. Pods without an owner that its selector means are taken
+/// over.
+fn active_pods(registry: &Registry, set: &Object) -> Result<Vec<Arc<Object>>, Failure> {
+    let collection = Collection::core("pods");
+    let mut active = Vec::new();
+    for pod in registry.store().list(&collection, Some(object::namespace(set))).0 {
+        if object::is_terminating(&pod) || object::is_finished_pod(&pod) {
+            continue;
+        }
+        if object::is_controlled_by(&pod, object::uid(set)) {
+            active.push(pod);
+        } else if object::controller(&pod).is_none()
+            && selector::selects(set.pointer("/spec/selector"), pod.pointer("/metadata/labels"))
+        {
+            let key = collection.key(object::namespace(&pod), object::name(&pod));
+            active.push(registry.update(&pod_resource(), &key, Part::Main, |old| {
+                let mut new = old.clone();
+                object::metadata_mut(&mut new)["ownerReferences"] =
+                    json!([object::owner_reference(set)]);
+                Ok(new)
+            })?);
+        }
+    }
+    Ok(active)
+}
+
+fn pod_resource() -> Resource {
+    Resource::of("v1", "Pod")
+}
+
+fn pod_of(set: &Object) -> Object {
+    let template = set.pointer("/spec/template").cloned().unwrap_or_default();
+    let mut metadata =
+        template.get("metadata").filter(|m| m.is_object()).cloned().unwrap_or(json!({}));
+    if let Some(fields) = metadata.as_object_mut() {
+        fields.retain(|key, _| matches!(key.as_str(), "labels" | "annotations" | "finalizers"));
+    }
+    metadata["generateName"] = format!("{}-", object::name(set)).into();
+    metadata["ownerReferences"] = json!([object::owner_reference(set)]);
+    json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"]})
+}
+
+/// Of two pods the one of less worth is deleted first: not yet running, not ready, younger.
+fn worth(pod: &Object) -> (bool, bool, std::cmp::Reverse<String>) {
+    let created = object::text(pod, "/metadata/creationTimestamp").to_owned();
+    (
+        object::text(pod, "/status/phase") == "Running",
+        object::is_ready_pod(pod),
+        std::cmp::Reverse(created),
+    )
+}
+
+fn status(set: &Object, pods: &[Arc<Object>], failure: Option<&Failure>) -> Value {
+    let ready = pods.iter().filter(|pod| object::is_ready_pod(pod)).count();
+    let mut status = json!({
+        "replicas": pods.len(),
+        "fullyLabeledReplicas": pods.len(),
+        "readyReplicas": ready,
+        "availableReplicas": ready,
+        "observedGeneration": object::number(set, "/metadata/generation").unwrap_or(1),
+    });
+    if let Some(failure) = failure {
+        status["conditions"] = json!([{
+            "type": "ReplicaFailure",
+            "status": "True",
+            "reason": "FailedCreate",
+            "message": failure.message,
+        }]);
+    }
+    status
+}

@@ -1,0 +1,78 @@
+//! The API: Kubernetes' shape over HTTP/1.1 on inherited unix sockets.
+
+use std::os::fd::{FromRawFd, OwnedFd};
+use std::sync::Arc;
+
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Semaphore;
+
+use crate::context::Context;
+
+mod answer;
+mod discovery;
+mod logs;
+mod request;
+mod resources;
+mod watch;
+
+/// Takes over an inherited listening unix socket.
+///
+/// # Errors
+///
+/// If the descriptor is no socket.
+pub(crate) fn inherit(fd: i32) -> std::io::Result<UnixListener> {
+    #[expect(unsafe_code, reason = "an inherited descriptor is only a number")]
+    // SAFETY: the bootstrap says that this descriptor was made for us, and it is taken over once.
+    let owned = unsafe { OwnedFd::from_raw_fd(fd) };
+    let listener = std::os::unix::net::UnixListener::from(owned);
+    listener.set_nonblocking(true)?;
+    UnixListener::from_std(listener)
+}
+
+/// Serves the API on a listener until the process ends.
+pub(crate) async fn serve(listener: UnixListener, context: Arc<Context>) {
+    let permits = Arc::new(Semaphore::new(context.registry.limits().api_connections_max));
+    loop {
+        let Ok(permit) = permits.clone().acquire_owned().await else { return };
+        match listener.accept().await {
+            Ok((stream, _)) if is_trusted(&stream) => {
+                let context = context.clone();
+                tokio::spawn(async move {
+                    serve_connection(stream, context).await;
+                    drop(permit);
+                });
+            }
+            Ok(_) => tracing::warn!("API connection of another user refused"),
+            Err(error) => {
+                tracing::warn!(%error, "API connection not accepted");
+                // Out of descriptors, most likely: others must end first.
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Only the user who runs the mesh, and root, may speak to it: an abstract socket has no mode.
+fn is_trusted(stream: &UnixStream) -> bool {
+    stream
+        .peer_cred()
+        .is_ok_and(|peer| peer.uid() == 0 || peer.uid() == nix::unistd::geteuid().as_raw())
+}
+
+async fn serve_connection(stream: UnixStream, context: Arc<Context>) {
+    let service = service_fn(move |request| {
+        let context = context.clone();
+        async move { Ok::<_, std::convert::Infallible>(request::handle(&context, request).await) }
+    });
+    let served = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
+    if let Err(error) = served {
+        tracing::debug!(%error, "API connection ended");
+    }
+}
+
+const ACCEPT_PAUSE: std::time::Duration = std::time::Duration::from_millis(50);

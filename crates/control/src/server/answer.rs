@@ -1,0 +1,76 @@
+//! Answers: JSON, text, and bodies that go on.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::{Response, StatusCode, header};
+use http_body_util::Full;
+use http_body_util::combinators::UnsyncBoxBody;
+use hyper::body::{Body, Frame};
+use serde::Serialize;
+use tokio::sync::mpsc;
+
+use crate::failure::Failure;
+
+/// Body of any answer.
+pub(crate) type AnswerBody = UnsyncBoxBody<Bytes, Infallible>;
+/// Any answer.
+pub(crate) type Answer = Response<AnswerBody>;
+
+/// An answer of JSON.
+pub(crate) fn json(status: StatusCode, value: &impl Serialize) -> Answer {
+    match serde_json::to_vec(value) {
+        Ok(bytes) => whole(status, "application/json", bytes),
+        Err(error) => failure(&Failure::internal(error.to_string())),
+    }
+}
+
+/// An answer of plain text.
+pub(crate) fn text(text: impl Into<Bytes>) -> Answer {
+    whole(StatusCode::OK, "text/plain", text)
+}
+
+/// A refusal.
+pub(crate) fn failure(failure: &Failure) -> Answer {
+    let status = StatusCode::from_u16(failure.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    whole(status, "application/json", failure.status().to_string())
+}
+
+/// An answer of bytes that are known.
+pub(crate) fn whole(status: StatusCode, kind: &'static str, bytes: impl Into<Bytes>) -> Answer {
+    let body = AnswerBody::new(Full::new(bytes.into()));
+    with_type(status, kind, body)
+}
+
+/// An answer whose bytes come as they are sent; it ends when the sender is dropped.
+pub(crate) fn stream(kind: &'static str) -> (mpsc::Sender<Bytes>, Answer) {
+    let (sender, receiver) = mpsc::channel(STREAM_PARTS_MAX);
+    (sender, with_type(StatusCode::OK, kind, AnswerBody::new(Parts(receiver))))
+}
+
+fn with_type(status: StatusCode, kind: &'static str, body: AnswerBody) -> Answer {
+    let mut answer = Response::new(body);
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(kind));
+    answer
+}
+
+/// A body that is fed through a channel.
+struct Parts(mpsc::Receiver<Bytes>);
+
+impl Body for Parts {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        self.0.poll_recv(context).map(|part| part.map(|bytes| Ok(Frame::data(bytes))))
+    }
+}
+
+/// Parts of a stream that wait for a slow client; then the sender waits.
+const STREAM_PARTS_MAX: usize = 8;

@@ -1,0 +1,260 @@
+//! From a request to what it asks for.
+
+use http::{Method, Request, StatusCode, header};
+use http_body_util::{BodyExt, Limited};
+use hyper::body::Incoming;
+use serde_json::Value;
+
+use super::answer::{self, Answer};
+use super::{discovery, resources};
+use crate::api::kinds::Resource;
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::store::{Collection, Key};
+
+/// A request, read as a whole.
+#[derive(Clone, Debug)]
+pub(super) struct ApiRequest {
+    pub(super) method: Method,
+    pub(super) path: String,
+    pub(super) query: Vec<(String, String)>,
+    pub(super) accept: String,
+    pub(super) content_type: String,
+    pub(super) body: Vec<u8>,
+}
+
+impl ApiRequest {
+    /// The value of a query parameter; empty if it is not there.
+    pub(super) fn query(&self, name: &str) -> &str {
+        self.query.iter().find(|(key, _)| key == name).map_or("", |(_, value)| value)
+    }
+
+    /// Whether a query parameter says yes.
+    pub(super) fn flag(&self, name: &str) -> bool {
+        self.query.iter().any(|(key, value)| key == name && matches!(&**value, "" | "1" | "true"))
+    }
+
+    /// The same request without its body.
+    pub(super) fn head(&self) -> Self {
+        Self { body: Vec::new(), ..self.clone() }
+    }
+
+    /// Whether a table is wanted.
+    pub(super) fn wants_table(&self) -> bool {
+        self.accept.contains("as=Table")
+    }
+
+    /// The body as JSON.
+    pub(super) fn json(&self) -> Result<Value, Failure> {
+        serde_json::from_slice(&self.body).map_err(|error| {
+            Failure::bad_request(format!("the body of the request is not JSON: {error}"))
+        })
+    }
+}
+
+/// What a path under `/api` or `/apis` names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Target {
+    /// The collection. Of one that nobody knows, kind and scope are guessed from the path.
+    pub(super) resource: Resource,
+    /// Version in the path.
+    pub(super) version: String,
+    /// Namespace in the path.
+    pub(super) namespace: Option<String>,
+    /// Object in the path.
+    pub(super) name: Option<String>,
+    /// What comes behind it.
+    pub(super) subresource: Option<String>,
+    /// Whether the table of kinds has it.
+    pub(super) known: bool,
+}
+
+impl Target {
+    /// Key of the object.
+    pub(super) fn key(&self, name: &str) -> Key {
+        let namespace = self.namespace.as_deref().unwrap_or_default();
+        Collection::from(&self.resource).key(namespace, name)
+    }
+
+    /// Reads a path: group, version, and the segments after them.
+    fn parse(group: &str, version: &str, rest: &[String]) -> Option<Self> {
+        let rest: Vec<_> = rest.iter().map(String::as_str).collect();
+        let (namespace, rest) = match &rest[..] {
+            // `/namespaces/NAME` is a namespace itself, `/namespaces/NAME/status` a part of it.
+            ["namespaces", _] | ["namespaces", _, "status" | "finalize"] if group.is_empty() => {
+                (None, &rest[..])
+            }
+            ["namespaces", namespace, tail @ ..] if !tail.is_empty() => {
+                (Some((*namespace).to_owned()), tail)
+            }
+            all => (None, all),
+        };
+        let (plural, name, subresource) = match rest {
+            [plural] => (plural, None, None),
+            [plural, name] => (plural, Some(*name), None),
+            [plural, name, subresource] => (plural, Some(*name), Some(*subresource)),
+            _ => return None,
+        };
+        let known = Resource::of_path(group, plural);
+        let is_known = known.is_some();
+        let resource = known.unwrap_or_else(|| Resource {
+            group: group.into(),
+            version: version.into(),
+            kind: (*plural).into(),
+            plural: (*plural).into(),
+            namespaced: namespace.is_some(),
+        });
+        Some(Self {
+            resource,
+            version: version.to_owned(),
+            namespace,
+            name: name.map(str::to_owned),
+            subresource: subresource.map(str::to_owned),
+            known: is_known,
+        })
+    }
+}
+
+/// Answers a request.
+pub(super) async fn handle(
+    context: &std::sync::Arc<Context>,
+    request: Request<Incoming>,
+) -> Answer {
+    let read = match read(context, request).await {
+        Ok(read) => read,
+        Err(failure) => return answer::failure(&failure),
+    };
+    dispatch(context, &read).await.unwrap_or_else(|failure| answer::failure(&failure))
+}
+
+async fn read(context: &Context, request: Request<Incoming>) -> Result<ApiRequest, Failure> {
+    let (head, body) = request.into_parts();
+    let limit = context.registry.limits().object_bytes_max;
+    let body = match Limited::new(body, limit).collect().await {
+        Ok(body) => body.to_bytes().into(),
+        Err(error) if error.is::<http_body_util::LengthLimitError>() => {
+            return Err(Failure::too_large(limit));
+        }
+        Err(error) => return Err(Failure::bad_request(error.to_string())),
+    };
+    let field = |name| {
+        let value = head.headers.get(name).and_then(|value| value.to_str().ok());
+        value.unwrap_or_default().to_owned()
+    };
+    Ok(ApiRequest {
+        path: head.uri.path().to_owned(),
+        query: parse_query(head.uri.query().unwrap_or_default()),
+        accept: field(header::ACCEPT),
+        content_type: field(header::CONTENT_TYPE),
+        method: head.method,
+        body,
+    })
+}
+
+async fn dispatch(
+    context: &std::sync::Arc<Context>,
+    request: &ApiRequest,
+) -> Result<Answer, Failure> {
+    let segments: Vec<String> =
+        request.path.split('/').filter(|s| !s.is_empty()).map(|s| decode(s, false)).collect();
+    let words: Vec<&str> = segments.iter().map(String::as_str).collect();
+    match words[..] {
+        ["healthz" | "livez" | "readyz", ..] => Ok(answer::text("ok")),
+        ["version"] => Ok(answer::json(StatusCode::OK, &discovery::version())),
+        ["api"] => Ok(answer::json(StatusCode::OK, &discovery::core_versions())),
+        ["apis"] => Ok(answer::json(StatusCode::OK, &discovery::groups())),
+        ["apis", group] => discovered(discovery::group(group)),
+        ["api", version] => discovered(discovery::resources("", version)),
+        ["apis", group, version] => discovered(discovery::resources(group, version)),
+        ["api", version, ..] => {
+            let target = Target::parse("", version, &segments[2..]);
+            resources::handle(context, request, target.ok_or_else(Failure::no_such_path)?).await
+        }
+        ["apis", group, version, ..] => {
+            let target = Target::parse(group, version, &segments[3..]);
+            resources::handle(context, request, target.ok_or_else(Failure::no_such_path)?).await
+        }
+        _ => Err(Failure::no_such_path()),
+    }
+}
+
+fn discovered(found: Option<Value>) -> Result<Answer, Failure> {
+    found.map(|value| answer::json(StatusCode::OK, &value)).ok_or_else(Failure::no_such_path)
+}
+
+fn parse_query(query: &str) -> Vec<(String, String)> {
+    query
+        .split('&')
+        .filter(|pair| !pair.is_empty())
+        .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+        .map(|(key, value)| (decode(key, true), decode(value, true)))
+        .collect()
+}
+
+/// Decodes percent escapes, and in a query `+`.
+fn decode(text: &str, in_query: bool) -> String {
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [byte, tail @ ..] = rest {
+        let hex = tail.get(..2).and_then(|hex| std::str::from_utf8(hex).ok());
+        let escaped = hex.and_then(|hex| u8::from_str_radix(hex, 16).ok());
+        match (byte, escaped) {
+            (b'%', Some(decoded)) => {
+                out.push(decoded);
+                rest = &tail[2..];
+                continue;
+            }
+            (b'+', _) if in_query => out.push(b' '),
+            _ => out.push(*byte),
+        }
+        rest = tail;
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_name_objects() {
+        let parse = |group: &str, path: &str| {
+            let segments: Vec<_> = path.split('/').map(str::to_owned).collect();
+            let target = Target::parse(group, "v1", &segments)?;
+            let Target { resource, namespace, name, subresource, .. } = target;
+            Some((resource.qualified(), namespace, name, subresource))
+        };
+        let owned = |text: &str| Some(text.to_owned());
+        for (group, path, expected) in [
+            ("", "namespaces", ("namespaces", None, None, None)),
+            ("", "namespaces/n", ("namespaces", None, owned("n"), None)),
+            ("", "namespaces/n/status", ("namespaces", None, owned("n"), owned("status"))),
+            ("", "namespaces/n/pods", ("pods", owned("n"), None, None)),
+            ("", "namespaces/n/pods/p/log", ("pods", owned("n"), owned("p"), owned("log"))),
+            ("", "pods", ("pods", None, None, None)),
+            (
+                "extensions",
+                "namespaces/n/deployments/d",
+                ("deployments.apps", owned("n"), owned("d"), None),
+            ),
+            (
+                "example.com",
+                "namespaces/n/things/t",
+                ("things.example.com", owned("n"), owned("t"), None),
+            ),
+        ] {
+            let (plural, namespace, name, sub) = expected;
+            let expected = Some((plural.to_owned(), namespace, name, sub));
+            assert_eq!(parse(group, path), expected, "{path}");
+        }
+        assert_eq!(parse("", "a/b/c/d/e"), None);
+    }
+
+    #[test]
+    fn queries_are_decoded() {
+        let pairs = parse_query("labelSelector=app%3Dreviews%2Cversion%20in+(v1)&watch");
+        assert_eq!(pairs[0].1, "app=reviews,version in (v1)");
+        assert_eq!(pairs[1], ("watch".to_owned(), String::new()));
+        assert_eq!(decode("100%", false), "100%");
+    }
+}
