@@ -14,7 +14,7 @@ use crate::resource::{ListenerKind, ResolutionKey, ResourceKey, Target};
 use crate::service::Protocol;
 use crate::settings::OutboundPolicy;
 use crate::text_match::Matcher;
-use crate::view::{CompiledMatch, CompiledRule, Linked, LinkedApplies, LinkedBackend, View};
+use crate::view::{CompiledMatch, CompiledRule, Linked, LinkedApplies, LinkedBackend, Turn, View};
 
 /// What the mesh does with a request. Holds indices into what applied and keeps that alive, so that
 /// a change of the configuration never breaks a request in flight.
@@ -302,7 +302,8 @@ fn first_match<R: Recorder>(
     recorder: &mut R,
 ) -> Tried {
     let mut any_applies = request.listener == ListenerKind::Gateway;
-    for &(route, rule) in &applies.order {
+    for Turn { route, rule, alternatives } in &applies.order {
+        let (route, rule) = (*route, *rule);
         let linked = &applies.routes[route as usize];
         let compiled = &linked.route.rules[rule as usize];
         let name = || format!("{}#{rule}", linked.name);
@@ -311,8 +312,8 @@ fn first_match<R: Recorder>(
             return Tried::Matched(RuleAt { route, rule, alternative: None });
         }
         let mut best = Mismatch::default();
-        for (index, alternative) in (0u32..).zip(&compiled.matches) {
-            match mismatch(alternative, applies, request) {
+        for index in alternatives.clone() {
+            match mismatch(&compiled.matches[index as usize], applies, request) {
                 None => {
                     recorder.record(|| Event::Won { route: name(), by: format!("match[{index}]") });
                     return Tried::Matched(RuleAt { route, rule, alternative: Some(index) });
@@ -375,25 +376,20 @@ fn failed_on_caller<'a>(
     applies: &LinkedApplies,
     request: &RequestMeta<'_>,
 ) -> Option<Condition<'a>> {
-    if let Some(why) = &m.dead {
-        return Some(Condition::Dead(why));
-    }
     if !m.gateways.is_empty() && !m.gateways.iter().any(|g| applies.attached_to.contains(g)) {
         return Some(Condition::Gateways(&m.gateways));
     }
     if m.port.is_some_and(|port| port != request.destination.port()) {
         return m.port.map(Condition::Port);
     }
-    // A gateway's own labels are not those of the caller: Istio ignores both conditions there.
-    if request.listener != ListenerKind::Gateway {
-        if !m.source_labels.selects(&request.source.labels) {
-            return Some(Condition::SourceLabels);
-        }
-        if let Some(namespace) = &m.source_namespace
-            && *namespace != request.source.namespace
-        {
-            return Some(Condition::SourceNamespace(namespace));
-        }
+    // At a gateway the caller is the gateway, as in Istio.
+    if !m.source_labels.selects(&request.source.labels) {
+        return Some(Condition::SourceLabels);
+    }
+    if let Some(namespace) = &m.source_namespace
+        && *namespace != request.source.namespace
+    {
+        return Some(Condition::SourceNamespace(namespace));
     }
     None
 }
@@ -403,6 +399,9 @@ fn failed_on_request<'a>(
     request: &RequestMeta<'_>,
     met: &mut u32,
 ) -> Option<Condition<'a>> {
+    if let Some(why) = &m.dead {
+        return Some(Condition::Dead(why));
+    }
     if let Some(path) = &m.path {
         let matched = if m.ignore_path_case {
             path.matches_ignoring_case(request.path)
@@ -586,3 +585,6 @@ impl Mismatch<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

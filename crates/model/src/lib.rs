@@ -35,6 +35,9 @@ pub mod snapshot;
 pub mod text_match;
 pub mod view;
 
+#[cfg(test)]
+mod test_world;
+
 pub use decide::{Decision, Forward, Verdict, decide, decide_connection};
 pub use draw::{Draw, Purpose};
 pub use finding::{Finding, FindingCode, Severity};

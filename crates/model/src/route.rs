@@ -118,13 +118,6 @@ impl Match {
     }
 }
 
-impl Rule {
-    /// Whether every request matches; see [`Match::is_catch_all`].
-    pub fn is_catch_all(&self) -> bool {
-        self.matches.is_empty() || self.matches.iter().any(Match::is_catch_all)
-    }
-}
-
 /// Change of path and authority.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rewrite {

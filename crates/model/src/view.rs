@@ -4,8 +4,9 @@
 //! change is shared. A request reads one view, once, and keeps it to its end.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
 use hashbrown::{Equivalent, HashMap};
 
@@ -27,7 +28,8 @@ pub use compile::{CompiledMatch, CompiledRoute, CompiledRule};
 pub struct View {
     held: HashMap<ResourceKey, Held>,
     linked: HashMap<ResolutionKey, Arc<Linked>>,
-    cursors: HashMap<GroupKey, Arc<Cursor>>,
+    /// Owned by the groups, so that those of groups that are gone end with them.
+    cursors: HashMap<GroupKey, Weak<Cursor>>,
     settings: Arc<Settings>,
     listeners: Arc<Listeners>,
 }
@@ -95,14 +97,25 @@ pub struct LinkedApplies {
     pub default_backend: Option<LinkedBackend>,
     /// The routes.
     pub routes: Vec<LinkedRoute>,
-    /// The order in which rules are tried: (route, rule).
-    pub order: Vec<(u32, u32)>,
+    /// What is tried, in this order.
+    pub order: Vec<Turn>,
     /// What the routes are attached to here.
     pub attached_to: Vec<Name>,
     /// Mutual TLS at an inbound listener, joined over its policies.
     pub mtls: MtlsMode,
     /// A referenced resource that has not arrived yet.
     pub missing: Option<ResourceKey>,
+}
+
+/// Alternatives of one rule that are tried together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Turn {
+    /// Index into [`LinkedApplies::routes`].
+    pub route: u32,
+    /// Index into the route's rules.
+    pub rule: u32,
+    /// Indices of the alternatives; empty if the rule has none and matches every request.
+    pub alternatives: Range<u32>,
 }
 
 /// A route and the backends of its rules.

@@ -11,6 +11,9 @@ use crate::service::Protocol;
 
 /// What applies to requests for a host on a port, from a namespace.
 pub(super) fn host(index: &Index, host: &str, port: u16, namespace: &str) -> Option<Applies> {
+    if host.is_empty() {
+        return None;
+    }
     for name in candidates(host, namespace) {
         let service = match name.parse::<IpAddr>() {
             Ok(ip) => index.service_at(ip),

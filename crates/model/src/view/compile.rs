@@ -22,8 +22,6 @@ pub struct CompiledRule {
     pub rule: Rule,
     /// Alternatives, of which one must match; none at all match every request.
     pub matches: Vec<CompiledMatch>,
-    /// Whether every request matches; see [`Rule::is_catch_all`].
-    pub catch_all: bool,
 }
 
 /// A compiled [`Match`]; fields as there.
@@ -42,6 +40,8 @@ pub struct CompiledMatch {
     pub source_namespace: Option<Name>,
     pub gateways: Vec<Name>,
     pub port: Option<u16>,
+    /// See [`Match::is_catch_all`]; one that is dead catches nothing.
+    pub catch_all: bool,
     /// Why it can never match.
     pub dead: Option<String>,
 }
@@ -61,11 +61,10 @@ pub(super) fn route(route: &Route) -> (Arc<CompiledRoute>, Vec<String>) {
                 .map(|m| {
                     CompiledMatch::new(m).unwrap_or_else(|bad| {
                         errors.push(format!("rule {index}: {bad}"));
-                        CompiledMatch::dead(bad.to_string())
+                        CompiledMatch::dead(m, bad.to_string())
                     })
                 })
                 .collect(),
-            catch_all: rule.is_catch_all(),
         })
         .collect();
     (Arc::new(CompiledRoute { id: route.id.clone(), rules }), errors)
@@ -95,11 +94,13 @@ impl CompiledMatch {
             source_namespace: m.source_namespace.clone(),
             gateways: m.gateways.clone(),
             port: m.port,
+            catch_all: m.is_catch_all(),
             dead: None,
         })
     }
 
-    fn dead(why: String) -> Self {
+    /// Conditions on the caller stay, so that it remains clear whom the rule was for.
+    fn dead(m: &Match, why: String) -> Self {
         Self {
             path: None,
             ignore_path_case: false,
@@ -109,11 +110,18 @@ impl CompiledMatch {
             headers: Vec::new(),
             without_headers: Vec::new(),
             query: Vec::new(),
-            source_labels: Labels::default(),
-            source_namespace: None,
-            gateways: Vec::new(),
-            port: None,
+            source_labels: m.source_labels.clone(),
+            source_namespace: m.source_namespace.clone(),
+            gateways: m.gateways.clone(),
+            port: m.port,
+            catch_all: false,
             dead: Some(why),
         }
+    }
+
+    /// Whether its conditions on where the route is attached and on the port hold.
+    pub(super) fn holds_at(&self, attached_to: &[Name], port: u16) -> bool {
+        (self.gateways.is_empty() || self.gateways.iter().any(|g| attached_to.contains(g)))
+            && self.port.is_none_or(|own| own == port)
     }
 }

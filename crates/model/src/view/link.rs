@@ -1,12 +1,12 @@
 //! From held resources to what a request needs in one lookup.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use hashbrown::HashSet;
 
 use super::{
     ApplyError, Body, Change, Cursor, EndpointGroup, GroupEndpoint, GroupKey, Held, Linked,
-    LinkedApplies, LinkedBackend, LinkedRoute, View, compile,
+    LinkedApplies, LinkedBackend, LinkedRoute, Turn, View, compile,
 };
 use crate::name::{Name, ObjectId, ServiceId};
 use crate::policy::{DestinationPolicy, MtlsMode, Policy};
@@ -129,7 +129,7 @@ impl View {
     }
 
     fn link(&mut self, key: &ResolutionKey, applies: &Applies) -> LinkedApplies {
-        let missing = references_of(applies).into_iter().find(|key| !self.held.contains_key(key));
+        let missing = self.missing(applies);
         let dialled = match &key.target {
             Target::Address(_, port) | Target::Host(_, port) => *port,
         };
@@ -146,12 +146,27 @@ impl View {
             protocol: applies.protocol,
             service: applies.service.as_ref().and_then(|id| self.service(id).cloned()),
             default_backend,
-            order: join(&routes, applies.join),
+            order: join(&routes, applies, dialled),
             routes,
             attached_to: applies.attached_to.clone(),
             mtls: self.mtls(applies),
             missing,
         }
+    }
+
+    /// A resource that is referred to, directly or as endpoints of a service, and not held.
+    fn missing(&self, applies: &Applies) -> Option<ResourceKey> {
+        let references = references_of(applies);
+        if let Some(key) = references.iter().find(|key| !self.held.contains_key(*key)) {
+            return Some(key.clone());
+        }
+        let services =
+            applies.destinations.iter().filter_map(|d| self.service(d.service.as_ref()?));
+        services
+            .flat_map(|service| {
+                (0..service.endpoint_chunks).map(|c| ResourceKey::Endpoints(service.id.clone(), c))
+            })
+            .find(|key| !self.held.contains_key(key))
     }
 
     fn mtls(&self, applies: &Applies) -> MtlsMode {
@@ -250,6 +265,7 @@ impl View {
             .map(|(index, _)| index)
             .collect();
         let key = GroupKey { service: service.id.clone(), port, subset: subset.cloned() };
+        let cursor = self.cursor(key);
         Ok(Arc::new(EndpointGroup {
             service: service.clone(),
             port,
@@ -257,7 +273,7 @@ impl View {
             subset: subset.cloned(),
             endpoints,
             ready,
-            cursor: self.cursors.entry(key).or_insert_with(Arc::<Cursor>::default).clone(),
+            cursor,
         }))
     }
 
@@ -271,10 +287,20 @@ impl View {
         })
     }
 
+    /// The cursor of a group: the one it had in an earlier view, if a request may still see that.
+    fn cursor(&mut self, key: GroupKey) -> Arc<Cursor> {
+        let kept = self.cursors.get(&key).and_then(Weak::upgrade);
+        kept.unwrap_or_else(|| {
+            let cursor = Arc::<Cursor>::default();
+            self.cursors.insert(key, Arc::downgrade(&cursor));
+            cursor
+        })
+    }
+
     /// Forgets cursors of groups that no longer exist. Runs after every apply, so that a proxy that
     /// lives for months does not keep those of every subset it ever had.
     fn drop_unused_cursors(&mut self) {
-        self.cursors.retain(|_, cursor| Arc::strong_count(cursor) > 1);
+        self.cursors.retain(|_, cursor| cursor.strong_count() > 0);
     }
 }
 
@@ -283,19 +309,36 @@ fn group_endpoint(endpoint: &Endpoint, port: u16) -> Option<GroupEndpoint> {
     Some(GroupEndpoint { endpoint: Arc::new(endpoint.clone()), port })
 }
 
-/// The order of the rules of several routes.
-fn join(routes: &[LinkedRoute], join: Join) -> Vec<(u32, u32)> {
-    let all = || {
-        (0u32..).zip(routes).flat_map(|(r, linked)| {
-            (0u32..).zip(&linked.route.rules).map(move |(i, rule)| (r, i, rule.catch_all))
-        })
-    };
-    match join {
-        Join::InOrder => all().map(|(r, i, _)| (r, i)).collect(),
-        Join::CatchAllLast => all()
-            .filter(|(_, _, catch_all)| !catch_all)
-            .chain(all().filter(|(_, _, catch_all)| *catch_all))
-            .map(|(r, i, _)| (r, i))
-            .collect(),
+/// The order in which the rules of several routes are tried.
+///
+/// At a gateway Istio moves catch-all alternatives behind those of all routes, and drops what stands
+/// behind one in its own route. A catch-all that does not hold here, for its gateway or port, is
+/// none.
+pub(super) fn join(routes: &[LinkedRoute], applies: &Applies, dialled: u16) -> Vec<Turn> {
+    let (mut first, mut last) = (Vec::new(), Vec::new());
+    for (route, linked) in (0u32..).zip(routes) {
+        for (rule, compiled) in (0u32..).zip(&linked.route.rules) {
+            let alternatives = compiled.matches.len() as u32;
+            let turn = |alternatives| Turn { route, rule, alternatives };
+            let catch_all = match applies.join {
+                Join::InOrder => None,
+                Join::CatchAllLast if alternatives == 0 => Some(0),
+                Join::CatchAllLast => (0u32..)
+                    .zip(&compiled.matches)
+                    .find(|(_, m)| m.catch_all && m.holds_at(&applies.attached_to, dialled))
+                    .map(|(index, _)| index),
+            };
+            let Some(at) = catch_all else {
+                first.push(turn(0..alternatives));
+                continue;
+            };
+            if at > 0 {
+                first.push(turn(0..at));
+            }
+            last.push(turn(at..alternatives.min(at + 1)));
+            break;
+        }
     }
+    first.extend(last);
+    first
 }

@@ -1,1 +1,264 @@
-//! Tests of views.
+//! Tests of views: what is asked for, what is kept, what a change moves.
+
+use std::hash::BuildHasher;
+use std::net::SocketAddr;
+
+use super::*;
+use crate::finding::FindingCode;
+use crate::resource::{Applies, Join, Resolution};
+use crate::snapshot::Objects;
+use crate::test_world::*;
+use crate::{Reason, Verdict, decide_connection};
+
+const REVIEWS: &str = "reviews.default.svc.cluster.local";
+
+fn reviews(endpoints: &[(&str, &str, bool)]) -> Objects {
+    Objects {
+        services: vec![service("default", "reviews", 1, 9080, endpoints)],
+        ..Objects::default()
+    }
+}
+
+fn group(decision: &crate::Decision) -> Arc<EndpointGroup> {
+    decision.backend().unwrap().group.as_ref().unwrap().clone()
+}
+
+#[test]
+fn borrowed_keys_hash_and_compare_as_owned_ones() {
+    let hasher = hashbrown::DefaultHashBuilder::default();
+    let address: SocketAddr = "10.96.0.1:9080".parse().unwrap();
+    for listener in [ListenerKind::Outbound, ListenerKind::Inbound, ListenerKind::Gateway] {
+        let owned = |target| ResolutionKey { listener, target, namespace: "default".into() };
+        let by_host = owned(Target::Host("reviews".into(), 9080));
+        let host = HostQuery { listener, host: "reviews", port: 9080, namespace: "default" };
+        assert_eq!(hasher.hash_one(&host), hasher.hash_one(&by_host));
+        assert!(host.equivalent(&by_host));
+        let by_address = owned(Target::Address(address.ip(), address.port()));
+        let query = AddressQuery { listener, address, namespace: "default" };
+        assert_eq!(hasher.hash_one(&query), hasher.hash_one(&by_address));
+        assert!(query.equivalent(&by_address));
+        assert!(!query.equivalent(&by_host) && !host.equivalent(&by_address));
+        let elsewhere = HostQuery { namespace: "other", ..host };
+        assert!(!elsewhere.equivalent(&by_host));
+    }
+}
+
+#[test]
+fn an_empty_view_needs_the_resolution_and_then_knows() {
+    let mut proxy = Proxy::sidecar(reviews(&[("a", "v1", true)]), "default", &[]);
+    let decision = proxy.get("reviews:9080", "/");
+    assert_eq!(decision.reason, Reason::DefaultRoute);
+    assert_eq!(proxy.asked.len(), 1, "one question brings all: {:?}", proxy.asked);
+    let decision = proxy.get("Reviews.", "/");
+    assert_eq!(decision.reason, Reason::DefaultRoute);
+    assert_eq!(proxy.asked.len(), 1, "the same host in another spelling is the same question");
+    assert_eq!(proxy.get("nowhere", "/").verdict, Verdict::Passthrough);
+    assert_eq!(proxy.get("nowhere", "/").reason, Reason::Passthrough);
+    assert_eq!(proxy.asked.len(), 2, "absence is an answer, too");
+}
+
+#[test]
+fn a_part_that_has_not_arrived_is_asked_for() {
+    let mut objects = reviews(&[("a", "v1", true)]);
+    objects.routes = vec![route(
+        ("default", "r"),
+        0,
+        &[REVIEWS],
+        &["mesh"],
+        vec![rule(Vec::new(), &[(REVIEWS, "v1", 0)])],
+    )];
+    objects.destination_policies = vec![subsets(("default", "d"), 0, REVIEWS, &["v1"])];
+    let mut proxy = Proxy::sidecar(objects, "default", &[]);
+    let whole = proxy.get("reviews", "/");
+    let held: Vec<ResourceKey> = proxy
+        .view
+        .held()
+        .map(|(key, _)| key.clone())
+        .filter(|key| !matches!(key, ResourceKey::Resolution(_)))
+        .collect();
+    assert_eq!(held.len(), 4, "route, policy, service and endpoints: {held:?}");
+    for key in held {
+        let forget = Change { key: key.clone(), version: Version(0), body: Body::Forget };
+        proxy.view = proxy.view.apply([forget]).0;
+        proxy.asked.clear();
+        let again = proxy.get("reviews", "/");
+        assert_eq!(proxy.asked, [key]);
+        assert_eq!(outcome(&again), outcome(&whole));
+    }
+}
+
+#[test]
+fn round_robin_goes_on_over_view_swaps() {
+    let pods = [("a", "v1", true), ("b", "v1", true)];
+    let mut proxy = Proxy::sidecar(reviews(&pods), "default", &[]);
+    let before = group(&proxy.get("reviews", "/"));
+    assert_eq!((before.cursor.next(), before.cursor.next()), (0, 1));
+    proxy.replace(reviews(&[("a", "v1", true), ("b", "v1", false)]));
+    let after = group(&proxy.get("reviews", "/"));
+    assert_eq!(after.cursor.next(), 2);
+    assert_eq!(before.cursor.next(), 3, "a request that kept the old view takes a turn, too");
+    assert_eq!(after.endpoints.len(), 2, "an endpoint that is not ready keeps its place");
+    assert_eq!(after.ready, [0]);
+}
+
+#[test]
+fn cursors_end_with_their_groups() {
+    let mut proxy = Proxy::sidecar(reviews(&[("a", "v1", true)]), "default", &[]);
+    proxy.get("reviews", "/");
+    assert_eq!(proxy.view.cursors.len(), 1);
+    for _ in 0..2 {
+        let keys: Vec<ResourceKey> = proxy.view.held().map(|(key, _)| key.clone()).collect();
+        let forget = |key| Change { key, version: Version(0), body: Body::Forget };
+        proxy.view = proxy.view.apply(keys.into_iter().map(forget)).0;
+    }
+    proxy.view = proxy.view.apply([]).0;
+    assert!(proxy.view.cursors.is_empty());
+}
+
+#[test]
+fn two_names_of_a_service_share_its_turns() {
+    let mut proxy = Proxy::sidecar(reviews(&[("a", "v1", true)]), "default", &[]);
+    let short = group(&proxy.get("reviews", "/"));
+    let full = group(&proxy.get(REVIEWS, "/"));
+    assert_eq!((short.cursor.next(), full.cursor.next()), (0, 1));
+}
+
+#[test]
+fn a_change_links_anew_only_what_refers_to_it() {
+    let mut objects = reviews(&[("a", "v1", true)]);
+    objects.services.push(service("default", "ratings", 2, 9080, &[("b", "v1", true)]));
+    let mut proxy = Proxy::sidecar(objects.clone(), "default", &[]);
+    let (reviews_before, ratings_before) =
+        (proxy.get("reviews", "/").linked.unwrap(), proxy.get("ratings", "/").linked.unwrap());
+    objects.services[0] = service("default", "reviews", 1, 9080, &[("a", "v1", false)]);
+    let (snapshot, _) = crate::Snapshot::new(objects);
+    let key = ResourceKey::Endpoints(
+        ServiceId { namespace: "default".into(), hostname: REVIEWS.into() },
+        0,
+    );
+    let resource = snapshot.resource(&key, &proxy.subscriber);
+    proxy.view = proxy.view.apply([change(key, resource)]).0;
+    let reviews_after = proxy.get("reviews", "/").linked.unwrap();
+    let ratings_after = proxy.get("ratings", "/").linked.unwrap();
+    assert!(!Arc::ptr_eq(&reviews_before, &reviews_after));
+    assert!(Arc::ptr_eq(&ratings_before, &ratings_after));
+    let old = reviews_before.applies.as_ref().unwrap().default_backend.as_ref().unwrap();
+    assert_eq!(
+        old.group.as_ref().unwrap().ready.len(),
+        1,
+        "a request keeps the view it began with"
+    );
+}
+
+#[test]
+fn a_bad_regex_kills_its_rule_and_nothing_else() {
+    let mut objects = reviews(&[("a", "v1", true), ("b", "v2", true)]);
+    let rules = vec![
+        rule(vec![regex("*bad")], &[(REVIEWS, "v1", 0)]),
+        rule(vec![prefix("/ok")], &[(REVIEWS, "v2", 0)]),
+    ];
+    objects.routes = vec![route(("default", "r"), 0, &[REVIEWS], &["mesh"], rules)];
+    objects.destination_policies = vec![subsets(("default", "d"), 0, REVIEWS, &["v1", "v2"])];
+    let mut proxy = Proxy::sidecar(objects, "default", &[]);
+    assert_eq!(outcome(&proxy.get("reviews", "/ok")), "default/r#1 v2");
+    assert_eq!(proxy.get("reviews", "/xbad").reason, Reason::NoRoute);
+    let route =
+        proxy.answer(&ResourceKey::Route(crate::ObjectId::new("VirtualService", "default", "r")));
+    let (_, errors) = View::default().apply(route);
+    assert_eq!(errors.len(), 1, "{errors:?}");
+    assert!(errors[0].to_string().contains("*bad"), "{}", errors[0]);
+}
+
+#[test]
+fn a_port_that_the_service_lacks_is_an_unknown_destination() {
+    let mut objects = reviews(&[("a", "v1", true)]);
+    let mut broken = rule(Vec::new(), &[(REVIEWS, "", 0)]);
+    let crate::route::Action::Forward(backends) = &mut broken.action;
+    backends[0].port = Some(1);
+    objects.routes = vec![route(("default", "r"), 0, &[REVIEWS], &["mesh"], vec![broken])];
+    let mut proxy = Proxy::sidecar(objects, "default", &[]);
+    let decision = proxy.get("reviews", "/");
+    assert_eq!(
+        (decision.verdict, decision.reason),
+        (Verdict::Answer(503), Reason::UnknownDestination)
+    );
+    assert_eq!(proxy.findings[0].code, FindingCode::UnknownDestination);
+    assert_eq!(proxy.findings[0].path, "spec.http[0].route[0].destination.port.number");
+}
+
+#[test]
+fn a_connection_is_decided_by_its_address() {
+    let mut proxy = Proxy::sidecar(reviews(&[("a", "v1", true)]), "default", &[]);
+    let destination: SocketAddr = "10.96.0.1:9080".parse().unwrap();
+    let decide = |view: &View| {
+        decide_connection(view, ListenerKind::Outbound, destination, "default", &mut crate::Silent)
+    };
+    let Verdict::Needs(key) = decide(&proxy.view).decision.verdict else { panic!("it guesses") };
+    proxy.subscribe(&key);
+    let decided = decide(&proxy.view);
+    assert_eq!(decided.protocol, Protocol::Http);
+    assert_eq!(group(&decided.decision).endpoints[0].port, 9081, "the target port");
+    assert!(matches!(decided.decision.verdict, Verdict::Forward(_)));
+}
+
+#[test]
+fn rules_behind_a_catch_all_are_tried_last_or_never_where_routes_join() {
+    let route_of = |name: &str, matches: Vec<Vec<crate::route::Match>>| {
+        let rules = matches.into_iter().map(|m| rule(m, &[(REVIEWS, "", 0)])).collect();
+        let source = route(("default", name), 0, &["*"], &["g"], rules);
+        LinkedRoute {
+            route: compile::route(&source.route).0,
+            version: Version(0),
+            name: name.into(),
+            backends: Vec::new(),
+        }
+    };
+    let routes = [
+        route_of("a", vec![vec![exact("/a"), prefix("/"), exact("/never")], vec![exact("/nor")]]),
+        route_of("b", vec![vec![exact("/b")], Vec::new(), vec![exact("/c")]]),
+    ];
+    let turn = |route, rule, alternatives| Turn { route, rule, alternatives };
+    let applies = |join| Applies {
+        protocol: Protocol::Http,
+        service: None,
+        default_backend: None,
+        routes: Vec::new(),
+        join,
+        attached_to: vec!["g".into()],
+        destinations: Vec::new(),
+        inbound_policies: Vec::new(),
+    };
+    assert_eq!(
+        link::join(&routes, &applies(Join::CatchAllLast), 80),
+        [turn(0, 0, 0..1), turn(1, 0, 0..1), turn(0, 0, 1..2), turn(1, 1, 0..0)]
+    );
+    assert_eq!(
+        link::join(&routes, &applies(Join::InOrder), 80),
+        [turn(0, 0, 0..3), turn(0, 1, 0..1), turn(1, 0, 0..1), turn(1, 1, 0..0), turn(1, 2, 0..1)]
+    );
+    let elsewhere = crate::route::Match { port: Some(81), ..prefix("/") };
+    let conditional = [route_of("c", vec![vec![elsewhere], vec![exact("/reached")]])];
+    assert_eq!(
+        link::join(&conditional, &applies(Join::CatchAllLast), 80),
+        [turn(0, 0, 0..1), turn(0, 1, 0..1)],
+        "a catch-all for another port catches nothing here"
+    );
+}
+
+#[test]
+fn nothing_and_forgotten_differ() {
+    let mut proxy = Proxy::sidecar(reviews(&[]), "default", &[]);
+    let key = ResourceKey::Workload("10.77.9.9".parse().unwrap());
+    assert_eq!(proxy.view.workload("10.77.9.9".parse().unwrap()), None);
+    proxy.subscribe(&key);
+    assert_eq!(proxy.view.workload("10.77.9.9".parse().unwrap()), Some(None));
+    let resolution = ResourceKey::Resolution(ResolutionKey {
+        listener: ListenerKind::Outbound,
+        target: Target::Host("x".into(), 80),
+        namespace: "default".into(),
+    });
+    proxy.subscribe(&resolution);
+    let held = proxy.view.get(&resolution).unwrap().resource.clone();
+    let Some(Resource::Resolution(body)) = held else { panic!("{held:?}") };
+    assert_eq!(*body, Resolution::Absent);
+}
