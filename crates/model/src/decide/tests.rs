@@ -1,6 +1,7 @@
 //! Tests of decisions: conditions, weights, and who a rule is for.
 
 use super::*;
+use crate::Name;
 use crate::name::Labels;
 use crate::recorder::{Silent, Trace};
 use crate::request::{Source, normalize_path};
