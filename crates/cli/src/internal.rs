@@ -20,7 +20,7 @@ pub(crate) fn run(arguments: &[OsString]) -> anyhow::Result<ExitCode> {
             let _bootstrap: ironmesh_model::bootstrap::ControlBootstrap = bootstrap(arguments)?;
             bail!("this build has no control plane")
         }
-        _ => bail!("this build has no local platform"),
+        _ => Ok(ironmesh_platform::local::internal(arguments)),
     }
 }
 

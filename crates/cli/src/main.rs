@@ -7,9 +7,22 @@
 //! Exit codes: 0 done; 1 it failed, and standard error says why; 2 the command line is wrong.
 //! `exec` ends with the code of the command that it ran. A reader that closes our output early
 //! (`| head`) is no error.
+//!
+//! # Layout
+//!
+//! - `internal`: the hidden processes; `cli`: the command line; `verb`: one module per verb.
+//! - `api`: the client of the control plane; `target`, `source`: which objects a command names.
+//! - `output`: how objects are shown; `say`: lines on standard error.
 
+mod api;
 mod cli;
+mod clock;
 mod internal;
+mod merge;
+mod output;
+mod say;
+mod source;
+mod target;
 mod verb;
 
 use std::ffi::OsString;
@@ -25,10 +38,15 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            complain(&error);
+            say::error(&error);
             ExitCode::FAILURE
         }
     }
+}
+
+/// The runtime of a verb: one thread is enough for one connection at a time.
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
 }
 
 /// Whether the reader of our output went away.
@@ -37,9 +55,4 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
         .chain()
         .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
         .any(|cause| cause.kind() == std::io::ErrorKind::BrokenPipe)
-}
-
-#[expect(clippy::print_stderr, reason = "the one place where a failed command says why")]
-fn complain(error: &anyhow::Error) {
-    eprintln!("error: {error:#}");
 }

@@ -1,3 +1,76 @@
 //! The verbs, one module each.
 
+pub(crate) mod apply;
+pub(crate) mod create;
+pub(crate) mod delete;
+pub(crate) mod describe;
+pub(crate) mod down;
+pub(crate) mod exec;
 pub(crate) mod finding;
+pub(crate) mod get;
+pub(crate) mod label;
+pub(crate) mod logs;
+pub(crate) mod rollout;
+pub(crate) mod scale;
+pub(crate) mod status;
+pub(crate) mod up;
+pub(crate) mod version;
+pub(crate) mod wait;
+
+use anyhow::{Context as _, bail};
+use serde_json::Value;
+
+use crate::api::{Api, Query};
+use crate::target;
+
+/// Exit codes of verbs that work on several objects: 1 if any failed.
+pub(crate) fn exit(failed: bool) -> std::process::ExitCode {
+    if failed { std::process::ExitCode::FAILURE } else { std::process::ExitCode::SUCCESS }
+}
+
+/// The pods that a word means: `POD`, `pod/POD`, or `KIND/NAME` of something that selects pods
+/// (`deploy/NAME`, `svc/NAME`).
+pub(crate) async fn pods_of(api: &Api, namespace: &str, word: &str) -> anyhow::Result<Vec<Value>> {
+    let Some((kind, name)) = word.split_once('/') else {
+        let pods = target::resource("pods")?;
+        return Ok(vec![api.get(&pods.path(Some(namespace), Some(word))).await?]);
+    };
+    let resource = target::resource(kind)?;
+    let object = api.get(&resource.path(Some(namespace), Some(name))).await?;
+    let selector = match &*resource.kind {
+        "Pod" => return Ok(vec![object]),
+        "Service" | "ReplicationController" => &object["spec"]["selector"],
+        _ => &object["spec"]["selector"]["matchLabels"],
+    };
+    let pairs = selector.as_object().into_iter().flatten();
+    let selector: Vec<String> =
+        pairs.map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default())).collect();
+    if selector.is_empty() {
+        bail!("{word} selects no pods");
+    }
+    let pods = pods_by_label(api, namespace, &selector.join(",")).await?;
+    if pods.is_empty() {
+        bail!("{word} has no pods now");
+    }
+    Ok(pods)
+}
+
+/// The pods with certain labels, those that are not ending first.
+pub(crate) async fn pods_by_label(
+    api: &Api,
+    namespace: &str,
+    selector: &str,
+) -> anyhow::Result<Vec<Value>> {
+    let pods = target::resource("pods")?;
+    let path = Query::new(pods.path(Some(namespace), None)).with("labelSelector", selector);
+    let mut list = api.get(&path.build()).await?;
+    let items = list["items"].as_array_mut().context("the list of pods has no items")?;
+    let mut pods = std::mem::take(items);
+    pods.sort_by_key(|pod| !pod["metadata"]["deletionTimestamp"].is_null());
+    Ok(pods)
+}
+
+/// The text at a JSON pointer; empty if there is none.
+pub(crate) fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
+    value.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+}

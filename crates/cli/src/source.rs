@@ -1,0 +1,227 @@
+//! Manifests as the command line names them: files, directories, standard input.
+
+use std::fs;
+use std::io::{self, Read};
+use std::path::Path;
+
+use anyhow::{Context, ensure};
+use ironmesh_control::api::kinds::Resource;
+use ironmesh_dialects::manifest::{self, Document};
+use serde_json::Value;
+
+/// Options of the verbs that read manifests.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Files {
+    /// File, directory or - (standard input) with manifests; may be given several times.
+    #[arg(short, long = "filename", value_name = "FILE|DIR|-")]
+    pub(crate) filename: Vec<String>,
+    /// Take the directories inside a directory, too.
+    #[arg(short = 'R', long)]
+    pub(crate) recursive: bool,
+}
+
+/// Manifests, and what is wrong with them.
+#[derive(Debug, Default)]
+pub(crate) struct Loaded {
+    /// The objects, in order.
+    pub(crate) objects: Vec<Manifest>,
+    /// What could not be read, for people; the objects around it are there.
+    pub(crate) problems: Vec<String>,
+}
+
+/// An object of a manifest, and where it stands.
+#[derive(Clone, Debug)]
+pub(crate) struct Manifest {
+    /// The file as the user named it; `STDIN` for standard input.
+    pub(crate) file: String,
+    /// The object, its lines with it.
+    pub(crate) document: Document,
+}
+
+impl Manifest {
+    /// The object.
+    pub(crate) fn value(&self) -> &Value {
+        &self.document.value
+    }
+
+    /// Its kind.
+    pub(crate) fn kind(&self) -> &str {
+        self.value()["kind"].as_str().unwrap_or_default()
+    }
+
+    /// Its name.
+    pub(crate) fn name(&self) -> &str {
+        self.value()["metadata"]["name"].as_str().unwrap_or_default()
+    }
+
+    /// Its resource.
+    pub(crate) fn resource(&self) -> Resource {
+        Resource::of(self.value()["apiVersion"].as_str().unwrap_or_default(), self.kind())
+    }
+
+    /// The namespace that it goes to: its own, else the one asked for. `None` for objects of the
+    /// cluster.
+    pub(crate) fn namespace(&self, asked: Option<&str>) -> anyhow::Result<Option<String>> {
+        if !self.resource().namespaced {
+            return Ok(None);
+        }
+        let own = self.value()["metadata"]["namespace"].as_str().filter(|own| !own.is_empty());
+        if let (Some(own), Some(asked)) = (own, asked) {
+            ensure!(
+                own == asked,
+                "the namespace from the provided object {own:?} does not match the namespace \
+                 {asked:?}. You must pass '--namespace={own}' to perform this operation."
+            );
+        }
+        Ok(Some(own.or(asked).unwrap_or("default").to_owned()))
+    }
+
+    /// `FILE:LINE` of a field, or of what stands around it.
+    pub(crate) fn place(&self, path: &str) -> String {
+        let line = self.document.lines.of(path).unwrap_or(self.document.line);
+        format!("{}:{line}", self.file)
+    }
+}
+
+impl Files {
+    /// Reads everything that is named.
+    pub(crate) fn load(&self) -> anyhow::Result<Loaded> {
+        ensure!(!self.filename.is_empty(), "must specify one of -f FILE, -f DIR or -f -");
+        load(&self.filename, self.recursive)
+    }
+}
+
+/// Reads files and directories; `-` is standard input.
+pub(crate) fn load(paths: &[String], recursive: bool) -> anyhow::Result<Loaded> {
+    let mut loaded = Loaded::default();
+    for path in paths {
+        if path == "-" {
+            let mut bytes = Vec::new();
+            io::stdin().read_to_end(&mut bytes).context("reading standard input")?;
+            loaded.add("STDIN", &String::from_utf8_lossy(&bytes));
+        } else {
+            let is_directory = fs::metadata(path)
+                .map_err(|error| match error.kind() {
+                    io::ErrorKind::NotFound => anyhow::anyhow!("the path {path:?} does not exist"),
+                    _ => anyhow::anyhow!("the path {path:?} cannot be read: {error}"),
+                })?
+                .is_dir();
+            if is_directory {
+                loaded.add_directory(Path::new(path), recursive)?;
+            } else {
+                loaded.add_file(Path::new(path))?;
+            }
+        }
+    }
+    Ok(loaded)
+}
+
+impl Loaded {
+    /// Adds the objects of a text.
+    pub(crate) fn add(&mut self, file: &str, text: &str) {
+        let parsed = manifest::parse(text);
+        for error in parsed.errors {
+            let (line, column) = (error.line, error.column);
+            self.problems.push(format!("{file}:{line}:{column}: {}", error.message));
+        }
+        for document in parsed.documents {
+            let manifest = Manifest { file: file.to_owned(), document };
+            match missing(&manifest) {
+                Some(field) => {
+                    let place = manifest.place("");
+                    self.problems.push(format!("{place}: the object has no {field}"));
+                }
+                None => self.objects.push(manifest),
+            }
+        }
+    }
+
+    fn add_file(&mut self, path: &Path) -> anyhow::Result<()> {
+        let bytes = fs::read(path).with_context(|| format!("reading {}", path.display()))?;
+        self.add(&path.display().to_string(), &String::from_utf8_lossy(&bytes));
+        Ok(())
+    }
+
+    fn add_directory(&mut self, path: &Path, recursive: bool) -> anyhow::Result<()> {
+        let mut entries = fs::read_dir(path)
+            .and_then(Iterator::collect::<io::Result<Vec<_>>>)
+            .with_context(|| format!("reading the directory {}", path.display()))?;
+        entries.sort_by_key(fs::DirEntry::file_name);
+        for entry in entries {
+            let path = entry.path();
+            let extension = path.extension().and_then(|extension| extension.to_str());
+            if path.is_dir() {
+                if recursive {
+                    self.add_directory(&path, true)?;
+                }
+            } else if matches!(extension, Some("yaml" | "yml" | "json")) {
+                self.add_file(&path)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The field without which an object cannot be sent.
+fn missing(manifest: &Manifest) -> Option<&'static str> {
+    let value = manifest.value();
+    let absent = |value: &Value| value.as_str().is_none_or(str::is_empty);
+    if absent(&value["apiVersion"]) {
+        Some("apiVersion")
+    } else if absent(&value["kind"]) {
+        Some("kind")
+    } else if absent(&value["metadata"]["name"]) && absent(&value["metadata"]["generateName"]) {
+        Some("metadata.name")
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bad_document_hides_no_other() {
+        let mut loaded = Loaded::default();
+        loaded.add(
+            "a.yaml",
+            "apiVersion: v1\nkind: Service\nmetadata: {name: a}\n---\n---\nkind: x\n---\n\
+             # nothing\n---\napiVersion: v1\nkind: Service\nmetadata:\n  name: b\n  labels:\n    v: \"1.0\"\n",
+        );
+        let names: Vec<&str> = loaded.objects.iter().map(Manifest::name).collect();
+        assert_eq!(names, ["a", "b"]);
+        assert_eq!(loaded.problems, ["a.yaml:6: the object has no apiVersion"]);
+        assert_eq!(loaded.objects[1].place("metadata.labels.v"), "a.yaml:15");
+    }
+
+    #[test]
+    fn a_directory_is_read_in_order_and_not_recursively() {
+        let folder = std::env::temp_dir().join(format!("ironmesh-source-{}", std::process::id()));
+        fs::create_dir_all(folder.join("extras")).unwrap();
+        let object =
+            |name: &str| format!("apiVersion: v1\nkind: Service\nmetadata: {{name: {name}}}\n");
+        for name in ["b.yaml", "a.yml", "readme.md", "extras/c.yaml"] {
+            fs::write(folder.join(name), object(&name.replace(['/', '.'], "-"))).unwrap();
+        }
+        let names = |recursive| {
+            let loaded = load(&[folder.display().to_string()], recursive).unwrap();
+            loaded.objects.iter().map(|m| m.name().to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(names(false), ["a-yml", "b-yaml"]);
+        assert_eq!(names(true), ["a-yml", "b-yaml", "extras-c-yaml"]);
+        fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn the_namespace_asked_for_must_not_differ() {
+        let mut loaded = Loaded::default();
+        loaded.add("a", "apiVersion: v1\nkind: Service\nmetadata: {name: a, namespace: n}\n");
+        loaded.add("a", "apiVersion: v1\nkind: Namespace\nmetadata: {name: a}\n");
+        let [service, namespace] = &loaded.objects[..] else { panic!() };
+        assert_eq!(service.namespace(None).unwrap().as_deref(), Some("n"));
+        assert_eq!(service.namespace(Some("n")).unwrap().as_deref(), Some("n"));
+        assert!(service.namespace(Some("m")).is_err());
+        assert_eq!(namespace.namespace(Some("m")).unwrap(), None);
+    }
+}

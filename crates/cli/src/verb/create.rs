@@ -1,0 +1,92 @@
+//! `ironmesh create`: creates objects that are not there yet.
+
+use std::io::{Write, stdout};
+use std::process::ExitCode;
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+use serde_json::json;
+
+use crate::api::Api;
+use crate::cli::Context;
+use crate::say;
+use crate::source::{Files, Manifest};
+use crate::target;
+use crate::verb::apply::refuse;
+use crate::verb::exit;
+
+/// Create objects from manifests; one that is there already is an error.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  ironmesh create -f my.yaml
+  ironmesh create namespace shop")]
+pub(crate) struct Create {
+    #[command(flatten)]
+    files: Files,
+    /// `namespace NAME` or `serviceaccount NAME`, instead of a file.
+    #[arg(value_name = "KIND NAME", num_args = 0..=2)]
+    words: Vec<String>,
+}
+
+impl Create {
+    pub(crate) async fn run(self, context: &Context) -> anyhow::Result<ExitCode> {
+        let api = context.api();
+        if let [kind, name] = &self.words[..] {
+            let message = create_plain(&api, kind, name, context.namespace()).await?;
+            writeln!(stdout(), "{message}")?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        let loaded = self.files.load()?;
+        let mut failed = !loaded.problems.is_empty();
+        for problem in &loaded.problems {
+            say::notice(&format!("{problem}; the object is not created"));
+        }
+        for manifest in &loaded.objects {
+            match create_one(&api, manifest, context.namespace.as_deref()).await {
+                Ok(message) => writeln!(stdout(), "{message}")?,
+                Err(error) => {
+                    refuse("creating", manifest, &error)?;
+                    failed = true;
+                }
+            }
+        }
+        Ok(exit(failed))
+    }
+}
+
+async fn create_one(
+    api: &Api,
+    manifest: &Manifest,
+    namespace: Option<&str>,
+) -> anyhow::Result<String> {
+    let resource = manifest.resource();
+    let namespace = manifest.namespace(namespace)?;
+    let mut object = manifest.value().clone();
+    if let Some(namespace) = &namespace {
+        object["metadata"]["namespace"] = json!(namespace);
+    }
+    let created = api.post(&resource.path(namespace.as_deref(), None), &object).await?;
+    let name = created["metadata"]["name"].as_str().unwrap_or(manifest.name());
+    Ok(format!("{}/{name} created", resource.qualified_singular()))
+}
+
+/// Creates an object that is nothing but a name.
+async fn create_plain(
+    api: &Api,
+    kind: &str,
+    name: &str,
+    namespace: &str,
+) -> anyhow::Result<String> {
+    let resource = target::resource(kind)?;
+    if !matches!(&*resource.kind, "Namespace" | "ServiceAccount") {
+        bail!("a {} is more than a name; write a manifest and use -f FILE", resource.kind);
+    }
+    let object = json!({
+        "apiVersion": resource.api_version(),
+        "kind": &*resource.kind,
+        "metadata": { "name": name },
+    });
+    let path = resource.path(Some(namespace), None);
+    api.post(&path, &object).await.context("creating the object")?;
+    Ok(format!("{}/{name} created", resource.qualified_singular()))
+}

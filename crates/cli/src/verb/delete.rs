@@ -1,0 +1,177 @@
+//! `ironmesh delete`: deletes objects, and waits until they are gone.
+
+use std::io::{Write, stdout};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail, ensure};
+use clap::Args;
+use ironmesh_control::api::kinds::Resource;
+
+use crate::api::{Api, Query};
+use crate::cli::Context;
+use crate::say;
+use crate::source::Files;
+use crate::target;
+use crate::verb::exit;
+
+/// Delete objects, named by manifests, by kind and name, or by labels.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  ironmesh delete -f samples/bookinfo/bookinfo.yaml
+  ironmesh delete pod details-v1-5f4d584748-abcde
+  ironmesh delete virtualservice/reviews destinationrule/reviews
+  ironmesh delete pods -l app=reviews
+  ironmesh delete vs --all")]
+pub(crate) struct Delete {
+    #[command(flatten)]
+    files: Files,
+    /// Kind and names, or KIND/NAME several times.
+    words: Vec<String>,
+    /// Only objects with these labels.
+    #[arg(short = 'l', long)]
+    selector: Option<String>,
+    /// All objects of the kind in the namespace.
+    #[arg(long)]
+    all: bool,
+    /// An object that is not there is no error.
+    #[arg(long)]
+    ignore_not_found: bool,
+    /// Whether to wait until the objects are gone.
+    #[arg(long, default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    wait: bool,
+    /// Seconds that a pod has for an orderly end.
+    #[arg(long, value_name = "SECONDS")]
+    grace_period: Option<u32>,
+    /// As --grace-period=1.
+    #[arg(long)]
+    now: bool,
+    /// With --grace-period=0: do not wait for the end.
+    #[arg(long)]
+    force: bool,
+}
+
+/// An object to delete.
+#[derive(Debug)]
+struct Doomed {
+    resource: Resource,
+    namespace: Option<String>,
+    name: String,
+    /// The file that names it.
+    file: Option<String>,
+}
+
+impl Delete {
+    pub(crate) async fn run(self, context: &Context) -> anyhow::Result<ExitCode> {
+        let api = context.api();
+        let (doomed, mut failed) = self.doomed(&api, context).await?;
+        let mut going = Vec::new();
+        for object in &doomed {
+            match self.delete(&api, object).await {
+                Ok(true) => going.push(object),
+                Ok(false) => {}
+                Err(error) => {
+                    say::error(&error);
+                    failed = true;
+                }
+            }
+        }
+        for object in going.into_iter().filter(|_| self.wait && !self.force) {
+            wait_gone(&api, object).await?;
+        }
+        Ok(exit(failed))
+    }
+
+    /// What is to be deleted, and whether something could not be read.
+    async fn doomed(&self, api: &Api, context: &Context) -> anyhow::Result<(Vec<Doomed>, bool)> {
+        if !self.files.filename.is_empty() {
+            ensure!(self.words.is_empty(), "give files or names, not both");
+            let loaded = self.files.load()?;
+            for problem in &loaded.problems {
+                say::notice(problem);
+            }
+            let doomed = loaded.objects.iter().map(|manifest| {
+                Ok(Doomed {
+                    resource: manifest.resource(),
+                    namespace: manifest.namespace(context.namespace.as_deref())?,
+                    name: manifest.name().to_owned(),
+                    file: Some(manifest.file.clone()),
+                })
+            });
+            return Ok((doomed.collect::<anyhow::Result<_>>()?, !loaded.problems.is_empty()));
+        }
+        let mut doomed = Vec::new();
+        for target in target::parse(&self.words)? {
+            let namespace = target.resource.namespaced.then(|| context.namespace().to_owned());
+            if let Some(name) = target.name {
+                doomed.push(Doomed { resource: target.resource, namespace, name, file: None });
+                continue;
+            }
+            if !self.all && self.selector.is_none() {
+                bail!("resource(s) were provided, but no name was specified; use --all for all");
+            }
+            let path = Query::new(target.resource.path(namespace.as_deref(), None))
+                .with_some("labelSelector", self.selector.as_deref());
+            let list = api.get(&path.build()).await?;
+            for item in list["items"].as_array().context("the list has no items")? {
+                let name = item["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+                let (resource, namespace) = (target.resource.clone(), namespace.clone());
+                doomed.push(Doomed { resource, namespace, name, file: None });
+            }
+        }
+        if doomed.is_empty() {
+            say::notice("No resources found");
+        }
+        Ok((doomed, false))
+    }
+
+    /// Deletes one object; whether there was anything to delete.
+    async fn delete(&self, api: &Api, object: &Doomed) -> anyhow::Result<bool> {
+        let grace = self.grace_period.or(self.now.then_some(1));
+        let path = Query::new(object.path())
+            .with_some("gracePeriodSeconds", grace.map(|g| g.to_string()).as_deref());
+        match api.delete(&path.build()).await {
+            Ok(_) => {
+                let kind = object.resource.qualified_singular();
+                let force = if self.force { " force" } else { "" };
+                writeln!(stdout(), "{kind} {:?}{force} deleted", object.name)?;
+                Ok(true)
+            }
+            Err(error) if error.is_not_found() && self.ignore_not_found => Ok(false),
+            Err(error) => match (&object.file, error) {
+                (Some(file), crate::api::ApiError::Refused { reason, message, .. }) => {
+                    bail!("Error from server ({reason}): error when deleting {file:?}: {message}")
+                }
+                (_, error) => Err(error.into()),
+            },
+        }
+    }
+}
+
+impl Doomed {
+    fn path(&self) -> String {
+        self.resource.path(self.namespace.as_deref(), Some(&self.name))
+    }
+}
+
+/// Waits until an object is gone, or another has its name.
+async fn wait_gone(api: &Api, object: &Doomed) -> anyhow::Result<()> {
+    let uid = |value: &serde_json::Value| value["metadata"]["uid"].as_str().map(str::to_owned);
+    let mut first = None;
+    loop {
+        match api.get(&object.path()).await {
+            Ok(there) => {
+                let uid = uid(&there);
+                if *first.get_or_insert_with(|| uid.clone()) != uid {
+                    return Ok(());
+                }
+            }
+            Err(error) if error.is_not_found() => return Ok(()),
+            Err(error) => return Err(error.into()),
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+/// How often it is looked whether an object is gone.
+const POLL: Duration = Duration::from_millis(50);

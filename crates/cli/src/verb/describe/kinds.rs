@@ -1,0 +1,122 @@
+//! Descriptions of everything but pods.
+
+use serde_json::Value;
+
+use super::text::{Sheet, metadata, pairs, selector, string};
+use crate::output::yaml::to_yaml;
+use crate::verb::text;
+
+/// Describes a Service, with the endpoints behind it.
+pub(super) fn service(sheet: &mut Sheet, service: &Value, pods: &[Value]) {
+    let spec = &service["spec"];
+    metadata(sheet, service);
+    sheet.field("Selector", selector(&spec["selector"]));
+    sheet.field("Type", spec["type"].as_str().unwrap_or("ClusterIP"));
+    sheet.field("IP", string(&spec["clusterIP"]));
+    if let Some(ingress) = service.pointer("/status/loadBalancer/ingress/0") {
+        let address = ingress.as_object().and_then(|fields| fields.values().next());
+        sheet.field("LoadBalancer Ingress", address.map(string).unwrap_or_default());
+    }
+    for port in spec["ports"].as_array().into_iter().flatten() {
+        let protocol = port["protocol"].as_str().unwrap_or("TCP");
+        let name = port["name"].as_str().unwrap_or("<unset>");
+        sheet.field("Port", format!("{name}  {}/{protocol}", string(&port["port"])));
+        let target = port.get("targetPort").unwrap_or(&port["port"]);
+        sheet.field("TargetPort", format!("{}/{protocol}", string(target)));
+        let addresses: Vec<String> = pods.iter().filter_map(|pod| endpoint(pod, target)).collect();
+        let addresses = addresses.join(",");
+        sheet
+            .field("Endpoints", if addresses.is_empty() { "<none>".to_owned() } else { addresses });
+    }
+}
+
+/// Address and port of a ready pod for a target port, which may be the name of a container's port.
+fn endpoint(pod: &Value, target: &Value) -> Option<String> {
+    let conditions = pod["status"]["conditions"].as_array()?;
+    let ready = |c: &Value| c["type"] == "Ready" && c["status"] == "True";
+    if !conditions.iter().any(ready) || !pod["metadata"]["deletionTimestamp"].is_null() {
+        return None;
+    }
+    let port = match target {
+        Value::String(name) => pod["spec"]["containers"]
+            .as_array()?
+            .iter()
+            .filter_map(|container| container["ports"].as_array())
+            .flatten()
+            .find(|port| port["name"] == name.as_str())
+            .map(|port| string(&port["containerPort"]))?,
+        number => string(number),
+    };
+    Some(format!("{}:{port}", pod["status"]["podIP"].as_str()?))
+}
+
+/// Describes a Deployment or ReplicaSet.
+pub(super) fn workload(sheet: &mut Sheet, workload: &Value) {
+    let (spec, status) = (&workload["spec"], &workload["status"]);
+    metadata(sheet, workload);
+    sheet.field("CreationTimestamp", string(&workload["metadata"]["creationTimestamp"]));
+    sheet.field("Selector", selector(&spec["selector"]["matchLabels"]));
+    let number = |field: &str| status[field].as_i64().unwrap_or_default();
+    sheet.field(
+        "Replicas",
+        format!(
+            "{} desired | {} updated | {} total | {} available | {} unavailable",
+            spec["replicas"].as_i64().unwrap_or(1),
+            number("updatedReplicas"),
+            number("replicas"),
+            number("availableReplicas"),
+            number("unavailableReplicas")
+        ),
+    );
+    if let Some(strategy) = spec.pointer("/strategy/type").and_then(Value::as_str) {
+        sheet.field("StrategyType", strategy);
+    }
+    sheet.nested("Pod Template", |sheet| {
+        let template = &spec["template"];
+        sheet.lines("Labels", pairs(&template["metadata"]["labels"]));
+        for container in template["spec"]["containers"].as_array().into_iter().flatten() {
+            sheet.field("Container", text(container, "/name"));
+            sheet.field("  Image", string(&container["image"]));
+        }
+    });
+    for condition in status["conditions"].as_array().into_iter().flatten() {
+        sheet.field(
+            &format!("Condition {}", text(condition, "/type")),
+            format!("{} {}", text(condition, "/status"), text(condition, "/reason")),
+        );
+    }
+}
+
+/// Describes a Namespace.
+pub(super) fn namespace(sheet: &mut Sheet, namespace: &Value) {
+    metadata(sheet, namespace);
+    sheet.field("Status", string(&namespace["status"]["phase"]));
+    let injected = text(namespace, "/metadata/labels/istio-injection") == "enabled"
+        || namespace.pointer("/metadata/labels/istio.io~1rev").is_some();
+    let words = if injected { "new pods get a sidecar" } else { "new pods get none" };
+    sheet.field("Injection", words);
+}
+
+/// Describes any object: its fields as YAML.
+pub(super) fn any(sheet: &mut Sheet, object: &Value) -> anyhow::Result<()> {
+    metadata(sheet, object);
+    sheet.field("API Version", string(&object["apiVersion"]));
+    sheet.field("Kind", string(&object["kind"]));
+    sheet.field("Created", string(&object["metadata"]["creationTimestamp"]));
+    for (name, value) in object.as_object().into_iter().flatten() {
+        if matches!(name.as_str(), "apiVersion" | "kind" | "metadata") {
+            continue;
+        }
+        // A Secret's values are not for the screen.
+        if object["kind"] == "Secret" && matches!(name.as_str(), "data" | "stringData") {
+            let sizes = value.as_object().into_iter().flatten();
+            let sizes = sizes.map(|(key, value)| {
+                format!("{key}:  {} characters", value.as_str().map_or(0, str::len))
+            });
+            sheet.lines("Data", sizes);
+            continue;
+        }
+        sheet.block(name, &to_yaml(value)?);
+    }
+    Ok(())
+}

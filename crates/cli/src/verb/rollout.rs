@@ -1,0 +1,155 @@
+//! `ironmesh rollout`: follows or repeats the rollout of a Deployment.
+
+use std::io::{Write, stdout};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::bail;
+use clap::{Args, Subcommand};
+use ironmesh_control::api::kinds::Resource;
+use serde_json::{Value, json};
+
+use crate::api::Api;
+use crate::cli::Context;
+use crate::{clock, target};
+
+/// Follow the rollout of a Deployment, or make all its pods anew.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  ironmesh rollout status deployment/productpage-v1
+  ironmesh rollout restart deploy reviews-v1 reviews-v2")]
+pub(crate) struct Rollout {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Wait until the rollout is complete.
+    Status {
+        /// KIND/NAME, or kind and names.
+        #[arg(required = true)]
+        words: Vec<String>,
+        /// How long to wait; 0s: for ever.
+        #[arg(long, default_value = "0s", value_parser = parse_duration)]
+        timeout: Duration,
+    },
+    /// Make all pods anew, a few at a time.
+    Restart {
+        /// KIND/NAME, or kind and names.
+        #[arg(required = true)]
+        words: Vec<String>,
+    },
+}
+
+impl Rollout {
+    pub(crate) async fn run(self, context: &Context) -> anyhow::Result<ExitCode> {
+        let api = context.api();
+        match self.what {
+            What::Status { words, timeout } => {
+                for (resource, name) in target::parse_named(&words)? {
+                    let path = resource.path(Some(context.namespace()), Some(&name));
+                    let following = follow(&api, &path, &name);
+                    if timeout.is_zero() {
+                        following.await?;
+                    } else if tokio::time::timeout(timeout, following).await.is_err() {
+                        bail!("timed out waiting for the rollout of {name}");
+                    }
+                }
+            }
+            What::Restart { words } => {
+                for (resource, name) in target::parse_named(&words)? {
+                    restart(&api, context.namespace(), &resource, &name).await?;
+                }
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+async fn follow(api: &Api, path: &str, name: &str) -> anyhow::Result<()> {
+    let mut said = String::new();
+    loop {
+        let deployment = api.get(path).await?;
+        let Some(missing) = missing(&deployment, name) else {
+            writeln!(stdout(), "deployment {name:?} successfully rolled out")?;
+            return Ok(());
+        };
+        if missing != said {
+            writeln!(stdout(), "Waiting for deployment {name:?} rollout to finish: {missing}...")?;
+            said = missing;
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+/// What a rollout still waits for, in `kubectl`'s words.
+fn missing(deployment: &Value, name: &str) -> Option<String> {
+    let number = |pointer: &str| deployment.pointer(pointer).and_then(Value::as_i64);
+    let status = |field: &str| number(&format!("/status/{field}")).unwrap_or_default();
+    let wanted = number("/spec/replicas").unwrap_or(1);
+    let generation = number("/metadata/generation").unwrap_or_default();
+    let (all, updated) = (status("replicas"), status("updatedReplicas"));
+    let available = status("availableReplicas");
+    if status("observedGeneration") < generation {
+        Some(format!("deployment {name:?} spec update to be observed"))
+    } else if updated < wanted {
+        Some(format!("{updated} out of {wanted} new replicas have been updated"))
+    } else if all > updated {
+        Some(format!("{} old replicas are pending termination", all - updated))
+    } else if available < updated {
+        Some(format!("{available} of {updated} updated replicas are available"))
+    } else {
+        None
+    }
+}
+
+async fn restart(
+    api: &Api,
+    namespace: &str,
+    resource: &Resource,
+    name: &str,
+) -> anyhow::Result<()> {
+    let note = json!({ "kubectl.kubernetes.io/restartedAt": clock::now() });
+    let patch = json!({ "spec": { "template": { "metadata": { "annotations": note } } } });
+    api.merge(&resource.path(Some(namespace), Some(name)), &patch).await?;
+    writeln!(stdout(), "{}/{name} restarted", resource.qualified_singular())?;
+    Ok(())
+}
+
+/// A duration of the command line, such as `90s`.
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
+    ironmesh_model::settings::parse_duration(text)
+        .ok_or_else(|| "expected a duration such as 30s or 1m30s".to_owned())
+}
+
+/// How often it is looked how far the rollout is.
+const POLL: Duration = Duration::from_millis(100);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_rollout_waits_for() {
+        let deployment = |observed, all, updated, available| {
+            json!({
+                "metadata": { "generation": 2 },
+                "spec": { "replicas": 3 },
+                "status": { "observedGeneration": observed, "replicas": all,
+                    "updatedReplicas": updated, "availableReplicas": available },
+            })
+        };
+        for (numbers, expected) in [
+            ((1, 3, 3, 3), Some("deployment \"d\" spec update to be observed")),
+            ((2, 4, 2, 3), Some("2 out of 3 new replicas have been updated")),
+            ((2, 4, 3, 3), Some("1 old replicas are pending termination")),
+            ((2, 3, 3, 2), Some("2 of 3 updated replicas are available")),
+            ((2, 3, 3, 3), None),
+        ] {
+            let (observed, all, updated, available) = numbers;
+            let deployment = deployment(observed, all, updated, available);
+            assert_eq!(missing(&deployment, "d").as_deref(), expected);
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! `ironmesh status`: what runs, in the numbering of the machine's own processes.
+
+mod processes;
+
+use std::io::{Write, stdout};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixStream};
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::Args;
+use ironmesh_platform::local::agent_api::{self, Client};
+use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+use serde_json::json;
+
+use crate::cli::Context;
+use crate::output::table::Columns;
+
+/// Show what runs: URLs, the mesh's processes, and each pod with its addresses, processes and logs.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  ironmesh status
+  ironmesh status -o json
+  sudo nsenter --net --target $(ironmesh status -o json | jq '.pods[0].pid') tcpdump -ni eth0")]
+pub(crate) struct Status {
+    /// json for everything that is known.
+    #[arg(short, long, value_parser = ["json"], value_name = "FORMAT")]
+    output: Option<String>,
+}
+
+impl Status {
+    pub(crate) fn run(self, context: &Context) -> anyhow::Result<ExitCode> {
+        let uid = nix::unistd::geteuid().as_raw();
+        let mut status = Client::connect(uid, &context.mesh)?.status()?;
+        let up_pid = up_pid(uid, &context.mesh)?;
+        let host = processes::numbering(up_pid)?;
+        let translate = |pid: &mut Option<i32>| *pid = pid.and_then(|pid| host.get(&pid).copied());
+        status.agent_pid = host.get(&status.agent_pid).copied().unwrap_or(status.agent_pid);
+        translate(&mut status.control_pid);
+        for pod in &mut status.pods {
+            translate(&mut pod.pid);
+            translate(&mut pod.sidecar_pid);
+            for container in &mut pod.containers {
+                translate(&mut container.pid);
+            }
+        }
+        let mut out = stdout().lock();
+        if self.output.is_some() {
+            let mut value = serde_json::to_value(&status)?;
+            value["up_pid"] = json!(up_pid);
+            writeln!(out, "{value:#}")?;
+        } else {
+            write!(out, "{}", for_people(&status, up_pid))?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn for_people(status: &agent_api::Status, up_pid: i32) -> String {
+    let mut text = format!("Mesh:      {}\n", status.mesh);
+    for (at, url) in status.urls.iter().enumerate() {
+        let scheme = if url.port == 443 { "https" } else { "http" };
+        let name = if at == 0 { "Gateway:   " } else { "           " };
+        text.push_str(&format!("{name}{scheme}://{} (port {})\n", url.address, url.port));
+    }
+    let control = status.control_pid.map_or("restarting".to_owned(), |pid| pid.to_string());
+    text.push_str(&format!(
+        "Processes: up {up_pid}, agent {}, control {control}\n",
+        status.agent_pid
+    ));
+    text.push_str(&format!("Logs:      {}\n\n", status.log_directory.display()));
+    let mut columns = Columns::default();
+    columns.push(["NAMESPACE", "POD", "READY", "PHASE", "RESTARTS", "IP", "PID", "SIDECAR"]);
+    for pod in &status.pods {
+        let pid = |pid: Option<i32>| pid.map_or("-".to_owned(), |pid| pid.to_string());
+        columns.push([
+            pod.namespace.clone(),
+            pod.name.clone(),
+            pod.ready.clone(),
+            pod.phase.clone(),
+            pod.restarts.to_string(),
+            pod.ip.clone(),
+            pid(pod.pid),
+            pid(pod.sidecar_pid),
+        ]);
+    }
+    text.push_str(&columns.take_text());
+    text
+}
+
+/// The process `up`: the kernel notes who made the agent's listening socket.
+fn up_pid(uid: u32, mesh: &str) -> anyhow::Result<i32> {
+    let address = SocketAddr::from_abstract_name(agent_api::agent_socket(uid, mesh))?;
+    let stream = UnixStream::connect_addr(&address).context("connecting to the agent")?;
+    Ok(getsockopt(&stream, PeerCredentials).context("asking who listens")?.pid())
+}

@@ -1,0 +1,133 @@
+//! `ironmesh up`: starts a mesh on this machine.
+
+use std::io::{Write, stdout};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+use ironmesh_model::settings::Settings;
+use ironmesh_platform::local::{self, Apply, UpOptions};
+use serde_json::json;
+
+use crate::api::Api;
+use crate::cli::Context;
+use crate::source::{self, Loaded};
+use crate::target;
+use crate::verb::apply::apply;
+
+/// Start a mesh on this machine, and apply manifests to it.
+///
+/// Without paths the mesh has Bookinfo and its gateway in the namespace default, which is labelled
+/// for injection. Stays in the foreground; Ctrl-C ends everything.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  ironmesh up                                   Bookinfo, at http://127.0.0.1:8080/productpage
+  ironmesh up app.yaml routes/                  your own manifests
+  ironmesh up --empty --detach                  nothing yet, in the background
+  ironmesh up --set accessLogEncoding=JSON --set mtlsMode=STRICT
+  ironmesh up --image 'example.com/shop:*=/usr/local/bin/shop --port 80' shop.yaml")]
+pub(crate) struct Up {
+    /// Files and directories with manifests; - for standard input.
+    #[arg(value_name = "PATH", conflicts_with = "empty")]
+    paths: Vec<String>,
+    /// Start without Bookinfo.
+    #[arg(long)]
+    empty: bool,
+    /// Return when everything is ready; end the mesh with `ironmesh down`.
+    #[arg(short, long)]
+    detach: bool,
+    /// Keep objects, CA and logs in this directory over restarts.
+    #[arg(long, value_name = "DIR")]
+    state: Option<PathBuf>,
+    /// Let nothing out of the mesh.
+    #[arg(long)]
+    no_egress: bool,
+    /// A setting of the mesh, by MeshConfig's name where it has one; may be given several times.
+    #[arg(long = "set", value_name = "NAME=VALUE")]
+    settings: Vec<String>,
+    /// The command that stands for images whose name matches; may be given several times.
+    #[arg(long = "image", value_name = "PATTERN=COMMAND")]
+    images: Vec<String>,
+}
+
+impl Up {
+    /// Starts the mesh; returns when it has ended, or with `--detach` when it is ready.
+    pub(crate) fn run(self, context: &Context) -> anyhow::Result<ExitCode> {
+        let mut settings = Settings::default();
+        for setting in &self.settings {
+            let (name, value) = setting
+                .split_once('=')
+                .with_context(|| format!("--set {setting:?} is not NAME=VALUE"))?;
+            settings.set(name, value)?;
+        }
+        let bookinfo = self.paths.is_empty() && !self.empty;
+        // Files are read now: what is missing shall be said before anything is started.
+        let loaded = if bookinfo { built_in() } else { source::load(&self.paths, false)? };
+        let mesh = context.mesh.clone();
+        let namespace = context.namespace.clone();
+        let hook: Apply = Box::new(move |socket| {
+            let api = Api::of_socket(&mesh, socket);
+            let applied = crate::runtime().map_err(anyhow::Error::from).and_then(|runtime| {
+                runtime.block_on(fill(&api, loaded, namespace.as_deref(), bookinfo))
+            });
+            applied.map_err(|error| format!("{error:#}"))
+        });
+        let options = UpOptions {
+            mesh: context.mesh.clone(),
+            state: self.state,
+            egress: !self.no_egress,
+            settings,
+            images: self.images,
+            detach: self.detach,
+            apply: Some(hook),
+            page: if bookinfo { "/productpage" } else { "/" }.to_owned(),
+            ..UpOptions::default()
+        };
+        Ok(local::up(options)?)
+    }
+}
+
+/// Bookinfo and its gateway.
+fn built_in() -> Loaded {
+    let mut loaded = Loaded::default();
+    loaded.add("bookinfo.yaml", include_str!("../../../../samples/bookinfo/bookinfo.yaml"));
+    loaded.add("gateway.yaml", include_str!("../../../../samples/bookinfo/gateway.yaml"));
+    loaded
+}
+
+/// Applies the manifests to a mesh that has just begun to answer.
+async fn fill(
+    api: &Api,
+    loaded: Loaded,
+    namespace: Option<&str>,
+    bookinfo: bool,
+) -> anyhow::Result<()> {
+    if bookinfo {
+        let namespaces = target::resource("namespaces")?;
+        let label = json!({ "metadata": { "labels": { "istio-injection": "enabled" } } });
+        api.merge(&namespaces.path(None, Some(namespace.unwrap_or("default"))), &label).await?;
+        writeln!(stdout(), "namespace/{} labeled", namespace.unwrap_or("default"))?;
+    }
+    if apply(api, loaded, namespace).await? {
+        bail!("not every manifest could be applied");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_built_in_manifests_can_be_read() {
+        let loaded = built_in();
+        assert!(loaded.problems.is_empty(), "{:?}", loaded.problems);
+        let count =
+            |kind: &str| loaded.objects.iter().filter(|object| object.kind() == kind).count();
+        assert_eq!(count("Deployment"), 6);
+        assert_eq!(count("Service"), 4);
+        assert_eq!(count("ServiceAccount"), 4);
+        assert_eq!(count("Gateway") + count("VirtualService"), 2);
+    }
+}
