@@ -17,8 +17,8 @@ pub(crate) fn run(arguments: &[OsString]) -> anyhow::Result<ExitCode> {
             bail!("this build has no proxy")
         }
         Some("control") => {
-            let _bootstrap: ironmesh_model::bootstrap::ControlBootstrap = bootstrap(arguments)?;
-            bail!("this build has no control plane")
+            ironmesh_control::run(bootstrap(arguments)?)?;
+            Ok(ExitCode::SUCCESS)
         }
         _ => Ok(ironmesh_platform::local::internal(arguments)),
     }

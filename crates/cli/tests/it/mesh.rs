@@ -1,0 +1,108 @@
+//! A control plane without a platform: it answers, and nothing runs.
+
+use std::io::Write;
+use std::net::TcpListener;
+use std::os::fd::IntoRawFd;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixListener};
+use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use ironmesh_model::bootstrap::ControlBootstrap;
+use ironmesh_model::limits::{ControlLimits, WireLimits};
+use ironmesh_model::settings::Settings;
+use tempfile::TempDir;
+
+/// A running control plane, and a folder for the files of a test.
+pub(crate) struct Mesh {
+    name: String,
+    folder: TempDir,
+}
+
+impl Mesh {
+    /// Starts one. It ends with the test's process.
+    pub(crate) fn start() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("test-{}-{number}", std::process::id());
+        let folder = tempfile::tempdir().unwrap();
+        let uid = nix::unistd::geteuid();
+        let address = SocketAddr::from_abstract_name(format!("ironmesh/{uid}/{name}/api")).unwrap();
+        let api = UnixListener::bind_addr(&address).unwrap();
+        let push = TcpListener::bind("127.0.0.1:0").unwrap();
+        let bootstrap = ControlBootstrap {
+            mesh: name.clone(),
+            api_fds: vec![api.into_raw_fd()],
+            push_address: push.local_addr().unwrap(),
+            push_fd: push.into_raw_fd(),
+            state: folder.path().join("state"),
+            logs: folder.path().join("logs"),
+            token_key: "00".repeat(32),
+            settings: Settings::default(),
+            service_network: "10.96.0.0/16".to_owned(),
+            limits: ControlLimits::default(),
+            wire_limits: WireLimits::default(),
+        };
+        std::fs::create_dir(&bootstrap.state).unwrap();
+        std::thread::spawn(move || ironmesh_control::run(bootstrap));
+        Self { name, folder }
+    }
+
+    /// Runs `ironmesh LINE`, the words split at blanks.
+    pub(crate) fn run(&self, line: &str) -> Said {
+        self.run_with(line, "")
+    }
+
+    /// Runs `ironmesh LINE` with a text on standard input.
+    pub(crate) fn run_with(&self, line: &str, input: &str) -> Said {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ironmesh"));
+        command
+            .args(["--mesh", &self.name])
+            .args(line.split(' ').filter(|word| !word.is_empty()))
+            .current_dir(self.folder.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+        Said::new(child.wait_with_output().unwrap())
+    }
+
+    /// Runs a script of bash with the command as `$0` and the mesh's name as `$1`.
+    pub(crate) fn shell(&self, script: &str) -> Said {
+        let binary = env!("CARGO_BIN_EXE_ironmesh");
+        Said::new(Command::new("bash").args(["-c", script, binary, &self.name]).output().unwrap())
+    }
+
+    /// Writes a file of the test's folder.
+    pub(crate) fn write(&self, name: &str, text: &str) {
+        std::fs::write(self.folder.path().join(name), text).unwrap();
+    }
+}
+
+/// What a command said.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Said {
+    /// Its exit code.
+    pub(crate) code: i32,
+    /// Standard output.
+    pub(crate) out: String,
+    /// Standard error.
+    pub(crate) err: String,
+}
+
+impl Said {
+    fn new(output: Output) -> Self {
+        Self {
+            code: output.status.code().unwrap_or(-1),
+            out: String::from_utf8(output.stdout).unwrap(),
+            err: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+
+    /// Standard output of a command that must succeed.
+    pub(crate) fn ok(self) -> String {
+        assert_eq!(self.code, 0, "{self:?}");
+        self.out
+    }
+}

@@ -1,0 +1,200 @@
+use crate::mesh::Mesh;
+
+const SERVICE: &str = "apiVersion: v1
+kind: Service
+metadata:
+  name: web
+  labels: {app: web}
+spec:
+  selector: {app: web, version: \"1.0\"}
+  ports:
+  - {name: http, port: 80, targetPort: 8080}
+";
+
+#[test]
+fn apply_creates_configures_and_leaves_alone() {
+    let mesh = Mesh::start();
+    let apply = |text: &str| mesh.run_with("apply -f -", text).ok();
+    assert_eq!(apply(SERVICE), "service/web created\n");
+    assert_eq!(apply(SERVICE), "service/web unchanged\n");
+    assert_eq!(apply(&SERVICE.replace("port: 80,", "port: 81,")), "service/web configured\n");
+    let port = mesh.run("get svc web -o jsonpath={.spec.ports[0].port}").ok();
+    assert_eq!(port, "81");
+    // What others set stays, what the manifest no longer says goes.
+    mesh.run("label svc web team=a").ok();
+    assert_eq!(apply(&SERVICE.replace("  labels: {app: web}\n", "")), "service/web configured\n");
+    assert_eq!(mesh.run("get svc web -o jsonpath={.metadata.labels}").ok(), r#"{"team":"a"}"#);
+}
+
+#[test]
+fn deployments_of_old_api_versions_are_unchanged_the_second_time() {
+    let mesh = Mesh::start();
+    let text = "apiVersion: extensions/v1beta1
+kind: Deployment
+metadata: {name: web}
+spec:
+  replicas: 1
+  template:
+    metadata: {labels: {app: web}}
+    spec:
+      containers:
+      - {name: web, image: shop/web, ports: [{containerPort: 80}]}
+";
+    assert_eq!(mesh.run_with("apply -f -", text).ok(), "deployment.apps/web created\n");
+    assert_eq!(mesh.run_with("apply -f -", text).ok(), "deployment.apps/web unchanged\n");
+}
+
+#[test]
+fn one_bad_document_blocks_no_other() {
+    let mesh = Mesh::start();
+    mesh.write(
+        "all.yaml",
+        &format!(
+            "{SERVICE}---\nkind: Nothing\n---\n---\n{}",
+            SERVICE.replace("name: web", "name: two")
+        ),
+    );
+    let said = mesh.run("apply -f all.yaml");
+    assert_eq!(said.code, 1, "{said:?}");
+    assert_eq!(said.out, "service/web created\nservice/two created\n");
+    assert!(said.err.starts_with("all.yaml:11: the object has no apiVersion"), "{}", said.err);
+}
+
+#[test]
+fn an_invalid_object_is_refused_with_its_place() {
+    let mesh = Mesh::start();
+    let said = mesh.run_with("apply -f -", &SERVICE.replace("port: 80,", "port: no,"));
+    assert_eq!(said.code, 1, "{said:?}");
+    assert!(said.err.starts_with("STDIN:9: error Service web: "), "{}", said.err);
+}
+
+#[test]
+fn create_and_delete_in_kubectls_words() {
+    let mesh = Mesh::start();
+    mesh.write("web.yaml", SERVICE);
+    assert_eq!(mesh.run("create -f web.yaml").ok(), "service/web created\n");
+    let again = mesh.run("create -f web.yaml");
+    assert_eq!(again.code, 1);
+    assert_eq!(
+        again.err,
+        "Error from server (AlreadyExists): error when creating \"web.yaml\": services \"web\" already exists\n"
+    );
+    assert_eq!(mesh.run("delete -f web.yaml").ok(), "service \"web\" deleted\n");
+    let again = mesh.run("delete -f web.yaml");
+    assert_eq!(again.code, 1);
+    assert_eq!(
+        again.err,
+        "Error from server (NotFound): error when deleting \"web.yaml\": services \"web\" not found\n"
+    );
+    assert_eq!(mesh.run("delete -f web.yaml --ignore-not-found").ok(), "");
+    let named = mesh.run("delete svc web");
+    assert_eq!(named.err, "Error from server (NotFound): services \"web\" not found\n");
+}
+
+#[test]
+fn get_in_every_form() {
+    let mesh = Mesh::start();
+    mesh.run_with("apply -f -", SERVICE).ok();
+    let table = mesh.run("get svc web").ok();
+    let head = table.lines().next().unwrap();
+    assert!(head.starts_with("NAME   TYPE        CLUSTER-IP"), "{table}");
+    assert_eq!(mesh.run("get svc web --no-headers").ok().lines().count(), 1);
+    assert!(mesh.run("get svc -A").ok().starts_with("NAMESPACE"));
+    assert!(mesh.run("get svc web --show-labels").ok().contains("app=web"));
+    assert_eq!(mesh.run("get svc web -o name").ok(), "service/web\n");
+    let yaml = mesh.run("get svc web -o yaml").ok();
+    assert!(yaml.contains("    version: \"1.0\"\n"), "{yaml}");
+    let json = mesh.run("get svc -l app=web -o json").ok();
+    let list: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((list["kind"].as_str(), list["items"].as_array().unwrap().len()), (Some("List"), 1));
+    assert_eq!(list["items"][0]["kind"], "Service");
+    let columns = mesh.run("get svc web -o custom-columns=N:.metadata.name,P:.spec.ports[0].port");
+    assert_eq!(columns.ok(), "N     P\nweb   80\n");
+    let both = mesh.run("get svc,sa").ok();
+    assert!(both.contains("service/web") && both.contains("serviceaccount/default"), "{both}");
+
+    let none = mesh.run("get pods");
+    assert_eq!((none.code, &*none.err), (0, "No resources found in default namespace.\n"));
+    let missing = mesh.run("get svc nope");
+    assert_eq!(missing.code, 1);
+    assert_eq!(missing.err, "Error from server (NotFound): services \"nope\" not found\n");
+    let unknown = mesh.run("get nonsense");
+    assert_eq!(unknown.err, "error: the server doesn't have a resource type \"nonsense\"\n");
+}
+
+#[test]
+fn the_gateways_address_is_one_word() {
+    let mesh = Mesh::start();
+    let get = |template: &str| {
+        mesh.run(&format!("get svc istio-ingressgateway -n istio-system -o jsonpath={template}"))
+            .ok()
+    };
+    assert_eq!(get("{.status.loadBalancer.ingress[0].*}"), "127.0.0.1");
+    assert_eq!(get("{.spec.ports[?(@.name==\"http2\")].port}"), "80");
+}
+
+#[test]
+fn labels_and_annotations() {
+    let mesh = Mesh::start();
+    let label = |words: &str| mesh.run(&format!("label namespace default {words}"));
+    assert_eq!(label("istio-injection=enabled").ok(), "namespace/default labeled\n");
+    assert_eq!(label("istio-injection=enabled").ok(), "namespace/default not labeled\n");
+    let taken = label("istio-injection=disabled");
+    assert_eq!(taken.code, 1);
+    assert_eq!(
+        taken.err,
+        "error: 'istio-injection' already has a value (enabled), and --overwrite is false\n"
+    );
+    assert_eq!(label("istio-injection=disabled --overwrite").ok(), "namespace/default labeled\n");
+    let shown = mesh.run("get ns default --show-labels").ok();
+    assert!(shown.contains("istio-injection=disabled"), "{shown}");
+    assert_eq!(label("istio-injection-").ok(), "namespace/default unlabeled\n");
+    let annotated = mesh.run("annotate ns default note=x");
+    assert_eq!(annotated.ok(), "namespace/default annotated\n");
+}
+
+#[test]
+fn scale_makes_pods_and_describe_shows_them() {
+    let mesh = Mesh::start();
+    let text = "apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web}
+spec:
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec: {containers: [{name: web, image: shop/web}]}
+";
+    mesh.run_with("apply -f -", text).ok();
+    assert_eq!(mesh.run("scale deployment/web --replicas=3").ok(), "deployment.apps/web scaled\n");
+    let deadline = std::time::Duration::from_secs(20);
+    let begun = std::thread::spawn(move || std::thread::sleep(deadline));
+    while mesh.run("get pods -l app=web -o name").ok().lines().count() != 3 {
+        assert!(!begun.is_finished(), "no three pods in {deadline:?}");
+    }
+    let described = mesh.run("describe deploy web").ok();
+    assert!(described.contains("3 desired"), "{described}");
+    let pods = mesh.run("describe pods -l app=web").ok();
+    assert_eq!(pods.matches("Controlled By:").count(), 3, "{pods}");
+}
+
+#[test]
+fn without_a_mesh_the_remedy_is_said() {
+    let command = std::process::Command::new(env!("CARGO_BIN_EXE_ironmesh"))
+        .args(["--mesh", "nobody", "get", "pods"])
+        .output()
+        .unwrap();
+    assert_eq!(command.status.code(), Some(1));
+    assert_eq!(
+        String::from_utf8(command.stderr).unwrap(),
+        "error: no mesh \"nobody\" is running; start one with: ironmesh --mesh nobody up\n"
+    );
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_error() {
+    let mesh = Mesh::start();
+    let script = "\"$0\" --mesh \"$1\" get svc -A -o yaml | head -n 1; echo ${PIPESTATUS[0]}";
+    let said = mesh.shell(script);
+    assert_eq!(said.out, "apiVersion: v1\n0\n", "{said:?}");
+}
