@@ -1,20 +1,38 @@
 //! Capture: nf_tables rules that lead a pod's traffic through its proxy, and plain Services.
+//!
+//! Outgoing TCP connections of the workload are redirected to the proxy's outbound port, incoming
+//! ones to its inbound port; the proxy finds their original destination by `SO_ORIGINAL_DST`. No
+//! process is started: the rules are netlink messages.
+//!
+//! Only IPv4 is captured. A pod of the local platform has IPv6 on loopback only, so that no other
+//! family carries traffic past the proxy.
 
 pub mod forwarding;
+mod nft;
 
 use std::net::Ipv4Addr;
 use std::os::fd::BorrowedFd;
 
+use ironmesh_model::bootstrap::{
+    HEALTH_PORT, INBOUND_MARK, INBOUND_PORT, MERGED_METRICS_PORT, METRICS_PORT, OUTBOUND_MARK,
+    OUTBOUND_PORT,
+};
+
+use crate::netlink::{Connection, Subsystem};
 use crate::sandbox::SandboxError;
+use crate::sandbox::pod::in_netns;
+
+use nft::{Element, ElementValue, Expression, FIRST, Field, Hook, Set, Transaction, Value};
 
 /// Whose traffic capture leaves alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exemption {
-    /// Sockets with the marks of [`ironmesh_model::bootstrap`]: the local platform, where the
-    /// proxies are the only ones that may set a mark.
+    /// Sockets with the marks of [`ironmesh_model::bootstrap`]: the local platform, where only
+    /// proxies and the agent may set a mark.
     Marks,
-    /// Processes of this user or this group (Kubernetes: 1337 both). Connections to the pod's own
-    /// workload are not told from others, but by loopback.
+    /// Processes of this user or this group (Istio: 1337 both). There the proxy dials its workload
+    /// from the source address 127.0.0.6, as Istio's does, which tells it from what the proxy sends
+    /// to a Service that happens to be its own.
     Owner {
         /// The proxy's user.
         uid: u32,
@@ -28,6 +46,9 @@ pub enum Exemption {
 pub struct CaptureSpec {
     /// The proxy's own traffic.
     pub exemption: Exemption,
+    /// The pod's address, if known: connections from it to itself that no proxy is part of are then
+    /// kept out of conntrack.
+    pub pod: Option<Ipv4Addr>,
     /// Resolver whose TCP port 53 stays reachable directly.
     pub resolver: Option<Ipv4Addr>,
 }
@@ -39,6 +60,110 @@ pub struct CaptureSpec {
 ///
 /// The step that failed.
 pub fn apply(netns: BorrowedFd<'_>, spec: &CaptureSpec) -> Result<(), SandboxError> {
-    let _ = (netns, spec);
-    Err(SandboxError::new("install", "capture rules: not written yet", 0))
+    in_netns(netns, || apply_here(spec))?
 }
+
+/// As [`apply`], in the network namespace of the calling thread.
+pub(crate) fn apply_here(spec: &CaptureSpec) -> Result<(), SandboxError> {
+    rules(spec).commit(&Connection::open(Subsystem::Netfilter)?)
+}
+
+fn rules(spec: &CaptureSpec) -> Transaction {
+    let mut transaction = Transaction::new(TABLE);
+    transaction.replace_table();
+    outgoing(&mut transaction, spec);
+    incoming(&mut transaction);
+    untracked(&mut transaction, spec);
+    transaction
+}
+
+/// What processes of the pod send.
+fn outgoing(transaction: &mut Transaction, spec: &CaptureSpec) {
+    let point = libc::NF_INET_LOCAL_OUT;
+    transaction.chain("output", Some(Hook { kind: "nat", point, priority: DESTINATION_NAT }));
+    let mut rule = |parts: &[&[Expression<'_>]]| transaction.rule("output", &parts.concat());
+    let (lo, tcp, end) = (nft::leaves_by_loopback(), nft::tcp(), [Expression::Return]);
+    let (to_loopback, inbound) = (to_loopback(), nft::redirect(INBOUND_PORT));
+    match spec.exemption {
+        Exemption::Marks => {
+            // The inbound proxy to its workload, and probes.
+            rule(&[&nft::mark(INBOUND_MARK), &end]);
+            rule(&[&lo, &to_loopback, &end]);
+            // The outbound proxy to its own pod: the workload calls its own Service.
+            rule(&[&nft::mark(OUTBOUND_MARK), &lo, &tcp, &inbound]);
+            rule(&[&nft::mark(OUTBOUND_MARK), &end]);
+        }
+        Exemption::Owner { uid, gid } => {
+            let to_workload =
+                [nft::source(4, FIRST), Expression::Equal(TO_WORKLOAD_SOURCE.octets().to_vec())];
+            rule(&[&lo, &to_workload, &end]);
+            rule(&[&lo, &to_loopback, &end]);
+            for owner in [(libc::NFT_META_SKUID, uid), (libc::NFT_META_SKGID, gid)] {
+                rule(&[&nft::meta_is(owner.0, owner.1), &lo, &tcp, &inbound]);
+                rule(&[&nft::meta_is(owner.0, owner.1), &end]);
+            }
+        }
+    }
+    rule(&[&lo, &end]);
+    if let Some(resolver) = spec.resolver {
+        let dns = [nft::destination_port(FIRST), Expression::Equal(vec![0, 53])];
+        rule(&[&nft::to_address(resolver), &tcp, &dns, &end]);
+    }
+    rule(&[&tcp, &nft::redirect(OUTBOUND_PORT)]);
+}
+
+/// What reaches the pod from outside. Ports that the proxy itself serves in the clear are left alone.
+fn incoming(transaction: &mut Transaction) {
+    let point = libc::NF_INET_PRE_ROUTING;
+    transaction.chain("prerouting", Some(Hook { kind: "nat", point, priority: DESTINATION_NAT }));
+    let (set, id) = ("__set%d", 1);
+    transaction.set(&Set {
+        name: set,
+        id,
+        anonymous: true,
+        key: &[Field::Port],
+        value: Value::None,
+    });
+    let served = [MERGED_METRICS_PORT, HEALTH_PORT, METRICS_PORT].map(|port| Element {
+        key: port.to_be_bytes().to_vec(),
+        value: ElementValue::None,
+    });
+    transaction.add_elements(set, id, &served);
+    let in_set = [nft::destination_port(FIRST), Expression::Lookup { set, id, to: None }];
+    let mut rule = |parts: &[&[Expression<'_>]]| transaction.rule("prerouting", &parts.concat());
+    rule(&[&nft::tcp(), &in_set, &[Expression::Return]]);
+    rule(&[&nft::tcp(), &nft::redirect(INBOUND_PORT)]);
+}
+
+/// What needs no connection tracking, because no redirection is part of it. Each entry lives for a
+/// while after its connection, and their number is limited for the whole machine.
+fn untracked(transaction: &mut Transaction, spec: &CaptureSpec) {
+    let point = libc::NF_INET_LOCAL_OUT;
+    transaction.chain("untracked", Some(Hook { kind: "filter", point, priority: RAW }));
+    let mut rule = |parts: &[&[Expression<'_>]]| transaction.rule("untracked", &parts.concat());
+    let (lo, end) = (nft::leaves_by_loopback(), [Expression::NoTrack]);
+    if spec.exemption == Exemption::Marks {
+        rule(&[&nft::mark(INBOUND_MARK), &end]);
+        if let Some(pod) = spec.pod {
+            // The other direction of it.
+            let from_pod = [nft::source(4, FIRST), Expression::Equal(pod.octets().to_vec())];
+            rule(&[&lo, &from_pod, &nft::to_address(pod), &nft::mark(0), &end]);
+        }
+    }
+    let from_loopback = [nft::source(1, FIRST), Expression::Equal(vec![127])];
+    rule(&[&lo, &from_loopback, &to_loopback(), &end]);
+}
+
+/// Goes on if the destination is in 127.0.0.0/8.
+fn to_loopback<'a>() -> [Expression<'a>; 2] {
+    [nft::destination(1, FIRST), Expression::Equal(vec![127])]
+}
+
+/// Name of the table, in each network namespace with capture.
+const TABLE: &str = "ironmesh";
+/// Priority of chains that change destinations. (nft calls it `dstnat`, but not in this hook.)
+const DESTINATION_NAT: i32 = -100;
+/// Priority before connection tracking.
+const RAW: i32 = -300;
+/// From where Istio's proxy, and ours where users tell it from others, dials its workload.
+const TO_WORKLOAD_SOURCE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 6);

@@ -10,13 +10,19 @@
 //! child begins as a *stage*: this same binary, executed as `internal STAGE`, single-threaded, with
 //! its instructions and descriptors under fixed numbers. [`stage`] runs it.
 
+mod capabilities;
 pub mod container;
 mod error;
 pub mod exec;
+mod init;
 pub mod mesh;
+mod mounts;
 pub mod pod;
+mod program;
 pub mod proxy;
+mod root;
 mod spawn;
+mod users;
 
 use std::process::ExitCode;
 

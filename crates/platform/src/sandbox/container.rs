@@ -1,17 +1,28 @@
 //! One container: a root of its own, PID and mount namespaces of its own, no capabilities.
 
 use std::io;
-use std::os::fd::BorrowedFd;
-use std::path::PathBuf;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::fs::{FileTypeExt, fchown};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use nix::sched::{CloneFlags, setns};
+use nix::sys::stat::{Mode, umask};
+use nix::unistd::setsid;
 use serde::{Deserialize, Serialize};
 
-use super::Spawned;
+use crate::fds;
+
+use super::error::Step;
+use super::mesh::clone_into;
 use super::pod::PodSandbox;
+use super::program::Program;
+use super::root::{self, Users};
+use super::spawn::{Report, SPEC_FD, STATUS_FD, StageStatus, spawn_stage};
+use super::{SandboxError, Spawned, capabilities, init, mounts, users};
 
 /// Name of the stage.
-pub const STAGE: &str = "container";
+pub(super) const STAGE: &str = "container";
 
 /// What a container is like.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -99,10 +110,163 @@ pub struct ContainerIo<'a> {
 ///
 /// If no process could be made. All else is reported by `Spawned::status`.
 pub fn spawn(pod: &PodSandbox, spec: &ContainerSpec, io: ContainerIo<'_>) -> io::Result<Spawned> {
-    let _ = (pod, spec, io);
-    Err(io::ErrorKind::Unsupported.into())
+    let has_program = io.program.is_some();
+    let instructions = Instructions { spec: spec.clone(), has_program };
+    let document = fds::json_memfd(STAGE, &instructions)?;
+    let (status, report) = fds::pipe()?;
+    let mut descriptors = vec![
+        (document.as_fd(), SPEC_FD),
+        (report.as_fd(), STATUS_FD),
+        (pod.netns(), NETNS_FD),
+        (pod.utsns(), UTSNS_FD),
+        (pod.ipcns(), IPCNS_FD),
+    ];
+    let streams = [(io.stdin, 0), (io.stdout, 1), (io.stderr, 2), (io.program, PROGRAM_FD)];
+    descriptors.extend(streams.into_iter().filter_map(|(fd, number)| Some((fd?, number))));
+    let pid = spawn_stage(STAGE, &[], &descriptors)?;
+    Ok(Spawned { pid, status: StageStatus::new(status) })
 }
 
-pub(super) fn stage() -> ExitCode {
-    ExitCode::FAILURE
+/// What the stage reads.
+#[derive(Debug, Serialize, Deserialize)]
+struct Instructions {
+    spec: ContainerSpec,
+    has_program: bool,
 }
+
+/// The stage: enters the pod, makes the container's first process, and stays until it has ended.
+pub(super) fn stage() -> ExitCode {
+    let Ok(status) = fds::take_inherited(STATUS_FD) else { return ExitCode::FAILURE };
+    let mut status = Some(status);
+    match start(&mut status) {
+        Ok(code) => code,
+        Err(error) => {
+            init::fail(status.as_ref(), error);
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+fn start(status: &mut Option<OwnedFd>) -> Result<ExitCode, SandboxError> {
+    init::block_signals()?;
+    umask(Mode::empty());
+    let document = fds::take_inherited(SPEC_FD).step("take", "the instructions")?;
+    let instructions: Instructions = fds::read_json(document).step("read", "the instructions")?;
+    for (number, kind) in [
+        (NETNS_FD, CloneFlags::CLONE_NEWNET),
+        (UTSNS_FD, CloneFlags::CLONE_NEWUTS),
+        (IPCNS_FD, CloneFlags::CLONE_NEWIPC),
+    ] {
+        let namespace = fds::take_inherited(number).step("take", "a namespace")?;
+        setns(namespace, kind).step("enter", "a namespace of the pod")?;
+    }
+    let program = instructions.has_program.then(|| fds::take_inherited(PROGRAM_FD)).transpose();
+    let program = program.step("take", "the program")?;
+    let users = own_users(&instructions.spec);
+    let (lifeline, kept) = fds::pipe().step("create", "a pipe")?;
+    let namespaces = CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWNS;
+    let Some(first) = clone_into(namespaces).step("create namespaces", "(pid, mount)")? else {
+        drop(kept);
+        let code = first_process(&instructions.spec, users, program, status.take(), &lifeline);
+        // Nothing of the stage is to run here.
+        std::process::exit(code);
+    };
+    init::report(status.take(), &Report::Started(first.as_raw()));
+    init::release_streams()?;
+    drop((lifeline, program, users));
+    let code = init::supervise(first);
+    drop(kept);
+    Ok(ExitCode::from(code))
+}
+
+/// PID 1 of the container, and then its program's parent. The result is its exit code.
+fn first_process(
+    spec: &ContainerSpec,
+    users: Option<Users>,
+    program: Option<OwnedFd>,
+    mut status: Option<OwnedFd>,
+    lifeline: &OwnedFd,
+) -> i32 {
+    match become_init(spec, users, program, &mut status, lifeline) {
+        Ok(code) => i32::from(code),
+        Err(error) => {
+            init::fail(status.as_ref(), error);
+            i32::from(FAILED)
+        }
+    }
+}
+
+fn become_init(
+    spec: &ContainerSpec,
+    users: Option<Users>,
+    by: Option<OwnedFd>,
+    status: &mut Option<OwnedFd>,
+    lifeline: &OwnedFd,
+) -> Result<u8, SandboxError> {
+    let program = Program::new(&spec.argv, &spec.environment)?;
+    root::enter(spec, users.as_ref())?;
+    if let Some(users) = &users {
+        give_streams(users.base)?;
+        users::enter_namespace(&users.namespace)?;
+    }
+    drop(users);
+    let Some(child) = clone_into(CloneFlags::empty()).step("fork", "the program")? else {
+        let error = run(spec, &program, by.as_ref());
+        init::fail(status.as_ref(), error);
+        std::process::exit(i32::from(FAILED));
+    };
+    // The report ends when the program's own copies of it are closed, by exec.
+    drop((by, status.take()));
+    init::release_streams()?;
+    capabilities::keep_only(&[capabilities::KILL], false)?;
+    init::die_with_parent(lifeline)?;
+    Ok(init::supervise(child))
+}
+
+/// Becomes the program; only a failure comes back.
+fn run(spec: &ContainerSpec, program: &Program, by: Option<&OwnedFd>) -> SandboxError {
+    match drop_rights(spec.user) {
+        Ok(()) => program.execute(spec.directory.as_deref().unwrap_or(Path::new("/")), by),
+        Err(error) => error,
+    }
+}
+
+/// A session of its own, the user that was asked for, and no capability.
+pub(super) fn drop_rights(user: Option<(u32, u32)>) -> Result<(), SandboxError> {
+    setsid().step("begin", "a session")?;
+    if let Some((user, group)) = user {
+        users::become_user(user, group)?;
+    }
+    capabilities::keep_only(&[], false)
+}
+
+/// Users of the container's own, where the machine allows them: user namespaces may be forbidden,
+/// and the root of the host may be a file system that cannot map owners. Without, its root is the
+/// mesh's, still without any capability.
+fn own_users(spec: &ContainerSpec) -> Option<Users> {
+    let base = spec.uid_base?;
+    let namespace = users::make_namespace(base).ok()?;
+    mounts::clone_mapped(Path::new("/"), namespace.as_fd()).ok()?;
+    Some(Users { namespace, base })
+}
+
+/// Gives pipes that the container writes to its root, so that `/dev/stdout` can be opened.
+fn give_streams(base: u32) -> Result<(), SandboxError> {
+    for stream in [std::io::stdout().as_fd(), std::io::stderr().as_fd()] {
+        let copy = stream.try_clone_to_owned().step("copy", "a stream")?;
+        let file = std::fs::File::from(copy);
+        if file.metadata().is_ok_and(|metadata| metadata.file_type().is_fifo()) {
+            fchown(&file, Some(base), Some(base)).step("change owner of", "a stream")?;
+        }
+    }
+    Ok(())
+}
+
+/// Exit code of what failed before there was a program.
+pub(super) const FAILED: u8 = 125;
+
+// Numbers under which the stage finds what it inherits.
+const NETNS_FD: RawFd = 5;
+const UTSNS_FD: RawFd = 6;
+const IPCNS_FD: RawFd = 7;
+const PROGRAM_FD: RawFd = 8;

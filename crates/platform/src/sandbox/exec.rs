@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::Spawned;
 
 /// Name of the stage.
-pub const STAGE: &str = "exec";
+pub(super) const STAGE: &str = "exec";
 
 /// What is executed, and where.
 #[derive(Clone, Debug, Serialize, Deserialize)]

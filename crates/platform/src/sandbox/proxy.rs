@@ -10,7 +10,7 @@ use super::Spawned;
 use super::pod::PodSandbox;
 
 /// Name of the stage.
-pub const STAGE: &str = "proxy-stage";
+pub(super) const STAGE: &str = "proxy-stage";
 
 /// Lowest number that a descriptor may have in a proxy.
 pub const FD_MIN: RawFd = 16;

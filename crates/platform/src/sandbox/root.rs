@@ -1,0 +1,422 @@
+//! The root directory of a container: the host's tree as it is, but every change stays inside.
+//!
+//! In a tmpfs of the container's own: its top-level directories, each an overlay whose lower layer
+//! is the host's; `/proc`, `/sys`, `/dev`, `/tmp` and `/run` of its own; then its files and volumes.
+//! The host's tree is never mounted writable.
+//!
+//! - The kernel refuses an overlay of a directory with mounts below it in a user namespace, so such a
+//!   directory is made anew and its entries are treated one by one.
+//! - Overlays need `userxattr`: without it they mount, and then fail to delete.
+//! - An unprivileged mesh has a single user, to whom the host's directories do not belong and who
+//!   could not create anything in them. A *skeleton* of directories, made once per mesh and laid
+//!   over the host's, makes them his.
+//! - Where the mesh was started by root, lower layers are clones on which the host's root is the
+//!   container's root.
+
+mod host_tree;
+
+use std::collections::BTreeSet;
+use std::fs::{self, DirBuilder, Permissions};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+
+use nix::mount::{MntFlags, MsFlags, umount2};
+use nix::unistd::{AccessFlags, access, chdir, pivot_root};
+
+use super::container::{ContainerSpec, RootFile, Volume, VolumeSource};
+use super::error::Step;
+use super::{SandboxError, mounts};
+
+use host_tree::{MountPoints, follow_symlinks};
+
+/// Where each container mounts its own tmpfs while its root is built. Part of
+/// [`super::mesh::RUN_DIRECTORY`].
+pub(crate) const STAGING: &str = "/run/ironmesh/staging";
+
+/// Where the skeleton is.
+const SKELETON: &str = "/run/ironmesh/skeleton";
+
+/// Users of a container, where it has its own.
+#[derive(Debug)]
+pub(crate) struct Users {
+    /// Their namespace.
+    pub(crate) namespace: OwnedFd,
+    /// Its root, as seen from outside.
+    pub(crate) base: u32,
+}
+
+/// Builds the root of a container and makes it this process's. Its mount namespace must be its own,
+/// and it must be PID 1 of the container.
+pub(crate) fn enter(spec: &ContainerSpec, users: Option<&Users>) -> Result<(), SandboxError> {
+    mounts::make_private()?;
+    let mut root = Root::stage(spec, users)?;
+    root.host_tree()?;
+    root.own_directories()?;
+    root.remaining_files()?;
+    root.volumes()?;
+    root.pivot()
+}
+
+/// Makes the skeleton: directories without content, with the modes of the host's.
+///
+/// Nothing is said of those that cannot be read: nobody in the mesh could use them.
+pub(crate) fn write_skeleton() -> Result<(), SandboxError> {
+    let points = MountPoints::read()?;
+    let mut left: Vec<PathBuf> = SKELETON_OF.iter().map(PathBuf::from).collect();
+    let mut made = 0;
+    while let Some(directory) = left.pop() {
+        let Ok(metadata) = fs::symlink_metadata(&directory) else { continue };
+        if !metadata.is_dir() || points.at(&directory) || made == SKELETON_DIRECTORIES_MAX {
+            continue;
+        }
+        let Ok(entries) = fs::read_dir(&directory) else { continue };
+        made += 1;
+        let copy = below(Path::new(SKELETON), &directory);
+        fs::create_dir_all(&copy).step("create", copy.display())?;
+        let mode = Permissions::from_mode(metadata.mode() & 0o7777 | 0o700);
+        fs::set_permissions(&copy, mode).step("change mode of", copy.display())?;
+        left.extend(entries.flatten().map(|entry| entry.path()));
+    }
+    Ok(())
+}
+
+/// A root that is being built.
+struct Root<'a> {
+    spec: &'a ContainerSpec,
+    users: Option<&'a Users>,
+    points: MountPoints,
+    /// The root itself, and beside it the layers of its overlays.
+    new: PathBuf,
+    overlays: u32,
+    /// What still is to be put into place, by path in the root with symlinks followed.
+    files: Vec<(PathBuf, &'a RootFile)>,
+    volumes: Vec<(PathBuf, &'a Volume)>,
+    hidden: BTreeSet<PathBuf>,
+}
+
+impl<'a> Root<'a> {
+    fn stage(spec: &'a ContainerSpec, users: Option<&'a Users>) -> Result<Self, SandboxError> {
+        let staging = Path::new(STAGING);
+        let options = format!("mode=0755,size={}", spec.writable_bytes_max);
+        mounts::fresh("tmpfs", staging, mounts::SAFE, &options)?;
+        let new = staging.join("root");
+        let followed = |path: &Path| follow_symlinks(path);
+        let files = spec.files.iter().map(|file| Ok((followed(&file.path)?, file)));
+        let volumes = spec.volumes.iter().map(|volume| Ok((followed(&volume.target)?, volume)));
+        let hidden = spec.hidden.iter().map(|path| followed(path));
+        let mut root = Self {
+            spec,
+            users,
+            points: MountPoints::read()?,
+            new,
+            overlays: 0,
+            files: files.collect::<Result<_, SandboxError>>()?,
+            volumes: volumes.collect::<Result<_, SandboxError>>()?,
+            hidden: hidden.collect::<Result<_, SandboxError>>()?,
+        };
+        // The outer ones first, so that inner ones are not covered.
+        root.volumes.sort_by_key(|(target, _)| target.components().count());
+        let new = root.new.clone();
+        root.directory(&new, 0o755)?;
+        // Only a mount point can become the root.
+        mounts::bind(&new, &new)?;
+        Ok(root)
+    }
+
+    /// Everything of the host that is to be seen.
+    fn host_tree(&mut self) -> Result<(), SandboxError> {
+        for entry in read_directory(Path::new("/"))? {
+            if !OWN_DIRECTORIES.contains(&&*entry.to_string_lossy()) {
+                self.entry(&entry)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// One file or directory of the host.
+    fn entry(&mut self, path: &Path) -> Result<(), SandboxError> {
+        let target = below(&self.new, path);
+        let Ok(metadata) = fs::symlink_metadata(path) else {
+            // Gone since the directory was read, or not for us to see.
+            return Ok(());
+        };
+        let kind = metadata.file_type();
+        if kind.is_symlink() {
+            let to = fs::read_link(path).step("read", path.display())?;
+            symlink(to, &target).step("create", target.display())?;
+            return self.own(&target);
+        }
+        if kind.is_dir() {
+            let hidden = self.hidden.contains(path);
+            let mode = if hidden { 0o700 } else { metadata.mode() & 0o7777 };
+            self.directory(&target, mode)?;
+            let readable = access(path, AccessFlags::R_OK | AccessFlags::X_OK).is_ok();
+            if hidden || !readable {
+                return Ok(());
+            }
+            if self.points.below(path) || self.hidden.iter().any(|hidden| hidden.starts_with(path))
+            {
+                return self.split(path, &target);
+            }
+            return self.overlay(path, &target, mode);
+        }
+        if kind.is_file() {
+            fs::write(&target, "").step("create", target.display())?;
+            mounts::bind(path, &target)?;
+            return mounts::make_read_only(&target, false);
+        }
+        // Sockets, pipes and devices of the host are nothing to a container.
+        Ok(())
+    }
+
+    /// A directory that cannot be one overlay: its entries one by one.
+    fn split(&mut self, path: &Path, target: &Path) -> Result<(), SandboxError> {
+        let entries = read_directory(path)?;
+        if entries.len() > SPLIT_ENTRIES_MAX {
+            mounts::bind_recursive(path, target)?;
+            return mounts::make_read_only(target, true);
+        }
+        entries.iter().try_for_each(|entry| self.entry(entry))
+    }
+
+    /// A directory of the host under a layer of the container's own.
+    fn overlay(&mut self, path: &Path, target: &Path, mode: u32) -> Result<(), SandboxError> {
+        let layers = Path::new(STAGING).join(self.overlays.to_string());
+        self.overlays += 1;
+        let (upper, work) = (layers.join("upper"), layers.join("work"));
+        self.directory(&layers, 0o755)?;
+        self.directory(&work, 0o755)?;
+        // The merged directory has the owner and the mode of its uppermost layer.
+        self.directory(&upper, mode | 0o700)?;
+        self.place_in_upper(path, &upper)?;
+        let mut lower = Vec::new();
+        let skeleton = below(Path::new(SKELETON), path);
+        if skeleton.is_dir() {
+            lower.push(skeleton);
+        }
+        lower.push(self.lower_layer(path, &layers)?);
+        let lower: Vec<String> = lower.iter().map(|layer| escape(layer)).collect();
+        let (lower, upper, work) = (lower.join(":"), escape(&upper), escape(&work));
+        let options = format!("lowerdir={lower},upperdir={upper},workdir={work},userxattr");
+        match mounts::fresh("overlay", target, MsFlags::empty(), &options) {
+            // Some file systems cannot be a lower layer. Seen, but not changed, is the next best.
+            Err(_) if mounts::bind_recursive(path, target).is_ok() => {
+                mounts::make_read_only(target, true)
+            }
+            outcome => outcome,
+        }
+    }
+
+    /// The host's directory as it is to be seen: with its owners mapped where that is possible.
+    fn lower_layer(&self, path: &Path, layers: &Path) -> Result<PathBuf, SandboxError> {
+        let Some(users) = self.users else { return Ok(path.to_owned()) };
+        match mounts::clone_mapped(path, users.namespace.as_fd()) {
+            Ok(tree) => {
+                let lower = layers.join("lower");
+                fs::create_dir(&lower).step("create", lower.display())?;
+                mounts::attach(&tree, &lower)?;
+                Ok(lower)
+            }
+            Err(_) => Ok(path.to_owned()),
+        }
+    }
+
+    /// Puts files, and the mount points of volumes, into the upper layer of a directory before it is
+    /// mounted: through the overlay a single user may not create them in directories of others.
+    fn place_in_upper(&mut self, path: &Path, upper: &Path) -> Result<(), SandboxError> {
+        let (here, later): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.files).into_iter().partition(|(at, _)| at.starts_with(path));
+        self.files = later;
+        for (at, file) in here {
+            let relative = at.strip_prefix(path).unwrap_or(&at);
+            self.parents(path, upper, relative)?;
+            self.write(&upper.join(relative), &file.content)?;
+        }
+        let targets: Vec<_> = self
+            .volumes
+            .iter()
+            .filter_map(|(at, volume)| Some((at.strip_prefix(path).ok()?.to_owned(), *volume)))
+            .filter(|(relative, _)| !relative.as_os_str().is_empty())
+            .collect();
+        for (relative, volume) in targets {
+            self.parents(path, upper, &relative)?;
+            self.mount_point(&upper.join(&relative), volume)?;
+        }
+        Ok(())
+    }
+
+    /// Directories above `relative` in `upper`, with the modes of the host's.
+    fn parents(&self, path: &Path, upper: &Path, relative: &Path) -> Result<(), SandboxError> {
+        let above: Vec<&Path> = relative.ancestors().skip(1).collect();
+        for part in above.into_iter().rev().filter(|part| !part.as_os_str().is_empty()) {
+            let made = upper.join(part);
+            if !made.is_dir() {
+                let mode = fs::metadata(path.join(part)).map_or(0o755, |m| m.mode() & 0o7777);
+                self.directory(&made, mode | 0o700)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// `/proc`, `/sys`, `/dev`, `/tmp`, `/run`.
+    fn own_directories(&self) -> Result<(), SandboxError> {
+        for (name, mode) in [("proc", 0o555), ("sys", 0o555), ("run", 0o755), ("tmp", 0o1777)] {
+            self.directory(&self.new.join(name), mode)?;
+        }
+        let proc = self.new.join("proc");
+        if mounts::fresh("proc", &proc, mounts::HARDENED, "").is_err() {
+            // Where the surrounding /proc is masked the kernel allows no new one.
+            mounts::bind_recursive(Path::new("/proc"), &proc)?;
+        }
+        let settings = proc.join("sys");
+        mounts::bind(&settings, &settings)?;
+        mounts::make_read_only(&settings, true)?;
+        let sys = self.new.join("sys");
+        // It shows the machine's devices, which few programs miss where it is not allowed.
+        let _ = mounts::fresh("sysfs", &sys, mounts::HARDENED | MsFlags::MS_RDONLY, "");
+        self.devices()
+    }
+
+    fn devices(&self) -> Result<(), SandboxError> {
+        let dev = self.new.join("dev");
+        self.directory(&dev, 0o755)?;
+        for name in ["null", "zero", "full", "random", "urandom", "tty"] {
+            let target = dev.join(name);
+            fs::write(&target, "").step("create", target.display())?;
+            mounts::bind(&Path::new("/dev").join(name), &target)?;
+        }
+        for (name, to) in [
+            ("fd", "/proc/self/fd"),
+            ("stdin", "/proc/self/fd/0"),
+            ("stdout", "/proc/self/fd/1"),
+            ("stderr", "/proc/self/fd/2"),
+            ("ptmx", "pts/ptmx"),
+        ] {
+            let link = dev.join(name);
+            symlink(to, &link).step("create", link.display())?;
+        }
+        let (terminals, shared) = (dev.join("pts"), dev.join("shm"));
+        self.directory(&terminals, 0o755)?;
+        let no_programs = MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC;
+        mounts::fresh("devpts", &terminals, no_programs, "newinstance,ptmxmode=0666,mode=0620")?;
+        self.directory(&shared, 0o1777)
+    }
+
+    /// Files outside every overlay.
+    fn remaining_files(&self) -> Result<(), SandboxError> {
+        for (at, file) in &self.files {
+            let target = below(&self.new, at);
+            self.directories_to(&target)?;
+            self.write(&target, &file.content)?;
+        }
+        Ok(())
+    }
+
+    fn volumes(&self) -> Result<(), SandboxError> {
+        for (at, volume) in &self.volumes {
+            let target = below(&self.new, at);
+            self.directories_to(&target)?;
+            self.mount_point(&target, volume)?;
+            match &volume.source {
+                VolumeSource::Path(source) => mounts::bind(source, &target)?,
+                VolumeSource::Memory(size) => {
+                    mounts::fresh("tmpfs", &target, mounts::SAFE, &format!("mode=1777,size={size}"))?;
+                }
+            }
+            if volume.read_only {
+                mounts::make_read_only(&target, false)?;
+            }
+        }
+        if let Some(directory) = &self.spec.directory {
+            // As container runtimes do; what is there already stays as it is.
+            let target = below(&self.new, &follow_symlinks(directory)?);
+            self.directories_to(&target.join("."))?;
+            if fs::symlink_metadata(&target).is_err() {
+                self.directory(&target, 0o755)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the new root this process's root, and lets go of the old one.
+    fn pivot(&self) -> Result<(), SandboxError> {
+        chdir(&self.new).step("change to directory", self.new.display())?;
+        pivot_root(".", ".").step("make root of", self.new.display())?;
+        umount2(".", MntFlags::MNT_DETACH).step("detach", "the host's root")?;
+        chdir("/").step("change to directory", "/")
+    }
+
+    /// What a volume is mounted on.
+    fn mount_point(&self, target: &Path, volume: &Volume) -> Result<(), SandboxError> {
+        let is_file = matches!(&volume.source, VolumeSource::Path(source) if source.is_file());
+        match fs::symlink_metadata(target) {
+            Ok(_) => Ok(()),
+            Err(_) if is_file => self.write(target, ""),
+            Err(_) => self.directory(target, 0o755),
+        }
+    }
+
+    /// Makes what is missing of the directories above a path in the root.
+    fn directories_to(&self, target: &Path) -> Result<(), SandboxError> {
+        let above: Vec<&Path> = target.ancestors().skip(1).collect();
+        for directory in above.into_iter().rev().filter(|path| path.starts_with(&self.new)) {
+            if fs::symlink_metadata(directory).is_err() {
+                self.directory(directory, 0o755)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn directory(&self, path: &Path, mode: u32) -> Result<(), SandboxError> {
+        DirBuilder::new().mode(mode).create(path).step("create", path.display())?;
+        self.own(path)
+    }
+
+    fn write(&self, path: &Path, content: &str) -> Result<(), SandboxError> {
+        // What is there may be a symlink into nowhere.
+        let _ = fs::remove_file(path);
+        fs::write(path, content).step("write", path.display())?;
+        fs::set_permissions(path, Permissions::from_mode(0o644))
+            .step("change mode of", path.display())?;
+        self.own(path)
+    }
+
+    /// Gives a file to the container's root.
+    fn own(&self, path: &Path) -> Result<(), SandboxError> {
+        let Some(users) = self.users else { return Ok(()) };
+        std::os::unix::fs::lchown(path, Some(users.base), Some(users.base))
+            .step("change owner of", path.display())
+    }
+}
+
+fn read_directory(path: &Path) -> Result<Vec<PathBuf>, SandboxError> {
+    let entries = fs::read_dir(path).step("read", path.display())?;
+    Ok(entries.flatten().map(|entry| entry.path()).collect())
+}
+
+/// An absolute path, seen from a directory other than the root.
+fn below(directory: &Path, path: &Path) -> PathBuf {
+    directory.join(path.strip_prefix("/").unwrap_or(path))
+}
+
+/// A path as part of overlay's options.
+fn escape(path: &Path) -> String {
+    let mut text = String::new();
+    for character in path.to_string_lossy().chars() {
+        if matches!(character, ':' | ',' | '\\') {
+            text.push('\\');
+        }
+        text.push(character);
+    }
+    text
+}
+
+/// Top-level directories that every container has for itself.
+const OWN_DIRECTORIES: [&str; 5] = ["/dev", "/proc", "/run", "/sys", "/tmp"];
+/// What the skeleton covers: where programs create files.
+const SKELETON_OF: [&str; 5] = ["/etc", "/opt", "/srv", "/usr/local", "/var"];
+/// Directories of a skeleton.
+const SKELETON_DIRECTORIES_MAX: u32 = 20_000;
+/// Entries of a directory that is split; larger ones are shown read-only.
+const SPLIT_ENTRIES_MAX: usize = 1_000;
