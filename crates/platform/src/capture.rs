@@ -124,10 +124,8 @@ fn incoming(transaction: &mut Transaction) {
         key: &[Field::Port],
         value: Value::None,
     });
-    let served = [MERGED_METRICS_PORT, HEALTH_PORT, METRICS_PORT].map(|port| Element {
-        key: port.to_be_bytes().to_vec(),
-        value: ElementValue::None,
-    });
+    let served = [MERGED_METRICS_PORT, HEALTH_PORT, METRICS_PORT]
+        .map(|port| Element { key: port.to_be_bytes().to_vec(), value: ElementValue::None });
     transaction.add_elements(set, id, &served);
     let in_set = [nft::destination_port(FIRST), Expression::Lookup { set, id, to: None }];
     let mut rule = |parts: &[&[Expression<'_>]]| transaction.rule("prerouting", &parts.concat());

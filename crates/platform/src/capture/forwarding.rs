@@ -180,8 +180,7 @@ fn base(network: (Ipv4Addr, u8)) -> Transaction {
         let refused = lookup(REFUSED, 2, None);
         let reset = [Expression::Reject(libc::NFT_REJECT_TCP_RST, 0)];
         transaction.rule(refuse, &[&dialled[..], &[refused.clone()], &nft::tcp(), &reset].concat());
-        let unreachable =
-            Expression::Reject(libc::NFT_REJECT_ICMP_UNREACH, ICMP_PORT_UNREACHABLE);
+        let unreachable = Expression::Reject(libc::NFT_REJECT_ICMP_UNREACH, ICMP_PORT_UNREACHABLE);
         transaction.rule(refuse, &[&dialled[..], &[refused, unreachable]].concat());
     }
     let point = libc::NF_INET_FORWARD;

@@ -95,8 +95,7 @@ fn reap(child: Pid) -> Option<u8> {
 /// All signals but those that a fault of this process itself would raise.
 fn forwarded() -> SigSet {
     let mut signals = SigSet::all();
-    for fault in
-        [Signal::SIGSEGV, Signal::SIGBUS, Signal::SIGFPE, Signal::SIGILL, Signal::SIGTRAP]
+    for fault in [Signal::SIGSEGV, Signal::SIGBUS, Signal::SIGFPE, Signal::SIGILL, Signal::SIGTRAP]
     {
         signals.remove(fault);
     }

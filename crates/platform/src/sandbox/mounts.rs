@@ -75,8 +75,7 @@ pub(crate) fn clone_mapped(source: &Path, users: BorrowedFd<'_>) -> nix::Result<
     let path = CString::new(source.as_os_str().as_bytes()).map_err(|_| nix::Error::EINVAL)?;
     let flags = OPEN_TREE_CLONE | libc::O_CLOEXEC as libc::c_uint;
     // SAFETY: the path lives through the call.
-    let tree =
-        unsafe { libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, path.as_ptr(), flags) };
+    let tree = unsafe { libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, path.as_ptr(), flags) };
     let tree = nix::Error::result(tree)? as libc::c_int;
     // SAFETY: the kernel has just made this descriptor for us.
     let tree = unsafe { OwnedFd::from_raw_fd(tree) };

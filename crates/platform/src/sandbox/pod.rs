@@ -125,8 +125,7 @@ impl PodSandbox {
     fn create_here(spec: &PodSpec) -> Result<Self, SandboxError> {
         // Netlink sockets belong to the namespace in which they were made: this one to the mesh's.
         let outside = Connection::open(Subsystem::Route)?;
-        let flags =
-            CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWUTS | CloneFlags::CLONE_NEWIPC;
+        let flags = CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWUTS | CloneFlags::CLONE_NEWIPC;
         unshare(flags).step("create namespaces", "(net, uts, ipc)")?;
         let open = |name: &str| -> Result<OwnedFd, SandboxError> {
             let path = format!("/proc/thread-self/ns/{name}");
@@ -153,8 +152,7 @@ impl PodSandbox {
             index: FIRST_INTERFACE_INDEX + spec.index,
             mac: mac(NEAR, spec.index),
         };
-        let peer =
-            VethEnd { name: "eth0", index: POD_INTERFACE_INDEX, mac: mac(PEER, spec.index) };
+        let peer = VethEnd { name: "eth0", index: POD_INTERFACE_INDEX, mac: mac(PEER, spec.index) };
         let (near_index, near_mac, peer_mac) = (near.index, near.mac, peer.mac);
         let mut batch = Batch::new();
         let pair = VethPair { near, peer, peer_netns: self.netns.as_fd(), mtu: MTU };

@@ -5,8 +5,9 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use nix::fcntl::AtFlags;
-use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, sigaction,
-    sigprocmask};
+use nix::sys::signal::{
+    SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, sigaction, sigprocmask,
+};
 use nix::unistd::{chdir, execve, execveat};
 
 use super::SandboxError;
@@ -33,8 +34,7 @@ impl Program {
         let path = environment.iter().find(|(key, _)| key == "PATH");
         let path = path.map_or(DEFAULT_PATH, |(_, value)| value);
         let text = |text: String| {
-            CString::new(text)
-                .map_err(|_| SandboxError::new("pass on", "text with a zero byte", 0))
+            CString::new(text).map_err(|_| SandboxError::new("pass on", "text with a zero byte", 0))
         };
         let environment = environment.iter().map(|(key, value)| text(format!("{key}={value}")));
         Ok(Self {
@@ -52,8 +52,7 @@ impl Program {
         }
         if let Some(descriptor) = by {
             let flags = AtFlags::AT_EMPTY_PATH;
-            let Err(errno) =
-                execveat(descriptor, c"", &self.argv, &self.environment, flags);
+            let Err(errno) = execveat(descriptor, c"", &self.argv, &self.environment, flags);
             return SandboxError::new("run", &self.name, errno as i32);
         }
         if self.name.contains('/') {

@@ -321,7 +321,12 @@ impl<'a> Root<'a> {
             match &volume.source {
                 VolumeSource::Path(source) => mounts::bind(source, &target)?,
                 VolumeSource::Memory(size) => {
-                    mounts::fresh("tmpfs", &target, mounts::SAFE, &format!("mode=1777,size={size}"))?;
+                    mounts::fresh(
+                        "tmpfs",
+                        &target,
+                        mounts::SAFE,
+                        &format!("mode=1777,size={size}"),
+                    )?;
                 }
             }
             if volume.read_only {

@@ -134,9 +134,7 @@ impl Pod {
 
     /// Connects from within the pod, as an application does.
     pub(crate) fn connect(&self, to: SocketAddrV4) -> std::io::Result<TcpStream> {
-        self.sandbox
-            .in_netns(|| TcpStream::connect_timeout(&SocketAddr::V4(to), PATIENCE))
-            .unwrap()
+        self.sandbox.in_netns(|| TcpStream::connect_timeout(&SocketAddr::V4(to), PATIENCE)).unwrap()
     }
 
     /// A server in the pod that answers each connection with `NAME LOCAL PEER`, for good.
