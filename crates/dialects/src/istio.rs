@@ -1,7 +1,6 @@
 //! Istio's kinds, in all their generations.
 
-use ironmesh_model::{Name, ObjectId};
-use serde_json::Value;
+use ironmesh_model::Name;
 
 use crate::Object;
 
@@ -54,14 +53,4 @@ fn gateway_name(given: &str, object: &Object) -> Name {
         Some((name, namespace)) => format!("{namespace}/{name}").into(),
         None => format!("{}/{given}", object.namespace()).into(),
     }
-}
-
-/// A path to a file or a certificate is none of the mesh's business; a port within an object is.
-fn spec(clean: &Value) -> Value {
-    clean.get("spec").cloned().unwrap_or_default()
-}
-
-/// An id for the `id` field of model types.
-fn id(object: &Object) -> ObjectId {
-    object.id().clone()
 }

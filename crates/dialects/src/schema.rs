@@ -5,10 +5,10 @@
 //! translation after it can rely on names and types.
 
 use ironmesh_model::settings::parse_duration;
-use ironmesh_model::{Finding, FindingCode, ObjectId};
+use ironmesh_model::{Finding, FindingCode, ObjectId, Severity};
 use serde_json::{Map, Value};
 
-use crate::path;
+use crate::{Object, path};
 
 /// The fields of one kind, or of one part of it.
 #[derive(Debug)]
@@ -54,9 +54,9 @@ pub(crate) enum Type {
         all: &'static [&'static str],
         honoured: &'static [&'static str],
     },
-    List(&'static Type),
+    List(&'static Self),
     /// Texts by text.
-    Map(&'static Type),
+    Map(&'static Self),
     Object(&'static Message),
     Any,
 }
@@ -75,7 +75,7 @@ pub(crate) const fn honoured(name: &'static str, of: Type) -> Field {
     Field { name, of, status: Status::Honoured, required: false }
 }
 
-/// A field that does what it says and must be there.
+/// A field that does what it says and must be there, and not be empty.
 pub(crate) const fn required(name: &'static str, of: Type) -> Field {
     Field { name, of, status: Status::Honoured, required: true }
 }
@@ -90,17 +90,16 @@ pub(crate) const fn old(name: &'static str, of: Type, new: &'static str) -> Fiel
     Field { name, of, status: Status::Old(new), required: false }
 }
 
-/// Checks `value` and returns it clean. After a finding of severity error the value must not be
-/// used.
+/// Checks an object and returns its `spec`, clean; `None` if it has errors.
 pub(crate) fn check(
-    object: &ObjectId,
+    object: &Object,
     message: &Message,
-    value: &Value,
-    path: &str,
     findings: &mut Vec<Finding>,
-) -> Value {
-    let mut walk = Walk { object, findings, muted: false };
-    walk.message(message, value, path)
+) -> Option<Value> {
+    let mut walk = Walk { object: object.id(), findings, muted: false };
+    let mut clean = walk.message(message, object.value(), "");
+    let refused = findings.iter().any(|finding| finding.code.severity() == Severity::Error);
+    (!refused).then(|| clean.get_mut("spec").map(Value::take).unwrap_or_default())
 }
 
 struct Walk<'a> {
@@ -146,7 +145,7 @@ impl Walk<'_> {
         }
         for field in message.fields.iter().filter(|field| field.required) {
             let given = entries.iter().any(|(name, value)| {
-                !value.is_null() && message.field(name).is_some_and(|f| f.name == field.name)
+                !is_empty(value) && message.field(name).is_some_and(|f| f.name == field.name)
             });
             if !given {
                 let at = path::field(path, field.name);
@@ -285,6 +284,16 @@ fn camel_case(snake: &str) -> String {
         }
     }
     out
+}
+
+/// Whether a value is as good as absent: protobuf does not tell them apart.
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::String(text) => text.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        Value::Bool(_) | Value::Number(_) | Value::Object(_) => false,
+    }
 }
 
 fn describe(value: &Value) -> String {

@@ -18,7 +18,7 @@ impl Labels {
     /// Whether every label of `self`, read as a selector, stands in `labels` with the same value.
     ///
     /// An empty selector selects everything; callers for whom it selects nothing check first.
-    pub fn selects(&self, labels: &Labels) -> bool {
+    pub fn selects(&self, labels: &Self) -> bool {
         self.0.iter().all(|(name, value)| labels.0.get(name) == Some(value))
     }
 

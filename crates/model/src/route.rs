@@ -98,12 +98,11 @@ pub struct Match {
 
 impl Match {
     /// Whether every request matches, as Istio's merge of gateway routes sees it: no condition but
-    /// a path of prefix `/` or regex `*`.
+    /// a path of prefix `/`. (Istio names regex `*`, too, which is no RE2 pattern, so dead.)
     pub fn is_catch_all(&self) -> bool {
         let any_path = match &self.path {
             None => true,
             Some(TextMatch::Prefix(prefix)) => &**prefix == "/",
-            Some(TextMatch::Regex(regex)) => &**regex == "*",
             Some(_) => false,
         };
         any_path

@@ -65,13 +65,20 @@ impl TextMatch {
 /// If it is not RE2 or larger, compiled, than [`REGEX_BYTES_MAX`].
 pub fn compile_regex(pattern: &str) -> Result<regex::Regex, BadPattern> {
     // The pattern must stand alone before it is wrapped: `a)(b` would be valid only inside.
-    let bad = |why: regex::Error| BadPattern { pattern: pattern.to_owned(), why: why.to_string() };
+    let bad = |error: regex::Error| BadPattern { pattern: pattern.to_owned(), why: brief(&error) };
     regex::RegexBuilder::new(pattern).size_limit(REGEX_BYTES_MAX).build().map_err(bad)?;
     regex::RegexBuilder::new(&format!("^(?:{pattern})$"))
         .size_limit(REGEX_BYTES_MAX)
         .dot_matches_new_line(true)
         .build()
         .map_err(bad)
+}
+
+/// The last line of an error, which says what is wrong; those before show the pattern again.
+fn brief(error: &regex::Error) -> String {
+    let text = error.to_string();
+    let last = text.lines().next_back().unwrap_or_default();
+    last.trim().trim_start_matches("error: ").to_owned()
 }
 
 impl Matcher {

@@ -6,7 +6,7 @@ use ironmesh_model::snapshot::DestinationPolicySource;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{export_to, fully_qualified, id, spec};
+use super::{export_to, fully_qualified};
 use crate::Object;
 use crate::object::labels;
 use crate::schema::check;
@@ -16,8 +16,8 @@ mod schema;
 
 /// Translates a DestinationRule. Balancing other than round robin is a finding.
 pub(crate) fn destination_rule(object: &Object, findings: &mut Vec<Finding>) -> Option<Part> {
-    let clean = check(object.id(), &schema::DESTINATION_RULE, object.value(), "", findings);
-    let spec: Spec = serde_json::from_value(spec(&clean)).ok()?;
+    let spec = check(object, &schema::DESTINATION_RULE, findings)?;
+    let spec: Spec = serde_json::from_value(spec).ok()?;
     let subsets = spec.subsets.iter().map(|subset| Subset {
         name: subset.name.as_str().into(),
         labels: labels(&subset.labels),
@@ -25,7 +25,7 @@ pub(crate) fn destination_rule(object: &Object, findings: &mut Vec<Finding>) -> 
     });
     Some(Part::DestinationPolicy(Box::new(DestinationPolicySource {
         policy: DestinationPolicy {
-            id: id(object),
+            id: object.id().clone(),
             balance: spec.traffic_policy.as_ref().and_then(balance).unwrap_or_default(),
             subsets: subsets.collect(),
         },

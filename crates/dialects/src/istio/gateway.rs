@@ -2,48 +2,29 @@
 
 use ironmesh_model::listeners::GatewayProtocol;
 use ironmesh_model::snapshot::{GatewayServer, GatewaySource};
-use ironmesh_model::{Finding, FindingCode, Name};
+use ironmesh_model::{Finding, Name};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{id, spec};
 use crate::Object;
 use crate::object::labels;
-use crate::path::{field, item};
 use crate::schema::{Message, PORT, TEXT_MAP, TEXTS, Type, check, honoured, later, required};
 use crate::translate::Part;
 
 /// Translates a Gateway. A server of a protocol that is not served yet is a finding, and left out.
 pub(crate) fn gateway(object: &Object, findings: &mut Vec<Finding>) -> Option<Part> {
-    let clean = check(object.id(), &GATEWAY, object.value(), "", findings);
-    let spec: Spec = serde_json::from_value(spec(&clean)).ok()?;
-    if spec.servers.is_empty() {
-        findings.push(Finding::new(
-            object.id(),
-            "spec.servers",
-            FindingCode::Missing,
-            "a Gateway needs at least one server",
-        ));
-    }
-    let servers = spec
-        .servers
-        .into_iter()
-        .enumerate()
-        .filter_map(|(at, server)| {
-            self::server(object, &item("spec.servers", at), server, findings)
-        })
-        .collect();
+    let spec: Spec = serde_json::from_value(check(object, &GATEWAY, findings)?).ok()?;
+    let servers = spec.servers.into_iter().filter_map(|given| server(object, given)).collect();
     Some(Part::Gateway(Box::new(GatewaySource {
-        id: id(object),
+        id: object.id().clone(),
         selector: labels(&spec.selector),
         servers,
         created: object.created(),
     })))
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(default)]
-#[derive(Default)]
 struct Spec {
     servers: Vec<Server>,
     selector: Value,
@@ -64,17 +45,7 @@ struct Port {
     protocol: String,
 }
 
-fn server(
-    object: &Object,
-    path: &str,
-    server: Server,
-    findings: &mut Vec<Finding>,
-) -> Option<GatewayServer> {
-    if server.hosts.is_empty() {
-        let path = field(path, "hosts");
-        let message = "a server needs at least one host; \"*\" is all";
-        findings.push(Finding::new(object.id(), path, FindingCode::Missing, message));
-    }
+fn server(object: &Object, server: Server) -> Option<GatewayServer> {
     let Port { number: port, name, protocol } = server.port;
     if !matches!(protocol.as_str(), "HTTP" | "HTTP2" | "GRPC" | "GRPC-WEB") {
         return None;
@@ -113,7 +84,7 @@ static SPEC: Message = Message {
     name: "Gateway.spec",
     open: false,
     fields: &[
-        honoured("servers", Type::List(&Type::Object(&SERVER))),
+        required("servers", Type::List(&Type::Object(&SERVER))),
         honoured("selector", TEXT_MAP),
     ],
 };
@@ -124,9 +95,9 @@ static SERVER: Message = Message {
     fields: &[
         required("port", Type::Object(&SERVER_PORT)),
         later("bind", Type::Text),
-        honoured("hosts", TEXTS),
+        required("hosts", TEXTS),
         honoured("name", Type::Text),
-        later("tls", Type::Object(&TLS)),
+        honoured("tls", Type::Object(&TLS)),
         later("defaultEndpoint", Type::Text),
     ],
 };

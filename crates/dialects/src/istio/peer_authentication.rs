@@ -4,15 +4,13 @@ use ironmesh_model::Finding;
 use ironmesh_model::policy::{InboundPolicy, MtlsMode};
 use ironmesh_model::snapshot::InboundPolicySource;
 
-use super::{id, spec};
 use crate::Object;
 use crate::object::labels;
 use crate::schema::{Message, TEXT_MAP, Type, check, honoured, later, required};
 use crate::translate::Part;
 
 pub(crate) fn peer_authentication(object: &Object, findings: &mut Vec<Finding>) -> Option<Part> {
-    let clean = check(object.id(), &PEER_AUTHENTICATION, object.value(), "", findings);
-    let spec = spec(&clean);
+    let spec = check(object, &PEER_AUTHENTICATION, findings)?;
     let mtls = match spec.pointer("/mtls/mode").and_then(|mode| mode.as_str()) {
         Some("STRICT") => Some(MtlsMode::Strict),
         Some("PERMISSIVE") => Some(MtlsMode::Permissive),
@@ -21,7 +19,7 @@ pub(crate) fn peer_authentication(object: &Object, findings: &mut Vec<Finding>) 
     };
     let selector = spec.pointer("/selector/matchLabels").map(labels).filter(|s| !s.is_empty());
     Some(Part::InboundPolicy(Box::new(InboundPolicySource {
-        policy: InboundPolicy { id: id(object), mtls },
+        policy: InboundPolicy { id: object.id().clone(), mtls },
         selector,
         created: object.created(),
     })))

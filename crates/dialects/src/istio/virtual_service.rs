@@ -5,7 +5,7 @@ use ironmesh_model::settings::parse_duration;
 use ironmesh_model::snapshot::{RouteFields, RouteSource};
 use ironmesh_model::{Finding, FindingCode, Name};
 
-use super::{export_to, fully_qualified, gateway_name, id, spec};
+use super::{export_to, fully_qualified, gateway_name};
 use crate::Object;
 use crate::path::{field, item};
 use crate::schema::check;
@@ -19,12 +19,9 @@ use given::{Headers, HttpRoute, Operations, RouteDestination, Spec};
 
 /// Translates a VirtualService; `tcp` and `tls` are findings for now.
 pub(crate) fn virtual_service(object: &Object, findings: &mut Vec<Finding>) -> Option<Part> {
-    let clean = check(object.id(), &schema::VIRTUAL_SERVICE, object.value(), "", findings);
-    let spec: Spec = serde_json::from_value(spec(&clean)).ok()?;
+    let spec = check(object, &schema::VIRTUAL_SERVICE, findings)?;
+    let spec: Spec = serde_json::from_value(spec).ok()?;
     let mut translator = Translator { object, findings };
-    if spec.hosts.is_empty() {
-        translator.report("spec.hosts", FindingCode::Missing, "it needs at least one host");
-    }
     if spec.http.is_empty() && spec.tcp.is_none() && spec.tls.is_none() {
         translator.report("spec.http", FindingCode::Missing, "it needs http, tls or tcp routes");
     }
@@ -37,7 +34,7 @@ pub(crate) fn virtual_service(object: &Object, findings: &mut Vec<Finding>) -> O
     translator.unreachable(&rules);
     let attached = |name: &String| gateway_name(name, object);
     Some(Part::Route(Box::new(RouteSource {
-        route: Route { id: id(object), rules },
+        route: Route { id: object.id().clone(), rules },
         hosts: spec.hosts.iter().map(|host| fully_qualified(host, object)).collect(),
         gateways: match &spec.gateways[..] {
             [] => vec!["mesh".into()],

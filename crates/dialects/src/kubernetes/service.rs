@@ -11,13 +11,12 @@ use super::{ServicePart, Target, TargetPort, protocol};
 use crate::Object;
 use crate::object::labels;
 use crate::path::{field, item};
-use crate::schema::{Message, PORT, TEXT_MAP, TEXTS, Type, check, honoured, later, required};
+use crate::schema::{Message, PORT, TEXT_MAP, TEXTS, Type, check, honoured, required};
 use crate::translate::Part;
 
 /// Translates a Service. UDP and SCTP ports are left out: the mesh carries TCP.
 pub(crate) fn service(object: &Object, findings: &mut Vec<Finding>) -> Option<Part> {
-    let clean = check(object.id(), &SERVICE, object.value(), "", findings);
-    let spec: Spec = serde_json::from_value(clean.get("spec").cloned().unwrap_or_default()).ok()?;
+    let spec: Spec = serde_json::from_value(check(object, &SERVICE, findings)?).ok()?;
     if spec.kind.as_deref() == Some("ExternalName") {
         return None;
     }
@@ -128,14 +127,20 @@ static SPEC: Message = Message {
     name: "Service.spec",
     open: true,
     fields: &[
-        honoured("type", Type::Text),
+        honoured(
+            "type",
+            Type::Words {
+                all: &["ExternalName"],
+                honoured: &["ClusterIP", "NodePort", "LoadBalancer"],
+            },
+        ),
         honoured("clusterIP", Type::Text),
         honoured("clusterIPs", TEXTS),
         honoured("selector", TEXT_MAP),
         honoured("ports", Type::List(&Type::Object(&SERVICE_PORT))),
         honoured("publishNotReadyAddresses", Type::Bool),
         honoured("externalName", Type::Text),
-        later("sessionAffinityConfig", Type::Any),
+        honoured("sessionAffinity", Type::Words { all: &["ClientIP"], honoured: &["None"] }),
     ],
 };
 

@@ -1,3 +1,6 @@
 //! Golden tests of translation, and the manifests of the workshops.
 
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test may fail loudly and say why")]
+
+mod golden;
 mod workshops;

@@ -242,9 +242,12 @@ fn request<'a>(
     }
 }
 
+/// Changes a request so that a condition no longer holds.
+type Spoil = fn(&mut RequestMeta<'_>);
+
 #[test]
 fn every_condition_counts() {
-    let conditions: Vec<(&str, Match, fn(&mut RequestMeta<'_>))> = vec![
+    let conditions: [(&str, Match, Spoil); 7] = [
         ("path", exact("/p"), |r| r.path = "/other"),
         ("method", Match { method: text(TextMatch::Exact, "GET"), ..Match::default() }, |r| {
             r.method = "POST";

@@ -151,7 +151,7 @@ fn trap_7_a_route_may_come_before_what_it_names() {
     assert_eq!(decision.backend().unwrap().group.as_ref().unwrap().ready.len(), 1);
 }
 
-/// Trap 8: routes for one host join by age, then by `NAME.NAMESPACE`; `/` and regex `*` go last,
+/// Trap 8: routes for one host join by age, then by `NAME.NAMESPACE`; `/` goes last,
 /// regex `/?(.*)` does not.
 #[test]
 fn trap_8_routes_of_two_namespaces_join_at_a_gateway_by_age() {

@@ -39,7 +39,7 @@ static SUBSET: Message = Message {
 };
 
 const LOAD_BALANCER_FIELD: Field = honoured("loadBalancer", Type::Object(&LOAD_BALANCER));
-const CONNECTION_POOL_FIELD: Field = later("connectionPool", Type::Object(&CONNECTION_POOL));
+const CONNECTION_POOL_FIELD: Field = honoured("connectionPool", Type::Object(&CONNECTION_POOL));
 const OUTLIERS_FIELD: Field = later("outlierDetection", Type::Object(&OUTLIER_DETECTION));
 const TLS_FIELD: Field = honoured("tls", Type::Object(&TLS));
 
@@ -123,7 +123,7 @@ static COOKIE: Message = Message {
 static CONNECTION_POOL: Message = Message {
     name: "connectionPool",
     open: false,
-    fields: &[honoured("tcp", Type::Object(&TCP_POOL)), honoured("http", Type::Object(&HTTP_POOL))],
+    fields: &[later("tcp", Type::Object(&TCP_POOL)), later("http", Type::Object(&HTTP_POOL))],
 };
 
 static TCP_POOL: Message = Message {

@@ -18,7 +18,7 @@ static SPEC: Message = Message {
     name: "VirtualService.spec",
     open: false,
     fields: &[
-        honoured("hosts", TEXTS),
+        required("hosts", TEXTS),
         honoured("gateways", TEXTS),
         honoured("exportTo", TEXTS),
         honoured("http", Type::List(&Type::Object(&HTTP_ROUTE))),
@@ -47,8 +47,7 @@ static HTTP_ROUTE: Message = Message {
         later("mirrorPercent", UINT32),
         later("corsPolicy", Type::Object(&CORS)),
         honoured("headers", Type::Object(&HEADERS)),
-        // Upgrades are always passed on.
-        old("websocketUpgrade", Type::Bool, "nothing: upgrades are always allowed"),
+        old("websocketUpgrade", Type::Bool, "as nothing at all: upgrades are always allowed"),
         old("appendHeaders", TEXT_MAP, "headers.request.add"),
         old("appendRequestHeaders", TEXT_MAP, "headers.request.add"),
         old("removeRequestHeaders", TEXTS, "headers.request.remove"),
