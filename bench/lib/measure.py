@@ -1,0 +1,267 @@
+"""The cases, the rounds, and the figures that come out of them."""
+
+import re
+import subprocess
+import sys
+import tempfile
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from . import mesh, peers, report
+from .machine import (
+    LOAD_CPU, PROXY_CPU, Failed, Namespace, Processes, answers, cpu_microseconds, wait,
+)
+
+CONNECTIONS = 64
+BODY_BYTES = 1024
+BACKEND_PORT = 8080
+CLIENT_ADDRESS, SERVER_ADDRESS = "10.88.0.1", "10.88.0.2"
+HOST = "echo.default.svc.cluster.local"
+
+
+@dataclass
+class Case:
+    """One thing to measure: where the load goes, and whose CPU time counts."""
+
+    group: str
+    name: str
+    url: str
+    namespace: Namespace
+    proxies: list = field(default_factory=list)
+    samples: list = field(default_factory=list)
+
+    def once(self, processes, seconds):
+        """One round; `None` if a request failed."""
+        before = [cpu_microseconds(proxy) for proxy in self.proxies]
+        wrk = processes.start(
+            ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "--latency",
+             "-H", f"Host: {HOST}:{BACKEND_PORT}", self.url],
+            LOAD_CPU, self.namespace, stdout=subprocess.PIPE, text=True)
+        text, _ = wrk.communicate()
+        spent = [cpu_microseconds(p) - b for p, b in zip(self.proxies, before)]
+        bad = re.search(r"Non-2xx.*|Socket errors.*", text)
+        requests = re.search(r"(\d+) requests in ([\d.]+)s", text)
+        if bad or not requests:
+            raise Failed(f"{self.name}: {bad.group() if bad else text or 'no answer'}")
+        count = int(requests.group(1))
+        return Sample(
+            per_second=count / float(requests.group(2)),
+            cpu=[microseconds / count for microseconds in spent],
+            p50=_milliseconds(re.search(r"50%\s+([\d.]+)(us|ms|s)", text)),
+        )
+
+
+@dataclass
+class Sample:
+    """One round's figures: requests a second, CPU microseconds a request of each proxy, median
+    latency in milliseconds."""
+
+    per_second: float
+    cpu: list
+    p50: float
+
+
+def run(root, options):
+    """The whole run."""
+    cache = root / "target/bench"
+    cache.mkdir(parents=True, exist_ok=True)
+    envoy = peers.install(cache)
+    chosen = _chosen(options)
+    own = any(name == "ironmesh" for _, name, _ in chosen)
+    binaries = mesh.build(root, ["ironmesh-bench", *(["ironmesh"] if own else [])])
+    with ExitStack() as stack:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ironmesh-bench-")))
+        processes = Processes()
+        spaces = []
+        stack.callback(lambda: [space.close() for space in spaces])
+        stack.callback(processes.stop_all)
+        cases = _cases(chosen, processes, spaces, directory, envoy, binaries)
+        if options.profile:
+            return _profile(cases, processes, directory, options)
+        _rounds(cases, processes, options)
+        table = report.table(cases, peers.versions(envoy), options)
+        print(table)
+        if not options.no_write:
+            (root / "bench/RESULTS.md").write_text(report.document(table))
+
+
+def _chosen(options):
+    words = [word.strip().lower() for word in (options.only or "").split(",")]
+    makers = [
+        ("single", "direct", _direct),
+        ("single", "haproxy", _haproxy),
+        ("single", "Envoy", _envoy),
+        ("single", "ironmesh", _ironmesh),
+        ("pair", "direct", _pair_direct),
+        ("pair", "Envoy h1", lambda world: _envoy_pair(world, http2=False)),
+        ("pair", "Envoy h2", lambda world: _envoy_pair(world, http2=True)),
+        ("pair", "ironmesh", _ironmesh_pair),
+    ]
+    return [maker for maker in makers
+            if any(word in f"{maker[0]} {maker[1]}".lower() for word in words)]
+
+
+def _cases(chosen, processes, spaces, directory, envoy, binaries):
+    world = World(processes, spaces, directory, envoy, binaries)
+    cases = []
+    for group, name, make in chosen:
+        try:
+            case = make(world)
+            address = _address(case.url)
+            wait(lambda: answers(case.namespace, address, host=HOST), "an answer through it")
+        except Failed as failure:
+            raise Failed(f"{group} {name}: {failure}{_logs(directory)}") from failure
+        case.group, case.name = group, name
+        cases.append(case)
+    return cases
+
+
+def _rounds(cases, processes, options):
+    for case in cases:
+        case.once(processes, 1)
+    for number in range(options.rounds):
+        for case in cases:
+            sample = case.once(processes, options.seconds)
+            case.samples.append(sample)
+            print(f"round {number + 1} {case.group} {case.name}: {sample.per_second:.0f} req/s, "
+                  f"{sum(sample.cpu):.1f} us", file=sys.stderr)
+
+
+class World:
+    """What a case is made in: its own network namespaces, its own backend."""
+
+    def __init__(self, processes, spaces, directory, envoy, binaries):
+        self.processes, self.spaces, self.directory = processes, spaces, directory
+        self.envoy, self.binaries = envoy, binaries
+
+    def space(self, name):
+        space = Namespace(name)
+        self.spaces.append(space)
+        return space
+
+    def pair(self, capture):
+        """Two namespaces joined by a veth, the backend in the second."""
+        client, server = self.space("client"), self.space("server")
+        client.connect_to(server, CLIENT_ADDRESS, SERVER_ADDRESS)
+        self.backend(server, "0.0.0.0")
+        if capture:
+            for space in (client, server):
+                space.capture(peers.OUTBOUND_PORT, peers.INBOUND_PORT, [mesh.CONTROL_PORT, 15021])
+        return client, server
+
+    def backend(self, space, address="127.0.0.1"):
+        program = self.binaries / "bench-backend"
+        self.processes.start([program, f"{address}:{BACKEND_PORT}", BODY_BYTES], LOAD_CPU, space)
+
+    def proxy(self, space, arguments, log):
+        return self.processes.start(arguments, PROXY_CPU, space, self.directory / f"{log}.log")
+
+
+PROXY_PORT = 8000
+PROXY_URL = f"http://127.0.0.1:{PROXY_PORT}/"
+PAIR_URL = f"http://{SERVER_ADDRESS}:{BACKEND_PORT}/"
+
+
+def _direct(world):
+    space = world.space("direct")
+    world.backend(space)
+    return Case("", "", f"http://127.0.0.1:{BACKEND_PORT}/", space)
+
+
+def _haproxy(world):
+    space = world.space("haproxy")
+    world.backend(space)
+    config = peers.haproxy_config(world.directory, PROXY_PORT, BACKEND_PORT)
+    proxy = world.proxy(space, ["haproxy", "-db", "-f", config], "haproxy")
+    return Case("", "", PROXY_URL, space, [proxy])
+
+
+def _envoy(world):
+    space = world.space("envoy")
+    world.backend(space)
+    config = peers.envoy_single(world.directory, PROXY_PORT, BACKEND_PORT)
+    proxy = world.proxy(space, peers.envoy_arguments(world.envoy, config), "envoy")
+    return Case("", "", PROXY_URL, space, [proxy])
+
+
+def _ironmesh(world):
+    space = world.space("ironmesh")
+    world.backend(space)
+    own = mesh.Mesh(world.processes, world.binaries, world.directory / "ironmesh-single")
+    endpoint = f"127.0.0.1:{BACKEND_PORT}"
+    own.control(space, "127.0.0.1", endpoint, "plaintext", PROXY_PORT)
+    listen = [{"role": {"gateway": PROXY_PORT}, "address": "127.0.0.1", "port": PROXY_PORT}]
+    proxy = own.proxy("gateway", "gateway", space, "127.0.0.1", listen)
+    return Case("", "", PROXY_URL, space, [proxy])
+
+
+def _pair_direct(world):
+    client, _ = world.pair(capture=False)
+    return Case("", "", PAIR_URL, client)
+
+
+def _envoy_pair(world, http2):
+    client, server = world.pair(capture=True)
+    if not (world.directory / "ca.pem").exists():
+        peers.certificates(world.directory)
+    inbound = (SERVER_ADDRESS, BACKEND_PORT)
+    configs = [
+        (client, peers.envoy_client(world.directory, http2, inbound)),
+        (server, peers.envoy_server(world.directory, http2, BACKEND_PORT)),
+    ]
+    proxies = [
+        world.proxy(space, peers.envoy_arguments(world.envoy, config), config.stem)
+        for space, config in configs
+    ]
+    return Case("", "", PAIR_URL, client, proxies)
+
+
+def _ironmesh_pair(world):
+    client, server = world.pair(capture=True)
+    own = mesh.Mesh(world.processes, world.binaries, world.directory / "ironmesh-pair")
+    own.control(client, CLIENT_ADDRESS, f"{SERVER_ADDRESS}:{BACKEND_PORT}", "mutual", PROXY_PORT)
+    listen = [
+        {"role": "outbound", "address": "127.0.0.1", "port": peers.OUTBOUND_PORT},
+        {"role": "inbound", "address": "0.0.0.0", "port": peers.INBOUND_PORT},
+    ]
+    proxies = [
+        own.proxy("client", "sidecar", client, CLIENT_ADDRESS, listen),
+        own.proxy("server", "sidecar", server, SERVER_ADDRESS, listen),
+    ]
+    return Case("", "", PAIR_URL, client, proxies)
+
+
+def _profile(cases, processes, directory, options):
+    """Where the CPU time of ironmesh's proxies goes."""
+    for case in cases:
+        case.once(processes, 1)
+        for number, proxy in enumerate(case.proxies):
+            data = directory / f"{case.group}-{number}.perf"
+            recorder = subprocess.Popen(
+                ["perf", "record", "-q", "-F", "2000", "--call-graph", "dwarf,4096", "-o", data,
+                 "-p", str(proxy.pid), "--", "sleep", str(options.seconds)])
+            case.once(processes, options.seconds + 1)
+            recorder.wait()
+            text = subprocess.run(
+                ["perf", "report", "-i", data, "--stdio", "--no-children", "-g", "none",
+                 "--percent-limit", "0.4"], capture_output=True, text=True).stdout
+            print(f"== {case.group} {case.name}, proxy {number + 1} of {len(case.proxies)}\n{text}")
+
+
+def _address(url):
+    host, port = re.match(r"http://([^:/]+):(\d+)", url).groups()
+    return host, int(port)
+
+
+def _milliseconds(match):
+    return float(match.group(1)) * {"us": 0.001, "ms": 1, "s": 1000}[match.group(2)]
+
+
+def _logs(directory):
+    texts = []
+    for log in sorted(directory.rglob("*.log")):
+        text = log.read_text(errors="replace").strip()
+        if text:
+            texts.append(f"\n--- {log.name}\n{text[-1500:]}")
+    return "".join(texts)

@@ -1,0 +1,205 @@
+//! A control plane with one fixed configuration, for measuring proxies alone: the real push protocol
+//! and the real authority, around a snapshot of one service and one gateway route.
+//!
+//! `bench-control LISTEN DIRECTORY ENDPOINT TLS GATEWAY_PORT` serves at LISTEN, writes `anchors.pem`
+//! to DIRECTORY once it does, and knows one service, `echo.default`, with ENDPOINT (`ADDRESS:PORT`)
+//! as its only endpoint, spoken to in TLS (`plaintext` or `mutual`). A proxy's token is its name:
+//! `gateway`, which routes all hosts on GATEWAY_PORT to the service, or `client` or `server`.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use ironmesh_identity::channel::ControlServer;
+use ironmesh_identity::{Authority, Clock, SystemClock};
+use ironmesh_model::bootstrap::ProxyKind;
+use ironmesh_model::limits::WireLimits;
+use ironmesh_model::listeners::GatewayProtocol;
+use ironmesh_model::route::{self, Action, HeaderOps, Route, Rule};
+use ironmesh_model::service::{
+    Endpoint, EndpointAddress, EndpointTls, PortMap, Protocol, Service, ServicePort, Workload,
+};
+use ironmesh_model::settings::Settings;
+use ironmesh_model::snapshot::{
+    GatewayServer, GatewaySource, Objects, RouteFields, RouteSource, ServiceSource, Subscriber,
+};
+use ironmesh_model::{Identity, Labels, ObjectId, ServiceId, Snapshot, WorkloadId};
+use ironmesh_wire::Certificate;
+use ironmesh_wire::server::{Backend, Peer, Server};
+use tokio::net::TcpListener;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> anyhow::Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [listen, directory, endpoint, tls, gateway_port] = &arguments[..] else {
+        anyhow::bail!("usage: bench-control LISTEN DIRECTORY ENDPOINT TLS GATEWAY_PORT");
+    };
+    let tls_to_endpoint = match &**tls {
+        "plaintext" => EndpointTls::Plaintext,
+        "mutual" => EndpointTls::Mutual,
+        other => anyhow::bail!("TLS is `plaintext` or `mutual`, not {other:?}"),
+    };
+    let clock = Arc::new(SystemClock);
+    let authority = Arc::new(Authority::create(clock.now())?);
+    let own = identity("istiod", "istio-system");
+    let tls = ControlServer::new(authority.clone(), own, clock)?;
+    let server = Server::new(Fixed { authority: authority.clone() }, WireLimits::default());
+    let (snapshot, findings) =
+        Snapshot::new(objects(endpoint.parse()?, tls_to_endpoint, gateway_port.parse()?));
+    anyhow::ensure!(findings.is_empty(), "the fixed configuration has findings: {findings:?}");
+    server.publish(Arc::new(snapshot));
+
+    let listener = TcpListener::bind(listen).await.with_context(|| listen.clone())?;
+    std::fs::write(Path::new(directory).join("anchors.pem"), authority.anchors_pem())?;
+    loop {
+        let (stream, _) = listener.accept().await?;
+        let (tls, server) = (tls.clone(), server.clone());
+        tokio::spawn(async move {
+            if let Ok(stream) = tls.accept(stream).await {
+                let _ = server.serve(stream).await;
+            }
+        });
+    }
+}
+
+#[derive(Debug)]
+struct Fixed {
+    authority: Arc<Authority>,
+}
+
+impl Backend for Fixed {
+    type Source = Snapshot;
+
+    async fn authenticate(&self, token: &str) -> Result<Peer, String> {
+        let gateway = token == "gateway";
+        let kind = if gateway { ProxyKind::Gateway } else { ProxyKind::Sidecar };
+        Ok(Peer {
+            workload: workload(token),
+            identity: identity(token, "default"),
+            kind,
+            subscriber: Subscriber { namespace: "default".into(), labels: labels(token), gateway },
+        })
+    }
+
+    async fn sign(&self, peer: &Peer, csr_der: &[u8]) -> Result<Certificate, String> {
+        let ttl = Duration::from_secs(3600);
+        let issued = self
+            .authority
+            .sign(csr_der, &peer.identity, ttl, SystemClock.now())
+            .map_err(|error| error.to_string())?;
+        Ok(Certificate {
+            chain: issued.chain,
+            anchors_pem: issued.anchors_pem,
+            not_after: issued.not_after.unix_seconds(),
+        })
+    }
+}
+
+fn objects(endpoint: SocketAddr, tls: EndpointTls, gateway_port: u16) -> Objects {
+    let port = endpoint.port();
+    let id = ServiceId { namespace: "default".into(), hostname: HOST.into() };
+    let service = Service {
+        id,
+        name: "echo".into(),
+        addresses: vec![Ipv4Addr::new(10, 96, 0, 1).into()],
+        headless: false,
+        ports: vec![ServicePort { number: port, name: "http".into(), protocol: Protocol::Http }],
+        endpoint_chunks: 1,
+    };
+    let endpoint = Endpoint {
+        id: "server".into(),
+        address: EndpointAddress::Ip(endpoint.ip()),
+        ports: vec![PortMap { service: port, target: port }],
+        labels: labels("server"),
+        workload: workload("server"),
+        owner: "server".into(),
+        identity: (tls == EndpointTls::Mutual).then(|| identity("server", "default")),
+        tls,
+        ready: true,
+        weight: 1,
+        network: "".into(),
+        cluster: "Kubernetes".into(),
+        locality: "".into(),
+    };
+    let workloads = [(1, "client"), (2, "server")].map(|(last, name)| {
+        let meshed = tls == EndpointTls::Mutual;
+        let workload = Workload {
+            id: workload(name),
+            owner: name.into(),
+            identity: identity(name, "default"),
+            labels: labels(name),
+            meshed,
+        };
+        (Ipv4Addr::new(10, 88, 0, last).into(), workload)
+    });
+    Objects {
+        settings: Settings { access_log: false, ..Settings::default() },
+        services: vec![ServiceSource { service, endpoints: vec![endpoint], created: 0 }],
+        workloads: workloads.into(),
+        routes: vec![gateway_route(port)],
+        gateways: vec![GatewaySource {
+            id: ObjectId::new("Gateway", "default", "edge"),
+            selector: labels("gateway"),
+            servers: vec![GatewayServer {
+                port: gateway_port,
+                name: "http".into(),
+                protocol: GatewayProtocol::Http,
+                hosts: vec![(None, "*".into())],
+            }],
+            created: 0,
+        }],
+        ..Objects::default()
+    }
+}
+
+fn gateway_route(port: u16) -> RouteSource {
+    let backend = route::Backend {
+        host: HOST.into(),
+        port: Some(port),
+        subset: None,
+        weight: 1,
+        headers: HeaderOps::default(),
+    };
+    let rule = Rule { action: Action::Forward(vec![backend]), ..Rule::default() };
+    RouteSource {
+        route: Route { id: ObjectId::new("VirtualService", "default", "edge"), rules: vec![rule] },
+        hosts: vec!["*".into()],
+        gateways: vec!["default/edge".into()],
+        export_to: Vec::new(),
+        created: 0,
+        fields: RouteFields {
+            hosts: "spec.hosts",
+            gateways: "spec.gateways",
+            rules: "spec.http",
+            backends: "route",
+            host: "destination.host",
+            port: "destination.port",
+            subset: "destination.subset",
+        },
+    }
+}
+
+fn workload(name: &str) -> WorkloadId {
+    WorkloadId {
+        cluster: "Kubernetes".into(),
+        namespace: "default".into(),
+        name: name.into(),
+        uid: name.into(),
+    }
+}
+
+fn identity(service_account: &str, namespace: &str) -> Identity {
+    Identity {
+        trust_domain: "cluster.local".into(),
+        namespace: namespace.into(),
+        service_account: service_account.into(),
+    }
+}
+
+fn labels(app: &str) -> Labels {
+    [("app", app)].into_iter().collect()
+}
+
+const HOST: &str = "echo.default.svc.cluster.local";
