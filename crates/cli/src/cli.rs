@@ -68,7 +68,10 @@ enum Verb {
     Scale(verb::scale::Scale),
     Rollout(verb::rollout::Rollout),
     Wait(verb::wait::Wait),
+    ProxyConfig(verb::proxy_config::ProxyConfig),
     Finding(verb::finding::Finding),
+    #[command(hide = true)]
+    Capture(verb::capture::Capture),
     #[command(hide = true)]
     Version(verb::version::Version),
 }
@@ -83,6 +86,7 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
         Verb::Down(verb) => verb.run(&context),
         Verb::Status(verb) => verb.run(&context),
         Verb::Finding(verb) => verb.run(),
+        Verb::Capture(verb) => verb.run(),
         Verb::Apply(verb) => block_on(verb.run(&context)),
         Verb::Create(verb) => block_on(verb.run(&context)),
         Verb::Delete(verb) => block_on(verb.run(&context)),
@@ -95,6 +99,7 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
         Verb::Scale(verb) => block_on(verb.run(&context)),
         Verb::Rollout(verb) => block_on(verb.run(&context)),
         Verb::Wait(verb) => block_on(verb.run(&context)),
+        Verb::ProxyConfig(verb) => block_on(verb.run(&context)),
         Verb::Version(verb) => block_on(verb.run(&context)),
     }
 }

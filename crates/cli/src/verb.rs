@@ -1,6 +1,7 @@
 //! The verbs, one module each.
 
 pub(crate) mod apply;
+pub(crate) mod capture;
 pub(crate) mod create;
 pub(crate) mod delete;
 pub(crate) mod describe;
@@ -10,6 +11,7 @@ pub(crate) mod finding;
 pub(crate) mod get;
 pub(crate) mod label;
 pub(crate) mod logs;
+pub(crate) mod proxy_config;
 pub(crate) mod rollout;
 pub(crate) mod scale;
 pub(crate) mod status;

@@ -22,8 +22,14 @@ fn apply_creates_configures_and_leaves_alone() {
     assert_eq!(port, "81");
     // What others set stays, what the manifest no longer says goes.
     mesh.run("label svc web team=a").ok();
-    assert_eq!(apply(&SERVICE.replace("  labels: {app: web}\n", "")), "service/web configured\n");
-    assert_eq!(mesh.run("get svc web -o jsonpath={.metadata.labels}").ok(), r#"{"team":"a"}"#);
+    assert_eq!(
+        apply(&SERVICE.replace("labels: {app: web}", "labels: {tier: b}")),
+        "service/web configured\n"
+    );
+    assert_eq!(
+        mesh.run("get svc web -o jsonpath={.metadata.labels}").ok(),
+        r#"{"team":"a","tier":"b"}"#
+    );
 }
 
 #[test]
