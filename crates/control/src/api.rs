@@ -2,5 +2,7 @@
 //! of its API that are not Kubernetes'.
 
 pub mod kinds;
+pub mod mesh;
 
 pub use kinds::{KINDS, Kind, Resource};
+pub use mesh::{FindingItem, ProxyItem, ResourceError};

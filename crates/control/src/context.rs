@@ -1,16 +1,20 @@
 //! What the parts of the control plane share.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use ironmesh_model::settings::Settings;
 
+use crate::mesh::Mesh;
 use crate::registry::Registry;
 
 /// The parts that requests are answered from.
 #[derive(Debug)]
 pub(crate) struct Context {
     /// Objects.
-    pub(crate) registry: Registry,
+    pub(crate) registry: Arc<Registry>,
+    /// What the proxies are told.
+    pub(crate) mesh: Mesh,
     /// Where the logs of containers are.
     pub(crate) logs: PathBuf,
     /// Settings of the mesh.

@@ -9,6 +9,7 @@
 //! - `registry`: what happens to an object before it is stored: defaults, checks, injection.
 //! - `server`: the API on unix sockets; `table`, `patch`, `selector`, `failure` are its pure parts.
 //! - `controllers`: service accounts, Deployments, ReplicaSets, garbage collection, namespaces.
+//! - `mesh`: the snapshot that follows the store, the push to proxies, the certificate authority.
 //! - `builtin`: what every mesh has from its start.
 
 use std::sync::Arc;
@@ -21,6 +22,7 @@ mod clock;
 mod context;
 mod controllers;
 mod failure;
+mod mesh;
 mod object;
 mod patch;
 mod registry;
@@ -32,6 +34,7 @@ mod table;
 pub use registry::addresses::NotANetwork;
 
 use context::Context;
+use mesh::{Members, Mesh, Trust};
 use registry::Registry;
 use store::Store;
 
@@ -51,6 +54,9 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
+    /// Identities cannot be given.
+    #[error("{0}")]
+    Trust(String),
     /// The network of Services is none.
     #[error(transparent)]
     ServiceNetwork(#[from] NotANetwork),
@@ -81,11 +87,21 @@ pub async fn serve(bootstrap: ControlBootstrap) -> Result<(), Error> {
     let network = bootstrap.service_network.parse()?;
     let store = Store::open(&bootstrap.state, &bootstrap.limits)
         .map_err(|error| Error::Store(error.to_string()))?;
-    let registry = Registry::new(store, network, bootstrap.limits.clone());
+    let registry = Arc::new(Registry::new(store, network, bootstrap.limits));
     builtin::ensure(&registry).map_err(|failure| Error::Builtin(failure.to_string()))?;
-    let context =
-        Arc::new(Context { registry, logs: bootstrap.logs, settings: bootstrap.settings });
+    let settings = bootstrap.settings;
+    let unusable = |error: mesh::TrustError| Error::Trust(error.to_string());
+    let trust = Trust::open(&bootstrap.state, &bootstrap.token_key, &settings).map_err(unusable)?;
+    let tls = trust.server().map_err(unusable)?;
+    let members = Members::new(trust, registry.clone());
+    let mesh = Mesh::new(ironmesh_wire::Server::new(members, bootstrap.wire_limits));
+    let context = Arc::new(Context { registry, mesh, logs: bootstrap.logs, settings });
+
     let mut tasks = tokio::task::JoinSet::new();
+    let fd = bootstrap.push_fd;
+    let listener = mesh::inherit(fd).map_err(|source| Error::Socket { fd, source })?;
+    tasks.spawn(mesh::serve(listener, tls, context.clone()));
+    tasks.spawn(mesh::follow(context.clone()));
     for fd in bootstrap.api_fds {
         let listener = server::inherit(fd).map_err(|source| Error::Socket { fd, source })?;
         tasks.spawn(server::serve(listener, context.clone()));

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
+use ironmesh_model::Severity;
 use ironmesh_model::limits::ControlLimits;
 use serde_json::{Value, json};
 
@@ -158,6 +159,7 @@ impl Registry {
         let name = object::name(object);
         let mut causes: Vec<Cause> = validate::check_name(resource, name).into_iter().collect();
         causes.extend(validate::check(resource, object));
+        causes.extend(refused_by_dialect(object));
         if causes.is_empty() { Ok(()) } else { Err(Failure::invalid(resource, name, causes)) }
     }
 
@@ -343,6 +345,19 @@ pub(crate) fn owner_name(pod: &Object) -> String {
     let hash = object::label(pod, "pod-template-hash").unwrap_or_default();
     let deployment = name.strip_suffix(hash).and_then(|rest| rest.strip_suffix('-'));
     deployment.filter(|_| !hash.is_empty()).unwrap_or(name).to_owned()
+}
+
+/// What makes the object unusable for the mesh. What only weakens it is a finding, and no refusal.
+fn refused_by_dialect(object: &Object) -> Vec<Cause> {
+    let Ok(object) = ironmesh_dialects::Object::new(object.clone()) else { return Vec::new() };
+    ironmesh_dialects::validate(&object)
+        .into_iter()
+        .filter(|finding| finding.code.severity() == Severity::Error)
+        .map(|finding| Cause {
+            message: format!("{} ({})", finding.message, finding.code),
+            field: finding.path,
+        })
+        .collect()
 }
 
 /// Whether the status of a new object is the server's to write.

@@ -13,6 +13,7 @@ use crate::context::Context;
 mod answer;
 mod discovery;
 mod logs;
+mod mesh;
 mod request;
 mod resources;
 mod watch;

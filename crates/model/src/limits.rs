@@ -129,6 +129,8 @@ pub struct ControlLimits {
     pub events_max: usize,
     /// How long an Event is kept after it was last seen. Default 1 h, as Kubernetes.
     pub event_ttl: Duration,
+    /// Connections of proxies at a time; more wait in the accept queue. Default 4 096.
+    pub push_connections_max: usize,
     /// Connections to the API at a time; more wait in the accept queue. Default 256.
     pub api_connections_max: usize,
     /// Bytes of the journal, beyond twice the live objects, at which it is compacted. Default
@@ -145,6 +147,7 @@ impl Default for ControlLimits {
             watch_history_bytes_max: 1 << 20,
             events_max: 2_000,
             event_ttl: Duration::from_secs(3600),
+            push_connections_max: 4_096,
             api_connections_max: 256,
             journal_slack_bytes: 8 << 20,
         }

@@ -52,12 +52,16 @@ impl Wanted {
         let minimum = self.replicas - self.max_unavailable;
         let new_unavailable = (new.replicas - new.available).max(0);
         let mut surplus = (total - minimum - new_unavailable).max(0);
+        if surplus == 0 {
+            return next;
+        }
         for (replicas, set) in next.iter_mut().zip(old) {
             let gone = (set.replicas - set.available).clamp(0, surplus);
             *replicas -= gone;
             surplus -= gone;
         }
-        let available = new.available + old.iter().map(|set| set.available).sum::<i64>();
+        let available =
+            new.available + old.iter().map(|set| set.available.min(set.replicas)).sum::<i64>();
         let mut spare = (available - minimum).max(0);
         for (replicas, set) in next.iter_mut().zip(old) {
             let gone = (*replicas).min(spare).min(set.available.max(0));
@@ -145,9 +149,12 @@ mod tests {
         let broken = vec![Set { replicas: 4, available: 0 }];
         play(wanted, broken);
         let new = Set { replicas: 2, available: 0 };
-        let old = [Set { replicas: 3, available: 3 }];
-        assert_eq!(wanted.next_new(new, &old), 2);
-        assert_eq!(wanted.next_old(new, &old), [3]);
+        // The status of a set that was just scaled down still counts the pods that go.
+        for available in [3, 4] {
+            let old = [Set { replicas: 3, available }];
+            assert_eq!(wanted.next_new(new, &old), 2);
+            assert_eq!(wanted.next_old(new, &old), [3]);
+        }
     }
 
     #[test]

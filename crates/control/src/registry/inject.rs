@@ -26,6 +26,13 @@ pub(crate) fn has_sidecar(pod: &Object) -> bool {
     named("/spec/containers", SIDECAR) || named("/spec/initContainers", SIDECAR)
 }
 
+/// Whether the pod is a gateway: its proxy serves no workload beside it.
+pub(crate) fn is_router(pod: &Object) -> bool {
+    object::list(pod, "/spec/containers")
+        .iter()
+        .any(|c| object::text(c, "/name") == SIDECAR && object::text(c, "/args/1") == "router")
+}
+
 /// As Istio decides: what the pod says (its label before its annotation) wins over the namespace's
 /// label, but for a namespace where injection is off; pods in the host's network never.
 fn is_wanted(namespace: &Object, pod: &Object) -> bool {

@@ -6,7 +6,7 @@ use hyper::body::Incoming;
 use serde_json::Value;
 
 use super::answer::{self, Answer};
-use super::{discovery, resources};
+use super::{discovery, mesh, resources};
 use crate::api::kinds::Resource;
 use crate::context::Context;
 use crate::failure::Failure;
@@ -163,6 +163,7 @@ async fn dispatch(
         ["version"] => Ok(answer::json(StatusCode::OK, &discovery::version())),
         ["api"] => Ok(answer::json(StatusCode::OK, &discovery::core_versions())),
         ["apis"] => Ok(answer::json(StatusCode::OK, &discovery::groups())),
+        ["ironmesh", ref path @ ..] => mesh::handle(context, request, path).await,
         ["apis", group] => discovered(discovery::group(group)),
         ["api", version] => discovered(discovery::resources("", version)),
         ["apis", group, version] => discovered(discovery::resources(group, version)),

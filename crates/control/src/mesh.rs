@@ -1,0 +1,167 @@
+//! The mesh as the proxies know it: a snapshot that follows the store, and the server that pushes
+//! it.
+//!
+//! Each object is translated when it changes, and only then. The snapshot is built from all
+//! translations on another thread; what changes meanwhile goes into the next one, and nothing is
+//! delayed to collect changes. The first is built from the whole store, so that no proxy is told
+//! less than it holds.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use ironmesh_dialects::{Translated, join, translate_one};
+use ironmesh_model::settings::Settings;
+use ironmesh_model::{Finding, Snapshot};
+use tokio::sync::watch;
+
+use crate::context::Context;
+use crate::object::Object;
+use crate::store::{EventKind, Key, Store};
+
+mod members;
+mod push;
+
+pub(crate) use members::{Members, Trust, TrustError};
+pub(crate) use push::{inherit, serve};
+
+/// The mesh at one version of the store.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Published {
+    /// What the proxies are told from.
+    pub(crate) snapshot: Arc<Snapshot>,
+    /// Findings about all objects, in order.
+    pub(crate) findings: Arc<[Finding]>,
+    /// Version of the store up to which this is current; 0: nothing was built yet.
+    pub(crate) revision: u64,
+}
+
+/// The present state of the mesh.
+#[derive(Debug)]
+pub(crate) struct Mesh {
+    published: watch::Sender<Published>,
+    /// Serves the proxies.
+    pub(crate) server: Arc<ironmesh_wire::Server<Members>>,
+}
+
+impl Mesh {
+    /// A mesh that knows nothing yet; proxies wait for its first snapshot.
+    pub(crate) fn new(server: Arc<ironmesh_wire::Server<Members>>) -> Self {
+        Self { published: watch::Sender::default(), server }
+    }
+
+    /// The mesh once it has caught up with a version of the store.
+    pub(crate) async fn at(&self, revision: u64) -> Published {
+        let mut published = self.published.subscribe();
+        let caught_up = published.wait_for(|published| published.revision >= revision).await;
+        // The sender lives as long as `self`, so waiting never fails.
+        caught_up.map(|published| published.clone()).unwrap_or_default()
+    }
+}
+
+/// Keeps the mesh current until the process ends.
+pub(crate) async fn follow(context: Arc<Context>) {
+    let store = context.registry.store();
+    let mut changes = store.subscribe();
+    let mut translations = Translations::default();
+    let mut revision = translations.read_all(store);
+    let mut is_stale = true;
+    loop {
+        if is_stale {
+            let parts = translations.all();
+            let settings = context.settings.clone();
+            let build = move || build(&parts, &settings, revision);
+            match tokio::task::spawn_blocking(build).await {
+                Ok(next) => {
+                    context.mesh.server.publish(next.snapshot.clone());
+                    context.mesh.published.send_replace(next);
+                }
+                Err(error) => tracing::error!(%error, "snapshot not built"),
+            }
+        } else {
+            context.mesh.published.send_modify(|published| published.revision = revision);
+        }
+        if store.revision() == revision && changes.changed().await.is_err() {
+            return;
+        }
+        is_stale = false;
+        match store.events_after(revision, usize::MAX) {
+            Ok(events) => {
+                for event in events {
+                    revision = event.revision;
+                    is_stale |= match event.kind {
+                        EventKind::Deleted => translations.forget(&event.key),
+                        _ => translations.take(&event.key, &event.object),
+                    };
+                }
+            }
+            Err(_) => {
+                revision = translations.read_all(store);
+                is_stale = true;
+            }
+        }
+    }
+}
+
+/// What was made of each object that the mesh has something to say about.
+#[derive(Debug, Default)]
+struct Translations(BTreeMap<Key, Arc<Translated>>);
+
+impl Translations {
+    /// Begins anew from all objects. Returns the version at which they were read.
+    fn read_all(&mut self, store: &Store) -> u64 {
+        self.0.clear();
+        let revision = store.revision();
+        for collection in store.collections() {
+            for object in store.list(&collection, None).0 {
+                let (namespace, name) =
+                    (crate::object::namespace(&object), crate::object::name(&object));
+                self.take(&collection.key(namespace, name), &object);
+            }
+        }
+        revision
+    }
+
+    /// Takes an object in. Returns whether the mesh may be another now.
+    fn take(&mut self, key: &Key, object: &Arc<Object>) -> bool {
+        if !concerns_mesh(key) {
+            return false;
+        }
+        match ironmesh_dialects::Object::new(object.clone()) {
+            Ok(object) => {
+                self.0.insert(key.clone(), Arc::new(translate_one(&object)));
+                true
+            }
+            Err(_) => self.forget(key),
+        }
+    }
+
+    fn forget(&mut self, key: &Key) -> bool {
+        self.0.remove(key).is_some()
+    }
+
+    fn all(&self) -> Vec<Arc<Translated>> {
+        self.0.values().cloned().collect()
+    }
+}
+
+/// Whether objects of this collection may have a part in the mesh, or findings. What pods are made
+/// from has its part by its pods.
+fn concerns_mesh(key: &Key) -> bool {
+    match (&*key.collection.group, &*key.collection.plural) {
+        ("", plural) => !matches!(
+            plural,
+            "events" | "namespaces" | "nodes" | "secrets" | "configmaps" | "serviceaccounts"
+        ),
+        ("apps", plural) => plural != "replicasets",
+        _ => true,
+    }
+}
+
+fn build(parts: &[Arc<Translated>], settings: &Settings, revision: u64) -> Published {
+    let translation = join(parts.iter().map(|part| &**part), settings);
+    let (snapshot, together) = Snapshot::new(translation.objects);
+    let mut findings = translation.findings;
+    findings.extend(together);
+    findings.sort();
+    Published { snapshot: Arc::new(snapshot), findings: findings.into(), revision }
+}

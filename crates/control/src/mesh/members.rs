@@ -1,0 +1,152 @@
+//! Who the proxies are, and the certificates that they get.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use ironmesh_identity::channel::{ChannelError, ControlServer};
+use ironmesh_identity::{
+    Attest, Authority, Claims, Clock, LocalAttestation, SystemClock, TokenKey,
+};
+use ironmesh_model::bootstrap::ProxyKind;
+use ironmesh_model::settings::Settings;
+use ironmesh_model::snapshot::Subscriber;
+use ironmesh_model::{Identity, Labels, Name, Snapshot, WorkloadId};
+use ironmesh_wire::Certificate;
+use ironmesh_wire::server::{Backend, Peer};
+
+use crate::object::{self, Object};
+use crate::registry::Registry;
+use crate::store::Collection;
+
+/// What the identities of the mesh rest on cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TrustError {
+    /// The authority.
+    #[error("certificate authority: {0}")]
+    Authority(#[from] ironmesh_identity::ca::CaError),
+    /// The key of the agent.
+    #[error("token key of the bootstrap: {0}")]
+    Key(#[from] ironmesh_identity::token::TokenError),
+    /// The server's own certificate.
+    #[error("certificate of the control plane: {0}")]
+    Server(#[from] ChannelError),
+    /// The trust anchors cannot be left for the agent.
+    #[error("{ANCHORS_FILE} in the state directory: {0}")]
+    Anchors(#[from] std::io::Error),
+}
+
+/// The certificate authority and the agent's key.
+#[derive(Debug)]
+pub(crate) struct Trust {
+    authority: Arc<Authority>,
+    attestation: LocalAttestation,
+    settings: Settings,
+}
+
+impl Trust {
+    /// Opens the authority of a state directory, and leaves its trust anchors there for the agent.
+    ///
+    /// # Errors
+    ///
+    /// If files cannot be read or written, or the key is none.
+    pub(crate) fn open(
+        state: &Path,
+        token_key: &str,
+        settings: &Settings,
+    ) -> Result<Self, TrustError> {
+        let authority = Arc::new(Authority::open(state, SystemClock.now())?);
+        let attestation = LocalAttestation(TokenKey::from_hex(token_key)?);
+        let anchors = state.join(ANCHORS_FILE);
+        // Whoever reads it sees all of it or nothing.
+        let unfinished = anchors.with_extension("next");
+        std::fs::write(&unfinished, authority.anchors_pem())?;
+        std::fs::rename(&unfinished, &anchors)?;
+        Ok(Self { authority, attestation, settings: settings.clone() })
+    }
+
+    /// TLS for the push protocol.
+    ///
+    /// # Errors
+    ///
+    /// If no certificate can be made.
+    pub(crate) fn server(&self) -> Result<ControlServer, TrustError> {
+        let identity = Identity {
+            trust_domain: self.settings.trust_domain.clone(),
+            namespace: self.settings.root_namespace.clone(),
+            service_account: "istiod".into(),
+        };
+        Ok(ControlServer::new(self.authority.clone(), identity, Arc::new(SystemClock))?)
+    }
+}
+
+/// Knows the proxies by their tokens, and their workloads by the store.
+#[derive(Debug)]
+pub(crate) struct Members {
+    trust: Trust,
+    registry: Arc<Registry>,
+}
+
+impl Members {
+    /// Members of the mesh whose workloads are in a registry.
+    pub(crate) fn new(trust: Trust, registry: Arc<Registry>) -> Self {
+        Self { trust, registry }
+    }
+
+    fn peer_of(&self, claims: Claims) -> Peer {
+        let key = Collection::core("pods").key(&claims.namespace, &claims.pod);
+        let pod = self.registry.store().object(&key);
+        let pod = pod.filter(|pod| object::uid(pod) == &*claims.uid);
+        Peer {
+            identity: claims.identity(self.trust.settings.trust_domain.clone()),
+            subscriber: subscriber(
+                &claims.namespace,
+                pod.as_deref(),
+                claims.kind == ProxyKind::Gateway,
+            ),
+            workload: WorkloadId {
+                cluster: CLUSTER.into(),
+                namespace: claims.namespace,
+                name: claims.pod,
+                uid: claims.uid,
+            },
+            kind: claims.kind,
+        }
+    }
+}
+
+/// As whom the proxy of a pod sees the snapshot.
+pub(crate) fn subscriber(namespace: &str, pod: Option<&Object>, gateway: bool) -> Subscriber {
+    let pairs = pod.and_then(|pod| object::map(pod, "/metadata/labels")).into_iter().flatten();
+    let labels: Labels = pairs
+        .filter_map(|(key, value)| Some((Name::from(key.as_str()), Name::from(value.as_str()?))))
+        .collect();
+    Subscriber { namespace: namespace.into(), labels, gateway }
+}
+
+impl Backend for Members {
+    type Source = Snapshot;
+
+    async fn authenticate(&self, token: &str) -> Result<Peer, String> {
+        let claims = self.trust.attestation.attest(token).await.map_err(|e| e.to_string())?;
+        Ok(self.peer_of(claims))
+    }
+
+    async fn sign(&self, peer: &Peer, csr_der: &[u8]) -> Result<Certificate, String> {
+        let ttl = self.trust.settings.certificate_ttl;
+        let issued = self
+            .trust
+            .authority
+            .sign(csr_der, &peer.identity, ttl, SystemClock.now())
+            .map_err(|error| error.to_string())?;
+        Ok(Certificate {
+            chain: issued.chain,
+            anchors_pem: issued.anchors_pem,
+            not_after: issued.not_after.unix_seconds(),
+        })
+    }
+}
+
+/// Name of the one cluster, as Istio calls it.
+const CLUSTER: &str = "Kubernetes";
+/// Where the agent finds by what proxies know the control plane.
+const ANCHORS_FILE: &str = "anchors.pem";

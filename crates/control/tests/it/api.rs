@@ -1,0 +1,205 @@
+//! The API: verbs, refusals, watches, restarts.
+
+use http::Method;
+use serde_json::json;
+
+use crate::world::{World, deployment, eventually, kubelet, service};
+
+#[tokio::test]
+async fn built_in_objects_are_there_from_the_start() {
+    let world = World::start();
+    let api = world.api();
+    let names: Vec<_> =
+        api.table("/api/v1/namespaces").await.into_iter().map(|r| r[0].clone()).collect();
+    assert_eq!(names, ["default", "istio-system", "kube-system"]);
+    let path = "/api/v1/namespaces/istio-system/services/istio-ingressgateway";
+    let gateway = api.get(path).await;
+    assert_eq!(gateway["status"]["loadBalancer"]["ingress"], json!([{"ip": "127.0.0.1"}]));
+    eventually(|| async {
+        let pods = api.table("/api/v1/namespaces/istio-system/pods").await;
+        (pods.len() == 1).then_some(())
+    })
+    .await;
+    eventually(|| api.try_get("/api/v1/namespaces/default/serviceaccounts/default")).await;
+    assert_eq!(api.table("/api/v1/nodes").await[0][..3], ["ironmesh", "Ready", "control-plane"]);
+}
+
+#[tokio::test]
+async fn refusals_read_as_kubectl_shows_them() {
+    let world = World::start();
+    let api = world.api();
+    let said = |(code, value): (http::StatusCode, serde_json::Value)| {
+        (
+            code.as_u16(),
+            value["reason"].as_str().unwrap_or_default().to_owned(),
+            value["message"].as_str().unwrap_or_default().to_owned(),
+        )
+    };
+    let get = |path: &'static str| api.request(Method::GET, path, &[], None);
+    let (code, reason, message) = said(get("/apis/apps/v1/namespaces/default/deployments/x").await);
+    assert_eq!((code, &*reason, &*message), (404, "NotFound", "deployments.apps \"x\" not found"));
+    let (code, _, message) = said(get("/apis/nothing.example/v1/things").await);
+    assert_eq!((code, &*message), (404, "the server could not find the requested resource"));
+    api.create(deployment("x", "x", "v1", 1)).await;
+    let (code, reason, message) = said(api.try_create(deployment("x", "x", "v1", 1)).await);
+    assert_eq!(
+        (code, &*reason, &*message),
+        (409, "AlreadyExists", "deployments.apps \"x\" already exists")
+    );
+    let path = "/apis/apps/v1/namespaces/default/deployments/x";
+    let selector = json!({"spec": {"selector": {"matchLabels": {"app": "y", "version": "v1"}},
+        "template": {"metadata": {"labels": {"app": "y"}}}}});
+    let merge = [("content-type", "application/merge-patch+json")];
+    let (code, reason, message) =
+        said(api.request(Method::PATCH, path, &merge, Some(&selector)).await);
+    assert_eq!((code, &*reason), (422, "Invalid"));
+    assert!(
+        message.starts_with("Deployment.apps \"x\" is invalid: spec.selector: Invalid value"),
+        "{message}"
+    );
+    assert!(message.ends_with("field is immutable"), "{message}");
+    let route = json!({
+        "apiVersion": "networking.istio.io/v1beta1", "kind": "VirtualService",
+        "metadata": {"name": "bad"}, "spec": {"hosts": "not a list"},
+    });
+    let (code, reason, message) = said(api.try_create(route).await);
+    assert_eq!((code, &*reason), (422, "Invalid"), "{message}");
+}
+
+#[tokio::test]
+async fn kinds_that_nobody_knows_are_kept_and_found() {
+    let world = World::start();
+    let api = world.api();
+    let thing = json!({"apiVersion": "example.com/v1", "kind": "Thing", "metadata": {"name": "t"}, "spec": {"a": 1}});
+    api.create(thing).await;
+    let list = api.get("/apis/example.com/v1/namespaces/default/things").await;
+    assert_eq!(list["kind"], "ThingList");
+    assert_eq!(list["items"][0]["spec"]["a"], 1);
+    let findings = api.get("/ironmesh/findings?kind=Thing").await;
+    assert_eq!(findings[0]["object"]["name"], "t", "{findings}");
+    assert_eq!(findings[0]["severity"], "warning");
+    let (status, _) = api.delete("/apis/example.com/v1/namespaces/default/things/t").await;
+    assert_eq!(status, 200);
+}
+
+#[tokio::test]
+async fn versions_of_a_kind_are_one_collection() {
+    let world = World::start();
+    let api = world.api();
+    let route = json!({
+        "apiVersion": "networking.istio.io/v1alpha3", "kind": "VirtualService",
+        "metadata": {"name": "v"},
+        "spec": {"hosts": ["a"], "http": [{"route": [{"destination": {"host": "a"}}]}]},
+    });
+    api.create(route).await;
+    for version in ["v1", "v1beta1", "v1alpha3"] {
+        let group = format!("networking.istio.io/{version}");
+        let path = format!("/apis/{group}/namespaces/default/virtualservices/v");
+        assert_eq!(api.get(&path).await["apiVersion"], group);
+    }
+    let table = api.table("/apis/networking.istio.io/v1/virtualservices").await;
+    assert_eq!(table[0][..3], ["v", "", "[\"a\"]"]);
+}
+
+#[tokio::test]
+async fn a_watch_sees_changes_and_goes_on_after_a_restart() {
+    let mut world = World::start();
+    let api = world.api();
+    let config = |name: &str| json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "labels": {"a": name}}});
+    let path = "/api/v1/namespaces/default/configmaps";
+    let before = api.get(path).await["metadata"]["resourceVersion"].as_str().unwrap().to_owned();
+    let mut all = api.watch(&format!("{path}?watch=1&resourceVersion={before}")).await;
+    let mut one = api.watch(&format!("{path}?watch=1&labelSelector=a%3Dy")).await;
+    api.create(config("x")).await;
+    assert_eq!(all.next_name().await, ("ADDED".to_owned(), "x".to_owned()));
+    api.merge(&format!("{path}/x"), json!({"metadata": {"labels": {"a": "y"}}})).await;
+    assert_eq!(all.next_name().await, ("MODIFIED".to_owned(), "x".to_owned()));
+    assert_eq!(one.next_name().await, ("ADDED".to_owned(), "x".to_owned()));
+    api.merge(&format!("{path}/x"), json!({"metadata": {"labels": {"a": "z"}}})).await;
+    assert_eq!(one.next_name().await, ("DELETED".to_owned(), "x".to_owned()));
+
+    world.restart();
+    assert!(one.next().await.is_none());
+    assert_eq!(api.get(&format!("{path}/x")).await["metadata"]["labels"]["a"], "z");
+    let mut resumed = api.watch(&format!("{path}?watch=1&resourceVersion={before}")).await;
+    for expected in ["ADDED", "MODIFIED", "MODIFIED"] {
+        assert_eq!(resumed.next_name().await, (expected.to_owned(), "x".to_owned()));
+    }
+    api.delete(&format!("{path}/x")).await;
+    assert_eq!(resumed.next_name().await, ("DELETED".to_owned(), "x".to_owned()));
+    let mut gone = api.watch(&format!("{path}?watch=1&resourceVersion=999999")).await;
+    let event = gone.next().await.unwrap();
+    assert_eq!((&event["type"], &event["object"]["code"]), (&json!("ERROR"), &json!(410)));
+}
+
+#[tokio::test]
+async fn logs_of_a_container_are_read_and_followed() {
+    let world = World::start();
+    let api = world.api();
+    tokio::spawn(kubelet(api.clone()));
+    let pod = json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"},
+        "spec": {"containers": [{"name": "app", "image": "app:1"}]},
+    });
+    api.create(pod).await;
+    let path = "/api/v1/namespaces/default/pods/p/log";
+    let (status, refused) = api.request(Method::GET, path, &[], None).await;
+    assert_eq!(status, 400);
+    assert_eq!(
+        refused["message"],
+        "container \"app\" in pod \"p\" is waiting to start: ContainerCreating"
+    );
+    let directory = world.logs().join("default_p");
+    std::fs::create_dir_all(&directory).unwrap();
+    std::fs::write(directory.join("app.log"), "one\ntwo\nthree\n").unwrap();
+    assert_eq!(api.get(path).await, json!("one\ntwo\nthree\n"));
+    assert_eq!(api.get(&format!("{path}?tailLines=1")).await, json!("three\n"));
+    let mut followed = api.watch(&format!("{path}?follow=true&tailLines=1")).await;
+    assert_eq!(followed.next_line().await.unwrap(), "three\n");
+    let log = std::fs::OpenOptions::new().append(true).open(directory.join("app.log"));
+    std::io::Write::write_all(&mut log.unwrap(), b"more\n").unwrap();
+    assert_eq!(followed.next_line().await.unwrap(), "more\n");
+    api.delete("/api/v1/namespaces/default/pods/p?gracePeriodSeconds=0").await;
+    assert_eq!(followed.next_line().await, None);
+}
+
+#[tokio::test]
+async fn discovery_lists_what_is_served() {
+    let world = World::start();
+    let api = world.api();
+    let core = api.get("/api/v1").await;
+    let pods = core["resources"].as_array().unwrap().iter().find(|r| r["name"] == "pods").unwrap();
+    assert_eq!(pods["shortNames"], json!(["po"]));
+    assert!(api.get("/apis").await["groups"].as_array().unwrap().len() > 5);
+    assert_eq!(api.get("/apis/apps/v1").await["groupVersion"], "apps/v1");
+    assert_eq!(api.get("/version").await["major"], "1");
+}
+
+#[tokio::test]
+async fn deleting_a_namespace_takes_its_content_with_it() {
+    let world = World::start();
+    let api = world.api();
+    tokio::spawn(kubelet(api.clone()));
+    api.create(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "n"}})).await;
+    let mut app = deployment("a", "a", "v1", 2);
+    app["metadata"]["namespace"] = "n".into();
+    api.create(app).await;
+    let mut svc = service("a", 80);
+    svc["metadata"]["namespace"] = "n".into();
+    api.create(svc).await;
+    eventually(|| async {
+        (api.table("/api/v1/namespaces/n/pods").await.len() == 2).then_some(())
+    })
+    .await;
+    let (status, marked) = api.delete("/api/v1/namespaces/n").await;
+    assert_eq!((status.as_u16(), &marked["status"]["phase"]), (200, &json!("Terminating")));
+    eventually(|| async { api.try_get("/api/v1/namespaces/n").await.is_none().then_some(()) })
+        .await;
+    for path in [
+        "/apis/apps/v1/namespaces/n/replicasets",
+        "/api/v1/namespaces/n/pods",
+        "/api/v1/namespaces/n/services",
+    ] {
+        assert_eq!(api.get(path).await["items"], json!([]), "{path}");
+    }
+}

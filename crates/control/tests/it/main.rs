@@ -1,0 +1,6 @@
+//! The control plane as its clients see it: over its sockets, with a toy kubelet that makes pods
+//! ready.
+
+mod api;
+mod rollout;
+mod world;
