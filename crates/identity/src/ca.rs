@@ -254,3 +254,6 @@ const ROOT_LIFETIME: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 /// How long before its making a certificate is already valid, for clocks that are behind (as
 /// Istio's).
 const BACKDATED: Duration = Duration::from_secs(120);
+
+#[cfg(test)]
+mod tests;

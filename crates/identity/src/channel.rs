@@ -169,3 +169,6 @@ impl fmt::Debug for OwnCertificate {
 
 /// Lifetime of the control plane's own certificate.
 const LIFETIME: Duration = Duration::from_secs(24 * 3600);
+
+#[cfg(test)]
+mod tests;

@@ -352,3 +352,6 @@ const CLIENT_CONFIGS_MAX: usize = 1024;
 
 /// Endpoints of one identity whose sessions are kept.
 const SESSIONS_PER_CONFIG_MAX: usize = 64;
+
+#[cfg(test)]
+mod tests;
