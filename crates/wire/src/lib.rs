@@ -19,6 +19,9 @@ pub mod frame;
 pub mod messages;
 pub mod server;
 
+#[cfg(test)]
+mod testing;
+
 pub use client::Client;
 pub use messages::Certificate;
 pub use server::Server;

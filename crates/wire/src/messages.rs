@@ -117,7 +117,7 @@ pub struct Wanted {
     /// The key.
     #[prost(message, optional, tag = "1")]
     pub key: Option<Key>,
-    /// Version that is held, if one is.
+    /// Version that is held, if one is. Only said at the beginning of a connection.
     #[prost(fixed64, optional, tag = "2")]
     pub held: Option<u64>,
     /// Whether it is only held: it stays if something wanted refers to it, else the server says to

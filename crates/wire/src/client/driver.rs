@@ -215,8 +215,9 @@ where
             for key in std::mem::take(&mut wishes.dirty) {
                 let message = Key::of(&key);
                 if wishes.wanted.contains(&key) {
-                    let held = self.driver.held.get(&key).map(|version| version.0);
-                    more.push(Wanted { key: Some(message), held, only_held: false });
+                    // What is held is not said again: the server knows, and may just now have told
+                    // us to forget it.
+                    more.push(Wanted { key: Some(message), held: None, only_held: false });
                 } else {
                     less.push(message);
                 }

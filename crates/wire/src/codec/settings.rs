@@ -55,7 +55,7 @@ pub(super) struct SettingsMessage {
     #[prost(uint64, tag = "9")]
     drain_duration_nanoseconds: u64,
     #[prost(uint32, tag = "10")]
-    mtls_mode: u32,
+    pub(super) mtls_mode: u32,
 }
 
 impl Coded for Settings {

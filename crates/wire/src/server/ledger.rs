@@ -77,7 +77,7 @@ impl Ledger {
         self.stale || !self.fresh.is_empty()
     }
 
-    /// What is to be sent now. Counts it as sent.
+    /// What is to be sent now. From then on the proxy counts as having it.
     pub(super) fn changes<S: Source>(
         &mut self,
         generation: &Generation<S>,
@@ -107,11 +107,16 @@ impl Ledger {
             changes.extend(self.forget_all_but(&reached));
             self.seen = generation.number;
         }
-        self.in_flight += usize::from(!changes.is_empty());
         changes
     }
 
-    /// Counts an update, or what was left out of it, as applied.
+    /// An update with this much of resources is on its way.
+    pub(super) fn update_sent(&mut self, bytes: u64) {
+        self.in_flight += 1;
+        self.pushed_bytes += bytes;
+    }
+
+    /// Counts an update as applied, but for what the proxy refused.
     pub(super) fn acknowledge(&mut self, sent: Sent, errors: Vec<(ResourceKey, String, bool)>) {
         self.in_flight = self.in_flight.saturating_sub(1);
         let refused: BTreeSet<&ResourceKey> =
@@ -174,10 +179,7 @@ impl Ledger {
         }
         entry.sent = Some(encoded.version);
         let state = match encoded.body {
-            Some(bytes) => {
-                self.pushed_bytes += bytes.len() as u64;
-                State::Is(bytes)
-            }
+            Some(bytes) => State::Is(bytes),
             None => State::Nothing(Empty {}),
         };
         Some(Changed { key: Some(Key::of(key)), version: encoded.version.0, state: Some(state) })

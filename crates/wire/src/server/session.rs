@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::generation::Generation;
-use super::ledger::Sent;
+use super::ledger::{Ledger, Sent};
 use super::{Backend, Proxy, Server};
 use crate::codec::{DecodeError, required_key};
 use crate::frame::{Connection, FrameError, Happened};
@@ -253,16 +253,18 @@ impl<B: Backend> Session<'_, B> {
         if is_new {
             ledger.look_again();
         }
-        let changes = ledger.changes(&generation, &self.proxy.peer.subscriber);
-        drop(ledger);
+        let mut changes = ledger.changes(&generation, &self.proxy.peer.subscriber);
+        changes.retain(|change| self.fits(change, &mut ledger));
         if changes.is_empty() {
             return Ok(());
         }
+        ledger.update_sent(changes.iter().map(body_bytes).sum());
+        drop(ledger);
         self.last_nonce += 1;
         let mut sent = Vec::with_capacity(changes.len());
         for change in &changes {
-            let version = (!matches!(change.state, Some(State::Forget(_))))
-                .then_some(Version(change.version));
+            let is_held = !matches!(change.state, Some(State::Forget(_)));
+            let version = is_held.then_some(Version(change.version));
             sent.push((required_key(change.key.clone())?, version));
         }
         self.in_flight.push_back((self.last_nonce, sent));
@@ -272,40 +274,51 @@ impl<B: Backend> Session<'_, B> {
         Ok(())
     }
 
-    /// Splits an update into messages that fit into frames. A resource that fits into none is left
-    /// out and noted.
+    /// Whether a change fits into a frame. One that does not is noted, and left out.
+    fn fits(&self, change: &Changed, ledger: &mut Ledger) -> bool {
+        let bytes = change.encoded_len() + CHANGE_OVERHEAD_BYTES;
+        if bytes <= self.room() {
+            return true;
+        }
+        if let Ok(key) = required_key(change.key.clone()) {
+            let max = self.limits().frame_bytes_max;
+            tracing::error!(%key, bytes, max, "a resource is too large for a frame and is not sent");
+            let why = format!("its {bytes} bytes are more than frame_bytes_max, which is {max}");
+            ledger.failed(&key, why);
+        }
+        false
+    }
+
+    /// Splits an update into messages that fit into frames.
     fn frames(&self, changes: Vec<Changed>) -> Vec<Update> {
         let nonce = self.last_nonce;
-        let room = self.limits().frame_bytes_max.saturating_sub(FRAME_OVERHEAD_BYTES);
-        let mut frames = vec![Update { nonce, changes: Vec::new(), more: true }];
+        let mut frames = Vec::new();
+        let mut frame = Vec::new();
         let mut used = 0;
         for change in changes {
             let bytes = change.encoded_len() + CHANGE_OVERHEAD_BYTES;
-            if bytes > room {
-                self.too_large(&change, bytes);
-                continue;
-            }
-            if used + bytes > room {
-                frames.push(Update { nonce, changes: Vec::new(), more: true });
+            if used + bytes > self.room() {
+                let changes = std::mem::take(&mut frame);
+                frames.push(Update { nonce, changes, more: true });
                 used = 0;
             }
             used += bytes;
-            if let Some(frame) = frames.last_mut() {
-                frame.changes.push(change);
-            }
+            frame.push(change);
         }
-        if let Some(last) = frames.last_mut() {
-            last.more = false;
-        }
+        frames.push(Update { nonce, changes: frame, more: false });
         frames
     }
 
-    fn too_large(&self, change: &Changed, bytes: usize) {
-        let Ok(key) = required_key(change.key.clone()) else { return };
-        let max = self.limits().frame_bytes_max;
-        tracing::error!(%key, bytes, max, "a resource is larger than frame_bytes_max and is not sent");
-        let why = format!("its {bytes} bytes are more than frame_bytes_max, which is {max}");
-        self.proxy.ledger().failed(&key, why);
+    /// Bytes of changes that fit into one frame.
+    fn room(&self) -> usize {
+        self.limits().frame_bytes_max.saturating_sub(FRAME_OVERHEAD_BYTES)
+    }
+}
+
+fn body_bytes(change: &Changed) -> u64 {
+    match &change.state {
+        Some(State::Is(bytes)) => bytes.len() as u64,
+        _ => 0,
     }
 }
 

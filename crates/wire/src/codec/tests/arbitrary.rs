@@ -1,0 +1,320 @@
+//! Any resource and any key.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use ironmesh_model::listeners::{GatewayListener, GatewayProtocol, Listeners};
+use ironmesh_model::policy::{Balance, DestinationPolicy, InboundPolicy, MtlsMode, Policy, Subset};
+use ironmesh_model::resource::{Applies, DefaultBackend, Destination, Join, Resolution};
+use ironmesh_model::route::{Action, Backend, HeaderOp, HeaderOps, Match, Rewrite, Route, Rule};
+use ironmesh_model::service::{
+    Endpoint, EndpointAddress, EndpointTls, Endpoints, PortMap, Protocol, Service, ServicePort,
+    Workload,
+};
+use ironmesh_model::settings::{AccessLogEncoding, OutboundPolicy, Settings};
+use ironmesh_model::text_match::TextMatch;
+use ironmesh_model::{
+    Identity, Labels, ListenerKind, Name, ObjectId, ResolutionKey, Resource, ResourceKey,
+    ServiceId, Target, WorkloadId,
+};
+use proptest::collection::vec;
+use proptest::option::of;
+use proptest::prelude::*;
+use proptest::sample::select;
+
+pub(super) fn resource() -> impl Strategy<Value = Resource> {
+    prop_oneof![
+        settings().prop_map(|s| Resource::Settings(s.into())),
+        listeners().prop_map(|l| Resource::Listeners(l.into())),
+        resolution().prop_map(|r| Resource::Resolution(r.into())),
+        route().prop_map(|r| Resource::Route(r.into())),
+        service().prop_map(|s| Resource::Service(s.into())),
+        policy().prop_map(|p| Resource::Policy(p.into())),
+        of(workload()).prop_map(|w| Resource::Workload(w.map(Into::into))),
+        endpoints().prop_map(|e| Resource::Endpoints(e.into())),
+    ]
+}
+
+pub(super) fn key() -> impl Strategy<Value = ResourceKey> {
+    let listener =
+        select(vec![ListenerKind::Outbound, ListenerKind::Inbound, ListenerKind::Gateway]);
+    let target = prop_oneof![
+        (any::<IpAddr>(), any::<u16>()).prop_map(|(ip, port)| Target::Address(ip, port)),
+        (name(), any::<u16>()).prop_map(|(host, port)| Target::Host(host, port)),
+    ];
+    prop_oneof![
+        Just(ResourceKey::Settings),
+        Just(ResourceKey::Listeners),
+        (listener, target, name()).prop_map(|(listener, target, namespace)| {
+            ResourceKey::Resolution(ResolutionKey { listener, target, namespace })
+        }),
+        object().prop_map(ResourceKey::Route),
+        service_id().prop_map(ResourceKey::Service),
+        object().prop_map(ResourceKey::Policy),
+        any::<IpAddr>().prop_map(ResourceKey::Workload),
+        (service_id(), any::<u16>()).prop_map(|(id, chunk)| ResourceKey::Endpoints(id, chunk)),
+    ]
+}
+
+fn name() -> impl Strategy<Value = Name> + Clone {
+    prop_oneof![3 => "[a-z0-9.*/-]{0,12}", 1 => "\\PC{0,6}"].prop_map(Name::from).boxed()
+}
+
+fn names() -> impl Strategy<Value = Vec<Name>> {
+    vec(name(), 0..3)
+}
+
+fn labels() -> impl Strategy<Value = Labels> {
+    vec((name(), name()), 0..4).prop_map(|pairs| pairs.into_iter().collect())
+}
+
+fn object() -> impl Strategy<Value = ObjectId> + Clone {
+    (name(), name(), name()).prop_map(|(kind, namespace, name)| ObjectId { kind, namespace, name })
+}
+
+fn service_id() -> impl Strategy<Value = ServiceId> + Clone {
+    (name(), name()).prop_map(|(namespace, hostname)| ServiceId { namespace, hostname })
+}
+
+fn workload_id() -> impl Strategy<Value = WorkloadId> {
+    (name(), name(), name(), name()).prop_map(|(cluster, namespace, name, uid)| WorkloadId {
+        cluster,
+        namespace,
+        name,
+        uid,
+    })
+}
+
+fn identity() -> impl Strategy<Value = Identity> {
+    (name(), name(), name()).prop_map(|(trust_domain, namespace, service_account)| Identity {
+        trust_domain,
+        namespace,
+        service_account,
+    })
+}
+
+fn duration() -> impl Strategy<Value = Duration> {
+    any::<u64>().prop_map(Duration::from_nanos)
+}
+
+fn protocol() -> impl Strategy<Value = Protocol> {
+    use Protocol::{Grpc, Http, Http2, Tcp, Tls, Undeclared};
+    select(vec![Undeclared, Http, Http2, Grpc, Tcp, Tls])
+}
+
+fn mtls() -> impl Strategy<Value = MtlsMode> {
+    select(vec![MtlsMode::Permissive, MtlsMode::Strict, MtlsMode::Disable])
+}
+
+fn settings() -> impl Strategy<Value = Settings> {
+    let words = (
+        select(vec![OutboundPolicy::AllowAny, OutboundPolicy::RegistryOnly]),
+        any::<bool>(),
+        select(vec![AccessLogEncoding::Text, AccessLogEncoding::Json]),
+        name(),
+        name(),
+        mtls(),
+    );
+    (words, duration(), duration(), duration(), duration()).prop_map(
+        |(words, certificate_ttl, detect_timeout, connect_timeout, drain_duration)| {
+            let (
+                outbound_policy,
+                access_log,
+                access_log_encoding,
+                trust_domain,
+                root_namespace,
+                mtls_mode,
+            ) = words;
+            Settings {
+                outbound_policy,
+                access_log,
+                access_log_encoding,
+                certificate_ttl,
+                trust_domain,
+                root_namespace,
+                detect_timeout,
+                connect_timeout,
+                drain_duration,
+                mtls_mode,
+            }
+        },
+    )
+}
+
+fn listeners() -> impl Strategy<Value = Listeners> {
+    let listener = (any::<u16>(), name()).prop_map(|(port, name)| GatewayListener {
+        port,
+        name,
+        protocol: GatewayProtocol::Http,
+    });
+    vec(listener, 0..4).prop_map(|listeners| Listeners { listeners })
+}
+
+fn resolution() -> impl Strategy<Value = Resolution> {
+    let destination = (name(), of(service_id()), vec(object(), 0..3))
+        .prop_map(|(host, service, policies)| Destination { host, service, policies });
+    let default_backend =
+        (name(), any::<u16>()).prop_map(|(host, port)| DefaultBackend { host, port });
+    let applies = (
+        (protocol(), of(service_id()), of(default_backend), vec(object(), 0..3)),
+        select(vec![Join::InOrder, Join::CatchAllLast]),
+        names(),
+        vec(destination, 0..3),
+        vec(object(), 0..3),
+    )
+        .prop_map(|(first, join, attached_to, destinations, inbound_policies)| {
+            let (protocol, service, default_backend, routes) = first;
+            Applies {
+                protocol,
+                service,
+                default_backend,
+                routes,
+                join,
+                attached_to,
+                destinations,
+                inbound_policies,
+            }
+        });
+    of(applies).prop_map(|applies| applies.map_or(Resolution::Absent, Resolution::Present))
+}
+
+fn text_match() -> impl Strategy<Value = TextMatch> + Clone {
+    prop_oneof![
+        name().prop_map(TextMatch::Exact),
+        name().prop_map(TextMatch::Prefix),
+        name().prop_map(TextMatch::Regex),
+        Just(TextMatch::Present),
+    ]
+}
+
+fn header_ops() -> impl Strategy<Value = HeaderOps> {
+    let op = || {
+        (vec((name(), name()), 0..2), vec((name(), name()), 0..2), names())
+            .prop_map(|(set, add, remove)| HeaderOp { set, add, remove })
+    };
+    (op(), op()).prop_map(|(request, response)| HeaderOps { request, response })
+}
+
+fn one_match() -> impl Strategy<Value = Match> {
+    let named = || vec((name(), text_match()), 0..3);
+    (
+        (name(), of(text_match()), any::<bool>(), of(text_match())),
+        (of(text_match()), of(text_match()), named(), named(), named()),
+        (labels(), of(name()), names(), of(any::<u16>())),
+    )
+        .prop_map(|(first, second, third)| {
+            let (name, path, ignore_path_case, scheme) = first;
+            let (method, authority, headers, without_headers, query) = second;
+            let (source_labels, source_namespace, gateways, port) = third;
+            Match {
+                name: name.to_string(),
+                path,
+                ignore_path_case,
+                scheme,
+                method,
+                authority,
+                headers,
+                without_headers,
+                query,
+                source_labels,
+                source_namespace,
+                gateways,
+                port,
+            }
+        })
+}
+
+fn route() -> impl Strategy<Value = Route> {
+    let backend = (name(), of(any::<u16>()), of(name()), any::<u32>(), header_ops()).prop_map(
+        |(host, port, subset, weight, headers)| Backend { host, port, subset, weight, headers },
+    );
+    let rewrite =
+        (of(name()), of(name())).prop_map(|(path, authority)| Rewrite { path, authority });
+    let rule = (
+        name(),
+        vec(one_match(), 0..3),
+        vec(backend, 0..3),
+        of(duration()),
+        of(rewrite),
+        header_ops(),
+    )
+        .prop_map(|(name, matches, backends, timeout, rewrite, headers)| Rule {
+            name: name.to_string(),
+            matches,
+            action: Action::Forward(backends),
+            timeout,
+            rewrite,
+            headers,
+        });
+    (object(), vec(rule, 0..4)).prop_map(|(id, rules)| Route { id, rules })
+}
+
+fn service() -> impl Strategy<Value = Service> {
+    let port = (any::<u16>(), name(), protocol())
+        .prop_map(|(number, name, protocol)| ServicePort { number, name, protocol });
+    (service_id(), name(), vec(any::<IpAddr>(), 0..3), any::<bool>(), vec(port, 0..4), any::<u16>())
+        .prop_map(|(id, name, addresses, headless, ports, endpoint_chunks)| Service {
+            id,
+            name,
+            addresses,
+            headless,
+            ports,
+            endpoint_chunks,
+        })
+}
+
+fn policy() -> impl Strategy<Value = Policy> {
+    let subset = (name(), labels(), of(Just(Balance::RoundRobin)))
+        .prop_map(|(name, labels, balance)| Subset { name, labels, balance });
+    prop_oneof![
+        (object(), vec(subset, 0..4)).prop_map(|(id, subsets)| {
+            Policy::Destination(DestinationPolicy { id, balance: Balance::RoundRobin, subsets })
+        }),
+        (object(), of(mtls())).prop_map(|(id, mtls)| Policy::Inbound(InboundPolicy { id, mtls })),
+    ]
+}
+
+fn workload() -> impl Strategy<Value = Workload> {
+    (workload_id(), name(), identity(), labels(), any::<bool>()).prop_map(
+        |(id, owner, identity, labels, meshed)| Workload { id, owner, identity, labels, meshed },
+    )
+}
+
+fn endpoints() -> impl Strategy<Value = Endpoints> {
+    (service_id(), any::<u16>(), vec(endpoint(), 0..4))
+        .prop_map(|(service, chunk, endpoints)| Endpoints { service, chunk, endpoints })
+}
+
+fn endpoint() -> impl Strategy<Value = Endpoint> {
+    let address = prop_oneof![
+        any::<IpAddr>().prop_map(EndpointAddress::Ip),
+        name().prop_map(EndpointAddress::Dns),
+        (any::<IpAddr>(), name()).prop_map(|(ip, name)| EndpointAddress::Gateway(ip, name)),
+    ];
+    let port =
+        (any::<u16>(), any::<u16>()).prop_map(|(service, target)| PortMap { service, target });
+    (
+        (name(), address, vec(port, 0..3), labels(), workload_id(), name(), of(identity())),
+        select(vec![EndpointTls::Plaintext, EndpointTls::Mutual]),
+        (any::<bool>(), any::<u32>(), name(), name(), name()),
+    )
+        .prop_map(|(first, tls, last)| {
+            let (id, address, ports, labels, workload, owner, identity) = first;
+            let (ready, weight, network, cluster, locality) = last;
+            Endpoint {
+                id,
+                address,
+                ports,
+                labels,
+                workload,
+                owner,
+                identity,
+                tls,
+                ready,
+                weight,
+                network,
+                cluster,
+                locality,
+            }
+        })
+}

@@ -1,0 +1,247 @@
+//! One resource of each shape, with every field in use somewhere.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use ironmesh_model::listeners::{GatewayListener, GatewayProtocol, Listeners};
+use ironmesh_model::policy::{Balance, DestinationPolicy, InboundPolicy, MtlsMode, Policy, Subset};
+use ironmesh_model::resource::{Applies, DefaultBackend, Destination, Join, Resolution};
+use ironmesh_model::route::{Action, Backend, HeaderOp, HeaderOps, Match, Rewrite, Route, Rule};
+use ironmesh_model::service::{
+    Endpoint, EndpointAddress, EndpointTls, Endpoints, PortMap, Protocol, Service, ServicePort,
+    Workload,
+};
+use ironmesh_model::settings::{AccessLogEncoding, OutboundPolicy, Settings};
+use ironmesh_model::text_match::TextMatch;
+use ironmesh_model::{
+    Identity, Labels, ListenerKind, ObjectId, ResolutionKey, Resource, ResourceKey, ServiceId,
+    Target, WorkloadId,
+};
+
+pub(super) fn resources() -> Vec<(&'static str, Resource)> {
+    vec![
+        ("settings, default", Resource::Settings(Settings::default().into())),
+        ("settings, all other", Resource::Settings(other_settings().into())),
+        ("listeners, none", Resource::Listeners(Listeners::default().into())),
+        ("listeners", Resource::Listeners(listeners().into())),
+        ("resolution, absent", Resource::Resolution(Resolution::Absent.into())),
+        ("resolution", Resource::Resolution(Resolution::Present(applies()).into())),
+        ("route", Resource::Route(route().into())),
+        ("service", Resource::Service(service().into())),
+        ("policy, destination", Resource::Policy(destination_policy().into())),
+        ("policy, inbound", Resource::Policy(inbound_policy().into())),
+        ("workload, nobody", Resource::Workload(None)),
+        ("workload", Resource::Workload(Some(workload().into()))),
+        ("endpoints", Resource::Endpoints(endpoints().into())),
+    ]
+}
+
+pub(super) fn keys() -> Vec<ResourceKey> {
+    let resolution = |listener, target| {
+        ResourceKey::Resolution(ResolutionKey { listener, target, namespace: "default".into() })
+    };
+    vec![
+        ResourceKey::Settings,
+        ResourceKey::Listeners,
+        resolution(ListenerKind::Outbound, Target::Host("reviews".into(), 9080)),
+        resolution(ListenerKind::Inbound, Target::Address(ip("10.77.0.7"), 9080)),
+        resolution(ListenerKind::Gateway, Target::Host("bookinfo.example".into(), 80)),
+        resolution(ListenerKind::Outbound, Target::Address(ip("fd00::7"), 443)),
+        ResourceKey::Route(ObjectId::new("VirtualService", "default", "reviews")),
+        ResourceKey::Service(reviews()),
+        ResourceKey::Policy(ObjectId::new("DestinationRule", "default", "reviews")),
+        ResourceKey::Workload(ip("10.77.0.7")),
+        ResourceKey::Endpoints(reviews(), 0),
+    ]
+}
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+fn reviews() -> ServiceId {
+    ServiceId { namespace: "default".into(), hostname: "reviews.default.svc.cluster.local".into() }
+}
+
+fn other_settings() -> Settings {
+    Settings {
+        outbound_policy: OutboundPolicy::RegistryOnly,
+        access_log: false,
+        access_log_encoding: AccessLogEncoding::Json,
+        certificate_ttl: Duration::from_secs(30),
+        trust_domain: "example.org".into(),
+        root_namespace: "mesh".into(),
+        detect_timeout: Duration::from_millis(100),
+        connect_timeout: Duration::from_secs(1),
+        drain_duration: Duration::from_secs(45),
+        mtls_mode: MtlsMode::Strict,
+    }
+}
+
+fn listeners() -> Listeners {
+    let listener =
+        GatewayListener { port: 80, name: "http".into(), protocol: GatewayProtocol::Http };
+    Listeners { listeners: vec![listener] }
+}
+
+fn applies() -> Applies {
+    Applies {
+        protocol: Protocol::Http,
+        service: Some(reviews()),
+        default_backend: Some(DefaultBackend { host: reviews().hostname, port: 9080 }),
+        routes: vec![ObjectId::new("VirtualService", "default", "reviews")],
+        join: Join::CatchAllLast,
+        attached_to: vec!["mesh".into(), "default/bookinfo-gateway".into()],
+        destinations: vec![
+            Destination {
+                host: reviews().hostname,
+                service: Some(reviews()),
+                policies: vec![ObjectId::new("DestinationRule", "default", "reviews")],
+            },
+            Destination { host: "nowhere".into(), service: None, policies: Vec::new() },
+        ],
+        inbound_policies: vec![ObjectId::new("PeerAuthentication", "default", "strict")],
+    }
+}
+
+fn route() -> Route {
+    let exact = |text: &str| Some(TextMatch::Exact(text.into()));
+    let change = HeaderOp {
+        set: vec![("x-a".into(), "1".into())],
+        add: vec![("x-b".into(), "2".into())],
+        remove: vec!["x-c".into()],
+    };
+    let headers = HeaderOps { request: change.clone(), response: change };
+    let everything = Match {
+        name: "all".into(),
+        path: Some(TextMatch::Prefix("/api".into())),
+        ignore_path_case: true,
+        scheme: exact("https"),
+        method: exact("GET"),
+        authority: Some(TextMatch::Regex(".*\\.example".into())),
+        headers: vec![("end-user".into(), TextMatch::Exact("jason".into()))],
+        without_headers: vec![("x-bot".into(), TextMatch::Present)],
+        query: vec![("v".into(), TextMatch::Exact("2".into()))],
+        source_labels: [("app", "productpage")].into_iter().collect(),
+        source_namespace: Some("default".into()),
+        gateways: vec!["mesh".into()],
+        port: Some(9080),
+    };
+    let backend = |subset: &str, weight| Backend {
+        host: reviews().hostname,
+        port: Some(9080),
+        subset: Some(subset.into()),
+        weight,
+        headers: HeaderOps::default(),
+    };
+    let first = Rule {
+        name: "first".into(),
+        matches: vec![everything, Match::default()],
+        action: Action::Forward(vec![
+            backend("v1", 50),
+            Backend { headers: headers.clone(), ..backend("v3", 50) },
+        ]),
+        timeout: Some(Duration::from_millis(2_500)),
+        rewrite: Some(Rewrite { path: Some("/".into()), authority: Some("other".into()) }),
+        headers,
+    };
+    let id = ObjectId::new("VirtualService", "default", "reviews");
+    Route { id, rules: vec![first, Rule::default()] }
+}
+
+fn service() -> Service {
+    let port = |number, name: &str, protocol| ServicePort { number, name: name.into(), protocol };
+    Service {
+        id: reviews(),
+        name: "reviews".into(),
+        addresses: vec![ip("10.96.0.12"), ip("fd00::12")],
+        headless: true,
+        ports: vec![
+            port(9080, "http", Protocol::Http),
+            port(9090, "grpc", Protocol::Grpc),
+            port(1, "", Protocol::Undeclared),
+        ],
+        endpoint_chunks: 1,
+    }
+}
+
+fn destination_policy() -> Policy {
+    let subset = |name: &str, balance| Subset {
+        name: name.into(),
+        labels: [("version", name)].into_iter().collect(),
+        balance,
+    };
+    Policy::Destination(DestinationPolicy {
+        id: ObjectId::new("DestinationRule", "default", "reviews"),
+        balance: Balance::RoundRobin,
+        subsets: vec![
+            subset("v1", None),
+            subset("v2", Some(Balance::RoundRobin)),
+            Subset { name: "all".into(), labels: Labels::default(), balance: None },
+        ],
+    })
+}
+
+fn inbound_policy() -> Policy {
+    Policy::Inbound(InboundPolicy {
+        id: ObjectId::new("PeerAuthentication", "default", "default"),
+        mtls: Some(MtlsMode::Strict),
+    })
+}
+
+fn workload_id() -> WorkloadId {
+    WorkloadId {
+        cluster: "Kubernetes".into(),
+        namespace: "default".into(),
+        name: "reviews-v1-6b5f".into(),
+        uid: "3e1d".into(),
+    }
+}
+
+fn identity() -> Identity {
+    "spiffe://cluster.local/ns/default/sa/bookinfo-reviews".parse().unwrap()
+}
+
+fn workload() -> Workload {
+    Workload {
+        id: workload_id(),
+        owner: "reviews-v1".into(),
+        identity: identity(),
+        labels: [("app", "reviews"), ("version", "v1")].into_iter().collect(),
+        meshed: true,
+    }
+}
+
+fn endpoints() -> Endpoints {
+    let meshed = Endpoint {
+        id: "3e1d".into(),
+        address: EndpointAddress::Ip(ip("10.77.0.7")),
+        ports: vec![PortMap { service: 9080, target: 9081 }],
+        labels: [("app", "reviews"), ("version", "v1")].into_iter().collect(),
+        workload: workload_id(),
+        owner: "reviews-v1".into(),
+        identity: Some(identity()),
+        tls: EndpointTls::Mutual,
+        ready: true,
+        weight: 1,
+        network: "".into(),
+        cluster: "Kubernetes".into(),
+        locality: "eu/a/1".into(),
+    };
+    let external = Endpoint {
+        id: "external".into(),
+        address: EndpointAddress::Dns("api.example".into()),
+        identity: None,
+        tls: EndpointTls::Plaintext,
+        ready: false,
+        weight: 0,
+        network: "outside".into(),
+        ..meshed.clone()
+    };
+    let remote = Endpoint {
+        id: "remote".into(),
+        address: EndpointAddress::Gateway(ip("192.0.2.1"), "reviews.remote".into()),
+        ..meshed.clone()
+    };
+    Endpoints { service: reviews(), chunk: 0, endpoints: vec![meshed, external, remote] }
+}
