@@ -1,17 +1,51 @@
 //! The local platform: a mesh on one Linux machine, made of namespaces.
+//!
+//! ```text
+//! ironmesh up           host side: published ports, sockets for egress     (host)
+//!  └ agent              PID 1 of the mesh, kubelet, names, plain Services   (agent, kubelet, dns)
+//!     ├ control         API, CA, push; restarted by the agent               (control_process)
+//!     ├ proxy           one per injected pod and per gateway                (kubelet::proxy)
+//!     └ containers      each with its own root and processes                (kubelet::launch)
+//! ```
+//!
+//! The command line speaks with the agent by [`agent_api`].
 
+mod addresses;
+mod agent;
 pub mod agent_api;
+mod agent_server;
+mod api_client;
 mod backoff;
 mod base64;
 mod clock;
+mod control_process;
+mod directory;
+mod dns;
 mod environment;
+mod events;
+mod host;
+mod host_link;
 mod images;
+mod kubelet;
+mod logs;
+mod node;
 mod object;
 mod options;
+mod pod_status;
+mod reaper;
+mod reflector;
+mod seqpacket;
 
+use std::ffi::OsString;
+use std::io;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
+pub use images::BadImageMapping;
 pub use options::{Apply, UpOptions};
+
+use crate::preflight::Refusal;
+use crate::sandbox::{self, SandboxError};
 
 /// Why a mesh could not be started or came to an end.
 #[derive(Debug, thiserror::Error)]
@@ -23,21 +57,59 @@ pub enum UpError {
         /// Name of the mesh.
         mesh: String,
     },
+    /// The machine does not allow a mesh.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The namespaces could not be made, although a trial could.
+    #[error("{0}")]
+    Enter(SandboxError),
+    /// A mapping of images cannot be read.
+    #[error(transparent)]
+    Image(#[from] BadImageMapping),
+    /// A folder cannot be used.
+    #[error("folder {}: {source}", path.display())]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The manifests could not be applied.
+    #[error("{message}")]
+    Apply {
+        /// Why.
+        message: String,
+    },
+    /// The agent ended with an error.
+    #[error("the agent of the mesh ended: {message}")]
+    Agent {
+        /// Why.
+        message: String,
+    },
+    /// The host refused something else.
+    #[error(transparent)]
+    Io(#[from] io::Error),
 }
 
 /// Starts a mesh and keeps it until it is told to end; with `detach` only until all is ready.
-/// To be called before the process has any thread or runtime.
+/// To be called from the main thread, before the process has any other thread or a runtime.
 ///
 /// # Errors
 ///
-/// If the machine does not allow it, with the remedy.
+/// If the machine does not allow it, with the remedy; if a mesh of this name runs; if the manifests
+/// cannot be applied.
 pub fn up(options: UpOptions) -> Result<ExitCode, UpError> {
-    Err(UpError::Running { mesh: options.mesh })
+    host::up(options)
 }
 
 /// Runs a stage of the local platform: `ironmesh internal STAGE ...`, `args` without `internal`.
 /// To be called before the process has any thread or runtime.
-pub fn internal(args: &[std::ffi::OsString]) -> ExitCode {
-    let _ = args;
-    ExitCode::FAILURE
+pub fn internal(args: &[OsString]) -> ExitCode {
+    let Some(stage) = args.first().and_then(|stage| stage.to_str()) else {
+        return ExitCode::FAILURE;
+    };
+    if stage == control_process::STAGE {
+        return control_process::stage();
+    }
+    sandbox::stage(stage).unwrap_or(ExitCode::FAILURE)
 }

@@ -27,6 +27,7 @@ mod users;
 use std::process::ExitCode;
 
 pub use error::SandboxError;
+pub(crate) use spawn::spawn_stage;
 pub use spawn::{Spawned, StageStatus};
 
 /// Runs the stage of this name in this process, which must be freshly executed and have one thread:

@@ -5,14 +5,17 @@
 //! [`Answer`] on a line, then what the request asks for: raw bytes of a forwarded port, or a second
 //! line with [`Exit`] when a command ended.
 
+mod terminal;
+
 use std::io::{self, BufRead, BufReader, Write};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixStream};
 use std::path::PathBuf;
 
-use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use crate::fds::{recv_with_fds, send_with_fds};
 
 /// The abstract name of the socket of a mesh's Kubernetes-shaped API, without the leading NUL.
 pub fn api_socket(uid: u32, mesh: &str) -> String {
@@ -33,8 +36,8 @@ pub enum Request {
     /// End the mesh; the connection closes when nothing is left.
     Shutdown,
     /// Run a command in a container. The client's standard input, output and error follow the
-    /// request line as `SCM_RIGHTS` of one byte, unless `tty` asks for a terminal made inside:
-    /// then one descriptor, the terminal of the client, follows.
+    /// request line with one more line end, as `SCM_RIGHTS`; with `tty` it is one unix socket
+    /// instead, over which the master of a terminal made inside is sent.
     Exec(Exec),
     /// Connect to a port on a pod's own 127.0.0.1; raw bytes follow the answer.
     Forward {
@@ -59,9 +62,12 @@ pub struct Exec {
     pub container: Option<String>,
     /// The command and its arguments.
     pub command: Vec<String>,
-    /// Whether the command gets a terminal of its own; its size follows the client's.
+    /// Whether the command gets a terminal of its own.
     #[serde(default)]
     pub tty: bool,
+    /// Rows and columns of that terminal; set by [`Client::exec`].
+    #[serde(default)]
+    pub size: Option<(u16, u16)>,
     /// Whether standard input is passed; otherwise it is empty.
     #[serde(default)]
     pub stdin: bool,
@@ -221,20 +227,34 @@ impl Client {
         }
     }
 
-    /// Runs a command with the caller's descriptors: standard input, output and error, or with
-    /// `tty` just the terminal. Returns when the command ended.
+    /// Runs a command with the caller's standard input, output and error. With `tty` it gets a
+    /// terminal of its own instead, and the first two descriptors, which may be the same terminal
+    /// (made raw by the caller), are relayed to it. Returns when the command ended.
     ///
     /// # Errors
     ///
     /// If the pod, the container or the program is not there.
-    pub fn exec(mut self, exec: Exec, fds: &[BorrowedFd<'_>]) -> Result<Exit, ClientError> {
+    pub fn exec(mut self, mut exec: Exec, fds: &[BorrowedFd<'_>]) -> Result<Exit, ClientError> {
+        let is_terminal = exec.tty;
+        if let (true, Some(terminal)) = (is_terminal, fds.first()) {
+            exec.size = terminal::size(*terminal);
+        }
         self.send(&Request::Exec(exec))?;
-        let raw: Vec<_> = fds.iter().map(AsRawFd::as_raw_fd).collect();
-        let socket = self.stream.get_ref().as_fd().as_raw_fd();
-        let rights = [ControlMessage::ScmRights(&raw)];
-        sendmsg::<()>(socket, &[io::IoSlice::new(b"\n")], &rights, MsgFlags::empty(), None)
-            .map_err(io::Error::from)?;
+        let socket = self.stream.get_ref().as_fd();
+        if !is_terminal {
+            send_with_fds(socket, b"\n", fds)?;
+            self.answer()?;
+            return self.read();
+        }
+        let (ours, theirs) = UnixStream::pair()?;
+        send_with_fds(socket, b"\n", &[theirs.as_fd()])?;
+        drop(theirs);
         self.answer()?;
+        let mut byte = [0; 1];
+        let (_, masters) = recv_with_fds(ours.as_fd(), &mut byte)?;
+        if let (Some(master), [input, ..]) = (masters.first(), fds) {
+            terminal::relay(*input, *fds.get(1).unwrap_or(input), master)?;
+        }
         self.read()
     }
 

@@ -60,18 +60,6 @@ pub(crate) struct Pod {
 }
 
 impl Pod {
-    /// Whether the Ready condition holds, as last published.
-    pub(crate) fn is_ready(&self) -> bool {
-        self.status["conditions"].as_array().is_some_and(|conditions| {
-            conditions.iter().any(|c| c["type"] == "Ready" && c["status"] == "True")
-        })
-    }
-
-    /// The address of the pod, as last published.
-    pub(crate) fn ip(&self) -> Option<std::net::Ipv4Addr> {
-        self.status["podIP"].as_str()?.parse().ok()
-    }
-
     /// Whether all its containers ended for good.
     pub(crate) fn is_finished(&self) -> bool {
         matches!(self.status["phase"].as_str(), Some("Succeeded" | "Failed"))

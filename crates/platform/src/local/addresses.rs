@@ -1,0 +1,61 @@
+//! Addresses of pods, given out in order, so that one that was just given back is not used soon.
+
+use std::cell::RefCell;
+use std::collections::HashSet;
+use std::net::Ipv4Addr;
+
+/// The addresses of the pods of a mesh: 10.77.0.2 to 10.77.255.254.
+#[derive(Debug, Default)]
+pub(crate) struct Addresses {
+    used: RefCell<Used>,
+}
+
+#[derive(Debug, Default)]
+struct Used {
+    addresses: HashSet<u16>,
+    last: u16,
+}
+
+impl Addresses {
+    /// An address that no pod has; `None` if all are used.
+    pub(crate) fn take(&self) -> Option<Ipv4Addr> {
+        let mut used = self.used.borrow_mut();
+        for step in 1..=u16::MAX {
+            let number = used.last.wrapping_add(step);
+            if (FIRST..=LAST).contains(&number) && used.addresses.insert(number) {
+                used.last = number;
+                return Some(Ipv4Addr::from(NETWORK | u32::from(number)));
+            }
+        }
+        None
+    }
+
+    /// Gives an address back.
+    pub(crate) fn give_back(&self, ip: Ipv4Addr) {
+        let number = (u32::from(ip) & 0xffff) as u16;
+        self.used.borrow_mut().addresses.remove(&number);
+    }
+}
+
+const NETWORK: u32 = u32::from_be_bytes([10, 77, 0, 0]);
+const FIRST: u16 = 2;
+const LAST: u16 = 0xfffe;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_distinct_and_used_again_only_when_the_others_were() {
+        let addresses = Addresses::default();
+        let first = addresses.take().unwrap();
+        assert_eq!(first, Ipv4Addr::new(10, 77, 0, 2));
+        addresses.give_back(first);
+        assert_eq!(addresses.take().unwrap(), Ipv4Addr::new(10, 77, 0, 3));
+        let mut count = 1;
+        while addresses.take().is_some() {
+            count += 1;
+        }
+        assert_eq!(count, usize::from(LAST - FIRST + 1));
+    }
+}

@@ -1,0 +1,215 @@
+//! The agent: PID 1 of the mesh. It keeps the control plane running, runs the pods, answers names,
+//! forwards plain Services, and serves the command line.
+//!
+//! One thread with one runtime; whatever forks does so on it, whatever blocks has a thread of its
+//! own.
+
+use std::cell::RefCell;
+use std::fs::{self, File};
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::Duration;
+
+use ironmesh_identity::TokenKey;
+use ironmesh_model::bootstrap::CONTROL_PORT;
+use ironmesh_model::settings::Settings;
+use serde::de::DeserializeOwned;
+use tokio::sync::{Notify, mpsc};
+use tokio::task::{LocalSet, spawn_local};
+
+use super::api_client::ApiClient;
+use super::control_process::{self, ControlSpec};
+use super::events::Events;
+use super::host_link::{HostLink, ToHost};
+use super::images::Images;
+use super::kubelet::pod::GATEWAY;
+use super::logs::Logs;
+use super::node::Node;
+use super::object::read;
+use super::reaper::Reaper;
+use super::reflector::{Change, Reflector, follow, key_of};
+use super::{agent_server, directory, dns, kubelet};
+use crate::sandbox::mesh::RUN_DIRECTORY;
+
+/// What the host side gives to the agent.
+#[derive(Debug)]
+pub(crate) struct AgentSpec {
+    pub(crate) mesh: String,
+    /// `--state`; none: the mesh's private memory.
+    pub(crate) state: Option<PathBuf>,
+    pub(crate) logs: PathBuf,
+    pub(crate) settings: Settings,
+    pub(crate) images: Images,
+    pub(crate) egress: bool,
+    pub(crate) api: UnixListener,
+    pub(crate) agent: UnixListener,
+    /// To the host side.
+    pub(crate) host: OwnedFd,
+    /// Its end is the end of the host side, and so of the mesh.
+    pub(crate) lifeline: OwnedFd,
+    pub(crate) samples: Option<File>,
+    pub(crate) hidden: Vec<PathBuf>,
+    /// Whether the mesh was started by root.
+    pub(crate) root: bool,
+}
+
+/// Runs the agent until the mesh is told to end, or the host side is gone.
+pub(crate) fn run(spec: AgentSpec) -> io::Result<()> {
+    // The terminal's Ctrl-C is for the host side, which ends the mesh in order.
+    let _already_leader = nix::unistd::setsid();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let local = LocalSet::new();
+    let result = local.block_on(&runtime, serve(spec));
+    runtime.shutdown_background();
+    result
+}
+
+async fn serve(spec: AgentSpec) -> io::Result<()> {
+    let lifeline = tokio::net::unix::pipe::Receiver::from_owned_fd(spec.lifeline)?;
+    let host = HostLink::new(spec.host)?;
+    let state = spec.state.clone().unwrap_or_else(|| Path::new(RUN_DIRECTORY).join("state"));
+    fs::create_dir_all(&state)?;
+    let api = ApiClient::Path(Path::new(RUN_DIRECTORY).join("api.sock"));
+    let (events, posting) = Events::new(api.clone());
+    let push_address = SocketAddr::from((GATEWAY, CONTROL_PORT));
+    let node = Rc::new(Node {
+        mesh: spec.mesh,
+        api: api.clone(),
+        services: Reflector::default(),
+        secrets: Reflector::default(),
+        config_maps: Reflector::default(),
+        topology: Notify::new(),
+        pods: RefCell::default(),
+        addresses: Default::default(),
+        images: spec.images,
+        samples: spec.samples,
+        logs: Logs::new(spec.logs),
+        reaper: Reaper::default(),
+        events,
+        host: host.clone(),
+        token_key: TokenKey::generate().map_err(io::Error::other)?,
+        state: state.clone(),
+        push_address,
+        egress: spec.egress,
+        root: spec.root,
+        hidden: spec.hidden,
+        control_pid: Default::default(),
+    });
+    let control = ControlSpec {
+        host_api: spec.api,
+        own_api: UnixListener::bind(Path::new(RUN_DIRECTORY).join("api.sock"))?,
+        push: std::net::TcpListener::bind(push_address)?,
+        push_address,
+        state,
+        settings: spec.settings,
+    };
+    spawn_local(node.reaper.clone().run());
+    spawn_local(control_process::supervise(Rc::clone(&node), control));
+    spawn_local(posting);
+    spawn_local(node.logs.clone().rotate());
+    let shutdown = Rc::new(Notify::new());
+    spec.agent.set_nonblocking(true)?;
+    let listener = tokio::net::UnixListener::from_std(spec.agent)?;
+    spawn_local(agent_server::serve(Rc::clone(&node), listener, Rc::clone(&shutdown)));
+    spawn_local(directory::forward(Rc::clone(&node)));
+    let udp = tokio::net::UdpSocket::bind((GATEWAY, DNS_PORT)).await?;
+    let tcp = tokio::net::TcpListener::bind((GATEWAY, DNS_PORT)).await?;
+    spawn_local(dns::serve(udp, tcp, Rc::clone(&node) as Rc<dyn dns::Names>));
+    spawn_local(follow_all(Rc::clone(&node)));
+    tokio::select! {
+        () = until_closed(lifeline) => {}
+        () = host.until_shutdown() => end_pods(&node).await,
+        () = shutdown.notified() => end_pods(&node).await,
+    }
+    Ok(())
+}
+
+/// Copies the API's objects, and runs its pods once everything that they may refer to is known.
+async fn follow_all(node: Rc<Node>) {
+    while !node.api.is_healthy().await {
+        tokio::time::sleep(HEALTH_PAUSE).await;
+    }
+    node.host.tell(&ToHost::Started).await;
+    let on_service = {
+        let node = Rc::clone(&node);
+        move || node.topology.notify_one()
+    };
+    tokio::join!(
+        copy("/api/v1/services", &node, node.services.clone(), on_service),
+        copy("/api/v1/secrets", &node, node.secrets.clone(), || {}),
+        copy("/api/v1/configmaps", &node, node.config_maps.clone(), || {}),
+    );
+    let (sender, changes) = mpsc::channel(CHANGES_WAITING_MAX);
+    spawn_local(follow(node.api.clone(), "/api/v1/pods", sender));
+    kubelet::run(node, changes).await;
+}
+
+/// Begins to copy a collection; returns when all that is there now was copied.
+async fn copy<T: DeserializeOwned + Clone + 'static>(
+    path: &'static str,
+    node: &Rc<Node>,
+    copy: Reflector<T>,
+    changed: impl Fn() + 'static,
+) {
+    let (sender, mut changes) = mpsc::channel(CHANGES_WAITING_MAX);
+    spawn_local(follow(node.api.clone(), path, sender));
+    let synced = Rc::new(Notify::new());
+    let tell = Rc::clone(&synced);
+    spawn_local(async move {
+        while let Some(change) = changes.recv().await {
+            match change {
+                Change::Is(object) => {
+                    let key = key_of(&object);
+                    match read(object) {
+                        Ok(object) => copy.insert(key, object),
+                        Err(error) => {
+                            tracing::warn!(path, object = ?key, %error, "an object cannot be read");
+                        }
+                    }
+                }
+                Change::Gone(key) => copy.remove(&key),
+                Change::Synced => tell.notify_one(),
+            }
+            changed();
+        }
+    });
+    synced.notified().await;
+}
+
+/// Ends all pods in order, for as long as that is allowed to take; what is left dies with the
+/// agent.
+async fn end_pods(node: &Node) {
+    let pods: Vec<_> = node.pods.borrow().values().cloned().collect();
+    for pod in &pods {
+        pod.stop(SHUTDOWN_GRACE_SECONDS);
+    }
+    let ended = async {
+        while pods.iter().any(|pod| pod.runs()) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    // Whatever takes longer is killed.
+    let _ = tokio::time::timeout(SHUTDOWN_TIME_MAX, ended).await;
+}
+
+async fn until_closed(mut lifeline: tokio::net::unix::pipe::Receiver) {
+    use tokio::io::AsyncReadExt;
+    let mut nothing = [0; 1];
+    // Nothing is ever written: data would be a mistake, and an error is as good as the end.
+    let _ = lifeline.read(&mut nothing).await;
+}
+
+/// Port of the resolver.
+const DNS_PORT: u16 = 53;
+/// Pause between questions whether the API is there.
+const HEALTH_PAUSE: Duration = Duration::from_millis(10);
+/// Changes of one kind of object that wait to be taken.
+const CHANGES_WAITING_MAX: usize = 1_024;
+/// Seconds that applications get when the mesh ends.
+const SHUTDOWN_GRACE_SECONDS: u64 = 2;
+/// How long the end of the pods may take when the mesh ends.
+const SHUTDOWN_TIME_MAX: Duration = Duration::from_secs(3);

@@ -1,0 +1,81 @@
+//! The names of the mesh and the plain forwarding of Services: both follow from the Services and
+//! from which pods are ready.
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::dns::{Names, Target};
+use super::node::{Node, target_port};
+use super::object::Service;
+use crate::capture::forwarding::{ForwardedPort, Forwarding, Transport};
+
+impl Names for Node {
+    fn service(&self, namespace: &str, name: &str) -> Option<Target> {
+        let service = self.services.object(namespace, name)?;
+        if !service.spec.external_name.is_empty() {
+            return Some(Target::Alias(service.spec.external_name));
+        }
+        if !service.is_headless() {
+            return service.spec.cluster_ip.parse().ok().map(Target::ClusterIp);
+        }
+        let pods = self.endpoints(&service);
+        let named = |(pod, ip): (Rc<super::kubelet::pod::PodState>, Ipv4Addr)| {
+            (pod.pod.borrow().hostname().to_owned(), ip)
+        };
+        Some(Target::Pods(pods.into_iter().map(named).collect()))
+    }
+
+    fn port(&self, namespace: &str, name: &str, port: &str) -> Option<u16> {
+        let service = self.services.object(namespace, name)?;
+        service.spec.ports.iter().find(|other| other.name == port).map(|port| port.port)
+    }
+}
+
+/// Keeps the forwarding rules of the mesh's root network namespace as the Services are, for ever.
+pub(crate) async fn forward(node: Rc<Node>) {
+    let mut forwarding = Forwarding::default();
+    let mut applied: Option<Vec<ForwardedPort>> = None;
+    loop {
+        let ports = forwarded_ports(&node);
+        if applied.as_ref() != Some(&ports) {
+            match forwarding.apply(&ports) {
+                Ok(()) => applied = Some(ports),
+                Err(error) => tracing::error!(%error, "plain Services are not forwarded"),
+            }
+        }
+        node.topology.notified().await;
+        tokio::time::sleep(COALESCE).await;
+    }
+}
+
+fn forwarded_ports(node: &Node) -> Vec<ForwardedPort> {
+    let mut ports = Vec::new();
+    node.services.for_each(|service| {
+        let Ok(ip) = service.spec.cluster_ip.parse::<Ipv4Addr>() else { return };
+        ports.extend(service_ports(node, service, ip));
+    });
+    ports
+}
+
+fn service_ports(node: &Node, service: &Service, ip: Ipv4Addr) -> Vec<ForwardedPort> {
+    let pods = node.endpoints(service);
+    let port = |port: &super::object::ServicePort| {
+        let transport = match port.protocol.as_str() {
+            "" | "TCP" => Transport::Tcp,
+            "UDP" => Transport::Udp,
+            _ => return None,
+        };
+        let endpoints = pods
+            .iter()
+            .filter_map(|(pod, ip)| {
+                Some(SocketAddrV4::new(*ip, target_port(&pod.pod.borrow(), port)?))
+            })
+            .collect();
+        Some(ForwardedPort { address: SocketAddrV4::new(ip, port.port), transport, endpoints })
+    };
+    service.spec.ports.iter().filter_map(port).collect()
+}
+
+/// Changes that come together are applied together.
+const COALESCE: Duration = Duration::from_millis(2);

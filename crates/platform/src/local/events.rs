@@ -1,0 +1,144 @@
+//! Events: what happens to pods, told through the API.
+
+use std::collections::HashMap;
+
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+
+use super::api_client::ApiClient;
+use super::clock;
+use super::object::Metadata;
+
+/// Whether an event is as hoped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum EventKind {
+    Normal,
+    Warning,
+}
+
+/// Records events; they are posted in the background, and dropped when too many wait.
+#[derive(Clone, Debug)]
+pub(crate) struct Events {
+    queue: mpsc::Sender<Recorded>,
+}
+
+#[derive(Debug)]
+struct Recorded {
+    namespace: String,
+    pod: String,
+    uid: String,
+    container: Option<String>,
+    kind: EventKind,
+    reason: &'static str,
+    message: String,
+    time: String,
+}
+
+impl Events {
+    /// A recorder, and the task that posts, which runs for ever.
+    pub(crate) fn new(api: ApiClient) -> (Self, impl Future<Output = ()>) {
+        let (queue, recorded) = mpsc::channel(EVENTS_WAITING_MAX);
+        (Self { queue }, post_all(api, recorded))
+    }
+
+    /// Records an event of a pod, or of one of its containers.
+    pub(crate) fn record(
+        &self,
+        pod: &Metadata,
+        container: Option<&str>,
+        kind: EventKind,
+        reason: &'static str,
+        message: String,
+    ) {
+        // A full queue loses events, never time.
+        let _ = self.queue.try_send(Recorded {
+            namespace: pod.namespace.clone(),
+            pod: pod.name.clone(),
+            uid: pod.uid.clone(),
+            container: container.map(str::to_owned),
+            kind,
+            reason,
+            message,
+            time: clock::now(),
+        });
+    }
+}
+
+/// An event that may happen again.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Same {
+    uid: String,
+    container: Option<String>,
+    reason: &'static str,
+    message: String,
+}
+
+async fn post_all(api: ApiClient, mut recorded: mpsc::Receiver<Recorded>) {
+    let mut posted: HashMap<Same, Value> = HashMap::new();
+    let mut number = 0_u64;
+    while let Some(event) = recorded.recv().await {
+        let same = Same {
+            uid: event.uid.clone(),
+            container: event.container.clone(),
+            reason: event.reason,
+            message: event.message.clone(),
+        };
+        if posted.len() > EVENTS_REMEMBERED_MAX {
+            posted.clear();
+        }
+        let path = format!("/api/v1/namespaces/{}/events", event.namespace);
+        let result = if let Some(object) = posted.get_mut(&same) {
+            let count = object["count"].as_u64().unwrap_or(1) + 1;
+            object["count"] = count.into();
+            object["lastTimestamp"] = event.time.into();
+            let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+            api.put(&format!("{path}/{name}"), object).await
+        } else {
+            number += 1;
+            let object = object(&event, number);
+            let result = api.post(&path, &object).await;
+            posted.insert(same, object);
+            result
+        };
+        if let Err(error) = result {
+            tracing::debug!(%error, "an event was not posted");
+        }
+    }
+}
+
+fn object(event: &Recorded, number: u64) -> Value {
+    let kind = match event.kind {
+        EventKind::Normal => "Normal",
+        EventKind::Warning => "Warning",
+    };
+    let mut involved = json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "namespace": event.namespace, "name": event.pod, "uid": event.uid,
+    });
+    if let Some(container) = &event.container {
+        involved["fieldPath"] = format!("spec.containers{{{container}}}").into();
+    }
+    let suffix = event.uid.get(..8).unwrap_or(&event.uid);
+    json!({
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {
+            "name": format!("{}.{suffix}{number:08x}", event.pod),
+            "namespace": event.namespace,
+        },
+        "involvedObject": involved,
+        "type": kind,
+        "reason": event.reason,
+        "message": event.message,
+        "source": {"component": "kubelet", "host": "ironmesh"},
+        "reportingComponent": "kubelet",
+        "firstTimestamp": event.time,
+        "lastTimestamp": event.time,
+        "count": 1,
+    })
+}
+
+/// Events that wait to be posted; more are dropped.
+const EVENTS_WAITING_MAX: usize = 4_096;
+/// Posted events that are remembered, so that a repetition counts up.
+const EVENTS_REMEMBERED_MAX: usize = 2_000;

@@ -1,0 +1,119 @@
+//! The agent's way to the host side: sockets of the host's network, published ports, progress.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
+
+use super::agent_api::PublishedPort;
+use super::seqpacket::SeqPacket;
+
+/// What the agent asks the host side.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum ToHost {
+    /// Unconnected TCP sockets of the host's network.
+    Egress { id: u64, count: u8, v6: bool },
+    /// A listening socket on the host for a gateway's port.
+    Publish { id: u64, port: u16 },
+    /// The API answers.
+    Started,
+    /// The mesh cannot go on; the agent ends.
+    Failed { message: String },
+}
+
+/// What the host side answers; descriptors come along.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum FromHost {
+    /// As many sockets as descriptors came, or none and why.
+    Egress { id: u64, refused: Option<String> },
+    /// The listening socket, or why there is none.
+    Publish { id: u64, address: Option<SocketAddr>, refused: Option<String> },
+    /// End the mesh.
+    Shutdown,
+}
+
+type Given = Result<Vec<OwnedFd>, String>;
+
+/// The agent's end.
+#[derive(Clone)]
+pub(crate) struct HostLink {
+    socket: Rc<SeqPacket>,
+    waiting: Rc<RefCell<HashMap<u64, oneshot::Sender<Given>>>>,
+    next: Rc<Cell<u64>>,
+    published: Rc<RefCell<BTreeMap<u16, SocketAddr>>>,
+    asked: Rc<RefCell<HashMap<u64, u16>>>,
+}
+
+impl HostLink {
+    pub(crate) fn new(fd: OwnedFd) -> io::Result<Self> {
+        Ok(Self {
+            socket: Rc::new(SeqPacket::new(fd)?),
+            waiting: Rc::default(),
+            next: Rc::default(),
+            published: Rc::default(),
+            asked: Rc::default(),
+        })
+    }
+
+    /// Sockets of the host's network, at most 16.
+    pub(crate) async fn egress(&self, count: u8, v6: bool) -> Given {
+        self.ask(|id| ToHost::Egress { id, count: count.min(EGRESS_SOCKETS_MAX), v6 }).await
+    }
+
+    /// The listening socket on the host for a gateway's port; the same at every call.
+    pub(crate) async fn publish(&self, port: u16) -> Given {
+        let id = self.next.get();
+        self.asked.borrow_mut().insert(id, port);
+        self.ask(|id| ToHost::Publish { id, port }).await
+    }
+
+    /// The ports that are published.
+    pub(crate) fn published(&self) -> Vec<PublishedPort> {
+        let published = self.published.borrow();
+        published.iter().map(|(&port, &address)| PublishedPort { port, address }).collect()
+    }
+
+    /// Tells the host side something that has no answer.
+    pub(crate) async fn tell(&self, message: &ToHost) {
+        // When the host side is gone, the lifeline ends the mesh.
+        let _ = self.socket.send(message, &[]).await;
+    }
+
+    /// Takes answers until the host side wants the mesh to end, or is gone.
+    pub(crate) async fn until_shutdown(&self) {
+        while let Ok(Some((message, fds))) = self.socket.receive::<FromHost>().await {
+            let (id, result) = match message {
+                FromHost::Shutdown => return,
+                FromHost::Egress { id, refused } => (id, refused.map_or(Ok(fds), Err)),
+                FromHost::Publish { id, address, refused } => {
+                    let port = self.asked.borrow_mut().remove(&id);
+                    if let (Some(port), Some(address)) = (port, address) {
+                        self.published.borrow_mut().insert(port, address);
+                    }
+                    (id, refused.map_or(Ok(fds), Err))
+                }
+            };
+            if let Some(waiting) = self.waiting.borrow_mut().remove(&id) {
+                // The proxy that asked may have ended.
+                let _ = waiting.send(result);
+            }
+        }
+    }
+
+    async fn ask(&self, message: impl FnOnce(u64) -> ToHost) -> Given {
+        let id = self.next.get();
+        self.next.set(id + 1);
+        let (sender, receiver) = oneshot::channel();
+        self.waiting.borrow_mut().insert(id, sender);
+        self.socket.send(&message(id), &[]).await.map_err(|error| error.to_string())?;
+        receiver.await.unwrap_or_else(|_closed| Err("the host side is gone".to_owned()))
+    }
+}
+
+/// Sockets in one answer.
+pub(crate) const EGRESS_SOCKETS_MAX: u8 = 16;

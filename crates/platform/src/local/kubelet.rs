@@ -1,0 +1,85 @@
+//! Runs the pods of the API: starts what is there, ends what is gone, tells how it is.
+//!
+//! Each pod is one task ([`pod`]), each of its containers another ([`container`]). That the API is
+//! away changes nothing for pods that run.
+
+pub(crate) mod container;
+pub(crate) mod handler;
+pub(crate) mod launch;
+pub(crate) mod pod;
+mod probe;
+mod proxy;
+mod publish;
+mod volumes;
+
+use std::rc::Rc;
+
+use serde_json::Value;
+use tokio::sync::mpsc;
+use tokio::task::spawn_local;
+
+use self::pod::PodState;
+use super::node::Node;
+use super::object::{Pod, read};
+use super::reflector::{Change, Key, key_of};
+
+/// Follows the Pods of the API, for ever; must run on a `LocalSet`.
+pub(crate) async fn run(node: Rc<Node>, mut changes: mpsc::Receiver<Change>) {
+    while let Some(change) = changes.recv().await {
+        match change {
+            Change::Is(object) => take(&node, object),
+            Change::Gone(key) => {
+                if let Some(pod) = node.pods.borrow().get(&key) {
+                    pod.stop(0);
+                }
+            }
+            Change::Synced => {}
+        }
+    }
+}
+
+/// Starts a pod, or notes what changed of one that is here.
+fn take(node: &Rc<Node>, object: Value) {
+    let key = key_of(&object);
+    let pod: Pod = match read(object.clone()) {
+        Ok(pod) => pod,
+        Err(error) => {
+            tracing::warn!(namespace = key.0, pod = key.1, %error, "a pod cannot be read");
+            return;
+        }
+    };
+    let here = node.pods.borrow().get(&key).cloned();
+    match here {
+        Some(state) if state.uid == pod.metadata.uid => {
+            if pod.metadata.deletion_timestamp.is_some() {
+                state.stop(pod.metadata.deletion_grace_period_seconds.unwrap_or(30));
+            }
+            state.update(pod, object);
+        }
+        // Another pod of the same name: it begins when the one before has ended.
+        Some(state) => {
+            state.stop(0);
+            state.follow_with(object);
+        }
+        None if pod.is_finished() && pod.metadata.deletion_timestamp.is_none() => {}
+        None => start(node, key, pod, object),
+    }
+}
+
+fn start(node: &Rc<Node>, key: Key, pod: Pod, object: Value) {
+    let deleting = pod.metadata.deletion_timestamp.is_some();
+    let state = Rc::new(PodState::new(Rc::clone(node), pod, object));
+    node.pods.borrow_mut().insert(key.clone(), Rc::clone(&state));
+    if deleting {
+        state.stop(0);
+    }
+    let node = Rc::clone(node);
+    spawn_local(async move {
+        pod::run(Rc::clone(&state)).await;
+        node.pods.borrow_mut().remove(&key);
+        node.topology.notify_one();
+        if let Some(next) = state.take_follower() {
+            take(&node, next);
+        }
+    });
+}

@@ -1,0 +1,156 @@
+//! What probes and life-cycle hooks do: an HTTP request, a connection, a command.
+//!
+//! Connections come from a socket made in the pod's network with the inbound proxy's mark, so that
+//! capture leaves them alone and a strict policy does not change what a probe sees.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Request;
+use http_body_util::Empty;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use ironmesh_model::bootstrap::INBOUND_MARK;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tokio::net::{TcpSocket, TcpStream};
+
+use super::launch::{sandbox, started};
+use super::pod::{PodState, blocking};
+use crate::local::object::{Container, Handler, HttpGet, IntOrString};
+use crate::sandbox::exec::{ExecIo, ExecSpec, spawn};
+use crate::sandbox::pod::PodSandbox;
+
+/// Does what a handler says; an error says why it failed, or that it took too long.
+pub(super) async fn run(
+    state: &Rc<PodState>,
+    container: &Container,
+    handler: &Handler,
+    time: Duration,
+) -> Result<(), String> {
+    let work = async {
+        if let Some(get) = &handler.http_get {
+            http_get(state, container, get).await
+        } else if let Some(tcp) = &handler.tcp_socket {
+            connect(state, container, &tcp.host, &tcp.port).await.map(drop)
+        } else if let Some(exec) = &handler.exec {
+            command(state, container, &exec.command).await
+        } else if let Some(sleep) = &handler.sleep {
+            tokio::time::sleep(Duration::from_secs(sleep.seconds)).await;
+            Ok(())
+        } else {
+            Err("it says neither httpGet, tcpSocket, exec nor sleep".to_owned())
+        }
+    };
+    let late = |_elapsed| format!("no answer within {} s", time.as_secs());
+    tokio::time::timeout(time, work).await.map_err(late)?
+}
+
+/// Connects to a port of a pod from inside its network, past its proxy.
+pub(crate) async fn dial(
+    sandbox: Arc<PodSandbox>,
+    ip: Ipv4Addr,
+    port: u16,
+) -> Result<TcpStream, String> {
+    let socket = blocking(move || sandbox.marked_socket(INBOUND_MARK)).await;
+    let socket = socket.map_err(|error| error.to_string())?;
+    let socket = TcpSocket::from_std_stream(socket.into());
+    let address = SocketAddr::from((ip, port));
+    socket.connect(address).await.map_err(|error| format!("dial tcp {address}: {error}"))
+}
+
+async fn connect(
+    state: &PodState,
+    container: &Container,
+    host: &str,
+    port: &IntOrString,
+) -> Result<TcpStream, String> {
+    let number = container.port(port).ok_or_else(|| format!("port {port} is not one"))?;
+    let sandbox = sandbox(state).map_err(|_none| "the pod has no network yet".to_owned())?;
+    let ip = match host {
+        "" => sandbox.ip(),
+        "localhost" => Ipv4Addr::LOCALHOST,
+        _ => host.parse().map_err(|_bad| format!("host {host:?} is no IPv4 address"))?,
+    };
+    dial(sandbox, ip, number).await
+}
+
+async fn http_get(state: &PodState, container: &Container, get: &HttpGet) -> Result<(), String> {
+    if get.scheme.eq_ignore_ascii_case("https") {
+        // Kubernetes does not verify the certificate of a probe; a port that takes connections is
+        // all that is looked at here.
+        return connect(state, container, &get.host, &get.port).await.map(drop);
+    }
+    let stream = connect(state, container, &get.host, &get.port).await?;
+    let peer = stream.peer_addr().map_err(|error| error.to_string())?;
+    let failed = |error: hyper::Error| format!("Get \"http://{peer}{}\": {error}", get.path);
+    let (mut sender, connection) =
+        http1::handshake::<_, Empty<Bytes>>(TokioIo::new(stream)).await.map_err(failed)?;
+    let connection = tokio::spawn(connection);
+    let path = if get.path.starts_with('/') { get.path.clone() } else { format!("/{}", get.path) };
+    let mut request = Request::builder().uri(path).header("connection", "close");
+    let given = |name: &str| get.http_headers.iter().any(|h| h.name.eq_ignore_ascii_case(name));
+    for (name, value) in [("host", peer.to_string()), ("user-agent", "kube-probe/1.30".to_owned())]
+    {
+        if !given(name) {
+            request = request.header(name, value);
+        }
+    }
+    for header in &get.http_headers {
+        request = request.header(header.name.to_ascii_lowercase(), &header.value);
+    }
+    let request = request.body(Empty::new()).map_err(|error| error.to_string())?;
+    let response = sender.send_request(request).await.map_err(failed)?;
+    connection.abort();
+    match response.status().as_u16() {
+        200..=399 => Ok(()),
+        code => Err(format!("HTTP probe failed with statuscode: {code}")),
+    }
+}
+
+/// Runs a command in the container, without its output. It is killed if the caller waits no more.
+async fn command(
+    state: &PodState,
+    container: &Container,
+    command: &[String],
+) -> Result<(), String> {
+    let inside = state.inits.borrow().get(&container.name).cloned();
+    let inside = inside.ok_or_else(|| format!("container {} does not run", container.name))?;
+    let spec = ExecSpec {
+        init: inside.init,
+        argv: command.to_vec(),
+        environment: inside.environment,
+        directory: inside.directory,
+        user: inside.user,
+        terminal: None,
+    };
+    let spawned = spawn(&spec, ExecIo::default()).map_err(|error| error.to_string())?;
+    let ended = state.node.reaper.expect(spawned.pid);
+    let killer = KillOnDrop(Some(spawned.pid));
+    started(spawned.status).await.map_err(|error| error.to_string())?;
+    let status = ended.await.unwrap_or(255);
+    killer.disarm();
+    if status == 0 { Ok(()) } else { Err(format!("command ended with exit code {status}")) }
+}
+
+/// Kills a child that nobody waits for any more.
+pub(crate) struct KillOnDrop(pub(crate) Option<i32>);
+
+impl KillOnDrop {
+    /// The child has ended by itself.
+    pub(crate) fn disarm(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for KillOnDrop {
+    fn drop(&mut self) {
+        if let Some(pid) = self.0 {
+            // One that has just ended needs no signal.
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! Startup, readiness and liveness probes of a running container.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::container::Slot;
+use super::handler;
+use super::pod::PodState;
+use crate::local::events::EventKind;
+use crate::local::object::{Container, Probe};
+
+/// Runs the probes of a container; returns when it must be restarted, else never.
+pub(super) async fn run_all(state: &Rc<PodState>, slot: Slot, container: &Container) {
+    if let Some(probe) = &container.startup_probe {
+        if follow(state, container, "Startup", probe, Until::Success, |_| {}).await == Verdict::Failed
+        {
+            return;
+        }
+        state.change(slot, |record| {
+            record.started = true;
+            record.ready = container.readiness_probe.is_none();
+        });
+    }
+    let readiness = async {
+        if let Some(probe) = &container.readiness_probe {
+            let set = |ready| state.change(slot, |record| record.ready = ready);
+            // A gateway's or sidecar's health is asked for often until it is ready for the first
+            // time, as everything waits for it.
+            if slot.is_proxy() {
+                first_success(state, container, probe).await;
+                set(true);
+            }
+            follow(state, container, "Readiness", probe, Until::Ever, set).await;
+        }
+        std::future::pending::<()>().await;
+    };
+    let liveness = async {
+        match &container.liveness_probe {
+            Some(probe) => {
+                follow(state, container, "Liveness", probe, Until::Failure, |_| {}).await;
+                let message =
+                    format!("Container {} failed liveness probe, will be restarted", container.name);
+                state.event(Some(&container.name), EventKind::Normal, "Killing", message);
+            }
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = readiness => {}
+        () = liveness => {}
+    }
+}
+
+/// When a probe needs no more asking.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Until {
+    /// It held, or failed, for as often as its thresholds say.
+    Success,
+    /// It failed for as often as its threshold says.
+    Failure,
+    /// Never.
+    Ever,
+}
+
+/// What a probe says, by its thresholds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    Holds,
+    Failed,
+}
+
+/// Asks again and again; tells each verdict, and returns the last.
+async fn follow(
+    state: &Rc<PodState>,
+    container: &Container,
+    kind: &str,
+    probe: &Probe,
+    until: Until,
+    tell: impl Fn(bool),
+) -> Verdict {
+    tokio::time::sleep(Duration::from_secs(probe.initial_delay_seconds)).await;
+    let period = Duration::from_secs(probe.period_seconds.max(1));
+    let (mut successes, mut failures) = (0_u32, 0_u32);
+    loop {
+        let began = Instant::now();
+        match ask(state, container, probe).await {
+            Ok(()) => {
+                (successes, failures) = (successes.saturating_add(1), 0);
+                if successes >= probe.success_threshold {
+                    tell(true);
+                    if until == Until::Success {
+                        return Verdict::Holds;
+                    }
+                }
+            }
+            Err(error) => {
+                let message = format!("{kind} probe failed: {error}");
+                state.event(Some(&container.name), EventKind::Warning, "Unhealthy", message);
+                (successes, failures) = (0, failures.saturating_add(1));
+                if failures >= probe.failure_threshold {
+                    tell(false);
+                    if until != Until::Ever {
+                        return Verdict::Failed;
+                    }
+                }
+            }
+        }
+        tokio::time::sleep(period.saturating_sub(began.elapsed())).await;
+    }
+}
+
+async fn first_success(state: &Rc<PodState>, container: &Container, probe: &Probe) {
+    while ask(state, container, probe).await.is_err() {
+        tokio::time::sleep(FIRST_PERIOD).await;
+    }
+}
+
+async fn ask(state: &Rc<PodState>, container: &Container, probe: &Probe) -> Result<(), String> {
+    let time = Duration::from_secs(probe.timeout_seconds.max(1));
+    handler::run(state, container, &probe.handler, time).await
+}
+
+/// How often a proxy that has not been ready yet is asked.
+const FIRST_PERIOD: Duration = Duration::from_millis(10);

@@ -1,0 +1,244 @@
+//! The mesh's own containers: capture rules, sidecars and gateways.
+
+use std::net::{Ipv4Addr, SocketAddrV4, TcpListener};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
+
+use ironmesh_identity::Claims;
+use ironmesh_model::bootstrap::{
+    ADMIN_PORT, ControlAddress, FromAgent, HEALTH_PORT, INBOUND_PORT, InheritedListener,
+    ListenerRole, MERGED_METRICS_PORT, METRICS_PORT, OUTBOUND_PORT, ProxyBootstrap, ProxyKind,
+    ToAgent,
+};
+use ironmesh_model::{Labels, Name, WorkloadId};
+use tokio::task::spawn_local;
+
+use super::container::{Kind, NotStarted, Running, Slot};
+use super::launch::{sandbox, started};
+use super::pod::{GATEWAY, PodState, blocking};
+use crate::capture::{self, CaptureSpec, Exemption};
+use crate::fds;
+use crate::local::events::EventKind;
+use crate::local::object::{Container, Pod};
+use crate::local::seqpacket::SeqPacket;
+use crate::sandbox::proxy::{FD_MIN, ProxySpec, spawn};
+
+/// Installs the rules that lead a pod's traffic through its proxy.
+pub(super) async fn capture(state: &PodState) -> Result<(), NotStarted> {
+    let sandbox = sandbox(state)?;
+    let install = move || {
+        let spec = CaptureSpec { exemption: Exemption::Marks, resolver: Some(GATEWAY) };
+        capture::apply(sandbox.netns(), &spec)
+    };
+    blocking(install).await.map_err(|error| NotStarted::Config(error.to_string()))
+}
+
+/// Starts the proxy of a pod; returns when it runs.
+pub(super) async fn launch(
+    state: &Rc<PodState>,
+    slot: Slot,
+    container: &Container,
+) -> Result<Running, NotStarted> {
+    let failed = |error: &dyn std::fmt::Display| NotStarted::Program(error.to_string());
+    let kind = if slot.kind == Kind::Gateway { ProxyKind::Gateway } else { ProxyKind::Sidecar };
+    listen(state, kind).await?;
+    let sandbox = sandbox(state)?;
+    let log = {
+        let pod = state.pod.borrow();
+        let meta = &pod.metadata;
+        state.node.logs.begin(&meta.namespace, &meta.name, &container.name)
+    };
+    let log = log.map_err(|error| failed(&error))?;
+    let (ours, theirs) = fds::seqpacket_pair().map_err(|error| failed(&error))?;
+    let ended = {
+        let listeners = state.listeners.borrow();
+        let mut inherited: Vec<InheritedListener> = Vec::new();
+        let mut descriptors: Vec<(BorrowedFd<'_>, i32)> = vec![(theirs.as_fd(), AGENT_FD)];
+        for (listener, fd) in listeners.iter().zip(FIRST_LISTENER_FD..) {
+            let ((role, _), listener) = listener;
+            inherited.push(InheritedListener { role: *role, fd });
+            descriptors.push((listener.as_fd(), fd));
+        }
+        let bootstrap = bootstrap(state, kind, inherited)?;
+        let document =
+            fds::json_memfd("bootstrap", &bootstrap).map_err(|error| failed(&error))?;
+        descriptors.push((document.as_fd(), BOOTSTRAP_FD));
+        let spec = ProxySpec {
+            arguments: ["internal", "proxy", "--bootstrap-fd", &BOOTSTRAP_FD.to_string()]
+                .map(str::to_owned)
+                .to_vec(),
+            environment: environment(),
+            user: state.node.root.then_some(PROXY_USER),
+        };
+        let spawned =
+            spawn(&sandbox, &spec, log.as_fd(), &descriptors).map_err(|error| failed(&error))?;
+        let ended = state.node.reaper.expect(spawned.pid);
+        (spawned, ended)
+    };
+    drop(theirs);
+    let (spawned, ended) = ended;
+    let name = Some(container.name.as_str());
+    let message = format!("Created container {}", container.name);
+    state.event(name, EventKind::Normal, "Created", message);
+    started(spawned.status).await.map_err(|error| failed(&error))?;
+    let channel = SeqPacket::new(ours).map_err(|error| failed(&error))?;
+    spawn_local(serve(Rc::clone(state), channel));
+    Ok(Running { pid: spawned.pid, ended })
+}
+
+/// Makes the listening sockets of a pod's proxy, if they are not there yet.
+async fn listen(state: &PodState, kind: ProxyKind) -> Result<(), NotStarted> {
+    if !state.listeners.borrow().is_empty() {
+        return Ok(());
+    }
+    let loopback = Ipv4Addr::LOCALHOST;
+    let any = Ipv4Addr::UNSPECIFIED;
+    let mut wanted = vec![
+        (ListenerRole::Admin, loopback, ADMIN_PORT),
+        (ListenerRole::Health, any, HEALTH_PORT),
+        (ListenerRole::Metrics, any, METRICS_PORT),
+        (ListenerRole::Metrics, any, MERGED_METRICS_PORT),
+    ];
+    if kind == ProxyKind::Sidecar {
+        wanted.push((ListenerRole::Outbound, loopback, OUTBOUND_PORT));
+        wanted.push((ListenerRole::Inbound, any, INBOUND_PORT));
+    }
+    let sandbox = sandbox(state)?;
+    let made = blocking(move || {
+        let listen = |(role, ip, port)| {
+            let listener = sandbox.listen(SocketAddrV4::new(ip, port))?;
+            Ok(((role, port), listener))
+        };
+        wanted.into_iter().map(listen).collect::<Result<Vec<_>, _>>()
+    })
+    .await
+    .map_err(|error| NotStarted::Program(error.to_string()))?;
+    state.listeners.borrow_mut().extend(made);
+    Ok(())
+}
+
+fn bootstrap(
+    state: &PodState,
+    kind: ProxyKind,
+    listeners: Vec<InheritedListener>,
+) -> Result<ProxyBootstrap, NotStarted> {
+    let node = &state.node;
+    let pod = state.pod.borrow();
+    let anchors_pem = node
+        .anchors()
+        .map_err(|error| NotStarted::Program(format!("trust anchors of the mesh: {error}")))?;
+    let ip = state.ip().map_or(GATEWAY.into(), Into::into);
+    let service_account: Name = match pod.spec.service_account_name.as_str() {
+        "" => "default".into(),
+        name => name.into(),
+    };
+    let meta = &pod.metadata;
+    let claims = Claims {
+        namespace: meta.namespace.as_str().into(),
+        service_account: service_account.clone(),
+        pod: meta.name.as_str().into(),
+        uid: meta.uid.as_str().into(),
+        ip,
+        kind,
+    };
+    Ok(ProxyBootstrap {
+        kind,
+        workload: WorkloadId {
+            cluster: CLUSTER.into(),
+            namespace: meta.namespace.as_str().into(),
+            name: meta.name.as_str().into(),
+            uid: meta.uid.as_str().into(),
+        },
+        ip,
+        owner: owner(&pod).into(),
+        labels: meta.labels.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect::<Labels>(),
+        service_account,
+        control: ControlAddress { address: node.push_address, anchors_pem },
+        token: node.token_key.sign(&claims),
+        listeners,
+        agent_fd: Some(AGENT_FD),
+        mesh_networks: vec!["10.77.0.0/16".to_owned(), "10.96.0.0/16".to_owned()],
+        workers: None,
+        limits: Default::default(),
+        wire_limits: Default::default(),
+    })
+}
+
+/// The name of what a pod belongs to: of its Deployment, if a ReplicaSet with a template's hash
+/// owns it.
+fn owner(pod: &Pod) -> &str {
+    let Some(owner) = pod.metadata.owner_references.iter().find(|owner| owner.controller) else {
+        return &pod.metadata.name;
+    };
+    let hash = pod.metadata.labels.get("pod-template-hash");
+    hash.filter(|_| owner.kind == "ReplicaSet")
+        .and_then(|hash| owner.name.strip_suffix(hash.as_str())?.strip_suffix('-'))
+        .unwrap_or(&owner.name)
+}
+
+/// Gives a proxy the sockets that it asks for, until it ends.
+async fn serve(state: Rc<PodState>, channel: SeqPacket) {
+    while let Ok(Some((message, _))) = channel.receive::<ToAgent>().await {
+        let (answer, sockets) = match message {
+            ToAgent::Egress { count, v6 } => egress(&state, count, v6).await,
+            ToAgent::Listen { port } => listen_at_edge(&state, port).await,
+        };
+        let borrowed: Vec<_> = sockets.iter().map(AsFd::as_fd).collect();
+        if channel.send(&answer, &borrowed).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn egress(state: &PodState, count: u8, v6: bool) -> (FromAgent, Vec<OwnedFd>) {
+    let given = if state.node.egress {
+        state.node.host.egress(count, v6).await
+    } else {
+        Err("the mesh was started with --no-egress".to_owned())
+    };
+    match given {
+        Ok(sockets) => (FromAgent::Egress { v6, refused: None }, sockets),
+        Err(refused) => (FromAgent::Egress { v6, refused: Some(refused) }, Vec::new()),
+    }
+}
+
+/// The sockets of a gateway's port: in the pod, and on the host.
+async fn listen_at_edge(state: &PodState, port: u16) -> (FromAgent, Vec<OwnedFd>) {
+    match edge_sockets(state, port).await {
+        Ok(sockets) => (FromAgent::Listen { port, refused: None }, sockets),
+        Err(refused) => (FromAgent::Listen { port, refused: Some(refused) }, Vec::new()),
+    }
+}
+
+async fn edge_sockets(state: &PodState, port: u16) -> Result<Vec<OwnedFd>, String> {
+    let made = state.edge_listeners.borrow().contains_key(&port);
+    if !made {
+        let sandbox = state.sandbox.get().cloned().ok_or("the pod has no network yet")?;
+        let address = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port);
+        let listener =
+            blocking(move || sandbox.listen(address)).await.map_err(|error| error.to_string())?;
+        state.edge_listeners.borrow_mut().insert(port, listener);
+    }
+    let inside = {
+        let listeners = state.edge_listeners.borrow();
+        listeners.get(&port).map(TcpListener::try_clone)
+    };
+    let inside = inside.ok_or("the socket is gone")?.map_err(|error| error.to_string())?;
+    let mut sockets = state.node.host.publish(port).await?;
+    sockets.insert(0, inside.into());
+    Ok(sockets)
+}
+
+/// The environment of a proxy: only what changes its own log.
+fn environment() -> Vec<(String, String)> {
+    std::env::vars().filter(|(name, _)| name == "RUST_LOG" || name == "RUST_BACKTRACE").collect()
+}
+
+/// Numbers of the descriptors that a proxy begins with.
+const BOOTSTRAP_FD: i32 = FD_MIN;
+const AGENT_FD: i32 = FD_MIN + 1;
+const FIRST_LISTENER_FD: i32 = FD_MIN + 2;
+/// The name of the one cluster, as Istio has it.
+const CLUSTER: &str = "Kubernetes";
+/// User of proxies, where the mesh was started by root; as Istio's.
+const PROXY_USER: u32 = 1337;

@@ -1,0 +1,118 @@
+//! The logs of containers, as files on the host.
+//!
+//! A container writes to its file directly, in append mode, so that logging costs the agent
+//! nothing. A file that outgrows its limit is copied aside and truncated in place.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The logs of a mesh.
+#[derive(Clone, Debug)]
+pub(crate) struct Logs {
+    directory: PathBuf,
+}
+
+impl Logs {
+    /// Logs under this folder.
+    pub(crate) fn new(directory: PathBuf) -> Self {
+        Self { directory }
+    }
+
+    /// The folder of all.
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// The folder of a pod.
+    pub(crate) fn pod(&self, namespace: &str, pod: &str) -> PathBuf {
+        self.directory.join(format!("{namespace}_{pod}"))
+    }
+
+    /// The log of a container.
+    pub(crate) fn container(&self, namespace: &str, pod: &str, container: &str) -> PathBuf {
+        self.pod(namespace, pod).join(format!("{container}.log"))
+    }
+
+    /// Begins the log of a container that is about to start; the one of its run before becomes
+    /// `CONTAINER.previous.log`.
+    pub(crate) fn begin(&self, namespace: &str, pod: &str, container: &str) -> io::Result<File> {
+        fs::create_dir_all(self.pod(namespace, pod))?;
+        let path = self.container(namespace, pod, container);
+        match fs::rename(&path, path.with_extension("previous.log")) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => append(&path),
+        }
+    }
+
+    /// The log of one of the mesh's own processes, such as `control`.
+    pub(crate) fn process(&self, name: &str) -> io::Result<File> {
+        append(&self.directory.join(format!("{name}.log")))
+    }
+
+    /// Keeps every log below its limit, for ever.
+    pub(crate) async fn rotate(self) {
+        loop {
+            tokio::time::sleep(ROTATION_INTERVAL).await;
+            let directory = self.directory.clone();
+            // A file that cannot be rotated now is tried again.
+            let _ = tokio::task::spawn_blocking(move || rotate_all(&directory, LOG_BYTES_MAX)).await;
+        }
+    }
+}
+
+fn append(path: &Path) -> io::Result<File> {
+    OpenOptions::new().append(true).create(true).mode(0o644).open(path)
+}
+
+fn rotate_all(directory: &Path, bytes_max: u64) -> io::Result<()> {
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        let (path, metadata) = (entry.path(), entry.metadata()?);
+        if metadata.is_dir() {
+            rotate_all(&path, bytes_max)?;
+        } else if metadata.len() > bytes_max && path.extension().is_some_and(|e| e == "log") {
+            fs::copy(&path, path.with_extension("log.1"))?;
+            OpenOptions::new().write(true).open(&path)?.set_len(0)?;
+        }
+    }
+    Ok(())
+}
+
+/// Bytes of one log; what is older is in one more file of that size.
+const LOG_BYTES_MAX: u64 = 50 << 20;
+/// How often sizes are looked at.
+const ROTATION_INTERVAL: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    #[test]
+    fn a_restarted_container_begins_a_new_log_and_keeps_the_one_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let logs = Logs::new(folder.path().to_owned());
+        logs.begin("n", "p", "c").unwrap().write_all(b"one").unwrap();
+        logs.begin("n", "p", "c").unwrap().write_all(b"two").unwrap();
+        let path = logs.container("n", "p", "c");
+        assert_eq!(fs::read(&path).unwrap(), b"two");
+        assert_eq!(fs::read(path.with_extension("previous.log")).unwrap(), b"one");
+    }
+
+    #[test]
+    fn a_long_log_is_moved_aside_under_its_writer() {
+        let folder = tempfile::tempdir().unwrap();
+        let logs = Logs::new(folder.path().to_owned());
+        let mut log = logs.begin("n", "p", "c").unwrap();
+        log.write_all(b"old lines").unwrap();
+        rotate_all(folder.path(), 4).unwrap();
+        log.write_all(b"new").unwrap();
+        let path = logs.container("n", "p", "c");
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+        assert_eq!(fs::read(path.with_extension("log.1")).unwrap(), b"old lines");
+    }
+}

@@ -1,0 +1,111 @@
+//! What the parts of the agent share: the API, what is known of its objects, and the pods that run.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use ironmesh_identity::TokenKey;
+use tokio::sync::Notify;
+
+use super::addresses::Addresses;
+use super::api_client::ApiClient;
+use super::environment::Objects;
+use super::events::Events;
+use super::host_link::HostLink;
+use super::images::Images;
+use super::kubelet::pod::PodState;
+use super::logs::Logs;
+use super::object::{IntOrString, KeyValues, Pod, Service, ServicePort};
+use super::reaper::Reaper;
+use super::reflector::{Key, Reflector};
+
+/// The agent of one mesh.
+pub(crate) struct Node {
+    /// Name of the mesh.
+    pub(crate) mesh: String,
+    /// The API.
+    pub(crate) api: ApiClient,
+    pub(crate) services: Reflector<Service>,
+    pub(crate) secrets: Reflector<KeyValues>,
+    pub(crate) config_maps: Reflector<KeyValues>,
+    /// Rung when a Service or the readiness of a pod changes.
+    pub(crate) topology: Notify,
+    /// The pods that are here, by namespace and name.
+    pub(crate) pods: RefCell<BTreeMap<Key, Rc<PodState>>>,
+    pub(crate) addresses: Addresses,
+    pub(crate) images: Images,
+    /// The sample applications, if they were found.
+    pub(crate) samples: Option<File>,
+    pub(crate) logs: Logs,
+    pub(crate) reaper: Reaper,
+    pub(crate) events: Events,
+    pub(crate) host: HostLink,
+    /// Signs the tokens of proxies.
+    pub(crate) token_key: TokenKey,
+    /// Folder in which the control plane leaves its trust anchors.
+    pub(crate) state: PathBuf,
+    /// Where the proxies reach the control plane.
+    pub(crate) push_address: SocketAddr,
+    /// Whether proxies get sockets of the host's network.
+    pub(crate) egress: bool,
+    /// Whether the mesh was started by root.
+    pub(crate) root: bool,
+    /// Folders of the host that containers do not see.
+    pub(crate) hidden: Vec<PathBuf>,
+    pub(crate) control_pid: Cell<Option<i32>>,
+}
+
+impl Objects for Node {
+    fn secret(&self, namespace: &str, name: &str) -> Option<KeyValues> {
+        self.secrets.object(namespace, name)
+    }
+
+    fn config_map(&self, namespace: &str, name: &str) -> Option<KeyValues> {
+        self.config_maps.object(namespace, name)
+    }
+}
+
+impl Node {
+    /// A pod that is here.
+    pub(crate) fn pod(&self, namespace: &str, name: &str) -> Option<Rc<PodState>> {
+        self.pods.borrow().get(&(namespace.to_owned(), name.to_owned())).cloned()
+    }
+
+    /// The pods that a Service sends traffic to, with their addresses, ordered by name.
+    pub(crate) fn endpoints(&self, service: &Service) -> Vec<(Rc<PodState>, Ipv4Addr)> {
+        let pods = self.pods.borrow();
+        let unready_too = service.spec.publish_not_ready_addresses;
+        pods.values()
+            .filter(|pod| service.selects(&pod.pod.borrow().metadata))
+            .filter(|pod| pod.takes_traffic() || unready_too)
+            .filter_map(|pod| Some((Rc::clone(pod), pod.ip()?)))
+            .collect()
+    }
+
+    /// The text of the trust anchors of the control plane.
+    pub(crate) fn anchors(&self) -> std::io::Result<String> {
+        std::fs::read_to_string(self.state.join("anchors.pem"))
+    }
+}
+
+/// The port of a pod that stands behind a port of a Service.
+pub(crate) fn target_port(pod: &Pod, port: &ServicePort) -> Option<u16> {
+    match &port.target_port {
+        None => Some(port.port),
+        Some(IntOrString::Int(0)) => Some(port.port),
+        Some(target @ IntOrString::Int(_)) => {
+            pod.spec.containers.first().and_then(|container| container.port(target))
+        }
+        Some(IntOrString::String(name)) => pod
+            .spec
+            .containers
+            .iter()
+            .flat_map(|container| &container.ports)
+            .find(|port| port.name == *name)
+            .map(|port| port.container_port)
+            .or_else(|| name.parse().ok()),
+    }
+}

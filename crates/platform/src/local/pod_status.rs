@@ -1,0 +1,297 @@
+//! The status of a pod, computed from what its containers do.
+//!
+//! Pure: what the kubelet observed goes in, the `status` of the Pod object comes out.
+
+use serde_json::{Value, json};
+
+use super::object::{Pod, RestartPolicy};
+
+/// What the kubelet knows of a pod.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct PodRecord {
+    /// Address, once there is one.
+    pub(crate) ip: Option<String>,
+    /// When the kubelet took it.
+    pub(crate) start_time: String,
+    /// In the order of the manifest.
+    pub(crate) init_containers: Vec<ContainerRecord>,
+    /// In the order of the manifest.
+    pub(crate) containers: Vec<ContainerRecord>,
+    /// Set if the pod as a whole cannot run.
+    pub(crate) failure: Option<(String, String)>,
+}
+
+/// What the kubelet knows of a container.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ContainerRecord {
+    pub(crate) name: String,
+    pub(crate) image: String,
+    pub(crate) state: State,
+    /// How it ended before.
+    pub(crate) last: Option<Terminated>,
+    /// Whether its startup probe succeeded (or it has none) since it runs.
+    pub(crate) started: bool,
+    /// Whether its readiness probe holds (or it has none) since it runs.
+    pub(crate) ready: bool,
+    pub(crate) restart_count: u32,
+    /// Its process in the agent's PID namespace, while it runs.
+    pub(crate) pid: Option<i32>,
+    /// Whether it ends with the last application container, and does not keep the pod alive.
+    pub(crate) is_sidecar: bool,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum State {
+    Waiting { reason: String, message: String },
+    Running { since: String },
+    Terminated(Terminated),
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self::waiting("ContainerCreating")
+    }
+}
+
+impl State {
+    pub(crate) fn waiting(reason: &str) -> Self {
+        Self::Waiting { reason: reason.to_owned(), message: String::new() }
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Terminated {
+    pub(crate) exit_code: i32,
+    pub(crate) signal: Option<i32>,
+    pub(crate) reason: String,
+    pub(crate) message: String,
+    pub(crate) started_at: String,
+    pub(crate) finished_at: String,
+}
+
+impl PodRecord {
+    /// The record of a pod that was just taken.
+    pub(crate) fn new(pod: &Pod, start_time: String) -> Self {
+        let initializing = !pod.spec.init_containers.is_empty();
+        let record = |container: &super::object::Container, waiting: &str| ContainerRecord {
+            name: container.name.clone(),
+            image: container.image.clone(),
+            state: State::waiting(waiting),
+            ..ContainerRecord::default()
+        };
+        let waiting = if initializing { "PodInitializing" } else { "ContainerCreating" };
+        Self {
+            start_time,
+            init_containers: pod
+                .spec
+                .init_containers
+                .iter()
+                .map(|container| record(container, "PodInitializing"))
+                .collect(),
+            containers: pod.spec.containers.iter().map(|c| record(c, waiting)).collect(),
+            ..Self::default()
+        }
+    }
+
+    /// Whether all init containers ended well.
+    pub(crate) fn is_initialized(&self) -> bool {
+        self.init_containers
+            .iter()
+            .all(|c| matches!(&c.state, State::Terminated(end) if end.exit_code == 0))
+    }
+
+    /// Whether every container is ready.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.failure.is_none() && self.is_initialized() && self.containers.iter().all(|c| c.ready)
+    }
+
+    /// How many containers are ready, of how many.
+    pub(crate) fn ready_count(&self) -> String {
+        let ready = self.containers.iter().filter(|c| c.ready).count();
+        format!("{ready}/{}", self.containers.len())
+    }
+
+    /// Restarts of all containers.
+    pub(crate) fn restarts(&self) -> u32 {
+        self.containers.iter().chain(&self.init_containers).map(|c| c.restart_count).sum()
+    }
+
+    /// The phase, by Kubernetes' rules.
+    pub(crate) fn phase(&self, policy: RestartPolicy) -> &'static str {
+        if self.failure.is_some() {
+            return "Failed";
+        }
+        if !self.is_initialized() {
+            let failed = self.init_containers.iter().any(
+                |c| matches!(&c.state, State::Terminated(end) if end.exit_code != 0),
+            );
+            return if failed && policy == RestartPolicy::Never { "Failed" } else { "Pending" };
+        }
+        let applications = || self.containers.iter().filter(|c| !c.is_sidecar || self.all_sidecars());
+        let never_ran = applications()
+            .any(|c| matches!(c.state, State::Waiting { .. }) && c.last.is_none());
+        if never_ran {
+            return "Pending";
+        }
+        let ended = applications().all(|c| matches!(c.state, State::Terminated(_)));
+        if !ended || policy == RestartPolicy::Always {
+            return "Running";
+        }
+        let failed = applications()
+            .any(|c| matches!(&c.state, State::Terminated(end) if end.exit_code != 0));
+        match (failed, policy) {
+            (false, _) => "Succeeded",
+            (true, RestartPolicy::Never) => "Failed",
+            (true, _) => "Running",
+        }
+    }
+
+    /// The `status` of the Pod object. `before` is the last one, whose transition times are kept
+    /// for what has not changed.
+    pub(crate) fn status(&self, pod: &Pod, before: &Value, now: &str) -> Value {
+        let phase = self.phase(pod.spec.restart_policy);
+        let succeeded = phase == "Succeeded";
+        let unready: Vec<&str> =
+            self.containers.iter().filter(|c| !c.ready).map(|c| c.name.as_str()).collect();
+        let not_ready = (!succeeded).then(|| {
+            ("ContainersNotReady", format!("containers with unready status: [{}]", unready.join(" ")))
+        });
+        let not_ready = if succeeded {
+            Some(("PodCompleted", String::new()))
+        } else if self.is_ready() {
+            None
+        } else {
+            not_ready
+        };
+        let condition = |kind: &str, holds: bool, why: Option<(&str, String)>| {
+            let status = if holds { "True" } else { "False" };
+            let since = before["conditions"]
+                .as_array()
+                .and_then(|all| all.iter().find(|c| c["type"] == kind && c["status"] == status))
+                .and_then(|c| c["lastTransitionTime"].as_str())
+                .unwrap_or(now);
+            let mut condition = json!({
+                "type": kind, "status": status, "lastProbeTime": null, "lastTransitionTime": since,
+            });
+            if let Some((reason, message)) = why {
+                condition["reason"] = reason.into();
+                if !message.is_empty() {
+                    condition["message"] = message.into();
+                }
+            }
+            condition
+        };
+        let initialized = self.is_initialized();
+        let uninitialized = (!initialized).then(|| {
+            let names: Vec<&str> = self
+                .init_containers
+                .iter()
+                .filter(|c| !matches!(&c.state, State::Terminated(end) if end.exit_code == 0))
+                .map(|c| c.name.as_str())
+                .collect();
+            let message = format!("containers with incomplete status: [{}]", names.join(" "));
+            ("ContainersNotInitialized", message)
+        });
+        let mut status = json!({
+            "phase": phase,
+            "conditions": [
+                condition("Initialized", initialized, uninitialized),
+                condition("Ready", self.is_ready(), not_ready.clone()),
+                condition("ContainersReady", self.is_ready(), not_ready),
+                condition("PodScheduled", true, None),
+            ],
+            "hostIP": HOST_IP,
+            "startTime": self.start_time,
+            "qosClass": qos_class(pod),
+            "containerStatuses": self.containers.iter().map(|c| c.status(pod)).collect::<Vec<_>>(),
+        });
+        if let Some(ip) = &self.ip {
+            status["podIP"] = ip.as_str().into();
+            status["podIPs"] = json!([{"ip": ip}]);
+        }
+        if !self.init_containers.is_empty() {
+            let all: Vec<Value> = self.init_containers.iter().map(|c| c.status(pod)).collect();
+            status["initContainerStatuses"] = all.into();
+        }
+        if let Some((reason, message)) = &self.failure {
+            status["reason"] = reason.as_str().into();
+            status["message"] = message.as_str().into();
+        }
+        status
+    }
+
+    /// Whether all containers are the mesh's own, as in a gateway's pod.
+    fn all_sidecars(&self) -> bool {
+        self.containers.iter().all(|c| c.is_sidecar)
+    }
+}
+
+impl ContainerRecord {
+    fn status(&self, pod: &Pod) -> Value {
+        let id = |pid: Option<i32>| {
+            pid.map_or_else(String::new, |pid| format!("ironmesh://{}/{pid}", pod.metadata.uid))
+        };
+        let terminated = |end: &Terminated| {
+            let mut terminated = json!({
+                "exitCode": end.exit_code,
+                "reason": end.reason,
+                "startedAt": end.started_at,
+                "finishedAt": end.finished_at,
+            });
+            if let Some(signal) = end.signal {
+                terminated["signal"] = signal.into();
+            }
+            if !end.message.is_empty() {
+                terminated["message"] = end.message.as_str().into();
+            }
+            json!({"terminated": terminated})
+        };
+        let state = match &self.state {
+            State::Waiting { reason, message } if message.is_empty() => {
+                json!({"waiting": {"reason": reason}})
+            }
+            State::Waiting { reason, message } => {
+                json!({"waiting": {"reason": reason, "message": message}})
+            }
+            State::Running { since } => json!({"running": {"startedAt": since}}),
+            State::Terminated(end) => terminated(end),
+        };
+        json!({
+            "name": self.name,
+            "image": self.image,
+            "imageID": "",
+            "containerID": id(self.pid),
+            "ready": self.ready,
+            "started": self.started,
+            "restartCount": self.restart_count,
+            "state": state,
+            "lastState": self.last.as_ref().map_or_else(|| json!({}), terminated),
+        })
+    }
+}
+
+/// The quality-of-service class, by Kubernetes' rules.
+fn qos_class(pod: &Pod) -> &'static str {
+    let mut any = false;
+    let mut guaranteed = true;
+    for container in pod.spec.containers.iter().chain(&pod.spec.init_containers) {
+        let resources = &container.resources;
+        any |= !resources.limits.is_empty() || !resources.requests.is_empty();
+        for name in ["cpu", "memory"] {
+            let limit = resources.limits.get(name);
+            let request = resources.requests.get(name).or(limit);
+            guaranteed &= limit.is_some() && limit == request;
+        }
+    }
+    match (any, guaranteed) {
+        (false, _) => "BestEffort",
+        (true, true) => "Guaranteed",
+        (true, false) => "Burstable",
+    }
+}
+
+/// Address of the mesh itself, which is the one node.
+pub(crate) const HOST_IP: &str = "10.77.0.1";
+
+#[cfg(test)]
+mod tests;
