@@ -145,7 +145,8 @@ async fn run(
     };
     let mut argv = exec.command;
     if argv.is_empty() {
-        return refuse(&mut stream, "you must specify at least one command for the container").await;
+        return refuse(&mut stream, "you must specify at least one command for the container")
+            .await;
     }
     let mut environment = inside.environment;
     if let Some(term) = exec.term {
@@ -168,12 +169,7 @@ async fn run(
     let io = if exec.tty {
         ExecIo { terminal: fd(0), ..ExecIo::default() }
     } else {
-        ExecIo {
-            stdin: fd(0).filter(|_| exec.stdin),
-            stdout: fd(1),
-            stderr: fd(2),
-            terminal: None,
-        }
+        ExecIo { stdin: fd(0).filter(|_| exec.stdin), stdout: fd(1), stderr: fd(2), terminal: None }
     };
     let spawned = match spawn(&spec, io) {
         Ok(spawned) => spawned,

@@ -94,8 +94,8 @@ fn start(
 
 /// Becomes the control plane: the same binary, told where its bootstrap document is.
 pub(crate) fn stage() -> ExitCode {
-    let arguments = ["internal", "control", "--bootstrap-fd", &BOOTSTRAP_FD.to_string()]
-        .map(str::to_owned);
+    let arguments =
+        ["internal", "control", "--bootstrap-fd", &BOOTSTRAP_FD.to_string()].map(str::to_owned);
     let error = Command::new("/proc/self/exe").arg0("ironmesh").args(arguments).exec();
     tracing::error!(%error, "the control plane cannot be executed");
     ExitCode::FAILURE

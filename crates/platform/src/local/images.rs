@@ -219,16 +219,8 @@ const KNOWN: &[Known] = &[
         &[SAMPLES, "reviews-v3"],
         &[("SERVICE_VERSION", "v3"), ("ENABLE_RATINGS", "true"), ("STAR_COLOR", "red")],
     ),
-    sample(
-        &["*helloworld-v1"],
-        &[SAMPLES, "helloworld-v1"],
-        &[("SERVICE_VERSION", "v1")],
-    ),
-    sample(
-        &["*helloworld-v2"],
-        &[SAMPLES, "helloworld-v2"],
-        &[("SERVICE_VERSION", "v2")],
-    ),
+    sample(&["*helloworld-v1"], &[SAMPLES, "helloworld-v1"], &[("SERVICE_VERSION", "v1")]),
+    sample(&["*helloworld-v2"], &[SAMPLES, "helloworld-v2"], &[("SERVICE_VERSION", "v2")]),
     sample(&["*httpbin"], &[SAMPLES, "httpbin"], &[]),
     sample(&["sleep", "*-sleep", "curl-ssl"], &["sleep", "infinity"], &[]),
     Known { patterns: &["curl", "*-curl"], entrypoint: &["curl"], cmd: &[], env: &[], needs: &[] },

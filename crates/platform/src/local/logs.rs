@@ -58,7 +58,8 @@ impl Logs {
             tokio::time::sleep(ROTATION_INTERVAL).await;
             let directory = self.directory.clone();
             // A file that cannot be rotated now is tried again.
-            let _ = tokio::task::spawn_blocking(move || rotate_all(&directory, LOG_BYTES_MAX)).await;
+            let _ =
+                tokio::task::spawn_blocking(move || rotate_all(&directory, LOG_BYTES_MAX)).await;
         }
     }
 }

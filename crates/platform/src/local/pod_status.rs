@@ -122,14 +122,16 @@ impl PodRecord {
             return "Failed";
         }
         if !self.is_initialized() {
-            let failed = self.init_containers.iter().any(
-                |c| matches!(&c.state, State::Terminated(end) if end.exit_code != 0),
-            );
+            let failed = self
+                .init_containers
+                .iter()
+                .any(|c| matches!(&c.state, State::Terminated(end) if end.exit_code != 0));
             return if failed && policy == RestartPolicy::Never { "Failed" } else { "Pending" };
         }
-        let applications = || self.containers.iter().filter(|c| !c.is_sidecar || self.all_sidecars());
-        let never_ran = applications()
-            .any(|c| matches!(c.state, State::Waiting { .. }) && c.last.is_none());
+        let applications =
+            || self.containers.iter().filter(|c| !c.is_sidecar || self.all_sidecars());
+        let never_ran =
+            applications().any(|c| matches!(c.state, State::Waiting { .. }) && c.last.is_none());
         if never_ran {
             return "Pending";
         }
@@ -154,7 +156,10 @@ impl PodRecord {
         let unready: Vec<&str> =
             self.containers.iter().filter(|c| !c.ready).map(|c| c.name.as_str()).collect();
         let not_ready = (!succeeded).then(|| {
-            ("ContainersNotReady", format!("containers with unready status: [{}]", unready.join(" ")))
+            (
+                "ContainersNotReady",
+                format!("containers with unready status: [{}]", unready.join(" ")),
+            )
         });
         let not_ready = if succeeded {
             Some(("PodCompleted", String::new()))

@@ -6,21 +6,24 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::io::unix::AsyncFd;
+use tokio::io::Interest;
+use tokio::net::UnixStream;
 
 use crate::fds::{recv_with_fds, send_with_fds};
 
 /// One end, on a tokio runtime.
 #[derive(Debug)]
 pub(crate) struct SeqPacket {
-    fd: AsyncFd<OwnedFd>,
+    /// Only waited on as a stream: packets are sent and received as such.
+    socket: UnixStream,
 }
 
 impl SeqPacket {
     /// Takes an end over; it becomes non-blocking.
     pub(crate) fn new(fd: OwnedFd) -> io::Result<Self> {
-        set_nonblocking(&fd)?;
-        Ok(Self { fd: AsyncFd::register(fd)? })
+        let socket = std::os::unix::net::UnixStream::from(fd);
+        socket.set_nonblocking(true)?;
+        Ok(Self { socket: UnixStream::from_std(socket)? })
     }
 
     /// Sends one message with descriptors.
@@ -34,14 +37,8 @@ impl SeqPacket {
         fds: &[BorrowedFd<'_>],
     ) -> io::Result<()> {
         let bytes = serde_json::to_vec(message)?;
-        loop {
-            let mut guard = self.fd.writable().await?;
-            let sent = guard.try_io(|fd| send_with_fds(fd.get_ref().as_fd(), &bytes, fds));
-            match sent {
-                Ok(result) => return result.map(drop),
-                Err(_would_block) => {}
-            }
-        }
+        let send = || send_with_fds(self.socket.as_fd(), &bytes, fds);
+        self.socket.async_io(Interest::WRITABLE, send).await.map(drop)
     }
 
     /// Receives one message with its descriptors; `None` when the other end is closed.
@@ -53,29 +50,14 @@ impl SeqPacket {
         &self,
     ) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
         let mut bytes = vec![0; MESSAGE_BYTES_MAX];
-        loop {
-            let mut guard = self.fd.readable().await?;
-            match guard.try_io(|fd| recv_with_fds(fd.get_ref().as_fd(), &mut bytes)) {
-                Ok(Ok((0, _))) => return Ok(None),
-                Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionReset => {
-                    return Ok(None);
-                }
-                Ok(Ok((length, fds))) => {
-                    return Ok(Some((serde_json::from_slice(&bytes[..length])?, fds)));
-                }
-                Ok(Err(error)) => return Err(error),
-                Err(_would_block) => {}
-            }
+        let receive = || recv_with_fds(self.socket.as_fd(), &mut bytes);
+        match self.socket.async_io(Interest::READABLE, receive).await {
+            Ok((0, _)) => Ok(None),
+            Ok((length, fds)) => Ok(Some((serde_json::from_slice(&bytes[..length])?, fds))),
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Ok(None),
+            Err(error) => Err(error),
         }
     }
-}
-
-/// Makes a descriptor non-blocking.
-fn set_nonblocking(fd: &OwnedFd) -> io::Result<()> {
-    use nix::fcntl::{FcntlArg, OFlag, fcntl};
-    let flags = OFlag::from_bits_retain(fcntl(fd, FcntlArg::F_GETFL)?);
-    fcntl(fd, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
-    Ok(())
 }
 
 /// Bytes of one message.

@@ -29,15 +29,17 @@ pub(super) fn relay(
     let mut buffer = [0; 16 << 10];
     loop {
         let input_events = if input_open { PollFlags::POLLIN } else { PollFlags::empty() };
-        let mut polled = [
-            PollFd::new(master.as_fd(), PollFlags::POLLIN),
-            PollFd::new(input, input_events),
-        ];
-        match poll(&mut polled[..if input_open { 2 } else { 1 }], PollTimeout::from(SIZE_INTERVAL_MS)) {
+        let mut polled =
+            [PollFd::new(master.as_fd(), PollFlags::POLLIN), PollFd::new(input, input_events)];
+        match poll(
+            &mut polled[..if input_open { 2 } else { 1 }],
+            PollTimeout::from(SIZE_INTERVAL_MS),
+        ) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(error) => return Err(error.into()),
         }
-        let is_ready = |polled: &PollFd<'_>| polled.revents().is_some_and(|events| !events.is_empty());
+        let is_ready =
+            |polled: &PollFd<'_>| polled.revents().is_some_and(|events| !events.is_empty());
         let (from_command, from_client) = (is_ready(&polled[0]), is_ready(&polled[1]));
         if from_command {
             match read(master, &mut buffer) {

@@ -68,11 +68,7 @@ impl Prepared {
         let home = home.filter(|home| home.is_absolute() && home.parent().is_some());
         let hidden = home.into_iter().chain(state.clone()).chain([logs.clone()]).collect();
         Ok(Self {
-            outside: Outside {
-                agent: Some(ours),
-                listeners,
-                published: options.published.clone(),
-            },
+            outside: Outside { agent: Some(ours), listeners, published: options.published.clone() },
             inside: Inside {
                 mesh: options.mesh.clone(),
                 state: state.map(|state| state.join("control")),
@@ -164,17 +160,16 @@ fn state_folder(state: &Path) -> Result<PathBuf, UpError> {
 /// The folder of the logs: in the state folder if there is one, else where the user's programs keep
 /// their state, else in the folder for temporary files.
 fn log_folder(options: &UpOptions, state: Option<&Path>, uid: u32) -> Result<PathBuf, UpError> {
-    let user = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from).or_else(|| {
-        std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/state"))
-    });
+    let user = std::env::var_os("XDG_STATE_HOME")
+        .map(PathBuf::from)
+        .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/state")));
     let user = user.filter(|folder| folder.is_absolute());
     let temporary = std::env::temp_dir().join(format!("ironmesh-{uid}"));
     let folders = match (state, user) {
         (Some(state), _) => vec![state.to_owned()],
-        (None, Some(user)) => vec![
-            user.join("ironmesh").join(&options.mesh),
-            temporary.join(&options.mesh),
-        ],
+        (None, Some(user)) => {
+            vec![user.join("ironmesh").join(&options.mesh), temporary.join(&options.mesh)]
+        }
         (None, None) => vec![temporary.join(&options.mesh)],
     };
     let mut last = None;

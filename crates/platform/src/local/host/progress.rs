@@ -107,7 +107,8 @@ fn judge(deployments: &Value, pods: &Value) -> Look {
         }
     }
     for deployment in items(deployments) {
-        let (wanted, status) = (deployment["spec"]["replicas"].as_u64().unwrap_or(1), &deployment["status"]);
+        let (wanted, status) =
+            (deployment["spec"]["replicas"].as_u64().unwrap_or(1), &deployment["status"]);
         let is_seen = status["observedGeneration"] == deployment["metadata"]["generation"];
         let available = status["readyReplicas"].as_u64().unwrap_or(0) >= wanted;
         let prefix = format!("{}-", name(&deployment));

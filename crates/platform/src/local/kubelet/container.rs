@@ -79,8 +79,7 @@ pub(crate) enum NotStarted {
 pub(crate) async fn supervise(state: Rc<PodState>, slot: Slot) {
     let container = state.container(slot);
     let policy = state.pod.borrow().spec.restart_policy;
-    let mut backoff =
-        if slot.is_proxy() { Backoff::own_process() } else { Backoff::application() };
+    let mut backoff = if slot.is_proxy() { Backoff::own_process() } else { Backoff::application() };
     let mut fruitless = Backoff::application();
     let mut runs = 0_u32;
     while !is_told_to_end(&state, slot) {
@@ -147,7 +146,12 @@ async fn watch(
         record.ready = container.startup_probe.is_none() && container.readiness_probe.is_none();
     });
     let name = Some(container.name.as_str());
-    state.event(name, EventKind::Normal, "Started", format!("Started container {}", container.name));
+    state.event(
+        name,
+        EventKind::Normal,
+        "Started",
+        format!("Started container {}", container.name),
+    );
     let exit = tokio::select! {
         exit = &mut running.ended => exit.unwrap_or(255),
         () = healthy(state, slot, container) => {
@@ -188,7 +192,12 @@ async fn end(
     grace: u64,
 ) -> ExitStatus {
     let name = Some(container.name.as_str());
-    state.event(name, EventKind::Normal, "Killing", format!("Stopping container {}", container.name));
+    state.event(
+        name,
+        EventKind::Normal,
+        "Killing",
+        format!("Stopping container {}", container.name),
+    );
     state.change(slot, |record| record.ready = false);
     let mut deletion = state.deletion();
     let hook_and_signal = async {
@@ -300,7 +309,8 @@ async fn wait_for_restart(
             record.last = Some(end.clone());
         }
         if !pause.is_zero() {
-            let message = format!("back-off {} s restarting failed container {name}", pause.as_secs());
+            let message =
+                format!("back-off {} s restarting failed container {name}", pause.as_secs());
             record.state = State::Waiting { reason: "CrashLoopBackOff".to_owned(), message };
         }
     });

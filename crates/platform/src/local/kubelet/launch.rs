@@ -64,9 +64,7 @@ pub(super) async fn launch(
 
 /// Waits until a stage says that its program runs; returns the container's first process.
 pub(crate) async fn started(status: StageStatus) -> Result<i32, SandboxError> {
-    let failed = |error: std::io::Error| {
-        SandboxError::new("read the stage's report:", error, 0)
-    };
+    let failed = |error: std::io::Error| SandboxError::new("read the stage's report:", error, 0);
     let mut pipe = pipe::Receiver::from_owned_fd(status.into_fd()).map_err(failed)?;
     let mut text = String::new();
     pipe.read_to_string(&mut text).await.map_err(failed)?;
@@ -110,8 +108,7 @@ impl Prepared {
         let expanded = |words: &[String]| -> Vec<String> {
             words.iter().map(|word| environment::expand(word, &variables)).collect()
         };
-        let argv =
-            image.command_line(&expanded(&container.command), &expanded(&container.args));
+        let argv = image.command_line(&expanded(&container.command), &expanded(&container.args));
         let (argv, program) = program(node, argv)?;
         let volumes = volumes::mounts(state, container, &variables)
             .map_err(|error| NotStarted::Config(error.to_string()))?;
@@ -132,8 +129,8 @@ impl Prepared {
             );
             state.event(Some(&container.name), EventKind::Normal, "RunAsUser", message);
         }
-        let directory = (!container.working_dir.is_empty())
-            .then(|| PathBuf::from(&container.working_dir));
+        let directory =
+            (!container.working_dir.is_empty()).then(|| PathBuf::from(&container.working_dir));
         let spec = ContainerSpec {
             argv,
             environment: variables.into_iter().collect(),
@@ -209,10 +206,14 @@ fn files(state: &PodState) -> Vec<RootFile> {
          search {namespace}.svc.cluster.local svc.cluster.local cluster.local\n\
          options ndots:5\n"
     );
-    [("/etc/hosts", hosts), ("/etc/resolv.conf", resolv), ("/etc/hostname", format!("{hostname}\n"))]
-        .into_iter()
-        .map(|(path, content)| RootFile { path: path.into(), content })
-        .collect()
+    [
+        ("/etc/hosts", hosts),
+        ("/etc/resolv.conf", resolv),
+        ("/etc/hostname", format!("{hostname}\n")),
+    ]
+    .into_iter()
+    .map(|(path, content)| RootFile { path: path.into(), content })
+    .collect()
 }
 
 /// Variables of a container, by name.

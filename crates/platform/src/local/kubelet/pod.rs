@@ -156,7 +156,11 @@ impl PodState {
     }
 
     /// Changes the record of a container, and lets it be known.
-    pub(crate) fn change<T>(&self, slot: Slot, change: impl FnOnce(&mut ContainerRecord) -> T) -> T {
+    pub(crate) fn change<T>(
+        &self,
+        slot: Slot,
+        change: impl FnOnce(&mut ContainerRecord) -> T,
+    ) -> T {
         let mut record = self.record.borrow_mut();
         let all = if slot.is_init { &mut record.init_containers } else { &mut record.containers };
         let result = change(&mut all[slot.index]);

@@ -14,7 +14,8 @@ use crate::local::object::{Container, Probe};
 /// Runs the probes of a container; returns when it must be restarted, else never.
 pub(super) async fn run_all(state: &Rc<PodState>, slot: Slot, container: &Container) {
     if let Some(probe) = &container.startup_probe {
-        if follow(state, container, "Startup", probe, Until::Success, |_| {}).await == Verdict::Failed
+        if follow(state, container, "Startup", probe, Until::Success, |_| {}).await
+            == Verdict::Failed
         {
             return;
         }
@@ -40,8 +41,10 @@ pub(super) async fn run_all(state: &Rc<PodState>, slot: Slot, container: &Contai
         match &container.liveness_probe {
             Some(probe) => {
                 follow(state, container, "Liveness", probe, Until::Failure, |_| {}).await;
-                let message =
-                    format!("Container {} failed liveness probe, will be restarted", container.name);
+                let message = format!(
+                    "Container {} failed liveness probe, will be restarted",
+                    container.name
+                );
                 state.event(Some(&container.name), EventKind::Normal, "Killing", message);
             }
             None => std::future::pending().await,

@@ -60,8 +60,7 @@ pub(super) async fn launch(
             descriptors.push((listener.as_fd(), fd));
         }
         let bootstrap = bootstrap(state, kind, inherited)?;
-        let document =
-            fds::json_memfd("bootstrap", &bootstrap).map_err(|error| failed(&error))?;
+        let document = fds::json_memfd("bootstrap", &bootstrap).map_err(|error| failed(&error))?;
         descriptors.push((document.as_fd(), BOOTSTRAP_FD));
         let spec = ProxySpec {
             arguments: ["internal", "proxy", "--bootstrap-fd", &BOOTSTRAP_FD.to_string()]

@@ -194,9 +194,7 @@ fn downward_files(
     for item in &volume.items {
         let content = match (&item.field_ref, &item.resource_field_ref) {
             (Some(field), _) => environment::field(&field.field_path, &pod, &ip, HOST_IP)?,
-            (None, Some(resource)) => {
-                environment::resource(resource, &pod, &Container::default())?
-            }
+            (None, Some(resource)) => environment::resource(resource, &pod, &Container::default())?,
             (None, None) => continue,
         };
         files.push(VolumeFile {
