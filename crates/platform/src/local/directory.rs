@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::rc::Rc;
 use std::time::Duration;
 
+use super::control_process::SERVICE_NETWORK;
 use super::dns::{Names, Target};
 use super::node::{Node, target_port};
 use super::object::Service;
@@ -34,7 +35,7 @@ impl Names for Node {
 
 /// Keeps the forwarding rules of the mesh's root network namespace as the Services are, for ever.
 pub(crate) async fn forward(node: Rc<Node>) {
-    let mut forwarding = Forwarding::default();
+    let mut forwarding = Forwarding::new(SERVICE_NETWORK);
     let mut applied: Option<Vec<ForwardedPort>> = None;
     loop {
         let ports = forwarded_ports(&node);

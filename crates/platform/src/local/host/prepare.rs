@@ -15,6 +15,7 @@ use crate::fds;
 use crate::local::UpError;
 use crate::local::agent::AgentSpec;
 use crate::local::agent_api::{agent_socket, api_socket};
+use crate::local::control_process::SERVICE_NETWORK;
 use crate::local::images::{Images, SAMPLES};
 use crate::local::kubelet::pod::GATEWAY;
 use crate::local::options::UpOptions;
@@ -114,11 +115,7 @@ impl Inside {
 
 /// What the mesh's own namespaces are like.
 pub(super) fn mesh_spec(mesh: &str) -> MeshSpec {
-    MeshSpec {
-        address: GATEWAY,
-        services: (Ipv4Addr::new(10, 96, 0, 0), 16),
-        hostname: format!("ironmesh-{mesh}"),
-    }
+    MeshSpec { address: GATEWAY, services: SERVICE_NETWORK, hostname: format!("ironmesh-{mesh}") }
 }
 
 /// A listening socket on the host's loopback: the wanted port, or a free one if it is taken or not

@@ -27,7 +27,11 @@ use crate::sandbox::proxy::{FD_MIN, ProxySpec, spawn};
 pub(super) async fn capture(state: &PodState) -> Result<(), NotStarted> {
     let sandbox = sandbox(state)?;
     let install = move || {
-        let spec = CaptureSpec { exemption: Exemption::Marks, resolver: Some(GATEWAY) };
+        let spec = CaptureSpec {
+            exemption: Exemption::Marks,
+            pod: Some(sandbox.ip()),
+            resolver: Some(GATEWAY),
+        };
         capture::apply(sandbox.netns(), &spec)
     };
     blocking(install).await.map_err(|error| NotStarted::Config(error.to_string()))
