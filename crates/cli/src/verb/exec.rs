@@ -65,6 +65,7 @@ impl Exec {
             tty,
             stdin: self.stdin || tty,
             term: std::env::var("TERM").ok(),
+            size: None,
         };
         let mesh = context.mesh.clone();
         let exit = tokio::task::spawn_blocking(move || exec(&mesh, request)).await??;
