@@ -2,3 +2,6 @@
 
 pub mod http1;
 pub mod message;
+
+#[cfg(test)]
+mod untrusted;

@@ -6,3 +6,4 @@
 pub use ironmesh_proxy::{http1, message};
 
 pub mod http1_properties;
+pub mod wire_properties;

@@ -5,9 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::message::{Fields, RequestHead, ResponseHead, Version};
 
-#[expect(unreachable_pub, reason = "it is public in the fuzz crate")]
-#[path = "../../fuzz/src/http1_properties.rs"]
-mod fuzz;
+use crate::untrusted::{http1_properties as fuzz, seeds};
 
 mod rules;
 
@@ -39,71 +37,19 @@ fn fields(pairs: &[(&str, &str)]) -> Fields {
 }
 
 #[test]
-fn seeds_hold_in_any_fragmentation() {
-    for (_, bytes) in seeds() {
+fn seeds_hold_wherever_they_are_split() {
+    for bytes in seeds("http1") {
+        let whole = || [&*bytes].into_iter();
         for at in 0..=bytes.len() {
             let (first, second) = bytes.split_at(at);
             let halves = || [first, second].into_iter();
-            assert_eq!(fuzz::read_requests(halves()), fuzz::read_requests([&*bytes].into_iter()));
-            assert_eq!(
-                fuzz::read_responses(halves(), Asked::Other),
-                fuzz::read_responses([&*bytes].into_iter(), Asked::Other)
-            );
-        }
-        check_all(&bytes);
-    }
-}
-
-#[test]
-fn changed_seeds_hold() {
-    // A fixed sequence, so that a failure comes again.
-    let mut random = 0x9e37_79b9_7f4a_7c15_u64;
-    let mut next = move |below: usize| {
-        random ^= random << 13;
-        random ^= random >> 7;
-        random ^= random << 17;
-        (random % below as u64) as usize
-    };
-    let seeds: Vec<_> = seeds().map(|(_, bytes)| bytes).collect();
-    for _ in 0..4_000 {
-        let mut bytes = seeds[next(seeds.len())].clone();
-        for _ in 0..=next(3) {
-            let at = next(bytes.len());
-            match next(5) {
-                0 => bytes[at] = next(256) as u8,
-                1 => bytes.insert(at, b"\r\n \t:,;\0"[next(8)]),
-                2 => drop(bytes.remove(at)),
-                3 => {
-                    let other = &seeds[next(seeds.len())];
-                    bytes.truncate(at);
-                    bytes.extend_from_slice(&other[next(other.len())..]);
-                }
-                _ => {
-                    let piece = bytes[at..].to_vec();
-                    bytes.extend_from_slice(&piece);
-                }
+            assert_eq!(fuzz::read_requests(halves()), fuzz::read_requests(whole()));
+            for asked in [Asked::Other, Asked::Head] {
+                let read = |pieces: &[&[u8]]| fuzz::read_responses(pieces.iter().copied(), asked);
+                assert_eq!(read(&[first, second]), read(&[&bytes]));
             }
-            bytes.push(b'\n');
         }
-        check_all(&bytes);
     }
-}
-
-fn check_all(bytes: &[u8]) {
-    fuzz::requests(bytes);
-    fuzz::responses(bytes);
-    fuzz::chunked(bytes);
-}
-
-/// The corpus of the fuzz targets.
-fn seeds() -> impl Iterator<Item = (std::path::PathBuf, Vec<u8>)> {
-    let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/seeds/http1");
-    let files = std::fs::read_dir(corpus).expect("fuzz/seeds/http1 is there");
-    files.map(|file| {
-        let path = file.expect("a readable folder").path();
-        let bytes = std::fs::read(&path).expect("a readable seed");
-        (path, bytes)
-    })
 }
 
 #[test]
