@@ -1,0 +1,231 @@
+//! What a proxy tells about itself: health, metrics, and on loopback everything it holds.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::TcpListener;
+use std::sync::Arc;
+
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use ironmesh_model::bootstrap::ProxyKind;
+use ironmesh_model::{Resource, ResourceKey};
+use ironmesh_telemetry::Registry;
+use serde_json::{Value, json};
+use tokio::task::spawn_local;
+use tokio::time::sleep;
+
+use crate::balance;
+use crate::logging::LogLevel;
+use crate::process::Process;
+
+/// What answers are made of.
+#[derive(Debug)]
+pub(crate) struct Admin {
+    process: Arc<Process>,
+    registry: Arc<Registry>,
+    log_level: LogLevel,
+    kind: ProxyKind,
+}
+
+/// What is shown on a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Site {
+    /// Everything; for loopback only.
+    Admin,
+    /// Metrics and health.
+    Metrics,
+    /// Health.
+    Health,
+}
+
+/// Serves a port in the background.
+pub(crate) fn serve(admin: &Arc<Admin>, socket: TcpListener, site: Site) -> io::Result<()> {
+    socket.set_nonblocking(true)?;
+    let socket = tokio::net::TcpListener::from_std(socket)?;
+    let admin = admin.clone();
+    spawn_local(async move {
+        loop {
+            let Ok((tcp, _)) = socket.accept().await else {
+                sleep(ACCEPT_PAUSE).await;
+                continue;
+            };
+            let admin = admin.clone();
+            spawn_local(async move {
+                let answer = service_fn(|request| {
+                    let response = admin.answer(&request, site);
+                    async { Ok::<_, Infallible>(response) }
+                });
+                let connection = hyper::server::conn::http1::Builder::new()
+                    .timer(hyper_util::rt::TokioTimer::new())
+                    .serve_connection(TokioIo::new(tcp), answer);
+                if let Err(error) = connection.await {
+                    tracing::debug!(%error, "admin connection failed");
+                }
+            });
+        }
+    });
+    Ok(())
+}
+
+impl Admin {
+    pub(crate) fn new(
+        process: Arc<Process>,
+        registry: Arc<Registry>,
+        log_level: LogLevel,
+        kind: ProxyKind,
+    ) -> Arc<Self> {
+        Arc::new(Self { process, registry, log_level, kind })
+    }
+
+    fn answer(&self, request: &Request<Incoming>, site: Site) -> Response<Full<Bytes>> {
+        let path = request.uri().path();
+        match (path, site) {
+            ("/healthz/ready" | "/ready", _) => self.ready(),
+            ("/stats/prometheus" | "/metrics", Site::Admin | Site::Metrics) => {
+                text(StatusCode::OK, "text/plain; version=0.0.4", self.registry.render())
+            }
+            ("/config_dump", Site::Admin) => as_json(&self.config_dump()),
+            ("/versions", Site::Admin) => as_json(&self.versions()),
+            ("/certs", Site::Admin) => as_json(&self.certificates()),
+            ("/endpoints", Site::Admin) => as_json(&self.endpoints()),
+            ("/logging", Site::Admin) => self.logging(request),
+            _ => text(StatusCode::NOT_FOUND, "text/plain", "not found\n".to_owned()),
+        }
+    }
+
+    /// What it lacks to serve requests; nothing if it is ready.
+    fn lacks(&self) -> Option<&'static str> {
+        let view = self.process.views.load();
+        let holds = |key: ResourceKey| view.get(&key).is_some();
+        if self.process.is_draining() {
+            Some("draining")
+        } else if !holds(ResourceKey::Settings) {
+            Some("no settings from the control plane")
+        } else if self.process.workload.credentials.load().is_none() {
+            Some("no certificate from the control plane")
+        } else if self.kind == ProxyKind::Gateway && !holds(ResourceKey::Listeners) {
+            Some("no listeners from the control plane")
+        } else {
+            None
+        }
+    }
+
+    fn ready(&self) -> Response<Full<Bytes>> {
+        match self.lacks() {
+            None => text(StatusCode::OK, "text/plain", "ready\n".to_owned()),
+            Some(why) => {
+                let why = format!("not ready: {why}\n");
+                text(StatusCode::SERVICE_UNAVAILABLE, "text/plain", why)
+            }
+        }
+    }
+
+    fn config_dump(&self) -> Value {
+        let view = self.process.views.load();
+        let mut held: Vec<_> = view.held().collect();
+        held.sort_by(|a, b| a.0.cmp(b.0));
+        let resources: Vec<Value> = held
+            .into_iter()
+            .map(|(key, held)| {
+                json!({
+                    "kind": key.kind(),
+                    "key": key.to_string(),
+                    "version": held.version.to_string(),
+                    "body": held.resource.as_ref().map(body),
+                })
+            })
+            .collect();
+        json!({ "resources": resources })
+    }
+
+    fn versions(&self) -> Value {
+        let view = self.process.views.load();
+        view.held()
+            .map(|(key, held)| (key.to_string(), held.version.to_string()))
+            .collect::<std::collections::BTreeMap<_, _>>()
+            .into_iter()
+            .map(|(key, version)| (key, Value::String(version)))
+            .collect::<serde_json::Map<_, _>>()
+            .into()
+    }
+
+    fn certificates(&self) -> Value {
+        let credentials = self.process.workload.credentials.load();
+        let certificates: Vec<Value> = credentials
+            .iter()
+            .map(|credentials| {
+                json!({
+                    "identity": credentials.identity().to_string(),
+                    "serial": credentials.serial(),
+                    "not_before": credentials.not_before().unix_seconds(),
+                    "not_after": credentials.not_after().unix_seconds(),
+                })
+            })
+            .collect();
+        json!({ "certificates": certificates })
+    }
+
+    fn endpoints(&self) -> Value {
+        let view = self.process.views.load();
+        let mut endpoints = Vec::new();
+        for (_, held) in view.held() {
+            let Some(Resource::Endpoints(chunk)) = &held.resource else { continue };
+            for endpoint in &chunk.endpoints {
+                endpoints.push(json!({
+                    "service": chunk.service.to_string(),
+                    "workload": &*endpoint.workload.name,
+                    "address": balance::ip(endpoint).map(|ip| ip.to_string()),
+                    "ports": endpoint
+                        .ports
+                        .iter()
+                        .map(|map| json!({ "service": map.service, "target": map.target }))
+                        .collect::<Vec<_>>(),
+                    "ready": endpoint.ready,
+                    "identity": endpoint.identity.as_ref().map(ToString::to_string),
+                }));
+            }
+        }
+        json!({ "endpoints": endpoints })
+    }
+
+    fn logging(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+        let level = request.uri().query().and_then(|query| query.strip_prefix("level="));
+        match (request.method(), level) {
+            (&Method::GET, None) => {}
+            (&Method::POST | &Method::PUT, Some(level)) => {
+                if let Err(error) = self.log_level.set(level) {
+                    return text(StatusCode::BAD_REQUEST, "text/plain", format!("{error}\n"));
+                }
+                tracing::info!(level, "log level changed");
+            }
+            _ => {
+                let usage = "POST /logging?level=LEVEL, or GET /logging\n".to_owned();
+                return text(StatusCode::METHOD_NOT_ALLOWED, "text/plain", usage);
+            }
+        }
+        text(StatusCode::OK, "text/plain", format!("level: {}\n", self.log_level.current()))
+    }
+}
+
+fn body(resource: &Resource) -> Value {
+    // Of plain data with text keys, so that this does not fail; if it did, the rest is still shown.
+    serde_json::to_value(resource).unwrap_or(Value::Null)
+}
+
+fn as_json(value: &Value) -> Response<Full<Bytes>> {
+    text(StatusCode::OK, "application/json", format!("{value:#}\n"))
+}
+
+fn text(status: StatusCode, content_type: &'static str, body: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::from(body));
+    *response.status_mut() = status;
+    let value = http::HeaderValue::from_static(content_type);
+    response.headers_mut().insert(http::header::CONTENT_TYPE, value);
+    response
+}
+
+/// Pause after an error that would come again at once.
+const ACCEPT_PAUSE: std::time::Duration = std::time::Duration::from_millis(50);

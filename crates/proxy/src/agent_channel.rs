@@ -1,0 +1,199 @@
+//! Sockets that the local agent makes for this proxy: for traffic that leaves the mesh, and to
+//! listen on at the edge.
+//!
+//! One task on the control thread talks to the agent, one question after the other; workers ask it.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSliceMut};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+
+use ironmesh_model::bootstrap::{FromAgent, ToAgent};
+use nix::errno::Errno;
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg, send};
+use tokio::io::unix::AsyncFd;
+use tokio::net::TcpSocket;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::inherit;
+
+/// Asks for sockets of the host's network.
+#[derive(Clone, Debug)]
+pub(crate) struct Egress(mpsc::Sender<Question>);
+
+/// Asks for sockets to listen on.
+#[derive(Clone, Debug)]
+pub(crate) struct EdgePorts(mpsc::Sender<Question>);
+
+/// What the task is asked.
+#[derive(Debug)]
+pub(crate) enum Question {
+    Egress { v6: bool, answer: oneshot::Sender<io::Result<OwnedFd>> },
+    Listen { port: u16, answer: oneshot::Sender<io::Result<Vec<OwnedFd>>> },
+}
+
+/// Questions that may wait for the agent.
+const QUESTIONS_MAX: usize = 1024;
+/// Egress sockets asked for at once: a question costs more than a socket.
+const EGRESS_BATCH: u8 = 8;
+/// Bytes of one message.
+const MESSAGE_BYTES_MAX: usize = 4 << 10;
+/// Descriptors of one message.
+const DESCRIPTORS_MAX: usize = 32;
+
+/// Handles for the workers, and the questions that come from them.
+pub(crate) fn questions() -> (Egress, EdgePorts, mpsc::Receiver<Question>) {
+    let (ask, asked) = mpsc::channel(QUESTIONS_MAX);
+    (Egress(ask.clone()), EdgePorts(ask), asked)
+}
+
+impl Egress {
+    /// An unconnected socket, good for one attempt.
+    ///
+    /// # Errors
+    ///
+    /// If the agent gives none: the mesh has no egress, or the agent is gone.
+    pub(crate) async fn socket(&self, v6: bool) -> io::Result<TcpSocket> {
+        let fd = ask(&self.0, |answer| Question::Egress { v6, answer }).await?;
+        inherit::set_nonblocking(&fd)?;
+        Ok(TcpSocket::from_std_stream(fd.into()))
+    }
+}
+
+impl EdgePorts {
+    /// The sockets of a port: in the pod, and on the host where it is published.
+    ///
+    /// # Errors
+    ///
+    /// If the agent gives none.
+    pub(crate) async fn listen(&self, port: u16) -> io::Result<Vec<std::net::TcpListener>> {
+        let fds = ask(&self.0, |answer| Question::Listen { port, answer }).await?;
+        Ok(fds.into_iter().map(Into::into).collect())
+    }
+}
+
+async fn ask<T>(
+    questions: &mpsc::Sender<Question>,
+    question: impl FnOnce(oneshot::Sender<io::Result<T>>) -> Question,
+) -> io::Result<T> {
+    let gone = || io::Error::new(io::ErrorKind::NotConnected, "the local agent is gone");
+    let (answer, answered) = oneshot::channel();
+    questions.send(question(answer)).await.map_err(|_| gone())?;
+    answered.await.map_err(|_| gone())?
+}
+
+/// Talks to the agent until it is gone.
+pub(crate) async fn run(fd: OwnedFd, mut asked: mpsc::Receiver<Question>) -> io::Result<()> {
+    inherit::set_nonblocking(&fd)?;
+    let agent = Agent(register(fd)?);
+    let (mut stock4, mut stock6) = (VecDeque::new(), VecDeque::new());
+    while let Some(question) = asked.recv().await {
+        match question {
+            Question::Egress { v6, answer } => {
+                let stock = if v6 { &mut stock6 } else { &mut stock4 };
+                let mut refusal = None;
+                if stock.is_empty() {
+                    match agent.egress(v6).await? {
+                        Ok(fds) => stock.extend(fds),
+                        Err(refused) => refusal = Some(refused),
+                    }
+                }
+                let given = stock.pop_front().ok_or_else(|| {
+                    io::Error::other(refusal.unwrap_or_else(|| "the agent gave none".to_owned()))
+                });
+                // Who asked may have given up.
+                let _ = answer.send(given);
+            }
+            Question::Listen { port, answer } => {
+                let given = agent.listen(port).await?;
+                // Who asked may have given up.
+                let _ = answer.send(given.map_err(io::Error::other));
+            }
+        }
+    }
+    Ok(())
+}
+
+#[expect(unsafe_code, reason = "tokio wants to be told that the descriptor stays open")]
+fn register(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: the `OwnedFd` moves into the `AsyncFd`, gives the same descriptor always and keeps it
+    // open until it is dropped.
+    unsafe { AsyncFd::register(fd) }.map_err(Into::into)
+}
+
+/// The socket to the agent.
+struct Agent(AsyncFd<OwnedFd>);
+
+impl Agent {
+    async fn egress(&self, v6: bool) -> io::Result<Result<Vec<OwnedFd>, String>> {
+        self.send(&ToAgent::Egress { count: EGRESS_BATCH, v6 }).await?;
+        loop {
+            match self.receive().await? {
+                (FromAgent::Egress { v6: of, refused }, fds) if of == v6 => {
+                    return Ok(refused.map_or(Ok(fds), Err));
+                }
+                (other, _) => tracing::debug!(?other, "unasked message of the agent"),
+            }
+        }
+    }
+
+    async fn listen(&self, port: u16) -> io::Result<Result<Vec<OwnedFd>, String>> {
+        self.send(&ToAgent::Listen { port }).await?;
+        loop {
+            match self.receive().await? {
+                (FromAgent::Listen { port: of, refused }, fds) if of == port => {
+                    return Ok(refused.map_or(Ok(fds), Err));
+                }
+                (other, _) => tracing::debug!(?other, "unasked message of the agent"),
+            }
+        }
+    }
+
+    async fn send(&self, message: &ToAgent) -> io::Result<()> {
+        let bytes = serde_json::to_vec(message)?;
+        loop {
+            let mut guard = self.0.writable().await?;
+            let sent = guard.try_io(|fd| {
+                let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
+                Ok(send(fd.as_raw_fd(), &bytes, flags)?)
+            });
+            if let Ok(sent) = sent {
+                return sent.map(drop);
+            }
+        }
+    }
+
+    async fn receive(&self) -> io::Result<(FromAgent, Vec<OwnedFd>)> {
+        let mut bytes = vec![0; MESSAGE_BYTES_MAX];
+        loop {
+            let mut guard = self.0.readable().await?;
+            let received = guard.try_io(|fd| receive(fd.get_ref(), &mut bytes));
+            match received {
+                Ok(Ok((0, _))) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(Ok((count, fds))) => return Ok((serde_json::from_slice(&bytes[..count])?, fds)),
+                Ok(Err(error)) => return Err(error),
+                Err(_would_block) => {}
+            }
+        }
+    }
+}
+
+#[expect(unsafe_code, reason = "descriptors come as numbers")]
+fn receive(fd: &OwnedFd, bytes: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
+    let mut space = nix::cmsg_space!([i32; DESCRIPTORS_MAX]);
+    let mut parts = [IoSliceMut::new(bytes)];
+    let flags = MsgFlags::MSG_CMSG_CLOEXEC | MsgFlags::MSG_DONTWAIT;
+    let message = match recvmsg::<()>(fd.as_raw_fd(), &mut parts, Some(&mut space), flags) {
+        Ok(message) => message,
+        Err(Errno::ECONNRESET) => return Ok((0, Vec::new())),
+        Err(error) => return Err(error.into()),
+    };
+    let mut fds = Vec::new();
+    for control in message.cmsgs()? {
+        if let ControlMessageOwned::ScmRights(numbers) = control {
+            // SAFETY: the kernel has just made these descriptors for us, and nobody else knows
+            // their numbers.
+            fds.extend(numbers.into_iter().map(|number| unsafe { OwnedFd::from_raw_fd(number) }));
+        }
+    }
+    Ok((message.bytes, fds))
+}

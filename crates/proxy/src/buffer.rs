@@ -1,0 +1,96 @@
+//! Byte buffers: lent by the worker to connections that have something to read or write, so that an
+//! idle connection holds none.
+
+use std::cell::RefCell;
+
+use bytes::{Buf, Bytes, BytesMut};
+
+/// Bytes of one buffer. Reading large bodies needs fewer calls with more (see the measurements in
+/// `bench/`); pages that are never touched cost nothing.
+pub(crate) const BUFFER_BYTES: usize = 64 << 10;
+
+/// Room below which a buffer is made larger before it is read into.
+const ROOM_MIN: usize = 4 << 10;
+
+/// Buffers that one worker keeps for the next connection; more are given back to the allocator.
+const SPARE_MAX: usize = 64;
+
+/// Bytes that were read and not yet consumed.
+#[derive(Debug, Default)]
+pub(crate) struct Buffer {
+    bytes: BytesMut,
+}
+
+impl Buffer {
+    /// A buffer that begins with bytes which were already read.
+    pub(crate) fn with(bytes: BytesMut) -> Self {
+        Self { bytes }
+    }
+
+    /// What is not consumed.
+    pub(crate) fn unread(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Takes bytes off the front, without copying them.
+    pub(crate) fn take(&mut self, count: usize) -> Bytes {
+        self.bytes.split_to(count.min(self.bytes.len())).freeze()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// Consumes bytes from the front; more than there are consume all.
+    pub(crate) fn consume(&mut self, count: usize) {
+        self.bytes.advance(count.min(self.bytes.len()));
+    }
+
+    /// Whether something must be consumed before more is read.
+    pub(crate) fn is_full(&self) -> bool {
+        self.bytes.len() >= BUFFER_BYTES
+    }
+
+    /// The bytes to read behind, with room.
+    pub(crate) fn room(&mut self, spare: &Buffers) -> &mut BytesMut {
+        if self.bytes.capacity() == 0 {
+            self.bytes = spare.take();
+        }
+        if self.bytes.is_empty() {
+            // Moves to the front; allocates only if this is no buffer of the worker.
+            self.bytes.reserve(BUFFER_BYTES);
+        } else if self.bytes.capacity() - self.bytes.len() < ROOM_MIN {
+            self.bytes.reserve(BUFFER_BYTES);
+        }
+        &mut self.bytes
+    }
+
+    /// Gives the memory back if nothing is unread.
+    pub(crate) fn rest(&mut self, spare: &Buffers) {
+        if self.bytes.is_empty() && self.bytes.capacity() > 0 {
+            spare.give(std::mem::take(&mut self.bytes));
+        }
+    }
+
+}
+
+/// The spare buffers of one worker, last used first, as those are in the cache.
+#[derive(Debug, Default)]
+pub(crate) struct Buffers(RefCell<Vec<BytesMut>>);
+
+impl Buffers {
+    /// An empty buffer of [`BUFFER_BYTES`].
+    pub(crate) fn take(&self) -> BytesMut {
+        self.0.borrow_mut().pop().unwrap_or_else(|| BytesMut::with_capacity(BUFFER_BYTES))
+    }
+
+    /// Takes a buffer back. One of another size is dropped.
+    pub(crate) fn give(&self, mut buffer: BytesMut) {
+        buffer.clear();
+        buffer.reserve(BUFFER_BYTES);
+        let mut spare = self.0.borrow_mut();
+        if spare.len() < SPARE_MAX && buffer.capacity() <= 2 * BUFFER_BYTES {
+            spare.push(buffer);
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! The certificate of the workload: asked for at the start, and again long before it expires.
+//! Connections that are open keep the one they were made with.
+
+use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ironmesh_identity::workload::{CredentialsError, renew_at};
+use ironmesh_identity::{Clock, Credentials, KeyPair, SystemClock, Timestamp};
+use ironmesh_wire::Client;
+use ironmesh_wire::client::SignError;
+use tokio::time::{error::Elapsed, sleep, timeout};
+
+use crate::process::Process;
+
+/// Why there is no new certificate.
+#[derive(Debug, thiserror::Error)]
+enum RotationError {
+    #[error(transparent)]
+    Credentials(#[from] CredentialsError),
+    #[error(transparent)]
+    Sign(#[from] SignError),
+    #[error("the control plane has not answered for {SIGN_TIMEOUT:?}")]
+    Silent(#[from] Elapsed),
+    #[error("key generation was interrupted: {0}")]
+    Interrupted(#[from] io::Error),
+}
+
+/// Keeps the workload's certificate valid for as long as it is polled.
+pub(crate) async fn rotate(process: &Process, client: &Client) {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let seed = RandomState::new().hash_one(&process.workload.id.uid);
+    let mut pause = FIRST_PAUSE;
+    loop {
+        match next(client, clock.clone()).await {
+            Ok(credentials) => {
+                let renew = renew_at(clock.now(), credentials.not_after(), seed);
+                tracing::info!(
+                    identity = %credentials.identity(),
+                    serial = credentials.serial(),
+                    "certificate received"
+                );
+                process.workload.credentials.store(Some(credentials));
+                process.views.touch();
+                pause = FIRST_PAUSE;
+                sleep_until(&*clock, renew).await;
+            }
+            Err(error) => {
+                tracing::warn!(%error, "no certificate; trying again");
+                sleep(pause).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
+        }
+    }
+}
+
+async fn next(client: &Client, clock: Arc<dyn Clock>) -> Result<Arc<Credentials>, RotationError> {
+    let key = KeyPair::generate()?;
+    let certificate = timeout(SIGN_TIMEOUT, client.sign(key.csr()?)).await??;
+    Ok(Credentials::new(&key, &certificate.chain, &certificate.anchors_pem, clock)?)
+}
+
+/// Looks at the wall clock again and again: a machine may sleep, and its clock may be set.
+async fn sleep_until(clock: &dyn Clock, end: Timestamp) {
+    loop {
+        let left = end.since(clock.now());
+        if left.is_zero() {
+            return;
+        }
+        sleep(left.min(LONGEST_SLEEP)).await;
+    }
+}
+
+const SIGN_TIMEOUT: Duration = Duration::from_secs(10);
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+const LONGEST_SLEEP: Duration = Duration::from_secs(30);

@@ -1,0 +1,134 @@
+//! Dialling: with the mark that lets the connection pass the capture rules, and from the right
+//! network.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use socket2::SockRef;
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::timeout;
+
+use ironmesh_model::ListenerKind;
+use ironmesh_model::bootstrap::{INBOUND_MARK, OUTBOUND_MARK};
+
+use crate::agent_channel::Egress;
+
+/// How this proxy dials.
+#[derive(Debug)]
+pub(crate) struct Dialler {
+    /// Whether sockets may be marked. Where they may not (no CAP_NET_RAW), the capture rules exempt
+    /// the proxy by its user.
+    marks: bool,
+    /// Networks dialled from the proxy's own network namespace; with `egress`, all else is not.
+    mesh_networks: Vec<Network>,
+    egress: Option<Egress>,
+}
+
+impl Dialler {
+    /// A dialler for these networks.
+    pub(crate) fn new(mesh_networks: Vec<Network>, egress: Option<Egress>) -> Self {
+        let marks = TcpSocket::new_v4()
+            .is_ok_and(|socket| SockRef::from(&socket).set_mark(OUTBOUND_MARK).is_ok());
+        if !marks {
+            tracing::info!("connections are not marked: that needs CAP_NET_RAW");
+        }
+        Self { marks, mesh_networks, egress }
+    }
+
+    /// Connects to an address on behalf of a connection of `listener`.
+    pub(crate) async fn connect(
+        &self,
+        listener: ListenerKind,
+        address: SocketAddr,
+        connect_timeout: Duration,
+    ) -> io::Result<TcpStream> {
+        let dial = async {
+            let socket = self.socket(listener, address).await?;
+            let tcp = socket.connect(address).await?;
+            tcp.set_nodelay(true)?;
+            Ok(tcp)
+        };
+        timeout(connect_timeout, dial).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+    }
+
+    async fn socket(&self, listener: ListenerKind, address: SocketAddr) -> io::Result<TcpSocket> {
+        if let Some(egress) = &self.egress
+            && listener != ListenerKind::Inbound
+            && !address.ip().is_loopback()
+            && !self.mesh_networks.iter().any(|network| network.contains(address.ip()))
+        {
+            return egress.socket(address.is_ipv6()).await;
+        }
+        let socket =
+            if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        if self.marks {
+            let mark =
+                if listener == ListenerKind::Inbound { INBOUND_MARK } else { OUTBOUND_MARK };
+            SockRef::from(&socket).set_mark(mark)?;
+        }
+        Ok(socket)
+    }
+}
+
+/// An address range such as `10.77.0.0/16`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Network {
+    address: IpAddr,
+    prefix: u8,
+}
+
+/// A text that is not an address range.
+#[derive(Debug, thiserror::Error)]
+#[error("mesh_networks: {0:?} is not an address range such as 10.77.0.0/16")]
+pub struct NotANetwork(String);
+
+impl Network {
+    /// Parses `ADDRESS/BITS`.
+    pub(crate) fn parse(text: &str) -> Result<Self, NotANetwork> {
+        let parsed = text.split_once('/').and_then(|(address, prefix)| {
+            let address: IpAddr = address.parse().ok()?;
+            let prefix: u8 = prefix.parse().ok()?;
+            let bits = if address.is_ipv4() { 32 } else { 128 };
+            (prefix <= bits).then_some(Self { address, prefix })
+        });
+        parsed.ok_or_else(|| NotANetwork(text.to_owned()))
+    }
+
+    fn contains(self, ip: IpAddr) -> bool {
+        let prefix = u32::from(self.prefix);
+        match (self.address, ip) {
+            (IpAddr::V4(own), IpAddr::V4(other)) => {
+                let mask = u32::MAX.checked_shl(32 - prefix).unwrap_or(0);
+                (own.to_bits() ^ other.to_bits()) & mask == 0
+            }
+            (IpAddr::V6(own), IpAddr::V6(other)) => {
+                let mask = u128::MAX.checked_shl(128 - prefix).unwrap_or(0);
+                (own.to_bits() ^ other.to_bits()) & mask == 0
+            }
+            _ => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn networks_contain_their_addresses() {
+        for (network, ip, contains) in [
+            ("10.77.0.0/16", "10.77.3.4", true),
+            ("10.77.0.0/16", "10.78.0.1", false),
+            ("0.0.0.0/0", "1.2.3.4", true),
+            ("10.77.0.1/32", "10.77.0.1", true),
+            ("fd00::/8", "fd12::1", true),
+            ("fd00::/8", "10.77.0.1", false),
+        ] {
+            let network = Network::parse(network).unwrap();
+            assert_eq!(network.contains(ip.parse().unwrap()), contains, "{network:?} {ip}");
+        }
+        assert!(Network::parse("10.0.0.0/33").is_err());
+        assert!(Network::parse("10.0.0.0").is_err());
+    }
+}

@@ -1,0 +1,31 @@
+//! One connection from a client: whose it is, where it was going, and who called.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use ironmesh_model::{Identity, ListenerKind};
+
+use crate::workload::LocalWorkload;
+
+/// What holds for all requests of a connection.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    /// Through which kind of listener it came.
+    pub(crate) kind: ListenerKind,
+    /// The workload for which it is served.
+    pub(crate) workload: Arc<LocalWorkload>,
+    /// Address of the client.
+    pub(crate) peer: SocketAddr,
+    /// Where the client wanted to go; at a gateway the port by which routes know it.
+    pub(crate) destination: SocketAddr,
+    /// Who called, if by mutual TLS.
+    pub(crate) peer_identity: Option<Identity>,
+}
+
+impl Connection {
+    /// Whether what the client says about itself is believed: it is a member of the mesh, or the
+    /// workload that this proxy serves.
+    pub(crate) fn is_trusted(&self) -> bool {
+        self.peer_identity.is_some() || self.kind == ListenerKind::Outbound
+    }
+}

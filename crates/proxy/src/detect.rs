@@ -1,0 +1,311 @@
+//! What a connection speaks, and whether it comes from a member of the mesh.
+//!
+//! A port that declares its protocol is believed: HTTP is looked at only to tell HTTP/1 from
+//! HTTP/2, opaque bytes are not looked at, but for the mesh's own TLS on the inbound side.
+//! Elsewhere the first bytes tell. A server that speaks first must not be kept waiting for a client
+//! that will not: after a short silence the destination is dialled, and whoever speaks first
+//! decides.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use ironmesh_model::policy::MtlsMode;
+use ironmesh_model::recorder::Silent;
+use ironmesh_model::service::Protocol;
+use ironmesh_model::{
+    Decision, ListenerKind, Reason, ResourceKey, View, decide::ConnectionDecision,
+    decide::Verdict, decide_connection,
+};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::client_hello::{self, Parsed};
+use crate::connection::Connection;
+use crate::failure::Failure;
+use crate::http1::{Sniffed, sniff};
+use crate::opaque::{self, Opaque};
+use crate::park;
+use crate::stream::{Begun, Stream};
+use crate::tls::{self, Inside};
+use crate::worker::Worker;
+
+/// What a connection turned out to be.
+pub(crate) enum Detected {
+    /// HTTP/1, of which some bytes were read.
+    Http1(Stream, BytesMut),
+    /// HTTP/2.
+    Http2(Stream),
+    /// Bytes that nobody looks at.
+    Opaque(Opaque),
+    /// It may not go on.
+    Refused(Failure),
+    /// The client left before it said anything.
+    Gone,
+}
+
+/// Finds out what a connection speaks; terminates the mesh's TLS and notes who called.
+pub(crate) async fn detect(
+    worker: &Rc<Worker>,
+    connection: &mut Connection,
+    tcp: TcpStream,
+) -> Detected {
+    if connection.kind == ListenerKind::Gateway {
+        let declared = ConnectionDeclared { protocol: Protocol::Http, ..Default::default() };
+        return plaintext(worker, connection, tcp, BytesMut::new(), declared).await;
+    }
+    let declared = match declared(worker, connection).await {
+        Ok(declared) => declared,
+        Err(failure) => return Detected::Refused(failure),
+    };
+    match connection.kind {
+        ListenerKind::Inbound => inbound(worker, connection, tcp, declared).await,
+        _ => plaintext(worker, connection, tcp, BytesMut::new(), declared).await,
+    }
+}
+
+/// What is known about a connection before its first byte.
+#[derive(Default)]
+struct ConnectionDeclared {
+    protocol: Protocol,
+    mtls: MtlsMode,
+    decision: Option<Decision>,
+}
+
+async fn declared(
+    worker: &Worker,
+    connection: &Connection,
+) -> Result<ConnectionDeclared, Failure> {
+    let namespace = &connection.workload.source.namespace;
+    let decide = |view: &View| {
+        let ConnectionDecision { protocol, decision, mtls } = decide_connection(
+            view,
+            connection.kind,
+            connection.destination,
+            namespace,
+            &mut Silent,
+        );
+        match decision.verdict {
+            Verdict::Needs(key) => Err(Some(key)),
+            _ => Ok(ConnectionDeclared { protocol, mtls, decision: Some(decision) }),
+        }
+    };
+    let now = decide(&worker.process.views.load());
+    match now {
+        Ok(declared) => Ok(declared),
+        Err(_) => Box::pin(park::until_found(worker, decide)).await,
+    }
+}
+
+/// An inbound connection: first, whether it is the mesh's TLS.
+async fn inbound(
+    worker: &Rc<Worker>,
+    connection: &mut Connection,
+    tcp: TcpStream,
+    declared: ConnectionDeclared,
+) -> Detected {
+    let mut first = BytesMut::new();
+    if declared.mtls == MtlsMode::Disable {
+        return plaintext(worker, connection, tcp, first, declared).await;
+    }
+    let strict = declared.mtls == MtlsMode::Strict;
+    let patience = patience(worker, connection, &declared).await;
+    match is_of_mesh(worker, &tcp, &mut first, patience).await {
+        Ok(true) => terminate(worker, connection, tcp, first, declared).await,
+        Ok(false) if strict => Detected::Refused(Failure::mesh(Reason::PlaintextRefused)),
+        Ok(false) => plaintext(worker, connection, tcp, first, declared).await,
+        Err(Left) => Detected::Gone,
+    }
+}
+
+/// How long to wait for a ClientHello. A member of the mesh sends one; who is known not to be one
+/// is not waited for, since it may be waiting for the server.
+async fn patience(
+    worker: &Worker,
+    connection: &Connection,
+    declared: &ConnectionDeclared,
+) -> Duration {
+    let limits = &worker.process.limits;
+    if declared.mtls == MtlsMode::Strict || declared.protocol.is_http() {
+        return limits.handshake_timeout.max(limits.head_timeout);
+    }
+    let key = ResourceKey::Workload(connection.peer.ip());
+    let meshed = |view: &View| {
+        let known = view.workload(connection.peer.ip()).ok_or(Some(key.clone()))?;
+        Ok(known.is_some_and(|workload| workload.meshed))
+    };
+    let now = meshed(&worker.process.views.load());
+    let known = match now {
+        Ok(known) => Ok(known),
+        Err(_) => {
+            let detect_timeout = worker.process.views.load().settings().detect_timeout;
+            let asked = Box::pin(park::until_found(worker, meshed));
+            timeout(detect_timeout, asked).await.unwrap_or(Err(Failure::mesh(Reason::Timeout)))
+        }
+    };
+    match known {
+        Ok(true) => limits.handshake_timeout,
+        Ok(false) | Err(_) => limits.outbound_silence,
+    }
+}
+
+/// The client closed the connection.
+struct Left;
+
+/// Whether the connection begins with a ClientHello that offers the mesh's protocols.
+async fn is_of_mesh(
+    worker: &Worker,
+    tcp: &TcpStream,
+    first: &mut BytesMut,
+    patience: Duration,
+) -> Result<bool, Left> {
+    let look = async {
+        loop {
+            match client_hello::parse(first) {
+                Parsed::Hello(hello) => {
+                    return Ok(hello.alpn.iter().any(|protocol| tls::is_of_mesh(protocol)));
+                }
+                Parsed::Malformed => return Ok(false),
+                Parsed::Incomplete => read_more(worker, tcp, first).await?,
+            }
+        }
+    };
+    timeout(patience, look).await.unwrap_or(Ok(false))
+}
+
+/// Takes part in the mesh's TLS.
+async fn terminate(
+    worker: &Rc<Worker>,
+    connection: &mut Connection,
+    tcp: TcpStream,
+    first: BytesMut,
+    declared: ConnectionDeclared,
+) -> Detected {
+    let credentials = connection.workload.clone();
+    let credentials =
+        park::until_found(worker, |_| credentials.credentials.load_full().ok_or(None)).await;
+    let credentials = match credentials {
+        Ok(credentials) => credentials,
+        Err(failure) => return Detected::Refused(failure),
+    };
+    let handshake = tls::accept(&credentials, Begun::new(tcp, first));
+    let handshake = timeout(worker.process.limits.handshake_timeout, Box::pin(handshake));
+    let (stream, inside, peer) = match handshake.await {
+        Ok(Ok(accepted)) => accepted,
+        Ok(Err(error)) => {
+            tracing::debug!(%error, peer = %connection.peer, "TLS handshake failed");
+            return Detected::Gone;
+        }
+        Err(_) => return Detected::Gone,
+    };
+    connection.peer_identity = peer;
+    match (inside, declared.protocol.is_http()) {
+        (Some(Inside::Http1), _) => Detected::Http1(stream, BytesMut::new()),
+        (Some(Inside::Http2), _) => Detected::Http2(stream),
+        (_, true) => Detected::Http1(stream, BytesMut::new()),
+        (_, false) => opaque_of(stream, BytesMut::new(), declared),
+    }
+}
+
+fn opaque_of(stream: Stream, first: BytesMut, declared: ConnectionDeclared) -> Detected {
+    Detected::Opaque(Opaque { stream, first, decision: declared.decision, dialled: None })
+}
+
+/// A plaintext connection, of which `first` was read.
+async fn plaintext(
+    worker: &Rc<Worker>,
+    connection: &Connection,
+    tcp: TcpStream,
+    mut first: BytesMut,
+    declared: ConnectionDeclared,
+) -> Detected {
+    if declared.protocol.is_opaque() || worker.is_learned_opaque(connection) {
+        return opaque_of(Stream::plain(tcp), first, declared);
+    }
+    let is_http = declared.protocol.is_http();
+    let silence = worker.process.limits.outbound_silence;
+    loop {
+        match sniff(&first) {
+            Sniffed::Http1 => return Detected::Http1(Stream::plain(tcp), first),
+            Sniffed::Http2 => return Detected::Http2(Stream::Plain(Begun::new(tcp, first))),
+            // The codec says what is wrong with it.
+            Sniffed::Tls | Sniffed::Other if is_http => {
+                return Detected::Http1(Stream::plain(tcp), first);
+            }
+            Sniffed::Tls | Sniffed::Other => {
+                return opaque_of(Stream::plain(tcp), first, declared);
+            }
+            Sniffed::Undecided if is_http => {
+                let limits = &worker.process.limits;
+                let longest =
+                    if first.is_empty() { limits.downstream_idle_timeout } else { limits.head_timeout };
+                match timeout(longest, read_more(worker, &tcp, &mut first)).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(Left)) | Err(_) => return Detected::Gone,
+                }
+            }
+            Sniffed::Undecided => {
+                match timeout(silence, read_more(worker, &tcp, &mut first)).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(Left)) => return Detected::Gone,
+                    Err(_) => return undecided(worker, connection, tcp, first, declared).await,
+                }
+            }
+        }
+    }
+}
+
+/// Dials after a silence; whoever speaks first decides.
+async fn undecided(
+    worker: &Rc<Worker>,
+    connection: &Connection,
+    tcp: TcpStream,
+    mut first: BytesMut,
+    declared: ConnectionDeclared,
+) -> Detected {
+    let Some(decision) = &declared.decision else { return Detected::Gone };
+    let dialled = match Box::pin(opaque::dial(worker, connection, decision)).await {
+        Ok(dialled) => dialled,
+        Err(failure) => return Detected::Refused(failure),
+    };
+    loop {
+        let server_first = tokio::select! {
+            biased;
+            read = read_more(worker, &tcp, &mut first) => match read {
+                Ok(()) => false,
+                Err(Left) => return Detected::Gone,
+            },
+            spoke = dialled.spoke() => spoke,
+        };
+        if server_first {
+            worker.learn_opaque(connection);
+        }
+        match sniff(&first) {
+            _ if server_first => {}
+            // The connection that was dialled is for opaque bytes: HTTP makes its own.
+            Sniffed::Http1 => return Detected::Http1(Stream::plain(tcp), first),
+            Sniffed::Http2 => return Detected::Http2(Stream::Plain(Begun::new(tcp, first))),
+            Sniffed::Undecided => continue,
+            Sniffed::Tls | Sniffed::Other => {}
+        }
+        let stream = Stream::plain(tcp);
+        let decision = declared.decision;
+        return Detected::Opaque(Opaque { stream, first, decision, dialled: Some(dialled) });
+    }
+}
+
+/// Reads more behind `first`. Holds a buffer only while there is something to read.
+async fn read_more(worker: &Worker, tcp: &TcpStream, first: &mut BytesMut) -> Result<(), Left> {
+    loop {
+        tcp.readable().await.map_err(|_| Left)?;
+        if first.capacity() == 0 {
+            *first = worker.buffers.take();
+        }
+        match tcp.try_read_buf(first) {
+            Ok(0) => return Err(Left),
+            Ok(_) => return Ok(()),
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            Err(_) => return Err(Left),
+        }
+    }
+}

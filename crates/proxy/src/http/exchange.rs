@@ -1,0 +1,232 @@
+//! One request while it is served: the context that the steps of the path share.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use ironmesh_model::decide::Verdict;
+use ironmesh_model::recorder::Silent;
+use ironmesh_model::request::normalize_path;
+use ironmesh_model::service::{EndpointTls, Protocol};
+use ironmesh_model::view::EndpointGroup;
+use ironmesh_model::{Decision, Draw, ListenerKind, Reason, RequestMeta, View, decide};
+
+use crate::balance::{self, Tried};
+use crate::connection::Connection;
+use crate::failure::{Failure, Stage};
+use crate::http::upstream::Upstream;
+use crate::http::{dial, edit};
+use crate::message::{RequestHead, Version};
+use crate::outcome::Outcome;
+use crate::park;
+use crate::pool::Destination;
+use crate::worker::Worker;
+
+/// One request and all that is known about it.
+#[derive(Debug)]
+pub(crate) struct Exchange<'a> {
+    pub(crate) worker: &'a Rc<Worker>,
+    pub(crate) connection: &'a Connection,
+    pub(crate) head: &'a mut RequestHead,
+    /// Whether it is gRPC.
+    pub(crate) grpc: bool,
+    /// All chance in its handling.
+    pub(crate) draw: Draw,
+    /// The target that the client sent, if it is another than the endpoint gets.
+    pub(crate) original_target: Option<String>,
+    /// The authority that the client sent, if it is another than the endpoint gets.
+    pub(crate) original_authority: Option<String>,
+    pub(crate) outcome: Outcome,
+    /// Whether the target is in a form that is served here.
+    form_served: bool,
+}
+
+impl<'a> Exchange<'a> {
+    /// A request whose head is complete.
+    pub(crate) fn begin(
+        worker: &'a Rc<Worker>,
+        connection: &'a Connection,
+        head: &'a mut RequestHead,
+        form_served: bool,
+    ) -> Self {
+        Self {
+            worker,
+            connection,
+            grpc: head.is_grpc(),
+            head,
+            draw: Draw(0),
+            original_target: None,
+            original_authority: None,
+            outcome: Outcome::begin(),
+            form_served,
+        }
+    }
+
+    /// Makes the request the mesh's own: what the client may not say is removed, what is missing
+    /// is added, and the path is normalised, once for all who look at it.
+    pub(crate) fn take_over(&mut self) -> Result<(), Failure> {
+        if self.head.authority().is_empty() {
+            self.head.set_authority(&self.connection.destination.to_string());
+        }
+        edit::at_entry(self.head, self.connection, &self.worker.random);
+        let id = self.head.fields.first("x-request-id").unwrap_or_default();
+        let hop = self.worker.hop(self.connection);
+        self.draw = Draw::of(id, hop, self.worker.next_sequence());
+        if !self.form_served {
+            return Err(Failure::mesh(Reason::UnsupportedForm));
+        }
+        let normal = match normalize_path(self.head.target()) {
+            (std::borrow::Cow::Borrowed(_), _) => None,
+            (std::borrow::Cow::Owned(path), None) => Some(path),
+            (std::borrow::Cow::Owned(path), Some(query)) => Some(format!("{path}?{query}")),
+        };
+        if let Some(normal) = normal {
+            self.head.set_target(&normal);
+        }
+        Ok(())
+    }
+
+    /// Decides, waiting for what the view lacks.
+    pub(crate) async fn decide(&self) -> Result<Decision, Failure> {
+        let decision = self.decide_by(&self.worker.process.views.load());
+        if !matches!(decision.verdict, Verdict::Needs(_)) {
+            return Ok(decision);
+        }
+        let look = |view: &View| {
+            let decision = self.decide_by(view);
+            match decision.verdict {
+                Verdict::Needs(key) => Err(Some(key)),
+                _ => Ok(decision),
+            }
+        };
+        // Boxed: rare, and otherwise it would make every request's future larger.
+        Box::pin(park::until_found(self.worker, look)).await
+    }
+
+    fn decide_by(&self, view: &View) -> Decision {
+        let target = self.head.target();
+        let (path, query) = match target.split_once('?') {
+            Some((path, query)) => (path, Some(query)),
+            None => (target, None),
+        };
+        let request = RequestMeta {
+            listener: self.connection.kind,
+            destination: self.connection.destination,
+            source: &self.connection.workload.source,
+            method: self.head.method(),
+            scheme: "http",
+            authority: self.head.authority(),
+            path,
+            query,
+            headers: &self.head.fields,
+            grpc: self.grpc,
+        };
+        decide(view, &request, self.draw, &mut Silent)
+    }
+
+    /// Changes the request as the winning rule says.
+    pub(crate) fn edit_request(&mut self, decision: &Decision) {
+        let before = (self.head.target().len(), self.head.authority().len());
+        let rewritten = edit::rewritten(self.head, decision);
+        if let Some(target) = rewritten.target {
+            self.original_target = Some(self.head.target().to_owned());
+            self.head.set_target(&target);
+        }
+        if let Some(authority) = rewritten.authority {
+            self.original_authority = Some(self.head.authority().to_owned());
+            self.head.set_authority(&authority);
+        }
+        debug_assert!(before.0 > 0, "a target is never empty");
+        edit::request_fields(self.head, decision);
+    }
+
+    /// Chooses where to send it.
+    pub(crate) fn pick(
+        &mut self,
+        decision: &Decision,
+        tried: &Tried,
+        upgrade: bool,
+    ) -> Result<Destination, Failure> {
+        let connection = self.connection;
+        let by_client = self.head.version == Version::Http2;
+        let dialled = |http2| Destination {
+            workload: connection.workload.clone(),
+            listener: connection.kind,
+            address: connection.destination,
+            expected: None,
+            http2: http2 && !upgrade,
+        };
+        let to = match &decision.verdict {
+            Verdict::Forward(_) => {
+                let group = decision.backend().and_then(|backend| backend.group.as_ref().ok());
+                let group = group.ok_or(Failure::mesh(Reason::UnknownDestination))?;
+                let (index, to) = choose(connection, group, tried)?;
+                self.outcome.endpoint = Some(index);
+                let http2 = match group.protocol {
+                    Protocol::Http2 | Protocol::Grpc => true,
+                    _ => by_client,
+                };
+                Destination { http2: http2 && !upgrade, ..to }
+            }
+            _ => {
+                let declared = decision.applies().map_or(Protocol::Undeclared, |a| a.protocol);
+                let http2 = matches!(declared, Protocol::Http2 | Protocol::Grpc)
+                    && connection.kind == ListenerKind::Inbound;
+                dialled(http2 || by_client)
+            }
+        };
+        self.outcome.upstream = Some(to.address);
+        self.outcome.upstream_tls = to.expected.is_some();
+        Ok(to)
+    }
+
+    /// A connection to there, from the pool or a new one.
+    pub(crate) async fn connect(&mut self, to: &Destination) -> Result<Upstream, Failure> {
+        let upstream = dial::connect(self.worker, to).await?;
+        if let Upstream::Http1(connection) = &upstream {
+            self.outcome.upstream_local = connection.io.with(|s| s.tcp().local_addr().ok());
+        }
+        Ok(upstream)
+    }
+
+    /// Gives a connection back to the pool.
+    pub(crate) fn give_back(&self, upstream: Upstream, reusable: bool) {
+        if let Upstream::Http1(mut connection) = upstream
+            && reusable
+            && connection.input.is_empty()
+        {
+            connection.input.rest(&self.worker.buffers);
+            let idle_max = self.worker.process.limits.idle_connections_per_endpoint_max;
+            self.worker.pool.give_http1(connection, idle_max);
+        }
+    }
+
+    /// Counts and logs what became of it.
+    pub(crate) fn observe(&self) {
+        crate::observe::request(self);
+    }
+}
+
+/// The next endpoint of a group.
+pub(crate) fn choose(
+    connection: &Connection,
+    group: &EndpointGroup,
+    tried: &Tried,
+) -> Result<(u32, Destination), Failure> {
+    let none = Failure::mesh(Reason::NoEndpoints);
+    let index = balance::pick(group, tried, connection.destination).ok_or(none)?;
+    let endpoint = group.endpoints.get(index as usize).ok_or(none)?;
+    let address: SocketAddr = balance::address(endpoint)
+        .ok_or(Failure::upstream(Reason::ConnectFailed, Stage::NotSent))?;
+    let expected = match endpoint.endpoint.tls {
+        EndpointTls::Mutual => endpoint.endpoint.identity.clone(),
+        EndpointTls::Plaintext => None,
+    };
+    let to = Destination {
+        workload: connection.workload.clone(),
+        listener: connection.kind,
+        address,
+        expected,
+        http2: false,
+    };
+    Ok((index, to))
+}

@@ -1,0 +1,225 @@
+//! A client's connection that speaks HTTP/1: one request after the other.
+
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use ironmesh_model::Reason;
+use tokio::time::{Instant, Sleep, sleep, timeout};
+
+use crate::buffer::Buffer;
+use crate::connection::Connection;
+use crate::http::body::Source;
+use crate::http::exchange::Exchange;
+use crate::http::responder::{Responder, Responder1};
+use crate::http::upstream::Upstream;
+use crate::http::{RequestBody, Served, convert, local, serve};
+use crate::http1::{HeadError, Limits, RequestParser, RequestTraits, TargetForm};
+use crate::l4;
+use crate::message::Version;
+use crate::stream::{Io, Stream};
+use crate::worker::{Scratch, Worker};
+
+/// Serves a connection until either side ends it. `first` was read from it already.
+pub(crate) async fn serve_connection(
+    worker: &Rc<Worker>,
+    connection: &Connection,
+    stream: Stream,
+    first: BytesMut,
+) {
+    let io = Io::new(stream);
+    let mut input = Buffer::with(first);
+    let mut parser = RequestParser::new(Limits::from(&worker.process.limits));
+    let idle_timeout = worker.process.limits.downstream_idle_timeout;
+    let sleep = pin!(sleep(idle_timeout));
+    let mut idle = IdleTimer { sleep, since: Instant::now(), idle_timeout };
+    loop {
+        let next = match read_head(worker, &io, &mut input, &mut parser, &mut idle).await {
+            Ok(None) => return,
+            Ok(Some((scratch, traits))) => {
+                request(worker, connection, &io, &mut input, scratch, &traits).await
+            }
+            Err(refusal) => {
+                refuse(worker, connection, &io, refusal).await;
+                Next::Close
+            }
+        };
+        match next {
+            Next::Request => input.rest(&worker.buffers),
+            Next::Close => return linger(worker, &io, &mut input).await,
+            Next::Break => return,
+            Next::Tunnel(mut upstream) => {
+                let Upstream::Http1(upstream) = &mut upstream else { return };
+                let idle_timeout = worker.process.limits.opaque_idle_timeout;
+                let up = (&upstream.io, &mut upstream.input);
+                l4::relay((&io, &mut input), up, &worker.buffers, idle_timeout).await;
+                return;
+            }
+        }
+    }
+}
+
+/// What happens to the connection after a request.
+enum Next {
+    Request,
+    Close,
+    Break,
+    Tunnel(Upstream),
+}
+
+/// Why a head is refused.
+enum Refusal {
+    Head(HeadError),
+    TooSlow,
+}
+
+/// Waits for the next request's head; `None` when the client ends the connection between requests
+/// or does not use it any more.
+async fn read_head(
+    worker: &Worker,
+    io: &Io,
+    input: &mut Buffer,
+    parser: &mut RequestParser,
+    idle: &mut IdleTimer<'_>,
+) -> Result<Option<(Box<Scratch>, RequestTraits)>, Refusal> {
+    idle.since = Instant::now();
+    // Taken with the first byte: an idle connection holds none.
+    let mut scratch = None;
+    loop {
+        if !input.is_empty() {
+            let scratch: &mut Box<Scratch> = scratch.get_or_insert_with(|| worker.take_scratch());
+            let parsed = parser.parse(input.unread(), &mut scratch.request);
+            if let Some(traits) = parsed.map_err(Refusal::Head)? {
+                input.consume(traits.head_bytes);
+                return Ok(Some((std::mem::take(scratch), traits)));
+            }
+        }
+        let filled = if input.is_empty() {
+            tokio::select! {
+                biased;
+                filled = io.fill(input, &worker.buffers) => filled,
+                () = idle.expired() => return Ok(None),
+            }
+        } else {
+            // A head in several pieces is rare, and so is this timer.
+            let rest = io.fill(input, &worker.buffers);
+            timeout(worker.process.limits.head_timeout, rest).await.map_err(|_| Refusal::TooSlow)?
+        };
+        if matches!(filled, Ok(0) | Err(_)) {
+            return Ok(None);
+        }
+    }
+}
+
+async fn request(
+    worker: &Rc<Worker>,
+    connection: &Connection,
+    io: &Io,
+    input: &mut Buffer,
+    mut scratch: Box<Scratch>,
+    traits: &RequestTraits,
+) -> Next {
+    let Scratch { request, response, out, upstream_out } = &mut *scratch;
+    let of_connection = convert::take_request_traits(traits, &mut request.fields);
+    let limits = Limits::from(&worker.process.limits);
+    let form_served = matches!(traits.target_form, TargetForm::Origin | TargetForm::Asterisk);
+    let mut source = Source::http1(io, input, &worker.buffers, traits.framing, limits);
+    let mut responder = Responder::Http1(Responder1 {
+        io,
+        out,
+        client: request.version,
+        asked_head: request.method() == "HEAD",
+        keep_alive: traits.keep_alive && !worker.process.is_draining(),
+    });
+    let mut exchange = Exchange::begin(worker, connection, request, form_served);
+    let body = RequestBody {
+        source: &mut source,
+        framing: traits.framing,
+        upgrade: of_connection.upgrade.as_deref(),
+        out: upstream_out,
+    };
+    let served = serve(&mut exchange, body, response, &mut responder).await;
+    let kept = matches!(&responder, Responder::Http1(to) if to.keep_alive) && source.is_ended();
+    worker.give_scratch(scratch);
+    match served {
+        Served::Answered if kept => Next::Request,
+        Served::Answered => Next::Close,
+        Served::Broken => Next::Break,
+        Served::Switched(upstream) => Next::Tunnel(upstream),
+    }
+}
+
+async fn refuse(worker: &Rc<Worker>, connection: &Connection, io: &Io, refusal: Refusal) {
+    let (reason, status) = match refusal {
+        Refusal::Head(error) => {
+            tracing::debug!(%error, peer = %connection.peer, "request refused");
+            match error.status() {
+                431 | 414 => (Reason::HeadTooLarge, error.status()),
+                status => (Reason::BadRequest, status),
+            }
+        }
+        Refusal::TooSlow => (Reason::RequestTimeout, 408),
+    };
+    let mut scratch = worker.take_scratch();
+    let Scratch { request, response, out, .. } = &mut *scratch;
+    request.clear();
+    let mut exchange = Exchange::begin(worker, connection, request, true);
+    exchange.outcome.reason = reason;
+    exchange.outcome.status = status;
+    local::head(response, reason, false, false);
+    response.status = status;
+    let client = Version::Http11;
+    let to = Responder1 { io, out, client, asked_head: false, keep_alive: false };
+    if let Ok(bytes) = local::send(response, reason, false, &mut Responder::Http1(to)).await {
+        exchange.outcome.response_bytes = bytes;
+    }
+    exchange.observe();
+    worker.give_scratch(scratch);
+}
+
+/// Ends a connection so that the client gets the whole answer: what it still sends is read for a
+/// while, since a reset would destroy what it has not read.
+async fn linger(worker: &Worker, io: &Io, input: &mut Buffer) {
+    if io.shutdown().await.is_err() {
+        return;
+    }
+    let drain = async {
+        for _ in 0..LINGER_READS_MAX {
+            input.consume(input.unread().len());
+            if matches!(io.fill(input, &worker.buffers).await, Ok(0) | Err(_)) {
+                return;
+            }
+        }
+    };
+    // Either way the connection ends now.
+    let _ = timeout(LINGER, drain).await;
+    input.consume(input.unread().len());
+    input.rest(&worker.buffers);
+}
+
+/// A timer that is armed once and looked at again only when it fires, so that a busy connection
+/// does not pay for it.
+struct IdleTimer<'a> {
+    sleep: Pin<&'a mut Sleep>,
+    since: Instant,
+    idle_timeout: Duration,
+}
+
+impl IdleTimer<'_> {
+    /// Waits until nothing has happened for the idle timeout. Cancel safe.
+    async fn expired(&mut self) {
+        loop {
+            self.sleep.as_mut().await;
+            let end = self.since + self.idle_timeout;
+            if Instant::now() >= end {
+                return;
+            }
+            self.sleep.as_mut().reset(end);
+        }
+    }
+}
+
+/// How long what a client still sends is read after the last answer.
+const LINGER: Duration = Duration::from_secs(1);
+const LINGER_READS_MAX: usize = 64;

@@ -1,0 +1,206 @@
+//! A connection to an endpoint, over which one request goes and its answer comes.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use h2::RecvStream;
+use h2::client::{ResponseFuture, SendRequest};
+use ironmesh_model::Reason;
+
+use crate::buffer::{Buffer, Buffers};
+use crate::failure::{Failure, Stage};
+use crate::http::body::{Sink, Source};
+use crate::http::convert;
+use crate::http1::{self, Asked, Framing, HeadError, Limits, ResponseParser};
+use crate::message::{RequestHead, ResponseHead};
+use crate::pool::Destination;
+use crate::stream::{Io, Stream};
+
+/// A connection to an endpoint.
+#[derive(Debug)]
+pub(crate) enum Upstream {
+    /// By HTTP/1, for this request alone.
+    Http1(Box<Upstream1>),
+    /// By HTTP/2, shared.
+    Http2(SendRequest<Bytes>, Arc<Destination>),
+}
+
+/// An HTTP/1 connection.
+#[derive(Debug)]
+pub(crate) struct Upstream1 {
+    pub(crate) io: Io,
+    pub(crate) to: Arc<Destination>,
+    /// Whether it carried requests before this one.
+    pub(crate) reused: bool,
+    pub(crate) input: Buffer,
+}
+
+impl Upstream1 {
+    pub(crate) fn new(stream: Stream, to: Arc<Destination>) -> Self {
+        Self { io: Io::new(stream), to, reused: false, input: Buffer::default() }
+    }
+
+    /// Whether it can carry another request: the endpoint has neither closed it nor said anything
+    /// unasked.
+    pub(crate) fn is_open(&mut self) -> bool {
+        let mut context = Context::from_waker(Waker::noop());
+        let none = Buffers::default();
+        self.input.is_empty()
+            && matches!(self.io.poll_fill(&mut context, &mut self.input, &none), Poll::Pending)
+    }
+}
+
+/// The two directions of one exchange.
+pub(crate) struct Begun<'a> {
+    pub(crate) request: Sink<'a>,
+    pub(crate) answer: Answer<'a>,
+}
+
+/// The answer that is to come.
+pub(crate) enum Answer<'a> {
+    Http1 {
+        io: &'a Io,
+        input: &'a mut Buffer,
+        spare: &'a Buffers,
+        parser: ResponseParser,
+        limits: Limits,
+        asked: Asked,
+    },
+    Http2(ResponseFuture),
+}
+
+/// What the head of an answer says about what follows it.
+#[derive(Debug)]
+pub(crate) struct Following {
+    /// How long the body is.
+    pub(crate) framing: Framing,
+    /// Whether an HTTP/1 connection can carry another request after it.
+    pub(crate) reusable: bool,
+    /// The protocol to which the endpoint switched.
+    pub(crate) upgrade: Option<String>,
+    body: Option<RecvStream>,
+}
+
+impl Default for Following {
+    fn default() -> Self {
+        Self { framing: Framing::None, reusable: false, upgrade: None, body: None }
+    }
+}
+
+impl Upstream {
+    /// Begins an exchange. The head goes out with the first bytes of the body.
+    pub(crate) fn begin<'a>(
+        &'a mut self,
+        head: &RequestHead,
+        framing: Framing,
+        limits: Limits,
+        spare: &'a Buffers,
+        out: &'a mut Vec<u8>,
+    ) -> Result<Begun<'a>, Failure> {
+        match self {
+            Self::Http1(connection) => {
+                let Upstream1 { io, input, .. } = &mut **connection;
+                out.clear();
+                http1::write_request(head, out);
+                let asked = Asked::by(head.method());
+                let parser = ResponseParser::new(limits);
+                let request = Sink::http1(io, out, framing);
+                let answer = Answer::Http1 { io, input, spare, parser, limits, asked };
+                Ok(Begun { request, answer })
+            }
+            Self::Http2(connection, to) => {
+                let ended = framing.is_empty();
+                let request = convert::request_to_http2(head, to.expected.is_some())
+                    .ok_or(Failure::downstream(Reason::BadRequest))?;
+                let (answer, body) = connection
+                    .send_request(request, ended)
+                    .map_err(|_| Failure::upstream(Reason::UpstreamReset, Stage::NotSent))?;
+                Ok(Begun { request: Sink::http2(body, ended), answer: Answer::Http2(answer) })
+            }
+        }
+    }
+
+    /// Whether the connection carried requests before, so that the endpoint may have closed it
+    /// without having seen this one.
+    pub(crate) fn is_reused(&self) -> bool {
+        match self {
+            Self::Http1(connection) => connection.reused,
+            Self::Http2(..) => true,
+        }
+    }
+}
+
+impl<'a> Answer<'a> {
+    /// Waits for the next head. An informational one is followed by another.
+    pub(crate) async fn head(&mut self, to: &mut ResponseHead) -> Result<Following, Failure> {
+        match self {
+            Self::Http1 { io, input, spare, parser, asked, .. } => loop {
+                let parsed = parser.parse(input.unread(), *asked, to).map_err(refused)?;
+                if let Some(traits) = parsed {
+                    input.consume(traits.head_bytes);
+                    let of_connection = convert::take_response_traits(&traits, &mut to.fields);
+                    return Ok(Following {
+                        framing: traits.framing,
+                        reusable: traits.keep_alive,
+                        upgrade: of_connection.upgrade,
+                        body: None,
+                    });
+                }
+                match io.fill(input, spare).await {
+                    Ok(1..) => {}
+                    Ok(0) | Err(_) => {
+                        return Err(Failure::upstream(Reason::UpstreamReset, Stage::Sent));
+                    }
+                }
+            },
+            Self::Http2(answer) => match poll_fn(|cx| poll_http2(answer, cx)).await? {
+                Either::Informational(response) => {
+                    convert::response_from_http2(&response.into_parts().0, true, to);
+                    Ok(Following::default())
+                }
+                Either::Final(response) => {
+                    let (parts, body) = response.into_parts();
+                    let framing =
+                        convert::response_from_http2(&parts, body.is_end_stream(), to);
+                    Ok(Following { framing, body: Some(body), ..Following::default() })
+                }
+            },
+        }
+    }
+
+    /// The body that follows the final head.
+    pub(crate) fn body(self, following: &mut Following) -> Source<'a> {
+        match (self, following.body.take()) {
+            (Self::Http1 { io, input, spare, limits, .. }, _) => {
+                Source::http1(io, input, spare, following.framing, limits)
+            }
+            (Self::Http2(_), Some(body)) => Source::http2(body),
+            (Self::Http2(_), None) => Source::empty(),
+        }
+    }
+}
+
+enum Either {
+    Informational(http::Response<()>),
+    Final(http::Response<RecvStream>),
+}
+
+fn poll_http2(answer: &mut ResponseFuture, cx: &mut Context<'_>) -> Poll<Result<Either, Failure>> {
+    if let Poll::Ready(Some(Ok(response))) = answer.poll_informational(cx) {
+        return Poll::Ready(Ok(Either::Informational(response)));
+    }
+    Pin::new(answer).poll(cx).map_ok(Either::Final).map_err(|error| {
+        // RFC 9113, section 8.7: a refused stream was not processed.
+        let refused = error.reason() == Some(h2::Reason::REFUSED_STREAM) || error.is_go_away();
+        let stage = if refused && error.is_remote() { Stage::NotSent } else { Stage::Sent };
+        let reason = if error.is_library() { Reason::UpstreamProtocol } else { Reason::UpstreamReset };
+        Failure::upstream(reason, stage)
+    })
+}
+
+fn refused(_: HeadError) -> Failure {
+    Failure::upstream(Reason::UpstreamProtocol, Stage::Sent)
+}

@@ -1,0 +1,35 @@
+//! The process's own log, on standard error; its level can be changed while it runs.
+
+use std::io;
+
+use tracing_subscriber::filter::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Registry, fmt, reload};
+
+/// Changes the level of the log.
+#[derive(Clone, Debug)]
+pub(crate) struct LogLevel(reload::Handle<EnvFilter, Registry>);
+
+/// Starts the log, at the level that `RUST_LOG` says or at `info`.
+pub(crate) fn start() -> LogLevel {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let (filter, handle) = reload::Layer::new(filter);
+    let lines = fmt::layer().with_writer(io::stderr).with_ansi(false);
+    // Whoever runs a proxy inside another program may have a log already.
+    let _ = tracing_subscriber::registry().with(filter).with(lines).try_init();
+    LogLevel(handle)
+}
+
+impl LogLevel {
+    /// Sets it: `debug`, or directives such as `ironmesh_proxy=trace,info`.
+    pub(crate) fn set(&self, directives: &str) -> Result<(), String> {
+        let filter = EnvFilter::try_new(directives).map_err(|error| error.to_string())?;
+        self.0.reload(filter).map_err(|error| error.to_string())
+    }
+
+    /// What it is.
+    pub(crate) fn current(&self) -> String {
+        self.0.with_current(ToString::to_string).unwrap_or_default()
+    }
+}

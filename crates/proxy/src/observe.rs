@@ -1,0 +1,273 @@
+//! One outcome, written to metrics and to the access log.
+
+use std::cell::RefCell;
+
+use ironmesh_identity::{Clock, SystemClock};
+use ironmesh_model::decide::Verdict;
+use ironmesh_model::settings::AccessLogEncoding;
+use ironmesh_model::{Draw, ListenerKind, Reason, ResourceKey};
+use ironmesh_telemetry::access_log::Cluster;
+use ironmesh_telemetry::metrics::{Reporter, RequestProtocol, Security};
+use ironmesh_telemetry::{
+    AccessLog, AccessRecord, PartyId, Registry, RequestKey, RequestMeasures, ServiceLabelsId,
+    TcpKey, TcpMeasures, WorkerLog, WorkerMetrics,
+};
+use tokio::time::Instant;
+
+use crate::connection::Connection;
+use crate::http::exchange::Exchange;
+use crate::outcome::Outcome;
+use crate::parties::Parties;
+use crate::worker::Worker;
+
+/// What one worker measures and logs.
+#[derive(Debug)]
+pub(crate) struct Observer {
+    metrics: RefCell<WorkerMetrics>,
+    log: RefCell<WorkerLog>,
+    parties: Parties,
+}
+
+impl Observer {
+    pub(crate) fn new(registry: &std::sync::Arc<Registry>, log: &AccessLog) -> Self {
+        Self {
+            metrics: RefCell::new(registry.worker()),
+            log: RefCell::new(log.worker()),
+            parties: Parties::new(registry.clone()),
+        }
+    }
+}
+
+/// Counts and logs a request.
+pub(crate) fn request(exchange: &Exchange<'_>) {
+    let Exchange { worker, connection, outcome, head, .. } = exchange;
+    let ends = Ends::of(worker, connection, outcome);
+    let duration = Instant::now().duration_since(outcome.started);
+    let key = RequestKey {
+        reporter: ends.reporter,
+        source: ends.source,
+        destination: ends.destination,
+        service: ends.service,
+        protocol: if exchange.grpc { RequestProtocol::Grpc } else { RequestProtocol::Http },
+        response_code: outcome.status,
+        grpc_status: outcome.grpc_status,
+        reason: outcome.reason,
+        security: ends.security,
+    };
+    let measures = RequestMeasures {
+        duration,
+        request_bytes: outcome.request_bytes,
+        response_bytes: outcome.response_bytes,
+    };
+    worker.observer.metrics.borrow_mut().request(&key, measures);
+    let Some(encoding) = encoding(worker) else { return };
+    let text = |name: &str| std::str::from_utf8(head.fields.first(name)?).ok();
+    let service_time = outcome.first_byte.map(|at| at.duration_since(outcome.started));
+    let record = AccessRecord {
+        method: Some(head.method()).filter(|method| !method.is_empty()),
+        path: exchange.original_target.as_deref().or(Some(head.target())).filter(|p| !p.is_empty()),
+        protocol: Some(head.version.word()),
+        response_code: outcome.status,
+        upstream_service_time: service_time,
+        x_forwarded_for: text("x-forwarded-for"),
+        user_agent: text("user-agent"),
+        request_id: text("x-request-id"),
+        authority: exchange
+            .original_authority
+            .as_deref()
+            .or(Some(head.authority()))
+            .filter(|authority| !authority.is_empty()),
+        draw: Some(exchange.draw).filter(|draw| *draw != Draw(0)),
+        ..record(connection, outcome, duration)
+    };
+    log(worker, outcome, record, encoding);
+}
+
+/// Counts an opaque connection that begins.
+pub(crate) fn opened(worker: &Worker, connection: &Connection, outcome: &Outcome) {
+    let key = tcp_key(worker, connection, outcome, Reason::Passthrough);
+    let measures = TcpMeasures { opened: 1, ..TcpMeasures::default() };
+    worker.observer.metrics.borrow_mut().connection(&key, measures);
+}
+
+/// Counts and logs an opaque connection that ended.
+pub(crate) fn closed(worker: &Worker, connection: &Connection, outcome: &Outcome) {
+    let was_opened = outcome.upstream.is_some();
+    let reason = if was_opened { Reason::Passthrough } else { outcome.reason };
+    let key = tcp_key(worker, connection, outcome, reason);
+    let measures = TcpMeasures {
+        opened: u64::from(!was_opened),
+        closed: 1,
+        sent_bytes: outcome.response_bytes,
+        received_bytes: outcome.request_bytes,
+    };
+    worker.observer.metrics.borrow_mut().connection(&key, measures);
+    let Some(encoding) = encoding(worker) else { return };
+    let duration = Instant::now().duration_since(outcome.started);
+    log(worker, outcome, record(connection, outcome, duration), encoding);
+}
+
+/// The labels of an opaque connection. Those that went well share one series whatever the reason,
+/// so that what was opened and what was closed can be compared.
+fn tcp_key(
+    worker: &Worker,
+    connection: &Connection,
+    outcome: &Outcome,
+    reason: Reason,
+) -> TcpKey {
+    let ends = Ends::of(worker, connection, outcome);
+    TcpKey {
+        reporter: ends.reporter,
+        source: ends.source,
+        destination: ends.destination,
+        service: ends.service,
+        reason,
+        security: ends.security,
+    }
+}
+
+/// Both ends of a request or a connection, as labels.
+struct Ends {
+    reporter: Reporter,
+    source: PartyId,
+    destination: PartyId,
+    service: ServiceLabelsId,
+    security: Security,
+}
+
+impl Ends {
+    fn of(worker: &Worker, connection: &Connection, outcome: &Outcome) -> Self {
+        if connection.kind == ListenerKind::Inbound {
+            Self::inbound(worker, connection, outcome)
+        } else {
+            Self::outbound(worker, connection, outcome)
+        }
+    }
+
+    fn inbound(worker: &Worker, connection: &Connection, outcome: &Outcome) -> Self {
+        let parties = &worker.observer.parties;
+        let proved = connection.peer_identity.is_some();
+        let service = outcome
+            .decision
+            .as_ref()
+            .and_then(|decision| decision.applies())
+            .and_then(|applies| applies.service.as_deref());
+        Self {
+            reporter: Reporter::Destination,
+            source: caller(worker, connection),
+            destination: parties.local(&connection.workload, proved),
+            service: parties.inbound(&connection.workload, service),
+            security: if proved { Security::MutualTls } else { Security::None },
+        }
+    }
+
+    fn outbound(worker: &Worker, connection: &Connection, outcome: &Outcome) -> Self {
+        let parties = &worker.observer.parties;
+        let proved = outcome.upstream_tls;
+        let endpoint = outcome.endpoint();
+        let service = match (outcome.backend(), outcome.is_passthrough()) {
+            (Some(backend), _) => parties.backend(backend),
+            (None, true) => parties.no_service("PassthroughCluster"),
+            (None, false) => parties.no_service("BlackHoleCluster"),
+        };
+        Self {
+            reporter: Reporter::Source,
+            source: parties.local(&connection.workload, proved),
+            destination: endpoint.map_or(PartyId::UNKNOWN, |e| parties.endpoint(e, proved)),
+            service,
+            security: if proved { Security::MutualTls } else { Security::None },
+        }
+    }
+}
+
+/// Who called an inbound proxy, by address, or at least by identity.
+fn caller(worker: &Worker, connection: &Connection) -> PartyId {
+    let parties = &worker.observer.parties;
+    let ip = connection.peer.ip();
+    let view = worker.process.views.load();
+    match (view.workload(ip), &connection.peer_identity) {
+        (Some(Some(workload)), identity) => parties.caller(workload, identity.is_some()),
+        (known, identity) => {
+            if known.is_none() {
+                worker.process.views.want(ResourceKey::Workload(ip));
+            }
+            identity.as_ref().map_or(PartyId::UNKNOWN, |identity| parties.stranger(identity))
+        }
+    }
+}
+
+/// How to log, if at all.
+fn encoding(worker: &Worker) -> Option<AccessLogEncoding> {
+    let view = worker.process.views.load();
+    let settings = view.settings();
+    settings.access_log.then_some(settings.access_log_encoding)
+}
+
+/// What requests and opaque connections have in common.
+fn record<'a>(
+    connection: &'a Connection,
+    outcome: &'a Outcome,
+    duration: std::time::Duration,
+) -> AccessRecord<'a> {
+    AccessRecord {
+        start: SystemClock.now().0.saturating_sub(duration),
+        method: None,
+        path: None,
+        protocol: None,
+        response_code: 0,
+        reason: outcome.reason,
+        response_code_details: Some(match outcome.reason {
+            Reason::Route | Reason::DefaultRoute | Reason::Inbound | Reason::Passthrough => {
+                "via_upstream"
+            }
+            other => other.code(),
+        }),
+        connection_termination_details: None,
+        upstream_transport_failure_reason: None,
+        bytes_received: outcome.request_bytes,
+        bytes_sent: outcome.response_bytes,
+        duration,
+        upstream_service_time: None,
+        x_forwarded_for: None,
+        user_agent: None,
+        request_id: None,
+        authority: None,
+        upstream_host: outcome.upstream,
+        upstream_cluster: cluster(connection, outcome),
+        upstream_local_address: outcome.upstream_local,
+        downstream_local_address: Some(connection.destination),
+        downstream_remote_address: Some(connection.peer),
+        requested_server_name: None,
+        route: None,
+        version: outcome.decision.as_ref().and_then(|decision| decision.route_version()),
+        subset: outcome.backend().and_then(|backend| backend.subset.as_deref()),
+        draw: None,
+        listener: connection.kind,
+        peer: connection.peer_identity.as_ref(),
+    }
+}
+
+fn cluster<'a>(connection: &Connection, outcome: &'a Outcome) -> Option<Cluster<'a>> {
+    let decision = outcome.decision.as_ref()?;
+    match (&decision.verdict, outcome.backend()) {
+        (Verdict::ToWorkload, _) => Some(Cluster::Inbound { port: connection.destination.port() }),
+        (Verdict::Passthrough, _) => Some(Cluster::Passthrough),
+        (_, Some(backend)) => Some(Cluster::Outbound {
+            port: backend.port,
+            subset: backend.subset.as_deref(),
+            host: &backend.host,
+        }),
+        (_, None) => (decision.reason == Reason::Blocked).then_some(Cluster::BlackHole),
+    }
+}
+
+fn log(
+    worker: &Worker,
+    outcome: &Outcome,
+    record: AccessRecord<'_>,
+    encoding: AccessLogEncoding,
+) {
+    let route = outcome.decision.as_ref().and_then(|decision| decision.route_name());
+    let record = AccessRecord { route: route.as_deref(), ..record };
+    worker.observer.log.borrow_mut().write(&record, encoding);
+}

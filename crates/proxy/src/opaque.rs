@@ -1,0 +1,151 @@
+//! Connections whose bytes nobody looks at: decide once, dial, relay.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use bytes::BytesMut;
+use ironmesh_model::decide::Verdict;
+use ironmesh_model::{Decision, ListenerKind, Reason};
+
+use crate::balance::Tried;
+use crate::buffer::Buffer;
+use crate::connection::Connection;
+use crate::failure::{Blame, Failure, Stage};
+use crate::http::{dial, exchange};
+use crate::l4;
+use crate::observe;
+use crate::outcome::Outcome;
+use crate::pool::Destination;
+use crate::stream::{Io, Stream};
+use crate::tls::Inside;
+use crate::worker::Worker;
+
+/// An opaque connection.
+pub(crate) struct Opaque {
+    pub(crate) stream: Stream,
+    /// What was read of it.
+    pub(crate) first: BytesMut,
+    pub(crate) decision: Option<Decision>,
+    /// The other side, if it was dialled already.
+    pub(crate) dialled: Option<Dialled>,
+}
+
+/// The other side of an opaque connection.
+pub(crate) struct Dialled {
+    io: Io,
+    address: SocketAddr,
+    endpoint: Option<u32>,
+    tls: bool,
+    attempts: u32,
+}
+
+impl Dialled {
+    /// Waits until it has something to say; `true` then.
+    pub(crate) async fn spoke(&self) -> bool {
+        // A TLS stream becomes readable for tickets, too, which are no words of the application;
+        // that only costs an undeclared port its detection.
+        std::future::poll_fn(|cx| self.io.with(|stream| stream.tcp().poll_read_ready(cx)))
+            .await
+            .is_ok()
+    }
+}
+
+/// Serves an opaque connection to its end.
+pub(crate) async fn serve_connection(worker: &Rc<Worker>, connection: &Connection, opaque: Opaque) {
+    let Opaque { stream, first, decision, dialled } = opaque;
+    let Some(decision) = decision else { return };
+    let mut outcome = Outcome::begin();
+    outcome.decided(&decision);
+    let dialled = match dialled {
+        Some(dialled) => Ok(dialled),
+        None => Box::pin(dial(worker, connection, &decision)).await,
+    };
+    let dialled = match dialled {
+        Ok(dialled) => dialled,
+        Err(failure) => {
+            outcome.reason = failure.reason;
+            observe::closed(worker, connection, &outcome);
+            return;
+        }
+    };
+    outcome.upstream = Some(dialled.address);
+    outcome.upstream_local = dialled.io.with(|stream| stream.tcp().local_addr().ok());
+    outcome.endpoint = dialled.endpoint;
+    outcome.upstream_tls = dialled.tls;
+    outcome.attempts = dialled.attempts;
+    observe::opened(worker, connection, &outcome);
+    let io = Io::new(stream);
+    let mut from_client = Buffer::with(first);
+    let already = from_client.unread().len() as u64;
+    let mut from_server = Buffer::default();
+    let idle_timeout = worker.process.limits.opaque_idle_timeout;
+    let client = (&io, &mut from_client);
+    let server = (&dialled.io, &mut from_server);
+    l4::relay(client, server, &worker.buffers, idle_timeout).await;
+    outcome.request_bytes = already + io.received();
+    outcome.response_bytes = dialled.io.received();
+    observe::closed(worker, connection, &outcome);
+}
+
+/// Notes a connection that was refused before anything was known about it.
+pub(crate) fn refused(worker: &Rc<Worker>, connection: &Connection, failure: Failure) {
+    let mut outcome = Outcome::begin();
+    outcome.reason = failure.reason;
+    tracing::debug!(peer = %connection.peer, reason = %failure.reason, "connection refused");
+    observe::closed(worker, connection, &outcome);
+}
+
+/// Dials the other side; another endpoint if one does not answer.
+pub(crate) async fn dial(
+    worker: &Rc<Worker>,
+    connection: &Connection,
+    decision: &Decision,
+) -> Result<Dialled, Failure> {
+    let mut tried = Tried::new();
+    let mut attempts = 0;
+    loop {
+        attempts += 1;
+        let (endpoint, to) = pick(connection, decision, &tried)?;
+        match dial::stream(worker, &to, Inside::Opaque).await {
+            Ok(stream) => {
+                let (address, tls) = (to.address, to.expected.is_some());
+                return Ok(Dialled { io: Io::new(stream), address, endpoint, tls, attempts });
+            }
+            Err(failure) => {
+                let others = endpoint.is_some() && failure.blame == Blame::Upstream;
+                if !others || attempts >= worker.process.limits.connect_attempts_max {
+                    return Err(failure);
+                }
+                debug_assert_eq!(failure.stage, Stage::NotSent, "nothing was sent yet");
+                tried.extend(endpoint);
+            }
+        }
+    }
+}
+
+fn pick(
+    connection: &Connection,
+    decision: &Decision,
+    tried: &Tried,
+) -> Result<(Option<u32>, Destination), Failure> {
+    match &decision.verdict {
+        Verdict::Forward(_) => {
+            let group = decision.backend().and_then(|backend| backend.group.as_ref().ok());
+            let group = group.ok_or(Failure::mesh(Reason::UnknownDestination))?;
+            let (index, to) = exchange::choose(connection, group, tried)?;
+            Ok((Some(index), to))
+        }
+        Verdict::ToWorkload | Verdict::Passthrough => {
+            debug_assert!(connection.kind != ListenerKind::Gateway, "a gateway dials by rule only");
+            let to = Destination {
+                workload: connection.workload.clone(),
+                listener: connection.kind,
+                address: connection.destination,
+                expected: None,
+                http2: false,
+            };
+            Ok((None, to))
+        }
+        Verdict::Answer(_) | Verdict::Needs(_) => Err(Failure::mesh(decision.reason)),
+    }
+}

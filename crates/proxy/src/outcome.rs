@@ -1,0 +1,82 @@
+//! What became of a request or a connection: written once, read by metrics and the access log.
+
+use std::net::SocketAddr;
+
+use ironmesh_model::decide::Verdict;
+use ironmesh_model::service::Endpoint;
+use ironmesh_model::view::LinkedBackend;
+use ironmesh_model::{Decision, Reason};
+use tokio::time::Instant;
+
+/// What became of one request.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    /// When its head was complete.
+    pub(crate) started: Instant,
+    /// When the endpoint's answer began, if it did.
+    pub(crate) first_byte: Option<Instant>,
+    /// Status that the client was given; 0: none.
+    pub(crate) status: u16,
+    /// Status of a gRPC answer, if it was known with its head.
+    pub(crate) grpc_status: Option<u8>,
+    /// Why.
+    pub(crate) reason: Reason,
+    /// What was decided; none if it did not come that far.
+    pub(crate) decision: Option<Decision>,
+    /// Index of the endpoint that was tried last, in its group.
+    pub(crate) endpoint: Option<u32>,
+    /// Address that was tried last.
+    pub(crate) upstream: Option<SocketAddr>,
+    /// Our own address towards it.
+    pub(crate) upstream_local: Option<SocketAddr>,
+    /// Whether it was spoken to by mutual TLS.
+    pub(crate) upstream_tls: bool,
+    /// Attempts that were made.
+    pub(crate) attempts: u32,
+    /// Bytes of the request's body.
+    pub(crate) request_bytes: u64,
+    /// Bytes of the answer's body.
+    pub(crate) response_bytes: u64,
+}
+
+impl Outcome {
+    pub(crate) fn begin() -> Self {
+        Self {
+            started: Instant::now(),
+            first_byte: None,
+            status: 0,
+            grpc_status: None,
+            reason: Reason::NotConfigured,
+            decision: None,
+            endpoint: None,
+            upstream: None,
+            upstream_local: None,
+            upstream_tls: false,
+            attempts: 0,
+            request_bytes: 0,
+            response_bytes: 0,
+        }
+    }
+
+    /// Notes what was decided.
+    pub(crate) fn decided(&mut self, decision: &Decision) {
+        self.reason = decision.reason;
+        self.decision = Some(decision.clone());
+    }
+
+    /// The backend that was chosen.
+    pub(crate) fn backend(&self) -> Option<&LinkedBackend> {
+        self.decision.as_ref()?.backend()
+    }
+
+    /// The endpoint that was tried last.
+    pub(crate) fn endpoint(&self) -> Option<&Endpoint> {
+        let group = self.backend()?.group.as_ref().ok()?;
+        Some(&*group.endpoints.get(self.endpoint? as usize)?.endpoint)
+    }
+
+    /// Whether it went, or would have gone, to where the client dialled.
+    pub(crate) fn is_passthrough(&self) -> bool {
+        self.decision.as_ref().is_some_and(|d| d.verdict == Verdict::Passthrough)
+    }
+}

@@ -1,0 +1,148 @@
+//! Who called and what was called, as numbers of interned labels. One cache per worker, so that a
+//! request costs a few hash lookups and no lock.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use ironmesh_model::service::{Endpoint, Workload, canonical_revision, canonical_service};
+use ironmesh_model::view::LinkedBackend;
+use ironmesh_model::{Identity, Labels, Name, WorkloadId};
+use ironmesh_telemetry::{Party, PartyId, Registry, ServiceLabels, ServiceLabelsId};
+
+use crate::workload::LocalWorkload;
+
+/// The numbers that a worker has asked for.
+#[derive(Debug)]
+pub(crate) struct Parties {
+    registry: Arc<Registry>,
+    /// By uid of the workload and whether its identity was proved.
+    workloads: RefCell<HashMap<(Name, bool), PartyId>>,
+    services: RefCell<HashMap<Name, ServiceLabelsId>>,
+}
+
+impl Parties {
+    pub(crate) fn new(registry: Arc<Registry>) -> Self {
+        Self { registry, workloads: RefCell::default(), services: RefCell::default() }
+    }
+
+    /// A workload that this proxy serves; `proved`: by mutual TLS to the other side.
+    pub(crate) fn local(&self, own: &LocalWorkload, proved: bool) -> PartyId {
+        self.workload(&own.id.uid, proved, || {
+            let identity = own.credentials.load().as_ref().map(|c| c.identity().clone());
+            party(&own.id, &own.owner, &own.source.labels, identity)
+        })
+    }
+
+    /// The endpoint of a service.
+    pub(crate) fn endpoint(&self, endpoint: &Endpoint, proved: bool) -> PartyId {
+        self.workload(&endpoint.workload.uid, proved, || {
+            party(&endpoint.workload, &endpoint.owner, &endpoint.labels, endpoint.identity.clone())
+        })
+    }
+
+    /// A caller whose address is known.
+    pub(crate) fn caller(&self, workload: &Workload, proved: bool) -> PartyId {
+        self.workload(&workload.id.uid, proved, || {
+            party(&workload.id, &workload.owner, &workload.labels, Some(workload.identity.clone()))
+        })
+    }
+
+    /// A caller of whom only the identity is known.
+    pub(crate) fn stranger(&self, identity: &Identity) -> PartyId {
+        let principal = Some(identity.clone());
+        let namespace = Some(identity.namespace.clone());
+        self.registry.party(&Party { principal, namespace, ..Party::default() })
+    }
+
+    /// The service of a backend.
+    pub(crate) fn backend(&self, backend: &LinkedBackend) -> ServiceLabelsId {
+        self.service(&backend.host, || {
+            let service = backend.group.as_ref().ok().map(|group| &group.service);
+            ServiceLabels {
+                host: Some(backend.host.clone()),
+                name: Some(service.map_or_else(|| first_label(&backend.host), |s| s.name.clone())),
+                namespace: service.map(|service| service.id.namespace.clone()),
+            }
+        })
+    }
+
+    /// The service of a workload that this proxy serves.
+    pub(crate) fn inbound(
+        &self,
+        own: &LocalWorkload,
+        service: Option<&ironmesh_model::service::Service>,
+    ) -> ServiceLabelsId {
+        let canonical = || canonical_service(&own.source.labels).unwrap_or(&own.owner);
+        let host = service.map_or_else(|| canonical().into(), |service| service.id.hostname.clone());
+        self.service(&host, || ServiceLabels {
+            host: Some(host.clone()),
+            name: Some(service.map_or_else(|| canonical().into(), |s| s.name.clone())),
+            namespace: Some(own.id.namespace.clone()),
+        })
+    }
+
+    /// Traffic that is for no service.
+    ///
+    /// The host is the client's word and no label, since there may be any number of them.
+    pub(crate) fn no_service(&self, name: &'static str) -> ServiceLabelsId {
+        let key: Name = name.into();
+        self.service(&key, || ServiceLabels {
+            host: Some(name.into()),
+            name: Some(name.into()),
+            namespace: None,
+        })
+    }
+
+    fn workload(&self, uid: &Name, proved: bool, party: impl FnOnce() -> Party) -> PartyId {
+        let key = (uid.clone(), proved);
+        if let Some(known) = self.workloads.borrow().get(&key) {
+            return *known;
+        }
+        let mut party = party();
+        if !proved {
+            party.principal = None;
+        }
+        let number = self.registry.party(&party);
+        remember(&mut self.workloads.borrow_mut(), key, number);
+        number
+    }
+
+    fn service(&self, host: &Name, labels: impl FnOnce() -> ServiceLabels) -> ServiceLabelsId {
+        if let Some(known) = self.services.borrow().get(host) {
+            return *known;
+        }
+        let number = self.registry.service(&labels());
+        remember(&mut self.services.borrow_mut(), host.clone(), number);
+        number
+    }
+}
+
+/// Begins again rather than grow without end: everything can be asked for again.
+fn remember<K: std::hash::Hash + Eq, V>(cache: &mut HashMap<K, V>, key: K, value: V) {
+    if cache.len() >= CACHED_MAX {
+        cache.clear();
+    }
+    cache.insert(key, value);
+}
+
+fn party(id: &WorkloadId, owner: &Name, labels: &Labels, principal: Option<Identity>) -> Party {
+    let label = |name: &str| labels.0.get(name).cloned();
+    Party {
+        workload: Some(owner.clone()),
+        namespace: Some(id.namespace.clone()),
+        principal,
+        app: label("app"),
+        version: label("version"),
+        cluster: Some(id.cluster.clone()),
+        canonical_service: Some(canonical_service(labels).map_or_else(|| owner.clone(), Name::from)),
+        canonical_revision: Some(canonical_revision(labels).into()),
+    }
+}
+
+fn first_label(host: &str) -> Name {
+    host.split('.').next().unwrap_or(host).into()
+}
+
+/// Entries of each cache.
+const CACHED_MAX: usize = 4096;

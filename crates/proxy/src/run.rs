@@ -1,0 +1,267 @@
+//! A proxy process: the workers, and this thread, which talks to the control plane, serves the
+//! admin API, and ends it all.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use ironmesh_identity::SystemClock;
+use ironmesh_identity::channel::ControlClient;
+use ironmesh_identity::peer::BadAnchors;
+use ironmesh_model::bootstrap::{
+    ADMIN_PORT, HEALTH_PORT, INBOUND_PORT, ListenerRole, MERGED_METRICS_PORT, METRICS_PORT,
+    OUTBOUND_PORT, ProxyBootstrap, ProxyKind,
+};
+use ironmesh_model::{ListenerKind, ResourceKey, View};
+use ironmesh_telemetry::{AccessLog, Registry};
+use ironmesh_wire::Client;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+
+use crate::admin::{self, Admin};
+use crate::agent_channel::{self, EdgePorts};
+use crate::certificates;
+use crate::connect::{Dialler, Network, NotANetwork};
+use crate::destination::OriginalDestination;
+use crate::inherit;
+use crate::logging;
+use crate::process::Process;
+use crate::views::Views;
+use crate::worker::{Listener, Workers};
+use crate::workload::LocalWorkload;
+
+/// Why a proxy cannot run.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RunError {
+    /// A descriptor of the bootstrap cannot be used.
+    #[error("descriptor {fd} of the bootstrap: {source}")]
+    Descriptor {
+        /// Its number.
+        fd: i32,
+        /// What is wrong with it.
+        source: io::Error,
+    },
+    /// The bootstrap names no address range.
+    #[error("bootstrap: {0}")]
+    Networks(#[from] NotANetwork),
+    /// The trust anchors of the control plane cannot be used.
+    #[error("bootstrap: trust anchors of the control plane: {0}")]
+    Anchors(#[from] BadAnchors),
+    /// A thread, a runtime or a signal handler cannot be made.
+    #[error("cannot start: {0}")]
+    Start(#[from] io::Error),
+}
+
+/// Runs a proxy until it is told to stop (SIGTERM, SIGINT) and has drained.
+///
+/// # Errors
+///
+/// If it cannot be started.
+pub fn run(bootstrap: ProxyBootstrap) -> Result<(), RunError> {
+    let log_level = logging::start();
+    let registry = Registry::new(bootstrap.limits.metric_series_max);
+    let access_log = AccessLog::start(io::stdout(), bootstrap.limits.access_log_bytes_max)?;
+    let networks: Result<Vec<Network>, NotANetwork> =
+        bootstrap.mesh_networks.iter().map(|text| Network::parse(text)).collect();
+    let (egress, edge_ports, questions) = agent_channel::questions();
+    let agent = match bootstrap.agent_fd {
+        None => None,
+        Some(fd) => Some(descriptor(fd)?),
+    };
+    let dialler = Dialler::new(networks?, agent.is_some().then_some(egress));
+    let (views, wanted) = Views::new(View::default());
+    let workload = LocalWorkload::of_bootstrap(&bootstrap);
+    let limits = bootstrap.limits.clone();
+    let workers = workers(&bootstrap);
+    let process = Arc::new(Process::new(limits, views, dialler, workload, workers));
+    let workers = Arc::new(Workers::start(&process, &registry, &access_log)?);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let control = Control {
+        admin: Admin::new(process.clone(), registry, log_level, bootstrap.kind),
+        edge_ports: agent.is_some().then_some(edge_ports),
+        process,
+        workers,
+        bootstrap,
+    };
+    tokio::task::LocalSet::new().block_on(&runtime, async {
+        if let Some(agent) = agent {
+            tokio::task::spawn_local(async move {
+                if let Err(error) = agent_channel::run(agent, questions).await {
+                    tracing::warn!(%error, "the local agent is gone");
+                }
+            });
+        }
+        control.run(wanted).await
+    })
+}
+
+/// The control thread.
+struct Control {
+    bootstrap: ProxyBootstrap,
+    process: Arc<Process>,
+    workers: Arc<Workers>,
+    admin: Arc<Admin>,
+    edge_ports: Option<EdgePorts>,
+}
+
+impl Control {
+    async fn run(
+        self,
+        mut wanted: mpsc::UnboundedReceiver<ResourceKey>,
+    ) -> Result<(), RunError> {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        self.listen()?;
+        let process = &self.process;
+        let apply = |changes| {
+            let (view, errors) = process.views.load().apply(changes);
+            process.views.replace(view);
+            errors
+        };
+        let control = self.bootstrap.control.address;
+        let channel = ControlClient::new(&self.bootstrap.control.anchors_pem, Arc::new(SystemClock))?;
+        let connect = || async {
+            let dialler = &process.dialler;
+            let tcp = dialler.connect(ListenerKind::Outbound, control, CONTROL_TIMEOUT).await?;
+            channel.connect(tcp).await
+        };
+        let (wire_limits, token) =
+            (self.bootstrap.wire_limits.clone(), self.bootstrap.token.clone());
+        let (client, driver) = Client::new(wire_limits, token, connect, apply);
+        client.subscribe([ResourceKey::Settings]);
+        if self.bootstrap.kind == ProxyKind::Gateway {
+            client.subscribe([ResourceKey::Listeners]);
+        }
+        let subscribe = async {
+            let mut keys = Vec::new();
+            while wanted.recv_many(&mut keys, KEYS_AT_ONCE).await > 0 {
+                if !client.subscribe(keys.drain(..)) {
+                    tracing::warn!("the limit subscriptions_max is reached");
+                }
+            }
+        };
+        tokio::select! {
+            () = driver.run() => {}
+            () = subscribe => {}
+            () = certificates::rotate(process, &client) => {}
+            () = self.open_edge_ports() => {}
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("draining");
+        self.drain().await;
+        Ok(())
+    }
+
+    /// Serves on the sockets that were inherited.
+    fn listen(&self) -> Result<(), RunError> {
+        for inherited in &self.bootstrap.listeners {
+            let socket = TcpListener::from(descriptor(inherited.fd)?);
+            let captured = || OriginalDestination::Captured { own_ports: OWN_PORTS.to_vec() };
+            match inherited.role {
+                ListenerRole::Outbound => self.accept(ListenerKind::Outbound, captured(), socket),
+                ListenerRole::Inbound => self.accept(ListenerKind::Inbound, captured(), socket),
+                ListenerRole::Gateway(port) => {
+                    let dialled = OriginalDestination::Dialled { port };
+                    self.accept(ListenerKind::Gateway, dialled, socket);
+                }
+                ListenerRole::Admin => admin::serve(&self.admin, socket, admin::Site::Admin)?,
+                ListenerRole::Metrics => admin::serve(&self.admin, socket, admin::Site::Metrics)?,
+                ListenerRole::Health => admin::serve(&self.admin, socket, admin::Site::Health)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn accept(&self, kind: ListenerKind, original: OriginalDestination, socket: TcpListener) {
+        let workload = self.process.workload.clone();
+        self.workers.listen(&Arc::new(Listener { kind, workload, original, socket }));
+    }
+
+    /// Opens the ports that a gateway's listeners name, whenever they change.
+    async fn open_edge_ports(&self) {
+        let mut changes = self.process.views.changes();
+        let mut open: Vec<u16> = self
+            .bootstrap
+            .listeners
+            .iter()
+            .filter_map(|inherited| match inherited.role {
+                ListenerRole::Gateway(port) => Some(port),
+                _ => None,
+            })
+            .collect();
+        loop {
+            let listeners = self.process.views.load().listeners().clone();
+            for listener in &listeners.listeners {
+                if open.contains(&listener.port) {
+                    continue;
+                }
+                match self.edge_sockets(listener.port).await {
+                    Ok(sockets) => {
+                        open.push(listener.port);
+                        for socket in sockets {
+                            let original = OriginalDestination::Dialled { port: listener.port };
+                            self.accept(ListenerKind::Gateway, original, socket);
+                        }
+                        tracing::info!(port = listener.port, "listening");
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, port = listener.port, "cannot listen");
+                    }
+                }
+            }
+            if changes.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn edge_sockets(&self, port: u16) -> io::Result<Vec<TcpListener>> {
+        match &self.edge_ports {
+            Some(agent) => agent.listen(port).await,
+            None => {
+                let any = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
+                Ok(vec![TcpListener::bind(any)?])
+            }
+        }
+    }
+
+    /// Lets what is open come to its end. The admin API and health go on meanwhile.
+    async fn drain(self) {
+        self.process.drain();
+        let (workers, process) = (self.workers, self.process);
+        let ended = tokio::task::spawn_blocking(move || {
+            if let Some(workers) = Arc::into_inner(workers) {
+                workers.join();
+            }
+        });
+        if ended.await.is_err() {
+            tracing::error!(connections = process.connections(), "the drain was cut short");
+        }
+    }
+}
+
+/// Worker threads: as told, or two beside a workload and one a core at the edge.
+fn workers(bootstrap: &ProxyBootstrap) -> usize {
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let wanted = bootstrap.workers.unwrap_or(match bootstrap.kind {
+        ProxyKind::Sidecar => 2,
+        ProxyKind::Gateway => cores,
+    });
+    wanted.clamp(1, cores)
+}
+
+fn descriptor(fd: i32) -> Result<std::os::fd::OwnedFd, RunError> {
+    inherit::descriptor(fd).map_err(|source| RunError::Descriptor { fd, source })
+}
+
+/// Ports that the proxy itself serves in the pod.
+const OWN_PORTS: [u16; 6] =
+    [OUTBOUND_PORT, INBOUND_PORT, ADMIN_PORT, METRICS_PORT, MERGED_METRICS_PORT, HEALTH_PORT];
+/// How long a connection attempt to the control plane may take.
+const CONTROL_TIMEOUT: Duration = Duration::from_secs(5);
+/// Keys that are subscribed to together.
+const KEYS_AT_ONCE: usize = 256;

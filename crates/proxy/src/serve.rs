@@ -1,0 +1,44 @@
+//! The path of one connection: accept → detect → (authorize) → HTTP or opaque.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use tokio::net::TcpStream;
+
+use crate::connection::Connection;
+use crate::detect::{self, Detected};
+use crate::http::{server1, server2};
+use crate::opaque;
+use crate::worker::{Listener, Worker};
+
+/// Serves a connection from its first byte to its last.
+pub(crate) async fn accepted(
+    worker: &Rc<Worker>,
+    tcp: TcpStream,
+    peer: SocketAddr,
+    listener: &Listener,
+) {
+    let Some(destination) = listener.original.of(&tcp) else {
+        // Our own port: whoever dials it directly would make the proxy dial itself.
+        tracing::debug!(%peer, reason = %ironmesh_model::Reason::OwnPort, "connection refused");
+        return;
+    };
+    let mut connection = Connection {
+        kind: listener.kind,
+        workload: listener.workload.clone(),
+        peer,
+        destination,
+        peer_identity: None,
+    };
+    match detect::detect(worker, &mut connection, tcp).await {
+        Detected::Http1(stream, first) => {
+            server1::serve_connection(worker, &connection, stream, first).await;
+        }
+        Detected::Http2(stream) => {
+            server2::serve_connection(worker, &Rc::new(connection), stream).await;
+        }
+        Detected::Opaque(opaque) => opaque::serve_connection(worker, &connection, opaque).await,
+        Detected::Refused(failure) => opaque::refused(worker, &connection, failure),
+        Detected::Gone => {}
+    }
+}

@@ -1,0 +1,5 @@
+//! Tests of whole proxies, in this process and over loopback: the original destination is given
+//! instead of captured, and a snapshot answers instead of a control plane.
+
+mod http1;
+mod world;

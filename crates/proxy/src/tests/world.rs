@@ -1,0 +1,431 @@
+//! A mesh for tests: proxies, toy applications and toy clients.
+
+use std::collections::HashSet;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use ironmesh_model::limits::ProxyLimits;
+use ironmesh_model::resource::Version;
+use ironmesh_model::service::{
+    Endpoint, EndpointAddress, EndpointTls, PortMap, Protocol, Service, ServicePort,
+};
+use ironmesh_model::snapshot::{Objects, ServiceSource, Subscriber};
+use ironmesh_model::view::{Body, Change};
+use ironmesh_model::{
+    Identity, ListenerKind, ResourceKey, ServiceId, Snapshot, Source, View,
+    WorkloadId,
+};
+
+use ironmesh_telemetry::{AccessLog, Registry};
+
+use crate::connect::Dialler;
+use crate::destination::OriginalDestination;
+use crate::process::Process;
+use crate::views::Views;
+use crate::worker::{Listener, Workers};
+use crate::workload::LocalWorkload;
+
+/// How long a test waits for something that must happen.
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A proxy that runs in this process.
+pub(super) struct Proxy {
+    pub(super) address: SocketAddr,
+    pub(super) process: Arc<Process>,
+    pub(super) workload: Arc<LocalWorkload>,
+    workers: Option<Workers>,
+    control: Arc<Control>,
+    pub(super) registry: Arc<Registry>,
+    pub(super) lines: Lines,
+    _log: AccessLog,
+}
+
+/// The access log of a proxy.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Lines {
+    /// The lines so far.
+    pub(super) fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
+
+/// What stands in for the control plane of one proxy.
+struct Control {
+    snapshot: Mutex<Snapshot>,
+    subscribed: Mutex<HashSet<ResourceKey>>,
+    subscriber: Subscriber,
+}
+
+impl Proxy {
+    /// Starts a proxy with one listener of `kind`, whose connections were going to `destination`.
+    pub(super) fn start(kind: ListenerKind, destination: SocketAddr, objects: Objects) -> Self {
+        Self::with_limits(kind, destination, objects, ProxyLimits::default())
+    }
+
+    pub(super) fn with_limits(
+        kind: ListenerKind,
+        destination: SocketAddr,
+        objects: Objects,
+        limits: ProxyLimits,
+    ) -> Self {
+        let workload = workload("client");
+        let (views, mut wanted) = Views::new(View::default());
+        let dialler = Dialler::new(Vec::new(), None);
+        let process = Arc::new(Process::new(limits, views, dialler, workload.clone(), 2));
+        let control = Arc::new(Control {
+            snapshot: Mutex::new(Snapshot::new(objects).0),
+            subscribed: Mutex::default(),
+            subscriber: Subscriber {
+                namespace: "default".into(),
+                labels: workload.source.labels.clone(),
+                gateway: kind == ListenerKind::Gateway,
+            },
+        });
+        control.subscribed.lock().unwrap().insert(ResourceKey::Settings);
+        control.push(&process);
+        let (of_thread, views_of) = (control.clone(), process.clone());
+        thread::spawn(move || {
+            while let Some(key) = wanted.blocking_recv() {
+                of_thread.subscribed.lock().unwrap().insert(key);
+                of_thread.push(&views_of);
+            }
+        });
+        let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let address = socket.local_addr().unwrap();
+        let registry = Registry::new(1000);
+        let lines = Lines::default();
+        let log = AccessLog::start(lines.clone(), 1 << 20).unwrap();
+        let workers = Workers::start(&process, &registry, &log).unwrap();
+        workers.listen(&Arc::new(Listener {
+            kind,
+            workload: workload.clone(),
+            original: OriginalDestination::Fixed(destination),
+            socket,
+        }));
+        Self { address, process, workload, workers: Some(workers), control, registry, lines, _log: log }
+    }
+
+    /// Replaces all objects of the mesh.
+    pub(super) fn change(&self, objects: Objects) {
+        *self.control.snapshot.lock().unwrap() = Snapshot::new(objects).0;
+        self.control.push(&self.process);
+    }
+
+    /// Ends it as SIGTERM does.
+    pub(super) fn drain(&mut self) {
+        self.process.drain();
+        self.workers.take().unwrap().join();
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.process.drain();
+    }
+}
+
+impl Control {
+    /// Sends everything that is subscribed, with what it refers to.
+    fn push(&self, process: &Process) {
+        let snapshot = self.snapshot.lock().unwrap();
+        let mut changes = Vec::new();
+        for key in self.subscribed.lock().unwrap().iter() {
+            let resource = snapshot.resource(key, &self.subscriber);
+            let references = resource.iter().flat_map(|r| snapshot.references(r));
+            for reference in references.collect::<Vec<_>>() {
+                let body = snapshot.resource(&reference, &self.subscriber);
+                changes.push(change(reference, body));
+            }
+            changes.push(change(key.clone(), resource));
+        }
+        let (view, errors) = process.views.load().apply(changes);
+        assert!(errors.is_empty(), "{errors:?}");
+        process.views.replace(view);
+    }
+}
+
+fn change(key: ResourceKey, resource: Option<ironmesh_model::Resource>) -> Change {
+    let version = Version::of(format!("{resource:?}").as_bytes());
+    Change { key, version, body: resource.map_or(Body::Nothing, Body::Is) }
+}
+
+/// A workload of namespace `default` that is called like its owner and its service account.
+pub(super) fn workload(name: &str) -> Arc<LocalWorkload> {
+    LocalWorkload::new(
+        WorkloadId {
+            cluster: "Kubernetes".into(),
+            namespace: "default".into(),
+            name: name.into(),
+            uid: format!("uid-{name}").into(),
+        },
+        name.into(),
+        Source { namespace: "default".into(), labels: [("app", name)].into_iter().collect() },
+    )
+}
+
+/// The identity of a workload that [`workload`] makes.
+pub(super) fn identity(name: &str) -> Identity {
+    format!("spiffe://cluster.local/ns/default/sa/{name}").parse().unwrap()
+}
+
+/// The virtual address of the only service of a test.
+pub(super) fn service_address() -> SocketAddr {
+    "10.96.0.10:9080".parse().unwrap()
+}
+
+/// A service `reviews` on port 9080 with these endpoints.
+pub(super) fn reviews(protocol: Protocol, endpoints: Vec<Endpoint>) -> ServiceSource {
+    ServiceSource {
+        service: Service {
+            id: ServiceId {
+                namespace: "default".into(),
+                hostname: "reviews.default.svc.cluster.local".into(),
+            },
+            name: "reviews".into(),
+            addresses: vec![service_address().ip()],
+            headless: false,
+            ports: vec![ServicePort { number: 9080, name: "http".into(), protocol }],
+            endpoint_chunks: 1,
+        },
+        endpoints,
+        created: 0,
+    }
+}
+
+/// An endpoint of `reviews`, labelled with a version.
+pub(super) fn endpoint(version: &str, address: SocketAddr, mutual: bool) -> Endpoint {
+    Endpoint {
+        id: format!("uid-{version}").into(),
+        address: EndpointAddress::Ip(address.ip()),
+        ports: vec![PortMap { service: 9080, target: address.port() }],
+        labels: [("app", "reviews"), ("version", version)].into_iter().collect(),
+        workload: WorkloadId {
+            cluster: "Kubernetes".into(),
+            namespace: "default".into(),
+            name: format!("reviews-{version}").into(),
+            uid: format!("uid-{version}").into(),
+        },
+        owner: format!("reviews-{version}").into(),
+        identity: mutual.then(|| identity("reviews")),
+        tls: if mutual { EndpointTls::Mutual } else { EndpointTls::Plaintext },
+        ready: true,
+        weight: 1,
+        network: "".into(),
+        cluster: "Kubernetes".into(),
+        locality: "".into(),
+    }
+}
+
+/// A toy application: each connection is handed to a function on a thread of its own.
+pub(super) struct App {
+    pub(super) address: SocketAddr,
+    /// Connections that were made to it.
+    pub(super) connections: Arc<AtomicUsize>,
+}
+
+impl App {
+    pub(super) fn start(serve: impl Fn(TcpStream) + Send + Sync + 'static) -> Self {
+        let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let address = socket.local_addr().unwrap();
+        let connections = Arc::<AtomicUsize>::default();
+        let (counted, serve) = (connections.clone(), Arc::new(serve));
+        thread::spawn(move || {
+            for stream in socket.incoming().map_while(Result::ok) {
+                counted.fetch_add(1, Ordering::SeqCst);
+                let serve = serve.clone();
+                thread::spawn(move || serve(stream));
+            }
+        });
+        Self { address, connections }
+    }
+
+    /// One that answers every request with what `answer` makes of it.
+    pub(super) fn http(answer: impl Fn(&Request) -> String + Send + Sync + 'static) -> Self {
+        Self::start(move |stream| {
+            let mut wire = Wire::new(stream);
+            while let Some(request) = wire.read_request() {
+                wire.send(&answer(&request));
+            }
+        })
+    }
+
+    /// One that answers every request with its name.
+    pub(super) fn named(name: &'static str) -> Self {
+        Self::http(move |_| ok(name))
+    }
+
+    pub(super) fn connections(&self) -> usize {
+        self.connections.load(Ordering::SeqCst)
+    }
+}
+
+/// A plain answer.
+pub(super) fn ok(body: &str) -> String {
+    format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len())
+}
+
+/// A request as an application got it.
+#[derive(Clone, Debug)]
+pub(super) struct Request {
+    pub(super) head: String,
+    pub(super) body: String,
+    pub(super) trailers: String,
+}
+
+/// An answer as a client got it.
+#[derive(Clone, Debug)]
+pub(super) struct Response {
+    pub(super) status: u16,
+    pub(super) head: String,
+    pub(super) body: String,
+    pub(super) trailers: String,
+}
+
+impl Request {
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
+        header(&self.head, name)
+    }
+}
+
+impl Response {
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
+        header(&self.head, name)
+    }
+}
+
+fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
+    head.lines().skip(1).find_map(|line| {
+        let (found, value) = line.split_once(':')?;
+        found.eq_ignore_ascii_case(name).then(|| value.trim())
+    })
+}
+
+/// A blocking HTTP/1 connection, of either side.
+pub(super) struct Wire {
+    pub(super) stream: TcpStream,
+    read: Vec<u8>,
+}
+
+impl Wire {
+    pub(super) fn new(stream: TcpStream) -> Self {
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_nodelay(true).unwrap();
+        Self { stream, read: Vec::new() }
+    }
+
+    pub(super) fn connect(proxy: &Proxy) -> Self {
+        Self::new(TcpStream::connect(proxy.address).unwrap())
+    }
+
+    pub(super) fn send(&mut self, text: &str) {
+        // A peer that has gone away is seen when its answer is read.
+        let _ = self.stream.write_all(text.as_bytes());
+    }
+
+    /// Sends a request for `reviews` and reads its answer.
+    pub(super) fn get(&mut self, path: &str) -> Response {
+        self.send(&format!("GET {path} HTTP/1.1\r\nhost: reviews:9080\r\n\r\n"));
+        self.read_response(false)
+    }
+
+    pub(super) fn read_request(&mut self) -> Option<Request> {
+        let head = self.read_until("\r\n\r\n")?;
+        let (body, trailers) = self.read_body(&head, false)?;
+        Some(Request { head, body, trailers })
+    }
+
+    pub(super) fn read_response(&mut self, to_head: bool) -> Response {
+        let head = self.read_until("\r\n\r\n").expect("an answer");
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        let bodiless = to_head || matches!(status, 100..=199 | 204 | 304);
+        let (body, trailers) = match bodiless {
+            true => (String::new(), String::new()),
+            false => self.read_body(&head, true).expect("the whole body"),
+        };
+        Response { status, head, body, trailers }
+    }
+
+    fn read_body(&mut self, head: &str, until_close: bool) -> Option<(String, String)> {
+        if header(head, "transfer-encoding").is_some() {
+            let mut body = String::new();
+            loop {
+                let line = self.read_until("\r\n")?;
+                let size = usize::from_str_radix(line.trim(), 16).unwrap();
+                if size == 0 {
+                    let mut trailers = String::new();
+                    loop {
+                        let line = self.read_until("\r\n")?;
+                        if line == "\r\n" {
+                            return Some((body, trailers));
+                        }
+                        trailers.push_str(&line);
+                    }
+                }
+                body.push_str(&self.read_exact(size)?);
+                self.read_until("\r\n")?;
+            }
+        }
+        match header(head, "content-length") {
+            Some(length) => Some((self.read_exact(length.parse().unwrap())?, String::new())),
+            None if until_close => Some((self.read_to_end(), String::new())),
+            None => Some((String::new(), String::new())),
+        }
+    }
+
+    pub(super) fn read_until(&mut self, end: &str) -> Option<String> {
+        loop {
+            let found = self.read.windows(end.len()).position(|w| w == end.as_bytes());
+            if let Some(at) = found {
+                let taken = self.read.drain(..at + end.len()).collect();
+                return Some(String::from_utf8(taken).unwrap());
+            }
+            self.more()?;
+        }
+    }
+
+    pub(super) fn read_exact(&mut self, count: usize) -> Option<String> {
+        while self.read.len() < count {
+            self.more()?;
+        }
+        Some(String::from_utf8(self.read.drain(..count).collect()).unwrap())
+    }
+
+    pub(super) fn read_to_end(&mut self) -> String {
+        while self.more().is_some() {}
+        String::from_utf8(std::mem::take(&mut self.read)).unwrap()
+    }
+
+    /// Whether the peer has ended the connection, with nothing more to read.
+    pub(super) fn is_ended(&mut self) -> bool {
+        self.read.is_empty() && self.more().is_none()
+    }
+
+    fn more(&mut self) -> Option<()> {
+        let mut piece = [0; 16 << 10];
+        match self.stream.read(&mut piece) {
+            Ok(0) => None,
+            Ok(count) => {
+                self.read.extend_from_slice(&piece[..count]);
+                Some(())
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => None,
+            Err(error) => panic!("nothing came: {error}"),
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! TLS between members of the mesh: the one module that names types of the TLS library.
+
+use std::io;
+use std::net::SocketAddr;
+
+use ironmesh_identity::{ClientAuth, peer};
+use ironmesh_model::Identity;
+use tokio_rustls::TlsStream;
+
+pub(crate) use ironmesh_identity::Credentials;
+
+use crate::stream::{Begun, Stream};
+
+/// What is spoken inside a connection between members.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Inside {
+    /// HTTP/1.
+    Http1,
+    /// HTTP/2.
+    Http2,
+    /// Bytes of the application.
+    Opaque,
+}
+
+impl Inside {
+    /// What a client offers, as Istio's proxies do.
+    fn alpn(self) -> &'static [&'static [u8]] {
+        match self {
+            Self::Http1 => &[b"istio-http/1.1"],
+            Self::Http2 => &[b"istio-h2"],
+            Self::Opaque => &[b"istio"],
+        }
+    }
+}
+
+/// What a server takes. A client that offers `istio-peer-exchange` offers `istio` with it.
+const SERVER_ALPN: &[&[u8]] =
+    &[b"istio-http/1.1", b"istio-h2", b"istio-http/1.0", b"istio", b"istio-peer-exchange"];
+
+/// Whether a protocol offered in a ClientHello is the mesh's, so that the connection is ours to
+/// terminate and not the application's.
+pub(crate) fn is_of_mesh(protocol: &[u8]) -> bool {
+    SERVER_ALPN.contains(&protocol)
+}
+
+/// Takes the server's part of a handshake with a member; gives what is spoken inside, if it was
+/// said, and who called.
+pub(crate) async fn accept(
+    credentials: &Credentials,
+    begun: Begun,
+) -> io::Result<(Stream, Option<Inside>, Option<Identity>)> {
+    let (tls, peer) = credentials.accept(begun, SERVER_ALPN, ClientAuth::Required).await?;
+    let inside = match tls.get_ref().1.alpn_protocol() {
+        Some(b"istio-http/1.1" | b"istio-http/1.0") => Some(Inside::Http1),
+        Some(b"istio-h2") => Some(Inside::Http2),
+        // An Envoy offers this with whatever its application speaks.
+        Some(_) | None => None,
+    };
+    Ok((Stream::Tls(Box::new(TlsStream::Server(tls))), inside, peer))
+}
+
+/// Takes the client's part of a handshake with the member at `address`, which must be `expected`.
+pub(crate) async fn connect(
+    credentials: &Credentials,
+    tcp: Begun,
+    inside: Inside,
+    expected: &Identity,
+    address: SocketAddr,
+) -> io::Result<Stream> {
+    let name = address.ip().to_string();
+    let tls = credentials.connect(tcp, inside.alpn(), expected, &name).await?;
+    Ok(Stream::Tls(Box::new(TlsStream::Client(tls))))
+}
+
+/// Whether a handshake failed because the peer is someone else.
+pub(crate) fn is_untrusted(error: &io::Error) -> bool {
+    peer::untrusted(error).is_some()
+}

@@ -1,0 +1,53 @@
+//! The view that a proxy holds: read by each request once, replaced as a whole by the control
+//! thread.
+
+use std::sync::Arc;
+
+use arc_swap::{ArcSwap, Guard};
+use ironmesh_model::{ResourceKey, View};
+use tokio::sync::{mpsc, watch};
+
+/// The current view, and the way to ask for what it lacks.
+#[derive(Debug)]
+pub(crate) struct Views {
+    current: ArcSwap<View>,
+    changed: watch::Sender<()>,
+    interests: mpsc::UnboundedSender<ResourceKey>,
+}
+
+impl Views {
+    /// Holds `view`. Keys that are asked for come out of the receiver; what is sent there is
+    /// bounded by `parked_requests_max` and the connections that are open.
+    pub(crate) fn new(view: View) -> (Self, mpsc::UnboundedReceiver<ResourceKey>) {
+        let (interests, wanted) = mpsc::unbounded_channel();
+        let current = ArcSwap::from_pointee(view);
+        (Self { current, changed: watch::Sender::new(()), interests }, wanted)
+    }
+
+    /// The view of this moment. Cheap; not to be held over an await.
+    pub(crate) fn load(&self) -> Guard<Arc<View>> {
+        self.current.load()
+    }
+
+    /// Replaces the view and wakes whoever waits for a change.
+    pub(crate) fn replace(&self, view: View) {
+        self.current.store(Arc::new(view));
+        self.changed.send_replace(());
+    }
+
+    /// Wakes whoever waits for a change, since something beside the view has changed.
+    pub(crate) fn touch(&self) {
+        self.changed.send_replace(());
+    }
+
+    /// Tells of every change after this call.
+    pub(crate) fn changes(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
+    }
+
+    /// Asks for a resource.
+    pub(crate) fn want(&self, key: ResourceKey) {
+        // Without a control plane (in tests, or while the proxy ends) nobody listens.
+        let _ = self.interests.send(key);
+    }
+}

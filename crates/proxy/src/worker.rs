@@ -1,0 +1,361 @@
+//! A worker: one thread, one runtime, its own pool and buffers. A connection stays on the worker to
+//! which it was handed, with all its requests.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::Duration;
+
+use hashbrown::HashSet;
+use ironmesh_model::ListenerKind;
+use ironmesh_telemetry::{AccessLog, Registry};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio::task::{LocalSet, spawn_local};
+use tokio::time::{interval, sleep};
+
+use crate::buffer::Buffers;
+use crate::connection::Connection;
+use crate::destination::OriginalDestination;
+use crate::message::{RequestHead, ResponseHead};
+use crate::observe::Observer;
+use crate::pool::Pool;
+use crate::process::Process;
+use crate::random::Random;
+use crate::serve;
+use crate::workload::LocalWorkload;
+
+/// A listening socket and what is served on it.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    pub(crate) kind: ListenerKind,
+    pub(crate) workload: Arc<LocalWorkload>,
+    pub(crate) original: OriginalDestination,
+    pub(crate) socket: std::net::TcpListener,
+}
+
+/// A connection that was accepted.
+#[derive(Debug)]
+pub(crate) struct Accepted {
+    tcp: std::net::TcpStream,
+    peer: SocketAddr,
+    listener: Arc<Listener>,
+}
+
+/// What a worker is told by other threads.
+#[derive(Debug)]
+pub(crate) enum ToWorker {
+    /// Serve this connection.
+    Serve(Accepted),
+    /// Accept connections here, too.
+    Listen(Arc<Listener>),
+}
+
+/// The threads of a proxy that serve connections.
+#[derive(Debug)]
+pub(crate) struct Workers {
+    mailboxes: Vec<mpsc::UnboundedSender<ToWorker>>,
+    threads: Vec<thread::JoinHandle<()>>,
+}
+
+impl Workers {
+    /// Starts the threads.
+    ///
+    /// # Errors
+    ///
+    /// If a thread or its runtime cannot be made.
+    pub(crate) fn start(
+        process: &Arc<Process>,
+        registry: &Arc<Registry>,
+        log: &AccessLog,
+    ) -> io::Result<Self> {
+        let count = process.loads.len();
+        // What waits in a mailbox are accepted connections, which `connections_max` bounds.
+        let (mailboxes, inboxes): (Vec<_>, Vec<_>) =
+            (0..count).map(|_| mpsc::unbounded_channel()).unzip();
+        let mut threads = Vec::new();
+        for (index, inbox) in inboxes.into_iter().enumerate() {
+            let (process, peers) = (process.clone(), mailboxes.clone());
+            let observer = Observer::new(registry, log);
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let thread = thread::Builder::new().name(format!("worker-{index}"));
+            threads.push(thread.spawn(move || {
+                let worker = Rc::new(Worker::new(process, index, observer, peers));
+                LocalSet::new().block_on(&runtime, run(worker, inbox));
+            })?);
+        }
+        Ok(Self { mailboxes, threads })
+    }
+
+    /// Accepts connections on a socket, on all workers.
+    pub(crate) fn listen(&self, listener: &Arc<Listener>) {
+        for mailbox in &self.mailboxes {
+            // A worker that is gone has been told to stop.
+            let _ = mailbox.send(ToWorker::Listen(listener.clone()));
+        }
+    }
+
+    /// Waits for the threads, after a drain.
+    pub(crate) fn join(self) {
+        drop(self.mailboxes);
+        for thread in self.threads {
+            if thread.join().is_err() {
+                tracing::error!("a worker has panicked");
+            }
+        }
+    }
+}
+
+/// The state of one worker.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    pub(crate) process: Arc<Process>,
+    pub(crate) index: usize,
+    pub(crate) buffers: Buffers,
+    pub(crate) pool: Pool,
+    pub(crate) random: Random,
+    pub(crate) observer: Observer,
+    /// Requests that wait for a resource.
+    pub(crate) parked: Cell<usize>,
+    sequence: Cell<u64>,
+    scratches: RefCell<Vec<Box<Scratch>>>,
+    /// Destinations whose server was heard to speak first on an undeclared port.
+    opaque: RefCell<HashSet<SocketAddr>>,
+    peers: Vec<mpsc::UnboundedSender<ToWorker>>,
+}
+
+/// Memory that a request uses and an idle connection does not hold.
+#[derive(Debug, Default)]
+pub(crate) struct Scratch {
+    pub(crate) request: RequestHead,
+    pub(crate) response: ResponseHead,
+    /// What waits to be written to the client.
+    pub(crate) out: Vec<u8>,
+    /// What waits to be written to the endpoint.
+    pub(crate) upstream_out: Vec<u8>,
+}
+
+impl Worker {
+    fn new(
+        process: Arc<Process>,
+        index: usize,
+        observer: Observer,
+        peers: Vec<mpsc::UnboundedSender<ToWorker>>,
+    ) -> Self {
+        Self {
+            process,
+            index,
+            buffers: Buffers::default(),
+            pool: Pool::default(),
+            random: Random::new(),
+            observer,
+            parked: Cell::new(0),
+            // Workers count in ranges of their own.
+            sequence: Cell::new((index as u64) << 48),
+            scratches: RefCell::default(),
+            opaque: RefCell::default(),
+            peers,
+        }
+    }
+
+    /// Numbers the requests of this proxy.
+    pub(crate) fn next_sequence(&self) -> u64 {
+        let sequence = self.sequence.get();
+        self.sequence.set(sequence + 1);
+        sequence
+    }
+
+    /// What tells this hop of a request from others, for its draw.
+    pub(crate) fn hop<'a>(&self, connection: &'a Connection) -> &'a [u8] {
+        connection.workload.hop(connection.kind)
+    }
+
+    /// Whether the server of this destination was heard to speak first.
+    pub(crate) fn is_learned_opaque(&self, connection: &Connection) -> bool {
+        self.opaque.borrow().contains(&connection.destination)
+    }
+
+    /// Notes that the server of this destination speaks first.
+    pub(crate) fn learn_opaque(&self, connection: &Connection) {
+        let mut opaque = self.opaque.borrow_mut();
+        if opaque.len() < LEARNED_MAX {
+            opaque.insert(connection.destination);
+        }
+    }
+
+    /// Memory for a request.
+    pub(crate) fn take_scratch(&self) -> Box<Scratch> {
+        self.scratches.borrow_mut().pop().unwrap_or_default()
+    }
+
+    /// Takes the memory back.
+    pub(crate) fn give_scratch(&self, mut scratch: Box<Scratch>) {
+        let mut spare = self.scratches.borrow_mut();
+        let bytes = scratch.out.capacity() + scratch.upstream_out.capacity();
+        if spare.len() < SCRATCHES_MAX && bytes <= SCRATCH_OUT_BYTES_MAX {
+            scratch.out.clear();
+            scratch.upstream_out.clear();
+            spare.push(scratch);
+        }
+    }
+
+    /// Serves an accepted connection on the least loaded worker, this one if others are no less.
+    fn assign(self: &Rc<Self>, accepted: Accepted) {
+        let loads = &self.process.loads;
+        let load = |index: usize| loads[index].load(Ordering::Relaxed);
+        let least = (0..loads.len()).min_by_key(|index| load(*index)).unwrap_or(self.index);
+        let to = if load(self.index) <= load(least) { self.index } else { least };
+        loads[to].fetch_add(1, Ordering::Relaxed);
+        if to == self.index {
+            self.serve(accepted);
+        } else if let Err(mpsc::error::SendError(ToWorker::Serve(back))) =
+            self.peers[to].send(ToWorker::Serve(accepted))
+        {
+            // It is gone already; the connection is counted where it is.
+            loads[to].fetch_sub(1, Ordering::Relaxed);
+            loads[self.index].fetch_add(1, Ordering::Relaxed);
+            self.serve(back);
+        }
+    }
+
+    fn serve(self: &Rc<Self>, accepted: Accepted) {
+        let worker = self.clone();
+        spawn_local(async move {
+            let _load = Load(worker.clone());
+            let Accepted { tcp, peer, listener } = accepted;
+            match TcpStream::from_std(tcp) {
+                Ok(tcp) => serve::accepted(&worker, tcp, peer, &listener).await,
+                Err(error) => tracing::warn!(%error, "connection dropped"),
+            }
+        });
+    }
+}
+
+/// Counts a connection as open.
+struct Load(Rc<Worker>);
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.0.process.loads[self.0.index].fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+async fn run(worker: Rc<Worker>, mut inbox: mpsc::UnboundedReceiver<ToWorker>) {
+    spawn_local(reap(worker.clone()));
+    let mut accepting = Vec::new();
+    loop {
+        tokio::select! {
+            message = inbox.recv() => match message {
+                Some(ToWorker::Serve(accepted)) => worker.serve(accepted),
+                Some(ToWorker::Listen(listener)) => {
+                    accepting.push(spawn_local(accept(worker.clone(), listener)));
+                }
+                None => break,
+            },
+            () = worker.process.drained() => break,
+        }
+    }
+    for task in accepting {
+        // A loop that has panicked accepts nothing more, either.
+        let _ = task.await;
+    }
+    drain(&worker, &mut inbox).await;
+}
+
+/// Waits for what is open, at most as long as the settings say.
+async fn drain(worker: &Rc<Worker>, inbox: &mut mpsc::UnboundedReceiver<ToWorker>) {
+    let longest = sleep(worker.process.views.load().settings().drain_duration);
+    let mut poll = interval(DRAIN_POLL);
+    tokio::pin!(longest);
+    loop {
+        while let Ok(message) = inbox.try_recv() {
+            if let ToWorker::Serve(accepted) = message {
+                worker.serve(accepted);
+            }
+        }
+        tokio::select! {
+            _ = poll.tick() => {
+                if worker.process.connections() == 0 {
+                    return;
+                }
+            }
+            () = &mut longest => return,
+        }
+    }
+}
+
+/// Accepts connections until the drain begins, and then those that wait in the queue.
+async fn accept(worker: Rc<Worker>, listener: Arc<Listener>) {
+    let socket = listener.socket.try_clone().and_then(|socket| {
+        socket.set_nonblocking(true)?;
+        TcpListener::from_std(socket)
+    });
+    let socket = match socket {
+        Ok(socket) => socket,
+        Err(error) => {
+            tracing::error!(%error, "cannot accept connections");
+            return;
+        }
+    };
+    let drained = worker.process.drained();
+    tokio::pin!(drained);
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            accepted = socket.accept() => accepted,
+            () = &mut drained => return,
+        };
+        let accepted = accepted.and_then(|(tcp, peer)| {
+            tcp.set_nodelay(true)?;
+            Ok(Accepted { tcp: tcp.into_std()?, peer, listener: listener.clone() })
+        });
+        match accepted {
+            Ok(accepted) => worker.assign(accepted),
+            Err(error) if is_of_one_connection(&error) => {}
+            Err(error) => {
+                // Out of descriptors or memory: the queue would only give the same error again.
+                tracing::warn!(%error, "cannot accept for a moment");
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+        while worker.process.connections() >= worker.process.limits.connections_max {
+            sleep(ACCEPT_PAUSE).await;
+        }
+    }
+}
+
+fn is_of_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::InvalidInput
+            | io::ErrorKind::NotConnected
+    )
+}
+
+/// Closes idle connections to endpoints in time.
+async fn reap(worker: Rc<Worker>) {
+    let mut tick = interval(REAP_INTERVAL);
+    loop {
+        tick.tick().await;
+        worker.pool.reap(worker.process.limits.upstream_idle_timeout);
+    }
+}
+
+/// Pause after an error that would come again at once.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// How often the pool is looked through.
+const REAP_INTERVAL: Duration = Duration::from_secs(1);
+/// How often a drain looks whether anything is open.
+const DRAIN_POLL: Duration = Duration::from_millis(10);
+/// Destinations that are remembered as opaque; of more it is found out each time.
+const LEARNED_MAX: usize = 4096;
+/// Scratches kept for later requests.
+const SCRATCHES_MAX: usize = 256;
+/// A scratch whose output has grown beyond this is not kept.
+const SCRATCH_OUT_BYTES_MAX: usize = 64 << 10;

@@ -1,0 +1,60 @@
+//! The workload for which a connection is served: a property of each connection, never of the
+//! process.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
+use ironmesh_model::bootstrap::ProxyBootstrap;
+use ironmesh_model::{ListenerKind, Name, Source, WorkloadId};
+
+use crate::tls::Credentials;
+
+/// A workload that this proxy serves.
+#[derive(Debug)]
+pub(crate) struct LocalWorkload {
+    /// Its id.
+    pub(crate) id: WorkloadId,
+    /// Name of what owns it.
+    pub(crate) owner: Name,
+    /// Its namespace and labels, as [`ironmesh_model::decide()`] takes them.
+    pub(crate) source: Source,
+    /// Its certificate and whom it trusts; none before the first is issued.
+    pub(crate) credentials: ArcSwapOption<Credentials>,
+    hops: [String; 3],
+}
+
+impl LocalWorkload {
+    /// A workload that has no certificate yet.
+    pub(crate) fn new(
+        id: WorkloadId,
+        owner: Name,
+        source: Source,
+    ) -> Arc<Self> {
+        let hops = [ListenerKind::Outbound, ListenerKind::Inbound, ListenerKind::Gateway]
+            .map(|kind| format!("{} {}", kind.word(), id.uid));
+        let credentials = ArcSwapOption::empty();
+        Arc::new(Self { id, owner, source, credentials, hops })
+    }
+
+    /// The workload that a bootstrap names.
+    pub(crate) fn of_bootstrap(bootstrap: &ProxyBootstrap) -> Arc<Self> {
+        Self::new(
+            bootstrap.workload.clone(),
+            bootstrap.owner.clone(),
+            Source {
+                namespace: bootstrap.workload.namespace.clone(),
+                labels: bootstrap.labels.clone(),
+            },
+        )
+    }
+
+    /// What tells a hop through this workload's proxy from all other hops.
+    pub(crate) fn hop(&self, kind: ListenerKind) -> &[u8] {
+        let [outbound, inbound, gateway] = &self.hops;
+        match kind {
+            ListenerKind::Outbound => outbound.as_bytes(),
+            ListenerKind::Inbound => inbound.as_bytes(),
+            ListenerKind::Gateway => gateway.as_bytes(),
+        }
+    }
+}
