@@ -18,9 +18,10 @@ pub(crate) fn pick(group: &EndpointGroup, tried: &[u32], dialled: SocketAddr) ->
     }
     if group.service.headless
         && tried.is_empty()
-        && let Some(own) = group.ready.iter().copied().find(|index| {
-            group.endpoints.get(*index as usize).and_then(address) == Some(dialled)
-        })
+        && let Some(own) =
+            group.ready.iter().copied().find(|index| {
+                group.endpoints.get(*index as usize).and_then(address) == Some(dialled)
+            })
     {
         return Some(own);
     }

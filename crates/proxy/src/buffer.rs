@@ -71,7 +71,6 @@ impl Buffer {
             spare.give(std::mem::take(&mut self.bytes));
         }
     }
-
 }
 
 /// The spare buffers of one worker, last used first, as those are in the cache.

@@ -60,11 +60,9 @@ impl Dialler {
         {
             return egress.socket(address.is_ipv6()).await;
         }
-        let socket =
-            if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
         if self.marks {
-            let mark =
-                if listener == ListenerKind::Inbound { INBOUND_MARK } else { OUTBOUND_MARK };
+            let mark = if listener == ListenerKind::Inbound { INBOUND_MARK } else { OUTBOUND_MARK };
             SockRef::from(&socket).set_mark(mark)?;
         }
         Ok(socket)

@@ -14,8 +14,8 @@ use ironmesh_model::policy::MtlsMode;
 use ironmesh_model::recorder::Silent;
 use ironmesh_model::service::Protocol;
 use ironmesh_model::{
-    Decision, ListenerKind, Reason, ResourceKey, View, decide::ConnectionDecision,
-    decide::Verdict, decide_connection,
+    Decision, ListenerKind, Reason, ResourceKey, View, decide::ConnectionDecision, decide::Verdict,
+    decide_connection,
 };
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -72,10 +72,7 @@ struct ConnectionDeclared {
     decision: Option<Decision>,
 }
 
-async fn declared(
-    worker: &Worker,
-    connection: &Connection,
-) -> Result<ConnectionDeclared, Failure> {
+async fn declared(worker: &Worker, connection: &Connection) -> Result<ConnectionDeclared, Failure> {
     let namespace = &connection.workload.source.namespace;
     let decide = |view: &View| {
         let ConnectionDecision { protocol, decision, mtls } = decide_connection(
@@ -237,8 +234,11 @@ async fn plaintext(
             }
             Sniffed::Undecided if is_http => {
                 let limits = &worker.process.limits;
-                let longest =
-                    if first.is_empty() { limits.downstream_idle_timeout } else { limits.head_timeout };
+                let longest = if first.is_empty() {
+                    limits.downstream_idle_timeout
+                } else {
+                    limits.head_timeout
+                };
                 match timeout(longest, read_more(worker, &tcp, &mut first)).await {
                     Ok(Ok(())) => {}
                     Ok(Err(Left)) | Err(_) => return Detected::Gone,

@@ -94,7 +94,14 @@ async fn route(
             Err(failure) => failure,
             Ok(mut upstream) => {
                 let tried = attempt(
-                    exchange, &decision, &to, &mut upstream, body, &mut replay, response, responder,
+                    exchange,
+                    &decision,
+                    &to,
+                    &mut upstream,
+                    body,
+                    &mut replay,
+                    response,
+                    responder,
                 );
                 match tried.await {
                     Ok(Ended::Answered { reusable }) => {

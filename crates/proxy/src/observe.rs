@@ -109,12 +109,7 @@ pub(crate) fn closed(worker: &Worker, connection: &Connection, outcome: &Outcome
 
 /// The labels of an opaque connection. Those that went well share one series whatever the reason,
 /// so that what was opened and what was closed can be compared.
-fn tcp_key(
-    worker: &Worker,
-    connection: &Connection,
-    outcome: &Outcome,
-    reason: Reason,
-) -> TcpKey {
+fn tcp_key(worker: &Worker, connection: &Connection, outcome: &Outcome, reason: Reason) -> TcpKey {
     let ends = Ends::of(worker, connection, outcome);
     TcpKey {
         reporter: ends.reporter,
@@ -261,12 +256,7 @@ fn cluster<'a>(connection: &Connection, outcome: &'a Outcome) -> Option<Cluster<
     }
 }
 
-fn log(
-    worker: &Worker,
-    outcome: &Outcome,
-    record: AccessRecord<'_>,
-    encoding: AccessLogEncoding,
-) {
+fn log(worker: &Worker, outcome: &Outcome, record: AccessRecord<'_>, encoding: AccessLogEncoding) {
     let route = outcome.decision.as_ref().and_then(|decision| decision.route_name());
     let record = AccessRecord { route: route.as_deref(), ..record };
     worker.observer.log.borrow_mut().write(&record, encoding);

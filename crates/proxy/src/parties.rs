@@ -74,7 +74,8 @@ impl Parties {
         service: Option<&ironmesh_model::service::Service>,
     ) -> ServiceLabelsId {
         let canonical = || canonical_service(&own.source.labels).unwrap_or(&own.owner);
-        let host = service.map_or_else(|| canonical().into(), |service| service.id.hostname.clone());
+        let host =
+            service.map_or_else(|| canonical().into(), |service| service.id.hostname.clone());
         self.service(&host, || ServiceLabels {
             host: Some(host.clone()),
             name: Some(service.map_or_else(|| canonical().into(), |s| s.name.clone())),
@@ -135,7 +136,9 @@ fn party(id: &WorkloadId, owner: &Name, labels: &Labels, principal: Option<Ident
         app: label("app"),
         version: label("version"),
         cluster: Some(id.cluster.clone()),
-        canonical_service: Some(canonical_service(labels).map_or_else(|| owner.clone(), Name::from)),
+        canonical_service: Some(
+            canonical_service(labels).map_or_else(|| owner.clone(), Name::from),
+        ),
         canonical_revision: Some(canonical_revision(labels).into()),
     }
 }

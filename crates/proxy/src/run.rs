@@ -108,10 +108,7 @@ struct Control {
 }
 
 impl Control {
-    async fn run(
-        self,
-        mut wanted: mpsc::UnboundedReceiver<ResourceKey>,
-    ) -> Result<(), RunError> {
+    async fn run(self, mut wanted: mpsc::UnboundedReceiver<ResourceKey>) -> Result<(), RunError> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         self.listen()?;
@@ -122,7 +119,8 @@ impl Control {
             errors
         };
         let control = self.bootstrap.control.address;
-        let channel = ControlClient::new(&self.bootstrap.control.anchors_pem, Arc::new(SystemClock))?;
+        let channel =
+            ControlClient::new(&self.bootstrap.control.anchors_pem, Arc::new(SystemClock))?;
         let connect = || async {
             let dialler = &process.dialler;
             let tcp = dialler.connect(ListenerKind::Outbound, control, CONTROL_TIMEOUT).await?;

@@ -25,11 +25,7 @@ pub(crate) struct LocalWorkload {
 
 impl LocalWorkload {
     /// A workload that has no certificate yet.
-    pub(crate) fn new(
-        id: WorkloadId,
-        owner: Name,
-        source: Source,
-    ) -> Arc<Self> {
+    pub(crate) fn new(id: WorkloadId, owner: Name, source: Source) -> Arc<Self> {
         let hops = [ListenerKind::Outbound, ListenerKind::Inbound, ListenerKind::Gateway]
             .map(|kind| format!("{} {}", kind.word(), id.uid));
         let credentials = ArcSwapOption::empty();

@@ -4,8 +4,8 @@ use std::future::{pending, poll_fn};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::HeaderMap;
 use h2::{RecvStream, SendStream};
+use http::HeaderMap;
 
 use crate::buffer::{Buffer, Buffers};
 use crate::http::convert;
@@ -252,10 +252,7 @@ impl<'a> Sink<'a> {
     }
 
     /// Ends the body.
-    pub(crate) async fn end(
-        &mut self,
-        trailers: Option<Box<Fields>>,
-    ) -> Result<(), BodyFailure> {
+    pub(crate) async fn end(&mut self, trailers: Option<Box<Fields>>) -> Result<(), BodyFailure> {
         match &mut self.to {
             To::Http1 { encoder, out, .. } => encoder.end(trailers.as_deref(), out)?,
             To::Http2 { ended: true, .. } => return Ok(()),

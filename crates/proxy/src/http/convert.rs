@@ -15,10 +15,7 @@ pub(crate) struct OfConnection {
 }
 
 /// Removes what concerns only the client's connection.
-pub(crate) fn take_request_traits(
-    traits: &RequestTraits,
-    fields: &mut Fields,
-) -> OfConnection {
+pub(crate) fn take_request_traits(traits: &RequestTraits, fields: &mut Fields) -> OfConnection {
     if !traits.hop_by_hop {
         return OfConnection::default();
     }
@@ -31,10 +28,7 @@ pub(crate) fn take_request_traits(
 }
 
 /// Removes what concerns only the endpoint's connection.
-pub(crate) fn take_response_traits(
-    traits: &ResponseTraits,
-    fields: &mut Fields,
-) -> OfConnection {
+pub(crate) fn take_response_traits(traits: &ResponseTraits, fields: &mut Fields) -> OfConnection {
     if !traits.hop_by_hop {
         return OfConnection::default();
     }

@@ -95,8 +95,7 @@ pub(crate) async fn forward(
     mut edit: impl FnMut(&mut ResponseHead) -> bool,
 ) -> Result<Ended, Failure> {
     let Attempt { head, framing, source, replay, timeout, limits, spare, out, progress } = attempt;
-    let Begun { mut request, mut answer } =
-        upstream.begin(head, framing, limits, spare, out)?;
+    let Begun { mut request, mut answer } = upstream.begin(head, framing, limits, spare, out)?;
     let request_side = async {
         match send(source, &mut request, replay).await {
             Ok(()) => progress.request_sent.set(true),
@@ -134,9 +133,8 @@ pub(crate) async fn forward(
         progress.answer_begun.set(true);
         let Following { framing, reusable, .. } = following;
         let protocols = following.upgrade.take();
-        let mut to = responder
-            .begin(response, framing, protocols.as_deref())
-            .map_err(client_gone)?;
+        let mut to =
+            responder.begin(response, framing, protocols.as_deref()).map_err(client_gone)?;
         let mut from = answer.body(&mut following);
         let pumped = pump(&mut from, &mut to).await;
         progress.answer_bytes.set(to.bytes());

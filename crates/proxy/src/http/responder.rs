@@ -94,8 +94,7 @@ impl Responder<'_> {
             }
             Self::Http2(respond) => {
                 let ended = framing.is_empty();
-                let response =
-                    convert::response_to_http2(head).ok_or(BodyFailure::Malformed)?;
+                let response = convert::response_to_http2(head).ok_or(BodyFailure::Malformed)?;
                 Ok(Sink::http2(respond.send_response(response, ended)?, ended))
             }
         }

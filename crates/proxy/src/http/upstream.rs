@@ -163,8 +163,7 @@ impl<'a> Answer<'a> {
                 }
                 Either::Final(response) => {
                     let (parts, body) = response.into_parts();
-                    let framing =
-                        convert::response_from_http2(&parts, body.is_end_stream(), to);
+                    let framing = convert::response_from_http2(&parts, body.is_end_stream(), to);
                     Ok(Following { framing, body: Some(body), ..Following::default() })
                 }
             },
@@ -196,7 +195,8 @@ fn poll_http2(answer: &mut ResponseFuture, cx: &mut Context<'_>) -> Poll<Result<
         // RFC 9113, section 8.7: a refused stream was not processed.
         let refused = error.reason() == Some(h2::Reason::REFUSED_STREAM) || error.is_go_away();
         let stage = if refused && error.is_remote() { Stage::NotSent } else { Stage::Sent };
-        let reason = if error.is_library() { Reason::UpstreamProtocol } else { Reason::UpstreamReset };
+        let reason =
+            if error.is_library() { Reason::UpstreamProtocol } else { Reason::UpstreamReset };
         Failure::upstream(reason, stage)
     })
 }

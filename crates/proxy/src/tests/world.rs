@@ -16,8 +16,7 @@ use ironmesh_model::service::{
 use ironmesh_model::snapshot::{Objects, ServiceSource, Subscriber};
 use ironmesh_model::view::{Body, Change};
 use ironmesh_model::{
-    Identity, ListenerKind, ResourceKey, ServiceId, Snapshot, Source, View,
-    WorkloadId,
+    Identity, ListenerKind, ResourceKey, ServiceId, Snapshot, Source, View, WorkloadId,
 };
 
 use ironmesh_telemetry::{AccessLog, Registry};
@@ -118,7 +117,16 @@ impl Proxy {
             original: OriginalDestination::Fixed(destination),
             socket,
         }));
-        Self { address, process, workload, workers: Some(workers), control, registry, lines, _log: log }
+        Self {
+            address,
+            process,
+            workload,
+            workers: Some(workers),
+            control,
+            registry,
+            lines,
+            _log: log,
+        }
     }
 
     /// Replaces all objects of the mesh.
