@@ -16,7 +16,7 @@ use rustls::client::Resumption;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::{NoServerSessionStorage, ProducesTickets};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls::{ClientConfig, HandshakeKind, RootCertStore, ServerConfig};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
 
@@ -232,8 +232,11 @@ impl Credentials {
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
         let config = self.client_config(alpn, expected);
         let stream = TlsConnector::from(config).connect(name, io).await?;
-        let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
-        self.checked(chain)?;
+        let connection = stream.get_ref().1;
+        // In a full handshake the verifier has just done it.
+        if connection.handshake_kind() == Some(HandshakeKind::Resumed) {
+            self.checked(connection.peer_certificates().unwrap_or_default())?;
+        }
         Ok(stream)
     }
 

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use rustls::{HandshakeKind, NamedGroup};
+use rustls::NamedGroup;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
 use super::*;
@@ -225,6 +225,36 @@ async fn a_rotation_ends_sessions_and_closes_no_connection() {
     let mut text = [0; 5];
     far.read_exact(&mut text).await.unwrap();
     assert_eq!(&text, b"still");
+}
+
+#[tokio::test]
+async fn five_minutes_with_certificates_of_30_seconds_lose_nothing() {
+    let mesh = Mesh::new();
+    let short = Duration::from_secs(30);
+    let mut members = ["a", "b"].map(|account| mesh.member(account, short));
+    let mut renew = [0, 1].map(|seed| renew_at(mesh.clock.now(), members[0].not_after(), seed));
+    let (called, served) = connect(&members[0], &members[1], &identity("b")).await;
+    let (mut near, (mut far, _)) = (called.unwrap(), served.unwrap());
+    let mut resumed = 0;
+    for second in 0..300 {
+        for (index, account) in ["a", "b"].into_iter().enumerate() {
+            if renew[index] <= mesh.clock.now() {
+                members[index] = mesh.member(account, short);
+                renew[index] = renew_at(mesh.clock.now(), members[index].not_after(), index as u64);
+            }
+        }
+        let (called, served) = connect(&members[0], &members[1], &identity("b")).await;
+        let stream = called.unwrap_or_else(|error| panic!("second {second}: {error}"));
+        assert_eq!(served.unwrap().1, Some(identity("a")));
+        let kind = stream.get_ref().1.handshake_kind();
+        resumed += usize::from(kind == Some(HandshakeKind::Resumed));
+
+        near.write_all(b"still here").await.unwrap();
+        near.flush().await.unwrap();
+        far.read_exact(&mut [0; 10]).await.unwrap();
+        mesh.clock.advance(Duration::from_secs(1));
+    }
+    assert!(resumed > 200, "{resumed} of 300 connections were resumed");
 }
 
 #[test]

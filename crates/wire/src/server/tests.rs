@@ -220,3 +220,12 @@ async fn a_view_for_explanations_is_what_a_proxy_would_hold() {
     assert!(errors.is_empty());
     assert_eq!(crate::testing::rule_in(&view, "reviews").as_deref(), Some("first"));
 }
+
+#[tokio::test]
+async fn a_connection_costs_little_memory() {
+    let place = Place::default();
+    let server = place.start(&World::of(&[]));
+    let (_near, far) = tokio::io::duplex(64);
+    let bytes = size_of_val(&server.serve(far));
+    assert!(bytes < 4_096, "the future of one connection has {bytes} bytes");
+}
