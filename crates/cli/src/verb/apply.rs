@@ -121,12 +121,13 @@ async fn apply_one(
             .as_str()
             .and_then(|text| serde_json::from_str::<Value>(text).ok());
         let mut merged = three_way(last.as_ref(), &live, &new);
-        // The server converts between versions of a kind; which one a manifest is written in
-        // changes nothing.
-        merged["apiVersion"] = live["apiVersion"].clone();
+        // The server converts between versions of a kind: which one a manifest is written in is no
+        // difference, but decides which defaults it gets.
+        let version = std::mem::replace(&mut merged["apiVersion"], live["apiVersion"].clone());
         if merged == live {
             return Ok(format!("{what} unchanged"));
         }
+        merged["apiVersion"] = version;
         match api.put(&path, &merged).await {
             Ok(_) => return Ok(format!("{what} configured")),
             Err(error) if error.is_conflict() => {}
