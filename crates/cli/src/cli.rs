@@ -4,7 +4,9 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::api::Api;
+use ironmesh_platform::local::agent_api::{Client, ClientError};
+
+use crate::api::{Api, ApiError};
 use crate::verb;
 
 /// A service mesh in one binary.
@@ -45,10 +47,24 @@ impl Context {
         Api::of_mesh(&self.mesh)
     }
 
+    /// The agent of the mesh; blocks.
+    pub(crate) fn agent(&self) -> Result<Client, ApiError> {
+        agent(&self.mesh)
+    }
+
     /// The namespace to work in.
     pub(crate) fn namespace(&self) -> &str {
         self.namespace.as_deref().unwrap_or("default")
     }
+}
+
+/// The agent of a mesh of the calling user; blocks.
+pub(crate) fn agent(mesh: &str) -> Result<Client, ApiError> {
+    Client::connect(nix::unistd::geteuid().as_raw(), mesh).map_err(|error| match error {
+        ClientError::NotRunning { mesh } => ApiError::NotRunning { mesh },
+        ClientError::Io(error) => ApiError::Io(error),
+        other => ApiError::Io(std::io::Error::other(other)),
+    })
 }
 
 #[derive(Debug, Subcommand)]

@@ -4,7 +4,6 @@ use std::io::{Write, stdout};
 use std::process::ExitCode;
 
 use clap::Args;
-use ironmesh_platform::local::agent_api::Client;
 
 use crate::cli::Context;
 
@@ -17,7 +16,7 @@ pub(crate) struct Down {}
 
 impl Down {
     pub(crate) fn run(self, context: &Context) -> anyhow::Result<ExitCode> {
-        Client::connect(nix::unistd::geteuid().as_raw(), &context.mesh)?.shutdown()?;
+        context.agent()?.shutdown()?;
         writeln!(stdout(), "mesh {:?} has ended", context.mesh)?;
         Ok(ExitCode::SUCCESS)
     }

@@ -78,7 +78,7 @@ impl Exec {
 
 /// Runs a command by the agent, which gets our own descriptors.
 fn exec(mesh: &str, request: agent_api::Exec) -> anyhow::Result<agent_api::Exit> {
-    let client = agent_api::Client::connect(nix::unistd::geteuid().as_raw(), mesh)?;
+    let client = crate::cli::agent(mesh)?;
     if request.tty {
         let _raw = RawTerminal::enter()?;
         return Ok(client.exec(request, &[stdin().as_fd()])?);

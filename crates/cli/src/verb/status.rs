@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Args;
-use ironmesh_platform::local::agent_api::{self, Client};
+use ironmesh_platform::local::agent_api;
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use serde_json::json;
 
@@ -31,7 +31,7 @@ pub(crate) struct Status {
 impl Status {
     pub(crate) fn run(self, context: &Context) -> anyhow::Result<ExitCode> {
         let uid = nix::unistd::geteuid().as_raw();
-        let mut status = Client::connect(uid, &context.mesh)?.status()?;
+        let mut status = context.agent()?.status()?;
         let up_pid = up_pid(uid, &context.mesh)?;
         let host = processes::numbering(up_pid)?;
         let translate = |pid: &mut Option<i32>| *pid = pid.and_then(|pid| host.get(&pid).copied());

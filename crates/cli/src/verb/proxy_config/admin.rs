@@ -8,7 +8,6 @@ use http_body_util::{BodyExt, Empty};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use ironmesh_model::bootstrap::ADMIN_PORT;
-use ironmesh_platform::local::agent_api::Client;
 use tokio::net::UnixStream;
 
 /// Reads a path of the admin API of a pod's proxy.
@@ -18,7 +17,7 @@ pub(super) async fn get(
     pod: &str,
     path: &str,
 ) -> anyhow::Result<Bytes> {
-    let client = Client::connect(nix::unistd::geteuid().as_raw(), mesh)?;
+    let client = crate::cli::agent(mesh)?;
     // The agent says one line, then is silent until it is asked: nothing is lost with the buffer.
     let stream = client
         .forward(namespace, pod, ADMIN_PORT)
