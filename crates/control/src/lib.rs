@@ -10,6 +10,7 @@
 //! - `server`: the API on unix sockets; `table`, `patch`, `selector`, `failure` are its pure parts.
 //! - `controllers`: service accounts, Deployments, ReplicaSets, garbage collection, namespaces.
 //! - `mesh`: the snapshot that follows the store, the push to proxies, the certificate authority.
+//! - `explain`: what the proxies would decide about a request, written down.
 //! - `builtin`: what every mesh has from its start.
 
 use std::sync::Arc;
@@ -21,6 +22,7 @@ mod builtin;
 mod clock;
 mod context;
 mod controllers;
+mod explain;
 mod failure;
 mod mesh;
 mod object;

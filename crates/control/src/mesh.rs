@@ -21,7 +21,7 @@ use crate::store::{EventKind, Key, Store};
 mod members;
 mod push;
 
-pub(crate) use members::{Members, Trust, TrustError};
+pub(crate) use members::{Members, Trust, TrustError, subscriber};
 pub(crate) use push::{inherit, serve};
 
 /// The mesh at one version of the store.

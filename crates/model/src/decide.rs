@@ -14,6 +14,7 @@ use crate::service::Protocol;
 use crate::settings::OutboundPolicy;
 use crate::view::{CompiledMatch, CompiledRule, Linked, LinkedApplies, LinkedBackend, View};
 
+mod edit;
 mod rules;
 
 use rules::{Tried, first_match};

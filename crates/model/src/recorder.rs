@@ -1,6 +1,6 @@
 //! Writing down how a decision came about. The proxy records nothing, at no cost.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Receives what [`crate::decide`] does, step by step.
 pub trait Recorder {
@@ -27,7 +27,7 @@ impl Recorder for Trace {
 }
 
 /// One step of a decision.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
     /// What applies at this host or address was looked up.
@@ -68,7 +68,7 @@ pub enum Event {
 }
 
 /// One weighted backend of an [`Event::Weighted`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Choice {
     /// Host.
     pub host: String,

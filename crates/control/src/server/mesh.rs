@@ -9,8 +9,10 @@ use ironmesh_wire::server::ProxyStatus;
 
 use super::answer::{self, Answer};
 use super::request::ApiRequest;
+use crate::api::ExplainRequest;
 use crate::api::mesh::{FindingItem, ProxyItem, ResourceError};
 use crate::context::Context;
+use crate::explain;
 use crate::failure::Failure;
 use crate::object;
 use crate::registry::inject;
@@ -28,7 +30,14 @@ pub(super) async fn handle(
         }
         (["proxies"], &Method::GET) => Ok(answer::json(StatusCode::OK, &proxies(context))),
         (["settings"], &Method::GET) => Ok(answer::json(StatusCode::OK, &context.settings)),
-        (["findings" | "proxies" | "settings"], _) => Err(Failure::method_not_allowed()),
+        (["explain"], &Method::POST) => {
+            let asked: ExplainRequest = serde_json::from_value(request.json()?)
+                .map_err(|error| Failure::bad_request(error.to_string()))?;
+            Ok(answer::json(StatusCode::OK, &explain::explain(context, &asked).await?))
+        }
+        (["findings" | "proxies" | "settings" | "explain"], _) => {
+            Err(Failure::method_not_allowed())
+        }
         _ => Err(Failure::no_such_path()),
     }
 }

@@ -2,5 +2,7 @@
 //! ready.
 
 mod api;
+mod explain;
+mod push;
 mod rollout;
 mod world;

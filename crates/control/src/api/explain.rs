@@ -1,0 +1,168 @@
+//! What `POST /ironmesh/explain` takes and answers. Fields that the access log has, too, have its
+//! names.
+
+use std::time::Duration;
+
+use ironmesh_model::route::HeaderOps;
+use ironmesh_model::{Draw, Event, Reason};
+use serde::{Deserialize, Serialize};
+
+/// A request to explain.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExplainRequest {
+    /// Where it begins: `gateway`, or a pod as `NAME` or `NAME.NAMESPACE`. Instead of a pod's name
+    /// that of what owns it or the value of its `app` label is taken, too. Default: `gateway`.
+    #[serde(default = "gateway")]
+    pub from: String,
+    /// Namespace of the pod if `from` names none. Default: `default`.
+    #[serde(default = "default_namespace")]
+    pub namespace: String,
+    /// Method.
+    pub method: String,
+    /// URL, as a client would write it.
+    pub url: String,
+    /// Headers, in order.
+    #[serde(default)]
+    pub headers: Vec<(String, String)>,
+    /// The draw at the first proxy, as its access log shows it. Without one the choice that draw 0
+    /// makes is followed.
+    #[serde(default)]
+    pub draw: Option<Draw>,
+}
+
+/// What the mesh does with a request.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Explanation {
+    /// Method.
+    pub method: String,
+    /// URL.
+    pub url: String,
+    /// One proxy after the other, up to the destination.
+    pub hops: Vec<Hop>,
+    /// How it ends, in a sentence.
+    pub outcome: String,
+}
+
+/// One proxy on the way.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Hop {
+    /// The pod, as `NAME.NAMESPACE`.
+    pub workload: String,
+    /// `outbound`, `inbound` or `gateway`.
+    pub listener: String,
+    /// Method.
+    pub method: String,
+    /// Authority as this proxy sees it.
+    pub authority: String,
+    /// Normalised path and query as this proxy sees it.
+    pub path: String,
+    /// What was looked up, each rule that was tried, and what was chosen.
+    pub events: Vec<Event>,
+    /// Why it goes where it goes.
+    pub reason: Reason,
+    /// The reason in a sentence.
+    pub reason_text: String,
+    /// Envoy's response flag; `-` if none.
+    pub response_flags: String,
+    /// Status of the mesh's own answer; `None` if the request goes on.
+    pub response_code: Option<u16>,
+    /// The winning rule, as `NAMESPACE/NAME#RULE`.
+    pub route: Option<String>,
+    /// Version of the winning route.
+    pub version: Option<String>,
+    /// The chosen subset.
+    pub subset: Option<String>,
+    /// What the endpoint belongs to, as Istio writes clusters.
+    pub upstream_cluster: Option<String>,
+    /// The endpoint that is followed: the first of those that are ready.
+    pub endpoint: Option<String>,
+    /// The draw; `None` if none was given.
+    pub draw: Option<Draw>,
+    /// All backends of the winning rule, or the service's own.
+    pub backends: Vec<BackendItem>,
+    /// `mutual` or `plaintext`: how the next hop is spoken to; at an inbound listener, how it is
+    /// spoken to.
+    pub tls: Option<String>,
+    /// At an inbound listener which connections it takes: `STRICT`, `PERMISSIVE`, `DISABLE`.
+    pub mtls_mode: Option<String>,
+    /// Timeout of the request; `None`: no limit.
+    pub timeout: Option<Duration>,
+    /// What the path becomes, if it is rewritten.
+    pub rewritten_path: Option<String>,
+    /// What the authority becomes, if it is rewritten.
+    pub rewritten_authority: Option<String>,
+    /// Header operations, those of the rule before those of the backend.
+    pub headers: Vec<HeaderOps>,
+    /// What the decision rests on, and how far the proxy is with it.
+    pub resources: Vec<ResourceItem>,
+}
+
+/// A backend and its endpoints.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct BackendItem {
+    /// Fully qualified host.
+    pub host: String,
+    /// Port of the service.
+    pub port: u16,
+    /// Subset.
+    pub subset: Option<String>,
+    /// Weight; 0 of a service's own.
+    pub weight: u32,
+    /// Whether it is the one that is followed.
+    pub chosen: bool,
+    /// Why it cannot be used, if it cannot.
+    pub unusable: Option<Reason>,
+    /// Its endpoints.
+    pub endpoints: Vec<EndpointItem>,
+}
+
+/// An endpoint.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct EndpointItem {
+    /// Where it is dialled.
+    pub address: String,
+    /// Its pod, as `NAME.NAMESPACE`.
+    pub workload: String,
+    /// Whether it takes requests.
+    pub ready: bool,
+    /// `mutual` or `plaintext`.
+    pub tls: String,
+    /// The identity that it must prove.
+    pub identity: Option<String>,
+}
+
+/// A resource that a decision rests on.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ResourceItem {
+    /// Its key.
+    pub resource: String,
+    /// Its version, as of now.
+    pub version: String,
+    /// The version that the proxy acknowledged last.
+    pub acknowledged: Option<String>,
+    /// How far the proxy is with it.
+    pub state: ResourceState,
+}
+
+/// How far a proxy is with a resource.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ResourceState {
+    /// It acknowledged this version.
+    Acknowledged,
+    /// It holds another version, and this one is on its way.
+    Pending,
+    /// It has not asked for it: the first request that needs it waits for it.
+    NotSubscribed,
+    /// The proxy is not connected to the control plane.
+    NotConnected,
+}
+
+fn gateway() -> String {
+    "gateway".to_owned()
+}
+
+fn default_namespace() -> String {
+    "default".to_owned()
+}

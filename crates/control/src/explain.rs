@@ -1,0 +1,170 @@
+//! Explaining a request: the same decisions that the proxies would make, written down.
+//!
+//! For each proxy on the way a view is filled as the proxy would fill it: whatever the decision
+//! needs is taken from the snapshot, encoded and decoded as on the wire. Nothing is matched here.
+
+use std::net::{IpAddr, SocketAddr};
+
+use ironmesh_model::service::{EndpointAddress, EndpointTls};
+use ironmesh_model::view::GroupEndpoint;
+use ironmesh_model::{Decision, ListenerKind, Reason, Verdict};
+
+use crate::api::explain::{ExplainRequest, Explanation, Hop};
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::object::{self, Object};
+use crate::registry::inject;
+use crate::store::Collection;
+
+mod hop;
+mod origin;
+mod proxy;
+mod url;
+
+use origin::Origin;
+use proxy::{Call, Proxy, Walked};
+
+/// Follows a request from its caller to its destination.
+///
+/// # Errors
+///
+/// If the URL cannot be read, or there is no such pod or gateway.
+pub(crate) async fn explain(
+    context: &Context,
+    request: &ExplainRequest,
+) -> Result<Explanation, Failure> {
+    let store = context.registry.store();
+    let published = context.mesh.at(store.revision()).await;
+    let url = url::Url::parse(&request.url).map_err(|e| Failure::bad_request(e.to_string()))?;
+    let origin = Origin::find(store, &request.from, &request.namespace)?;
+    let mut call = Call::new(request, &url);
+    let mut hops = Vec::new();
+    let outcome = match &origin.listener {
+        Some(listener) => {
+            let mut proxy = Proxy::new(&published.snapshot, &origin.pod);
+            let destination = match listener {
+                ListenerKind::Gateway => {
+                    SocketAddr::new(origin.ip(), proxy.gateway_port(url.port, url.is_https))
+                }
+                _ => origin::destination(store, object::namespace(&origin.pod), &url),
+            };
+            let walked = proxy.walk(*listener, destination, &call, request.draw);
+            let (hop, next) = first_hop(context, &proxy, walked, &mut call);
+            hops.push(hop);
+            follow(context, &published.snapshot, next, &call, &mut hops)
+        }
+        None => {
+            let destination = origin::destination(store, object::namespace(&origin.pod), &url);
+            let text = "the caller has no proxy: the node balances over the Service's pods";
+            let next = origin::plain_endpoint(store, destination)
+                .map(|address| Next { address, mutual: false });
+            let ending = follow(context, &published.snapshot, next, &call, &mut hops);
+            format!("{text}; {ending}")
+        }
+    };
+    Ok(Explanation { method: request.method.clone(), url: request.url.clone(), hops, outcome })
+}
+
+/// Where a request goes from a proxy.
+struct Next {
+    address: SocketAddr,
+    /// Whether over mutual TLS.
+    mutual: bool,
+}
+
+/// The hop at the caller's proxy or the gateway. Applies its rewrites to the call.
+fn first_hop(
+    context: &Context,
+    proxy: &Proxy<'_>,
+    walked: Walked,
+    call: &mut Call,
+) -> (Hop, Option<Next>) {
+    let mut hop = hop::describe(context, proxy, &walked, call);
+    let decision = &walked.decision;
+    let next = match &decision.verdict {
+        Verdict::Forward(_) => match followed(decision) {
+            Some((endpoint, address)) => {
+                let mutual = endpoint.endpoint.tls == EndpointTls::Mutual;
+                hop.endpoint = Some(address.to_string());
+                hop.tls = Some(hop::tls_word(mutual).to_owned());
+                Some(Next { address, mutual })
+            }
+            None => {
+                hop::refuse(&mut hop, Reason::NoEndpoints);
+                None
+            }
+        },
+        Verdict::Passthrough => {
+            hop.endpoint = Some(walked.destination.to_string());
+            hop.tls = Some(hop::tls_word(false).to_owned());
+            Some(Next { address: walked.destination, mutual: false })
+        }
+        Verdict::ToWorkload | Verdict::Answer(_) | Verdict::Needs(_) => None,
+    };
+    call.rewrite(decision);
+    (hop, next)
+}
+
+/// The endpoint that is followed: the first that is ready. Which one a request gets is a matter of
+/// turns.
+fn followed(decision: &Decision) -> Option<(&GroupEndpoint, SocketAddr)> {
+    let group = decision.backend()?.group.as_ref().ok()?;
+    group.ready.iter().find_map(|index| {
+        let endpoint = group.endpoints.get(*index as usize)?;
+        match endpoint.endpoint.address {
+            EndpointAddress::Ip(ip) => Some((endpoint, SocketAddr::new(ip, endpoint.port))),
+            EndpointAddress::Dns(_) | EndpointAddress::Gateway(..) => None,
+        }
+    })
+}
+
+/// The rest of the way: into the destination's proxy, if it has one. Returns how it ends.
+fn follow(
+    context: &Context,
+    snapshot: &ironmesh_model::Snapshot,
+    next: Option<Next>,
+    call: &Call,
+    hops: &mut Vec<Hop>,
+) -> String {
+    let Some(Next { address, mutual }) = next else {
+        return match hops.last() {
+            Some(Hop { response_code: Some(code), reason_text, .. }) => {
+                format!("answered with {code}: {reason_text}")
+            }
+            Some(hop) => format!("refused: {}", hop.reason_text),
+            None => "no ready pod is behind that address: the connection is refused".to_owned(),
+        };
+    };
+    let Some(pod) = pod_at(context, address.ip()) else {
+        return format!("goes to {address}, which is not in the mesh");
+    };
+    let name = format!("{}.{}", object::name(&pod), object::namespace(&pod));
+    if !inject::has_sidecar(&pod) || inject::is_router(&pod) {
+        return format!("reaches {name} at {address} in plaintext; the pod has no sidecar");
+    }
+    let mut proxy = Proxy::new(snapshot, &pod);
+    let walked = proxy.walk(ListenerKind::Inbound, address, call, None);
+    let mut hop = hop::describe(context, &proxy, &walked, call);
+    hop.endpoint = Some(address.to_string());
+    hop.tls = Some(hop::tls_word(mutual).to_owned());
+    hop.mtls_mode = Some(hop::mode_word(walked.mtls).to_owned());
+    let takes_it = mutual || walked.mtls != ironmesh_model::policy::MtlsMode::Strict;
+    if !takes_it {
+        hop::refuse(&mut hop, Reason::PlaintextRefused);
+    }
+    hops.push(hop);
+    if takes_it {
+        let how = if mutual { "over mutual TLS" } else { "in plaintext" };
+        format!("reaches {name} at {address} {how}")
+    } else {
+        format!("refused by {name}: {}", Reason::PlaintextRefused.text())
+    }
+}
+
+/// The pod that has this address.
+fn pod_at(context: &Context, ip: IpAddr) -> Option<std::sync::Arc<Object>> {
+    let (pods, _) = context.registry.store().list(&Collection::core("pods"), None);
+    let text = ip.to_string();
+    pods.into_iter()
+        .find(|pod| object::text(pod, "/status/podIP") == text && !object::is_finished_pod(pod))
+}

@@ -1,0 +1,159 @@
+//! What is said about one proxy on the way.
+
+use ironmesh_model::policy::MtlsMode;
+use ironmesh_model::service::{EndpointAddress, EndpointTls};
+use ironmesh_model::view::{GroupEndpoint, LinkedBackend};
+use ironmesh_model::{ListenerKind, Reason, ResourceKey, Verdict};
+
+use super::proxy::{Call, Proxy, Walked};
+use crate::api::explain::{BackendItem, EndpointItem, Hop, ResourceItem, ResourceState};
+use crate::context::Context;
+use crate::object;
+
+/// Describes what a proxy does with a call, but for what depends on the next hop.
+pub(super) fn describe(context: &Context, proxy: &Proxy<'_>, walked: &Walked, call: &Call) -> Hop {
+    let decision = &walked.decision;
+    let (response_code, timeout) = match &decision.verdict {
+        Verdict::Answer(code) => (Some(*code), None),
+        Verdict::Forward(forward) => (None, forward.timeout),
+        Verdict::ToWorkload | Verdict::Passthrough | Verdict::Needs(_) => (None, None),
+    };
+    let rewritten_path = decision.rewritten_target(&call.target);
+    Hop {
+        workload: format!("{}.{}", object::name(proxy.pod), object::namespace(proxy.pod)),
+        listener: walked.listener.word().to_owned(),
+        method: call.method.clone(),
+        authority: call.authority.clone(),
+        path: call.target.clone(),
+        events: walked.events.clone(),
+        reason: decision.reason,
+        reason_text: decision.reason.text().to_owned(),
+        response_flags: decision.reason.flag().to_owned(),
+        response_code,
+        route: decision.route_name(),
+        version: decision.route_version().map(|version| version.to_string()),
+        subset: decision.backend().and_then(|b| b.subset.as_deref()).map(str::to_owned),
+        upstream_cluster: cluster(walked),
+        endpoint: None,
+        draw: walked.draw,
+        backends: backends(walked),
+        tls: None,
+        mtls_mode: None,
+        timeout,
+        rewritten_path: rewritten_path.filter(|path| *path != call.target),
+        rewritten_authority: decision.rewritten_authority().map(str::to_owned),
+        headers: decision.header_ops().cloned().collect(),
+        resources: resources(context, proxy),
+    }
+}
+
+/// Turns a hop into one that the proxy does not let through.
+pub(super) fn refuse(hop: &mut Hop, reason: Reason) {
+    hop.reason = reason;
+    hop.reason_text = reason.text().to_owned();
+    hop.response_flags = reason.flag().to_owned();
+    hop.response_code = Some(reason.status()).filter(|status| *status != 0);
+}
+
+/// The word for how a connection is made.
+pub(super) fn tls_word(mutual: bool) -> &'static str {
+    if mutual { "mutual" } else { "plaintext" }
+}
+
+/// The word for what an inbound listener takes, as PeerAuthentication has it.
+pub(super) fn mode_word(mode: MtlsMode) -> &'static str {
+    match mode {
+        MtlsMode::Permissive => "PERMISSIVE",
+        MtlsMode::Strict => "STRICT",
+        MtlsMode::Disable => "DISABLE",
+    }
+}
+
+/// What the request is sent to, as Istio names clusters.
+fn cluster(walked: &Walked) -> Option<String> {
+    let decision = &walked.decision;
+    match (&decision.verdict, walked.listener) {
+        (Verdict::ToWorkload, ListenerKind::Inbound) => {
+            Some(format!("inbound|{}||", walked.destination.port()))
+        }
+        (Verdict::Passthrough, _) => Some("PassthroughCluster".to_owned()),
+        _ => decision.backend().map(|backend| {
+            let subset = backend.subset.as_deref().unwrap_or_default();
+            format!("outbound|{}|{subset}|{}", backend.port, backend.host)
+        }),
+    }
+}
+
+/// All backends of the rule that won, or the service's own if none did.
+fn backends(walked: &Walked) -> Vec<BackendItem> {
+    let decision = &walked.decision;
+    let of_rule = decision.rule.and_then(|at| {
+        let route = decision.applies()?.routes.get(at.route as usize)?;
+        route.backends.get(at.rule as usize)
+    });
+    let chosen = decision.backend_index();
+    match (of_rule, decision.backend()) {
+        (Some(backends), _) => (0u32..)
+            .zip(backends)
+            .map(|(index, backend)| backend_item(backend, chosen == Some(index)))
+            .collect(),
+        (None, Some(own)) => vec![backend_item(own, true)],
+        (None, None) => Vec::new(),
+    }
+}
+
+fn backend_item(backend: &LinkedBackend, chosen: bool) -> BackendItem {
+    let group = backend.group.as_ref();
+    BackendItem {
+        host: backend.host.to_string(),
+        port: backend.port,
+        subset: backend.subset.as_deref().map(str::to_owned),
+        weight: backend.weight,
+        chosen,
+        unusable: group.err().copied(),
+        endpoints: group
+            .map(|group| group.endpoints.iter().map(endpoint_item).collect())
+            .unwrap_or_default(),
+    }
+}
+
+fn endpoint_item(endpoint: &GroupEndpoint) -> EndpointItem {
+    let GroupEndpoint { endpoint, port } = endpoint;
+    let address = match &endpoint.address {
+        EndpointAddress::Ip(ip) => std::net::SocketAddr::new(*ip, *port).to_string(),
+        EndpointAddress::Dns(name) => format!("{name}:{port}"),
+        EndpointAddress::Gateway(ip, name) => format!("{name}:{port} through {ip}"),
+    };
+    EndpointItem {
+        address,
+        workload: format!("{}.{}", endpoint.workload.name, endpoint.workload.namespace),
+        ready: endpoint.ready,
+        tls: tls_word(endpoint.tls == EndpointTls::Mutual).to_owned(),
+        identity: endpoint.identity.as_ref().map(ToString::to_string),
+    }
+}
+
+/// What the proxy's decision rests on, and what the real one has of it.
+fn resources(context: &Context, proxy: &Proxy<'_>) -> Vec<ResourceItem> {
+    let server = &context.mesh.server;
+    let uid = object::uid(proxy.pod);
+    let connected = server.proxies().iter().any(|status| &*status.peer.workload.uid == uid);
+    let mut held: Vec<_> = proxy.view().held().collect();
+    held.sort_by_key(|(key, _)| (*key).clone());
+    let item = |key: &ResourceKey, version: ironmesh_model::Version| {
+        let holding = server.holding(uid, key);
+        let acknowledged = holding.and_then(|holding| holding.acknowledged);
+        ResourceItem {
+            resource: key.to_string(),
+            version: version.to_string(),
+            acknowledged: acknowledged.map(|version| version.to_string()),
+            state: match (connected, holding) {
+                (false, _) => ResourceState::NotConnected,
+                (true, None) => ResourceState::NotSubscribed,
+                (true, Some(_)) if acknowledged == Some(version) => ResourceState::Acknowledged,
+                (true, Some(_)) => ResourceState::Pending,
+            },
+        }
+    };
+    held.into_iter().map(|(key, held)| item(key, held.version)).collect()
+}

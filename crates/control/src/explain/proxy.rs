@@ -1,0 +1,211 @@
+//! A proxy as it would be if it began now: an empty view that is filled by what decisions need.
+
+use std::net::SocketAddr;
+
+use ironmesh_model::policy::MtlsMode;
+use ironmesh_model::request::{RequestMeta, Source, normalize_path};
+use ironmesh_model::snapshot::Subscriber;
+use ironmesh_model::{
+    Decision, Draw, Event, ListenerKind, ResourceKey, Snapshot, Trace, Verdict, View, decide,
+    decide_connection,
+};
+use ironmesh_wire::server::expand;
+
+use super::url::Url;
+use crate::api::explain::ExplainRequest;
+use crate::mesh::subscriber;
+use crate::object::{self, Object};
+use crate::registry::inject;
+
+/// A request on its way; proxies change it.
+#[derive(Clone, Debug)]
+pub(super) struct Call {
+    pub(super) method: String,
+    pub(super) scheme: &'static str,
+    pub(super) authority: String,
+    /// Normalised path and query.
+    pub(super) target: String,
+    headers: Vec<(String, String)>,
+}
+
+impl Call {
+    /// The request as its client sends it.
+    pub(super) fn new(request: &ExplainRequest, url: &Url) -> Self {
+        let is_host = |name: &str| name.eq_ignore_ascii_case("host");
+        let host = request.headers.iter().rev().find(|(name, _)| is_host(name));
+        let (path, query) = normalize_path(&url.target);
+        Self {
+            method: request.method.clone(),
+            scheme: if url.is_https { "https" } else { "http" },
+            authority: host.map_or_else(|| url.authority.clone(), |(_, value)| value.clone()),
+            target: match query {
+                Some(query) => format!("{path}?{query}"),
+                None => path.into_owned(),
+            },
+            headers: request
+                .headers
+                .iter()
+                .filter(|(name, _)| !is_host(name))
+                .map(|(name, value)| (name.to_ascii_lowercase(), value.clone()))
+                .collect(),
+        }
+    }
+
+    /// Changes it as the winning rule says.
+    pub(super) fn rewrite(&mut self, decision: &Decision) {
+        if let Some(target) = decision.rewritten_target(&self.target) {
+            self.target = target;
+        }
+        if let Some(authority) = decision.rewritten_authority() {
+            self.authority = authority.to_owned();
+        }
+        for ops in decision.header_ops() {
+            let op = &ops.request;
+            let replaced = |name: &str| {
+                op.remove.iter().any(|gone| &**gone == name)
+                    || op.set.iter().any(|(set, _)| &**set == name)
+            };
+            self.headers.retain(|(name, _)| !replaced(name));
+            let new = op.set.iter().chain(&op.add);
+            self.headers.extend(new.map(|(name, value)| (name.to_string(), value.to_string())));
+        }
+    }
+}
+
+/// What a proxy does with a call.
+#[derive(Debug)]
+pub(super) struct Walked {
+    pub(super) listener: ListenerKind,
+    pub(super) destination: SocketAddr,
+    pub(super) decision: Decision,
+    pub(super) events: Vec<Event>,
+    /// Which connections an inbound listener takes.
+    pub(super) mtls: MtlsMode,
+    pub(super) draw: Option<Draw>,
+}
+
+/// The proxy of a pod.
+#[derive(Debug)]
+pub(super) struct Proxy<'a> {
+    snapshot: &'a Snapshot,
+    pub(super) pod: &'a Object,
+    subscriber: Subscriber,
+    view: View,
+}
+
+impl<'a> Proxy<'a> {
+    /// A proxy that holds nothing but what every proxy asks for first.
+    pub(super) fn new(snapshot: &'a Snapshot, pod: &'a Object) -> Self {
+        let gateway = inject::is_router(pod);
+        let subscriber = subscriber(object::namespace(pod), Some(pod), gateway);
+        let mut proxy = Self { snapshot, pod, subscriber, view: View::default() };
+        proxy.subscribe(ResourceKey::Settings);
+        if gateway {
+            proxy.subscribe(ResourceKey::Listeners);
+        }
+        proxy
+    }
+
+    /// What it holds by now.
+    pub(super) fn view(&self) -> &View {
+        &self.view
+    }
+
+    /// The port of a gateway that a client means: the one in the URL, or if the gateway does not
+    /// listen there (it is published elsewhere) the one of the scheme.
+    pub(super) fn gateway_port(&self, port: u16, is_https: bool) -> u16 {
+        let served = self.view.listeners().listeners.iter().any(|own| own.port == port);
+        match (served, is_https) {
+            (true, _) => port,
+            (false, true) => 443,
+            (false, false) => 80,
+        }
+    }
+
+    /// Decides about a call as the proxy does: first about its connection, then, unless the bytes
+    /// of that stay unread, about the request.
+    pub(super) fn walk(
+        &mut self,
+        listener: ListenerKind,
+        destination: SocketAddr,
+        call: &Call,
+        draw: Option<Draw>,
+    ) -> Walked {
+        let source = Source {
+            namespace: self.subscriber.namespace.clone(),
+            labels: self.subscriber.labels.clone(),
+        };
+        let (path, query) = match call.target.split_once('?') {
+            Some((path, query)) => (path, Some(query)),
+            None => (&*call.target, None),
+        };
+        let mut mtls = MtlsMode::Permissive;
+        if listener != ListenerKind::Gateway {
+            let (connection, events) = self.until_known(|view, trace| {
+                let namespace = &source.namespace;
+                let connection = decide_connection(view, listener, destination, namespace, trace);
+                let needs = needed(&connection.decision);
+                (connection, needs)
+            });
+            mtls = connection.mtls;
+            if connection.protocol.is_opaque() {
+                let decision = connection.decision;
+                return Walked { listener, destination, decision, events, mtls, draw };
+            }
+        }
+        let request = RequestMeta {
+            listener,
+            destination,
+            source: &source,
+            method: &call.method,
+            scheme: call.scheme,
+            authority: &call.authority,
+            path,
+            query,
+            headers: &call.headers,
+            grpc: is_grpc(&call.headers),
+        };
+        let (decision, events) = self.until_known(|view, trace| {
+            let decision = decide(view, &request, draw.unwrap_or(Draw(0)), trace);
+            let needs = needed(&decision);
+            (decision, needs)
+        });
+        Walked { listener, destination, decision, events, mtls, draw }
+    }
+
+    /// Asks again and again, subscribing to what is needed, until nothing is.
+    fn until_known<T>(
+        &mut self,
+        ask: impl Fn(&View, &mut Trace) -> (T, Option<ResourceKey>),
+    ) -> (T, Vec<Event>) {
+        for _ in 0..SUBSCRIPTIONS_MAX {
+            let (_, Some(key)) = ask(&self.view, &mut Trace::default()) else { break };
+            self.subscribe(key);
+        }
+        let mut trace = Trace::default();
+        let (answer, _) = ask(&self.view, &mut trace);
+        (answer, trace.0)
+    }
+
+    fn subscribe(&mut self, key: ResourceKey) {
+        let changes = expand(self.snapshot, &self.subscriber, [key]);
+        // What cannot be compiled is dead, and the trace says so.
+        self.view = self.view.apply(changes).0;
+    }
+}
+
+fn needed(decision: &Decision) -> Option<ResourceKey> {
+    match &decision.verdict {
+        Verdict::Needs(key) => Some(key.clone()),
+        _ => None,
+    }
+}
+
+fn is_grpc(headers: &[(String, String)]) -> bool {
+    headers
+        .iter()
+        .any(|(name, value)| name == "content-type" && value.starts_with("application/grpc"))
+}
+
+/// Resources that one decision may need one after the other.
+const SUBSCRIPTIONS_MAX: usize = 16;

@@ -1,0 +1,73 @@
+//! The little of URLs that a request to explain needs.
+
+/// A URL of http or https.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Url {
+    /// Whether the scheme is https.
+    pub(super) is_https: bool,
+    /// Host and port as written.
+    pub(super) authority: String,
+    /// Host in lower case, without brackets.
+    pub(super) host: String,
+    /// Port, as written or by the scheme.
+    pub(super) port: u16,
+    /// Path and query; at least `/`.
+    pub(super) target: String,
+}
+
+/// A text that is none.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not a URL of the form http://HOST[:PORT]/PATH")]
+pub(super) struct NotAUrl(String);
+
+impl Url {
+    /// Reads a URL; one without a scheme is taken as http, as curl does.
+    pub(super) fn parse(text: &str) -> Result<Self, NotAUrl> {
+        let bad = || NotAUrl(text.to_owned());
+        let (is_https, rest) = match text.split_once("://") {
+            Some(("http", rest)) => (false, rest),
+            Some(("https", rest)) => (true, rest),
+            Some(_) => return Err(bad()),
+            None => (false, text),
+        };
+        let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+        let (authority, target) = rest.split_at(end);
+        let authority = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+        let target = target.split_once('#').map_or(target, |(target, _)| target);
+        let (host, port) = ironmesh_model::request::split_authority(authority);
+        let whole = port.is_some() || !host.contains(':') || authority.starts_with('[');
+        if host.is_empty() || host.contains(char::is_whitespace) || !whole {
+            return Err(bad());
+        }
+        let slash = if target.starts_with('/') { "" } else { "/" };
+        Ok(Self {
+            is_https,
+            authority: authority.to_owned(),
+            port: port.unwrap_or(if is_https { 443 } else { 80 }),
+            host: host.into_owned(),
+            target: format!("{slash}{target}"),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_as_curl_takes_them() {
+        for (text, host, port, target) in [
+            ("http://reviews:9080/reviews/1?a=b", "reviews", 9080, "/reviews/1?a=b"),
+            ("reviews", "reviews", 80, "/"),
+            ("https://Example.com", "example.com", 443, "/"),
+            ("http://[::1]:8080/x#y", "::1", 8080, "/x"),
+            ("http://a?q", "a", 80, "/?q"),
+        ] {
+            let url = Url::parse(text).unwrap();
+            assert_eq!((&*url.host, url.port, &*url.target), (host, port, target), "{text}");
+        }
+        for bad in ["", "ftp://a/", "http:///x", "http://a b/"] {
+            assert!(Url::parse(bad).is_err(), "{bad}");
+        }
+    }
+}

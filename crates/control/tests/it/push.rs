@@ -1,0 +1,180 @@
+//! What proxies are told, over the wire.
+
+use std::sync::{Arc, Mutex};
+
+use ironmesh_identity::channel::ControlClient;
+use ironmesh_identity::{Claims, Clock as _, KeyPair, SystemClock, TokenKey};
+use ironmesh_model::bootstrap::ProxyKind;
+use ironmesh_model::limits::WireLimits;
+use ironmesh_model::view::Change;
+use ironmesh_model::{ListenerKind, ResolutionKey, ResourceKey, Target, View};
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+
+use crate::world::{Api, TOKEN_KEY, World, deployment, eventually, kubelet, service};
+
+/// A proxy that only listens to the control plane.
+struct ToyProxy {
+    client: ironmesh_wire::Client,
+    view: Arc<Mutex<View>>,
+    pushed: Arc<Mutex<Vec<ResourceKey>>>,
+}
+
+impl ToyProxy {
+    /// The proxy of a pod.
+    fn connect(world: &World, pod: &Value) -> Self {
+        let text = |pointer: &str| pod.pointer(pointer).unwrap().as_str().unwrap().to_owned();
+        let token = TokenKey::from_hex(TOKEN_KEY).unwrap().sign(&Claims {
+            namespace: text("/metadata/namespace").into(),
+            service_account: text("/spec/serviceAccountName").into(),
+            pod: text("/metadata/name").into(),
+            uid: text("/metadata/uid").into(),
+            ip: text("/status/podIP").parse().unwrap(),
+            kind: ProxyKind::Sidecar,
+        });
+        let anchors = std::fs::read_to_string(world.state().join("anchors.pem")).unwrap();
+        let tls = ControlClient::new(&anchors, Arc::new(SystemClock)).unwrap();
+        let address = world.push_address();
+        let connect = move || {
+            let tls = tls.clone();
+            async move { tls.connect(TcpStream::connect(address).await?).await }
+        };
+        let view = Arc::new(Mutex::new(View::default()));
+        let pushed = Arc::new(Mutex::new(Vec::new()));
+        let apply = {
+            let (view, pushed) = (view.clone(), pushed.clone());
+            move |changes: Vec<Change>| {
+                pushed.lock().unwrap().extend(changes.iter().map(|change| change.key.clone()));
+                let mut view = view.lock().unwrap();
+                let (next, errors) = view.apply(changes);
+                *view = next;
+                errors
+            }
+        };
+        let (client, driver) =
+            ironmesh_wire::Client::new(WireLimits::default(), token, connect, apply);
+        tokio::task::spawn_local(driver.run());
+        Self { client, view, pushed }
+    }
+
+    /// Endpoints that the proxy holds for a service, ready ones only.
+    fn ready(&self, key: &ResolutionKey) -> Option<usize> {
+        let Target::Host(host, port) = &key.target else { return None };
+        let view = self.view.lock().unwrap();
+        let linked = view.at_host(key.listener, host, *port, &key.namespace)?;
+        let backend = linked.applies.as_ref()?.default_backend.as_ref()?;
+        Some(backend.group.as_ref().ok()?.ready.len())
+    }
+}
+
+fn host(name: &str, port: u16) -> ResolutionKey {
+    ResolutionKey {
+        listener: ListenerKind::Outbound,
+        target: Target::Host(name.into(), port),
+        namespace: "default".into(),
+    }
+}
+
+async fn injected_pod(api: &Api, app: &str) -> Value {
+    let label = json!({"metadata": {"labels": {"istio-injection": "enabled"}}});
+    api.merge("/api/v1/namespaces/default", label).await;
+    api.create(deployment(app, app, "v1", 1)).await;
+    eventually(|| async {
+        let pods = api.get("/api/v1/namespaces/default/pods").await;
+        let own =
+            pods["items"].as_array()?.iter().find(|p| p["metadata"]["labels"]["app"] == app)?;
+        own["status"]["podIP"].is_string().then(|| own.clone())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_proxy_gets_what_it_asks_for_and_only_what_of_it_changes() {
+    let local = tokio::task::LocalSet::new();
+    local
+        .run_until(async {
+            let mut world = World::start();
+            let api = world.api();
+            tokio::spawn(kubelet(api.clone()));
+            for app in ["reviews", "ratings"] {
+                api.create(service(app, 9080)).await;
+            }
+            let pod = injected_pod(&api, "reviews").await;
+            let proxy = ToyProxy::connect(&world, &pod);
+            let key = host("reviews", 9080);
+            proxy.client.subscribe([ResourceKey::Settings, ResourceKey::Resolution(key.clone())]);
+            eventually(|| async { (proxy.ready(&key) == Some(1)).then_some(()) }).await;
+            let held: Vec<String> =
+                proxy.view.lock().unwrap().held().map(|(k, _)| k.to_string()).collect();
+            assert!(!held.iter().any(|key| key.contains("ratings")), "{held:?}");
+            eventually(|| async {
+                let proxies = api.get("/ironmesh/proxies").await;
+                proxies[0]["synced"].as_bool()?.then_some(())
+            })
+            .await;
+
+            // What it does not hold moves nothing; a change to what it holds arrives, alone.
+            proxy.pushed.lock().unwrap().clear();
+            let other = "/api/v1/namespaces/default/services/ratings";
+            api.merge(other, json!({"spec": {"ports": [{"name": "http", "port": 9081}]}})).await;
+            let own = "/apis/apps/v1/namespaces/default/deployments/reviews";
+            api.merge(own, json!({"spec": {"replicas": 2}})).await;
+            eventually(|| async { (proxy.ready(&key) == Some(2)).then_some(()) }).await;
+            let mut kinds: Vec<_> =
+                proxy.pushed.lock().unwrap().iter().map(ResourceKey::kind).collect();
+            kinds.dedup();
+            assert_eq!(kinds, ["endpoints"]);
+
+            // A certificate with the identity of the service account.
+            let keys = KeyPair::generate().unwrap();
+            let certificate = proxy.client.sign(keys.csr().unwrap()).await.unwrap();
+            let chain: Vec<_> = certificate.chain.into_iter().map(Into::into).collect();
+            let identity = ironmesh_identity::peer_identity(&chain, SystemClock.now()).unwrap();
+            assert_eq!(identity.to_string(), "spiffe://cluster.local/ns/default/sa/default");
+
+            // A restart pushes nothing to a proxy of which nothing changed.
+            proxy.pushed.lock().unwrap().clear();
+            world.restart();
+            eventually(|| async {
+                let proxies = api.get("/ironmesh/proxies").await;
+                proxies[0]["synced"].as_bool()?.then_some(())
+            })
+            .await;
+            assert_eq!(*proxy.pushed.lock().unwrap(), []);
+            let proxies = api.get("/ironmesh/proxies").await;
+            assert_eq!(proxies[0]["pushed_bytes"], 0, "{proxies}");
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn a_forged_token_is_refused() {
+    let local = tokio::task::LocalSet::new();
+    local
+        .run_until(async {
+            let world = World::start();
+            let api = world.api();
+            tokio::spawn(kubelet(api.clone()));
+            let anchors = eventually(|| async {
+                std::fs::read_to_string(world.state().join("anchors.pem")).ok()
+            })
+            .await;
+            let tls = ControlClient::new(&anchors, Arc::new(SystemClock)).unwrap();
+            let address = world.push_address();
+            let connect = move || {
+                let tls = tls.clone();
+                async move { tls.connect(TcpStream::connect(address).await?).await }
+            };
+            let (client, driver) = ironmesh_wire::Client::new(
+                WireLimits::default(),
+                "forged.token".to_owned(),
+                connect,
+                |_| Vec::new(),
+            );
+            client.subscribe([ResourceKey::Settings]);
+            tokio::task::spawn_local(driver.run());
+            let why = eventually(|| async { client.connection().last_error }).await;
+            assert!(why.contains("token"), "{why}");
+        })
+        .await;
+}

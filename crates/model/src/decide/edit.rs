@@ -1,0 +1,76 @@
+//! What a decision changes in the request: target, authority, headers.
+
+use super::Decision;
+use crate::route::{Action, HeaderOps};
+use crate::text_match::Matcher;
+
+impl Decision {
+    /// The target (path and query) that the winning rule rewrites a target to; `None`: it stays.
+    pub fn rewritten_target(&self, target: &str) -> Option<String> {
+        let by = self.winning_rule()?.rule.rewrite.as_ref()?.path.as_deref()?;
+        let prefix = match self.winning_match().and_then(|m| m.path.as_ref()) {
+            Some(Matcher::Prefix(prefix)) => Some(&**prefix),
+            _ => None,
+        };
+        Some(replace_path(target, prefix, by))
+    }
+
+    /// The authority that the winning rule gives the request: its rewrite, or what its header
+    /// operations set as `host`; `None`: it stays.
+    pub fn rewritten_authority(&self) -> Option<&str> {
+        let rewrite = self.winning_rule()?.rule.rewrite.as_ref();
+        let set = self
+            .header_ops()
+            .flat_map(|ops| &ops.request.set)
+            .filter(|(name, _)| matches!(&**name, "host" | ":authority"))
+            .last();
+        set.map(|(_, value)| &**value).or_else(|| rewrite?.authority.as_deref())
+    }
+
+    /// Header operations, in order: those of the winning rule, then those of the chosen backend.
+    pub fn header_ops(&self) -> impl Iterator<Item = &HeaderOps> {
+        let rule = self.winning_rule().map(|compiled| &compiled.rule);
+        let backend = rule.zip(self.backend_index()).and_then(|(rule, index)| {
+            let Action::Forward(backends) = &rule.action;
+            backends.get(index as usize)
+        });
+        rule.map(|rule| &rule.headers)
+            .into_iter()
+            .chain(backend.map(|backend| &backend.headers))
+            .filter(|ops| !ops.is_empty())
+    }
+}
+
+/// Replaces the matched prefix, or the whole path if it was not matched by prefix. Between the two
+/// parts stands one slash where both bring one, as in Istio: `/ratings` to `/` makes `/1` of
+/// `/ratings/1`. The query stays.
+fn replace_path(target: &str, prefix: Option<&str>, by: &str) -> String {
+    let (path, query) = match target.split_once('?') {
+        Some((path, query)) => (path, Some(query)),
+        None => (target, None),
+    };
+    let rest = prefix.and_then(|prefix| path.get(prefix.len()..)).unwrap_or_default();
+    let rest = if by.ends_with('/') { rest.strip_prefix('/').unwrap_or(rest) } else { rest };
+    let query = query.map(|query| format!("?{query}")).unwrap_or_default();
+    let slash = if by.starts_with('/') { "" } else { "/" };
+    format!("{slash}{by}{rest}{query}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prefixes_and_whole_paths_are_replaced() {
+        for (target, prefix, by, expected) in [
+            ("/ratings/1?a=b", Some("/ratings"), "/", "/1?a=b"),
+            ("/ratings", Some("/ratings"), "/", "/"),
+            ("/product", None, "/productpage", "/productpage"),
+            ("/product/x?q", None, "/productpage", "/productpage?q"),
+            ("/a/b", Some("/a"), "/c", "/c/b"),
+            ("/a/b", Some("/a/"), "c/", "/c/b"),
+        ] {
+            assert_eq!(replace_path(target, prefix, by), expected, "{target} {prefix:?} {by}");
+        }
+    }
+}
