@@ -3,4 +3,5 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test may fail loudly and say why")]
 
 mod golden;
+mod oracle;
 mod workshops;

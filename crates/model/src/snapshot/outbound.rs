@@ -25,7 +25,14 @@ pub(super) fn host(index: &Index, host: &str, port: u16, namespace: &str) -> Opt
             let route = mesh_route(index, &entry.service.id.hostname, namespace);
             return Some(to_service(index, entry, port, route, namespace));
         }
-        if let Some(route) = mesh_route(index, &name, namespace) {
+        // Of a name that the search list made and that is no service, wildcards know nothing: else
+        // `*.svc.cluster.local` would take `example.com`.
+        let route = if *name == *host {
+            mesh_route(index, &name, namespace)
+        } else {
+            oldest_visible(index, index.mesh_routes().of_pattern(&name), namespace)
+        };
+        if let Some(route) = route {
             return Some(without_service(index, route, namespace));
         }
     }
@@ -53,9 +60,16 @@ pub(super) fn mesh_route<'a>(
     host: &str,
     namespace: &str,
 ) -> Option<&'a RouteEntry> {
-    index.mesh_routes().covering(host).find_map(|positions| {
-        positions.iter().map(|&at| &index.routes[at]).find(|route| route.visible_from(namespace))
-    })
+    let mut covering = index.mesh_routes().covering(host);
+    covering.find_map(|positions| oldest_visible(index, positions, namespace))
+}
+
+fn oldest_visible<'a>(
+    index: &'a Index,
+    positions: &[usize],
+    namespace: &str,
+) -> Option<&'a RouteEntry> {
+    positions.iter().map(|&at| &index.routes[at]).find(|route| route.visible_from(namespace))
 }
 
 fn to_service(

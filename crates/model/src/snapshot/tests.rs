@@ -307,6 +307,18 @@ fn a_route_for_a_host_that_is_no_service_applies_at_any_port() {
 }
 
 #[test]
+fn a_wildcard_for_services_does_not_take_hosts_outside() {
+    let mut objects = app(&[("a", "v1", true)]);
+    let rules = vec![to_app(Vec::new())];
+    objects.routes = vec![route(("default", "all"), 0, &["*.svc.cluster.local"], &["mesh"], rules)];
+    let mut proxy = Proxy::sidecar(objects, "default", &[]);
+    assert_eq!(outcome(&proxy.get("app", "/")), "default/all#0");
+    assert_eq!(outcome(&proxy.get("gone.svc.cluster.local", "/")), "default/all#0");
+    assert_eq!(proxy.get("example.com", "/").reason, Reason::Passthrough);
+    assert_eq!(proxy.get("gone", "/").reason, Reason::Passthrough);
+}
+
+#[test]
 fn services_are_known_at_their_addresses_and_ports_only() {
     let mut objects = app(&[("a", "v1", true)]);
     let mut headless = service("default", "db", 2, 5432, &[("db-0", "v1", true)]);
