@@ -61,6 +61,7 @@ pub(crate) struct AgentSpec {
 pub(crate) fn run(spec: AgentSpec) -> io::Result<()> {
     // The terminal's Ctrl-C is for the host side, which ends the mesh in order.
     let _already_leader = nix::unistd::setsid();
+    log_to(&Logs::new(spec.logs.clone()).process("agent")?)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let local = LocalSet::new();
     let result = local.block_on(&runtime, serve(spec));
@@ -69,8 +70,15 @@ pub(crate) fn run(spec: AgentSpec) -> io::Result<()> {
 }
 
 async fn serve(spec: AgentSpec) -> io::Result<()> {
+    let host = HostLink::new(spec.host.try_clone()?)?;
+    let result = serve_all(spec, &host).await;
+    let error = result.as_ref().err().map(ToString::to_string);
+    host.tell(&ToHost::Ending { error }).await;
+    result
+}
+
+async fn serve_all(spec: AgentSpec, host: &HostLink) -> io::Result<()> {
     let lifeline = tokio::net::unix::pipe::Receiver::from_owned_fd(spec.lifeline)?;
-    let host = HostLink::new(spec.host)?;
     let state = spec.state.clone().unwrap_or_else(|| Path::new(RUN_DIRECTORY).join("state"));
     fs::create_dir_all(&state)?;
     let api = ApiClient::Path(Path::new(RUN_DIRECTORY).join("api.sock"));
@@ -126,6 +134,21 @@ async fn serve(spec: AgentSpec) -> io::Result<()> {
         () = shutdown.notified() => end_pods(&node).await,
     }
     Ok(())
+}
+
+/// Leaves the terminal to the host side: what the agent says goes to its log.
+fn log_to(log: &File) -> io::Result<()> {
+    let null = File::open("/dev/null")?;
+    nix::unistd::dup2_stdin(&null)?;
+    nix::unistd::dup2_stdout(log)?;
+    nix::unistd::dup2_stderr(log)?;
+    let filter = std::env::var("RUST_LOG").ok().and_then(|filter| filter.parse().ok());
+    tracing_subscriber::fmt()
+        .with_writer(io::stderr)
+        .with_ansi(false)
+        .with_max_level(filter.unwrap_or(tracing::Level::INFO))
+        .try_init()
+        .map_err(io::Error::other)
 }
 
 /// Copies the API's objects, and runs its pods once everything that they may refer to is known.

@@ -12,6 +12,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixStream};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
@@ -212,19 +213,32 @@ impl Client {
             .ok_or_else(|| ClientError::Refused("the answer holds no status".to_owned()))
     }
 
-    /// Ends the mesh; returns when nothing of it is left.
+    /// Ends the mesh; returns when nothing of it is left, or after 10 s.
     ///
     /// # Errors
     ///
-    /// If the agent does not answer.
+    /// If the agent does not answer, or the mesh does not end.
     pub fn shutdown(mut self) -> Result<(), ClientError> {
+        let peer = self.stream.get_ref().peer_addr()?;
         self.ask(&Request::Shutdown)?;
         let mut rest = String::new();
         match self.stream.read_line(&mut rest) {
-            Ok(_) => Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Ok(()),
-            Err(error) => Err(error.into()),
+            Err(error) if error.kind() != io::ErrorKind::ConnectionReset => {
+                return Err(error.into());
+            }
+            _ => {}
         }
+        // The agent is gone. The host side, which holds the socket of the API, ends right after it.
+        let name = peer.as_abstract_name().unwrap_or_default();
+        let name = name.strip_suffix(b"agent").unwrap_or_default();
+        let api = SocketAddr::from_abstract_name([name, b"api"].concat())?;
+        for _ in 0..SHUTDOWN_LOOKS_MAX {
+            if UnixStream::connect_addr(&api).is_err() {
+                return Ok(());
+            }
+            std::thread::sleep(SHUTDOWN_LOOK_PAUSE);
+        }
+        Err(ClientError::Refused("the mesh does not end".to_owned()))
     }
 
     /// Runs a command with the caller's standard input, output and error. With `tty` it gets a
@@ -301,3 +315,7 @@ impl Client {
         Ok(serde_json::from_str(&line)?)
     }
 }
+
+/// How often, and with which pause, the end of the host side is looked for: 10 s together.
+const SHUTDOWN_LOOKS_MAX: u32 = 1_000;
+const SHUTDOWN_LOOK_PAUSE: Duration = Duration::from_millis(10);

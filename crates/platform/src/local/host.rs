@@ -45,10 +45,8 @@ pub(super) fn up(mut options: UpOptions) -> Result<ExitCode, UpError> {
             drop(report);
             drop(apply);
             let result = agent::run(spec.into_agent(lifeline, root));
-            if let Err(error) = result {
-                progress::say_error(&format!("the agent of the mesh: {error}"));
-            }
-            std::process::exit(0);
+            let code = i32::from(result.is_err());
+            std::process::exit(code);
         }
         Entered::Outside { agent, lifeline } => {
             drop(spec);

@@ -22,8 +22,8 @@ pub(crate) enum ToHost {
     Publish { id: u64, port: u16 },
     /// The API answers.
     Started,
-    /// The mesh cannot go on; the agent ends.
-    Failed { message: String },
+    /// The agent ends: in order, or because it cannot go on.
+    Ending { error: Option<String> },
 }
 
 /// What the host side answers; descriptors come along.

@@ -95,9 +95,7 @@ impl PodRecord {
 
     /// Whether all init containers ended well.
     pub(crate) fn is_initialized(&self) -> bool {
-        self.init_containers
-            .iter()
-            .all(|c| matches!(&c.state, State::Terminated(end) if end.exit_code == 0))
+        self.init_containers.iter().all(ContainerRecord::ended_well)
     }
 
     /// Whether every container is ready.
@@ -152,59 +150,9 @@ impl PodRecord {
     /// for what has not changed.
     pub(crate) fn status(&self, pod: &Pod, before: &Value, now: &str) -> Value {
         let phase = self.phase(pod.spec.restart_policy);
-        let succeeded = phase == "Succeeded";
-        let unready: Vec<&str> =
-            self.containers.iter().filter(|c| !c.ready).map(|c| c.name.as_str()).collect();
-        let not_ready = (!succeeded).then(|| {
-            (
-                "ContainersNotReady",
-                format!("containers with unready status: [{}]", unready.join(" ")),
-            )
-        });
-        let not_ready = if succeeded {
-            Some(("PodCompleted", String::new()))
-        } else if self.is_ready() {
-            None
-        } else {
-            not_ready
-        };
-        let condition = |kind: &str, holds: bool, why: Option<(&str, String)>| {
-            let status = if holds { "True" } else { "False" };
-            let since = before["conditions"]
-                .as_array()
-                .and_then(|all| all.iter().find(|c| c["type"] == kind && c["status"] == status))
-                .and_then(|c| c["lastTransitionTime"].as_str())
-                .unwrap_or(now);
-            let mut condition = json!({
-                "type": kind, "status": status, "lastProbeTime": null, "lastTransitionTime": since,
-            });
-            if let Some((reason, message)) = why {
-                condition["reason"] = reason.into();
-                if !message.is_empty() {
-                    condition["message"] = message.into();
-                }
-            }
-            condition
-        };
-        let initialized = self.is_initialized();
-        let uninitialized = (!initialized).then(|| {
-            let names: Vec<&str> = self
-                .init_containers
-                .iter()
-                .filter(|c| !matches!(&c.state, State::Terminated(end) if end.exit_code == 0))
-                .map(|c| c.name.as_str())
-                .collect();
-            let message = format!("containers with incomplete status: [{}]", names.join(" "));
-            ("ContainersNotInitialized", message)
-        });
         let mut status = json!({
             "phase": phase,
-            "conditions": [
-                condition("Initialized", initialized, uninitialized),
-                condition("Ready", self.is_ready(), not_ready.clone()),
-                condition("ContainersReady", self.is_ready(), not_ready),
-                condition("PodScheduled", true, None),
-            ],
+            "conditions": self.conditions(phase, before, now),
             "hostIP": HOST_IP,
             "startTime": self.start_time,
             "qosClass": qos_class(pod),
@@ -225,6 +173,45 @@ impl PodRecord {
         status
     }
 
+    fn conditions(&self, phase: &str, before: &Value, now: &str) -> Vec<Value> {
+        let condition = |kind: &str, holds: bool, why: Option<(&str, String)>| {
+            let status = if holds { "True" } else { "False" };
+            let since = before["conditions"]
+                .as_array()
+                .and_then(|all| all.iter().find(|c| c["type"] == kind && c["status"] == status))
+                .and_then(|c| c["lastTransitionTime"].as_str())
+                .unwrap_or(now);
+            let mut condition = json!({
+                "type": kind, "status": status, "lastProbeTime": null, "lastTransitionTime": since,
+            });
+            if let Some((reason, message)) = why {
+                condition["reason"] = reason.into();
+                if !message.is_empty() {
+                    condition["message"] = message.into();
+                }
+            }
+            condition
+        };
+        let (initialized, ready) = (self.is_initialized(), self.is_ready());
+        let unready = (!ready).then(|| {
+            if phase == "Succeeded" {
+                return ("PodCompleted", String::new());
+            }
+            let names = names(&self.containers, |container| !container.ready);
+            ("ContainersNotReady", format!("containers with unready status: [{names}]"))
+        });
+        let uninitialized = (!initialized).then(|| {
+            let names = names(&self.init_containers, |container| !container.ended_well());
+            ("ContainersNotInitialized", format!("containers with incomplete status: [{names}]"))
+        });
+        vec![
+            condition("Initialized", initialized, uninitialized),
+            condition("Ready", ready, unready.clone()),
+            condition("ContainersReady", ready, unready),
+            condition("PodScheduled", true, None),
+        ]
+    }
+
     /// Whether all containers are the mesh's own, as in a gateway's pod.
     fn all_sidecars(&self) -> bool {
         self.containers.iter().all(|c| c.is_sidecar)
@@ -232,6 +219,11 @@ impl PodRecord {
 }
 
 impl ContainerRecord {
+    /// Whether it ended, with success.
+    pub(crate) fn ended_well(&self) -> bool {
+        matches!(&self.state, State::Terminated(end) if end.exit_code == 0)
+    }
+
     fn status(&self, pod: &Pod) -> Value {
         let id = |pid: Option<i32>| {
             pid.map_or_else(String::new, |pid| format!("ironmesh://{}/{pid}", pod.metadata.uid))
@@ -273,6 +265,13 @@ impl ContainerRecord {
             "lastState": self.last.as_ref().map_or_else(|| json!({}), terminated),
         })
     }
+}
+
+/// The names of some containers, as Kubernetes lists them.
+fn names(containers: &[ContainerRecord], which: impl Fn(&ContainerRecord) -> bool) -> String {
+    let names: Vec<&str> =
+        containers.iter().filter(|c| which(c)).map(|c| c.name.as_str()).collect();
+    names.join(" ")
 }
 
 /// The quality-of-service class, by Kubernetes' rules.

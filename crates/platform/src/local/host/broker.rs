@@ -79,10 +79,11 @@ impl Broker {
 
     /// Serves until the agent ends.
     pub(super) async fn serve(self) -> Result<(), UpError> {
+        let mut ending = None;
         while let Some((message, _)) = self.mesh.socket.receive::<ToHost>().await? {
             match message {
                 ToHost::Started => self.mesh.started.notify_one(),
-                ToHost::Failed { message } => return Err(UpError::Agent { message }),
+                ToHost::Ending { error } => ending = Some(error),
                 ToHost::Egress { id, count, v6 } => {
                     let (sockets, refused) = match egress(count, v6) {
                         Ok(sockets) => (sockets, None),
@@ -94,7 +95,11 @@ impl Broker {
                 ToHost::Publish { id, port } => self.publish(id, port).await?,
             }
         }
-        Ok(())
+        match ending {
+            Some(None) => Ok(()),
+            Some(Some(message)) => Err(UpError::Agent { message }),
+            None => Err(UpError::Agent { message: "it was killed".to_owned() }),
+        }
     }
 
     async fn publish(&self, id: u64, port: u16) -> Result<(), UpError> {

@@ -34,6 +34,8 @@ pub(super) struct Outside {
     /// Ports that are published, by the gateway's port.
     pub(super) listeners: Vec<(u16, TcpListener)>,
     pub(super) published: Vec<(u16, u16)>,
+    /// The API's socket, which is the lock of the mesh's name: held until all has ended.
+    pub(super) _lock: UnixListener,
 }
 
 /// What the agent gets.
@@ -69,7 +71,12 @@ impl Prepared {
         let home = home.filter(|home| home.is_absolute() && home.parent().is_some());
         let hidden = home.into_iter().chain(state.clone()).chain([logs.clone()]).collect();
         Ok(Self {
-            outside: Outside { agent: Some(ours), listeners, published: options.published.clone() },
+            outside: Outside {
+                _lock: api.try_clone()?,
+                agent: Some(ours),
+                listeners,
+                published: options.published.clone(),
+            },
             inside: Inside {
                 mesh: options.mesh.clone(),
                 state: state.map(|state| state.join("control")),

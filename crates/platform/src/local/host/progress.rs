@@ -17,16 +17,11 @@ pub(super) fn say(line: &str) {
     let _ = writeln!(io::stdout(), "{line}");
 }
 
-/// Writes an error for the user.
-pub(super) fn say_error(line: &str) {
-    // As above.
-    let _ = writeln!(io::stderr(), "error: {line}");
-}
-
 /// Waits until all Deployments are available and all pods ready, and tells as they become it.
 /// Returns, too, when what is missing cannot come by itself; it is named then.
 pub(super) async fn until_ready(api: &ApiClient) {
     let mut told = BTreeSet::new();
+    let mut stuck_looks = 0;
     loop {
         if let Ok(state) = look(api).await {
             for (pod, ready) in &state.pods {
@@ -34,7 +29,8 @@ pub(super) async fn until_ready(api: &ApiClient) {
                     say(&format!("pod {pod} is ready"));
                 }
             }
-            if state.waiting == 0 {
+            stuck_looks = if state.stuck.is_empty() { 0 } else { stuck_looks + 1 };
+            if state.waiting == 0 && !(1..STUCK_LOOKS).contains(&stuck_looks) {
                 for problem in &state.stuck {
                     say(problem);
                 }
@@ -146,6 +142,8 @@ fn waiting_reason(pod: &Value) -> Option<(String, String)> {
 /// Reasons for which a user has to do something.
 const STUCK: [&str; 4] =
     ["ErrImagePull", "ImagePullBackOff", "CrashLoopBackOff", "CreateContainerConfigError"];
+/// For how many looks a pod must be stuck to be believed so.
+const STUCK_LOOKS: u32 = 40;
 /// How often the state is looked at.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 

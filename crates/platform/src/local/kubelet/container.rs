@@ -309,8 +309,7 @@ async fn wait_for_restart(
             record.last = Some(end.clone());
         }
         if !pause.is_zero() {
-            let message =
-                format!("back-off {} s restarting failed container {name}", pause.as_secs());
+            let message = format!("back-off {pause:?} restarting failed container {name}");
             record.state = State::Waiting { reason: "CrashLoopBackOff".to_owned(), message };
         }
     });

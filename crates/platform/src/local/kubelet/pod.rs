@@ -18,7 +18,7 @@ use crate::local::clock;
 use crate::local::events::EventKind;
 use crate::local::node::Node;
 use crate::local::object::{Container, Pod};
-use crate::local::pod_status::{ContainerRecord, PodRecord, State, Terminated};
+use crate::local::pod_status::{ContainerRecord, PodRecord, Terminated};
 use crate::sandbox::SandboxError;
 use crate::sandbox::pod::{PodSandbox, PodSpec};
 
@@ -299,8 +299,7 @@ async fn live(state: &Rc<PodState>) {
 async fn initialize(state: &Rc<PodState>) -> bool {
     for slot in state.slots(true) {
         supervise(Rc::clone(state), slot).await;
-        let record = &state.record.borrow().init_containers[slot.index];
-        if !matches!(&record.state, State::Terminated(end) if end.exit_code == 0) {
+        if !state.record.borrow().init_containers[slot.index].ended_well() {
             return false;
         }
     }
