@@ -6,15 +6,15 @@ use std::io::Read;
 use std::os::fd::FromRawFd;
 use std::process::ExitCode;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use serde::de::DeserializeOwned;
 
 /// Runs `internal WHAT ...`. No thread or runtime exists yet.
 pub(crate) fn run(arguments: &[OsString]) -> anyhow::Result<ExitCode> {
     match arguments.first().and_then(|what| what.to_str()) {
         Some("proxy") => {
-            let _bootstrap: ironmesh_model::bootstrap::ProxyBootstrap = bootstrap(arguments)?;
-            bail!("this build has no proxy")
+            ironmesh_proxy::run(bootstrap(arguments)?)?;
+            Ok(ExitCode::SUCCESS)
         }
         Some("control") => {
             ironmesh_control::run(bootstrap(arguments)?)?;
