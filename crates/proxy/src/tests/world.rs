@@ -3,23 +3,29 @@
 use std::collections::HashSet;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
 use ironmesh_model::limits::ProxyLimits;
+use ironmesh_model::policy::{Balance, DestinationPolicy, Subset};
 use ironmesh_model::resource::Version;
+use ironmesh_model::route::{Action, Backend, HeaderOps, Match, Route, Rule};
 use ironmesh_model::service::{
     Endpoint, EndpointAddress, EndpointTls, PortMap, Protocol, Service, ServicePort,
 };
-use ironmesh_model::snapshot::{Objects, ServiceSource, Subscriber};
+use ironmesh_model::snapshot::{
+    DestinationPolicySource, Objects, RouteFields, RouteSource, ServiceSource, Subscriber,
+};
+use ironmesh_model::text_match::TextMatch;
 use ironmesh_model::view::{Body, Change};
 use ironmesh_model::{
-    Identity, ListenerKind, ResourceKey, ServiceId, Snapshot, Source, View, WorkloadId,
+    Identity, ListenerKind, ObjectId, ResourceKey, ServiceId, Snapshot, Source, View, WorkloadId,
 };
 
 use ironmesh_telemetry::{AccessLog, Registry};
+use tokio::time::Instant;
 
 use crate::connect::Dialler;
 use crate::destination::OriginalDestination;
@@ -68,20 +74,38 @@ impl Lines {
 struct Control {
     snapshot: Mutex<Snapshot>,
     subscribed: Mutex<HashSet<ResourceKey>>,
+    mute: AtomicBool,
     subscriber: Subscriber,
 }
 
 impl Proxy {
     /// Starts a proxy with one listener of `kind`, whose connections were going to `destination`.
     pub(super) fn start(kind: ListenerKind, destination: SocketAddr, objects: Objects) -> Self {
-        Self::with_limits(kind, destination, objects, ProxyLimits::default())
+        Self::begin(kind, destination, objects, ProxyLimits::default(), false)
     }
 
-    pub(super) fn with_limits(
+    /// Starts one whose control plane says nothing before [`Proxy::speak`].
+    pub(super) fn mute(
         kind: ListenerKind,
         destination: SocketAddr,
         objects: Objects,
         limits: ProxyLimits,
+    ) -> Self {
+        Self::begin(kind, destination, objects, limits, true)
+    }
+
+    /// Lets the control plane answer.
+    pub(super) fn speak(&self) {
+        self.control.mute.store(false, Ordering::SeqCst);
+        self.control.push(&self.process);
+    }
+
+    fn begin(
+        kind: ListenerKind,
+        destination: SocketAddr,
+        objects: Objects,
+        limits: ProxyLimits,
+        mute: bool,
     ) -> Self {
         let workload = workload("client");
         let (views, mut wanted) = Views::new(View::default());
@@ -90,6 +114,7 @@ impl Proxy {
         let control = Arc::new(Control {
             snapshot: Mutex::new(Snapshot::new(objects).0),
             subscribed: Mutex::default(),
+            mute: AtomicBool::new(mute),
             subscriber: Subscriber {
                 namespace: "default".into(),
                 labels: workload.source.labels.clone(),
@@ -102,7 +127,9 @@ impl Proxy {
         thread::spawn(move || {
             while let Some(key) = wanted.blocking_recv() {
                 of_thread.subscribed.lock().unwrap().insert(key);
-                of_thread.push(&views_of);
+                if !of_thread.mute.load(Ordering::SeqCst) {
+                    of_thread.push(&views_of);
+                }
             }
         });
         let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
@@ -237,6 +264,72 @@ pub(super) fn endpoint(version: &str, address: SocketAddr, mutual: bool) -> Endp
         network: "".into(),
         cluster: "Kubernetes".into(),
         locality: "".into(),
+    }
+}
+
+/// A route for `reviews` with these rules.
+pub(super) fn route(rules: Vec<Rule>) -> RouteSource {
+    RouteSource {
+        route: Route { id: ObjectId::new("VirtualService", "default", "reviews"), rules },
+        hosts: vec!["reviews.default.svc.cluster.local".into()],
+        gateways: vec!["mesh".into()],
+        fields: RouteFields {
+            hosts: "hosts",
+            gateways: "gateways",
+            rules: "http",
+            backends: "route",
+            host: "host",
+            port: "port",
+            subset: "subset",
+        },
+        export_to: Vec::new(),
+        created: 0,
+    }
+}
+
+/// A rule for all requests, or for those under a prefix, to subsets of `reviews` by weight; an
+/// empty subset is the whole service.
+pub(super) fn rule(subsets: &[(&str, u32)], prefix: Option<&str>) -> Rule {
+    let backends = subsets.iter().map(|(subset, weight)| Backend {
+        host: "reviews.default.svc.cluster.local".into(),
+        port: None,
+        subset: (!subset.is_empty()).then(|| (*subset).into()),
+        weight: *weight,
+        headers: HeaderOps::default(),
+    });
+    let path = prefix.map(|prefix| TextMatch::Prefix(prefix.into()));
+    Rule {
+        matches: path.map(|path| Match { path: Some(path), ..Match::default() }).into_iter().collect(),
+        action: Action::Forward(backends.collect()),
+        ..Rule::default()
+    }
+}
+
+/// Subsets of `reviews` by the label `version`.
+pub(super) fn subsets(versions: &[&str]) -> DestinationPolicySource {
+    let subset = |version: &&str| Subset {
+        name: (*version).into(),
+        labels: [("version", *version)].into_iter().collect(),
+        balance: None,
+    };
+    DestinationPolicySource {
+        policy: DestinationPolicy {
+            id: ObjectId::new("DestinationRule", "default", "reviews"),
+            balance: Balance::RoundRobin,
+            subsets: versions.iter().map(subset).collect(),
+        },
+        host: "reviews.default.svc.cluster.local".into(),
+        export_to: Vec::new(),
+        created: 0,
+    }
+}
+
+/// Waits until something holds; fails with what was waited for.
+pub(super) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < deadline, "waited in vain for {what}");
+        thread::yield_now();
     }
 }
 
