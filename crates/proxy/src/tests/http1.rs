@@ -351,10 +351,8 @@ fn weights_hold_and_an_undefined_subset_is_a_503() {
         objects.services[0].endpoints.push(endpoint(version, app.address, false));
     }
     objects.destination_policies = vec![subsets(&["v1", "v2"])];
-    objects.routes = vec![route(vec![
-        rule(&[("v9", 1)], Some("/none")),
-        rule(&[("v1", 75), ("v2", 25)], None),
-    ])];
+    objects.routes =
+        vec![route(vec![rule(&[("v9", 1)], Some("/none")), rule(&[("v1", 75), ("v2", 25)], None)])];
     let proxy = Proxy::start(ListenerKind::Outbound, service_address(), objects);
     let mut client = Wire::connect(&proxy);
     let first = (0..1000).filter(|_| client.get("/").body == "v1").count();

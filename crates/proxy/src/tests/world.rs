@@ -299,7 +299,10 @@ pub(super) fn rule(subsets: &[(&str, u32)], prefix: Option<&str>) -> Rule {
     });
     let path = prefix.map(|prefix| TextMatch::Prefix(prefix.into()));
     Rule {
-        matches: path.map(|path| Match { path: Some(path), ..Match::default() }).into_iter().collect(),
+        matches: path
+            .map(|path| Match { path: Some(path), ..Match::default() })
+            .into_iter()
+            .collect(),
         action: Action::Forward(backends.collect()),
         ..Rule::default()
     }
