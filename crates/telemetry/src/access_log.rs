@@ -5,6 +5,7 @@
 //! beyond `access_log_bytes_max` are dropped and counted.
 
 mod json;
+mod pieces;
 mod record;
 mod text;
 mod time;

@@ -1,6 +1,5 @@
 //! What a line of the access log says.
 
-use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -91,17 +90,4 @@ pub enum Cluster<'a> {
     Passthrough,
     /// Nothing: it was refused.
     BlackHole,
-}
-
-impl fmt::Display for Cluster<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Outbound { port, subset, host } => {
-                write!(f, "outbound|{port}|{}|{host}", subset.unwrap_or_default())
-            }
-            Self::Inbound { port } => write!(f, "inbound|{port}||"),
-            Self::Passthrough => f.write_str("PassthroughCluster"),
-            Self::BlackHole => f.write_str("BlackHoleCluster"),
-        }
-    }
 }

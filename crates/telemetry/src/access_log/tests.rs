@@ -90,12 +90,12 @@ fn sparse() -> AccessRecord<'static> {
 }
 
 fn line(record: &AccessRecord<'_>, encoding: AccessLogEncoding) -> String {
-    let mut out = String::new();
+    let mut out = Vec::new();
     match encoding {
         AccessLogEncoding::Text => text::write(&mut out, record),
         AccessLogEncoding::Json => json::write(&mut out, record),
     }
-    out
+    String::from_utf8(out).unwrap()
 }
 
 #[test]

@@ -1,17 +1,13 @@
 //! A record in Istio's default text format.
 
-use std::fmt::{self, Display, Write};
+use std::io::Write;
+use std::net::SocketAddr;
 
+use super::pieces::{address, cluster, number};
 use super::record::AccessRecord;
-use super::time::Rfc3339;
+use super::time::rfc3339;
 
-/// Appends a line.
-pub(super) fn write(out: &mut String, r: &AccessRecord<'_>) {
-    // Writing to a String cannot fail.
-    let _ = try_write(out, r);
-}
-
-/// In the order of Istio's format:
+/// Appends a line, in the order of Istio's format:
 /// `[%START_TIME%] "%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL%" %RESPONSE_CODE%
 /// %RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS% %CONNECTION_TERMINATION_DETAILS%
 /// "%UPSTREAM_TRANSPORT_FAILURE_REASON%" %BYTES_RECEIVED% %BYTES_SENT% %DURATION%
@@ -19,73 +15,82 @@ pub(super) fn write(out: &mut String, r: &AccessRecord<'_>) {
 /// "%REQ(X-REQUEST-ID)%" "%REQ(:AUTHORITY)%" "%UPSTREAM_HOST%" %UPSTREAM_CLUSTER%
 /// %UPSTREAM_LOCAL_ADDRESS% %DOWNSTREAM_LOCAL_ADDRESS% %DOWNSTREAM_REMOTE_ADDRESS%
 /// %REQUESTED_SERVER_NAME% %ROUTE_NAME%`
-fn try_write(out: &mut String, r: &AccessRecord<'_>) -> fmt::Result {
-    write!(
-        out,
-        "[{}] \"{} {} {}\" {} {} {} {} \"{}\" {} {} {} {} ",
-        Rfc3339(r.start),
-        Text(r.method),
-        Text(r.path),
-        Text(r.protocol),
-        r.response_code,
-        r.reason.flag(),
-        Text(r.response_code_details),
-        Text(r.connection_termination_details),
-        Text(r.upstream_transport_failure_reason),
-        r.bytes_received,
-        r.bytes_sent,
-        r.duration.as_millis(),
-        Other(r.upstream_service_time.map(|time| time.as_millis())),
-    )?;
-    writeln!(
-        out,
-        "\"{}\" \"{}\" \"{}\" \"{}\" \"{}\" {} {} {} {} {} {}",
-        Text(r.x_forwarded_for),
-        Text(r.user_agent),
-        Text(r.request_id),
-        Text(r.authority),
-        Other(r.upstream_host),
-        Other(r.upstream_cluster),
-        Other(r.upstream_local_address),
-        Other(r.downstream_local_address),
-        Other(r.downstream_remote_address),
-        Text(r.requested_server_name),
-        Text(r.route),
-    )
+pub(super) fn write(out: &mut Vec<u8>, r: &AccessRecord<'_>) {
+    let mut line = Line(out);
+    line.fixed("[");
+    rfc3339(line.0, r.start);
+    line.fixed("] \"").text(r.method).fixed(" ").text(r.path).fixed(" ").text(r.protocol);
+    line.fixed("\" ").number(Some(u128::from(r.response_code)));
+    line.fixed(" ").fixed(r.reason.flag());
+    line.fixed(" ").text(r.response_code_details);
+    line.fixed(" ").text(r.connection_termination_details);
+    line.fixed(" \"").text(r.upstream_transport_failure_reason);
+    line.fixed("\" ").number(Some(u128::from(r.bytes_received)));
+    line.fixed(" ").number(Some(u128::from(r.bytes_sent)));
+    line.fixed(" ").number(Some(r.duration.as_millis()));
+    line.fixed(" ").number(r.upstream_service_time.map(|time| time.as_millis()));
+    line.fixed(" \"").text(r.x_forwarded_for);
+    line.fixed("\" \"").text(r.user_agent);
+    line.fixed("\" \"").text(r.request_id);
+    line.fixed("\" \"").text(r.authority);
+    line.fixed("\" \"").address(r.upstream_host).fixed("\" ");
+    match r.upstream_cluster {
+        Some(name) => cluster(line.0, name, escaped),
+        None => line.0.push(b'-'),
+    }
+    line.fixed(" ").address(r.upstream_local_address);
+    line.fixed(" ").address(r.downstream_local_address);
+    line.fixed(" ").address(r.downstream_remote_address);
+    line.fixed(" ").text(r.requested_server_name);
+    line.fixed(" ").text(r.route).fixed("\n");
 }
 
-/// Text of a client; what could end a line or confuse a terminal is escaped. Quotes stand as they
-/// are, as in Envoy.
-struct Text<'a>(Option<&'a str>);
+struct Line<'a>(&'a mut Vec<u8>);
 
-impl Display for Text<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = match self.0 {
-            None | Some("") => "-",
-            Some(text) => text,
-        };
-        if !text.bytes().any(|byte| byte.is_ascii_control()) {
-            return f.write_str(text);
+impl Line<'_> {
+    fn fixed(&mut self, text: &str) -> &mut Self {
+        self.0.extend_from_slice(text.as_bytes());
+        self
+    }
+
+    fn text(&mut self, text: Option<&str>) -> &mut Self {
+        match text {
+            None | Some("") => self.0.push(b'-'),
+            Some(text) => escaped(self.0, text),
         }
-        for c in text.chars() {
-            if c.is_ascii_control() {
-                write!(f, "\\x{:02x}", u32::from(c))?;
-            } else {
-                f.write_char(c)?;
-            }
+        self
+    }
+
+    fn number(&mut self, value: Option<u128>) -> &mut Self {
+        match value {
+            None => self.0.push(b'-'),
+            Some(value) => number(self.0, u64::try_from(value).unwrap_or(u64::MAX)),
         }
-        Ok(())
+        self
+    }
+
+    fn address(&mut self, value: Option<SocketAddr>) -> &mut Self {
+        match value {
+            None => self.0.push(b'-'),
+            Some(value) => address(self.0, value),
+        }
+        self
     }
 }
 
-/// Anything else that may be missing.
-struct Other<T>(Option<T>);
-
-impl<T: Display> Display for Other<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0 {
-            Some(value) => value.fmt(f),
-            None => f.write_str("-"),
+/// Appends text of a client; what could end a line or confuse a terminal is escaped. Quotes stand
+/// as they are, as in Envoy.
+fn escaped(out: &mut Vec<u8>, text: &str) {
+    if !text.bytes().any(|byte| byte.is_ascii_control()) {
+        out.extend_from_slice(text.as_bytes());
+        return;
+    }
+    for byte in text.bytes() {
+        if byte.is_ascii_control() {
+            // Writing to a Vec cannot fail.
+            let _ = write!(out, "\\x{byte:02x}");
+        } else {
+            out.push(byte);
         }
     }
 }

@@ -40,7 +40,7 @@ struct Shared {
 
 /// The lines of one worker that wait.
 #[derive(Debug, Default)]
-struct Lane(Mutex<String>);
+struct Lane(Mutex<Vec<u8>>);
 
 impl AccessLog {
     /// Starts a log that is written to `output`, each worker's share of which may be `bytes_max`
@@ -111,7 +111,7 @@ impl Shared {
     /// Writes lines as they come until the log is dropped. What the output refuses is lost: there
     /// is nowhere to tell.
     fn write_all(&self, mut output: impl Write) {
-        let mut batch = String::new();
+        let mut batch = Vec::new();
         loop {
             // Announced before looking, so that a line which comes after the look wakes us.
             self.sleeping.store(true, Ordering::SeqCst);
@@ -123,7 +123,7 @@ impl Shared {
                 std::mem::swap(&mut *locked(&lane.0), &mut batch);
                 if !batch.is_empty() {
                     wrote = true;
-                    let _ = output.write_all(batch.as_bytes());
+                    let _ = output.write_all(&batch);
                     batch.clear();
                 }
             }
