@@ -5,7 +5,7 @@
 //! prerouting, output   address . protocol . port vmap @ports      → chain of the port
 //! chain of the port    dnat to numgen inc mod N map { 0 : endpoint, 1 : endpoint, ... }
 //! refuse*              address . protocol . port @refused         → reset, or port unreachable
-//! forward              address in the Services' network           → host unreachable
+//! unknown*             address in the Services' network           → host unreachable
 //! postrouting          source . destination @hairpin, dnat        → masquerade
 //! ```
 //!
@@ -183,18 +183,20 @@ fn base(network: (Ipv4Addr, u8)) -> Transaction {
         let unreachable = Expression::Reject(libc::NFT_REJECT_ICMP_UNREACH, ICMP_PORT_UNREACHABLE);
         transaction.rule(refuse, &[&dialled[..], &[refused, unreachable]].concat());
     }
-    let point = libc::NF_INET_FORWARD;
-    transaction.chain("forward", Some(Hook { kind: "filter", point, priority: 0 }));
     let (address, prefix) = network;
     let mask = u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0);
-    let unreachable = Expression::Reject(libc::NFT_REJECT_ICMP_UNREACH, ICMP_HOST_UNREACHABLE);
-    let in_network = [
+    let unknown = [
         nft::destination(4, FIRST),
         Expression::Mask(mask.to_be()),
         Expression::Equal((address.to_bits() & mask).to_be_bytes().to_vec()),
-        unreachable,
+        Expression::Reject(libc::NFT_REJECT_ICMP_UNREACH, ICMP_HOST_UNREACHABLE),
     ];
-    transaction.rule("forward", &in_network);
+    for (chain, point) in
+        [("unknown-forward", libc::NF_INET_FORWARD), ("unknown-output", libc::NF_INET_LOCAL_OUT)]
+    {
+        transaction.chain(chain, Some(Hook { kind: "filter", point, priority: 0 }));
+        transaction.rule(chain, &unknown);
+    }
     let point = libc::NF_INET_POST_ROUTING;
     transaction.chain("postrouting", Some(Hook { kind: "nat", point, priority: 100 }));
     let to_itself = [

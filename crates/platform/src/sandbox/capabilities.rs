@@ -29,13 +29,8 @@ struct Half {
 }
 
 /// Whether this capability is effective.
-#[expect(unsafe_code, reason = "capget has no wrapper")]
 pub(crate) fn has(capability: u32) -> bool {
-    let mut header = Header { version: VERSION_3, pid: 0 };
-    let mut halves = [Half::default(); 2];
-    // SAFETY: header and data are those of version 3, and live through the call.
-    let result = unsafe { libc::syscall(libc::SYS_capget, &raw mut header, halves.as_mut_ptr()) };
-    result == 0 && halves[0].effective & (1 << capability) != 0
+    read().is_ok_and(|halves| halves[0].effective & (1 << capability) != 0)
 }
 
 /// Gives up every capability but these (numbers below 32), so that no `exec` brings one back: the
@@ -48,8 +43,11 @@ pub(crate) fn keep_only(kept: &[u32], ambient: bool) -> Result<(), SandboxError>
     limit(kept, ambient).step("give up", "capabilities")
 }
 
-#[expect(unsafe_code, reason = "capset and the prctl of capabilities have no wrappers")]
+#[expect(unsafe_code, reason = "the prctl of capabilities has no wrapper")]
 fn limit(kept: &[u32], ambient: bool) -> nix::Result<()> {
+    // A change of user leaves them permitted, but not effective; the bounding set needs one.
+    let whole = read()?;
+    write(whole.map(|half| Half { effective: half.permitted, ..half }))?;
     for capability in 0..=LAST_MAX {
         if kept.contains(&capability) {
             continue;
@@ -66,11 +64,7 @@ fn limit(kept: &[u32], ambient: bool) -> nix::Result<()> {
     let mask = kept.iter().fold(0, |mask, capability| mask | 1_u32 << capability);
     let inheritable = if ambient { mask } else { 0 };
     let low = Half { effective: mask, permitted: mask, inheritable };
-    let halves = [low, Half::default()];
-    let header = Header { version: VERSION_3, pid: 0 };
-    // SAFETY: header and data are those of version 3, and live through the call.
-    let result = unsafe { libc::syscall(libc::SYS_capset, &raw const header, halves.as_ptr()) };
-    nix::Error::result(result)?;
+    write([low, Half::default()])?;
     let clear = libc::PR_CAP_AMBIENT_CLEAR_ALL as libc::c_ulong;
     // SAFETY: takes numbers alone.
     nix::Error::result(unsafe { libc::prctl(libc::PR_CAP_AMBIENT, clear, 0, 0, 0) })?;
@@ -81,6 +75,23 @@ fn limit(kept: &[u32], ambient: bool) -> nix::Result<()> {
         nix::Error::result(unsafe { libc::prctl(libc::PR_CAP_AMBIENT, raise, number, 0, 0) })?;
     }
     Ok(())
+}
+
+#[expect(unsafe_code, reason = "capget has no wrapper")]
+fn read() -> nix::Result<[Half; 2]> {
+    let mut header = Header { version: VERSION_3, pid: 0 };
+    let mut halves = [Half::default(); 2];
+    // SAFETY: header and data are those of version 3, and live through the call.
+    let result = unsafe { libc::syscall(libc::SYS_capget, &raw mut header, halves.as_mut_ptr()) };
+    nix::Error::result(result).map(|_| halves)
+}
+
+#[expect(unsafe_code, reason = "capset has no wrapper")]
+fn write(halves: [Half; 2]) -> nix::Result<()> {
+    let header = Header { version: VERSION_3, pid: 0 };
+    // SAFETY: header and data are those of version 3, and live through the call.
+    let result = unsafe { libc::syscall(libc::SYS_capset, &raw const header, halves.as_ptr()) };
+    nix::Error::result(result).map(drop)
 }
 
 const VERSION_3: u32 = 0x2008_0522;

@@ -48,7 +48,8 @@ pub struct ContainerSpec {
     /// Files written into the root before anything runs, such as `/etc/hosts`.
     #[serde(default)]
     pub files: Vec<RootFile>,
-    /// Directories of the host whose content is not to be seen, such as the user's home.
+    /// Directories of the host whose content is not to be seen, such as the user's home: an empty
+    /// one of the container's own is in their place. They may be absent, or inside one another.
     #[serde(default)]
     pub hidden: Vec<PathBuf>,
     /// Bytes that the container may write outside its volumes; they are in memory.
@@ -233,6 +234,7 @@ fn run(spec: &ContainerSpec, program: &Program, by: Option<&OwnedFd>) -> Sandbox
 
 /// A session of its own, the user that was asked for, and no capability.
 pub(super) fn drop_rights(user: Option<(u32, u32)>) -> Result<(), SandboxError> {
+    umask(Mode::from_bits_truncate(0o022));
     setsid().step("begin", "a session")?;
     if let Some((user, group)) = user {
         users::become_user(user, group)?;

@@ -1,13 +1,25 @@
 //! A proxy beside a pod: in its network, with nothing but the right to mark its connections.
 
+use std::ffi::CString;
+use std::fs::File;
 use std::io;
-use std::os::fd::{BorrowedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::path::Path;
 use std::process::ExitCode;
 
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::sched::{CloneFlags, setns, unshare};
+use nix::sys::prctl;
 use serde::{Deserialize, Serialize};
 
-use super::Spawned;
+use crate::fds;
+
+use super::container::FAILED;
+use super::error::Step;
 use super::pod::PodSandbox;
+use super::program::Program;
+use super::spawn::{Report, SPEC_FD, STATUS_FD, StageStatus, spawn_stage};
+use super::{SandboxError, Spawned, capabilities, init, mounts, users};
 
 /// Name of the stage.
 pub(super) const STAGE: &str = "proxy-stage";
@@ -42,10 +54,84 @@ pub fn spawn(
     log: BorrowedFd<'_>,
     descriptors: &[(BorrowedFd<'_>, RawFd)],
 ) -> io::Result<Spawned> {
-    let _ = (pod, spec, log, descriptors);
-    Err(io::ErrorKind::Unsupported.into())
+    if descriptors.iter().any(|(_, number)| *number < FD_MIN) {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let numbers: Vec<RawFd> = descriptors.iter().map(|(_, number)| *number).collect();
+    let document = fds::json_memfd(STAGE, &Instructions { spec: spec.clone(), numbers })?;
+    let (status, report) = fds::pipe()?;
+    let mut all = vec![
+        (log, 1),
+        (log, 2),
+        (document.as_fd(), SPEC_FD),
+        (report.as_fd(), STATUS_FD),
+        (pod.netns(), NETNS_FD),
+        (pod.utsns(), UTSNS_FD),
+    ];
+    all.extend_from_slice(descriptors);
+    let pid = spawn_stage(STAGE, &[] as &[CString], &all)?;
+    Ok(Spawned { pid, status: StageStatus::new(status) })
 }
 
-pub(super) fn stage() -> ExitCode {
-    ExitCode::FAILURE
+/// What the stage reads.
+#[derive(Debug, Serialize, Deserialize)]
+struct Instructions {
+    spec: ProxySpec,
+    numbers: Vec<RawFd>,
 }
+
+/// The stage: enters the pod, gives up rights, and becomes the proxy.
+pub(super) fn stage() -> ExitCode {
+    let Ok(status) = fds::take_inherited(STATUS_FD) else { return ExitCode::FAILURE };
+    let error = match prepare(&status) {
+        Ok((program, binary)) => program.execute(Path::new("/"), Some(&binary)),
+        Err(error) => error,
+    };
+    init::fail(Some(&status), error);
+    ExitCode::from(FAILED)
+}
+
+fn prepare(status: &OwnedFd) -> Result<(Program, OwnedFd), SandboxError> {
+    let document = fds::take_inherited(SPEC_FD).step("take", "the instructions")?;
+    let Instructions { spec, numbers } =
+        fds::read_json(document).step("read", "the instructions")?;
+    let argv: Vec<String> =
+        std::iter::once("ironmesh".to_owned()).chain(spec.arguments).collect();
+    let program = Program::new(&argv, &spec.environment)?;
+    // Later, as another user, it might not be found by its path.
+    let binary = File::open("/proc/self/exe").step("open", "/proc/self/exe")?;
+    for (number, kind) in
+        [(NETNS_FD, CloneFlags::CLONE_NEWNET), (UTSNS_FD, CloneFlags::CLONE_NEWUTS)]
+    {
+        let namespace = fds::take_inherited(number).step("take", "a namespace")?;
+        setns(namespace, kind).step("enter", "a namespace of the pod")?;
+    }
+    unshare(CloneFlags::CLONE_NEWNS).step("create", "a mount namespace")?;
+    mounts::make_private()?;
+    mounts::make_read_only(Path::new("/"), true)?;
+    for number in numbers {
+        inherit(number).step("pass on descriptor", number)?;
+    }
+    let pid = std::process::id() as i32;
+    let copy = status.try_clone().step("copy", "the report's pipe")?;
+    init::report(Some(copy), &Report::Started(pid));
+    if let Some(user) = spec.user {
+        // A change of the user would otherwise clear what is to be kept.
+        prctl::set_keepcaps(true).step("keep", "capabilities")?;
+        users::become_user(user, user)?;
+    }
+    capabilities::keep_only(&[capabilities::NET_RAW], true)?;
+    Ok((program, binary.into()))
+}
+
+/// Leaves a descriptor open across exec.
+#[expect(unsafe_code, reason = "an inherited descriptor is known by its number alone")]
+fn inherit(number: RawFd) -> nix::Result<()> {
+    // SAFETY: `fcntl` fails with EBADF if it is not open.
+    let borrowed = unsafe { BorrowedFd::borrow_raw(number) };
+    fcntl(borrowed, FcntlArg::F_SETFD(FdFlag::empty())).map(drop)
+}
+
+// Numbers under which the stage finds what it inherits.
+const NETNS_FD: RawFd = 5;
+const UTSNS_FD: RawFd = 6;

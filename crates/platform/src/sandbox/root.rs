@@ -53,6 +53,7 @@ pub(crate) fn enter(spec: &ContainerSpec, users: Option<&Users>) -> Result<(), S
     let mut root = Root::stage(spec, users)?;
     root.host_tree()?;
     root.own_directories()?;
+    root.hide()?;
     root.remaining_files()?;
     root.volumes()?;
     root.pivot()
@@ -148,15 +149,14 @@ impl<'a> Root<'a> {
             return self.own(&target);
         }
         if kind.is_dir() {
-            let hidden = self.hidden.contains(path);
+            let hidden = self.hidden.remove(path);
             let mode = if hidden { 0o700 } else { metadata.mode() & 0o7777 };
             self.directory(&target, mode)?;
             let readable = access(path, AccessFlags::R_OK | AccessFlags::X_OK).is_ok();
             if hidden || !readable {
                 return Ok(());
             }
-            if self.points.below(path) || self.hidden.iter().any(|hidden| hidden.starts_with(path))
-            {
+            if self.points.below(path) {
                 return self.split(path, &target);
             }
             return self.overlay(path, &target, mode);
@@ -254,6 +254,19 @@ impl<'a> Root<'a> {
             if !made.is_dir() {
                 let mode = fs::metadata(path.join(part)).map_or(0o755, |m| m.mode() & 0o7777);
                 self.directory(&made, mode | 0o700)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Covers what is not to be seen, where it is part of an overlay.
+    fn hide(&self) -> Result<(), SandboxError> {
+        for (number, path) in self.hidden.iter().enumerate() {
+            let target = below(&self.new, path);
+            if target.is_dir() {
+                let empty = Path::new(STAGING).join(format!("hidden-{number}"));
+                self.directory(&empty, 0o700)?;
+                mounts::bind(&empty, &target)?;
             }
         }
         Ok(())

@@ -1,36 +1,31 @@
 //! The scenarios.
 
+mod containers;
+mod death;
+mod traffic;
+
 use std::process::ExitCode;
 
-use nix::sys::signal::Signal;
-
 use crate::in_mesh;
-use crate::world::{Finished, World};
 
 /// Each scenario with its name.
 pub(crate) const ALL: &[(&str, fn() -> ExitCode)] = &[
-    ("a container runs and ends with its status", || in_mesh(runs_and_ends)),
-    ("signals reach the program", || in_mesh(signals)),
+    ("a container runs and ends with its status", || in_mesh(containers::runs_and_ends)),
+    ("signals reach the program", || in_mesh(containers::signals)),
+    ("containers do not see each other's files", || in_mesh(containers::isolation)),
+    ("the host's tree stays as it is", || in_mesh(containers::host_unchanged)),
+    ("files, volumes and hidden directories", || in_mesh(containers::files_and_volumes)),
+    ("a container has no rights", || in_mesh(containers::no_rights)),
+    ("a container runs as the user asked for", || in_mesh(containers::run_as_user)),
+    ("commands run in a running container", || in_mesh(containers::exec)),
+    ("a command gets a terminal", || in_mesh(containers::terminal)),
+    ("python and redis run", || in_mesh(containers::real_programs)),
+    ("a proxy may mark and nothing else", || in_mesh(containers::proxy)),
+    ("eight pods with roots are quick", || in_mesh(containers::eight_pods)),
+    ("capture leads traffic as described", || in_mesh(traffic::capture)),
+    ("capture is listed by nft as meant", || in_mesh(traffic::listing)),
+    ("plain Services are balanced in turn", || in_mesh(traffic::services)),
+    ("five hundred Services", || in_mesh(traffic::many_services)),
+    ("when up is killed nothing is left", death::of_up),
+    ("when a stage is killed its container dies", || in_mesh(death::of_a_stage)),
 ];
-
-fn runs_and_ends(world: &World) {
-    let pod = world.pod();
-    let finished = pod.shell(world, "echo hello; hostname; id -u; exit 3");
-    assert_eq!(finished, Finished { code: 3, output: "hello\npod-0\n0\n".to_owned() });
-    let missing = pod.start(&pod.spec(world, &["no-such-program"])).unwrap_err();
-    assert!(missing.to_string().contains("not found in $PATH"), "{missing}");
-    assert_eq!(pod.shell(world, "kill -9 $$").code, 137);
-}
-
-fn signals(world: &World) {
-    let pod = world.pod();
-    let script = "trap 'echo term; exit 7' TERM; echo ready; while :; do sleep 0.05; done";
-    let mut running = pod.start(&pod.spec(world, &["sh", "-c", script])).unwrap();
-    running.await_output("ready");
-    running.signal(Signal::SIGTERM);
-    assert_eq!(running.finish(), Finished { code: 7, output: "term\n".to_owned() });
-    // A program without a handler dies of it, as it is not PID 1.
-    let running = pod.start(&pod.spec(world, &["sleep", "1000"])).unwrap();
-    running.signal(Signal::SIGTERM);
-    assert_eq!(running.finish().code, 143);
-}

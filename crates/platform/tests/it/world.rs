@@ -77,7 +77,7 @@ pub(crate) fn enter(scenario: fn(&World)) -> ExitCode {
             }
         }
         Entered::Inside { lifeline, root } => {
-            let world = World { root, pods: AtomicU32::new(0) };
+            let world = World::new(root);
             scenario(&world);
             drop(lifeline);
             ExitCode::SUCCESS
@@ -86,6 +86,11 @@ pub(crate) fn enter(scenario: fn(&World)) -> ExitCode {
 }
 
 impl World {
+    /// The mesh that this process has entered.
+    pub(crate) fn new(root: bool) -> Self {
+        Self { root, pods: AtomicU32::new(0) }
+    }
+
     /// A fresh pod.
     pub(crate) fn pod(&self) -> Pod {
         let index = self.pods.fetch_add(1, Ordering::Relaxed);

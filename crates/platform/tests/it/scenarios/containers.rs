@@ -1,0 +1,310 @@
+//! Containers: roots, rights, signals, commands.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ironmesh_platform::fds;
+use ironmesh_platform::sandbox::container::{
+    self, ContainerIo, ContainerSpec, RootFile, Volume, VolumeSource,
+};
+use ironmesh_platform::sandbox::exec::{self, ExecIo};
+use ironmesh_platform::sandbox::proxy::{self, ProxySpec};
+use nix::sys::signal::Signal;
+
+use crate::world::{self, Finished, World};
+
+pub(crate) fn runs_and_ends(world: &World) {
+    let pod = world.pod();
+    let finished = pod.shell(world, "echo hello; hostname; id -u; exit 3");
+    assert_eq!(finished, Finished { code: 3, output: "hello\npod-0\n0\n".to_owned() });
+    let missing = pod.start(&pod.spec(world, &["no-such-program"])).unwrap_err();
+    assert!(missing.to_string().contains("not found in $PATH"), "{missing}");
+    assert_eq!(pod.shell(world, "kill -9 $$").code, 137);
+    // By descriptor, where the root has no such path.
+    let mut spec = pod.spec(world, &["echo", "by descriptor"]);
+    spec.environment.clear();
+    let program = fs::File::open("/bin/echo").unwrap();
+    let (mut output, write) = fds::pipe().map(|(r, w)| (fs::File::from(r), w)).unwrap();
+    let io = ContainerIo {
+        stdout: Some(write.as_fd()),
+        program: Some(program.as_fd()),
+        ..ContainerIo::default()
+    };
+    let spawned = container::spawn(&pod.sandbox, &spec, io).unwrap();
+    drop(write);
+    spawned.status.wait().unwrap();
+    let mut text = String::new();
+    output.read_to_string(&mut text).unwrap();
+    assert_eq!((text.as_str(), world::exit_code(spawned.pid)), ("by descriptor\n", 0));
+}
+
+pub(crate) fn signals(world: &World) {
+    let pod = world.pod();
+    let script = "trap 'echo term; exit 7' TERM; echo ready; while :; do sleep 0.05; done";
+    let mut running = pod.start(&pod.spec(world, &["sh", "-c", script])).unwrap();
+    running.await_output("ready");
+    running.signal(Signal::SIGTERM);
+    assert_eq!(running.finish(), Finished { code: 7, output: "term\n".to_owned() });
+    // A program without a handler dies of it, as it is not PID 1.
+    let running = pod.start(&pod.spec(world, &["sleep", "1000"])).unwrap();
+    running.signal(Signal::SIGTERM);
+    assert_eq!(running.finish().code, 143);
+}
+
+pub(crate) fn isolation(world: &World) {
+    let pod = world.pod();
+    let script = "mkdir -p /data && echo $0 > /data/mine && echo $0 >> /etc/mine && \
+                  echo written && read line && cat /data/* /etc/mine";
+    let mut running = Vec::new();
+    for name in ["one", "two"] {
+        let (read, write) = fds::pipe().unwrap();
+        let (output, output_write) = fds::pipe().unwrap();
+        let io = ContainerIo {
+            stdin: Some(read.as_fd()),
+            stdout: Some(output_write.as_fd()),
+            stderr: Some(output_write.as_fd()),
+            program: None,
+        };
+        let spec = pod.spec(world, &["sh", "-c", script, name]);
+        let spawned = container::spawn(&pod.sandbox, &spec, io).unwrap();
+        let init = spawned.status.wait().unwrap();
+        let running_one = world::Running { pid: spawned.pid, init, output: output.into() };
+        running.push((name, running_one, fs::File::from(write)));
+    }
+    for (_, container, _) in &mut running {
+        container.await_output("written");
+    }
+    for (name, container, mut stdin) in running {
+        stdin.write_all(b"go\n").unwrap();
+        assert_eq!(container.finish(), Finished { code: 0, output: format!("{name}\n{name}\n") });
+    }
+    assert!(!std::path::Path::new("/data").exists());
+}
+
+pub(crate) fn host_unchanged(world: &World) {
+    let listing = || {
+        let mut all = Vec::new();
+        for directory in ["/", "/etc", "/var", "/var/lib", "/opt", "/usr", "/usr/local", "/home"] {
+            let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+            for entry in entries.filter(|entry| !entry.path().starts_with("/run")) {
+                let metadata = entry.metadata().unwrap();
+                let modified = metadata.modified().unwrap();
+                let temporary = ["/tmp", "/proc", "/sys", "/dev"].map(PathBuf::from);
+                if !temporary.contains(&entry.path()) {
+                    all.push((entry.path(), metadata.len(), modified));
+                }
+            }
+        }
+        all.sort();
+        all
+    };
+    let before = listing();
+    let pod = world.pod();
+    let finished = pod.shell(
+        world,
+        "set -e; mkdir /data /var/lib/mine /opt/mine /usr/local/mine; echo x > /etc/mine; \
+         echo x > /var/lib/mine/file; rm -rf /etc/profile.d; echo changed > /etc/new && \
+         mv /etc/new /etc/hostname; cat /etc/hostname; ls /etc | grep -c profile.d || true",
+    );
+    assert_eq!(finished, Finished { code: 0, output: "changed\n0\n".to_owned() });
+    assert_eq!(listing(), before);
+}
+
+pub(crate) fn files_and_volumes(world: &World) {
+    let pod = world.pod();
+    let shared = PathBuf::from("/run/ironmesh/shared");
+    let secret = PathBuf::from("/run/ironmesh/secret");
+    for directory in [&shared, &secret] {
+        fs::create_dir(directory).unwrap();
+        use std::os::unix::fs::PermissionsExt;
+        fs::set_permissions(directory, fs::Permissions::from_mode(0o777)).unwrap();
+    }
+    fs::write(secret.join("key"), "value").unwrap();
+    let volume = |source: VolumeSource, target: &str, read_only| Volume {
+        source,
+        target: target.into(),
+        read_only,
+    };
+    let spec = |script: &str| ContainerSpec {
+        volumes: vec![
+            volume(VolumeSource::Path(shared.clone()), "/var/lib/shared/deep", false),
+            volume(VolumeSource::Path(secret.clone()), "/var/run/secrets/mine", true),
+            volume(VolumeSource::Memory(1 << 20), "/cache", false),
+            volume(VolumeSource::Path(secret.join("key")), "/usr/share/one-key", true),
+        ],
+        files: vec![
+            RootFile { path: "/etc/hosts".into(), content: "127.0.0.1 localhost\n".into() },
+            RootFile { path: "/run/made/here".into(), content: "made\n".into() },
+        ],
+        directory: Some("/work-here/deep".into()),
+        hidden: vec!["/home".into()],
+        ..pod.spec(world, &["sh", "-c", script])
+    };
+    let run = |script: &str| pod.start(&spec(script)).unwrap().finish();
+    let first = run(
+        "set -e; pwd; cat /etc/hosts /run/made/here; echo x > /var/lib/shared/deep/file; \
+         cat /var/run/secrets/mine/key /usr/share/one-key; echo; echo y > /cache/file; ls -A /home; \
+         echo x > /var/run/secrets/mine/new || echo read-only; ls /dev; : > /dev/null; df /cache \
+         | tail -1 | grep -c 1024",
+    );
+    let devices = "fd\nfull\nnull\nptmx\npts\nrandom\nshm\nstderr\nstdin\nstdout\ntty\nurandom\n\
+                   zero\n";
+    let output = first.output.replace("sh: 1: ", "");
+    let output: String =
+        output.lines().filter(|l| !l.contains("Read-only")).map(|l| format!("{l}\n")).collect();
+    assert_eq!(
+        output,
+        format!(
+            "/work-here/deep\n127.0.0.1 localhost\nmade\nvaluevalue\nread-only\n{devices}1\n"
+        )
+    );
+    assert_eq!(run("cat /var/lib/shared/deep/file; ls /cache").output, "x\n");
+}
+
+pub(crate) fn no_rights(world: &World) {
+    let pod = world.pod();
+    let finished = pod.shell(
+        world,
+        "grep -E 'CapEff|CapPrm|CapBnd|CapAmb|NoNewPrivs' /proc/self/status | tr -s '\\t\\n' ' '; \
+         echo; ls /proc | grep -c '^[0-9]'; echo 0 > /proc/sys/net/ipv4/ip_forward || echo no; \
+         mount -t tmpfs x /mnt || echo no; unshare -U true || echo no; unshare -n true || echo no",
+    );
+    let zero = "0000000000000000";
+    let output: Vec<&str> = finished.output.lines().filter(|l| !l.contains(": ")).collect();
+    let status = finished.output.lines().next().unwrap();
+    assert_eq!(
+        status,
+        format!("CapPrm: {zero} CapEff: {zero} CapBnd: {zero} CapAmb: {zero} NoNewPrivs: 1 ")
+    );
+    // Init, the shell, ls and grep.
+    assert_eq!(output, ["4", "no", "no", "no", "no"], "{}", finished.output);
+}
+
+pub(crate) fn run_as_user(world: &World) {
+    let pod = world.pod();
+    let spec = ContainerSpec {
+        user: Some((1000, 1000)),
+        ..pod.spec(world, &["sh", "-c", "id -u; id -g; echo x > /tmp/file && echo written"])
+    };
+    let outcome = pod.start(&spec);
+    if world.root {
+        assert_eq!(outcome.unwrap().finish().output, "1000\n1000\nwritten\n");
+        let owner = pod.shell(world, "stat -c %u:%g /etc/passwd /usr/bin; echo x >> /etc/passwd");
+        assert_eq!(owner, Finished { code: 0, output: "0:0\n0:0\n".to_owned() });
+    } else {
+        assert!(outcome.is_err(), "there is one user");
+    }
+}
+
+pub(crate) fn exec(world: &World) {
+    let pod = world.pod();
+    let script = "echo x > /only-here; echo ready; sleep 1000";
+    let mut running = pod.start(&pod.spec(world, &["sh", "-c", script])).unwrap();
+    running.await_output("ready");
+    let status = "cat /only-here; hostname; id -u; grep CapEff /proc/self/status; ls /proc/1/fd \
+                  >/dev/null 2>&1 || echo hidden; exit 5";
+    let finished = running.exec(&["sh", "-c", status]);
+    let expected = "x\npod-0\n0\nCapEff:\t0000000000000000\nhidden\n";
+    assert_eq!(finished, Finished { code: 5, output: expected.to_owned() });
+    // A command dies with its stage.
+    let spec = running.exec_spec(&["sleep", "2000"]);
+    let spawned = exec::spawn(&spec, ExecIo::default()).unwrap();
+    spawned.status.wait().unwrap();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(spawned.pid), Signal::SIGKILL).unwrap();
+    let gone = "while grep -lq '^sleep.2000' /proc/[0-9]*/cmdline; do sleep 0.02; done; echo gone";
+    assert_eq!(running.exec(&["sh", "-c", gone]).output, "gone\n");
+    running.signal(Signal::SIGKILL);
+}
+
+pub(crate) fn terminal(world: &World) {
+    let pod = world.pod();
+    let mut running = pod.start(&pod.spec(world, &["sh", "-c", "echo up; sleep 1000"])).unwrap();
+    running.await_output("up");
+    let (ours, theirs) = fds::seqpacket_pair().unwrap();
+    let mut spec = running.exec_spec(&["sh", "-c", "stty size; tty; read line; echo got $line"]);
+    spec.terminal = Some((24, 80));
+    let io = ExecIo { terminal: Some(theirs.as_fd()), ..ExecIo::default() };
+    let spawned = exec::spawn(&spec, io).unwrap();
+    drop(theirs);
+    let (_, mut received) = fds::recv_with_fds(ours.as_fd(), &mut [0; 8]).unwrap();
+    let mut master = fs::File::from(received.remove(0));
+    spawned.status.wait().unwrap();
+    master.write_all(b"word\n").unwrap();
+    let mut seen = String::new();
+    let mut buffer = [0; 1024];
+    while !seen.contains("got word") {
+        let count = master.read(&mut buffer).unwrap();
+        seen.push_str(&String::from_utf8_lossy(&buffer[..count]));
+    }
+    assert!(seen.contains("24 80") && seen.contains("/dev/pts/0"), "{seen}");
+    assert_eq!(world::exit_code(spawned.pid), 0);
+    running.signal(Signal::SIGKILL);
+}
+
+pub(crate) fn real_programs(world: &World) {
+    let pod = world.pod();
+    let usual = |program: &str| {
+        ["/usr/bin", "/usr/local/bin"].iter().any(|d| PathBuf::from(d).join(program).exists())
+    };
+    if usual("python3") {
+        let finished = pod.run(world, &["python3", "-c", "import json, ssl; print(6 * 7)"]);
+        assert_eq!(finished, Finished { code: 0, output: "42\n".to_owned() });
+    } else {
+        println!("SKIPPED: python3 is not installed");
+    }
+    if !usual("redis-server") {
+        println!("SKIPPED: redis-server is not installed");
+        return;
+    }
+    let command = ["redis-server", "--bind", "0.0.0.0", "--protected-mode", "no", "--dir", "/tmp"];
+    let mut running = pod.start(&pod.spec(world, &command)).unwrap();
+    running.await_output("eady to accept connections");
+    let to = std::net::SocketAddrV4::new(pod.sandbox.ip(), 6379);
+    let mut stream = std::net::TcpStream::connect(to).unwrap();
+    stream.write_all(b"SET key value\r\nSAVE\r\nGET key\r\nQUIT\r\n").unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    assert_eq!(text, "+OK\r\n+OK\r\n$5\r\nvalue\r\n+OK\r\n");
+    running.signal(Signal::SIGTERM);
+    assert_eq!(running.finish().code, 0);
+}
+
+pub(crate) fn proxy(world: &World) {
+    let pod = world.pod();
+    let (output, write) = fds::pipe().unwrap();
+    let document = fds::json_memfd("test", b"hi").unwrap();
+    let spec = ProxySpec {
+        arguments: vec!["internal".to_owned(), world::LISTENER.to_owned()],
+        environment: Vec::new(),
+        user: world.root.then_some(61_337),
+    };
+    let spawned =
+        proxy::spawn(&pod.sandbox, &spec, write.as_fd(), &[(document.as_fd(), 16)]).unwrap();
+    drop(write);
+    assert_eq!(spawned.status.wait().unwrap(), spawned.pid);
+    let mut text = String::new();
+    fs::File::from(output).read_to_string(&mut text).unwrap();
+    assert_eq!(text, "marked=true inherited=[104, 105] written=false host=\"pod-0\"\n");
+    assert_eq!(world::exit_code(spawned.pid), 0);
+}
+
+pub(crate) fn eight_pods(world: &World) {
+    let begin = tokio::time::Instant::now();
+    let running: Vec<_> = (0..8)
+        .map(|_| {
+            let pod = world.pod();
+            pod.start(&pod.spec(world, &["true"])).unwrap()
+        })
+        .collect();
+    let took = begin.elapsed();
+    for container in running {
+        assert_eq!(container.finish().code, 0);
+    }
+    println!("eight pods took {took:?}");
+    // The goal is 60 ms of a release build on a quiet machine; this build and its neighbours are
+    // slower.
+    assert!(took < Duration::from_millis(1_000), "{took:?}");
+}
