@@ -5,7 +5,7 @@
 //! prerouting, output   address . protocol . port vmap @ports      → chain of the port
 //! chain of the port    dnat to numgen inc mod N map { 0 : endpoint, 1 : endpoint, ... }
 //! refuse*              address . protocol . port @refused         → reset, or port unreachable
-//! unknown*             address in the Services' network           → host unreachable
+//! unknown*             address in the Services' network           → host unreachable, or reset
 //! postrouting          source . destination @hairpin, dnat        → masquerade
 //! ```
 //!
@@ -185,18 +185,22 @@ fn base(network: (Ipv4Addr, u8)) -> Transaction {
     }
     let (address, prefix) = network;
     let mask = u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0);
-    let unknown = [
+    let in_network = [
         nft::destination(4, FIRST),
         Expression::Mask(mask.to_be()),
         Expression::Equal((address.to_bits() & mask).to_be_bytes().to_vec()),
-        Expression::Reject(libc::NFT_REJECT_ICMP_UNREACH, ICMP_HOST_UNREACHABLE),
     ];
-    for (chain, point) in
-        [("unknown-forward", libc::NF_INET_FORWARD), ("unknown-output", libc::NF_INET_LOCAL_OUT)]
-    {
-        transaction.chain(chain, Some(Hook { kind: "filter", point, priority: 0 }));
-        transaction.rule(chain, &unknown);
-    }
+    let unreachable =
+        [Expression::Reject(libc::NFT_REJECT_ICMP_UNREACH, ICMP_HOST_UNREACHABLE)];
+    let (forward, output) = ("unknown-forward", "unknown-output");
+    let hook = |point| Some(Hook { kind: "filter", point, priority: 0 });
+    transaction.chain(forward, hook(libc::NF_INET_FORWARD));
+    transaction.rule(forward, &[&in_network[..], &unreachable].concat());
+    transaction.chain(output, hook(libc::NF_INET_LOCAL_OUT));
+    // A socket that is just connecting takes no ICMP error from its own machine.
+    let reset = [Expression::Reject(libc::NFT_REJECT_TCP_RST, 0)];
+    transaction.rule(output, &[&in_network[..], &nft::tcp(), &reset].concat());
+    transaction.rule(output, &[&in_network[..], &unreachable].concat());
     let point = libc::NF_INET_POST_ROUTING;
     transaction.chain("postrouting", Some(Hook { kind: "nat", point, priority: 100 }));
     let to_itself = [

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use nix::sched::{CloneFlags, setns};
+use nix::sys::prctl;
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::setsid;
 use serde::{Deserialize, Serialize};
@@ -220,6 +221,8 @@ fn become_init(
     drop((by, status.take()));
     init::release_streams()?;
     capabilities::keep_only(&[capabilities::KILL], false)?;
+    // To the program, which may be of the same user, this process is closed.
+    prctl::set_dumpable(false).step("close", "the container's init")?;
     init::die_with_parent(lifeline)?;
     Ok(init::supervise(child))
 }

@@ -9,7 +9,6 @@ use std::process::ExitCode;
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sched::{CloneFlags, setns, unshare};
-use nix::sys::prctl;
 use serde::{Deserialize, Serialize};
 
 use crate::fds;
@@ -116,8 +115,6 @@ fn prepare(status: &OwnedFd) -> Result<(Program, OwnedFd), SandboxError> {
     let copy = status.try_clone().step("copy", "the report's pipe")?;
     init::report(Some(copy), &Report::Started(pid));
     if let Some(user) = spec.user {
-        // A change of the user would otherwise clear what is to be kept.
-        prctl::set_keepcaps(true).step("keep", "capabilities")?;
         users::become_user(user, user)?;
     }
     capabilities::keep_only(&[capabilities::NET_RAW], true)?;

@@ -5,6 +5,7 @@ use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 
 use nix::sched::{CloneFlags, setns};
+use nix::sys::prctl;
 use nix::sys::wait::waitpid;
 use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
 
@@ -42,8 +43,10 @@ pub(crate) fn enter_namespace(users: &OwnedFd) -> Result<(), SandboxError> {
     become_user(0, 0)
 }
 
-/// Becomes this user, of this group and no other.
+/// Becomes this user, of this group and no other. Capabilities stay permitted:
+/// [`super::capabilities::keep_only`], which needs some of them, is to follow.
 pub(crate) fn become_user(user: u32, group: u32) -> Result<(), SandboxError> {
+    prctl::set_keepcaps(true).step("keep", "capabilities")?;
     let (uid, gid) = (Uid::from_raw(user), Gid::from_raw(group));
     setgroups(&[]).step("leave", "all groups")?;
     setresgid(gid, gid, gid).step("become group", group)?;
