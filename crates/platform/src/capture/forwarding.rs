@@ -190,8 +190,7 @@ fn base(network: (Ipv4Addr, u8)) -> Transaction {
         Expression::Mask(mask.to_be()),
         Expression::Equal((address.to_bits() & mask).to_be_bytes().to_vec()),
     ];
-    let unreachable =
-        [Expression::Reject(libc::NFT_REJECT_ICMP_UNREACH, ICMP_HOST_UNREACHABLE)];
+    let unreachable = [Expression::Reject(libc::NFT_REJECT_ICMP_UNREACH, ICMP_HOST_UNREACHABLE)];
     let (forward, output) = ("unknown-forward", "unknown-output");
     let hook = |point| Some(Hook { kind: "filter", point, priority: 0 });
     transaction.chain(forward, hook(libc::NF_INET_FORWARD));

@@ -94,8 +94,7 @@ fn prepare(status: &OwnedFd) -> Result<(Program, OwnedFd), SandboxError> {
     let document = fds::take_inherited(SPEC_FD).step("take", "the instructions")?;
     let Instructions { spec, numbers } =
         fds::read_json(document).step("read", "the instructions")?;
-    let argv: Vec<String> =
-        std::iter::once("ironmesh".to_owned()).chain(spec.arguments).collect();
+    let argv: Vec<String> = std::iter::once("ironmesh".to_owned()).chain(spec.arguments).collect();
     let program = Program::new(&argv, &spec.environment)?;
     // Later, as another user, it might not be found by its path.
     let binary = File::open("/proc/self/exe").step("open", "/proc/self/exe")?;

@@ -157,9 +157,7 @@ pub(crate) fn files_and_volumes(world: &World) {
         output.lines().filter(|l| !l.contains("Read-only")).map(|l| format!("{l}\n")).collect();
     assert_eq!(
         output,
-        format!(
-            "/work-here/deep\n127.0.0.1 localhost\nmade\nvaluevalue\nread-only\n{devices}1\n"
-        )
+        format!("/work-here/deep\n127.0.0.1 localhost\nmade\nvaluevalue\nread-only\n{devices}1\n")
     );
     assert_eq!(run("cat /var/lib/shared/deep/file; ls /cache").output, "x\n");
 }

@@ -170,7 +170,11 @@ pub(crate) fn services(world: &World) {
     // A pod that reaches itself sees the mesh as its caller.
     let both: Vec<String> = (0..2).map(|_| answer(pods[0].connect(address))).collect();
     assert!(both[0].starts_with(&format!("a {}:9080 {GATEWAY}", pods[0].sandbox.ip())));
-    assert!(both[1].starts_with(&format!("b {}:9080 {}", pods[1].sandbox.ip(), pods[0].sandbox.ip())));
+    assert!(both[1].starts_with(&format!(
+        "b {}:9080 {}",
+        pods[1].sandbox.ip(),
+        pods[0].sandbox.ip()
+    )));
     // From the mesh's own processes too, and with changes the turn goes on.
     assert!(["a", "b"].contains(&&*from_mesh()));
     let mut first = Vec::new();
@@ -182,7 +186,10 @@ pub(crate) fn services(world: &World) {
     assert!(first.iter().any(|f| f != &first[0]), "always the same after a change: {first:?}");
     // Nobody there: refused at once, for pods and for the mesh; the same for a port unknown.
     forwarding.apply(&[port(&[])]).unwrap();
-    assert_eq!((from_pod_error(&pods[2], address), from_mesh()), (libc::ECONNREFUSED, "error".into()));
+    assert_eq!(
+        (from_pod_error(&pods[2], address), from_mesh()),
+        (libc::ECONNREFUSED, "error".into())
+    );
     forwarding.apply(&[]).unwrap();
     assert_eq!(from_pod_error(&pods[2], address), libc::EHOSTUNREACH);
     forwarding.apply(&[port(&[&pods[1]])]).unwrap();
