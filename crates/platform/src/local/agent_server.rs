@@ -169,7 +169,12 @@ async fn run(
     let io = if exec.tty {
         ExecIo { terminal: fd(0), ..ExecIo::default() }
     } else {
-        ExecIo { stdin: fd(0).filter(|_| exec.stdin), stdout: fd(1), stderr: fd(2), terminal: None }
+        ExecIo {
+            stdin: fd(0).filter(|_| exec.stdin),
+            stdout: fd(1),
+            stderr: fd(2),
+            ..ExecIo::default()
+        }
     };
     let spawned = match spawn(&spec, io) {
         Ok(spawned) => spawned,
