@@ -7,7 +7,6 @@
 //! decides.
 
 use std::rc::Rc;
-use std::time::Duration;
 
 use bytes::BytesMut;
 use ironmesh_model::policy::MtlsMode;
@@ -18,7 +17,7 @@ use ironmesh_model::{
     decide_connection,
 };
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
 use crate::client_hello::{self, Parsed};
 use crate::connection::Connection;
@@ -31,6 +30,7 @@ use crate::tls::{self, Inside};
 use crate::worker::Worker;
 
 /// What a connection turned out to be.
+#[expect(clippy::large_enum_variant, reason = "there is one a connection, moved once")]
 pub(crate) enum Detected {
     /// HTTP/1, of which some bytes were read.
     Http1(Stream, BytesMut),
@@ -106,8 +106,12 @@ async fn inbound(
         return plaintext(worker, connection, tcp, first, declared).await;
     }
     let strict = declared.mtls == MtlsMode::Strict;
-    let patience = patience(worker, connection, &declared).await;
-    match is_of_mesh(worker, &tcp, &mut first, patience).await {
+    let of_mesh = tokio::select! {
+        biased;
+        of_mesh = is_of_mesh(worker, &tcp, &mut first) => of_mesh,
+        () = Box::pin(patience(worker, connection, &declared)) => Ok(false),
+    };
+    match of_mesh {
         Ok(true) => terminate(worker, connection, tcp, first, declared).await,
         Ok(false) if strict => Detected::Refused(Failure::mesh(Reason::PlaintextRefused)),
         Ok(false) => plaintext(worker, connection, tcp, first, declared).await,
@@ -115,34 +119,28 @@ async fn inbound(
     }
 }
 
-/// How long to wait for a ClientHello. A member of the mesh sends one; who is known not to be one
-/// is not waited for, since it may be waiting for the server.
-async fn patience(
-    worker: &Worker,
-    connection: &Connection,
-    declared: &ConnectionDeclared,
-) -> Duration {
+/// Waits as long as a ClientHello is to be awaited. A member of the mesh sends one; who is known
+/// not to be one is not waited for, since it may be waiting for the server.
+async fn patience(worker: &Worker, connection: &Connection, declared: &ConnectionDeclared) {
     let limits = &worker.process.limits;
-    if declared.mtls == MtlsMode::Strict || declared.protocol.is_http() {
-        return limits.handshake_timeout.max(limits.head_timeout);
+    if declared.mtls == MtlsMode::Strict {
+        return sleep(limits.handshake_timeout).await;
+    }
+    if declared.protocol.is_http() {
+        // The client of such a port speaks first in any case.
+        return sleep(limits.downstream_idle_timeout).await;
     }
     let key = ResourceKey::Workload(connection.peer.ip());
     let meshed = |view: &View| {
         let known = view.workload(connection.peer.ip()).ok_or(Some(key.clone()))?;
         Ok(known.is_some_and(|workload| workload.meshed))
     };
-    let now = meshed(&worker.process.views.load());
-    let known = match now {
-        Ok(known) => Ok(known),
-        Err(_) => {
-            let detect_timeout = worker.process.views.load().settings().detect_timeout;
-            let asked = Box::pin(park::until_found(worker, meshed));
-            timeout(detect_timeout, asked).await.unwrap_or(Err(Failure::mesh(Reason::Timeout)))
-        }
-    };
-    match known {
-        Ok(true) => limits.handshake_timeout,
-        Ok(false) | Err(_) => limits.outbound_silence,
+    let detect_timeout = worker.process.views.load().settings().detect_timeout;
+    let unknown_until = Instant::now() + detect_timeout;
+    match timeout_at(unknown_until, park::until_found(worker, meshed)).await {
+        Ok(Ok(true)) => sleep(limits.handshake_timeout).await,
+        Ok(Ok(false)) => sleep(limits.outbound_silence).await,
+        Ok(Err(_)) | Err(_) => sleep_until(unknown_until).await,
     }
 }
 
@@ -154,20 +152,16 @@ async fn is_of_mesh(
     worker: &Worker,
     tcp: &TcpStream,
     first: &mut BytesMut,
-    patience: Duration,
 ) -> Result<bool, Left> {
-    let look = async {
-        loop {
-            match client_hello::parse(first) {
-                Parsed::Hello(hello) => {
-                    return Ok(hello.alpn.iter().any(|protocol| tls::is_of_mesh(protocol)));
-                }
-                Parsed::Malformed => return Ok(false),
-                Parsed::Incomplete => read_more(worker, tcp, first).await?,
+    loop {
+        match client_hello::parse(first) {
+            Parsed::Hello(hello) => {
+                return Ok(hello.alpn.iter().any(|protocol| tls::is_of_mesh(protocol)));
             }
+            Parsed::Malformed => return Ok(false),
+            Parsed::Incomplete => read_more(worker, tcp, first).await?,
         }
-    };
-    timeout(patience, look).await.unwrap_or(Ok(false))
+    }
 }
 
 /// Takes part in the mesh's TLS.

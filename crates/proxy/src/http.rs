@@ -166,15 +166,17 @@ async fn attempt(
         progress: &progress,
     };
     let kind = exchange.connection.kind;
-    let mut status = 0;
+    let (mut status, mut grpc_status) = (0, None);
     let edit = |head: &mut ResponseHead| {
         let shown = edit::response(head, kind, decision, to.expected.is_some());
         status = head.status;
+        grpc_status = body::grpc_status(&head.fields);
         shown
     };
     let ended = forward(attempt, upstream, response, responder, edit).await;
     let outcome = &mut exchange.outcome;
     outcome.status = status;
+    outcome.grpc_status = progress.grpc_status.get().or(grpc_status);
     outcome.response_bytes = progress.answer_bytes.get();
     outcome.first_byte = progress.first_byte.get();
     match &ended {
@@ -211,7 +213,8 @@ async fn refuse(
         && failure.stage == Stage::NotSent
         && failure.reason == Reason::ConnectFailed;
     local::head(response, failure.reason, exchange.grpc, not_delivered);
-    exchange.outcome.status = failure.reason.status();
+    exchange.outcome.status = response.status;
+    exchange.outcome.grpc_status = body::grpc_status(&response.fields);
     match local::send(response, failure.reason, exchange.grpc, responder).await {
         Ok(bytes) => {
             exchange.outcome.response_bytes = bytes;

@@ -2,4 +2,5 @@
 //! instead of captured, and a snapshot answers instead of a control plane.
 
 mod http1;
+mod mesh;
 mod world;

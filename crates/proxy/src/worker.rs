@@ -122,6 +122,8 @@ pub(crate) struct Worker {
     /// Requests that wait for a resource.
     pub(crate) parked: Cell<usize>,
     sequence: Cell<u64>,
+    /// Boxed where they are used, too: moving one about would cost more than finding it.
+    #[expect(clippy::vec_box, reason = "a scratch is lent and taken back as a box")]
     scratches: RefCell<Vec<Box<Scratch>>>,
     /// Destinations whose server was heard to speak first on an undeclared port.
     opaque: RefCell<HashSet<SocketAddr>>,

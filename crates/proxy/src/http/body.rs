@@ -61,6 +61,7 @@ pub(crate) struct Source<'a> {
     /// Bytes of data that came.
     bytes: u64,
     ended: bool,
+    grpc_status: Option<u8>,
 }
 
 #[derive(Debug)]
@@ -81,23 +82,28 @@ impl<'a> Source<'a> {
     ) -> Self {
         let decoder = BodyDecoder::new(framing, limits);
         let ended = decoder.is_done();
-        Self { from: Origin::Http1 { io, buffer, spare, decoder }, bytes: 0, ended }
+        Self { from: Origin::Http1 { io, buffer, spare, decoder }, bytes: 0, ended, grpc_status: None }
     }
 
     /// The body of an HTTP/2 message.
     pub(crate) fn http2(stream: RecvStream) -> Self {
         let ended = stream.is_end_stream();
-        Self { from: Origin::Http2 { stream, next: None }, bytes: 0, ended }
+        Self { from: Origin::Http2 { stream, next: None }, bytes: 0, ended, grpc_status: None }
     }
 
     /// No body.
     pub(crate) fn empty() -> Self {
-        Self { from: Origin::Empty, bytes: 0, ended: true }
+        Self { from: Origin::Empty, bytes: 0, ended: true, grpc_status: None }
     }
 
     /// Bytes of data that came so far.
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// The status in the trailers of a gRPC answer, once its end has come.
+    pub(crate) fn grpc_status(&self) -> Option<u8> {
+        self.grpc_status
     }
 
     /// Whether the end has come.
@@ -117,7 +123,10 @@ impl<'a> Source<'a> {
         };
         match &part {
             Some(Part::Data(data)) => self.bytes += data.len() as u64,
-            Some(Part::End(_)) => self.ended = true,
+            Some(Part::End(trailers)) => {
+                self.ended = true;
+                self.grpc_status = trailers.as_deref().and_then(grpc_status);
+            }
             None => {}
         }
         Ok(part)
@@ -148,8 +157,13 @@ impl<'a> Source<'a> {
                 }
             }
         }
-        pending().await
+        pending::<()>().await;
     }
+}
+
+/// The status of a gRPC answer, in its trailers or, if it is trailers-only, in its head.
+pub(crate) fn grpc_status(fields: &Fields) -> Option<u8> {
+    std::str::from_utf8(fields.first("grpc-status")?).ok()?.trim().parse().ok()
 }
 
 fn decode(decoder: &mut BodyDecoder, buffer: &mut Buffer) -> Result<Option<Part>, BodyFailure> {

@@ -12,7 +12,7 @@ use crate::buffer::Buffers;
 use crate::failure::{Failure, Stage};
 use crate::http::body::{BodyFailure, Part, PumpFailure, Sink, Source, pump};
 use crate::http::responder::Responder;
-use crate::http::upstream::{Begun, Following, Upstream};
+use crate::http::upstream::{Answer, Begun, Following, Upstream};
 use crate::http1::{Framing, Limits};
 use crate::message::{Fields, RequestHead, ResponseHead};
 
@@ -70,6 +70,8 @@ pub(crate) struct Progress {
     pub(crate) answer_begun: Cell<bool>,
     /// Bytes of the answer's body that were sent to the client.
     pub(crate) answer_bytes: Cell<u64>,
+    /// The status in the trailers of a gRPC answer.
+    pub(crate) grpc_status: Cell<Option<u8>>,
     /// When the endpoint's answer began.
     pub(crate) first_byte: Cell<Option<Instant>>,
 }
@@ -114,45 +116,13 @@ pub(crate) async fn forward(
         }
     };
     let response_side = async {
-        let mut following = loop {
-            let following = tokio::select! {
-                following = answer.head(response) => following?,
-                () = responder.reset() => {
-                    return Err(Failure::downstream(Reason::DownstreamClosed));
-                }
-            };
-            if !response.is_informational() {
-                break following;
-            }
-            responder.informational(response).await.map_err(client_gone)?;
-        };
+        let following = final_head(&mut answer, response, responder).await?;
         progress.first_byte.set(Some(Instant::now()));
         if !edit(response) {
             return Ok(Ended::NotDelivered);
         }
         progress.answer_begun.set(true);
-        let Following { framing, reusable, .. } = following;
-        let protocols = following.upgrade.take();
-        let mut to =
-            responder.begin(response, framing, protocols.as_deref()).map_err(client_gone)?;
-        let mut from = answer.body(&mut following);
-        let pumped = pump(&mut from, &mut to).await;
-        progress.answer_bytes.set(to.bytes());
-        match pumped {
-            Ok(()) if framing == Framing::Tunnel => Ok(Ended::Switched),
-            Ok(()) => Ok(Ended::Answered { reusable }),
-            Err(PumpFailure::Sink(failure)) => Err(client_gone(failure)),
-            Err(PumpFailure::Source(failure)) => {
-                to.reset();
-                Err(Failure::upstream(
-                    match failure {
-                        BodyFailure::Closed => Reason::UpstreamReset,
-                        BodyFailure::Malformed => Reason::UpstreamProtocol,
-                    },
-                    Stage::Sent,
-                ))
-            }
-        }
+        pass_on(answer, following, response, responder, progress).await
     };
     let ended = tokio::select! {
         biased;
@@ -163,6 +133,57 @@ pub(crate) async fn forward(
         true => failure.after_answer_began(),
         false => failure,
     })
+}
+
+/// Waits for the head of the answer, and passes on what comes before it.
+async fn final_head(
+    answer: &mut Answer<'_>,
+    response: &mut ResponseHead,
+    responder: &mut Responder<'_>,
+) -> Result<Following, Failure> {
+    loop {
+        let following = tokio::select! {
+            following = answer.head(response) => following?,
+            () = responder.reset() => {
+                return Err(Failure::downstream(Reason::DownstreamClosed));
+            }
+        };
+        if !response.is_informational() {
+            return Ok(following);
+        }
+        responder.informational(response).await.map_err(client_gone)?;
+    }
+}
+
+/// Passes the answer on, from its final head to its end.
+async fn pass_on(
+    answer: Answer<'_>,
+    mut following: Following,
+    response: &mut ResponseHead,
+    responder: &mut Responder<'_>,
+    progress: &Progress,
+) -> Result<Ended, Failure> {
+    let Following { framing, reusable, .. } = following;
+    let protocols = following.upgrade.take();
+    let begun = responder.begin(response, framing, protocols.as_deref());
+    let mut to = begun.map_err(client_gone)?;
+    let mut from = answer.body(&mut following);
+    let pumped = pump(&mut from, &mut to).await;
+    progress.answer_bytes.set(to.bytes());
+    progress.grpc_status.set(from.grpc_status());
+    match pumped {
+        Ok(()) if framing == Framing::Tunnel => Ok(Ended::Switched),
+        Ok(()) => Ok(Ended::Answered { reusable }),
+        Err(PumpFailure::Sink(failure)) => Err(client_gone(failure)),
+        Err(PumpFailure::Source(failure)) => {
+            to.reset();
+            let reason = match failure {
+                BodyFailure::Closed => Reason::UpstreamReset,
+                BodyFailure::Malformed => Reason::UpstreamProtocol,
+            };
+            Err(Failure::upstream(reason, Stage::Sent))
+        }
+    }
 }
 
 /// Sends what an earlier attempt has sent, and the rest of the body.

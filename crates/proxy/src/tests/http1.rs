@@ -480,3 +480,20 @@ fn http_is_found_on_an_undeclared_port_even_after_a_silence() {
     assert_eq!(answers.iter().filter(|body| *body == "a").count(), 2, "{answers:?}");
     assert!(proxy.lines.text().contains("GET"));
 }
+
+#[test]
+fn connections_are_spread_over_the_workers() {
+    let app = App::named("a");
+    let proxy = outbound(Protocol::Http, &[&app]);
+    let mut clients: Vec<Wire> = (0..20).map(|_| Wire::connect(&proxy)).collect();
+    for client in &mut clients {
+        assert_eq!(client.get("/").body, "a");
+    }
+    let loads: Vec<usize> = proxy
+        .process
+        .loads
+        .iter()
+        .map(|load| load.load(std::sync::atomic::Ordering::Relaxed))
+        .collect();
+    assert_eq!(loads, [10, 10]);
+}
