@@ -148,11 +148,7 @@ async fn patience(worker: &Worker, connection: &Connection, declared: &Connectio
 struct Left;
 
 /// Whether the connection begins with a ClientHello that offers the mesh's protocols.
-async fn is_of_mesh(
-    worker: &Worker,
-    tcp: &TcpStream,
-    first: &mut BytesMut,
-) -> Result<bool, Left> {
+async fn is_of_mesh(worker: &Worker, tcp: &TcpStream, first: &mut BytesMut) -> Result<bool, Left> {
     loop {
         match client_hello::parse(first) {
             Parsed::Hello(hello) => {

@@ -82,7 +82,12 @@ impl<'a> Source<'a> {
     ) -> Self {
         let decoder = BodyDecoder::new(framing, limits);
         let ended = decoder.is_done();
-        Self { from: Origin::Http1 { io, buffer, spare, decoder }, bytes: 0, ended, grpc_status: None }
+        Self {
+            from: Origin::Http1 { io, buffer, spare, decoder },
+            bytes: 0,
+            ended,
+            grpc_status: None,
+        }
     }
 
     /// The body of an HTTP/2 message.

@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
-use tokio::time::Instant;
 use ironmesh_identity::{Authority, Clock, Credentials, KeyPair, SystemClock};
 use ironmesh_model::ListenerKind;
 use ironmesh_model::limits::ProxyLimits;
 use ironmesh_model::policy::MtlsMode;
 use ironmesh_model::service::{Protocol, Workload};
 use ironmesh_model::snapshot::Objects;
+use tokio::time::Instant;
 
 use super::world::*;
 
@@ -314,9 +314,7 @@ fn grpc_goes_through_both_with_its_trailers() {
         assert!(all == body, "{} of {} bytes", all.len(), body.len());
         assert_eq!(trailers.unwrap().get("grpc-status").unwrap(), "0");
     }
-    eventually("the metrics", || {
-        outbound.registry.render().contains("request_protocol=\"grpc\"")
-    });
+    eventually("the metrics", || outbound.registry.render().contains("request_protocol=\"grpc\""));
 }
 
 #[test]
@@ -324,8 +322,7 @@ fn a_local_answer_to_grpc_is_trailers_only() {
     let objects =
         Objects { services: vec![reviews(Protocol::Grpc, Vec::new())], ..Objects::default() };
     let proxy = Proxy::start(ListenerKind::Outbound, service_address(), objects);
-    let (status, head, body, trailers) =
-        http2_calls(&proxy, vec![b"x".to_vec()]).pop().unwrap();
+    let (status, head, body, trailers) = http2_calls(&proxy, vec![b"x".to_vec()]).pop().unwrap();
     assert_eq!((status, body.len(), trailers), (200, 0, None));
     assert_eq!(head.get("grpc-status").unwrap(), "14");
     assert_eq!(head.get("x-ironmesh-reason").unwrap(), "no_endpoints");
