@@ -153,7 +153,7 @@ async fn run(
         environment.retain(|(name, _)| name != "TERM");
         environment.push(("TERM".to_owned(), term));
     }
-    let program = node.samples.as_ref().filter(|_| stands_in(&argv[0]));
+    let program = node.samples.as_ref().filter(|_| stands_in(&argv[0])).map(AsFd::as_fd);
     if program.is_some() {
         argv.insert(0, super::images::SAMPLES.to_owned());
     }
@@ -167,13 +167,14 @@ async fn run(
     };
     let fd = |index: usize| fds.get(index).map(AsFd::as_fd);
     let io = if exec.tty {
-        ExecIo { terminal: fd(0), ..ExecIo::default() }
+        ExecIo { terminal: fd(0), program, ..ExecIo::default() }
     } else {
         ExecIo {
             stdin: fd(0).filter(|_| exec.stdin),
             stdout: fd(1),
             stderr: fd(2),
-            ..ExecIo::default()
+            program,
+            terminal: None,
         }
     };
     let spawned = match spawn(&spec, io) {

@@ -143,7 +143,8 @@ async fn watch(
         record.state = State::Running { since: since.clone() };
         record.pid = Some(pid);
         record.started = container.startup_probe.is_none();
-        record.ready = container.startup_probe.is_none() && container.readiness_probe.is_none();
+        let unprobed = container.startup_probe.is_none() && container.readiness_probe.is_none();
+        record.ready = unprobed || slot.is_proxy() && record.ready;
     });
     let name = Some(container.name.as_str());
     state.event(
@@ -161,9 +162,12 @@ async fn watch(
         grace = told_to_end(state, slot) => end(state, slot, container, running, grace).await,
     };
     state.inits.borrow_mut().remove(&container.name);
+    let is_ending = is_told_to_end(state, slot);
     state.change(slot, |record| {
         record.pid = None;
-        record.ready = false;
+        // Connections to a proxy that ended by itself wait in its sockets for the next one, so the
+        // pod stays ready for a moment.
+        record.ready &= slot.is_proxy() && !is_ending;
         record.started = false;
         record.state = State::Terminated(terminated(exit, since));
     });
@@ -308,6 +312,7 @@ async fn wait_for_restart(
         if let State::Terminated(end) = &record.state {
             record.last = Some(end.clone());
         }
+        record.ready &= pause < UNREADY_PAUSE;
         if !pause.is_zero() {
             let message = format!("back-off {pause:?} restarting failed container {name}");
             record.state = State::Waiting { reason: "CrashLoopBackOff".to_owned(), message };
@@ -336,6 +341,8 @@ const OWN_IMAGE: &str = "ironmesh/proxy";
 const IMAGE_RETRY: Duration = Duration::from_secs(10);
 /// Pause before a Secret or a ConfigMap is looked for again.
 const CONFIG_RETRY: Duration = Duration::from_secs(2);
+/// Pause after which a proxy that ends again and again makes its pod unready.
+const UNREADY_PAUSE: Duration = Duration::from_secs(1);
 /// How long a hook after the start may take.
 const HOOK_TIME_MAX: Duration = Duration::from_secs(60);
 /// How long a proxy may take to drain and end.

@@ -30,7 +30,12 @@ pub(super) async fn run_all(state: &Rc<PodState>, slot: Slot, container: &Contai
             // A gateway's or sidecar's health is asked for often until it is ready for the first
             // time, as everything waits for it.
             if slot.is_proxy() {
-                first_success(state, container, probe).await;
+                let first = first_success(state, container, probe);
+                tokio::pin!(first);
+                if tokio::time::timeout(PROXY_RESTART_MAX, &mut first).await.is_err() {
+                    set(false);
+                    first.await;
+                }
                 set(true);
             }
             follow(state, container, "Readiness", probe, Until::Ever, set).await;
@@ -125,5 +130,7 @@ async fn ask(state: &Rc<PodState>, container: &Container, probe: &Probe) -> Resu
     handler::run(state, container, &probe.handler, time).await
 }
 
+/// How long a restarted proxy may take to be ready without making its pod unready.
+const PROXY_RESTART_MAX: Duration = Duration::from_secs(2);
 /// How often a proxy that has not been ready yet is asked.
 const FIRST_PERIOD: Duration = Duration::from_millis(10);
