@@ -15,9 +15,17 @@ pub(crate) struct Failure {
     pub(crate) reason: &'static str,
     /// For people.
     pub(crate) message: String,
-    /// What it is about: (name, group, plural or kind).
-    subject: Option<(String, String, String)>,
-    /// Field and text of each cause.
+    /// What it is about.
+    details: Option<Box<Details>>,
+}
+
+/// The object that a refusal is about, and what is wrong with it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Details {
+    name: String,
+    group: String,
+    /// Plural, or for wrong fields the kind, as Kubernetes has it.
+    kind: String,
     causes: Vec<Cause>,
 }
 
@@ -44,12 +52,16 @@ impl Cause {
 
 impl Failure {
     fn new(code: u16, reason: &'static str, message: String) -> Self {
-        Self { code, reason, message, subject: None, causes: Vec::new() }
+        Self { code, reason, message, details: None }
     }
 
     fn about(mut self, resource: &Resource, name: &str) -> Self {
-        let (group, plural) = (resource.group.to_string(), resource.plural.to_string());
-        self.subject = Some((name.to_owned(), group, plural));
+        self.details = Some(Box::new(Details {
+            name: name.to_owned(),
+            group: resource.group.to_string(),
+            kind: resource.plural.to_string(),
+            causes: Vec::new(),
+        }));
         self
     }
 
@@ -96,9 +108,12 @@ impl Failure {
         };
         let message = format!("{} {name:?} is invalid: {all}", resource.qualified_kind());
         let mut failure = Self::new(422, "Invalid", message);
-        failure.subject =
-            Some((name.to_owned(), resource.group.to_string(), resource.kind.to_string()));
-        failure.causes = causes;
+        failure.details = Some(Box::new(Details {
+            name: name.to_owned(),
+            group: resource.group.to_string(),
+            kind: resource.kind.to_string(),
+            causes,
+        }));
         failure
     }
 
@@ -165,11 +180,12 @@ impl Failure {
             "reason": self.reason,
             "code": self.code,
         });
-        if let Some((name, group, kind)) = &self.subject {
+        if let Some(details) = &self.details {
+            let Details { name, group, kind, causes } = &**details;
             status["details"] = json!({"name": name, "group": group, "kind": kind});
-            if !self.causes.is_empty() {
+            if !causes.is_empty() {
                 let cause = |c: &Cause| json!({"field": c.field, "message": c.message});
-                status["details"]["causes"] = self.causes.iter().map(cause).collect();
+                status["details"]["causes"] = causes.iter().map(cause).collect();
             }
         }
         status
@@ -178,9 +194,8 @@ impl Failure {
 
 impl From<store::Error> for Failure {
     fn from(error: store::Error) -> Self {
-        let key = match &error {
-            store::Error::Exists(key) | store::Error::Missing(key) => key,
-            _ => return Self::internal(error.to_string()),
+        let (store::Error::Exists(key) | store::Error::Missing(key)) = &error else {
+            return Self::internal(error.to_string());
         };
         let resource = Resource::of_path(&key.collection.group, &key.collection.plural)
             .unwrap_or_else(|| Resource {

@@ -28,41 +28,43 @@ const fn wide(name: &'static str) -> Column {
     Column { name, wide: true }
 }
 
+/// The cells of one object's row, at a time.
+type Cells = fn(&Object, Timestamp) -> Vec<Value>;
+
 /// How the objects of a kind are shown.
 struct Layout {
     columns: &'static [Column],
-    cells: fn(&Object, Timestamp) -> Vec<Value>,
+    cells: Cells,
 }
 
 fn layout(group: &str, plural: &str) -> Layout {
-    let (columns, cells): (&'static [Column], fn(&Object, Timestamp) -> Vec<Value>) =
-        match (group, plural) {
-            ("", "pods") => (pod::COLUMNS, pod::cells),
-            ("", "services") => (core::SERVICE, core::service),
-            ("", "namespaces") => (core::NAMESPACE, core::namespace),
-            ("", "nodes") => (core::NODE, core::node),
-            ("", "serviceaccounts") => (core::SERVICE_ACCOUNT, core::service_account),
-            ("", "secrets") => (core::SECRET, core::secret),
-            ("", "configmaps") => (core::CONFIG_MAP, core::config_map),
-            ("", "events") => (core::EVENT, core::event),
-            ("", "endpoints") => (core::ENDPOINTS, core::endpoints),
-            ("apps", "deployments") => (workload::DEPLOYMENT, workload::deployment),
-            ("apps", "replicasets") => (workload::REPLICA_SET, workload::replica_set),
-            ("networking.istio.io", "virtualservices") => {
-                (mesh::VIRTUAL_SERVICE, mesh::virtual_service)
-            }
-            ("networking.istio.io", "destinationrules") => {
-                (mesh::DESTINATION_RULE, mesh::destination_rule)
-            }
-            ("networking.istio.io", "serviceentries") => (mesh::SERVICE_ENTRY, mesh::service_entry),
-            ("security.istio.io", "peerauthentications") => {
-                (mesh::PEER_AUTHENTICATION, mesh::peer_authentication)
-            }
-            ("security.istio.io", "authorizationpolicies") => {
-                (mesh::AUTHORIZATION_POLICY, mesh::authorization_policy)
-            }
-            _ => (PLAIN, plain),
-        };
+    let (columns, cells): (&'static [Column], Cells) = match (group, plural) {
+        ("", "pods") => (pod::COLUMNS, pod::cells),
+        ("", "services") => (core::SERVICE, core::service),
+        ("", "namespaces") => (core::NAMESPACE, core::namespace),
+        ("", "nodes") => (core::NODE, core::node),
+        ("", "serviceaccounts") => (core::SERVICE_ACCOUNT, core::service_account),
+        ("", "secrets") => (core::SECRET, core::secret),
+        ("", "configmaps") => (core::CONFIG_MAP, core::config_map),
+        ("", "events") => (core::EVENT, core::event),
+        ("", "endpoints") => (core::ENDPOINTS, core::endpoints),
+        ("apps", "deployments") => (workload::DEPLOYMENT, workload::deployment),
+        ("apps", "replicasets") => (workload::REPLICA_SET, workload::replica_set),
+        ("networking.istio.io", "virtualservices") => {
+            (mesh::VIRTUAL_SERVICE, mesh::virtual_service)
+        }
+        ("networking.istio.io", "destinationrules") => {
+            (mesh::DESTINATION_RULE, mesh::destination_rule)
+        }
+        ("networking.istio.io", "serviceentries") => (mesh::SERVICE_ENTRY, mesh::service_entry),
+        ("security.istio.io", "peerauthentications") => {
+            (mesh::PEER_AUTHENTICATION, mesh::peer_authentication)
+        }
+        ("security.istio.io", "authorizationpolicies") => {
+            (mesh::AUTHORIZATION_POLICY, mesh::authorization_policy)
+        }
+        _ => (PLAIN, plain),
+    };
     Layout { columns, cells }
 }
 

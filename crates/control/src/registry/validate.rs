@@ -43,10 +43,8 @@ pub(crate) fn check_update(resource: &Resource, old: &Object, new: &Object) -> V
             fixed("/spec/clusterIP", "spec.clusterIP");
         }
         ("", "secrets") => fixed("/type", "type"),
-        ("", "pods") => {
-            if frozen_spec(old) != frozen_spec(new) {
-                causes.push(Cause { field: "spec".to_owned(), message: POD_FROZEN.to_owned() });
-            }
+        ("", "pods") if frozen_spec(old) != frozen_spec(new) => {
+            causes.push(Cause { field: "spec".to_owned(), message: POD_FROZEN.to_owned() });
         }
         _ => {}
     }
