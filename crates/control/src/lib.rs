@@ -76,6 +76,7 @@ pub enum Error {
 ///
 /// If the bootstrap does not fit, the store cannot be opened, or an inherited socket is unusable.
 pub fn run(bootstrap: ControlBootstrap) -> Result<(), Error> {
+    log_to_standard_error();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(serve(bootstrap))
 }
@@ -112,6 +113,18 @@ pub async fn serve(bootstrap: ControlBootstrap) -> Result<(), Error> {
     tasks.spawn(sync_journal(context));
     tasks.join_all().await;
     Ok(())
+}
+
+/// Logs what is worth knowing; `RUST_LOG` asks for more or less.
+fn log_to_standard_error() {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(false);
+    // A process that logs already goes on as it does.
+    let _ = lines.try_init();
 }
 
 /// Brings the journal to the disk after changes, many at once; on a tmpfs there is nothing to do.
