@@ -88,6 +88,16 @@ async fn injected_pod(api: &Api, app: &str) -> Value {
     .await
 }
 
+/// What the control plane says of the proxy of a pod, once that has all there is for it.
+async fn synced(api: &Api, pod: &Value) -> Value {
+    eventually(|| async {
+        let proxies = api.get("/ironmesh/proxies").await;
+        let own = proxies.as_array()?.iter().find(|p| p["name"] == pod["metadata"]["name"])?;
+        (own["synced"] == true).then(|| own.clone())
+    })
+    .await
+}
+
 #[tokio::test]
 async fn a_proxy_gets_what_it_asks_for_and_only_what_of_it_changes() {
     let local = tokio::task::LocalSet::new();
@@ -107,11 +117,7 @@ async fn a_proxy_gets_what_it_asks_for_and_only_what_of_it_changes() {
             let held: Vec<String> =
                 proxy.view.lock().unwrap().held().map(|(k, _)| k.to_string()).collect();
             assert!(!held.iter().any(|key| key.contains("ratings")), "{held:?}");
-            eventually(|| async {
-                let proxies = api.get("/ironmesh/proxies").await;
-                proxies[0]["synced"].as_bool()?.then_some(())
-            })
-            .await;
+            synced(&api, &pod).await;
 
             // What it does not hold moves nothing; a change to what it holds arrives, alone.
             proxy.pushed.lock().unwrap().clear();
@@ -135,14 +141,9 @@ async fn a_proxy_gets_what_it_asks_for_and_only_what_of_it_changes() {
             // A restart pushes nothing to a proxy of which nothing changed.
             proxy.pushed.lock().unwrap().clear();
             world.restart();
-            eventually(|| async {
-                let proxies = api.get("/ironmesh/proxies").await;
-                proxies[0]["synced"].as_bool()?.then_some(())
-            })
-            .await;
+            synced(&api, &pod).await;
             assert_eq!(*proxy.pushed.lock().unwrap(), []);
-            let proxies = api.get("/ironmesh/proxies").await;
-            assert_eq!(proxies[0]["pushed_bytes"], 0, "{proxies}");
+            assert_eq!(synced(&api, &pod).await["pushed_bytes"], 0);
         })
         .await;
 }
