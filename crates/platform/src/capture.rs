@@ -165,3 +165,30 @@ const DESTINATION_NAT: i32 = -100;
 const RAW: i32 = -300;
 /// From where Istio's proxy, and ours where users tell it from others, dials its workload.
 const TO_WORKLOAD_SOURCE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 6);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The whole transaction as bytes, which the kernel's and nft's reading of them was checked with
+    /// (`tests/it`). `UPDATE=1` writes the file anew.
+    #[test]
+    fn the_rules_are_these_bytes() {
+        let spec = CaptureSpec {
+            exemption: Exemption::Marks,
+            pod: Some(Ipv4Addr::new(10, 77, 0, 2)),
+            resolver: Some(Ipv4Addr::new(10, 77, 0, 1)),
+        };
+        let batch = rules(&spec).finish();
+        let mut hex = String::new();
+        for line in batch.bytes().chunks(32) {
+            hex.extend(line.iter().map(|byte| format!("{byte:02x}")));
+            hex.push('\n');
+        }
+        if std::env::var_os("UPDATE").is_some() {
+            let file = concat!(env!("CARGO_MANIFEST_DIR"), "/src/capture/capture.hex");
+            std::fs::write(file, &hex).unwrap();
+        }
+        assert_eq!(hex, include_str!("capture/capture.hex"));
+    }
+}

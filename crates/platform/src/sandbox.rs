@@ -12,11 +12,11 @@
 
 mod capabilities;
 pub mod container;
-mod error;
+pub(crate) mod error;
 pub mod exec;
 mod init;
 pub mod mesh;
-mod mounts;
+pub(crate) mod mounts;
 pub mod pod;
 mod program;
 pub mod proxy;

@@ -27,6 +27,11 @@ fn main() -> ExitCode {
             if stage == world::LISTENER {
                 return world::listener();
             }
+            if stage == world::PREFLIGHT {
+                let refusal = ironmesh_platform::preflight::check().unwrap_err();
+                println!("{refusal}");
+                return ExitCode::SUCCESS;
+            }
             ironmesh_platform::sandbox::stage(stage).unwrap_or(ExitCode::FAILURE)
         }
         Some("scenario") => run_scenario(&arguments[1]),

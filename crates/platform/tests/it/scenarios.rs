@@ -26,6 +26,7 @@ pub(crate) const ALL: &[(&str, fn() -> ExitCode)] = &[
     ("capture is listed by nft as meant", || in_mesh(traffic::listing)),
     ("plain Services are balanced in turn", || in_mesh(traffic::services)),
     ("five hundred Services", || in_mesh(traffic::many_services)),
+    ("where namespaces are forbidden it says so", || in_mesh(containers::forbidden)),
     ("when up is killed nothing is left", death::of_up),
     ("when a stage is killed its container dies", || in_mesh(death::of_a_stage)),
 ];

@@ -25,6 +25,8 @@ pub(crate) const SERVICES: (Ipv4Addr, u8) = (Ipv4Addr::new(10, 96, 0, 0), 16);
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 /// Name of the stage that stands in for a proxy.
 pub(crate) const LISTENER: &str = "test-listener";
+/// Name of the stage that says why a mesh cannot run where it runs.
+pub(crate) const PREFLIGHT: &str = "test-preflight";
 
 /// The mesh of a scenario.
 #[derive(Debug)]

@@ -289,6 +289,30 @@ pub(crate) fn proxy(world: &World) {
     assert_eq!(world::exit_code(spawned.pid), 0);
 }
 
+/// A container is a place where namespaces are forbidden.
+pub(crate) fn forbidden(world: &World) {
+    let pod = world.pod();
+    let program = fs::File::open("/proc/self/exe").unwrap();
+    let (output, write) = fds::pipe().unwrap();
+    let io = ContainerIo {
+        stdout: Some(write.as_fd()),
+        program: Some(program.as_fd()),
+        ..ContainerIo::default()
+    };
+    let spec = pod.spec(world, &["it", "internal", world::PREFLIGHT]);
+    let spawned = container::spawn(&pod.sandbox, &spec, io).unwrap();
+    drop(write);
+    spawned.status.wait().unwrap();
+    let mut text = String::new();
+    fs::File::from(output).read_to_string(&mut text).unwrap();
+    assert_eq!(
+        text,
+        "this machine does not let ironmesh run: cannot create a user namespace: No space left on \
+         device (os error 28); raise the limit, as root: sysctl -w \
+         user.max_user_namespaces=15000\n"
+    );
+}
+
 pub(crate) fn eight_pods(world: &World) {
     let begin = tokio::time::Instant::now();
     let running: Vec<_> = (0..8)
