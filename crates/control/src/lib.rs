@@ -77,7 +77,10 @@ pub enum Error {
 /// If the bootstrap does not fit, the store cannot be opened, or an inherited socket is unusable.
 pub fn run(bootstrap: ControlBootstrap) -> Result<(), Error> {
     log_to_standard_error();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .max_blocking_threads(BLOCKING_THREADS_MAX)
+        .enable_all()
+        .build()?;
     runtime.block_on(serve(bootstrap))
 }
 
@@ -139,3 +142,6 @@ async fn sync_journal(context: Arc<Context>) {
         }
     }
 }
+
+/// Threads beside the one that serves: they build snapshots, sync the journal and read logs.
+const BLOCKING_THREADS_MAX: usize = 3;
