@@ -84,7 +84,9 @@ enum Verb {
     Scale(verb::scale::Scale),
     Rollout(verb::rollout::Rollout),
     Wait(verb::wait::Wait),
+    ProxyStatus(verb::proxy_status::ProxyStatus),
     ProxyConfig(verb::proxy_config::ProxyConfig),
+    Explain(verb::explain::Explain),
     Finding(verb::finding::Finding),
     #[command(hide = true)]
     Capture(verb::capture::Capture),
@@ -115,6 +117,8 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
         Verb::Scale(verb) => block_on(verb.run(&context)),
         Verb::Rollout(verb) => block_on(verb.run(&context)),
         Verb::Wait(verb) => block_on(verb.run(&context)),
+        Verb::ProxyStatus(verb) => block_on(verb.run(&context)),
+        Verb::Explain(verb) => block_on(verb.run(&context)),
         Verb::ProxyConfig(verb) => block_on(verb.run(&context)),
         Verb::Version(verb) => block_on(verb.run(&context)),
     }

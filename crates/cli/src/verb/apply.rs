@@ -185,10 +185,7 @@ async fn print_findings(
 
 /// Findings about objects; `query` may choose some of them.
 pub(crate) async fn findings(api: &Api, query: &str) -> anyhow::Result<Vec<Finding>> {
-    let value = match api.get(&format!("/ironmesh/findings{query}")).await {
-        Err(error) if error.is_not_found() => return Ok(Vec::new()),
-        answer => answer?,
-    };
+    let value = api.get(&format!("/ironmesh/findings{query}")).await?;
     serde_json::from_value(value).context("reading the findings")
 }
 

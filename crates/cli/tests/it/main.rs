@@ -4,4 +4,5 @@
 
 mod mesh;
 
+mod mesh_verbs;
 mod objects;

@@ -1,0 +1,136 @@
+//! An explanation as text: one paragraph a hop, one line a step.
+
+use ironmesh_control::api::explain::{BackendItem, Explanation, Hop, ResourceState};
+use ironmesh_model::Event;
+use ironmesh_model::route::{HeaderOp, HeaderOps};
+
+/// The whole text.
+pub(super) fn render(explanation: &Explanation) -> String {
+    let mut text = format!("{} {}\n", explanation.method, explanation.url);
+    for (at, hop) in explanation.hops.iter().enumerate() {
+        text.push_str(&format!("\n{}. {} ({})\n", at + 1, hop.workload, hop.listener));
+        for line in lines(hop) {
+            text.push_str(&format!("   {line}\n"));
+        }
+    }
+    text.push_str(&format!("\n{}\n", explanation.outcome));
+    text
+}
+
+fn lines(hop: &Hop) -> Vec<String> {
+    let mut lines = vec![format!("{} {}{}", hop.method, hop.authority, hop.path)];
+    for event in &hop.events {
+        self::event(&mut lines, event);
+    }
+    if !hop.events.iter().any(|event| matches!(event, Event::Verdict { .. })) {
+        lines.push(format!("=> {}", hop.reason_text));
+    }
+    if let Some(code) = hop.response_code {
+        let (reason, flags) = (hop.reason, &hop.response_flags);
+        lines.push(format!("=> answered here: {code}, reason {reason}, flag {flags}"));
+    }
+    for backend in &hop.backends {
+        self::backend(&mut lines, backend, hop.endpoint.as_deref());
+    }
+    changes(&mut lines, hop);
+    match (&hop.mtls_mode, &hop.tls) {
+        (Some(mode), Some(tls)) => lines.push(format!("mTLS: takes {mode}, spoken to in {tls}")),
+        (Some(mode), None) => lines.push(format!("mTLS: takes {mode}")),
+        (None, Some(tls)) => lines.push(format!("mTLS: {tls} to the next hop")),
+        (None, None) => {}
+    }
+    if let Some(timeout) = hop.timeout {
+        lines.push(format!("timeout: {timeout:?}"));
+    }
+    resources(&mut lines, hop);
+    lines
+}
+
+fn event(lines: &mut Vec<String>, event: &Event) {
+    match event {
+        Event::Resolved { key, outcome } => lines.push(format!("looked up {key}: {outcome}")),
+        Event::Lost { route, why } => lines.push(format!("  -  {route}: {why}")),
+        Event::Won { route, by } => lines.push(format!("  +  {route}: {by}")),
+        Event::Weighted { choices, drawn, chosen } => {
+            let sum: u32 = choices.iter().map(|choice| choice.weight).sum();
+            lines.push(format!("     of {sum} parts {drawn} was drawn:"));
+            for (at, choice) in choices.iter().enumerate() {
+                let mark = if at == *chosen { '+' } else { '-' };
+                let name = backend_name(&choice.host, choice.subset.as_deref());
+                lines.push(format!("       {mark} {name}: {}", choice.weight));
+            }
+        }
+        Event::Verdict { text } => lines.push(format!("=> {text}")),
+    }
+}
+
+fn backend(lines: &mut Vec<String>, backend: &BackendItem, endpoint: Option<&str>) {
+    let BackendItem { host, port, subset, weight, chosen, unusable, endpoints } = backend;
+    let mut line =
+        format!("backend {}", backend_name(&format!("{host}:{port}"), subset.as_deref()));
+    if *weight > 0 {
+        line.push_str(&format!(", weight {weight}"));
+    }
+    if *chosen {
+        line.push_str(", followed");
+    }
+    if let Some(reason) = unusable {
+        line.push_str(&format!(": {}", reason.text()));
+    }
+    lines.push(line);
+    for item in endpoints {
+        let mark = if *chosen && endpoint == Some(item.address.as_str()) { '>' } else { ' ' };
+        let ready = if item.ready { "ready" } else { "not ready" };
+        let (address, workload, tls) = (&item.address, &item.workload, &item.tls);
+        let identity = item.identity.as_ref().map(|id| format!(" as {id}")).unwrap_or_default();
+        lines.push(format!("  {mark} {address}  {workload}  {ready}  {tls}{identity}"));
+    }
+}
+
+/// What is changed on the way.
+fn changes(lines: &mut Vec<String>, hop: &Hop) {
+    if let Some(path) = &hop.rewritten_path {
+        lines.push(format!("path becomes {path}"));
+    }
+    if let Some(authority) = &hop.rewritten_authority {
+        lines.push(format!("authority becomes {authority}"));
+    }
+    for HeaderOps { request, response } in &hop.headers {
+        header_op(lines, "request", request);
+        header_op(lines, "response", response);
+    }
+}
+
+fn header_op(lines: &mut Vec<String>, of: &str, op: &HeaderOp) {
+    for name in &op.remove {
+        lines.push(format!("{of} header {name} is removed"));
+    }
+    for (name, value) in &op.set {
+        lines.push(format!("{of} header {name} is set to {value:?}"));
+    }
+    for (name, value) in &op.add {
+        lines.push(format!("{of} header {name} gets {value:?} added"));
+    }
+}
+
+/// Says how far the proxy is, if it is not where this explanation is.
+fn resources(lines: &mut Vec<String>, hop: &Hop) {
+    if hop.resources.iter().any(|item| item.state == ResourceState::NotConnected) {
+        lines.push("note: the proxy is not connected to the control plane now".to_owned());
+    }
+    for item in &hop.resources {
+        let state = match item.state {
+            ResourceState::Acknowledged | ResourceState::NotConnected => continue,
+            ResourceState::Pending => "is on its way to the proxy",
+            ResourceState::NotSubscribed => "is not held yet; the first request waits for it",
+        };
+        lines.push(format!("note: {} (version {}) {state}", item.resource, item.version));
+    }
+}
+
+fn backend_name(host: &str, subset: Option<&str>) -> String {
+    match subset {
+        Some(subset) => format!("{host} subset {subset}"),
+        None => host.to_owned(),
+    }
+}

@@ -1,0 +1,85 @@
+//! `ironmesh proxy-status`: what each proxy holds, and whether it has acknowledged it.
+
+use std::io::{Write, stdout};
+use std::process::ExitCode;
+
+use clap::Args;
+use ironmesh_control::api::ProxyItem;
+use serde_json::Value;
+
+use crate::cli::Context;
+use crate::output::table::Columns;
+
+/// Show every proxy: resources held and acknowledged, bytes pushed, synced or not.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  ironmesh proxy-status
+  ironmesh proxy-status productpage-v1-6b746f74dc-abcde
+  ironmesh proxy-status -o json")]
+pub(crate) struct ProxyStatus {
+    /// Only the proxy of this pod: POD, or POD.NAMESPACE.
+    pod: Option<String>,
+    /// json for everything that is known.
+    #[arg(short, long, value_parser = ["json"], value_name = "FORMAT")]
+    output: Option<String>,
+}
+
+impl ProxyStatus {
+    pub(crate) async fn run(self, context: &Context) -> anyhow::Result<ExitCode> {
+        let answer = context.api().get("/ironmesh/proxies").await?;
+        let wanted = |proxy: &Value| {
+            let Some(pod) = &self.pod else { return true };
+            let name = proxy["name"].as_str().unwrap_or_default();
+            let namespace = proxy["namespace"].as_str().unwrap_or_default();
+            pod == name || *pod == format!("{name}.{namespace}")
+        };
+        let proxies: Vec<Value> =
+            answer.as_array().into_iter().flatten().filter(|p| wanted(p)).cloned().collect();
+        let mut out = stdout().lock();
+        if self.output.is_some() {
+            writeln!(out, "{:#}", Value::Array(proxies))?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        let proxies: Vec<ProxyItem> = serde_json::from_value(Value::Array(proxies))?;
+        write!(out, "{}", table(&proxies))?;
+        for proxy in &proxies {
+            for error in &proxy.errors {
+                let (name, resource, message) = (&proxy.name, &error.resource, &error.message);
+                writeln!(out, "{name} could not use {resource}: {message}")?;
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn table(proxies: &[ProxyItem]) -> String {
+    let mut columns = Columns::default();
+    columns.push([
+        "NAME",
+        "NAMESPACE",
+        "KIND",
+        "STATE",
+        "RESOURCES",
+        "ACKNOWLEDGED",
+        "PUSHED",
+        "IDENTITY",
+    ]);
+    for proxy in proxies {
+        let state = match (proxy.connected, proxy.synced) {
+            (false, _) => "disconnected",
+            (true, false) => "behind",
+            (true, true) => "synced",
+        };
+        columns.push([
+            proxy.name.to_string(),
+            proxy.namespace.to_string(),
+            format!("{:?}", proxy.kind).to_lowercase(),
+            state.to_owned(),
+            proxy.resources.to_string(),
+            proxy.acknowledged.to_string(),
+            format!("{} B", proxy.pushed_bytes),
+            proxy.identity.clone().unwrap_or_else(|| "-".to_owned()),
+        ]);
+    }
+    columns.take_text()
+}

@@ -1,0 +1,92 @@
+use crate::mesh::Mesh;
+
+const BOOKINFO: &str = include_str!("../../../../samples/bookinfo/bookinfo.yaml");
+const GATEWAY: &str = include_str!("../../../../samples/bookinfo/gateway.yaml");
+const RULES: &str = include_str!("../../../../samples/bookinfo/destination-rules.yaml");
+const HALF: &str = include_str!("../../../../samples/bookinfo/routing/reviews-50-50.yaml");
+
+#[test]
+fn findings_have_file_line_and_code() {
+    let mesh = Mesh::start();
+    mesh.run_with("apply -f -", BOOKINFO).ok();
+    mesh.write(
+        "routes.yaml",
+        "# A comment.
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata:
+  name: reviews
+spec:
+  hosts:
+  - reviews
+  http:
+  - fault:
+      delay: {percentage: {value: 50}, fixedDelay: 7s}
+    route:
+    - destination: {host: reviews, subset: v9}
+",
+    );
+    let said = mesh.run("apply -f routes.yaml");
+    assert_eq!(
+        (said.code, &*said.out),
+        (0, "virtualservice.networking.istio.io/reviews created\n")
+    );
+    let wanted = [
+        "routes.yaml:11: warning IM0101 VirtualService default/reviews spec.http[0].fault.delay",
+        "routes.yaml:13: warning IM0103 VirtualService default/reviews spec.http[0].route[0].destination.subset",
+    ];
+    for line in wanted {
+        assert!(said.err.lines().any(|said| said.starts_with(line)), "no {line} in\n{}", said.err);
+    }
+    let described = mesh.run("describe vs reviews").ok();
+    assert!(described.contains("Findings:\n  warning IM0101"), "{described}");
+}
+
+#[test]
+fn our_samples_have_no_findings() {
+    let mesh = Mesh::start();
+    for text in [BOOKINFO, GATEWAY, RULES, HALF] {
+        let said = mesh.run_with("apply -f -", text);
+        assert_eq!((said.code, &*said.err), (0, ""), "{said:?}");
+    }
+}
+
+#[test]
+fn explain_shows_rules_weights_and_outcome() {
+    let mesh = Mesh::start();
+    for text in [BOOKINFO, GATEWAY, RULES, HALF] {
+        mesh.run_with("apply -f -", text).ok();
+    }
+    let text = mesh.run("explain GET http://127.0.0.1:8080/nothing").ok();
+    assert!(text.contains("  -  default/bookinfo#0"), "{text}");
+    assert!(text.contains("answered here: 404, reason no_route, flag NR"), "{text}");
+    let json = mesh.run("explain GET http://127.0.0.1:8080/productpage -o json").ok();
+    let value: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(value["hops"][0]["route"], "default/bookinfo#0", "{json}");
+    let bad = mesh.run("explain GET http://a/ -H nonsense");
+    assert_eq!(bad.err, "error: header \"nonsense\" is not 'NAME: VALUE'\n");
+}
+
+#[test]
+fn proxies_that_are_not_connected_are_listed_as_such() {
+    let mesh = Mesh::start();
+    let table = mesh.run("proxy-status").ok();
+    assert!(table.starts_with("NAME "), "{table}");
+    let json: serde_json::Value =
+        serde_json::from_str(&mesh.run("proxy-status -o json").ok()).unwrap();
+    assert!(json.is_array(), "{json}");
+}
+
+#[test]
+fn finding_explains_a_code_without_a_mesh() {
+    let command = |words: &[&str]| {
+        let binary = env!("CARGO_BIN_EXE_ironmesh");
+        let output = std::process::Command::new(binary).args(words).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    let (code, text) = command(&["finding", "im0103"]);
+    assert_eq!(code, Some(0));
+    assert!(text.starts_with("IM0103 (warning)\n"), "{text}");
+    assert!(text.contains("What to do: "), "{text}");
+    assert_eq!(command(&["finding", "IM9999"]).0, Some(1));
+}
