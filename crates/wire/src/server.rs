@@ -82,6 +82,8 @@ pub struct ProxyStatus {
     pub resources: usize,
     /// How many of them it acknowledged in the version that was sent last.
     pub acknowledged: usize,
+    /// Resources sent on this connection, each time counted.
+    pub pushed_resources: u64,
     /// Bytes of resource bodies sent on this connection.
     pub pushed_bytes: u64,
     /// Whether it acknowledged everything of the snapshot published last.

@@ -77,7 +77,7 @@ fn table(proxies: &[ProxyItem]) -> String {
             state.to_owned(),
             proxy.resources.to_string(),
             proxy.acknowledged.to_string(),
-            format!("{} B", proxy.pushed_bytes),
+            format!("{} B", proxy.bytes_pushed),
             proxy.identity.clone().unwrap_or_else(|| "-".to_owned()),
         ]);
     }

@@ -29,8 +29,10 @@ pub struct ProxyItem {
     pub resources: usize,
     /// How many of them it acknowledged in the version that was sent last.
     pub acknowledged: usize,
+    /// Resources pushed since it connected, each time counted.
+    pub resources_pushed: u64,
     /// Bytes of resources pushed since it connected.
-    pub pushed_bytes: u64,
+    pub bytes_pushed: u64,
     /// Whether it acknowledged all that there is for it.
     pub synced: bool,
     /// Identity that its certificate carries.

@@ -83,7 +83,8 @@ fn proxies(context: &Context) -> Vec<ProxyItem> {
                 connected: false,
                 resources: 0,
                 acknowledged: 0,
-                pushed_bytes: 0,
+                resources_pushed: 0,
+                bytes_pushed: 0,
                 synced: false,
                 identity: None,
                 errors: Vec::new(),
@@ -100,7 +101,8 @@ fn note(item: &mut ProxyItem, status: &ProxyStatus) {
     item.connected = true;
     item.resources = status.resources;
     item.acknowledged = status.acknowledged;
-    item.pushed_bytes = status.pushed_bytes;
+    item.resources_pushed = status.pushed_resources;
+    item.bytes_pushed = status.pushed_bytes;
     item.synced = status.synced;
     item.identity = Some(status.peer.identity.to_string());
     let error = |(key, message): &(ironmesh_model::ResourceKey, String)| ResourceError {

@@ -143,7 +143,7 @@ async fn a_proxy_gets_what_it_asks_for_and_only_what_of_it_changes() {
             world.restart();
             synced(&api, &pod).await;
             assert_eq!(*proxy.pushed.lock().unwrap(), []);
-            assert_eq!(synced(&api, &pod).await["pushed_bytes"], 0);
+            assert_eq!(synced(&api, &pod).await["bytes_pushed"], 0);
         })
         .await;
 }

@@ -21,6 +21,7 @@ pub(super) struct Ledger {
     /// Number of the generation that everything was looked at in last.
     seen: u64,
     in_flight: usize,
+    pushed_resources: u64,
     pushed_bytes: u64,
 }
 
@@ -110,9 +111,10 @@ impl Ledger {
         changes
     }
 
-    /// An update with this much of resources is on its way.
-    pub(super) fn update_sent(&mut self, bytes: u64) {
+    /// An update with so many resources, of so many bytes, is on its way.
+    pub(super) fn update_sent(&mut self, resources: u64, bytes: u64) {
         self.in_flight += 1;
+        self.pushed_resources += resources;
         self.pushed_bytes += bytes;
     }
 
@@ -161,6 +163,7 @@ impl Ledger {
             peer,
             resources: self.entries.len(),
             acknowledged,
+            pushed_resources: self.pushed_resources,
             pushed_bytes: self.pushed_bytes,
             synced: self.seen == latest
                 && latest != 0

@@ -258,7 +258,7 @@ impl<B: Backend> Session<'_, B> {
         if changes.is_empty() {
             return Ok(());
         }
-        ledger.update_sent(changes.iter().map(body_bytes).sum());
+        ledger.update_sent(changes.len() as u64, changes.iter().map(body_bytes).sum());
         drop(ledger);
         self.last_nonce += 1;
         let mut sent = Vec::with_capacity(changes.len());
