@@ -21,6 +21,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::{LocalSet, spawn_local};
 
+use super::agent_api::PublishedPort;
 use super::api_client::ApiClient;
 use super::control_process::{self, ControlSpec};
 use super::events::Events;
@@ -49,6 +50,8 @@ pub(crate) struct AgentSpec {
     pub(crate) agent: UnixListener,
     /// To the host side.
     pub(crate) host: OwnedFd,
+    /// The ports that are published from the start.
+    pub(crate) published: Vec<PublishedPort>,
     /// Its end is the end of the host side, and so of the mesh.
     pub(crate) lifeline: OwnedFd,
     pub(crate) samples: Option<File>,
@@ -70,7 +73,7 @@ pub(crate) fn run(spec: AgentSpec) -> io::Result<()> {
 }
 
 async fn serve(spec: AgentSpec) -> io::Result<()> {
-    let host = HostLink::new(spec.host.try_clone()?)?;
+    let host = HostLink::new(spec.host.try_clone()?, &spec.published)?;
     let result = serve_all(spec, &host).await;
     let error = result.as_ref().err().map(ToString::to_string);
     host.tell(&ToHost::Ending { error }).await;
@@ -106,6 +109,7 @@ async fn serve_all(spec: AgentSpec, host: &HostLink) -> io::Result<()> {
         root: spec.root,
         hidden: spec.hidden,
         control_pid: Default::default(),
+        is_ending: Default::default(),
     });
     let control = ControlSpec {
         host_api: spec.api,
@@ -156,6 +160,7 @@ async fn follow_all(node: Rc<Node>) {
     while !node.api.is_healthy().await {
         tokio::time::sleep(HEALTH_PAUSE).await;
     }
+    forget_statuses(&node.api).await;
     node.host.tell(&ToHost::Started).await;
     let on_service = {
         let node = Rc::clone(&node);
@@ -169,6 +174,24 @@ async fn follow_all(node: Rc<Node>) {
     let (sender, changes) = mpsc::channel(CHANGES_WAITING_MAX);
     spawn_local(follow(node.api.clone(), "/api/v1/pods", sender));
     kubelet::run(node, changes).await;
+}
+
+/// Takes back what an earlier mesh of the same `--state` said of its pods: none of them runs.
+async fn forget_statuses(api: &ApiClient) {
+    let Ok(pods) = api.get("/api/v1/pods").await else { return };
+    for pod in pods["items"].as_array().into_iter().flatten() {
+        if matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed")) {
+            continue;
+        }
+        let mut pod = pod.clone();
+        let (namespace, name) = key_of(&pod);
+        pod["status"] = serde_json::json!({"phase": "Pending"});
+        if let Err(error) =
+            api.put(&format!("/api/v1/namespaces/{namespace}/pods/{name}/status"), &pod).await
+        {
+            tracing::warn!(namespace, name, %error, "the status of a pod stays as it was");
+        }
+    }
 }
 
 /// Begins to copy a collection; returns when all that is there now was copied.
@@ -206,6 +229,7 @@ async fn copy<T: DeserializeOwned + Clone + 'static>(
 /// Ends all pods in order, for as long as that is allowed to take; what is left dies with the
 /// agent.
 async fn end_pods(node: &Node) {
+    node.is_ending.set(true);
     let pods: Vec<_> = node.pods.borrow().values().cloned().collect();
     for pod in &pods {
         pod.stop(SHUTDOWN_GRACE_SECONDS);

@@ -50,12 +50,14 @@ pub(crate) struct HostLink {
 }
 
 impl HostLink {
-    pub(crate) fn new(fd: OwnedFd) -> io::Result<Self> {
+    /// The agent's end; `published` is what the host side has published already.
+    pub(crate) fn new(fd: OwnedFd, published: &[PublishedPort]) -> io::Result<Self> {
+        let published = published.iter().map(|port| (port.port, port.address)).collect();
         Ok(Self {
             socket: Rc::new(SeqPacket::new(fd)?),
             waiting: Rc::default(),
             next: Rc::default(),
-            published: Rc::default(),
+            published: Rc::new(RefCell::new(published)),
             asked: Rc::default(),
         })
     }

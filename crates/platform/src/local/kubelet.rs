@@ -40,6 +40,9 @@ pub(crate) async fn run(node: Rc<Node>, mut changes: mpsc::Receiver<Change>) {
 
 /// Starts a pod, or notes what changed of one that is here.
 fn take(node: &Rc<Node>, object: Value) {
+    if node.is_ending.get() {
+        return;
+    }
     let key = key_of(&object);
     let pod: Pod = match read(object.clone()) {
         Ok(pod) => pod,

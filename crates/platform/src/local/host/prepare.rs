@@ -14,7 +14,7 @@ use ironmesh_model::settings::Settings;
 use crate::fds;
 use crate::local::UpError;
 use crate::local::agent::AgentSpec;
-use crate::local::agent_api::{agent_socket, api_socket};
+use crate::local::agent_api::{PublishedPort, agent_socket, api_socket};
 use crate::local::control_process::SERVICE_NETWORK;
 use crate::local::images::{Images, SAMPLES};
 use crate::local::kubelet::pod::GATEWAY;
@@ -49,6 +49,7 @@ pub(super) struct Inside {
     api: UnixListener,
     agent: UnixListener,
     host: OwnedFd,
+    published: Vec<PublishedPort>,
     samples: Option<File>,
     hidden: Vec<PathBuf>,
 }
@@ -67,6 +68,12 @@ impl Prepared {
         for &(port, wanted) in &options.published {
             listeners.push((port, publish(wanted)?));
         }
+        let published = listeners
+            .iter()
+            .map(|(port, listener)| {
+                Ok(PublishedPort { port: *port, address: listener.local_addr()? })
+            })
+            .collect::<io::Result<_>>()?;
         let home = std::env::var_os("HOME").map(PathBuf::from);
         let home = home.filter(|home| home.is_absolute() && home.parent().is_some());
         let hidden = home.into_iter().chain(state.clone()).chain([logs.clone()]).collect();
@@ -87,6 +94,7 @@ impl Prepared {
                 api,
                 agent,
                 host: theirs,
+                published,
                 samples: samples(),
                 hidden,
             },
@@ -112,6 +120,7 @@ impl Inside {
             api: self.api,
             agent: self.agent,
             host: self.host,
+            published: self.published,
             lifeline,
             samples: self.samples,
             hidden: self.hidden,

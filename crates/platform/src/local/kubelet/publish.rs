@@ -13,6 +13,9 @@ pub(super) async fn publish(state: Rc<PodState>) {
     let mut published = Value::Null;
     loop {
         state.changed.notified().await;
+        if state.node.is_ending.get() {
+            return;
+        }
         loop {
             let status = {
                 let (pod, record) = (state.pod.borrow(), state.record.borrow());
@@ -32,6 +35,9 @@ pub(super) async fn publish(state: Rc<PodState>) {
 
 /// Deletes the object of a pod that has ended; tries until it is gone.
 pub(super) async fn delete(state: &PodState) {
+    if state.node.is_ending.get() {
+        return;
+    }
     let path = format!("{}?gracePeriodSeconds=0", path(state));
     loop {
         match state.node.api.delete(&path).await {

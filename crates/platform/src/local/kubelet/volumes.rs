@@ -78,9 +78,13 @@ pub(super) fn mounts(
             expression => environment::expand(expression, variables),
         };
         if !sub_path.is_empty() {
-            source.push(inside(&mount.name, &sub_path)?);
-            if !source.exists() {
-                own(state, &source, true).map_err(|e| io_error(&mount.name, e))?;
+            let sub_path = inside(&mount.name, &sub_path)?;
+            let is_there = source.join(&sub_path).exists();
+            for part in &sub_path {
+                source.push(part);
+                if !is_there {
+                    own(state, &source, true).map_err(|e| io_error(&mount.name, e))?;
+                }
             }
         }
         Ok(Mount {
