@@ -238,6 +238,11 @@ impl View {
         self.linked.get(&HostQuery { listener, host, port, namespace })
     }
 
+    /// Whether the control plane has said that there is nothing at this host or address.
+    pub fn is_absent(&self, key: &ResolutionKey) -> bool {
+        self.linked.get(key).is_some_and(|linked| linked.applies.is_none())
+    }
+
     /// Who lives at an address. The outer `None`: not known, subscribe to find out.
     pub fn workload(&self, ip: IpAddr) -> Option<Option<&Arc<Workload>>> {
         match self.held.get(&ResourceKey::Workload(ip))?.resource.as_ref() {

@@ -132,7 +132,7 @@ impl Admin {
             .map(|(key, held)| {
                 json!({
                     "kind": key.kind(),
-                    "key": key.to_string(),
+                    "key": id(key),
                     "version": held.version.to_string(),
                     "body": held.resource.as_ref().map(body),
                 })
@@ -208,6 +208,12 @@ impl Admin {
         }
         text(StatusCode::OK, "text/plain", format!("level: {}\n", self.log_level.current()))
     }
+}
+
+/// A key without its kind.
+fn id(key: &ResourceKey) -> String {
+    let text = key.to_string();
+    text.strip_prefix(key.kind()).map_or(&*text, str::trim_start).to_owned()
 }
 
 fn body(resource: &Resource) -> Value {

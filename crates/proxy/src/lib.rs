@@ -1,4 +1,27 @@
 //! The data plane: listen, detect, decide, balance, forward, observe.
+//!
+//! A proxy process has one control thread and some workers. Each worker is a thread with a runtime
+//! of its own, its own connection pool, buffers and counters; a connection stays on the worker to
+//! which it was handed, and no request is ever passed between threads. What a request needs of the
+//! configuration is one immutable [`View`](ironmesh_model::View), which it reads once.
+//!
+//! # Layout, in the order of a request
+//!
+//! - `worker`: threads; accepts connections and hands each to the least loaded worker.
+//! - `serve`, `detect`, [`client_hello`], `tls`: a connection: where it was going, what it speaks,
+//!   who calls.
+//! - `http`: the path of a request. `http::server1`, `http::server2`: the client's side;
+//!   `http::exchange`: the request's context; `http::edit`: what changes in heads;
+//!   `http::dial`, `http::upstream`: the endpoint's side; `http::forward`, `http::body`: both
+//!   directions at once; `http::local`: the mesh's own answers.
+//! - [`http1`], [`message`]: the HTTP/1 codec, and the heads that it shares with HTTP/2.
+//! - `opaque`, `l4`: connections whose bytes nobody looks at.
+//! - `balance`, `pool`, `connect`, `agent_channel`: endpoints and connections to them.
+//! - `observe`, `outcome`, `parties`: metrics and the access log.
+//! - `run`, `views`, `park`, `subscriptions`, `certificates`: the control thread, and how workers
+//!   wait for what it brings. `admin`: what it tells.
+//!
+//! Workload, identity and kind of listener are properties of a `connection`, never of the process.
 
 pub mod client_hello;
 pub mod http1;
@@ -29,6 +52,7 @@ mod random;
 mod run;
 mod serve;
 mod stream;
+mod subscriptions;
 mod tls;
 mod views;
 mod worker;

@@ -28,6 +28,7 @@ use crate::destination::OriginalDestination;
 use crate::inherit;
 use crate::logging;
 use crate::process::Process;
+use crate::subscriptions;
 use crate::views::Views;
 use crate::worker::{Listener, Workers};
 use crate::workload::LocalWorkload;
@@ -133,17 +134,9 @@ impl Control {
         if self.bootstrap.kind == ProxyKind::Gateway {
             client.subscribe([ResourceKey::Listeners]);
         }
-        let subscribe = async {
-            let mut keys = Vec::new();
-            while wanted.recv_many(&mut keys, KEYS_AT_ONCE).await > 0 {
-                if !client.subscribe(keys.drain(..)) {
-                    tracing::warn!("the limit subscriptions_max is reached");
-                }
-            }
-        };
         tokio::select! {
             () = driver.run() => {}
-            () = subscribe => {}
+            () = subscriptions::run(process, &client, wanted) => {}
             () = certificates::rotate(process, &client) => {}
             () = self.open_edge_ports() => {}
             _ = terminate.recv() => {}
@@ -261,5 +254,3 @@ const OWN_PORTS: [u16; 6] =
     [OUTBOUND_PORT, INBOUND_PORT, ADMIN_PORT, METRICS_PORT, MERGED_METRICS_PORT, HEALTH_PORT];
 /// How long a connection attempt to the control plane may take.
 const CONTROL_TIMEOUT: Duration = Duration::from_secs(5);
-/// Keys that are subscribed to together.
-const KEYS_AT_ONCE: usize = 256;

@@ -1,6 +1,9 @@
 //! Tests of whole proxies, in this process and over loopback: the original destination is given
 //! instead of captured, and a snapshot answers instead of a control plane.
 
+mod gateway;
 mod http1;
 mod mesh;
+mod oracle;
+mod size;
 mod world;

@@ -164,6 +164,12 @@ impl Worker {
         }
     }
 
+    /// A worker without others, on the calling thread.
+    #[cfg(test)]
+    pub(crate) fn alone(process: Arc<Process>, registry: &Arc<Registry>, log: &AccessLog) -> Self {
+        Self::new(process, 0, Observer::new(registry, log), Vec::new())
+    }
+
     /// Numbers the requests of this proxy.
     pub(crate) fn next_sequence(&self) -> u64 {
         let sequence = self.sequence.get();

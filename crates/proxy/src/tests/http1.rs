@@ -431,7 +431,8 @@ fn requests_wait_for_what_the_control_plane_has_not_said_yet() {
     let app = App::named("late");
     let limits = ProxyLimits { parked_wait: Duration::from_millis(200), ..ProxyLimits::default() };
     let objects = objects(Protocol::Http, &[&app]);
-    let proxy = Proxy::mute(ListenerKind::Outbound, service_address(), objects, limits);
+    let setup = Setup::new(ListenerKind::Outbound, service_address(), objects);
+    let proxy = Proxy::begin(Setup { limits, mute: true, ..setup });
     let mut client = Wire::connect(&proxy);
     client.send("GET / HTTP/1.1\r\nhost: reviews:9080\r\n\r\n");
     assert!(client.is_ended(), "the port's protocol is not known");

@@ -193,9 +193,9 @@ fn a_member_is_awaited_even_if_it_hesitates() {
     objects.workloads = vec![(IpAddr::V4(Ipv4Addr::LOCALHOST), member)];
     let patience = Duration::from_millis(300);
     let limits = ProxyLimits { handshake_timeout: patience, ..ProxyLimits::default() };
-    let inbound = Proxy::mute(ListenerKind::Inbound, app.address, objects, limits);
+    let setup = Setup::new(ListenerKind::Inbound, app.address, objects);
+    let inbound = Proxy::begin(Setup { limits, ..setup });
     mesh.certify(&inbound, "reviews");
-    inbound.speak();
     let begun = Instant::now();
     let mut client = Wire::connect(&inbound);
     assert_eq!(client.read_to_end(), "ready\r\n");

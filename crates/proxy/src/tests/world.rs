@@ -21,10 +21,12 @@ use ironmesh_model::snapshot::{
 use ironmesh_model::text_match::TextMatch;
 use ironmesh_model::view::{Body, Change};
 use ironmesh_model::{
-    Identity, ListenerKind, ObjectId, ResourceKey, ServiceId, Snapshot, Source, View, WorkloadId,
+    Identity, ListenerKind, ObjectId, Resource, ResourceKey, ServiceId, Snapshot, Source, View,
+    WorkloadId,
 };
 
 use ironmesh_telemetry::{AccessLog, Registry};
+use ironmesh_wire::codec;
 use tokio::time::Instant;
 
 use crate::connect::Dialler;
@@ -78,36 +80,34 @@ struct Control {
     subscriber: Subscriber,
 }
 
+/// What a proxy of a test is started with.
+pub(super) struct Setup {
+    pub(super) kind: ListenerKind,
+    /// Where its connections were going.
+    pub(super) destination: SocketAddr,
+    pub(super) objects: Objects,
+    pub(super) limits: ProxyLimits,
+    /// Whether its control plane says nothing before [`Proxy::speak`].
+    pub(super) mute: bool,
+    pub(super) workload: Arc<LocalWorkload>,
+}
+
+impl Setup {
+    pub(super) fn new(kind: ListenerKind, destination: SocketAddr, objects: Objects) -> Self {
+        let limits = ProxyLimits::default();
+        Self { kind, destination, objects, limits, mute: false, workload: workload("client") }
+    }
+}
+
 impl Proxy {
     /// Starts a proxy with one listener of `kind`, whose connections were going to `destination`.
     pub(super) fn start(kind: ListenerKind, destination: SocketAddr, objects: Objects) -> Self {
-        Self::begin(kind, destination, objects, ProxyLimits::default(), false)
+        Self::begin(Setup::new(kind, destination, objects))
     }
 
-    /// Starts one whose control plane says nothing before [`Proxy::speak`].
-    pub(super) fn mute(
-        kind: ListenerKind,
-        destination: SocketAddr,
-        objects: Objects,
-        limits: ProxyLimits,
-    ) -> Self {
-        Self::begin(kind, destination, objects, limits, true)
-    }
-
-    /// Lets the control plane answer.
-    pub(super) fn speak(&self) {
-        self.control.mute.store(false, Ordering::SeqCst);
-        self.control.push(&self.process);
-    }
-
-    fn begin(
-        kind: ListenerKind,
-        destination: SocketAddr,
-        objects: Objects,
-        limits: ProxyLimits,
-        mute: bool,
-    ) -> Self {
-        let workload = workload("client");
+    /// Starts a proxy.
+    pub(super) fn begin(setup: Setup) -> Self {
+        let Setup { kind, destination, objects, limits, mute, workload } = setup;
         let (views, mut wanted) = Views::new(View::default());
         let dialler = Dialler::new(Vec::new(), None);
         let process = Arc::new(Process::new(limits, views, dialler, workload.clone(), 2));
@@ -116,7 +116,7 @@ impl Proxy {
             subscribed: Mutex::default(),
             mute: AtomicBool::new(mute),
             subscriber: Subscriber {
-                namespace: "default".into(),
+                namespace: workload.source.namespace.clone(),
                 labels: workload.source.labels.clone(),
                 gateway: kind == ListenerKind::Gateway,
             },
@@ -138,22 +138,17 @@ impl Proxy {
         let lines = Lines::default();
         let log = AccessLog::start(lines.clone(), 1 << 20).unwrap();
         let workers = Workers::start(&process, &registry, &log).unwrap();
-        workers.listen(&Arc::new(Listener {
-            kind,
-            workload: workload.clone(),
-            original: OriginalDestination::Fixed(destination),
-            socket,
-        }));
-        Self {
-            address,
-            process,
-            workload,
-            workers: Some(workers),
-            control,
-            registry,
-            lines,
-            _log: log,
-        }
+        let original = OriginalDestination::Fixed(destination);
+        let of = workload.clone();
+        workers.listen(&Arc::new(Listener { kind, workload: of, original, socket }));
+        let workers = Some(workers);
+        Self { address, process, workload, workers, control, registry, lines, _log: log }
+    }
+
+    /// Lets a mute control plane answer.
+    pub(super) fn speak(&self) {
+        self.control.mute.store(false, Ordering::SeqCst);
+        self.control.push(&self.process);
     }
 
     /// Replaces all objects of the mesh.
@@ -189,28 +184,40 @@ impl Control {
             }
             changes.push(change(key.clone(), resource));
         }
-        let (view, errors) = process.views.load().apply(changes);
-        assert!(errors.is_empty(), "{errors:?}");
+        // A pattern that cannot be used makes its rule dead, nothing else.
+        let (view, _) = process.views.load().apply(changes);
         process.views.replace(view);
     }
 }
 
-fn change(key: ResourceKey, resource: Option<ironmesh_model::Resource>) -> Change {
-    let version = Version::of(format!("{resource:?}").as_bytes());
-    Change { key, version, body: resource.map_or(Body::Nothing, Body::Is) }
+/// A resource as it comes out of the wire's encoding.
+fn change(key: ResourceKey, resource: Option<Resource>) -> Change {
+    match resource {
+        None => Change { key, version: codec::nothing(), body: Body::Nothing },
+        Some(resource) => {
+            let bytes = codec::encode(&resource);
+            let body = Body::Is(codec::decode(&bytes).unwrap());
+            Change { key, version: Version::of(&bytes), body }
+        }
+    }
 }
 
 /// A workload of namespace `default` that is called like its owner and its service account.
 pub(super) fn workload(name: &str) -> Arc<LocalWorkload> {
+    workload_in("default", name)
+}
+
+/// The same in another namespace.
+pub(super) fn workload_in(namespace: &str, name: &str) -> Arc<LocalWorkload> {
     LocalWorkload::new(
         WorkloadId {
             cluster: "Kubernetes".into(),
-            namespace: "default".into(),
+            namespace: namespace.into(),
             name: name.into(),
             uid: format!("uid-{name}").into(),
         },
         name.into(),
-        Source { namespace: "default".into(), labels: [("app", name)].into_iter().collect() },
+        Source { namespace: namespace.into(), labels: [("app", name)].into_iter().collect() },
     )
 }
 
@@ -399,12 +406,6 @@ pub(super) struct Response {
     pub(super) head: String,
     pub(super) body: String,
     pub(super) trailers: String,
-}
-
-impl Request {
-    pub(super) fn header(&self, name: &str) -> Option<&str> {
-        header(&self.head, name)
-    }
 }
 
 impl Response {
