@@ -6,7 +6,6 @@
 
 pub(crate) mod route;
 
-use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use nix::sys::socket::{

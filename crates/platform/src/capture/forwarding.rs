@@ -177,11 +177,12 @@ fn base(network: (Ipv4Addr, u8)) -> Transaction {
         let by_port = lookup(PORTS, 1, Some(nft::VERDICT));
         transaction.rule(chain, &[&dialled[..], &[by_port]].concat());
         transaction.chain(refuse, Some(Hook { kind: "filter", point, priority: -150 }));
-        let refused = lookup(REFUSED, 2, None);
+        let refused = [lookup(REFUSED, 2, None)];
         let reset = [Expression::Reject(libc::NFT_REJECT_TCP_RST, 0)];
-        transaction.rule(refuse, &[&dialled[..], &[refused.clone()], &nft::tcp(), &reset].concat());
-        let unreachable = Expression::Reject(libc::NFT_REJECT_ICMP_UNREACH, ICMP_PORT_UNREACHABLE);
-        transaction.rule(refuse, &[&dialled[..], &[refused, unreachable]].concat());
+        transaction.rule(refuse, &[&dialled[..], &refused, &nft::tcp(), &reset].concat());
+        let unreachable =
+            [Expression::Reject(libc::NFT_REJECT_ICMP_UNREACH, ICMP_PORT_UNREACHABLE)];
+        transaction.rule(refuse, &[&dialled[..], &refused, &unreachable].concat());
     }
     let (address, prefix) = network;
     let mask = u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0);

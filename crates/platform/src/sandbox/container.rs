@@ -257,7 +257,7 @@ fn own_users(spec: &ContainerSpec) -> Option<Users> {
 
 /// Gives pipes that the container writes to its root, so that `/dev/stdout` can be opened.
 fn give_streams(base: u32) -> Result<(), SandboxError> {
-    for stream in [std::io::stdout().as_fd(), std::io::stderr().as_fd()] {
+    for stream in [io::stdout().as_fd(), io::stderr().as_fd()] {
         let copy = stream.try_clone_to_owned().step("copy", "a stream")?;
         let file = std::fs::File::from(copy);
         if file.metadata().is_ok_and(|metadata| metadata.file_type().is_fifo()) {

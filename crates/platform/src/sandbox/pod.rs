@@ -27,8 +27,9 @@ use super::mesh::write_setting;
 /// What a pod's namespaces are like.
 #[derive(Clone, Debug)]
 pub struct PodSpec {
-    /// Number of the pod, unique in the mesh as long as the pod lives; below 65 000. It names the
-    /// pod's interface in the mesh's root namespace (`v7`).
+    /// Number of the pod, below 65 000. It names the pod's interface in the mesh's root namespace
+    /// (`v7`). Neither number nor address can be used again until the kernel has taken down the old
+    /// pod's namespaces, which goes on for up to a second after its end.
     pub index: u32,
     /// Address of the pod.
     pub ip: Ipv4Addr,

@@ -16,6 +16,9 @@ use std::process::{Command, ExitCode, Stdio};
 
 use world::World;
 
+/// Longest scenario.
+const SCENARIO_SECONDS_MAX: u32 = 120;
+
 /// User of the unprivileged runs: `nobody`.
 const UNPRIVILEGED: u32 = 65_534;
 
@@ -43,6 +46,8 @@ fn run_scenario(name: &str) -> ExitCode {
     let Some((_, scenario)) = scenarios::ALL.iter().find(|(known, _)| *known == name) else {
         return ExitCode::FAILURE;
     };
+    // A scenario that hangs ends with all that it has started: the mesh dies with this process.
+    nix::unistd::alarm::set(SCENARIO_SECONDS_MAX);
     scenario()
 }
 

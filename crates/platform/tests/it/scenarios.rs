@@ -8,8 +8,11 @@ use std::process::ExitCode;
 
 use crate::in_mesh;
 
-/// Each scenario with its name.
-pub(crate) const ALL: &[(&str, fn() -> ExitCode)] = &[
+/// What a scenario is called, and what it does in a process of one thread.
+type Scenario = (&'static str, fn() -> ExitCode);
+
+/// All of them.
+pub(crate) const ALL: &[Scenario] = &[
     ("a container runs and ends with its status", || in_mesh(containers::runs_and_ends)),
     ("signals reach the program", || in_mesh(containers::signals)),
     ("containers do not see each other's files", || in_mesh(containers::isolation)),
@@ -17,6 +20,7 @@ pub(crate) const ALL: &[(&str, fn() -> ExitCode)] = &[
     ("files, volumes and hidden directories", || in_mesh(containers::files_and_volumes)),
     ("a container has no rights", || in_mesh(containers::no_rights)),
     ("a container runs as the user asked for", || in_mesh(containers::run_as_user)),
+    ("without users of its own it has no rights either", || in_mesh(containers::shared_users)),
     ("commands run in a running container", || in_mesh(containers::exec)),
     ("a command gets a terminal", || in_mesh(containers::terminal)),
     ("python and redis run", || in_mesh(containers::real_programs)),

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
 use std::process::ExitCode;
 
 use ironmesh_platform::fds;
@@ -20,30 +21,10 @@ pub(crate) fn of_up() -> ExitCode {
     let (ready, ready_write) = fds::pipe().unwrap();
     // SAFETY: this process has one thread.
     match unsafe { fork() }.unwrap() {
-        ForkResult::Child => match enter_mesh(&mesh_spec()).unwrap() {
-            Entered::Outside { agent, lifeline: _lifeline } => {
-                drop((ready, ready_write));
-                let _ = waitpid(Pid::from_raw(agent), None);
-                std::process::exit(0);
-            }
-            Entered::Inside { lifeline, root } => {
-                let world = World::new(root);
-                let script = format!("trap '' TERM INT HUP; echo up; exec -a {marker} sleep 5000");
-                let mut all = Vec::new();
-                for _ in 0..3 {
-                    let pod = world.pod();
-                    let spec = pod.spec(&world, &["bash", "-c", &script]);
-                    let mut running = pod.start(&spec).unwrap();
-                    running.await_output("up");
-                    all.push((pod, running));
-                }
-                fs::File::from(ready_write).write_all(b"x").unwrap();
-                // As the agent: nothing ends but by its parent's death.
-                let mut nothing = Vec::new();
-                let _ = fs::File::from(lifeline).read_to_end(&mut nothing);
-                std::process::exit(0);
-            }
-        },
+        ForkResult::Child => {
+            drop(ready);
+            stand_in_for_up(&marker, ready_write)
+        }
         ForkResult::Parent { child } => {
             drop(ready_write);
             assert_eq!(fs::File::from(ready).read(&mut [0; 1]).unwrap(), 1, "no mesh");
@@ -62,6 +43,35 @@ pub(crate) fn of_up() -> ExitCode {
             ExitCode::SUCCESS
         }
     }
+}
+
+/// Three pods with programs that ignore every polite signal; says when they run.
+fn stand_in_for_up(marker: &str, ready: OwnedFd) -> ! {
+    // If the scenario fails this is not to stay.
+    nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).unwrap();
+    match enter_mesh(&mesh_spec()).unwrap() {
+        Entered::Outside { agent, lifeline: _lifeline } => {
+            drop(ready);
+            let _ = waitpid(Pid::from_raw(agent), None);
+        }
+        Entered::Inside { lifeline, root } => {
+            let world = World::new(root);
+            let script = format!("trap '' TERM INT HUP; echo up; exec -a {marker} sleep 5000");
+            let mut all = Vec::new();
+            for _ in 0..3 {
+                let pod = world.pod();
+                let spec = pod.spec(&world, &["bash", "-c", &script]);
+                let mut running = pod.start(&spec).unwrap();
+                running.await_output("up");
+                all.push((pod, running));
+            }
+            fs::File::from(ready).write_all(b"x").unwrap();
+            // As the agent: nothing ends but by its parent's death.
+            let mut nothing = Vec::new();
+            let _ = fs::File::from(lifeline).read_to_end(&mut nothing);
+        }
+    }
+    std::process::exit(0)
 }
 
 pub(crate) fn of_a_stage(world: &World) {
