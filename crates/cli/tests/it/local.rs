@@ -1,0 +1,327 @@
+//! Meshes on this machine: real namespaces, real processes, the agent and the control plane.
+//!
+//! Needs namespaces, as root or not; where they are forbidden the tests say so and return.
+
+use std::path::Path;
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// A mesh in the background; it ends with this.
+struct Running {
+    name: String,
+    folder: TempDir,
+}
+
+impl Running {
+    /// Starts a mesh with a manifest; `None`, said why, where namespaces are forbidden.
+    fn start(manifest: &str, options: &[&str]) -> Option<Self> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("it-{}-{number}", std::process::id());
+        let running = Self { name, folder: tempfile::tempdir().unwrap() };
+        std::fs::write(running.folder.path().join("mesh.yaml"), manifest).unwrap();
+        let up = running.run(&[&["up", "--detach", "mesh.yaml"], options].concat());
+        if up.code != 0 && up.err.contains("does not let ironmesh run") {
+            println!("SKIPPED: {}", up.err.trim());
+            return None;
+        }
+        assert_eq!(up.code, 0, "{up:?}");
+        Some(running)
+    }
+
+    fn run(&self, arguments: &[&str]) -> Said {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ironmesh"));
+        command.args(["--mesh", &self.name]).args(arguments).current_dir(self.folder.path());
+        command.env("XDG_STATE_HOME", self.folder.path().join("state-home"));
+        let output = command.output().unwrap();
+        Said {
+            code: output.status.code().unwrap_or(-1),
+            out: String::from_utf8(output.stdout).unwrap(),
+            err: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+
+    fn ok(&self, arguments: &[&str]) -> String {
+        let said = self.run(arguments);
+        assert_eq!(said.code, 0, "{arguments:?}: {said:?}");
+        said.out
+    }
+
+    fn status(&self) -> Value {
+        serde_json::from_str(&self.ok(&["status", "-o", "json"])).unwrap()
+    }
+
+    /// The process of a pod's first container, on the host.
+    fn pid(&self, pod: &str) -> Option<i64> {
+        let status = self.status();
+        let pods = status["pods"].as_array().unwrap();
+        pods.iter().find(|p| p["name"] == pod).and_then(|pod| pod["pid"].as_i64())
+    }
+
+    /// Waits until a log has a line; returns the log.
+    fn await_log(&self, pod: &str, line: &str) -> String {
+        await_some(&format!("{line:?} in the log of {pod}"), || {
+            let log = self.run(&["logs", pod]).out;
+            log.lines().any(|other| other == line).then_some(log)
+        })
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.run(&["down"]);
+    }
+}
+
+#[derive(Debug)]
+struct Said {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+/// Looks until there is something to see.
+fn await_some<T>(what: &str, look: impl Fn() -> Option<T>) -> T {
+    for _ in 0..3_000 {
+        if let Some(seen) = look() {
+            return seen;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    panic!("waited in vain for {what}");
+}
+
+const EVERYTHING: &str = r#"
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: look}
+data: {color: red}
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: login}
+stringData: {user: alice}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web}
+spec:
+  selector: {app: nobody}
+  ports: [{port: 80}]
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: all, labels: {app: all}}
+spec:
+  initContainers:
+  - name: first
+    image: busybox
+    command: [sh, -c, "echo from-init > /data/file"]
+    volumeMounts: [{name: data, mountPath: /data}]
+  containers:
+  - name: main
+    image: busybox
+    command: [sh, -c]
+    args:
+    - |
+      trap 'exit 0' TERM
+      echo "file: $(cat /data/file)"
+      echo "secret: $(cat /login/user)"
+      echo "env: $GREETING"
+      echo "host: $(hostname) $(cat /etc/hostname)"
+      for name in web web.default web.default.svc web.default.svc.cluster.local; do
+        getent hosts $name > /dev/null && echo "resolved $name"
+      done
+      getent hosts web.nowhere > /dev/null || echo "unknown web.nowhere"
+      echo end
+      while true; do sleep 0.1; done
+    env:
+    - {name: COLOR, valueFrom: {configMapKeyRef: {name: look, key: color}}}
+    - {name: POD, valueFrom: {fieldRef: {fieldPath: metadata.name}}}
+    - {name: GREETING, value: "$(POD) is $(COLOR) $$(POD)"}
+    livenessProbe:
+      exec: {command: [sh, -c, "test ! -e /tmp/ill"]}
+      periodSeconds: 1
+      failureThreshold: 1
+    volumeMounts:
+    - {name: data, mountPath: /data}
+    - {name: login, mountPath: /login}
+  volumes:
+  - {name: data, emptyDir: {}}
+  - {name: login, secret: {secretName: login}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: other}
+spec:
+  containers:
+  - name: main
+    image: busybox
+    command: [sh, -c, "while true; do sleep 0.1; done"]
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: strange}
+spec:
+  containers:
+  - {name: main, image: "example.com/strange:1"}
+"#;
+
+#[test]
+fn a_pod_is_as_its_manifest_says() {
+    let Some(mesh) = Running::start(EVERYTHING, &[]) else { return };
+    let log = mesh.await_log("all", "end");
+    for line in [
+        "file: from-init",
+        "secret: alice",
+        "env: all is red $(POD)",
+        "host: all all",
+        "resolved web",
+        "resolved web.default",
+        "resolved web.default.svc",
+        "resolved web.default.svc.cluster.local",
+        "unknown web.nowhere",
+    ] {
+        assert!(log.lines().any(|other| other == line), "{line:?} is missing in {log}");
+    }
+
+    // What one container writes, another does not see.
+    mesh.ok(&["exec", "all", "--", "sh", "-c", "echo x > /data/mine"]);
+    let said = mesh.run(&["exec", "other", "--", "ls", "/data/mine"]);
+    assert_ne!(said.code, 0, "{said:?}");
+    assert!(!Path::new("/data/mine").exists());
+
+    // A command's exit status is passed on, and both its outputs.
+    let said = mesh.run(&["exec", "all", "--", "sh", "-c", "echo out; echo err >&2; exit 7"]);
+    assert_eq!((said.code, said.out.as_str()), (7, "out\n"));
+    assert!(said.err.starts_with("err\n"), "{said:?}");
+
+    // A failed liveness probe restarts the container, which keeps its volumes.
+    let before = mesh.pid("all").unwrap();
+    mesh.ok(&["exec", "all", "--", "touch", "/tmp/ill"]);
+    await_some("a restart of pod all", || {
+        let status = mesh.status();
+        let pod = status["pods"].as_array()?.iter().find(|pod| pod["name"] == "all")?.clone();
+        (pod["restarts"] == 1 && pod["ready"] == "1/1").then_some(())
+    });
+    assert_ne!(mesh.pid("all").unwrap(), before);
+    mesh.await_log("all", "file: from-init");
+
+    // An unknown image says how to map it.
+    let events = mesh.ok(&["get", "events"]);
+    assert!(events.contains("--image 'example.com/strange=COMMAND'"), "{events}");
+    mesh.ok(&["delete", "pod", "all"]);
+    assert!(mesh.pid("all").is_none());
+}
+
+#[test]
+fn the_gateway_is_published_and_answers() {
+    let Some(mesh) = Running::start("", &[]) else { return };
+    let status = mesh.status();
+    let url = status["urls"].as_array().unwrap().iter().find(|url| url["port"] == 80).unwrap();
+    let address: std::net::SocketAddr = url["address"].as_str().unwrap().parse().unwrap();
+    let gateway = "
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: any}
+spec:
+  selector: {istio: ingressgateway}
+  servers:
+  - {port: {number: 80, name: http, protocol: HTTP}, hosts: ['*']}
+";
+    std::fs::write(mesh.folder.path().join("gateway.yaml"), gateway).unwrap();
+    mesh.ok(&["apply", "-f", "gateway.yaml"]);
+    // Nothing is routed yet: the gateway says so itself.
+    let answer = await_some("an answer of the gateway", || {
+        use std::io::{Read, Write};
+        let mut stream = std::net::TcpStream::connect(address).ok()?;
+        stream.set_read_timeout(Some(Duration::from_secs(2))).ok()?;
+        stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok()?;
+        (!answer.is_empty()).then_some(answer)
+    });
+    assert!(answer.starts_with("HTTP/1.1 404 "), "{answer}");
+}
+
+#[test]
+fn a_name_has_one_mesh_and_can_be_used_again() {
+    let Some(mesh) = Running::start("", &[]) else { return };
+    let said = mesh.run(&["up", "--empty"]);
+    assert_ne!(said.code, 0);
+    assert!(said.err.contains("running already"), "{said:?}");
+    mesh.ok(&["down"]);
+    assert_ne!(mesh.run(&["status"]).code, 0);
+    mesh.ok(&["up", "--detach", "--empty"]);
+    mesh.ok(&["status"]);
+}
+
+#[test]
+fn pods_run_on_while_the_control_plane_is_restarted() {
+    let Some(mesh) = Running::start(EVERYTHING, &[]) else { return };
+    let (control, pod) = (mesh.status()["control_pid"].as_i64().unwrap(), mesh.pid("other"));
+    kill(control);
+    await_some("another control plane", || {
+        let next = mesh.status()["control_pid"].as_i64();
+        next.filter(|next| *next != control)
+    });
+    await_some("the API", || (mesh.run(&["get", "pods"]).code == 0).then_some(()));
+    assert_eq!(mesh.pid("other"), pod);
+    // What is asked of the new one happens.
+    mesh.ok(&["delete", "pod", "other"]);
+    assert!(mesh.pid("other").is_none());
+}
+
+#[test]
+fn a_mesh_with_state_begins_where_it_ended() {
+    let Some(mesh) = Running::start(EVERYTHING, &["--state", "kept"]) else { return };
+    mesh.ok(&["down"]);
+    mesh.ok(&["up", "--detach", "--empty", "--state", "kept"]);
+    mesh.await_log("all", "env: all is red $(POD)");
+    mesh.ok(&["exec", "all", "--", "true"]);
+}
+
+#[test]
+fn nothing_is_left_when_up_or_the_agent_is_killed() {
+    for victim in ["up_pid", "agent_pid"] {
+        let Some(mesh) = Running::start(EVERYTHING, &[]) else { return };
+        let status = mesh.status();
+        let processes = descendants(status["up_pid"].as_i64().unwrap());
+        assert!(processes.len() > 5, "{processes:?}");
+        let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
+        kill(status[victim].as_i64().unwrap());
+        await_some("the end of every process", || {
+            processes.iter().all(|pid| !is_alive(*pid)).then_some(())
+        });
+        assert_eq!(std::fs::read_to_string("/proc/self/mounts").unwrap(), mounts);
+        assert_ne!(mesh.run(&["status"]).code, 0);
+    }
+}
+
+fn kill(pid: i64) {
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(pid).unwrap());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
+}
+
+/// A process and all that it started, directly or not.
+fn descendants(root: i64) -> Vec<i64> {
+    let mut found = vec![root];
+    let mut next = 0;
+    while next < found.len() {
+        let children = format!("/proc/{0}/task/{0}/children", found[next]);
+        let children = std::fs::read_to_string(children).unwrap_or_default();
+        found.extend(children.split_whitespace().map(|pid| pid.parse::<i64>().unwrap()));
+        next += 1;
+    }
+    found
+}
+
+/// Whether a process is there and not just waiting to be waited for.
+fn is_alive(pid: i64) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
+}
