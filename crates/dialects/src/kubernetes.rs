@@ -19,7 +19,7 @@ pub(crate) use pod::pod;
 pub(crate) use service::service;
 
 /// A Service, before it is known which pods it selects.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct ServicePart {
     service: Service,
     /// `None`: it has no selector, so it selects nothing.
@@ -30,20 +30,20 @@ pub(crate) struct ServicePart {
 }
 
 /// Where one port of a Service leads.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 struct Target {
     service: u16,
     pod: TargetPort,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 enum TargetPort {
     Number(u16),
     Name(Name),
 }
 
 /// A running pod.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct PodPart {
     id: WorkloadId,
     ip: IpAddr,

@@ -12,8 +12,9 @@ use ironmesh_model::{Finding, FindingCode, Severity};
 use crate::kubernetes::{self, PodPart, ServicePart};
 use crate::{Object, istio};
 
-/// What was made of one object.
-#[derive(Clone, Debug, Default)]
+/// What was made of one object. Equal parts make an equal mesh, so that a change of an object that
+/// the mesh does not see need not be joined again.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Translated {
     /// What is wrong with it, or not honoured in it. With one of severity error nothing is made.
     pub findings: Vec<Finding>,
@@ -21,7 +22,7 @@ pub struct Translated {
 }
 
 /// The part of the model that an object is.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) enum Part {
     #[default]
     Nothing,

@@ -47,7 +47,7 @@ pub struct Objects {
 }
 
 /// A service and its endpoints.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServiceSource {
     /// The service.
     pub service: Service,
@@ -58,7 +58,7 @@ pub struct ServiceSource {
 }
 
 /// A route and where it applies.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RouteSource {
     /// The route.
     pub route: Route,
@@ -76,7 +76,7 @@ pub struct RouteSource {
 
 /// Field names by which a finding points into the object that a route was made from: rule 0 of a
 /// `VirtualService` stands at `spec.http[0]`, its first backend at `spec.http[0].route[0]`.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RouteFields {
     /// Path of the list of hosts.
     pub hosts: &'static str,
@@ -95,7 +95,7 @@ pub struct RouteFields {
 }
 
 /// A destination policy and where it applies.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DestinationPolicySource {
     /// The policy.
     pub policy: DestinationPolicy,
@@ -108,7 +108,7 @@ pub struct DestinationPolicySource {
 }
 
 /// An inbound policy and where it applies.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InboundPolicySource {
     /// The policy.
     pub policy: InboundPolicy,
@@ -120,7 +120,7 @@ pub struct InboundPolicySource {
 }
 
 /// A gateway: which workloads serve it, on which ports, for which hosts.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GatewaySource {
     /// The object.
     pub id: ObjectId,
@@ -133,7 +133,7 @@ pub struct GatewaySource {
 }
 
 /// One server of a gateway.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GatewayServer {
     /// Port.
     pub port: u16,

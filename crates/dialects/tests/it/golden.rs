@@ -12,31 +12,44 @@ use serde_json::{Value, json};
 
 #[test]
 fn translations_are_as_expected() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
-    let mut inputs: Vec<PathBuf> = std::fs::read_dir(&folder)
+    let mut inputs: Vec<PathBuf> = std::fs::read_dir(folder())
         .unwrap()
         .map(|entry| entry.unwrap().path())
         .filter(|path| path.extension().is_some_and(|extension| extension == "yaml"))
         .collect();
     inputs.sort();
     assert!(!inputs.is_empty());
-    let mut wrong = Vec::new();
     for input in inputs {
         let (findings, model) = outcome(&std::fs::read_to_string(&input).unwrap());
-        for (extension, actual) in [("txt", findings), ("json", model)] {
-            let expected = input.with_extension(extension);
-            if std::env::var_os("UPDATE").is_some() {
-                std::fs::write(&expected, &actual).unwrap();
-            } else if std::fs::read_to_string(&expected).unwrap_or_default() != actual {
-                wrong.push(format!("{}:\n{actual}", expected.display()));
-            }
-        }
+        let name = input.file_stem().unwrap().to_str().unwrap();
+        check(&format!("{name}.txt"), &findings);
+        check(&format!("{name}.json"), &model);
     }
-    assert!(wrong.is_empty(), "not as expected (UPDATE=1 accepts):\n{}", wrong.join("\n"));
+}
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
+}
+
+/// Compares with the expected file of that name, or writes it.
+pub(crate) fn check(name: &str, actual: &str) {
+    let path = folder().join(name);
+    if std::env::var_os("UPDATE").is_some() {
+        std::fs::write(&path, actual).unwrap();
+        return;
+    }
+    let expected = std::fs::read_to_string(&path).unwrap_or_default();
+    let differs =
+        actual.lines().zip(expected.lines().chain(std::iter::repeat(""))).find(|(a, b)| a != b);
+    assert!(
+        expected == actual,
+        "{} is not as expected (UPDATE=1 accepts); first difference: {differs:?}",
+        path.display()
+    );
 }
 
 /// Findings and model of a manifest, as text.
-pub(crate) fn outcome(text: &str) -> (String, String) {
+fn outcome(text: &str) -> (String, String) {
     let Parsed { mut documents, errors, warnings } = manifest::parse(text);
     let mut lines: Vec<String> = errors.iter().map(|e| format!("error: {e}\n")).collect();
     lines.extend(warnings.iter().map(|w| format!("warning: {w}\n")));

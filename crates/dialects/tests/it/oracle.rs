@@ -58,7 +58,7 @@ fn decide_agrees_with_the_naive_matcher() {
 }
 
 /// Decides as the proxy of that workload does, which asks for what it needs and keeps it.
-fn decide_on(
+pub(crate) fn decide_on(
     snapshot: &Snapshot,
     views: &mut HashMap<Subscriber, View>,
     request: &Request,

@@ -77,10 +77,8 @@ fn destination(
 
 /// Subsets that any policy defines for a host, whoever sees it.
 fn subsets_of<'a>(index: &'a Index, host: &'a str) -> impl Iterator<Item = &'a Subset> {
-    index
-        .destination_policies
-        .iter()
-        .filter(move |entry| super::host::covers(&entry.host, host))
+    let policies = index.destination_policies_of(host);
+    policies
         .filter_map(|entry| match &*entry.policy {
             Policy::Destination(policy) => Some(&policy.subsets),
             Policy::Inbound(_) => None,
@@ -90,8 +88,7 @@ fn subsets_of<'a>(index: &'a Index, host: &'a str) -> impl Iterator<Item = &'a S
 
 fn gateways(index: &Index, entry: &RouteEntry, out: &mut Vec<Finding>) {
     for (at, name) in entry.gateways.iter().enumerate() {
-        let known = **name == *MESH || index.gateways.iter().any(|g| gateway_name(g) == **name);
-        if !known {
+        if **name != *MESH && !index.has_gateway(name) {
             out.push(Finding::new(
                 &entry.route.id,
                 format!("{}[{at}]", entry.fields.gateways),

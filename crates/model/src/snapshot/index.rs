@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 
 use super::{Created, GatewaySource, Objects, RouteFields, ServiceSource};
 use crate::name::{Labels, Name, ObjectId, ServiceId};
@@ -35,6 +35,8 @@ pub(super) struct Index {
     routes_by_gateway: HashMap<Name, Vec<usize>>,
     policy_by_id: HashMap<ObjectId, Arc<Policy>>,
     destination_policies_by_host: HashMap<Name, HostMap>,
+    all_destination_policies: HostMap,
+    gateway_names: HashSet<String>,
 }
 
 /// A service as it is indexed.
@@ -132,6 +134,7 @@ impl Index {
         index.add_inbound_policies(objects.inbound_policies);
         index.gateways = objects.gateways;
         index.gateways.sort_by_cached_key(|g| by_age(g.created, &g.id));
+        index.gateway_names = index.gateways.iter().map(super::gateway::gateway_name).collect();
         index
     }
 
@@ -189,10 +192,10 @@ impl Index {
             let id = source.policy.id.clone();
             let policy = Arc::new(Policy::Destination(source.policy));
             self.policy_by_id.insert(id.clone(), policy.clone());
-            self.destination_policies_by_host
-                .entry(id.namespace)
-                .or_default()
-                .insert(&source.host, self.destination_policies.len());
+            let position = self.destination_policies.len();
+            let of_namespace = self.destination_policies_by_host.entry(id.namespace).or_default();
+            of_namespace.insert(&source.host, position);
+            self.all_destination_policies.insert(&source.host, position);
             self.destination_policies.push(DestinationPolicyEntry {
                 policy,
                 host: source.host,
@@ -268,6 +271,20 @@ impl Index {
     ) -> impl Iterator<Item = (usize, &'a RouteEntry)> {
         let positions = self.routes_by_gateway.get(gateway).into_iter().flatten();
         positions.map(|&at| (at, &self.routes[at]))
+    }
+
+    /// Whether there is a gateway of this name (`NAMESPACE/NAME`).
+    pub(super) fn has_gateway(&self, name: &str) -> bool {
+        self.gateway_names.contains(name)
+    }
+
+    /// Destination policies of all namespaces that cover a host.
+    pub(super) fn destination_policies_of<'a>(
+        &'a self,
+        host: &'a str,
+    ) -> impl Iterator<Item = &'a DestinationPolicyEntry> {
+        let positions = self.all_destination_policies.covering(host).flatten();
+        positions.map(|&at| &self.destination_policies[at])
     }
 
     /// Destination policies of one namespace by host.
