@@ -7,3 +7,4 @@ mod mesh;
 
 mod mesh_verbs;
 mod objects;
+mod workshops;
