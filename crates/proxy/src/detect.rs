@@ -254,7 +254,7 @@ async fn undecided(
     declared: ConnectionDeclared,
 ) -> Detected {
     let Some(decision) = &declared.decision else { return Detected::Gone };
-    let dialled = match Box::pin(opaque::dial(worker, connection, decision)).await {
+    let mut dialled = match Box::pin(opaque::dial(worker, connection, decision)).await {
         Ok(dialled) => dialled,
         Err(failure) => return Detected::Refused(failure),
     };
@@ -265,7 +265,7 @@ async fn undecided(
                 Ok(()) => false,
                 Err(Left) => return Detected::Gone,
             },
-            spoke = dialled.spoke() => spoke,
+            () = dialled.spoke(&worker.buffers) => true,
         };
         if server_first {
             worker.learn_opaque(connection);

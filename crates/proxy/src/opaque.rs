@@ -8,7 +8,7 @@ use ironmesh_model::decide::Verdict;
 use ironmesh_model::{Decision, ListenerKind, Reason};
 
 use crate::balance::Tried;
-use crate::buffer::Buffer;
+use crate::buffer::{Buffer, Buffers};
 use crate::connection::Connection;
 use crate::failure::{Blame, Failure, Stage};
 use crate::http::{dial, exchange};
@@ -33,6 +33,8 @@ pub(crate) struct Opaque {
 /// The other side of an opaque connection.
 pub(crate) struct Dialled {
     io: Io,
+    /// What it has said.
+    input: Buffer,
     address: SocketAddr,
     endpoint: Option<u32>,
     tls: bool,
@@ -40,13 +42,10 @@ pub(crate) struct Dialled {
 }
 
 impl Dialled {
-    /// Waits until it has something to say; `true` then.
-    pub(crate) async fn spoke(&self) -> bool {
-        // A TLS stream becomes readable for tickets, too, which are no words of the application;
-        // that only costs an undeclared port its detection.
-        std::future::poll_fn(|cx| self.io.with(|stream| stream.tcp().poll_read_ready(cx)))
-            .await
-            .is_ok()
+    /// Waits until it has something to say, or ends. What it says is kept. Cancel safe.
+    pub(crate) async fn spoke(&mut self, spare: &Buffers) {
+        // Either way it is not waiting for the client.
+        let _ = self.io.fill(&mut self.input, spare).await;
     }
 }
 
@@ -60,7 +59,7 @@ pub(crate) async fn serve_connection(worker: &Rc<Worker>, connection: &Connectio
         Some(dialled) => Ok(dialled),
         None => Box::pin(dial(worker, connection, &decision)).await,
     };
-    let dialled = match dialled {
+    let mut dialled = match dialled {
         Ok(dialled) => dialled,
         Err(failure) => {
             outcome.reason = failure.reason;
@@ -77,10 +76,9 @@ pub(crate) async fn serve_connection(worker: &Rc<Worker>, connection: &Connectio
     let io = Io::new(stream);
     let mut from_client = Buffer::with(first);
     let already = from_client.unread().len() as u64;
-    let mut from_server = Buffer::default();
     let idle_timeout = worker.process.limits.opaque_idle_timeout;
     let client = (&io, &mut from_client);
-    let server = (&dialled.io, &mut from_server);
+    let server = (&dialled.io, &mut dialled.input);
     l4::relay(client, server, &worker.buffers, idle_timeout).await;
     outcome.request_bytes = already + io.received();
     outcome.response_bytes = dialled.io.received();
@@ -109,7 +107,8 @@ pub(crate) async fn dial(
         match dial::stream(worker, &to, Inside::Opaque).await {
             Ok(stream) => {
                 let (address, tls) = (to.address, to.expected.is_some());
-                return Ok(Dialled { io: Io::new(stream), address, endpoint, tls, attempts });
+                let (io, input) = (Io::new(stream), Buffer::default());
+                return Ok(Dialled { io, input, address, endpoint, tls, attempts });
             }
             Err(failure) => {
                 let others = endpoint.is_some() && failure.blame == Blame::Upstream;

@@ -15,6 +15,7 @@ use hashbrown::HashMap;
 use ironmesh_model::{Identity, ListenerKind};
 use tokio::time::Instant;
 
+use crate::buffer::Buffers;
 use crate::http::upstream::Upstream1;
 use crate::workload::LocalWorkload;
 
@@ -56,7 +57,7 @@ impl Hash for Destination {
 #[derive(Debug, Default)]
 pub(crate) struct Pool {
     http1: RefCell<HashMap<Arc<Destination>, Vec<Idle>>>,
-    http2: RefCell<HashMap<Arc<Destination>, SendRequest<Bytes>>>,
+    http2: RefCell<HashMap<Arc<Destination>, Shared>>,
 }
 
 #[derive(Debug)]
@@ -65,13 +66,20 @@ struct Idle {
     since: Instant,
 }
 
+#[derive(Debug)]
+struct Shared {
+    connection: SendRequest<Bytes>,
+    /// When the last request took it.
+    since: Instant,
+}
+
 impl Pool {
     /// An idle HTTP/1 connection that has not been closed, as far as can be told.
-    pub(crate) fn take_http1(&self, to: &Destination) -> Option<Box<Upstream1>> {
+    pub(crate) fn take_http1(&self, to: &Destination, spare: &Buffers) -> Option<Box<Upstream1>> {
         let mut pool = self.http1.borrow_mut();
         let idle = pool.get_mut(to)?;
         while let Some(Idle { mut connection, .. }) = idle.pop() {
-            if connection.is_open() {
+            if connection.is_open(spare) {
                 connection.reused = true;
                 return Some(connection);
             }
@@ -91,12 +99,15 @@ impl Pool {
 
     /// The shared HTTP/2 connection.
     pub(crate) fn http2(&self, to: &Destination) -> Option<SendRequest<Bytes>> {
-        self.http2.borrow().get(to).cloned()
+        let mut pool = self.http2.borrow_mut();
+        let shared = pool.get_mut(to)?;
+        shared.since = Instant::now();
+        Some(shared.connection.clone())
     }
 
     /// Keeps an HTTP/2 connection for others.
     pub(crate) fn share_http2(&self, to: Arc<Destination>, connection: SendRequest<Bytes>) {
-        self.http2.borrow_mut().insert(to, connection);
+        self.http2.borrow_mut().insert(to, Shared { connection, since: Instant::now() });
     }
 
     /// Forgets an HTTP/2 connection that takes no more requests.
@@ -105,13 +116,15 @@ impl Pool {
     }
 
     /// Closes what has been idle for too long, or was closed by the endpoint.
-    pub(crate) fn reap(&self, idle_timeout: Duration) {
+    pub(crate) fn reap(&self, idle_timeout: Duration, spare: &Buffers) {
         let now = Instant::now();
         self.http1.borrow_mut().retain(|_, idle| {
             idle.retain_mut(|idle| {
-                now.duration_since(idle.since) < idle_timeout && idle.connection.is_open()
+                now.duration_since(idle.since) < idle_timeout && idle.connection.is_open(spare)
             });
             !idle.is_empty()
         });
+        // Requests that are under way keep theirs open.
+        self.http2.borrow_mut().retain(|_, shared| now.duration_since(shared.since) < idle_timeout);
     }
 }

@@ -109,7 +109,7 @@ struct Control {
 }
 
 impl Control {
-    async fn run(self, mut wanted: mpsc::UnboundedReceiver<ResourceKey>) -> Result<(), RunError> {
+    async fn run(self, wanted: mpsc::UnboundedReceiver<ResourceKey>) -> Result<(), RunError> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         self.listen()?;

@@ -351,7 +351,7 @@ async fn reap(worker: Rc<Worker>) {
     let mut tick = interval(REAP_INTERVAL);
     loop {
         tick.tick().await;
-        worker.pool.reap(worker.process.limits.upstream_idle_timeout);
+        worker.pool.reap(worker.process.limits.upstream_idle_timeout, &worker.buffers);
     }
 }
 

@@ -26,7 +26,7 @@ pub(crate) async fn connect(worker: &Rc<Worker>, to: &Destination) -> Result<Ups
                 Err(_) => worker.pool.forget_http2(to),
             }
         }
-    } else if let Some(idle) = worker.pool.take_http1(to) {
+    } else if let Some(idle) = worker.pool.take_http1(to, &worker.buffers) {
         return Ok(Upstream::Http1(idle));
     }
     // Boxed: rare, and otherwise it would make every request's future larger.

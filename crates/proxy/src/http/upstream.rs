@@ -45,11 +45,10 @@ impl Upstream1 {
 
     /// Whether it can carry another request: the endpoint has neither closed it nor said anything
     /// unasked.
-    pub(crate) fn is_open(&mut self) -> bool {
+    pub(crate) fn is_open(&mut self, spare: &Buffers) -> bool {
         let mut context = Context::from_waker(Waker::noop());
-        let none = Buffers::default();
         self.input.is_empty()
-            && matches!(self.io.poll_fill(&mut context, &mut self.input, &none), Poll::Pending)
+            && matches!(self.io.poll_fill(&mut context, &mut self.input, spare), Poll::Pending)
     }
 }
 

@@ -167,6 +167,19 @@ fn a_server_that_speaks_first_is_heard_through_both() {
 }
 
 #[test]
+fn http_after_a_silence_is_not_taken_for_opaque_because_of_the_handshake() {
+    let mesh = Mesh::new();
+    let app = App::named("a");
+    let inbound = mesh.inbound(Protocol::Undeclared, app.address, MtlsMode::Permissive, "reviews");
+    let outbound = mesh.outbound(Protocol::Undeclared, &[&inbound]);
+    let mut client = Wire::connect(&outbound);
+    eventually("the silence to end", || inbound.process.connections() == 1);
+    eventually("the opaque connection to arrive", || app.connections() == 1);
+    assert_eq!(client.get("/").body, "a");
+    eventually("a log line", || outbound.lines.text().contains("GET / HTTP/1.1"));
+}
+
+#[test]
 fn a_stranger_that_waits_for_the_server_is_not_kept_waiting() {
     let mesh = Mesh::new();
     let app = App::start(|stream| Wire::new(stream).send("ready\r\n"));

@@ -112,7 +112,7 @@ fn decided(
         grpc: false,
     };
     let mut view = View::default();
-    let mut hold = |key: ResourceKey, view: &View| {
+    let hold = |key: ResourceKey, view: &View| {
         let resource = snapshot.resource(&key, &subscriber);
         let references: Vec<ResourceKey> =
             resource.iter().flat_map(|resource| snapshot.references(resource)).collect();
