@@ -51,6 +51,8 @@ pub(crate) struct PodPart {
     owner: Name,
     service_account: Name,
     ready: bool,
+    terminating: bool,
+    created: Created,
     /// Whether it has a proxy at all.
     meshed: bool,
     /// Whether it has a sidecar, which takes mutual TLS for its ports.
@@ -76,7 +78,18 @@ pub(crate) fn join<'a>(
         let service = part.service.clone();
         objects.services.push(ServiceSource { service, endpoints, created: part.created });
     }
-    objects.workloads.extend(pods.iter().map(|pod| (pod.ip, workload(pod, settings))));
+    let mut by_ip: HashMap<IpAddr, &PodPart> = HashMap::new();
+    for pod in pods {
+        by_ip.entry(pod.ip).and_modify(|other| *other = holder(other, pod)).or_insert(pod);
+    }
+    objects.workloads.extend(by_ip.into_iter().map(|(ip, pod)| (ip, workload(pod, settings))));
+    objects.workloads.sort_by_key(|(ip, _)| *ip);
+}
+
+/// Which of two pods holds the address that both have had: one that is going has given it up.
+fn holder<'a>(a: &'a PodPart, b: &'a PodPart) -> &'a PodPart {
+    let rank = |pod: &'a PodPart| (!pod.terminating, pod.created, &pod.id);
+    if rank(a) >= rank(b) { a } else { b }
 }
 
 /// Pods by namespace and single label, so that a service looks at few of them.

@@ -48,7 +48,7 @@ pub fn translate_one(object: &Object) -> Translated {
     let mut findings = Vec::new();
     let part = match (object.group(), object.kind()) {
         ("", "Service") => kubernetes::service(object, &mut findings),
-        ("", "Pod") => kubernetes::pod(object, &mut findings),
+        ("", "Pod") => kubernetes::pod(object),
         ("networking.istio.io", "VirtualService") => istio::virtual_service(object, &mut findings),
         ("networking.istio.io", "DestinationRule") => {
             istio::destination_rule(object, &mut findings)

@@ -2,28 +2,30 @@
 
 use std::net::IpAddr;
 
-use ironmesh_model::{Finding, Name, WorkloadId};
-use serde::Deserialize;
+use ironmesh_model::{Name, WorkloadId};
 use serde_json::Value;
 
 use super::{CLUSTER, PodPart};
 use crate::Object;
 use crate::translate::Part;
 
-/// Translates a pod; nothing if it has no address of its own yet, or has ended.
-pub(crate) fn pod(object: &Object, _: &mut [Finding]) -> Option<Part> {
-    let value = object.value();
-    let read = |part: &str| value.get(part).cloned().unwrap_or_default();
-    let spec: Spec = serde_json::from_value(read("spec")).unwrap_or_default();
-    let status: Status = serde_json::from_value(read("status")).unwrap_or_default();
-    if spec.host_network || matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")) {
+/// Translates a pod; nothing if it has no address of its own yet, or has ended. Fields of wrong types
+/// count as absent: whoever runs pods has something to say about them.
+pub(crate) fn pod(object: &Object) -> Option<Part> {
+    let (spec, status) = (&object.value()["spec"], &object.value()["status"]);
+    let ended = matches!(status["phase"].as_str(), Some("Succeeded" | "Failed"));
+    if spec["hostNetwork"] == true || ended {
         return None;
     }
-    let ip: IpAddr = status.pod_ip?.parse().ok()?;
-    let ready = status.conditions.iter().any(|c| c.kind == "Ready" && c.status == "True");
-    let proxy = spec.containers.iter().chain(&spec.init_containers).find(|c| c.name == PROXY);
-    let gateway = proxy.is_some_and(|proxy| proxy.args.iter().any(|arg| arg == "router"));
-    let ports = spec.containers.iter().flat_map(|container| &container.ports);
+    let ip: IpAddr = status["podIP"].as_str()?.parse().ok()?;
+    let ready = items(&status["conditions"]).any(|c| c["type"] == "Ready" && c["status"] == "True");
+    let containers = || items(&spec["containers"]);
+    let proxy = containers().chain(items(&spec["initContainers"])).find(|c| c["name"] == PROXY);
+    let gateway = proxy.is_some_and(|proxy| items(&proxy["args"]).any(|arg| arg == "router"));
+    let named_port = |port: &Value| {
+        let number = u16::try_from(port["containerPort"].as_u64()?).ok()?;
+        Some((Name::from(port["name"].as_str()?), number))
+    };
     Some(Part::Pod(Box::new(PodPart {
         id: WorkloadId {
             cluster: CLUSTER.into(),
@@ -34,14 +36,18 @@ pub(crate) fn pod(object: &Object, _: &mut [Finding]) -> Option<Part> {
         ip,
         labels: object.labels(),
         owner: owner(object),
-        service_account: spec.service_account_name.as_deref().unwrap_or("default").into(),
+        service_account: spec["serviceAccountName"].as_str().unwrap_or("default").into(),
         ready: ready && !object.is_terminating(),
+        terminating: object.is_terminating(),
+        created: object.created(),
         meshed: proxy.is_some(),
         sidecar: proxy.is_some() && !gateway,
-        named_ports: ports
-            .filter_map(|port| Some((port.name.as_deref()?.into(), port.container_port)))
-            .collect(),
+        named_ports: containers().flat_map(|c| items(&c["ports"])).filter_map(named_port).collect(),
     })))
+}
+
+fn items(list: &Value) -> impl Iterator<Item = &Value> {
+    list.as_array().into_iter().flatten()
 }
 
 /// Name of the Deployment behind the ReplicaSet that owns the pod, else of its owner, else its own.
@@ -59,47 +65,6 @@ fn owner(object: &Object) -> Name {
         .filter(|_| owner["kind"] == "ReplicaSet")
         .and_then(|hash| name.strip_suffix(hash)?.strip_suffix('-'));
     deployment.unwrap_or(name).into()
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct Spec {
-    containers: Vec<Container>,
-    init_containers: Vec<Container>,
-    service_account_name: Option<String>,
-    host_network: bool,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Container {
-    name: String,
-    args: Vec<String>,
-    ports: Vec<ContainerPort>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct ContainerPort {
-    name: Option<String>,
-    container_port: u16,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct Status {
-    phase: Option<String>,
-    #[serde(rename = "podIP")]
-    pod_ip: Option<String>,
-    conditions: Vec<Condition>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Condition {
-    #[serde(rename = "type")]
-    kind: String,
-    status: String,
 }
 
 /// Name of the container that is the mesh's proxy.

@@ -36,7 +36,7 @@ fn trap_46_oddities_of_documents() {
 }
 
 #[test]
-fn trap_46_quoted_versions_nulls_and_numbers_like_texts() {
+fn traps_22_and_46_quoted_versions_nulls_and_numbers_like_texts() {
     let text = r#"
 apiVersion: "authentication.istio.io/v1alpha1"
 kind: Policy

@@ -127,7 +127,9 @@ fn by_age(created: Created, id: &ObjectId) -> (Created, String) {
 impl Index {
     pub(super) fn new(objects: Objects) -> Self {
         let mut index = Self { settings: Arc::new(objects.settings), ..Self::default() };
-        index.workloads = objects.workloads.into_iter().map(|(ip, w)| (ip, Arc::new(w))).collect();
+        let mut workloads = objects.workloads;
+        workloads.sort_by(|(a, x), (b, y)| (a, &x.id).cmp(&(b, &y.id)));
+        index.workloads = workloads.into_iter().map(|(ip, w)| (ip, Arc::new(w))).collect();
         index.add_services(objects.services);
         index.add_routes(objects.routes);
         index.add_destination_policies(objects.destination_policies);
