@@ -64,6 +64,7 @@ pub(crate) struct AgentSpec {
 pub(crate) fn run(spec: AgentSpec) -> io::Result<()> {
     // The terminal's Ctrl-C is for the host side, which ends the mesh in order.
     let _already_leader = nix::unistd::setsid();
+    raise_descriptor_limit();
     log_to(&Logs::new(spec.logs.clone()).process("agent")?)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let local = LocalSet::new();
@@ -138,6 +139,16 @@ async fn serve_all(spec: AgentSpec, host: &HostLink) -> io::Result<()> {
         () = shutdown.notified() => end_pods(&node).await,
     }
     Ok(())
+}
+
+/// Lets the agent, the proxies and everything else have as many descriptors as the user may have:
+/// what is usual as a first limit (1 024) is little for a proxy.
+fn raise_descriptor_limit() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        // Where it is refused, the first limit stays.
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, most, most);
+    }
 }
 
 /// Leaves the terminal to the host side: what the agent says goes to its log.

@@ -47,6 +47,12 @@ impl Logs {
         }
     }
 
+    /// Removes the logs of a pod that was deleted.
+    pub(crate) fn remove(&self, namespace: &str, pod: &str) {
+        // What cannot be removed is removed with the next mesh of this name.
+        let _ = fs::remove_dir_all(self.pod(namespace, pod));
+    }
+
     /// The log of one of the mesh's own processes, such as `control`.
     pub(crate) fn process(&self, name: &str) -> io::Result<File> {
         append(&self.directory.join(format!("{name}.log")))

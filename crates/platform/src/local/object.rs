@@ -84,6 +84,7 @@ pub(crate) struct PodSpec {
     pub(crate) node_name: String,
     pub(crate) termination_grace_period_seconds: u64,
     pub(crate) enable_service_links: bool,
+    pub(crate) host_network: bool,
     pub(crate) security_context: SecurityContext,
     pub(crate) host_aliases: Vec<HostAlias>,
 }
@@ -101,6 +102,7 @@ impl Default for PodSpec {
             node_name: String::new(),
             termination_grace_period_seconds: 30,
             enable_service_links: true,
+            host_network: false,
             security_context: SecurityContext::default(),
             host_aliases: Vec::new(),
         }

@@ -167,7 +167,16 @@ fn samples() -> Option<File> {
 fn state_folder(state: &Path) -> Result<PathBuf, UpError> {
     let bad = |source| UpError::Folder { path: state.to_owned(), source };
     private_folder(state).map_err(bad)?;
-    state.canonicalize().map_err(bad)
+    let state = state.canonicalize().map_err(bad)?;
+    if is_hidden(&state) {
+        return Err(bad(io::Error::other("the mesh has a /run of its own; choose another folder")));
+    }
+    Ok(state)
+}
+
+/// Whether a folder of the host is not seen inside the mesh.
+fn is_hidden(path: &Path) -> bool {
+    path.starts_with("/run")
 }
 
 /// The folder of the logs: in the state folder if there is one, else where the user's programs keep
@@ -176,7 +185,7 @@ fn log_folder(options: &UpOptions, state: Option<&Path>, uid: u32) -> Result<Pat
     let user = std::env::var_os("XDG_STATE_HOME")
         .map(PathBuf::from)
         .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/state")));
-    let user = user.filter(|folder| folder.is_absolute());
+    let user = user.filter(|folder| folder.is_absolute() && !is_hidden(folder));
     let temporary = std::env::temp_dir().join(format!("ironmesh-{uid}"));
     let folders = match (state, user) {
         (Some(state), _) => vec![state.to_owned()],

@@ -226,6 +226,10 @@ pub(crate) async fn run(state: Rc<PodState>) {
     publishing.abort();
     publish::delete(&state).await;
     volumes::remove(&state);
+    if !state.node.is_ending.get() {
+        let pod = state.pod.borrow();
+        state.node.logs.remove(&pod.metadata.namespace, &pod.metadata.name);
+    }
 }
 
 /// Makes namespaces and volumes; tries again until it works.
@@ -278,6 +282,10 @@ async fn live(state: &Rc<PodState>) {
     if own.is_empty() && state.node.egress {
         let message = "a pod without a sidecar reaches the mesh only, nothing outside of it";
         state.event(None, EventKind::Normal, "NoEgress", message);
+    }
+    if state.pod.borrow().spec.host_network {
+        let message = "hostNetwork is not supported here: the pod has a network of its own";
+        state.event(None, EventKind::Warning, "HostNetwork", message);
     }
     wait_for_proxies(state, &own).await;
     if initialize(state).await {
