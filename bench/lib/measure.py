@@ -10,7 +10,8 @@ from pathlib import Path
 
 from . import mesh, peers, report
 from .machine import (
-    LOAD_CPU, PROXY_CPU, Failed, Namespace, Processes, answers, cpu_microseconds, wait,
+    LOAD_CPU, PROXY_CPU, Failed, Namespace, Processes, answers, cpu_microseconds,
+    resident_mebibytes, wait,
 )
 
 CONNECTIONS = 64
@@ -30,6 +31,7 @@ class Case:
     namespace: Namespace
     proxies: list = field(default_factory=list)
     samples: list = field(default_factory=list)
+    idle_mebibytes: float = 0
 
     def once(self, processes, seconds):
         """One round; `None` if a request failed."""
@@ -113,6 +115,7 @@ def _cases(chosen, processes, spaces, directory, envoy, binaries):
         except Failed as failure:
             raise Failed(f"{group} {name}: {failure}{_logs(directory)}") from failure
         case.group, case.name = group, name
+        case.idle_mebibytes = sum(resident_mebibytes(proxy) for proxy in case.proxies)
         cases.append(case)
     return cases
 
@@ -239,13 +242,13 @@ def _profile(cases, processes, directory, options):
         for number, proxy in enumerate(case.proxies):
             data = directory / f"{case.group}-{number}.perf"
             recorder = subprocess.Popen(
-                ["perf", "record", "-q", "-F", "2000", "--call-graph", "dwarf,4096", "-o", data,
+                ["perf", "record", "-q", "-F", "2000", "-o", data,
                  "-p", str(proxy.pid), "--", "sleep", str(options.seconds)])
             case.once(processes, options.seconds + 1)
             recorder.wait()
             text = subprocess.run(
-                ["perf", "report", "-i", data, "--stdio", "--no-children", "-g", "none",
-                 "--percent-limit", "0.4"], capture_output=True, text=True).stdout
+                ["perf", "report", "-i", data, "--stdio", "--no-children", "--percent-limit",
+                 "0.4"], capture_output=True, text=True).stdout
             print(f"== {case.group} {case.name}, proxy {number + 1} of {len(case.proxies)}\n{text}")
 
 

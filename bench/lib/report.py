@@ -8,8 +8,6 @@ import subprocess
 from pathlib import Path
 from statistics import median
 
-TARGET = 0.6
-
 
 def table(cases, versions, options):
     """Medians with [lowest-highest], and ratios to Envoy in the same run."""
@@ -28,8 +26,8 @@ def table(cases, versions, options):
         if not members:
             continue
         lines += ["", f"**{title}**", "",
-                  "| | req/s | CPU us/request | of Envoy | each proxy | p50 ms |",
-                  "|---|---|---|---|---|---|"]
+                  "| | req/s | CPU us/request | of Envoy | each proxy | p50 ms | idle MiB |",
+                  "|---|---|---|---|---|---|---|"]
         base = _base(members)
         lines += [_row(case, base) for case in members]
     return "\n".join(lines)
@@ -58,13 +56,13 @@ def _row(case, base):
     per_second = median(sample.per_second for sample in case.samples)
     p50 = median(sample.p50 for sample in case.samples)
     if not case.proxies:
-        return f"| {case.name} | {per_second:,.0f} | - | - | - | {p50:.2f} |"
+        return f"| {case.name} | {per_second:,.0f} | - | - | - | {p50:.2f} | - |"
     totals = [sum(sample.cpu) for sample in case.samples]
     total = median(totals)
     each = ", ".join(f"{median(column):.1f}" for column in zip(*(s.cpu for s in case.samples)))
     ratio = f"{total / base:.2f}x" if base else "-"
     return (f"| {case.name} | {per_second:,.0f} | {total:.1f} [{min(totals):.1f}-{max(totals):.1f}] "
-            f"| {ratio} | {each} | {p50:.2f} |")
+            f"| {ratio} | {each} | {p50:.2f} | {case.idle_mebibytes:.0f} |")
 
 
 def _machine():
