@@ -147,28 +147,31 @@ def wait(condition, what, seconds=15):
     raise Failed(f"{what} did not come up within {seconds} s")
 
 
-def answers(namespace, address, path="/", host="echo"):
-    """Whether a GET is answered by 200, tried from inside a namespace."""
+def fetch(namespace, address, path="/", host="echo"):
+    """The whole answer to a GET, status line included, asked from inside a namespace; empty if
+    there is none."""
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
-        status = b"no"
         try:
-            if namespace:
-                namespace.enter()
+            namespace.enter()
             with socket.create_connection(address, timeout=2) as connection:
                 request = f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
                 connection.sendall(request.encode())
-                status = b"ok" if connection.recv(64).split(b" ")[1:2] == [b"200"] else b"no"
-        except Exception:
-            pass
-        os.write(writer, status)
-        os._exit(0)
+                while data := connection.recv(1 << 16):
+                    os.write(writer, data)
+        finally:
+            os._exit(0)
     os.close(writer)
     with os.fdopen(reader, "rb") as pipe:
-        status = pipe.read()
+        answer = pipe.read().decode(errors="replace")
     os.waitpid(child, 0)
-    return status == b"ok"
+    return answer
+
+
+def answers(namespace, address, path="/", host="echo"):
+    """Whether a GET is answered by 200."""
+    return fetch(namespace, address, path, host).split(" ")[1:2] == ["200"]
 
 
 def cpu_microseconds(process):

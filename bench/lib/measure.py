@@ -4,13 +4,14 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from . import mesh, peers, report
 from .machine import (
-    LOAD_CPU, PROXY_CPU, Failed, Namespace, Processes, answers, cpu_microseconds,
+    LOAD_CPU, PROXY_CPU, Failed, Namespace, Processes, answers, cpu_microseconds, fetch,
     resident_mebibytes, wait,
 )
 
@@ -32,6 +33,7 @@ class Case:
     proxies: list = field(default_factory=list)
     samples: list = field(default_factory=list)
     idle_mebibytes: float = 0
+    check: Callable = lambda: None
 
     def once(self, processes, seconds):
         """One round; `None` if a request failed."""
@@ -71,7 +73,9 @@ def run(root, options):
     envoy = peers.install(cache)
     chosen = _chosen(options)
     own = any(name == "ironmesh" for _, name, _ in chosen)
-    binaries = mesh.build(root, ["ironmesh-bench", *(["ironmesh"] if own else [])])
+    binaries = root / "target/release"
+    if not options.no_build:
+        mesh.build(root, ["ironmesh-bench", *(["ironmesh"] if own else [])])
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ironmesh-bench-")))
         processes = Processes()
@@ -112,6 +116,7 @@ def _cases(chosen, processes, spaces, directory, envoy, binaries):
             case = make(world)
             address = _address(case.url)
             wait(lambda: answers(case.namespace, address, host=HOST), "an answer through it")
+            case.check()
         except Failed as failure:
             raise Failed(f"{group} {name}: {failure}{_logs(directory)}") from failure
         case.group, case.name = group, name
@@ -232,7 +237,15 @@ def _ironmesh_pair(world):
         own.proxy("client", "sidecar", client, CLIENT_ADDRESS, listen),
         own.proxy("server", "sidecar", server, SERVER_ADDRESS, listen),
     ]
-    return Case("", "", PAIR_URL, client, proxies)
+    return Case("", "", PAIR_URL, client, proxies, check=lambda: _spoke_mutual_tls(server))
+
+
+def _spoke_mutual_tls(space):
+    """Fails unless the inbound proxy counted requests in mutual TLS, and no others."""
+    metrics = fetch(space, ("127.0.0.1", 15000), "/stats/prometheus")
+    requests = [line for line in metrics.splitlines() if line.startswith("istio_requests_total{")]
+    if not requests or any('connection_security_policy="mutual_tls"' not in r for r in requests):
+        raise Failed("the pair did not speak mutual TLS:\n" + "\n".join(requests))
 
 
 def _profile(cases, processes, directory, options):
@@ -242,7 +255,7 @@ def _profile(cases, processes, directory, options):
         for number, proxy in enumerate(case.proxies):
             data = directory / f"{case.group}-{number}.perf"
             recorder = subprocess.Popen(
-                ["perf", "record", "-q", "-F", "2000", "-o", data,
+                ["perf", "record", "-q", "-e", "cpu-clock", "-F", "2000", "-o", data,
                  "-p", str(proxy.pid), "--", "sleep", str(options.seconds)])
             case.once(processes, options.seconds + 1)
             recorder.wait()
@@ -266,5 +279,5 @@ def _logs(directory):
     for log in sorted(directory.rglob("*.log")):
         text = log.read_text(errors="replace").strip()
         if text:
-            texts.append(f"\n--- {log.name}\n{text[-1500:]}")
+            texts.append(f"\n--- {log.name}\n{text[:1500]}")
     return "".join(texts)

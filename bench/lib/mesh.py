@@ -12,13 +12,12 @@ CONTROL_PORT = 15012
 
 
 def build(root, packages):
-    """Builds packages; returns the folder in which their programs are."""
+    """Builds packages, as they are released."""
     print(f"building {' '.join(packages)}", file=sys.stderr)
     arguments = [part for package in packages for part in ("-p", package)]
     result = subprocess.run(["nice", "cargo", "build", "-q", "--release", *arguments], cwd=root)
     if result.returncode != 0:
         raise Failed("the build failed")
-    return root / "target/release"
 
 
 class Mesh:

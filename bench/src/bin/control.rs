@@ -123,7 +123,7 @@ fn objects(endpoint: SocketAddr, tls: EndpointTls, gateway_port: u16) -> Objects
         cluster: "Kubernetes".into(),
         locality: "".into(),
     };
-    let workloads = [(1, "client"), (2, "server")].map(|(last, name)| {
+    let workloads = [(1, "client"), (2, "server"), (3, "gateway")].map(|(last, name)| {
         let meshed = tls == EndpointTls::Mutual;
         let workload = Workload {
             id: workload(name),

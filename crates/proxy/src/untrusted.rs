@@ -4,6 +4,9 @@
 use std::fs;
 
 #[expect(unreachable_pub, reason = "it is public in the fuzz crate")]
+#[path = "../fuzz/src/client_hello_properties.rs"]
+mod client_hello_properties;
+#[expect(unreachable_pub, reason = "it is public in the fuzz crate")]
 #[path = "../fuzz/src/http1_properties.rs"]
 pub(crate) mod http1_properties;
 #[expect(unreachable_pub, reason = "it is public in the fuzz crate")]
@@ -22,6 +25,11 @@ fn http1_seeds_hold_changed_too() {
 #[test]
 fn resources_hold_changed_too() {
     changed("wire", 20_000, wire_properties::resource);
+}
+
+#[test]
+fn client_hellos_hold_changed_too() {
+    changed("client_hello", 20_000, client_hello_properties::hello);
 }
 
 /// The seeds of a family of fuzz targets.
