@@ -215,6 +215,10 @@ async fn plaintext(
         match sniff(&first) {
             Sniffed::Http1 => return Detected::Http1(Stream::plain(tcp), first),
             Sniffed::Http2 => return Detected::Http2(Stream::Plain(Begun::new(tcp, first))),
+            // The application's own TLS, which is its own affair whatever the port declares.
+            Sniffed::Tls if connection.kind == ListenerKind::Inbound => {
+                return opaque_of(Stream::plain(tcp), first, declared);
+            }
             // The codec says what is wrong with it.
             Sniffed::Tls | Sniffed::Other if is_http => {
                 return Detected::Http1(Stream::plain(tcp), first);

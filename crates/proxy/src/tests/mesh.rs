@@ -1,5 +1,6 @@
 //! Two proxies and mutual TLS between them; permissive and strict inbound; HTTP/2 and gRPC.
 
+use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -137,6 +138,27 @@ fn strict_refuses_plaintext_and_permissive_takes_it() {
         let seen = client.read_response(false).body;
         assert!(seen.contains("host: reviews:9080"), "{seen}");
         assert!(!seen.contains("x-envoy-x") && !seen.contains("By=me"), "{seen}");
+    }
+}
+
+#[test]
+fn the_application_s_own_tls_passes_through() {
+    let mesh = Mesh::new();
+    // The beginning of a ClientHello that offers no protocol at all, and its answer.
+    let hello: &[u8] = &[
+        22, 3, 1, 0, 45, 1, 0, 0, 41, 3, 3, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7,
+        7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 0, 0, 2, 19, 1, 1, 0,
+    ];
+    let app = App::start(|mut stream| {
+        let mut got = [0; 50];
+        stream.read_exact(&mut got).unwrap();
+        stream.write_all(if got[..] == *hello { b"same" } else { b"other" }).unwrap();
+    });
+    for protocol in [Protocol::Http, Protocol::Tcp, Protocol::Undeclared] {
+        let inbound = mesh.inbound(protocol, app.address, MtlsMode::Permissive, "reviews");
+        let mut client = Wire::connect(&inbound);
+        client.stream.write_all(hello).unwrap();
+        assert_eq!(client.read_to_end(), "same");
     }
 }
 
