@@ -183,7 +183,7 @@ impl<'a> Exchange<'a> {
     pub(crate) async fn connect(&mut self, to: &Destination) -> Result<Upstream, Failure> {
         let upstream = dial::connect(self.worker, to).await?;
         if let Upstream::Http1(connection) = &upstream {
-            self.outcome.upstream_local = connection.io.with(|s| s.tcp().local_addr().ok());
+            self.outcome.upstream_local = connection.local;
         }
         Ok(upstream)
     }

@@ -1,6 +1,7 @@
 //! A connection to an endpoint, over which one request goes and its answer comes.
 
 use std::future::poll_fn;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -33,6 +34,8 @@ pub(crate) enum Upstream {
 pub(crate) struct Upstream1 {
     pub(crate) io: Io,
     pub(crate) to: Arc<Destination>,
+    /// Its own address, asked once: it is a system call.
+    pub(crate) local: Option<SocketAddr>,
     /// Whether it carried requests before this one.
     pub(crate) reused: bool,
     pub(crate) input: Buffer,
@@ -40,7 +43,8 @@ pub(crate) struct Upstream1 {
 
 impl Upstream1 {
     pub(crate) fn new(stream: Stream, to: Arc<Destination>) -> Self {
-        Self { io: Io::new(stream), to, reused: false, input: Buffer::default() }
+        let local = stream.tcp().local_addr().ok();
+        Self { io: Io::new(stream), to, local, reused: false, input: Buffer::default() }
     }
 
     /// Whether it can carry another request: the endpoint has neither closed it nor said anything
