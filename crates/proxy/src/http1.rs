@@ -13,12 +13,11 @@
 //!
 //! The way of a message: [`RequestParser`] or [`ResponseParser`] fills a head and tells its
 //! [`Framing`]; [`write_request`] or [`write_response`] writes the head for the other side;
-//! [`BodyDecoder::verify`] lets the body through as it is, or [`BodyDecoder::next`] and
-//! [`BodyEncoder`] frame it anew.
+//! [`BodyDecoder`] takes the body out of its framing and [`BodyEncoder`] frames it anew.
 //!
 //! ```
 //! use ironmesh_model::limits::ProxyLimits;
-//! use ironmesh_proxy::http1::{BodyDecoder, Framing, Limits, RequestParser};
+//! use ironmesh_proxy::http1::{BodyDecoder, Framing, Limits, RequestParser, Step};
 //! use ironmesh_proxy::message::RequestHead;
 //!
 //! let limits = Limits::from(&ProxyLimits::default());
@@ -28,7 +27,7 @@
 //! assert_eq!((head.method(), head.authority()), ("POST", "a"));
 //! assert_eq!(traits.framing, Framing::Length(2));
 //! let mut body = BodyDecoder::new(traits.framing, limits);
-//! assert_eq!(body.verify(&buffer[traits.head_bytes..]), Ok(2));
+//! assert_eq!(body.next(&buffer[traits.head_bytes..]), Ok(Step::Data(2)));
 //! assert!(body.is_done());
 //! # Ok::<(), ironmesh_proxy::http1::HeadError>(())
 //! ```
@@ -56,4 +55,4 @@ pub use framing::{Asked, Framing};
 pub use parse::{Limits, RequestParser, RequestTraits, ResponseParser, ResponseTraits};
 pub use sniff::{Sniffed, sniff};
 pub use target::{TargetForm, is_authority};
-pub use write::{CONTINUE, write_request, write_response};
+pub use write::{write_request, write_response};

@@ -1,7 +1,5 @@
 //! Bodies out of bytes, without copying.
 
-use std::mem;
-
 use crate::message::Fields;
 
 use super::chunk;
@@ -9,12 +7,8 @@ use super::error::BodyError;
 use super::framing::Framing;
 use super::parse::Limits;
 
-/// Reads the body of one message, never beyond its end.
-///
-/// There are two ways, over the same checks; a body is read in one of them only:
-/// - [`verify`](Self::verify) tells how many of the bytes may be forwarded *as they are*, chunk
-///   lines and trailers included: the fast path from HTTP/1 to HTTP/1;
-/// - [`next`](Self::next) tells data from framing, for any other way on.
+/// Reads the body of one message, never beyond its end: tells data from framing, and gives the
+/// trailers.
 #[derive(Debug)]
 pub struct BodyDecoder {
     state: State,
@@ -69,14 +63,6 @@ impl BodyDecoder {
         self.state == State::Done
     }
 
-    /// Bytes of data that surely follow: the rest of the content length or of the chunk.
-    pub fn announced(&self) -> u64 {
-        match self.state {
-            State::Length(left) | State::ChunkData(left) => left,
-            _ => 0,
-        }
-    }
-
     /// Tells what stands at the beginning of `input`. The caller takes it off and asks again; after
     /// [`Step::More`] it first appends to what is left.
     ///
@@ -102,23 +88,6 @@ impl BodyDecoder {
         }
     }
 
-    /// How many bytes at the beginning of `input` are checked and may be forwarded as they are.
-    /// The caller takes them off. What remains is the beginning of an incomplete line, whose length
-    /// has a limit, or, once [`is_done`](Self::is_done), belongs to the next message.
-    ///
-    /// # Errors
-    /// When the body must be refused: nothing more of it may be forwarded, nor its message be
-    /// completed.
-    pub fn verify(&mut self, input: &[u8]) -> Result<usize, BodyError> {
-        let mut checked = 0;
-        loop {
-            match self.next(&input[checked..])? {
-                Step::More | Step::End => return Ok(checked),
-                Step::Framing(bytes) | Step::Data(bytes) => checked += bytes,
-            }
-        }
-    }
-
     /// The connection has ended; everything read before was given to the decoder.
     ///
     /// # Errors
@@ -133,15 +102,9 @@ impl BodyDecoder {
         }
     }
 
-    /// The trailers, once the body is done and if there were any.
-    pub fn trailers(&self) -> Option<&Fields> {
-        self.trailers.as_ref().filter(|_| self.is_done()).map(|trailers| &trailers.fields)
-    }
-
-    /// Takes the trailers out.
+    /// Takes the trailers, once the body is done and if there were any.
     pub fn take_trailers(&mut self) -> Option<Fields> {
-        let trailers = self.trailers.as_mut().filter(|_| self.state == State::Done)?;
-        Some(mem::take(&mut trailers.fields))
+        self.trailers.take_if(|_| self.state == State::Done).map(|trailers| trailers.fields)
     }
 
     fn data(&mut self, left: u64, input: &[u8], more: fn(u64) -> State, end: State) -> Step {

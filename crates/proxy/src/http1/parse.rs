@@ -109,11 +109,6 @@ impl RequestParser {
         }
     }
 
-    /// Whether a head has begun that is not complete: a connection that ends now was cut off.
-    pub fn is_partial(&self, buffer: &[u8]) -> bool {
-        self.started.is_some() || buffer.iter().any(|b| !matches!(b, b'\r' | b'\n'))
-    }
-
     fn field(
         &mut self,
         line: &[u8],
@@ -201,7 +196,8 @@ impl ResponseParser {
     /// Looks for a whole head at the beginning of `buffer` and puts it into `head`; `None` if more
     /// bytes are needed. Until then the caller only appends to the buffer, and gives the same head
     /// again. `asked` is what the response answers. After an informational response
-    /// ([`ResponseHead::is_informational`]) the next one follows at once.
+    /// ([`ResponseHead::is_informational`]) the next one follows at once. A `content-length` where
+    /// no body may be (1xx, 204) is left out.
     ///
     /// # Errors
     /// When the response must be refused: the client gets 502, the connection is closed.
@@ -230,7 +226,11 @@ impl ResponseParser {
         }
     }
 
-    fn finish(&mut self, asked: Asked, head: &ResponseHead) -> Result<ResponseTraits, HeadError> {
+    fn finish(
+        &mut self,
+        asked: Asked,
+        head: &mut ResponseHead,
+    ) -> Result<ResponseTraits, HeadError> {
         let head_bytes = self.lines.restart();
         self.started = false;
         let stated = std::mem::take(&mut self.stated);
@@ -239,6 +239,9 @@ impl ResponseParser {
         // A body where none may be, but announced: if it comes, it is not the next answer.
         let bodiless = matches!(head.status, 100..=199 | 204);
         let stray = bodiless && (stated.chunked || stated.length.is_some_and(|l| l > 0));
+        if bodiless && stated.length.is_some() {
+            head.fields.remove("content-length");
+        }
         let ends_connection = matches!(framing, Framing::UntilClose | Framing::Tunnel);
         Ok(ResponseTraits {
             head_bytes,

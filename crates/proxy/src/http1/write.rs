@@ -66,8 +66,5 @@ fn write_fields(fields: &Fields, out: &mut Vec<u8>) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// The whole of the interim response that invites a waiting body.
-pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
-
 /// Room for common fields, so that the buffer grows once.
 const FIELDS_BYTES: usize = 512;
