@@ -16,7 +16,8 @@ cargo xtask TASK
   tidy            the rules that clippy does not know: directions of crates, sizes of files, ...
   accept [N]      the acceptance checks, all or number N, on a release build; --soak runs the long
                   ones at full length; --user NAME runs them as that user (default: both root and an
-                  unprivileged user where the caller is root)
+                  unprivileged user where the caller is root); --no-build takes the binaries that
+                  are there
 ";
 
 fn main() -> ExitCode {
