@@ -54,6 +54,9 @@ pub(crate) async fn detect(
         let declared = ConnectionDeclared { protocol: Protocol::Http, ..Default::default() };
         return plaintext(worker, connection, tcp, BytesMut::new(), declared).await;
     }
+    if connection.kind == ListenerKind::Inbound {
+        ask_for_caller(worker, connection);
+    }
     let declared = match declared(worker, connection).await {
         Ok(declared) => declared,
         Err(failure) => return Detected::Refused(failure),
@@ -70,6 +73,14 @@ struct ConnectionDeclared {
     protocol: Protocol,
     mtls: MtlsMode,
     decision: Option<Decision>,
+}
+
+/// Asks who calls, so that the answer is there when the first request is recorded.
+fn ask_for_caller(worker: &Worker, connection: &Connection) {
+    let (views, ip) = (&worker.process.views, connection.peer.ip());
+    if views.load().workload(ip).is_none() {
+        views.want(ResourceKey::Workload(ip));
+    }
 }
 
 async fn declared(worker: &Worker, connection: &Connection) -> Result<ConnectionDeclared, Failure> {

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use ironmesh_identity::{Clock, SystemClock};
 use ironmesh_model::decide::Verdict;
 use ironmesh_model::settings::AccessLogEncoding;
-use ironmesh_model::{Draw, ListenerKind, Reason, ResourceKey};
+use ironmesh_model::{Draw, ListenerKind, Reason};
 use ironmesh_telemetry::access_log::Cluster;
 use ironmesh_telemetry::metrics::{Reporter, RequestProtocol, Security};
 use ironmesh_telemetry::{
@@ -178,16 +178,14 @@ impl Ends {
 /// Who called an inbound proxy, by address, or at least by identity.
 fn caller(worker: &Worker, connection: &Connection) -> PartyId {
     let parties = &worker.observer.parties;
-    let ip = connection.peer.ip();
-    let view = worker.process.views.load();
-    match (view.workload(ip), &connection.peer_identity) {
-        (Some(Some(workload)), identity) => parties.caller(workload, identity.is_some()),
-        (known, identity) => {
-            if known.is_none() {
-                worker.process.views.want(ResourceKey::Workload(ip));
-            }
-            identity.as_ref().map_or(PartyId::UNKNOWN, |identity| parties.stranger(identity))
-        }
+    let (ip, identity) = (connection.peer.ip(), &connection.peer_identity);
+    if ip == connection.destination.ip() {
+        // A workload that calls its own Service.
+        return parties.local(&connection.workload, identity.is_some());
+    }
+    match worker.process.views.load().workload(ip) {
+        Some(Some(workload)) => parties.caller(workload, identity.is_some()),
+        _ => identity.as_ref().map_or(PartyId::UNKNOWN, |identity| parties.stranger(identity)),
     }
 }
 
