@@ -7,7 +7,7 @@
 //!
 //! - [`manifest`]: the text of a manifest file to JSON values with line numbers.
 //! - [`object`]: a Kubernetes-shaped object, and old forms of it made new.
-//! - [`translate`]: objects to the model, one by one ([`translate_one`]) and joined ([`join`]).
+//! - [`mod@translate`]: objects to the model, one by one ([`translate_one`]) and joined ([`join`]).
 //! - `istio`, `kubernetes`: the dialects; `schema`: fields and types of their kinds as data.
 
 mod istio;

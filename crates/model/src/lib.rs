@@ -2,7 +2,7 @@
 //! decide over them.
 //!
 //! Nothing in this crate does IO, reads a clock or draws a random number; all three are arguments.
-//! The proxy, `explain`, the analyzer and the console call the same [`decide`], so they cannot
+//! The proxy, `explain`, the analyzer and the console call the same [`decide()`], so they cannot
 //! disagree about a request.
 //!
 //! # Layout
@@ -12,7 +12,7 @@
 //! - [`service`], [`route`], [`policy`], [`listeners`], [`settings`]: the bodies of the resources.
 //! - [`snapshot`]: all objects of the mesh at one instant; answers any [`ResourceKey`].
 //! - [`view`]: the part of a snapshot that one proxy holds, compiled and linked.
-//! - [`request`], [`draw`], [`decide`], [`recorder`]: one request, and what the mesh does with it.
+//! - [`request`], [`draw`], [`mod@decide`], [`recorder`]: one request, and what the mesh does with it.
 //! - [`reason`], [`finding`]: the tables of everything the mesh says about a request or an object.
 //! - [`limits`]: the one table of limits; [`bootstrap`]: what processes are started with.
 

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Receives what [`crate::decide`] does, step by step.
+/// Receives what [`crate::decide()`] does, step by step.
 pub trait Recorder {
     /// Takes one event; one that does not record never calls the closure.
     fn record(&mut self, event: impl FnOnce() -> Event);

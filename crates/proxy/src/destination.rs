@@ -19,7 +19,8 @@ pub(crate) enum OriginalDestination {
         /// The port by which routes know the listener.
         port: u16,
     },
-    /// This address, whatever was dialled.
+    /// This address, whatever was dialled: tests have no capture.
+    #[cfg(test)]
     Fixed(SocketAddr),
 }
 
@@ -27,6 +28,7 @@ impl OriginalDestination {
     /// The destination of a connection; `None` if it has none but the proxy itself.
     pub(crate) fn of(&self, tcp: &TcpStream) -> Option<SocketAddr> {
         match self {
+            #[cfg(test)]
             Self::Fixed(address) => Some(*address),
             Self::Dialled { port } => {
                 let ip = tcp.local_addr().map_or(Ipv4Addr::UNSPECIFIED.into(), |a| a.ip());

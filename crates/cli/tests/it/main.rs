@@ -1,6 +1,7 @@
 //! The command against a real control plane: what a user types, and what comes back.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by a panic")]
+#![expect(clippy::print_stdout, reason = "a test says when it cannot run here")]
 
 mod local;
 mod mesh;
