@@ -15,8 +15,6 @@ from .machine import (
     resident_mebibytes, wait,
 )
 
-CONNECTIONS = 64
-BODY_BYTES = 1024
 BACKEND_PORT = 8080
 CLIENT_ADDRESS, SERVER_ADDRESS = "10.88.0.1", "10.88.0.2"
 HOST = "echo.default.svc.cluster.local"
@@ -35,11 +33,11 @@ class Case:
     idle_mebibytes: float = 0
     check: Callable = lambda: None
 
-    def once(self, processes, seconds):
+    def once(self, processes, seconds, connections):
         """One round; `None` if a request failed."""
         before = [cpu_microseconds(proxy) for proxy in self.proxies]
         wrk = processes.start(
-            ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "--latency",
+            ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency",
              "-H", f"Host: {HOST}:{BACKEND_PORT}", self.url],
             LOAD_CPU, self.namespace, stdout=subprocess.PIPE, text=True)
         text, _ = wrk.communicate()
@@ -82,7 +80,7 @@ def run(root, options):
         spaces = []
         stack.callback(lambda: [space.close() for space in spaces])
         stack.callback(processes.stop_all)
-        cases = _cases(chosen, processes, spaces, directory, envoy, binaries)
+        cases = _cases(chosen, World(processes, spaces, directory, envoy, binaries, options.body))
         if options.profile:
             return _profile(cases, processes, directory, options)
         _rounds(cases, processes, options)
@@ -108,8 +106,7 @@ def _chosen(options):
             if any(word in f"{maker[0]} {maker[1]}".lower() for word in words)]
 
 
-def _cases(chosen, processes, spaces, directory, envoy, binaries):
-    world = World(processes, spaces, directory, envoy, binaries)
+def _cases(chosen, world):
     cases = []
     for group, name, make in chosen:
         try:
@@ -118,7 +115,7 @@ def _cases(chosen, processes, spaces, directory, envoy, binaries):
             wait(lambda: answers(case.namespace, address, host=HOST), "an answer through it")
             case.check()
         except Failed as failure:
-            raise Failed(f"{group} {name}: {failure}{_logs(directory)}") from failure
+            raise Failed(f"{group} {name}: {failure}{_logs(world.directory)}") from failure
         case.group, case.name = group, name
         case.idle_mebibytes = sum(resident_mebibytes(proxy) for proxy in case.proxies)
         cases.append(case)
@@ -127,21 +124,21 @@ def _cases(chosen, processes, spaces, directory, envoy, binaries):
 
 def _rounds(cases, processes, options):
     for case in cases:
-        case.once(processes, 1)
+        case.once(processes, 1, options.connections)
     for number in range(options.rounds):
         for case in cases:
-            sample = case.once(processes, options.seconds)
+            sample = case.once(processes, options.seconds, options.connections)
             case.samples.append(sample)
             print(f"round {number + 1} {case.group} {case.name}: {sample.per_second:.0f} req/s, "
                   f"{sum(sample.cpu):.1f} us", file=sys.stderr)
 
 
 class World:
-    """What a case is made in: its own network namespaces, its own backend."""
+    """What the cases are made in: each has its own network namespaces and its own backend."""
 
-    def __init__(self, processes, spaces, directory, envoy, binaries):
+    def __init__(self, processes, spaces, directory, envoy, binaries, body_bytes):
         self.processes, self.spaces, self.directory = processes, spaces, directory
-        self.envoy, self.binaries = envoy, binaries
+        self.envoy, self.binaries, self.body_bytes = envoy, binaries, body_bytes
 
     def space(self, name):
         space = Namespace(name)
@@ -160,7 +157,7 @@ class World:
 
     def backend(self, space, address="127.0.0.1"):
         program = self.binaries / "bench-backend"
-        self.processes.start([program, f"{address}:{BACKEND_PORT}", BODY_BYTES], LOAD_CPU, space)
+        self.processes.start([program, f"{address}:{BACKEND_PORT}", self.body_bytes], LOAD_CPU, space)
 
     def proxy(self, space, arguments, log):
         return self.processes.start(arguments, PROXY_CPU, space, self.directory / f"{log}.log")
@@ -251,13 +248,13 @@ def _spoke_mutual_tls(space):
 def _profile(cases, processes, directory, options):
     """Where the CPU time of ironmesh's proxies goes."""
     for case in cases:
-        case.once(processes, 1)
+        case.once(processes, 1, options.connections)
         for number, proxy in enumerate(case.proxies):
             data = directory / f"{case.group}-{number}.perf"
             recorder = subprocess.Popen(
                 ["perf", "record", "-q", "-e", "cpu-clock", "-F", "2000", "-o", data,
                  "-p", str(proxy.pid), "--", "sleep", str(options.seconds)])
-            case.once(processes, options.seconds + 1)
+            case.once(processes, options.seconds + 1, options.connections)
             recorder.wait()
             text = subprocess.run(
                 ["perf", "report", "-i", data, "--stdio", "--no-children", "--percent-limit",

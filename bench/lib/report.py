@@ -17,19 +17,20 @@ def table(cases, versions, options):
         + ", ".join(f"{name} {version}" for name, version in versions.items())
         + f", ironmesh {_revision()}.",
     ]
+    load = f"{options.connections} connections, answers of {options.body} bytes"
     titles = {
-        "single": "One proxy, HTTP/1.1, 64 connections, 1 KiB body",
-        "pair": "A pair of sidecars with mutual TLS between them, HTTP/1.1 application",
+        "single": f"One proxy, HTTP/1.1, {load}",
+        "pair": f"A pair of sidecars, mutual TLS between them, HTTP/1.1 application, {load}",
     }
     for group, title in titles.items():
         members = [case for case in cases if case.group == group and case.samples]
         if not members:
             continue
         lines += ["", f"**{title}**", "",
-                  "| | req/s | CPU us/request | of Envoy | each proxy | p50 ms | idle MiB |",
-                  "|---|---|---|---|---|---|---|"]
+                  "| | req/s | CPU us/request | of Envoy | each proxy | p50 ms | idle MiB | MB per CPU second |",
+                  "|---|---|---|---|---|---|---|---|"]
         base = _base(members)
-        lines += [_row(case, base) for case in members]
+        lines += [_row(case, base, options.body) for case in members]
     return "\n".join(lines)
 
 
@@ -52,17 +53,17 @@ def _base(members):
     return min(totals, default=None)
 
 
-def _row(case, base):
+def _row(case, base, body_bytes):
     per_second = median(sample.per_second for sample in case.samples)
     p50 = median(sample.p50 for sample in case.samples)
     if not case.proxies:
-        return f"| {case.name} | {per_second:,.0f} | - | - | - | {p50:.2f} | - |"
+        return f"| {case.name} | {per_second:,.0f} | - | - | - | {p50:.2f} | - | - |"
     totals = [sum(sample.cpu) for sample in case.samples]
     total = median(totals)
     each = ", ".join(f"{median(column):.1f}" for column in zip(*(s.cpu for s in case.samples)))
     ratio = f"{total / base:.2f}x" if base else "-"
     return (f"| {case.name} | {per_second:,.0f} | {total:.1f} [{min(totals):.1f}-{max(totals):.1f}] "
-            f"| {ratio} | {each} | {p50:.2f} | {case.idle_mebibytes:.0f} |")
+            f"| {ratio} | {each} | {p50:.2f} | {case.idle_mebibytes:.0f} | {body_bytes / total:,.0f} |")
 
 
 def _machine():
