@@ -179,8 +179,16 @@ impl Ends {
 fn caller(worker: &Worker, connection: &Connection) -> PartyId {
     let parties = &worker.observer.parties;
     let (ip, identity) = (connection.peer.ip(), &connection.peer_identity);
-    if ip == connection.destination.ip() {
-        // A workload that calls its own Service.
+    let is_own = |identity| {
+        connection
+            .workload
+            .credentials
+            .load()
+            .as_ref()
+            .is_some_and(|own| own.identity() == identity)
+    };
+    if ip == connection.destination.ip() && identity.as_ref().is_none_or(is_own) {
+        // A workload that calls its own Service; what is proved outweighs the address.
         return parties.local(&connection.workload, identity.is_some());
     }
     match worker.process.views.load().workload(ip) {
