@@ -23,4 +23,9 @@ impl Random {
         let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         z ^ (z >> 31)
     }
+
+    /// The next 128 bits.
+    pub(crate) fn wide(&self) -> u128 {
+        (u128::from(self.next()) << 64) | u128::from(self.next())
+    }
 }

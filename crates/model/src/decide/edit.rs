@@ -69,6 +69,9 @@ mod tests {
             ("/product/x?q", None, "/productpage", "/productpage?q"),
             ("/a/b", Some("/a"), "/c", "/c/b"),
             ("/a/b", Some("/a/"), "c/", "/c/b"),
+            ("/v1/a?x=/", Some("/v1"), "/v2", "/v2/a?x=/"),
+            ("/v1a", Some("/v1"), "/v2", "/v2a"),
+            ("/a", Some("/"), "/b/", "/b/a"),
         ] {
             assert_eq!(replace_path(target, prefix, by), expected, "{target} {prefix:?} {by}");
         }

@@ -125,17 +125,14 @@ impl<'a> Exchange<'a> {
 
     /// Changes the request as the winning rule says.
     pub(crate) fn edit_request(&mut self, decision: &Decision) {
-        let before = (self.head.target().len(), self.head.authority().len());
-        let rewritten = edit::rewritten(self.head, decision);
-        if let Some(target) = rewritten.target {
+        if let Some(target) = decision.rewritten_target(self.head.target()) {
             self.original_target = Some(self.head.target().to_owned());
             self.head.set_target(&target);
         }
-        if let Some(authority) = rewritten.authority {
+        if let Some(authority) = decision.rewritten_authority() {
             self.original_authority = Some(self.head.authority().to_owned());
-            self.head.set_authority(&authority);
+            self.head.set_authority(authority);
         }
-        debug_assert!(before.0 > 0, "a target is never empty");
         edit::request_fields(self.head, decision);
     }
 
