@@ -83,8 +83,15 @@ fn one_proxy(mesh: &Mesh) -> anyhow::Result<()> {
 fn one_app(mesh: &Mesh) -> anyhow::Result<()> {
     mesh.stage.run(&["scale", "deployment/details-v1", "--replicas=2"])?;
     mesh.wait_ready("default", 7)?;
+    let killed = mesh.pod("details")?;
+    let stage = i32::try_from(killed["pid"].as_i64().context("details has no pid")?)?;
+    let app = *descendants(stage).last().context("details has no process")?;
     let load = Load::start(mesh.port);
-    kill_nine(&mesh.pod("details")?["pid"])?;
+    kill(Pid::from_raw(app), Signal::SIGKILL)?;
+    wait_for("the restart", Duration::from_secs(30), || {
+        let now = mesh.pod(killed["name"].as_str().unwrap_or_default())?;
+        Ok((now["restarts"].as_u64() > killed["restarts"].as_u64()).then_some(()))
+    })?;
     mesh.wait_ready("default", 7)?;
     let (loads, lost) = load.stop();
     fact(format!("one of two details killed: {lost} of {loads} loads lost"));
