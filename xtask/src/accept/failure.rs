@@ -169,8 +169,10 @@ impl Host {
                 namespaces.insert(link.display().to_string());
             }
         }
+        // Others may work in these folders meanwhile.
         let mut files = names("/tmp");
         files.extend(names("/run"));
+        files.retain(|name| name.contains("ironmesh"));
         files.extend(names(&stage.home.display().to_string()));
         let rules = Command::new("nft").args(["list", "ruleset"]).output();
         Ok(Self {
