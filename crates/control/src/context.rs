@@ -19,4 +19,6 @@ pub(crate) struct Context {
     pub(crate) logs: PathBuf,
     /// Settings of the mesh.
     pub(crate) settings: Settings,
+    /// Whether containers may have user ids of their own.
+    pub(crate) user_ids: bool,
 }

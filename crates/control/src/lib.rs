@@ -100,8 +100,9 @@ pub async fn serve(bootstrap: ControlBootstrap) -> Result<(), Error> {
     let trust = Trust::open(&bootstrap.state, &bootstrap.token_key, &settings).map_err(unusable)?;
     let tls = trust.server().map_err(unusable)?;
     let members = Members::new(trust, registry.clone());
+    let user_ids = bootstrap.user_ids;
     let mesh = Mesh::new(ironmesh_wire::Server::new(members, bootstrap.wire_limits));
-    let context = Arc::new(Context { registry, mesh, logs: bootstrap.logs, settings });
+    let context = Arc::new(Context { registry, mesh, logs: bootstrap.logs, settings, user_ids });
 
     let mut tasks = tokio::task::JoinSet::new();
     let fd = bootstrap.push_fd;

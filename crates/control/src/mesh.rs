@@ -19,6 +19,7 @@ use crate::object::Object;
 use crate::store::{EventKind, Key, Store};
 
 mod members;
+mod pods;
 mod push;
 
 pub(crate) use members::{Members, Trust, TrustError, subscriber};
@@ -62,7 +63,7 @@ impl Mesh {
 pub(crate) async fn follow(context: Arc<Context>) {
     let store = context.registry.store();
     let mut changes = store.subscribe();
-    let mut translations = Translations::default();
+    let mut translations = Translations { parts: BTreeMap::new(), user_ids: context.user_ids };
     let mut revision = translations.read_all(store);
     let mut is_stale = true;
     loop {
@@ -103,13 +104,17 @@ pub(crate) async fn follow(context: Arc<Context>) {
 }
 
 /// What was made of each object that the mesh has something to say about.
-#[derive(Debug, Default)]
-struct Translations(BTreeMap<Key, Arc<Translated>>);
+#[derive(Debug)]
+struct Translations {
+    parts: BTreeMap<Key, Arc<Translated>>,
+    /// See [`Context::user_ids`].
+    user_ids: bool,
+}
 
 impl Translations {
     /// Begins anew from all objects. Returns the version at which they were read.
     fn read_all(&mut self, store: &Store) -> u64 {
-        self.0.clear();
+        self.parts.clear();
         let revision = store.revision();
         for collection in store.collections() {
             for object in store.list(&collection, None).0 {
@@ -128,7 +133,9 @@ impl Translations {
         }
         match ironmesh_dialects::Object::new(object.clone()) {
             Ok(object) => {
-                self.0.insert(key.clone(), Arc::new(translate_one(&object)));
+                let mut translated = translate_one(&object);
+                translated.findings.extend(pods::findings(&object, self.user_ids));
+                self.parts.insert(key.clone(), Arc::new(translated));
                 true
             }
             Err(_) => self.forget(key),
@@ -136,11 +143,11 @@ impl Translations {
     }
 
     fn forget(&mut self, key: &Key) -> bool {
-        self.0.remove(key).is_some()
+        self.parts.remove(key).is_some()
     }
 
     fn all(&self) -> Vec<Arc<Translated>> {
-        self.0.values().cloned().collect()
+        self.parts.values().cloned().collect()
     }
 }
 

@@ -181,6 +181,8 @@ pub struct ControlBootstrap {
     pub settings: Settings,
     /// Network from which Services get their addresses, such as `10.96.0.0/16`.
     pub service_network: String,
+    /// Whether containers may have user ids of their own: only root can give them.
+    pub user_ids: bool,
     /// Limits.
     #[serde(default)]
     pub limits: ControlLimits,

@@ -40,6 +40,7 @@ impl Mesh {
             token_key: "00".repeat(32),
             settings: Settings::default(),
             service_network: "10.96.0.0/16".to_owned(),
+            user_ids: true,
             limits: ControlLimits::default(),
             wire_limits: WireLimits::default(),
         };

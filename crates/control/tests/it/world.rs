@@ -70,6 +70,7 @@ impl World {
             token_key: TOKEN_KEY.to_owned(),
             settings: Settings::default(),
             service_network: "10.96.0.0/16".to_owned(),
+            user_ids: true,
             limits: Default::default(),
             wire_limits: Default::default(),
         };

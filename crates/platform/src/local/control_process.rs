@@ -71,6 +71,7 @@ fn start(
         token_key: node.token_key.to_hex(),
         settings: spec.settings.clone(),
         service_network: format!("{}/{}", SERVICE_NETWORK.0, SERVICE_NETWORK.1),
+        user_ids: node.root,
         limits: Default::default(),
         wire_limits: Default::default(),
     };
