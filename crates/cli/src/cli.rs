@@ -88,6 +88,7 @@ enum Verb {
     ProxyConfig(verb::proxy_config::ProxyConfig),
     Explain(verb::explain::Explain),
     Finding(verb::finding::Finding),
+    Settings(verb::settings::Settings),
     #[command(hide = true)]
     Capture(verb::capture::Capture),
     #[command(hide = true)]
@@ -120,6 +121,7 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
         Verb::ProxyStatus(verb) => block_on(verb.run(&context)),
         Verb::Explain(verb) => block_on(verb.run(&context)),
         Verb::ProxyConfig(verb) => block_on(verb.run(&context)),
+        Verb::Settings(verb) => block_on(verb.run(&context)),
         Verb::Version(verb) => block_on(verb.run(&context)),
     }
 }

@@ -16,6 +16,7 @@ pub(crate) mod proxy_config;
 pub(crate) mod proxy_status;
 pub(crate) mod rollout;
 pub(crate) mod scale;
+pub(crate) mod settings;
 pub(crate) mod status;
 pub(crate) mod up;
 pub(crate) mod version;

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use ironmesh_model::limits::Limits;
 use ironmesh_model::settings::Settings;
 
 use crate::mesh::Mesh;
@@ -19,6 +20,8 @@ pub(crate) struct Context {
     pub(crate) logs: PathBuf,
     /// Settings of the mesh.
     pub(crate) settings: Settings,
+    /// Limits of the mesh.
+    pub(crate) limits: Limits,
     /// Whether containers may have user ids of their own.
     pub(crate) user_ids: bool,
 }

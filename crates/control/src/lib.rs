@@ -91,9 +91,9 @@ pub fn run(bootstrap: ControlBootstrap) -> Result<(), Error> {
 /// As [`run`].
 pub async fn serve(bootstrap: ControlBootstrap) -> Result<(), Error> {
     let network = bootstrap.service_network.parse()?;
-    let store = Store::open(&bootstrap.state, &bootstrap.limits)
+    let store = Store::open(&bootstrap.state, &bootstrap.limits.control)
         .map_err(|error| Error::Store(error.to_string()))?;
-    let registry = Arc::new(Registry::new(store, network, bootstrap.limits));
+    let registry = Arc::new(Registry::new(store, network, bootstrap.limits.control.clone()));
     builtin::ensure(&registry).map_err(|failure| Error::Builtin(failure.to_string()))?;
     let settings = bootstrap.settings;
     let unusable = |error: mesh::TrustError| Error::Trust(error.to_string());
@@ -101,8 +101,10 @@ pub async fn serve(bootstrap: ControlBootstrap) -> Result<(), Error> {
     let tls = trust.server().map_err(unusable)?;
     let members = Members::new(trust, registry.clone());
     let user_ids = bootstrap.user_ids;
-    let mesh = Mesh::new(ironmesh_wire::Server::new(members, bootstrap.wire_limits));
-    let context = Arc::new(Context { registry, mesh, logs: bootstrap.logs, settings, user_ids });
+    let mesh = Mesh::new(ironmesh_wire::Server::new(members, bootstrap.limits.wire.clone()));
+    let limits = bootstrap.limits;
+    let context =
+        Arc::new(Context { registry, mesh, logs: bootstrap.logs, settings, limits, user_ids });
 
     let mut tasks = tokio::task::JoinSet::new();
     let fd = bootstrap.push_fd;

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::limits::{ControlLimits, ProxyLimits, WireLimits};
+use crate::limits::{Limits, ProxyLimits, WireLimits};
 use crate::name::{Labels, Name, WorkloadId};
 use crate::settings::Settings;
 
@@ -183,10 +183,7 @@ pub struct ControlBootstrap {
     pub service_network: String,
     /// Whether containers may have user ids of their own: only root can give them.
     pub user_ids: bool,
-    /// Limits.
+    /// Limits of the mesh.
     #[serde(default)]
-    pub limits: ControlLimits,
-    /// Limits of the push protocol.
-    #[serde(default)]
-    pub wire_limits: WireLimits,
+    pub limits: Limits,
 }

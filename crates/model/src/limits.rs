@@ -1,155 +1,464 @@
 //! The one table of limits: every queue, body, header, history and wait of the mesh has its name,
-//! its unit and its default here.
+//! its unit and its default here. An operator sets one with
+//! `ironmesh up --set limits.proxy.head_bytes_max=128KiB`; `ironmesh settings` lists them.
+//!
+//! What is not here is not a limit to choose: facts of protocols, pauses between looks, and sizes
+//! of buffers and batches stand as constants where they are used.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::settings::{BadSetting, Setting, parse_duration, show_duration};
+
 /// Size of one compiled regex, in bytes. Fixed, so that a pattern means the same everywhere.
 pub const REGEX_BYTES_MAX: usize = 256 << 10;
 
-/// Limits of the data plane. Set in a proxy's bootstrap; the defaults are for sidecars and gateways
-/// alike.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// Values in one manifest file, those of aliases counted each time they are used. Fixed, so that a
+/// file means the same everywhere.
+pub const MANIFEST_VALUES_MAX: usize = 2_000_000;
+
+/// All limits of a mesh.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct ProxyLimits {
-    /// Bytes of a request's or response's head: start line and headers. Default 60 KiB (Envoy's
-    /// `max_request_headers_kb`).
-    pub head_bytes_max: usize,
-    /// Header fields of one message. Default 100 (Envoy's `max_headers_count`).
-    pub header_count_max: usize,
-    /// Bytes of a trailer section. Default 16 KiB.
-    pub trailer_bytes_max: usize,
-    /// Bytes of a chunk-size line, extensions included. Default 256.
-    pub chunk_line_bytes_max: usize,
-    /// Time a client may take for a request's head, from its first byte. Default 60 s.
-    pub head_timeout: Duration,
-    /// Time a keep-alive connection of a client may idle. Default 1 h, as Istio.
-    pub downstream_idle_timeout: Duration,
-    /// Time a pooled connection to an endpoint may idle. Default 60 s, which is less than common
-    /// servers wait.
-    pub upstream_idle_timeout: Duration,
-    /// Idle connections kept per endpoint and worker. Default 64.
-    pub idle_connections_per_endpoint_max: usize,
-    /// Connections from clients per proxy; more wait in the accept queue. Default 50 000.
-    pub connections_max: usize,
-    /// Requests that wait for a resource, per worker; more get 503. Default 1 024.
-    pub parked_requests_max: usize,
-    /// Time a request waits for a resource. Default 5 s.
-    pub parked_wait: Duration,
-    /// Resolutions that a proxy holds; at the limit, absent ones go first. Default 50 000.
-    pub resolutions_max: usize,
-    /// Connect attempts for one request, each to another endpoint where there is one. Default 3.
-    pub connect_attempts_max: u32,
-    /// Time an inbound TLS handshake may take. Default 10 s.
-    pub handshake_timeout: Duration,
-    /// Silence of a client on an undeclared port after which the outbound side dials. Default 10 ms.
-    pub outbound_silence: Duration,
-    /// Time an opaque connection may be silent in both directions. Default 1 h, as Istio.
-    pub opaque_idle_timeout: Duration,
-    /// Concurrent HTTP/2 streams of one connection. Default 1 024.
-    pub h2_streams_max: u32,
-    /// Distinct label sets of one metric family per worker; more are counted under `other`.
-    /// Default 4 096.
-    pub metric_series_max: usize,
-    /// Bytes of access log lines that wait for standard output, per worker; lines beyond are
-    /// dropped and counted. Default 1 MiB.
-    pub access_log_bytes_max: usize,
+pub struct Limits {
+    /// Of proxies.
+    pub proxy: ProxyLimits,
+    /// Of the push protocol.
+    pub wire: WireLimits,
+    /// Of the control plane.
+    pub control: ControlLimits,
+    /// Of the local platform.
+    pub platform: PlatformLimits,
 }
 
-impl Default for ProxyLimits {
-    fn default() -> Self {
-        Self {
-            head_bytes_max: 60 << 10,
-            header_count_max: 100,
-            trailer_bytes_max: 16 << 10,
-            chunk_line_bytes_max: 256,
-            head_timeout: Duration::from_secs(60),
-            downstream_idle_timeout: Duration::from_secs(3600),
-            upstream_idle_timeout: Duration::from_secs(60),
-            idle_connections_per_endpoint_max: 64,
-            connections_max: 50_000,
-            parked_requests_max: 1_024,
-            parked_wait: Duration::from_secs(5),
-            resolutions_max: 50_000,
-            connect_attempts_max: 3,
-            handshake_timeout: Duration::from_secs(10),
-            outbound_silence: Duration::from_millis(10),
-            opaque_idle_timeout: Duration::from_secs(3600),
-            h2_streams_max: 1_024,
-            metric_series_max: 4_096,
-            access_log_bytes_max: 1 << 20,
-        }
+impl Limits {
+    /// What names of limits begin with.
+    pub const PREFIX: &'static str = "limits.";
+
+    /// Sets one limit by its name, such as `limits.proxy.head_bytes_max`. Sizes are whole numbers
+    /// above 0 and may end with `KiB`, `MiB` or `GiB`; durations are written as `1m30s`.
+    ///
+    /// # Errors
+    ///
+    /// If no limit has this name, or the value does not fit it.
+    pub fn set(&mut self, name: &str, value: &str) -> Result<(), BadSetting> {
+        let path = name.strip_prefix(Self::PREFIX).and_then(|rest| rest.split_once('.'));
+        let result = path.and_then(|(section, field)| match section {
+            ProxyLimits::SECTION => self.proxy.set(field, value),
+            WireLimits::SECTION => self.wire.set(field, value),
+            ControlLimits::SECTION => self.control.set(field, value),
+            PlatformLimits::SECTION => self.platform.set(field, value),
+            _ => None,
+        });
+        let bad = |expected| BadSetting::Value {
+            name: name.to_owned(),
+            value: value.to_owned(),
+            expected,
+        };
+        result.ok_or_else(|| BadSetting::UnknownLimit { name: name.to_owned() })?.map_err(bad)
+    }
+
+    /// Every limit.
+    pub fn rows(&self) -> Vec<Setting> {
+        let mut rows = self.proxy.rows();
+        rows.extend(self.wire.rows());
+        rows.extend(self.control.rows());
+        rows.extend(self.platform.rows());
+        rows
     }
 }
 
-/// Limits of the push protocol, the same on both sides.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct WireLimits {
-    /// Bytes of one frame. Default 4 MiB.
-    pub frame_bytes_max: usize,
-    /// Keys that one proxy may subscribe to. Default 200 000.
-    pub subscriptions_max: usize,
-    /// Unanswered updates of one proxy; more changes are joined until it acknowledges. Default 16.
-    pub updates_in_flight_max: usize,
-    /// First and longest pause before a proxy connects again. Defaults 50 ms and 5 s.
-    pub reconnect_pause: (Duration, Duration),
-    /// Silence after which a ping is sent, and after twice of which the peer counts as gone.
-    /// Default 10 s.
-    pub keepalive: Duration,
+/// Something that a limit can be.
+trait Limit: Sized {
+    /// What values look like.
+    const EXPECTED: &'static str;
+
+    fn read(text: &str) -> Option<Self>;
+
+    fn show(&self) -> String;
 }
 
-impl Default for WireLimits {
-    fn default() -> Self {
-        Self {
-            frame_bytes_max: 4 << 20,
-            subscriptions_max: 200_000,
-            updates_in_flight_max: 16,
-            reconnect_pause: (Duration::from_millis(50), Duration::from_secs(5)),
-            keepalive: Duration::from_secs(10),
-        }
+impl Limit for Duration {
+    const EXPECTED: &'static str = "a duration such as 30s or 1m30s";
+
+    fn read(text: &str) -> Option<Self> {
+        parse_duration(text)
+    }
+
+    fn show(&self) -> String {
+        show_duration(*self)
     }
 }
 
-/// Limits of the control plane.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct ControlLimits {
-    /// Bytes of one object or request body of the API. Default 3 MiB (etcd's limit is 1.5 MiB).
-    pub object_bytes_max: usize,
-    /// Objects in the store. Default 200 000.
-    pub objects_max: usize,
-    /// Watch events kept for watchers that come back; older versions get `410 Gone`. Default
-    /// 10 000.
-    pub watch_history_max: usize,
-    /// Bytes of the objects in those events, as JSON. Default 1 MiB.
-    pub watch_history_bytes_max: u64,
-    /// Events (`kind: Event`) kept. Default 2 000.
-    pub events_max: usize,
-    /// How long an Event is kept after it was last seen. Default 1 h, as Kubernetes.
-    pub event_ttl: Duration,
-    /// Connections of proxies at a time; more wait in the accept queue. Default 4 096.
-    pub push_connections_max: usize,
-    /// Connections to the API at a time; more wait in the accept queue. Default 256.
-    pub api_connections_max: usize,
-    /// Bytes of the journal, beyond twice the live objects, at which it is compacted. Default
-    /// 8 MiB.
-    pub journal_slack_bytes: u64,
+/// Numbers: plain, or with a unit of bytes.
+macro_rules! number {
+    ($kind:ty) => {
+        impl Limit for $kind {
+            const EXPECTED: &'static str = "a whole number above 0, such as 100 or 64KiB";
+
+            fn read(text: &str) -> Option<Self> {
+                let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+                let (digits, unit) = text.split_at(end);
+                let shift = match unit.strip_suffix('B').unwrap_or(unit) {
+                    "" => 0,
+                    "Ki" => 10,
+                    "Mi" => 20,
+                    "Gi" => 30,
+                    _ => return None,
+                };
+                let number: u64 = digits.parse().ok()?;
+                let bytes = number.checked_mul(1 << shift)?;
+                Self::try_from(bytes).ok().filter(|number| *number > 0)
+            }
+
+            fn show(&self) -> String {
+                self.to_string()
+            }
+        }
+    };
 }
 
-impl Default for ControlLimits {
-    fn default() -> Self {
-        Self {
-            object_bytes_max: 3 << 20,
-            objects_max: 200_000,
-            watch_history_max: 10_000,
-            watch_history_bytes_max: 1 << 20,
-            events_max: 2_000,
-            event_ttl: Duration::from_secs(3600),
-            push_connections_max: 4_096,
-            api_connections_max: 256,
-            journal_slack_bytes: 8 << 20,
+number!(usize);
+number!(u32);
+number!(u64);
+
+/// One section of the table: a struct whose fields, defaults and names are written once.
+macro_rules! limits {
+    (
+        $(#[$about:meta])*
+        $name:ident in $section:literal {
+            $($(#[doc = $doc:literal])+ $field:ident: $kind:ty = $default:expr,)+
         }
+    ) => {
+        $(#[$about])*
+        #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+        #[serde(default, deny_unknown_fields)]
+        pub struct $name {
+            $(
+                $(#[doc = $doc])+
+                #[doc = concat!(" Default: `", stringify!($default), "`.")]
+                pub $field: $kind,
+            )+
+        }
+
+        impl Default for $name {
+            fn default() -> Self {
+                Self { $($field: $default,)+ }
+            }
+        }
+
+        impl $name {
+            const SECTION: &'static str = $section;
+
+            /// Sets a field; `None` if there is none of that name, an error with what it takes.
+            fn set(&mut self, field: &str, value: &str) -> Option<Result<(), &'static str>> {
+                match field {
+                    $(stringify!($field) => Some(
+                        <$kind as Limit>::read(value)
+                            .map(|value| self.$field = value)
+                            .ok_or(<$kind as Limit>::EXPECTED),
+                    ),)+
+                    _ => None,
+                }
+            }
+
+            fn rows(&self) -> Vec<Setting> {
+                let default = Self::default();
+                vec![$(Setting {
+                    name: concat!("limits.", $section, ".", stringify!($field)).to_owned(),
+                    value: Limit::show(&self.$field),
+                    default: Limit::show(&default.$field),
+                    about: concat!($($doc),+).trim().to_owned(),
+                },)+]
+            }
+        }
+    };
+}
+
+const KIB: usize = 1 << 10;
+const MIB: usize = 1 << 20;
+
+const fn ms(milliseconds: u64) -> Duration {
+    Duration::from_millis(milliseconds)
+}
+
+const fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+const fn hours(hours: u64) -> Duration {
+    Duration::from_secs(3600 * hours)
+}
+
+limits! {
+    /// Limits of the data plane. Part of a proxy's bootstrap; the defaults are for sidecars and
+    /// gateways alike.
+    ProxyLimits in "proxy" {
+        /// Bytes of a request's or response's head: start line and headers (Envoy's
+        /// `max_request_headers_kb`).
+        head_bytes_max: usize = 60 * KIB,
+        /// Header fields of one message (Envoy's `max_headers_count`).
+        header_count_max: usize = 100,
+        /// Bytes of a trailer section.
+        trailer_bytes_max: usize = 16 * KIB,
+        /// Bytes of a chunk-size line, extensions included.
+        chunk_line_bytes_max: usize = 256,
+        /// Bytes of the host in a request, which names what the proxy subscribes to (DNS' limit).
+        host_bytes_max: usize = 255,
+        /// Time a client may take for a request's head, from its first byte.
+        head_timeout: Duration = seconds(60),
+        /// Time without progress after which a body that is being read, or a message that is being
+        /// written, is given up (Envoy's `stream_idle_timeout`). Waiting for an answer is not
+        /// bounded by it.
+        stream_idle_timeout: Duration = seconds(300),
+        /// Time a keep-alive connection of a client may idle, as Istio.
+        downstream_idle_timeout: Duration = hours(1),
+        /// Time a pooled connection to an endpoint may idle. A server that closes earlier does no
+        /// harm: what was sent on a connection just closed is sent again if that is safe.
+        upstream_idle_timeout: Duration = seconds(60),
+        /// Idle connections kept per endpoint and worker.
+        idle_connections_per_endpoint_max: usize = 64,
+        /// Connections from clients per proxy; more wait in the accept queue.
+        connections_max: usize = 50_000,
+        /// Connections to the admin, metrics and health ports of a proxy, each; more wait in the
+        /// accept queue.
+        admin_connections_max: usize = 64,
+        /// Time that what a client still sends is read after the last answer, so that the answer
+        /// is not lost to a reset.
+        linger_timeout: Duration = seconds(1),
+        /// Bytes read in that time.
+        linger_bytes_max: usize = 4 * MIB,
+        /// Requests that wait for a resource, per worker; more get 503.
+        parked_requests_max: usize = 1_024,
+        /// Time a request waits for a resource.
+        parked_wait: Duration = seconds(5),
+        /// Resolutions that a proxy holds; beyond, those that were not used for longest go.
+        resolutions_max: usize = 50_000,
+        /// Connect attempts for one request, each to another endpoint where there is one.
+        connect_attempts_max: u32 = 3,
+        /// Bytes of a request's body kept to be sent again while nobody has seen them.
+        replay_bytes_max: usize = 64 * KIB,
+        /// Time an inbound TLS handshake may take.
+        handshake_timeout: Duration = seconds(10),
+        /// Bytes of a ClientHello; post-quantum key shares included, no client sends as many.
+        client_hello_bytes_max: usize = 16 * KIB,
+        /// Bytes that are looked at to see what is spoken on an undeclared port.
+        sniff_bytes_max: usize = 8 * KIB,
+        /// Silence of a client on an undeclared port after which the outbound side dials.
+        outbound_silence: Duration = ms(10),
+        /// Destinations on undeclared ports remembered as speaking first, per worker; of more it is
+        /// found out each time.
+        learned_opaque_max: usize = 4_096,
+        /// Time an opaque connection may be silent in both directions, as Istio.
+        opaque_idle_timeout: Duration = hours(1),
+        /// Concurrent HTTP/2 streams of one connection.
+        h2_streams_max: u32 = 1_024,
+        /// Bytes that one HTTP/2 stream may send before they are read.
+        h2_stream_window_bytes: u32 = 256 * KIB as u32,
+        /// Bytes that all streams of an HTTP/2 connection may send before they are read: many
+        /// streams' worth, so that a few slow readers do not stall the others.
+        h2_connection_window_bytes: u32 = 64 * MIB as u32,
+        /// Bytes of an HTTP/2 frame.
+        h2_frame_bytes_max: u32 = 64 * KIB as u32,
+        /// HTTP/2 streams remembered after they were reset.
+        h2_reset_streams_max: usize = 64,
+        /// Bytes that wait on one HTTP/2 stream for a peer that does not take them.
+        h2_send_buffer_bytes_max: usize = 256 * KIB,
+        /// Questions to the local agent, for sockets, that wait at a time.
+        agent_questions_max: usize = 1_024,
+        /// Time a connection attempt to the control plane may take.
+        control_connect_timeout: Duration = seconds(5),
+        /// Time the control plane may take to sign a certificate.
+        sign_timeout: Duration = seconds(10),
+        /// First pause before another attempt to get a certificate.
+        sign_retry_pause_min: Duration = ms(100),
+        /// Longest such pause.
+        sign_retry_pause_max: Duration = seconds(5),
+        /// Identities of endpoints, times ALPN lists, for which TLS configurations are kept.
+        tls_peers_max: usize = 1_024,
+        /// Endpoints of one identity whose TLS sessions are kept for resumption.
+        tls_sessions_per_peer_max: usize = 64,
+        /// Workloads and services whose metric labels are kept, each, per worker; of more they are
+        /// made each time.
+        known_parties_max: usize = 4_096,
+        /// Distinct label sets of one metric family per worker; more are counted under `other`.
+        metric_series_max: usize = 4_096,
+        /// Bytes of access log lines that wait for standard output, per worker; lines beyond are
+        /// dropped and counted.
+        access_log_bytes_max: usize = MIB,
+    }
+}
+
+limits! {
+    /// Limits of the push protocol, the same on both sides.
+    WireLimits in "wire" {
+        /// Bytes of one frame.
+        frame_bytes_max: usize = 4 * MIB,
+        /// Bytes of the first frame of a proxy, which has not proven yet who it is.
+        greeting_bytes_max: usize = 64 * KIB,
+        /// Bytes of one update, over all its frames.
+        update_bytes_max: usize = 256 * MIB,
+        /// Keys that one proxy may subscribe to.
+        subscriptions_max: usize = 200_000,
+        /// Unanswered updates of one proxy; more changes are joined until it acknowledges.
+        updates_in_flight_max: usize = 16,
+        /// Certificates that one proxy may ask for at once.
+        sign_requests_max: usize = 16,
+        /// First pause before a proxy connects again.
+        reconnect_pause_min: Duration = ms(50),
+        /// Longest such pause.
+        reconnect_pause_max: Duration = seconds(5),
+        /// Silence after which a ping is sent, and after twice of which the peer counts as gone.
+        keepalive: Duration = seconds(10),
+    }
+}
+
+limits! {
+    /// Limits of the control plane.
+    ControlLimits in "control" {
+        /// Bytes of one object or request body of the API (etcd's limit is 1.5 MiB).
+        object_bytes_max: usize = 3 * MIB,
+        /// Objects in the store.
+        objects_max: usize = 200_000,
+        /// Watch events kept for watchers that come back; older versions get `410 Gone`.
+        watch_history_max: usize = 10_000,
+        /// Bytes of the objects in those events, as JSON.
+        watch_history_bytes_max: u64 = 16 * MIB as u64,
+        /// Time one watch may last; the client comes back.
+        watch_time_max: Duration = hours(1),
+        /// Events (`kind: Event`) kept.
+        events_max: usize = 2_000,
+        /// How long an Event is kept after it was last seen, as Kubernetes.
+        event_ttl: Duration = hours(1),
+        /// Connections of proxies at a time; more wait in the accept queue.
+        push_connections_max: usize = 4_096,
+        /// Time a proxy's TLS handshake may take.
+        push_handshake_timeout: Duration = seconds(10),
+        /// Connections to each socket of the API at a time; more wait in the accept queue.
+        api_connections_max: usize = 256,
+        /// Time a client of the API may take for a request's head, or keep an idle connection.
+        api_head_timeout: Duration = seconds(60),
+        /// Parts of an answer that wait for a slow client of the API; then its sender waits.
+        api_parts_max: usize = 8,
+        /// Time a question waits until the snapshot has what was stored before it was asked.
+        snapshot_wait: Duration = seconds(30),
+        /// Longest grace period of a deletion.
+        grace_period_max: Duration = hours(24),
+        /// First pause before something that could not be reconciled is tried again.
+        reconcile_pause_min: Duration = ms(100),
+        /// Longest such pause.
+        reconcile_pause_max: Duration = seconds(60),
+        /// Bytes of the journal, beyond twice the live objects, at which it is compacted.
+        journal_slack_bytes: u64 = 8 * MIB as u64,
+        /// Bytes of a proxy's token; names and uids of Kubernetes stay far below.
+        token_bytes_max: usize = 8 * KIB,
+    }
+}
+
+limits! {
+    /// Limits of the local platform.
+    PlatformLimits in "platform" {
+        /// Bytes that a container may write outside its volumes.
+        writable_bytes_max: u64 = 1024 * MIB as u64,
+        /// Bytes of an emptyDir that has no `sizeLimit`.
+        empty_dir_bytes_max: u64 = 1024 * MIB as u64,
+        /// Bytes of one container's log; what is older is in one more file of that size.
+        log_bytes_max: u64 = 50 * MIB as u64,
+        /// Events that wait to be posted; more are dropped.
+        events_waiting_max: usize = 4_096,
+        /// Posted events that are remembered, so that a repetition counts up.
+        events_remembered_max: usize = 2_000,
+        /// Changes of one kind of object that wait to be taken.
+        changes_waiting_max: usize = 1_024,
+        /// DNS connections over TCP at a time; more wait in the accept queue.
+        dns_connections_max: usize = 256,
+        /// Time such a connection may last.
+        dns_connection_time_max: Duration = seconds(30),
+        /// Clients of the agent (`exec`, port-forward, `status`) at a time; more wait in the
+        /// accept queue.
+        agent_connections_max: usize = 512,
+        /// Bytes of a request to the agent.
+        agent_request_bytes_max: usize = MIB,
+        /// Time a request to the agent may take to arrive, or a port to answer.
+        agent_request_timeout: Duration = seconds(10),
+        /// Time the API may take to begin an answer to the agent.
+        api_answer_timeout: Duration = seconds(60),
+        /// Bytes of one answer of the API, or of one event of a watch.
+        api_body_bytes_max: usize = 256 * MIB,
+        /// Time containers wait for their pod's proxy.
+        proxy_start_timeout: Duration = seconds(30),
+        /// Time a restarted proxy may take to be ready without making its pod unready.
+        proxy_restart_timeout: Duration = seconds(2),
+        /// Time a proxy may take to drain and end.
+        proxy_grace_period: Duration = seconds(10),
+        /// Time a hook after a container's start may take.
+        hook_timeout: Duration = seconds(60),
+        /// First pause before a container that ended is started again, as Kubernetes.
+        restart_pause_min: Duration = seconds(10),
+        /// Longest such pause.
+        restart_pause_max: Duration = seconds(300),
+        /// Time of running after which earlier ends are forgotten.
+        restart_reset_after: Duration = seconds(600),
+        /// Pause before an image that has no command is looked for again.
+        image_retry_pause: Duration = seconds(10),
+        /// Pause before a Secret or a ConfigMap that is missing is looked for again.
+        config_retry_pause: Duration = seconds(2),
+        /// Time without progress after which `up` says what is not ready, and goes on.
+        progress_timeout: Duration = seconds(30),
+        /// Grace period of applications when the mesh ends.
+        shutdown_grace_period: Duration = seconds(2),
+        /// Time the end of the pods may take when the mesh ends.
+        shutdown_timeout: Duration = seconds(3),
+        /// Time the end of a mesh may take before it is killed.
+        end_timeout: Duration = seconds(4),
+        /// Time `down` waits for the end of a mesh.
+        down_timeout: Duration = seconds(10),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_are_set_by_their_names() {
+        let mut limits = Limits::default();
+        limits.set("limits.proxy.head_bytes_max", "128KiB").unwrap();
+        limits.set("limits.wire.keepalive", "1m30s").unwrap();
+        limits.set("limits.control.objects_max", "7").unwrap();
+        limits.set("limits.platform.log_bytes_max", "2Gi").unwrap();
+        assert_eq!(limits.proxy.head_bytes_max, 128 << 10);
+        assert_eq!(limits.wire.keepalive, Duration::from_secs(90));
+        assert_eq!(limits.control.objects_max, 7);
+        assert_eq!(limits.platform.log_bytes_max, 2 << 30);
+    }
+
+    #[test]
+    fn what_is_no_limit_is_refused() {
+        for (name, value, expected) in [
+            ("limits.proxy.head_bytes_min", "1", "ironmesh settings"),
+            ("limits.head_bytes_max", "1", "ironmesh settings"),
+            ("limits.proxy.head_bytes_max", "0", "a whole number above 0"),
+            ("limits.proxy.head_bytes_max", "1.5", "a whole number above 0"),
+            ("limits.proxy.head_bytes_max", "99999999999GiB", "a whole number above 0"),
+            ("limits.proxy.h2_streams_max", "8GiB", "a whole number above 0"),
+            ("limits.wire.keepalive", "10", "a duration"),
+        ] {
+            let error = Limits::default().set(name, value).unwrap_err().to_string();
+            assert!(error.contains(expected) && error.contains(name), "{error}");
+        }
+    }
+
+    #[test]
+    fn every_row_can_be_set_to_what_it_shows() {
+        let mut limits = Limits::default();
+        let rows = limits.rows();
+        assert!(rows.len() > 90, "{}", rows.len());
+        for row in rows {
+            limits.set(&row.name, &row.default).unwrap();
+            assert!(row.about.ends_with('.'), "{}: {}", row.name, row.about);
+        }
+        assert_eq!(limits, Limits::default());
     }
 }

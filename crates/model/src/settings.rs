@@ -76,12 +76,31 @@ pub enum AccessLogEncoding {
     Json,
 }
 
+/// One thing that can be set, for people.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Setting {
+    /// Name, as `--set` takes it.
+    pub name: String,
+    /// What it is now.
+    pub value: String,
+    /// What it is if nobody sets it.
+    pub default: String,
+    /// What it does.
+    pub about: String,
+}
+
 /// A setting that cannot be taken.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadSetting {
     /// No setting has this name.
-    #[error("no setting is called {name:?}; there are: {}", Settings::NAMES.join(", "))]
+    #[error("no setting is called {name:?}; there are: {}", Settings::names().collect::<Vec<_>>().join(", "))]
     Unknown {
+        /// What was given.
+        name: String,
+    },
+    /// No limit has this name.
+    #[error("no limit is called {name:?}; `ironmesh settings` lists them")]
+    UnknownLimit {
         /// What was given.
         name: String,
     },
@@ -89,7 +108,7 @@ pub enum BadSetting {
     #[error("setting {name}: {value:?} is not {expected}")]
     Value {
         /// The setting.
-        name: &'static str,
+        name: String,
         /// What was given.
         value: String,
         /// What it would take.
@@ -98,19 +117,78 @@ pub enum BadSetting {
 }
 
 impl Settings {
-    /// Names that [`Settings::set`] takes.
-    pub const NAMES: [&'static str; 10] = [
-        "outboundTrafficPolicy.mode",
-        "accessLogFile",
-        "accessLogEncoding",
-        "certificateTtl",
-        "trustDomain",
-        "rootNamespace",
-        "protocolDetectionTimeout",
-        "connectTimeout",
-        "terminationDrainDuration",
-        "mtlsMode",
+    /// Names that [`Settings::set`] takes, and what they do.
+    const TABLE: [(&'static str, &'static str); 10] = [
+        (
+            "outboundTrafficPolicy.mode",
+            "What happens to traffic for destinations that the mesh does not know: ALLOW_ANY lets \
+             it pass, REGISTRY_ONLY refuses it.",
+        ),
+        ("accessLogFile", "/dev/stdout, or empty for no access log."),
+        ("accessLogEncoding", "How access log lines are written: TEXT (Istio's format) or JSON."),
+        ("certificateTtl", "Lifetime of workload certificates, at least 10s."),
+        ("trustDomain", "Trust domain of all identities."),
+        ("rootNamespace", "Namespace whose policies hold for the whole mesh."),
+        (
+            "protocolDetectionTimeout",
+            "How long an inbound listener waits for the first bytes of a caller of whom it does \
+             not know whether it is in the mesh.",
+        ),
+        ("connectTimeout", "How long a connection attempt to an endpoint may take."),
+        (
+            "terminationDrainDuration",
+            "How long a proxy that is told to stop waits for open requests.",
+        ),
+        (
+            "mtlsMode",
+            "What workloads take unless a PeerAuthentication says otherwise: PERMISSIVE, STRICT or \
+             DISABLE.",
+        ),
     ];
+
+    /// Names that [`Settings::set`] takes.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        Self::TABLE.into_iter().map(|(name, _)| name)
+    }
+
+    /// Every setting.
+    pub fn rows(&self) -> Vec<Setting> {
+        let default = Self::default();
+        let row = |(name, about): (&str, &str)| Setting {
+            name: name.to_owned(),
+            value: self.value(name),
+            default: default.value(name),
+            about: about.to_owned(),
+        };
+        Self::TABLE.into_iter().map(row).collect()
+    }
+
+    /// The value of a setting, as [`Settings::set`] takes it; empty for a name that is none.
+    pub fn value(&self, name: &str) -> String {
+        match name {
+            "outboundTrafficPolicy.mode" => match self.outbound_policy {
+                OutboundPolicy::AllowAny => "ALLOW_ANY".to_owned(),
+                OutboundPolicy::RegistryOnly => "REGISTRY_ONLY".to_owned(),
+            },
+            "accessLogFile" if self.access_log => "/dev/stdout".to_owned(),
+            "accessLogEncoding" => match self.access_log_encoding {
+                AccessLogEncoding::Text => "TEXT".to_owned(),
+                AccessLogEncoding::Json => "JSON".to_owned(),
+            },
+            "certificateTtl" => show_duration(self.certificate_ttl),
+            "trustDomain" => self.trust_domain.to_string(),
+            "rootNamespace" => self.root_namespace.to_string(),
+            "protocolDetectionTimeout" => show_duration(self.detect_timeout),
+            "connectTimeout" => show_duration(self.connect_timeout),
+            "terminationDrainDuration" => show_duration(self.drain_duration),
+            "mtlsMode" => match self.mtls_mode {
+                MtlsMode::Permissive => "PERMISSIVE".to_owned(),
+                MtlsMode::Strict => "STRICT".to_owned(),
+                MtlsMode::Disable => "DISABLE".to_owned(),
+            },
+            _ => String::new(),
+        }
+    }
 
     /// Sets one setting by its name. A leading `meshConfig.` is taken, too, as Istio's `--set` has
     /// it.
@@ -120,10 +198,14 @@ impl Settings {
     /// If no setting has this name, or the value does not fit it.
     pub fn set(&mut self, name: &str, value: &str) -> Result<(), BadSetting> {
         let name = name.strip_prefix("meshConfig.").unwrap_or(name);
-        let Some(name) = Self::NAMES.into_iter().find(|known| *known == name) else {
+        let Some(name) = Self::names().find(|known| *known == name) else {
             return Err(BadSetting::Unknown { name: name.to_owned() });
         };
-        let bad = |expected| BadSetting::Value { name, value: value.to_owned(), expected };
+        let bad = |expected| BadSetting::Value {
+            name: name.to_owned(),
+            value: value.to_owned(),
+            expected,
+        };
         let duration = || parse_duration(value).ok_or(bad("a duration such as 30s or 1m30s"));
         match name {
             "outboundTrafficPolicy.mode" => {
@@ -199,9 +281,33 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
     (!text.is_empty()).then_some(total)
 }
 
+/// Writes a duration so that [`parse_duration`] reads it: in the largest unit that leaves it whole.
+pub fn show_duration(duration: Duration) -> String {
+    const UNITS: [(&str, u128); 6] = [
+        ("h", 3_600_000_000_000),
+        ("m", 60_000_000_000),
+        ("s", 1_000_000_000),
+        ("ms", 1_000_000),
+        ("us", 1_000),
+        ("ns", 1),
+    ];
+    let nanos = duration.as_nanos();
+    match UNITS.into_iter().find(|(_, unit)| nanos > 0 && nanos.is_multiple_of(*unit)) {
+        Some((name, unit)) => format!("{}{name}", nanos / unit),
+        None => "0s".to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn durations_are_shown_as_they_are_read() {
+        for text in ["24h", "5m", "90s", "1500ms", "10us", "7ns", "0s"] {
+            assert_eq!(show_duration(parse_duration(text).unwrap()), text);
+        }
+    }
 
     #[test]
     fn durations_as_go_writes_them() {
@@ -221,6 +327,17 @@ mod tests {
         ] {
             assert_eq!(parse_duration(text), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn every_setting_can_be_set_to_what_it_shows() {
+        let mut settings = Settings::default();
+        for name in Settings::names() {
+            let value = settings.value(name);
+            assert!(!value.is_empty(), "{name}");
+            settings.set(name, &value).unwrap();
+        }
+        assert_eq!(settings, Settings::default());
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 use clap::Args;
+use ironmesh_model::limits::Limits;
 use ironmesh_model::settings::Settings;
 use ironmesh_platform::local::{self, Apply, UpOptions};
 use serde_json::json;
@@ -26,6 +27,7 @@ use crate::verb::apply::apply;
   ironmesh up app.yaml routes/                  your own manifests
   ironmesh up --empty --detach                  nothing yet, in the background
   ironmesh up --set accessLogEncoding=JSON --set mtlsMode=STRICT
+  ironmesh up --set limits.proxy.head_bytes_max=128KiB
   ironmesh up --image 'example.com/shop:*=/usr/local/bin/shop --port 80' shop.yaml")]
 pub(crate) struct Up {
     /// Files and directories with manifests; - for standard input.
@@ -43,7 +45,8 @@ pub(crate) struct Up {
     /// Let nothing out of the mesh.
     #[arg(long)]
     no_egress: bool,
-    /// A setting of the mesh, by MeshConfig's name where it has one; may be given several times.
+    /// A setting or limit of the mesh (`ironmesh settings` lists them), by MeshConfig's name where
+    /// it has one; may be given several times.
     #[arg(long = "set", value_name = "NAME=VALUE")]
     settings: Vec<String>,
     /// The command that stands for images whose name matches; may be given several times.
@@ -54,12 +57,16 @@ pub(crate) struct Up {
 impl Up {
     /// Starts the mesh; returns when it has ended, or with `--detach` when it is ready.
     pub(crate) fn run(self, context: &Context) -> anyhow::Result<ExitCode> {
-        let mut settings = Settings::default();
+        let (mut settings, mut limits) = (Settings::default(), Limits::default());
         for setting in &self.settings {
             let (name, value) = setting
                 .split_once('=')
                 .with_context(|| format!("--set {setting:?} is not NAME=VALUE"))?;
-            settings.set(name, value)?;
+            if name.starts_with(Limits::PREFIX) {
+                limits.set(name, value)?;
+            } else {
+                settings.set(name, value)?;
+            }
         }
         let bookinfo = self.paths.is_empty() && !self.empty;
         // Files are read now: what is missing shall be said before anything is started.
@@ -78,6 +85,7 @@ impl Up {
             state: self.state,
             egress: !self.no_egress,
             settings,
+            limits,
             images: self.images,
             detach: self.detach,
             apply: Some(hook),

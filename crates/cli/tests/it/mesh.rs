@@ -9,7 +9,7 @@ use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use ironmesh_model::bootstrap::ControlBootstrap;
-use ironmesh_model::limits::{ControlLimits, WireLimits};
+use ironmesh_model::limits::Limits;
 use ironmesh_model::settings::Settings;
 use tempfile::TempDir;
 
@@ -41,8 +41,7 @@ impl Mesh {
             settings: Settings::default(),
             service_network: "10.96.0.0/16".to_owned(),
             user_ids: true,
-            limits: ControlLimits::default(),
-            wire_limits: WireLimits::default(),
+            limits: Limits::default(),
         };
         std::fs::create_dir(&bootstrap.state).unwrap();
         std::thread::spawn(move || ironmesh_control::run(bootstrap));

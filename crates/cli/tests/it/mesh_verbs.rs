@@ -78,6 +78,24 @@ fn proxies_that_are_not_connected_are_listed_as_such() {
 }
 
 #[test]
+fn settings_of_a_mesh_and_of_none() {
+    let mesh = Mesh::start();
+    let table = mesh.run("settings limits.wire.frame").ok();
+    assert_eq!(
+        table,
+        "NAME                          VALUE     DEFAULT\n\
+                       limits.wire.frame_bytes_max   4194304   4194304\n"
+    );
+    let json = mesh.run("settings --defaults -o json mtls").ok();
+    let rows: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(rows[0]["name"], "mtlsMode");
+    assert_eq!(rows[0]["value"], "PERMISSIVE");
+    let said = mesh.run("settings nosuch");
+    assert_eq!(said.code, 1);
+    assert!(said.err.contains("no setting has a name that begins with \"nosuch\""), "{}", said.err);
+}
+
+#[test]
 fn finding_explains_a_code_without_a_mesh() {
     let command = |words: &[&str]| {
         let binary = env!("CARGO_BIN_EXE_ironmesh");

@@ -29,7 +29,11 @@ pub(super) async fn handle(
             Ok(answer::json(StatusCode::OK, &findings(context, request).await))
         }
         (["proxies"], &Method::GET) => Ok(answer::json(StatusCode::OK, &proxies(context))),
-        (["settings"], &Method::GET) => Ok(answer::json(StatusCode::OK, &context.settings)),
+        (["settings"], &Method::GET) => {
+            let mut rows = context.settings.rows();
+            rows.extend(context.limits.rows());
+            Ok(answer::json(StatusCode::OK, &rows))
+        }
         (["explain"], &Method::POST) => {
             let asked: ExplainRequest = serde_json::from_value(request.json()?)
                 .map_err(|error| Failure::bad_request(error.to_string()))?;

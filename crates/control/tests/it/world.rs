@@ -72,7 +72,6 @@ impl World {
             service_network: "10.96.0.0/16".to_owned(),
             user_ids: true,
             limits: Default::default(),
-            wire_limits: Default::default(),
         };
         let (stop, stopped) = oneshot::channel();
         let thread = std::thread::spawn(move || {

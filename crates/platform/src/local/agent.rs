@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use ironmesh_identity::TokenKey;
 use ironmesh_model::bootstrap::CONTROL_PORT;
+use ironmesh_model::limits::Limits;
 use ironmesh_model::settings::Settings;
 use serde::de::DeserializeOwned;
 use tokio::sync::{Notify, mpsc};
@@ -44,6 +45,7 @@ pub(crate) struct AgentSpec {
     pub(crate) state: Option<PathBuf>,
     pub(crate) logs: PathBuf,
     pub(crate) settings: Settings,
+    pub(crate) limits: Limits,
     pub(crate) images: Images,
     pub(crate) egress: bool,
     pub(crate) api: UnixListener,
@@ -90,6 +92,7 @@ async fn serve_all(spec: AgentSpec, host: &HostLink) -> io::Result<()> {
     let push_address = SocketAddr::from((GATEWAY, CONTROL_PORT));
     let node = Rc::new(Node {
         mesh: spec.mesh,
+        limits: spec.limits,
         api: api.clone(),
         services: Reflector::default(),
         secrets: Reflector::default(),

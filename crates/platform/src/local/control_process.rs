@@ -72,8 +72,7 @@ fn start(
         settings: spec.settings.clone(),
         service_network: format!("{}/{}", SERVICE_NETWORK.0, SERVICE_NETWORK.1),
         user_ids: node.root,
-        limits: Default::default(),
-        wire_limits: Default::default(),
+        limits: node.limits.clone(),
     };
     let document = fds::json_memfd("bootstrap", &bootstrap)?;
     let log: OwnedFd = node.logs.process("control")?.into();

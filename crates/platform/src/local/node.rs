@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 
 use ironmesh_identity::TokenKey;
+use ironmesh_model::limits::Limits;
 use tokio::sync::Notify;
 
 use super::addresses::Addresses;
@@ -26,6 +27,7 @@ use super::reflector::{Key, Reflector};
 pub(crate) struct Node {
     /// Name of the mesh.
     pub(crate) mesh: String,
+    pub(crate) limits: Limits,
     /// The API.
     pub(crate) api: ApiClient,
     pub(crate) services: Reflector<Service>,

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use ironmesh_model::limits::Limits;
 use ironmesh_model::settings::Settings;
 
 /// Applies the manifests of a mesh that has just begun to answer. It is called once, in the host
@@ -20,6 +21,8 @@ pub struct UpOptions {
     pub egress: bool,
     /// Settings of the mesh.
     pub settings: Settings,
+    /// Limits of the mesh.
+    pub limits: Limits,
     /// `PATTERN=COMMAND`: commands that stand for images.
     pub images: Vec<String>,
     /// Whether to return after everything is ready, with the mesh in the background.
@@ -41,6 +44,7 @@ impl Default for UpOptions {
             state: None,
             egress: true,
             settings: Settings::default(),
+            limits: Limits::default(),
             images: Vec::new(),
             detach: false,
             published: vec![(80, 8080), (443, 8443)],
@@ -57,6 +61,7 @@ impl fmt::Debug for UpOptions {
             .field("state", &self.state)
             .field("egress", &self.egress)
             .field("settings", &self.settings)
+            .field("limits", &self.limits)
             .field("images", &self.images)
             .field("detach", &self.detach)
             .field("published", &self.published)

@@ -69,7 +69,7 @@ where
     ///
     /// Dropping the future closes the connection.
     pub async fn run(mut self) {
-        let (first_pause, longest_pause) = self.limits.reconnect_pause;
+        let WireLimits { reconnect_pause_min, reconnect_pause_max, .. } = self.limits;
         let mut attempt: u32 = 0;
         loop {
             let mut welcomed = false;
@@ -78,8 +78,8 @@ where
             self.shared.wishes().connection =
                 ConnectionStatus { connected: false, last_error: Some(ended.to_string()) };
             attempt = if welcomed { 0 } else { attempt.saturating_add(1) };
-            let pause = first_pause.saturating_mul(2u32.saturating_pow(attempt.min(16)));
-            sleep(spread(&self.token, attempt, pause.min(longest_pause))).await;
+            let pause = reconnect_pause_min.saturating_mul(2u32.saturating_pow(attempt.min(16)));
+            sleep(spread(&self.token, attempt, pause.min(reconnect_pause_max))).await;
         }
     }
 

@@ -9,6 +9,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::{Path, PathBuf};
 
+use ironmesh_model::limits::Limits;
 use ironmesh_model::settings::Settings;
 
 use crate::fds;
@@ -44,6 +45,7 @@ pub(super) struct Inside {
     state: Option<PathBuf>,
     logs: PathBuf,
     settings: Settings,
+    limits: Limits,
     images: Images,
     egress: bool,
     api: UnixListener,
@@ -89,6 +91,7 @@ impl Prepared {
                 state: state.map(|state| state.join("control")),
                 logs,
                 settings: options.settings.clone(),
+                limits: options.limits.clone(),
                 images,
                 egress: options.egress,
                 api,
@@ -115,6 +118,7 @@ impl Inside {
             state: self.state,
             logs: self.logs,
             settings: self.settings,
+            limits: self.limits,
             images: self.images,
             egress: self.egress,
             api: self.api,

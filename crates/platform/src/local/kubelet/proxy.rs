@@ -162,8 +162,8 @@ fn bootstrap(
         agent_fd: Some(AGENT_FD),
         mesh_networks: vec!["10.77.0.0/16".to_owned(), "10.96.0.0/16".to_owned()],
         workers: None,
-        limits: Default::default(),
-        wire_limits: Default::default(),
+        limits: node.limits.proxy.clone(),
+        wire_limits: node.limits.wire.clone(),
     })
 }
 
