@@ -3,7 +3,7 @@
 //! Every check starts its own mesh, looks only at what a user can see (HTTP answers, `get`,
 //! logs, packets, processes), prints what it measured and ends what it started.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, bail};
@@ -43,6 +43,8 @@ const CHECKS: &[Check] = &[
 pub(crate) struct Options {
     /// Long runs at full length: ten minutes instead of one.
     pub soak: bool,
+    /// The workshops' manifests, if they are at hand.
+    pub workshops: Option<PathBuf>,
 }
 
 /// Runs the checks that `args` name, all without one.
@@ -51,7 +53,7 @@ pub(crate) struct Options {
 ///
 /// If a check fails, or nothing can be run.
 pub(crate) fn run(root: &Path, args: &[String]) -> anyhow::Result<()> {
-    let mut options = Options::default();
+    let mut options = Options { workshops: workshops(root), ..Options::default() };
     let (mut wanted, mut user, mut built) = (Vec::new(), None, false);
     let mut words = args.iter();
     while let Some(word) = words.next() {
@@ -67,7 +69,8 @@ pub(crate) fn run(root: &Path, args: &[String]) -> anyhow::Result<()> {
     }
     let mut failed = 0;
     let mut passed = 0;
-    for user in users(user)? {
+    let (users, _made) = users(user)?;
+    for user in users {
         let who = user.as_ref().map_or("the caller", |user| &user.name).to_owned();
         for check in CHECKS {
             if !wanted.is_empty() && !wanted.contains(&check.number) {
@@ -109,23 +112,42 @@ fn build(root: &Path) -> anyhow::Result<()> {
     ensure(status.success(), || "the release build fails".to_owned())
 }
 
+/// The workshops' manifests: `IRONMESH_WORKSHOPS`, or where they lie beside a checkout.
+fn workshops(root: &Path) -> Option<PathBuf> {
+    let named = std::env::var_os("IRONMESH_WORKSHOPS").map(PathBuf::from);
+    named.or_else(|| Some(root.join("../shared/manifests"))).filter(|path| path.is_dir())
+}
+
 /// The users to run as: the named one; else the caller, and where that is root, an unprivileged
 /// one, too.
-fn users(named: Option<String>) -> anyhow::Result<Vec<Option<User>>> {
+fn users(named: Option<String>) -> anyhow::Result<(Vec<Option<User>>, Option<MadeUser>)> {
     if let Some(name) = named {
-        return Ok(vec![Some(look_up(&name)?)]);
+        return Ok((vec![Some(look_up(&name)?)], None));
     }
     if !nix::unistd::geteuid().is_root() {
-        return Ok(vec![None]);
+        return Ok((vec![None], None));
     }
-    let unprivileged = match look_up("ironmesh-accept") {
-        Ok(user) => user,
+    let name = "ironmesh-accept";
+    let made = match look_up(name) {
+        Ok(_) => None,
         Err(_) => {
-            Command::new("useradd").args(["--create-home", "ironmesh-accept"]).status()?;
-            look_up("ironmesh-accept")?
+            Command::new("useradd").args(["--create-home", name]).status().context("useradd")?;
+            Some(MadeUser(name))
         }
     };
-    Ok(vec![None, Some(unprivileged)])
+    Ok((vec![None, Some(look_up(name)?)], made))
+}
+
+/// A user that the checks made; removed when dropped.
+struct MadeUser(&'static str);
+
+impl Drop for MadeUser {
+    fn drop(&mut self) {
+        let removed = Command::new("userdel").args(["--remove", self.0]).output();
+        if !removed.is_ok_and(|output| output.status.success()) {
+            println!("user {} could not be removed", self.0);
+        }
+    }
 }
 
 fn look_up(name: &str) -> anyhow::Result<User> {

@@ -1,7 +1,7 @@
 //! Bookinfo comes up, and injection follows the namespace label.
 
 use std::fs;
-use std::path::PathBuf;
+use std::net::TcpListener;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -18,8 +18,10 @@ pub(super) fn up(stage: &Stage, _: &Options) -> anyhow::Result<()> {
     let mut times = Vec::new();
     let mut sizes = Vec::new();
     let mut processes = 0;
+    let free = TcpListener::bind(("127.0.0.1", 8080)).is_ok();
     for _ in 0..5 {
         let mesh = stage.up(&[])?;
+        ensure(mesh.port == 8080 || !free, || format!("published at {}, not 8080", mesh.port))?;
         wait_for("the product page", Duration::from_secs(30), || {
             Ok(page(mesh.port, "/productpage").ok().filter(|p| p.body.contains(TITLE)).map(|_| ()))
         })?;
@@ -54,8 +56,12 @@ fn proportional_kib(mesh: &Mesh) -> u64 {
 }
 
 /// The workshop's own manifests in a namespace without the label: no sidecars; with it: sidecars.
-pub(super) fn injection(stage: &Stage, _: &Options) -> anyhow::Result<()> {
-    let bookinfo = workshops()?.join("002-istio1.14/samples/bookinfo");
+pub(super) fn injection(stage: &Stage, options: &Options) -> anyhow::Result<()> {
+    let workshops = options.workshops.as_ref();
+    let workshops = workshops
+        .context("set IRONMESH_WORKSHOPS to the folder of the workshops' manifests")?
+        .canonicalize()?;
+    let bookinfo = workshops.join("002-istio1.14/samples/bookinfo");
     let manifests = [
         bookinfo.join("platform/kube/bookinfo.yaml").display().to_string(),
         bookinfo.join("networking/bookinfo-gateway.yaml").display().to_string(),
@@ -87,12 +93,4 @@ fn served(mesh: &Mesh, ready: &str) -> anyhow::Result<()> {
         let page = page(mesh.port, "/productpage").is_ok_and(|p| p.body.contains(TITLE));
         Ok((all && page).then_some(()))
     })
-}
-
-/// The folder of the workshops' manifests.
-fn workshops() -> anyhow::Result<PathBuf> {
-    std::env::var_os("IRONMESH_WORKSHOPS")
-        .map(PathBuf::from)
-        .filter(|path| path.is_dir())
-        .context("set IRONMESH_WORKSHOPS to the folder of the workshops' manifests")
 }

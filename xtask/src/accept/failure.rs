@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -118,71 +119,86 @@ fn stopped_sidecar(mesh: &Mesh) -> anyhow::Result<()> {
 /// `up` alone, or the agent alone: within 5 s nothing is left.
 fn nothing_left(stage: &Stage, whom: &str) -> anyhow::Result<()> {
     let before = Host::look(stage)?;
-    let mesh = stage.up(&[])?;
+    let mut mesh = stage.up(&[])?;
     mesh.wait_ready("default", 6)?;
-    let up = i32::try_from(mesh.child.id())?;
-    let all = descendants(up);
+    let all = descendants(i32::try_from(mesh.child.id())?);
+    let namespaces: BTreeSet<String> = all.iter().filter_map(|pid| network(*pid)).collect();
     let victim = match whom {
-        "up" => up,
+        "up" => all[0],
         _ => *all.get(1).context("up has no child")?,
     };
     kill(Pid::from_raw(victim), Signal::SIGKILL)?;
     let started = Instant::now();
-    drop(mesh);
+    let mut left = String::new();
     wait_for("the end of every process and trace", Duration::from_secs(5), || {
-        let gone = all.iter().all(|pid| !fs::exists(format!("/proc/{pid}")).unwrap_or(true));
-        Ok((gone && Host::look(stage)? == before).then_some(()))
+        // `up` must end by itself; waited for, it is no zombie of ours either.
+        mesh.child.try_wait()?;
+        left = Host::look(stage)?.beyond(&before);
+        let processes = all.iter().filter(|pid| Path::new(&format!("/proc/{pid}")).exists());
+        processes.for_each(|pid| left += &format!("process {pid}\n"));
+        let held = namespaces_of_all().into_iter().filter(|name| namespaces.contains(name));
+        held.filter(|name| Some(name) != network_of_self().as_ref())
+            .for_each(|name| left += &format!("namespace {name}\n"));
+        Ok(left.is_empty().then_some(()))
     })
-    .with_context(|| format!("before {before:#?}\nafter {:#?}", Host::look(stage)))?;
+    .with_context(|| format!("left by the mesh:\n{left}"))?;
     fact(format!(
-        "{whom} killed: {} processes and every trace gone in {:?}",
+        "{whom} killed: {} processes, {} network namespaces and every trace gone in {:?}",
         all.len(),
+        namespaces.len() - 1,
         started.elapsed()
     ));
     Ok(())
 }
 
-/// What a mesh could leave on the host.
-#[derive(Debug, PartialEq, Eq)]
-struct Host {
-    mounts: String,
-    routes: String,
-    links: BTreeSet<String>,
-    firewall: String,
-    namespaces: BTreeSet<String>,
-    files: BTreeSet<String>,
+/// The network namespace of a process.
+fn network(pid: i32) -> Option<String> {
+    Some(fs::read_link(format!("/proc/{pid}/ns/net")).ok()?.display().to_string())
 }
+
+fn network_of_self() -> Option<String> {
+    Some(fs::read_link("/proc/self/ns/net").ok()?.display().to_string())
+}
+
+fn namespaces_of_all() -> BTreeSet<String> {
+    names("/proc").iter().filter_map(|name| network(name.parse().ok()?)).collect()
+}
+
+fn names(folder: &str) -> BTreeSet<String> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+}
+
+/// What a mesh could leave on the host, a line each.
+struct Host(BTreeSet<String>);
 
 impl Host {
     fn look(stage: &Stage) -> anyhow::Result<Self> {
-        let names = |folder: &str| -> BTreeSet<String> {
-            fs::read_dir(folder)
-                .into_iter()
-                .flatten()
-                .flatten()
-                .map(|entry| entry.file_name().to_string_lossy().into_owned())
-                .collect()
+        let mut lines = BTreeSet::new();
+        let mut add = |what: &str, text: &str| {
+            lines.extend(text.lines().map(|line| format!("{what} {}", line.trim())));
         };
-        let mut namespaces = BTreeSet::new();
-        for pid in names("/proc").iter().filter(|name| name.parse::<i32>().is_ok()) {
-            if let Ok(link) = fs::read_link(format!("/proc/{pid}/ns/net")) {
-                namespaces.insert(link.display().to_string());
-            }
+        add("mount", &fs::read_to_string("/proc/self/mountinfo")?);
+        add("route", &fs::read_to_string("/proc/net/route")?);
+        if nix::unistd::geteuid().is_root() {
+            let rules = Command::new("nft").args(["list", "ruleset"]).output();
+            let rules = rules.context("nft is needed, to see that no rules are left")?;
+            add("rule", &String::from_utf8_lossy(&rules.stdout));
         }
-        // Others may work in these folders meanwhile.
-        let mut files = names("/tmp");
-        files.extend(names("/run"));
-        files.retain(|name| name.contains("ironmesh"));
-        files.extend(names(&stage.home.display().to_string()));
-        let rules = Command::new("nft").args(["list", "ruleset"]).output();
-        Ok(Self {
-            mounts: fs::read_to_string("/proc/self/mountinfo")?,
-            routes: fs::read_to_string("/proc/net/route")?,
-            links: names("/sys/class/net"),
-            firewall: rules.map(|out| String::from_utf8_lossy(&out.stdout).into_owned())?,
-            namespaces,
-            files,
-        })
+        add("link", &Vec::from_iter(names("/sys/class/net")).join("\n"));
+        for folder in ["/tmp", "/run"] {
+            // Others may work in these folders meanwhile.
+            let ours = names(folder).into_iter().filter(|name| name.contains("ironmesh"));
+            add(folder, &ours.collect::<Vec<_>>().join("\n"));
+        }
+        let home = stage.home.display().to_string();
+        add(&home, &Vec::from_iter(names(&home)).join("\n"));
+        Ok(Self(lines))
+    }
+
+    /// What is here and was not there before.
+    fn beyond(&self, before: &Self) -> String {
+        self.0.difference(&before.0).map(|line| format!("{line}\n")).collect()
     }
 }
 

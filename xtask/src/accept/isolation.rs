@@ -1,42 +1,45 @@
 //! Containers have roots of their own.
 
 use std::fs;
+use std::path::Path;
 
 use super::mesh::Stage;
 use super::{Options, ensure, fact};
 
-/// Two pods write different files to /data, /etc and /usr and see only their own; the host's tree
-/// does not change.
+/// Two pods write different files all over their trees and see only their own; the host has none.
 pub(super) fn files(stage: &Stage, _: &Options) -> anyhow::Result<()> {
-    let tops = ["/", "/etc", "/usr", "/var", "/opt", "/home", "/tmp"];
-    let listing = || -> Vec<Vec<String>> {
-        tops.iter()
-            .map(|top| {
-                let entries = fs::read_dir(top).into_iter().flatten().flatten();
-                let mut names: Vec<String> =
-                    entries.map(|e| e.file_name().to_string_lossy().into_owned()).collect();
-                names.sort();
-                names
-            })
-            .collect()
-    };
-    let before = listing();
     let mesh = stage.up(&["--empty"])?;
     stage.apply(PODS)?;
     mesh.wait_ready("default", 2)?;
+    let name = format!("ironmesh-accept-{}", std::process::id());
     for pod in ["one", "two"] {
-        let script = format!(
-            "mkdir -p /data && echo {pod} > /data/{pod} && echo {pod} > /etc/{pod} && cat /data/*"
-        );
-        let seen = stage.run(&["exec", pod, "--", "sh", "-c", &script])?;
-        ensure(seen.trim() == pod, || format!("pod {pod} saw {seen:?} in /data"))?;
+        let mut script = "mkdir -p /data".to_owned();
+        for folder in FOLDERS {
+            script += &format!(" && echo {pod} > {folder}/{name}-{pod}");
+        }
+        stage.run(&["exec", pod, "--", "sh", "-c", &script])?;
     }
-    let listed = stage.run(&["exec", "one", "--", "sh", "-c", "ls /data /etc"])?;
-    ensure(!listed.lines().any(|line| line == "two"), || "one sees files of two".to_owned())?;
-    ensure(listing() == before, || "the host's tree changed".to_owned())?;
-    fact("each pod sees its own files alone, and the host none");
+    for (pod, other) in [("one", "two"), ("two", "one")] {
+        for folder in FOLDERS {
+            let seen = stage.run(&["exec", pod, "--", "ls", folder])?;
+            let has = |whose: &str| seen.lines().any(|line| line == format!("{name}-{whose}"));
+            ensure(has(pod), || format!("{pod} lost its file in {folder}"))?;
+            ensure(!has(other), || format!("{pod} sees the file of {other} in {folder}"))?;
+        }
+    }
+    for folder in FOLDERS {
+        for pod in ["one", "two"] {
+            let path = Path::new(folder).join(format!("{name}-{pod}"));
+            ensure(!fs::exists(&path)?, || format!("the host has {}", path.display()))?;
+        }
+    }
+    ensure(!fs::exists(Path::new("/data").join(&name))?, || "the host has /data".to_owned())?;
+    fact(format!("each pod sees its own files alone in {}; the host none", FOLDERS.join(" ")));
     mesh.stop()
 }
+
+/// Where the pods write.
+const FOLDERS: [&str; 7] = ["/data", "/etc", "/usr", "/usr/local/bin", "/var", "/opt", "/tmp"];
 
 const PODS: &str = "\
 apiVersion: v1
