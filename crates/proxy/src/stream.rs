@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BytesMut};
@@ -13,16 +14,42 @@ use tokio_rustls::TlsStream;
 
 use crate::buffer::{Buffer, Buffers};
 
-/// A TCP connection of which the first bytes may have been read already, to see what is spoken.
+/// A TCP connection of which bytes may have been read already: the first ones, to see what is
+/// spoken, and under TLS as many as there are, since the TLS library asks for a few at a time.
 #[derive(Debug)]
 pub(crate) struct Begun {
     tcp: TcpStream,
-    first: BytesMut,
+    /// Read and not yet given to who reads.
+    ahead: BytesMut,
+    /// Where memory to read ahead comes from, under TLS.
+    spare: Option<Rc<Buffers>>,
 }
 
 impl Begun {
     pub(crate) fn new(tcp: TcpStream, first: BytesMut) -> Self {
-        Self { tcp, first }
+        Self { tcp, ahead: first, spare: None }
+    }
+
+    /// One that reads ahead.
+    pub(crate) fn reading_ahead(tcp: TcpStream, first: BytesMut, spare: &Rc<Buffers>) -> Self {
+        Self { tcp, ahead: first, spare: Some(spare.clone()) }
+    }
+
+    /// Whether there are bytes that need no call of the system.
+    fn is_ahead(&self) -> bool {
+        !self.ahead.is_empty()
+    }
+
+    /// Reads as much as there is, for later.
+    fn poll_ahead(&mut self, cx: &mut Context<'_>, spare: &Buffers) -> Poll<io::Result<()>> {
+        let mut ahead = spare.take();
+        let polled = pin!(self.tcp.read_buf(&mut ahead)).poll(cx);
+        if matches!(polled, Poll::Ready(Ok(1..))) {
+            self.ahead = ahead;
+        } else {
+            spare.give(ahead);
+        }
+        polled.map_ok(drop)
     }
 
     pub(crate) fn tcp(&self) -> &TcpStream {
@@ -36,14 +63,20 @@ impl AsyncRead for Begun {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.first.is_empty() {
-            return Pin::new(&mut self.tcp).poll_read(cx, buf);
+        if self.ahead.is_empty() {
+            match self.spare.clone() {
+                Some(spare) => ready!(self.poll_ahead(cx, &spare))?,
+                None => return Pin::new(&mut self.tcp).poll_read(cx, buf),
+            }
         }
-        let count = buf.remaining().min(self.first.len());
-        buf.put_slice(&self.first[..count]);
-        self.first.advance(count);
-        if self.first.is_empty() {
-            self.first = BytesMut::new();
+        let count = buf.remaining().min(self.ahead.len());
+        buf.put_slice(&self.ahead[..count]);
+        self.ahead.advance(count);
+        if self.ahead.is_empty() {
+            let used = std::mem::take(&mut self.ahead);
+            if let Some(spare) = &self.spare {
+                spare.give(used);
+            }
         }
         Poll::Ready(Ok(()))
     }
@@ -92,6 +125,15 @@ impl Stream {
     /// A connection of which nothing was read.
     pub(crate) fn plain(tcp: TcpStream) -> Self {
         Self::Plain(Begun::new(tcp, BytesMut::new()))
+    }
+
+    /// Whether more can be read without a call of the system: the TLS library gives one record at
+    /// a time.
+    fn is_ahead(&self) -> bool {
+        match self {
+            Self::Plain(_) => false,
+            Self::Tls(tls) => tls.get_ref().0.is_ahead(),
+        }
     }
 
     /// The TCP connection underneath.
@@ -192,19 +234,23 @@ impl Io {
         spare: &Buffers,
     ) -> Poll<io::Result<usize>> {
         let mut stream = self.stream.borrow_mut();
-        let polled = pin!(stream.read_buf(buffer.room(spare))).poll(cx);
-        match polled {
+        let mut count = match pin!(stream.read_buf(buffer.room(spare))).poll(cx) {
+            Poll::Ready(Ok(count)) => count,
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
             Poll::Pending => {
                 buffer.rest(spare);
-                Poll::Pending
+                return Poll::Pending;
             }
-            Poll::Ready(result) => {
-                if let Ok(count) = result {
-                    self.received.set(self.received.get() + count as u64);
-                }
-                Poll::Ready(result)
+        };
+        while count > 0 && stream.is_ahead() && buffer.has_room() {
+            match pin!(stream.read_buf(buffer.room(spare))).poll(cx) {
+                Poll::Ready(Ok(more @ 1..)) => count += more,
+                // An end or a failure is told again by the next read.
+                _ => break,
             }
         }
+        self.received.set(self.received.get() + count as u64);
+        Poll::Ready(Ok(count))
     }
 
     /// See [`Io::poll_fill`]. Cancel safe.

@@ -115,7 +115,7 @@ impl Workers {
 pub(crate) struct Worker {
     pub(crate) process: Arc<Process>,
     pub(crate) index: usize,
-    pub(crate) buffers: Buffers,
+    pub(crate) buffers: Rc<Buffers>,
     pub(crate) pool: Pool,
     pub(crate) random: Random,
     pub(crate) observer: Observer,
@@ -151,7 +151,7 @@ impl Worker {
         Self {
             process,
             index,
-            buffers: Buffers::default(),
+            buffers: Rc::default(),
             pool: Pool::default(),
             random: Random::new(),
             observer,

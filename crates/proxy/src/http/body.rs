@@ -260,7 +260,7 @@ impl<'a> Sink<'a> {
             }
             To::Http1 { io, out, encoder } => {
                 encoder.data(&data, out)?;
-                if out.len() > COPIED_BYTES_MAX {
+                if out.len() > WAITING_BYTES_MAX {
                     io.write_both(out, &[]).await?;
                     out.clear();
                 }
@@ -351,4 +351,6 @@ pub(crate) enum PumpFailure {
 
 /// Data up to this size is copied behind what waits, so that both go in one write; larger pieces
 /// are written where they are.
-const COPIED_BYTES_MAX: usize = 16 << 10;
+const COPIED_BYTES_MAX: usize = 4 << 10;
+/// What waits is written when it has grown beyond this.
+const WAITING_BYTES_MAX: usize = 16 << 10;

@@ -71,7 +71,7 @@ pub(crate) async fn stream(
     let Some(expected) = &to.expected else { return Ok(Stream::plain(tcp)) };
     let credentials =
         park::until_found(worker, |_| to.workload.credentials.load_full().ok_or(None)).await?;
-    let begun = Begun::new(tcp, BytesMut::new());
+    let begun = Begun::reading_ahead(tcp, BytesMut::new(), &worker.buffers);
     let handshake = tls::connect(&credentials, begun, inside, expected, to.address);
     let connected: io::Result<Stream> = timeout(connect_timeout, handshake)
         .await
