@@ -1,6 +1,6 @@
 //! What this proxy has asked the control plane for, within limits.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 
 use ironmesh_model::{ResourceKey, View};
 use ironmesh_wire::Client;
@@ -8,39 +8,23 @@ use tokio::sync::mpsc;
 
 use crate::process::Process;
 
-/// Keys that are subscribed to together.
-const KEYS_AT_ONCE: usize = 256;
-
-/// Share of the resolutions that is given up at the limit, so that making room is rare.
-const GIVEN_UP_SHARE: usize = 4;
-
 /// Subscribes to what workers ask for, for as long as it is polled.
 ///
-/// Clients choose the hosts and addresses that a proxy asks about, so their number is bounded:
-/// at `resolutions_max` those are given up of which the control plane has said that nothing is
-/// there. Whoever needs one of them asks again.
+/// Clients choose the hosts and addresses that a proxy asks about, so their number is bounded by
+/// `resolutions_max` (see [`Asked::give_up`]). Whoever needs one that was given up asks again;
+/// requests that were decided by it keep it to their end.
 pub(crate) async fn run(
     process: &Process,
     client: &Client,
     mut wanted: mpsc::UnboundedReceiver<ResourceKey>,
 ) {
-    let resolutions_max = process.limits.resolutions_max;
-    let mut resolutions = HashSet::new();
+    let mut asked = Asked::default();
     let mut keys = Vec::new();
     while wanted.recv_many(&mut keys, KEYS_AT_ONCE).await > 0 {
-        for key in &keys {
-            if matches!(key, ResourceKey::Resolution(_)) {
-                resolutions.insert(key.clone());
-            }
-        }
-        if resolutions.len() > resolutions_max {
-            let absent = absent(&process.views.load(), &resolutions, &keys);
-            let count = (resolutions_max / GIVEN_UP_SHARE).max(1);
-            let given_up: Vec<ResourceKey> = absent.into_iter().take(count).collect();
-            tracing::debug!(count = given_up.len(), "absent resolutions given up");
-            for key in &given_up {
-                resolutions.remove(key);
-            }
+        asked.note(&keys);
+        let given_up = asked.give_up(process.limits.resolutions_max, &process.views.load(), &keys);
+        if !given_up.is_empty() {
+            tracing::debug!(count = given_up.len(), "resolutions given up");
             client.unsubscribe(given_up);
         }
         if !client.subscribe(keys.drain(..)) {
@@ -49,15 +33,68 @@ pub(crate) async fn run(
     }
 }
 
-/// Resolutions of which the control plane has said that nothing is there, but for `asked` ones.
-fn absent(
-    view: &View,
-    resolutions: &HashSet<ResourceKey>,
-    asked: &[ResourceKey],
-) -> Vec<ResourceKey> {
-    let is_absent = |key: &ResourceKey| match key {
-        ResourceKey::Resolution(resolution) => view.is_absent(resolution),
-        _ => false,
-    };
-    resolutions.iter().filter(|key| is_absent(key) && !asked.contains(key)).cloned().collect()
+/// The hosts and addresses that were asked about.
+#[derive(Debug, Default)]
+pub(crate) struct Asked {
+    /// In the order in which they were asked about first.
+    order: VecDeque<ResourceKey>,
+    known: HashSet<ResourceKey>,
 }
+
+impl Asked {
+    /// Notes what is asked about now.
+    pub(crate) fn note(&mut self, keys: &[ResourceKey]) {
+        for key in keys.iter().filter(|key| is_asked_by_clients(key)) {
+            if self.known.insert(key.clone()) {
+                self.order.push_back(key.clone());
+            }
+        }
+    }
+
+    /// Makes room if there are more than `max`: first goes that of which the control plane has said
+    /// that nothing is there, then what was asked about longest ago. What is not answered yet stays,
+    /// since someone waits for it, and so do the keys of `now`.
+    pub(crate) fn give_up(
+        &mut self,
+        max: usize,
+        view: &View,
+        now: &[ResourceKey],
+    ) -> Vec<ResourceKey> {
+        if self.order.len() <= max {
+            return Vec::new();
+        }
+        let count = (self.order.len() - max).max(max / GIVEN_UP_SHARE);
+        let now: HashSet<&ResourceKey> = now.iter().collect();
+        let (absent, present): (Vec<&ResourceKey>, Vec<&ResourceKey>) = self
+            .order
+            .iter()
+            .filter(|key| view.get(key).is_some() && !now.contains(key))
+            .partition(|key| is_absent(view, key));
+        let given_up: Vec<ResourceKey> =
+            absent.into_iter().chain(present).take(count).cloned().collect();
+        for key in &given_up {
+            self.known.remove(key);
+        }
+        self.order.retain(|key| self.known.contains(key));
+        given_up
+    }
+}
+
+/// Whether clients choose such keys; others the configuration does.
+fn is_asked_by_clients(key: &ResourceKey) -> bool {
+    matches!(key, ResourceKey::Resolution(_) | ResourceKey::Workload(_))
+}
+
+fn is_absent(view: &View, key: &ResourceKey) -> bool {
+    match key {
+        ResourceKey::Resolution(resolution) => view.is_absent(resolution),
+        ResourceKey::Workload(ip) => matches!(view.workload(*ip), Some(None)),
+        _ => false,
+    }
+}
+
+/// Keys that are subscribed to together.
+const KEYS_AT_ONCE: usize = 256;
+
+/// Share of the limit that is given up when it is reached, so that making room is rare.
+const GIVEN_UP_SHARE: usize = 4;

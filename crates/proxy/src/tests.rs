@@ -6,4 +6,5 @@ mod http1;
 mod mesh;
 mod oracle;
 mod size;
+mod subscriptions;
 mod world;

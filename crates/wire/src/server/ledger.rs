@@ -14,6 +14,8 @@ use crate::messages::{Changed, Empty, State};
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
     entries: BTreeMap<ResourceKey, Entry>,
+    /// How many of them are wanted.
+    wanted: usize,
     /// Wanted keys that were not looked at yet.
     fresh: BTreeSet<ResourceKey>,
     /// Whether everything is to be looked at.
@@ -39,8 +41,19 @@ struct Entry {
 pub(super) type Sent = Vec<(ResourceKey, Option<Version>)>;
 
 impl Ledger {
-    /// The proxy wants a key, or only holds it.
-    pub(super) fn subscribe(&mut self, key: ResourceKey, held: Option<Version>, only_held: bool) {
+    /// The proxy wants a key, or only holds it. Of what it only holds no more is kept than
+    /// [`ENTRIES_PER_SUBSCRIPTION_MAX`] allows for `wanted_max` keys: the rest it gets again.
+    pub(super) fn subscribe(
+        &mut self,
+        key: ResourceKey,
+        held: Option<Version>,
+        only_held: bool,
+        wanted_max: usize,
+    ) {
+        let entries_max = wanted_max.saturating_mul(ENTRIES_PER_SUBSCRIPTION_MAX);
+        if only_held && self.entries.len() >= entries_max {
+            return;
+        }
         let entry = self.entries.entry(key.clone()).or_default();
         if held.is_some() && entry.sent.is_none() {
             entry.sent = held;
@@ -50,7 +63,7 @@ impl Ledger {
             // It may not be referred to any more.
             self.stale = true;
         } else {
-            entry.wanted = true;
+            self.wanted += usize::from(!std::mem::replace(&mut entry.wanted, true));
             self.fresh.insert(key);
         }
     }
@@ -58,7 +71,8 @@ impl Ledger {
     /// The proxy no longer wants a key.
     pub(super) fn unsubscribe(&mut self, key: &ResourceKey) {
         if let Some(entry) = self.entries.get_mut(key) {
-            entry.wanted = false;
+            self.wanted -= usize::from(std::mem::take(&mut entry.wanted));
+            self.fresh.remove(key);
             self.stale = true;
         }
     }
@@ -68,9 +82,10 @@ impl Ledger {
         self.stale = true;
     }
 
-    /// How many keys there are.
-    pub(super) fn len(&self) -> usize {
-        self.entries.len()
+    /// How many keys the proxy asked for. What those refer to does not count: it is the
+    /// configuration that says how much that is.
+    pub(super) fn wanted(&self) -> usize {
+        self.wanted
     }
 
     /// Whether [`Ledger::changes`] has anything to look at.
@@ -205,3 +220,6 @@ impl Ledger {
         forgotten
     }
 }
+
+/// Keys that a proxy may say it holds, for each that it may want.
+const ENTRIES_PER_SUBSCRIPTION_MAX: usize = 8;

@@ -214,13 +214,14 @@ impl<B: Backend> Session<'_, B> {
     }
 
     fn subscribe(&mut self, subscribe: Subscribe) -> Result<(), SessionError> {
+        let wanted_max = self.limits().subscriptions_max;
         let mut ledger = self.proxy.ledger();
         for wanted in subscribe.wanted {
             let key = required_key(wanted.key)?;
-            ledger.subscribe(key, wanted.held.map(Version), wanted.only_held);
-        }
-        if ledger.len() > self.limits().subscriptions_max {
-            return Err(SessionError::TooManySubscriptions(self.limits().subscriptions_max));
+            ledger.subscribe(key, wanted.held.map(Version), wanted.only_held, wanted_max);
+            if ledger.wanted() > wanted_max {
+                return Err(SessionError::TooManySubscriptions(wanted_max));
+            }
         }
         drop(ledger);
         self.more_keys = subscribe.more;

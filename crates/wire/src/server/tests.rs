@@ -190,6 +190,22 @@ async fn too_many_subscriptions_end_the_connection() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_referred_to_counts_for_no_limit() {
+    let place = Place::default();
+    let limits = WireLimits { subscriptions_max: 2, ..WireLimits::default() };
+    let server = place.start_with(Some(&World::of(&["a", "b"])), limits.clone());
+    let proxy = FakeProxy::start(&place);
+    proxy.client.subscribe([host("a"), host("b")]);
+    proxy.until("all is held", |seen| seen.view.held().count() == 8).await;
+    until("it is acknowledged", || server.proxies()[0].synced).await;
+    // It says again all that it holds, and is taken again.
+    place.kill();
+    let server = place.start_with(Some(&World::of(&["a", "b"])), limits);
+    until("it is back", || server.proxies().first().is_some_and(|p| p.synced)).await;
+    assert_eq!(server.proxies()[0].pushed_resources, 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_proxy_that_pings_and_never_reads_fills_no_memory() {
     let place = Place::default();
     place.start(&World::of(&[]));

@@ -1,0 +1,69 @@
+//! What a proxy keeps of what its clients make it ask for.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use ironmesh_model::resource::Resolution;
+use ironmesh_model::service::Protocol;
+use ironmesh_model::snapshot::{Objects, Subscriber};
+use ironmesh_model::view::{Body, Change};
+use ironmesh_model::{
+    ListenerKind, ResolutionKey, Resource, ResourceKey, Snapshot, Target, Version, View,
+};
+
+use super::world::reviews;
+use crate::subscriptions::Asked;
+
+fn host(name: &str) -> ResourceKey {
+    ResourceKey::Resolution(ResolutionKey {
+        listener: ListenerKind::Outbound,
+        target: Target::Host(name.into(), 9080),
+        namespace: "default".into(),
+    })
+}
+
+fn stranger(n: u8) -> ResourceKey {
+    ResourceKey::Workload(IpAddr::V4(Ipv4Addr::new(203, 0, 113, n)))
+}
+
+/// A view that holds the answers to these keys.
+fn view(keys: &[ResourceKey]) -> View {
+    let services = vec![reviews(Protocol::Http, Vec::new())];
+    let (snapshot, _) = Snapshot::new(Objects { services, ..Objects::default() });
+    let subscriber =
+        Subscriber { namespace: "default".into(), labels: [("a", "b")].into_iter().collect() };
+    let change = |key: &ResourceKey| {
+        let body = snapshot.resource(key, &subscriber).map_or(Body::Nothing, Body::Is);
+        Change { key: key.clone(), version: Version::default(), body }
+    };
+    View::default().apply(keys.iter().map(change)).0
+}
+
+#[test]
+fn what_is_there_is_given_up_too_once_nothing_else_is_left() {
+    let present = [host("reviews"), host("reviews.default"), host("reviews.default.svc")];
+    let absent = [host("nowhere"), stranger(1)];
+    let mut asked = Asked::default();
+    let all: Vec<ResourceKey> = present.iter().chain(&absent).cloned().collect();
+    asked.note(&all);
+    asked.note(&all);
+    let view = view(&all);
+    let Some(Resource::Resolution(body)) = view.get(&present[0]).and_then(|h| h.resource.as_ref())
+    else {
+        panic!("it is held")
+    };
+    assert!(matches!(**body, Resolution::Present(_)));
+    assert_eq!(asked.give_up(5, &view, &[]), [], "each is counted once");
+
+    let waiting = host("unanswered");
+    asked.note(std::slice::from_ref(&waiting));
+    assert_eq!(asked.give_up(5, &view, &[]), [absent[0].clone()], "first what is not there");
+    assert_eq!(asked.give_up(4, &view, &[]), [absent[1].clone()]);
+    assert_eq!(asked.give_up(3, &view, &present[..1]), [present[1].clone()], "then the oldest");
+    assert_eq!(
+        asked.give_up(0, &view, &[]),
+        [present[0].clone(), present[2].clone()],
+        "what someone waits for stays"
+    );
+    asked.note(&present);
+    assert_eq!(asked.give_up(4, &view, &[]), [], "what is asked for again is known again");
+}
