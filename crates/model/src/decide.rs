@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::draw::{Draw, Purpose};
+use crate::name::Name;
 use crate::policy::MtlsMode;
 use crate::reason::Reason;
 use crate::recorder::{Choice, Event, Recorder};
@@ -133,6 +134,12 @@ impl Decision {
         Self { verdict, reason, linked: Some(linked.clone()), rule: None, chosen: None }
     }
 
+    /// An answer before anything was looked up.
+    fn without_lookup(reason: Reason) -> Self {
+        let verdict = Verdict::Answer(reason.status());
+        Self { verdict, reason, linked: None, rule: None, chosen: None }
+    }
+
     fn needs(key: ResourceKey) -> Self {
         Self {
             verdict: Verdict::Needs(key),
@@ -154,11 +161,9 @@ pub fn decide<R: Recorder>(
     draw: Draw,
     recorder: &mut R,
 ) -> Decision {
-    let (linked, key) = look_up(view, request);
-    let Some(linked) = linked else {
-        let key = key();
-        recorder.record(|| resolved(&key, "not held: the proxy subscribes and the request waits"));
-        return Decision::needs(ResourceKey::Resolution(key));
+    let linked = match look_up(view, request, recorder) {
+        Ok(linked) => linked,
+        Err(decision) => return decision,
     };
     let Some(applies) = &linked.applies else {
         recorder.record(|| resolved(&linked.key, "nothing of the mesh is there"));
@@ -201,7 +206,7 @@ pub fn decide_connection<R: Recorder>(
     view: &View,
     listener: ListenerKind,
     destination: SocketAddr,
-    namespace: &str,
+    namespace: &Name,
     recorder: &mut R,
 ) -> ConnectionDecision {
     let undeclared = |decision| ConnectionDecision {
@@ -210,8 +215,7 @@ pub fn decide_connection<R: Recorder>(
         mtls: view.settings().mtls_mode,
     };
     let Some(linked) = view.at_address(listener, destination, namespace) else {
-        let target = Target::Address(destination.ip(), destination.port());
-        let key = ResolutionKey { listener, target, namespace: namespace.into() };
+        let key = ResolutionKey::of_address(listener, destination, namespace);
         recorder.record(|| resolved(&key, "not held: the proxy subscribes"));
         return undeclared(Decision::needs(ResourceKey::Resolution(key)));
     };
@@ -236,28 +240,47 @@ pub fn decide_connection<R: Recorder>(
     ConnectionDecision { protocol: applies.protocol, decision, mtls: applies.mtls }
 }
 
-/// What the view holds for a request, and the key under which to ask if it holds nothing.
-fn look_up<'v>(
+/// What the view holds for a request, or what to do with the request without it.
+fn look_up<'v, R: Recorder>(
     view: &'v View,
     request: &RequestMeta<'_>,
-) -> (Option<&'v Arc<Linked>>, impl FnOnce() -> ResolutionKey) {
+    recorder: &mut R,
+) -> Result<&'v Arc<Linked>, Decision> {
     let RequestMeta { listener, destination, source, .. } = *request;
+    if listener == ListenerKind::Inbound {
+        let found = view.at_address(listener, destination, &source.namespace);
+        let key = || ResolutionKey::of_address(listener, destination, &source.namespace);
+        return found.ok_or_else(|| not_held(key(), recorder));
+    }
+    let port = destination.port();
     let host = split_authority(request.authority).0;
-    let found = match listener {
-        ListenerKind::Inbound => view.at_address(listener, destination, &source.namespace),
-        ListenerKind::Outbound | ListenerKind::Gateway => {
-            view.at_host(listener, &host, destination.port(), &source.namespace)
-        }
-    };
-    let key = move || ResolutionKey {
+    if host.len() > HOST_BYTES_MAX {
+        return Err(Decision::without_lookup(Reason::BadRequest));
+    }
+    let key = |host: &str| ResolutionKey {
         listener,
-        target: match listener {
-            ListenerKind::Inbound => Target::Address(destination.ip(), destination.port()),
-            _ => Target::Host((*host).into(), destination.port()),
-        },
+        target: Target::Host(host.into(), port),
         namespace: source.namespace.clone(),
     };
-    (found, key)
+    let asked = if listener == ListenerKind::Gateway {
+        if view.get(&ResourceKey::Listeners).is_none() {
+            return Err(Decision::needs(ResourceKey::Listeners));
+        }
+        let Some(domain) = view.listeners().domain(&host, port) else {
+            recorder.record(|| resolved(&key(&host), "no route of the gateway is for this host"));
+            return Err(Decision::without_lookup(Reason::NoRoute));
+        };
+        &**domain
+    } else {
+        &*host
+    };
+    let found = view.at_host(listener, asked, port, &source.namespace);
+    found.ok_or_else(|| not_held(key(asked), recorder))
+}
+
+fn not_held<R: Recorder>(key: ResolutionKey, recorder: &mut R) -> Decision {
+    recorder.record(|| resolved(&key, "not held: the proxy subscribes and the request waits"));
+    Decision::needs(ResourceKey::Resolution(key))
 }
 
 fn absent(view: &View, request: &RequestMeta<'_>, linked: &Arc<Linked>) -> Decision {
@@ -369,6 +392,9 @@ fn by_default(linked: &Arc<Linked>, applies: &LinkedApplies) -> Decision {
         chosen: Some(Chosen::Default),
     }
 }
+
+/// Bytes of a host name; longer ones are no names (RFC 1035, section 2.3.4).
+const HOST_BYTES_MAX: usize = 255;
 
 fn resolved(key: &ResolutionKey, outcome: &str) -> Event {
     Event::Resolved { key: key.to_string(), outcome: outcome.to_owned() }

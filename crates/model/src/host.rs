@@ -8,10 +8,10 @@ use std::net::IpAddr;
 use crate::name::Name;
 
 /// Domain under which Kubernetes names its services.
-pub(super) const CLUSTER_DOMAIN: &str = "cluster.local";
+pub(crate) const CLUSTER_DOMAIN: &str = "cluster.local";
 
 /// Whether `host` (a name, no pattern) is one of `pattern`.
-pub(super) fn covers(pattern: &str, host: &str) -> bool {
+pub(crate) fn covers(pattern: &str, host: &str) -> bool {
     match pattern.strip_prefix('*') {
         Some(suffix) => host.len() > suffix.len() && host.ends_with(suffix),
         None => pattern == host,
@@ -19,7 +19,7 @@ pub(super) fn covers(pattern: &str, host: &str) -> bool {
 }
 
 /// The hosts that both patterns cover, as a pattern; `None` if there are none.
-pub(super) fn intersection<'a>(a: &'a str, b: &'a str) -> Option<&'a str> {
+pub(crate) fn intersection<'a>(a: &'a str, b: &'a str) -> Option<&'a str> {
     match (a.strip_prefix('*'), b.strip_prefix('*')) {
         (Some(x), Some(y)) if x.ends_with(y) => Some(a),
         (Some(x), Some(y)) if y.ends_with(x) => Some(b),
@@ -29,19 +29,14 @@ pub(super) fn intersection<'a>(a: &'a str, b: &'a str) -> Option<&'a str> {
     }
 }
 
-/// How specific a pattern is; a higher one wins. Names beat wildcards, longer suffixes shorter.
-pub(super) fn specificity(pattern: &str) -> (bool, usize) {
-    (!pattern.starts_with('*'), pattern.len())
-}
-
 /// Every wildcard that covers `host`, the most specific first, without their leading `*`.
-pub(super) fn suffixes(host: &str) -> impl Iterator<Item = &str> {
+pub(crate) fn suffixes(host: &str) -> impl Iterator<Item = &str> {
     host.char_indices().skip(1).map(|(at, _)| &host[at..]).chain((!host.is_empty()).then_some(""))
 }
 
 /// The fully qualified names that `host` may stand for when a workload of `namespace` uses it, in
 /// the order in which they are tried: as it is, then as the search list of a pod completes it.
-pub(super) fn candidates(host: &str, namespace: &str) -> Vec<Name> {
+pub(crate) fn candidates(host: &str, namespace: &str) -> Vec<Name> {
     if host.parse::<IpAddr>().is_ok() {
         return vec![host.into()];
     }

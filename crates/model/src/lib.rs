@@ -20,6 +20,7 @@ pub mod bootstrap;
 pub mod decide;
 pub mod draw;
 pub mod finding;
+mod host;
 pub mod limits;
 pub mod listeners;
 pub mod name;

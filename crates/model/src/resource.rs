@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -98,6 +98,18 @@ pub struct ResolutionKey {
     pub namespace: Name,
 }
 
+impl ResolutionKey {
+    /// The key under which a connection to an address is asked about.
+    pub fn of_address(listener: ListenerKind, address: SocketAddr, namespace: &Name) -> Self {
+        let port = match listener {
+            ListenerKind::Inbound => EVERY_PORT,
+            ListenerKind::Outbound | ListenerKind::Gateway => address.port(),
+        };
+        let target = Target::Address(address.ip(), port);
+        Self { listener, target, namespace: namespace.clone() }
+    }
+}
+
 impl fmt::Display for ResolutionKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {} from {}", self.listener.word(), self.target, self.namespace)
@@ -107,12 +119,17 @@ impl fmt::Display for ResolutionKey {
 /// An address or a host name with a port.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Target {
-    /// Original destination of a connection.
+    /// Original destination of a connection; at an inbound listener its address and
+    /// [`EVERY_PORT`], so that whoever scans ports makes no proxy hold more.
     Address(IpAddr, u16),
     /// Host of a request (lower case, without port) and the port of the original destination; at
-    /// a gateway the port of the server.
+    /// a gateway the domain that covers the host (see [`Listeners::domain`]) and the port of the
+    /// server.
     Host(Name, u16),
 }
+
+/// The port that stands for all of an address.
+pub const EVERY_PORT: u16 = 0;
 
 impl Target {
     /// Feeds a host target to a hasher; a borrowed host hashes as an owned one.
@@ -133,7 +150,7 @@ impl Hash for Target {
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Address(ip, port) => write!(f, "{}", std::net::SocketAddr::new(*ip, *port)),
+            Self::Address(ip, port) => write!(f, "{}", SocketAddr::new(*ip, *port)),
             Self::Host(host, port) => write!(f, "{host}:{port}"),
         }
     }
@@ -168,6 +185,20 @@ pub struct Applies {
     pub destinations: Vec<Destination>,
     /// Policies of an inbound listener, most specific first.
     pub inbound_policies: Vec<ObjectId>,
+    /// Ports of an inbound listener that services serve, in order; what `protocol` and `service`
+    /// say holds for the others.
+    pub inbound_ports: Vec<InboundPort>,
+}
+
+/// A port of a workload that a service serves.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InboundPort {
+    /// Port of the workload.
+    pub number: u16,
+    /// Protocol that the service declares for it.
+    pub protocol: Protocol,
+    /// The service.
+    pub service: ServiceId,
 }
 
 /// The backend of a service that no route redirects.
@@ -244,6 +275,7 @@ impl fmt::Display for Version {
 /// Keys that a resolution refers to, each once, but for endpoints, whose chunks the services tell.
 pub(crate) fn references_of(applies: &Applies) -> Vec<ResourceKey> {
     let services = applies.destinations.iter().filter_map(|d| d.service.as_ref());
+    let services = services.chain(applies.inbound_ports.iter().map(|port| &port.service));
     let policies = applies.destinations.iter().flat_map(|d| &d.policies);
     let routes = applies.routes.iter().cloned().map(ResourceKey::Route);
     let mut seen = hashbrown::HashSet::new();

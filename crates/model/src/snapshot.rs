@@ -8,7 +8,8 @@ use crate::listeners::GatewayProtocol;
 use crate::name::{Labels, Name, ObjectId};
 use crate::policy::{DestinationPolicy, InboundPolicy};
 use crate::resource::{
-    ListenerKind, Resolution, ResolutionKey, Resource, ResourceKey, Target, references_of,
+    EVERY_PORT, ListenerKind, Resolution, ResolutionKey, Resource, ResourceKey, Target,
+    references_of,
 };
 use crate::route::Route;
 use crate::service::{Endpoint, Service, Workload};
@@ -17,7 +18,6 @@ use crate::settings::Settings;
 mod check;
 mod destination;
 mod gateway;
-mod host;
 mod inbound;
 mod index;
 mod outbound;
@@ -153,8 +153,6 @@ pub struct Subscriber {
     pub namespace: Name,
     /// Labels of its workload.
     pub labels: Labels,
-    /// Whether it is a gateway.
-    pub gateway: bool,
 }
 
 /// All objects of the mesh at one instant, indexed. Cheap to share; never changes.
@@ -232,13 +230,13 @@ impl Snapshot {
             (ListenerKind::Outbound, Target::Address(ip, port)) => {
                 outbound::address(index, *ip, *port, &key.namespace)
             }
-            (ListenerKind::Inbound, Target::Address(ip, port)) => {
-                Some(inbound::address(index, *ip, *port, subscriber))
+            (ListenerKind::Inbound, Target::Address(ip, EVERY_PORT)) => {
+                Some(inbound::address(index, *ip, subscriber))
             }
-            (ListenerKind::Gateway, Target::Host(host, port)) => {
-                gateway::host(index, host, *port, subscriber)
+            (ListenerKind::Gateway, Target::Host(domain, port)) => {
+                gateway::domain(index, domain, *port, subscriber)
             }
-            (ListenerKind::Inbound, Target::Host(..))
+            (ListenerKind::Inbound, Target::Address(..) | Target::Host(..))
             | (ListenerKind::Gateway, Target::Address(..)) => None,
         };
         applies.map_or(Resolution::Absent, Resolution::Present)

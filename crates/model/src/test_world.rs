@@ -192,6 +192,7 @@ pub(crate) struct Proxy {
     pub(crate) snapshot: Snapshot,
     pub(crate) findings: Vec<Finding>,
     pub(crate) subscriber: Subscriber,
+    gateway: bool,
     pub(crate) view: View,
     /// What it asked for, in order.
     pub(crate) asked: Vec<ResourceKey>,
@@ -209,8 +210,9 @@ impl Proxy {
     fn new(objects: Objects, namespace: &str, labels: &[(&str, &str)], gateway: bool) -> Self {
         let (snapshot, findings) = Snapshot::new(objects);
         let labels: Labels = labels.iter().copied().collect();
-        let subscriber = Subscriber { namespace: namespace.into(), labels, gateway };
-        Self { snapshot, findings, subscriber, view: View::default(), asked: Vec::new() }
+        let subscriber = Subscriber { namespace: namespace.into(), labels };
+        let view = View::default();
+        Self { snapshot, findings, subscriber, gateway, view, asked: Vec::new() }
     }
 
     /// Takes a new snapshot: every held resource is sent again.
@@ -276,7 +278,7 @@ impl Proxy {
         let headers: Vec<(String, String)> =
             headers.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
         let (path, query) = crate::request::normalize_path(target);
-        let (listener, port) = match self.subscriber.gateway {
+        let (listener, port) = match self.gateway {
             true => (ListenerKind::Gateway, 80),
             false => (ListenerKind::Outbound, 9080),
         };

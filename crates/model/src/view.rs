@@ -14,7 +14,9 @@ use crate::listeners::Listeners;
 use crate::name::{Name, ServiceId};
 use crate::policy::MtlsMode;
 use crate::reason::Reason;
-use crate::resource::{ListenerKind, ResolutionKey, Resource, ResourceKey, Target, Version};
+use crate::resource::{
+    EVERY_PORT, ListenerKind, ResolutionKey, Resource, ResourceKey, Target, Version,
+};
 use crate::service::{Endpoint, Protocol, Service, Workload};
 use crate::settings::Settings;
 
@@ -217,17 +219,26 @@ impl View {
         &self.listeners
     }
 
-    /// What applies at an address, if the view holds an answer.
+    /// What applies at an address, if the view holds an answer. For the port of an inbound listener
+    /// that no service serves it is the answer for all such ports.
     pub fn at_address(
         &self,
         listener: ListenerKind,
         address: SocketAddr,
         namespace: &str,
     ) -> Option<&Arc<Linked>> {
-        self.linked.get(&AddressQuery { listener, address, namespace })
+        let at = |port| {
+            let address = SocketAddr::new(address.ip(), port);
+            self.linked.get(&AddressQuery { listener, address, namespace })
+        };
+        match listener {
+            ListenerKind::Inbound => at(address.port()).or_else(|| at(EVERY_PORT)),
+            ListenerKind::Outbound | ListenerKind::Gateway => at(address.port()),
+        }
     }
 
-    /// What applies at a host (lower case, without port), if the view holds an answer.
+    /// What applies at a host (lower case, without port; at a gateway one of its domains), if the
+    /// view holds an answer.
     pub fn at_host(
         &self,
         listener: ListenerKind,

@@ -89,6 +89,7 @@ impl World {
                 policies: Vec::new(),
             }],
             inbound_policies: Vec::new(),
+            inbound_ports: Vec::new(),
         };
         self.0.extend([
             (host(name), Resource::Resolution(Resolution::Present(applies).into())),
@@ -166,7 +167,6 @@ impl Backend for Control {
             subscriber: Subscriber {
                 namespace: "default".into(),
                 labels: [("app", "productpage")].into_iter().collect(),
-                gateway: false,
             },
         })
     }

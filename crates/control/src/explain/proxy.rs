@@ -97,7 +97,7 @@ impl<'a> Proxy<'a> {
     /// A proxy that holds nothing but what every proxy asks for first.
     pub(super) fn new(snapshot: &'a Snapshot, pod: &'a Object) -> Self {
         let gateway = inject::is_router(pod);
-        let subscriber = subscriber(object::namespace(pod), Some(pod), gateway);
+        let subscriber = subscriber(object::namespace(pod), Some(pod));
         let mut proxy = Self { snapshot, pod, subscriber, view: View::default() };
         proxy.subscribe(ResourceKey::Settings);
         if gateway {

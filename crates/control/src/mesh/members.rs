@@ -7,7 +7,6 @@ use ironmesh_identity::channel::{ChannelError, ControlServer};
 use ironmesh_identity::{
     Attest, Authority, Claims, Clock, LocalAttestation, SystemClock, TokenKey,
 };
-use ironmesh_model::bootstrap::ProxyKind;
 use ironmesh_model::settings::Settings;
 use ironmesh_model::snapshot::Subscriber;
 use ironmesh_model::{Identity, Labels, Name, Snapshot, WorkloadId};
@@ -98,11 +97,7 @@ impl Members {
         let pod = pod.filter(|pod| object::uid(pod) == &*claims.uid);
         Peer {
             identity: claims.identity(self.trust.settings.trust_domain.clone()),
-            subscriber: subscriber(
-                &claims.namespace,
-                pod.as_deref(),
-                claims.kind == ProxyKind::Gateway,
-            ),
+            subscriber: subscriber(&claims.namespace, pod.as_deref()),
             workload: WorkloadId {
                 cluster: CLUSTER.into(),
                 namespace: claims.namespace,
@@ -115,12 +110,12 @@ impl Members {
 }
 
 /// As whom the proxy of a pod sees the snapshot.
-pub(crate) fn subscriber(namespace: &str, pod: Option<&Object>, gateway: bool) -> Subscriber {
+pub(crate) fn subscriber(namespace: &str, pod: Option<&Object>) -> Subscriber {
     let pairs = pod.and_then(|pod| object::map(pod, "/metadata/labels")).into_iter().flatten();
     let labels: Labels = pairs
         .filter_map(|(key, value)| Some((Name::from(key.as_str()), Name::from(value.as_str()?))))
         .collect();
-    Subscriber { namespace: namespace.into(), labels, gateway }
+    Subscriber { namespace: namespace.into(), labels }
 }
 
 impl Backend for Members {

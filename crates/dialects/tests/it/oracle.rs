@@ -67,7 +67,6 @@ pub(crate) fn decide_on(
     let subscriber = Subscriber {
         namespace: request.namespace.as_str().into(),
         labels: request.labels.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect(),
-        gateway: request.at_gateway,
     };
     let source =
         Source { namespace: subscriber.namespace.clone(), labels: subscriber.labels.clone() };

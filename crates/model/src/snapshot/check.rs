@@ -1,9 +1,9 @@
 //! Findings that only all objects together show.
 
 use super::gateway::{admits, gateway_name};
-use super::host::intersection;
 use super::index::{Index, MESH, RouteEntry};
 use crate::finding::{Finding, FindingCode};
+use crate::host::intersection;
 use crate::name::Labels;
 use crate::policy::{Policy, Subset};
 use crate::route::{Action, Backend};

@@ -1,10 +1,10 @@
 //! What applies to traffic that enters the mesh at a gateway.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::host::{covers, intersection, specificity};
 use super::index::{Index, RouteEntry};
 use super::{GatewayServer, GatewaySource, Subscriber, destination};
+use crate::host::intersection;
 use crate::listeners::{GatewayListener, Listeners};
 use crate::name::Name;
 use crate::resource::{Applies, Join};
@@ -13,52 +13,47 @@ use crate::service::Protocol;
 /// The ports on which a gateway workload listens: those of every `Gateway` that selects it. Where
 /// two servers claim one port, the older object's counts.
 pub(super) fn listeners(index: &Index, subscriber: &Subscriber) -> Listeners {
-    let mut by_port: BTreeMap<u16, GatewayListener> = BTreeMap::new();
-    for server in serving(index, subscriber).flat_map(|gateway| &gateway.servers) {
-        by_port.entry(server.port).or_insert_with(|| GatewayListener {
-            port: server.port,
-            name: server.name.clone(),
-            protocol: server.protocol,
-        });
+    let mut by_port: BTreeMap<u16, (&GatewayServer, BTreeSet<Name>)> = BTreeMap::new();
+    for (gateway, server) in servers(index, subscriber) {
+        let (_, domains) = by_port.entry(server.port).or_insert_with(|| (server, BTreeSet::new()));
+        for (_, route) in attached(index, &gateway_name(gateway), subscriber) {
+            domains.extend(common_hosts(server, route).map(Name::from));
+        }
     }
-    Listeners { listeners: by_port.into_values().collect() }
+    let listener = |(port, (server, domains)): (u16, (&GatewayServer, BTreeSet<Name>))| {
+        let domains = domains.into_iter().collect();
+        GatewayListener { port, name: server.name.clone(), protocol: server.protocol, domains }
+    };
+    Listeners { listeners: by_port.into_iter().map(listener).collect() }
 }
 
-/// What applies to requests for a host on a port of a gateway.
+/// What applies to the requests on a port of a gateway that belong to one of its domains.
 ///
 /// As in Istio, every pair of a server's host and an attached route's host that have names in
 /// common makes a virtual host for these names; a request belongs to the most specific one that
-/// covers its host, and all routes of that one join, oldest first, catch-all rules last.
-pub(super) fn host(
+/// covers its host ([`Listeners::domain`]), and all routes of that one join, oldest first, catch-all
+/// rules last.
+pub(super) fn domain(
     index: &Index,
-    host: &str,
+    domain: &str,
     port: u16,
     subscriber: &Subscriber,
 ) -> Option<Applies> {
-    let mut best: Option<VirtualHost<'_>> = None;
-    for (gateway, server) in servers_on(index, port, subscriber) {
-        let name: Name = gateway_name(gateway).into();
-        for (position, route) in index.routes_at(&name) {
-            if !route.visible_from(&subscriber.namespace) {
-                continue;
-            }
-            for domain in common_hosts(server, route, host) {
-                let better =
-                    best.as_ref().is_none_or(|b| specificity(domain) > specificity(b.domain));
-                if better {
-                    best = Some(VirtualHost { domain, ..VirtualHost::default() });
-                }
-                if let Some(best) = best.as_mut().filter(|b| b.domain == domain) {
-                    best.routes.insert(position, route);
-                    if !best.gateways.contains(&name) {
-                        best.gateways.push(name.clone());
-                    }
-                }
+    // By position, which is their order of age.
+    let mut routes: BTreeMap<usize, &RouteEntry> = BTreeMap::new();
+    let mut gateways: BTreeSet<Name> = BTreeSet::new();
+    for (gateway, server) in servers(index, subscriber).filter(|(_, s)| s.port == port) {
+        let name = gateway_name(gateway);
+        for (position, route) in attached(index, &name, subscriber) {
+            if common_hosts(server, route).any(|common| common == domain) {
+                routes.insert(position, route);
+                gateways.insert(name.as_str().into());
             }
         }
     }
-    let VirtualHost { routes, mut gateways, .. } = best?;
-    gateways.sort();
+    if routes.is_empty() {
+        return None;
+    }
     let bodies = routes.values().map(|entry| &*entry.route);
     Some(Applies {
         protocol: Protocol::Http,
@@ -66,19 +61,11 @@ pub(super) fn host(
         default_backend: None,
         routes: routes.values().map(|entry| entry.route.id.clone()).collect(),
         join: Join::CatchAllLast,
-        attached_to: gateways,
+        attached_to: gateways.into_iter().collect(),
         destinations: destination::of_routes(index, bodies, None, &subscriber.namespace),
         inbound_policies: Vec::new(),
+        inbound_ports: Vec::new(),
     })
-}
-
-/// Routes for the same names at one port.
-#[derive(Default)]
-struct VirtualHost<'a> {
-    domain: &'a str,
-    /// By position, which is their order of age.
-    routes: BTreeMap<usize, &'a RouteEntry>,
-    gateways: Vec<Name>,
 }
 
 /// The name by which routes attach to a gateway.
@@ -91,31 +78,32 @@ pub(super) fn admits(allowed: Option<&Name>, route: &RouteEntry) -> bool {
     allowed.is_none_or(|namespace| *namespace == route.route.id.namespace)
 }
 
-/// The patterns that a server and a route have in common and that cover `host`.
+/// The patterns that a server and a route have in common.
 fn common_hosts<'a>(
     server: &'a GatewayServer,
     route: &'a RouteEntry,
-    host: &str,
 ) -> impl Iterator<Item = &'a str> {
     let served = server.hosts.iter().filter(|(allowed, _)| admits(allowed.as_ref(), route));
-    served
-        .flat_map(|(_, served)| route.hosts.iter().filter_map(|h| intersection(served, h)))
-        .filter(move |domain| covers(domain, host))
+    served.flat_map(|(_, served)| route.hosts.iter().filter_map(|h| intersection(served, h)))
 }
 
-fn serving<'a>(
+/// Routes attached to a gateway that the subscriber sees, oldest first, each with its position.
+fn attached<'a>(
     index: &'a Index,
+    gateway: &str,
     subscriber: &Subscriber,
-) -> impl Iterator<Item = &'a GatewaySource> {
-    index.gateways.iter().filter(|gateway| gateway.selector.selects(&subscriber.labels))
+) -> impl Iterator<Item = (usize, &'a RouteEntry)> {
+    index.routes_at(gateway).filter(|(_, route)| route.visible_from(&subscriber.namespace))
 }
 
-fn servers_on<'a>(
+/// Servers of every gateway that selects the subscriber, those of the oldest gateway first.
+fn servers<'a>(
     index: &'a Index,
-    port: u16,
     subscriber: &Subscriber,
 ) -> impl Iterator<Item = (&'a GatewaySource, &'a GatewayServer)> {
-    serving(index, subscriber)
+    index
+        .gateways
+        .iter()
+        .filter(|gateway| gateway.selector.selects(&subscriber.labels))
         .flat_map(|gateway| gateway.servers.iter().map(move |server| (gateway, server)))
-        .filter(move |(_, server)| server.port == port)
 }

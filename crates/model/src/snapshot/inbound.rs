@@ -1,29 +1,38 @@
 //! What applies to traffic that enters a workload.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::Subscriber;
 use super::index::{InboundPolicyEntry, Index};
 use crate::name::ObjectId;
-use crate::resource::{Applies, Join};
+use crate::resource::{Applies, InboundPort, Join};
 use crate::service::Protocol;
 
-/// What applies to connections to a port of the subscriber's own workload. The protocol is the one
-/// that the oldest service declares which is served there.
-pub(super) fn address(index: &Index, ip: IpAddr, port: u16, subscriber: &Subscriber) -> Applies {
-    let served = index.endpoints_at(ip).find_map(|(entry, endpoint)| {
-        let map = endpoint.ports.iter().find(|map| map.target == port)?;
-        Some((&entry.service, entry.service.port(map.service)?.protocol))
-    });
+/// What applies to connections to an address of the subscriber's own workload, over all its ports.
+/// The protocol of a port is the one that the oldest service declares which is served there.
+pub(super) fn address(index: &Index, ip: IpAddr, subscriber: &Subscriber) -> Applies {
+    let mut ports: BTreeMap<u16, InboundPort> = BTreeMap::new();
+    for (entry, endpoint) in index.endpoints_at(ip) {
+        for map in &endpoint.ports {
+            let Some(declared) = entry.service.port(map.service) else { continue };
+            ports.entry(map.target).or_insert_with(|| InboundPort {
+                number: map.target,
+                protocol: declared.protocol,
+                service: entry.service.id.clone(),
+            });
+        }
+    }
     Applies {
-        protocol: served.map_or(Protocol::Undeclared, |(_, protocol)| protocol),
-        service: served.map(|(service, _)| service.id.clone()),
+        protocol: Protocol::Undeclared,
+        service: None,
         default_backend: None,
         routes: Vec::new(),
         join: Join::InOrder,
         attached_to: Vec::new(),
         destinations: Vec::new(),
         inbound_policies: policies(index, subscriber),
+        inbound_ports: ports.into_values().collect(),
     }
 }
 

@@ -100,7 +100,7 @@ impl HostMap {
     /// The positions for each pattern that covers `host`, the most specific pattern first.
     pub(super) fn covering<'a>(&'a self, host: &'a str) -> impl Iterator<Item = &'a [usize]> {
         let by_name = self.names.get(host);
-        let by_wildcard = super::host::suffixes(host).filter_map(|s| self.wildcards.get(s));
+        let by_wildcard = crate::host::suffixes(host).filter_map(|s| self.wildcards.get(s));
         by_name.into_iter().chain(by_wildcard).map(Vec::as_slice)
     }
 

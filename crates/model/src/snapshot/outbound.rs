@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 
 use super::destination;
-use super::host::candidates;
 use super::index::{Index, MESH, RouteEntry, ServiceEntry};
+use crate::host::candidates;
 use crate::name::Name;
 use crate::resource::{Applies, DefaultBackend, Join};
 use crate::service::Protocol;
@@ -95,6 +95,7 @@ fn to_service(
             namespace,
         ),
         inbound_policies: Vec::new(),
+        inbound_ports: Vec::new(),
     }
 }
 
@@ -109,5 +110,6 @@ fn without_service(index: &Index, route: &RouteEntry, namespace: &str) -> Applie
         attached_to: vec![Name::from(MESH)],
         destinations: destination::of_routes(index, [&*route.route].into_iter(), None, namespace),
         inbound_policies: Vec::new(),
+        inbound_ports: Vec::new(),
     }
 }

@@ -220,6 +220,31 @@ fn at_a_gateway_the_most_specific_host_wins() {
 }
 
 #[test]
+fn a_gateway_holds_as_much_as_its_configuration_names_not_its_clients() {
+    let mut objects = app(&[("a", "v1", true)]);
+    objects.gateways = vec![gateway(("default", "gw"), 0, &["*"])];
+    let of = |name: &str, host: &str| {
+        route(("default", name), 0, &[host], &["default/gw"], vec![to_app(Vec::new())])
+    };
+    objects.routes = vec![of("all", "*"), of("suffix", "*.example.com")];
+    let mut proxy = Proxy::gateway(objects.clone());
+    for n in 0..50 {
+        assert_eq!(outcome(&proxy.get(&format!("h{n}.example.com"), "/")), "default/suffix#0");
+        assert_eq!(outcome(&proxy.get(&format!("h{n}.other"), "/")), "default/all#0");
+    }
+    assert_eq!(proxy.asked.len(), 3, "the listeners and two domains: {:?}", proxy.asked);
+    objects.routes[0].hosts = vec!["other.com".into()];
+    proxy.replace(objects);
+    for n in 0..50 {
+        assert_eq!(proxy.get(&format!("h{n}.other"), "/").reason, Reason::NoRoute);
+    }
+    assert_eq!(outcome(&proxy.get("h1.example.com", "/")), "default/suffix#0");
+    assert_eq!(proxy.asked.len(), 3, "what no domain covers needs no asking: {:?}", proxy.asked);
+    let long = format!("{}.example.com", "a".repeat(255));
+    assert_eq!(proxy.get(&long, "/").reason, Reason::BadRequest);
+}
+
+#[test]
 fn a_server_limits_hosts_and_the_namespaces_that_may_use_them() {
     let mut objects = app(&[("a", "v1", true)]);
     objects.gateways = vec![gateway(("infra", "gw"), 0, &["shop/shop.com", "open.com"])];
@@ -354,22 +379,24 @@ fn inbound_policies_go_from_narrow_to_wide_and_from_old_to_young() {
         inbound_policy(("elsewhere", "old"), 1, None, Some(MtlsMode::Disable)),
     ];
     let mut proxy = Proxy::sidecar(objects, "default", &[("app", "app")]);
-    let target = Target::Address(IpAddr::from([10, 77, 1, 0]), 9081);
+    let target = Target::Address(IpAddr::from([10, 77, 1, 0]), EVERY_PORT);
     let here = applies(&proxy, ListenerKind::Inbound, target.clone()).unwrap();
     let names: Vec<&str> = here.inbound_policies.iter().map(|id| &*id.name).collect();
     assert_eq!(names, ["pod", "old", "young", "mesh"]);
-    assert_eq!(here.protocol, Protocol::Http);
     let key = resolution(ListenerKind::Inbound, target, "default");
     proxy.subscribe(&key);
-    let linked = proxy
-        .view
-        .at_address(ListenerKind::Inbound, "10.77.1.0:9081".parse().unwrap(), "default")
-        .unwrap();
-    let mtls = linked.applies.as_ref().unwrap().mtls;
-    assert_eq!(mtls, MtlsMode::Strict, "what leaves it open is passed over");
-    let unserved = Target::Address(IpAddr::from([10, 77, 1, 0]), 1);
-    let unserved = applies(&proxy, ListenerKind::Inbound, unserved).unwrap();
-    assert_eq!((unserved.protocol, unserved.service), (Protocol::Undeclared, None));
+    let at = |port: u16| {
+        let address = (IpAddr::from([10, 77, 1, 0]), port).into();
+        let linked = proxy.view.at_address(ListenerKind::Inbound, address, "default").unwrap();
+        let applies = linked.applies.as_ref().unwrap();
+        (applies.protocol, applies.service.is_some(), applies.mtls)
+    };
+    // What leaves the mode open is passed over.
+    assert_eq!(at(9081), (Protocol::Http, true, MtlsMode::Strict));
+    for unserved in [1, 9080, 65_535] {
+        assert_eq!(at(unserved), (Protocol::Undeclared, false, MtlsMode::Strict));
+    }
+    assert_eq!(proxy.view.held().count(), 7, "one resolution for all ports");
     assert!(found(&proxy).contains(&(
         FindingCode::NothingSelected,
         "other".into(),
@@ -432,7 +459,6 @@ fn the_order_of_the_objects_does_not_matter() {
     let subscriber = Subscriber {
         namespace: "default".into(),
         labels: [("istio", "ingressgateway")].into_iter().collect(),
-        gateway: true,
     };
     let ip = IpAddr::from([10, 77, 1, 0]);
     let id = crate::ServiceId { namespace: "default".into(), hostname: APP.into() };
@@ -441,8 +467,8 @@ fn the_order_of_the_objects_does_not_matter() {
         ResourceKey::Endpoints(id, 0),
         resolution(ListenerKind::Outbound, Target::Host("app".into(), 9080), "default"),
         resolution(ListenerKind::Outbound, Target::Host("nowhere".into(), 1), "default"),
-        resolution(ListenerKind::Gateway, Target::Host("x".into(), 80), "default"),
-        resolution(ListenerKind::Inbound, Target::Address(ip, 9081), "default"),
+        resolution(ListenerKind::Gateway, Target::Host("*".into(), 80), "default"),
+        resolution(ListenerKind::Inbound, Target::Address(ip, EVERY_PORT), "default"),
     ] {
         assert_eq!(first.resource(&key, &subscriber), second.resource(&key, &subscriber), "{key}");
     }

@@ -12,8 +12,8 @@ use crate::name::{Name, ObjectId, ServiceId};
 use crate::policy::{DestinationPolicy, MtlsMode, Policy};
 use crate::reason::Reason;
 use crate::resource::{
-    Applies, Destination, Join, Resolution, ResolutionKey, Resource, ResourceKey, Target,
-    references_of,
+    Applies, Destination, EVERY_PORT, Join, ListenerKind, Resolution, ResolutionKey, Resource,
+    ResourceKey, Target, references_of,
 };
 use crate::route::Action;
 use crate::service::{Endpoint, Service};
@@ -70,22 +70,10 @@ impl View {
 
     /// Links anew every resolution that changed or refers to something that did.
     fn relink(&mut self, changed: &HashSet<ResourceKey>) {
-        let settings_changed = changed.contains(&ResourceKey::Settings);
-        let stale: Vec<ResolutionKey> = self
-            .held
-            .iter()
-            .filter_map(|(key, held)| match (key, &held.resource) {
-                (ResourceKey::Resolution(resolution), Some(Resource::Resolution(body))) => {
-                    let touched =
-                        settings_changed || changed.contains(key) || self.refers_to(body, changed);
-                    touched.then(|| resolution.clone())
-                }
-                _ => None,
-            })
-            .collect();
+        let stale = self.stale(changed);
         for key in changed {
             if let ResourceKey::Resolution(resolution) = key {
-                self.linked.remove(resolution);
+                self.unlink(resolution);
             }
         }
         for key in stale {
@@ -94,13 +82,68 @@ impl View {
             else {
                 continue;
             };
+            // Of a port that is served no longer nothing may stay.
+            self.unlink(&key);
             let applies = match &*body {
                 Resolution::Absent => None,
-                Resolution::Present(applies) => Some(self.link(&key, applies)),
+                Resolution::Present(applies) => {
+                    self.link_inbound_ports(&key, applies);
+                    Some(self.link(&key, applies))
+                }
             };
             self.linked.insert(key.clone(), Arc::new(Linked { key, applies }));
         }
         self.drop_unused_cursors();
+    }
+
+    /// Resolutions that changed or refer to something that did. Nothing refers to a resolution, so
+    /// that where only such changed the others are not looked through.
+    fn stale(&self, changed: &HashSet<ResourceKey>) -> Vec<ResolutionKey> {
+        let changed_resolutions = changed.iter().filter_map(|key| match key {
+            ResourceKey::Resolution(resolution) => Some(resolution.clone()),
+            _ => None,
+        });
+        let changed_resolutions: Vec<ResolutionKey> = changed_resolutions.collect();
+        if changed_resolutions.len() == changed.len() {
+            return changed_resolutions;
+        }
+        let settings_changed = changed.contains(&ResourceKey::Settings);
+        let held = self.held.iter().filter_map(|(key, held)| match (key, &held.resource) {
+            (ResourceKey::Resolution(resolution), Some(Resource::Resolution(body))) => {
+                let touched =
+                    settings_changed || changed.contains(key) || self.refers_to(body, changed);
+                touched.then(|| resolution.clone())
+            }
+            _ => None,
+        });
+        held.collect()
+    }
+
+    /// Forgets what was made of a resolution.
+    fn unlink(&mut self, key: &ResolutionKey) {
+        self.linked.remove(key);
+        if let (ListenerKind::Inbound, Target::Address(ip, EVERY_PORT)) =
+            (key.listener, &key.target)
+        {
+            self.linked.retain(|other, _| {
+                let is_port = matches!(&other.target, Target::Address(own, _) if own == ip);
+                !(is_port && other.listener == key.listener && other.namespace == key.namespace)
+            });
+        }
+    }
+
+    /// Links each port of an inbound listener that a service serves.
+    fn link_inbound_ports(&mut self, key: &ResolutionKey, applies: &Applies) {
+        let Target::Address(ip, _) = key.target else { return };
+        for port in &applies.inbound_ports {
+            let of_port = LinkedApplies {
+                protocol: port.protocol,
+                service: self.service(&port.service).cloned(),
+                ..self.link(key, applies)
+            };
+            let key = ResolutionKey { target: Target::Address(ip, port.number), ..key.clone() };
+            self.linked.insert(key.clone(), Arc::new(Linked { key, applies: Some(of_port) }));
+        }
     }
 
     fn refers_to(&self, body: &Resolution, changed: &HashSet<ResourceKey>) -> bool {

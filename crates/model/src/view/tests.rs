@@ -191,7 +191,13 @@ fn a_connection_is_decided_by_its_address() {
     let mut proxy = Proxy::sidecar(reviews(&[("a", "v1", true)]), "default", &[]);
     let destination: SocketAddr = "10.96.0.1:9080".parse().unwrap();
     let decide = |view: &View| {
-        decide_connection(view, ListenerKind::Outbound, destination, "default", &mut crate::Silent)
+        decide_connection(
+            view,
+            ListenerKind::Outbound,
+            destination,
+            &"default".into(),
+            &mut crate::Silent,
+        )
     };
     let Verdict::Needs(key) = decide(&proxy.view).decision.verdict else { panic!("it guesses") };
     proxy.subscribe(&key);
@@ -227,6 +233,7 @@ fn rules_behind_a_catch_all_are_tried_last_or_never_where_routes_join() {
         attached_to: vec!["g".into()],
         destinations: Vec::new(),
         inbound_policies: Vec::new(),
+        inbound_ports: Vec::new(),
     };
     assert_eq!(
         link::join(&routes, &applies(Join::CatchAllLast), 80),

@@ -93,11 +93,8 @@ fn decided(
     destination: SocketAddr,
     draw: Draw,
 ) -> Decision {
-    let subscriber = Subscriber {
-        namespace: source.namespace.clone(),
-        labels: source.labels.clone(),
-        gateway: false,
-    };
+    let subscriber =
+        Subscriber { namespace: source.namespace.clone(), labels: source.labels.clone() };
     let (path, query) = normalize_path(&request.target);
     let meta = RequestMeta {
         listener: ListenerKind::Outbound,

@@ -118,7 +118,6 @@ impl Proxy {
             subscriber: Subscriber {
                 namespace: workload.source.namespace.clone(),
                 labels: workload.source.labels.clone(),
-                gateway: kind == ListenerKind::Gateway,
             },
         });
         control.subscribed.lock().unwrap().insert(ResourceKey::Settings);

@@ -1,10 +1,12 @@
 //! Messages of what applies at an address or host.
 
-use ironmesh_model::resource::{Applies, DefaultBackend, Destination, Join, Resolution};
+use ironmesh_model::resource::{
+    Applies, DefaultBackend, Destination, InboundPort, Join, Resolution,
+};
 use prost::Message;
 
 use super::common::{
-    ObjectIdMessage, ServiceIdMessage, choice, messages, names, narrow, text, values,
+    ObjectIdMessage, ServiceIdMessage, choice, messages, names, narrow, required, text, values,
 };
 use super::service::{protocol, protocol_number};
 use super::{Coded, DecodeError};
@@ -52,6 +54,8 @@ pub(super) struct AppliesMessage {
     destinations: Vec<DestinationMessage>,
     #[prost(message, repeated, tag = "8")]
     inbound_policies: Vec<ObjectIdMessage>,
+    #[prost(message, repeated, tag = "9")]
+    inbound_ports: Vec<InboundPortMessage>,
 }
 
 impl Coded for Applies {
@@ -67,6 +71,7 @@ impl Coded for Applies {
             attached_to: self.attached_to.iter().map(text).collect(),
             destinations: messages(&self.destinations),
             inbound_policies: messages(&self.inbound_policies),
+            inbound_ports: messages(&self.inbound_ports),
         }
     }
 
@@ -80,6 +85,7 @@ impl Coded for Applies {
             attached_to: names(m.attached_to),
             destinations: values(m.destinations)?,
             inbound_policies: values(m.inbound_policies)?,
+            inbound_ports: values(m.inbound_ports)?,
         })
     }
 }
@@ -103,6 +109,36 @@ impl Coded for DefaultBackend {
 
     fn value(m: DefaultBackendMessage) -> Result<Self, DecodeError> {
         Ok(Self { host: m.host.into(), port: narrow(m.port, "the port of a backend")? })
+    }
+}
+
+#[derive(Clone, PartialEq, Eq, Message)]
+pub(super) struct InboundPortMessage {
+    #[prost(uint32, tag = "1")]
+    number: u32,
+    #[prost(uint32, tag = "2")]
+    protocol: u32,
+    #[prost(message, optional, tag = "3")]
+    service: Option<ServiceIdMessage>,
+}
+
+impl Coded for InboundPort {
+    type Message = InboundPortMessage;
+
+    fn message(&self) -> InboundPortMessage {
+        InboundPortMessage {
+            number: u32::from(self.number),
+            protocol: protocol_number(self.protocol),
+            service: Some(self.service.message()),
+        }
+    }
+
+    fn value(m: InboundPortMessage) -> Result<Self, DecodeError> {
+        Ok(Self {
+            number: narrow(m.number, "a port of a workload")?,
+            protocol: protocol(m.protocol)?,
+            service: required(m.service, "the service of a port")?,
+        })
     }
 }
 

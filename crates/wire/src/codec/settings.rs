@@ -6,7 +6,7 @@ use ironmesh_model::listeners::{GatewayListener, GatewayProtocol, Listeners};
 use ironmesh_model::settings::{AccessLogEncoding, OutboundPolicy, Settings};
 use prost::Message;
 
-use super::common::{choice, messages, nanoseconds, narrow, text, values};
+use super::common::{choice, messages, names, nanoseconds, narrow, text, values};
 use super::policy::{mtls, mtls_number};
 use super::{Coded, DecodeError};
 
@@ -118,6 +118,8 @@ pub(super) struct GatewayListenerMessage {
     name: String,
     #[prost(uint32, tag = "3")]
     protocol: u32,
+    #[prost(string, repeated, tag = "4")]
+    domains: Vec<String>,
 }
 
 impl Coded for GatewayListener {
@@ -128,6 +130,7 @@ impl Coded for GatewayListener {
             port: u32::from(self.port),
             name: text(&self.name),
             protocol: protocol_number(self.protocol),
+            domains: self.domains.iter().map(text).collect(),
         }
     }
 
@@ -136,6 +139,7 @@ impl Coded for GatewayListener {
             port: narrow(m.port, "the port of a listener")?,
             name: m.name.into(),
             protocol: protocol(m.protocol)?,
+            domains: names(m.domains),
         })
     }
 }

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use ironmesh_model::listeners::{GatewayListener, GatewayProtocol, Listeners};
 use ironmesh_model::policy::{Balance, DestinationPolicy, InboundPolicy, MtlsMode, Policy, Subset};
-use ironmesh_model::resource::{Applies, DefaultBackend, Destination, Join, Resolution};
+use ironmesh_model::resource::{
+    Applies, DefaultBackend, Destination, InboundPort, Join, Resolution,
+};
 use ironmesh_model::route::{Action, Backend, HeaderOp, HeaderOps, Match, Rewrite, Route, Rule};
 use ironmesh_model::service::{
     Endpoint, EndpointAddress, EndpointTls, Endpoints, PortMap, Protocol, Service, ServicePort,
@@ -142,10 +144,8 @@ fn settings() -> impl Strategy<Value = Settings> {
 }
 
 fn listeners() -> impl Strategy<Value = Listeners> {
-    let listener = (any::<u16>(), name()).prop_map(|(port, name)| GatewayListener {
-        port,
-        name,
-        protocol: GatewayProtocol::Http,
+    let listener = (any::<u16>(), name(), names()).prop_map(|(port, name, domains)| {
+        GatewayListener { port, name, protocol: GatewayProtocol::Http, domains }
     });
     vec(listener, 0..4).prop_map(|listeners| Listeners { listeners })
 }
@@ -155,15 +155,18 @@ fn resolution() -> impl Strategy<Value = Resolution> {
         .prop_map(|(host, service, policies)| Destination { host, service, policies });
     let default_backend =
         (name(), any::<u16>()).prop_map(|(host, port)| DefaultBackend { host, port });
+    let inbound_port = (any::<u16>(), protocol(), service_id())
+        .prop_map(|(number, protocol, service)| InboundPort { number, protocol, service });
     let applies = (
         (protocol(), of(service_id()), of(default_backend), vec(object(), 0..3)),
         select(vec![Join::InOrder, Join::CatchAllLast]),
         names(),
         vec(destination, 0..3),
-        vec(object(), 0..3),
+        (vec(object(), 0..3), vec(inbound_port, 0..3)),
     )
-        .prop_map(|(first, join, attached_to, destinations, inbound_policies)| {
+        .prop_map(|(first, join, attached_to, destinations, inbound)| {
             let (protocol, service, default_backend, routes) = first;
+            let (inbound_policies, inbound_ports) = inbound;
             Applies {
                 protocol,
                 service,
@@ -173,6 +176,7 @@ fn resolution() -> impl Strategy<Value = Resolution> {
                 attached_to,
                 destinations,
                 inbound_policies,
+                inbound_ports,
             }
         });
     of(applies).prop_map(|applies| applies.map_or(Resolution::Absent, Resolution::Present))

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use ironmesh_model::listeners::{GatewayListener, GatewayProtocol, Listeners};
 use ironmesh_model::policy::{Balance, DestinationPolicy, InboundPolicy, MtlsMode, Policy, Subset};
-use ironmesh_model::resource::{Applies, DefaultBackend, Destination, Join, Resolution};
+use ironmesh_model::resource::{
+    Applies, DefaultBackend, Destination, InboundPort, Join, Resolution,
+};
 use ironmesh_model::route::{Action, Backend, HeaderOp, HeaderOps, Match, Rewrite, Route, Rule};
 use ironmesh_model::service::{
     Endpoint, EndpointAddress, EndpointTls, Endpoints, PortMap, Protocol, Service, ServicePort,
@@ -79,8 +81,12 @@ fn other_settings() -> Settings {
 }
 
 fn listeners() -> Listeners {
-    let listener =
-        GatewayListener { port: 80, name: "http".into(), protocol: GatewayProtocol::Http };
+    let listener = GatewayListener {
+        port: 80,
+        name: "http".into(),
+        protocol: GatewayProtocol::Http,
+        domains: vec!["*".into(), "*.example.com".into()],
+    };
     Listeners { listeners: vec![listener] }
 }
 
@@ -101,6 +107,11 @@ fn applies() -> Applies {
             Destination { host: "nowhere".into(), service: None, policies: Vec::new() },
         ],
         inbound_policies: vec![ObjectId::new("PeerAuthentication", "default", "strict")],
+        inbound_ports: vec![InboundPort {
+            number: 9080,
+            protocol: Protocol::Http,
+            service: reviews(),
+        }],
     }
 }
 
