@@ -101,6 +101,8 @@ findings! {
     EmptySubset, "IM0112", Info, "No workload of the service carries the labels of the subset; requests to it get 503.", "Compare the labels with those of the pods.";
     /// A deprecated form.
     Deprecated, "IM0113", Info, "The form is old; it is taken as its successor.", "Write it in the new form when you touch it.";
+    /// A part of an object that cannot do anything where it stands.
+    NoEffect, "IM0114", Warning, "What is written there can have no effect in this object.", "The message says where it would have one.";
     /// A workload kind that is not run here.
     NotRunHere, "IM0201", Warning, "The local platform does not run this kind of workload yet, so no pod is made from it.", "Use a Deployment or a Pod.";
     /// A user id that cannot be had.

@@ -71,6 +71,7 @@ pub enum MtlsMode {
     Permissive,
     /// Mutual TLS only.
     Strict,
-    /// Plaintext only: TLS is passed to the application.
+    /// Plaintext, and TLS is the application's own affair. Callers of the mesh send plaintext, too;
+    /// of one that has not learned of it yet the mesh's own TLS is still taken.
     Disable,
 }

@@ -113,9 +113,6 @@ async fn inbound(
     declared: ConnectionDeclared,
 ) -> Detected {
     let mut first = BytesMut::new();
-    if declared.mtls == MtlsMode::Disable {
-        return plaintext(worker, connection, tcp, first, declared).await;
-    }
     let strict = declared.mtls == MtlsMode::Strict;
     let of_mesh = tokio::select! {
         biased;
@@ -134,8 +131,11 @@ async fn inbound(
 /// not to be one is not waited for, since it may be waiting for the server.
 async fn patience(worker: &Worker, connection: &Connection, declared: &ConnectionDeclared) {
     let limits = &worker.process.limits;
-    if declared.mtls == MtlsMode::Strict {
-        return sleep(limits.handshake_timeout).await;
+    match declared.mtls {
+        MtlsMode::Strict => return sleep(limits.handshake_timeout).await,
+        // Only a caller that has not learned of it yet sends one, and that at once.
+        MtlsMode::Disable => return sleep(limits.outbound_silence).await,
+        MtlsMode::Permissive => {}
     }
     if declared.protocol.is_http() {
         // The client of such a port speaks first in any case.

@@ -186,6 +186,19 @@ fn selectors(index: &Index, out: &mut Vec<Finding>) {
     for entry in &index.inbound_policies {
         let Some(selector) = &entry.selector else { continue };
         let id = entry.policy.id();
+        if id.namespace == index.settings.root_namespace {
+            out.push(Finding::new(
+                id,
+                "spec.selector",
+                FindingCode::NoEffect,
+                format!(
+                    "in {}, the root namespace, a policy is for the whole mesh and has no \
+                     selector; put it into the namespace of its workloads",
+                    id.namespace
+                ),
+            ));
+            continue;
+        }
         let mut own = index.workloads().filter(|w| w.id.namespace == id.namespace);
         if !own.any(|workload| selector.selects(&workload.labels)) {
             out.push(Finding::new(

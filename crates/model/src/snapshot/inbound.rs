@@ -5,9 +5,10 @@ use std::net::IpAddr;
 
 use super::Subscriber;
 use super::index::{InboundPolicyEntry, Index};
-use crate::name::ObjectId;
+use crate::name::Labels;
+use crate::policy::{MtlsMode, Policy};
 use crate::resource::{Applies, InboundPort, Join};
-use crate::service::Protocol;
+use crate::service::{EndpointTls, Protocol};
 
 /// What applies to connections to an address of the subscriber's own workload, over all its ports.
 /// The protocol of a port is the one that the oldest service declares which is served there.
@@ -31,23 +32,41 @@ pub(super) fn address(index: &Index, ip: IpAddr, subscriber: &Subscriber) -> App
         join: Join::InOrder,
         attached_to: Vec::new(),
         destinations: Vec::new(),
-        inbound_policies: policies(index, subscriber),
+        inbound_policies: policies(index, &subscriber.namespace, &subscriber.labels)
+            .map(|entry| entry.policy.id().clone())
+            .collect(),
         inbound_ports: ports.into_values().collect(),
     }
 }
 
-/// Policies of the workload, of its namespace, and of the mesh, each oldest first.
-fn policies(index: &Index, subscriber: &Subscriber) -> Vec<ObjectId> {
-    let mut found: Vec<(Scope, &ObjectId)> = index
+/// How callers of the mesh speak to a workload that has a proxy: as the policies let it listen
+/// (Istio, "auto mutual TLS").
+pub(super) fn endpoint_tls(index: &Index, namespace: &str, labels: &Labels) -> EndpointTls {
+    let mode = policies(index, namespace, labels).find_map(|entry| match &*entry.policy {
+        Policy::Inbound(policy) => policy.mtls,
+        Policy::Destination(_) => None,
+    });
+    match mode.unwrap_or(index.settings.mtls_mode) {
+        MtlsMode::Disable => EndpointTls::Plaintext,
+        MtlsMode::Permissive | MtlsMode::Strict => EndpointTls::Mutual,
+    }
+}
+
+/// Policies of a workload, of its namespace, and of the mesh, each oldest first.
+fn policies<'a>(
+    index: &'a Index,
+    namespace: &str,
+    labels: &Labels,
+) -> impl Iterator<Item = &'a InboundPolicyEntry> {
+    let root = &index.settings.root_namespace;
+    let mut found: Vec<(Scope, &InboundPolicyEntry)> = index
         .inbound_policies
         .iter()
-        .filter_map(|entry| {
-            Some((scope(entry, subscriber, &index.settings.root_namespace)?, entry.policy.id()))
-        })
+        .filter_map(|entry| Some((scope(entry, namespace, labels, root)?, entry)))
         .collect();
     // Stable, so that age decides within a scope.
     found.sort_by_key(|(scope, _)| *scope);
-    found.into_iter().map(|(_, id)| id.clone()).collect()
+    found.into_iter().map(|(_, entry)| entry)
 }
 
 /// How wide a policy is; the narrowest counts first.
@@ -58,12 +77,19 @@ enum Scope {
     Mesh,
 }
 
-fn scope(entry: &InboundPolicyEntry, subscriber: &Subscriber, root: &str) -> Option<Scope> {
-    let namespace = &entry.policy.id().namespace;
-    let own = *namespace == subscriber.namespace;
+/// The scope in which a policy holds for a workload, if it does. As in Istio a selector in the root
+/// namespace selects nothing: there a policy is for the whole mesh or for none.
+fn scope(
+    entry: &InboundPolicyEntry,
+    namespace: &str,
+    labels: &Labels,
+    root: &str,
+) -> Option<Scope> {
+    let of_root = *entry.policy.id().namespace == *root;
+    let own = *entry.policy.id().namespace == *namespace;
     match &entry.selector {
-        Some(selector) => (own && selector.selects(&subscriber.labels)).then_some(Scope::Workload),
-        None if **namespace == *root => Some(Scope::Mesh),
+        Some(selector) => (own && !of_root && selector.selects(labels)).then_some(Scope::Workload),
+        None if of_root => Some(Scope::Mesh),
         None => own.then_some(Scope::Namespace),
     }
 }

@@ -10,7 +10,7 @@ use super::{Created, GatewaySource, Objects, RouteFields, ServiceSource};
 use crate::name::{Labels, Name, ObjectId, ServiceId};
 use crate::policy::Policy;
 use crate::route::Route;
-use crate::service::{Endpoints, Service, Workload};
+use crate::service::{EndpointTls, Endpoints, Service, Workload};
 use crate::settings::Settings;
 
 /// What routes inside the mesh are attached to.
@@ -130,10 +130,11 @@ impl Index {
         let mut workloads = objects.workloads;
         workloads.sort_by(|(a, x), (b, y)| (a, &x.id).cmp(&(b, &y.id)));
         index.workloads = workloads.into_iter().map(|(ip, w)| (ip, Arc::new(w))).collect();
+        // Before the services, whose endpoints listen as these say.
+        index.add_inbound_policies(objects.inbound_policies);
         index.add_services(objects.services);
         index.add_routes(objects.routes);
         index.add_destination_policies(objects.destination_policies);
-        index.add_inbound_policies(objects.inbound_policies);
         index.gateways = objects.gateways;
         index.gateways.sort_by_cached_key(|g| by_age(g.created, &g.id));
         index.gateway_names = index.gateways.iter().map(super::gateway::gateway_name).collect();
@@ -153,7 +154,11 @@ impl Index {
             for address in &service.addresses {
                 self.service_by_address.entry(*address).or_insert(position);
             }
-            for (at, endpoint) in endpoints.iter().enumerate() {
+            for (at, endpoint) in endpoints.iter_mut().enumerate() {
+                if endpoint.tls == EndpointTls::Mutual {
+                    let namespace = &endpoint.workload.namespace;
+                    endpoint.tls = super::inbound::endpoint_tls(self, namespace, &endpoint.labels);
+                }
                 if let crate::service::EndpointAddress::Ip(ip) = endpoint.address {
                     self.endpoints_by_ip.entry(ip).or_default().push((position, at));
                 }

@@ -5,7 +5,7 @@ use crate::finding::FindingCode;
 use crate::policy::MtlsMode;
 use crate::resource::Applies;
 use crate::route::{Match, Rule};
-use crate::service::{Protocol, ServicePort};
+use crate::service::{EndpointTls, Protocol, ServicePort};
 use crate::test_world::*;
 use crate::{Reason, Verdict};
 
@@ -402,6 +402,54 @@ fn inbound_policies_go_from_narrow_to_wide_and_from_old_to_young() {
         "other".into(),
         "spec.selector".into()
     )));
+}
+
+#[test]
+fn callers_speak_to_a_workload_as_its_policies_let_it_listen() {
+    use EndpointTls::{Mutual, Plaintext};
+    use MtlsMode::{Disable, Permissive, Strict};
+    let tls_of = |policies: Vec<InboundPolicySource>, mtls_mode| {
+        let mut objects = app(&[("a", "v1", true), ("b", "v2", true)]);
+        for endpoint in &mut objects.services[0].endpoints {
+            endpoint.tls = Mutual;
+        }
+        objects.inbound_policies = policies;
+        objects.settings.mtls_mode = mtls_mode;
+        let (snapshot, _) = Snapshot::new(objects);
+        let id = crate::ServiceId { namespace: "default".into(), hostname: APP.into() };
+        let subscriber = Subscriber { namespace: "default".into(), labels: Labels::default() };
+        match snapshot.resource(&ResourceKey::Endpoints(id, 0), &subscriber) {
+            Some(Resource::Endpoints(e)) => [e.endpoints[0].tls, e.endpoints[1].tls],
+            other => panic!("{other:?}"),
+        }
+    };
+    let of =
+        |namespace: &str, selector, mode| inbound_policy((namespace, "p"), 0, selector, Some(mode));
+    assert_eq!(tls_of(Vec::new(), Permissive), [Mutual, Mutual]);
+    assert_eq!(tls_of(Vec::new(), Disable), [Plaintext, Plaintext]);
+    assert_eq!(tls_of(vec![of("default", None, Disable)], Strict), [Plaintext, Plaintext]);
+    let v2 = of("default", Some(("version", "v2")), Disable);
+    assert_eq!(tls_of(vec![v2], Strict), [Mutual, Plaintext]);
+    let v1 = of("default", Some(("version", "v1")), Strict);
+    assert_eq!(tls_of(vec![v1, of("istio-system", None, Disable)], Strict), [Mutual, Plaintext]);
+    assert_eq!(tls_of(vec![of("elsewhere", None, Disable)], Strict), [Mutual, Mutual]);
+}
+
+/// Istio takes policies with a selector as those of a workload only outside the root namespace.
+#[test]
+fn a_selector_in_the_root_namespace_selects_nothing_and_a_finding_says_so() {
+    let policy = inbound_policy(
+        ("istio-system", "edge"),
+        0,
+        Some(("istio", "ingressgateway")),
+        Some(MtlsMode::Strict),
+    );
+    let objects = Objects { inbound_policies: vec![policy], ..Objects::default() };
+    let labels = &[("istio", "ingressgateway")];
+    let proxy = Proxy::sidecar(objects, "istio-system", labels);
+    let target = Target::Address(IpAddr::from([10, 77, 0, 9]), EVERY_PORT);
+    assert_eq!(applies(&proxy, ListenerKind::Inbound, target).unwrap().inbound_policies, []);
+    assert_eq!(found(&proxy), [(FindingCode::NoEffect, "edge".into(), "spec.selector".into())]);
 }
 
 #[test]

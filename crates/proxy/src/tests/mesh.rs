@@ -92,6 +92,24 @@ fn members_speak_mutual_tls_over_kept_connections() {
 }
 
 #[test]
+fn mutual_tls_can_be_turned_off_and_callers_that_do_not_know_are_still_served() {
+    let mesh = Mesh::new();
+    let app = App::http(|request| ok(&request.head));
+    let inbound = mesh.inbound(Protocol::Http, app.address, MtlsMode::Disable, "reviews");
+    let outbound = mesh.outbound(Protocol::Http, &[&inbound]);
+    let seen = Wire::connect(&outbound).get("/").body;
+    assert!(seen.contains("URI=spiffe://cluster.local/ns/default/sa/client"), "{seen}");
+
+    let behind = vec![endpoint("v1", inbound.address, true)];
+    let mut objects =
+        Objects { services: vec![reviews(Protocol::Http, behind)], ..Objects::default() };
+    objects.settings.mtls_mode = MtlsMode::Disable;
+    outbound.change(objects);
+    let seen = Wire::connect(&outbound).get("/").body;
+    assert!(!seen.contains("x-forwarded-client-cert"), "it came in plaintext: {seen}");
+}
+
+#[test]
 fn a_large_body_arrives_whole_through_both() {
     let mesh = Mesh::new();
     let app = App::http(|request| ok(&request.body));
