@@ -1,5 +1,8 @@
 //! Matching of one piece of text, and the compiled form that the request path uses.
 
+use std::ops::Range;
+
+use regex_syntax::ast::{AssertionKind, Ast, ClassPerl, ClassPerlKind, ClassSetItem, Visitor};
 use serde::{Deserialize, Serialize};
 
 use crate::limits::REGEX_BYTES_MAX;
@@ -37,7 +40,12 @@ pub enum Matcher {
     /// See [`TextMatch::Prefix`].
     Prefix(Name),
     /// See [`TextMatch::Regex`].
-    Regex(regex::Regex),
+    Regex {
+        /// As the user wrote it.
+        pattern: Name,
+        /// Compiled.
+        compiled: regex::Regex,
+    },
     /// See [`TextMatch::Present`].
     Present,
 }
@@ -52,7 +60,9 @@ impl TextMatch {
         Ok(match self {
             Self::Exact(text) => Matcher::Exact(text.clone()),
             Self::Prefix(text) => Matcher::Prefix(text.clone()),
-            Self::Regex(pattern) => Matcher::Regex(compile_regex(pattern)?),
+            Self::Regex(pattern) => {
+                Matcher::Regex { pattern: pattern.clone(), compiled: compile_regex(pattern)? }
+            }
             Self::Present => Matcher::Present,
         })
     }
@@ -64,21 +74,88 @@ impl TextMatch {
 ///
 /// If it is not RE2 or larger, compiled, than [`REGEX_BYTES_MAX`].
 pub fn compile_regex(pattern: &str) -> Result<regex::Regex, BadPattern> {
+    let bad = |error: &dyn std::error::Error| BadPattern {
+        pattern: pattern.to_owned(),
+        why: brief(&error.to_string()),
+    };
     // The pattern must stand alone before it is wrapped: `a)(b` would be valid only inside.
-    let bad = |error: regex::Error| BadPattern { pattern: pattern.to_owned(), why: brief(&error) };
-    regex::RegexBuilder::new(pattern).size_limit(REGEX_BYTES_MAX).build().map_err(bad)?;
-    regex::RegexBuilder::new(&format!("^(?:{pattern})$"))
+    let ascii = ascii_classes(pattern).map_err(|error| bad(&error))?;
+    regex::RegexBuilder::new(&format!("^(?:{ascii})$"))
         .size_limit(REGEX_BYTES_MAX)
         .dot_matches_new_line(true)
         .build()
-        .map_err(bad)
+        .map_err(|error| bad(&error))
 }
 
 /// The last line of an error, which says what is wrong; those before show the pattern again.
-fn brief(error: &regex::Error) -> String {
-    let text = error.to_string();
+fn brief(text: &str) -> String {
     let last = text.lines().next_back().unwrap_or_default();
     last.trim().trim_start_matches("error: ").to_owned()
+}
+
+/// A pattern with the classes and boundaries that RE2 defines over ASCII written as such: where
+/// they are in a pattern for `regex`, they are about all of Unicode, and large.
+///
+/// `\B` stays: `regex` has it over Unicode only.
+fn ascii_classes(pattern: &str) -> Result<String, regex_syntax::ast::Error> {
+    let ast = regex_syntax::ast::parse::Parser::new().parse(pattern)?;
+    let places = regex_syntax::ast::visit(&ast, PerlPlaces::default())?;
+    let mut out = String::with_capacity(pattern.len());
+    let mut copied = 0;
+    for (place, ascii) in places {
+        out.push_str(&pattern[copied..place.start]);
+        out.push_str(ascii);
+        copied = place.end;
+    }
+    out.push_str(&pattern[copied..]);
+    Ok(out)
+}
+
+/// Where Perl's classes and boundaries stand in a pattern, in order, each with what it is in ASCII.
+/// A class in brackets stays valid within others.
+#[derive(Default)]
+struct PerlPlaces(Vec<(Range<usize>, &'static str)>);
+
+impl PerlPlaces {
+    fn class(&mut self, class: &ClassPerl) {
+        let ascii = match (&class.kind, class.negated) {
+            (ClassPerlKind::Digit, false) => "[0-9]",
+            (ClassPerlKind::Digit, true) => "[^0-9]",
+            (ClassPerlKind::Space, false) => r"[\t\n\f\r\x20]",
+            (ClassPerlKind::Space, true) => r"[^\t\n\f\r\x20]",
+            (ClassPerlKind::Word, false) => "[0-9A-Za-z_]",
+            (ClassPerlKind::Word, true) => "[^0-9A-Za-z_]",
+        };
+        self.0.push((class.span.start.offset..class.span.end.offset, ascii));
+    }
+}
+
+impl Visitor for PerlPlaces {
+    type Output = Vec<(Range<usize>, &'static str)>;
+    type Err = regex_syntax::ast::Error;
+
+    fn finish(self) -> Result<Self::Output, Self::Err> {
+        Ok(self.0)
+    }
+
+    fn visit_pre(&mut self, ast: &Ast) -> Result<(), Self::Err> {
+        match ast {
+            Ast::ClassPerl(class) => self.class(class),
+            Ast::Assertion(assertion) if assertion.kind == AssertionKind::WordBoundary => {
+                let span = &assertion.span;
+                self.0.push((span.start.offset..span.end.offset, r"(?-u:\b)"));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn visit_class_set_item_pre(&mut self, item: &ClassSetItem) -> Result<(), Self::Err> {
+        if let ClassSetItem::Perl(class) = item {
+            self.class(class);
+        }
+        Ok(())
+    }
 }
 
 impl Matcher {
@@ -87,7 +164,7 @@ impl Matcher {
         match self {
             Self::Exact(exact) => **exact == *text,
             Self::Prefix(prefix) => text.starts_with(&**prefix),
-            Self::Regex(regex) => regex.is_match(text),
+            Self::Regex { compiled, .. } => compiled.is_match(text),
             Self::Present => true,
         }
     }
@@ -100,7 +177,7 @@ impl Matcher {
                 .as_bytes()
                 .get(..prefix.len())
                 .is_some_and(|start| start.eq_ignore_ascii_case(prefix.as_bytes())),
-            Self::Regex(_) | Self::Present => self.matches(text),
+            Self::Regex { .. } | Self::Present => self.matches(text),
         }
     }
 }
@@ -110,7 +187,7 @@ impl std::fmt::Display for Matcher {
         match self {
             Self::Exact(text) => write!(f, "exactly {text:?}"),
             Self::Prefix(text) => write!(f, "of prefix {text:?}"),
-            Self::Regex(regex) => write!(f, "matched by regex {:?}", regex.as_str()),
+            Self::Regex { pattern, .. } => write!(f, "matched by regex {pattern:?}"),
             Self::Present => f.write_str("present"),
         }
     }
@@ -127,6 +204,36 @@ mod tests {
         assert!(cookie.is_match("a=b;usertype=tester;c=d"));
         assert!(!cookie.is_match("a=b; usertype=tester"));
         assert!(!compile_regex("a|b").unwrap().is_match("ab"));
+    }
+
+    /// RE2's syntax: `\d`, `\s`, `\w` and `\b` are about ASCII.
+    #[test]
+    fn perl_classes_are_re2s_and_small() {
+        for (pattern, text, matches) in [
+            (r"/users/\w{1,32}", "/users/tom_7", true),
+            (r"/users/\w{1,32}", "/users/jos\u{e9}", false),
+            (r"\d+", "123", true),
+            (r"\d+", "\u{663}", false),
+            (r"\W", "\u{e9}", true),
+            (r"[^\w]", "\u{e9}", true),
+            (r"[\w.-]+@[\w-]+", "a.b-c@d-e", true),
+            (r"[\W\d]+", "1.\u{e9}", true),
+            (r"[\W\d]+", "a", false),
+            (r"a\sb", "a\tb", true),
+            (r"a\sb", "a\u{a0}b", false),
+            (r"a\Sb", "a\u{a0}b", true),
+            (r".*\bcat\b.*", "a cat", true),
+            (r".*\bcat\b.*", "\u{e9}cat", true),
+            (r".*\bcat\b.*", "concat", false),
+            (r"(?i)\w+", "ABC", true),
+            (r"\\w", r"\w", true),
+            (r"\p{Greek}", "\u{3b1}", true),
+        ] {
+            let compiled = compile_regex(pattern).unwrap();
+            assert_eq!(compiled.is_match(text), matches, "{pattern} {text:?}");
+        }
+        let matcher = TextMatch::Regex(r"\d".into()).compile().unwrap();
+        assert_eq!(matcher.to_string(), r#"matched by regex "\\d""#, "as the user wrote it");
     }
 
     #[test]
