@@ -120,7 +120,8 @@ impl Match {
 /// Change of path and authority.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rewrite {
-    /// Replaces the matched prefix if the match was a prefix, else the whole path.
+    /// Replaces the matched prefix if the match was a prefix, or `/` if the path was not asked for;
+    /// else the whole path.
     pub path: Option<Name>,
     /// Replaces the authority.
     pub authority: Option<Name>,
@@ -142,8 +143,8 @@ impl HeaderOps {
     }
 }
 
-/// Changes to one header block, in the order remove, set, add. Names are lower case. `set` of
-/// `host` or `:authority` in a request changes the authority, as in Istio.
+/// Changes to one header block, in the order remove, set, add. Names are lower case. `set` or
+/// `add` of `host` or `:authority` in a request changes the authority, as in Istio.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HeaderOp {
     /// Replaces all values.

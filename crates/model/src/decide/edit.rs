@@ -10,21 +10,25 @@ impl Decision {
         let by = self.winning_rule()?.rule.rewrite.as_ref()?.path.as_deref()?;
         let prefix = match self.winning_match().and_then(|m| m.path.as_ref()) {
             Some(Matcher::Prefix(prefix)) => Some(&**prefix),
-            _ => None,
+            Some(_) => None,
+            // As in Istio, whoever does not ask for a path asks for the prefix `/`.
+            None => Some("/"),
         };
         Some(replace_path(target, prefix, by))
     }
 
-    /// The authority that the winning rule gives the request: its rewrite, or what its header
-    /// operations set as `host`; `None`: it stays.
+    /// The authority that the winning rule gives the request: its rewrite, else what its header
+    /// operations set or add as `host`, else what those of the chosen backend do, as in Istio;
+    /// `None`: it stays.
     pub fn rewritten_authority(&self) -> Option<&str> {
         let rewrite = self.winning_rule()?.rule.rewrite.as_ref();
-        let set = self
-            .header_ops()
-            .flat_map(|ops| &ops.request.set)
-            .filter(|(name, _)| matches!(&**name, "host" | ":authority"))
-            .last();
-        set.map(|(_, value)| &**value).or_else(|| rewrite?.authority.as_deref())
+        rewrite.and_then(|rewrite| rewrite.authority.as_deref()).or_else(|| {
+            self.header_ops().find_map(|HeaderOps { request, .. }| {
+                let mut given = request.add.iter().chain(&request.set);
+                let (_, value) = given.find(|(name, _)| is_authority(name))?;
+                Some(&**value)
+            })
+        })
     }
 
     /// Header operations, in order: those of the winning rule, then those of the chosen backend.
@@ -41,9 +45,15 @@ impl Decision {
     }
 }
 
-/// Replaces the matched prefix, or the whole path if it was not matched by prefix. Between the two
-/// parts stands one slash where both bring one, as in Istio: `/ratings` to `/` makes `/1` of
-/// `/ratings/1`. The query stays.
+/// Whether a header operation of this name is about the authority.
+fn is_authority(name: &str) -> bool {
+    matches!(name, "host" | ":authority")
+}
+
+/// Replaces the matched prefix, or the whole path if it was not matched by prefix. The query stays.
+///
+/// Between the two parts stands one slash where both bring one: `/ratings` to `/` makes `/1` of
+/// `/ratings/1`, where Istio makes `//1`, which nobody means.
 fn replace_path(target: &str, prefix: Option<&str>, by: &str) -> String {
     let (path, query) = match target.split_once('?') {
         Some((path, query)) => (path, Some(query)),

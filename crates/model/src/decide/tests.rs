@@ -5,7 +5,7 @@ use crate::Name;
 use crate::name::Labels;
 use crate::recorder::{Silent, Trace};
 use crate::request::{Source, normalize_path};
-use crate::route::{Match, Rule};
+use crate::route::{Action, Match, Rewrite, Rule};
 use crate::settings::Settings;
 use crate::snapshot::Objects;
 use crate::test_world::*;
@@ -338,6 +338,45 @@ fn alternatives_are_ored_and_the_first_rule_wins() {
     assert!(decision.winning_match().is_some_and(|m| m.path.is_some()));
     assert_eq!(outcome(&proxy.get("app", "/static/x.css")), "default/r#0 v1");
     assert_eq!(outcome(&proxy.get("app", "/other")), "default/r#1 v2");
+}
+
+/// Istio gives a rule without a condition on the path the prefix `/`.
+#[test]
+fn a_rewrite_without_a_path_condition_replaces_the_first_slash() {
+    let rewriting = |condition: Match, by: &str| Rule {
+        rewrite: Some(Rewrite { path: Some(by.into()), authority: None }),
+        ..to(vec![condition], "v1")
+    };
+    let post = || Match { method: text(TextMatch::Exact, "GET"), ..Match::default() };
+    for (rule, target, expected) in [
+        (rewriting(post(), "/v2"), "/a?q", "/v2a?q"),
+        (rewriting(post(), "/v2/"), "/a", "/v2/a"),
+        (Rule { matches: Vec::new(), ..rewriting(post(), "/v2/") }, "/a", "/v2/a"),
+        (rewriting(prefix("/a"), "/v2"), "/a/b", "/v2/b"),
+        (rewriting(exact("/a"), "/v2"), "/a", "/v2"),
+        (rewriting(regex("/a.*"), "/v2"), "/a/b", "/v2"),
+    ] {
+        let decision = sidecar(vec![rule]).get("app", target);
+        assert_eq!(decision.rewritten_target(target).as_deref(), Some(expected), "{target}");
+    }
+}
+
+#[test]
+fn the_authority_comes_from_the_rewrite_then_the_rule_then_the_backend() {
+    let pairs = |value: &str| vec![(Name::from("host"), Name::from(value))];
+    let mut all = to(Vec::new(), "v1");
+    let Action::Forward(backends) = &mut all.action;
+    backends[0].headers.request.set = pairs("backend");
+    let authority = |rule: &Rule| {
+        let decision = sidecar(vec![rule.clone()]).get("app", "/");
+        decision.rewritten_authority().map(str::to_owned)
+    };
+    assert_eq!(authority(&to(Vec::new(), "v1")), None);
+    assert_eq!(authority(&all).as_deref(), Some("backend"));
+    all.headers.request.add = pairs("rule");
+    assert_eq!(authority(&all).as_deref(), Some("rule"));
+    all.rewrite = Some(Rewrite { path: None, authority: Some("rewrite".into()) });
+    assert_eq!(authority(&all).as_deref(), Some("rewrite"));
 }
 
 #[test]
