@@ -1,6 +1,6 @@
 //! Destinations as a namespace sees them: which service a host is, and which policies hold.
 
-use super::index::{Index, exported};
+use super::index::{DestinationPolicyEntry, Index, exported};
 use crate::name::{Name, ObjectId};
 use crate::resource::Destination;
 use crate::route::{Action, Route};
@@ -38,19 +38,35 @@ pub(super) fn destination(index: &Index, host: &Name, namespace: &str) -> Destin
 /// Policies of a destination: those in the caller's namespace, else those in the service's, else
 /// those in the root namespace (Istio, "DestinationRule lookup path"). Within the namespace the
 /// most specific host counts, and all policies for it join, oldest first.
+///
+/// For callers in the root namespace, such as gateways, the first step sees only what is exported to
+/// nobody else: policies there that are for the whole mesh must not hide those of services.
 fn policies(index: &Index, host: &str, caller: &str, service: &str) -> Vec<ObjectId> {
     let root = &*index.settings.root_namespace;
-    let in_namespace = |namespace: &str| {
-        let hosts = index.destination_policies_in(namespace)?;
-        hosts.covering(host).find_map(|positions| {
-            let ids: Vec<ObjectId> = positions
-                .iter()
-                .map(|&at| &index.destination_policies[at])
-                .filter(|entry| namespace == caller || exported(&entry.export_to, caller))
-                .map(|entry| entry.policy.id().clone())
-                .collect();
-            (!ids.is_empty()).then_some(ids)
-        })
+    let is_own = |entry: &DestinationPolicyEntry| {
+        caller != root || matches!(&entry.export_to[..], [only] if **only == *root)
     };
-    [caller, service, root].into_iter().find_map(in_namespace).unwrap_or_default()
+    let is_exported = |entry: &DestinationPolicyEntry| exported(&entry.export_to, caller);
+    in_namespace(index, host, caller, is_own)
+        .or_else(|| in_namespace(index, host, service, is_exported))
+        .or_else(|| in_namespace(index, host, root, is_exported))
+        .unwrap_or_default()
+}
+
+fn in_namespace(
+    index: &Index,
+    host: &str,
+    namespace: &str,
+    counts: impl Fn(&DestinationPolicyEntry) -> bool,
+) -> Option<Vec<ObjectId>> {
+    let hosts = index.destination_policies_in(namespace)?;
+    hosts.covering(host).find_map(|positions| {
+        let ids: Vec<ObjectId> = positions
+            .iter()
+            .map(|&at| &index.destination_policies[at])
+            .filter(|entry| counts(entry))
+            .map(|entry| entry.policy.id().clone())
+            .collect();
+        (!ids.is_empty()).then_some(ids)
+    })
 }

@@ -114,6 +114,28 @@ fn destination_policies_are_looked_up_in_the_callers_the_services_and_the_root_n
     assert_eq!(looked_up(vec![root, private]), ["istio-system"]);
 }
 
+#[test]
+fn policies_for_the_whole_mesh_do_not_hide_those_of_services_from_gateways() {
+    let of = |namespace: &str, export_to: &[&str]| DestinationPolicySource {
+        export_to: export_to.iter().map(|n| (*n).into()).collect(),
+        ..subsets((namespace, "d"), 0, APP, &["v1"])
+    };
+    let looked_up = |policies: Vec<DestinationPolicySource>| {
+        let mut objects = app(&[]);
+        objects.gateways = vec![gateway(("default", "gw"), 0, &["*"])];
+        let to_app = vec![to_app(Vec::new())];
+        objects.routes = vec![route(("default", "r"), 0, &["*"], &["default/gw"], to_app)];
+        objects.destination_policies = policies;
+        let proxy = Proxy::gateway(objects);
+        let here = applies(&proxy, ListenerKind::Gateway, Target::Host("*".into(), 80)).unwrap();
+        here.destinations[0].policies.iter().map(|id| id.namespace.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(looked_up(vec![of("istio-system", &[]), of("default", &[])]), ["default"]);
+    assert_eq!(looked_up(vec![of("istio-system", &[])]), ["istio-system"]);
+    let private = of("istio-system", &["istio-system"]);
+    assert_eq!(looked_up(vec![private, of("default", &[])]), ["istio-system"]);
+}
+
 /// Trap 7: objects may come in any order; what is missing is a finding, never an error.
 #[test]
 fn trap_7_a_route_may_come_before_what_it_names() {
