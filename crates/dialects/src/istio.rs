@@ -45,6 +45,9 @@ fn export_to(given: &[String], object: &Object) -> Vec<Name> {
 
 /// The name under which a route is attached to a gateway: `NAMESPACE/NAME`, or `mesh`.
 fn gateway_name(given: &str, object: &Object) -> Name {
+    if let Some(name) = given.strip_prefix("./") {
+        return format!("{}/{name}", object.namespace()).into();
+    }
     if given == "mesh" || given.contains('/') {
         return given.into();
     }

@@ -240,9 +240,9 @@ impl Walk<'_> {
 
     fn map(&mut self, of: &Type, value: &Value, path: &str) -> Value {
         let Some(entries) = value.as_object() else { return self.wrong(path, "an object", value) };
+        // A null is no absent entry: a condition or selector without it would take more.
         let clean = entries
             .iter()
-            .filter(|(_, value)| !value.is_null())
             .map(|(name, value)| (name.clone(), self.value(of, value, &path::field(path, name))));
         Value::Object(clean.collect())
     }

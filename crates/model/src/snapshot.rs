@@ -92,6 +92,25 @@ pub struct RouteFields {
     pub port: &'static str,
     /// Within a backend: the destination's subset.
     pub subset: &'static str,
+    /// Within a rule: list of its alternatives, one for each of [`crate::route::Rule::matches`].
+    pub matches: &'static str,
+    /// Within an alternative: the list of the gateways that it holds at.
+    pub match_gateways: &'static str,
+}
+
+impl RouteFields {
+    /// Those of Istio's `VirtualService`.
+    pub const VIRTUAL_SERVICE: Self = Self {
+        hosts: "spec.hosts",
+        gateways: "spec.gateways",
+        rules: "spec.http",
+        backends: "route",
+        host: "destination.host",
+        port: "destination.port.number",
+        subset: "destination.subset",
+        matches: "match",
+        match_gateways: "gateways",
+    };
 }
 
 /// A destination policy and where it applies.

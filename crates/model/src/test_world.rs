@@ -118,15 +118,7 @@ pub(crate) fn route(
         gateways: gateways.iter().map(|g| (*g).into()).collect(),
         export_to: Vec::new(),
         created,
-        fields: RouteFields {
-            hosts: "spec.hosts",
-            gateways: "spec.gateways",
-            rules: "spec.http",
-            backends: "route",
-            host: "destination.host",
-            port: "destination.port.number",
-            subset: "destination.subset",
-        },
+        fields: RouteFields::VIRTUAL_SERVICE,
     }
 }
 

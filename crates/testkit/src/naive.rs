@@ -273,7 +273,12 @@ impl<'a> Mesh<'a> {
             };
             if matched {
                 let backends = list(&given["route"]);
-                let backends = backends.iter().map(|b| self.backend(b, service, request)).collect();
+                let equal = backends.iter().all(|backend| backend.get("weight").is_none());
+                let backends = backends.iter().map(|b| {
+                    let backend = self.backend(b, service, request);
+                    if equal { Backend { weight: 1, ..backend } } else { backend }
+                });
+                let backends = backends.collect();
                 return Answer::Rule { route: id_of(service), rule: *rule, backends };
             }
         }
@@ -351,14 +356,24 @@ impl<'a> Mesh<'a> {
 
     /// Whether the DestinationRules that hold for a caller define a subset.
     fn defines(self, host: &str, subset: &str, caller: &str, owner: &str) -> bool {
-        for namespace in [caller, owner, "istio-system"] {
+        let root = "istio-system";
+        for (step, namespace) in [caller, owner, root].into_iter().enumerate() {
+            // In the root namespace a caller's own rules are those that nobody else sees.
+            let counts = |rule: &&Value| match step {
+                0 if caller == root => {
+                    let to = list(&rule["spec"]["exportTo"]);
+                    to.len() == 1 && (to[0] == "." || to[0] == root)
+                }
+                0 => true,
+                _ => visible(rule, caller),
+            };
             let mut rules: Vec<&Value> = self
                 .kind("DestinationRule")
                 .filter(|rule| rule["metadata"]["namespace"] == namespace)
                 .filter(|rule| {
                     covers(&full_host(rule["spec"]["host"].as_str().unwrap(), rule), host)
                 })
-                .filter(|rule| namespace == caller || visible(rule, caller))
+                .filter(counts)
                 .collect();
             let specificity = |rule: &Value| {
                 let host = full_host(rule["spec"]["host"].as_str().unwrap(), rule);

@@ -166,8 +166,13 @@ fn virtual_service(random: &mut Random, at: usize) -> Value {
         2,
     );
     let rules: Vec<Value> = (0..1 + random.below(4)).map(|_| rule(random)).collect();
+    // Istio takes no route for every host inside the mesh.
+    let for_all = hosts.iter().any(|host| host == "*");
     route["spec"] = json!({ "hosts": hosts, "http": rules });
-    if !random.one_in(3) {
+    if for_all {
+        route["spec"]["gateways"] =
+            json!(random.some_of(&["gw0", "gw1", "a/gw0", "b/gw0", "b/gw1"], 3));
+    } else if !random.one_in(3) {
         route["spec"]["gateways"] =
             json!(random.some_of(&["mesh", "gw0", "gw1", "a/gw0", "b/gw0", "b/gw1"], 3));
     }
@@ -183,6 +188,7 @@ fn rule(random: &mut Random) -> Value {
     if !alternatives.is_empty() {
         rule["match"] = json!(alternatives);
     }
+    let weighted = !random.one_in(6);
     let backends: Vec<Value> = (0..1 + random.below(3))
         .map(|_| {
             let host = random.of(&["x", "y", "x.a.svc.cluster.local", "y.b.svc.cluster.local"]);
@@ -193,7 +199,10 @@ fn rule(random: &mut Random) -> Value {
             if random.one_in(4) {
                 destination["port"] = json!({ "number": if random.one_in(2) { 80 } else { 8080 } });
             }
-            json!({ "destination": destination, "weight": random.below(4) * 25 })
+            match weighted {
+                true => json!({ "destination": destination, "weight": random.below(4) * 25 }),
+                false => json!({ "destination": destination }),
+            }
         })
         .collect();
     rule["route"] = json!(backends);

@@ -1,6 +1,8 @@
 //! `VirtualService`.
 
-use ironmesh_model::route::{Action, Backend, HeaderOp, HeaderOps, Match, Rewrite, Route, Rule};
+use std::net::IpAddr;
+
+use ironmesh_model::route::{Action, Backend, Match, Rewrite, Route, Rule};
 use ironmesh_model::settings::parse_duration;
 use ironmesh_model::snapshot::{RouteFields, RouteSource};
 use ironmesh_model::{Finding, FindingCode, Name};
@@ -12,16 +14,27 @@ use crate::schema::check;
 use crate::translate::Part;
 
 mod given;
+mod headers;
 mod matches;
 mod schema;
 
-use given::{Headers, HttpRoute, Operations, RouteDestination, Spec};
+use given::{GivenRewrite, HttpRoute, RouteDestination, Spec};
 
 /// Translates a VirtualService; `tcp` and `tls` are findings for now.
 pub(crate) fn virtual_service(object: &Object, findings: &mut Vec<Finding>) -> Option<Part> {
     let spec = check(object, &schema::VIRTUAL_SERVICE, findings)?;
     let spec: Spec = serde_json::from_value(spec).ok()?;
     let mut translator = Translator { object, findings };
+    if spec.hosts.is_empty() {
+        translator.delegate(&spec);
+        return None;
+    }
+    let attached = |name: &String| gateway_name(name, object);
+    let gateways = match &spec.gateways[..] {
+        [] => vec![MESH.into()],
+        gateways => gateways.iter().map(attached).collect(),
+    };
+    translator.hosts(&spec.hosts, &gateways);
     if spec.http.is_empty() && spec.tcp.is_none() && spec.tls.is_none() {
         translator.report("spec.http", FindingCode::Missing, "it needs http, tls or tcp routes");
     }
@@ -32,17 +45,13 @@ pub(crate) fn virtual_service(object: &Object, findings: &mut Vec<Finding>) -> O
         .map(|(at, route)| translator.rule(route, &item("spec.http", at)))
         .collect();
     translator.unreachable(&rules);
-    let attached = |name: &String| gateway_name(name, object);
     Some(Part::Route(Box::new(RouteSource {
         route: Route { id: object.id().clone(), rules },
         hosts: spec.hosts.iter().map(|host| fully_qualified(host, object)).collect(),
-        gateways: match &spec.gateways[..] {
-            [] => vec!["mesh".into()],
-            gateways => gateways.iter().map(attached).collect(),
-        },
+        gateways,
         export_to: export_to(&spec.export_to, object),
         created: object.created(),
-        fields: FIELDS,
+        fields: RouteFields::VIRTUAL_SERVICE,
     })))
 }
 
@@ -57,6 +66,32 @@ impl Translator<'_> {
         self.findings.push(Finding::new(self.object.id(), path, code, message));
     }
 
+    /// A VirtualService without hosts is one to which others delegate.
+    fn delegate(&mut self, spec: &Spec) {
+        if spec.gateways.is_empty() {
+            let message = "without hosts it is for delegation, which is not honoured yet";
+            self.report("spec", FindingCode::NotHonoured, message);
+        } else {
+            let message = "it needs hosts, since it names gateways";
+            self.report("spec.hosts", FindingCode::Missing, message);
+        }
+    }
+
+    fn hosts(&mut self, hosts: &[String], gateways: &[Name]) {
+        let in_mesh = gateways.iter().any(|gateway| **gateway == *MESH);
+        for (at, host) in hosts.iter().enumerate() {
+            let path = item("spec.hosts", at);
+            if host == "*" && in_mesh {
+                let message = "inside the mesh a route cannot be for every host; \
+                               name its hosts, or give `gateways` without mesh";
+                self.report(path, FindingCode::Invalid, message);
+            } else if host.contains(':') && host.parse::<IpAddr>().is_err() {
+                let message = format!("{host:?} is no host; a port is matched by match[].port");
+                self.report(path, FindingCode::Invalid, message);
+            }
+        }
+    }
+
     fn rule(&mut self, given: &HttpRoute, path: &str) -> Rule {
         if given.route.is_empty() {
             self.without_route(given, path);
@@ -65,24 +100,23 @@ impl Translator<'_> {
         for (at, destination) in given.route.iter().enumerate() {
             backends.push(self.backend(destination, &item(&field(path, "route"), at)));
         }
+        if given.route.iter().all(|destination| destination.weight.is_none()) {
+            // Left out everywhere, as shares of one.
+            backends.iter_mut().for_each(|backend| backend.weight = 1);
+        }
         if backends.len() > 1 && backends.iter().all(|backend| backend.weight == 0) {
             let message = "no destination has a weight above 0";
             self.report(field(path, "route"), FindingCode::NoWeight, message);
         }
         let timeout = given.timeout.as_deref().and_then(parse_duration);
-        let mut headers = given.headers.as_ref().map(header_ops).unwrap_or_default();
-        given.old_headers.add_to(&mut headers);
         Rule {
             name: given.name.clone(),
             matches: self.matches(&given.matches, path),
             action: Action::Forward(backends),
             // As in Istio, a timeout of 0 turns it off.
             timeout: timeout.filter(|timeout| !timeout.is_zero()),
-            rewrite: given.rewrite.as_ref().map(|rewrite| Rewrite {
-                path: rewrite.uri.as_deref().map(Name::from),
-                authority: rewrite.authority.as_deref().map(Name::from),
-            }),
-            headers,
+            rewrite: given.rewrite.as_ref().and_then(rewrite),
+            headers: self.headers(given.headers.as_ref(), &given.old_headers, path),
         }
     }
 
@@ -100,14 +134,12 @@ impl Translator<'_> {
             let path = field(&field(path, "destination"), "host");
             self.report(path, FindingCode::Invalid, message);
         }
-        let mut headers = given.headers.as_ref().map(header_ops).unwrap_or_default();
-        given.old_headers.add_to(&mut headers);
         Backend {
             host: fully_qualified(&given.destination.host, self.object),
             port: given.destination.port.as_ref().and_then(|port| port.number),
             subset: given.destination.subset.as_deref().filter(|s| !s.is_empty()).map(Name::from),
-            weight: given.weight,
-            headers,
+            weight: given.weight.unwrap_or(0),
+            headers: self.headers(given.headers.as_ref(), &given.old_headers, path),
         }
     }
 
@@ -124,28 +156,12 @@ impl Translator<'_> {
     }
 }
 
-fn header_ops(given: &Headers) -> HeaderOps {
-    HeaderOps { request: header_op(&given.request), response: header_op(&given.response) }
+/// A rewrite; empty texts are as good as none, as protobuf has it.
+fn rewrite(given: &GivenRewrite) -> Option<Rewrite> {
+    let text = |text: &Option<String>| text.as_deref().filter(|t| !t.is_empty()).map(Name::from);
+    let rewrite = Rewrite { path: text(&given.uri), authority: text(&given.authority) };
+    (rewrite != Rewrite::default()).then_some(rewrite)
 }
 
-fn header_op(given: &Operations) -> HeaderOp {
-    HeaderOp {
-        set: given.set.iter().map(lower_case).collect(),
-        add: given.add.iter().map(lower_case).collect(),
-        remove: given.remove.iter().map(|name| name.to_ascii_lowercase().into()).collect(),
-    }
-}
-
-fn lower_case((name, value): (&String, &String)) -> (Name, Name) {
-    (name.to_ascii_lowercase().into(), value.as_str().into())
-}
-
-const FIELDS: RouteFields = RouteFields {
-    hosts: "spec.hosts",
-    gateways: "spec.gateways",
-    rules: "spec.http",
-    backends: "route",
-    host: "destination.host",
-    port: "destination.port.number",
-    subset: "destination.subset",
-};
+/// What routes inside the mesh are attached to.
+const MESH: &str = "mesh";

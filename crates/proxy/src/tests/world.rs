@@ -279,15 +279,7 @@ pub(super) fn route(rules: Vec<Rule>) -> RouteSource {
         route: Route { id: ObjectId::new("VirtualService", "default", "reviews"), rules },
         hosts: vec!["reviews.default.svc.cluster.local".into()],
         gateways: vec!["mesh".into()],
-        fields: RouteFields {
-            hosts: "hosts",
-            gateways: "gateways",
-            rules: "http",
-            backends: "route",
-            host: "host",
-            port: "port",
-            subset: "subset",
-        },
+        fields: RouteFields::VIRTUAL_SERVICE,
         export_to: Vec::new(),
         created: 0,
     }

@@ -2,11 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use ironmesh_model::route::HeaderOps;
 use serde::Deserialize;
 use serde_json::Value;
-
-use super::lower_case;
 
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -65,8 +62,7 @@ pub(super) struct StringMatch {
 #[derive(Deserialize)]
 pub(super) struct RouteDestination {
     pub(super) destination: Destination,
-    #[serde(default)]
-    pub(super) weight: u32,
+    pub(super) weight: Option<u32>,
     pub(super) headers: Option<Headers>,
     #[serde(flatten)]
     pub(super) old_headers: OldHeaders,
@@ -109,21 +105,9 @@ pub(super) struct Operations {
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct OldHeaders {
-    append_headers: BTreeMap<String, String>,
-    append_request_headers: BTreeMap<String, String>,
-    remove_request_headers: Vec<String>,
-    append_response_headers: BTreeMap<String, String>,
-    remove_response_headers: Vec<String>,
-}
-
-impl OldHeaders {
-    /// Adds them to operations in the new form.
-    pub(super) fn add_to(&self, ops: &mut HeaderOps) {
-        let to_request = self.append_headers.iter().chain(&self.append_request_headers);
-        ops.request.add.extend(to_request.map(lower_case));
-        ops.response.add.extend(self.append_response_headers.iter().map(lower_case));
-        let lower = |name: &String| name.to_ascii_lowercase().into();
-        ops.request.remove.extend(self.remove_request_headers.iter().map(lower));
-        ops.response.remove.extend(self.remove_response_headers.iter().map(lower));
-    }
+    pub(super) append_headers: BTreeMap<String, String>,
+    pub(super) append_request_headers: BTreeMap<String, String>,
+    pub(super) remove_request_headers: Vec<String>,
+    pub(super) append_response_headers: BTreeMap<String, String>,
+    pub(super) remove_response_headers: Vec<String>,
 }

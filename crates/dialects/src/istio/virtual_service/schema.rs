@@ -18,7 +18,7 @@ static SPEC: Message = Message {
     name: "VirtualService.spec",
     open: false,
     fields: &[
-        required("hosts", TEXTS),
+        honoured("hosts", TEXTS),
         honoured("gateways", TEXTS),
         honoured("exportTo", TEXTS),
         honoured("http", Type::List(&Type::Object(&HTTP_ROUTE))),

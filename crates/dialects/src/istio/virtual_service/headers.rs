@@ -1,0 +1,135 @@
+//! Header operations of rules and destinations.
+
+use std::collections::BTreeMap;
+
+use ironmesh_model::route::{HeaderOp, HeaderOps};
+use ironmesh_model::{FindingCode, Name};
+
+use super::Translator;
+use super::given::{Headers, OldHeaders, Operations};
+use crate::path::{field, item};
+
+/// The message whose headers change.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Request,
+    Response,
+}
+
+impl Translator<'_> {
+    /// The operations of the rule or destination at `path`, in today's form and in that of Istio 1.0.
+    pub(super) fn headers(
+        &mut self,
+        given: Option<&Headers>,
+        old: &OldHeaders,
+        path: &str,
+    ) -> HeaderOps {
+        let mut ops = HeaderOps::default();
+        if let Some(given) = given {
+            let path = field(path, "headers");
+            ops.request = self.operations(&given.request, Side::Request, &field(&path, "request"));
+            ops.response =
+                self.operations(&given.response, Side::Response, &field(&path, "response"));
+        }
+        for (name, pairs, side) in [
+            ("appendHeaders", &old.append_headers, Side::Request),
+            ("appendRequestHeaders", &old.append_request_headers, Side::Request),
+            ("appendResponseHeaders", &old.append_response_headers, Side::Response),
+        ] {
+            of(side, &mut ops).add.extend(self.pairs(pairs, side, &field(path, name)));
+        }
+        for (name, names, side) in [
+            ("removeRequestHeaders", &old.remove_request_headers, Side::Request),
+            ("removeResponseHeaders", &old.remove_response_headers, Side::Response),
+        ] {
+            of(side, &mut ops).remove.extend(self.names(names, &field(path, name)));
+        }
+        ops
+    }
+
+    fn operations(&mut self, given: &Operations, side: Side, path: &str) -> HeaderOp {
+        HeaderOp {
+            set: self.pairs(&given.set, side, &field(path, "set")),
+            add: self.pairs(&given.add, side, &field(path, "add")),
+            remove: self.names(&given.remove, &field(path, "remove")),
+        }
+    }
+
+    /// What is set or added, with names in lower case. What cannot be is reported and left out.
+    fn pairs(
+        &mut self,
+        given: &BTreeMap<String, String>,
+        side: Side,
+        path: &str,
+    ) -> Vec<(Name, Name)> {
+        let mut pairs = Vec::new();
+        for (name, value) in given {
+            let at = field(path, name);
+            let lower = name.to_ascii_lowercase();
+            let authority = side == Side::Request && is_authority(&lower);
+            if !authority && !self.may_change(&lower, &at) {
+                continue;
+            }
+            if value.bytes().any(|byte| byte.is_ascii_control() && byte != b'\t') {
+                let message = "a header's value is one line without control characters";
+                self.report(at, FindingCode::Invalid, message);
+                continue;
+            }
+            if let Some(operator) = operator(value) {
+                let message =
+                    format!("Envoy's {operator} is not honoured yet, and written as it stands");
+                self.report(at, FindingCode::NotHonoured, message);
+            }
+            pairs.push((lower.into(), value.as_str().into()));
+        }
+        pairs
+    }
+
+    fn names(&mut self, given: &[String], path: &str) -> Vec<Name> {
+        let lower = given.iter().map(|name| name.to_ascii_lowercase()).enumerate();
+        let kept = lower.filter(|(at, name)| self.may_change(name, &item(path, *at)));
+        kept.map(|(_, name)| name.into()).collect()
+    }
+
+    /// Whether a header of this name may be changed; reports it if not.
+    fn may_change(&mut self, name: &str, path: &str) -> bool {
+        let why = match name {
+            "content-length" | "transfer-encoding" | "connection" => {
+                "it frames the message, which is the proxy's own affair"
+            }
+            _ if is_authority(name) => "only that of a request can be changed, and never removed",
+            _ if name.starts_with(':') => "it is no header",
+            _ if name.is_empty() || !name.bytes().all(is_token) => {
+                let message = format!("{name:?} is no name of a header");
+                self.report(path, FindingCode::Invalid, message);
+                return false;
+            }
+            _ => return true,
+        };
+        self.report(path, FindingCode::NoEffect, format!("{name} stays as it is: {why}"));
+        false
+    }
+}
+
+fn of(side: Side, ops: &mut HeaderOps) -> &mut HeaderOp {
+    match side {
+        Side::Request => &mut ops.request,
+        Side::Response => &mut ops.response,
+    }
+}
+
+fn is_authority(name: &str) -> bool {
+    matches!(name, "host" | ":authority")
+}
+
+/// Whether a byte may stand in a token (RFC 9110, section 5.6.2).
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+/// The first of Envoy's command operators in a value (`%REQ(x)%`, `%HOSTNAME%`), or its escape `%%`.
+fn operator(value: &str) -> Option<&str> {
+    let start = value.find('%')?;
+    let length = value[start + 1..].find('%')?;
+    Some(&value[start..start + length + 2])
+}
