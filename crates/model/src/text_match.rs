@@ -1,5 +1,6 @@
 //! Matching of one piece of text, and the compiled form that the request path uses.
 
+use std::convert::Infallible;
 use std::ops::Range;
 
 use regex_syntax::ast::{AssertionKind, Ast, ClassPerl, ClassPerlKind, ClassSetItem, Visitor};
@@ -97,9 +98,9 @@ fn brief(text: &str) -> String {
 /// they are in a pattern for `regex`, they are about all of Unicode, and large.
 ///
 /// `\B` stays: `regex` has it over Unicode only.
-fn ascii_classes(pattern: &str) -> Result<String, regex_syntax::ast::Error> {
+fn ascii_classes(pattern: &str) -> Result<String, Box<regex_syntax::ast::Error>> {
     let ast = regex_syntax::ast::parse::Parser::new().parse(pattern)?;
-    let places = regex_syntax::ast::visit(&ast, PerlPlaces::default())?;
+    let Ok(places) = regex_syntax::ast::visit(&ast, PerlPlaces::default());
     let mut out = String::with_capacity(pattern.len());
     let mut copied = 0;
     for (place, ascii) in places {
@@ -132,7 +133,7 @@ impl PerlPlaces {
 
 impl Visitor for PerlPlaces {
     type Output = Vec<(Range<usize>, &'static str)>;
-    type Err = regex_syntax::ast::Error;
+    type Err = Infallible;
 
     fn finish(self) -> Result<Self::Output, Self::Err> {
         Ok(self.0)
