@@ -173,6 +173,10 @@ pub fn decide<R: Recorder>(
         recorder.record(|| resolved(&linked.key, "a part of the answer has not arrived"));
         return Decision::needs(missing.clone());
     }
+    if let Some(unusable) = &applies.unusable {
+        recorder.record(|| resolved(&linked.key, &cannot_use(unusable)));
+        return Decision::answer(Reason::NotConfigured, linked);
+    }
     recorder.record(|| resolved(&linked.key, &describe(applies)));
     if request.listener == ListenerKind::Inbound {
         return Decision {
@@ -225,6 +229,10 @@ pub fn decide_connection<R: Recorder>(
     };
     if let Some(missing) = &applies.missing {
         return undeclared(Decision::needs(missing.clone()));
+    }
+    if let Some(unusable) = &applies.unusable {
+        recorder.record(|| resolved(&linked.key, &cannot_use(unusable)));
+        return undeclared(Decision::answer(Reason::NotConfigured, linked));
     }
     recorder.record(|| resolved(&linked.key, &describe(applies)));
     let decision = match listener {
@@ -398,6 +406,10 @@ const HOST_BYTES_MAX: usize = 255;
 
 fn resolved(key: &ResolutionKey, outcome: &str) -> Event {
     Event::Resolved { key: key.to_string(), outcome: outcome.to_owned() }
+}
+
+fn cannot_use(unusable: &ResourceKey) -> String {
+    format!("the proxy cannot use {unusable}; see `ironmesh proxy-status`")
 }
 
 fn describe(applies: &LinkedApplies) -> String {

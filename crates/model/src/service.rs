@@ -1,6 +1,7 @@
 //! Services, their endpoints, and the workloads behind them.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -82,7 +83,7 @@ pub struct Endpoints {
     /// Which chunk, from 0.
     pub chunk: u16,
     /// In order of their ids.
-    pub endpoints: Vec<Endpoint>,
+    pub endpoints: Vec<Arc<Endpoint>>,
 }
 
 /// One address that serves a service.

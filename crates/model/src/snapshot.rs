@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::finding::Finding;
 use crate::listeners::GatewayProtocol;
-use crate::name::{Labels, Name, ObjectId};
+use crate::name::{Labels, Name, ObjectId, WorkloadId};
 use crate::policy::{DestinationPolicy, InboundPolicy};
 use crate::resource::{
     EVERY_PORT, ListenerKind, Resolution, ResolutionKey, Resource, ResourceKey, Target,
@@ -192,6 +192,12 @@ impl Snapshot {
     /// Settings of the mesh.
     pub fn settings(&self) -> &Settings {
         &self.index.settings
+    }
+
+    /// As whom the proxy of a workload asks, by the labels that it has now; `None` if it is not known.
+    pub fn subscriber(&self, workload: &WorkloadId) -> Option<Subscriber> {
+        let known = self.index.workload_of(&workload.uid)?;
+        Some(Subscriber { namespace: known.id.namespace.clone(), labels: known.labels.clone() })
     }
 
     /// The resource under a key as `subscriber` sees it; `None` if there is none (a

@@ -107,6 +107,9 @@ pub struct LinkedApplies {
     pub mtls: MtlsMode,
     /// A referenced resource that has not arrived yet.
     pub missing: Option<ResourceKey>,
+    /// A referenced resource that will not arrive, since it is too large or this build cannot read
+    /// it. What the others say would be something else without it, so nothing is decided by them.
+    pub unusable: Option<ResourceKey>,
 }
 
 /// Alternatives of one rule that are tried together.

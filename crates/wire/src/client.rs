@@ -21,6 +21,7 @@ use crate::messages::Certificate;
 mod driver;
 
 pub use driver::Driver;
+pub(crate) use driver::KEYS_PER_MESSAGE;
 
 /// What a proxy's workers ask of the control plane. Cheap to clone; never blocks.
 #[derive(Clone)]
@@ -33,6 +34,7 @@ struct Shared {
     wishes: Mutex<Wishes>,
     changed: Notify,
     subscriptions_max: usize,
+    sign_requests_max: usize,
 }
 
 /// What is wanted.
@@ -94,6 +96,7 @@ impl Client {
             wishes: Mutex::default(),
             changed: Notify::new(),
             subscriptions_max: limits.subscriptions_max,
+            sign_requests_max: limits.sign_requests_max,
         });
         let driver =
             Driver { shared: shared.clone(), limits, token, connect, apply, held: HashMap::new() };
@@ -153,7 +156,7 @@ impl Client {
         {
             let mut wishes = self.shared.wishes();
             wishes.sign.retain(|request| !request.answer.is_closed());
-            if wishes.sign.len() >= SIGN_REQUESTS_MAX {
+            if wishes.sign.len() >= self.shared.sign_requests_max {
                 return Err(SignError::TooMany);
             }
             wishes.sign.push_back(SignRequest { csr_der, answer });
@@ -201,9 +204,6 @@ where
         self()
     }
 }
-
-/// Certificates that may be asked for at once.
-const SIGN_REQUESTS_MAX: usize = 16;
 
 #[cfg(test)]
 mod tests;

@@ -71,6 +71,11 @@ where
         }
     }
 
+    /// Allows larger or smaller frames from now on.
+    pub fn limit_frames(&mut self, frame_bytes_max: usize) {
+        self.frame_bytes_max = frame_bytes_max;
+    }
+
     /// Queues a message; [`Connection::next`] sends it.
     ///
     /// # Errors

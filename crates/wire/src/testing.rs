@@ -29,6 +29,10 @@ use crate::server::{Backend, Peer, Server, SessionError, Source};
 pub(crate) struct World(pub(crate) BTreeMap<ResourceKey, Resource>);
 
 impl Source for World {
+    fn subscriber(&self, _: &WorkloadId) -> Option<Subscriber> {
+        None
+    }
+
     fn resource(&self, key: &ResourceKey, _: &Subscriber) -> Option<Resource> {
         match (self.0.get(key), key) {
             (Some(resource), _) => Some(resource.clone()),

@@ -26,6 +26,7 @@ pub(super) struct Index {
     pub(super) inbound_policies: Vec<InboundPolicyEntry>,
     pub(super) gateways: Vec<GatewaySource>,
     workloads: HashMap<IpAddr, Arc<Workload>>,
+    workload_by_uid: HashMap<Name, Arc<Workload>>,
     service_by_id: HashMap<ServiceId, usize>,
     services_by_hostname: HashMap<Name, Vec<usize>>,
     service_by_address: HashMap<IpAddr, usize>,
@@ -130,6 +131,8 @@ impl Index {
         let mut workloads = objects.workloads;
         workloads.sort_by(|(a, x), (b, y)| (a, &x.id).cmp(&(b, &y.id)));
         index.workloads = workloads.into_iter().map(|(ip, w)| (ip, Arc::new(w))).collect();
+        let by_uid = index.workloads.values().map(|w| (w.id.uid.clone(), w.clone()));
+        index.workload_by_uid = by_uid.collect();
         // Before the services, whose endpoints listen as these say.
         index.add_inbound_policies(objects.inbound_policies);
         index.add_services(objects.services);
@@ -163,6 +166,7 @@ impl Index {
                     self.endpoints_by_ip.entry(ip).or_default().push((position, at));
                 }
             }
+            let endpoints = endpoints.into_iter().map(Arc::new).collect();
             let endpoints = Endpoints { service: service.id.clone(), chunk: 0, endpoints };
             self.services
                 .push(ServiceEntry { service: Arc::new(service), endpoints: Arc::new(endpoints) });
@@ -254,12 +258,17 @@ impl Index {
     ) -> impl Iterator<Item = (&ServiceEntry, &crate::service::Endpoint)> {
         self.endpoints_by_ip.get(&ip).into_iter().flatten().map(|&(service, endpoint)| {
             let entry = &self.services[service];
-            (entry, &entry.endpoints.endpoints[endpoint])
+            (entry, &*entry.endpoints.endpoints[endpoint])
         })
     }
 
     pub(super) fn workload(&self, ip: IpAddr) -> Option<&Arc<Workload>> {
         self.workloads.get(&ip)
+    }
+
+    /// The workload of this uid.
+    pub(super) fn workload_of(&self, uid: &str) -> Option<&Arc<Workload>> {
+        self.workload_by_uid.get(uid)
     }
 
     pub(super) fn workloads(&self) -> impl Iterator<Item = &Workload> {

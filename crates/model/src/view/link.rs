@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Weak};
 
-use hashbrown::HashSet;
+use hashbrown::{HashMap, HashSet};
 
 use super::{
     ApplyError, Body, Change, Cursor, EndpointGroup, GroupEndpoint, GroupKey, Held, Linked,
@@ -16,7 +16,7 @@ use crate::resource::{
     ResourceKey, Target, references_of,
 };
 use crate::route::Action;
-use crate::service::{Endpoint, Service};
+use crate::service::{Endpoint, Protocol, Service};
 
 pub(super) fn apply(before: &View, changes: Vec<Change>) -> (View, Vec<ApplyError>) {
     let mut view = before.clone();
@@ -76,22 +76,9 @@ impl View {
                 self.unlink(resolution);
             }
         }
+        let mut linker = Linker { view: self, groups: HashMap::new() };
         for key in stale {
-            let Some(Resource::Resolution(body)) =
-                self.resource(&ResourceKey::Resolution(key.clone())).cloned()
-            else {
-                continue;
-            };
-            // Of a port that is served no longer nothing may stay.
-            self.unlink(&key);
-            let applies = match &*body {
-                Resolution::Absent => None,
-                Resolution::Present(applies) => {
-                    self.link_inbound_ports(&key, applies);
-                    Some(self.link(&key, applies))
-                }
-            };
-            self.linked.insert(key.clone(), Arc::new(Linked { key, applies }));
+            linker.relink(key);
         }
         self.drop_unused_cursors();
     }
@@ -108,13 +95,14 @@ impl View {
             return changed_resolutions;
         }
         let settings_changed = changed.contains(&ResourceKey::Settings);
-        let held = self.held.iter().filter_map(|(key, held)| match (key, &held.resource) {
-            (ResourceKey::Resolution(resolution), Some(Resource::Resolution(body))) => {
-                let touched =
-                    settings_changed || changed.contains(key) || self.refers_to(body, changed);
-                touched.then(|| resolution.clone())
-            }
-            _ => None,
+        let held = self.held.iter().filter_map(|(key, held)| {
+            let ResourceKey::Resolution(resolution) = key else { return None };
+            let refers = match &held.resource {
+                Some(Resource::Resolution(body)) => self.refers_to(body, changed),
+                _ => false,
+            };
+            let touched = settings_changed || changed.contains(key) || refers;
+            touched.then(|| resolution.clone())
         });
         held.collect()
     }
@@ -129,20 +117,6 @@ impl View {
                 let is_port = matches!(&other.target, Target::Address(own, _) if own == ip);
                 !(is_port && other.listener == key.listener && other.namespace == key.namespace)
             });
-        }
-    }
-
-    /// Links each port of an inbound listener that a service serves.
-    fn link_inbound_ports(&mut self, key: &ResolutionKey, applies: &Applies) {
-        let Target::Address(ip, _) = key.target else { return };
-        for port in &applies.inbound_ports {
-            let of_port = LinkedApplies {
-                protocol: port.protocol,
-                service: self.service(&port.service).cloned(),
-                ..self.link(key, applies)
-            };
-            let key = ResolutionKey { target: Target::Address(ip, port.number), ..key.clone() };
-            self.linked.insert(key.clone(), Arc::new(Linked { key, applies: Some(of_port) }));
         }
     }
 
@@ -171,36 +145,15 @@ impl View {
         }
     }
 
-    fn link(&mut self, key: &ResolutionKey, applies: &Applies) -> LinkedApplies {
-        let missing = self.missing(applies);
-        let dialled = match &key.target {
-            Target::Address(_, port) | Target::Host(_, port) => *port,
-        };
-        let default_backend = applies.default_backend.as_ref().map(|backend| {
-            self.backend(applies, dialled, &backend.host, Some(backend.port), None, 1)
-        });
-        let mut routes = Vec::new();
-        for id in &applies.routes {
-            if let Some(route) = self.link_route(applies, dialled, id) {
-                routes.push(route);
-            }
-        }
-        LinkedApplies {
-            protocol: applies.protocol,
-            service: applies.service.as_ref().and_then(|id| self.service(id).cloned()),
-            default_backend,
-            order: join(&routes, applies, dialled),
-            routes,
-            attached_to: applies.attached_to.clone(),
-            mtls: self.mtls(applies),
-            missing,
-        }
-    }
-
-    /// A resource that is referred to, directly or as endpoints of a service, and not held.
-    fn missing(&self, applies: &Applies) -> Option<ResourceKey> {
+    /// The first resource that is referred to, directly or as endpoints of a service, of which
+    /// `is_so` holds.
+    fn first_reference(
+        &self,
+        applies: &Applies,
+        is_so: impl Fn(Option<&Held>) -> bool,
+    ) -> Option<ResourceKey> {
         let references = references_of(applies);
-        if let Some(key) = references.iter().find(|key| !self.held.contains_key(*key)) {
+        if let Some(key) = references.iter().find(|key| is_so(self.held.get(*key))) {
             return Some(key.clone());
         }
         let services =
@@ -209,7 +162,7 @@ impl View {
             .flat_map(|service| {
                 (0..service.endpoint_chunks).map(|c| ResourceKey::Endpoints(service.id.clone(), c))
             })
-            .find(|key| !self.held.contains_key(key))
+            .find(|key| is_so(self.held.get(key)))
     }
 
     fn mtls(&self, applies: &Applies) -> MtlsMode {
@@ -221,103 +174,6 @@ impl View {
                 Policy::Destination(_) => None,
             })
             .unwrap_or(self.settings.mtls_mode)
-    }
-
-    fn link_route(
-        &mut self,
-        applies: &Applies,
-        dialled: u16,
-        id: &ObjectId,
-    ) -> Option<LinkedRoute> {
-        let held = self.held.get(&ResourceKey::Route(id.clone()))?;
-        let (route, version) = (held.route.clone()?, held.version);
-        let backends = route
-            .rules
-            .iter()
-            .map(|rule| {
-                let Action::Forward(backends) = &rule.rule.action;
-                backends
-                    .iter()
-                    .map(|b| {
-                        let subset = b.subset.as_ref();
-                        self.backend(applies, dialled, &b.host, b.port, subset, b.weight)
-                    })
-                    .collect()
-            })
-            .collect();
-        let name = format!("{}/{}", id.namespace, id.name).into();
-        Some(LinkedRoute { route, version, name, backends })
-    }
-
-    fn backend(
-        &mut self,
-        applies: &Applies,
-        dialled: u16,
-        host: &Name,
-        port: Option<u16>,
-        subset: Option<&Name>,
-        weight: u32,
-    ) -> LinkedBackend {
-        let destination = applies.destinations.iter().find(|d| d.host == *host);
-        let service =
-            destination.and_then(|d| d.service.as_ref()).and_then(|id| self.service(id)).cloned();
-        let port = port.unwrap_or_else(|| match service.as_deref().map(|s| &s.ports[..]) {
-            Some([only]) => only.number,
-            _ => dialled,
-        });
-        let group = match (destination, service) {
-            (Some(destination), Some(service)) => self.group(destination, &service, port, subset),
-            _ => Err(Reason::UnknownDestination),
-        };
-        LinkedBackend { host: host.clone(), port, subset: subset.cloned(), weight, group }
-    }
-
-    fn group(
-        &mut self,
-        destination: &Destination,
-        service: &Arc<Service>,
-        port: u16,
-        subset: Option<&Name>,
-    ) -> Result<Arc<EndpointGroup>, Reason> {
-        let declared = service.port(port).ok_or(Reason::UnknownDestination)?;
-        let labels = match subset {
-            None => None,
-            Some(name) => Some(
-                self.destination_policies(destination)
-                    .flat_map(|policy| &policy.subsets)
-                    .find(|subset| subset.name == *name)
-                    .ok_or(Reason::UndefinedSubset)?
-                    .labels
-                    .clone(),
-            ),
-        };
-        let endpoints: Vec<GroupEndpoint> = (0..service.endpoint_chunks)
-            .filter_map(|chunk| {
-                match self.resource(&ResourceKey::Endpoints(service.id.clone(), chunk))? {
-                    Resource::Endpoints(endpoints) => Some(endpoints),
-                    _ => None,
-                }
-            })
-            .flat_map(|chunk| &chunk.endpoints)
-            .filter(|endpoint| labels.as_ref().is_none_or(|l| l.selects(&endpoint.labels)))
-            .filter_map(|endpoint| group_endpoint(endpoint, port))
-            .collect();
-        let ready = (0u32..)
-            .zip(&endpoints)
-            .filter(|(_, e)| e.endpoint.ready)
-            .map(|(index, _)| index)
-            .collect();
-        let key = GroupKey { service: service.id.clone(), port, subset: subset.cloned() };
-        let cursor = self.cursor(key);
-        Ok(Arc::new(EndpointGroup {
-            service: service.clone(),
-            port,
-            protocol: declared.protocol,
-            subset: subset.cloned(),
-            endpoints,
-            ready,
-            cursor,
-        }))
     }
 
     fn destination_policies<'a>(
@@ -347,9 +203,202 @@ impl View {
     }
 }
 
-fn group_endpoint(endpoint: &Endpoint, port: u16) -> Option<GroupEndpoint> {
+/// Links resolutions of one view. Backends that mean the same endpoints share their group.
+struct Linker<'v> {
+    view: &'v mut View,
+    /// By the policies that define the subset, too.
+    groups: HashMap<(GroupKey, Vec<ObjectId>), Arc<EndpointGroup>>,
+}
+
+impl Linker<'_> {
+    /// Links one resolution anew, if it is held.
+    fn relink(&mut self, key: ResolutionKey) {
+        let Some(held) = self.view.held.get(&ResourceKey::Resolution(key.clone())) else { return };
+        let body = held.resource.clone();
+        // Of a port that is served no longer nothing may stay.
+        self.view.unlink(&key);
+        let applies = match &body {
+            Some(Resource::Resolution(body)) => match &**body {
+                Resolution::Absent => None,
+                Resolution::Present(applies) => {
+                    let linked = self.link(&key, applies);
+                    self.link_inbound_ports(&key, applies);
+                    Some(linked)
+                }
+            },
+            _ => Some(nothing_usable(ResourceKey::Resolution(key.clone()))),
+        };
+        self.view.linked.insert(key.clone(), Arc::new(Linked { key, applies }));
+    }
+
+    /// Links each port of an inbound listener that a service serves.
+    fn link_inbound_ports(&mut self, key: &ResolutionKey, applies: &Applies) {
+        let Target::Address(ip, _) = key.target else { return };
+        for port in &applies.inbound_ports {
+            let of_port = LinkedApplies {
+                protocol: port.protocol,
+                service: self.view.service(&port.service).cloned(),
+                ..self.link(key, applies)
+            };
+            let key = ResolutionKey { target: Target::Address(ip, port.number), ..key.clone() };
+            self.view.linked.insert(key.clone(), Arc::new(Linked { key, applies: Some(of_port) }));
+        }
+    }
+
+    fn link(&mut self, key: &ResolutionKey, applies: &Applies) -> LinkedApplies {
+        let missing = self.view.first_reference(applies, |held| held.is_none());
+        let unusable =
+            self.view.first_reference(applies, |held| held.is_some_and(|h| h.resource.is_none()));
+        let dialled = match &key.target {
+            Target::Address(_, port) | Target::Host(_, port) => *port,
+        };
+        let default_backend = applies.default_backend.as_ref().map(|backend| {
+            self.backend(applies, dialled, &backend.host, Some(backend.port), None, 1)
+        });
+        let mut routes = Vec::new();
+        for id in &applies.routes {
+            if let Some(route) = self.link_route(applies, dialled, id) {
+                routes.push(route);
+            }
+        }
+        LinkedApplies {
+            protocol: applies.protocol,
+            service: applies.service.as_ref().and_then(|id| self.view.service(id).cloned()),
+            default_backend,
+            order: join(&routes, applies, dialled),
+            routes,
+            attached_to: applies.attached_to.clone(),
+            mtls: self.view.mtls(applies),
+            missing,
+            unusable,
+        }
+    }
+
+    fn link_route(
+        &mut self,
+        applies: &Applies,
+        dialled: u16,
+        id: &ObjectId,
+    ) -> Option<LinkedRoute> {
+        let held = self.view.held.get(&ResourceKey::Route(id.clone()))?;
+        let (route, version) = (held.route.clone()?, held.version);
+        let backends = route
+            .rules
+            .iter()
+            .map(|rule| {
+                let Action::Forward(backends) = &rule.rule.action;
+                backends
+                    .iter()
+                    .map(|b| {
+                        let subset = b.subset.as_ref();
+                        self.backend(applies, dialled, &b.host, b.port, subset, b.weight)
+                    })
+                    .collect()
+            })
+            .collect();
+        let name = format!("{}/{}", id.namespace, id.name).into();
+        Some(LinkedRoute { route, version, name, backends })
+    }
+
+    fn backend(
+        &mut self,
+        applies: &Applies,
+        dialled: u16,
+        host: &Name,
+        port: Option<u16>,
+        subset: Option<&Name>,
+        weight: u32,
+    ) -> LinkedBackend {
+        let destination = applies.destinations.iter().find(|d| d.host == *host);
+        let service = destination
+            .and_then(|d| d.service.as_ref())
+            .and_then(|id| self.view.service(id))
+            .cloned();
+        let port = port.unwrap_or_else(|| match service.as_deref().map(|s| &s.ports[..]) {
+            Some([only]) => only.number,
+            _ => dialled,
+        });
+        let group = match (destination, service) {
+            (Some(destination), Some(service)) => self.group(destination, &service, port, subset),
+            _ => Err(Reason::UnknownDestination),
+        };
+        LinkedBackend { host: host.clone(), port, subset: subset.cloned(), weight, group }
+    }
+
+    fn group(
+        &mut self,
+        destination: &Destination,
+        service: &Arc<Service>,
+        port: u16,
+        subset: Option<&Name>,
+    ) -> Result<Arc<EndpointGroup>, Reason> {
+        let declared = service.port(port).ok_or(Reason::UnknownDestination)?;
+        let key = GroupKey { service: service.id.clone(), port, subset: subset.cloned() };
+        let memo = (key.clone(), destination.policies.clone());
+        if let Some(group) = self.groups.get(&memo) {
+            return Ok(group.clone());
+        }
+        let labels = match subset {
+            None => None,
+            Some(name) => Some(
+                self.view
+                    .destination_policies(destination)
+                    .flat_map(|policy| &policy.subsets)
+                    .find(|subset| subset.name == *name)
+                    .ok_or(Reason::UndefinedSubset)?
+                    .labels
+                    .clone(),
+            ),
+        };
+        let endpoints: Vec<GroupEndpoint> = (0..service.endpoint_chunks)
+            .filter_map(|chunk| {
+                match self.view.resource(&ResourceKey::Endpoints(service.id.clone(), chunk))? {
+                    Resource::Endpoints(endpoints) => Some(endpoints),
+                    _ => None,
+                }
+            })
+            .flat_map(|chunk| &chunk.endpoints)
+            .filter(|endpoint| labels.as_ref().is_none_or(|l| l.selects(&endpoint.labels)))
+            .filter_map(|endpoint| group_endpoint(endpoint, port))
+            .collect();
+        let ready = (0u32..)
+            .zip(&endpoints)
+            .filter(|(_, e)| e.endpoint.ready)
+            .map(|(index, _)| index)
+            .collect();
+        let cursor = self.view.cursor(key);
+        let group = Arc::new(EndpointGroup {
+            service: service.clone(),
+            port,
+            protocol: declared.protocol,
+            subset: subset.cloned(),
+            endpoints,
+            ready,
+            cursor,
+        });
+        self.groups.insert(memo, group.clone());
+        Ok(group)
+    }
+}
+
+/// What applies where the answer itself cannot be used.
+fn nothing_usable(key: ResourceKey) -> LinkedApplies {
+    LinkedApplies {
+        protocol: Protocol::Undeclared,
+        service: None,
+        default_backend: None,
+        routes: Vec::new(),
+        order: Vec::new(),
+        attached_to: Vec::new(),
+        mtls: MtlsMode::Strict,
+        missing: None,
+        unusable: Some(key),
+    }
+}
+
+fn group_endpoint(endpoint: &Arc<Endpoint>, port: u16) -> Option<GroupEndpoint> {
     let port = endpoint.ports.iter().find(|map| map.service == port)?.target;
-    Some(GroupEndpoint { endpoint: Arc::new(endpoint.clone()), port })
+    Some(GroupEndpoint { endpoint: endpoint.clone(), port })
 }
 
 /// The order in which the rules of several routes are tried.

@@ -252,6 +252,45 @@ fn rules_behind_a_catch_all_are_tried_last_or_never_where_routes_join() {
     );
 }
 
+/// A route that a proxy cannot read might have kept traffic from somewhere: it is not left out, and
+/// nobody waits for it.
+#[test]
+fn what_cannot_be_used_is_answered_at_once_until_it_can() {
+    let mut objects = reviews(&[("a", "v1", true)]);
+    let rules = vec![rule(Vec::new(), &[(REVIEWS, "", 0)])];
+    objects.routes = vec![route(("default", "r"), 0, &[REVIEWS], &["mesh"], rules)];
+    let mut proxy = Proxy::sidecar(objects, "default", &[]);
+    assert_eq!(outcome(&proxy.get("reviews", "/")), "default/r#0");
+    let held: Vec<ResourceKey> = proxy.view.held().map(|(key, _)| key.clone()).collect();
+    for key in held {
+        let nothing = |key| Change { key, version: Version(1), body: Body::Nothing };
+        let other = ResourceKey::Workload("10.77.9.9".parse().unwrap());
+        proxy.view = proxy.view.apply([nothing(key.clone()), nothing(other)]).0;
+        let decision = proxy.get("reviews", "/");
+        assert_eq!(
+            (decision.verdict, decision.reason),
+            (Verdict::Answer(503), Reason::NotConfigured),
+            "{key}"
+        );
+        proxy.view = proxy.view.apply(proxy.answer(&key)).0;
+        assert_eq!(outcome(&proxy.get("reviews", "/")), "default/r#0", "{key}");
+    }
+}
+
+#[test]
+fn backends_of_one_group_share_it() {
+    let mut objects = reviews(&[("a", "v1", true), ("b", "v2", true)]);
+    objects.destination_policies = vec![subsets(("default", "d"), 0, REVIEWS, &["v1"])];
+    let to = |path: &str, subset| rule(vec![exact(path)], &[(REVIEWS, subset, 0)]);
+    let rules = vec![to("/1", "v1"), to("/2", "v1"), to("/3", ""), to("/4", "")];
+    objects.routes = vec![route(("default", "r"), 0, &[REVIEWS], &["mesh"], rules)];
+    let mut proxy = Proxy::sidecar(objects, "default", &[]);
+    let [one, two, three, four] = ["/1", "/2", "/3", "/4"].map(|p| group(&proxy.get("reviews", p)));
+    assert!(Arc::ptr_eq(&one, &two) && Arc::ptr_eq(&three, &four));
+    assert!(!Arc::ptr_eq(&one, &three));
+    assert!(Arc::ptr_eq(&one.endpoints[0].endpoint, &three.endpoints[0].endpoint));
+}
+
 #[test]
 fn nothing_and_forgotten_differ() {
     let mut proxy = Proxy::sidecar(reviews(&[]), "default", &[]);

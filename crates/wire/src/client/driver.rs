@@ -52,8 +52,8 @@ enum Ended {
     Silent,
     #[error("the control plane says: {0}")]
     Failed(String),
-    #[error("an update is larger than {UPDATE_BYTES_MAX} bytes")]
-    UpdateTooLarge,
+    #[error("an update is larger than update_bytes_max, which is {0}")]
+    UpdateTooLarge(usize),
 }
 
 type ControlConnection<IO> = Connection<IO, ToClient, ToServer>;
@@ -72,18 +72,20 @@ where
         let WireLimits { reconnect_pause_min, reconnect_pause_max, .. } = self.limits;
         let mut attempt: u32 = 0;
         loop {
-            let mut welcomed = false;
-            let Err(ended) = self.one_connection(&mut welcomed).await;
+            let mut settled = false;
+            let Err(ended) = self.one_connection(&mut settled).await;
             tracing::debug!(%ended, "connection to the control plane ended");
             self.shared.wishes().connection =
                 ConnectionStatus { connected: false, last_error: Some(ended.to_string()) };
-            attempt = if welcomed { 0 } else { attempt.saturating_add(1) };
+            attempt = if settled { 0 } else { attempt.saturating_add(1) };
             let pause = reconnect_pause_min.saturating_mul(2u32.saturating_pow(attempt.min(16)));
             sleep(spread(&self.token, attempt, pause.min(reconnect_pause_max))).await;
         }
     }
 
-    async fn one_connection(&mut self, welcomed: &mut bool) -> Result<Infallible, Ended> {
+    /// One connection to its end. `settled`: it was of use, by an update or by its time; a welcome
+    /// alone is not, else the proxies of a mesh would storm a control plane that ends them at once.
+    async fn one_connection(&mut self, settled: &mut bool) -> Result<Infallible, Ended> {
         let patience = self.limits.keepalive;
         let io = timeout(patience, self.connect.connect())
             .await
@@ -93,16 +95,18 @@ where
         let hello = Hello { protocol_version: PROTOCOL_VERSION, token: self.token.clone() };
         say(&mut connection, ClientSays::Hello(hello))?;
         timeout(patience, await_welcome(&mut connection)).await.map_err(|_| Ended::Silent)??;
-        *welcomed = true;
+        let welcomed = Instant::now();
         let mut session = Session {
             driver: self,
             update: Vec::new(),
             update_bytes: 0,
             asked: BTreeMap::new(),
             last_sign_id: 0,
+            acknowledged: false,
         };
         let result = session.run(&mut connection).await;
         session.ask_again();
+        *settled = session.acknowledged || welcomed.elapsed() >= patience;
         result
     }
 }
@@ -146,6 +150,8 @@ struct Session<'a, C, A> {
     /// Certificates that were asked for on this connection.
     asked: BTreeMap<u64, SignRequest>,
     last_sign_id: u64,
+    /// Whether an update was acknowledged.
+    acknowledged: bool,
 }
 
 impl<C, A> Session<'_, C, A>
@@ -293,8 +299,9 @@ where
         update: Update,
     ) -> Result<(), Ended> {
         self.update_bytes += update.encoded_len();
-        if self.update_bytes > UPDATE_BYTES_MAX {
-            return Err(Ended::UpdateTooLarge);
+        let update_bytes_max = self.driver.limits.update_bytes_max;
+        if self.update_bytes > update_bytes_max {
+            return Err(Ended::UpdateTooLarge(update_bytes_max));
         }
         self.update.extend(update.changes);
         if update.more {
@@ -303,10 +310,12 @@ where
         self.update_bytes = 0;
         let errors = self.apply()?;
         say(connection, ClientSays::Ack(Ack { nonce: update.nonce, errors }))?;
+        self.acknowledged = true;
         Ok(())
     }
 
-    /// Applies a complete update. What cannot be decoded stays as it was.
+    /// Applies a complete update. What cannot be decoded stays as it was; where nothing was held it
+    /// is known from now on that there is nothing, since nobody should wait for it.
     fn apply(&mut self) -> Result<Vec<ResourceError>, Ended> {
         let mut errors = Vec::new();
         let mut changes = Vec::new();
@@ -318,6 +327,9 @@ where
                     Ok(resource) => Body::Is(resource),
                     Err(error) => {
                         errors.push(error_message(&key, error.to_string(), true));
+                        if !self.driver.held.contains_key(&key) {
+                            changes.push(Change { key, version, body: Body::Nothing });
+                        }
                         continue;
                     }
                 },
@@ -347,7 +359,4 @@ fn error_message(key: &ResourceKey, why: String, refused: bool) -> ResourceError
 }
 
 /// Keys of one message; with names of the longest kind still far below a frame.
-const KEYS_PER_MESSAGE: usize = 1_000;
-
-/// Bytes of one update, over all its messages.
-const UPDATE_BYTES_MAX: usize = 256 << 20;
+pub(crate) const KEYS_PER_MESSAGE: usize = 1_000;

@@ -1,9 +1,14 @@
 use std::time::Duration;
 
 use ironmesh_model::limits::WireLimits;
+use ironmesh_model::{Resource, View};
+use tokio::io::duplex;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::*;
+use crate::codec::Key;
+use crate::frame::{Connection, Happened};
+use crate::messages::{Changed, ClientSays, Empty, ServerSays, State, ToClient, ToServer, Update};
 use crate::testing::{Place, Proxy, World, all_of, host, until};
 
 fn sorted(keys: impl IntoIterator<Item = ResourceKey>) -> Vec<ResourceKey> {
@@ -140,7 +145,7 @@ async fn connections_may_end_at_any_point() {
     .await;
     for name in names {
         let key = ResourceKey::Route(crate::testing::route_id(name));
-        let Some(ironmesh_model::Resource::Route(route)) = world.0.get(&key) else { panic!() };
+        let Some(Resource::Route(route)) = world.0.get(&key) else { panic!() };
         assert_eq!(proxy.rule(name).as_ref(), Some(&route.rules[0].name), "{name}");
     }
 }
@@ -176,6 +181,15 @@ async fn pauses_between_attempts_grow_up_to_a_limit() {
     assert!((110..=260).contains(&later), "{later} attempts in 10 min: every 2.5 s to 5 s");
     assert!(proxy.client.connection().last_error.unwrap().contains("no connection"));
 
+    // A control plane that welcomes and ends at once is no better than none.
+    let deaf = WireLimits { frame_bytes_max: 40, ..WireLimits::default() };
+    place.start_with(None, deaf);
+    proxy.client.subscribe((0..10).map(|n| host(&format!("service-{n}"))));
+    let before = place.attempts();
+    sleep(Duration::from_secs(600)).await;
+    let welcomed = place.attempts() - before;
+    assert!((110..=260).contains(&welcomed), "{welcomed} attempts in 10 min");
+
     // It is there within a longest pause.
     let server = place.start(&World::of(&[]));
     let since = Instant::now();
@@ -204,6 +218,49 @@ async fn what_a_proxy_cannot_use_shows_at_the_control_plane() {
     until("the error is gone", || server.proxies()[0].errors.is_empty()).await;
 }
 
+/// A resource of a later version, say: requests must not wait for what will not come.
+#[tokio::test(start_paused = true)]
+async fn what_a_proxy_cannot_read_and_does_not_hold_is_known_not_to_be_there() {
+    let (near, far) = duplex(64 << 10);
+    let mut near = Some(near);
+    let connect = move || std::future::ready(near.take().ok_or(io::ErrorKind::NotFound.into()));
+    let view = Arc::<Mutex<View>>::default();
+    let of_apply = view.clone();
+    let apply = move |changes: Vec<Change>| {
+        let mut view = of_apply.lock().unwrap();
+        let (next, errors) = view.apply(changes);
+        *view = next;
+        errors
+    };
+    let (client, driver) = Client::new(WireLimits::default(), "good".to_owned(), connect, apply);
+    let driver = tokio::spawn(driver.run());
+    client.subscribe([ResourceKey::Settings]);
+    let mut server = Connection::<_, ToServer, ToClient>::new(far, 4 << 20);
+    server.send(&ToClient { says: Some(ServerSays::Welcome(Empty {})) }).unwrap();
+    let readable = crate::codec::encode(&Resource::Settings(Arc::default()));
+    let mut update = async |nonce, bytes| {
+        let key = Some(Key::of(&ResourceKey::Settings));
+        let changed = Changed { key, version: nonce, state: Some(State::Is(bytes)) };
+        let update = Update { nonce, changes: vec![changed], more: false };
+        server.send(&ToClient { says: Some(ServerSays::Update(update)) }).unwrap();
+        loop {
+            let happened = server.next().await.unwrap();
+            if let Happened::Received(ToServer { says: Some(ClientSays::Ack(ack)) }) = happened {
+                return ack.errors;
+            }
+        }
+    };
+    let held = || view.lock().unwrap().get(&ResourceKey::Settings).map(|h| h.resource.is_some());
+    let errors = update(1, b"nonsense".as_slice().into()).await;
+    assert!(errors[0].refused && errors[0].why.contains("malformed"), "{errors:?}");
+    assert_eq!(held(), Some(false));
+    assert_eq!(update(2, readable).await, []);
+    assert_eq!(held(), Some(true));
+    assert!(update(3, b"nonsense".as_slice().into()).await[0].refused);
+    assert_eq!(held(), Some(true), "what is held stays");
+    driver.abort();
+}
+
 #[tokio::test(start_paused = true)]
 async fn certificates_are_signed_refused_and_awaited_over_lost_connections() {
     let place = Place::default();
@@ -230,7 +287,7 @@ async fn only_so_many_certificates_wait_and_who_gives_up_makes_room() {
     let proxy = Proxy::start(&place);
     let sign = || timeout(Duration::from_secs(1), proxy.client.sign(b"csr".to_vec()));
     let mut waiting = Vec::new();
-    for _ in 0..SIGN_REQUESTS_MAX {
+    for _ in 0..WireLimits::default().sign_requests_max {
         let client = proxy.client.clone();
         waiting.push(tokio::spawn(async move { client.sign(b"csr".to_vec()).await }));
     }

@@ -1,6 +1,7 @@
 //! Messages of names, labels, addresses and the like, which several bodies share.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ironmesh_model::{Identity, Labels, Name, ObjectId, ServiceId, WorkloadId};
@@ -26,6 +27,18 @@ pub(super) fn messages<T: Coded>(values: &[T]) -> Vec<T::Message> {
 /// A list of values.
 pub(super) fn values<T: Coded>(messages: Vec<T::Message>) -> Result<Vec<T>, DecodeError> {
     messages.into_iter().map(T::value).collect()
+}
+
+/// A list of shared values.
+pub(super) fn shared_messages<T: Coded>(values: &[Arc<T>]) -> Vec<T::Message> {
+    values.iter().map(|value| value.message()).collect()
+}
+
+/// A list of shared values.
+pub(super) fn shared_values<T: Coded>(
+    messages: Vec<T::Message>,
+) -> Result<Vec<Arc<T>>, DecodeError> {
+    messages.into_iter().map(|message| T::value(message).map(Arc::new)).collect()
 }
 
 /// A value that must be there.

@@ -8,7 +8,8 @@ use prost::{Message, Oneof};
 
 use super::common::{
     IdentityMessage, LabelsMessage, ServiceIdMessage, WorkloadIdMessage, choice, ip, ip_bytes,
-    labels, labels_message, messages, narrow, required, text, values,
+    labels, labels_message, messages, narrow, required, shared_messages, shared_values, text,
+    values,
 };
 use super::{Coded, DecodeError};
 
@@ -124,7 +125,7 @@ impl Coded for Endpoints {
         EndpointsMessage {
             service: Some(self.service.message()),
             chunk: u32::from(self.chunk),
-            endpoints: messages(&self.endpoints),
+            endpoints: shared_messages(&self.endpoints),
         }
     }
 
@@ -132,7 +133,7 @@ impl Coded for Endpoints {
         Ok(Self {
             service: required(m.service, "the service of endpoints")?,
             chunk: narrow(m.chunk, "the chunk of endpoints")?,
-            endpoints: values(m.endpoints)?,
+            endpoints: shared_values(m.endpoints)?,
         })
     }
 }

@@ -7,12 +7,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use ironmesh_model::snapshot::Subscriber;
 use ironmesh_model::view::{Body, Change};
-use ironmesh_model::{Resource, ResourceKey, Snapshot, Version};
+use ironmesh_model::{ListenerKind, Resource, ResourceKey, Snapshot, Version, WorkloadId};
 
 use crate::codec;
 
 /// What can answer for the resources of a mesh.
 pub trait Source: Send + Sync + fmt::Debug + 'static {
+    /// As whom the proxy of a workload sees it now; `None`: as it was when it connected. (Labels of
+    /// a running pod may change.)
+    fn subscriber(&self, workload: &WorkloadId) -> Option<Subscriber>;
+
     /// The resource under a key, as `subscriber` sees it.
     fn resource(&self, key: &ResourceKey, subscriber: &Subscriber) -> Option<Resource>;
 
@@ -21,6 +25,10 @@ pub trait Source: Send + Sync + fmt::Debug + 'static {
 }
 
 impl Source for Snapshot {
+    fn subscriber(&self, workload: &WorkloadId) -> Option<Subscriber> {
+        Self::subscriber(self, workload)
+    }
+
     fn resource(&self, key: &ResourceKey, subscriber: &Subscriber) -> Option<Resource> {
         Self::resource(self, key, subscriber)
     }
@@ -79,6 +87,11 @@ impl<S: Source> Generation<S> {
         Self { number, snapshot, shared: Mutex::default() }
     }
 
+    /// As whom a proxy sees it, who was `connected` when it connected.
+    pub(super) fn subscriber(&self, workload: &WorkloadId, connected: &Subscriber) -> Subscriber {
+        self.snapshot.subscriber(workload).unwrap_or_else(|| connected.clone())
+    }
+
     /// What is under a key for a subscriber.
     pub(super) fn encoded(&self, key: &ResourceKey, subscriber: &Subscriber) -> Encoded {
         if depends_on_subscriber(key) {
@@ -110,7 +123,12 @@ impl Encoded {
     }
 }
 
-/// Whether two subscribers may get different answers.
+/// Whether two subscribers may get different answers. What applies to outbound traffic depends on
+/// the namespace alone, which stands in the key.
 fn depends_on_subscriber(key: &ResourceKey) -> bool {
-    matches!(key, ResourceKey::Resolution(_) | ResourceKey::Listeners)
+    match key {
+        ResourceKey::Listeners => true,
+        ResourceKey::Resolution(resolution) => resolution.listener != ListenerKind::Outbound,
+        _ => false,
+    }
 }

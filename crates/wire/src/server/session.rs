@@ -1,6 +1,6 @@
 //! One connection of a proxy.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use ironmesh_model::limits::WireLimits;
@@ -13,7 +13,8 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::generation::Generation;
 use super::ledger::{Ledger, Sent};
 use super::{Backend, Proxy, Server};
-use crate::codec::{DecodeError, required_key};
+use crate::client::KEYS_PER_MESSAGE;
+use crate::codec::{self, DecodeError, required_key};
 use crate::frame::{Connection, FrameError, Happened};
 use crate::messages::{
     Ack, Changed, ClientSays, Empty, Failed, Hello, PROTOCOL_VERSION, ServerSays, Sign, Signed,
@@ -41,6 +42,9 @@ pub enum SessionError {
     /// The token proves nothing.
     #[error("the proxy was refused: {0}")]
     Refused(String),
+    /// It names more keys in one message than any proxy does.
+    #[error("the proxy names {0} keys in one message, which is more than {KEYS_PER_MESSAGE}")]
+    TooManyKeys(usize),
     /// It wants too much.
     #[error("the proxy subscribes to more than subscriptions_max keys, which is {0}")]
     TooManySubscriptions(usize),
@@ -60,10 +64,13 @@ where
     B: Backend,
     IO: AsyncRead + AsyncWrite + Unpin + Send,
 {
-    let mut connection = Connection::new(io, server.limits.frame_bytes_max);
+    let WireLimits { frame_bytes_max, greeting_bytes_max, .. } = server.limits;
+    // Whoever has not proven who it is gets little memory.
+    let mut connection = Connection::new(io, greeting_bytes_max.min(frame_bytes_max));
     let error = match greet(server, &mut connection).await {
         Err(error) => error,
         Ok(proxy) => {
+            connection.limit_frames(frame_bytes_max);
             let mut session = Session {
                 server,
                 generations: server.generations.subscribe(),
@@ -188,6 +195,7 @@ impl<B: Backend> Session<'_, B> {
         match message.says {
             Some(ClientSays::Subscribe(subscribe)) => self.subscribe(subscribe)?,
             Some(ClientSays::Unsubscribe(unsubscribe)) => {
+                few_keys(unsubscribe.keys.len())?;
                 for key in unsubscribe.keys {
                     self.proxy.ledger().unsubscribe(&key.into_key()?);
                 }
@@ -214,6 +222,7 @@ impl<B: Backend> Session<'_, B> {
     }
 
     fn subscribe(&mut self, subscribe: Subscribe) -> Result<(), SessionError> {
+        few_keys(subscribe.wanted.len())?;
         let wanted_max = self.limits().subscriptions_max;
         let mut ledger = self.proxy.ledger();
         for wanted in subscribe.wanted {
@@ -254,8 +263,10 @@ impl<B: Backend> Session<'_, B> {
         if is_new {
             ledger.look_again();
         }
-        let mut changes = ledger.changes(&generation, &self.proxy.peer.subscriber);
-        changes.retain(|change| self.fits(change, &mut ledger));
+        let peer = &self.proxy.peer;
+        let subscriber = generation.subscriber(&peer.workload, &peer.subscriber);
+        let mut changes = ledger.changes(&generation, &subscriber);
+        let too_large = self.drop_too_large(&mut changes, &mut ledger)?;
         if changes.is_empty() {
             return Ok(());
         }
@@ -266,7 +277,10 @@ impl<B: Backend> Session<'_, B> {
         for change in &changes {
             let is_held = !matches!(change.state, Some(State::Forget(_)));
             let version = is_held.then_some(Version(change.version));
-            sent.push((required_key(change.key.clone())?, version));
+            let key = required_key(change.key.clone())?;
+            if !too_large.contains(&key) {
+                sent.push((key, version));
+            }
         }
         self.in_flight.push_back((self.last_nonce, sent));
         for frame in self.frames(changes) {
@@ -275,19 +289,37 @@ impl<B: Backend> Session<'_, B> {
         Ok(())
     }
 
-    /// Whether a change fits into a frame. One that does not is noted, and left out.
-    fn fits(&self, change: &Changed, ledger: &mut Ledger) -> bool {
-        let bytes = change.encoded_len() + CHANGE_OVERHEAD_BYTES;
-        if bytes <= self.room() {
-            return true;
+    /// Takes out what does not fit into a frame, and notes it. A proxy that holds an older version
+    /// keeps that; to another it is said that there is nothing, since nobody should wait for it.
+    /// Returns the keys.
+    fn drop_too_large(
+        &self,
+        changes: &mut Vec<Changed>,
+        ledger: &mut Ledger,
+    ) -> Result<BTreeSet<ResourceKey>, DecodeError> {
+        let mut keys = BTreeSet::new();
+        let mut fitting = Vec::with_capacity(changes.len());
+        for mut change in std::mem::take(changes) {
+            let bytes = change.encoded_len() + CHANGE_OVERHEAD_BYTES;
+            if bytes > self.room() {
+                let key = required_key(change.key.clone())?;
+                let max = self.limits().frame_bytes_max;
+                tracing::error!(%key, bytes, max, "a resource is too large for a frame and is not sent");
+                let why =
+                    format!("its {bytes} bytes are more than frame_bytes_max, which is {max}");
+                ledger.failed(&key, why);
+                let holds_older = ledger.holding(&key).is_some_and(|h| h.acknowledged.is_some());
+                keys.insert(key);
+                if holds_older {
+                    continue;
+                }
+                change.version = codec::nothing().0;
+                change.state = Some(State::Nothing(Empty {}));
+            }
+            fitting.push(change);
         }
-        if let Ok(key) = required_key(change.key.clone()) {
-            let max = self.limits().frame_bytes_max;
-            tracing::error!(%key, bytes, max, "a resource is too large for a frame and is not sent");
-            let why = format!("its {bytes} bytes are more than frame_bytes_max, which is {max}");
-            ledger.failed(&key, why);
-        }
-        false
+        *changes = fitting;
+        Ok(keys)
     }
 
     /// Splits an update into messages that fit into frames.
@@ -314,6 +346,11 @@ impl<B: Backend> Session<'_, B> {
     fn room(&self) -> usize {
         self.limits().frame_bytes_max.saturating_sub(FRAME_OVERHEAD_BYTES)
     }
+}
+
+/// Whether a message has no more keys than a proxy puts into one.
+fn few_keys(keys: usize) -> Result<(), SessionError> {
+    if keys > KEYS_PER_MESSAGE { Err(SessionError::TooManyKeys(keys)) } else { Ok(()) }
 }
 
 fn body_bytes(change: &Changed) -> u64 {

@@ -170,11 +170,38 @@ async fn a_resource_larger_than_a_frame_is_reported_and_the_rest_arrives() {
     let server = place.start_with(Some(&world), limits);
     let proxy = FakeProxy::start(&place);
     proxy.client.subscribe([host("a"), host("b")]);
-    proxy.until("the rest is held", |seen| seen.view.held().count() == 7).await;
+    proxy.until("all is answered", |seen| seen.view.held().count() == 8).await;
+    assert_eq!(proxy.rule("a"), None);
+    assert_eq!(proxy.rule("b").as_deref(), Some("first"));
     until("it is reported", || !server.proxies()[0].errors.is_empty()).await;
     let status = server.proxies().remove(0);
     assert!(status.errors[0].1.contains("frame_bytes_max"), "{:?}", status.errors);
     assert!(!status.synced);
+    // Where an older version is held that stays.
+    world.edit_route("a", "small");
+    server.publish(Arc::new(world.clone()));
+    proxy.until("it fits", |seen| crate::testing::rule_in(&seen.view, "a").is_some()).await;
+    until("it is in sync", || server.proxies()[0].synced).await;
+    world.edit_route("a", &"x".repeat(3_000));
+    server.publish(Arc::new(world));
+    until("it is reported again", || !server.proxies()[0].errors.is_empty()).await;
+    assert_eq!(proxy.rule("a").as_deref(), Some("small"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_has_not_said_hello_gets_little_memory_and_a_message_few_keys() {
+    let place = Place::default();
+    place.start(&World::of(&[]));
+    let long = "x".repeat(100 << 10);
+    let mut raw = raw(&place, &long, PROTOCOL_VERSION).await;
+    let _ = raw.flush().await;
+    assert!(matches!(place.last_session_error().await, SessionError::NoHello));
+
+    let mut raw = self::raw(&place, "good", PROTOCOL_VERSION).await;
+    let keys: Vec<_> = (0..1_001).map(|n| host(&format!("h{n}"))).collect();
+    subscribe(&mut raw, &keys, false);
+    raw.flush().await.unwrap();
+    assert!(matches!(place.last_session_error().await, SessionError::TooManyKeys(1_001)));
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,6 +1,7 @@
 //! Any resource and any key.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ironmesh_model::listeners::{GatewayListener, GatewayProtocol, Listeners};
@@ -285,8 +286,10 @@ fn workload() -> impl Strategy<Value = Workload> {
 }
 
 fn endpoints() -> impl Strategy<Value = Endpoints> {
-    (service_id(), any::<u16>(), vec(endpoint(), 0..4))
-        .prop_map(|(service, chunk, endpoints)| Endpoints { service, chunk, endpoints })
+    (service_id(), any::<u16>(), vec(endpoint(), 0..4)).prop_map(|(service, chunk, endpoints)| {
+        let endpoints = endpoints.into_iter().map(Arc::new).collect();
+        Endpoints { service, chunk, endpoints }
+    })
 }
 
 fn endpoint() -> impl Strategy<Value = Endpoint> {

@@ -1,6 +1,7 @@
 //! One resource of each shape, with every field in use somewhere.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ironmesh_model::listeners::{GatewayListener, GatewayProtocol, Listeners};
@@ -254,5 +255,9 @@ fn endpoints() -> Endpoints {
         address: EndpointAddress::Gateway(ip("192.0.2.1"), "reviews.remote".into()),
         ..meshed.clone()
     };
-    Endpoints { service: reviews(), chunk: 0, endpoints: vec![meshed, external, remote] }
+    Endpoints {
+        service: reviews(),
+        chunk: 0,
+        endpoints: [meshed, external, remote].map(Arc::new).into(),
+    }
 }
