@@ -34,7 +34,8 @@ pub(crate) async fn explain(
     request: &ExplainRequest,
 ) -> Result<Explanation, Failure> {
     let store = context.registry.store();
-    let published = context.mesh.at(store.revision()).await;
+    let longest = context.limits.control.snapshot_wait;
+    let published = context.mesh.at(store.revision(), longest).await?;
     let url = url::Url::parse(&request.url).map_err(|e| Failure::bad_request(e.to_string()))?;
     let origin = Origin::find(store, &request.from, &request.namespace)?;
     let mut call = Call::new(request, &url);

@@ -8,13 +8,16 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ironmesh_dialects::{Translated, join, translate_one};
 use ironmesh_model::settings::Settings;
 use ironmesh_model::{Finding, Snapshot};
 use tokio::sync::watch;
+use tokio::time::timeout;
 
 use crate::context::Context;
+use crate::failure::Failure;
 use crate::object::Object;
 use crate::store::{EventKind, Key, Store};
 
@@ -51,11 +54,26 @@ impl Mesh {
     }
 
     /// The mesh once it has caught up with a version of the store.
-    pub(crate) async fn at(&self, revision: u64) -> Published {
+    ///
+    /// # Errors
+    ///
+    /// If it has not within `longest` (`snapshot_wait`).
+    pub(crate) async fn at(&self, revision: u64, longest: Duration) -> Result<Published, Failure> {
         let mut published = self.published.subscribe();
-        let caught_up = published.wait_for(|published| published.revision >= revision).await;
-        // The sender lives as long as `self`, so waiting never fails.
-        caught_up.map(|published| published.clone()).unwrap_or_default()
+        let caught_up = published.wait_for(|published| published.revision >= revision);
+        match timeout(longest, caught_up).await {
+            // The sender lives as long as `self`, so waiting never fails.
+            Ok(caught_up) => Ok(caught_up.map(|published| published.clone()).unwrap_or_default()),
+            Err(_) => Err(Failure::internal(format!(
+                "the mesh has not caught up with the latest change within {longest:?} \
+                 (limits.control.snapshot_wait); ask again"
+            ))),
+        }
+    }
+
+    /// Notes that what was published holds for a later version of the store, too.
+    fn caught_up(&self, revision: u64) {
+        self.published.send_modify(|published| published.revision = revision);
     }
 }
 
@@ -76,10 +94,14 @@ pub(crate) async fn follow(context: Arc<Context>) {
                     context.mesh.server.publish(next.snapshot.clone());
                     context.mesh.published.send_replace(next);
                 }
-                Err(error) => tracing::error!(%error, "snapshot not built"),
+                Err(error) => {
+                    // The last one goes on, until a change lets another be built.
+                    tracing::error!(%error, "snapshot not built");
+                    context.mesh.caught_up(revision);
+                }
             }
         } else {
-            context.mesh.published.send_modify(|published| published.revision = revision);
+            context.mesh.caught_up(revision);
         }
         if store.revision() == revision && changes.changed().await.is_err() {
             return;
@@ -135,8 +157,9 @@ impl Translations {
             Ok(object) => {
                 let mut translated = translate_one(&object);
                 translated.findings.extend(pods::findings(&object, self.user_ids));
-                self.parts.insert(key.clone(), Arc::new(translated));
-                true
+                let translated = Arc::new(translated);
+                // Much of what changes, such as most of a pod's status, is nothing to the mesh.
+                self.parts.insert(key.clone(), translated.clone()) != Some(translated)
             }
             Err(_) => self.forget(key),
         }

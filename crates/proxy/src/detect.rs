@@ -84,7 +84,7 @@ fn ask_for_caller(worker: &Worker, connection: &Connection) {
 }
 
 async fn declared(worker: &Worker, connection: &Connection) -> Result<ConnectionDeclared, Failure> {
-    let namespace = &connection.workload.source.namespace;
+    let namespace = &connection.workload.id.namespace;
     let decide = |view: &View| {
         let ConnectionDecision { protocol, decision, mtls } = decide_connection(
             view,

@@ -30,7 +30,7 @@ impl Parties {
     pub(crate) fn local(&self, own: &LocalWorkload, proved: bool) -> PartyId {
         self.workload(&own.id.uid, proved, || {
             let identity = own.credentials.load().as_ref().map(|c| c.identity().clone());
-            party(&own.id, &own.owner, &own.source.labels, identity)
+            party(&own.id, &own.owner, &own.source.load().labels, identity)
         })
     }
 
@@ -73,7 +73,8 @@ impl Parties {
         own: &LocalWorkload,
         service: Option<&ironmesh_model::service::Service>,
     ) -> ServiceLabelsId {
-        let canonical = || canonical_service(&own.source.labels).unwrap_or(&own.owner);
+        let labels = &own.source.load().labels;
+        let canonical = || canonical_service(labels).unwrap_or(&own.owner);
         let host =
             service.map_or_else(|| canonical().into(), |service| service.id.hostname.clone());
         self.service(&host, || ServiceLabels {

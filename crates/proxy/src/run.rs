@@ -114,8 +114,10 @@ impl Control {
         let mut interrupt = signal(SignalKind::interrupt())?;
         self.listen()?;
         let process = &self.process;
+        let ip = self.bootstrap.ip;
         let apply = |changes| {
             let (view, errors) = process.views.load().apply(changes);
+            process.workload.learn_labels(&view, ip);
             process.views.replace(view);
             errors
         };
@@ -136,7 +138,7 @@ impl Control {
         }
         tokio::select! {
             () = driver.run() => {}
-            () = subscriptions::run(process, &client, wanted) => {}
+            () = subscriptions::run(process, &client, ip, wanted) => {}
             () = certificates::rotate(process, &client) => {}
             () = self.open_edge_ports() => {}
             _ = terminate.recv() => {}

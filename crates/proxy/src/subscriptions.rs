@@ -1,6 +1,7 @@
 //! What this proxy has asked the control plane for, within limits.
 
 use std::collections::{HashSet, VecDeque};
+use std::net::IpAddr;
 
 use ironmesh_model::{ResourceKey, View};
 use ironmesh_wire::Client;
@@ -12,13 +13,17 @@ use crate::process::Process;
 ///
 /// Clients choose the hosts and addresses that a proxy asks about, so their number is bounded by
 /// `resolutions_max` (see [`Asked::give_up`]). Whoever needs one that was given up asks again;
-/// requests that were decided by it keep it to their end.
+/// requests that were decided by it keep it to their end. Who lives at `own_ip` is kept always: it
+/// tells the labels of the proxy's own workload.
 pub(crate) async fn run(
     process: &Process,
     client: &Client,
+    own_ip: IpAddr,
     mut wanted: mpsc::UnboundedReceiver<ResourceKey>,
 ) {
-    let mut asked = Asked::default();
+    let own = ResourceKey::Workload(own_ip);
+    client.subscribe([own.clone()]);
+    let mut asked = Asked::but_for(own);
     let mut keys = Vec::new();
     while wanted.recv_many(&mut keys, KEYS_AT_ONCE).await > 0 {
         asked.note(&keys);
@@ -34,7 +39,7 @@ pub(crate) async fn run(
 }
 
 /// The hosts and addresses that were asked about.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Asked {
     /// In the order in which they were asked about first.
     order: VecDeque<ResourceKey>,
@@ -42,6 +47,11 @@ pub(crate) struct Asked {
 }
 
 impl Asked {
+    /// Nothing was asked about yet; `kept` is never given up.
+    pub(crate) fn but_for(kept: ResourceKey) -> Self {
+        Self { order: VecDeque::new(), known: HashSet::from([kept]) }
+    }
+
     /// Notes what is asked about now.
     pub(crate) fn note(&mut self, keys: &[ResourceKey]) {
         for key in keys.iter().filter(|key| is_asked_by_clients(key)) {

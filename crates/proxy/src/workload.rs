@@ -1,11 +1,12 @@
 //! The workload for which a connection is served: a property of each connection, never of the
 //! process.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use ironmesh_model::bootstrap::ProxyBootstrap;
-use ironmesh_model::{ListenerKind, Name, Source, WorkloadId};
+use ironmesh_model::{ListenerKind, Name, Source, View, WorkloadId};
 
 use crate::tls::Credentials;
 
@@ -16,8 +17,9 @@ pub(crate) struct LocalWorkload {
     pub(crate) id: WorkloadId,
     /// Name of what owns it.
     pub(crate) owner: Name,
-    /// Its namespace and labels, as [`ironmesh_model::decide()`] takes them.
-    pub(crate) source: Source,
+    /// Its namespace and labels, as [`ironmesh_model::decide()`] takes them. Labels of a running
+    /// pod may change.
+    pub(crate) source: ArcSwap<Source>,
     /// Its certificate and whom it trusts; none before the first is issued.
     pub(crate) credentials: ArcSwapOption<Credentials>,
     hops: [String; 3],
@@ -29,7 +31,16 @@ impl LocalWorkload {
         let hops = [ListenerKind::Outbound, ListenerKind::Inbound, ListenerKind::Gateway]
             .map(|kind| format!("{} {}", kind.word(), id.uid));
         let credentials = ArcSwapOption::empty();
-        Arc::new(Self { id, owner, source, credentials, hops })
+        Arc::new(Self { id, owner, source: ArcSwap::from_pointee(source), credentials, hops })
+    }
+
+    /// Takes the labels that the workload at `ip` has in a view, if it is this one.
+    pub(crate) fn learn_labels(&self, view: &View, ip: IpAddr) {
+        let Some(Some(present)) = view.workload(ip) else { return };
+        if present.id.uid == self.id.uid && present.labels != self.source.load().labels {
+            let namespace = self.id.namespace.clone();
+            self.source.store(Arc::new(Source { namespace, labels: present.labels.clone() }));
+        }
     }
 
     /// The workload that a bootstrap names.

@@ -26,7 +26,7 @@ pub(super) async fn handle(
 ) -> Result<Answer, Failure> {
     match (path, &request.method) {
         (["findings"], &Method::GET) => {
-            Ok(answer::json(StatusCode::OK, &findings(context, request).await))
+            Ok(answer::json(StatusCode::OK, &findings(context, request).await?))
         }
         (["proxies"], &Method::GET) => Ok(answer::json(StatusCode::OK, &proxies(context))),
         (["settings"], &Method::GET) => {
@@ -47,13 +47,14 @@ pub(super) async fn handle(
 }
 
 /// Findings about all that was stored before the request came.
-async fn findings(context: &Context, request: &ApiRequest) -> Vec<FindingItem> {
-    let published = context.mesh.at(context.registry.store().revision()).await;
+async fn findings(context: &Context, request: &ApiRequest) -> Result<Vec<FindingItem>, Failure> {
+    let longest = context.limits.control.snapshot_wait;
+    let published = context.mesh.at(context.registry.store().revision(), longest).await?;
     let asked = |name: &str, value: &str| {
         let wanted = request.query(name);
         wanted.is_empty() || wanted == value
     };
-    published
+    let findings = published
         .findings
         .iter()
         .filter(|finding| {
@@ -61,8 +62,8 @@ async fn findings(context: &Context, request: &ApiRequest) -> Vec<FindingItem> {
                 && asked("kind", &finding.object.kind)
                 && asked("name", &finding.object.name)
         })
-        .map(|finding| FindingItem { finding: finding.clone(), severity: finding.code.severity() })
-        .collect()
+        .map(|finding| FindingItem { finding: finding.clone(), severity: finding.code.severity() });
+    Ok(findings.collect())
 }
 
 /// The proxies of all pods that have one, in order of namespace and name.

@@ -108,10 +108,11 @@ impl<'a> Exchange<'a> {
             Some((path, query)) => (path, Some(query)),
             None => (target, None),
         };
+        let source = self.connection.workload.source.load();
         let request = RequestMeta {
             listener: self.connection.kind,
             destination: self.connection.destination,
-            source: &self.connection.workload.source,
+            source: &source,
             method: self.head.method(),
             scheme: "http",
             authority: self.head.authority(),

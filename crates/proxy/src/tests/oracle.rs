@@ -32,7 +32,7 @@ fn the_wire_agrees_with_decide() {
         let objects = objects(&mut random, app.address);
         let destination: SocketAddr = "10.96.0.0:80".parse().unwrap();
         let caller = workload_in("a", "x");
-        let source = caller.source.clone();
+        let source = Source::clone(&caller.source.load());
         let setup = Setup::new(ListenerKind::Outbound, destination, objects.clone());
         let proxy = Proxy::begin(Setup { workload: caller, ..setup });
         let mut client = Wire::connect(&proxy);

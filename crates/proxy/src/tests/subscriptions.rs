@@ -3,14 +3,14 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use ironmesh_model::resource::Resolution;
-use ironmesh_model::service::Protocol;
+use ironmesh_model::service::{Protocol, Workload};
 use ironmesh_model::snapshot::{Objects, Subscriber};
 use ironmesh_model::view::{Body, Change};
 use ironmesh_model::{
-    ListenerKind, ResolutionKey, Resource, ResourceKey, Snapshot, Target, Version, View,
+    ListenerKind, ResolutionKey, Resource, ResourceKey, Snapshot, Target, Version, View, WorkloadId,
 };
 
-use super::world::reviews;
+use super::world::{identity, reviews, workload};
 use crate::subscriptions::Asked;
 
 fn host(name: &str) -> ResourceKey {
@@ -42,7 +42,9 @@ fn view(keys: &[ResourceKey]) -> View {
 fn what_is_there_is_given_up_too_once_nothing_else_is_left() {
     let present = [host("reviews"), host("reviews.default"), host("reviews.default.svc")];
     let absent = [host("nowhere"), stranger(1)];
-    let mut asked = Asked::default();
+    let own = stranger(7);
+    let mut asked = Asked::but_for(own.clone());
+    asked.note(&[own]);
     let all: Vec<ResourceKey> = present.iter().chain(&absent).cloned().collect();
     asked.note(&all);
     asked.note(&all);
@@ -66,4 +68,26 @@ fn what_is_there_is_given_up_too_once_nothing_else_is_left() {
     );
     asked.note(&present);
     assert_eq!(asked.give_up(4, &view, &[]), [], "what is asked for again is known again");
+}
+
+#[test]
+fn a_workload_learns_that_it_was_relabelled() {
+    let ip = IpAddr::V4(Ipv4Addr::new(10, 77, 0, 9));
+    let own = workload("client");
+    let held = |uid: &str, version: &str| {
+        let workload = Workload {
+            id: WorkloadId { uid: uid.into(), ..own.id.clone() },
+            owner: own.owner.clone(),
+            identity: identity("client"),
+            labels: [("version", version)].into_iter().collect(),
+            meshed: true,
+        };
+        let body = Body::Is(Resource::Workload(Some(workload.into())));
+        let key = ResourceKey::Workload(ip);
+        View::default().apply([Change { key, version: Version::default(), body }]).0
+    };
+    own.learn_labels(&held("uid-client", "v2"), ip);
+    assert_eq!(own.source.load().labels.value("version"), Some("v2"));
+    own.learn_labels(&held("uid-of-who-had-the-address-before", "v3"), ip);
+    assert_eq!(own.source.load().labels.value("version"), Some("v2"));
 }

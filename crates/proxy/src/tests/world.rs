@@ -116,8 +116,8 @@ impl Proxy {
             subscribed: Mutex::default(),
             mute: AtomicBool::new(mute),
             subscriber: Subscriber {
-                namespace: workload.source.namespace.clone(),
-                labels: workload.source.labels.clone(),
+                namespace: workload.id.namespace.clone(),
+                labels: workload.source.load().labels.clone(),
             },
         });
         control.subscribed.lock().unwrap().insert(ResourceKey::Settings);
