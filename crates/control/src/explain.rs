@@ -5,9 +5,11 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use ironmesh_model::entry::Sender;
+use ironmesh_model::policy::MtlsMode;
 use ironmesh_model::service::{EndpointAddress, EndpointTls};
 use ironmesh_model::view::GroupEndpoint;
-use ironmesh_model::{Decision, ListenerKind, Reason, Verdict};
+use ironmesh_model::{Decision, Identity, ListenerKind, Reason, Snapshot, Verdict};
 
 use crate::api::explain::{ExplainRequest, Explanation, Hop};
 use crate::context::Context;
@@ -40,47 +42,56 @@ pub(crate) async fn explain(
     let origin = Origin::find(store, &request.from, &request.namespace)?;
     let mut call = Call::new(request, &url);
     let mut hops = Vec::new();
-    let outcome = match &origin.listener {
-        Some(listener) => {
-            let mut proxy = Proxy::new(&published.snapshot, &origin.pod);
-            let destination = match listener {
-                ListenerKind::Gateway => {
-                    SocketAddr::new(origin.ip(), proxy.gateway_port(url.port, url.is_https))
-                }
-                _ => origin::destination(store, object::namespace(&origin.pod), &url),
-            };
-            let walked = proxy.walk(*listener, destination, &call, request.draw);
-            let (hop, next) = first_hop(context, &proxy, walked, &mut call);
-            hops.push(hop);
-            follow(context, &published.snapshot, next, &call, &mut hops)
-        }
-        None => {
-            let destination = origin::destination(store, object::namespace(&origin.pod), &url);
-            let text = "the caller has no proxy: the node balances over the Service's pods";
-            let next = origin::plain_endpoint(store, destination)
-                .map(|address| Next { address, mutual: false });
-            let ending = follow(context, &published.snapshot, next, &call, &mut hops);
-            format!("{text}; {ending}")
-        }
+    let snapshot = &*published.snapshot;
+    let mut proxy = Proxy::new(snapshot, &origin.pod);
+    let dialled = || origin::destination(snapshot, object::namespace(&origin.pod), &url);
+    let Some(listener) = origin.listener else {
+        let next = proxy.plain(dialled()).map(|address| Next { address, from: None });
+        let ending = follow(context, snapshot, next, origin.ip(), &mut call, &mut hops);
+        let text = "the caller has no proxy: the node balances over the Service's pods";
+        let outcome = format!("{text}; {ending}");
+        return Ok(Explanation {
+            method: request.method.clone(),
+            url: request.url.clone(),
+            hops,
+            outcome,
+        });
     };
+    let destination = match listener {
+        ListenerKind::Gateway if url.is_https => {
+            return Err(Failure::bad_request("gateways take no TLS yet; ask about http://"));
+        }
+        ListenerKind::Gateway => SocketAddr::new(origin.ip(), proxy.gateway_port(url.port)),
+        ListenerKind::Outbound | ListenerKind::Inbound => dialled(),
+    };
+    let own = proxy.identity.clone();
+    let sender = Sender { listener, ip: origin.ip(), identity: None, own: Some(&own) };
+    let walked = proxy.walk(&sender, destination, &mut call, request.draw);
+    let (hop, next) = first_hop(context, &mut proxy, &walked, &mut call);
+    hops.push(hop);
+    let outcome = follow(context, snapshot, next, origin.ip(), &mut call, &mut hops);
     Ok(Explanation { method: request.method.clone(), url: request.url.clone(), hops, outcome })
 }
 
 /// Where a request goes from a proxy.
 struct Next {
     address: SocketAddr,
-    /// Whether over mutual TLS.
-    mutual: bool,
+    /// Whose identity it proves there, by mutual TLS.
+    from: Option<Identity>,
 }
 
 /// The hop at the caller's proxy or the gateway. Applies its rewrites to the call.
 fn first_hop(
     context: &Context,
-    proxy: &Proxy<'_>,
-    walked: Walked,
+    proxy: &mut Proxy<'_>,
+    walked: &Walked,
     call: &mut Call,
 ) -> (Hop, Option<Next>) {
-    let mut hop = hop::describe(context, proxy, &walked, call);
+    let mut hop = hop::describe(context, proxy, walked, call);
+    if let Some(reason) = walked.refused {
+        hop::refuse(&mut hop, reason);
+        return (hop, None);
+    }
     let decision = &walked.decision;
     let next = match &decision.verdict {
         Verdict::Forward(_) => match followed(decision) {
@@ -88,7 +99,7 @@ fn first_hop(
                 let mutual = endpoint.endpoint.tls == EndpointTls::Mutual;
                 hop.endpoint = Some(address.to_string());
                 hop.tls = Some(hop::tls_word(mutual).to_owned());
-                Some(Next { address, mutual })
+                Some(Next { address, from: mutual.then(|| proxy.identity.clone()) })
             }
             None => {
                 hop::refuse(&mut hop, Reason::NoEndpoints);
@@ -96,14 +107,24 @@ fn first_hop(
             }
         },
         Verdict::Passthrough => {
-            hop.endpoint = Some(walked.destination.to_string());
+            // What the proxy dials as it is the node may still balance.
+            let address = proxy.plain(walked.destination);
+            hop.endpoint = Some(place(walked.destination, call));
             hop.tls = Some(hop::tls_word(false).to_owned());
-            Some(Next { address: walked.destination, mutual: false })
+            if address.is_none() {
+                hop::refuse(&mut hop, Reason::ConnectFailed);
+            }
+            address.map(|address| Next { address, from: None })
         }
         Verdict::ToWorkload | Verdict::Answer(_) | Verdict::Needs(_) => None,
     };
     call.rewrite(decision);
     (hop, next)
+}
+
+/// An address in words: of one that only the caller's resolver knows, the name.
+fn place(address: SocketAddr, call: &Call) -> String {
+    if address.ip().is_unspecified() { call.dialled.clone() } else { address.to_string() }
 }
 
 /// The endpoint that is followed: the first that is ready. Which one a request gets is a matter of
@@ -119,15 +140,17 @@ fn followed(decision: &Decision) -> Option<(&GroupEndpoint, SocketAddr)> {
     })
 }
 
-/// The rest of the way: into the destination's proxy, if it has one. Returns how it ends.
+/// The rest of the way: into the destination's proxy, if it has one. `sender`: the address that it
+/// comes from. Returns how it ends.
 fn follow(
     context: &Context,
-    snapshot: &ironmesh_model::Snapshot,
+    snapshot: &Snapshot,
     next: Option<Next>,
-    call: &Call,
+    sender: IpAddr,
+    call: &mut Call,
     hops: &mut Vec<Hop>,
 ) -> String {
-    let Some(Next { address, mutual }) = next else {
+    let Some(Next { address, from }) = next else {
         return match hops.last() {
             Some(Hop { response_code: Some(code), reason_text, .. }) => {
                 format!("answered with {code}: {reason_text}")
@@ -137,19 +160,23 @@ fn follow(
         };
     };
     let Some(pod) = pod_at(context, address.ip()) else {
-        return format!("goes to {address}, which is not in the mesh");
+        return format!("goes to {}, which is not in the mesh", place(address, call));
     };
     let name = format!("{}.{}", object::name(&pod), object::namespace(&pod));
     if !inject::has_sidecar(&pod) || inject::is_router(&pod) {
         return format!("reaches {name} at {address} in plaintext; the pod has no sidecar");
     }
+    let mutual = from.is_some();
     let mut proxy = Proxy::new(snapshot, &pod);
-    let walked = proxy.walk(ListenerKind::Inbound, address, call, None);
+    let own = proxy.identity.clone();
+    let listener = ListenerKind::Inbound;
+    let sender = Sender { listener, ip: sender, identity: from.as_ref(), own: Some(&own) };
+    let walked = proxy.walk(&sender, address, call, None);
     let mut hop = hop::describe(context, &proxy, &walked, call);
     hop.endpoint = Some(address.to_string());
     hop.tls = Some(hop::tls_word(mutual).to_owned());
     hop.mtls_mode = Some(hop::mode_word(walked.mtls).to_owned());
-    let takes_it = mutual || walked.mtls != ironmesh_model::policy::MtlsMode::Strict;
+    let takes_it = mutual || walked.mtls != MtlsMode::Strict;
     if !takes_it {
         hop::refuse(&mut hop, Reason::PlaintextRefused);
     }

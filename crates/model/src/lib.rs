@@ -12,13 +12,15 @@
 //! - [`service`], [`route`], [`policy`], [`listeners`], [`settings`]: the bodies of the resources.
 //! - [`snapshot`]: all objects of the mesh at one instant; answers any [`ResourceKey`].
 //! - [`view`]: the part of a snapshot that one proxy holds, compiled and linked.
-//! - [`request`], [`draw`], [`mod@decide`], [`recorder`]: one request, and what the mesh does with it.
+//! - [`request`], [`entry`], [`draw`], [`mod@decide`], [`recorder`]: one request, and what the mesh does
+//!   with it.
 //! - [`reason`], [`finding`]: the tables of everything the mesh says about a request or an object.
 //! - [`limits`]: the one table of limits; [`bootstrap`]: what processes are started with.
 
 pub mod bootstrap;
 pub mod decide;
 pub mod draw;
+pub mod entry;
 pub mod finding;
 mod host;
 pub mod limits;

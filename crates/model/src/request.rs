@@ -66,8 +66,6 @@ pub struct RequestMeta<'a> {
     pub query: Option<&'a str>,
     /// The headers.
     pub headers: &'a dyn HeaderLookup,
-    /// Whether it is gRPC (`content-type: application/grpc`).
-    pub grpc: bool,
 }
 
 impl std::fmt::Debug for RequestMeta<'_> {

@@ -284,7 +284,6 @@ impl Proxy {
             path: &path,
             query,
             headers: &headers,
-            grpc: false,
         };
         self.decide(&request, Draw(7), &mut Silent)
     }

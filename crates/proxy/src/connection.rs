@@ -21,11 +21,3 @@ pub(crate) struct Connection {
     /// Who called, if by mutual TLS.
     pub(crate) peer_identity: Option<Identity>,
 }
-
-impl Connection {
-    /// Whether what the client says about itself is believed: it is a member of the mesh, or the
-    /// workload that this proxy serves.
-    pub(crate) fn is_trusted(&self) -> bool {
-        self.peer_identity.is_some() || self.kind == ListenerKind::Outbound
-    }
-}

@@ -3,11 +3,12 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
-use ironmesh_model::ListenerKind;
-use serde_json::Value;
+use ironmesh_model::service::EndpointAddress;
+use ironmesh_model::snapshot::Subscriber;
+use ironmesh_model::{Labels, ListenerKind, Resource, ResourceKey, ServiceId, Snapshot};
 
 use super::url::Url;
-use crate::api::kinds::Resource;
+use crate::api::kinds;
 use crate::failure::Failure;
 use crate::object::{self, Object};
 use crate::registry::{inject, owner_name};
@@ -49,7 +50,7 @@ impl Origin {
             if from == "gateway" {
                 Failure::bad_request("no pod is an ingress gateway (label istio=ingressgateway)")
             } else {
-                Failure::not_found(&Resource::of("v1", "Pod"), from)
+                Failure::not_found(&kinds::Resource::of("v1", "Pod"), from)
             }
         })?;
         let listener = if inject::is_router(&pod) {
@@ -68,71 +69,41 @@ impl Origin {
 
 /// The address that a caller in `namespace` dials for a URL: the host itself if it is an address,
 /// or what the mesh's DNS would answer. Of a host outside the mesh the address is not known.
-pub(super) fn destination(store: &Store, namespace: &str, url: &Url) -> SocketAddr {
-    let ip = url.host.parse().ok().or_else(|| {
-        let (name, namespace) = match url.host.split_once('.') {
-            None => (url.host.as_str(), namespace),
-            Some((name, rest)) => {
-                let namespace =
-                    [".svc.cluster.local", ".svc"].iter().find_map(|s| rest.strip_suffix(s));
-                (name, namespace.unwrap_or(rest))
-            }
-        };
-        let service = store.object(&Collection::core("services").key(namespace, name))?;
-        match object::text(&service, "/spec/clusterIP").parse() {
-            Ok(ip) => Some(ip),
-            Err(_) => ready_pods(store, &service).first().and_then(|pod| pod_ip(pod)),
-        }
-    });
+pub(super) fn destination(snapshot: &Snapshot, namespace: &str, url: &Url) -> SocketAddr {
+    let ip = url.host.parse().ok().or_else(|| service_ip(snapshot, namespace, &url.host));
     SocketAddr::new(ip.unwrap_or(UNKNOWN), url.port)
 }
 
-/// Where a connection of a pod without a proxy ends: at a ready pod of the Service that has the
-/// address, or at the address itself.
-pub(super) fn plain_endpoint(store: &Store, to: SocketAddr) -> Option<SocketAddr> {
-    let (services, _) = store.list(&Collection::core("services"), None);
-    let address = to.ip().to_string();
-    let service =
-        services.iter().find(|service| object::text(service, "/spec/clusterIP") == address);
-    let Some(service) = service else { return Some(to) };
-    let port = object::list(service, "/spec/ports")
-        .iter()
-        .find(|port| object::number(port, "/port") == Some(i64::from(to.port())))?;
-    let pod = ready_pods(store, service).into_iter().next()?;
-    Some(SocketAddr::new(pod_ip(&pod)?, target_port(&pod, port)?))
-}
-
-fn ready_pods(store: &Store, service: &Object) -> Vec<Arc<Object>> {
-    let (mut pods, _) = store.list(&Collection::core("pods"), Some(object::namespace(service)));
-    let selector = object::map(service, "/spec/selector");
-    pods.retain(|pod| {
-        object::is_ready_pod(pod)
-            && selector.is_some_and(|selector| {
-                selector.iter().all(|(key, value)| object::label(pod, key) == value.as_str())
-            })
-    });
-    pods
-}
-
-fn pod_ip(pod: &Object) -> Option<IpAddr> {
-    object::text(pod, "/status/podIP").parse().ok()
-}
-
-/// The port of a pod that a Service port means, by number or by name.
-fn target_port(pod: &Object, port: &Value) -> Option<u16> {
-    let named = |name: &str| {
-        object::list(pod, "/spec/containers")
-            .iter()
-            .flat_map(|container| object::list(container, "/ports"))
-            .find(|port| object::text(port, "/name") == name)
-            .and_then(|port| object::number(port, "/containerPort"))
+/// What the mesh's DNS answers for a name: the Service's address, or that of a ready pod.
+fn service_ip(snapshot: &Snapshot, namespace: &str, host: &str) -> Option<IpAddr> {
+    let (name, namespace) = match host.split_once('.') {
+        None => (host, namespace),
+        Some((name, rest)) => {
+            let namespace =
+                [".svc.cluster.local", ".svc"].iter().find_map(|s| rest.strip_suffix(s));
+            (name, namespace.unwrap_or(rest))
+        }
     };
-    let number = match port.get("targetPort") {
-        Some(Value::String(name)) => name.parse().ok().or_else(|| named(name)),
-        Some(Value::Number(number)) => number.as_i64(),
-        _ => object::number(port, "/port"),
+    let hostname = format!("{name}.{namespace}.svc.cluster.local").into();
+    let id = ServiceId { namespace: namespace.into(), hostname };
+    let subscriber = Subscriber { namespace: namespace.into(), labels: Labels::default() };
+    let resource = |key| snapshot.resource(&key, &subscriber);
+    let Resource::Service(service) = resource(ResourceKey::Service(id.clone()))? else {
+        return None;
     };
-    number.and_then(|number| u16::try_from(number).ok())
+    if let Some(address) = service.addresses.first() {
+        return Some(*address);
+    }
+    let Resource::Endpoints(endpoints) = resource(ResourceKey::Endpoints(id, 0))? else {
+        return None;
+    };
+    endpoints.endpoints.iter().find(|endpoint| endpoint.ready).and_then(|endpoint| {
+        match endpoint.address {
+            EndpointAddress::Ip(ip) => Some(ip),
+            EndpointAddress::Dns(_) | EndpointAddress::Gateway(..) => None,
+        }
+    })
 }
 
+/// Stands for an address that only the caller's resolver knows.
 const UNKNOWN: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);

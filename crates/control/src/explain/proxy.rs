@@ -2,12 +2,14 @@
 
 use std::net::SocketAddr;
 
+use ironmesh_model::decide::ConnectionDecision;
+use ironmesh_model::entry::{self, Sender};
 use ironmesh_model::policy::MtlsMode;
 use ironmesh_model::request::{RequestMeta, Source, normalize_path};
 use ironmesh_model::snapshot::Subscriber;
 use ironmesh_model::{
-    Decision, Draw, Event, ListenerKind, ResourceKey, Snapshot, Trace, Verdict, View, decide,
-    decide_connection,
+    Decision, Draw, Event, Identity, ListenerKind, Reason, ResourceKey, Snapshot, Trace, Verdict,
+    View, decide, decide_connection,
 };
 use ironmesh_wire::server::expand;
 
@@ -21,8 +23,11 @@ use crate::registry::inject;
 #[derive(Clone, Debug)]
 pub(super) struct Call {
     pub(super) method: String,
-    pub(super) scheme: &'static str,
+    /// Whether the caller speaks TLS of its own, so that no proxy can read it.
+    is_tls: bool,
     pub(super) authority: String,
+    /// Host and port that the caller dials.
+    pub(super) dialled: String,
     /// Normalised path and query.
     pub(super) target: String,
     headers: Vec<(String, String)>,
@@ -36,7 +41,8 @@ impl Call {
         let (path, query) = normalize_path(&url.target);
         Self {
             method: request.method.clone(),
-            scheme: if url.is_https { "https" } else { "http" },
+            is_tls: url.is_https,
+            dialled: format!("{}:{}", url.host, url.port),
             authority: host.map_or_else(|| url.authority.clone(), |(_, value)| value.clone()),
             target: match query {
                 Some(query) => format!("{path}?{query}"),
@@ -49,6 +55,18 @@ impl Call {
                 .map(|(name, value)| (name.to_ascii_lowercase(), value.clone()))
                 .collect(),
         }
+    }
+
+    /// Changes it as a proxy does that takes it in.
+    fn enter(&mut self, sender: &Sender<'_>, destination: SocketAddr) {
+        if self.authority.is_empty() {
+            self.authority = destination.to_string();
+        }
+        let begin_trace = |headers: &mut Vec<(String, String)>| {
+            let made = |name: &str| (name.to_owned(), MADE_BY_PROXY.to_owned());
+            headers.extend(NEW_TRACE_HEADERS.map(made));
+        };
+        entry::at_entry(&mut self.headers, sender, || MADE_BY_PROXY.to_owned(), begin_trace);
     }
 
     /// Changes it as the winning rule says.
@@ -82,6 +100,8 @@ pub(super) struct Walked {
     /// Which connections an inbound listener takes.
     pub(super) mtls: MtlsMode,
     pub(super) draw: Option<Draw>,
+    /// Why the proxy takes it not at all, whatever the decision.
+    pub(super) refused: Option<Reason>,
 }
 
 /// The proxy of a pod.
@@ -91,6 +111,8 @@ pub(super) struct Proxy<'a> {
     pub(super) pod: &'a Object,
     subscriber: Subscriber,
     view: View,
+    /// Of its workload.
+    pub(super) identity: Identity,
 }
 
 impl<'a> Proxy<'a> {
@@ -98,7 +120,12 @@ impl<'a> Proxy<'a> {
     pub(super) fn new(snapshot: &'a Snapshot, pod: &'a Object) -> Self {
         let gateway = inject::is_router(pod);
         let subscriber = subscriber(object::namespace(pod), Some(pod));
-        let mut proxy = Self { snapshot, pod, subscriber, view: View::default() };
+        let identity = Identity {
+            trust_domain: snapshot.settings().trust_domain.clone(),
+            namespace: subscriber.namespace.clone(),
+            service_account: object::text(pod, "/spec/serviceAccountName").into(),
+        };
+        let mut proxy = Self { snapshot, pod, subscriber, view: View::default(), identity };
         proxy.subscribe(ResourceKey::Settings);
         if gateway {
             proxy.subscribe(ResourceKey::Listeners);
@@ -112,65 +139,89 @@ impl<'a> Proxy<'a> {
     }
 
     /// The port of a gateway that a client means: the one in the URL, or if the gateway does not
-    /// listen there (it is published elsewhere) the one of the scheme.
-    pub(super) fn gateway_port(&self, port: u16, is_https: bool) -> u16 {
+    /// listen there (it is published elsewhere) the one of HTTP.
+    pub(super) fn gateway_port(&self, port: u16) -> u16 {
         let served = self.view.listeners().listeners.iter().any(|own| own.port == port);
-        match (served, is_https) {
-            (true, _) => port,
-            (false, true) => 443,
-            (false, false) => 80,
-        }
+        if served { port } else { HTTP_PORT }
     }
 
     /// Decides about a call as the proxy does: first about its connection, then, unless the bytes
-    /// of that stay unread, about the request.
+    /// of that stay unread, about the request, which it changes where that comes in.
     pub(super) fn walk(
         &mut self,
-        listener: ListenerKind,
+        sender: &Sender<'_>,
         destination: SocketAddr,
-        call: &Call,
+        call: &mut Call,
         draw: Option<Draw>,
     ) -> Walked {
+        let listener = sender.listener;
         let source = Source {
             namespace: self.subscriber.namespace.clone(),
             labels: self.subscriber.labels.clone(),
         };
+        let mut mtls = MtlsMode::Permissive;
+        if listener != ListenerKind::Gateway {
+            let (connection, events) = self.connection(listener, destination);
+            mtls = connection.mtls;
+            if connection.protocol.is_opaque() || call.is_tls {
+                // TLS to a port that declares HTTP is not HTTP; the inbound side leaves it to the
+                // application.
+                let not_http = connection.protocol.is_http() && listener == ListenerKind::Outbound;
+                let refused = not_http.then_some(Reason::BadRequest);
+                let decision = connection.decision;
+                return Walked { listener, destination, decision, events, mtls, draw, refused };
+            }
+        }
+        call.enter(sender, destination);
         let (path, query) = match call.target.split_once('?') {
             Some((path, query)) => (path, Some(query)),
             None => (&*call.target, None),
         };
-        let mut mtls = MtlsMode::Permissive;
-        if listener != ListenerKind::Gateway {
-            let (connection, events) = self.until_known(|view, trace| {
-                let namespace = &source.namespace;
-                let connection = decide_connection(view, listener, destination, namespace, trace);
-                let needs = needed(&connection.decision);
-                (connection, needs)
-            });
-            mtls = connection.mtls;
-            if connection.protocol.is_opaque() {
-                let decision = connection.decision;
-                return Walked { listener, destination, decision, events, mtls, draw };
-            }
-        }
         let request = RequestMeta {
             listener,
             destination,
             source: &source,
             method: &call.method,
-            scheme: call.scheme,
+            scheme: entry::SCHEME,
             authority: &call.authority,
             path,
             query,
             headers: &call.headers,
-            grpc: is_grpc(&call.headers),
         };
         let (decision, events) = self.until_known(|view, trace| {
             let decision = decide(view, &request, draw.unwrap_or(Draw(0)), trace);
             let needs = needed(&decision);
             (decision, needs)
         });
-        Walked { listener, destination, decision, events, mtls, draw }
+        Walked { listener, destination, decision, events, mtls, draw, refused: None }
+    }
+
+    /// What it does with a connection, by its destination.
+    fn connection(
+        &mut self,
+        listener: ListenerKind,
+        destination: SocketAddr,
+    ) -> (ConnectionDecision, Vec<Event>) {
+        let namespace = self.subscriber.namespace.clone();
+        self.until_known(|view, trace| {
+            let connection = decide_connection(view, listener, destination, &namespace, trace);
+            let needs = needed(&connection.decision);
+            (connection, needs)
+        })
+    }
+
+    /// Where the node sends a connection to an address for which there is no proxy: to a pod of the
+    /// Service that has the address, `None` if none is ready, or to the address itself.
+    pub(super) fn plain(&mut self, to: SocketAddr) -> Option<SocketAddr> {
+        let (connection, _) = self.connection(ListenerKind::Outbound, to);
+        let decision = connection.decision;
+        let service = decision.applies().and_then(|applies| applies.service.as_ref());
+        match service {
+            Some(service) if service.addresses.contains(&to.ip()) => {
+                super::followed(&decision).map(|(_, address)| address)
+            }
+            _ => Some(to),
+        }
     }
 
     /// Asks again and again, subscribing to what is needed, until nothing is.
@@ -201,11 +252,14 @@ fn needed(decision: &Decision) -> Option<ResourceKey> {
     }
 }
 
-fn is_grpc(headers: &[(String, String)]) -> bool {
-    headers
-        .iter()
-        .any(|(name, value)| name == "content-type" && value.starts_with("application/grpc"))
-}
-
 /// Resources that one decision may need one after the other.
 const SUBSCRIPTIONS_MAX: usize = 16;
+
+/// Where gateways listen for HTTP, if they are not asked for another port.
+const HTTP_PORT: u16 = 80;
+
+/// Headers that a new trace adds.
+const NEW_TRACE_HEADERS: [&str; 4] = ["traceparent", "x-b3-traceid", "x-b3-spanid", "x-b3-sampled"];
+
+/// Stands for a value that the proxy draws at random.
+const MADE_BY_PROXY: &str = "made-by-the-proxy";

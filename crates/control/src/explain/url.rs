@@ -17,13 +17,22 @@ pub(super) struct Url {
 
 /// A text that is none.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not a URL of the form http://HOST[:PORT]/PATH")]
-pub(super) struct NotAUrl(String);
+pub(super) enum NotAUrl {
+    /// It has another form.
+    #[error("{0:?} is not a URL of the form http://HOST[:PORT]/PATH")]
+    Form(String),
+    /// No client could send it, and every proxy would answer it with 400.
+    #[error("{0:?} has a character that is not allowed in a URL; write {1:?} as %XX for each byte")]
+    Character(String, char),
+}
 
 impl Url {
     /// Reads a URL; one without a scheme is taken as http, as curl does.
     pub(super) fn parse(text: &str) -> Result<Self, NotAUrl> {
-        let bad = || NotAUrl(text.to_owned());
+        let bad = || NotAUrl::Form(text.to_owned());
+        if let Some(wrong) = text.chars().find(|c| !c.is_ascii_graphic()) {
+            return Err(NotAUrl::Character(text.to_owned(), wrong));
+        }
         let (is_https, rest) = match text.split_once("://") {
             Some(("http", rest)) => (false, rest),
             Some(("https", rest)) => (true, rest),
@@ -36,7 +45,7 @@ impl Url {
         let target = target.split_once('#').map_or(target, |(target, _)| target);
         let (host, port) = ironmesh_model::request::split_authority(authority);
         let whole = port.is_some() || !host.contains(':') || authority.starts_with('[');
-        if host.is_empty() || host.contains(char::is_whitespace) || !whole {
+        if host.is_empty() || !whole {
             return Err(bad());
         }
         let slash = if target.starts_with('/') { "" } else { "/" };
@@ -66,7 +75,7 @@ mod tests {
             let url = Url::parse(text).unwrap();
             assert_eq!((&*url.host, url.port, &*url.target), (host, port, target), "{text}");
         }
-        for bad in ["", "ftp://a/", "http:///x", "http://a b/"] {
+        for bad in ["", "ftp://a/", "http:///x", "http://a b/", "http://a/b c", "http://a/\u{e9}"] {
             assert!(Url::parse(bad).is_err(), "{bad}");
         }
     }

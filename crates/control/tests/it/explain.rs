@@ -116,6 +116,73 @@ async fn draws_headers_and_subsets_decide() {
     assert_eq!(subsets.len(), 2);
 }
 
+/// What a sender may not say is not seen, what every request carries is, as in the proxy.
+#[tokio::test]
+async fn requests_are_changed_where_they_come_in() {
+    let world = World::start();
+    let api = world.api();
+    tokio::spawn(kubelet(api.clone()));
+    bookinfo(&api).await;
+    let to = json!([{"destination": {"host": "productpage", "port": {"number": 9080}}}]);
+    let when = |condition: Value| json!({"match": [condition], "route": to});
+    let route = json!({"spec": {"http": [
+        when(json!({"headers": {"x-envoy-debug": {}}})),
+        when(json!({"headers": {"x-request-id": {"exact": "mine"}}})),
+        when(json!({"scheme": {"exact": "https"}})),
+        when(json!({"headers": {"x-request-id": {}, "traceparent": {}, "x-forwarded-proto": {"exact": "http"}}})),
+    ]}});
+    let path = "/apis/networking.istio.io/v1beta1/namespaces/default/virtualservices/bookinfo";
+    api.merge(path, route).await;
+    let headers = json!([["x-envoy-debug", "1"], ["X-Request-Id", "mine"]]);
+    let url = "http://127.0.0.1:8080/";
+    let ask = json!({"method": "GET", "url": url, "headers": headers});
+    let told = explain(&api, ask).await;
+    assert_eq!(told.hops[0].route.as_deref(), Some("default/bookinfo#3"), "{told:#?}");
+
+    for (url, why) in [
+        ("https://127.0.0.1:8443/", "no TLS yet"),
+        ("http://127.0.0.1:8080/a b", "not allowed in a URL"),
+        ("http://127.0.0.1:8080/\u{e9}", "not allowed in a URL"),
+    ] {
+        let ask = json!({"method": "GET", "url": url});
+        let (status, answer) =
+            api.request(Method::POST, "/ironmesh/explain", &[], Some(&ask)).await;
+        assert_eq!(status, 400, "{url}");
+        assert!(answer["message"].as_str().unwrap().contains(why), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn what_passes_through_is_followed_too() {
+    let world = World::start();
+    let api = world.api();
+    tokio::spawn(kubelet(api.clone()));
+    bookinfo(&api).await;
+    let reviews = api.get("/api/v1/namespaces/default/services/reviews").await;
+    let ip = reviews["spec"]["clusterIP"].as_str().unwrap();
+    let ask = |url: String, host: &str| json!({"from": "productpage-v1", "method": "GET", "url": url, "headers": [["Host", host]]});
+    let foreign = explain(&api, ask(format!("http://{ip}:9080/"), "example.com")).await;
+    assert_eq!(foreign.hops[0].reason.code(), "passthrough");
+    assert_eq!(foreign.hops[0].endpoint.as_deref(), Some(&*format!("{ip}:9080")));
+    assert!(foreign.outcome.contains("reaches reviews-v"), "{}", foreign.outcome);
+    assert!(foreign.outcome.contains("in plaintext"), "{}", foreign.outcome);
+
+    // Without a host the request is for the address.
+    let unnamed = explain(&api, ask(format!("http://{ip}:9080/"), "")).await;
+    assert_eq!(unnamed.hops[0].authority, format!("{ip}:9080"));
+    assert_eq!(unnamed.hops[0].route.as_deref(), Some("default/reviews#2"));
+
+    let outside = ask("http://example.com/x".to_owned(), "example.com");
+    let outside = explain(&api, outside).await;
+    assert!(outside.outcome.contains("goes to example.com:80"), "{}", outside.outcome);
+
+    // TLS of the caller's own is not looked into: to an HTTP port it is no HTTP.
+    let closed = explain(&api, ask("https://reviews:9080/".to_owned(), "reviews")).await;
+    assert_eq!(closed.hops[0].response_code, Some(400));
+    let closed = explain(&api, ask("https://example.com/".to_owned(), "example.com")).await;
+    assert!(closed.outcome.contains("goes to example.com:443"), "{}", closed.outcome);
+}
+
 #[tokio::test]
 async fn strict_mtls_refuses_a_caller_without_a_proxy() {
     let world = World::start();

@@ -82,7 +82,6 @@ pub(crate) fn decide_on(
         path: &path,
         query,
         headers: &request.headers,
-        grpc: false,
     };
     let view = views.entry(subscriber.clone()).or_default();
     for _ in 0..5 {

@@ -238,7 +238,6 @@ fn request<'a>(
         path,
         query: None,
         headers,
-        grpc: false,
     }
 }
 

@@ -1,5 +1,6 @@
 //! What the mesh changes in heads: at entry, by the winning rule, and on the way back.
 
+use ironmesh_model::entry::{self, EntryHeaders, Sender};
 use ironmesh_model::route::HeaderOp;
 use ironmesh_model::{Decision, ListenerKind};
 use ironmesh_telemetry::trace_context::{TraceContext, request_id};
@@ -11,36 +12,33 @@ use crate::random::Random;
 
 /// Removes what the client may not say, and adds what every request of the mesh carries.
 pub(crate) fn at_entry(head: &mut RequestHead, connection: &Connection, random: &Random) {
-    let trusted = connection.is_trusted();
-    head.fields.retain(|name, _| {
-        name.first() != Some(&b'x')
-            || !(name.starts_with(b"x-ironmesh-")
-                || (!trusted && name.starts_with(b"x-envoy-"))
-                || name == b"x-forwarded-client-cert")
-    });
-    match (connection.kind, &connection.peer_identity) {
-        (ListenerKind::Gateway, None) => {
-            head.fields.append("x-forwarded-for", connection.peer.ip().to_string().as_bytes());
-            head.fields.set("x-forwarded-proto", b"http");
-            head.fields.remove("x-request-id");
-        }
-        (ListenerKind::Inbound, Some(peer)) => {
-            let by = connection.workload.credentials.load();
-            let by = by.as_ref().map(|own| own.identity().to_string()).unwrap_or_default();
-            let value = format!("By={by};URI={peer}");
-            head.fields.push(b"x-forwarded-client-cert", value.as_bytes());
-        }
-        _ if !head.fields.contains("x-forwarded-proto") => {
-            head.fields.push(b"x-forwarded-proto", b"http");
-        }
-        _ => {}
+    let own = connection.peer_identity.as_ref().map(|_| connection.workload.credentials.load());
+    let own = own.as_ref().and_then(|own| own.as_ref());
+    let sender = Sender {
+        listener: connection.kind,
+        ip: connection.peer.ip(),
+        identity: connection.peer_identity.as_ref(),
+        own: own.map(|own| own.identity()),
+    };
+    let id = || request_id(random.wide()).to_string();
+    entry::at_entry(&mut head.fields, &sender, id, |fields| begin_trace(fields, random));
+}
+
+impl EntryHeaders for Fields {
+    fn retain(&mut self, mut keep: impl FnMut(&[u8]) -> bool) {
+        Self::retain(self, |name, _| keep(name));
     }
-    if !head.fields.contains("x-request-id") {
-        head.fields.push(b"x-request-id", request_id(random.wide()).to_string().as_bytes());
+
+    fn contains(&self, name: &str) -> bool {
+        Self::contains(self, name)
     }
-    let traced = ["traceparent", "b3", "x-b3-traceid"];
-    if !traced.iter().any(|name| head.fields.contains(name)) {
-        begin_trace(&mut head.fields, random);
+
+    fn push(&mut self, name: &str, value: &str) {
+        Self::push(self, name.as_bytes(), value.as_bytes());
+    }
+
+    fn append(&mut self, name: &str, value: &str) {
+        Self::append(self, name, value.as_bytes());
     }
 }
 

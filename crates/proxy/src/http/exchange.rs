@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use ironmesh_model::decide::Verdict;
+use ironmesh_model::entry;
 use ironmesh_model::recorder::Silent;
 use ironmesh_model::request::normalize_path;
 use ironmesh_model::service::{EndpointTls, Protocol};
@@ -114,12 +115,11 @@ impl<'a> Exchange<'a> {
             destination: self.connection.destination,
             source: &source,
             method: self.head.method(),
-            scheme: "http",
+            scheme: entry::SCHEME,
             authority: self.head.authority(),
             path,
             query,
             headers: &self.head.fields,
-            grpc: self.grpc,
         };
         decide(view, &request, self.draw, &mut Silent)
     }

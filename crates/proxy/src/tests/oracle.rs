@@ -106,7 +106,6 @@ fn decided(
         path: &path,
         query,
         headers: &request.headers,
-        grpc: false,
     };
     let mut view = View::default();
     let hold = |key: ResourceKey, view: &View| {

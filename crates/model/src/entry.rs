@@ -1,0 +1,187 @@
+//! What every request undergoes where a proxy takes it in, before a rule sees it: what its sender may
+//! not say goes, and what each request of the mesh carries is added.
+
+use std::net::IpAddr;
+
+use crate::name::Identity;
+use crate::resource::ListenerKind;
+
+/// The scheme of every request that a proxy can read: TLS of applications stays closed to it.
+pub const SCHEME: &str = "http";
+
+/// Headers by which a trace is recognised; who sends one of them has begun it.
+pub const TRACE_HEADERS: [&str; 3] = ["traceparent", "b3", "x-b3-traceid"];
+
+/// Who sent a request, as far as the proxy that takes it knows.
+#[derive(Clone, Copy, Debug)]
+pub struct Sender<'a> {
+    /// The listener that it came in at.
+    pub listener: ListenerKind,
+    /// The sender's address.
+    pub ip: IpAddr,
+    /// Its identity, if it proved one by mutual TLS.
+    pub identity: Option<&'a Identity>,
+    /// The identity of the proxy's own workload, if it has one yet.
+    pub own: Option<&'a Identity>,
+}
+
+impl Sender<'_> {
+    /// Whether what it says about itself is believed: it is a member of the mesh, or the workload
+    /// that the proxy serves.
+    pub fn is_trusted(&self) -> bool {
+        self.identity.is_some() || self.listener == ListenerKind::Outbound
+    }
+}
+
+/// Headers that can be changed. Names are in lower case.
+pub trait EntryHeaders {
+    /// Drops the fields of whose names `keep` is not true.
+    fn retain(&mut self, keep: impl FnMut(&[u8]) -> bool);
+
+    /// Whether there is a field of this name.
+    fn contains(&self, name: &str) -> bool;
+
+    /// Adds a field.
+    fn push(&mut self, name: &str, value: &str);
+
+    /// Adds a value to the last field of this name, behind a comma; without one, adds a field.
+    fn append(&mut self, name: &str, value: &str);
+}
+
+/// Changes the headers of a request that comes in. `request_id` makes one, `begin_trace` adds the
+/// headers of a new trace; each is called if the request has none.
+pub fn at_entry<H: EntryHeaders>(
+    headers: &mut H,
+    sender: &Sender<'_>,
+    request_id: impl FnOnce() -> String,
+    begin_trace: impl FnOnce(&mut H),
+) {
+    let trusted = sender.is_trusted();
+    let at_edge = sender.listener == ListenerKind::Gateway && sender.identity.is_none();
+    headers.retain(|name| may_come_in(name, trusted, at_edge));
+    if at_edge {
+        headers.append("x-forwarded-for", &sender.ip.to_string());
+    }
+    if !headers.contains("x-forwarded-proto") {
+        headers.push("x-forwarded-proto", SCHEME);
+    }
+    if let (ListenerKind::Inbound, Some(peer)) = (sender.listener, sender.identity) {
+        let own = sender.own.map(ToString::to_string).unwrap_or_default();
+        headers.push("x-forwarded-client-cert", &format!("By={own};URI={peer}"));
+    }
+    if !headers.contains("x-request-id") {
+        headers.push("x-request-id", &request_id());
+    }
+    if !TRACE_HEADERS.iter().any(|name| headers.contains(name)) {
+        begin_trace(headers);
+    }
+}
+
+/// Whether a sender may say this about a request.
+fn may_come_in(name: &[u8], trusted: bool, at_edge: bool) -> bool {
+    if name.first() != Some(&b'x') {
+        return true;
+    }
+    let at_edge_only: [&[u8]; 2] = [b"x-request-id", b"x-forwarded-proto"];
+    !(name.starts_with(b"x-ironmesh-")
+        || name == b"x-forwarded-client-cert"
+        || (!trusted && name.starts_with(b"x-envoy-"))
+        || (at_edge && at_edge_only.contains(&name)))
+}
+
+/// A list of headers, for `explain`.
+impl EntryHeaders for Vec<(String, String)> {
+    fn retain(&mut self, mut keep: impl FnMut(&[u8]) -> bool) {
+        Self::retain(self, |(name, _)| keep(name.as_bytes()));
+    }
+
+    fn contains(&self, name: &str) -> bool {
+        self.iter().any(|(own, _)| own == name)
+    }
+
+    fn push(&mut self, name: &str, value: &str) {
+        Self::push(self, (name.to_owned(), value.to_owned()));
+    }
+
+    fn append(&mut self, name: &str, value: &str) {
+        match self.iter_mut().rfind(|(own, _)| own == name) {
+            Some((_, last)) => {
+                last.push(',');
+                last.push_str(value);
+            }
+            None => EntryHeaders::push(self, name, value),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entered(listener: ListenerKind, member: bool, headers: &[(&str, &str)]) -> Vec<String> {
+        let identity: Identity = "spiffe://cluster.local/ns/a/sa/b".parse().unwrap();
+        let own: Identity = "spiffe://cluster.local/ns/c/sa/d".parse().unwrap();
+        let sender = Sender {
+            listener,
+            ip: "203.0.113.7".parse().unwrap(),
+            identity: member.then_some(&identity),
+            own: Some(&own),
+        };
+        let mut all: Vec<(String, String)> =
+            headers.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
+        let begin = |headers: &mut Vec<(String, String)>| {
+            EntryHeaders::push(headers, "traceparent", "new");
+        };
+        at_entry(&mut all, &sender, || "made".to_owned(), begin);
+        all.into_iter().map(|(name, value)| format!("{name}: {value}")).collect()
+    }
+
+    const SAID: &[(&str, &str)] = &[
+        ("x-ironmesh-reason", "route"),
+        ("x-envoy-x", "1"),
+        ("x-forwarded-client-cert", "By=me"),
+        ("x-forwarded-for", "10.0.0.1"),
+        ("x-forwarded-proto", "https"),
+        ("x-request-id", "mine"),
+        ("b3", "0"),
+    ];
+
+    #[test]
+    fn a_stranger_at_the_edge_says_nothing_about_the_mesh() {
+        assert_eq!(
+            entered(ListenerKind::Gateway, false, SAID),
+            [
+                "x-forwarded-for: 10.0.0.1,203.0.113.7",
+                "b3: 0",
+                "x-forwarded-proto: http",
+                "x-request-id: made",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_member_is_believed_but_for_who_it_is() {
+        assert_eq!(
+            entered(ListenerKind::Inbound, true, SAID),
+            [
+                "x-envoy-x: 1",
+                "x-forwarded-for: 10.0.0.1",
+                "x-forwarded-proto: https",
+                "x-request-id: mine",
+                "b3: 0",
+                "x-forwarded-client-cert: \
+                 By=spiffe://cluster.local/ns/c/sa/d;URI=spiffe://cluster.local/ns/a/sa/b",
+            ]
+        );
+    }
+
+    #[test]
+    fn what_is_missing_is_made() {
+        assert_eq!(
+            entered(ListenerKind::Outbound, false, &[("x-envoy-x", "1")]),
+            ["x-envoy-x: 1", "x-forwarded-proto: http", "x-request-id: made", "traceparent: new"]
+        );
+        let plain = entered(ListenerKind::Inbound, false, &[("x-envoy-x", "1")]);
+        assert!(!plain.iter().any(|header| header.starts_with("x-envoy")), "{plain:?}");
+    }
+}
