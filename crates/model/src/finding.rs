@@ -93,8 +93,6 @@ findings! {
     NoWeight, "IM0108", Warning, "All weights of the rule are 0, so its requests get 503.", "Give one destination a weight.";
     /// A rule behind one that matches everything.
     Unreachable, "IM0109", Info, "An earlier rule matches every request, so this one is never tried.", "Move it up, or remove it.";
-    /// A gateway server whose port another one has with another protocol.
-    PortConflict, "IM0110", Warning, "Two servers of the gateway claim one port with different protocols; the older wins.", "Use another port.";
     /// A selector that matches nothing.
     NothingSelected, "IM0111", Info, "The selector matches no workload now.", "Compare it with the labels of the pods.";
     /// A subset whose labels match no pod.
@@ -103,6 +101,10 @@ findings! {
     Deprecated, "IM0113", Info, "The form is old; it is taken as its successor.", "Write it in the new form when you touch it.";
     /// A part of an object that cannot do anything where it stands.
     NoEffect, "IM0114", Warning, "What is written there can have no effect in this object.", "The message says where it would have one.";
+    /// Mutual TLS is asked for where it cannot be had.
+    NoMutualTls, "IM0115", Warning, "The rule asks for mutual TLS with endpoints that take none, which are sent plaintext.", "Give their pods a sidecar, or drop tls.mode.";
+    /// A host that no service has.
+    UnknownHost, "IM0116", Warning, "The object is for a host inside the cluster that no service has, so it has no effect for it.", "Create the service, or correct the host; only names without a dot are completed.";
     /// A workload kind that is not run here.
     NotRunHere, "IM0201", Warning, "The local platform does not run this kind of workload yet, so no pod is made from it.", "Use a Deployment or a Pod.";
     /// A user id that cannot be had.

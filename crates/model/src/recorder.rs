@@ -60,11 +60,6 @@ pub enum Event {
         /// Index of the chosen one.
         chosen: usize,
     },
-    /// The verdict, in words.
-    Verdict {
-        /// What.
-        text: String,
-    },
 }
 
 /// One weighted backend of an [`Event::Weighted`].

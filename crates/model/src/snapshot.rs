@@ -124,6 +124,8 @@ pub struct DestinationPolicySource {
     pub export_to: Vec<Name>,
     /// Age.
     pub created: Created,
+    /// Paths of the fields of its object that ask for the mesh's mutual TLS, for findings.
+    pub mutual_tls_at: Vec<String>,
 }
 
 /// An inbound policy and where it applies.

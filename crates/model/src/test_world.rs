@@ -143,6 +143,7 @@ pub(crate) fn subsets(
         host: host.into(),
         export_to: Vec::new(),
         created,
+        mutual_tls_at: Vec::new(),
     }
 }
 

@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::{export_to, fully_qualified};
 use crate::Object;
 use crate::object::labels;
+use crate::path::item;
 use crate::schema::check;
 use crate::translate::Part;
 
@@ -23,6 +24,7 @@ pub(crate) fn destination_rule(object: &Object, findings: &mut Vec<Finding>) -> 
         labels: labels(&subset.labels),
         balance: subset.traffic_policy.as_ref().and_then(balance),
     });
+    let mutual_tls_at = mutual_tls_at(&spec);
     Some(Part::DestinationPolicy(Box::new(DestinationPolicySource {
         policy: DestinationPolicy {
             id: object.id().clone(),
@@ -32,7 +34,26 @@ pub(crate) fn destination_rule(object: &Object, findings: &mut Vec<Finding>) -> 
         host: fully_qualified(&spec.host, object),
         export_to: export_to(&spec.export_to, object),
         created: object.created(),
+        mutual_tls_at,
     })))
+}
+
+/// Where it asks for `ISTIO_MUTUAL`.
+fn mutual_tls_at(spec: &Spec) -> Vec<String> {
+    let asks = |policy: &Option<Value>| {
+        let mode = policy.as_ref().and_then(|policy| policy.pointer("/tls/mode"));
+        mode.and_then(Value::as_str) == Some("ISTIO_MUTUAL")
+    };
+    let policies = std::iter::once(("spec".to_owned(), &spec.traffic_policy)).chain(
+        spec.subsets
+            .iter()
+            .enumerate()
+            .map(|(at, subset)| (item("spec.subsets", at), &subset.traffic_policy)),
+    );
+    policies
+        .filter(|(_, policy)| asks(policy))
+        .map(|(path, _)| format!("{path}.trafficPolicy.tls.mode"))
+        .collect()
 }
 
 fn balance(policy: &Value) -> Option<Balance> {

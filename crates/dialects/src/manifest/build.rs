@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use ironmesh_model::limits::MANIFEST_VALUES_MAX;
 use serde_json::{Map, Value};
 use serde_saphyr::granit_parser::{Event, Marker, Parser, ScalarStyle, Span, Tag, options};
 
@@ -31,7 +32,9 @@ pub(super) fn documents(text: &str) -> Parsed {
         let Some(error) = fault else { continue };
         parsed.errors.push(error);
         builder = Builder { values: builder.values, ..Builder::default() };
-        if builder.values > VALUES_MAX || !matches!(parser.proceed_next_document(), Ok(true)) {
+        if builder.values > MANIFEST_VALUES_MAX
+            || !matches!(parser.proceed_next_document(), Ok(true))
+        {
             break;
         }
     }
@@ -178,8 +181,10 @@ impl Builder {
 
     fn put(&mut self, value: Value, anchor: usize, span: &Span) -> Result<(), String> {
         self.values += 1;
-        if self.values > VALUES_MAX {
-            return Err(format!("the file has more than {VALUES_MAX} values, aliases repeated"));
+        if self.values > MANIFEST_VALUES_MAX {
+            return Err(format!(
+                "the file has more than {MANIFEST_VALUES_MAX} values, aliases repeated"
+            ));
         }
         if anchor != 0 {
             self.anchors.insert(anchor, value.clone());
@@ -244,6 +249,3 @@ fn count(value: &Value) -> usize {
         _ => 1,
     }
 }
-
-/// Values of one file, those of aliases counted each time they are used.
-const VALUES_MAX: usize = 2_000_000;

@@ -70,6 +70,7 @@ pub(super) struct DestinationPolicyEntry {
     pub(super) policy: Arc<Policy>,
     pub(super) host: Name,
     pub(super) export_to: Vec<Name>,
+    pub(super) mutual_tls_at: Vec<String>,
 }
 
 /// An inbound policy as it is indexed.
@@ -211,6 +212,7 @@ impl Index {
                 policy,
                 host: source.host,
                 export_to: source.export_to,
+                mutual_tls_at: source.mutual_tls_at,
             });
         }
     }

@@ -320,6 +320,68 @@ fn gateways_listen_where_their_objects_say() {
 }
 
 #[test]
+fn a_subset_that_the_gateway_does_not_see_is_found() {
+    let mut objects = app(&[("a", "v1", true)]);
+    objects.gateways = vec![gateway(("shop", "gw"), 0, &["*"])];
+    objects.workloads =
+        vec![workload("istio-system", "gw", [10, 77, 0, 9], &[("istio", "ingressgateway")])];
+    let to_v1 = vec![rule(Vec::new(), &[(APP, "v1", 0)])];
+    objects.routes = vec![route(("shop", "r"), 0, &["*"], &["shop/gw"], to_v1)];
+    let found_with = |namespace: &str| {
+        let mut objects = objects.clone();
+        objects.destination_policies = vec![subsets((namespace, "d"), 0, APP, &["v1"])];
+        let mut proxy = Proxy::gateway(objects);
+        assert_eq!(proxy.get("x", "/").reason == Reason::Route, found(&proxy).is_empty());
+        proxy.findings.into_iter().next().map(|finding| (finding.code, finding.message))
+    };
+    assert_eq!(found_with("default"), None, "the service's namespace");
+    assert_eq!(found_with("istio-system"), None, "the root namespace");
+    let (code, message) = found_with("shop").unwrap();
+    assert_eq!(code, FindingCode::UndefinedSubset);
+    assert!(message.contains("istio-system go by") && message.contains("default"), "{message}");
+}
+
+#[test]
+fn hosts_that_are_no_services_and_gateways_that_are_not_there_are_found() {
+    let mut objects = app(&[("a", "v1", true)]);
+    objects.services[0].endpoints[0].tls = EndpointTls::Plaintext;
+    objects.gateways = vec![gateway(("default", "gw"), 0, &["*"])];
+    objects.workloads =
+        vec![workload("istio-system", "gw", [10, 77, 0, 9], &[("istio", "ingressgateway")])];
+    let at = |gateway: &str| Match { gateways: vec![gateway.into()], ..Match::default() };
+    let rules = vec![to_app(vec![at("mesh"), at("default/gw"), at("default/nowhere")])];
+    let hosts = ["app.default", "gone.default.svc.cluster.local", "example.com", "*.default"];
+    objects.routes = vec![route(("default", "r"), 0, &hosts, &["mesh"], rules)];
+    objects.destination_policies = vec![
+        DestinationPolicySource {
+            mutual_tls_at: vec!["spec.trafficPolicy.tls.mode".into()],
+            ..subsets(("default", "plain"), 0, "*.default.svc.cluster.local", &[])
+        },
+        subsets(("default", "short"), 0, "app.default", &[]),
+        subsets(("default", "gone"), 0, "gone.default.svc.cluster.local", &[]),
+    ];
+    let mut got = found(&Proxy::sidecar(objects, "default", &[]));
+    got.sort();
+    let one = |code, name: &str, path: &str| (code, name.to_owned(), path.to_owned());
+    assert_eq!(
+        got,
+        [
+            one(FindingCode::UnknownGateway, "r", "spec.http[0].match[2].gateways[0]"),
+            one(FindingCode::NotAttached, "r", "spec.hosts[0]"),
+            one(FindingCode::NotAttached, "r", "spec.hosts[1]"),
+            one(FindingCode::NotAttached, "r", "spec.hosts[2]"),
+            one(FindingCode::NotAttached, "r", "spec.hosts[3]"),
+            one(FindingCode::NoEffect, "r", "spec.http[0].match[1].gateways[0]"),
+            one(FindingCode::NoMutualTls, "plain", "spec.trafficPolicy.tls.mode"),
+            one(FindingCode::UnknownHost, "gone", "spec.host"),
+            one(FindingCode::UnknownHost, "r", "spec.hosts[0]"),
+            one(FindingCode::UnknownHost, "r", "spec.hosts[1]"),
+            one(FindingCode::UnknownHost, "short", "spec.host"),
+        ]
+    );
+}
+
+#[test]
 fn in_the_mesh_the_oldest_route_has_the_host() {
     let mut objects = app(&[("a", "v1", true)]);
     let of = |name: &str, created, host: &str| {

@@ -322,6 +322,7 @@ pub(super) fn subsets(versions: &[&str]) -> DestinationPolicySource {
         host: "reviews.default.svc.cluster.local".into(),
         export_to: Vec::new(),
         created: 0,
+        mutual_tls_at: Vec::new(),
     }
 }
 

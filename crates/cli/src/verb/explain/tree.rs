@@ -22,9 +22,7 @@ fn lines(hop: &Hop) -> Vec<String> {
     for event in &hop.events {
         self::event(&mut lines, event);
     }
-    if !hop.events.iter().any(|event| matches!(event, Event::Verdict { .. })) {
-        lines.push(format!("=> {}", hop.reason_text));
-    }
+    lines.push(format!("=> {}", hop.reason_text));
     if let Some(code) = hop.response_code {
         let (reason, flags) = (hop.reason, &hop.response_flags);
         lines.push(format!("=> answered here: {code}, reason {reason}, flag {flags}"));
@@ -52,7 +50,7 @@ fn event(lines: &mut Vec<String>, event: &Event) {
         Event::Lost { route, why } => lines.push(format!("  -  {route}: {why}")),
         Event::Won { route, by } => lines.push(format!("  +  {route}: {by}")),
         Event::Weighted { choices, drawn, chosen } => {
-            let sum: u32 = choices.iter().map(|choice| choice.weight).sum();
+            let sum: u64 = choices.iter().map(|choice| u64::from(choice.weight)).sum();
             lines.push(format!("     of {sum} parts {drawn} was drawn:"));
             for (at, choice) in choices.iter().enumerate() {
                 let mark = if at == *chosen { '+' } else { '-' };
@@ -60,7 +58,6 @@ fn event(lines: &mut Vec<String>, event: &Event) {
                 lines.push(format!("       {mark} {name}: {}", choice.weight));
             }
         }
-        Event::Verdict { text } => lines.push(format!("=> {text}")),
     }
 }
 
