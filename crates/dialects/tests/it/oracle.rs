@@ -2,18 +2,12 @@
 //! what `decide` says of the view that a proxy would hold.
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use ironmesh_dialects::{Object, translate};
-use ironmesh_model::request::normalize_path;
 use ironmesh_model::settings::Settings;
-use ironmesh_model::snapshot::Subscriber;
-use ironmesh_model::view::{Body, Change};
-use ironmesh_model::{
-    Decision, Draw, ListenerKind, RequestMeta, ResourceKey, Silent, Snapshot, Source, Verdict,
-    Version, View, decide,
-};
-use ironmesh_testkit::naive::{Answer, Mesh, Patterns, Request};
+use ironmesh_model::{Decision, Draw, Snapshot};
+use ironmesh_testkit::deciding::decide_on;
+use ironmesh_testkit::naive::{Answer, Mesh, Patterns};
 use ironmesh_testkit::random::{self, Random};
 use serde_json::Value;
 
@@ -55,53 +49,6 @@ fn decide_agrees_with_the_naive_matcher() {
     ] {
         assert!(seen.get(reason).is_some_and(|count| *count > 100), "{reason}: {seen:?}");
     }
-}
-
-/// Decides as the proxy of that workload does, which asks for what it needs and keeps it.
-pub(crate) fn decide_on(
-    snapshot: &Snapshot,
-    views: &mut HashMap<Subscriber, View>,
-    request: &Request,
-    draw: Draw,
-) -> Decision {
-    let subscriber = Subscriber {
-        namespace: request.namespace.as_str().into(),
-        labels: request.labels.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect(),
-    };
-    let source =
-        Source { namespace: subscriber.namespace.clone(), labels: subscriber.labels.clone() };
-    let (path, query) = normalize_path(&request.target);
-    let port = u16::try_from(request.port).unwrap();
-    let meta = RequestMeta {
-        listener: if request.at_gateway { ListenerKind::Gateway } else { ListenerKind::Outbound },
-        destination: SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 96, 0, 0)), port),
-        source: &source,
-        method: &request.method,
-        scheme: &request.scheme,
-        authority: &request.authority,
-        path: &path,
-        query,
-        headers: &request.headers,
-    };
-    let view = views.entry(subscriber.clone()).or_default();
-    for _ in 0..5 {
-        let decision = decide(view, &meta, draw, &mut Silent);
-        let Verdict::Needs(key) = &decision.verdict else { return decision };
-        *view = view.apply(changes(snapshot, key, &subscriber)).0;
-    }
-    panic!("it asks without end");
-}
-
-fn changes(snapshot: &Snapshot, key: &ResourceKey, subscriber: &Subscriber) -> Vec<Change> {
-    let resource = snapshot.resource(key, subscriber);
-    let mut keys = resource.iter().flat_map(|r| snapshot.references(r)).collect::<Vec<_>>();
-    keys.push(key.clone());
-    let change = |key: ResourceKey| {
-        let resource = snapshot.resource(&key, subscriber);
-        let version = Version::of(format!("{resource:?}").as_bytes());
-        Change { key, version, body: resource.map_or(Body::Nothing, Body::Is) }
-    };
-    keys.into_iter().map(change).collect()
 }
 
 fn agree(decision: &Decision, expected: &Answer) -> Result<(), String> {

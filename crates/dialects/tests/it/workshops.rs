@@ -7,10 +7,9 @@ use std::path::{Path, PathBuf};
 use ironmesh_dialects::{Object, manifest, object, translate};
 use ironmesh_model::settings::Settings;
 use ironmesh_model::{Draw, Finding, FindingCode, Severity, Snapshot};
+use ironmesh_testkit::deciding::decide_on;
 use ironmesh_testkit::naive::Request;
 use serde_json::{Value, json};
-
-use crate::oracle::decide_on;
 
 /// The YAML files of the workshops but for charts' own files, which are no manifests.
 fn files() -> Option<Vec<PathBuf>> {

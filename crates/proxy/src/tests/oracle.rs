@@ -1,61 +1,109 @@
 //! What a proxy does over real sockets, with a configuration that went through the wire's encoding,
 //! is what `decide` says of the view that a snapshot gives: route, subset and reason of random
-//! requests in random meshes, compared with the access log by its draw.
+//! requests in random meshes, at sidecars and at gateways, compared with the access log by its draw.
 
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use ironmesh_dialects::{Object, translate};
-use ironmesh_model::request::normalize_path;
-use ironmesh_model::service::EndpointAddress;
+use ironmesh_model::service::{EndpointAddress, EndpointTls};
 use ironmesh_model::settings::{AccessLogEncoding, OutboundPolicy, Settings};
 use ironmesh_model::snapshot::{Objects, Subscriber};
-use ironmesh_model::view::{Body, Change};
-use ironmesh_model::{
-    Decision, Draw, ListenerKind, RequestMeta, ResourceKey, Silent, Snapshot, Source, Verdict,
-    Version, View, decide,
-};
+use ironmesh_model::{Draw, Snapshot, Source, View, WorkloadId};
+use ironmesh_testkit::deciding::{decide_on, destination, listener, subscriber};
 use ironmesh_testkit::naive::Request;
 use ironmesh_testkit::random::{self, Random};
 use serde_json::Value;
 
 use super::world::*;
+use crate::workload::LocalWorkload;
 
-const MESHES: u64 = 25;
-const REQUESTS: usize = 20;
+const MESHES: u64 = 40;
+const REQUESTS: usize = 30;
 
 #[test]
 fn the_wire_agrees_with_decide() {
     let app = App::named("any");
-    let mut reasons = std::collections::BTreeSet::new();
+    let mut reasons = BTreeMap::new();
     for seed in 0..MESHES {
         let mut random = Random(seed);
         let objects = objects(&mut random, app.address);
-        let destination: SocketAddr = "10.96.0.0:80".parse().unwrap();
-        let caller = workload_in("a", "x");
-        let source = Source::clone(&caller.source.load());
-        let setup = Setup::new(ListenerKind::Outbound, destination, objects.clone());
-        let proxy = Proxy::begin(Setup { workload: caller, ..setup });
-        let mut client = Wire::connect(&proxy);
-        let requests: Vec<Request> = (0..REQUESTS).map(|_| random::request(&mut random)).collect();
-        for request in &requests {
-            client.send(&text(request));
-            client.read_response(request.method == "HEAD");
+        // A proxy for each place where requests come in.
+        let mut by_proxy: BTreeMap<String, Vec<Request>> = BTreeMap::new();
+        for _ in 0..REQUESTS {
+            // The proxy's own view of every request that it can read.
+            let request = Request { scheme: "http".to_owned(), ..random::request(&mut random) };
+            let Request { at_gateway, namespace, labels, port, .. } = &request;
+            let place = format!("{at_gateway} {namespace} {labels:?} {port}");
+            by_proxy.entry(place).or_default().push(request);
         }
-        eventually("all log lines", || proxy.lines.text().lines().count() >= REQUESTS);
-        let snapshot = Snapshot::new(objects).0;
-        for (line, request) in proxy.lines.text().lines().zip(&requests) {
-            let logged: Value = serde_json::from_str(line).unwrap();
-            let draw: Draw = logged["draw"].as_str().unwrap().parse().unwrap();
-            let decision = decided(&snapshot, &source, request, destination, draw);
-            let subset = decision.backend().and_then(|backend| backend.subset.clone());
-            let expected = (decision.route_name(), subset.map(|s| s.to_string()));
-            let word = |name: &str| logged[name].as_str().map(str::to_owned);
-            assert_eq!((word("route"), word("subset")), expected, "seed {seed}: {request:#?}");
-            assert_eq!(word("reason").as_deref(), Some(decision.reason.code()), "seed {seed}");
-            reasons.insert(decision.reason.code());
+        let snapshot = Snapshot::new(objects.clone()).0;
+        let mut views = HashMap::new();
+        for requests in by_proxy.values() {
+            compare(&objects, &snapshot, &mut views, requests, &mut reasons)
+                .unwrap_or_else(|why| panic!("seed {seed}: {why}"));
         }
     }
-    assert!(reasons.len() >= 4, "too little came up: {reasons:?}");
+    for (at_gateway, reason) in [
+        (false, "route"),
+        (false, "default_route"),
+        (false, "blocked"),
+        (false, "no_route"),
+        (false, "undefined_subset"),
+        (true, "route"),
+        (true, "no_route"),
+        (true, "undefined_subset"),
+    ] {
+        let count = reasons.get(&(at_gateway, reason));
+        assert!(count.is_some_and(|count| *count > 3), "{at_gateway} {reason}: {reasons:?}");
+    }
+}
+
+/// Sends requests through one proxy, and compares its log with decisions.
+fn compare(
+    objects: &Objects,
+    snapshot: &Snapshot,
+    views: &mut HashMap<Subscriber, View>,
+    requests: &[Request],
+    reasons: &mut BTreeMap<(bool, &'static str), usize>,
+) -> Result<(), String> {
+    let first = &requests[0];
+    let setup = Setup::new(listener(first), destination(first), objects.clone());
+    let proxy = Proxy::begin(Setup { workload: caller(first), ..setup });
+    let mut client = Wire::connect(&proxy);
+    for request in requests {
+        client.send(&text(request));
+        client.read_response(request.method == "HEAD");
+    }
+    eventually("all log lines", || proxy.lines.text().lines().count() >= requests.len());
+    for (line, request) in proxy.lines.text().lines().zip(requests) {
+        let logged: Value = serde_json::from_str(line).map_err(|error| error.to_string())?;
+        let word = |name: &str| logged[name].as_str().map(str::to_owned);
+        let draw: Draw = word("draw").unwrap_or_default().parse().unwrap_or(Draw(0));
+        let decision = decide_on(snapshot, views, request, draw);
+        let subset = decision.backend().and_then(|backend| backend.subset.as_deref());
+        let reason = decision.reason.code();
+        let expected = (decision.route_name(), subset.map(str::to_owned), Some(reason.to_owned()));
+        let got = (word("route"), word("subset"), word("reason"));
+        if got != expected {
+            return Err(format!("{got:?} instead of {expected:?}: {request:#?}"));
+        }
+        *reasons.entry((request.at_gateway, reason)).or_default() += 1;
+    }
+    Ok(())
+}
+
+/// The workload from which a request comes, or the gateway.
+fn caller(request: &Request) -> Arc<LocalWorkload> {
+    let Subscriber { namespace, labels } = subscriber(request);
+    let id = WorkloadId {
+        cluster: "Kubernetes".into(),
+        namespace: namespace.clone(),
+        name: "caller".into(),
+        uid: "uid-caller".into(),
+    };
+    LocalWorkload::new(id, "caller".into(), Source { namespace, labels })
 }
 
 /// A random mesh, all endpoints of which are one toy application.
@@ -73,7 +121,7 @@ fn objects(random: &mut Random, app: SocketAddr) -> Objects {
     for endpoint in objects.services.iter_mut().flat_map(|service| &mut service.endpoints) {
         endpoint.address = EndpointAddress::Ip(app.ip());
         endpoint.identity = None;
-        endpoint.tls = ironmesh_model::service::EndpointTls::Plaintext;
+        endpoint.tls = EndpointTls::Plaintext;
         endpoint.ports.iter_mut().for_each(|map| map.target = app.port());
     }
     objects
@@ -84,45 +132,4 @@ fn text(request: &Request) -> String {
         request.headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
     let Request { method, target, authority, .. } = request;
     format!("{method} {target} HTTP/1.1\r\nhost: {authority}\r\n{fields}\r\n")
-}
-
-fn decided(
-    snapshot: &Snapshot,
-    source: &Source,
-    request: &Request,
-    destination: SocketAddr,
-    draw: Draw,
-) -> Decision {
-    let subscriber =
-        Subscriber { namespace: source.namespace.clone(), labels: source.labels.clone() };
-    let (path, query) = normalize_path(&request.target);
-    let meta = RequestMeta {
-        listener: ListenerKind::Outbound,
-        destination,
-        source,
-        method: &request.method,
-        scheme: "http",
-        authority: &request.authority,
-        path: &path,
-        query,
-        headers: &request.headers,
-    };
-    let mut view = View::default();
-    let hold = |key: ResourceKey, view: &View| {
-        let resource = snapshot.resource(&key, &subscriber);
-        let references: Vec<ResourceKey> =
-            resource.iter().flat_map(|resource| snapshot.references(resource)).collect();
-        let changes = std::iter::once(key).chain(references).map(|key| Change {
-            body: snapshot.resource(&key, &subscriber).map_or(Body::Nothing, Body::Is),
-            version: Version::default(),
-            key,
-        });
-        view.apply(changes).0
-    };
-    view = hold(ResourceKey::Settings, &view);
-    loop {
-        let decision = decide(&view, &meta, draw, &mut Silent);
-        let Verdict::Needs(key) = decision.verdict else { return decision };
-        view = hold(key, &view);
-    }
 }
