@@ -3,6 +3,7 @@
 use ironmesh_model::Name;
 
 use crate::Object;
+use crate::schema::{Message, PORT, Type, honoured, later};
 
 mod destination_rule;
 mod gateway;
@@ -13,6 +14,13 @@ pub(crate) use destination_rule::destination_rule;
 pub(crate) use gateway::gateway;
 pub(crate) use peer_authentication::peer_authentication;
 pub(crate) use virtual_service::virtual_service;
+
+/// The port of a destination.
+static PORT_SELECTOR: Message = Message {
+    name: "the port of a destination",
+    open: false,
+    fields: &[honoured("number", PORT), later("name", Type::Text)],
+};
 
 /// The fully qualified form of a host in an object: a name without a dot is a service of the
 /// object's namespace.

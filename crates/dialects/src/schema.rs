@@ -34,6 +34,8 @@ pub(crate) struct Field {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Status {
     Honoured,
+    /// Part of something that is not honoured: its type is checked, no more.
+    Typed,
     NotHonoured,
     /// An old name or form that is honoured.
     Old(&'static str),
@@ -73,6 +75,11 @@ pub(crate) const UINT32: Type = Type::Integer(0, u32::MAX as i64);
 /// A field that does what it says.
 pub(crate) const fn honoured(name: &'static str, of: Type) -> Field {
     Field { name, of, status: Status::Honoured, required: false }
+}
+
+/// A field below one that is parsed only: its type is checked, and it has no effect either.
+pub(crate) const fn typed(name: &'static str, of: Type) -> Field {
+    Field { name, of, status: Status::Typed, required: false }
 }
 
 /// A field that does what it says and must be there, and not be empty.
@@ -158,7 +165,7 @@ impl Walk<'_> {
 
     fn field(&mut self, field: &Field, value: &Value, path: &str) -> Value {
         match field.status {
-            Status::Honoured => self.value(&field.of, value, path),
+            Status::Honoured | Status::Typed => self.value(&field.of, value, path),
             Status::Old(new) => {
                 self.report(path, FindingCode::Deprecated, format!("now written {new}"));
                 self.value(&field.of, value, path)

@@ -96,6 +96,7 @@ static SERVER: Message = Message {
         required("port", Type::Object(&SERVER_PORT)),
         later("bind", Type::Text),
         required("hosts", TEXTS),
+        // A label of the server for its readers, in Istio as here.
         honoured("name", Type::Text),
         honoured("tls", Type::Object(&TLS)),
         later("defaultEndpoint", Type::Text),

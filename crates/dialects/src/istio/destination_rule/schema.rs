@@ -1,7 +1,8 @@
 //! Fields of `DestinationRule`, those of Istio 0.8 to today.
 
+use crate::istio::PORT_SELECTOR;
 use crate::schema::{
-    Field, Message, PORT, TEXT_MAP, TEXTS, Type, UINT32, honoured, later, required,
+    Field, Message, TEXT_MAP, TEXTS, Type, UINT32, honoured, later, required, typed,
 };
 
 pub(super) static DESTINATION_RULE: Message = Message {
@@ -62,18 +63,12 @@ static PORT_POLICY: Message = Message {
     name: "the policy of a port",
     open: false,
     fields: &[
-        honoured("port", Type::Object(&PORT_SELECTOR)),
+        typed("port", Type::Object(&PORT_SELECTOR)),
         LOAD_BALANCER_FIELD,
         CONNECTION_POOL_FIELD,
         OUTLIERS_FIELD,
         TLS_FIELD,
     ],
-};
-
-static PORT_SELECTOR: Message = Message {
-    name: "port",
-    open: false,
-    fields: &[honoured("number", PORT), later("name", Type::Text)],
 };
 
 static LOAD_BALANCER: Message = Message {
@@ -99,13 +94,13 @@ static CONSISTENT_HASH: Message = Message {
     name: "consistentHash",
     open: false,
     fields: &[
-        honoured("httpHeaderName", Type::Text),
-        honoured("httpCookie", Type::Object(&COOKIE)),
-        honoured("useSourceIp", Type::Bool),
-        honoured("httpQueryParameterName", Type::Text),
-        honoured("minimumRingSize", Type::Integer(0, i64::MAX)),
-        honoured("ringHash", Type::Any),
-        honoured("maglev", Type::Any),
+        typed("httpHeaderName", Type::Text),
+        typed("httpCookie", Type::Object(&COOKIE)),
+        typed("useSourceIp", Type::Bool),
+        typed("httpQueryParameterName", Type::Text),
+        typed("minimumRingSize", Type::Integer(0, i64::MAX)),
+        typed("ringHash", Type::Any),
+        typed("maglev", Type::Any),
     ],
 };
 
@@ -114,9 +109,9 @@ static COOKIE: Message = Message {
     open: false,
     fields: &[
         required("name", Type::Text),
-        honoured("path", Type::Text),
-        honoured("ttl", Type::Duration),
-        honoured("attributes", Type::Any),
+        typed("path", Type::Text),
+        typed("ttl", Type::Duration),
+        typed("attributes", Type::Any),
     ],
 };
 
@@ -130,11 +125,11 @@ static TCP_POOL: Message = Message {
     name: "tcp",
     open: false,
     fields: &[
-        honoured("maxConnections", INT32),
-        honoured("connectTimeout", Type::Duration),
-        honoured("tcpKeepalive", Type::Any),
-        honoured("maxConnectionDuration", Type::Duration),
-        honoured("idleTimeout", Type::Duration),
+        typed("maxConnections", INT32),
+        typed("connectTimeout", Type::Duration),
+        typed("tcpKeepalive", Type::Any),
+        typed("maxConnectionDuration", Type::Duration),
+        typed("idleTimeout", Type::Duration),
     ],
 };
 
@@ -142,15 +137,15 @@ static HTTP_POOL: Message = Message {
     name: "http",
     open: false,
     fields: &[
-        honoured("http1MaxPendingRequests", INT32),
-        honoured("http2MaxRequests", INT32),
-        honoured("maxRequestsPerConnection", INT32),
-        honoured("maxRetries", INT32),
-        honoured("idleTimeout", Type::Duration),
-        honoured("h2UpgradePolicy", Type::Text),
-        honoured("useClientProtocol", Type::Bool),
-        honoured("maxConcurrentStreams", INT32),
-        honoured("http2KeepAlive", Type::Any),
+        typed("http1MaxPendingRequests", INT32),
+        typed("http2MaxRequests", INT32),
+        typed("maxRequestsPerConnection", INT32),
+        typed("maxRetries", INT32),
+        typed("idleTimeout", Type::Duration),
+        typed("h2UpgradePolicy", Type::Text),
+        typed("useClientProtocol", Type::Bool),
+        typed("maxConcurrentStreams", INT32),
+        typed("http2KeepAlive", Type::Any),
     ],
 };
 
@@ -158,16 +153,16 @@ static OUTLIER_DETECTION: Message = Message {
     name: "outlierDetection",
     open: false,
     fields: &[
-        honoured("consecutiveErrors", INT32),
-        honoured("splitExternalLocalOriginErrors", Type::Bool),
-        honoured("consecutiveLocalOriginFailures", UINT32),
-        honoured("consecutiveGatewayErrors", UINT32),
-        honoured("consecutive5xxErrors", UINT32),
-        honoured("interval", Type::Duration),
-        honoured("baseEjectionTime", Type::Duration),
-        honoured("maxEjectionPercent", INT32),
-        honoured("minHealthPercent", INT32),
-        honoured("http", Type::Any),
+        typed("consecutiveErrors", INT32),
+        typed("splitExternalLocalOriginErrors", Type::Bool),
+        typed("consecutiveLocalOriginFailures", UINT32),
+        typed("consecutiveGatewayErrors", UINT32),
+        typed("consecutive5xxErrors", UINT32),
+        typed("interval", Type::Duration),
+        typed("baseEjectionTime", Type::Duration),
+        typed("maxEjectionPercent", INT32),
+        typed("minHealthPercent", INT32),
+        typed("http", Type::Any),
     ],
 };
 
@@ -195,9 +190,9 @@ static RETRY_BUDGET: Message = Message {
     name: "retryBudget",
     open: false,
     fields: &[
-        honoured("percent", Type::Any),
-        honoured("minRetryConcurrency", UINT32),
-        honoured("budgetInterval", Type::Duration),
+        typed("percent", Type::Any),
+        typed("minRetryConcurrency", UINT32),
+        typed("budgetInterval", Type::Duration),
     ],
 };
 

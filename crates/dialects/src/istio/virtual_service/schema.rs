@@ -1,6 +1,9 @@
 //! Fields of `VirtualService`, those of Istio 0.8 to today.
 
-use crate::schema::{Message, PORT, TEXT_MAP, TEXTS, Type, UINT32, honoured, later, old, required};
+use crate::istio::PORT_SELECTOR;
+use crate::schema::{
+    Message, PORT, TEXT_MAP, TEXTS, Type, UINT32, honoured, later, old, required, typed,
+};
 
 pub(super) static VIRTUAL_SERVICE: Message = Message {
     name: "VirtualService",
@@ -111,12 +114,6 @@ static DESTINATION: Message = Message {
     ],
 };
 
-static PORT_SELECTOR: Message = Message {
-    name: "the port of a destination",
-    open: false,
-    fields: &[honoured("number", PORT), later("name", Type::Text)],
-};
-
 static REWRITE: Message = Message {
     name: "rewrite",
     open: false,
@@ -130,51 +127,51 @@ static REWRITE: Message = Message {
 static REGEX_REWRITE: Message = Message {
     name: "uriRegexRewrite",
     open: false,
-    fields: &[honoured("match", Type::Text), honoured("rewrite", Type::Text)],
+    fields: &[typed("match", Type::Text), typed("rewrite", Type::Text)],
 };
 
 static REDIRECT: Message = Message {
     name: "redirect",
     open: false,
     fields: &[
-        honoured("uri", Type::Text),
-        honoured("authority", Type::Text),
-        honoured("port", PORT),
-        honoured("derivePort", Type::Text),
-        honoured("scheme", Type::Text),
-        honoured("redirectCode", UINT32),
-        honoured("prefixRewrite", Type::Text),
+        typed("uri", Type::Text),
+        typed("authority", Type::Text),
+        typed("port", PORT),
+        typed("derivePort", Type::Text),
+        typed("scheme", Type::Text),
+        typed("redirectCode", UINT32),
+        typed("prefixRewrite", Type::Text),
     ],
 };
 
 static DIRECT_RESPONSE: Message = Message {
     name: "directResponse",
     open: false,
-    fields: &[required("status", UINT32), honoured("body", Type::Object(&BODY))],
+    fields: &[required("status", UINT32), typed("body", Type::Object(&BODY))],
 };
 
 static BODY: Message = Message {
     name: "body",
     open: false,
-    fields: &[honoured("string", Type::Text), honoured("bytes", Type::Text)],
+    fields: &[typed("string", Type::Text), typed("bytes", Type::Text)],
 };
 
 static DELEGATE: Message = Message {
     name: "delegate",
     open: false,
-    fields: &[honoured("name", Type::Text), honoured("namespace", Type::Text)],
+    fields: &[typed("name", Type::Text), typed("namespace", Type::Text)],
 };
 
 static RETRIES: Message = Message {
     name: "retries",
     open: false,
     fields: &[
-        honoured("attempts", Type::Integer(0, i32::MAX as i64)),
-        honoured("perTryTimeout", Type::Duration),
-        honoured("retryOn", Type::Text),
-        honoured("retryRemoteLocalities", Type::Bool),
-        honoured("retryIgnorePreviousHosts", Type::Bool),
-        honoured("backoff", Type::Duration),
+        typed("attempts", Type::Integer(0, i32::MAX as i64)),
+        typed("perTryTimeout", Type::Duration),
+        typed("retryOn", Type::Text),
+        typed("retryRemoteLocalities", Type::Bool),
+        typed("retryIgnorePreviousHosts", Type::Bool),
+        typed("backoff", Type::Duration),
     ],
 };
 
@@ -188,10 +185,10 @@ static DELAY: Message = Message {
     name: "delay",
     open: false,
     fields: &[
-        honoured("fixedDelay", Type::Duration),
-        honoured("exponentialDelay", Type::Duration),
-        honoured("percentage", Type::Object(&PERCENT)),
-        honoured("percent", Type::Number),
+        typed("fixedDelay", Type::Duration),
+        typed("exponentialDelay", Type::Duration),
+        typed("percentage", Type::Object(&PERCENT)),
+        typed("percent", Type::Number),
     ],
 };
 
@@ -199,23 +196,23 @@ static ABORT: Message = Message {
     name: "abort",
     open: false,
     fields: &[
-        honoured("httpStatus", UINT32),
-        honoured("grpcStatus", Type::Text),
-        honoured("http2Error", Type::Text),
-        honoured("percentage", Type::Object(&PERCENT)),
-        honoured("percent", Type::Number),
+        typed("httpStatus", UINT32),
+        typed("grpcStatus", Type::Text),
+        typed("http2Error", Type::Text),
+        typed("percentage", Type::Object(&PERCENT)),
+        typed("percent", Type::Number),
     ],
 };
 
 static PERCENT: Message =
-    Message { name: "a percentage", open: false, fields: &[honoured("value", Type::Number)] };
+    Message { name: "a percentage", open: false, fields: &[typed("value", Type::Number)] };
 
 static MIRROR: Message = Message {
     name: "a mirror",
     open: false,
     fields: &[
         required("destination", Type::Object(&DESTINATION)),
-        honoured("percentage", Type::Object(&PERCENT)),
+        typed("percentage", Type::Object(&PERCENT)),
     ],
 };
 
@@ -223,14 +220,14 @@ static CORS: Message = Message {
     name: "corsPolicy",
     open: false,
     fields: &[
-        honoured("allowOrigin", TEXTS),
-        honoured("allowOrigins", Type::List(&Type::Object(&STRING_MATCH))),
-        honoured("allowMethods", TEXTS),
-        honoured("allowHeaders", TEXTS),
-        honoured("exposeHeaders", TEXTS),
-        honoured("maxAge", Type::Duration),
-        honoured("allowCredentials", Type::Bool),
-        honoured("unmatchedPreflights", Type::Text),
+        typed("allowOrigin", TEXTS),
+        typed("allowOrigins", Type::List(&Type::Object(&STRING_MATCH))),
+        typed("allowMethods", TEXTS),
+        typed("allowHeaders", TEXTS),
+        typed("exposeHeaders", TEXTS),
+        typed("maxAge", Type::Duration),
+        typed("allowCredentials", Type::Bool),
+        typed("unmatchedPreflights", Type::Text),
     ],
 };
 
@@ -253,8 +250,8 @@ static TLS_ROUTE: Message = Message {
     name: "a rule of tls",
     open: false,
     fields: &[
-        honoured("match", Type::List(&Type::Object(&L4_MATCH))),
-        honoured("route", Type::List(&Type::Object(&DESTINATION_WEIGHT))),
+        typed("match", Type::List(&Type::Object(&L4_MATCH))),
+        typed("route", Type::List(&Type::Object(&DESTINATION_WEIGHT))),
     ],
 };
 
@@ -262,8 +259,8 @@ static TCP_ROUTE: Message = Message {
     name: "a rule of tcp",
     open: false,
     fields: &[
-        honoured("match", Type::List(&Type::Object(&L4_MATCH))),
-        honoured("route", Type::List(&Type::Object(&DESTINATION_WEIGHT))),
+        typed("match", Type::List(&Type::Object(&L4_MATCH))),
+        typed("route", Type::List(&Type::Object(&DESTINATION_WEIGHT))),
     ],
 };
 
@@ -271,12 +268,12 @@ static L4_MATCH: Message = Message {
     name: "a match of connections",
     open: false,
     fields: &[
-        honoured("sniHosts", TEXTS),
-        honoured("destinationSubnets", TEXTS),
-        honoured("port", PORT),
-        honoured("sourceSubnet", Type::Text),
-        honoured("sourceLabels", TEXT_MAP),
-        honoured("gateways", TEXTS),
-        honoured("sourceNamespace", Type::Text),
+        typed("sniHosts", TEXTS),
+        typed("destinationSubnets", TEXTS),
+        typed("port", PORT),
+        typed("sourceSubnet", Type::Text),
+        typed("sourceLabels", TEXT_MAP),
+        typed("gateways", TEXTS),
+        typed("sourceNamespace", Type::Text),
     ],
 };
