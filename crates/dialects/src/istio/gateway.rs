@@ -6,6 +6,7 @@ use ironmesh_model::{Finding, Name};
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::{API_VERSION, KIND, METADATA, STATUS};
 use crate::Object;
 use crate::object::labels;
 use crate::schema::{Message, PORT, TEXT_MAP, TEXTS, Type, check, honoured, later, required};
@@ -71,13 +72,7 @@ fn host(object: &Object, given: &str) -> (Option<Name>, Name) {
 static GATEWAY: Message = Message {
     name: "Gateway",
     open: false,
-    fields: &[
-        required("apiVersion", Type::Text),
-        required("kind", Type::Text),
-        required("metadata", Type::Any),
-        required("spec", Type::Object(&SPEC)),
-        honoured("status", Type::Any),
-    ],
+    fields: &[API_VERSION, KIND, METADATA, required("spec", Type::Object(&SPEC)), STATUS],
 };
 
 static SPEC: Message = Message {

@@ -4,9 +4,10 @@ use ironmesh_model::Finding;
 use ironmesh_model::policy::{InboundPolicy, MtlsMode};
 use ironmesh_model::snapshot::InboundPolicySource;
 
+use super::{API_VERSION, KIND, METADATA, STATUS};
 use crate::Object;
 use crate::object::labels;
-use crate::schema::{Message, TEXT_MAP, Type, check, honoured, later, required};
+use crate::schema::{Message, TEXT_MAP, Type, check, honoured, later};
 use crate::translate::Part;
 
 pub(crate) fn peer_authentication(object: &Object, findings: &mut Vec<Finding>) -> Option<Part> {
@@ -28,13 +29,7 @@ pub(crate) fn peer_authentication(object: &Object, findings: &mut Vec<Finding>) 
 static PEER_AUTHENTICATION: Message = Message {
     name: "PeerAuthentication",
     open: false,
-    fields: &[
-        required("apiVersion", Type::Text),
-        required("kind", Type::Text),
-        required("metadata", Type::Any),
-        honoured("spec", Type::Object(&SPEC)),
-        honoured("status", Type::Any),
-    ],
+    fields: &[API_VERSION, KIND, METADATA, honoured("spec", Type::Object(&SPEC)), STATUS],
 };
 
 static SPEC: Message = Message {

@@ -1,6 +1,6 @@
 //! Fields of `DestinationRule`, those of Istio 0.8 to today.
 
-use crate::istio::PORT_SELECTOR;
+use crate::istio::{API_VERSION, KIND, METADATA, PORT_SELECTOR, STATUS};
 use crate::schema::{
     Field, Message, TEXT_MAP, TEXTS, Type, UINT32, honoured, later, required, typed,
 };
@@ -8,13 +8,7 @@ use crate::schema::{
 pub(super) static DESTINATION_RULE: Message = Message {
     name: "DestinationRule",
     open: false,
-    fields: &[
-        required("apiVersion", Type::Text),
-        required("kind", Type::Text),
-        required("metadata", Type::Any),
-        required("spec", Type::Object(&SPEC)),
-        honoured("status", Type::Any),
-    ],
+    fields: &[API_VERSION, KIND, METADATA, required("spec", Type::Object(&SPEC)), STATUS],
 };
 
 static SPEC: Message = Message {

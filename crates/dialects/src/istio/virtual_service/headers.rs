@@ -94,7 +94,7 @@ impl Translator<'_> {
     /// Whether a header of this name may be changed; reports it if not.
     fn may_change(&mut self, name: &str, path: &str) -> bool {
         let why = match name {
-            "content-length" | "transfer-encoding" | "connection" => {
+            "content-length" | "transfer-encoding" | "connection" | "upgrade" => {
                 "it frames the message, which is the proxy's own affair"
             }
             _ if is_authority(name) => "only that of a request can be changed, and never removed",

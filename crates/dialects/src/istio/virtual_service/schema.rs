@@ -1,6 +1,6 @@
 //! Fields of `VirtualService`, those of Istio 0.8 to today.
 
-use crate::istio::PORT_SELECTOR;
+use crate::istio::{API_VERSION, KIND, METADATA, PORT_SELECTOR, STATUS};
 use crate::schema::{
     Message, PORT, TEXT_MAP, TEXTS, Type, UINT32, honoured, later, old, required, typed,
 };
@@ -8,13 +8,7 @@ use crate::schema::{
 pub(super) static VIRTUAL_SERVICE: Message = Message {
     name: "VirtualService",
     open: false,
-    fields: &[
-        required("apiVersion", Type::Text),
-        required("kind", Type::Text),
-        required("metadata", Type::Any),
-        required("spec", Type::Object(&SPEC)),
-        honoured("status", Type::Any),
-    ],
+    fields: &[API_VERSION, KIND, METADATA, required("spec", Type::Object(&SPEC)), STATUS],
 };
 
 static SPEC: Message = Message {
