@@ -47,7 +47,7 @@ pub(crate) async fn explain(
     let dialled = || origin::destination(snapshot, object::namespace(&origin.pod), &url);
     let Some(listener) = origin.listener else {
         let next = proxy.plain(dialled()).map(|address| Next { address, from: None });
-        let ending = follow(context, snapshot, next, origin.ip(), &mut call, &mut hops);
+        let ending = follow(context, snapshot, next, &mut call, &mut hops);
         let text = "the caller has no proxy: the node balances over the Service's pods";
         let outcome = format!("{text}; {ending}");
         return Ok(Explanation {
@@ -64,12 +64,12 @@ pub(crate) async fn explain(
         ListenerKind::Gateway => SocketAddr::new(origin.ip(), proxy.gateway_port(url.port)),
         ListenerKind::Outbound | ListenerKind::Inbound => dialled(),
     };
-    let own = proxy.identity.clone();
-    let sender = Sender { listener, ip: origin.ip(), identity: None, own: Some(&own) };
+    let text = origin.ip().to_string();
+    let sender = Sender { listener, is_member: false, text: &text };
     let walked = proxy.walk(&sender, destination, &mut call, request.draw);
     let (hop, next) = first_hop(context, &mut proxy, &walked, &mut call);
     hops.push(hop);
-    let outcome = follow(context, snapshot, next, origin.ip(), &mut call, &mut hops);
+    let outcome = follow(context, snapshot, next, &mut call, &mut hops);
     Ok(Explanation { method: request.method.clone(), url: request.url.clone(), hops, outcome })
 }
 
@@ -140,13 +140,11 @@ fn followed(decision: &Decision) -> Option<(&GroupEndpoint, SocketAddr)> {
     })
 }
 
-/// The rest of the way: into the destination's proxy, if it has one. `sender`: the address that it
-/// comes from. Returns how it ends.
+/// The rest of the way: into the destination's proxy, if it has one. Returns how it ends.
 fn follow(
     context: &Context,
     snapshot: &Snapshot,
     next: Option<Next>,
-    sender: IpAddr,
     call: &mut Call,
     hops: &mut Vec<Hop>,
 ) -> String {
@@ -168,9 +166,8 @@ fn follow(
     }
     let mutual = from.is_some();
     let mut proxy = Proxy::new(snapshot, &pod);
-    let own = proxy.identity.clone();
-    let listener = ListenerKind::Inbound;
-    let sender = Sender { listener, ip: sender, identity: from.as_ref(), own: Some(&own) };
+    let text = from.map(|from| format!("By={};URI={from}", proxy.identity)).unwrap_or_default();
+    let sender = Sender { listener: ListenerKind::Inbound, is_member: mutual, text: &text };
     let walked = proxy.walk(&sender, address, call, None);
     let mut hop = hop::describe(context, &proxy, &walked, call);
     hop.endpoint = Some(address.to_string());

@@ -1,9 +1,6 @@
 //! What every request undergoes where a proxy takes it in, before a rule sees it: what its sender may
 //! not say goes, and what each request of the mesh carries is added.
 
-use std::net::IpAddr;
-
-use crate::name::Identity;
 use crate::resource::ListenerKind;
 
 /// The scheme of every request that a proxy can read: TLS of applications stays closed to it.
@@ -17,19 +14,18 @@ pub const TRACE_HEADERS: [&str; 3] = ["traceparent", "b3", "x-b3-traceid"];
 pub struct Sender<'a> {
     /// The listener that it came in at.
     pub listener: ListenerKind,
-    /// The sender's address.
-    pub ip: IpAddr,
-    /// Its identity, if it proved one by mutual TLS.
-    pub identity: Option<&'a Identity>,
-    /// The identity of the proxy's own workload, if it has one yet.
-    pub own: Option<&'a Identity>,
+    /// Whether it proved by mutual TLS that it is a member of the mesh.
+    pub is_member: bool,
+    /// The sender as headers tell it: of a member the element of `x-forwarded-client-cert`, of a
+    /// stranger at a gateway the address.
+    pub text: &'a str,
 }
 
 impl Sender<'_> {
     /// Whether what it says about itself is believed: it is a member of the mesh, or the workload
     /// that the proxy serves.
     pub fn is_trusted(&self) -> bool {
-        self.identity.is_some() || self.listener == ListenerKind::Outbound
+        self.is_member || self.listener == ListenerKind::Outbound
     }
 }
 
@@ -57,17 +53,16 @@ pub fn at_entry<H: EntryHeaders>(
     begin_trace: impl FnOnce(&mut H),
 ) {
     let trusted = sender.is_trusted();
-    let at_edge = sender.listener == ListenerKind::Gateway && sender.identity.is_none();
+    let at_edge = sender.listener == ListenerKind::Gateway && !sender.is_member;
     headers.retain(|name| may_come_in(name, trusted, at_edge));
     if at_edge {
-        headers.append("x-forwarded-for", &sender.ip.to_string());
+        headers.append("x-forwarded-for", sender.text);
     }
     if !headers.contains("x-forwarded-proto") {
         headers.push("x-forwarded-proto", SCHEME);
     }
-    if let (ListenerKind::Inbound, Some(peer)) = (sender.listener, sender.identity) {
-        let own = sender.own.map(ToString::to_string).unwrap_or_default();
-        headers.push("x-forwarded-client-cert", &format!("By={own};URI={peer}"));
+    if sender.listener == ListenerKind::Inbound && sender.is_member {
+        headers.push("x-forwarded-client-cert", sender.text);
     }
     if !headers.contains("x-request-id") {
         headers.push("x-request-id", &request_id());
@@ -119,14 +114,8 @@ mod tests {
     use super::*;
 
     fn entered(listener: ListenerKind, member: bool, headers: &[(&str, &str)]) -> Vec<String> {
-        let identity: Identity = "spiffe://cluster.local/ns/a/sa/b".parse().unwrap();
-        let own: Identity = "spiffe://cluster.local/ns/c/sa/d".parse().unwrap();
-        let sender = Sender {
-            listener,
-            ip: "203.0.113.7".parse().unwrap(),
-            identity: member.then_some(&identity),
-            own: Some(&own),
-        };
+        let text = if member { "URI=spiffe://cluster.local/ns/a/sa/b" } else { "203.0.113.7" };
+        let sender = Sender { listener, is_member: member, text };
         let mut all: Vec<(String, String)> =
             headers.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
         let begin = |headers: &mut Vec<(String, String)>| {
@@ -169,8 +158,7 @@ mod tests {
                 "x-forwarded-proto: https",
                 "x-request-id: mine",
                 "b3: 0",
-                "x-forwarded-client-cert: \
-                 By=spiffe://cluster.local/ns/c/sa/d;URI=spiffe://cluster.local/ns/a/sa/b",
+                "x-forwarded-client-cert: URI=spiffe://cluster.local/ns/a/sa/b",
             ]
         );
     }

@@ -131,15 +131,16 @@ async fn inbound(
 /// not to be one is not waited for, since it may be waiting for the server.
 async fn patience(worker: &Worker, connection: &Connection, declared: &ConnectionDeclared) {
     let limits = &worker.process.limits;
-    match declared.mtls {
-        MtlsMode::Strict => return sleep(limits.handshake_timeout).await,
-        // Only a caller that has not learned of it yet sends one, and that at once.
-        MtlsMode::Disable => return sleep(limits.outbound_silence).await,
-        MtlsMode::Permissive => {}
+    if declared.mtls == MtlsMode::Strict {
+        return sleep(limits.handshake_timeout).await;
     }
     if declared.protocol.is_http() {
         // The client of such a port speaks first in any case.
         return sleep(limits.downstream_idle_timeout).await;
+    }
+    if declared.mtls == MtlsMode::Disable {
+        // Only a caller that has not learned of it yet sends one, and that at once.
+        return sleep(limits.outbound_silence).await;
     }
     let key = ResourceKey::Workload(connection.peer.ip());
     let meshed = |view: &View| {

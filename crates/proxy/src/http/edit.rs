@@ -12,16 +12,24 @@ use crate::random::Random;
 
 /// Removes what the client may not say, and adds what every request of the mesh carries.
 pub(crate) fn at_entry(head: &mut RequestHead, connection: &Connection, random: &Random) {
-    let own = connection.peer_identity.as_ref().map(|_| connection.workload.credentials.load());
-    let own = own.as_ref().and_then(|own| own.as_ref());
-    let sender = Sender {
-        listener: connection.kind,
-        ip: connection.peer.ip(),
-        identity: connection.peer_identity.as_ref(),
-        own: own.map(|own| own.identity()),
-    };
+    let text = client(connection);
+    let is_member = connection.peer_identity.is_some();
+    let sender = Sender { listener: connection.kind, is_member, text: &text };
     let id = || request_id(random.wide()).to_string();
     entry::at_entry(&mut head.fields, &sender, id, |fields| begin_trace(fields, random));
+}
+
+/// The client as headers tell it.
+fn client(connection: &Connection) -> String {
+    match (connection.kind, &connection.peer_identity) {
+        (ListenerKind::Gateway, None) => connection.peer.ip().to_string(),
+        (ListenerKind::Inbound, Some(peer)) => {
+            let by = connection.workload.credentials.load();
+            let by = by.as_ref().map(|own| own.identity().to_string()).unwrap_or_default();
+            format!("By={by};URI={peer}")
+        }
+        _ => String::new(),
+    }
 }
 
 impl EntryHeaders for Fields {
