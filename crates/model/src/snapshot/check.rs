@@ -227,7 +227,10 @@ fn not_attached(index: &Index, entry: &RouteEntry, out: &mut Vec<Finding>) {
         return;
     }
     for (at, host) in entry.hosts.iter().enumerate() {
-        if index.service_named(host, &entry.route.id.namespace).is_some() {
+        let namespace = &entry.route.id.namespace;
+        let in_cluster = index.service_named(host, namespace).is_some()
+            || unknown_host(index, host, namespace).is_some();
+        if in_cluster {
             continue;
         }
         let serving = index.gateways.iter().find(|gateway| {

@@ -367,8 +367,6 @@ fn hosts_that_are_no_services_and_gateways_that_are_not_there_are_found() {
         got,
         [
             one(FindingCode::UnknownGateway, "r", "spec.http[0].match[2].gateways[0]"),
-            one(FindingCode::NotAttached, "r", "spec.hosts[0]"),
-            one(FindingCode::NotAttached, "r", "spec.hosts[1]"),
             one(FindingCode::NotAttached, "r", "spec.hosts[2]"),
             one(FindingCode::NotAttached, "r", "spec.hosts[3]"),
             one(FindingCode::NoEffect, "r", "spec.http[0].match[1].gateways[0]"),
