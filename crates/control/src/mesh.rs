@@ -158,15 +158,16 @@ impl Translations {
                 let mut translated = translate_one(&object);
                 translated.findings.extend(pods::findings(&object, self.user_ids));
                 let translated = Arc::new(translated);
+                let before = self.parts.insert(key.clone(), translated.clone());
                 // Much of what changes, such as most of a pod's status, is nothing to the mesh.
-                self.parts.insert(key.clone(), translated.clone()) != Some(translated)
+                before.unwrap_or_default() != translated
             }
             Err(_) => self.forget(key),
         }
     }
 
     fn forget(&mut self, key: &Key) -> bool {
-        self.parts.remove(key).is_some()
+        self.parts.remove(key).is_some_and(|before| *before != Translated::default())
     }
 
     fn all(&self) -> Vec<Arc<Translated>> {
@@ -194,4 +195,37 @@ fn build(parts: &[Arc<Translated>], settings: &Settings, revision: u64) -> Publi
     findings.extend(together);
     findings.sort();
     Published { snapshot: Arc::new(snapshot), findings: findings.into(), revision }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::store::Collection;
+
+    #[test]
+    fn what_the_mesh_does_not_see_makes_no_new_one() {
+        let mut translations = Translations { parts: BTreeMap::new(), user_ids: true };
+        let key = Collection::core("pods").key("default", "a");
+        let pod = |version: u32, phase: &str, condition: &str| {
+            Arc::new(json!({
+                "apiVersion": "v1", "kind": "Pod",
+                "metadata": {"name": "a", "namespace": "default", "resourceVersion": version.to_string()},
+                "spec": {"containers": [{"name": "c"}]},
+                "status": {"phase": phase, "podIP": "10.77.0.1", "conditions": [
+                    {"type": condition, "status": "True"}]},
+            }))
+        };
+        assert!(translations.take(&key, &pod(1, "Running", "Initialized")));
+        assert!(!translations.take(&key, &pod(2, "Running", "ContainersReady")));
+        assert!(translations.take(&key, &pod(3, "Running", "Ready")), "it takes requests now");
+        assert!(translations.forget(&key));
+        assert!(!translations.forget(&key));
+        let workload = json!({
+            "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "a", "namespace": "default"},
+        });
+        let key = Collection::new("apps", "deployments").key("default", "a");
+        assert!(!translations.take(&key, &Arc::new(workload)), "it has its part by its pods");
+    }
 }

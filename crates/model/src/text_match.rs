@@ -1,9 +1,10 @@
 //! Matching of one piece of text, and the compiled form that the request path uses.
 
-use std::convert::Infallible;
 use std::ops::Range;
 
-use regex_syntax::ast::{AssertionKind, Ast, ClassPerl, ClassPerlKind, ClassSetItem, Visitor};
+use regex_syntax::ast::{
+    AssertionKind, Ast, ClassPerl, ClassPerlKind, ClassSetBinaryOp, ClassSetItem, Visitor,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::limits::REGEX_BYTES_MAX;
@@ -75,12 +76,14 @@ impl TextMatch {
 ///
 /// If it is not RE2 or larger, compiled, than [`REGEX_BYTES_MAX`].
 pub fn compile_regex(pattern: &str) -> Result<regex::Regex, BadPattern> {
-    let bad = |error: &dyn std::error::Error| BadPattern {
+    let bad = |why: &dyn std::fmt::Display| BadPattern {
         pattern: pattern.to_owned(),
-        why: brief(&error.to_string()),
+        why: brief(&why.to_string()),
     };
     // The pattern must stand alone before it is wrapped: `a)(b` would be valid only inside.
-    let ascii = ascii_classes(pattern).map_err(|error| bad(&error))?;
+    let parsed = regex_syntax::ast::parse::Parser::new().parse(pattern);
+    let ast = parsed.map_err(|error| bad(&error))?;
+    let ascii = ascii_classes(pattern, &ast).map_err(|why| bad(&why))?;
     regex::RegexBuilder::new(&format!("^(?:{ascii})$"))
         .size_limit(REGEX_BYTES_MAX)
         .dot_matches_new_line(true)
@@ -98,9 +101,12 @@ fn brief(text: &str) -> String {
 /// they are in a pattern for `regex`, they are about all of Unicode, and large.
 ///
 /// `\B` stays: `regex` has it over Unicode only.
-fn ascii_classes(pattern: &str) -> Result<String, Box<regex_syntax::ast::Error>> {
-    let ast = regex_syntax::ast::parse::Parser::new().parse(pattern)?;
-    let Ok(places) = regex_syntax::ast::visit(&ast, PerlPlaces::default());
+///
+/// # Errors
+///
+/// If a class in brackets is written as RE2 reads it otherwise.
+fn ascii_classes(pattern: &str, ast: &Ast) -> Result<String, &'static str> {
+    let places = regex_syntax::ast::visit(ast, PerlPlaces::default())?;
     let mut out = String::with_capacity(pattern.len());
     let mut copied = 0;
     for (place, ascii) in places {
@@ -133,7 +139,7 @@ impl PerlPlaces {
 
 impl Visitor for PerlPlaces {
     type Output = Vec<(Range<usize>, &'static str)>;
-    type Err = Infallible;
+    type Err = &'static str;
 
     fn finish(self) -> Result<Self::Output, Self::Err> {
         Ok(self.0)
@@ -152,12 +158,20 @@ impl Visitor for PerlPlaces {
     }
 
     fn visit_class_set_item_pre(&mut self, item: &ClassSetItem) -> Result<(), Self::Err> {
-        if let ClassSetItem::Perl(class) = item {
-            self.class(class);
+        match item {
+            ClassSetItem::Perl(class) => self.class(class),
+            ClassSetItem::Bracketed(_) => return Err(NOT_RE2_CLASS),
+            _ => {}
         }
         Ok(())
     }
+
+    fn visit_class_set_binary_op_pre(&mut self, _: &ClassSetBinaryOp) -> Result<(), Self::Err> {
+        Err(NOT_RE2_CLASS)
+    }
 }
+
+const NOT_RE2_CLASS: &str = r"within [ ] RE2 takes a bracket, `&&`, `--` and `~~` as characters; write them as \[, \&, \-, \~";
 
 impl Matcher {
     /// Whether `text` matches.
@@ -239,7 +253,7 @@ mod tests {
 
     #[test]
     fn bad_patterns_are_refused_not_wrapped() {
-        for bad in ["*", "a)(b", "(?P<x", "(?=a)", "\\1", "a{5000}{5000}"] {
+        for bad in ["*", "a)(b", "(?P<x", "(?=a)", "\\1", "a{5000}{5000}", "[a&&b]", "[a[bc]]"] {
             assert!(compile_regex(bad).is_err(), "{bad} was taken");
         }
     }

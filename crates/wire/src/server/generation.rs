@@ -132,3 +132,49 @@ fn depends_on_subscriber(key: &ResourceKey) -> bool {
         _ => false,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use ironmesh_model::resource::Resolution;
+    use ironmesh_model::{Labels, ResolutionKey, Target};
+
+    use super::*;
+
+    /// Counts what it is asked.
+    #[derive(Debug, Default)]
+    struct Counting(AtomicUsize);
+
+    impl Source for Counting {
+        fn subscriber(&self, _: &WorkloadId) -> Option<Subscriber> {
+            None
+        }
+
+        fn resource(&self, _: &ResourceKey, _: &Subscriber) -> Option<Resource> {
+            self.0.fetch_add(1, Ordering::SeqCst);
+            Some(Resource::Resolution(Resolution::Absent.into()))
+        }
+
+        fn references(&self, _: &Resource) -> Vec<ResourceKey> {
+            Vec::new()
+        }
+    }
+
+    #[test]
+    fn what_is_the_same_for_all_is_made_once() {
+        let times_asked = |listener, port| {
+            let generation = Generation::new(Arc::<Counting>::default(), 1);
+            let target = Target::Address([10, 0, 0, 1].into(), port);
+            let key = ResolutionKey { listener, target, namespace: "default".into() };
+            for app in ["a", "b", "c"] {
+                let labels: Labels = [("app", app)].into_iter().collect();
+                let subscriber = Subscriber { namespace: "default".into(), labels };
+                generation.encoded(&ResourceKey::Resolution(key.clone()), &subscriber);
+            }
+            generation.snapshot.0.load(Ordering::SeqCst)
+        };
+        assert_eq!(times_asked(ListenerKind::Outbound, 80), 1);
+        assert_eq!(times_asked(ListenerKind::Inbound, 0), 3, "policies select by labels");
+    }
+}
