@@ -68,7 +68,7 @@ reasons! {
     HeadTooLarge, "head_too_large", "DPE", 431, "the head of the request is larger than head_bytes_max or header_count_max";
     /// The client did not finish the head in time.
     RequestTimeout, "request_timeout", "-", 408, "the client did not finish the request's head within head_timeout";
-    /// The control plane has not said yet what applies, or the proxy cannot use what it said.
+    /// The control plane has not said yet what applies.
     NotConfigured, "not_configured", "NC", 503, "the control plane has not answered yet what applies here, or the proxy cannot use a part of the answer; see `ironmesh proxy-status`";
     /// A limit of the proxy was reached.
     Overloaded, "overloaded", "UO", 503, "a limit of the proxy was reached";

@@ -1,10 +1,10 @@
 //! Tests of whole proxies, in this process and over loopback: the original destination is given
 //! instead of captured, and a snapshot answers instead of a control plane.
 
+mod asked;
 mod gateway;
 mod http1;
 mod mesh;
 mod oracle;
 mod size;
-mod subscriptions;
 mod world;
