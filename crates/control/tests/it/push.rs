@@ -101,6 +101,38 @@ async fn synced(api: &Api, pod: &Value) -> Value {
 }
 
 #[tokio::test]
+async fn a_running_pod_that_is_relabelled_is_another_for_selectors() {
+    let local = tokio::task::LocalSet::new();
+    local
+        .run_until(async {
+            let world = World::start();
+            let api = world.api();
+            tokio::spawn(kubelet(api.clone()));
+            let pod = injected_pod(&api, "reviews").await;
+            let strict = json!({
+                "apiVersion": "security.istio.io/v1", "kind": "PeerAuthentication",
+                "metadata": {"name": "payments"},
+                "spec": {"selector": {"matchLabels": {"role": "payments"}}, "mtls": {"mode": "STRICT"}},
+            });
+            api.create(strict).await;
+            let proxy = ToyProxy::connect(&world, &pod);
+            let address = SocketAddr::new(pod["status"]["podIP"].as_str().unwrap().parse().unwrap(), 9080);
+            let key = ResolutionKey::of_address(ListenerKind::Inbound, address, &"default".into());
+            proxy.client.subscribe([ResourceKey::Resolution(key)]);
+            let mode = || {
+                let view = proxy.view.lock().unwrap();
+                let linked = view.at_address(ListenerKind::Inbound, address, "default")?;
+                Some(linked.applies.as_ref()?.mtls)
+            };
+            eventually(|| async { (mode() == Some(MtlsMode::Permissive)).then_some(()) }).await;
+            let path = format!("/api/v1/namespaces/default/pods/{}", pod["metadata"]["name"].as_str().unwrap());
+            api.merge(&path, json!({"metadata": {"labels": {"role": "payments"}}})).await;
+            eventually(|| async { (mode() == Some(MtlsMode::Strict)).then_some(()) }).await;
+        })
+        .await;
+}
+
+#[tokio::test]
 async fn a_proxy_gets_what_it_asks_for_and_only_what_of_it_changes() {
     let local = tokio::task::LocalSet::new();
     local
@@ -146,38 +178,6 @@ async fn a_proxy_gets_what_it_asks_for_and_only_what_of_it_changes() {
             synced(&api, &pod).await;
             assert_eq!(*proxy.pushed.lock().unwrap(), []);
             assert_eq!(synced(&api, &pod).await["bytes_pushed"], 0);
-        })
-        .await;
-}
-
-#[tokio::test]
-async fn a_running_pod_that_is_relabelled_is_another_for_selectors() {
-    let local = tokio::task::LocalSet::new();
-    local
-        .run_until(async {
-            let world = World::start();
-            let api = world.api();
-            tokio::spawn(kubelet(api.clone()));
-            let pod = injected_pod(&api, "reviews").await;
-            let strict = json!({
-                "apiVersion": "security.istio.io/v1", "kind": "PeerAuthentication",
-                "metadata": {"name": "payments"},
-                "spec": {"selector": {"matchLabels": {"role": "payments"}}, "mtls": {"mode": "STRICT"}},
-            });
-            api.create(strict).await;
-            let proxy = ToyProxy::connect(&world, &pod);
-            let address = SocketAddr::new(pod["status"]["podIP"].as_str().unwrap().parse().unwrap(), 9080);
-            let key = ResolutionKey::of_address(ListenerKind::Inbound, address, &"default".into());
-            proxy.client.subscribe([ResourceKey::Resolution(key)]);
-            let mode = || {
-                let view = proxy.view.lock().unwrap();
-                let linked = view.at_address(ListenerKind::Inbound, address, "default")?;
-                Some(linked.applies.as_ref()?.mtls)
-            };
-            eventually(|| async { (mode() == Some(MtlsMode::Permissive)).then_some(()) }).await;
-            let path = format!("/api/v1/namespaces/default/pods/{}", pod["metadata"]["name"].as_str().unwrap());
-            api.merge(&path, json!({"metadata": {"labels": {"role": "payments"}}})).await;
-            eventually(|| async { (mode() == Some(MtlsMode::Strict)).then_some(()) }).await;
         })
         .await;
 }
