@@ -222,10 +222,5 @@ mod tests {
         assert!(translations.take(&key, &pod(3, "Running", "Ready")), "it takes requests now");
         assert!(translations.forget(&key));
         assert!(!translations.forget(&key));
-        let workload = json!({
-            "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "a", "namespace": "default"},
-        });
-        let key = Collection::new("apps", "deployments").key("default", "a");
-        assert!(!translations.take(&key, &Arc::new(workload)), "it has its part by its pods");
     }
 }
