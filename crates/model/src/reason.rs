@@ -47,7 +47,7 @@ reasons! {
     /// The winning rule names a service that does not exist.
     UnknownDestination, "unknown_destination", "NC", 503, "the rule names a destination that is not a service; create it, or correct the host or port";
     /// The rule matched, but it cannot be used.
-    DeadRule, "dead_rule", "NC", 503, "the rule that matched has no backend that can be used; see `ironmesh get` of its object for the finding";
+    DeadRule, "dead_rule", "NC", 503, "the rule that matched has no backend that can be used; see the finding in `ironmesh describe` of its object";
     /// No endpoint of the destination is ready.
     NoEndpoints, "no_endpoints", "UH", 503, "no endpoint of the destination is ready; look at its pods";
     /// No connection to any tried endpoint could be made.
@@ -68,6 +68,8 @@ reasons! {
     HeadTooLarge, "head_too_large", "DPE", 431, "the head of the request is larger than head_bytes_max or header_count_max";
     /// The client did not finish the head in time.
     RequestTimeout, "request_timeout", "-", 408, "the client did not finish the request's head within head_timeout";
+    /// A side of the request made no progress for too long.
+    StreamIdle, "stream_idle", "SI", 408, "the rest of the request's body did not come, or what was sent was not taken, for stream_idle_timeout";
     /// The control plane has not said yet what applies.
     NotConfigured, "not_configured", "NC", 503, "the control plane has not answered yet what applies here, or the proxy cannot use a part of the answer; see `ironmesh proxy-status`";
     /// A limit of the proxy was reached.

@@ -19,7 +19,10 @@ pub(crate) struct Failure {
 pub(crate) enum Stage {
     /// Nobody but the mesh has seen it: another endpoint may be tried, whatever the method.
     NotSent,
-    /// It may have been seen and no answer came: only an idempotent one may be tried again.
+    /// It was sent on a kept connection that ended without an answer, most likely before it came:
+    /// an idempotent one may be tried again.
+    Unseen,
+    /// It was sent and no answer came.
     Sent,
     /// The client has got a part of the answer: nothing can be tried any more.
     AnswerBegun,
@@ -50,6 +53,14 @@ impl Failure {
     /// A refusal by the mesh, before anything was sent.
     pub(crate) fn mesh(reason: Reason) -> Self {
         Self { reason, stage: Stage::NotSent, blame: Blame::Mesh }
+    }
+
+    /// The same failure, of a connection that was kept from an earlier request.
+    pub(crate) fn on_kept_connection(self) -> Self {
+        match (self.stage, self.reason) {
+            (Stage::Sent, Reason::UpstreamReset) => Self { stage: Stage::Unseen, ..self },
+            _ => self,
+        }
     }
 
     /// The same failure, after the client has got a part of the answer.

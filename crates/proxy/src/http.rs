@@ -3,12 +3,16 @@
 //!
 //! [`serve`] is that path, whichever version of HTTP the client and the endpoint speak.
 
+use std::pin::pin;
+use std::time::Duration;
+
 use ironmesh_model::decide::Verdict;
 use ironmesh_model::{Decision, ListenerKind, Reason};
 
 use crate::balance::Tried;
 use crate::failure::{Blame, Failure, Stage};
 use crate::http::body::Source;
+use crate::http::deadlines::Deadlines;
 use crate::http::exchange::Exchange;
 use crate::http::forward::{Attempt, Ended, Progress, Replay, forward};
 use crate::http::responder::Responder;
@@ -19,6 +23,7 @@ use crate::pool::Destination;
 
 pub(crate) mod body;
 pub(crate) mod convert;
+pub(crate) mod deadlines;
 pub(crate) mod dial;
 pub(crate) mod edit;
 pub(crate) mod exchange;
@@ -63,7 +68,7 @@ pub(crate) async fn serve(
     };
     let served = match served {
         Ok(served) => served,
-        Err(failure) => refuse(exchange, failure, &body, response, responder).await,
+        Err(failure) => refuse(exchange, failure, &mut body, response, responder).await,
     };
     exchange.outcome.request_bytes = body.source.bytes();
     exchange.observe();
@@ -84,82 +89,70 @@ async fn route(
     }
     exchange.edit_request(&decision);
     convert::state_for_http1(&mut exchange.head.fields, body.framing, body.upgrade);
+    let limits = &exchange.worker.process.limits;
+    let deadlines = Deadlines::new(route_timeout(&decision), STREAM_IDLE_TIMEOUT);
+    if body.source.is_ended() {
+        deadlines.request_ended();
+    }
     let mut tried = Tried::new();
     let mut replay = Replay::default();
     let mut may_replay = exchange.head.is_idempotent();
+    let mut last = None;
     loop {
-        let to = exchange.pick(&decision, &tried, body.upgrade.is_some())?;
+        let picked = exchange.pick(&decision, &tried, body.upgrade.is_some());
+        let to = picked.map_err(|none| last.unwrap_or(none))?;
         exchange.outcome.attempts += 1;
-        let failure = match exchange.connect(&to).await {
+        let attempted =
+            attempt(exchange, &decision, &to, body, &deadlines, &mut replay, response, responder);
+        let failure = match attempted.await {
+            Ok(served) => return Ok(served),
             Err(failure) => failure,
-            Ok(mut upstream) => {
-                let tried = attempt(
-                    exchange,
-                    &decision,
-                    &to,
-                    &mut upstream,
-                    body,
-                    &mut replay,
-                    response,
-                    responder,
-                );
-                match tried.await {
-                    Ok(Ended::Answered { reusable }) => {
-                        exchange.give_back(upstream, reusable);
-                        return Ok(Served::Answered);
-                    }
-                    Ok(Ended::Switched) => return Ok(Served::Switched(upstream)),
-                    Ok(Ended::NotDelivered) => {
-                        Failure::upstream(Reason::ConnectFailed, Stage::NotSent)
-                    }
-                    Err(failure) => {
-                        let unseen = failure.stage == Stage::Sent
-                            && failure.reason == Reason::UpstreamReset
-                            && upstream.is_reused();
-                        if unseen && may_replay && replay.is_whole() {
-                            may_replay = false;
-                            continue;
-                        }
-                        failure
-                    }
-                }
-            }
         };
-        let again = failure.stage == Stage::NotSent
-            && failure.blame == Blame::Upstream
-            && replay.is_whole()
-            && matches!(decision.verdict, Verdict::Forward(_))
-            && exchange.outcome.attempts < exchange.worker.process.limits.connect_attempts_max;
-        if !again {
-            return Err(failure);
+        match failure.stage {
+            _ if !replay.is_whole() => return Err(failure),
+            Stage::Unseen if may_replay => may_replay = false,
+            Stage::NotSent
+                if failure.blame == Blame::Upstream
+                    && matches!(decision.verdict, Verdict::Forward(_))
+                    && exchange.outcome.attempts < limits.connect_attempts_max =>
+            {
+                tried.extend(exchange.outcome.endpoint);
+            }
+            _ => return Err(failure),
         }
-        tried.extend(exchange.outcome.endpoint);
+        last = Some(failure);
     }
 }
 
-/// One attempt at one endpoint.
+fn route_timeout(decision: &Decision) -> Option<Duration> {
+    match &decision.verdict {
+        Verdict::Forward(forward) => forward.timeout,
+        _ => None,
+    }
+}
+
+/// One attempt at one endpoint: connect, forward, note what became of it.
 #[expect(clippy::too_many_arguments, reason = "each is another borrow that the attempt needs")]
 async fn attempt(
     exchange: &mut Exchange<'_>,
     decision: &Decision,
     to: &Destination,
-    upstream: &mut Upstream,
     body: &mut RequestBody<'_, '_>,
+    deadlines: &Deadlines,
     replay: &mut Replay,
     response: &mut ResponseHead,
     responder: &mut Responder<'_>,
-) -> Result<Ended, Failure> {
+) -> Result<Served, Failure> {
+    let timed_out = Failure::upstream(Reason::Timeout, Stage::Sent);
+    let connected = deadlines.in_time(pin!(exchange.connect(to))).await;
+    let mut upstream = connected.unwrap_or(Err(timed_out))?;
     let progress = Progress::default();
-    let timeout = match &decision.verdict {
-        Verdict::Forward(forward) => forward.timeout,
-        _ => None,
-    };
     let attempt = Attempt {
         head: &*exchange.head,
         framing: body.framing,
         source: &mut *body.source,
         replay,
-        timeout,
+        deadlines,
         limits: Limits::from(&exchange.worker.process.limits),
         spare: &exchange.worker.buffers,
         out: &mut *body.out,
@@ -169,26 +162,32 @@ async fn attempt(
     let (mut status, mut grpc_status) = (0, None);
     let edit = |head: &mut ResponseHead| {
         let shown = edit::response(head, kind, decision, to.expected.is_some());
-        status = head.status;
-        grpc_status = body::grpc_status(&head.fields);
+        if shown {
+            status = head.status;
+            grpc_status = body::grpc_status(&head.fields);
+        }
         shown
     };
-    let ended = forward(attempt, upstream, response, responder, edit).await;
+    let ended = forward(attempt, &mut upstream, response, responder, edit).await;
     let outcome = &mut exchange.outcome;
     outcome.status = status;
     outcome.grpc_status = progress.grpc_status.get().or(grpc_status);
     outcome.response_bytes = progress.answer_bytes.get();
     outcome.first_byte = progress.first_byte.get();
-    match &ended {
-        Err(failure) => outcome.reason = failure.reason,
-        Ok(Ended::NotDelivered) => outcome.status = 0,
-        Ok(_) => {}
-    }
     match ended {
         Ok(Ended::Answered { reusable }) => {
-            Ok(Ended::Answered { reusable: reusable && progress.request_sent.get() })
+            exchange.give_back(upstream, reusable && progress.request_sent.get());
+            Ok(Served::Answered)
         }
-        other => other,
+        Ok(Ended::Switched) => Ok(Served::Switched(upstream)),
+        Ok(Ended::NotDelivered { reusable }) => {
+            exchange.give_back(upstream, reusable && progress.request_sent.get());
+            Err(Failure::upstream(Reason::ConnectFailed, Stage::NotSent))
+        }
+        Err(failure) => Err(match upstream.is_reused() {
+            true => failure.on_kept_connection(),
+            false => failure,
+        }),
     }
 }
 
@@ -196,7 +195,7 @@ async fn attempt(
 async fn refuse(
     exchange: &mut Exchange<'_>,
     failure: Failure,
-    body: &RequestBody<'_, '_>,
+    body: &mut RequestBody<'_, '_>,
     response: &mut ResponseHead,
     responder: &mut Responder<'_>,
 ) -> Served {
@@ -205,7 +204,7 @@ async fn refuse(
     if failure.stage == Stage::AnswerBegun || failure.reason == Reason::DownstreamClosed {
         return Served::Broken;
     }
-    if !body.source.is_ended() {
+    if !body.source.skip() {
         responder.close_after();
     }
     let not_delivered = exchange.connection.kind == ListenerKind::Inbound
@@ -223,3 +222,5 @@ async fn refuse(
         Err(_) => Served::Broken,
     }
 }
+
+const STREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(300);

@@ -1,11 +1,12 @@
 //! Connections to endpoints, kept for the next request. One pool per worker.
 //!
 //! HTTP/1 connections are taken and given back, the last used first. An HTTP/2 connection is shared
-//! by any number of requests.
+//! by as many requests as the endpoint lets it carry.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::hash::{Hash, Hasher};
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,9 +14,11 @@ use bytes::Bytes;
 use h2::client::SendRequest;
 use hashbrown::HashMap;
 use ironmesh_model::{Identity, ListenerKind};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::buffer::Buffers;
+use crate::failure::Failure;
 use crate::http::upstream::Upstream1;
 use crate::workload::LocalWorkload;
 
@@ -58,6 +61,8 @@ impl Hash for Destination {
 pub(crate) struct Pool {
     http1: RefCell<HashMap<Arc<Destination>, Vec<Idle>>>,
     http2: RefCell<HashMap<Arc<Destination>, Shared>>,
+    /// Number of the last HTTP/2 connection.
+    numbered: Cell<u64>,
 }
 
 #[derive(Debug)]
@@ -66,11 +71,101 @@ struct Idle {
     since: Instant,
 }
 
-#[derive(Debug)]
+/// The HTTP/2 connections to one destination: one, and more only while the endpoint allows no more
+/// streams on those that are there.
+#[derive(Debug, Default)]
 struct Shared {
+    connections: Vec<Numbered>,
+    /// The dial that is under way. Who needs a connection meanwhile waits for it.
+    dial: Option<Rc<Dial>>,
+}
+
+#[derive(Debug)]
+struct Numbered {
+    number: u64,
     connection: SendRequest<Bytes>,
-    /// When the last request took it.
+    /// Exchanges that are open on it.
+    open: Rc<Cell<usize>>,
+    /// When it was last seen in use.
     since: Instant,
+}
+
+/// An exchange on a shared connection, counted as open until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Place(Rc<Cell<usize>>);
+
+impl Place {
+    fn take(open: &Rc<Cell<usize>>) -> Self {
+        open.set(open.get() + 1);
+        Self(open.clone())
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
+
+/// A dial of one request for which others wait.
+#[derive(Debug, Default)]
+pub(crate) struct Dial {
+    ended: Notify,
+    failure: Cell<Option<Failure>>,
+}
+
+impl Dial {
+    /// Waits for its end.
+    ///
+    /// # Errors
+    ///
+    /// If it has failed. It may also have been given up, which is none.
+    pub(crate) async fn wait(&self) -> Result<(), Failure> {
+        self.ended.notified().await;
+        self.failure.get().map_or(Ok(()), Err)
+    }
+}
+
+/// The dial of the request that holds this; it ends when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Dialling<'a> {
+    pool: &'a Pool,
+    to: Arc<Destination>,
+    dial: Rc<Dial>,
+}
+
+impl Dialling<'_> {
+    /// Keeps the connection that was made, and takes the first place on it; gives its number, too.
+    pub(crate) fn made(self, connection: SendRequest<Bytes>) -> (u64, Place) {
+        let number = self.pool.numbered.get() + 1;
+        self.pool.numbered.set(number);
+        let open = Rc::<Cell<usize>>::default();
+        let place = Place::take(&open);
+        let kept = Numbered { number, connection, open, since: Instant::now() };
+        let mut pool = self.pool.http2.borrow_mut();
+        pool.entry(self.to.clone()).or_default().connections.push(kept);
+        (number, place)
+    }
+
+    /// Tells those who wait that there is no connection.
+    pub(crate) fn failed(self, failure: Failure) {
+        self.dial.failure.set(Some(failure));
+    }
+}
+
+impl Drop for Dialling<'_> {
+    fn drop(&mut self) {
+        if let Ok(mut pool) = self.pool.http2.try_borrow_mut() {
+            let empty = pool.get_mut(&self.to).is_some_and(|shared| {
+                shared.dial = None;
+                shared.is_empty()
+            });
+            if empty {
+                pool.remove(&self.to);
+            }
+        }
+        self.dial.ended.notify_waiters();
+    }
 }
 
 impl Pool {
@@ -97,22 +192,54 @@ impl Pool {
         idle.push(Idle { connection, since: Instant::now() });
     }
 
-    /// The shared HTTP/2 connection.
-    pub(crate) fn http2(&self, to: &Destination) -> Option<SendRequest<Bytes>> {
-        let mut pool = self.http2.borrow_mut();
-        let shared = pool.get_mut(to)?;
-        shared.since = Instant::now();
-        Some(shared.connection.clone())
+    /// A place on a shared HTTP/2 connection that the endpoint lets carry one more, and the number
+    /// of that connection. The first with room, so that those which are not needed become idle.
+    pub(crate) fn http2(&self, to: &Destination) -> Option<(u64, SendRequest<Bytes>, Place)> {
+        let pool = self.http2.borrow();
+        let has_room = |kept: &&Numbered| {
+            let streams_max = kept.connection.current_max_send_streams();
+            kept.open.get() < streams_max
+        };
+        let kept = pool.get(to)?.connections.iter().find(has_room)?;
+        Some((kept.number, kept.connection.clone(), Place::take(&kept.open)))
     }
 
-    /// Keeps an HTTP/2 connection for others.
-    pub(crate) fn share_http2(&self, to: Arc<Destination>, connection: SendRequest<Bytes>) {
-        self.http2.borrow_mut().insert(to, Shared { connection, since: Instant::now() });
+    /// Begins a dial for an HTTP/2 connection.
+    ///
+    /// # Errors
+    ///
+    /// If one is under way.
+    pub(crate) fn dial_http2(&self, to: &Destination) -> Result<Dialling<'_>, Rc<Dial>> {
+        let mut pool = self.http2.borrow_mut();
+        let dial = Rc::<Dial>::default();
+        let to = match pool.get_key_value_mut(to) {
+            Some((to, shared)) => {
+                if let Some(other) = &shared.dial {
+                    return Err(other.clone());
+                }
+                shared.dial = Some(dial.clone());
+                to.clone()
+            }
+            None => {
+                let to = Arc::new(to.clone());
+                let shared = Shared { connections: Vec::new(), dial: Some(dial.clone()) };
+                pool.insert(to.clone(), shared);
+                to
+            }
+        };
+        Ok(Dialling { pool: self, to, dial })
     }
 
     /// Forgets an HTTP/2 connection that takes no more requests.
-    pub(crate) fn forget_http2(&self, to: &Destination) {
-        self.http2.borrow_mut().remove(to);
+    pub(crate) fn forget_http2(&self, to: &Destination, number: u64) {
+        let mut pool = self.http2.borrow_mut();
+        let empty = pool.get_mut(to).is_some_and(|shared| {
+            shared.connections.retain(|kept| kept.number != number);
+            shared.is_empty()
+        });
+        if empty {
+            pool.remove(to);
+        }
     }
 
     /// Closes what has been idle for too long, or was closed by the endpoint.
@@ -124,7 +251,20 @@ impl Pool {
             });
             !idle.is_empty()
         });
-        // Requests that are under way keep theirs open.
-        self.http2.borrow_mut().retain(|_, shared| now.duration_since(shared.since) < idle_timeout);
+        self.http2.borrow_mut().retain(|_, shared| {
+            shared.connections.retain_mut(|kept| {
+                if kept.open.get() > 0 {
+                    kept.since = now;
+                }
+                now.duration_since(kept.since) < idle_timeout
+            });
+            !shared.is_empty()
+        });
+    }
+}
+
+impl Shared {
+    fn is_empty(&self) -> bool {
+        self.connections.is_empty() && self.dial.is_none()
     }
 }

@@ -4,7 +4,8 @@
 mod asked;
 mod gateway;
 mod http1;
+mod http2;
 mod mesh;
 mod oracle;
 mod size;
-mod world;
+pub(super) mod world;

@@ -1,6 +1,7 @@
 //! Bodies on their way: from either codec, to either codec.
 
 use std::future::{pending, poll_fn};
+use std::pin::pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -9,6 +10,7 @@ use http::HeaderMap;
 
 use crate::buffer::{Buffer, Buffers};
 use crate::http::convert;
+use crate::http::deadlines::{Deadlines, Step as Awaited};
 use crate::http1::{BodyDecoder, BodyEncoder, Framing, Limits, Step};
 use crate::message::Fields;
 use crate::stream::Io;
@@ -135,6 +137,13 @@ impl<'a> Source<'a> {
             None => {}
         }
         Ok(part)
+    }
+
+    /// Takes off what is here already; tells whether that was the whole rest, so that the connection
+    /// can carry another request.
+    pub(crate) fn skip(&mut self) -> bool {
+        while !self.ended && matches!(self.next(), Ok(Some(_))) {}
+        self.ended
     }
 
     /// Waits until there is more for [`Source::next`]. Cancel safe.
@@ -301,6 +310,16 @@ impl<'a> Sink<'a> {
         Ok(())
     }
 
+    /// Waits until an HTTP/2 peer has given up the stream. For HTTP/1 that never happens: only
+    /// reading tells. Cancel safe.
+    async fn given_up(&mut self) {
+        match &mut self.to {
+            // Either way the stream is of no more use.
+            To::Http2 { stream, .. } => drop(poll_fn(|cx| stream.poll_reset(cx)).await),
+            To::Http1 { .. } => pending().await,
+        }
+    }
+
     /// Tells an HTTP/2 peer that the body ends before its time.
     pub(crate) fn reset(&mut self) {
         if let To::Http2 { stream, ended: false } = &mut self.to {
@@ -324,17 +343,31 @@ async fn send_http2(stream: &mut SendStream<Bytes>, mut data: Bytes) -> Result<(
     Ok(())
 }
 
-/// Moves a body to its end. Flushes whenever nothing more is here to send with it.
-pub(crate) async fn pump(source: &mut Source<'_>, sink: &mut Sink<'_>) -> Result<(), PumpFailure> {
+/// Moves the body of an answer to its end. Flushes whenever nothing more is here to send with it.
+pub(crate) async fn pump(
+    source: &mut Source<'_>,
+    sink: &mut Sink<'_>,
+    deadlines: &Deadlines,
+) -> Result<(), PumpFailure> {
+    let step = Awaited::ClientTakes;
     loop {
         match source.next().map_err(PumpFailure::Source)? {
-            Some(Part::Data(data)) => sink.data(data).await.map_err(PumpFailure::Sink)?,
+            Some(Part::Data(data)) => {
+                deadlines.step(step, pin!(sink.data(data))).await.map_err(PumpFailure::Sink)?;
+            }
             Some(Part::End(trailers)) => {
-                return sink.end(trailers).await.map_err(PumpFailure::Sink);
+                return deadlines
+                    .step(step, pin!(sink.end(trailers)))
+                    .await
+                    .map_err(PumpFailure::Sink);
             }
             None => {
-                sink.flush().await.map_err(PumpFailure::Sink)?;
-                source.fill().await.map_err(PumpFailure::Source)?;
+                deadlines.step(step, pin!(sink.flush())).await.map_err(PumpFailure::Sink)?;
+                tokio::select! {
+                    biased;
+                    filled = source.fill() => filled.map_err(PumpFailure::Source)?,
+                    () = sink.given_up() => return Err(PumpFailure::Sink(BodyFailure::Closed)),
+                }
             }
         }
     }

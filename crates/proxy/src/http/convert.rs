@@ -99,6 +99,8 @@ pub(crate) fn take_map(from: &HeaderMap, to: &mut Fields) {
         if name == http::header::COOKIE {
             // RFC 9113, section 8.2.3: joined before anyone looks at them as one field.
             cookies.push(value.as_bytes());
+        } else if name == http::header::CONTENT_LENGTH && to.contains("content-length") {
+            // The same again, which HTTP/2 lets pass and HTTP/1 does not: `h2` refuses others.
         } else {
             to.push(name.as_str().as_bytes(), value.as_bytes());
         }

@@ -1,16 +1,19 @@
 //! Connections to endpoints: from the pool, or new ones.
 
+use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
+use h2::client::SendRequest;
 use ironmesh_model::Reason;
 use ironmesh_model::limits::ProxyLimits;
+use tokio::task::spawn_local;
 use tokio::time::timeout;
 
 use crate::failure::{Failure, Stage};
-use crate::http::upstream::{Upstream, Upstream1};
+use crate::http::upstream::{Upstream, Upstream1, Upstream2};
 use crate::park;
 use crate::pool::Destination;
 use crate::stream::{Begun, Stream};
@@ -20,39 +23,67 @@ use crate::worker::Worker;
 /// A connection to an endpoint that speaks HTTP.
 pub(crate) async fn connect(worker: &Rc<Worker>, to: &Destination) -> Result<Upstream, Failure> {
     if to.http2 {
-        if let Some(shared) = worker.pool.http2(to) {
-            match shared.ready().await {
-                Ok(ready) => return Ok(Upstream::Http2(ready, Arc::new(to.clone()))),
-                Err(_) => worker.pool.forget_http2(to),
-            }
-        }
-    } else if let Some(idle) = worker.pool.take_http1(to, &worker.buffers) {
+        return http2(worker, to).await.map(Upstream::Http2);
+    }
+    if let Some(idle) = worker.pool.take_http1(to, &worker.buffers) {
         return Ok(Upstream::Http1(idle));
     }
     // Boxed: rare, and otherwise it would make every request's future larger.
-    Box::pin(dial(worker, to)).await
+    let stream = Box::pin(stream(worker, to, Inside::Http1)).await?;
+    Ok(Upstream::Http1(Box::new(Upstream1::new(stream, Arc::new(to.clone())))))
 }
 
-async fn dial(worker: &Rc<Worker>, to: &Destination) -> Result<Upstream, Failure> {
-    let inside = if to.http2 { Inside::Http2 } else { Inside::Http1 };
-    let stream = stream(worker, to, inside).await?;
-    let to = Arc::new(to.clone());
-    if !to.http2 {
-        return Ok(Upstream::Http1(Box::new(Upstream1::new(stream, to))));
-    }
-    let failed = |_| Failure::upstream(Reason::ConnectFailed, Stage::NotSent);
-    let handshake = http2(&worker.process.limits).handshake(stream);
-    let (send, connection) = handshake.await.map_err(failed)?;
-    worker.pool.share_http2(to.clone(), send.clone());
-    let (worker, key) = (worker.clone(), to.clone());
-    tokio::task::spawn_local(async move {
-        if let Err(error) = connection.await {
-            tracing::debug!(%error, address = %key.address, "HTTP/2 connection ended");
+/// A place on a shared connection. One request dials at a time; the others wait for it.
+async fn http2(worker: &Rc<Worker>, to: &Destination) -> Result<Upstream2, Failure> {
+    let tls = to.expected.is_some();
+    loop {
+        if let Some((number, mut connection, place)) = worker.pool.http2(to) {
+            match poll_fn(|cx| connection.poll_ready(cx)).await {
+                Ok(()) => return Ok(Upstream2 { connection, tls, reused: true, _place: place }),
+                Err(_) => worker.pool.forget_http2(to, number),
+            }
+            continue;
         }
-        worker.pool.forget_http2(&key);
-    });
-    let ready = send.ready().await.map_err(failed)?;
-    Ok(Upstream::Http2(ready, to))
+        match worker.pool.dial_http2(to) {
+            Err(other) => other.wait().await?,
+            Ok(dialling) => {
+                // Boxed: as above.
+                return match Box::pin(handshake(worker, to)).await {
+                    Err(failure) => {
+                        dialling.failed(failure);
+                        Err(failure)
+                    }
+                    Ok((connection, driver)) => {
+                        let (number, place) = dialling.made(connection.clone());
+                        let worker = worker.clone();
+                        spawn_local(drive(worker, to.clone(), number, driver));
+                        Ok(Upstream2 { connection, tls, reused: false, _place: place })
+                    }
+                };
+            }
+        }
+    }
+}
+
+type Driver = h2::client::Connection<Stream>;
+
+async fn handshake(
+    worker: &Rc<Worker>,
+    to: &Destination,
+) -> Result<(SendRequest<Bytes>, Driver), Failure> {
+    let stream = stream(worker, to, Inside::Http2).await?;
+    let failed = |_| Failure::upstream(Reason::ConnectFailed, Stage::NotSent);
+    let builder = builder(&worker.process.limits);
+    let (connection, driver) = builder.handshake(stream).await.map_err(failed)?;
+    Ok((connection.ready().await.map_err(failed)?, driver))
+}
+
+/// Moves the frames of a connection until it ends.
+async fn drive(worker: Rc<Worker>, to: Destination, number: u64, driver: Driver) {
+    if let Err(error) = driver.await {
+        tracing::debug!(%error, address = %to.address, "HTTP/2 connection ended");
+    }
+    worker.pool.forget_http2(&to, number);
 }
 
 /// A new connection, with the handshake that the destination expects.
@@ -83,7 +114,7 @@ pub(crate) async fn stream(
     })
 }
 
-fn http2(limits: &ProxyLimits) -> h2::client::Builder {
+fn builder(limits: &ProxyLimits) -> h2::client::Builder {
     let mut builder = h2::client::Builder::new();
     builder
         .enable_push(false)
@@ -99,8 +130,9 @@ fn http2(limits: &ProxyLimits) -> h2::client::Builder {
 
 /// What one stream may send before we have read it.
 pub(crate) const STREAM_WINDOW_BYTES: u32 = 256 << 10;
-/// What all streams of a connection may send before we have read it.
-pub(crate) const CONNECTION_WINDOW_BYTES: u32 = 1 << 20;
+/// What all streams of a connection may send before we have read it: many times a stream's, so that
+/// some whose readers are slow do not stop the others.
+pub(crate) const CONNECTION_WINDOW_BYTES: u32 = 64 * STREAM_WINDOW_BYTES;
 /// Largest frame that we take.
 pub(crate) const FRAME_BYTES_MAX: u32 = 64 << 10;
 /// Streams remembered after they were reset.

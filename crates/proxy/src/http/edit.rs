@@ -81,7 +81,7 @@ pub(crate) fn response(
     from_member: bool,
 ) -> bool {
     let from_mesh = from_member && kind != ListenerKind::Inbound;
-    if from_mesh && head.status == 503 && head.fields.contains(NOT_DELIVERED) {
+    if from_mesh && head.fields.contains(NOT_DELIVERED) {
         return false;
     }
     // What anyone but a member's proxy says about the mesh is not to be believed.

@@ -159,9 +159,12 @@ impl<'a> Exchange<'a> {
                 let group = group.ok_or(Failure::mesh(Reason::UnknownDestination))?;
                 let (index, to) = choose(connection, group, tried)?;
                 self.outcome.endpoint = Some(index);
+                // A port that declares `http` takes HTTP/1.1, as in Istio, but for gRPC, which is
+                // none without HTTP/2.
                 let http2 = match group.protocol {
                     Protocol::Http2 | Protocol::Grpc => true,
-                    _ => by_client,
+                    Protocol::Undeclared => by_client,
+                    _ => by_client && self.grpc,
                 };
                 Destination { http2: http2 && !upgrade, ..to }
             }

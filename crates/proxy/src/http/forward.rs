@@ -2,15 +2,16 @@
 
 use std::cell::Cell;
 use std::future::pending;
-use std::time::Duration;
+use std::pin::pin;
 
 use bytes::Bytes;
 use ironmesh_model::Reason;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
 use crate::buffer::Buffers;
 use crate::failure::{Failure, Stage};
 use crate::http::body::{BodyFailure, Part, PumpFailure, Sink, Source, pump};
+use crate::http::deadlines::{Deadlines, Passed, Step};
 use crate::http::responder::Responder;
 use crate::http::upstream::{Answer, Begun, Following, Upstream};
 use crate::http1::{Framing, Limits};
@@ -18,6 +19,9 @@ use crate::message::{Fields, RequestHead, ResponseHead};
 
 /// Bytes of a request's body that are kept to be sent again, when nobody has seen them yet.
 const REPLAY_BYTES_MAX: usize = 64 << 10;
+
+/// Bytes of an unwanted answer that are read so that its connection can be used again.
+const SHORT_BYTES_MAX: u64 = 4 << 10;
 
 /// What a request's body had when an attempt failed.
 #[derive(Debug, Default)]
@@ -52,8 +56,7 @@ pub(crate) struct Attempt<'a, 'b> {
     pub(crate) framing: Framing,
     pub(crate) source: &'a mut Source<'b>,
     pub(crate) replay: &'a mut Replay,
-    /// Longest time from the request's last byte to the answer's end.
-    pub(crate) timeout: Option<Duration>,
+    pub(crate) deadlines: &'a Deadlines,
     pub(crate) limits: Limits,
     pub(crate) spare: &'a Buffers,
     /// What waits to be written to the endpoint.
@@ -66,13 +69,11 @@ pub(crate) struct Attempt<'a, 'b> {
 pub(crate) struct Progress {
     /// Whether the whole request was sent.
     pub(crate) request_sent: Cell<bool>,
-    /// Whether the client has got a part of the answer.
-    pub(crate) answer_begun: Cell<bool>,
     /// Bytes of the answer's body that were sent to the client.
     pub(crate) answer_bytes: Cell<u64>,
     /// The status in the trailers of a gRPC answer.
     pub(crate) grpc_status: Cell<Option<u8>>,
-    /// When the endpoint's answer began.
+    /// When the answer that the client gets began; `None`: none has.
     pub(crate) first_byte: Cell<Option<Instant>>,
 }
 
@@ -83,8 +84,8 @@ pub(crate) enum Ended {
     Answered { reusable: bool },
     /// Both sides switched to another protocol.
     Switched,
-    /// The endpoint's proxy could not reach it.
-    NotDelivered,
+    /// The endpoint's proxy could not reach it; `reusable` as above.
+    NotDelivered { reusable: bool },
 }
 
 /// Sends the request and passes the answer on. `edit` changes the answer's head before the client
@@ -96,10 +97,11 @@ pub(crate) async fn forward(
     responder: &mut Responder<'_>,
     mut edit: impl FnMut(&mut ResponseHead) -> bool,
 ) -> Result<Ended, Failure> {
-    let Attempt { head, framing, source, replay, timeout, limits, spare, out, progress } = attempt;
+    let Attempt { head, framing, source, replay, deadlines, limits, spare, out, progress } =
+        attempt;
     let Begun { mut request, mut answer } = upstream.begin(head, framing, limits, spare, out)?;
     let request_side = async {
-        match send(source, &mut request, replay).await {
+        match send(source, &mut request, replay, deadlines).await {
             Ok(()) => progress.request_sent.set(true),
             Err(PumpFailure::Source(BodyFailure::Malformed)) => {
                 return Failure::downstream(Reason::BadRequest);
@@ -110,29 +112,45 @@ pub(crate) async fn forward(
             // The endpoint may have answered before it closed: the other side will tell.
             Err(PumpFailure::Sink(_)) => return pending().await,
         }
-        tokio::select! {
-            () = source.gone() => Failure::downstream(Reason::DownstreamClosed),
-            () = timer(timeout) => Failure::upstream(Reason::Timeout, Stage::Sent),
-        }
+        source.gone().await;
+        Failure::downstream(Reason::DownstreamClosed)
     };
     let response_side = async {
-        let following = final_head(&mut answer, response, responder).await?;
-        progress.first_byte.set(Some(Instant::now()));
+        let mut following = final_head(&mut answer, response, responder).await?;
         if !edit(response) {
-            return Ok(Ended::NotDelivered);
+            let reusable = following.reusable && read_short(answer.body(&mut following)).await;
+            return Ok(Ended::NotDelivered { reusable });
         }
-        progress.answer_begun.set(true);
-        pass_on(answer, following, response, responder, progress).await
+        progress.first_byte.set(Some(Instant::now()));
+        pass_on(answer, following, response, responder, deadlines, progress).await
     };
     let ended = tokio::select! {
         biased;
         failure = request_side => Err(failure),
         ended = response_side => ended,
+        passed = deadlines.passed() => Err(match passed {
+            Passed::Timeout => Failure::upstream(Reason::Timeout, Stage::Sent),
+            Passed::Idle => Failure::downstream(Reason::StreamIdle),
+        }),
     };
-    ended.map_err(|failure| match progress.answer_begun.get() {
+    ended.map_err(|failure| match progress.first_byte.get().is_some() {
         true => failure.after_answer_began(),
         false => failure,
     })
+}
+
+/// Reads a body that nobody wants, so that its connection can be used again; `false` if that is not
+/// worth while.
+async fn read_short(mut body: Source<'_>) -> bool {
+    while body.bytes() <= SHORT_BYTES_MAX {
+        match body.next() {
+            Ok(Some(Part::End(_))) => return true,
+            Ok(Some(Part::Data(_))) => {}
+            Ok(None) if body.fill().await.is_ok() => {}
+            Ok(None) | Err(_) => return false,
+        }
+    }
+    false
 }
 
 /// Waits for the head of the answer, and passes on what comes before it.
@@ -161,6 +179,7 @@ async fn pass_on(
     mut following: Following,
     response: &mut ResponseHead,
     responder: &mut Responder<'_>,
+    deadlines: &Deadlines,
     progress: &Progress,
 ) -> Result<Ended, Failure> {
     let Following { framing, reusable, .. } = following;
@@ -168,7 +187,7 @@ async fn pass_on(
     let begun = responder.begin(response, framing, protocols.as_deref());
     let mut to = begun.map_err(client_gone)?;
     let mut from = answer.body(&mut following);
-    let pumped = pump(&mut from, &mut to).await;
+    let pumped = pump(&mut from, &mut to, deadlines).await;
     progress.answer_bytes.set(to.bytes());
     progress.grpc_status.set(from.grpc_status());
     match pumped {
@@ -191,35 +210,36 @@ async fn send(
     source: &mut Source<'_>,
     sink: &mut Sink<'_>,
     replay: &mut Replay,
+    deadlines: &Deadlines,
 ) -> Result<(), PumpFailure> {
+    let step = Step::EndpointTakes;
     for data in &replay.kept {
-        sink.data(data.clone()).await.map_err(PumpFailure::Sink)?;
+        deadlines.step(step, pin!(sink.data(data.clone()))).await.map_err(PumpFailure::Sink)?;
     }
     if let Some(trailers) = &replay.end {
-        return sink.end(trailers.clone()).await.map_err(PumpFailure::Sink);
+        let end = sink.end(trailers.clone());
+        return deadlines.step(step, pin!(end)).await.map_err(PumpFailure::Sink);
     }
     loop {
         match source.next().map_err(PumpFailure::Source)? {
             Some(Part::Data(data)) => {
                 replay.keep(&data);
-                sink.data(data).await.map_err(PumpFailure::Sink)?;
+                deadlines.step(step, pin!(sink.data(data))).await.map_err(PumpFailure::Sink)?;
             }
             Some(Part::End(trailers)) => {
+                deadlines.request_ended();
                 replay.end = Some(trailers.clone());
-                return sink.end(trailers).await.map_err(PumpFailure::Sink);
+                return deadlines
+                    .step(step, pin!(sink.end(trailers)))
+                    .await
+                    .map_err(PumpFailure::Sink);
             }
             None => {
-                sink.flush().await.map_err(PumpFailure::Sink)?;
-                source.fill().await.map_err(PumpFailure::Source)?;
+                deadlines.step(step, pin!(sink.flush())).await.map_err(PumpFailure::Sink)?;
+                let filled = deadlines.step(Step::ClientSends, pin!(source.fill())).await;
+                filled.map_err(PumpFailure::Source)?;
             }
         }
-    }
-}
-
-async fn timer(timeout: Option<Duration>) {
-    match timeout {
-        Some(timeout) => sleep_until(Instant::now() + timeout).await,
-        None => pending().await,
     }
 }
 

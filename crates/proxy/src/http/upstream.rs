@@ -17,7 +17,7 @@ use crate::http::body::{Sink, Source};
 use crate::http::convert;
 use crate::http1::{self, Asked, Framing, HeadError, Limits, ResponseParser};
 use crate::message::{RequestHead, ResponseHead};
-use crate::pool::Destination;
+use crate::pool::{Destination, Place};
 use crate::stream::{Io, Stream};
 
 /// A connection to an endpoint.
@@ -26,7 +26,19 @@ pub(crate) enum Upstream {
     /// By HTTP/1, for this request alone.
     Http1(Box<Upstream1>),
     /// By HTTP/2, shared.
-    Http2(SendRequest<Bytes>, Arc<Destination>),
+    Http2(Upstream2),
+}
+
+/// A place on a shared HTTP/2 connection.
+#[derive(Debug)]
+pub(crate) struct Upstream2 {
+    pub(crate) connection: SendRequest<Bytes>,
+    /// Whether it goes by mutual TLS.
+    pub(crate) tls: bool,
+    /// Whether it carried requests before this one.
+    pub(crate) reused: bool,
+    /// Counts this exchange as open.
+    pub(crate) _place: Place,
 }
 
 /// An HTTP/1 connection.
@@ -114,9 +126,9 @@ impl Upstream {
                 let answer = Answer::Http1 { io, input, spare, parser, limits, asked };
                 Ok(Begun { request, answer })
             }
-            Self::Http2(connection, to) => {
+            Self::Http2(Upstream2 { connection, tls, .. }) => {
                 let ended = framing.is_empty();
-                let request = convert::request_to_http2(head, to.expected.is_some())
+                let request = convert::request_to_http2(head, *tls)
                     .ok_or(Failure::downstream(Reason::BadRequest))?;
                 let (answer, body) = connection
                     .send_request(request, ended)
@@ -131,7 +143,7 @@ impl Upstream {
     pub(crate) fn is_reused(&self) -> bool {
         match self {
             Self::Http1(connection) => connection.reused,
-            Self::Http2(..) => true,
+            Self::Http2(connection) => connection.reused,
         }
     }
 }

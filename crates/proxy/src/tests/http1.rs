@@ -1,7 +1,7 @@
 //! HTTP/1 through an outbound proxy, whole or in pieces, well or badly meant.
 
 use std::io::Write;
-use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener};
+use std::net::Shutdown;
 use std::time::Duration;
 
 use ironmesh_model::ListenerKind;
@@ -23,11 +23,6 @@ fn objects(protocol: Protocol, apps: &[&App]) -> Objects {
         .map(|(index, app)| endpoint(&format!("v{index}"), app.address, false))
         .collect();
     Objects { services: vec![reviews(protocol, endpoints)], ..Objects::default() }
-}
-
-/// An address where nothing listens.
-fn nowhere() -> SocketAddr {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
 }
 
 #[test]
@@ -184,8 +179,9 @@ fn old_clients_are_served() {
 fn an_endpoint_that_is_gone_is_passed_over() {
     let app = App::named("a");
     let mut objects = objects(Protocol::Http, &[&app]);
-    for version in ["x", "y"] {
-        objects.services[0].endpoints.push(endpoint(version, nowhere(), false));
+    let nowhere = [Nowhere::new(), Nowhere::new()];
+    for (version, nowhere) in ["x", "y"].into_iter().zip(&nowhere) {
+        objects.services[0].endpoints.push(endpoint(version, nowhere.address, false));
     }
     let proxy = Proxy::start(ListenerKind::Outbound, service_address(), objects);
     let mut client = Wire::connect(&proxy);
@@ -198,7 +194,8 @@ fn an_endpoint_that_is_gone_is_passed_over() {
 #[test]
 fn nothing_that_answers_is_a_503_with_its_reason() {
     let mut objects = objects(Protocol::Http, &[]);
-    objects.services[0].endpoints.push(endpoint("x", nowhere(), false));
+    let nowhere = Nowhere::new();
+    objects.services[0].endpoints.push(endpoint("x", nowhere.address, false));
     let proxy = Proxy::start(ListenerKind::Outbound, service_address(), objects);
     let mut client = Wire::connect(&proxy);
     let response = client.get("/");
@@ -226,6 +223,9 @@ fn a_kept_connection_that_died_is_replaced() {
     for _ in 0..20 {
         assert_eq!(client.get("/").body, "once");
     }
+    eventually("the log lines", || proxy.lines.text().lines().count() == 20);
+    let lines = proxy.lines.text();
+    assert!(lines.lines().all(|line| line.contains(" 200 - ")), "{lines}");
 }
 
 #[test]

@@ -1,16 +1,15 @@
-//! Two proxies and mutual TLS between them; permissive and strict inbound; HTTP/2 and gRPC.
+//! Two proxies and mutual TLS between them; permissive and strict inbound.
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::{HeaderMap, Request, Response};
 use ironmesh_identity::{Authority, Clock, Credentials, KeyPair, SystemClock};
 use ironmesh_model::ListenerKind;
 use ironmesh_model::limits::ProxyLimits;
 use ironmesh_model::policy::MtlsMode;
+use ironmesh_model::route::Rule;
 use ironmesh_model::service::{Protocol, Workload};
 use ironmesh_model::snapshot::Objects;
 use tokio::time::Instant;
@@ -18,14 +17,14 @@ use tokio::time::Instant;
 use super::world::*;
 
 /// An authority, and proxies that have certificates from it.
-struct Mesh(Authority);
+pub(super) struct Mesh(Authority);
 
 impl Mesh {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self(Authority::create(SystemClock.now()).unwrap())
     }
 
-    fn certify(&self, proxy: &Proxy, name: &str) {
+    pub(super) fn certify(&self, proxy: &Proxy, name: &str) {
         let key = KeyPair::generate().unwrap();
         let ttl = Duration::from_secs(3600);
         let csr = key.csr().unwrap();
@@ -38,7 +37,13 @@ impl Mesh {
     }
 
     /// The proxy of an application, certified as `name`.
-    fn inbound(&self, protocol: Protocol, app: SocketAddr, mode: MtlsMode, name: &str) -> Proxy {
+    pub(super) fn inbound(
+        &self,
+        protocol: Protocol,
+        app: SocketAddr,
+        mode: MtlsMode,
+        name: &str,
+    ) -> Proxy {
         let mut objects = Objects {
             services: vec![reviews(protocol, vec![endpoint("v1", app, false)])],
             ..Objects::default()
@@ -50,7 +55,7 @@ impl Mesh {
     }
 
     /// The proxy of a caller, who is to find `reviews` behind these proxies.
-    fn outbound(&self, protocol: Protocol, behind: &[&Proxy]) -> Proxy {
+    pub(super) fn outbound(&self, protocol: Protocol, behind: &[&Proxy]) -> Proxy {
         let endpoints = behind
             .iter()
             .enumerate()
@@ -256,13 +261,31 @@ fn a_member_is_awaited_even_if_it_hesitates() {
 }
 
 #[test]
+fn the_timeout_of_a_route_covers_the_connection_and_all_attempts() {
+    let mesh = Mesh::new();
+    // They take connections and say nothing, so that no handshake ends.
+    let silent = [(); 2].map(|()| App::start(|stream| drop(Wire::new(stream).read_to_end())));
+    let timed = Rule { timeout: Some(Duration::from_millis(200)), ..rule(&[("", 1)], None) };
+    let endpoints = silent.iter().map(|app| endpoint("v1", app.address, true)).collect();
+    let objects = Objects {
+        services: vec![reviews(Protocol::Http, endpoints)],
+        routes: vec![route(vec![timed])],
+        ..Objects::default()
+    };
+    let outbound = Proxy::start(ListenerKind::Outbound, service_address(), objects);
+    mesh.certify(&outbound, "client");
+    let response = Wire::connect(&outbound).get("/");
+    assert_eq!((response.status, &*response.body), (504, "upstream request timeout"));
+    assert_eq!(silent.iter().map(App::connections).sum::<usize>(), 1);
+    eventually("a log line", || outbound.lines.text().contains(" 504 UT "));
+}
+
+#[test]
 fn what_was_not_delivered_goes_elsewhere() {
     let mesh = Mesh::new();
     let app = App::named("alive");
-    let nowhere = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let dead = nowhere.local_addr().unwrap();
-    drop(nowhere);
-    let broken = mesh.inbound(Protocol::Http, dead, MtlsMode::Strict, "reviews");
+    let dead = Nowhere::new();
+    let broken = mesh.inbound(Protocol::Http, dead.address, MtlsMode::Strict, "reviews");
     let alive = mesh.inbound(Protocol::Http, app.address, MtlsMode::Strict, "reviews");
     let outbound = mesh.outbound(Protocol::Http, &[&broken, &alive]);
     let mut client = Wire::connect(&outbound);
@@ -272,137 +295,5 @@ fn what_was_not_delivered_goes_elsewhere() {
         assert_eq!(response.body, "alive");
         assert_eq!(response.header("x-ironmesh-not-delivered"), None);
     }
-}
-
-/// A toy HTTP/2 application that sends back what it gets, with trailers.
-fn http2_app() -> SocketAddr {
-    let (tell, told) = std::sync::mpsc::channel();
-    std::thread::spawn(move || {
-        runtime().block_on(async {
-            let socket = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-            tell.send(socket.local_addr().unwrap()).unwrap();
-            loop {
-                let (tcp, _) = socket.accept().await.unwrap();
-                tokio::spawn(async move {
-                    let Ok(mut connection) = h2::server::handshake(tcp).await else { return };
-                    while let Some(Ok((request, mut respond))) = connection.accept().await {
-                        tokio::spawn(async move {
-                            let te = request.headers().get("te").cloned();
-                            let mut body = request.into_body();
-                            let mut response = Response::new(());
-                            let fields = response.headers_mut();
-                            fields.insert("content-type", "application/grpc".parse().unwrap());
-                            te.map(|te| fields.insert("x-te", te));
-                            let mut send = respond.send_response(response, false).unwrap();
-                            while let Some(Ok(data)) = body.data().await {
-                                body.flow_control().release_capacity(data.len()).unwrap();
-                                send.send_data(data, false).unwrap();
-                            }
-                            let mut trailers = HeaderMap::new();
-                            trailers.insert("grpc-status", "0".parse().unwrap());
-                            send.send_trailers(trailers).unwrap();
-                        });
-                    }
-                });
-            }
-        });
-    });
-    told.recv().unwrap()
-}
-
-fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
-}
-
-/// Status, head, body and trailers of an answer over HTTP/2.
-type Answer = (u16, HeaderMap, Vec<u8>, Option<HeaderMap>);
-
-/// Sends gRPC-like requests at once over one connection; gives their answers.
-fn http2_calls(proxy: &Proxy, bodies: Vec<Vec<u8>>) -> Vec<Answer> {
-    let address = proxy.address;
-    runtime().block_on(async move {
-        let tcp = tokio::net::TcpStream::connect(address).await.unwrap();
-        let (client, connection) = h2::client::handshake(tcp).await.unwrap();
-        tokio::spawn(connection);
-        let calls = bodies.into_iter().map(|body| {
-            let mut client = client.clone();
-            tokio::spawn(async move {
-                let request = Request::post("http://reviews:9080/shop.Cart/Add")
-                    .header("content-type", "application/grpc")
-                    .header("te", "trailers")
-                    .body(())
-                    .unwrap();
-                client = client.ready().await.unwrap();
-                let (response, mut send) = client.send_request(request, false).unwrap();
-                send.send_data(Bytes::from(body), true).unwrap();
-                let (parts, mut body) = response.await.unwrap().into_parts();
-                let mut all = Vec::new();
-                while let Some(data) = body.data().await {
-                    let data = data.unwrap();
-                    body.flow_control().release_capacity(data.len()).unwrap();
-                    all.extend_from_slice(&data);
-                }
-                let trailers = body.trailers().await.unwrap();
-                (parts.status.as_u16(), parts.headers, all, trailers)
-            })
-        });
-        let mut answers = Vec::new();
-        for call in calls.collect::<Vec<_>>() {
-            answers.push(tokio::time::timeout(PATIENCE, call).await.unwrap().unwrap());
-        }
-        answers
-    })
-}
-
-#[test]
-fn grpc_goes_through_both_with_its_trailers() {
-    let mesh = Mesh::new();
-    let inbound = mesh.inbound(Protocol::Grpc, http2_app(), MtlsMode::Strict, "reviews");
-    let outbound = mesh.outbound(Protocol::Grpc, &[&inbound]);
-    let bodies: Vec<Vec<u8>> = (0..20).map(|n| vec![n; 40_000 + usize::from(n)]).collect();
-    for (answer, body) in http2_calls(&outbound, bodies.clone()).into_iter().zip(bodies) {
-        let (status, head, all, trailers) = answer;
-        assert_eq!(status, 200);
-        assert_eq!(head.get("x-te").unwrap(), "trailers");
-        assert!(all == body, "{} of {} bytes", all.len(), body.len());
-        assert_eq!(trailers.unwrap().get("grpc-status").unwrap(), "0");
-    }
-    eventually("the metrics", || outbound.registry.render().contains("request_protocol=\"grpc\""));
-}
-
-#[test]
-fn a_local_answer_to_grpc_is_trailers_only() {
-    let objects =
-        Objects { services: vec![reviews(Protocol::Grpc, Vec::new())], ..Objects::default() };
-    let proxy = Proxy::start(ListenerKind::Outbound, service_address(), objects);
-    let (status, head, body, trailers) = http2_calls(&proxy, vec![b"x".to_vec()]).pop().unwrap();
-    assert_eq!((status, body.len(), trailers), (200, 0, None));
-    assert_eq!(head.get("grpc-status").unwrap(), "14");
-    assert_eq!(head.get("x-ironmesh-reason").unwrap(), "no_endpoints");
-}
-
-#[test]
-fn http1_clients_reach_http2_applications() {
-    let proxy = {
-        let endpoints = vec![endpoint("v1", http2_app(), false)];
-        let services = vec![reviews(Protocol::Http2, endpoints)];
-        let objects = Objects { services, ..Objects::default() };
-        Proxy::start(ListenerKind::Outbound, service_address(), objects)
-    };
-    let mut client = Wire::connect(&proxy);
-    for _ in 0..3 {
-        client.send("POST / HTTP/1.1\r\nhost: reviews:9080\r\ncontent-length: 5\r\n\r\nhello");
-        let response = client.read_response(false);
-        assert_eq!((response.status, &*response.body), (200, "hello"));
-        assert_eq!(response.trailers.trim(), "grpc-status: 0");
-    }
-}
-
-#[test]
-fn on_a_port_that_declares_http_the_client_chooses_the_version() {
-    let mesh = Mesh::new();
-    let inbound = mesh.inbound(Protocol::Http, http2_app(), MtlsMode::Permissive, "reviews");
-    let outbound = mesh.outbound(Protocol::Http, &[&inbound]);
-    let (status, _, body, _) = http2_calls(&outbound, vec![b"abc".to_vec()]).pop().unwrap();
-    assert_eq!((status, &*body), (200, &b"abc"[..]));
+    assert_eq!(broken.process.connections(), 1, "the connection to the proxy was thrown away");
 }

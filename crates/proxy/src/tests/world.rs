@@ -37,23 +37,23 @@ use crate::worker::{Listener, Workers};
 use crate::workload::LocalWorkload;
 
 /// How long a test waits for something that must happen.
-pub(super) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A proxy that runs in this process.
-pub(super) struct Proxy {
-    pub(super) address: SocketAddr,
-    pub(super) process: Arc<Process>,
-    pub(super) workload: Arc<LocalWorkload>,
+pub(crate) struct Proxy {
+    pub(crate) address: SocketAddr,
+    pub(crate) process: Arc<Process>,
+    pub(crate) workload: Arc<LocalWorkload>,
     workers: Option<Workers>,
     control: Arc<Control>,
-    pub(super) registry: Arc<Registry>,
-    pub(super) lines: Lines,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) lines: Lines,
     _log: AccessLog,
 }
 
 /// The access log of a proxy.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Lines(Arc<Mutex<Vec<u8>>>);
+pub(crate) struct Lines(Arc<Mutex<Vec<u8>>>);
 
 impl Write for Lines {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
@@ -67,7 +67,7 @@ impl Write for Lines {
 
 impl Lines {
     /// The lines so far.
-    pub(super) fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
     }
 }
@@ -81,19 +81,19 @@ struct Control {
 }
 
 /// What a proxy of a test is started with.
-pub(super) struct Setup {
-    pub(super) kind: ListenerKind,
+pub(crate) struct Setup {
+    pub(crate) kind: ListenerKind,
     /// Where its connections were going.
-    pub(super) destination: SocketAddr,
-    pub(super) objects: Objects,
-    pub(super) limits: ProxyLimits,
+    pub(crate) destination: SocketAddr,
+    pub(crate) objects: Objects,
+    pub(crate) limits: ProxyLimits,
     /// Whether its control plane says nothing before [`Proxy::speak`].
-    pub(super) mute: bool,
-    pub(super) workload: Arc<LocalWorkload>,
+    pub(crate) mute: bool,
+    pub(crate) workload: Arc<LocalWorkload>,
 }
 
 impl Setup {
-    pub(super) fn new(kind: ListenerKind, destination: SocketAddr, objects: Objects) -> Self {
+    pub(crate) fn new(kind: ListenerKind, destination: SocketAddr, objects: Objects) -> Self {
         let limits = ProxyLimits::default();
         Self { kind, destination, objects, limits, mute: false, workload: workload("client") }
     }
@@ -101,12 +101,12 @@ impl Setup {
 
 impl Proxy {
     /// Starts a proxy with one listener of `kind`, whose connections were going to `destination`.
-    pub(super) fn start(kind: ListenerKind, destination: SocketAddr, objects: Objects) -> Self {
+    pub(crate) fn start(kind: ListenerKind, destination: SocketAddr, objects: Objects) -> Self {
         Self::begin(Setup::new(kind, destination, objects))
     }
 
     /// Starts a proxy.
-    pub(super) fn begin(setup: Setup) -> Self {
+    pub(crate) fn begin(setup: Setup) -> Self {
         let Setup { kind, destination, objects, limits, mute, workload } = setup;
         let (views, mut wanted) = Views::new(View::default());
         let dialler = Dialler::new(Vec::new(), None);
@@ -145,19 +145,19 @@ impl Proxy {
     }
 
     /// Lets a mute control plane answer.
-    pub(super) fn speak(&self) {
+    pub(crate) fn speak(&self) {
         self.control.mute.store(false, Ordering::SeqCst);
         self.control.push(&self.process);
     }
 
     /// Replaces all objects of the mesh.
-    pub(super) fn change(&self, objects: Objects) {
+    pub(crate) fn change(&self, objects: Objects) {
         *self.control.snapshot.lock().unwrap() = Snapshot::new(objects).0;
         self.control.push(&self.process);
     }
 
     /// Ends it as SIGTERM does.
-    pub(super) fn drain(&mut self) {
+    pub(crate) fn drain(&mut self) {
         self.process.drain();
         self.workers.take().unwrap().join();
     }
@@ -202,12 +202,12 @@ fn change(key: ResourceKey, resource: Option<Resource>) -> Change {
 }
 
 /// A workload of namespace `default` that is called like its owner and its service account.
-pub(super) fn workload(name: &str) -> Arc<LocalWorkload> {
+pub(crate) fn workload(name: &str) -> Arc<LocalWorkload> {
     workload_in("default", name)
 }
 
 /// The same in another namespace.
-pub(super) fn workload_in(namespace: &str, name: &str) -> Arc<LocalWorkload> {
+pub(crate) fn workload_in(namespace: &str, name: &str) -> Arc<LocalWorkload> {
     LocalWorkload::new(
         WorkloadId {
             cluster: "Kubernetes".into(),
@@ -221,17 +221,17 @@ pub(super) fn workload_in(namespace: &str, name: &str) -> Arc<LocalWorkload> {
 }
 
 /// The identity of a workload that [`workload`] makes.
-pub(super) fn identity(name: &str) -> Identity {
+pub(crate) fn identity(name: &str) -> Identity {
     format!("spiffe://cluster.local/ns/default/sa/{name}").parse().unwrap()
 }
 
 /// The virtual address of the only service of a test.
-pub(super) fn service_address() -> SocketAddr {
+pub(crate) fn service_address() -> SocketAddr {
     "10.96.0.10:9080".parse().unwrap()
 }
 
 /// A service `reviews` on port 9080 with these endpoints.
-pub(super) fn reviews(protocol: Protocol, endpoints: Vec<Endpoint>) -> ServiceSource {
+pub(crate) fn reviews(protocol: Protocol, endpoints: Vec<Endpoint>) -> ServiceSource {
     ServiceSource {
         service: Service {
             id: ServiceId {
@@ -250,7 +250,7 @@ pub(super) fn reviews(protocol: Protocol, endpoints: Vec<Endpoint>) -> ServiceSo
 }
 
 /// An endpoint of `reviews`, labelled with a version.
-pub(super) fn endpoint(version: &str, address: SocketAddr, mutual: bool) -> Endpoint {
+pub(crate) fn endpoint(version: &str, address: SocketAddr, mutual: bool) -> Endpoint {
     Endpoint {
         id: format!("uid-{version}").into(),
         address: EndpointAddress::Ip(address.ip()),
@@ -274,7 +274,7 @@ pub(super) fn endpoint(version: &str, address: SocketAddr, mutual: bool) -> Endp
 }
 
 /// A route for `reviews` with these rules.
-pub(super) fn route(rules: Vec<Rule>) -> RouteSource {
+pub(crate) fn route(rules: Vec<Rule>) -> RouteSource {
     RouteSource {
         route: Route { id: ObjectId::new("VirtualService", "default", "reviews"), rules },
         hosts: vec!["reviews.default.svc.cluster.local".into()],
@@ -287,7 +287,7 @@ pub(super) fn route(rules: Vec<Rule>) -> RouteSource {
 
 /// A rule for all requests, or for those under a prefix, to subsets of `reviews` by weight; an
 /// empty subset is the whole service.
-pub(super) fn rule(subsets: &[(&str, u32)], prefix: Option<&str>) -> Rule {
+pub(crate) fn rule(subsets: &[(&str, u32)], prefix: Option<&str>) -> Rule {
     let backends = subsets.iter().map(|(subset, weight)| Backend {
         host: "reviews.default.svc.cluster.local".into(),
         port: None,
@@ -307,7 +307,7 @@ pub(super) fn rule(subsets: &[(&str, u32)], prefix: Option<&str>) -> Rule {
 }
 
 /// Subsets of `reviews` by the label `version`.
-pub(super) fn subsets(versions: &[&str]) -> DestinationPolicySource {
+pub(crate) fn subsets(versions: &[&str]) -> DestinationPolicySource {
     let subset = |version: &&str| Subset {
         name: (*version).into(),
         labels: [("version", *version)].into_iter().collect(),
@@ -327,7 +327,7 @@ pub(super) fn subsets(versions: &[&str]) -> DestinationPolicySource {
 }
 
 /// Waits until something holds; fails with what was waited for.
-pub(super) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !holds() {
         assert!(Instant::now() < deadline, "waited in vain for {what}");
@@ -335,15 +335,31 @@ pub(super) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
+/// An address where nothing listens and nothing can: a bound socket keeps the port.
+pub(crate) struct Nowhere {
+    pub(crate) address: SocketAddr,
+    _socket: socket2::Socket,
+}
+
+impl Nowhere {
+    pub(crate) fn new() -> Self {
+        let socket =
+            socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
+        let address = socket.local_addr().unwrap().as_socket().unwrap();
+        Self { address, _socket: socket }
+    }
+}
+
 /// A toy application: each connection is handed to a function on a thread of its own.
-pub(super) struct App {
-    pub(super) address: SocketAddr,
+pub(crate) struct App {
+    pub(crate) address: SocketAddr,
     /// Connections that were made to it.
-    pub(super) connections: Arc<AtomicUsize>,
+    pub(crate) connections: Arc<AtomicUsize>,
 }
 
 impl App {
-    pub(super) fn start(serve: impl Fn(TcpStream) + Send + Sync + 'static) -> Self {
+    pub(crate) fn start(serve: impl Fn(TcpStream) + Send + Sync + 'static) -> Self {
         let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let address = socket.local_addr().unwrap();
         let connections = Arc::<AtomicUsize>::default();
@@ -359,7 +375,7 @@ impl App {
     }
 
     /// One that answers every request with what `answer` makes of it.
-    pub(super) fn http(answer: impl Fn(&Request) -> String + Send + Sync + 'static) -> Self {
+    pub(crate) fn http(answer: impl Fn(&Request) -> String + Send + Sync + 'static) -> Self {
         Self::start(move |stream| {
             let mut wire = Wire::new(stream);
             while let Some(request) = wire.read_request() {
@@ -369,39 +385,39 @@ impl App {
     }
 
     /// One that answers every request with its name.
-    pub(super) fn named(name: &'static str) -> Self {
+    pub(crate) fn named(name: &'static str) -> Self {
         Self::http(move |_| ok(name))
     }
 
-    pub(super) fn connections(&self) -> usize {
+    pub(crate) fn connections(&self) -> usize {
         self.connections.load(Ordering::SeqCst)
     }
 }
 
 /// A plain answer.
-pub(super) fn ok(body: &str) -> String {
+pub(crate) fn ok(body: &str) -> String {
     format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len())
 }
 
 /// A request as an application got it.
 #[derive(Clone, Debug)]
-pub(super) struct Request {
-    pub(super) head: String,
-    pub(super) body: String,
-    pub(super) trailers: String,
+pub(crate) struct Request {
+    pub(crate) head: String,
+    pub(crate) body: String,
+    pub(crate) trailers: String,
 }
 
 /// An answer as a client got it.
 #[derive(Clone, Debug)]
-pub(super) struct Response {
-    pub(super) status: u16,
-    pub(super) head: String,
-    pub(super) body: String,
-    pub(super) trailers: String,
+pub(crate) struct Response {
+    pub(crate) status: u16,
+    pub(crate) head: String,
+    pub(crate) body: String,
+    pub(crate) trailers: String,
 }
 
 impl Response {
-    pub(super) fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         header(&self.head, name)
     }
 }
@@ -414,40 +430,40 @@ fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
 }
 
 /// A blocking HTTP/1 connection, of either side.
-pub(super) struct Wire {
-    pub(super) stream: TcpStream,
+pub(crate) struct Wire {
+    pub(crate) stream: TcpStream,
     read: Vec<u8>,
 }
 
 impl Wire {
-    pub(super) fn new(stream: TcpStream) -> Self {
+    pub(crate) fn new(stream: TcpStream) -> Self {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
         Self { stream, read: Vec::new() }
     }
 
-    pub(super) fn connect(proxy: &Proxy) -> Self {
+    pub(crate) fn connect(proxy: &Proxy) -> Self {
         Self::new(TcpStream::connect(proxy.address).unwrap())
     }
 
-    pub(super) fn send(&mut self, text: &str) {
+    pub(crate) fn send(&mut self, text: &str) {
         // A peer that has gone away is seen when its answer is read.
         let _ = self.stream.write_all(text.as_bytes());
     }
 
     /// Sends a request for `reviews` and reads its answer.
-    pub(super) fn get(&mut self, path: &str) -> Response {
+    pub(crate) fn get(&mut self, path: &str) -> Response {
         self.send(&format!("GET {path} HTTP/1.1\r\nhost: reviews:9080\r\n\r\n"));
         self.read_response(false)
     }
 
-    pub(super) fn read_request(&mut self) -> Option<Request> {
+    pub(crate) fn read_request(&mut self) -> Option<Request> {
         let head = self.read_until("\r\n\r\n")?;
         let (body, trailers) = self.read_body(&head, false)?;
         Some(Request { head, body, trailers })
     }
 
-    pub(super) fn read_response(&mut self, to_head: bool) -> Response {
+    pub(crate) fn read_response(&mut self, to_head: bool) -> Response {
         let head = self.read_until("\r\n\r\n").expect("an answer");
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
         let bodiless = to_head || matches!(status, 100..=199 | 204 | 304);
@@ -485,7 +501,7 @@ impl Wire {
         }
     }
 
-    pub(super) fn read_until(&mut self, end: &str) -> Option<String> {
+    pub(crate) fn read_until(&mut self, end: &str) -> Option<String> {
         loop {
             let found = self.read.windows(end.len()).position(|w| w == end.as_bytes());
             if let Some(at) = found {
@@ -496,20 +512,20 @@ impl Wire {
         }
     }
 
-    pub(super) fn read_exact(&mut self, count: usize) -> Option<String> {
+    pub(crate) fn read_exact(&mut self, count: usize) -> Option<String> {
         while self.read.len() < count {
             self.more()?;
         }
         Some(String::from_utf8(self.read.drain(..count).collect()).unwrap())
     }
 
-    pub(super) fn read_to_end(&mut self) -> String {
+    pub(crate) fn read_to_end(&mut self) -> String {
         while self.more().is_some() {}
         String::from_utf8(std::mem::take(&mut self.read)).unwrap()
     }
 
     /// Whether the peer has ended the connection, with nothing more to read.
-    pub(super) fn is_ended(&mut self) -> bool {
+    pub(crate) fn is_ended(&mut self) -> bool {
         self.read.is_empty() && self.more().is_none()
     }
 

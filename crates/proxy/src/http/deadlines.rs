@@ -1,0 +1,132 @@
+//! How long one exchange may take.
+//!
+//! The route's timeout is one for the whole exchange, as in Istio: it runs from the end of the
+//! client's request, over every connection and attempt that is made for it. Beside it, a peer that
+//! is to send the rest of a request's body, or to take what is written to it, and makes no progress
+//! is given up; to wait for an answer has no limit but the route's.
+//!
+//! One timer serves both, and is made only when a wait begins.
+
+use std::cell::Cell;
+use std::future::{pending, poll_fn};
+use std::pin::{Pin, pin};
+use std::task::{Poll, ready};
+use std::time::Duration;
+
+use tokio::time::{Instant, Sleep, sleep_until};
+
+/// The deadlines of one exchange.
+#[derive(Debug)]
+pub(crate) struct Deadlines {
+    timeout: Option<Duration>,
+    stream_idle_timeout: Duration,
+    /// When the route's timeout ends; known once the request has ended.
+    end: Cell<Option<Instant>>,
+    /// Until when a peer must make a step, by [`Step`].
+    steps: [Cell<Option<Instant>>; 3],
+}
+
+/// What a peer is waited for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Step {
+    /// The client is to send more of the body.
+    ClientSends,
+    /// The endpoint is to take what is written to it.
+    EndpointTakes,
+    /// The client is to take what is written to it.
+    ClientTakes,
+}
+
+/// Which deadline has passed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Passed {
+    /// The route's timeout.
+    Timeout,
+    /// A peer made no progress.
+    Idle,
+}
+
+impl Deadlines {
+    /// Deadlines of which none runs yet. `timeout`: the route's; `None`: no limit.
+    pub(crate) fn new(timeout: Option<Duration>, stream_idle_timeout: Duration) -> Self {
+        let (end, steps) = (Cell::default(), Default::default());
+        Self { timeout, stream_idle_timeout, end, steps }
+    }
+
+    /// The client has sent its whole request: the route's timeout begins, if it has not before.
+    pub(crate) fn request_ended(&self) {
+        if let (None, Some(timeout)) = (self.end.get(), self.timeout) {
+            self.end.set(Some(Instant::now() + timeout));
+        }
+    }
+
+    /// Waits for a step of a peer. While it is not done, [`Deadlines::passed`] looks at the clock.
+    /// As cancel safe as `work`.
+    pub(crate) async fn step<T>(
+        &self,
+        step: Step,
+        mut work: Pin<&mut impl Future<Output = T>>,
+    ) -> T {
+        let until = &self.steps[step as usize];
+        poll_fn(|cx| {
+            let polled = work.as_mut().poll(cx);
+            until.set(match polled {
+                Poll::Ready(_) => None,
+                Poll::Pending => {
+                    until.get().or_else(|| Some(Instant::now() + self.stream_idle_timeout))
+                }
+            });
+            polled
+        })
+        .await
+    }
+
+    /// Ends `work` when the route's timeout passes: `None`.
+    pub(crate) async fn in_time<T>(&self, work: Pin<&mut impl Future<Output = T>>) -> Option<T> {
+        tokio::select! {
+            biased;
+            done = work => Some(done),
+            () = self.timed_out() => None,
+        }
+    }
+
+    async fn timed_out(&self) {
+        match self.end.get() {
+            Some(end) => sleep_until(end).await,
+            None => pending().await,
+        }
+    }
+
+    /// Waits until a deadline has passed. To be polled in the task that waits for the steps, after
+    /// them, so that it sees each that begins. Cancel safe.
+    pub(crate) async fn passed(&self) -> Passed {
+        let mut timer = pin!(None::<Sleep>);
+        poll_fn(|cx| {
+            loop {
+                let Some((next, passed)) = self.next() else { return Poll::Pending };
+                if timer.is_none() {
+                    timer.set(Some(sleep_until(next)));
+                }
+                let Some(mut timer) = timer.as_mut().as_pin_mut() else { return Poll::Pending };
+                // A timer that is too early is looked at again when it fires: a step that is made
+                // costs nothing.
+                if next < timer.deadline() {
+                    timer.as_mut().reset(next);
+                }
+                ready!(timer.as_mut().poll(cx));
+                if Instant::now() >= next {
+                    return Poll::Ready(passed);
+                }
+                timer.reset(next);
+            }
+        })
+        .await
+    }
+
+    /// The deadline that passes first.
+    fn next(&self) -> Option<(Instant, Passed)> {
+        let end = self.end.get().map(|at| (at, Passed::Timeout));
+        let idle = self.steps.iter().filter_map(Cell::get).map(|at| (at, Passed::Idle));
+        end.into_iter().chain(idle).min_by_key(|(at, _)| *at)
+    }
+}
