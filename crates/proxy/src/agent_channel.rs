@@ -31,8 +31,6 @@ pub(crate) enum Question {
     Listen { port: u16, answer: oneshot::Sender<io::Result<Vec<OwnedFd>>> },
 }
 
-/// Questions that may wait for the agent.
-const QUESTIONS_MAX: usize = 1024;
 /// Egress sockets asked for at once: a question costs more than a socket.
 const EGRESS_BATCH: u8 = 8;
 /// Bytes of one message.
@@ -40,9 +38,9 @@ const MESSAGE_BYTES_MAX: usize = 4 << 10;
 /// Descriptors of one message.
 const DESCRIPTORS_MAX: usize = 32;
 
-/// Handles for the workers, and the questions that come from them.
-pub(crate) fn questions() -> (Egress, EdgePorts, mpsc::Receiver<Question>) {
-    let (ask, asked) = mpsc::channel(QUESTIONS_MAX);
+/// Handles for the workers, and the questions that come from them, of which so many may wait.
+pub(crate) fn questions(questions_max: usize) -> (Egress, EdgePorts, mpsc::Receiver<Question>) {
+    let (ask, asked) = mpsc::channel(questions_max);
     (Egress(ask.clone()), EdgePorts(ask), asked)
 }
 

@@ -1,7 +1,6 @@
 //! The certificate of the workload: asked for at the start, and again long before it expires.
 //! Connections that are open keep the one they were made with.
 
-use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +12,7 @@ use ironmesh_wire::client::SignError;
 use tokio::time::{error::Elapsed, sleep, timeout};
 
 use crate::process::Process;
+use crate::random::Random;
 
 /// Why there is no new certificate.
 #[derive(Debug, thiserror::Error)]
@@ -21,7 +21,7 @@ enum RotationError {
     Credentials(#[from] CredentialsError),
     #[error(transparent)]
     Sign(#[from] SignError),
-    #[error("the control plane has not answered for {SIGN_TIMEOUT:?}")]
+    #[error("the control plane has not answered within sign_timeout")]
     Silent(#[from] Elapsed),
     #[error("key generation was interrupted: {0}")]
     Interrupted(#[from] io::Error),
@@ -30,10 +30,11 @@ enum RotationError {
 /// Keeps the workload's certificate valid for as long as it is polled.
 pub(crate) async fn rotate(process: &Process, client: &Client) {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let seed = RandomState::new().hash_one(&process.workload.id.uid);
-    let mut pause = FIRST_PAUSE;
+    let limits = &process.limits;
+    let seed = Random::new().next();
+    let mut pause = limits.sign_retry_pause_min;
     loop {
-        match next(client, clock.clone()).await {
+        match next(client, clock.clone(), limits.sign_timeout).await {
             Ok(credentials) => {
                 let renew = renew_at(clock.now(), credentials.not_after(), seed);
                 tracing::info!(
@@ -43,21 +44,25 @@ pub(crate) async fn rotate(process: &Process, client: &Client) {
                 );
                 process.workload.credentials.store(Some(credentials));
                 process.views.touch();
-                pause = FIRST_PAUSE;
+                pause = limits.sign_retry_pause_min;
                 sleep_until(&*clock, renew).await;
             }
             Err(error) => {
                 tracing::warn!(%error, "no certificate; trying again");
                 sleep(pause).await;
-                pause = (pause * 2).min(LONGEST_PAUSE);
+                pause = (pause * 2).min(limits.sign_retry_pause_max);
             }
         }
     }
 }
 
-async fn next(client: &Client, clock: Arc<dyn Clock>) -> Result<Arc<Credentials>, RotationError> {
+async fn next(
+    client: &Client,
+    clock: Arc<dyn Clock>,
+    sign_timeout: Duration,
+) -> Result<Arc<Credentials>, RotationError> {
     let key = KeyPair::generate()?;
-    let certificate = timeout(SIGN_TIMEOUT, client.sign(key.csr()?)).await??;
+    let certificate = timeout(sign_timeout, client.sign(key.csr()?)).await??;
     Ok(Credentials::new(&key, &certificate.chain, &certificate.anchors_pem, clock)?)
 }
 
@@ -72,7 +77,5 @@ async fn sleep_until(clock: &dyn Clock, end: Timestamp) {
     }
 }
 
-const SIGN_TIMEOUT: Duration = Duration::from_secs(10);
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// How often the wall clock is looked at.
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);

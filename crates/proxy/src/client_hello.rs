@@ -21,14 +21,14 @@ pub enum Parsed {
     Malformed,
 }
 
-/// Reads a ClientHello from the first bytes of a connection.
-pub fn parse(bytes: &[u8]) -> Parsed {
+/// Reads a ClientHello of at most `bytes_max` from the first bytes of a connection.
+pub fn parse(bytes: &[u8], bytes_max: usize) -> Parsed {
     let mut message = Vec::new();
     let mut records = Reader(bytes);
     loop {
-        match hello_of(&message) {
+        match hello_of(&message, bytes_max) {
             Some(hello) => return hello.map_or(Parsed::Malformed, Parsed::Hello),
-            None if message.len() > HELLO_BYTES_MAX => return Parsed::Malformed,
+            None if message.len() > bytes_max => return Parsed::Malformed,
             None => {}
         }
         match records.record() {
@@ -40,11 +40,11 @@ pub fn parse(bytes: &[u8]) -> Parsed {
 }
 
 /// The ClientHello in a handshake message; the outer `None`: it is not complete.
-fn hello_of(message: &[u8]) -> Option<Option<ClientHello>> {
+fn hello_of(message: &[u8], bytes_max: usize) -> Option<Option<ClientHello>> {
     let mut reader = Reader(message);
     let kind = reader.number(1)?;
     let length = reader.number(3)?;
-    if kind != CLIENT_HELLO || length > HELLO_BYTES_MAX {
+    if kind != CLIENT_HELLO || length > bytes_max {
         return Some(None);
     }
     Some(body(reader.bytes(length)?))
@@ -138,12 +138,12 @@ const HOST_NAME: usize = 0;
 const ALPN: usize = 16;
 const VERSION_AND_RANDOM_BYTES: usize = 34;
 const RECORD_BYTES_MAX: usize = 1 << 14;
-/// Larger than any client sends, post-quantum key shares included.
-const HELLO_BYTES_MAX: usize = 16 << 10;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const BYTES_MAX: usize = 16 << 10;
 
     fn vector(width: usize, value: &[u8]) -> Vec<u8> {
         let mut out = value.len().to_be_bytes()[8 - width..].to_vec();
@@ -187,30 +187,30 @@ mod tests {
     #[test]
     fn a_hello_is_read_whole_or_in_fragments() {
         let message = hello(&[b"istio", b"h2"], "a.example");
-        assert_eq!(parse(&record(&message)), expected());
+        assert_eq!(parse(&record(&message), BYTES_MAX), expected());
         let (one, two) = message.split_at(9);
-        assert_eq!(parse(&[record(one), record(two)].concat()), expected());
+        assert_eq!(parse(&[record(one), record(two)].concat(), BYTES_MAX), expected());
     }
 
     #[test]
     fn every_beginning_is_incomplete_and_every_change_is_survived() {
         let whole = record(&hello(&[b"istio", b"h2"], "a.example"));
         for end in 0..whole.len() {
-            assert_eq!(parse(&whole[..end]), Parsed::Incomplete, "{end}");
+            assert_eq!(parse(&whole[..end], BYTES_MAX), Parsed::Incomplete, "{end}");
         }
         for at in 0..whole.len() {
             for byte in [0, 1, 0x7f, 0xff] {
                 let mut changed = whole.clone();
                 changed[at] = byte;
-                parse(&changed);
+                parse(&changed, BYTES_MAX);
             }
         }
     }
 
     #[test]
     fn other_things_are_told_apart() {
-        assert_eq!(parse(b"GET / HTTP/1.1\r\n"), Parsed::Malformed);
-        assert_eq!(parse(b"\x16\x02"), Parsed::Malformed);
-        assert_eq!(parse(&record(&[2, 0, 0, 0])), Parsed::Malformed);
+        assert_eq!(parse(b"GET / HTTP/1.1\r\n", BYTES_MAX), Parsed::Malformed);
+        assert_eq!(parse(b"\x16\x02", BYTES_MAX), Parsed::Malformed);
+        assert_eq!(parse(&record(&[2, 0, 0, 0]), BYTES_MAX), Parsed::Malformed);
     }
 }

@@ -114,15 +114,16 @@ async fn inbound(
 ) -> Detected {
     let mut first = BytesMut::new();
     let strict = declared.mtls == MtlsMode::Strict;
-    let of_mesh = tokio::select! {
+    let beginning = tokio::select! {
         biased;
-        of_mesh = is_of_mesh(worker, &tcp, &mut first) => of_mesh,
-        () = Box::pin(patience(worker, connection, &declared)) => Ok(false),
+        beginning = beginning(worker, &tcp, &mut first) => beginning,
+        () = Box::pin(patience(worker, connection, &declared)) => Ok(Beginning::Other),
     };
-    match of_mesh {
-        Ok(true) => terminate(worker, connection, tcp, first, declared).await,
-        Ok(false) if strict => Detected::Refused(Failure::mesh(Reason::PlaintextRefused)),
-        Ok(false) => plaintext(worker, connection, tcp, first, declared).await,
+    match beginning {
+        Ok(Beginning::OfMesh) => terminate(worker, connection, tcp, first, declared).await,
+        Ok(Beginning::Nothing) if strict => Detected::Gone,
+        Ok(_) if strict => Detected::Refused(Failure::mesh(Reason::PlaintextRefused)),
+        Ok(_) => plaintext(worker, connection, tcp, first, declared).await,
         Err(Left) => Detected::Gone,
     }
 }
@@ -156,18 +157,37 @@ async fn patience(worker: &Worker, connection: &Connection, declared: &Connectio
     }
 }
 
-/// The client closed the connection.
+/// The connection is broken.
 struct Left;
 
-/// Whether the connection begins with a ClientHello that offers the mesh's protocols.
-async fn is_of_mesh(worker: &Worker, tcp: &TcpStream, first: &mut BytesMut) -> Result<bool, Left> {
+/// How an inbound connection begins.
+enum Beginning {
+    /// With a ClientHello that offers the mesh's protocols.
+    OfMesh,
+    /// With something else, or with silence.
+    Other,
+    /// It has ended without a byte.
+    Nothing,
+}
+
+async fn beginning(
+    worker: &Worker,
+    tcp: &TcpStream,
+    first: &mut BytesMut,
+) -> Result<Beginning, Left> {
+    let bytes_max = worker.process.limits.client_hello_bytes_max;
     loop {
-        match client_hello::parse(first) {
+        match client_hello::parse(first, bytes_max) {
             Parsed::Hello(hello) => {
-                return Ok(hello.alpn.iter().any(|protocol| tls::is_of_mesh(protocol)));
+                let of_mesh = hello.alpn.iter().any(|protocol| tls::is_of_mesh(protocol));
+                return Ok(if of_mesh { Beginning::OfMesh } else { Beginning::Other });
             }
-            Parsed::Malformed => return Ok(false),
-            Parsed::Incomplete => read_more(worker, tcp, first).await?,
+            Parsed::Malformed => return Ok(Beginning::Other),
+            Parsed::Incomplete => match read_more(worker, tcp, first).await? {
+                Read::Bytes => {}
+                Read::End if first.is_empty() => return Ok(Beginning::Nothing),
+                Read::End => return Ok(Beginning::Other),
+            },
         }
     }
 }
@@ -222,9 +242,11 @@ async fn plaintext(
         return opaque_of(Stream::plain(tcp), first, declared);
     }
     let is_http = declared.protocol.is_http();
-    let silence = worker.process.limits.outbound_silence;
+    let limits = &worker.process.limits;
+    let mut longest = Instant::now() + limits.downstream_idle_timeout;
+    let mut begun = false;
     loop {
-        match sniff(&first) {
+        match sniff(&first, limits.sniff_bytes_max) {
             Sniffed::Http1 => return Detected::Http1(Stream::plain(tcp), first),
             Sniffed::Http2 => return Detected::Http2(Stream::Plain(Begun::new(tcp, first))),
             // The application's own TLS, which is its own affair whatever the port declares.
@@ -239,20 +261,20 @@ async fn plaintext(
                 return opaque_of(Stream::plain(tcp), first, declared);
             }
             Sniffed::Undecided if is_http => {
-                let limits = &worker.process.limits;
-                let longest = if first.is_empty() {
-                    limits.downstream_idle_timeout
-                } else {
-                    limits.head_timeout
-                };
-                match timeout(longest, read_more(worker, &tcp, &mut first)).await {
-                    Ok(Ok(())) => {}
-                    Ok(Err(Left)) | Err(_) => return Detected::Gone,
+                if !first.is_empty() && !std::mem::replace(&mut begun, true) {
+                    longest = Instant::now() + limits.head_timeout;
+                }
+                match timeout_at(longest, read_more(worker, &tcp, &mut first)).await {
+                    Ok(Ok(Read::Bytes)) => {}
+                    Ok(Ok(Read::End) | Err(Left)) | Err(_) => return Detected::Gone,
                 }
             }
             Sniffed::Undecided => {
-                match timeout(silence, read_more(worker, &tcp, &mut first)).await {
-                    Ok(Ok(())) => {}
+                let more = read_more(worker, &tcp, &mut first);
+                match timeout(limits.outbound_silence, more).await {
+                    Ok(Ok(Read::Bytes)) => {}
+                    // It has said what it has to say; the rest is the server's.
+                    Ok(Ok(Read::End)) => return opaque_of(Stream::plain(tcp), first, declared),
                     Ok(Err(Left)) => return Detected::Gone,
                     Err(_) => return undecided(worker, connection, tcp, first, declared).await,
                 }
@@ -274,20 +296,25 @@ async fn undecided(
         Ok(dialled) => dialled,
         Err(failure) => return Detected::Refused(failure),
     };
+    let limits = &worker.process.limits;
     loop {
-        let server_first = tokio::select! {
+        // Whether the bytes so far tell; once a side has ended, no others will.
+        let told = tokio::select! {
             biased;
             read = read_more(worker, &tcp, &mut first) => match read {
-                Ok(()) => false,
+                Ok(read) => read == Read::End,
                 Err(Left) => return Detected::Gone,
             },
-            () = dialled.spoke(&worker.buffers) => true,
+            spoke = dialled.spoke(&worker.buffers) => {
+                if spoke {
+                    worker.learn_opaque(connection);
+                }
+                true
+            }
+            () = sleep(limits.opaque_idle_timeout) => return Detected::Gone,
         };
-        if server_first {
-            worker.learn_opaque(connection);
-        }
-        match sniff(&first) {
-            _ if server_first => {}
+        match sniff(&first, limits.sniff_bytes_max) {
+            _ if told => {}
             // The connection that was dialled is for opaque bytes: HTTP makes its own.
             Sniffed::Http1 => return Detected::Http1(Stream::plain(tcp), first),
             Sniffed::Http2 => return Detected::Http2(Stream::Plain(Begun::new(tcp, first))),
@@ -300,16 +327,25 @@ async fn undecided(
     }
 }
 
+/// What reading gave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Read {
+    /// Some bytes.
+    Bytes,
+    /// The client's direction has ended; it may still want an answer.
+    End,
+}
+
 /// Reads more behind `first`. Holds a buffer only while there is something to read.
-async fn read_more(worker: &Worker, tcp: &TcpStream, first: &mut BytesMut) -> Result<(), Left> {
+async fn read_more(worker: &Worker, tcp: &TcpStream, first: &mut BytesMut) -> Result<Read, Left> {
     loop {
         tcp.readable().await.map_err(|_| Left)?;
         if first.capacity() == 0 {
             *first = worker.buffers.take();
         }
         match tcp.try_read_buf(first) {
-            Ok(0) => return Err(Left),
-            Ok(_) => return Ok(()),
+            Ok(0) => return Ok(Read::End),
+            Ok(_) => return Ok(Read::Bytes),
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
             Err(_) => return Err(Left),
         }

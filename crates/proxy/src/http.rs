@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use ironmesh_model::decide::Verdict;
 use ironmesh_model::{Decision, ListenerKind, Reason};
+use tokio::time::timeout;
 
 use crate::balance::Tried;
 use crate::failure::{Blame, Failure, Stage};
@@ -90,12 +91,12 @@ async fn route(
     exchange.edit_request(&decision);
     convert::state_for_http1(&mut exchange.head.fields, body.framing, body.upgrade);
     let limits = &exchange.worker.process.limits;
-    let deadlines = Deadlines::new(route_timeout(&decision), STREAM_IDLE_TIMEOUT);
+    let deadlines = Deadlines::new(route_timeout(&decision), limits.stream_idle_timeout);
     if body.source.is_ended() {
         deadlines.request_ended();
     }
     let mut tried = Tried::new();
-    let mut replay = Replay::default();
+    let mut replay = Replay::new(limits.replay_bytes_max);
     let mut may_replay = exchange.head.is_idempotent();
     let mut last = None;
     loop {
@@ -214,13 +215,13 @@ async fn refuse(
     local::head(response, failure.reason, exchange.grpc, not_delivered);
     exchange.outcome.status = response.status;
     exchange.outcome.grpc_status = body::grpc_status(&response.fields);
-    match local::send(response, failure.reason, exchange.grpc, responder).await {
-        Ok(bytes) => {
+    let longest = exchange.worker.process.limits.stream_idle_timeout;
+    let sent = pin!(local::send(response, failure.reason, exchange.grpc, responder));
+    match timeout(longest, sent).await {
+        Ok(Ok(bytes)) => {
             exchange.outcome.response_bytes = bytes;
             Served::Answered
         }
-        Err(_) => Served::Broken,
+        Ok(Err(_)) | Err(_) => Served::Broken,
     }
 }
-
-const STREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(300);

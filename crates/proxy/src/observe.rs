@@ -29,11 +29,16 @@ pub(crate) struct Observer {
 }
 
 impl Observer {
-    pub(crate) fn new(registry: &std::sync::Arc<Registry>, log: &AccessLog) -> Self {
+    /// Keeps the labels of at most `known_parties_max` workloads and services.
+    pub(crate) fn new(
+        registry: &std::sync::Arc<Registry>,
+        log: &AccessLog,
+        known_parties_max: usize,
+    ) -> Self {
         Self {
             metrics: RefCell::new(registry.worker()),
             log: RefCell::new(log.worker()),
-            parties: Parties::new(registry.clone()),
+            parties: Parties::new(registry.clone(), known_parties_max),
         }
     }
 }

@@ -42,10 +42,9 @@ pub(crate) struct Dialled {
 }
 
 impl Dialled {
-    /// Waits until it has something to say, or ends. What it says is kept. Cancel safe.
-    pub(crate) async fn spoke(&mut self, spare: &Buffers) {
-        // Either way it is not waiting for the client.
-        let _ = self.io.fill(&mut self.input, spare).await;
+    /// Waits until it has something to say, which is kept, or ends: `false`. Cancel safe.
+    pub(crate) async fn spoke(&mut self, spare: &Buffers) -> bool {
+        matches!(self.io.fill(&mut self.input, spare).await, Ok(1..))
     }
 }
 

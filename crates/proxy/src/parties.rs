@@ -19,11 +19,13 @@ pub(crate) struct Parties {
     /// By uid of the workload and whether its identity was proved.
     workloads: RefCell<HashMap<(Name, bool), PartyId>>,
     services: RefCell<HashMap<Name, ServiceLabelsId>>,
+    /// Entries of each.
+    known_max: usize,
 }
 
 impl Parties {
-    pub(crate) fn new(registry: Arc<Registry>) -> Self {
-        Self { registry, workloads: RefCell::default(), services: RefCell::default() }
+    pub(crate) fn new(registry: Arc<Registry>, known_max: usize) -> Self {
+        Self { registry, workloads: RefCell::default(), services: RefCell::default(), known_max }
     }
 
     /// A workload that this proxy serves; `proved`: by mutual TLS to the other side.
@@ -106,7 +108,7 @@ impl Parties {
             party.principal = None;
         }
         let number = self.registry.party(&party);
-        remember(&mut self.workloads.borrow_mut(), key, number);
+        remember(&mut self.workloads.borrow_mut(), self.known_max, key, number);
         number
     }
 
@@ -115,14 +117,14 @@ impl Parties {
             return *known;
         }
         let number = self.registry.service(&labels());
-        remember(&mut self.services.borrow_mut(), host.clone(), number);
+        remember(&mut self.services.borrow_mut(), self.known_max, host.clone(), number);
         number
     }
 }
 
 /// Begins again rather than grow without end: everything can be asked for again.
-fn remember<K: std::hash::Hash + Eq, V>(cache: &mut HashMap<K, V>, key: K, value: V) {
-    if cache.len() >= CACHED_MAX {
+fn remember<K: std::hash::Hash + Eq, V>(cache: &mut HashMap<K, V>, max: usize, key: K, value: V) {
+    if cache.len() >= max {
         cache.clear();
     }
     cache.insert(key, value);
@@ -147,6 +149,3 @@ fn party(id: &WorkloadId, owner: &Name, labels: &Labels, principal: Option<Ident
 fn first_label(host: &str) -> Name {
     host.split('.').next().unwrap_or(host).into()
 }
-
-/// Entries of each cache.
-const CACHED_MAX: usize = 4096;

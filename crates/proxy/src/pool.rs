@@ -132,9 +132,16 @@ pub(crate) struct Dialling<'a> {
     pool: &'a Pool,
     to: Arc<Destination>,
     dial: Rc<Dial>,
+    streams_max: Option<usize>,
 }
 
 impl Dialling<'_> {
+    /// Streams that the endpoint allows on its other connections, if there are any: to be expected
+    /// of the new one before it says so itself.
+    pub(crate) fn streams_max(&self) -> Option<usize> {
+        self.streams_max
+    }
+
     /// Keeps the connection that was made, and takes the first place on it; gives its number, too.
     pub(crate) fn made(self, connection: SendRequest<Bytes>) -> (u64, Place) {
         let number = self.pool.numbered.get() + 1;
@@ -212,12 +219,17 @@ impl Pool {
     pub(crate) fn dial_http2(&self, to: &Destination) -> Result<Dialling<'_>, Rc<Dial>> {
         let mut pool = self.http2.borrow_mut();
         let dial = Rc::<Dial>::default();
+        let mut streams_max = None;
         let to = match pool.get_key_value_mut(to) {
             Some((to, shared)) => {
                 if let Some(other) = &shared.dial {
                     return Err(other.clone());
                 }
                 shared.dial = Some(dial.clone());
+                streams_max = shared
+                    .connections
+                    .first()
+                    .map(|kept| kept.connection.current_max_send_streams());
                 to.clone()
             }
             None => {
@@ -227,7 +239,7 @@ impl Pool {
                 to
             }
         };
-        Ok(Dialling { pool: self, to, dial })
+        Ok(Dialling { pool: self, to, dial, streams_max })
     }
 
     /// Forgets an HTTP/2 connection that takes no more requests.

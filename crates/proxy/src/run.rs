@@ -5,7 +5,6 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
 
 use ironmesh_identity::SystemClock;
 use ironmesh_identity::channel::ControlClient;
@@ -67,7 +66,8 @@ pub fn run(bootstrap: ProxyBootstrap) -> Result<(), RunError> {
     let access_log = AccessLog::start(io::stdout(), bootstrap.limits.access_log_bytes_max)?;
     let networks: Result<Vec<Network>, NotANetwork> =
         bootstrap.mesh_networks.iter().map(|text| Network::parse(text)).collect();
-    let (egress, edge_ports, questions) = agent_channel::questions();
+    let (egress, edge_ports, questions) =
+        agent_channel::questions(bootstrap.limits.agent_questions_max);
     let agent = match bootstrap.agent_fd {
         None => None,
         Some(fd) => Some(descriptor(fd)?),
@@ -124,9 +124,10 @@ impl Control {
         let control = self.bootstrap.control.address;
         let channel =
             ControlClient::new(&self.bootstrap.control.anchors_pem, Arc::new(SystemClock))?;
+        let longest = process.limits.control_connect_timeout;
         let connect = || async {
             let dialler = &process.dialler;
-            let tcp = dialler.connect(ListenerKind::Outbound, control, CONTROL_TIMEOUT).await?;
+            let tcp = dialler.connect(ListenerKind::Outbound, control, longest).await?;
             channel.connect(tcp).await
         };
         let (wire_limits, token) =
@@ -254,5 +255,3 @@ fn descriptor(fd: i32) -> Result<std::os::fd::OwnedFd, RunError> {
 /// Ports that the proxy itself serves in the pod.
 const OWN_PORTS: [u16; 6] =
     [OUTBOUND_PORT, INBOUND_PORT, ADMIN_PORT, METRICS_PORT, MERGED_METRICS_PORT, HEALTH_PORT];
-/// How long a connection attempt to the control plane may take.
-const CONTROL_TIMEOUT: Duration = Duration::from_secs(5);

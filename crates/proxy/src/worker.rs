@@ -10,13 +10,13 @@ use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Duration;
 
-use hashbrown::HashSet;
+use hashbrown::HashMap;
 use ironmesh_model::ListenerKind;
 use ironmesh_telemetry::{AccessLog, Registry};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::{LocalSet, spawn_local};
-use tokio::time::{interval, sleep};
+use tokio::time::{Instant, interval, sleep};
 
 use crate::buffer::Buffers;
 use crate::connection::Connection;
@@ -80,7 +80,7 @@ impl Workers {
         let mut threads = Vec::new();
         for (index, inbox) in inboxes.into_iter().enumerate() {
             let (process, peers) = (process.clone(), mailboxes.clone());
-            let observer = Observer::new(registry, log);
+            let observer = Observer::new(registry, log, process.limits.known_parties_max);
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             let thread = thread::Builder::new().name(format!("worker-{index}"));
             threads.push(thread.spawn(move || {
@@ -125,8 +125,9 @@ pub(crate) struct Worker {
     /// Boxed where they are used, too: moving one about would cost more than finding it.
     #[expect(clippy::vec_box, reason = "a scratch is lent and taken back as a box")]
     scratches: RefCell<Vec<Box<Scratch>>>,
-    /// Destinations whose server was heard to speak first on an undeclared port.
-    opaque: RefCell<HashSet<SocketAddr>>,
+    /// Destinations whose server was heard to speak first on an undeclared port, and until when
+    /// that is believed.
+    opaque: RefCell<HashMap<SocketAddr, Instant>>,
     peers: Vec<mpsc::UnboundedSender<ToWorker>>,
 }
 
@@ -167,7 +168,8 @@ impl Worker {
     /// A worker without others, on the calling thread.
     #[cfg(test)]
     pub(crate) fn alone(process: Arc<Process>, registry: &Arc<Registry>, log: &AccessLog) -> Self {
-        Self::new(process, 0, Observer::new(registry, log), Vec::new())
+        let observer = Observer::new(registry, log, process.limits.known_parties_max);
+        Self::new(process, 0, observer, Vec::new())
     }
 
     /// Numbers the requests of this proxy.
@@ -182,16 +184,21 @@ impl Worker {
         connection.workload.hop(connection.kind)
     }
 
-    /// Whether the server of this destination was heard to speak first.
+    /// Whether the server of this destination was heard to speak first, not long ago.
     pub(crate) fn is_learned_opaque(&self, connection: &Connection) -> bool {
-        self.opaque.borrow().contains(&connection.destination)
+        let opaque = self.opaque.borrow();
+        opaque.get(&connection.destination).is_some_and(|until| Instant::now() < *until)
     }
 
     /// Notes that the server of this destination speaks first.
     pub(crate) fn learn_opaque(&self, connection: &Connection) {
+        let (now, learned_max) = (Instant::now(), self.process.limits.learned_opaque_max);
         let mut opaque = self.opaque.borrow_mut();
-        if opaque.len() < LEARNED_MAX {
-            opaque.insert(connection.destination);
+        if opaque.len() >= learned_max {
+            opaque.retain(|_, until| now < *until);
+        }
+        if opaque.len() < learned_max {
+            opaque.insert(connection.destination, now + LEARNED_FOR);
         }
     }
 
@@ -361,8 +368,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const REAP_INTERVAL: Duration = Duration::from_secs(1);
 /// How often a drain looks whether anything is open.
 const DRAIN_POLL: Duration = Duration::from_millis(10);
-/// Destinations that are remembered as opaque; of more it is found out each time.
-const LEARNED_MAX: usize = 4096;
+/// How long a server that spoke first is expected to do so again: another may have its address then.
+const LEARNED_FOR: Duration = Duration::from_secs(60);
 /// Scratches kept for later requests.
 const SCRATCHES_MAX: usize = 256;
 /// A scratch whose output has grown beyond this is not kept.

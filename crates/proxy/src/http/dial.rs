@@ -48,7 +48,7 @@ async fn http2(worker: &Rc<Worker>, to: &Destination) -> Result<Upstream2, Failu
             Err(other) => other.wait().await?,
             Ok(dialling) => {
                 // Boxed: as above.
-                return match Box::pin(handshake(worker, to)).await {
+                return match Box::pin(handshake(worker, to, dialling.streams_max())).await {
                     Err(failure) => {
                         dialling.failed(failure);
                         Err(failure)
@@ -70,10 +70,12 @@ type Driver = h2::client::Connection<Stream>;
 async fn handshake(
     worker: &Rc<Worker>,
     to: &Destination,
+    streams_max: Option<usize>,
 ) -> Result<(SendRequest<Bytes>, Driver), Failure> {
     let stream = stream(worker, to, Inside::Http2).await?;
     let failed = |_| Failure::upstream(Reason::ConnectFailed, Stage::NotSent);
-    let builder = builder(&worker.process.limits);
+    let mut builder = builder(&worker.process.limits);
+    streams_max.map(|streams| builder.initial_max_send_streams(streams));
     let (connection, driver) = builder.handshake(stream).await.map_err(failed)?;
     Ok((connection.ready().await.map_err(failed)?, driver))
 }
@@ -118,24 +120,22 @@ fn builder(limits: &ProxyLimits) -> h2::client::Builder {
     let mut builder = h2::client::Builder::new();
     builder
         .enable_push(false)
-        .initial_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-        .max_frame_size(FRAME_BYTES_MAX)
+        .initial_window_size(window(limits.h2_stream_window_bytes))
+        .initial_connection_window_size(window(limits.h2_connection_window_bytes))
+        .max_frame_size(frame_bytes(limits.h2_frame_bytes_max))
         .max_header_list_size(u32::try_from(limits.head_bytes_max).unwrap_or(u32::MAX))
         .max_concurrent_streams(0)
-        .max_concurrent_reset_streams(RESET_STREAMS_MAX)
-        .max_send_buffer_size(SEND_BUFFER_BYTES_MAX);
+        .max_concurrent_reset_streams(limits.h2_reset_streams_max)
+        .max_send_buffer_size(limits.h2_send_buffer_bytes_max);
     builder
 }
 
-/// What one stream may send before we have read it.
-pub(crate) const STREAM_WINDOW_BYTES: u32 = 256 << 10;
-/// What all streams of a connection may send before we have read it: many times a stream's, so that
-/// some whose readers are slow do not stop the others.
-pub(crate) const CONNECTION_WINDOW_BYTES: u32 = 64 * STREAM_WINDOW_BYTES;
-/// Largest frame that we take.
-pub(crate) const FRAME_BYTES_MAX: u32 = 64 << 10;
-/// Streams remembered after they were reset.
-pub(crate) const RESET_STREAMS_MAX: usize = 64;
-/// What one stream may hold that the peer does not take.
-pub(crate) const SEND_BUFFER_BYTES_MAX: usize = 256 << 10;
+/// A window as HTTP/2 can have it (RFC 9113, section 6.9.1).
+pub(crate) fn window(bytes: u32) -> u32 {
+    bytes.min(i32::MAX as u32)
+}
+
+/// A largest frame as HTTP/2 can have it (RFC 9113, section 6.5.2).
+pub(crate) fn frame_bytes(max: u32) -> u32 {
+    max.clamp(1 << 14, (1 << 24) - 1)
+}

@@ -17,22 +17,25 @@ use crate::http::upstream::{Answer, Begun, Following, Upstream};
 use crate::http1::{Framing, Limits};
 use crate::message::{Fields, RequestHead, ResponseHead};
 
-/// Bytes of a request's body that are kept to be sent again, when nobody has seen them yet.
-const REPLAY_BYTES_MAX: usize = 64 << 10;
-
 /// Bytes of an unwanted answer that are read so that its connection can be used again.
 const SHORT_BYTES_MAX: u64 = 4 << 10;
 
 /// What a request's body had when an attempt failed.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Replay {
     kept: Vec<Bytes>,
     bytes: usize,
+    bytes_max: usize,
     end: Option<Option<Box<Fields>>>,
     lost: bool,
 }
 
 impl Replay {
+    /// Nothing yet, and room for so much.
+    pub(crate) fn new(bytes_max: usize) -> Self {
+        Self { kept: Vec::new(), bytes: 0, bytes_max, end: None, lost: false }
+    }
+
     /// Whether all that was sent can be sent again.
     pub(crate) fn is_whole(&self) -> bool {
         !self.lost
@@ -40,7 +43,7 @@ impl Replay {
 
     fn keep(&mut self, data: &Bytes) {
         self.bytes += data.len();
-        if self.bytes > REPLAY_BYTES_MAX {
+        if self.bytes > self.bytes_max {
             self.lost = true;
             self.kept = Vec::new();
         } else {
@@ -116,7 +119,7 @@ pub(crate) async fn forward(
         Failure::downstream(Reason::DownstreamClosed)
     };
     let response_side = async {
-        let mut following = final_head(&mut answer, response, responder).await?;
+        let mut following = final_head(&mut answer, response, responder, deadlines).await?;
         if !edit(response) {
             let reusable = following.reusable && read_short(answer.body(&mut following)).await;
             return Ok(Ended::NotDelivered { reusable });
@@ -158,6 +161,7 @@ async fn final_head(
     answer: &mut Answer<'_>,
     response: &mut ResponseHead,
     responder: &mut Responder<'_>,
+    deadlines: &Deadlines,
 ) -> Result<Following, Failure> {
     loop {
         let following = tokio::select! {
@@ -169,7 +173,8 @@ async fn final_head(
         if !response.is_informational() {
             return Ok(following);
         }
-        responder.informational(response).await.map_err(client_gone)?;
+        let told = pin!(responder.informational(response));
+        deadlines.step(Step::ClientTakes, told).await.map_err(client_gone)?;
     }
 }
 

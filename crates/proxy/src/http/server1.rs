@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use ironmesh_model::Reason;
-use tokio::time::{Instant, Sleep, sleep, timeout};
+use tokio::time::{Instant, Sleep, sleep, timeout, timeout_at};
 
 use crate::buffer::Buffer;
 use crate::connection::Connection;
@@ -86,6 +86,8 @@ async fn read_head(
     idle.since = Instant::now();
     // Taken with the first byte: an idle connection holds none.
     let mut scratch = None;
+    // From the first byte, however many reads the head takes.
+    let mut latest = None;
     loop {
         if !input.is_empty() {
             let scratch: &mut Box<Scratch> = scratch.get_or_insert_with(|| worker.take_scratch());
@@ -103,8 +105,10 @@ async fn read_head(
             }
         } else {
             // A head in several pieces is rare, and so is this timer.
+            let head_timeout = worker.process.limits.head_timeout;
+            let latest = *latest.get_or_insert_with(|| Instant::now() + head_timeout);
             let rest = io.fill(input, &worker.buffers);
-            timeout(worker.process.limits.head_timeout, rest).await.map_err(|_| Refusal::TooSlow)?
+            timeout_at(latest, rest).await.map_err(|_| Refusal::TooSlow)?
         };
         if matches!(filled, Ok(0) | Err(_)) {
             return Ok(None);
@@ -171,7 +175,10 @@ async fn refuse(worker: &Rc<Worker>, connection: &Connection, io: &Io, refusal: 
     response.status = status;
     let client = Version::Http11;
     let to = Responder1 { io, out, client, asked_head: false, keep_alive: false };
-    if let Ok(bytes) = local::send(response, reason, false, &mut Responder::Http1(to)).await {
+    let mut responder = Responder::Http1(to);
+    let longest = worker.process.limits.stream_idle_timeout;
+    let sent = timeout(longest, local::send(response, reason, false, &mut responder));
+    if let Ok(Ok(bytes)) = sent.await {
         exchange.outcome.response_bytes = bytes;
     }
     exchange.observe();
@@ -181,19 +188,22 @@ async fn refuse(worker: &Rc<Worker>, connection: &Connection, io: &Io, refusal: 
 /// Ends a connection so that the client gets the whole answer: what it still sends is read for a
 /// while, since a reset would destroy what it has not read.
 async fn linger(worker: &Worker, io: &Io, input: &mut Buffer) {
-    if io.shutdown().await.is_err() {
-        return;
-    }
+    let limits = &worker.process.limits;
     let drain = async {
-        for _ in 0..LINGER_READS_MAX {
+        if io.shutdown().await.is_err() {
+            return;
+        }
+        let mut left = limits.linger_bytes_max;
+        while left > 0 {
             input.consume(input.unread().len());
-            if matches!(io.fill(input, &worker.buffers).await, Ok(0) | Err(_)) {
-                return;
+            match io.fill(input, &worker.buffers).await {
+                Ok(0) | Err(_) => return,
+                Ok(count) => left = left.saturating_sub(count),
             }
         }
     };
     // Either way the connection ends now.
-    let _ = timeout(LINGER, drain).await;
+    let _ = timeout(limits.linger_timeout, drain).await;
     input.consume(input.unread().len());
     input.rest(&worker.buffers);
 }
@@ -219,7 +229,3 @@ impl IdleTimer<'_> {
         }
     }
 }
-
-/// How long what a client still sends is read after the last answer.
-const LINGER: Duration = Duration::from_secs(1);
-const LINGER_READS_MAX: usize = 64;

@@ -14,10 +14,7 @@ use ironmesh_model::limits::ProxyLimits;
 
 use crate::connection::Connection;
 use crate::http::body::Source;
-use crate::http::dial::{
-    CONNECTION_WINDOW_BYTES, FRAME_BYTES_MAX, RESET_STREAMS_MAX, SEND_BUFFER_BYTES_MAX,
-    STREAM_WINDOW_BYTES,
-};
+use crate::http::dial::{frame_bytes, window};
 use crate::http::exchange::Exchange;
 use crate::http::responder::Responder;
 use crate::http::{RequestBody, Served, convert, serve};
@@ -111,13 +108,13 @@ async fn serve_stream(
 fn builder(limits: &ProxyLimits) -> h2::server::Builder {
     let mut builder = h2::server::Builder::new();
     builder
-        .initial_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-        .max_frame_size(FRAME_BYTES_MAX)
+        .initial_window_size(window(limits.h2_stream_window_bytes))
+        .initial_connection_window_size(window(limits.h2_connection_window_bytes))
+        .max_frame_size(frame_bytes(limits.h2_frame_bytes_max))
         .max_header_list_size(u32::try_from(limits.head_bytes_max).unwrap_or(u32::MAX))
         .max_concurrent_streams(limits.h2_streams_max)
-        .max_concurrent_reset_streams(RESET_STREAMS_MAX)
-        .max_pending_accept_reset_streams(RESET_STREAMS_MAX)
-        .max_send_buffer_size(SEND_BUFFER_BYTES_MAX);
+        .max_concurrent_reset_streams(limits.h2_reset_streams_max)
+        .max_pending_accept_reset_streams(limits.h2_reset_streams_max)
+        .max_send_buffer_size(limits.h2_send_buffer_bytes_max);
     builder
 }

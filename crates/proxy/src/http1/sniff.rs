@@ -20,9 +20,9 @@ pub enum Sniffed {
 /// Looks at the first bytes of a connection.
 ///
 /// A common method with a space after it is taken for HTTP/1 at once, an uncommon one only after the
-/// whole line, since `EHLO example` of SMTP begins alike. Lines longer than 8 KiB with an uncommon
-/// method are not HTTP.
-pub fn sniff(bytes: &[u8]) -> Sniffed {
+/// whole line, since `EHLO example` of SMTP begins alike. Lines of more than `bytes_max` with an
+/// uncommon method are not HTTP.
+pub fn sniff(bytes: &[u8], bytes_max: usize) -> Sniffed {
     if bytes.is_empty() {
         return Sniffed::Undecided;
     }
@@ -41,10 +41,10 @@ pub fn sniff(bytes: &[u8]) -> Sniffed {
             _ => Sniffed::Other,
         };
     }
-    http1(bytes)
+    http1(bytes, bytes_max)
 }
 
-fn http1(bytes: &[u8]) -> Sniffed {
+fn http1(bytes: &[u8], bytes_max: usize) -> Sniffed {
     // Empty lines before a request line are ignored, as by the parser.
     let bytes = &bytes[bytes.iter().take_while(|b| matches!(b, b'\r' | b'\n')).count()..];
     let method_end = bytes.iter().position(|b| !is_token(*b)).unwrap_or(bytes.len());
@@ -56,9 +56,9 @@ fn http1(bytes: &[u8]) -> Sniffed {
     if COMMON_METHODS.contains(&&bytes[..method_end]) {
         return Sniffed::Http1;
     }
-    let seen = &bytes[..bytes.len().min(LINE_BYTES_MAX)];
+    let seen = &bytes[..bytes.len().min(bytes_max)];
     match memchr::memchr(b'\n', seen) {
-        None if seen.len() == LINE_BYTES_MAX => Sniffed::Other,
+        None if seen.len() >= bytes_max => Sniffed::Other,
         None => Sniffed::Undecided,
         Some(end) => {
             let line = seen[..end].trim_ascii_end();
@@ -74,7 +74,6 @@ const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const TLS_HANDSHAKE: u8 = 22;
 const TLS_CLIENT_HELLO: u8 = 1;
 const METHOD_BYTES_MAX: usize = 32;
-const LINE_BYTES_MAX: usize = 8 << 10;
 const COMMON_METHODS: [&[u8]; 9] =
     [b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"PATCH", b"OPTIONS", b"CONNECT", b"TRACE"];
 
@@ -102,7 +101,7 @@ mod tests {
             (b"\x00\x01", Sniffed::Other),
             (b"{\"a\":1}", Sniffed::Other),
         ] {
-            assert_eq!(sniff(bytes), sniffed, "{}", String::from_utf8_lossy(bytes));
+            assert_eq!(sniff(bytes, 8 << 10), sniffed, "{}", String::from_utf8_lossy(bytes));
         }
     }
 }

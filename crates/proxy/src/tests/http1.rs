@@ -9,6 +9,7 @@ use ironmesh_model::limits::ProxyLimits;
 use ironmesh_model::route::{Rewrite, Rule};
 use ironmesh_model::service::Protocol;
 use ironmesh_model::snapshot::Objects;
+use tokio::time::Instant;
 
 use super::world::*;
 
@@ -438,6 +439,118 @@ fn requests_wait_for_what_the_control_plane_has_not_said_yet() {
     assert!(client.is_ended(), "the port's protocol is not known");
     proxy.speak();
     assert_eq!(Wire::connect(&proxy).get("/").body, "late");
+}
+
+#[test]
+fn a_head_must_come_in_time_however_often_a_byte_of_it_comes() {
+    let app = App::named("a");
+    let limits = ProxyLimits { head_timeout: Duration::from_millis(300), ..ProxyLimits::default() };
+    let setup =
+        Setup::new(ListenerKind::Outbound, service_address(), objects(Protocol::Http, &[&app]));
+    let proxy = Proxy::begin(Setup { limits, ..setup });
+    for begun in ["P", "GET / HTTP/1.1\r\nhost: reviews:9080\r\nx-slow: "] {
+        let mut client = Wire::connect(&proxy);
+        client.send(begun);
+        client.stream.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+        let (start, mut got) = (Instant::now(), [0; 1]);
+        // The pause between the bytes is that of the read.
+        while client.stream.peek(&mut got).is_err() {
+            client.send("y");
+            assert!(start.elapsed() < PATIENCE, "the head is still awaited");
+        }
+    }
+    eventually("a log line", || proxy.lines.text().contains(" 408 "));
+}
+
+/// A proxy that gives up who makes no progress after 200 ms.
+fn impatient(app: &App) -> Proxy {
+    let stream_idle_timeout = Duration::from_millis(200);
+    let limits = ProxyLimits { stream_idle_timeout, ..ProxyLimits::default() };
+    let setup =
+        Setup::new(ListenerKind::Outbound, service_address(), objects(Protocol::Http, &[app]));
+    Proxy::begin(Setup { limits, ..setup })
+}
+
+#[test]
+fn a_body_that_stalls_is_given_up_and_an_answer_is_waited_for() {
+    let app = App::start(|stream| {
+        let mut wire = Wire::new(stream);
+        let Some(request) = wire.read_request() else { return };
+        // Longer than a stalled body may take.
+        wire.stream.set_read_timeout(Some(Duration::from_millis(600))).unwrap();
+        assert!(wire.stream.peek(&mut [0]).is_err());
+        wire.send(&ok(&request.body));
+    });
+    let proxy = impatient(&app);
+    let mut client = Wire::connect(&proxy);
+    client.send("POST / HTTP/1.1\r\nhost: reviews:9080\r\ncontent-length: 5\r\n\r\nhe");
+    let response = client.read_response(false);
+    assert_eq!((response.status, response.header("x-ironmesh-reason")), (408, Some("stream_idle")));
+    assert!(client.is_ended());
+    eventually("a log line", || proxy.lines.text().contains(" 408 SI "));
+    let mut client = Wire::connect(&proxy);
+    client.send("POST / HTTP/1.1\r\nhost: reviews:9080\r\ncontent-length: 5\r\n\r\nhello");
+    assert_eq!(client.read_response(false).body, "hello");
+}
+
+#[test]
+fn a_client_that_takes_nothing_of_its_answer_is_given_up() {
+    let app = App::start(|stream| {
+        let mut wire = Wire::new(stream);
+        wire.read_request();
+        wire.send("HTTP/1.1 200 OK\r\ncontent-length: 1000000000\r\n\r\n");
+        while wire.stream.write_all(&[0; 64 << 10]).is_ok() {}
+    });
+    let proxy = impatient(&app);
+    let mut client = Wire::connect(&proxy);
+    client.send("GET / HTTP/1.1\r\nhost: reviews:9080\r\n\r\n");
+    eventually("a log line", || proxy.lines.text().contains(" 200 SI "));
+}
+
+#[test]
+fn a_client_that_says_all_and_ends_its_direction_is_answered() {
+    let app = App::start(|stream| {
+        let mut wire = Wire::new(stream);
+        let all = wire.read_to_end();
+        wire.send(&all.to_uppercase());
+    });
+    let undeclared = objects(Protocol::Undeclared, &[&app]);
+    let outbound = Proxy::start(ListenerKind::Outbound, service_address(), undeclared.clone());
+    let inbound = Proxy::start(ListenerKind::Inbound, app.address, undeclared);
+    for proxy in [outbound, inbound] {
+        for said in ["stats", ""] {
+            let mut client = Wire::connect(&proxy);
+            client.send(said);
+            client.stream.shutdown(Shutdown::Write).unwrap();
+            assert_eq!(client.read_to_end(), said.to_uppercase());
+        }
+    }
+    assert_eq!(app.connections(), 4);
+}
+
+#[test]
+fn a_server_that_closes_without_a_word_is_not_taken_for_one_that_speaks_first() {
+    let closing = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true));
+    let closes = closing.clone();
+    let app = App::start(move |stream| {
+        if closes.load(std::sync::atomic::Ordering::SeqCst) {
+            return;
+        }
+        let mut wire = Wire::new(stream);
+        while wire.read_request().is_some() {
+            wire.send(&ok("http"));
+        }
+    });
+    let proxy = outbound(Protocol::Undeclared, &[&app]);
+    // Enough for every worker.
+    let mut silent: Vec<Wire> = (0..4).map(|_| Wire::connect(&proxy)).collect();
+    assert!(silent.iter_mut().all(Wire::is_ended));
+    closing.store(false, std::sync::atomic::Ordering::SeqCst);
+    let mut clients: Vec<Wire> = (0..4).map(|_| Wire::connect(&proxy)).collect();
+    for client in &mut clients {
+        assert_eq!(client.get("/").body, "http");
+    }
+    eventually("the log lines", || proxy.lines.text().matches("GET / HTTP/1.1").count() == 4);
 }
 
 #[test]
