@@ -77,9 +77,7 @@ reasons! {
     /// The connection names one of the proxy's own ports as its destination.
     OwnPort, "own_port", "NR", 502, "the connection names one of the proxy's own ports as its destination";
     /// Plaintext to a workload that takes mutual TLS only.
-    PlaintextRefused, "plaintext_refused", "UAEX", 0, "the workload takes mutual TLS only, and the caller sent plaintext; put the caller into the mesh, or set PeerAuthentication to PERMISSIVE";
-    /// The proxy is going away.
-    Draining, "draining", "-", 503, "the proxy is shutting down";
+    PlaintextRefused, "plaintext_refused", "NR", 0, "the workload takes mutual TLS only, and the caller sent plaintext; put the caller into the mesh, or set PeerAuthentication to PERMISSIVE";
     /// A request form that this listener does not serve.
     UnsupportedForm, "unsupported_form", "DPE", 400, "the request target is in absolute or authority form, which this listener does not serve";
 }

@@ -151,6 +151,7 @@ async fn attempt(
     let attempt = Attempt {
         head: &*exchange.head,
         framing: body.framing,
+        may_switch: body.upgrade.is_some(),
         source: &mut *body.source,
         replay,
         deadlines,

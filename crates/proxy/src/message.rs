@@ -59,11 +59,6 @@ impl Fields {
         self.fields.iter().map(|f| (f.name.of(&self.bytes), f.value.of(&self.bytes)))
     }
 
-    /// All fields in order, with names as text. Names come from codecs that take tokens only.
-    pub fn iter_text(&self) -> impl Iterator<Item = (&str, &[u8])> {
-        self.iter().map(|(name, value)| (std::str::from_utf8(name).unwrap_or_default(), value))
-    }
-
     /// The first value of a field.
     pub fn first(&self, name: &str) -> Option<&[u8]> {
         self.iter().find(|(n, _)| *n == name.as_bytes()).map(|(_, v)| v)

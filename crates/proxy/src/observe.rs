@@ -165,10 +165,11 @@ impl Ends {
         let parties = &worker.observer.parties;
         let proved = outcome.upstream_tls;
         let endpoint = outcome.endpoint();
-        let service = match (outcome.backend(), outcome.is_passthrough()) {
-            (Some(backend), _) => parties.backend(backend),
-            (None, true) => parties.no_service("PassthroughCluster"),
-            (None, false) => parties.no_service("BlackHoleCluster"),
+        let service = match outcome.backend() {
+            Some(backend) => parties.backend(backend),
+            None if outcome.is_passthrough() => parties.no_service("PassthroughCluster"),
+            None if outcome.reason == Reason::Blocked => parties.no_service("BlackHoleCluster"),
+            None => ServiceLabelsId::UNKNOWN,
         };
         Self {
             reporter: Reporter::Source,

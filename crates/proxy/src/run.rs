@@ -14,6 +14,7 @@ use ironmesh_model::bootstrap::{
     OUTBOUND_PORT, ProxyBootstrap, ProxyKind,
 };
 use ironmesh_model::{ListenerKind, ResourceKey, View};
+use ironmesh_telemetry::metrics::Single;
 use ironmesh_telemetry::{AccessLog, Registry};
 use ironmesh_wire::Client;
 use tokio::signal::unix::{SignalKind, signal};
@@ -64,6 +65,7 @@ pub fn run(bootstrap: ProxyBootstrap) -> Result<(), RunError> {
     let log_level = logging::start();
     let registry = Registry::new(bootstrap.limits.metric_series_max);
     let access_log = AccessLog::start(io::stdout(), bootstrap.limits.access_log_bytes_max)?;
+    registry.single(LINES_DROPPED, access_log.dropped());
     let networks: Result<Vec<Network>, NotANetwork> =
         bootstrap.mesh_networks.iter().map(|text| Network::parse(text)).collect();
     let (egress, edge_ports, questions) =
@@ -154,10 +156,15 @@ impl Control {
     fn listen(&self) -> Result<(), RunError> {
         for inherited in &self.bootstrap.listeners {
             let socket = TcpListener::from(descriptor(inherited.fd)?);
-            let captured = || OriginalDestination::Captured { own_ports: OWN_PORTS.to_vec() };
+            let captured = |inbound| {
+                let own_ports = OWN_PORTS.to_vec();
+                OriginalDestination::Captured { own_ports, inbound }
+            };
             match inherited.role {
-                ListenerRole::Outbound => self.accept(ListenerKind::Outbound, captured(), socket),
-                ListenerRole::Inbound => self.accept(ListenerKind::Inbound, captured(), socket),
+                ListenerRole::Outbound => {
+                    self.accept(ListenerKind::Outbound, captured(false), socket);
+                }
+                ListenerRole::Inbound => self.accept(ListenerKind::Inbound, captured(true), socket),
                 ListenerRole::Gateway(port) => {
                     let dialled = OriginalDestination::Dialled { port };
                     self.accept(ListenerKind::Gateway, dialled, socket);
@@ -252,6 +259,11 @@ fn descriptor(fd: i32) -> Result<std::os::fd::OwnedFd, RunError> {
     inherit::descriptor(fd).map_err(|source| RunError::Descriptor { fd, source })
 }
 
+const LINES_DROPPED: Single = Single {
+    name: "ironmesh_access_log_dropped_total",
+    help: "Lines of the access log that were dropped because standard output did not take them.",
+    gauge: false,
+};
 /// Ports that the proxy itself serves in the pod.
 const OWN_PORTS: [u16; 6] =
     [OUTBOUND_PORT, INBOUND_PORT, ADMIN_PORT, METRICS_PORT, MERGED_METRICS_PORT, HEALTH_PORT];

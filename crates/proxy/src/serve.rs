@@ -3,10 +3,12 @@
 use std::net::SocketAddr;
 use std::rc::Rc;
 
+use ironmesh_model::Reason;
 use tokio::net::TcpStream;
 
 use crate::connection::Connection;
 use crate::detect::{self, Detected};
+use crate::failure::Failure;
 use crate::http::{server1, server2};
 use crate::opaque;
 use crate::worker::{Listener, Worker};
@@ -18,11 +20,8 @@ pub(crate) async fn accepted(
     peer: SocketAddr,
     listener: &Listener,
 ) {
-    let Some(destination) = listener.original.of(&tcp) else {
-        // Our own port: whoever dials it directly would make the proxy dial itself.
-        tracing::debug!(%peer, reason = %ironmesh_model::Reason::OwnPort, "connection refused");
-        return;
-    };
+    let found = listener.original.of(&tcp, peer);
+    let (Ok(destination) | Err(destination)) = found;
     let mut connection = Connection {
         kind: listener.kind,
         workload: listener.workload.clone(),
@@ -30,6 +29,10 @@ pub(crate) async fn accepted(
         destination,
         peer_identity: None,
     };
+    if found.is_err() {
+        // The proxy would dial itself.
+        return opaque::refused(worker, &connection, Failure::mesh(Reason::OwnPort));
+    }
     match detect::detect(worker, &mut connection, tcp).await {
         Detected::Http1(stream, first) => {
             server1::serve_connection(worker, &connection, stream, first).await;

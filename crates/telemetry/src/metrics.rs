@@ -156,11 +156,9 @@ impl Registry {
         ServiceLabelsId(self.services.intern(service))
     }
 
-    /// A metric without labels. What is stored into the number shows at the next scrape.
-    pub fn single(&self, single: Single) -> Arc<AtomicU64> {
-        let value = Arc::<AtomicU64>::default();
-        self.singles.lock().unwrap_or_else(PoisonError::into_inner).push((single, value.clone()));
-        value
+    /// Shows a metric without labels. What is stored into `value` shows at the next scrape.
+    pub fn single(&self, single: Single, value: Arc<AtomicU64>) {
+        self.singles.lock().unwrap_or_else(PoisonError::into_inner).push((single, value));
     }
 
     /// Counters for one more worker.

@@ -2,7 +2,7 @@
 
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
-use ironmesh_model::HeaderLookup;
+use ironmesh_model::{HeaderLookup, Reason};
 
 use crate::http1::{Framing, RequestTraits, ResponseTraits, is_authority, remove_hop_by_hop};
 use crate::message::{Fields, RequestHead, ResponseHead, Version};
@@ -51,26 +51,37 @@ pub(crate) fn state_for_http1(fields: &mut Fields, framing: Framing, upgrade: Op
         fields.push(b"connection", b"upgrade");
         fields.push(b"upgrade", protocols.as_bytes());
     }
+    if fields.contains("te") {
+        // RFC 9110, section 10.1.4.
+        fields.push(b"connection", b"te");
+    }
 }
 
-/// Takes over a request of HTTP/2. `None` if it lacks what HTTP/1 needs to say it, or is a CONNECT.
-pub(crate) fn request_from_http2(from: &http::request::Parts, to: &mut RequestHead) -> Option<()> {
+/// Takes over a request of HTTP/2.
+///
+/// # Errors
+///
+/// The reason to refuse it: it lacks what HTTP/1 needs to say it, or is a CONNECT.
+pub(crate) fn request_from_http2(
+    from: &http::request::Parts,
+    to: &mut RequestHead,
+) -> Result<(), Reason> {
     to.clear();
     to.version = Version::Http2;
-    if from.method == Method::CONNECT {
-        return None;
-    }
     to.set_method(from.method.as_str());
-    to.set_target(from.uri.path_and_query()?.as_str());
+    if from.method == Method::CONNECT {
+        return Err(Reason::UnsupportedForm);
+    }
+    to.set_target(from.uri.path_and_query().ok_or(Reason::BadRequest)?.as_str());
     let host = || from.headers.get(http::header::HOST).and_then(|host| host.to_str().ok());
     let authority = from.uri.authority().map(Authority::as_str).or_else(host).unwrap_or_default();
     if !authority.is_empty() && !is_authority(authority.as_bytes()) {
-        return None;
+        return Err(Reason::BadRequest);
     }
     to.set_authority(authority);
     take_map(&from.headers, &mut to.fields);
     to.fields.remove("host");
-    Some(())
+    Ok(())
 }
 
 /// Takes over a response of HTTP/2.

@@ -3,7 +3,7 @@
 use ironmesh_model::entry::{self, EntryHeaders, Sender};
 use ironmesh_model::route::HeaderOp;
 use ironmesh_model::{Decision, ListenerKind};
-use ironmesh_telemetry::trace_context::{TraceContext, request_id};
+use ironmesh_telemetry::trace_context::{TraceContext, b3_sampled, request_id};
 
 use crate::connection::Connection;
 use crate::http::local::{NOT_DELIVERED, REASON};
@@ -50,16 +50,18 @@ impl EntryHeaders for Fields {
     }
 }
 
-/// Begins a trace, in both forms (W3C Trace Context; B3).
+/// Begins a trace, in both forms (W3C Trace Context; B3). Whether it is sampled is the client's word,
+/// if it has one.
 fn begin_trace(fields: &mut Fields, random: &Random) {
-    let sampled = random.next().is_multiple_of(TRACES_PER_SAMPLE);
-    let context = TraceContext::new(random.wide(), random.next(), Some(sampled));
+    let sampled =
+        b3_sampled(fields).unwrap_or_else(|| random.next().is_multiple_of(TRACES_PER_SAMPLE));
+    let context = TraceContext::new(random.wide(), random.next(), sampled);
     let traceparent = context.traceparent();
     fields.push(b"traceparent", traceparent.as_bytes());
     // Both forms write the ids alike, so those of the first serve the second.
     fields.push(b"x-b3-traceid", &traceparent.as_bytes()[3..35]);
     fields.push(b"x-b3-spanid", &traceparent.as_bytes()[36..52]);
-    fields.push(b"x-b3-sampled", if sampled { b"1" } else { b"0" });
+    fields.set("x-b3-sampled", if sampled { b"1" } else { b"0" });
 }
 
 /// One trace in so many is sampled, as Istio's default of 1 %.
@@ -95,7 +97,7 @@ pub(crate) fn response(
 }
 
 fn apply(op: &HeaderOp, fields: &mut Fields) {
-    for name in &op.remove {
+    for name in op.remove.iter().filter(|name| is_field(name)) {
         fields.remove(name);
     }
     for (name, value) in op.set.iter().filter(|(name, _)| is_field(name)) {
@@ -106,8 +108,11 @@ fn apply(op: &HeaderOp, fields: &mut Fields) {
     }
 }
 
-/// Whether a rule may write this field: not what addresses or frames the message.
+/// Whether a rule may change this field: not what addresses or frames the message.
 fn is_field(name: &str) -> bool {
     !name.starts_with(':')
-        && !matches!(name, "host" | "content-length" | "transfer-encoding" | "connection")
+        && !matches!(
+            name,
+            "host" | "content-length" | "transfer-encoding" | "connection" | "upgrade"
+        )
 }

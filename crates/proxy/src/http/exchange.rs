@@ -6,7 +6,7 @@ use std::rc::Rc;
 use ironmesh_model::decide::Verdict;
 use ironmesh_model::entry;
 use ironmesh_model::recorder::Silent;
-use ironmesh_model::request::normalize_path;
+use ironmesh_model::request::{normalize_path, split_authority};
 use ironmesh_model::service::{EndpointTls, Protocol};
 use ironmesh_model::view::EndpointGroup;
 use ironmesh_model::{Decision, Draw, ListenerKind, Reason, RequestMeta, View, decide};
@@ -37,8 +37,8 @@ pub(crate) struct Exchange<'a> {
     /// The authority that the client sent, if it is another than the endpoint gets.
     pub(crate) original_authority: Option<String>,
     pub(crate) outcome: Outcome,
-    /// Whether the target is in a form that is served here.
-    form_served: bool,
+    /// Why it is refused, if its head is whole but not to be served.
+    refused: Option<Reason>,
 }
 
 impl<'a> Exchange<'a> {
@@ -47,7 +47,7 @@ impl<'a> Exchange<'a> {
         worker: &'a Rc<Worker>,
         connection: &'a Connection,
         head: &'a mut RequestHead,
-        form_served: bool,
+        refused: Option<Reason>,
     ) -> Self {
         Self {
             worker,
@@ -58,7 +58,7 @@ impl<'a> Exchange<'a> {
             original_target: None,
             original_authority: None,
             outcome: Outcome::begin(),
-            form_served,
+            refused,
         }
     }
 
@@ -72,8 +72,13 @@ impl<'a> Exchange<'a> {
         let id = self.head.fields.first("x-request-id").unwrap_or_default();
         let hop = self.worker.hop(self.connection);
         self.draw = Draw::of(id, hop, self.worker.next_sequence());
-        if !self.form_served {
-            return Err(Failure::mesh(Reason::UnsupportedForm));
+        if let Some(refused) = self.refused {
+            return Err(Failure::mesh(refused));
+        }
+        let host_bytes_max = self.worker.process.limits.host_bytes_max;
+        let authority = self.head.authority();
+        if authority.len() > host_bytes_max && split_authority(authority).0.len() > host_bytes_max {
+            return Err(Failure::mesh(Reason::BadRequest));
         }
         let normal = match normalize_path(self.head.target()) {
             (std::borrow::Cow::Borrowed(_), _) => None,

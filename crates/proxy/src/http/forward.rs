@@ -57,6 +57,8 @@ impl Replay {
 pub(crate) struct Attempt<'a, 'b> {
     pub(crate) head: &'a RequestHead,
     pub(crate) framing: Framing,
+    /// Whether the client asked to switch to another protocol.
+    pub(crate) may_switch: bool,
     pub(crate) source: &'a mut Source<'b>,
     pub(crate) replay: &'a mut Replay,
     pub(crate) deadlines: &'a Deadlines,
@@ -100,8 +102,8 @@ pub(crate) async fn forward(
     responder: &mut Responder<'_>,
     mut edit: impl FnMut(&mut ResponseHead) -> bool,
 ) -> Result<Ended, Failure> {
-    let Attempt { head, framing, source, replay, deadlines, limits, spare, out, progress } =
-        attempt;
+    let Attempt { head, framing, may_switch, source, replay, .. } = attempt;
+    let Attempt { deadlines, limits, spare, out, progress, .. } = attempt;
     let Begun { mut request, mut answer } = upstream.begin(head, framing, limits, spare, out)?;
     let request_side = async {
         match send(source, &mut request, replay, deadlines).await {
@@ -120,6 +122,9 @@ pub(crate) async fn forward(
     };
     let response_side = async {
         let mut following = final_head(&mut answer, response, responder, deadlines).await?;
+        if response.status == 101 && !may_switch {
+            return Err(Failure::upstream(Reason::UpstreamProtocol, Stage::Sent));
+        }
         if !edit(response) {
             let reusable = following.reusable && read_short(answer.body(&mut following)).await;
             return Ok(Ended::NotDelivered { reusable });

@@ -41,19 +41,15 @@ pub(crate) async fn send(
     responder: &mut Responder<'_>,
 ) -> Result<u64, BodyFailure> {
     let body = if grpc { "" } else { text(reason) };
+    if !grpc {
+        head.fields.push(b"content-length", body.len().to_string().as_bytes());
+    }
+    let body = if responder.asked_head() { "" } else { body };
     let length = body.len() as u64;
-    let framing = if grpc { Framing::None } else { Framing::Length(length) };
-    if let Framing::Length(length) = framing {
-        head.fields.push(b"content-length", length.to_string().as_bytes());
-    }
-    let asked_head = matches!(responder, Responder::Http1(to) if to.asked_head);
+    let framing = if body.is_empty() { Framing::None } else { Framing::Length(length) };
     let mut sink = responder.begin(head, framing, None)?;
-    if !body.is_empty() && !asked_head {
+    if !body.is_empty() {
         sink.data(Bytes::from_static(body.as_bytes())).await?;
-    }
-    if asked_head {
-        sink.flush().await?;
-        return Ok(0);
     }
     sink.end(None).await?;
     Ok(length)

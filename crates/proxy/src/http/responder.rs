@@ -15,7 +15,15 @@ pub(crate) enum Responder<'a> {
     /// To a client that speaks HTTP/1.
     Http1(Responder1<'a>),
     /// To a client that speaks HTTP/2.
-    Http2(SendResponse<Bytes>),
+    Http2(Responder2),
+}
+
+/// See [`Responder::Http2`].
+#[derive(Debug)]
+pub(crate) struct Responder2 {
+    pub(crate) respond: SendResponse<Bytes>,
+    /// Whether the request was HEAD.
+    pub(crate) asked_head: bool,
 }
 
 /// See [`Responder::Http1`].
@@ -41,9 +49,9 @@ impl Responder<'_> {
                 Ok(())
             }
             Self::Http1(_) => Ok(()),
-            Self::Http2(respond) => {
+            Self::Http2(to) => {
                 if let Some(response) = convert::response_to_http2(head) {
-                    respond.send_informational(response)?;
+                    to.respond.send_informational(response)?;
                 }
                 Ok(())
             }
@@ -92,11 +100,19 @@ impl Responder<'_> {
                     _ => Sink::http1(to.io, to.out, framing),
                 })
             }
-            Self::Http2(respond) => {
+            Self::Http2(to) => {
                 let ended = framing.is_empty();
                 let response = convert::response_to_http2(head).ok_or(BodyFailure::Malformed)?;
-                Ok(Sink::http2(respond.send_response(response, ended)?, ended))
+                Ok(Sink::http2(to.respond.send_response(response, ended)?, ended))
             }
+        }
+    }
+
+    /// Whether the request was HEAD, so that the answer has no body.
+    pub(crate) fn asked_head(&self) -> bool {
+        match self {
+            Self::Http1(to) => to.asked_head,
+            Self::Http2(to) => to.asked_head,
         }
     }
 
@@ -111,9 +127,9 @@ impl Responder<'_> {
     pub(crate) async fn reset(&mut self) {
         match self {
             Self::Http1(_) => std::future::pending().await,
-            Self::Http2(respond) => {
+            Self::Http2(to) => {
                 // Either way the stream is of no more use.
-                let _ = std::future::poll_fn(|cx| respond.poll_reset(cx)).await;
+                let _ = std::future::poll_fn(|cx| to.respond.poll_reset(cx)).await;
             }
         }
     }

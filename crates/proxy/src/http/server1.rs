@@ -128,6 +128,7 @@ async fn request(
     let of_connection = convert::take_request_traits(traits, &mut request.fields);
     let limits = Limits::from(&worker.process.limits);
     let form_served = matches!(traits.target_form, TargetForm::Origin | TargetForm::Asterisk);
+    let refused = (!form_served).then_some(Reason::UnsupportedForm);
     let mut source = Source::http1(io, input, &worker.buffers, traits.framing, limits);
     let mut responder = Responder::Http1(Responder1 {
         io,
@@ -136,7 +137,7 @@ async fn request(
         asked_head: request.method() == "HEAD",
         keep_alive: traits.keep_alive && !worker.process.is_draining(),
     });
-    let mut exchange = Exchange::begin(worker, connection, request, form_served);
+    let mut exchange = Exchange::begin(worker, connection, request, refused);
     let body = RequestBody {
         source: &mut source,
         framing: traits.framing,
@@ -168,7 +169,7 @@ async fn refuse(worker: &Rc<Worker>, connection: &Connection, io: &Io, refusal: 
     let mut scratch = worker.take_scratch();
     let Scratch { request, response, out, .. } = &mut *scratch;
     request.clear();
-    let mut exchange = Exchange::begin(worker, connection, request, true);
+    let mut exchange = Exchange::begin(worker, connection, request, None);
     exchange.outcome.reason = reason;
     exchange.outcome.status = status;
     local::head(response, reason, false, false);

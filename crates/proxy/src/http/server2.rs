@@ -1,14 +1,16 @@
 //! A client's connection that speaks HTTP/2: many requests at once, each a task of its own.
 
 use std::cell::Cell;
+use std::pin::pin;
 use std::rc::Rc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason as H2Reason, RecvStream};
-use http::Request;
+use http::{Method, Request};
 use tokio::task::spawn_local;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use ironmesh_model::limits::ProxyLimits;
 
@@ -16,7 +18,7 @@ use crate::connection::Connection;
 use crate::http::body::Source;
 use crate::http::dial::{frame_bytes, window};
 use crate::http::exchange::Exchange;
-use crate::http::responder::Responder;
+use crate::http::responder::{Responder, Responder2};
 use crate::http::{RequestBody, Served, convert, serve};
 use crate::stream::Stream;
 use crate::worker::{Scratch, Worker};
@@ -30,20 +32,19 @@ pub(crate) async fn serve_connection(
     let limits = &worker.process.limits;
     let handshake = timeout(limits.head_timeout, builder(limits).handshake(stream));
     let Ok(Ok(mut h2)) = handshake.await else { return };
-    let open = Rc::new(Cell::new(0_u32));
-    let drained = worker.process.drained();
-    tokio::pin!(drained);
+    let streams = Rc::new(Streams { open: Cell::new(0), changed: Cell::new(Instant::now()) });
+    let mut leaves = pin!(async {
+        tokio::select! {
+            () = worker.process.drained() => {}
+            () = streams.idle(limits.downstream_idle_timeout) => {}
+        }
+    });
     let mut leaving = false;
     loop {
         let accepted = tokio::select! {
             biased;
             accepted = h2.accept() => accepted,
-            () = &mut drained, if !leaving => {
-                leaving = true;
-                h2.graceful_shutdown();
-                continue;
-            }
-            () = sleep(limits.downstream_idle_timeout), if open.get() == 0 && !leaving => {
+            () = &mut leaves, if !leaving => {
                 leaving = true;
                 h2.graceful_shutdown();
                 continue;
@@ -52,7 +53,7 @@ pub(crate) async fn serve_connection(
         match accepted {
             Some(Ok((request, respond))) => {
                 let (worker, connection) = (worker.clone(), connection.clone());
-                let stream = Open::new(&open);
+                let stream = Open::new(&streams);
                 spawn_local(async move {
                     serve_stream(&worker, &connection, request, respond).await;
                     drop(stream);
@@ -67,19 +68,41 @@ pub(crate) async fn serve_connection(
     }
 }
 
+/// The streams of a connection.
+struct Streams {
+    open: Cell<u32>,
+    /// When the last one ended.
+    changed: Cell<Instant>,
+}
+
+impl Streams {
+    /// Waits until none has been open for so long.
+    async fn idle(&self, idle_timeout: Duration) {
+        loop {
+            let now = Instant::now();
+            let since = if self.open.get() == 0 { self.changed.get() } else { now };
+            if now >= since + idle_timeout {
+                return;
+            }
+            sleep_until(since + idle_timeout).await;
+        }
+    }
+}
+
 /// Counts a stream as open.
-struct Open(Rc<Cell<u32>>);
+struct Open(Rc<Streams>);
 
 impl Open {
-    fn new(open: &Rc<Cell<u32>>) -> Self {
-        open.set(open.get() + 1);
-        Self(open.clone())
+    fn new(streams: &Rc<Streams>) -> Self {
+        streams.open.set(streams.open.get() + 1);
+        Self(streams.clone())
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.0.set(self.0.get() - 1);
+        self.0.open.set(self.0.open.get() - 1);
+        self.0.changed.set(Instant::now());
     }
 }
 
@@ -92,15 +115,16 @@ async fn serve_stream(
     let (parts, body) = request.into_parts();
     let mut scratch = worker.take_scratch();
     let Scratch { request, response, upstream_out, .. } = &mut *scratch;
-    let form_served = convert::request_from_http2(&parts, request).is_some();
+    let taken = convert::request_from_http2(&parts, request);
     let framing = convert::framing_of_http2(&parts.headers, body.is_end_stream());
     let mut source = Source::http2(body);
-    let mut responder = Responder::Http2(respond);
-    let mut exchange = Exchange::begin(worker, connection, request, form_served);
+    let asked_head = parts.method == Method::HEAD;
+    let mut responder = Responder::Http2(Responder2 { respond, asked_head });
+    let mut exchange = Exchange::begin(worker, connection, request, taken.err());
     let body = RequestBody { source: &mut source, framing, upgrade: None, out: upstream_out };
     let served = serve(&mut exchange, body, response, &mut responder).await;
-    if let (Served::Broken, Responder::Http2(mut respond)) = (served, responder) {
-        respond.send_reset(H2Reason::INTERNAL_ERROR);
+    if let (Served::Broken, Responder::Http2(mut to)) = (served, responder) {
+        to.respond.send_reset(H2Reason::INTERNAL_ERROR);
     }
     worker.give_scratch(scratch);
 }

@@ -78,7 +78,6 @@ pub(super) struct Stated {
     pub(super) keep_alive: bool,
     pub(super) connection_upgrade: bool,
     pub(super) upgrade: bool,
-    pub(super) expects_continue: bool,
     pub(super) te_trailers: bool,
     pub(super) hop_by_hop: bool,
 }
@@ -95,10 +94,10 @@ impl Stated {
             Known::TransferEncoding => self.transfer_encoding(line.value)?,
             Known::Connection => self.connection(line.value),
             Known::Upgrade => self.upgrade |= can_upgrade_to(line.value),
-            Known::Expect if line.value.eq_ignore_ascii_case(b"100-continue") => {
-                self.expects_continue = true;
+            // `100-continue` is passed on, and answered by the endpoint.
+            Known::Expect if !line.value.eq_ignore_ascii_case(b"100-continue") => {
+                return Err(HeadError::ExpectationUnknown);
             }
-            Known::Expect => return Err(HeadError::ExpectationUnknown),
             Known::Te => {
                 let trailers = |member: &[u8]| member.eq_ignore_ascii_case(b"trailers");
                 self.te_trailers |= members(line.value).any(trailers);

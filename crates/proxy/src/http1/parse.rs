@@ -47,8 +47,6 @@ pub struct RequestTraits {
     pub framing: Framing,
     /// Whether the client keeps the connection open for another request.
     pub keep_alive: bool,
-    /// Whether the client waits for `100 Continue` before it sends the body.
-    pub expects_continue: bool,
     /// Whether the client said `TE: trailers`.
     pub accepts_trailers: bool,
     /// Whether the client asks to switch to the protocols in its `upgrade` field. HTTP itself
@@ -156,8 +154,6 @@ impl RequestParser {
             head_bytes,
             framing,
             keep_alive: stated.persists(version) && target_form != TargetForm::Authority,
-            // RFC 9110, section 10.1.1: ignored in HTTP/1.0, and without a body.
-            expects_continue: stated.expects_continue && is_http11 && !framing.is_empty(),
             accepts_trailers: stated.te_trailers,
             upgrade: stated.upgrade && stated.connection_upgrade && is_http11,
             target_form,

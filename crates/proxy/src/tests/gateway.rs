@@ -54,4 +54,10 @@ fn a_gateway_routes_by_path_and_answers_404_itself() {
     assert_eq!(response.status, 404);
     assert_eq!(response.header("x-ironmesh-reason"), Some("no_route"));
     assert_eq!(client.get("/reviews/2").status, 200);
+    eventually("the metrics", || {
+        proxy.registry.render().lines().any(|line| {
+            line.contains("response_code=\"404\"")
+                && line.contains("destination_service_name=\"unknown\"")
+        })
+    });
 }

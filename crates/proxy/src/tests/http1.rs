@@ -293,6 +293,9 @@ fn bad_requests_are_answered_and_never_forwarded() {
         assert_eq!(client.read_response(false).status, status, "{request}");
     }
     let mut client = Wire::connect(&proxy);
+    client.send(&format!("GET / HTTP/1.1\r\nhost: {}\r\n\r\n", "y".repeat(300)));
+    assert_eq!(client.read_response(false).status, 400, "no name is as long");
+    let mut client = Wire::connect(&proxy);
     let field = format!("x-a: {}\r\n", "y".repeat(70_000));
     client.send(&format!("GET / HTTP/1.1\r\nhost: a\r\n{field}\r\n"));
     assert_eq!(client.read_response(false).status, 431);
@@ -345,6 +348,28 @@ fn a_rule_rewrites_and_a_timeout_ends() {
 }
 
 #[test]
+fn rules_cannot_change_how_messages_are_framed() {
+    let app = App::http(|request| ok(&format!("{} {}", request.body, request.head)));
+    let mut objects = objects(Protocol::Http, &[&app]);
+    let mut removing = rule(&[("", 1)], None);
+    let framing = vec!["content-length".into(), "transfer-encoding".into()];
+    removing.headers.request.remove = framing.clone();
+    removing.headers.response.remove = framing;
+    objects.routes = vec![route(vec![removing])];
+    let proxy = Proxy::start(ListenerKind::Outbound, service_address(), objects);
+    let mut client = Wire::connect(&proxy);
+    client.send("POST / HTTP/1.1\r\nhost: reviews:9080\r\ncontent-length: 5\r\n\r\nhello");
+    let response = client.read_response(false);
+    assert!(response.header("content-length").is_some());
+    assert!(response.body.starts_with("hello POST / HTTP/1.1"), "{}", response.body);
+    client.send(concat!(
+        "POST / HTTP/1.1\r\nhost: reviews:9080\r\ntransfer-encoding: chunked\r\n\r\n",
+        "5\r\nhello\r\n0\r\n\r\n"
+    ));
+    assert!(client.read_response(false).body.starts_with("hello POST"));
+}
+
+#[test]
 fn weights_hold_and_an_undefined_subset_is_a_503() {
     let apps = [App::named("v1"), App::named("v2")];
     let mut objects = objects(Protocol::Http, &[]);
@@ -392,6 +417,51 @@ fn ids_are_made_once_and_passed_on() {
     assert!(!seen.contains("traceparent"), "{seen}");
     assert!(!seen.contains("x-ironmesh"), "{seen}");
     assert!(!seen.contains("x-drop"), "{seen}");
+}
+
+#[test]
+fn a_client_says_whether_its_trace_is_sampled() {
+    let app = App::http(|request| ok(&request.head));
+    let proxy = outbound(Protocol::Http, &[&app]);
+    let mut client = Wire::connect(&proxy);
+    for (field, sampled) in
+        [("x-b3-sampled: 1", "1"), ("x-b3-sampled: 0", "0"), ("x-b3-flags: 1", "1")]
+    {
+        client.send(&format!("GET / HTTP/1.1\r\nhost: reviews:9080\r\n{field}\r\n\r\n"));
+        let seen = client.read_response(false);
+        let seen = Response { head: seen.body.clone(), ..seen };
+        assert!(seen.header("traceparent").unwrap().ends_with(&format!("-0{sampled}")));
+        assert_eq!(seen.head.matches("x-b3-sampled").count(), 1, "{}", seen.head);
+        assert_eq!(seen.header("x-b3-sampled"), Some(sampled));
+    }
+}
+
+#[test]
+fn an_answer_that_switches_unasked_is_a_502() {
+    let app = App::start(|stream| {
+        let mut wire = Wire::new(stream);
+        wire.read_request();
+        wire.send("HTTP/1.1 101 Switching\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n");
+        assert!(wire.is_ended());
+    });
+    let proxy = outbound(Protocol::Http, &[&app]);
+    let response = Wire::connect(&proxy).get("/");
+    assert_eq!(response.status, 502);
+    assert_eq!(response.header("x-ironmesh-reason"), Some("upstream_protocol"));
+}
+
+#[test]
+fn te_is_said_to_be_for_one_connection() {
+    let app = App::http(|request| ok(&request.head));
+    let proxy = outbound(Protocol::Http, &[&app]);
+    let mut client = Wire::connect(&proxy);
+    client.send(concat!(
+        "GET / HTTP/1.1\r\nhost: reviews:9080\r\nte: trailers, deflate\r\n",
+        "connection: te\r\n\r\n"
+    ));
+    let seen = client.read_response(false).body;
+    assert!(seen.contains("\r\nte: trailers\r\n"), "{seen}");
+    assert!(seen.contains("\r\nconnection: te\r\n"), "{seen}");
 }
 
 #[test]

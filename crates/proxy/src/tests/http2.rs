@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
 use bytes::Bytes;
 use h2::RecvStream;
@@ -11,6 +12,7 @@ use h2::client::SendRequest;
 use h2::server::SendResponse;
 use http::{HeaderMap, Request, Response};
 use ironmesh_model::ListenerKind;
+use ironmesh_model::limits::ProxyLimits;
 use ironmesh_model::policy::MtlsMode;
 use ironmesh_model::service::Protocol;
 use ironmesh_model::snapshot::Objects;
@@ -176,6 +178,36 @@ fn a_local_answer_to_grpc_is_trailers_only() {
     assert_eq!((status, body.len(), trailers), (200, 0, None));
     assert_eq!(head.get("grpc-status").unwrap(), "14");
     assert_eq!(head.get("x-ironmesh-reason").unwrap(), "no_endpoints");
+}
+
+#[test]
+fn a_local_answer_to_head_has_no_body() {
+    let objects =
+        Objects { services: vec![reviews(Protocol::Http2, Vec::new())], ..Objects::default() };
+    let proxy = Proxy::start(ListenerKind::Outbound, service_address(), objects);
+    let request = Request::head("http://reviews:9080/").body(()).unwrap();
+    let (status, head, body, _) =
+        block_on(async { call(connect(&proxy).await, request, Vec::new()).await });
+    assert_eq!((status, body.len()), (503, 0));
+    assert_eq!(head.get("content-length").unwrap(), "19", "of `no healthy upstream`");
+}
+
+#[test]
+fn an_idle_connection_is_ended_after_requests_too() {
+    let app = Http2App::echo();
+    let services = vec![reviews(Protocol::Http2, vec![endpoint("v1", app.address, false)])];
+    let objects = Objects { services, ..Objects::default() };
+    let downstream_idle_timeout = Duration::from_millis(200);
+    let limits = ProxyLimits { downstream_idle_timeout, ..ProxyLimits::default() };
+    let setup = Setup::new(ListenerKind::Outbound, service_address(), objects);
+    let proxy = Proxy::begin(Setup { limits, ..setup });
+    block_on(async {
+        let client = connect(&proxy).await;
+        assert_eq!(call(client.clone(), grpc("/"), b"x".to_vec()).await.2, b"x");
+        while client.clone().ready().await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+    });
 }
 
 #[test]

@@ -65,9 +65,10 @@ impl AccessLog {
         WorkerLog { shared: self.shared.clone(), lane, bytes_max: self.bytes_max }
     }
 
-    /// Lines that were dropped because the output did not take them fast enough.
-    pub fn dropped(&self) -> u64 {
-        self.shared.dropped.load(Ordering::Relaxed)
+    /// The number of lines that were dropped because the output did not take them fast enough, for
+    /// [`Registry::single`](crate::Registry::single).
+    pub fn dropped(&self) -> Arc<AtomicU64> {
+        self.shared.dropped.clone()
     }
 }
 

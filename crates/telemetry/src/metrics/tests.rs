@@ -263,11 +263,10 @@ fn a_scrape_sees_a_worker_of_another_thread() {
 #[test]
 fn a_number_of_the_process_shows_as_it_is() {
     let registry = Registry::new(10);
-    let dropped = registry.single(Single {
-        name: "ironmesh_access_log_dropped_total",
-        help: "Lines dropped.",
-        gauge: false,
-    });
+    let dropped = Arc::<AtomicU64>::default();
+    let single =
+        Single { name: "ironmesh_access_log_dropped_total", help: "Lines dropped.", gauge: false };
+    registry.single(single, dropped.clone());
     dropped.store(5, Ordering::Relaxed);
     assert_eq!(
         registry.render(),
