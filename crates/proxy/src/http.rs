@@ -84,14 +84,26 @@ async fn route(
     responder: &mut Responder<'_>,
 ) -> Result<Served, Failure> {
     let decision = exchange.decide().await?;
-    exchange.outcome.decided(&decision);
-    if let Verdict::Answer(_) = decision.verdict {
-        return Err(Failure::mesh(decision.reason));
-    }
-    exchange.edit_request(&decision);
+    let served = match decision.verdict {
+        Verdict::Answer(_) => Err(Failure::mesh(decision.reason)),
+        _ => attempts(exchange, &decision, body, response, responder).await,
+    };
+    exchange.outcome.decided(decision);
+    served
+}
+
+/// Sends the request to one endpoint after the other until there is an answer.
+async fn attempts(
+    exchange: &mut Exchange<'_>,
+    decision: &Decision,
+    body: &mut RequestBody<'_, '_>,
+    response: &mut ResponseHead,
+    responder: &mut Responder<'_>,
+) -> Result<Served, Failure> {
+    exchange.edit_request(decision);
     convert::state_for_http1(&mut exchange.head.fields, body.framing, body.upgrade);
     let limits = &exchange.worker.process.limits;
-    let deadlines = Deadlines::new(route_timeout(&decision), limits.stream_idle_timeout);
+    let deadlines = Deadlines::new(route_timeout(decision), limits.stream_idle_timeout);
     if body.source.is_ended() {
         deadlines.request_ended();
     }
@@ -100,11 +112,11 @@ async fn route(
     let mut may_replay = exchange.head.is_idempotent();
     let mut last = None;
     loop {
-        let picked = exchange.pick(&decision, &tried, body.upgrade.is_some());
+        let picked = exchange.pick(decision, &tried, body.upgrade.is_some());
         let to = picked.map_err(|none| last.unwrap_or(none))?;
         exchange.outcome.attempts += 1;
         let attempted =
-            attempt(exchange, &decision, &to, body, &deadlines, &mut replay, response, responder);
+            attempt(exchange, decision, &to, body, &deadlines, &mut replay, response, responder);
         let failure = match attempted.await {
             Ok(served) => return Ok(served),
             Err(failure) => failure,

@@ -53,11 +53,11 @@ pub(crate) async fn serve_connection(worker: &Rc<Worker>, connection: &Connectio
     let Opaque { stream, first, decision, dialled } = opaque;
     let Some(decision) = decision else { return };
     let mut outcome = Outcome::begin();
-    outcome.decided(&decision);
     let dialled = match dialled {
         Some(dialled) => Ok(dialled),
         None => Box::pin(dial(worker, connection, &decision)).await,
     };
+    outcome.decided(decision);
     let mut dialled = match dialled {
         Ok(dialled) => dialled,
         Err(failure) => {

@@ -59,9 +59,9 @@ impl Outcome {
     }
 
     /// Notes what was decided.
-    pub(crate) fn decided(&mut self, decision: &Decision) {
+    pub(crate) fn decided(&mut self, decision: Decision) {
         self.reason = decision.reason;
-        self.decision = Some(decision.clone());
+        self.decision = Some(decision);
     }
 
     /// The backend that was chosen.

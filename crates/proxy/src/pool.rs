@@ -12,11 +12,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use h2::client::SendRequest;
-use hashbrown::HashMap;
-use ironmesh_model::{Identity, ListenerKind};
+use hashbrown::{HashMap, HashSet};
+use ironmesh_model::{Identity, ListenerKind, Resource, View};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use crate::balance;
 use crate::buffer::Buffers;
 use crate::failure::Failure;
 use crate::http::upstream::Upstream1;
@@ -252,6 +253,32 @@ impl Pool {
         if empty {
             pool.remove(to);
         }
+    }
+
+    /// Gives up connections to members that are endpoints no longer or not ready; requests that are
+    /// under way keep theirs.
+    pub(crate) fn keep_ready(&self, view: &View) {
+        let (mut http1, mut http2) = (self.http1.borrow_mut(), self.http2.borrow_mut());
+        if http1.is_empty() && http2.is_empty() {
+            return;
+        }
+        let chunks = view.held().filter_map(|(_, held)| match &held.resource {
+            Some(Resource::Endpoints(chunk)) => Some(chunk),
+            _ => None,
+        });
+        let mut ready = HashSet::new();
+        for endpoint in chunks.flat_map(|chunk| &chunk.endpoints).filter(|e| e.ready) {
+            let Some(ip) = balance::ip(endpoint) else { continue };
+            ready.extend(endpoint.ports.iter().map(|port| SocketAddr::new(ip, port.target)));
+        }
+        let keep = |to: &Destination| to.expected.is_none() || ready.contains(&to.address);
+        http1.retain(|to, _| keep(to));
+        http2.retain(|to, shared| {
+            if !keep(to) {
+                shared.connections.clear();
+            }
+            !shared.is_empty()
+        });
     }
 
     /// Closes what has been idle for too long, or was closed by the endpoint.

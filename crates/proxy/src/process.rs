@@ -1,7 +1,7 @@
 //! What all threads of a proxy share.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use ironmesh_model::limits::ProxyLimits;
 use tokio::sync::watch;
@@ -21,6 +21,8 @@ pub(crate) struct Process {
     /// Open connections by worker.
     pub(crate) loads: Box<[AtomicUsize]>,
     draining: watch::Sender<bool>,
+    /// The same, to be looked at by every request.
+    is_draining: AtomicBool,
 }
 
 impl Process {
@@ -32,16 +34,18 @@ impl Process {
         workers: usize,
     ) -> Self {
         let loads = (0..workers).map(|_| AtomicUsize::new(0)).collect();
-        Self { limits, views, dialler, workload, loads, draining: watch::Sender::new(false) }
+        let (draining, is_draining) = (watch::Sender::new(false), AtomicBool::new(false));
+        Self { limits, views, dialler, workload, loads, draining, is_draining }
     }
 
     /// Whether the proxy is going away.
     pub(crate) fn is_draining(&self) -> bool {
-        *self.draining.borrow()
+        self.is_draining.load(Ordering::Relaxed)
     }
 
-    /// Begins the drain: workers stop to accept, open connections are closed after their request.
+    /// Begins the drain: connections are closed after their request, and idle ones a little later.
     pub(crate) fn drain(&self) {
+        self.is_draining.store(true, Ordering::Relaxed);
         self.draining.send_replace(true);
     }
 

@@ -4,6 +4,7 @@
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -14,7 +15,7 @@ use hashbrown::HashMap;
 use ironmesh_model::ListenerKind;
 use ironmesh_telemetry::{AccessLog, Registry};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::{LocalSet, spawn_local};
 use tokio::time::{Instant, interval, sleep};
 
@@ -129,6 +130,10 @@ pub(crate) struct Worker {
     /// that is believed.
     opaque: RefCell<HashMap<SocketAddr, Instant>>,
     peers: Vec<mpsc::UnboundedSender<ToWorker>>,
+    /// Whether idle connections are ended, since the proxy is going away.
+    pub(crate) parting: Cell<bool>,
+    /// Wakes those that wait when that begins.
+    pub(crate) parts: Notify,
 }
 
 /// Memory that a request uses and an idle connection does not hold.
@@ -162,6 +167,8 @@ impl Worker {
             scratches: RefCell::default(),
             opaque: RefCell::default(),
             peers,
+            parting: Cell::new(false),
+            parts: Notify::new(),
         }
     }
 
@@ -261,49 +268,48 @@ impl Drop for Load {
 
 async fn run(worker: Rc<Worker>, mut inbox: mpsc::UnboundedReceiver<ToWorker>) {
     spawn_local(reap(worker.clone()));
-    let mut accepting = Vec::new();
+    let mut drain = pin!(async {
+        worker.process.drained().await;
+        drain(&worker).await;
+    });
     loop {
         tokio::select! {
             message = inbox.recv() => match message {
                 Some(ToWorker::Serve(accepted)) => worker.serve(accepted),
                 Some(ToWorker::Listen(listener)) => {
-                    accepting.push(spawn_local(accept(worker.clone(), listener)));
+                    spawn_local(accept(worker.clone(), listener));
                 }
                 None => break,
             },
-            () = worker.process.drained() => break,
+            () = &mut drain => break,
         }
     }
-    for task in accepting {
-        // A loop that has panicked accepts nothing more, either.
-        let _ = task.await;
-    }
-    drain(&worker, &mut inbox).await;
 }
 
-/// Waits for what is open, at most as long as the settings say.
-async fn drain(worker: &Rc<Worker>, inbox: &mut mpsc::UnboundedReceiver<ToWorker>) {
-    let longest = sleep(worker.process.views.load().settings().drain_duration);
+/// Waits until nothing is open any more, at most as long as the settings say. New connections are
+/// taken meanwhile, as callers learn only by and by that the endpoint is not ready any more; each is
+/// closed after its request. Connections that are idle are ended when callers have had the time to
+/// give them up themselves, as a request could be on its way on one.
+async fn drain(worker: &Worker) {
+    let longest = worker.process.views.load().settings().drain_duration;
+    let end = Instant::now() + longest;
+    let part = Instant::now() + PART_AFTER.min(longest / 2);
     let mut poll = interval(DRAIN_POLL);
-    tokio::pin!(longest);
-    loop {
-        while let Ok(message) = inbox.try_recv() {
-            if let ToWorker::Serve(accepted) = message {
-                worker.serve(accepted);
-            }
+    let mut was_empty = false;
+    while Instant::now() < end {
+        poll.tick().await;
+        if Instant::now() >= part && !worker.parting.replace(true) {
+            worker.parts.notify_waiters();
         }
-        tokio::select! {
-            _ = poll.tick() => {
-                if worker.process.connections() == 0 {
-                    return;
-                }
-            }
-            () = &mut longest => return,
+        // Twice, so that what waited in the accept queue was seen.
+        let is_empty = worker.process.connections() == 0;
+        if std::mem::replace(&mut was_empty, is_empty) && is_empty {
+            return;
         }
     }
 }
 
-/// Accepts connections until the drain begins, and then those that wait in the queue.
+/// Accepts connections for as long as the worker lives.
 async fn accept(worker: Rc<Worker>, listener: Arc<Listener>) {
     let socket = listener.socket.try_clone().and_then(|socket| {
         socket.set_nonblocking(true)?;
@@ -316,15 +322,8 @@ async fn accept(worker: Rc<Worker>, listener: Arc<Listener>) {
             return;
         }
     };
-    let drained = worker.process.drained();
-    tokio::pin!(drained);
     loop {
-        let accepted = tokio::select! {
-            biased;
-            accepted = socket.accept() => accepted,
-            () = &mut drained => return,
-        };
-        let accepted = accepted.and_then(|(tcp, peer)| {
+        let accepted = socket.accept().await.and_then(|(tcp, peer)| {
             tcp.set_nodelay(true)?;
             Ok(Accepted { tcp: tcp.into_std()?, peer, listener: listener.clone() })
         });
@@ -353,12 +352,27 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     )
 }
 
-/// Closes idle connections to endpoints in time.
+/// Closes connections to endpoints that have been idle for too long, and those to endpoints that
+/// take no more requests as soon as the view says so: before they close them themselves.
 async fn reap(worker: Rc<Worker>) {
     let mut tick = interval(REAP_INTERVAL);
+    let mut changes = worker.process.views.changes();
+    let mut changed = false;
     loop {
-        tick.tick().await;
-        worker.pool.reap(worker.process.limits.upstream_idle_timeout, &worker.buffers);
+        let again = tokio::select! {
+            _ = tick.tick() => {
+                worker.pool.reap(worker.process.limits.upstream_idle_timeout, &worker.buffers);
+                // Those that were in use at the change have been given back since.
+                std::mem::take(&mut changed)
+            }
+            change = changes.changed() => {
+                changed = change.is_ok();
+                changed
+            }
+        };
+        if again {
+            worker.pool.keep_ready(&worker.process.views.load());
+        }
     }
 }
 
@@ -366,6 +380,9 @@ async fn reap(worker: Rc<Worker>) {
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// How often the pool is looked through.
 const REAP_INTERVAL: Duration = Duration::from_secs(1);
+/// How long a drain waits before it ends idle connections: callers learn within that time that the
+/// endpoint is not ready any more.
+const PART_AFTER: Duration = Duration::from_secs(1);
 /// How often a drain looks whether anything is open.
 const DRAIN_POLL: Duration = Duration::from_millis(10);
 /// How long a server that spoke first is expected to do so again: another may have its address then.

@@ -125,12 +125,13 @@ pub(crate) async fn forward(
         if response.status == 101 && !may_switch {
             return Err(Failure::upstream(Reason::UpstreamProtocol, Stage::Sent));
         }
+        let mut body = answer.body(&mut following);
         if !edit(response) {
-            let reusable = following.reusable && read_short(answer.body(&mut following)).await;
+            let reusable = following.reusable && read_short(&mut body).await;
             return Ok(Ended::NotDelivered { reusable });
         }
         progress.first_byte.set(Some(Instant::now()));
-        pass_on(answer, following, response, responder, deadlines, progress).await
+        pass_on(&mut body, &following, response, responder, deadlines, progress).await
     };
     let ended = tokio::select! {
         biased;
@@ -149,7 +150,7 @@ pub(crate) async fn forward(
 
 /// Reads a body that nobody wants, so that its connection can be used again; `false` if that is not
 /// worth while.
-async fn read_short(mut body: Source<'_>) -> bool {
+async fn read_short(body: &mut Source<'_>) -> bool {
     while body.bytes() <= SHORT_BYTES_MAX {
         match body.next() {
             Ok(Some(Part::End(_))) => return true,
@@ -185,19 +186,17 @@ async fn final_head(
 
 /// Passes the answer on, from its final head to its end.
 async fn pass_on(
-    answer: Answer<'_>,
-    mut following: Following,
+    from: &mut Source<'_>,
+    following: &Following,
     response: &mut ResponseHead,
     responder: &mut Responder<'_>,
     deadlines: &Deadlines,
     progress: &Progress,
 ) -> Result<Ended, Failure> {
-    let Following { framing, reusable, .. } = following;
-    let protocols = following.upgrade.take();
-    let begun = responder.begin(response, framing, protocols.as_deref());
+    let Following { framing, reusable, .. } = *following;
+    let begun = responder.begin(response, framing, following.upgrade.as_deref());
     let mut to = begun.map_err(client_gone)?;
-    let mut from = answer.body(&mut following);
-    let pumped = pump(&mut from, &mut to, deadlines).await;
+    let pumped = pump(from, &mut to, deadlines).await;
     progress.answer_bytes.set(to.bytes());
     progress.grpc_status.set(from.grpc_status());
     match pumped {

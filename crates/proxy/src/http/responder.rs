@@ -7,6 +7,7 @@ use crate::http::body::{BodyFailure, Sink};
 use crate::http::convert;
 use crate::http1::{self, Framing};
 use crate::message::{ResponseHead, Version};
+use crate::process::Process;
 use crate::stream::Io;
 
 /// Answers one request.
@@ -36,6 +37,8 @@ pub(crate) struct Responder1<'a> {
     pub(crate) asked_head: bool,
     /// Whether the connection is kept after this answer; cleared when it cannot be.
     pub(crate) keep_alive: bool,
+    /// Whether it is going away, so that nothing is kept.
+    pub(crate) process: &'a Process,
 }
 
 impl Responder<'_> {
@@ -68,6 +71,7 @@ impl Responder<'_> {
     ) -> Result<Sink<'_>, BodyFailure> {
         match self {
             Self::Http1(to) => {
+                to.keep_alive &= !to.process.is_draining();
                 let framing = match (framing, to.client) {
                     (Framing::Chunked | Framing::UntilClose, Version::Http11 | Version::Http2) => {
                         Framing::Chunked

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use ironmesh_model::Reason;
+use tokio::sync::futures::Notified;
 use tokio::time::{Instant, Sleep, sleep, timeout, timeout_at};
 
 use crate::buffer::Buffer;
@@ -33,11 +34,13 @@ pub(crate) async fn serve_connection(
     let mut parser = RequestParser::new(Limits::from(&worker.process.limits));
     let idle_timeout = worker.process.limits.downstream_idle_timeout;
     let sleep = pin!(sleep(idle_timeout));
-    let mut idle = IdleTimer { sleep, since: Instant::now(), idle_timeout };
+    let parts = pin!(worker.parts.notified());
+    let mut idle = Idle { sleep, since: Instant::now(), idle_timeout, parts };
     loop {
         let next = match read_head(worker, &io, &mut input, &mut parser, &mut idle).await {
-            Ok(None) => return,
-            Ok(Some((scratch, traits))) => {
+            Ok(Head::None) => return,
+            Ok(Head::NoMore) => Next::Close,
+            Ok(Head::Request(scratch, traits)) => {
                 request(worker, connection, &io, &mut input, scratch, &traits).await
             }
             Err(refusal) => {
@@ -74,15 +77,24 @@ enum Refusal {
     TooSlow,
 }
 
-/// Waits for the next request's head; `None` when the client ends the connection between requests
-/// or does not use it any more.
+/// What came of waiting for a head.
+enum Head {
+    /// A request.
+    Request(Box<Scratch>, RequestTraits),
+    /// The client has ended the connection.
+    None,
+    /// The connection is to be ended: the client does not use it, or the proxy is going away.
+    NoMore,
+}
+
+/// Waits for the next request's head.
 async fn read_head(
     worker: &Worker,
     io: &Io,
     input: &mut Buffer,
     parser: &mut RequestParser,
-    idle: &mut IdleTimer<'_>,
-) -> Result<Option<(Box<Scratch>, RequestTraits)>, Refusal> {
+    idle: &mut Idle<'_, '_>,
+) -> Result<Head, Refusal> {
     idle.since = Instant::now();
     // Taken with the first byte: an idle connection holds none.
     let mut scratch = None;
@@ -94,14 +106,14 @@ async fn read_head(
             let parsed = parser.parse(input.unread(), &mut scratch.request);
             if let Some(traits) = parsed.map_err(Refusal::Head)? {
                 input.consume(traits.head_bytes);
-                return Ok(Some((std::mem::take(scratch), traits)));
+                return Ok(Head::Request(std::mem::take(scratch), traits));
             }
         }
         let filled = if input.is_empty() {
             tokio::select! {
                 biased;
                 filled = io.fill(input, &worker.buffers) => filled,
-                () = idle.expired() => return Ok(None),
+                () = idle.ended() => return Ok(Head::NoMore),
             }
         } else {
             // A head in several pieces is rare, and so is this timer.
@@ -111,7 +123,7 @@ async fn read_head(
             timeout_at(latest, rest).await.map_err(|_| Refusal::TooSlow)?
         };
         if matches!(filled, Ok(0) | Err(_)) {
-            return Ok(None);
+            return Ok(Head::None);
         }
     }
 }
@@ -135,7 +147,8 @@ async fn request(
         out,
         client: request.version,
         asked_head: request.method() == "HEAD",
-        keep_alive: traits.keep_alive && !worker.process.is_draining(),
+        keep_alive: traits.keep_alive,
+        process: &worker.process,
     });
     let mut exchange = Exchange::begin(worker, connection, request, refused);
     let body = RequestBody {
@@ -175,7 +188,8 @@ async fn refuse(worker: &Rc<Worker>, connection: &Connection, io: &Io, refusal: 
     local::head(response, reason, false, false);
     response.status = status;
     let client = Version::Http11;
-    let to = Responder1 { io, out, client, asked_head: false, keep_alive: false };
+    let process = &worker.process;
+    let to = Responder1 { io, out, client, asked_head: false, keep_alive: false, process };
     let mut responder = Responder::Http1(to);
     let longest = worker.process.limits.stream_idle_timeout;
     let sent = timeout(longest, local::send(response, reason, false, &mut responder));
@@ -209,19 +223,28 @@ async fn linger(worker: &Worker, io: &Io, input: &mut Buffer) {
     input.rest(&worker.buffers);
 }
 
-/// A timer that is armed once and looked at again only when it fires, so that a busy connection
-/// does not pay for it.
-struct IdleTimer<'a> {
+/// What ends an idle connection.
+///
+/// The timer is armed once and looked at again only when it fires, so that a busy connection does
+/// not pay for it.
+struct Idle<'a, 'w> {
     sleep: Pin<&'a mut Sleep>,
     since: Instant,
     idle_timeout: Duration,
+    /// The proxy is going away.
+    parts: Pin<&'a mut Notified<'w>>,
 }
 
-impl IdleTimer<'_> {
-    /// Waits until nothing has happened for the idle timeout. Cancel safe.
-    async fn expired(&mut self) {
+impl Idle<'_, '_> {
+    /// Waits until nothing has happened for the idle timeout, or the proxy is going away. Cancel
+    /// safe.
+    async fn ended(&mut self) {
         loop {
-            self.sleep.as_mut().await;
+            tokio::select! {
+                biased;
+                () = self.parts.as_mut() => return,
+                () = self.sleep.as_mut() => {}
+            }
             let end = self.since + self.idle_timeout;
             if Instant::now() >= end {
                 return;

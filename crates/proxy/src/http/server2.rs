@@ -34,8 +34,12 @@ pub(crate) async fn serve_connection(
     let Ok(Ok(mut h2)) = handshake.await else { return };
     let streams = Rc::new(Streams { open: Cell::new(0), changed: Cell::new(Instant::now()) });
     let mut leaves = pin!(async {
+        let parts = worker.parts.notified();
+        if worker.parting.get() {
+            return;
+        }
         tokio::select! {
-            () = worker.process.drained() => {}
+            () = parts => {}
             () = streams.idle(limits.downstream_idle_timeout) => {}
         }
     });

@@ -488,13 +488,31 @@ fn a_drain_finishes_requests_and_then_ends() {
     eventually("the connection to be served", || proxy.process.connections() == 1);
     eventually("the request to arrive", || app.connections() == 1);
     proxy.process.drain();
-    client.send("i");
-    assert_eq!(client.read_response(false).body, "a");
-    client.send("GET / HTTP/1.1\r\nhost: reviews:9080\r\n\r\n");
-    let last = client.read_response(false);
-    assert_eq!(last.header("connection"), Some("close"));
-    assert!(client.is_ended());
+    // Callers that do not know yet are served, once.
+    let mut late = Wire::connect(&proxy);
+    for (client, request) in
+        [(&mut client, "i"), (&mut late, "GET / HTTP/1.1\r\nhost: reviews:9080\r\n\r\n")]
+    {
+        client.send(request);
+        let response = client.read_response(false);
+        assert_eq!((&*response.body, response.header("connection")), ("a", Some("close")));
+        assert!(client.is_ended());
+    }
     proxy.drain();
+}
+
+#[test]
+fn a_drain_ends_idle_connections_before_its_time() {
+    let app = App::named("a");
+    let mut objects = objects(Protocol::Http, &[&app]);
+    objects.settings.drain_duration = 2 * PATIENCE;
+    let mut proxy = Proxy::start(ListenerKind::Outbound, service_address(), objects);
+    let mut client = Wire::connect(&proxy);
+    assert_eq!(client.get("/").header("connection"), None);
+    let begun = Instant::now();
+    proxy.drain();
+    assert!(client.is_ended());
+    assert!(begun.elapsed() < PATIENCE, "{:?}", begun.elapsed());
 }
 
 #[test]

@@ -281,6 +281,25 @@ fn the_timeout_of_a_route_covers_the_connection_and_all_attempts() {
 }
 
 #[test]
+fn idle_connections_to_an_endpoint_that_is_no_longer_ready_are_given_up() {
+    let mesh = Mesh::new();
+    for protocol in [Protocol::Http, Protocol::Http2] {
+        let app = App::named("a");
+        let inbound = mesh.inbound(Protocol::Http, app.address, MtlsMode::Strict, "reviews");
+        let outbound = mesh.outbound(protocol, &[&inbound]);
+        let mut client = Wire::connect(&outbound);
+        client.get("/");
+        eventually("a connection", || inbound.process.connections() == 1);
+        let mut unready = endpoint("v0", inbound.address, true);
+        unready.ready = false;
+        let services = vec![reviews(protocol, vec![unready])];
+        outbound.change(Objects { services, ..Objects::default() });
+        eventually("its end", || inbound.process.connections() == 0);
+        assert_eq!(client.get("/").header("x-ironmesh-reason"), Some("no_endpoints"));
+    }
+}
+
+#[test]
 fn what_was_not_delivered_goes_elsewhere() {
     let mesh = Mesh::new();
     let app = App::named("alive");
