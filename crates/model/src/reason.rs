@@ -78,6 +78,8 @@ reasons! {
     OwnPort, "own_port", "NR", 502, "the connection names one of the proxy's own ports as its destination";
     /// Plaintext to a workload that takes mutual TLS only.
     PlaintextRefused, "plaintext_refused", "NR", 0, "the workload takes mutual TLS only, and the caller sent plaintext; put the caller into the mesh, or set PeerAuthentication to PERMISSIVE";
+    /// The caller's mutual TLS did not come about.
+    HandshakeFailed, "handshake_failed", "-", 0, "the caller's TLS handshake failed or took too long: its certificate may have expired, or be of another mesh";
     /// A request form that this listener does not serve.
     UnsupportedForm, "unsupported_form", "DPE", 400, "the request target is in absolute or authority form, which this listener does not serve";
 }

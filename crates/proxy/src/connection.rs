@@ -20,4 +20,6 @@ pub(crate) struct Connection {
     pub(crate) destination: SocketAddr,
     /// Who called, if by mutual TLS.
     pub(crate) peer_identity: Option<Identity>,
+    /// Whom the client's TLS names (SNI), whoever ends it.
+    pub(crate) server_name: Option<String>,
 }

@@ -114,13 +114,18 @@ async fn inbound(
 ) -> Detected {
     let mut first = BytesMut::new();
     let strict = declared.mtls == MtlsMode::Strict;
-    let beginning = tokio::select! {
+    let mut beginning = tokio::select! {
         biased;
         beginning = beginning(worker, &tcp, &mut first) => beginning,
         () = Box::pin(patience(worker, connection, &declared)) => Ok(Beginning::Other),
     };
+    if let Ok(Beginning::Hello { server_name, .. }) = &mut beginning {
+        connection.server_name = server_name.take();
+    }
     match beginning {
-        Ok(Beginning::OfMesh) => terminate(worker, connection, tcp, first, declared).await,
+        Ok(Beginning::Hello { of_mesh: true, .. }) => {
+            terminate(worker, connection, tcp, first, declared).await
+        }
         Ok(Beginning::Nothing) if strict => Detected::Gone,
         Ok(_) if strict => Detected::Refused(Failure::mesh(Reason::PlaintextRefused)),
         Ok(_) => plaintext(worker, connection, tcp, first, declared).await,
@@ -162,8 +167,13 @@ struct Left;
 
 /// How an inbound connection begins.
 enum Beginning {
-    /// With a ClientHello that offers the mesh's protocols.
-    OfMesh,
+    /// With a ClientHello.
+    Hello {
+        /// Whether it offers the mesh's protocols.
+        of_mesh: bool,
+        /// Whom it wants to reach.
+        server_name: Option<String>,
+    },
     /// With something else, or with silence.
     Other,
     /// It has ended without a byte.
@@ -180,7 +190,7 @@ async fn beginning(
         match client_hello::parse(first, bytes_max) {
             Parsed::Hello(hello) => {
                 let of_mesh = hello.alpn.iter().any(|protocol| tls::is_of_mesh(protocol));
-                return Ok(if of_mesh { Beginning::OfMesh } else { Beginning::Other });
+                return Ok(Beginning::Hello { of_mesh, server_name: hello.server_name });
             }
             Parsed::Malformed => return Ok(Beginning::Other),
             Parsed::Incomplete => match read_more(worker, tcp, first).await? {
@@ -213,9 +223,9 @@ async fn terminate(
         Ok(Ok(accepted)) => accepted,
         Ok(Err(error)) => {
             tracing::debug!(%error, peer = %connection.peer, "TLS handshake failed");
-            return Detected::Gone;
+            return Detected::Refused(Failure::downstream(Reason::HandshakeFailed));
         }
-        Err(_) => return Detected::Gone,
+        Err(_) => return Detected::Refused(Failure::downstream(Reason::HandshakeFailed)),
     };
     connection.peer_identity = peer;
     match (inside, declared.protocol.is_http()) {

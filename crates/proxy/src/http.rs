@@ -52,7 +52,7 @@ pub(crate) enum Served {
     Answered,
     /// The client has no answer, or a part of one: its connection or stream must be broken off.
     Broken,
-    /// The client and this endpoint switched to another protocol.
+    /// The client and this endpoint switched to another protocol: who relays it also observes it.
     Switched(Upstream),
 }
 
@@ -72,7 +72,9 @@ pub(crate) async fn serve(
         Err(failure) => refuse(exchange, failure, &mut body, response, responder).await,
     };
     exchange.outcome.request_bytes = body.source.bytes();
-    exchange.observe();
+    if !matches!(served, Served::Switched(_)) {
+        exchange.observe();
+    }
     served
 }
 

@@ -2,8 +2,10 @@
 
 use std::cell::Cell;
 use std::io;
+use std::pin::pin;
 use std::time::Duration;
 
+use socket2::SockRef;
 use tokio::time::{Instant, sleep_until};
 
 use crate::buffer::{Buffer, Buffers};
@@ -25,6 +27,9 @@ pub(crate) enum RelayEnd {
 /// Moves bytes between two streams until both directions have ended. What was read from either
 /// before comes first. The end of one direction is passed on and the other goes on (half-close).
 ///
+/// Who breaks off is told to the other side as what it is, a reset: an end would say that all bytes
+/// have come. If a side takes no more, what it still sends is passed on to its end first.
+///
 /// # Cancel safety
 ///
 /// Bytes that were read and not yet written are lost.
@@ -39,10 +44,22 @@ pub(crate) async fn relay(
     let active = Cell::new(Instant::now());
     let forth = direction(first, from_first, second, spare, &active);
     let back = direction(second, from_second, first, spare, &active);
-    tokio::select! {
+    let end = tokio::select! {
         end = both(forth, back) => end,
         () = silence(&active, idle_timeout) => RelayEnd::Idle,
+    };
+    match end {
+        RelayEnd::Closed | RelayEnd::Idle => {}
+        RelayEnd::FirstFailed => reset_on_close(second),
+        RelayEnd::SecondFailed => reset_on_close(first),
     }
+    end
+}
+
+/// Sees to it that the peer gets a reset, not an end, when the stream is dropped.
+pub(crate) fn reset_on_close(io: &Io) {
+    // A socket that is broken already needs none.
+    let _ = io.with(|stream| SockRef::from(stream.tcp()).set_linger(Some(Duration::ZERO)));
 }
 
 /// Which side of a direction failed.
@@ -80,21 +97,22 @@ async fn both(
     forth: impl Future<Output = Result<(), Side>>,
     back: impl Future<Output = Result<(), Side>>,
 ) -> RelayEnd {
-    let forth = async {
-        forth.await.map_err(|side| match side {
-            Side::From => RelayEnd::FirstFailed,
-            Side::To => RelayEnd::SecondFailed,
-        })
+    let (mut forth, mut back) = (pin!(forth), pin!(back));
+    let (forth, back) = tokio::select! {
+        ended = &mut forth => match ended {
+            // What the second still says has nowhere to go.
+            Err(Side::From) => return RelayEnd::FirstFailed,
+            ended => (ended, back.await),
+        },
+        ended = &mut back => match ended {
+            Err(Side::From) => return RelayEnd::SecondFailed,
+            ended => (forth.await, ended),
+        },
     };
-    let back = async {
-        back.await.map_err(|side| match side {
-            Side::From => RelayEnd::SecondFailed,
-            Side::To => RelayEnd::FirstFailed,
-        })
-    };
-    match tokio::try_join!(forth, back) {
-        Ok(((), ())) => RelayEnd::Closed,
-        Err(end) => end,
+    match (forth, back) {
+        (Ok(()), Ok(())) => RelayEnd::Closed,
+        (Err(Side::To), _) | (_, Err(Side::From)) => RelayEnd::SecondFailed,
+        (Err(Side::From), _) | (_, Err(Side::To)) => RelayEnd::FirstFailed,
     }
 }
 

@@ -20,6 +20,8 @@ use crate::outcome::Outcome;
 use crate::parties::Parties;
 use crate::worker::Worker;
 
+mod details;
+
 /// What one worker measures and logs.
 #[derive(Debug)]
 pub(crate) struct Observer {
@@ -82,6 +84,10 @@ pub(crate) fn request(exchange: &Exchange<'_>) {
             .as_deref()
             .or(Some(head.authority()))
             .filter(|authority| !authority.is_empty()),
+        response_code_details: Some(details::of_request(
+            outcome.reason,
+            outcome.first_byte.is_some(),
+        )),
         draw: Some(exchange.draw).filter(|draw| *draw != Draw(0)),
         ..record(connection, outcome, duration)
     };
@@ -95,21 +101,38 @@ pub(crate) fn opened(worker: &Worker, connection: &Connection, outcome: &Outcome
     worker.observer.metrics.borrow_mut().connection(&key, measures);
 }
 
-/// Counts and logs an opaque connection that ended.
-pub(crate) fn closed(worker: &Worker, connection: &Connection, outcome: &Outcome) {
+/// Counts so many more bytes from the client and to it, of an opaque connection that goes on.
+pub(crate) fn moved(
+    worker: &Worker,
+    connection: &Connection,
+    outcome: &Outcome,
+    (received_bytes, sent_bytes): (u64, u64),
+) {
+    let key = tcp_key(worker, connection, outcome, Reason::Passthrough);
+    let measures = TcpMeasures { sent_bytes, received_bytes, ..TcpMeasures::default() };
+    worker.observer.metrics.borrow_mut().connection(&key, measures);
+}
+
+/// Counts and logs an opaque connection that ended. The bytes are those that were not counted yet.
+pub(crate) fn closed(
+    worker: &Worker,
+    connection: &Connection,
+    outcome: &Outcome,
+    (received_bytes, sent_bytes): (u64, u64),
+) {
     let was_opened = outcome.upstream.is_some();
     let reason = if was_opened { Reason::Passthrough } else { outcome.reason };
     let key = tcp_key(worker, connection, outcome, reason);
-    let measures = TcpMeasures {
-        opened: u64::from(!was_opened),
-        closed: 1,
-        sent_bytes: outcome.response_bytes,
-        received_bytes: outcome.request_bytes,
-    };
+    let measures =
+        TcpMeasures { opened: u64::from(!was_opened), closed: 1, sent_bytes, received_bytes };
     worker.observer.metrics.borrow_mut().connection(&key, measures);
     let Some(encoding) = encoding(worker) else { return };
     let duration = Instant::now().duration_since(outcome.started);
-    log(worker, outcome, record(connection, outcome, duration), encoding);
+    let record = AccessRecord {
+        response_code_details: details::of_connection(outcome.reason),
+        ..record(connection, outcome, duration)
+    };
+    log(worker, outcome, record, encoding);
 }
 
 /// The labels of an opaque connection. Those that went well share one series whatever the reason,
@@ -223,14 +246,10 @@ fn record<'a>(
         protocol: None,
         response_code: 0,
         reason: outcome.reason,
-        response_code_details: Some(match outcome.reason {
-            Reason::Route | Reason::DefaultRoute | Reason::Inbound | Reason::Passthrough => {
-                "via_upstream"
-            }
-            other => other.code(),
-        }),
+        response_code_details: None,
         connection_termination_details: None,
-        upstream_transport_failure_reason: None,
+        upstream_transport_failure_reason: (outcome.reason == Reason::PeerUntrusted)
+            .then(|| outcome.reason.text()),
         bytes_received: outcome.request_bytes,
         bytes_sent: outcome.response_bytes,
         duration,
@@ -244,7 +263,7 @@ fn record<'a>(
         upstream_local_address: outcome.upstream_local,
         downstream_local_address: Some(connection.destination),
         downstream_remote_address: Some(connection.peer),
-        requested_server_name: None,
+        requested_server_name: connection.server_name.as_deref(),
         route: None,
         version: outcome.decision.as_ref().and_then(|decision| decision.route_version()),
         subset: outcome.backend().and_then(|backend| backend.subset.as_deref()),

@@ -1,11 +1,14 @@
 //! Connections whose bytes nobody looks at: decide once, dial, relay.
 
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::rc::Rc;
+use std::time::Duration;
 
 use bytes::BytesMut;
 use ironmesh_model::decide::Verdict;
 use ironmesh_model::{Decision, ListenerKind, Reason};
+use tokio::time::timeout;
 
 use crate::balance::Tried;
 use crate::buffer::{Buffer, Buffers};
@@ -62,7 +65,7 @@ pub(crate) async fn serve_connection(worker: &Rc<Worker>, connection: &Connectio
         Ok(dialled) => dialled,
         Err(failure) => {
             outcome.reason = failure.reason;
-            observe::closed(worker, connection, &outcome);
+            observe::closed(worker, connection, &outcome, (0, 0));
             return;
         }
     };
@@ -75,13 +78,27 @@ pub(crate) async fn serve_connection(worker: &Rc<Worker>, connection: &Connectio
     let io = Io::new(stream);
     let mut from_client = Buffer::with(first);
     let already = from_client.unread().len() as u64;
-    let idle_timeout = worker.process.limits.opaque_idle_timeout;
-    let client = (&io, &mut from_client);
-    let server = (&dialled.io, &mut dialled.input);
-    l4::relay(client, server, &worker.buffers, idle_timeout).await;
-    outcome.request_bytes = already + io.received();
-    outcome.response_bytes = dialled.io.received();
-    observe::closed(worker, connection, &outcome);
+    let server = &dialled.io;
+    let mut told = (0, 0);
+    let mut moved = || {
+        let now = (already + io.received(), server.received());
+        let before = std::mem::replace(&mut told, now);
+        (now, (now.0 - before.0, now.1 - before.1))
+    };
+    {
+        let idle_timeout = worker.process.limits.opaque_idle_timeout;
+        let (client, server) = ((&io, &mut from_client), (server, &mut dialled.input));
+        let mut relay = pin!(l4::relay(client, server, &worker.buffers, idle_timeout));
+        loop {
+            match timeout(TELL_INTERVAL, relay.as_mut()).await {
+                Ok(_) => break,
+                Err(_) => observe::moved(worker, connection, &outcome, moved().1),
+            }
+        }
+    }
+    let (all, untold) = moved();
+    (outcome.request_bytes, outcome.response_bytes) = all;
+    observe::closed(worker, connection, &outcome, untold);
 }
 
 /// Notes a connection that was refused before anything was known about it.
@@ -89,7 +106,7 @@ pub(crate) fn refused(worker: &Rc<Worker>, connection: &Connection, failure: Fai
     let mut outcome = Outcome::begin();
     outcome.reason = failure.reason;
     tracing::debug!(peer = %connection.peer, reason = %failure.reason, "connection refused");
-    observe::closed(worker, connection, &outcome);
+    observe::closed(worker, connection, &outcome, (0, 0));
 }
 
 /// Dials the other side; another endpoint if one does not answer.
@@ -147,3 +164,6 @@ fn pick(
         Verdict::Answer(_) | Verdict::Needs(_) => Err(Failure::mesh(decision.reason)),
     }
 }
+
+/// How often the bytes of an open connection are counted, as Istio does.
+const TELL_INTERVAL: Duration = Duration::from_secs(15);

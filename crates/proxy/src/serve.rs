@@ -28,6 +28,7 @@ pub(crate) async fn accepted(
         peer,
         destination,
         peer_identity: None,
+        server_name: None,
     };
     if found.is_err() {
         // The proxy would dial itself.

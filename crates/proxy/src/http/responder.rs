@@ -37,6 +37,8 @@ pub(crate) struct Responder1<'a> {
     pub(crate) asked_head: bool,
     /// Whether the connection is kept after this answer; cleared when it cannot be.
     pub(crate) keep_alive: bool,
+    /// Whether the end of the connection ends the answer.
+    pub(crate) until_close: bool,
     /// Whether it is going away, so that nothing is kept.
     pub(crate) process: &'a Process,
 }
@@ -78,6 +80,7 @@ impl Responder<'_> {
                     }
                     (Framing::Chunked | Framing::UntilClose, Version::Http10) => {
                         to.keep_alive = false;
+                        to.until_close = true;
                         Framing::UntilClose
                     }
                     (other, _) => other,

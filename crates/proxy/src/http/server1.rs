@@ -14,7 +14,7 @@ use crate::connection::Connection;
 use crate::http::body::Source;
 use crate::http::exchange::Exchange;
 use crate::http::responder::{Responder, Responder1};
-use crate::http::upstream::Upstream;
+use crate::http::upstream::{Upstream, Upstream1};
 use crate::http::{RequestBody, Served, convert, local, serve};
 use crate::http1::{HeadError, Limits, RequestParser, RequestTraits, TargetForm};
 use crate::l4;
@@ -52,13 +52,7 @@ pub(crate) async fn serve_connection(
             Next::Request => input.rest(&worker.buffers),
             Next::Close => return linger(worker, &io, &mut input).await,
             Next::Break => return,
-            Next::Tunnel(mut upstream) => {
-                let Upstream::Http1(upstream) = &mut upstream else { return };
-                let idle_timeout = worker.process.limits.opaque_idle_timeout;
-                let up = (&upstream.io, &mut upstream.input);
-                l4::relay((&io, &mut input), up, &worker.buffers, idle_timeout).await;
-                return;
-            }
+            Next::Reset => return l4::reset_on_close(&io),
         }
     }
 }
@@ -68,7 +62,8 @@ enum Next {
     Request,
     Close,
     Break,
-    Tunnel(Upstream),
+    /// Break off so that the client does not take it for the answer's end.
+    Reset,
 }
 
 /// Why a head is refused.
@@ -148,6 +143,7 @@ async fn request(
         client: request.version,
         asked_head: request.method() == "HEAD",
         keep_alive: traits.keep_alive,
+        until_close: false,
         process: &worker.process,
     });
     let mut exchange = Exchange::begin(worker, connection, request, refused);
@@ -159,13 +155,40 @@ async fn request(
     };
     let served = serve(&mut exchange, body, response, &mut responder).await;
     let kept = matches!(&responder, Responder::Http1(to) if to.keep_alive) && source.is_ended();
-    worker.give_scratch(scratch);
-    match served {
+    let ends_it = matches!(&responder, Responder::Http1(to) if to.until_close);
+    let next = match served {
         Served::Answered if kept => Next::Request,
         Served::Answered => Next::Close,
+        Served::Broken if ends_it => Next::Reset,
         Served::Broken => Next::Break,
-        Served::Switched(upstream) => Next::Tunnel(upstream),
-    }
+        Served::Switched(upstream) => {
+            if let Upstream::Http1(upstream) = upstream {
+                tunnel(&mut exchange, io, input, upstream).await;
+            }
+            Next::Break
+        }
+    };
+    worker.give_scratch(scratch);
+    next
+}
+
+/// Relays what is spoken after a switch of protocols, and notes it with the request.
+async fn tunnel(
+    exchange: &mut Exchange<'_>,
+    io: &Io,
+    input: &mut Buffer,
+    mut upstream: Box<Upstream1>,
+) {
+    let (worker, upstream) = (exchange.worker, &mut *upstream);
+    // What was read behind the heads belongs to the tunnel.
+    let ahead = (input.unread().len() as u64, upstream.input.unread().len() as u64);
+    let before = (io.received(), upstream.io.received());
+    let idle_timeout = worker.process.limits.opaque_idle_timeout;
+    let server = (&upstream.io, &mut upstream.input);
+    l4::relay((io, input), server, &worker.buffers, idle_timeout).await;
+    exchange.outcome.request_bytes += ahead.0 + io.received() - before.0;
+    exchange.outcome.response_bytes += ahead.1 + upstream.io.received() - before.1;
+    exchange.observe();
 }
 
 async fn refuse(worker: &Rc<Worker>, connection: &Connection, io: &Io, refusal: Refusal) {
@@ -189,7 +212,15 @@ async fn refuse(worker: &Rc<Worker>, connection: &Connection, io: &Io, refusal: 
     response.status = status;
     let client = Version::Http11;
     let process = &worker.process;
-    let to = Responder1 { io, out, client, asked_head: false, keep_alive: false, process };
+    let to = Responder1 {
+        io,
+        out,
+        client,
+        asked_head: false,
+        keep_alive: false,
+        until_close: false,
+        process,
+    };
     let mut responder = Responder::Http1(to);
     let longest = worker.process.limits.stream_idle_timeout;
     let sent = timeout(longest, local::send(response, reason, false, &mut responder));

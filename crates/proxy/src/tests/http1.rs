@@ -1,6 +1,6 @@
 //! HTTP/1 through an outbound proxy, whole or in pieces, well or badly meant.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::time::Duration;
 
@@ -160,6 +160,10 @@ fn an_upgraded_connection_is_a_tunnel_of_its_own() {
     assert_eq!((response.status, response.header("upgrade")), (101, Some("websocket")));
     assert_eq!(client.read_exact(7).unwrap(), "hi ping");
     assert!(client.is_ended());
+    drop(client);
+    eventually("a log line with the bytes of both directions", || {
+        proxy.lines.text().contains(" 101 - via_upstream - \"-\" 4 7 ")
+    });
 }
 
 #[test]
@@ -653,6 +657,67 @@ fn a_half_closed_tunnel_goes_on() {
     client.stream.write_all(b"hello").unwrap();
     client.stream.shutdown(Shutdown::Write).unwrap();
     assert_eq!(client.read_to_end(), "HELLO");
+    eventually("the metrics", || {
+        ["sent", "received"].iter().all(|way| {
+            let family = format!("istio_tcp_{way}_bytes_total{{");
+            let metrics = proxy.registry.render();
+            metrics.lines().any(|line| line.starts_with(&family) && line.ends_with(" 5"))
+        })
+    });
+}
+
+/// Closes a connection so that its peer gets a reset.
+fn reset(wire: Wire) {
+    let linger = Some(Duration::ZERO);
+    socket2::SockRef::from(&wire.stream).set_linger(linger).unwrap();
+}
+
+#[test]
+fn a_reset_is_passed_on_as_what_it_is() {
+    let app = App::start(|stream| {
+        let mut wire = Wire::new(stream);
+        wire.read_exact(5);
+        reset(wire);
+    });
+    let proxy = outbound(Protocol::Tcp, &[&app]);
+    let mut client = Wire::connect(&proxy);
+    client.send("hello");
+    let ended = client.stream.read(&mut [0]);
+    assert_eq!(ended.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
+}
+
+#[test]
+fn what_a_server_says_before_it_takes_no_more_arrives() {
+    let app = App::start(|stream| Wire::new(stream).send("too much"));
+    let proxy = outbound(Protocol::Tcp, &[&app]);
+    let mut client = Wire::connect(&proxy);
+    let mut sender = client.stream.try_clone().unwrap();
+    let sending = std::thread::spawn(move || {
+        for _ in 0..1000 {
+            if sender.write_all(&[b'x'; 64 << 10]).is_err() {
+                return;
+            }
+        }
+    });
+    assert_eq!(client.read_exact(8).as_deref(), Some("too much"));
+    drop(client);
+    sending.join().unwrap();
+}
+
+#[test]
+fn an_old_client_does_not_take_a_broken_answer_for_a_whole_one() {
+    let app = App::start(|stream| {
+        let mut wire = Wire::new(stream);
+        wire.read_request();
+        wire.send("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nhi\r\n");
+        reset(wire);
+    });
+    let proxy = outbound(Protocol::Http, &[&app]);
+    let mut client = Wire::connect(&proxy);
+    client.send("GET / HTTP/1.0\r\nhost: reviews:9080\r\n\r\n");
+    let mut answer = Vec::new();
+    let ended = client.stream.read_to_end(&mut answer);
+    assert_eq!(ended.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
 }
 
 #[test]

@@ -142,6 +142,17 @@ fn an_endpoint_that_is_someone_else_is_not_trusted() {
 }
 
 #[test]
+fn a_caller_of_another_mesh_leaves_a_line() {
+    let (mesh, other) = (Mesh::new(), Mesh::new());
+    let app = App::named("a");
+    let inbound = mesh.inbound(Protocol::Http, app.address, MtlsMode::Strict, "reviews");
+    let outbound = other.outbound(Protocol::Http, &[&inbound]);
+    assert_eq!(Wire::connect(&outbound).get("/").status, 503);
+    eventually("a log line", || inbound.lines.text().contains(" handshake_failed "));
+    assert_eq!(app.connections(), 0);
+}
+
+#[test]
 fn strict_refuses_plaintext_and_permissive_takes_it() {
     let mesh = Mesh::new();
     let app = App::http(|request| ok(&request.head));
@@ -149,7 +160,7 @@ fn strict_refuses_plaintext_and_permissive_takes_it() {
     let mut client = Wire::connect(&strict);
     client.send("GET / HTTP/1.1\r\nhost: reviews:9080\r\n\r\n");
     assert!(client.is_ended());
-    eventually("a log line", || strict.lines.text().contains("plaintext_refused"));
+    eventually("a log line", || strict.lines.text().contains(" NR filter_chain_not_found "));
     assert_eq!(app.connections(), 0);
     for protocol in [Protocol::Http, Protocol::Undeclared] {
         let permissive = mesh.inbound(protocol, app.address, MtlsMode::Permissive, "reviews");

@@ -43,6 +43,7 @@ fn futures_of_connections_are_small() {
             peer: address,
             destination: address,
             peer_identity: None,
+            server_name: None,
         };
         let stream = Stream::plain(connect().await.unwrap());
         let http1 = server1::serve_connection(&worker, &connection, stream, bytes::BytesMut::new());
