@@ -14,6 +14,7 @@ use ironmesh_model::bootstrap::ProxyKind;
 use ironmesh_model::{Resource, ResourceKey};
 use ironmesh_telemetry::Registry;
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 use tokio::task::spawn_local;
 use tokio::time::sleep;
 
@@ -41,13 +42,16 @@ pub(crate) enum Site {
     Health,
 }
 
-/// Serves a port in the background.
+/// Serves a port in the background, `admin_connections_max` connections at a time.
 pub(crate) fn serve(admin: &Arc<Admin>, socket: TcpListener, site: Site) -> io::Result<()> {
     socket.set_nonblocking(true)?;
     let socket = tokio::net::TcpListener::from_std(socket)?;
     let admin = admin.clone();
+    let slots = Arc::new(Semaphore::new(admin.process.limits.admin_connections_max));
     spawn_local(async move {
         loop {
+            // It is never closed.
+            let Ok(slot) = slots.clone().acquire_owned().await else { return };
             let Ok((tcp, _)) = socket.accept().await else {
                 sleep(ACCEPT_PAUSE).await;
                 continue;
@@ -64,6 +68,7 @@ pub(crate) fn serve(admin: &Arc<Admin>, socket: TcpListener, site: Site) -> io::
                 if let Err(error) = connection.await {
                     tracing::debug!(%error, "admin connection failed");
                 }
+                drop(slot);
             });
         }
     });

@@ -5,7 +5,6 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use socket2::SockRef;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
@@ -13,6 +12,7 @@ use ironmesh_model::ListenerKind;
 use ironmesh_model::bootstrap::{INBOUND_MARK, OUTBOUND_MARK};
 
 use crate::agent_channel::Egress;
+use crate::sockets;
 
 /// How this proxy dials.
 #[derive(Debug)]
@@ -28,8 +28,7 @@ pub(crate) struct Dialler {
 impl Dialler {
     /// A dialler for these networks.
     pub(crate) fn new(mesh_networks: Vec<Network>, egress: Option<Egress>) -> Self {
-        let marks = TcpSocket::new_v4()
-            .is_ok_and(|socket| SockRef::from(&socket).set_mark(OUTBOUND_MARK).is_ok());
+        let marks = sockets::may_mark(OUTBOUND_MARK);
         if !marks {
             tracing::info!("connections are not marked: that needs CAP_NET_RAW");
         }
@@ -60,12 +59,8 @@ impl Dialler {
         {
             return egress.socket(address.is_ipv6()).await;
         }
-        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-        if self.marks {
-            let mark = if listener == ListenerKind::Inbound { INBOUND_MARK } else { OUTBOUND_MARK };
-            SockRef::from(&socket).set_mark(mark)?;
-        }
-        Ok(socket)
+        let mark = if listener == ListenerKind::Inbound { INBOUND_MARK } else { OUTBOUND_MARK };
+        sockets::dialling(address, self.marks.then_some(mark))
     }
 }
 

@@ -16,7 +16,7 @@
 //!   directions at once; `http::local`: the mesh's own answers.
 //! - [`http1`], [`message`]: the HTTP/1 codec, and the heads that it shares with HTTP/2.
 //! - `opaque`, `l4`: connections whose bytes nobody looks at.
-//! - `balance`, `pool`, `connect`, `agent_channel`: endpoints and connections to them.
+//! - `balance`, `pool`, `connect`, `agent_channel`, `sockets`: endpoints and connections to them.
 //! - `observe`, `outcome`, `parties`: metrics and the access log.
 //! - `run`, `views`, `park`, `subscriptions`, `certificates`: the control thread, and how workers
 //!   wait for what it brings. `admin`: what it tells.
@@ -51,6 +51,7 @@ mod process;
 mod random;
 mod run;
 mod serve;
+mod sockets;
 mod stream;
 mod subscriptions;
 mod tls;

@@ -2,7 +2,7 @@
 //! admin API, and ends it all.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::thread;
 
@@ -28,6 +28,7 @@ use crate::destination::OriginalDestination;
 use crate::inherit;
 use crate::logging;
 use crate::process::Process;
+use crate::sockets;
 use crate::subscriptions;
 use crate::views::Views;
 use crate::worker::{Listener, Workers};
@@ -223,10 +224,7 @@ impl Control {
     async fn edge_sockets(&self, port: u16) -> io::Result<Vec<TcpListener>> {
         match &self.edge_ports {
             Some(agent) => agent.listen(port).await,
-            None => {
-                let any = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
-                Ok(vec![TcpListener::bind(any)?])
-            }
+            None => Ok(vec![sockets::listening(port)?]),
         }
     }
 

@@ -274,6 +274,7 @@ fn a_client_that_leaves_is_noted_and_its_request_given_up() {
     eventually("the request to arrive", || app.connections() == 1);
     drop(client);
     eventually("a log line", || proxy.lines.text().contains(" DC "));
+    app.finish();
 }
 
 #[test]
@@ -319,6 +320,7 @@ fn a_bad_chunk_is_not_forwarded() {
         "3\r\nfoo\r\nzz\r\nbar\r\n0\r\n\r\n"
     ));
     assert_eq!(client.read_response(false).status, 400);
+    app.finish();
 }
 
 #[test]
@@ -521,6 +523,19 @@ fn a_drain_ends_idle_connections_before_its_time() {
 
 #[test]
 fn requests_wait_for_what_the_control_plane_has_not_said_yet() {
+    let app = App::named("late");
+    let objects = objects(Protocol::Http, &[&app]);
+    let setup = Setup::new(ListenerKind::Outbound, service_address(), objects);
+    let proxy = Proxy::begin(Setup { mute: true, ..setup });
+    let mut client = Wire::connect(&proxy);
+    client.send("GET / HTTP/1.1\r\nhost: reviews:9080\r\n\r\n");
+    eventually("the request to be parked", || proxy.asked() > 0);
+    proxy.speak();
+    assert_eq!(client.read_response(false).body, "late");
+}
+
+#[test]
+fn requests_do_not_wait_for_ever() {
     let app = App::named("late");
     let limits = ProxyLimits { parked_wait: Duration::from_millis(200), ..ProxyLimits::default() };
     let objects = objects(Protocol::Http, &[&app]);

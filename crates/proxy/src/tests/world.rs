@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -142,6 +143,11 @@ impl Proxy {
         workers.listen(&Arc::new(Listener { kind, workload: of, original, socket }));
         let workers = Some(workers);
         Self { address, process, workload, workers, control, registry, lines, _log: log }
+    }
+
+    /// Resources that were asked for beside the settings.
+    pub(crate) fn asked(&self) -> usize {
+        self.control.subscribed.lock().unwrap().len() - 1
     }
 
     /// Lets a mute control plane answer.
@@ -351,11 +357,14 @@ impl Nowhere {
     }
 }
 
-/// A toy application: each connection is handed to a function on a thread of its own.
+/// A toy application: each connection is handed to a function on a thread of its own. When it is
+/// dropped, the test fails if one of them has panicked.
 pub(crate) struct App {
     pub(crate) address: SocketAddr,
     /// Connections that were made to it.
     pub(crate) connections: Arc<AtomicUsize>,
+    /// Those whose function has ended, and whether one has panicked.
+    ended: Arc<(AtomicUsize, AtomicBool)>,
 }
 
 impl App {
@@ -363,15 +372,20 @@ impl App {
         let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let address = socket.local_addr().unwrap();
         let connections = Arc::<AtomicUsize>::default();
-        let (counted, serve) = (connections.clone(), Arc::new(serve));
+        let ended = Arc::<(AtomicUsize, AtomicBool)>::default();
+        let (counted, of_thread, serve) = (connections.clone(), ended.clone(), Arc::new(serve));
         thread::spawn(move || {
             for stream in socket.incoming().map_while(Result::ok) {
                 counted.fetch_add(1, Ordering::SeqCst);
-                let serve = serve.clone();
-                thread::spawn(move || serve(stream));
+                let (serve, ended) = (serve.clone(), of_thread.clone());
+                thread::spawn(move || {
+                    let served = panic::catch_unwind(AssertUnwindSafe(|| serve(stream)));
+                    ended.1.fetch_or(served.is_err(), Ordering::SeqCst);
+                    ended.0.fetch_add(1, Ordering::SeqCst);
+                });
             }
         });
-        Self { address, connections }
+        Self { address, connections, ended }
     }
 
     /// One that answers every request with what `answer` makes of it.
@@ -391,6 +405,19 @@ impl App {
 
     pub(crate) fn connections(&self) -> usize {
         self.connections.load(Ordering::SeqCst)
+    }
+
+    /// Waits until the application has seen all its connections to their end.
+    pub(crate) fn finish(&self) {
+        let ended = || self.ended.0.load(Ordering::SeqCst);
+        eventually("the application", || ended() == self.connections());
+    }
+}
+
+impl Drop for App {
+    fn drop(&mut self) {
+        let failed = self.ended.1.load(Ordering::SeqCst);
+        assert!(!failed || thread::panicking(), "the application has panicked");
     }
 }
 
