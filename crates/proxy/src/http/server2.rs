@@ -110,7 +110,8 @@ impl Drop for Open {
     }
 }
 
-async fn serve_stream(
+/// Serves one stream, to its end.
+pub(crate) async fn serve_stream(
     worker: &Rc<Worker>,
     connection: &Connection,
     request: Request<RecvStream>,

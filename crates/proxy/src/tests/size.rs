@@ -4,14 +4,20 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use bytes::{Bytes, BytesMut};
+use h2::RecvStream;
+use h2::server::SendResponse;
+use http::Request;
 use ironmesh_model::{ListenerKind, View};
 use ironmesh_telemetry::{AccessLog, Registry};
+use tokio::net::{TcpListener, TcpStream};
 
 use super::world::workload;
 use crate::connect::Dialler;
 use crate::connection::Connection;
 use crate::destination::OriginalDestination;
-use crate::http::server1;
+use crate::http::{server1, server2};
+use crate::opaque::{self, Opaque};
 use crate::process::Process;
 use crate::serve;
 use crate::stream::Stream;
@@ -21,34 +27,64 @@ use crate::worker::{Listener, Worker};
 #[test]
 fn futures_of_connections_are_small() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let (whole, http1) = runtime.block_on(async {
+    runtime.block_on(async {
         let (views, _wanted) = Views::new(View::default());
         let dialler = Dialler::new(Vec::new(), None);
         let process = Arc::new(Process::new(Default::default(), views, dialler, workload("w"), 1));
         let log = AccessLog::start(std::io::sink(), 1).unwrap();
         let worker = Rc::new(Worker::alone(process, &Registry::new(10), &log));
         let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let address: SocketAddr = socket.local_addr().unwrap();
+        let address = socket.local_addr().unwrap();
         let listener = Listener {
             kind: ListenerKind::Outbound,
             workload: workload("w"),
             original: OriginalDestination::Fixed(address),
             socket,
         };
-        let connect = || tokio::net::TcpStream::connect(address);
-        let whole = serve::accepted(&worker, connect().await.unwrap(), address, &listener);
-        let connection = Connection {
+        let connect = async || TcpStream::connect(address).await.unwrap();
+        let whole = serve::accepted(&worker, connect().await, address, &listener);
+        assert_at_most("whole", 5 << 10, &whole);
+
+        let connection = Rc::new(Connection {
             kind: ListenerKind::Outbound,
             workload: workload("w"),
             peer: address,
             destination: address,
             peer_identity: None,
             server_name: None,
-        };
-        let stream = Stream::plain(connect().await.unwrap());
-        let http1 = server1::serve_connection(&worker, &connection, stream, bytes::BytesMut::new());
-        (size_of_val(&whole), size_of_val(&http1))
+        });
+        let stream = async || Stream::plain(connect().await);
+        let first = BytesMut::new();
+        let http1 = server1::serve_connection(&worker, &connection, stream().await, first);
+        assert_at_most("HTTP/1", 4 << 10, &http1);
+        let http2 = server2::serve_connection(&worker, &connection, stream().await);
+        assert_at_most("HTTP/2", 2 << 10, &http2);
+        let (request, respond) = http2_stream().await;
+        let stream_of_http2 = server2::serve_stream(&worker, &connection, request, respond);
+        assert_at_most("a stream of HTTP/2", 4 << 10, &stream_of_http2);
+        let (stream, first) = (stream().await, BytesMut::new());
+        let opaque = Opaque { stream, first, decision: None, dialled: None };
+        let opaque = opaque::serve_connection(&worker, &connection, opaque);
+        assert_at_most("opaque", 3 << 10, &opaque);
     });
-    assert!(http1 <= 4 << 10, "HTTP/1: {http1} bytes");
-    assert!(whole <= 5 << 10, "whole: {whole} bytes");
+}
+
+fn assert_at_most<F>(name: &str, bytes_max: usize, future: &F) {
+    let bytes = size_of_val(future);
+    assert!(bytes <= bytes_max, "{name}: {bytes} bytes");
+}
+
+/// A request over HTTP/2, as a server gets it.
+async fn http2_stream() -> (Request<RecvStream>, SendResponse<Bytes>) {
+    let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address: SocketAddr = socket.local_addr().unwrap();
+    tokio::spawn(async move {
+        let tcp = TcpStream::connect(address).await.unwrap();
+        let (mut client, connection) = h2::client::handshake(tcp).await.unwrap();
+        let _sent = client.send_request(Request::get("http://a/").body(()).unwrap(), true).unwrap();
+        // It ends with the runtime.
+        let _ = connection.await;
+    });
+    let mut server = h2::server::handshake(socket.accept().await.unwrap().0).await.unwrap();
+    server.accept().await.unwrap().unwrap()
 }

@@ -279,6 +279,27 @@ pub(crate) fn endpoint(version: &str, address: SocketAddr, mutual: bool) -> Endp
     }
 }
 
+/// A proxy of a caller, for which these applications are `reviews`.
+pub(crate) fn outbound(protocol: Protocol, apps: &[&App]) -> Proxy {
+    Proxy::start(ListenerKind::Outbound, service_address(), objects(protocol, apps))
+}
+
+/// The service `reviews` on these applications.
+pub(crate) fn objects(protocol: Protocol, apps: &[&App]) -> Objects {
+    let endpoints = apps
+        .iter()
+        .enumerate()
+        .map(|(index, app)| endpoint(&format!("v{index}"), app.address, false))
+        .collect();
+    Objects { services: vec![reviews(protocol, endpoints)], ..Objects::default() }
+}
+
+/// Closes a connection so that its peer gets a reset.
+pub(crate) fn reset(wire: Wire) {
+    let linger = Some(Duration::ZERO);
+    socket2::SockRef::from(&wire.stream).set_linger(linger).unwrap();
+}
+
 /// A route for `reviews` with these rules.
 pub(crate) fn route(rules: Vec<Rule>) -> RouteSource {
     RouteSource {

@@ -1,0 +1,138 @@
+//! Opaque connections, and what is found out about undeclared ports.
+
+use std::io::{Read, Write};
+use std::net::Shutdown;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use ironmesh_model::ListenerKind;
+use ironmesh_model::service::Protocol;
+
+use super::world::*;
+
+#[test]
+fn a_half_closed_tunnel_goes_on() {
+    let app = App::start(|stream| {
+        let mut wire = Wire::new(stream);
+        let all = wire.read_to_end();
+        wire.send(&all.to_uppercase());
+    });
+    let proxy = outbound(Protocol::Tcp, &[&app]);
+    let mut client = Wire::connect(&proxy);
+    client.stream.write_all(b"hello").unwrap();
+    client.stream.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(client.read_to_end(), "HELLO");
+    eventually("the metrics", || {
+        ["sent", "received"].iter().all(|way| {
+            let family = format!("istio_tcp_{way}_bytes_total{{");
+            let metrics = proxy.registry.render();
+            metrics.lines().any(|line| line.starts_with(&family) && line.ends_with(" 5"))
+        })
+    });
+}
+
+#[test]
+fn a_reset_is_passed_on_as_what_it_is() {
+    let app = App::start(|stream| {
+        let mut wire = Wire::new(stream);
+        wire.read_exact(5);
+        reset(wire);
+    });
+    let proxy = outbound(Protocol::Tcp, &[&app]);
+    let mut client = Wire::connect(&proxy);
+    client.send("hello");
+    let ended = client.stream.read(&mut [0]);
+    assert_eq!(ended.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
+}
+
+#[test]
+fn what_a_server_says_before_it_takes_no_more_arrives() {
+    let app = App::start(|stream| Wire::new(stream).send("too much"));
+    let proxy = outbound(Protocol::Tcp, &[&app]);
+    let mut client = Wire::connect(&proxy);
+    let mut sender = client.stream.try_clone().unwrap();
+    let sending = std::thread::spawn(move || {
+        for _ in 0..1000 {
+            if sender.write_all(&[b'x'; 64 << 10]).is_err() {
+                return;
+            }
+        }
+    });
+    assert_eq!(client.read_exact(8).as_deref(), Some("too much"));
+    drop(client);
+    sending.join().unwrap();
+}
+
+#[test]
+fn a_client_that_says_all_and_ends_its_direction_is_answered() {
+    let app = App::start(|stream| {
+        let mut wire = Wire::new(stream);
+        let all = wire.read_to_end();
+        wire.send(&all.to_uppercase());
+    });
+    let undeclared = objects(Protocol::Undeclared, &[&app]);
+    let outbound = Proxy::start(ListenerKind::Outbound, service_address(), undeclared.clone());
+    let inbound = Proxy::start(ListenerKind::Inbound, app.address, undeclared);
+    for proxy in [outbound, inbound] {
+        for said in ["stats", ""] {
+            let mut client = Wire::connect(&proxy);
+            client.send(said);
+            client.stream.shutdown(Shutdown::Write).unwrap();
+            assert_eq!(client.read_to_end(), said.to_uppercase());
+        }
+    }
+    assert_eq!(app.connections(), 4);
+}
+
+#[test]
+fn a_server_that_speaks_first_is_heard_on_an_undeclared_port() {
+    let app = App::start(|stream| {
+        let mut wire = Wire::new(stream);
+        wire.send("220 ready\r\n");
+        let line = wire.read_until("\r\n").unwrap();
+        wire.send(&line);
+    });
+    let proxy = outbound(Protocol::Undeclared, &[&app]);
+    for _ in 0..3 {
+        let mut client = Wire::connect(&proxy);
+        assert_eq!(client.read_until("\r\n").unwrap(), "220 ready\r\n");
+        client.send("EHLO me\r\n");
+        assert_eq!(client.read_until("\r\n").unwrap(), "EHLO me\r\n");
+    }
+}
+
+#[test]
+fn a_server_that_closes_without_a_word_is_not_taken_for_one_that_speaks_first() {
+    let closing = Arc::new(AtomicBool::new(true));
+    let closes = closing.clone();
+    let app = App::start(move |stream| {
+        if closes.load(Ordering::SeqCst) {
+            return;
+        }
+        let mut wire = Wire::new(stream);
+        while wire.read_request().is_some() {
+            wire.send(&ok("http"));
+        }
+    });
+    let proxy = outbound(Protocol::Undeclared, &[&app]);
+    // Enough for every worker.
+    let mut silent: Vec<Wire> = (0..4).map(|_| Wire::connect(&proxy)).collect();
+    assert!(silent.iter_mut().all(Wire::is_ended));
+    closing.store(false, Ordering::SeqCst);
+    let mut clients: Vec<Wire> = (0..4).map(|_| Wire::connect(&proxy)).collect();
+    for client in &mut clients {
+        assert_eq!(client.get("/").body, "http");
+    }
+    eventually("the log lines", || proxy.lines.text().matches("GET / HTTP/1.1").count() == 4);
+}
+
+#[test]
+fn http_is_found_on_an_undeclared_port_even_after_a_silence() {
+    let apps = [App::named("a"), App::named("b")];
+    let proxy = outbound(Protocol::Undeclared, &apps.each_ref());
+    let mut client = Wire::connect(&proxy);
+    eventually("the silence to end", || apps.iter().any(|app| app.connections() == 1));
+    let answers: Vec<String> = (0..4).map(|_| client.get("/").body).collect();
+    assert_eq!(answers.iter().filter(|body| *body == "a").count(), 2, "{answers:?}");
+    assert!(proxy.lines.text().contains("GET"));
+}
