@@ -20,6 +20,10 @@ pub(crate) struct Connection {
     pub(crate) destination: SocketAddr,
     /// Who called, if by mutual TLS.
     pub(crate) peer_identity: Option<Identity>,
+    /// The client as headers tell it: its address at a gateway, an element of
+    /// `x-forwarded-client-cert` if it proved who it is. Made once, as it is the same for all its
+    /// requests.
+    pub(crate) client: String,
     /// Whom the client's TLS names (SNI), whoever ends it.
     pub(crate) server_name: Option<String>,
 }

@@ -26,7 +26,7 @@ use crate::http1::{Sniffed, sniff};
 use crate::opaque::{self, Opaque};
 use crate::park;
 use crate::stream::{Begun, Stream};
-use crate::tls::{self, Inside};
+use crate::tls::{self, Accepted, Inside, Peer};
 use crate::worker::Worker;
 
 /// What a connection turned out to be.
@@ -219,7 +219,7 @@ async fn terminate(
     };
     let handshake = tls::accept(&credentials, Begun::reading_ahead(tcp, first, &worker.buffers));
     let handshake = timeout(worker.process.limits.handshake_timeout, Box::pin(handshake));
-    let (stream, inside, peer) = match handshake.await {
+    let Accepted { stream, inside, peer } = match handshake.await {
         Ok(Ok(accepted)) => accepted,
         Ok(Err(error)) => {
             tracing::debug!(%error, peer = %connection.peer, "TLS handshake failed");
@@ -227,7 +227,13 @@ async fn terminate(
         }
         Err(_) => return Detected::Refused(Failure::downstream(Reason::HandshakeFailed)),
     };
-    connection.peer_identity = peer;
+    if let Some(peer) = peer {
+        let own = credentials.identity();
+        let Peer { identity, certificate_sha256: hash } = peer;
+        // As Istio's proxies write it; certificates of the mesh have no subject.
+        connection.client = format!("By={own};Hash={hash};Subject=\"\";URI={identity}");
+        connection.peer_identity = Some(identity);
+    }
     match (inside, declared.protocol.is_http()) {
         (Some(Inside::Http1), _) => Detected::Http1(stream, BytesMut::new()),
         (Some(Inside::Http2), _) => Detected::Http2(stream),

@@ -118,7 +118,7 @@ async fn attempts(
         let to = picked.map_err(|none| last.unwrap_or(none))?;
         exchange.outcome.attempts += 1;
         let attempted =
-            attempt(exchange, decision, &to, body, &deadlines, &mut replay, response, responder);
+            attempt(exchange, decision, to, body, &deadlines, &mut replay, response, responder);
         let failure = match attempted.await {
             Ok(served) => return Ok(served),
             Err(failure) => failure,
@@ -151,7 +151,7 @@ fn route_timeout(decision: &Decision) -> Option<Duration> {
 async fn attempt(
     exchange: &mut Exchange<'_>,
     decision: &Decision,
-    to: &Destination,
+    to: Destination<'_>,
     body: &mut RequestBody<'_, '_>,
     deadlines: &Deadlines,
     replay: &mut Replay,

@@ -120,7 +120,7 @@ pub(crate) async fn dial(
     loop {
         attempts += 1;
         let (endpoint, to) = pick(connection, decision, &tried)?;
-        match dial::stream(worker, &to, Inside::Opaque).await {
+        match dial::stream(worker, to, Inside::Opaque).await {
             Ok(stream) => {
                 let (address, tls) = (to.address, to.expected.is_some());
                 let (io, input) = (Io::new(stream), Buffer::default());
@@ -138,11 +138,11 @@ pub(crate) async fn dial(
     }
 }
 
-fn pick(
-    connection: &Connection,
-    decision: &Decision,
+fn pick<'a>(
+    connection: &'a Connection,
+    decision: &'a Decision,
     tried: &Tried,
-) -> Result<(Option<u32>, Destination), Failure> {
+) -> Result<(Option<u32>, Destination<'a>), Failure> {
     match &decision.verdict {
         Verdict::Forward(_) => {
             let group = decision.backend().and_then(|backend| backend.group.as_ref().ok());
@@ -153,7 +153,7 @@ fn pick(
         Verdict::ToWorkload | Verdict::Passthrough => {
             debug_assert!(connection.kind != ListenerKind::Gateway, "a gateway dials by rule only");
             let to = Destination {
-                workload: connection.workload.clone(),
+                workload: &connection.workload,
                 listener: connection.kind,
                 address: connection.destination,
                 expected: None,

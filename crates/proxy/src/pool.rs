@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use h2::client::SendRequest;
-use hashbrown::{HashMap, HashSet};
+use hashbrown::{Equivalent, HashMap, HashSet};
 use ironmesh_model::{Identity, ListenerKind, Resource, View};
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -23,45 +23,90 @@ use crate::failure::Failure;
 use crate::http::upstream::Upstream1;
 use crate::workload::LocalWorkload;
 
-/// Where to connect, on whose behalf, and how.
-#[derive(Clone, Debug)]
-pub(crate) struct Destination {
+/// Where to connect, on whose behalf, and how. Borrowed from the decision about a request, so that
+/// one that finds a connection copies nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Destination<'a> {
     /// The workload in whose name.
-    pub(crate) workload: Arc<LocalWorkload>,
+    pub(crate) workload: &'a Arc<LocalWorkload>,
     /// Through which listener the request came; decides the mark.
     pub(crate) listener: ListenerKind,
     /// The address.
     pub(crate) address: SocketAddr,
     /// Whom to expect there, by mutual TLS; `None`: plaintext.
-    pub(crate) expected: Option<Identity>,
+    pub(crate) expected: Option<&'a Identity>,
     /// Whether to speak HTTP/2.
     pub(crate) http2: bool,
 }
 
-impl PartialEq for Destination {
-    fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.workload, &other.workload)
-            && self.address == other.address
-            && self.listener == other.listener
-            && self.http2 == other.http2
-            && self.expected == other.expected
+impl Destination<'_> {
+    /// A copy that lasts.
+    pub(crate) fn to_key(self) -> Arc<Key> {
+        Arc::new(Key {
+            workload: self.workload.clone(),
+            listener: self.listener,
+            address: self.address,
+            expected: self.expected.cloned(),
+            http2: self.http2,
+        })
     }
 }
 
-impl Eq for Destination {}
-
-impl Hash for Destination {
+impl Hash for Destination<'_> {
     /// Of what differs most; equality looks at all.
     fn hash<H: Hasher>(&self, state: &mut H) {
         (self.address, self.listener, self.http2).hash(state);
     }
 }
 
+impl Equivalent<Arc<Key>> for Destination<'_> {
+    fn equivalent(&self, key: &Arc<Key>) -> bool {
+        *self == key.destination()
+    }
+}
+
+/// A destination by which connections are kept.
+#[derive(Debug)]
+pub(crate) struct Key {
+    workload: Arc<LocalWorkload>,
+    listener: ListenerKind,
+    address: SocketAddr,
+    expected: Option<Identity>,
+    http2: bool,
+}
+
+impl Key {
+    /// The destination.
+    pub(crate) fn destination(&self) -> Destination<'_> {
+        Destination {
+            workload: &self.workload,
+            listener: self.listener,
+            address: self.address,
+            expected: self.expected.as_ref(),
+            http2: self.http2,
+        }
+    }
+}
+
+impl PartialEq for Key {
+    fn eq(&self, other: &Self) -> bool {
+        self.destination() == other.destination()
+    }
+}
+
+impl Eq for Key {}
+
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.destination().hash(state);
+    }
+}
+
 /// The connections of one worker.
 #[derive(Debug, Default)]
 pub(crate) struct Pool {
-    http1: RefCell<HashMap<Arc<Destination>, Vec<Idle>>>,
-    http2: RefCell<HashMap<Arc<Destination>, Shared>>,
+    http1: RefCell<HashMap<Arc<Key>, Vec<Idle>>>,
+    http2: RefCell<HashMap<Arc<Key>, Shared>>,
     /// Number of the last HTTP/2 connection.
     numbered: Cell<u64>,
 }
@@ -131,7 +176,7 @@ impl Dial {
 #[derive(Debug)]
 pub(crate) struct Dialling<'a> {
     pool: &'a Pool,
-    to: Arc<Destination>,
+    to: Arc<Key>,
     dial: Rc<Dial>,
     streams_max: Option<usize>,
 }
@@ -141,6 +186,11 @@ impl Dialling<'_> {
     /// of the new one before it says so itself.
     pub(crate) fn streams_max(&self) -> Option<usize> {
         self.streams_max
+    }
+
+    /// What is dialled.
+    pub(crate) fn key(&self) -> &Arc<Key> {
+        &self.to
     }
 
     /// Keeps the connection that was made, and takes the first place on it; gives its number, too.
@@ -178,9 +228,13 @@ impl Drop for Dialling<'_> {
 
 impl Pool {
     /// An idle HTTP/1 connection that has not been closed, as far as can be told.
-    pub(crate) fn take_http1(&self, to: &Destination, spare: &Buffers) -> Option<Box<Upstream1>> {
+    pub(crate) fn take_http1(
+        &self,
+        to: Destination<'_>,
+        spare: &Buffers,
+    ) -> Option<Box<Upstream1>> {
         let mut pool = self.http1.borrow_mut();
-        let idle = pool.get_mut(to)?;
+        let idle = pool.get_mut(&to)?;
         while let Some(Idle { mut connection, .. }) = idle.pop() {
             if connection.is_open(spare) {
                 connection.reused = true;
@@ -202,13 +256,13 @@ impl Pool {
 
     /// A place on a shared HTTP/2 connection that the endpoint lets carry one more, and the number
     /// of that connection. The first with room, so that those which are not needed become idle.
-    pub(crate) fn http2(&self, to: &Destination) -> Option<(u64, SendRequest<Bytes>, Place)> {
+    pub(crate) fn http2(&self, to: Destination<'_>) -> Option<(u64, SendRequest<Bytes>, Place)> {
         let pool = self.http2.borrow();
         let has_room = |kept: &&Numbered| {
             let streams_max = kept.connection.current_max_send_streams();
             kept.open.get() < streams_max
         };
-        let kept = pool.get(to)?.connections.iter().find(has_room)?;
+        let kept = pool.get(&to)?.connections.iter().find(has_room)?;
         Some((kept.number, kept.connection.clone(), Place::take(&kept.open)))
     }
 
@@ -217,11 +271,11 @@ impl Pool {
     /// # Errors
     ///
     /// If one is under way.
-    pub(crate) fn dial_http2(&self, to: &Destination) -> Result<Dialling<'_>, Rc<Dial>> {
+    pub(crate) fn dial_http2(&self, to: Destination<'_>) -> Result<Dialling<'_>, Rc<Dial>> {
         let mut pool = self.http2.borrow_mut();
         let dial = Rc::<Dial>::default();
         let mut streams_max = None;
-        let to = match pool.get_key_value_mut(to) {
+        let to = match pool.get_key_value_mut(&to) {
             Some((to, shared)) => {
                 if let Some(other) = &shared.dial {
                     return Err(other.clone());
@@ -234,7 +288,7 @@ impl Pool {
                 to.clone()
             }
             None => {
-                let to = Arc::new(to.clone());
+                let to = to.to_key();
                 let shared = Shared { connections: Vec::new(), dial: Some(dial.clone()) };
                 pool.insert(to.clone(), shared);
                 to
@@ -244,14 +298,14 @@ impl Pool {
     }
 
     /// Forgets an HTTP/2 connection that takes no more requests.
-    pub(crate) fn forget_http2(&self, to: &Destination, number: u64) {
+    pub(crate) fn forget_http2(&self, to: Destination<'_>, number: u64) {
         let mut pool = self.http2.borrow_mut();
-        let empty = pool.get_mut(to).is_some_and(|shared| {
+        let empty = pool.get_mut(&to).is_some_and(|shared| {
             shared.connections.retain(|kept| kept.number != number);
             shared.is_empty()
         });
         if empty {
-            pool.remove(to);
+            pool.remove(&to);
         }
     }
 
@@ -271,7 +325,7 @@ impl Pool {
             let Some(ip) = balance::ip(endpoint) else { continue };
             ready.extend(endpoint.ports.iter().map(|port| SocketAddr::new(ip, port.target)));
         }
-        let keep = |to: &Destination| to.expected.is_none() || ready.contains(&to.address);
+        let keep = |to: &Key| to.expected.is_none() || ready.contains(&to.address);
         http1.retain(|to, _| keep(to));
         http2.retain(|to, shared| {
             if !keep(to) {

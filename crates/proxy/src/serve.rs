@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use ironmesh_model::Reason;
+use ironmesh_model::{ListenerKind, Reason};
 use tokio::net::TcpStream;
 
 use crate::connection::Connection;
@@ -28,6 +28,10 @@ pub(crate) async fn accepted(
         peer,
         destination,
         peer_identity: None,
+        client: match listener.kind {
+            ListenerKind::Gateway => peer.ip().to_string(),
+            ListenerKind::Inbound | ListenerKind::Outbound => String::new(),
+        },
         server_name: None,
     };
     if found.is_err() {

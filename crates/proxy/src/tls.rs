@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 
+use aws_lc_rs::digest::{SHA256, digest};
 use ironmesh_identity::{ClientAuth, peer};
 use ironmesh_model::Identity;
 use tokio_rustls::TlsStream;
@@ -43,20 +44,42 @@ pub(crate) fn is_of_mesh(protocol: &[u8]) -> bool {
     SERVER_ALPN.contains(&protocol)
 }
 
-/// Takes the server's part of a handshake with a member; gives what is spoken inside, if it was
-/// said, and who called.
-pub(crate) async fn accept(
-    credentials: &Credentials,
-    begun: Begun,
-) -> io::Result<(Stream, Option<Inside>, Option<Identity>)> {
-    let (tls, peer) = credentials.accept(begun, SERVER_ALPN, ClientAuth::Required).await?;
-    let inside = match tls.get_ref().1.alpn_protocol() {
+/// A member's connection whose handshake is done.
+pub(crate) struct Accepted {
+    pub(crate) stream: Stream,
+    /// What is spoken inside, if it was said.
+    pub(crate) inside: Option<Inside>,
+    /// Who called.
+    pub(crate) peer: Option<Peer>,
+}
+
+/// A member that has proved who it is.
+pub(crate) struct Peer {
+    pub(crate) identity: Identity,
+    /// SHA-256 of its certificate, in hexadecimal.
+    pub(crate) certificate_sha256: String,
+}
+
+/// Takes the server's part of a handshake with a member.
+pub(crate) async fn accept(credentials: &Credentials, begun: Begun) -> io::Result<Accepted> {
+    let (tls, identity) = credentials.accept(begun, SERVER_ALPN, ClientAuth::Required).await?;
+    let connection = tls.get_ref().1;
+    let inside = match connection.alpn_protocol() {
         Some(b"istio-http/1.1" | b"istio-http/1.0") => Some(Inside::Http1),
         Some(b"istio-h2") => Some(Inside::Http2),
         // An Envoy offers this with whatever its application speaks.
         Some(_) | None => None,
     };
-    Ok((Stream::Tls(Box::new(TlsStream::Server(tls))), inside, peer))
+    let certificate = connection.peer_certificates().and_then(|chain| chain.first());
+    let certificate_sha256 =
+        certificate.map(|certificate| hex(digest(&SHA256, certificate).as_ref()));
+    let peer = identity.zip(certificate_sha256);
+    let peer = peer.map(|(identity, certificate_sha256)| Peer { identity, certificate_sha256 });
+    Ok(Accepted { stream: Stream::Tls(Box::new(TlsStream::Server(tls))), inside, peer })
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Takes the client's part of a handshake with the member at `address`, which must be `expected`.

@@ -15,13 +15,13 @@ use tokio::time::timeout;
 use crate::failure::{Failure, Stage};
 use crate::http::upstream::{Upstream, Upstream1, Upstream2};
 use crate::park;
-use crate::pool::Destination;
+use crate::pool::{Destination, Key};
 use crate::stream::{Begun, Stream};
 use crate::tls::{self, Inside};
 use crate::worker::Worker;
 
 /// A connection to an endpoint that speaks HTTP.
-pub(crate) async fn connect(worker: &Rc<Worker>, to: &Destination) -> Result<Upstream, Failure> {
+pub(crate) async fn connect(worker: &Rc<Worker>, to: Destination<'_>) -> Result<Upstream, Failure> {
     if to.http2 {
         return http2(worker, to).await.map(Upstream::Http2);
     }
@@ -30,11 +30,11 @@ pub(crate) async fn connect(worker: &Rc<Worker>, to: &Destination) -> Result<Ups
     }
     // Boxed: rare, and otherwise it would make every request's future larger.
     let stream = Box::pin(stream(worker, to, Inside::Http1)).await?;
-    Ok(Upstream::Http1(Box::new(Upstream1::new(stream, Arc::new(to.clone())))))
+    Ok(Upstream::Http1(Box::new(Upstream1::new(stream, to.to_key()))))
 }
 
 /// A place on a shared connection. One request dials at a time; the others wait for it.
-async fn http2(worker: &Rc<Worker>, to: &Destination) -> Result<Upstream2, Failure> {
+async fn http2(worker: &Rc<Worker>, to: Destination<'_>) -> Result<Upstream2, Failure> {
     let tls = to.expected.is_some();
     loop {
         if let Some((number, mut connection, place)) = worker.pool.http2(to) {
@@ -54,9 +54,9 @@ async fn http2(worker: &Rc<Worker>, to: &Destination) -> Result<Upstream2, Failu
                         Err(failure)
                     }
                     Ok((connection, driver)) => {
+                        let key = dialling.key().clone();
                         let (number, place) = dialling.made(connection.clone());
-                        let worker = worker.clone();
-                        spawn_local(drive(worker, to.clone(), number, driver));
+                        spawn_local(drive(worker.clone(), key, number, driver));
                         Ok(Upstream2 { connection, tls, reused: false, _place: place })
                     }
                 };
@@ -69,7 +69,7 @@ type Driver = h2::client::Connection<Stream>;
 
 async fn handshake(
     worker: &Rc<Worker>,
-    to: &Destination,
+    to: Destination<'_>,
     streams_max: Option<usize>,
 ) -> Result<(SendRequest<Bytes>, Driver), Failure> {
     let stream = stream(worker, to, Inside::Http2).await?;
@@ -81,17 +81,18 @@ async fn handshake(
 }
 
 /// Moves the frames of a connection until it ends.
-async fn drive(worker: Rc<Worker>, to: Destination, number: u64, driver: Driver) {
+async fn drive(worker: Rc<Worker>, to: Arc<Key>, number: u64, driver: Driver) {
+    let to = to.destination();
     if let Err(error) = driver.await {
         tracing::debug!(%error, address = %to.address, "HTTP/2 connection ended");
     }
-    worker.pool.forget_http2(&to, number);
+    worker.pool.forget_http2(to, number);
 }
 
 /// A new connection, with the handshake that the destination expects.
 pub(crate) async fn stream(
     worker: &Worker,
-    to: &Destination,
+    to: Destination<'_>,
     inside: Inside,
 ) -> Result<Stream, Failure> {
     let not_sent = |reason| Failure::upstream(reason, Stage::NotSent);
@@ -101,7 +102,7 @@ pub(crate) async fn stream(
         tracing::debug!(%error, address = %to.address, "connection failed");
         not_sent(Reason::ConnectFailed)
     })?;
-    let Some(expected) = &to.expected else { return Ok(Stream::plain(tcp)) };
+    let Some(expected) = to.expected else { return Ok(Stream::plain(tcp)) };
     let credentials =
         park::until_found(worker, |_| to.workload.credentials.load_full().ok_or(None)).await?;
     let begun = Begun::reading_ahead(tcp, BytesMut::new(), &worker.buffers);

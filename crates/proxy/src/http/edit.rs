@@ -12,24 +12,10 @@ use crate::random::Random;
 
 /// Removes what the client may not say, and adds what every request of the mesh carries.
 pub(crate) fn at_entry(head: &mut RequestHead, connection: &Connection, random: &Random) {
-    let text = client(connection);
     let is_member = connection.peer_identity.is_some();
-    let sender = Sender { listener: connection.kind, is_member, text: &text };
+    let sender = Sender { listener: connection.kind, is_member, text: &connection.client };
     let id = || request_id(random.wide()).to_string();
     entry::at_entry(&mut head.fields, &sender, id, |fields| begin_trace(fields, random));
-}
-
-/// The client as headers tell it.
-fn client(connection: &Connection) -> String {
-    match (connection.kind, &connection.peer_identity) {
-        (ListenerKind::Gateway, None) => connection.peer.ip().to_string(),
-        (ListenerKind::Inbound, Some(peer)) => {
-            let by = connection.workload.credentials.load();
-            let by = by.as_ref().map(|own| own.identity().to_string()).unwrap_or_default();
-            format!("By={by};URI={peer}")
-        }
-        _ => String::new(),
-    }
 }
 
 impl EntryHeaders for Fields {

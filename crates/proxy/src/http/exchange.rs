@@ -143,16 +143,19 @@ impl<'a> Exchange<'a> {
     }
 
     /// Chooses where to send it.
-    pub(crate) fn pick(
+    pub(crate) fn pick<'d>(
         &mut self,
-        decision: &Decision,
+        decision: &'d Decision,
         tried: &Tried,
         upgrade: bool,
-    ) -> Result<Destination, Failure> {
+    ) -> Result<Destination<'d>, Failure>
+    where
+        'a: 'd,
+    {
         let connection = self.connection;
         let by_client = self.head.version == Version::Http2;
         let dialled = |http2| Destination {
-            workload: connection.workload.clone(),
+            workload: &connection.workload,
             listener: connection.kind,
             address: connection.destination,
             expected: None,
@@ -186,7 +189,7 @@ impl<'a> Exchange<'a> {
     }
 
     /// A connection to there, from the pool or a new one.
-    pub(crate) async fn connect(&mut self, to: &Destination) -> Result<Upstream, Failure> {
+    pub(crate) async fn connect(&mut self, to: Destination<'_>) -> Result<Upstream, Failure> {
         let upstream = dial::connect(self.worker, to).await?;
         if let Upstream::Http1(connection) = &upstream {
             self.outcome.upstream_local = connection.local;
@@ -213,22 +216,22 @@ impl<'a> Exchange<'a> {
 }
 
 /// The next endpoint of a group.
-pub(crate) fn choose(
-    connection: &Connection,
-    group: &EndpointGroup,
+pub(crate) fn choose<'a>(
+    connection: &'a Connection,
+    group: &'a EndpointGroup,
     tried: &Tried,
-) -> Result<(u32, Destination), Failure> {
+) -> Result<(u32, Destination<'a>), Failure> {
     let none = Failure::mesh(Reason::NoEndpoints);
     let index = balance::pick(group, tried, connection.destination).ok_or(none)?;
     let endpoint = group.endpoints.get(index as usize).ok_or(none)?;
     let address: SocketAddr = balance::address(endpoint)
         .ok_or(Failure::upstream(Reason::ConnectFailed, Stage::NotSent))?;
     let expected = match endpoint.endpoint.tls {
-        EndpointTls::Mutual => endpoint.endpoint.identity.clone(),
+        EndpointTls::Mutual => endpoint.endpoint.identity.as_ref(),
         EndpointTls::Plaintext => None,
     };
     let to = Destination {
-        workload: connection.workload.clone(),
+        workload: &connection.workload,
         listener: connection.kind,
         address,
         expected,

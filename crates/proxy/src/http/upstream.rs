@@ -17,7 +17,7 @@ use crate::http::body::{Sink, Source};
 use crate::http::convert;
 use crate::http1::{self, Asked, Framing, HeadError, Limits, ResponseParser};
 use crate::message::{RequestHead, ResponseHead};
-use crate::pool::{Destination, Place};
+use crate::pool::{Key, Place};
 use crate::stream::{Io, Stream};
 
 /// A connection to an endpoint.
@@ -45,7 +45,7 @@ pub(crate) struct Upstream2 {
 #[derive(Debug)]
 pub(crate) struct Upstream1 {
     pub(crate) io: Io,
-    pub(crate) to: Arc<Destination>,
+    pub(crate) to: Arc<Key>,
     /// Its own address, asked once: it is a system call.
     pub(crate) local: Option<SocketAddr>,
     /// Whether it carried requests before this one.
@@ -54,7 +54,7 @@ pub(crate) struct Upstream1 {
 }
 
 impl Upstream1 {
-    pub(crate) fn new(stream: Stream, to: Arc<Destination>) -> Self {
+    pub(crate) fn new(stream: Stream, to: Arc<Key>) -> Self {
         let local = stream.tcp().local_addr().ok();
         Self { io: Io::new(stream), to, local, reused: false, input: Buffer::default() }
     }

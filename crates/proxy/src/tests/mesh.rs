@@ -78,7 +78,13 @@ fn members_speak_mutual_tls_over_kept_connections() {
     let mut client = Wire::connect(&outbound);
     for _ in 0..5 {
         let seen = client.get("/").body;
-        assert!(seen.contains("URI=spiffe://cluster.local/ns/default/sa/client"), "{seen}");
+        let xfcc = seen.lines().find(|line| line.starts_with("x-forwarded-client-cert: ")).unwrap();
+        let (by, rest) = xfcc.split_once(";Hash=").unwrap();
+        assert!(by.ends_with(" By=spiffe://cluster.local/ns/default/sa/reviews"), "{xfcc}");
+        let (hash, rest) = rest.split_at(64);
+        assert!(hash.bytes().all(|byte| byte.is_ascii_hexdigit()), "{xfcc}");
+        let client = ";Subject=\"\";URI=spiffe://cluster.local/ns/default/sa/client";
+        assert_eq!(rest, client);
     }
     assert_eq!(app.connections(), 1);
     assert_eq!(inbound.process.connections(), 1);

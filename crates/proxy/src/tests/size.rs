@@ -51,6 +51,7 @@ fn futures_of_connections_are_small() {
             peer: address,
             destination: address,
             peer_identity: None,
+            client: String::new(),
             server_name: None,
         });
         let stream = async || Stream::plain(connect().await);
