@@ -16,8 +16,8 @@ use crate::workload::LocalWorkload;
 #[derive(Debug)]
 pub(crate) struct Parties {
     registry: Arc<Registry>,
-    /// By uid of the workload and whether its identity was proved.
-    workloads: RefCell<HashMap<(Name, bool), PartyId>>,
+    /// By uid of the workload: those whose identity was not proved, and those whose was.
+    workloads: [RefCell<HashMap<Name, PartyId>>; 2],
     services: RefCell<HashMap<Name, ServiceLabelsId>>,
     /// Entries of each.
     known_max: usize,
@@ -25,7 +25,7 @@ pub(crate) struct Parties {
 
 impl Parties {
     pub(crate) fn new(registry: Arc<Registry>, known_max: usize) -> Self {
-        Self { registry, workloads: RefCell::default(), services: RefCell::default(), known_max }
+        Self { registry, workloads: Default::default(), services: RefCell::default(), known_max }
     }
 
     /// A workload that this proxy serves; `proved`: by mutual TLS to the other side.
@@ -99,8 +99,8 @@ impl Parties {
     }
 
     fn workload(&self, uid: &Name, proved: bool, party: impl FnOnce() -> Party) -> PartyId {
-        let key = (uid.clone(), proved);
-        if let Some(known) = self.workloads.borrow().get(&key) {
+        let workloads = &self.workloads[usize::from(proved)];
+        if let Some(known) = workloads.borrow().get(uid) {
             return *known;
         }
         let mut party = party();
@@ -108,7 +108,7 @@ impl Parties {
             party.principal = None;
         }
         let number = self.registry.party(&party);
-        remember(&mut self.workloads.borrow_mut(), self.known_max, key, number);
+        remember(&mut workloads.borrow_mut(), self.known_max, uid.clone(), number);
         number
     }
 

@@ -39,12 +39,13 @@ pub(crate) struct Listener {
     pub(crate) socket: std::net::TcpListener,
 }
 
-/// A connection that was accepted.
+/// A connection that was accepted by another worker.
 #[derive(Debug)]
 pub(crate) struct Accepted {
     tcp: std::net::TcpStream,
     peer: SocketAddr,
     listener: Arc<Listener>,
+    load: Load,
 }
 
 /// What a worker is told by other threads.
@@ -226,43 +227,71 @@ impl Worker {
     }
 
     /// Serves an accepted connection on the least loaded worker, this one if others are no less.
-    fn assign(self: &Rc<Self>, accepted: Accepted) {
+    fn assign(self: &Rc<Self>, tcp: TcpStream, peer: SocketAddr, listener: &Arc<Listener>) {
         let loads = &self.process.loads;
         let load = |index: usize| loads[index].load(Ordering::Relaxed);
         let least = (0..loads.len()).min_by_key(|index| load(*index)).unwrap_or(self.index);
         let to = if load(self.index) <= load(least) { self.index } else { least };
-        loads[to].fetch_add(1, Ordering::Relaxed);
+        let (listener, load) = (listener.clone(), Load::take(&self.process, to));
         if to == self.index {
-            self.serve(accepted);
-        } else if let Err(mpsc::error::SendError(ToWorker::Serve(back))) =
-            self.peers[to].send(ToWorker::Serve(accepted))
-        {
-            // It is gone already; the connection is counted where it is.
-            loads[to].fetch_sub(1, Ordering::Relaxed);
-            loads[self.index].fetch_add(1, Ordering::Relaxed);
-            self.serve(back);
+            return self.serve(tcp, peer, listener, load);
+        }
+        let accepted = tcp.into_std().map(|tcp| Accepted { tcp, peer, listener, load });
+        match accepted.map(|accepted| self.peers[to].send(ToWorker::Serve(accepted))) {
+            Ok(Ok(())) => {}
+            // It is gone already.
+            Ok(Err(mpsc::error::SendError(back))) => self.take(back),
+            Err(error) => tracing::warn!(%error, "connection dropped"),
         }
     }
 
-    fn serve(self: &Rc<Self>, accepted: Accepted) {
+    /// Does what another thread says.
+    fn take(self: &Rc<Self>, message: ToWorker) {
+        match message {
+            ToWorker::Serve(Accepted { tcp, peer, listener, load }) => {
+                match TcpStream::from_std(tcp) {
+                    Ok(tcp) => self.serve(tcp, peer, listener, load),
+                    Err(error) => tracing::warn!(%error, "connection dropped"),
+                }
+            }
+            ToWorker::Listen(listener) => {
+                spawn_local(accept(self.clone(), listener));
+            }
+        }
+    }
+
+    fn serve(
+        self: &Rc<Self>,
+        tcp: TcpStream,
+        peer: SocketAddr,
+        listener: Arc<Listener>,
+        load: Load,
+    ) {
         let worker = self.clone();
         spawn_local(async move {
-            let _load = Load(worker.clone());
-            let Accepted { tcp, peer, listener } = accepted;
-            match TcpStream::from_std(tcp) {
-                Ok(tcp) => serve::accepted(&worker, tcp, peer, &listener).await,
-                Err(error) => tracing::warn!(%error, "connection dropped"),
-            }
+            serve::accepted(&worker, tcp, peer, &listener).await;
+            drop(load);
         });
     }
 }
 
-/// Counts a connection as open.
-struct Load(Rc<Worker>);
+/// Counts a connection as one of a worker's.
+#[derive(Debug)]
+struct Load {
+    process: Arc<Process>,
+    index: usize,
+}
+
+impl Load {
+    fn take(process: &Arc<Process>, index: usize) -> Self {
+        process.loads[index].fetch_add(1, Ordering::Relaxed);
+        Self { process: process.clone(), index }
+    }
+}
 
 impl Drop for Load {
     fn drop(&mut self) {
-        self.0.process.loads[self.0.index].fetch_sub(1, Ordering::Relaxed);
+        self.process.loads[self.index].fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -275,10 +304,7 @@ async fn run(worker: Rc<Worker>, mut inbox: mpsc::UnboundedReceiver<ToWorker>) {
     loop {
         tokio::select! {
             message = inbox.recv() => match message {
-                Some(ToWorker::Serve(accepted)) => worker.serve(accepted),
-                Some(ToWorker::Listen(listener)) => {
-                    spawn_local(accept(worker.clone(), listener));
-                }
+                Some(message) => worker.take(message),
                 None => break,
             },
             () = &mut drain => break,
@@ -325,10 +351,10 @@ async fn accept(worker: Rc<Worker>, listener: Arc<Listener>) {
     loop {
         let accepted = socket.accept().await.and_then(|(tcp, peer)| {
             tcp.set_nodelay(true)?;
-            Ok(Accepted { tcp: tcp.into_std()?, peer, listener: listener.clone() })
+            Ok((tcp, peer))
         });
         match accepted {
-            Ok(accepted) => worker.assign(accepted),
+            Ok((tcp, peer)) => worker.assign(tcp, peer, &listener),
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
                 // Out of descriptors or memory: the queue would only give the same error again.
