@@ -174,13 +174,16 @@ async fn attempt(
         out: &mut *body.out,
         progress: &progress,
     };
-    let kind = exchange.connection.kind;
+    let (kind, worker) = (exchange.connection.kind, exchange.worker);
     let (mut status, mut grpc_status) = (0, None);
     let edit = |head: &mut ResponseHead| {
         let shown = edit::response(head, kind, decision, to.expected.is_some());
         if shown {
             status = head.status;
             grpc_status = body::grpc_status(&head.fields);
+            if !head.fields.contains("date") {
+                head.fields.push(b"date", &worker.date());
+            }
         }
         shown
     };
@@ -228,6 +231,7 @@ async fn refuse(
         && failure.stage == Stage::NotSent
         && failure.reason == Reason::ConnectFailed;
     local::head(response, failure.reason, exchange.grpc, not_delivered);
+    response.fields.push(b"date", &exchange.worker.date());
     exchange.outcome.status = response.status;
     exchange.outcome.grpc_status = body::grpc_status(&response.fields);
     let longest = exchange.worker.process.limits.stream_idle_timeout;

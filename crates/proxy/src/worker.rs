@@ -12,7 +12,9 @@ use std::thread;
 use std::time::Duration;
 
 use hashbrown::HashMap;
+use ironmesh_identity::{Clock, SystemClock};
 use ironmesh_model::ListenerKind;
+use ironmesh_telemetry::access_log::{HTTP_DATE_BYTES, http_date};
 use ironmesh_telemetry::{AccessLog, Registry};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, mpsc};
@@ -131,6 +133,8 @@ pub(crate) struct Worker {
     /// that is believed.
     opaque: RefCell<HashMap<SocketAddr, Instant>>,
     peers: Vec<mpsc::UnboundedSender<ToWorker>>,
+    /// The second of the wall clock, and its date as HTTP writes it.
+    date: Cell<(u64, [u8; HTTP_DATE_BYTES])>,
     /// Whether idle connections are ended, since the proxy is going away.
     pub(crate) parting: Cell<bool>,
     /// Wakes those that wait when that begins.
@@ -168,6 +172,7 @@ impl Worker {
             scratches: RefCell::default(),
             opaque: RefCell::default(),
             peers,
+            date: Cell::new((0, http_date(Duration::ZERO))),
             parting: Cell::new(false),
             parts: Notify::new(),
         }
@@ -190,6 +195,18 @@ impl Worker {
     /// What tells this hop of a request from others, for its draw.
     pub(crate) fn hop<'a>(&self, connection: &'a Connection) -> &'a [u8] {
         connection.workload.hop(connection.kind)
+    }
+
+    /// The date, for answers that lack it (RFC 9110, section 6.6.1). Written once a second.
+    pub(crate) fn date(&self) -> [u8; HTTP_DATE_BYTES] {
+        let now = SystemClock.now().0;
+        let (second, date) = self.date.get();
+        if second == now.as_secs() {
+            return date;
+        }
+        let date = http_date(now);
+        self.date.set((now.as_secs(), date));
+        date
     }
 
     /// Whether the server of this destination was heard to speak first, not long ago.

@@ -209,6 +209,7 @@ async fn refuse(worker: &Rc<Worker>, connection: &Connection, io: &Io, refusal: 
     exchange.outcome.reason = reason;
     exchange.outcome.status = status;
     local::head(response, reason, false, false);
+    response.fields.push(b"date", &worker.date());
     response.status = status;
     let client = Version::Http11;
     let process = &worker.process;

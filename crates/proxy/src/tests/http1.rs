@@ -632,3 +632,20 @@ fn connections_are_spread_over_the_workers() {
         .collect();
     assert_eq!(loads, [10, 10]);
 }
+
+#[test]
+fn every_answer_has_one_date() {
+    let app = App::http(|request| match request.head.starts_with("GET /dated") {
+        true => "HTTP/1.1 204 No Content\r\ndate: today\r\n\r\n".to_owned(),
+        false => ok(""),
+    });
+    let proxy = outbound(Protocol::Http, &[&app]);
+    let mut client = Wire::connect(&proxy);
+    assert_eq!(client.get("/dated").header("date"), Some("today"));
+    let ours = |response: Response| response.header("date").is_some_and(|d| d.ends_with(" GMT"));
+    assert!(ours(client.get("/")));
+    client.send("GET bad HTTP/1.1\r\n\r\n");
+    assert!(ours(client.read_response(false)));
+    proxy.change(objects(Protocol::Http, &[]));
+    assert!(ours(Wire::connect(&proxy).get("/")));
+}

@@ -1,4 +1,4 @@
-//! Time stamps as in RFC 3339, in UTC, to the millisecond.
+//! Time stamps in UTC: as in RFC 3339, to the millisecond, and as in HTTP.
 
 use std::time::Duration;
 
@@ -23,6 +23,38 @@ pub(super) fn rfc3339(out: &mut Vec<u8>, since_epoch: Duration) {
     out.push(b'.');
     padded::<3>(out, u64::from(since_epoch.subsec_millis()));
     out.push(b'Z');
+}
+
+/// Bytes of a date as HTTP writes it.
+pub const HTTP_DATE_BYTES: usize = 29;
+
+/// A span since the Unix epoch as an IMF-fixdate, such as `Sun, 06 Nov 1994 08:49:37 GMT`
+/// (RFC 9110, section 5.6.7).
+pub fn http_date(since_epoch: Duration) -> [u8; HTTP_DATE_BYTES] {
+    let seconds = since_epoch.as_secs();
+    let days = seconds / SECONDS_PER_DAY;
+    let (year, month, day) = civil(days);
+    let of_day = seconds % SECONDS_PER_DAY;
+    let name = |names: &[u8], index: u64| -> [u8; 3] {
+        let at = usize::try_from(index).unwrap_or_default() * 3;
+        names.get(at..at + 3).and_then(|name| name.try_into().ok()).unwrap_or_default()
+    };
+    let mut out = Vec::with_capacity(HTTP_DATE_BYTES);
+    out.extend_from_slice(&name(b"ThuFriSatSunMonTueWed", days % 7));
+    out.extend_from_slice(b", ");
+    padded::<2>(&mut out, day);
+    out.push(b' ');
+    out.extend_from_slice(&name(b"JanFebMarAprMayJunJulAugSepOctNovDec", month - 1));
+    out.push(b' ');
+    padded::<4>(&mut out, year);
+    out.push(b' ');
+    padded::<2>(&mut out, of_day / 3600);
+    out.push(b':');
+    padded::<2>(&mut out, of_day / 60 % 60);
+    out.push(b':');
+    padded::<2>(&mut out, of_day % 60);
+    out.extend_from_slice(b" GMT");
+    out.try_into().unwrap_or([b' '; HTTP_DATE_BYTES])
 }
 
 /// Year, month and day of a number of days since 1970-01-01. Years are counted from March, so that
@@ -50,6 +82,18 @@ const DAYS_TO_EPOCH: u64 = 719_468;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn dates_are_as_http_writes_them() {
+        for (seconds, date) in [
+            (0, "Thu, 01 Jan 1970 00:00:00 GMT"),
+            (784_111_777, "Sun, 06 Nov 1994 08:49:37 GMT"),
+            (951_827_696, "Tue, 29 Feb 2000 12:34:56 GMT"),
+        ] {
+            let written = http_date(Duration::from_secs(seconds));
+            assert_eq!(std::str::from_utf8(&written), Ok(date));
+        }
+    }
 
     fn text(since_epoch: Duration) -> String {
         let mut out = Vec::new();
