@@ -159,7 +159,16 @@ async fn attempt(
     responder: &mut Responder<'_>,
 ) -> Result<Served, Failure> {
     let timed_out = Failure::upstream(Reason::Timeout, Stage::Sent);
-    let connected = deadlines.in_time(pin!(exchange.connect(to))).await;
+    let connected = {
+        let connecting = pin!(exchange.connect(to));
+        tokio::select! {
+            biased;
+            connected = deadlines.in_time(connecting) => connected,
+            () = left(body.source, responder) => {
+                return Err(Failure::downstream(Reason::DownstreamClosed));
+            }
+        }
+    };
     let mut upstream = connected.unwrap_or(Err(timed_out))?;
     let progress = Progress::default();
     let attempt = Attempt {
@@ -207,6 +216,17 @@ async fn attempt(
             true => failure.on_kept_connection(),
             false => failure,
         }),
+    }
+}
+
+/// Waits until the client has given up a request that it had sent whole.
+async fn left(source: &mut Source<'_>, responder: &mut Responder<'_>) {
+    if !source.is_ended() {
+        return std::future::pending().await;
+    }
+    tokio::select! {
+        () = source.gone() => {}
+        () = responder.reset() => {}
     }
 }
 

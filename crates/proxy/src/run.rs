@@ -3,6 +3,7 @@
 
 use std::io;
 use std::net::TcpListener;
+use std::pin::pin;
 use std::sync::Arc;
 use std::thread;
 
@@ -140,16 +141,26 @@ impl Control {
         if self.bootstrap.kind == ProxyKind::Gateway {
             client.subscribe([ResourceKey::Listeners]);
         }
-        tokio::select! {
-            () = driver.run() => {}
-            () = subscriptions::run(process, &client, ip, wanted) => {}
-            () = certificates::rotate(process, &client) => {}
-            () = self.open_edge_ports() => {}
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
+        let mut work = pin!(async {
+            tokio::select! {
+                () = driver.run() => {}
+                () = subscriptions::run(process, &client, ip, wanted) => {}
+                () = certificates::rotate(process, &client) => {}
+                () = self.open_edge_ports() => {}
+            }
+        });
+        let works = tokio::select! {
+            () = &mut work => false,
+            _ = terminate.recv() => true,
+            _ = interrupt.recv() => true,
+        };
         tracing::info!("draining");
-        self.drain().await;
+        // The work goes on meanwhile: the last requests may need what is not held yet.
+        let mut drain = pin!(self.drain());
+        tokio::select! {
+            () = &mut drain => {}
+            () = &mut work, if works => drain.await,
+        }
         Ok(())
     }
 
@@ -229,16 +240,12 @@ impl Control {
     }
 
     /// Lets what is open come to its end. The admin API and health go on meanwhile.
-    async fn drain(self) {
+    async fn drain(&self) {
         self.process.drain();
-        let (workers, process) = (self.workers, self.process);
-        let ended = tokio::task::spawn_blocking(move || {
-            if let Some(workers) = Arc::into_inner(workers) {
-                workers.join();
-            }
-        });
-        if ended.await.is_err() {
-            tracing::error!(connections = process.connections(), "the drain was cut short");
+        let workers = self.workers.clone();
+        if tokio::task::spawn_blocking(move || workers.join()).await.is_err() {
+            let connections = self.process.connections();
+            tracing::error!(connections, "the drain was cut short");
         }
     }
 }

@@ -6,8 +6,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -63,7 +63,7 @@ pub(crate) enum ToWorker {
 #[derive(Debug)]
 pub(crate) struct Workers {
     mailboxes: Vec<mpsc::UnboundedSender<ToWorker>>,
-    threads: Vec<thread::JoinHandle<()>>,
+    threads: Mutex<Vec<thread::JoinHandle<()>>>,
 }
 
 impl Workers {
@@ -92,7 +92,7 @@ impl Workers {
                 LocalSet::new().block_on(&runtime, run(worker, inbox));
             })?);
         }
-        Ok(Self { mailboxes, threads })
+        Ok(Self { mailboxes, threads: Mutex::new(threads) })
     }
 
     /// Accepts connections on a socket, on all workers.
@@ -104,9 +104,10 @@ impl Workers {
     }
 
     /// Waits for the threads, after a drain.
-    pub(crate) fn join(self) {
-        drop(self.mailboxes);
-        for thread in self.threads {
+    pub(crate) fn join(&self) {
+        let threads =
+            std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        for thread in threads {
             if thread.join().is_err() {
                 tracing::error!("a worker has panicked");
             }

@@ -280,8 +280,7 @@ fn a_member_is_awaited_even_if_it_hesitates() {
 #[test]
 fn the_timeout_of_a_route_covers_the_connection_and_all_attempts() {
     let mesh = Mesh::new();
-    // They take connections and say nothing, so that no handshake ends.
-    let silent = [(); 2].map(|()| App::start(|stream| drop(Wire::new(stream).read_to_end())));
+    let silent = [(); 2].map(|()| App::silent());
     let timed = Rule { timeout: Some(Duration::from_millis(200)), ..rule(&[("", 1)], None) };
     let endpoints = silent.iter().map(|app| endpoint("v1", app.address, true)).collect();
     let objects = Objects {
@@ -314,6 +313,24 @@ fn idle_connections_to_an_endpoint_that_is_no_longer_ready_are_given_up() {
         eventually("its end", || inbound.process.connections() == 0);
         assert_eq!(client.get("/").header("x-ironmesh-reason"), Some("no_endpoints"));
     }
+}
+
+#[test]
+fn a_client_that_leaves_while_a_connection_is_made_is_noted() {
+    let mesh = Mesh::new();
+    let silent = App::silent();
+    let services = vec![reviews(Protocol::Http, vec![endpoint("v1", silent.address, true)])];
+    let objects = Objects { services, ..Objects::default() };
+    let outbound = Proxy::start(ListenerKind::Outbound, service_address(), objects);
+    mesh.certify(&outbound, "client");
+    let mut client = Wire::connect(&outbound);
+    client.send("GET / HTTP/1.1\r\nhost: reviews:9080\r\n\r\n");
+    eventually("the handshake to begin", || silent.connections() == 1);
+    let left = Instant::now();
+    drop(client);
+    eventually("a log line", || outbound.lines.text().contains(" DC "));
+    let connect_timeout = outbound.process.views.load().settings().connect_timeout;
+    assert!(left.elapsed() < connect_timeout / 2, "{:?}", left.elapsed());
 }
 
 #[test]

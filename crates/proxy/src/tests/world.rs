@@ -409,6 +409,12 @@ impl App {
         Self { address, connections, ended }
     }
 
+    /// One that takes connections and says nothing, so that no handshake ends.
+    pub(crate) fn silent() -> Self {
+        // What comes, and how it ends, is of no interest.
+        Self::start(|mut stream| drop(std::io::copy(&mut stream, &mut std::io::sink())))
+    }
+
     /// One that answers every request with what `answer` makes of it.
     pub(crate) fn http(answer: impl Fn(&Request) -> String + Send + Sync + 'static) -> Self {
         Self::start(move |stream| {
