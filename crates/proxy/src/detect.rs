@@ -114,10 +114,13 @@ async fn inbound(
 ) -> Detected {
     let mut first = BytesMut::new();
     let strict = declared.mtls == MtlsMode::Strict;
+    let parts = worker.parts.notified();
     let mut beginning = tokio::select! {
         biased;
         beginning = beginning(worker, &tcp, &mut first) => beginning,
         () = Box::pin(patience(worker, connection, &declared)) => Ok(Beginning::Other),
+        // The proxy goes away, and nobody has asked it anything here.
+        () = parts => Err(Left),
     };
     if let Ok(Beginning::Hello { server_name, .. }) = &mut beginning {
         connection.server_name = server_name.take();
@@ -280,7 +283,13 @@ async fn plaintext(
                 if !first.is_empty() && !std::mem::replace(&mut begun, true) {
                     longest = Instant::now() + limits.head_timeout;
                 }
-                match timeout_at(longest, read_more(worker, &tcp, &mut first)).await {
+                let silent = first.is_empty();
+                let read = tokio::select! {
+                    biased;
+                    read = timeout_at(longest, read_more(worker, &tcp, &mut first)) => read,
+                    () = worker.parts.notified(), if silent => return Detected::Gone,
+                };
+                match read {
                     Ok(Ok(Read::Bytes)) => {}
                     Ok(Ok(Read::End) | Err(Left)) | Err(_) => return Detected::Gone,
                 }

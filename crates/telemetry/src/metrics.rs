@@ -93,11 +93,11 @@ pub struct RequestKey {
 /// What is measured about a request.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RequestMeasures {
-    /// From its first byte to the last byte of its answer.
+    /// From the end of its head to the last byte of its answer.
     pub duration: Duration,
-    /// Bytes of its head and body.
+    /// Bytes of its body.
     pub request_bytes: u64,
-    /// Bytes of its answer's head and body.
+    /// Bytes of its answer's body.
     pub response_bytes: u64,
 }
 

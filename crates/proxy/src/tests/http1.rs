@@ -499,11 +499,12 @@ fn a_drain_ends_idle_connections_before_its_time() {
     let mut objects = objects(Protocol::Http, &[&app]);
     objects.settings.drain_duration = 2 * PATIENCE;
     let mut proxy = Proxy::start(ListenerKind::Outbound, service_address(), objects);
-    let mut client = Wire::connect(&proxy);
+    let (mut client, mut silent) = (Wire::connect(&proxy), Wire::connect(&proxy));
     assert_eq!(client.get("/").header("connection"), None);
+    eventually("both connections to be served", || proxy.process.connections() == 2);
     let begun = Instant::now();
     proxy.drain();
-    assert!(client.is_ended());
+    assert!(client.is_ended() && silent.is_ended());
     assert!(begun.elapsed() < PATIENCE, "{:?}", begun.elapsed());
 }
 

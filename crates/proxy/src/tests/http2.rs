@@ -333,6 +333,32 @@ fn readers_that_are_slow_do_not_stop_others_of_the_same_connection() {
 }
 
 #[test]
+fn a_client_that_takes_nothing_of_its_answer_is_given_up() {
+    let app = Http2App::start(100, |_, mut respond| async move {
+        let mut send = respond.send_response(Response::new(()), false).unwrap();
+        send.send_data(Bytes::from(vec![0; 1 << 20]), true).unwrap();
+    });
+    let services = vec![reviews(Protocol::Http2, vec![endpoint("v1", app.address, false)])];
+    let objects = Objects { services, ..Objects::default() };
+    let stream_idle_timeout = Duration::from_millis(200);
+    let limits = ProxyLimits { stream_idle_timeout, ..ProxyLimits::default() };
+    let setup = Setup::new(ListenerKind::Outbound, service_address(), objects);
+    let proxy = Proxy::begin(Setup { limits, ..setup });
+    block_on(async {
+        let mut client = connect(&proxy).await.ready().await.unwrap();
+        let request = Request::get("http://reviews:9080/").body(()).unwrap();
+        let (response, _) = client.send_request(request, true).unwrap();
+        let mut body = response.await.unwrap().into_body();
+        // Read on only when it is over: there are a window's bytes, and then the reset.
+        while !proxy.lines.text().contains(" 200 SI ") {
+            tokio::task::yield_now().await;
+        }
+        while let Some(Ok(_)) = body.data().await {}
+        drop(client);
+    });
+}
+
+#[test]
 fn a_client_that_gives_up_an_answer_is_noted_while_the_endpoint_is_silent() {
     let http2 = Http2App::start(100, |_, mut respond| async move {
         let mut send = respond.send_response(Response::new(()), false).unwrap();

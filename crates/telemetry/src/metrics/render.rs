@@ -235,10 +235,10 @@ impl Write for Escaped<'_> {
 const REQUEST_HISTOGRAMS: [(&str, &str); 3] = [
     (
         "istio_request_duration_milliseconds",
-        "Time from a request's first byte to its answer's last.",
+        "Time from the end of a request's head to the end of its answer.",
     ),
-    ("istio_request_bytes", "Bytes of a request, head and body."),
-    ("istio_response_bytes", "Bytes of an answer, head and body."),
+    ("istio_request_bytes", "Bytes of a request's body."),
+    ("istio_response_bytes", "Bytes of an answer's body."),
 ];
 
 /// Names and texts of the counters of opaque connections, in the order of the fields.
