@@ -213,15 +213,15 @@ impl Dialling<'_> {
 
 impl Drop for Dialling<'_> {
     fn drop(&mut self) {
-        if let Ok(mut pool) = self.pool.http2.try_borrow_mut() {
-            let empty = pool.get_mut(&self.to).is_some_and(|shared| {
-                shared.dial = None;
-                shared.is_empty()
-            });
-            if empty {
-                pool.remove(&self.to);
-            }
+        let mut pool = self.pool.http2.borrow_mut();
+        let empty = pool.get_mut(&self.to).is_some_and(|shared| {
+            shared.dial = None;
+            shared.is_empty()
+        });
+        if empty {
+            pool.remove(&self.to);
         }
+        drop(pool);
         self.dial.ended.notify_waiters();
     }
 }
@@ -322,10 +322,16 @@ impl Pool {
         });
         let mut ready = HashSet::new();
         for endpoint in chunks.flat_map(|chunk| &chunk.endpoints).filter(|e| e.ready) {
-            let Some(ip) = balance::ip(endpoint) else { continue };
-            ready.extend(endpoint.ports.iter().map(|port| SocketAddr::new(ip, port.target)));
+            let (Some(ip), Some(identity)) = (balance::ip(endpoint), &endpoint.identity) else {
+                continue;
+            };
+            let addresses = endpoint.ports.iter().map(|port| SocketAddr::new(ip, port.target));
+            ready.extend(addresses.map(|address| (address, identity)));
         }
-        let keep = |to: &Key| to.expected.is_none() || ready.contains(&to.address);
+        let keep = |to: &Key| match &to.expected {
+            Some(expected) => ready.contains(&(to.address, expected)),
+            None => true,
+        };
         http1.retain(|to, _| keep(to));
         http2.retain(|to, shared| {
             if !keep(to) {

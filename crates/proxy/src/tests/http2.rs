@@ -211,6 +211,22 @@ fn an_idle_connection_is_ended_after_requests_too() {
 }
 
 #[test]
+fn a_drain_ends_connections_before_its_time() {
+    let app = Http2App::echo();
+    let services = vec![reviews(Protocol::Http2, vec![endpoint("v1", app.address, false)])];
+    let mut objects = Objects { services, ..Objects::default() };
+    objects.settings.drain_duration = 2 * PATIENCE;
+    let mut proxy = Proxy::start(ListenerKind::Outbound, service_address(), objects);
+    block_on(async {
+        let client = connect(&proxy).await;
+        assert_eq!(call(client.clone(), grpc("/"), b"x".to_vec()).await.2, b"x");
+        let draining = tokio::task::spawn_blocking(move || proxy.drain());
+        draining.await.unwrap();
+        assert!(client.ready().await.is_err());
+    });
+}
+
+#[test]
 fn http1_clients_reach_http2_applications() {
     let app = Http2App::echo();
     let proxy = app.outbound(Protocol::Http2);
