@@ -249,10 +249,17 @@ fn opaque_of(stream: Stream, first: BytesMut, declared: ConnectionDeclared) -> D
     Detected::Opaque(Opaque { stream, first, decision: declared.decision, dialled: None })
 }
 
+/// Notes whom a ClientHello names, if it is here whole: it is not waited for.
+fn note_server_name(connection: &mut Connection, first: &[u8], bytes_max: usize) {
+    if let Parsed::Hello(hello) = client_hello::parse(first, bytes_max) {
+        connection.server_name = hello.server_name;
+    }
+}
+
 /// A plaintext connection, of which `first` was read.
 async fn plaintext(
     worker: &Rc<Worker>,
-    connection: &Connection,
+    connection: &mut Connection,
     tcp: TcpStream,
     mut first: BytesMut,
     declared: ConnectionDeclared,
@@ -269,7 +276,8 @@ async fn plaintext(
             Sniffed::Http1 => return Detected::Http1(Stream::plain(tcp), first),
             Sniffed::Http2 => return Detected::Http2(Stream::Plain(Begun::new(tcp, first))),
             // The application's own TLS, which is its own affair whatever the port declares.
-            Sniffed::Tls if connection.kind == ListenerKind::Inbound => {
+            Sniffed::Tls if connection.kind == ListenerKind::Inbound || !is_http => {
+                note_server_name(connection, &first, limits.client_hello_bytes_max);
                 return opaque_of(Stream::plain(tcp), first, declared);
             }
             // The codec says what is wrong with it.

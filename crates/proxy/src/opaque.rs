@@ -116,10 +116,11 @@ pub(crate) async fn dial(
     decision: &Decision,
 ) -> Result<Dialled, Failure> {
     let mut tried = Tried::new();
-    let mut attempts = 0;
+    let (mut attempts, mut last) = (0, None);
     loop {
         attempts += 1;
-        let (endpoint, to) = pick(connection, decision, &tried)?;
+        let picked = pick(connection, decision, &tried);
+        let (endpoint, to) = picked.map_err(|none| last.unwrap_or(none))?;
         match dial::stream(worker, to, Inside::Opaque).await {
             Ok(stream) => {
                 let (address, tls) = (to.address, to.expected.is_some());
@@ -133,6 +134,7 @@ pub(crate) async fn dial(
                 }
                 debug_assert_eq!(failure.stage, Stage::NotSent, "nothing was sent yet");
                 tried.extend(endpoint);
+                last = Some(failure);
             }
         }
     }

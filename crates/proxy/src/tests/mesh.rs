@@ -184,13 +184,14 @@ fn strict_refuses_plaintext_and_permissive_takes_it() {
 #[test]
 fn the_application_s_own_tls_passes_through() {
     let mesh = Mesh::new();
-    // The beginning of a ClientHello that offers no protocol at all, and its answer.
+    // A ClientHello for `a.b` that offers no protocol at all, and its answer.
     let hello: &[u8] = &[
-        22, 3, 1, 0, 45, 1, 0, 0, 41, 3, 3, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7,
-        7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 0, 0, 2, 19, 1, 1, 0,
+        22, 3, 1, 0, 59, 1, 0, 0, 55, 3, 3, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7,
+        7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 0, 0, 2, 19, 1, 1, 0, 0, 12, 0, 0, 0, 8, 0, 6, 0,
+        0, 3, b'a', b'.', b'b',
     ];
     let app = App::start(|mut stream| {
-        let mut got = [0; 50];
+        let mut got = [0; 64];
         stream.read_exact(&mut got).unwrap();
         stream.write_all(if got[..] == *hello { b"same" } else { b"other" }).unwrap();
     });
@@ -199,6 +200,8 @@ fn the_application_s_own_tls_passes_through() {
         let mut client = Wire::connect(&inbound);
         client.stream.write_all(hello).unwrap();
         assert_eq!(client.read_to_end(), "same");
+        drop(client);
+        eventually("a log line with the name", || inbound.lines.text().ends_with(" a.b -\n"));
     }
 }
 
