@@ -105,7 +105,8 @@ async fn attempts(
     exchange.edit_request(decision);
     convert::state_for_http1(&mut exchange.head.fields, body.framing, body.upgrade);
     let limits = &exchange.worker.process.limits;
-    let deadlines = Deadlines::new(route_timeout(decision), limits.stream_idle_timeout);
+    let deadlines =
+        Deadlines::new(route_timeout(decision), limits.stream_idle_timeout, exchange.grpc);
     if body.source.is_ended() {
         deadlines.request_ended();
     }

@@ -3,7 +3,8 @@
 //! The route's timeout is one for the whole exchange, as in Istio: it runs from the end of the
 //! client's request, over every connection and attempt that is made for it. Beside it, a peer that
 //! is to send the rest of a request's body, or to take what is written to it, and makes no progress
-//! is given up; to wait for an answer has no limit but the route's.
+//! is given up. To wait for an answer has no limit but the route's, and a client of gRPC, or one that
+//! is being answered already, may hold its stream open in silence.
 //!
 //! One timer serves both, and is made only when a wait begins.
 
@@ -22,6 +23,8 @@ pub(crate) struct Deadlines {
     stream_idle_timeout: Duration,
     /// When the route's timeout ends; known once the request has ended.
     end: Cell<Option<Instant>>,
+    /// Whether the client may be silent before its request has ended.
+    may_pause: Cell<bool>,
     /// Until when a peer must make a step, by [`Step`].
     steps: [Cell<Option<Instant>>; 3],
 }
@@ -29,7 +32,8 @@ pub(crate) struct Deadlines {
 /// What a peer is waited for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Step {
-    /// The client is to send more of the body.
+    /// The client is to send more of the body. The first, since it is left out where the client may
+    /// pause.
     ClientSends,
     /// The endpoint is to take what is written to it.
     EndpointTakes,
@@ -48,9 +52,18 @@ pub(crate) enum Passed {
 
 impl Deadlines {
     /// Deadlines of which none runs yet. `timeout`: the route's; `None`: no limit.
-    pub(crate) fn new(timeout: Option<Duration>, stream_idle_timeout: Duration) -> Self {
-        let (end, steps) = (Cell::default(), Default::default());
-        Self { timeout, stream_idle_timeout, end, steps }
+    pub(crate) fn new(
+        timeout: Option<Duration>,
+        stream_idle_timeout: Duration,
+        grpc: bool,
+    ) -> Self {
+        let (end, may_pause, steps) = (Cell::default(), Cell::new(grpc), Default::default());
+        Self { timeout, stream_idle_timeout, end, may_pause, steps }
+    }
+
+    /// The client is being answered.
+    pub(crate) fn answer_begun(&self) {
+        self.may_pause.set(true);
     }
 
     /// The client has sent its whole request: the route's timeout begins, if it has not before.
@@ -126,7 +139,8 @@ impl Deadlines {
     /// The deadline that passes first.
     fn next(&self) -> Option<(Instant, Passed)> {
         let end = self.end.get().map(|at| (at, Passed::Timeout));
-        let idle = self.steps.iter().filter_map(Cell::get).map(|at| (at, Passed::Idle));
+        let steps = if self.may_pause.get() { &self.steps[1..] } else { &self.steps[..] };
+        let idle = steps.iter().filter_map(Cell::get).map(|at| (at, Passed::Idle));
         end.into_iter().chain(idle).min_by_key(|(at, _)| *at)
     }
 }

@@ -131,6 +131,7 @@ pub(crate) async fn forward(
             return Ok(Ended::NotDelivered { reusable });
         }
         progress.first_byte.set(Some(Instant::now()));
+        deadlines.answer_begun();
         pass_on(&mut body, &following, response, responder, deadlines, progress).await
     };
     let ended = tokio::select! {

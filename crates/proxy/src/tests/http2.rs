@@ -375,6 +375,29 @@ fn a_client_that_takes_nothing_of_its_answer_is_given_up() {
 }
 
 #[test]
+fn streams_may_be_silent_while_they_are_open_on_both_sides() {
+    let app = Http2App::echo();
+    let services = vec![reviews(Protocol::Grpc, vec![endpoint("v1", app.address, false)])];
+    let objects = Objects { services, ..Objects::default() };
+    let stream_idle_timeout = Duration::from_millis(100);
+    let limits = ProxyLimits { stream_idle_timeout, ..ProxyLimits::default() };
+    let setup = Setup::new(ListenerKind::Outbound, service_address(), objects);
+    let proxy = Proxy::begin(Setup { limits, ..setup });
+    let plain = Request::post("http://reviews:9080/").body(()).unwrap();
+    for request in [plain, grpc("/")] {
+        block_on(async {
+            let mut client = connect(&proxy).await.ready().await.unwrap();
+            let (response, mut send) = client.send_request(request, false).unwrap();
+            let mut body = response.await.unwrap().into_body();
+            let silence = timeout(5 * stream_idle_timeout, body.data()).await;
+            assert!(silence.is_err(), "{silence:?}");
+            send.send_data(Bytes::from_static(b"late"), true).unwrap();
+            assert_eq!(body.data().await.unwrap().unwrap(), "late");
+        });
+    }
+}
+
+#[test]
 fn a_client_that_gives_up_an_answer_is_noted_while_the_endpoint_is_silent() {
     let http2 = Http2App::start(100, |_, mut respond| async move {
         let mut send = respond.send_response(Response::new(()), false).unwrap();
