@@ -3,7 +3,7 @@
 //! `ironmesh up --set limits.proxy.head_bytes_max=128KiB`; `ironmesh settings` lists them.
 //!
 //! What is not here is not a limit to choose: facts of protocols, pauses between looks, and sizes
-//! of buffers and batches stand as constants where they are used.
+//! of buffers, batches and TLS caches stand as constants where they are used.
 
 use std::time::Duration;
 
@@ -204,13 +204,12 @@ limits! {
         trailer_bytes_max: usize = 16 * KIB,
         /// Bytes of a chunk-size line, extensions included.
         chunk_line_bytes_max: usize = 256,
-        /// Bytes of the host in a request, which names what the proxy subscribes to (DNS' limit).
-        host_bytes_max: usize = 255,
         /// Time a client may take for a request's head, from its first byte.
         head_timeout: Duration = seconds(60),
         /// Time without progress after which a body that is being read, or a message that is being
-        /// written, is given up (Envoy's `stream_idle_timeout`). Waiting for an answer is not
-        /// bounded by it.
+        /// written, is given up (Envoy's `stream_idle_timeout`). Not while an answer is waited for,
+        /// nor while a gRPC client, or one that is being answered already, holds its stream open
+        /// in silence.
         stream_idle_timeout: Duration = seconds(300),
         /// Time a keep-alive connection of a client may idle, as Istio.
         downstream_idle_timeout: Duration = hours(1),
@@ -233,8 +232,9 @@ limits! {
         parked_requests_max: usize = 1_024,
         /// Time a request waits for a resource.
         parked_wait: Duration = seconds(5),
-        /// Resolutions that a proxy holds; beyond, those that were not used for longest go.
-        resolutions_max: usize = 50_000,
+        /// Hosts, addresses and callers that clients made the proxy ask about; beyond, those of
+        /// which nothing is known go first, then those asked about first.
+        resolutions_max: usize = 10_000,
         /// Connect attempts for one request, each to another endpoint where there is one.
         connect_attempts_max: u32 = 3,
         /// Bytes of a request's body kept to be sent again while nobody has seen them.
@@ -275,10 +275,6 @@ limits! {
         sign_retry_pause_min: Duration = ms(100),
         /// Longest such pause.
         sign_retry_pause_max: Duration = seconds(5),
-        /// Identities of endpoints, times ALPN lists, for which TLS configurations are kept.
-        tls_peers_max: usize = 1_024,
-        /// Endpoints of one identity whose TLS sessions are kept for resumption.
-        tls_sessions_per_peer_max: usize = 64,
         /// Workloads and services whose metric labels are kept, each, per worker; of more they are
         /// made each time.
         known_parties_max: usize = 4_096,

@@ -126,7 +126,12 @@ async fn attempts(
         };
         match failure.stage {
             _ if !replay.is_whole() => return Err(failure),
-            Stage::Unseen if may_replay => may_replay = false,
+            Stage::Unseen if may_replay => {
+                may_replay = false;
+                // Others that were kept have most likely ended with this one: the second and last
+                // time is to meet none of them.
+                exchange.worker.pool.forget_http1(to);
+            }
             Stage::NotSent
                 if failure.blame == Blame::Upstream
                     && matches!(decision.verdict, Verdict::Forward(_))

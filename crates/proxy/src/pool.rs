@@ -244,6 +244,11 @@ impl Pool {
         None
     }
 
+    /// Closes the idle HTTP/1 connections to a destination.
+    pub(crate) fn forget_http1(&self, to: Destination<'_>) {
+        self.http1.borrow_mut().remove(&to);
+    }
+
     /// Keeps an HTTP/1 connection that is at the end of an answer.
     pub(crate) fn give_http1(&self, connection: Box<Upstream1>, idle_max: usize) {
         let mut pool = self.http1.borrow_mut();

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use ironmesh_model::decide::Verdict;
 use ironmesh_model::entry;
 use ironmesh_model::recorder::Silent;
-use ironmesh_model::request::{normalize_path, split_authority};
+use ironmesh_model::request::normalize_path;
 use ironmesh_model::service::{EndpointTls, Protocol};
 use ironmesh_model::view::EndpointGroup;
 use ironmesh_model::{Decision, Draw, ListenerKind, Reason, RequestMeta, View, decide};
@@ -74,11 +74,6 @@ impl<'a> Exchange<'a> {
         self.draw = Draw::of(id, hop, self.worker.next_sequence());
         if let Some(refused) = self.refused {
             return Err(Failure::mesh(refused));
-        }
-        let host_bytes_max = self.worker.process.limits.host_bytes_max;
-        let authority = self.head.authority();
-        if authority.len() > host_bytes_max && split_authority(authority).0.len() > host_bytes_max {
-            return Err(Failure::mesh(Reason::BadRequest));
         }
         let normal = match normalize_path(self.head.target()) {
             (std::borrow::Cow::Borrowed(_), _) => None,

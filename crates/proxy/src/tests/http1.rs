@@ -1,6 +1,8 @@
 //! HTTP/1 through an outbound proxy, whole or in pieces, well or badly meant.
 
 use std::io::{Read, Write};
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use ironmesh_model::ListenerKind;
@@ -217,6 +219,37 @@ fn a_kept_connection_that_died_is_replaced() {
     eventually("the log lines", || proxy.lines.text().lines().count() == 20);
     let lines = proxy.lines.text();
     assert!(lines.lines().all(|line| line.contains(" 200 - ")), "{lines}");
+}
+
+#[test]
+fn kept_connections_that_died_together_cost_one_replay() {
+    const KEPT: usize = 3;
+    // The first connections take a request each at the same time, and end at their second: as of
+    // an endpoint that is killed. Later ones are of the endpoint that took its place.
+    let (taken, all) = (AtomicUsize::new(0), Barrier::new(KEPT));
+    let app = App::start(move |stream| {
+        let mut wire = Wire::new(stream);
+        let first = taken.fetch_add(1, Ordering::SeqCst) < KEPT;
+        while wire.read_request().is_some() {
+            if first {
+                all.wait();
+            }
+            wire.send(&ok(if first { "before" } else { "after" }));
+            if first {
+                wire.read_request();
+                return;
+            }
+        }
+    });
+    let proxy = outbound(Protocol::Http, &[&app]);
+    let mut clients: Vec<Wire> = (0..KEPT).map(|_| Wire::connect(&proxy)).collect();
+    for client in &mut clients {
+        client.send("GET / HTTP/1.1\r\nhost: reviews:9080\r\n\r\n");
+    }
+    for client in &mut clients {
+        assert_eq!(client.read_response(false).body, "before");
+    }
+    assert_eq!(clients[0].get("/").body, "after");
 }
 
 #[test]
@@ -629,7 +662,7 @@ fn connections_are_spread_over_the_workers() {
         .process
         .loads
         .iter()
-        .map(|load| load.load(std::sync::atomic::Ordering::Relaxed))
+        .map(|load| load.load(Ordering::Relaxed))
         .collect();
     assert_eq!(loads, [10, 10]);
 }
