@@ -130,7 +130,9 @@ async fn attempts(
                 may_replay = false;
                 // Others that were kept have most likely ended with this one: the second and last
                 // time is to meet none of them.
-                exchange.worker.pool.forget_http1(to);
+                if let Some(address) = exchange.outcome.upstream {
+                    exchange.worker.pool.forget_http1(address);
+                }
             }
             Stage::NotSent
                 if failure.blame == Blame::Upstream

@@ -244,9 +244,9 @@ impl Pool {
         None
     }
 
-    /// Closes the idle HTTP/1 connections to a destination.
-    pub(crate) fn forget_http1(&self, to: Destination<'_>) {
-        self.http1.borrow_mut().remove(&to);
+    /// Closes the idle HTTP/1 connections to an address.
+    pub(crate) fn forget_http1(&self, address: SocketAddr) {
+        self.http1.borrow_mut().retain(|to, _| to.address != address);
     }
 
     /// Keeps an HTTP/1 connection that is at the end of an answer.

@@ -658,12 +658,8 @@ fn connections_are_spread_over_the_workers() {
     for client in &mut clients {
         assert_eq!(client.get("/").body, "a");
     }
-    let loads: Vec<usize> = proxy
-        .process
-        .loads
-        .iter()
-        .map(|load| load.load(Ordering::Relaxed))
-        .collect();
+    let loads: Vec<usize> =
+        proxy.process.loads.iter().map(|load| load.load(Ordering::Relaxed)).collect();
     assert_eq!(loads, [10, 10]);
 }
 
