@@ -43,9 +43,9 @@ pub(crate) enum ApiError {
 }
 
 impl ApiError {
-    /// Whether the object is not there (any more).
-    pub(crate) fn is_not_found(&self) -> bool {
-        matches!(self, Self::Status { code: StatusCode::NOT_FOUND, .. })
+    /// Whether the object is not there any more, or another has its name.
+    pub(crate) fn is_gone(&self) -> bool {
+        matches!(self, Self::Status { code: StatusCode::NOT_FOUND | StatusCode::CONFLICT, .. })
     }
 
     /// Whether the request itself is refused, so that asking again is of no use.
@@ -75,9 +75,9 @@ impl ApiClient {
         parse(&self.request(Method::PUT, path, Some(object)).await?)
     }
 
-    /// Deletes an object.
-    pub(crate) async fn delete(&self, path: &str) -> Result<(), ApiError> {
-        self.request(Method::DELETE, path, None).await.map(drop)
+    /// Deletes an object; the options are Kubernetes' `DeleteOptions`.
+    pub(crate) async fn delete(&self, path: &str, options: &Value) -> Result<(), ApiError> {
+        self.request(Method::DELETE, path, Some(options)).await.map(drop)
     }
 
     /// Opens a watch; `path` has its query. The events are read by [`Watch::next`].

@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+
 use super::object::{
-    Container, EnvVarSource, FieldRef, IntOrString, KeyRef, KeyValues, Pod, ResourceFieldRef,
-    Service,
+    Container, EnvVarSource, FieldRef, KeyRef, KeyValues, Pod, ResourceFieldRef, Service,
 };
+use super::quantity::Quantity;
 
 /// Why an environment or a volume cannot be made yet; the container waits with
 /// `CreateContainerConfigError`.
@@ -157,7 +160,8 @@ pub(crate) fn field(path: &str, pod: &Pod, ip: &str, host_ip: &str) -> Result<St
 }
 
 /// The value of a container's resource limit or request, in units of its divisor, rounded up.
-/// Without a limit it is what the machine has (one CPU, the largest memory).
+/// Without a limit it is what the machine has (one CPU, the largest memory); without a request it
+/// is the limit, else none, as Kubernetes' defaults are.
 ///
 /// # Errors
 ///
@@ -172,53 +176,23 @@ pub(crate) fn resource(
         "" => container,
         name => pod.spec.containers.iter().find(|other| other.name == name).ok_or_else(bad)?,
     };
-    let (map, name) = match reference.resource.split_once('.').ok_or_else(bad)? {
-        ("limits", name) => (&container.resources.limits, name),
-        ("requests", name) => (&container.resources.requests, name),
+    let resources = &container.resources;
+    let (given, default) = match reference.resource.split_once('.').ok_or_else(bad)? {
+        ("limits", "cpu") => (resources.limits.get("cpu"), "1"),
+        ("limits", "memory") => (resources.limits.get("memory"), "9223372036854775807"),
+        ("limits", name) => (resources.limits.get(name), "0"),
+        ("requests", name) => {
+            (resources.requests.get(name).or_else(|| resources.limits.get(name)), "0")
+        }
         _ => return Err(bad()),
     };
-    let default = match name {
-        "cpu" => "1",
-        "memory" => "9223372036854775807",
-        _ => "0",
-    };
-    let text = map.get(name).map_or_else(|| default.to_owned(), ToString::to_string);
-    let divisor = match &reference.divisor {
-        None => "1".to_owned(),
-        Some(IntOrString::Int(0)) => "1".to_owned(),
-        Some(divisor) if divisor.to_string() == "0" => "1".to_owned(),
-        Some(divisor) => divisor.to_string(),
-    };
-    let (value, divisor) = (millis(&text).ok_or_else(bad)?, millis(&divisor).ok_or_else(bad)?);
-    if divisor == 0 {
-        return Err(bad());
-    }
+    let value = given.cloned().unwrap_or_else(|| default.into());
+    let value = value.thousandths().ok_or_else(bad)?;
+    let divisor = reference.divisor.as_ref().map_or(Some(0), Quantity::thousandths);
+    let divisor = divisor.ok_or_else(bad)?;
+    // No divisor, and one of zero, is one.
+    let divisor = if divisor == 0 { 1000 } else { divisor };
     Ok(value.div_ceil(divisor).to_string())
-}
-
-/// A quantity such as `250m`, `1.5`, `64Mi` in thousandths.
-fn millis(quantity: &str) -> Option<u128> {
-    let split = quantity.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(quantity.len());
-    let (number, unit) = quantity.split_at(split);
-    let factor: u128 = match unit {
-        "m" => 1,
-        "" => 1000,
-        "k" => 1000 * 1000,
-        "M" => 1000 * 1000_u128.pow(2),
-        "G" => 1000 * 1000_u128.pow(3),
-        "T" => 1000 * 1000_u128.pow(4),
-        "Ki" => 1000 << 10,
-        "Mi" => 1000 << 20,
-        "Gi" => 1000 << 30,
-        "Ti" => 1000 << 40,
-        _ => return None,
-    };
-    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-    let fraction = &fraction[..fraction.len().min(9)];
-    let whole: u128 = whole.parse().ok()?;
-    let part: u128 = if fraction.is_empty() { 0 } else { fraction.parse().ok()? };
-    let scale = 10_u128.pow(u32::try_from(fraction.len()).ok()?);
-    Some(whole.checked_mul(factor)? + (part * factor).div_ceil(scale))
 }
 
 /// The pairs of a Secret or a ConfigMap as bytes.
@@ -229,7 +203,7 @@ pub(crate) fn values(
     let mut pairs = BTreeMap::new();
     let mut add_base64 = |map: &BTreeMap<String, String>| {
         for (key, value) in map {
-            let bytes = super::base64::decode(value).ok_or_else(|| BadConfig::BadBase64 {
+            let bytes = decode(value).ok_or_else(|| BadConfig::BadBase64 {
                 name: object.metadata.name.clone(),
                 key: key.clone(),
             })?;
@@ -245,6 +219,12 @@ pub(crate) fn values(
     }
     pairs.extend(object.string_data.iter().map(|(k, v)| (k.clone(), v.clone().into_bytes())));
     Ok(pairs)
+}
+
+/// Bytes of base64, whose lines may be broken as `base64(1)` does.
+fn decode(text: &str) -> Option<Vec<u8>> {
+    let text: Vec<u8> = text.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect();
+    BASE64_STANDARD.decode(text).ok()
 }
 
 fn texts(object: &KeyValues, secret: bool) -> Result<BTreeMap<String, String>, BadConfig> {

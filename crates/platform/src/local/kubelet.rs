@@ -10,6 +10,7 @@ pub(crate) mod pod;
 mod probe;
 mod proxy;
 mod publish;
+mod unreadable;
 mod volumes;
 
 use std::rc::Rc;
@@ -31,6 +32,8 @@ pub(crate) async fn run(node: Rc<Node>, mut changes: mpsc::Receiver<Change>) {
             Change::Gone(key) => {
                 if let Some(pod) = node.pods.borrow().get(&key) {
                     pod.stop(0);
+                    // One that was to follow has gone, too: it came before this change.
+                    pod.take_follower();
                 }
             }
             Change::Synced => {}
@@ -47,7 +50,7 @@ fn take(node: &Rc<Node>, object: Value) {
     let pod: Pod = match read(object.clone()) {
         Ok(pod) => pod,
         Err(error) => {
-            tracing::warn!(namespace = key.0, pod = key.1, %error, "a pod cannot be read");
+            spawn_local(unreadable::refuse(Rc::clone(node), object, error));
             return;
         }
     };

@@ -9,6 +9,8 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use super::quantity::Quantity;
+
 /// Reads an object of the API, with every `null` taken as absent.
 pub(crate) fn read<T: DeserializeOwned>(mut object: Value) -> Result<T, serde_json::Error> {
     remove_nulls(&mut object);
@@ -202,7 +204,7 @@ pub(crate) struct FieldRef {
 pub(crate) struct ResourceFieldRef {
     pub(crate) container_name: String,
     pub(crate) resource: String,
-    pub(crate) divisor: Option<IntOrString>,
+    pub(crate) divisor: Option<Quantity>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -231,8 +233,8 @@ pub(crate) struct ObjectRef {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub(crate) struct Resources {
-    pub(crate) limits: BTreeMap<String, IntOrString>,
-    pub(crate) requests: BTreeMap<String, IntOrString>,
+    pub(crate) limits: BTreeMap<String, Quantity>,
+    pub(crate) requests: BTreeMap<String, Quantity>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]

@@ -2,9 +2,12 @@
 //!
 //! Pure: what the kubelet observed goes in, the `status` of the Pod object comes out.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 
 use super::object::{Pod, RestartPolicy};
+use super::quantity::Quantity;
 
 /// What the kubelet knows of a pod.
 #[derive(Clone, Debug, Default)]
@@ -282,8 +285,9 @@ fn qos_class(pod: &Pod) -> &'static str {
         let resources = &container.resources;
         any |= !resources.limits.is_empty() || !resources.requests.is_empty();
         for name in ["cpu", "memory"] {
-            let limit = resources.limits.get(name);
-            let request = resources.requests.get(name).or(limit);
+            let amount = |given: &BTreeMap<String, Quantity>| given.get(name)?.thousandths();
+            let limit = amount(&resources.limits);
+            let request = amount(&resources.requests).or(limit);
             guaranteed &= limit.is_some() && limit == request;
         }
     }

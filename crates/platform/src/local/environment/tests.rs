@@ -106,16 +106,36 @@ fn references_expand_as_in_kubernetes() {
 }
 
 #[test]
-fn quantities() {
-    for (text, expected) in [
-        ("1", Some(1000)),
-        ("250m", Some(250)),
-        ("1.5", Some(1500)),
-        ("64Mi", Some((1000 * 64) << 20)),
-        ("1k", Some(1_000_000)),
-        ("x", None),
-        ("", None),
+fn requests_are_the_limit_where_there_is_none() {
+    let container = |resources: serde_json::Value| -> Container {
+        serde_json::from_value(json!({"name": "c", "resources": resources})).unwrap()
+    };
+    for (resources, name, divisor, expected) in [
+        (json!({}), "requests.cpu", None, "0"),
+        (json!({"limits": {"cpu": 1.5}}), "requests.cpu", None, "2"),
+        (json!({"limits": {"cpu": 0.5}}), "limits.cpu", Some("1m"), "500"),
+        (
+            json!({"requests": {"cpu": "250m"}, "limits": {"cpu": 2}}),
+            "requests.cpu",
+            Some("1m"),
+            "250",
+        ),
+        (json!({"limits": {"memory": "1Gi"}}), "limits.memory", Some("0"), "1073741824"),
     ] {
-        assert_eq!(millis(text), expected, "{text}");
+        let reference = ResourceFieldRef {
+            resource: name.to_owned(),
+            divisor: divisor.map(Into::into),
+            ..ResourceFieldRef::default()
+        };
+        let value = resource(&reference, &Pod::default(), &container(resources)).unwrap();
+        assert_eq!(value, expected, "{name}");
     }
+}
+
+#[test]
+fn base64_may_have_line_ends_and_nothing_else() {
+    assert_eq!(decode("aGVs\nbG8=").unwrap(), b"hello");
+    assert_eq!(decode("").unwrap(), b"");
+    assert_eq!(decode("a*=="), None);
+    assert_eq!(decode("abc"), None);
 }

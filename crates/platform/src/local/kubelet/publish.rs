@@ -3,10 +3,11 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::pod::PodState;
 use crate::local::clock;
+use crate::local::node::Node;
 
 /// Writes the status of a pod whenever it changed, for ever; while the API is away it waits.
 pub(super) async fn publish(state: Rc<PodState>) {
@@ -35,12 +36,15 @@ pub(super) async fn publish(state: Rc<PodState>) {
 
 /// Deletes the object of a pod that has ended; tries until it is gone.
 pub(super) async fn delete(state: &PodState) {
-    if state.node.is_ending.get() {
-        return;
-    }
-    let path = format!("{}?gracePeriodSeconds=0", path(state));
-    loop {
-        match state.node.api.delete(&path).await {
+    delete_object(&state.node, &path(state), &state.uid).await;
+}
+
+/// Deletes the object of this uid; tries until it is gone. Another that was made under the same
+/// name stays.
+pub(super) async fn delete_object(node: &Node, path: &str, uid: &str) {
+    let options = json!({"gracePeriodSeconds": 0, "preconditions": {"uid": uid}});
+    while !node.is_ending.get() {
+        match node.api.delete(path, &options).await {
             Ok(()) => return,
             Err(error) if error.is_refused() => return,
             Err(_) => tokio::time::sleep(RETRY_PAUSE).await,
@@ -63,7 +67,8 @@ async fn put(state: &PodState, status: &Value) -> Result<(), Refused> {
     }
     match state.node.api.put(&format!("{}/status", path(state)), &object).await {
         Ok(_) => Ok(()),
-        Err(error) if error.is_not_found() => Err(Refused::Gone),
+        // Not found, or of another uid: the object is not this pod's any more.
+        Err(error) if error.is_gone() => Err(Refused::Gone),
         Err(error) => {
             tracing::debug!(%error, "the status of a pod was not written");
             Err(Refused::Later)
