@@ -67,6 +67,9 @@ fn place(object: &Value) -> Option<(String, serde_json::Error)> {
 
 /// The first field of an object that cannot be read as one of a `T`, with a point before it.
 fn bad_field<T: DeserializeOwned>(object: &Value) -> Option<(String, serde_json::Error)> {
+    if object.is_null() {
+        return None;
+    }
     let Some(fields) = object.as_object() else {
         return read::<T>(object.clone()).err().map(|error| (String::new(), error));
     };
