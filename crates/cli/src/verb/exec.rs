@@ -81,7 +81,8 @@ fn exec(mesh: &str, request: agent_api::Exec) -> anyhow::Result<agent_api::Exit>
     let client = crate::cli::agent(mesh)?;
     if request.tty {
         let _raw = RawTerminal::enter()?;
-        return Ok(client.exec(request, &[stdin().as_fd()])?);
+        // What it shows may go elsewhere: to a pipe, or a file.
+        return Ok(client.exec(request, &[stdin().as_fd(), stdout().as_fd()])?);
     }
     Ok(client.exec(request, &[stdin().as_fd(), stdout().as_fd(), stderr().as_fd()])?)
 }
