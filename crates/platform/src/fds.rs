@@ -129,6 +129,21 @@ pub fn take_inherited(number: RawFd) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
+/// Makes every descriptor from this number on close-on-exec. Makes a system call only, so that it
+/// may be called between fork and exec.
+///
+/// # Errors
+///
+/// `ENOSYS` before Linux 5.11.
+#[expect(unsafe_code, reason = "close_range has no wrapper")]
+pub fn close_on_exec_from(first: RawFd) -> nix::Result<()> {
+    // SAFETY: descriptors stay open; only what a program executed later inherits changes.
+    let result = unsafe {
+        libc::syscall(libc::SYS_close_range, first, RawFd::MAX, libc::CLOSE_RANGE_CLOEXEC)
+    };
+    nix::Error::result(result).map(drop)
+}
+
 /// A pipe: its read end and its write end.
 ///
 /// # Errors

@@ -36,10 +36,12 @@ pub(crate) struct Up {
     /// Start without Bookinfo.
     #[arg(long)]
     empty: bool,
-    /// Return when everything is ready; end the mesh with `ironmesh down`.
+    /// Return when everything is ready; end the mesh with `ironmesh down`. The exit code is 1 if
+    /// something is not ready and nothing has become so for 20 seconds; the mesh runs on then.
     #[arg(short, long)]
     detach: bool,
-    /// Keep objects, CA and logs in this directory over restarts.
+    /// Keep objects and CA in this directory over restarts, and logs for as long as the mesh runs.
+    /// One mesh can use it at a time.
     #[arg(long, value_name = "DIR")]
     state: Option<PathBuf>,
     /// Let nothing out of the mesh.

@@ -17,12 +17,17 @@ struct Running {
 }
 
 impl Running {
-    /// Starts a mesh with a manifest; `None`, said why, where namespaces are forbidden.
-    fn start(manifest: &str, options: &[&str]) -> Option<Self> {
+    /// A name and a folder for a mesh that is not started yet.
+    fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let name = format!("it-{}-{number}", std::process::id());
-        let running = Self { name, folder: tempfile::tempdir().unwrap() };
+        Self { name, folder: tempfile::tempdir().unwrap() }
+    }
+
+    /// Starts a mesh with a manifest; `None`, said why, where namespaces are forbidden.
+    fn start(manifest: &str, options: &[&str]) -> Option<Self> {
+        let running = Self::new();
         std::fs::write(running.folder.path().join("mesh.yaml"), manifest).unwrap();
         let up = running.run(&[&["up", "--detach", "mesh.yaml"], options].concat());
         if up.code != 0 && up.err.contains("does not let ironmesh run") {
@@ -33,16 +38,15 @@ impl Running {
         Some(running)
     }
 
-    fn run(&self, arguments: &[&str]) -> Said {
+    fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ironmesh"));
         command.args(["--mesh", &self.name]).args(arguments).current_dir(self.folder.path());
         command.env("XDG_STATE_HOME", self.folder.path().join("state-home"));
-        let output = command.output().unwrap();
-        Said {
-            code: output.status.code().unwrap_or(-1),
-            out: String::from_utf8(output.stdout).unwrap(),
-            err: String::from_utf8(output.stderr).unwrap(),
-        }
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> Said {
+        Said::of(self.command(arguments))
     }
 
     fn ok(&self, arguments: &[&str]) -> String {
@@ -82,6 +86,17 @@ struct Said {
     code: i32,
     out: String,
     err: String,
+}
+
+impl Said {
+    fn of(mut command: Command) -> Self {
+        let output = command.output().unwrap();
+        Self {
+            code: output.status.code().unwrap_or(-1),
+            out: String::from_utf8(output.stdout).unwrap(),
+            err: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
 }
 
 /// Looks until there is something to see.
@@ -162,6 +177,7 @@ spec:
   - name: main
     image: busybox
     command: [sh, -c, "while true; do sleep 0.1; done"]
+    resources: {limits: {cpu: 0.5, memory: 64Mi}}
 ---
 apiVersion: v1
 kind: Pod
@@ -221,9 +237,8 @@ fn a_pod_is_as_its_manifest_says() {
 #[test]
 fn the_gateway_is_published_and_answers() {
     let Some(mesh) = Running::start("", &[]) else { return };
-    let status = mesh.status();
-    let url = status["urls"].as_array().unwrap().iter().find(|url| url["port"] == 80).unwrap();
-    let address: std::net::SocketAddr = url["address"].as_str().unwrap().parse().unwrap();
+    // A port that no Gateway names is not open.
+    assert_eq!(mesh.status()["urls"], serde_json::json!([]));
     let gateway = "
 apiVersion: networking.istio.io/v1
 kind: Gateway
@@ -235,6 +250,12 @@ spec:
 ";
     std::fs::write(mesh.folder.path().join("gateway.yaml"), gateway).unwrap();
     mesh.ok(&["apply", "-f", "gateway.yaml"]);
+    let address = await_some("the published port", || {
+        let status = mesh.status();
+        let urls = status["urls"].as_array()?;
+        assert!(urls.iter().all(|url| url["port"] == 80), "{urls:?}");
+        urls.first()?["address"].as_str()?.parse::<std::net::SocketAddr>().ok()
+    });
     // Nothing is routed yet: the gateway says so itself.
     let answer = await_some("an answer of the gateway", || {
         use std::io::{Read, Write};
@@ -283,6 +304,66 @@ fn a_mesh_with_state_begins_where_it_ended() {
     mesh.ok(&["up", "--detach", "--empty", "--state", "kept"]);
     mesh.await_log("all", "env: all is red $(POD)");
     mesh.ok(&["exec", "all", "--", "true"]);
+}
+
+#[test]
+fn two_meshes_do_not_share_a_state_folder() {
+    let Some(mesh) = Running::start("", &["--state", "kept"]) else { return };
+    let second =
+        Running { name: format!("{}-second", mesh.name), folder: tempfile::tempdir().unwrap() };
+    let folder = mesh.folder.path().join("kept");
+    let said = second.run(&["up", "--empty", "--state", folder.to_str().unwrap()]);
+    assert_ne!(said.code, 0);
+    let holder = format!("another mesh uses it (mesh {:?}", mesh.name);
+    assert!(said.err.contains(&holder), "{said:?}");
+}
+
+#[test]
+fn a_pod_made_again_after_a_forced_delete_stays() {
+    let Some(mesh) = Running::start(EVERYTHING, &[]) else { return };
+    let before = mesh.pid("other").unwrap();
+    mesh.ok(&["delete", "pod", "other", "--grace-period=0", "--force"]);
+    mesh.ok(&["apply", "-f", "mesh.yaml"]);
+    await_some("the other pod of the name", || mesh.pid("other").filter(|pid| *pid != before));
+    mesh.ok(&["wait", "--for=condition=Ready", "pod/other"]);
+}
+
+#[test]
+fn up_does_not_wait_for_ever_for_what_is_never_ready() {
+    let never = "
+apiVersion: v1
+kind: Pod
+metadata: {name: never}
+spec:
+  containers:
+  - name: main
+    image: busybox
+    command: [sh, -c, 'while true; do sleep 0.1; done']
+    readinessProbe: {exec: {command: ['false']}, periodSeconds: 1}
+";
+    let mesh = Running::new();
+    std::fs::write(mesh.folder.path().join("never.yaml"), never).unwrap();
+    let said = mesh.run(&["up", "--detach", "never.yaml"]);
+    if said.err.contains("does not let ironmesh run") {
+        return;
+    }
+    assert_eq!(said.code, 1, "{said:?}");
+    let told = "pod default/never is not ready: Unhealthy: Readiness probe failed";
+    assert!(said.out.contains(told), "{said:?}");
+    // The mesh is there, so that one can look.
+    assert!(mesh.ok(&["get", "pods"]).contains("never"));
+}
+
+#[test]
+fn a_command_with_a_terminal_may_write_elsewhere() {
+    use nix::pty::openpty;
+    let Some(mesh) = Running::start(EVERYTHING, &[]) else { return };
+    let terminal = openpty(None, None).unwrap();
+    let mut command =
+        mesh.command(&["exec", "-it", "other", "--", "sh", "-c", "test -t 1 && echo shown"]);
+    command.stdin(terminal.slave);
+    let said = Said::of(command);
+    assert_eq!((said.code, said.out.as_str()), (0, "shown\r\n"), "{said:?}");
 }
 
 #[test]

@@ -22,7 +22,6 @@ use serde::de::DeserializeOwned;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::{LocalSet, spawn_local};
 
-use super::agent_api::PublishedPort;
 use super::api_client::ApiClient;
 use super::control_process::{self, ControlSpec};
 use super::events::Events;
@@ -36,6 +35,7 @@ use super::reaper::Reaper;
 use super::reflector::{Change, Reflector, follow, key_of};
 use super::{agent_server, directory, dns, kubelet};
 use crate::sandbox::mesh::RUN_DIRECTORY;
+use crate::sandbox::mounts;
 
 /// What the host side gives to the agent.
 #[derive(Debug)]
@@ -52,11 +52,12 @@ pub(crate) struct AgentSpec {
     pub(crate) agent: UnixListener,
     /// To the host side.
     pub(crate) host: OwnedFd,
-    /// The ports that are published from the start.
-    pub(crate) published: Vec<PublishedPort>,
+    /// Of the folders of state and logs: held until the agent ends.
+    pub(crate) _lock: File,
     /// Its end is the end of the host side, and so of the mesh.
     pub(crate) lifeline: OwnedFd,
-    pub(crate) samples: Option<File>,
+    /// The sample applications.
+    pub(crate) samples: Option<PathBuf>,
     pub(crate) hidden: Vec<PathBuf>,
     /// Whether the mesh was started by root.
     pub(crate) root: bool,
@@ -76,7 +77,7 @@ pub(crate) fn run(spec: AgentSpec) -> io::Result<()> {
 }
 
 async fn serve(spec: AgentSpec) -> io::Result<()> {
-    let host = HostLink::new(spec.host.try_clone()?, &spec.published)?;
+    let host = HostLink::new(spec.host.try_clone()?)?;
     let result = serve_all(spec, &host).await;
     let error = result.as_ref().err().map(ToString::to_string);
     host.tell(&ToHost::Ending { error }).await;
@@ -101,7 +102,7 @@ async fn serve_all(spec: AgentSpec, host: &HostLink) -> io::Result<()> {
         pods: RefCell::default(),
         addresses: Default::default(),
         images: spec.images,
-        samples: spec.samples,
+        samples: spec.samples.as_deref().and_then(samples),
         logs: Logs::new(spec.logs),
         reaper: Reaper::default(),
         events,
@@ -151,6 +152,18 @@ fn raise_descriptor_limit() {
     if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
         // Where it is refused, the first limit stays.
         let _ = setrlimit(Resource::RLIMIT_NOFILE, most, most);
+    }
+}
+
+/// The sample applications by a mount that nobody can write to, as a container that runs them can
+/// reach the file by its own `/proc/self/exe`.
+fn samples(path: &Path) -> Option<File> {
+    match mounts::open_read_only(path) {
+        Ok(file) => Some(file),
+        Err(error) => {
+            tracing::warn!(%error, "the sample applications cannot be used");
+            None
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 //! the mesh when it ends. It keeps no descriptor from inside.
 
 mod broker;
+mod folders;
 mod prepare;
 mod progress;
 
@@ -18,10 +19,12 @@ use tokio::task::LocalSet;
 
 use self::broker::{Broker, Mesh};
 use self::prepare::Prepared;
+use self::progress::Outcome;
 use super::agent;
 use super::api_client::ApiClient;
 use super::options::{Apply, UpOptions};
 use super::{UpError, agent_api};
+use crate::fds;
 use crate::preflight;
 use crate::sandbox::mesh::{Entered, enter_mesh};
 
@@ -35,6 +38,8 @@ pub(super) fn up(mut options: UpOptions) -> Result<ExitCode, UpError> {
     } else {
         None
     };
+    // What the caller left open is nothing to the processes of the mesh.
+    fds::close_on_exec_from(3).map_err(std::io::Error::from)?;
     preflight::check()?;
     let prepared = Prepared::new(&options)?;
     let apply = options.apply.take();
@@ -65,7 +70,8 @@ enum Side {
     Background(OwnedFd),
 }
 
-/// Forks; the child stays in the background, and the parent waits until it is ready or has failed.
+/// Forks; the child stays in the background, and the parent waits until it is ready, waits no more
+/// for what is not, or has failed.
 #[expect(unsafe_code, reason = "fork")]
 fn detach() -> Result<Side, UpError> {
     let (read, write) = nix::unistd::pipe().map_err(|error| UpError::Io(error.into()))?;
@@ -74,7 +80,7 @@ fn detach() -> Result<Side, UpError> {
         ForkResult::Parent { .. } => {
             drop(write);
             let mut report = [0; 1];
-            let ready = std::fs::File::from(read).read(&mut report)? == 1;
+            let ready = std::fs::File::from(read).read(&mut report)? == 1 && report[0] == READY;
             Ok(Side::Foreground(if ready { ExitCode::SUCCESS } else { ExitCode::FAILURE }))
         }
         ForkResult::Child => {
@@ -172,10 +178,13 @@ impl Host {
                 }
             }
         }
-        progress::until_ready(&ApiClient::Abstract(api.to_owned())).await;
-        progress::say_urls(&mesh.urls(), &self.options);
+        let api = ApiClient::Abstract(api.to_owned());
+        let outcome = progress::until_ready(&api).await;
+        progress::until_published(&api, mesh).await;
+        progress::say_urls(&mesh.urls(), &self.options, outcome);
         if let Some(report) = self.report.take() {
-            std::fs::File::from(report).write_all(b"1")?;
+            let report_byte = if outcome == Outcome::Ready { READY } else { STALLED };
+            std::fs::File::from(report).write_all(&[report_byte])?;
             progress::leave_terminal()?;
             self.report = None;
         }
@@ -188,5 +197,8 @@ enum Started {
     Interrupted,
 }
 
+/// What the process in the background reports: all is ready, or not all and nothing more comes.
+const READY: u8 = b'1';
+const STALLED: u8 = b'0';
 /// How long the end of a mesh may take before it is killed.
 const END_TIME_MAX: std::time::Duration = std::time::Duration::from_secs(4);

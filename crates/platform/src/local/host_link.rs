@@ -50,14 +50,13 @@ pub(crate) struct HostLink {
 }
 
 impl HostLink {
-    /// The agent's end; `published` is what the host side has published already.
-    pub(crate) fn new(fd: OwnedFd, published: &[PublishedPort]) -> io::Result<Self> {
-        let published = published.iter().map(|port| (port.port, port.address)).collect();
+    /// The agent's end.
+    pub(crate) fn new(fd: OwnedFd) -> io::Result<Self> {
         Ok(Self {
             socket: Rc::new(SeqPacket::new(fd)?),
             waiting: Rc::default(),
             next: Rc::default(),
-            published: Rc::new(RefCell::new(published)),
+            published: Rc::default(),
             asked: Rc::default(),
         })
     }

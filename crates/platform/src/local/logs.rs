@@ -47,10 +47,16 @@ impl Logs {
         }
     }
 
-    /// Removes the logs of a pod that was deleted.
+    /// Removes the logs of a pod that was deleted, and nothing else that is in its folder.
     pub(crate) fn remove(&self, namespace: &str, pod: &str) {
-        // What cannot be removed is removed with the next mesh of this name.
-        let _ = fs::remove_dir_all(self.pod(namespace, pod));
+        let folder = self.pod(namespace, pod);
+        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
+            if is_log(&entry.path()) {
+                // What cannot be removed is removed with the next mesh of this name.
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+        let _ = fs::remove_dir(folder);
     }
 
     /// The log of one of the mesh's own processes, such as `control`.
@@ -63,7 +69,7 @@ impl Logs {
         loop {
             tokio::time::sleep(ROTATION_INTERVAL).await;
             let directory = self.directory.clone();
-            // A file that cannot be rotated now is tried again.
+            // It does not panic, and a next round follows anyway.
             let _ =
                 tokio::task::spawn_blocking(move || rotate_all(&directory, LOG_BYTES_MAX)).await;
         }
@@ -74,18 +80,35 @@ fn append(path: &Path) -> io::Result<File> {
     OpenOptions::new().append(true).create(true).mode(0o644).open(path)
 }
 
-fn rotate_all(directory: &Path, bytes_max: u64) -> io::Result<()> {
-    for entry in fs::read_dir(directory)? {
-        let entry = entry?;
-        let (path, metadata) = (entry.path(), entry.metadata()?);
-        if metadata.is_dir() {
-            rotate_all(&path, bytes_max)?;
-        } else if metadata.len() > bytes_max && path.extension().is_some_and(|e| e == "log") {
-            fs::copy(&path, path.with_extension("log.1"))?;
-            OpenOptions::new().write(true).open(&path)?.set_len(0)?;
+/// Rotates what outgrew its limit. A file that vanishes meanwhile, or cannot be rotated, keeps no
+/// other from it.
+fn rotate_all(directory: &Path, bytes_max: u64) {
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        let path = entry.path();
+        match entry.metadata() {
+            Ok(metadata) if metadata.is_dir() => rotate_all(&path, bytes_max),
+            Ok(metadata) if metadata.len() > bytes_max => {
+                if let Err(error) = rotate(&path) {
+                    tracing::debug!(path = %path.display(), %error, "a log was not rotated");
+                }
+            }
+            Ok(_) | Err(_) => {}
         }
     }
-    Ok(())
+}
+
+fn rotate(path: &Path) -> io::Result<()> {
+    if path.extension().is_none_or(|extension| extension != "log") {
+        return Ok(());
+    }
+    fs::copy(path, path.with_extension("log.1"))?;
+    OpenOptions::new().write(true).open(path)?.set_len(0)
+}
+
+/// Whether a file is a log, or an older part of one.
+fn is_log(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    name.ends_with(".log") || name.ends_with(".log.1")
 }
 
 /// Bytes of one log; what is older is in one more file of that size.
@@ -116,7 +139,7 @@ mod tests {
         let logs = Logs::new(folder.path().to_owned());
         let mut log = logs.begin("n", "p", "c").unwrap();
         log.write_all(b"old lines").unwrap();
-        rotate_all(folder.path(), 4).unwrap();
+        rotate_all(folder.path(), 4);
         log.write_all(b"new").unwrap();
         let path = logs.container("n", "p", "c");
         assert_eq!(fs::read(&path).unwrap(), b"new");

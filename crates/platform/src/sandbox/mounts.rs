@@ -1,6 +1,7 @@
 //! Mounts: fresh ones, binds, and clones with other owners.
 
 use std::ffi::CString;
+use std::fs::File;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -70,17 +71,38 @@ pub(crate) fn make_read_only(target: &Path, recursive: bool) -> Result<(), Sandb
 /// user that n is outside the namespace.
 ///
 /// EINVAL where the file system cannot do this, such as an overlay.
-#[expect(unsafe_code, reason = "open_tree and mount_setattr have no wrappers")]
 pub(crate) fn clone_mapped(source: &Path, users: BorrowedFd<'_>) -> nix::Result<OwnedFd> {
+    let tree = clone_tree(source)?;
+    let users = users.as_raw_fd() as u64;
+    set_attributes(&tree, &Attributes { set: ATTR_ID_MAP, users, ..Attributes::default() })?;
+    Ok(tree)
+}
+
+/// Opens a file by a mount of its own that nothing can be written through, whoever holds the
+/// descriptor.
+pub(crate) fn open_read_only(source: &Path) -> Result<File, SandboxError> {
+    let tree = clone_tree(source).step("clone the mount of", source.display())?;
+    set_attributes(&tree, &Attributes { set: ATTR_READ_ONLY, ..Attributes::default() })
+        .step("make read-only", source.display())?;
+    let path = format!("/proc/self/fd/{}", tree.as_raw_fd());
+    File::open(path).step("open", source.display())
+}
+
+/// A clone of the mount at `source`, not attached anywhere.
+#[expect(unsafe_code, reason = "open_tree has no wrapper")]
+fn clone_tree(source: &Path) -> nix::Result<OwnedFd> {
     let path = CString::new(source.as_os_str().as_bytes()).map_err(|_| nix::Error::EINVAL)?;
     let flags = OPEN_TREE_CLONE | libc::O_CLOEXEC as libc::c_uint;
     // SAFETY: the path lives through the call.
     let tree = unsafe { libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, path.as_ptr(), flags) };
     let tree = nix::Error::result(tree)? as libc::c_int;
     // SAFETY: the kernel has just made this descriptor for us.
-    let tree = unsafe { OwnedFd::from_raw_fd(tree) };
-    let users = users.as_raw_fd() as u64;
-    let attributes = Attributes { set: ATTR_ID_MAP, users, ..Attributes::default() };
+    Ok(unsafe { OwnedFd::from_raw_fd(tree) })
+}
+
+/// Changes a mount that is known by a descriptor.
+#[expect(unsafe_code, reason = "mount_setattr has no wrapper")]
+fn set_attributes(tree: &OwnedFd, attributes: &Attributes) -> nix::Result<()> {
     // SAFETY: path and attributes live through the call, and the size is theirs.
     let result = unsafe {
         libc::syscall(
@@ -88,12 +110,11 @@ pub(crate) fn clone_mapped(source: &Path, users: BorrowedFd<'_>) -> nix::Result<
             tree.as_raw_fd(),
             c"".as_ptr(),
             libc::AT_EMPTY_PATH,
-            &raw const attributes,
+            std::ptr::from_ref(attributes),
             size_of::<Attributes>(),
         )
     };
-    nix::Error::result(result)?;
-    Ok(tree)
+    nix::Error::result(result).map(drop)
 }
 
 /// Attaches a clone at a path.

@@ -10,6 +10,7 @@ use nix::unistd::{ForkResult, fork};
 use serde::{Deserialize, Serialize};
 
 use super::SandboxError;
+use crate::fds;
 
 /// Number under which a stage finds its instructions (JSON).
 pub(crate) const SPEC_FD: RawFd = 3;
@@ -105,7 +106,8 @@ pub(crate) fn spawn_stage(
     match unsafe { fork() }? {
         ForkResult::Parent { child } => Ok(child.as_raw()),
         ForkResult::Child => {
-            if arrange(&mut moves, highest).is_ok() {
+            let kept_none = fds::close_on_exec_from(3);
+            if kept_none.and_then(|()| arrange(&mut moves, highest)).is_ok() {
                 // The stage decides for itself which signals it takes.
                 let _ = sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None);
                 // SAFETY: both arrays end with null, and their strings live in this frame.

@@ -60,14 +60,10 @@ impl Broker {
     pub(super) fn new(outside: &mut Outside) -> io::Result<Self> {
         let agent = outside.agent.take().ok_or(io::ErrorKind::NotConnected)?;
         let wanted: BTreeMap<u16, u16> = outside.published.iter().copied().collect();
-        let listeners: BTreeMap<u16, TcpListener> = outside.listeners.drain(..).collect();
-        for (port, listener) in &listeners {
-            note_fallback(*port, wanted.get(port).copied(), listener.local_addr()?);
-        }
         let mesh = Mesh {
             socket: Rc::new(SeqPacket::new(agent)?),
             started: Rc::default(),
-            listeners: Rc::new(RefCell::new(listeners)),
+            listeners: Rc::default(),
         };
         Ok(Self { mesh, wanted })
     }
@@ -115,7 +111,8 @@ impl Broker {
         Ok(self.mesh.socket.send(&answer, &fds).await?)
     }
 
-    /// The listening socket of a gateway's port: made once, so that a restarted gateway finds the
+    /// The listening socket of a gateway's port. Made when a gateway asks for the first time, as a
+    /// port that nobody serves is to refuse; and once, so that a restarted gateway finds the
     /// connections that wait.
     fn listener(&self, port: u16) -> io::Result<(OwnedFd, SocketAddr)> {
         let mut listeners = self.mesh.listeners.borrow_mut();
@@ -125,8 +122,7 @@ impl Broker {
                 let wanted = self.wanted.get(&port).copied().unwrap_or(port);
                 let listener = publish(wanted)?;
                 let address = listener.local_addr()?;
-                note_fallback(port, Some(wanted), address);
-                progress::say(&format!("gateway port {port} is published on {address}"));
+                note_publication(port, wanted, address);
                 free.insert(listener)
             }
         };
@@ -134,12 +130,11 @@ impl Broker {
     }
 }
 
-fn note_fallback(port: u16, wanted: Option<u16>, address: SocketAddr) {
-    if let Some(wanted) = wanted.filter(|wanted| *wanted != address.port() && *wanted != 0) {
-        progress::say(&format!(
-            "port {wanted} of 127.0.0.1 is not free: gateway port {port} is published on {address}"
-        ));
+fn note_publication(port: u16, wanted: u16, address: SocketAddr) {
+    if wanted != address.port() && wanted != 0 {
+        progress::say(&format!("port {wanted} of 127.0.0.1 is not free, another is taken"));
     }
+    progress::say(&format!("gateway port {port} is published on {address}"));
 }
 
 /// Unconnected sockets of the host's network.
