@@ -10,6 +10,7 @@
 //! child begins as a *stage*: this same binary, executed as `internal STAGE`, single-threaded, with
 //! its instructions and descriptors under fixed numbers. [`stage`] runs it.
 
+pub(crate) mod beneath;
 mod capabilities;
 pub mod container;
 pub(crate) mod error;

@@ -306,6 +306,74 @@ fn a_mesh_with_state_begins_where_it_ended() {
     mesh.ok(&["exec", "all", "--", "true"]);
 }
 
+const VOLUMES: &str = r#"
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: look}
+data: {color: red, shape: round}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: reader}
+spec:
+  containers:
+  - name: main
+    image: busybox
+    command: [sh, -c]
+    args:
+    - |
+      echo x > /look/new || echo read-only
+      head -c 2000000 /dev/zero > /small/big || echo full
+      echo x > /part/file && cat /data/made/here/file
+      echo end
+      while true; do sleep 0.1; done
+    volumeMounts:
+    - {name: look, mountPath: /look}
+    - {name: small, mountPath: /small}
+    - {name: data, mountPath: /data}
+    - {name: data, mountPath: /part, subPath: made/here}
+    - {name: look, mountPath: /shape, subPath: shape}
+  volumes:
+  - {name: look, configMap: {name: look}}
+  - {name: small, emptyDir: {sizeLimit: 1Mi}}
+  - {name: data, emptyDir: {}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: climber}
+spec:
+  initContainers:
+  - name: first
+    image: busybox
+    command: [ln, -s, /, /data/out]
+    volumeMounts: [{name: data, mountPath: /data}]
+  containers:
+  - name: main
+    image: busybox
+    command: [ls, /out]
+    volumeMounts: [{name: data, mountPath: /out, subPath: out}]
+  volumes: [{name: data, emptyDir: {}}]
+"#;
+
+#[test]
+fn volumes_are_bounded_current_and_lead_nowhere_else() {
+    let Some(mesh) = Running::start(VOLUMES, &[]) else { return };
+    let log = mesh.await_log("reader", "end");
+    for line in ["read-only", "full", "x"] {
+        assert!(log.lines().any(|other| other == line), "{line:?} is missing in {log}");
+    }
+    let events = mesh.ok(&["get", "events"]);
+    assert!(events.contains("subPath \"out\" leads over a symbolic link"), "{events}");
+
+    let changed = VOLUMES.replace("{color: red, shape: round}", "{color: blue, shape: square}");
+    std::fs::write(mesh.folder.path().join("mesh.yaml"), changed).unwrap();
+    mesh.ok(&["apply", "-f", "mesh.yaml"]);
+    let cat = |path: &str| mesh.ok(&["exec", "reader", "--", "cat", path]);
+    await_some("the new color", || (cat("/look/color") == "blue").then_some(()));
+    // A file that is mounted alone stays, as in Kubernetes.
+    assert_eq!(cat("/shape"), "round");
+}
+
 #[test]
 fn two_meshes_do_not_share_a_state_folder() {
     let Some(mesh) = Running::start("", &["--state", "kept"]) else { return };

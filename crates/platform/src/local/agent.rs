@@ -99,6 +99,7 @@ async fn serve_all(spec: AgentSpec, host: &HostLink) -> io::Result<()> {
         secrets: Reflector::default(),
         config_maps: Reflector::default(),
         topology: Notify::new(),
+        configuration: Notify::new(),
         pods: RefCell::default(),
         addresses: Default::default(),
         images: spec.images,
@@ -193,11 +194,16 @@ async fn follow_all(node: Rc<Node>) {
         let node = Rc::clone(&node);
         move || node.topology.notify_one()
     };
+    let on_configuration = || {
+        let node = Rc::clone(&node);
+        move || node.configuration.notify_one()
+    };
     tokio::join!(
         copy("/api/v1/services", &node, node.services.clone(), on_service),
-        copy("/api/v1/secrets", &node, node.secrets.clone(), || {}),
-        copy("/api/v1/configmaps", &node, node.config_maps.clone(), || {}),
+        copy("/api/v1/secrets", &node, node.secrets.clone(), on_configuration()),
+        copy("/api/v1/configmaps", &node, node.config_maps.clone(), on_configuration()),
     );
+    spawn_local(kubelet::refresh_volumes(Rc::clone(&node)));
     let (sender, changes) = mpsc::channel(CHANGES_WAITING_MAX);
     spawn_local(follow(node.api.clone(), "/api/v1/pods", sender));
     kubelet::run(node, changes).await;

@@ -41,6 +41,17 @@ pub(crate) async fn run(node: Rc<Node>, mut changes: mpsc::Receiver<Change>) {
     }
 }
 
+/// Keeps the files of volumes as the objects are that they come from, for ever.
+pub(crate) async fn refresh_volumes(node: Rc<Node>) {
+    loop {
+        node.configuration.notified().await;
+        let pods: Vec<_> = node.pods.borrow().values().cloned().collect();
+        for pod in pods {
+            volumes::refresh(&pod);
+        }
+    }
+}
+
 /// Starts a pod, or notes what changed of one that is here.
 fn take(node: &Rc<Node>, object: Value) {
     if node.is_ending.get() {

@@ -35,6 +35,8 @@ pub(crate) struct Node {
     pub(crate) config_maps: Reflector<KeyValues>,
     /// Rung when a Service or the readiness of a pod changes.
     pub(crate) topology: Notify,
+    /// Rung when a Secret, a ConfigMap, or what a pod says of itself changes: what volumes hold.
+    pub(crate) configuration: Notify,
     /// The pods that are here, by namespace and name.
     pub(crate) pods: RefCell<BTreeMap<Key, Rc<PodState>>>,
     pub(crate) addresses: Addresses,

@@ -252,13 +252,29 @@ pub(crate) struct VolumeMount {
 #[serde(default, rename_all = "camelCase")]
 pub(crate) struct Volume {
     pub(crate) name: String,
-    pub(crate) empty_dir: Option<Value>,
+    pub(crate) empty_dir: Option<EmptyDir>,
     pub(crate) secret: Option<ObjectVolume>,
     pub(crate) config_map: Option<ObjectVolume>,
     #[serde(rename = "downwardAPI")]
     pub(crate) downward_api: Option<DownwardVolume>,
     pub(crate) projected: Option<ProjectedVolume>,
     pub(crate) host_path: Option<Value>,
+}
+
+impl Volume {
+    /// Whether its files are made from objects, so that containers only read them.
+    pub(crate) fn is_of_files(&self) -> bool {
+        self.secret.is_some()
+            || self.config_map.is_some()
+            || self.downward_api.is_some()
+            || self.projected.is_some()
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(crate) struct EmptyDir {
+    pub(crate) size_limit: Option<Quantity>,
 }
 
 /// A volume made from a Secret (`secretName`) or a ConfigMap (`name`).

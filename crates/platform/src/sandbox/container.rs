@@ -75,8 +75,9 @@ pub struct Volume {
 pub enum VolumeSource {
     /// A file or directory of the mesh's mount namespace, such as an emptyDir that containers share.
     Path(PathBuf),
-    /// A fresh directory in memory, of this container alone, with at most so many bytes.
-    Memory(u64),
+    /// A clone of a mount, as [`super::mounts::clone_opened`] gives it: its place in
+    /// [`ContainerIo::volumes`].
+    Descriptor(usize),
 }
 
 /// A file of a container's root.
@@ -99,6 +100,8 @@ pub struct ContainerIo<'a> {
     pub stderr: Option<BorrowedFd<'a>>,
     /// The program itself, where it is not in the container's root; `argv[0]` is then only a name.
     pub program: Option<BorrowedFd<'a>>,
+    /// What [`VolumeSource::Descriptor`] names.
+    pub volumes: &'a [BorrowedFd<'a>],
 }
 
 /// Starts a container in a pod.
@@ -113,7 +116,8 @@ pub struct ContainerIo<'a> {
 /// If no process could be made. All else is reported by `Spawned::status`.
 pub fn spawn(pod: &PodSandbox, spec: &ContainerSpec, io: ContainerIo<'_>) -> io::Result<Spawned> {
     let has_program = io.program.is_some();
-    let instructions = Instructions { spec: spec.clone(), has_program };
+    let volumes = io.volumes.len();
+    let instructions = Instructions { spec: spec.clone(), has_program, volumes };
     let document = fds::json_memfd(STAGE, &instructions)?;
     let (status, report) = fds::pipe()?;
     let mut descriptors = vec![
@@ -125,6 +129,7 @@ pub fn spawn(pod: &PodSandbox, spec: &ContainerSpec, io: ContainerIo<'_>) -> io:
     ];
     let streams = [(io.stdin, 0), (io.stdout, 1), (io.stderr, 2), (io.program, PROGRAM_FD)];
     descriptors.extend(streams.into_iter().filter_map(|(fd, number)| Some((fd?, number))));
+    descriptors.extend(io.volumes.iter().copied().zip(FIRST_VOLUME_FD..));
     let pid = spawn_stage(STAGE, &[], &descriptors)?;
     Ok(Spawned { pid, status: StageStatus::new(status) })
 }
@@ -134,6 +139,8 @@ pub fn spawn(pod: &PodSandbox, spec: &ContainerSpec, io: ContainerIo<'_>) -> io:
 struct Instructions {
     spec: ContainerSpec,
     has_program: bool,
+    /// How many descriptors of volumes there are.
+    volumes: usize,
 }
 
 /// The stage: enters the pod, makes the container's first process, and stays until it has ended.
@@ -164,32 +171,41 @@ fn start(status: &mut Option<OwnedFd>) -> Result<ExitCode, SandboxError> {
     }
     let program = instructions.has_program.then(|| fds::take_inherited(PROGRAM_FD)).transpose();
     let program = program.step("take", "the program")?;
+    let volumes = (FIRST_VOLUME_FD..).take(instructions.volumes).map(fds::take_inherited);
+    let volumes: Vec<OwnedFd> = volumes.collect::<io::Result<_>>().step("take", "a volume")?;
     let users = own_users(&instructions.spec);
     let (lifeline, kept) = fds::pipe().step("create", "a pipe")?;
     let namespaces = CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWNS;
     let Some(first) = clone_into(namespaces).step("create namespaces", "(pid, mount)")? else {
         drop(kept);
-        let code = first_process(&instructions.spec, users, program, status.take(), &lifeline);
+        let given = Given { users, program, volumes };
+        let code = first_process(&instructions.spec, given, status.take(), &lifeline);
         // Nothing of the stage is to run here.
         std::process::exit(code);
     };
     init::report(status.take(), &Report::Started(first.as_raw()));
     init::release_streams()?;
-    drop((lifeline, program, users));
+    drop((lifeline, program, users, volumes));
     let code = init::supervise(first);
     drop(kept);
     Ok(ExitCode::from(code))
 }
 
+/// What the first process has from the stage.
+struct Given {
+    users: Option<Users>,
+    program: Option<OwnedFd>,
+    volumes: Vec<OwnedFd>,
+}
+
 /// PID 1 of the container, and then its program's parent. The result is its exit code.
 fn first_process(
     spec: &ContainerSpec,
-    users: Option<Users>,
-    program: Option<OwnedFd>,
+    given: Given,
     mut status: Option<OwnedFd>,
     lifeline: &OwnedFd,
 ) -> i32 {
-    match become_init(spec, users, program, &mut status, lifeline) {
+    match become_init(spec, given, &mut status, lifeline) {
         Ok(code) => i32::from(code),
         Err(error) => {
             init::fail(status.as_ref(), error);
@@ -200,13 +216,14 @@ fn first_process(
 
 fn become_init(
     spec: &ContainerSpec,
-    users: Option<Users>,
-    by: Option<OwnedFd>,
+    given: Given,
     status: &mut Option<OwnedFd>,
     lifeline: &OwnedFd,
 ) -> Result<u8, SandboxError> {
+    let Given { users, program: by, volumes } = given;
     let program = Program::new(&spec.argv, &spec.environment)?;
-    root::enter(spec, users.as_ref())?;
+    root::enter(spec, users.as_ref(), &volumes)?;
+    drop(volumes);
     if let Some(users) = &users {
         give_streams(users.base)?;
         users::enter_namespace(&users.namespace)?;
@@ -275,3 +292,4 @@ const NETNS_FD: RawFd = 5;
 const UTSNS_FD: RawFd = 6;
 const IPCNS_FD: RawFd = 7;
 const PROGRAM_FD: RawFd = 8;
+const FIRST_VOLUME_FD: RawFd = 9;

@@ -1,8 +1,8 @@
 //! Mounts: fresh ones, binds, and clones with other owners.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::fs::File;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -82,19 +82,36 @@ pub(crate) fn clone_mapped(source: &Path, users: BorrowedFd<'_>) -> nix::Result<
 /// descriptor.
 pub(crate) fn open_read_only(source: &Path) -> Result<File, SandboxError> {
     let tree = clone_tree(source).step("clone the mount of", source.display())?;
-    set_attributes(&tree, &Attributes { set: ATTR_READ_ONLY, ..Attributes::default() })
-        .step("make read-only", source.display())?;
-    let path = format!("/proc/self/fd/{}", tree.as_raw_fd());
-    File::open(path).step("open", source.display())
+    set_read_only(&tree).step("make read-only", source.display())?;
+    File::open(by_descriptor(&tree)).step("open", source.display())
 }
 
-/// A clone of the mount at `source`, not attached anywhere.
-#[expect(unsafe_code, reason = "open_tree has no wrapper")]
-fn clone_tree(source: &Path) -> nix::Result<OwnedFd> {
+/// The path by which a descriptor is known to this process.
+fn by_descriptor(fd: &OwnedFd) -> String {
+    format!("/proc/self/fd/{}", fd.as_raw_fd())
+}
+
+/// Makes a clone of a mount read-only.
+pub(crate) fn set_read_only(tree: &OwnedFd) -> nix::Result<()> {
+    set_attributes(tree, &Attributes { set: ATTR_READ_ONLY, ..Attributes::default() })
+}
+
+/// A clone of the mount at `source`, not attached anywhere, without what is mounted below.
+pub(crate) fn clone_tree(source: &Path) -> nix::Result<OwnedFd> {
     let path = CString::new(source.as_os_str().as_bytes()).map_err(|_| nix::Error::EINVAL)?;
-    let flags = OPEN_TREE_CLONE | libc::O_CLOEXEC as libc::c_uint;
+    open_tree(libc::AT_FDCWD, &path, OPEN_TREE_CLONE | libc::O_CLOEXEC as libc::c_uint)
+}
+
+/// As [`clone_tree`], of what a descriptor of this mount namespace names.
+pub(crate) fn clone_opened(source: &OwnedFd) -> nix::Result<OwnedFd> {
+    let flags = OPEN_TREE_CLONE | (libc::O_CLOEXEC | libc::AT_EMPTY_PATH) as libc::c_uint;
+    open_tree(source.as_raw_fd(), c"", flags)
+}
+
+#[expect(unsafe_code, reason = "open_tree has no wrapper")]
+fn open_tree(at: RawFd, path: &CStr, flags: libc::c_uint) -> nix::Result<OwnedFd> {
     // SAFETY: the path lives through the call.
-    let tree = unsafe { libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, path.as_ptr(), flags) };
+    let tree = unsafe { libc::syscall(libc::SYS_open_tree, at, path.as_ptr(), flags) };
     let tree = nix::Error::result(tree)? as libc::c_int;
     // SAFETY: the kernel has just made this descriptor for us.
     Ok(unsafe { OwnedFd::from_raw_fd(tree) })
@@ -118,21 +135,32 @@ fn set_attributes(tree: &OwnedFd, attributes: &Attributes) -> nix::Result<()> {
 }
 
 /// Attaches a clone at a path.
-#[expect(unsafe_code, reason = "move_mount has no wrapper")]
 pub(crate) fn attach(tree: &OwnedFd, target: &Path) -> Result<(), SandboxError> {
     let path = c_path(target)?;
+    move_mount(tree, libc::AT_FDCWD, &path, MOVE_MOUNT_F_EMPTY_PATH)
+        .step("attach a mount at", target.display())
+}
+
+/// Attaches a clone to what a descriptor names.
+pub(crate) fn attach_to(tree: &OwnedFd, target: &OwnedFd) -> nix::Result<()> {
+    let flags = MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH;
+    move_mount(tree, target.as_raw_fd(), c"", flags)
+}
+
+#[expect(unsafe_code, reason = "move_mount has no wrapper")]
+fn move_mount(tree: &OwnedFd, at: RawFd, path: &CStr, flags: libc::c_uint) -> nix::Result<()> {
     // SAFETY: both paths live through the call.
     let result = unsafe {
         libc::syscall(
             libc::SYS_move_mount,
             tree.as_raw_fd(),
             c"".as_ptr(),
-            libc::AT_FDCWD,
+            at,
             path.as_ptr(),
-            MOVE_MOUNT_F_EMPTY_PATH,
+            flags,
         )
     };
-    nix::Error::result(result).map(drop).step("attach a mount at", target.display())
+    nix::Error::result(result).map(drop)
 }
 
 fn c_path(path: &Path) -> Result<CString, SandboxError> {
@@ -155,3 +183,4 @@ const ATTR_READ_ONLY: u64 = 1;
 const ATTR_ID_MAP: u64 = 0x0010_0000;
 const OPEN_TREE_CLONE: libc::c_uint = 1;
 const MOVE_MOUNT_F_EMPTY_PATH: libc::c_uint = 4;
+const MOVE_MOUNT_T_EMPTY_PATH: libc::c_uint = 0x40;

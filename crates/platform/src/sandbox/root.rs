@@ -16,17 +16,20 @@
 mod host_tree;
 
 use std::collections::BTreeSet;
-use std::fs::{self, DirBuilder, Permissions};
+use std::fs::{self, DirBuilder, File, Permissions};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, openat};
 use nix::mount::{MntFlags, MsFlags, umount2};
-use nix::unistd::{AccessFlags, access, chdir, pivot_root};
+use nix::sys::stat::{Mode, fstat};
+use nix::unistd::{AccessFlags, Gid, Uid, access, chdir, fchown, pivot_root};
 
 use super::container::{ContainerSpec, RootFile, Volume, VolumeSource};
 use super::error::Step;
-use super::{SandboxError, mounts};
+use super::{SandboxError, beneath, mounts};
 
 use host_tree::{MountPoints, follow_symlinks};
 
@@ -48,14 +51,21 @@ pub(crate) struct Users {
 
 /// Builds the root of a container and makes it this process's. Its mount namespace must be its own,
 /// and it must be PID 1 of the container.
-pub(crate) fn enter(spec: &ContainerSpec, users: Option<&Users>) -> Result<(), SandboxError> {
+///
+/// `descriptors` are those of volumes.
+pub(crate) fn enter(
+    spec: &ContainerSpec,
+    users: Option<&Users>,
+    descriptors: &[OwnedFd],
+) -> Result<(), SandboxError> {
     mounts::make_private()?;
-    let mut root = Root::stage(spec, users)?;
+    let mut root = Root::stage(spec, users, descriptors)?;
     root.host_tree()?;
     root.own_directories()?;
     root.hide()?;
     root.remaining_files()?;
     root.volumes()?;
+    root.working_directory()?;
     root.pivot()
 }
 
@@ -92,19 +102,53 @@ struct Root<'a> {
     overlays: u32,
     /// What still is to be put into place, by path in the root with symlinks followed.
     files: Vec<(PathBuf, &'a RootFile)>,
-    volumes: Vec<(PathBuf, &'a Volume)>,
+    volumes: Vec<VolumeMount>,
     hidden: BTreeSet<PathBuf>,
 }
 
+/// A volume that is to be mounted.
+struct VolumeMount {
+    /// Where, with symlinks of the host followed.
+    at: PathBuf,
+    /// What: a mount that is not attached yet.
+    tree: OwnedFd,
+    is_directory: bool,
+}
+
+impl VolumeMount {
+    fn new(volume: &Volume, descriptors: &[OwnedFd]) -> Result<Self, SandboxError> {
+        let tree = match &volume.source {
+            VolumeSource::Path(source) => {
+                mounts::clone_tree(source).step("clone the mount of", source.display())?
+            }
+            VolumeSource::Descriptor(index) => {
+                let missing = || SandboxError::new("find volume number", index, libc::EBADF);
+                let tree = descriptors.get(*index).ok_or_else(missing)?;
+                tree.try_clone().step("copy volume number", index)?
+            }
+        };
+        if volume.read_only {
+            mounts::set_read_only(&tree).step("make read-only", volume.target.display())?;
+        }
+        let kind = fstat(&tree).step("look at volume for", volume.target.display())?.st_mode;
+        let is_directory = kind & libc::S_IFMT == libc::S_IFDIR;
+        Ok(Self { at: follow_symlinks(&volume.target)?, tree, is_directory })
+    }
+}
+
 impl<'a> Root<'a> {
-    fn stage(spec: &'a ContainerSpec, users: Option<&'a Users>) -> Result<Self, SandboxError> {
+    fn stage(
+        spec: &'a ContainerSpec,
+        users: Option<&'a Users>,
+        descriptors: &[OwnedFd],
+    ) -> Result<Self, SandboxError> {
         let staging = Path::new(STAGING);
         let options = format!("mode=0755,size={}", spec.writable_bytes_max);
         mounts::fresh("tmpfs", staging, mounts::SAFE, &options)?;
         let new = staging.join("root");
         let followed = |path: &Path| follow_symlinks(path);
         let files = spec.files.iter().map(|file| Ok((followed(&file.path)?, file)));
-        let volumes = spec.volumes.iter().map(|volume| Ok((followed(&volume.target)?, volume)));
+        let volumes = spec.volumes.iter().map(|volume| VolumeMount::new(volume, descriptors));
         let hidden = spec.hidden.iter().map(|path| followed(path));
         let mut root = Self {
             spec,
@@ -117,7 +161,7 @@ impl<'a> Root<'a> {
             hidden: hidden.collect::<Result<_, SandboxError>>()?,
         };
         // The outer ones first, so that inner ones are not covered.
-        root.volumes.sort_by_key(|(target, _)| target.components().count());
+        root.volumes.sort_by_key(|volume| volume.at.components().count());
         let new = root.new.clone();
         root.directory(&new, 0o755)?;
         // Only a mount point can become the root.
@@ -233,15 +277,19 @@ impl<'a> Root<'a> {
             self.parents(path, upper, relative)?;
             self.write(&upper.join(relative), &file.content)?;
         }
-        let targets: Vec<_> = self
-            .volumes
-            .iter()
-            .filter_map(|(at, volume)| Some((at.strip_prefix(path).ok()?.to_owned(), *volume)))
-            .filter(|(relative, _)| !relative.as_os_str().is_empty())
-            .collect();
-        for (relative, volume) in targets {
-            self.parents(path, upper, &relative)?;
-            self.mount_point(&upper.join(&relative), volume)?;
+        for volume in &self.volumes {
+            let Ok(relative) = volume.at.strip_prefix(path) else { continue };
+            if relative.as_os_str().is_empty() {
+                continue;
+            }
+            self.parents(path, upper, relative)?;
+            let target = upper.join(relative);
+            if fs::symlink_metadata(&target).is_err() {
+                match volume.is_directory {
+                    true => self.directory(&target, 0o755)?,
+                    false => self.write(&target, "")?,
+                }
+            }
         }
         Ok(())
     }
@@ -326,35 +374,60 @@ impl<'a> Root<'a> {
         Ok(())
     }
 
+    /// Mounts the volumes, the outer ones first. A container that shares an outer one may put
+    /// symlinks into it, so that paths are looked up without following any, and used by descriptor.
     fn volumes(&self) -> Result<(), SandboxError> {
-        for (at, volume) in &self.volumes {
-            let target = below(&self.new, at);
-            self.directories_to(&target)?;
-            self.mount_point(&target, volume)?;
-            match &volume.source {
-                VolumeSource::Path(source) => mounts::bind(source, &target)?,
-                VolumeSource::Memory(size) => {
-                    mounts::fresh(
-                        "tmpfs",
-                        &target,
-                        mounts::SAFE,
-                        &format!("mode=1777,size={size}"),
-                    )?;
-                }
-            }
-            if volume.read_only {
-                mounts::make_read_only(&target, false)?;
-            }
-        }
-        if let Some(directory) = &self.spec.directory {
-            // As container runtimes do; what is there already stays as it is.
-            let target = below(&self.new, &follow_symlinks(directory)?);
-            self.directories_to(&target.join("."))?;
-            if fs::symlink_metadata(&target).is_err() {
-                self.directory(&target, 0o755)?;
-            }
+        for volume in &self.volumes {
+            let at = volume.at.display();
+            let target = self.mount_target(&volume.at, volume.is_directory)?;
+            mounts::attach_to(&volume.tree, &target).step("mount the volume at", at)?;
         }
         Ok(())
+    }
+
+    /// What a volume is mounted on, made if it is missing.
+    fn mount_target(&self, at: &Path, directory: bool) -> Result<OwnedFd, SandboxError> {
+        let relative = at.strip_prefix("/").unwrap_or(at);
+        let new = File::open(&self.new).step("open", self.new.display())?;
+        let (above, name) = match (relative.parent(), relative.file_name()) {
+            (Some(above), Some(name)) => (above, Path::new(name)),
+            _ => return Err(SandboxError::new("mount a volume at", at.display(), libc::EBUSY)),
+        };
+        let made = |made: &OwnedFd| self.own_opened(made);
+        let mode = Mode::from_bits_truncate(0o755);
+        let outcome = beneath::make_directories(&new, above, mode, made).and_then(|above| {
+            match beneath::find(&above, name) {
+                Err(Errno::ENOENT) if directory => {
+                    beneath::make_directories(&above, name, mode, made)?;
+                }
+                Err(Errno::ENOENT) => {
+                    let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_WRONLY | OFlag::O_CLOEXEC;
+                    self.own_opened(&openat(
+                        &above,
+                        name,
+                        flags,
+                        Mode::from_bits_truncate(0o644),
+                    )?)?;
+                }
+                found => return found,
+            }
+            beneath::find(&above, name)
+        });
+        outcome.step("make the mount point", at.display())
+    }
+
+    fn working_directory(&self) -> Result<(), SandboxError> {
+        let Some(directory) = &self.spec.directory else { return Ok(()) };
+        // As container runtimes do; what is there already stays as it is.
+        let followed = follow_symlinks(directory)?;
+        let new = File::open(&self.new).step("open", self.new.display())?;
+        let relative = followed.strip_prefix("/").unwrap_or(&followed);
+        let mode = Mode::from_bits_truncate(0o755);
+        match beneath::make_directories(&new, relative, mode, |made| self.own_opened(made)) {
+            // A symlink in a volume leads where the program finds out; a file, nowhere.
+            Ok(_) | Err(Errno::ELOOP | Errno::ENOTDIR) => Ok(()),
+            Err(errno) => Err(errno).step("make the working directory", directory.display()),
+        }
     }
 
     /// Makes the new root this process's root, and lets go of the old one.
@@ -363,16 +436,6 @@ impl<'a> Root<'a> {
         pivot_root(".", ".").step("make root of", self.new.display())?;
         umount2(".", MntFlags::MNT_DETACH).step("detach", "the host's root")?;
         chdir("/").step("change to directory", "/")
-    }
-
-    /// What a volume is mounted on.
-    fn mount_point(&self, target: &Path, volume: &Volume) -> Result<(), SandboxError> {
-        let is_file = matches!(&volume.source, VolumeSource::Path(source) if source.is_file());
-        match fs::symlink_metadata(target) {
-            Ok(_) => Ok(()),
-            Err(_) if is_file => self.write(target, ""),
-            Err(_) => self.directory(target, 0o755),
-        }
     }
 
     /// Makes what is missing of the directories above a path in the root.
@@ -398,6 +461,12 @@ impl<'a> Root<'a> {
         fs::set_permissions(path, Permissions::from_mode(0o644))
             .step("change mode of", path.display())?;
         self.own(path)
+    }
+
+    /// As [`own`](Self::own), of what is open.
+    fn own_opened(&self, file: &OwnedFd) -> nix::Result<()> {
+        let Some(users) = self.users else { return Ok(()) };
+        fchown(file, Some(Uid::from_raw(users.base)), Some(Gid::from_raw(users.base)))
     }
 
     /// Gives a file to the container's root.

@@ -18,6 +18,7 @@ pub(crate) const ALL: &[Scenario] = &[
     ("containers do not see each other's files", || in_mesh(containers::isolation)),
     ("the host's tree stays as it is", || in_mesh(containers::host_unchanged)),
     ("files, volumes and hidden directories", || in_mesh(containers::files_and_volumes)),
+    ("no symlink in a volume is followed", || in_mesh(containers::symlinks_in_volumes)),
     ("a container has no rights", || in_mesh(containers::no_rights)),
     ("a container runs as the user asked for", || in_mesh(containers::run_as_user)),
     ("without users of its own it has no rights either", || in_mesh(containers::shared_users)),

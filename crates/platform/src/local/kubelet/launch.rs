@@ -40,11 +40,13 @@ pub(super) async fn launch(
     };
     let log = log.map_err(|error| NotStarted::Program(format!("log of the container: {error}")))?;
     let sandbox = sandbox(state)?;
+    let volumes: Vec<_> = prepared.volumes.iter().map(AsFd::as_fd).collect();
     let io = ContainerIo {
         stdin: None,
         stdout: Some(log.as_fd()),
         stderr: Some(log.as_fd()),
         program: prepared.program.as_ref().map(AsFd::as_fd),
+        volumes: &volumes,
     };
     let spawned = spawn(&sandbox, &prepared.spec, io)
         .map_err(|error| NotStarted::Program(format!("cannot make a process: {error}")))?;
@@ -81,6 +83,8 @@ pub(super) fn sandbox(state: &PodState) -> Result<Arc<PodSandbox>, NotStarted> {
 struct Prepared {
     spec: ContainerSpec,
     program: Option<OwnedFd>,
+    /// Mounts that the spec's volumes refer to.
+    volumes: Vec<OwnedFd>,
 }
 
 impl Prepared {
@@ -110,7 +114,7 @@ impl Prepared {
         };
         let argv = image.command_line(&expanded(&container.command), &expanded(&container.args));
         let (argv, program) = program(node, argv)?;
-        let volumes = volumes::mounts(state, container, &variables)
+        let (mounts, volumes) = volumes::mounts(state, container, &variables)
             .map_err(|error| NotStarted::Config(error.to_string()))?;
         let wanted = container
             .security_context
@@ -137,12 +141,12 @@ impl Prepared {
             directory,
             user: wanted.filter(|_| node.root).map(|user| (user, group)),
             uid_base: volumes::uid_base(state),
-            volumes,
+            volumes: mounts,
             files: files(state),
             hidden: node.hidden.clone(),
-            writable_bytes_max: WRITABLE_BYTES_MAX,
+            writable_bytes_max: node.limits.platform.writable_bytes_max,
         };
-        Ok(Self { spec, program })
+        Ok(Self { spec, program, volumes })
     }
 }
 
@@ -218,6 +222,3 @@ fn files(state: &PodState) -> Vec<RootFile> {
 
 /// Variables of a container, by name.
 pub(super) type Variables = BTreeMap<String, String>;
-
-/// Bytes that a container may write outside its volumes.
-const WRITABLE_BYTES_MAX: u64 = 1 << 30;

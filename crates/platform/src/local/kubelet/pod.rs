@@ -80,11 +80,17 @@ impl PodState {
 
     /// Notes a newer state of the same object.
     pub(crate) fn update(&self, pod: Pod, object: Value) {
-        let relabelled = self.pod.borrow().metadata.labels != pod.metadata.labels;
+        let (relabelled, annotated) = {
+            let (old, new) = (&self.pod.borrow().metadata, &pod.metadata);
+            (old.labels != new.labels, old.annotations != new.annotations)
+        };
         *self.pod.borrow_mut() = pod;
         *self.object.borrow_mut() = object;
         if relabelled {
             self.node.topology.notify_one();
+        }
+        if relabelled || annotated {
+            self.node.configuration.notify_one();
         }
     }
 

@@ -1,21 +1,30 @@
-//! The volumes of a pod: folders in the mesh's private memory, filled from Secrets, ConfigMaps and
-//! the downward API.
+//! The volumes of a pod: folders in the mesh's private memory, empty or filled from Secrets,
+//! ConfigMaps and the downward API. Filled ones are read-only to containers, and follow their
+//! objects.
 
-use std::fs::{self, Permissions};
+mod files;
+
+use std::collections::BTreeSet;
+use std::fs::{self, File, Permissions};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Component, Path, PathBuf};
 
+use nix::errno::Errno;
+use nix::mount::{MntFlags, umount2};
+use nix::sys::stat::Mode;
+use nix::unistd::{Gid, Uid, fchown};
+
+use self::files::{VolumeFile, files};
 use super::launch::Variables;
 use super::pod::PodState;
-use crate::local::environment::{self, BadConfig, Objects};
+use crate::local::environment::{self, BadConfig};
 use crate::local::events::EventKind;
-use crate::local::object::{
-    Container, DownwardVolume, KeyToPath, KeyValues, ObjectVolume, Volume, VolumeMount,
-};
-use crate::local::pod_status::HOST_IP;
+use crate::local::object::{Container, Volume, VolumeMount};
 use crate::sandbox::container::{Volume as Mount, VolumeSource};
 use crate::sandbox::mesh::RUN_DIRECTORY;
+use crate::sandbox::{beneath, mounts};
 
 /// Why the volumes of a pod cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -26,15 +35,14 @@ pub(super) enum VolumeError {
     Config { volume: String, source: BadConfig },
     #[error("volume \"{volume}\": path {path:?} must be relative and may not hold \"..\"")]
     Path { volume: String, path: String },
+    #[error(
+        "volume \"{volume}\": subPath {path:?} leads over a symbolic link, which is not followed"
+    )]
+    Symlink { volume: String, path: String },
+    #[error("volume \"{volume}\": sizeLimit {size:?} is no amount of bytes, such as 64Mi")]
+    Size { volume: String, size: String },
     #[error("volumeMount \"{0}\" names no volume of the pod")]
     NoVolume(String),
-}
-
-/// A file of a volume.
-struct VolumeFile {
-    path: String,
-    content: Vec<u8>,
-    mode: u32,
 }
 
 /// First of the users of the mesh's root that stand for those of a pod; none where there is only
@@ -48,175 +56,178 @@ pub(super) fn uid_base(state: &PodState) -> Option<u32> {
 /// Makes all volumes of a pod.
 pub(super) fn make(state: &PodState) -> Result<(), VolumeError> {
     let volumes = state.pod.borrow().spec.volumes.clone();
+    volumes.iter().try_for_each(|volume| make_one(state, volume))
+}
+
+/// Brings the files of a pod's volumes to what the objects are now. What is missing meanwhile
+/// stays as it was.
+pub(super) fn refresh(state: &PodState) {
+    let volumes = state.pod.borrow().spec.volumes.clone();
     for volume in &volumes {
         let folder = folder(state, &volume.name);
-        make_one(state, volume, &folder)?;
+        let Ok(Some(files)) = files(state, volume) else { continue };
+        if !folder.exists() {
+            continue;
+        }
+        if let Err(error) = fill(state, volume, &folder, &files) {
+            tracing::warn!(%error, pod = state.pod.borrow().metadata.name, "a volume is not current");
+        }
     }
-    Ok(())
 }
 
 /// Removes all volumes of a pod.
 pub(super) fn remove(state: &PodState) {
+    let volumes = fs::read_dir(pod_folder(state));
+    for volume in volumes.into_iter().flatten().flatten() {
+        // Most of them are no mount points.
+        let _ = umount2(&volume.path(), MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW);
+    }
     // What cannot be removed is gone with the mesh's memory.
     let _ = fs::remove_dir_all(pod_folder(state));
 }
 
-/// What is mounted in a container.
+/// What is mounted in a container, and the descriptors that it refers to.
 pub(super) fn mounts(
     state: &PodState,
     container: &Container,
     variables: &Variables,
-) -> Result<Vec<Mount>, VolumeError> {
+) -> Result<(Vec<Mount>, Vec<OwnedFd>), VolumeError> {
     let pod = state.pod.borrow();
-    let mount = |mount: &VolumeMount| {
-        if !pod.spec.volumes.iter().any(|volume| volume.name == mount.name) {
-            return Err(VolumeError::NoVolume(mount.name.clone()));
-        }
-        let mut source = folder(state, &mount.name);
+    let mut descriptors = Vec::new();
+    let mut mount = |mount: &VolumeMount| {
+        let named = |volume: &&Volume| volume.name == mount.name;
+        let volume = pod.spec.volumes.iter().find(named);
+        let volume = volume.ok_or_else(|| VolumeError::NoVolume(mount.name.clone()))?;
         let sub_path = match mount.sub_path_expr.as_str() {
             "" => mount.sub_path.clone(),
             expression => environment::expand(expression, variables),
         };
-        if !sub_path.is_empty() {
-            let sub_path = inside(&mount.name, &sub_path)?;
-            let is_there = source.join(&sub_path).exists();
-            for part in &sub_path {
-                source.push(part);
-                if !is_there {
-                    own(state, &source, true).map_err(|e| io_error(&mount.name, e))?;
-                }
-            }
-        }
+        let source = if sub_path.is_empty() {
+            VolumeSource::Path(folder(state, &mount.name))
+        } else {
+            descriptors.push(open_sub_path(state, &mount.name, &sub_path)?);
+            VolumeSource::Descriptor(descriptors.len() - 1)
+        };
         Ok(Mount {
-            source: VolumeSource::Path(source),
+            source,
             target: PathBuf::from(&mount.mount_path),
-            read_only: mount.read_only,
+            read_only: mount.read_only || volume.is_of_files(),
         })
     };
-    container.volume_mounts.iter().map(mount).collect()
+    let mounts = container.volume_mounts.iter().map(&mut mount).collect::<Result<_, _>>()?;
+    Ok((mounts, descriptors))
 }
 
-fn make_one(state: &PodState, volume: &Volume, folder: &Path) -> Result<(), VolumeError> {
+/// The mount of a part of a volume, which is made as a folder if it is missing. No symlink is
+/// followed: those in the volume are its containers'.
+fn open_sub_path(state: &PodState, volume: &str, sub_path: &str) -> Result<OwnedFd, VolumeError> {
+    let relative = inside(volume, sub_path)?;
+    let found = File::open(folder(state, volume)).map_err(|e| io_error(volume, e)).map(|root| {
+        beneath::find(&root, &relative).or_else(|errno| match errno {
+            Errno::ENOENT => {
+                let mode = Mode::from_bits_truncate(0o777);
+                let base = uid_base(state);
+                beneath::make_directories(&root, &relative, mode, |made| {
+                    fchown(made, base.map(Uid::from_raw), base.map(Gid::from_raw))
+                })
+            }
+            errno => Err(errno),
+        })
+    })?;
+    found.and_then(|found| mounts::clone_opened(&found)).map_err(|errno| match errno {
+        Errno::ELOOP => {
+            VolumeError::Symlink { volume: volume.to_owned(), path: sub_path.to_owned() }
+        }
+        errno => io_error(volume, errno.into()),
+    })
+}
+
+fn make_one(state: &PodState, volume: &Volume) -> Result<(), VolumeError> {
     let name = &volume.name;
-    own(state, folder, true).map_err(|error| io_error(name, error))?;
+    let folder = folder(state, name);
     let files = files(state, volume)
         .map_err(|source| VolumeError::Config { volume: name.clone(), source })?;
-    let Some(files) = files else {
-        let kind = if volume.host_path.is_some() { "hostPath" } else { "its kind" };
-        if volume.empty_dir.is_none() {
-            let message = format!(
-                "volume \"{name}\": {kind} is not supported here; an empty folder stands for it"
-            );
-            state.event(None, EventKind::Warning, "VolumeNotSupported", message);
-        }
+    if let Some(files) = files {
+        own(state, &folder, true).map_err(|error| io_error(name, error))?;
+        return fill(state, volume, &folder, &files);
+    }
+    if folder.exists() {
         return Ok(());
+    }
+    if volume.empty_dir.is_none() {
+        let kind = if volume.host_path.is_some() { "hostPath" } else { "its kind" };
+        let message = format!(
+            "volume \"{name}\": {kind} is not supported here; an empty folder stands for it"
+        );
+        state.event(None, EventKind::Warning, "VolumeNotSupported", message);
+    }
+    let limit = volume.empty_dir.as_ref().and_then(|empty| empty.size_limit.as_ref());
+    let bytes = match limit {
+        None => state.node.limits.platform.empty_dir_bytes_max,
+        Some(limit) => limit
+            .thousandths()
+            .and_then(|amount| u64::try_from(amount.div_ceil(1000)).ok())
+            .ok_or_else(|| VolumeError::Size { volume: name.clone(), size: limit.to_string() })?,
     };
-    for file in files {
-        let path = folder.join(inside(name, &file.path)?);
-        write(state, folder, &path, &file).map_err(|error| io_error(name, error))?;
+    make_empty(state, &folder, bytes).map_err(|error| io_error(name, error))
+}
+
+/// An empty folder in memory of its own, so that a pod that fills it takes nobody else's.
+fn make_empty(state: &PodState, folder: &Path, bytes: u64) -> io::Result<()> {
+    own(state, folder, true)?;
+    // Of size 0 the file system would have no limit at all.
+    let options = format!("mode=0777,size={}", bytes.max(1));
+    let mounted = mounts::fresh("tmpfs", folder, mounts::SAFE, &options).map_err(io::Error::other);
+    if let Err(error) = mounted.and_then(|()| own(state, folder, true)) {
+        // The next try begins anew.
+        let _ = fs::remove_dir(folder);
+        return Err(error);
     }
     Ok(())
 }
 
-/// The files of a volume; none if it is an empty folder.
-fn files(state: &PodState, volume: &Volume) -> Result<Option<Vec<VolumeFile>>, BadConfig> {
-    let mode = |mode: Option<u32>| mode.unwrap_or(DEFAULT_MODE);
-    let mut files = Vec::new();
-    if let Some(secret) = &volume.secret {
-        files.extend(object_files(state, secret, true, mode(secret.default_mode))?);
-    } else if let Some(map) = &volume.config_map {
-        files.extend(object_files(state, map, false, mode(map.default_mode))?);
-    } else if let Some(downward) = &volume.downward_api {
-        files.extend(downward_files(state, downward, mode(downward.default_mode))?);
-    } else if let Some(projected) = &volume.projected {
-        let default = mode(projected.default_mode);
-        for source in &projected.sources {
-            if let Some(secret) = &source.secret {
-                files.extend(object_files(state, secret, true, default)?);
-            }
-            if let Some(map) = &source.config_map {
-                files.extend(object_files(state, map, false, default)?);
-            }
-            if let Some(downward) = &source.downward_api {
-                files.extend(downward_files(state, downward, default)?);
-            }
-        }
-    } else {
-        return Ok(None);
+/// Makes the files of a volume what they are to be. Each is replaced as a whole, so that a
+/// container that reads finds the old or the new one.
+fn fill(
+    state: &PodState,
+    volume: &Volume,
+    folder: &Path,
+    files: &[VolumeFile],
+) -> Result<(), VolumeError> {
+    let name = &volume.name;
+    let mut wanted = BTreeSet::new();
+    for file in files {
+        let path = folder.join(inside(name, &file.path)?);
+        write(state, folder, &path, file).map_err(|error| io_error(name, error))?;
+        wanted.insert(path);
     }
-    Ok(Some(files))
+    remove_others(folder, &wanted).map_err(|error| io_error(name, error))
 }
 
-fn object_files(
-    state: &PodState,
-    volume: &ObjectVolume,
-    is_secret: bool,
-    mode: u32,
-) -> Result<Vec<VolumeFile>, BadConfig> {
-    let namespace = state.pod.borrow().metadata.namespace.clone();
-    let (kind, found) = if is_secret {
-        ("secret", state.node.secret(&namespace, &volume.name))
-    } else {
-        ("configmap", state.node.config_map(&namespace, &volume.name))
-    };
-    let object: KeyValues = match found {
-        Some(object) => object,
-        None if volume.optional => return Ok(Vec::new()),
-        None => return Err(BadConfig::NoObject { kind, name: volume.name.clone() }),
-    };
-    let mut values = environment::values(&object, is_secret)?;
-    if volume.items.is_empty() {
-        let file = |(path, content)| VolumeFile { path, content, mode };
-        return Ok(values.into_iter().map(file).collect());
-    }
-    let mut files = Vec::new();
-    for KeyToPath { key, path, mode: own_mode } in &volume.items {
-        match values.remove(key) {
-            Some(content) => files.push(VolumeFile {
-                path: path.clone(),
-                content,
-                mode: own_mode.unwrap_or(mode),
-            }),
-            None if volume.optional => {}
-            None => {
-                let (name, key) = (volume.name.clone(), key.clone());
-                return Err(BadConfig::NoKey { kind, namespace, name, key });
-            }
+fn remove_others(folder: &Path, wanted: &BTreeSet<PathBuf>) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            remove_others(&path, wanted)?;
+        } else if !wanted.contains(&path) {
+            fs::remove_file(path)?;
         }
     }
-    Ok(files)
-}
-
-fn downward_files(
-    state: &PodState,
-    volume: &DownwardVolume,
-    mode: u32,
-) -> Result<Vec<VolumeFile>, BadConfig> {
-    let pod = state.pod.borrow();
-    let ip = state.ip().map(|ip| ip.to_string()).unwrap_or_default();
-    let mut files = Vec::new();
-    for item in &volume.items {
-        let content = match (&item.field_ref, &item.resource_field_ref) {
-            (Some(field), _) => environment::field(&field.field_path, &pod, &ip, HOST_IP)?,
-            (None, Some(resource)) => environment::resource(resource, &pod, &Container::default())?,
-            (None, None) => continue,
-        };
-        files.push(VolumeFile {
-            path: item.path.clone(),
-            content: content.into_bytes(),
-            mode: item.mode.unwrap_or(mode),
-        });
-    }
-    Ok(files)
+    Ok(())
 }
 
 fn write(state: &PodState, root: &Path, path: &Path, file: &VolumeFile) -> io::Result<()> {
+    if fs::read(path).is_ok_and(|content| content == file.content) {
+        return Ok(());
+    }
     if let Some(parent) = path.parent().filter(|parent| *parent != root) {
         own(state, parent, true)?;
     }
-    fs::write(path, &file.content)?;
-    fs::set_permissions(path, Permissions::from_mode(file.mode))?;
-    own(state, path, false)
+    let new = root.join(NEW_FILE);
+    fs::write(&new, &file.content)?;
+    fs::set_permissions(&new, Permissions::from_mode(file.mode))?;
+    own(state, &new, false)?;
+    fs::rename(new, path)
 }
 
 /// Makes a folder that every user of the pod may write to, or gives a file to the pod's root user.
@@ -252,7 +263,7 @@ fn pod_folder(state: &PodState) -> PathBuf {
     Path::new(RUN_DIRECTORY).join("pods").join(&state.uid)
 }
 
-/// Mode of files whose volume names none.
-const DEFAULT_MODE: u32 = 0o644;
+/// Name of a file of a volume before it is in its place.
+const NEW_FILE: &str = "..new";
 /// First user of the first pod, well above the users of a machine.
 const FIRST_UID_BASE: u32 = 0x4000_0000;

@@ -66,7 +66,7 @@ pub(crate) fn isolation(world: &World) {
             stdin: Some(read.as_fd()),
             stdout: Some(output_write.as_fd()),
             stderr: Some(output_write.as_fd()),
-            program: None,
+            ..ContainerIo::default()
         };
         let spec = pod.spec(world, &["sh", "-c", script, name]);
         let spawned = container::spawn(&pod.sandbox, &spec, io).unwrap();
@@ -123,6 +123,10 @@ pub(crate) fn files_and_volumes(world: &World) {
         fs::set_permissions(directory, fs::Permissions::from_mode(0o777)).unwrap();
     }
     fs::write(secret.join("key"), "value").unwrap();
+    let cache = PathBuf::from("/run/ironmesh/cache");
+    fs::create_dir(&cache).unwrap();
+    let (none, options) = (nix::mount::MsFlags::empty(), Some("size=1m,mode=0777"));
+    nix::mount::mount(Some("tmpfs"), &cache, Some("tmpfs"), none, options).unwrap();
     let volume = |source: VolumeSource, target: &str, read_only| Volume {
         source,
         target: target.into(),
@@ -132,7 +136,7 @@ pub(crate) fn files_and_volumes(world: &World) {
         volumes: vec![
             volume(VolumeSource::Path(shared.clone()), "/var/lib/shared/deep", false),
             volume(VolumeSource::Path(secret.clone()), "/var/run/secrets/mine", true),
-            volume(VolumeSource::Memory(1 << 20), "/cache", false),
+            volume(VolumeSource::Path(cache.clone()), "/cache", false),
             volume(VolumeSource::Path(secret.join("key")), "/usr/share/one-key", true),
         ],
         files: vec![
@@ -159,7 +163,30 @@ pub(crate) fn files_and_volumes(world: &World) {
         output,
         format!("/work-here/deep\n127.0.0.1 localhost\nmade\nvaluevalue\nread-only\n{devices}1\n")
     );
-    assert_eq!(run("cat /var/lib/shared/deep/file; ls /cache").output, "x\n");
+    assert_eq!(run("cat /var/lib/shared/deep/file; ls /cache").output, "x\nfile\n");
+}
+
+/// What one container puts into a shared volume leads no mount of another out of it.
+pub(crate) fn symlinks_in_volumes(world: &World) {
+    let pod = world.pod();
+    let (shared, outside) =
+        (PathBuf::from("/run/ironmesh/shared"), PathBuf::from("/run/ironmesh/outside"));
+    for directory in [&shared, &outside] {
+        fs::create_dir(directory).unwrap();
+    }
+    std::os::unix::fs::symlink(&outside, shared.join("link")).unwrap();
+    let volume = |source: &PathBuf, target: &str| Volume {
+        source: VolumeSource::Path(source.clone()),
+        target: target.into(),
+        read_only: false,
+    };
+    let spec = ContainerSpec {
+        volumes: vec![volume(&shared, "/data"), volume(&shared, "/data/link/made")],
+        ..pod.spec(world, &["true"])
+    };
+    let error = pod.start(&spec).unwrap_err().to_string();
+    assert!(error.contains("the mount point /data/link/made: Too many levels"), "{error}");
+    assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
 }
 
 pub(crate) fn no_rights(world: &World) {
