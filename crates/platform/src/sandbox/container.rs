@@ -20,7 +20,7 @@ use super::pod::PodSandbox;
 use super::program::Program;
 use super::root::{self, Users};
 use super::spawn::{Report, SPEC_FD, STATUS_FD, StageStatus, spawn_stage};
-use super::{SandboxError, Spawned, capabilities, init, mounts, users};
+use super::{SandboxError, Spawned, capabilities, init, users};
 
 /// Name of the stage.
 pub(super) const STAGE: &str = "container";
@@ -225,7 +225,7 @@ fn become_init(
     root::enter(spec, users.as_ref(), &volumes)?;
     drop(volumes);
     if let Some(users) = &users {
-        give_streams(users.base)?;
+        give_streams(users.base + spec.user.map_or(0, |(user, _)| user))?;
         users::enter_namespace(&users.namespace)?;
     }
     drop(users);
@@ -262,23 +262,22 @@ pub(super) fn drop_rights(user: Option<(u32, u32)>) -> Result<(), SandboxError> 
     capabilities::keep_only(&[], false)
 }
 
-/// Users of the container's own, where the machine allows them: user namespaces may be forbidden,
-/// and the root of the host may be a file system that cannot map owners. Without, its root is the
-/// mesh's, still without any capability.
+/// Users of the container's own, unless user namespaces are forbidden: then its root is the mesh's,
+/// still without any capability.
 fn own_users(spec: &ContainerSpec) -> Option<Users> {
     let base = spec.uid_base?;
-    let namespace = users::make_namespace(base).ok()?;
-    mounts::clone_mapped(Path::new("/"), namespace.as_fd()).ok()?;
-    Some(Users { namespace, base })
+    users::make_namespace(base).ok().map(|namespace| Users { namespace, base })
 }
 
-/// Gives pipes that the container writes to its root, so that `/dev/stdout` can be opened.
-fn give_streams(base: u32) -> Result<(), SandboxError> {
+/// Gives pipes and files that the container writes to its user, so that `/dev/stdout` can be opened.
+/// Its log in the host's folder is then that user's, too.
+fn give_streams(user: u32) -> Result<(), SandboxError> {
     for stream in [io::stdout().as_fd(), io::stderr().as_fd()] {
         let copy = stream.try_clone_to_owned().step("copy", "a stream")?;
         let file = std::fs::File::from(copy);
-        if file.metadata().is_ok_and(|metadata| metadata.file_type().is_fifo()) {
-            fchown(&file, Some(base), Some(base)).step("change owner of", "a stream")?;
+        let kind = file.metadata().step("look at", "a stream")?.file_type();
+        if kind.is_fifo() || kind.is_file() {
+            fchown(&file, Some(user), None).step("change owner of", "a stream")?;
         }
     }
     Ok(())

@@ -11,7 +11,9 @@
 //!   could not create anything in them. A *skeleton* of directories, made once per mesh and laid
 //!   over the host's, makes them his.
 //! - Where the mesh was started by root, lower layers are clones on which the host's root is the
-//!   container's root.
+//!   container's root. Where the host's file system cannot show other owners (an overlay, as in a
+//!   container), there is a skeleton as well, and it is the skeleton that is shown with the
+//!   container's owners.
 
 mod host_tree;
 
@@ -29,7 +31,7 @@ use nix::unistd::{AccessFlags, Gid, Uid, access, chdir, fchown, pivot_root};
 
 use super::container::{ContainerSpec, RootFile, Volume, VolumeSource};
 use super::error::Step;
-use super::{SandboxError, beneath, mounts};
+use super::{SandboxError, beneath, mounts, users};
 
 use host_tree::{MountPoints, follow_symlinks};
 
@@ -69,16 +71,24 @@ pub(crate) fn enter(
     root.pivot()
 }
 
+/// Whether the host's root can be shown with other owners. Needs one thread and root.
+pub(crate) fn can_map_owners() -> bool {
+    let namespace = users::make_namespace(users::USERS_PER_NAMESPACE);
+    namespace.is_ok_and(|users| mounts::clone_mapped(Path::new("/"), users.as_fd()).is_ok())
+}
+
 /// Makes the skeleton: directories without content, with the modes of the host's.
 ///
-/// Nothing is said of those that cannot be read: nobody in the mesh could use them.
-pub(crate) fn write_skeleton() -> Result<(), SandboxError> {
+/// `readable` tells which modes a container may look into. Of what cannot be read nothing is
+/// said: nobody in the mesh could use it.
+pub(crate) fn write_skeleton(readable: impl Fn(u32) -> bool) -> Result<(), SandboxError> {
     let points = MountPoints::read()?;
     let mut left: Vec<PathBuf> = SKELETON_OF.iter().map(PathBuf::from).collect();
     let mut made = 0;
     while let Some(directory) = left.pop() {
         let Ok(metadata) = fs::symlink_metadata(&directory) else { continue };
-        if !metadata.is_dir() || points.at(&directory) || made == SKELETON_DIRECTORIES_MAX {
+        let is_wanted = metadata.is_dir() && readable(metadata.mode()) && !points.at(&directory);
+        if !is_wanted || made == SKELETON_DIRECTORIES_MAX {
             continue;
         }
         let Ok(entries) = fs::read_dir(&directory) else { continue };
@@ -237,9 +247,9 @@ impl<'a> Root<'a> {
         let mut lower = Vec::new();
         let skeleton = below(Path::new(SKELETON), path);
         if skeleton.is_dir() {
-            lower.push(skeleton);
+            lower.push(self.lower_layer(&skeleton, &layers.join("skeleton"))?);
         }
-        lower.push(self.lower_layer(path, &layers)?);
+        lower.push(self.lower_layer(path, &layers.join("lower"))?);
         let lower: Vec<String> = lower.iter().map(|layer| escape(layer)).collect();
         let (lower, upper, work) = (lower.join(":"), escape(&upper), escape(&work));
         let options = format!("lowerdir={lower},upperdir={upper},workdir={work},userxattr");
@@ -252,15 +262,14 @@ impl<'a> Root<'a> {
         }
     }
 
-    /// The host's directory as it is to be seen: with its owners mapped where that is possible.
-    fn lower_layer(&self, path: &Path, layers: &Path) -> Result<PathBuf, SandboxError> {
+    /// A directory as it is to be seen: with its owners mapped where that is possible, at `mapped`.
+    fn lower_layer(&self, path: &Path, mapped: &Path) -> Result<PathBuf, SandboxError> {
         let Some(users) = self.users else { return Ok(path.to_owned()) };
         match mounts::clone_mapped(path, users.namespace.as_fd()) {
             Ok(tree) => {
-                let lower = layers.join("lower");
-                fs::create_dir(&lower).step("create", lower.display())?;
-                mounts::attach(&tree, &lower)?;
-                Ok(lower)
+                fs::create_dir(mapped).step("create", mapped.display())?;
+                mounts::attach(&tree, mapped)?;
+                Ok(mapped.to_owned())
             }
             Err(_) => Ok(path.to_owned()),
         }
@@ -330,9 +339,14 @@ impl<'a> Root<'a> {
             // Where the surrounding /proc is masked the kernel allows no new one.
             mounts::bind_recursive(Path::new("/proc"), &proc)?;
         }
-        let settings = proc.join("sys");
-        mounts::bind(&settings, &settings)?;
-        mounts::make_read_only(&settings, true)?;
+        for name in READ_ONLY_IN_PROC {
+            let path = proc.join(name);
+            // Some are there only on some machines.
+            if fs::symlink_metadata(&path).is_ok() {
+                mounts::bind(&path, &path)?;
+                mounts::make_read_only(&path, true)?;
+            }
+        }
         let sys = self.new.join("sys");
         // It shows the machine's devices, which few programs miss where it is not allowed.
         let _ = mounts::fresh("sysfs", &sys, mounts::HARDENED | MsFlags::MS_RDONLY, "");
@@ -499,6 +513,8 @@ fn escape(path: &Path) -> String {
     text
 }
 
+/// What of `/proc` reaches the whole machine, as container runtimes have it.
+const READ_ONLY_IN_PROC: [&str; 5] = ["sys", "sysrq-trigger", "irq", "bus", "fs"];
 /// Top-level directories that every container has for itself.
 const OWN_DIRECTORIES: [&str; 5] = ["/dev", "/proc", "/run", "/sys", "/tmp"];
 /// What the skeleton covers: where programs create files.

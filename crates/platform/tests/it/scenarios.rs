@@ -22,6 +22,8 @@ pub(crate) const ALL: &[Scenario] = &[
     ("a container has no rights", || in_mesh(containers::no_rights)),
     ("a container runs as the user asked for", || in_mesh(containers::run_as_user)),
     ("without users of its own it has no rights either", || in_mesh(containers::shared_users)),
+    ("users are its own on a root that cannot map owners", containers::own_users_in_overlay),
+    ("its own log can be opened again", || in_mesh(containers::streams)),
     ("commands run in a running container", || in_mesh(containers::exec)),
     ("a command gets a terminal", || in_mesh(containers::terminal)),
     ("python and redis run", || in_mesh(containers::real_programs)),

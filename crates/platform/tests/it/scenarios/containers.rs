@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use ironmesh_platform::fds;
@@ -235,6 +236,61 @@ pub(crate) fn shared_users(world: &World) {
     let output: Vec<&str> = finished.output.lines().filter(|l| !l.contains("Read-only")).collect();
     assert_eq!(output, ["0", "CapEff:\t0000000000000000", "read-only"]);
     assert!(!std::path::Path::new("/etc/mine").exists());
+}
+
+/// As inside a container of another runtime, whose root is an overlay.
+pub(crate) fn own_users_in_overlay() -> ExitCode {
+    use nix::mount::{MntFlags, MsFlags, mount, umount2};
+    if !nix::unistd::Uid::effective().is_root() {
+        // Without root there are no other users.
+        return ExitCode::SUCCESS;
+    }
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).unwrap();
+    let none = None::<&str>;
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
+    mount(Some("tmpfs"), "/mnt", Some("tmpfs"), MsFlags::empty(), none).unwrap();
+    for name in ["upper", "work", "root"] {
+        fs::create_dir(format!("/mnt/{name}")).unwrap();
+    }
+    let layers = Some("lowerdir=/,upperdir=/mnt/upper,workdir=/mnt/work");
+    mount(Some("overlay"), "/mnt/root", Some("overlay"), MsFlags::empty(), layers).unwrap();
+    for name in ["proc", "sys", "dev", "run", "tmp"] {
+        let target = format!("/mnt/root/{name}");
+        let bind = MsFlags::MS_BIND | MsFlags::MS_REC;
+        mount(Some(format!("/{name}").as_str()), target.as_str(), none, bind, none).unwrap();
+    }
+    std::env::set_current_dir("/mnt/root").unwrap();
+    nix::unistd::pivot_root(".", ".").unwrap();
+    umount2(".", MntFlags::MNT_DETACH).unwrap();
+    world::enter(|world| {
+        let pod = world.pod();
+        let script = "id -u; grep CapEff /proc/self/status; cat /proc/self/uid_map | tr -s ' '; \
+                      echo x > /etc/mine && mkdir /var/lib/mine /data && echo written; \
+                      cat /etc/shadow 2>/dev/null || echo secret";
+        let finished = pod.shell(world, script);
+        let base = world.uid_base(&pod).unwrap();
+        let expected = format!("0\nCapEff:\t0000000000000000\n 0 {base} 65536\nwritten\nsecret\n");
+        assert_eq!(finished, Finished { code: 0, output: expected });
+    })
+}
+
+/// A program opens `/dev/stdout` by its name; what writes to the whole machine is closed; and
+/// nothing else is open.
+pub(crate) fn streams(world: &World) {
+    let pod = world.pod();
+    // As inherited from whoever started the mesh.
+    let leaked = nix::fcntl::open("/", nix::fcntl::OFlag::O_RDONLY, nix::sys::stat::Mode::empty());
+    let _leaked = leaked.unwrap();
+    let path = PathBuf::from("/run/ironmesh/log");
+    let log = fs::File::options().append(true).create(true).open(&path).unwrap();
+    let io = ContainerIo { stdout: Some(log.as_fd()), ..ContainerIo::default() };
+    let script = "echo one; echo two >> /dev/stdout; echo h > /proc/sysrq-trigger || echo closed; \
+                  ls -l /proc/self/fd | grep -c '> /$'";
+    let spec = pod.spec(world, &["bash", "-c", script]);
+    let spawned = container::spawn(&pod.sandbox, &spec, io).unwrap();
+    spawned.status.wait().unwrap();
+    world::exit_code(spawned.pid);
+    assert_eq!(fs::read_to_string(path).unwrap(), "one\ntwo\nclosed\n0\n");
 }
 
 pub(crate) fn exec(world: &World) {
