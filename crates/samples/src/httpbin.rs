@@ -1,7 +1,9 @@
 //! The part of httpbin that workshops use: requests told back, chosen statuses, delays.
 
 use std::collections::BTreeMap;
+use std::collections::hash_map::RandomState;
 use std::env;
+use std::hash::{BuildHasher, Hasher};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -58,7 +60,7 @@ impl App for Httpbin {
                 told(&json!({ "user-agent": text(request.headers(), "user-agent") }))
             }
             ("uuid", None) => told(&json!({ "uuid": uuid() })),
-            ("status", Some(codes)) => status(codes),
+            ("status", Some(codes)) => status(codes, draw()),
             ("delay", Some(seconds)) => match delay(seconds) {
                 Some(delay) => {
                     tokio::time::sleep(delay).await;
@@ -128,15 +130,38 @@ fn form(text: &str) -> Value {
     let mut fields = Map::new();
     for field in text.split('&').filter(|field| !field.is_empty()) {
         let (name, value) = field.split_once('=').unwrap_or((field, ""));
-        match fields.get_mut(name) {
+        let (name, value) = (decoded(name), decoded(value));
+        match fields.get_mut(&name) {
             None => {
-                fields.insert(name.to_owned(), json!(value));
+                fields.insert(name, json!(value));
             }
             Some(Value::Array(values)) => values.push(json!(value)),
             Some(one) => *one = json!([one.take(), value]),
         }
     }
     Value::Object(fields)
+}
+
+/// A name or value of a form: `+` is a blank, `%XX` a byte.
+fn decoded(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, after @ ..] = rest {
+        rest = after;
+        let escaped = after
+            .get(..2)
+            .filter(|_| *first == b'%')
+            .and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok());
+        match (first, escaped) {
+            (_, Some(byte)) => {
+                bytes.push(byte);
+                rest = &after[2..];
+            }
+            (b'+', None) => bytes.push(b' '),
+            (byte, None) => bytes.push(*byte),
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// Who asked: the first proxy's word for it, or the peer.
@@ -157,15 +182,32 @@ fn text(headers: &HeaderMap, name: &str) -> Option<String> {
     headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
 }
 
-/// An empty answer with a status; of a list, the first.
-fn status(codes: &str) -> Response<Bytes> {
-    let first = codes.split([',', ':']).next().unwrap_or_default();
-    match first.parse().ok().and_then(|code| StatusCode::from_u16(code).ok()) {
-        Some(code) if code.as_u16() >= 200 => {
-            answer::with_type(code, "text/html; charset=utf-8", "")
-        }
-        _ => answer::text(StatusCode::BAD_REQUEST, "Invalid status code"),
+/// An empty answer with a status; of a list such as `200,503` or `200:0.9,503:0.1` one by weight,
+/// which is 1 where none is given. `draw` is in [0, 1).
+fn status(codes: &str, draw: f64) -> Response<Bytes> {
+    let weighted = |choice: &str| {
+        let (code, weight) = choice.split_once(':').unwrap_or((choice, "1"));
+        let code = StatusCode::from_u16(code.trim().parse().ok()?).ok()?;
+        let weight: f64 = weight.trim().parse().ok()?;
+        (code.as_u16() >= 200 && weight.is_finite() && weight >= 0.0).then_some((code, weight))
+    };
+    let choices: Option<Vec<_>> = codes.split(',').map(weighted).collect();
+    let choices = choices.unwrap_or_default();
+    let mut left = draw * choices.iter().map(|(_, weight)| weight).sum::<f64>();
+    let drawn = choices.iter().find(|(_, weight)| {
+        left -= weight;
+        left < 0.0
+    });
+    match drawn {
+        Some((code, _)) => answer::with_type(*code, "text/html; charset=utf-8", ""),
+        None => answer::text(StatusCode::BAD_REQUEST, "Invalid status code"),
     }
+}
+
+/// A number in [0, 1), of the hasher's random keys.
+fn draw() -> f64 {
+    let random = RandomState::new().build_hasher().finish();
+    (random >> 11) as f64 / (1_u64 << 53) as f64
 }
 
 /// How long `/delay/{seconds}` waits.
@@ -221,7 +263,6 @@ mod tests {
         assert_eq!(body(&headers), "{\n  \"headers\": {}\n}\n");
         for (path, status) in [
             ("/status/418", 418),
-            ("/status/503,200", 503),
             ("/status/x", 400),
             ("/status/100", 400),
             ("/delay/0", 200),
@@ -233,6 +274,30 @@ mod tests {
         ] {
             assert_eq!(Httpbin.answer(get(path)).await.status(), status, "{path}");
         }
+    }
+
+    #[test]
+    fn of_several_statuses_one_is_drawn_by_weight() {
+        for (codes, draw, expected) in [
+            ("200,503", 0.49, 200),
+            ("200,503", 0.5, 503),
+            ("200:0.9,503:0.1", 0.89, 200),
+            ("200:0.9,503:0.1", 0.91, 503),
+            ("200:0,503", 0.0, 503),
+            ("418", 0.999, 418),
+            ("200,x", 0.0, 400),
+            ("200:-1", 0.0, 400),
+            ("", 0.0, 400),
+        ] {
+            assert_eq!(status(codes, draw).status(), expected, "{codes} {draw}");
+        }
+        assert!((0..100).map(|_| draw()).all(|draw| (0.0..1.0).contains(&draw)));
+    }
+
+    #[test]
+    fn forms_are_decoded() {
+        let expected = json!({"a b": "c&d", "e": ["100%", "ü"], "%zz": ""});
+        assert_eq!(form("a+b=c%26d&e=100%25&e=%c3%bc&%zz"), expected);
     }
 
     #[tokio::test]

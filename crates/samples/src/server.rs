@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -102,7 +102,11 @@ async fn respond<A: App>(
     request: Request<Incoming>,
     peer: SocketAddr,
 ) -> Response<Full<Bytes>> {
-    let (head, body) = request.into_parts();
+    let (mut head, body) = request.into_parts();
+    // HEAD is answered as GET is; the server leaves the body out.
+    if head.method == Method::HEAD {
+        head.method = Method::GET;
+    }
     let answer = match Limited::new(body, BODY_BYTES_MAX).collect().await {
         Ok(body) => {
             let mut request = Request::from_parts(head, body.to_bytes());
@@ -168,6 +172,31 @@ pub(crate) mod tests {
             self.release.acquire().await.unwrap().forget();
             answer::text(StatusCode::OK, "done")
         }
+    }
+
+    struct Fixed;
+
+    impl App for Fixed {
+        async fn answer(&self, request: Request<Bytes>) -> Response<Bytes> {
+            assert_eq!(request.method(), Method::GET);
+            answer::text(StatusCode::OK, "hello")
+        }
+    }
+
+    #[tokio::test]
+    async fn head_is_get_without_its_body() {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+        let mut stream = TcpStream::connect(start(Fixed).await).await.unwrap();
+        let sent = b"HEAD / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
+        stream.write_all(sent).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+        assert!(
+            answer.contains("content-length: 5\r\n") && answer.ends_with("\r\n\r\n"),
+            "{answer}"
+        );
     }
 
     #[tokio::test]

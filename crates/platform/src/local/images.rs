@@ -13,17 +13,39 @@ pub(crate) struct Image {
     pub(crate) cmd: Vec<String>,
     /// `ENV`.
     pub(crate) env: Vec<(&'static str, &'static str)>,
+    /// A program of the original image, which ours stands for where the machine has none.
+    pub(crate) replaces: Option<&'static str>,
 }
 
 impl Image {
     /// The command line by Docker's rules: `command` replaces both ENTRYPOINT and CMD, `args`
-    /// alone replaces CMD.
+    /// alone replaces CMD. Where there is no ENTRYPOINT, options alone belong to CMD's program, as
+    /// with the images of databases.
     pub(crate) fn command_line(&self, command: &[String], args: &[String]) -> Vec<String> {
         if !command.is_empty() {
             return [command, args].concat();
         }
         let cmd = if args.is_empty() { &self.cmd } else { args };
-        [&self.entrypoint, cmd].concat()
+        let has_program =
+            !self.entrypoint.is_empty() || !cmd.first().is_some_and(|c| c.starts_with('-'));
+        let program = self.cmd.first().filter(|_| !has_program);
+        let line = self.entrypoint.iter().chain(program).chain(cmd);
+        line.cloned().collect()
+    }
+
+    /// A command line of the original image as one that this machine has: `on_machine` tells
+    /// whether a program is found on its search path.
+    pub(crate) fn localize(
+        &self,
+        argv: Vec<String>,
+        on_machine: impl Fn(&str) -> bool,
+    ) -> Vec<String> {
+        match (argv.first(), self.replaces) {
+            (Some(first), Some(replaced)) if first == replaced && !on_machine(replaced) => {
+                self.cmd.iter().cloned().chain(argv.into_iter().skip(1)).collect()
+            }
+            _ => argv,
+        }
     }
 }
 
@@ -56,7 +78,9 @@ pub(crate) struct Images {
 impl Images {
     /// Reads the mappings of the command line, `PATTERN=COMMAND` each. A pattern is a name of an
     /// image with `*` for any text; it is compared with the name as written and with the name
-    /// without registry and tag. The command is split as a shell does, quotes included.
+    /// without registry and tag. The command is split as a shell does, quotes included; it is the
+    /// image's ENTRYPOINT, so that a manifest's `args` follow it. A relative path of the program is
+    /// one of the folder where the mesh is started.
     ///
     /// # Errors
     ///
@@ -66,7 +90,10 @@ impl Images {
             .iter()
             .map(|mapping| {
                 let (pattern, command) = mapping.split_once('=')?;
-                let words = split_words(command)?;
+                let mut words = split_words(command)?;
+                if let Some(program) = words.first_mut().filter(|word| word.contains('/')) {
+                    *program = absolute(program);
+                }
                 (!pattern.is_empty() && !words.is_empty()).then(|| (pattern.to_owned(), words))
             })
             .zip(mappings)
@@ -86,7 +113,7 @@ impl Images {
         let path = without_registry(repository);
         for (pattern, words) in &self.mapped {
             if [image, repository, path].into_iter().any(|name| matches(pattern, name)) {
-                return Ok(Image { cmd: words.clone(), ..Image::default() });
+                return Ok(Image { entrypoint: words.clone(), ..Image::default() });
             }
         }
         let last = path.rsplit('/').next().unwrap_or(path);
@@ -102,12 +129,19 @@ impl Images {
             entrypoint: owned(known.entrypoint),
             cmd: owned(known.cmd),
             env: known.env.to_vec(),
+            replaces: known.replaces,
         })
     }
 }
 
 /// The program name that stands for our own sample applications, given by descriptor.
 pub(crate) const SAMPLES: &str = "ironmesh-samples";
+
+/// A path from the root.
+fn absolute(path: &str) -> String {
+    let absolute = std::path::absolute(path).ok();
+    absolute.and_then(|path| path.to_str().map(str::to_owned)).unwrap_or_else(|| path.to_owned())
+}
 
 /// An image without tag and digest.
 fn repository(image: &str) -> &str {
@@ -166,6 +200,8 @@ struct Known {
     env: &'static [(&'static str, &'static str)],
     /// Programs that the machine must have.
     needs: &'static [&'static str],
+    /// A program of the original image that `cmd` stands for.
+    replaces: Option<&'static str>,
 }
 
 /// One of our sample applications.
@@ -174,7 +210,7 @@ const fn sample(
     cmd: &'static [&'static str],
     env: &'static [(&'static str, &'static str)],
 ) -> Known {
-    Known { patterns, entrypoint: &[], cmd, env, needs: &[] }
+    Known { patterns, entrypoint: &[], cmd, env, needs: &[], replaces: None }
 }
 
 /// A program of the machine.
@@ -183,47 +219,43 @@ const fn program(
     cmd: &'static [&'static str],
     needs: &'static [&'static str],
 ) -> Known {
-    Known { patterns, entrypoint: &[], cmd, env: &[], needs }
+    Known { patterns, entrypoint: &[], cmd, env: &[], needs, replaces: None }
 }
 
 /// The well-known images, first match wins.
 const KNOWN: &[Known] = &[
-    sample(&["*bookinfo-productpage*", "productpage*"], &[SAMPLES, "productpage"], &[]),
+    sample(&["*bookinfo-productpage*"], &[SAMPLES, "productpage"], &[]),
     sample(
-        &["*bookinfo-details-v2", "details-v2"],
+        &["*bookinfo-details-v2"],
         &[SAMPLES, "details"],
         &[("SERVICE_VERSION", "v2"), ("ENABLE_EXTERNAL_BOOK_SERVICE", "true")],
     ),
     sample(
-        &["*bookinfo-details*", "details-v1", "details"],
+        &["*bookinfo-details*"],
         &[SAMPLES, "details"],
         &[("SERVICE_VERSION", "v1"), ("ENABLE_EXTERNAL_BOOK_SERVICE", "false")],
     ),
+    sample(&["*bookinfo-ratings*"], &[SAMPLES, "ratings"], &[("SERVICE_VERSION", "v1")]),
     sample(
-        &["*bookinfo-ratings*", "ratings-v1", "ratings"],
-        &[SAMPLES, "ratings"],
-        &[("SERVICE_VERSION", "v1")],
-    ),
-    sample(
-        &["*bookinfo-reviews-v1", "reviews-v1"],
+        &["*bookinfo-reviews-v1"],
         &[SAMPLES, "reviews-v1"],
         &[("SERVICE_VERSION", "v1"), ("ENABLE_RATINGS", "false")],
     ),
     sample(
-        &["*bookinfo-reviews-v2", "reviews-v2"],
+        &["*bookinfo-reviews-v2"],
         &[SAMPLES, "reviews-v2"],
         &[("SERVICE_VERSION", "v2"), ("ENABLE_RATINGS", "true"), ("STAR_COLOR", "black")],
     ),
     sample(
-        &["*bookinfo-reviews-v3", "reviews-v3"],
+        &["*bookinfo-reviews-v3"],
         &[SAMPLES, "reviews-v3"],
         &[("SERVICE_VERSION", "v3"), ("ENABLE_RATINGS", "true"), ("STAR_COLOR", "red")],
     ),
     sample(&["*helloworld-v1"], &[SAMPLES, "helloworld-v1"], &[("SERVICE_VERSION", "v1")]),
     sample(&["*helloworld-v2"], &[SAMPLES, "helloworld-v2"], &[("SERVICE_VERSION", "v2")]),
-    sample(&["*httpbin"], &[SAMPLES, "httpbin"], &[]),
+    Known { replaces: Some("gunicorn"), ..sample(&["*httpbin"], &[SAMPLES, "httpbin"], &[]) },
     sample(&["sleep", "*-sleep", "curl-ssl"], &["sleep", "infinity"], &[]),
-    Known { patterns: &["curl", "*-curl"], entrypoint: &["curl"], cmd: &[], env: &[], needs: &[] },
+    Known { entrypoint: &["curl"], ..sample(&["curl", "*-curl"], &[], &[]) },
     program(&["redis"], &["redis-server", "--protected-mode", "no"], &["redis-server"]),
     program(
         &["mysql", "mariadb", "*bookinfo-mysqldb"],
@@ -269,6 +301,7 @@ mod tests {
         let images = Images::new(&[]).unwrap();
         let error = images.resolve("example.com/shop/cart:1.0", |_| true).unwrap_err().to_string();
         assert!(error.contains("--image 'example.com/shop/cart=COMMAND'"), "{error}");
+        assert!(images.resolve("acme.com/shop/ratings:3", |_| true).is_err());
         let error = images.resolve("nginx:alpine", |_| false).unwrap_err().to_string();
         assert!(error.contains("\"nginx\", which this machine does not have"), "{error}");
     }
@@ -281,8 +314,12 @@ mod tests {
         ])
         .unwrap();
         let shop = images.resolve("example.com/shop/cart:1.0", |_| false).unwrap();
-        assert_eq!(shop.cmd, ["/usr/bin/shop", "--name", "two words", "a\"b"]);
-        assert_eq!(images.resolve("redis:4", |_| false).unwrap().cmd, ["my-redis"]);
+        assert_eq!(shop.command_line(&[], &words("--more"))[4..], ["--more"]);
+        assert_eq!(shop.entrypoint, ["/usr/bin/shop", "--name", "two words", "a\"b"]);
+        assert_eq!(images.resolve("redis:4", |_| false).unwrap().entrypoint, ["my-redis"]);
+        let here = Images::new(&["shop=./server".to_owned()]).unwrap();
+        let program = &here.resolve("shop", |_| false).unwrap().entrypoint[0];
+        assert!(program.starts_with('/') && program.ends_with("/server"), "{program}");
         for bad in ["", "x", "=y", "x=", "x='open"] {
             assert!(Images::new(&[bad.to_owned()]).is_err(), "{bad}");
         }
@@ -290,11 +327,23 @@ mod tests {
 
     #[test]
     fn command_and_args_override_as_in_docker() {
-        let image = Image { entrypoint: words("e"), cmd: words("c"), env: Vec::new() };
+        let image = Image { entrypoint: words("e"), cmd: words("c"), ..Image::default() };
         for (command, args, expected) in
             [("", "", "e c"), ("", "a", "e a"), ("x", "", "x"), ("x y", "a", "x y a")]
         {
             assert_eq!(image.command_line(&words(command), &words(args)), words(expected));
         }
+        let images = Images::new(&[]).unwrap();
+        let redis = images.resolve("redis", |_| true).unwrap();
+        assert_eq!(redis.command_line(&[], &words("--port 80")), words("redis-server --port 80"));
+    }
+
+    #[test]
+    fn commands_of_original_images_are_ours_where_they_are_missing() {
+        let httpbin = Images::new(&[]).unwrap().resolve("httpbin", |_| false).unwrap();
+        let argv = words("gunicorn -b 0.0.0.0:8080 httpbin:app");
+        let ours = words("ironmesh-samples httpbin -b 0.0.0.0:8080 httpbin:app");
+        assert_eq!(httpbin.localize(argv.clone(), |_| false), ours);
+        assert_eq!(httpbin.localize(argv.clone(), |_| true), argv);
     }
 }

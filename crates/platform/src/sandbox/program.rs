@@ -4,10 +4,11 @@ use std::ffi::CString;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use nix::fcntl::AtFlags;
+use nix::fcntl::{AtFlags, FcntlArg, FdFlag, fcntl};
 use nix::sys::signal::{
     SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, sigaction, sigprocmask,
 };
+use nix::sys::uio::pread;
 use nix::unistd::{chdir, execve, execveat};
 
 use super::SandboxError;
@@ -51,6 +52,9 @@ impl Program {
             return error;
         }
         if let Some(descriptor) = by {
+            if let Err(error) = keep_for_interpreter(descriptor) {
+                return error;
+            }
             let flags = AtFlags::AT_EMPTY_PATH;
             let Err(errno) = execveat(descriptor, c"", &self.argv, &self.environment, flags);
             return SandboxError::new("run", &self.name, errno as i32);
@@ -81,6 +85,15 @@ impl Program {
         let Err(errno) = execve(&path, &self.argv, &self.environment);
         errno
     }
+}
+
+/// Leaves a script's descriptor open: its interpreter is to open it by its number.
+fn keep_for_interpreter(descriptor: &OwnedFd) -> Result<(), SandboxError> {
+    let mut start = [0; 2];
+    if matches!(pread(descriptor, &mut start, 0), Ok(2)) && &start == b"#!" {
+        fcntl(descriptor, FcntlArg::F_SETFD(FdFlag::empty())).step("keep open", "a script")?;
+    }
+    Ok(())
 }
 
 /// Gives the program what a fresh process expects: its directory, and signals at their defaults.

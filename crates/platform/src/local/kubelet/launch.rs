@@ -113,6 +113,14 @@ impl Prepared {
             words.iter().map(|word| environment::expand(word, &variables)).collect()
         };
         let argv = image.command_line(&expanded(&container.command), &expanded(&container.args));
+        let argv = image.localize(argv, is_on_machine);
+        for word in argv.iter().skip(1).filter(|word| is_hidden(node, word)) {
+            let message = format!(
+                "{word} lies in a folder of the host that containers do not see: move it to one \
+                 that they see, such as /opt"
+            );
+            state.event(Some(&container.name), EventKind::Warning, "HiddenPath", message);
+        }
         let (argv, program) = program(node, argv)?;
         let (mounts, volumes) = volumes::mounts(state, container, &variables)
             .map_err(|error| NotStarted::Config(error.to_string()))?;
@@ -169,13 +177,18 @@ fn program(
         argv.insert(0, SAMPLES.to_owned());
         return Ok((argv, Some(samples().map_err(NotStarted::Program)?)));
     }
-    let path = Path::new(first);
-    if path.is_absolute() && node.hidden.iter().any(|folder| path.starts_with(folder)) {
-        let file = File::open(path)
+    if is_hidden(node, first) {
+        let file = File::open(first)
             .map_err(|error| NotStarted::Program(format!("program {first}: {error}")))?;
         return Ok((argv, Some(file.into())));
     }
     Ok((argv, None))
+}
+
+/// Whether a path of the host is one that containers do not see.
+fn is_hidden(node: &Node, path: &str) -> bool {
+    let path = Path::new(path);
+    path.is_absolute() && node.hidden.iter().any(|folder| path.starts_with(folder)) && path.exists()
 }
 
 /// Whether one of our own programs stands in for a common one that this machine lacks.

@@ -40,6 +40,20 @@ pub(crate) fn runs_and_ends(world: &World) {
     let mut text = String::new();
     output.read_to_string(&mut text).unwrap();
     assert_eq!((text.as_str(), world::exit_code(spawned.pid)), ("by descriptor\n", 0));
+    // A script, too, which its interpreter opens.
+    let script = fds::memfd("script", b"#!/bin/sh\necho script $1\n").unwrap();
+    let (mut output, write) = fds::pipe().map(|(r, w)| (fs::File::from(r), w)).unwrap();
+    let io = ContainerIo {
+        stdout: Some(write.as_fd()),
+        program: Some(script.as_fd()),
+        ..ContainerIo::default()
+    };
+    let spawned = container::spawn(&pod.sandbox, &pod.spec(world, &["script", "one"]), io).unwrap();
+    drop(write);
+    spawned.status.wait().unwrap();
+    let mut text = String::new();
+    output.read_to_string(&mut text).unwrap();
+    assert_eq!((text.as_str(), world::exit_code(spawned.pid)), ("script one\n", 0));
 }
 
 pub(crate) fn signals(world: &World) {
