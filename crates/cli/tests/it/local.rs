@@ -374,6 +374,60 @@ fn volumes_are_bounded_current_and_lead_nowhere_else() {
     assert_eq!(cat("/shape"), "round");
 }
 
+const STAYING: &str = r#"
+apiVersion: v1
+kind: Pod
+metadata: {name: pair}
+spec:
+  restartPolicy: Never
+  initContainers:
+  - name: beside
+    image: busybox
+    restartPolicy: Always
+    command: [sh, -c, "trap 'echo told; exit 0' TERM; sleep 0.2; touch /data/there; while true; do sleep 0.05; done"]
+    startupProbe: {exec: {command: [test, -e, /data/there]}, periodSeconds: 1}
+    volumeMounts: [{name: data, mountPath: /data}]
+  containers:
+  - name: main
+    image: busybox
+    command: [sh, -c, "test -e /data/there && echo found; while test ! -e /data/go; do sleep 0.05; done"]
+    volumeMounts: [{name: data, mountPath: /data}]
+  volumes: [{name: data, emptyDir: {}}]
+"#;
+
+#[test]
+fn an_init_container_that_stays_begins_first_and_ends_last() {
+    let Some(mesh) = Running::start(STAYING, &[]) else { return };
+    mesh.await_log("pair", "found");
+    let status = mesh.status();
+    assert_eq!(status["pods"][0]["ready"], "2/2", "{status}");
+    mesh.ok(&["exec", "pair", "-c", "main", "--", "touch", "/data/go"]);
+    await_some("the end of the pod", || {
+        let pod = mesh.ok(&["get", "pod", "pair", "-o", "jsonpath={.status.phase}"]);
+        (pod == "Succeeded").then_some(())
+    });
+    assert_eq!(mesh.ok(&["logs", "pair", "-c", "beside"]), "told\n");
+}
+
+#[test]
+fn a_shorter_grace_period_ends_a_pod_that_ends_slowly() {
+    let stubborn = "
+apiVersion: v1
+kind: Pod
+metadata: {name: stubborn}
+spec:
+  terminationGracePeriodSeconds: 600
+  containers:
+  - {name: main, image: busybox, command: [sh, -c, \"trap '' TERM; while true; do sleep 0.05; done\"]}
+";
+    let Some(mesh) = Running::start(stubborn, &[]) else { return };
+    mesh.ok(&["delete", "pod", "stubborn", "--wait=false"]);
+    assert!(mesh.pid("stubborn").is_some());
+    // It waits until the pod is gone.
+    mesh.ok(&["delete", "pod", "stubborn", "--grace-period=1"]);
+    assert!(mesh.pid("stubborn").is_none());
+}
+
 #[test]
 fn two_meshes_do_not_share_a_state_folder() {
     let Some(mesh) = Running::start("", &["--state", "kept"]) else { return };

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-/// The pauses between the starts of one container: none before the first restart, then 10 s,
-/// doubled up to 5 min, as Kubernetes; forgotten after 10 min of running.
+use ironmesh_model::limits::PlatformLimits;
+
+/// The pauses between the starts of one container: none before the first restart, then the first
+/// one, doubled up to the longest; forgotten after a long run.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Backoff {
     first: Duration,
@@ -14,8 +16,8 @@ pub(crate) struct Backoff {
 
 impl Backoff {
     /// For applications.
-    pub(crate) const fn application() -> Self {
-        Self::new(Duration::from_secs(10), Duration::from_secs(300), Duration::from_secs(600))
+    pub(crate) const fn application(limits: &PlatformLimits) -> Self {
+        Self::new(limits.restart_pause_min, limits.restart_pause_max, limits.restart_reset_after)
     }
 
     /// For the mesh's own processes, on which traffic waits: 100 ms, doubled up to 2 s.
@@ -44,7 +46,7 @@ mod tests {
 
     #[test]
     fn the_first_restart_is_immediate_and_pauses_double_to_five_minutes() {
-        let mut backoff = Backoff::application();
+        let mut backoff = Backoff::application(&PlatformLimits::default());
         let pauses: Vec<u64> =
             (0..8).map(|_| backoff.pause(Duration::from_secs(1)).as_secs()).collect();
         assert_eq!(pauses, [0, 10, 20, 40, 80, 160, 300, 300]);
@@ -52,7 +54,7 @@ mod tests {
 
     #[test]
     fn a_long_run_forgets_earlier_ends() {
-        let mut backoff = Backoff::application();
+        let mut backoff = Backoff::application(&PlatformLimits::default());
         backoff.pause(Duration::ZERO);
         backoff.pause(Duration::ZERO);
         assert_eq!(backoff.pause(Duration::from_secs(600)), Duration::ZERO);

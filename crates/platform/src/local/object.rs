@@ -152,9 +152,16 @@ pub(crate) struct Container {
     pub(crate) startup_probe: Option<Probe>,
     pub(crate) lifecycle: Lifecycle,
     pub(crate) security_context: SecurityContext,
+    /// Of an init container only: `Always`, or none.
+    pub(crate) restart_policy: Option<RestartPolicy>,
 }
 
 impl Container {
+    /// Whether, as an init container, it stays beside the applications.
+    pub(crate) fn stays(&self) -> bool {
+        self.restart_policy == Some(RestartPolicy::Always)
+    }
+
     /// The number of a port given by number or by the name of one of the container's ports.
     pub(crate) fn port(&self, port: &IntOrString) -> Option<u16> {
         match port {
@@ -385,6 +392,16 @@ pub(crate) struct Handler {
     pub(crate) tcp_socket: Option<TcpSocket>,
     pub(crate) exec: Option<Exec>,
     pub(crate) sleep: Option<Sleep>,
+    pub(crate) grpc: Option<Grpc>,
+}
+
+/// A check by gRPC's health protocol.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub(crate) struct Grpc {
+    pub(crate) port: IntOrString,
+    /// What is asked for; the server as a whole if it is empty.
+    pub(crate) service: String,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]

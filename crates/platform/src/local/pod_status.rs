@@ -20,6 +20,9 @@ pub(crate) struct PodRecord {
     pub(crate) init_containers: Vec<ContainerRecord>,
     /// In the order of the manifest.
     pub(crate) containers: Vec<ContainerRecord>,
+    /// Whether the init containers are done: those that stay have started, the others ended well.
+    /// That stays so if one that stays is restarted.
+    pub(crate) initialized: bool,
     /// Set if the pod as a whole cannot run.
     pub(crate) failure: Option<(String, String)>,
 }
@@ -96,20 +99,25 @@ impl PodRecord {
         }
     }
 
-    /// Whether all init containers ended well.
+    /// Whether the applications may run: see [`initialized`](Self::initialized).
     pub(crate) fn is_initialized(&self) -> bool {
-        self.init_containers.iter().all(ContainerRecord::ended_well)
+        self.initialized || self.init_containers.iter().all(ContainerRecord::ended_well)
     }
 
     /// Whether every container is ready.
     pub(crate) fn is_ready(&self) -> bool {
-        self.failure.is_none() && self.is_initialized() && self.containers.iter().all(|c| c.ready)
+        self.failure.is_none() && self.is_initialized() && self.lasting().all(|c| c.ready)
     }
 
     /// How many containers are ready, of how many.
     pub(crate) fn ready_count(&self) -> String {
-        let ready = self.containers.iter().filter(|c| c.ready).count();
-        format!("{ready}/{}", self.containers.len())
+        let ready = self.lasting().filter(|c| c.ready).count();
+        format!("{ready}/{}", self.lasting().count())
+    }
+
+    /// The containers that run as long as the pod does: the init containers that stay, too.
+    fn lasting(&self) -> impl Iterator<Item = &ContainerRecord> {
+        self.init_containers.iter().filter(|c| c.is_sidecar).chain(&self.containers)
     }
 
     /// Restarts of all containers.
@@ -200,7 +208,7 @@ impl PodRecord {
             if phase == "Succeeded" {
                 return ("PodCompleted", String::new());
             }
-            let names = names(&self.containers, |container| !container.ready);
+            let names = names(self.lasting(), |container| !container.ready);
             ("ContainersNotReady", format!("containers with unready status: [{names}]"))
         });
         let uninitialized = (!initialized).then(|| {
@@ -271,9 +279,12 @@ impl ContainerRecord {
 }
 
 /// The names of some containers, as Kubernetes lists them.
-fn names(containers: &[ContainerRecord], which: impl Fn(&ContainerRecord) -> bool) -> String {
-    let names: Vec<&str> =
-        containers.iter().filter(|c| which(c)).map(|c| c.name.as_str()).collect();
+fn names<'a>(
+    containers: impl IntoIterator<Item = &'a ContainerRecord>,
+    which: impl Fn(&ContainerRecord) -> bool,
+) -> String {
+    let containers = containers.into_iter().filter(|c| which(c));
+    let names: Vec<&str> = containers.map(|c| c.name.as_str()).collect();
     names.join(" ")
 }
 

@@ -14,7 +14,7 @@ use crate::local::backoff::Backoff;
 use crate::local::clock;
 use crate::local::events::EventKind;
 use crate::local::object::{Container, RestartPolicy};
-use crate::local::pod_status::State;
+use crate::local::pod_status::{ContainerRecord, State};
 use crate::local::reaper::ExitStatus;
 
 /// Which container of a pod, and what it is.
@@ -23,6 +23,9 @@ pub(crate) struct Slot {
     pub(crate) is_init: bool,
     pub(crate) index: usize,
     pub(crate) kind: Kind,
+    /// Whether it is an init container with `restartPolicy: Always`: it runs beside the
+    /// applications until they have ended.
+    pub(crate) stays: bool,
 }
 
 /// What a container is.
@@ -48,7 +51,8 @@ impl Slot {
             (true, ["proxy", ..]) => Kind::Sidecar,
             _ => Kind::Application,
         };
-        Self { is_init, index, kind }
+        let stays = is_init && kind == Kind::Application && container.stays();
+        Self { is_init, index, kind, stays }
     }
 
     /// Whether it is the mesh's own proxy.
@@ -79,11 +83,14 @@ pub(crate) enum NotStarted {
 pub(crate) async fn supervise(state: Rc<PodState>, slot: Slot) {
     let container = state.container(slot);
     let policy = state.pod.borrow().spec.restart_policy;
-    let mut backoff = if slot.is_proxy() { Backoff::own_process() } else { Backoff::application() };
-    let mut fruitless = Backoff::application();
-    let mut runs = 0_u32;
+    let limits = &state.node.limits.platform;
+    let application = Backoff::application(limits);
+    let mut backoff = if slot.is_proxy() { Backoff::own_process() } else { application };
+    let mut fruitless = application;
+    let (mut runs, mut restarts) = (0_u32, 0_u32);
     while !is_told_to_end(&state, slot) {
-        if runs > 0 {
+        if runs > restarts {
+            restarts = runs;
             state.change(slot, |record| record.restart_count += 1);
         }
         let since = Instant::now();
@@ -96,8 +103,10 @@ pub(crate) async fn supervise(state: Rc<PodState>, slot: Slot) {
             }
             Err(error) => {
                 let pause = match &error {
-                    NotStarted::Image(_) => fruitless.pause(Duration::ZERO).max(IMAGE_RETRY),
-                    _ => CONFIG_RETRY,
+                    NotStarted::Image(_) => {
+                        fruitless.pause(Duration::ZERO).max(limits.image_retry_pause)
+                    }
+                    _ => limits.config_retry_pause,
                 };
                 wait_fruitless(&state, slot, &error, pause).await;
                 continue;
@@ -105,7 +114,7 @@ pub(crate) async fn supervise(state: Rc<PodState>, slot: Slot) {
         };
         runs += 1;
         let ends_for_good = match policy {
-            _ if slot.is_proxy() => false,
+            _ if slot.is_proxy() || slot.stays => false,
             RestartPolicy::Always => slot.is_init && exit == 0,
             RestartPolicy::OnFailure => exit == 0,
             RestartPolicy::Never => true,
@@ -137,14 +146,15 @@ async fn watch(
     container: &Container,
     mut running: Running,
 ) -> ExitStatus {
-    let since = clock::now();
+    let (since, began) = (clock::now(), Instant::now());
     let pid = running.pid;
     state.change(slot, |record| {
         record.state = State::Running { since: since.clone() };
         record.pid = Some(pid);
-        record.started = container.startup_probe.is_none();
-        let unprobed = container.startup_probe.is_none() && container.readiness_probe.is_none();
-        record.ready = unprobed || slot.is_proxy() && record.ready;
+        record.ready &= slot.is_proxy();
+        if container.lifecycle.post_start.is_none() {
+            note_start(record, container);
+        }
     });
     let name = Some(container.name.as_str());
     state.event(
@@ -155,7 +165,7 @@ async fn watch(
     );
     let exit = tokio::select! {
         exit = &mut running.ended => exit.unwrap_or(255),
-        () = healthy(state, slot, container) => {
+        () = healthy(state, slot, container, began) => {
             let grace = state.pod.borrow().spec.termination_grace_period_seconds;
             end(state, slot, container, running, grace).await
         }
@@ -174,16 +184,25 @@ async fn watch(
     exit
 }
 
+/// Records what is true of a container from its start on, the hook after it included, if no probe
+/// is to say otherwise.
+fn note_start(record: &mut ContainerRecord, container: &Container) {
+    record.started = container.startup_probe.is_none();
+    record.ready |= record.started && container.readiness_probe.is_none();
+}
+
 /// Runs the hook after the start, then the probes; returns when the container must be restarted.
-async fn healthy(state: &Rc<PodState>, slot: Slot, container: &Container) {
-    if let Some(hook) = &container.lifecycle.post_start
-        && let Err(error) = handler::run(state, container, hook, HOOK_TIME_MAX).await
-    {
-        let message = format!("PostStartHook failed: {error}");
-        state.event(Some(&container.name), EventKind::Warning, "FailedPostStartHook", message);
-        return;
+async fn healthy(state: &Rc<PodState>, slot: Slot, container: &Container, began: Instant) {
+    if let Some(hook) = &container.lifecycle.post_start {
+        let time = state.node.limits.platform.hook_timeout;
+        if let Err(error) = handler::run(state, container, hook, time).await {
+            let message = format!("PostStartHook failed: {error}");
+            state.event(Some(&container.name), EventKind::Warning, "FailedPostStartHook", message);
+            return;
+        }
+        state.change(slot, |record| note_start(record, container));
     }
-    probe::run_all(state, slot, container).await;
+    probe::run_all(state, slot, container, began).await;
 }
 
 /// Ends a running container: the hook before the stop, SIGTERM, and SIGKILL after the grace, which
@@ -215,16 +234,24 @@ async fn end(
         send(running.pid, Signal::SIGTERM);
         std::future::pending::<()>().await;
     };
-    let kill_at_once = async {
-        tokio::select! {
-            () = tokio::time::sleep(Duration::from_secs(grace)) => {}
-            _ = deletion.wait_for(|grace| *grace == Some(0)) => {}
+    // A grace that is given meanwhile counts from then on, and can only shorten the end.
+    let deadline = async {
+        let mut deadline = Instant::now() + Duration::from_secs(grace);
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep_until(deadline) => return,
+                // It cannot be closed: the state itself holds its sender.
+                _ = deletion.changed() => {
+                    let given = deletion.borrow_and_update().unwrap_or(grace);
+                    deadline = deadline.min(Instant::now() + Duration::from_secs(given));
+                }
+            }
         }
     };
     tokio::select! {
         biased;
         exit = &mut running.ended => return exit.unwrap_or(255),
-        () = kill_at_once => {}
+        () = deadline => {}
         () = hook_and_signal => {}
     }
     send(running.pid, Signal::SIGKILL);
@@ -233,11 +260,16 @@ async fn end(
 
 /// Returns when this container is to end, with the seconds that it may take.
 async fn told_to_end(state: &Rc<PodState>, slot: Slot) -> u64 {
-    if slot.is_proxy() {
-        // It cannot be closed: the state itself holds its sender.
-        let _ = state.proxy_end().wait_for(|end| *end).await;
-        let grace = *state.deletion().borrow();
-        return grace.unwrap_or(PROXY_GRACE_SECONDS).min(PROXY_GRACE_SECONDS);
+    if slot.is_proxy() || slot.stays {
+        state.told_to_end_after(slot).await;
+        let given = *state.deletion().borrow();
+        let pod = state.pod.borrow();
+        let own = pod.spec.termination_grace_period_seconds;
+        let most = match slot.is_proxy() {
+            true => state.node.limits.platform.proxy_grace_period.as_secs(),
+            false => own,
+        };
+        return given.unwrap_or(own).min(most);
     }
     let mut deletion = state.deletion();
     let grace = deletion.wait_for(Option::is_some).await.map_or(Some(0), |grace| *grace);
@@ -245,7 +277,7 @@ async fn told_to_end(state: &Rc<PodState>, slot: Slot) -> u64 {
 }
 
 fn is_told_to_end(state: &PodState, slot: Slot) -> bool {
-    if slot.is_proxy() { *state.proxy_end().borrow() } else { state.is_ending() }
+    state.is_told_to_end_after(slot).unwrap_or_else(|| state.is_ending())
 }
 
 /// Records that there was nothing to run.
@@ -337,13 +369,5 @@ fn send(pid: i32, signal: Signal) {
 
 /// Name, without tag, of the image of the mesh's own containers.
 const OWN_IMAGE: &str = "ironmesh/proxy";
-/// First pause before an image is looked for again.
-const IMAGE_RETRY: Duration = Duration::from_secs(10);
-/// Pause before a Secret or a ConfigMap is looked for again.
-const CONFIG_RETRY: Duration = Duration::from_secs(2);
 /// Pause after which a proxy that ends again and again makes its pod unready.
 const UNREADY_PAUSE: Duration = Duration::from_secs(1);
-/// How long a hook after the start may take.
-const HOOK_TIME_MAX: Duration = Duration::from_secs(60);
-/// How long a proxy may take to drain and end.
-const PROXY_GRACE_SECONDS: u64 = 10;

@@ -1,7 +1,10 @@
-//! What probes and life-cycle hooks do: an HTTP request, a connection, a command.
+//! What probes and life-cycle hooks do: an HTTP request, a call of gRPC, a connection, a command.
 //!
 //! Connections come from a socket made in the pod's network with the inbound proxy's mark, so that
 //! capture leaves them alone and a strict policy does not change what a probe sees.
+
+mod grpc;
+mod tls;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
@@ -16,6 +19,7 @@ use hyper_util::rt::TokioIo;
 use ironmesh_model::bootstrap::INBOUND_MARK;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpSocket, TcpStream};
 
 use super::launch::{sandbox, started};
@@ -33,16 +37,20 @@ pub(super) async fn run(
 ) -> Result<(), String> {
     let work = async {
         if let Some(get) = &handler.http_get {
-            http_get(state, container, get).await
+            // On the heap: every container holds this future, and few use it at a time.
+            Box::pin(http_get(state, container, get)).await
         } else if let Some(tcp) = &handler.tcp_socket {
             connect(state, container, &tcp.host, &tcp.port).await.map(drop)
+        } else if let Some(call) = &handler.grpc {
+            let stream = connect(state, container, "", &call.port).await?;
+            Box::pin(grpc::check(stream, &call.service)).await
         } else if let Some(exec) = &handler.exec {
             command(state, container, &exec.command).await
         } else if let Some(sleep) = &handler.sleep {
             tokio::time::sleep(Duration::from_secs(sleep.seconds)).await;
             Ok(())
         } else {
-            Err("it says neither httpGet, tcpSocket, exec nor sleep".to_owned())
+            Err("it says neither httpGet, tcpSocket, grpc, exec nor sleep".to_owned())
         }
     };
     let late = |_elapsed| format!("no answer within {} s", time.as_secs());
@@ -79,14 +87,22 @@ async fn connect(
 }
 
 async fn http_get(state: &PodState, container: &Container, get: &HttpGet) -> Result<(), String> {
-    if get.scheme.eq_ignore_ascii_case("https") {
-        // Kubernetes does not verify the certificate of a probe; a port that takes connections is
-        // all that is looked at here.
-        return connect(state, container, &get.host, &get.port).await.map(drop);
-    }
     let stream = connect(state, container, &get.host, &get.port).await?;
     let peer = stream.peer_addr().map_err(|error| error.to_string())?;
-    let failed = |error: hyper::Error| format!("Get \"http://{peer}{}\": {error}", get.path);
+    match get.scheme.eq_ignore_ascii_case("https") {
+        true => request(tls::connect(stream).await?, peer, "https", get).await,
+        false => request(stream, peer, "http", get).await,
+    }
+}
+
+/// Sends the request of a handler on a connection, and judges the status of the answer.
+async fn request<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    stream: S,
+    peer: SocketAddr,
+    scheme: &str,
+    get: &HttpGet,
+) -> Result<(), String> {
+    let failed = |error: hyper::Error| format!("Get \"{scheme}://{peer}{}\": {error}", get.path);
     let (mut sender, connection) =
         http1::handshake::<_, Empty<Bytes>>(TokioIo::new(stream)).await.map_err(failed)?;
     let connection = tokio::spawn(connection);

@@ -43,10 +43,29 @@ pub(crate) struct PodState {
     pub(crate) edge_listeners: RefCell<HashMap<u16, TcpListener>>,
     /// The seconds of grace, once the pod is told to end.
     deletion: watch::Sender<Option<u64>>,
-    /// Whether the proxies are to end, which they do last.
-    proxy_end: watch::Sender<bool>,
+    /// What is to end because the applications have.
+    end: watch::Sender<End>,
     is_published_ready: Cell<bool>,
     follower: RefCell<Option<Value>>,
+}
+
+/// What ends after a pod's applications: first the init containers that stay, then the proxies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum End {
+    None,
+    Staying,
+    Proxies,
+}
+
+impl End {
+    /// From when on a container is to end; none: from when its pod is.
+    fn of(slot: Slot) -> Option<Self> {
+        match (slot.is_proxy(), slot.stays) {
+            (true, _) => Some(Self::Proxies),
+            (false, true) => Some(Self::Staying),
+            (false, false) => None,
+        }
+    }
 }
 
 /// What a command needs that is to run inside a container.
@@ -72,7 +91,7 @@ impl PodState {
             listeners: RefCell::default(),
             edge_listeners: RefCell::default(),
             deletion: watch::Sender::new(None),
-            proxy_end: watch::Sender::new(false),
+            end: watch::Sender::new(End::None),
             is_published_ready: Cell::new(false),
             follower: RefCell::new(None),
         }
@@ -122,9 +141,16 @@ impl PodState {
         self.deletion.subscribe()
     }
 
-    /// Whether the proxies are to end; to be watched.
-    pub(crate) fn proxy_end(&self) -> watch::Receiver<bool> {
-        self.proxy_end.subscribe()
+    /// Returns when a container that ends after the applications is to end.
+    pub(crate) async fn told_to_end_after(&self, slot: Slot) {
+        let at = End::of(slot);
+        // It cannot be closed: the state itself holds its sender.
+        let _ = self.end.subscribe().wait_for(|end| Some(*end) >= at).await;
+    }
+
+    /// Whether a container that ends after the applications is to end; none if it is no such one.
+    pub(crate) fn is_told_to_end_after(&self, slot: Slot) -> Option<bool> {
+        End::of(slot).map(|at| *self.end.borrow() >= at)
     }
 
     /// Returns when the pod is told to end.
@@ -294,7 +320,8 @@ async fn live(state: &Rc<PodState>) {
         state.event(None, EventKind::Warning, "HostNetwork", message);
     }
     wait_for_proxies(state, &own).await;
-    if initialize(state).await {
+    let mut staying = JoinSet::new();
+    if initialize(state, &mut staying).await {
         let mut applications = JoinSet::new();
         for slot in &others {
             applications.spawn_local(supervise(Rc::clone(state), *slot));
@@ -305,18 +332,38 @@ async fn live(state: &Rc<PodState>) {
             state.told_to_end().await;
         }
     }
-    state.proxy_end.send_replace(true);
+    state.end.send_replace(End::Staying);
+    while staying.join_next().await.is_some() {}
+    state.end.send_replace(End::Proxies);
     while proxies.join_next().await.is_some() {}
 }
 
-/// Runs the init containers in order; whether all ended well and the applications may start.
-async fn initialize(state: &Rc<PodState>) -> bool {
+/// Runs the init containers in order, each to its end or, if it stays, until it has started;
+/// whether all went well and the applications may start.
+async fn initialize(state: &Rc<PodState>, staying: &mut JoinSet<()>) -> bool {
     for slot in state.slots(true) {
+        if slot.stays {
+            state.change(slot, |record| record.is_sidecar = true);
+            staying.spawn_local(supervise(Rc::clone(state), slot));
+            let has_started = || state.record.borrow().init_containers[slot.index].started;
+            let started = async {
+                while !has_started() {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            };
+            tokio::select! {
+                () = started => {}
+                () = state.told_to_end() => return false,
+            }
+            continue;
+        }
         supervise(Rc::clone(state), slot).await;
         if !state.record.borrow().init_containers[slot.index].ended_well() {
             return false;
         }
     }
+    state.record.borrow_mut().initialized = true;
+    state.note_change();
     !state.is_ending()
 }
 
@@ -330,7 +377,7 @@ async fn wait_for_proxies(state: &Rc<PodState>, own: &[Slot]) {
     };
     tokio::select! {
         () = ready => {}
-        () = tokio::time::sleep(PROXY_WAIT_MAX) => {
+        () = tokio::time::sleep(state.node.limits.platform.proxy_start_timeout) => {
             let message = "the proxy is not ready; the containers start without it";
             state.event(None, EventKind::Warning, "ProxyNotReady", message);
         }
@@ -364,5 +411,3 @@ pub(crate) fn terminated(exit_code: i32, started_at: String) -> Terminated {
 pub(crate) const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
 /// Pause before what could not be made is tried again.
 const RETRY_PAUSE: Duration = Duration::from_secs(2);
-/// How long containers wait for their pod's proxy.
-const PROXY_WAIT_MAX: Duration = Duration::from_secs(30);

@@ -11,12 +11,21 @@ use super::pod::PodState;
 use crate::local::events::EventKind;
 use crate::local::object::{Container, Probe};
 
-/// Runs the probes of a container; returns when it must be restarted, else never.
-pub(super) async fn run_all(state: &Rc<PodState>, slot: Slot, container: &Container) {
+/// Runs the probes of a container that began at a time; returns when it must be restarted, else
+/// never.
+pub(super) async fn run_all(
+    state: &Rc<PodState>,
+    slot: Slot,
+    container: &Container,
+    began: Instant,
+) {
+    let follow = async |kind: &str, probe: &Probe, until: Until, tell: &dyn Fn(bool)| {
+        // The delay counts from the container's start, whatever was waited for since.
+        tokio::time::sleep_until(began + Duration::from_secs(probe.initial_delay_seconds)).await;
+        follow(state, container, kind, probe, until, tell).await
+    };
     if let Some(probe) = &container.startup_probe {
-        if follow(state, container, "Startup", probe, Until::Success, |_| {}).await
-            == Verdict::Failed
-        {
+        if follow("Startup", probe, Until::Success, &|_| {}).await == Verdict::Failed {
             return;
         }
         state.change(slot, |record| {
@@ -32,20 +41,21 @@ pub(super) async fn run_all(state: &Rc<PodState>, slot: Slot, container: &Contai
             if slot.is_proxy() {
                 let first = first_success(state, container, probe);
                 tokio::pin!(first);
-                if tokio::time::timeout(PROXY_RESTART_MAX, &mut first).await.is_err() {
+                let time = state.node.limits.platform.proxy_restart_timeout;
+                if tokio::time::timeout(time, &mut first).await.is_err() {
                     set(false);
                     first.await;
                 }
                 set(true);
             }
-            follow(state, container, "Readiness", probe, Until::Ever, set).await;
+            follow("Readiness", probe, Until::Ever, &set).await;
         }
         std::future::pending::<()>().await;
     };
     let liveness = async {
         match &container.liveness_probe {
             Some(probe) => {
-                follow(state, container, "Liveness", probe, Until::Failure, |_| {}).await;
+                follow("Liveness", probe, Until::Failure, &|_| {}).await;
                 let message = format!(
                     "Container {} failed liveness probe, will be restarted",
                     container.name
@@ -86,9 +96,8 @@ async fn follow(
     kind: &str,
     probe: &Probe,
     until: Until,
-    tell: impl Fn(bool),
+    tell: &dyn Fn(bool),
 ) -> Verdict {
-    tokio::time::sleep(Duration::from_secs(probe.initial_delay_seconds)).await;
     let period = Duration::from_secs(probe.period_seconds.max(1));
     let (mut successes, mut failures) = (0_u32, 0_u32);
     loop {
@@ -120,8 +129,13 @@ async fn follow(
 }
 
 async fn first_success(state: &Rc<PodState>, container: &Container, probe: &Probe) {
+    let began = Instant::now();
+    let mut pause = FIRST_PAUSE_MIN;
     while ask(state, container, probe).await.is_err() {
-        tokio::time::sleep(FIRST_PERIOD).await;
+        tokio::time::sleep(pause).await;
+        if began.elapsed() > EAGER_TIME {
+            pause = (pause * 2).min(FIRST_PAUSE_MAX);
+        }
     }
 }
 
@@ -130,7 +144,8 @@ async fn ask(state: &Rc<PodState>, container: &Container, probe: &Probe) -> Resu
     handler::run(state, container, &probe.handler, time).await
 }
 
-/// How long a restarted proxy may take to be ready without making its pod unready.
-const PROXY_RESTART_MAX: Duration = Duration::from_secs(2);
-/// How often a proxy that has not been ready yet is asked.
-const FIRST_PERIOD: Duration = Duration::from_millis(10);
+/// Pauses between the questions to a proxy that has not been ready yet: the shortest for as long as
+/// a start usually takes, then doubled each time.
+const EAGER_TIME: Duration = Duration::from_secs(1);
+const FIRST_PAUSE_MIN: Duration = Duration::from_millis(10);
+const FIRST_PAUSE_MAX: Duration = Duration::from_millis(500);
