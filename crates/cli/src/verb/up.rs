@@ -37,7 +37,8 @@ pub(crate) struct Up {
     #[arg(long)]
     empty: bool,
     /// Return when everything is ready; end the mesh with `ironmesh down`. The exit code is 1 if
-    /// something is not ready and nothing has become so for 20 seconds; the mesh runs on then.
+    /// something is not ready and nothing has become so for limits.platform.progress_timeout (30 s);
+    /// the mesh runs on then.
     #[arg(short, long)]
     detach: bool,
     /// Keep objects and CA in this directory over restarts, and logs for as long as the mesh runs.

@@ -22,7 +22,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::{LocalSet, spawn_local};
 
-use super::api_client::ApiClient;
+use super::api_client::{ApiAddress, ApiClient};
 use super::control_process::{self, ControlSpec};
 use super::events::Events;
 use super::host_link::{HostLink, ToHost};
@@ -88,8 +88,9 @@ async fn serve_all(spec: AgentSpec, host: &HostLink) -> io::Result<()> {
     let lifeline = tokio::net::unix::pipe::Receiver::from_owned_fd(spec.lifeline)?;
     let state = spec.state.clone().unwrap_or_else(|| Path::new(RUN_DIRECTORY).join("state"));
     fs::create_dir_all(&state)?;
-    let api = ApiClient::Path(Path::new(RUN_DIRECTORY).join("api.sock"));
-    let (events, posting) = Events::new(api.clone());
+    let address = ApiAddress::Path(Path::new(RUN_DIRECTORY).join("api.sock"));
+    let api = ApiClient::new(address, &spec.limits.platform);
+    let (events, posting) = Events::new(api.clone(), &spec.limits.platform);
     let push_address = SocketAddr::from((GATEWAY, CONTROL_PORT));
     let node = Rc::new(Node {
         mesh: spec.mesh,
@@ -128,7 +129,7 @@ async fn serve_all(spec: AgentSpec, host: &HostLink) -> io::Result<()> {
     spawn_local(node.reaper.clone().run());
     spawn_local(control_process::supervise(Rc::clone(&node), control));
     spawn_local(posting);
-    spawn_local(node.logs.clone().rotate());
+    spawn_local(node.logs.clone().rotate(node.limits.platform.log_bytes_max));
     let shutdown = Rc::new(Notify::new());
     spec.agent.set_nonblocking(true)?;
     let listener = tokio::net::UnixListener::from_std(spec.agent)?;
@@ -136,7 +137,8 @@ async fn serve_all(spec: AgentSpec, host: &HostLink) -> io::Result<()> {
     spawn_local(directory::forward(Rc::clone(&node)));
     let udp = tokio::net::UdpSocket::bind((GATEWAY, DNS_PORT)).await?;
     let tcp = tokio::net::TcpListener::bind((GATEWAY, DNS_PORT)).await?;
-    spawn_local(dns::serve(udp, tcp, Rc::clone(&node) as Rc<dyn dns::Names>));
+    let names = Rc::clone(&node) as Rc<dyn dns::Names>;
+    spawn_local(dns::serve(udp, tcp, names, node.limits.platform.clone()));
     spawn_local(follow_all(Rc::clone(&node)));
     tokio::select! {
         () = until_closed(lifeline) => {}
@@ -204,7 +206,7 @@ async fn follow_all(node: Rc<Node>) {
         copy("/api/v1/configmaps", &node, node.config_maps.clone(), on_configuration()),
     );
     spawn_local(kubelet::refresh_volumes(Rc::clone(&node)));
-    let (sender, changes) = mpsc::channel(CHANGES_WAITING_MAX);
+    let (sender, changes) = mpsc::channel(node.limits.platform.changes_waiting_max);
     spawn_local(follow(node.api.clone(), "/api/v1/pods", sender));
     kubelet::run(node, changes).await;
 }
@@ -234,7 +236,7 @@ async fn copy<T: DeserializeOwned + Clone + 'static>(
     copy: Reflector<T>,
     changed: impl Fn() + 'static,
 ) {
-    let (sender, mut changes) = mpsc::channel(CHANGES_WAITING_MAX);
+    let (sender, mut changes) = mpsc::channel(node.limits.platform.changes_waiting_max);
     spawn_local(follow(node.api.clone(), path, sender));
     let synced = Rc::new(Notify::new());
     let tell = Rc::clone(&synced);
@@ -263,9 +265,10 @@ async fn copy<T: DeserializeOwned + Clone + 'static>(
 /// agent.
 async fn end_pods(node: &Node) {
     node.is_ending.set(true);
+    let limits = &node.limits.platform;
     let pods: Vec<_> = node.pods.borrow().values().cloned().collect();
     for pod in &pods {
-        pod.stop(SHUTDOWN_GRACE_SECONDS);
+        pod.stop(limits.shutdown_grace_period.as_secs());
     }
     let ended = async {
         while pods.iter().any(|pod| pod.runs()) {
@@ -273,7 +276,7 @@ async fn end_pods(node: &Node) {
         }
     };
     // Whatever takes longer is killed.
-    let _ = tokio::time::timeout(SHUTDOWN_TIME_MAX, ended).await;
+    let _ = tokio::time::timeout(limits.shutdown_timeout, ended).await;
 }
 
 async fn until_closed(mut lifeline: tokio::net::unix::pipe::Receiver) {
@@ -287,9 +290,3 @@ async fn until_closed(mut lifeline: tokio::net::unix::pipe::Receiver) {
 const DNS_PORT: u16 = 53;
 /// Pause between questions whether the API is there.
 const HEALTH_PAUSE: Duration = Duration::from_millis(10);
-/// Changes of one kind of object that wait to be taken.
-const CHANGES_WAITING_MAX: usize = 1_024;
-/// Seconds that applications get when the mesh ends.
-const SHUTDOWN_GRACE_SECONDS: u64 = 2;
-/// How long the end of the pods may take when the mesh ends.
-const SHUTDOWN_TIME_MAX: Duration = Duration::from_secs(3);

@@ -1,7 +1,7 @@
 //! What the command line says to a running mesh's agent, and a small blocking client for it.
 //!
 //! The agent listens on an abstract socket ([`agent_socket`]) and serves the user who started the
-//! mesh, and root. A connection carries one JSON request on a line of its own, then one JSON
+//! mesh, and nobody else. A connection carries one JSON request on a line of its own, then one JSON
 //! [`Answer`] on a line, then what the request asks for: raw bytes of a forwarded port, or a second
 //! line with [`Exit`] when a command ended.
 
@@ -14,6 +14,7 @@ use std::os::unix::net::{SocketAddr, UnixStream};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::fds::{recv_with_fds, send_with_fds};
@@ -26,6 +27,20 @@ pub fn api_socket(uid: u32, mesh: &str) -> String {
 /// The abstract name of the socket of a mesh's agent, without the leading NUL.
 pub fn agent_socket(uid: u32, mesh: &str) -> String {
     format!("ironmesh/{uid}/{mesh}/agent")
+}
+
+/// Whether a mesh's socket is one to talk to: names of abstract sockets are anybody's to take, so
+/// who listens must be the calling user, or root.
+///
+/// # Errors
+///
+/// `PermissionDenied`, if another user listens.
+pub(super) fn is_trusted(uid: u32) -> io::Result<()> {
+    if uid == 0 || uid == nix::unistd::geteuid().as_raw() {
+        return Ok(());
+    }
+    let why = format!("user {uid} listens on the socket of this mesh, which is not you");
+    Err(io::Error::new(io::ErrorKind::PermissionDenied, why))
 }
 
 /// What can be asked of the agent.
@@ -199,6 +214,8 @@ impl Client {
             io::ErrorKind::ConnectionRefused => ClientError::NotRunning { mesh: mesh.to_owned() },
             _ => ClientError::Io(error),
         })?;
+        let peer = getsockopt(&stream, PeerCredentials).map_err(io::Error::from)?;
+        is_trusted(peer.uid())?;
         Ok(Self { stream: BufReader::new(stream) })
     }
 
@@ -319,3 +336,16 @@ impl Client {
 /// How often, and with which pause, the end of the host side is looked for: 10 s together.
 const SHUTDOWN_LOOKS_MAX: u32 = 1_000;
 const SHUTDOWN_LOOK_PAUSE: Duration = Duration::from_millis(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_user_is_not_trusted() {
+        let own = nix::unistd::geteuid().as_raw();
+        assert!(is_trusted(own).is_ok() && is_trusted(0).is_ok());
+        let error = is_trusted(own + 1).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
+    }
+}

@@ -23,10 +23,14 @@ use crate::sandbox::exec::{ExecIo, ExecSpec, spawn};
 
 /// Serves for ever; `shutdown` is rung when a client asks for the end.
 pub(crate) async fn serve(node: Rc<Node>, listener: UnixListener, shutdown: Rc<Notify>) {
-    let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let connections = Arc::new(Semaphore::new(node.limits.platform.agent_connections_max));
     loop {
         let Ok(permit) = Arc::clone(&connections).acquire_owned().await else { return };
-        let Ok((stream, _)) = listener.accept().await else { continue };
+        let Ok((stream, _)) = listener.accept().await else {
+            // Out of descriptors: others will be closed.
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+            continue;
+        };
         let (node, shutdown) = (Rc::clone(&node), Rc::clone(&shutdown));
         spawn_local(async move {
             let _permit = permit;
@@ -43,11 +47,14 @@ async fn connection(node: &Rc<Node>, mut stream: UnixStream, shutdown: &Notify) 
     if stream.peer_cred()?.uid() != 0 {
         return refuse(&mut stream, "this mesh belongs to another user").await;
     }
-    let receive = receive_request(&stream);
-    let (line, fds) = tokio::time::timeout(REQUEST_TIME_MAX, receive).await??;
-    let request = match serde_json::from_slice(&line) {
-        Ok(request) => request,
-        Err(error) => return refuse(&mut stream, &format!("request: {error}")).await,
+    let limits = &node.limits.platform;
+    let receive = receive_request(&stream, limits.agent_request_bytes_max);
+    let (request, fds) = match tokio::time::timeout(limits.agent_request_timeout, receive).await? {
+        Ok(received) => received,
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+            return refuse(&mut stream, &format!("request: {error}")).await;
+        }
+        Err(error) => return Err(error),
     };
     match request {
         Request::Status => {
@@ -67,9 +74,14 @@ async fn connection(node: &Rc<Node>, mut stream: UnixStream, shutdown: &Notify) 
     }
 }
 
-/// The request line, with the descriptors that come with it or right after it.
-async fn receive_request(stream: &UnixStream) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
+/// A request with its descriptors. One to run something is followed by one more line end, which
+/// brings the descriptors.
+async fn receive_request(
+    stream: &UnixStream,
+    bytes_max: usize,
+) -> io::Result<(Request, Vec<OwnedFd>)> {
     let (mut bytes, mut fds) = (Vec::new(), Vec::new());
+    let mut request: Option<Request> = None;
     loop {
         let mut buffer = [0; 4096];
         let received = stream
@@ -80,14 +92,22 @@ async fn receive_request(stream: &UnixStream) -> io::Result<(Vec<u8>, Vec<OwnedF
         }
         bytes.extend_from_slice(&buffer[..received.0]);
         fds.extend(received.1);
-        let lines = bytes.iter().filter(|&&byte| byte == b'\n').count();
-        // A request to run something is followed by one more line end, with its descriptors.
-        let wanted = if bytes.windows(6).any(|window| window == b"\"exec\"") { 2 } else { 1 };
-        if lines >= wanted {
-            return Ok((bytes, fds));
+        if request.is_none()
+            && let Some(end) = bytes.iter().position(|&byte| byte == b'\n')
+        {
+            let line: Vec<u8> = bytes.drain(..=end).collect();
+            request = Some(serde_json::from_slice(&line)?);
         }
-        if bytes.len() > REQUEST_BYTES_MAX {
-            return Err(io::ErrorKind::InvalidData.into());
+        match request.take() {
+            Some(Request::Exec(exec)) if !bytes.contains(&b'\n') => {
+                request = Some(Request::Exec(exec));
+            }
+            Some(request) => return Ok((request, fds)),
+            None => {}
+        }
+        if bytes.len() > bytes_max {
+            let why = format!("it is longer than {bytes_max} bytes");
+            return Err(io::Error::new(io::ErrorKind::InvalidData, why));
         }
     }
 }
@@ -229,7 +249,7 @@ async fn forward(
         return refuse(&mut stream, &format!("pods \"{pod}\" not found, or not running yet")).await;
     };
     let dial = dial(sandbox, Ipv4Addr::LOCALHOST, port);
-    match tokio::time::timeout(REQUEST_TIME_MAX, dial).await? {
+    match tokio::time::timeout(node.limits.platform.agent_request_timeout, dial).await? {
         Ok(mut target) => {
             send(&mut stream, &Answer::default()).await?;
             tokio::io::copy_bidirectional(&mut stream, &mut target).await.map(drop)
@@ -252,9 +272,5 @@ async fn send_line<T: serde::Serialize>(stream: &mut UnixStream, value: &T) -> i
     stream.write_all(&line).await
 }
 
-/// Concurrent clients; more wait in the accept queue.
-const CONNECTIONS_MAX: usize = 512;
-/// Bytes of a request.
-const REQUEST_BYTES_MAX: usize = 1 << 20;
-/// How long a request may take to arrive, or a port to answer.
-const REQUEST_TIME_MAX: Duration = Duration::from_secs(10);
+/// Pause after a failed accept.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);

@@ -1,4 +1,4 @@
-//! A client of the mesh's Kubernetes-shaped API: get, list, create, replace, delete, watch.
+//! A client of the mesh's Kubernetes-shaped API.
 //!
 //! Every request has a connection of its own: they are cheap on a unix socket, and the control
 //! plane may be killed and restarted at any time.
@@ -13,93 +13,174 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use ironmesh_model::limits::PlatformLimits;
 use serde_json::Value;
 use tokio::net::UnixStream;
 
+use super::agent_api::is_trusted;
+
 /// Where the API is.
 #[derive(Clone, Debug)]
-pub(crate) enum ApiClient {
+pub enum ApiAddress {
     /// The socket in the mesh's private mount namespace.
     Path(PathBuf),
-    /// The abstract socket in the host's network namespace, without the leading NUL.
+    /// The abstract socket in the host's network namespace, without the leading NUL: see
+    /// [`super::agent_api::api_socket`]. Whoever listens there must be the calling user, or root.
     Abstract(String),
+}
+
+/// A client of the API. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct ApiClient {
+    address: ApiAddress,
+    answer_timeout: Duration,
+    body_bytes_max: usize,
 }
 
 /// Why a request of the API was not answered as hoped.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum ApiError {
+#[non_exhaustive]
+pub enum ApiError {
+    /// The socket cannot be used; of kind `ConnectionRefused` if nobody listens.
     #[error("API of the mesh: {0}")]
     Io(#[from] io::Error),
+    /// The connection broke.
     #[error("API of the mesh: {0}")]
     Http(#[from] hyper::Error),
+    /// No answer came in time.
     #[error("API of the mesh: no answer in time")]
     Timeout,
+    /// The answer is not what the API promises.
     #[error("API of the mesh: unreadable answer: {0}")]
     Json(#[from] serde_json::Error),
+    /// The answer was cut off, or is longer than the limit.
     #[error("API of the mesh: answer is cut off or longer than the limit")]
     Body,
+    /// The API refused, as a Kubernetes `Status`.
     #[error("{message}")]
-    Status { code: StatusCode, message: String },
+    Status {
+        /// HTTP status.
+        code: StatusCode,
+        /// One word for it, such as `NotFound`.
+        reason: String,
+        /// For people.
+        message: String,
+        /// Path of the first field that is wrong, if the API names one.
+        field: Option<String>,
+    },
 }
 
 impl ApiError {
     /// Whether the object is not there any more, or another has its name.
-    pub(crate) fn is_gone(&self) -> bool {
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
         matches!(self, Self::Status { code: StatusCode::NOT_FOUND | StatusCode::CONFLICT, .. })
     }
 
     /// Whether the request itself is refused, so that asking again is of no use.
-    pub(crate) fn is_refused(&self) -> bool {
+    #[must_use]
+    pub fn is_refused(&self) -> bool {
         matches!(self, Self::Status { code, .. } if code.is_client_error())
     }
 }
 
 impl ApiClient {
+    /// A client of the API at an address, with the limits on its answers.
+    #[must_use]
+    pub fn new(address: ApiAddress, limits: &PlatformLimits) -> Self {
+        Self {
+            address,
+            answer_timeout: limits.api_answer_timeout,
+            body_bytes_max: limits.api_body_bytes_max,
+        }
+    }
+
     /// Whether the API answers and is ready.
-    pub(crate) async fn is_healthy(&self) -> bool {
-        self.request(Method::GET, "/healthz", None).await.is_ok()
+    pub async fn is_healthy(&self) -> bool {
+        self.bytes(Method::GET, "/healthz", JSON, None).await.is_ok()
     }
 
     /// Gets an object or a list.
-    pub(crate) async fn get(&self, path: &str) -> Result<Value, ApiError> {
-        parse(&self.request(Method::GET, path, None).await?)
+    ///
+    /// # Errors
+    ///
+    /// If the API is away or refuses.
+    pub async fn get(&self, path: &str) -> Result<Value, ApiError> {
+        self.request(Method::GET, path, JSON, None).await
     }
 
     /// Creates an object in a collection.
-    pub(crate) async fn post(&self, path: &str, object: &Value) -> Result<Value, ApiError> {
-        parse(&self.request(Method::POST, path, Some(object)).await?)
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Self::get).
+    pub async fn post(&self, path: &str, object: &Value) -> Result<Value, ApiError> {
+        self.request(Method::POST, path, JSON, Some((JSON, object))).await
     }
 
     /// Replaces an object, or its status.
-    pub(crate) async fn put(&self, path: &str, object: &Value) -> Result<Value, ApiError> {
-        parse(&self.request(Method::PUT, path, Some(object)).await?)
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Self::get).
+    pub async fn put(&self, path: &str, object: &Value) -> Result<Value, ApiError> {
+        self.request(Method::PUT, path, JSON, Some((JSON, object))).await
     }
 
     /// Deletes an object; the options are Kubernetes' `DeleteOptions`.
-    pub(crate) async fn delete(&self, path: &str, options: &Value) -> Result<(), ApiError> {
-        self.request(Method::DELETE, path, Some(options)).await.map(drop)
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Self::get).
+    pub async fn delete(&self, path: &str, options: &Value) -> Result<Value, ApiError> {
+        self.request(Method::DELETE, path, JSON, Some((JSON, options))).await
     }
 
-    /// Opens a watch; `path` has its query. The events are read by [`Watch::next`].
-    pub(crate) async fn watch(&self, path: &str) -> Result<Watch, ApiError> {
-        let send = self.send(Method::GET, path, None);
-        let body = tokio::time::timeout(ANSWER_TIMEOUT, send)
-            .await
-            .map_err(|_elapsed| ApiError::Timeout)??;
-        Ok(Watch { body, buffer: Vec::new(), searched: 0 })
-    }
-
-    async fn request(
+    /// Sends any request: `accept` says in which form the answer is wanted, the body comes with
+    /// its type.
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Self::get).
+    pub async fn request(
         &self,
         method: Method,
         path: &str,
-        object: Option<&Value>,
+        accept: &str,
+        body: Option<(&str, &Value)>,
+    ) -> Result<Value, ApiError> {
+        Ok(serde_json::from_slice(&self.bytes(method, path, accept, body).await?)?)
+    }
+
+    /// Reads an answer that comes bit by bit: a log, or the events of a watch. `path` has its
+    /// query.
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Self::get).
+    pub async fn stream(&self, path: &str, accept: &str) -> Result<Stream, ApiError> {
+        let send = self.send(Method::GET, path, accept, None);
+        let body = tokio::time::timeout(self.answer_timeout, send)
+            .await
+            .map_err(|_elapsed| ApiError::Timeout)??;
+        let bytes_max = self.body_bytes_max;
+        Ok(Stream { body, buffer: Vec::new(), searched: 0, bytes_max })
+    }
+
+    async fn bytes(
+        &self,
+        method: Method,
+        path: &str,
+        accept: &str,
+        body: Option<(&str, &Value)>,
     ) -> Result<Bytes, ApiError> {
         let answer = async {
-            let body = self.send(method, path, object).await?;
-            collect(body).await
+            let body = self.send(method, path, accept, body).await?;
+            collect(body, self.body_bytes_max).await
         };
-        tokio::time::timeout(ANSWER_TIMEOUT, answer).await.map_err(|_elapsed| ApiError::Timeout)?
+        tokio::time::timeout(self.answer_timeout, answer)
+            .await
+            .map_err(|_elapsed| ApiError::Timeout)?
     }
 
     /// Sends a request and returns the body of a successful answer.
@@ -107,54 +188,98 @@ impl ApiClient {
         &self,
         method: Method,
         path: &str,
-        object: Option<&Value>,
+        accept: &str,
+        body: Option<(&str, &Value)>,
     ) -> Result<Incoming, ApiError> {
-        let stream = match self {
-            Self::Path(path) => UnixStream::connect(path).await?,
-            Self::Abstract(name) => UnixStream::connect(format!("\0{name}")).await?,
-        };
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-        tokio::spawn(connection);
-        let body = object.map_or_else(|| Ok(Vec::new()), serde_json::to_vec)?;
-        let request = Request::builder()
+        let mut request = Request::builder()
             .method(method)
             .uri(path)
             .header("host", "ironmesh")
-            .header("accept", "application/json")
-            .header("content-type", "application/json")
-            .body(Full::new(Bytes::from(body)))
-            .map_err(io::Error::other)?;
+            .header("accept", accept);
+        let mut bytes = Vec::new();
+        if let Some((content_type, value)) = body {
+            request = request.header("content-type", content_type);
+            bytes = serde_json::to_vec(value)?;
+        }
+        let request = request.body(Full::new(Bytes::from(bytes))).map_err(io::Error::other)?;
+        let (mut sender, connection) =
+            http1::handshake(TokioIo::new(self.connect().await?)).await?;
+        // How it ends, its sender tells.
+        tokio::spawn(connection);
         let response = sender.send_request(request).await?;
         let code = response.status();
         if code.is_success() {
             return Ok(response.into_body());
         }
-        let body = collect(response.into_body()).await?;
-        let message = serde_json::from_slice::<Value>(&body)
-            .ok()
-            .and_then(|status| status["message"].as_str().map(str::to_owned))
-            .unwrap_or_else(|| format!("{path}: {code}"));
-        Err(ApiError::Status { code, message })
+        let body = collect(response.into_body(), self.body_bytes_max).await?;
+        Err(refusal(code, path, &body))
+    }
+
+    async fn connect(&self) -> io::Result<UnixStream> {
+        match &self.address {
+            ApiAddress::Path(path) => UnixStream::connect(path).await,
+            ApiAddress::Abstract(name) => {
+                let stream = UnixStream::connect(format!("\0{name}")).await?;
+                is_trusted(stream.peer_cred()?.uid())?;
+                Ok(stream)
+            }
+        }
     }
 }
 
-/// An open watch.
+/// What an answer says that is no success.
+fn refusal(code: StatusCode, path: &str, body: &[u8]) -> ApiError {
+    let status: Value = serde_json::from_slice(body).unwrap_or_default();
+    let text = |value: &Value| value.as_str().map(str::to_owned);
+    ApiError::Status {
+        code,
+        reason: text(&status["reason"]).unwrap_or_else(|| "InternalError".to_owned()),
+        message: text(&status["message"]).unwrap_or_else(|| format!("{path}: {code}")),
+        field: text(&status["details"]["causes"][0]["field"]),
+    }
+}
+
+/// An answer that comes bit by bit.
 #[derive(Debug)]
-pub(crate) struct Watch {
+pub struct Stream {
     body: Incoming,
     buffer: Vec<u8>,
     /// How much of the buffer holds no line end.
     searched: usize,
+    /// Bytes of one line.
+    bytes_max: usize,
 }
 
-impl Watch {
-    /// The next event as it was sent, such as `{"type": "ADDED", "object": ...}`; `None` when the
-    /// watch ended.
+impl Stream {
+    /// The next bytes, as they come; `None` at the end.
+    ///
+    /// # Errors
+    ///
+    /// If the connection broke.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe: what has not been returned comes with the next call.
+    pub async fn next_bytes(&mut self) -> Result<Option<Bytes>, ApiError> {
+        while let Some(frame) = self.body.frame().await {
+            if let Ok(bytes) = frame?.into_data() {
+                return Ok(Some(bytes));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The next line as JSON, such as `{"type": "ADDED", "object": ...}` of a watch; `None` at the
+    /// end.
+    ///
+    /// # Errors
+    ///
+    /// If the connection broke, or the line is longer than the limit or no JSON.
     ///
     /// # Cancel safety
     ///
     /// Safe: what arrived stays in the buffer.
-    pub(crate) async fn next(&mut self) -> Result<Option<Value>, ApiError> {
+    pub async fn next_json(&mut self) -> Result<Option<Value>, ApiError> {
         loop {
             if let Some(end) = self.buffer[self.searched..].iter().position(|&b| b == b'\n') {
                 let line: Vec<u8> = self.buffer.drain(..=self.searched + end).collect();
@@ -162,34 +287,39 @@ impl Watch {
                 if line.trim_ascii().is_empty() {
                     continue;
                 }
-                return parse(&line).map(Some);
+                return Ok(Some(serde_json::from_slice(&line)?));
             }
             self.searched = self.buffer.len();
-            match self.body.frame().await {
-                None => return Ok(None),
-                Some(frame) => {
-                    if let Ok(bytes) = frame?.into_data() {
-                        self.buffer.extend_from_slice(&bytes);
-                    }
-                }
-            }
-            if self.buffer.len() > BODY_BYTES_MAX {
+            let Some(bytes) = self.next_bytes().await? else { return Ok(None) };
+            self.buffer.extend_from_slice(&bytes);
+            if self.buffer.len() > self.bytes_max {
                 return Err(ApiError::Body);
             }
         }
     }
 }
 
-async fn collect(body: Incoming) -> Result<Bytes, ApiError> {
-    let body = Limited::new(body, BODY_BYTES_MAX).collect().await;
+async fn collect(body: Incoming, bytes_max: usize) -> Result<Bytes, ApiError> {
+    let body = Limited::new(body, bytes_max).collect().await;
     body.map(http_body_util::Collected::to_bytes).map_err(|_error| ApiError::Body)
 }
 
-fn parse(body: &[u8]) -> Result<Value, ApiError> {
-    Ok(serde_json::from_slice(body)?)
-}
+/// Asks for objects, and says that one is sent.
+pub const JSON: &str = "application/json";
 
-/// How long an answer may take; the API is a process on the same machine.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
-/// Bytes of one answer, or of one event of a watch.
-const BODY_BYTES_MAX: usize = 256 << 20;
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_says_why_and_where() {
+        let body = br#"{"reason": "Invalid", "message": "no", "details": {"causes": [{"field": "spec.x"}]}}"#;
+        let error = refusal(StatusCode::UNPROCESSABLE_ENTITY, "/x", body);
+        let ApiError::Status { reason, message, field, .. } = &error else { panic!("{error}") };
+        assert_eq!((reason.as_str(), message.as_str()), ("Invalid", "no"));
+        assert_eq!(field.as_deref(), Some("spec.x"));
+        assert!(error.is_refused() && !error.is_gone());
+        let error = refusal(StatusCode::BAD_GATEWAY, "/x", b"oops");
+        assert_eq!(error.to_string(), "/x: 502 Bad Gateway");
+    }
+}

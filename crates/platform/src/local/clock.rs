@@ -7,3 +7,8 @@ pub(crate) fn now() -> String {
     let now = Timestamp::now();
     now.round(Unit::Second).unwrap_or(now).to_string()
 }
+
+/// Microseconds since 1970: numbers that grow over restarts.
+pub(crate) fn micros() -> u64 {
+    u64::try_from(Timestamp::now().as_microsecond()).unwrap_or(0)
+}

@@ -6,9 +6,10 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::control_process::SERVICE_NETWORK;
-use super::dns::{Names, Target};
+use super::dns::{Names, PortTarget, Target};
+use super::kubelet::pod::PodState;
 use super::node::{Node, target_port};
-use super::object::Service;
+use super::object::{Service, ServicePort};
 use crate::capture::forwarding::{ForwardedPort, Forwarding, Transport};
 
 impl Names for Node {
@@ -21,15 +22,38 @@ impl Names for Node {
             return service.spec.cluster_ip.parse().ok().map(Target::ClusterIp);
         }
         let pods = self.endpoints(&service);
-        let named = |(pod, ip): (Rc<super::kubelet::pod::PodState>, Ipv4Addr)| {
-            (pod.pod.borrow().hostname().to_owned(), ip)
-        };
+        let named =
+            |(pod, ip): (Rc<PodState>, Ipv4Addr)| (pod.pod.borrow().hostname().to_owned(), ip);
         Some(Target::Pods(pods.into_iter().map(named).collect()))
     }
 
-    fn port(&self, namespace: &str, name: &str, port: &str) -> Option<u16> {
+    fn port(&self, namespace: &str, name: &str, port: &str, protocol: &str) -> Option<PortTarget> {
         let service = self.services.object(namespace, name)?;
-        service.spec.ports.iter().find(|other| other.name == port).map(|port| port.port)
+        let is_asked_for = |other: &&ServicePort| {
+            let own = if other.protocol.is_empty() { "TCP" } else { &other.protocol };
+            other.name == port && own.eq_ignore_ascii_case(protocol)
+        };
+        let port = service.spec.ports.iter().find(is_asked_for)?;
+        if !service.is_headless() {
+            return Some(PortTarget::Service(port.port));
+        }
+        let of_pod = |(pod, _): (Rc<PodState>, Ipv4Addr)| {
+            let pod = pod.pod.borrow();
+            Some((pod.hostname().to_owned(), target_port(&pod, port)?))
+        };
+        Some(PortTarget::Pods(self.endpoints(&service).into_iter().filter_map(of_pod).collect()))
+    }
+
+    fn reverse(&self, ip: Ipv4Addr) -> Option<String> {
+        let text = ip.to_string();
+        let services = self.services.filtered(|service| service.spec.cluster_ip == text);
+        if let Some(Service { metadata, .. }) = services.first() {
+            return Some(format!("{}.{}.svc", metadata.name, metadata.namespace));
+        }
+        let pods = self.pods.borrow();
+        let pod = pods.values().find(|pod| pod.ip() == Some(ip))?;
+        let namespace = pod.pod.borrow().metadata.namespace.clone();
+        Some(format!("{}.{namespace}.pod", text.replace('.', "-")))
     }
 }
 
@@ -42,7 +66,11 @@ pub(crate) async fn forward(node: Rc<Node>) {
         if applied.as_ref() != Some(&ports) {
             match forwarding.apply(&ports) {
                 Ok(()) => applied = Some(ports),
-                Err(error) => tracing::error!(%error, "plain Services are not forwarded"),
+                Err(error) => {
+                    tracing::error!(%error, "plain Services are not forwarded; tried again");
+                    tokio::time::sleep(RETRY_PAUSE).await;
+                    continue;
+                }
             }
         }
         node.topology.notified().await;
@@ -61,7 +89,7 @@ fn forwarded_ports(node: &Node) -> Vec<ForwardedPort> {
 
 fn service_ports(node: &Node, service: &Service, ip: Ipv4Addr) -> Vec<ForwardedPort> {
     let pods = node.endpoints(service);
-    let port = |port: &super::object::ServicePort| {
+    let port = |port: &ServicePort| {
         let transport = match port.protocol.as_str() {
             "" | "TCP" => Transport::Tcp,
             "UDP" => Transport::Udp,
@@ -80,3 +108,5 @@ fn service_ports(node: &Node, service: &Service, ip: Ipv4Addr) -> Vec<ForwardedP
 
 /// Changes that come together are applied together.
 const COALESCE: Duration = Duration::from_millis(2);
+/// Pause before rules that could not be applied are tried again.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use ironmesh_model::limits::PlatformLimits;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
@@ -36,9 +37,12 @@ struct Recorded {
 
 impl Events {
     /// A recorder, and the task that posts, which runs for ever.
-    pub(crate) fn new(api: ApiClient) -> (Self, impl Future<Output = ()>) {
-        let (queue, recorded) = mpsc::channel(EVENTS_WAITING_MAX);
-        (Self { queue }, post_all(api, recorded))
+    pub(crate) fn new(
+        api: ApiClient,
+        limits: &PlatformLimits,
+    ) -> (Self, impl Future<Output = ()> + use<>) {
+        let (queue, recorded) = mpsc::channel(limits.events_waiting_max);
+        (Self { queue }, post_all(api, recorded, limits.events_remembered_max))
     }
 
     /// Records an event of a pod, or of one of its containers.
@@ -73,9 +77,10 @@ struct Same {
     message: String,
 }
 
-async fn post_all(api: ApiClient, mut recorded: mpsc::Receiver<Recorded>) {
+async fn post_all(api: ApiClient, mut recorded: mpsc::Receiver<Recorded>, remembered_max: usize) {
     let mut posted: HashMap<Same, Value> = HashMap::new();
-    let mut number = 0_u64;
+    // With `--state` the events of an earlier mesh are still there: begin above their numbers.
+    let mut number = clock::micros();
     while let Some(event) = recorded.recv().await {
         let same = Same {
             uid: event.uid.clone(),
@@ -83,7 +88,7 @@ async fn post_all(api: ApiClient, mut recorded: mpsc::Receiver<Recorded>) {
             reason: event.reason,
             message: event.message.clone(),
         };
-        if posted.len() > EVENTS_REMEMBERED_MAX {
+        if posted.len() > remembered_max {
             posted.clear();
         }
         let path = format!("/api/v1/namespaces/{}/events", event.namespace);
@@ -123,7 +128,7 @@ fn object(event: &Recorded, number: u64) -> Value {
         "apiVersion": "v1",
         "kind": "Event",
         "metadata": {
-            "name": format!("{}.{suffix}{number:08x}", event.pod),
+            "name": format!("{}.{suffix}{number:x}", event.pod),
             "namespace": event.namespace,
         },
         "involvedObject": involved,
@@ -137,8 +142,3 @@ fn object(event: &Recorded, number: u64) -> Value {
         "count": 1,
     })
 }
-
-/// Events that wait to be posted; more are dropped.
-const EVENTS_WAITING_MAX: usize = 4_096;
-/// Posted events that are remembered, so that a repetition counts up.
-const EVENTS_REMEMBERED_MAX: usize = 2_000;

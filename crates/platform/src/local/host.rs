@@ -21,7 +21,7 @@ use self::broker::{Broker, Mesh};
 use self::prepare::Prepared;
 use self::progress::Outcome;
 use super::agent;
-use super::api_client::ApiClient;
+use super::api_client::{ApiAddress, ApiClient};
 use super::options::{Apply, UpOptions};
 use super::{UpError, agent_api};
 use crate::fds;
@@ -118,6 +118,7 @@ impl Host {
         let broker = Broker::new(&mut self.outside)?;
         let mesh = broker.mesh();
         let api = agent_api::api_socket(nix::unistd::geteuid().as_raw(), &self.options.mesh);
+        let end_timeout = self.options.limits.platform.end_timeout;
         let serving = broker.serve();
         tokio::pin!(serving);
         let result = tokio::select! {
@@ -139,7 +140,7 @@ impl Host {
             Ok(Err(error)) => {
                 mesh.shut_down().await;
                 // The agent's end is not waited for long: the caller kills it.
-                let _ = tokio::time::timeout(END_TIME_MAX, &mut serving).await;
+                let _ = tokio::time::timeout(end_timeout, &mut serving).await;
                 return Err(error);
             }
         }
@@ -148,7 +149,7 @@ impl Host {
         }
         mesh.shut_down().await;
         tokio::select! {
-            _ = tokio::time::timeout(END_TIME_MAX, &mut serving) => {}
+            _ = tokio::time::timeout(end_timeout, &mut serving) => {}
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
         }
@@ -178,8 +179,9 @@ impl Host {
                 }
             }
         }
-        let api = ApiClient::Abstract(api.to_owned());
-        let outcome = progress::until_ready(&api).await;
+        let limits = &self.options.limits.platform;
+        let api = ApiClient::new(ApiAddress::Abstract(api.to_owned()), limits);
+        let outcome = progress::until_ready(&api, limits.progress_timeout).await;
         progress::until_published(&api, mesh).await;
         progress::say_urls(&mesh.urls(), &self.options, outcome);
         if let Some(report) = self.report.take() {
@@ -200,5 +202,3 @@ enum Started {
 /// What the process in the background reports: all is ready, or not all and nothing more comes.
 const READY: u8 = b'1';
 const STALLED: u8 = b'0';
-/// How long the end of a mesh may take before it is killed.
-const END_TIME_MAX: std::time::Duration = std::time::Duration::from_secs(4);

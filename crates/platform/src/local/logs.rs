@@ -64,14 +64,13 @@ impl Logs {
         append(&self.directory.join(format!("{name}.log")))
     }
 
-    /// Keeps every log below its limit, for ever.
-    pub(crate) async fn rotate(self) {
+    /// Keeps every log below a limit, for ever; what is older is in one more file of that size.
+    pub(crate) async fn rotate(self, bytes_max: u64) {
         loop {
             tokio::time::sleep(ROTATION_INTERVAL).await;
             let directory = self.directory.clone();
             // It does not panic, and a next round follows anyway.
-            let _ =
-                tokio::task::spawn_blocking(move || rotate_all(&directory, LOG_BYTES_MAX)).await;
+            let _ = tokio::task::spawn_blocking(move || rotate_all(&directory, bytes_max)).await;
         }
     }
 }
@@ -111,8 +110,6 @@ fn is_log(path: &Path) -> bool {
     name.ends_with(".log") || name.ends_with(".log.1")
 }
 
-/// Bytes of one log; what is older is in one more file of that size.
-const LOG_BYTES_MAX: u64 = 50 << 20;
 /// How often sizes are looked at.
 const ROTATION_INTERVAL: Duration = Duration::from_secs(5);
 

@@ -144,7 +144,8 @@ impl PodRecord {
         if never_ran {
             return "Pending";
         }
-        let ended = applications().all(|c| matches!(c.state, State::Terminated(_)));
+        let ended = applications().all(|c| matches!(c.state, State::Terminated(_)))
+            && self.init_containers.iter().all(|c| c.pid.is_none());
         if !ended || policy == RestartPolicy::Always {
             return "Running";
         }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::sync::mpsc;
 
-use super::api_client::{ApiClient, ApiError};
+use super::api_client::{ApiClient, ApiError, JSON};
 
 /// Namespace and name.
 pub(crate) type Key = (String, String);
@@ -144,10 +144,10 @@ async fn watch(
 ) -> Result<Option<String>, ApiError> {
     let mut reached = from;
     let query = format!("{path}?watch=1&allowWatchBookmarks=true&resourceVersion={reached}");
-    let mut watch = client.watch(&query).await?;
+    let mut watch = client.stream(&query, JSON).await?;
     loop {
         // A connection that breaks is as one that ends: go on from what was reached.
-        let Ok(Some(mut event)) = watch.next().await else {
+        let Ok(Some(mut event)) = watch.next_json().await else {
             tokio::time::sleep(REWATCH_PAUSE).await;
             return Ok(Some(reached));
         };

@@ -3,15 +3,26 @@
 use std::net::Ipv4Addr;
 
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
-use hickory_proto::rr::rdata::{CNAME, SRV};
+use hickory_proto::rr::rdata::{CNAME, PTR, SRV};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 
 /// What the mesh knows by name.
 pub(crate) trait Names {
     /// What a Service's name stands for.
     fn service(&self, namespace: &str, name: &str) -> Option<Target>;
-    /// Number of a named port of a Service.
-    fn port(&self, namespace: &str, name: &str, port: &str) -> Option<u16>;
+    /// Where a named port of a Service is, of this protocol (`tcp`, `udp`).
+    fn port(&self, namespace: &str, name: &str, port: &str, protocol: &str) -> Option<PortTarget>;
+    /// The name of an address, without the mesh's domain, such as `cart.shop.svc`.
+    fn reverse(&self, ip: Ipv4Addr) -> Option<String>;
+}
+
+/// Where a port of a Service is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum PortTarget {
+    /// At the Service's own address.
+    Service(u16),
+    /// At its ready pods (headless), each by host name.
+    Pods(Vec<(String, u16)>),
 }
 
 /// What the name of a Service stands for.
@@ -25,8 +36,9 @@ pub(crate) enum Target {
     Alias(String),
 }
 
-/// Answers one query; `None` if it is not one. An answer longer than `bytes_max` is truncated, so
-/// that the client asks again over TCP.
+/// Answers one query; `None` if it is not one. With `bytes_max` (over UDP) an answer that is longer,
+/// or longer than the client said it takes, 512 if it said nothing, is truncated, so that the
+/// client asks again over TCP.
 pub(crate) fn answer(query: &[u8], names: &dyn Names, bytes_max: Option<usize>) -> Option<Vec<u8>> {
     let query = Message::from_vec(query).ok()?;
     if query.metadata.message_type != MessageType::Query {
@@ -48,7 +60,8 @@ pub(crate) fn answer(query: &[u8], names: &dyn Names, bytes_max: Option<usize>) 
     response.metadata.response_code = code;
     response.add_answers(records);
     let bytes = response.to_vec().ok()?;
-    match bytes_max {
+    let taken = query.edns.as_ref().map_or(0, |edns| usize::from(edns.max_payload()));
+    match bytes_max.map(|most| most.min(taken.max(PLAIN_BYTES_MAX))) {
         Some(most) if bytes.len() > most => {
             let mut truncated = response.truncate();
             truncated.metadata.truncation = true;
@@ -59,42 +72,65 @@ pub(crate) fn answer(query: &[u8], names: &dyn Names, bytes_max: Option<usize>) 
 }
 
 fn resolve(question: &Query, names: &dyn Names) -> (ResponseCode, Vec<Record>) {
-    let name = question.name.to_ascii().to_ascii_lowercase();
-    let labels: Vec<&str> = name.trim_end_matches('.').split('.').collect();
-    let Some(found) = look_up(&labels, names) else {
-        return (ResponseCode::NXDomain, Vec::new());
-    };
-    let record = |data| Record::from_rdata(question.name.clone(), TTL_SECONDS, data);
-    let records = match (found, question.query_type) {
-        (Found::Addresses(ips), RecordType::A) => {
-            ips.into_iter().map(|ip| record(RData::A(ip.into()))).collect()
+    let mut records = Vec::new();
+    let mut name = question.name.clone();
+    for _ in 0..ALIASES_MAX {
+        let text = name.to_ascii().to_ascii_lowercase();
+        let labels: Vec<&str> = text.trim_end_matches('.').split('.').collect();
+        let Some(found) = look_up(&labels, names) else {
+            // Where an alias leads out of the mesh its target is all that can be said.
+            let code =
+                if records.is_empty() { ResponseCode::NXDomain } else { ResponseCode::NoError };
+            return (code, records);
+        };
+        let mut add = |data| records.push(Record::from_rdata(name.clone(), TTL_SECONDS, data));
+        match (found, question.query_type) {
+            (Found::Addresses(ips), RecordType::A) => {
+                ips.into_iter().for_each(|ip| add(RData::A(ip.into())));
+            }
+            (Found::Ports(ports), RecordType::SRV) => {
+                let target = |(port, host): (u16, String)| Some((port, absolute(&host)?));
+                for (port, host) in ports.into_iter().filter_map(target) {
+                    add(RData::SRV(SRV::new(0, 100, port, host)));
+                }
+            }
+            (Found::Name(host), RecordType::PTR) => {
+                absolute(&host).into_iter().for_each(|host| add(RData::PTR(PTR(host))));
+            }
+            (Found::Alias(target), RecordType::A | RecordType::AAAA | RecordType::CNAME) => {
+                let Some(target) = absolute(&target) else { break };
+                add(RData::CNAME(CNAME(target.clone())));
+                if question.query_type != RecordType::CNAME {
+                    name = target;
+                    continue;
+                }
+            }
+            // The name is there, but has no such record: among others, no IPv6 address.
+            _ => {}
         }
-        (Found::Alias(target), RecordType::A | RecordType::AAAA | RecordType::CNAME) => {
-            Name::from_ascii(&target).map_or_else(
-                |_bad| Vec::new(),
-                |mut target| {
-                    target.set_fqdn(true);
-                    vec![record(RData::CNAME(CNAME(target)))]
-                },
-            )
-        }
-        (Found::Port(port, host), RecordType::SRV) => Name::from_ascii(&host).map_or_else(
-            |_bad| Vec::new(),
-            |host| vec![record(RData::SRV(SRV::new(0, 100, port, host)))],
-        ),
-        // The name is there, but has no such record: among others, no IPv6 address.
-        _ => Vec::new(),
-    };
+        break;
+    }
     (ResponseCode::NoError, records)
+}
+
+fn absolute(name: &str) -> Option<Name> {
+    let mut name = Name::from_ascii(name).ok()?;
+    name.set_fqdn(true);
+    Some(name)
 }
 
 enum Found {
     Addresses(Vec<Ipv4Addr>),
     Alias(String),
-    Port(u16, String),
+    Ports(Vec<(u16, String)>),
+    Name(String),
 }
 
 fn look_up(labels: &[&str], names: &dyn Names) -> Option<Found> {
+    if let Some(&[d, c, b, a]) = labels.strip_suffix(&["in-addr", "arpa"]) {
+        let ip = [a, b, c, d].join(".").parse().ok()?;
+        return names.reverse(ip).map(|name| Found::Name(format!("{name}.{DOMAIN}")));
+    }
     let labels = labels.strip_suffix(&["cluster", "local"])?;
     if let Some(&[ip, _namespace]) = labels.strip_suffix(&["pod"]) {
         return Some(Found::Addresses(vec![ip.replace('-', ".").parse().ok()?]));
@@ -113,14 +149,27 @@ fn look_up(labels: &[&str], names: &dyn Names) -> Option<Found> {
             }
             _ => None,
         },
-        [port, _protocol, service, namespace] => {
-            let number = names.port(namespace, service, port.strip_prefix('_')?)?;
-            Some(Found::Port(number, format!("{service}.{namespace}.svc.cluster.local.")))
+        [port, protocol, service, namespace] => {
+            let (port, protocol) = (port.strip_prefix('_')?, protocol.strip_prefix('_')?);
+            let service_name = format!("{service}.{namespace}.svc.{DOMAIN}");
+            Some(Found::Ports(match names.port(namespace, service, port, protocol)? {
+                PortTarget::Service(number) => vec![(number, service_name)],
+                PortTarget::Pods(pods) => {
+                    let named = |(host, number)| (number, format!("{host}.{service_name}"));
+                    pods.into_iter().map(named).collect()
+                }
+            }))
         }
         _ => None,
     }
 }
 
+/// The domain of the mesh.
+const DOMAIN: &str = "cluster.local";
+/// Bytes that every client takes over UDP (RFC 1035, section 4.2.1).
+const PLAIN_BYTES_MAX: usize = 512;
+/// Names in a chain of aliases.
+const ALIASES_MAX: usize = 8;
 /// How long an answer may be kept. Short, as pods come and go; as Kubernetes' default for its own
 /// names.
 const TTL_SECONDS: u32 = 5;
@@ -135,21 +184,48 @@ mod tests {
         fn service(&self, namespace: &str, name: &str) -> Option<Target> {
             match (namespace, name) {
                 ("shop", "cart") => Some(Target::ClusterIp([10, 96, 0, 7].into())),
+                ("shop", "few") => Some(Target::Pods(
+                    (0..40).map(|n| (format!("few-{n}"), [10, 77, 1, n].into())).collect(),
+                )),
                 ("shop", "db") => Some(Target::Pods(
                     (0..100).map(|n| (format!("db-{n}"), [10, 77, 0, n].into())).collect(),
                 )),
                 ("shop", "out") => Some(Target::Alias("example.com".to_owned())),
+                ("shop", "in") => Some(Target::Alias("cart.shop.svc.cluster.local".to_owned())),
+                ("shop", "loop") => Some(Target::Alias("loop.shop.svc.cluster.local".to_owned())),
                 _ => None,
             }
         }
 
-        fn port(&self, _namespace: &str, name: &str, port: &str) -> Option<u16> {
-            ((name, port) == ("cart", "http")).then_some(9080)
+        fn port(&self, _: &str, name: &str, port: &str, protocol: &str) -> Option<PortTarget> {
+            match (name, port, protocol) {
+                ("cart", "http", "tcp") => Some(PortTarget::Service(9080)),
+                ("db", "sql", "tcp") => Some(PortTarget::Pods(vec![("db-0".to_owned(), 3306)])),
+                _ => None,
+            }
+        }
+
+        fn reverse(&self, ip: Ipv4Addr) -> Option<String> {
+            (ip == Ipv4Addr::new(10, 96, 0, 7)).then(|| "cart.shop.svc".to_owned())
         }
     }
 
     fn ask(name: &str, kind: RecordType, bytes_max: Option<usize>) -> Message {
+        ask_with(name, kind, bytes_max, None)
+    }
+
+    fn ask_with(
+        name: &str,
+        kind: RecordType,
+        bytes_max: Option<usize>,
+        payload: Option<u16>,
+    ) -> Message {
         let mut query = Message::query();
+        if let Some(payload) = payload {
+            let mut edns = Edns::new();
+            edns.set_max_payload(payload);
+            query.set_edns(edns);
+        }
         query.add_query(Query::query(Name::from_ascii(name).unwrap(), kind));
         let answer = answer(&query.to_vec().unwrap(), &Fixed, bytes_max).unwrap();
         Message::from_vec(&answer).unwrap()
@@ -157,7 +233,7 @@ mod tests {
 
     #[test]
     fn names_of_the_mesh() {
-        use RecordType::{A, AAAA, SRV};
+        use RecordType::{A, AAAA, CNAME, PTR, SRV};
         for (name, kind, code, answers) in [
             ("cart.shop.svc.cluster.local.", A, ResponseCode::NoError, vec!["10.96.0.7"]),
             ("Cart.SHOP.svc.cluster.local.", A, ResponseCode::NoError, vec!["10.96.0.7"]),
@@ -171,6 +247,38 @@ mod tests {
                 ResponseCode::NoError,
                 vec!["0 100 9080 cart.shop.svc.cluster.local."],
             ),
+            ("_http._udp.cart.shop.svc.cluster.local.", SRV, ResponseCode::NXDomain, vec![]),
+            (
+                "_sql._tcp.db.shop.svc.cluster.local.",
+                SRV,
+                ResponseCode::NoError,
+                vec!["0 100 3306 db-0.db.shop.svc.cluster.local."],
+            ),
+            (
+                "in.shop.svc.cluster.local.",
+                A,
+                ResponseCode::NoError,
+                vec!["cart.shop.svc.cluster.local.", "10.96.0.7"],
+            ),
+            (
+                "in.shop.svc.cluster.local.",
+                CNAME,
+                ResponseCode::NoError,
+                vec!["cart.shop.svc.cluster.local."],
+            ),
+            (
+                "loop.shop.svc.cluster.local.",
+                A,
+                ResponseCode::NoError,
+                vec!["loop.shop.svc.cluster.local."; ALIASES_MAX],
+            ),
+            (
+                "7.0.96.10.in-addr.arpa.",
+                PTR,
+                ResponseCode::NoError,
+                vec!["cart.shop.svc.cluster.local."],
+            ),
+            ("8.0.96.10.in-addr.arpa.", PTR, ResponseCode::NXDomain, vec![]),
             ("10-77-0-9.shop.pod.cluster.local.", A, ResponseCode::NoError, vec!["10.77.0.9"]),
             ("none.shop.svc.cluster.local.", A, ResponseCode::NXDomain, vec![]),
             ("cart.", A, ResponseCode::NXDomain, vec![]),
@@ -190,6 +298,12 @@ mod tests {
         assert_eq!(ask(name, RecordType::A, None).answers.len(), 100);
         let truncated = ask(name, RecordType::A, Some(1232));
         assert!(truncated.metadata.truncation);
+        // 40 addresses are more than 512 bytes, and less than 1232.
+        let name = "few.shop.svc.cluster.local.";
+        for (payload, is_truncated) in [(None, true), (Some(100), true), (Some(4096), false)] {
+            let answer = ask_with(name, RecordType::A, Some(1232), payload);
+            assert_eq!(answer.metadata.truncation, is_truncated, "{payload:?}");
+        }
     }
 
     #[test]

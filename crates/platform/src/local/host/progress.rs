@@ -24,13 +24,13 @@ pub(super) fn say(line: &str) {
 pub(super) enum Outcome {
     /// Everything is ready, but for what cannot be without the user: that was named.
     Ready,
-    /// Something was not ready after [`STALL_TIME_MAX`] without progress; it was named.
+    /// Something was not ready after some time without progress; it was named.
     Stalled,
 }
 
 /// Waits until all Deployments are available and all pods ready, and tells as they become it.
 /// Returns, too, when what is missing cannot come by itself, or does not come; it is named then.
-pub(super) async fn until_ready(api: &ApiClient) -> Outcome {
+pub(super) async fn until_ready(api: &ApiClient, progress_timeout: Duration) -> Outcome {
     let mut told = BTreeSet::new();
     let mut stuck_looks = 0;
     let mut last: Option<Look> = None;
@@ -54,8 +54,8 @@ pub(super) async fn until_ready(api: &ApiClient) -> Outcome {
             }
             last = Some(state);
         }
-        if progress.elapsed() >= STALL_TIME_MAX {
-            say(&format!("no progress for {} s:", STALL_TIME_MAX.as_secs()));
+        if progress.elapsed() >= progress_timeout {
+            say(&format!("no progress for {} s:", progress_timeout.as_secs()));
             for problem in problems(api).await {
                 say(&problem);
             }
@@ -246,8 +246,6 @@ const STUCK: [&str; 4] =
     ["ErrImagePull", "ImagePullBackOff", "CrashLoopBackOff", "CreateContainerConfigError"];
 /// For how many looks a pod must be stuck to be believed so.
 const STUCK_LOOKS: u32 = 40;
-/// How long nothing may become ready before `up` tells what is missing, and waits no more.
-const STALL_TIME_MAX: Duration = Duration::from_secs(20);
 /// How long the ports that Gateways name may take to be published.
 const PUBLISH_TIME_MAX: Duration = Duration::from_secs(2);
 /// Where the API has the Gateways.
