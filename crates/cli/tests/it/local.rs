@@ -3,112 +3,9 @@
 //! Needs namespaces, as root or not; where they are forbidden the tests say so and return.
 
 use std::path::Path;
-use std::process::Command;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use serde_json::Value;
-use tempfile::TempDir;
-
-/// A mesh in the background; it ends with this.
-struct Running {
-    name: String,
-    folder: TempDir,
-}
-
-impl Running {
-    /// A name and a folder for a mesh that is not started yet.
-    fn new() -> Self {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("it-{}-{number}", std::process::id());
-        Self { name, folder: tempfile::tempdir().unwrap() }
-    }
-
-    /// Starts a mesh with a manifest; `None`, said why, where namespaces are forbidden.
-    fn start(manifest: &str, options: &[&str]) -> Option<Self> {
-        let running = Self::new();
-        std::fs::write(running.folder.path().join("mesh.yaml"), manifest).unwrap();
-        let up = running.run(&[&["up", "--detach", "mesh.yaml"], options].concat());
-        if up.code != 0 && up.err.contains("does not let ironmesh run") {
-            println!("SKIPPED: {}", up.err.trim());
-            return None;
-        }
-        assert_eq!(up.code, 0, "{up:?}");
-        Some(running)
-    }
-
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_ironmesh"));
-        command.args(["--mesh", &self.name]).args(arguments).current_dir(self.folder.path());
-        command.env("XDG_STATE_HOME", self.folder.path().join("state-home"));
-        command
-    }
-
-    fn run(&self, arguments: &[&str]) -> Said {
-        Said::of(self.command(arguments))
-    }
-
-    fn ok(&self, arguments: &[&str]) -> String {
-        let said = self.run(arguments);
-        assert_eq!(said.code, 0, "{arguments:?}: {said:?}");
-        said.out
-    }
-
-    fn status(&self) -> Value {
-        serde_json::from_str(&self.ok(&["status", "-o", "json"])).unwrap()
-    }
-
-    /// The process of a pod's first container, on the host.
-    fn pid(&self, pod: &str) -> Option<i64> {
-        let status = self.status();
-        let pods = status["pods"].as_array().unwrap();
-        pods.iter().find(|p| p["name"] == pod).and_then(|pod| pod["pid"].as_i64())
-    }
-
-    /// Waits until a log has a line; returns the log.
-    fn await_log(&self, pod: &str, line: &str) -> String {
-        await_some(&format!("{line:?} in the log of {pod}"), || {
-            let log = self.run(&["logs", pod]).out;
-            log.lines().any(|other| other == line).then_some(log)
-        })
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.run(&["down"]);
-    }
-}
-
-#[derive(Debug)]
-struct Said {
-    code: i32,
-    out: String,
-    err: String,
-}
-
-impl Said {
-    fn of(mut command: Command) -> Self {
-        let output = command.output().unwrap();
-        Self {
-            code: output.status.code().unwrap_or(-1),
-            out: String::from_utf8(output.stdout).unwrap(),
-            err: String::from_utf8(output.stderr).unwrap(),
-        }
-    }
-}
-
-/// Looks until there is something to see.
-fn await_some<T>(what: &str, look: impl Fn() -> Option<T>) -> T {
-    for _ in 0..3_000 {
-        if let Some(seen) = look() {
-            return seen;
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    panic!("waited in vain for {what}");
-}
+use crate::running::{Running, Said, as_every_user, await_some, kill};
 
 const EVERYTHING: &str = r#"
 apiVersion: v1
@@ -189,7 +86,10 @@ spec:
 
 #[test]
 fn a_pod_is_as_its_manifest_says() {
-    let Some(mesh) = Running::start(EVERYTHING, &[]) else { return };
+    as_every_user(EVERYTHING, &[], look_at_everything);
+}
+
+fn look_at_everything(mesh: &Running) {
     let log = mesh.await_log("all", "end");
     for line in [
         "file: from-init",
@@ -248,7 +148,7 @@ spec:
   servers:
   - {port: {number: 80, name: http, protocol: HTTP}, hosts: ['*']}
 ";
-    std::fs::write(mesh.folder.path().join("gateway.yaml"), gateway).unwrap();
+    mesh.write("gateway.yaml", gateway);
     mesh.ok(&["apply", "-f", "gateway.yaml"]);
     let address = await_some("the published port", || {
         let status = mesh.status();
@@ -357,7 +257,10 @@ spec:
 
 #[test]
 fn volumes_are_bounded_current_and_lead_nowhere_else() {
-    let Some(mesh) = Running::start(VOLUMES, &[]) else { return };
+    as_every_user(VOLUMES, &[], look_at_volumes);
+}
+
+fn look_at_volumes(mesh: &Running) {
     let log = mesh.await_log("reader", "end");
     for line in ["read-only", "full", "x"] {
         assert!(log.lines().any(|other| other == line), "{line:?} is missing in {log}");
@@ -366,7 +269,7 @@ fn volumes_are_bounded_current_and_lead_nowhere_else() {
     assert!(events.contains("subPath \"out\" leads over a symbolic link"), "{events}");
 
     let changed = VOLUMES.replace("{color: red, shape: round}", "{color: blue, shape: square}");
-    std::fs::write(mesh.folder.path().join("mesh.yaml"), changed).unwrap();
+    mesh.write("mesh.yaml", &changed);
     mesh.ok(&["apply", "-f", "mesh.yaml"]);
     let cat = |path: &str| mesh.ok(&["exec", "reader", "--", "cat", path]);
     await_some("the new color", || (cat("/look/color") == "blue").then_some(()));
@@ -431,8 +334,7 @@ spec:
 #[test]
 fn two_meshes_do_not_share_a_state_folder() {
     let Some(mesh) = Running::start("", &["--state", "kept"]) else { return };
-    let second =
-        Running { name: format!("{}-second", mesh.name), folder: tempfile::tempdir().unwrap() };
+    let second = Running::new();
     let folder = mesh.folder.path().join("kept");
     let said = second.run(&["up", "--empty", "--state", folder.to_str().unwrap()]);
     assert_ne!(said.code, 0);
@@ -464,7 +366,7 @@ spec:
     readinessProbe: {exec: {command: ['false']}, periodSeconds: 1}
 ";
     let mesh = Running::new();
-    std::fs::write(mesh.folder.path().join("never.yaml"), never).unwrap();
+    mesh.write("never.yaml", never);
     let said = mesh.run(&["up", "--detach", "never.yaml"]);
     if said.err.contains("does not let ironmesh run") {
         return;
@@ -503,11 +405,6 @@ fn nothing_is_left_when_up_or_the_agent_is_killed() {
         assert_eq!(std::fs::read_to_string("/proc/self/mounts").unwrap(), mounts);
         assert_ne!(mesh.run(&["status"]).code, 0);
     }
-}
-
-fn kill(pid: i64) {
-    let pid = nix::unistd::Pid::from_raw(i32::try_from(pid).unwrap());
-    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
 }
 
 /// A process and all that it started, directly or not.

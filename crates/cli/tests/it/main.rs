@@ -5,7 +5,8 @@
 
 mod local;
 mod mesh;
-
 mod mesh_verbs;
 mod objects;
+mod running;
+mod sidecar;
 mod workshops;

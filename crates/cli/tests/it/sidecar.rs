@@ -1,0 +1,104 @@
+//! A pair of injected pods: what the sidecars do for them, and what happens when one dies.
+
+use crate::running::{Running, as_every_user, await_some, kill, samples};
+
+const PAIR: &str = "
+apiVersion: v1
+kind: Namespace
+metadata: {name: shop, labels: {istio-injection: enabled}}
+---
+apiVersion: v1
+kind: ServiceAccount
+metadata: {name: caller, namespace: shop}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: hello, namespace: shop}
+spec:
+  selector: {app: hello}
+  ports: [{name: http, port: 5000}]
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: hello, namespace: shop}
+spec:
+  selector: {matchLabels: {app: hello}}
+  template:
+    metadata: {labels: {app: hello}}
+    spec:
+      containers: [{name: hello, image: ironmesh/helloworld-v1, ports: [{containerPort: 5000}]}]
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: caller, namespace: shop, labels: {app: caller}}
+spec:
+  serviceAccountName: caller
+  containers: [{name: caller, image: ironmesh/sleep}]
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: stranger}
+spec:
+  containers: [{name: stranger, image: ironmesh/sleep}]
+";
+
+const STRICT: &str = "
+apiVersion: security.istio.io/v1
+kind: PeerAuthentication
+metadata: {name: default, namespace: shop}
+spec: {mtls: {mode: STRICT}}
+";
+
+#[test]
+fn a_pair_with_sidecars_speaks_mutual_tls() {
+    if !samples().exists() {
+        println!("SKIPPED: ironmesh-samples is not built: cargo build -p ironmesh-samples");
+        return;
+    }
+    as_every_user(PAIR, &["--set", "accessLogEncoding=JSON"], tell);
+}
+
+fn tell(mesh: &Running) {
+    for pod in ["hello", "caller"] {
+        assert_eq!(mesh.pod(pod).unwrap()["ready"], "2/2", "{pod}");
+    }
+    assert_eq!(mesh.pod("stranger").unwrap()["ready"], "1/1");
+
+    // The page comes, and the server's sidecar knows who asked.
+    assert_eq!(page(mesh, "shop", "caller").as_deref(), Some("Hello version: v1"));
+    let log = mesh.ok(&["-n", "shop", "logs", "deploy/hello", "-c", "istio-proxy"]);
+    let peer = r#""peer":"spiffe://cluster.local/ns/shop/sa/caller""#;
+    assert!(log.contains(peer), "{log}");
+    let metrics = mesh.ok(&["-n", "shop", "proxy-config", "deploy/hello", "--metrics"]);
+    let secured = metrics.lines().any(|line| {
+        line.starts_with("istio_requests_total{reporter=\"destination\"")
+            && line.contains("connection_security_policy=\"mutual_tls\"")
+    });
+    assert!(secured, "{metrics}");
+
+    // Without a sidecar one may ask as well, until the policy is strict.
+    assert_eq!(page(mesh, "default", "stranger").as_deref(), Some("Hello version: v1"));
+    mesh.write("strict.yaml", STRICT);
+    mesh.ok(&["apply", "-f", "strict.yaml"]);
+    await_some("the stranger to be refused", || {
+        page(mesh, "default", "stranger").is_none().then_some(())
+    });
+    assert_eq!(page(mesh, "shop", "caller").as_deref(), Some("Hello version: v1"));
+
+    // A killed sidecar comes back, and nobody is let in meanwhile.
+    let before = mesh.pod("hello").unwrap()["sidecar_pid"].as_i64().unwrap();
+    kill(before);
+    assert_eq!(page(mesh, "default", "stranger"), None);
+    await_some("the page after the sidecar's death", || page(mesh, "shop", "caller"));
+    let after = mesh.pod("hello").unwrap()["sidecar_pid"].as_i64();
+    assert!(after.is_some_and(|after| after != before), "{after:?}");
+    assert_eq!(page(mesh, "default", "stranger"), None);
+}
+
+/// What a pod gets of the server, up to the comma; none if it gets nothing.
+fn page(mesh: &Running, namespace: &str, pod: &str) -> Option<String> {
+    let url = "http://hello.shop:5000/hello";
+    let said = mesh.run(&["-n", namespace, "exec", pod, "--", "curl", "-sf", "-m", "5", url]);
+    let page = said.out.split(',').next().unwrap_or_default().to_owned();
+    (said.code == 0).then_some(page)
+}
