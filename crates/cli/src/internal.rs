@@ -13,6 +13,8 @@ use serde::de::DeserializeOwned;
 pub(crate) fn run(arguments: &[OsString]) -> anyhow::Result<ExitCode> {
     match arguments.first().and_then(|what| what.to_str()) {
         Some("proxy") => {
+            // It holds a private key: no other process of its user may look into its memory.
+            nix::sys::prctl::set_dumpable(false).context("closing the proxy's memory")?;
             ironmesh_proxy::run(bootstrap(arguments)?)?;
             Ok(ExitCode::SUCCESS)
         }

@@ -6,6 +6,7 @@
 
 use std::fs;
 use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
@@ -14,6 +15,7 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::wait::waitpid;
 use nix::unistd::{Gid, Uid};
 
+use crate::capture::forwarding::{ForwardedPort, Forwarding, Transport};
 use crate::capture::{self, CaptureSpec, Exemption};
 use crate::fds;
 use crate::netlink::route::{self, LOOPBACK, VethEnd, VethPair};
@@ -114,6 +116,13 @@ fn try_network() -> Result<(), SandboxError> {
     route::veth(&mut batch, &VethPair { near, peer, peer_netns, mtu: 1_500 });
     Connection::open(Subsystem::Route)?.transact(&batch)?;
     capture::apply_here(&CaptureSpec { exemption: Exemption::Marks, pod: None, resolver: None })?;
+    // What plain Services need: maps of verdicts, numbering, reject and masquerade.
+    let service = ForwardedPort {
+        address: SocketAddrV4::new(TRIAL_NETWORK.0, 80),
+        transport: Transport::Tcp,
+        endpoints: vec![SocketAddrV4::new(Ipv4Addr::LOCALHOST, 80)],
+    };
+    Forwarding::new(TRIAL_NETWORK).apply(&[service])?;
     write_setting("net/ipv4/ip_forward", "1")
 }
 
@@ -172,6 +181,8 @@ fn remedy(error: &SandboxError) -> &'static str {
     }
 }
 
+/// A network of Services for the trial; nothing is ever sent to it.
+const TRIAL_NETWORK: (Ipv4Addr, u8) = (Ipv4Addr::new(192, 0, 2, 0), 24);
 const USER_NAMESPACE: &str = "a user namespace";
 const MOUNT_NAMESPACE: &str = "a mount namespace";
 const NETWORK_NAMESPACE: &str = "a network namespace";

@@ -287,13 +287,13 @@ spec:
   - name: beside
     image: busybox
     restartPolicy: Always
-    command: [sh, -c, "trap 'echo told; exit 0' TERM; sleep 0.2; touch /data/there; while true; do sleep 0.05; done"]
+    command: [sh, -c, "trap 'echo told; exit 0' TERM; sleep 0.2; touch /dev/shm/mine /data/there; while true; do sleep 0.05; done"]
     startupProbe: {exec: {command: [test, -e, /data/there]}, periodSeconds: 1}
     volumeMounts: [{name: data, mountPath: /data}]
   containers:
   - name: main
     image: busybox
-    command: [sh, -c, "test -e /data/there && echo found; while test ! -e /data/go; do sleep 0.05; done"]
+    command: [sh, -c, "test -e /data/there && test -e /dev/shm/mine && echo found; while test ! -e /data/go; do sleep 0.05; done"]
     volumeMounts: [{name: data, mountPath: /data}]
   volumes: [{name: data, emptyDir: {}}]
 "#;

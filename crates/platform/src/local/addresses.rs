@@ -1,8 +1,23 @@
-//! Addresses of pods, given out in order, so that one that was just given back is not used soon.
+//! The addresses of a mesh. Those of pods are given out in order, so that one that was just given
+//! back is not used soon.
 
 use std::cell::RefCell;
 use std::collections::HashSet;
 use std::net::Ipv4Addr;
+
+/// Address of the mesh's root namespace: the pods' gateway, and the one node.
+pub(crate) const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
+/// The same as text.
+pub(crate) const HOST_IP: &str = "10.77.0.1";
+/// Network (address, prefix length) of the pods.
+pub(crate) const POD_NETWORK: (Ipv4Addr, u8) = (Ipv4Addr::new(10, 77, 0, 0), 16);
+/// Network (address, prefix length) from which Services get their addresses.
+pub(crate) const SERVICE_NETWORK: (Ipv4Addr, u8) = (Ipv4Addr::new(10, 96, 0, 0), 16);
+
+/// A network as it is usually written.
+pub(crate) fn cidr((address, prefix): (Ipv4Addr, u8)) -> String {
+    format!("{address}/{prefix}")
+}
 
 /// The addresses of the pods of a mesh: 10.77.0.2 to 10.77.255.254.
 #[derive(Debug, Default)]
@@ -24,7 +39,7 @@ impl Addresses {
             let number = used.last.wrapping_add(step);
             if (FIRST..=LAST).contains(&number) && used.addresses.insert(number) {
                 used.last = number;
-                return Some(Ipv4Addr::from(NETWORK | u32::from(number)));
+                return Some(Ipv4Addr::from(POD_NETWORK.0.to_bits() | u32::from(number)));
             }
         }
         None
@@ -37,7 +52,6 @@ impl Addresses {
     }
 }
 
-const NETWORK: u32 = u32::from_be_bytes([10, 77, 0, 0]);
 const FIRST: u16 = 2;
 const LAST: u16 = 0xfffe;
 
@@ -47,6 +61,7 @@ mod tests {
 
     #[test]
     fn addresses_are_distinct_and_used_again_only_when_the_others_were() {
+        assert_eq!(HOST_IP.parse(), Ok(GATEWAY));
         let addresses = Addresses::default();
         let first = addresses.take().unwrap();
         assert_eq!(first, Ipv4Addr::new(10, 77, 0, 2));

@@ -22,12 +22,12 @@ use serde::de::DeserializeOwned;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::{LocalSet, spawn_local};
 
+use super::addresses::GATEWAY;
 use super::api_client::{ApiAddress, ApiClient};
 use super::control_process::{self, ControlSpec};
 use super::events::Events;
 use super::host_link::{HostLink, ToHost};
 use super::images::Images;
-use super::kubelet::pod::GATEWAY;
 use super::logs::Logs;
 use super::node::Node;
 use super::object::read;

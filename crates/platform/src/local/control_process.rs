@@ -4,7 +4,7 @@
 //! in a queue for the next one, which believes the same tokens.
 
 use std::ffi::CString;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt;
@@ -16,6 +16,7 @@ use ironmesh_model::bootstrap::ControlBootstrap;
 use ironmesh_model::settings::Settings;
 use tokio::time::Instant;
 
+use super::addresses::{SERVICE_NETWORK, cidr};
 use super::backoff::Backoff;
 use super::node::Node;
 use super::reaper::ExitStatus;
@@ -70,7 +71,7 @@ fn start(
         logs: node.logs.directory().to_owned(),
         token_key: node.token_key.to_hex(),
         settings: spec.settings.clone(),
-        service_network: format!("{}/{}", SERVICE_NETWORK.0, SERVICE_NETWORK.1),
+        service_network: cidr(SERVICE_NETWORK),
         user_ids: node.root,
         limits: node.limits.clone(),
     };
@@ -101,8 +102,6 @@ pub(crate) fn stage() -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Network from which Services get their addresses.
-pub(crate) const SERVICE_NETWORK: (Ipv4Addr, u8) = (Ipv4Addr::new(10, 96, 0, 0), 16);
 const BOOTSTRAP_FD: i32 = 3;
 const HOST_API_FD: i32 = 4;
 const OWN_API_FD: i32 = 5;

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::control_process::SERVICE_NETWORK;
+use super::addresses::SERVICE_NETWORK;
 use super::dns::{Names, PortTarget, Target};
 use super::kubelet::pod::PodState;
 use super::node::{Node, target_port};

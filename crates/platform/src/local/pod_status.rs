@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
+use super::addresses::HOST_IP;
 use super::object::{Pod, RestartPolicy};
 use super::quantity::Quantity;
 
@@ -309,9 +310,6 @@ fn qos_class(pod: &Pod) -> &'static str {
         (true, false) => "Burstable",
     }
 }
-
-/// Address of the mesh itself, which is the one node.
-pub(crate) const HOST_IP: &str = "10.77.0.1";
 
 #[cfg(test)]
 mod tests;

@@ -150,6 +150,9 @@ fn inside(spec: &MeshSpec, user: Option<(Uid, Gid)>) -> Result<(), SandboxError>
     for (name, value) in SETTINGS {
         write_setting(name, value)?;
     }
+    // Entries of ended connections would fill a table that the whole machine shares. Absent where
+    // the kernel has no conntrack yet; the first rule then brings it.
+    let _ = write_setting("net/netfilter/nf_conntrack_tcp_timeout_time_wait", "1");
     // Absent where the kernel has no IPv6.
     let _ = write_setting("net/ipv6/conf/default/disable_ipv6", "1");
     if user.is_some() {

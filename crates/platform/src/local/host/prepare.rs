@@ -15,11 +15,10 @@ use ironmesh_model::settings::Settings;
 use super::folders::{self, Folders};
 use crate::fds;
 use crate::local::UpError;
+use crate::local::addresses::{GATEWAY, SERVICE_NETWORK};
 use crate::local::agent::AgentSpec;
 use crate::local::agent_api::{agent_socket, api_socket};
-use crate::local::control_process::SERVICE_NETWORK;
 use crate::local::images::{Images, SAMPLES};
-use crate::local::kubelet::pod::GATEWAY;
 use crate::local::options::UpOptions;
 use crate::sandbox::mesh::MeshSpec;
 

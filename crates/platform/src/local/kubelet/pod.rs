@@ -14,6 +14,7 @@ use tokio::task::{JoinSet, spawn_local};
 
 use super::container::{Slot, supervise};
 use super::{publish, volumes};
+use crate::local::addresses::GATEWAY;
 use crate::local::clock;
 use crate::local::events::EventKind;
 use crate::local::node::Node;
@@ -407,7 +408,5 @@ pub(crate) fn terminated(exit_code: i32, started_at: String) -> Terminated {
     }
 }
 
-/// Address of the mesh's root namespace.
-pub(crate) const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
 /// Pause before what could not be made is tried again.
 const RETRY_PAUSE: Duration = Duration::from_secs(2);

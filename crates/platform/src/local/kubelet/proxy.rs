@@ -15,9 +15,11 @@ use tokio::task::spawn_local;
 
 use super::container::{Kind, NotStarted, Running, Slot};
 use super::launch::{sandbox, started};
-use super::pod::{GATEWAY, PodState, blocking};
+use super::pod::{PodState, blocking};
+use super::volumes;
 use crate::capture::{self, CaptureSpec, Exemption};
 use crate::fds;
+use crate::local::addresses::{GATEWAY, POD_NETWORK, SERVICE_NETWORK, cidr};
 use crate::local::events::EventKind;
 use crate::local::object::{Container, Pod};
 use crate::local::seqpacket::SeqPacket;
@@ -71,7 +73,7 @@ pub(super) async fn launch(
                 .map(str::to_owned)
                 .to_vec(),
             environment: environment(),
-            user: state.node.root.then_some(PROXY_USER),
+            user: volumes::uid_base(state).map(|base| base + PROXY_USER),
         };
         let spawned =
             spawn(&sandbox, &spec, log.as_fd(), &descriptors).map_err(|error| failed(&error))?;
@@ -160,7 +162,7 @@ fn bootstrap(
         token: node.token_key.sign(&claims),
         listeners,
         agent_fd: Some(AGENT_FD),
-        mesh_networks: vec!["10.77.0.0/16".to_owned(), "10.96.0.0/16".to_owned()],
+        mesh_networks: vec![cidr(POD_NETWORK), cidr(SERVICE_NETWORK)],
         workers: None,
         limits: node.limits.proxy.clone(),
         wire_limits: node.limits.wire.clone(),
@@ -243,5 +245,6 @@ const AGENT_FD: i32 = FD_MIN + 1;
 const FIRST_LISTENER_FD: i32 = FD_MIN + 2;
 /// The name of the one cluster, as Istio has it.
 const CLUSTER: &str = "Kubernetes";
-/// User of proxies, where the mesh was started by root; as Istio's.
-const PROXY_USER: u32 = 1337;
+/// User of a pod's proxy, where the mesh was started by root: the last one of the pod's own, as no
+/// application asks for it.
+const PROXY_USER: u32 = 65_535;

@@ -55,6 +55,11 @@ pub(super) fn uid_base(state: &PodState) -> Option<u32> {
 
 /// Makes all volumes of a pod.
 pub(super) fn make(state: &PodState) -> Result<(), VolumeError> {
+    let shared = folder(state, SHARED_MEMORY);
+    if !shared.exists() {
+        make_empty(state, &shared, SHARED_MEMORY_BYTES)
+            .map_err(|error| io_error(SHARED_MEMORY, error))?;
+    }
     let volumes = state.pod.borrow().spec.volumes.clone();
     volumes.iter().try_for_each(|volume| make_one(state, volume))
 }
@@ -114,7 +119,14 @@ pub(super) fn mounts(
             read_only: mount.read_only || volume.is_of_files(),
         })
     };
-    let mounts = container.volume_mounts.iter().map(&mut mount).collect::<Result<_, _>>()?;
+    // A volume of the manifest at the same path comes over it.
+    let shared = Ok(Mount {
+        source: VolumeSource::Path(folder(state, SHARED_MEMORY)),
+        target: PathBuf::from("/dev/shm"),
+        read_only: false,
+    });
+    let given = container.volume_mounts.iter().map(&mut mount);
+    let mounts = std::iter::once(shared).chain(given).collect::<Result<_, _>>()?;
     Ok((mounts, descriptors))
 }
 
@@ -263,6 +275,11 @@ fn pod_folder(state: &PodState) -> PathBuf {
     Path::new(RUN_DIRECTORY).join("pods").join(&state.uid)
 }
 
+/// Name, which no volume of a manifest can have, of the pod's `/dev/shm`: its containers share an
+/// IPC namespace.
+const SHARED_MEMORY: &str = "..shm";
+/// Its size, as container runtimes have it.
+const SHARED_MEMORY_BYTES: u64 = 64 << 20;
 /// Name of a file of a volume before it is in its place.
 const NEW_FILE: &str = "..new";
 /// First user of the first pod, well above the users of a machine.

@@ -1,9 +1,9 @@
 //! The files of volumes that are made from Secrets, ConfigMaps and the downward API.
 
+use crate::local::addresses::HOST_IP;
 use crate::local::environment::{self, BadConfig, Objects};
 use crate::local::kubelet::pod::PodState;
 use crate::local::object::{Container, DownwardVolume, KeyToPath, KeyValues, ObjectVolume, Volume};
-use crate::local::pod_status::HOST_IP;
 
 /// A file of a volume.
 #[derive(Debug)]
