@@ -15,11 +15,12 @@ use serde::{Deserialize, Serialize};
 use crate::fds;
 
 use super::error::Step;
+use super::init::FAILED;
 use super::mesh::clone_into;
 use super::pod::PodSandbox;
 use super::program::Program;
 use super::root::{self, Users};
-use super::spawn::{Report, SPEC_FD, STATUS_FD, StageStatus, spawn_stage};
+use super::spawn::{SPEC_FD, STATUS_FD, StageStatus, spawn_stage};
 use super::{SandboxError, Spawned, capabilities, init, users};
 
 /// Name of the stage.
@@ -145,18 +146,10 @@ struct Instructions {
 
 /// The stage: enters the pod, makes the container's first process, and stays until it has ended.
 pub(super) fn stage() -> ExitCode {
-    let Ok(status) = fds::take_inherited(STATUS_FD) else { return ExitCode::FAILURE };
-    let mut status = Some(status);
-    match start(&mut status) {
-        Ok(code) => code,
-        Err(error) => {
-            init::fail(status.as_ref(), error);
-            ExitCode::from(FAILED)
-        }
-    }
+    init::stage(start)
 }
 
-fn start(status: &mut Option<OwnedFd>) -> Result<ExitCode, SandboxError> {
+fn start(status: &mut Option<OwnedFd>) -> Result<u8, SandboxError> {
     init::block_signals()?;
     umask(Mode::empty());
     let document = fds::take_inherited(SPEC_FD).step("take", "the instructions")?;
@@ -183,12 +176,7 @@ fn start(status: &mut Option<OwnedFd>) -> Result<ExitCode, SandboxError> {
         // Nothing of the stage is to run here.
         std::process::exit(code);
     };
-    init::report(status.take(), &Report::Started(first.as_raw()));
-    init::release_streams()?;
-    drop((lifeline, program, users, volumes));
-    let code = init::supervise(first);
-    drop(kept);
-    Ok(ExitCode::from(code))
+    init::stay(status, first, (lifeline, program, users, volumes), kept)
 }
 
 /// What the first process has from the stage.
@@ -282,9 +270,6 @@ fn give_streams(user: u32) -> Result<(), SandboxError> {
     }
     Ok(())
 }
-
-/// Exit code of what failed before there was a program.
-pub(super) const FAILED: u8 = 125;
 
 // Numbers under which the stage finds what it inherits.
 const NETNS_FD: RawFd = 5;

@@ -15,11 +15,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::fds;
 
-use super::container::{FAILED, drop_rights};
+use super::container::drop_rights;
 use super::error::Step;
+use super::init::FAILED;
 use super::mesh::clone_into;
 use super::program::Program;
-use super::spawn::{Report, SPEC_FD, STATUS_FD, StageStatus, spawn_stage};
+use super::spawn::{SPEC_FD, STATUS_FD, StageStatus, spawn_stage};
 use super::{SandboxError, Spawned, init, users};
 
 /// Name of the stage.
@@ -95,15 +96,7 @@ struct Instructions {
 
 /// The stage: enters the container, forks the command, and stays until it has ended.
 pub(super) fn stage() -> ExitCode {
-    let Ok(status) = fds::take_inherited(STATUS_FD) else { return ExitCode::FAILURE };
-    let mut status = Some(status);
-    match start(&mut status) {
-        Ok(code) => ExitCode::from(code),
-        Err(error) => {
-            init::fail(status.as_ref(), error);
-            ExitCode::from(FAILED)
-        }
-    }
+    init::stage(start)
 }
 
 fn start(status: &mut Option<OwnedFd>) -> Result<u8, SandboxError> {
@@ -131,12 +124,7 @@ fn start(status: &mut Option<OwnedFd>) -> Result<u8, SandboxError> {
         init::fail(status.as_ref(), error);
         std::process::exit(i32::from(FAILED));
     };
-    init::report(status.take(), &Report::Started(child.as_raw()));
-    init::release_streams()?;
-    drop((lifeline, users, terminal, by));
-    let code = init::supervise(child);
-    drop(kept);
-    Ok(code)
+    init::stay(status, child, (lifeline, users, terminal, by), kept)
 }
 
 /// Enters the namespaces of a container but for its user namespace, which is returned if it has one:

@@ -10,6 +10,7 @@
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
+use std::process::ExitCode;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl;
@@ -19,7 +20,41 @@ use nix::unistd::{Pid, dup2_stderr, dup2_stdin, dup2_stdout};
 
 use super::SandboxError;
 use super::error::Step;
-use super::spawn::Report;
+use super::spawn::{Report, STATUS_FD};
+use crate::fds;
+
+/// Runs a stage that starts a program and stays until it has ended. `start` gets the pipe that the
+/// stage reports on; its result is the exit code, and its failure is reported.
+pub(crate) fn stage(
+    start: impl FnOnce(&mut Option<OwnedFd>) -> Result<u8, SandboxError>,
+) -> ExitCode {
+    let Ok(status) = fds::take_inherited(STATUS_FD) else { return ExitCode::FAILURE };
+    let mut status = Some(status);
+    match start(&mut status) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            fail(status.as_ref(), error);
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+/// What is left for a stage to do after its fork: reports the child, lets go of what is the child's
+/// alone, and stays until it has ended. `kept` is the end of a pipe by which the child knows that
+/// this process lives.
+pub(crate) fn stay<T>(
+    status: &mut Option<OwnedFd>,
+    child: Pid,
+    childs: T,
+    kept: OwnedFd,
+) -> Result<u8, SandboxError> {
+    report(status.take(), &Report::Started(child.as_raw()));
+    release_streams()?;
+    drop(childs);
+    let code = supervise(child);
+    drop(kept);
+    Ok(code)
+}
 
 /// Keeps every signal for [`supervise`], which also makes PID 1 receive them at all.
 pub(crate) fn block_signals() -> Result<(), SandboxError> {
@@ -101,3 +136,6 @@ fn forwarded() -> SigSet {
     }
     signals
 }
+
+/// Exit code of what failed before there was a program.
+pub(crate) const FAILED: u8 = 125;

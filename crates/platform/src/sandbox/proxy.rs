@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::fds;
 
-use super::container::FAILED;
 use super::error::Step;
+use super::init::FAILED;
 use super::pod::PodSandbox;
 use super::program::Program;
 use super::spawn::{Report, SPEC_FD, STATUS_FD, StageStatus, spawn_stage};
