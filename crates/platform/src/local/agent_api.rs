@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use tokio::time::Instant;
 
 use crate::fds::{recv_with_fds, send_with_fds};
 
@@ -101,6 +102,9 @@ pub struct Answer {
     /// What runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<Status>,
+    /// How long the end of the mesh may take, as its limits say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub down_timeout: Option<Duration>,
 }
 
 /// How a command in a container ended.
@@ -230,16 +234,19 @@ impl Client {
             .ok_or_else(|| ClientError::Refused("the answer holds no status".to_owned()))
     }
 
-    /// Ends the mesh; returns when nothing of it is left, or after 10 s.
+    /// Ends the mesh; returns when nothing of it is left, or after its `down_timeout`.
     ///
     /// # Errors
     ///
     /// If the agent does not answer, or the mesh does not end.
     pub fn shutdown(mut self) -> Result<(), ClientError> {
         let peer = self.stream.get_ref().peer_addr()?;
-        self.ask(&Request::Shutdown)?;
-        let mut rest = String::new();
-        match self.stream.read_line(&mut rest) {
+        let time_max = self.ask(&Request::Shutdown)?.down_timeout.unwrap_or(DOWN_TIMEOUT);
+        let late = || ClientError::Refused(format!("the mesh has not ended in {time_max:?}"));
+        let begun = Instant::now();
+        self.stream.get_ref().set_read_timeout(Some(time_max))?;
+        match self.stream.read_line(&mut String::new()) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(late()),
             Err(error) if error.kind() != io::ErrorKind::ConnectionReset => {
                 return Err(error.into());
             }
@@ -249,13 +256,13 @@ impl Client {
         let name = peer.as_abstract_name().unwrap_or_default();
         let name = name.strip_suffix(b"agent").unwrap_or_default();
         let api = SocketAddr::from_abstract_name([name, b"api"].concat())?;
-        for _ in 0..SHUTDOWN_LOOKS_MAX {
+        while begun.elapsed() < time_max {
             if UnixStream::connect_addr(&api).is_err() {
                 return Ok(());
             }
             std::thread::sleep(SHUTDOWN_LOOK_PAUSE);
         }
-        Err(ClientError::Refused("the mesh does not end".to_owned()))
+        Err(late())
     }
 
     /// Runs a command with the caller's standard input, output and error. With `tty` it gets a
@@ -333,8 +340,9 @@ impl Client {
     }
 }
 
-/// How often, and with which pause, the end of the host side is looked for: 10 s together.
-const SHUTDOWN_LOOKS_MAX: u32 = 1_000;
+/// How long the end may take, if the agent does not say.
+const DOWN_TIMEOUT: Duration = Duration::from_secs(10);
+/// Pause between looks for the end of the host side.
 const SHUTDOWN_LOOK_PAUSE: Duration = Duration::from_millis(10);
 
 #[cfg(test)]

@@ -58,11 +58,12 @@ async fn connection(node: &Rc<Node>, mut stream: UnixStream, shutdown: &Notify) 
     };
     match request {
         Request::Status => {
-            let answer = Answer { status: Some(status(node)), error: None };
+            let answer = Answer { status: Some(status(node)), ..Answer::default() };
             send(&mut stream, &answer).await
         }
         Request::Shutdown => {
-            send(&mut stream, &Answer::default()).await?;
+            let down_timeout = Some(limits.down_timeout);
+            send(&mut stream, &Answer { down_timeout, ..Answer::default() }).await?;
             shutdown.notify_one();
             // The connection ends with the agent, so the client sees when nothing is left.
             std::future::pending().await
@@ -259,7 +260,7 @@ async fn forward(
 }
 
 async fn refuse(stream: &mut UnixStream, error: &str) -> io::Result<()> {
-    send(stream, &Answer { error: Some(error.to_owned()), status: None }).await
+    send(stream, &Answer { error: Some(error.to_owned()), ..Answer::default() }).await
 }
 
 async fn send(stream: &mut UnixStream, answer: &Answer) -> io::Result<()> {
