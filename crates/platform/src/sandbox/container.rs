@@ -76,7 +76,7 @@ pub struct Volume {
 pub enum VolumeSource {
     /// A file or directory of the mesh's mount namespace, such as an emptyDir that containers share.
     Path(PathBuf),
-    /// A clone of a mount, as [`super::mounts::clone_opened`] gives it: its place in
+    /// A mount that is attached nowhere, as `open_tree(2)` clones one: its place in
     /// [`ContainerIo::volumes`].
     Descriptor(usize),
 }

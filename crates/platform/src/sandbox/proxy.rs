@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::mount::{MntFlags, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
 use serde::{Deserialize, Serialize};
 
@@ -106,6 +107,7 @@ fn prepare(status: &OwnedFd) -> Result<(Program, OwnedFd), SandboxError> {
     }
     unshare(CloneFlags::CLONE_NEWNS).step("create", "a mount namespace")?;
     mounts::make_private()?;
+    hide_run()?;
     mounts::make_read_only(Path::new("/"), true)?;
     for number in numbers {
         inherit(number).step("pass on descriptor", number)?;
@@ -118,6 +120,13 @@ fn prepare(status: &OwnedFd) -> Result<(Program, OwnedFd), SandboxError> {
     }
     capabilities::keep_only(&[capabilities::NET_RAW], true)?;
     Ok((program, binary.into()))
+}
+
+/// Takes the mesh's `/run` away: the volumes of all pods are there, Secrets among them, and the state
+/// of the control plane. What is mounted there is also free to go when its pod ends.
+fn hide_run() -> Result<(), SandboxError> {
+    umount2("/run", MntFlags::MNT_DETACH).step("detach", "/run")?;
+    mounts::fresh("tmpfs", Path::new("/run"), mounts::HARDENED, "mode=0755,size=4k")
 }
 
 /// Leaves a descriptor open across exec.

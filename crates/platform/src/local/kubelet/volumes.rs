@@ -84,7 +84,9 @@ pub(super) fn refresh(state: &PodState) {
 pub(super) fn remove(state: &PodState) {
     let volumes = fs::read_dir(pod_folder(state));
     for volume in volumes.into_iter().flatten().flatten() {
-        // Most of them are no mount points.
+        // First what is in it: its memory is free then, whoever still sees the mount. Most of them
+        // are no mount points.
+        let _ = fs::remove_dir_all(volume.path());
         let _ = umount2(&volume.path(), MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW);
     }
     // What cannot be removed is gone with the mesh's memory.

@@ -395,7 +395,7 @@ pub(crate) fn proxy(world: &World) {
     assert_eq!(spawned.status.wait().unwrap(), spawned.pid);
     let mut text = String::new();
     fs::File::from(output).read_to_string(&mut text).unwrap();
-    assert_eq!(text, "marked=true inherited=[104, 105] written=false host=\"pod-0\"\n");
+    assert_eq!(text, "marked=true inherited=[104, 105] written=false host=\"pod-0\" run=0\n");
     assert_eq!(world::exit_code(spawned.pid), 0);
 }
 
