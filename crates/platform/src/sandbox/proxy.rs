@@ -4,7 +4,7 @@ use std::ffi::CString;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
@@ -37,6 +37,9 @@ pub struct ProxySpec {
     /// User that the proxy runs as. Only where the mesh was started by root.
     #[serde(default)]
     pub user: Option<u32>,
+    /// Directories of the host whose content is not to be seen; they may be absent.
+    #[serde(default)]
+    pub hidden: Vec<PathBuf>,
 }
 
 /// Starts this binary in a pod's network namespace, in the mesh's user namespace, with CAP_NET_RAW
@@ -108,6 +111,9 @@ fn prepare(status: &OwnedFd) -> Result<(Program, OwnedFd), SandboxError> {
     unshare(CloneFlags::CLONE_NEWNS).step("create", "a mount namespace")?;
     mounts::make_private()?;
     hide_run()?;
+    for directory in spec.hidden.iter().filter(|directory| directory.is_dir()) {
+        mounts::fresh("tmpfs", directory, mounts::HARDENED, EMPTY)?;
+    }
     mounts::make_read_only(Path::new("/"), true)?;
     for number in numbers {
         inherit(number).step("pass on descriptor", number)?;
@@ -126,7 +132,7 @@ fn prepare(status: &OwnedFd) -> Result<(Program, OwnedFd), SandboxError> {
 /// of the control plane. What is mounted there is also free to go when its pod ends.
 fn hide_run() -> Result<(), SandboxError> {
     umount2("/run", MntFlags::MNT_DETACH).step("detach", "/run")?;
-    mounts::fresh("tmpfs", Path::new("/run"), mounts::HARDENED, "mode=0755,size=4k")
+    mounts::fresh("tmpfs", Path::new("/run"), mounts::HARDENED, EMPTY)
 }
 
 /// Leaves a descriptor open across exec.
@@ -136,6 +142,9 @@ fn inherit(number: RawFd) -> nix::Result<()> {
     let borrowed = unsafe { BorrowedFd::borrow_raw(number) };
     fcntl(borrowed, FcntlArg::F_SETFD(FdFlag::empty())).map(drop)
 }
+
+/// Options of a directory in which there is nothing.
+const EMPTY: &str = "mode=0755,size=4k";
 
 // Numbers under which the stage finds what it inherits.
 const NETNS_FD: RawFd = 5;

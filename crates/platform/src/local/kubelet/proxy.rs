@@ -74,6 +74,7 @@ pub(super) async fn launch(
                 .to_vec(),
             environment: environment(),
             user: volumes::uid_base(state).map(|base| base + PROXY_USER),
+            hidden: state.node.hidden.clone(),
         };
         let spawned =
             spawn(&sandbox, &spec, log.as_fd(), &descriptors).map_err(|error| failed(&error))?;

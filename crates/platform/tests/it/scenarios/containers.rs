@@ -388,6 +388,7 @@ pub(crate) fn proxy(world: &World) {
         arguments: vec!["internal".to_owned(), world::LISTENER.to_owned()],
         environment: Vec::new(),
         user: world.root.then_some(61_337),
+        hidden: vec!["/opt".into(), "/not-there".into()],
     };
     let spawned =
         proxy::spawn(&pod.sandbox, &spec, write.as_fd(), &[(document.as_fd(), 16)]).unwrap();
