@@ -352,6 +352,30 @@ fn a_pod_made_again_after_a_forced_delete_stays() {
     mesh.ok(&["wait", "--for=condition=Ready", "pod/other"]);
 }
 
+/// A script in the user's home, which containers do not see.
+#[test]
+fn an_image_is_a_program_of_the_folder_where_the_mesh_was_started() {
+    use std::os::unix::fs::PermissionsExt;
+    let shop = "
+apiVersion: v1
+kind: Pod
+metadata: {name: shop}
+spec:
+  containers: [{name: main, image: 'example.com/shop:1', args: [--port, '80']}]
+";
+    let mesh = Running::new();
+    mesh.write(
+        "app.sh",
+        "#!/bin/sh\necho given $@\nls $HOME/app.sh\nwhile true; do sleep 0.1; done\n",
+    );
+    let script = mesh.folder.path().join("app.sh");
+    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let mapping = "example.com/shop=./app.sh --name a";
+    let Some(mesh) = mesh.started(shop, &["--image", mapping]) else { return };
+    let log = mesh.await_log("shop", "given --name a --port 80");
+    assert!(!log.lines().any(|line| line.starts_with('/')), "{log}");
+}
+
 #[test]
 fn up_does_not_wait_for_ever_for_what_is_never_ready() {
     let never = "
@@ -367,7 +391,8 @@ spec:
 ";
     let mesh = Running::new();
     mesh.write("never.yaml", never);
-    let said = mesh.run(&["up", "--detach", "never.yaml"]);
+    let said =
+        mesh.run(&["up", "--detach", "never.yaml", "--set", "limits.platform.progress_timeout=3s"]);
     if said.err.contains("does not let ironmesh run") {
         return;
     }

@@ -55,7 +55,7 @@ impl Running {
     }
 
     /// As [`start`](Self::start), of one that is not started yet.
-    fn started(self, manifest: &str, options: &[&str]) -> Option<Self> {
+    pub(crate) fn started(self, manifest: &str, options: &[&str]) -> Option<Self> {
         self.write("mesh.yaml", manifest);
         let up = self.run(&[&["up", "--detach", "mesh.yaml"], options].concat());
         if up.code != 0 && up.err.contains("does not let ironmesh run") {
@@ -76,8 +76,9 @@ impl Running {
         let mut command = Command::new(&self.binary);
         command.args(["--mesh", &self.name]).args(arguments).current_dir(self.folder.path());
         command.env("XDG_STATE_HOME", self.folder.path().join("state-home"));
+        command.env("HOME", self.folder.path());
         if let Some(user) = self.user {
-            command.uid(user).gid(user).env("HOME", self.folder.path());
+            command.uid(user).gid(user);
         }
         command
     }
