@@ -304,6 +304,9 @@ fn an_init_container_that_stays_begins_first_and_ends_last() {
     mesh.await_log("pair", "found");
     let status = mesh.status();
     assert_eq!(status["pods"][0]["ready"], "2/2", "{status}");
+    let table = mesh.ok(&["get", "pod", "pair", "--no-headers"]);
+    let words: Vec<&str> = table.split_whitespace().take(3).collect();
+    assert_eq!(words, ["pair", "2/2", "Running"]);
     mesh.ok(&["exec", "pair", "-c", "main", "--", "touch", "/data/go"]);
     await_some("the end of the pod", || {
         let pod = mesh.ok(&["get", "pod", "pair", "-o", "jsonpath={.status.phase}"]);

@@ -19,9 +19,13 @@ pub(super) const COLUMNS: &[Column] = &[
 ];
 
 pub(super) fn cells(pod: &Object, now: Timestamp) -> Vec<Value> {
-    let statuses = object::list(pod, "/status/containerStatuses");
-    let ready = statuses.iter().filter(|s| s["ready"] == Value::Bool(true)).count();
-    let count = object::list(pod, "/spec/containers").len();
+    let init = object::list(pod, "/status/initContainerStatuses").iter();
+    let staying = init.filter(|s| stays(pod, object::text(s, "/name")));
+    let statuses = object::list(pod, "/status/containerStatuses").iter().chain(staying);
+    let ready = statuses.filter(|s| s["ready"] == Value::Bool(true)).count();
+    let init = object::list(pod, "/spec/initContainers").iter();
+    let staying = init.filter(|container| is_staying(container)).count();
+    let count = object::list(pod, "/spec/containers").len() + staying;
     vec![
         name(pod),
         format!("{ready}/{count}").into(),
@@ -52,6 +56,10 @@ fn init_status(pod: &Object) -> Option<String> {
     let count = object::list(pod, "/spec/initContainers").len();
     for (index, container) in statuses.iter().enumerate() {
         let state = &container["state"];
+        let has_started = container["started"] == Value::Bool(true);
+        if has_started && stays(pod, object::text(container, "/name")) {
+            continue;
+        }
         if let Some(ended) = state.get("terminated") {
             if object::number(ended, "/exitCode") == Some(0) {
                 continue;
@@ -65,6 +73,16 @@ fn init_status(pod: &Object) -> Option<String> {
         });
     }
     None
+}
+
+/// Whether an init container of this name stays beside the containers.
+fn stays(pod: &Object, name: &str) -> bool {
+    let containers = object::list(pod, "/spec/initContainers");
+    containers.iter().any(|c| object::text(c, "/name") == name && is_staying(c))
+}
+
+fn is_staying(container: &Value) -> bool {
+    object::text(container, "/restartPolicy") == "Always"
 }
 
 fn container_status(pod: &Object, of_pod: &str) -> String {

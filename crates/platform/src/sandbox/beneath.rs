@@ -17,8 +17,8 @@ pub(crate) fn find(directory: impl AsFd, relative: &Path) -> nix::Result<OwnedFd
     open(directory, relative, OFlag::O_PATH)
 }
 
-/// Opens a directory, and makes what is missing of it with `mode`; `made` is called with each new
-/// one.
+/// Finds a directory (as [`find`], only to name it), and makes what is missing of it with `mode`;
+/// `made` is called with each new one, opened.
 ///
 /// As [`find`]; ENOTDIR where a part of it is a file.
 pub(crate) fn make_directories(
@@ -27,7 +27,8 @@ pub(crate) fn make_directories(
     mode: Mode,
     made: impl Fn(&OwnedFd) -> nix::Result<()>,
 ) -> nix::Result<OwnedFd> {
-    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY;
+    // What is there need not be readable to be gone through.
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY;
     let mut here = open(directory, Path::new("."), flags)?;
     for part in relative.components() {
         let Component::Normal(name) = part else { continue };
@@ -35,7 +36,7 @@ pub(crate) fn make_directories(
         here = match open(&here, name, flags) {
             Err(Errno::ENOENT) => match mkdirat(&here, name, Mode::S_IRWXU) {
                 Ok(()) => {
-                    let new = open(&here, name, flags)?;
+                    let new = open(&here, name, OFlag::O_RDONLY | OFlag::O_DIRECTORY)?;
                     // The mode of `mkdir` would be subject to the umask.
                     fchmod(&new, mode)?;
                     made(&new)?;
