@@ -13,17 +13,22 @@ use serde::de::DeserializeOwned;
 pub(crate) fn run(arguments: &[OsString]) -> anyhow::Result<ExitCode> {
     match arguments.first().and_then(|what| what.to_str()) {
         Some("proxy") => {
-            // It holds a private key: no other process of its user may look into its memory.
-            nix::sys::prctl::set_dumpable(false).context("closing the proxy's memory")?;
+            close_memory()?;
             ironmesh_proxy::run(bootstrap(arguments)?)?;
             Ok(ExitCode::SUCCESS)
         }
         Some("control") => {
+            close_memory()?;
             ironmesh_control::run(bootstrap(arguments)?)?;
             Ok(ExitCode::SUCCESS)
         }
         _ => Ok(ironmesh_platform::local::internal(arguments)),
     }
+}
+
+/// Keeps other processes of the same user out of the memory of one that holds private keys.
+fn close_memory() -> anyhow::Result<()> {
+    nix::sys::prctl::set_dumpable(false).context("closing the process's memory")
 }
 
 /// Reads the JSON document of `--bootstrap-fd N` to its end, and closes the descriptor, so that the
