@@ -176,6 +176,9 @@ fn judge(deployments: &Value, pods: &Value) -> Look {
     for pod in items(pods) {
         let name = name(pod);
         look.pods.push((name.clone(), is_true(pod, "Ready")));
+        if pod["status"]["phase"] == "Failed" {
+            look.stuck.push(format!("pod {name} has failed{}", failure(pod)));
+        }
         if is_ready_or_finished(pod) {
             continue;
         }
@@ -226,6 +229,18 @@ fn name(object: &Value) -> String {
 fn is_true(pod: &Value, kind: &str) -> bool {
     let conditions = pod["status"]["conditions"].as_array();
     conditions.is_some_and(|all| all.iter().any(|c| c["type"] == kind && c["status"] == "True"))
+}
+
+/// What a pod that failed says of it, with a colon before.
+fn failure(pod: &Value) -> String {
+    let of_pod = ["reason", "message"].map(|key| pod["status"][key].as_str());
+    let statuses = pod["status"]["containerStatuses"].as_array().into_iter().flatten();
+    let codes = statuses.filter_map(|status| {
+        let code = status["state"]["terminated"]["exitCode"].as_i64().filter(|code| *code != 0)?;
+        Some(format!(": container {} ended with {code}", status["name"].as_str()?))
+    });
+    let of_pod = of_pod.into_iter().flatten().filter(|text| !text.is_empty());
+    of_pod.map(|text| format!(": {text}")).chain(codes).collect()
 }
 
 /// Why a pod waits for what does not come by itself.
@@ -294,6 +309,11 @@ mod tests {
         // Of a similar name, and not stuck at all.
         let deployments = json!({"items": [deployment("b", 0), deployment("b-77", 0)]});
         assert_eq!(judge(&deployments, &pods).waiting, 1);
+        let mut failed = pod("f", "f", "False", json!({"terminated": {"exitCode": 3}}));
+        failed["status"]["phase"] = "Failed".into();
+        failed["status"]["containerStatuses"][0]["name"] = "main".into();
+        let told = judge(&json!({}), &json!({"items": [failed]})).stuck;
+        assert_eq!(told, ["pod n/f has failed: container main ended with 3"]);
         let coming = pod("c", "c", "False", json!({"waiting": {"reason": "ContainerCreating"}}));
         assert_eq!(judge(&deployments, &json!({"items": [coming]})).waiting, 3);
     }
