@@ -49,6 +49,21 @@ metadata: {name: default, namespace: shop}
 spec: {mtls: {mode: STRICT}}
 ";
 
+const GIVEN: &str = "
+apiVersion: v1
+kind: Service
+metadata: {name: given}
+spec:
+  ports: [{name: http, port: 5000}]
+---
+apiVersion: v1
+kind: Endpoints
+metadata: {name: given}
+subsets:
+- addresses: [{ip: ADDRESS}]
+  ports: [{name: http, port: 5000}]
+";
+
 #[test]
 fn a_pair_with_sidecars_speaks_mutual_tls() {
     if !samples().exists() {
@@ -78,6 +93,14 @@ fn tell(mesh: &Running) {
 
     // Without a sidecar one may ask as well, until the policy is strict.
     assert_eq!(page(mesh, "default", "stranger").as_deref(), Some("Hello version: v1"));
+    // A Service without a selector leads where its Endpoints say.
+    let ip = mesh.pod("hello").unwrap()["ip"].as_str().unwrap().to_owned();
+    mesh.write("given.yaml", &GIVEN.replace("ADDRESS", &ip));
+    mesh.ok(&["apply", "-f", "given.yaml"]);
+    await_some("the page of the given address", || {
+        page_of(mesh, "default", "stranger", "given.default")
+    });
+
     mesh.write("strict.yaml", STRICT);
     mesh.ok(&["apply", "-f", "strict.yaml"]);
     await_some("the stranger to be refused", || {
@@ -97,8 +120,12 @@ fn tell(mesh: &Running) {
 
 /// What a pod gets of the server, up to the comma; none if it gets nothing.
 fn page(mesh: &Running, namespace: &str, pod: &str) -> Option<String> {
-    let url = "http://hello.shop:5000/hello";
-    let said = mesh.run(&["-n", namespace, "exec", pod, "--", "curl", "-sf", "-m", "5", url]);
+    page_of(mesh, namespace, pod, "hello.shop")
+}
+
+fn page_of(mesh: &Running, namespace: &str, pod: &str, host: &str) -> Option<String> {
+    let url = format!("http://{host}:5000/hello");
+    let said = mesh.run(&["-n", namespace, "exec", pod, "--", "curl", "-sf", "-m", "5", &url]);
     let page = said.out.split(',').next().unwrap_or_default().to_owned();
     (said.code == 0).then_some(page)
 }

@@ -97,6 +97,7 @@ async fn serve_all(spec: AgentSpec, host: &HostLink) -> io::Result<()> {
         limits: spec.limits,
         api: api.clone(),
         services: Reflector::default(),
+        given_endpoints: Reflector::default(),
         secrets: Reflector::default(),
         config_maps: Reflector::default(),
         topology: Notify::new(),
@@ -192,7 +193,7 @@ async fn follow_all(node: Rc<Node>) {
     }
     forget_statuses(&node.api).await;
     node.host.tell(&ToHost::Started).await;
-    let on_service = {
+    let on_service = || {
         let node = Rc::clone(&node);
         move || node.topology.notify_one()
     };
@@ -201,7 +202,8 @@ async fn follow_all(node: Rc<Node>) {
         move || node.configuration.notify_one()
     };
     tokio::join!(
-        copy("/api/v1/services", &node, node.services.clone(), on_service),
+        copy("/api/v1/services", &node, node.services.clone(), on_service()),
+        copy("/api/v1/endpoints", &node, node.given_endpoints.clone(), on_service()),
         copy("/api/v1/secrets", &node, node.secrets.clone(), on_configuration()),
         copy("/api/v1/configmaps", &node, node.config_maps.clone(), on_configuration()),
     );

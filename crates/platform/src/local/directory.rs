@@ -9,7 +9,7 @@ use super::addresses::SERVICE_NETWORK;
 use super::dns::{Names, PortTarget, Target};
 use super::kubelet::pod::PodState;
 use super::node::{Node, target_port};
-use super::object::{Service, ServicePort};
+use super::object::{self, EndpointAddress, EndpointPort, EndpointSubset, Service, ServicePort};
 use crate::capture::forwarding::{ForwardedPort, Forwarding, Transport};
 
 impl Names for Node {
@@ -21,6 +21,9 @@ impl Names for Node {
         if !service.is_headless() {
             return service.spec.cluster_ip.parse().ok().map(Target::ClusterIp);
         }
+        if service.spec.selector.is_empty() {
+            return Some(Target::Pods(given_addresses(self, namespace, name)));
+        }
         let pods = self.endpoints(&service);
         let named =
             |(pod, ip): (Rc<PodState>, Ipv4Addr)| (pod.pod.borrow().hostname().to_owned(), ip);
@@ -30,8 +33,7 @@ impl Names for Node {
     fn port(&self, namespace: &str, name: &str, port: &str, protocol: &str) -> Option<PortTarget> {
         let service = self.services.object(namespace, name)?;
         let is_asked_for = |other: &&ServicePort| {
-            let own = if other.protocol.is_empty() { "TCP" } else { &other.protocol };
-            other.name == port && own.eq_ignore_ascii_case(protocol)
+            other.name == port && object::protocol(&other.protocol).eq_ignore_ascii_case(protocol)
         };
         let port = service.spec.ports.iter().find(is_asked_for)?;
         if !service.is_headless() {
@@ -90,20 +92,46 @@ fn forwarded_ports(node: &Node) -> Vec<ForwardedPort> {
 fn service_ports(node: &Node, service: &Service, ip: Ipv4Addr) -> Vec<ForwardedPort> {
     let pods = node.endpoints(service);
     let port = |port: &ServicePort| {
-        let transport = match port.protocol.as_str() {
-            "" | "TCP" => Transport::Tcp,
+        let transport = match object::protocol(&port.protocol) {
+            "TCP" => Transport::Tcp,
             "UDP" => Transport::Udp,
             _ => return None,
         };
-        let endpoints = pods
-            .iter()
-            .filter_map(|(pod, ip)| {
-                Some(SocketAddrV4::new(*ip, target_port(&pod.pod.borrow(), port)?))
-            })
-            .collect();
+        let of_pod = |(pod, ip): &(Rc<PodState>, Ipv4Addr)| {
+            Some(SocketAddrV4::new(*ip, target_port(&pod.pod.borrow(), port)?))
+        };
+        let endpoints = match service.spec.selector.is_empty() {
+            true => given(node, service, port),
+            false => pods.iter().filter_map(of_pod).collect(),
+        };
         Some(ForwardedPort { address: SocketAddrV4::new(ip, port.port), transport, endpoints })
     };
     service.spec.ports.iter().filter_map(port).collect()
+}
+
+/// Where a port of a Service without a selector leads: to what the Endpoints of its name say.
+fn given(node: &Node, service: &Service, port: &ServicePort) -> Vec<SocketAddrV4> {
+    let meta = &service.metadata;
+    let object = node.given_endpoints.object(&meta.namespace, &meta.name).unwrap_or_default();
+    let of_subset = |subset: EndpointSubset| {
+        let is_it = |other: &&EndpointPort| {
+            other.name == port.name
+                && object::protocol(&other.protocol) == object::protocol(&port.protocol)
+        };
+        let number = subset.ports.iter().find(is_it).map(|port| port.port);
+        let address = move |address: EndpointAddress| {
+            Some(SocketAddrV4::new(address.ip.parse().ok()?, number?))
+        };
+        subset.addresses.into_iter().filter_map(address)
+    };
+    object.subsets.into_iter().flat_map(of_subset).collect()
+}
+
+/// The addresses of the Endpoints of a Service, each with its host name.
+fn given_addresses(node: &Node, namespace: &str, name: &str) -> Vec<(String, Ipv4Addr)> {
+    let object = node.given_endpoints.object(namespace, name).unwrap_or_default();
+    let addresses = object.subsets.into_iter().flat_map(|subset| subset.addresses);
+    addresses.filter_map(|address| Some((address.hostname, address.ip.parse().ok()?))).collect()
 }
 
 /// Changes that come together are applied together.

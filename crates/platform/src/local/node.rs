@@ -19,7 +19,7 @@ use super::host_link::HostLink;
 use super::images::Images;
 use super::kubelet::pod::PodState;
 use super::logs::Logs;
-use super::object::{IntOrString, KeyValues, Pod, Service, ServicePort};
+use super::object::{Endpoints, IntOrString, KeyValues, Pod, Service, ServicePort};
 use super::reaper::Reaper;
 use super::reflector::{Key, Reflector};
 
@@ -31,6 +31,8 @@ pub(crate) struct Node {
     /// The API.
     pub(crate) api: ApiClient,
     pub(crate) services: Reflector<Service>,
+    /// Read only for Services without a selector.
+    pub(crate) given_endpoints: Reflector<Endpoints>,
     pub(crate) secrets: Reflector<KeyValues>,
     pub(crate) config_maps: Reflector<KeyValues>,
     /// Rung when a Service or the readiness of a pod changes.

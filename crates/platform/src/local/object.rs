@@ -490,6 +490,40 @@ pub(crate) struct ServicePort {
     pub(crate) target_port: Option<IntOrString>,
 }
 
+/// A protocol as it is written, with Kubernetes' default.
+pub(crate) fn protocol(written: &str) -> &str {
+    if written.is_empty() { "TCP" } else { written }
+}
+
+/// Where a Service without a selector leads.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub(crate) struct Endpoints {
+    pub(crate) subsets: Vec<EndpointSubset>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub(crate) struct EndpointSubset {
+    pub(crate) addresses: Vec<EndpointAddress>,
+    pub(crate) ports: Vec<EndpointPort>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub(crate) struct EndpointAddress {
+    pub(crate) ip: String,
+    pub(crate) hostname: String,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub(crate) struct EndpointPort {
+    pub(crate) name: String,
+    pub(crate) port: u16,
+    pub(crate) protocol: String,
+}
+
 /// A Secret or a ConfigMap. `stringData` was merged into `data` by the API.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
