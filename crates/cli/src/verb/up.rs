@@ -38,7 +38,8 @@ pub(crate) struct Up {
     empty: bool,
     /// Return when everything is ready; end the mesh with `ironmesh down`. The exit code is 1 if
     /// something is not ready and nothing has become so for limits.platform.progress_timeout (30 s);
-    /// the mesh runs on then.
+    /// the mesh runs on then. Pods that wait for you, such as for the command of an image, are named
+    /// and do not count.
     #[arg(short, long)]
     detach: bool,
     /// Keep objects and CA in this directory over restarts, and logs for as long as the mesh runs.
