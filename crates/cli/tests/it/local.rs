@@ -167,6 +167,21 @@ spec:
         (!answer.is_empty()).then_some(answer)
     });
     assert!(answer.starts_with("HTTP/1.1 404 "), "{answer}");
+
+    // Without a gateway the port is closed, and it is open again with the next one.
+    let scale = |replicas: &str| {
+        let gateway = "deployment/istio-ingressgateway";
+        mesh.ok(&["-n", "istio-system", "scale", gateway, replicas]);
+    };
+    let connect = || std::net::TcpStream::connect(address);
+    scale("--replicas=0");
+    await_some("a closed port", || connect().is_err().then_some(()));
+    assert_eq!(mesh.status()["urls"], serde_json::json!([]));
+    scale("--replicas=1");
+    await_some("the port again", || {
+        let status = mesh.status();
+        status["urls"].as_array().is_some_and(|urls| !urls.is_empty()).then_some(())
+    });
 }
 
 #[test]

@@ -20,6 +20,8 @@ pub(crate) enum ToHost {
     Egress { id: u64, count: u8, v6: bool },
     /// A listening socket on the host for a gateway's port.
     Publish { id: u64, port: u16 },
+    /// No gateway serves this port any more.
+    Unpublish { port: u16 },
     /// The API answers.
     Started,
     /// The agent ends: in order, or because it cannot go on.
@@ -71,6 +73,13 @@ impl HostLink {
         let id = self.next.get();
         self.asked.borrow_mut().insert(id, port);
         self.ask(|id| ToHost::Publish { id, port }).await
+    }
+
+    /// Closes the listening socket on the host of a port that no gateway serves any more: who
+    /// connects is to be refused, not to wait.
+    pub(crate) async fn unpublish(&self, port: u16) {
+        self.published.borrow_mut().remove(&port);
+        self.tell(&ToHost::Unpublish { port }).await;
     }
 
     /// The ports that are published.

@@ -89,6 +89,9 @@ impl Broker {
                     self.mesh.socket.send(&FromHost::Egress { id, refused }, &fds).await?;
                 }
                 ToHost::Publish { id, port } => self.publish(id, port).await?,
+                ToHost::Unpublish { port } => {
+                    self.mesh.listeners.borrow_mut().remove(&port);
+                }
             }
         }
         match ending {

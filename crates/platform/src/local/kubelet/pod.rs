@@ -256,12 +256,25 @@ pub(crate) async fn run(state: Rc<PodState>) {
         state.note_change();
         state.told_to_end().await;
     }
+    unpublish(&state).await;
     publishing.abort();
     publish::delete(&state).await;
     volumes::remove(&state);
     if !state.node.is_ending.get() {
         let pod = state.pod.borrow();
         state.node.logs.remove(&pod.metadata.namespace, &pod.metadata.name);
+    }
+}
+
+/// Closes the published ports of a gateway that has ended, but for those of other gateways.
+async fn unpublish(state: &PodState) {
+    let own: Vec<u16> = state.edge_listeners.borrow_mut().drain().map(|(port, _)| port).collect();
+    for port in own {
+        let is_served = |pod: &Rc<PodState>| pod.edge_listeners.borrow().contains_key(&port);
+        let served = state.node.pods.borrow().values().any(is_served);
+        if !served {
+            state.node.host.unpublish(port).await;
+        }
     }
 }
 
