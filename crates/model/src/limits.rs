@@ -3,7 +3,7 @@
 //! `ironmesh up --set limits.proxy.head_bytes_max=128KiB`; `ironmesh settings` lists them.
 //!
 //! What is not here is not a limit to choose: facts of protocols, pauses between looks, and sizes
-//! of buffers, batches and TLS caches stand as constants where they are used.
+//! of buffers and batches stand as constants where they are used.
 
 use std::time::Duration;
 
@@ -275,6 +275,10 @@ limits! {
         sign_retry_pause_min: Duration = ms(100),
         /// Longest such pause.
         sign_retry_pause_max: Duration = seconds(5),
+        /// Identities of endpoints, times ALPN lists, for which TLS configurations are kept.
+        tls_peers_max: usize = 1_024,
+        /// Endpoints of one identity whose TLS sessions are kept for resumption.
+        tls_sessions_per_peer_max: usize = 64,
         /// Workloads and services whose metric labels are kept, each, per worker; of more they are
         /// made each time.
         known_parties_max: usize = 4_096,
