@@ -79,7 +79,7 @@ impl Backend for Fixed {
             workload: workload(token),
             identity: identity(token, "default"),
             kind,
-            subscriber: Subscriber { namespace: "default".into(), labels: labels(token), gateway },
+            subscriber: Subscriber { namespace: "default".into(), labels: labels(token) },
         })
     }
 
@@ -169,15 +169,7 @@ fn gateway_route(port: u16) -> RouteSource {
         gateways: vec!["default/edge".into()],
         export_to: Vec::new(),
         created: 0,
-        fields: RouteFields {
-            hosts: "spec.hosts",
-            gateways: "spec.gateways",
-            rules: "spec.http",
-            backends: "route",
-            host: "destination.host",
-            port: "destination.port",
-            subset: "destination.subset",
-        },
+        fields: RouteFields::VIRTUAL_SERVICE,
     }
 }
 
