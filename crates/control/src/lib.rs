@@ -18,6 +18,7 @@ use std::sync::Arc;
 use ironmesh_model::bootstrap::ControlBootstrap;
 
 pub mod api;
+mod base64;
 mod builtin;
 mod clock;
 mod context;

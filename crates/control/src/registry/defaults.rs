@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::api::kinds::Resource;
+use crate::base64;
 use crate::object::{self, Object, entry, set_default};
 
 /// Node that all pods run on.
@@ -104,36 +105,23 @@ fn service(object: &mut Object) {
     set_default(entry(object, "status"), "loadBalancer", json!({}));
 }
 
-/// `stringData` is written into `data`, in base64.
+/// `stringData` is written into `data`, in base64; what is there already is written anew without the
+/// line breaks that Kubernetes passes over.
 fn secret(object: &mut Object) {
     set_default(object, "type", "Opaque");
+    for value in object.get_mut("data").and_then(Value::as_object_mut).into_iter().flatten() {
+        if let Some(bytes) = value.1.as_str().and_then(base64::decode) {
+            *value.1 = base64::encode(&bytes).into();
+        }
+    }
     let Some(plain) = object.as_object_mut().and_then(|o| o.shift_remove("stringData")) else {
         return;
     };
     for (key, value) in plain.as_object().into_iter().flatten() {
         if let Some(text) = value.as_str() {
-            entry(object, "data")[key.as_str()] = base64(text.as_bytes()).into();
+            entry(object, "data")[key.as_str()] = base64::encode(text.as_bytes()).into();
         }
     }
-}
-
-/// Standard base64 with padding (RFC 4648, section 4).
-fn base64(bytes: &[u8]) -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for chunk in bytes.chunks(3) {
-        let byte = |at: usize| u32::from(chunk.get(at).copied().unwrap_or(0));
-        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
-        for place in 0..4 {
-            if place <= chunk.len() {
-                let index = bits >> (18 - 6 * place) & 63;
-                out.push(char::from(ALPHABET[index as usize]));
-            } else {
-                out.push('=');
-            }
-        }
-    }
-    out
 }
 
 fn deployment(object: &mut Object) {
@@ -193,6 +181,8 @@ mod tests {
         let secret = defaulted("v1", "Secret", json!({"stringData": {"a": "hello", "b": ""}}));
         assert_eq!(secret["data"], json!({"a": "aGVsbG8=", "b": ""}));
         assert_eq!(secret.get("stringData"), None);
+        let folded = defaulted("v1", "Secret", json!({"data": {"a": "aGVs\nbG8=\r\n"}}));
+        assert_eq!(folded["data"], json!({"a": "aGVsbG8="}));
         let spec = json!({"spec": {"ports": [{"port": 80, "protocol": null}]}});
         let service = defaulted("v1", "Service", spec);
         assert_eq!(

@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use serde_json::Value;
 
 use crate::api::kinds::Resource;
+use crate::base64;
 use crate::failure::Cause;
 use crate::object::{self, Object};
 use crate::selector;
@@ -19,6 +20,7 @@ pub(crate) fn check(resource: &Resource, object: &Object) -> Vec<Cause> {
         ("", "services") => service(object, &mut causes),
         ("", "endpoints") => endpoints(object, &mut causes),
         ("", "secrets") => secret(object, &mut causes),
+        ("", "configmaps") => config_map(object, &mut causes),
         ("apps", "deployments" | "replicasets" | "statefulsets" | "daemonsets") => {
             workload(object, &mut causes);
         }
@@ -219,15 +221,17 @@ fn endpoints(object: &Object, causes: &mut Vec<Cause>) {
 }
 
 fn secret(object: &Object, causes: &mut Vec<Cause>) {
-    for (key, value) in object::map(object, "/data").into_iter().flatten() {
-        let valid = value.as_str().is_some_and(|text| {
-            let body = text.trim_end_matches('=');
-            text.len() % 4 == 0
-                && text.len() - body.len() <= 2
-                && body.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'+' || b == b'/')
-        });
-        if !valid && !value.is_null() {
-            causes.push(Cause::invalid(format!("data[{key}]"), value, "must be base64"));
+    base64_values(object, "data", causes);
+}
+
+fn config_map(object: &Object, causes: &mut Vec<Cause>) {
+    base64_values(object, "binaryData", causes);
+}
+
+fn base64_values(object: &Object, field: &str, causes: &mut Vec<Cause>) {
+    for (key, value) in object.get(field).and_then(Value::as_object).into_iter().flatten() {
+        if !value.is_null() && value.as_str().and_then(base64::decode).is_none() {
+            causes.push(Cause::invalid(format!("{field}[{key}]"), value, "must be base64"));
         }
     }
 }
@@ -287,6 +291,8 @@ mod tests {
         assert_eq!(texts(("v1", "Endpoints"), endpoints).len(), 1);
         let secret = json!({"data": {"user": "$GRAFANA_USERNAME"}});
         assert_eq!(texts(("v1", "Secret"), secret).len(), 1);
+        let folded = json!({"data": {"ca.crt": "QUJDREVG\nR0g=\n", "empty": ""}});
+        assert!(texts(("v1", "Secret"), folded).is_empty());
     }
 
     #[test]
