@@ -11,10 +11,14 @@ use ironmesh_model::{Finding, FindingCode, Identity, Labels, Name, WorkloadId};
 use crate::Object;
 use crate::translate::whole;
 
+mod endpoints;
+mod fields;
 mod pod;
 mod protocol;
 mod service;
 
+pub(crate) use endpoints::{EndpointsPart, endpoint_slice, endpoints};
+pub(crate) use fields::{check_fields, metadata};
 pub(crate) use pod::pod;
 pub(crate) use service::service;
 
@@ -60,27 +64,32 @@ pub(crate) struct PodPart {
     named_ports: Vec<(Name, u16)>,
 }
 
-/// Gives each service the endpoints of the pods that it selects.
+/// Gives each service the endpoints of the pods that it selects; to one without a selector those
+/// that Endpoints and EndpointSlices of its name list.
 pub(crate) fn join<'a>(
     services: &[&'a ServicePart],
     pods: &[&'a PodPart],
+    listed: &[&'a EndpointsPart],
     settings: &Settings,
     objects: &mut Objects,
 ) {
     let index = PodIndex::new(pods);
-    for part in services {
-        let mut endpoints: Vec<Endpoint> = index
-            .selected(&part.service.id.namespace, part.selector.as_ref())
-            .into_iter()
-            .map(|pod| endpoint(part, pod, settings))
-            .collect();
-        endpoints.sort_by(|a, b| a.id.cmp(&b.id));
-        let service = part.service.clone();
-        objects.services.push(ServiceSource { service, endpoints, created: part.created });
-    }
     let mut by_ip: HashMap<IpAddr, &PodPart> = HashMap::new();
     for pod in pods {
         by_ip.entry(pod.ip).and_modify(|other| *other = holder(other, pod)).or_insert(pod);
+    }
+    for part in services {
+        let mut endpoints: Vec<Endpoint> = match &part.selector {
+            Some(selector) => index
+                .selected(&part.service.id.namespace, selector)
+                .into_iter()
+                .map(|pod| endpoint(part, pod, settings))
+                .collect(),
+            None => endpoints::of_service(part, listed, &by_ip, settings),
+        };
+        endpoints.sort_by(|a, b| a.id.cmp(&b.id));
+        let service = part.service.clone();
+        objects.services.push(ServiceSource { service, endpoints, created: part.created });
     }
     objects.workloads.extend(by_ip.into_iter().map(|(ip, pod)| (ip, workload(pod, settings))));
     objects.workloads.sort_by_key(|(ip, _)| *ip);
@@ -108,8 +117,7 @@ impl<'a> PodIndex<'a> {
         Self { by_label }
     }
 
-    fn selected(&self, namespace: &'a str, selector: Option<&'a Labels>) -> Vec<&'a PodPart> {
-        let Some(selector) = selector else { return Vec::new() };
+    fn selected(&self, namespace: &'a str, selector: &'a Labels) -> Vec<&'a PodPart> {
         let pods = |(name, value): (&'a Name, &'a Name)| {
             self.by_label.get(&(namespace, &**name, &**value)).map_or(&[][..], Vec::as_slice)
         };
@@ -164,10 +172,9 @@ fn identity(pod: &PodPart, settings: &Settings) -> Identity {
 /// The finding for a kind from which nothing is made; `None` if it does its work elsewhere.
 pub(crate) fn unserved(object: &Object, group: &str, kind: &str) -> Option<Finding> {
     match (group, kind) {
-        ("", "Namespace" | "ServiceAccount" | "Secret" | "ConfigMap" | "Event" | "Endpoints")
-        | ("events.k8s.io", "Event")
-        | ("discovery.k8s.io", "EndpointSlice")
-        | ("apps" | "extensions", "Deployment" | "ReplicaSet") => None,
+        ("", "Namespace" | "Node" | "ServiceAccount" | "Event") | ("events.k8s.io", "Event") => {
+            None
+        }
         ("apps" | "extensions", "DaemonSet" | "StatefulSet")
         | ("", "ReplicationController")
         | ("batch", "Job" | "CronJob") => {

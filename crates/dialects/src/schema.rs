@@ -39,6 +39,8 @@ enum Status {
     NotHonoured,
     /// An old name or form that is honoured.
     Old(&'static str),
+    /// Understood, and if it asks for anything a finding of this code, with the reason.
+    Found(FindingCode, &'static str),
 }
 
 /// What a field takes.
@@ -49,6 +51,10 @@ pub(crate) enum Type {
     Integer(i64, i64),
     Number,
     Text,
+    /// A whole number, or a text: a port by number or name, a count or a percentage.
+    IntegerOrText,
+    /// An amount as Kubernetes writes it: `0.5`, `500m`, `1Gi`.
+    Quantity,
     /// A text such as `1.5s`.
     Duration,
     /// One of these words, of which only some are honoured.
@@ -95,6 +101,17 @@ pub(crate) const fn later(name: &'static str, of: Type) -> Field {
 /// An old form of what is now written as `new`; honoured.
 pub(crate) const fn old(name: &'static str, of: Type, new: &'static str) -> Field {
     Field { name, of, status: Status::Old(new), required: false }
+}
+
+/// A field that is understood; one that asks for anything is a finding of this code, and `why` says
+/// what happens instead.
+pub(crate) const fn found(
+    name: &'static str,
+    of: Type,
+    code: FindingCode,
+    why: &'static str,
+) -> Field {
+    Field { name, of, status: Status::Found(code, why), required: false }
 }
 
 /// Checks an object and returns its `spec`, clean; `None` if it has errors.
@@ -171,16 +188,33 @@ impl Walk<'_> {
                 self.value(&field.of, value, path)
             }
             Status::NotHonoured => {
-                if !self.muted {
-                    let what = format!("{:?} is not honoured yet", field.name);
-                    self.report(path, FindingCode::NotHonoured, what);
-                }
-                let muted = std::mem::replace(&mut self.muted, true);
-                let value = self.value(&field.of, value, path);
-                self.muted = muted;
-                value
+                let what = format!("{:?} is not honoured yet", field.name);
+                self.without_effect(field, value, path, FindingCode::NotHonoured, what)
             }
+            Status::Found(code, why) if asks_for_something(value) => {
+                let what = format!("{}: {why}", field.name);
+                self.without_effect(field, value, path, code, what)
+            }
+            Status::Found(..) => self.value(&field.of, value, path),
         }
+    }
+
+    /// One finding for a field and all that is in it.
+    fn without_effect(
+        &mut self,
+        field: &Field,
+        value: &Value,
+        path: &str,
+        code: FindingCode,
+        what: String,
+    ) -> Value {
+        if !self.muted {
+            self.report(path, code, what);
+        }
+        let muted = std::mem::replace(&mut self.muted, true);
+        let value = self.value(&field.of, value, path);
+        self.muted = muted;
+        value
     }
 
     fn value(&mut self, of: &Type, value: &Value, path: &str) -> Value {
@@ -192,6 +226,12 @@ impl Walk<'_> {
             Type::Number => self.wrong(path, "a number", value),
             Type::Text if value.is_string() => value.clone(),
             Type::Text => self.wrong(path, "a text", value),
+            Type::IntegerOrText if value.is_string() || value.is_i64() => value.clone(),
+            Type::IntegerOrText => self.wrong(path, "a whole number or a text", value),
+            Type::Quantity if is_quantity(value) => value.clone(),
+            Type::Quantity => {
+                self.wrong(path, "a quantity such as 0.5, \"500m\" or \"1Gi\"", value)
+            }
             Type::Duration => match value.as_str() {
                 Some(text) if parse_duration(text).is_some() => value.clone(),
                 _ => self.wrong(path, "a duration such as \"1.5s\"", value),
@@ -302,6 +342,29 @@ fn is_empty(value: &Value) -> bool {
         Value::Bool(_) | Value::Number(_) | Value::Object(_) => false,
     }
 }
+
+/// Whether a value differs from what stands for "not asked for".
+fn asks_for_something(value: &Value) -> bool {
+    !is_empty(value)
+        && *value != Value::Bool(false)
+        && value.as_object().is_none_or(|o| !o.is_empty())
+}
+
+/// Whether a value is an amount: a number, or one as text with a suffix or an exponent.
+fn is_quantity(value: &Value) -> bool {
+    let Some(text) = value.as_str() else { return value.is_number() };
+    let text = text.strip_prefix(['+', '-']).unwrap_or(text);
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, suffix) = text.split_at(end);
+    let is_number = number.bytes().any(|b| b.is_ascii_digit())
+        && number.bytes().filter(|b| *b == b'.').count() <= 1;
+    let exponent = || suffix.strip_prefix(['e', 'E']).and_then(|e| e.parse::<i16>().ok());
+    is_number && (QUANTITY_SUFFIXES.contains(&suffix) || exponent().is_some())
+}
+
+/// Suffixes of quantities: decimal and binary multiples.
+const QUANTITY_SUFFIXES: [&str; 16] =
+    ["", "n", "u", "m", "k", "M", "G", "T", "P", "E", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
 
 fn describe(value: &Value) -> String {
     match value {

@@ -9,7 +9,7 @@ use ironmesh_model::snapshot::{
 };
 use ironmesh_model::{Finding, FindingCode, Severity};
 
-use crate::kubernetes::{self, PodPart, ServicePart};
+use crate::kubernetes::{self, EndpointsPart, PodPart, ServicePart};
 use crate::{Object, istio};
 
 /// What was made of one object. Equal parts make an equal mesh, so that a change of an object that
@@ -28,6 +28,7 @@ pub(crate) enum Part {
     Nothing,
     Service(Box<ServicePart>),
     Pod(Box<PodPart>),
+    Endpoints(Box<EndpointsPart>),
     Route(Box<RouteSource>),
     DestinationPolicy(Box<DestinationPolicySource>),
     InboundPolicy(Box<InboundPolicySource>),
@@ -46,9 +47,12 @@ pub struct Translation {
 /// Translates one object. Never fails: the findings say what is wrong.
 pub fn translate_one(object: &Object) -> Translated {
     let mut findings = Vec::new();
+    kubernetes::metadata(object, &mut findings);
     let part = match (object.group(), object.kind()) {
         ("", "Service") => kubernetes::service(object, &mut findings),
-        ("", "Pod") => kubernetes::pod(object),
+        ("", "Pod") => kubernetes::pod(object, &mut findings),
+        ("", "Endpoints") => kubernetes::endpoints(object, &mut findings),
+        ("discovery.k8s.io", "EndpointSlice") => kubernetes::endpoint_slice(object, &mut findings),
         ("networking.istio.io", "VirtualService") => istio::virtual_service(object, &mut findings),
         ("networking.istio.io", "DestinationRule") => {
             istio::destination_rule(object, &mut findings)
@@ -58,7 +62,9 @@ pub fn translate_one(object: &Object) -> Translated {
             istio::peer_authentication(object, &mut findings)
         }
         (group, kind) => {
-            findings.extend(kubernetes::unserved(object, group, kind));
+            if !kubernetes::check_fields(object, group, kind, &mut findings) {
+                findings.extend(kubernetes::unserved(object, group, kind));
+            }
             None
         }
     };
@@ -80,13 +86,14 @@ pub fn join<'a>(
 ) -> Translation {
     let mut translation = Translation::default();
     let Translation { objects, findings } = &mut translation;
-    let (mut services, mut pods) = (Vec::new(), Vec::new());
+    let (mut services, mut pods, mut endpoints) = (Vec::new(), Vec::new(), Vec::new());
     for Translated { findings: own, part } in parts {
         findings.extend_from_slice(own);
         match part {
             Part::Nothing => {}
             Part::Service(service) => services.push(&**service),
             Part::Pod(pod) => pods.push(&**pod),
+            Part::Endpoints(part) => endpoints.push(&**part),
             Part::Route(route) => objects.routes.push((**route).clone()),
             Part::DestinationPolicy(policy) => {
                 objects.destination_policies.push((**policy).clone());
@@ -95,7 +102,7 @@ pub fn join<'a>(
             Part::Gateway(gateway) => objects.gateways.push((**gateway).clone()),
         }
     }
-    kubernetes::join(&services, &pods, settings, objects);
+    kubernetes::join(&services, &pods, &endpoints, settings, objects);
     objects.settings = settings.clone();
     findings.sort();
     translation

@@ -111,6 +111,10 @@ findings! {
     UserNotHonoured, "IM0202", Warning, "Without root there is one user id in the mesh, so runAsUser and runAsGroup have no effect.", "Start the mesh as root, or leave it so; containers are separate from the host all the same.";
     /// A volume type that is not served.
     VolumeNotHonoured, "IM0203", Warning, "The volume is of a type that the local platform does not serve; an empty directory stands in for it.", "Use emptyDir, configMap, secret, downwardAPI or projected.";
+    /// A field that the platform does not act on.
+    NotDoneHere, "IM0204", Warning, "The local platform does not do what the field says.", "Do without it here; in Kubernetes the field has its effect.";
+    /// A bound or a wish that changes nothing here.
+    NotBoundedHere, "IM0205", Info, "The field only bounds, protects or places containers; the local platform treats all containers alike.", "Nothing needs to be done: the containers run as if the field were not there.";
 }
 
 impl std::fmt::Display for FindingCode {

@@ -2,19 +2,19 @@
 
 use std::net::IpAddr;
 
-use ironmesh_model::{Name, WorkloadId};
+use ironmesh_model::{Finding, Name, WorkloadId};
 use serde_json::Value;
 
-use super::{CLUSTER, PodPart};
+use super::{CLUSTER, PodPart, fields};
 use crate::Object;
 use crate::translate::Part;
 
-/// Translates a pod; nothing if it has no address of its own yet, or has ended. Fields of wrong types
-/// count as absent: whoever runs pods has something to say about them.
-pub(crate) fn pod(object: &Object) -> Option<Part> {
+/// Translates a pod; nothing if it has no address yet, or has ended. One that asks for the host's
+/// network has an address of its own all the same.
+pub(crate) fn pod(object: &Object, findings: &mut Vec<Finding>) -> Option<Part> {
+    fields::check_fields(object, "", "Pod", findings);
     let (spec, status) = (&object.value()["spec"], &object.value()["status"]);
-    let ended = matches!(status["phase"].as_str(), Some("Succeeded" | "Failed"));
-    if spec["hostNetwork"] == true || ended {
+    if matches!(status["phase"].as_str(), Some("Succeeded" | "Failed")) {
         return None;
     }
     let ip: IpAddr = status["podIP"].as_str()?.parse().ok()?;

@@ -7,6 +7,7 @@ use ironmesh_model::{Finding, FindingCode, Labels, Name, ServiceId};
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::fields::{not_here, unbounded};
 use super::{ServicePart, Target, TargetPort, protocol};
 use crate::Object;
 use crate::object::labels;
@@ -17,8 +18,13 @@ use crate::translate::Part;
 /// Translates a Service. UDP and SCTP ports are left out: the mesh carries TCP.
 pub(crate) fn service(object: &Object, findings: &mut Vec<Finding>) -> Option<Part> {
     let spec: Spec = serde_json::from_value(check(object, &SERVICE, findings)?).ok()?;
-    if spec.kind.as_deref() == Some("ExternalName") {
-        return None;
+    match spec.kind.as_deref() {
+        Some("ExternalName") => return None,
+        Some(kind @ ("NodePort" | "LoadBalancer")) if !is_published(object) => {
+            let why = format!("{kind}: no port of the host leads to it; a Gateway's does");
+            findings.push(Finding::new(object.id(), "spec.type", FindingCode::NotDoneHere, why));
+        }
+        _ => {}
     }
     let ports = spec.ports.iter().enumerate().filter(|(_, p)| p.protocol.as_deref() != Some("UDP"));
     let mut service_ports = Vec::new();
@@ -48,6 +54,11 @@ pub(crate) fn service(object: &Object, findings: &mut Vec<Finding>) -> Option<Pa
         publish_not_ready: spec.publish_not_ready_addresses,
         created: object.created(),
     })))
+}
+
+/// Whether it is the built-in ingress gateway's, which the platform publishes on the host.
+fn is_published(object: &Object) -> bool {
+    &**object.namespace() == "istio-system" && &**object.name() == "istio-ingressgateway"
 }
 
 #[derive(Default, Deserialize)]
@@ -120,12 +131,21 @@ fn addresses(object: &Object, spec: &Spec, findings: &mut Vec<Finding>) -> Vec<I
     addresses
 }
 
-static SERVICE: Message =
-    Message { name: "Service", open: true, fields: &[required("spec", Type::Object(&SPEC))] };
+static SERVICE: Message = Message {
+    name: "Service",
+    open: false,
+    fields: &[
+        required("apiVersion", Type::Text),
+        required("kind", Type::Text),
+        required("metadata", Type::Any),
+        required("spec", Type::Object(&SPEC)),
+        honoured("status", Type::Any),
+    ],
+};
 
 static SPEC: Message = Message {
     name: "Service.spec",
-    open: true,
+    open: false,
     fields: &[
         honoured(
             "type",
@@ -141,17 +161,34 @@ static SPEC: Message = Message {
         honoured("publishNotReadyAddresses", Type::Bool),
         honoured("externalName", Type::Text),
         honoured("sessionAffinity", Type::Words { all: &["ClientIP"], honoured: &["None"] }),
+        honoured("sessionAffinityConfig", Type::Any),
+        not_here("externalIPs", TEXTS, "the addresses lead nowhere in the mesh"),
+        not_here("loadBalancerIP", Type::Text, "there is no load balancer"),
+        not_here("loadBalancerSourceRanges", TEXTS, "there is no load balancer"),
+        unbounded("loadBalancerClass", Type::Text, "there is no load balancer"),
+        unbounded("allocateLoadBalancerNodePorts", Type::Bool, "node ports are always given"),
+        unbounded("healthCheckNodePort", Type::Number, "there is no load balancer"),
+        // On one node both words mean the same.
+        honoured("externalTrafficPolicy", TRAFFIC_POLICY),
+        honoured("internalTrafficPolicy", TRAFFIC_POLICY),
+        unbounded("trafficDistribution", Type::Text, "there is one node"),
+        unbounded("topologyKeys", TEXTS, "there is one node"),
+        honoured("ipFamilies", TEXTS),
+        honoured("ipFamilyPolicy", Type::Text),
     ],
 };
 
+const TRAFFIC_POLICY: Type = Type::Words { all: &[], honoured: &["Cluster", "Local"] };
+
 static SERVICE_PORT: Message = Message {
     name: "a port of a Service",
-    open: true,
+    open: false,
     fields: &[
         honoured("name", Type::Text),
         required("port", PORT),
-        honoured("protocol", Type::Words { all: &[], honoured: &["TCP", "UDP", "SCTP"] }),
+        honoured("protocol", Type::Words { all: &["SCTP"], honoured: &["TCP", "UDP"] }),
         honoured("appProtocol", Type::Text),
         honoured("targetPort", Type::Any),
+        honoured("nodePort", Type::Integer(0, 65_535)),
     ],
 };

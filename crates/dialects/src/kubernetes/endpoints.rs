@@ -1,0 +1,228 @@
+//! `Endpoints` and `EndpointSlice`: addresses of a Service that selects no pods.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+use ironmesh_model::service::{Endpoint, EndpointAddress, EndpointTls, PortMap};
+use ironmesh_model::settings::Settings;
+use ironmesh_model::{Finding, Labels, Name, WorkloadId};
+use serde_json::Value;
+
+use super::{CLUSTER, PodPart, ServicePart};
+use crate::Object;
+use crate::schema::{Message, Type, check, honoured, required};
+use crate::translate::Part;
+
+/// Addresses that an object lists for a Service.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct EndpointsPart {
+    namespace: Name,
+    /// Name of the Service.
+    service: Name,
+    addresses: Vec<Address>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+struct Address {
+    ip: IpAddr,
+    ready: bool,
+    /// Names and numbers of the ports that it serves.
+    ports: Vec<(Name, u16)>,
+}
+
+/// Label of the Endpoints that a control plane makes from a Service's selector; the mesh finds the
+/// pods itself. Kubernetes 1.33 and later has the same.
+const MANAGED_BY: &str = "endpoints.kubernetes.io/managed-by";
+/// Label with which an EndpointSlice names its Service.
+const SERVICE_NAME: &str = "kubernetes.io/service-name";
+
+/// Translates `Endpoints`, which belong to the Service of the same name.
+pub(crate) fn endpoints(object: &Object, findings: &mut Vec<Finding>) -> Option<Part> {
+    check(object, &ENDPOINTS, findings)?;
+    if object.labels().value(MANAGED_BY).is_some() {
+        return None;
+    }
+    let mut addresses = Vec::new();
+    for subset in items(&object.value()["subsets"]) {
+        let ports = ports(&subset["ports"]);
+        for (list, ready) in [("addresses", true), ("notReadyAddresses", false)] {
+            for ip in items(&subset[list]).filter_map(|a| a["ip"].as_str()?.parse().ok()) {
+                addresses.push(Address { ip, ready, ports: ports.clone() });
+            }
+        }
+    }
+    Some(part(object, object.name().clone(), addresses))
+}
+
+/// Translates an `EndpointSlice`, whose label names the Service.
+pub(crate) fn endpoint_slice(object: &Object, findings: &mut Vec<Finding>) -> Option<Part> {
+    check(object, &ENDPOINT_SLICE, findings)?;
+    let labels = object.labels();
+    let service = labels.value(SERVICE_NAME)?;
+    let ports = ports(&object.value()["ports"]);
+    let mut addresses = Vec::new();
+    for endpoint in items(&object.value()["endpoints"]) {
+        // What does not say so is ready.
+        let ready = endpoint["conditions"]["ready"] != Value::Bool(false);
+        // The addresses of one endpoint are interchangeable; clients use the first.
+        let ip = items(&endpoint["addresses"]).find_map(|ip| ip.as_str()?.parse().ok());
+        addresses.extend(ip.map(|ip| Address { ip, ready, ports: ports.clone() }));
+    }
+    Some(part(object, service.into(), addresses))
+}
+
+fn part(object: &Object, service: Name, addresses: Vec<Address>) -> Part {
+    let namespace = object.namespace().clone();
+    Part::Endpoints(Box::new(EndpointsPart { namespace, service, addresses }))
+}
+
+/// Ports that carry TCP.
+fn ports(list: &Value) -> Vec<(Name, u16)> {
+    items(list)
+        .filter(|port| matches!(port["protocol"].as_str(), None | Some("TCP")))
+        .filter_map(|port| {
+            let number = u16::try_from(port["port"].as_u64()?).ok()?;
+            Some((port["name"].as_str().unwrap_or_default().into(), number))
+        })
+        .collect()
+}
+
+fn items(list: &Value) -> impl Iterator<Item = &Value> {
+    list.as_array().into_iter().flatten()
+}
+
+/// The endpoints of a Service without a selector. An address that a pod has is that pod, with its
+/// identity; any other is outside of the mesh.
+pub(super) fn of_service(
+    part: &ServicePart,
+    listed: &[&EndpointsPart],
+    by_ip: &HashMap<IpAddr, &PodPart>,
+    settings: &Settings,
+) -> Vec<Endpoint> {
+    let id = &part.service.id;
+    let own = listed
+        .iter()
+        .filter(|list| list.namespace == id.namespace && list.service == part.service.name);
+    let mut endpoints: Vec<Endpoint> = Vec::new();
+    for address in own.flat_map(|list| &list.addresses) {
+        let pod = by_ip.get(&address.ip);
+        let mut endpoint = match pod {
+            Some(pod) => super::endpoint(part, pod, settings),
+            None => outside(part, address.ip),
+        };
+        endpoint.ready = address.ready || part.publish_not_ready;
+        endpoint.ports = part
+            .service
+            .ports
+            .iter()
+            .filter_map(|port| {
+                let (_, target) = address.ports.iter().find(|(name, _)| *name == port.name)?;
+                Some(PortMap { service: port.number, target: *target })
+            })
+            .collect();
+        // Subsets may list an address again with other ports.
+        match endpoints.iter_mut().find(|other| other.id == endpoint.id) {
+            Some(other) => {
+                other.ready |= endpoint.ready;
+                other.ports.append(&mut endpoint.ports);
+                other.ports.sort_by_key(|port| (port.service, port.target));
+                other.ports.dedup_by_key(|port| port.service);
+            }
+            None => endpoints.push(endpoint),
+        }
+    }
+    endpoints
+}
+
+fn outside(part: &ServicePart, ip: IpAddr) -> Endpoint {
+    let name: Name = ip.to_string().into();
+    let uid: Name = format!("{}/{name}", part.service.id.namespace).into();
+    Endpoint {
+        id: uid.clone(),
+        address: EndpointAddress::Ip(ip),
+        ports: Vec::new(),
+        labels: Labels::default(),
+        workload: WorkloadId {
+            cluster: CLUSTER.into(),
+            namespace: part.service.id.namespace.clone(),
+            name,
+            uid,
+        },
+        owner: part.service.name.clone(),
+        identity: None,
+        tls: EndpointTls::Plaintext,
+        ready: true,
+        weight: 1,
+        network: Name::default(),
+        cluster: CLUSTER.into(),
+        locality: Name::default(),
+    }
+}
+
+static ENDPOINTS: Message = Message {
+    name: "Endpoints",
+    open: false,
+    fields: &[
+        required("apiVersion", Type::Text),
+        required("kind", Type::Text),
+        required("metadata", Type::Any),
+        honoured("subsets", Type::List(&Type::Object(&SUBSET))),
+    ],
+};
+
+static SUBSET: Message = Message {
+    name: "a subset of Endpoints",
+    open: false,
+    fields: &[
+        honoured("addresses", Type::List(&Type::Object(&ADDRESS))),
+        honoured("notReadyAddresses", Type::List(&Type::Object(&ADDRESS))),
+        honoured("ports", Type::List(&Type::Object(&PORT))),
+    ],
+};
+
+static ADDRESS: Message = Message {
+    name: "an address",
+    open: false,
+    fields: &[
+        required("ip", Type::Text),
+        honoured("hostname", Type::Text),
+        honoured("nodeName", Type::Text),
+        honoured("targetRef", Type::Any),
+    ],
+};
+
+static PORT: Message = Message {
+    name: "a port",
+    open: false,
+    fields: &[
+        honoured("name", Type::Text),
+        required("port", crate::schema::PORT),
+        honoured("protocol", Type::Text),
+        honoured("appProtocol", Type::Text),
+    ],
+};
+
+static ENDPOINT_SLICE: Message = Message {
+    name: "EndpointSlice",
+    open: false,
+    fields: &[
+        required("apiVersion", Type::Text),
+        required("kind", Type::Text),
+        required("metadata", Type::Any),
+        honoured("addressType", Type::Text),
+        honoured("endpoints", Type::List(&Type::Object(&SLICE_ENDPOINT))),
+        honoured("ports", Type::List(&Type::Object(&PORT))),
+    ],
+};
+
+static SLICE_ENDPOINT: Message = Message {
+    name: "an endpoint",
+    // Topology and hints of many generations: there is one node.
+    open: true,
+    fields: &[
+        required("addresses", Type::List(&Type::Text)),
+        honoured("conditions", Type::Any),
+        honoured("hostname", Type::Text),
+        honoured("targetRef", Type::Any),
+    ],
+};
