@@ -1,7 +1,9 @@
 //! The store: objects as they were sent, under one resource version that survives a restart.
 //!
 //! Every change is written to the [`journal`] before it is acknowledged, so that a process killed
-//! at any time loses nothing that it confirmed. Watchers have no queues: each keeps the version it
+//! at any time loses nothing that it confirmed. An answer does not wait for the disk: the journal is
+//! synced behind it, and a machine that loses its power may lose the last changes (never half of one,
+//! nor one before them). Watchers have no queues: each keeps the version it
 //! has seen and reads on from the one bounded [`history`]; who falls behind its end is told that
 //! the version is gone and lists again.
 
@@ -123,6 +125,8 @@ struct Inner {
     revision: u64,
     history: History,
     journal: Journal,
+    /// Length of the journal up to which compaction is not tried again after it failed.
+    compact_beyond: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -146,6 +150,7 @@ impl Store {
             revision: 0,
             history: History::new(limits),
             journal,
+            compact_beyond: 0,
         };
         for (record, bytes) in records {
             inner.replay(record, bytes);
@@ -271,8 +276,9 @@ impl Store {
     }
 
     fn committed(&self, mut inner: MutexGuard<'_, Inner>) {
-        if inner.journal.bytes() > 2 * inner.live_bytes + self.limits.journal_slack_bytes {
-            inner.compact();
+        let enough = 2 * inner.live_bytes + self.limits.journal_slack_bytes;
+        if inner.journal.bytes() > enough.max(inner.compact_beyond) {
+            inner.compact(self.limits.journal_slack_bytes);
         }
         let revision = inner.revision;
         drop(inner);
@@ -372,7 +378,8 @@ impl Inner {
         }
     }
 
-    fn compact(&mut self) {
+    /// Compacts the journal. If that fails it is tried again when `slack` more bytes are written.
+    fn compact(&mut self, slack: u64) {
         let mut live: Vec<(&Key, &Arc<Object>)> = Vec::with_capacity(self.count);
         let keys: Vec<(Key, Arc<Object>)> = self
             .objects
@@ -385,9 +392,13 @@ impl Inner {
             .collect();
         live.extend(keys.iter().map(|(key, object)| (key, object)));
         // Not compacting is no loss: the journal as it is holds everything.
-        if let Err(error) = self.journal.compact(&live, self.revision) {
-            tracing::warn!(%error, "journal not compacted");
-        }
+        self.compact_beyond = match self.journal.compact(&live, self.revision) {
+            Ok(()) => 0,
+            Err(error) => {
+                tracing::warn!(%error, "journal not compacted");
+                self.journal.bytes() + slack
+            }
+        };
     }
 }
 

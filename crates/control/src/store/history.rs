@@ -69,7 +69,10 @@ impl History {
     pub(super) fn push(&mut self, event: Event, bytes: u64) {
         self.bytes += bytes;
         self.events.push_back((Arc::new(event), bytes));
-        while self.events.len() > self.count_max || self.bytes > self.bytes_max {
+        // The last change is kept whatever its size, so that who has seen all others sees it.
+        while self.events.len() > 1
+            && (self.events.len() > self.count_max || self.bytes > self.bytes_max)
+        {
             let Some((event, bytes)) = self.events.pop_front() else { break };
             self.bytes -= bytes;
             self.floor = event.revision;

@@ -129,14 +129,34 @@ impl Journal {
         Ok(line.len() as u64)
     }
 
-    /// Replaces the journal by one that holds only the live objects.
+    /// Replaces the journal by one that holds only the live objects. If it cannot, the journal stays
+    /// as it was, and nothing is left beside it.
     pub(super) fn compact(
         &mut self,
         live: &[(&Key, &Arc<Object>)],
         revision: u64,
     ) -> io::Result<()> {
         let next = self.path.with_extension("next");
-        let mut file = io::BufWriter::new(private_file(&next, true)?);
+        match self.write_compacted(&next, live, revision) {
+            Ok((file, bytes)) => {
+                (self.file, self.bytes) = (file, bytes);
+                Ok(())
+            }
+            Err(error) => {
+                // It holds nothing that the journal does not; if it was renamed, it is not there.
+                let _ = std::fs::remove_file(&next);
+                Err(error)
+            }
+        }
+    }
+
+    fn write_compacted(
+        &self,
+        next: &Path,
+        live: &[(&Key, &Arc<Object>)],
+        revision: u64,
+    ) -> io::Result<(File, u64)> {
+        let mut file = io::BufWriter::new(private_file(next, true)?);
         file.write_all(HEADER.as_bytes())?;
         let mut bytes = HEADER.len() as u64;
         let mut write = |record: &Record| -> io::Result<()> {
@@ -154,9 +174,15 @@ impl Journal {
         if self.on_disk {
             file.sync_data()?;
         }
-        std::fs::rename(&next, &self.path)?;
-        (self.file, self.bytes) = (file, bytes);
-        Ok(())
+        std::fs::rename(next, &self.path)?;
+        // From here on the new file is the journal, whatever happens.
+        if self.on_disk
+            && let Some(directory) = self.path.parent()
+            && let Err(error) = File::open(directory).and_then(|directory| directory.sync_all())
+        {
+            tracing::warn!(%error, "directory of the journal not synced to disk");
+        }
+        Ok((file, bytes))
     }
 }
 

@@ -143,3 +143,38 @@ fn an_equal_update_writes_nothing_and_status_is_no_intent() {
     assert_eq!(updated.pointer("/metadata/generation"), None);
     assert_eq!(store.revision(), before + 1);
 }
+
+#[test]
+fn a_change_larger_than_the_history_is_seen_by_who_saw_all_others() {
+    let directory = tempfile::tempdir().unwrap();
+    let limits = ControlLimits { watch_history_bytes_max: 500, ..ControlLimits::default() };
+    let store = Store::open(directory.path(), &limits).unwrap();
+    store.create(&key("a"), pod("a", "red")).unwrap();
+    store.create(&key("b"), pod("b", &"x".repeat(1_000))).unwrap();
+    assert_eq!(store.events_after(1, 10).unwrap().len(), 1);
+    assert_eq!(store.events_after(0, 10).unwrap_err(), Gone { asked: 0, kept: 1 });
+}
+
+#[test]
+fn compaction_that_fails_leaves_nothing_and_is_not_tried_at_each_change() {
+    let directory = tempfile::tempdir().unwrap();
+    let limits = ControlLimits { journal_slack_bytes: 2_000, ..ControlLimits::default() };
+    let store = Store::open(directory.path(), &limits).unwrap();
+    store.create(&key("a"), pod("a", "red")).unwrap();
+    // A directory of that name: no file can be made.
+    let next = directory.path().join("journal.next");
+    std::fs::create_dir(&next).unwrap();
+    for number in 0..30 {
+        set_color(&store, "a", &number.to_string());
+    }
+    let length = || std::fs::metadata(directory.path().join("journal")).unwrap().len();
+    assert!(length() > 2_500, "{}", length());
+    std::fs::remove_dir(&next).unwrap();
+    for number in 30..60 {
+        set_color(&store, "a", &number.to_string());
+    }
+    assert!(length() < 5_000, "{}", length());
+    assert!(!next.exists());
+    drop(store);
+    assert_eq!(open(directory.path()).object(&key("a")).unwrap()["spec"]["color"], "59");
+}
