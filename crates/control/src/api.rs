@@ -3,6 +3,7 @@
 
 pub mod explain;
 pub mod kinds;
+pub mod lists;
 pub mod mesh;
 
 pub use explain::{ExplainRequest, Explanation, Hop};

@@ -128,6 +128,11 @@ impl Failure {
         Self::new(400, "BadRequest", message.into())
     }
 
+    /// 422: the request is well-formed, but the object is not as it assumes.
+    pub(crate) fn unprocessable(message: impl Into<String>) -> Self {
+        Self::new(422, "Invalid", message.into())
+    }
+
     /// 405: not that verb here.
     pub(crate) fn method_not_allowed() -> Self {
         let message = "the server does not allow this method on the requested resource";

@@ -175,15 +175,10 @@ impl Translations {
     }
 }
 
-/// Whether objects of this collection may have a part in the mesh, or findings. What pods are made
-/// from has its part by its pods.
+/// Whether objects of this collection may have a part in the mesh, or findings.
 fn concerns_mesh(key: &Key) -> bool {
     match (&*key.collection.group, &*key.collection.plural) {
-        ("", plural) => !matches!(
-            plural,
-            "events" | "namespaces" | "nodes" | "secrets" | "configmaps" | "serviceaccounts"
-        ),
-        ("apps", plural) => plural != "replicasets",
+        ("", plural) => !matches!(plural, "events" | "namespaces" | "nodes" | "serviceaccounts"),
         _ => true,
     }
 }

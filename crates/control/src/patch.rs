@@ -3,6 +3,8 @@
 
 use serde_json::{Map, Value};
 
+use crate::api::lists::merge_keys;
+
 /// A patch that does not fit the object.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Error {
@@ -36,8 +38,7 @@ pub(crate) fn merge(target: &mut Value, patch: &Value) {
 
 /// Applies a strategic merge patch: as a merge patch, but lists of named things are merged by
 /// their key, `$patch: delete` and `$patch: replace` act on what holds them, and
-/// `$deleteFromPrimitiveList`, `$retainKeys` and `$setElementOrder` are understood as far as they
-/// change content (orders are kept as they are).
+/// `$deleteFromPrimitiveList`, `$retainKeys` and `$setElementOrder` are understood.
 pub(crate) fn strategic_merge(target: &mut Value, patch: &Value) {
     let Value::Object(fields) = patch else {
         *target = patch.clone();
@@ -65,6 +66,32 @@ pub(crate) fn strategic_merge(target: &mut Value, patch: &Value) {
             merge_field(object.entry(key.clone()).or_insert(Value::Null), key, value);
         }
     }
+    for (key, order) in fields {
+        if let (Some(list), Value::Array(order)) = (key.strip_prefix("$setElementOrder/"), order)
+            && let Some(items) = object.get_mut(list).and_then(Value::as_array_mut)
+        {
+            set_order(items, order, merge_keys(list).unwrap_or_default());
+        }
+    }
+}
+
+/// Puts the items that `order` names into its order; others stay behind the item that was before
+/// them.
+fn set_order(items: &mut Vec<Value>, order: &[Value], keys: &[&str]) {
+    let place = |item: &Value| {
+        order.iter().position(|named| {
+            named == item
+                || keys.iter().any(|key| named.get(*key).is_some_and(|v| item.get(*key) == Some(v)))
+        })
+    };
+    let mut before = (0, 0);
+    let mut placed: Vec<((usize, usize), Value)> = Vec::with_capacity(items.len());
+    for item in items.drain(..) {
+        before = place(&item).map_or((before.0, before.1 + 1), |place| (place + 1, 0));
+        placed.push((before, item));
+    }
+    placed.sort_by_key(|(place, _)| *place);
+    items.extend(placed.into_iter().map(|(_, item)| item));
 }
 
 fn merge_field(target: &mut Value, key: &str, patch: &Value) {
@@ -123,27 +150,6 @@ fn delete_from_primitives(object: &mut Map<String, Value>, list: &str, gone: &Va
     }
 }
 
-/// By which keys Kubernetes merges the items of a list of this name (`patchMergeKey`).
-fn merge_keys(list: &str) -> Option<&'static [&'static str]> {
-    Some(match list {
-        "containers"
-        | "initContainers"
-        | "ephemeralContainers"
-        | "env"
-        | "volumes"
-        | "secrets"
-        | "imagePullSecrets" => &["name"],
-        "ports" => &["containerPort", "port"],
-        "volumeMounts" => &["mountPath"],
-        "volumeDevices" => &["devicePath"],
-        "hostAliases" => &["ip"],
-        "topologySpreadConstraints" => &["topologyKey"],
-        "conditions" | "addresses" => &["type"],
-        "ownerReferences" => &["uid"],
-        _ => return None,
-    })
-}
-
 /// Applies a JSON patch.
 ///
 /// # Errors
@@ -165,8 +171,8 @@ pub(crate) fn json_patch(target: &mut Value, patch: &Value) -> Result<(), Error>
             "add" => add(target, path, value()?)?,
             "remove" => drop(remove(target, path)?),
             "replace" => {
-                remove(target, path)?;
-                add(target, path, value()?)?;
+                let there = target.pointer_mut(path).ok_or_else(|| missing(path))?;
+                *there = value()?;
             }
             "move" => {
                 let moved = remove(target, field("from")?)?;
@@ -276,6 +282,23 @@ mod tests {
     }
 
     #[test]
+    fn strategic_merge_keeps_the_order_asked_for() {
+        let list = |names: &str| -> Value {
+            names.chars().map(|name| json!({"name": name.to_string()})).collect()
+        };
+        for (there, added, order, expected) in
+            [("ab", "c", "cab", "cab"), ("abx", "c", "cba", "cbxa"), ("xab", "", "ba", "xba")]
+        {
+            let mut spec = json!({"env": list(there)});
+            strategic_merge(
+                &mut spec,
+                &json!({"$setElementOrder/env": list(order), "env": list(added)}),
+            );
+            assert_eq!(spec["env"], list(expected), "{there} {added} {order}");
+        }
+    }
+
+    #[test]
     fn json_patch_adds_moves_and_tests() {
         let mut target = json!({"a": {"b": [1, 2]}, "x/y": 1});
         let patch = json!([
@@ -286,6 +309,9 @@ mod tests {
         ]);
         json_patch(&mut target, &patch).unwrap();
         assert_eq!(target, json!({"a": {"b": [0, 2, 3], "c": 1}}));
+        let whole = json!([{"op": "replace", "path": "", "value": {"all": "new"}}]);
+        json_patch(&mut target, &whole).unwrap();
+        assert_eq!(target, json!({"all": "new"}));
         let bad = json!([{"op": "remove", "path": "/nothing"}]);
         assert!(json_patch(&mut target, &bad).is_err());
     }

@@ -67,6 +67,12 @@ impl Registry {
         self.store.object(key).ok_or_else(|| Failure::not_found(resource, &key.name))
     }
 
+    /// Whether a namespace is on its way out, so that nothing new comes into it.
+    pub(crate) fn is_ending(&self, namespace: &str) -> bool {
+        let key = Collection::core("namespaces").key("", namespace);
+        self.store.object(&key).is_none_or(|namespace| object::is_terminating(&namespace))
+    }
+
     /// Creates an object in a namespace (for objects of the cluster: empty).
     ///
     /// # Errors
@@ -76,22 +82,9 @@ impl Registry {
         &self,
         resource: &Resource,
         namespace: &str,
-        mut object: Object,
+        object: Object,
     ) -> Result<Arc<Object>, Failure> {
-        let generated = prepare_metadata(resource, namespace, &mut object)?;
-        let namespace_object = self.namespace_for(resource, namespace, object::name(&object))?;
-        if has_computed_status(resource)
-            && let Some(fields) = object.as_object_mut()
-        {
-            fields.shift_remove("status");
-        }
-        defaults::apply(resource, &mut object);
-        self.check(resource, &object)?;
-        match (&*resource.group, &*resource.plural, namespace_object) {
-            ("", "pods", Some(namespace)) => admit_pod(&namespace, &mut object),
-            ("", "services", _) => self.allocate(resource, &mut object)?,
-            _ => {}
-        }
+        let (mut object, generated) = self.prepare(resource, namespace, object)?;
         let collection = Collection::from(resource);
         for _ in 0..NAME_ATTEMPTS_MAX {
             let key = collection.key(namespace, object::name(&object));
@@ -103,6 +96,66 @@ impl Registry {
             }
         }
         Err(Failure::already_exists(resource, object::name(&object)))
+    }
+
+    /// What [`Registry::create`] would create. Nothing is stored.
+    ///
+    /// # Errors
+    ///
+    /// As [`Registry::create`].
+    pub(crate) fn would_create(
+        &self,
+        resource: &Resource,
+        namespace: &str,
+        object: Object,
+    ) -> Result<Arc<Object>, Failure> {
+        let (object, _) = self.prepare(resource, namespace, object)?;
+        let key = Collection::from(resource).key(namespace, object::name(&object));
+        match self.store.object(&key) {
+            Some(_) => Err(Failure::already_exists(resource, &key.name)),
+            None => Ok(Arc::new(object)),
+        }
+    }
+
+    /// A new object as it is to be stored, and the base of its generated name.
+    fn prepare(
+        &self,
+        resource: &Resource,
+        namespace: &str,
+        mut object: Object,
+    ) -> Result<(Object, Option<String>), Failure> {
+        let generated = prepare_metadata(resource, namespace, &mut object)?;
+        let namespace_object = self.namespace_for(resource, namespace, object::name(&object))?;
+        if has_computed_status(resource)
+            && let Some(fields) = object.as_object_mut()
+        {
+            fields.shift_remove("status");
+        }
+        defaults::apply(resource, &mut object);
+        self.check(resource, &object)?;
+        match (&*resource.group, &*resource.plural, namespace_object) {
+            ("", "pods", Some(namespace)) => {
+                self.check_account(resource, object::name(&namespace), &object)?;
+                admit_pod(&namespace, &mut object);
+            }
+            ("", "services", _) => self.allocate(resource, &mut object)?,
+            _ => {}
+        }
+        Ok((object, generated))
+    }
+
+    /// A pod gets the identity of its service account, so that there must be one. The account
+    /// `default` is made with its namespace.
+    fn check_account(&self, pods: &Resource, namespace: &str, pod: &Object) -> Result<(), Failure> {
+        let account = object::text(pod, "/spec/serviceAccountName");
+        let key = Collection::core("serviceaccounts").key(namespace, account);
+        if matches!(account, "" | "default") || self.store.object(&key).is_some() {
+            return Ok(());
+        }
+        let why = format!(
+            "error looking up service account {namespace}/{account}: serviceaccount {account:?} not found"
+        );
+        Err(Failure::forbidden(pods, object::name(pod), &why))
     }
 
     /// Changes a part of an object: `change` sees it as it is and makes what it shall be.
@@ -118,9 +171,7 @@ impl Registry {
         part: Part,
         change: impl Fn(&Object) -> Result<Object, Failure>,
     ) -> Result<Arc<Object>, Failure> {
-        let old = self.object(resource, key)?;
-        let mut new = change(&old)?;
-        self.prepare_update(resource, &old, &mut new, part)?;
+        let (old, new) = self.changed(resource, key, part, change)?;
         let version = text_of_version(&old);
         let updated = self.store.update(key, |current| {
             if text_of_version(current) == version {
@@ -131,6 +182,35 @@ impl Registry {
         })?;
         self.finish_deletion(key, &updated)?;
         Ok(updated)
+    }
+
+    /// What [`Registry::update`] would make of an object. Nothing is stored.
+    ///
+    /// # Errors
+    ///
+    /// As [`Registry::update`].
+    pub(crate) fn would_update(
+        &self,
+        resource: &Resource,
+        key: &Key,
+        part: Part,
+        change: impl Fn(&Object) -> Result<Object, Failure>,
+    ) -> Result<Arc<Object>, Failure> {
+        self.changed(resource, key, part, change).map(|(_, new)| Arc::new(new))
+    }
+
+    /// An object as it is and as it is to be stored.
+    fn changed(
+        &self,
+        resource: &Resource,
+        key: &Key,
+        part: Part,
+        change: impl Fn(&Object) -> Result<Object, Failure>,
+    ) -> Result<(Arc<Object>, Object), Failure> {
+        let old = self.object(resource, key)?;
+        let mut new = change(&old)?;
+        self.prepare_update(resource, &old, &mut new, part)?;
+        Ok((old, new))
     }
 
     /// The namespace in which an object is to be made; none for objects of the cluster.
@@ -158,8 +238,11 @@ impl Registry {
     fn check(&self, resource: &Resource, object: &Object) -> Result<(), Failure> {
         let name = object::name(object);
         let mut causes: Vec<Cause> = validate::check_name(resource, name).into_iter().collect();
-        causes.extend(validate::check(resource, object));
         causes.extend(refused_by_dialect(object));
+        // A field of a wrong type is wrong in other ways, too, which say less.
+        let known: BTreeSet<String> = causes.iter().map(|cause| cause.field.clone()).collect();
+        let further = validate::check(resource, object).into_iter();
+        causes.extend(further.filter(|cause| !known.contains(&cause.field)));
         if causes.is_empty() { Ok(()) } else { Err(Failure::invalid(resource, name, causes)) }
     }
 
@@ -237,33 +320,52 @@ impl Registry {
         spec["clusterIP"] = address.to_string().into();
         spec["clusterIPs"] = json!([address.to_string()]);
         if matches!(&*kind, "NodePort" | "LoadBalancer") {
-            allocate_node_ports(&namespace, &name, spec, others)?;
+            let taken = others
+                .flat_map(|s| object::list(s, "/spec/ports"))
+                .filter_map(|port| object::number(port, "/nodePort"))
+                .collect();
+            let causes = allocate_node_ports(&namespace, &name, spec, taken)?;
+            if !causes.is_empty() {
+                return Err(Failure::invalid(resource, &name, causes));
+            }
         }
         Ok(())
     }
 }
 
-fn allocate_node_ports<'a>(
+/// Gives each port of a Service its node port. Returns what is wrong with those that it names.
+fn allocate_node_ports(
     namespace: &str,
     name: &str,
     spec: &mut Value,
-    others: impl Iterator<Item = &'a Arc<Object>>,
-) -> Result<(), Failure> {
-    let mut taken: BTreeSet<i64> = others
-        .flat_map(|s| object::list(s, "/spec/ports"))
-        .filter_map(|port| object::number(port, "/nodePort"))
-        .collect();
-    for port in spec.get_mut("ports").and_then(Value::as_array_mut).into_iter().flatten() {
+    mut taken: BTreeSet<i64>,
+) -> Result<Vec<Cause>, Failure> {
+    let mut causes = Vec::new();
+    let ports = spec.get_mut("ports").and_then(Value::as_array_mut).into_iter().flatten();
+    for (index, port) in ports.enumerate() {
         let number = object::number(port, "/port").unwrap_or_default();
         let node_port = match object::number(port, "/nodePort").filter(|n| *n != 0) {
-            Some(given) => given,
+            Some(given) => {
+                let mut refuse = |why: &str| {
+                    let field = format!("spec.ports[{index}].nodePort");
+                    causes.push(Cause::invalid(field, &given.into(), why));
+                };
+                if !addresses::NODE_PORTS.contains(&given) {
+                    refuse(
+                        "provided port is not in the valid range. The range of valid ports is 30000-32767",
+                    );
+                } else if taken.contains(&given) {
+                    refuse("provided port is already allocated");
+                }
+                given
+            }
             None => addresses::free_node_port(namespace, name, number, &taken)
                 .ok_or_else(|| Failure::internal("range is full: no free node port"))?,
         };
         taken.insert(node_port);
         port["nodePort"] = node_port.into();
     }
-    Ok(())
+    Ok(causes)
 }
 
 /// Checks and completes the metadata of a new object. Returns the base of a generated name.
@@ -444,11 +546,18 @@ fn keep_addresses(old: &Object, new: &mut Object) {
             set_default(spec, key, value.clone());
         }
     }
-    if !matches!(object::text(spec, "/type"), "NodePort" | "LoadBalancer") {
-        return;
-    }
+    let has_node_ports = matches!(object::text(spec, "/type"), "NodePort" | "LoadBalancer");
     for port in spec.get_mut("ports").and_then(Value::as_array_mut).into_iter().flatten() {
         let same = old_ports.iter().find(|old| old.get("port") == port.get("port"));
+        if !has_node_ports {
+            // What it had as another type goes with the type.
+            if let (Some(old), Some(fields)) = (same, port.as_object_mut())
+                && old.get("nodePort") == fields.get("nodePort")
+            {
+                fields.shift_remove("nodePort");
+            }
+            continue;
+        }
         if let Some(node_port) = same.and_then(|old| old.get("nodePort")) {
             set_default(port, "nodePort", node_port.clone());
         }

@@ -85,7 +85,7 @@ pub(crate) fn selects(selector: Option<&Value>, labels: Option<&Value>) -> bool 
     let equal = object::map(selector, "/matchLabels")
         .into_iter()
         .flatten()
-        .all(|(key, value)| label(key) == value.as_str());
+        .all(|(key, value)| value.as_str().is_some_and(|value| label(key) == Some(value)));
     equal
         && object::list(selector, "/matchExpressions").iter().all(|expression| {
             let found = label(object::text(expression, "/key"));
@@ -187,6 +187,14 @@ mod tests {
             assert_eq!(selector.matches(&pod), expected, "{labels:?} {fields:?}");
         }
         assert!(Selector::parse("a b", "").is_err());
+        let labels = |value: Value| json!({"version": value});
+        let chosen = |value: Value| {
+            selects(Some(&json!({"matchLabels": labels(value)})), Some(&labels(json!("1"))))
+        };
+        assert!(chosen(json!("1")));
+        // A number is no label, so it selects nothing, least of all what has no such label.
+        assert!(!chosen(json!(1)));
+        assert!(!selects(Some(&json!({"matchLabels": labels(json!(1))})), None));
         assert!(Selector::parse("", "nonsense").is_err());
     }
 }

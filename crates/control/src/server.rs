@@ -2,6 +2,8 @@
 
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -63,17 +65,33 @@ fn is_trusted(stream: &UnixStream) -> bool {
 }
 
 async fn serve_connection(stream: UnixStream, context: Arc<Context>) {
+    let open = Arc::new(AtomicUsize::new(0));
+    let counted = open.clone();
     let service = service_fn(move |request| {
         let context = context.clone();
-        async move { Ok::<_, std::convert::Infallible>(request::handle(&context, request).await) }
+        let open = counted.clone();
+        async move {
+            open.fetch_add(1, Ordering::Relaxed);
+            let answer = request::handle(&context, request).await;
+            open.fetch_sub(1, Ordering::Relaxed);
+            Ok::<_, std::convert::Infallible>(answer)
+        }
     });
     let served = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
         .serve_connection(TokioIo::new(stream), service)
         .await;
-    if let Err(error) = served {
-        tracing::debug!(%error, "API connection ended");
+    match served {
+        Err(error) if open.load(Ordering::Relaxed) > 0 => {
+            tracing::warn!(%error, "API connection ended before its answer");
+        }
+        Err(error) => tracing::debug!(%error, "API connection ended"),
+        Ok(()) => {}
     }
 }
 
-const ACCEPT_PAUSE: std::time::Duration = std::time::Duration::from_millis(50);
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// How long a client may take for the head of its next request, which is how long a connection may
+/// idle.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);

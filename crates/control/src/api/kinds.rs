@@ -73,6 +73,20 @@ impl Resource {
         )
     }
 
+    /// The versions that a kind is taken in, if the table knows it and not in this one.
+    pub fn versions_instead(api_version: &str, kind: &str) -> Option<&'static [&'static str]> {
+        let (group, version) = split_api_version(api_version);
+        let known = KINDS.iter().find(|k| k.kind == kind && has_group(k, group))?;
+        (!has_version(known, group, version)).then_some(known.versions)
+    }
+
+    /// Whether a path of this group, version and plural is served; those that the table does not
+    /// know are.
+    pub fn is_served(group: &str, version: &str, plural: &str) -> bool {
+        let known = KINDS.iter().find(|k| k.plural == plural && has_group(k, group));
+        known.is_none_or(|known| has_version(known, group, version))
+    }
+
     /// The resource of a path, by its group and plural, if the table knows it.
     pub fn of_path(group: &str, plural: &str) -> Option<Self> {
         KINDS.iter().find(|k| k.plural == plural && has_group(k, group)).map(Self::from)
@@ -161,8 +175,16 @@ pub fn plural_of(kind: &str) -> String {
 fn has_group(kind: &Kind, group: &str) -> bool {
     kind.group == group
         || group == "extensions" && matches!(kind.group, "apps" | "networking.k8s.io")
-        || group.is_empty() && kind.plural == "events" && kind.group.is_empty()
         || group == "events.k8s.io" && kind.plural == "events"
+}
+
+/// Whether a version of a kind is taken; another group that means the kind has versions of its own.
+fn has_version(kind: &Kind, group: &str, version: &str) -> bool {
+    if kind.group == group {
+        kind.versions.contains(&version)
+    } else {
+        matches!((group, version), ("extensions", "v1beta1") | ("events.k8s.io", "v1" | "v1beta1"))
+    }
 }
 
 fn group_matches(kind: &Kind, group: &str) -> bool {
@@ -234,6 +256,9 @@ kinds! {
     "policy" ["v1", "v1beta1"] {
         PodDisruptionBudget "poddisruptionbudgets" ["pdb"] namespaced;
         PodSecurityPolicy "podsecuritypolicies" ["psp"] cluster;
+    }
+    "discovery.k8s.io" ["v1", "v1beta1"] {
+        EndpointSlice "endpointslices" [] namespaced;
     }
     "networking.k8s.io" ["v1", "v1beta1"] {
         Ingress "ingresses" ["ing"] namespaced;
@@ -331,6 +356,23 @@ mod tests {
             assert_eq!(Resource::by_word(word).unwrap().qualified(), qualified, "{word}");
         }
         assert_eq!(Resource::by_word("nonsense"), None);
+    }
+
+    #[test]
+    fn versions_that_nobody_has_are_told_apart() {
+        for (api_version, kind, taken) in [
+            ("apps/v1", "Deployment", true),
+            ("extensions/v1beta1", "Deployment", true),
+            ("apps/v7", "Deployment", false),
+            ("v2", "Pod", false),
+            ("events.k8s.io/v1", "Event", true),
+            ("example.com/v7", "Own", true),
+        ] {
+            assert_eq!(Resource::versions_instead(api_version, kind).is_none(), taken, "{kind}");
+        }
+        assert!(Resource::is_served("extensions", "v1beta1", "deployments"));
+        assert!(!Resource::is_served("extensions", "v1", "deployments"));
+        assert!(!Resource::is_served("", "v7", "pods"));
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! What the platform does not do for pods as their manifests say.
+//! What the platform does not do for pods as their manifests say, where that depends on how the mesh
+//! was started.
 
 use ironmesh_dialects::Object;
 use ironmesh_model::{Finding, FindingCode};
@@ -8,33 +9,16 @@ use serde_json::Value;
 /// the platform can give a container another user than its own.
 pub(super) fn findings(object: &Object, user_ids: bool) -> Vec<Finding> {
     let path = match object.kind() {
-        // What owns a pod has the finding, once for all of its pods.
-        "Pod" if object.value().pointer("/metadata/ownerReferences/0").is_none() => "spec",
-        "Deployment" => "spec.template.spec",
+        "Pod" => "spec",
+        "Deployment" | "ReplicaSet" => "spec.template.spec",
         _ => return Vec::new(),
     };
-    let pointer = format!("/{}", path.replace('.', "/"));
-    let Some(spec) = object.value().pointer(&pointer) else { return Vec::new() };
-    let mut findings = volumes(object, path, spec);
-    if !user_ids {
-        findings.extend(users(object, path, spec));
+    // What owns an object has the finding, once for all that is made from it.
+    if user_ids || object.value().pointer("/metadata/ownerReferences/0").is_some() {
+        return Vec::new();
     }
-    findings
-}
-
-fn volumes(object: &Object, path: &str, spec: &Value) -> Vec<Finding> {
-    let volumes = spec["volumes"].as_array().into_iter().flatten().enumerate();
-    volumes
-        .filter_map(|(index, volume)| {
-            let kind = volume.as_object()?.keys().find(|key| *key != "name")?;
-            let served = SERVED_VOLUMES.contains(&kind.as_str());
-            (!served).then(|| {
-                let path = format!("{path}.volumes[{index}].{kind}");
-                let message = format!("an empty directory stands in for the {kind}");
-                Finding::new(object.id(), path, FindingCode::VolumeNotHonoured, message)
-            })
-        })
-        .collect()
+    let pointer = format!("/{}", path.replace('.', "/"));
+    object.value().pointer(&pointer).map_or_else(Vec::new, |spec| users(object, path, spec))
 }
 
 fn users(object: &Object, path: &str, spec: &Value) -> Vec<Finding> {
@@ -57,9 +41,6 @@ fn users(object: &Object, path: &str, spec: &Value) -> Vec<Finding> {
     findings
 }
 
-/// Volumes that the platform serves.
-const SERVED_VOLUMES: [&str; 5] = ["emptyDir", "configMap", "secret", "downwardAPI", "projected"];
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -67,27 +48,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn users_and_volumes_that_cannot_be_had_are_found() {
-        let deployment = json!({
-            "apiVersion": "apps/v1", "kind": "Deployment",
-            "metadata": {"name": "a", "namespace": "default"},
-            "spec": {"template": {"spec": {
-                "securityContext": {"runAsUser": 0},
-                "containers": [{"name": "c", "securityContext": {"runAsUser": 1000}}],
-                "volumes": [{"name": "t", "emptyDir": {}}, {"name": "h", "hostPath": {}}],
-            }}},
-        });
-        let object = Object::new(deployment).unwrap();
-        let found = |user_ids| -> Vec<(FindingCode, String)> {
-            findings(&object, user_ids).into_iter().map(|f| (f.code, f.path)).collect()
+    fn users_that_cannot_be_had_are_found() {
+        let replica_set = |owners: Value| {
+            json!({
+                "apiVersion": "apps/v1", "kind": "ReplicaSet",
+                "metadata": {"name": "a", "namespace": "default", "ownerReferences": owners},
+                "spec": {"template": {"spec": {
+                    "securityContext": {"runAsUser": 0},
+                    "containers": [{"name": "c", "securityContext": {"runAsUser": 1000}}],
+                }}},
+            })
         };
-        let volume =
-            (FindingCode::VolumeNotHonoured, "spec.template.spec.volumes[1].hostPath".to_owned());
-        let user = (
-            FindingCode::UserNotHonoured,
-            "spec.template.spec.containers[0].securityContext.runAsUser".to_owned(),
-        );
-        assert_eq!(found(true), std::slice::from_ref(&volume));
-        assert_eq!(found(false), [volume, user]);
+        let found = |owners: Value, user_ids| -> Vec<String> {
+            let object = Object::new(replica_set(owners)).unwrap();
+            findings(&object, user_ids).into_iter().map(|f| f.path).collect()
+        };
+        let user = "spec.template.spec.containers[0].securityContext.runAsUser";
+        assert_eq!(found(json!([]), false), [user]);
+        assert!(found(json!([]), true).is_empty());
+        assert!(found(json!([{"kind": "Deployment"}]), false).is_empty());
     }
 }

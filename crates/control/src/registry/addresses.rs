@@ -69,7 +69,7 @@ fn start_of(namespace: &str, name: &str, count: u32) -> u32 {
 }
 
 /// As Kubernetes' default `--service-node-port-range`.
-const NODE_PORTS: std::ops::RangeInclusive<i64> = 30_000..=32_767;
+pub(crate) const NODE_PORTS: std::ops::RangeInclusive<i64> = 30_000..=32_767;
 
 #[cfg(test)]
 mod tests {

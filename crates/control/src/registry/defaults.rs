@@ -11,6 +11,9 @@ pub(crate) const NODE: &str = "ironmesh";
 
 /// Fills in the defaults of an object's kind.
 pub(crate) fn apply(resource: &Resource, object: &mut Object) {
+    for map in ["/metadata/labels", "/metadata/annotations", "/data"] {
+        empty_texts(object.pointer_mut(map));
+    }
     match (&*resource.group, &*resource.plural) {
         ("", "namespaces") => {
             let name = object::name(object).to_owned();
@@ -25,15 +28,34 @@ pub(crate) fn apply(resource: &Resource, object: &mut Object) {
         ("apps", "replicasets") => {
             old_workload(object);
             set_default(entry(object, "spec"), "replicas", 1);
-            pod_spec(entry(entry(entry(object, "spec"), "template"), "spec"));
+            template(entry(entry(object, "spec"), "template"));
         }
         ("apps", "statefulsets" | "daemonsets") => old_workload(object),
         _ => {}
     }
 }
 
-/// Fills in what is left open in a pod's spec.
+/// In a map of texts, `null` is the empty text (as Go decodes it).
+fn empty_texts(map: Option<&mut Value>) {
+    for (_, value) in map.and_then(Value::as_object_mut).into_iter().flatten() {
+        if value.is_null() {
+            *value = "".into();
+        }
+    }
+}
+
+fn template(template: &mut Value) {
+    for map in ["/metadata/labels", "/metadata/annotations"] {
+        empty_texts(template.pointer_mut(map));
+    }
+    pod_spec(entry(template, "spec"));
+}
+
+/// Fills in what is left open in a pod's spec. A negative grace period counts as one second.
 pub(crate) fn pod_spec(spec: &mut Value) {
+    if object::number(spec, "/terminationGracePeriodSeconds").is_some_and(|seconds| seconds < 0) {
+        spec["terminationGracePeriodSeconds"] = 1.into();
+    }
     set_default(spec, "restartPolicy", "Always");
     set_default(spec, "terminationGracePeriodSeconds", 30);
     set_default(spec, "dnsPolicy", "ClusterFirst");
@@ -137,7 +159,7 @@ fn deployment(object: &mut Object) {
         set_default(rolling, "maxSurge", "25%");
         set_default(rolling, "maxUnavailable", "25%");
     }
-    pod_spec(entry(entry(spec, "template"), "spec"));
+    template(entry(spec, "template"));
 }
 
 /// Versions before `apps/v1` took the selector from the template's labels.
@@ -193,5 +215,10 @@ mod tests {
         let pod = defaulted("v1", "Pod", spec);
         assert_eq!(pod["spec"]["serviceAccountName"], "x");
         assert_eq!(pod["spec"]["containers"][0]["imagePullPolicy"], "Always");
+        let map = defaulted("v1", "ConfigMap", json!({"data": {"empty": null, "a": "b"}}));
+        assert_eq!(map["data"], json!({"empty": "", "a": "b"}));
+        let spec = json!({"spec": {"terminationGracePeriodSeconds": -1}});
+        let pod = defaulted("v1", "Pod", spec);
+        assert_eq!(pod["spec"]["terminationGracePeriodSeconds"], 1);
     }
 }

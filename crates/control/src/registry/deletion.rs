@@ -22,9 +22,24 @@ pub(crate) struct DeleteOptions {
     pub(crate) uid: Option<String>,
     /// The object must be in this version.
     pub(crate) resource_version: Option<String>,
+    /// Whether nothing is to be deleted, only tried.
+    pub(crate) dry_run: bool,
 }
 
 impl DeleteOptions {
+    /// Whether a body says `dryRun: [All]`.
+    ///
+    /// # Errors
+    ///
+    /// If it says anything else there.
+    pub(crate) fn asks_for_dry_run(body: &Value) -> Result<bool, Failure> {
+        match object::list(body, "/dryRun") {
+            [] => Ok(false),
+            words if words.iter().all(|word| word == "All") => Ok(true),
+            _ => Err(Failure::bad_request("dryRun: supported values: \"All\"")),
+        }
+    }
+
     /// Reads them from a body (`kind: DeleteOptions`, may be empty) and from query parameters,
     /// which win.
     pub(crate) fn read(body: &Value, query: impl Fn(&str) -> Option<String>) -> Self {
@@ -37,6 +52,7 @@ impl DeleteOptions {
             orphan: policy == "Orphan" || body.get("orphanDependents") == Some(&Value::Bool(true)),
             uid: text("/preconditions/uid"),
             resource_version: text("/preconditions/resourceVersion"),
+            dry_run: false,
         }
     }
 }
@@ -64,6 +80,16 @@ impl Registry {
     ) -> Result<Deleted, Failure> {
         let object = self.object(resource, key)?;
         check_preconditions(resource, key, &object, options)?;
+        if key.collection.is("", "namespaces") && KEPT_NAMESPACES.contains(&&*key.name) {
+            return Err(Failure::forbidden(
+                resource,
+                &key.name,
+                "this namespace may not be deleted",
+            ));
+        }
+        if options.dry_run {
+            return Ok(Deleted::Gone(object));
+        }
         if options.orphan {
             self.orphan_dependents(&object)?;
         }
@@ -153,6 +179,9 @@ fn pod_grace(pod: &Object, options: &DeleteOptions) -> i64 {
     let own = || object::number(pod, "/spec/terminationGracePeriodSeconds").unwrap_or(30);
     options.grace_seconds.unwrap_or_else(own).clamp(0, GRACE_SECONDS_MAX)
 }
+
+/// Namespaces that Kubernetes does not delete.
+const KEPT_NAMESPACES: [&str; 3] = ["default", "kube-system", "kube-public"];
 
 fn check_preconditions(
     resource: &Resource,

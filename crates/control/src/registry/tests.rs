@@ -143,3 +143,104 @@ fn pods_in_a_labelled_namespace_are_injected() {
     };
     assert_eq!((count("before"), count("after")), (1, 2));
 }
+
+#[test]
+fn wrong_types_are_refused_with_their_path() {
+    let directory = tempfile::tempdir().unwrap();
+    let registry = registry(&directory);
+    let mut labelled = pod("a");
+    labelled["metadata"]["labels"] = json!({"version": 1});
+    let refused = registry.create(&pods(), "default", labelled).unwrap_err().message;
+    assert!(refused.contains("metadata.labels.version: this takes a text, not 1"), "{refused}");
+    let with = |container: Value| {
+        let mut object = pod("b");
+        object["spec"]["containers"] = json!([container]);
+        registry.create(&pods(), "default", object).map(drop).map_err(|failure| failure.message)
+    };
+    let container = |extra: Value| {
+        let mut container = json!({"name": "app", "image": "app:1"});
+        container.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+        container
+    };
+    let refused = with(container(json!({"env": [{"name": "PORT", "value": 1}]}))).unwrap_err();
+    assert!(
+        refused.contains("spec.containers[0].env[0].value: this takes a text, not 1"),
+        "{refused}"
+    );
+    let refused = with(container(json!({"image": 1}))).unwrap_err();
+    assert_eq!(refused.matches("containers[0].image").count(), 1, "{refused}");
+    let refused = with(container(json!({"restartPolicy": "Always"}))).unwrap_err();
+    assert!(refused.contains("may not be set for non-init containers"), "{refused}");
+    with(container(json!({"resources": {"limits": {"cpu": 0.5}}}))).unwrap();
+}
+
+#[test]
+fn a_pod_needs_the_service_account_that_it_names() {
+    let directory = tempfile::tempdir().unwrap();
+    let registry = registry(&directory);
+    let mut named = pod("a");
+    named["spec"]["serviceAccountName"] = "shop".into();
+    let refused = registry.create(&pods(), "default", named.clone()).unwrap_err();
+    assert_eq!(refused.code, 403);
+    assert_eq!(
+        refused.message,
+        "pods \"a\" is forbidden: error looking up service account default/shop: serviceaccount \"shop\" not found"
+    );
+    let account =
+        json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "shop"}});
+    registry.create(&Resource::of("v1", "ServiceAccount"), "default", account).unwrap();
+    registry.create(&pods(), "default", named).unwrap();
+}
+
+#[test]
+fn node_ports_are_in_their_range_given_once_and_go_with_the_type() {
+    let directory = tempfile::tempdir().unwrap();
+    let registry = registry(&directory);
+    let services = Resource::of("v1", "Service");
+    let service = |name: &str, kind: &str, port: Value| json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": {"type": kind, "ports": [port]}});
+    let refusal = |name: &str, kind: &str, node_port: u32| {
+        let object = service(name, kind, json!({"port": 80, "nodePort": node_port}));
+        registry.create(&services, "default", object).unwrap_err().message
+    };
+    registry
+        .create(
+            &services,
+            "default",
+            service("a", "NodePort", json!({"port": 80, "nodePort": 30_080})),
+        )
+        .unwrap();
+    assert!(refusal("b", "NodePort", 30_080).contains("provided port is already allocated"));
+    assert!(refusal("b", "NodePort", 80).contains("not in the valid range"));
+    assert!(
+        refusal("b", "ClusterIP", 30_081).contains("may not be used when `type` is 'ClusterIP'")
+    );
+    let key = Collection::core("services").key("default", "a");
+    let changed = registry.update(&services, &key, Part::Main, |old| {
+        let mut new = old.clone();
+        new["spec"]["type"] = "ClusterIP".into();
+        Ok(new)
+    });
+    assert_eq!(changed.unwrap().pointer("/spec/ports/0/nodePort"), None);
+}
+
+#[test]
+fn some_namespaces_stay_and_a_dry_run_changes_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let registry = registry(&directory);
+    let namespaces = Resource::of("v1", "Namespace");
+    let key = Collection::core("namespaces").key("", "default");
+    let refused = registry.delete(&namespaces, &key, &DeleteOptions::default()).unwrap_err();
+    assert_eq!(
+        refused.message,
+        "namespaces \"default\" is forbidden: this namespace may not be deleted"
+    );
+    let would = registry.would_create(&pods(), "default", pod("a")).unwrap();
+    assert_eq!(object::text(&would, "/status/phase"), "Pending");
+    assert!(registry.store().object(&pod_key("a")).is_none());
+    registry.create(&pods(), "default", pod("a")).unwrap();
+    assert_eq!(registry.would_create(&pods(), "default", pod("a")).unwrap_err().code, 409);
+    let revision = registry.store().revision();
+    let try_only = DeleteOptions { dry_run: true, ..DeleteOptions::default() };
+    registry.delete(&pods(), &pod_key("a"), &try_only).unwrap();
+    assert_eq!(registry.store().revision(), revision);
+}

@@ -12,17 +12,24 @@ use crate::failure::Cause;
 use crate::object::{self, Object};
 use crate::selector;
 
+mod labels;
+mod rollout;
+
 /// What is wrong with a new or changed object of a kind that the control plane itself acts on.
 pub(crate) fn check(resource: &Resource, object: &Object) -> Vec<Cause> {
     let mut causes = Vec::new();
+    labels::metadata(&object["metadata"], "metadata", &mut causes);
     match (&*resource.group, &*resource.plural) {
         ("", "pods") => pod_spec(object.get("spec"), "spec", &mut causes),
         ("", "services") => service(object, &mut causes),
         ("", "endpoints") => endpoints(object, &mut causes),
         ("", "secrets") => secret(object, &mut causes),
         ("", "configmaps") => config_map(object, &mut causes),
-        ("apps", "deployments" | "replicasets" | "statefulsets" | "daemonsets") => {
+        ("apps", plural @ ("deployments" | "replicasets" | "statefulsets" | "daemonsets")) => {
             workload(object, &mut causes);
+            if plural == "deployments" {
+                rollout::deployment(object, &mut causes);
+            }
         }
         _ => {}
     }
@@ -94,6 +101,12 @@ pub(crate) fn check_name(resource: &Resource, name: &str) -> Option<Cause> {
 fn workload(object: &Object, causes: &mut Vec<Cause>) {
     let selector = object.pointer("/spec/selector");
     let labels = object.pointer("/spec/template/metadata/labels");
+    if let Some(selector) = selector {
+        labels::selector(selector, "spec.selector", causes);
+    }
+    if let Some(metadata) = object.pointer("/spec/template/metadata") {
+        labels::metadata(metadata, "spec.template.metadata", causes);
+    }
     if selector.is_none_or(Value::is_null) {
         causes.push(Cause::required("spec.selector"));
     } else if !selector::selects(selector, labels) {
@@ -130,6 +143,11 @@ fn pod_spec(spec: Option<&Value>, path: &str, causes: &mut Vec<Cause>) {
         for (index, container) in object::list(spec, &format!("/{list}")).iter().enumerate() {
             let path = format!("{path}.{list}[{index}]");
             self::container(container, &path, &volumes, causes);
+            if list == "containers" && container.get("restartPolicy").is_some_and(|p| !p.is_null())
+            {
+                let message = "Forbidden: may not be set for non-init containers".to_owned();
+                causes.push(Cause { field: format!("{path}.restartPolicy"), message });
+            }
             if !names.insert(object::text(container, "/name")) {
                 let value = object::text(container, "/name");
                 let message = format!("Duplicate value: {value:?}");
@@ -192,6 +210,7 @@ fn service(object: &Object, causes: &mut Vec<Cause>) {
     if ports.is_empty() && !headless && kind != "ExternalName" {
         causes.push(Cause::required("spec.ports"));
     }
+    labels::pairs(object.pointer("/spec/selector"), "spec.selector", causes);
     let mut seen = BTreeSet::new();
     for (index, port) in ports.iter().enumerate() {
         let path = format!("spec.ports[{index}]");
@@ -203,18 +222,26 @@ fn service(object: &Object, causes: &mut Vec<Cause>) {
         let number = object::number(port, "/port").unwrap_or_default();
         if !seen.insert((object::text(port, "/protocol"), number)) {
             let message = format!("Duplicate value: {number}");
-            causes.push(Cause { field: path, message });
+            causes.push(Cause { field: path.clone(), message });
+        }
+        if matches!(kind, "ClusterIP" | "ExternalName")
+            && object::number(port, "/nodePort").is_some_and(|n| n != 0)
+        {
+            let message = format!("Forbidden: may not be used when `type` is '{kind}'");
+            causes.push(Cause { field: format!("{path}.nodePort"), message });
         }
     }
 }
 
 fn endpoints(object: &Object, causes: &mut Vec<Cause>) {
     for (s, subset) in object::list(object, "/subsets").iter().enumerate() {
-        for (a, address) in object::list(subset, "/addresses").iter().enumerate() {
-            let ip = object::text(address, "/ip");
-            if ip.parse::<IpAddr>().is_err() {
-                let field = format!("subsets[{s}].addresses[{a}].ip");
-                causes.push(Cause::invalid(field, &ip.into(), IP_RULE));
+        for list in ["addresses", "notReadyAddresses"] {
+            for (a, address) in object::list(subset, &format!("/{list}")).iter().enumerate() {
+                let ip = object::text(address, "/ip");
+                if ip.parse::<IpAddr>().is_err() {
+                    let field = format!("subsets[{s}].{list}[{a}].ip");
+                    causes.push(Cause::invalid(field, &ip.into(), IP_RULE));
+                }
             }
         }
     }

@@ -44,6 +44,21 @@ impl ApiRequest {
         self.accept.contains("as=Table")
     }
 
+    /// Whether the request is only to be tried (`dryRun=All`).
+    ///
+    /// # Errors
+    ///
+    /// If it names anything else.
+    pub(super) fn is_dry_run(&self) -> Result<bool, Failure> {
+        let wanted = || self.query.iter().filter(|(key, _)| key == "dryRun");
+        match wanted().find(|(_, value)| value != "All") {
+            Some((_, other)) => Err(Failure::bad_request(format!(
+                "dryRun: Unsupported value: {other:?}: supported values: \"All\""
+            ))),
+            None => Ok(wanted().next().is_some()),
+        }
+    }
+
     /// The body as JSON.
     pub(super) fn json(&self) -> Result<Value, Failure> {
         serde_json::from_slice(&self.body).map_err(|error| {
@@ -95,6 +110,9 @@ impl Target {
             [plural, name, subresource] => (plural, Some(*name), Some(*subresource)),
             _ => return None,
         };
+        if !Resource::is_served(group, version, plural) {
+            return None;
+        }
         let known = Resource::of_path(group, plural);
         let is_known = known.is_some();
         let resource = known.unwrap_or_else(|| Resource {
@@ -124,7 +142,20 @@ pub(super) async fn handle(
         Ok(read) => read,
         Err(failure) => return answer::failure(&failure),
     };
-    dispatch(context, &read).await.unwrap_or_else(|failure| answer::failure(&failure))
+    let path = read.path.clone();
+    let context = context.clone();
+    // A task of its own, so that a panic ends this request and nothing else.
+    let dispatched = tokio::spawn(async move { dispatch(&context, &read).await }).await;
+    match dispatched {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(failure)) => answer::failure(&failure),
+        Err(error) => {
+            tracing::error!(path, %error, "request not answered");
+            answer::failure(&Failure::internal(
+                "the request could not be answered; the log of the control plane says more",
+            ))
+        }
+    }
 }
 
 async fn read(context: &Context, request: Request<Incoming>) -> Result<ApiRequest, Failure> {
@@ -221,7 +252,8 @@ mod tests {
     fn paths_name_objects() {
         let parse = |group: &str, path: &str| {
             let segments: Vec<_> = path.split('/').map(str::to_owned).collect();
-            let target = Target::parse(group, "v1", &segments)?;
+            let version = if group == "extensions" { "v1beta1" } else { "v1" };
+            let target = Target::parse(group, version, &segments)?;
             let Target { resource, namespace, name, subresource, .. } = target;
             Some((resource.qualified(), namespace, name, subresource))
         };
@@ -249,6 +281,7 @@ mod tests {
             assert_eq!(parse(group, path), expected, "{path}");
         }
         assert_eq!(parse("", "a/b/c/d/e"), None);
+        assert_eq!(Target::parse("apps", "v7", &["deployments".to_owned()]), None);
     }
 
     #[test]

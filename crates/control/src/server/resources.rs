@@ -17,7 +17,7 @@ use crate::object::{self, Object};
 use crate::patch;
 use crate::registry::{DeleteOptions, Deleted, Part};
 use crate::selector::Selector;
-use crate::store::Collection;
+use crate::store::{Collection, Key};
 use crate::table::{self, Include};
 
 /// Answers a request for a collection or an object.
@@ -122,7 +122,11 @@ fn create(context: &Context, request: &ApiRequest, target: &Target) -> Result<An
             "an object of a namespace is to be posted to the path of its namespace",
         ));
     }
-    let created = context.registry.create(&resource, namespace, object)?;
+    let created = if request.is_dry_run()? {
+        context.registry.would_create(&resource, namespace, object)?
+    } else {
+        context.registry.create(&resource, namespace, object)?
+    };
     Ok(presented(StatusCode::CREATED, target, &created))
 }
 
@@ -133,6 +137,12 @@ fn resource_for(target: &Target, object: &Object) -> Result<Resource, Failure> {
     if api_version.is_empty() || kind.is_empty() {
         let field = if kind.is_empty() { "kind" } else { "apiVersion" };
         return Err(Failure::bad_request(format!("Object '{field}' is missing in the body")));
+    }
+    if let Some(versions) = Resource::versions_instead(api_version, kind) {
+        return Err(Failure::bad_request(format!(
+            "no matches for kind {kind:?} in version {api_version:?}; its versions are {}",
+            versions.join(", ")
+        )));
     }
     let resource = Resource::of(api_version, kind);
     if target.known
@@ -164,19 +174,35 @@ fn change(
         if part == Part::Main && context.registry.store().object(&key).is_none() {
             return Err(Failure::not_found(&resource, name));
         }
-        let updated = context.registry.update(&resource, &key, part, |_| Ok(body.clone()))?;
+        let updated = update(context, request, &resource, &key, part, |_| Ok(body.clone()))?;
         return Ok(presented(StatusCode::OK, target, &updated));
     }
     if request.method != Method::PATCH {
         return Err(Failure::method_not_allowed());
     }
     let apply = patch_of(&request.content_type)?;
-    let updated = context.registry.update(&target.resource, &key, part, |old| {
+    let updated = update(context, request, &target.resource, &key, part, |old| {
         let mut new = old.clone();
         apply(&mut new, &body)?;
         Ok(new)
     })?;
     Ok(presented(StatusCode::OK, target, &updated))
+}
+
+/// Changes an object, or only tries to.
+fn update(
+    context: &Context,
+    request: &ApiRequest,
+    resource: &Resource,
+    key: &Key,
+    part: Part,
+    change: impl Fn(&Object) -> Result<Object, Failure>,
+) -> Result<Arc<Object>, Failure> {
+    if request.is_dry_run()? {
+        context.registry.would_update(resource, key, part, change)
+    } else {
+        context.registry.update(resource, key, part, change)
+    }
 }
 
 type Patch = fn(&mut Value, &Value) -> Result<(), Failure>;
@@ -194,8 +220,10 @@ fn patch_of(content_type: &str) -> Result<Patch, Failure> {
             Ok(())
         }),
         "application/json-patch+json" => Ok(|object, change| {
-            let refuse = |error: patch::Error| Failure::bad_request(error.to_string());
-            patch::json_patch(object, change).map_err(refuse)
+            patch::json_patch(object, change).map_err(|error| match error {
+                patch::Error::Form(_) => Failure::bad_request(error.to_string()),
+                patch::Error::Path(_) => Failure::unprocessable(error.to_string()),
+            })
         }),
         other => Err(Failure::unsupported_type(
             other,
@@ -255,7 +283,8 @@ fn delete_collection(
 fn delete_options(request: &ApiRequest) -> Result<DeleteOptions, Failure> {
     let body = if request.body.is_empty() { json!({}) } else { request.json()? };
     let query = |name: &str| Some(request.query(name).to_owned()).filter(|text| !text.is_empty());
-    Ok(DeleteOptions::read(&body, query))
+    let dry_run = request.is_dry_run()? | DeleteOptions::asks_for_dry_run(&body)?;
+    Ok(DeleteOptions { dry_run, ..DeleteOptions::read(&body, query) })
 }
 
 /// `/scale`: the number of replicas alone.
@@ -272,7 +301,7 @@ fn scale(
     let mut object = context.registry.object(&target.resource, &key)?;
     if request.method != Method::GET {
         let body = request.json()?;
-        object = context.registry.update(&target.resource, &key, Part::Main, |old| {
+        object = update(context, request, &target.resource, &key, Part::Main, |old| {
             let mut scale = scale_of(old);
             if request.method == Method::PATCH {
                 patch_of(&request.content_type)?(&mut scale, &body)?;
@@ -360,7 +389,7 @@ pub(super) fn write_object(out: &mut Vec<u8>, target: &Target, object: &Object) 
     written.unwrap_or_default();
 }
 
-fn present_version(target: &Target) -> String {
+pub(super) fn present_version(target: &Target) -> String {
     let known = &target.resource;
     // A successor group (`extensions` is `apps` now) is presented in its own version.
     let version = if split_api_version(&known.api_version()).1 == target.version

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 
 use super::answer::{self, Answer};
 use super::request::{ApiRequest, Target};
-use super::resources::{selector, table_of, write_object};
+use super::resources::{present_version, selector, table_of, write_object};
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::object::{self, Object};
@@ -25,6 +25,8 @@ struct Watcher {
     target: Target,
     /// The request that it was made by, if it wants tables.
     table: Option<ApiRequest>,
+    /// Whether it wants to know the version at times without changes.
+    bookmarks: bool,
 }
 
 /// Begins a watch, on one object if a name is given.
@@ -34,6 +36,9 @@ pub(super) fn start(
     target: &Target,
     name: Option<&str>,
 ) -> Result<Answer, Failure> {
+    if !target.known {
+        return Err(Failure::no_such_path());
+    }
     let watcher = Watcher {
         collection: Collection::from(&target.resource),
         namespace: target.namespace.clone(),
@@ -41,14 +46,19 @@ pub(super) fn start(
         selector: selector(request)?,
         target: target.clone(),
         table: request.wants_table().then(|| request.head()),
+        bookmarks: request.flag("allowWatchBookmarks"),
     };
     let mut first = Vec::new();
+    let all_first = request.flag("sendInitialEvents");
     let revision = match request.query("resourceVersion") {
-        "" | "0" => {
+        given if all_first || matches!(given, "" | "0") => {
             let store = context.registry.store();
             let (objects, revision) = store.list(&watcher.collection, target.namespace.as_deref());
             for object in objects.iter().filter(|object| watcher.means(object)) {
                 watcher.write(&mut first, "ADDED", object);
+            }
+            if all_first && watcher.bookmarks {
+                watcher.write_bookmark(&mut first, revision, true);
             }
             revision
         }
@@ -56,15 +66,14 @@ pub(super) fn start(
             .parse()
             .map_err(|_| Failure::bad_request(format!("invalid resource version {text:?}")))?,
     };
-    let timeout = request.query("timeoutSeconds").parse().map_or(WATCH_MAX, Duration::from_secs);
+    let seconds = request.query("timeoutSeconds").parse().unwrap_or(0);
+    let timeout = if seconds == 0 { WATCH_MAX } else { Duration::from_secs(seconds) };
     let (sender, answer) = answer::stream("application/json");
     let context = context.clone();
     tokio::spawn(async move {
-        let following = follow(&context, &watcher, revision, first, &sender);
         tokio::select! {
-            () = following => {}
+            () = follow(&context, &watcher, revision, first, &sender, timeout) => {}
             () = sender.closed() => {}
-            () = tokio::time::sleep(timeout) => {}
         }
     });
     Ok(answer)
@@ -76,9 +85,14 @@ async fn follow(
     mut revision: u64,
     mut lines: Vec<u8>,
     sender: &mpsc::Sender<Bytes>,
+    timeout: Duration,
 ) {
     let store = context.registry.store();
     let mut changes = store.subscribe();
+    let mut bookmark = tokio::time::interval(BOOKMARK_INTERVAL);
+    bookmark.reset();
+    let end = tokio::time::sleep(timeout);
+    tokio::pin!(end);
     loop {
         changes.mark_unchanged();
         // A slow client is not waited for: it reads on from the history, while that lasts.
@@ -94,8 +108,8 @@ async fn follow(
                 {
                     return;
                 }
-                if all_read && changes.changed().await.is_err() {
-                    return;
+                if !all_read {
+                    continue;
                 }
             }
             Err(gone) => {
@@ -103,6 +117,22 @@ async fn follow(
                 let _ = sender.send(Bytes::from(gone_line(&gone))).await;
                 return;
             }
+        }
+        let ends = tokio::select! {
+            changed = changes.changed() => match changed {
+                Ok(()) => continue,
+                Err(_) => true,
+            },
+            _ = bookmark.tick() => false,
+            () = &mut end => true,
+        };
+        if watcher.bookmarks {
+            watcher.write_bookmark(&mut lines, revision, false);
+        }
+        if ends {
+            // The client is told nothing but its version, from which it comes back.
+            let _ = sender.send(Bytes::from(lines)).await;
+            return;
         }
     }
 }
@@ -126,9 +156,26 @@ impl Watcher {
         match (before, after) {
             (true, true) => self.write(lines, "MODIFIED", &event.object),
             (false, true) => self.write(lines, "ADDED", &event.object),
-            (true, false) => self.write(lines, "DELETED", &event.object),
+            (true, false) => self.write(lines, "DELETED", &last_state(event)),
             (false, false) => {}
         }
+    }
+
+    /// Writes up to which version the client has seen everything; `initial` says that these were the
+    /// objects that there were.
+    fn write_bookmark(&self, lines: &mut Vec<u8>, revision: u64, initial: bool) {
+        let mut object = json!({
+            "kind": &*self.target.resource.kind,
+            "apiVersion": present_version(&self.target),
+            "metadata": {"resourceVersion": revision.to_string()},
+        });
+        if initial {
+            object["metadata"]["annotations"] = json!({"k8s.io/initial-events-end": "true"});
+        }
+        lines.extend_from_slice(
+            json!({"type": "BOOKMARK", "object": object}).to_string().as_bytes(),
+        );
+        lines.push(b'\n');
     }
 
     fn write(&self, lines: &mut Vec<u8>, kind: &str, object: &Object) {
@@ -145,6 +192,13 @@ impl Watcher {
     }
 }
 
+/// An object that a watcher no longer means, as it last was for it, in the version of the change.
+fn last_state(event: &Event) -> Object {
+    let mut object = (**event.old.as_ref().unwrap_or(&event.object)).clone();
+    object::metadata_mut(&mut object)["resourceVersion"] = event.revision.to_string().into();
+    object
+}
+
 fn gone_line(gone: &Gone) -> String {
     let event: Value = json!({"type": "ERROR", "object": Failure::gone(gone).status()});
     format!("{event}\n")
@@ -152,5 +206,7 @@ fn gone_line(gone: &Gone) -> String {
 
 /// Events that are read from the history in one step.
 const EVENTS_AT_ONCE_MAX: usize = 256;
+/// How often a watcher that wants bookmarks gets one.
+const BOOKMARK_INTERVAL: Duration = Duration::from_secs(60);
 /// Longest watch; the client comes back.
 const WATCH_MAX: Duration = Duration::from_secs(3600);
