@@ -9,29 +9,29 @@ use crate::registry::defaults::NODE;
 use crate::registry::{Part, Registry, inject};
 use crate::store::Collection;
 
-/// Creates those that are not there. Those that are stay as their users left them.
-///
-/// # Errors
-///
-/// If the store cannot be written.
-pub(crate) fn ensure(registry: &Registry) -> Result<(), Failure> {
-    for name in ["default", "kube-system", "istio-system"] {
-        ensure_object(registry, namespace(name))?;
+/// Creates them in a new store. In one that had them they stay as their users left them, also those
+/// that were deleted; what cannot be made is logged, and the mesh goes on without it.
+pub(crate) fn ensure(registry: &Registry) {
+    // The node is made last: where it is, all others were made.
+    if registry.store().object(&Collection::core("nodes").key("", NODE)).is_some() {
+        return;
     }
-    ensure_object(registry, node())?;
-    for object in [gateway_account(), gateway_service(), gateway_deployment()] {
-        ensure_object(registry, object)?;
+    let namespaces = ["default", "kube-system", "istio-system"].map(namespace);
+    let gateway = [gateway_account(), gateway_service(), gateway_deployment()];
+    for object in namespaces.into_iter().chain(gateway).chain([node()]) {
+        let resource =
+            Resource::of(object::text(&object, "/apiVersion"), object::text(&object, "/kind"));
+        let namespace = object::namespace(&object).to_owned();
+        let name = object::name(&object).to_owned();
+        match registry.create(&resource, &namespace, object) {
+            Err(failure) if failure.code != 409 => {
+                tracing::error!(kind = %resource.kind, name, %failure, "built-in object not made");
+            }
+            _ => {}
+        }
     }
-    publish_gateway(registry)
-}
-
-fn ensure_object(registry: &Registry, object: Object) -> Result<(), Failure> {
-    let resource =
-        Resource::of(object::text(&object, "/apiVersion"), object::text(&object, "/kind"));
-    let namespace = object::namespace(&object).to_owned();
-    match registry.create(&resource, &namespace, object) {
-        Err(failure) if failure.code != 409 => Err(failure),
-        _ => Ok(()),
+    if let Err(failure) = publish_gateway(registry) {
+        tracing::error!(%failure, "address of the gateway not noted");
     }
 }
 

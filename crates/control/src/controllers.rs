@@ -4,7 +4,7 @@
 //! reconciled until none is left. Reconciling reads the store as it is now, so that an event that
 //! was missed costs nothing, and after a start everything is marked once.
 
-use std::collections::BTreeSet;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,15 +12,21 @@ use ironmesh_model::Name;
 
 use crate::context::Context;
 use crate::failure::Failure;
-use crate::object;
+use crate::object::{self, Object};
+use crate::registry::Registry;
 use crate::store::{Event, EventKind};
 
 mod deployment;
+mod endpoints;
 mod events;
 mod namespace;
 mod owned;
+mod progress;
+mod queue;
 mod replica_set;
 pub(crate) mod rollout;
+
+use queue::Queue;
 
 /// Something to reconcile.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -31,6 +37,8 @@ enum Work {
     Deployment(Name, Name),
     /// A ReplicaSet, by namespace and name.
     ReplicaSet(Name, Name),
+    /// The Endpoints of a Service, by namespace and name.
+    Endpoints(Name, Name),
     /// What the object of this uid owned, now that it is gone.
     Orphans(String),
     /// All that names an owner.
@@ -45,24 +53,29 @@ pub(crate) async fn run(context: Arc<Context>) {
     let mut changes = store.subscribe();
     let mut clock = tokio::time::interval(EVENT_SWEEP_INTERVAL);
     let mut revision = store.revision();
-    let mut work = everything(&context);
+    let mut queue = Queue::default();
+    everything(&context, &mut queue);
     loop {
         changes.mark_unchanged();
         match store.events_after(revision, usize::MAX) {
             Ok(events) => {
                 for event in events {
                     revision = event.revision;
-                    concerns(&event, &mut work);
+                    concerns(&context.registry, &event, &mut queue);
                 }
             }
             Err(_) => {
                 revision = store.revision();
-                work.extend(everything(&context));
+                everything(&context, &mut queue);
             }
         }
-        if let Some(next) = work.pop_first() {
-            if let Err(failure) = reconcile(&context, &next) {
-                tracing::warn!(work = ?next, %failure, "not reconciled");
+        if let Some(next) = queue.next() {
+            match reconcile(&context, &next) {
+                Ok(again) => queue.done(next, again),
+                Err(failure) => {
+                    let retry = queue.failed(next.clone());
+                    tracing::warn!(work = ?next, %failure, ?retry, "not reconciled");
+                }
             }
             // Requests are answered between two pieces of work.
             tokio::task::yield_now().await;
@@ -74,80 +87,101 @@ pub(crate) async fn run(context: Arc<Context>) {
                     return;
                 }
             }
-            _ = clock.tick() => {
-                work.insert(Work::Events);
-            }
+            _ = clock.tick() => queue.add(Work::Events),
+            () = tokio::time::sleep_until(queue.due()) => {}
         }
     }
 }
 
-fn reconcile(context: &Context, work: &Work) -> Result<(), Failure> {
+/// Reconciles; returns after how long again, if time matters.
+fn reconcile(context: &Context, work: &Work) -> Result<Option<Duration>, Failure> {
     let registry = &context.registry;
-    match work {
-        Work::Namespace(name) => namespace::reconcile(registry, name),
+    // A panic is the failure of this piece of work, not of all. The store stays whole: it is changed
+    // in single steps.
+    let reconciled = std::panic::catch_unwind(AssertUnwindSafe(|| match work {
         Work::Deployment(namespace, name) => deployment::reconcile(registry, namespace, name),
-        Work::ReplicaSet(namespace, name) => replica_set::reconcile(registry, namespace, name),
-        Work::Orphans(uid) => owned::collect(registry, uid),
-        Work::AllOwned => owned::collect_all(registry),
-        Work::Events => events::sweep(registry),
-    }
+        Work::Namespace(name) => namespace::reconcile(registry, name).map(|()| None),
+        Work::ReplicaSet(namespace, name) => {
+            replica_set::reconcile(registry, namespace, name).map(|()| None)
+        }
+        Work::Endpoints(namespace, name) => {
+            endpoints::reconcile(registry, namespace, name).map(|()| None)
+        }
+        Work::Orphans(uid) => owned::collect(registry, uid).map(|()| None),
+        Work::AllOwned => owned::collect_all(registry).map(|()| None),
+        Work::Events => events::sweep(registry).map(|()| None),
+    }));
+    reconciled.unwrap_or_else(|_| Err(Failure::internal("panicked; standard error says where")))
 }
 
 /// Everything there is to reconcile.
-fn everything(context: &Context) -> BTreeSet<Work> {
+fn everything(context: &Context, queue: &mut Queue) {
     let store = context.registry.store();
-    let mut work = BTreeSet::from([Work::AllOwned, Work::Events]);
+    queue.add(Work::AllOwned);
+    queue.add(Work::Events);
     for collection in store.collections() {
         for object in store.list(&collection, None).0 {
             let (namespace, name) =
                 (object::namespace(&object).into(), object::name(&object).into());
             match (&*collection.group, &*collection.plural) {
-                ("", "namespaces") => work.insert(Work::Namespace(name)),
-                ("apps", "deployments") => work.insert(Work::Deployment(namespace, name)),
-                ("apps", "replicasets") => work.insert(Work::ReplicaSet(namespace, name)),
-                _ => false,
-            };
+                ("", "namespaces") => queue.add(Work::Namespace(name)),
+                ("", "services") => queue.add(Work::Endpoints(namespace, name)),
+                ("apps", "deployments") => queue.add(Work::Deployment(namespace, name)),
+                ("apps", "replicasets") => queue.add(Work::ReplicaSet(namespace, name)),
+                _ => {}
+            }
         }
     }
-    work
 }
 
-/// Marks what a change concerns: the object itself, its owner, its namespace.
-fn concerns(event: &Event, work: &mut BTreeSet<Work>) {
-    let key = &event.key;
+/// Marks what a change concerns: the object itself, its owner, its namespace, its Services.
+fn concerns(registry: &Registry, event: &Event, queue: &mut Queue) {
+    let (namespace, name) = (event.key.namespace.clone(), event.key.name.clone());
     let deleted = event.kind == EventKind::Deleted;
-    match (&*key.collection.group, &*key.collection.plural) {
-        ("", "namespaces") => {
-            work.insert(Work::Namespace(key.name.clone()));
+    match (&*event.key.collection.group, &*event.key.collection.plural) {
+        ("", "namespaces") => queue.add(Work::Namespace(name)),
+        ("", "services") => queue.add(Work::Endpoints(namespace, name)),
+        ("", "endpoints") if deleted => queue.add(Work::Endpoints(namespace, name)),
+        ("", "pods") => services_of_pod(registry, event, queue),
+        ("", "serviceaccounts") if deleted => queue.add(Work::Namespace(namespace)),
+        // Pods may have waited for it.
+        ("", "serviceaccounts") => {
+            queue.hurry(|work| matches!(work, Work::ReplicaSet(of, _) if *of == namespace));
         }
-        ("apps", "deployments") => {
-            work.insert(Work::Deployment(key.namespace.clone(), key.name.clone()));
-        }
-        ("apps", "replicasets") => {
-            work.insert(Work::ReplicaSet(key.namespace.clone(), key.name.clone()));
-        }
-        ("", "serviceaccounts") if deleted => {
-            work.insert(Work::Namespace(key.namespace.clone()));
-        }
-        ("", "events") if event.kind == EventKind::Added => {
-            work.insert(Work::Events);
-        }
+        ("", "events") if event.kind == EventKind::Added => queue.add(Work::Events),
+        ("apps", "deployments") => queue.add(Work::Deployment(namespace, name)),
+        ("apps", "replicasets") => queue.add(Work::ReplicaSet(namespace, name)),
         _ => {}
     }
+    let namespace = &event.key.namespace;
     for object in [Some(&event.object), event.old.as_ref()].into_iter().flatten() {
         let Some(owner) = object::controller(object) else { continue };
         let owner_name = Name::from(object::text(owner, "/name"));
         match object::text(owner, "/kind") {
-            "Deployment" => work.insert(Work::Deployment(key.namespace.clone(), owner_name)),
-            "ReplicaSet" => work.insert(Work::ReplicaSet(key.namespace.clone(), owner_name)),
-            _ => false,
-        };
+            "Deployment" => queue.add(Work::Deployment(namespace.clone(), owner_name)),
+            "ReplicaSet" => queue.add(Work::ReplicaSet(namespace.clone(), owner_name)),
+            _ => {}
+        }
     }
     if deleted {
-        work.insert(Work::Orphans(object::uid(&event.object).to_owned()));
-        if !key.namespace.is_empty() {
-            work.insert(Work::Namespace(key.namespace.clone()));
+        queue.add(Work::Orphans(object::uid(&event.object).to_owned()));
+        if !namespace.is_empty() {
+            queue.add(Work::Namespace(namespace.clone()));
         }
+    }
+}
+
+/// Marks the Services whose Endpoints show a pod that changed.
+fn services_of_pod(registry: &Registry, event: &Event, queue: &mut Queue) {
+    let (object, old) = (&*event.object, event.old.as_deref());
+    let changed = event.kind == EventKind::Deleted
+        || old.is_none_or(|old| endpoints::shown(old) != endpoints::shown(object));
+    if !changed {
+        return;
+    }
+    let pods: Vec<&Object> = std::iter::once(object).chain(old).collect();
+    for service in endpoints::services_of(registry, &pods) {
+        queue.add(Work::Endpoints(event.key.namespace.clone(), service.into()));
     }
 }
 

@@ -63,9 +63,6 @@ pub enum Error {
     /// The network of Services is none.
     #[error(transparent)]
     ServiceNetwork(#[from] NotANetwork),
-    /// The objects that every mesh has cannot be made.
-    #[error("built-in objects: {0}")]
-    Builtin(String),
     /// No runtime can be made.
     #[error("runtime: {0}")]
     Runtime(#[from] std::io::Error),
@@ -95,7 +92,7 @@ pub async fn serve(bootstrap: ControlBootstrap) -> Result<(), Error> {
     let store = Store::open(&bootstrap.state, &bootstrap.limits.control)
         .map_err(|error| Error::Store(error.to_string()))?;
     let registry = Arc::new(Registry::new(store, network, bootstrap.limits.control.clone()));
-    builtin::ensure(&registry).map_err(|failure| Error::Builtin(failure.to_string()))?;
+    builtin::ensure(&registry);
     let settings = bootstrap.settings;
     let unusable = |error: mesh::TrustError| Error::Trust(error.to_string());
     let trust = Trust::open(&bootstrap.state, &bootstrap.token_key, &settings).map_err(unusable)?;

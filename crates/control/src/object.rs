@@ -111,6 +111,23 @@ pub(crate) fn has_condition(object: &Object, condition: &str) -> bool {
         .any(|c| text(c, "/type") == condition && text(c, "/status") == "True")
 }
 
+/// The port of a pod to which a port of a Service leads; none if it names one that no container has.
+pub(crate) fn target_port(service_port: &Value, pod: &Object) -> Option<i64> {
+    let own = number(service_port, "/port");
+    match service_port.get("targetPort") {
+        None | Some(Value::Null) => own,
+        Some(Value::String(name)) if name.is_empty() => own,
+        Some(Value::String(name)) => name.parse().ok().or_else(|| {
+            list(pod, "/spec/containers")
+                .iter()
+                .flat_map(|container| list(container, "/ports"))
+                .find(|port| text(port, "/name") == name)
+                .and_then(|port| number(port, "/containerPort"))
+        }),
+        Some(target) => target.as_i64().filter(|n| *n != 0).or(own),
+    }
+}
+
 /// Whether a pod takes requests: ready, and not on its way out.
 pub(crate) fn is_ready_pod(pod: &Object) -> bool {
     !is_terminating(pod) && has_condition(pod, "Ready")

@@ -1,10 +1,12 @@
 //! Deployments: one ReplicaSet per version of the pod template, and pods moved from old to new.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::rollout::{Set, Wanted};
+use super::{events, progress};
 use crate::api::kinds::Resource;
 use crate::clock;
 use crate::failure::Failure;
@@ -12,12 +14,16 @@ use crate::object::{self, Object, entry};
 use crate::registry::{DeleteOptions, Part, Registry};
 use crate::store::{Collection, Key};
 
-/// Reconciles one Deployment.
-pub(super) fn reconcile(registry: &Registry, namespace: &str, name: &str) -> Result<(), Failure> {
+/// Reconciles one Deployment. Returns after how long it is to be looked at again if nothing happens.
+pub(super) fn reconcile(
+    registry: &Registry,
+    namespace: &str,
+    name: &str,
+) -> Result<Option<Duration>, Failure> {
     let key = Collection::new("apps", "deployments").key(namespace, name);
-    let Some(deployment) = registry.store().object(&key) else { return Ok(()) };
+    let Some(deployment) = registry.store().object(&key) else { return Ok(None) };
     if object::is_terminating(&deployment) {
-        return Ok(());
+        return Ok(None);
     }
     let mut sets = owned_sets(registry, &deployment);
     let paused = deployment.pointer("/spec/paused") == Some(&Value::Bool(true));
@@ -34,12 +40,14 @@ pub(super) fn reconcile(registry: &Registry, namespace: &str, name: &str) -> Res
     let (new, old): (Vec<_>, Vec<_>) =
         sets.into_iter().partition(|set| Some(object::name(set)) == new_name.as_deref());
     let new = new.into_iter().next();
-    if let Some(new) = &new {
+    if paused {
+        scale_paused(registry, &deployment, new.as_deref(), &old)?;
+    } else if let Some(new) = &new {
         note_revision(registry, &deployment, new, &old)?;
-        roll(registry, &deployment, new, &old, paused)?;
+        roll(registry, &deployment, new, &old)?;
         prune_history(registry, &deployment, &old)?;
     }
-    write_status(registry, &key, new.as_deref(), &old)
+    progress::write_status(registry, &key, new.as_deref(), &old)
 }
 
 /// The ReplicaSets of a Deployment, oldest first.
@@ -161,47 +169,55 @@ fn roll(
     deployment: &Object,
     new: &Object,
     old: &[Arc<Object>],
-    paused: bool,
 ) -> Result<(), Failure> {
     let replicas = object::number(deployment, "/spec/replicas").unwrap_or(1);
-    if paused {
-        return scale_paused(registry, new, old, replicas);
-    }
+    let scale = |set: &Object, replicas| scale(registry, deployment, set, replicas);
     if object::text(deployment, "/spec/strategy/type") == "Recreate" {
         for set in old {
-            scale(registry, set, 0)?;
+            scale(set, 0)?;
         }
         // The pods of the old version must have ended, not only be told to.
         let all_gone = old.iter().all(|set| !has_pods(registry, set));
-        return if all_gone { scale(registry, new, replicas) } else { Ok(()) };
+        return if all_gone { scale(new, replicas) } else { Ok(()) };
     }
     let bound = |name: &str| deployment.pointer(&format!("/spec/strategy/rollingUpdate/{name}"));
     let wanted = Wanted::new(replicas, bound("maxSurge"), bound("maxUnavailable"));
     let old_sizes: Vec<Set> = old.iter().map(|set| size(set)).collect();
     let mut new_size = size(new);
     let next = wanted.next_new(new_size, &old_sizes);
-    scale(registry, new, next)?;
+    scale(new, next)?;
     new_size.replicas = next;
     new_size.available = new_size.available.min(next);
     for (set, next) in old.iter().zip(wanted.next_old(new_size, &old_sizes)) {
-        scale(registry, set, next)?;
+        scale(set, next)?;
     }
     Ok(())
 }
 
-/// A paused Deployment follows `replicas` only where that concerns one set.
+/// A paused Deployment makes no new version, but follows `replicas`: with its one set that has pods;
+/// if none has, with the newest; if several have, each keeps its share, and the newest gets the rest.
 fn scale_paused(
     registry: &Registry,
-    new: &Object,
+    deployment: &Object,
+    new: Option<&Object>,
     old: &[Arc<Object>],
-    replicas: i64,
 ) -> Result<(), Failure> {
-    let sizes = std::iter::once(new).chain(old.iter().map(|set| &**set));
-    let mut active = sizes.filter(|set| size(set).replicas > 0);
-    match (active.next(), active.next()) {
-        (Some(only), None) => scale(registry, only, replicas),
-        _ => Ok(()),
+    let replicas = object::number(deployment, "/spec/replicas").unwrap_or(1);
+    // The newest first.
+    let sets: Vec<&Object> = new.into_iter().chain(old.iter().rev().map(|set| &**set)).collect();
+    let mut active: Vec<&Object> =
+        sets.iter().copied().filter(|set| size(set).replicas > 0).collect();
+    if active.is_empty() {
+        active.extend(sets.first());
     }
+    let total: i64 = active.iter().map(|set| size(set).replicas).sum();
+    let share = |set: &Object| (size(set).replicas * replicas).checked_div(total).unwrap_or(0);
+    let others: i64 = active.iter().skip(1).map(|set| share(set)).sum();
+    for (index, set) in active.into_iter().enumerate() {
+        let wanted = if index == 0 { replicas - others } else { share(set) };
+        scale(registry, deployment, set, wanted)?;
+    }
+    Ok(())
 }
 
 fn has_pods(registry: &Registry, set: &Object) -> bool {
@@ -209,8 +225,14 @@ fn has_pods(registry: &Registry, set: &Object) -> bool {
     pods.iter().any(|pod| object::is_controlled_by(pod, object::uid(set)))
 }
 
-fn scale(registry: &Registry, set: &Object, replicas: i64) -> Result<(), Failure> {
-    if size(set).replicas == replicas {
+fn scale(
+    registry: &Registry,
+    deployment: &Object,
+    set: &Object,
+    replicas: i64,
+) -> Result<(), Failure> {
+    let before = size(set).replicas;
+    if before == replicas {
         return Ok(());
     }
     registry.update(&set_resource(), &set_key(set), Part::Main, |old| {
@@ -218,6 +240,10 @@ fn scale(registry: &Registry, set: &Object, replicas: i64) -> Result<(), Failure
         new["spec"]["replicas"] = replicas.into();
         Ok(new)
     })?;
+    let direction = if replicas > before { "up" } else { "down" };
+    let name = object::name(set);
+    let message = format!("Scaled {direction} replica set {name} from {before} to {replicas}");
+    events::record(registry, deployment, "Normal", "ScalingReplicaSet", &message);
     Ok(())
 }
 
@@ -239,62 +265,6 @@ fn prune_history(
         registry.delete(&set_resource(), &set_key(set), &DeleteOptions::default())?;
     }
     Ok(())
-}
-
-fn write_status(
-    registry: &Registry,
-    key: &Key,
-    new: Option<&Object>,
-    old: &[Arc<Object>],
-) -> Result<(), Failure> {
-    let count =
-        |set: &Object, field: &str| object::number(set, &format!("/status/{field}")).unwrap_or(0);
-    let total = |field: &str| {
-        new.map_or(0, |set| count(set, field))
-            + old.iter().map(|set| count(set, field)).sum::<i64>()
-    };
-    let (replicas, available) = (total("replicas"), total("availableReplicas"));
-    let updated = new.map_or(0, |set| count(set, "replicas"));
-    let ready = total("readyReplicas");
-    registry.update(&Resource::of("apps/v1", "Deployment"), key, Part::Status, |deployment| {
-        let wanted = object::number(deployment, "/spec/replicas").unwrap_or(1);
-        let bound = |name: &str| deployment.pointer(&format!("/spec/strategy/rollingUpdate/{name}"));
-        let bounds = Wanted::new(wanted, bound("maxSurge"), bound("maxUnavailable"));
-        let is_available = available >= wanted - bounds.max_unavailable.min(wanted);
-        let complete = updated == wanted && replicas == wanted && available >= wanted;
-        let mut changed = deployment.clone();
-        changed["status"] = json!({
-            "observedGeneration": object::number(deployment, "/metadata/generation").unwrap_or(1),
-            "replicas": replicas,
-            "updatedReplicas": updated,
-            "readyReplicas": ready,
-            "availableReplicas": available,
-            "unavailableReplicas": (wanted - available).max(0),
-            "conditions": [
-                condition(deployment, "Available", is_available,
-                    ["MinimumReplicasAvailable", "MinimumReplicasUnavailable"]),
-                condition(deployment, "Progressing", true,
-                    if complete { ["NewReplicaSetAvailable"; 2] } else { ["ReplicaSetUpdated"; 2] }),
-            ],
-        });
-        Ok(changed)
-    })?;
-    Ok(())
-}
-
-/// A condition, with the time at which its status last changed.
-fn condition(deployment: &Object, kind: &str, holds: bool, reasons: [&str; 2]) -> Value {
-    let status = if holds { "True" } else { "False" };
-    let before = object::list(deployment, "/status/conditions")
-        .iter()
-        .find(|c| object::text(c, "/type") == kind && object::text(c, "/status") == status);
-    let since = before.map(|c| object::text(c, "/lastTransitionTime").to_owned());
-    json!({
-        "type": kind,
-        "status": status,
-        "reason": reasons[usize::from(!holds)],
-        "lastTransitionTime": since.unwrap_or_else(|| clock::rfc3339(clock::now())),
-    })
 }
 
 fn size(set: &Object) -> Set {

@@ -1,12 +1,67 @@
-//! Events (`kind: Event`) are kept for a while, and only so many.
+//! Events (`kind: Event`): what controllers did, written down, kept for a while, and only so many.
 
 use jiff::Timestamp;
+use serde_json::json;
+use twox_hash::XxHash3_64;
 
+use crate::api::kinds::Resource;
 use crate::clock;
 use crate::failure::Failure;
 use crate::object::{self, Object};
-use crate::registry::Registry;
+use crate::registry::{Part, Registry};
 use crate::store::Collection;
+
+/// Notes what a controller did with an object: `Normal` as hoped, or a `Warning`. The same again is
+/// counted. An Event that cannot be written is lost, and nothing else.
+pub(super) fn record(
+    registry: &Registry,
+    object: &Object,
+    kind: &str,
+    reason: &str,
+    message: &str,
+) {
+    let namespace = object::namespace(object);
+    let about = format!("{}/{reason}/{message}", object::uid(object));
+    let name = format!("{}.{:016x}", object::name(object), XxHash3_64::oneshot(about.as_bytes()));
+    let resource = Resource::of("v1", "Event");
+    let key = Collection::core("events").key(namespace, &name);
+    let now = clock::rfc3339(clock::now());
+    let written = if registry.store().object(&key).is_some() {
+        registry.update(&resource, &key, Part::Main, |old| {
+            let mut again = old.clone();
+            again["count"] = (object::number(old, "/count").unwrap_or(1) + 1).into();
+            again["lastTimestamp"] = now.clone().into();
+            Ok(again)
+        })
+    } else {
+        let component =
+            format!("{}-controller", object::text(object, "/kind").to_ascii_lowercase());
+        let event = json!({
+            "apiVersion": "v1",
+            "kind": "Event",
+            "metadata": {"name": name},
+            "involvedObject": {
+                "apiVersion": object::text(object, "/apiVersion"),
+                "kind": object::text(object, "/kind"),
+                "namespace": namespace,
+                "name": object::name(object),
+                "uid": object::uid(object),
+            },
+            "type": kind,
+            "reason": reason,
+            "message": message,
+            "count": 1,
+            "firstTimestamp": now,
+            "lastTimestamp": now,
+            "source": {"component": component},
+            "reportingComponent": component,
+        });
+        registry.create(&resource, namespace, event)
+    };
+    if let Err(failure) = written {
+        tracing::debug!(%failure, reason, "event not written");
+    }
+}
 
 /// Removes Events that are too old or too many, the oldest first.
 pub(super) fn sweep(registry: &Registry) -> Result<(), Failure> {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use super::events;
 use crate::api::kinds::Resource;
 use crate::failure::Failure;
 use crate::object::{self, Object};
@@ -23,8 +24,14 @@ pub(super) fn reconcile(registry: &Registry, namespace: &str, name: &str) -> Res
     let mut outcome = Ok(());
     for _ in pods.len()..wanted {
         match registry.create(&pod_resource(), namespace, pod_of(&set)) {
-            Ok(pod) => pods.push(pod),
+            Ok(pod) => {
+                let message = format!("Created pod: {}", object::name(&pod));
+                events::record(registry, &set, "Normal", "SuccessfulCreate", &message);
+                pods.push(pod);
+            }
             Err(failure) => {
+                let message = format!("Error creating: {failure}");
+                events::record(registry, &set, "Warning", "FailedCreate", &message);
                 outcome = Err(failure);
                 break;
             }
@@ -35,6 +42,8 @@ pub(super) fn reconcile(registry: &Registry, namespace: &str, name: &str) -> Res
         for pod in pods.drain(..pods.len() - wanted) {
             let key = Collection::core("pods").key(namespace, object::name(&pod));
             registry.delete(&pod_resource(), &key, &DeleteOptions::default())?;
+            let message = format!("Deleted pod: {}", object::name(&pod));
+            events::record(registry, &set, "Normal", "SuccessfulDelete", &message);
         }
     }
     let status = status(&set, &pods, outcome.as_ref().err());
@@ -47,7 +56,7 @@ pub(super) fn reconcile(registry: &Registry, namespace: &str, name: &str) -> Res
 }
 
 /// The pods that count for a ReplicaSet. Pods without an owner that its selector means are taken
-/// over.
+/// over, and those that it does not mean any more are let go.
 fn active_pods(registry: &Registry, set: &Object) -> Result<Vec<Arc<Object>>, Failure> {
     let collection = Collection::core("pods");
     let mut active = Vec::new();
@@ -55,21 +64,36 @@ fn active_pods(registry: &Registry, set: &Object) -> Result<Vec<Arc<Object>>, Fa
         if object::is_terminating(&pod) || object::is_finished_pod(&pod) {
             continue;
         }
-        if object::is_controlled_by(&pod, object::uid(set)) {
-            active.push(pod);
-        } else if object::controller(&pod).is_none()
-            && selector::selects(set.pointer("/spec/selector"), pod.pointer("/metadata/labels"))
-        {
-            let key = collection.key(object::namespace(&pod), object::name(&pod));
-            active.push(registry.update(&pod_resource(), &key, Part::Main, |old| {
-                let mut new = old.clone();
-                object::metadata_mut(&mut new)["ownerReferences"] =
-                    json!([object::owner_reference(set)]);
-                Ok(new)
-            })?);
+        let is_meant =
+            selector::selects(set.pointer("/spec/selector"), pod.pointer("/metadata/labels"));
+        let is_owned = object::is_controlled_by(&pod, object::uid(set));
+        match (is_owned, is_meant) {
+            (true, true) => active.push(pod),
+            (true, false) => drop(set_owner(registry, &pod, None)?),
+            (false, true) if object::controller(&pod).is_none() => {
+                active.push(set_owner(registry, &pod, Some(set))?);
+            }
+            (false, _) => {}
         }
     }
     Ok(active)
+}
+
+/// Makes a set the owner of a pod, or takes its controlling owner away.
+fn set_owner(
+    registry: &Registry,
+    pod: &Object,
+    owner: Option<&Object>,
+) -> Result<Arc<Object>, Failure> {
+    let key = Collection::core("pods").key(object::namespace(pod), object::name(pod));
+    registry.update(&pod_resource(), &key, Part::Main, |old| {
+        let mut owners = object::list(old, "/metadata/ownerReferences").to_vec();
+        owners.retain(|owner| owner.get("controller") != Some(&Value::Bool(true)));
+        owners.extend(owner.map(object::owner_reference));
+        let mut new = old.clone();
+        object::metadata_mut(&mut new)["ownerReferences"] = owners.into();
+        Ok(new)
+    })
 }
 
 fn pod_resource() -> Resource {

@@ -79,14 +79,18 @@ fn bound(value: Option<&Value>, replicas: i64, round_up: bool) -> i64 {
         if round_up { (scaled + 99) / 100 } else { scaled / 100 }
     };
     match value {
-        Some(Value::Number(number)) => number.as_i64().unwrap_or(0).max(0),
-        Some(Value::String(text)) => match text.strip_suffix('%') {
-            Some(percent) => percentage(percent.parse().unwrap_or(0)),
-            None => text.parse().unwrap_or(0),
-        },
+        // What comes from a journal of another version may be out of the bounds of today.
+        Some(Value::Number(number)) => number.as_i64().unwrap_or(0).clamp(0, BOUND_MAX),
+        Some(Value::String(text)) => {
+            let number = |digits: &str| digits.parse().unwrap_or(0).clamp(0, BOUND_MAX);
+            text.strip_suffix('%').map_or_else(|| number(text), |digits| percentage(number(digits)))
+        }
         _ => percentage(25),
     }
 }
+
+/// Largest bound, in pods or percent: Kubernetes' are 32-bit numbers.
+const BOUND_MAX: i64 = i32::MAX as i64;
 
 #[cfg(test)]
 mod tests {
@@ -103,6 +107,7 @@ mod tests {
             (3, json!(0), json!(0), (0, 1)),
             (3, json!(2), json!(9), (2, 3)),
             (0, json!("25%"), json!("25%"), (0, 1)),
+            (1, json!(i64::MAX), json!("9000000000000000000%"), (i64::from(i32::MAX), 1)),
         ] {
             let wanted = Wanted::new(replicas, Some(&surge), Some(&unavailable));
             assert_eq!((wanted.max_surge, wanted.max_unavailable), expected, "{replicas}");

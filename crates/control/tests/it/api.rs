@@ -116,7 +116,15 @@ async fn a_watch_sees_changes_and_goes_on_after_a_restart() {
     assert_eq!(all.next_name().await, ("MODIFIED".to_owned(), "x".to_owned()));
     assert_eq!(one.next_name().await, ("ADDED".to_owned(), "x".to_owned()));
     api.merge(&format!("{path}/x"), json!({"metadata": {"labels": {"a": "z"}}})).await;
-    assert_eq!(one.next_name().await, ("DELETED".to_owned(), "x".to_owned()));
+    let left = one.next().await.unwrap();
+    assert_eq!(
+        (&left["type"], &left["object"]["metadata"]["name"]),
+        (&json!("DELETED"), &json!("x"))
+    );
+    // The object as this watcher last meant it, in the version in which it ceased to.
+    assert_eq!(left["object"]["metadata"]["labels"]["a"], "y");
+    let now = api.get(&format!("{path}/x")).await["metadata"]["resourceVersion"].clone();
+    assert_eq!(left["object"]["metadata"]["resourceVersion"], now);
 
     world.restart();
     assert!(one.next().await.is_none());
@@ -202,4 +210,110 @@ async fn deleting_a_namespace_takes_its_content_with_it() {
     ] {
         assert_eq!(api.get(path).await["items"], json!([]), "{path}");
     }
+}
+
+#[tokio::test]
+async fn a_watch_tells_its_version_at_the_end_of_the_first_objects_and_of_all() {
+    let world = World::start();
+    let api = world.api();
+    let path = "/api/v1/namespaces/default/configmaps";
+    api.create(json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "x"}})).await;
+    let query = "watch=1&allowWatchBookmarks=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&timeoutSeconds=1";
+    let mut watch = api.watch(&format!("{path}?{query}")).await;
+    assert_eq!(watch.next_name().await, ("ADDED".to_owned(), "x".to_owned()));
+    let initial = watch.next().await.unwrap();
+    assert_eq!(initial["type"], "BOOKMARK");
+    let annotation = &initial["object"]["metadata"]["annotations"]["k8s.io/initial-events-end"];
+    assert_eq!(annotation, "true");
+    let last = watch.next().await.unwrap();
+    assert_eq!((&last["type"], &last["object"]["kind"]), (&json!("BOOKMARK"), &json!("ConfigMap")));
+    assert_eq!(last["object"]["metadata"].get("annotations"), None);
+    assert_eq!(watch.next().await, None);
+    let (status, _) =
+        api.request(Method::GET, "/apis/example.com/v1/things?watch=1", &[], None).await;
+    assert_eq!(status, 404);
+}
+
+#[tokio::test]
+async fn a_dry_run_is_answered_and_changes_nothing() {
+    let world = World::start();
+    let api = world.api();
+    let path = "/api/v1/namespaces/default/configmaps";
+    let config = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "x"}, "data": {"a": "1"}});
+    let all = format!("{path}?dryRun=All");
+    let (status, made) = api.request(Method::POST, &all, &[], Some(&config)).await;
+    assert_eq!((status.as_u16(), &made["data"]["a"]), (201, &json!("1")));
+    assert!(api.try_get(&format!("{path}/x")).await.is_none());
+    api.create(config).await;
+    let one = format!("{path}/x?dryRun=All");
+    let merge = [("content-type", "application/merge-patch+json")];
+    let (status, changed) =
+        api.request(Method::PATCH, &one, &merge, Some(&json!({"data": {"a": "2"}}))).await;
+    assert_eq!((status.as_u16(), &changed["data"]["a"]), (200, &json!("2")));
+    assert_eq!(api.delete(&one).await.0, 200);
+    let body = json!({"kind": "DeleteOptions", "dryRun": ["All"]});
+    let (status, _) = api.request(Method::DELETE, &format!("{path}/x"), &[], Some(&body)).await;
+    assert_eq!(status, 200);
+    assert_eq!(api.get(&format!("{path}/x")).await["data"]["a"], "1");
+    let (status, refused) = api.delete(&format!("{path}/x?dryRun=Some")).await;
+    assert_eq!(status, 400, "{refused}");
+    assert!(api.try_get(&format!("{path}/x")).await.is_some());
+}
+
+#[tokio::test]
+async fn versions_that_nobody_has_are_refused() {
+    let world = World::start();
+    let api = world.api();
+    let (status, _) =
+        api.request(Method::GET, "/apis/apps/v7/namespaces/default/deployments", &[], None).await;
+    assert_eq!(status, 404);
+    let mut future = deployment("x", "x", "v1", 1);
+    future["apiVersion"] = "apps/v7".into();
+    let (status, refused) = api.try_create(future).await;
+    assert_eq!(status, 400);
+    assert_eq!(
+        refused["message"],
+        "no matches for kind \"Deployment\" in version \"apps/v7\"; its versions are v1, v1beta2, v1beta1"
+    );
+}
+
+#[tokio::test]
+async fn endpoints_follow_the_pods_of_a_service() {
+    let world = World::start();
+    let api = world.api();
+    tokio::spawn(kubelet(api.clone()));
+    api.create(service("web", 80)).await;
+    api.create(deployment("web", "web", "v1", 2)).await;
+    api.create(deployment("broken-web", "web", "broken", 1)).await;
+    let path = "/api/v1/namespaces/default/endpoints/web";
+    let count =
+        |subset: &serde_json::Value, list: &str| subset[list].as_array().map_or(0, Vec::len);
+    eventually(|| async {
+        let subset = api.try_get(path).await?["subsets"][0].clone();
+        (count(&subset, "addresses") == 3).then_some(())
+    })
+    .await;
+    let endpoints = api.get(path).await;
+    assert_eq!(
+        endpoints["subsets"][0]["ports"],
+        json!([{"name": "http", "port": 80, "protocol": "TCP"}])
+    );
+    assert_eq!(endpoints["subsets"][0]["addresses"][0]["targetRef"]["kind"], "Pod");
+    assert!(api.table(path).await[0][1].contains(":80,"));
+    api.delete(path).await;
+    eventually(|| api.try_get(path)).await;
+    api.delete("/api/v1/namespaces/default/services/web").await;
+    eventually(|| async { api.try_get(path).await.is_none().then_some(()) }).await;
+}
+
+#[tokio::test]
+async fn built_in_objects_that_were_deleted_stay_so() {
+    let mut world = World::start();
+    let api = world.api();
+    let path = "/apis/apps/v1/namespaces/istio-system/deployments/istio-ingressgateway";
+    eventually(|| api.try_get(path)).await;
+    api.delete(path).await;
+    world.restart();
+    api.get("/api/v1/namespaces/istio-system").await;
+    assert!(api.try_get(path).await.is_none());
 }

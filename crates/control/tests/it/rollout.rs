@@ -143,3 +143,95 @@ async fn control_goes_on_after_a_restart_where_it_was() {
     eventually(|| async { (api.table(DEPLOYMENT).await[0][1] == "2/2").then_some(()) }).await;
     assert_eq!(names(api.table(PODS).await), before);
 }
+
+#[tokio::test]
+async fn a_pod_that_is_relabelled_is_let_go_and_replaced() {
+    let world = World::start();
+    let api = world.api();
+    tokio::spawn(kubelet(api.clone()));
+    api.create(deployment("web", "web", "v1", 1)).await;
+    let names = || async {
+        let rows = api.table(PODS).await;
+        rows.into_iter().map(|row| row[0].clone()).collect::<Vec<_>>()
+    };
+    let first = eventually(|| async { names().await.pop() }).await;
+    let path = format!("{PODS}/{first}");
+    api.merge(&path, json!({"metadata": {"labels": {"app": "aside"}}})).await;
+    eventually(|| async { (names().await.len() == 2).then_some(()) }).await;
+    assert_eq!(api.get(&path).await["metadata"]["ownerReferences"], json!([]));
+    // It is nobody's, so that nobody deletes it.
+    api.delete(DEPLOYMENT).await;
+    eventually(|| async { (names().await == [first.clone()]).then_some(()) }).await;
+}
+
+#[tokio::test]
+async fn a_deployment_may_come_before_its_service_account_and_events_say_what_happened() {
+    let world = World::start();
+    let api = world.api();
+    tokio::spawn(kubelet(api.clone()));
+    let mut early = deployment("web", "web", "v1", 1);
+    early["spec"]["template"]["spec"]["serviceAccountName"] = "shop".into();
+    api.create(early).await;
+    let events = "/api/v1/namespaces/default/events";
+    let said = |reason: &'static str| {
+        let api = api.clone();
+        async move {
+            let list = api.get(events).await;
+            let all = list["items"].as_array().unwrap();
+            let found = all.iter().find(|event| event["reason"] == reason)?;
+            Some(found["message"].as_str().unwrap().to_owned())
+        }
+    };
+    let failed = eventually(|| said("FailedCreate")).await;
+    assert!(failed.contains("serviceaccount \"shop\" not found"), "{failed}");
+    let account =
+        json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "shop"}});
+    api.create(account).await;
+    eventually(|| async { (api.table(DEPLOYMENT).await[0][1] == "1/1").then_some(()) }).await;
+    assert!(eventually(|| said("SuccessfulCreate")).await.starts_with("Created pod: web-"));
+    let scaled = eventually(|| said("ScalingReplicaSet")).await;
+    assert!(scaled.starts_with("Scaled up replica set web-"), "{scaled}");
+    assert!(scaled.ends_with(" from 0 to 1"), "{scaled}");
+}
+
+#[tokio::test]
+async fn a_rollout_that_gets_nowhere_fails_after_its_deadline() {
+    let world = World::start();
+    let api = world.api();
+    tokio::spawn(kubelet(api.clone()));
+    let mut broken = deployment("web", "broken", "v1", 1);
+    broken["spec"]["progressDeadlineSeconds"] = 1.into();
+    api.create(broken).await;
+    eventually(|| async {
+        let deployment = api.get(DEPLOYMENT).await;
+        let conditions = deployment["status"]["conditions"].as_array()?.clone();
+        let progressing = conditions.into_iter().find(|c| c["type"] == "Progressing")?;
+        (progressing["reason"] == "ProgressDeadlineExceeded" && progressing["status"] == "False")
+            .then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_paused_deployment_scales_though_its_template_was_edited() {
+    let world = World::start();
+    let api = world.api();
+    tokio::spawn(kubelet(api.clone()));
+    api.create(deployment("web", "web", "v1", 1)).await;
+    let ready = |text: &'static str| {
+        let api = api.clone();
+        async move {
+            eventually(|| async { (api.table(DEPLOYMENT).await[0][1] == text).then_some(()) })
+                .await;
+        }
+    };
+    ready("1/1").await;
+    let template = json!({"metadata": {"annotations": {"edited": "yes"}}});
+    api.merge(DEPLOYMENT, json!({"spec": {"paused": true, "template": template}})).await;
+    for (replicas, text) in [(2, "2/2"), (0, "0/0"), (1, "1/1")] {
+        api.merge(DEPLOYMENT, json!({"spec": {"replicas": replicas}})).await;
+        ready(text).await;
+    }
+    let pods = api.get(PODS).await;
+    assert_eq!(pods["items"][0]["metadata"]["annotations"].get("edited"), None);
+}

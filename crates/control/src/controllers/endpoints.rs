@@ -1,0 +1,154 @@
+//! Endpoints: for each Service with a selector an object of its name that lists its pods, for those
+//! who look there. The mesh itself finds the pods by the selector.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use crate::api::kinds::Resource;
+use crate::failure::Failure;
+use crate::object::{self, Object, entry};
+use crate::registry::{DeleteOptions, Part, Registry};
+use crate::store::{Collection, Key};
+
+/// Reconciles the Endpoints of one Service.
+pub(super) fn reconcile(registry: &Registry, namespace: &str, name: &str) -> Result<(), Failure> {
+    let store = registry.store();
+    let key = Collection::core("endpoints").key(namespace, name);
+    let there = store.object(&key);
+    let service = store.object(&Collection::core("services").key(namespace, name));
+    let service = service.filter(|service| !object::is_terminating(service));
+    let Some(service) = service.filter(|service| selector(service).is_some()) else {
+        return match there.filter(|there| object::label(there, MANAGED_BY).is_some()) {
+            Some(_) => delete(registry, &key),
+            None => Ok(()),
+        };
+    };
+    if registry.is_ending(namespace) {
+        return Ok(());
+    }
+    let mut wanted = json!({
+        "apiVersion": "v1",
+        "kind": "Endpoints",
+        "metadata": {"name": name, "labels": {MANAGED_BY: MANAGER}},
+    });
+    if let Some(subsets) = subsets(registry, &service) {
+        wanted["subsets"] = subsets;
+    }
+    if there.is_none() {
+        return registry.create(&resource(), namespace, wanted).map(drop);
+    }
+    registry.update(&resource(), &key, Part::Main, |old| {
+        let mut new = old.clone();
+        entry(object::metadata_mut(&mut new), "labels")[MANAGED_BY] = MANAGER.into();
+        match (wanted.get("subsets"), new.as_object_mut()) {
+            (Some(subsets), _) => new["subsets"] = subsets.clone(),
+            (None, Some(fields)) => drop(fields.shift_remove("subsets")),
+            (None, None) => {}
+        }
+        Ok(new)
+    })?;
+    Ok(())
+}
+
+/// The Services of a namespace that mean a pod, as it is or as it was.
+pub(super) fn services_of(registry: &Registry, pods: &[&Object]) -> Vec<String> {
+    let namespace = pods.first().map_or("", |pod| object::namespace(pod));
+    let (services, _) = registry.store().list(&Collection::core("services"), Some(namespace));
+    services
+        .iter()
+        .filter(|service| pods.iter().any(|pod| selects(service, pod)))
+        .map(|service| object::name(service).to_owned())
+        .collect()
+}
+
+/// What of a pod its Services' Endpoints show.
+pub(super) fn shown(pod: &Object) -> (Value, &str, bool, bool) {
+    let labels = pod.pointer("/metadata/labels").cloned().unwrap_or_default();
+    let gone = object::is_terminating(pod) || object::is_finished_pod(pod);
+    (labels, object::text(pod, "/status/podIP"), object::is_ready_pod(pod), gone)
+}
+
+fn selector(service: &Object) -> Option<&serde_json::Map<String, Value>> {
+    let external = object::text(service, "/spec/type") == "ExternalName";
+    object::map(service, "/spec/selector").filter(|pairs| !pairs.is_empty() && !external)
+}
+
+fn selects(service: &Object, pod: &Object) -> bool {
+    let label = |(key, value): (&String, &Value)| {
+        value.as_str().is_some_and(|value| object::label(pod, key) == Some(value))
+    };
+    selector(service).is_some_and(|pairs| pairs.iter().all(label))
+}
+
+/// The subsets: pods that serve the same ports stand together.
+fn subsets(registry: &Registry, service: &Object) -> Option<Value> {
+    let (pods, _) =
+        registry.store().list(&Collection::core("pods"), Some(object::namespace(service)));
+    let all = service.pointer("/spec/publishNotReadyAddresses") == Some(&Value::Bool(true));
+    let mut by_ports: BTreeMap<String, (Value, [Vec<Value>; 2])> = BTreeMap::new();
+    for pod in pods.iter().filter(|pod| selects(service, pod)) {
+        let ip = object::text(pod, "/status/podIP");
+        let gone = object::is_finished_pod(pod) || object::is_terminating(pod) && !all;
+        if ip.is_empty() || gone {
+            continue;
+        }
+        let ports = ports(service, pod);
+        let address = json!({
+            "ip": ip,
+            "nodeName": object::text(pod, "/spec/nodeName"),
+            "targetRef": {
+                "kind": "Pod",
+                "name": object::name(pod),
+                "namespace": object::namespace(pod),
+                "uid": object::uid(pod),
+            },
+        });
+        let ready = all || object::is_ready_pod(pod);
+        let subset =
+            by_ports.entry(ports.to_string()).or_insert_with(|| (ports, Default::default()));
+        subset.1[usize::from(!ready)].push(address);
+    }
+    let subset = |(ports, [ready, unready]): (Value, [Vec<Value>; 2])| {
+        let mut subset = json!({});
+        for (name, addresses) in [("addresses", ready), ("notReadyAddresses", unready)] {
+            if !addresses.is_empty() {
+                subset[name] = addresses.into();
+            }
+        }
+        if ports != json!([]) {
+            subset["ports"] = ports;
+        }
+        subset
+    };
+    (!by_ports.is_empty()).then(|| by_ports.into_values().map(subset).collect())
+}
+
+/// The ports of a Service at a pod; one by a name that the pod does not have is left out.
+fn ports(service: &Object, pod: &Object) -> Value {
+    let port = |port: &Value| {
+        let mut shown = json!({
+            "port": object::target_port(port, pod)?,
+            "protocol": port.get("protocol").cloned().unwrap_or_else(|| "TCP".into()),
+        });
+        for field in ["name", "appProtocol"] {
+            if let Some(value) = port.get(field) {
+                shown[field] = value.clone();
+            }
+        }
+        Some(shown)
+    };
+    object::list(service, "/spec/ports").iter().filter_map(port).collect()
+}
+
+fn delete(registry: &Registry, key: &Key) -> Result<(), Failure> {
+    registry.delete(&resource(), key, &DeleteOptions::default()).map(drop)
+}
+
+fn resource() -> Resource {
+    Resource::of("v1", "Endpoints")
+}
+
+/// Label that tells these objects from those that users wrote, as in Kubernetes 1.33 and later.
+const MANAGED_BY: &str = "endpoints.kubernetes.io/managed-by";
+const MANAGER: &str = "endpoint-controller";

@@ -1,0 +1,100 @@
+//! What is to be reconciled: now, or once a time has come.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::Work;
+
+/// Work, each piece once.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    now: BTreeSet<Work>,
+    later: BTreeMap<Work, Later>,
+}
+
+/// Work that is put aside.
+#[derive(Clone, Copy, Debug)]
+struct Later {
+    due: Instant,
+    /// How often it failed, one time after the other.
+    failures: u32,
+}
+
+impl Queue {
+    /// Adds work to be done at once, also if it is put aside.
+    pub(super) fn add(&mut self, work: Work) {
+        self.now.insert(work);
+    }
+
+    /// The next piece of work; none if all has time.
+    pub(super) fn next(&mut self) -> Option<Work> {
+        let now = Instant::now();
+        let due = self.later.iter_mut().filter(|(_, later)| later.due <= now);
+        for (work, later) in due {
+            // It stays there with its failures, and is not due again before it was tried.
+            later.due = now + RETRY_PAUSE_MAX;
+            self.now.insert(work.clone());
+        }
+        self.now.pop_first()
+    }
+
+    /// When the first work that is put aside is due; far away if there is none.
+    pub(super) fn due(&self) -> Instant {
+        let first = self.later.values().map(|later| later.due).min();
+        first.unwrap_or_else(|| Instant::now() + RETRY_PAUSE_MAX)
+    }
+
+    /// Notes that work is done, for now or until a time from now.
+    pub(super) fn done(&mut self, work: Work, again: Option<Duration>) {
+        match again {
+            Some(after) => {
+                let later = Later { due: Instant::now() + after, failures: 0 };
+                self.later.insert(work, later);
+            }
+            None => drop(self.later.remove(&work)),
+        }
+    }
+
+    /// Notes that work failed; it is tried again after a pause that doubles each time. Returns the
+    /// pause.
+    pub(super) fn failed(&mut self, work: Work) -> Duration {
+        let failures = self.later.get(&work).map_or(0, |later| later.failures);
+        let pause = RETRY_PAUSE_MIN.saturating_mul(1 << failures.min(16)).min(RETRY_PAUSE_MAX);
+        let later = Later { due: Instant::now() + pause, failures: failures.saturating_add(1) };
+        self.later.insert(work, later);
+        pause
+    }
+
+    /// Makes due what is put aside and meant.
+    pub(super) fn hurry(&mut self, means: impl Fn(&Work) -> bool) {
+        let waiting = self.later.keys().filter(|work| means(work)).cloned();
+        self.now.extend(waiting.collect::<Vec<_>>());
+    }
+}
+
+/// Pauses before work that failed is tried again.
+const RETRY_PAUSE_MIN: Duration = Duration::from_millis(100);
+const RETRY_PAUSE_MAX: Duration = Duration::from_secs(30);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_fails_is_tried_again_ever_later() {
+        let mut queue = Queue::default();
+        let pauses: Vec<_> = (0..12).map(|_| queue.failed(Work::AllOwned).as_millis()).collect();
+        assert_eq!(pauses[..4], [100, 200, 400, 800]);
+        assert_eq!(pauses[11], 30_000);
+        assert_eq!(queue.next(), None);
+        queue.hurry(|work| *work == Work::AllOwned);
+        assert_eq!(queue.next(), Some(Work::AllOwned));
+        queue.done(Work::AllOwned, Some(Duration::ZERO));
+        assert_eq!(queue.next(), Some(Work::AllOwned));
+        queue.done(Work::AllOwned, None);
+        assert_eq!(queue.next(), None);
+        assert_eq!(queue.failed(Work::AllOwned).as_millis(), 100);
+    }
+}
