@@ -19,13 +19,16 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, CertificateSigningRequestDer, PrivatePkcs8KeyDer};
 
 use crate::clock::Timestamp;
-use crate::peer;
+use crate::random::NoRandomness;
+use crate::{peer, random};
 
 /// A self-signed ECDSA P-256 root and what it signs.
 #[derive(Debug)]
 pub struct Authority {
     issuer: Issuer<'static, rcgen::KeyPair>,
     anchor_pem: String,
+    /// When the root expires.
+    not_after: Timestamp,
 }
 
 /// A certificate that the authority signed.
@@ -78,7 +81,7 @@ impl Authority {
     }
 
     /// Signs a certificate for a workload: its key is that of the request (DER of PKCS #10), its
-    /// name is `identity`, it is valid for `ttl` from `now` on.
+    /// name is `identity`, it is valid for `ttl` from `now` on, but not longer than the root.
     ///
     /// # Errors
     ///
@@ -117,6 +120,7 @@ impl Authority {
     ) -> Result<Issued, CaError> {
         // Certificates count whole seconds.
         let not_after = Timestamp(Duration::from_secs(now.plus(ttl).unix_seconds()));
+        let not_after = not_after.min(self.not_after);
         let mut params = params(now.minus(BACKDATED), not_after)?;
         params.subject_alt_names = names;
         params.is_ca = IsCa::ExplicitNoCa;
@@ -137,7 +141,10 @@ impl Authority {
         anchor_pem: String,
         key: rcgen::KeyPair,
     ) -> Result<Self, CaError> {
-        Ok(Self { issuer: Issuer::from_ca_cert_der(&anchor, key)?, anchor_pem })
+        let (_, parsed) =
+            x509_parser::parse_x509_certificate(&anchor).map_err(|_| CaError::Unreadable)?;
+        let not_after = peer::validity(&parsed).1;
+        Ok(Self { issuer: Issuer::from_ca_cert_der(&anchor, key)?, anchor_pem, not_after })
     }
 
     fn from_pem(path: &Path, pem: &[u8], now: Timestamp) -> Result<Self, CaError> {
@@ -196,9 +203,12 @@ pub enum CaError {
     /// Signing failed.
     #[error("certificate: {0}")]
     Signing(#[from] rcgen::Error),
+    /// The root that was just made cannot be read.
+    #[error("the root certificate cannot be read")]
+    Unreadable,
     /// The machine gave no random bytes.
-    #[error("the machine gives no random bytes for a serial number")]
-    NoRandomness,
+    #[error("serial number: {0}")]
+    NoRandomness(#[from] NoRandomness),
 }
 
 fn root_params(now: Timestamp) -> Result<CertificateParams, CaError> {
@@ -212,8 +222,7 @@ fn root_params(now: Timestamp) -> Result<CertificateParams, CaError> {
 
 /// Parameters without any name, with a random serial number.
 fn params(not_before: Timestamp, not_after: Timestamp) -> Result<CertificateParams, CaError> {
-    let mut serial = [0; 16];
-    aws_lc_rs::rand::fill(&mut serial).map_err(|_| CaError::NoRandomness)?;
+    let mut serial: [u8; 16] = random::bytes()?;
     // Positive, and of full length whatever was drawn (RFC 5280, section 4.1.2.2).
     serial[0] = (serial[0] & 0x7f) | 0x40;
     let epoch = rcgen::date_time_ymd(1970, 1, 1);

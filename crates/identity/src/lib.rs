@@ -12,12 +12,14 @@
 //! - [`workload`]: key pair, certificate and rotation of one workload, and the TLS of mesh traffic.
 //! - [`channel`]: the TLS between proxies and the control plane.
 //! - [`peer`]: the SPIFFE id in a peer's certificate, and its verification.
+//! - [`random`]: the only place of the mesh that draws unforeseeable bytes.
 //! - [`clock`]: the only place of this crate, and of the proxy, that reads the wall clock.
 
 pub mod ca;
 pub mod channel;
 pub mod clock;
 pub mod peer;
+pub mod random;
 pub mod token;
 pub mod workload;
 

@@ -11,7 +11,8 @@ use ironmesh_model::bootstrap::ProxyKind;
 use ironmesh_model::{Identity, Name};
 use serde::{Deserialize, Serialize};
 
-use crate::hex;
+use crate::random::NoRandomness;
+use crate::{hex, random};
 
 /// What a token says about the workload that holds it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,9 +53,7 @@ impl TokenKey {
     ///
     /// If the machine gives no random bytes.
     pub fn generate() -> Result<Self, TokenError> {
-        let mut key = [0; KEY_BYTES];
-        aws_lc_rs::rand::fill(&mut key).map_err(|_| TokenError::NoRandomness)?;
-        Ok(Self(key))
+        Ok(Self(random::bytes()?))
     }
 
     /// The key that [`TokenKey::to_hex`] wrote.
@@ -86,9 +85,6 @@ impl TokenKey {
     ///
     /// If it was not, or is no token at all.
     pub fn verify(&self, token: &str) -> Result<Claims, TokenError> {
-        if token.len() > TOKEN_BYTES_MAX {
-            return Err(TokenError::Malformed);
-        }
         let (claims, tag) = token.split_once('.').ok_or(TokenError::Malformed)?;
         let tag = hex::decode(tag).ok_or(TokenError::Malformed)?;
         // Compares in constant time.
@@ -125,8 +121,8 @@ pub enum TokenError {
     #[error("the token key is not 64 hex digits")]
     BadKey,
     /// The machine gave no random bytes.
-    #[error("the machine gives no random bytes for a token key")]
-    NoRandomness,
+    #[error("token key: {0}")]
+    NoRandomness(#[from] NoRandomness),
 }
 
 /// Finds out which workload holds a token.
@@ -141,18 +137,24 @@ pub trait Attest: Send + Sync {
 
 /// Attestation by tokens that the local agent signed.
 #[derive(Clone, Debug)]
-pub struct LocalAttestation(pub TokenKey);
+pub struct LocalAttestation {
+    /// The agent's key.
+    pub key: TokenKey,
+    /// Bytes of the longest token that is looked at
+    /// ([`ControlLimits::token_bytes_max`](ironmesh_model::limits::ControlLimits)).
+    pub token_bytes_max: usize,
+}
 
 impl Attest for LocalAttestation {
     async fn attest(&self, token: &str) -> Result<Claims, TokenError> {
-        self.0.verify(token)
+        if token.len() > self.token_bytes_max {
+            return Err(TokenError::Malformed);
+        }
+        self.key.verify(token)
     }
 }
 
 const KEY_BYTES: usize = 32;
-
-/// Bytes of the longest token that is looked at; names and uids of Kubernetes stay far below.
-const TOKEN_BYTES_MAX: usize = 8 << 10;
 
 #[cfg(test)]
 mod tests {

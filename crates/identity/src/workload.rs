@@ -12,6 +12,7 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ironmesh_model::Identity;
+use ironmesh_model::limits::ProxyLimits;
 use rustls::client::Resumption;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::{NoServerSessionStorage, ProducesTickets};
@@ -98,6 +99,9 @@ pub struct Credentials {
     roots: Arc<RootCertStore>,
     clock: Arc<dyn Clock>,
     tickets: Arc<dyn ProducesTickets>,
+    /// Limits of what is kept for others.
+    peers_max: usize,
+    sessions_per_peer_max: usize,
     servers: Mutex<HashMap<(Alpn, ClientAuth), Arc<ServerConfig>>>,
     clients: Mutex<HashMap<(Alpn, Identity), Arc<ClientConfig>>>,
 }
@@ -115,6 +119,21 @@ impl Credentials {
         chain: &[Vec<u8>],
         anchors_pem: &str,
         clock: Arc<dyn Clock>,
+    ) -> Result<Arc<Self>, CredentialsError> {
+        Self::with_limits(key, chain, anchors_pem, clock, &ProxyLimits::default())
+    }
+
+    /// As [`Credentials::new`], with other limits than the default ones.
+    ///
+    /// # Errors
+    ///
+    /// As [`Credentials::new`].
+    pub fn with_limits(
+        key: &KeyPair,
+        chain: &[Vec<u8>],
+        anchors_pem: &str,
+        clock: Arc<dyn Clock>,
+        limits: &ProxyLimits,
     ) -> Result<Arc<Self>, CredentialsError> {
         let certified = Arc::new(key.certified(chain)?);
         let identity = peer_identity(&certified.cert, clock.now())?;
@@ -136,6 +155,8 @@ impl Credentials {
             roots: peer::roots(anchors_pem)?,
             clock,
             tickets,
+            peers_max: limits.tls_peers_max,
+            sessions_per_peer_max: limits.tls_sessions_per_peer_max,
             servers: Mutex::default(),
             clients: Mutex::default(),
         }))
@@ -179,7 +200,7 @@ impl Credentials {
     pub fn client_config(&self, alpn: Alpn, expected: &Identity) -> Arc<ClientConfig> {
         let mut made = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (alpn, expected.clone());
-        if made.len() >= CLIENT_CONFIGS_MAX && !made.contains_key(&key) {
+        if made.len() >= self.peers_max && !made.contains_key(&key) {
             // Each is made again when it is needed; only its sessions are lost.
             made.clear();
         }
@@ -271,7 +292,7 @@ impl Credentials {
             .with_custom_certificate_verifier(Arc::new(verifier))
             .with_client_cert_resolver(Arc::new(SingleCertAndKey::from(self.certified.clone())));
         config.alpn_protocols = owned(alpn);
-        config.resumption = Resumption::in_memory_sessions(SESSIONS_PER_CONFIG_MAX);
+        config.resumption = Resumption::in_memory_sessions(self.sessions_per_peer_max);
         config
     }
 }
@@ -349,12 +370,6 @@ impl ProducesTickets for Tickets {
 fn owned(alpn: Alpn) -> Vec<Vec<u8>> {
     alpn.iter().map(|protocol| protocol.to_vec()).collect()
 }
-
-/// Identities, times ALPN lists, to which one proxy keeps configurations.
-const CLIENT_CONFIGS_MAX: usize = 1024;
-
-/// Endpoints of one identity whose sessions are kept.
-const SESSIONS_PER_CONFIG_MAX: usize = 64;
 
 #[cfg(test)]
 mod tests;

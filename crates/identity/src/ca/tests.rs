@@ -140,3 +140,16 @@ fn a_directory_that_is_not_there_is_an_error_not_a_panic() {
     let error = Authority::open(Path::new("/nonexistent"), SystemClock.now()).unwrap_err();
     assert!(error.to_string().contains("/nonexistent/ca.pem"), "{error}");
 }
+
+#[test]
+fn no_certificate_outlives_the_root() {
+    let now = SystemClock.now();
+    let authority = Authority::create(now).unwrap();
+    let csr = KeyPair::generate().unwrap().csr().unwrap();
+    let late = now.plus(ROOT_LIFETIME - Duration::from_secs(10));
+    let issued = authority.sign(&csr, &identity("a"), Duration::from_secs(3600), late).unwrap();
+    let root_end = now.plus(ROOT_LIFETIME).unix_seconds();
+    assert_eq!(issued.not_after.unix_seconds(), root_end);
+    let (_, leaf) = parse_x509_certificate(&issued.chain[0]).unwrap();
+    assert_eq!(leaf.validity().not_after.timestamp() as u64, root_end);
+}
