@@ -14,12 +14,7 @@ pub(crate) fn rfc3339(at: Timestamp) -> String {
 
 /// Random bytes from the operating system.
 pub(crate) fn random<const N: usize>() -> [u8; N] {
-    let mut bytes = [0; N];
-    rustls::crypto::aws_lc_rs::default_provider()
-        .secure_random
-        .fill(&mut bytes)
-        .expect("the kernel gives random bytes once it has booted");
-    bytes
+    ironmesh_identity::random::bytes().expect("the kernel gives random bytes once it has booted")
 }
 
 /// A new random UUID (RFC 9562, version 4).

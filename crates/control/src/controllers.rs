@@ -53,7 +53,7 @@ pub(crate) async fn run(context: Arc<Context>) {
     let mut changes = store.subscribe();
     let mut clock = tokio::time::interval(EVENT_SWEEP_INTERVAL);
     let mut revision = store.revision();
-    let mut queue = Queue::default();
+    let mut queue = Queue::new(context.registry.limits());
     everything(&context, &mut queue);
     loop {
         changes.mark_unchanged();

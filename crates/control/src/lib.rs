@@ -95,7 +95,9 @@ pub async fn serve(bootstrap: ControlBootstrap) -> Result<(), Error> {
     builtin::ensure(&registry);
     let settings = bootstrap.settings;
     let unusable = |error: mesh::TrustError| Error::Trust(error.to_string());
-    let trust = Trust::open(&bootstrap.state, &bootstrap.token_key, &settings).map_err(unusable)?;
+    let limits = &bootstrap.limits.control;
+    let trust =
+        Trust::open(&bootstrap.state, &bootstrap.token_key, &settings, limits).map_err(unusable)?;
     let tls = trust.server().map_err(unusable)?;
     let members = Members::new(trust, registry.clone());
     let user_ids = bootstrap.user_ids;

@@ -65,6 +65,8 @@ fn is_trusted(stream: &UnixStream) -> bool {
 }
 
 async fn serve_connection(stream: UnixStream, context: Arc<Context>) {
+    // Also how long a connection may idle, waiting for the head of its next request.
+    let head_timeout = context.registry.limits().api_head_timeout;
     let open = Arc::new(AtomicUsize::new(0));
     let counted = open.clone();
     let service = service_fn(move |request| {
@@ -79,7 +81,7 @@ async fn serve_connection(stream: UnixStream, context: Arc<Context>) {
     });
     let served = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
+        .header_read_timeout(head_timeout)
         .serve_connection(TokioIo::new(stream), service)
         .await;
     match served {
@@ -92,6 +94,3 @@ async fn serve_connection(stream: UnixStream, context: Arc<Context>) {
 }
 
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// How long a client may take for the head of its next request, which is how long a connection may
-/// idle.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(30);

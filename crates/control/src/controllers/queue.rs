@@ -3,13 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use ironmesh_model::limits::ControlLimits;
 use tokio::time::Instant;
 
 use super::Work;
 
 /// Work, each piece once.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Queue {
+    pause_min: Duration,
+    pause_max: Duration,
     now: BTreeSet<Work>,
     later: BTreeMap<Work, Later>,
 }
@@ -23,6 +26,17 @@ struct Later {
 }
 
 impl Queue {
+    /// An empty queue. Work that failed is tried again after `reconcile_pause_min`, then ever later,
+    /// up to `reconcile_pause_max`.
+    pub(super) fn new(limits: &ControlLimits) -> Self {
+        Self {
+            pause_min: limits.reconcile_pause_min,
+            pause_max: limits.reconcile_pause_max,
+            now: BTreeSet::new(),
+            later: BTreeMap::new(),
+        }
+    }
+
     /// Adds work to be done at once, also if it is put aside.
     pub(super) fn add(&mut self, work: Work) {
         self.now.insert(work);
@@ -34,7 +48,7 @@ impl Queue {
         let due = self.later.iter_mut().filter(|(_, later)| later.due <= now);
         for (work, later) in due {
             // It stays there with its failures, and is not due again before it was tried.
-            later.due = now + RETRY_PAUSE_MAX;
+            later.due = now + self.pause_max;
             self.now.insert(work.clone());
         }
         self.now.pop_first()
@@ -43,7 +57,7 @@ impl Queue {
     /// When the first work that is put aside is due; far away if there is none.
     pub(super) fn due(&self) -> Instant {
         let first = self.later.values().map(|later| later.due).min();
-        first.unwrap_or_else(|| Instant::now() + RETRY_PAUSE_MAX)
+        first.unwrap_or_else(|| Instant::now() + self.pause_max)
     }
 
     /// Notes that work is done, for now or until a time from now.
@@ -61,7 +75,7 @@ impl Queue {
     /// pause.
     pub(super) fn failed(&mut self, work: Work) -> Duration {
         let failures = self.later.get(&work).map_or(0, |later| later.failures);
-        let pause = RETRY_PAUSE_MIN.saturating_mul(1 << failures.min(16)).min(RETRY_PAUSE_MAX);
+        let pause = self.pause_min.saturating_mul(1 << failures.min(16)).min(self.pause_max);
         let later = Later { due: Instant::now() + pause, failures: failures.saturating_add(1) };
         self.later.insert(work, later);
         pause
@@ -74,20 +88,16 @@ impl Queue {
     }
 }
 
-/// Pauses before work that failed is tried again.
-const RETRY_PAUSE_MIN: Duration = Duration::from_millis(100);
-const RETRY_PAUSE_MAX: Duration = Duration::from_secs(30);
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn what_fails_is_tried_again_ever_later() {
-        let mut queue = Queue::default();
+        let mut queue = Queue::new(&ControlLimits::default());
         let pauses: Vec<_> = (0..12).map(|_| queue.failed(Work::AllOwned).as_millis()).collect();
         assert_eq!(pauses[..4], [100, 200, 400, 800]);
-        assert_eq!(pauses[11], 30_000);
+        assert_eq!(pauses[11], 60_000);
         assert_eq!(queue.next(), None);
         queue.hurry(|work| *work == Work::AllOwned);
         assert_eq!(queue.next(), Some(Work::AllOwned));

@@ -7,6 +7,7 @@ use ironmesh_identity::channel::{ChannelError, ControlServer};
 use ironmesh_identity::{
     Attest, Authority, Claims, Clock, LocalAttestation, SystemClock, TokenKey,
 };
+use ironmesh_model::limits::ControlLimits;
 use ironmesh_model::settings::Settings;
 use ironmesh_model::snapshot::Subscriber;
 use ironmesh_model::{Identity, Labels, Name, Snapshot, WorkloadId};
@@ -52,9 +53,13 @@ impl Trust {
         state: &Path,
         token_key: &str,
         settings: &Settings,
+        limits: &ControlLimits,
     ) -> Result<Self, TrustError> {
         let authority = Arc::new(Authority::open(state, SystemClock.now())?);
-        let attestation = LocalAttestation(TokenKey::from_hex(token_key)?);
+        let attestation = LocalAttestation {
+            key: TokenKey::from_hex(token_key)?,
+            token_bytes_max: limits.token_bytes_max,
+        };
         let anchors = state.join(ANCHORS_FILE);
         // Whoever reads it sees all of it or nothing.
         let unfinished = anchors.with_extension("next");
@@ -91,13 +96,21 @@ impl Members {
         Self { trust, registry }
     }
 
-    fn peer_of(&self, claims: Claims) -> Peer {
+    /// Whom claims name, if their pod is there: a token outlives its pod, an identity must not.
+    fn peer_of(&self, claims: Claims) -> Result<Peer, String> {
         let key = Collection::core("pods").key(&claims.namespace, &claims.pod);
-        let pod = self.registry.store().object(&key);
-        let pod = pod.filter(|pod| object::uid(pod) == &*claims.uid);
-        Peer {
+        let pod = self
+            .registry
+            .store()
+            .object(&key)
+            .filter(|pod| object::uid(pod) == &*claims.uid && !object::is_finished_pod(pod));
+        let Some(pod) = pod else {
+            let Claims { namespace, pod, uid, .. } = claims;
+            return Err(format!("the pod {namespace}/{pod} of uid {uid} is not there any more"));
+        };
+        Ok(Peer {
             identity: claims.identity(self.trust.settings.trust_domain.clone()),
-            subscriber: subscriber(&claims.namespace, pod.as_deref()),
+            subscriber: subscriber(&claims.namespace, Some(&pod)),
             workload: WorkloadId {
                 cluster: CLUSTER.into(),
                 namespace: claims.namespace,
@@ -105,7 +118,7 @@ impl Members {
                 uid: claims.uid,
             },
             kind: claims.kind,
-        }
+        })
     }
 }
 
@@ -123,7 +136,7 @@ impl Backend for Members {
 
     async fn authenticate(&self, token: &str) -> Result<Peer, String> {
         let claims = self.trust.attestation.attest(token).await.map_err(|e| e.to_string())?;
-        Ok(self.peer_of(claims))
+        self.peer_of(claims)
     }
 
     async fn sign(&self, peer: &Peer, csr_der: &[u8]) -> Result<Certificate, String> {

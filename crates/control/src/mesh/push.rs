@@ -49,7 +49,9 @@ pub(crate) async fn serve(listener: TcpListener, tls: ControlServer, context: Ar
 async fn serve_proxy(stream: TcpStream, tls: &ControlServer, context: &Context) {
     // Without it small updates wait for acknowledgements; if it fails they do.
     let _ = stream.set_nodelay(true);
-    match tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await {
+    match tokio::time::timeout(context.limits.control.push_handshake_timeout, tls.accept(stream))
+        .await
+    {
         Ok(Ok(stream)) => {
             let ended = context.mesh.server.serve(stream).await;
             tracing::debug!(reason = %ended, "proxy disconnected");
@@ -60,4 +62,3 @@ async fn serve_proxy(stream: TcpStream, tls: &ControlServer, context: &Context) 
 }
 
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);

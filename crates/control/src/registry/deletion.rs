@@ -94,7 +94,7 @@ impl Registry {
             self.orphan_dependents(&object)?;
         }
         let is = |plural| resource.group.is_empty() && &*resource.plural == plural;
-        let grace = if is("pods") { pod_grace(&object, options) } else { 0 };
+        let grace = if is("pods") { self.pod_grace(&object, options) } else { 0 };
         let has_finalizers = !object::list(&object, "/metadata/finalizers").is_empty();
         if grace == 0 && !has_finalizers && !is("namespaces") {
             let removed = self.store.remove(key).map_err(|e| Failure::of_store(&e, resource))?;
@@ -120,6 +120,16 @@ impl Registry {
             self.store.remove(key)?;
         }
         Ok(())
+    }
+
+    /// Seconds that a pod has for its end.
+    fn pod_grace(&self, pod: &Object, options: &DeleteOptions) -> i64 {
+        if object::text(pod, "/spec/nodeName").is_empty() {
+            return 0;
+        }
+        let own = || object::number(pod, "/spec/terminationGracePeriodSeconds").unwrap_or(30);
+        let max = i64::try_from(self.limits.grace_period_max.as_secs()).unwrap_or(i64::MAX);
+        options.grace_seconds.unwrap_or_else(own).clamp(0, max)
     }
 
     /// Takes an object out of the owners of what it owns, so that this stays.
@@ -172,14 +182,6 @@ fn mark(object: &mut Object, grace: i64) {
     metadata["deletionGracePeriodSeconds"] = grace.into();
 }
 
-fn pod_grace(pod: &Object, options: &DeleteOptions) -> i64 {
-    if object::text(pod, "/spec/nodeName").is_empty() {
-        return 0;
-    }
-    let own = || object::number(pod, "/spec/terminationGracePeriodSeconds").unwrap_or(30);
-    options.grace_seconds.unwrap_or_else(own).clamp(0, GRACE_SECONDS_MAX)
-}
-
 /// Namespaces that Kubernetes does not delete.
 const KEPT_NAMESPACES: [&str; 3] = ["default", "kube-system", "kube-public"];
 
@@ -205,6 +207,3 @@ fn check_preconditions(
     }
     Ok(())
 }
-
-/// A day; more is a mistake.
-const GRACE_SECONDS_MAX: i64 = 24 * 3600;

@@ -44,9 +44,10 @@ pub(crate) fn whole(status: StatusCode, kind: &'static str, bytes: impl Into<Byt
     with_type(status, kind, body)
 }
 
-/// An answer whose bytes come as they are sent; it ends when the sender is dropped.
-pub(crate) fn stream(kind: &'static str) -> (mpsc::Sender<Bytes>, Answer) {
-    let (sender, receiver) = mpsc::channel(STREAM_PARTS_MAX);
+/// An answer whose bytes come as they are sent; it ends when the sender is dropped. At most
+/// `parts_max` parts wait for a slow client; then the sender waits.
+pub(crate) fn stream(kind: &'static str, parts_max: usize) -> (mpsc::Sender<Bytes>, Answer) {
+    let (sender, receiver) = mpsc::channel(parts_max);
     (sender, with_type(StatusCode::OK, kind, AnswerBody::new(Parts(receiver))))
 }
 
@@ -71,6 +72,3 @@ impl Body for Parts {
         self.0.poll_recv(context).map(|part| part.map(|bytes| Ok(Frame::data(bytes))))
     }
 }
-
-/// Parts of a stream that wait for a slow client; then the sender waits.
-const STREAM_PARTS_MAX: usize = 8;

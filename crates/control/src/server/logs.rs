@@ -40,7 +40,7 @@ pub(super) async fn read(
     }
     let limit = request.query("limitBytes").parse().unwrap_or(u64::MAX);
     let follow = request.flag("follow") && !previous;
-    let (sender, answer) = answer::stream("text/plain");
+    let (sender, answer) = answer::stream("text/plain", context.registry.limits().api_parts_max);
     let context = context.clone();
     let key = key.clone();
     tokio::spawn(async move {

@@ -67,8 +67,12 @@ pub(super) fn start(
             .map_err(|_| Failure::bad_request(format!("invalid resource version {text:?}")))?,
     };
     let seconds = request.query("timeoutSeconds").parse().unwrap_or(0);
-    let timeout = if seconds == 0 { WATCH_MAX } else { Duration::from_secs(seconds) };
-    let (sender, answer) = answer::stream("application/json");
+    let limits = context.registry.limits();
+    let timeout = match seconds {
+        0 => limits.watch_time_max,
+        seconds => Duration::from_secs(seconds).min(limits.watch_time_max),
+    };
+    let (sender, answer) = answer::stream("application/json", limits.api_parts_max);
     let context = context.clone();
     tokio::spawn(async move {
         tokio::select! {
@@ -208,5 +212,3 @@ fn gone_line(gone: &Gone) -> String {
 const EVENTS_AT_ONCE_MAX: usize = 256;
 /// How often a watcher that wants bookmarks gets one.
 const BOOKMARK_INTERVAL: Duration = Duration::from_secs(60);
-/// Longest watch; the client comes back.
-const WATCH_MAX: Duration = Duration::from_secs(3600);

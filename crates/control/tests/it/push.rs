@@ -183,7 +183,7 @@ async fn a_proxy_gets_what_it_asks_for_and_only_what_of_it_changes() {
 }
 
 #[tokio::test]
-async fn a_forged_token_is_refused() {
+async fn a_token_that_is_forged_or_of_a_pod_that_is_gone_is_refused() {
     let local = tokio::task::LocalSet::new();
     local
         .run_until(async {
@@ -196,20 +196,33 @@ async fn a_forged_token_is_refused() {
             .await;
             let tls = ControlClient::new(&anchors, Arc::new(SystemClock)).unwrap();
             let address = world.push_address();
-            let connect = move || {
+            let pod = injected_pod(&api, "web").await;
+            let name = pod["metadata"]["name"].as_str().unwrap();
+            let of_another_pod = TokenKey::from_hex(TOKEN_KEY).unwrap().sign(&Claims {
+                namespace: "default".into(),
+                service_account: "default".into(),
+                pod: name.into(),
+                uid: "that-of-an-earlier-pod".into(),
+                ip: [10, 77, 0, 9].into(),
+                kind: ProxyKind::Sidecar,
+            });
+            for (token, said) in
+                [("forged.token".to_owned(), "token"), (of_another_pod, "any more")]
+            {
                 let tls = tls.clone();
-                async move { tls.connect(TcpStream::connect(address).await?).await }
-            };
-            let (client, driver) = ironmesh_wire::Client::new(
-                WireLimits::default(),
-                "forged.token".to_owned(),
-                connect,
-                |_| Vec::new(),
-            );
-            client.subscribe([ResourceKey::Settings]);
-            tokio::task::spawn_local(driver.run());
-            let why = eventually(|| async { client.connection().last_error }).await;
-            assert!(why.contains("token"), "{why}");
+                let connect = move || {
+                    let tls = tls.clone();
+                    async move { tls.connect(TcpStream::connect(address).await?).await }
+                };
+                let (client, driver) =
+                    ironmesh_wire::Client::new(WireLimits::default(), token, connect, |_| {
+                        Vec::new()
+                    });
+                client.subscribe([ResourceKey::Settings]);
+                tokio::task::spawn_local(driver.run());
+                let why = eventually(|| async { client.connection().last_error }).await;
+                assert!(why.contains(said), "{why}");
+            }
         })
         .await;
 }
