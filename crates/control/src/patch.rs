@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::api::lists::merge_keys;
+use crate::api::lists::{merge_keys, set_order};
 
 /// A patch that does not fit the object.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -73,25 +73,6 @@ pub(crate) fn strategic_merge(target: &mut Value, patch: &Value) {
             set_order(items, order, merge_keys(list).unwrap_or_default());
         }
     }
-}
-
-/// Puts the items that `order` names into its order; others stay behind the item that was before
-/// them.
-fn set_order(items: &mut Vec<Value>, order: &[Value], keys: &[&str]) {
-    let place = |item: &Value| {
-        order.iter().position(|named| {
-            named == item
-                || keys.iter().any(|key| named.get(*key).is_some_and(|v| item.get(*key) == Some(v)))
-        })
-    };
-    let mut before = (0, 0);
-    let mut placed: Vec<((usize, usize), Value)> = Vec::with_capacity(items.len());
-    for item in items.drain(..) {
-        before = place(&item).map_or((before.0, before.1 + 1), |place| (place + 1, 0));
-        placed.push((before, item));
-    }
-    placed.sort_by_key(|(place, _)| *place);
-    items.extend(placed.into_iter().map(|(_, item)| item));
 }
 
 fn merge_field(target: &mut Value, key: &str, patch: &Value) {
