@@ -5,11 +5,12 @@ mod path;
 use std::io;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixStream as StdUnixStream};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE, HOST};
 use http::{Method, Request, Response};
-use http_body_util::{BodyExt, Full};
+use http_body_util::{BodyExt, Collected, Full, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -52,6 +53,25 @@ pub(crate) enum ApiError {
         path: String,
         /// Why.
         error: serde_json::Error,
+    },
+    /// The server has not answered.
+    #[error(
+        "the control plane of mesh {mesh:?} does not answer; `ironmesh status` shows whether it runs"
+    )]
+    Silent {
+        /// The mesh.
+        mesh: String,
+    },
+    /// The answer is longer than the limit, or cut off.
+    #[error("the answer to {0} is cut off, or longer than {ANSWER_BYTES_MAX} bytes")]
+    Body(String),
+    /// Somebody else has the mesh's socket: names of abstract sockets are free for all.
+    #[error("the socket of mesh {mesh:?} belongs to user {uid}, not to you; nothing was sent")]
+    Stranger {
+        /// The mesh.
+        mesh: String,
+        /// Who listens.
+        uid: u32,
     },
     /// A name that cannot be part of a path.
     #[error("the request for {0:?} cannot be sent")]
@@ -123,9 +143,9 @@ impl Api {
 
     /// Reads an answer that comes bit by bit: a log, or the events of a watch.
     pub(crate) async fn stream(&self, path: &str, accept: &str) -> Result<Stream, ApiError> {
-        let response = self.send(Method::GET, path, accept, None).await?;
+        let response = self.in_time(self.send(Method::GET, path, accept, None)).await?;
         if !response.status().is_success() {
-            return Err(refused(response).await);
+            return Err(self.in_time(async { Ok(refused(response, path).await) }).await?);
         }
         Ok(Stream { body: response.into_body(), buffer: Vec::new() })
     }
@@ -137,13 +157,25 @@ impl Api {
         accept: &str,
         body: Option<(&str, &Value)>,
     ) -> Result<Value, ApiError> {
-        let response = self.send(method, path, accept, body).await?;
-        if !response.status().is_success() {
-            return Err(refused(response).await);
-        }
-        let bytes = response.into_body().collect().await?.to_bytes();
+        let answer = async {
+            let response = self.send(method, path, accept, body).await?;
+            if !response.status().is_success() {
+                return Err(refused(response, path).await);
+            }
+            collect(response.into_body(), path).await
+        };
+        let bytes = self.in_time(answer).await?;
         serde_json::from_slice(&bytes)
             .map_err(|error| ApiError::NotJson { path: path.to_owned(), error })
+    }
+
+    /// Waits for an answer, but not for ever.
+    async fn in_time<T>(
+        &self,
+        answer: impl Future<Output = Result<T, ApiError>>,
+    ) -> Result<T, ApiError> {
+        let silent = |_| ApiError::Silent { mesh: self.mesh.clone() };
+        tokio::time::timeout(ANSWER_TIMEOUT, answer).await.map_err(silent)?
     }
 
     async fn send(
@@ -179,7 +211,13 @@ impl Api {
             _ => ApiError::Io(error),
         })?;
         stream.set_nonblocking(true)?;
-        Ok(UnixStream::from_std(stream)?)
+        let stream = UnixStream::from_std(stream)?;
+        // Whom the kernel noted when the socket began to listen.
+        let uid = stream.peer_cred()?.uid();
+        if uid != 0 && uid != nix::unistd::geteuid().as_raw() {
+            return Err(ApiError::Stranger { mesh: self.mesh.clone(), uid });
+        }
+        Ok(stream)
     }
 }
 
@@ -218,11 +256,16 @@ impl Stream {
     }
 }
 
-async fn refused(response: Response<Incoming>) -> ApiError {
+async fn collect(body: Incoming, path: &str) -> Result<Bytes, ApiError> {
+    let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
+    body.map(Collected::to_bytes).map_err(|_| ApiError::Body(path.to_owned()))
+}
+
+async fn refused(response: Response<Incoming>, path: &str) -> ApiError {
     let code = response.status().as_u16();
-    let bytes = match response.into_body().collect().await {
-        Ok(body) => body.to_bytes(),
-        Err(error) => return error.into(),
+    let bytes = match collect(response.into_body(), path).await {
+        Ok(bytes) => bytes,
+        Err(error) => return error,
     };
     let status: Value = serde_json::from_slice(&bytes).unwrap_or_default();
     let text = |field: &str| status[field].as_str().map(str::to_owned);
@@ -238,6 +281,11 @@ fn start_command(mesh: &str) -> String {
     if mesh == "default" { "ironmesh up".to_owned() } else { format!("ironmesh --mesh {mesh} up") }
 }
 
+/// How long an answer may take, or the head of one that comes bit by bit. Longer than the control
+/// plane waits for its own snapshot.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(40);
+/// Bytes of one answer.
+const ANSWER_BYTES_MAX: usize = 256 << 20;
 /// Asks for objects.
 pub(crate) const JSON: &str = "application/json";
 /// Asks for tables.

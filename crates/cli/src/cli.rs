@@ -88,6 +88,7 @@ enum Verb {
     ProxyConfig(verb::proxy_config::ProxyConfig),
     Explain(verb::explain::Explain),
     Finding(verb::finding::Finding),
+    Findings(verb::findings::Findings),
     Settings(verb::settings::Settings),
     #[command(hide = true)]
     Capture(verb::capture::Capture),
@@ -111,6 +112,7 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
         Verb::Delete(verb) => block_on(verb.run(&context)),
         Verb::Get(verb) => block_on(verb.run(&context)),
         Verb::Describe(verb) => block_on(verb.run(&context)),
+        Verb::Findings(verb) => block_on(verb.run(&context)),
         Verb::Label(verb) => block_on(verb.run(&context)),
         Verb::Annotate(verb) => block_on(verb.run(&context)),
         Verb::Exec(verb) => block_on(verb.run(&context)),

@@ -6,8 +6,11 @@ use std::path::Path;
 
 use anyhow::{Context, ensure};
 use ironmesh_control::api::kinds::Resource;
-use ironmesh_dialects::manifest::{self, Document};
+use ironmesh_dialects::manifest::{self, Document, ManifestError};
+use ironmesh_model::Severity;
 use serde_json::Value;
+
+use crate::say;
 
 /// Options of the verbs that read manifests.
 #[derive(Clone, Debug, clap::Args)]
@@ -27,6 +30,8 @@ pub(crate) struct Loaded {
     pub(crate) objects: Vec<Manifest>,
     /// What could not be read, for people; the objects around it are there.
     pub(crate) problems: Vec<String>,
+    /// What was read, but hardly as it was meant, for people.
+    pub(crate) warnings: Vec<String>,
 }
 
 /// An object of a manifest, and where it stands.
@@ -117,13 +122,25 @@ pub(crate) fn load(paths: &[String], recursive: bool) -> anyhow::Result<Loaded> 
 }
 
 impl Loaded {
+    /// Says what is wrong with the manifests, and that what could not be read is not `done`. Returns
+    /// whether something could not be read.
+    pub(crate) fn say_problems(&self, done: &str) -> bool {
+        for warning in &self.warnings {
+            say::notice(warning);
+        }
+        for problem in &self.problems {
+            let (what, excerpt) = problem.split_at(problem.find('\n').unwrap_or(problem.len()));
+            say::notice(&format!("{what}; the object is not {done}{excerpt}"));
+        }
+        !self.problems.is_empty()
+    }
+
     /// Adds the objects of a text.
     pub(crate) fn add(&mut self, file: &str, text: &str) {
         let parsed = manifest::parse(text);
-        for error in parsed.errors {
-            let (line, column) = (error.line, error.column);
-            self.problems.push(format!("{file}:{line}:{column}: {}", error.message));
-        }
+        self.problems.extend(parsed.errors.iter().map(|error| placed(file, "", error)));
+        let word = format!("{} ", say::severity(Severity::Warning));
+        self.warnings.extend(parsed.warnings.iter().map(|warning| placed(file, &word, warning)));
         for document in parsed.documents {
             let manifest = Manifest { file: file.to_owned(), document };
             match missing(&manifest) {
@@ -162,6 +179,15 @@ impl Loaded {
     }
 }
 
+/// What is wrong at a place of a file, with the line and a mark below it.
+fn placed(file: &str, word: &str, error: &ManifestError) -> String {
+    let ManifestError { line, column, message, .. } = error;
+    // The first line of its own text says the place without the file.
+    let text = error.to_string();
+    let excerpt: Vec<&str> = text.lines().skip(1).collect();
+    format!("{file}:{line}:{column}: {word}{message}\n{}", excerpt.join("\n"))
+}
+
 /// The field without which an object cannot be sent.
 fn missing(manifest: &Manifest) -> Option<&'static str> {
     let value = manifest.value();
@@ -193,6 +219,21 @@ mod tests {
         assert_eq!(names, ["a", "b"]);
         assert_eq!(loaded.problems, ["a.yaml:6: the object has no apiVersion"]);
         assert_eq!(loaded.objects[1].place("metadata.labels.v"), "a.yaml:15");
+    }
+
+    #[test]
+    fn what_is_wrong_is_shown_with_its_line() {
+        let mut loaded = Loaded::default();
+        loaded.add(
+            "a.yaml",
+            "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndata: {a: b}\ndata: {c: d}\n",
+        );
+        assert_eq!(loaded.objects.len(), 1);
+        let [warning] = &loaded.warnings[..] else { panic!("{:?}", loaded.warnings) };
+        assert!(warning.starts_with("a.yaml:5:1: warning "), "{warning}");
+        assert!(warning.ends_with("    5 | data: {c: d}\n      | ^"), "{warning}");
+        loaded.add("b.yaml", "a: [1\n");
+        assert!(loaded.problems[0].contains("\n      | "), "{:?}", loaded.problems);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::io::{Write, stdout};
 use std::process::ExitCode;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use clap::Args;
 use ironmesh_model::{Finding, FindingCode};
 use serde_json::{Value, json};
@@ -13,7 +13,8 @@ use crate::cli::Context;
 use crate::merge::three_way;
 use crate::say;
 use crate::source::{Files, Loaded, Manifest};
-use crate::verb::exit;
+use crate::verb::dry_run::DryRunArg;
+use crate::verb::{exit, text};
 
 /// Create the objects of manifests, or change those that are there.
 ///
@@ -24,17 +25,20 @@ use crate::verb::exit;
   ironmesh apply -f samples/bookinfo/bookinfo.yaml
   ironmesh apply -f samples/helloworld/            all files of a directory
   ironmesh apply -f - < my.yaml
-  ironmesh apply -n shop -f app.yaml -f routes.yaml")]
+  ironmesh apply -n shop -f app.yaml -f routes.yaml
+  ironmesh apply -f my.yaml --dry-run=server       only see whether it would be taken")]
 pub(crate) struct Apply {
     #[command(flatten)]
     files: Files,
+    #[command(flatten)]
+    dry_run: DryRunArg,
 }
 
 impl Apply {
     pub(crate) async fn run(self, context: &Context) -> anyhow::Result<ExitCode> {
         let loaded = self.files.load()?;
         let namespace = context.namespace.as_deref();
-        Ok(exit(apply(&context.api(), loaded, namespace).await?))
+        Ok(exit(apply_all(&context.api(), loaded, namespace, self.dry_run).await?))
     }
 }
 
@@ -44,15 +48,25 @@ pub(crate) async fn apply(
     loaded: Loaded,
     namespace: Option<&str>,
 ) -> anyhow::Result<bool> {
-    let mut failed = !loaded.problems.is_empty();
-    for problem in &loaded.problems {
-        say::notice(&format!("{problem}; the object is not applied"));
-    }
+    apply_all(api, loaded, namespace, DryRunArg::default()).await
+}
+
+async fn apply_all(
+    api: &Api,
+    loaded: Loaded,
+    namespace: Option<&str>,
+    dry_run: DryRunArg,
+) -> anyhow::Result<bool> {
+    let mut failed = loaded.say_problems("applied");
     let mut applied = Vec::new();
+    let mut pods_change = false;
     for manifest in &loaded.objects {
-        match apply_one(api, manifest, namespace).await {
-            Ok(message) => {
-                writeln!(stdout(), "{message}")?;
+        match apply_one(api, manifest, namespace, dry_run).await {
+            Ok(outcome) => {
+                let kind = manifest.resource().qualified_singular();
+                let (name, word) = (manifest.name(), outcome.word());
+                writeln!(stdout(), "{kind}/{name} {word}{}", dry_run.suffix())?;
+                pods_change |= outcome != Outcome::Unchanged && concerns_pods(manifest.kind());
                 applied.push(manifest);
             }
             Err(error) => {
@@ -61,8 +75,34 @@ pub(crate) async fn apply(
             }
         }
     }
-    print_findings(api, &applied, namespace).await?;
+    if dry_run.is_real() {
+        print_findings(api, &applied, namespace, pods_change).await?;
+    }
     Ok(failed)
+}
+
+/// What became of an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    Created,
+    Configured,
+    Unchanged,
+}
+
+impl Outcome {
+    /// As `kubectl` says it.
+    fn word(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Configured => "configured",
+            Self::Unchanged => "unchanged",
+        }
+    }
+}
+
+/// Whether a change of a kind may change which pods there are, or who selects them.
+fn concerns_pods(kind: &str) -> bool {
+    matches!(kind, "Pod" | "Deployment" | "ReplicaSet" | "Service")
 }
 
 /// Says why an object was not taken. An error that concerns the mesh as a whole is handed on.
@@ -96,45 +136,61 @@ pub(crate) fn refuse(
     }
 }
 
-/// Applies one object; what became of it, as `kubectl` says it.
+/// Applies one object.
 async fn apply_one(
     api: &Api,
     manifest: &Manifest,
     namespace: Option<&str>,
-) -> anyhow::Result<String> {
+    dry_run: DryRunArg,
+) -> anyhow::Result<Outcome> {
     let resource = manifest.resource();
     let namespace = manifest.namespace(namespace)?;
+    if manifest.name().is_empty() {
+        let base = text(manifest.value(), "/metadata/generateName");
+        bail!("from {base}: cannot use generate name with apply; use create");
+    }
     let path = resource.path(namespace.as_deref(), Some(manifest.name()));
-    let what = format!("{}/{}", resource.qualified_singular(), manifest.name());
     let new = annotated(manifest.value(), namespace.as_deref());
     for _ in 0..ATTEMPTS {
         let live = match api.get(&path).await {
             Ok(live) => live,
             Err(error) if error.is_not_found() => {
-                let collection = resource.path(namespace.as_deref(), None);
-                api.post(&collection, &new).await?;
-                return Ok(format!("{what} created"));
+                let collection = dry_run.on(resource.path(namespace.as_deref(), None));
+                if !dry_run.is_client() {
+                    api.post(&collection, &new).await?;
+                }
+                return Ok(Outcome::Created);
             }
             Err(error) => return Err(error.into()),
         };
         let last = live["metadata"]["annotations"][LAST_APPLIED]
             .as_str()
             .and_then(|text| serde_json::from_str::<Value>(text).ok());
-        let mut merged = three_way(last.as_ref(), &live, &new);
+        let mut merged = three_way(&resource, last.as_ref(), &live, &new);
         // The server converts between versions of a kind: which one a manifest is written in is no
         // difference, but decides which defaults it gets.
         let version = std::mem::replace(&mut merged["apiVersion"], live["apiVersion"].clone());
         if merged == live {
-            return Ok(format!("{what} unchanged"));
+            return Ok(Outcome::Unchanged);
         }
         merged["apiVersion"] = version;
-        match api.put(&path, &merged).await {
-            Ok(_) => return Ok(format!("{what} configured")),
+        if dry_run.is_client() {
+            return Ok(Outcome::Configured);
+        }
+        match api.put(&dry_run.on(path.clone()), &merged).await {
+            // The server may write the same in one way only (base64, `stringData`).
+            Ok(put)
+                if put["metadata"]["resourceVersion"] == live["metadata"]["resourceVersion"]
+                    && dry_run.is_real() =>
+            {
+                return Ok(Outcome::Unchanged);
+            }
+            Ok(_) => return Ok(Outcome::Configured),
             Err(error) if error.is_conflict() => {}
             Err(error) => return Err(error.into()),
         }
     }
-    anyhow::bail!("{what} changes faster than it can be applied; try again")
+    bail!("{} changes faster than it can be applied; try again", manifest.name())
 }
 
 /// The object as it is sent: with its namespace, without a status, and with a note of what was
@@ -158,11 +214,13 @@ fn annotated(value: &Value, namespace: Option<&str>) -> Value {
     object
 }
 
-/// Prints what the mesh found in objects that were just applied, in their order.
+/// Prints what the mesh found in objects that were just applied, in their order. If pods change with
+/// them, what is found about pods that are missing is not yet true, and not printed.
 async fn print_findings(
     api: &Api,
     applied: &[&Manifest],
     namespace: Option<&str>,
+    pods_change: bool,
 ) -> anyhow::Result<()> {
     if applied.is_empty() {
         return Ok(());
@@ -175,7 +233,10 @@ async fn print_findings(
                 && *finding.object.name == *manifest.name()
                 && *finding.object.namespace == *own
         });
-        for finding in about.filter(|finding| !settles(finding.code)) {
+        let shown = |finding: &&Finding| {
+            finding.code != FindingCode::NotBoundedHere && !(pods_change && settles(finding.code))
+        };
+        for finding in about.filter(shown) {
             let place = manifest.place(&finding.path);
             say::notice(&format!("{place}: {}", sentence(finding)));
         }

@@ -3,46 +3,48 @@
 use std::io::{Write, stdout};
 use std::process::ExitCode;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use serde_json::json;
 
 use crate::api::Api;
 use crate::cli::Context;
-use crate::say;
 use crate::source::{Files, Manifest};
 use crate::target;
 use crate::verb::apply::refuse;
+use crate::verb::dry_run::DryRunArg;
 use crate::verb::exit;
 
 /// Create objects from manifests; one that is there already is an error.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   ironmesh create -f my.yaml
-  ironmesh create namespace shop")]
+  ironmesh create namespace shop
+  ironmesh create -f my.yaml --dry-run=server     only see whether it would be taken")]
 pub(crate) struct Create {
     #[command(flatten)]
     files: Files,
     /// `namespace NAME` or `serviceaccount NAME`, instead of a file.
     #[arg(value_name = "KIND NAME", num_args = 0..=2)]
     words: Vec<String>,
+    #[command(flatten)]
+    dry_run: DryRunArg,
 }
 
 impl Create {
     pub(crate) async fn run(self, context: &Context) -> anyhow::Result<ExitCode> {
         let api = context.api();
-        if let [kind, name] = &self.words[..] {
-            let message = create_plain(&api, kind, name, context.namespace()).await?;
+        if !self.words.is_empty() {
+            let [kind, name] = &self.words[..] else { bail!("give a kind and one name") };
+            ensure!(self.files.filename.is_empty(), "give files, or a kind and a name, not both");
+            let message = create_plain(&api, kind, name, context.namespace(), self.dry_run).await?;
             writeln!(stdout(), "{message}")?;
             return Ok(ExitCode::SUCCESS);
         }
         let loaded = self.files.load()?;
-        let mut failed = !loaded.problems.is_empty();
-        for problem in &loaded.problems {
-            say::notice(&format!("{problem}; the object is not created"));
-        }
+        let mut failed = loaded.say_problems("created");
         for manifest in &loaded.objects {
-            match create_one(&api, manifest, context.namespace.as_deref()).await {
+            match create_one(&api, manifest, context.namespace.as_deref(), self.dry_run).await {
                 Ok(message) => writeln!(stdout(), "{message}")?,
                 Err(error) => {
                     refuse("creating", manifest, &error)?;
@@ -58,6 +60,7 @@ async fn create_one(
     api: &Api,
     manifest: &Manifest,
     namespace: Option<&str>,
+    dry_run: DryRunArg,
 ) -> anyhow::Result<String> {
     let resource = manifest.resource();
     let namespace = manifest.namespace(namespace)?;
@@ -65,9 +68,10 @@ async fn create_one(
     if let Some(namespace) = &namespace {
         object["metadata"]["namespace"] = json!(namespace);
     }
-    let created = api.post(&resource.path(namespace.as_deref(), None), &object).await?;
+    let path = dry_run.on(resource.path(namespace.as_deref(), None));
+    let created = if dry_run.is_client() { object } else { api.post(&path, &object).await? };
     let name = created["metadata"]["name"].as_str().unwrap_or(manifest.name());
-    Ok(format!("{}/{name} created", resource.qualified_singular()))
+    Ok(format!("{}/{name} created{}", resource.qualified_singular(), dry_run.suffix()))
 }
 
 /// Creates an object that is nothing but a name.
@@ -76,6 +80,7 @@ async fn create_plain(
     kind: &str,
     name: &str,
     namespace: &str,
+    dry_run: DryRunArg,
 ) -> anyhow::Result<String> {
     let resource = target::resource(kind)?;
     if !matches!(&*resource.kind, "Namespace" | "ServiceAccount") {
@@ -86,7 +91,9 @@ async fn create_plain(
         "kind": &*resource.kind,
         "metadata": { "name": name },
     });
-    let path = resource.path(Some(namespace), None);
-    api.post(&path, &object).await.context("creating the object")?;
-    Ok(format!("{}/{name} created", resource.qualified_singular()))
+    let path = dry_run.on(resource.path(Some(namespace), None));
+    if !dry_run.is_client() {
+        api.post(&path, &object).await.context("creating the object")?;
+    }
+    Ok(format!("{}/{name} created{}", resource.qualified_singular(), dry_run.suffix()))
 }

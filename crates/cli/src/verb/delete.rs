@@ -7,13 +7,16 @@ use std::time::Duration;
 use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use ironmesh_control::api::kinds::Resource;
+use serde_json::Value;
 
 use crate::api::{Api, Query};
 use crate::cli::Context;
 use crate::say;
 use crate::source::Files;
 use crate::target;
+use crate::verb::dry_run::DryRunArg;
 use crate::verb::exit;
+use crate::verb::rollout::parse_duration;
 
 /// Delete objects, named by manifests, by kind and name, or by labels.
 #[derive(Debug, Args)]
@@ -22,7 +25,8 @@ use crate::verb::exit;
   ironmesh delete pod details-v1-5f4d584748-abcde
   ironmesh delete virtualservice/reviews destinationrule/reviews
   ironmesh delete pods -l app=reviews
-  ironmesh delete vs --all")]
+  ironmesh delete vs --all
+  ironmesh delete ns shop --timeout=30s")]
 pub(crate) struct Delete {
     #[command(flatten)]
     files: Files,
@@ -49,6 +53,11 @@ pub(crate) struct Delete {
     /// With --grace-period=0: do not wait for the end.
     #[arg(long)]
     force: bool,
+    /// How long to wait for each object, such as 90s; 0s: its grace period and two minutes.
+    #[arg(long, default_value = "0s", value_parser = parse_duration)]
+    timeout: Duration,
+    #[command(flatten)]
+    dry_run: DryRunArg,
 }
 
 /// An object to delete.
@@ -68,28 +77,44 @@ impl Delete {
         let mut going = Vec::new();
         for object in &doomed {
             match self.delete(&api, object).await {
-                Ok(true) => going.push(object),
-                Ok(false) => {}
+                Ok(Some(answer)) => going.push((object, self.timeout_for(&answer))),
+                Ok(None) => {}
                 Err(error) => {
                     say::error(&error);
                     failed = true;
                 }
             }
         }
-        for object in going.into_iter().filter(|_| self.wait && !self.force) {
-            wait_gone(&api, object).await?;
+        let waits = self.wait && !self.force && self.dry_run.is_real();
+        for (object, timeout) in going.into_iter().filter(|_| waits) {
+            match tokio::time::timeout(timeout, wait_gone(&api, object)).await {
+                Ok(gone) => gone?,
+                Err(_) => {
+                    let (kind, name) = (object.resource.qualified(), &object.name);
+                    say::notice(&format!("error: timed out waiting for the end of {kind}/{name}"));
+                    failed = true;
+                }
+            }
         }
         Ok(exit(failed))
+    }
+
+    /// How long to wait for an object, given what the server said of its deletion.
+    fn timeout_for(&self, answer: &Value) -> Duration {
+        let grace = answer["metadata"]["deletionGracePeriodSeconds"].as_u64().unwrap_or(0);
+        if self.timeout.is_zero() { END_TIMEOUT + Duration::from_secs(grace) } else { self.timeout }
     }
 
     /// What is to be deleted, and whether something could not be read.
     async fn doomed(&self, api: &Api, context: &Context) -> anyhow::Result<(Vec<Doomed>, bool)> {
         if !self.files.filename.is_empty() {
             ensure!(self.words.is_empty(), "give files or names, not both");
+            ensure!(
+                self.selector.is_none() && !self.all,
+                "-l and --all choose among the objects of a kind, not among those of files"
+            );
             let loaded = self.files.load()?;
-            for problem in &loaded.problems {
-                say::notice(problem);
-            }
+            let failed = loaded.say_problems("deleted");
             let doomed = loaded.objects.iter().map(|manifest| {
                 Ok(Doomed {
                     resource: manifest.resource(),
@@ -98,7 +123,7 @@ impl Delete {
                     file: Some(manifest.file.clone()),
                 })
             });
-            return Ok((doomed.collect::<anyhow::Result<_>>()?, !loaded.problems.is_empty()));
+            return Ok((doomed.collect::<anyhow::Result<_>>()?, failed));
         }
         let mut doomed = Vec::new();
         for target in target::parse(&self.words)? {
@@ -125,19 +150,25 @@ impl Delete {
         Ok((doomed, false))
     }
 
-    /// Deletes one object; whether there was anything to delete.
-    async fn delete(&self, api: &Api, object: &Doomed) -> anyhow::Result<bool> {
+    /// Deletes one object; what the server said, or none if there was nothing to delete.
+    async fn delete(&self, api: &Api, object: &Doomed) -> anyhow::Result<Option<Value>> {
         let grace = self.grace_period.or(self.now.then_some(1));
-        let path = Query::new(object.path())
+        let query = Query::new(object.path())
             .with_some("gracePeriodSeconds", grace.map(|g| g.to_string()).as_deref());
-        match api.delete(&path.build()).await {
-            Ok(_) => {
+        let path = self.dry_run.parameter(query).build();
+        let answer = match self.dry_run.is_client() {
+            true => api.get(&object.path()).await,
+            false => api.delete(&path).await,
+        };
+        match answer {
+            Ok(answer) => {
                 let kind = object.resource.qualified_singular();
                 let force = if self.force { " force" } else { "" };
-                writeln!(stdout(), "{kind} {:?}{force} deleted", object.name)?;
-                Ok(true)
+                let suffix = self.dry_run.suffix();
+                writeln!(stdout(), "{kind} {:?}{force} deleted{suffix}", object.name)?;
+                Ok(Some(answer))
             }
-            Err(error) if error.is_not_found() && self.ignore_not_found => Ok(false),
+            Err(error) if error.is_not_found() && self.ignore_not_found => Ok(None),
             Err(error) => match (&object.file, error) {
                 (Some(file), crate::api::ApiError::Refused { reason, message, .. }) => {
                     bail!("Error from server ({reason}): error when deleting {file:?}: {message}")
@@ -156,7 +187,7 @@ impl Doomed {
 
 /// Waits until an object is gone, or another has its name.
 async fn wait_gone(api: &Api, object: &Doomed) -> anyhow::Result<()> {
-    let uid = |value: &serde_json::Value| value["metadata"]["uid"].as_str().map(str::to_owned);
+    let uid = |value: &Value| value["metadata"]["uid"].as_str().map(str::to_owned);
     let mut first = None;
     loop {
         match api.get(&object.path()).await {
@@ -173,5 +204,7 @@ async fn wait_gone(api: &Api, object: &Doomed) -> anyhow::Result<()> {
     }
 }
 
+/// How long an object may take to be gone beyond its grace period.
+const END_TIMEOUT: Duration = Duration::from_secs(120);
 /// How often it is looked whether an object is gone.
 const POLL: Duration = Duration::from_millis(50);

@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use clap::Args;
 use serde_json::{Value, json};
 
-use crate::api::{Api, Query, TABLE};
+use crate::api::{Api, JSON, Query, TABLE};
 use crate::cli::Context;
 use crate::output::Output;
 use crate::output::table::{Columns, Shown, cell};
@@ -25,6 +25,7 @@ use crate::verb::exit;
   ironmesh get virtualservice reviews -o yaml
   ironmesh get deploy/productpage-v1 svc/productpage
   ironmesh get pods -w
+  ironmesh get deploy web -w -o name
   ironmesh get svc istio-ingressgateway -n istio-system \\
       -o jsonpath='{.status.loadBalancer.ingress[0].ip}'")]
 pub(crate) struct Get {
@@ -63,6 +64,7 @@ impl Get {
         let output = self.output.clone().unwrap_or_default();
         match output {
             Output::Table | Output::Wide => self.tables(context, &targets).await,
+            output if self.watch => self.watch_objects(context, &targets[0], &output).await,
             output => self.objects(context, &targets, &output).await,
         }
     }
@@ -159,6 +161,35 @@ impl Get {
             out.flush()?;
         }
         Ok(())
+    }
+
+    /// Prints objects one by one as they are, and again whenever they change, until interrupted.
+    async fn watch_objects(
+        &self,
+        context: &Context,
+        target: &Target,
+        output: &Output,
+    ) -> anyhow::Result<ExitCode> {
+        let api = context.api();
+        let mut query = self.query(context, target).with("watch", "1");
+        if let Some(name) = &target.name {
+            // An object that is not there is an error, as without the watch.
+            api.get(&self.path(context, target)).await?;
+            query = query.with("fieldSelector", &format!("metadata.name={name}"));
+        }
+        let mut events = api.stream(&query.build(), JSON).await?;
+        let mut first = true;
+        while let Some(mut event) = events.next_json().await? {
+            if !matches!(text(&event["type"]), "ADDED" | "MODIFIED" | "DELETED") {
+                continue;
+            }
+            if matches!(output, Output::Yaml) && !std::mem::take(&mut first) {
+                writeln!(stdout(), "---")?;
+            }
+            print_objects(vec![event["object"].take()], true, output)?;
+            stdout().flush()?;
+        }
+        Ok(ExitCode::SUCCESS)
     }
 
     /// Prints objects in a form other than tables.

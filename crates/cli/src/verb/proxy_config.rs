@@ -27,7 +27,7 @@ pub(crate) struct ProxyConfig {
     #[arg(short, long, value_parser = ["json"], value_name = "FORMAT")]
     output: Option<String>,
     /// The proxy's metrics instead, in Prometheus' format.
-    #[arg(long, conflicts_with = "path")]
+    #[arg(long, conflicts_with_all = ["path", "output"])]
     metrics: bool,
     /// Any other path of the proxy's admin API instead, such as /certs.
     #[arg(long, value_name = "PATH", conflicts_with = "output")]

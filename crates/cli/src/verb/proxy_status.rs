@@ -3,6 +3,7 @@
 use std::io::{Write, stdout};
 use std::process::ExitCode;
 
+use anyhow::bail;
 use clap::Args;
 use ironmesh_control::api::ProxyItem;
 use serde_json::Value;
@@ -35,6 +36,9 @@ impl ProxyStatus {
         };
         let proxies: Vec<Value> =
             answer.as_array().into_iter().flatten().filter(|p| wanted(p)).cloned().collect();
+        if let (Some(pod), true) = (&self.pod, proxies.is_empty()) {
+            bail!("no pod {pod:?} has a proxy; ironmesh proxy-status lists those that have");
+        }
         let mut out = stdout().lock();
         if self.output.is_some() {
             writeln!(out, "{:#}", Value::Array(proxies))?;

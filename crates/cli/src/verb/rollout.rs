@@ -25,7 +25,9 @@ pub(crate) struct Rollout {
 
 #[derive(Debug, Subcommand)]
 enum What {
-    /// Wait until the rollout is complete.
+    /// Wait until the rollout is complete; one that makes no progress for its
+    /// progressDeadlineSeconds has failed.
+    #[command(after_help = "Example:\n  ironmesh rollout status deploy/reviews-v1 --timeout=60s")]
     Status {
         /// KIND/NAME, or kind and names.
         #[arg(required = true)]
@@ -35,6 +37,7 @@ enum What {
         timeout: Duration,
     },
     /// Make all pods anew, a few at a time.
+    #[command(after_help = "Example:\n  ironmesh rollout restart deploy reviews-v1 reviews-v2")]
     Restart {
         /// KIND/NAME, or kind and names.
         #[arg(required = true)]
@@ -71,6 +74,9 @@ async fn follow(api: &Api, path: &str, name: &str) -> anyhow::Result<()> {
     let mut said = String::new();
     loop {
         let deployment = api.get(path).await?;
+        if is_late(&deployment) {
+            bail!("deployment {name:?} exceeded its progress deadline");
+        }
         let Some(missing) = missing(&deployment, name) else {
             writeln!(stdout(), "deployment {name:?} successfully rolled out")?;
             return Ok(());
@@ -81,6 +87,17 @@ async fn follow(api: &Api, path: &str, name: &str) -> anyhow::Result<()> {
         }
         tokio::time::sleep(POLL).await;
     }
+}
+
+/// Whether the rollout that was asked for last has not got on for too long.
+fn is_late(deployment: &Value) -> bool {
+    let observed =
+        deployment["status"]["observedGeneration"] == deployment["metadata"]["generation"];
+    let conditions = deployment["status"]["conditions"].as_array().into_iter().flatten();
+    observed
+        && conditions
+            .filter(|condition| condition["type"] == "Progressing")
+            .any(|condition| condition["reason"] == "ProgressDeadlineExceeded")
 }
 
 /// What a rollout still waits for, in `kubectl`'s words.

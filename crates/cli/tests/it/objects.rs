@@ -204,3 +204,114 @@ fn a_reader_that_goes_away_is_no_error() {
     let said = mesh.shell(script);
     assert_eq!(said.out, "apiVersion: v1\n0\n", "{said:?}");
 }
+
+#[test]
+fn applying_an_injected_pod_again_changes_nothing() {
+    let mesh = Mesh::start();
+    mesh.run("label namespace default istio-injection=enabled").ok();
+    let text = "apiVersion: v1
+kind: Pod
+metadata: {name: alone, labels: {app: alone}}
+spec:
+  initContainers: [{name: first, image: shop/first}]
+  containers: [{name: app, image: shop/app, ports: [{containerPort: 80}]}]
+";
+    assert_eq!(mesh.run_with("apply -f -", text).ok(), "pod/alone created\n");
+    let containers = "get pod alone -o jsonpath={.spec.containers[*].name}";
+    assert_eq!(mesh.run(containers).ok(), "app istio-proxy");
+    assert_eq!(mesh.run_with("apply -f -", text).ok(), "pod/alone unchanged\n");
+    let labelled = text.replace("labels: {app: alone}", "labels: {app: alone, tier: web}");
+    assert_eq!(mesh.run_with("apply -f -", &labelled).ok(), "pod/alone configured\n");
+    assert_eq!(mesh.run(containers).ok(), "app istio-proxy");
+}
+
+#[test]
+fn wrong_types_have_their_line_and_doubtful_files_a_warning() {
+    let mesh = Mesh::start();
+    mesh.write(
+        "web.yaml",
+        "apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web}
+spec:
+  replicas: 1
+  replicas: 2
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec:
+      containers:
+      - name: web
+        image: shop/web
+        env:
+        - {name: PORT, value: 80}
+",
+    );
+    let said = mesh.run("apply -f web.yaml");
+    assert_eq!((said.code, &*said.out), (1, ""), "{said:?}");
+    assert!(said.err.starts_with("web.yaml:6:3: warning "), "{}", said.err);
+    assert!(said.err.contains("    6 |   replicas: 2\n      |   ^\n"), "{}", said.err);
+    assert!(said.err.contains("web.yaml:15: error Deployment web: "), "{}", said.err);
+    assert!(
+        said.err.contains("value: this takes a text, not 80; put it in quotes"),
+        "{}",
+        said.err
+    );
+}
+
+#[test]
+fn a_dry_run_says_what_would_be_done() {
+    let mesh = Mesh::start();
+    mesh.write("web.yaml", SERVICE);
+    for (how, suffix) in [("client", "(dry run)"), ("server", "(server dry run)")] {
+        let create = mesh.run(&format!("create -f web.yaml --dry-run={how}"));
+        assert_eq!(create.ok(), format!("service/web created {suffix}\n"));
+        let apply = mesh.run(&format!("apply -f web.yaml --dry-run={how}"));
+        assert_eq!(apply.ok(), format!("service/web created {suffix}\n"));
+    }
+    assert_eq!(mesh.run("get svc web").code, 1);
+    mesh.run("apply -f web.yaml").ok();
+    for how in ["--dry-run", "--dry-run=server"] {
+        assert!(mesh.run(&format!("delete svc web {how}")).ok().contains("deleted ("));
+    }
+    mesh.run("get svc web").ok();
+    let bad = SERVICE.replace("port: 80,", "port: no,");
+    assert_eq!(mesh.run_with("apply -f - --dry-run=server", &bad).code, 1);
+}
+
+#[test]
+fn words_that_do_not_go_together_are_refused() {
+    let mesh = Mesh::start();
+    mesh.write("web.yaml", SERVICE);
+    mesh.write("generated.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {generateName: a-}\n");
+    for (line, said) in [
+        ("delete -f web.yaml -l app=web", "not among those of files"),
+        ("delete -f web.yaml --all", "not among those of files"),
+        ("create namespace x -f web.yaml", "not both"),
+        ("apply -f generated.yaml", "from a-: cannot use generate name with apply"),
+        ("proxy-status nosuchpod", "no pod \"nosuchpod\" has a proxy"),
+        ("proxy-config x --metrics -o json", "cannot be used with"),
+        ("get pod nosuchpod -w -o yaml", "pods \"nosuchpod\" not found"),
+    ] {
+        let refused = mesh.run(line);
+        assert_ne!(refused.code, 0, "{line}");
+        assert!(refused.err.contains(said), "{line}: {}", refused.err);
+    }
+    assert!(mesh.run("create -f generated.yaml").ok().starts_with("configmap/a-"));
+}
+
+#[test]
+fn a_watch_prints_objects_in_the_form_asked_for() {
+    let mesh = Mesh::start();
+    mesh.run_with("apply -f -", SERVICE).ok();
+    // A watch goes on until it is ended.
+    let first_lines = |form: &str, count: usize| {
+        let script = format!(
+            "exec 3< <(exec \"$0\" --mesh \"$1\" get svc web -w -o {form}); pid=$!; \
+             head -n {count} <&3; kill $pid"
+        );
+        mesh.shell(&script).out
+    };
+    assert_eq!(first_lines("name", 1), "service/web\n");
+    assert_eq!(first_lines("yaml", 2), "apiVersion: v1\nkind: Service\n");
+}
