@@ -16,8 +16,10 @@ mod answer;
 mod discovery;
 mod logs;
 mod mesh;
+mod openapi;
 mod request;
 mod resources;
+mod strict;
 mod watch;
 
 /// Takes over an inherited listening unix socket.

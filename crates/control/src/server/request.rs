@@ -6,7 +6,7 @@ use hyper::body::Incoming;
 use serde_json::Value;
 
 use super::answer::{self, Answer};
-use super::{discovery, mesh, resources};
+use super::{discovery, mesh, openapi, resources};
 use crate::api::kinds::Resource;
 use crate::context::Context;
 use crate::failure::Failure;
@@ -195,6 +195,9 @@ async fn dispatch(
         ["api"] => Ok(answer::json(StatusCode::OK, &discovery::core_versions())),
         ["apis"] => Ok(answer::json(StatusCode::OK, &discovery::groups())),
         ["ironmesh", ref path @ ..] => mesh::handle(context, request, path).await,
+        ["openapi", "v3"] => Ok(answer::json(StatusCode::OK, &openapi::index())),
+        ["openapi", "v3", "api", version] => discovered(openapi::document("", version)),
+        ["openapi", "v3", "apis", group, version] => discovered(openapi::document(group, version)),
         ["apis", group] => discovered(discovery::group(group)),
         ["api", version] => discovered(discovery::resources("", version)),
         ["apis", group, version] => discovered(discovery::resources(group, version)),

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::answer::{self, Answer};
 use super::request::{ApiRequest, Target};
-use super::{logs, watch};
+use super::{logs, strict, watch};
 use crate::api::kinds::{Resource, split_api_version};
 use crate::clock;
 use crate::context::Context;
@@ -122,12 +122,13 @@ fn create(context: &Context, request: &ApiRequest, target: &Target) -> Result<An
             "an object of a namespace is to be posted to the path of its namespace",
         ));
     }
+    let warnings = strict::check(request, &object, None)?;
     let created = if request.is_dry_run()? {
         context.registry.would_create(&resource, namespace, object)?
     } else {
         context.registry.create(&resource, namespace, object)?
     };
-    Ok(presented(StatusCode::CREATED, target, &created))
+    Ok(strict::warn(presented(StatusCode::CREATED, target, &created), &warnings))
 }
 
 /// The resource of a sent object, which must be that of the path.
@@ -198,6 +199,11 @@ fn update(
     part: Part,
     change: impl Fn(&Object) -> Result<Object, Failure>,
 ) -> Result<Arc<Object>, Failure> {
+    let change = |old: &Object| {
+        let new = change(old)?;
+        strict::check(request, &new, Some(old))?;
+        Ok(new)
+    };
     if request.is_dry_run()? {
         context.registry.would_update(resource, key, part, change)
     } else {

@@ -317,3 +317,30 @@ async fn built_in_objects_that_were_deleted_stay_so() {
     api.get("/api/v1/namespaces/istio-system").await;
     assert!(api.try_get(path).await.is_none());
 }
+
+#[tokio::test]
+async fn unknown_fields_are_refused_warned_of_or_kept_as_asked_for() {
+    let world = World::start();
+    let api = world.api();
+    let mut typo = deployment("x", "x", "v1", 1);
+    typo["spec"]["template"]["spec"]["contianers"] = json!([]);
+    let path = "/apis/apps/v1/namespaces/default/deployments";
+    let strict = format!("{path}?fieldValidation=Strict");
+    let (status, refused) = api.request(Method::POST, &strict, &[], Some(&typo)).await;
+    assert_eq!(status, 400);
+    assert_eq!(
+        refused["message"],
+        "strict decoding error: unknown field \"spec.template.spec.contianers\""
+    );
+    let (status, _) =
+        api.request(Method::POST, &format!("{path}?fieldValidation=Warn"), &[], Some(&typo)).await;
+    assert_eq!(status, 201);
+    let merge = [("content-type", "application/merge-patch+json")];
+    let patch = json!({"spec": {"replica": 2}});
+    let one = format!("{path}/x?fieldValidation=Strict");
+    assert_eq!(api.request(Method::PATCH, &one, &merge, Some(&patch)).await.0, 400);
+    // What clients ask before they send an object.
+    let index = api.get("/openapi/v3").await;
+    let place = index["paths"]["apis/apps/v1"]["serverRelativeURL"].as_str().unwrap().to_owned();
+    assert!(api.get(&place).await["paths"].as_object().unwrap().len() > 2);
+}

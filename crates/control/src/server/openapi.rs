@@ -1,0 +1,78 @@
+//! `/openapi/v3`: as much of a description as `kubectl` asks for before it sends an object: which
+//! kinds can be patched, and with which parameters.
+
+use serde_json::{Map, Value, json};
+
+use crate::api::kinds::{KINDS, Kind, Resource};
+
+/// `/openapi/v3`: where the description of each group and version is.
+pub(super) fn index() -> Value {
+    let mut paths = Map::new();
+    for kind in KINDS {
+        for version in kind.versions {
+            let name = path_of(kind.group, version);
+            let place = format!("/openapi/v3/{name}");
+            paths.insert(name, json!({"serverRelativeURL": place}));
+        }
+    }
+    json!({"paths": paths})
+}
+
+/// The description of a group (empty for the core group) and version.
+pub(super) fn document(group: &str, version: &str) -> Option<Value> {
+    let in_version = |kind: &&Kind| kind.group == group && kind.versions.contains(&version);
+    let paths: Map<String, Value> =
+        KINDS.iter().filter(in_version).map(|kind| operation(kind, version)).collect();
+    (!paths.is_empty()).then(|| {
+        json!({
+            "openapi": "3.0.0",
+            "info": {"title": "ironmesh", "version": env!("CARGO_PKG_VERSION")},
+            "paths": paths,
+        })
+    })
+}
+
+/// `api/v1` or `apis/GROUP/VERSION`.
+fn path_of(group: &str, version: &str) -> String {
+    if group.is_empty() { format!("api/{version}") } else { format!("apis/{group}/{version}") }
+}
+
+fn operation(kind: &Kind, version: &str) -> (String, Value) {
+    let resource = Resource { version: version.into(), ..Resource::from(kind) };
+    let path = resource.path(Some("{namespace}"), Some("{name}"));
+    let parameter = |name: &str| json!({"name": name, "in": "query", "schema": {"type": "string"}});
+    let patch = json!({
+        "operationId": format!("patch{}{}{}", kind.group.replace('.', ""), version, kind.kind),
+        "parameters": [parameter("dryRun"), parameter("fieldValidation")],
+        "responses": {"200": {"description": "OK"}},
+        "x-kubernetes-group-version-kind": {
+            "group": kind.group,
+            "version": version,
+            "kind": kind.kind,
+        },
+    });
+    (path, json!({"patch": patch}))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_version_of_the_index_has_its_document() {
+        let index = index();
+        for name in index["paths"].as_object().unwrap().keys() {
+            let words: Vec<_> = name.split('/').collect();
+            let document = match words[..] {
+                ["api", version] => document("", version),
+                ["apis", group, version] => document(group, version),
+                _ => None,
+            };
+            assert!(document.is_some(), "{name}");
+        }
+        let core = document("", "v1").unwrap();
+        let pods = &core["paths"]["/api/v1/namespaces/{namespace}/pods/{name}"]["patch"];
+        assert_eq!(pods["x-kubernetes-group-version-kind"]["kind"], "Pod");
+        assert_eq!(document("apps", "v7"), None);
+    }
+}
