@@ -20,6 +20,7 @@ mod service;
 pub(crate) use endpoints::{EndpointsPart, endpoint_slice, endpoints};
 pub(crate) use fields::{check_fields, metadata};
 pub(crate) use pod::pod;
+pub use pod::pod_owner;
 pub(crate) use service::service;
 
 /// A Service, before it is known which pods it selects.

@@ -18,5 +18,6 @@ mod path;
 mod schema;
 pub mod translate;
 
+pub use kubernetes::pod_owner;
 pub use object::Object;
 pub use translate::{Translated, Translation, join, translate, translate_one, validate};

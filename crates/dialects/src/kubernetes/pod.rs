@@ -35,7 +35,7 @@ pub(crate) fn pod(object: &Object, findings: &mut Vec<Finding>) -> Option<Part> 
         },
         ip,
         labels: object.labels(),
-        owner: owner(object),
+        owner: pod_owner(object.value()).into(),
         service_account: spec["serviceAccountName"].as_str().unwrap_or("default").into(),
         ready: ready && !object.is_terminating(),
         terminating: object.is_terminating(),
@@ -50,21 +50,19 @@ fn items(list: &Value) -> impl Iterator<Item = &Value> {
     list.as_array().into_iter().flatten()
 }
 
-/// Name of the Deployment behind the ReplicaSet that owns the pod, else of its owner, else its own.
-fn owner(object: &Object) -> Name {
-    let references = object.value().pointer("/metadata/ownerReferences").and_then(Value::as_array);
-    let mut references = references.into_iter().flatten();
-    let is_controller = |reference: &&Value| reference["controller"] == Value::Bool(true);
-    let Some(owner) = references.clone().find(is_controller).or_else(|| references.next()) else {
-        return object.name().clone();
+/// Name of what owns a pod, for people and metrics: of the Deployment behind the ReplicaSet that
+/// controls it, else of its controlling owner, else its own.
+pub fn pod_owner(pod: &Value) -> &str {
+    let mut references = items(&pod["metadata"]["ownerReferences"]);
+    let Some(owner) = references.find(|owner| owner["controller"] == true) else {
+        return pod["metadata"]["name"].as_str().unwrap_or_default();
     };
     let name = owner["name"].as_str().unwrap_or_default();
-    let labels = object.labels();
-    let deployment = labels
-        .value("pod-template-hash")
+    let deployment = pod["metadata"]["labels"]["pod-template-hash"]
+        .as_str()
         .filter(|_| owner["kind"] == "ReplicaSet")
         .and_then(|hash| name.strip_suffix(hash)?.strip_suffix('-'));
-    deployment.unwrap_or(name).into()
+    deployment.unwrap_or(name)
 }
 
 /// Name of the container that is the mesh's proxy.

@@ -145,7 +145,7 @@ static PROBE: Message = Message {
         honoured("httpGet", Type::Object(&HTTP_GET)),
         honoured("tcpSocket", Type::Object(&TCP_SOCKET)),
         honoured("exec", Type::Object(&EXEC)),
-        not_here("grpc", Type::Object(&GRPC), "it is not asked, and the probe fails"),
+        honoured("grpc", Type::Object(&GRPC)),
         honoured("initialDelaySeconds", COUNT),
         honoured("periodSeconds", POSITIVE),
         honoured("timeoutSeconds", POSITIVE),
