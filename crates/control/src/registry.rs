@@ -440,13 +440,9 @@ fn admit_pod(namespace: &Object, pod: &mut Object) {
         json!({"phase": "Pending", "conditions": [scheduled], "qosClass": "BestEffort"});
 }
 
-/// Name of what owns a pod: of a Deployment's the Deployment, of others' the owner, else its own.
+/// Name of what owns a pod; see [`ironmesh_dialects::pod_owner`].
 pub(crate) fn owner_name(pod: &Object) -> String {
-    let Some(owner) = object::controller(pod) else { return object::name(pod).to_owned() };
-    let name = object::text(owner, "/name");
-    let hash = object::label(pod, "pod-template-hash").unwrap_or_default();
-    let deployment = name.strip_suffix(hash).and_then(|rest| rest.strip_suffix('-'));
-    deployment.filter(|_| !hash.is_empty()).unwrap_or(name).to_owned()
+    ironmesh_dialects::pod_owner(pod).to_owned()
 }
 
 /// What makes the object unusable for the mesh. What only weakens it is a finding, and no refusal.

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 use clap::Args;
+use ironmesh_dialects::object::normalize;
 use ironmesh_model::{Finding, FindingCode};
 use serde_json::{Value, json};
 
@@ -227,6 +228,10 @@ async fn print_findings(
     }
     let findings = findings(api, "").await?;
     for manifest in applied {
+        // The store has the new form only, so that the mesh does not know.
+        if let Some(finding) = normalize(&mut manifest.value().clone()) {
+            say::notice(&format!("{}: {}", manifest.place(&finding.path), sentence(&finding)));
+        }
         let own = manifest.namespace(namespace)?.unwrap_or_default();
         let about = findings.iter().filter(|finding| {
             *finding.object.kind == *manifest.kind()
@@ -268,6 +273,6 @@ fn settles(code: FindingCode) -> bool {
 }
 
 /// Annotation with what was applied last, the same as `kubectl`'s.
-const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+pub(crate) const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 /// How often an apply is tried against others who change the object.
 const ATTEMPTS: usize = 5;

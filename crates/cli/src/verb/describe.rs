@@ -69,7 +69,7 @@ async fn describe(api: &Api, resource: &Resource, object: &Value) -> anyhow::Res
     let mut sheet = Sheet::default();
     match &*resource.kind {
         "Pod" => pod::describe(&mut sheet, object),
-        "Service" => kinds::service(&mut sheet, object, &pods_behind(api, object).await?),
+        "Service" => kinds::service(&mut sheet, object, &endpoints_of(api, object).await?),
         "Deployment" | "ReplicaSet" => kinds::workload(&mut sheet, object),
         "Namespace" => kinds::namespace(&mut sheet, object),
         _ => kinds::any(&mut sheet, object)?,
@@ -79,13 +79,15 @@ async fn describe(api: &Api, resource: &Resource, object: &Value) -> anyhow::Res
     Ok(sheet.finish())
 }
 
-/// The pods that a Service selects.
-async fn pods_behind(api: &Api, service: &Value) -> anyhow::Result<Vec<Value>> {
-    let selector = text::pairs(&service["spec"]["selector"]).join(",");
-    if selector.is_empty() {
-        return Ok(Vec::new());
+/// The Endpoints of a Service, made from its selector or written by hand; null if there are none.
+async fn endpoints_of(api: &Api, service: &Value) -> anyhow::Result<Value> {
+    let namespace = verb::text(service, "/metadata/namespace");
+    let name = verb::text(service, "/metadata/name");
+    match api.get(&target::resource("endpoints")?.path(Some(namespace), Some(name))).await {
+        Ok(endpoints) => Ok(endpoints),
+        Err(error) if error.is_not_found() => Ok(Value::Null),
+        Err(error) => Err(error.into()),
     }
-    verb::pods_by_label(api, verb::text(service, "/metadata/namespace"), &selector).await
 }
 
 async fn findings_of(

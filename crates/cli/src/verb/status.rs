@@ -6,9 +6,12 @@ use std::io::{Write, stdout};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixStream};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
+use ironmesh_control::api::FindingItem;
+use ironmesh_model::Severity;
 use ironmesh_platform::local::agent_api;
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use serde_json::json;
@@ -44,19 +47,34 @@ impl Status {
                 translate(&mut container.pid);
             }
         }
+        let findings = crate::runtime()?.block_on(count_findings(context));
         let mut out = stdout().lock();
         if self.output.is_some() {
             let mut value = serde_json::to_value(&status)?;
             value["up_pid"] = json!(up_pid);
+            if let Some([errors, warnings, infos]) = findings {
+                value["findings"] = json!({"error": errors, "warning": warnings, "info": infos});
+            }
             writeln!(out, "{value:#}")?;
         } else {
-            write!(out, "{}", for_people(&status, up_pid))?;
+            write!(out, "{}", for_people(&status, up_pid, findings))?;
         }
         Ok(ExitCode::SUCCESS)
     }
 }
 
-fn for_people(status: &agent_api::Status, up_pid: i32) -> String {
+/// How many errors, warnings and infos the mesh found in its objects; none while the control plane
+/// does not say, which is no reason not to show the rest.
+async fn count_findings(context: &Context) -> Option<[usize; 3]> {
+    let api = context.api();
+    let asked = tokio::time::timeout(FINDINGS_TIMEOUT, api.get("/ironmesh/findings"));
+    let answer = asked.await.ok()?.ok()?;
+    let findings: Vec<FindingItem> = serde_json::from_value(answer).ok()?;
+    let severities = [Severity::Error, Severity::Warning, Severity::Info];
+    Some(severities.map(|severity| findings.iter().filter(|f| f.severity == severity).count()))
+}
+
+fn for_people(status: &agent_api::Status, up_pid: i32, findings: Option<[usize; 3]>) -> String {
     let mut text = format!("Mesh:      {}\n", status.mesh);
     for (at, url) in status.urls.iter().enumerate() {
         let scheme = if url.port == 443 { "https" } else { "http" };
@@ -68,7 +86,13 @@ fn for_people(status: &agent_api::Status, up_pid: i32) -> String {
         "Processes: up {up_pid}, agent {}, control {control}\n",
         status.agent_pid
     ));
-    text.push_str(&format!("Logs:      {}\n\n", status.log_directory.display()));
+    text.push_str(&format!("Logs:      {}\n", status.log_directory.display()));
+    if let Some([errors, warnings, infos]) = findings {
+        text.push_str(&format!(
+            "Findings:  {errors} errors, {warnings} warnings, {infos} infos (ironmesh findings -A)\n"
+        ));
+    }
+    text.push('\n');
     let mut columns = Columns::default();
     columns.push(["NAMESPACE", "POD", "READY", "PHASE", "RESTARTS", "IP", "PID", "SIDECAR"]);
     for pod in &status.pods {
@@ -94,3 +118,6 @@ fn up_pid(uid: u32, mesh: &str) -> anyhow::Result<i32> {
     let stream = UnixStream::connect_addr(&address).context("connecting to the agent")?;
     Ok(getsockopt(&stream, PeerCredentials).context("asking who listens")?.pid())
 }
+
+/// How long the control plane may take to tell its findings.
+const FINDINGS_TIMEOUT: Duration = Duration::from_secs(2);

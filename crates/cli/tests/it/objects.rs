@@ -46,7 +46,12 @@ spec:
       containers:
       - {name: web, image: shop/web, ports: [{containerPort: 80}]}
 ";
-    assert_eq!(mesh.run_with("apply -f -", text).ok(), "deployment.apps/web created\n");
+    let said = mesh.run_with("apply -f -", text);
+    assert_eq!((said.code, &*said.out), (0, "deployment.apps/web created\n"), "{said:?}");
+    assert_eq!(
+        said.err,
+        "STDIN:1: info IM0113 Deployment web apiVersion: extensions/v1beta1 is taken as apps/v1\n"
+    );
     assert_eq!(mesh.run_with("apply -f -", text).ok(), "deployment.apps/web unchanged\n");
 }
 

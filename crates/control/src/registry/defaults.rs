@@ -14,6 +14,8 @@ pub(crate) fn apply(resource: &Resource, object: &mut Object) {
     for map in ["/metadata/labels", "/metadata/annotations", "/data"] {
         empty_texts(object.pointer_mut(map));
     }
+    // That the form is old, whoever sent it says: the store has the new form alone.
+    drop(ironmesh_dialects::object::normalize(object));
     match (&*resource.group, &*resource.plural) {
         ("", "namespaces") => {
             let name = object::name(object).to_owned();
@@ -26,11 +28,9 @@ pub(crate) fn apply(resource: &Resource, object: &mut Object) {
         ("", "secrets") => secret(object),
         ("apps", "deployments") => deployment(object),
         ("apps", "replicasets") => {
-            old_workload(object);
             set_default(entry(object, "spec"), "replicas", 1);
             template(entry(entry(object, "spec"), "template"));
         }
-        ("apps", "statefulsets" | "daemonsets") => old_workload(object),
         _ => {}
     }
 }
@@ -147,7 +147,6 @@ fn secret(object: &mut Object) {
 }
 
 fn deployment(object: &mut Object) {
-    old_workload(object);
     let spec = entry(object, "spec");
     set_default(spec, "replicas", 1);
     set_default(spec, "revisionHistoryLimit", 10);
@@ -162,25 +161,14 @@ fn deployment(object: &mut Object) {
     template(entry(spec, "template"));
 }
 
-/// Versions before `apps/v1` took the selector from the template's labels.
-fn old_workload(object: &mut Object) {
-    let version = object::text(object, "/apiVersion");
-    if version == "apps/v1" {
-        return;
-    }
-    if object.pointer("/spec/selector").is_none_or(Value::is_null) {
-        let labels = object.pointer("/spec/template/metadata/labels").cloned();
-        entry(object, "spec")["selector"] = json!({"matchLabels": labels.unwrap_or(json!({}))});
-    }
-    object["apiVersion"] = "apps/v1".into();
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn defaulted(api_version: &str, kind: &str, mut object: Value) -> Value {
         object["apiVersion"] = api_version.into();
+        object["kind"] = kind.into();
+        entry(&mut object, "metadata")["name"] = "a".into();
         apply(&Resource::of(api_version, kind), &mut object);
         object
     }

@@ -6,8 +6,8 @@ use super::text::{Sheet, metadata, pairs, selector, string};
 use crate::output::yaml::to_yaml;
 use crate::verb::text;
 
-/// Describes a Service, with the endpoints behind it.
-pub(super) fn service(sheet: &mut Sheet, service: &Value, pods: &[Value]) {
+/// Describes a Service, with its Endpoints.
+pub(super) fn service(sheet: &mut Sheet, service: &Value, endpoints: &Value) {
     let spec = &service["spec"];
     metadata(sheet, service);
     sheet.field("Selector", selector(&spec["selector"]));
@@ -23,31 +23,24 @@ pub(super) fn service(sheet: &mut Sheet, service: &Value, pods: &[Value]) {
         sheet.field("Port", format!("{name}  {}/{protocol}", string(&port["port"])));
         let target = port.get("targetPort").unwrap_or(&port["port"]);
         sheet.field("TargetPort", format!("{}/{protocol}", string(target)));
-        let addresses: Vec<String> = pods.iter().filter_map(|pod| endpoint(pod, target)).collect();
-        let addresses = addresses.join(",");
+        let addresses = addresses(endpoints, &port["name"]).join(",");
         sheet
             .field("Endpoints", if addresses.is_empty() { "<none>".to_owned() } else { addresses });
     }
 }
 
-/// Address and port of a ready pod for a target port, which may be the name of a container's port.
-fn endpoint(pod: &Value, target: &Value) -> Option<String> {
-    let conditions = pod["status"]["conditions"].as_array()?;
-    let ready = |c: &Value| c["type"] == "Ready" && c["status"] == "True";
-    if !conditions.iter().any(ready) || !pod["metadata"]["deletionTimestamp"].is_null() {
-        return None;
+/// Addresses that take requests for a port of a Service, which is found by its name.
+fn addresses(endpoints: &Value, port_name: &Value) -> Vec<String> {
+    let mut all = Vec::new();
+    for subset in endpoints["subsets"].as_array().into_iter().flatten() {
+        let ports = subset["ports"].as_array().into_iter().flatten();
+        for port in ports.filter(|port| port["name"] == *port_name) {
+            for address in subset["addresses"].as_array().into_iter().flatten() {
+                all.push(format!("{}:{}", string(&address["ip"]), string(&port["port"])));
+            }
+        }
     }
-    let port = match target {
-        Value::String(name) => pod["spec"]["containers"]
-            .as_array()?
-            .iter()
-            .filter_map(|container| container["ports"].as_array())
-            .flatten()
-            .find(|port| port["name"] == name.as_str())
-            .map(|port| string(&port["containerPort"]))?,
-        number => string(number),
-    };
-    Some(format!("{}:{port}", pod["status"]["podIP"].as_str()?))
+    all
 }
 
 /// Describes a Deployment or ReplicaSet.

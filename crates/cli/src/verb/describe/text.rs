@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use crate::output::table::labels;
+use crate::verb::apply::LAST_APPLIED;
 
 /// A description that is being written.
 #[derive(Debug, Default)]
@@ -103,8 +104,6 @@ fn pairs_with(map: &Value, between: &str) -> Vec<String> {
     let pairs = map.as_object().into_iter().flatten();
     pairs.map(|(key, value)| format!("{key}{between}{}", string(value))).collect()
 }
-
-const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 #[cfg(test)]
 mod tests {
