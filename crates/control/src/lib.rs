@@ -25,6 +25,7 @@ mod context;
 mod controllers;
 mod explain;
 mod failure;
+mod inherit;
 mod mesh;
 mod object;
 mod patch;
@@ -108,11 +109,11 @@ pub async fn serve(bootstrap: ControlBootstrap) -> Result<(), Error> {
 
     let mut tasks = tokio::task::JoinSet::new();
     let fd = bootstrap.push_fd;
-    let listener = mesh::inherit(fd).map_err(|source| Error::Socket { fd, source })?;
+    let listener = inherit::tcp_listener(fd).map_err(|source| Error::Socket { fd, source })?;
     tasks.spawn(mesh::serve(listener, tls, context.clone()));
     tasks.spawn(mesh::follow(context.clone()));
     for fd in bootstrap.api_fds {
-        let listener = server::inherit(fd).map_err(|source| Error::Socket { fd, source })?;
+        let listener = inherit::unix_listener(fd).map_err(|source| Error::Socket { fd, source })?;
         tasks.spawn(server::serve(listener, context.clone()));
     }
     tasks.spawn(controllers::run(context.clone()));

@@ -26,7 +26,7 @@ mod pods;
 mod push;
 
 pub(crate) use members::{Members, Trust, TrustError, subscriber};
-pub(crate) use push::{inherit, serve};
+pub(crate) use push::serve;
 
 /// The mesh at one version of the store.
 #[derive(Clone, Debug, Default)]

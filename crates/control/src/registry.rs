@@ -4,12 +4,11 @@
 //! Everything here is done in one step without waiting, so that no other request comes between.
 
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use ironmesh_model::Severity;
 use ironmesh_model::limits::ControlLimits;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::api::kinds::Resource;
 use crate::clock;
@@ -21,6 +20,7 @@ pub(crate) mod addresses;
 pub(crate) mod defaults;
 mod deletion;
 pub(crate) mod inject;
+mod services;
 mod validate;
 
 pub(crate) use deletion::{DeleteOptions, Deleted, resource_of};
@@ -267,7 +267,7 @@ impl Registry {
             Part::Main => keep_server_fields(old, new),
         }
         if resource.plural.as_ref() == "services" && resource.group.is_empty() {
-            keep_addresses(old, new);
+            services::keep_addresses(old, new);
         }
         defaults::apply(resource, new);
         self.check(resource, new)?;
@@ -280,92 +280,6 @@ impl Registry {
         }
         Ok(())
     }
-
-    /// Gives a Service what it asks for: an address, node ports.
-    fn allocate(&self, resource: &Resource, service: &mut Object) -> Result<(), Failure> {
-        let (namespace, name) =
-            (object::namespace(service).to_owned(), object::name(service).to_owned());
-        let kind = object::text(service, "/spec/type").to_owned();
-        let address = object::text(service, "/spec/clusterIP").to_owned();
-        if kind == "ExternalName" || address == "None" {
-            if address == "None" {
-                service["spec"]["clusterIPs"] = json!(["None"]);
-            }
-            return Ok(());
-        }
-        let others = self.store.list(&Collection::core("services"), None).0;
-        let others = others
-            .iter()
-            .filter(|s| (object::namespace(s), object::name(s)) != (&*namespace, &*name));
-        let refuse = |field: &str, value: &str, why: &str| {
-            let cause = Cause::invalid(field, &value.into(), why);
-            Failure::invalid(resource, &name, vec![cause])
-        };
-        let taken: BTreeSet<Ipv4Addr> = others
-            .clone()
-            .filter_map(|s| object::text(s, "/spec/clusterIP").parse().ok())
-            .collect();
-        let address: Ipv4Addr = if address.is_empty() {
-            let free = self.network.free_address(&namespace, &name, &taken);
-            free.ok_or_else(|| Failure::internal("range is full: no free Service address"))?
-        } else {
-            let wrong = |why| refuse("spec.clusterIP", &address, why);
-            let wanted = address.parse().map_err(|_| wrong("must be an IPv4 address"))?;
-            if taken.contains(&wanted) {
-                return Err(wrong("provided IP is already allocated"));
-            }
-            wanted
-        };
-        let spec = entry(service, "spec");
-        spec["clusterIP"] = address.to_string().into();
-        spec["clusterIPs"] = json!([address.to_string()]);
-        if matches!(&*kind, "NodePort" | "LoadBalancer") {
-            let taken = others
-                .flat_map(|s| object::list(s, "/spec/ports"))
-                .filter_map(|port| object::number(port, "/nodePort"))
-                .collect();
-            let causes = allocate_node_ports(&namespace, &name, spec, taken)?;
-            if !causes.is_empty() {
-                return Err(Failure::invalid(resource, &name, causes));
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Gives each port of a Service its node port. Returns what is wrong with those that it names.
-fn allocate_node_ports(
-    namespace: &str,
-    name: &str,
-    spec: &mut Value,
-    mut taken: BTreeSet<i64>,
-) -> Result<Vec<Cause>, Failure> {
-    let mut causes = Vec::new();
-    let ports = spec.get_mut("ports").and_then(Value::as_array_mut).into_iter().flatten();
-    for (index, port) in ports.enumerate() {
-        let number = object::number(port, "/port").unwrap_or_default();
-        let node_port = match object::number(port, "/nodePort").filter(|n| *n != 0) {
-            Some(given) => {
-                let mut refuse = |why: &str| {
-                    let field = format!("spec.ports[{index}].nodePort");
-                    causes.push(Cause::invalid(field, &given.into(), why));
-                };
-                if !addresses::NODE_PORTS.contains(&given) {
-                    refuse(
-                        "provided port is not in the valid range. The range of valid ports is 30000-32767",
-                    );
-                } else if taken.contains(&given) {
-                    refuse("provided port is already allocated");
-                }
-                given
-            }
-            None => addresses::free_node_port(namespace, name, number, &taken)
-                .ok_or_else(|| Failure::internal("range is full: no free node port"))?,
-        };
-        taken.insert(node_port);
-        port["nodePort"] = node_port.into();
-    }
-    Ok(causes)
 }
 
 /// Checks and completes the metadata of a new object. Returns the base of a generated name.
@@ -526,37 +440,6 @@ fn keep_server_fields(old: &Object, new: &mut Object) {
             new.shift_remove("status");
         }
         (_, None) => {}
-    }
-}
-
-/// A Service that is sent without its addresses keeps them, unless it shall have none.
-fn keep_addresses(old: &Object, new: &mut Object) {
-    if object::text(new, "/spec/type") == "ExternalName" {
-        return;
-    }
-    let old_ports = object::list(old, "/spec/ports").to_vec();
-    let old_spec = old.get("spec").cloned().unwrap_or_default();
-    let spec = entry(new, "spec");
-    for key in ["clusterIP", "clusterIPs"] {
-        if let Some(value) = old_spec.get(key) {
-            set_default(spec, key, value.clone());
-        }
-    }
-    let has_node_ports = matches!(object::text(spec, "/type"), "NodePort" | "LoadBalancer");
-    for port in spec.get_mut("ports").and_then(Value::as_array_mut).into_iter().flatten() {
-        let same = old_ports.iter().find(|old| old.get("port") == port.get("port"));
-        if !has_node_ports {
-            // What it had as another type goes with the type.
-            if let (Some(old), Some(fields)) = (same, port.as_object_mut())
-                && old.get("nodePort") == fields.get("nodePort")
-            {
-                fields.shift_remove("nodePort");
-            }
-            continue;
-        }
-        if let Some(node_port) = same.and_then(|old| old.get("nodePort")) {
-            set_default(port, "nodePort", node_port.clone());
-        }
     }
 }
 

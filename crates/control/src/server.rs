@@ -1,6 +1,5 @@
 //! The API: Kubernetes' shape over HTTP/1.1 on inherited unix sockets.
 
-use std::os::fd::{FromRawFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -21,20 +20,6 @@ mod request;
 mod resources;
 mod strict;
 mod watch;
-
-/// Takes over an inherited listening unix socket.
-///
-/// # Errors
-///
-/// If the descriptor is no socket.
-pub(crate) fn inherit(fd: i32) -> std::io::Result<UnixListener> {
-    #[expect(unsafe_code, reason = "an inherited descriptor is only a number")]
-    // SAFETY: the bootstrap says that this descriptor was made for us, and it is taken over once.
-    let owned = unsafe { OwnedFd::from_raw_fd(fd) };
-    let listener = std::os::unix::net::UnixListener::from(owned);
-    listener.set_nonblocking(true)?;
-    UnixListener::from_std(listener)
-}
 
 /// Serves the API on a listener until the process ends.
 pub(crate) async fn serve(listener: UnixListener, context: Arc<Context>) {

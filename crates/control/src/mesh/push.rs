@@ -1,6 +1,5 @@
 //! The listener of the push protocol.
 
-use std::os::fd::{FromRawFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,20 +8,6 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
 use crate::context::Context;
-
-/// Takes over an inherited listening TCP socket.
-///
-/// # Errors
-///
-/// If the descriptor is no socket.
-pub(crate) fn inherit(fd: i32) -> std::io::Result<TcpListener> {
-    #[expect(unsafe_code, reason = "an inherited descriptor is only a number")]
-    // SAFETY: the bootstrap says that this descriptor was made for us, and it is taken over once.
-    let owned = unsafe { OwnedFd::from_raw_fd(fd) };
-    let listener = std::net::TcpListener::from(owned);
-    listener.set_nonblocking(true)?;
-    TcpListener::from_std(listener)
-}
 
 /// Serves proxies until the process ends.
 pub(crate) async fn serve(listener: TcpListener, tls: ControlServer, context: Arc<Context>) {
