@@ -37,8 +37,8 @@ pub(crate) enum ApiError {
         reason: String,
         /// For people.
         message: String,
-        /// Path of the first field that is wrong, if the server names one.
-        field: Option<String>,
+        /// Path of each field that is wrong, and what is, if the server names them.
+        causes: Vec<(String, String)>,
     },
     /// The connection broke.
     #[error("the control plane went away: {0}")]
@@ -269,10 +269,14 @@ async fn refused(response: Response<Incoming>, path: &str) -> ApiError {
     };
     let status: Value = serde_json::from_slice(&bytes).unwrap_or_default();
     let text = |field: &str| status[field].as_str().map(str::to_owned);
+    let cause = |cause: &Value| {
+        let text = |field: &str| cause[field].as_str().unwrap_or_default().to_owned();
+        (text("field"), text("message"))
+    };
     ApiError::Refused {
         code,
         reason: text("reason").unwrap_or_else(|| "InternalError".to_owned()),
-        field: status["details"]["causes"][0]["field"].as_str().map(str::to_owned),
+        causes: status["details"]["causes"].as_array().into_iter().flatten().map(cause).collect(),
         message: text("message").unwrap_or_else(|| String::from_utf8_lossy(&bytes).into_owned()),
     }
 }

@@ -114,13 +114,18 @@ pub(crate) fn refuse(
 ) -> anyhow::Result<()> {
     let file = &manifest.file;
     match error.downcast_ref::<ApiError>() {
-        Some(ApiError::Refused { reason, message, field, .. }) => {
-            if reason == "Invalid" || field.is_some() {
-                let place = manifest.place(field.as_deref().unwrap_or_default());
-                let (kind, name) = (manifest.kind(), manifest.name());
-                let word = say::severity(ironmesh_model::Severity::Error);
+        Some(ApiError::Refused { reason, message, causes, .. }) => {
+            let (kind, name) = (manifest.kind(), manifest.name());
+            let word = say::severity(ironmesh_model::Severity::Error);
+            for (field, message) in causes {
+                let place = manifest.place(field);
+                let separator = if field.is_empty() { "" } else { ": " };
+                say::notice(&format!("{place}: {word} {kind} {name}: {field}{separator}{message}"));
+            }
+            if causes.is_empty() && reason == "Invalid" {
+                let place = manifest.place("");
                 say::notice(&format!("{place}: {word} {kind} {name}: {message}"));
-            } else {
+            } else if causes.is_empty() {
                 say::notice(&format!(
                     "Error from server ({reason}): error when {doing} {file:?}: {message}"
                 ));

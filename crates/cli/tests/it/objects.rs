@@ -250,18 +250,22 @@ spec:
         image: shop/web
         env:
         - {name: PORT, value: 80}
+        command: sh
 ",
     );
     let said = mesh.run("apply -f web.yaml");
     assert_eq!((said.code, &*said.out), (1, ""), "{said:?}");
     assert!(said.err.starts_with("web.yaml:6:3: warning "), "{}", said.err);
     assert!(said.err.contains("    6 |   replicas: 2\n      |   ^\n"), "{}", said.err);
-    assert!(said.err.contains("web.yaml:15: error Deployment web: "), "{}", said.err);
-    assert!(
-        said.err.contains("value: this takes a text, not 80; put it in quotes"),
-        "{}",
-        said.err
-    );
+    // Each mistake has a line of its own.
+    for line in [
+        "web.yaml:15: error Deployment web: spec.template.spec.containers[0].env[0].value: \
+         this takes a text, not 80; put it in quotes (IM0001)\n",
+        "web.yaml:16: error Deployment web: spec.template.spec.containers[0].command: \
+         this takes a list, not \"sh\" (IM0001)\n",
+    ] {
+        assert!(said.err.contains(line), "{}", said.err);
+    }
 }
 
 #[test]
