@@ -96,6 +96,7 @@ pub(crate) struct Api {
     mesh: String,
     /// Abstract name, without the leading NUL.
     socket: String,
+    answer_timeout: Duration,
 }
 
 impl Api {
@@ -103,12 +104,12 @@ impl Api {
     pub(crate) fn of_mesh(mesh: &str) -> Self {
         let uid = nix::unistd::geteuid().as_raw();
         let socket = ironmesh_platform::local::agent_api::api_socket(uid, mesh);
-        Self { mesh: mesh.to_owned(), socket }
+        Self::of_socket(mesh, &socket)
     }
 
     /// The API behind an abstract socket.
     pub(crate) fn of_socket(mesh: &str, socket: &str) -> Self {
-        Self { mesh: mesh.to_owned(), socket: socket.to_owned() }
+        Self { mesh: mesh.to_owned(), socket: socket.to_owned(), answer_timeout: ANSWER_TIMEOUT }
     }
 
     /// Reads an object or a list.
@@ -175,7 +176,7 @@ impl Api {
         answer: impl Future<Output = Result<T, ApiError>>,
     ) -> Result<T, ApiError> {
         let silent = |_| ApiError::Silent { mesh: self.mesh.clone() };
-        tokio::time::timeout(ANSWER_TIMEOUT, answer).await.map_err(silent)?
+        tokio::time::timeout(self.answer_timeout, answer).await.map_err(silent)?
     }
 
     async fn send(
@@ -295,3 +296,29 @@ pub(crate) const JSON: &str = "application/json";
 /// Asks for tables.
 pub(crate) const TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io, application/json";
 const MERGE_PATCH: &str = "application/merge-patch+json";
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_control_plane_that_is_silent_is_not_waited_for_for_ever() {
+        let name = format!("ironmesh-silent-{}", std::process::id());
+        let address = SocketAddr::from_abstract_name(&name).unwrap();
+        // It takes connections and says nothing, as a stopped process does.
+        let listener = UnixListener::bind_addr(&address).unwrap();
+        let mut api = Api::of_socket("quiet", &name);
+        api.answer_timeout = Duration::from_millis(50);
+        for failed in [api.get("/api/v1/pods").await.err(), api.stream("/x", JSON).await.err()] {
+            let said = failed.unwrap().to_string();
+            assert!(
+                said.starts_with("the control plane of mesh \"quiet\" does not answer"),
+                "{said}"
+            );
+        }
+        drop(listener);
+        assert!(matches!(api.get("/").await, Err(ApiError::NotRunning { .. })));
+    }
+}
