@@ -3,7 +3,6 @@
 //!
 //! Everything here is done in one step without waiting, so that no other request comes between.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use ironmesh_model::Severity;
@@ -131,8 +130,7 @@ impl Registry {
         {
             fields.shift_remove("status");
         }
-        defaults::apply(resource, &mut object);
-        self.check(resource, &object)?;
+        complete(resource, &mut object)?;
         match (&*resource.group, &*resource.plural, namespace_object) {
             ("", "pods", Some(namespace)) => {
                 self.check_account(resource, object::name(&namespace), &object)?;
@@ -235,17 +233,6 @@ impl Registry {
         Ok(Some(found))
     }
 
-    fn check(&self, resource: &Resource, object: &Object) -> Result<(), Failure> {
-        let name = object::name(object);
-        let mut causes: Vec<Cause> = validate::check_name(resource, name).into_iter().collect();
-        causes.extend(refused_by_dialect(object));
-        // A field of a wrong type is wrong in other ways, too, which say less.
-        let known: BTreeSet<String> = causes.iter().map(|cause| cause.field.clone()).collect();
-        let further = validate::check(resource, object).into_iter();
-        causes.extend(further.filter(|cause| !known.contains(&cause.field)));
-        if causes.is_empty() { Ok(()) } else { Err(Failure::invalid(resource, name, causes)) }
-    }
-
     fn prepare_update(
         &self,
         resource: &Resource,
@@ -269,8 +256,7 @@ impl Registry {
         if resource.plural.as_ref() == "services" && resource.group.is_empty() {
             services::keep_addresses(old, new);
         }
-        defaults::apply(resource, new);
-        self.check(resource, new)?;
+        complete(resource, new)?;
         let causes = validate::check_update(resource, old, new);
         if !causes.is_empty() {
             return Err(Failure::invalid(resource, name, causes));
@@ -280,6 +266,20 @@ impl Registry {
         }
         Ok(())
     }
+}
+
+/// Fills in what an object leaves open, and checks it. Types come first: nothing is made of a field of
+/// a wrong type.
+fn complete(resource: &Resource, object: &mut Object) -> Result<(), Failure> {
+    defaults::normalize(object);
+    let refuse = |object: &Object, causes: Vec<Cause>| match causes.is_empty() {
+        true => Ok(()),
+        false => Err(Failure::invalid(resource, object::name(object), causes)),
+    };
+    let name = validate::check_name(resource, object::name(object));
+    refuse(object, name.into_iter().chain(refused_by_dialect(object)).collect())?;
+    defaults::apply(resource, object);
+    refuse(object, validate::check(resource, object))
 }
 
 /// Checks and completes the metadata of a new object. Returns the base of a generated name.

@@ -9,13 +9,28 @@ use crate::object::{self, Object, entry, set_default};
 /// Node that all pods run on.
 pub(crate) const NODE: &str = "ironmesh";
 
-/// Fills in the defaults of an object's kind.
-pub(crate) fn apply(resource: &Resource, object: &mut Object) {
+/// Writes in the form of today what may be written in others: `null` in maps of texts, old API
+/// versions, grace periods below zero. Fields of wrong types stay as they are, to be refused.
+pub(crate) fn normalize(object: &mut Object) {
     for map in ["/metadata/labels", "/metadata/annotations", "/data"] {
         empty_texts(object.pointer_mut(map));
     }
     // That the form is old, whoever sent it says: the store has the new form alone.
     drop(ironmesh_dialects::object::normalize(object));
+    for map in ["/spec/template/metadata/labels", "/spec/template/metadata/annotations"] {
+        empty_texts(object.pointer_mut(map));
+    }
+    for spec in ["/spec", "/spec/template/spec"] {
+        if let Some(spec) = object.pointer_mut(spec)
+            && object::number(spec, "/terminationGracePeriodSeconds").is_some_and(|n| n < 0)
+        {
+            spec["terminationGracePeriodSeconds"] = 1.into();
+        }
+    }
+}
+
+/// Fills in the defaults of an object's kind. Its fields are of the right types.
+pub(crate) fn apply(resource: &Resource, object: &mut Object) {
     match (&*resource.group, &*resource.plural) {
         ("", "namespaces") => {
             let name = object::name(object).to_owned();
@@ -29,7 +44,7 @@ pub(crate) fn apply(resource: &Resource, object: &mut Object) {
         ("apps", "deployments") => deployment(object),
         ("apps", "replicasets") => {
             set_default(entry(object, "spec"), "replicas", 1);
-            template(entry(entry(object, "spec"), "template"));
+            pod_spec(entry(entry(entry(object, "spec"), "template"), "spec"));
         }
         _ => {}
     }
@@ -44,18 +59,8 @@ fn empty_texts(map: Option<&mut Value>) {
     }
 }
 
-fn template(template: &mut Value) {
-    for map in ["/metadata/labels", "/metadata/annotations"] {
-        empty_texts(template.pointer_mut(map));
-    }
-    pod_spec(entry(template, "spec"));
-}
-
-/// Fills in what is left open in a pod's spec. A negative grace period counts as one second.
+/// Fills in what is left open in a pod's spec.
 pub(crate) fn pod_spec(spec: &mut Value) {
-    if object::number(spec, "/terminationGracePeriodSeconds").is_some_and(|seconds| seconds < 0) {
-        spec["terminationGracePeriodSeconds"] = 1.into();
-    }
     set_default(spec, "restartPolicy", "Always");
     set_default(spec, "terminationGracePeriodSeconds", 30);
     set_default(spec, "dnsPolicy", "ClusterFirst");
@@ -158,7 +163,7 @@ fn deployment(object: &mut Object) {
         set_default(rolling, "maxSurge", "25%");
         set_default(rolling, "maxUnavailable", "25%");
     }
-    template(entry(spec, "template"));
+    pod_spec(entry(entry(spec, "template"), "spec"));
 }
 
 #[cfg(test)]
@@ -169,6 +174,7 @@ mod tests {
         object["apiVersion"] = api_version.into();
         object["kind"] = kind.into();
         entry(&mut object, "metadata")["name"] = "a".into();
+        normalize(&mut object);
         apply(&Resource::of(api_version, kind), &mut object);
         object
     }

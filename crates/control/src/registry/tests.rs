@@ -244,3 +244,105 @@ fn some_namespaces_stay_and_a_dry_run_changes_nothing() {
     registry.delete(&pods(), &pod_key("a"), &try_only).unwrap();
     assert_eq!(registry.store().revision(), revision);
 }
+
+/// The JSON pointers of all parts of a value.
+fn pointers(value: &Value, at: &str, found: &mut Vec<String>) {
+    found.push(at.to_owned());
+    match value {
+        Value::Object(fields) => {
+            for (key, value) in fields {
+                let key = key.replace('~', "~0").replace('/', "~1");
+                pointers(value, &format!("{at}/{key}"), found);
+            }
+        }
+        Value::Array(items) => {
+            for (index, item) in items.iter().enumerate() {
+                pointers(item, &format!("{at}/{index}"), found);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Objects with many fields, of the kinds that the control plane looks into.
+fn rich_objects() -> Vec<(&'static str, &'static str, Value)> {
+    let labels = json!({"app": "a"});
+    let spec = json!({
+        "serviceAccountName": "default", "terminationGracePeriodSeconds": 3,
+        "initContainers": [{"name": "i", "image": "i", "restartPolicy": "Always"}],
+        "containers": [{
+            "name": "c", "image": "c", "command": ["a"], "ports": [{"name": "p", "containerPort": 1}],
+            "env": [{"name": "A", "value": "1"}, {"name": "B", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}],
+            "resources": {"limits": {"cpu": 1}}, "securityContext": {"runAsUser": 1},
+            "readinessProbe": {"httpGet": {"port": "p"}}, "volumeMounts": [{"name": "v", "mountPath": "/v"}],
+        }],
+        "volumes": [{"name": "v", "projected": {"sources": [{"secret": {"name": "s"}}]}}],
+    });
+    let workload = json!({
+        "replicas": 1, "selector": {"matchLabels": labels, "matchExpressions": [{"key": "app", "operator": "In", "values": ["a"]}]},
+        "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1}},
+        "template": {"metadata": {"labels": labels, "annotations": {"a": "b"}}, "spec": spec},
+    });
+    let route = json!({"hosts": ["a"], "http": [{"match": [{"uri": {"prefix": "/"}}], "route": [{"destination": {"host": "a"}, "weight": 1}]}]});
+    let service = json!({"type": "NodePort", "selector": labels, "ports": [{"port": 80, "nodePort": 30_001, "targetPort": "p"}]});
+    let subsets = json!([{"addresses": [{"ip": "192.0.2.1"}], "ports": [{"port": 1}]}]);
+    let part = |name: &str, value: Value| json!({name: value});
+    vec![
+        ("v1", "Pod", part("spec", spec)),
+        ("apps/v1", "Deployment", part("spec", workload.clone())),
+        ("extensions/v1beta1", "Deployment", part("spec", workload.clone())),
+        ("apps/v1", "ReplicaSet", part("spec", workload.clone())),
+        ("apps/v1", "StatefulSet", part("spec", workload)),
+        ("v1", "Service", part("spec", service)),
+        ("v1", "Endpoints", part("subsets", subsets)),
+        ("v1", "Secret", json!({"data": {"a": "aGVsbG8="}, "stringData": {"b": "c"}})),
+        ("v1", "ConfigMap", json!({"data": {"a": "b"}, "binaryData": {"b": "aGVsbG8="}})),
+        ("v1", "Namespace", part("spec", json!({"finalizers": ["kubernetes"]}))),
+        ("networking.istio.io/v1", "VirtualService", part("spec", route)),
+    ]
+}
+
+#[test]
+fn a_part_of_another_type_is_refused_or_harmless_and_never_replaced() {
+    let directory = tempfile::tempdir().unwrap();
+    let registry = registry(&directory);
+    for (api_version, kind, mut object) in rich_objects() {
+        object["apiVersion"] = api_version.into();
+        object["kind"] = kind.into();
+        object["metadata"] =
+            json!({"name": "x", "labels": {"app": "a"}, "annotations": {"a": "b"}});
+        let resource = Resource::of(api_version, kind);
+        let namespace = if resource.namespaced { "default" } else { "" };
+        if kind != "ReplicaSet" {
+            registry.would_create(&resource, namespace, object.clone()).unwrap();
+        }
+        let mut places = Vec::new();
+        pointers(&object, "", &mut places);
+        let others = [
+            json!(null),
+            json!(true),
+            json!(-7),
+            json!("x"),
+            json!([]),
+            json!([1]),
+            json!({}),
+            json!({"x": 1}),
+        ];
+        for place in &places {
+            for other in &others {
+                let mut changed = object.clone();
+                *changed.pointer_mut(place).unwrap() = other.clone();
+                // It must not panic, whatever it says.
+                let taken = registry.would_create(&resource, namespace, changed);
+                let is_typed = !matches!(kind, "StatefulSet" | "Namespace");
+                if let (Ok(taken), true, true) = (taken, is_typed, *other == json!("x")) {
+                    let now = taken.pointer(place);
+                    assert!(
+                        now.is_none_or(|now| !now.is_object()),
+                        "{kind} {place} was replaced by {now:?}"
+                    );
+                }
+            }
+        }
+    }
+}

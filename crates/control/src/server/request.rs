@@ -195,6 +195,9 @@ async fn dispatch(
         ["api"] => Ok(answer::json(StatusCode::OK, &discovery::core_versions())),
         ["apis"] => Ok(answer::json(StatusCode::OK, &discovery::groups())),
         ["ironmesh", ref path @ ..] => mesh::handle(context, request, path).await,
+        ["apis", "authorization.k8s.io", _, "selfsubjectaccessreviews"] => {
+            discovery::access_review(request)
+        }
         ["openapi", "v3"] => Ok(answer::json(StatusCode::OK, &openapi::index())),
         ["openapi", "v3", "api", version] => discovered(openapi::document("", version)),
         ["openapi", "v3", "apis", group, version] => discovered(openapi::document(group, version)),

@@ -124,9 +124,12 @@ async fn labelled_namespaces_inject_and_earlier_pods_stay() {
     let pod = api.get(PODS).await["items"][0].clone();
     assert_eq!(pod["spec"]["initContainers"][0]["args"], json!(["capture"]));
     assert_eq!(pod["spec"]["containers"][1]["args"], json!(["proxy", "sidecar"]));
-    let proxies = api.get("/ironmesh/proxies").await;
-    let kinds: Vec<_> = proxies.as_array().unwrap().iter().map(|p| p["kind"].clone()).collect();
-    assert_eq!(kinds, ["sidecar", "gateway"], "{proxies}");
+    eventually(|| async {
+        let proxies = api.get("/ironmesh/proxies").await;
+        let kinds: Vec<_> = proxies.as_array()?.iter().map(|p| p["kind"].clone()).collect();
+        (kinds == ["sidecar", "gateway"]).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]

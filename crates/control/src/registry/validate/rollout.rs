@@ -13,7 +13,14 @@ pub(super) fn deployment(object: &Object, causes: &mut Vec<Cause>) {
         let why = "must be greater than minReadySeconds";
         causes.push(Cause::invalid("spec.progressDeadlineSeconds", &deadline.into(), why));
     }
-    if object::text(object, "/spec/strategy/type") != "RollingUpdate" {
+    let kind = object::text(object, "/spec/strategy/type");
+    let bounds = object.pointer("/spec/strategy/rollingUpdate").filter(|bounds| !bounds.is_null());
+    if kind == "Recreate" && bounds.is_some() {
+        let message = "Forbidden: may not be specified when strategy `type` is 'Recreate'";
+        let field = "spec.strategy.rollingUpdate".to_owned();
+        causes.push(Cause { field, message: message.to_owned() });
+    }
+    if kind != "RollingUpdate" {
         return;
     }
     let mut bound = |name: &str| {
@@ -81,6 +88,9 @@ mod tests {
             }
         }
         let mut causes = Vec::new();
+        let strategy = json!({"type": "Recreate", "rollingUpdate": {}});
+        deployment(&json!({"spec": {"strategy": strategy}}), &mut causes);
+        assert_eq!(causes.pop().unwrap().field, "spec.strategy.rollingUpdate");
         let spec = json!({"progressDeadlineSeconds": 5, "minReadySeconds": 5});
         deployment(&json!({"spec": spec}), &mut causes);
         assert_eq!(causes.len(), 1);
