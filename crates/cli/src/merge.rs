@@ -65,7 +65,13 @@ impl Merge {
                 _ => Value::Null,
             };
             let before = live.get(name).unwrap_or(&absent);
-            let value = self.values(name, last.get(name), before, value);
+            let mut value = self.values(name, last.get(name), before, value);
+            // A union of which the manifest names the member (`patchStrategy: retainKeys`): what the
+            // server filled in for another member goes.
+            if let ("strategy", true, Some(fields)) = (&**name, self.by_keys, value.as_object_mut())
+            {
+                fields.retain(|field, _| new[name].get(field).is_some());
+            }
             if !value.is_null() {
                 merged.insert(name.clone(), value);
             }
@@ -206,6 +212,14 @@ mod tests {
         let first = json!({ "initContainers": [{ "name": "istio-init" }, { "name": "mine" }] });
         let mine = json!({ "initContainers": [{ "name": "mine" }] });
         assert_eq!(three_way(Some(&mine), &first, &mine), first);
+    }
+
+    #[test]
+    fn another_strategy_does_not_keep_the_bounds_of_the_last() {
+        let of = |strategy: Value| json!({ "strategy": strategy });
+        let rolling = json!({ "type": "RollingUpdate", "rollingUpdate": { "maxSurge": "25%" } });
+        let recreate = of(json!({ "type": "Recreate" }));
+        assert_eq!(three_way(None, &of(rolling), &recreate), recreate);
     }
 
     #[test]
