@@ -324,3 +324,25 @@ fn a_watch_prints_objects_in_the_form_asked_for() {
     assert_eq!(first_lines("name", 1), "service/web\n");
     assert_eq!(first_lines("yaml", 2), "apiVersion: v1\nkind: Service\n");
 }
+
+#[test]
+fn endpoints_of_a_service_without_a_selector_are_those_that_are_listed() {
+    let mesh = Mesh::start();
+    let text = "apiVersion: v1
+kind: Service
+metadata: {name: outside}
+spec: {ports: [{name: http, port: 80}]}
+---
+apiVersion: v1
+kind: Endpoints
+metadata: {name: outside}
+subsets:
+- addresses: [{ip: 192.0.2.1}, {ip: 192.0.2.2}]
+  ports: [{name: http, port: 8080}]
+";
+    let said = mesh.run_with("apply -f -", text);
+    assert_eq!((said.code, &*said.err), (0, ""), "{said:?}");
+    let addresses = "192.0.2.1:8080,192.0.2.2:8080";
+    assert!(mesh.run("get endpoints outside").ok().contains(addresses));
+    assert!(mesh.run("describe svc outside").ok().contains(addresses));
+}
