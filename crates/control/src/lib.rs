@@ -7,11 +7,13 @@
 //!   are not Kubernetes'.
 //! - `store`: objects as they were sent, journal, watch history.
 //! - `registry`: what happens to an object before it is stored: defaults, checks, injection.
-//! - `server`: the API on unix sockets; `table`, `patch`, `selector`, `failure` are its pure parts.
-//! - `controllers`: service accounts, Deployments, ReplicaSets, garbage collection, namespaces.
+//! - `server`: the API on unix sockets; `table`, `patch`, `selector`, `failure`, `base64` are its
+//!   pure parts.
+//! - `controllers`: service accounts, Deployments, ReplicaSets, Endpoints, garbage collection,
+//!   namespaces; what fails is tried again.
 //! - `mesh`: the snapshot that follows the store, the push to proxies, the certificate authority.
 //! - `explain`: what the proxies would decide about a request, written down.
-//! - `builtin`: what every mesh has from its start.
+//! - `builtin`: what every mesh has from its start; `inherit`: the sockets that it is given.
 
 use std::sync::Arc;
 
