@@ -3,7 +3,7 @@
 use ironmesh_model::Name;
 
 use crate::Object;
-use crate::schema::{Field, Message, PORT, Type, honoured, later, required};
+use crate::schema::{API_VERSION, KIND, METADATA, Message, PORT, STATUS, Type, honoured, later};
 
 mod destination_rule;
 mod gateway;
@@ -14,12 +14,6 @@ pub(crate) use destination_rule::destination_rule;
 pub(crate) use gateway::gateway;
 pub(crate) use peer_authentication::peer_authentication;
 pub(crate) use virtual_service::virtual_service;
-
-/// Fields of every kind.
-const API_VERSION: Field = required("apiVersion", Type::Text);
-const KIND: Field = required("kind", Type::Text);
-const METADATA: Field = required("metadata", Type::Any);
-const STATUS: Field = honoured("status", Type::Any);
 
 /// The port of a destination.
 static PORT_SELECTOR: Message = Message {

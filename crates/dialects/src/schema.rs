@@ -69,6 +69,13 @@ pub(crate) enum Type {
     Any,
 }
 
+/// Fields of every kind.
+pub(crate) const API_VERSION: Field = required("apiVersion", Type::Text);
+pub(crate) const KIND: Field = required("kind", Type::Text);
+/// Checked for all kinds alike (`kubernetes::metadata`).
+pub(crate) const METADATA: Field = required("metadata", Type::Any);
+pub(crate) const STATUS: Field = honoured("status", Type::Any);
+
 /// A port number.
 pub(crate) const PORT: Type = Type::Integer(1, 65_535);
 /// A list of texts.

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::{CLUSTER, PodPart, ServicePart};
 use crate::Object;
-use crate::schema::{Message, Type, check, honoured, required};
+use crate::schema::{API_VERSION, KIND, METADATA, Message, Type, check, honoured, required};
 use crate::translate::Part;
 
 /// Addresses that an object lists for a Service.
@@ -162,12 +162,7 @@ fn outside(part: &ServicePart, ip: IpAddr) -> Endpoint {
 static ENDPOINTS: Message = Message {
     name: "Endpoints",
     open: false,
-    fields: &[
-        required("apiVersion", Type::Text),
-        required("kind", Type::Text),
-        required("metadata", Type::Any),
-        honoured("subsets", Type::List(&Type::Object(&SUBSET))),
-    ],
+    fields: &[API_VERSION, KIND, METADATA, honoured("subsets", Type::List(&Type::Object(&SUBSET)))],
 };
 
 static SUBSET: Message = Message {
@@ -206,9 +201,9 @@ static ENDPOINT_SLICE: Message = Message {
     name: "EndpointSlice",
     open: false,
     fields: &[
-        required("apiVersion", Type::Text),
-        required("kind", Type::Text),
-        required("metadata", Type::Any),
+        API_VERSION,
+        KIND,
+        METADATA,
         honoured("addressType", Type::Text),
         honoured("endpoints", Type::List(&Type::Object(&SLICE_ENDPOINT))),
         honoured("ports", Type::List(&Type::Object(&PORT))),

@@ -4,7 +4,10 @@
 
 use ironmesh_model::{Finding, FindingCode, Severity};
 
-use crate::schema::{Field, Message, TEXT_MAP, TEXTS, Type, check, found, honoured, required};
+use crate::schema::{
+    API_VERSION, Field, KIND, METADATA, Message, STATUS, TEXT_MAP, TEXTS, Type, check, found,
+    honoured, required,
+};
 use crate::{Object, path};
 
 mod container;
@@ -87,9 +90,9 @@ const ID: Type = Type::Integer(0, i32::MAX as i64);
 const MODE: Type = Type::Integer(0, 0o777);
 
 static ANY: Message =
-    Message { name: "the object", open: true, fields: &[honoured("metadata", METADATA)] };
+    Message { name: "the object", open: true, fields: &[honoured("metadata", META)] };
 
-const METADATA: Type = Type::Object(&OBJECT_META);
+const META: Type = Type::Object(&OBJECT_META);
 
 static OBJECT_META: Message = Message {
     name: "metadata",
@@ -118,8 +121,8 @@ static OWNER_REFERENCE: Message = Message {
     name: "an owner reference",
     open: false,
     fields: &[
-        required("apiVersion", Type::Text),
-        required("kind", Type::Text),
+        API_VERSION,
+        KIND,
         required("name", Type::Text),
         required("uid", Type::Text),
         honoured("controller", Type::Bool),
@@ -127,23 +130,10 @@ static OWNER_REFERENCE: Message = Message {
     ],
 };
 
-/// What every kind has beside its own fields.
-const API_VERSION: Field = required("apiVersion", Type::Text);
-const KIND: Field = required("kind", Type::Text);
-/// Checked for all kinds alike by [`metadata`].
-const ANY_METADATA: Field = required("metadata", Type::Any);
-const STATUS: Field = honoured("status", Type::Any);
-
 static POD: Message = Message {
     name: "Pod",
     open: false,
-    fields: &[
-        API_VERSION,
-        KIND,
-        ANY_METADATA,
-        required("spec", Type::Object(&pod::POD_SPEC)),
-        STATUS,
-    ],
+    fields: &[API_VERSION, KIND, METADATA, required("spec", Type::Object(&pod::POD_SPEC)), STATUS],
 };
 
 static DEPLOYMENT: Message = Message {
@@ -152,7 +142,7 @@ static DEPLOYMENT: Message = Message {
     fields: &[
         API_VERSION,
         KIND,
-        ANY_METADATA,
+        METADATA,
         required("spec", Type::Object(&DEPLOYMENT_SPEC)),
         STATUS,
     ],
@@ -204,7 +194,7 @@ static REPLICA_SET: Message = Message {
     fields: &[
         API_VERSION,
         KIND,
-        ANY_METADATA,
+        METADATA,
         required("spec", Type::Object(&REPLICA_SET_SPEC)),
         STATUS,
     ],
@@ -219,7 +209,7 @@ static REPLICA_SET_SPEC: Message = Message {
 static POD_TEMPLATE: Message = Message {
     name: "template",
     open: false,
-    fields: &[honoured("metadata", METADATA), required("spec", Type::Object(&pod::POD_SPEC))],
+    fields: &[honoured("metadata", META), required("spec", Type::Object(&pod::POD_SPEC))],
 };
 
 static LABEL_SELECTOR: Message = Message {
@@ -250,7 +240,7 @@ static CONFIG_MAP: Message = Message {
     fields: &[
         API_VERSION,
         KIND,
-        ANY_METADATA,
+        METADATA,
         honoured("data", TEXT_MAP),
         honoured("binaryData", TEXT_MAP),
         honoured("immutable", Type::Bool),
@@ -263,7 +253,7 @@ static SECRET: Message = Message {
     fields: &[
         API_VERSION,
         KIND,
-        ANY_METADATA,
+        METADATA,
         honoured("data", TEXT_MAP),
         honoured("stringData", TEXT_MAP),
         honoured("type", Type::Text),

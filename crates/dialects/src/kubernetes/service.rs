@@ -12,7 +12,10 @@ use super::{ServicePart, Target, TargetPort, protocol};
 use crate::Object;
 use crate::object::labels;
 use crate::path::{field, item};
-use crate::schema::{Message, PORT, TEXT_MAP, TEXTS, Type, check, honoured, required};
+use crate::schema::{
+    API_VERSION, KIND, METADATA, Message, PORT, STATUS, TEXT_MAP, TEXTS, Type, check, honoured,
+    required,
+};
 use crate::translate::Part;
 
 /// Translates a Service. UDP and SCTP ports are left out: the mesh carries TCP.
@@ -134,13 +137,7 @@ fn addresses(object: &Object, spec: &Spec, findings: &mut Vec<Finding>) -> Vec<I
 static SERVICE: Message = Message {
     name: "Service",
     open: false,
-    fields: &[
-        required("apiVersion", Type::Text),
-        required("kind", Type::Text),
-        required("metadata", Type::Any),
-        required("spec", Type::Object(&SPEC)),
-        honoured("status", Type::Any),
-    ],
+    fields: &[API_VERSION, KIND, METADATA, required("spec", Type::Object(&SPEC)), STATUS],
 };
 
 static SPEC: Message = Message {
