@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use ironmesh_identity::workload::{CredentialsError, renew_at};
 use ironmesh_identity::{Clock, Credentials, KeyPair, SystemClock, Timestamp};
+use ironmesh_model::limits::ProxyLimits;
 use ironmesh_wire::Client;
 use ironmesh_wire::client::SignError;
 use tokio::time::{error::Elapsed, sleep, timeout};
@@ -34,7 +35,7 @@ pub(crate) async fn rotate(process: &Process, client: &Client) {
     let seed = Random::new().next();
     let mut pause = limits.sign_retry_pause_min;
     loop {
-        match next(client, clock.clone(), limits.sign_timeout).await {
+        match next(client, clock.clone(), limits).await {
             Ok(credentials) => {
                 let renew = renew_at(clock.now(), credentials.not_after(), seed);
                 tracing::info!(
@@ -59,11 +60,12 @@ pub(crate) async fn rotate(process: &Process, client: &Client) {
 async fn next(
     client: &Client,
     clock: Arc<dyn Clock>,
-    sign_timeout: Duration,
+    limits: &ProxyLimits,
 ) -> Result<Arc<Credentials>, RotationError> {
     let key = KeyPair::generate()?;
-    let certificate = timeout(sign_timeout, client.sign(key.csr()?)).await??;
-    Ok(Credentials::new(&key, &certificate.chain, &certificate.anchors_pem, clock)?)
+    let certificate = timeout(limits.sign_timeout, client.sign(key.csr()?)).await??;
+    let (chain, anchors) = (&certificate.chain, &certificate.anchors_pem);
+    Ok(Credentials::with_limits(&key, chain, anchors, clock, limits)?)
 }
 
 /// Looks at the wall clock again and again: a machine may sleep, and its clock may be set.
