@@ -3,6 +3,7 @@
 
 mod broker;
 mod folders;
+mod ports;
 mod prepare;
 mod progress;
 
@@ -183,7 +184,7 @@ impl Host {
         let api = ApiClient::new(ApiAddress::Abstract(api.to_owned()), limits);
         let outcome = progress::until_ready(&api, limits.progress_timeout).await;
         progress::until_published(&api, mesh).await;
-        progress::say_urls(&mesh.urls(), &self.options, outcome);
+        progress::say_urls(&mesh.ports(), &self.options, outcome);
         if let Some(report) = self.report.take() {
             let report_byte = if outcome == Outcome::Ready { READY } else { STALLED };
             std::fs::File::from(report).write_all(&[report_byte])?;

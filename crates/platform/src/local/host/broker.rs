@@ -1,28 +1,22 @@
 //! Gives the agent what lies in the host's network: sockets for egress, published ports.
 
-use std::cell::RefCell;
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
+use std::cell::{Ref, RefCell};
 use std::io;
-use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::Notify;
 
-use super::prepare::{Outside, publish};
-use super::progress;
+use super::ports::Ports;
+use super::prepare::Outside;
 use crate::local::UpError;
-use crate::local::agent_api::PublishedPort;
 use crate::local::host_link::{EGRESS_SOCKETS_MAX, FromHost, ToHost};
 use crate::local::seqpacket::SeqPacket;
 
 /// Serves one agent.
 pub(super) struct Broker {
     mesh: Mesh,
-    /// Where ports are wanted on the host.
-    wanted: BTreeMap<u16, u16>,
 }
 
 /// The running mesh, as the host side sees it.
@@ -30,7 +24,7 @@ pub(super) struct Broker {
 pub(super) struct Mesh {
     socket: Rc<SeqPacket>,
     started: Rc<Notify>,
-    listeners: Rc<RefCell<BTreeMap<u16, TcpListener>>>,
+    ports: Rc<RefCell<Ports>>,
 }
 
 impl Mesh {
@@ -45,13 +39,9 @@ impl Mesh {
         let _ = self.socket.send(&FromHost::Shutdown, &[]).await;
     }
 
-    /// The published ports.
-    pub(super) fn urls(&self) -> Vec<PublishedPort> {
-        let listeners = self.listeners.borrow();
-        let published = |(&port, listener): (&u16, &TcpListener)| {
-            Some(PublishedPort { port, address: listener.local_addr().ok()? })
-        };
-        listeners.iter().filter_map(published).collect()
+    /// The gateway's ports on the host.
+    pub(super) fn ports(&self) -> Ref<'_, Ports> {
+        self.ports.borrow()
     }
 }
 
@@ -59,13 +49,12 @@ impl Broker {
     /// Takes over what was made before the fork.
     pub(super) fn new(outside: &mut Outside) -> io::Result<Self> {
         let agent = outside.agent.take().ok_or(io::ErrorKind::NotConnected)?;
-        let wanted: BTreeMap<u16, u16> = outside.published.iter().copied().collect();
         let mesh = Mesh {
             socket: Rc::new(SeqPacket::new(agent)?),
             started: Rc::default(),
-            listeners: Rc::default(),
+            ports: Rc::new(RefCell::new(Ports::reserve(&outside.published)?)),
         };
-        Ok(Self { mesh, wanted })
+        Ok(Self { mesh })
     }
 
     /// The mesh that is served.
@@ -89,9 +78,7 @@ impl Broker {
                     self.mesh.socket.send(&FromHost::Egress { id, refused }, &fds).await?;
                 }
                 ToHost::Publish { id, port } => self.publish(id, port).await?,
-                ToHost::Unpublish { port } => {
-                    self.mesh.listeners.borrow_mut().remove(&port);
-                }
+                ToHost::Unpublish { port } => self.mesh.ports.borrow_mut().close(port),
             }
         }
         match ending {
@@ -102,7 +89,7 @@ impl Broker {
     }
 
     async fn publish(&self, id: u64, port: u16) -> Result<(), UpError> {
-        let (answer, socket) = match self.listener(port) {
+        let (answer, socket) = match self.mesh.ports.borrow_mut().open(port) {
             Ok((socket, address)) => {
                 (FromHost::Publish { id, address: Some(address), refused: None }, Some(socket))
             }
@@ -113,31 +100,6 @@ impl Broker {
         let fds: Vec<_> = socket.iter().map(AsFd::as_fd).collect();
         Ok(self.mesh.socket.send(&answer, &fds).await?)
     }
-
-    /// The listening socket of a gateway's port. Made when a gateway asks for the first time, as a
-    /// port that nobody serves is to refuse; and once, so that a restarted gateway finds the
-    /// connections that wait.
-    fn listener(&self, port: u16) -> io::Result<(OwnedFd, SocketAddr)> {
-        let mut listeners = self.mesh.listeners.borrow_mut();
-        let listener = match listeners.entry(port) {
-            Entry::Occupied(made) => made.into_mut(),
-            Entry::Vacant(free) => {
-                let wanted = self.wanted.get(&port).copied().unwrap_or(port);
-                let listener = publish(wanted)?;
-                let address = listener.local_addr()?;
-                note_publication(port, wanted, address);
-                free.insert(listener)
-            }
-        };
-        Ok((listener.try_clone()?.into(), listener.local_addr()?))
-    }
-}
-
-fn note_publication(port: u16, wanted: u16, address: SocketAddr) {
-    if wanted != address.port() && wanted != 0 {
-        progress::say(&format!("port {wanted} of 127.0.0.1 is not free, another is taken"));
-    }
-    progress::say(&format!("gateway port {port} is published on {address}"));
 }
 
 /// Unconnected sockets of the host's network.

@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io;
-use std::net::{Ipv4Addr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::PermissionsExt;
@@ -123,15 +122,6 @@ pub(super) fn mesh_spec(mesh: &str) -> MeshSpec {
     MeshSpec { address: GATEWAY, services: SERVICE_NETWORK, hostname: format!("ironmesh-{mesh}") }
 }
 
-/// A listening socket on the host's loopback: the wanted port, or a free one if it is taken or not
-/// allowed.
-pub(super) fn publish(wanted: u16) -> io::Result<TcpListener> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, wanted))
-        .or_else(|_taken| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))?;
-    listener.set_nonblocking(true)?;
-    Ok(listener)
-}
-
 fn listen(name: &str, mesh: &str) -> Result<UnixListener, UpError> {
     let address = SocketAddr::from_abstract_name(name)?;
     UnixListener::bind_addr(&address).map_err(|error| match error.kind() {
@@ -155,15 +145,6 @@ fn samples() -> Option<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_taken_port_falls_back_to_a_free_one() {
-        let taken = publish(0).unwrap();
-        let port = taken.local_addr().unwrap().port();
-        let other = publish(port).unwrap().local_addr().unwrap().port();
-        assert_ne!(other, port);
-        assert_ne!(other, 0);
-    }
 
     #[test]
     fn the_second_mesh_of_a_name_is_told_so() {

@@ -9,7 +9,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::broker::Mesh;
-use crate::local::agent_api::PublishedPort;
+use super::ports::Ports;
 use crate::local::api_client::{ApiClient, ApiError};
 use crate::local::options::UpOptions;
 
@@ -111,7 +111,8 @@ pub(super) async fn until_published(api: &ApiClient, mesh: &Mesh) {
     let wanted: BTreeSet<u64> = items(&gateways).flat_map(named).collect();
     let begun = Instant::now();
     let are_there = || {
-        let published: BTreeSet<u64> = mesh.urls().iter().map(|url| url.port.into()).collect();
+        let published = mesh.ports().published();
+        let published: BTreeSet<u64> = published.iter().map(|port| port.port.into()).collect();
         wanted.is_subset(&published)
     };
     while !are_there() && begun.elapsed() < PUBLISH_TIME_MAX {
@@ -120,11 +121,16 @@ pub(super) async fn until_published(api: &ApiClient, mesh: &Mesh) {
 }
 
 /// Writes where the mesh is reached, and how it is.
-pub(super) fn say_urls(published: &[PublishedPort], options: &UpOptions, outcome: Outcome) {
-    for port in published {
+pub(super) fn say_urls(ports: &Ports, options: &UpOptions, outcome: Outcome) {
+    for port in ports.published() {
         let scheme = if port.port == 443 { "https" } else { "http" };
         let path = if port.port == 443 { "/" } else { &options.page };
         say(&format!("{scheme}://{}{path}", port.address));
+    }
+    if let Some(address) = ports.reserved(80)
+        && ports.published().is_empty()
+    {
+        say(&format!("http://{address}/ answers once a Gateway names port 80"));
     }
     match (outcome, options.detach) {
         (Outcome::Ready, true) => {}

@@ -1,0 +1,147 @@
+//! The gateway's ports on the host's loopback.
+//!
+//! Those that everybody expects (80 on 8080, 443 on 8443) are reserved from the start, so that their
+//! addresses are known; they refuse until a gateway asks, since nobody serves them.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener};
+use std::os::fd::OwnedFd;
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::progress;
+use crate::local::agent_api::PublishedPort;
+
+/// The ports of one mesh.
+#[derive(Debug)]
+pub(super) struct Ports {
+    /// Where gateway's ports are wanted on the host.
+    wanted: BTreeMap<u16, u16>,
+    /// Bound, so that they are ours, and not listening.
+    reserved: BTreeMap<u16, Socket>,
+    open: BTreeMap<u16, TcpListener>,
+}
+
+impl Ports {
+    /// Reserves the wanted ports, given as (gateway's port, host's port); says which ones another
+    /// must stand in for.
+    pub(super) fn reserve(wanted: &[(u16, u16)]) -> io::Result<Self> {
+        let wanted: BTreeMap<u16, u16> = wanted.iter().copied().collect();
+        let reserved = wanted
+            .iter()
+            .map(|(&port, &wanted)| Ok((port, reserve(wanted)?)))
+            .collect::<io::Result<_>>()?;
+        Ok(Self { wanted, reserved, open: BTreeMap::new() })
+    }
+
+    /// The listening socket of a gateway's port, and its address. Made when a gateway asks for the
+    /// first time, and once, so that a restarted gateway finds the connections that wait.
+    pub(super) fn open(&mut self, port: u16) -> io::Result<(OwnedFd, SocketAddr)> {
+        if !self.open.contains_key(&port) {
+            let wanted = self.wanted.get(&port).copied().unwrap_or(port);
+            let reserved = self.reserved.remove(&port).map_or_else(|| reserve(wanted), Ok)?;
+            let listener = listen(reserved).or_else(|_| listen(reserve(0)?))?;
+            progress::say(&format!(
+                "gateway port {port} is published on {}",
+                listener.local_addr()?
+            ));
+            self.open.insert(port, listener);
+        }
+        let listener = self.open.get(&port).ok_or(io::ErrorKind::NotFound)?;
+        Ok((listener.try_clone()?.into(), listener.local_addr()?))
+    }
+
+    /// Closes a port that no gateway serves any more; one of those that are wanted stays reserved.
+    pub(super) fn close(&mut self, port: u16) {
+        let Some(listener) = self.open.remove(&port) else { return };
+        let Ok(address) = listener.local_addr() else { return };
+        drop(listener);
+        if self.wanted.contains_key(&port)
+            && let Ok(socket) = bind(address.port())
+        {
+            self.reserved.insert(port, socket);
+        }
+    }
+
+    /// The ports that gateways serve.
+    pub(super) fn published(&self) -> Vec<PublishedPort> {
+        let published = |(&port, listener): (&u16, &TcpListener)| {
+            Some(PublishedPort { port, address: listener.local_addr().ok()? })
+        };
+        self.open.iter().filter_map(published).collect()
+    }
+
+    /// Where a port will be, as long as no gateway serves it.
+    pub(super) fn reserved(&self, port: u16) -> Option<SocketAddr> {
+        self.reserved.get(&port)?.local_addr().ok()?.as_socket()
+    }
+}
+
+/// A socket bound to the wanted port, or to a free one if it is taken or not allowed, which is said.
+fn reserve(wanted: u16) -> io::Result<Socket> {
+    bind(wanted).or_else(|error| {
+        let why = error.kind();
+        progress::say(&format!("port {wanted} of 127.0.0.1: {why}; another stands in for it"));
+        bind(0)
+    })
+}
+
+fn bind(port: u16) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+    // Connections of an earlier mesh that the kernel still remembers are no reason to refuse.
+    socket.set_reuse_address(true)?;
+    socket.bind(&SocketAddrV4::new(Ipv4Addr::LOCALHOST, port).into())?;
+    Ok(socket)
+}
+
+/// Listens; another process may have begun to on the same port meanwhile.
+fn listen(socket: Socket) -> io::Result<TcpListener> {
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Connections that wait for a gateway.
+const BACKLOG: i32 = 4_096;
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpStream;
+
+    use super::*;
+
+    #[test]
+    fn a_taken_port_falls_back_to_a_free_one() {
+        let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = taken.local_addr().unwrap().port();
+        let mut ports = Ports::reserve(&[(80, port)]).unwrap();
+        let reserved = ports.reserved(80).unwrap();
+        assert_ne!(reserved.port(), port);
+        let (_, address) = ports.open(80).unwrap();
+        assert_eq!(address, reserved);
+    }
+
+    #[test]
+    fn a_port_that_nobody_serves_refuses() {
+        let mut ports = Ports::reserve(&[(80, 0)]).unwrap();
+        let address = ports.reserved(80).unwrap();
+        assert!(TcpStream::connect(address).is_err());
+        let gateway = ports.open(80).unwrap();
+        TcpStream::connect(address).unwrap();
+        assert_eq!(ports.published().len(), 1);
+        assert_eq!(ports.reserved(80), None);
+        drop(gateway);
+        ports.close(80);
+        assert!(TcpStream::connect(address).is_err());
+        assert_eq!(ports.reserved(80), Some(address));
+    }
+
+    #[test]
+    fn a_port_that_another_took_after_all_falls_back_when_it_is_needed() {
+        let mut ports = Ports::reserve(&[(80, 0)]).unwrap();
+        let reserved = ports.reserved(80).unwrap();
+        let _other = listen(bind(reserved.port()).unwrap()).unwrap();
+        let (_, address) = ports.open(80).unwrap();
+        assert_ne!(address, reserved);
+    }
+}
