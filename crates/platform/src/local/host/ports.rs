@@ -87,16 +87,23 @@ fn reserve(wanted: u16) -> io::Result<Socket> {
     })
 }
 
+/// Binds so that nobody else can; only where connections of an earlier mesh that the kernel still
+/// remembers forbid that, so that others who ask for it could, too.
 fn bind(port: u16) -> io::Result<Socket> {
+    bind_to(port, false).or_else(|_| bind_to(port, true))
+}
+
+fn bind_to(port: u16, reuse: bool) -> io::Result<Socket> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
-    // Connections of an earlier mesh that the kernel still remembers are no reason to refuse.
-    socket.set_reuse_address(true)?;
+    socket.set_reuse_address(reuse)?;
     socket.bind(&SocketAddrV4::new(Ipv4Addr::LOCALHOST, port).into())?;
     Ok(socket)
 }
 
 /// Listens; another process may have begun to on the same port meanwhile.
 fn listen(socket: Socket) -> io::Result<TcpListener> {
+    // So that the next mesh may bind while the kernel remembers connections of this one.
+    socket.set_reuse_address(true)?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
 }
@@ -106,6 +113,7 @@ const BACKLOG: i32 = 4_096;
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read;
     use std::net::TcpStream;
 
     use super::*;
@@ -119,6 +127,29 @@ mod tests {
         assert_ne!(reserved.port(), port);
         let (_, address) = ports.open(80).unwrap();
         assert_eq!(address, reserved);
+    }
+
+    #[test]
+    fn the_next_mesh_gets_the_port_again_at_once() {
+        let mut ports = Ports::reserve(&[(80, 0)]).unwrap();
+        let (listener, address) = ports.open(80).unwrap();
+        let mut client = TcpStream::connect(address).unwrap();
+        // The server closes first, so it is its port that the kernel remembers.
+        let listener = TcpListener::from(listener);
+        listener.set_nonblocking(false).unwrap();
+        drop(listener.accept().unwrap());
+        assert_eq!(client.read(&mut [0]).unwrap(), 0);
+        drop((client, listener, ports));
+        let next = Ports::reserve(&[(80, address.port())]).unwrap();
+        assert_eq!(next.reserved(80), Some(address));
+    }
+
+    #[test]
+    fn two_meshes_do_not_reserve_one_port() {
+        let first = Ports::reserve(&[(80, 0)]).unwrap().reserved;
+        let port = first[&80].local_addr().unwrap().as_socket().unwrap().port();
+        let second = Ports::reserve(&[(80, port)]).unwrap();
+        assert_ne!(second.reserved(80).unwrap().port(), port);
     }
 
     #[test]
@@ -138,10 +169,11 @@ mod tests {
 
     #[test]
     fn a_port_that_another_took_after_all_falls_back_when_it_is_needed() {
-        let mut ports = Ports::reserve(&[(80, 0)]).unwrap();
-        let reserved = ports.reserved(80).unwrap();
-        let _other = listen(bind(reserved.port()).unwrap()).unwrap();
-        let (_, address) = ports.open(80).unwrap();
-        assert_ne!(address, reserved);
+        let shared = bind_to(0, true).unwrap();
+        let port = shared.local_addr().unwrap().as_socket().unwrap().port();
+        let _other = listen(bind_to(port, true).unwrap()).unwrap();
+        let reserved = BTreeMap::from([(80, shared)]);
+        let mut ports = Ports { wanted: BTreeMap::new(), reserved, open: BTreeMap::new() };
+        assert_ne!(ports.open(80).unwrap().1.port(), port);
     }
 }
