@@ -112,7 +112,6 @@ async fn attempts(
     }
     let mut tried = Tried::new();
     let mut replay = Replay::new(limits.replay_bytes_max);
-    let mut may_replay = exchange.head.is_idempotent();
     let mut last = None;
     loop {
         let picked = exchange.pick(decision, &tried, body.upgrade.is_some());
@@ -126,13 +125,8 @@ async fn attempts(
         };
         match failure.stage {
             _ if !replay.is_whole() => return Err(failure),
-            Stage::Unseen if may_replay => {
-                may_replay = false;
-                // Others that were kept have most likely ended with this one: the second and last
-                // time is to meet none of them.
-                if let Some(address) = exchange.outcome.upstream {
-                    exchange.worker.pool.forget_http1(address);
-                }
+            Stage::Unseen if exchange.head.is_idempotent() && !exchange.fresh => {
+                exchange.fresh = true;
             }
             Stage::NotSent
                 if failure.blame == Blame::Upstream

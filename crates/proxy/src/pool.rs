@@ -244,11 +244,6 @@ impl Pool {
         None
     }
 
-    /// Closes the idle HTTP/1 connections to an address.
-    pub(crate) fn forget_http1(&self, address: SocketAddr) {
-        self.http1.borrow_mut().retain(|to, _| to.address != address);
-    }
-
     /// Keeps an HTTP/1 connection that is at the end of an answer.
     pub(crate) fn give_http1(&self, connection: Box<Upstream1>, idle_max: usize) {
         let mut pool = self.http1.borrow_mut();
@@ -259,15 +254,25 @@ impl Pool {
         idle.push(Idle { connection, since: Instant::now() });
     }
 
+    /// The number of the last HTTP/2 connection that was made; 0: none was.
+    pub(crate) fn last_number(&self) -> u64 {
+        self.numbered.get()
+    }
+
     /// A place on a shared HTTP/2 connection that the endpoint lets carry one more, and the number
-    /// of that connection. The first with room, so that those which are not needed become idle.
-    pub(crate) fn http2(&self, to: Destination<'_>) -> Option<(u64, SendRequest<Bytes>, Place)> {
+    /// of that connection. The first with room, so that those which are not needed become idle; of
+    /// those only that were made after the connection `newer_than`.
+    pub(crate) fn http2(
+        &self,
+        to: Destination<'_>,
+        newer_than: u64,
+    ) -> Option<(u64, SendRequest<Bytes>, Place)> {
         let pool = self.http2.borrow();
-        let has_room = |kept: &&Numbered| {
+        let is_usable = |kept: &&Numbered| {
             let streams_max = kept.connection.current_max_send_streams();
-            kept.open.get() < streams_max
+            kept.number > newer_than && kept.open.get() < streams_max
         };
-        let kept = pool.get(&to)?.connections.iter().find(has_room)?;
+        let kept = pool.get(&to)?.connections.iter().find(is_usable)?;
         Some((kept.number, kept.connection.clone(), Place::take(&kept.open)))
     }
 

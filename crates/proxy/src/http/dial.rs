@@ -20,12 +20,17 @@ use crate::stream::{Begun, Stream};
 use crate::tls::{self, Inside};
 use crate::worker::Worker;
 
-/// A connection to an endpoint that speaks HTTP.
-pub(crate) async fn connect(worker: &Rc<Worker>, to: Destination<'_>) -> Result<Upstream, Failure> {
+/// A connection to an endpoint that speaks HTTP; `fresh`: none that was kept from before.
+pub(crate) async fn connect(
+    worker: &Rc<Worker>,
+    to: Destination<'_>,
+    fresh: bool,
+) -> Result<Upstream, Failure> {
     if to.http2 {
-        return http2(worker, to).await.map(Upstream::Http2);
+        let newer_than = if fresh { worker.pool.last_number() } else { 0 };
+        return http2(worker, to, newer_than).await.map(Upstream::Http2);
     }
-    if let Some(idle) = worker.pool.take_http1(to, &worker.buffers) {
+    if !fresh && let Some(idle) = worker.pool.take_http1(to, &worker.buffers) {
         return Ok(Upstream::Http1(idle));
     }
     // Boxed: rare, and otherwise it would make every request's future larger.
@@ -33,11 +38,16 @@ pub(crate) async fn connect(worker: &Rc<Worker>, to: Destination<'_>) -> Result<
     Ok(Upstream::Http1(Box::new(Upstream1::new(stream, to.to_key()))))
 }
 
-/// A place on a shared connection. One request dials at a time; the others wait for it.
-async fn http2(worker: &Rc<Worker>, to: Destination<'_>) -> Result<Upstream2, Failure> {
+/// A place on a shared connection made after `newer_than`. One request dials at a time; the others
+/// wait for it.
+async fn http2(
+    worker: &Rc<Worker>,
+    to: Destination<'_>,
+    newer_than: u64,
+) -> Result<Upstream2, Failure> {
     let tls = to.expected.is_some();
     loop {
-        if let Some((number, mut connection, place)) = worker.pool.http2(to) {
+        if let Some((number, mut connection, place)) = worker.pool.http2(to, newer_than) {
             match poll_fn(|cx| connection.poll_ready(cx)).await {
                 Ok(()) => return Ok(Upstream2 { connection, tls, reused: true, _place: place }),
                 Err(_) => worker.pool.forget_http2(to, number),

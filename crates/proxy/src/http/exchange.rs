@@ -37,6 +37,9 @@ pub(crate) struct Exchange<'a> {
     /// The authority that the client sent, if it is another than the endpoint gets.
     pub(crate) original_authority: Option<String>,
     pub(crate) outcome: Outcome,
+    /// Whether it goes by none of the kept connections, since one of them ended without an answer:
+    /// others have most likely ended with it.
+    pub(crate) fresh: bool,
     /// Why it is refused, if its head is whole but not to be served.
     refused: Option<Reason>,
 }
@@ -58,6 +61,7 @@ impl<'a> Exchange<'a> {
             original_target: None,
             original_authority: None,
             outcome: Outcome::begin(),
+            fresh: false,
             refused,
         }
     }
@@ -185,7 +189,7 @@ impl<'a> Exchange<'a> {
 
     /// A connection to there, from the pool or a new one.
     pub(crate) async fn connect(&mut self, to: Destination<'_>) -> Result<Upstream, Failure> {
-        let upstream = dial::connect(self.worker, to).await?;
+        let upstream = dial::connect(self.worker, to, self.fresh).await?;
         if let Upstream::Http1(connection) = &upstream {
             self.outcome.upstream_local = connection.local;
         }

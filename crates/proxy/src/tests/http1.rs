@@ -224,23 +224,7 @@ fn a_kept_connection_that_died_is_replaced() {
 #[test]
 fn kept_connections_that_died_together_cost_one_replay() {
     const KEPT: usize = 3;
-    // The first connections take a request each at the same time, and end at their second: as of
-    // an endpoint that is killed. Later ones are of the endpoint that took its place.
-    let (taken, all) = (AtomicUsize::new(0), Barrier::new(KEPT));
-    let app = App::start(move |stream| {
-        let mut wire = Wire::new(stream);
-        let first = taken.fetch_add(1, Ordering::SeqCst) < KEPT;
-        while wire.read_request().is_some() {
-            if first {
-                all.wait();
-            }
-            wire.send(&ok(if first { "before" } else { "after" }));
-            if first {
-                wire.read_request();
-                return;
-            }
-        }
-    });
+    let app = dying(KEPT);
     let proxy = outbound(Protocol::Http, &[&app]);
     let mut clients: Vec<Wire> = (0..KEPT).map(|_| Wire::connect(&proxy)).collect();
     for client in &mut clients {
@@ -250,6 +234,33 @@ fn kept_connections_that_died_together_cost_one_replay() {
         assert_eq!(client.read_response(false).body, "before");
     }
     assert_eq!(clients[0].get("/").body, "after");
+
+    // At two endpoints: the replay goes to the other one.
+    let apps = [dying(1), dying(1)];
+    let proxy = outbound(Protocol::Http, &apps.each_ref());
+    let mut client = Wire::connect(&proxy);
+    let answers = [(); 3].map(|()| client.get("/").body);
+    assert_eq!(answers, ["before", "before", "after"]);
+}
+
+/// An application whose first connections, so many, take a request each at the same time, and end
+/// at their second: as of an endpoint that is killed. Later ones are of what took its place.
+fn dying(first: usize) -> App {
+    let (taken, all) = (AtomicUsize::new(0), Barrier::new(first));
+    App::start(move |stream| {
+        let mut wire = Wire::new(stream);
+        let dies = taken.fetch_add(1, Ordering::SeqCst) < first;
+        while wire.read_request().is_some() {
+            if dies {
+                all.wait();
+            }
+            wire.send(&ok(if dies { "before" } else { "after" }));
+            if dies {
+                wire.read_request();
+                return;
+            }
+        }
+    })
 }
 
 #[test]

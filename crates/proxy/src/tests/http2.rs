@@ -22,7 +22,8 @@ use tokio::time::timeout;
 use super::mesh::Mesh;
 use super::world::*;
 
-/// A toy HTTP/2 application: each request is handed to a function.
+/// A toy HTTP/2 application: each request is handed to a function, but for one for `/die`, which
+/// ends the first connection unanswered.
 struct Http2App {
     address: SocketAddr,
     connections: Arc<AtomicUsize>,
@@ -42,12 +43,15 @@ impl Http2App {
                 tell.send(socket.local_addr().unwrap()).unwrap();
                 loop {
                     let (tcp, _) = socket.accept().await.unwrap();
-                    counted.fetch_add(1, Ordering::SeqCst);
+                    let is_first = counted.fetch_add(1, Ordering::SeqCst) == 0;
                     tokio::spawn(async move {
                         let mut builder = h2::server::Builder::new();
                         builder.max_concurrent_streams(streams_max);
                         let Ok(mut connection) = builder.handshake(tcp).await else { return };
                         while let Some(Ok((request, respond))) = connection.accept().await {
+                            if is_first && request.uri().path() == "/die" {
+                                return;
+                            }
                             tokio::spawn(serve(request, respond));
                         }
                     });
@@ -300,6 +304,25 @@ fn all_requests_of_a_worker_share_one_connection_from_the_first_on() {
         }
     });
     assert_eq!((inbound.process.connections(), app.connections()), (1, 1));
+}
+
+#[test]
+fn kept_connections_that_died_together_cost_one_replay() {
+    let apps = [Http2App::echo(), Http2App::echo()];
+    let endpoints = apps.iter().zip(["v1", "v2"]);
+    let endpoints = endpoints.map(|(app, version)| endpoint(version, app.address, false));
+    let services = vec![reviews(Protocol::Http2, endpoints.collect())];
+    let objects = Objects { services, ..Objects::default() };
+    let proxy = Proxy::start(ListenerKind::Outbound, service_address(), objects);
+    block_on(async {
+        let client = connect(&proxy).await;
+        for path in ["/", "/", "/die"] {
+            let request = Request::put(format!("http://reviews:9080{path}")).body(()).unwrap();
+            let (status, _, body, _) = call(client.clone(), request, b"x".to_vec()).await;
+            assert_eq!((status, &*body), (200, &b"x"[..]), "{path}");
+        }
+    });
+    assert_eq!(apps.map(|app| app.connections()).iter().sum::<usize>(), 3);
 }
 
 #[test]
