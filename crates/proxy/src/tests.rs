@@ -8,5 +8,6 @@ mod http2;
 mod mesh;
 mod opaque;
 mod oracle;
+mod replay;
 mod size;
 pub(super) mod world;

@@ -23,8 +23,8 @@ const SHORT_BYTES_MAX: u64 = 4 << 10;
 /// What a request's body had when an attempt failed.
 #[derive(Debug)]
 pub(crate) struct Replay {
-    kept: Vec<Bytes>,
-    bytes: usize,
+    /// In one piece, so that many small ones take no more memory than their bytes.
+    kept: Vec<u8>,
     bytes_max: usize,
     end: Option<Option<Box<Fields>>>,
     lost: bool,
@@ -33,7 +33,7 @@ pub(crate) struct Replay {
 impl Replay {
     /// Nothing yet, and room for so much.
     pub(crate) fn new(bytes_max: usize) -> Self {
-        Self { kept: Vec::new(), bytes: 0, bytes_max, end: None, lost: false }
+        Self { kept: Vec::new(), bytes_max, end: None, lost: false }
     }
 
     /// Whether all that was sent can be sent again.
@@ -41,14 +41,13 @@ impl Replay {
         !self.lost
     }
 
-    fn keep(&mut self, data: &Bytes) {
-        self.bytes += data.len();
-        if self.bytes > self.bytes_max {
-            self.lost = true;
+    /// Keeps a copy, so that the buffer it was read into can be used again.
+    fn keep(&mut self, data: &[u8]) {
+        self.lost |= self.kept.len() + data.len() > self.bytes_max;
+        if self.lost {
             self.kept = Vec::new();
         } else {
-            // Copied, so that the buffer it was read into can be used again.
-            self.kept.push(Bytes::copy_from_slice(data));
+            self.kept.extend_from_slice(data);
         }
     }
 }
@@ -223,8 +222,9 @@ async fn send(
     deadlines: &Deadlines,
 ) -> Result<(), PumpFailure> {
     let step = Step::EndpointTakes;
-    for data in &replay.kept {
-        deadlines.step(step, pin!(sink.data(data.clone()))).await.map_err(PumpFailure::Sink)?;
+    if !replay.kept.is_empty() {
+        let again = Bytes::copy_from_slice(&replay.kept);
+        deadlines.step(step, pin!(sink.data(again))).await.map_err(PumpFailure::Sink)?;
     }
     if let Some(trailers) = &replay.end {
         let end = sink.end(trailers.clone());

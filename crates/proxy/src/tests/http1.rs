@@ -1,8 +1,7 @@
 //! HTTP/1 through an outbound proxy, whole or in pieces, well or badly meant.
 
 use std::io::{Read, Write};
-use std::sync::Barrier;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use ironmesh_model::ListenerKind;
@@ -200,67 +199,6 @@ fn nothing_that_answers_is_a_503_with_its_reason() {
     let response = client.get("/");
     assert_eq!(response.header("x-ironmesh-reason"), Some("no_endpoints"));
     assert_eq!(response.body, "no healthy upstream");
-}
-
-#[test]
-fn a_kept_connection_that_died_is_replaced() {
-    // Each connection takes one request and is then closed, without having said so.
-    let app = App::start(|stream| {
-        let mut wire = Wire::new(stream);
-        if wire.read_request().is_some() {
-            wire.send(&ok("once"));
-        }
-    });
-    let proxy = outbound(Protocol::Http, &[&app]);
-    let mut client = Wire::connect(&proxy);
-    for _ in 0..20 {
-        assert_eq!(client.get("/").body, "once");
-    }
-    eventually("the log lines", || proxy.lines.text().lines().count() == 20);
-    let lines = proxy.lines.text();
-    assert!(lines.lines().all(|line| line.contains(" 200 - ")), "{lines}");
-}
-
-#[test]
-fn kept_connections_that_died_together_cost_one_replay() {
-    const KEPT: usize = 3;
-    let app = dying(KEPT);
-    let proxy = outbound(Protocol::Http, &[&app]);
-    let mut clients: Vec<Wire> = (0..KEPT).map(|_| Wire::connect(&proxy)).collect();
-    for client in &mut clients {
-        client.send("GET / HTTP/1.1\r\nhost: reviews:9080\r\n\r\n");
-    }
-    for client in &mut clients {
-        assert_eq!(client.read_response(false).body, "before");
-    }
-    assert_eq!(clients[0].get("/").body, "after");
-
-    // At two endpoints: the replay goes to the other one.
-    let apps = [dying(1), dying(1)];
-    let proxy = outbound(Protocol::Http, &apps.each_ref());
-    let mut client = Wire::connect(&proxy);
-    let answers = [(); 3].map(|()| client.get("/").body);
-    assert_eq!(answers, ["before", "before", "after"]);
-}
-
-/// An application whose first connections, so many, take a request each at the same time, and end
-/// at their second: as of an endpoint that is killed. Later ones are of what took its place.
-fn dying(first: usize) -> App {
-    let (taken, all) = (AtomicUsize::new(0), Barrier::new(first));
-    App::start(move |stream| {
-        let mut wire = Wire::new(stream);
-        let dies = taken.fetch_add(1, Ordering::SeqCst) < first;
-        while wire.read_request().is_some() {
-            if dies {
-                all.wait();
-            }
-            wire.send(&ok(if dies { "before" } else { "after" }));
-            if dies {
-                wire.read_request();
-                return;
-            }
-        }
-    })
 }
 
 #[test]
