@@ -19,8 +19,8 @@ pub(crate) struct Failure {
 pub(crate) enum Stage {
     /// Nobody but the mesh has seen it: another endpoint may be tried, whatever the method.
     NotSent,
-    /// It was sent on a kept connection that ended without an answer, most likely before it came:
-    /// an idempotent one may be tried again.
+    /// The connection ended without a byte of an answer. If it was a kept one, then most likely
+    /// before the request came: an idempotent one may be tried again.
     Unseen,
     /// It was sent and no answer came.
     Sent,
@@ -55,10 +55,10 @@ impl Failure {
         Self { reason, stage: Stage::NotSent, blame: Blame::Mesh }
     }
 
-    /// The same failure, of a connection that was kept from an earlier request.
-    pub(crate) fn on_kept_connection(self) -> Self {
-        match (self.stage, self.reason) {
-            (Stage::Sent, Reason::UpstreamReset) => Self { stage: Stage::Unseen, ..self },
+    /// The same failure, of a request that the endpoint cannot be believed to have missed.
+    pub(crate) fn seen(self) -> Self {
+        match self.stage {
+            Stage::Unseen => Self { stage: Stage::Sent, ..self },
             _ => self,
         }
     }

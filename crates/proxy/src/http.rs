@@ -215,8 +215,8 @@ async fn attempt(
             Err(Failure::upstream(Reason::ConnectFailed, Stage::NotSent))
         }
         Err(failure) => Err(match upstream.is_reused() {
-            true => failure.on_kept_connection(),
-            false => failure,
+            true => failure,
+            false => failure.seen(),
         }),
     }
 }

@@ -169,9 +169,12 @@ async fn final_head(
     responder: &mut Responder<'_>,
     deadlines: &Deadlines,
 ) -> Result<Following, Failure> {
+    let mut seen = false;
     loop {
         let following = tokio::select! {
-            following = answer.head(response) => following?,
+            following = answer.head(response) => {
+                following.map_err(|failure| if seen { failure.seen() } else { failure })?
+            }
             () = responder.reset() => {
                 return Err(Failure::downstream(Reason::DownstreamClosed));
             }
@@ -179,6 +182,7 @@ async fn final_head(
         if !response.is_informational() {
             return Ok(following);
         }
+        seen = true;
         let told = pin!(responder.informational(response));
         deadlines.step(Step::ClientTakes, told).await.map_err(client_gone)?;
     }

@@ -167,7 +167,8 @@ impl<'a> Answer<'a> {
                 match io.fill(input, spare).await {
                     Ok(1..) => {}
                     Ok(0) | Err(_) => {
-                        return Err(Failure::upstream(Reason::UpstreamReset, Stage::Sent));
+                        let stage = if input.is_empty() { Stage::Unseen } else { Stage::Sent };
+                        return Err(Failure::upstream(Reason::UpstreamReset, stage));
                     }
                 }
             },
@@ -209,7 +210,9 @@ fn poll_http2(answer: &mut ResponseFuture, cx: &mut Context<'_>) -> Poll<Result<
     Pin::new(answer).poll(cx).map_ok(Either::Final).map_err(|error| {
         // RFC 9113, section 8.7: a refused stream was not processed.
         let refused = error.reason() == Some(h2::Reason::REFUSED_STREAM) || error.is_go_away();
-        let stage = if refused && error.is_remote() { Stage::NotSent } else { Stage::Sent };
+        // A reset is of this one request: the endpoint has seen it.
+        let seen = if error.is_io() { Stage::Unseen } else { Stage::Sent };
+        let stage = if refused && error.is_remote() { Stage::NotSent } else { seen };
         let reason =
             if error.is_library() { Reason::UpstreamProtocol } else { Reason::UpstreamReset };
         Failure::upstream(reason, stage)

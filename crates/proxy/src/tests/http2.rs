@@ -326,6 +326,27 @@ fn kept_connections_that_died_together_cost_one_replay() {
 }
 
 #[test]
+fn a_request_that_the_endpoint_reset_is_not_sent_again() {
+    static SEEN: AtomicUsize = AtomicUsize::new(0);
+    let app = Http2App::start(100, |request, mut respond| async move {
+        if request.uri().path() != "/reset" {
+            return echo(request, respond).await;
+        }
+        SEEN.fetch_add(1, Ordering::SeqCst);
+        respond.send_reset(h2::Reason::INTERNAL_ERROR);
+    });
+    let proxy = app.outbound(Protocol::Http2);
+    block_on(async {
+        let client = connect(&proxy).await;
+        for (path, status) in [("/", 200), ("/reset", 503), ("/", 200)] {
+            let request = Request::put(format!("http://reviews:9080{path}")).body(()).unwrap();
+            assert_eq!(call(client.clone(), request, Vec::new()).await.0, status, "{path}");
+        }
+    });
+    assert_eq!((SEEN.load(Ordering::SeqCst), app.connections()), (1, 1));
+}
+
+#[test]
 fn more_requests_than_an_endpoint_allows_streams_get_more_connections() {
     static TOGETHER: LazyLock<Barrier> = LazyLock::new(|| Barrier::new(3));
     let app = Http2App::start(1, |request, respond| async move {
