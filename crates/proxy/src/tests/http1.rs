@@ -309,8 +309,9 @@ fn a_rule_rewrites_and_a_timeout_ends() {
         Some(Rewrite { path: Some("/new".into()), authority: Some("other".into()) });
     rewriting.headers.request.set = vec![("x-added".into(), "1".into())];
     rewriting.headers.response.remove = vec!["content-type".into()];
-    let timed = Rule { timeout: Some(Duration::from_millis(100)), ..rule(&[("", 1)], None) };
-    objects.routes = vec![route(vec![rewriting, timed])];
+    let timeout = Some(Duration::from_millis(100));
+    let timed = Rule { timeout, ..rule(&[("", 1)], Some("/slow")) };
+    objects.routes = vec![route(vec![rewriting, timed, rule(&[("", 1)], None)])];
     let proxy = Proxy::start(ListenerKind::Outbound, service_address(), objects);
     let mut client = Wire::connect(&proxy);
     let seen = client.get("/old/x?y=1").body;
@@ -506,7 +507,7 @@ fn requests_wait_for_what_the_control_plane_has_not_said_yet() {
 #[test]
 fn requests_do_not_wait_for_ever() {
     let app = App::named("late");
-    let limits = ProxyLimits { parked_wait: Duration::from_millis(200), ..ProxyLimits::default() };
+    let limits = ProxyLimits { parked_wait: Duration::from_secs(1), ..ProxyLimits::default() };
     let objects = objects(Protocol::Http, &[&app]);
     let setup = Setup::new(ListenerKind::Outbound, service_address(), objects);
     let proxy = Proxy::begin(Setup { limits, mute: true, ..setup });

@@ -295,8 +295,10 @@ fn the_timeout_of_a_route_covers_the_connection_and_all_attempts() {
     mesh.certify(&outbound, "client");
     let response = Wire::connect(&outbound).get("/");
     assert_eq!((response.status, &*response.body), (504, "upstream request timeout"));
-    assert_eq!(silent.iter().map(App::connections).sum::<usize>(), 1);
     eventually("a log line", || outbound.lines.text().contains(" 504 UT "));
+    let connections = || silent.iter().map(App::connections).sum::<usize>();
+    eventually("a connection", || connections() > 0);
+    assert_eq!(connections(), 1);
 }
 
 #[test]
