@@ -97,12 +97,13 @@ async fn read_head(
     let mut latest = None;
     loop {
         if !input.is_empty() {
-            let scratch: &mut Box<Scratch> = scratch.get_or_insert_with(|| worker.take_scratch());
-            let parsed = parser.parse(input.unread(), &mut scratch.request);
+            let mut lent = scratch.take().unwrap_or_else(|| worker.take_scratch());
+            let parsed = parser.parse(input.unread(), &mut lent.request);
             if let Some(traits) = parsed.map_err(Refusal::Head)? {
                 input.consume(traits.head_bytes);
-                return Ok(Head::Request(std::mem::take(scratch), traits));
+                return Ok(Head::Request(lent, traits));
             }
+            scratch = Some(lent);
         }
         let filled = if input.is_empty() {
             tokio::select! {
