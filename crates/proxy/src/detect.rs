@@ -114,13 +114,12 @@ async fn inbound(
 ) -> Detected {
     let mut first = BytesMut::new();
     let strict = declared.mtls == MtlsMode::Strict;
-    let parts = worker.parts.notified();
     let mut beginning = tokio::select! {
         biased;
         beginning = beginning(worker, &tcp, &mut first) => beginning,
         () = Box::pin(patience(worker, connection, &declared)) => Ok(Beginning::Other),
         // The proxy goes away, and nobody has asked it anything here.
-        () = parts => Err(Left),
+        () = worker.parts() => Err(Left),
     };
     if let Ok(Beginning::Hello { server_name, .. }) = &mut beginning {
         connection.server_name = server_name.take();
@@ -295,7 +294,7 @@ async fn plaintext(
                 let read = tokio::select! {
                     biased;
                     read = timeout_at(longest, read_more(worker, &tcp, &mut first)) => read,
-                    () = worker.parts.notified(), if silent => return Detected::Gone,
+                    () = worker.parts(), if silent => return Detected::Gone,
                 };
                 match read {
                     Ok(Ok(Read::Bytes)) => {}
@@ -331,6 +330,7 @@ async fn undecided(
     };
     let limits = &worker.process.limits;
     loop {
+        let silent = first.is_empty();
         // Whether the bytes so far tell; once a side has ended, no others will.
         let told = tokio::select! {
             biased;
@@ -345,6 +345,7 @@ async fn undecided(
                 true
             }
             () = sleep(limits.opaque_idle_timeout) => return Detected::Gone,
+            () = worker.parts(), if silent => return Detected::Gone,
         };
         match sniff(&first, limits.sniff_bytes_max) {
             _ if told => {}

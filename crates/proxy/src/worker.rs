@@ -137,9 +137,9 @@ pub(crate) struct Worker {
     /// The second of the wall clock, and its date as HTTP writes it.
     date: Cell<(u64, [u8; HTTP_DATE_BYTES])>,
     /// Whether idle connections are ended, since the proxy is going away.
-    pub(crate) parting: Cell<bool>,
+    parting: Cell<bool>,
     /// Wakes those that wait when that begins.
-    pub(crate) parts: Notify,
+    parts: Notify,
 }
 
 /// Memory that a request uses and an idle connection does not hold.
@@ -208,6 +208,16 @@ impl Worker {
         let date = http_date(now);
         self.date.set((now.as_secs(), date));
         date
+    }
+
+    /// Waits until a connection that is idle is to be ended, since the proxy is going away. One that
+    /// came after the others were ended has as long as they had to say something.
+    pub(crate) async fn parts(&self) {
+        match self.parting.get() {
+            // Boxed: rare, and otherwise it would make every connection's future larger.
+            true => Box::pin(sleep(PART_AFTER)).await,
+            false => self.parts.notified().await,
+        }
     }
 
     /// Whether the server of this destination was heard to speak first, not long ago.

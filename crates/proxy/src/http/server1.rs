@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use ironmesh_model::Reason;
-use tokio::sync::futures::Notified;
 use tokio::time::{Instant, Sleep, sleep, timeout, timeout_at};
 
 use crate::buffer::Buffer;
@@ -34,7 +33,7 @@ pub(crate) async fn serve_connection(
     let mut parser = RequestParser::new(Limits::from(&worker.process.limits));
     let idle_timeout = worker.process.limits.downstream_idle_timeout;
     let sleep = pin!(sleep(idle_timeout));
-    let parts = pin!(worker.parts.notified());
+    let parts = pin!(worker.parts());
     let mut idle = Idle { sleep, since: Instant::now(), idle_timeout, parts };
     loop {
         let next = match read_head(worker, &io, &mut input, &mut parser, &mut idle).await {
@@ -88,7 +87,7 @@ async fn read_head(
     io: &Io,
     input: &mut Buffer,
     parser: &mut RequestParser,
-    idle: &mut Idle<'_, '_>,
+    idle: &mut Idle<'_, impl Future<Output = ()>>,
 ) -> Result<Head, Refusal> {
     idle.since = Instant::now();
     // Taken with the first byte: an idle connection holds none.
@@ -260,15 +259,15 @@ async fn linger(worker: &Worker, io: &Io, input: &mut Buffer) {
 ///
 /// The timer is armed once and looked at again only when it fires, so that a busy connection does
 /// not pay for it.
-struct Idle<'a, 'w> {
+struct Idle<'a, P> {
     sleep: Pin<&'a mut Sleep>,
     since: Instant,
     idle_timeout: Duration,
     /// The proxy is going away.
-    parts: Pin<&'a mut Notified<'w>>,
+    parts: Pin<&'a mut P>,
 }
 
-impl Idle<'_, '_> {
+impl<P: Future<Output = ()>> Idle<'_, P> {
     /// Waits until nothing has happened for the idle timeout, or the proxy is going away. Cancel
     /// safe.
     async fn ended(&mut self) {

@@ -34,12 +34,8 @@ pub(crate) async fn serve_connection(
     let Ok(Ok(mut h2)) = handshake.await else { return };
     let streams = Rc::new(Streams { open: Cell::new(0), changed: Cell::new(Instant::now()) });
     let mut leaves = pin!(async {
-        let parts = worker.parts.notified();
-        if worker.parting.get() {
-            return;
-        }
         tokio::select! {
-            () = parts => {}
+            () = worker.parts() => {}
             () = streams.idle(limits.downstream_idle_timeout) => {}
         }
     });

@@ -478,17 +478,26 @@ fn a_drain_finishes_requests_and_then_ends() {
 
 #[test]
 fn a_drain_ends_idle_connections_before_its_time() {
-    let app = App::named("a");
-    let mut objects = objects(Protocol::Http, &[&app]);
-    objects.settings.drain_duration = 2 * PATIENCE;
-    let mut proxy = Proxy::start(ListenerKind::Outbound, service_address(), objects);
-    let (mut client, mut silent) = (Wire::connect(&proxy), Wire::connect(&proxy));
-    assert_eq!(client.get("/").header("connection"), None);
-    eventually("both connections to be served", || proxy.process.connections() == 2);
-    let begun = Instant::now();
-    proxy.drain();
-    assert!(client.is_ended() && silent.is_ended());
-    assert!(begun.elapsed() < PATIENCE, "{:?}", begun.elapsed());
+    for protocol in [Protocol::Http, Protocol::Undeclared] {
+        let app = App::named("a");
+        let mut objects = objects(protocol, &[&app]);
+        objects.settings.drain_duration = 2 * PATIENCE;
+        let mut proxy = Proxy::start(ListenerKind::Outbound, service_address(), objects);
+        let [mut client, mut silent, mut busy] = [(); 3].map(|()| Wire::connect(&proxy));
+        assert_eq!(client.get("/").header("connection"), None);
+        busy.send("POST / HTTP/1.1\r\nhost: reviews:9080\r\ncontent-length: 2\r\n\r\nh");
+        eventually("all connections to be served", || proxy.process.connections() == 3);
+        let begun = Instant::now();
+        proxy.process.drain();
+        assert!(client.is_ended() && silent.is_ended());
+        // So is one that comes after the others were ended.
+        let mut late = Wire::connect(&proxy);
+        assert!(late.is_ended());
+        busy.send("i");
+        assert_eq!(busy.read_response(false).body, "a");
+        proxy.drain();
+        assert!(begun.elapsed() < PATIENCE, "{:?}", begun.elapsed());
+    }
 }
 
 #[test]
