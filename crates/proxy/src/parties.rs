@@ -17,10 +17,18 @@ use crate::workload::LocalWorkload;
 pub(crate) struct Parties {
     registry: Arc<Registry>,
     /// By uid of the workload: those whose identity was not proved, and those whose was.
-    workloads: [RefCell<HashMap<Name, PartyId>>; 2],
+    workloads: [RefCell<HashMap<Name, Known>>; 2],
     services: RefCell<HashMap<Name, ServiceLabelsId>>,
     /// Entries of each.
     known_max: usize,
+}
+
+/// A workload as it was when its number was asked for.
+#[derive(Debug)]
+struct Known {
+    /// Those of a running pod may change.
+    labels: Labels,
+    number: PartyId,
 }
 
 impl Parties {
@@ -30,22 +38,23 @@ impl Parties {
 
     /// A workload that this proxy serves; `proved`: by mutual TLS to the other side.
     pub(crate) fn local(&self, own: &LocalWorkload, proved: bool) -> PartyId {
-        self.workload(&own.id.uid, proved, || {
+        let labels = &own.source.load().labels;
+        self.workload(&own.id.uid, labels, proved, || {
             let identity = own.credentials.load().as_ref().map(|c| c.identity().clone());
-            party(&own.id, &own.owner, &own.source.load().labels, identity)
+            party(&own.id, &own.owner, labels, identity)
         })
     }
 
     /// The endpoint of a service.
     pub(crate) fn endpoint(&self, endpoint: &Endpoint, proved: bool) -> PartyId {
-        self.workload(&endpoint.workload.uid, proved, || {
+        self.workload(&endpoint.workload.uid, &endpoint.labels, proved, || {
             party(&endpoint.workload, &endpoint.owner, &endpoint.labels, endpoint.identity.clone())
         })
     }
 
     /// A caller whose address is known.
     pub(crate) fn caller(&self, workload: &Workload, proved: bool) -> PartyId {
-        self.workload(&workload.id.uid, proved, || {
+        self.workload(&workload.id.uid, &workload.labels, proved, || {
             party(&workload.id, &workload.owner, &workload.labels, Some(workload.identity.clone()))
         })
     }
@@ -57,16 +66,20 @@ impl Parties {
         self.registry.party(&Party { principal, namespace, ..Party::default() })
     }
 
-    /// The service of a backend.
+    /// The service of a backend. One of which nothing is known is not remembered: it may be later.
     pub(crate) fn backend(&self, backend: &LinkedBackend) -> ServiceLabelsId {
-        self.service(&backend.host, || {
-            let service = backend.group.as_ref().ok().map(|group| &group.service);
-            ServiceLabels {
-                host: Some(backend.host.clone()),
-                name: Some(service.map_or_else(|| first_label(&backend.host), |s| s.name.clone())),
-                namespace: service.map(|service| service.id.namespace.clone()),
-            }
-        })
+        let labels = |name, namespace| ServiceLabels {
+            host: Some(backend.host.clone()),
+            name: Some(name),
+            namespace,
+        };
+        match &backend.group {
+            Ok(group) => self.service(&backend.host, || {
+                let service = &group.service;
+                labels(service.name.clone(), Some(service.id.namespace.clone()))
+            }),
+            Err(_) => self.registry.service(&labels(first_label(&backend.host), None)),
+        }
     }
 
     /// The service of a workload that this proxy serves.
@@ -98,17 +111,24 @@ impl Parties {
         })
     }
 
-    fn workload(&self, uid: &Name, proved: bool, party: impl FnOnce() -> Party) -> PartyId {
+    fn workload(
+        &self,
+        uid: &Name,
+        labels: &Labels,
+        proved: bool,
+        party: impl FnOnce() -> Party,
+    ) -> PartyId {
         let workloads = &self.workloads[usize::from(proved)];
-        if let Some(known) = workloads.borrow().get(uid) {
-            return *known;
+        if let Some(known) = workloads.borrow().get(uid).filter(|known| known.labels == *labels) {
+            return known.number;
         }
         let mut party = party();
         if !proved {
             party.principal = None;
         }
         let number = self.registry.party(&party);
-        remember(&mut workloads.borrow_mut(), self.known_max, uid.clone(), number);
+        let known = Known { labels: labels.clone(), number };
+        remember(&mut workloads.borrow_mut(), self.known_max, uid.clone(), known);
         number
     }
 

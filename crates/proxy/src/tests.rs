@@ -6,6 +6,7 @@ mod gateway;
 mod http1;
 mod http2;
 mod mesh;
+mod metrics;
 mod opaque;
 mod oracle;
 mod replay;
