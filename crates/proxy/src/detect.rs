@@ -130,6 +130,8 @@ async fn inbound(
         }
         Ok(Beginning::Nothing) if strict => Detected::Gone,
         Ok(_) if strict => Detected::Refused(Failure::mesh(Reason::PlaintextRefused)),
+        // The client was to speak first, and was silent for as long as it may be.
+        Ok(Beginning::Other) if declared.protocol.is_http() && first.is_empty() => Detected::Gone,
         Ok(_) => plaintext(worker, connection, tcp, first, declared).await,
         Err(Left) => Detected::Gone,
     }
@@ -187,7 +189,10 @@ async fn beginning(
     tcp: &TcpStream,
     first: &mut BytesMut,
 ) -> Result<Beginning, Left> {
-    let bytes_max = worker.process.limits.client_hello_bytes_max;
+    let limits = &worker.process.limits;
+    let bytes_max = limits.client_hello_bytes_max;
+    // Of one that has begun.
+    let mut latest = None;
     loop {
         match client_hello::parse(first, bytes_max) {
             Parsed::Hello(hello) => {
@@ -195,11 +200,20 @@ async fn beginning(
                 return Ok(Beginning::Hello { of_mesh, server_name: hello.server_name });
             }
             Parsed::Malformed => return Ok(Beginning::Other),
-            Parsed::Incomplete => match read_more(worker, tcp, first).await? {
-                Read::Bytes => {}
-                Read::End if first.is_empty() => return Ok(Beginning::Nothing),
-                Read::End => return Ok(Beginning::Other),
-            },
+            Parsed::Incomplete if first.is_empty() => {
+                if read_more(worker, tcp, first).await? == Read::End {
+                    return Ok(Beginning::Nothing);
+                }
+            }
+            Parsed::Incomplete => {
+                let end = Instant::now() + limits.handshake_timeout;
+                let more = read_more(worker, tcp, first);
+                match timeout_at(*latest.get_or_insert(end), more).await {
+                    Ok(Ok(Read::Bytes)) => {}
+                    Ok(Ok(Read::End)) | Err(_) => return Ok(Beginning::Other),
+                    Ok(Err(left)) => return Err(left),
+                }
+            }
         }
     }
 }

@@ -281,6 +281,23 @@ fn a_member_is_awaited_even_if_it_hesitates() {
 }
 
 #[test]
+fn a_handshake_that_has_begun_must_come_in_time() {
+    let app = App::named("a");
+    let services = vec![reviews(Protocol::Http, vec![endpoint("v1", app.address, false)])];
+    let objects = Objects { services, ..Objects::default() };
+    let soon = Duration::from_millis(200);
+    let limits =
+        ProxyLimits { handshake_timeout: soon, head_timeout: soon, ..ProxyLimits::default() };
+    let setup = Setup::new(ListenerKind::Inbound, app.address, objects);
+    let inbound = Proxy::begin(Setup { limits, ..setup });
+    let mut client = Wire::connect(&inbound);
+    // The first byte of a TLS record.
+    client.send("\x16");
+    assert!(client.is_ended());
+    assert_eq!(app.connections(), 0);
+}
+
+#[test]
 fn the_timeout_of_a_route_covers_the_connection_and_all_attempts() {
     let mesh = Mesh::new();
     let silent = [(); 2].map(|()| App::silent());
