@@ -323,7 +323,9 @@ impl Pool {
     /// under way keep theirs.
     pub(crate) fn keep_ready(&self, view: &View) {
         let (mut http1, mut http2) = (self.http1.borrow_mut(), self.http2.borrow_mut());
-        if http1.is_empty() && http2.is_empty() {
+        let members = http1.keys().chain(http2.keys()).filter(|to| to.expected.is_some());
+        let kept: HashSet<SocketAddr> = members.map(|to| to.address).collect();
+        if kept.is_empty() {
             return;
         }
         let chunks = view.held().filter_map(|(_, held)| match &held.resource {
@@ -336,6 +338,8 @@ impl Pool {
                 continue;
             };
             let addresses = endpoint.ports.iter().map(|port| SocketAddr::new(ip, port.target));
+            // Of a large mesh, the pool has few.
+            let addresses = addresses.filter(|address| kept.contains(address));
             ready.extend(addresses.map(|address| (address, identity)));
         }
         let keep = |to: &Key| match &to.expected {

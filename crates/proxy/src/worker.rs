@@ -426,6 +426,8 @@ async fn reap(worker: Rc<Worker>) {
         };
         if again {
             worker.pool.keep_ready(&worker.process.views.load());
+            // Changes come in bursts: the next look is at all that come meanwhile.
+            sleep(KEEP_READY_PAUSE).await;
         }
     }
 }
@@ -434,6 +436,8 @@ async fn reap(worker: Rc<Worker>) {
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// How often the pool is looked through.
 const REAP_INTERVAL: Duration = Duration::from_secs(1);
+/// Pause between two looks at the whole view for endpoints that are not ready any more.
+const KEEP_READY_PAUSE: Duration = Duration::from_millis(100);
 /// How long a drain waits before it ends idle connections: callers learn within that time that the
 /// endpoint is not ready any more.
 const PART_AFTER: Duration = Duration::from_secs(1);
