@@ -1,5 +1,7 @@
 //! Waiting for what the view does not hold yet.
 
+use std::time::Duration;
+
 use ironmesh_model::{Reason, ResourceKey, View};
 use tokio::time::{Instant, timeout_at};
 
@@ -7,7 +9,8 @@ use crate::failure::Failure;
 use crate::worker::Worker;
 
 /// Calls `look` with the view until it finds what it looks for. What it names as missing is asked
-/// for; `None` waits for something that needs no asking, such as a certificate.
+/// for, and once more every second: an answer may have come and been given up again before it was
+/// seen. `None` waits for something that needs no asking, such as a certificate.
 ///
 /// # Errors
 ///
@@ -26,19 +29,21 @@ pub(crate) async fn until_found<T>(
     let _place = Place::take(worker, limits.parked_requests_max)?;
     // Before the first look, so that no change can slip through between the two.
     let mut changes = views.changes();
-    let mut asked = None;
+    let (mut asked, mut ask_again) = (None, Instant::now());
     loop {
         match look(&views.load()) {
             Ok(found) => return Ok(found),
             Err(missing) => {
-                if missing != asked {
+                let now = Instant::now();
+                if missing != asked || now >= ask_again {
                     missing.clone().into_iter().for_each(|key| views.want(key));
-                    asked = missing;
+                    (asked, ask_again) = (missing, now + ASK_INTERVAL);
                 }
             }
         }
-        match timeout_at(deadline, changes.changed()).await {
+        match timeout_at(deadline.min(ask_again), changes.changed()).await {
             Ok(Ok(())) => {}
+            Err(_) if Instant::now() < deadline => {}
             Ok(Err(_)) | Err(_) => return Err(Failure::mesh(Reason::NotConfigured)),
         }
     }
@@ -63,3 +68,6 @@ impl Drop for Place<'_> {
         self.0.parked.set(self.0.parked.get() - 1);
     }
 }
+
+/// How often the same resource is asked for while it is waited for.
+const ASK_INTERVAL: Duration = Duration::from_secs(1);

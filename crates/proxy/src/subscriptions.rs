@@ -32,8 +32,11 @@ pub(crate) async fn run(
             tracing::debug!(count = given_up.len(), "resolutions given up");
             client.unsubscribe(given_up);
         }
-        if !client.subscribe(keys.drain(..)) {
+        keys.retain(|key| !client.subscribe([key.clone()]));
+        if !keys.is_empty() {
             tracing::warn!("the limit subscriptions_max is reached");
+            asked.forget(&keys);
+            keys.clear();
         }
     }
 }
@@ -61,6 +64,14 @@ impl Asked {
         }
     }
 
+    /// Forgets what could not be asked about, so that it does not take the room of others.
+    pub(crate) fn forget(&mut self, keys: &[ResourceKey]) {
+        for key in keys {
+            self.known.remove(key);
+        }
+        self.order.retain(|key| self.known.contains(key));
+    }
+
     /// Makes room if there are more than `max`: first goes that of which the control plane has said
     /// that nothing is there, then what was asked about longest ago. What is not answered yet stays,
     /// since someone waits for it, and so do the keys of `now`.
@@ -82,10 +93,7 @@ impl Asked {
             .partition(|key| is_absent(view, key));
         let given_up: Vec<ResourceKey> =
             absent.into_iter().chain(present).take(count).cloned().collect();
-        for key in &given_up {
-            self.known.remove(key);
-        }
-        self.order.retain(|key| self.known.contains(key));
+        self.forget(&given_up);
         given_up
     }
 }

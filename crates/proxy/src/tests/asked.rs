@@ -1,6 +1,7 @@
 //! What a proxy keeps of what its clients make it ask for.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 
 use ironmesh_model::resource::Resolution;
 use ironmesh_model::service::{Protocol, Workload};
@@ -9,9 +10,15 @@ use ironmesh_model::view::{Body, Change};
 use ironmesh_model::{
     ListenerKind, ResolutionKey, Resource, ResourceKey, Snapshot, Target, Version, View, WorkloadId,
 };
+use ironmesh_telemetry::{AccessLog, Registry};
 
 use super::world::{identity, reviews, workload};
+use crate::connect::Dialler;
+use crate::park;
+use crate::process::Process;
 use crate::subscriptions::Asked;
+use crate::views::Views;
+use crate::worker::Worker;
 
 fn host(name: &str) -> ResourceKey {
     ResourceKey::Resolution(ResolutionKey {
@@ -68,6 +75,38 @@ fn what_is_there_is_given_up_too_once_nothing_else_is_left() {
     );
     asked.note(&present);
     assert_eq!(asked.give_up(4, &view, &[]), [], "what is asked for again is known again");
+}
+
+#[test]
+fn what_could_not_be_asked_about_takes_no_room() {
+    let mut asked = Asked::but_for(stranger(7));
+    let (present, refused) = (host("reviews"), [host("a"), host("b")]);
+    asked.note(std::slice::from_ref(&present));
+    asked.note(&refused);
+    asked.forget(&refused);
+    assert_eq!(asked.give_up(1, &view(&[present]), &[]), []);
+}
+
+#[test]
+fn what_is_waited_for_is_asked_for_again() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let (views, mut wanted) = Views::new(View::default());
+        let dialler = Dialler::new(Vec::new(), None);
+        let process = Arc::new(Process::new(Default::default(), views, dialler, workload("w"), 1));
+        let log = AccessLog::start(std::io::sink(), 1).unwrap();
+        let worker = Worker::alone(process, &Registry::new(10), &log);
+        let key = host("reviews");
+        let waiting = park::until_found(&worker, |_| Err::<(), _>(Some(key.clone())));
+        tokio::select! {
+            found = waiting => panic!("nothing was answered: {found:?}"),
+            () = async {
+                for _ in 0..2 {
+                    assert_eq!(wanted.recv().await, Some(key.clone()));
+                }
+            } => {}
+        }
+    });
 }
 
 #[test]
