@@ -124,16 +124,19 @@ impl Registry {
         mut object: Object,
     ) -> Result<(Object, Option<String>), Failure> {
         let generated = prepare_metadata(resource, namespace, &mut object)?;
-        let namespace_object = self.namespace_for(resource, namespace, object::name(&object))?;
+        // A refusal shows the base, and no name that is another at each attempt: so that whoever tries
+        // again gets the same one.
+        let shown = generated.clone().unwrap_or_else(|| object::name(&object).to_owned());
+        let namespace_object = self.namespace_for(resource, namespace, &shown)?;
         if has_computed_status(resource)
             && let Some(fields) = object.as_object_mut()
         {
             fields.shift_remove("status");
         }
-        complete(resource, &mut object)?;
+        complete(resource, &shown, &mut object)?;
         match (&*resource.group, &*resource.plural, namespace_object) {
             ("", "pods", Some(namespace)) => {
-                self.check_account(resource, object::name(&namespace), &object)?;
+                self.check_account(resource, &shown, &object)?;
                 admit_pod(&namespace, &mut object);
             }
             ("", "services", _) => self.allocate(resource, &mut object)?,
@@ -144,7 +147,8 @@ impl Registry {
 
     /// A pod gets the identity of its service account, so that there must be one. The account
     /// `default` is made with its namespace.
-    fn check_account(&self, pods: &Resource, namespace: &str, pod: &Object) -> Result<(), Failure> {
+    fn check_account(&self, pods: &Resource, shown: &str, pod: &Object) -> Result<(), Failure> {
+        let namespace = object::namespace(pod);
         let account = object::text(pod, "/spec/serviceAccountName");
         let key = Collection::core("serviceaccounts").key(namespace, account);
         if matches!(account, "" | "default") || self.store.object(&key).is_some() {
@@ -153,7 +157,7 @@ impl Registry {
         let why = format!(
             "error looking up service account {namespace}/{account}: serviceaccount {account:?} not found"
         );
-        Err(Failure::forbidden(pods, object::name(pod), &why))
+        Err(Failure::forbidden(pods, shown, &why))
     }
 
     /// Changes a part of an object: `change` sees it as it is and makes what it shall be.
@@ -256,7 +260,7 @@ impl Registry {
         if resource.plural.as_ref() == "services" && resource.group.is_empty() {
             services::keep_addresses(old, new);
         }
-        complete(resource, new)?;
+        complete(resource, name, new)?;
         let causes = validate::check_update(resource, old, new);
         if !causes.is_empty() {
             return Err(Failure::invalid(resource, name, causes));
@@ -269,17 +273,17 @@ impl Registry {
 }
 
 /// Fills in what an object leaves open, and checks it. Types come first: nothing is made of a field of
-/// a wrong type.
-fn complete(resource: &Resource, object: &mut Object) -> Result<(), Failure> {
+/// a wrong type. `shown` names it in a refusal.
+fn complete(resource: &Resource, shown: &str, object: &mut Object) -> Result<(), Failure> {
     defaults::normalize(object);
-    let refuse = |object: &Object, causes: Vec<Cause>| match causes.is_empty() {
+    let refuse = |causes: Vec<Cause>| match causes.is_empty() {
         true => Ok(()),
-        false => Err(Failure::invalid(resource, object::name(object), causes)),
+        false => Err(Failure::invalid(resource, shown, causes)),
     };
     let name = validate::check_name(resource, object::name(object));
-    refuse(object, name.into_iter().chain(refused_by_dialect(object)).collect())?;
+    refuse(name.into_iter().chain(refused_by_dialect(object)).collect())?;
     defaults::apply(resource, object);
-    refuse(object, validate::check(resource, object))
+    refuse(validate::check(resource, object))
 }
 
 /// Checks and completes the metadata of a new object. Returns the base of a generated name.

@@ -141,3 +141,49 @@ fn status(set: &Object, pods: &[Arc<Object>], failure: Option<&Failure>) -> Valu
     }
     status
 }
+
+#[cfg(test)]
+mod tests {
+    use ironmesh_model::limits::ControlLimits;
+
+    use super::*;
+    use crate::store::Store;
+
+    #[test]
+    fn a_refusal_that_lasts_is_noted_once_and_changes_nothing_more() {
+        let directory = tempfile::tempdir().unwrap();
+        let limits = ControlLimits::default();
+        let store = Store::open(directory.path(), &limits).unwrap();
+        let registry = Registry::new(store, "10.96.0.0/16".parse().unwrap(), limits);
+        let namespace =
+            json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "default"}});
+        registry.create(&Resource::of("v1", "Namespace"), "", namespace).unwrap();
+        let sets = Resource::of("apps/v1", "ReplicaSet");
+        let set = json!({
+            "apiVersion": "apps/v1", "kind": "ReplicaSet", "metadata": {"name": "web"},
+            "spec": {
+                "selector": {"matchLabels": {"app": "web"}},
+                "template": {
+                    "metadata": {"labels": {"app": "web"}},
+                    "spec": {
+                        "serviceAccountName": "later",
+                        "containers": [{"name": "app", "image": "app:1"}],
+                    },
+                },
+            },
+        });
+        registry.create(&sets, "default", set).unwrap();
+        let key = Collection::new("apps", "replicasets").key("default", "web");
+
+        reconcile(&registry, "default", "web").unwrap_err();
+        let first = registry.object(&sets, &key).unwrap();
+        let message = object::text(&first, "/status/conditions/0/message");
+        assert!(message.starts_with(r#"pods "web-" is forbidden: "#), "{message}");
+        reconcile(&registry, "default", "web").unwrap_err();
+        // An unchanged version is no event that would have it tried again at once.
+        assert_eq!(registry.object(&sets, &key).unwrap(), first);
+        let (events, _) = registry.store().list(&Collection::core("events"), Some("default"));
+        let counts: Vec<_> = events.iter().map(|event| object::number(event, "/count")).collect();
+        assert_eq!(counts, [Some(2)]);
+    }
+}
