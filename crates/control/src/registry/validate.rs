@@ -20,7 +20,9 @@ pub(crate) fn check(resource: &Resource, object: &Object) -> Vec<Cause> {
     let mut causes = Vec::new();
     labels::metadata(&object["metadata"], "metadata", &mut causes);
     match (&*resource.group, &*resource.plural) {
-        ("", "pods") => pod_spec(object.get("spec"), "spec", &mut causes),
+        ("", "pods") => {
+            pod_spec(object.get("spec"), "spec", &["Always", "OnFailure", "Never"], &mut causes);
+        }
         ("", "services") => service(object, &mut causes),
         ("", "endpoints") => endpoints(object, &mut causes),
         ("", "secrets") => secret(object, &mut causes),
@@ -120,22 +122,18 @@ fn workload(object: &Object, causes: &mut Vec<Cause>) {
         let why = "must be a whole number from 0 to 10000";
         causes.push(Cause::invalid("spec.replicas", replicas, why));
     }
-    pod_spec(object.pointer("/spec/template/spec"), "spec.template.spec", causes);
+    // Their pods are there for good: one that ended would be replaced again and again.
+    pod_spec(object.pointer("/spec/template/spec"), "spec.template.spec", &["Always"], causes);
 }
 
-fn pod_spec(spec: Option<&Value>, path: &str, causes: &mut Vec<Cause>) {
+/// `policies`: the restart policies that its owner allows.
+fn pod_spec(spec: Option<&Value>, path: &str, policies: &[&str], causes: &mut Vec<Cause>) {
     let empty = Value::Null;
     let spec = spec.unwrap_or(&empty);
     if object::list(spec, "/containers").is_empty() {
         causes.push(Cause::required(format!("{path}.containers")));
     }
-    let policy = object::text(spec, "/restartPolicy");
-    if !matches!(policy, "" | "Always" | "OnFailure" | "Never") {
-        let message = format!(
-            "Unsupported value: {policy:?}: supported values: \"Always\", \"OnFailure\", \"Never\""
-        );
-        causes.push(Cause { field: format!("{path}.restartPolicy"), message });
-    }
+    word(spec, "restartPolicy", path, policies, causes);
     let volumes: BTreeSet<_> =
         object::list(spec, "/volumes").iter().map(|v| object::text(v, "/name")).collect();
     let mut names = BTreeSet::new();
@@ -143,8 +141,9 @@ fn pod_spec(spec: Option<&Value>, path: &str, causes: &mut Vec<Cause>) {
         for (index, container) in object::list(spec, &format!("/{list}")).iter().enumerate() {
             let path = format!("{path}.{list}[{index}]");
             self::container(container, &path, &volumes, causes);
-            if list == "containers" && container.get("restartPolicy").is_some_and(|p| !p.is_null())
-            {
+            if list == "initContainers" {
+                word(container, "restartPolicy", &path, &["Always"], causes);
+            } else if container.get("restartPolicy").is_some_and(|p| !p.is_null()) {
                 let message = "Forbidden: may not be set for non-init containers".to_owned();
                 causes.push(Cause { field: format!("{path}.restartPolicy"), message });
             }
@@ -184,6 +183,17 @@ fn container(container: &Value, path: &str, volumes: &BTreeSet<&str>, causes: &m
             &format!("{path}.ports[{index}].containerPort"),
             causes,
         );
+    }
+}
+
+/// A field that takes one of some words, if it is set.
+fn word(parent: &Value, name: &str, path: &str, words: &[&str], causes: &mut Vec<Cause>) {
+    let Some(given) = parent.get(name).and_then(Value::as_str) else { return };
+    if !words.contains(&given) {
+        let words: Vec<_> = words.iter().map(|word| format!("{word:?}")).collect();
+        let message =
+            format!("Unsupported value: {given:?}: supported values: {}", words.join(", "));
+        causes.push(Cause { field: format!("{path}.{name}"), message });
     }
 }
 
@@ -320,6 +330,36 @@ mod tests {
         assert_eq!(texts(("v1", "Secret"), secret).len(), 1);
         let folded = json!({"data": {"ca.crt": "QUJDREVG\nR0g=\n", "empty": ""}});
         assert!(texts(("v1", "Secret"), folded).is_empty());
+    }
+
+    #[test]
+    fn restart_policies_are_those_that_the_owner_allows() {
+        let spec = |policy: &str, init: &str| {
+            json!({
+                "restartPolicy": policy,
+                "initContainers": [{"name": "a", "image": "a:1", "restartPolicy": init}],
+                "containers": [{"name": "b", "image": "b:1"}],
+            })
+        };
+        let said = texts(("v1", "Pod"), json!({"spec": spec("never", "always")}));
+        assert_eq!(
+            said,
+            [
+                r#"spec.restartPolicy: Unsupported value: "never": supported values: "Always", "OnFailure", "Never""#,
+                r#"spec.initContainers[0].restartPolicy: Unsupported value: "always": supported values: "Always""#,
+            ]
+        );
+        assert_eq!(texts(("v1", "Pod"), json!({"spec": spec("Never", "Always")})), [""; 0]);
+        let deployment = json!({"spec": {
+            "selector": {"matchLabels": {"app": "a"}},
+            "template": {"metadata": {"labels": {"app": "a"}}, "spec": spec("Never", "Always")},
+        }});
+        assert_eq!(
+            texts(("apps/v1", "Deployment"), deployment),
+            [
+                r#"spec.template.spec.restartPolicy: Unsupported value: "Never": supported values: "Always""#
+            ]
+        );
     }
 
     #[test]
