@@ -19,6 +19,7 @@ pub(crate) mod addresses;
 pub(crate) mod defaults;
 mod deletion;
 pub(crate) mod inject;
+mod normal_form;
 mod services;
 mod validate;
 
@@ -275,7 +276,7 @@ impl Registry {
 /// Fills in what an object leaves open, and checks it. Types come first: nothing is made of a field of
 /// a wrong type. `shown` names it in a refusal.
 fn complete(resource: &Resource, shown: &str, object: &mut Object) -> Result<(), Failure> {
-    defaults::normalize(object);
+    normal_form::normalize(resource, object);
     let refuse = |causes: Vec<Cause>| match causes.is_empty() {
         true => Ok(()),
         false => Err(Failure::invalid(resource, shown, causes)),

@@ -9,26 +9,6 @@ use crate::object::{self, Object, entry, set_default};
 /// Node that all pods run on.
 pub(crate) const NODE: &str = "ironmesh";
 
-/// Writes in the form of today what may be written in others: `null` in maps of texts, old API
-/// versions, grace periods below zero. Fields of wrong types stay as they are, to be refused.
-pub(crate) fn normalize(object: &mut Object) {
-    for map in ["/metadata/labels", "/metadata/annotations", "/data"] {
-        empty_texts(object.pointer_mut(map));
-    }
-    // That the form is old, whoever sent it says: the store has the new form alone.
-    drop(ironmesh_dialects::object::normalize(object));
-    for map in ["/spec/template/metadata/labels", "/spec/template/metadata/annotations"] {
-        empty_texts(object.pointer_mut(map));
-    }
-    for spec in ["/spec", "/spec/template/spec"] {
-        if let Some(spec) = object.pointer_mut(spec)
-            && object::number(spec, "/terminationGracePeriodSeconds").is_some_and(|n| n < 0)
-        {
-            spec["terminationGracePeriodSeconds"] = 1.into();
-        }
-    }
-}
-
 /// Fills in the defaults of an object's kind. Its fields are of the right types.
 pub(crate) fn apply(resource: &Resource, object: &mut Object) {
     match (&*resource.group, &*resource.plural) {
@@ -47,15 +27,6 @@ pub(crate) fn apply(resource: &Resource, object: &mut Object) {
             pod_spec(entry(entry(entry(object, "spec"), "template"), "spec"));
         }
         _ => {}
-    }
-}
-
-/// In a map of texts, `null` is the empty text (as Go decodes it).
-fn empty_texts(map: Option<&mut Value>) {
-    for (_, value) in map.and_then(Value::as_object_mut).into_iter().flatten() {
-        if value.is_null() {
-            *value = "".into();
-        }
     }
 }
 
@@ -123,7 +94,6 @@ fn service(object: &mut Object) {
     set_default(spec, "sessionAffinity", "None");
     for port in spec.get_mut("ports").and_then(Value::as_array_mut).into_iter().flatten() {
         if port.is_object() {
-            // `protocol:` with nothing behind it is in some manifests.
             set_default(port, "protocol", "TCP");
             let number = port.get("port").cloned().unwrap_or_default();
             set_default(port, "targetPort", number);
@@ -169,13 +139,15 @@ fn deployment(object: &mut Object) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::registry::normal_form::normalize;
 
     fn defaulted(api_version: &str, kind: &str, mut object: Value) -> Value {
         object["apiVersion"] = api_version.into();
         object["kind"] = kind.into();
         entry(&mut object, "metadata")["name"] = "a".into();
-        normalize(&mut object);
-        apply(&Resource::of(api_version, kind), &mut object);
+        let resource = Resource::of(api_version, kind);
+        normalize(&resource, &mut object);
+        apply(&resource, &mut object);
         object
     }
 

@@ -175,6 +175,71 @@ fn wrong_types_are_refused_with_their_path() {
 }
 
 #[test]
+fn fields_written_as_not_set_get_their_defaults() {
+    let directory = tempfile::tempdir().unwrap();
+    let registry = registry(&directory);
+    let probe = json!({
+        "httpGet": {"port": 80, "scheme": "", "path": ""},
+        "timeoutSeconds": 0, "periodSeconds": 0, "successThreshold": 0, "failureThreshold": 0,
+    });
+    let spec = json!({
+        "restartPolicy": "", "dnsPolicy": "", "nodeSelector": {"disk": null},
+        "containers": [{
+            "name": "app", "image": "app:1", "imagePullPolicy": "",
+            "ports": [{"containerPort": 80, "protocol": ""}],
+            "livenessProbe": probe,
+            "lifecycle": {"preStop": {"httpGet": {"port": 80, "scheme": ""}}},
+            "resources": {"limits": {"cpu": null}, "requests": {"cpu": "1", "memory": null}},
+        }],
+    });
+    let deployment = json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "a"},
+        "spec": {
+            "strategy": {"type": ""},
+            "selector": {"matchLabels": {"app": null}},
+            "template": {"metadata": {"labels": {"app": null}}, "spec": spec},
+        },
+    });
+    let made = registry.create(&Resource::of("apps/v1", "Deployment"), "default", deployment);
+    let made = made.unwrap();
+    assert_eq!(object::text(&made, "/spec/strategy/type"), "RollingUpdate");
+    let made = &made["spec"]["template"]["spec"];
+    assert_eq!(made["restartPolicy"], "Always");
+    assert_eq!(made["dnsPolicy"], "ClusterFirst");
+    let container = &made["containers"][0];
+    assert_eq!(container["imagePullPolicy"], "IfNotPresent");
+    assert_eq!(container["ports"][0]["protocol"], "TCP");
+    assert_eq!(container["resources"], json!({"limits": {}, "requests": {"cpu": "1"}}));
+    assert_eq!(
+        container["livenessProbe"],
+        json!({
+            "httpGet": {"port": 80, "scheme": "HTTP", "path": "/"},
+            "timeoutSeconds": 1, "periodSeconds": 10, "successThreshold": 1, "failureThreshold": 3,
+        })
+    );
+
+    let service = json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": {"name": "a"},
+        "spec": {"type": "", "sessionAffinity": "", "ports": [{"port": 80, "protocol": ""}]},
+    });
+    let made = registry.create(&Resource::of("v1", "Service"), "default", service).unwrap();
+    assert_eq!(object::text(&made, "/spec/type"), "ClusterIP");
+    assert_eq!(object::text(&made, "/spec/sessionAffinity"), "None");
+    assert_eq!(object::text(&made, "/spec/ports/0/protocol"), "TCP");
+    let secret = json!({
+        "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "a"},
+        "stringData": {"empty": null},
+    });
+    let made = registry.create(&Resource::of("v1", "Secret"), "default", secret).unwrap();
+    assert_eq!(made["data"], json!({"empty": ""}));
+    let map = json!({
+        "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"},
+        "binaryData": {"empty": null},
+    });
+    registry.create(&Resource::of("v1", "ConfigMap"), "default", map).unwrap();
+}
+
+#[test]
 fn a_pod_needs_the_service_account_that_it_names() {
     let directory = tempfile::tempdir().unwrap();
     let registry = registry(&directory);
