@@ -75,12 +75,20 @@ pub(super) fn start(
     let (sender, answer) = answer::stream("application/json", limits.api_parts_max);
     let context = context.clone();
     tokio::spawn(async move {
-        tokio::select! {
-            () = follow(&context, &watcher, revision, first, &sender, timeout) => {}
-            () = sender.closed() => {}
-        }
+        let watch = follow(&context, &watcher, revision, first, &sender, timeout);
+        bounded(watch, &sender, timeout + LAST_PART_WAIT).await;
     });
     Ok(answer)
+}
+
+/// Runs a watch until it ends, its client is gone, or `most` is over: a client that has stopped reading
+/// would hold it for ever.
+async fn bounded(watch: impl Future<Output = ()>, client: &mpsc::Sender<Bytes>, most: Duration) {
+    tokio::select! {
+        () = watch => {}
+        () = client.closed() => {}
+        () = tokio::time::sleep(most) => {}
+    }
 }
 
 async fn follow(
@@ -212,3 +220,25 @@ fn gone_line(gone: &Gone) -> String {
 const EVENTS_AT_ONCE_MAX: usize = 256;
 /// How often a watcher that wants bookmarks gets one.
 const BOOKMARK_INTERVAL: Duration = Duration::from_secs(60);
+/// How long a client has, once its watch is to end, to take what is left.
+const LAST_PART_WAIT: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_client_that_has_stopped_reading_holds_no_watch() {
+        let (sender, mut parts) = mpsc::channel(1);
+        let stuck = async {
+            for part in ["first", "second"] {
+                sender.send(Bytes::from(part)).await.unwrap();
+            }
+        };
+        let ended = bounded(stuck, &sender, Duration::from_millis(10));
+        tokio::time::timeout(Duration::from_secs(20), ended).await.unwrap();
+        drop(sender);
+        assert_eq!(parts.recv().await, Some(Bytes::from("first")));
+        assert_eq!(parts.recv().await, None);
+    }
+}
