@@ -10,7 +10,8 @@ use crate::registry::{Part, Registry, inject};
 use crate::store::Collection;
 
 /// Creates them in a new store. In one that had them they stay as their users left them, also those
-/// that were deleted; what cannot be made is logged, and the mesh goes on without it.
+/// that were deleted; what cannot be made is logged, the mesh goes on without it, and the next start
+/// tries again.
 pub(crate) fn ensure(registry: &Registry) {
     // The node is made last: where it is, all others were made.
     if registry.store().object(&Collection::core("nodes").key("", NODE)).is_some() {
@@ -18,20 +19,31 @@ pub(crate) fn ensure(registry: &Registry) {
     }
     let namespaces = ["default", "kube-system", "istio-system"].map(namespace);
     let gateway = [gateway_account(), gateway_service(), gateway_deployment()];
-    for object in namespaces.into_iter().chain(gateway).chain([node()]) {
-        let resource =
-            Resource::of(object::text(&object, "/apiVersion"), object::text(&object, "/kind"));
-        let namespace = object::namespace(&object).to_owned();
-        let name = object::name(&object).to_owned();
-        match registry.create(&resource, &namespace, object) {
-            Err(failure) if failure.code != 409 => {
-                tracing::error!(kind = %resource.kind, name, %failure, "built-in object not made");
-            }
-            _ => {}
-        }
+    let mut all_made = true;
+    for object in namespaces.into_iter().chain(gateway) {
+        all_made &= make(registry, object);
     }
     if let Err(failure) = publish_gateway(registry) {
         tracing::error!(%failure, "address of the gateway not noted");
+        all_made = false;
+    }
+    if all_made {
+        make(registry, node());
+    }
+}
+
+/// Returns whether an object is there afterwards.
+fn make(registry: &Registry, object: Object) -> bool {
+    let resource =
+        Resource::of(object::text(&object, "/apiVersion"), object::text(&object, "/kind"));
+    let namespace = object::namespace(&object).to_owned();
+    let name = object::name(&object).to_owned();
+    match registry.create(&resource, &namespace, object) {
+        Err(failure) if failure.code != 409 => {
+            tracing::error!(kind = %resource.kind, name, %failure, "built-in object not made");
+            false
+        }
+        _ => true,
     }
 }
 
@@ -152,3 +164,39 @@ fn publish_gateway(registry: &Registry) -> Result<(), Failure> {
 }
 
 const GATEWAY: &str = "istio-ingressgateway";
+
+#[cfg(test)]
+mod tests {
+    use ironmesh_model::limits::ControlLimits;
+
+    use super::*;
+    use crate::store::Store;
+
+    #[test]
+    fn what_was_not_made_is_made_at_the_next_start_and_what_was_deleted_is_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let limits = ControlLimits::default();
+        let store = Store::open(directory.path(), &limits).unwrap();
+        // It has two addresses for Services, both taken.
+        let registry = Registry::new(store, "10.96.0.0/30".parse().unwrap(), limits);
+        registry.create(&Resource::of("v1", "Namespace"), "", namespace("shop")).unwrap();
+        let services = Collection::core("services");
+        for name in ["a", "b"] {
+            let service = json!({
+                "apiVersion": "v1", "kind": "Service", "metadata": {"name": name},
+                "spec": {"ports": [{"port": 80}]},
+            });
+            registry.create(&Resource::of("v1", "Service"), "shop", service).unwrap();
+        }
+        let gateway = services.key("istio-system", GATEWAY);
+        ensure(&registry);
+        assert!(registry.store().object(&gateway).is_none());
+        registry.store().remove(&services.key("shop", "a")).unwrap();
+        ensure(&registry);
+        let made = registry.object(&Resource::of("v1", "Service"), &gateway).unwrap();
+        assert_eq!(object::text(&made, "/status/loadBalancer/ingress/0/ip"), "127.0.0.1");
+        registry.store().remove(&gateway).unwrap();
+        ensure(&registry);
+        assert!(registry.store().object(&gateway).is_none());
+    }
+}
