@@ -18,12 +18,12 @@ pub(super) fn reconcile(registry: &Registry, namespace: &str, name: &str) -> Res
     let there = store.object(&key);
     let service = store.object(&Collection::core("services").key(namespace, name));
     let service = service.filter(|service| !object::is_terminating(service));
-    let Some(service) = service.filter(|service| selector(service).is_some()) else {
-        return match there.filter(|there| object::label(there, MANAGED_BY).is_some()) {
-            Some(_) => delete(registry, &key),
-            None => Ok(()),
-        };
+    let Some(service) = service else {
+        return there.map_or(Ok(()), |_| delete(registry, &key));
     };
+    if selector(&service).is_none() {
+        return there.map_or(Ok(()), |there| give_up(registry, &key, &there));
+    }
     if registry.is_ending(namespace) {
         return Ok(());
     }
@@ -139,6 +139,20 @@ fn ports(service: &Object, pod: &Object) -> Value {
         Some(shown)
     };
     object::list(service, "/spec/ports").iter().filter_map(port).collect()
+}
+
+/// Leaves the object to the users of a Service that selects no pods any more, with what it lists.
+fn give_up(registry: &Registry, key: &Key, there: &Object) -> Result<(), Failure> {
+    if object::label(there, MANAGED_BY).is_none() {
+        return Ok(());
+    }
+    let given_up = registry.update(&resource(), key, Part::Main, |old| {
+        let mut new = old.clone();
+        let labels = entry(object::metadata_mut(&mut new), "labels");
+        labels.as_object_mut().map(|labels| labels.shift_remove(MANAGED_BY));
+        Ok(new)
+    });
+    given_up.map(drop)
 }
 
 fn delete(registry: &Registry, key: &Key) -> Result<(), Failure> {

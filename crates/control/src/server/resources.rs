@@ -1,5 +1,6 @@
 //! The verbs on collections and objects.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -176,7 +177,7 @@ fn change(
             return Err(Failure::not_found(&resource, name));
         }
         let updated = update(context, request, &resource, &key, part, |_| Ok(body.clone()))?;
-        return Ok(presented(StatusCode::OK, target, &updated));
+        return Ok(presented_update(target, &updated));
     }
     if request.method != Method::PATCH {
         return Err(Failure::method_not_allowed());
@@ -187,8 +188,15 @@ fn change(
         apply(&mut new, &body)?;
         Ok(new)
     })?;
-    Ok(presented(StatusCode::OK, target, &updated))
+    Ok(presented_update(target, &updated))
 }
+
+fn presented_update(target: &Target, (object, warnings): &Updated) -> Answer {
+    strict::warn(presented(StatusCode::OK, target, object), warnings)
+}
+
+/// A changed object, and what its author is to be warned of.
+type Updated = (Arc<Object>, Vec<String>);
 
 /// Changes an object, or only tries to.
 fn update(
@@ -198,17 +206,19 @@ fn update(
     key: &Key,
     part: Part,
     change: impl Fn(&Object) -> Result<Object, Failure>,
-) -> Result<Arc<Object>, Failure> {
+) -> Result<Updated, Failure> {
+    let warnings = RefCell::default();
     let change = |old: &Object| {
         let new = change(old)?;
-        strict::check(request, &new, Some(old))?;
+        warnings.replace(strict::check(request, &new, Some(old))?);
         Ok(new)
     };
-    if request.is_dry_run()? {
-        context.registry.would_update(resource, key, part, change)
+    let updated = if request.is_dry_run()? {
+        context.registry.would_update(resource, key, part, change)?
     } else {
-        context.registry.update(resource, key, part, change)
-    }
+        context.registry.update(resource, key, part, change)?
+    };
+    Ok((updated, warnings.take()))
 }
 
 type Patch = fn(&mut Value, &Value) -> Result<(), Failure>;
@@ -307,7 +317,7 @@ fn scale(
     let mut object = context.registry.object(&target.resource, &key)?;
     if request.method != Method::GET {
         let body = request.json()?;
-        object = update(context, request, &target.resource, &key, Part::Main, |old| {
+        (object, _) = update(context, request, &target.resource, &key, Part::Main, |old| {
             let mut scale = scale_of(old);
             if request.method == Method::PATCH {
                 patch_of(&request.content_type)?(&mut scale, &body)?;

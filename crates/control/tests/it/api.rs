@@ -306,6 +306,15 @@ async fn endpoints_follow_the_pods_of_a_service() {
     assert!(api.table(path).await[0][1].contains(":80,"));
     api.delete(path).await;
     eventually(|| api.try_get(path)).await;
+    // Without a selector they are the users', with what they list, but go with the Service as before.
+    let label = "endpoints.kubernetes.io/managed-by";
+    api.merge("/api/v1/namespaces/default/services/web", json!({"spec": {"selector": null}})).await;
+    let left = eventually(|| async {
+        let there = api.try_get(path).await?;
+        there["metadata"]["labels"].get(label).is_none().then_some(there)
+    })
+    .await;
+    assert_eq!(count(&left["subsets"][0], "addresses"), 3);
     api.delete("/api/v1/namespaces/default/services/web").await;
     eventually(|| async { api.try_get(path).await.is_none().then_some(()) }).await;
 }
@@ -343,6 +352,11 @@ async fn unknown_fields_are_refused_warned_of_or_kept_as_asked_for() {
     let patch = json!({"spec": {"replica": 2}});
     let one = format!("{path}/x?fieldValidation=Strict");
     assert_eq!(api.request(Method::PATCH, &one, &merge, Some(&patch)).await.0, 400);
+    let warned = format!("{path}/x?fieldValidation=Warn");
+    assert_eq!(
+        api.warnings(Method::PATCH, &warned, &merge, &patch).await,
+        [r#"299 - "unknown field \"spec.replica\"""#]
+    );
     // What clients ask before they send an object.
     let index = api.get("/openapi/v3").await;
     let place = index["paths"]["apis/apps/v1"]["serverRelativeURL"].as_str().unwrap().to_owned();

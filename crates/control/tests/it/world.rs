@@ -129,6 +129,20 @@ impl Api {
         (status, value)
     }
 
+    /// The warnings of a request that is done.
+    pub(crate) async fn warnings(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &Value,
+    ) -> Vec<String> {
+        let response = self.open(method, path, headers, Some(body)).await;
+        assert!(response.status().is_success(), "{}", response.status());
+        let warnings = response.headers().get_all("warning").iter();
+        warnings.map(|warning| warning.to_str().unwrap().to_owned()).collect()
+    }
+
     async fn open(
         &self,
         method: Method,
