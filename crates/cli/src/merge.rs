@@ -66,9 +66,11 @@ impl Merge {
             };
             let before = live.get(name).unwrap_or(&absent);
             let mut value = self.values(name, last.get(name), before, value);
-            // A union of which the manifest names the member (`patchStrategy: retainKeys`): what the
-            // server filled in for another member goes.
-            if let ("strategy", true, Some(fields)) = (&**name, self.by_keys, value.as_object_mut())
+            // A union (`patchStrategy: retainKeys`): once the manifest names another member, what the
+            // server filled in for the last one goes.
+            let other_member = name == "strategy"
+                && new[name].get("type").is_some_and(|member| before.get("type") != Some(member));
+            if let (true, true, Some(fields)) = (other_member, self.by_keys, value.as_object_mut())
             {
                 fields.retain(|field, _| new[name].get(field).is_some());
             }
@@ -219,7 +221,10 @@ mod tests {
         let of = |strategy: Value| json!({ "strategy": strategy });
         let rolling = json!({ "type": "RollingUpdate", "rollingUpdate": { "maxSurge": "25%" } });
         let recreate = of(json!({ "type": "Recreate" }));
-        assert_eq!(three_way(None, &of(rolling), &recreate), recreate);
+        assert_eq!(three_way(None, &of(rolling.clone()), &recreate), recreate);
+        // With the same strategy what the server filled in is no change.
+        let same = of(json!({ "type": "RollingUpdate" }));
+        assert_eq!(three_way(Some(&same), &of(rolling.clone()), &same), of(rolling));
     }
 
     #[test]
