@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use ironmesh_model::service::{Endpoint, EndpointAddress, EndpointTls, PortMap};
+use ironmesh_model::service::{Endpoint, EndpointAddress, EndpointTls, PortMap, ServicePort};
 use ironmesh_model::settings::Settings;
 use ironmesh_model::{Finding, Labels, Name, WorkloadId};
 use serde_json::Value;
 
-use super::{CLUSTER, PodPart, ServicePart};
+use super::{CLUSTER, PodPart, ServicePart, TargetPort};
 use crate::Object;
 use crate::schema::{API_VERSION, KIND, METADATA, Message, Type, check, honoured, required};
 use crate::translate::Part;
@@ -26,8 +26,17 @@ pub(crate) struct EndpointsPart {
 struct Address {
     ip: IpAddr,
     ready: bool,
-    /// Names and numbers of the ports that it serves.
-    ports: Vec<(Name, u16)>,
+    /// The ports that it serves.
+    ports: Vec<ListedPort>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum ListedPort {
+    /// The one of this name, at this number.
+    Named(Name, u16),
+    /// All that the Service has, where that leads them: the port of an EndpointSlice that states no
+    /// number.
+    All,
 }
 
 /// Label of the Endpoints that a control plane makes from a Service's selector; the mesh finds the
@@ -77,14 +86,31 @@ fn part(object: &Object, service: Name, addresses: Vec<Address>) -> Part {
 }
 
 /// Ports that carry TCP.
-fn ports(list: &Value) -> Vec<(Name, u16)> {
+fn ports(list: &Value) -> Vec<ListedPort> {
     items(list)
-        .filter(|port| matches!(port["protocol"].as_str(), None | Some("TCP")))
+        .filter(|port| matches!(port["protocol"].as_str(), None | Some("" | "TCP")))
         .filter_map(|port| {
-            let number = u16::try_from(port["port"].as_u64()?).ok()?;
-            Some((port["name"].as_str().unwrap_or_default().into(), number))
+            let Some(number) = port["port"].as_u64() else { return Some(ListedPort::All) };
+            let name = port["name"].as_str().unwrap_or_default().into();
+            Some(ListedPort::Named(name, u16::try_from(number).ok()?))
         })
         .collect()
+}
+
+/// Where a port of a Service leads at an address; none if that does not serve it.
+fn target(part: &ServicePart, port: &ServicePort, address: &Address) -> Option<u16> {
+    let named = address.ports.iter().find_map(|listed| match listed {
+        ListedPort::Named(name, number) => (*name == port.name).then_some(*number),
+        ListedPort::All => None,
+    });
+    let own = || {
+        let target = part.targets.iter().find(|target| target.service == port.number);
+        match target.map(|target| &target.pod) {
+            Some(TargetPort::Number(number)) => *number,
+            Some(TargetPort::Name(_)) | None => port.number,
+        }
+    };
+    named.or_else(|| address.ports.contains(&ListedPort::All).then(own))
 }
 
 fn items(list: &Value) -> impl Iterator<Item = &Value> {
@@ -116,8 +142,8 @@ pub(super) fn of_service(
             .ports
             .iter()
             .filter_map(|port| {
-                let (_, target) = address.ports.iter().find(|(name, _)| *name == port.name)?;
-                Some(PortMap { service: port.number, target: *target })
+                let target = target(part, port, address)?;
+                Some(PortMap { service: port.number, target })
             })
             .collect();
         // Subsets may list an address again with other ports.
@@ -206,7 +232,18 @@ static ENDPOINT_SLICE: Message = Message {
         METADATA,
         honoured("addressType", Type::Text),
         honoured("endpoints", Type::List(&Type::Object(&SLICE_ENDPOINT))),
-        honoured("ports", Type::List(&Type::Object(&PORT))),
+        honoured("ports", Type::List(&Type::Object(&SLICE_PORT))),
+    ],
+};
+
+static SLICE_PORT: Message = Message {
+    name: "a port",
+    open: false,
+    fields: &[
+        honoured("name", Type::Text),
+        honoured("port", crate::schema::PORT),
+        honoured("protocol", Type::Text),
+        honoured("appProtocol", Type::Text),
     ],
 };
 
