@@ -162,7 +162,7 @@ fn make_one(state: &PodState, volume: &Volume) -> Result<(), VolumeError> {
     let files = files(state, volume)
         .map_err(|source| VolumeError::Config { volume: name.clone(), source })?;
     if let Some(files) = files {
-        own(state, &folder, true).map_err(|error| io_error(name, error))?;
+        own(uid_base(state), &folder, true).map_err(|error| io_error(name, error))?;
         return fill(state, volume, &folder, &files);
     }
     if folder.exists() {
@@ -188,11 +188,11 @@ fn make_one(state: &PodState, volume: &Volume) -> Result<(), VolumeError> {
 
 /// An empty folder in memory of its own, so that a pod that fills it takes nobody else's.
 fn make_empty(state: &PodState, folder: &Path, bytes: u64) -> io::Result<()> {
-    own(state, folder, true)?;
+    own(uid_base(state), folder, true)?;
     // Of size 0 the file system would have no limit at all.
     let options = format!("mode=0777,size={}", bytes.max(1));
     let mounted = mounts::fresh("tmpfs", folder, mounts::SAFE, &options).map_err(io::Error::other);
-    if let Err(error) = mounted.and_then(|()| own(state, folder, true)) {
+    if let Err(error) = mounted.and_then(|()| own(uid_base(state), folder, true)) {
         // The next try begins anew.
         let _ = fs::remove_dir(folder);
         return Err(error);
@@ -212,7 +212,7 @@ fn fill(
     let mut wanted = BTreeSet::new();
     for file in files {
         let path = folder.join(inside(name, &file.path)?);
-        write(state, folder, &path, file).map_err(|error| io_error(name, error))?;
+        write(uid_base(state), folder, &path, file).map_err(|error| io_error(name, error))?;
         wanted.insert(path);
     }
     remove_others(folder, &wanted).map_err(|error| io_error(name, error))
@@ -230,27 +230,30 @@ fn remove_others(folder: &Path, wanted: &BTreeSet<PathBuf>) -> io::Result<()> {
     Ok(())
 }
 
-fn write(state: &PodState, root: &Path, path: &Path, file: &VolumeFile) -> io::Result<()> {
+fn write(base: Option<u32>, root: &Path, path: &Path, file: &VolumeFile) -> io::Result<()> {
     if fs::read(path).is_ok_and(|content| content == file.content) {
         return Ok(());
     }
-    if let Some(parent) = path.parent().filter(|parent| *parent != root) {
-        own(state, parent, true)?;
+    let mut folders: Vec<_> = path.ancestors().skip(1).take_while(|above| *above != root).collect();
+    folders.reverse();
+    for folder in folders {
+        own(base, folder, true)?;
     }
     let new = root.join(NEW_FILE);
     fs::write(&new, &file.content)?;
     fs::set_permissions(&new, Permissions::from_mode(file.mode))?;
-    own(state, &new, false)?;
+    own(base, &new, false)?;
     fs::rename(new, path)
 }
 
-/// Makes a folder that every user of the pod may write to, or gives a file to the pod's root user.
-fn own(state: &PodState, path: &Path, is_folder: bool) -> io::Result<()> {
+/// Makes a folder that every user of the pod may write to, or gives a file to the pod's root user;
+/// see [`uid_base`].
+fn own(base: Option<u32>, path: &Path, is_folder: bool) -> io::Result<()> {
     if is_folder {
         fs::create_dir_all(path)?;
         fs::set_permissions(path, Permissions::from_mode(0o777))?;
     }
-    match uid_base(state) {
+    match base {
         Some(base) => chown(path, Some(base), Some(base)),
         None => Ok(()),
     }
@@ -286,3 +289,19 @@ const SHARED_MEMORY_BYTES: u64 = 64 << 20;
 const NEW_FILE: &str = "..new";
 /// First user of the first pod, well above the users of a machine.
 const FIRST_UID_BASE: u32 = 0x4000_0000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_folder_above_a_file_is_open_to_the_users_of_the_pod() {
+        let root = tempfile::tempdir().unwrap();
+        let file = VolumeFile { path: "a/b/c".to_owned(), content: b"x".to_vec(), mode: 0o640 };
+        write(None, root.path(), &root.path().join(&file.path), &file).unwrap();
+        let mode =
+            |path: &str| fs::metadata(root.path().join(path)).unwrap().permissions().mode() & 0o777;
+        assert_eq!(["a", "a/b", "a/b/c"].map(mode), [0o777, 0o777, 0o640]);
+        assert_eq!(fs::read(root.path().join("a/b/c")).unwrap(), b"x");
+    }
+}
