@@ -14,7 +14,7 @@ mod addresses;
 mod agent;
 pub mod agent_api;
 mod agent_server;
-pub mod api_client;
+mod api_client;
 mod backoff;
 mod clock;
 mod control_process;

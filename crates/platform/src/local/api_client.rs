@@ -21,7 +21,7 @@ use super::agent_api::is_trusted;
 
 /// Where the API is.
 #[derive(Clone, Debug)]
-pub enum ApiAddress {
+pub(crate) enum ApiAddress {
     /// The socket in the mesh's private mount namespace.
     Path(PathBuf),
     /// The abstract socket in the host's network namespace, without the leading NUL: see
@@ -31,7 +31,7 @@ pub enum ApiAddress {
 
 /// A client of the API. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct ApiClient {
+pub(crate) struct ApiClient {
     address: ApiAddress,
     answer_timeout: Duration,
     body_bytes_max: usize,
@@ -40,7 +40,7 @@ pub struct ApiClient {
 /// Why a request of the API was not answered as hoped.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum ApiError {
+pub(crate) enum ApiError {
     /// The socket cannot be used; of kind `ConnectionRefused` if nobody listens.
     #[error("API of the mesh: {0}")]
     Io(#[from] io::Error),
@@ -73,13 +73,13 @@ pub enum ApiError {
 impl ApiError {
     /// Whether the object is not there any more, or another has its name.
     #[must_use]
-    pub fn is_gone(&self) -> bool {
+    pub(crate) fn is_gone(&self) -> bool {
         matches!(self, Self::Status { code: StatusCode::NOT_FOUND | StatusCode::CONFLICT, .. })
     }
 
     /// Whether the request itself is refused, so that asking again is of no use.
     #[must_use]
-    pub fn is_refused(&self) -> bool {
+    pub(crate) fn is_refused(&self) -> bool {
         matches!(self, Self::Status { code, .. } if code.is_client_error())
     }
 }
@@ -87,7 +87,7 @@ impl ApiError {
 impl ApiClient {
     /// A client of the API at an address, with the limits on its answers.
     #[must_use]
-    pub fn new(address: ApiAddress, limits: &PlatformLimits) -> Self {
+    pub(crate) fn new(address: ApiAddress, limits: &PlatformLimits) -> Self {
         Self {
             address,
             answer_timeout: limits.api_answer_timeout,
@@ -96,7 +96,7 @@ impl ApiClient {
     }
 
     /// Whether the API answers and is ready.
-    pub async fn is_healthy(&self) -> bool {
+    pub(crate) async fn is_healthy(&self) -> bool {
         self.bytes(Method::GET, "/healthz", JSON, None).await.is_ok()
     }
 
@@ -105,7 +105,7 @@ impl ApiClient {
     /// # Errors
     ///
     /// If the API is away or refuses.
-    pub async fn get(&self, path: &str) -> Result<Value, ApiError> {
+    pub(crate) async fn get(&self, path: &str) -> Result<Value, ApiError> {
         self.request(Method::GET, path, JSON, None).await
     }
 
@@ -114,7 +114,7 @@ impl ApiClient {
     /// # Errors
     ///
     /// As [`get`](Self::get).
-    pub async fn post(&self, path: &str, object: &Value) -> Result<Value, ApiError> {
+    pub(crate) async fn post(&self, path: &str, object: &Value) -> Result<Value, ApiError> {
         self.request(Method::POST, path, JSON, Some((JSON, object))).await
     }
 
@@ -123,7 +123,7 @@ impl ApiClient {
     /// # Errors
     ///
     /// As [`get`](Self::get).
-    pub async fn put(&self, path: &str, object: &Value) -> Result<Value, ApiError> {
+    pub(crate) async fn put(&self, path: &str, object: &Value) -> Result<Value, ApiError> {
         self.request(Method::PUT, path, JSON, Some((JSON, object))).await
     }
 
@@ -132,7 +132,7 @@ impl ApiClient {
     /// # Errors
     ///
     /// As [`get`](Self::get).
-    pub async fn delete(&self, path: &str, options: &Value) -> Result<Value, ApiError> {
+    pub(crate) async fn delete(&self, path: &str, options: &Value) -> Result<Value, ApiError> {
         self.request(Method::DELETE, path, JSON, Some((JSON, options))).await
     }
 
@@ -142,7 +142,7 @@ impl ApiClient {
     /// # Errors
     ///
     /// As [`get`](Self::get).
-    pub async fn request(
+    pub(crate) async fn request(
         &self,
         method: Method,
         path: &str,
@@ -158,7 +158,7 @@ impl ApiClient {
     /// # Errors
     ///
     /// As [`get`](Self::get).
-    pub async fn stream(&self, path: &str, accept: &str) -> Result<Stream, ApiError> {
+    pub(crate) async fn stream(&self, path: &str, accept: &str) -> Result<Stream, ApiError> {
         let send = self.send(Method::GET, path, accept, None);
         let body = tokio::time::timeout(self.answer_timeout, send)
             .await
@@ -241,7 +241,7 @@ fn refusal(code: StatusCode, path: &str, body: &[u8]) -> ApiError {
 
 /// An answer that comes bit by bit.
 #[derive(Debug)]
-pub struct Stream {
+pub(crate) struct Stream {
     body: Incoming,
     buffer: Vec<u8>,
     /// How much of the buffer holds no line end.
@@ -260,7 +260,7 @@ impl Stream {
     /// # Cancel safety
     ///
     /// Safe: what has not been returned comes with the next call.
-    pub async fn next_bytes(&mut self) -> Result<Option<Bytes>, ApiError> {
+    pub(crate) async fn next_bytes(&mut self) -> Result<Option<Bytes>, ApiError> {
         while let Some(frame) = self.body.frame().await {
             if let Ok(bytes) = frame?.into_data() {
                 return Ok(Some(bytes));
@@ -279,7 +279,7 @@ impl Stream {
     /// # Cancel safety
     ///
     /// Safe: what arrived stays in the buffer.
-    pub async fn next_json(&mut self) -> Result<Option<Value>, ApiError> {
+    pub(crate) async fn next_json(&mut self) -> Result<Option<Value>, ApiError> {
         loop {
             if let Some(end) = self.buffer[self.searched..].iter().position(|&b| b == b'\n') {
                 let line: Vec<u8> = self.buffer.drain(..=self.searched + end).collect();
@@ -305,7 +305,7 @@ async fn collect(body: Incoming, bytes_max: usize) -> Result<Bytes, ApiError> {
 }
 
 /// Asks for objects, and says that one is sent.
-pub const JSON: &str = "application/json";
+pub(crate) const JSON: &str = "application/json";
 
 #[cfg(test)]
 mod tests {

@@ -42,15 +42,6 @@ pub(crate) struct Metadata {
     pub(crate) annotations: BTreeMap<String, String>,
     pub(crate) deletion_timestamp: Option<String>,
     pub(crate) deletion_grace_period_seconds: Option<u64>,
-    pub(crate) owner_references: Vec<OwnerReference>,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-pub(crate) struct OwnerReference {
-    pub(crate) kind: String,
-    pub(crate) name: String,
-    pub(crate) controller: bool,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]

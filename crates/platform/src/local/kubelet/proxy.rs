@@ -21,7 +21,7 @@ use crate::capture::{self, CaptureSpec, Exemption};
 use crate::fds;
 use crate::local::addresses::{GATEWAY, POD_NETWORK, SERVICE_NETWORK, cidr};
 use crate::local::events::EventKind;
-use crate::local::object::{Container, Pod};
+use crate::local::object::Container;
 use crate::local::seqpacket::SeqPacket;
 use crate::sandbox::proxy::{FD_MIN, ProxySpec, spawn};
 
@@ -156,7 +156,7 @@ fn bootstrap(
             uid: meta.uid.as_str().into(),
         },
         ip,
-        owner: owner(&pod).into(),
+        owner: ironmesh_dialects::pod_owner(&state.object.borrow()).into(),
         labels: meta.labels.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect::<Labels>(),
         service_account,
         control: ControlAddress { address: node.push_address, anchors_pem },
@@ -168,18 +168,6 @@ fn bootstrap(
         limits: node.limits.proxy.clone(),
         wire_limits: node.limits.wire.clone(),
     })
-}
-
-/// The name of what a pod belongs to: of its Deployment, if a ReplicaSet with a template's hash
-/// owns it.
-fn owner(pod: &Pod) -> &str {
-    let Some(owner) = pod.metadata.owner_references.iter().find(|owner| owner.controller) else {
-        return &pod.metadata.name;
-    };
-    let hash = pod.metadata.labels.get("pod-template-hash");
-    hash.filter(|_| owner.kind == "ReplicaSet")
-        .and_then(|hash| owner.name.strip_suffix(hash.as_str())?.strip_suffix('-'))
-        .unwrap_or(&owner.name)
 }
 
 /// Gives a proxy the sockets that it asks for, until it ends.
