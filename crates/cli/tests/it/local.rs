@@ -302,8 +302,13 @@ spec:
   - name: beside
     image: busybox
     restartPolicy: Always
-    command: [sh, -c, "trap 'echo told; exit 0' TERM; sleep 0.2; touch /dev/shm/mine /data/there; while true; do sleep 0.05; done"]
+    command: [sh, -c, "trap 'cat /data/ended; echo told; exit 0' TERM; sleep 0.2; touch /dev/shm/mine /data/there; while true; do sleep 0.05; done"]
     startupProbe: {exec: {command: [test, -e, /data/there]}, periodSeconds: 1}
+    volumeMounts: [{name: data, mountPath: /data}]
+  - name: second
+    image: busybox
+    restartPolicy: Always
+    command: [sh, -c, "trap 'sleep 0.3; echo second >/data/ended; exit 0' TERM; while true; do sleep 0.05; done"]
     volumeMounts: [{name: data, mountPath: /data}]
   containers:
   - name: main
@@ -314,20 +319,20 @@ spec:
 "#;
 
 #[test]
-fn an_init_container_that_stays_begins_first_and_ends_last() {
+fn init_containers_that_stay_begin_first_and_end_last_in_reverse_order() {
     let Some(mesh) = Running::start(STAYING, &[]) else { return };
     mesh.await_log("pair", "found");
     let status = mesh.status();
-    assert_eq!(status["pods"][0]["ready"], "2/2", "{status}");
+    assert_eq!(status["pods"][0]["ready"], "3/3", "{status}");
     let table = mesh.ok(&["get", "pod", "pair", "--no-headers"]);
     let words: Vec<&str> = table.split_whitespace().take(3).collect();
-    assert_eq!(words, ["pair", "2/2", "Running"]);
+    assert_eq!(words, ["pair", "3/3", "Running"]);
     mesh.ok(&["exec", "pair", "-c", "main", "--", "touch", "/data/go"]);
     await_some("the end of the pod", || {
         let pod = mesh.ok(&["get", "pod", "pair", "-o", "jsonpath={.status.phase}"]);
         (pod == "Succeeded").then_some(())
     });
-    assert_eq!(mesh.ok(&["logs", "pair", "-c", "beside"]), "told\n");
+    assert_eq!(mesh.ok(&["logs", "pair", "-c", "beside"]), "second\ntold\n");
 }
 
 #[test]

@@ -262,13 +262,12 @@ async fn end(
 async fn told_to_end(state: &Rc<PodState>, slot: Slot) -> u64 {
     if slot.is_proxy() || slot.stays {
         state.told_to_end_after(slot).await;
+        let own = state.pod.borrow().spec.termination_grace_period_seconds;
+        if slot.stays {
+            return state.grace_left().unwrap_or(own);
+        }
         let given = *state.deletion().borrow();
-        let pod = state.pod.borrow();
-        let own = pod.spec.termination_grace_period_seconds;
-        let most = match slot.is_proxy() {
-            true => state.node.limits.platform.proxy_grace_period.as_secs(),
-            false => own,
-        };
+        let most = state.node.limits.platform.proxy_grace_period.as_secs();
         return given.unwrap_or(own).min(most);
     }
     let mut deletion = state.deletion();

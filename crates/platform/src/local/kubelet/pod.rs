@@ -1,6 +1,7 @@
 //! One pod, from its address to its end.
 
 use std::cell::{Cell, OnceCell, RefCell};
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, TcpListener};
 use std::rc::Rc;
@@ -11,6 +12,7 @@ use ironmesh_model::bootstrap::ListenerRole;
 use serde_json::Value;
 use tokio::sync::{Notify, watch};
 use tokio::task::{JoinSet, spawn_local};
+use tokio::time::Instant;
 
 use super::container::{Slot, supervise};
 use super::{publish, volumes};
@@ -44,17 +46,21 @@ pub(crate) struct PodState {
     pub(crate) edge_listeners: RefCell<HashMap<u16, TcpListener>>,
     /// The seconds of grace, once the pod is told to end.
     deletion: watch::Sender<Option<u64>>,
+    /// When that grace is over.
+    deadline: Cell<Option<Instant>>,
     /// What is to end because the applications have.
     end: watch::Sender<End>,
     is_published_ready: Cell<bool>,
     follower: RefCell<Option<Value>>,
 }
 
-/// What ends after a pod's applications: first the init containers that stay, then the proxies.
+/// What ends after a pod's applications: first the init containers that stay, the last one first, then
+/// the proxies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum End {
     None,
-    Staying,
+    /// Those from this index on.
+    Staying(Reverse<usize>),
     Proxies,
 }
 
@@ -63,7 +69,7 @@ impl End {
     fn of(slot: Slot) -> Option<Self> {
         match (slot.is_proxy(), slot.stays) {
             (true, _) => Some(Self::Proxies),
-            (false, true) => Some(Self::Staying),
+            (false, true) => Some(Self::Staying(Reverse(slot.index))),
             (false, false) => None,
         }
     }
@@ -92,6 +98,7 @@ impl PodState {
             listeners: RefCell::default(),
             edge_listeners: RefCell::default(),
             deletion: watch::Sender::new(None),
+            deadline: Cell::new(None),
             end: watch::Sender::new(End::None),
             is_published_ready: Cell::new(false),
             follower: RefCell::new(None),
@@ -133,6 +140,8 @@ impl PodState {
             shorter
         });
         if is_news {
+            let given = Instant::now() + Duration::from_secs(grace_seconds);
+            self.deadline.set(self.deadline.get().map_or(given, |before| before.min(given)).into());
             self.node.topology.notify_one();
         }
     }
@@ -140,6 +149,14 @@ impl PodState {
     /// The seconds of grace, once the pod is told to end; to be watched.
     pub(crate) fn deletion(&self) -> watch::Receiver<Option<u64>> {
         self.deletion.subscribe()
+    }
+
+    /// The seconds that an init container that stays has to end after the applications of a pod that is
+    /// deleted: what they have left of the grace, but some time at least; none if it is not deleted.
+    pub(crate) fn grace_left(&self) -> Option<u64> {
+        let given = (*self.deletion.borrow())?;
+        let left = self.deadline.get()?.saturating_duration_since(Instant::now());
+        Some(grace_after_applications(given, left))
     }
 
     /// Returns when a container that ends after the applications is to end.
@@ -346,10 +363,26 @@ async fn live(state: &Rc<PodState>) {
             state.told_to_end().await;
         }
     }
-    state.end.send_replace(End::Staying);
-    while staying.join_next().await.is_some() {}
+    end_staying(state, staying).await;
     state.end.send_replace(End::Proxies);
     while proxies.join_next().await.is_some() {}
+}
+
+/// Ends the init containers that stay, one after the other, in the reverse order of their start.
+async fn end_staying(state: &PodState, mut staying: JoinSet<()>) {
+    let begun = state.slots(true).into_iter().filter(|slot| slot.stays).take(staying.len());
+    for slot in begun.collect::<Vec<_>>().into_iter().rev() {
+        state.end.send_replace(End::Staying(Reverse(slot.index)));
+        // Those before it do not end yet.
+        staying.join_next().await;
+    }
+}
+
+/// Of a grace of `given` seconds, of which the applications have `left` some, those that the next
+/// container has.
+fn grace_after_applications(given: u64, left: Duration) -> u64 {
+    let left = left.as_secs() + u64::from(left.subsec_nanos() > 0);
+    left.max(GRACE_LEFT_SECONDS_MIN).min(given)
 }
 
 /// Runs the init containers in order, each to its end or, if it stays, until it has started;
@@ -423,3 +456,19 @@ pub(crate) fn terminated(exit_code: i32, started_at: String) -> Terminated {
 
 /// Pause before what could not be made is tried again.
 const RETRY_PAUSE: Duration = Duration::from_secs(2);
+/// Least that is left of a grace for an init container that stays, as Kubernetes has it.
+const GRACE_LEFT_SECONDS_MIN: u64 = 2;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_ends_last_has_what_is_left_of_the_grace() {
+        let left = |given, millis| grace_after_applications(given, Duration::from_millis(millis));
+        assert_eq!(left(30, 12_300), 13);
+        assert_eq!(left(30, 0), 2);
+        assert_eq!(left(1, 0), 1);
+        assert_eq!(left(0, 0), 0);
+    }
+}
