@@ -185,5 +185,13 @@ mod tests {
         let (events, _) = registry.store().list(&Collection::core("events"), Some("default"));
         let counts: Vec<_> = events.iter().map(|event| object::number(event, "/count")).collect();
         assert_eq!(counts, [Some(2)]);
+
+        // Also what is refused for other reasons is named by the base of its name.
+        let invalid = json!({
+            "apiVersion": "v1", "kind": "Pod", "metadata": {"generateName": "web-"},
+            "spec": {"containers": []},
+        });
+        let refused = registry.create(&pod_resource(), "default", invalid).unwrap_err();
+        assert!(refused.message.starts_with(r#"Pod "web-" is invalid: "#), "{refused}");
     }
 }
