@@ -19,7 +19,7 @@ use ironmesh_model::limits::WireLimits;
 use ironmesh_model::listeners::GatewayProtocol;
 use ironmesh_model::route::{self, Action, HeaderOps, Route, Rule};
 use ironmesh_model::service::{
-    Endpoint, EndpointAddress, EndpointTls, PortMap, Protocol, Service, ServicePort, Workload,
+    Endpoint, EndpointAddress, PortMap, Protocol, Service, ServicePort, UpstreamTls, Workload,
 };
 use ironmesh_model::settings::Settings;
 use ironmesh_model::snapshot::{
@@ -36,9 +36,9 @@ async fn main() -> anyhow::Result<()> {
     let [listen, directory, endpoint, tls, gateway_port] = &arguments[..] else {
         anyhow::bail!("usage: bench-control LISTEN DIRECTORY ENDPOINT TLS GATEWAY_PORT");
     };
-    let tls_to_endpoint = match &**tls {
-        "plaintext" => EndpointTls::Plaintext,
-        "mutual" => EndpointTls::Mutual,
+    let meshed = match &**tls {
+        "plaintext" => false,
+        "mutual" => true,
         other => anyhow::bail!("TLS is `plaintext` or `mutual`, not {other:?}"),
     };
     let clock = Arc::new(SystemClock);
@@ -47,7 +47,7 @@ async fn main() -> anyhow::Result<()> {
     let tls = ControlServer::new(authority.clone(), own, clock)?;
     let server = Server::new(Fixed { authority: authority.clone() }, WireLimits::default());
     let (snapshot, findings) =
-        Snapshot::new(objects(endpoint.parse()?, tls_to_endpoint, gateway_port.parse()?));
+        Snapshot::new(objects(endpoint.parse()?, meshed, gateway_port.parse()?));
     anyhow::ensure!(findings.is_empty(), "the fixed configuration has findings: {findings:?}");
     server.publish(Arc::new(snapshot));
 
@@ -97,7 +97,11 @@ impl Backend for Fixed {
     }
 }
 
-fn objects(endpoint: SocketAddr, tls: EndpointTls, gateway_port: u16) -> Objects {
+fn objects(endpoint: SocketAddr, meshed: bool, gateway_port: u16) -> Objects {
+    let tls = |name| match meshed {
+        true => UpstreamTls::Mesh(identity(name, "default")),
+        false => UpstreamTls::None,
+    };
     let port = endpoint.port();
     let id = ServiceId { namespace: "default".into(), hostname: HOST.into() };
     let service = Service {
@@ -115,8 +119,7 @@ fn objects(endpoint: SocketAddr, tls: EndpointTls, gateway_port: u16) -> Objects
         labels: labels("server"),
         workload: workload("server"),
         owner: "server".into(),
-        identity: (tls == EndpointTls::Mutual).then(|| identity("server", "default")),
-        tls,
+        tls: tls("server"),
         ready: true,
         weight: 1,
         network: "".into(),
@@ -124,13 +127,13 @@ fn objects(endpoint: SocketAddr, tls: EndpointTls, gateway_port: u16) -> Objects
         locality: "".into(),
     };
     let workloads = [(1, "client"), (2, "server"), (3, "gateway")].map(|(last, name)| {
-        let meshed = tls == EndpointTls::Mutual;
         let workload = Workload {
             id: workload(name),
             owner: name.into(),
             identity: identity(name, "default"),
             labels: labels(name),
             meshed,
+            tls: tls(name),
         };
         (Ipv4Addr::new(10, 88, 0, last).into(), workload)
     });

@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use ironmesh_model::entry::Sender;
 use ironmesh_model::policy::MtlsMode;
-use ironmesh_model::service::{EndpointAddress, EndpointTls};
+use ironmesh_model::service::EndpointAddress;
 use ironmesh_model::view::GroupEndpoint;
 use ironmesh_model::{Decision, Identity, ListenerKind, Reason, Snapshot, Verdict};
 
@@ -96,7 +96,7 @@ fn first_hop(
     let next = match &decision.verdict {
         Verdict::Forward(_) => match followed(decision) {
             Some((endpoint, address)) => {
-                let mutual = endpoint.endpoint.tls == EndpointTls::Mutual;
+                let mutual = endpoint.endpoint.tls.expected().is_some();
                 hop.endpoint = Some(address.to_string());
                 hop.tls = Some(hop::tls_word(mutual).to_owned());
                 Some(Next { address, from: mutual.then(|| proxy.identity.clone()) })

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use ironmesh_model::service::{Endpoint, EndpointAddress, EndpointTls, PortMap, Service, Workload};
+use ironmesh_model::service::{Endpoint, EndpointAddress, PortMap, Service, UpstreamTls, Workload};
 use ironmesh_model::settings::Settings;
 use ironmesh_model::snapshot::{Created, Objects, ServiceSource};
 use ironmesh_model::{Finding, FindingCode, Identity, Labels, Name, WorkloadId};
@@ -142,8 +142,7 @@ fn endpoint(part: &ServicePart, pod: &PodPart, settings: &Settings) -> Endpoint 
         labels: pod.labels.clone(),
         workload: pod.id.clone(),
         owner: pod.owner.clone(),
-        identity: pod.sidecar.then(|| identity(pod, settings)),
-        tls: if pod.sidecar { EndpointTls::Mutual } else { EndpointTls::Plaintext },
+        tls: tls(pod, settings),
         ready: pod.ready || part.publish_not_ready,
         weight: 1,
         network: Name::default(),
@@ -159,7 +158,13 @@ fn workload(pod: &PodPart, settings: &Settings) -> Workload {
         identity: identity(pod, settings),
         labels: pod.labels.clone(),
         meshed: pod.meshed,
+        tls: tls(pod, settings),
     }
+}
+
+/// How a pod's callers speak to it, unless policies turn mutual TLS off.
+fn tls(pod: &PodPart, settings: &Settings) -> UpstreamTls {
+    if pod.sidecar { UpstreamTls::Mesh(identity(pod, settings)) } else { UpstreamTls::None }
 }
 
 fn identity(pod: &PodPart, settings: &Settings) -> Identity {

@@ -101,10 +101,8 @@ pub struct Endpoint {
     pub workload: WorkloadId,
     /// Name of what owns the workload (`reviews-v1`), for metric labels.
     pub owner: Name,
-    /// Its identity, which a caller verifies in mutual TLS; `None` if it is not in the mesh.
-    pub identity: Option<Identity>,
     /// How callers in the mesh speak to it.
-    pub tls: EndpointTls,
+    pub tls: UpstreamTls,
     /// Whether it takes new requests. One that does not stays listed, so that order is stable.
     pub ready: bool,
     /// Share of requests relative to other endpoints; 1 unless set.
@@ -137,13 +135,24 @@ pub struct PortMap {
     pub target: u16,
 }
 
-/// How a caller in the mesh speaks to an endpoint.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum EndpointTls {
-    /// It has no proxy: plaintext.
-    Plaintext,
-    /// It has a proxy: mutual TLS with the mesh's identities.
-    Mutual,
+/// How a caller in the mesh speaks to an endpoint, and whom it expects there.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum UpstreamTls {
+    /// In plaintext: the endpoint has no proxy, or its policies turn mutual TLS off.
+    #[default]
+    None,
+    /// By the mesh's mutual TLS, with the workload that has this identity and with nobody else.
+    Mesh(Identity),
+}
+
+impl UpstreamTls {
+    /// The identity that the peer must prove; `None` in plaintext.
+    pub fn expected(&self) -> Option<&Identity> {
+        match self {
+            Self::None => None,
+            Self::Mesh(identity) => Some(identity),
+        }
+    }
 }
 
 /// Who lives at an address.
@@ -159,6 +168,8 @@ pub struct Workload {
     pub labels: Labels,
     /// Whether it has a proxy, so that mutual TLS is to be expected from it.
     pub meshed: bool,
+    /// How callers in the mesh speak to it at ports that no service declares.
+    pub tls: UpstreamTls,
 }
 
 impl Workload {

@@ -5,14 +5,14 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use crate::draw::Draw;
 use crate::finding::Finding;
 use crate::listeners::GatewayProtocol;
-use crate::name::{Labels, Name, ObjectId, ServiceId, WorkloadId};
+use crate::name::{Identity, Labels, Name, ObjectId, ServiceId, WorkloadId};
 use crate::policy::{Balance, DestinationPolicy, InboundPolicy, MtlsMode, Subset};
 use crate::recorder::Recorder;
 use crate::request::{RequestMeta, Source};
 use crate::resource::{ListenerKind, Resource, ResourceKey, Version};
 use crate::route::{Action, Backend, HeaderOps, Match, Route, Rule};
 use crate::service::{
-    Endpoint, EndpointAddress, EndpointTls, PortMap, Protocol, Service, ServicePort, Workload,
+    Endpoint, EndpointAddress, PortMap, Protocol, Service, ServicePort, UpstreamTls, Workload,
 };
 use crate::snapshot::{
     Created, DestinationPolicySource, GatewayServer, GatewaySource, InboundPolicySource, Objects,
@@ -49,8 +49,7 @@ pub(crate) fn service(
             uid: (*uid).into(),
         },
         owner: name.into(),
-        identity: None,
-        tls: EndpointTls::Plaintext,
+        tls: UpstreamTls::None,
         ready: *ready,
         weight: 1,
         network: "".into(),
@@ -306,6 +305,15 @@ pub(crate) fn outcome(decision: &Decision) -> String {
     }
 }
 
+/// The identity of a service account.
+pub(crate) fn identity(namespace: &str, service_account: &str) -> Identity {
+    Identity {
+        trust_domain: "cluster.local".into(),
+        namespace: namespace.into(),
+        service_account: service_account.into(),
+    }
+}
+
 /// A workload at an address.
 pub(crate) fn workload(
     namespace: &str,
@@ -319,11 +327,8 @@ pub(crate) fn workload(
         name: name.into(),
         uid: name.into(),
     };
-    let identity = crate::name::Identity {
-        trust_domain: "cluster.local".into(),
-        namespace: namespace.into(),
-        service_account: name.into(),
-    };
+    let identity = identity(namespace, name);
     let labels = labels.iter().copied().collect();
-    (IpAddr::from(ip), Workload { id, owner: name.into(), identity, labels, meshed: true })
+    let tls = UpstreamTls::Mesh(identity.clone());
+    (IpAddr::from(ip), Workload { id, owner: name.into(), identity, labels, meshed: true, tls })
 }

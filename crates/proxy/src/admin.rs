@@ -189,7 +189,7 @@ impl Admin {
                         .map(|map| json!({ "service": map.service, "target": map.target }))
                         .collect::<Vec<_>>(),
                     "ready": endpoint.ready,
-                    "identity": endpoint.identity.as_ref().map(ToString::to_string),
+                    "identity": endpoint.tls.expected().map(ToString::to_string),
                 }));
             }
         }

@@ -188,7 +188,7 @@ async fn attempt(
     let (kind, worker) = (exchange.connection.kind, exchange.worker);
     let (mut status, mut grpc_status) = (0, None);
     let edit = |head: &mut ResponseHead| {
-        let shown = edit::response(head, kind, decision, to.expected.is_some());
+        let shown = edit::response(head, kind, decision, to.tls.expected().is_some());
         if shown {
             status = head.status;
             grpc_status = body::grpc_status(&head.fields);

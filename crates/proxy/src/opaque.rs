@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use ironmesh_model::decide::Verdict;
+use ironmesh_model::service::UpstreamTls;
 use ironmesh_model::{Decision, ListenerKind, Reason};
 use tokio::time::timeout;
 
@@ -123,7 +124,7 @@ pub(crate) async fn dial(
         let (endpoint, to) = picked.map_err(|none| last.unwrap_or(none))?;
         match dial::stream(worker, to, Inside::Opaque).await {
             Ok(stream) => {
-                let (address, tls) = (to.address, to.expected.is_some());
+                let (address, tls) = (to.address, to.tls.expected().is_some());
                 let (io, input) = (Io::new(stream), Buffer::default());
                 return Ok(Dialled { io, input, address, endpoint, tls, attempts });
             }
@@ -158,7 +159,7 @@ fn pick<'a>(
                 workload: &connection.workload,
                 listener: connection.kind,
                 address: connection.destination,
-                expected: None,
+                tls: &UpstreamTls::None,
                 http2: false,
             };
             Ok((None, to))

@@ -48,7 +48,8 @@ impl Parties {
     /// The endpoint of a service.
     pub(crate) fn endpoint(&self, endpoint: &Endpoint, proved: bool) -> PartyId {
         self.workload(&endpoint.workload.uid, &endpoint.labels, proved, || {
-            party(&endpoint.workload, &endpoint.owner, &endpoint.labels, endpoint.identity.clone())
+            let identity = endpoint.tls.expected().cloned();
+            party(&endpoint.workload, &endpoint.owner, &endpoint.labels, identity)
         })
     }
 

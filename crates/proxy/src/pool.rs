@@ -13,7 +13,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use h2::client::SendRequest;
 use hashbrown::{Equivalent, HashMap, HashSet};
-use ironmesh_model::{Identity, ListenerKind, Resource, View};
+use ironmesh_model::service::UpstreamTls;
+use ironmesh_model::{ListenerKind, Resource, View};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -33,8 +34,8 @@ pub(crate) struct Destination<'a> {
     pub(crate) listener: ListenerKind,
     /// The address.
     pub(crate) address: SocketAddr,
-    /// Whom to expect there, by mutual TLS; `None`: plaintext.
-    pub(crate) expected: Option<&'a Identity>,
+    /// How to speak to it, and whom to expect there.
+    pub(crate) tls: &'a UpstreamTls,
     /// Whether to speak HTTP/2.
     pub(crate) http2: bool,
 }
@@ -46,7 +47,7 @@ impl Destination<'_> {
             workload: self.workload.clone(),
             listener: self.listener,
             address: self.address,
-            expected: self.expected.cloned(),
+            tls: self.tls.clone(),
             http2: self.http2,
         })
     }
@@ -71,7 +72,7 @@ pub(crate) struct Key {
     workload: Arc<LocalWorkload>,
     listener: ListenerKind,
     address: SocketAddr,
-    expected: Option<Identity>,
+    tls: UpstreamTls,
     http2: bool,
 }
 
@@ -82,7 +83,7 @@ impl Key {
             workload: &self.workload,
             listener: self.listener,
             address: self.address,
-            expected: self.expected.as_ref(),
+            tls: &self.tls,
             http2: self.http2,
         }
     }
@@ -323,7 +324,7 @@ impl Pool {
     /// under way keep theirs.
     pub(crate) fn keep_ready(&self, view: &View) {
         let (mut http1, mut http2) = (self.http1.borrow_mut(), self.http2.borrow_mut());
-        let members = http1.keys().chain(http2.keys()).filter(|to| to.expected.is_some());
+        let members = http1.keys().chain(http2.keys()).filter(|to| to.tls.expected().is_some());
         let kept: HashSet<SocketAddr> = members.map(|to| to.address).collect();
         if kept.is_empty() {
             return;
@@ -334,7 +335,8 @@ impl Pool {
         });
         let mut ready = HashSet::new();
         for endpoint in chunks.flat_map(|chunk| &chunk.endpoints).filter(|e| e.ready) {
-            let (Some(ip), Some(identity)) = (balance::ip(endpoint), &endpoint.identity) else {
+            let (Some(ip), Some(identity)) = (balance::ip(endpoint), endpoint.tls.expected())
+            else {
                 continue;
             };
             let addresses = endpoint.ports.iter().map(|port| SocketAddr::new(ip, port.target));
@@ -342,7 +344,7 @@ impl Pool {
             let addresses = addresses.filter(|address| kept.contains(address));
             ready.extend(addresses.map(|address| (address, identity)));
         }
-        let keep = |to: &Key| match &to.expected {
+        let keep = |to: &Key| match to.tls.expected() {
             Some(expected) => ready.contains(&(to.address, expected)),
             None => true,
         };

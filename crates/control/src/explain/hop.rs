@@ -1,7 +1,7 @@
 //! What is said about one proxy on the way.
 
 use ironmesh_model::policy::MtlsMode;
-use ironmesh_model::service::{EndpointAddress, EndpointTls};
+use ironmesh_model::service::EndpointAddress;
 use ironmesh_model::view::{GroupEndpoint, LinkedBackend};
 use ironmesh_model::{ListenerKind, Reason, ResourceKey, Verdict};
 
@@ -128,8 +128,8 @@ fn endpoint_item(endpoint: &GroupEndpoint) -> EndpointItem {
         address,
         workload: format!("{}.{}", endpoint.workload.name, endpoint.workload.namespace),
         ready: endpoint.ready,
-        tls: tls_word(endpoint.tls == EndpointTls::Mutual).to_owned(),
-        identity: endpoint.identity.as_ref().map(ToString::to_string),
+        tls: tls_word(endpoint.tls.expected().is_some()).to_owned(),
+        identity: endpoint.tls.expected().map(ToString::to_string),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use ironmesh_model::service::{Endpoint, EndpointAddress, EndpointTls, PortMap, ServicePort};
+use ironmesh_model::service::{Endpoint, EndpointAddress, PortMap, ServicePort, UpstreamTls};
 use ironmesh_model::settings::Settings;
 use ironmesh_model::{Finding, Labels, Name, WorkloadId};
 use serde_json::Value;
@@ -175,8 +175,7 @@ fn outside(part: &ServicePart, ip: IpAddr) -> Endpoint {
             uid,
         },
         owner: part.service.name.clone(),
-        identity: None,
-        tls: EndpointTls::Plaintext,
+        tls: UpstreamTls::None,
         ready: true,
         weight: 1,
         network: Name::default(),

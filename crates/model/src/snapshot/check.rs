@@ -10,7 +10,7 @@ use crate::host::{CLUSTER_DOMAIN, candidates, intersection};
 use crate::name::{Labels, Name};
 use crate::policy::Policy;
 use crate::route::{Action, Backend};
-use crate::service::EndpointTls;
+use crate::service::UpstreamTls;
 
 /// All of them, in order of their objects.
 pub(super) fn findings(index: &Index) -> Vec<Finding> {
@@ -284,7 +284,7 @@ fn plaintext_endpoints(index: &Index, entry: &DestinationPolicyEntry, out: &mut 
         index.services.iter().filter(|service| is_for(&entry.host, &service.service.id.hostname));
     let plain = services
         .flat_map(|service| &service.endpoints.endpoints)
-        .find(|endpoint| endpoint.tls == EndpointTls::Plaintext);
+        .find(|endpoint| endpoint.tls == UpstreamTls::None);
     let Some(endpoint) = plain else { return };
     let workload = &endpoint.workload;
     for path in &entry.mutual_tls_at {

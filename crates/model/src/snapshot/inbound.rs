@@ -8,7 +8,7 @@ use super::index::{InboundPolicyEntry, Index};
 use crate::name::Labels;
 use crate::policy::{MtlsMode, Policy};
 use crate::resource::{Applies, InboundPort, Join};
-use crate::service::{EndpointTls, Protocol};
+use crate::service::Protocol;
 
 /// What applies to connections to an address of the subscriber's own workload, over all its ports.
 /// The protocol of a port is the one that the oldest service declares which is served there.
@@ -39,17 +39,14 @@ pub(super) fn address(index: &Index, ip: IpAddr, subscriber: &Subscriber) -> App
     }
 }
 
-/// How callers of the mesh speak to a workload that has a proxy: as the policies let it listen
-/// (Istio, "auto mutual TLS").
-pub(super) fn endpoint_tls(index: &Index, namespace: &str, labels: &Labels) -> EndpointTls {
+/// Whether a workload that has a proxy takes mutual TLS from the callers of the mesh: they speak to
+/// it as its policies let it listen (Istio, "auto mutual TLS").
+pub(super) fn takes_mutual_tls(index: &Index, namespace: &str, labels: &Labels) -> bool {
     let mode = policies(index, namespace, labels).find_map(|entry| match &*entry.policy {
         Policy::Inbound(policy) => policy.mtls,
         Policy::Destination(_) => None,
     });
-    match mode.unwrap_or(index.settings.mtls_mode) {
-        MtlsMode::Disable => EndpointTls::Plaintext,
-        MtlsMode::Permissive | MtlsMode::Strict => EndpointTls::Mutual,
-    }
+    mode.unwrap_or(index.settings.mtls_mode) != MtlsMode::Disable
 }
 
 /// Policies of a workload, of its namespace, and of the mesh, each oldest first.

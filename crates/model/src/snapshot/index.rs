@@ -10,7 +10,7 @@ use super::{Created, GatewaySource, Objects, RouteFields, ServiceSource};
 use crate::name::{Labels, Name, ObjectId, ServiceId};
 use crate::policy::Policy;
 use crate::route::Route;
-use crate::service::{EndpointTls, Endpoints, Service, Workload};
+use crate::service::{Endpoints, Service, UpstreamTls, Workload};
 use crate::settings::Settings;
 
 /// What routes inside the mesh are attached to.
@@ -129,13 +129,9 @@ fn by_age(created: Created, id: &ObjectId) -> (Created, String) {
 impl Index {
     pub(super) fn new(objects: Objects) -> Self {
         let mut index = Self { settings: Arc::new(objects.settings), ..Self::default() };
-        let mut workloads = objects.workloads;
-        workloads.sort_by(|(a, x), (b, y)| (a, &x.id).cmp(&(b, &y.id)));
-        index.workloads = workloads.into_iter().map(|(ip, w)| (ip, Arc::new(w))).collect();
-        let by_uid = index.workloads.values().map(|w| (w.id.uid.clone(), w.clone()));
-        index.workload_by_uid = by_uid.collect();
-        // Before the services, whose endpoints listen as these say.
+        // First, since workloads and endpoints listen as these say.
         index.add_inbound_policies(objects.inbound_policies);
+        index.add_workloads(objects.workloads);
         index.add_services(objects.services);
         index.add_routes(objects.routes);
         index.add_destination_policies(objects.destination_policies);
@@ -143,6 +139,23 @@ impl Index {
         index.gateways.sort_by_cached_key(|g| by_age(g.created, &g.id));
         index.gateway_names = index.gateways.iter().map(super::gateway::gateway_name).collect();
         index
+    }
+
+    fn add_workloads(&mut self, mut workloads: Vec<(IpAddr, Workload)>) {
+        workloads.sort_by(|(a, x), (b, y)| (a, &x.id).cmp(&(b, &y.id)));
+        for (ip, mut workload) in workloads {
+            self.apply_policies(&mut workload.tls, &workload.id.namespace, &workload.labels);
+            self.workloads.insert(ip, Arc::new(workload));
+        }
+        let by_uid = self.workloads.values().map(|w| (w.id.uid.clone(), w.clone()));
+        self.workload_by_uid = by_uid.collect();
+    }
+
+    /// Turns mutual TLS off where the policies of a workload do.
+    fn apply_policies(&self, tls: &mut UpstreamTls, namespace: &str, labels: &Labels) {
+        if *tls != UpstreamTls::None && !super::inbound::takes_mutual_tls(self, namespace, labels) {
+            *tls = UpstreamTls::None;
+        }
     }
 
     fn add_services(&mut self, mut services: Vec<ServiceSource>) {
@@ -159,10 +172,8 @@ impl Index {
                 self.service_by_address.entry(*address).or_insert(position);
             }
             for (at, endpoint) in endpoints.iter_mut().enumerate() {
-                if endpoint.tls == EndpointTls::Mutual {
-                    let namespace = &endpoint.workload.namespace;
-                    endpoint.tls = super::inbound::endpoint_tls(self, namespace, &endpoint.labels);
-                }
+                let namespace = &endpoint.workload.namespace;
+                self.apply_policies(&mut endpoint.tls, namespace, &endpoint.labels);
                 if let crate::service::EndpointAddress::Ip(ip) = endpoint.address {
                     self.endpoints_by_ip.entry(ip).or_default().push((position, at));
                 }

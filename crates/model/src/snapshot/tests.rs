@@ -5,7 +5,7 @@ use crate::finding::FindingCode;
 use crate::policy::MtlsMode;
 use crate::resource::Applies;
 use crate::route::{Match, Rule};
-use crate::service::{EndpointTls, Protocol, ServicePort};
+use crate::service::{Protocol, ServicePort, UpstreamTls};
 use crate::test_world::*;
 use crate::{Reason, Verdict};
 
@@ -344,7 +344,7 @@ fn a_subset_that_the_gateway_does_not_see_is_found() {
 #[test]
 fn hosts_that_are_no_services_and_gateways_that_are_not_there_are_found() {
     let mut objects = app(&[("a", "v1", true)]);
-    objects.services[0].endpoints[0].tls = EndpointTls::Plaintext;
+    objects.services[0].endpoints[0].tls = UpstreamTls::None;
     objects.gateways = vec![gateway(("default", "gw"), 0, &["*"])];
     objects.workloads =
         vec![workload("istio-system", "gw", [10, 77, 0, 9], &[("istio", "ingressgateway")])];
@@ -488,12 +488,11 @@ fn inbound_policies_go_from_narrow_to_wide_and_from_old_to_young() {
 
 #[test]
 fn callers_speak_to_a_workload_as_its_policies_let_it_listen() {
-    use EndpointTls::{Mutual, Plaintext};
     use MtlsMode::{Disable, Permissive, Strict};
     let tls_of = |policies: Vec<InboundPolicySource>, mtls_mode| {
         let mut objects = app(&[("a", "v1", true), ("b", "v2", true)]);
         for endpoint in &mut objects.services[0].endpoints {
-            endpoint.tls = Mutual;
+            endpoint.tls = UpstreamTls::Mesh(identity("default", "app"));
         }
         objects.inbound_policies = policies;
         objects.settings.mtls_mode = mtls_mode;
@@ -501,20 +500,22 @@ fn callers_speak_to_a_workload_as_its_policies_let_it_listen() {
         let id = crate::ServiceId { namespace: "default".into(), hostname: APP.into() };
         let subscriber = Subscriber { namespace: "default".into(), labels: Labels::default() };
         match snapshot.resource(&ResourceKey::Endpoints(id, 0), &subscriber) {
-            Some(Resource::Endpoints(e)) => [e.endpoints[0].tls, e.endpoints[1].tls],
+            Some(Resource::Endpoints(e)) => {
+                [0, 1].map(|at| e.endpoints[at].tls.expected().is_some())
+            }
             other => panic!("{other:?}"),
         }
     };
     let of =
         |namespace: &str, selector, mode| inbound_policy((namespace, "p"), 0, selector, Some(mode));
-    assert_eq!(tls_of(Vec::new(), Permissive), [Mutual, Mutual]);
-    assert_eq!(tls_of(Vec::new(), Disable), [Plaintext, Plaintext]);
-    assert_eq!(tls_of(vec![of("default", None, Disable)], Strict), [Plaintext, Plaintext]);
+    assert_eq!(tls_of(Vec::new(), Permissive), [true, true]);
+    assert_eq!(tls_of(Vec::new(), Disable), [false, false]);
+    assert_eq!(tls_of(vec![of("default", None, Disable)], Strict), [false, false]);
     let v2 = of("default", Some(("version", "v2")), Disable);
-    assert_eq!(tls_of(vec![v2], Strict), [Mutual, Plaintext]);
+    assert_eq!(tls_of(vec![v2], Strict), [true, false]);
     let v1 = of("default", Some(("version", "v1")), Strict);
-    assert_eq!(tls_of(vec![v1, of("istio-system", None, Disable)], Strict), [Mutual, Plaintext]);
-    assert_eq!(tls_of(vec![of("elsewhere", None, Disable)], Strict), [Mutual, Mutual]);
+    assert_eq!(tls_of(vec![v1, of("istio-system", None, Disable)], Strict), [true, false]);
+    assert_eq!(tls_of(vec![of("elsewhere", None, Disable)], Strict), [true, true]);
 }
 
 /// Istio takes policies with a selector as those of a workload only outside the root namespace.

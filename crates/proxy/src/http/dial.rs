@@ -45,7 +45,7 @@ async fn http2(
     to: Destination<'_>,
     newer_than: u64,
 ) -> Result<Upstream2, Failure> {
-    let tls = to.expected.is_some();
+    let tls = to.tls.expected().is_some();
     loop {
         if let Some((number, mut connection, place)) = worker.pool.http2(to, newer_than) {
             match poll_fn(|cx| connection.poll_ready(cx)).await {
@@ -112,7 +112,7 @@ pub(crate) async fn stream(
         tracing::debug!(%error, address = %to.address, "connection failed");
         not_sent(Reason::ConnectFailed)
     })?;
-    let Some(expected) = to.expected else { return Ok(Stream::plain(tcp)) };
+    let Some(expected) = to.tls.expected() else { return Ok(Stream::plain(tcp)) };
     let credentials =
         park::until_found(worker, |_| to.workload.credentials.load_full().ok_or(None)).await?;
     let begun = Begun::reading_ahead(tcp, BytesMut::new(), &worker.buffers);

@@ -7,7 +7,7 @@ use ironmesh_model::decide::Verdict;
 use ironmesh_model::entry;
 use ironmesh_model::recorder::Silent;
 use ironmesh_model::request::normalize_path;
-use ironmesh_model::service::{EndpointTls, Protocol};
+use ironmesh_model::service::{Protocol, UpstreamTls};
 use ironmesh_model::view::EndpointGroup;
 use ironmesh_model::{Decision, Draw, ListenerKind, Reason, RequestMeta, View, decide};
 
@@ -157,7 +157,7 @@ impl<'a> Exchange<'a> {
             workload: &connection.workload,
             listener: connection.kind,
             address: connection.destination,
-            expected: None,
+            tls: &UpstreamTls::None,
             http2: http2 && !upgrade,
         };
         let to = match &decision.verdict {
@@ -183,7 +183,7 @@ impl<'a> Exchange<'a> {
             }
         };
         self.outcome.upstream = Some(to.address);
-        self.outcome.upstream_tls = to.expected.is_some();
+        self.outcome.upstream_tls = to.tls.expected().is_some();
         Ok(to)
     }
 
@@ -225,15 +225,11 @@ pub(crate) fn choose<'a>(
     let endpoint = group.endpoints.get(index as usize).ok_or(none)?;
     let address: SocketAddr = balance::address(endpoint)
         .ok_or(Failure::upstream(Reason::ConnectFailed, Stage::NotSent))?;
-    let expected = match endpoint.endpoint.tls {
-        EndpointTls::Mutual => endpoint.endpoint.identity.as_ref(),
-        EndpointTls::Plaintext => None,
-    };
     let to = Destination {
         workload: &connection.workload,
         listener: connection.kind,
         address,
-        expected,
+        tls: &endpoint.endpoint.tls,
         http2: false,
     };
     Ok((index, to))

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use ironmesh_model::resource::Resolution;
-use ironmesh_model::service::{Protocol, Workload};
+use ironmesh_model::service::{Protocol, UpstreamTls, Workload};
 use ironmesh_model::snapshot::{Objects, Subscriber};
 use ironmesh_model::view::{Body, Change};
 use ironmesh_model::{
@@ -120,6 +120,7 @@ fn a_workload_learns_that_it_was_relabelled() {
             identity: identity("client"),
             labels: [("version", version)].into_iter().collect(),
             meshed: true,
+            tls: UpstreamTls::None,
         };
         let body = Body::Is(Resource::Workload(Some(workload.into())));
         let key = ResourceKey::Workload(ip);

@@ -10,7 +10,7 @@ use ironmesh_model::ListenerKind;
 use ironmesh_model::limits::ProxyLimits;
 use ironmesh_model::policy::MtlsMode;
 use ironmesh_model::route::Rule;
-use ironmesh_model::service::{Protocol, Workload};
+use ironmesh_model::service::{Protocol, UpstreamTls, Workload};
 use ironmesh_model::snapshot::Objects;
 use tokio::time::Instant;
 
@@ -267,6 +267,7 @@ fn a_member_is_awaited_even_if_it_hesitates() {
         identity: identity("client"),
         labels: [("app", "client")].into_iter().collect(),
         meshed: true,
+        tls: UpstreamTls::Mesh(identity("client")),
     };
     objects.workloads = vec![(IpAddr::V4(Ipv4Addr::LOCALHOST), member)];
     let patience = Duration::from_millis(300);

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use ironmesh_dialects::{Object, translate};
-use ironmesh_model::service::{EndpointAddress, EndpointTls};
+use ironmesh_model::service::{EndpointAddress, UpstreamTls};
 use ironmesh_model::settings::{AccessLogEncoding, OutboundPolicy, Settings};
 use ironmesh_model::snapshot::{Objects, Subscriber};
 use ironmesh_model::{Draw, Snapshot, Source, View, WorkloadId};
@@ -120,8 +120,7 @@ fn objects(random: &mut Random, app: SocketAddr) -> Objects {
     objects.settings = settings;
     for endpoint in objects.services.iter_mut().flat_map(|service| &mut service.endpoints) {
         endpoint.address = EndpointAddress::Ip(app.ip());
-        endpoint.identity = None;
-        endpoint.tls = EndpointTls::Plaintext;
+        endpoint.tls = UpstreamTls::None;
         endpoint.ports.iter_mut().for_each(|map| map.target = app.port());
     }
     objects

@@ -14,7 +14,7 @@ use ironmesh_model::policy::{Balance, DestinationPolicy, Subset};
 use ironmesh_model::resource::Version;
 use ironmesh_model::route::{Action, Backend, HeaderOps, Match, Route, Rule};
 use ironmesh_model::service::{
-    Endpoint, EndpointAddress, EndpointTls, PortMap, Protocol, Service, ServicePort,
+    Endpoint, EndpointAddress, PortMap, Protocol, Service, ServicePort, UpstreamTls,
 };
 use ironmesh_model::snapshot::{
     DestinationPolicySource, Objects, RouteFields, RouteSource, ServiceSource, Subscriber,
@@ -269,8 +269,7 @@ pub(crate) fn endpoint(version: &str, address: SocketAddr, mutual: bool) -> Endp
             uid: format!("uid-{version}").into(),
         },
         owner: format!("reviews-{version}").into(),
-        identity: mutual.then(|| identity("reviews")),
-        tls: if mutual { EndpointTls::Mutual } else { EndpointTls::Plaintext },
+        tls: if mutual { UpstreamTls::Mesh(identity("reviews")) } else { UpstreamTls::None },
         ready: true,
         weight: 1,
         network: "".into(),

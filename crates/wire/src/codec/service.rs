@@ -1,7 +1,7 @@
 //! Messages of services, endpoints and workloads.
 
 use ironmesh_model::service::{
-    Endpoint, EndpointAddress, EndpointTls, Endpoints, PortMap, Protocol, Service, ServicePort,
+    Endpoint, EndpointAddress, Endpoints, PortMap, Protocol, Service, ServicePort, UpstreamTls,
     Workload,
 };
 use prost::{Message, Oneof};
@@ -26,14 +26,6 @@ choice!(
         Protocol::Tcp,
         Protocol::Tls,
     ]
-);
-
-choice!(
-    tls_number,
-    tls,
-    EndpointTls,
-    "TLS of an endpoint",
-    [EndpointTls::Plaintext, EndpointTls::Mutual]
 );
 
 #[derive(Clone, PartialEq, Message)]
@@ -152,10 +144,8 @@ pub(super) struct EndpointMessage {
     workload: Option<WorkloadIdMessage>,
     #[prost(string, tag = "8")]
     owner: String,
-    #[prost(message, optional, tag = "9")]
-    identity: Option<IdentityMessage>,
-    #[prost(uint32, tag = "10")]
-    tls: u32,
+    #[prost(oneof = "TlsMessage", tags = "9, 10")]
+    tls: Option<TlsMessage>,
     #[prost(bool, tag = "11")]
     ready: bool,
     #[prost(uint32, tag = "12")]
@@ -166,6 +156,29 @@ pub(super) struct EndpointMessage {
     cluster: String,
     #[prost(string, tag = "15")]
     locality: String,
+}
+
+/// How to speak to an endpoint. Always there: what a build does not know is an error, not plaintext.
+#[derive(Clone, PartialEq, Oneof)]
+enum TlsMessage {
+    #[prost(message, tag = "9")]
+    None(()),
+    #[prost(message, tag = "10")]
+    Mesh(IdentityMessage),
+}
+
+fn tls_message(tls: &UpstreamTls) -> Option<TlsMessage> {
+    Some(match tls {
+        UpstreamTls::None => TlsMessage::None(()),
+        UpstreamTls::Mesh(identity) => TlsMessage::Mesh(identity.message()),
+    })
+}
+
+fn tls(message: Option<TlsMessage>) -> Result<UpstreamTls, DecodeError> {
+    Ok(match message.ok_or(DecodeError::Missing("how to speak to an endpoint"))? {
+        TlsMessage::None(()) => UpstreamTls::None,
+        TlsMessage::Mesh(identity) => UpstreamTls::Mesh(Coded::value(identity)?),
+    })
 }
 
 #[derive(Clone, PartialEq, Eq, Oneof)]
@@ -205,8 +218,7 @@ impl Coded for Endpoint {
             labels: labels_message(&self.labels),
             workload: Some(self.workload.message()),
             owner: text(&self.owner),
-            identity: self.identity.as_ref().map(Coded::message),
-            tls: tls_number(self.tls),
+            tls: tls_message(&self.tls),
             ready: self.ready,
             weight: self.weight,
             network: text(&self.network),
@@ -230,7 +242,6 @@ impl Coded for Endpoint {
             labels: labels(m.labels),
             workload: required(m.workload, "the workload of an endpoint")?,
             owner: m.owner.into(),
-            identity: m.identity.map(Coded::value).transpose()?,
             tls: tls(m.tls)?,
             ready: m.ready,
             weight: m.weight,
@@ -283,6 +294,8 @@ pub(super) struct WorkloadMessage {
     labels: Option<LabelsMessage>,
     #[prost(bool, tag = "5")]
     meshed: bool,
+    #[prost(oneof = "TlsMessage", tags = "9, 10")]
+    tls: Option<TlsMessage>,
 }
 
 impl Coded for Workload {
@@ -295,6 +308,7 @@ impl Coded for Workload {
             identity: Some(self.identity.message()),
             labels: labels_message(&self.labels),
             meshed: self.meshed,
+            tls: tls_message(&self.tls),
         }
     }
 
@@ -305,6 +319,7 @@ impl Coded for Workload {
             identity: required(m.identity, "the identity of a workload")?,
             labels: labels(m.labels),
             meshed: m.meshed,
+            tls: tls(m.tls)?,
         })
     }
 }

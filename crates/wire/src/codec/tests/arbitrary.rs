@@ -11,7 +11,7 @@ use ironmesh_model::resource::{
 };
 use ironmesh_model::route::{Action, Backend, HeaderOp, HeaderOps, Match, Rewrite, Route, Rule};
 use ironmesh_model::service::{
-    Endpoint, EndpointAddress, EndpointTls, Endpoints, PortMap, Protocol, Service, ServicePort,
+    Endpoint, EndpointAddress, Endpoints, PortMap, Protocol, Service, ServicePort, UpstreamTls,
     Workload,
 };
 use ironmesh_model::settings::{AccessLogEncoding, OutboundPolicy, Settings};
@@ -280,8 +280,15 @@ fn policy() -> impl Strategy<Value = Policy> {
 }
 
 fn workload() -> impl Strategy<Value = Workload> {
-    (workload_id(), name(), identity(), labels(), any::<bool>()).prop_map(
-        |(id, owner, identity, labels, meshed)| Workload { id, owner, identity, labels, meshed },
+    (workload_id(), name(), identity(), labels(), any::<bool>(), tls()).prop_map(
+        |(id, owner, identity, labels, meshed, tls)| Workload {
+            id,
+            owner,
+            identity,
+            labels,
+            meshed,
+            tls,
+        },
     )
 }
 
@@ -290,6 +297,10 @@ fn endpoints() -> impl Strategy<Value = Endpoints> {
         let endpoints = endpoints.into_iter().map(Arc::new).collect();
         Endpoints { service, chunk, endpoints }
     })
+}
+
+fn tls() -> impl Strategy<Value = UpstreamTls> {
+    prop_oneof![Just(UpstreamTls::None), identity().prop_map(UpstreamTls::Mesh)]
 }
 
 fn endpoint() -> impl Strategy<Value = Endpoint> {
@@ -301,12 +312,12 @@ fn endpoint() -> impl Strategy<Value = Endpoint> {
     let port =
         (any::<u16>(), any::<u16>()).prop_map(|(service, target)| PortMap { service, target });
     (
-        (name(), address, vec(port, 0..3), labels(), workload_id(), name(), of(identity())),
-        select(vec![EndpointTls::Plaintext, EndpointTls::Mutual]),
+        (name(), address, vec(port, 0..3), labels(), workload_id(), name()),
+        tls(),
         (any::<bool>(), any::<u32>(), name(), name(), name()),
     )
         .prop_map(|(first, tls, last)| {
-            let (id, address, ports, labels, workload, owner, identity) = first;
+            let (id, address, ports, labels, workload, owner) = first;
             let (ready, weight, network, cluster, locality) = last;
             Endpoint {
                 id,
@@ -315,7 +326,6 @@ fn endpoint() -> impl Strategy<Value = Endpoint> {
                 labels,
                 workload,
                 owner,
-                identity,
                 tls,
                 ready,
                 weight,

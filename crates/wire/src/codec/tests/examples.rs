@@ -11,7 +11,7 @@ use ironmesh_model::resource::{
 };
 use ironmesh_model::route::{Action, Backend, HeaderOp, HeaderOps, Match, Rewrite, Route, Rule};
 use ironmesh_model::service::{
-    Endpoint, EndpointAddress, EndpointTls, Endpoints, PortMap, Protocol, Service, ServicePort,
+    Endpoint, EndpointAddress, Endpoints, PortMap, Protocol, Service, ServicePort, UpstreamTls,
     Workload,
 };
 use ironmesh_model::settings::{AccessLogEncoding, OutboundPolicy, Settings};
@@ -221,6 +221,7 @@ fn workload() -> Workload {
         identity: identity(),
         labels: [("app", "reviews"), ("version", "v1")].into_iter().collect(),
         meshed: true,
+        tls: UpstreamTls::Mesh(identity()),
     }
 }
 
@@ -232,8 +233,7 @@ fn endpoints() -> Endpoints {
         labels: [("app", "reviews"), ("version", "v1")].into_iter().collect(),
         workload: workload_id(),
         owner: "reviews-v1".into(),
-        identity: Some(identity()),
-        tls: EndpointTls::Mutual,
+        tls: UpstreamTls::Mesh(identity()),
         ready: true,
         weight: 1,
         network: "".into(),
@@ -243,8 +243,7 @@ fn endpoints() -> Endpoints {
     let external = Endpoint {
         id: "external".into(),
         address: EndpointAddress::Dns("api.example".into()),
-        identity: None,
-        tls: EndpointTls::Plaintext,
+        tls: UpstreamTls::None,
         ready: false,
         weight: 0,
         network: "outside".into(),
