@@ -173,16 +173,18 @@ fn follow(
     hop.endpoint = Some(address.to_string());
     hop.tls = Some(hop::tls_word(mutual).to_owned());
     hop.mtls_mode = Some(hop::mode_word(walked.mtls).to_owned());
-    let takes_it = mutual || walked.mtls != MtlsMode::Strict;
-    if !takes_it {
-        hop::refuse(&mut hop, Reason::PlaintextRefused);
+    let plaintext_refused = !mutual && walked.mtls == MtlsMode::Strict;
+    let refused = plaintext_refused.then_some(Reason::PlaintextRefused).or(walked.refused);
+    if let Some(reason) = refused {
+        hop::refuse(&mut hop, reason);
     }
     hops.push(hop);
-    if takes_it {
-        let how = if mutual { "over mutual TLS" } else { "in plaintext" };
-        format!("reaches {name} at {address} {how}")
-    } else {
-        format!("refused by {name}: {}", Reason::PlaintextRefused.text())
+    match refused {
+        Some(reason) => format!("refused by {name}: {}", reason.text()),
+        None => {
+            let how = if mutual { "over mutual TLS" } else { "in plaintext" };
+            format!("reaches {name} at {address} {how}")
+        }
     }
 }
 

@@ -135,7 +135,7 @@ impl Decision {
     }
 
     /// An answer before anything was looked up.
-    fn without_lookup(reason: Reason) -> Self {
+    pub fn without_lookup(reason: Reason) -> Self {
         let verdict = Verdict::Answer(reason.status());
         Self { verdict, reason, linked: None, rule: None, chosen: None }
     }

@@ -12,8 +12,8 @@
 //! - [`service`], [`route`], [`policy`], [`listeners`], [`settings`]: the bodies of the resources.
 //! - [`snapshot`]: all objects of the mesh at one instant; answers any [`ResourceKey`].
 //! - [`view`]: the part of a snapshot that one proxy holds, compiled and linked.
-//! - [`request`], [`entry`], [`draw`], [`mod@decide`], [`recorder`]: one request, and what the mesh does
-//!   with it.
+//! - [`request`], [`path`], [`entry`], [`draw`], [`mod@decide`], [`recorder`]: one request, and what
+//!   the mesh does with it.
 //! - [`reason`], [`finding`]: the tables of everything the mesh says about a request or an object.
 //! - [`limits`]: the one table of limits; [`bootstrap`]: what processes are started with.
 
@@ -26,6 +26,7 @@ mod host;
 pub mod limits;
 pub mod listeners;
 pub mod name;
+pub mod path;
 pub mod policy;
 pub mod reason;
 pub mod recorder;

@@ -60,7 +60,7 @@ pub struct RequestMeta<'a> {
     pub scheme: &'a str,
     /// Authority as sent, port included; empty if none was.
     pub authority: &'a str,
-    /// Normalised path, without query (see [`normalize_path`]).
+    /// Normalised path, without query (see [`crate::path::normalize_target`]).
     pub path: &'a str,
     /// Query without the question mark, if there was one.
     pub query: Option<&'a str>,
@@ -91,84 +91,6 @@ pub fn split_authority(authority: &str) -> (Cow<'_, str>, Option<u16>) {
     } else {
         (Cow::Borrowed(host), port)
     }
-}
-
-/// Splits a request target in origin form into path and query, and normalises the path as Istio's
-/// `BASE` does: percent-encoded unreserved characters are decoded, hex digits upper-cased, `.` and
-/// `..` segments resolved (RFC 3986, sections 5.2.4 and 6.2.2), and `\` read as `/`. Slashes are
-/// not merged.
-/// Borrows if nothing changes, which is nearly always.
-pub fn normalize_path(target: &str) -> (Cow<'_, str>, Option<&str>) {
-    let target = target.split_once('#').map_or(target, |(target, _)| target);
-    let (path, query) = match target.split_once('?') {
-        Some((path, query)) => (path, Some(query)),
-        None => (target, None),
-    };
-    if !needs_normalizing(path) {
-        return (Cow::Borrowed(path), query);
-    }
-    (Cow::Owned(resolve_dots(&decode_unreserved(path))), query)
-}
-
-fn needs_normalizing(path: &str) -> bool {
-    path.contains(['%', '\\']) || path.split('/').any(|segment| matches!(segment, "." | ".."))
-}
-
-fn decode_unreserved(path: &str) -> String {
-    let mut out = String::with_capacity(path.len());
-    let mut rest = path;
-    while let Some(at) = rest.find(['%', '\\']) {
-        out.push_str(&rest[..at]);
-        if rest.as_bytes()[at] == b'\\' {
-            out.push('/');
-            rest = &rest[at + 1..];
-            continue;
-        }
-        let hex = rest.get(at + 1..at + 3).filter(|h| h.bytes().all(|b| b.is_ascii_hexdigit()));
-        match hex.and_then(|hex| u8::from_str_radix(hex, 16).ok().map(|byte| (hex, byte))) {
-            Some((_, byte))
-                if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') =>
-            {
-                out.push(char::from(byte));
-                rest = &rest[at + 3..];
-            }
-            Some((hex, _)) => {
-                out.push('%');
-                out.push_str(&hex.to_ascii_uppercase());
-                rest = &rest[at + 3..];
-            }
-            None => {
-                out.push('%');
-                rest = &rest[at + 1..];
-            }
-        }
-    }
-    out.push_str(rest);
-    out
-}
-
-fn resolve_dots(path: &str) -> String {
-    let mut segments: Vec<&str> = Vec::new();
-    let mut ends_in_directory = false;
-    for segment in path.split('/').skip(1) {
-        ends_in_directory = matches!(segment, "." | "..");
-        match segment {
-            "." => {}
-            ".." => {
-                segments.pop();
-            }
-            other => segments.push(other),
-        }
-    }
-    let mut out = String::with_capacity(path.len());
-    for segment in &segments {
-        out.push('/');
-        out.push_str(segment);
-    }
-    if ends_in_directory || out.is_empty() {
-        out.push('/');
-    }
-    out
 }
 
 /// The first value of a query parameter, percent-decoded, `+` read as a space.
@@ -209,28 +131,6 @@ fn decode_query(text: &str) -> Cow<'_, str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn paths_are_normalised_once_as_istio_base() {
-        for (target, path, query) in [
-            ("/productpage?u=1", "/productpage", Some("u=1")),
-            ("/", "/", None),
-            ("/a/../b", "/b", None),
-            ("/a/./b/..", "/a/", None),
-            ("/%61%2fb", "/a%2Fb", None),
-            ("/a%2e%2e/b", "/a../b", None),
-            ("/%2e%2e/b", "/b", None),
-            ("/../../x", "/x", None),
-            ("/a\\..\\b", "/b", None),
-            ("/a//b", "/a//b", None),
-            ("/%zz%", "/%zz%", None),
-            ("/a?x=/../y", "/a", Some("x=/../y")),
-            ("*", "*", None),
-        ] {
-            let (got, got_query) = normalize_path(target);
-            assert_eq!((&*got, got_query), (path, query), "{target}");
-        }
-    }
 
     #[test]
     fn authorities_are_split() {

@@ -269,7 +269,8 @@ impl Proxy {
         };
         let headers: Vec<(String, String)> =
             headers.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
-        let (path, query) = crate::request::normalize_path(target);
+        let target = crate::path::normalize_target(target).unwrap();
+        let (path, query) = crate::path::split_target(&target);
         let (listener, port) = match self.gateway {
             true => (ListenerKind::Gateway, 80),
             false => (ListenerKind::Outbound, 9080),
@@ -281,7 +282,7 @@ impl Proxy {
             method: "GET",
             scheme: "http",
             authority,
-            path: &path,
+            path,
             query,
             headers: &headers,
         };

@@ -9,6 +9,7 @@ mod mesh;
 mod metrics;
 mod opaque;
 mod oracle;
+mod paths;
 mod replay;
 mod size;
 pub(super) mod world;

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use ironmesh_model::request::normalize_path;
+use ironmesh_model::path::{normalize_target, split_target};
 use ironmesh_model::snapshot::Subscriber;
 use ironmesh_model::view::{Body, Change};
 use ironmesh_model::{
@@ -21,7 +21,7 @@ pub const DIALLED: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 96, 0, 0));
 ///
 /// # Panics
 ///
-/// If it asks without end.
+/// If it asks without end, or if the target of the request is one that a proxy refuses.
 pub fn decide_on(
     snapshot: &Snapshot,
     views: &mut HashMap<Subscriber, View>,
@@ -31,7 +31,8 @@ pub fn decide_on(
     let subscriber = subscriber(request);
     let source =
         Source { namespace: subscriber.namespace.clone(), labels: subscriber.labels.clone() };
-    let (path, query) = normalize_path(&request.target);
+    let target = normalize_target(&request.target).unwrap();
+    let (path, query) = split_target(&target);
     let meta = RequestMeta {
         listener: listener(request),
         destination: destination(request),
@@ -39,7 +40,7 @@ pub fn decide_on(
         method: &request.method,
         scheme: &request.scheme,
         authority: &request.authority,
-        path: &path,
+        path,
         query,
         headers: &request.headers,
     };

@@ -550,7 +550,7 @@ fn normalise(path: &str) -> String {
             decoded = decoded.replace(&escape, &char::from(letter).to_string());
         }
     }
-    decoded = decoded.replace("%2e", ".").replace("%2E", ".").replace("%2f", "%2F");
+    decoded = decoded.replace("%2e", ".").replace("%2E", ".");
     let mut out: Vec<&str> = Vec::new();
     let segments: Vec<&str> = decoded.split('/').skip(1).collect();
     for (at, segment) in segments.iter().enumerate() {

@@ -4,8 +4,9 @@ use std::net::SocketAddr;
 
 use ironmesh_model::decide::ConnectionDecision;
 use ironmesh_model::entry::{self, Sender};
+use ironmesh_model::path::{EscapedNul, normalize_target, split_target};
 use ironmesh_model::policy::MtlsMode;
-use ironmesh_model::request::{RequestMeta, Source, normalize_path};
+use ironmesh_model::request::{RequestMeta, Source};
 use ironmesh_model::snapshot::Subscriber;
 use ironmesh_model::{
     Decision, Draw, Event, Identity, ListenerKind, Reason, ResourceKey, Snapshot, Trace, Verdict,
@@ -28,7 +29,7 @@ pub(super) struct Call {
     pub(super) authority: String,
     /// Host and port that the caller dials.
     pub(super) dialled: String,
-    /// Normalised path and query.
+    /// Path and query; normalised by the first proxy that takes it in.
     pub(super) target: String,
     headers: Vec<(String, String)>,
 }
@@ -38,16 +39,12 @@ impl Call {
     pub(super) fn new(request: &ExplainRequest, url: &Url) -> Self {
         let is_host = |name: &str| name.eq_ignore_ascii_case("host");
         let host = request.headers.iter().rev().find(|(name, _)| is_host(name));
-        let (path, query) = normalize_path(&url.target);
         Self {
             method: request.method.clone(),
             is_tls: url.is_https,
             dialled: format!("{}:{}", url.host, url.port),
             authority: host.map_or_else(|| url.authority.clone(), |(_, value)| value.clone()),
-            target: match query {
-                Some(query) => format!("{path}?{query}"),
-                None => path.into_owned(),
-            },
+            target: url.target.clone(),
             headers: request
                 .headers
                 .iter()
@@ -58,7 +55,11 @@ impl Call {
     }
 
     /// Changes it as a proxy does that takes it in.
-    fn enter(&mut self, sender: &Sender<'_>, destination: SocketAddr) {
+    ///
+    /// # Errors
+    ///
+    /// If the proxy refuses its path.
+    fn enter(&mut self, sender: &Sender<'_>, destination: SocketAddr) -> Result<(), EscapedNul> {
         if self.authority.is_empty() {
             self.authority = destination.to_string();
         }
@@ -67,6 +68,8 @@ impl Call {
             headers.extend(NEW_TRACE_HEADERS.map(made));
         };
         entry::at_entry(&mut self.headers, sender, || MADE_BY_PROXY.to_owned(), begin_trace);
+        self.target = normalize_target(&self.target)?.into_owned();
+        Ok(())
     }
 
     /// Changes it as the winning rule says.
@@ -172,11 +175,13 @@ impl<'a> Proxy<'a> {
                 return Walked { listener, destination, decision, events, mtls, draw, refused };
             }
         }
-        call.enter(sender, destination);
-        let (path, query) = match call.target.split_once('?') {
-            Some((path, query)) => (path, Some(query)),
-            None => (&*call.target, None),
-        };
+        if let Err(EscapedNul) = call.enter(sender, destination) {
+            let refused = Some(Reason::BadRequest);
+            let decision = Decision::without_lookup(Reason::BadRequest);
+            let events = Vec::new();
+            return Walked { listener, destination, decision, events, mtls, draw, refused };
+        }
+        let (path, query) = split_target(&call.target);
         let request = RequestMeta {
             listener,
             destination,

@@ -139,6 +139,16 @@ async fn requests_are_changed_where_they_come_in() {
     let told = explain(&api, ask).await;
     assert_eq!(told.hops[0].route.as_deref(), Some("default/bookinfo#3"), "{told:#?}");
 
+    let ask = json!({"method": "GET", "url": "http://127.0.0.1:8080/a/../%2fx%00"});
+    let told = explain(&api, ask).await;
+    assert_eq!(told.hops.len(), 1, "{told:#?}");
+    assert_eq!(
+        (told.hops[0].reason.code(), told.hops[0].response_code),
+        ("bad_request", Some(400))
+    );
+    let ask = json!({"method": "GET", "url": "http://127.0.0.1:8080/a/../%2fx", "headers": []});
+    assert_eq!(explain(&api, ask).await.hops[0].path, "/%2fx");
+
     for (url, why) in [
         ("https://127.0.0.1:8443/", "no TLS yet"),
         ("http://127.0.0.1:8080/a b", "not allowed in a URL"),

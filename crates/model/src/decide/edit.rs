@@ -1,6 +1,7 @@
 //! What a decision changes in the request: target, authority, headers.
 
 use super::Decision;
+use crate::path::split_target;
 use crate::route::{Action, HeaderOps};
 use crate::text_match::Matcher;
 
@@ -55,10 +56,7 @@ fn is_authority(name: &str) -> bool {
 /// Between the two parts stands one slash where both bring one: `/ratings` to `/` makes `/1` of
 /// `/ratings/1`, where Istio makes `//1`, which nobody means.
 fn replace_path(target: &str, prefix: Option<&str>, by: &str) -> String {
-    let (path, query) = match target.split_once('?') {
-        Some((path, query)) => (path, Some(query)),
-        None => (target, None),
-    };
+    let (path, query) = split_target(target);
     let rest = prefix.and_then(|prefix| path.get(prefix.len()..)).unwrap_or_default();
     let rest = if by.ends_with('/') { rest.strip_prefix('/').unwrap_or(rest) } else { rest };
     let query = query.map(|query| format!("?{query}")).unwrap_or_default();

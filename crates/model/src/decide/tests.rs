@@ -4,7 +4,7 @@ use super::*;
 use crate::Name;
 use crate::name::Labels;
 use crate::recorder::{Silent, Trace};
-use crate::request::{Source, normalize_path};
+use crate::request::Source;
 use crate::route::{Action, Match, Rewrite, Rule};
 use crate::settings::Settings;
 use crate::snapshot::Objects;
@@ -386,8 +386,7 @@ fn the_trace_says_why_each_rule_lost() {
     proxy.get("app", "/reviews");
     let source = Source { namespace: "default".into(), labels: Labels::default() };
     let headers = vec![("end-user".to_owned(), "anna".to_owned())];
-    let (path, _) = normalize_path("/reviews");
-    let request = request(&source, &headers, "app", &path);
+    let request = request(&source, &headers, "app", "/reviews");
     let mut trace = Trace::default();
     decide(&proxy.view, &request, Draw(0), &mut trace);
     let lost = trace.0.iter().find_map(|event| match event {

@@ -1,12 +1,13 @@
 //! One request while it is served: the context that the steps of the path share.
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
 use ironmesh_model::decide::Verdict;
 use ironmesh_model::entry;
+use ironmesh_model::path::{EscapedNul, normalize_target, split_target};
 use ironmesh_model::recorder::Silent;
-use ironmesh_model::request::normalize_path;
 use ironmesh_model::service::{Protocol, UpstreamTls};
 use ironmesh_model::view::EndpointGroup;
 use ironmesh_model::{Decision, Draw, ListenerKind, Reason, RequestMeta, View, decide};
@@ -79,15 +80,14 @@ impl<'a> Exchange<'a> {
         if let Some(refused) = self.refused {
             return Err(Failure::mesh(refused));
         }
-        let normal = match normalize_path(self.head.target()) {
-            (std::borrow::Cow::Borrowed(_), _) => None,
-            (std::borrow::Cow::Owned(path), None) => Some(path),
-            (std::borrow::Cow::Owned(path), Some(query)) => Some(format!("{path}?{query}")),
-        };
-        if let Some(normal) = normal {
-            self.head.set_target(&normal);
+        match normalize_target(self.head.target()) {
+            Ok(Cow::Borrowed(_)) => Ok(()),
+            Ok(Cow::Owned(normal)) => {
+                self.head.set_target(&normal);
+                Ok(())
+            }
+            Err(EscapedNul) => Err(Failure::downstream(Reason::BadRequest)),
         }
-        Ok(())
     }
 
     /// Decides, waiting for what the view lacks.
@@ -108,11 +108,7 @@ impl<'a> Exchange<'a> {
     }
 
     fn decide_by(&self, view: &View) -> Decision {
-        let target = self.head.target();
-        let (path, query) = match target.split_once('?') {
-            Some((path, query)) => (path, Some(query)),
-            None => (target, None),
-        };
+        let (path, query) = split_target(self.head.target());
         let source = self.connection.workload.source.load();
         let request = RequestMeta {
             listener: self.connection.kind,
