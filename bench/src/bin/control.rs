@@ -110,7 +110,7 @@ fn objects(endpoint: SocketAddr, meshed: bool, gateway_port: u16) -> Objects {
         addresses: vec![Ipv4Addr::new(10, 96, 0, 1).into()],
         headless: false,
         ports: vec![ServicePort { number: port, name: "http".into(), protocol: Protocol::Http }],
-        endpoint_chunks: 1,
+        endpoint_chunks: Vec::new(),
     };
     let endpoint = Endpoint {
         id: "server".into(),

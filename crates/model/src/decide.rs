@@ -274,7 +274,7 @@ fn look_up<'v, R: Recorder>(
         if view.get(&ResourceKey::Listeners).is_none() {
             return Err(Decision::needs(ResourceKey::Listeners));
         }
-        let Some(domain) = view.listeners().domain(&host, port) else {
+        let Some(domain) = view.domain(&host, port) else {
             recorder.record(|| resolved(&key(&host), "no route of the gateway is for this host"));
             return Err(Decision::without_lookup(Reason::NoRoute));
         };

@@ -9,6 +9,7 @@
 //!
 //! - [`name`]: names and ids: services, workloads, objects, SPIFFE identities, labels.
 //! - [`resource`]: what moves from the control plane to a proxy, each under a [`ResourceKey`].
+//! - [`chunk`]: how large sets are divided, so that one element moves alone.
 //! - [`service`], [`route`], [`policy`], [`listeners`], [`settings`]: the bodies of the resources.
 //! - [`snapshot`]: all objects of the mesh at one instant; answers any [`ResourceKey`].
 //! - [`view`]: the part of a snapshot that one proxy holds, compiled and linked.
@@ -18,6 +19,7 @@
 //! - [`limits`]: the one table of limits; [`bootstrap`]: what processes are started with.
 
 pub mod bootstrap;
+pub mod chunk;
 pub mod decide;
 pub mod draw;
 pub mod entry;
@@ -35,6 +37,7 @@ pub mod resource;
 pub mod route;
 pub mod service;
 pub mod settings;
+mod shared_map;
 pub mod snapshot;
 pub mod text_match;
 pub mod view;

@@ -1,28 +1,20 @@
 //! The ports on which a gateway listens, and the host patterns that are served there.
 
-use std::cmp::Ordering;
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
 
+use hashbrown::Equivalent;
 use serde::{Deserialize, Serialize};
 
-use crate::host::suffixes;
+use crate::chunk::Chunk;
 use crate::name::Name;
+use crate::shared_map::SharedMap;
 
 /// The listeners of one gateway workload.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Listeners {
     /// In order of their ports; one per port.
     pub listeners: Vec<GatewayListener>,
-}
-
-impl Listeners {
-    /// The pattern that serves a host (lower case, without port) on a port; `None` if none does.
-    ///
-    /// A gateway asks for what applies by this pattern, so that it is the configuration and not its
-    /// clients that says how much it holds.
-    pub fn domain(&self, host: &str, port: u16) -> Option<&Name> {
-        let at = self.listeners.binary_search_by_key(&port, |listener| listener.port).ok()?;
-        self.listeners[at].domain(host)
-    }
 }
 
 /// One port of a gateway.
@@ -34,25 +26,8 @@ pub struct GatewayListener {
     pub name: Name,
     /// What is spoken on it.
     pub protocol: GatewayProtocol,
-    /// Patterns of the hosts that have routes here (names, `*` or `*.suffix`), in order, each once.
-    pub domains: Vec<Name>,
-}
-
-impl GatewayListener {
-    /// The most specific pattern that covers a host: its name, else the longest suffix.
-    fn domain(&self, host: &str) -> Option<&Name> {
-        let named = self.domains.binary_search_by(|domain| (**domain).cmp(host));
-        let found = named.ok().or_else(|| {
-            suffixes(host)
-                .find_map(|suffix| self.domains.binary_search_by(|d| wildcard_cmp(d, suffix)).ok())
-        });
-        found.map(|at| &self.domains[at])
-    }
-}
-
-/// How a pattern compares with `*` and a suffix.
-fn wildcard_cmp(pattern: &str, suffix: &str) -> Ordering {
-    pattern.bytes().cmp(std::iter::once(b'*').chain(suffix.bytes()))
+    /// The chunks of its domains, in order.
+    pub domain_chunks: Vec<Chunk>,
 }
 
 /// What a gateway speaks on a port.
@@ -62,26 +37,129 @@ pub enum GatewayProtocol {
     Http,
 }
 
+/// A chunk of the patterns of the hosts that have routes on a port of a gateway.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Domains {
+    /// The port.
+    pub port: u16,
+    /// Which chunk.
+    pub chunk: Chunk,
+    /// Names, `*` or `*.suffix`, in order, each once.
+    pub domains: Vec<Name>,
+}
+
+/// All domains of a gateway, for lookup. Copies share what they have in common.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct DomainSet {
+    names: SharedMap<At, Entry>,
+    /// By what follows the `*`.
+    wildcards: SharedMap<At, Entry>,
+    /// How many wildcards there are on a port with a suffix of a length, the longest first.
+    lengths: BTreeMap<(u16, Reverse<usize>), u32>,
+}
+
+/// A text on a port.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct At {
+    port: u16,
+    text: Name,
+}
+
+/// The same borrowed; hashes alike.
+#[derive(Hash)]
+struct Asked<'a> {
+    port: u16,
+    text: &'a str,
+}
+
+impl Equivalent<At> for Asked<'_> {
+    fn equivalent(&self, key: &At) -> bool {
+        self.port == key.port && *self.text == *key.text
+    }
+}
+
+/// A pattern, and in how many chunks it stands: two while one of them is on its way out.
+#[derive(Clone, Debug)]
+struct Entry {
+    pattern: Name,
+    times: u32,
+}
+
+impl DomainSet {
+    /// Adds the domains of a chunk.
+    pub(crate) fn add(&mut self, chunk: &Domains) {
+        for pattern in &chunk.domains {
+            let (map, key) = self.place(chunk.port, pattern);
+            let times = map.get(&key).map_or(1, |entry| entry.times + 1);
+            map.insert(key, Entry { pattern: pattern.clone(), times });
+            if times == 1
+                && let Some(suffix) = pattern.strip_prefix('*')
+            {
+                *self.lengths.entry((chunk.port, Reverse(suffix.len()))).or_default() += 1;
+            }
+        }
+    }
+
+    /// Takes out those of a chunk that was added.
+    pub(crate) fn remove(&mut self, chunk: &Domains) {
+        for pattern in &chunk.domains {
+            let (map, key) = self.place(chunk.port, pattern);
+            let times = map.get(&key).map_or(0, |entry| entry.times.saturating_sub(1));
+            if times > 0 {
+                map.insert(key, Entry { pattern: pattern.clone(), times });
+                continue;
+            }
+            map.remove(&key);
+            let Some(suffix) = pattern.strip_prefix('*') else { continue };
+            let length = (chunk.port, Reverse(suffix.len()));
+            match self.lengths.get_mut(&length) {
+                Some(times) if *times > 1 => *times -= 1,
+                _ => {
+                    self.lengths.remove(&length);
+                }
+            }
+        }
+    }
+
+    fn place(&mut self, port: u16, pattern: &Name) -> (&mut SharedMap<At, Entry>, At) {
+        match pattern.strip_prefix('*') {
+            Some(suffix) => (&mut self.wildcards, At { port, text: suffix.into() }),
+            None => (&mut self.names, At { port, text: pattern.clone() }),
+        }
+    }
+
+    /// The most specific pattern that covers a host (lower case, without port) on a port: its name,
+    /// else the longest suffix.
+    ///
+    /// A gateway asks for what applies by this pattern, so that it is the configuration and not its
+    /// clients that says how much it holds.
+    pub(crate) fn find(&self, host: &str, port: u16) -> Option<&Name> {
+        if let Some(entry) = self.names.get(&Asked { port, text: host }) {
+            return Some(&entry.pattern);
+        }
+        // A wildcard stands for at least one character.
+        let longest = host.len().checked_sub(1)?;
+        let lengths = self.lengths.range((port, Reverse(longest))..=(port, Reverse(0)));
+        let mut suffixes = lengths.filter_map(|((_, length), _)| host.get(host.len() - length.0..));
+        let found = suffixes.find_map(|text| self.wildcards.get(&Asked { port, text }))?;
+        Some(&found.pattern)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn domains(port: u16, patterns: &[&str]) -> Domains {
+        let domains = patterns.iter().map(|pattern| Name::from(*pattern)).collect();
+        Domains { port, chunk: Chunk::WHOLE, domains }
+    }
+
     #[test]
     fn a_host_is_served_by_its_most_specific_pattern() {
-        let mut domains: Vec<Name> = ["*", "*.a.com", "*-b.a.com", "x.a.com", "*.x.a.com"]
-            .into_iter()
-            .map(Name::from)
-            .collect();
-        domains.sort();
-        let listener = |port, domains| GatewayListener {
-            port,
-            name: "http".into(),
-            protocol: GatewayProtocol::Http,
-            domains,
-        };
-        let listeners = Listeners {
-            listeners: vec![listener(80, domains), listener(8080, vec!["*.a.com".into()])],
-        };
+        let mut set = DomainSet::default();
+        set.add(&domains(80, &["*", "*.a.com", "*-b.a.com", "x.a.com", "*.x.a.com"]));
+        set.add(&domains(8080, &["*.a.com"]));
         for (host, port, domain) in [
             ("x.a.com", 80, Some("x.a.com")),
             ("y.a.com", 80, Some("*.a.com")),
@@ -90,11 +168,25 @@ mod tests {
             ("a.com", 80, Some("*")),
             ("*.a.com", 80, Some("*.a.com")),
             ("", 80, None),
+            ("\u{e9}.a.com", 80, Some("*.a.com")),
             ("y.a.com", 8080, Some("*.a.com")),
             ("a.com", 8080, None),
             ("y.a.com", 81, None),
         ] {
-            assert_eq!(listeners.domain(host, port).map(|d| &**d), domain, "{host}:{port}");
+            assert_eq!(set.find(host, port).map(|d| &**d), domain, "{host}:{port}");
         }
+    }
+
+    #[test]
+    fn a_domain_that_moves_from_chunk_to_chunk_is_there_all_the_time() {
+        let mut set = DomainSet::default();
+        let chunk = domains(80, &["x.a.com", "*.b.com"]);
+        set.add(&chunk);
+        set.add(&chunk);
+        set.remove(&chunk);
+        assert!(set.find("x.a.com", 80).is_some() && set.find("y.b.com", 80).is_some());
+        set.remove(&chunk);
+        assert!(set.find("x.a.com", 80).is_none() && set.find("y.b.com", 80).is_none());
+        assert!(set.lengths.is_empty());
     }
 }

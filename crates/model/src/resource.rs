@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::listeners::Listeners;
+use crate::chunk::Chunk;
+use crate::listeners::{Domains, Listeners};
 use crate::name::{Name, ObjectId, ServiceId};
 use crate::policy::Policy;
 use crate::route::Route;
@@ -31,8 +32,11 @@ pub enum ResourceKey {
     Policy(ObjectId),
     /// Who lives at an IP address.
     Workload(IpAddr),
-    /// One chunk of the endpoints of a service, counted from 0.
-    Endpoints(ServiceId, u16),
+    /// One chunk of the endpoints of a service; the service has the list of them.
+    Endpoints(ServiceId, Chunk),
+    /// One chunk of the domains that the subscribing gateway serves on a port; its listeners have
+    /// the list of them.
+    Domains(u16, Chunk),
 }
 
 impl ResourceKey {
@@ -47,6 +51,7 @@ impl ResourceKey {
             Self::Policy(_) => "policy",
             Self::Workload(_) => "workload",
             Self::Endpoints(..) => "endpoints",
+            Self::Domains(..) => "domains",
         }
     }
 }
@@ -61,6 +66,7 @@ impl fmt::Display for ResourceKey {
             Self::Policy(id) => write!(f, "policy {id}"),
             Self::Workload(ip) => write!(f, "workload {ip}"),
             Self::Endpoints(id, chunk) => write!(f, "endpoints {id} #{chunk}"),
+            Self::Domains(port, chunk) => write!(f, "domains {port} #{chunk}"),
         }
     }
 }
@@ -123,7 +129,7 @@ pub enum Target {
     /// [`EVERY_PORT`], so that whoever scans ports makes no proxy hold more.
     Address(IpAddr, u16),
     /// Host of a request (lower case, without port) and the port of the original destination; at
-    /// a gateway the domain that covers the host (see [`Listeners::domain`]) and the port of the
+    /// a gateway the domain that covers the host (see [`crate::View::domain`]) and the port of the
     /// server.
     Host(Name, u16),
 }
@@ -250,6 +256,8 @@ pub enum Resource {
     Workload(Option<Arc<Workload>>),
     /// See [`ResourceKey::Endpoints`].
     Endpoints(Arc<Endpoints>),
+    /// See [`ResourceKey::Domains`].
+    Domains(Arc<Domains>),
 }
 
 /// Version of a resource: a hash of its encoded bytes. Equal content, equal version, on every

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::chunk::Chunk;
 use crate::name::{Identity, Labels, Name, ServiceId, WorkloadId};
+use crate::resource::ResourceKey;
 
 /// A name that callers use, and its ports.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,14 +22,19 @@ pub struct Service {
     pub headless: bool,
     /// Ports by which callers reach it.
     pub ports: Vec<ServicePort>,
-    /// Number of chunks of its endpoints; 1 for now.
-    pub endpoint_chunks: u16,
+    /// The chunks of its endpoints, in order. A snapshot fills them in.
+    pub endpoint_chunks: Vec<Chunk>,
 }
 
 impl Service {
     /// The port with this number.
     pub fn port(&self, number: u16) -> Option<&ServicePort> {
         self.ports.iter().find(|port| port.number == number)
+    }
+
+    /// The keys of the chunks of its endpoints.
+    pub fn endpoint_keys(&self) -> impl Iterator<Item = ResourceKey> {
+        self.endpoint_chunks.iter().map(|chunk| ResourceKey::Endpoints(self.id.clone(), *chunk))
     }
 }
 
@@ -74,14 +81,14 @@ impl Protocol {
     }
 }
 
-/// A chunk of the endpoints of a service. An endpoint stays in its chunk (by hash of its id), so
-/// that a change to one moves one chunk.
+/// A chunk of the endpoints of a service: those whose ids have hashes that begin alike, so that a
+/// change to one moves one chunk.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Endpoints {
     /// Whose endpoints.
     pub service: ServiceId,
-    /// Which chunk, from 0.
-    pub chunk: u16,
+    /// Which chunk.
+    pub chunk: Chunk,
     /// In order of their ids.
     pub endpoints: Vec<Arc<Endpoint>>,
 }

@@ -1,28 +1,45 @@
 //! A snapshot: all objects of the mesh at one instant, and the answers to every resource key.
+//!
+//! A snapshot never changes. [`Snapshot::edited`] makes the next one, which shares with it all that
+//! the edits leave alone, and tells the cells that they touched. Answers tell the cells that they
+//! read, misses included: one of which no cell was touched is as it was. So whoever keeps answers
+//! computes anew what a change can have changed, and nothing else; and what comes out is always what
+//! a snapshot made from nothing would answer.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use crate::finding::Finding;
 use crate::listeners::GatewayProtocol;
-use crate::name::{Labels, Name, ObjectId, WorkloadId};
-use crate::policy::{DestinationPolicy, InboundPolicy};
+use crate::name::{Labels, Name, ObjectId, ServiceId, WorkloadId};
+use crate::policy::{DestinationPolicy, InboundPolicy, Policy};
 use crate::resource::{
     EVERY_PORT, ListenerKind, Resolution, ResolutionKey, Resource, ResourceKey, Target,
     references_of,
 };
 use crate::route::Route;
-use crate::service::{Endpoint, Service, Workload};
+use crate::service::{Endpoint, Endpoints, Service, Workload};
 use crate::settings::Settings;
 
+mod cell;
 mod check;
 mod destination;
+mod edit;
+mod findings;
 mod gateway;
 mod inbound;
 mod index;
 mod outbound;
+mod reader;
+mod readers;
+mod scope;
 
-use index::Index;
+pub use cell::{Cell, Touched};
+pub use edit::Edit;
+pub use findings::Findings;
+use index::{Index, exported};
+use reader::Reader;
+pub use readers::Readers;
+pub use scope::Scope;
 
 /// When an object was created: seconds since the Unix epoch, as Kubernetes keeps it.
 pub type Created = i64;
@@ -176,19 +193,43 @@ pub struct Subscriber {
     pub labels: Labels,
 }
 
-/// All objects of the mesh at one instant, indexed. Cheap to share; never changes.
-#[derive(Debug, Default)]
+/// All objects of the mesh at one instant, indexed. Cheap to clone; never changes.
+#[derive(Clone, Debug, Default)]
 pub struct Snapshot {
     index: Index,
 }
 
+/// What is under a key.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// The resource; `None` if there is none that the asker may see.
+    pub resource: Option<Resource>,
+    /// Every key that it refers to, directly: what travels with it.
+    pub references: Vec<ResourceKey>,
+    /// What it depends on, in order, each once.
+    pub reads: Vec<Cell>,
+}
+
 impl Snapshot {
-    /// Indexes the objects. Pure: equal objects in any order give equal answers. The findings are
-    /// those that only all objects together show (a host taken twice, an undefined subset, ...).
+    /// A snapshot of these objects. Pure: equal objects in any order give equal answers. The
+    /// findings are those that only all objects together show (a host taken twice, an undefined
+    /// subset, ...).
     pub fn new(objects: Objects) -> (Self, Vec<Finding>) {
-        let index = Index::new(objects);
-        let findings = check::findings(&index);
-        (Self { index }, findings)
+        let (snapshot, _) = Self::default().edited(objects.into_edits());
+        let mut findings = Findings::default();
+        findings.note(&Touched::everything());
+        let found = findings.of(&snapshot);
+        (snapshot, found)
+    }
+
+    /// This snapshot with changes, and what they touched.
+    pub fn edited(&self, edits: impl IntoIterator<Item = Edit>) -> (Self, Touched) {
+        let mut next = self.clone();
+        let mut touched = Touched::default();
+        for edit in edits {
+            next.index.edit(edit, &mut touched);
+        }
+        (next, touched)
     }
 
     /// Settings of the mesh.
@@ -196,77 +237,176 @@ impl Snapshot {
         &self.index.settings
     }
 
-    /// As whom the proxy of a workload asks, by the labels that it has now; `None` if it is not known.
-    pub fn subscriber(&self, workload: &WorkloadId) -> Option<Subscriber> {
-        let known = self.index.workload_of(&workload.uid)?;
-        Some(Subscriber { namespace: known.id.namespace.clone(), labels: known.labels.clone() })
+    /// As whom the proxy of a workload asks, by the labels that it has now, and what that depends
+    /// on; `None` if the workload is not known.
+    pub fn subscriber(&self, workload: &WorkloadId) -> (Option<Subscriber>, Vec<Cell>) {
+        let reader = Reader::new(&self.index);
+        let known = reader.workload_of(&workload.uid);
+        let subscriber = known.map(|known| Subscriber {
+            namespace: known.id.namespace.clone(),
+            labels: known.labels.clone(),
+        });
+        (subscriber, reader.into_reads())
     }
 
     /// The resource under a key as `subscriber` sees it; `None` if there is none (a
-    /// [`crate::resource::Resolution`] and a [`ResourceKey::Workload`] always have an answer).
+    /// [`crate::resource::Resolution`] of its namespace and a [`ResourceKey::Workload`] always have
+    /// an answer).
     pub fn resource(&self, key: &ResourceKey, subscriber: &Subscriber) -> Option<Resource> {
-        let index = &self.index;
-        match key {
-            ResourceKey::Settings => Some(Resource::Settings(index.settings.clone())),
-            ResourceKey::Listeners => {
-                Some(Resource::Listeners(Arc::new(gateway::listeners(index, subscriber))))
-            }
-            ResourceKey::Resolution(key) => {
-                Some(Resource::Resolution(Arc::new(self.resolve(key, subscriber))))
-            }
-            ResourceKey::Route(id) => index.route(id).cloned().map(Resource::Route),
-            ResourceKey::Service(id) => {
-                index.service(id).map(|s| Resource::Service(s.service.clone()))
-            }
-            ResourceKey::Policy(id) => index.policy(id).cloned().map(Resource::Policy),
-            ResourceKey::Workload(ip) => Some(Resource::Workload(index.workload(*ip).cloned())),
-            ResourceKey::Endpoints(id, 0) => {
-                index.service(id).map(|s| Resource::Endpoints(s.endpoints.clone()))
-            }
-            ResourceKey::Endpoints(..) => None,
+        let (scope, _) = self.scope(subscriber, None);
+        self.answer(key, &scope.narrowed(key, false)).resource
+    }
+
+    /// Every key that a resource refers to, directly: what travels with it in the same answer. For
+    /// a Resolution: its routes, policies, services, and the chunks of the endpoints of its
+    /// destinations; for listeners the chunks of their domains; for others nothing.
+    pub fn references(&self, resource: &Resource) -> Vec<ResourceKey> {
+        references(&Reader::new(&self.index), resource)
+    }
+
+    /// What is under a key in a scope (see [`Scope::narrowed`]).
+    pub fn answer(&self, key: &ResourceKey, scope: &Scope) -> Answer {
+        let reader = Reader::new(&self.index);
+        let resource = resource(&reader, key, scope);
+        let references = resource.iter().flat_map(|r| references(&reader, r)).collect();
+        Answer { resource, references, reads: reader.into_reads() }
+    }
+}
+
+fn resource(reader: &Reader<'_>, key: &ResourceKey, scope: &Scope) -> Option<Resource> {
+    let is_gateway = || scope.asker != scope::Asker::Sidecar;
+    match key {
+        ResourceKey::Settings => {
+            let settings = &reader.index(&[cell::Name::Settings]).settings;
+            Some(Resource::Settings(settings.clone()))
+        }
+        ResourceKey::Listeners => {
+            is_gateway().then(|| Resource::Listeners(gateway::listeners(reader, scope).into()))
+        }
+        ResourceKey::Domains(port, chunk) => is_gateway()
+            .then(|| Resource::Domains(gateway::domains(reader, scope, *port, *chunk).into())),
+        ResourceKey::Resolution(key) => {
+            let resolution = resolve(reader, key, scope)?;
+            Some(Resource::Resolution(resolution.into()))
+        }
+        ResourceKey::Route(id) => {
+            let entry = reader.route(id)?;
+            let seen = scope.sees(|namespace| {
+                reader.attachment(id).is_some_and(|entry| entry.visible_from(namespace))
+            });
+            seen.then(|| Resource::Route(entry.route.clone()))
+        }
+        ResourceKey::Service(id) => {
+            reader.chunks(id);
+            Some(Resource::Service(reader.service(id)?.service.clone()))
+        }
+        ResourceKey::Policy(id) => {
+            let policy = reader.policy(id)?;
+            let seen = scope.sees(|namespace| is_policy_seen(reader, policy, namespace));
+            seen.then(|| Resource::Policy(policy.clone()))
+        }
+        ResourceKey::Workload(ip) => Some(Resource::Workload(reader.workload(*ip).cloned())),
+        ResourceKey::Endpoints(id, chunk) => {
+            let index = reader.index(&[cell::Name::Endpoints(id, *chunk)]);
+            let entries = index.services.get(id)?.endpoints.chunk(*chunk)?;
+            let endpoints = entries.iter().map(|entry| entry.seen.clone()).collect();
+            let service = id.clone();
+            Some(Resource::Endpoints(Endpoints { service, chunk: *chunk, endpoints }.into()))
         }
     }
+}
 
-    /// Every key that the resource under `key` refers to, directly: what travels with it in the
-    /// same answer. For a Resolution: its routes, policies, services, and the chunks of their
-    /// endpoints; for others nothing.
-    pub fn references(&self, resource: &Resource) -> Vec<ResourceKey> {
-        let Resource::Resolution(resolution) = resource else { return Vec::new() };
-        let Resolution::Present(applies) = &**resolution else { return Vec::new() };
-        let mut keys = references_of(applies);
-        let chunks: Vec<ResourceKey> = keys
-            .iter()
-            .filter_map(|key| match key {
-                ResourceKey::Service(id) => Some((id, self.index.service(id)?)),
-                _ => None,
-            })
-            .flat_map(|(id, entry)| {
-                (0..entry.service.endpoint_chunks).map(|c| ResourceKey::Endpoints(id.clone(), c))
-            })
-            .collect();
-        keys.extend(chunks);
-        keys
+/// Whether a policy may concern proxies of a namespace: it is exported to them, or is theirs, or
+/// holds for the whole mesh.
+fn is_policy_seen(reader: &Reader<'_>, policy: &Policy, namespace: &str) -> bool {
+    let id = policy.id();
+    let exported = match policy {
+        Policy::Destination(_) => {
+            reader.destination_policy(id).is_some_and(|entry| exported(&entry.export_to, namespace))
+        }
+        Policy::Inbound(_) => id.namespace == *reader.root_namespace(),
+    };
+    exported || *id.namespace == *namespace
+}
+
+/// What applies at a key; `None` if the asker has no business there.
+fn resolve(reader: &Reader<'_>, key: &ResolutionKey, scope: &Scope) -> Option<Resolution> {
+    if key.namespace != scope.namespace {
+        return None;
     }
+    let namespace = &key.namespace;
+    let applies = match (key.listener, &key.target) {
+        (ListenerKind::Outbound, Target::Host(host, port)) => {
+            outbound::host(reader, host, *port, namespace)
+        }
+        (ListenerKind::Outbound, Target::Address(ip, port)) => {
+            outbound::address(reader, *ip, *port, namespace)
+        }
+        (ListenerKind::Inbound, Target::Address(ip, EVERY_PORT)) => {
+            Some(inbound::address(reader, *ip, scope))
+        }
+        (ListenerKind::Gateway, _) if scope.asker == scope::Asker::Sidecar => return None,
+        (ListenerKind::Gateway, Target::Host(domain, port)) => {
+            gateway::domain(reader, domain, *port, scope)
+        }
+        (ListenerKind::Inbound, Target::Address(..) | Target::Host(..))
+        | (ListenerKind::Gateway, Target::Address(..)) => None,
+    };
+    Some(applies.map_or(Resolution::Absent, Resolution::Present))
+}
 
-    fn resolve(&self, key: &ResolutionKey, subscriber: &Subscriber) -> Resolution {
-        let index = &self.index;
-        let applies = match (key.listener, &key.target) {
-            (ListenerKind::Outbound, Target::Host(host, port)) => {
-                outbound::host(index, host, *port, &key.namespace)
+fn references(reader: &Reader<'_>, resource: &Resource) -> Vec<ResourceKey> {
+    match resource {
+        Resource::Resolution(resolution) => {
+            let Resolution::Present(applies) = &**resolution else { return Vec::new() };
+            let mut keys = references_of(applies);
+            let mut services: Vec<&ServiceId> =
+                applies.destinations.iter().filter_map(|d| d.service.as_ref()).collect();
+            services.sort_unstable();
+            services.dedup();
+            for id in services {
+                let chunks = reader.chunks(id).iter();
+                keys.extend(chunks.map(|chunk| ResourceKey::Endpoints(id.clone(), *chunk)));
             }
-            (ListenerKind::Outbound, Target::Address(ip, port)) => {
-                outbound::address(index, *ip, *port, &key.namespace)
-            }
-            (ListenerKind::Inbound, Target::Address(ip, EVERY_PORT)) => {
-                Some(inbound::address(index, *ip, subscriber))
-            }
-            (ListenerKind::Gateway, Target::Host(domain, port)) => {
-                gateway::domain(index, domain, *port, subscriber)
-            }
-            (ListenerKind::Inbound, Target::Address(..) | Target::Host(..))
-            | (ListenerKind::Gateway, Target::Address(..)) => None,
+            keys
+        }
+        Resource::Listeners(listeners) => {
+            let chunks = listeners.listeners.iter().flat_map(|listener| {
+                listener.domain_chunks.iter().map(|c| ResourceKey::Domains(listener.port, *c))
+            });
+            chunks.collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+impl Objects {
+    /// The edits that make a snapshot of these objects from none.
+    fn into_edits(self) -> Vec<Edit> {
+        let mut edits = vec![Edit::Settings(self.settings.into())];
+        // Before the services, whose endpoints listen as these say.
+        let source = |source: InboundPolicySource| {
+            Edit::InboundPolicy(source.policy.id.clone(), Some(source.into()))
         };
-        applies.map_or(Resolution::Absent, Resolution::Present)
+        edits.extend(self.inbound_policies.into_iter().map(source));
+        for ServiceSource { service, endpoints, created } in self.services {
+            let id = service.id.clone();
+            edits.push(Edit::Service(id.clone(), Some((service.into(), created))));
+            edits.push(Edit::Endpoints(id, endpoints));
+        }
+        let mut workloads = self.workloads;
+        workloads.sort_by(|(a, x), (b, y)| (a, &x.id).cmp(&(b, &y.id)));
+        edits.extend(workloads.into_iter().map(|(ip, w)| Edit::Workload(ip, Some(w.into()))));
+        let source =
+            |source: RouteSource| Edit::Route(source.route.id.clone(), Some(source.into()));
+        edits.extend(self.routes.into_iter().map(source));
+        let source = |source: DestinationPolicySource| {
+            Edit::DestinationPolicy(source.policy.id.clone(), Some(source.into()))
+        };
+        edits.extend(self.destination_policies.into_iter().map(source));
+        let source = |source: GatewaySource| Edit::Gateway(source.id.clone(), Some(source.into()));
+        edits.extend(self.gateways.into_iter().map(source));
+        edits
     }
 }
 

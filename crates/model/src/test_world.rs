@@ -67,7 +67,7 @@ pub(crate) fn service(
                 name: "http".into(),
                 protocol: Protocol::Http,
             }],
-            endpoint_chunks: 1,
+            endpoint_chunks: Vec::new(),
         },
         endpoints: endpoints.iter().enumerate().map(endpoint).collect(),
         created: 0,

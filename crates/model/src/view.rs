@@ -10,7 +10,7 @@ use std::sync::{Arc, Weak};
 
 use hashbrown::{Equivalent, HashMap};
 
-use crate::listeners::Listeners;
+use crate::listeners::{DomainSet, Listeners};
 use crate::name::{Name, ServiceId};
 use crate::policy::MtlsMode;
 use crate::reason::Reason;
@@ -34,6 +34,7 @@ pub struct View {
     cursors: HashMap<GroupKey, Weak<Cursor>>,
     settings: Arc<Settings>,
     listeners: Arc<Listeners>,
+    domains: DomainSet,
 }
 
 /// A resource as it is held.
@@ -220,6 +221,12 @@ impl View {
     /// Listeners of a gateway; none until they arrive.
     pub fn listeners(&self) -> &Arc<Listeners> {
         &self.listeners
+    }
+
+    /// The domain of this gateway that covers a host (lower case, without port) on a port; `None` if
+    /// none does.
+    pub fn domain(&self, host: &str, port: u16) -> Option<&Name> {
+        self.domains.find(host, port)
     }
 
     /// What applies at an address, if the view holds an answer. For the port of an inbound listener

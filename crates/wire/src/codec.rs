@@ -88,7 +88,7 @@ pub struct Body {
     /// does not know; none is given out yet.
     #[prost(uint32, tag = "1")]
     must_understand: u32,
-    #[prost(oneof = "BodyKind", tags = "2, 3, 4, 5, 6, 7, 8, 9")]
+    #[prost(oneof = "BodyKind", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10")]
     kind: Option<BodyKind>,
 }
 
@@ -110,6 +110,8 @@ enum BodyKind {
     Workload(service::MaybeWorkloadMessage),
     #[prost(message, tag = "9")]
     Endpoints(service::EndpointsMessage),
+    #[prost(message, tag = "10")]
+    Domains(settings::DomainsMessage),
 }
 
 impl Body {
@@ -125,6 +127,7 @@ impl Body {
                 workload: body.as_ref().map(|workload| workload.message()),
             }),
             Resource::Endpoints(body) => BodyKind::Endpoints(body.message()),
+            Resource::Domains(body) => BodyKind::Domains(body.message()),
         };
         Self { must_understand: 0, kind: Some(kind) }
     }
@@ -143,6 +146,7 @@ impl Body {
             BodyKind::Policy(m) => Resource::Policy(shared(m)?),
             BodyKind::Workload(m) => Resource::Workload(m.workload.map(shared).transpose()?),
             BodyKind::Endpoints(m) => Resource::Endpoints(shared(m)?),
+            BodyKind::Domains(m) => Resource::Domains(shared(m)?),
         })
     }
 }

@@ -6,6 +6,7 @@ use std::io;
 use std::sync::{Arc, Mutex};
 
 use ironmesh_model::bootstrap::ProxyKind;
+use ironmesh_model::chunk::Chunk;
 use ironmesh_model::limits::WireLimits;
 use ironmesh_model::resource::{Applies, DefaultBackend, Destination, Join, Resolution};
 use ironmesh_model::route::{Route, Rule};
@@ -49,11 +50,9 @@ impl Source for World {
         let services = applies.destinations.iter().filter_map(|d| d.service.clone());
         let routes = applies.routes.iter().cloned().map(ResourceKey::Route);
         routes
-            .chain(
-                services.flat_map(|id| {
-                    [ResourceKey::Service(id.clone()), ResourceKey::Endpoints(id, 0)]
-                }),
-            )
+            .chain(services.flat_map(|id| {
+                [ResourceKey::Service(id.clone()), ResourceKey::Endpoints(id, Chunk::WHOLE)]
+            }))
             .collect()
     }
 }
@@ -77,9 +76,10 @@ impl World {
             addresses: Vec::new(),
             headless: false,
             ports: Vec::new(),
-            endpoint_chunks: 1,
+            endpoint_chunks: vec![Chunk::WHOLE],
         };
-        let endpoints = Endpoints { service: id.clone(), chunk: 0, endpoints: Vec::new() };
+        let endpoints =
+            Endpoints { service: id.clone(), chunk: Chunk::WHOLE, endpoints: Vec::new() };
         let applies = Applies {
             protocol: Protocol::Http,
             service: Some(id.clone()),
@@ -98,7 +98,7 @@ impl World {
         self.0.extend([
             (host(name), Resource::Resolution(Resolution::Present(applies).into())),
             (ResourceKey::Service(id.clone()), Resource::Service(service.into())),
-            (ResourceKey::Endpoints(id, 0), Resource::Endpoints(endpoints.into())),
+            (ResourceKey::Endpoints(id, Chunk::WHOLE), Resource::Endpoints(endpoints.into())),
         ]);
         self.edit_route(name, "first");
     }
@@ -144,7 +144,7 @@ pub(crate) fn all_of(name: &str) -> [ResourceKey; 4] {
         host(name),
         ResourceKey::Route(route_id(name)),
         ResourceKey::Service(service_id(name)),
-        ResourceKey::Endpoints(service_id(name), 0),
+        ResourceKey::Endpoints(service_id(name), Chunk::WHOLE),
     ]
 }
 

@@ -88,20 +88,20 @@ fn service_ip(snapshot: &Snapshot, namespace: &str, host: &str) -> Option<IpAddr
     let id = ServiceId { namespace: namespace.into(), hostname };
     let subscriber = Subscriber { namespace: namespace.into(), labels: Labels::default() };
     let resource = |key| snapshot.resource(&key, &subscriber);
-    let Resource::Service(service) = resource(ResourceKey::Service(id.clone()))? else {
+    let Resource::Service(service) = resource(ResourceKey::Service(id))? else {
         return None;
     };
     if let Some(address) = service.addresses.first() {
         return Some(*address);
     }
-    let Resource::Endpoints(endpoints) = resource(ResourceKey::Endpoints(id, 0))? else {
-        return None;
-    };
-    endpoints.endpoints.iter().find(|endpoint| endpoint.ready).and_then(|endpoint| {
-        match endpoint.address {
-            EndpointAddress::Ip(ip) => Some(ip),
-            EndpointAddress::Dns(_) | EndpointAddress::Gateway(..) => None,
-        }
+    let chunks = service.endpoint_keys().filter_map(resource);
+    let mut ready = chunks.filter_map(|resource| match resource {
+        Resource::Endpoints(chunk) => chunk.endpoints.iter().find(|e| e.ready).cloned(),
+        _ => None,
+    });
+    ready.find_map(|endpoint| match endpoint.address {
+        EndpointAddress::Ip(ip) => Some(ip),
+        EndpointAddress::Dns(_) | EndpointAddress::Gateway(..) => None,
     })
 }
 

@@ -50,7 +50,7 @@ pub(crate) fn service(object: &Object, findings: &mut Vec<Finding>) -> Option<Pa
             addresses,
             headless,
             ports: service_ports,
-            endpoint_chunks: 1,
+            endpoint_chunks: Vec::new(),
         },
         selector: spec.selector.as_ref().map(labels).filter(|s: &Labels| !s.is_empty()),
         targets,

@@ -1,58 +1,66 @@
-//! Findings that only all objects together show.
+//! Findings that only several objects together show.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
-use super::gateway::{admits, gateway_name};
-use super::index::{DestinationPolicyEntry, Index, MESH, RouteEntry};
+use super::cell::{Cell, Map};
+use super::gateway::{admits, name_of};
+use super::index::{DestinationPolicyEntry, InboundPolicyEntry, Index, MESH, RouteEntry};
+use super::reader::Reader;
 use super::{GatewaySource, RouteFields, destination};
 use crate::finding::{Finding, FindingCode};
 use crate::host::{CLUSTER_DOMAIN, candidates, intersection};
-use crate::name::{Labels, Name};
+use crate::name::{Labels, Name, ObjectId};
 use crate::policy::Policy;
 use crate::route::{Action, Backend};
 use crate::service::UpstreamTls;
 
-/// All of them, in order of their objects.
-pub(super) fn findings(index: &Index) -> Vec<Finding> {
-    let mut out = Vec::new();
-    let served = namespaces_served(index);
-    for route in &index.routes {
-        let callers = callers(&served, route);
-        destinations(index, route, &callers, &mut out);
-        gateways(index, route, &mut out);
-        match_gateways(index, route, &mut out);
-        unknown_hosts(index, route, &mut out);
-        taken_hosts(index, route, &mut out);
-        not_attached(index, route, &mut out);
-    }
-    destination_policies(index, &mut out);
-    selectors(index, &mut out);
-    out.sort();
-    out.dedup();
-    out
+/// The objects that may have findings.
+pub(super) fn objects(index: &Index) -> impl Iterator<Item = ObjectId> {
+    let routes = index.routes.iter().map(|(id, _)| id);
+    let policies = index.destination_policies.iter().map(|(id, _)| id);
+    let policies = policies.chain(index.inbound_policies.iter().map(|(id, _)| id));
+    let gateways = index.gateways.iter().map(|(id, _)| id);
+    routes.chain(policies).chain(gateways).cloned()
 }
 
-/// The namespaces of the workloads that serve each gateway, by its name.
-fn namespaces_served(index: &Index) -> HashMap<String, BTreeSet<&Name>> {
-    let of = |gateway: &GatewaySource| {
-        let workloads = index.workloads().filter(|w| gateway.selector.selects(&w.labels));
-        workloads.map(|workload| &workload.id.namespace).collect()
-    };
-    index.gateways.iter().map(|gateway| (gateway_name(gateway), of(gateway))).collect()
+/// The findings about one object, in order, and what they depend on beside the object itself;
+/// `None` if there is no such object.
+pub(super) fn of(index: &Index, id: &ObjectId) -> Option<(Vec<Finding>, Vec<Cell>)> {
+    let reader = Reader::new(index);
+    let mut out = Vec::new();
+    if let Some(entry) = index.routes.get(id) {
+        route(&reader, entry, &mut out);
+    } else if let Some(entry) = index.destination_policies.get(id) {
+        destination_policy(&reader, entry, &mut out);
+    } else if let Some(entry) = index.inbound_policies.get(id) {
+        inbound_policy(&reader, entry, &mut out);
+    } else {
+        gateway(&reader, index.gateways.get(id)?, &mut out);
+    }
+    out.sort();
+    out.dedup();
+    Some((out, reader.into_reads()))
+}
+
+fn route(reader: &Reader<'_>, entry: &RouteEntry, out: &mut Vec<Finding>) {
+    destinations(reader, entry, &callers(reader, entry), out);
+    gateways(reader, entry, out);
+    match_gateways(reader, entry, out);
+    unknown_hosts(reader, entry, out);
+    taken_hosts(reader, entry, out);
+    not_attached(reader, entry, out);
 }
 
 /// The namespaces whose proxies surely use a route: its own inside the mesh, and those of its
 /// gateways. (Others see other destination policies: what is wrong for them may be meant so.)
-fn callers<'a>(
-    served: &HashMap<String, BTreeSet<&'a Name>>,
-    entry: &'a RouteEntry,
-) -> BTreeSet<&'a Name> {
+fn callers<'a>(reader: &Reader<'a>, entry: &'a RouteEntry) -> BTreeSet<&'a Name> {
     let mut callers = BTreeSet::new();
-    for gateway in &entry.gateways {
-        if **gateway == *MESH {
+    for name in &entry.attachment.gateways {
+        if **name == *MESH {
             callers.insert(&entry.route.id.namespace);
-        } else if let Some(namespaces) = served.get(&**gateway) {
-            callers.extend(namespaces);
+        }
+        for gateway in reader.gateways_named(name) {
+            callers.extend(reader.namespaces_selected(&gateway.selector));
         }
     }
     callers.retain(|namespace| entry.visible_from(namespace));
@@ -60,7 +68,7 @@ fn callers<'a>(
 }
 
 fn destinations(
-    index: &Index,
+    reader: &Reader<'_>,
     entry: &RouteEntry,
     callers: &BTreeSet<&Name>,
     out: &mut Vec<Finding>,
@@ -69,20 +77,20 @@ fn destinations(
         let Action::Forward(backends) = &rule.action;
         for (b, backend) in backends.iter().enumerate() {
             let at = format!("{}[{r}].{}[{b}]", entry.fields.rules, entry.fields.backends);
-            destination(index, entry, (backend, &at), callers, out);
+            destination(reader, entry, (backend, &at), callers, out);
         }
     }
 }
 
 fn destination(
-    index: &Index,
+    reader: &Reader<'_>,
     entry: &RouteEntry,
     (backend, at): (&Backend, &str),
     callers: &BTreeSet<&Name>,
     out: &mut Vec<Finding>,
 ) {
     let id = &entry.route.id;
-    let Some(service) = index.service_named(&backend.host, &id.namespace) else {
+    let Some(service) = reader.service_named(&backend.host, &id.namespace) else {
         out.push(Finding::new(
             id,
             format!("{at}.{}", entry.fields.host),
@@ -104,17 +112,20 @@ fn destination(
         ));
     }
     let Some(name) = &backend.subset else { return };
-    let message = if !index.destination_policies_of(&backend.host).any(|e| defines(&e.policy, name))
-    {
+    let mut all = reader.covering(Map::Destinations, &backend.host).flatten();
+    let is_defined = all.any(|own| reader.policy(&own.id).is_some_and(|p| defines(p, name)));
+    let message = if !is_defined {
         format!("no DestinationRule for {} defines subset {name:?}", backend.host)
     } else if let Some(caller) = callers.iter().find(|caller| {
-        let seen = destination::destination(index, &backend.host, caller).policies;
-        !seen.iter().filter_map(|id| index.policy(id)).any(|policy| defines(policy, name))
+        let seen = destination::destination(reader, &backend.host, caller).policies;
+        !seen.iter().filter_map(|id| reader.policy(id)).any(|policy| defines(policy, name))
     }) {
         format!(
             "no DestinationRule for {} that proxies in {caller} go by defines subset {name:?}; \
              they look in their own namespace, then in {}, then in {}",
-            backend.host, service.id.namespace, index.settings.root_namespace
+            backend.host,
+            service.id.namespace,
+            reader.root_namespace()
         )
     } else {
         return;
@@ -131,9 +142,9 @@ fn defines(policy: &Policy, subset: &str) -> bool {
     }
 }
 
-fn gateways(index: &Index, entry: &RouteEntry, out: &mut Vec<Finding>) {
-    for (at, name) in entry.gateways.iter().enumerate() {
-        if **name != *MESH && !index.has_gateway(name) {
+fn gateways(reader: &Reader<'_>, entry: &RouteEntry, out: &mut Vec<Finding>) {
+    for (at, name) in entry.attachment.gateways.iter().enumerate() {
+        if !reader.is_attachable(name) {
             out.push(Finding::new(
                 &entry.route.id,
                 format!("{}[{at}]", entry.fields.gateways),
@@ -145,14 +156,14 @@ fn gateways(index: &Index, entry: &RouteEntry, out: &mut Vec<Finding>) {
 }
 
 /// Alternatives for gateways that do not exist, or that the object is not attached to.
-fn match_gateways(index: &Index, entry: &RouteEntry, out: &mut Vec<Finding>) {
+fn match_gateways(reader: &Reader<'_>, entry: &RouteEntry, out: &mut Vec<Finding>) {
     let RouteFields { rules, matches, match_gateways, .. } = entry.fields;
     for (r, rule) in entry.route.rules.iter().enumerate() {
         for (m, alternative) in rule.matches.iter().enumerate() {
             for (g, name) in alternative.gateways.iter().enumerate() {
-                let (code, message) = if **name != *MESH && !index.has_gateway(name) {
+                let (code, message) = if !reader.is_attachable(name) {
                     (FindingCode::UnknownGateway, format!("there is no Gateway {name}"))
-                } else if !entry.gateways.contains(name) {
+                } else if !entry.attachment.gateways.contains(name) {
                     let message =
                         format!("the object is not attached to {name}, so nothing matches there");
                     (FindingCode::NoEffect, message)
@@ -167,13 +178,13 @@ fn match_gateways(index: &Index, entry: &RouteEntry, out: &mut Vec<Finding>) {
 }
 
 /// Hosts inside the cluster that are no services, or not as they are written.
-fn unknown_hosts(index: &Index, entry: &RouteEntry, out: &mut Vec<Finding>) {
+fn unknown_hosts(reader: &Reader<'_>, entry: &RouteEntry, out: &mut Vec<Finding>) {
     let id = &entry.route.id;
-    if !entry.gateways.iter().any(|name| **name == *MESH) {
+    if !entry.attachment.gateways.iter().any(|name| **name == *MESH) {
         return;
     }
-    for (at, host) in entry.hosts.iter().enumerate() {
-        if let Some(message) = unknown_host(index, host, &id.namespace) {
+    for (at, host) in entry.attachment.hosts.iter().enumerate() {
+        if let Some(message) = unknown_host(reader, host, &id.namespace) {
             let path = format!("{}[{at}]", entry.fields.hosts);
             out.push(Finding::new(id, path, FindingCode::UnknownHost, message));
         }
@@ -181,12 +192,12 @@ fn unknown_hosts(index: &Index, entry: &RouteEntry, out: &mut Vec<Finding>) {
 }
 
 /// Why a host is that of no service, if it looks like one's.
-fn unknown_host(index: &Index, host: &str, namespace: &str) -> Option<String> {
-    if host.starts_with('*') || index.service_named(host, namespace).is_some() {
+fn unknown_host(reader: &Reader<'_>, host: &str, namespace: &str) -> Option<String> {
+    if host.starts_with('*') || reader.service_named(host, namespace).is_some() {
         return None;
     }
     let completed = candidates(host, namespace);
-    let meant = completed.iter().find(|name| index.service_named(name, namespace).is_some());
+    let meant = completed.iter().find(|name| reader.service_named(name, namespace).is_some());
     match meant {
         Some(meant) => Some(format!("{host} is not completed; write {meant}")),
         None if host.ends_with(&format!(".svc.{CLUSTER_DOMAIN}")) => {
@@ -197,18 +208,21 @@ fn unknown_host(index: &Index, host: &str, namespace: &str) -> Option<String> {
 }
 
 /// Within the mesh one host has one route; see [`super::outbound::mesh_route`].
-fn taken_hosts(index: &Index, entry: &RouteEntry, out: &mut Vec<Finding>) {
-    if !entry.gateways.iter().any(|name| **name == *MESH) {
+fn taken_hosts(reader: &Reader<'_>, entry: &RouteEntry, out: &mut Vec<Finding>) {
+    if !entry.attachment.gateways.iter().any(|name| **name == *MESH) {
         return;
     }
-    for (at, host) in entry.hosts.iter().enumerate() {
-        let older = index
-            .mesh_routes()
-            .of_pattern(host)
+    for (at, host) in entry.attachment.hosts.iter().enumerate() {
+        let export_to = |other: &RouteEntry| other.attachment.export_to.clone();
+        let older = reader
+            .of_pattern(Map::Mesh, host)
             .iter()
-            .map(|&at| &index.routes[at])
-            .take_while(|other| other.route.id != entry.route.id)
-            .find(|other| other.export_to.is_empty() || other.export_to == entry.export_to);
+            .take_while(|other| other.id != entry.route.id)
+            .filter_map(|other| reader.attachment(&other.id))
+            .find(|other| {
+                let other = export_to(other);
+                other.is_empty() || other == export_to(entry)
+            });
         if let Some(older) = older {
             out.push(Finding::new(
                 &entry.route.id,
@@ -222,24 +236,24 @@ fn taken_hosts(index: &Index, entry: &RouteEntry, out: &mut Vec<Finding>) {
 
 /// A route inside the mesh for a host that only a gateway serves: most likely `gateways` was
 /// forgotten.
-fn not_attached(index: &Index, entry: &RouteEntry, out: &mut Vec<Finding>) {
-    if entry.gateways.iter().any(|name| **name != *MESH) {
+fn not_attached(reader: &Reader<'_>, entry: &RouteEntry, out: &mut Vec<Finding>) {
+    if entry.attachment.gateways.iter().any(|name| **name != *MESH) {
         return;
     }
-    for (at, host) in entry.hosts.iter().enumerate() {
+    for (at, host) in entry.attachment.hosts.iter().enumerate() {
         let namespace = &entry.route.id.namespace;
-        let in_cluster = index.service_named(host, namespace).is_some()
-            || unknown_host(index, host, namespace).is_some();
+        let in_cluster = reader.service_named(host, namespace).is_some()
+            || unknown_host(reader, host, namespace).is_some();
         if in_cluster {
             continue;
         }
-        let serving = index.gateways.iter().find(|gateway| {
+        let serving = reader.gateways().into_iter().find(|gateway| {
             gateway.servers.iter().flat_map(|server| &server.hosts).any(|(allowed, served)| {
                 admits(allowed.as_ref(), entry) && intersection(served, host).is_some()
             })
         });
         if let Some(gateway) = serving {
-            let name = gateway_name(gateway);
+            let name = name_of(&gateway.id);
             out.push(Finding::new(
                 &entry.route.id,
                 format!("{}[{at}]", entry.fields.hosts),
@@ -250,40 +264,45 @@ fn not_attached(index: &Index, entry: &RouteEntry, out: &mut Vec<Finding>) {
     }
 }
 
-/// Destination policies for no service, subsets that no endpoint carries the labels of, and mutual
+/// A destination policy for no service, subsets that no endpoint carries the labels of, and mutual
 /// TLS with endpoints that take none.
-fn destination_policies(index: &Index, out: &mut Vec<Finding>) {
-    for entry in &index.destination_policies {
-        let Policy::Destination(policy) = &*entry.policy else { continue };
-        if let Some(why) = unknown_host(index, &entry.host, &policy.id.namespace) {
-            out.push(Finding::new(&policy.id, "spec.host", FindingCode::UnknownHost, why));
-        }
-        plaintext_endpoints(index, entry, out);
-        let Some(service) = index.service_named(&entry.host, &policy.id.namespace) else {
-            continue;
-        };
-        for (at, subset) in policy.subsets.iter().enumerate() {
-            let endpoints = &service.endpoints.endpoints;
-            if !endpoints.iter().any(|endpoint| subset.labels.selects(&endpoint.labels)) {
-                out.push(Finding::new(
-                    &policy.id,
-                    format!("spec.subsets[{at}]"),
-                    FindingCode::EmptySubset,
-                    format!("no endpoint of {} has {}", entry.host, text(&subset.labels)),
-                ));
-            }
+fn destination_policy(reader: &Reader<'_>, entry: &DestinationPolicyEntry, out: &mut Vec<Finding>) {
+    let Policy::Destination(policy) = &*entry.policy else { return };
+    if let Some(why) = unknown_host(reader, &entry.host, &policy.id.namespace) {
+        out.push(Finding::new(&policy.id, "spec.host", FindingCode::UnknownHost, why));
+    }
+    plaintext_endpoints(reader, entry, out);
+    let Some(service) = reader.service_named(&entry.host, &policy.id.namespace) else { return };
+    for (at, subset) in policy.subsets.iter().enumerate() {
+        let endpoints = reader.all_endpoints(service);
+        if !endpoints.iter().any(|endpoint| subset.labels.selects(&endpoint.labels)) {
+            out.push(Finding::new(
+                &policy.id,
+                format!("spec.subsets[{at}]"),
+                FindingCode::EmptySubset,
+                format!("no endpoint of {} has {}", entry.host, text(&subset.labels)),
+            ));
         }
     }
 }
 
-fn plaintext_endpoints(index: &Index, entry: &DestinationPolicyEntry, out: &mut Vec<Finding>) {
+fn plaintext_endpoints(
+    reader: &Reader<'_>,
+    entry: &DestinationPolicyEntry,
+    out: &mut Vec<Finding>,
+) {
     if entry.mutual_tls_at.is_empty() {
         return;
     }
-    let services =
-        index.services.iter().filter(|service| is_for(&entry.host, &service.service.id.hostname));
+    let services = if entry.host.starts_with('*') {
+        let all = reader.services().into_iter();
+        all.filter(|service| is_for(&entry.host, &service.service.id.hostname)).collect()
+    } else {
+        reader.services_named(&entry.host)
+    };
     let plain = services
-        .flat_map(|service| &service.endpoints.endpoints)
+        .into_iter()
+        .flat_map(|service| reader.all_endpoints(service))
         .find(|endpoint| endpoint.tls == UpstreamTls::None);
     let Some(endpoint) = plain else { return };
     let workload = &endpoint.workload;
@@ -301,43 +320,40 @@ fn is_for(pattern: &str, hostname: &str) -> bool {
     intersection(pattern, hostname) == Some(hostname)
 }
 
-/// Selectors that match no workload.
-fn selectors(index: &Index, out: &mut Vec<Finding>) {
-    for gateway in &index.gateways {
-        if !index.workloads().any(|workload| gateway.selector.selects(&workload.labels)) {
-            out.push(Finding::new(
-                &gateway.id,
-                "spec.selector",
-                FindingCode::NothingSelected,
-                format!("no workload has {}", text(&gateway.selector)),
-            ));
-        }
+/// A selector that matches no workload.
+fn gateway(reader: &Reader<'_>, gateway: &GatewaySource, out: &mut Vec<Finding>) {
+    if reader.namespaces_selected(&gateway.selector).next().is_none() {
+        out.push(Finding::new(
+            &gateway.id,
+            "spec.selector",
+            FindingCode::NothingSelected,
+            format!("no workload has {}", text(&gateway.selector)),
+        ));
     }
-    for entry in &index.inbound_policies {
-        let Some(selector) = &entry.selector else { continue };
-        let id = entry.policy.id();
-        if id.namespace == index.settings.root_namespace {
-            out.push(Finding::new(
-                id,
-                "spec.selector",
-                FindingCode::NoEffect,
-                format!(
-                    "in {}, the root namespace, a policy is for the whole mesh and has no \
-                     selector; put it into the namespace of its workloads",
-                    id.namespace
-                ),
-            ));
-            continue;
-        }
-        let mut own = index.workloads().filter(|w| w.id.namespace == id.namespace);
-        if !own.any(|workload| selector.selects(&workload.labels)) {
-            out.push(Finding::new(
-                id,
-                "spec.selector",
-                FindingCode::NothingSelected,
-                format!("no workload of {} has {}", id.namespace, text(selector)),
-            ));
-        }
+}
+
+/// A selector that matches no workload, or stands where it has no effect.
+fn inbound_policy(reader: &Reader<'_>, entry: &InboundPolicyEntry, out: &mut Vec<Finding>) {
+    let Some(selector) = &entry.selector else { return };
+    let id = entry.policy.id();
+    if id.namespace == *reader.root_namespace() {
+        out.push(Finding::new(
+            id,
+            "spec.selector",
+            FindingCode::NoEffect,
+            format!(
+                "in {}, the root namespace, a policy is for the whole mesh and has no selector; \
+                 put it into the namespace of its workloads",
+                id.namespace
+            ),
+        ));
+    } else if !reader.is_selected_in(&id.namespace, selector) {
+        out.push(Finding::new(
+            id,
+            "spec.selector",
+            FindingCode::NothingSelected,
+            format!("no workload of {} has {}", id.namespace, text(selector)),
+        ));
     }
 }
 

@@ -1,119 +1,143 @@
 //! The indexes of a snapshot. Every list in them has one order whatever the order of the objects:
 //! oldest first, ties by `NAME.NAMESPACE` as Istio breaks them.
 
+use std::collections::BTreeMap;
+use std::hash::Hash;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use hashbrown::{HashMap, HashSet};
-
-use super::{Created, GatewaySource, Objects, RouteFields, ServiceSource};
+use super::{Created, GatewaySource, RouteFields};
+use crate::chunk::{Chunked, Identified};
+use crate::host::suffixes;
 use crate::name::{Labels, Name, ObjectId, ServiceId};
 use crate::policy::Policy;
 use crate::route::Route;
-use crate::service::{Endpoints, Service, UpstreamTls, Workload};
+use crate::service::{Endpoint, Service, Workload};
 use crate::settings::Settings;
+use crate::shared_map::SharedMap;
 
 /// What routes inside the mesh are attached to.
 pub(super) const MESH: &str = "mesh";
 
-/// All objects, and where to find them.
-#[derive(Debug, Default)]
+/// All objects, and where to find them. A copy shares all that no edit of it touches.
+#[derive(Clone, Debug, Default)]
 pub(super) struct Index {
     pub(super) settings: Arc<Settings>,
-    pub(super) services: Vec<ServiceEntry>,
-    pub(super) routes: Vec<RouteEntry>,
-    pub(super) destination_policies: Vec<DestinationPolicyEntry>,
-    pub(super) inbound_policies: Vec<InboundPolicyEntry>,
-    pub(super) gateways: Vec<GatewaySource>,
-    workloads: HashMap<IpAddr, Arc<Workload>>,
-    workload_by_uid: HashMap<Name, Arc<Workload>>,
-    service_by_id: HashMap<ServiceId, usize>,
-    services_by_hostname: HashMap<Name, Vec<usize>>,
-    service_by_address: HashMap<IpAddr, usize>,
-    endpoints_by_ip: HashMap<IpAddr, Vec<(usize, usize)>>,
-    route_by_id: HashMap<ObjectId, usize>,
-    mesh_routes: HostMap,
-    routes_by_gateway: HashMap<Name, Vec<usize>>,
-    policy_by_id: HashMap<ObjectId, Arc<Policy>>,
-    destination_policies_by_host: HashMap<Name, HostMap>,
-    all_destination_policies: HostMap,
-    gateway_names: HashSet<String>,
+    pub(super) services: SharedMap<ServiceId, Arc<ServiceEntry>>,
+    pub(super) services_by_host: Lists<Name, Aged<ServiceId>>,
+    pub(super) services_by_address: Lists<IpAddr, Aged<ServiceId>>,
+    /// With the ids of the endpoints.
+    pub(super) endpoints_by_ip: Lists<IpAddr, (Aged<ServiceId>, Name)>,
+    /// Services with endpoints in a namespace, and how many.
+    pub(super) services_by_endpoint_namespace: SharedMap<Name, SharedMap<ServiceId, usize>>,
+    pub(super) workloads: SharedMap<IpAddr, WorkloadEntry>,
+    pub(super) workloads_in: Lists<Name, IpAddr>,
+    pub(super) workloads_by_uid: Lists<Name, IpAddr>,
+    /// By namespace the labels that workloads have, and how many.
+    pub(super) labels: SharedMap<Name, SharedMap<Labels, usize>>,
+    pub(super) routes: SharedMap<ObjectId, Arc<RouteEntry>>,
+    pub(super) mesh_routes: HostMap,
+    pub(super) gateway_routes: SharedMap<Name, GatewayRoutes>,
+    pub(super) destination_policies: SharedMap<ObjectId, Arc<DestinationPolicyEntry>>,
+    pub(super) destination_policies_in: SharedMap<Name, HostMap>,
+    pub(super) destination_policies_by_host: HostMap,
+    pub(super) inbound_policies: SharedMap<ObjectId, Arc<InboundPolicyEntry>>,
+    pub(super) inbound_policies_in: Lists<Name, Aged<ObjectId>>,
+    pub(super) gateways: SharedMap<ObjectId, Arc<GatewaySource>>,
+    pub(super) gateways_by_name: Lists<Name, Aged<ObjectId>>,
+    /// By the first label of their selectors; by empty texts if those have none.
+    pub(super) gateways_by_label: Lists<(Name, Name), Aged<ObjectId>>,
 }
 
 /// A service as it is indexed.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct ServiceEntry {
+    /// With the list of its chunks.
     pub(super) service: Arc<Service>,
-    pub(super) endpoints: Arc<Endpoints>,
+    pub(super) created: Created,
+    pub(super) endpoints: Chunked<EndpointEntry>,
+}
+
+impl ServiceEntry {
+    pub(super) fn aged(&self) -> Aged<ServiceId> {
+        Aged { created: self.created, text: Name::default(), id: self.service.id.clone() }
+    }
+}
+
+/// An endpoint as it is indexed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct EndpointEntry {
+    /// As it was given.
+    pub(super) given: Arc<Endpoint>,
+    /// As callers see it: it listens as its inbound policies let it.
+    pub(super) seen: Arc<Endpoint>,
+}
+
+impl Identified for EndpointEntry {
+    fn id(&self) -> &str {
+        &self.given.id
+    }
+}
+
+/// A workload as it is indexed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct WorkloadEntry {
+    /// As it was given.
+    pub(super) given: Arc<Workload>,
+    /// As callers see it: it listens as its inbound policies let it.
+    pub(super) seen: Arc<Workload>,
 }
 
 /// A route as it is indexed.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub(super) struct RouteEntry {
     pub(super) route: Arc<Route>,
+    pub(super) attachment: Attachment,
+    /// Hosts that it sends requests to, each once, in order.
+    pub(super) destinations: Vec<Name>,
+    pub(super) fields: RouteFields,
+}
+
+/// What a route is for, and who sees it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Attachment {
     pub(super) hosts: Vec<Name>,
     pub(super) gateways: Vec<Name>,
     pub(super) export_to: Vec<Name>,
-    pub(super) fields: RouteFields,
+    pub(super) created: Created,
 }
 
 impl RouteEntry {
     /// Whether proxies of `namespace` see it.
     pub(super) fn visible_from(&self, namespace: &str) -> bool {
-        exported(&self.export_to, namespace)
+        exported(&self.attachment.export_to, namespace)
     }
 }
 
 /// A destination policy as it is indexed.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub(super) struct DestinationPolicyEntry {
     pub(super) policy: Arc<Policy>,
     pub(super) host: Name,
     pub(super) export_to: Vec<Name>,
+    pub(super) created: Created,
     pub(super) mutual_tls_at: Vec<String>,
 }
 
 /// An inbound policy as it is indexed.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub(super) struct InboundPolicyEntry {
     pub(super) policy: Arc<Policy>,
     pub(super) selector: Option<Labels>,
+    pub(super) created: Created,
 }
 
-/// Objects by host pattern, as positions in their list, which is in order of age.
-#[derive(Debug, Default)]
-pub(super) struct HostMap {
-    names: HashMap<Name, Vec<usize>>,
-    /// By what follows the `*`.
-    wildcards: HashMap<Name, Vec<usize>>,
-}
-
-impl HostMap {
-    fn insert(&mut self, pattern: &str, position: usize) {
-        let positions = match pattern.strip_prefix('*') {
-            Some(suffix) => self.wildcards.entry(suffix.into()).or_default(),
-            None => self.names.entry(pattern.into()).or_default(),
-        };
-        if positions.last() != Some(&position) {
-            positions.push(position);
-        }
-    }
-
-    /// The positions for each pattern that covers `host`, the most specific pattern first.
-    pub(super) fn covering<'a>(&'a self, host: &'a str) -> impl Iterator<Item = &'a [usize]> {
-        let by_name = self.names.get(host);
-        let by_wildcard = crate::host::suffixes(host).filter_map(|s| self.wildcards.get(s));
-        by_name.into_iter().chain(by_wildcard).map(Vec::as_slice)
-    }
-
-    /// The positions for exactly this pattern.
-    pub(super) fn of_pattern(&self, pattern: &str) -> &[usize] {
-        let found = match pattern.strip_prefix('*') {
-            Some(suffix) => self.wildcards.get(suffix),
-            None => self.names.get(pattern),
-        };
-        found.map_or(&[], Vec::as_slice)
-    }
+/// Routes attached to a gateway.
+#[derive(Clone, Debug, Default)]
+pub(super) struct GatewayRoutes {
+    pub(super) hosts: HostMap,
+    /// The patterns of these, in chunks.
+    pub(super) patterns: Chunked<Name>,
 }
 
 /// Whether an object with this `exportTo` is seen from `namespace`.
@@ -121,203 +145,139 @@ pub(super) fn exported(export_to: &[Name], namespace: &str) -> bool {
     export_to.is_empty() || export_to.iter().any(|n| **n == *namespace)
 }
 
-/// Sorting key: age, then `NAME.NAMESPACE`.
-fn by_age(created: Created, id: &ObjectId) -> (Created, String) {
-    (created, format!("{}.{}", id.name, id.namespace))
+/// An id that is sorted by age, then by a text.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Aged<I> {
+    created: Created,
+    text: Name,
+    pub(super) id: I,
 }
 
-impl Index {
-    pub(super) fn new(objects: Objects) -> Self {
-        let mut index = Self { settings: Arc::new(objects.settings), ..Self::default() };
-        // First, since workloads and endpoints listen as these say.
-        index.add_inbound_policies(objects.inbound_policies);
-        index.add_workloads(objects.workloads);
-        index.add_services(objects.services);
-        index.add_routes(objects.routes);
-        index.add_destination_policies(objects.destination_policies);
-        index.gateways = objects.gateways;
-        index.gateways.sort_by_cached_key(|g| by_age(g.created, &g.id));
-        index.gateway_names = index.gateways.iter().map(super::gateway::gateway_name).collect();
-        index
+impl Aged<ObjectId> {
+    /// By age, then by `NAME.NAMESPACE`.
+    pub(super) fn new(created: Created, id: &ObjectId) -> Self {
+        let text = format!("{}.{}", id.name, id.namespace).into();
+        Self { created, text, id: id.clone() }
+    }
+}
+
+/// Lists under keys, each in order.
+#[derive(Clone, Debug)]
+pub(super) struct Lists<K, T>(SharedMap<K, Arc<[T]>>);
+
+impl<K: Hash + Eq + Clone, T: Ord + Clone> Lists<K, T> {
+    /// The list under a key.
+    pub(super) fn of<Q: Hash + hashbrown::Equivalent<K> + ?Sized>(&self, key: &Q) -> &[T] {
+        self.0.get(key).map_or(&[], |list| list)
     }
 
-    fn add_workloads(&mut self, mut workloads: Vec<(IpAddr, Workload)>) {
-        workloads.sort_by(|(a, x), (b, y)| (a, &x.id).cmp(&(b, &y.id)));
-        for (ip, mut workload) in workloads {
-            self.apply_policies(&mut workload.tls, &workload.id.namespace, &workload.labels);
-            self.workloads.insert(ip, Arc::new(workload));
+    /// Puts an element into a list.
+    pub(super) fn insert(&mut self, key: K, element: T) {
+        let list = self.of(&key);
+        let Err(at) = list.binary_search(&element) else { return };
+        let list = list[..at].iter().chain([&element]).chain(&list[at..]).cloned().collect();
+        self.0.insert(key, list);
+    }
+
+    /// Takes an element out of a list.
+    pub(super) fn remove(&mut self, key: &K, element: &T) {
+        let list = self.of(key);
+        let Ok(at) = list.binary_search(element) else { return };
+        if list.len() == 1 {
+            self.0.remove(key);
+        } else {
+            let list = list[..at].iter().chain(&list[at + 1..]).cloned().collect();
+            self.0.insert(key.clone(), list);
         }
-        let by_uid = self.workloads.values().map(|w| (w.id.uid.clone(), w.clone()));
-        self.workload_by_uid = by_uid.collect();
     }
 
-    /// Turns mutual TLS off where the policies of a workload do.
-    fn apply_policies(&self, tls: &mut UpstreamTls, namespace: &str, labels: &Labels) {
-        if *tls != UpstreamTls::None && !super::inbound::takes_mutual_tls(self, namespace, labels) {
-            *tls = UpstreamTls::None;
+    /// All elements of all lists.
+    pub(super) fn all(&self) -> impl Iterator<Item = &T> {
+        self.0.values().flat_map(|list| list.iter())
+    }
+}
+
+impl<K, T> Default for Lists<K, T> {
+    fn default() -> Self {
+        Self(SharedMap::default())
+    }
+}
+
+/// Objects by host pattern, each list in order of age.
+#[derive(Clone, Debug, Default)]
+pub(super) struct HostMap {
+    patterns: Lists<Name, Aged<ObjectId>>,
+    /// How long the suffixes are of wildcards that do not begin with a label, and how many there
+    /// are of a length.
+    odd: BTreeMap<usize, usize>,
+}
+
+/// How an edit of a [`HostMap`] changed it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct PatternChange {
+    /// Whether the pattern is new, or no longer there.
+    pub(super) pattern: bool,
+    /// Whether wildcards that do not begin with a label are of other lengths now.
+    pub(super) odd: bool,
+}
+
+impl HostMap {
+    /// Whether nothing is in it.
+    pub(super) fn is_empty(&self) -> bool {
+        self.patterns.0.is_empty()
+    }
+
+    /// Puts an object under a pattern.
+    pub(super) fn insert(&mut self, pattern: &Name, object: Aged<ObjectId>) -> PatternChange {
+        let is_new = self.patterns.of(pattern).is_empty();
+        self.patterns.insert(pattern.clone(), object);
+        let mut change = PatternChange { pattern: is_new, odd: false };
+        if is_new && let Some(length) = odd_length(pattern) {
+            let times = self.odd.entry(length).or_default();
+            *times += 1;
+            change.odd = *times == 1;
         }
+        change
     }
 
-    fn add_services(&mut self, mut services: Vec<ServiceSource>) {
-        services.sort_by(|a, b| (a.created, &a.service.id).cmp(&(b.created, &b.service.id)));
-        for ServiceSource { service, mut endpoints, .. } in services {
-            endpoints.sort_by(|a, b| a.id.cmp(&b.id));
-            let position = self.services.len();
-            self.service_by_id.insert(service.id.clone(), position);
-            self.services_by_hostname
-                .entry(service.id.hostname.clone())
-                .or_default()
-                .push(position);
-            for address in &service.addresses {
-                self.service_by_address.entry(*address).or_insert(position);
-            }
-            for (at, endpoint) in endpoints.iter_mut().enumerate() {
-                let namespace = &endpoint.workload.namespace;
-                self.apply_policies(&mut endpoint.tls, namespace, &endpoint.labels);
-                if let crate::service::EndpointAddress::Ip(ip) = endpoint.address {
-                    self.endpoints_by_ip.entry(ip).or_default().push((position, at));
+    /// Takes an object away from a pattern.
+    pub(super) fn remove(&mut self, pattern: &Name, object: &Aged<ObjectId>) -> PatternChange {
+        let was_there = !self.patterns.of(pattern).is_empty();
+        self.patterns.remove(pattern, object);
+        let is_gone = was_there && self.patterns.of(pattern).is_empty();
+        let mut change = PatternChange { pattern: is_gone, odd: false };
+        if is_gone && let Some(length) = odd_length(pattern) {
+            match self.odd.get_mut(&length) {
+                Some(times) if *times > 1 => *times -= 1,
+                _ => {
+                    self.odd.remove(&length);
+                    change.odd = true;
                 }
             }
-            let endpoints = endpoints.into_iter().map(Arc::new).collect();
-            let endpoints = Endpoints { service: service.id.clone(), chunk: 0, endpoints };
-            self.services
-                .push(ServiceEntry { service: Arc::new(service), endpoints: Arc::new(endpoints) });
         }
+        change
     }
 
-    fn add_routes(&mut self, mut routes: Vec<super::RouteSource>) {
-        routes.sort_by_cached_key(|r| by_age(r.created, &r.route.id));
-        for source in routes {
-            let position = self.routes.len();
-            self.route_by_id.insert(source.route.id.clone(), position);
-            for gateway in &source.gateways {
-                if **gateway == *MESH {
-                    for host in &source.hosts {
-                        self.mesh_routes.insert(host, position);
-                    }
-                } else {
-                    self.routes_by_gateway.entry(gateway.clone()).or_default().push(position);
-                }
-            }
-            self.routes.push(RouteEntry {
-                route: Arc::new(source.route),
-                hosts: source.hosts,
-                gateways: source.gateways,
-                export_to: source.export_to,
-                fields: source.fields,
-            });
-        }
+    /// The objects of exactly this pattern.
+    pub(super) fn of_pattern(&self, pattern: &str) -> &[Aged<ObjectId>] {
+        self.patterns.of(pattern)
     }
 
-    fn add_destination_policies(&mut self, mut sources: Vec<super::DestinationPolicySource>) {
-        sources.sort_by_cached_key(|s| by_age(s.created, &s.policy.id));
-        for source in sources {
-            let id = source.policy.id.clone();
-            let policy = Arc::new(Policy::Destination(source.policy));
-            self.policy_by_id.insert(id.clone(), policy.clone());
-            let position = self.destination_policies.len();
-            let of_namespace = self.destination_policies_by_host.entry(id.namespace).or_default();
-            of_namespace.insert(&source.host, position);
-            self.all_destination_policies.insert(&source.host, position);
-            self.destination_policies.push(DestinationPolicyEntry {
-                policy,
-                host: source.host,
-                export_to: source.export_to,
-                mutual_tls_at: source.mutual_tls_at,
-            });
-        }
+    /// The patterns by which `host` (a name or a wildcard) may be covered, the most specific first:
+    /// itself, wildcards that begin with a label, and those others whose lengths there are.
+    pub(super) fn candidates(&self, host: &str) -> Vec<Name> {
+        let of_label = |suffix: &&str| suffix.is_empty() || suffix.starts_with('.');
+        let is_odd = |suffix: &&str| self.odd.contains_key(&suffix.len());
+        let wildcards = suffixes(host)
+            .filter(|suffix| of_label(suffix) || is_odd(suffix))
+            .map(|suffix| Name::from(format!("*{suffix}")))
+            .filter(|pattern| **pattern != *host);
+        std::iter::once(Name::from(host)).chain(wildcards).collect()
     }
+}
 
-    fn add_inbound_policies(&mut self, mut sources: Vec<super::InboundPolicySource>) {
-        sources.sort_by_cached_key(|s| by_age(s.created, &s.policy.id));
-        for source in sources {
-            let id = source.policy.id.clone();
-            let policy = Arc::new(Policy::Inbound(source.policy));
-            self.policy_by_id.insert(id, policy.clone());
-            self.inbound_policies.push(InboundPolicyEntry { policy, selector: source.selector });
-        }
-    }
-
-    pub(super) fn route(&self, id: &ObjectId) -> Option<&Arc<Route>> {
-        Some(&self.routes[*self.route_by_id.get(id)?].route)
-    }
-
-    pub(super) fn policy(&self, id: &ObjectId) -> Option<&Arc<Policy>> {
-        self.policy_by_id.get(id)
-    }
-
-    pub(super) fn service(&self, id: &ServiceId) -> Option<&ServiceEntry> {
-        Some(&self.services[*self.service_by_id.get(id)?])
-    }
-
-    /// The service of that fully qualified name, as seen from `namespace`: its own if it declares
-    /// one, else the oldest.
-    pub(super) fn service_named(&self, hostname: &str, namespace: &str) -> Option<&ServiceEntry> {
-        let mut services =
-            self.services_by_hostname.get(hostname)?.iter().map(|&at| &self.services[at]);
-        let oldest = services.clone().next();
-        services.find(|entry| *entry.service.id.namespace == *namespace).or(oldest)
-    }
-
-    /// The service that has this virtual address.
-    pub(super) fn service_at(&self, ip: IpAddr) -> Option<&ServiceEntry> {
-        Some(&self.services[*self.service_by_address.get(&ip)?])
-    }
-
-    /// The endpoints with this address, each with its service, the oldest service first.
-    pub(super) fn endpoints_at(
-        &self,
-        ip: IpAddr,
-    ) -> impl Iterator<Item = (&ServiceEntry, &crate::service::Endpoint)> {
-        self.endpoints_by_ip.get(&ip).into_iter().flatten().map(|&(service, endpoint)| {
-            let entry = &self.services[service];
-            (entry, &*entry.endpoints.endpoints[endpoint])
-        })
-    }
-
-    pub(super) fn workload(&self, ip: IpAddr) -> Option<&Arc<Workload>> {
-        self.workloads.get(&ip)
-    }
-
-    /// The workload of this uid.
-    pub(super) fn workload_of(&self, uid: &str) -> Option<&Arc<Workload>> {
-        self.workload_by_uid.get(uid)
-    }
-
-    pub(super) fn workloads(&self) -> impl Iterator<Item = &Workload> {
-        self.workloads.values().map(|workload| &**workload)
-    }
-
-    /// Routes inside the mesh by host.
-    pub(super) fn mesh_routes(&self) -> &HostMap {
-        &self.mesh_routes
-    }
-
-    /// Routes attached to a gateway (`NAMESPACE/NAME`), oldest first.
-    pub(super) fn routes_at<'a>(
-        &'a self,
-        gateway: &str,
-    ) -> impl Iterator<Item = (usize, &'a RouteEntry)> {
-        let positions = self.routes_by_gateway.get(gateway).into_iter().flatten();
-        positions.map(|&at| (at, &self.routes[at]))
-    }
-
-    /// Whether there is a gateway of this name (`NAMESPACE/NAME`).
-    pub(super) fn has_gateway(&self, name: &str) -> bool {
-        self.gateway_names.contains(name)
-    }
-
-    /// Destination policies of all namespaces that cover a host.
-    pub(super) fn destination_policies_of<'a>(
-        &'a self,
-        host: &'a str,
-    ) -> impl Iterator<Item = &'a DestinationPolicyEntry> {
-        let positions = self.all_destination_policies.covering(host).flatten();
-        positions.map(|&at| &self.destination_policies[at])
-    }
-
-    /// Destination policies of one namespace by host.
-    pub(super) fn destination_policies_in(&self, namespace: &str) -> Option<&HostMap> {
-        self.destination_policies_by_host.get(namespace)
-    }
+/// The length of the suffix of a wildcard that does not begin with a label.
+fn odd_length(pattern: &str) -> Option<usize> {
+    let suffix = pattern.strip_prefix('*')?;
+    (!suffix.is_empty() && !suffix.starts_with('.')).then_some(suffix.len())
 }

@@ -1,6 +1,7 @@
 //! Tests of snapshots: which objects apply where, and what only all of them together show.
 
 use super::*;
+use crate::chunk::Chunk;
 use crate::finding::FindingCode;
 use crate::policy::MtlsMode;
 use crate::resource::Applies;
@@ -8,6 +9,8 @@ use crate::route::{Match, Rule};
 use crate::service::{Protocol, ServicePort, UpstreamTls};
 use crate::test_world::*;
 use crate::{Reason, Verdict};
+
+mod edits;
 
 const APP: &str = "app.default.svc.cluster.local";
 
@@ -478,7 +481,7 @@ fn inbound_policies_go_from_narrow_to_wide_and_from_old_to_young() {
     for unserved in [1, 9080, 65_535] {
         assert_eq!(at(unserved), (Protocol::Undeclared, false, MtlsMode::Strict));
     }
-    assert_eq!(proxy.view.held().count(), 7, "one resolution for all ports");
+    assert_eq!(proxy.view.held().count(), 6, "one resolution for all ports, and no endpoints");
     assert!(found(&proxy).contains(&(
         FindingCode::NothingSelected,
         "other".into(),
@@ -497,9 +500,9 @@ fn callers_speak_to_a_workload_as_its_policies_let_it_listen() {
         objects.inbound_policies = policies;
         objects.settings.mtls_mode = mtls_mode;
         let (snapshot, _) = Snapshot::new(objects);
-        let id = crate::ServiceId { namespace: "default".into(), hostname: APP.into() };
+        let id = ServiceId { namespace: "default".into(), hostname: APP.into() };
         let subscriber = Subscriber { namespace: "default".into(), labels: Labels::default() };
-        match snapshot.resource(&ResourceKey::Endpoints(id, 0), &subscriber) {
+        match snapshot.resource(&ResourceKey::Endpoints(id, Chunk::WHOLE), &subscriber) {
             Some(Resource::Endpoints(e)) => {
                 [0, 1].map(|at| e.endpoints[at].tls.expected().is_some())
             }
@@ -592,10 +595,10 @@ fn the_order_of_the_objects_does_not_matter() {
         labels: [("istio", "ingressgateway")].into_iter().collect(),
     };
     let ip = IpAddr::from([10, 77, 1, 0]);
-    let id = crate::ServiceId { namespace: "default".into(), hostname: APP.into() };
+    let id = ServiceId { namespace: "default".into(), hostname: APP.into() };
     for key in [
         ResourceKey::Listeners,
-        ResourceKey::Endpoints(id, 0),
+        ResourceKey::Endpoints(id, Chunk::WHOLE),
         resolution(ListenerKind::Outbound, Target::Host("app".into(), 9080), "default"),
         resolution(ListenerKind::Outbound, Target::Host("nowhere".into(), 1), "default"),
         resolution(ListenerKind::Gateway, Target::Host("*".into(), 80), "default"),

@@ -23,6 +23,7 @@ pub(super) fn apply(before: &View, changes: Vec<Change>) -> (View, Vec<ApplyErro
     let mut errors = Vec::new();
     let mut changed: HashSet<ResourceKey> = HashSet::new();
     for Change { key, version, body } in changes {
+        view.replace_domains(&key, &body);
         match body {
             Body::Forget => {
                 view.held.remove(&key);
@@ -55,6 +56,18 @@ fn compile_if_route(
 }
 
 impl View {
+    /// Takes the domains of a chunk that changes out, and those that it has now in.
+    fn replace_domains(&mut self, key: &ResourceKey, body: &Body) {
+        if let Some(Resource::Domains(before)) =
+            self.held.get(key).and_then(|h| h.resource.as_ref())
+        {
+            self.domains.remove(before);
+        }
+        if let Body::Is(Resource::Domains(now)) = body {
+            self.domains.add(now);
+        }
+    }
+
     fn keep_singletons(&mut self) {
         if let Some(Resource::Settings(settings)) = self.resource(&ResourceKey::Settings) {
             self.settings = settings.clone();
@@ -125,8 +138,7 @@ impl View {
         references_of(applies).iter().any(|key| changed.contains(key))
             || applies.destinations.iter().filter_map(|d| d.service.as_ref()).any(|id| {
                 self.service(id).is_some_and(|service| {
-                    (0..service.endpoint_chunks)
-                        .any(|c| changed.contains(&ResourceKey::Endpoints(id.clone(), c)))
+                    service.endpoint_keys().any(|key| changed.contains(&key))
                 })
             })
     }
@@ -158,11 +170,7 @@ impl View {
         }
         let services =
             applies.destinations.iter().filter_map(|d| self.service(d.service.as_ref()?));
-        services
-            .flat_map(|service| {
-                (0..service.endpoint_chunks).map(|c| ResourceKey::Endpoints(service.id.clone(), c))
-            })
-            .find(|key| is_so(self.held.get(key)))
+        services.flat_map(|service| service.endpoint_keys()).find(|key| is_so(self.held.get(key)))
     }
 
     fn mtls(&self, applies: &Applies) -> MtlsMode {
@@ -350,17 +358,19 @@ impl Linker<'_> {
                     .clone(),
             ),
         };
-        let endpoints: Vec<GroupEndpoint> = (0..service.endpoint_chunks)
-            .filter_map(|chunk| {
-                match self.view.resource(&ResourceKey::Endpoints(service.id.clone(), chunk))? {
-                    Resource::Endpoints(endpoints) => Some(endpoints),
-                    _ => None,
-                }
+        let mut endpoints: Vec<GroupEndpoint> = service
+            .endpoint_keys()
+            .filter_map(|key| match self.view.resource(&key)? {
+                Resource::Endpoints(endpoints) => Some(endpoints),
+                _ => None,
             })
             .flat_map(|chunk| &chunk.endpoints)
             .filter(|endpoint| labels.as_ref().is_none_or(|l| l.selects(&endpoint.labels)))
             .filter_map(|endpoint| group_endpoint(endpoint, port))
             .collect();
+        if service.endpoint_chunks.len() > 1 {
+            endpoints.sort_by(|a, b| a.endpoint.id.cmp(&b.endpoint.id));
+        }
         let ready = (0u32..)
             .zip(&endpoints)
             .filter(|(_, e)| e.endpoint.ready)

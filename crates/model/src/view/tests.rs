@@ -4,6 +4,7 @@ use std::hash::BuildHasher;
 use std::net::SocketAddr;
 
 use super::*;
+use crate::chunk::Chunk;
 use crate::finding::FindingCode;
 use crate::resource::{Applies, Join, Resolution};
 use crate::snapshot::Objects;
@@ -134,7 +135,7 @@ fn a_change_links_anew_only_what_refers_to_it() {
     let (snapshot, _) = crate::Snapshot::new(objects);
     let key = ResourceKey::Endpoints(
         ServiceId { namespace: "default".into(), hostname: REVIEWS.into() },
-        0,
+        Chunk::WHOLE,
     );
     let resource = snapshot.resource(&key, &proxy.subscriber);
     proxy.view = proxy.view.apply([change(key, resource)]).0;

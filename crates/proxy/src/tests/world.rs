@@ -248,7 +248,7 @@ pub(crate) fn reviews(protocol: Protocol, endpoints: Vec<Endpoint>) -> ServiceSo
             addresses: vec![service_address().ip()],
             headless: false,
             ports: vec![ServicePort { number: 9080, name: "http".into(), protocol }],
-            endpoint_chunks: 1,
+            endpoint_chunks: Vec::new(),
         },
         endpoints,
         created: 0,

@@ -1,5 +1,6 @@
 //! Messages of the keys under which resources are subscribed.
 
+use ironmesh_model::chunk::Chunk;
 use ironmesh_model::{ListenerKind, ObjectId, ResolutionKey, ResourceKey, ServiceId, Target};
 use prost::{Message, Oneof};
 
@@ -11,7 +12,7 @@ use super::{Coded, DecodeError};
 /// The message of a [`ResourceKey`].
 #[derive(Clone, PartialEq, Message)]
 pub struct Key {
-    #[prost(oneof = "KeyKind", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
+    #[prost(oneof = "KeyKind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9")]
     kind: Option<KeyKind>,
 }
 
@@ -28,8 +29,11 @@ impl Key {
             ResourceKey::Workload(ip) => KeyKind::Workload(ip_bytes(*ip)),
             ResourceKey::Endpoints(id, chunk) => KeyKind::Endpoints(EndpointsKeyMessage {
                 service: Some(id.message()),
-                chunk: u32::from(*chunk),
+                chunk: chunk.0,
             }),
+            ResourceKey::Domains(port, chunk) => {
+                KeyKind::Domains(DomainsKeyMessage { port: u32::from(*port), chunk: chunk.0 })
+            }
         };
         Self { kind: Some(kind) }
     }
@@ -50,8 +54,11 @@ impl Key {
             KeyKind::Workload(bytes) => ResourceKey::Workload(ip(&bytes)?),
             KeyKind::Endpoints(m) => ResourceKey::Endpoints(
                 required(m.service, "the service of endpoints")?,
-                narrow(m.chunk, "the chunk of endpoints")?,
+                Chunk(m.chunk),
             ),
+            KeyKind::Domains(m) => {
+                ResourceKey::Domains(narrow(m.port, "the port of domains")?, Chunk(m.chunk))
+            }
         })
     }
 }
@@ -79,12 +86,22 @@ enum KeyKind {
     Workload(Vec<u8>),
     #[prost(message, tag = "8")]
     Endpoints(EndpointsKeyMessage),
+    #[prost(message, tag = "9")]
+    Domains(DomainsKeyMessage),
 }
 
 #[derive(Clone, PartialEq, Eq, Message)]
 struct EndpointsKeyMessage {
     #[prost(message, optional, tag = "1")]
     service: Option<ServiceIdMessage>,
+    #[prost(uint32, tag = "2")]
+    chunk: u32,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+struct DomainsKeyMessage {
+    #[prost(uint32, tag = "1")]
+    port: u32,
     #[prost(uint32, tag = "2")]
     chunk: u32,
 }

@@ -1,5 +1,6 @@
 //! Messages of services, endpoints and workloads.
 
+use ironmesh_model::chunk::Chunk;
 use ironmesh_model::service::{
     Endpoint, EndpointAddress, Endpoints, PortMap, Protocol, Service, ServicePort, UpstreamTls,
     Workload,
@@ -40,8 +41,8 @@ pub(super) struct ServiceMessage {
     headless: bool,
     #[prost(message, repeated, tag = "5")]
     ports: Vec<ServicePortMessage>,
-    #[prost(uint32, tag = "6")]
-    endpoint_chunks: u32,
+    #[prost(uint32, repeated, tag = "6")]
+    endpoint_chunks: Vec<u32>,
 }
 
 impl Coded for Service {
@@ -54,7 +55,7 @@ impl Coded for Service {
             addresses: self.addresses.iter().copied().map(ip_bytes).collect(),
             headless: self.headless,
             ports: messages(&self.ports),
-            endpoint_chunks: u32::from(self.endpoint_chunks),
+            endpoint_chunks: self.endpoint_chunks.iter().map(|chunk| chunk.0).collect(),
         }
     }
 
@@ -65,7 +66,7 @@ impl Coded for Service {
             addresses: m.addresses.iter().map(|bytes| ip(bytes)).collect::<Result<_, _>>()?,
             headless: m.headless,
             ports: values(m.ports)?,
-            endpoint_chunks: narrow(m.endpoint_chunks, "the number of chunks of endpoints")?,
+            endpoint_chunks: m.endpoint_chunks.into_iter().map(Chunk).collect(),
         })
     }
 }
@@ -116,7 +117,7 @@ impl Coded for Endpoints {
     fn message(&self) -> EndpointsMessage {
         EndpointsMessage {
             service: Some(self.service.message()),
-            chunk: u32::from(self.chunk),
+            chunk: self.chunk.0,
             endpoints: shared_messages(&self.endpoints),
         }
     }
@@ -124,7 +125,7 @@ impl Coded for Endpoints {
     fn value(m: EndpointsMessage) -> Result<Self, DecodeError> {
         Ok(Self {
             service: required(m.service, "the service of endpoints")?,
-            chunk: narrow(m.chunk, "the chunk of endpoints")?,
+            chunk: Chunk(m.chunk),
             endpoints: shared_values(m.endpoints)?,
         })
     }

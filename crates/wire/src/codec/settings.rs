@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use ironmesh_model::listeners::{GatewayListener, GatewayProtocol, Listeners};
+use ironmesh_model::chunk::Chunk;
+use ironmesh_model::listeners::{Domains, GatewayListener, GatewayProtocol, Listeners};
 use ironmesh_model::settings::{AccessLogEncoding, OutboundPolicy, Settings};
 use prost::Message;
 
@@ -118,8 +119,8 @@ pub(super) struct GatewayListenerMessage {
     name: String,
     #[prost(uint32, tag = "3")]
     protocol: u32,
-    #[prost(string, repeated, tag = "4")]
-    domains: Vec<String>,
+    #[prost(uint32, repeated, tag = "4")]
+    domain_chunks: Vec<u32>,
 }
 
 impl Coded for GatewayListener {
@@ -130,7 +131,7 @@ impl Coded for GatewayListener {
             port: u32::from(self.port),
             name: text(&self.name),
             protocol: protocol_number(self.protocol),
-            domains: self.domains.iter().map(text).collect(),
+            domain_chunks: self.domain_chunks.iter().map(|chunk| chunk.0).collect(),
         }
     }
 
@@ -139,6 +140,36 @@ impl Coded for GatewayListener {
             port: narrow(m.port, "the port of a listener")?,
             name: m.name.into(),
             protocol: protocol(m.protocol)?,
+            domain_chunks: m.domain_chunks.into_iter().map(Chunk).collect(),
+        })
+    }
+}
+
+#[derive(Clone, PartialEq, Eq, Message)]
+pub(super) struct DomainsMessage {
+    #[prost(uint32, tag = "1")]
+    port: u32,
+    #[prost(uint32, tag = "2")]
+    chunk: u32,
+    #[prost(string, repeated, tag = "3")]
+    domains: Vec<String>,
+}
+
+impl Coded for Domains {
+    type Message = DomainsMessage;
+
+    fn message(&self) -> DomainsMessage {
+        DomainsMessage {
+            port: u32::from(self.port),
+            chunk: self.chunk.0,
+            domains: self.domains.iter().map(text).collect(),
+        }
+    }
+
+    fn value(m: DomainsMessage) -> Result<Self, DecodeError> {
+        Ok(Self {
+            port: narrow(m.port, "the port of domains")?,
+            chunk: Chunk(m.chunk),
             domains: names(m.domains),
         })
     }

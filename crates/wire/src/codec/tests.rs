@@ -125,5 +125,5 @@ fn hex(bytes: &[u8]) -> String {
 fn examples_are_of_every_kind() {
     let kinds: std::collections::BTreeSet<_> =
         examples::keys().iter().map(ResourceKey::kind).collect();
-    assert_eq!(kinds.len(), 8);
+    assert_eq!(kinds.len(), 9);
 }

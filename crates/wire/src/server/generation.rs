@@ -26,7 +26,7 @@ pub trait Source: Send + Sync + fmt::Debug + 'static {
 
 impl Source for Snapshot {
     fn subscriber(&self, workload: &WorkloadId) -> Option<Subscriber> {
-        Self::subscriber(self, workload)
+        Self::subscriber(self, workload).0
     }
 
     fn resource(&self, key: &ResourceKey, subscriber: &Subscriber) -> Option<Resource> {
@@ -127,7 +127,7 @@ impl Encoded {
 /// the namespace alone, which stands in the key.
 fn depends_on_subscriber(key: &ResourceKey) -> bool {
     match key {
-        ResourceKey::Listeners => true,
+        ResourceKey::Listeners | ResourceKey::Domains(..) => true,
         ResourceKey::Resolution(resolution) => resolution.listener != ListenerKind::Outbound,
         _ => false,
     }

@@ -4,7 +4,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ironmesh_model::listeners::{GatewayListener, GatewayProtocol, Listeners};
+use ironmesh_model::chunk::Chunk;
+use ironmesh_model::listeners::{Domains, GatewayListener, GatewayProtocol, Listeners};
 use ironmesh_model::policy::{Balance, DestinationPolicy, InboundPolicy, MtlsMode, Policy, Subset};
 use ironmesh_model::resource::{
     Applies, DefaultBackend, Destination, InboundPort, Join, Resolution,
@@ -29,6 +30,7 @@ pub(super) fn resource() -> impl Strategy<Value = Resource> {
     prop_oneof![
         settings().prop_map(|s| Resource::Settings(s.into())),
         listeners().prop_map(|l| Resource::Listeners(l.into())),
+        domains().prop_map(|d| Resource::Domains(d.into())),
         resolution().prop_map(|r| Resource::Resolution(r.into())),
         route().prop_map(|r| Resource::Route(r.into())),
         service().prop_map(|s| Resource::Service(s.into())),
@@ -55,7 +57,8 @@ pub(super) fn key() -> impl Strategy<Value = ResourceKey> {
         service_id().prop_map(ResourceKey::Service),
         object().prop_map(ResourceKey::Policy),
         any::<IpAddr>().prop_map(ResourceKey::Workload),
-        (service_id(), any::<u16>()).prop_map(|(id, chunk)| ResourceKey::Endpoints(id, chunk)),
+        (service_id(), chunk()).prop_map(|(id, chunk)| ResourceKey::Endpoints(id, chunk)),
+        (any::<u16>(), chunk()).prop_map(|(port, chunk)| ResourceKey::Domains(port, chunk)),
     ]
 }
 
@@ -144,9 +147,22 @@ fn settings() -> impl Strategy<Value = Settings> {
     )
 }
 
+fn chunk() -> impl Strategy<Value = Chunk> {
+    any::<u32>().prop_map(Chunk)
+}
+
+fn domains() -> impl Strategy<Value = Domains> {
+    (any::<u16>(), chunk(), names()).prop_map(|(port, chunk, domains)| Domains {
+        port,
+        chunk,
+        domains,
+    })
+}
+
 fn listeners() -> impl Strategy<Value = Listeners> {
-    let listener = (any::<u16>(), name(), names()).prop_map(|(port, name, domains)| {
-        GatewayListener { port, name, protocol: GatewayProtocol::Http, domains }
+    let listener = (any::<u16>(), name(), vec(chunk(), 0..3)).prop_map(|(port, name, chunks)| {
+        let protocol = GatewayProtocol::Http;
+        GatewayListener { port, name, protocol, domain_chunks: chunks }
     });
     vec(listener, 0..4).prop_map(|listeners| Listeners { listeners })
 }
@@ -257,7 +273,14 @@ fn route() -> impl Strategy<Value = Route> {
 fn service() -> impl Strategy<Value = Service> {
     let port = (any::<u16>(), name(), protocol())
         .prop_map(|(number, name, protocol)| ServicePort { number, name, protocol });
-    (service_id(), name(), vec(any::<IpAddr>(), 0..3), any::<bool>(), vec(port, 0..4), any::<u16>())
+    (
+        service_id(),
+        name(),
+        vec(any::<IpAddr>(), 0..3),
+        any::<bool>(),
+        vec(port, 0..4),
+        vec(chunk(), 0..3),
+    )
         .prop_map(|(id, name, addresses, headless, ports, endpoint_chunks)| Service {
             id,
             name,
@@ -293,7 +316,7 @@ fn workload() -> impl Strategy<Value = Workload> {
 }
 
 fn endpoints() -> impl Strategy<Value = Endpoints> {
-    (service_id(), any::<u16>(), vec(endpoint(), 0..4)).prop_map(|(service, chunk, endpoints)| {
+    (service_id(), chunk(), vec(endpoint(), 0..4)).prop_map(|(service, chunk, endpoints)| {
         let endpoints = endpoints.into_iter().map(Arc::new).collect();
         Endpoints { service, chunk, endpoints }
     })

@@ -4,7 +4,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ironmesh_model::listeners::{GatewayListener, GatewayProtocol, Listeners};
+use ironmesh_model::chunk::Chunk;
+use ironmesh_model::listeners::{Domains, GatewayListener, GatewayProtocol, Listeners};
 use ironmesh_model::policy::{Balance, DestinationPolicy, InboundPolicy, MtlsMode, Policy, Subset};
 use ironmesh_model::resource::{
     Applies, DefaultBackend, Destination, InboundPort, Join, Resolution,
@@ -36,6 +37,7 @@ pub(super) fn resources() -> Vec<(&'static str, Resource)> {
         ("workload, nobody", Resource::Workload(None)),
         ("workload", Resource::Workload(Some(workload().into()))),
         ("endpoints", Resource::Endpoints(endpoints().into())),
+        ("domains", Resource::Domains(domains().into())),
     ]
 }
 
@@ -54,7 +56,8 @@ pub(super) fn keys() -> Vec<ResourceKey> {
         ResourceKey::Service(reviews()),
         ResourceKey::Policy(ObjectId::new("DestinationRule", "default", "reviews")),
         ResourceKey::Workload(ip("10.77.0.7")),
-        ResourceKey::Endpoints(reviews(), 0),
+        ResourceKey::Endpoints(reviews(), Chunk(6)),
+        ResourceKey::Domains(80, Chunk(3)),
     ]
 }
 
@@ -86,9 +89,13 @@ fn listeners() -> Listeners {
         port: 80,
         name: "http".into(),
         protocol: GatewayProtocol::Http,
-        domains: vec!["*".into(), "*.example.com".into()],
+        domain_chunks: vec![Chunk(2), Chunk(3)],
     };
     Listeners { listeners: vec![listener] }
+}
+
+fn domains() -> Domains {
+    Domains { port: 80, chunk: Chunk(3), domains: vec!["*".into(), "*.example.com".into()] }
 }
 
 fn applies() -> Applies {
@@ -173,7 +180,7 @@ fn service() -> Service {
             port(9090, "grpc", Protocol::Grpc),
             port(1, "", Protocol::Undeclared),
         ],
-        endpoint_chunks: 1,
+        endpoint_chunks: vec![Chunk(2), Chunk(6), Chunk(7)],
     }
 }
 
@@ -256,7 +263,7 @@ fn endpoints() -> Endpoints {
     };
     Endpoints {
         service: reviews(),
-        chunk: 0,
+        chunk: Chunk(6),
         endpoints: [meshed, external, remote].map(Arc::new).into(),
     }
 }

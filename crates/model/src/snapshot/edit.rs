@@ -1,0 +1,373 @@
+//! Changes of objects, and what each touches in the indexes.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::cell::{Map, Name as Cell, Touched};
+use super::index::{
+    Aged, Attachment, DestinationPolicyEntry, HostMap, InboundPolicyEntry, Index, MESH,
+    PatternChange, RouteEntry, WorkloadEntry,
+};
+use super::{
+    Created, DestinationPolicySource, GatewaySource, InboundPolicySource, RouteSource, destination,
+};
+use crate::chunk::Chunk;
+use crate::name::{Labels, Name, ObjectId, ServiceId};
+use crate::policy::Policy;
+use crate::service::{Endpoint, Service, Workload};
+use crate::settings::Settings;
+use crate::shared_map::SharedMap;
+
+mod services;
+
+/// A change of one object. What is the same as before changes nothing.
+#[derive(Clone, Debug)]
+pub enum Edit {
+    /// The settings are these.
+    Settings(Box<Settings>),
+    /// A service is this, or gone with its endpoints. Its endpoints stay.
+    Service(ServiceId, Option<(Box<Service>, Created)>),
+    /// A service has these endpoints and no others.
+    Endpoints(ServiceId, Vec<Endpoint>),
+    /// A service has this endpoint under an id, or none.
+    Endpoint(ServiceId, Name, Option<Box<Endpoint>>),
+    /// This one lives at an address, or nobody.
+    Workload(IpAddr, Option<Box<Workload>>),
+    /// A route is this, or gone.
+    Route(ObjectId, Option<Box<RouteSource>>),
+    /// A destination policy is this, or gone.
+    DestinationPolicy(ObjectId, Option<Box<DestinationPolicySource>>),
+    /// An inbound policy is this, or gone.
+    InboundPolicy(ObjectId, Option<Box<InboundPolicySource>>),
+    /// A gateway is this, or gone.
+    Gateway(ObjectId, Option<Box<GatewaySource>>),
+}
+
+impl Index {
+    /// Applies a change, and notes what it touches.
+    pub(super) fn edit(&mut self, edit: Edit, touched: &mut Touched) {
+        match edit {
+            Edit::Settings(settings) => self.edit_settings(*settings, touched),
+            Edit::Service(id, service) => self.edit_service(&id, service, touched),
+            Edit::Endpoints(id, endpoints) => self.edit_endpoints(&id, endpoints, touched),
+            Edit::Endpoint(id, endpoint_id, endpoint) => {
+                self.edit_endpoint(&id, &endpoint_id, endpoint.map(|e| *e), touched);
+            }
+            Edit::Workload(ip, workload) => self.edit_workload(ip, workload, touched),
+            Edit::Route(id, source) => self.edit_route(id, source, touched),
+            Edit::DestinationPolicy(id, source) => {
+                self.edit_destination_policy(id, source, touched);
+            }
+            Edit::InboundPolicy(id, source) => self.edit_inbound_policy(id, source, touched),
+            Edit::Gateway(id, source) => self.edit_gateway(id, source, touched),
+        }
+    }
+
+    fn edit_settings(&mut self, settings: Settings, touched: &mut Touched) {
+        if *self.settings == settings {
+            return;
+        }
+        let before = std::mem::replace(&mut self.settings, Arc::new(settings));
+        touched.touch(Cell::Settings);
+        let root_moved = before.root_namespace != self.settings.root_namespace;
+        if root_moved {
+            touched.touch(Cell::RootNamespace);
+        }
+        if root_moved || before.mtls_mode != self.settings.mtls_mode {
+            self.look_again_at_members(None, touched);
+        }
+    }
+
+    fn edit_workload(
+        &mut self,
+        ip: IpAddr,
+        workload: Option<Box<Workload>>,
+        touched: &mut Touched,
+    ) {
+        let before = self.workloads.get(&ip).cloned();
+        let after = workload.map(|workload| {
+            let given = Arc::new(*workload);
+            WorkloadEntry { seen: self.workload_seen(&given), given }
+        });
+        if before == after {
+            return;
+        }
+        touched.touch(Cell::Workload(ip));
+        match &after {
+            Some(after) => self.workloads.insert(ip, after.clone()),
+            None => self.workloads.remove(&ip),
+        };
+        let (before, after) = (before.map(|entry| entry.given), after.map(|entry| entry.given));
+        if before == after {
+            return;
+        }
+        if let Some(before) = &before {
+            self.workloads_by_uid.remove(&before.id.uid, &ip);
+            self.workloads_in.remove(&before.id.namespace, &ip);
+            touched.touch(Cell::WorkloadOf(&before.id.uid));
+        }
+        if let Some(after) = &after {
+            self.workloads_by_uid.insert(after.id.uid.clone(), ip);
+            self.workloads_in.insert(after.id.namespace.clone(), ip);
+            touched.touch(Cell::WorkloadOf(&after.id.uid));
+        }
+        let group =
+            |workload: &Arc<Workload>| (workload.id.namespace.clone(), workload.labels.clone());
+        let (before, after) = (before.as_ref().map(group), after.as_ref().map(group));
+        if before != after {
+            if let Some((namespace, labels)) = before {
+                self.count_labels(&namespace, labels, false, touched);
+            }
+            if let Some((namespace, labels)) = after {
+                self.count_labels(&namespace, labels, true, touched);
+            }
+        }
+    }
+
+    /// Counts one workload more or less that has these labels.
+    fn count_labels(
+        &mut self,
+        namespace: &Name,
+        labels: Labels,
+        more: bool,
+        touched: &mut Touched,
+    ) {
+        if count(&mut self.labels, namespace, labels, more) {
+            touched.touch(Cell::LabelsIn(namespace));
+            touched.touch(Cell::Labels);
+        }
+    }
+
+    fn edit_route(
+        &mut self,
+        id: ObjectId,
+        source: Option<Box<RouteSource>>,
+        touched: &mut Touched,
+    ) {
+        let before = self.routes.get(&id).cloned();
+        let after = source.map(|source| Arc::new(route_entry(*source)));
+        if before == after {
+            return;
+        }
+        let (old, new) = (before.as_deref(), after.as_deref());
+        if old.map(|e| &e.route) != new.map(|e| &e.route) {
+            touched.touch(Cell::Route(&id));
+        }
+        if old.map(|e| &e.destinations) != new.map(|e| &e.destinations) {
+            touched.touch(Cell::DestinationsOf(&id));
+        }
+        if old.map(|e| &e.attachment) != new.map(|e| &e.attachment) {
+            touched.touch(Cell::Attachment(&id));
+            if let Some(old) = old {
+                self.attach(&id, &old.attachment, false, touched);
+            }
+            if let Some(new) = new {
+                self.attach(&id, &new.attachment, true, touched);
+            }
+        }
+        match after {
+            Some(after) => self.routes.insert(id.clone(), after),
+            None => self.routes.remove(&id),
+        };
+        touched.objects.insert(id);
+    }
+
+    /// Attaches a route to what it names, or takes it away from there.
+    fn attach(&mut self, id: &ObjectId, to: &Attachment, on: bool, touched: &mut Touched) {
+        let aged = Aged::new(to.created, id);
+        for gateway in &to.gateways {
+            if **gateway == *MESH {
+                for host in &to.hosts {
+                    let change = place(&mut self.mesh_routes, host, &aged, on);
+                    touch_pattern(Map::Mesh, host, change, touched);
+                }
+                continue;
+            }
+            let mut routes = self.gateway_routes.remove(gateway).unwrap_or_default();
+            for host in &to.hosts {
+                let change = place(&mut routes.hosts, host, &aged, on);
+                touch_pattern(Map::Gateway(gateway), host, change, touched);
+                // Who sees a route counts for the domains, too.
+                for chunk in Chunk::all_of(host) {
+                    touched.touch(Cell::GatewayPatterns(gateway, chunk));
+                }
+                match (change.pattern, on) {
+                    (true, true) => routes.patterns.insert(host.clone()),
+                    (true, false) => {
+                        routes.patterns.remove(host);
+                    }
+                    (false, _) => {}
+                }
+            }
+            if !routes.hosts.is_empty() {
+                self.gateway_routes.insert(gateway.clone(), routes);
+            }
+        }
+    }
+
+    fn edit_destination_policy(
+        &mut self,
+        id: ObjectId,
+        source: Option<Box<DestinationPolicySource>>,
+        touched: &mut Touched,
+    ) {
+        let before = self.destination_policies.get(&id).cloned();
+        let after = source.map(|source| {
+            let DestinationPolicySource { policy, host, export_to, created, mutual_tls_at } =
+                *source;
+            let policy = Arc::new(Policy::Destination(policy));
+            Arc::new(DestinationPolicyEntry { policy, host, export_to, created, mutual_tls_at })
+        });
+        if before == after {
+            return;
+        }
+        if before.as_ref().map(|e| &e.policy) != after.as_ref().map(|e| &e.policy) {
+            touched.touch(Cell::Policy(&id));
+        }
+        let reach =
+            |e: &Arc<DestinationPolicyEntry>| (e.host.clone(), e.export_to.clone(), e.created);
+        if before.as_ref().map(reach) != after.as_ref().map(reach) {
+            touched.touch(Cell::Reach(&id));
+            for (entry, on) in [(&before, false), (&after, true)] {
+                let Some(entry) = entry else { continue };
+                let aged = Aged::new(entry.created, &id);
+                let namespace = &id.namespace;
+                let mut of_namespace =
+                    self.destination_policies_in.remove(namespace).unwrap_or_default();
+                let change = place(&mut of_namespace, &entry.host, &aged, on);
+                touch_pattern(Map::Destination(namespace), &entry.host, change, touched);
+                if !of_namespace.is_empty() {
+                    self.destination_policies_in.insert(namespace.clone(), of_namespace);
+                }
+                let change = place(&mut self.destination_policies_by_host, &entry.host, &aged, on);
+                touch_pattern(Map::Destinations, &entry.host, change, touched);
+            }
+        }
+        match after {
+            Some(after) => self.destination_policies.insert(id.clone(), after),
+            None => self.destination_policies.remove(&id),
+        };
+        touched.objects.insert(id);
+    }
+
+    fn edit_inbound_policy(
+        &mut self,
+        id: ObjectId,
+        source: Option<Box<InboundPolicySource>>,
+        touched: &mut Touched,
+    ) {
+        let before = self.inbound_policies.get(&id).cloned();
+        let after = source.map(|source| {
+            let InboundPolicySource { policy, selector, created } = *source;
+            let policy = Arc::new(Policy::Inbound(policy));
+            Arc::new(InboundPolicyEntry { policy, selector, created })
+        });
+        if before == after {
+            return;
+        }
+        if before.as_ref().map(|e| &e.policy) != after.as_ref().map(|e| &e.policy) {
+            touched.touch(Cell::Policy(&id));
+        }
+        let reach = |e: &Arc<InboundPolicyEntry>| (e.selector.clone(), e.created);
+        if before.as_ref().map(reach) != after.as_ref().map(reach) {
+            touched.touch(Cell::InboundPoliciesIn(&id.namespace));
+            if let Some(before) = &before {
+                let aged = Aged::new(before.created, &id);
+                self.inbound_policies_in.remove(&id.namespace, &aged);
+            }
+            if let Some(after) = &after {
+                let aged = Aged::new(after.created, &id);
+                self.inbound_policies_in.insert(id.namespace.clone(), aged);
+            }
+        }
+        match after {
+            Some(after) => self.inbound_policies.insert(id.clone(), after),
+            None => self.inbound_policies.remove(&id),
+        };
+        let of_root = id.namespace == self.settings.root_namespace;
+        let namespace = (!of_root).then(|| id.namespace.clone());
+        self.look_again_at_members(namespace.as_ref(), touched);
+        touched.objects.insert(id);
+    }
+
+    fn edit_gateway(
+        &mut self,
+        id: ObjectId,
+        source: Option<Box<GatewaySource>>,
+        touched: &mut Touched,
+    ) {
+        let before = self.gateways.get(&id).cloned();
+        let after = source.map(|source| Arc::new(*source));
+        if before == after {
+            return;
+        }
+        touched.touch(Cell::Gateway(&id));
+        let name: Name = super::gateway::name_of(&id).into();
+        touched.touch(Cell::GatewayNamed(&name));
+        touched.touch(Cell::Gateways);
+        let place_of = |gateway: &GatewaySource| {
+            let first = gateway.selector.0.iter().next();
+            first.map(|(label, value)| (label.clone(), value.clone())).unwrap_or_default()
+        };
+        if let Some(before) = &before {
+            let (aged, place) = (Aged::new(before.created, &id), place_of(before));
+            self.gateways_by_name.remove(&name, &aged);
+            self.gateways_by_label.remove(&place, &aged);
+            touched.touch(Cell::GatewaysByLabel(&place.0, &place.1));
+        }
+        if let Some(after) = &after {
+            let (aged, place) = (Aged::new(after.created, &id), place_of(after));
+            self.gateways_by_name.insert(name, aged.clone());
+            touched.touch(Cell::GatewaysByLabel(&place.0, &place.1));
+            self.gateways_by_label.insert(place, aged);
+        }
+        match after {
+            Some(after) => self.gateways.insert(id.clone(), after),
+            None => self.gateways.remove(&id),
+        };
+        touched.objects.insert(id);
+    }
+}
+
+fn route_entry(source: RouteSource) -> RouteEntry {
+    let RouteSource { route, hosts, gateways, export_to, created, fields } = source;
+    RouteEntry {
+        destinations: destination::named(&route),
+        route: Arc::new(route),
+        attachment: Attachment { hosts, gateways, export_to, created },
+        fields,
+    }
+}
+
+/// Puts an object under a pattern, or takes it away.
+fn place(map: &mut HostMap, pattern: &Name, object: &Aged<ObjectId>, on: bool) -> PatternChange {
+    if on { map.insert(pattern, object.clone()) } else { map.remove(pattern, object) }
+}
+
+fn touch_pattern(map: Map<'_>, pattern: &Name, change: PatternChange, touched: &mut Touched) {
+    touched.touch(Cell::Pattern(map, pattern));
+    if change.odd {
+        touched.touch(Cell::OddWildcards(map));
+    }
+}
+
+/// Counts one more or less of something that belongs to a namespace. Returns whether it is new, or
+/// no longer there.
+fn count<K: std::hash::Hash + Eq + Clone>(
+    counts: &mut SharedMap<Name, SharedMap<K, usize>>,
+    namespace: &Name,
+    key: K,
+    more: bool,
+) -> bool {
+    let mut of_namespace = counts.remove(namespace).unwrap_or_default();
+    let before = of_namespace.get(&key).copied().unwrap_or(0);
+    let after = if more { before + 1 } else { before.saturating_sub(1) };
+    match after {
+        0 => of_namespace.remove(&key),
+        _ => of_namespace.insert(key, after),
+    };
+    if !of_namespace.is_empty() {
+        counts.insert(namespace.clone(), of_namespace);
+    }
+    (before == 0) != (after == 0)
+}

@@ -1,0 +1,275 @@
+//! Looking things up in the indexes, and noting what was looked at.
+
+use std::cell::RefCell;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use hashbrown::HashSet;
+
+use super::GatewaySource;
+use super::cell::{Cell, Map, Name as CellName};
+use super::index::{
+    Aged, DestinationPolicyEntry, GatewayRoutes, HostMap, InboundPolicyEntry, Index, MESH,
+    RouteEntry, ServiceEntry,
+};
+use crate::chunk::Chunk;
+use crate::name::{Labels, Name, ObjectId, ServiceId};
+use crate::policy::Policy;
+use crate::service::{Endpoint, Workload};
+
+/// The indexes as one question sees them. Each method notes the cells that its answer depends on,
+/// also where it finds nothing.
+#[derive(Debug)]
+pub(super) struct Reader<'a> {
+    index: &'a Index,
+    reads: RefCell<HashSet<Cell>>,
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(index: &'a Index) -> Self {
+        Self { index, reads: RefCell::default() }
+    }
+
+    /// What was looked at, in order.
+    pub(super) fn into_reads(self) -> Vec<Cell> {
+        let mut reads: Vec<Cell> = self.reads.into_inner().into_iter().collect();
+        reads.sort_unstable();
+        reads
+    }
+
+    /// The indexes themselves, for what `cells` say is looked at.
+    pub(super) fn index(&self, cells: &[CellName<'_>]) -> &'a Index {
+        let mut reads = self.reads.borrow_mut();
+        reads.extend(cells.iter().map(|name| name.cell()));
+        self.index
+    }
+
+    pub(super) fn root_namespace(&self) -> &'a Name {
+        &self.index(&[CellName::RootNamespace]).settings.root_namespace
+    }
+
+    /// A service; not its endpoints.
+    pub(super) fn service(&self, id: &ServiceId) -> Option<&'a ServiceEntry> {
+        self.index(&[CellName::Service(id)]).services.get(id).map(|entry| &**entry)
+    }
+
+    /// The chunks of a service's endpoints.
+    pub(super) fn chunks(&self, id: &ServiceId) -> &'a [Chunk] {
+        let entry = self.index(&[CellName::Chunks(id)]).services.get(id);
+        entry.map_or(&[], |entry| &entry.service.endpoint_chunks)
+    }
+
+    /// The service of that fully qualified name, as seen from `namespace`: its own if it declares
+    /// one, else the oldest.
+    pub(super) fn service_named(
+        &self,
+        hostname: &str,
+        namespace: &str,
+    ) -> Option<&'a ServiceEntry> {
+        let index = self.index(&[CellName::ServicesOfHost(hostname)]);
+        let services = index.services_by_host.of(hostname);
+        let own = services.iter().find(|service| *service.id.namespace == *namespace);
+        self.service(&own.or_else(|| services.first())?.id)
+    }
+
+    /// The service that has this virtual address; of several the oldest.
+    pub(super) fn service_at(&self, ip: IpAddr) -> Option<&'a ServiceEntry> {
+        let index = self.index(&[CellName::ServicesAt(ip)]);
+        self.service(&index.services_by_address.of(&ip).first()?.id)
+    }
+
+    /// The endpoints with this address, each with its service, the oldest service first. Of an
+    /// endpoint only address and ports are looked at.
+    pub(super) fn endpoints_at(
+        &self,
+        ip: IpAddr,
+    ) -> impl Iterator<Item = (&'a ServiceEntry, &'a Endpoint)> {
+        let endpoints = self.index(&[CellName::EndpointsAt(ip)]).endpoints_by_ip.of(&ip);
+        endpoints.iter().filter_map(|(service, id)| {
+            let entry = self.service(&service.id)?;
+            Some((entry, &*entry.endpoints.get(id)?.given))
+        })
+    }
+
+    /// All endpoints of a service, in order of their ids.
+    pub(super) fn all_endpoints(&self, entry: &'a ServiceEntry) -> Vec<&'a Endpoint> {
+        // Read anew: `entry` may have been read for something else.
+        self.index(&[CellName::AllEndpoints(&entry.service.id)]);
+        let mut endpoints: Vec<&Endpoint> = entry.endpoints.iter().map(|e| &*e.seen).collect();
+        endpoints.sort_by(|a, b| a.id.cmp(&b.id));
+        endpoints
+    }
+
+    /// The services of that fully qualified name, the oldest first.
+    pub(super) fn services_named(&self, hostname: &str) -> Vec<&'a ServiceEntry> {
+        let index = self.index(&[CellName::ServicesOfHost(hostname)]);
+        let services = index.services_by_host.of(hostname).iter();
+        services.filter_map(|service| self.service(&service.id)).collect()
+    }
+
+    /// All services, the oldest first.
+    pub(super) fn services(&self) -> Vec<&'a ServiceEntry> {
+        let index = self.index(&[CellName::Services]);
+        let mut services: Vec<&ServiceEntry> = index.services.values().map(|e| &**e).collect();
+        services.sort_by(|a, b| (a.created, &a.service.id).cmp(&(b.created, &b.service.id)));
+        services
+    }
+
+    pub(super) fn workload(&self, ip: IpAddr) -> Option<&'a Arc<Workload>> {
+        let entry = self.index(&[CellName::Workload(ip)]).workloads.get(&ip);
+        entry.map(|entry| &entry.seen)
+    }
+
+    /// The workload of this uid, as it was given.
+    pub(super) fn workload_of(&self, uid: &str) -> Option<&'a Arc<Workload>> {
+        let index = self.index(&[CellName::WorkloadOf(uid)]);
+        let ip = index.workloads_by_uid.of(uid).first()?;
+        index.workloads.get(ip).map(|entry| &entry.given)
+    }
+
+    /// The namespaces in which a workload has labels that a selector selects.
+    pub(super) fn namespaces_selected(&self, selector: &Labels) -> impl Iterator<Item = &'a Name> {
+        let index = self.index(&[CellName::Labels]);
+        index.labels.iter().filter_map(|(namespace, labels)| {
+            labels.iter().any(|(labels, _)| selector.selects(labels)).then_some(namespace)
+        })
+    }
+
+    /// Whether a selector selects a workload of a namespace.
+    pub(super) fn is_selected_in(&self, namespace: &str, selector: &Labels) -> bool {
+        let labels = self.index(&[CellName::LabelsIn(namespace)]).labels.get(namespace);
+        labels.is_some_and(|labels| labels.iter().any(|(labels, _)| selector.selects(labels)))
+    }
+
+    /// What a route says.
+    pub(super) fn route(&self, id: &ObjectId) -> Option<&'a RouteEntry> {
+        self.index(&[CellName::Route(id)]).routes.get(id).map(|entry| &**entry)
+    }
+
+    /// What a route is for, and who sees it.
+    pub(super) fn attachment(&self, id: &ObjectId) -> Option<&'a RouteEntry> {
+        self.index(&[CellName::Attachment(id)]).routes.get(id).map(|entry| &**entry)
+    }
+
+    /// The hosts that a route sends requests to.
+    pub(super) fn destinations_of(&self, id: &ObjectId) -> &'a [Name] {
+        let entry = self.index(&[CellName::DestinationsOf(id)]).routes.get(id);
+        entry.map_or(&[], |entry| &entry.destinations)
+    }
+
+    /// The map of patterns that `map` names.
+    fn map(&self, map: Map<'_>) -> Option<&'a HostMap> {
+        let index = self.index;
+        match map {
+            Map::Mesh => Some(&index.mesh_routes),
+            Map::Gateway(name) => index.gateway_routes.get(name).map(|routes| &routes.hosts),
+            Map::Destination(namespace) => index.destination_policies_in.get(namespace),
+            Map::Destinations => Some(&index.destination_policies_by_host),
+        }
+    }
+
+    /// The objects of exactly a pattern, oldest first.
+    pub(super) fn of_pattern(&self, map: Map<'_>, pattern: &str) -> &'a [Aged<ObjectId>] {
+        self.index(&[CellName::Pattern(map, pattern)]);
+        self.map(map).map_or(&[], |map| map.of_pattern(pattern))
+    }
+
+    /// The objects of each pattern that covers `host`, the most specific pattern first.
+    pub(super) fn covering(
+        &self,
+        map: Map<'_>,
+        host: &str,
+    ) -> impl Iterator<Item = &'a [Aged<ObjectId>]> {
+        self.index(&[CellName::OddWildcards(map)]);
+        let none = HostMap::default();
+        let candidates = self.map(map).unwrap_or(&none).candidates(host);
+        candidates.into_iter().map(move |pattern| self.of_pattern(map, &pattern))
+    }
+
+    /// The patterns of the routes of a gateway that are in a chunk of them. How many they are and
+    /// who sees these routes is looked at, too.
+    pub(super) fn gateway_patterns(
+        &self,
+        gateway: &str,
+        chunk: Chunk,
+    ) -> Option<&'a GatewayRoutes> {
+        self.index(&[CellName::GatewayPatterns(gateway, chunk)]).gateway_routes.get(gateway)
+    }
+
+    /// A policy.
+    pub(super) fn policy(&self, id: &ObjectId) -> Option<&'a Arc<Policy>> {
+        let index = self.index(&[CellName::Policy(id)]);
+        let destination = index.destination_policies.get(id).map(|entry| &entry.policy);
+        destination.or_else(|| index.inbound_policies.get(id).map(|entry| &entry.policy))
+    }
+
+    /// A destination policy and where it counts, but not what it says.
+    pub(super) fn destination_policy(&self, id: &ObjectId) -> Option<&'a DestinationPolicyEntry> {
+        let index = self.index(&[CellName::Reach(id)]);
+        index.destination_policies.get(id).map(|entry| &**entry)
+    }
+
+    /// Inbound policies of a namespace, oldest first, and whom they select.
+    pub(super) fn inbound_policies_in(
+        &self,
+        namespace: &str,
+    ) -> impl Iterator<Item = &'a InboundPolicyEntry> {
+        inbound_policies_in(self.index(&[CellName::InboundPoliciesIn(namespace)]), namespace)
+    }
+
+    /// A gateway.
+    pub(super) fn gateway(&self, id: &ObjectId) -> Option<&'a GatewaySource> {
+        self.index(&[CellName::Gateway(id)]).gateways.get(id).map(|gateway| &**gateway)
+    }
+
+    /// Gateways of a name (`NAMESPACE/NAME`), oldest first.
+    pub(super) fn gateways_named(&self, name: &str) -> impl Iterator<Item = &'a GatewaySource> {
+        let index = self.index(&[CellName::GatewayNamed(name)]);
+        let named = index.gateways_by_name.of(name);
+        named.iter().filter_map(|gateway| index.gateways.get(&gateway.id)).map(|gateway| &**gateway)
+    }
+
+    /// Whether routes can be attached to something of this name.
+    pub(super) fn is_attachable(&self, name: &str) -> bool {
+        *name == *MESH || self.gateways_named(name).next().is_some()
+    }
+
+    /// All gateways, oldest first.
+    pub(super) fn gateways(&self) -> Vec<&'a GatewaySource> {
+        let index = self.index(&[CellName::Gateways]);
+        in_order(index, index.gateways_by_name.all())
+    }
+
+    /// Gateways that select a workload with these labels, oldest first.
+    pub(super) fn gateways_selecting(&self, labels: &Labels) -> Vec<&'a GatewaySource> {
+        let own = labels.0.iter().map(|(label, value)| (label.clone(), value.clone()));
+        let places = own.chain([<(Name, Name)>::default()]);
+        let mut found: Vec<&Aged<ObjectId>> = Vec::new();
+        for place in places {
+            let index = self.index(&[CellName::GatewaysByLabel(&place.0, &place.1)]);
+            found.extend(index.gateways_by_label.of(&place));
+        }
+        let mut gateways = in_order(self.index, found.into_iter());
+        gateways.retain(|gateway| gateway.selector.selects(labels));
+        gateways
+    }
+}
+
+fn in_order<'a>(
+    index: &'a Index,
+    gateways: impl Iterator<Item = &'a Aged<ObjectId>>,
+) -> Vec<&'a GatewaySource> {
+    let mut gateways: Vec<&Aged<ObjectId>> = gateways.collect();
+    gateways.sort_unstable();
+    let of = |gateway: &Aged<ObjectId>| index.gateways.get(&gateway.id).map(|gateway| &**gateway);
+    gateways.into_iter().filter_map(of).collect()
+}
+
+/// Inbound policies of a namespace, oldest first.
+pub(super) fn inbound_policies_in<'a>(
+    index: &'a Index,
+    namespace: &str,
+) -> impl Iterator<Item = &'a InboundPolicyEntry> {
+    let ids = index.inbound_policies_in.of(namespace).iter();
+    ids.filter_map(|policy| index.inbound_policies.get(&policy.id)).map(|entry| &**entry)
+}
