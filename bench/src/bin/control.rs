@@ -167,7 +167,11 @@ fn gateway_route(port: u16) -> RouteSource {
     };
     let rule = Rule { action: Action::Forward(vec![backend]), ..Rule::default() };
     RouteSource {
-        route: Route { id: ObjectId::new("VirtualService", "default", "edge"), rules: vec![rule] },
+        route: Route {
+            id: ObjectId::new("VirtualService", "default", "edge"),
+            rules: vec![rule],
+            connection_rules: Vec::new(),
+        },
         hosts: vec!["*".into()],
         gateways: vec!["default/edge".into()],
         export_to: Vec::new(),

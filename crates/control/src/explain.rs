@@ -6,10 +6,9 @@
 use std::net::{IpAddr, SocketAddr};
 
 use ironmesh_model::entry::Sender;
-use ironmesh_model::policy::MtlsMode;
 use ironmesh_model::service::EndpointAddress;
 use ironmesh_model::view::GroupEndpoint;
-use ironmesh_model::{Decision, Identity, ListenerKind, Reason, Snapshot, Verdict};
+use ironmesh_model::{Decision, Identity, ListenerKind, Plan, Reason, Snapshot};
 
 use crate::api::explain::{ExplainRequest, Explanation, Hop};
 use crate::context::Context;
@@ -66,7 +65,7 @@ pub(crate) async fn explain(
     };
     let text = origin.ip().to_string();
     let sender = Sender { listener, is_member: false, text: &text };
-    let walked = proxy.walk(&sender, destination, &mut call, request.draw);
+    let walked = proxy.walk(&sender, None, destination, &mut call, request.draw);
     let (hop, next) = first_hop(context, &mut proxy, &walked, &mut call);
     hops.push(hop);
     let outcome = follow(context, snapshot, next, &mut call, &mut hops);
@@ -93,8 +92,8 @@ fn first_hop(
         return (hop, None);
     }
     let decision = &walked.decision;
-    let next = match &decision.verdict {
-        Verdict::Forward(_) => match followed(decision) {
+    let next = match &decision.plan {
+        Plan::Forward => match followed(decision) {
             Some((endpoint, address)) => {
                 let mutual = endpoint.endpoint.tls.expected().is_some();
                 hop.endpoint = Some(address.to_string());
@@ -106,17 +105,19 @@ fn first_hop(
                 None
             }
         },
-        Verdict::Passthrough => {
+        Plan::Passthrough => {
             // What the proxy dials as it is the node may still balance.
             let address = proxy.plain(walked.destination);
+            let mutual = decision.upstream_tls().expected().is_some();
             hop.endpoint = Some(place(walked.destination, call));
-            hop.tls = Some(hop::tls_word(false).to_owned());
+            hop.tls = Some(hop::tls_word(mutual).to_owned());
             if address.is_none() {
                 hop::refuse(&mut hop, Reason::ConnectFailed);
             }
-            address.map(|address| Next { address, from: None })
+            let from = mutual.then(|| proxy.identity.clone());
+            address.map(|address| Next { address, from })
         }
-        Verdict::ToWorkload | Verdict::Answer(_) | Verdict::Needs(_) => None,
+        Plan::ToWorkload(_) | Plan::Answer(_) | Plan::ReadHello | Plan::Needs(_) => None,
     };
     call.rewrite(decision);
     (hop, next)
@@ -166,26 +167,24 @@ fn follow(
     }
     let mutual = from.is_some();
     let mut proxy = Proxy::new(snapshot, &pod);
-    let text = from.map(|from| format!("By={};URI={from}", proxy.identity)).unwrap_or_default();
+    let by = |from| format!("By={};URI={from}", proxy.identity);
+    let text = from.as_ref().map(by).unwrap_or_default();
     let sender = Sender { listener: ListenerKind::Inbound, is_member: mutual, text: &text };
-    let walked = proxy.walk(&sender, address, call, None);
+    let walked = proxy.walk(&sender, from.as_ref(), address, call, None);
     let mut hop = hop::describe(context, &proxy, &walked, call);
     hop.endpoint = Some(address.to_string());
     hop.tls = Some(hop::tls_word(mutual).to_owned());
-    hop.mtls_mode = Some(hop::mode_word(walked.mtls).to_owned());
-    let plaintext_refused = !mutual && walked.mtls == MtlsMode::Strict;
-    let refused = plaintext_refused.then_some(Reason::PlaintextRefused).or(walked.refused);
-    if let Some(reason) = refused {
+    hop.mtls_mode = hop::mode_word(&walked.decision).map(str::to_owned);
+    if let Some(reason) = walked.refused {
         hop::refuse(&mut hop, reason);
     }
     hops.push(hop);
-    match refused {
-        Some(reason) => format!("refused by {name}: {}", reason.text()),
-        None => {
-            let how = if mutual { "over mutual TLS" } else { "in plaintext" };
-            format!("reaches {name} at {address} {how}")
-        }
+    let refused = matches!(walked.decision.plan, Plan::Answer(_)).then_some(walked.decision.reason);
+    if let Some(reason) = walked.refused.or(refused) {
+        return format!("refused by {name}: {}", reason.text());
     }
+    let how = if mutual { "over mutual TLS" } else { "in plaintext" };
+    format!("reaches {name} at {address} {how}")
 }
 
 /// The pod that has this address.

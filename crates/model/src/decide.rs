@@ -1,31 +1,35 @@
-//! What the mesh does with one request: the only place where routes are matched.
+//! What the mesh does with a connection or a request: the only place where rules are matched.
+//!
+//! The answer is a [`Plan`], which is data, and the [`Reason`] for it. The proxy executes plans and
+//! adds no meaning of its own.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::draw::{Draw, Purpose};
-use crate::name::Name;
 use crate::policy::MtlsMode;
 use crate::reason::Reason;
 use crate::recorder::{Choice, Event, Recorder};
-use crate::request::{RequestMeta, split_authority};
+use crate::request::split_authority;
 use crate::resource::{ListenerKind, ResolutionKey, ResourceKey, Target};
-use crate::service::Protocol;
+use crate::retry::Retry;
+use crate::route::{Action, DirectResponse};
+use crate::service::{Protocol, UpstreamTls, Workload};
 use crate::settings::OutboundPolicy;
+use crate::traffic::{Connection, Request, Seen, Traffic};
 use crate::view::{CompiledMatch, CompiledRule, Linked, LinkedApplies, LinkedBackend, View};
 
 mod edit;
 mod rules;
 
-use rules::{Tried, first_match};
+use rules::{Tried, first_connection_match, first_match};
 
-/// What the mesh does with a request. Holds indices into what applied and keeps that alive, so that
-/// a change of the configuration never breaks a request in flight.
+/// What the mesh does with a connection or a request. Holds indices into what applied and keeps that
+/// alive, so that a change of the configuration never breaks a request in flight.
 #[derive(Clone, Debug)]
 pub struct Decision {
     /// What to do.
-    pub verdict: Verdict,
+    pub plan: Plan,
     /// Why.
     pub reason: Reason,
     /// What applied; `None` before it is known.
@@ -36,26 +40,23 @@ pub struct Decision {
     chosen: Option<Chosen>,
 }
 
-/// What to do with a request.
+/// What to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum Plan {
     /// Send it to an endpoint of [`Decision::backend`]'s group.
-    Forward(Forward),
-    /// Hand it to the workload of this inbound proxy.
-    ToWorkload,
-    /// Send it to the address that the caller dialled.
+    Forward,
+    /// Hand it to the workload of this inbound proxy, which takes connections in this mode.
+    ToWorkload(MtlsMode),
+    /// Send it to the address that the caller dialled, as [`Decision::upstream_tls`] says.
     Passthrough,
-    /// Answer it with this status; [`Decision::reason`] says why.
+    /// Answer it with this status; a [`Decision::direct_response`] has a body, too. A connection is
+    /// closed.
     Answer(u16),
+    /// Read the beginning of the connection and ask again: a rule here depends on the server name
+    /// of its TLS.
+    ReadHello,
     /// Nothing can be said before this resource is held.
     Needs(ResourceKey),
-}
-
-/// How to forward a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Forward {
-    /// Longest time from the request's last byte to the answer's end; `None`: no limit.
-    pub timeout: Option<Duration>,
 }
 
 /// A rule of the routes that applied.
@@ -63,10 +64,21 @@ pub struct Forward {
 pub struct RuleAt {
     /// Index into [`LinkedApplies::routes`].
     pub route: u32,
-    /// Index into the route's rules.
+    /// Which of the route's lists.
+    pub list: RuleList,
+    /// Index into that list.
     pub rule: u32,
     /// Which alternative of its matches; `None` if it has none.
     pub alternative: Option<u32>,
+}
+
+/// The lists of rules that a route has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RuleList {
+    /// Rules for requests.
+    Requests,
+    /// Rules for connections.
+    Connections,
 }
 
 /// Which backend.
@@ -79,19 +91,18 @@ enum Chosen {
 }
 
 impl Decision {
-    /// The chosen backend. Its group is there if the verdict is to forward.
+    /// The chosen backend. Its group is there if the plan is to forward.
     pub fn backend(&self) -> Option<&LinkedBackend> {
-        let applies = self.applies()?;
-        match (self.chosen?, self.rule) {
-            (Chosen::Default, _) => applies.default_backend.as_ref(),
-            (Chosen::OfRule(backend), Some(at)) => applies
-                .routes
-                .get(at.route as usize)?
-                .backends
-                .get(at.rule as usize)?
-                .get(backend as usize),
-            (Chosen::OfRule(_), None) => None,
+        match self.chosen? {
+            Chosen::Default => self.applies()?.default_backend.as_ref(),
+            Chosen::OfRule(backend) => self.backends()?.get(backend as usize),
         }
+    }
+
+    /// All backends of the winning rule.
+    pub fn backends(&self) -> Option<&[LinkedBackend]> {
+        let at = self.rule?;
+        Some(self.applies()?.routes.get(at.route as usize)?.backends(at.list, at.rule))
     }
 
     /// Index of the chosen backend among the winning rule's.
@@ -102,9 +113,9 @@ impl Decision {
         }
     }
 
-    /// The winning rule, for its rewrite and header operations.
+    /// The winning rule for requests, for its rewrite and header operations.
     pub fn winning_rule(&self) -> Option<&CompiledRule> {
-        let at = self.rule?;
+        let at = self.rule.filter(|at| at.list == RuleList::Requests)?;
         self.applies()?.routes.get(at.route as usize)?.route.rules.get(at.rule as usize)
     }
 
@@ -113,10 +124,47 @@ impl Decision {
         self.winning_rule()?.matches.get(self.rule?.alternative? as usize)
     }
 
+    /// Longest time from the request's last byte to the answer's end; `None`: no limit.
+    pub fn timeout(&self) -> Option<Duration> {
+        self.winning_rule()?.rule.timeout
+    }
+
+    /// When an attempt is followed by another.
+    pub fn retry(&self) -> &Retry {
+        let configured = self.winning_rule().and_then(|compiled| compiled.rule.retry.as_ref());
+        configured.unwrap_or_else(|| Retry::unconfigured())
+    }
+
+    /// The answer that the winning rule gives by itself, if it does.
+    pub fn direct_response(&self) -> Option<&DirectResponse> {
+        match &self.winning_rule()?.rule.action {
+            Action::Answer(answer) => Some(answer),
+            Action::Forward(_) => None,
+        }
+    }
+
+    /// The member of the mesh whose address the caller dialled, if the plan is to pass through to it.
+    pub fn dialled_member(&self) -> Option<&Arc<Workload>> {
+        match self.plan {
+            Plan::Passthrough => self.applies()?.member.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// How to speak to the address that the caller dialled, if the plan is to pass through to it.
+    pub fn upstream_tls(&self) -> &UpstreamTls {
+        self.dialled_member().map_or(&UpstreamTls::None, |member| &member.tls)
+    }
+
+    /// Protocol that the port declares; undeclared before that is known.
+    pub fn protocol(&self) -> Protocol {
+        self.applies().map_or(Protocol::Undeclared, |applies| applies.protocol)
+    }
+
     /// The winning rule as the access log writes it: `NAMESPACE/NAME#RULE`.
     pub fn route_name(&self) -> Option<String> {
         let at = self.rule?;
-        Some(format!("{}#{}", self.applies()?.routes.get(at.route as usize)?.name, at.rule))
+        Some(self.applies()?.routes.get(at.route as usize)?.name_of(at.list, at.rule))
     }
 
     /// Version of the winning route.
@@ -129,137 +177,127 @@ impl Decision {
         self.linked.as_ref()?.applies.as_ref()
     }
 
+    fn of(plan: Plan, reason: Reason, linked: &Arc<Linked>) -> Self {
+        Self { plan, reason, linked: Some(linked.clone()), rule: None, chosen: None }
+    }
+
     fn answer(reason: Reason, linked: &Arc<Linked>) -> Self {
-        let verdict = Verdict::Answer(reason.status());
-        Self { verdict, reason, linked: Some(linked.clone()), rule: None, chosen: None }
+        Self::of(Plan::Answer(reason.status()), reason, linked)
     }
 
     /// An answer before anything was looked up.
     pub fn without_lookup(reason: Reason) -> Self {
-        let verdict = Verdict::Answer(reason.status());
-        Self { verdict, reason, linked: None, rule: None, chosen: None }
+        let plan = Plan::Answer(reason.status());
+        Self { plan, reason, linked: None, rule: None, chosen: None }
     }
 
     fn needs(key: ResourceKey) -> Self {
-        Self {
-            verdict: Verdict::Needs(key),
-            reason: Reason::NotConfigured,
-            linked: None,
-            rule: None,
-            chosen: None,
-        }
+        Self { plan: Plan::Needs(key), ..Self::without_lookup(Reason::NotConfigured) }
     }
 }
 
-/// Decides what happens to one request. No IO, no clock, no randomness of its own.
+/// Decides what happens to a connection or to a request. No IO, no clock, no randomness of its own.
 ///
 /// Choosing the endpoint within [`Decision::backend`]'s group is not part of it: that depends on
 /// what other requests do.
 pub fn decide<R: Recorder>(
     view: &View,
-    request: &RequestMeta<'_>,
+    traffic: &Traffic<'_>,
     draw: Draw,
     recorder: &mut R,
 ) -> Decision {
-    let linked = match look_up(view, request, recorder) {
-        Ok(linked) => linked,
-        Err(decision) => return decision,
+    let connection = traffic.connection();
+    let decided = match traffic {
+        _ if connection.listener == ListenerKind::Inbound => inbound(view, connection, recorder),
+        Traffic::Connection(connection) => outbound(view, connection, draw, recorder),
+        Traffic::Request(connection, request) => {
+            requested(view, connection, request, draw, recorder)
+        }
     };
-    let Some(applies) = &linked.applies else {
-        recorder.record(|| resolved(&linked.key, "nothing of the mesh is there"));
-        return absent(view, request, linked);
-    };
-    if let Some(missing) = &applies.missing {
-        recorder.record(|| resolved(&linked.key, "a part of the answer has not arrived"));
-        return Decision::needs(missing.clone());
-    }
-    if let Some(unusable) = &applies.unusable {
-        recorder.record(|| resolved(&linked.key, &cannot_use(unusable)));
-        return Decision::answer(Reason::NotConfigured, linked);
-    }
-    recorder.record(|| resolved(&linked.key, &describe(applies)));
-    if request.listener == ListenerKind::Inbound {
-        return Decision {
-            verdict: Verdict::ToWorkload,
-            reason: Reason::Inbound,
-            linked: Some(linked.clone()),
-            rule: None,
-            chosen: None,
-        };
-    }
-    match first_match(applies, request, recorder) {
-        Tried::Matched(at) => by_rule(linked, applies, at, draw, recorder),
-        Tried::NoneMatched => Decision::answer(Reason::NoRoute, linked),
-        Tried::NoneApplies => by_default(linked, applies),
-    }
+    // What is missing is as much an answer as what was decided.
+    decided.unwrap_or_else(|undecided| undecided)
 }
 
-/// What a connection is before its first byte, and what becomes of its bytes if they stay opaque.
-#[derive(Clone, Debug)]
-pub struct ConnectionDecision {
-    /// Protocol that its port declares.
-    pub protocol: Protocol,
-    /// What to do with it if it is opaque. [`Verdict::Forward`]'s group is [`Decision::backend`]'s.
-    pub decision: Decision,
-    /// Which connections an inbound listener takes there.
-    pub mtls: MtlsMode,
-}
-
-/// Decides what happens to one connection, by its original destination.
-pub fn decide_connection<R: Recorder>(
+/// What enters a workload: what its policies let in.
+fn inbound<R: Recorder>(
     view: &View,
-    listener: ListenerKind,
-    destination: SocketAddr,
-    namespace: &Name,
+    connection: &Connection<'_>,
     recorder: &mut R,
-) -> ConnectionDecision {
-    let undeclared = |decision| ConnectionDecision {
-        protocol: Protocol::Undeclared,
-        decision,
-        mtls: view.settings().mtls_mode,
+) -> Result<Decision, Decision> {
+    let linked = at_address(view, connection, recorder)?;
+    let mode = match &linked.applies {
+        Some(applies) => applies.mtls,
+        None => view.settings().mtls_mode,
     };
-    let Some(linked) = view.at_address(listener, destination, namespace) else {
-        let key = ResolutionKey::of_address(listener, destination, namespace);
-        recorder.record(|| resolved(&key, "not held: the proxy subscribes"));
-        return undeclared(Decision::needs(ResourceKey::Resolution(key)));
-    };
-    let Some(applies) = &linked.applies else {
-        recorder.record(|| resolved(&linked.key, "nothing of the mesh is there"));
-        return undeclared(unknown_destination(view, linked));
-    };
-    if let Some(missing) = &applies.missing {
-        return undeclared(Decision::needs(missing.clone()));
+    if mode == MtlsMode::Strict && connection.peer == Seen::Absent {
+        return Ok(Decision::answer(Reason::PlaintextRefused, linked));
     }
-    if let Some(unusable) = &applies.unusable {
-        recorder.record(|| resolved(&linked.key, &cannot_use(unusable)));
-        return undeclared(Decision::answer(Reason::NotConfigured, linked));
-    }
-    recorder.record(|| resolved(&linked.key, &describe(applies)));
-    let decision = match listener {
-        ListenerKind::Inbound => Decision {
-            verdict: Verdict::ToWorkload,
-            reason: Reason::Inbound,
-            linked: Some(linked.clone()),
-            rule: None,
-            chosen: None,
-        },
-        ListenerKind::Outbound | ListenerKind::Gateway => by_default(linked, applies),
-    };
-    ConnectionDecision { protocol: applies.protocol, decision, mtls: applies.mtls }
+    Ok(Decision::of(Plan::ToWorkload(mode), Reason::Inbound, linked))
 }
 
-/// What the view holds for a request, or what to do with the request without it.
-fn look_up<'v, R: Recorder>(
+/// A connection that leaves a workload: the rules for connections, else the service as it is.
+fn outbound<R: Recorder>(
+    view: &View,
+    connection: &Connection<'_>,
+    draw: Draw,
+    recorder: &mut R,
+) -> Result<Decision, Decision> {
+    let linked = at_address(view, connection, recorder)?;
+    let Some(applies) = linked.applies.as_ref().filter(|applies| !applies.is_only_member()) else {
+        return Ok(to_unknown(view, connection, linked));
+    };
+    match first_connection_match(applies, connection, recorder) {
+        Tried::Matched(at) => Ok(by_rule(linked, applies, at, draw, recorder)),
+        Tried::NotRead => Ok(Decision::of(Plan::ReadHello, Reason::NotConfigured, linked)),
+        Tried::NoneMatched | Tried::NoneApplies => Ok(by_default(linked, applies)),
+    }
+}
+
+/// A request that leaves a workload or comes in at a gateway: the rules for its host.
+fn requested<R: Recorder>(
+    view: &View,
+    connection: &Connection<'_>,
+    request: &Request<'_>,
+    draw: Draw,
+    recorder: &mut R,
+) -> Result<Decision, Decision> {
+    let linked = at_host(view, connection, request, recorder)?;
+    let Some(applies) = &linked.applies else {
+        if connection.listener == ListenerKind::Gateway {
+            return Ok(Decision::answer(Reason::NoRoute, linked));
+        }
+        let dialled = at_address(view, connection, recorder)?;
+        return Ok(to_unknown(view, connection, dialled));
+    };
+    match first_match(applies, connection, request, recorder) {
+        Tried::Matched(at) => Ok(by_rule(linked, applies, at, draw, recorder)),
+        Tried::NoneMatched | Tried::NotRead => Ok(Decision::answer(Reason::NoRoute, linked)),
+        Tried::NoneApplies => Ok(by_default(linked, applies)),
+    }
+}
+
+/// What applies at the original destination of a connection, or what to do without knowing it.
+fn at_address<'v, R: Recorder>(
     view: &'v View,
-    request: &RequestMeta<'_>,
+    connection: &Connection<'_>,
     recorder: &mut R,
 ) -> Result<&'v Arc<Linked>, Decision> {
-    let RequestMeta { listener, destination, source, .. } = *request;
-    if listener == ListenerKind::Inbound {
-        let found = view.at_address(listener, destination, &source.namespace);
-        let key = || ResolutionKey::of_address(listener, destination, &source.namespace);
-        return found.ok_or_else(|| not_held(key(), recorder));
-    }
+    let Connection { listener, destination, local, .. } = *connection;
+    let Some(linked) = view.at_address(listener, destination, &local.namespace) else {
+        let key = ResolutionKey::of_address(listener, destination, &local.namespace);
+        return Err(not_held(key, recorder));
+    };
+    usable(linked, recorder)
+}
+
+/// What applies at the host that a request names, or what to do without knowing it.
+fn at_host<'v, R: Recorder>(
+    view: &'v View,
+    connection: &Connection<'_>,
+    request: &Request<'_>,
+    recorder: &mut R,
+) -> Result<&'v Arc<Linked>, Decision> {
+    let Connection { listener, destination, local, .. } = *connection;
     let port = destination.port();
     let host = split_authority(request.authority).0;
     if host.len() > HOST_BYTES_MAX {
@@ -268,7 +306,7 @@ fn look_up<'v, R: Recorder>(
     let key = |host: &str| ResolutionKey {
         listener,
         target: Target::Host(host.into(), port),
-        namespace: source.namespace.clone(),
+        namespace: local.namespace.clone(),
     };
     let asked = if listener == ListenerKind::Gateway {
         if view.get(&ResourceKey::Listeners).is_none() {
@@ -282,41 +320,51 @@ fn look_up<'v, R: Recorder>(
     } else {
         &*host
     };
-    let found = view.at_host(listener, asked, port, &source.namespace);
-    found.ok_or_else(|| not_held(key(asked), recorder))
-}
-
-fn not_held<R: Recorder>(key: ResolutionKey, recorder: &mut R) -> Decision {
-    recorder.record(|| resolved(&key, "not held: the proxy subscribes and the request waits"));
-    Decision::needs(ResourceKey::Resolution(key))
-}
-
-fn absent(view: &View, request: &RequestMeta<'_>, linked: &Arc<Linked>) -> Decision {
-    match request.listener {
-        ListenerKind::Gateway => Decision::answer(Reason::NoRoute, linked),
-        ListenerKind::Outbound | ListenerKind::Inbound => unknown_destination(view, linked),
+    match view.at_host(listener, asked, port, &local.namespace) {
+        Some(linked) => usable(linked, recorder),
+        None => Err(not_held(key(asked), recorder)),
     }
 }
 
-fn unknown_destination(view: &View, linked: &Arc<Linked>) -> Decision {
-    match (linked.key.listener, view.settings().outbound_policy) {
+fn not_held<R: Recorder>(key: ResolutionKey, recorder: &mut R) -> Decision {
+    recorder.record(|| resolved(&key, "not held: the proxy subscribes, and the traffic waits"));
+    Decision::needs(ResourceKey::Resolution(key))
+}
+
+/// Whether all that an answer of the control plane names is there and can be used.
+fn usable<'v, R: Recorder>(
+    linked: &'v Arc<Linked>,
+    recorder: &mut R,
+) -> Result<&'v Arc<Linked>, Decision> {
+    let Some(applies) = &linked.applies else {
+        recorder.record(|| resolved(&linked.key, "nothing of the mesh is there"));
+        return Ok(linked);
+    };
+    if let Some(missing) = &applies.missing {
+        recorder.record(|| resolved(&linked.key, "a part of the answer has not arrived"));
+        return Err(Decision::needs(missing.clone()));
+    }
+    if let Some(unusable) = &applies.unusable {
+        recorder.record(|| resolved(&linked.key, &cannot_use(unusable)));
+        return Err(Decision::answer(Reason::NotConfigured, linked));
+    }
+    recorder.record(|| resolved(&linked.key, &describe(applies)));
+    Ok(linked)
+}
+
+/// A destination that is no service, of which `linked` tells whether a member lives there.
+fn to_unknown(view: &View, connection: &Connection<'_>, linked: &Arc<Linked>) -> Decision {
+    match (connection.listener, view.settings().outbound_policy) {
+        (ListenerKind::Outbound, OutboundPolicy::AllowAny) => {
+            Decision::of(Plan::Passthrough, Reason::Passthrough, linked)
+        }
         (ListenerKind::Outbound, OutboundPolicy::RegistryOnly) => {
             Decision::answer(Reason::Blocked, linked)
         }
-        (ListenerKind::Inbound, _) => Decision {
-            verdict: Verdict::ToWorkload,
-            reason: Reason::Inbound,
-            linked: Some(linked.clone()),
-            rule: None,
-            chosen: None,
-        },
-        _ => Decision {
-            verdict: Verdict::Passthrough,
-            reason: Reason::Passthrough,
-            linked: Some(linked.clone()),
-            rule: None,
-            chosen: None,
-        },
+        // A gateway dials by rule only.
+        (ListenerKind::Gateway | ListenerKind::Inbound, _) => {
+            Decision::answer(Reason::NoRoute, linked)
+        }
     }
 }
 
@@ -327,23 +375,20 @@ fn by_rule<R: Recorder>(
     draw: Draw,
     recorder: &mut R,
 ) -> Decision {
-    let route = &applies.routes[at.route as usize];
-    let backends = &route.backends[at.rule as usize];
     let mut decision = Decision::answer(Reason::DeadRule, linked);
     decision.rule = Some(at);
+    if let Some(status) = decision.direct_response().map(|answer| answer.status) {
+        decision.plan = Plan::Answer(status);
+        decision.reason = Reason::DirectResponse;
+        return decision;
+    }
+    let backends = applies.routes[at.route as usize].backends(at.list, at.rule);
     let Some(index) = choose(backends, at, draw, recorder) else { return decision };
     decision.chosen = Some(Chosen::OfRule(index));
-    match &backends[index as usize].group {
-        Err(reason) => {
-            decision.reason = *reason;
-            decision.verdict = Verdict::Answer(reason.status());
-        }
-        Ok(_) => {
-            let timeout = route.route.rules[at.rule as usize].rule.timeout;
-            decision.reason = Reason::Route;
-            decision.verdict = Verdict::Forward(Forward { timeout });
-        }
-    }
+    (decision.plan, decision.reason) = match &backends[index as usize].group {
+        Ok(_) => (Plan::Forward, Reason::Route),
+        Err(reason) => (Plan::Answer(reason.status()), *reason),
+    };
     decision
 }
 
@@ -362,7 +407,9 @@ fn choose<R: Recorder>(
     if total == 0 {
         return None;
     }
-    let rule = (u64::from(at.route) << 32) | u64::from(at.rule);
+    // Rules for connections are numbered behind those for requests.
+    let list = u64::from(at.list == RuleList::Connections) << 31;
+    let rule = (u64::from(at.route) << 32) | list | u64::from(at.rule);
     let drawn = draw.choose(Purpose::Backend, rule, total);
     let mut below = 0;
     let chosen = backends.iter().position(|backend| {
@@ -388,17 +435,11 @@ fn by_default(linked: &Arc<Linked>, applies: &LinkedApplies) -> Decision {
     let Some(backend) = &applies.default_backend else {
         return Decision::answer(Reason::NoRoute, linked);
     };
-    let (verdict, reason) = match &backend.group {
-        Ok(_) => (Verdict::Forward(Forward { timeout: None }), Reason::DefaultRoute),
-        Err(reason) => (Verdict::Answer(reason.status()), *reason),
+    let (plan, reason) = match &backend.group {
+        Ok(_) => (Plan::Forward, Reason::DefaultRoute),
+        Err(reason) => (Plan::Answer(reason.status()), *reason),
     };
-    Decision {
-        verdict,
-        reason,
-        linked: Some(linked.clone()),
-        rule: None,
-        chosen: Some(Chosen::Default),
-    }
+    Decision { chosen: Some(Chosen::Default), ..Decision::of(plan, reason, linked) }
 }
 
 /// Bytes of a host name; longer ones are no names (RFC 1035, section 2.3.4).
@@ -413,9 +454,12 @@ fn cannot_use(unusable: &ResourceKey) -> String {
 }
 
 fn describe(applies: &LinkedApplies) -> String {
-    let service = match &applies.service {
-        Some(service) => format!("service {}", service.id),
-        None => "no service by that name".to_owned(),
+    let service = match (&applies.service, &applies.member) {
+        (Some(service), _) => format!("service {}", service.id),
+        (None, Some(member)) => {
+            format!("no service, but workload {}.{}", member.id.name, member.id.namespace)
+        }
+        (None, None) => "no service by that name".to_owned(),
     };
     let routes: Vec<&str> = applies.routes.iter().map(|r| &*r.name).collect();
     if routes.is_empty() {

@@ -19,6 +19,8 @@ pub struct Draw(pub u64);
 pub enum Purpose {
     /// Which weighted backend.
     Backend = 1,
+    /// How long to wait before another attempt.
+    Backoff = 2,
 }
 
 impl Draw {

@@ -13,8 +13,9 @@
 //! - [`service`], [`route`], [`policy`], [`listeners`], [`settings`]: the bodies of the resources.
 //! - [`snapshot`]: all objects of the mesh at one instant; answers any [`ResourceKey`].
 //! - [`view`]: the part of a snapshot that one proxy holds, compiled and linked.
-//! - [`request`], [`path`], [`entry`], [`draw`], [`mod@decide`], [`recorder`]: one request, and what
-//!   the mesh does with it.
+//! - [`traffic`], [`request`], [`path`], [`entry`], [`draw`], [`mod@decide`], [`recorder`]: a
+//!   connection or a request, and what the mesh does with it.
+//! - [`retry`]: what is done after an attempt.
 //! - [`reason`], [`finding`]: the tables of everything the mesh says about a request or an object.
 //! - [`limits`]: the one table of limits; [`bootstrap`]: what processes are started with.
 
@@ -34,24 +35,27 @@ pub mod reason;
 pub mod recorder;
 pub mod request;
 pub mod resource;
+pub mod retry;
 pub mod route;
 pub mod service;
 pub mod settings;
 mod shared_map;
 pub mod snapshot;
 pub mod text_match;
+pub mod traffic;
 pub mod view;
 
 #[cfg(test)]
 mod test_world;
 
-pub use decide::{Decision, Forward, Verdict, decide, decide_connection};
+pub use decide::{Decision, Plan, decide};
 pub use draw::{Draw, Purpose};
 pub use finding::{Finding, FindingCode, Severity};
 pub use name::{Identity, Labels, Name, ObjectId, ServiceId, WorkloadId};
 pub use reason::Reason;
 pub use recorder::{Event, Recorder, Silent, Trace};
-pub use request::{HeaderLookup, RequestMeta, Source};
+pub use request::HeaderLookup;
 pub use resource::{ListenerKind, ResolutionKey, Resource, ResourceKey, Target, Version};
 pub use snapshot::Snapshot;
+pub use traffic::{Connection, Local, Request, Seen, Traffic};
 pub use view::View;

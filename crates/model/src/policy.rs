@@ -63,7 +63,7 @@ pub struct InboundPolicy {
 }
 
 /// Which connections a workload takes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum MtlsMode {
     /// Mutual TLS and plaintext.

@@ -34,6 +34,8 @@ reasons! {
     Route, "route", "-", 0, "a rule of a route matched";
     /// The service was named and no route applies to this caller.
     DefaultRoute, "default_route", "-", 0, "no route applies to this caller, so the service's endpoints are used";
+    /// The rule that matched answers by itself.
+    DirectResponse, "direct_response", "-", 0, "the rule that matched answers the request by itself";
     /// The inbound proxy hands the request to its workload.
     Inbound, "inbound", "-", 0, "the workload's proxy hands it to the workload";
     /// The destination is not known to the mesh and is used as dialled.

@@ -1,10 +1,6 @@
-//! One request as the decision sees it: never the body.
+//! Reading requests as decisions need them: headers, authority and query.
 
 use std::borrow::Cow;
-use std::net::SocketAddr;
-
-use crate::name::{Labels, Name};
-use crate::resource::ListenerKind;
 
 /// Reads headers of a request by lower-case name.
 pub trait HeaderLookup {
@@ -32,45 +28,6 @@ impl HeaderLookup for Vec<(String, String)> {
         Some(values.fold(Cow::Borrowed(first.as_str()), |all, value| {
             Cow::Owned(format!("{all}{separator}{value}"))
         }))
-    }
-}
-
-/// Who calls: the workload whose proxy decides (at an outbound listener and a gateway: its own).
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Source {
-    /// Its namespace.
-    pub namespace: Name,
-    /// Its labels.
-    pub labels: Labels,
-}
-
-/// One request.
-#[derive(Clone, Copy)]
-pub struct RequestMeta<'a> {
-    /// Where it entered the proxy.
-    pub listener: ListenerKind,
-    /// Original destination of its connection; at a gateway only the port counts, and it is the
-    /// port of the server.
-    pub destination: SocketAddr,
-    /// Who calls.
-    pub source: &'a Source,
-    /// Method, as sent.
-    pub method: &'a str,
-    /// `http` or `https`.
-    pub scheme: &'a str,
-    /// Authority as sent, port included; empty if none was.
-    pub authority: &'a str,
-    /// Normalised path, without query (see [`crate::path::normalize_target`]).
-    pub path: &'a str,
-    /// Query without the question mark, if there was one.
-    pub query: Option<&'a str>,
-    /// The headers.
-    pub headers: &'a dyn HeaderLookup,
-}
-
-impl std::fmt::Debug for RequestMeta<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} {}{} at {}", self.method, self.authority, self.path, self.listener.word())
     }
 }
 

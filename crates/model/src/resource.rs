@@ -194,6 +194,8 @@ pub struct Applies {
     /// Ports of an inbound listener that services serve, in order; what `protocol` and `service`
     /// say holds for the others.
     pub inbound_ports: Vec<InboundPort>,
+    /// Address of the member of the mesh that was dialled, if no service is served there.
+    pub member: Option<IpAddr>,
 }
 
 /// A port of a workload that a service serves.
@@ -290,6 +292,7 @@ pub(crate) fn references_of(applies: &Applies) -> Vec<ResourceKey> {
     routes
         .chain(services.chain(&applies.service).cloned().map(ResourceKey::Service))
         .chain(policies.chain(&applies.inbound_policies).cloned().map(ResourceKey::Policy))
+        .chain(applies.member.map(ResourceKey::Workload))
         .filter(|key| seen.insert(key.clone()))
         .collect()
 }

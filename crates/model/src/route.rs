@@ -1,10 +1,12 @@
 //! Routes: one per user's route object, a list of rules tried in order.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::name::{Labels, Name, ObjectId};
+use crate::retry::Retry;
 use crate::text_match::TextMatch;
 
 /// The rules of one route object (a `VirtualService`, an `HTTPRoute`, ...).
@@ -14,6 +16,43 @@ pub struct Route {
     pub id: ObjectId,
     /// Rules for requests, in the user's order.
     pub rules: Vec<Rule>,
+    /// Rules for connections whose requests are not looked at, in the order in which they are tried.
+    pub connection_rules: Vec<ConnectionRule>,
+}
+
+impl Route {
+    /// The backends of all rules.
+    pub fn backends(&self) -> impl Iterator<Item = &Backend> {
+        let of_requests = self.rules.iter().flat_map(|rule| rule.action.backends());
+        of_requests.chain(self.connection_rules.iter().flat_map(|rule| &rule.backends))
+    }
+}
+
+/// A rule for connections (`tls` and `tcp` of a `VirtualService`).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConnectionRule {
+    /// Where it stands in its object: `tcp[0]`.
+    pub place: Name,
+    /// Alternatives, of which one must match. None at all matches every connection.
+    pub matches: Vec<ConnectionMatch>,
+    /// Where the connection goes, by weight. A single backend takes all whatever its weight.
+    pub backends: Vec<Backend>,
+}
+
+/// Conditions on a connection, of which all must hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConnectionMatch {
+    /// Server names of its TLS (names or `*.suffix`, in lower case), of which one must be named;
+    /// empty: not looked at.
+    pub server_names: Vec<Name>,
+    /// As in [`Match`].
+    pub source_labels: Labels,
+    /// As in [`Match`].
+    pub source_namespace: Option<Name>,
+    /// As in [`Match`].
+    pub gateways: Vec<Name>,
+    /// As in [`Match`].
+    pub port: Option<u16>,
 }
 
 /// One rule: what it matches and what it does.
@@ -27,6 +66,8 @@ pub struct Rule {
     pub action: Action,
     /// Longest time from the request's last byte to the answer's end; `None`: no limit.
     pub timeout: Option<Duration>,
+    /// When it is tried again; `None`: as [`Retry::unconfigured`] says.
+    pub retry: Option<Retry>,
     /// Rewrite of path and authority before the request is sent on.
     pub rewrite: Option<Rewrite>,
     /// Header operations for every backend of this rule.
@@ -41,6 +82,27 @@ pub type OptionalName = String;
 pub enum Action {
     /// Send the request to one of these, by weight. A single backend takes all whatever its weight.
     Forward(Vec<Backend>),
+    /// Answer it without sending it anywhere.
+    Answer(DirectResponse),
+}
+
+impl Action {
+    /// Where requests go; nowhere if they are answered.
+    pub fn backends(&self) -> &[Backend] {
+        match self {
+            Self::Forward(backends) => backends,
+            Self::Answer(_) => &[],
+        }
+    }
+}
+
+/// An answer that a rule gives by itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DirectResponse {
+    /// Status: 200 to 599.
+    pub status: u16,
+    /// Body; may be empty.
+    pub body: Arc<[u8]>,
 }
 
 impl Default for Action {

@@ -54,7 +54,7 @@ impl Default for Settings {
 }
 
 /// What happens to traffic for destinations that the mesh does not know.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum OutboundPolicy {
     /// It goes where it was going.
     #[default]

@@ -101,6 +101,8 @@ pub struct RouteFields {
     pub gateways: &'static str,
     /// Path of the list of rules, one for each of [`Route::rules`].
     pub rules: &'static str,
+    /// Path of what [`crate::route::ConnectionRule::place`] begins at.
+    pub connection_rules: &'static str,
     /// Within a rule: list of its backends.
     pub backends: &'static str,
     /// Within a backend: the destination's host.
@@ -121,6 +123,7 @@ impl RouteFields {
         hosts: "spec.hosts",
         gateways: "spec.gateways",
         rules: "spec.http",
+        connection_rules: "spec",
         backends: "route",
         host: "destination.host",
         port: "destination.port.number",

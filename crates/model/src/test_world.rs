@@ -8,7 +8,6 @@ use crate::listeners::GatewayProtocol;
 use crate::name::{Identity, Labels, Name, ObjectId, ServiceId, WorkloadId};
 use crate::policy::{Balance, DestinationPolicy, InboundPolicy, MtlsMode, Subset};
 use crate::recorder::Recorder;
-use crate::request::{RequestMeta, Source};
 use crate::resource::{ListenerKind, Resource, ResourceKey, Version};
 use crate::route::{Action, Backend, HeaderOps, Match, Route, Rule};
 use crate::service::{
@@ -20,7 +19,7 @@ use crate::snapshot::{
 };
 use crate::text_match::TextMatch;
 use crate::view::{Body, Change, View};
-use crate::{Decision, Silent, Verdict, decide};
+use crate::{Connection, Decision, Local, Plan, Request, Seen, Silent, Traffic, decide};
 
 /// Fully qualified name of a service.
 pub(crate) fn fqdn(name: &str, namespace: &str) -> String {
@@ -112,7 +111,11 @@ pub(crate) fn route(
     rules: Vec<Rule>,
 ) -> RouteSource {
     RouteSource {
-        route: Route { id: ObjectId::new("VirtualService", id.0, id.1), rules },
+        route: Route {
+            id: ObjectId::new("VirtualService", id.0, id.1),
+            rules,
+            connection_rules: Vec::new(),
+        },
         hosts: hosts.iter().map(|h| (*h).into()).collect(),
         gateways: gateways.iter().map(|g| (*g).into()).collect(),
         export_to: Vec::new(),
@@ -235,17 +238,17 @@ impl Proxy {
             .collect()
     }
 
-    /// Decides a request, asking for what is needed.
+    /// Decides, asking for what is needed.
     pub(crate) fn decide<R: Recorder>(
         &mut self,
-        request: &RequestMeta<'_>,
+        traffic: &Traffic<'_>,
         draw: Draw,
         recorder: &mut R,
     ) -> Decision {
         for _ in 0..10 {
-            let decision = decide(&self.view, request, draw, recorder);
-            match &decision.verdict {
-                Verdict::Needs(key) => self.subscribe(&key.clone()),
+            let decision = decide(&self.view, traffic, draw, recorder);
+            match &decision.plan {
+                Plan::Needs(key) => self.subscribe(&key.clone()),
                 _ => return decision,
             }
         }
@@ -263,10 +266,7 @@ impl Proxy {
         target: &str,
         headers: &[(&str, &str)],
     ) -> Decision {
-        let source = Source {
-            namespace: self.subscriber.namespace.clone(),
-            labels: self.subscriber.labels.clone(),
-        };
+        let local = self.local();
         let headers: Vec<(String, String)> =
             headers.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
         let target = crate::path::normalize_target(target).unwrap();
@@ -275,18 +275,24 @@ impl Proxy {
             true => (ListenerKind::Gateway, 80),
             false => (ListenerKind::Outbound, 9080),
         };
-        let request = RequestMeta {
+        let connection = Connection {
             listener,
+            local: &local,
             destination: SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 96, 0, 1)), port),
-            source: &source,
-            method: "GET",
-            scheme: "http",
-            authority,
-            path,
-            query,
-            headers: &headers,
+            peer: Seen::Absent,
+            server_name: Seen::Absent,
         };
-        self.decide(&request, Draw(7), &mut Silent)
+        let request =
+            Request { method: "GET", scheme: "http", authority, path, query, headers: &headers };
+        self.decide(&Traffic::Request(connection, request), Draw(7), &mut Silent)
+    }
+
+    /// The workload whose proxy it is.
+    pub(crate) fn local(&self) -> Local {
+        Local {
+            namespace: self.subscriber.namespace.clone(),
+            labels: self.subscriber.labels.clone(),
+        }
     }
 }
 

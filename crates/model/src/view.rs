@@ -10,6 +10,7 @@ use std::sync::{Arc, Weak};
 
 use hashbrown::{Equivalent, HashMap};
 
+use crate::decide::RuleList;
 use crate::listeners::{DomainSet, Listeners};
 use crate::name::{Name, ServiceId};
 use crate::policy::MtlsMode;
@@ -23,7 +24,7 @@ use crate::settings::Settings;
 mod compile;
 mod link;
 
-pub use compile::{CompiledMatch, CompiledRoute, CompiledRule};
+pub use compile::{CallerMatch, CompiledMatch, CompiledRoute, CompiledRule};
 
 /// The resources that one proxy holds.
 #[derive(Clone, Debug, Default)]
@@ -35,6 +36,8 @@ pub struct View {
     settings: Arc<Settings>,
     listeners: Arc<Listeners>,
     domains: DomainSet,
+    /// See [`View::policies`].
+    policies: u64,
 }
 
 /// A resource as it is held.
@@ -89,6 +92,13 @@ pub struct Linked {
     pub applies: Option<LinkedApplies>,
 }
 
+impl LinkedApplies {
+    /// Whether all that is known of an address is who lives there: no service is served at it.
+    pub(crate) fn is_only_member(&self) -> bool {
+        self.member.is_some() && self.service.is_none() && self.default_backend.is_none()
+    }
+}
+
 /// See [`crate::resource::Applies`].
 #[derive(Debug)]
 pub struct LinkedApplies {
@@ -104,6 +114,8 @@ pub struct LinkedApplies {
     pub order: Vec<Turn>,
     /// What the routes are attached to here.
     pub attached_to: Vec<Name>,
+    /// The member of the mesh that lives at the address.
+    pub member: Option<Arc<Workload>>,
     /// Mutual TLS at an inbound listener, joined over its policies.
     pub mtls: MtlsMode,
     /// A referenced resource that has not arrived yet.
@@ -133,8 +145,33 @@ pub struct LinkedRoute {
     pub version: Version,
     /// `NAMESPACE/NAME`, as the access log writes it.
     pub name: Name,
-    /// Backends by rule, in the rule's order.
-    pub backends: Vec<Vec<LinkedBackend>>,
+    /// Backends of the rules for requests, by rule, in the rule's order.
+    pub request_backends: Vec<Vec<LinkedBackend>>,
+    /// Backends of the rules for connections.
+    pub connection_backends: Vec<Vec<LinkedBackend>>,
+}
+
+impl LinkedRoute {
+    /// The backends of a rule; none if there is no such rule.
+    pub fn backends(&self, list: RuleList, rule: u32) -> &[LinkedBackend] {
+        let backends = match list {
+            RuleList::Requests => &self.request_backends,
+            RuleList::Connections => &self.connection_backends,
+        };
+        backends.get(rule as usize).map_or(&[], Vec::as_slice)
+    }
+
+    /// A rule as the access log writes it: `NAMESPACE/NAME#0`, `NAMESPACE/NAME#tcp[0]`.
+    pub fn name_of(&self, list: RuleList, rule: u32) -> String {
+        let place = match list {
+            RuleList::Requests => None,
+            RuleList::Connections => self.route.connection_rules.get(rule as usize),
+        };
+        match place {
+            None => format!("{}#{rule}", self.name),
+            Some(given) => format!("{}#{}", self.name, given.place),
+        }
+    }
 }
 
 /// A backend that can be used, or the reason why not.
@@ -216,6 +253,12 @@ impl View {
     /// Settings of the mesh; defaults until they arrive.
     pub fn settings(&self) -> &Arc<Settings> {
         &self.settings
+    }
+
+    /// Differs from that of another view if open connections may be under other policies there, so
+    /// that they must be decided about again.
+    pub fn policies(&self) -> u64 {
+        self.policies
     }
 
     /// Listeners of a gateway; none until they arrive.

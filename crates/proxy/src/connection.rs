@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use ironmesh_model::traffic::{self, Local, Seen};
 use ironmesh_model::{Identity, ListenerKind};
 
 use crate::workload::LocalWorkload;
@@ -25,5 +26,33 @@ pub(crate) struct Connection {
     /// requests.
     pub(crate) client: String,
     /// Whom the client's TLS names (SNI), whoever ends it.
-    pub(crate) server_name: Option<String>,
+    pub(crate) server_name: Seen<String>,
+}
+
+impl Connection {
+    /// What a decision sees of it, made for the workload as it is now. Before it is known how the
+    /// connection begins, see [`Connection::unread`].
+    pub(crate) fn seen<'a>(&'a self, local: &'a Local) -> traffic::Connection<'a> {
+        traffic::Connection {
+            listener: self.kind,
+            local,
+            destination: self.destination,
+            peer: self.peer_identity.as_ref().map_or(Seen::Absent, Seen::Is),
+            server_name: match &self.server_name {
+                Seen::NotRead => Seen::NotRead,
+                Seen::Absent => Seen::Absent,
+                Seen::Is(name) => Seen::Is(name),
+            },
+        }
+    }
+
+    /// The same, before a byte of it was read.
+    pub(crate) fn unread<'a>(&'a self, local: &'a Local) -> traffic::Connection<'a> {
+        traffic::Connection { peer: Seen::NotRead, server_name: Seen::NotRead, ..self.seen(local) }
+    }
+
+    /// Itself, if it comes into a workload.
+    pub(crate) fn inbound(&self) -> Option<&Self> {
+        (self.kind == ListenerKind::Inbound).then_some(self)
+    }
 }

@@ -12,10 +12,8 @@ use bytes::BytesMut;
 use ironmesh_model::policy::MtlsMode;
 use ironmesh_model::recorder::Silent;
 use ironmesh_model::service::Protocol;
-use ironmesh_model::{
-    Decision, ListenerKind, Reason, ResourceKey, View, decide::ConnectionDecision, decide::Verdict,
-    decide_connection,
-};
+use ironmesh_model::traffic::{self, Local, Seen, Traffic};
+use ironmesh_model::{Decision, Draw, ListenerKind, Plan, Reason, ResourceKey, View, decide};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
@@ -51,27 +49,29 @@ pub(crate) async fn detect(
     tcp: TcpStream,
 ) -> Detected {
     if connection.kind == ListenerKind::Gateway {
-        let declared = ConnectionDeclared { protocol: Protocol::Http, ..Default::default() };
+        let declared = Declared { protocol: Protocol::Http, decision: None };
         return plaintext(worker, connection, tcp, BytesMut::new(), declared).await;
     }
     if connection.kind == ListenerKind::Inbound {
         ask_for_caller(worker, connection);
     }
-    let declared = match declared(worker, connection).await {
-        Ok(declared) => declared,
+    let decision = match decided(worker, connection, Connection::unread).await {
+        Ok(decision) => decision,
         Err(failure) => return Detected::Refused(failure),
     };
-    match connection.kind {
-        ListenerKind::Inbound => inbound(worker, connection, tcp, declared).await,
-        _ => plaintext(worker, connection, tcp, BytesMut::new(), declared).await,
+    match decision.plan {
+        Plan::ToWorkload(mode) => inbound(worker, connection, tcp, mode, decision).await,
+        _ => {
+            let declared = Declared { protocol: decision.protocol(), decision: Some(decision) };
+            plaintext(worker, connection, tcp, BytesMut::new(), declared).await
+        }
     }
 }
 
 /// What is known about a connection before its first byte.
-#[derive(Default)]
-struct ConnectionDeclared {
+struct Declared {
     protocol: Protocol,
-    mtls: MtlsMode,
+    /// What becomes of it if its bytes stay opaque; none at a gateway, where none do.
     decision: Option<Decision>,
 }
 
@@ -83,25 +83,25 @@ fn ask_for_caller(worker: &Worker, connection: &Connection) {
     }
 }
 
-async fn declared(worker: &Worker, connection: &Connection) -> Result<ConnectionDeclared, Failure> {
-    let namespace = &connection.workload.id.namespace;
-    let decide = |view: &View| {
-        let ConnectionDecision { protocol, decision, mtls } = decide_connection(
-            view,
-            connection.kind,
-            connection.destination,
-            namespace,
-            &mut Silent,
-        );
-        match decision.verdict {
-            Verdict::Needs(key) => Err(Some(key)),
-            _ => Ok(ConnectionDeclared { protocol, mtls, decision: Some(decision) }),
+/// What is decided about a connection as `seen`, waiting for what the view lacks.
+async fn decided(
+    worker: &Worker,
+    connection: &Connection,
+    seen: for<'a> fn(&'a Connection, &'a Local) -> traffic::Connection<'a>,
+) -> Result<Decision, Failure> {
+    let look = |view: &View| {
+        let local = connection.workload.local.load();
+        let traffic = Traffic::Connection(seen(connection, &local));
+        let decision = decide(view, &traffic, Draw(0), &mut Silent);
+        match decision.plan {
+            Plan::Needs(key) => Err(Some(key)),
+            _ => Ok(decision),
         }
     };
-    let now = decide(&worker.process.views.load());
+    let now = look(&worker.process.views.load());
     match now {
-        Ok(declared) => Ok(declared),
-        Err(_) => Box::pin(park::until_found(worker, decide)).await,
+        Ok(decision) => Ok(decision),
+        Err(_) => Box::pin(park::until_found(worker, look)).await,
     }
 }
 
@@ -110,45 +110,54 @@ async fn inbound(
     worker: &Rc<Worker>,
     connection: &mut Connection,
     tcp: TcpStream,
-    declared: ConnectionDeclared,
+    mode: MtlsMode,
+    decision: Decision,
 ) -> Detected {
     let mut first = BytesMut::new();
-    let strict = declared.mtls == MtlsMode::Strict;
+    let protocol = decision.protocol();
     let mut beginning = tokio::select! {
         biased;
         beginning = beginning(worker, &tcp, &mut first) => beginning,
-        () = Box::pin(patience(worker, connection, &declared)) => Ok(Beginning::Other),
+        () = Box::pin(patience(worker, connection, mode, protocol)) => Ok(Beginning::Other),
         // The proxy goes away, and nobody has asked it anything here.
-        () = worker.parts() => Err(Left),
+        () = worker.ends(None) => Err(Left),
     };
     if let Ok(Beginning::Hello { server_name, .. }) = &mut beginning {
-        connection.server_name = server_name.take();
+        connection.server_name = server_name.take().map_or(Seen::Absent, Seen::Is);
     }
     match beginning {
         Ok(Beginning::Hello { of_mesh: true, .. }) => {
-            terminate(worker, connection, tcp, first, declared).await
+            return terminate(worker, connection, tcp, first, decision).await;
         }
-        Ok(Beginning::Nothing) if strict => Detected::Gone,
-        Ok(_) if strict => Detected::Refused(Failure::mesh(Reason::PlaintextRefused)),
+        Ok(Beginning::Nothing) if mode == MtlsMode::Strict => return Detected::Gone,
         // The client was to speak first, and was silent for as long as it may be.
-        Ok(Beginning::Other) if declared.protocol.is_http() && first.is_empty() => Detected::Gone,
-        Ok(_) => plaintext(worker, connection, tcp, first, declared).await,
-        Err(Left) => Detected::Gone,
+        Ok(Beginning::Other) if protocol.is_http() && first.is_empty() => return Detected::Gone,
+        Ok(_) => {}
+        Err(Left) => return Detected::Gone,
     }
+    let decision = match decided(worker, connection, Connection::seen).await {
+        Ok(decision) => decision,
+        Err(failure) => return Detected::Refused(failure),
+    };
+    if let Plan::Answer(_) = decision.plan {
+        return Detected::Refused(Failure::mesh(decision.reason));
+    }
+    let declared = Declared { protocol, decision: Some(decision) };
+    plaintext(worker, connection, tcp, first, declared).await
 }
 
 /// Waits as long as a ClientHello is to be awaited. A member of the mesh sends one; who is known
 /// not to be one is not waited for, since it may be waiting for the server.
-async fn patience(worker: &Worker, connection: &Connection, declared: &ConnectionDeclared) {
+async fn patience(worker: &Worker, connection: &Connection, mode: MtlsMode, protocol: Protocol) {
     let limits = &worker.process.limits;
-    if declared.mtls == MtlsMode::Strict {
+    if mode == MtlsMode::Strict {
         return sleep(limits.handshake_timeout).await;
     }
-    if declared.protocol.is_http() {
+    if protocol.is_http() {
         // The client of such a port speaks first in any case.
         return sleep(limits.downstream_idle_timeout).await;
     }
-    if declared.mtls == MtlsMode::Disable {
+    if mode == MtlsMode::Disable {
         // Only a caller that has not learned of it yet sends one, and that at once.
         return sleep(limits.outbound_silence).await;
     }
@@ -224,7 +233,7 @@ async fn terminate(
     connection: &mut Connection,
     tcp: TcpStream,
     first: BytesMut,
-    declared: ConnectionDeclared,
+    decision: Decision,
 ) -> Detected {
     let credentials = connection.workload.clone();
     let credentials =
@@ -250,22 +259,63 @@ async fn terminate(
         connection.client = format!("By={own};Hash={hash};Subject=\"\";URI={identity}");
         connection.peer_identity = Some(identity);
     }
-    match (inside, declared.protocol.is_http()) {
+    match (inside, decision.protocol().is_http()) {
         (Some(Inside::Http1), _) => Detected::Http1(stream, BytesMut::new()),
         (Some(Inside::Http2), _) => Detected::Http2(stream),
         (_, true) => Detected::Http1(stream, BytesMut::new()),
-        (_, false) => opaque_of(stream, BytesMut::new(), declared),
+        (_, false) => {
+            Detected::Opaque(Opaque { stream, first: BytesMut::new(), decision, dialled: None })
+        }
     }
 }
 
-fn opaque_of(stream: Stream, first: BytesMut, declared: ConnectionDeclared) -> Detected {
-    Detected::Opaque(Opaque { stream, first, decision: declared.decision, dialled: None })
+/// A plaintext connection whose bytes stay opaque. Where a rule depends on the server name of its
+/// TLS, that is read before it is decided where the connection goes.
+async fn opaque_of(
+    worker: &Worker,
+    connection: &mut Connection,
+    tcp: TcpStream,
+    mut first: BytesMut,
+    declared: Declared,
+) -> Detected {
+    let Some(mut decision) = declared.decision else { return Detected::Gone };
+    if decision.plan == Plan::ReadHello {
+        let read = Box::pin(read_server_name(worker, connection, &tcp, &mut first)).await;
+        if let Err(Left) = read {
+            return Detected::Gone;
+        }
+        decision = match decided(worker, connection, Connection::seen).await {
+            Ok(decision) => decision,
+            Err(failure) => return Detected::Refused(failure),
+        };
+    }
+    Detected::Opaque(Opaque { stream: Stream::plain(tcp), first, decision, dialled: None })
+}
+
+/// Reads whom the client's TLS names. A client that is silent speaks none: the server is to begin.
+async fn read_server_name(
+    worker: &Worker,
+    connection: &mut Connection,
+    tcp: &TcpStream,
+    first: &mut BytesMut,
+) -> Result<(), Left> {
+    connection.server_name = Seen::Absent;
+    if first.is_empty() {
+        match timeout(worker.process.limits.outbound_silence, tcp.readable()).await {
+            Ok(readable) => readable.map_err(|_| Left)?,
+            Err(_) => return Ok(()),
+        }
+    }
+    if let Beginning::Hello { server_name: Some(name), .. } = beginning(worker, tcp, first).await? {
+        connection.server_name = Seen::Is(name);
+    }
+    Ok(())
 }
 
 /// Notes whom a ClientHello names, if it is here whole: it is not waited for.
 fn note_server_name(connection: &mut Connection, first: &[u8], bytes_max: usize) {
     if let Parsed::Hello(hello) = client_hello::parse(first, bytes_max) {
-        connection.server_name = hello.server_name;
+        connection.server_name = hello.server_name.map_or(Seen::Absent, Seen::Is);
     }
 }
 
@@ -275,10 +325,10 @@ async fn plaintext(
     connection: &mut Connection,
     tcp: TcpStream,
     mut first: BytesMut,
-    declared: ConnectionDeclared,
+    declared: Declared,
 ) -> Detected {
     if declared.protocol.is_opaque() || worker.is_learned_opaque(connection) {
-        return opaque_of(Stream::plain(tcp), first, declared);
+        return opaque_of(worker, connection, tcp, first, declared).await;
     }
     let is_http = declared.protocol.is_http();
     let limits = &worker.process.limits;
@@ -291,14 +341,14 @@ async fn plaintext(
             // The application's own TLS, which is its own affair whatever the port declares.
             Sniffed::Tls if connection.kind == ListenerKind::Inbound || !is_http => {
                 note_server_name(connection, &first, limits.client_hello_bytes_max);
-                return opaque_of(Stream::plain(tcp), first, declared);
+                return opaque_of(worker, connection, tcp, first, declared).await;
             }
             // The codec says what is wrong with it.
             Sniffed::Tls | Sniffed::Other if is_http => {
                 return Detected::Http1(Stream::plain(tcp), first);
             }
             Sniffed::Tls | Sniffed::Other => {
-                return opaque_of(Stream::plain(tcp), first, declared);
+                return opaque_of(worker, connection, tcp, first, declared).await;
             }
             Sniffed::Undecided if is_http => {
                 if !first.is_empty() && !std::mem::replace(&mut begun, true) {
@@ -308,7 +358,7 @@ async fn plaintext(
                 let read = tokio::select! {
                     biased;
                     read = timeout_at(longest, read_more(worker, &tcp, &mut first)) => read,
-                    () = worker.parts(), if silent => return Detected::Gone,
+                    () = worker.ends(connection.inbound()), if silent => return Detected::Gone,
                 };
                 match read {
                     Ok(Ok(Read::Bytes)) => {}
@@ -320,7 +370,9 @@ async fn plaintext(
                 match timeout(limits.outbound_silence, more).await {
                     Ok(Ok(Read::Bytes)) => {}
                     // It has said what it has to say; the rest is the server's.
-                    Ok(Ok(Read::End)) => return opaque_of(Stream::plain(tcp), first, declared),
+                    Ok(Ok(Read::End)) => {
+                        return opaque_of(worker, connection, tcp, first, declared).await;
+                    }
                     Ok(Err(Left)) => return Detected::Gone,
                     Err(_) => return undecided(worker, connection, tcp, first, declared).await,
                 }
@@ -332,13 +384,22 @@ async fn plaintext(
 /// Dials after a silence; whoever speaks first decides.
 async fn undecided(
     worker: &Rc<Worker>,
-    connection: &Connection,
+    connection: &mut Connection,
     tcp: TcpStream,
     mut first: BytesMut,
-    declared: ConnectionDeclared,
+    declared: Declared,
 ) -> Detected {
-    let Some(decision) = &declared.decision else { return Detected::Gone };
-    let mut dialled = match Box::pin(opaque::dial(worker, connection, decision)).await {
+    let Some(mut decision) = declared.decision else { return Detected::Gone };
+    if decision.plan == Plan::ReadHello {
+        // Who is silent names nobody.
+        connection.server_name = Seen::Absent;
+        decision = match decided(worker, connection, Connection::seen).await {
+            Ok(decision) => decision,
+            Err(failure) => return Detected::Refused(failure),
+        };
+    }
+    let connection = &*connection;
+    let mut dialled = match Box::pin(opaque::dial(worker, connection, &decision)).await {
         Ok(dialled) => dialled,
         Err(failure) => return Detected::Refused(failure),
     };
@@ -359,7 +420,7 @@ async fn undecided(
                 true
             }
             () = sleep(limits.opaque_idle_timeout) => return Detected::Gone,
-            () = worker.parts(), if silent => return Detected::Gone,
+            () = worker.ends(connection.inbound()), if silent => return Detected::Gone,
         };
         match sniff(&first, limits.sniff_bytes_max) {
             _ if told => {}
@@ -370,7 +431,6 @@ async fn undecided(
             Sniffed::Tls | Sniffed::Other => {}
         }
         let stream = Stream::plain(tcp);
-        let decision = declared.decision;
         return Detected::Opaque(Opaque { stream, first, decision, dialled: Some(dialled) });
     }
 }

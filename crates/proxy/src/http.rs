@@ -4,10 +4,8 @@
 //! [`serve`] is that path, whichever version of HTTP the client and the endpoint speak.
 
 use std::pin::pin;
-use std::time::Duration;
 
-use ironmesh_model::decide::Verdict;
-use ironmesh_model::{Decision, ListenerKind, Reason};
+use ironmesh_model::{Decision, ListenerKind, Plan, Reason};
 use tokio::time::timeout;
 
 use crate::balance::Tried;
@@ -16,6 +14,7 @@ use crate::http::body::Source;
 use crate::http::deadlines::Deadlines;
 use crate::http::exchange::Exchange;
 use crate::http::forward::{Attempt, Ended, Progress, Replay, forward};
+use crate::http::local::LocalAnswer;
 use crate::http::responder::Responder;
 use crate::http::upstream::Upstream;
 use crate::http1::{Framing, Limits};
@@ -86,8 +85,15 @@ async fn route(
     responder: &mut Responder<'_>,
 ) -> Result<Served, Failure> {
     let decision = exchange.decide().await?;
-    let served = match decision.verdict {
-        Verdict::Answer(_) => Err(Failure::mesh(decision.reason)),
+    let served = match (&decision.plan, decision.direct_response()) {
+        (Plan::Answer(_), Some(answer)) => {
+            let answer = LocalAnswer::direct(answer);
+            exchange.outcome.reason = decision.reason;
+            let given = self::answer(exchange, &answer, Some(&decision), body, response, responder);
+            // Boxed: rare, and otherwise it would make every request's future larger.
+            Ok(Box::pin(given).await)
+        }
+        (Plan::Answer(_), None) => Err(Failure::mesh(decision.reason)),
         _ => attempts(exchange, &decision, body, response, responder).await,
     };
     exchange.outcome.decided(decision);
@@ -105,8 +111,7 @@ async fn attempts(
     exchange.edit_request(decision);
     convert::state_for_http1(&mut exchange.head.fields, body.framing, body.upgrade);
     let limits = &exchange.worker.process.limits;
-    let deadlines =
-        Deadlines::new(route_timeout(decision), limits.stream_idle_timeout, exchange.grpc);
+    let deadlines = Deadlines::new(decision.timeout(), limits.stream_idle_timeout, exchange.grpc);
     if body.source.is_ended() {
         deadlines.request_ended();
     }
@@ -130,7 +135,7 @@ async fn attempts(
             }
             Stage::NotSent
                 if failure.blame == Blame::Upstream
-                    && matches!(decision.verdict, Verdict::Forward(_))
+                    && decision.plan == Plan::Forward
                     && exchange.outcome.attempts < limits.connect_attempts_max =>
             {
                 tried.extend(exchange.outcome.endpoint);
@@ -138,13 +143,6 @@ async fn attempts(
             _ => return Err(failure),
         }
         last = Some(failure);
-    }
-}
-
-fn route_timeout(decision: &Decision) -> Option<Duration> {
-    match &decision.verdict {
-        Verdict::Forward(forward) => forward.timeout,
-        _ => None,
     }
 }
 
@@ -242,22 +240,41 @@ async fn refuse(
 ) -> Served {
     exchange.outcome.reason = failure.reason;
     tracing::debug!(reason = %failure.reason, blame = ?failure.blame, "request not served");
-    if failure.stage == Stage::AnswerBegun || failure.reason == Reason::DownstreamClosed {
+    if failure.stage == Stage::AnswerBegun || failure.reason.status() == 0 {
+        // Too late for an answer, or there is none to this reason.
         return Served::Broken;
-    }
-    if !body.source.skip() {
-        responder.close_after();
     }
     let not_delivered = exchange.connection.kind == ListenerKind::Inbound
         && exchange.connection.peer_identity.is_some()
         && failure.stage == Stage::NotSent
         && failure.reason == Reason::ConnectFailed;
-    local::head(response, failure.reason, exchange.grpc, not_delivered);
+    let answer = LocalAnswer { not_delivered, ..LocalAnswer::of(failure.reason) };
+    // Boxed: as above.
+    Box::pin(self::answer(exchange, &answer, None, body, response, responder)).await
+}
+
+/// Gives the client an answer of the mesh's own. `decision`: the rule that asked for it, whose header
+/// operations hold for it, too.
+async fn answer(
+    exchange: &mut Exchange<'_>,
+    answer: &LocalAnswer,
+    decision: Option<&Decision>,
+    body: &mut RequestBody<'_, '_>,
+    response: &mut ResponseHead,
+    responder: &mut Responder<'_>,
+) -> Served {
+    if !body.source.skip() {
+        responder.close_after();
+    }
+    answer.head(response, exchange.grpc);
+    if let Some(decision) = decision {
+        edit::response_fields(response, decision);
+    }
     response.fields.push(b"date", &exchange.worker.date());
     exchange.outcome.status = response.status;
     exchange.outcome.grpc_status = body::grpc_status(&response.fields);
     let longest = exchange.worker.process.limits.stream_idle_timeout;
-    let sent = pin!(local::send(response, failure.reason, exchange.grpc, responder));
+    let sent = pin!(answer.send(response, exchange.grpc, responder));
     match timeout(longest, sent).await {
         Ok(Ok(bytes)) => {
             exchange.outcome.response_bytes = bytes;

@@ -3,9 +3,8 @@
 use std::cell::RefCell;
 
 use ironmesh_identity::{Clock, SystemClock};
-use ironmesh_model::decide::Verdict;
 use ironmesh_model::settings::AccessLogEncoding;
-use ironmesh_model::{Draw, ListenerKind, Reason};
+use ironmesh_model::{Draw, ListenerKind, Plan, Reason, Seen};
 use ironmesh_telemetry::access_log::Cluster;
 use ironmesh_telemetry::metrics::{Reporter, RequestProtocol, Security};
 use ironmesh_telemetry::{
@@ -263,7 +262,10 @@ fn record<'a>(
         upstream_local_address: outcome.upstream_local,
         downstream_local_address: Some(connection.destination),
         downstream_remote_address: Some(connection.peer),
-        requested_server_name: connection.server_name.as_deref(),
+        requested_server_name: match &connection.server_name {
+            Seen::Is(name) => Some(name),
+            Seen::NotRead | Seen::Absent => None,
+        },
         route: None,
         version: outcome.decision.as_ref().and_then(|decision| decision.route_version()),
         subset: outcome.backend().and_then(|backend| backend.subset.as_deref()),
@@ -275,9 +277,9 @@ fn record<'a>(
 
 fn cluster<'a>(connection: &Connection, outcome: &'a Outcome) -> Option<Cluster<'a>> {
     let decision = outcome.decision.as_ref()?;
-    match (&decision.verdict, outcome.backend()) {
-        (Verdict::ToWorkload, _) => Some(Cluster::Inbound { port: connection.destination.port() }),
-        (Verdict::Passthrough, _) => Some(Cluster::Passthrough),
+    match (&decision.plan, outcome.backend()) {
+        (Plan::ToWorkload(_), _) => Some(Cluster::Inbound { port: connection.destination.port() }),
+        (Plan::Passthrough, _) => Some(Cluster::Passthrough),
         (_, Some(backend)) => Some(Cluster::Outbound {
             port: backend.port,
             subset: backend.subset.as_deref(),

@@ -6,9 +6,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use ironmesh_model::decide::Verdict;
-use ironmesh_model::service::UpstreamTls;
-use ironmesh_model::{Decision, ListenerKind, Reason};
+use ironmesh_model::{Decision, ListenerKind, Plan, Reason};
 use tokio::time::timeout;
 
 use crate::balance::Tried;
@@ -29,7 +27,7 @@ pub(crate) struct Opaque {
     pub(crate) stream: Stream,
     /// What was read of it.
     pub(crate) first: BytesMut,
-    pub(crate) decision: Option<Decision>,
+    pub(crate) decision: Decision,
     /// The other side, if it was dialled already.
     pub(crate) dialled: Option<Dialled>,
 }
@@ -55,7 +53,6 @@ impl Dialled {
 /// Serves an opaque connection to its end.
 pub(crate) async fn serve_connection(worker: &Rc<Worker>, connection: &Connection, opaque: Opaque) {
     let Opaque { stream, first, decision, dialled } = opaque;
-    let Some(decision) = decision else { return };
     let mut outcome = Outcome::begin();
     let dialled = match dialled {
         Some(dialled) => Ok(dialled),
@@ -90,12 +87,26 @@ pub(crate) async fn serve_connection(worker: &Rc<Worker>, connection: &Connectio
         let idle_timeout = worker.process.limits.opaque_idle_timeout;
         let (client, server) = ((&io, &mut from_client), (server, &mut dialled.input));
         let mut relay = pin!(l4::relay(client, server, &worker.buffers, idle_timeout));
+        let mut refused = pin!(worker.refuses(connection));
         loop {
-            match timeout(TELL_INTERVAL, relay.as_mut()).await {
-                Ok(_) => break,
+            let ended = tokio::select! {
+                ended = timeout(TELL_INTERVAL, relay.as_mut()) => ended.map(|_| None),
+                reason = &mut refused => Ok(Some(reason)),
+            };
+            match ended {
+                Ok(Some(reason)) => {
+                    outcome.reason = reason;
+                    break;
+                }
+                Ok(None) => break,
                 Err(_) => observe::moved(worker, connection, &outcome, moved().1),
             }
         }
+    }
+    if outcome.reason == Reason::PlaintextRefused || outcome.reason == Reason::Blocked {
+        // An end would say that all bytes have come.
+        l4::reset_on_close(&io);
+        l4::reset_on_close(&dialled.io);
     }
     let (all, untold) = moved();
     (outcome.request_bytes, outcome.response_bytes) = all;
@@ -146,25 +157,25 @@ fn pick<'a>(
     decision: &'a Decision,
     tried: &Tried,
 ) -> Result<(Option<u32>, Destination<'a>), Failure> {
-    match &decision.verdict {
-        Verdict::Forward(_) => {
+    match &decision.plan {
+        Plan::Forward => {
             let group = decision.backend().and_then(|backend| backend.group.as_ref().ok());
             let group = group.ok_or(Failure::mesh(Reason::UnknownDestination))?;
             let (index, to) = exchange::choose(connection, group, tried)?;
             Ok((Some(index), to))
         }
-        Verdict::ToWorkload | Verdict::Passthrough => {
+        Plan::ToWorkload(_) | Plan::Passthrough => {
             debug_assert!(connection.kind != ListenerKind::Gateway, "a gateway dials by rule only");
             let to = Destination {
                 workload: &connection.workload,
                 listener: connection.kind,
                 address: connection.destination,
-                tls: &UpstreamTls::None,
+                tls: decision.upstream_tls(),
                 http2: false,
             };
             Ok((None, to))
         }
-        Verdict::Answer(_) | Verdict::Needs(_) => Err(Failure::mesh(decision.reason)),
+        Plan::Answer(_) | Plan::ReadHello | Plan::Needs(_) => Err(Failure::mesh(decision.reason)),
     }
 }
 

@@ -2,10 +2,9 @@
 
 use std::net::SocketAddr;
 
-use ironmesh_model::decide::Verdict;
 use ironmesh_model::service::Endpoint;
 use ironmesh_model::view::LinkedBackend;
-use ironmesh_model::{Decision, Reason};
+use ironmesh_model::{Decision, Plan, Reason};
 use tokio::time::Instant;
 
 /// What became of one request.
@@ -77,6 +76,6 @@ impl Outcome {
 
     /// Whether it went, or would have gone, to where the client dialled.
     pub(crate) fn is_passthrough(&self) -> bool {
-        self.decision.as_ref().is_some_and(|d| d.verdict == Verdict::Passthrough)
+        self.decision.as_ref().is_some_and(|d| d.plan == Plan::Passthrough)
     }
 }

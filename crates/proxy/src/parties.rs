@@ -38,7 +38,7 @@ impl Parties {
 
     /// A workload that this proxy serves; `proved`: by mutual TLS to the other side.
     pub(crate) fn local(&self, own: &LocalWorkload, proved: bool) -> PartyId {
-        let labels = &own.source.load().labels;
+        let labels = &own.local.load().labels;
         self.workload(&own.id.uid, labels, proved, || {
             let identity = own.credentials.load().as_ref().map(|c| c.identity().clone());
             party(&own.id, &own.owner, labels, identity)
@@ -89,7 +89,7 @@ impl Parties {
         own: &LocalWorkload,
         service: Option<&ironmesh_model::service::Service>,
     ) -> ServiceLabelsId {
-        let labels = &own.source.load().labels;
+        let labels = &own.local.load().labels;
         let canonical = || canonical_service(labels).unwrap_or(&own.owner);
         let host =
             service.map_or_else(|| canonical().into(), |service| service.id.hostname.clone());

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use ironmesh_model::{ListenerKind, Reason};
+use ironmesh_model::{ListenerKind, Reason, Seen};
 use tokio::net::TcpStream;
 
 use crate::connection::Connection;
@@ -32,7 +32,7 @@ pub(crate) async fn accepted(
             ListenerKind::Gateway => peer.ip().to_string(),
             ListenerKind::Inbound | ListenerKind::Outbound => String::new(),
         },
-        server_name: None,
+        server_name: Seen::NotRead,
     };
     if found.is_err() {
         // The proxy would dial itself.

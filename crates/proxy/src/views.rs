@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, watch};
 pub(crate) struct Views {
     current: ArcSwap<View>,
     changed: watch::Sender<()>,
+    policies_changed: watch::Sender<()>,
     interests: mpsc::UnboundedSender<ResourceKey>,
 }
 
@@ -21,7 +22,8 @@ impl Views {
     pub(crate) fn new(view: View) -> (Self, mpsc::UnboundedReceiver<ResourceKey>) {
         let (interests, wanted) = mpsc::unbounded_channel();
         let current = ArcSwap::from_pointee(view);
-        (Self { current, changed: watch::Sender::new(()), interests }, wanted)
+        let (changed, policies_changed) = (watch::Sender::new(()), watch::Sender::new(()));
+        (Self { current, changed, policies_changed, interests }, wanted)
     }
 
     /// The view of this moment. Cheap; not to be held over an await.
@@ -31,8 +33,12 @@ impl Views {
 
     /// Replaces the view and wakes whoever waits for a change.
     pub(crate) fn replace(&self, view: View) {
-        self.current.store(Arc::new(view));
+        let policies = view.policies();
+        let before = self.current.swap(Arc::new(view));
         self.changed.send_replace(());
+        if before.policies() != policies {
+            self.policies_changed.send_replace(());
+        }
     }
 
     /// Wakes whoever waits for a change, since something beside the view has changed.
@@ -43,6 +49,11 @@ impl Views {
     /// Tells of every change after this call.
     pub(crate) fn changes(&self) -> watch::Receiver<()> {
         self.changed.subscribe()
+    }
+
+    /// Tells of every change after this call of the policies that open connections are under.
+    pub(crate) fn policy_changes(&self) -> watch::Receiver<()> {
+        self.policies_changed.subscribe()
     }
 
     /// Asks for a resource.

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use hashbrown::HashMap;
 use ironmesh_identity::{Clock, SystemClock};
-use ironmesh_model::ListenerKind;
+use ironmesh_model::{Draw, ListenerKind, Reason, Silent, Traffic, decide};
 use ironmesh_telemetry::access_log::{HTTP_DATE_BYTES, http_date};
 use ironmesh_telemetry::{AccessLog, Registry};
 use tokio::net::{TcpListener, TcpStream};
@@ -137,9 +137,9 @@ pub(crate) struct Worker {
     /// The second of the wall clock, and its date as HTTP writes it.
     date: Cell<(u64, [u8; HTTP_DATE_BYTES])>,
     /// Whether idle connections are ended, since the proxy is going away.
-    parting: Cell<bool>,
-    /// Wakes those that wait when that begins.
-    parts: Notify,
+    ends_idle: Cell<bool>,
+    /// Wakes connections when that begins, and when the policies that they are under have changed.
+    disturbed: Notify,
 }
 
 /// Memory that a request uses and an idle connection does not hold.
@@ -174,8 +174,8 @@ impl Worker {
             opaque: RefCell::default(),
             peers,
             date: Cell::new((0, http_date(Duration::ZERO))),
-            parting: Cell::new(false),
-            parts: Notify::new(),
+            ends_idle: Cell::new(false),
+            disturbed: Notify::new(),
         }
     }
 
@@ -210,14 +210,46 @@ impl Worker {
         date
     }
 
-    /// Waits until a connection that is idle is to be ended, since the proxy is going away. One that
-    /// came after the others were ended has as long as they had to say something.
-    pub(crate) async fn parts(&self) {
-        match self.parting.get() {
+    /// Waits until an idle connection is to be ended, since the proxy is going away. One that came
+    /// after the others were ended has as long as they had to say something. Of `inbound` it is
+    /// waited, too, that the policies no longer let it in. Cancel safe.
+    pub(crate) async fn ends(&self, inbound: Option<&Connection>) {
+        if self.ends_idle.get() {
             // Boxed: rare, and otherwise it would make every connection's future larger.
-            true => Box::pin(sleep(PART_AFTER)).await,
-            false => self.parts.notified().await,
+            return Box::pin(sleep(END_IDLE_AFTER)).await;
         }
+        loop {
+            let disturbed = self.disturbed.notified();
+            let refused = inbound.is_some_and(|connection| self.refusal(connection).is_some());
+            if self.ends_idle.get() || refused {
+                return;
+            }
+            disturbed.await;
+        }
+    }
+
+    /// Waits until the policies no longer let a connection in, idle or not; gives the reason.
+    /// Cancel safe.
+    pub(crate) async fn refuses(&self, connection: &Connection) -> Reason {
+        loop {
+            let disturbed = self.disturbed.notified();
+            if let Some(reason) = self.refusal(connection) {
+                return reason;
+            }
+            disturbed.await;
+        }
+    }
+
+    /// Why the policies of this moment do not let a connection in, if they do not.
+    fn refusal(&self, connection: &Connection) -> Option<Reason> {
+        if connection.kind == ListenerKind::Gateway {
+            return None;
+        }
+        let local = connection.workload.local.load();
+        let traffic = Traffic::Connection(connection.seen(&local));
+        let view = self.process.views.load();
+        let reason = decide(&view, &traffic, Draw(0), &mut Silent).reason;
+        matches!(reason, Reason::PlaintextRefused | Reason::Blocked).then_some(reason)
     }
 
     /// Whether the server of this destination was heard to speak first, not long ago.
@@ -325,6 +357,7 @@ impl Drop for Load {
 
 async fn run(worker: Rc<Worker>, mut inbox: mpsc::UnboundedReceiver<ToWorker>) {
     spawn_local(reap(worker.clone()));
+    spawn_local(follow_policies(worker.clone()));
     let mut drain = pin!(async {
         worker.process.drained().await;
         drain(&worker).await;
@@ -347,13 +380,13 @@ async fn run(worker: Rc<Worker>, mut inbox: mpsc::UnboundedReceiver<ToWorker>) {
 async fn drain(worker: &Worker) {
     let longest = worker.process.views.load().settings().drain_duration;
     let end = Instant::now() + longest;
-    let part = Instant::now() + PART_AFTER.min(longest / 2);
+    let end_idle = Instant::now() + END_IDLE_AFTER.min(longest / 2);
     let mut poll = interval(DRAIN_POLL);
     let mut was_empty = false;
     while Instant::now() < end {
         poll.tick().await;
-        if Instant::now() >= part && !worker.parting.replace(true) {
-            worker.parts.notify_waiters();
+        if Instant::now() >= end_idle && !worker.ends_idle.replace(true) {
+            worker.disturbed.notify_waiters();
         }
         // Twice, so that what waited in the accept queue was seen.
         let is_empty = worker.process.connections() == 0;
@@ -432,6 +465,14 @@ async fn reap(worker: Rc<Worker>) {
     }
 }
 
+/// Has connections looked at again whenever the policies that they are under have changed.
+async fn follow_policies(worker: Rc<Worker>) {
+    let mut changes = worker.process.views.policy_changes();
+    while changes.changed().await.is_ok() {
+        worker.disturbed.notify_waiters();
+    }
+}
+
 /// Pause after an error that would come again at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// How often the pool is looked through.
@@ -440,7 +481,7 @@ const REAP_INTERVAL: Duration = Duration::from_secs(1);
 const KEEP_READY_PAUSE: Duration = Duration::from_millis(100);
 /// How long a drain waits before it ends idle connections: callers learn within that time that the
 /// endpoint is not ready any more.
-const PART_AFTER: Duration = Duration::from_secs(1);
+const END_IDLE_AFTER: Duration = Duration::from_secs(1);
 /// How often a drain looks whether anything is open.
 const DRAIN_POLL: Duration = Duration::from_millis(10);
 /// How long a server that spoke first is expected to do so again: another may have its address then.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use ironmesh_model::bootstrap::ProxyBootstrap;
-use ironmesh_model::{ListenerKind, Name, Source, View, WorkloadId};
+use ironmesh_model::{ListenerKind, Local, Name, View, WorkloadId};
 
 use crate::tls::Credentials;
 
@@ -19,7 +19,7 @@ pub(crate) struct LocalWorkload {
     pub(crate) owner: Name,
     /// Its namespace and labels, as [`ironmesh_model::decide()`] takes them. Labels of a running
     /// pod may change.
-    pub(crate) source: ArcSwap<Source>,
+    pub(crate) local: ArcSwap<Local>,
     /// Its certificate and whom it trusts; none before the first is issued.
     pub(crate) credentials: ArcSwapOption<Credentials>,
     hops: [String; 3],
@@ -36,19 +36,19 @@ impl Eq for LocalWorkload {}
 
 impl LocalWorkload {
     /// A workload that has no certificate yet.
-    pub(crate) fn new(id: WorkloadId, owner: Name, source: Source) -> Arc<Self> {
+    pub(crate) fn new(id: WorkloadId, owner: Name, local: Local) -> Arc<Self> {
         let hops = [ListenerKind::Outbound, ListenerKind::Inbound, ListenerKind::Gateway]
             .map(|kind| format!("{} {}", kind.word(), id.uid));
         let credentials = ArcSwapOption::empty();
-        Arc::new(Self { id, owner, source: ArcSwap::from_pointee(source), credentials, hops })
+        Arc::new(Self { id, owner, local: ArcSwap::from_pointee(local), credentials, hops })
     }
 
     /// Takes the labels that the workload at `ip` has in a view, if it is this one.
     pub(crate) fn learn_labels(&self, view: &View, ip: IpAddr) {
         let Some(Some(present)) = view.workload(ip) else { return };
-        if present.id.uid == self.id.uid && present.labels != self.source.load().labels {
+        if present.id.uid == self.id.uid && present.labels != self.local.load().labels {
             let namespace = self.id.namespace.clone();
-            self.source.store(Arc::new(Source { namespace, labels: present.labels.clone() }));
+            self.local.store(Arc::new(Local { namespace, labels: present.labels.clone() }));
         }
     }
 
@@ -57,7 +57,7 @@ impl LocalWorkload {
         Self::new(
             bootstrap.workload.clone(),
             bootstrap.owner.clone(),
-            Source {
+            Local {
                 namespace: bootstrap.workload.namespace.clone(),
                 labels: bootstrap.labels.clone(),
             },

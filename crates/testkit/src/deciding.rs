@@ -8,8 +8,8 @@ use ironmesh_model::path::{normalize_target, split_target};
 use ironmesh_model::snapshot::Subscriber;
 use ironmesh_model::view::{Body, Change};
 use ironmesh_model::{
-    Decision, Draw, ListenerKind, RequestMeta, ResourceKey, Silent, Snapshot, Source, Verdict,
-    Version, View, decide,
+    Connection, Decision, Draw, ListenerKind, Local, Plan, ResourceKey, Seen, Silent, Snapshot,
+    Traffic, Version, View, decide,
 };
 
 use crate::naive::Request;
@@ -29,14 +29,18 @@ pub fn decide_on(
     draw: Draw,
 ) -> Decision {
     let subscriber = subscriber(request);
-    let source =
-        Source { namespace: subscriber.namespace.clone(), labels: subscriber.labels.clone() };
+    let local =
+        Local { namespace: subscriber.namespace.clone(), labels: subscriber.labels.clone() };
     let target = normalize_target(&request.target).unwrap();
     let (path, query) = split_target(&target);
-    let meta = RequestMeta {
+    let connection = Connection {
         listener: listener(request),
+        local: &local,
         destination: destination(request),
-        source: &source,
+        peer: Seen::Absent,
+        server_name: Seen::Absent,
+    };
+    let asked = ironmesh_model::Request {
         method: &request.method,
         scheme: &request.scheme,
         authority: &request.authority,
@@ -47,8 +51,8 @@ pub fn decide_on(
     let settings = |view: View| hold(snapshot, &view, &ResourceKey::Settings, &subscriber);
     let view = views.entry(subscriber.clone()).or_insert_with(|| settings(View::default()));
     for _ in 0..QUESTIONS_MAX {
-        let decision = decide(view, &meta, draw, &mut Silent);
-        let Verdict::Needs(key) = &decision.verdict else { return decision };
+        let decision = decide(view, &Traffic::Request(connection, asked), draw, &mut Silent);
+        let Plan::Needs(key) = &decision.plan else { return decision };
         *view = hold(snapshot, view, key, &subscriber);
     }
     panic!("it asks without end: {request:?}");

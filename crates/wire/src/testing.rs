@@ -94,6 +94,7 @@ impl World {
             }],
             inbound_policies: Vec::new(),
             inbound_ports: Vec::new(),
+            member: None,
         };
         self.0.extend([
             (host(name), Resource::Resolution(Resolution::Present(applies).into())),
@@ -106,7 +107,7 @@ impl World {
     /// Changes nothing but one route.
     pub(crate) fn edit_route(&mut self, name: &str, rule: &str) {
         let rules = vec![Rule { name: rule.to_owned(), ..Rule::default() }];
-        let route = Route { id: route_id(name), rules };
+        let route = Route { id: route_id(name), rules, connection_rules: Vec::new() };
         self.0.insert(ResourceKey::Route(route_id(name)), Resource::Route(route.into()));
     }
 

@@ -3,7 +3,7 @@
 use ironmesh_model::policy::MtlsMode;
 use ironmesh_model::service::EndpointAddress;
 use ironmesh_model::view::{GroupEndpoint, LinkedBackend};
-use ironmesh_model::{ListenerKind, Reason, ResourceKey, Verdict};
+use ironmesh_model::{Decision, ListenerKind, Plan, Reason, ResourceKey};
 
 use super::proxy::{Call, Proxy, Walked};
 use crate::api::explain::{BackendItem, EndpointItem, Hop, ResourceItem, ResourceState};
@@ -13,10 +13,10 @@ use crate::object;
 /// Describes what a proxy does with a call, but for what depends on the next hop.
 pub(super) fn describe(context: &Context, proxy: &Proxy<'_>, walked: &Walked, call: &Call) -> Hop {
     let decision = &walked.decision;
-    let (response_code, timeout) = match &decision.verdict {
-        Verdict::Answer(code) => (Some(*code), None),
-        Verdict::Forward(forward) => (None, forward.timeout),
-        Verdict::ToWorkload | Verdict::Passthrough | Verdict::Needs(_) => (None, None),
+    let (response_code, timeout) = match &decision.plan {
+        Plan::Answer(code) => (Some(*code).filter(|code| *code != 0), None),
+        Plan::Forward => (None, decision.timeout()),
+        Plan::ToWorkload(_) | Plan::Passthrough | Plan::ReadHello | Plan::Needs(_) => (None, None),
     };
     let rewritten_path = decision.rewritten_target(&call.target);
     Hop {
@@ -60,23 +60,24 @@ pub(super) fn tls_word(mutual: bool) -> &'static str {
     if mutual { "mutual" } else { "plaintext" }
 }
 
-/// The word for what an inbound listener takes, as PeerAuthentication has it.
-pub(super) fn mode_word(mode: MtlsMode) -> &'static str {
-    match mode {
-        MtlsMode::Permissive => "PERMISSIVE",
-        MtlsMode::Strict => "STRICT",
-        MtlsMode::Disable => "DISABLE",
+/// The word for what an inbound listener takes, as PeerAuthentication has it, if it was decided.
+pub(super) fn mode_word(decision: &Decision) -> Option<&'static str> {
+    match (&decision.plan, decision.reason) {
+        (Plan::ToWorkload(MtlsMode::Permissive), _) => Some("PERMISSIVE"),
+        (Plan::ToWorkload(MtlsMode::Disable), _) => Some("DISABLE"),
+        (Plan::ToWorkload(MtlsMode::Strict), _) | (_, Reason::PlaintextRefused) => Some("STRICT"),
+        _ => None,
     }
 }
 
 /// What the request is sent to, as Istio names clusters.
 fn cluster(walked: &Walked) -> Option<String> {
     let decision = &walked.decision;
-    match (&decision.verdict, walked.listener) {
-        (Verdict::ToWorkload, ListenerKind::Inbound) => {
+    match (&decision.plan, walked.listener) {
+        (Plan::ToWorkload(_), ListenerKind::Inbound) => {
             Some(format!("inbound|{}||", walked.destination.port()))
         }
-        (Verdict::Passthrough, _) => Some("PassthroughCluster".to_owned()),
+        (Plan::Passthrough, _) => Some("PassthroughCluster".to_owned()),
         _ => decision.backend().map(|backend| {
             let subset = backend.subset.as_deref().unwrap_or_default();
             format!("outbound|{}|{subset}|{}", backend.port, backend.host)
@@ -87,12 +88,8 @@ fn cluster(walked: &Walked) -> Option<String> {
 /// All backends of the rule that won, or the service's own if none did.
 fn backends(walked: &Walked) -> Vec<BackendItem> {
     let decision = &walked.decision;
-    let of_rule = decision.rule.and_then(|at| {
-        let route = decision.applies()?.routes.get(at.route as usize)?;
-        route.backends.get(at.rule as usize)
-    });
     let chosen = decision.backend_index();
-    match (of_rule, decision.backend()) {
+    match (decision.backends(), decision.backend()) {
         (Some(backends), _) => (0u32..)
             .zip(backends)
             .map(|(index, backend)| backend_item(backend, chosen == Some(index)))

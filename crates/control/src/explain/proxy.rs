@@ -1,16 +1,13 @@
 //! A proxy as it would be if it began now: an empty view that is filled by what decisions need.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
-use ironmesh_model::decide::ConnectionDecision;
 use ironmesh_model::entry::{self, Sender};
 use ironmesh_model::path::{EscapedNul, normalize_target, split_target};
-use ironmesh_model::policy::MtlsMode;
-use ironmesh_model::request::{RequestMeta, Source};
 use ironmesh_model::snapshot::Subscriber;
 use ironmesh_model::{
-    Decision, Draw, Event, Identity, ListenerKind, Reason, ResourceKey, Snapshot, Trace, Verdict,
-    View, decide, decide_connection,
+    Connection, Decision, Draw, Event, Identity, ListenerKind, Local, Plan, Reason, Request,
+    ResourceKey, Seen, Silent, Snapshot, Trace, Traffic, View, decide,
 };
 use ironmesh_wire::server::expand;
 
@@ -27,6 +24,8 @@ pub(super) struct Call {
     /// Whether the caller speaks TLS of its own, so that no proxy can read it.
     is_tls: bool,
     pub(super) authority: String,
+    /// Host that the caller dials; it names it in TLS of its own.
+    host: String,
     /// Host and port that the caller dials.
     pub(super) dialled: String,
     /// Path and query; normalised by the first proxy that takes it in.
@@ -42,6 +41,7 @@ impl Call {
         Self {
             method: request.method.clone(),
             is_tls: url.is_https,
+            host: url.host.clone(),
             dialled: format!("{}:{}", url.host, url.port),
             authority: host.map_or_else(|| url.authority.clone(), |(_, value)| value.clone()),
             target: url.target.clone(),
@@ -52,6 +52,12 @@ impl Call {
                 .map(|(name, value)| (name.to_ascii_lowercase(), value.clone()))
                 .collect(),
         }
+    }
+
+    /// Whom the caller's own TLS names: no address (RFC 6066, section 3).
+    fn server_name(&self) -> Option<String> {
+        let is_name = self.is_tls && self.host.parse::<IpAddr>().is_err();
+        is_name.then(|| self.host.clone())
     }
 
     /// Changes it as a proxy does that takes it in.
@@ -100,8 +106,6 @@ pub(super) struct Walked {
     pub(super) destination: SocketAddr,
     pub(super) decision: Decision,
     pub(super) events: Vec<Event>,
-    /// Which connections an inbound listener takes.
-    pub(super) mtls: MtlsMode,
     pub(super) draw: Option<Draw>,
     /// Why the proxy takes it not at all, whatever the decision.
     pub(super) refused: Option<Reason>,
@@ -153,39 +157,36 @@ impl<'a> Proxy<'a> {
     pub(super) fn walk(
         &mut self,
         sender: &Sender<'_>,
+        peer: Option<&Identity>,
         destination: SocketAddr,
         call: &mut Call,
         draw: Option<Draw>,
     ) -> Walked {
         let listener = sender.listener;
-        let source = Source {
-            namespace: self.subscriber.namespace.clone(),
-            labels: self.subscriber.labels.clone(),
-        };
-        let mut mtls = MtlsMode::Permissive;
+        let local = self.local();
+        let peer = peer.map_or(Seen::Absent, Seen::Is);
+        let server_name = call.server_name();
+        let server_name = server_name.as_deref().map_or(Seen::Absent, Seen::Is);
+        let connection = Connection { listener, local: &local, destination, peer, server_name };
         if listener != ListenerKind::Gateway {
-            let (connection, events) = self.connection(listener, destination);
-            mtls = connection.mtls;
-            if connection.protocol.is_opaque() || call.is_tls {
+            let (decision, events) = self.decide(&Traffic::Connection(connection), draw);
+            let protocol = decision.protocol();
+            if protocol.is_opaque() || call.is_tls || matches!(decision.plan, Plan::Answer(_)) {
                 // TLS to a port that declares HTTP is not HTTP; the inbound side leaves it to the
                 // application.
-                let not_http = connection.protocol.is_http() && listener == ListenerKind::Outbound;
+                let not_http = protocol.is_http() && listener == ListenerKind::Outbound;
                 let refused = not_http.then_some(Reason::BadRequest);
-                let decision = connection.decision;
-                return Walked { listener, destination, decision, events, mtls, draw, refused };
+                return Walked { listener, destination, decision, events, draw, refused };
             }
         }
         if let Err(EscapedNul) = call.enter(sender, destination) {
             let refused = Some(Reason::BadRequest);
             let decision = Decision::without_lookup(Reason::BadRequest);
             let events = Vec::new();
-            return Walked { listener, destination, decision, events, mtls, draw, refused };
+            return Walked { listener, destination, decision, events, draw, refused };
         }
         let (path, query) = split_target(&call.target);
-        let request = RequestMeta {
-            listener,
-            destination,
-            source: &source,
+        let request = Request {
             method: &call.method,
             scheme: entry::SCHEME,
             authority: &call.authority,
@@ -193,33 +194,30 @@ impl<'a> Proxy<'a> {
             query,
             headers: &call.headers,
         };
-        let (decision, events) = self.until_known(|view, trace| {
-            let decision = decide(view, &request, draw.unwrap_or(Draw(0)), trace);
-            let needs = needed(&decision);
-            (decision, needs)
-        });
-        Walked { listener, destination, decision, events, mtls, draw, refused: None }
+        let (decision, events) = self.decide(&Traffic::Request(connection, request), draw);
+        Walked { listener, destination, decision, events, draw, refused: None }
     }
 
-    /// What it does with a connection, by its destination.
-    fn connection(
-        &mut self,
-        listener: ListenerKind,
-        destination: SocketAddr,
-    ) -> (ConnectionDecision, Vec<Event>) {
-        let namespace = self.subscriber.namespace.clone();
-        self.until_known(|view, trace| {
-            let connection = decide_connection(view, listener, destination, &namespace, trace);
-            let needs = needed(&connection.decision);
-            (connection, needs)
-        })
+    /// The workload whose proxy it is.
+    fn local(&self) -> Local {
+        Local {
+            namespace: self.subscriber.namespace.clone(),
+            labels: self.subscriber.labels.clone(),
+        }
     }
 
     /// Where the node sends a connection to an address for which there is no proxy: to a pod of the
     /// Service that has the address, `None` if none is ready, or to the address itself.
     pub(super) fn plain(&mut self, to: SocketAddr) -> Option<SocketAddr> {
-        let (connection, _) = self.connection(ListenerKind::Outbound, to);
-        let decision = connection.decision;
+        let local = self.local();
+        let connection = Connection {
+            listener: ListenerKind::Outbound,
+            local: &local,
+            destination: to,
+            peer: Seen::Absent,
+            server_name: Seen::Absent,
+        };
+        let (decision, _) = self.decide(&Traffic::Connection(connection), None);
         let service = decision.applies().and_then(|applies| applies.service.as_ref());
         match service {
             Some(service) if service.addresses.contains(&to.ip()) => {
@@ -229,31 +227,23 @@ impl<'a> Proxy<'a> {
         }
     }
 
-    /// Asks again and again, subscribing to what is needed, until nothing is.
-    fn until_known<T>(
-        &mut self,
-        ask: impl Fn(&View, &mut Trace) -> (T, Option<ResourceKey>),
-    ) -> (T, Vec<Event>) {
+    /// Decides again and again, subscribing to what is needed, until nothing is.
+    fn decide(&mut self, traffic: &Traffic<'_>, draw: Option<Draw>) -> (Decision, Vec<Event>) {
+        let draw = draw.unwrap_or(Draw(0));
         for _ in 0..SUBSCRIPTIONS_MAX {
-            let (_, Some(key)) = ask(&self.view, &mut Trace::default()) else { break };
+            let decision = decide(&self.view, traffic, draw, &mut Silent);
+            let Plan::Needs(key) = decision.plan else { break };
             self.subscribe(key);
         }
         let mut trace = Trace::default();
-        let (answer, _) = ask(&self.view, &mut trace);
-        (answer, trace.0)
+        let decision = decide(&self.view, traffic, draw, &mut trace);
+        (decision, trace.0)
     }
 
     fn subscribe(&mut self, key: ResourceKey) {
         let changes = expand(self.snapshot, &self.subscriber, [key]);
         // What cannot be compiled is dead, and the trace says so.
         self.view = self.view.apply(changes).0;
-    }
-}
-
-fn needed(decision: &Decision) -> Option<ResourceKey> {
-    match &decision.verdict {
-        Verdict::Needs(key) => Some(key.clone()),
-        _ => None,
     }
 }
 

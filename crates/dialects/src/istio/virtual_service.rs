@@ -46,7 +46,7 @@ pub(crate) fn virtual_service(object: &Object, findings: &mut Vec<Finding>) -> O
         .collect();
     translator.unreachable(&rules);
     Some(Part::Route(Box::new(RouteSource {
-        route: Route { id: object.id().clone(), rules },
+        route: Route { id: object.id().clone(), rules, connection_rules: Vec::new() },
         hosts: spec.hosts.iter().map(|host| fully_qualified(host, object)).collect(),
         gateways,
         export_to: export_to(&spec.export_to, object),
@@ -115,6 +115,7 @@ impl Translator<'_> {
             action: Action::Forward(backends),
             // As in Istio, a timeout of 0 turns it off.
             timeout: timeout.filter(|timeout| !timeout.is_zero()),
+            retry: None,
             rewrite: given.rewrite.as_ref().and_then(rewrite),
             headers: self.headers(given.headers.as_ref(), &given.old_headers, path),
         }

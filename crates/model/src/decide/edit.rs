@@ -2,7 +2,7 @@
 
 use super::Decision;
 use crate::path::split_target;
-use crate::route::{Action, HeaderOps};
+use crate::route::HeaderOps;
 use crate::text_match::Matcher;
 
 impl Decision {
@@ -35,10 +35,9 @@ impl Decision {
     /// Header operations, in order: those of the winning rule, then those of the chosen backend.
     pub fn header_ops(&self) -> impl Iterator<Item = &HeaderOps> {
         let rule = self.winning_rule().map(|compiled| &compiled.rule);
-        let backend = rule.zip(self.backend_index()).and_then(|(rule, index)| {
-            let Action::Forward(backends) = &rule.action;
-            backends.get(index as usize)
-        });
+        let backend = rule
+            .zip(self.backend_index())
+            .and_then(|(rule, index)| rule.action.backends().get(index as usize));
         rule.map(|rule| &rule.headers)
             .into_iter()
             .chain(backend.map(|backend| &backend.headers))

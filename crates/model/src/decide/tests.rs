@@ -4,12 +4,14 @@ use super::*;
 use crate::Name;
 use crate::name::Labels;
 use crate::recorder::{Silent, Trace};
-use crate::request::Source;
-use crate::route::{Action, Match, Rewrite, Rule};
+use crate::route::{Match, Rewrite, Rule};
 use crate::settings::Settings;
 use crate::snapshot::Objects;
 use crate::test_world::*;
 use crate::text_match::TextMatch;
+use crate::traffic::Local;
+
+mod connections;
 
 const APP: &str = "app.default.svc.cluster.local";
 
@@ -70,7 +72,7 @@ fn trap_11_hosts_come_in_every_form() {
     ] {
         assert_eq!(outcome(&proxy.get(host, "/?failRate=50")), "default/r#0 v1", "{host}");
     }
-    assert_eq!(proxy.get("app.other", "/").verdict, Verdict::Passthrough);
+    assert_eq!(proxy.get("app.other", "/").plan, Plan::Passthrough);
     let mut elsewhere = Proxy::sidecar(mesh(Vec::new()), "other", &[]);
     assert_eq!(elsewhere.get("app", "/").reason, Reason::Passthrough, "short names are local");
     assert_eq!(elsewhere.get("app.default", "/").reason, Reason::DefaultRoute);
@@ -80,14 +82,14 @@ fn trap_11_hosts_come_in_every_form() {
 #[test]
 fn trap_12_unknown_hosts_go_to_their_original_destination() {
     let mut proxy = sidecar(Vec::new());
-    assert_eq!(proxy.get("203.0.113.7:8080", "/").verdict, Verdict::Passthrough);
+    assert_eq!(proxy.get("203.0.113.7:8080", "/").plan, Plan::Passthrough);
     let mut objects = mesh(Vec::new());
     objects.settings =
         Settings { outbound_policy: OutboundPolicy::RegistryOnly, ..Settings::default() };
     let mut closed = Proxy::sidecar(objects, "default", &[]);
     closed.subscribe(&ResourceKey::Settings);
     let decision = closed.get("203.0.113.7:8080", "/");
-    assert_eq!((decision.verdict, decision.reason), (Verdict::Answer(502), Reason::Blocked));
+    assert_eq!((decision.plan, decision.reason), (Plan::Answer(502), Reason::Blocked));
 }
 
 /// Trap 5: rules for other callers leave a caller with the service as it is.
@@ -127,8 +129,8 @@ fn trap_6_undefined_and_empty_subsets_answer_503() {
     let mut proxy = sidecar(vec![to(vec![exact("/undefined")], "v9"), to(Vec::new(), "v3")]);
     let undefined = proxy.get("app", "/undefined");
     assert_eq!(
-        (undefined.verdict.clone(), undefined.reason),
-        (Verdict::Answer(503), Reason::UndefinedSubset)
+        (undefined.plan.clone(), undefined.reason),
+        (Plan::Answer(503), Reason::UndefinedSubset)
     );
     assert_eq!(undefined.backend().unwrap().subset.as_deref(), Some("v9"));
 
@@ -136,7 +138,7 @@ fn trap_6_undefined_and_empty_subsets_answer_503() {
     objects.destination_policies.push(subsets(("default", "e"), 1, APP, &["v3"]));
     let mut proxy = Proxy::sidecar(objects, "default", &[]);
     let empty = proxy.get("app", "/");
-    assert!(matches!(empty.verdict, Verdict::Forward(_)), "which endpoint is not decided here");
+    assert!(matches!(empty.plan, Plan::Forward), "which endpoint is not decided here");
     assert!(empty.backend().unwrap().group.as_ref().unwrap().ready.is_empty());
 }
 
@@ -175,13 +177,18 @@ fn trap_13_weights_are_relative_and_a_single_backend_needs_none() {
     let share = |weights: &[(&str, &str, u32)]| {
         let mut proxy = sidecar(vec![rule(Vec::new(), weights)]);
         proxy.get("app", "/");
-        let source = Source { namespace: "default".into(), labels: Labels::default() };
+        let local = Local { namespace: "default".into(), labels: Labels::default() };
         let headers: Vec<(String, String)> = Vec::new();
-        let request = request(&source, &headers, "app", "/");
+        let request = request(&headers, "app", "/");
         let mut second = 0u32;
         for sequence in 0..10_000 {
             let draw = Draw::of(b"r", b"h", sequence);
-            let decision = decide(&proxy.view, &request, draw, &mut Silent);
+            let decision = decide(
+                &proxy.view,
+                &Traffic::Request(connection(&local), request),
+                draw,
+                &mut Silent,
+            );
             match decision.backend_index() {
                 Some(1) => second += 1,
                 Some(0) => {}
@@ -206,14 +213,20 @@ fn trap_13_weights_are_relative_and_a_single_backend_needs_none() {
 fn the_same_draw_chooses_the_same_backend() {
     let rules = vec![rule(Vec::new(), &[(APP, "v1", 50), (APP, "v2", 50)])];
     let mut proxy = sidecar(rules);
-    let source = Source::default();
-    let source = Source { namespace: "default".into(), ..source };
+    let local = Local { namespace: "default".into(), labels: Labels::default() };
     let headers: Vec<(String, String)> = Vec::new();
-    let request = request(&source, &headers, "app", "/");
+    let request = request(&headers, "app", "/");
     for draw in (0..100).map(|n| Draw::of(b"x", b"y", n)) {
-        let first = proxy.decide(&request, draw, &mut Silent).backend_index();
+        let first = proxy
+            .decide(&Traffic::Request(connection(&local), request), draw, &mut Silent)
+            .backend_index();
         let mut trace = Trace::default();
-        assert_eq!(proxy.decide(&request, draw, &mut trace).backend_index(), first);
+        assert_eq!(
+            proxy
+                .decide(&Traffic::Request(connection(&local), request), draw, &mut trace)
+                .backend_index(),
+            first
+        );
         let chosen = trace.0.iter().find_map(|event| match event {
             Event::Weighted { chosen, .. } => u32::try_from(*chosen).ok(),
             _ => None,
@@ -222,27 +235,27 @@ fn the_same_draw_chooses_the_same_backend() {
     }
 }
 
-fn request<'a>(
-    source: &'a Source,
-    headers: &'a Vec<(String, String)>,
-    authority: &'a str,
-    path: &'a str,
-) -> RequestMeta<'a> {
-    RequestMeta {
+/// A connection to the service, from a workload.
+fn connection(local: &Local) -> Connection<'_> {
+    Connection {
         listener: ListenerKind::Outbound,
+        local,
         destination: "10.96.0.1:9080".parse().unwrap(),
-        source,
-        method: "GET",
-        scheme: "http",
-        authority,
-        path,
-        query: None,
-        headers,
+        peer: Seen::Absent,
+        server_name: Seen::NotRead,
     }
 }
 
+fn request<'a>(
+    headers: &'a Vec<(String, String)>,
+    authority: &'a str,
+    path: &'a str,
+) -> Request<'a> {
+    Request { method: "GET", scheme: "http", authority, path, query: None, headers }
+}
+
 /// Changes a request so that a condition no longer holds.
-type Spoil = fn(&mut RequestMeta<'_>);
+type Spoil = fn(&mut Request<'_>);
 
 #[test]
 fn every_condition_counts() {
@@ -275,14 +288,16 @@ fn every_condition_counts() {
     ];
     for (name, condition, spoil) in conditions {
         let mut proxy = sidecar(vec![to(vec![condition], "v1"), to(Vec::new(), "v2")]);
-        let source = Source { namespace: "default".into(), labels: Labels::default() };
+        let local = Local { namespace: "default".into(), labels: Labels::default() };
         let headers = vec![("h".to_owned(), "x".to_owned())];
-        let mut request = request(&source, &headers, "app", "/p");
+        let mut request = request(&headers, "app", "/p");
         request.query = Some("a=0&q=1");
-        let won = proxy.decide(&request, Draw(0), &mut Silent);
+        let won =
+            proxy.decide(&Traffic::Request(connection(&local), request), Draw(0), &mut Silent);
         assert_eq!(outcome(&won), "default/r#0 v1", "{name}");
         spoil(&mut request);
-        let lost = proxy.decide(&request, Draw(0), &mut Silent);
+        let lost =
+            proxy.decide(&Traffic::Request(connection(&local), request), Draw(0), &mut Silent);
         assert_eq!(outcome(&lost), "default/r#1 v2", "{name}");
     }
 }
@@ -333,7 +348,10 @@ fn alternatives_are_ored_and_the_first_rule_wins() {
     ];
     let mut proxy = sidecar(rules);
     let decision = proxy.get("app", "/logout");
-    assert_eq!(decision.rule, Some(RuleAt { route: 0, rule: 0, alternative: Some(2) }));
+    assert_eq!(
+        decision.rule,
+        Some(RuleAt { route: 0, list: RuleList::Requests, rule: 0, alternative: Some(2) })
+    );
     assert!(decision.winning_match().is_some_and(|m| m.path.is_some()));
     assert_eq!(outcome(&proxy.get("app", "/static/x.css")), "default/r#0 v1");
     assert_eq!(outcome(&proxy.get("app", "/other")), "default/r#1 v2");
@@ -364,7 +382,7 @@ fn a_rewrite_without_a_path_condition_replaces_the_first_slash() {
 fn the_authority_comes_from_the_rewrite_then_the_rule_then_the_backend() {
     let pairs = |value: &str| vec![(Name::from("host"), Name::from(value))];
     let mut all = to(Vec::new(), "v1");
-    let Action::Forward(backends) = &mut all.action;
+    let Action::Forward(backends) = &mut all.action else { panic!("it forwards") };
     backends[0].headers.request.set = pairs("backend");
     let authority = |rule: &Rule| {
         let decision = sidecar(vec![rule.clone()]).get("app", "/");
@@ -384,11 +402,11 @@ fn the_trace_says_why_each_rule_lost() {
         Match { headers: pair("end-user", TextMatch::Exact("jason".into())), ..exact("/reviews") };
     let mut proxy = sidecar(vec![to(vec![exact("/a"), tester], "v1"), to(Vec::new(), "v2")]);
     proxy.get("app", "/reviews");
-    let source = Source { namespace: "default".into(), labels: Labels::default() };
+    let local = Local { namespace: "default".into(), labels: Labels::default() };
     let headers = vec![("end-user".to_owned(), "anna".to_owned())];
-    let request = request(&source, &headers, "app", "/reviews");
+    let request = request(&headers, "app", "/reviews");
     let mut trace = Trace::default();
-    decide(&proxy.view, &request, Draw(0), &mut trace);
+    decide(&proxy.view, &Traffic::Request(connection(&local), request), Draw(0), &mut trace);
     let lost = trace.0.iter().find_map(|event| match event {
         Event::Lost { route, why } => Some((route.as_str(), why.as_str())),
         _ => None,
@@ -406,13 +424,19 @@ fn the_trace_says_why_each_rule_lost() {
 #[test]
 fn an_inbound_request_goes_to_the_workload_whatever_its_host() {
     let mut proxy = sidecar(vec![to(vec![exact("/never")], "v1")]);
-    let source = Source { namespace: "default".into(), labels: Labels::default() };
+    let local = Local { namespace: "default".into(), labels: Labels::default() };
     let headers: Vec<(String, String)> = Vec::new();
-    let mut request = request(&source, &headers, "anything", "/");
-    request.listener = ListenerKind::Inbound;
-    request.destination = "10.77.1.0:9081".parse().unwrap();
-    let decision = proxy.decide(&request, Draw(0), &mut Silent);
-    assert_eq!((&decision.verdict, decision.reason), (&Verdict::ToWorkload, Reason::Inbound));
+    let connection = Connection {
+        listener: ListenerKind::Inbound,
+        destination: "10.77.1.0:9081".parse().unwrap(),
+        ..connection(&local)
+    };
+    let request = request(&headers, "anything", "/");
+    let decision = proxy.decide(&Traffic::Request(connection, request), Draw(0), &mut Silent);
+    assert_eq!(
+        (&decision.plan, decision.reason),
+        (&Plan::ToWorkload(MtlsMode::Permissive), Reason::Inbound)
+    );
     let service = decision.applies().unwrap().service.as_ref().unwrap();
     assert_eq!(&*service.name, "app");
 }

@@ -11,7 +11,7 @@ use crate::finding::{Finding, FindingCode};
 use crate::host::{CLUSTER_DOMAIN, candidates, intersection};
 use crate::name::{Labels, Name, ObjectId};
 use crate::policy::Policy;
-use crate::route::{Action, Backend};
+use crate::route::Backend;
 use crate::service::UpstreamTls;
 
 /// The objects that may have findings.
@@ -73,10 +73,18 @@ fn destinations(
     callers: &BTreeSet<&Name>,
     out: &mut Vec<Finding>,
 ) {
-    for (r, rule) in entry.route.rules.iter().enumerate() {
-        let Action::Forward(backends) = &rule.action;
+    let of_requests = entry
+        .route
+        .rules
+        .iter()
+        .enumerate()
+        .map(|(at, rule)| (format!("{}[{at}]", entry.fields.rules), rule.action.backends()));
+    let of_connections = entry.route.connection_rules.iter().map(|rule| {
+        (format!("{}.{}", entry.fields.connection_rules, rule.place), &rule.backends[..])
+    });
+    for (rule, backends) in of_requests.chain(of_connections) {
         for (b, backend) in backends.iter().enumerate() {
-            let at = format!("{}[{r}].{}[{b}]", entry.fields.rules, entry.fields.backends);
+            let at = format!("{rule}.{}[{b}]", entry.fields.backends);
             destination(reader, entry, (backend, &at), callers, out);
         }
     }

@@ -5,17 +5,14 @@ use super::index::{DestinationPolicyEntry, exported};
 use super::reader::Reader;
 use crate::name::{Name, ObjectId};
 use crate::resource::Destination;
-use crate::route::{Action, Route};
+use crate::route::Route;
 
 /// The hosts that a route sends requests to, each once, in order.
 pub(super) fn named(route: &Route) -> Vec<Name> {
     let mut named: Vec<Name> = Vec::new();
-    for rule in &route.rules {
-        let Action::Forward(backends) = &rule.action;
-        for backend in backends {
-            if !named.contains(&backend.host) {
-                named.push(backend.host.clone());
-            }
+    for backend in route.backends() {
+        if !named.contains(&backend.host) {
+            named.push(backend.host.clone());
         }
     }
     named

@@ -333,8 +333,14 @@ fn route_entry(source: RouteSource) -> RouteEntry {
     let RouteSource { route, hosts, gateways, export_to, created, fields } = source;
     RouteEntry {
         destinations: destination::named(&route),
+        attachment: Attachment {
+            has_connection_rules: !route.connection_rules.is_empty(),
+            hosts,
+            gateways,
+            export_to,
+            created,
+        },
         route: Arc::new(route),
-        attachment: Attachment { hosts, gateways, export_to, created },
         fields,
     }
 }

@@ -35,6 +35,7 @@ pub(super) fn address(reader: &Reader<'_>, ip: IpAddr, scope: &Scope) -> Applies
         destinations: Vec::new(),
         inbound_policies: scope.inbound_policies.to_vec(),
         inbound_ports: ports.into_values().collect(),
+        member: None,
     }
 }
 

@@ -105,6 +105,8 @@ pub(super) struct Attachment {
     pub(super) gateways: Vec<Name>,
     pub(super) export_to: Vec<Name>,
     pub(super) created: Created,
+    /// Whether connections go by it, so that it counts for addresses, too.
+    pub(super) has_connection_rules: bool,
 }
 
 impl RouteEntry {

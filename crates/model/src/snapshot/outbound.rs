@@ -55,9 +55,33 @@ pub(super) fn address(
             .map(|(entry, _)| entry)
             .find(|entry| entry.service.headless && entry.service.port(port).is_some())
     };
-    let entry = at_virtual_address.or_else(headless)?;
-    entry.service.port(port)?;
-    Some(to_service(reader, entry, port, None, namespace))
+    let entry = at_virtual_address.or_else(headless);
+    let served = entry.filter(|entry| entry.service.port(port).is_some());
+    match served {
+        Some(entry) => {
+            // Rules for requests go by the host that a request names, not by the address.
+            let route = mesh_route(reader, &entry.service.id.hostname, namespace)
+                .filter(|entry| entry.attachment.has_connection_rules);
+            Some(to_service(reader, entry, port, route, namespace))
+        }
+        None => reader.workload(ip).map(|_| to_member(ip)),
+    }
+}
+
+/// An address at which no service is served, but a workload of the mesh lives.
+fn to_member(ip: IpAddr) -> Applies {
+    Applies {
+        protocol: Protocol::Undeclared,
+        service: None,
+        default_backend: None,
+        routes: Vec::new(),
+        join: Join::InOrder,
+        attached_to: Vec::new(),
+        destinations: Vec::new(),
+        inbound_policies: Vec::new(),
+        inbound_ports: Vec::new(),
+        member: Some(ip),
+    }
 }
 
 /// The route that holds for a host inside the mesh: that of the most specific host pattern, and
@@ -99,6 +123,7 @@ fn to_service(
         attached_to: vec![Name::from(MESH)],
         inbound_policies: Vec::new(),
         inbound_ports: Vec::new(),
+        member: None,
     }
 }
 
@@ -115,5 +140,6 @@ fn without_service(reader: &Reader<'_>, route: &RouteEntry, namespace: &str) -> 
         attached_to: vec![Name::from(MESH)],
         inbound_policies: Vec::new(),
         inbound_ports: Vec::new(),
+        member: None,
     }
 }

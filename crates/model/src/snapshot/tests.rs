@@ -8,7 +8,7 @@ use crate::resource::Applies;
 use crate::route::{Match, Rule};
 use crate::service::{Protocol, ServicePort, UpstreamTls};
 use crate::test_world::*;
-use crate::{Reason, Verdict};
+use crate::{Plan, Reason};
 
 mod edits;
 
@@ -413,7 +413,7 @@ fn a_route_for_a_host_that_is_no_service_applies_at_any_port() {
     let mut proxy = Proxy::sidecar(objects, "default", &[]);
     assert_eq!(outcome(&proxy.get("shop.example.com", "/a")), "default/alias#0");
     let unmatched = proxy.get("shop.example.com", "/x");
-    assert_eq!((unmatched.verdict, unmatched.reason), (Verdict::Answer(404), Reason::NoRoute));
+    assert_eq!((unmatched.plan, unmatched.reason), (Plan::Answer(404), Reason::NoRoute));
 }
 
 #[test]

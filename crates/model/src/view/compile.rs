@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::name::{Labels, Name, ObjectId};
-use crate::route::{Match, Route, Rule};
+use crate::route::{ConnectionRule, Match, Route, Rule};
 use crate::text_match::{BadPattern, Matcher};
 
 /// A compiled [`Route`].
@@ -11,8 +11,10 @@ use crate::text_match::{BadPattern, Matcher};
 pub struct CompiledRoute {
     /// The object it was made from.
     pub id: ObjectId,
-    /// Its rules.
+    /// Its rules for requests.
     pub rules: Vec<CompiledRule>,
+    /// Its rules for connections.
+    pub connection_rules: Vec<ConnectionRule>,
 }
 
 /// A compiled [`Rule`].
@@ -67,7 +69,18 @@ pub(super) fn route(route: &Route) -> (Arc<CompiledRoute>, Vec<String>) {
                 .collect(),
         })
         .collect();
-    (Arc::new(CompiledRoute { id: route.id.clone(), rules }), errors)
+    let connection_rules = route.connection_rules.clone();
+    (Arc::new(CompiledRoute { id: route.id.clone(), rules, connection_rules }), errors)
+}
+
+/// The conditions of an alternative that do not depend on the request; fields as in [`Match`].
+#[derive(Clone, Copy, Debug)]
+#[allow(missing_docs, reason = "each field is that of `Match`")]
+pub struct CallerMatch<'a> {
+    pub source_labels: &'a Labels,
+    pub source_namespace: Option<&'a Name>,
+    pub gateways: &'a [Name],
+    pub port: Option<u16>,
 }
 
 impl CompiledMatch {
@@ -116,6 +129,16 @@ impl CompiledMatch {
             port: m.port,
             catch_all: false,
             dead: Some(why),
+        }
+    }
+
+    /// Its conditions on the caller.
+    pub fn caller(&self) -> CallerMatch<'_> {
+        CallerMatch {
+            source_labels: &self.source_labels,
+            source_namespace: self.source_namespace.as_ref(),
+            gateways: &self.gateways,
+            port: self.port,
         }
     }
 

@@ -1,5 +1,6 @@
 //! From held resources to what a request needs in one lookup.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Weak};
 
 use hashbrown::{HashMap, HashSet};
@@ -15,7 +16,7 @@ use crate::resource::{
     Applies, Destination, EVERY_PORT, Join, ListenerKind, Resolution, ResolutionKey, Resource,
     ResourceKey, Target, references_of,
 };
-use crate::route::Action;
+use crate::route::Backend;
 use crate::service::{Endpoint, Protocol, Service};
 
 pub(super) fn apply(before: &View, changes: Vec<Change>) -> (View, Vec<ApplyError>) {
@@ -94,6 +95,20 @@ impl View {
             linker.relink(key);
         }
         self.drop_unused_cursors();
+        if changed.iter().any(is_policy) {
+            self.policies = self.hash_policies();
+        }
+    }
+
+    /// Of what [`crate::decide()`] refuses connections by.
+    fn hash_policies(&self) -> u64 {
+        let inbound = self.linked.iter().filter(|(key, _)| key.listener == ListenerKind::Inbound);
+        let modes = inbound.map(|(key, linked)| {
+            hash_of(&(key, linked.applies.as_ref().map(|applies| applies.mtls)))
+        });
+        let settings = hash_of(&(self.settings.mtls_mode, self.settings.outbound_policy));
+        // Order does not matter.
+        modes.fold(settings, |all, one| all ^ one)
     }
 
     /// Resolutions that changed or refer to something that did. Nothing refers to a resolution, so
@@ -276,6 +291,7 @@ impl Linker<'_> {
             order: join(&routes, applies, dialled),
             routes,
             attached_to: applies.attached_to.clone(),
+            member: applies.member.and_then(|ip| self.view.workload(ip)?.cloned()),
             mtls: self.view.mtls(applies),
             missing,
             unusable,
@@ -290,22 +306,18 @@ impl Linker<'_> {
     ) -> Option<LinkedRoute> {
         let held = self.view.held.get(&ResourceKey::Route(id.clone()))?;
         let (route, version) = (held.route.clone()?, held.version);
-        let backends = route
-            .rules
-            .iter()
-            .map(|rule| {
-                let Action::Forward(backends) = &rule.rule.action;
-                backends
-                    .iter()
-                    .map(|b| {
-                        let subset = b.subset.as_ref();
-                        self.backend(applies, dialled, &b.host, b.port, subset, b.weight)
-                    })
-                    .collect()
-            })
-            .collect();
+        let mut link = |backends: &[Backend]| -> Vec<LinkedBackend> {
+            let backends = backends.iter().map(|b| {
+                self.backend(applies, dialled, &b.host, b.port, b.subset.as_ref(), b.weight)
+            });
+            backends.collect()
+        };
+        let of_requests = route.rules.iter().map(|rule| link(rule.rule.action.backends()));
+        let request_backends = of_requests.collect();
+        let of_connections = route.connection_rules.iter().map(|rule| link(&rule.backends));
+        let connection_backends = of_connections.collect();
         let name = format!("{}/{}", id.namespace, id.name).into();
-        Some(LinkedRoute { route, version, name, backends })
+        Some(LinkedRoute { route, version, name, request_backends, connection_backends })
     }
 
     fn backend(
@@ -391,6 +403,21 @@ impl Linker<'_> {
     }
 }
 
+fn hash_of(value: &impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    value.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// Whether a change of this resource may change the policies that open connections are under.
+fn is_policy(key: &ResourceKey) -> bool {
+    match key {
+        ResourceKey::Settings | ResourceKey::Policy(_) => true,
+        ResourceKey::Resolution(resolution) => resolution.listener == ListenerKind::Inbound,
+        _ => false,
+    }
+}
+
 /// What applies where the answer itself cannot be used.
 fn nothing_usable(key: ResourceKey) -> LinkedApplies {
     LinkedApplies {
@@ -400,6 +427,7 @@ fn nothing_usable(key: ResourceKey) -> LinkedApplies {
         routes: Vec::new(),
         order: Vec::new(),
         attached_to: Vec::new(),
+        member: None,
         mtls: MtlsMode::Strict,
         missing: None,
         unusable: Some(key),

@@ -9,7 +9,7 @@ use crate::finding::FindingCode;
 use crate::resource::{Applies, Join, Resolution};
 use crate::snapshot::Objects;
 use crate::test_world::*;
-use crate::{Reason, Verdict, decide_connection};
+use crate::{Plan, Reason};
 
 const REVIEWS: &str = "reviews.default.svc.cluster.local";
 
@@ -53,9 +53,9 @@ fn an_empty_view_needs_the_resolution_and_then_knows() {
     let decision = proxy.get("Reviews.", "/");
     assert_eq!(decision.reason, Reason::DefaultRoute);
     assert_eq!(proxy.asked.len(), 1, "the same host in another spelling is the same question");
-    assert_eq!(proxy.get("nowhere", "/").verdict, Verdict::Passthrough);
+    assert_eq!(proxy.get("nowhere", "/").plan, Plan::Passthrough);
     assert_eq!(proxy.get("nowhere", "/").reason, Reason::Passthrough);
-    assert_eq!(proxy.asked.len(), 2, "absence is an answer, too");
+    assert_eq!(proxy.asked.len(), 3, "absence is an answer, too; then who lives at the address");
 }
 
 #[test]
@@ -174,15 +174,12 @@ fn a_bad_regex_kills_its_rule_and_nothing_else() {
 fn a_port_that_the_service_lacks_is_an_unknown_destination() {
     let mut objects = reviews(&[("a", "v1", true)]);
     let mut broken = rule(Vec::new(), &[(REVIEWS, "", 0)]);
-    let crate::route::Action::Forward(backends) = &mut broken.action;
+    let crate::route::Action::Forward(backends) = &mut broken.action else { panic!() };
     backends[0].port = Some(1);
     objects.routes = vec![route(("default", "r"), 0, &[REVIEWS], &["mesh"], vec![broken])];
     let mut proxy = Proxy::sidecar(objects, "default", &[]);
     let decision = proxy.get("reviews", "/");
-    assert_eq!(
-        (decision.verdict, decision.reason),
-        (Verdict::Answer(503), Reason::UnknownDestination)
-    );
+    assert_eq!((decision.plan, decision.reason), (Plan::Answer(503), Reason::UnknownDestination));
     assert_eq!(proxy.findings[0].code, FindingCode::UnknownDestination);
     assert_eq!(proxy.findings[0].path, "spec.http[0].route[0].destination.port.number");
 }
@@ -191,21 +188,20 @@ fn a_port_that_the_service_lacks_is_an_unknown_destination() {
 fn a_connection_is_decided_by_its_address() {
     let mut proxy = Proxy::sidecar(reviews(&[("a", "v1", true)]), "default", &[]);
     let destination: SocketAddr = "10.96.0.1:9080".parse().unwrap();
-    let decide = |view: &View| {
-        decide_connection(
-            view,
-            ListenerKind::Outbound,
-            destination,
-            &"default".into(),
-            &mut crate::Silent,
-        )
+    let local = proxy.local();
+    let connection = crate::Connection {
+        listener: ListenerKind::Outbound,
+        local: &local,
+        destination,
+        peer: crate::Seen::Absent,
+        server_name: crate::Seen::NotRead,
     };
-    let Verdict::Needs(key) = decide(&proxy.view).decision.verdict else { panic!("it guesses") };
-    proxy.subscribe(&key);
-    let decided = decide(&proxy.view);
-    assert_eq!(decided.protocol, Protocol::Http);
-    assert_eq!(group(&decided.decision).endpoints[0].port, 9081, "the target port");
-    assert!(matches!(decided.decision.verdict, Verdict::Forward(_)));
+    let traffic = crate::Traffic::Connection(connection);
+    let decided = proxy.decide(&traffic, crate::Draw(0), &mut crate::Silent);
+    assert_eq!(proxy.asked.len(), 1, "it does not guess");
+    assert_eq!(decided.protocol(), Protocol::Http);
+    assert_eq!(group(&decided).endpoints[0].port, 9081, "the target port");
+    assert_eq!(decided.plan, Plan::Forward);
 }
 
 #[test]
@@ -217,7 +213,8 @@ fn rules_behind_a_catch_all_are_tried_last_or_never_where_routes_join() {
             route: compile::route(&source.route).0,
             version: Version(0),
             name: name.into(),
-            backends: Vec::new(),
+            request_backends: Vec::new(),
+            connection_backends: Vec::new(),
         }
     };
     let routes = [
@@ -235,6 +232,7 @@ fn rules_behind_a_catch_all_are_tried_last_or_never_where_routes_join() {
         destinations: Vec::new(),
         inbound_policies: Vec::new(),
         inbound_ports: Vec::new(),
+        member: None,
     };
     assert_eq!(
         link::join(&routes, &applies(Join::CatchAllLast), 80),
@@ -269,8 +267,8 @@ fn what_cannot_be_used_is_answered_at_once_until_it_can() {
         proxy.view = proxy.view.apply([nothing(key.clone()), nothing(other)]).0;
         let decision = proxy.get("reviews", "/");
         assert_eq!(
-            (decision.verdict, decision.reason),
-            (Verdict::Answer(503), Reason::NotConfigured),
+            (decision.plan, decision.reason),
+            (Plan::Answer(503), Reason::NotConfigured),
             "{key}"
         );
         proxy.view = proxy.view.apply(proxy.answer(&key)).0;

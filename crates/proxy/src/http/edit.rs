@@ -76,10 +76,15 @@ pub(crate) fn response(
     head.fields.retain(|name, _| {
         !name.starts_with(b"x-ironmesh-") || (from_mesh && name == REASON.as_bytes())
     });
+    response_fields(head, decision);
+    true
+}
+
+/// Header operations on the way back.
+pub(crate) fn response_fields(head: &mut ResponseHead, decision: &Decision) {
     for ops in decision.header_ops() {
         apply(&ops.response, &mut head.fields);
     }
-    true
 }
 
 fn apply(op: &HeaderOp, fields: &mut Fields) {

@@ -4,13 +4,12 @@ use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use ironmesh_model::decide::Verdict;
 use ironmesh_model::entry;
 use ironmesh_model::path::{EscapedNul, normalize_target, split_target};
 use ironmesh_model::recorder::Silent;
-use ironmesh_model::service::{Protocol, UpstreamTls};
+use ironmesh_model::service::Protocol;
 use ironmesh_model::view::EndpointGroup;
-use ironmesh_model::{Decision, Draw, ListenerKind, Reason, RequestMeta, View, decide};
+use ironmesh_model::{Decision, Draw, ListenerKind, Plan, Reason, Request, Traffic, View, decide};
 
 use crate::balance::{self, Tried};
 use crate::connection::Connection;
@@ -93,13 +92,13 @@ impl<'a> Exchange<'a> {
     /// Decides, waiting for what the view lacks.
     pub(crate) async fn decide(&self) -> Result<Decision, Failure> {
         let decision = self.decide_by(&self.worker.process.views.load());
-        if !matches!(decision.verdict, Verdict::Needs(_)) {
+        if !matches!(decision.plan, Plan::Needs(_)) {
             return Ok(decision);
         }
         let look = |view: &View| {
             let decision = self.decide_by(view);
-            match decision.verdict {
-                Verdict::Needs(key) => Err(Some(key)),
+            match decision.plan {
+                Plan::Needs(key) => Err(Some(key)),
                 _ => Ok(decision),
             }
         };
@@ -109,11 +108,8 @@ impl<'a> Exchange<'a> {
 
     fn decide_by(&self, view: &View) -> Decision {
         let (path, query) = split_target(self.head.target());
-        let source = self.connection.workload.source.load();
-        let request = RequestMeta {
-            listener: self.connection.kind,
-            destination: self.connection.destination,
-            source: &source,
+        let local = self.connection.workload.local.load();
+        let request = Request {
             method: self.head.method(),
             scheme: entry::SCHEME,
             authority: self.head.authority(),
@@ -121,7 +117,8 @@ impl<'a> Exchange<'a> {
             query,
             headers: &self.head.fields,
         };
-        decide(view, &request, self.draw, &mut Silent)
+        let traffic = Traffic::Request(self.connection.seen(&local), request);
+        decide(view, &traffic, self.draw, &mut Silent)
     }
 
     /// Changes the request as the winning rule says.
@@ -153,11 +150,11 @@ impl<'a> Exchange<'a> {
             workload: &connection.workload,
             listener: connection.kind,
             address: connection.destination,
-            tls: &UpstreamTls::None,
+            tls: decision.upstream_tls(),
             http2: http2 && !upgrade,
         };
-        let to = match &decision.verdict {
-            Verdict::Forward(_) => {
+        let to = match &decision.plan {
+            Plan::Forward => {
                 let group = decision.backend().and_then(|backend| backend.group.as_ref().ok());
                 let group = group.ok_or(Failure::mesh(Reason::UnknownDestination))?;
                 let (index, to) = choose(connection, group, tried)?;
@@ -172,7 +169,7 @@ impl<'a> Exchange<'a> {
                 Destination { http2: http2 && !upgrade, ..to }
             }
             _ => {
-                let declared = decision.applies().map_or(Protocol::Undeclared, |a| a.protocol);
+                let declared = decision.protocol();
                 let http2 = matches!(declared, Protocol::Http2 | Protocol::Grpc)
                     && connection.kind == ListenerKind::Inbound;
                 dialled(http2 || by_client)

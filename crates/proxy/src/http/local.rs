@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use ironmesh_model::Reason;
+use ironmesh_model::route::DirectResponse;
 
 use crate::http::body::BodyFailure;
 use crate::http::responder::Responder;
@@ -15,44 +16,72 @@ pub(crate) const NOT_DELIVERED: &str = "x-ironmesh-not-delivered";
 /// Tells why the mesh answered itself: [`Reason::code`].
 pub(crate) const REASON: &str = "x-ironmesh-reason";
 
-/// Makes the head of an answer by the mesh.
-pub(crate) fn head(to: &mut ResponseHead, reason: Reason, grpc: bool, not_delivered: bool) {
-    to.clear();
-    to.status = if grpc { 200 } else { reason.status() };
-    to.fields.push(REASON.as_bytes(), reason.code().as_bytes());
-    if not_delivered {
-        to.fields.push(NOT_DELIVERED.as_bytes(), b"1");
-    }
-    if grpc {
-        // gRPC over HTTP/2, "Responses": trailers-only.
-        to.fields.push(b"content-type", b"application/grpc");
-        to.fields.push(b"grpc-status", grpc_status(reason).as_bytes());
-        to.fields.push(b"grpc-message", reason.text().as_bytes());
-    } else {
-        to.fields.push(b"content-type", b"text/plain");
-    }
+/// An answer that the mesh gives itself.
+#[derive(Debug)]
+pub(crate) struct LocalAnswer {
+    pub(crate) status: u16,
+    /// Why, as the client is told.
+    pub(crate) reason: Reason,
+    pub(crate) body: Bytes,
+    /// Whether it tells a caller's proxy that the application has not seen the request.
+    pub(crate) not_delivered: bool,
 }
 
-/// Sends the answer whose head was made; gives the length of its body.
-pub(crate) async fn send(
-    head: &mut ResponseHead,
-    reason: Reason,
-    grpc: bool,
-    responder: &mut Responder<'_>,
-) -> Result<u64, BodyFailure> {
-    let body = if grpc { "" } else { text(reason) };
-    if !grpc {
-        head.fields.push(b"content-length", body.len().to_string().as_bytes());
+impl LocalAnswer {
+    /// The mesh's own word for a reason.
+    pub(crate) fn of(reason: Reason) -> Self {
+        let body = Bytes::from_static(text(reason).as_bytes());
+        Self { status: reason.status(), reason, body, not_delivered: false }
     }
-    let body = if responder.asked_head() { "" } else { body };
-    let length = body.len() as u64;
-    let framing = if body.is_empty() { Framing::None } else { Framing::Length(length) };
-    let mut sink = responder.begin(head, framing, None)?;
-    if !body.is_empty() {
-        sink.data(Bytes::from_static(body.as_bytes())).await?;
+
+    /// What a rule answers by itself.
+    pub(crate) fn direct(answer: &DirectResponse) -> Self {
+        let body = Bytes::from_owner(answer.body.clone());
+        let (status, reason) = (answer.status, Reason::DirectResponse);
+        Self { status, reason, body, not_delivered: false }
     }
-    sink.end(None).await?;
-    Ok(length)
+
+    /// Makes its head.
+    pub(crate) fn head(&self, to: &mut ResponseHead, grpc: bool) {
+        to.clear();
+        to.status = if grpc { 200 } else { self.status };
+        to.fields.push(REASON.as_bytes(), self.reason.code().as_bytes());
+        if self.not_delivered {
+            to.fields.push(NOT_DELIVERED.as_bytes(), b"1");
+        }
+        if grpc {
+            // gRPC over HTTP/2, "Responses": trailers-only.
+            to.fields.push(b"content-type", b"application/grpc");
+            to.fields.push(b"grpc-status", grpc_status(self.reason, self.status).as_bytes());
+            to.fields.push(b"grpc-message", grpc_message(&self.body).as_bytes());
+        } else if !self.body.is_empty() || self.reason != Reason::DirectResponse {
+            to.fields.push(b"content-type", b"text/plain");
+        }
+    }
+
+    /// Sends it behind the head that was made; gives the length of its body.
+    pub(crate) async fn send(
+        &self,
+        head: &mut ResponseHead,
+        grpc: bool,
+        responder: &mut Responder<'_>,
+    ) -> Result<u64, BodyFailure> {
+        // RFC 9110, section 8.6: neither has a body, nor a length.
+        let bodiless = grpc || matches!(self.status, 204 | 304);
+        if !bodiless {
+            head.fields.push(b"content-length", self.body.len().to_string().as_bytes());
+        }
+        let silent = bodiless || responder.asked_head();
+        let body = if silent { Bytes::new() } else { self.body.clone() };
+        let length = body.len() as u64;
+        let framing = if body.is_empty() { Framing::None } else { Framing::Length(length) };
+        let mut sink = responder.begin(head, framing, None)?;
+        if !body.is_empty() {
+            sink.data(body).await?;
+        }
+        sink.end(None).await?;
+        Ok(length)
+    }
 }
 
 /// The body of an answer. The words that users of Envoy search for are kept.
@@ -66,8 +95,8 @@ fn text(reason: Reason) -> &'static str {
 
 /// The gRPC status for a reason, as gRPC's "HTTP to gRPC Status Code Mapping" has it, but for
 /// timeouts, of which the mesh knows more.
-fn grpc_status(reason: Reason) -> &'static str {
-    match (reason, reason.status()) {
+fn grpc_status(reason: Reason, status: u16) -> &'static str {
+    match (reason, status) {
         (Reason::Timeout, _) => "4",
         (_, 400) => "13",
         (_, 401) => "16",
@@ -77,3 +106,19 @@ fn grpc_status(reason: Reason) -> &'static str {
         _ => "2",
     }
 }
+
+/// A text as `grpc-message` has it: percent-encoded but for printable ASCII (gRPC over HTTP/2,
+/// "Responses").
+fn grpc_message(text: &[u8]) -> String {
+    let mut message = String::with_capacity(text.len());
+    for &byte in text.iter().take(GRPC_MESSAGE_BYTES_MAX) {
+        match byte {
+            b' '..=b'~' if byte != b'%' => message.push(char::from(byte)),
+            _ => message.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    message
+}
+
+/// Bytes of a text that `grpc-message` repeats: it is a header, and clients bound those.
+const GRPC_MESSAGE_BYTES_MAX: usize = 1 << 10;

@@ -12,9 +12,10 @@ use crate::buffer::Buffer;
 use crate::connection::Connection;
 use crate::http::body::Source;
 use crate::http::exchange::Exchange;
+use crate::http::local::LocalAnswer;
 use crate::http::responder::{Responder, Responder1};
 use crate::http::upstream::{Upstream, Upstream1};
-use crate::http::{RequestBody, Served, convert, local, serve};
+use crate::http::{RequestBody, Served, convert, serve};
 use crate::http1::{HeadError, Limits, RequestParser, RequestTraits, TargetForm};
 use crate::l4;
 use crate::message::Version;
@@ -22,36 +23,39 @@ use crate::stream::{Io, Stream};
 use crate::worker::{Scratch, Worker};
 
 /// Serves a connection until either side ends it. `first` was read from it already.
-pub(crate) async fn serve_connection(
+///
+/// What it is given is turned into what it keeps before its future is made, which would hold both.
+pub(crate) fn serve_connection(
     worker: &Rc<Worker>,
     connection: &Connection,
     stream: Stream,
     first: BytesMut,
-) {
-    let io = Io::new(stream);
-    let mut input = Buffer::with(first);
+) -> impl Future<Output = ()> {
+    let (io, mut input) = (Io::new(stream), Buffer::with(first));
     let mut parser = RequestParser::new(Limits::from(&worker.process.limits));
-    let idle_timeout = worker.process.limits.downstream_idle_timeout;
-    let sleep = pin!(sleep(idle_timeout));
-    let parts = pin!(worker.parts());
-    let mut idle = Idle { sleep, since: Instant::now(), idle_timeout, parts };
-    loop {
-        let next = match read_head(worker, &io, &mut input, &mut parser, &mut idle).await {
-            Ok(Head::None) => return,
-            Ok(Head::NoMore) => Next::Close,
-            Ok(Head::Request(scratch, traits)) => {
-                request(worker, connection, &io, &mut input, scratch, &traits).await
+    async move {
+        let idle_timeout = worker.process.limits.downstream_idle_timeout;
+        let sleep = pin!(sleep(idle_timeout));
+        let ends = pin!(worker.ends(connection.inbound()));
+        let mut idle = Idle { sleep, since: Instant::now(), idle_timeout, ends };
+        loop {
+            let next = match read_head(worker, &io, &mut input, &mut parser, &mut idle).await {
+                Ok(Head::None) => return,
+                Ok(Head::NoMore) => Next::Close,
+                Ok(Head::Request(scratch, traits)) => {
+                    request(worker, connection, &io, &mut input, scratch, &traits).await
+                }
+                Err(refusal) => {
+                    refuse(worker, connection, &io, refusal).await;
+                    Next::Close
+                }
+            };
+            match next {
+                Next::Request => input.rest(&worker.buffers),
+                Next::Close => return linger(worker, &io, &mut input).await,
+                Next::Break => return,
+                Next::Reset => return l4::reset_on_close(&io),
             }
-            Err(refusal) => {
-                refuse(worker, connection, &io, refusal).await;
-                Next::Close
-            }
-        };
-        match next {
-            Next::Request => input.rest(&worker.buffers),
-            Next::Close => return linger(worker, &io, &mut input).await,
-            Next::Break => return,
-            Next::Reset => return l4::reset_on_close(&io),
         }
     }
 }
@@ -208,9 +212,9 @@ async fn refuse(worker: &Rc<Worker>, connection: &Connection, io: &Io, refusal: 
     let mut exchange = Exchange::begin(worker, connection, request, None);
     exchange.outcome.reason = reason;
     exchange.outcome.status = status;
-    local::head(response, reason, false, false);
+    let answer = LocalAnswer { status, ..LocalAnswer::of(reason) };
+    answer.head(response, false);
     response.fields.push(b"date", &worker.date());
-    response.status = status;
     let client = Version::Http11;
     let process = &worker.process;
     let to = Responder1 {
@@ -224,7 +228,7 @@ async fn refuse(worker: &Rc<Worker>, connection: &Connection, io: &Io, refusal: 
     };
     let mut responder = Responder::Http1(to);
     let longest = worker.process.limits.stream_idle_timeout;
-    let sent = timeout(longest, local::send(response, reason, false, &mut responder));
+    let sent = timeout(longest, answer.send(response, false, &mut responder));
     if let Ok(Ok(bytes)) = sent.await {
         exchange.outcome.response_bytes = bytes;
     }
@@ -259,22 +263,22 @@ async fn linger(worker: &Worker, io: &Io, input: &mut Buffer) {
 ///
 /// The timer is armed once and looked at again only when it fires, so that a busy connection does
 /// not pay for it.
-struct Idle<'a, P> {
+struct Idle<'a, E> {
     sleep: Pin<&'a mut Sleep>,
     since: Instant,
     idle_timeout: Duration,
-    /// The proxy is going away.
-    parts: Pin<&'a mut P>,
+    /// Ends when the connection is to, whether or not it is idle for long.
+    ends: Pin<&'a mut E>,
 }
 
-impl<P: Future<Output = ()>> Idle<'_, P> {
-    /// Waits until nothing has happened for the idle timeout, or the proxy is going away. Cancel
+impl<E: Future<Output = ()>> Idle<'_, E> {
+    /// Waits until nothing has happened for the idle timeout, or the connection is to end. Cancel
     /// safe.
     async fn ended(&mut self) {
         loop {
             tokio::select! {
                 biased;
-                () = self.parts.as_mut() => return,
+                () = self.ends.as_mut() => return,
                 () = self.sleep.as_mut() => {}
             }
             let end = self.since + self.idle_timeout;

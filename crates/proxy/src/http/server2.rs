@@ -35,7 +35,7 @@ pub(crate) async fn serve_connection(
     let streams = Rc::new(Streams { open: Cell::new(0), changed: Cell::new(Instant::now()) });
     let mut leaves = pin!(async {
         tokio::select! {
-            () = worker.parts() => {}
+            () = worker.ends(connection.inbound()) => {}
             () = streams.idle(limits.downstream_idle_timeout) => {}
         }
     });

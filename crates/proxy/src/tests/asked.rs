@@ -127,7 +127,7 @@ fn a_workload_learns_that_it_was_relabelled() {
         View::default().apply([Change { key, version: Version::default(), body }]).0
     };
     own.learn_labels(&held("uid-client", "v2"), ip);
-    assert_eq!(own.source.load().labels.value("version"), Some("v2"));
+    assert_eq!(own.local.load().labels.value("version"), Some("v2"));
     own.learn_labels(&held("uid-of-who-had-the-address-before", "v3"), ip);
-    assert_eq!(own.source.load().labels.value("version"), Some("v2"));
+    assert_eq!(own.local.load().labels.value("version"), Some("v2"));
 }

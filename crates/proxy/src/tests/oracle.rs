@@ -10,7 +10,7 @@ use ironmesh_dialects::{Object, translate};
 use ironmesh_model::service::{EndpointAddress, UpstreamTls};
 use ironmesh_model::settings::{AccessLogEncoding, OutboundPolicy, Settings};
 use ironmesh_model::snapshot::{Objects, Subscriber};
-use ironmesh_model::{Draw, Snapshot, Source, View, WorkloadId};
+use ironmesh_model::{Draw, Local, Snapshot, View, WorkloadId};
 use ironmesh_testkit::deciding::{decide_on, destination, listener, subscriber};
 use ironmesh_testkit::naive::Request;
 use ironmesh_testkit::random::{self, Random};
@@ -103,7 +103,7 @@ fn caller(request: &Request) -> Arc<LocalWorkload> {
         name: "caller".into(),
         uid: "uid-caller".into(),
     };
-    LocalWorkload::new(id, "caller".into(), Source { namespace, labels })
+    LocalWorkload::new(id, "caller".into(), Local { namespace, labels })
 }
 
 /// A random mesh, all endpoints of which are one toy application.

@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 use h2::RecvStream;
 use h2::server::SendResponse;
 use http::Request;
-use ironmesh_model::{ListenerKind, View};
+use ironmesh_model::{Draw, ListenerKind, Seen, Silent, Traffic, View, decide};
 use ironmesh_telemetry::{AccessLog, Registry};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -52,7 +52,7 @@ fn futures_of_connections_are_small() {
             destination: address,
             peer_identity: None,
             client: String::new(),
-            server_name: None,
+            server_name: Seen::Absent,
         });
         let stream = async || Stream::plain(connect().await);
         let first = BytesMut::new();
@@ -64,7 +64,10 @@ fn futures_of_connections_are_small() {
         let stream_of_http2 = server2::serve_stream(&worker, &connection, request, respond);
         assert_at_most("a stream of HTTP/2", 4 << 10, &stream_of_http2);
         let (stream, first) = (stream().await, BytesMut::new());
-        let opaque = Opaque { stream, first, decision: None, dialled: None };
+        let local = connection.workload.local.load();
+        let traffic = Traffic::Connection(connection.seen(&local));
+        let decision = decide(&View::default(), &traffic, Draw(0), &mut Silent);
+        let opaque = Opaque { stream, first, decision, dialled: None };
         let opaque = opaque::serve_connection(&worker, &connection, opaque);
         assert_at_most("opaque", 3 << 10, &opaque);
     });

@@ -22,7 +22,7 @@ use ironmesh_model::snapshot::{
 use ironmesh_model::text_match::TextMatch;
 use ironmesh_model::view::{Body, Change};
 use ironmesh_model::{
-    Identity, ListenerKind, ObjectId, Resource, ResourceKey, ServiceId, Snapshot, Source, View,
+    Identity, ListenerKind, Local, ObjectId, Resource, ResourceKey, ServiceId, Snapshot, View,
     WorkloadId,
 };
 
@@ -118,7 +118,7 @@ impl Proxy {
             mute: AtomicBool::new(mute),
             subscriber: Subscriber {
                 namespace: workload.id.namespace.clone(),
-                labels: workload.source.load().labels.clone(),
+                labels: workload.local.load().labels.clone(),
             },
         });
         control.subscribed.lock().unwrap().insert(ResourceKey::Settings);
@@ -222,7 +222,7 @@ pub(crate) fn workload_in(namespace: &str, name: &str) -> Arc<LocalWorkload> {
             uid: format!("uid-{name}").into(),
         },
         name.into(),
-        Source { namespace: namespace.into(), labels: [("app", name)].into_iter().collect() },
+        Local { namespace: namespace.into(), labels: [("app", name)].into_iter().collect() },
     )
 }
 
@@ -302,7 +302,11 @@ pub(crate) fn reset(wire: Wire) {
 /// A route for `reviews` with these rules.
 pub(crate) fn route(rules: Vec<Rule>) -> RouteSource {
     RouteSource {
-        route: Route { id: ObjectId::new("VirtualService", "default", "reviews"), rules },
+        route: Route {
+            id: ObjectId::new("VirtualService", "default", "reviews"),
+            rules,
+            connection_rules: Vec::new(),
+        },
         hosts: vec!["reviews.default.svc.cluster.local".into()],
         gateways: vec!["mesh".into()],
         fields: RouteFields::VIRTUAL_SERVICE,

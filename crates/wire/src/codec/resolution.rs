@@ -6,7 +6,8 @@ use ironmesh_model::resource::{
 use prost::Message;
 
 use super::common::{
-    ObjectIdMessage, ServiceIdMessage, choice, messages, names, narrow, required, text, values,
+    ObjectIdMessage, ServiceIdMessage, choice, ip, ip_bytes, messages, names, narrow, required,
+    text, values,
 };
 use super::service::{protocol, protocol_number};
 use super::{Coded, DecodeError};
@@ -56,6 +57,8 @@ pub(super) struct AppliesMessage {
     inbound_policies: Vec<ObjectIdMessage>,
     #[prost(message, repeated, tag = "9")]
     inbound_ports: Vec<InboundPortMessage>,
+    #[prost(bytes = "vec", optional, tag = "10")]
+    member: Option<Vec<u8>>,
 }
 
 impl Coded for Applies {
@@ -72,6 +75,7 @@ impl Coded for Applies {
             destinations: messages(&self.destinations),
             inbound_policies: messages(&self.inbound_policies),
             inbound_ports: messages(&self.inbound_ports),
+            member: self.member.map(ip_bytes),
         }
     }
 
@@ -86,6 +90,7 @@ impl Coded for Applies {
             destinations: values(m.destinations)?,
             inbound_policies: values(m.inbound_policies)?,
             inbound_ports: values(m.inbound_ports)?,
+            member: m.member.as_deref().map(ip).transpose()?,
         })
     }
 }

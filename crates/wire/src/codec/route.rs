@@ -3,12 +3,16 @@
 use std::time::Duration;
 
 use ironmesh_model::Name;
-use ironmesh_model::route::{Action, Backend, HeaderOp, HeaderOps, Match, Rewrite, Route, Rule};
+use ironmesh_model::retry::{Retry, RetryCondition, RetryOn};
+use ironmesh_model::route::{
+    Action, Backend, ConnectionMatch, ConnectionRule, DirectResponse, HeaderOp, HeaderOps, Match,
+    Rewrite, Route, Rule,
+};
 use ironmesh_model::text_match::TextMatch;
 use prost::{Message, Oneof};
 
 use super::common::{
-    LabelsMessage, ObjectIdMessage, PairMessage, labels, labels_message, messages, names,
+    LabelsMessage, ObjectIdMessage, PairMessage, choice, labels, labels_message, messages, names,
     nanoseconds, narrow, optional_text, required, text, values,
 };
 use super::{Coded, DecodeError};
@@ -19,17 +23,95 @@ pub(super) struct RouteMessage {
     id: Option<ObjectIdMessage>,
     #[prost(message, repeated, tag = "2")]
     rules: Vec<RuleMessage>,
+    #[prost(message, repeated, tag = "3")]
+    connection_rules: Vec<ConnectionRuleMessage>,
 }
 
 impl Coded for Route {
     type Message = RouteMessage;
 
     fn message(&self) -> RouteMessage {
-        RouteMessage { id: Some(self.id.message()), rules: messages(&self.rules) }
+        RouteMessage {
+            id: Some(self.id.message()),
+            rules: messages(&self.rules),
+            connection_rules: messages(&self.connection_rules),
+        }
     }
 
     fn value(m: RouteMessage) -> Result<Self, DecodeError> {
-        Ok(Self { id: required(m.id, "the id of a route")?, rules: values(m.rules)? })
+        Ok(Self {
+            id: required(m.id, "the id of a route")?,
+            rules: values(m.rules)?,
+            connection_rules: values(m.connection_rules)?,
+        })
+    }
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct ConnectionRuleMessage {
+    #[prost(string, tag = "1")]
+    place: String,
+    #[prost(message, repeated, tag = "2")]
+    matches: Vec<ConnectionMatchMessage>,
+    #[prost(message, repeated, tag = "3")]
+    backends: Vec<BackendMessage>,
+}
+
+impl Coded for ConnectionRule {
+    type Message = ConnectionRuleMessage;
+
+    fn message(&self) -> ConnectionRuleMessage {
+        ConnectionRuleMessage {
+            place: text(&self.place),
+            matches: messages(&self.matches),
+            backends: messages(&self.backends),
+        }
+    }
+
+    fn value(m: ConnectionRuleMessage) -> Result<Self, DecodeError> {
+        Ok(Self {
+            place: m.place.into(),
+            matches: values(m.matches)?,
+            backends: values(m.backends)?,
+        })
+    }
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct ConnectionMatchMessage {
+    #[prost(string, repeated, tag = "1")]
+    server_names: Vec<String>,
+    #[prost(message, optional, tag = "2")]
+    source_labels: Option<LabelsMessage>,
+    #[prost(string, optional, tag = "3")]
+    source_namespace: Option<String>,
+    #[prost(string, repeated, tag = "4")]
+    gateways: Vec<String>,
+    #[prost(uint32, optional, tag = "5")]
+    port: Option<u32>,
+}
+
+impl Coded for ConnectionMatch {
+    type Message = ConnectionMatchMessage;
+
+    fn message(&self) -> ConnectionMatchMessage {
+        ConnectionMatchMessage {
+            server_names: self.server_names.iter().map(text).collect(),
+            source_labels: labels_message(&self.source_labels),
+            source_namespace: optional_text(self.source_namespace.as_ref()),
+            gateways: self.gateways.iter().map(text).collect(),
+            port: self.port.map(u32::from),
+        }
+    }
+
+    fn value(m: ConnectionMatchMessage) -> Result<Self, DecodeError> {
+        Ok(Self {
+            server_names: names(m.server_names),
+            source_labels: labels(m.source_labels),
+            source_namespace: m.source_namespace.map(Name::from),
+            gateways: names(m.gateways),
+            port: m.port.map(|port| narrow(port, "the port of a match")).transpose()?,
+        })
     }
 }
 
@@ -39,7 +121,7 @@ pub(super) struct RuleMessage {
     name: String,
     #[prost(message, repeated, tag = "2")]
     matches: Vec<MatchMessage>,
-    #[prost(oneof = "ActionMessage", tags = "3")]
+    #[prost(oneof = "ActionMessage", tags = "3, 7")]
     action: Option<ActionMessage>,
     #[prost(uint64, optional, tag = "4")]
     timeout_nanoseconds: Option<u64>,
@@ -47,12 +129,110 @@ pub(super) struct RuleMessage {
     rewrite: Option<RewriteMessage>,
     #[prost(message, optional, tag = "6")]
     headers: Option<HeaderOpsMessage>,
+    #[prost(message, optional, tag = "8")]
+    retry: Option<RetryMessage>,
+}
+
+#[derive(Clone, PartialEq, Eq, Message)]
+pub(super) struct RetryMessage {
+    #[prost(uint32, tag = "1")]
+    attempts: u32,
+    #[prost(uint64, optional, tag = "2")]
+    per_try_timeout_nanoseconds: Option<u64>,
+    #[prost(message, repeated, tag = "3")]
+    on: Vec<RetryOnMessage>,
+}
+
+#[derive(Clone, PartialEq, Eq, Message)]
+pub(super) struct RetryOnMessage {
+    #[prost(oneof = "RetryOnKind", tags = "1, 2, 3")]
+    kind: Option<RetryOnKind>,
+}
+
+#[derive(Clone, PartialEq, Eq, Oneof)]
+pub(super) enum RetryOnKind {
+    #[prost(uint32, tag = "1")]
+    Condition(u32),
+    #[prost(uint32, tag = "2")]
+    Status(u32),
+    #[prost(uint32, tag = "3")]
+    Grpc(u32),
+}
+
+choice!(
+    condition_number,
+    condition,
+    RetryCondition,
+    "retry condition",
+    [
+        RetryCondition::ServerError,
+        RetryCondition::GatewayError,
+        RetryCondition::Reset,
+        RetryCondition::ResetBeforeRequest,
+        RetryCondition::ConnectFailure,
+        RetryCondition::RefusedStream,
+        RetryCondition::Retriable4xx,
+    ]
+);
+
+impl Coded for RetryOn {
+    type Message = RetryOnMessage;
+
+    fn message(&self) -> RetryOnMessage {
+        let kind = match self {
+            Self::Status(status) => RetryOnKind::Status(u32::from(*status)),
+            Self::Grpc(status) => RetryOnKind::Grpc(u32::from(*status)),
+            Self::Condition(condition) => RetryOnKind::Condition(condition_number(*condition)),
+        };
+        RetryOnMessage { kind: Some(kind) }
+    }
+
+    fn value(m: RetryOnMessage) -> Result<Self, DecodeError> {
+        Ok(match m.kind.ok_or(DecodeError::Missing("the kind of a retry condition"))? {
+            RetryOnKind::Condition(number) => Self::Condition(condition(number)?),
+            RetryOnKind::Status(status) => Self::Status(narrow(status, "a status to retry")?),
+            RetryOnKind::Grpc(status) => {
+                let out_of_range = |_| DecodeError::OutOfRange("a gRPC status to retry");
+                Self::Grpc(u8::try_from(status).map_err(out_of_range)?)
+            }
+        })
+    }
+}
+
+impl Coded for Retry {
+    type Message = RetryMessage;
+
+    fn message(&self) -> RetryMessage {
+        RetryMessage {
+            attempts: self.attempts,
+            per_try_timeout_nanoseconds: self.per_try_timeout.map(nanoseconds),
+            on: messages(&self.on),
+        }
+    }
+
+    fn value(m: RetryMessage) -> Result<Self, DecodeError> {
+        Ok(Self {
+            attempts: m.attempts,
+            per_try_timeout: m.per_try_timeout_nanoseconds.map(Duration::from_nanos),
+            on: values(m.on)?,
+        })
+    }
 }
 
 #[derive(Clone, PartialEq, Oneof)]
 enum ActionMessage {
     #[prost(message, tag = "3")]
     Forward(ForwardMessage),
+    #[prost(message, tag = "7")]
+    Answer(DirectResponseMessage),
+}
+
+#[derive(Clone, PartialEq, Eq, Message)]
+struct DirectResponseMessage {
+    #[prost(uint32, tag = "1")]
+    status: u32,
+    #[prost(bytes = "vec", tag = "2")]
+    body: Vec<u8>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -65,12 +245,21 @@ impl Coded for Rule {
     type Message = RuleMessage;
 
     fn message(&self) -> RuleMessage {
-        let Action::Forward(backends) = &self.action;
+        let action = match &self.action {
+            Action::Forward(backends) => {
+                ActionMessage::Forward(ForwardMessage { backends: messages(backends) })
+            }
+            Action::Answer(answer) => ActionMessage::Answer(DirectResponseMessage {
+                status: u32::from(answer.status),
+                body: answer.body.to_vec(),
+            }),
+        };
         RuleMessage {
             name: self.name.clone(),
             matches: messages(&self.matches),
-            action: Some(ActionMessage::Forward(ForwardMessage { backends: messages(backends) })),
+            action: Some(action),
             timeout_nanoseconds: self.timeout.map(nanoseconds),
+            retry: self.retry.as_ref().map(Coded::message),
             rewrite: self.rewrite.as_ref().map(Coded::message),
             headers: header_ops_message(&self.headers),
         }
@@ -78,13 +267,19 @@ impl Coded for Rule {
 
     fn value(m: RuleMessage) -> Result<Self, DecodeError> {
         // An action that this build does not know is not there: such a rule cannot be used.
-        let ActionMessage::Forward(forward) =
-            m.action.ok_or(DecodeError::Missing("the action of a rule"))?;
+        let action = match m.action.ok_or(DecodeError::Missing("the action of a rule"))? {
+            ActionMessage::Forward(forward) => Action::Forward(values(forward.backends)?),
+            ActionMessage::Answer(answer) => Action::Answer(DirectResponse {
+                status: narrow(answer.status, "the status of an answer")?,
+                body: answer.body.into(),
+            }),
+        };
         Ok(Self {
             name: m.name,
             matches: values(m.matches)?,
-            action: Action::Forward(values(forward.backends)?),
+            action,
             timeout: m.timeout_nanoseconds.map(Duration::from_nanos),
+            retry: m.retry.map(Coded::value).transpose()?,
             rewrite: m.rewrite.map(Coded::value).transpose()?,
             headers: header_ops(m.headers),
         })

@@ -403,7 +403,9 @@ fn an_edit_touches_as_much_in_a_large_mesh_as_in_a_small_one() {
             counts.push((touched.cells.len(), findings.looks() - before));
         };
         let mut weighed = objects.routes[7].clone();
-        let Action::Forward(backends) = &mut weighed.route.rules[0].action;
+        let Action::Forward(backends) = &mut weighed.route.rules[0].action else {
+            panic!("it forwards")
+        };
         backends[0].weight = 50;
         edited(Edit::Route(weighed.route.id.clone(), Some(weighed.into())));
         let added = service("default", "s7", 9, 9080, &[("s7-1", "v2", true)]);

@@ -10,7 +10,11 @@ use ironmesh_model::policy::{Balance, DestinationPolicy, InboundPolicy, MtlsMode
 use ironmesh_model::resource::{
     Applies, DefaultBackend, Destination, InboundPort, Join, Resolution,
 };
-use ironmesh_model::route::{Action, Backend, HeaderOp, HeaderOps, Match, Rewrite, Route, Rule};
+use ironmesh_model::retry::{Retry, RetryCondition, RetryOn};
+use ironmesh_model::route::{
+    Action, Backend, ConnectionMatch, ConnectionRule, DirectResponse, HeaderOp, HeaderOps, Match,
+    Rewrite, Route, Rule,
+};
 use ironmesh_model::service::{
     Endpoint, EndpointAddress, Endpoints, PortMap, Protocol, Service, ServicePort, UpstreamTls,
     Workload,
@@ -179,11 +183,11 @@ fn resolution() -> impl Strategy<Value = Resolution> {
         select(vec![Join::InOrder, Join::CatchAllLast]),
         names(),
         vec(destination, 0..3),
-        (vec(object(), 0..3), vec(inbound_port, 0..3)),
+        (vec(object(), 0..3), vec(inbound_port, 0..3), of(any::<IpAddr>())),
     )
         .prop_map(|(first, join, attached_to, destinations, inbound)| {
             let (protocol, service, default_backend, routes) = first;
-            let (inbound_policies, inbound_ports) = inbound;
+            let (inbound_policies, inbound_ports, member) = inbound;
             Applies {
                 protocol,
                 service,
@@ -194,6 +198,7 @@ fn resolution() -> impl Strategy<Value = Resolution> {
                 destinations,
                 inbound_policies,
                 inbound_ports,
+                member,
             }
         });
     of(applies).prop_map(|applies| applies.map_or(Resolution::Absent, Resolution::Present))
@@ -246,28 +251,65 @@ fn one_match() -> impl Strategy<Value = Match> {
 }
 
 fn route() -> impl Strategy<Value = Route> {
-    let backend = (name(), of(any::<u16>()), of(name()), any::<u32>(), header_ops()).prop_map(
-        |(host, port, subset, weight, headers)| Backend { host, port, subset, weight, headers },
-    );
+    let connection_rule = (name(), vec(connection_match(), 0..3), vec(backend(), 0..3))
+        .prop_map(|(place, matches, backends)| ConnectionRule { place, matches, backends });
     let rewrite =
         (of(name()), of(name())).prop_map(|(path, authority)| Rewrite { path, authority });
     let rule = (
         name(),
         vec(one_match(), 0..3),
-        vec(backend, 0..3),
+        action(),
         of(duration()),
+        of(retry()),
         of(rewrite),
         header_ops(),
     )
-        .prop_map(|(name, matches, backends, timeout, rewrite, headers)| Rule {
+        .prop_map(|(name, matches, action, timeout, retry, rewrite, headers)| Rule {
             name: name.to_string(),
             matches,
-            action: Action::Forward(backends),
+            action,
             timeout,
+            retry,
             rewrite,
             headers,
         });
-    (object(), vec(rule, 0..4)).prop_map(|(id, rules)| Route { id, rules })
+    (object(), vec(rule, 0..4), vec(connection_rule, 0..3))
+        .prop_map(|(id, rules, connection_rules)| Route { id, rules, connection_rules })
+}
+
+fn backend() -> impl Strategy<Value = Backend> {
+    (name(), of(any::<u16>()), of(name()), any::<u32>(), header_ops()).prop_map(
+        |(host, port, subset, weight, headers)| Backend { host, port, subset, weight, headers },
+    )
+}
+
+fn action() -> impl Strategy<Value = Action> {
+    let answer = (any::<u16>(), vec(any::<u8>(), 0..9))
+        .prop_map(|(status, body)| DirectResponse { status, body: body.into() });
+    prop_oneof![vec(backend(), 0..3).prop_map(Action::Forward), answer.prop_map(Action::Answer)]
+}
+
+fn retry() -> impl Strategy<Value = Retry> {
+    let on = prop_oneof![
+        select(vec![RetryCondition::ServerError, RetryCondition::Retriable4xx])
+            .prop_map(RetryOn::Condition),
+        any::<u16>().prop_map(RetryOn::Status),
+        any::<u8>().prop_map(RetryOn::Grpc),
+    ];
+    (any::<u32>(), of(duration()), vec(on, 0..4))
+        .prop_map(|(attempts, per_try_timeout, on)| Retry { attempts, per_try_timeout, on })
+}
+
+fn connection_match() -> impl Strategy<Value = ConnectionMatch> {
+    (names(), labels(), of(name()), names(), of(any::<u16>())).prop_map(
+        |(server_names, source_labels, source_namespace, gateways, port)| ConnectionMatch {
+            server_names,
+            source_labels,
+            source_namespace,
+            gateways,
+            port,
+        },
+    )
 }
 
 fn service() -> impl Strategy<Value = Service> {

@@ -10,7 +10,11 @@ use ironmesh_model::policy::{Balance, DestinationPolicy, InboundPolicy, MtlsMode
 use ironmesh_model::resource::{
     Applies, DefaultBackend, Destination, InboundPort, Join, Resolution,
 };
-use ironmesh_model::route::{Action, Backend, HeaderOp, HeaderOps, Match, Rewrite, Route, Rule};
+use ironmesh_model::retry::{Retry, RetryCondition, RetryOn};
+use ironmesh_model::route::{
+    Action, Backend, ConnectionMatch, ConnectionRule, DirectResponse, HeaderOp, HeaderOps, Match,
+    Rewrite, Route, Rule,
+};
 use ironmesh_model::service::{
     Endpoint, EndpointAddress, Endpoints, PortMap, Protocol, Service, ServicePort, UpstreamTls,
     Workload,
@@ -120,6 +124,7 @@ fn applies() -> Applies {
             protocol: Protocol::Http,
             service: reviews(),
         }],
+        member: Some(ip("10.77.0.7")),
     }
 }
 
@@ -160,12 +165,39 @@ fn route() -> Route {
             backend("v1", 50),
             Backend { headers: headers.clone(), ..backend("v3", 50) },
         ]),
+        retry: None,
         timeout: Some(Duration::from_millis(2_500)),
         rewrite: Some(Rewrite { path: Some("/".into()), authority: Some("other".into()) }),
         headers,
     };
     let id = ObjectId::new("VirtualService", "default", "reviews");
-    Route { id, rules: vec![first, Rule::default()] }
+    let teapot = DirectResponse { status: 418, body: b"teapot".as_slice().into() };
+    let answering = Rule {
+        action: Action::Answer(teapot),
+        retry: Some(Retry {
+            attempts: 2,
+            per_try_timeout: Some(Duration::from_millis(250)),
+            on: vec![
+                RetryOn::Condition(RetryCondition::GatewayError),
+                RetryOn::Status(418),
+                RetryOn::Grpc(14),
+            ],
+        }),
+        ..Rule::default()
+    };
+    let connections = ConnectionRule {
+        place: "tls[0]".into(),
+        matches: vec![ConnectionMatch {
+            server_names: vec!["*.example".into()],
+            source_labels: [("app", "productpage")].into_iter().collect(),
+            source_namespace: Some("default".into()),
+            gateways: vec!["mesh".into()],
+            port: Some(443),
+        }],
+        backends: vec![backend("v3", 1)],
+    };
+    let rules = vec![first, Rule::default(), answering];
+    Route { id, rules, connection_rules: vec![connections] }
 }
 
 fn service() -> Service {
