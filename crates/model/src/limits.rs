@@ -282,8 +282,12 @@ limits! {
         /// Workloads and services whose metric labels are kept, each, per worker; of more they are
         /// made each time.
         known_parties_max: usize = 4_096,
-        /// Distinct label sets of one metric family per worker; more are counted under `other`.
+        /// Series of one metric family, of all workers together; what finds no room is counted in
+        /// one whose labels say `other`.
         metric_series_max: usize = 4_096,
+        /// Time without a change after which a series ends, at the latest after twice as long; if it
+        /// is counted in again it begins at 0.
+        metric_series_idle: Duration = hours(1),
         /// Bytes of access log lines that wait for standard output, per worker; lines beyond are
         /// dropped and counted.
         access_log_bytes_max: usize = MIB,

@@ -3,16 +3,18 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::TcpListener;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use http::{Method, Request, Response, StatusCode};
-use http_body_util::Full;
-use hyper::body::{Bytes, Incoming};
+use http_body_util::{Either, Full};
+use hyper::body::{Bytes, Frame, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use ironmesh_model::bootstrap::ProxyKind;
 use ironmesh_model::{Resource, ResourceKey};
-use ironmesh_telemetry::Registry;
+use ironmesh_telemetry::{Page, Registry};
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 use tokio::task::spawn_local;
@@ -85,13 +87,22 @@ impl Admin {
         Arc::new(Self { process, registry, log_level, kind })
     }
 
-    fn answer(&self, request: &Request<Incoming>, site: Site) -> Response<Full<Bytes>> {
+    fn answer(&self, request: &Request<Incoming>, site: Site) -> Response<Body> {
         let path = request.uri().path();
         match (path, site) {
-            ("/healthz/ready" | "/ready", _) => self.ready(),
             ("/stats/prometheus" | "/metrics", Site::Admin | Site::Metrics) => {
-                text(StatusCode::OK, "text/plain; version=0.0.4", self.registry.render())
+                let page = Metrics { page: self.registry.page(), rests: false };
+                let content_type = "text/plain; version=0.0.4; charset=utf-8";
+                response(StatusCode::OK, content_type, Either::Right(page))
             }
+            _ => self.answer_whole(request, site).map(Either::Left),
+        }
+    }
+
+    /// What is answered in one piece.
+    fn answer_whole(&self, request: &Request<Incoming>, site: Site) -> Response<Full<Bytes>> {
+        match (request.uri().path(), site) {
+            ("/healthz/ready" | "/ready", _) => self.ready(),
             ("/config_dump", Site::Admin) => as_json(&self.config_dump()),
             ("/versions", Site::Admin) => as_json(&self.versions()),
             ("/certs", Site::Admin) => as_json(&self.certificates()),
@@ -231,12 +242,93 @@ fn as_json(value: &Value) -> Response<Full<Bytes>> {
 }
 
 fn text(status: StatusCode, content_type: &'static str, body: String) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::from(body));
+    response(status, content_type, Full::from(body))
+}
+
+fn response<B>(status: StatusCode, content_type: &'static str, body: B) -> Response<B> {
+    let mut response = Response::new(body);
     *response.status_mut() = status;
     let value = http::HeaderValue::from_static(content_type);
     response.headers_mut().insert(http::header::CONTENT_TYPE, value);
     response
 }
 
+type Body = Either<Full<Bytes>, Metrics>;
+
+/// The metrics, made as they are sent. All else that the control thread does has its turn after each
+/// piece.
+struct Metrics {
+    page: Page,
+    rests: bool,
+}
+
+impl hyper::body::Body for Metrics {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        self.rests = !self.rests;
+        if self.rests {
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        Poll::Ready(self.page.next().map(|piece| Ok(Frame::data(Bytes::from(piece)))))
+    }
+}
+
 /// Pause after an error that would come again at once.
 const ACCEPT_PAUSE: std::time::Duration = std::time::Duration::from_millis(50);
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use http_body_util::BodyExt;
+    use ironmesh_model::Reason;
+    use ironmesh_telemetry::metrics::{Reporter, RequestProtocol, Security};
+    use ironmesh_telemetry::{PartyId, RequestKey, RequestMeasures, ServiceLabelsId};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn others_have_their_turn_between_the_pieces_of_a_page() {
+        let registry = Registry::new(1_000);
+        let mut worker = registry.worker();
+        for response_code in 200..600 {
+            let key = RequestKey {
+                reporter: Reporter::Source,
+                source: PartyId::UNKNOWN,
+                destination: PartyId::UNKNOWN,
+                service: ServiceLabelsId::UNKNOWN,
+                protocol: RequestProtocol::Http,
+                response_code,
+                grpc_status: None,
+                reason: Reason::Route,
+                security: Security::None,
+            };
+            worker.request(&key, RequestMeasures::default());
+        }
+        let turns = Arc::<AtomicUsize>::default();
+        let counted = turns.clone();
+        let other = tokio::spawn(async move {
+            loop {
+                counted.fetch_add(1, Ordering::Relaxed);
+                tokio::task::yield_now().await;
+            }
+        });
+        let mut body = Metrics { page: registry.page(), rests: false };
+        let (mut pieces, mut text) = (0, String::new());
+        while let Some(frame) = body.frame().await {
+            let piece = frame.unwrap().into_data().unwrap();
+            assert!(turns.swap(0, Ordering::Relaxed) > 0, "before piece {pieces}");
+            text.push_str(std::str::from_utf8(&piece).unwrap());
+            pieces += 1;
+        }
+        other.abort();
+        assert_eq!(text, registry.render());
+        assert!(pieces > 100, "{pieces}");
+    }
+}

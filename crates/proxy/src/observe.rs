@@ -42,6 +42,12 @@ impl Observer {
             parties: Parties::new(registry.clone(), known_parties_max),
         }
     }
+
+    /// Ends the series in which nothing was counted since this was called last.
+    pub(crate) fn end_idle_series(&self) {
+        self.parties.forget();
+        self.metrics.borrow_mut().end_idle();
+    }
 }
 
 /// Counts and logs a request.
@@ -56,7 +62,8 @@ pub(crate) fn request(exchange: &Exchange<'_>) {
         service: ends.service,
         protocol: if exchange.grpc { RequestProtocol::Grpc } else { RequestProtocol::Http },
         response_code: outcome.status,
-        grpc_status: outcome.grpc_status,
+        // Anyone may send the field; only gRPC means it.
+        grpc_status: outcome.grpc_status.filter(|_| exchange.grpc),
         reason: outcome.reason,
         security: ends.security,
     };
@@ -93,37 +100,36 @@ pub(crate) fn request(exchange: &Exchange<'_>) {
     log(worker, outcome, record, encoding);
 }
 
-/// Counts an opaque connection that begins.
-pub(crate) fn opened(worker: &Worker, connection: &Connection, outcome: &Outcome) {
+/// Counts an opaque connection that begins. All that is counted of it later goes to the same series,
+/// whatever its ends are called by then.
+pub(crate) fn opened(worker: &Worker, connection: &Connection, outcome: &Outcome) -> TcpKey {
     let key = tcp_key(worker, connection, outcome, Reason::Passthrough);
     let measures = TcpMeasures { opened: 1, ..TcpMeasures::default() };
     worker.observer.metrics.borrow_mut().connection(&key, measures);
+    key
 }
 
 /// Counts so many more bytes from the client and to it, of an opaque connection that goes on.
-pub(crate) fn moved(
-    worker: &Worker,
-    connection: &Connection,
-    outcome: &Outcome,
-    (received_bytes, sent_bytes): (u64, u64),
-) {
-    let key = tcp_key(worker, connection, outcome, Reason::Passthrough);
+pub(crate) fn moved(worker: &Worker, opened: &TcpKey, (received_bytes, sent_bytes): (u64, u64)) {
     let measures = TcpMeasures { sent_bytes, received_bytes, ..TcpMeasures::default() };
-    worker.observer.metrics.borrow_mut().connection(&key, measures);
+    worker.observer.metrics.borrow_mut().connection(opened, measures);
 }
 
-/// Counts and logs an opaque connection that ended. The bytes are those that were not counted yet.
+/// Counts and logs an opaque connection that ended: one that was opened, or could not be. The bytes
+/// are those that were not counted yet.
 pub(crate) fn closed(
     worker: &Worker,
     connection: &Connection,
     outcome: &Outcome,
+    opened: Option<&TcpKey>,
     (received_bytes, sent_bytes): (u64, u64),
 ) {
-    let was_opened = outcome.upstream.is_some();
-    let reason = if was_opened { Reason::Passthrough } else { outcome.reason };
-    let key = tcp_key(worker, connection, outcome, reason);
-    let measures =
-        TcpMeasures { opened: u64::from(!was_opened), closed: 1, sent_bytes, received_bytes };
+    let key = match opened {
+        Some(opened) => *opened,
+        None => tcp_key(worker, connection, outcome, outcome.reason),
+    };
+    let opened = u64::from(opened.is_none());
+    let measures = TcpMeasures { opened, closed: 1, sent_bytes, received_bytes };
     worker.observer.metrics.borrow_mut().connection(&key, measures);
     let Some(encoding) = encoding(worker) else { return };
     let duration = Instant::now().duration_since(outcome.started);

@@ -63,7 +63,7 @@ pub(crate) async fn serve_connection(worker: &Rc<Worker>, connection: &Connectio
         Ok(dialled) => dialled,
         Err(failure) => {
             outcome.reason = failure.reason;
-            observe::closed(worker, connection, &outcome, (0, 0));
+            observe::closed(worker, connection, &outcome, None, (0, 0));
             return;
         }
     };
@@ -72,7 +72,7 @@ pub(crate) async fn serve_connection(worker: &Rc<Worker>, connection: &Connectio
     outcome.endpoint = dialled.endpoint;
     outcome.upstream_tls = dialled.tls;
     outcome.attempts = dialled.attempts;
-    observe::opened(worker, connection, &outcome);
+    let counted = observe::opened(worker, connection, &outcome);
     let io = Io::new(stream);
     let mut from_client = Buffer::with(first);
     let already = from_client.unread().len() as u64;
@@ -99,7 +99,7 @@ pub(crate) async fn serve_connection(worker: &Rc<Worker>, connection: &Connectio
                     break;
                 }
                 Ok(None) => break,
-                Err(_) => observe::moved(worker, connection, &outcome, moved().1),
+                Err(_) => observe::moved(worker, &counted, moved().1),
             }
         }
     }
@@ -110,7 +110,7 @@ pub(crate) async fn serve_connection(worker: &Rc<Worker>, connection: &Connectio
     }
     let (all, untold) = moved();
     (outcome.request_bytes, outcome.response_bytes) = all;
-    observe::closed(worker, connection, &outcome, untold);
+    observe::closed(worker, connection, &outcome, Some(&counted), untold);
 }
 
 /// Notes a connection that was refused before anything was known about it.
@@ -118,7 +118,7 @@ pub(crate) fn refused(worker: &Rc<Worker>, connection: &Connection, failure: Fai
     let mut outcome = Outcome::begin();
     outcome.reason = failure.reason;
     tracing::debug!(peer = %connection.peer, reason = %failure.reason, "connection refused");
-    observe::closed(worker, connection, &outcome, (0, 0));
+    observe::closed(worker, connection, &outcome, None, (0, 0));
 }
 
 /// Dials the other side; another endpoint if one does not answer.

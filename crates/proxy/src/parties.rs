@@ -8,7 +8,7 @@ use hashbrown::HashMap;
 use ironmesh_model::service::{Endpoint, Workload, canonical_revision, canonical_service};
 use ironmesh_model::view::LinkedBackend;
 use ironmesh_model::{Identity, Labels, Name, WorkloadId};
-use ironmesh_telemetry::{Party, PartyId, Registry, ServiceLabels, ServiceLabelsId};
+use ironmesh_telemetry::{Interned, Party, PartyId, Registry, ServiceLabels, ServiceLabelsId};
 
 use crate::workload::LocalWorkload;
 
@@ -18,7 +18,7 @@ pub(crate) struct Parties {
     registry: Arc<Registry>,
     /// By uid of the workload: those whose identity was not proved, and those whose was.
     workloads: [RefCell<HashMap<Name, Known>>; 2],
-    services: RefCell<HashMap<Name, ServiceLabelsId>>,
+    services: RefCell<HashMap<Name, Interned<ServiceLabels>>>,
     /// Entries of each.
     known_max: usize,
 }
@@ -28,12 +28,18 @@ pub(crate) struct Parties {
 struct Known {
     /// Those of a running pod may change.
     labels: Labels,
-    number: PartyId,
+    party: Interned<Party>,
 }
 
 impl Parties {
     pub(crate) fn new(registry: Arc<Registry>, known_max: usize) -> Self {
         Self { registry, workloads: Default::default(), services: RefCell::default(), known_max }
+    }
+
+    /// Forgets all numbers, so that labels that no series has can be forgotten, too.
+    pub(crate) fn forget(&self) {
+        self.workloads.iter().for_each(|workloads| workloads.borrow_mut().clear());
+        self.services.borrow_mut().clear();
     }
 
     /// A workload that this proxy serves; `proved`: by mutual TLS to the other side.
@@ -64,7 +70,7 @@ impl Parties {
     pub(crate) fn stranger(&self, identity: &Identity) -> PartyId {
         let principal = Some(identity.clone());
         let namespace = Some(identity.namespace.clone());
-        self.registry.party(&Party { principal, namespace, ..Party::default() })
+        self.registry.party(&Party { principal, namespace, ..Party::default() }).id()
     }
 
     /// The service of a backend. One of which nothing is known is not remembered: it may be later.
@@ -79,7 +85,7 @@ impl Parties {
                 let service = &group.service;
                 labels(service.name.clone(), Some(service.id.namespace.clone()))
             }),
-            Err(_) => self.registry.service(&labels(first_label(&backend.host), None)),
+            Err(_) => self.registry.service(&labels(first_label(&backend.host), None)).id(),
         }
     }
 
@@ -121,25 +127,27 @@ impl Parties {
     ) -> PartyId {
         let workloads = &self.workloads[usize::from(proved)];
         if let Some(known) = workloads.borrow().get(uid).filter(|known| known.labels == *labels) {
-            return known.number;
+            return known.party.id();
         }
         let mut party = party();
         if !proved {
             party.principal = None;
         }
-        let number = self.registry.party(&party);
-        let known = Known { labels: labels.clone(), number };
+        let party = self.registry.party(&party);
+        let id = party.id();
+        let known = Known { labels: labels.clone(), party };
         remember(&mut workloads.borrow_mut(), self.known_max, uid.clone(), known);
-        number
+        id
     }
 
     fn service(&self, host: &Name, labels: impl FnOnce() -> ServiceLabels) -> ServiceLabelsId {
         if let Some(known) = self.services.borrow().get(host) {
-            return *known;
+            return known.id();
         }
-        let number = self.registry.service(&labels());
-        remember(&mut self.services.borrow_mut(), self.known_max, host.clone(), number);
-        number
+        let service = self.registry.service(&labels());
+        let id = service.id();
+        remember(&mut self.services.borrow_mut(), self.known_max, host.clone(), service);
+        id
     }
 }
 

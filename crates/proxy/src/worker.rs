@@ -358,6 +358,7 @@ impl Drop for Load {
 async fn run(worker: Rc<Worker>, mut inbox: mpsc::UnboundedReceiver<ToWorker>) {
     spawn_local(reap(worker.clone()));
     spawn_local(follow_policies(worker.clone()));
+    spawn_local(end_idle_series(worker.clone()));
     let mut drain = pin!(async {
         worker.process.drained().await;
         drain(&worker).await;
@@ -470,6 +471,14 @@ async fn follow_policies(worker: Rc<Worker>) {
     let mut changes = worker.process.views.policy_changes();
     while changes.changed().await.is_ok() {
         worker.disturbed.notify_waiters();
+    }
+}
+
+/// Ends the series of metrics in which nothing is counted any more.
+async fn end_idle_series(worker: Rc<Worker>) {
+    loop {
+        sleep(worker.process.limits.metric_series_idle).await;
+        worker.observer.end_idle_series();
     }
 }
 

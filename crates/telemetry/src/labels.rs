@@ -2,7 +2,7 @@
 //! key that is cheap to hash and to copy.
 
 use std::hash::Hash;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hashbrown::HashMap;
 use ironmesh_model::{Identity, Name};
@@ -57,50 +57,118 @@ impl ServiceLabelsId {
     pub const UNKNOWN: Self = Self(0);
 }
 
-/// Values with numbers. Number 0 is the default value; when there are too many, all further ones
-/// share the number of the one given for that.
+/// A value with its number. Both stay known for as long as this is held.
+#[derive(Clone, Debug)]
+pub struct Interned<T> {
+    number: u32,
+    value: Arc<T>,
+}
+
+impl Interned<Party> {
+    /// Stands for it in the key of a series.
+    pub fn id(&self) -> PartyId {
+        PartyId(self.number)
+    }
+}
+
+impl Interned<ServiceLabels> {
+    /// Stands for it in the key of a series.
+    pub fn id(&self) -> ServiceLabelsId {
+        ServiceLabelsId(self.number)
+    }
+}
+
+/// Values with numbers. Number 0 is the default value. While there are too many, further ones share
+/// the number 1. A value that nobody holds any more can be forgotten.
 #[derive(Debug)]
 pub(crate) struct Interner<T> {
-    values: Mutex<Interned<T>>,
+    table: Mutex<Table<T>>,
     max: usize,
 }
 
 #[derive(Debug)]
-struct Interned<T> {
+struct Table<T> {
     numbers: HashMap<Arc<T>, u32>,
-    values: Vec<Arc<T>>,
+    values: HashMap<u32, Arc<T>>,
+    /// Numbers are not given again soon, so that one that was kept too long means nothing.
+    next: u32,
+    /// Values that found no room since one did.
+    refused: usize,
 }
 
-impl<T: Default + Eq + Hash> Interner<T> {
+impl<T: Clone + Default + Eq + Hash> Interner<T> {
     /// Values beyond `max` become `other`.
     pub(crate) fn new(max: usize, other: T) -> Self {
-        let values = vec![Arc::new(T::default()), Arc::new(other)];
-        let numbers = values.iter().cloned().zip(0..).collect();
-        Self { values: Mutex::new(Interned { numbers, values }), max: max.max(2) }
+        let mut table =
+            Table { numbers: HashMap::new(), values: HashMap::new(), next: 0, refused: 0 };
+        table.insert(T::default());
+        table.insert(other);
+        Self { table: Mutex::new(table), max: max.max(2) }
     }
 
     /// The number of a value.
-    pub(crate) fn intern(&self, value: &T) -> u32
-    where
-        T: Clone,
-    {
-        let mut interned = self.values.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(number) = interned.numbers.get(value) {
-            return *number;
+    pub(crate) fn intern(&self, value: &T) -> Interned<T> {
+        let mut table = self.lock();
+        if let Some((value, number)) = table.numbers.get_key_value(value) {
+            return Interned { number: *number, value: value.clone() };
         }
-        if interned.values.len() >= self.max {
-            return OTHER;
+        if table.values.len() >= self.max {
+            // Not each time: it looks at all values.
+            if table.refused.is_multiple_of(self.max) {
+                table.forget_unused();
+            }
+            if table.values.len() >= self.max {
+                table.refused += 1;
+                return table.number(OTHER);
+            }
         }
-        let number = u32::try_from(interned.values.len()).unwrap_or(OTHER);
-        let value = Arc::new(value.clone());
-        interned.values.push(value.clone());
-        interned.numbers.insert(value, number);
+        table.refused = 0;
+        let number = table.insert(value.clone());
+        table.number(number)
+    }
+
+    /// The value of a number; of one that is not known, the default.
+    pub(crate) fn value(&self, number: u32) -> Arc<T> {
+        self.lock().number(number).value
+    }
+
+    /// Forgets the values that nobody holds.
+    pub(crate) fn forget_unused(&self) {
+        self.lock().forget_unused();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Table<T>> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<T: Default + Eq + Hash> Table<T> {
+    fn insert(&mut self, value: T) -> u32 {
+        while self.values.contains_key(&self.next) {
+            self.next = self.next.wrapping_add(1);
+        }
+        let (number, value) = (self.next, Arc::new(value));
+        self.next = number.wrapping_add(1);
+        self.values.insert(number, value.clone());
+        self.numbers.insert(value, number);
         number
     }
 
-    /// All values, by their numbers.
-    pub(crate) fn values(&self) -> Vec<Arc<T>> {
-        self.values.lock().unwrap_or_else(PoisonError::into_inner).values.clone()
+    fn number(&self, number: u32) -> Interned<T> {
+        match self.values.get(&number) {
+            Some(value) => Interned { number, value: value.clone() },
+            None => Interned { number: PartyId::UNKNOWN.0, value: Arc::default() },
+        }
+    }
+
+    fn forget_unused(&mut self) {
+        let is_kept = |number: u32, value: &Arc<T>| {
+            // Both maps hold it.
+            number <= OTHER || Arc::strong_count(value) > 2
+        };
+        self.numbers.retain(|value, number| is_kept(*number, value));
+        let numbers = &self.numbers;
+        self.values.retain(|_, value| numbers.contains_key(value));
     }
 }
 
@@ -109,3 +177,32 @@ pub(crate) const OTHER: u32 = 1;
 
 /// The word for it.
 pub(crate) const OTHER_WORD: &str = "other";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn intern(interner: &Interner<Party>, workload: &str) -> Interned<Party> {
+        interner.intern(&Party { workload: Some(workload.into()), ..Party::default() })
+    }
+
+    #[test]
+    fn what_nobody_holds_makes_room() {
+        let other = Party { workload: Some(OTHER_WORD.into()), ..Party::default() };
+        let interner = Interner::new(4, other);
+        let held = intern(&interner, "held");
+        for n in 0..1_000 {
+            let number = intern(&interner, &format!("passing-{n}")).number;
+            assert_ne!(number, held.number);
+            assert_ne!(number, OTHER, "{n} had room");
+        }
+        let two = intern(&interner, "two");
+        assert_eq!(intern(&interner, "three").number, OTHER);
+        assert_eq!(intern(&interner, "held").number, held.number);
+        drop(two);
+        interner.forget_unused();
+        assert_ne!(intern(&interner, "three").number, OTHER);
+        assert_eq!(interner.value(held.number).workload.as_deref(), Some("held"));
+        assert_eq!(interner.value(u32::MAX), Arc::default());
+    }
+}

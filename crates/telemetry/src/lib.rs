@@ -17,6 +17,8 @@ pub mod metrics;
 pub mod trace_context;
 
 pub use access_log::{AccessLog, AccessRecord, WorkerLog};
-pub use labels::{Party, PartyId, ServiceLabels, ServiceLabelsId};
-pub use metrics::{Registry, RequestKey, RequestMeasures, TcpKey, TcpMeasures, WorkerMetrics};
+pub use labels::{Interned, Party, PartyId, ServiceLabels, ServiceLabelsId};
+pub use metrics::{
+    Page, Registry, RequestKey, RequestMeasures, TcpKey, TcpMeasures, WorkerMetrics,
+};
 pub use trace_context::TraceContext;

@@ -1,22 +1,28 @@
 //! The metric families of traffic, with Istio's names and labels.
 //!
-//! Each worker has counters of its own, which only it writes; a scrape reads them all and merges.
-//! A series is found by a small key; a new one costs an allocation and a short lock, every further
-//! request a hash lookup and a few stores. A worker keeps at most `metric_series_max` series of a
-//! family: what comes beyond is counted in one series with the label value `other`.
+//! Each worker has counters of its own, which only it writes; a scrape reads them all and adds them
+//! up. A series is found by a small key; a new one costs an allocation and a short lock, every
+//! further request a hash lookup and a few stores. Of each family there are at most
+//! `metric_series_max` series: what finds no room is counted in one whose labels say `other`. A
+//! series in which nothing is counted any more ends, and its labels are forgotten.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use hashbrown::HashMap;
 use ironmesh_model::{Name, Reason};
 
-use crate::labels::{Interner, OTHER, OTHER_WORD, Party, PartyId, ServiceLabels, ServiceLabelsId};
+use crate::labels::{
+    Interned, Interner, OTHER, OTHER_WORD, Party, PartyId, ServiceLabels, ServiceLabelsId,
+};
 
+mod family;
 mod histogram;
-mod render;
+mod page;
 
+pub use page::Page;
+
+use family::{Counters, Family, Key, WorkerFamily};
 use histogram::Histogram;
 
 /// All metrics of a process.
@@ -24,9 +30,20 @@ use histogram::Histogram;
 pub struct Registry {
     parties: Interner<Party>,
     services: Interner<ServiceLabels>,
-    workers: Mutex<Vec<Arc<Series>>>,
+    requests: Arc<Requests>,
+    connections: Arc<Connections>,
     singles: Mutex<Vec<(Single, Arc<AtomicU64>)>>,
-    series_max: usize,
+}
+
+type Requests = Family<RequestKey, Labels, RequestCounters>;
+type Connections = Family<TcpKey, Labels, TcpCounters>;
+
+/// What the numbers in a key stand for.
+#[derive(Debug)]
+struct Labels {
+    source: Arc<Party>,
+    destination: Arc<Party>,
+    service: Arc<ServiceLabels>,
 }
 
 /// A metric without labels.
@@ -47,6 +64,17 @@ pub enum Reporter {
     Source,
     /// By the called workload's proxy.
     Destination,
+}
+
+impl Reporter {
+    /// Istio shows only where the destination reports how a connection came in; where the source
+    /// does, all are one series.
+    fn knows(self, security: Security) -> Security {
+        match self {
+            Self::Source => Security::None,
+            Self::Destination => security,
+        }
+    }
 }
 
 /// What was spoken.
@@ -132,28 +160,29 @@ pub struct TcpMeasures {
 }
 
 impl Registry {
-    /// A registry whose workers keep at most `series_max` series of a family each.
+    /// A registry of at most `series_max` series of a family.
     pub fn new(series_max: usize) -> Arc<Self> {
         let word = || Some(Name::from(OTHER_WORD));
         let other_party = Party { workload: word(), namespace: word(), ..Party::default() };
         let other_service = ServiceLabels { host: word(), name: word(), namespace: word() };
         Arc::new(Self {
-            parties: Interner::new(series_max, other_party),
+            // A series has two.
+            parties: Interner::new(series_max.saturating_mul(2), other_party),
             services: Interner::new(series_max, other_service),
-            workers: Mutex::default(),
+            requests: Arc::new(Family::new(series_max)),
+            connections: Arc::new(Family::new(series_max)),
             singles: Mutex::default(),
-            series_max,
         })
     }
 
     /// The number of a workload's labels. Ask once per connection, not per request.
-    pub fn party(&self, party: &Party) -> PartyId {
-        PartyId(self.parties.intern(party))
+    pub fn party(&self, party: &Party) -> Interned<Party> {
+        self.parties.intern(party)
     }
 
     /// The number of a service's labels. Ask once per service, not per request.
-    pub fn service(&self, service: &ServiceLabels) -> ServiceLabelsId {
-        ServiceLabelsId(self.services.intern(service))
+    pub fn service(&self, service: &ServiceLabels) -> Interned<ServiceLabels> {
+        self.services.intern(service)
     }
 
     /// Shows a metric without labels. What is stored into `value` shows at the next scrape.
@@ -162,153 +191,190 @@ impl Registry {
     }
 
     /// Counters for one more worker.
-    pub fn worker(&self) -> WorkerMetrics {
-        let series = Arc::<Series>::default();
-        self.workers.lock().unwrap_or_else(PoisonError::into_inner).push(series.clone());
+    pub fn worker(self: &Arc<Self>) -> WorkerMetrics {
         WorkerMetrics {
-            series,
-            requests: HashMap::new(),
-            connections: HashMap::new(),
-            series_max: self.series_max,
+            registry: self.clone(),
+            requests: WorkerFamily::new(self.requests.clone()),
+            connections: WorkerFamily::new(self.connections.clone()),
         }
     }
 
-    /// Everything in Prometheus' text format.
-    pub fn render(&self) -> String {
-        render::render(self)
+    /// Everything in Prometheus' text format, piece by piece.
+    pub fn page(&self) -> Page {
+        Page::new(self)
     }
 
-    fn workers(&self) -> Vec<Arc<Series>> {
-        self.workers.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// The whole page.
+    pub fn render(&self) -> String {
+        self.page().collect()
+    }
+
+    fn labels(&self, source: PartyId, destination: PartyId, service: ServiceLabelsId) -> Labels {
+        Labels {
+            source: self.parties.value(source.0),
+            destination: self.parties.value(destination.0),
+            service: self.services.value(service.0),
+        }
     }
 }
 
 /// The counters of one worker, who alone writes them.
 #[derive(Debug)]
 pub struct WorkerMetrics {
-    series: Arc<Series>,
-    requests: HashMap<RequestKey, Arc<RequestSeries>>,
-    connections: HashMap<TcpKey, Arc<TcpSeries>>,
-    series_max: usize,
+    registry: Arc<Registry>,
+    requests: WorkerFamily<RequestKey, Labels, RequestCounters>,
+    connections: WorkerFamily<TcpKey, Labels, TcpCounters>,
 }
 
 impl WorkerMetrics {
     /// Counts a request that has ended.
     pub fn request(&mut self, key: &RequestKey, measures: RequestMeasures) {
-        let series = match self.requests.get(key) {
-            Some(series) => series,
-            None => self.new_request_series(key),
+        let key = &RequestKey { security: key.reporter.knows(key.security), ..*key };
+        let counters = match self.requests.counters(key) {
+            Some(counters) => counters,
+            None => self
+                .requests
+                .begin(key, || self.registry.labels(key.source, key.destination, key.service)),
         };
-        series.duration.observe(
+        counters.duration.observe(
             measures.duration.as_secs_f64() * 1e3,
             u64::try_from(measures.duration.as_micros()).unwrap_or(u64::MAX),
         );
-        series.request_bytes.observe(measures.request_bytes as f64, measures.request_bytes);
-        series.response_bytes.observe(measures.response_bytes as f64, measures.response_bytes);
+        counters.request_bytes.observe(measures.request_bytes as f64, measures.request_bytes);
+        counters.response_bytes.observe(measures.response_bytes as f64, measures.response_bytes);
     }
 
     /// Counts what happened on an opaque connection.
     pub fn connection(&mut self, key: &TcpKey, measures: TcpMeasures) {
-        let series = match self.connections.get(key) {
-            Some(series) => series,
-            None => self.new_tcp_series(key),
+        let (reason, security) = (first_of_flag(key.reason), key.reporter.knows(key.security));
+        let key = &TcpKey { reason, security, ..*key };
+        let counters = match self.connections.counters(key) {
+            Some(counters) => counters,
+            None => self
+                .connections
+                .begin(key, || self.registry.labels(key.source, key.destination, key.service)),
         };
-        add(&series.opened, measures.opened);
-        add(&series.closed, measures.closed);
-        add(&series.sent_bytes, measures.sent_bytes);
-        add(&series.received_bytes, measures.received_bytes);
+        add(&counters.opened, measures.opened);
+        add(&counters.closed, measures.closed);
+        add(&counters.sent_bytes, measures.sent_bytes);
+        add(&counters.received_bytes, measures.received_bytes);
     }
 
-    #[cold]
-    fn new_request_series(&mut self, key: &RequestKey) -> &RequestSeries {
-        // One place is kept for what is too much, whose key is made only of few values.
-        let key = if self.requests.len() < self.series_max {
-            *key
-        } else {
-            RequestKey {
-                source: PartyId(OTHER),
-                destination: PartyId(OTHER),
-                service: ServiceLabelsId(OTHER),
-                ..*key
-            }
-        };
-        let all = &self.series.requests;
-        self.requests.entry(key).or_insert_with(|| {
-            let series = Arc::new(RequestSeries::new(key));
-            all.lock().unwrap_or_else(PoisonError::into_inner).push(series.clone());
-            series
-        })
-    }
-
-    #[cold]
-    fn new_tcp_series(&mut self, key: &TcpKey) -> &TcpSeries {
-        let key = if self.connections.len() < self.series_max {
-            *key
-        } else {
-            TcpKey {
-                source: PartyId(OTHER),
-                destination: PartyId(OTHER),
-                service: ServiceLabelsId(OTHER),
-                ..*key
-            }
-        };
-        let all = &self.series.connections;
-        self.connections.entry(key).or_insert_with(|| {
-            let series = Arc::new(TcpSeries::new(key));
-            all.lock().unwrap_or_else(PoisonError::into_inner).push(series.clone());
-            series
-        })
+    /// Ends the series in which this worker has counted nothing since it was called last, but for
+    /// those of connections that are still open. One that other workers count in goes on, with what
+    /// was counted here. Labels that nothing uses any more are forgotten.
+    pub fn end_idle(&mut self) {
+        self.requests.end_idle();
+        self.connections.end_idle();
+        self.registry.parties.forget_unused();
+        self.registry.services.forget_unused();
     }
 }
 
-/// The series of one worker, as a scrape sees them. The locks are taken for a new series and for a
-/// scrape only.
-#[derive(Debug, Default)]
-struct Series {
-    requests: Mutex<Vec<Arc<RequestSeries>>>,
-    connections: Mutex<Vec<Arc<TcpSeries>>>,
+/// The first reason that shows with the same flag: connections do not show more of it.
+fn first_of_flag(reason: Reason) -> Reason {
+    Reason::ALL.iter().copied().find(|first| first.flag() == reason.flag()).unwrap_or(reason)
 }
 
 /// Counters of the requests of one key.
-#[derive(Debug)]
-struct RequestSeries {
-    key: RequestKey,
+#[derive(Debug, Default)]
+struct RequestCounters {
     /// In milliseconds; the sum in microseconds.
     duration: Histogram,
     request_bytes: Histogram,
     response_bytes: Histogram,
 }
 
-impl RequestSeries {
-    fn new(key: RequestKey) -> Self {
+impl RequestKey {
+    /// By which series are shown, so that a page has one order.
+    fn order(&self) -> impl Ord + use<> {
+        let ends = (self.reporter, self.source, self.destination, self.service, self.protocol);
+        (ends, self.response_code, self.grpc_status, self.reason.code(), self.security)
+    }
+}
+
+impl Key for RequestKey {
+    fn overflow(self) -> Self {
         Self {
-            key,
-            duration: Histogram::default(),
-            request_bytes: Histogram::default(),
-            response_bytes: Histogram::default(),
+            reporter: self.reporter,
+            source: PartyId(OTHER),
+            destination: PartyId(OTHER),
+            service: ServiceLabelsId(OTHER),
+            protocol: self.protocol,
+            response_code: 0,
+            grpc_status: None,
+            reason: Reason::Inbound,
+            security: Security::None,
         }
     }
 }
 
+impl Counters for RequestCounters {
+    fn add_to(&self, sum: &Self) {
+        self.duration.add_to(&sum.duration);
+        self.request_bytes.add_to(&sum.request_bytes);
+        self.response_bytes.add_to(&sum.response_bytes);
+    }
+
+    fn events(&self) -> u64 {
+        self.duration.counts().sum()
+    }
+
+    fn is_at_rest(&self) -> bool {
+        true
+    }
+}
+
 /// Counters of the opaque connections of one key.
-#[derive(Debug)]
-struct TcpSeries {
-    key: TcpKey,
+#[derive(Debug, Default)]
+struct TcpCounters {
     opened: AtomicU64,
     closed: AtomicU64,
     sent_bytes: AtomicU64,
     received_bytes: AtomicU64,
 }
 
-impl TcpSeries {
-    fn new(key: TcpKey) -> Self {
+impl TcpCounters {
+    fn all(&self) -> [&AtomicU64; 4] {
+        [&self.opened, &self.closed, &self.sent_bytes, &self.received_bytes]
+    }
+}
+
+impl TcpKey {
+    /// By which series are shown, so that a page has one order.
+    fn order(&self) -> impl Ord + use<> {
+        let ends = (self.reporter, self.source, self.destination, self.service);
+        (ends, self.reason.code(), self.security)
+    }
+}
+
+impl Key for TcpKey {
+    fn overflow(self) -> Self {
         Self {
-            key,
-            opened: AtomicU64::new(0),
-            closed: AtomicU64::new(0),
-            sent_bytes: AtomicU64::new(0),
-            received_bytes: AtomicU64::new(0),
+            reporter: self.reporter,
+            source: PartyId(OTHER),
+            destination: PartyId(OTHER),
+            service: ServiceLabelsId(OTHER),
+            reason: Reason::Passthrough,
+            security: Security::None,
         }
+    }
+}
+
+impl Counters for TcpCounters {
+    fn add_to(&self, sum: &Self) {
+        for (counter, into) in self.all().into_iter().zip(sum.all()) {
+            add(into, counter.load(Ordering::Relaxed));
+        }
+    }
+
+    fn events(&self) -> u64 {
+        let counted = self.all().map(|counter| counter.load(Ordering::Relaxed));
+        counted.into_iter().fold(0, u64::wrapping_add)
+    }
+
+    fn is_at_rest(&self) -> bool {
+        self.opened.load(Ordering::Relaxed) <= self.closed.load(Ordering::Relaxed)
     }
 }
 

@@ -177,7 +177,9 @@ impl<'a> Source<'a> {
 
 /// The status of a gRPC answer, in its trailers or, if it is trailers-only, in its head.
 pub(crate) fn grpc_status(fields: &Fields) -> Option<u8> {
-    std::str::from_utf8(fields.first("grpc-status")?).ok()?.trim().parse().ok()
+    let text = std::str::from_utf8(fields.first("grpc-status")?).ok();
+    let status = text.and_then(|text| text.trim().parse().ok());
+    Some(status.filter(|status| *status <= GRPC_STATUS_MAX).unwrap_or(GRPC_UNKNOWN))
 }
 
 fn decode(decoder: &mut BodyDecoder, buffer: &mut Buffer) -> Result<Option<Part>, BodyFailure> {
@@ -387,3 +389,8 @@ pub(crate) enum PumpFailure {
 const COPIED_BYTES_MAX: usize = 4 << 10;
 /// What waits is written when it has grown beyond this.
 const WAITING_BYTES_MAX: usize = 16 << 10;
+/// The largest status that gRPC knows; what is none of them is read as `UNKNOWN` (gRPC, "Status
+/// codes and their use in gRPC").
+const GRPC_STATUS_MAX: u8 = 16;
+/// `UNKNOWN`.
+const GRPC_UNKNOWN: u8 = 2;

@@ -42,18 +42,21 @@ impl Histogram {
         add(&self.sum, to_sum);
     }
 
-    /// Adds what was counted to a merged histogram.
-    pub(super) fn merge_into(&self, merged: &mut Merged) {
-        for (count, into) in self.counts.iter().zip(&mut merged.counts) {
-            *into += count.load(Ordering::Relaxed);
+    /// Adds what was counted to another.
+    pub(super) fn add_to(&self, sum: &Self) {
+        for (count, into) in self.counts.iter().zip(&sum.counts) {
+            add(into, count.load(Ordering::Relaxed));
         }
-        merged.sum = merged.sum.wrapping_add(self.sum.load(Ordering::Relaxed));
+        add(&sum.sum, self.sum.load(Ordering::Relaxed));
     }
-}
 
-/// Histograms of several workers together.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Merged {
-    pub(super) counts: [u64; BOUNDS.len() + 1],
-    pub(super) sum: u64,
+    /// Values counted, by bucket.
+    pub(super) fn counts(&self) -> impl Iterator<Item = u64> {
+        self.counts.iter().map(|count| count.load(Ordering::Relaxed))
+    }
+
+    /// Their sum.
+    pub(super) fn sum(&self) -> u64 {
+        self.sum.load(Ordering::Relaxed)
+    }
 }

@@ -4,7 +4,7 @@ use ironmesh_model::Identity;
 
 use super::*;
 
-fn party(registry: &Registry, workload: &str) -> PartyId {
+fn party(registry: &Registry, workload: &str) -> Interned<Party> {
     registry.party(&Party {
         workload: Some(workload.into()),
         namespace: Some("default".into()),
@@ -24,13 +24,15 @@ fn party(registry: &Registry, workload: &str) -> PartyId {
 fn request(registry: &Registry) -> RequestKey {
     RequestKey {
         reporter: Reporter::Destination,
-        source: party(registry, "productpage-v1"),
-        destination: party(registry, "reviews-v1"),
-        service: registry.service(&ServiceLabels {
-            host: Some("reviews.default.svc.cluster.local".into()),
-            name: Some("reviews".into()),
-            namespace: Some("default".into()),
-        }),
+        source: party(registry, "productpage-v1").id(),
+        destination: party(registry, "reviews-v1").id(),
+        service: registry
+            .service(&ServiceLabels {
+                host: Some("reviews.default.svc.cluster.local".into()),
+                name: Some("reviews".into()),
+                namespace: Some("default".into()),
+            })
+            .id(),
         protocol: RequestProtocol::Http,
         response_code: 200,
         grpc_status: None,
@@ -116,7 +118,7 @@ fn histograms_are_cumulative_with_istio_s_buckets() {
 }
 
 #[test]
-fn workers_are_merged_and_reasons_only_split_the_total() {
+fn workers_are_added_up() {
     let registry = Registry::new(100);
     let (mut one, mut two) = (registry.worker(), registry.worker());
     let key = request(&registry);
@@ -124,11 +126,10 @@ fn workers_are_merged_and_reasons_only_split_the_total() {
     two.request(&key, took(1));
     two.request(&RequestKey { reason: Reason::Route, ..key }, took(1));
     let text = registry.render();
-    let totals = lines(&text, "istio_requests_total");
-    let totals: Vec<_> = totals.into_iter().map(value).collect();
-    assert_eq!(totals, ["2", "1"]);
-    let counts = lines(&text, "istio_request_duration_milliseconds_count");
-    assert_eq!(counts.into_iter().map(value).collect::<Vec<_>>(), ["3"]);
+    for name in ["istio_requests_total", "istio_request_duration_milliseconds_count"] {
+        let values: Vec<_> = lines(&text, name).into_iter().map(value).collect();
+        assert_eq!(values, ["2", "1"], "{name}");
+    }
 }
 
 #[test]
@@ -141,7 +142,19 @@ fn every_series_stands_once_and_every_family_has_one_head() {
             worker.request(&RequestKey { response_code, reason, ..key }, took(1));
         }
     }
-    worker.connection(&tcp(&registry), TcpMeasures { opened: 1, ..TcpMeasures::default() });
+    for &reason in Reason::ALL {
+        for (reporter, security) in [
+            (Reporter::Source, Security::None),
+            (Reporter::Source, Security::MutualTls),
+            (Reporter::Destination, Security::None),
+        ] {
+            let opened = TcpMeasures { opened: 1, ..TcpMeasures::default() };
+            let key = TcpKey { reporter, security, reason, ..tcp(&registry) };
+            worker.connection(&key, opened);
+            let key = RequestKey { reporter, security, reason, ..request(&registry) };
+            worker.request(&key, took(1));
+        }
+    }
     let text = registry.render();
     let mut series: Vec<_> = text
         .lines()
@@ -166,7 +179,8 @@ fn what_is_not_known_and_what_needs_escaping_is_written_so() {
         reporter: Reporter::Source,
         source: PartyId::UNKNOWN,
         destination: registry
-            .party(&Party { workload: Some("a\"b\\c\nd".into()), ..Party::default() }),
+            .party(&Party { workload: Some("a\"b\\c\nd".into()), ..Party::default() })
+            .id(),
         service: ServiceLabelsId::UNKNOWN,
         protocol: RequestProtocol::Grpc,
         grpc_status: Some(14),
@@ -208,27 +222,166 @@ fn connections_count_bytes_both_ways() {
     assert!(!text.contains("istio_requests_total"), "a family without series is left out");
 }
 
+/// Every way in which the labels of a request can vary.
+fn varied(registry: &Registry, n: u16) -> RequestKey {
+    let reasons = Reason::ALL;
+    RequestKey {
+        reporter: if n.is_multiple_of(3) { Reporter::Source } else { Reporter::Destination },
+        source: party(registry, &format!("workload-{}", n % 50)).id(),
+        protocol: if n.is_multiple_of(2) { RequestProtocol::Http } else { RequestProtocol::Grpc },
+        response_code: n,
+        grpc_status: u8::try_from(n % 300).ok(),
+        reason: reasons[usize::from(n) % reasons.len()],
+        security: if n.is_multiple_of(5) { Security::None } else { Security::MutualTls },
+        ..request(registry)
+    }
+}
+
 #[test]
 fn beyond_the_limit_nothing_is_lost_but_the_names() {
-    let registry = Registry::new(10);
-    let mut worker = registry.worker();
-    let key = request(&registry);
-    for n in 0..1_000 {
-        let source = party(&registry, &format!("workload-{n}"));
-        worker.request(&RequestKey { source, ..key }, took(1));
-        worker.connection(
-            &TcpKey { source, ..tcp(&registry) },
-            TcpMeasures { opened: 1, ..TcpMeasures::default() },
-        );
+    let registry = Registry::new(20);
+    let mut workers = [registry.worker(), registry.worker()];
+    for n in 0..2_000 {
+        let key = varied(&registry, n);
+        let RequestKey { reporter, source, destination, service, reason, security, .. } = key;
+        let connection = TcpKey { reporter, source, destination, service, reason, security };
+        let worker = &mut workers[usize::from(n % 2)];
+        worker.request(&key, took(1));
+        worker.connection(&connection, TcpMeasures { opened: 1, ..TcpMeasures::default() });
     }
     let text = registry.render();
     for name in ["istio_requests_total", "istio_tcp_connections_opened_total"] {
         let series = lines(&text, name);
-        assert!(series.len() <= 11, "{} series of {name}", series.len());
+        assert!(series.len() <= 20, "{} series of {name}", series.len());
         let sum: u64 = series.iter().map(|line| value(line).parse::<u64>().unwrap()).sum();
-        assert_eq!(sum, 1_000);
-        assert!(series.iter().any(|line| line.contains("source_workload=\"other\"")));
+        assert_eq!(sum, 2_000);
+        let other =
+            series.iter().filter(|line| line.contains("source_canonical_revision=\"other\""));
+        let sum: u64 = other.map(|line| value(line).parse::<u64>().unwrap()).sum();
+        assert!(sum >= 1_900, "{sum} are counted under no names");
     }
+    let other =
+        lines(&text, "istio_requests_total").into_iter().rfind(|line| line.contains("other"));
+    for label in ["response_code", "response_flags", "reason", "destination_service"] {
+        assert!(other.unwrap().contains(&format!("{label}=\"other\"")), "{label}: {other:?}");
+    }
+}
+
+#[test]
+fn a_worker_without_room_counts_where_another_has_begun() {
+    let registry = Registry::new(10);
+    let (mut one, mut two) = (registry.worker(), registry.worker());
+    let key = RequestKey { response_code: 999, ..request(&registry) };
+    one.request(&key, took(1));
+    for n in 0..8 {
+        two.request(&varied(&registry, n), took(1));
+    }
+    two.request(&key, took(1));
+    let text = registry.render();
+    let both =
+        lines(&text, "istio_requests_total").into_iter().find(|line| line.contains("\"999\""));
+    assert_eq!(both.map(value), Some("2"));
+}
+
+#[test]
+fn an_idle_series_ends_and_its_labels_are_forgotten() {
+    let registry = Registry::new(10);
+    let mut worker = registry.worker();
+    for n in 0..1_000 {
+        // Pods come and go.
+        let source = party(&registry, &format!("pod-{n}"));
+        worker.request(&RequestKey { source: source.id(), ..request(&registry) }, took(1));
+        let opened = TcpMeasures { opened: 1, closed: 1, ..TcpMeasures::default() };
+        worker.connection(&TcpKey { source: source.id(), ..tcp(&registry) }, opened);
+        drop(source);
+        worker.end_idle();
+        let text = registry.render();
+        for name in ["istio_requests_total", "istio_tcp_connections_opened_total"] {
+            let series = lines(&text, name);
+            assert!(
+                series.len() <= 2,
+                "what was busy since the last time, and that before: {series:?}"
+            );
+            let own = format!("source_workload=\"pod-{n}\"");
+            assert!(series.iter().any(|line| line.contains(&own)), "{own} is not in {series:?}");
+        }
+    }
+    worker.end_idle();
+    worker.end_idle();
+    assert_eq!(registry.render(), "");
+}
+
+#[test]
+fn a_series_goes_on_while_one_worker_counts_in_it() {
+    let registry = Registry::new(10);
+    let (mut one, mut two) = (registry.worker(), registry.worker());
+    let key = request(&registry);
+    let total = |registry: &Registry| {
+        let text = registry.render();
+        lines(&text, "istio_requests_total").first().map(|line| value(line).to_owned())
+    };
+    one.request(&key, took(1));
+    for expected in 2..10_u32 {
+        two.request(&key, took(1));
+        one.end_idle();
+        two.end_idle();
+        assert_eq!(total(&registry), Some(expected.to_string()), "what `one` counted stays");
+    }
+    one.request(&key, took(1));
+    assert_eq!(total(&registry).as_deref(), Some("10"));
+    for worker in [&mut one, &mut two] {
+        worker.end_idle();
+        worker.end_idle();
+    }
+    assert_eq!(total(&registry), None);
+    one.request(&key, took(1));
+    assert_eq!(total(&registry).as_deref(), Some("1"), "it begins anew");
+}
+
+#[test]
+fn the_series_of_an_open_connection_is_kept() {
+    let registry = Registry::new(10);
+    let mut worker = registry.worker();
+    let key = tcp(&registry);
+    worker.connection(&key, TcpMeasures { opened: 1, ..TcpMeasures::default() });
+    for _ in 0..3 {
+        worker.end_idle();
+    }
+    worker.connection(&key, TcpMeasures { closed: 1, ..TcpMeasures::default() });
+    let text = registry.render();
+    for name in ["istio_tcp_connections_opened_total", "istio_tcp_connections_closed_total"] {
+        assert_eq!(value(lines(&text, name)[0]), "1");
+    }
+    for _ in 0..2 {
+        worker.end_idle();
+    }
+    assert_eq!(registry.render(), "");
+}
+
+#[test]
+fn a_page_comes_in_small_pieces_that_end_with_a_line() {
+    let registry = Registry::new(1_000);
+    let mut worker = registry.worker();
+    for n in 0..900 {
+        worker.request(&varied(&registry, n), took(1));
+    }
+    let whole = registry.render();
+    assert!(whole.len() > 10 << 20, "{}", whole.len());
+    let mut page = registry.page();
+    let mut again = String::new();
+    // Series that end while a page is written are written to their end.
+    for piece in page.by_ref().take(10) {
+        again.push_str(&piece);
+    }
+    worker.end_idle();
+    worker.end_idle();
+    assert_eq!(registry.render(), "");
+    for piece in page {
+        assert!(piece.len() < 64 << 10, "{}", piece.len());
+        assert!(piece.ends_with('\n'));
+        again.push_str(&piece);
+    }
+    assert!(again == whole);
 }
 
 #[test]
