@@ -150,6 +150,11 @@ impl Failure {
         Self::new(413, "RequestEntityTooLarge", message)
     }
 
+    /// 413: what would be stored, or done, is more than the limits allow.
+    pub(crate) fn over_limit(message: impl Into<String>) -> Self {
+        Self::new(413, "RequestEntityTooLarge", message.into())
+    }
+
     /// 415: a body of a type that is not read here.
     pub(crate) fn unsupported_type(found: &str, known: &[&str]) -> Self {
         let message = format!(
@@ -169,6 +174,9 @@ impl Failure {
         match error {
             store::Error::Exists(key) => Self::already_exists(resource, &key.name),
             store::Error::Missing(key) => Self::not_found(resource, &key.name),
+            store::Error::TooLarge { .. } | store::Error::TooDeep(_) => {
+                Self::over_limit(error.to_string())
+            }
             store::Error::Full(_) => Self::new(507, "InsufficientStorage", error.to_string()),
             store::Error::Journal(_) => Self::internal(error.to_string()),
         }

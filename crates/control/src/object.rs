@@ -26,6 +26,49 @@ pub(crate) fn map<'a>(object: &'a Object, pointer: &str) -> Option<&'a Map<Strin
     object.pointer(pointer).and_then(Value::as_object)
 }
 
+/// Levels of nesting: 0 for what is no list or map.
+pub(crate) fn depth(value: &Value) -> usize {
+    match value {
+        Value::Array(items) => 1 + items.iter().map(depth).max().unwrap_or(0),
+        Value::Object(fields) => 1 + fields.values().map(depth).max().unwrap_or(0),
+        _ => 0,
+    }
+}
+
+/// Values in a value, itself included.
+pub(crate) fn items(value: &Value) -> usize {
+    match value {
+        Value::Array(all) => 1 + all.iter().map(items).sum::<usize>(),
+        Value::Object(fields) => 1 + fields.values().map(items).sum::<usize>(),
+        _ => 1,
+    }
+}
+
+/// Bytes of a value as JSON; where they are more than `most`, some number above it.
+pub(crate) fn bytes_up_to(value: &Value, most: usize) -> usize {
+    struct Counter {
+        bytes: usize,
+        most: usize,
+    }
+    impl std::io::Write for Counter {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.bytes += bytes.len();
+            if self.bytes > self.most {
+                return Err(std::io::ErrorKind::FileTooLarge.into());
+            }
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut counter = Counter { bytes: 0, most };
+    // It fails only where counting is to stop.
+    let _ = serde_json::to_writer(&mut counter, value);
+    counter.bytes
+}
+
 /// `metadata.name`.
 pub(crate) fn name(object: &Object) -> &str {
     text(object, "/metadata/name")
@@ -137,3 +180,7 @@ pub(crate) fn is_ready_pod(pod: &Object) -> bool {
 pub(crate) fn is_finished_pod(pod: &Object) -> bool {
     matches!(text(pod, "/status/phase"), "Succeeded" | "Failed")
 }
+
+/// Levels of nesting that an object may have: with what stands around it in a journal or a list, all
+/// readers of JSON still take it (theirs end at 128).
+pub(crate) const DEPTH_MAX: usize = 100;

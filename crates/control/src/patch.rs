@@ -1,9 +1,14 @@
 //! Patches: JSON merge patch (RFC 7386), JSON patch (RFC 6902), and the part of Kubernetes'
 //! strategic merge patch that clients use. Pure functions.
 
+use std::collections::{HashMap, HashSet};
+
+use json_patch::PatchOperation;
+use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::api::lists::{merge_keys, set_order};
+use crate::object;
 
 /// A patch that does not fit the object.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -14,6 +19,9 @@ pub(crate) enum Error {
     /// It names what is not there.
     #[error("the server rejected our request due to an error in our request: {0}")]
     Path(String),
+    /// It would do more than a patch may.
+    #[error("the patch is too large: {0}")]
+    TooLarge(String),
 }
 
 /// Applies a JSON merge patch.
@@ -80,9 +88,8 @@ fn merge_field(target: &mut Value, key: &str, patch: &Value) {
         (Value::Array(items), Some(keys)) => merge_list(target, items, keys),
         (Value::Array(items), None) if PRIMITIVE_SETS.contains(&key) => {
             let mut all = target.as_array().cloned().unwrap_or_default();
-            all.extend(
-                items.iter().filter(|item| !all.contains(item)).cloned().collect::<Vec<_>>(),
-            );
+            let there: HashSet<Value> = all.iter().cloned().collect();
+            all.extend(items.iter().filter(|item| !there.contains(*item)).cloned());
             *target = Value::Array(all);
         }
         (Value::Object(_), _) => strategic_merge(target, patch),
@@ -97,19 +104,44 @@ fn merge_list(target: &mut Value, patch: &[Value], keys: &[&str]) {
         *target = kept.cloned().collect();
         return;
     }
-    let mut items = target.as_array().cloned().unwrap_or_default();
-    for change in patch {
-        let key = keys.iter().find(|key| change.get(**key).is_some());
-        let same = |item: &&mut Value| key.is_some_and(|key| item.get(*key) == change.get(*key));
-        if is_deletion(change) {
-            items.retain(|item| key.is_none_or(|key| item.get(*key) != change.get(*key)));
-        } else if let Some(item) = items.iter_mut().find(same) {
-            strategic_merge(item, change);
-        } else {
-            items.push(change.clone());
+    let mut items: Vec<Option<Value>> =
+        target.as_array().into_iter().flatten().cloned().map(Some).collect();
+    // The places of items by each of their keys: lists may be long.
+    let mut places: HashMap<(&str, Value), Vec<usize>> = HashMap::new();
+    let keys_of = |item: &Value| -> Vec<(&str, Value)> {
+        keys.iter().filter_map(|key| Some((*key, item.get(*key)?.clone()))).collect()
+    };
+    for (at, item) in items.iter().flatten().enumerate() {
+        for key in keys_of(item) {
+            places.entry(key).or_default().push(at);
         }
     }
-    *target = Value::Array(items);
+    for change in patch {
+        let key = keys.iter().find_map(|key| Some((*key, change.get(*key)?.clone())));
+        let same = key.and_then(|key| places.get_mut(&key));
+        match (same, is_deletion(change)) {
+            (Some(same), true) => {
+                for at in std::mem::take(same) {
+                    items[at] = None;
+                }
+            }
+            (None, true) => {}
+            (Some(same), false)
+                if let Some(item) = same.iter().find_map(|at| items[*at].as_ref().map(|_| *at)) =>
+            {
+                if let Some(item) = &mut items[item] {
+                    strategic_merge(item, change);
+                }
+            }
+            (_, false) => {
+                for key in keys_of(change) {
+                    places.entry(key).or_default().push(items.len());
+                }
+                items.push(Some(change.clone()));
+            }
+        }
+    }
+    *target = items.into_iter().flatten().collect();
 }
 
 fn is_deletion(value: &Value) -> bool {
@@ -127,88 +159,105 @@ fn without_directives(fields: &Map<String, Value>) -> Map<String, Value> {
 fn delete_from_primitives(object: &mut Map<String, Value>, list: &str, gone: &Value) {
     let Some(gone) = gone.as_array() else { return };
     if let Some(Value::Array(items)) = object.get_mut(list) {
+        let gone: HashSet<&Value> = gone.iter().collect();
         items.retain(|item| !gone.contains(item));
     }
 }
 
-/// Applies a JSON patch.
+/// Applies a JSON patch. What it may cost is bounded: the number of operations, the bytes that it
+/// copies, the depth that it makes, and the items that it moves.
 ///
 /// # Errors
 ///
-/// If it is none, names a path that is not there, or a `test` fails.
-pub(crate) fn json_patch(target: &mut Value, patch: &Value) -> Result<(), Error> {
-    let operations = patch.as_array().ok_or_else(|| Error::Form("it is no list".to_owned()))?;
-    for operation in operations {
-        let field = |name: &str| {
-            let text = operation.get(name).and_then(Value::as_str);
-            text.ok_or_else(|| Error::Form(format!("an operation has no {name:?}")))
-        };
-        let path = field("path")?;
-        let value = || {
-            let value = operation.get("value").cloned();
-            value.ok_or_else(|| Error::Form(format!("the operation at {path:?} has no value")))
-        };
-        match field("op")? {
-            "add" => add(target, path, value()?)?,
-            "remove" => drop(remove(target, path)?),
-            "replace" => {
-                let there = target.pointer_mut(path).ok_or_else(|| missing(path))?;
-                *there = value()?;
-            }
-            "move" => {
-                let moved = remove(target, field("from")?)?;
-                add(target, path, moved)?;
-            }
-            "copy" => {
-                let from = field("from")?;
-                let copied = target.pointer(from).cloned().ok_or_else(|| missing(from))?;
-                add(target, path, copied)?;
-            }
-            "test" if target.pointer(path) == Some(&value()?) => {}
-            "test" => return Err(Error::Path(format!("testing value {path} failed"))),
-            other => return Err(Error::Form(format!("there is no operation {other:?}"))),
-        }
+/// If it is none, names a path that is not there, a `test` fails, or a bound is reached; then the
+/// target may be half changed.
+pub(crate) fn json_patch(target: &mut Value, patch: &Value, bytes_max: usize) -> Result<(), Error> {
+    let operations =
+        json_patch::Patch::deserialize(patch).map_err(|error| Error::Form(error.to_string()))?.0;
+    if operations.len() > OPERATIONS_MAX {
+        let count = operations.len();
+        return Err(Error::TooLarge(format!(
+            "it has {count} operations; at most {OPERATIONS_MAX} are allowed"
+        )));
+    }
+    let mut budget = Budget { copied_bytes: bytes_max, items: ITEMS_MAX };
+    for operation in &operations {
+        budget.charge(target, operation)?;
+        json_patch::patch_unsafe(target, std::slice::from_ref(operation))
+            .map_err(|error| Error::Path(error.to_string()))?;
     }
     Ok(())
 }
 
-fn add(target: &mut Value, path: &str, value: Value) -> Result<(), Error> {
-    let Some((parent, last)) = path.rsplit_once('/') else {
-        *target = value;
-        return Ok(());
-    };
-    let last = last.replace("~1", "/").replace("~0", "~");
-    match target.pointer_mut(parent).ok_or_else(|| missing(path))? {
-        Value::Object(fields) => {
-            fields.insert(last, value);
+/// What a JSON patch may still do.
+struct Budget {
+    copied_bytes: usize,
+    items: usize,
+}
+
+impl Budget {
+    /// Charges for an operation before it is done.
+    fn charge(&mut self, target: &Value, operation: &PatchOperation) -> Result<(), Error> {
+        let (path, moved) = match operation {
+            PatchOperation::Add(add) => (&add.path, Some(&add.value)),
+            PatchOperation::Replace(replace) => (&replace.path, Some(&replace.value)),
+            PatchOperation::Remove(remove) => (&remove.path, None),
+            PatchOperation::Move(from) => {
+                self.shift(target, from.from.as_str())?;
+                (&from.path, target.pointer(from.from.as_str()))
+            }
+            PatchOperation::Copy(copy) => {
+                let copied = target.pointer(copy.from.as_str());
+                let bytes =
+                    copied.map_or(0, |copied| object::bytes_up_to(copied, self.copied_bytes));
+                self.copied_bytes = self.copied_bytes.checked_sub(bytes).ok_or_else(|| {
+                    Error::TooLarge("it copies more than an object may hold".to_owned())
+                })?;
+                (&copy.path, copied)
+            }
+            PatchOperation::Test(_) => return Ok(()),
+        };
+        self.shift(target, path.as_str())?;
+        let depth = match moved {
+            Some(value) => {
+                self.spend(object::items(value))?;
+                path.tokens().count() + object::depth(value)
+            }
+            None => 0,
+        };
+        if depth > object::DEPTH_MAX {
+            let most = object::DEPTH_MAX;
+            return Err(Error::TooLarge(format!(
+                "it nests values deeper than {most} levels at {:?}",
+                path.as_str()
+            )));
         }
-        Value::Array(items) if last == "-" => items.push(value),
-        Value::Array(items) => {
-            let at = last.parse().ok().filter(|at| *at <= items.len());
-            items.insert(at.ok_or_else(|| missing(path))?, value);
-        }
-        _ => return Err(missing(path)),
+        Ok(())
     }
-    Ok(())
+
+    /// Charges for the items that may have to move when one comes or goes beside them.
+    fn shift(&mut self, target: &Value, path: &str) -> Result<(), Error> {
+        let parent = path.rsplit_once('/').and_then(|(parent, _)| target.pointer(parent));
+        self.spend(match parent {
+            Some(Value::Array(items)) => items.len(),
+            Some(Value::Object(fields)) => fields.len(),
+            _ => 0,
+        })
+    }
+
+    fn spend(&mut self, items: usize) -> Result<(), Error> {
+        let left = self.items.checked_sub(items);
+        self.items = left.ok_or_else(|| {
+            Error::TooLarge(format!("it moves more than {ITEMS_MAX} items of lists and maps"))
+        })?;
+        Ok(())
+    }
 }
 
-fn remove(target: &mut Value, path: &str) -> Result<Value, Error> {
-    let (parent, last) = path.rsplit_once('/').ok_or_else(|| missing(path))?;
-    let last = last.replace("~1", "/").replace("~0", "~");
-    let removed = match target.pointer_mut(parent) {
-        Some(Value::Object(fields)) => fields.shift_remove(&last),
-        Some(Value::Array(items)) => {
-            last.parse().ok().filter(|at| *at < items.len()).map(|at: usize| items.remove(at))
-        }
-        _ => None,
-    };
-    removed.ok_or_else(|| missing(path))
-}
-
-fn missing(path: &str) -> Error {
-    Error::Path(format!("path {path:?} is not there"))
-}
-
+/// Operations of one JSON patch, as in Kubernetes (`MaxJSONPatchOperations`).
+const OPERATIONS_MAX: usize = 10_000;
+/// Items of lists and maps that one JSON patch may move: a fraction of a second of work.
+const ITEMS_MAX: usize = 10_000_000;
 /// Lists of plain values that Kubernetes merges (`patchStrategy: merge` without a key).
 const PRIMITIVE_SETS: &[&str] = &["finalizers"];
 
@@ -288,12 +337,71 @@ mod tests {
             {"op": "replace", "path": "/a/b/0", "value": 0},
             {"op": "move", "from": "/x~1y", "path": "/a/c"},
         ]);
-        json_patch(&mut target, &patch).unwrap();
+        json_patch(&mut target, &patch, 1_000).unwrap();
         assert_eq!(target, json!({"a": {"b": [0, 2, 3], "c": 1}}));
         let whole = json!([{"op": "replace", "path": "", "value": {"all": "new"}}]);
-        json_patch(&mut target, &whole).unwrap();
+        json_patch(&mut target, &whole, 1_000).unwrap();
         assert_eq!(target, json!({"all": "new"}));
         let bad = json!([{"op": "remove", "path": "/nothing"}]);
-        assert!(json_patch(&mut target, &bad).is_err());
+        assert!(json_patch(&mut target, &bad, 1_000).is_err());
+    }
+    #[test]
+    fn a_json_patch_that_doubles_an_object_again_and_again_is_refused() {
+        let copy =
+            |at: usize| json!({"op": "copy", "from": "/data", "path": format!("/data/x{at}")});
+        let patch: Value = (0..60).map(copy).collect();
+        let mut target = json!({"data": {"a": "x".repeat(100)}});
+        let refused = json_patch(&mut target, &patch, 100_000).unwrap_err();
+        assert!(matches!(refused, Error::TooLarge(_)), "{refused}");
+        assert!(target.to_string().len() < 300_000);
+        // Copies within the bound are taken.
+        let mut target = json!({"data": {"a": "x".repeat(100)}});
+        json_patch(&mut target, &(0..5).map(copy).collect(), 100_000).unwrap();
+    }
+
+    #[test]
+    fn a_json_patch_makes_no_value_deeper_than_can_be_read_again() {
+        // Each step puts the whole into a new map: three operations, one level.
+        let mut steps = Vec::new();
+        for _ in 0..200 {
+            steps.push(json!({"op": "add", "path": "/next", "value": {}}));
+            steps.push(json!({"op": "move", "from": "/data", "path": "/next/data"}));
+            steps.push(json!({"op": "move", "from": "/next", "path": "/data"}));
+        }
+        let mut target = json!({"data": {}});
+        let refused = json_patch(&mut target, &steps.into(), 100_000).unwrap_err();
+        assert!(matches!(refused, Error::TooLarge(_)), "{refused}");
+        // A copy into itself doubles the depth.
+        let deep = (0..60).fold(json!(1), |inner, _| json!({"a": inner}));
+        let mut target = json!({"data": deep});
+        let into = format!("/data{}", "/a".repeat(59));
+        let copy = json!([{"op": "copy", "from": "/data", "path": into}]);
+        let refused = json_patch(&mut target, &copy, 100_000).unwrap_err();
+        assert!(matches!(refused, Error::TooLarge(_)), "{refused}");
+    }
+
+    #[test]
+    fn a_json_patch_that_moves_a_long_list_again_and_again_is_refused() {
+        let mut target = json!({"list": vec![0; 100_000]});
+        let front = json!({"op": "add", "path": "/list/0", "value": 1});
+        let refused =
+            json_patch(&mut target, &vec![front.clone(); 9_000].into(), 1_000).unwrap_err();
+        assert!(matches!(refused, Error::TooLarge(_)), "{refused}");
+        let refused = json_patch(&mut target, &vec![front; 10_001].into(), 1_000).unwrap_err();
+        assert!(refused.to_string().contains("10001 operations"), "{refused}");
+    }
+
+    #[test]
+    fn long_lists_are_merged_in_one_pass() {
+        let list = |from: usize| -> Value {
+            (from..from + 100_000).map(|n| json!({"name": n.to_string()})).collect()
+        };
+        let mut spec = json!({"env": list(0), "finalizers": list(0)});
+        let patch = json!({
+            "env": list(50_000), "finalizers": list(50_000),
+            "$setElementOrder/env": list(0), "$deleteFromPrimitiveList/finalizers": list(0),
+        });
+        strategic_merge(&mut spec, &patch);
+        assert_eq!(spec["env"].as_array().unwrap().len(), 150_000);
     }
 }

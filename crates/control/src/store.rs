@@ -39,6 +39,19 @@ pub(crate) enum Error {
     /// A limit is reached.
     #[error("the store holds objects_max = {0} objects; delete some")]
     Full(usize),
+    /// An object is larger than any may be.
+    #[error("{key} has {bytes} bytes, more than object_bytes_max = {most}")]
+    TooLarge {
+        /// The object.
+        key: Key,
+        /// Its bytes as JSON.
+        bytes: usize,
+        /// The limit.
+        most: usize,
+    },
+    /// Readers of JSON would refuse an object.
+    #[error("{0} is nested deeper than {most} levels", most = object::DEPTH_MAX)]
+    TooDeep(Key),
     /// The journal cannot be written.
     #[error("journal: {0}; nothing was changed")]
     Journal(#[from] std::io::Error),
@@ -228,6 +241,7 @@ impl Store {
         if inner.count >= self.limits.objects_max {
             return Err(Error::Full(self.limits.objects_max));
         }
+        self.check_size(key, &object)?;
         let object = inner.put(key, object, EventKind::Added)?;
         self.committed(inner);
         Ok(object)
@@ -258,6 +272,7 @@ impl Store {
             let generation = object::number(&old, "/metadata/generation").unwrap_or(1) + 1;
             new["metadata"]["generation"] = generation.into();
         }
+        self.check_size(key, &new)?;
         let object = inner.put(key, new, EventKind::Modified).map_err(Error::from)?;
         self.committed(inner);
         Ok(object)
@@ -273,6 +288,19 @@ impl Store {
         let object = inner.remove(key)?;
         self.committed(inner);
         Ok(object)
+    }
+
+    /// Whether an object may be stored: many small patches must not make what no request may bring.
+    fn check_size(&self, key: &Key, object: &Object) -> Result<(), Error> {
+        if object::depth(object) > object::DEPTH_MAX {
+            return Err(Error::TooDeep(key.clone()));
+        }
+        let most = self.limits.object_bytes_max;
+        let bytes = object::bytes_up_to(object, most);
+        if bytes > most {
+            return Err(Error::TooLarge { key: key.clone(), bytes, most });
+        }
+        Ok(())
     }
 
     fn committed(&self, mut inner: MutexGuard<'_, Inner>) {

@@ -183,9 +183,10 @@ fn change(
         return Err(Failure::method_not_allowed());
     }
     let apply = patch_of(&request.content_type)?;
+    let bytes_max = context.registry.limits().object_bytes_max;
     let updated = update(context, request, &target.resource, &key, part, |old| {
         let mut new = old.clone();
-        apply(&mut new, &body)?;
+        apply(&mut new, &body, bytes_max)?;
         Ok(new)
     })?;
     Ok(presented_update(target, &updated))
@@ -221,24 +222,26 @@ fn update(
     Ok((updated, warnings.take()))
 }
 
-type Patch = fn(&mut Value, &Value) -> Result<(), Failure>;
+type Patch = fn(&mut Value, &Value, usize) -> Result<(), Failure>;
 
-/// How a patch of a media type is applied.
+/// How a patch of a media type is applied: to an object, the patch, and the bytes that an object may
+/// have.
 fn patch_of(content_type: &str) -> Result<Patch, Failure> {
     let media_type = content_type.split(';').next().unwrap_or_default().trim();
     match media_type {
-        "application/merge-patch+json" => Ok(|object, change| {
+        "application/merge-patch+json" => Ok(|object, change, _| {
             patch::merge(object, change);
             Ok(())
         }),
-        "application/strategic-merge-patch+json" => Ok(|object, change| {
+        "application/strategic-merge-patch+json" => Ok(|object, change, _| {
             patch::strategic_merge(object, change);
             Ok(())
         }),
-        "application/json-patch+json" => Ok(|object, change| {
-            patch::json_patch(object, change).map_err(|error| match error {
+        "application/json-patch+json" => Ok(|object, change, bytes_max| {
+            patch::json_patch(object, change, bytes_max).map_err(|error| match error {
                 patch::Error::Form(_) => Failure::bad_request(error.to_string()),
                 patch::Error::Path(_) => Failure::unprocessable(error.to_string()),
+                patch::Error::TooLarge(_) => Failure::over_limit(error.to_string()),
             })
         }),
         other => Err(Failure::unsupported_type(
@@ -320,7 +323,8 @@ fn scale(
         (object, _) = update(context, request, &target.resource, &key, Part::Main, |old| {
             let mut scale = scale_of(old);
             if request.method == Method::PATCH {
-                patch_of(&request.content_type)?(&mut scale, &body)?;
+                let bytes_max = context.registry.limits().object_bytes_max;
+                patch_of(&request.content_type)?(&mut scale, &body, bytes_max)?;
             } else {
                 scale = body.clone();
             }

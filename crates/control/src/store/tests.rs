@@ -178,3 +178,27 @@ fn compaction_that_fails_leaves_nothing_and_is_not_tried_at_each_change() {
     drop(store);
     assert_eq!(open(directory.path()).object(&key("a")).unwrap()["spec"]["color"], "59");
 }
+
+#[test]
+fn objects_that_no_reader_would_take_are_not_stored() {
+    let directory = tempfile::tempdir().unwrap();
+    let limits = ControlLimits { object_bytes_max: 1_000, ..ControlLimits::default() };
+    let store = Store::open(directory.path(), &limits).unwrap();
+    let nested = |levels: usize| (0..levels).fold(json!(1), |inner, _| json!({"a": inner}));
+    let with_spec = |spec: Value| json!({"kind": "Pod", "metadata": {"name": "a", "namespace": "default"}, "spec": spec});
+    // As deep as it may be, it is read again from the journal.
+    store.create(&key("a"), with_spec(nested(99))).unwrap();
+    let deeper = store.create(&key("b"), with_spec(nested(100))).unwrap_err();
+    assert!(matches!(deeper, Error::TooDeep(_)), "{deeper}");
+    // What grows by small changes ends at the limit, too.
+    let grow = |old: &Object| {
+        let mut new = old.clone();
+        let count = new["metadata"].as_object().unwrap().len();
+        new["metadata"][format!("x{count}")] = "x".repeat(100).into();
+        Ok::<_, Error>(new)
+    };
+    let refused = (0..20).find_map(|_| store.update(&key("a"), grow).err()).unwrap();
+    assert!(refused.to_string().contains("object_bytes_max = 1000"), "{refused}");
+    drop(store);
+    assert_eq!(open(directory.path()).list(&Collection::core("pods"), None).0.len(), 1);
+}
