@@ -70,7 +70,7 @@ pub(crate) async fn run(context: Arc<Context>) {
             }
         }
         if let Some(next) = queue.next() {
-            match reconcile(&context, &next) {
+            match reconcile(&context.registry, &next) {
                 Ok(again) => queue.done(next, again),
                 Err(failure) => {
                     let retry = queue.failed(next.clone());
@@ -94,8 +94,7 @@ pub(crate) async fn run(context: Arc<Context>) {
 }
 
 /// Reconciles; returns after how long again, if time matters.
-fn reconcile(context: &Context, work: &Work) -> Result<Option<Duration>, Failure> {
-    let registry = &context.registry;
+fn reconcile(registry: &Registry, work: &Work) -> Result<Option<Duration>, Failure> {
     // A panic is the failure of this piece of work, not of all. The store stays whole: it is changed
     // in single steps.
     let reconciled = std::panic::catch_unwind(AssertUnwindSafe(|| match work {
@@ -148,7 +147,7 @@ fn concerns(registry: &Registry, event: &Event, queue: &mut Queue) {
         ("", "serviceaccounts") => {
             queue.hurry(|work| matches!(work, Work::ReplicaSet(of, _) if *of == namespace));
         }
-        ("", "events") if event.kind == EventKind::Added => queue.add(Work::Events),
+        ("", "events") if events::are_too_many(registry) => queue.add(Work::Events),
         ("apps", "deployments") => queue.add(Work::Deployment(namespace, name)),
         ("apps", "replicasets") => queue.add(Work::ReplicaSet(namespace, name)),
         _ => {}
@@ -187,3 +186,6 @@ fn services_of_pod(registry: &Registry, event: &Event, queue: &mut Queue) {
 
 /// How often the age of Events is looked at.
 const EVENT_SWEEP_INTERVAL: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests;

@@ -94,6 +94,9 @@ pub async fn serve(bootstrap: ControlBootstrap) -> Result<(), Error> {
     let network = bootstrap.service_network.parse()?;
     let store = Store::open(&bootstrap.state, &bootstrap.limits.control)
         .map_err(|error| Error::Store(error.to_string()))?;
+    for loss in store.losses() {
+        tracing::error!(loss, "the journal is not whole");
+    }
     let registry = Arc::new(Registry::new(store, network, bootstrap.limits.control.clone()));
     builtin::ensure(&registry);
     let settings = bootstrap.settings;
@@ -119,7 +122,7 @@ pub async fn serve(bootstrap: ControlBootstrap) -> Result<(), Error> {
         tasks.spawn(server::serve(listener, context.clone()));
     }
     tasks.spawn(controllers::run(context.clone()));
-    tasks.spawn(sync_journal(context));
+    tasks.spawn(tend_journal(context));
     tasks.join_all().await;
     Ok(())
 }
@@ -136,18 +139,39 @@ fn log_to_standard_error() {
     let _ = lines.try_init();
 }
 
-/// Brings the journal to the disk after changes, many at once; on a tmpfs there is nothing to do.
-async fn sync_journal(context: Arc<Context>) {
-    let store = context.registry.store();
-    let mut changes = store.subscribe();
-    while changes.changed().await.is_ok() {
-        let Some(file) = store.sync_handle() else { return };
-        let synced = tokio::task::spawn_blocking(move || file.sync_data()).await;
-        if let Ok(Err(error)) = synced {
-            tracing::error!(%error, "journal not synced to disk");
+/// Tends the journal after changes, many at once. A disk that refuses is asked again until it takes
+/// what it was given.
+async fn tend_journal(context: Arc<Context>) {
+    let mut changes = context.registry.store().subscribe();
+    let mut failed = false;
+    loop {
+        changes.mark_unchanged();
+        let registry = context.registry.clone();
+        let tended = tokio::task::spawn_blocking(move || registry.store().tend(failed)).await;
+        match tended {
+            Ok(Ok(())) => {
+                if std::mem::take(&mut failed) {
+                    tracing::info!("journal reaches the disk again");
+                }
+                if changes.changed().await.is_err() {
+                    return;
+                }
+            }
+            refused => {
+                if !std::mem::replace(&mut failed, true) {
+                    let error = match refused {
+                        Ok(Err(error)) => error.to_string(),
+                        other => format!("{other:?}"),
+                    };
+                    tracing::error!(error, "journal not synced to disk; trying again");
+                }
+                tokio::time::sleep(SYNC_PAUSE).await;
+            }
         }
     }
 }
 
+/// Pause before a disk that refused is asked again.
+const SYNC_PAUSE: std::time::Duration = std::time::Duration::from_secs(1);
 /// Threads beside the one that serves: they build snapshots, sync the journal and read logs.
 const BLOCKING_THREADS_MAX: usize = 3;

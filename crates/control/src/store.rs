@@ -2,8 +2,8 @@
 //!
 //! Every change is written to the [`journal`] before it is acknowledged, so that a process killed
 //! at any time loses nothing that it confirmed. An answer does not wait for the disk: the journal is
-//! synced behind it, and a machine that loses its power may lose the last changes (never half of one,
-//! nor one before them). Watchers have no queues: each keeps the version it
+//! synced behind it ([`Store::tend`]), and a machine that loses its power may lose the last changes
+//! (never half of one, nor one before them). Watchers have no queues: each keeps the version it
 //! has seen and reads on from the one bounded [`history`]; who falls behind its end is told that
 //! the version is gone and lists again.
 
@@ -14,18 +14,23 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use ironmesh_model::Name;
 use ironmesh_model::limits::ControlLimits;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use tokio::sync::watch;
 
 use crate::api::kinds::Resource;
 use crate::object::{self, Object};
 
 mod history;
+mod index;
 mod journal;
+mod record;
+mod tend;
 
 use history::History;
 pub(crate) use history::{Event, EventKind, Gone};
-use journal::{Change, Journal, Record};
+use index::Index;
+use journal::{Journal, Opened};
+use record::{Change, Record};
 
 /// Why the store refused something.
 #[derive(Debug, thiserror::Error)]
@@ -128,18 +133,25 @@ pub(crate) struct Store {
     inner: Mutex<Inner>,
     revision: watch::Sender<u64>,
     limits: ControlLimits,
+    /// What the journal had lost when it was opened, for people.
+    losses: Vec<String>,
+    /// One thread at a time tends the journal.
+    tending: Mutex<()>,
 }
 
 #[derive(Debug)]
 struct Inner {
-    objects: BTreeMap<Collection, BTreeMap<(Name, Name), Stored>>,
-    count: usize,
+    objects: BTreeMap<Key, Stored>,
+    index: Index,
     live_bytes: u64,
     revision: u64,
     history: History,
     journal: Journal,
     /// Length of the journal up to which compaction is not tried again after it failed.
     compact_beyond: u64,
+    /// Objects that were handed out: what work cost, for tests.
+    #[cfg(test)]
+    visited: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -153,23 +165,41 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// If the journal cannot be read or written, or is of a format that this version does not know.
+    /// If the journal cannot be read or written, is of a format that this version does not know, or
+    /// is damaged before its last record.
     pub(crate) fn open(directory: &Path, limits: &ControlLimits) -> Result<Self, journal::Error> {
-        let (journal, records) = Journal::open(directory)?;
+        let Opened { journal, records, mut losses, mark } = Journal::open(directory)?;
         let mut inner = Inner {
             objects: BTreeMap::new(),
-            count: 0,
+            index: Index::default(),
             live_bytes: 0,
             revision: 0,
             history: History::new(limits),
             journal,
             compact_beyond: 0,
+            #[cfg(test)]
+            visited: 0,
         };
         for (record, bytes) in records {
             inner.replay(record, bytes);
         }
+        if !losses.is_empty() {
+            if inner.revision < mark.revision {
+                let (had, has) = (mark.objects, inner.objects.len());
+                losses.push(format!("it had {had} objects and has {has}; apply what is missing"));
+            }
+            // Watchers of versions that are lost list again.
+            inner.revision = inner.revision.max(mark.revision);
+            inner.history.forget(inner.revision);
+        }
         let revision = watch::Sender::new(inner.revision);
-        Ok(Self { inner: Mutex::new(inner), revision, limits: limits.clone() })
+        let (limits, tending) = (limits.clone(), Mutex::default());
+        Ok(Self { inner: Mutex::new(inner), revision, limits, losses, tending })
+    }
+
+    /// What the journal had lost when it was opened, for people; empty if it was whole.
+    pub(crate) fn losses(&self) -> &[String] {
+        &self.losses
     }
 
     /// The current resource version; its receiver wakes after each change.
@@ -182,14 +212,9 @@ impl Store {
         self.lock().revision
     }
 
-    /// Completes when all that was written so far has reached the disk; at once on a tmpfs.
-    pub(crate) fn sync_handle(&self) -> Option<std::fs::File> {
-        self.lock().journal.sync_handle()
-    }
-
     /// One object.
     pub(crate) fn object(&self, key: &Key) -> Option<Arc<Object>> {
-        self.lock().stored(key).map(|stored| stored.object.clone())
+        self.lock().visit(key)
     }
 
     /// All objects of a collection, or those in one namespace, in order of namespace and name, and
@@ -199,19 +224,75 @@ impl Store {
         collection: &Collection,
         namespace: Option<&str>,
     ) -> (Vec<Arc<Object>>, u64) {
-        let inner = self.lock();
-        let all = inner.objects.get(collection).into_iter().flatten();
-        let objects = all
-            .filter(|((ns, _), _)| namespace.is_none_or(|wanted| **ns == *wanted))
+        let mut inner = self.lock();
+        let from = collection.key(namespace.unwrap_or_default(), "");
+        let objects: Vec<_> = inner
+            .objects
+            .range(from..)
+            .take_while(|(key, _)| {
+                key.collection == *collection
+                    && namespace.is_none_or(|wanted| *key.namespace == *wanted)
+            })
             .map(|(_, stored)| stored.object.clone())
             .collect();
+        inner.visited(objects.len());
         (objects, inner.revision)
     }
 
     /// The collections that hold objects.
     pub(crate) fn collections(&self) -> Vec<Collection> {
         let inner = self.lock();
-        inner.objects.iter().filter(|(_, all)| !all.is_empty()).map(|(c, _)| c.clone()).collect()
+        let mut found: Vec<Collection> = Vec::new();
+        let mut next = inner.objects.first_key_value();
+        while let Some((key, _)) = next {
+            let collection = key.collection.clone();
+            // Behind all keys of the collection: no plural ends so.
+            let behind = Collection::new(&collection.group, &format!("{}\0", collection.plural));
+            found.push(collection);
+            next = inner.objects.range(behind.key("", "")..).next();
+        }
+        found
+    }
+
+    /// How many objects a collection has.
+    pub(crate) fn count(&self, collection: &Collection) -> usize {
+        self.lock().index.count(collection)
+    }
+
+    /// The objects that name an owner of this uid.
+    pub(crate) fn owned_by(&self, uid: &str) -> Vec<(Key, Arc<Object>)> {
+        let mut inner = self.lock();
+        let keys: Vec<Key> = inner.index.owned_by(uid).cloned().collect();
+        keys.into_iter().filter_map(|key| inner.visit(&key).map(|object| (key, object))).collect()
+    }
+
+    /// Whether there is an object of this uid.
+    pub(crate) fn has_uid(&self, uid: &str) -> bool {
+        self.lock().index.has_uid(uid)
+    }
+
+    /// The pods of a namespace that may have all these labels; all that have are among them.
+    pub(crate) fn pods_with(
+        &self,
+        namespace: &str,
+        labels: &Map<String, Value>,
+    ) -> Vec<Arc<Object>> {
+        let mut inner = self.lock();
+        let names = inner.index.pods(namespace, labels);
+        let pods = Collection::core("pods");
+        names.iter().filter_map(|name| inner.visit(&pods.key(namespace, name))).collect()
+    }
+
+    /// The Services of a namespace that may select a pod with these labels.
+    pub(crate) fn services_for(
+        &self,
+        namespace: &str,
+        labels: &Map<String, Value>,
+    ) -> Vec<Arc<Object>> {
+        let mut inner = self.lock();
+        let names = inner.index.services(namespace, labels);
+        let services = Collection::core("services");
+        names.iter().filter_map(|name| inner.visit(&services.key(namespace, name))).collect()
     }
 
     /// Changes after `revision`, at most `count` of them, oldest first.
@@ -238,7 +319,7 @@ impl Store {
         if inner.stored(key).is_some() {
             return Err(Error::Exists(key.clone()));
         }
-        if inner.count >= self.limits.objects_max {
+        if inner.objects.len() >= self.limits.objects_max {
             return Err(Error::Full(self.limits.objects_max));
         }
         self.check_size(key, &object)?;
@@ -303,14 +384,16 @@ impl Store {
         Ok(())
     }
 
-    fn committed(&self, mut inner: MutexGuard<'_, Inner>) {
-        let enough = 2 * inner.live_bytes + self.limits.journal_slack_bytes;
-        if inner.journal.bytes() > enough.max(inner.compact_beyond) {
-            inner.compact(self.limits.journal_slack_bytes);
-        }
+    fn committed(&self, inner: MutexGuard<'_, Inner>) {
         let revision = inner.revision;
         drop(inner);
         self.revision.send_replace(revision);
+    }
+
+    /// Objects that were handed out since the last question.
+    #[cfg(test)]
+    pub(crate) fn take_visited(&self) -> u64 {
+        std::mem::take(&mut self.lock().visited)
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -322,7 +405,23 @@ impl Store {
 
 impl Inner {
     fn stored(&self, key: &Key) -> Option<&Stored> {
-        self.objects.get(&key.collection)?.get(&(key.namespace.clone(), key.name.clone()))
+        self.objects.get(key)
+    }
+
+    fn visit(&mut self, key: &Key) -> Option<Arc<Object>> {
+        self.visited(1);
+        self.objects.get(key).map(|stored| stored.object.clone())
+    }
+
+    #[cfg_attr(
+        not(test),
+        expect(clippy::unused_self, clippy::needless_pass_by_ref_mut, reason = "tests count")
+    )]
+    fn visited(&mut self, _count: usize) {
+        #[cfg(test)]
+        {
+            self.visited += _count as u64;
+        }
     }
 
     fn put(
@@ -343,13 +442,13 @@ impl Inner {
     fn insert(&mut self, key: &Key, stored: Stored, revision: u64, kind: EventKind) {
         let object = stored.object.clone();
         let bytes = stored.bytes;
-        let collection = self.objects.entry(key.collection.clone()).or_default();
-        let old = collection.insert((key.namespace.clone(), key.name.clone()), stored);
+        let old = self.objects.insert(key.clone(), stored);
         self.live_bytes += bytes;
-        match &old {
-            Some(old) => self.live_bytes -= old.bytes,
-            None => self.count += 1,
+        if let Some(old) = &old {
+            self.live_bytes -= old.bytes;
+            self.index.remove(key, &old.object);
         }
+        self.index.add(key, &object);
         self.revision = revision;
         let old = old.map(|stored| stored.object);
         self.history.push(Event { revision, kind, key: key.clone(), object, old }, bytes);
@@ -366,10 +465,8 @@ impl Inner {
     }
 
     fn take_out(&mut self, key: &Key, stored: Stored, revision: u64) -> Arc<Object> {
-        if let Some(collection) = self.objects.get_mut(&key.collection) {
-            collection.remove(&(key.namespace.clone(), key.name.clone()));
-        }
-        self.count -= 1;
+        self.objects.remove(key);
+        self.index.remove(key, &stored.object);
         self.live_bytes -= stored.bytes;
         self.revision = revision;
         // The last state carries the version of its deletion, from which a watch goes on.
@@ -399,41 +496,22 @@ impl Inner {
                 }
                 self.revision = revision;
             }
-            Change::Compacted => {
+            // These are no changes, and what went before is not known.
+            Change::Live(object) => {
+                self.insert(&key, Stored { object, bytes }, revision, EventKind::Added);
+            }
+            Change::Compacted { .. } | Change::Lost => {
                 self.revision = revision;
                 self.history.forget(revision);
             }
         }
-    }
-
-    /// Compacts the journal. If that fails it is tried again when `slack` more bytes are written.
-    fn compact(&mut self, slack: u64) {
-        let mut live: Vec<(&Key, &Arc<Object>)> = Vec::with_capacity(self.count);
-        let keys: Vec<(Key, Arc<Object>)> = self
-            .objects
-            .iter()
-            .flat_map(|(collection, all)| {
-                all.iter().map(|((namespace, name), stored)| {
-                    (collection.key(namespace, name), stored.object.clone())
-                })
-            })
-            .collect();
-        live.extend(keys.iter().map(|(key, object)| (key, object)));
-        // Not compacting is no loss: the journal as it is holds everything.
-        self.compact_beyond = match self.journal.compact(&live, self.revision) {
-            Ok(()) => 0,
-            Err(error) => {
-                tracing::warn!(%error, "journal not compacted");
-                self.journal.bytes() + slack
-            }
-        };
     }
 }
 
 /// Whether two states of an object ask for the same: all but metadata and status is equal.
 fn same_intent(old: &Object, new: &Object) -> bool {
     let (Some(old), Some(new)) = (old.as_object(), new.as_object()) else { return old == new };
-    let intent = |object: &serde_json::Map<String, Value>| {
+    let intent = |object: &Map<String, Value>| {
         object
             .iter()
             .filter(|(key, _)| !matches!(key.as_str(), "metadata" | "status"))

@@ -53,10 +53,15 @@ pub(super) fn reconcile(
 /// The ReplicaSets of a Deployment, oldest first.
 fn owned_sets(registry: &Registry, deployment: &Object) -> Vec<Arc<Object>> {
     let collection = Collection::new("apps", "replicasets");
-    let (mut sets, _) = registry.store().list(&collection, Some(object::namespace(deployment)));
-    sets.retain(|set| {
-        object::is_controlled_by(set, object::uid(deployment)) && !object::is_terminating(set)
-    });
+    let owned = registry.store().owned_by(object::uid(deployment)).into_iter();
+    let mut sets: Vec<_> = owned
+        .filter(|(key, set)| {
+            key.collection == collection
+                && object::is_controlled_by(set, object::uid(deployment))
+                && !object::is_terminating(set)
+        })
+        .map(|(_, set)| set)
+        .collect();
     sets.sort_by_key(|set| revision(set));
     sets
 }
@@ -221,8 +226,10 @@ fn scale_paused(
 }
 
 fn has_pods(registry: &Registry, set: &Object) -> bool {
-    let (pods, _) = registry.store().list(&Collection::core("pods"), Some(object::namespace(set)));
-    pods.iter().any(|pod| object::is_controlled_by(pod, object::uid(set)))
+    let owned = registry.store().owned_by(object::uid(set));
+    owned.iter().any(|(key, pod)| {
+        key.collection.is("", "pods") && object::is_controlled_by(pod, object::uid(set))
+    })
 }
 
 fn scale(

@@ -1,7 +1,7 @@
 //! Endpoints: for each Service with a selector an object of its name that lists its pods, for those
 //! who look there. The mesh itself finds the pods by the selector.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
@@ -52,14 +52,15 @@ pub(super) fn reconcile(registry: &Registry, namespace: &str, name: &str) -> Res
 }
 
 /// The Services of a namespace that mean a pod, as it is or as it was.
-pub(super) fn services_of(registry: &Registry, pods: &[&Object]) -> Vec<String> {
-    let namespace = pods.first().map_or("", |pod| object::namespace(pod));
-    let (services, _) = registry.store().list(&Collection::core("services"), Some(namespace));
-    services
-        .iter()
-        .filter(|service| pods.iter().any(|pod| selects(service, pod)))
-        .map(|service| object::name(service).to_owned())
-        .collect()
+pub(super) fn services_of(registry: &Registry, pods: &[&Object]) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for pod in pods {
+        let Some(labels) = object::map(pod, "/metadata/labels") else { continue };
+        let services = registry.store().services_for(object::namespace(pod), labels);
+        let meant = services.iter().filter(|service| selects(service, pod));
+        found.extend(meant.map(|service| object::name(service).to_owned()));
+    }
+    found
 }
 
 /// What of a pod its Services' Endpoints show.
@@ -83,8 +84,7 @@ fn selects(service: &Object, pod: &Object) -> bool {
 
 /// The subsets: pods that serve the same ports stand together.
 fn subsets(registry: &Registry, service: &Object) -> Option<Value> {
-    let (pods, _) =
-        registry.store().list(&Collection::core("pods"), Some(object::namespace(service)));
+    let pods = registry.store().pods_with(object::namespace(service), selector(service)?);
     let all = service.pointer("/spec/publishNotReadyAddresses") == Some(&Value::Bool(true));
     let mut by_ports: BTreeMap<String, (Value, [Vec<Value>; 2])> = BTreeMap::new();
     for pod in pods.iter().filter(|pod| selects(service, pod)) {

@@ -63,6 +63,11 @@ pub(super) fn record(
     }
 }
 
+/// Whether there are more Events than are kept.
+pub(super) fn are_too_many(registry: &Registry) -> bool {
+    registry.store().count(&Collection::core("events")) > registry.limits().events_max
+}
+
 /// Removes Events that are too old or too many, the oldest first.
 pub(super) fn sweep(registry: &Registry) -> Result<(), Failure> {
     let collection = Collection::core("events");

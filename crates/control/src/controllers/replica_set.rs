@@ -1,5 +1,6 @@
 //! ReplicaSets: as many pods as asked for.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -58,9 +59,8 @@ pub(super) fn reconcile(registry: &Registry, namespace: &str, name: &str) -> Res
 /// The pods that count for a ReplicaSet. Pods without an owner that its selector means are taken
 /// over, and those that it does not mean any more are let go.
 fn active_pods(registry: &Registry, set: &Object) -> Result<Vec<Arc<Object>>, Failure> {
-    let collection = Collection::core("pods");
     let mut active = Vec::new();
-    for pod in registry.store().list(&collection, Some(object::namespace(set))).0 {
+    for pod in candidates(registry, set) {
         if object::is_terminating(&pod) || object::is_finished_pod(&pod) {
             continue;
         }
@@ -77,6 +77,20 @@ fn active_pods(registry: &Registry, set: &Object) -> Result<Vec<Arc<Object>>, Fa
         }
     }
     Ok(active)
+}
+
+/// The pods that a ReplicaSet owns, and those that its selector may mean, in order of their names.
+fn candidates(registry: &Registry, set: &Object) -> Vec<Arc<Object>> {
+    let (store, namespace) = (registry.store(), object::namespace(set));
+    let meant = match object::map(set, "/spec/selector/matchLabels") {
+        Some(labels) if !labels.is_empty() => store.pods_with(namespace, labels),
+        _ => store.list(&Collection::core("pods"), Some(namespace)).0,
+    };
+    let owned = store.owned_by(object::uid(set)).into_iter();
+    let owned = owned.filter(|(key, _)| key.collection.is("", "pods")).map(|(_, pod)| pod);
+    let by_name = |pod: Arc<Object>| (object::name(&pod).to_owned(), pod);
+    let all: BTreeMap<_, _> = meant.into_iter().chain(owned).map(by_name).collect();
+    all.into_values().collect()
 }
 
 /// Makes a set the owner of a pod, or takes its controlling owner away.

@@ -134,8 +134,8 @@ impl Registry {
 
     /// Takes an object out of the owners of what it owns, so that this stays.
     fn orphan_dependents(&self, owner: &Object) -> Result<(), Failure> {
-        for (resource, key) in self.dependents(object::uid(owner)) {
-            self.update(&resource, &key, Part::Main, |old| {
+        for (key, dependent) in self.store.owned_by(object::uid(owner)) {
+            self.update(&resource_of(&dependent), &key, Part::Main, |old| {
                 let mut new = old.clone();
                 let owners = object::list(old, "/metadata/ownerReferences").iter();
                 let kept: Vec<_> =
@@ -145,22 +145,6 @@ impl Registry {
             })?;
         }
         Ok(())
-    }
-
-    /// All objects that name the owner of this uid.
-    pub(crate) fn dependents(&self, uid: &str) -> Vec<(Resource, Key)> {
-        let mut found = Vec::new();
-        for collection in self.store.collections() {
-            for object in self.store.list(&collection, None).0 {
-                let owners = object::list(&object, "/metadata/ownerReferences");
-                if owners.iter().any(|owner| object::text(owner, "/uid") == uid) {
-                    let resource = resource_of(&object);
-                    let key = collection.key(object::namespace(&object), object::name(&object));
-                    found.push((resource, key));
-                }
-            }
-        }
-        found
     }
 }
 

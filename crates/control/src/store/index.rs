@@ -1,0 +1,144 @@
+//! By what objects are found beside their names, so that nothing walks over all of them.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use ironmesh_model::Name;
+use serde_json::{Map, Value};
+
+use super::{Collection, Key};
+use crate::object::{self, Object};
+
+/// Objects by owner, by uid and by label.
+#[derive(Debug, Default)]
+pub(super) struct Index {
+    counts: HashMap<Collection, usize>,
+    /// Keys of the objects that name an owner of this uid.
+    owned: BTreeMap<Name, BTreeSet<Key>>,
+    /// How many objects have this uid: one, unless a client chose it.
+    uids: HashMap<Name, usize>,
+    /// Names of the pods with a label.
+    pods: BTreeMap<Term, BTreeSet<Name>>,
+    /// Names of the Services whose selector begins with a label.
+    services: BTreeMap<Term, BTreeSet<Name>>,
+}
+
+/// A namespace and a label in it, `KEY=VALUE`.
+type Term = (Name, String);
+
+impl Index {
+    /// Notes an object.
+    pub(super) fn add(&mut self, key: &Key, object: &Object) {
+        *self.counts.entry(key.collection.clone()).or_default() += 1;
+        for owner in owners(object) {
+            self.owned.entry(owner.into()).or_default().insert(key.clone());
+        }
+        let uid = object::uid(object);
+        if !uid.is_empty() {
+            *self.uids.entry(uid.into()).or_default() += 1;
+        }
+        let (services, terms) = terms(key, object);
+        let by_term = if services { &mut self.services } else { &mut self.pods };
+        for term in terms {
+            by_term.entry((key.namespace.clone(), term)).or_default().insert(key.name.clone());
+        }
+    }
+
+    /// Forgets an object, given as it was noted.
+    pub(super) fn remove(&mut self, key: &Key, object: &Object) {
+        if let Some(count) = self.counts.get_mut(&key.collection) {
+            *count -= 1;
+        }
+        for owner in owners(object) {
+            if let Some(owned) = self.owned.get_mut(owner) {
+                owned.remove(key);
+                if owned.is_empty() {
+                    self.owned.remove(owner);
+                }
+            }
+        }
+        let uid = object::uid(object);
+        if let Some(count) = self.uids.get_mut(uid) {
+            *count -= 1;
+            if *count == 0 {
+                self.uids.remove(uid);
+            }
+        }
+        let (services, terms) = terms(key, object);
+        let by_term = if services { &mut self.services } else { &mut self.pods };
+        for term in terms {
+            let term = (key.namespace.clone(), term);
+            if let Some(names) = by_term.get_mut(&term) {
+                names.remove(&key.name);
+                if names.is_empty() {
+                    by_term.remove(&term);
+                }
+            }
+        }
+    }
+
+    /// How many objects a collection has.
+    pub(super) fn count(&self, collection: &Collection) -> usize {
+        self.counts.get(collection).copied().unwrap_or(0)
+    }
+
+    /// The objects that name an owner of this uid.
+    pub(super) fn owned_by(&self, uid: &str) -> impl Iterator<Item = &Key> {
+        self.owned.get(uid).into_iter().flatten()
+    }
+
+    /// Whether there is an object of this uid.
+    pub(super) fn has_uid(&self, uid: &str) -> bool {
+        self.uids.contains_key(uid)
+    }
+
+    /// Names of the pods that may have all these labels: those that have the rarest of them.
+    pub(super) fn pods(&self, namespace: &str, labels: &Map<String, Value>) -> Vec<Name> {
+        let names = |(key, value): (&String, &Value)| {
+            let term = (Name::from(namespace), term(key, value)?);
+            Some(self.pods.get(&term))
+        };
+        // A value that is no text is that of no label.
+        let Some(all) = labels.iter().map(names).collect::<Option<Vec<_>>>() else {
+            return Vec::new();
+        };
+        let rarest = all.into_iter().min_by_key(|names| names.map_or(0, BTreeSet::len));
+        rarest.flatten().into_iter().flatten().cloned().collect()
+    }
+
+    /// Names of the Services that may select a pod with these labels.
+    pub(super) fn services(&self, namespace: &str, labels: &Map<String, Value>) -> BTreeSet<Name> {
+        let terms = labels.iter().filter_map(|(key, value)| term(key, value));
+        terms
+            .filter_map(|term| self.services.get(&(namespace.into(), term)))
+            .flatten()
+            .cloned()
+            .collect()
+    }
+}
+
+fn owners(object: &Object) -> BTreeSet<&str> {
+    object::list(object, "/metadata/ownerReferences")
+        .iter()
+        .map(|owner| object::text(owner, "/uid"))
+        .collect()
+}
+
+/// By which labels an object is found, and whether it is a Service.
+fn terms(key: &Key, object: &Object) -> (bool, Vec<String>) {
+    let labels = |pointer| object::map(object, pointer).into_iter().flatten();
+    let term = |(key, value): (&String, &Value)| term(key, value);
+    match &*key.collection.plural {
+        "pods" if key.collection.group.is_empty() => {
+            (false, labels("/metadata/labels").filter_map(term).collect())
+        }
+        // One of its labels is enough to find it.
+        "services" if key.collection.group.is_empty() => {
+            (true, labels("/spec/selector").filter_map(term).take(1).collect())
+        }
+        _ => (false, Vec::new()),
+    }
+}
+
+fn term(key: &str, value: &Value) -> Option<String> {
+    Some(format!("{key}={}", value.as_str()?))
+}
