@@ -266,13 +266,32 @@ fn requested<R: Recorder>(
         if connection.listener == ListenerKind::Gateway {
             return Ok(Decision::answer(Reason::NoRoute, linked));
         }
-        let dialled = at_address(view, connection, recorder)?;
-        return Ok(to_unknown(view, connection, dialled));
+        return unknown_host(view, connection, recorder);
     };
     match first_match(applies, connection, request, recorder) {
         Tried::Matched(at) => Ok(by_rule(linked, applies, at, draw, recorder)),
         Tried::NoneMatched | Tried::NotRead => Ok(Decision::answer(Reason::NoRoute, linked)),
         Tried::NoneApplies => Ok(by_default(linked, applies)),
+    }
+}
+
+/// A request from a workload whose host is nothing that the mesh knows: it goes to where the caller
+/// dialled. If that is an address of a service it is as if the service had been named, so that no
+/// member is spoken to in plaintext.
+fn unknown_host<R: Recorder>(
+    view: &View,
+    connection: &Connection<'_>,
+    recorder: &mut R,
+) -> Result<Decision, Decision> {
+    let dialled = at_address(view, connection, recorder)?;
+    match &dialled.applies {
+        Some(applies)
+            if !applies.is_only_member()
+                && view.settings().outbound_policy == OutboundPolicy::AllowAny =>
+        {
+            Ok(by_default(dialled, applies))
+        }
+        _ => Ok(to_unknown(view, connection, dialled)),
     }
 }
 

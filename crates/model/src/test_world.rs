@@ -255,7 +255,8 @@ impl Proxy {
         panic!("it asks without end: {:?}", self.asked);
     }
 
-    /// Decides `GET PATH` for an authority, on port 80 of a gateway and 9080 of a sidecar.
+    /// Decides `GET PATH` for an authority, on port 80 of a gateway and 9080 of a sidecar, dialled at
+    /// an address of nobody.
     pub(crate) fn get(&mut self, authority: &str, target: &str) -> Decision {
         self.get_with(authority, target, &[])
     }
@@ -278,7 +279,7 @@ impl Proxy {
         let connection = Connection {
             listener,
             local: &local,
-            destination: SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 96, 0, 1)), port),
+            destination: SocketAddr::new(IpAddr::V4(Ipv4Addr::new(203, 0, 113, 1)), port),
             peer: Seen::Absent,
             server_name: Seen::Absent,
         };

@@ -126,6 +126,10 @@ fn a_member_that_is_dialled_by_its_address_is_spoken_to_as_that_member() {
         let found = (&decision.plan, decision.upstream_tls());
         assert_eq!(found, (&Plan::Passthrough, &UpstreamTls::None), "{outside}");
     }
+    // At an address of a service it is as if that had been named.
+    for authority in ["10.96.0.1:9080", "example.com", ""] {
+        assert_eq!(request(&mut proxy, VIRTUAL, authority).reason, Reason::DefaultRoute);
+    }
     // A policy that turns mutual TLS off holds there, too.
     let off = inbound_policy(("default", "off"), 0, None, Some(MtlsMode::Disable));
     objects.inbound_policies = vec![off];
