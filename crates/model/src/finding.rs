@@ -105,6 +105,10 @@ findings! {
     NoMutualTls, "IM0115", Warning, "The rule asks for mutual TLS with endpoints that take none, which are sent plaintext.", "Give their pods a sidecar, or drop tls.mode.";
     /// A host that no service has.
     UnknownHost, "IM0116", Warning, "The object is for a host inside the cluster that no service has, so it has no effect for it.", "Create the service, or correct the host; only names without a dot are completed.";
+    /// A host that a gateway does not serve for the namespace of a VirtualService.
+    HostNotServed, "IM0117", Warning, "A VirtualService is attached to a Gateway that does not serve its hosts for its namespace, so it has no effect there.", "Add the host to a server of the Gateway (HOST, or NAMESPACE/HOST), or correct the host.";
+    /// A port of a pod to which two Services give protocols that do not go together.
+    ProtocolConflict, "IM0118", Warning, "Two Services declare one port of a pod differently: by one it is HTTP, by the other the mesh does not read what is sent. Callers with a sidecar get what they asked for; for others the first bytes decide.", "Give both the same protocol, or let the pod listen on a port for each.";
     /// A workload kind that is not run here.
     NotRunHere, "IM0201", Warning, "The local platform does not run this kind of workload yet, so no pod is made from it.", "Use a Deployment or a Pod.";
     /// A user id that cannot be had.

@@ -70,9 +70,38 @@ pub enum Protocol {
 }
 
 impl Protocol {
+    /// The word for it, as a port's name begins with.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Undeclared => "undeclared",
+            Self::Http => "http",
+            Self::Http2 => "http2",
+            Self::Grpc => "grpc",
+            Self::Tcp => "tcp",
+            Self::Tls => "tls",
+        }
+    }
+
     /// Whether requests of this protocol are routed one by one.
     pub fn is_http(self) -> bool {
         matches!(self, Self::Http | Self::Http2 | Self::Grpc)
+    }
+
+    /// What is spoken on a port for which several services declare a protocol: what all of it has in
+    /// common, so that none of their callers is misread.
+    pub fn in_common(self, other: Self) -> Self {
+        match (self, other) {
+            _ if self == other => self,
+            (Self::Http2 | Self::Grpc, Self::Http2 | Self::Grpc) => Self::Http2,
+            _ if self.is_http() && other.is_http() => Self::Http,
+            _ if self.is_opaque() && other.is_opaque() => Self::Tcp,
+            _ => Self::Undeclared,
+        }
+    }
+
+    /// Whether one is read and the other is not.
+    pub fn conflicts_with(self, other: Self) -> bool {
+        (self.is_http() && other.is_opaque()) || (self.is_opaque() && other.is_http())
     }
 
     /// Whether the mesh forwards its bytes unread.

@@ -14,13 +14,18 @@ use crate::policy::Policy;
 use crate::route::Backend;
 use crate::service::UpstreamTls;
 
+mod ports;
+
+pub(super) use ports::object_of;
+
 /// The objects that may have findings.
 pub(super) fn objects(index: &Index) -> impl Iterator<Item = ObjectId> {
     let routes = index.routes.iter().map(|(id, _)| id);
     let policies = index.destination_policies.iter().map(|(id, _)| id);
     let policies = policies.chain(index.inbound_policies.iter().map(|(id, _)| id));
     let gateways = index.gateways.iter().map(|(id, _)| id);
-    routes.chain(policies).chain(gateways).cloned()
+    let services = index.services.values().map(|entry| object_of(&entry.service));
+    routes.chain(policies).chain(gateways).cloned().chain(services)
 }
 
 /// The findings about one object, in order, and what they depend on beside the object itself;
@@ -34,8 +39,10 @@ pub(super) fn of(index: &Index, id: &ObjectId) -> Option<(Vec<Finding>, Vec<Cell
         destination_policy(&reader, entry, &mut out);
     } else if let Some(entry) = index.inbound_policies.get(id) {
         inbound_policy(&reader, entry, &mut out);
+    } else if let Some(entry) = index.gateways.get(id) {
+        gateway(&reader, entry, &mut out);
     } else {
-        gateway(&reader, index.gateways.get(id)?, &mut out);
+        ports::service(&reader, ports::find(index, id)?, &mut out);
     }
     out.sort();
     out.dedup();
@@ -49,6 +56,7 @@ fn route(reader: &Reader<'_>, entry: &RouteEntry, out: &mut Vec<Finding>) {
     unknown_hosts(reader, entry, out);
     taken_hosts(reader, entry, out);
     not_attached(reader, entry, out);
+    not_served(reader, entry, out);
 }
 
 /// The namespaces whose proxies surely use a route: its own inside the mesh, and those of its
@@ -268,6 +276,46 @@ fn not_attached(reader: &Reader<'_>, entry: &RouteEntry, out: &mut Vec<Finding>)
                 FindingCode::NotAttached,
                 format!("Gateway {name} serves {host}; requests through it get 404"),
             ));
+        }
+    }
+}
+
+/// Gateways that serve none of a route's hosts for its namespace, and hosts that none of its
+/// gateways serves (Istio's analyzer, IST0132).
+fn not_served(reader: &Reader<'_>, entry: &RouteEntry, out: &mut Vec<Finding>) {
+    let (id, attachment) = (&entry.route.id, &entry.attachment);
+    let mut served: BTreeSet<&Name> = BTreeSet::new();
+    let mut all_known = true;
+    for (at, name) in attachment.gateways.iter().enumerate().filter(|(_, name)| ***name != *MESH) {
+        let gateways: Vec<&GatewaySource> = reader.gateways_named(name).collect();
+        let servers = gateways.iter().flat_map(|gateway| &gateway.servers);
+        let admitted: Vec<&Name> = servers
+            .flat_map(|server| &server.hosts)
+            .filter(|(allowed, _)| admits(allowed.as_ref(), entry))
+            .map(|(_, host)| host)
+            .collect();
+        let serves = |host: &&Name| admitted.iter().any(|own| intersection(own, host).is_some());
+        let here: Vec<&Name> = attachment.hosts.iter().filter(serves).collect();
+        all_known &= !gateways.is_empty();
+        if here.is_empty() && !gateways.is_empty() {
+            let path = format!("{}[{at}]", entry.fields.gateways);
+            let hosts: Vec<&str> = attachment.hosts.iter().map(|host| &**host).collect();
+            let (hosts, namespace) = (hosts.join(", "), &id.namespace);
+            let message = format!("{name} does not serve {hosts} for routes of {namespace}");
+            out.push(Finding::new(id, path, FindingCode::HostNotServed, message));
+        }
+        served.extend(here);
+    }
+    // Inside the mesh, too, a host may have its effect.
+    if served.is_empty() || !all_known || attachment.gateways.iter().any(|name| **name == *MESH) {
+        return;
+    }
+    for (at, host) in attachment.hosts.iter().enumerate() {
+        if !served.contains(host) {
+            let path = format!("{}[{at}]", entry.fields.hosts);
+            let message =
+                format!("no Gateway named here serves {host} for routes of {}", id.namespace);
+            out.push(Finding::new(id, path, FindingCode::HostNotServed, message));
         }
     }
 }

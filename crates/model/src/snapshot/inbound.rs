@@ -12,17 +12,19 @@ use crate::resource::{Applies, InboundPort, Join};
 use crate::service::Protocol;
 
 /// What applies to connections to an address of the asker's own workload, over all its ports.
-/// The protocol of a port is the one that the oldest service declares which is served there.
+/// A port belongs to the oldest service that is served there; its protocol is what all of them have
+/// in common.
 pub(super) fn address(reader: &Reader<'_>, ip: IpAddr, scope: &Scope) -> Applies {
     let mut ports: BTreeMap<u16, InboundPort> = BTreeMap::new();
     for (entry, endpoint) in reader.endpoints_at(ip) {
         for map in &endpoint.ports {
             let Some(declared) = entry.service.port(map.service) else { continue };
-            ports.entry(map.target).or_insert_with(|| InboundPort {
+            let port = ports.entry(map.target).or_insert_with(|| InboundPort {
                 number: map.target,
                 protocol: declared.protocol,
                 service: entry.service.id.clone(),
             });
+            port.protocol = port.protocol.in_common(declared.protocol);
         }
     }
     Applies {

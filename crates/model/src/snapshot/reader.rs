@@ -59,6 +59,15 @@ impl<'a> Reader<'a> {
         entry.map_or(&[], |entry| &entry.service.endpoint_chunks)
     }
 
+    /// An endpoint of a service, if it has any. Of its endpoints only the chunk of that one is looked
+    /// at.
+    pub(super) fn some_endpoint(&self, id: &ServiceId) -> Option<&'a Endpoint> {
+        self.chunks(id).iter().find_map(|&chunk| {
+            let entry = self.index(&[CellName::Endpoints(id, chunk)]).services.get(id)?;
+            entry.endpoints.chunk(chunk)?.first().map(|endpoint| &*endpoint.seen)
+        })
+    }
+
     /// The service of that fully qualified name, as seen from `namespace`: its own if it declares
     /// one, else the oldest.
     pub(super) fn service_named(

@@ -10,7 +10,7 @@ use crate::name::{Labels, Name, ServiceId};
 use crate::service::{Endpoint, EndpointAddress, Service, UpstreamTls, Workload};
 use crate::snapshot::cell::{Name as Cell, Touched};
 use crate::snapshot::index::{Aged, EndpointEntry, Index, ServiceEntry};
-use crate::snapshot::{Created, inbound};
+use crate::snapshot::{Created, check, inbound};
 
 impl Index {
     pub(super) fn edit_service(
@@ -30,6 +30,8 @@ impl Index {
             return;
         }
         touched.touch(Cell::Service(id));
+        let entries = before.iter().chain(&after);
+        touched.objects.extend(entries.map(|entry| check::object_of(&entry.service)));
         if before.is_none() || after.is_none() {
             touched.touch(Cell::Chunks(id));
             touched.touch(Cell::Services);

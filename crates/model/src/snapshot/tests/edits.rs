@@ -10,6 +10,8 @@ use crate::bootstrap::ProxyKind;
 use crate::route::Action;
 use crate::service::EndpointAddress;
 
+const PROTOCOLS: [Protocol; 3] = [Protocol::Tcp, Protocol::Http, Protocol::Grpc];
+
 /// Everything under names of its own.
 #[derive(Clone, Debug, Default)]
 struct World {
@@ -44,9 +46,10 @@ impl World {
         match what {
             0 => self.change_settings(who, how),
             1 => {
-                let mut source = service(namespace, name, who, 9080 + u16::from(how % 2), &[]);
-                source.created = created;
+                let of = service(namespace, name, who, 9080 + u16::from(how % 2), &[]);
+                let mut source = ServiceSource { created, ..of };
                 source.service.headless = how.is_multiple_of(5);
+                source.service.ports[0].protocol = PROTOCOLS[usize::from(how) % PROTOCOLS.len()];
                 if how.is_multiple_of(4) {
                     source.service.addresses = vec![IpAddr::from([10, 96, 0, 1])];
                 }

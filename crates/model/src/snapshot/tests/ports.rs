@@ -1,0 +1,100 @@
+//! Ports of a pod that several services declare.
+
+use super::*;
+
+/// A service on the same pods as any other of this octet.
+fn on_pods(name: &str, created: Created, protocol: Protocol, pods: &[&str]) -> ServiceSource {
+    let pods: Vec<_> = pods.iter().map(|uid| (*uid, "v1", true)).collect();
+    let mut source = service("default", name, 1, 8080, &pods);
+    source.service.ports[0].protocol = protocol;
+    source.created = created;
+    source
+}
+
+/// What the proxy of the first pod holds for the port.
+fn inbound(services: Vec<ServiceSource>) -> (Protocol, String) {
+    let proxy = Proxy::sidecar(Objects { services, ..Objects::default() }, "default", &[]);
+    let here = Target::Address(IpAddr::from([10, 77, 1, 0]), EVERY_PORT);
+    let applies = applies(&proxy, ListenerKind::Inbound, here).unwrap();
+    let [port] = &applies.inbound_ports[..] else { panic!("{:?}", applies.inbound_ports) };
+    (port.protocol, port.service.hostname.split('.').next().unwrap().to_owned())
+}
+
+#[test]
+fn a_port_of_several_services_is_what_they_have_in_common() {
+    use Protocol::{Grpc, Http, Http2, Tcp, Tls, Undeclared};
+    for (one, two, shared) in [
+        (Http, Http, Http),
+        (Grpc, Grpc, Grpc),
+        (Http, Tcp, Undeclared),
+        (Http, Grpc, Http),
+        (Http2, Grpc, Http2),
+        (Tcp, Tls, Tcp),
+        (Http, Undeclared, Undeclared),
+        (Tcp, Undeclared, Undeclared),
+    ] {
+        for (old, young) in [(one, two), (two, one)] {
+            let services = vec![on_pods("young", 2, young, &["a"]), on_pods("old", 1, old, &["a"])];
+            assert_eq!(inbound(services), (shared, "old".to_owned()), "{old:?} {young:?}");
+        }
+    }
+    let three = [("a", Http), ("b", Grpc), ("c", Tcp)];
+    let three = three.map(|(name, protocol)| on_pods(name, 0, protocol, &["a"])).to_vec();
+    assert_eq!(inbound(three), (Undeclared, "a".to_owned()));
+}
+
+#[test]
+fn services_that_misread_each_other_are_found() {
+    let of = |services| {
+        let proxy = Proxy::sidecar(Objects { services, ..Objects::default() }, "default", &[]);
+        found(&proxy).into_iter().map(|(code, name, _)| (code, name)).collect::<Vec<_>>()
+    };
+    let conflict = |name: &str| (FindingCode::ProtocolConflict, name.to_owned());
+    let one = || on_pods("one", 1, Protocol::Http, &["a", "b"]);
+    let two = |protocol, pods: &[&str]| on_pods("two", 2, protocol, pods);
+    let both = [conflict("one"), conflict("two")];
+    assert_eq!(of(vec![one(), two(Protocol::Tcp, &["a", "b"])]), both);
+    assert_eq!(of(vec![one(), two(Protocol::Tls, &["a"])]), both);
+    assert_eq!(of(vec![one(), two(Protocol::Grpc, &["a"])]), []);
+    assert_eq!(of(vec![one(), two(Protocol::Undeclared, &["a"])]), []);
+    let mut elsewhere = two(Protocol::Tcp, &["a"]);
+    elsewhere.endpoints[0].ports[0].target = 9999;
+    assert_eq!(of(vec![one(), elsewhere]), [], "another port of the pod");
+    assert_eq!(of(vec![one(), two(Protocol::Tcp, &[])]), [], "no pod, no conflict");
+}
+
+#[test]
+fn a_gateway_that_does_not_serve_the_hosts_of_a_route_is_found() {
+    let mut objects = app(&[("a", "v1", true)]);
+    let mut edge = gateway(("infra", "edge"), 0, &[]);
+    let allowed = |namespace: &str, host: &str| (Some(namespace.into()), Name::from(host));
+    edge.servers[0].hosts = vec![
+        allowed("shop", "*.shop.test"),
+        (None, "open.test".into()),
+        allowed("other", "o.test"),
+    ];
+    objects.gateways = vec![edge];
+    objects.workloads =
+        vec![workload("istio-system", "gw", [10, 77, 0, 9], &[("istio", "ingressgateway")])];
+    let of = |id, hosts: &[&str], gateways: &[&str]| {
+        route(id, 0, hosts, gateways, vec![to_app(Vec::new())])
+    };
+    objects.routes = vec![
+        of(("shop", "a"), &["cart.shop.test"], &["infra/edge"]),
+        of(("shop", "wide"), &["*.test"], &["infra/edge"]),
+        of(("other", "evil"), &["evil.shop.test"], &["infra/edge"]),
+        of(("other", "half"), &["open.test", "evil.shop.test"], &["infra/edge"]),
+        of(("other", "meshed"), &["open.test", APP], &["infra/edge", "mesh"]),
+        of(("other", "gone"), &["evil.shop.test"], &["infra/nowhere"]),
+    ];
+    let proxy = Proxy::sidecar(objects, "default", &[]);
+    let one = |code, name: &str, path: &str| (code, name.to_owned(), path.to_owned());
+    assert_eq!(
+        found(&proxy),
+        [
+            one(FindingCode::HostNotServed, "evil", "spec.gateways[0]"),
+            one(FindingCode::UnknownGateway, "gone", "spec.gateways[0]"),
+            one(FindingCode::HostNotServed, "half", "spec.hosts[1]"),
+        ]
+    );
+}
