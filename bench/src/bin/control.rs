@@ -24,6 +24,7 @@ use ironmesh_model::service::{
 use ironmesh_model::settings::Settings;
 use ironmesh_model::snapshot::{
     GatewayServer, GatewaySource, Objects, RouteFields, RouteSource, ServiceSource, Subscriber,
+    Touched,
 };
 use ironmesh_model::{Identity, Labels, ObjectId, ServiceId, Snapshot, WorkloadId};
 use ironmesh_wire::Certificate;
@@ -49,7 +50,7 @@ async fn main() -> anyhow::Result<()> {
     let (snapshot, findings) =
         Snapshot::new(objects(endpoint.parse()?, meshed, gateway_port.parse()?));
     anyhow::ensure!(findings.is_empty(), "the fixed configuration has findings: {findings:?}");
-    server.publish(Arc::new(snapshot));
+    server.publish(Arc::new(snapshot), &Touched::everything());
 
     let listener = TcpListener::bind(listen).await.with_context(|| listen.clone())?;
     std::fs::write(Path::new(directory).join("anchors.pem"), authority.anchors_pem())?;

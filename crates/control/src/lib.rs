@@ -173,5 +173,5 @@ async fn tend_journal(context: Arc<Context>) {
 
 /// Pause before a disk that refused is asked again.
 const SYNC_PAUSE: std::time::Duration = std::time::Duration::from_secs(1);
-/// Threads beside the one that serves: they build snapshots, sync the journal and read logs.
+/// Threads beside the one that serves: they sync the journal and read logs.
 const BLOCKING_THREADS_MAX: usize = 3;

@@ -1,17 +1,18 @@
 //! The mesh as the proxies know it: a snapshot that follows the store, and the server that pushes
 //! it.
 //!
-//! Each object is translated when it changes, and only then. The snapshot is built from all
-//! translations on another thread; what changes meanwhile goes into the next one, and nothing is
-//! delayed to collect changes. The first is built from the whole store, so that no proxy is told
-//! less than it holds.
+//! Each object is translated when it changes, and only then; what follows from it for the model are
+//! edits of the last snapshot. What these touch is pushed at once, nothing is delayed to collect
+//! changes. The first snapshot is made from the whole store, so that no proxy is told less than it
+//! holds.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use ironmesh_dialects::{Translated, join, translate_one};
+use ironmesh_dialects::{Join, translate_one};
 use ironmesh_model::settings::Settings;
+use ironmesh_model::snapshot::{Edit, Findings, Touched};
 use ironmesh_model::{Finding, Snapshot};
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -33,8 +34,6 @@ pub(crate) use push::serve;
 pub(crate) struct Published {
     /// What the proxies are told from.
     pub(crate) snapshot: Arc<Snapshot>,
-    /// Findings about all objects, in order.
-    pub(crate) findings: Arc<[Finding]>,
     /// Version of the store up to which this is current; 0: nothing was built yet.
     pub(crate) revision: u64,
 }
@@ -43,14 +42,24 @@ pub(crate) struct Published {
 #[derive(Debug)]
 pub(crate) struct Mesh {
     published: watch::Sender<Published>,
+    findings: Mutex<Found>,
     /// Serves the proxies.
     pub(crate) server: Arc<ironmesh_wire::Server<Members>>,
+}
+
+/// The findings about all objects, as far as someone asked.
+#[derive(Debug, Default)]
+struct Found {
+    /// About single objects, of those that have any.
+    alone: BTreeMap<Key, Vec<Finding>>,
+    /// About several together.
+    together: Findings,
 }
 
 impl Mesh {
     /// A mesh that knows nothing yet; proxies wait for its first snapshot.
     pub(crate) fn new(server: Arc<ironmesh_wire::Server<Members>>) -> Self {
-        Self { published: watch::Sender::default(), server }
+        Self { published: watch::Sender::default(), findings: Mutex::default(), server }
     }
 
     /// The mesh once it has caught up with a version of the store.
@@ -71,107 +80,119 @@ impl Mesh {
         }
     }
 
-    /// Notes that what was published holds for a later version of the store, too.
-    fn caught_up(&self, revision: u64) {
-        self.published.send_modify(|published| published.revision = revision);
+    /// The findings about all objects, in order.
+    pub(crate) fn findings(&self) -> Vec<Finding> {
+        let mut found = self.found();
+        let snapshot = self.published.borrow().snapshot.clone();
+        let mut findings = found.together.of(&snapshot);
+        findings.extend(found.alone.values().flatten().cloned());
+        findings.sort();
+        findings
+    }
+
+    fn found(&self) -> MutexGuard<'_, Found> {
+        self.findings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes a snapshot the present one. What it touches goes to the proxies; if that is nothing, it
+    /// is the one before at a later version of the store.
+    fn publish(&self, snapshot: Arc<Snapshot>, touched: &Touched, revision: u64) {
+        let mut found = self.found();
+        found.together.note(touched);
+        self.server.publish(snapshot.clone(), touched);
+        self.published.send_replace(Published { snapshot, revision });
     }
 }
 
 /// Keeps the mesh current until the process ends.
 pub(crate) async fn follow(context: Arc<Context>) {
     let store = context.registry.store();
+    let mesh = &context.mesh;
     let mut changes = store.subscribe();
-    let mut translations = Translations { parts: BTreeMap::new(), user_ids: context.user_ids };
-    let mut revision = translations.read_all(store);
-    let mut is_stale = true;
+    let (mut follower, mut edits) = Follower::new(context.settings.clone(), context.user_ids);
+    let mut snapshot = Arc::<Snapshot>::default();
+    let mut revision = follower.read_all(store, mesh, &mut edits);
     loop {
-        if is_stale {
-            let parts = translations.all();
-            let settings = context.settings.clone();
-            let build = move || build(&parts, &settings, revision);
-            match tokio::task::spawn_blocking(build).await {
-                Ok(next) => {
-                    context.mesh.server.publish(next.snapshot.clone());
-                    context.mesh.published.send_replace(next);
-                }
-                Err(error) => {
-                    // The last one goes on, until a change lets another be built.
-                    tracing::error!(%error, "snapshot not built");
-                    context.mesh.caught_up(revision);
-                }
-            }
-        } else {
-            context.mesh.caught_up(revision);
+        let (next, touched) = snapshot.edited(std::mem::take(&mut edits));
+        if !touched.is_nothing() {
+            snapshot = Arc::new(next);
         }
+        mesh.publish(snapshot.clone(), &touched, revision);
         if store.revision() == revision && changes.changed().await.is_err() {
             return;
         }
-        is_stale = false;
         match store.events_after(revision, usize::MAX) {
             Ok(events) => {
                 for event in events {
                     revision = event.revision;
-                    is_stale |= match event.kind {
-                        EventKind::Deleted => translations.forget(&event.key),
-                        _ => translations.take(&event.key, &event.object),
-                    };
+                    edits.extend(match event.kind {
+                        EventKind::Deleted => follower.take(&event.key, mesh),
+                        _ => follower.put(&event.key, &event.object, mesh),
+                    });
                 }
             }
-            Err(_) => {
-                revision = translations.read_all(store);
-                is_stale = true;
-            }
+            Err(_) => revision = follower.read_all(store, mesh, &mut edits),
         }
     }
 }
 
-/// What was made of each object that the mesh has something to say about.
+/// Makes edits of what happens in the store.
 #[derive(Debug)]
-struct Translations {
-    parts: BTreeMap<Key, Arc<Translated>>,
+struct Follower {
+    join: Join<Key>,
     /// See [`Context::user_ids`].
     user_ids: bool,
 }
 
-impl Translations {
+impl Follower {
+    fn new(settings: Settings, user_ids: bool) -> (Self, Vec<Edit>) {
+        let (join, edits) = Join::new(settings);
+        (Self { join, user_ids }, edits)
+    }
+
     /// Begins anew from all objects. Returns the version at which they were read.
-    fn read_all(&mut self, store: &Store) -> u64 {
-        self.parts.clear();
+    fn read_all(&mut self, store: &Store, mesh: &Mesh, edits: &mut Vec<Edit>) -> u64 {
         let revision = store.revision();
+        let mut gone: BTreeSet<Key> = self.join.keys().cloned().collect();
+        gone.extend(std::mem::take(&mut mesh.found().alone).into_keys());
         for collection in store.collections() {
             for object in store.list(&collection, None).0 {
                 let (namespace, name) =
                     (crate::object::namespace(&object), crate::object::name(&object));
-                self.take(&collection.key(namespace, name), &object);
+                let key = collection.key(namespace, name);
+                gone.remove(&key);
+                edits.extend(self.put(&key, &object, mesh));
             }
         }
+        edits.extend(gone.iter().flat_map(|key| self.take(key, mesh)));
         revision
     }
 
-    /// Takes an object in. Returns whether the mesh may be another now.
-    fn take(&mut self, key: &Key, object: &Arc<Object>) -> bool {
+    /// An object came or changed.
+    fn put(&mut self, key: &Key, object: &Arc<Object>, mesh: &Mesh) -> Vec<Edit> {
         if !concerns_mesh(key) {
-            return false;
+            return Vec::new();
         }
-        match ironmesh_dialects::Object::new(object.clone()) {
-            Ok(object) => {
-                let mut translated = translate_one(&object);
-                translated.findings.extend(pods::findings(&object, self.user_ids));
-                let translated = Arc::new(translated);
-                let before = self.parts.insert(key.clone(), translated.clone());
-                // Much of what changes, such as most of a pod's status, is nothing to the mesh.
-                before.unwrap_or_default() != translated
-            }
-            Err(_) => self.forget(key),
+        let Ok(object) = ironmesh_dialects::Object::new(object.clone()) else {
+            return self.take(key, mesh);
+        };
+        let mut translated = translate_one(&object);
+        let mut findings = std::mem::take(&mut translated.findings);
+        findings.extend(pods::findings(&object, self.user_ids));
+        let mut found = mesh.found();
+        if findings.is_empty() {
+            found.alone.remove(key);
+        } else {
+            found.alone.insert(key.clone(), findings);
         }
+        drop(found);
+        self.join.put(key.clone(), translated)
     }
 
-    fn forget(&mut self, key: &Key) -> bool {
-        self.parts.remove(key).is_some_and(|before| *before != Translated::default())
-    }
-
-    fn all(&self) -> Vec<Arc<Translated>> {
-        self.parts.values().cloned().collect()
+    /// An object is gone.
+    fn take(&mut self, key: &Key, mesh: &Mesh) -> Vec<Edit> {
+        mesh.found().alone.remove(key);
+        self.join.take(key)
     }
 }
 
@@ -180,42 +201,5 @@ fn concerns_mesh(key: &Key) -> bool {
     match (&*key.collection.group, &*key.collection.plural) {
         ("", plural) => !matches!(plural, "events" | "namespaces" | "nodes" | "serviceaccounts"),
         _ => true,
-    }
-}
-
-fn build(parts: &[Arc<Translated>], settings: &Settings, revision: u64) -> Published {
-    let translation = join(parts.iter().map(|part| &**part), settings);
-    let (snapshot, together) = Snapshot::new(translation.objects);
-    let mut findings = translation.findings;
-    findings.extend(together);
-    findings.sort();
-    Published { snapshot: Arc::new(snapshot), findings: findings.into(), revision }
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-    use crate::store::Collection;
-
-    #[test]
-    fn what_the_mesh_does_not_see_makes_no_new_one() {
-        let mut translations = Translations { parts: BTreeMap::new(), user_ids: true };
-        let key = Collection::core("pods").key("default", "a");
-        let pod = |version: u32, phase: &str, condition: &str| {
-            Arc::new(json!({
-                "apiVersion": "v1", "kind": "Pod",
-                "metadata": {"name": "a", "namespace": "default", "resourceVersion": version.to_string()},
-                "spec": {"containers": [{"name": "c"}]},
-                "status": {"phase": phase, "podIP": "10.77.0.1", "conditions": [
-                    {"type": condition, "status": "True"}]},
-            }))
-        };
-        assert!(translations.take(&key, &pod(1, "Running", "Initialized")));
-        assert!(!translations.take(&key, &pod(2, "Running", "ContainersReady")));
-        assert!(translations.take(&key, &pod(3, "Running", "Ready")), "it takes requests now");
-        assert!(translations.forget(&key));
-        assert!(!translations.forget(&key));
     }
 }

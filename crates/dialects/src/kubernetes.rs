@@ -1,11 +1,10 @@
 //! Services and pods to services, endpoints and workloads.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
 
 use ironmesh_model::service::{Endpoint, EndpointAddress, PortMap, Service, UpstreamTls, Workload};
 use ironmesh_model::settings::Settings;
-use ironmesh_model::snapshot::{Created, Objects, ServiceSource};
+use ironmesh_model::snapshot::Created;
 use ironmesh_model::{Finding, FindingCode, Identity, Labels, Name, WorkloadId};
 
 use crate::Object;
@@ -13,12 +12,14 @@ use crate::translate::whole;
 
 mod endpoints;
 mod fields;
+mod members;
 mod pod;
 mod protocol;
 mod service;
 
 pub(crate) use endpoints::{EndpointsPart, endpoint_slice, endpoints};
 pub(crate) use fields::{check_fields, metadata};
+pub(crate) use members::Members;
 pub(crate) use pod::pod;
 pub use pod::pod_owner;
 pub(crate) use service::service;
@@ -65,66 +66,10 @@ pub(crate) struct PodPart {
     named_ports: Vec<(Name, u16)>,
 }
 
-/// Gives each service the endpoints of the pods that it selects; to one without a selector those
-/// that Endpoints and EndpointSlices of its name list.
-pub(crate) fn join<'a>(
-    services: &[&'a ServicePart],
-    pods: &[&'a PodPart],
-    listed: &[&'a EndpointsPart],
-    settings: &Settings,
-    objects: &mut Objects,
-) {
-    let index = PodIndex::new(pods);
-    let mut by_ip: HashMap<IpAddr, &PodPart> = HashMap::new();
-    for pod in pods {
-        by_ip.entry(pod.ip).and_modify(|other| *other = holder(other, pod)).or_insert(pod);
-    }
-    for part in services {
-        let mut endpoints: Vec<Endpoint> = match &part.selector {
-            Some(selector) => index
-                .selected(&part.service.id.namespace, selector)
-                .into_iter()
-                .map(|pod| endpoint(part, pod, settings))
-                .collect(),
-            None => endpoints::of_service(part, listed, &by_ip, settings),
-        };
-        endpoints.sort_by(|a, b| a.id.cmp(&b.id));
-        let service = part.service.clone();
-        objects.services.push(ServiceSource { service, endpoints, created: part.created });
-    }
-    objects.workloads.extend(by_ip.into_iter().map(|(ip, pod)| (ip, workload(pod, settings))));
-    objects.workloads.sort_by_key(|(ip, _)| *ip);
-}
-
 /// Which of two pods holds the address that both have had: one that is going has given it up.
 fn holder<'a>(a: &'a PodPart, b: &'a PodPart) -> &'a PodPart {
     let rank = |pod: &'a PodPart| (!pod.terminating, pod.created, &pod.id);
     if rank(a) >= rank(b) { a } else { b }
-}
-
-/// Pods by namespace and single label, so that a service looks at few of them.
-struct PodIndex<'a> {
-    by_label: HashMap<(&'a str, &'a str, &'a str), Vec<&'a PodPart>>,
-}
-
-impl<'a> PodIndex<'a> {
-    fn new(pods: &[&'a PodPart]) -> Self {
-        let mut by_label: HashMap<_, Vec<_>> = HashMap::new();
-        for pod in pods {
-            for (name, value) in &pod.labels.0 {
-                by_label.entry((&*pod.id.namespace, &**name, &**value)).or_default().push(*pod);
-            }
-        }
-        Self { by_label }
-    }
-
-    fn selected(&self, namespace: &'a str, selector: &'a Labels) -> Vec<&'a PodPart> {
-        let pods = |(name, value): (&'a Name, &'a Name)| {
-            self.by_label.get(&(namespace, &**name, &**value)).map_or(&[][..], Vec::as_slice)
-        };
-        let fewest = selector.0.iter().map(pods).min_by_key(|pods| pods.len()).unwrap_or_default();
-        fewest.iter().copied().filter(|pod| selector.selects(&pod.labels)).collect()
-    }
 }
 
 fn endpoint(part: &ServicePart, pod: &PodPart, settings: &Settings) -> Endpoint {

@@ -7,10 +7,12 @@
 //!
 //! - [`manifest`]: the text of a manifest file to JSON values with line numbers.
 //! - [`object`]: a Kubernetes-shaped object, and old forms of it made new.
-//! - [`mod@translate`]: objects to the model, one by one ([`translate_one`]) and joined ([`join`]).
+//! - [`mod@translate`]: objects to the model, one by one ([`translate_one`]).
+//! - [`Join`]: what single objects are together, as edits of a snapshot.
 //! - `istio`, `kubernetes`: the dialects; `schema`: fields and types of their kinds as data.
 
 mod istio;
+mod join;
 mod kubernetes;
 pub mod manifest;
 pub mod object;
@@ -18,6 +20,7 @@ mod path;
 mod schema;
 pub mod translate;
 
+pub use join::Join;
 pub use kubernetes::pod_owner;
 pub use object::Object;
-pub use translate::{Translated, Translation, join, translate, translate_one, validate};
+pub use translate::{Translated, Translation, translate, translate_one, validate};

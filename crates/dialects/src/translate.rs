@@ -1,7 +1,4 @@
-//! Objects to the model: one by one, then joined.
-//!
-//! [`translate_one`] depends on its object alone, so that a control plane keeps the result and
-//! translates again only what changed; [`join`] puts the parts together.
+//! Objects to the model, one by one. What is made of several together comes from a [`crate::Join`].
 
 use ironmesh_model::settings::Settings;
 use ironmesh_model::snapshot::{
@@ -10,10 +7,9 @@ use ironmesh_model::snapshot::{
 use ironmesh_model::{Finding, FindingCode, Severity};
 
 use crate::kubernetes::{self, EndpointsPart, PodPart, ServicePart};
-use crate::{Object, istio};
+use crate::{Join, Object, istio};
 
-/// What was made of one object. Equal parts make an equal mesh, so that a change of an object that
-/// the mesh does not see need not be joined again.
+/// What was made of one object.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Translated {
     /// What is wrong with it, or not honoured in it. With one of severity error nothing is made.
@@ -79,39 +75,20 @@ pub fn validate(object: &Object) -> Vec<Finding> {
     translate_one(object).findings
 }
 
-/// Joins what was made of single objects. Order does not matter.
-pub fn join<'a>(
-    parts: impl IntoIterator<Item = &'a Translated>,
-    settings: &Settings,
-) -> Translation {
-    let mut translation = Translation::default();
-    let Translation { objects, findings } = &mut translation;
-    let (mut services, mut pods, mut endpoints) = (Vec::new(), Vec::new(), Vec::new());
-    for Translated { findings: own, part } in parts {
-        findings.extend_from_slice(own);
-        match part {
-            Part::Nothing => {}
-            Part::Service(service) => services.push(&**service),
-            Part::Pod(pod) => pods.push(&**pod),
-            Part::Endpoints(part) => endpoints.push(&**part),
-            Part::Route(route) => objects.routes.push((**route).clone()),
-            Part::DestinationPolicy(policy) => {
-                objects.destination_policies.push((**policy).clone());
-            }
-            Part::InboundPolicy(policy) => objects.inbound_policies.push((**policy).clone()),
-            Part::Gateway(gateway) => objects.gateways.push((**gateway).clone()),
-        }
-    }
-    kubernetes::join(&services, &pods, &endpoints, settings, objects);
-    objects.settings = settings.clone();
-    findings.sort();
-    translation
-}
-
 /// Translates objects all at once.
 pub fn translate(objects: &[Object], settings: &Settings) -> Translation {
-    let parts: Vec<Translated> = objects.iter().map(translate_one).collect();
-    join(&parts, settings)
+    let mut translation = Translation::default();
+    let (mut join, mut edits) = Join::new(settings.clone());
+    for (number, object) in objects.iter().enumerate() {
+        let mut translated = translate_one(object);
+        translation.findings.append(&mut translated.findings);
+        edits.extend(join.put(number, translated));
+    }
+    translation.findings.sort();
+    for edit in edits {
+        translation.objects.edit(edit);
+    }
+    translation
 }
 
 /// A finding about a whole object.

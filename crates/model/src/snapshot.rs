@@ -28,6 +28,7 @@ mod findings;
 mod gateway;
 mod inbound;
 mod index;
+mod objects;
 mod outbound;
 mod reader;
 mod readers;
@@ -380,36 +381,6 @@ fn references(reader: &Reader<'_>, resource: &Resource) -> Vec<ResourceKey> {
             chunks.collect()
         }
         _ => Vec::new(),
-    }
-}
-
-impl Objects {
-    /// The edits that make a snapshot of these objects from none.
-    fn into_edits(self) -> Vec<Edit> {
-        let mut edits = vec![Edit::Settings(self.settings.into())];
-        // Before the services, whose endpoints listen as these say.
-        let source = |source: InboundPolicySource| {
-            Edit::InboundPolicy(source.policy.id.clone(), Some(source.into()))
-        };
-        edits.extend(self.inbound_policies.into_iter().map(source));
-        for ServiceSource { service, endpoints, created } in self.services {
-            let id = service.id.clone();
-            edits.push(Edit::Service(id.clone(), Some((service.into(), created))));
-            edits.push(Edit::Endpoints(id, endpoints));
-        }
-        let mut workloads = self.workloads;
-        workloads.sort_by(|(a, x), (b, y)| (a, &x.id).cmp(&(b, &y.id)));
-        edits.extend(workloads.into_iter().map(|(ip, w)| Edit::Workload(ip, Some(w.into()))));
-        let source =
-            |source: RouteSource| Edit::Route(source.route.id.clone(), Some(source.into()));
-        edits.extend(self.routes.into_iter().map(source));
-        let source = |source: DestinationPolicySource| {
-            Edit::DestinationPolicy(source.policy.id.clone(), Some(source.into()))
-        };
-        edits.extend(self.destination_policies.into_iter().map(source));
-        let source = |source: GatewaySource| Edit::Gateway(source.id.clone(), Some(source.into()));
-        edits.extend(self.gateways.into_iter().map(source));
-        edits
     }
 }
 

@@ -1,31 +1,33 @@
 //! The control plane's end: gives each proxy the resources that it asks for, and from then on what
 //! of them changes.
 //!
-//! [`Server::publish`] swaps the snapshot. Each connection then computes only what its proxy
-//! subscribes to and sends what differs from what it sent before; nothing is delayed to collect
-//! changes, but while a proxy has not acknowledged [`WireLimits::updates_in_flight_max`] updates,
-//! later ones become one. Before the first snapshot nothing is answered.
+//! [`Server::publish`] takes the next snapshot and what it touches. The answers that depend on that
+//! are made again, each once for all who hold it, and those of which the bytes differ are sent to the
+//! proxies that hold them. Nothing is delayed to collect changes, but while a proxy has not
+//! acknowledged [`WireLimits::updates_in_flight_max`] updates, later ones become one. Before the first
+//! snapshot nothing is answered.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ironmesh_model::bootstrap::ProxyKind;
 use ironmesh_model::limits::WireLimits;
-use ironmesh_model::snapshot::Subscriber;
+use ironmesh_model::snapshot::{Subscriber, Touched};
 use ironmesh_model::{Identity, Name, ResourceKey, Version, WorkloadId};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 use crate::messages::Certificate;
 
-mod generation;
+mod answers;
 mod ledger;
 mod session;
+mod source;
 
-use generation::Generation;
-pub use generation::{Source, expand};
+use answers::{Answers, ProxyId};
 use ledger::Ledger;
 pub use session::SessionError;
+pub use source::{Source, expand};
 
 /// What the server asks of the control plane.
 pub trait Backend: Send + Sync + 'static {
@@ -61,7 +63,8 @@ pub struct Peer {
 pub struct Server<B: Backend> {
     backend: B,
     limits: WireLimits,
-    generations: watch::Sender<Option<Arc<Generation<B::Source>>>>,
+    /// Locked before any ledger.
+    answers: Mutex<Answers<B::Source>>,
     /// Connected proxies by the uids of their workloads.
     proxies: Mutex<BTreeMap<Name, Arc<Proxy>>>,
 }
@@ -69,8 +72,22 @@ pub struct Server<B: Backend> {
 /// A connected proxy and what it holds.
 #[derive(Debug)]
 struct Proxy {
+    id: ProxyId,
     peer: Peer,
     ledger: Mutex<Ledger>,
+    /// There may be something to send.
+    changed: Notify,
+}
+
+/// What answering cost so far. It grows with what changes concern, never with the mesh.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Work {
+    /// Questions over the objects: what applies at a host or an address, what a gateway serves.
+    pub queries: u64,
+    /// Resources that were encoded.
+    pub encodings: u64,
+    /// Keys sent, over all proxies.
+    pub keys: u64,
 }
 
 /// How far a connected proxy is.
@@ -86,7 +103,7 @@ pub struct ProxyStatus {
     pub pushed_resources: u64,
     /// Bytes of resource bodies sent on this connection.
     pub pushed_bytes: u64,
-    /// Whether it acknowledged everything of the snapshot published last.
+    /// Whether it acknowledged everything of the snapshot that was published last.
     pub synced: bool,
     /// What it said that it cannot use.
     pub errors: Vec<(ResourceKey, String)>,
@@ -104,8 +121,12 @@ pub struct Holding {
 impl<B: Backend> Server<B> {
     /// A server without a snapshot yet.
     pub fn new(backend: B, limits: WireLimits) -> Arc<Self> {
-        let generations = watch::Sender::new(None);
-        Arc::new(Self { backend, limits, generations, proxies: Mutex::default() })
+        Arc::new(Self {
+            backend,
+            limits,
+            answers: Mutex::new(Answers::default()),
+            proxies: Mutex::default(),
+        })
     }
 
     /// What the server was made with.
@@ -113,13 +134,15 @@ impl<B: Backend> Server<B> {
         &self.backend
     }
 
-    /// Makes a snapshot the current one. Every connection looks at once for what its proxy uses of
-    /// it.
-    pub fn publish(&self, snapshot: Arc<B::Source>) {
-        self.generations.send_modify(|current| {
-            let number = current.as_ref().map_or(1, |generation| generation.number + 1);
-            *current = Some(Arc::new(Generation::new(snapshot, number)));
-        });
+    /// Makes a snapshot the current one, which differs from the last one in what is touched. The
+    /// connections of proxies that hold something of that send it.
+    pub fn publish(&self, snapshot: Arc<B::Source>, touched: &Touched) {
+        self.answers().publish(snapshot, touched);
+    }
+
+    /// The work that was done so far.
+    pub fn work(&self) -> Work {
+        *self.answers().work()
     }
 
     /// Serves one proxy until its connection ends. `io` is a byte stream of which the proxy has
@@ -141,12 +164,11 @@ impl<B: Backend> Server<B> {
 
     /// Connected proxies, in order of their uids.
     pub fn proxies(&self) -> Vec<ProxyStatus> {
-        let latest = self.generations.borrow().as_ref().map_or(0, |generation| generation.number);
         self.proxies
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .values()
-            .map(|proxy| proxy.ledger().status(proxy.peer.clone(), latest))
+            .map(|proxy| proxy.ledger().status(proxy.peer.clone()))
             .collect()
     }
 
@@ -157,9 +179,19 @@ impl<B: Backend> Server<B> {
         proxies.get(workload_uid)?.ledger().holding(key)
     }
 
+    /// Whether the proxy of a workload is connected.
+    pub fn is_connected(&self, workload_uid: &str) -> bool {
+        self.proxies.lock().unwrap_or_else(PoisonError::into_inner).contains_key(workload_uid)
+    }
+
+    fn answers(&self) -> MutexGuard<'_, Answers<B::Source>> {
+        self.answers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn connected(&self, peer: Peer) -> Arc<Proxy> {
-        let proxy = Arc::new(Proxy { peer, ledger: Mutex::default() });
-        proxy.ledger().look_again();
+        let proxy = self.answers().connect(|id| {
+            Arc::new(Proxy { id, peer, ledger: Mutex::default(), changed: Notify::new() })
+        });
         self.proxies
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -174,11 +206,15 @@ impl<B: Backend> Server<B> {
         if proxies.get(uid).is_some_and(|current| Arc::ptr_eq(current, proxy)) {
             proxies.remove(uid);
         }
+        drop(proxies);
+        let mut answers = self.answers();
+        let held = proxy.ledger().answers();
+        answers.disconnect(proxy.id, held);
     }
 }
 
 impl Proxy {
-    fn ledger(&self) -> std::sync::MutexGuard<'_, Ledger> {
+    fn ledger(&self) -> MutexGuard<'_, Ledger> {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -12,7 +12,7 @@ use ironmesh_model::resource::{Applies, DefaultBackend, Destination, Join, Resol
 use ironmesh_model::route::{Route, Rule};
 use ironmesh_model::service::{Endpoints, Protocol, Service};
 use ironmesh_model::settings::Settings;
-use ironmesh_model::snapshot::Subscriber;
+use ironmesh_model::snapshot::{Answer, Cell, Scope, Subscriber, Touched};
 use ironmesh_model::view::{ApplyError, Body, Change};
 use ironmesh_model::{
     ListenerKind, ObjectId, ResolutionKey, Resource, ResourceKey, ServiceId, Target, View,
@@ -30,20 +30,24 @@ use crate::server::{Backend, Peer, Server, SessionError, Source};
 pub(crate) struct World(pub(crate) BTreeMap<ResourceKey, Resource>);
 
 impl Source for World {
-    fn subscriber(&self, _: &WorkloadId) -> Option<Subscriber> {
-        None
+    fn scope(&self, _: &Peer) -> (Scope, Vec<Cell>) {
+        Default::default()
     }
 
-    fn resource(&self, key: &ResourceKey, _: &Subscriber) -> Option<Resource> {
-        match (self.0.get(key), key) {
+    fn answer(&self, key: &ResourceKey, _: &Scope) -> Answer {
+        let resource = match (self.0.get(key), key) {
             (Some(resource), _) => Some(resource.clone()),
             (None, ResourceKey::Resolution(_)) => {
                 Some(Resource::Resolution(Resolution::Absent.into()))
             }
             (None, _) => None,
-        }
+        };
+        let references = resource.iter().flat_map(|r| self.references(r)).collect();
+        Answer { resource, references, reads: Vec::new() }
     }
+}
 
+impl World {
     fn references(&self, resource: &Resource) -> Vec<ResourceKey> {
         let Resource::Resolution(resolution) = resource else { return Vec::new() };
         let Resolution::Present(applies) = &**resolution else { return Vec::new() };
@@ -211,7 +215,7 @@ impl Place {
     ) -> Arc<Server<Control>> {
         let server = Server::new(Control, limits);
         if let Some(world) = world {
-            server.publish(Arc::new(world.clone()));
+            server.publish(Arc::new(world.clone()), &Touched::everything());
         }
         self.0.lock().unwrap().server = Some(server.clone());
         server

@@ -134,7 +134,7 @@ fn endpoint_item(endpoint: &GroupEndpoint) -> EndpointItem {
 fn resources(context: &Context, proxy: &Proxy<'_>) -> Vec<ResourceItem> {
     let server = &context.mesh.server;
     let uid = object::uid(proxy.pod);
-    let connected = server.proxies().iter().any(|status| &*status.peer.workload.uid == uid);
+    let connected = server.is_connected(uid);
     let mut held: Vec<_> = proxy.view().held().collect();
     held.sort_by_key(|(key, _)| (*key).clone());
     let item = |key: &ResourceKey, version: ironmesh_model::Version| {

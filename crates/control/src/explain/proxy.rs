@@ -2,9 +2,10 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use ironmesh_model::bootstrap::ProxyKind;
 use ironmesh_model::entry::{self, Sender};
 use ironmesh_model::path::{EscapedNul, normalize_target, split_target};
-use ironmesh_model::snapshot::Subscriber;
+use ironmesh_model::snapshot::{Scope, Subscriber};
 use ironmesh_model::{
     Connection, Decision, Draw, Event, Identity, ListenerKind, Local, Plan, Reason, Request,
     ResourceKey, Seen, Silent, Snapshot, Trace, Traffic, View, decide,
@@ -117,6 +118,7 @@ pub(super) struct Proxy<'a> {
     snapshot: &'a Snapshot,
     pub(super) pod: &'a Object,
     subscriber: Subscriber,
+    scope: Scope,
     view: View,
     /// Of its workload.
     pub(super) identity: Identity,
@@ -132,7 +134,10 @@ impl<'a> Proxy<'a> {
             namespace: subscriber.namespace.clone(),
             service_account: object::text(pod, "/spec/serviceAccountName").into(),
         };
-        let mut proxy = Self { snapshot, pod, subscriber, view: View::default(), identity };
+        let kind = if gateway { ProxyKind::Gateway } else { ProxyKind::Sidecar };
+        let (scope, _) = snapshot.scope(&subscriber, Some(kind));
+        let view = View::default();
+        let mut proxy = Self { snapshot, pod, subscriber, scope, view, identity };
         proxy.subscribe(ResourceKey::Settings);
         if gateway {
             proxy.subscribe(ResourceKey::Listeners);
@@ -241,7 +246,7 @@ impl<'a> Proxy<'a> {
     }
 
     fn subscribe(&mut self, key: ResourceKey) {
-        let changes = expand(self.snapshot, &self.subscriber, [key]);
+        let changes = expand(self.snapshot, &self.scope, [key]);
         // What cannot be compiled is dead, and the trace says so.
         self.view = self.view.apply(changes).0;
     }

@@ -49,20 +49,21 @@ pub(super) async fn handle(
 /// Findings about all that was stored before the request came.
 async fn findings(context: &Context, request: &ApiRequest) -> Result<Vec<FindingItem>, Failure> {
     let longest = context.limits.control.snapshot_wait;
-    let published = context.mesh.at(context.registry.store().revision(), longest).await?;
+    context.mesh.at(context.registry.store().revision(), longest).await?;
     let asked = |name: &str, value: &str| {
         let wanted = request.query(name);
         wanted.is_empty() || wanted == value
     };
-    let findings = published
-        .findings
-        .iter()
+    let findings = context
+        .mesh
+        .findings()
+        .into_iter()
         .filter(|finding| {
             asked("namespace", &finding.object.namespace)
                 && asked("kind", &finding.object.kind)
                 && asked("name", &finding.object.name)
         })
-        .map(|finding| FindingItem { finding: finding.clone(), severity: finding.code.severity() });
+        .map(|finding| FindingItem { severity: finding.code.severity(), finding });
     Ok(findings.collect())
 }
 

@@ -80,6 +80,18 @@ pub(crate) fn endpoint_slice(object: &Object, findings: &mut Vec<Finding>) -> Op
     Some(part(object, service.into(), addresses))
 }
 
+impl EndpointsPart {
+    /// Namespace and name of the Service that it is for.
+    pub(super) fn service(&self) -> (Name, Name) {
+        (self.namespace.clone(), self.service.clone())
+    }
+
+    /// The addresses that it lists.
+    pub(super) fn ips(&self) -> impl Iterator<Item = IpAddr> {
+        self.addresses.iter().map(|address| address.ip)
+    }
+}
+
 fn part(object: &Object, service: Name, addresses: Vec<Address>) -> Part {
     let namespace = object.namespace().clone();
     Part::Endpoints(Box::new(EndpointsPart { namespace, service, addresses }))
@@ -119,20 +131,16 @@ fn items(list: &Value) -> impl Iterator<Item = &Value> {
 
 /// The endpoints of a Service without a selector. An address that a pod has is that pod, with its
 /// identity; any other is outside of the mesh.
-pub(super) fn of_service(
+pub(super) fn of_service<'a>(
     part: &ServicePart,
-    listed: &[&EndpointsPart],
-    by_ip: &HashMap<IpAddr, &PodPart>,
+    listed: impl Iterator<Item = &'a EndpointsPart>,
+    pod_at: impl Fn(IpAddr) -> Option<&'a PodPart>,
     settings: &Settings,
 ) -> Vec<Endpoint> {
-    let id = &part.service.id;
-    let own = listed
-        .iter()
-        .filter(|list| list.namespace == id.namespace && list.service == part.service.name);
     let mut endpoints: Vec<Endpoint> = Vec::new();
-    for address in own.flat_map(|list| &list.addresses) {
-        let pod = by_ip.get(&address.ip);
-        let mut endpoint = match pod {
+    let mut places: HashMap<Name, usize> = HashMap::new();
+    for address in listed.flat_map(|list| &list.addresses) {
+        let mut endpoint = match pod_at(address.ip) {
             Some(pod) => super::endpoint(part, pod, settings),
             None => outside(part, address.ip),
         };
@@ -147,14 +155,18 @@ pub(super) fn of_service(
             })
             .collect();
         // Subsets may list an address again with other ports.
-        match endpoints.iter_mut().find(|other| other.id == endpoint.id) {
-            Some(other) => {
+        match places.get(&endpoint.id) {
+            Some(at) => {
+                let other = &mut endpoints[*at];
                 other.ready |= endpoint.ready;
                 other.ports.append(&mut endpoint.ports);
                 other.ports.sort_by_key(|port| (port.service, port.target));
                 other.ports.dedup_by_key(|port| port.service);
             }
-            None => endpoints.push(endpoint),
+            None => {
+                places.insert(endpoint.id.clone(), endpoints.len());
+                endpoints.push(endpoint);
+            }
         }
     }
     endpoints

@@ -49,7 +49,7 @@ pub(super) enum Name<'a> {
     Labels,
     /// A route.
     Route(&'a ObjectId),
-    /// What a route is for, and who sees it.
+    /// Who sees a route, how old it is, and whether it is for connections, too.
     Attachment(&'a ObjectId),
     /// The hosts that a route sends requests to.
     DestinationsOf(&'a ObjectId),

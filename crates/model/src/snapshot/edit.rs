@@ -1,5 +1,6 @@
 //! Changes of objects, and what each touches in the indexes.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -156,13 +157,27 @@ impl Index {
         if old.map(|e| &e.destinations) != new.map(|e| &e.destinations) {
             touched.touch(Cell::DestinationsOf(&id));
         }
-        if old.map(|e| &e.attachment) != new.map(|e| &e.attachment) {
+        let seen = |entry: &RouteEntry| {
+            let Attachment { export_to, created, has_connection_rules, .. } = &entry.attachment;
+            (export_to.clone(), *created, *has_connection_rules)
+        };
+        let as_before = old.map(seen) == new.map(seen);
+        if !as_before {
             touched.touch(Cell::Attachment(&id));
-            if let Some(old) = old {
-                self.attach(&id, &old.attachment, false, touched);
+        }
+        // Where it stays as it was nobody need look again.
+        let (was, is) = (places(old), places(new));
+        let kept = |others: &BTreeSet<Place>, place: &Place| as_before && others.contains(place);
+        if let Some(old) = old {
+            let aged = Aged::new(old.attachment.created, &id);
+            for place in was.iter().filter(|place| !kept(&is, place)) {
+                self.attach(&aged, place, false, touched);
             }
-            if let Some(new) = new {
-                self.attach(&id, &new.attachment, true, touched);
+        }
+        if let Some(new) = new {
+            let aged = Aged::new(new.attachment.created, &id);
+            for place in is.iter().filter(|place| !kept(&was, place)) {
+                self.attach(&aged, place, true, touched);
             }
         }
         match after {
@@ -172,36 +187,34 @@ impl Index {
         touched.objects.insert(id);
     }
 
-    /// Attaches a route to what it names, or takes it away from there.
-    fn attach(&mut self, id: &ObjectId, to: &Attachment, on: bool, touched: &mut Touched) {
-        let aged = Aged::new(to.created, id);
-        for gateway in &to.gateways {
-            if **gateway == *MESH {
-                for host in &to.hosts {
-                    let change = place(&mut self.mesh_routes, host, &aged, on);
-                    touch_pattern(Map::Mesh, host, change, touched);
-                }
-                continue;
+    /// Attaches a route for a host to a gateway or the mesh, or takes it away from there.
+    fn attach(
+        &mut self,
+        route: &Aged<ObjectId>,
+        (gateway, host): &Place,
+        on: bool,
+        touched: &mut Touched,
+    ) {
+        if **gateway == *MESH {
+            let change = place(&mut self.mesh_routes, host, route, on);
+            touch_pattern(Map::Mesh, host, change, touched);
+            return;
+        }
+        let mut routes = self.gateway_routes.remove(gateway).unwrap_or_default();
+        let change = place(&mut routes.hosts, host, route, on);
+        touch_pattern(Map::Gateway(gateway), host, change, touched);
+        if change.pattern {
+            for chunk in Chunk::all_of(host) {
+                touched.touch(Cell::GatewayPatterns(gateway, chunk));
             }
-            let mut routes = self.gateway_routes.remove(gateway).unwrap_or_default();
-            for host in &to.hosts {
-                let change = place(&mut routes.hosts, host, &aged, on);
-                touch_pattern(Map::Gateway(gateway), host, change, touched);
-                // Who sees a route counts for the domains, too.
-                for chunk in Chunk::all_of(host) {
-                    touched.touch(Cell::GatewayPatterns(gateway, chunk));
-                }
-                match (change.pattern, on) {
-                    (true, true) => routes.patterns.insert(host.clone()),
-                    (true, false) => {
-                        routes.patterns.remove(host);
-                    }
-                    (false, _) => {}
-                }
+            if on {
+                routes.patterns.insert(host.clone());
+            } else {
+                routes.patterns.remove(host);
             }
-            if !routes.hosts.is_empty() {
-                self.gateway_routes.insert(gateway.clone(), routes);
-            }
+        }
+        if !routes.hosts.is_empty() {
+            self.gateway_routes.insert(gateway.clone(), routes);
         }
     }
 
@@ -343,6 +356,19 @@ fn route_entry(source: RouteSource) -> RouteEntry {
         route: Arc::new(route),
         fields,
     }
+}
+
+/// A gateway, or the mesh, and a host.
+type Place = (Name, Name);
+
+/// Where a route is attached.
+fn places(entry: Option<&RouteEntry>) -> BTreeSet<Place> {
+    let attachments = entry.into_iter().map(|entry| &entry.attachment);
+    attachments
+        .flat_map(|to| {
+            to.gateways.iter().flat_map(|g| to.hosts.iter().map(|h| (g.clone(), h.clone())))
+        })
+        .collect()
 }
 
 /// Puts an object under a pattern, or takes it away.

@@ -155,7 +155,7 @@ impl<'a> Reader<'a> {
         self.index(&[CellName::Route(id)]).routes.get(id).map(|entry| &**entry)
     }
 
-    /// What a route is for, and who sees it.
+    /// A route and who sees it, but not what it says.
     pub(super) fn attachment(&self, id: &ObjectId) -> Option<&'a RouteEntry> {
         self.index(&[CellName::Attachment(id)]).routes.get(id).map(|entry| &**entry)
     }
@@ -195,8 +195,8 @@ impl<'a> Reader<'a> {
         candidates.into_iter().map(move |pattern| self.of_pattern(map, &pattern))
     }
 
-    /// The patterns of the routes of a gateway that are in a chunk of them. How many they are and
-    /// who sees these routes is looked at, too.
+    /// The patterns of the routes of a gateway that are in a chunk of them. How many they are
+    /// is looked at, too.
     pub(super) fn gateway_patterns(
         &self,
         gateway: &str,

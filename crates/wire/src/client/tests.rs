@@ -10,6 +10,7 @@ use crate::codec::Key;
 use crate::frame::{Connection, Happened};
 use crate::messages::{Changed, ClientSays, Empty, ServerSays, State, ToClient, ToServer, Update};
 use crate::testing::{Place, Proxy, World, all_of, host, until};
+use ironmesh_model::snapshot::Touched;
 
 fn sorted(keys: impl IntoIterator<Item = ResourceKey>) -> Vec<ResourceKey> {
     let mut keys: Vec<_> = keys.into_iter().collect();
@@ -27,9 +28,9 @@ async fn an_edit_moves_one_resource_to_who_uses_it_and_nothing_to_others() {
     proxy.until("reviews is held", |seen| seen.view.held().count() == 4).await;
 
     world.edit_route("ratings", "edited");
-    server.publish(Arc::new(world.clone()));
+    server.publish(Arc::new(world.clone()), &Touched::everything());
     world.edit_route("reviews", "edited");
-    server.publish(Arc::new(world.clone()));
+    server.publish(Arc::new(world.clone()), &Touched::everything());
     proxy.until("the edit is here", |seen| seen.batches.len() == 2).await;
     assert_eq!(
         proxy.seen(|seen| seen.batches[1].clone()),
@@ -56,12 +57,12 @@ async fn what_nothing_refers_to_any_more_is_forgotten() {
 
     // A service that is gone leaves the answer that there is none.
     world.remove("reviews");
-    server.publish(Arc::new(world));
+    server.publish(Arc::new(world), &Touched::everything());
     proxy.until("reviews is absent", |seen| seen.view.held().count() == 1).await;
     assert_eq!(proxy.held(), [host("reviews")]);
 
     // And comes back by itself.
-    server.publish(Arc::new(World::of(&["reviews"])));
+    server.publish(Arc::new(World::of(&["reviews"])), &Touched::everything());
     proxy.until("reviews is back", |seen| seen.view.held().count() == 4).await;
 }
 
@@ -128,7 +129,7 @@ async fn connections_may_end_at_any_point() {
             1 => world.edit_route(name, &format!("round {round}")),
             _ => proxy.client.unsubscribe([host(names[(round as usize * 7) % names.len()])]),
         }
-        server.publish(Arc::new(world.clone()));
+        server.publish(Arc::new(world.clone()), &Touched::everything());
         for _ in 0..round % 50 {
             tokio::task::yield_now().await;
         }
@@ -214,7 +215,7 @@ async fn what_a_proxy_cannot_use_shows_at_the_control_plane() {
 
     proxy.seen(|seen| seen.unusable = None);
     world.edit_route("reviews", "better");
-    server.publish(Arc::new(world));
+    server.publish(Arc::new(world), &Touched::everything());
     until("the error is gone", || server.proxies()[0].errors.is_empty()).await;
 }
 

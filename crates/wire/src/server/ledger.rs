@@ -1,11 +1,14 @@
-//! What one proxy wants, was sent and acknowledged. Pure: no IO and no time.
+//! What one proxy wants, was sent and acknowledged. No IO and no time.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use ironmesh_model::snapshot::Subscriber;
+use hashbrown::HashSet;
+use ironmesh_model::snapshot::Scope;
 use ironmesh_model::{ResourceKey, Version};
 
-use super::generation::{Encoded, Generation, Source};
+use super::answers::{AnswerId, Answers, Encoded, ProxyId};
+use super::source::Source;
 use super::{Holding, Peer, ProxyStatus};
 use crate::codec::Key;
 use crate::messages::{Changed, Empty, State};
@@ -13,15 +16,13 @@ use crate::messages::{Changed, Empty, State};
 /// The keys of one proxy.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
+    /// In which it asks; `None` before the first snapshot.
+    scope: Option<Scope>,
     entries: BTreeMap<ResourceKey, Entry>,
     /// How many of them are wanted.
     wanted: usize,
-    /// Wanted keys that were not looked at yet.
-    fresh: BTreeSet<ResourceKey>,
-    /// Whether everything is to be looked at.
-    stale: bool,
-    /// Number of the generation that everything was looked at in last.
-    seen: u64,
+    /// Keys to be looked at: newly wanted, no longer wanted, or with another answer.
+    to_look_at: BTreeSet<ResourceKey>,
     in_flight: usize,
     pushed_resources: u64,
     pushed_bytes: u64,
@@ -30,11 +31,16 @@ pub(super) struct Ledger {
 /// One key.
 #[derive(Debug, Default)]
 struct Entry {
-    /// Whether the proxy asked for it; else something that it asked for refers to it.
+    /// Whether the proxy asked for it.
     wanted: bool,
+    /// How many answers that it has refer to it.
+    referred: u32,
+    answer: Option<AnswerId>,
+    /// What the answer refers to.
+    references: Arc<[ResourceKey]>,
     sent: Option<Version>,
     acknowledged: Option<Version>,
-    error: Option<String>,
+    error: Option<Box<str>>,
 }
 
 /// The keys and versions of one update; `None`: to be forgotten.
@@ -59,27 +65,33 @@ impl Ledger {
             entry.sent = held;
             entry.acknowledged = held;
         }
-        if only_held {
-            // It may not be referred to any more.
-            self.stale = true;
-        } else {
+        if !only_held {
             self.wanted += usize::from(!std::mem::replace(&mut entry.wanted, true));
-            self.fresh.insert(key);
         }
+        self.to_look_at.insert(key);
     }
 
     /// The proxy no longer wants a key.
     pub(super) fn unsubscribe(&mut self, key: &ResourceKey) {
         if let Some(entry) = self.entries.get_mut(key) {
             self.wanted -= usize::from(std::mem::take(&mut entry.wanted));
-            self.fresh.remove(key);
-            self.stale = true;
+            self.to_look_at.insert(key.clone());
         }
     }
 
-    /// There is another snapshot.
-    pub(super) fn look_again(&mut self) {
-        self.stale = true;
+    /// The proxy asks in this scope from now on. Returns whether that is another one.
+    pub(super) fn enter(&mut self, scope: Scope) -> bool {
+        if self.scope.as_ref() == Some(&scope) {
+            return false;
+        }
+        self.scope = Some(scope);
+        self.to_look_at.extend(self.entries.keys().cloned());
+        true
+    }
+
+    /// A key has another answer.
+    pub(super) fn look_at(&mut self, key: ResourceKey) {
+        self.to_look_at.insert(key);
     }
 
     /// How many keys the proxy asked for. What those refer to does not count: it is the
@@ -88,42 +100,107 @@ impl Ledger {
         self.wanted
     }
 
-    /// Whether [`Ledger::changes`] has anything to look at.
+    /// Whether [`Ledger::changes`] has anything to look at, and can.
     pub(super) fn is_behind(&self) -> bool {
-        self.stale || !self.fresh.is_empty()
+        self.scope.is_some() && !self.to_look_at.is_empty()
     }
 
     /// What is to be sent now. From then on the proxy counts as having it.
     pub(super) fn changes<S: Source>(
         &mut self,
-        generation: &Generation<S>,
-        subscriber: &Subscriber,
+        answers: &mut Answers<S>,
+        own: ProxyId,
     ) -> Vec<Changed> {
-        let fresh = std::mem::take(&mut self.fresh);
-        let everything = std::mem::take(&mut self.stale);
-        let keys: Vec<ResourceKey> = if everything {
-            let wanted = self.entries.iter().filter(|(_, entry)| entry.wanted);
-            wanted.map(|(key, _)| key.clone()).collect()
-        } else {
-            fresh.into_iter().collect()
-        };
+        let Some(scope) = self.scope.clone() else { return Vec::new() };
+        let mut to_visit: Vec<ResourceKey> =
+            std::mem::take(&mut self.to_look_at).into_iter().collect();
         let mut changes = Vec::new();
-        let mut reached = BTreeSet::new();
-        let mut to_visit = keys;
+        // What nothing may need any more; others of this update may turn out to need it.
+        let mut doubtful: Vec<ResourceKey> = Vec::new();
+        let mut visited = HashSet::new();
         while let Some(key) = to_visit.pop() {
-            if reached.contains(&key) {
+            let Some(entry) = self.entries.get_mut(&key) else { continue };
+            if !entry.is_needed() {
+                doubtful.push(key);
                 continue;
             }
-            let encoded = generation.encoded(&key, subscriber);
-            to_visit.extend(encoded.references.iter().cloned());
-            changes.extend(self.changed(&key, encoded));
-            reached.insert(key);
+            if !visited.insert(key.clone()) {
+                continue;
+            }
+            let scope = scope.narrowed(&key, entry.referred > 0);
+            let Some((answer, encoded)) = answers.hold(&key, scope, own) else { continue };
+            if let Some(before) = entry.answer.replace(answer)
+                && before != answer
+            {
+                answers.release(before, own);
+            }
+            let before = std::mem::replace(&mut entry.references, encoded.references.clone());
+            changes.extend(entry.changed(&key, &encoded));
+            self.refer(&before, &encoded.references, &mut to_visit);
         }
-        if everything {
-            changes.extend(self.forget_all_but(&reached));
-            self.seen = generation.number;
+        while let Some(key) = doubtful.pop() {
+            self.forget(key, &mut doubtful, &mut changes, |answer| answers.release(answer, own));
         }
         changes
+    }
+
+    /// An answer refers to `after`, and no longer to `before`.
+    fn refer(
+        &mut self,
+        before: &Arc<[ResourceKey]>,
+        after: &Arc<[ResourceKey]>,
+        to_visit: &mut Vec<ResourceKey>,
+    ) {
+        if Arc::ptr_eq(before, after) {
+            return;
+        }
+        let (old, new): (HashSet<&ResourceKey>, HashSet<&ResourceKey>) =
+            (before.iter().collect(), after.iter().collect());
+        for key in new.difference(&old) {
+            self.entries.entry((*key).clone()).or_default().referred += 1;
+            to_visit.push((*key).clone());
+        }
+        for key in old.difference(&new) {
+            self.let_go(key);
+            to_visit.push((*key).clone());
+        }
+    }
+
+    /// One reference to a key less.
+    fn let_go(&mut self, key: &ResourceKey) {
+        if let Some(entry) = self.entries.get_mut(key) {
+            entry.referred = entry.referred.saturating_sub(1);
+        }
+    }
+
+    /// Drops a key that is neither wanted nor referred to, and what only it referred to.
+    fn forget(
+        &mut self,
+        key: ResourceKey,
+        doubtful: &mut Vec<ResourceKey>,
+        changes: &mut Vec<Changed>,
+        release: impl FnOnce(AnswerId),
+    ) {
+        if self.entries.get(&key).is_none_or(Entry::is_needed) {
+            return;
+        }
+        let Some(entry) = self.entries.remove(&key) else { return };
+        if let Some(answer) = entry.answer {
+            release(answer);
+        }
+        if entry.sent.is_some() {
+            let state = Some(State::Forget(Empty {}));
+            changes.push(Changed { key: Some(Key::of(&key)), version: 0, state });
+        }
+        for reference in entry.references.iter() {
+            self.let_go(reference);
+            doubtful.push(reference.clone());
+        }
+    }
+
+    /// The answers that it holds.
+    pub(super) fn answers(&self) -> Vec<AnswerId> {
+        self.entries.values().filter_map(|entry| entry.answer).collect()
     }
 
     /// An update with so many resources, of so many bytes, is on its way.
@@ -155,7 +232,7 @@ impl Ledger {
     /// Notes that a resource cannot be used.
     pub(super) fn failed(&mut self, key: &ResourceKey, why: String) {
         if let Some(entry) = self.entries.get_mut(key) {
-            entry.error = Some(why);
+            entry.error = Some(why.into());
         }
     }
 
@@ -166,58 +243,45 @@ impl Ledger {
     }
 
     /// See [`super::Server::proxies`].
-    pub(super) fn status(&self, peer: Peer, latest: u64) -> ProxyStatus {
+    pub(super) fn status(&self, peer: Peer) -> ProxyStatus {
         let acknowledged =
             |entry: &&Entry| entry.sent.is_some() && entry.sent == entry.acknowledged;
         let acknowledged = self.entries.values().filter(acknowledged).count();
         let errors = self
             .entries
             .iter()
-            .filter_map(|(key, entry)| Some((key.clone(), entry.error.clone()?)));
+            .filter_map(|(key, entry)| Some((key.clone(), entry.error.as_deref()?.to_owned())));
         ProxyStatus {
             peer,
             resources: self.entries.len(),
             acknowledged,
             pushed_resources: self.pushed_resources,
             pushed_bytes: self.pushed_bytes,
-            synced: self.seen == latest
-                && latest != 0
-                && !self.is_behind()
+            synced: self.scope.is_some()
+                && self.to_look_at.is_empty()
                 && self.in_flight == 0
                 && acknowledged == self.entries.len(),
             errors: errors.collect(),
         }
     }
+}
 
-    /// The change to send for a key, if the proxy does not have it.
-    fn changed(&mut self, key: &ResourceKey, encoded: Encoded) -> Option<Changed> {
-        let entry = self.entries.entry(key.clone()).or_default();
-        if entry.sent == Some(encoded.version) {
+impl Entry {
+    fn is_needed(&self) -> bool {
+        self.wanted || self.referred > 0
+    }
+
+    /// The change to send for its key, if the proxy does not have it.
+    fn changed(&mut self, key: &ResourceKey, encoded: &Encoded) -> Option<Changed> {
+        if self.sent == Some(encoded.version) {
             return None;
         }
-        entry.sent = Some(encoded.version);
-        let state = match encoded.body {
-            Some(bytes) => State::Is(bytes),
+        self.sent = Some(encoded.version);
+        let state = match &encoded.body {
+            Some(bytes) => State::Is(bytes.clone()),
             None => State::Nothing(Empty {}),
         };
         Some(Changed { key: Some(Key::of(key)), version: encoded.version.0, state: Some(state) })
-    }
-
-    /// Drops every key that is neither wanted nor referred to.
-    fn forget_all_but(&mut self, reached: &BTreeSet<ResourceKey>) -> Vec<Changed> {
-        let mut forgotten = Vec::new();
-        self.entries.retain(|key, entry| {
-            let keep = reached.contains(key);
-            if !keep && entry.sent.is_some() {
-                forgotten.push(Changed {
-                    key: Some(Key::of(key)),
-                    version: 0,
-                    state: Some(State::Forget(Empty {})),
-                });
-            }
-            keep
-        });
-        forgotten
     }
 }
 

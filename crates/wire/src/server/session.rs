@@ -7,10 +7,8 @@ use ironmesh_model::limits::WireLimits;
 use ironmesh_model::{ResourceKey, Version};
 use prost::Message;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::generation::Generation;
 use super::ledger::{Ledger, Sent};
 use super::{Backend, Proxy, Server};
 use crate::client::KEYS_PER_MESSAGE;
@@ -51,9 +49,6 @@ pub enum SessionError {
     /// Nothing was heard of it for too long.
     #[error("the proxy is silent")]
     Silent,
-    /// The server is gone.
-    #[error("the control plane stops")]
-    Stopped,
 }
 
 type ProxyConnection<IO> = Connection<IO, ToServer, ToClient>;
@@ -73,15 +68,12 @@ where
             connection.limit_frames(frame_bytes_max);
             let mut session = Session {
                 server,
-                generations: server.generations.subscribe(),
                 proxy,
                 in_flight: VecDeque::new(),
                 last_nonce: 0,
                 more_keys: false,
             };
-            let error = session.run(&mut connection).await;
-            server.disconnected(&session.proxy);
-            error
+            session.run(&mut connection).await
         }
     };
     // The proxy learns why, if it still listens.
@@ -126,13 +118,19 @@ fn say<IO: AsyncRead + AsyncWrite + Unpin>(
 
 struct Session<'a, B: Backend> {
     server: &'a Server<B>,
-    generations: watch::Receiver<Option<Arc<Generation<B::Source>>>>,
     proxy: Arc<Proxy>,
     /// Updates without acknowledgement, oldest first.
     in_flight: VecDeque<(u64, Sent)>,
     last_nonce: u64,
     /// Whether a list of subscriptions goes on in the next message.
     more_keys: bool,
+}
+
+/// Also where the future of a connection is dropped.
+impl<B: Backend> Drop for Session<'_, B> {
+    fn drop(&mut self) {
+        self.server.disconnected(&self.proxy);
+    }
 }
 
 impl<B: Backend> Session<'_, B> {
@@ -151,6 +149,7 @@ impl<B: Backend> Session<'_, B> {
     where
         IO: AsyncRead + AsyncWrite + Unpin + Send,
     {
+        let proxy = self.proxy.clone();
         let keepalive = self.limits().keepalive;
         let mut silent_since = Instant::now();
         let mut pinged = false;
@@ -165,10 +164,7 @@ impl<B: Backend> Session<'_, B> {
                         self.received(connection, message).await?;
                     }
                 }
-                changed = self.generations.changed() => {
-                    changed.map_err(|_| SessionError::Stopped)?;
-                    self.proxy.ledger().look_again();
-                }
+                () = proxy.changed.notified() => {}
                 () = sleep_until(silent_since + patience) => {
                     if pinged {
                         return Err(SessionError::Silent);
@@ -257,15 +253,11 @@ impl<B: Backend> Session<'_, B> {
         if !ready {
             return Ok(());
         }
-        let is_new = self.generations.has_changed().is_ok_and(|changed| changed);
-        let Some(generation) = self.generations.borrow_and_update().clone() else { return Ok(()) };
+        let mut answers = self.server.answers();
         let mut ledger = self.proxy.ledger();
-        if is_new {
-            ledger.look_again();
-        }
-        let peer = &self.proxy.peer;
-        let subscriber = generation.subscriber(&peer.workload, &peer.subscriber);
-        let mut changes = ledger.changes(&generation, &subscriber);
+        let mut changes = ledger.changes(&mut answers, self.proxy.id);
+        answers.work().keys += changes.len() as u64;
+        drop(answers);
         let too_large = self.drop_too_large(&mut changes, &mut ledger)?;
         if changes.is_empty() {
             return Ok(());

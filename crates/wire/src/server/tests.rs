@@ -9,6 +9,8 @@ use crate::messages::{
 };
 use crate::testing::{Control, Place, Proxy as FakeProxy, World, all_of, host, until};
 
+mod work;
+
 type Raw = Connection<tokio::io::DuplexStream, ToClient, ToServer>;
 
 /// A proxy of which the test says every word.
@@ -116,7 +118,7 @@ async fn nothing_is_answered_before_the_first_snapshot() {
     // The next thing that it hears, after 10 s of silence, is not an answer.
     assert!(matches!(heard(&mut raw).await, Ok(ServerSays::Ping(_))));
     assert!(!server.proxies()[0].synced);
-    server.publish(Arc::new(World::of(&["reviews"])));
+    server.publish(Arc::new(World::of(&["reviews"])), &Touched::everything());
     assert_eq!(keys_of(update(&mut raw).await), sorted(all_of("reviews")));
 }
 
@@ -131,7 +133,7 @@ async fn while_acknowledgements_are_missing_changes_are_joined() {
     let first = update(&mut raw).await;
     for edit in 0..10 {
         world.edit_route("a", &format!("edit {edit}"));
-        server.publish(Arc::new(world.clone()));
+        server.publish(Arc::new(world.clone()), &Touched::everything());
         if edit == 0 {
             assert_eq!(update(&mut raw).await.changes.len(), 1);
         }
@@ -179,11 +181,11 @@ async fn a_resource_larger_than_a_frame_is_reported_and_the_rest_arrives() {
     assert!(!status.synced);
     // Where an older version is held that stays.
     world.edit_route("a", "small");
-    server.publish(Arc::new(world.clone()));
+    server.publish(Arc::new(world.clone()), &Touched::everything());
     proxy.until("it fits", |seen| crate::testing::rule_in(&seen.view, "a").is_some()).await;
     until("it is in sync", || server.proxies()[0].synced).await;
     world.edit_route("a", &"x".repeat(3_000));
-    server.publish(Arc::new(world));
+    server.publish(Arc::new(world), &Touched::everything());
     until("it is reported again", || !server.proxies()[0].errors.is_empty()).await;
     assert_eq!(proxy.rule("a").as_deref(), Some("small"));
 }
@@ -256,7 +258,7 @@ async fn a_proxy_that_pings_and_never_reads_fills_no_memory() {
 async fn a_view_for_explanations_is_what_a_proxy_would_hold() {
     let world = World::of(&["reviews", "ratings"]);
     let peer = Control.authenticate("good").await.unwrap();
-    let changes = expand(&world, &peer.subscriber, [host("reviews")]);
+    let changes = expand(&world, &world.scope(&peer).0, [host("reviews")]);
     let keys = sorted(changes.iter().map(|change| change.key.clone()));
     assert_eq!(keys, sorted(all_of("reviews")));
     let (view, errors) = ironmesh_model::View::default().apply(changes);

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::bootstrap::ProxyKind;
-use crate::route::Action;
+use crate::route::{Action, ConnectionRule};
 use crate::service::EndpointAddress;
 
 const PROTOCOLS: [Protocol; 3] = [Protocol::Tcp, Protocol::Http, Protocol::Grpc];
@@ -181,6 +181,10 @@ fn some_route(namespace: &str, name: &str, created: Created, how: u8) -> RouteSo
     let rules = vec![rule(vec![prefix(&format!("/{how}"))], backends)];
     let mut source = route((namespace, name), created, hosts, gateways, rules);
     source.export_to = export_to(how / 36);
+    if how >= 128 {
+        let backends = source.route.rules[0].action.backends().to_vec();
+        source.route.connection_rules = vec![ConnectionRule { backends, ..Default::default() }];
+    }
     source
 }
 
@@ -216,7 +220,7 @@ struct Step {
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     // Often the same objects, in forms that differ in little.
     let who = prop_oneof![Just(0u8), 0u8..9];
-    let how = prop_oneof![Just(0u8), Just(18), any::<u8>()];
+    let how = prop_oneof![Just(0u8), Just(18), Just(144), any::<u8>()];
     let step = (0u8..8, who, how, prop::bool::weighted(0.75));
     let step = step.prop_map(|(what, who, how, keep)| Step { what, who, how, keep });
     prop::collection::vec(step, 1..40)

@@ -1,0 +1,111 @@
+//! What single objects are together, brought up to date by one object at a time.
+
+use std::collections::BTreeMap;
+
+use ironmesh_model::ObjectId;
+use ironmesh_model::settings::Settings;
+use ironmesh_model::snapshot::Edit;
+
+use crate::kubernetes::Members;
+use crate::translate::{Part, Translated};
+
+/// Joins what was made of single objects: each that comes, changes or goes gives the edits of the
+/// model that follow from it, at a cost that does not grow with the mesh. `K` names the objects.
+#[derive(Debug)]
+pub struct Join<K> {
+    members: Members<K>,
+    /// What each object is that has a part in the model.
+    kinds: BTreeMap<K, Kind>,
+}
+
+/// What an object is in the model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Kind {
+    Service,
+    Pod,
+    Endpoints,
+    Route(ObjectId),
+    DestinationPolicy(ObjectId),
+    InboundPolicy(ObjectId),
+    Gateway(ObjectId),
+}
+
+impl<K: Ord + Clone> Join<K> {
+    /// Nothing but settings, and the edit that tells of them.
+    pub fn new(settings: Settings) -> (Self, Vec<Edit>) {
+        let edits = vec![Edit::Settings(settings.clone().into())];
+        (Self { members: Members::new(settings), kinds: BTreeMap::new() }, edits)
+    }
+
+    /// The settings are others.
+    pub fn set(&mut self, settings: Settings) -> Vec<Edit> {
+        let mut edits = vec![Edit::Settings(settings.clone().into())];
+        edits.extend(self.members.set(settings));
+        edits
+    }
+
+    /// An object came or changed.
+    pub fn put(&mut self, key: K, translated: Translated) -> Vec<Edit> {
+        let kind = Kind::of(&translated.part);
+        let mut edits = Vec::new();
+        if self.kinds.get(&key) != kind.as_ref() {
+            edits = self.take(&key);
+        }
+        if let Some(kind) = kind {
+            self.kinds.insert(key.clone(), kind);
+        }
+        let made = match translated.part {
+            Part::Nothing => Vec::new(),
+            Part::Service(part) => self.members.put_service(key, Some(*part)),
+            Part::Pod(part) => self.members.put_pod(key, Some(*part)),
+            Part::Endpoints(part) => self.members.put_list(key, Some(*part)),
+            Part::Route(part) => vec![Edit::Route(part.route.id.clone(), Some(part))],
+            Part::DestinationPolicy(part) => {
+                vec![Edit::DestinationPolicy(part.policy.id.clone(), Some(part))]
+            }
+            Part::InboundPolicy(part) => {
+                vec![Edit::InboundPolicy(part.policy.id.clone(), Some(part))]
+            }
+            Part::Gateway(part) => vec![Edit::Gateway(part.id.clone(), Some(part))],
+        };
+        edits.extend(made);
+        edits
+    }
+
+    /// An object is gone.
+    pub fn take(&mut self, key: &K) -> Vec<Edit> {
+        match self.kinds.remove(key) {
+            None => Vec::new(),
+            Some(Kind::Service) => self.members.put_service(key.clone(), None),
+            Some(Kind::Pod) => self.members.put_pod(key.clone(), None),
+            Some(Kind::Endpoints) => self.members.put_list(key.clone(), None),
+            Some(Kind::Route(id)) => vec![Edit::Route(id, None)],
+            Some(Kind::DestinationPolicy(id)) => vec![Edit::DestinationPolicy(id, None)],
+            Some(Kind::InboundPolicy(id)) => vec![Edit::InboundPolicy(id, None)],
+            Some(Kind::Gateway(id)) => vec![Edit::Gateway(id, None)],
+        }
+    }
+
+    /// The objects that have a part in the model.
+    pub fn keys(&self) -> impl Iterator<Item = &K> {
+        self.kinds.keys()
+    }
+}
+
+impl Kind {
+    fn of(part: &Part) -> Option<Self> {
+        Some(match part {
+            Part::Nothing => return None,
+            Part::Service(_) => Self::Service,
+            Part::Pod(_) => Self::Pod,
+            Part::Endpoints(_) => Self::Endpoints,
+            Part::Route(part) => Self::Route(part.route.id.clone()),
+            Part::DestinationPolicy(part) => Self::DestinationPolicy(part.policy.id.clone()),
+            Part::InboundPolicy(part) => Self::InboundPolicy(part.policy.id.clone()),
+            Part::Gateway(part) => Self::Gateway(part.id.clone()),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

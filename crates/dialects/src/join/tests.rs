@@ -1,0 +1,136 @@
+use ironmesh_model::snapshot::{Objects, Snapshot, Subscriber};
+use ironmesh_model::{Labels, ResourceKey};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::{Object, translate, translate_one};
+
+/// One of a few objects, in one of a few states.
+fn object(what: u8, who: u8, how: u8) -> Value {
+    let namespace = ["default", "shop"][usize::from(who % 2)];
+    let name = format!("n{}", who / 2 % 3);
+    let metadata = |labels: Value| {
+        json!({
+            "name": name, "namespace": namespace, "uid": format!("{what}-{who}-{}", how / 100),
+            "labels": labels, "creationTimestamp": "2026-01-01T00:00:00Z",
+        })
+    };
+    match what {
+        0 => {
+            let mut spec = json!({
+                "clusterIP": format!("10.96.0.{}", who + 1),
+                "ports": [{"name": "http", "port": 80, "targetPort": 8000 + u16::from(how % 2)}],
+                "publishNotReadyAddresses": how.is_multiple_of(7),
+            });
+            if !how.is_multiple_of(3) {
+                spec["selector"] = json!({"app": (["a", "b"][usize::from(how % 3) - 1])});
+            }
+            json!({"apiVersion": "v1", "kind": "Service", "metadata": metadata(json!({})), "spec": spec})
+        }
+        1 => json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": metadata(json!({"app": (["a", "b"][usize::from(how % 2)])})),
+            "spec": {"containers": [{"name": (["c", "istio-proxy"][usize::from(how / 2 % 2)])}]},
+            "status": {
+                "phase": (["Running", "Running", "Failed"][usize::from(how % 3)]),
+                "podIP": format!("10.77.0.{}", how % 4 + 1),
+                "conditions": [{"type": "Ready", "status": (["True", "False"][usize::from(how / 8 % 2)])}],
+            },
+        }),
+        2 => {
+            let ip = |n: u8| json!({"ip": format!("10.77.0.{}", n % 6 + 1)});
+            json!({
+                "apiVersion": "v1", "kind": "Endpoints", "metadata": metadata(json!({})),
+                "subsets": [{
+                    "addresses": [ip(how), ip(how / 2)],
+                    "ports": [{"name": "http", "port": 9000 + u16::from(how % 2)}],
+                }],
+            })
+        }
+        _ => json!({
+            "apiVersion": "networking.istio.io/v1", "kind": "VirtualService",
+            "metadata": metadata(json!({})),
+            "spec": {
+                "hosts": [format!("h{}", how % 2)],
+                "http": [{"route": [{"destination": {"host": "n0"}, "weight": how}]}],
+            },
+        }),
+    }
+}
+
+/// The lists in an order that does not tell how they came about.
+fn sorted(mut objects: Objects) -> Objects {
+    objects.services.sort_by(|a, b| a.service.id.cmp(&b.service.id));
+    objects.routes.sort_by(|a, b| a.route.id.cmp(&b.route.id));
+    objects
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..<_>::default() })]
+
+    #[test]
+    fn one_object_at_a_time_gives_what_all_at_once_give(
+        steps in prop::collection::vec((0u8..4, 0u8..6, any::<u8>(), prop::bool::weighted(0.75)), 1..40)
+    ) {
+        let settings = Settings::default();
+        let (mut join, edits) = Join::new(settings.clone());
+        let mut objects = Objects::default();
+        edits.into_iter().for_each(|edit| objects.edit(edit));
+        let mut all: BTreeMap<(u8, u8), Value> = BTreeMap::new();
+        for (what, who, how, keep) in steps {
+            let key = (what, who);
+            let edits = if keep {
+                let value = object(what, who, how);
+                all.insert(key, value.clone());
+                join.put(key, translate_one(&Object::new(value).unwrap()))
+            } else {
+                all.remove(&key);
+                join.take(&key)
+            };
+            edits.into_iter().for_each(|edit| objects.edit(edit));
+            let given: Vec<Object> = all.values().map(|v| Object::new(v.clone()).unwrap()).collect();
+            let at_once = sorted(translate(&given, &settings).objects);
+            let by_one = sorted(objects.clone());
+            prop_assert_eq!(by_one.services, at_once.services);
+            prop_assert_eq!(by_one.workloads, at_once.workloads);
+            prop_assert_eq!(by_one.routes, at_once.routes);
+        }
+    }
+}
+
+#[test]
+fn what_the_mesh_does_not_see_gives_no_edit() {
+    let (mut join, _) = Join::new(Settings::default());
+    let pod = |version: u32, phase: &str, condition: &str| {
+        translate_one(
+            &Object::new(json!({
+                "apiVersion": "v1", "kind": "Pod",
+                "metadata": {"name": "a", "namespace": "default", "resourceVersion": version.to_string()},
+                "spec": {"containers": [{"name": "c"}]},
+                "status": {"phase": phase, "podIP": "10.77.0.1", "conditions": [
+                    {"type": condition, "status": "True"}]},
+            }))
+            .unwrap(),
+        )
+    };
+    assert!(!join.put(1, pod(1, "Running", "Initialized")).is_empty());
+    assert!(join.put(1, pod(2, "Running", "ContainersReady")).is_empty());
+    assert!(!join.put(1, pod(3, "Running", "Ready")).is_empty(), "it takes requests now");
+    assert!(!join.take(&1).is_empty());
+    assert!(join.take(&1).is_empty());
+}
+
+#[test]
+fn other_settings_change_the_identities_of_members() {
+    let (mut join, mut edits) = Join::new(Settings::default());
+    let pod = Object::new(object(1, 0, 3)).unwrap();
+    edits.extend(join.put(1, translate_one(&pod)));
+    let (snapshot, _) = Snapshot::default().edited(edits);
+    let settings = Settings { trust_domain: "example.org".into(), ..Settings::default() };
+    let (snapshot, _) = snapshot.edited(join.set(settings));
+    let subscriber = Subscriber { namespace: "default".into(), labels: Labels::default() };
+    let key = ResourceKey::Workload([10, 77, 0, 4].into());
+    let resource = format!("{:?}", snapshot.resource(&key, &subscriber));
+    assert!(resource.contains("example.org"), "{resource}");
+}

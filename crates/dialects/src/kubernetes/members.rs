@@ -1,0 +1,245 @@
+//! Services and those that serve them, joined: a Service gets the endpoints of the pods that it
+//! selects; one without a selector those that Endpoints and EndpointSlices of its name list.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::Hash;
+use std::net::IpAddr;
+
+use ironmesh_model::service::Endpoint;
+use ironmesh_model::settings::Settings;
+use ironmesh_model::snapshot::Edit;
+use ironmesh_model::{Labels, Name};
+
+use super::endpoints::{self, EndpointsPart};
+use super::{PodPart, ServicePart, endpoint, holder, workload};
+
+/// Services, pods and lists of endpoints, by the names of their objects.
+#[derive(Debug)]
+pub(crate) struct Members<K> {
+    settings: Settings,
+    services: BTreeMap<K, ServicePart>,
+    pods: BTreeMap<K, PodPart>,
+    lists: BTreeMap<K, EndpointsPart>,
+    /// By namespace and the first label of the selector.
+    services_by_label: Sets<(Name, Name, Name), K>,
+    /// By namespace and name.
+    services_by_name: Sets<(Name, Name), K>,
+    pods_by_label: Sets<(Name, Name, Name), K>,
+    pods_by_ip: Sets<IpAddr, K>,
+    /// By namespace and name of their service.
+    lists_by_service: Sets<(Name, Name), K>,
+    lists_by_ip: Sets<IpAddr, K>,
+}
+
+impl<K: Ord + Clone> Members<K> {
+    pub(crate) fn new(settings: Settings) -> Self {
+        Self {
+            settings,
+            services: BTreeMap::new(),
+            pods: BTreeMap::new(),
+            lists: BTreeMap::new(),
+            services_by_label: Sets::default(),
+            services_by_name: Sets::default(),
+            pods_by_label: Sets::default(),
+            pods_by_ip: Sets::default(),
+            lists_by_service: Sets::default(),
+            lists_by_ip: Sets::default(),
+        }
+    }
+
+    /// The settings are others: identities may be, too.
+    pub(crate) fn set(&mut self, settings: Settings) -> Vec<Edit> {
+        self.settings = settings;
+        let services = self.services.values().map(|part| self.all_endpoints(part));
+        services.chain(self.pods_by_ip.keys().map(|ip| self.workload_at(*ip))).collect()
+    }
+
+    /// A Service is this, or gone.
+    pub(crate) fn put_service(&mut self, key: K, part: Option<ServicePart>) -> Vec<Edit> {
+        let before = self.services.remove(&key);
+        if before == part {
+            self.services.extend(part.map(|part| (key, part)));
+            return Vec::new();
+        }
+        let mut edits = Vec::new();
+        if let Some(before) = &before {
+            self.services_by_name.take(&name_of(before), &key);
+            if let Some(label) = first_label(before) {
+                self.services_by_label.take(&label, &key);
+            }
+            let id = &before.service.id;
+            if part.as_ref().is_none_or(|part| part.service.id != *id) {
+                edits.push(Edit::Service(id.clone(), None));
+            }
+        }
+        if let Some(part) = part {
+            self.services_by_name.put(name_of(&part), key.clone());
+            if let Some(label) = first_label(&part) {
+                self.services_by_label.put(label, key.clone());
+            }
+            let told = (part.service.clone().into(), part.created);
+            edits.push(Edit::Service(part.service.id.clone(), Some(told)));
+            edits.push(self.all_endpoints(&part));
+            self.services.insert(key, part);
+        }
+        edits
+    }
+
+    /// A pod is this, or gone.
+    pub(crate) fn put_pod(&mut self, key: K, part: Option<PodPart>) -> Vec<Edit> {
+        let before = self.pods.remove(&key);
+        if before == part {
+            self.pods.extend(part.map(|part| (key, part)));
+            return Vec::new();
+        }
+        if let Some(before) = &before {
+            labels_in(&before.id.namespace, &before.labels)
+                .for_each(|label| self.pods_by_label.take(&label, &key));
+            self.pods_by_ip.take(&before.ip, &key);
+        }
+        if let Some(part) = &part {
+            labels_in(&part.id.namespace, &part.labels)
+                .for_each(|label| self.pods_by_label.put(label, key.clone()));
+            self.pods_by_ip.put(part.ip, key.clone());
+            self.pods.insert(key, part.clone());
+        }
+        let mut edits = self.endpoints_of(before.as_ref(), part.as_ref());
+        let ips: BTreeSet<IpAddr> = before.iter().chain(&part).map(|part| part.ip).collect();
+        for ip in ips {
+            edits.push(self.workload_at(ip));
+            let lists = self.lists_by_ip.of(&ip).filter_map(|list| self.lists.get(list));
+            let services: BTreeSet<(Name, Name)> = lists.map(EndpointsPart::service).collect();
+            edits.extend(services.iter().flat_map(|service| self.listed(service)));
+        }
+        edits
+    }
+
+    /// What a change of a pod is to the services that select it.
+    fn endpoints_of(&self, before: Option<&PodPart>, after: Option<&PodPart>) -> Vec<Edit> {
+        let labels = before.iter().chain(&after);
+        let labels = labels.flat_map(|pod| labels_in(&pod.id.namespace, &pod.labels));
+        let labels: BTreeSet<_> = labels.collect();
+        let services = labels.iter().flat_map(|label| self.services_by_label.of(label));
+        let services = services.collect::<BTreeSet<_>>().into_iter();
+        let mut edits = Vec::new();
+        for part in services.filter_map(|key| self.services.get(key)) {
+            let id = &part.service.id;
+            let now = after.filter(|pod| selects(part, pod));
+            let uid = now.map(|pod| &pod.id.uid);
+            if let Some(gone) = before.filter(|pod| selects(part, pod) && Some(&pod.id.uid) != uid)
+            {
+                edits.push(Edit::Endpoint(id.clone(), gone.id.uid.clone(), None));
+            }
+            if let Some(pod) = now {
+                let made = endpoint(part, pod, &self.settings);
+                edits.push(Edit::Endpoint(id.clone(), made.id.clone(), Some(made.into())));
+            }
+        }
+        edits
+    }
+
+    /// A list of endpoints is this, or gone.
+    pub(crate) fn put_list(&mut self, key: K, part: Option<EndpointsPart>) -> Vec<Edit> {
+        let before = self.lists.remove(&key);
+        if before == part {
+            self.lists.extend(part.map(|part| (key, part)));
+            return Vec::new();
+        }
+        let services: BTreeSet<(Name, Name)> =
+            before.iter().chain(&part).map(EndpointsPart::service).collect();
+        if let Some(before) = &before {
+            self.lists_by_service.take(&before.service(), &key);
+            before.ips().for_each(|ip| self.lists_by_ip.take(&ip, &key));
+        }
+        if let Some(part) = part {
+            self.lists_by_service.put(part.service(), key.clone());
+            part.ips().for_each(|ip| self.lists_by_ip.put(ip, key.clone()));
+            self.lists.insert(key, part);
+        }
+        services.iter().flat_map(|service| self.listed(service)).collect()
+    }
+
+    /// The endpoints of the services of a name that select none.
+    fn listed(&self, service: &(Name, Name)) -> Vec<Edit> {
+        let services = self.services_by_name.of(service).filter_map(|key| self.services.get(key));
+        let without = services.filter(|part| part.selector.is_none());
+        without.map(|part| self.all_endpoints(part)).collect()
+    }
+
+    fn all_endpoints(&self, part: &ServicePart) -> Edit {
+        let endpoints: Vec<Endpoint> = match first_label(part) {
+            Some(label) => {
+                let pods = self.pods_by_label.of(&label).filter_map(|key| self.pods.get(key));
+                let selected = pods.filter(|pod| selects(part, pod));
+                selected.map(|pod| endpoint(part, pod, &self.settings)).collect()
+            }
+            None => {
+                let name = name_of(part);
+                let lists = self.lists_by_service.of(&name);
+                let lists = lists.filter_map(|key| self.lists.get(key));
+                endpoints::of_service(part, lists, |ip| self.pod_at(ip), &self.settings)
+            }
+        };
+        Edit::Endpoints(part.service.id.clone(), endpoints)
+    }
+
+    /// The pod that has an address.
+    fn pod_at(&self, ip: IpAddr) -> Option<&PodPart> {
+        self.pods_by_ip.of(&ip).filter_map(|key| self.pods.get(key)).reduce(holder)
+    }
+
+    fn workload_at(&self, ip: IpAddr) -> Edit {
+        Edit::Workload(ip, self.pod_at(ip).map(|pod| workload(pod, &self.settings).into()))
+    }
+}
+
+fn selects(part: &ServicePart, pod: &PodPart) -> bool {
+    pod.id.namespace == part.service.id.namespace
+        && part.selector.as_ref().is_some_and(|selector| selector.selects(&pod.labels))
+}
+
+fn name_of(part: &ServicePart) -> (Name, Name) {
+    (part.service.id.namespace.clone(), part.service.name.clone())
+}
+
+fn labels_in(namespace: &Name, labels: &Labels) -> impl Iterator<Item = (Name, Name, Name)> {
+    labels.0.iter().map(|(name, value)| (namespace.clone(), name.clone(), value.clone()))
+}
+
+/// The first label that a service selects by.
+fn first_label(part: &ServicePart) -> Option<(Name, Name, Name)> {
+    labels_in(&part.service.id.namespace, part.selector.as_ref()?).next()
+}
+
+/// Sets by key.
+#[derive(Debug)]
+struct Sets<P, K>(HashMap<P, BTreeSet<K>>);
+
+impl<P: Hash + Eq, K: Ord> Sets<P, K> {
+    fn of(&self, place: &P) -> impl Iterator<Item = &K> {
+        self.0.get(place).into_iter().flatten()
+    }
+
+    fn keys(&self) -> impl Iterator<Item = &P> {
+        self.0.keys()
+    }
+
+    fn put(&mut self, place: P, key: K) {
+        self.0.entry(place).or_default().insert(key);
+    }
+
+    fn take(&mut self, place: &P, key: &K) {
+        if let Some(set) = self.0.get_mut(place) {
+            set.remove(key);
+            if set.is_empty() {
+                self.0.remove(place);
+            }
+        }
+    }
+}
+
+impl<P, K> Default for Sets<P, K> {
+    fn default() -> Self {
+        Self(HashMap::new())
+    }
+}

@@ -1,0 +1,64 @@
+//! What can answer for the resources of a mesh.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use ironmesh_model::snapshot::{Answer, Cell, Scope};
+use ironmesh_model::view::{Body, Change};
+use ironmesh_model::{ResourceKey, Snapshot};
+
+use super::Peer;
+use super::answers::Encoded;
+use crate::codec;
+
+/// What can answer for the resources of a mesh at one instant.
+pub trait Source: Send + Sync + fmt::Debug + 'static {
+    /// In which scope a proxy asks now, and what that depends on. (Labels of a running pod may
+    /// change.)
+    fn scope(&self, peer: &Peer) -> (Scope, Vec<Cell>);
+
+    /// What is under a key in a scope.
+    fn answer(&self, key: &ResourceKey, scope: &Scope) -> Answer;
+}
+
+impl Source for Snapshot {
+    fn scope(&self, peer: &Peer) -> (Scope, Vec<Cell>) {
+        let (known, mut reads) = self.subscriber(&peer.workload);
+        let subscriber = known.as_ref().unwrap_or(&peer.subscriber);
+        let (scope, of_scope) = Self::scope(self, subscriber, Some(peer.kind));
+        reads.extend(of_scope);
+        reads.sort_unstable();
+        reads.dedup();
+        (scope, reads)
+    }
+
+    fn answer(&self, key: &ResourceKey, scope: &Scope) -> Answer {
+        Self::answer(self, key, scope)
+    }
+}
+
+/// What a proxy would hold if it subscribed to `keys`: the resources with all that they refer to,
+/// encoded and decoded again. `explain` decides over this, so that it sees what a proxy sees.
+pub fn expand(
+    source: &impl Source,
+    scope: &Scope,
+    keys: impl IntoIterator<Item = ResourceKey>,
+) -> Vec<Change> {
+    let mut expanded = BTreeMap::new();
+    let mut to_visit: Vec<(ResourceKey, bool)> = keys.into_iter().map(|key| (key, false)).collect();
+    while let Some((key, is_reference)) = to_visit.pop() {
+        if expanded.contains_key(&key) {
+            continue;
+        }
+        let encoded = Encoded::of(source.answer(&key, &scope.narrowed(&key, is_reference)));
+        to_visit.extend(encoded.references.iter().map(|key| (key.clone(), true)));
+        expanded.insert(key, encoded);
+    }
+    expanded
+        .into_iter()
+        .map(|(key, Encoded { version, body, .. })| {
+            let decoded = body.and_then(|bytes| codec::decode(&bytes).ok());
+            Change { key, version, body: decoded.map_or(Body::Nothing, Body::Is) }
+        })
+        .collect()
+}
