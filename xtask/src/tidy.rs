@@ -10,13 +10,14 @@ use regex::Regex;
 /// Which crates of the workspace each crate may use.
 const MAY_USE: &[(&str, &[&str])] = &[
     ("model", &[]),
+    ("fds", &[]),
     ("dialects", &["model"]),
     ("wire", &["model"]),
     ("identity", &["model"]),
     ("telemetry", &["model"]),
-    ("proxy", &["wire", "identity", "telemetry", "model"]),
-    ("control", &["dialects", "wire", "identity", "telemetry", "model"]),
-    ("platform", &["dialects", "identity", "model"]),
+    ("proxy", &["fds", "wire", "identity", "telemetry", "model"]),
+    ("control", &["dialects", "fds", "wire", "identity", "telemetry", "model"]),
+    ("platform", &["dialects", "fds", "identity", "model"]),
     ("samples", &[]),
 ];
 

@@ -1,12 +1,10 @@
 //! The hidden `internal` processes: how the mesh starts itself from its own binary.
 
 use std::ffi::OsString;
-use std::fs::File;
-use std::io::Read;
-use std::os::fd::FromRawFd;
 use std::process::ExitCode;
 
 use anyhow::Context;
+use ironmesh_platform::fds;
 use serde::de::DeserializeOwned;
 
 /// Runs `internal WHAT ...`. No thread or runtime exists yet.
@@ -41,11 +39,6 @@ fn bootstrap<T: DeserializeOwned>(arguments: &[OsString]) -> anyhow::Result<T> {
         .and_then(|fd| fd.to_str()?.parse().ok())
         .filter(|fd| *fd > 2)
         .context("--bootstrap-fd N is missing; the mesh starts this process itself")?;
-    #[expect(unsafe_code, reason = "an inherited descriptor is known by its number only")]
-    // SAFETY: the parent names the descriptor that it left open for this process alone, and
-    // nothing else of this process, which has done nothing yet, owns it.
-    let mut document = unsafe { File::from_raw_fd(fd) };
-    let mut text = String::new();
-    document.read_to_string(&mut text).context("reading the bootstrap document")?;
-    serde_json::from_str(&text).context("decoding the bootstrap document")
+    let document = fds::take_inherited(fd).context("taking over the bootstrap document")?;
+    fds::read_json(document).context("reading the bootstrap document")
 }

@@ -13,11 +13,14 @@
 //!   namespaces; what fails is tried again.
 //! - `mesh`: the snapshot that follows the store, the push to proxies, the certificate authority.
 //! - `explain`: what the proxies would decide about a request, written down.
-//! - `builtin`: what every mesh has from its start; `inherit`: the sockets that it is given.
+//! - `builtin`: what every mesh has from its start.
 
+use std::fs::File;
+use std::io::Write as _;
 use std::sync::Arc;
 
 use ironmesh_model::bootstrap::ControlBootstrap;
+use tokio::net::{TcpListener, UnixListener};
 
 pub mod api;
 mod base64;
@@ -27,7 +30,6 @@ mod context;
 mod controllers;
 mod explain;
 mod failure;
-mod inherit;
 mod mesh;
 mod object;
 mod patch;
@@ -78,6 +80,17 @@ pub enum Error {
 /// If the bootstrap does not fit, the store cannot be opened, or an inherited socket is unusable.
 pub fn run(bootstrap: ControlBootstrap) -> Result<(), Error> {
     log_to_standard_error();
+    let report = bootstrap.report_fd;
+    let result = run_here(bootstrap);
+    if let (Err(error), Some(report)) = (&result, report) {
+        // Where it cannot be reported, the log has it.
+        let _ = ironmesh_fds::take_inherited(report)
+            .and_then(|report| File::from(report).write_all(error.to_string().as_bytes()));
+    }
+    result
+}
+
+fn run_here(bootstrap: ControlBootstrap) -> Result<(), Error> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .max_blocking_threads(BLOCKING_THREADS_MAX)
         .enable_all()
@@ -114,17 +127,31 @@ pub async fn serve(bootstrap: ControlBootstrap) -> Result<(), Error> {
 
     let mut tasks = tokio::task::JoinSet::new();
     let fd = bootstrap.push_fd;
-    let listener = inherit::tcp_listener(fd).map_err(|source| Error::Socket { fd, source })?;
+    let listener = tcp_listener(fd).map_err(|source| Error::Socket { fd, source })?;
     tasks.spawn(mesh::serve(listener, tls, context.clone()));
     tasks.spawn(mesh::follow(context.clone()));
     for fd in bootstrap.api_fds {
-        let listener = inherit::unix_listener(fd).map_err(|source| Error::Socket { fd, source })?;
+        let listener = unix_listener(fd).map_err(|source| Error::Socket { fd, source })?;
         tasks.spawn(server::serve(listener, context.clone()));
     }
     tasks.spawn(controllers::run(context.clone()));
     tasks.spawn(tend_journal(context));
     tasks.join_all().await;
     Ok(())
+}
+
+/// Takes over a listening TCP socket that the agent made.
+fn tcp_listener(fd: i32) -> std::io::Result<TcpListener> {
+    let listener = std::net::TcpListener::from(ironmesh_fds::take_inherited(fd)?);
+    listener.set_nonblocking(true)?;
+    TcpListener::from_std(listener)
+}
+
+/// Takes over a listening unix socket that the agent made.
+fn unix_listener(fd: i32) -> std::io::Result<UnixListener> {
+    let listener = std::os::unix::net::UnixListener::from(ironmesh_fds::take_inherited(fd)?);
+    listener.set_nonblocking(true)?;
+    UnixListener::from_std(listener)
 }
 
 /// Logs what is worth knowing; `RUST_LOG` asks for more or less.
@@ -134,6 +161,8 @@ fn log_to_standard_error() {
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        // A line that cannot be written, as on a full disk, is lost; saying so would panic.
+        .log_internal_errors(false)
         .with_ansi(false);
     // A process that logs already goes on as it does.
     let _ = lines.try_init();

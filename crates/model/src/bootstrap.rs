@@ -169,6 +169,9 @@ pub struct ControlBootstrap {
     pub api_fds: Vec<i32>,
     /// Listening TCP socket of the push protocol.
     pub push_fd: i32,
+    /// Where it writes why it cannot start, before it ends; none: nobody reads that.
+    #[serde(default)]
+    pub report_fd: Option<i32>,
     /// Address of the push protocol as proxies reach it.
     pub push_address: SocketAddr,
     /// Where the journal and the CA are kept: `--state`, or a private tmpfs.

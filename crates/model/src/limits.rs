@@ -367,8 +367,9 @@ limits! {
         writable_bytes_max: u64 = 1024 * MIB as u64,
         /// Bytes of an emptyDir that has no `sizeLimit`.
         empty_dir_bytes_max: u64 = 1024 * MIB as u64,
-        /// Bytes of one container's log; what is older is in one more file of that size.
-        log_bytes_max: u64 = 50 * MIB as u64,
+        /// Bytes of one container's log (kubelet's `containerLogMaxSize`); what is older is in one
+        /// more file of that size, and the log of the run before in another.
+        log_bytes_max: u64 = 10 * MIB as u64,
         /// Events that wait to be posted; more are dropped.
         events_waiting_max: usize = 4_096,
         /// Posted events that are remembered, so that a repetition counts up.
@@ -408,6 +409,8 @@ limits! {
         image_retry_pause: Duration = seconds(10),
         /// Pause before a Secret or a ConfigMap that is missing is looked for again.
         config_retry_pause: Duration = seconds(2),
+        /// Time the control plane may take to answer for the first time, after which `up` gives up.
+        start_timeout: Duration = seconds(60),
         /// Time without progress after which `up` says what is not ready, and goes on.
         progress_timeout: Duration = seconds(30),
         /// Grace period of applications when the mesh ends.

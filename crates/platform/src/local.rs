@@ -80,8 +80,8 @@ pub enum UpError {
         /// Why.
         message: String,
     },
-    /// The agent ended with an error.
-    #[error("the agent of the mesh ended: {message}")]
+    /// The agent, and with it the mesh, ended with an error.
+    #[error("the mesh ended: {message}")]
     Agent {
         /// Why.
         message: String,

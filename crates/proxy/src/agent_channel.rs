@@ -4,17 +4,15 @@
 //! One task on the control thread talks to the agent, one question after the other; workers ask it.
 
 use std::collections::VecDeque;
-use std::io::{self, IoSliceMut};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
+use ironmesh_fds::{recv_with_fds, set_nonblocking};
 use ironmesh_model::bootstrap::{FromAgent, ToAgent};
-use nix::errno::Errno;
-use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg, send};
+use nix::sys::socket::{MsgFlags, send};
 use tokio::io::unix::AsyncFd;
 use tokio::net::TcpSocket;
 use tokio::sync::{mpsc, oneshot};
-
-use crate::inherit;
 
 /// Asks for sockets of the host's network.
 #[derive(Clone, Debug)]
@@ -35,8 +33,6 @@ pub(crate) enum Question {
 const EGRESS_BATCH: u8 = 8;
 /// Bytes of one message.
 const MESSAGE_BYTES_MAX: usize = 4 << 10;
-/// Descriptors of one message.
-const DESCRIPTORS_MAX: usize = 32;
 
 /// Handles for the workers, and the questions that come from them, of which so many may wait.
 pub(crate) fn questions(questions_max: usize) -> (Egress, EdgePorts, mpsc::Receiver<Question>) {
@@ -52,7 +48,7 @@ impl Egress {
     /// If the agent gives none: the mesh has no egress, or the agent is gone.
     pub(crate) async fn socket(&self, v6: bool) -> io::Result<TcpSocket> {
         let fd = ask(&self.0, |answer| Question::Egress { v6, answer }).await?;
-        inherit::set_nonblocking(&fd)?;
+        set_nonblocking(fd.as_fd())?;
         Ok(TcpSocket::from_std_stream(fd.into()))
     }
 }
@@ -81,7 +77,7 @@ async fn ask<T>(
 
 /// Talks to the agent until it is gone.
 pub(crate) async fn run(fd: OwnedFd, mut asked: mpsc::Receiver<Question>) -> io::Result<()> {
-    inherit::set_nonblocking(&fd)?;
+    set_nonblocking(fd.as_fd())?;
     let agent = Agent(register(fd)?);
     let (mut stock4, mut stock6) = (VecDeque::new(), VecDeque::new());
     while let Some(question) = asked.recv().await {
@@ -175,23 +171,9 @@ impl Agent {
     }
 }
 
-#[expect(unsafe_code, reason = "descriptors come as numbers")]
 fn receive(fd: &OwnedFd, bytes: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
-    let mut space = nix::cmsg_space!([i32; DESCRIPTORS_MAX]);
-    let mut parts = [IoSliceMut::new(bytes)];
-    let flags = MsgFlags::MSG_CMSG_CLOEXEC | MsgFlags::MSG_DONTWAIT;
-    let message = match recvmsg::<()>(fd.as_raw_fd(), &mut parts, Some(&mut space), flags) {
-        Ok(message) => message,
-        Err(Errno::ECONNRESET) => return Ok((0, Vec::new())),
-        Err(error) => return Err(error.into()),
-    };
-    let mut fds = Vec::new();
-    for control in message.cmsgs()? {
-        if let ControlMessageOwned::ScmRights(numbers) = control {
-            // SAFETY: the kernel has just made these descriptors for us, and nobody else knows
-            // their numbers.
-            fds.extend(numbers.into_iter().map(|number| unsafe { OwnedFd::from_raw_fd(number) }));
-        }
+    match recv_with_fds(fd.as_fd(), bytes) {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Ok((0, Vec::new())),
+        received => received,
     }
-    Ok((message.bytes, fds))
 }

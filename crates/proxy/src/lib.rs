@@ -39,7 +39,6 @@ mod destination;
 mod detect;
 mod failure;
 mod http;
-mod inherit;
 mod l4;
 mod logging;
 mod observe;

@@ -15,7 +15,8 @@ pub(crate) struct LogLevel(reload::Handle<EnvFilter, Registry>);
 pub(crate) fn start() -> LogLevel {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let (filter, handle) = reload::Layer::new(filter);
-    let lines = fmt::layer().with_writer(io::stderr).with_ansi(false);
+    // A line that cannot be written, as on a full disk, is lost; saying so would panic.
+    let lines = fmt::layer().with_writer(io::stderr).log_internal_errors(false).with_ansi(false);
     // Whoever runs a proxy inside another program may have a log already.
     let _ = tracing_subscriber::registry().with(filter).with(lines).try_init();
     LogLevel(handle)

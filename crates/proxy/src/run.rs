@@ -26,7 +26,6 @@ use crate::agent_channel::{self, EdgePorts};
 use crate::certificates;
 use crate::connect::{Dialler, Network, NotANetwork};
 use crate::destination::OriginalDestination;
-use crate::inherit;
 use crate::logging;
 use crate::process::Process;
 use crate::sockets;
@@ -261,7 +260,7 @@ fn workers(bootstrap: &ProxyBootstrap) -> usize {
 }
 
 fn descriptor(fd: i32) -> Result<std::os::fd::OwnedFd, RunError> {
-    inherit::descriptor(fd).map_err(|source| RunError::Descriptor { fd, source })
+    ironmesh_fds::take_inherited(fd).map_err(|source| RunError::Descriptor { fd, source })
 }
 
 const LINES_DROPPED: Single = Single {

@@ -9,4 +9,5 @@ mod mesh_verbs;
 mod objects;
 mod running;
 mod sidecar;
+mod trouble;
 mod workshops;

@@ -34,6 +34,7 @@ impl Mesh {
             mesh: name.clone(),
             api_fds: vec![api.into_raw_fd()],
             push_address: push.local_addr().unwrap(),
+            report_fd: None,
             push_fd: push.into_raw_fd(),
             state: folder.path().join("state"),
             logs: folder.path().join("logs"),

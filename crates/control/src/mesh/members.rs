@@ -62,9 +62,13 @@ impl Trust {
         };
         let anchors = state.join(ANCHORS_FILE);
         // Whoever reads it sees all of it or nothing.
-        let unfinished = anchors.with_extension("next");
-        std::fs::write(&unfinished, authority.anchors_pem())?;
-        std::fs::rename(&unfinished, &anchors)?;
+        let pem = authority.anchors_pem();
+        // On a full disk those that are there are as good.
+        if std::fs::read_to_string(&anchors).ok().as_deref() != Some(pem) {
+            let unfinished = anchors.with_extension("next");
+            std::fs::write(&unfinished, pem)?;
+            std::fs::rename(&unfinished, &anchors)?;
+        }
         Ok(Self { authority, attestation, settings: settings.clone() })
     }
 

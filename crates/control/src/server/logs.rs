@@ -88,19 +88,20 @@ impl Container {
     }
 
     /// Returns when there may be more to read; nothing if there will be none. A log that was cut
-    /// is read from its beginning again.
+    /// is read from its beginning again, and one that outgrew its file in the next one.
     async fn await_more(&self, file: &mut File) -> Option<()> {
         let ended = !self.runs();
+        let replaced = is_replaced(file, &self.path).await;
         let position = file.stream_position().await.ok()?;
+        // Asked after whether it is replaced: by then nothing more is written to it.
         let length = file.metadata().await.ok()?.len();
         if length < position {
             file.seek(SeekFrom::Start(0)).await.ok()?;
         } else if length == position {
-            if ended {
-                return None;
-            }
-            if is_replaced(file, &self.path).await {
+            if replaced {
                 *file = File::open(&self.path).await.ok()?;
+            } else if ended {
+                return None;
             } else {
                 tokio::time::sleep(FOLLOW_INTERVAL).await;
             }

@@ -63,6 +63,7 @@ impl World {
         let bootstrap = ControlBootstrap {
             mesh: "test".to_owned(),
             api_fds: vec![self.api.try_clone().unwrap().into_raw_fd()],
+            report_fd: None,
             push_fd: self.push.try_clone().unwrap().into_raw_fd(),
             push_address: self.push_address(),
             state: self.state(),

@@ -12,6 +12,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use ironmesh_identity::TokenKey;
@@ -20,7 +21,7 @@ use ironmesh_model::limits::Limits;
 use ironmesh_model::settings::Settings;
 use serde::de::DeserializeOwned;
 use tokio::sync::{Notify, mpsc};
-use tokio::task::{LocalSet, spawn_local};
+use tokio::task::{JoinSet, LocalSet, spawn_local};
 
 use super::addresses::GATEWAY;
 use super::api_client::{ApiAddress, ApiClient};
@@ -28,7 +29,7 @@ use super::control_process::{self, ControlSpec};
 use super::events::Events;
 use super::host_link::{HostLink, ToHost};
 use super::images::Images;
-use super::logs::Logs;
+use super::logs::{LogFile, Logs};
 use super::node::Node;
 use super::object::read;
 use super::reaper::Reaper;
@@ -68,7 +69,7 @@ pub(crate) fn run(spec: AgentSpec) -> io::Result<()> {
     // The terminal's Ctrl-C is for the host side, which ends the mesh in order.
     let _already_leader = nix::unistd::setsid();
     raise_descriptor_limit();
-    log_to(&Logs::new(spec.logs.clone()).process("agent")?)?;
+    log_to(&spec.logs.join("agent.log"), spec.limits.platform.log_bytes_max)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let local = LocalSet::new();
     let result = local.block_on(&runtime, serve(spec));
@@ -91,6 +92,7 @@ async fn serve_all(spec: AgentSpec, host: &HostLink) -> io::Result<()> {
     let address = ApiAddress::Path(Path::new(RUN_DIRECTORY).join("api.sock"));
     let api = ApiClient::new(address, &spec.limits.platform);
     let (events, posting) = Events::new(api.clone(), &spec.limits.platform);
+    let log_bytes_max = spec.limits.platform.log_bytes_max;
     let push_address = SocketAddr::from((GATEWAY, CONTROL_PORT));
     let node = Rc::new(Node {
         mesh: spec.mesh,
@@ -106,7 +108,7 @@ async fn serve_all(spec: AgentSpec, host: &HostLink) -> io::Result<()> {
         addresses: Default::default(),
         images: spec.images,
         samples: spec.samples.as_deref().and_then(samples),
-        logs: Logs::new(spec.logs),
+        logs: Logs::new(spec.logs, log_bytes_max)?,
         reaper: Reaper::default(),
         events,
         host: host.clone(),
@@ -117,6 +119,7 @@ async fn serve_all(spec: AgentSpec, host: &HostLink) -> io::Result<()> {
         root: spec.root,
         hidden: spec.hidden,
         control_pid: Default::default(),
+        has_started: Default::default(),
         is_ending: Default::default(),
     });
     let control = ControlSpec {
@@ -127,25 +130,51 @@ async fn serve_all(spec: AgentSpec, host: &HostLink) -> io::Result<()> {
         state,
         settings: spec.settings,
     };
-    spawn_local(node.reaper.clone().run());
-    spawn_local(control_process::supervise(Rc::clone(&node), control));
-    spawn_local(posting);
-    spawn_local(node.logs.clone().rotate(node.limits.platform.log_bytes_max));
     let shutdown = Rc::new(Notify::new());
     spec.agent.set_nonblocking(true)?;
     let listener = tokio::net::UnixListener::from_std(spec.agent)?;
-    spawn_local(agent_server::serve(Rc::clone(&node), listener, Rc::clone(&shutdown)));
-    spawn_local(directory::forward(Rc::clone(&node)));
     let udp = tokio::net::UdpSocket::bind((GATEWAY, DNS_PORT)).await?;
     let tcp = tokio::net::TcpListener::bind((GATEWAY, DNS_PORT)).await?;
     let names = Rc::clone(&node) as Rc<dyn dns::Names>;
-    spawn_local(dns::serve(udp, tcp, names, node.limits.platform.clone()));
-    spawn_local(follow_all(Rc::clone(&node)));
+    let mut parts = Parts::default();
+    parts.keep(node.reaper.clone().run());
+    parts.keep(control_process::supervise(Rc::clone(&node), control));
+    parts.keep(for_ever(posting));
+    parts.keep(for_ever(agent_server::serve(Rc::clone(&node), listener, Rc::clone(&shutdown))));
+    parts.keep(for_ever(directory::forward(Rc::clone(&node))));
+    parts.keep(for_ever(dns::serve(udp, tcp, names, node.limits.platform.clone())));
+    parts.keep(for_ever(follow_all(Rc::clone(&node))));
     tokio::select! {
+        ended = parts.until_one_ends() => return ended,
         () = until_closed(lifeline) => {}
         () = host.until_shutdown() => end_pods(&node).await,
         () = shutdown.notified() => end_pods(&node).await,
     }
+    Ok(())
+}
+
+/// The parts of the agent, each of which goes on as long as the mesh does: without one of them the
+/// mesh would seem to run and not do what it should.
+#[derive(Default)]
+struct Parts(JoinSet<io::Result<()>>);
+
+impl Parts {
+    fn keep(&mut self, part: impl Future<Output = io::Result<()>> + 'static) {
+        self.0.spawn_local(part);
+    }
+
+    /// Returns when a part has ended, as it never should, with the reason.
+    async fn until_one_ends(&mut self) -> io::Result<()> {
+        match self.0.join_next().await {
+            Some(Ok(ended)) => ended.and(Err(io::Error::other("a part of the agent ended"))),
+            Some(Err(panic)) => Err(io::Error::other(format!("a part of the agent: {panic}"))),
+            None => Ok(()),
+        }
+    }
+}
+
+async fn for_ever(part: impl Future<Output = ()>) -> io::Result<()> {
+    part.await;
     Ok(())
 }
 
@@ -171,15 +200,19 @@ fn samples(path: &Path) -> Option<File> {
     }
 }
 
-/// Leaves the terminal to the host side: what the agent says goes to its log.
-fn log_to(log: &File) -> io::Result<()> {
-    let null = File::open("/dev/null")?;
+/// Leaves the terminal to the host side: what the agent says goes to its log. What it cannot write
+/// there is lost, and no reason to end.
+fn log_to(path: &Path, bytes_max: u64) -> io::Result<()> {
+    let null = File::options().read(true).write(true).open("/dev/null")?;
     nix::unistd::dup2_stdin(&null)?;
-    nix::unistd::dup2_stdout(log)?;
-    nix::unistd::dup2_stderr(log)?;
+    // What a panic says, which knows of no limit but is no more than that.
+    let direct = File::options().append(true).create(true).open(path).unwrap_or(null);
+    nix::unistd::dup2_stdout(&direct)?;
+    nix::unistd::dup2_stderr(&direct)?;
     let filter = std::env::var("RUST_LOG").ok().and_then(|filter| filter.parse().ok());
     tracing_subscriber::fmt()
-        .with_writer(io::stderr)
+        .with_writer(Mutex::new(LogFile::new(path.to_owned(), bytes_max)))
+        .log_internal_errors(false)
         .with_ansi(false)
         .with_max_level(filter.unwrap_or(tracing::Level::INFO))
         .try_init()
@@ -192,6 +225,7 @@ async fn follow_all(node: Rc<Node>) {
         tokio::time::sleep(HEALTH_PAUSE).await;
     }
     forget_statuses(&node.api).await;
+    node.has_started.set(true);
     node.host.tell(&ToHost::Started).await;
     let on_service = || {
         let node = Rc::clone(&node);

@@ -93,6 +93,9 @@ async fn receive_request(
         }
         bytes.extend_from_slice(&buffer[..received.0]);
         fds.extend(received.1);
+        if fds.len() > REQUEST_FDS_MAX {
+            return Err(invalid(format!("more than {REQUEST_FDS_MAX} descriptors came with it")));
+        }
         if request.is_none()
             && let Some(end) = bytes.iter().position(|&byte| byte == b'\n')
         {
@@ -107,10 +110,13 @@ async fn receive_request(
             None => {}
         }
         if bytes.len() > bytes_max {
-            let why = format!("it is longer than {bytes_max} bytes");
-            return Err(io::Error::new(io::ErrorKind::InvalidData, why));
+            return Err(invalid(format!("it is longer than {bytes_max} bytes")));
         }
     }
+}
+
+fn invalid(why: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, why)
 }
 
 fn status(node: &Node) -> Status {
@@ -273,5 +279,7 @@ async fn send_line<T: serde::Serialize>(stream: &mut UnixStream, value: &T) -> i
     stream.write_all(&line).await
 }
 
+/// Descriptors of a request: standard input, output and error.
+const REQUEST_FDS_MAX: usize = 3;
 /// Pause after a failed accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);

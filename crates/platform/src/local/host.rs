@@ -164,7 +164,14 @@ impl Host {
         api: &str,
         apply: Option<Apply>,
     ) -> Result<Started, UpError> {
-        mesh.api_answers().await;
+        let time = self.options.limits.platform.start_timeout;
+        if tokio::time::timeout(time, mesh.api_answers()).await.is_err() {
+            let message = format!(
+                "the control plane has not answered within {} s (limits.platform.start_timeout)",
+                time.as_secs()
+            );
+            return Err(UpError::Agent { message });
+        }
         if let Some(apply) = apply {
             let (sender, receiver) = oneshot::channel();
             let name = api.to_owned();

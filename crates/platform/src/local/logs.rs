@@ -1,24 +1,39 @@
-//! The logs of containers, as files on the host.
+//! The logs of containers and of the mesh's own processes, as files on the host.
 //!
-//! A container writes to its file directly, in append mode, so that logging costs the agent
-//! nothing. A file that outgrows its limit is copied aside and truncated in place.
+//! Whoever is logged writes into a pipe, which a thread of the agent reads ([`collector`]): so no
+//! application owns its log or can fill the disk, and none learns that the disk is full.
 
-use std::fs::{self, File, OpenOptions};
+mod collector;
+mod file;
+
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+
+use self::collector::Order;
+pub(crate) use self::file::LogFile;
+use crate::fds;
 
 /// The logs of a mesh.
 #[derive(Clone, Debug)]
 pub(crate) struct Logs {
     directory: PathBuf,
+    orders: mpsc::UnboundedSender<Order>,
 }
 
+/// The write end of a log's pipe, until the process that writes has been started.
+pub(crate) type Output = OwnedFd;
+
 impl Logs {
-    /// Logs under this folder.
-    pub(crate) fn new(directory: PathBuf) -> Self {
-        Self { directory }
+    /// Logs under this folder, each of at most `bytes_max` and as much before it.
+    ///
+    /// # Errors
+    ///
+    /// If the machine has no thread left.
+    pub(crate) fn new(directory: PathBuf, bytes_max: u64) -> io::Result<Self> {
+        Ok(Self { directory, orders: collector::start(bytes_max)? })
     }
 
     /// The folder of all.
@@ -36,110 +51,105 @@ impl Logs {
         self.pod(namespace, pod).join(format!("{container}.log"))
     }
 
-    /// Begins the log of a container that is about to start; the one of its run before becomes
-    /// `CONTAINER.previous.log`.
-    pub(crate) fn begin(&self, namespace: &str, pod: &str, container: &str) -> io::Result<File> {
-        fs::create_dir_all(self.pod(namespace, pod))?;
-        let path = self.container(namespace, pod, container);
-        match fs::rename(&path, path.with_extension("previous.log")) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => append(&path),
-        }
-    }
-
-    /// Removes the logs of a pod that was deleted, and nothing else that is in its folder.
-    pub(crate) fn remove(&self, namespace: &str, pod: &str) {
-        let folder = self.pod(namespace, pod);
-        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
-            if is_log(&entry.path()) {
-                // What cannot be removed is removed with the next mesh of this name.
-                let _ = fs::remove_file(entry.path());
-            }
-        }
-        let _ = fs::remove_dir(folder);
-    }
-
     /// The log of one of the mesh's own processes, such as `control`.
-    pub(crate) fn process(&self, name: &str) -> io::Result<File> {
-        append(&self.directory.join(format!("{name}.log")))
+    pub(crate) fn process(&self, name: &str) -> PathBuf {
+        self.directory.join(format!("{name}.log"))
     }
 
-    /// Keeps every log below a limit, for ever; what is older is in one more file of that size.
-    pub(crate) async fn rotate(self, bytes_max: u64) {
-        loop {
-            tokio::time::sleep(ROTATION_INTERVAL).await;
-            let directory = self.directory.clone();
-            // It does not panic, and a next round follows anyway.
-            let _ = tokio::task::spawn_blocking(move || rotate_all(&directory, bytes_max)).await;
+    /// Begins the log of a process that is about to start. With `anew` the log of its run before
+    /// becomes `NAME.previous.log`; otherwise the log goes on.
+    ///
+    /// # Errors
+    ///
+    /// If no pipe can be made. That the log cannot be written is none: its lines are lost.
+    pub(crate) async fn begin(&self, path: PathBuf, anew: bool) -> io::Result<Output> {
+        let (output, input) = fds::pipe()?;
+        let (done, is_done) = oneshot::channel();
+        self.tell(Order::Begin { path, anew, output, done });
+        // If the thread is gone the process runs without a log.
+        let _ = is_done.await;
+        Ok(input)
+    }
+
+    /// Brings all to its file that a process has written which has ended.
+    pub(crate) async fn end(&self, path: PathBuf) {
+        let (done, is_done) = oneshot::channel();
+        self.tell(Order::End { path, done });
+        let _ = is_done.await;
+    }
+
+    /// Removes the logs of a pod that was deleted.
+    pub(crate) fn remove(&self, namespace: &str, pod: &str) {
+        self.tell(Order::Remove { folder: self.pod(namespace, pod) });
+    }
+
+    fn tell(&self, order: Order) {
+        if self.orders.send(order).is_err() {
+            tracing::error!("the thread that writes logs is gone");
         }
     }
 }
-
-fn append(path: &Path) -> io::Result<File> {
-    OpenOptions::new().append(true).create(true).mode(0o644).open(path)
-}
-
-/// Rotates what outgrew its limit. A file that vanishes meanwhile, or cannot be rotated, keeps no
-/// other from it.
-fn rotate_all(directory: &Path, bytes_max: u64) {
-    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
-        let path = entry.path();
-        match entry.metadata() {
-            Ok(metadata) if metadata.is_dir() => rotate_all(&path, bytes_max),
-            Ok(metadata) if metadata.len() > bytes_max => {
-                if let Err(error) = rotate(&path) {
-                    tracing::debug!(path = %path.display(), %error, "a log was not rotated");
-                }
-            }
-            Ok(_) | Err(_) => {}
-        }
-    }
-}
-
-fn rotate(path: &Path) -> io::Result<()> {
-    if path.extension().is_none_or(|extension| extension != "log") {
-        return Ok(());
-    }
-    fs::copy(path, path.with_extension("log.1"))?;
-    OpenOptions::new().write(true).open(path)?.set_len(0)
-}
-
-/// Whether a file is a log, or an older part of one.
-fn is_log(path: &Path) -> bool {
-    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    name.ends_with(".log") || name.ends_with(".log.1")
-}
-
-/// How often sizes are looked at.
-const ROTATION_INTERVAL: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests {
+    use std::fs::{self, File};
     use std::io::Write;
 
     use super::*;
 
-    #[test]
-    fn a_restarted_container_begins_a_new_log_and_keeps_the_one_before() {
+    fn logs(bytes_max: u64) -> (tempfile::TempDir, Logs) {
         let folder = tempfile::tempdir().unwrap();
-        let logs = Logs::new(folder.path().to_owned());
-        logs.begin("n", "p", "c").unwrap().write_all(b"one").unwrap();
-        logs.begin("n", "p", "c").unwrap().write_all(b"two").unwrap();
-        let path = logs.container("n", "p", "c");
-        assert_eq!(fs::read(&path).unwrap(), b"two");
-        assert_eq!(fs::read(path.with_extension("previous.log")).unwrap(), b"one");
+        let logs = Logs::new(folder.path().to_owned(), bytes_max).unwrap();
+        (folder, logs)
     }
 
-    #[test]
-    fn a_long_log_is_moved_aside_under_its_writer() {
-        let folder = tempfile::tempdir().unwrap();
-        let logs = Logs::new(folder.path().to_owned());
-        let mut log = logs.begin("n", "p", "c").unwrap();
-        log.write_all(b"old lines").unwrap();
-        rotate_all(folder.path(), 4);
-        log.write_all(b"new").unwrap();
+    fn text(path: &Path) -> String {
+        fs::read_to_string(path).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_restarted_container_begins_a_new_log_and_keeps_the_one_before() {
+        let (_folder, logs) = logs(1000);
         let path = logs.container("n", "p", "c");
-        assert_eq!(fs::read(&path).unwrap(), b"new");
-        assert_eq!(fs::read(path.with_extension("log.1")).unwrap(), b"old lines");
+        let mut first = File::from(logs.begin(path.clone(), true).await.unwrap());
+        first.write_all(b"one").unwrap();
+        // Somebody may still hold the pipe of the run before: it is nobody's log any more.
+        let mut second = File::from(logs.begin(path.clone(), true).await.unwrap());
+        second.write_all(b"two").unwrap();
+        logs.end(path.clone()).await;
+        assert_eq!(text(&path), "two");
+        assert_eq!(text(&path.with_extension("previous.log")), "one");
+        logs.remove("n", "p");
+        logs.end(path).await;
+        assert!(!logs.pod("n", "p").exists());
+    }
+
+    #[tokio::test]
+    async fn an_application_cannot_make_its_log_grow_beyond_the_limit() {
+        let (_folder, logs) = logs(10_000);
+        let path = logs.container("n", "p", "c");
+        let mut output = File::from(logs.begin(path.clone(), true).await.unwrap());
+        // It has no file to seek in or to cut.
+        assert!(output.set_len(1 << 40).is_err());
+        let line = [&[b'x'; 99][..], b"\n"].concat();
+        for _ in 0..20_000 {
+            output.write_all(&line).unwrap();
+        }
+        logs.end(path.clone()).await;
+        let sizes = [&path, &path.with_extension("log.1")].map(|p| fs::metadata(p).unwrap().len());
+        assert!(sizes.iter().all(|size| *size <= 10_000), "{sizes:?}");
+        assert!(text(&path).lines().all(|line| line.len() == 99));
+    }
+
+    #[tokio::test]
+    async fn a_log_that_cannot_be_written_is_no_error_for_who_writes() {
+        let (folder, logs) = logs(1000);
+        fs::write(folder.path().join("n_p"), "in the way of the folder").unwrap();
+        let path = logs.container("n", "p", "c");
+        let mut output = File::from(logs.begin(path.clone(), true).await.unwrap());
+        for _ in 0..10_000 {
+            output.write_all(&[b'x'; 100]).unwrap();
+        }
+        logs.end(path).await;
     }
 }

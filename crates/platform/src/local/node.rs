@@ -62,6 +62,8 @@ pub(crate) struct Node {
     /// Folders of the host that containers do not see.
     pub(crate) hidden: Vec<PathBuf>,
     pub(crate) control_pid: Cell<Option<i32>>,
+    /// Whether the control plane has answered once.
+    pub(crate) has_started: Cell<bool>,
     /// Whether the mesh ends: its pods end, but their objects stay as they are, for a mesh that
     /// starts from the same `--state`.
     pub(crate) is_ending: Cell<bool>,

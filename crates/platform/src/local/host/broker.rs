@@ -84,7 +84,7 @@ impl Broker {
         match ending {
             Some(None) => Ok(()),
             Some(Some(message)) => Err(UpError::Agent { message }),
-            None => Err(UpError::Agent { message: "it was killed".to_owned() }),
+            None => Err(UpError::Agent { message: "its agent was killed".to_owned() }),
         }
     }
 

@@ -33,11 +33,7 @@ pub(super) async fn launch(
     let prepared = Prepared::new(state, container)?;
     let message = format!("Container image \"{}\" already present on machine", container.image);
     state.event(name, EventKind::Normal, "Pulled", message);
-    let log = {
-        let pod = state.pod.borrow();
-        let meta = &pod.metadata;
-        state.node.logs.begin(&meta.namespace, &meta.name, &container.name)
-    };
+    let log = state.node.logs.begin(state.log(&container.name), true).await;
     let log = log.map_err(|error| NotStarted::Program(format!("log of the container: {error}")))?;
     let sandbox = sandbox(state)?;
     let volumes: Vec<_> = prepared.volumes.iter().map(AsFd::as_fd).collect();

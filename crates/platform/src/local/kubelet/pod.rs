@@ -4,6 +4,7 @@ use std::cell::{Cell, OnceCell, RefCell};
 use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, TcpListener};
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -81,7 +82,7 @@ pub(crate) struct Inside {
     pub(crate) init: i32,
     pub(crate) environment: Vec<(String, String)>,
     pub(crate) user: Option<(u32, u32)>,
-    pub(crate) directory: Option<std::path::PathBuf>,
+    pub(crate) directory: Option<PathBuf>,
 }
 
 impl PodState {
@@ -203,6 +204,12 @@ impl PodState {
         let pod = self.pod.borrow();
         let all = if slot.is_init { &pod.spec.init_containers } else { &pod.spec.containers };
         all.get(slot.index).cloned().unwrap_or_default()
+    }
+
+    /// Where the log of a container is.
+    pub(crate) fn log(&self, container: &str) -> PathBuf {
+        let pod = self.pod.borrow();
+        self.node.logs.container(&pod.metadata.namespace, &pod.metadata.name, container)
     }
 
     /// Changes the record of a container, and lets it be known.

@@ -49,11 +49,7 @@ pub(super) async fn launch(
     let kind = if slot.kind == Kind::Gateway { ProxyKind::Gateway } else { ProxyKind::Sidecar };
     listen(state, kind).await?;
     let sandbox = sandbox(state)?;
-    let log = {
-        let pod = state.pod.borrow();
-        let meta = &pod.metadata;
-        state.node.logs.begin(&meta.namespace, &meta.name, &container.name)
-    };
+    let log = state.node.logs.begin(state.log(&container.name), true).await;
     let log = log.map_err(|error| failed(&error))?;
     let (ours, theirs) = fds::seqpacket_pair().map_err(|error| failed(&error))?;
     let ended = {
