@@ -23,18 +23,41 @@ pub enum Parsed {
 
 /// Reads a ClientHello of at most `bytes_max` from the first bytes of a connection.
 pub fn parse(bytes: &[u8], bytes_max: usize) -> Parsed {
-    let mut message = Vec::new();
-    let mut records = Reader(bytes);
-    loop {
-        match hello_of(&message, bytes_max) {
-            Some(hello) => return hello.map_or(Parsed::Malformed, Parsed::Hello),
-            None if message.len() > bytes_max => return Parsed::Malformed,
-            None => {}
-        }
-        match records.record() {
-            Some(Ok(fragment)) => message.extend_from_slice(fragment),
-            Some(Err(())) => return Parsed::Malformed,
-            None => return Parsed::Incomplete,
+    HelloReader::new(bytes_max).read(bytes)
+}
+
+/// Reads a ClientHello from bytes that arrive piece by piece. It remembers the records that it has
+/// seen, so that many small ones cost no more than a large one.
+#[derive(Debug)]
+pub struct HelloReader {
+    bytes_max: usize,
+    /// The handshake message, as far as whole records have brought it.
+    message: Vec<u8>,
+    /// Bytes of those records.
+    taken: usize,
+}
+
+impl HelloReader {
+    /// A reader for a new connection.
+    pub fn new(bytes_max: usize) -> Self {
+        Self { bytes_max, message: Vec::new(), taken: 0 }
+    }
+
+    /// Looks at all that came so far. Between two calls, bytes are only appended.
+    pub fn read(&mut self, bytes: &[u8]) -> Parsed {
+        let mut records = Reader(bytes.get(self.taken..).unwrap_or_default());
+        loop {
+            match hello_of(&self.message, self.bytes_max) {
+                Some(hello) => return hello.map_or(Parsed::Malformed, Parsed::Hello),
+                None if self.message.len() > self.bytes_max => return Parsed::Malformed,
+                None => {}
+            }
+            match records.record() {
+                Some(Ok(fragment)) => self.message.extend_from_slice(fragment),
+                Some(Err(())) => return Parsed::Malformed,
+                None => return Parsed::Incomplete,
+            }
+            self.taken = bytes.len() - records.0.len();
         }
     }
 }

@@ -17,10 +17,10 @@ use ironmesh_model::{Decision, Draw, ListenerKind, Plan, Reason, ResourceKey, Vi
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
-use crate::client_hello::{self, Parsed};
+use crate::client_hello::{self, HelloReader, Parsed};
 use crate::connection::Connection;
 use crate::failure::Failure;
-use crate::http1::{Sniffed, sniff};
+use crate::http1::{Sniffed, Sniffer};
 use crate::opaque::{self, Opaque};
 use crate::park;
 use crate::stream::{Begun, Stream};
@@ -199,11 +199,11 @@ async fn beginning(
     first: &mut BytesMut,
 ) -> Result<Beginning, Left> {
     let limits = &worker.process.limits;
-    let bytes_max = limits.client_hello_bytes_max;
+    let mut hello = HelloReader::new(limits.client_hello_bytes_max);
     // Of one that has begun.
     let mut latest = None;
     loop {
-        match client_hello::parse(first, bytes_max) {
+        match hello.read(first) {
             Parsed::Hello(hello) => {
                 let of_mesh = hello.alpn.iter().any(|protocol| tls::is_of_mesh(protocol));
                 return Ok(Beginning::Hello { of_mesh, server_name: hello.server_name });
@@ -334,8 +334,9 @@ async fn plaintext(
     let limits = &worker.process.limits;
     let mut longest = Instant::now() + limits.downstream_idle_timeout;
     let mut begun = false;
+    let mut sniffer = Sniffer::new(limits.sniff_bytes_max);
     loop {
-        match sniff(&first, limits.sniff_bytes_max) {
+        match sniffer.look(&first) {
             Sniffed::Http1 => return Detected::Http1(Stream::plain(tcp), first),
             Sniffed::Http2 => return Detected::Http2(Stream::Plain(Begun::new(tcp, first))),
             // The application's own TLS, which is its own affair whatever the port declares.
@@ -404,6 +405,7 @@ async fn undecided(
         Err(failure) => return Detected::Refused(failure),
     };
     let limits = &worker.process.limits;
+    let mut sniffer = Sniffer::new(limits.sniff_bytes_max);
     loop {
         let silent = first.is_empty();
         // Whether the bytes so far tell; once a side has ended, no others will.
@@ -422,7 +424,7 @@ async fn undecided(
             () = sleep(limits.opaque_idle_timeout) => return Detected::Gone,
             () = worker.ends(connection.inbound()), if silent => return Detected::Gone,
         };
-        match sniff(&first, limits.sniff_bytes_max) {
+        match sniffer.look(&first) {
             _ if told => {}
             // The connection that was dialled is for opaque bytes: HTTP makes its own.
             Sniffed::Http1 => return Detected::Http1(Stream::plain(tcp), first),

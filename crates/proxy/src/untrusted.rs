@@ -7,6 +7,9 @@ use std::fs;
 #[path = "../fuzz/src/client_hello_properties.rs"]
 mod client_hello_properties;
 #[expect(unreachable_pub, reason = "it is public in the fuzz crate")]
+#[path = "../fuzz/src/first_bytes_properties.rs"]
+mod first_bytes_properties;
+#[expect(unreachable_pub, reason = "it is public in the fuzz crate")]
 #[path = "../fuzz/src/http1_properties.rs"]
 pub(crate) mod http1_properties;
 #[expect(unreachable_pub, reason = "it is public in the fuzz crate")]
@@ -30,6 +33,16 @@ fn resources_hold_changed_too() {
 #[test]
 fn client_hellos_hold_changed_too() {
     changed("client_hello", 20_000, client_hello_properties::hello);
+}
+
+#[test]
+fn first_bytes_hold_changed_too() {
+    for family in ["first_bytes", "client_hello", "http1"] {
+        changed(family, 4_000, |bytes| {
+            first_bytes_properties::sniff(bytes);
+            first_bytes_properties::detect(bytes);
+        });
+    }
 }
 
 /// The seeds of a family of fuzz targets.

@@ -6,5 +6,6 @@
 pub use ironmesh_proxy::{client_hello, http1, message};
 
 pub mod client_hello_properties;
+pub mod first_bytes_properties;
 pub mod http1_properties;
 pub mod wire_properties;
