@@ -204,6 +204,8 @@ limits! {
         trailer_bytes_max: usize = 16 * KIB,
         /// Bytes of a chunk-size line, extensions included.
         chunk_line_bytes_max: usize = 256,
+        /// Informational heads (1xx) of one answer before its final one.
+        informational_heads_max: u32 = 16,
         /// Time a client may take for a request's head, from its first byte.
         head_timeout: Duration = seconds(60),
         /// Time without progress after which a body that is being read, or a message that is being

@@ -83,7 +83,7 @@ reasons! {
     /// The caller's mutual TLS did not come about.
     HandshakeFailed, "handshake_failed", "-", 0, "the caller's TLS handshake failed or took too long: its certificate may have expired, or be of another mesh";
     /// A request form that this listener does not serve.
-    UnsupportedForm, "unsupported_form", "DPE", 400, "the request target is in absolute or authority form, which this listener does not serve";
+    UnsupportedForm, "unsupported_form", "DPE", 400, "the request is a CONNECT, which this listener does not serve";
 }
 
 impl std::fmt::Display for Reason {

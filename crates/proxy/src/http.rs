@@ -171,6 +171,8 @@ async fn attempt(
     };
     let mut upstream = connected.unwrap_or(Err(timed_out))?;
     let progress = Progress::default();
+    let limits = &exchange.worker.process.limits;
+    progress.informational_heads_left.set(limits.informational_heads_max);
     let attempt = Attempt {
         head: &*exchange.head,
         framing: body.framing,
@@ -178,7 +180,7 @@ async fn attempt(
         source: &mut *body.source,
         replay,
         deadlines,
-        limits: Limits::from(&exchange.worker.process.limits),
+        limits: Limits::from(limits),
         spare: &exchange.worker.buffers,
         out: &mut *body.out,
         progress: &progress,

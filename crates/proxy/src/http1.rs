@@ -53,6 +53,6 @@ pub use error::{BodyError, HeadError};
 pub use field::remove_hop_by_hop;
 pub use framing::{Asked, Framing};
 pub use parse::{Limits, RequestParser, RequestTraits, ResponseParser, ResponseTraits};
-pub use sniff::{Sniffed, sniff};
-pub use target::{TargetForm, is_authority};
+pub use sniff::{Sniffed, Sniffer};
+pub use target::{TargetForm, is_authority, is_path};
 pub use write::{write_request, write_response};

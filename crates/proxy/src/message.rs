@@ -180,6 +180,7 @@ pub struct RequestHead {
     method: String,
     target: String,
     authority: String,
+    https: bool,
 }
 
 impl RequestHead {
@@ -190,6 +191,7 @@ impl RequestHead {
         self.method.clear();
         self.target.clear();
         self.authority.clear();
+        self.https = false;
     }
 
     /// Method, as sent.
@@ -205,6 +207,17 @@ impl RequestHead {
     /// Authority: the `host` field of HTTP/1, `:authority` of HTTP/2; empty if none was sent.
     pub fn authority(&self) -> &str {
         &self.authority
+    }
+
+    /// Scheme of the target: `https` if the sender wrote it out (RFC 9112, section 3.2.2), else
+    /// `http`.
+    pub fn scheme(&self) -> &'static str {
+        if self.https { "https" } else { "http" }
+    }
+
+    /// Says whether the sender wrote out the scheme `https`.
+    pub fn set_https(&mut self, https: bool) {
+        self.https = https;
     }
 
     /// Replaces the method.

@@ -2,6 +2,8 @@
 //! instead of captured, and a snapshot answers instead of a control plane.
 
 mod asked;
+mod first_bytes;
+mod forms;
 mod gateway;
 mod http1;
 mod http2;

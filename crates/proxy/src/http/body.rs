@@ -69,7 +69,7 @@ pub(crate) struct Source<'a> {
 #[derive(Debug)]
 enum Origin<'a> {
     Http1 { io: &'a Io, buffer: &'a mut Buffer, spare: &'a Buffers, decoder: BodyDecoder },
-    Http2 { stream: RecvStream, next: Option<Part> },
+    Http2 { stream: RecvStream, next: Option<Part>, header_count_max: usize },
     Empty,
 }
 
@@ -93,9 +93,10 @@ impl<'a> Source<'a> {
     }
 
     /// The body of an HTTP/2 message.
-    pub(crate) fn http2(stream: RecvStream) -> Self {
+    pub(crate) fn http2(stream: RecvStream, header_count_max: usize) -> Self {
         let ended = stream.is_end_stream();
-        Self { from: Origin::Http2 { stream, next: None }, bytes: 0, ended, grpc_status: None }
+        let from = Origin::Http2 { stream, next: None, header_count_max };
+        Self { from, bytes: 0, ended, grpc_status: None }
     }
 
     /// No body.
@@ -155,7 +156,9 @@ impl<'a> Source<'a> {
                 }
                 Ok(())
             }
-            Origin::Http2 { stream, next } => poll_fn(|cx| poll_http2(stream, next, cx)).await,
+            Origin::Http2 { stream, next, header_count_max } => {
+                poll_fn(|cx| poll_http2(stream, next, *header_count_max, cx)).await
+            }
             Origin::Empty => Ok(()),
         }
     }
@@ -196,6 +199,7 @@ fn decode(decoder: &mut BodyDecoder, buffer: &mut Buffer) -> Result<Option<Part>
 fn poll_http2(
     stream: &mut RecvStream,
     next: &mut Option<Part>,
+    header_count_max: usize,
     cx: &mut Context<'_>,
 ) -> Poll<Result<(), BodyFailure>> {
     if next.is_some() {
@@ -219,7 +223,11 @@ fn poll_http2(
         }
     }
     stream.poll_trailers(cx).map(|trailers| {
-        *next = Some(Part::End(trailers?.map(|map| {
+        let trailers = trailers?;
+        if trailers.as_ref().is_some_and(|map| map.len() > header_count_max) {
+            return Err(BodyFailure::Malformed);
+        }
+        *next = Some(Part::End(trailers.map(|map| {
             let mut fields = Box::<Fields>::default();
             convert::take_map(&map, &mut fields);
             fields

@@ -4,7 +4,9 @@ use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 use ironmesh_model::{HeaderLookup, Reason};
 
-use crate::http1::{Framing, RequestTraits, ResponseTraits, is_authority, remove_hop_by_hop};
+use crate::http1::{
+    Framing, RequestTraits, ResponseTraits, is_authority, is_path, remove_hop_by_hop,
+};
 use crate::message::{Fields, RequestHead, ResponseHead, Version};
 
 /// What a request of HTTP/1 asks of the connection, taken out of its fields.
@@ -61,9 +63,11 @@ pub(crate) fn state_for_http1(fields: &mut Fields, framing: Framing, upgrade: Op
 ///
 /// # Errors
 ///
-/// The reason to refuse it: it lacks what HTTP/1 needs to say it, or is a CONNECT.
+/// The reason to refuse it: it lacks what HTTP/1 needs to say it, has too many fields, or is a
+/// CONNECT.
 pub(crate) fn request_from_http2(
     from: &http::request::Parts,
+    header_count_max: usize,
     to: &mut RequestHead,
 ) -> Result<(), Reason> {
     to.clear();
@@ -72,7 +76,14 @@ pub(crate) fn request_from_http2(
     if from.method == Method::CONNECT {
         return Err(Reason::UnsupportedForm);
     }
-    to.set_target(from.uri.path_and_query().ok_or(Reason::BadRequest)?.as_str());
+    let target = from.uri.path_and_query().ok_or(Reason::BadRequest)?.as_str();
+    if !is_path(to.method(), target) {
+        return Err(Reason::BadRequest);
+    }
+    to.set_target(target);
+    if from.headers.len() > header_count_max {
+        return Err(Reason::HeadTooLarge);
+    }
     let host = || from.headers.get(http::header::HOST).and_then(|host| host.to_str().ok());
     let authority = from.uri.authority().map(Authority::as_str).or_else(host).unwrap_or_default();
     if !authority.is_empty() && !is_authority(authority.as_bytes()) {
@@ -84,17 +95,21 @@ pub(crate) fn request_from_http2(
     Ok(())
 }
 
-/// Takes over a response of HTTP/2.
+/// Takes over a response of HTTP/2; `None` if it has too many fields.
 pub(crate) fn response_from_http2(
     from: &http::response::Parts,
     ended: bool,
+    header_count_max: usize,
     to: &mut ResponseHead,
-) -> Framing {
+) -> Option<Framing> {
+    if from.headers.len() > header_count_max {
+        return None;
+    }
     to.clear();
     to.version = Version::Http2;
     to.status = from.status.as_u16();
     take_map(&from.headers, &mut to.fields);
-    framing_of_http2(&from.headers, ended)
+    Some(framing_of_http2(&from.headers, ended))
 }
 
 /// How long a body of HTTP/2 is.
@@ -124,7 +139,8 @@ pub(crate) fn take_map(from: &HeaderMap, to: &mut Fields) {
 /// The request as HTTP/2 has it; `None` if it has something that HTTP/2 cannot say.
 pub(crate) fn request_to_http2(head: &RequestHead, tls: bool) -> Option<http::Request<()>> {
     let mut uri = http::uri::Parts::default();
-    uri.scheme = Some(if tls { Scheme::HTTPS } else { Scheme::HTTP });
+    let https = tls || head.scheme() == "https";
+    uri.scheme = Some(if https { Scheme::HTTPS } else { Scheme::HTTP });
     // Every request that goes to HTTP/2 needs an authority here, which HTTP/1.0 may lack.
     let authority = if head.authority().is_empty() { "localhost" } else { head.authority() };
     uri.authority = Some(authority.parse().ok()?);

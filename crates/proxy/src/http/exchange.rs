@@ -4,7 +4,6 @@ use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use ironmesh_model::entry;
 use ironmesh_model::path::{EscapedNul, normalize_target, split_target};
 use ironmesh_model::recorder::Silent;
 use ironmesh_model::service::Protocol;
@@ -111,7 +110,7 @@ impl<'a> Exchange<'a> {
         let local = self.connection.workload.local.load();
         let request = Request {
             method: self.head.method(),
-            scheme: entry::SCHEME,
+            scheme: self.head.scheme(),
             authority: self.head.authority(),
             path,
             query,

@@ -73,6 +73,8 @@ pub(crate) struct Attempt<'a, 'b> {
 pub(crate) struct Progress {
     /// Whether the whole request was sent.
     pub(crate) request_sent: Cell<bool>,
+    /// Informational heads that may still come before the final one.
+    pub(crate) informational_heads_left: Cell<u32>,
     /// Bytes of the answer's body that were sent to the client.
     pub(crate) answer_bytes: Cell<u64>,
     /// The status in the trailers of a gRPC answer.
@@ -120,7 +122,8 @@ pub(crate) async fn forward(
         Failure::downstream(Reason::DownstreamClosed)
     };
     let response_side = async {
-        let mut following = final_head(&mut answer, response, responder, deadlines).await?;
+        let mut following =
+            final_head(&mut answer, response, responder, deadlines, progress).await?;
         if response.status == 101 && !may_switch {
             return Err(Failure::upstream(Reason::UpstreamProtocol, Stage::Sent));
         }
@@ -168,6 +171,7 @@ async fn final_head(
     response: &mut ResponseHead,
     responder: &mut Responder<'_>,
     deadlines: &Deadlines,
+    progress: &Progress,
 ) -> Result<Following, Failure> {
     let mut seen = false;
     loop {
@@ -183,6 +187,9 @@ async fn final_head(
             return Ok(following);
         }
         seen = true;
+        let too_many = Failure::upstream(Reason::UpstreamProtocol, Stage::Sent);
+        let left = progress.informational_heads_left.get().checked_sub(1).ok_or(too_many)?;
+        progress.informational_heads_left.set(left);
         let told = pin!(responder.informational(response));
         deadlines.step(Step::ClientTakes, told).await.map_err(client_gone)?;
     }

@@ -138,8 +138,8 @@ async fn request(
     let Scratch { request, response, out, upstream_out } = &mut *scratch;
     let of_connection = convert::take_request_traits(traits, &mut request.fields);
     let limits = Limits::from(&worker.process.limits);
-    let form_served = matches!(traits.target_form, TargetForm::Origin | TargetForm::Asterisk);
-    let refused = (!form_served).then_some(Reason::UnsupportedForm);
+    let is_connect = traits.target_form == TargetForm::Authority;
+    let refused = is_connect.then_some(Reason::UnsupportedForm);
     let mut source = Source::http1(io, input, &worker.buffers, traits.framing, limits);
     let mut responder = Responder::Http1(Responder1 {
         io,

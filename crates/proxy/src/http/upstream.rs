@@ -84,7 +84,10 @@ pub(crate) enum Answer<'a> {
         limits: Limits,
         asked: Asked,
     },
-    Http2(ResponseFuture),
+    Http2 {
+        response: ResponseFuture,
+        header_count_max: usize,
+    },
 }
 
 /// What the head of an answer says about what follows it.
@@ -133,7 +136,9 @@ impl Upstream {
                 let (answer, body) = connection
                     .send_request(request, ended)
                     .map_err(|_| Failure::upstream(Reason::UpstreamReset, Stage::NotSent))?;
-                Ok(Begun { request: Sink::http2(body, ended), answer: Answer::Http2(answer) })
+                let Limits { header_count_max, .. } = limits;
+                let answer = Answer::Http2 { response: answer, header_count_max };
+                Ok(Begun { request: Sink::http2(body, ended), answer })
             }
         }
     }
@@ -172,17 +177,19 @@ impl<'a> Answer<'a> {
                     }
                 }
             },
-            Self::Http2(answer) => match poll_fn(|cx| poll_http2(answer, cx)).await? {
-                Either::Informational(response) => {
-                    convert::response_from_http2(&response.into_parts().0, true, to);
-                    Ok(Following::default())
-                }
-                Either::Final(response) => {
-                    let (parts, body) = response.into_parts();
-                    let framing = convert::response_from_http2(&parts, body.is_end_stream(), to);
-                    Ok(Following { framing, body: Some(body), ..Following::default() })
-                }
-            },
+            Self::Http2 { response, header_count_max } => {
+                let (parts, body) = match poll_fn(|cx| poll_http2(response, cx)).await? {
+                    Either::Informational(response) => (response.into_parts().0, None),
+                    Either::Final(response) => {
+                        let (parts, body) = response.into_parts();
+                        (parts, Some(body))
+                    }
+                };
+                let ended = body.as_ref().is_none_or(RecvStream::is_end_stream);
+                let framing = convert::response_from_http2(&parts, ended, *header_count_max, to)
+                    .ok_or(Failure::upstream(Reason::UpstreamProtocol, Stage::Sent))?;
+                Ok(Following { framing, body, ..Following::default() })
+            }
         }
     }
 
@@ -192,8 +199,10 @@ impl<'a> Answer<'a> {
             (Self::Http1 { io, input, spare, limits, .. }, _) => {
                 Source::http1(io, input, spare, following.framing, limits)
             }
-            (Self::Http2(_), Some(body)) => Source::http2(body),
-            (Self::Http2(_), None) => Source::empty(),
+            (Self::Http2 { header_count_max, .. }, Some(body)) => {
+                Source::http2(body, header_count_max)
+            }
+            (Self::Http2 { .. }, None) => Source::empty(),
         }
     }
 }

@@ -264,15 +264,17 @@ fn request_line(line: &[u8], head: &mut RequestHead) -> Result<(Version, TargetF
     }
     let version = version(&line[target_end + 1..])?;
     let target = &line[method_end + 1..target_end];
-    let Target { form, authority, path } = target::parse(method, target)?;
+    let Target { form, https, authority, path } = target::parse(method, target)?;
     let text = |bytes| std::str::from_utf8(bytes).map_err(|_| HeadError::Target);
     head.set_method(text(method)?);
     head.set_authority(text(&target[authority])?);
-    head.set_target(match text(&target[path])? {
-        "" if form == TargetForm::Absolute && method == b"OPTIONS" => "*",
-        "" if form == TargetForm::Absolute => "/",
-        path => path,
-    });
+    head.set_https(https);
+    match text(&target[path])? {
+        "" if form == TargetForm::Absolute && method == b"OPTIONS" => head.set_target("*"),
+        "" if form == TargetForm::Absolute => head.set_target("/"),
+        query if query.starts_with('?') => head.set_target(&format!("/{query}")),
+        path => head.set_target(path),
+    }
     Ok((version, form))
 }
 
@@ -372,4 +374,4 @@ impl Lines {
 }
 
 /// Empty lines tolerated before a request line: what old clients send after a POST, and some more.
-const EMPTY_LINES_MAX: usize = 4;
+pub(super) const EMPTY_LINES_MAX: usize = 4;

@@ -9,7 +9,8 @@ use super::error::HeadError;
 pub enum TargetForm {
     /// `/path?query`
     Origin,
-    /// `http://authority/path?query`, as to an explicit proxy. Its authority counts, not `Host`.
+    /// `http://authority/path?query`, as to an explicit proxy, which every server must take. Its
+    /// authority counts, not `Host`.
     Absolute,
     /// `host:port`, for CONNECT.
     Authority,
@@ -19,35 +20,36 @@ pub enum TargetForm {
 
 /// A target taken apart: ranges within it.
 ///
-/// The path of an absolute target may be empty.
+/// The path of an absolute target may be empty, also before a query.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Target {
     pub(super) form: TargetForm,
+    /// Whether the scheme `https` is written out.
+    pub(super) https: bool,
     pub(super) authority: Range<usize>,
     pub(super) path: Range<usize>,
 }
 
-/// Takes a target apart. `http://host?query` is refused: without a path it cannot be passed on as
-/// it is.
+/// Takes a target apart.
 pub(super) fn parse(method: &[u8], target: &[u8]) -> Result<Target, HeadError> {
-    let ok = |byte: &u8| byte.is_ascii_graphic() && *byte != b'#';
-    if target.is_empty() || !target.iter().all(ok) {
+    if target.is_empty() || !target.iter().all(|byte| is_target_byte(*byte)) {
         return Err(HeadError::Target);
     }
-    let end = target.len();
+    let (end, https) = (target.len(), false);
     let form = match (method, target) {
         (b"CONNECT", _) => {
             let has_port = target.iter().rposition(|b| *b == b':').is_some_and(|at| at + 1 < end);
             if !has_port || !is_authority(target) {
                 return Err(HeadError::Target);
             }
-            return Ok(Target { form: TargetForm::Authority, authority: 0..end, path: 0..0 });
+            let form = TargetForm::Authority;
+            return Ok(Target { form, https, authority: 0..end, path: 0..0 });
         }
         (_, [b'/', ..]) => TargetForm::Origin,
         (b"OPTIONS", b"*") => TargetForm::Asterisk,
         _ => return absolute(target),
     };
-    Ok(Target { form, authority: 0..0, path: 0..end })
+    Ok(Target { form, https, authority: 0..0, path: 0..end })
 }
 
 fn absolute(target: &[u8]) -> Result<Target, HeadError> {
@@ -63,10 +65,26 @@ fn absolute(target: &[u8]) -> Result<Target, HeadError> {
         .iter()
         .position(|b| matches!(b, b'/' | b'?'))
         .map_or(target.len(), |at| start + at);
-    if !is_authority(&target[start..end]) || target.get(end) == Some(&b'?') {
+    if !is_authority(&target[start..end]) {
         return Err(HeadError::Target);
     }
-    Ok(Target { form: TargetForm::Absolute, authority: start..end, path: end..target.len() })
+    Ok(Target {
+        form: TargetForm::Absolute,
+        https: scheme == "https",
+        authority: start..end,
+        path: end..target.len(),
+    })
+}
+
+/// Whether a target is a path with perhaps a query, or the `*` of OPTIONS: what HTTP/2 may have as
+/// its `:path` (RFC 9113, section 8.3.1), so that HTTP/1 can say it, too.
+pub fn is_path(method: &str, target: &str) -> bool {
+    let begins = target.starts_with('/') || (method == "OPTIONS" && target == "*");
+    begins && target.bytes().all(is_target_byte)
+}
+
+fn is_target_byte(byte: u8) -> bool {
+    byte.is_ascii_graphic() && byte != b'#'
 }
 
 /// Whether bytes are `uri-host [ ":" port ]` (RFC 3986, sections 3.2.2 and 3.2.3), not empty and

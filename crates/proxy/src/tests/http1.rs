@@ -258,7 +258,10 @@ fn bad_requests_are_answered_and_never_forwarded() {
             400,
         ),
         ("GET / HTTP/3.0\r\nhost: a\r\n\r\n", 505),
-        ("GET http://reviews:9080/ HTTP/1.1\r\nhost: reviews:9080\r\n\r\n", 400),
+        ("GET http://u@reviews:9080/ HTTP/1.1\r\nhost: reviews:9080\r\n\r\n", 400),
+        ("GET http://reviews:9080/ HTTP/1.1\r\n\r\n", 400),
+        ("GET http://reviews:9080/ HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n", 400),
+        ("GET ftp://reviews:9080/ HTTP/1.1\r\nhost: reviews:9080\r\n\r\n", 400),
         ("CONNECT reviews:9080 HTTP/1.1\r\nhost: reviews:9080\r\n\r\n", 400),
     ] {
         let mut client = Wire::connect(&proxy);

@@ -24,13 +24,13 @@ use super::world::*;
 
 /// A toy HTTP/2 application: each request is handed to a function, but for one for `/die`, which
 /// ends the first connection unanswered.
-struct Http2App {
-    address: SocketAddr,
+pub(super) struct Http2App {
+    pub(super) address: SocketAddr,
     connections: Arc<AtomicUsize>,
 }
 
 impl Http2App {
-    fn start<F: Future<Output = ()> + Send + 'static>(
+    pub(super) fn start<F: Future<Output = ()> + Send + 'static>(
         streams_max: u32,
         serve: impl Fn(Request<RecvStream>, SendResponse<Bytes>) -> F + Copy + Send + 'static,
     ) -> Self {
@@ -62,16 +62,16 @@ impl Http2App {
     }
 
     /// One that sends back what it gets, with trailers.
-    fn echo() -> Self {
+    pub(super) fn echo() -> Self {
         Self::start(100, echo)
     }
 
-    fn connections(&self) -> usize {
+    pub(super) fn connections(&self) -> usize {
         self.connections.load(Ordering::SeqCst)
     }
 
     /// A proxy of a caller, for which this application is `reviews`.
-    fn outbound(&self, protocol: Protocol) -> Proxy {
+    pub(super) fn outbound(&self, protocol: Protocol) -> Proxy {
         let services = vec![reviews(protocol, vec![endpoint("v1", self.address, false)])];
         let objects = Objects { services, ..Objects::default() };
         Proxy::start(ListenerKind::Outbound, service_address(), objects)
@@ -100,12 +100,12 @@ fn runtime() -> tokio::runtime::Runtime {
 }
 
 /// Runs a client to its end, which must come.
-fn block_on<T>(client: impl Future<Output = T>) -> T {
+pub(super) fn block_on<T>(client: impl Future<Output = T>) -> T {
     runtime().block_on(async { timeout(PATIENCE, client).await.expect("an answer in time") })
 }
 
 /// A client's connection to a proxy.
-async fn connect(proxy: &Proxy) -> SendRequest<Bytes> {
+pub(super) async fn connect(proxy: &Proxy) -> SendRequest<Bytes> {
     let tcp = tokio::net::TcpStream::connect(proxy.address).await.unwrap();
     let mut builder = h2::client::Builder::new();
     builder.initial_connection_window_size(64 << 20);
@@ -115,9 +115,13 @@ async fn connect(proxy: &Proxy) -> SendRequest<Bytes> {
 }
 
 /// Status, head, body and trailers of an answer.
-type Answer = (u16, HeaderMap, Vec<u8>, Option<HeaderMap>);
+pub(super) type Answer = (u16, HeaderMap, Vec<u8>, Option<HeaderMap>);
 
-async fn call(client: SendRequest<Bytes>, request: Request<()>, body: Vec<u8>) -> Answer {
+pub(super) async fn call(
+    client: SendRequest<Bytes>,
+    request: Request<()>,
+    body: Vec<u8>,
+) -> Answer {
     let (response, mut send) = client.ready().await.unwrap().send_request(request, false).unwrap();
     send.send_data(Bytes::from(body), true).unwrap();
     let (parts, mut body) = response.await.unwrap().into_parts();
