@@ -13,7 +13,7 @@ pub struct ClientHello {
 /// What the first bytes of a connection are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Parsed {
-    /// A whole ClientHello.
+    /// A ClientHello, without its record.
     Hello(ClientHello),
     /// The beginning of one.
     Incomplete,
@@ -163,7 +163,7 @@ const VERSION_AND_RANDOM_BYTES: usize = 34;
 const RECORD_BYTES_MAX: usize = 1 << 14;
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
     const BYTES_MAX: usize = 16 << 10;
@@ -174,7 +174,8 @@ mod tests {
         out
     }
 
-    fn hello(alpn: &[&[u8]], name: &str) -> Vec<u8> {
+    /// A ClientHello, without its record.
+    pub(crate) fn hello(alpn: &[&[u8]], name: &str) -> Vec<u8> {
         let protocols: Vec<u8> = alpn.iter().flat_map(|p| vector(1, p)).collect();
         let names = [vec![0], vector(2, name.as_bytes())].concat();
         let extensions = [
@@ -196,7 +197,8 @@ mod tests {
         [vec![1], vector(3, &body)].concat()
     }
 
-    fn record(payload: &[u8]) -> Vec<u8> {
+    /// A handshake record with this in it.
+    pub(crate) fn record(payload: &[u8]) -> Vec<u8> {
         [vec![22, 3, 1], vector(2, payload)].concat()
     }
 

@@ -12,6 +12,7 @@ mod metrics;
 mod opaque;
 mod oracle;
 mod paths;
+mod protocols;
 mod replay;
 mod size;
 pub(super) mod world;

@@ -2,33 +2,34 @@
 
 use ironmesh_model::service::Protocol;
 
-/// By `appProtocol`, else by the name: the protocol, or the protocol and a dash before the rest
-/// (Istio, "Protocol Selection").
-pub(super) fn declared(app_protocol: Option<&str>, name: &str) -> Protocol {
-    if let Some(app_protocol) = app_protocol {
-        return match app_protocol.to_ascii_lowercase().as_str() {
-            "kubernetes.io/h2c" => Protocol::Http2,
-            "kubernetes.io/ws" => Protocol::Http,
-            "kubernetes.io/wss" => Protocol::Tls,
-            word => known(word),
-        };
+/// By `appProtocol`, else by the name: the protocol, or the protocol and a dash before the rest; else
+/// by the number, of ports at which the server is known to speak first (Istio, "Protocol Selection"
+/// and `kube.ConvertProtocol`).
+pub(super) fn declared(port: u16, app_protocol: Option<&str>, name: &str) -> Protocol {
+    let text = app_protocol.unwrap_or(name).to_ascii_lowercase();
+    match app_protocol.map(|_| text.as_str()) {
+        Some("kubernetes.io/h2c") => return Protocol::Http2,
+        Some("kubernetes.io/ws") => return Protocol::Http,
+        Some("kubernetes.io/wss") => return Protocol::Tls,
+        _ => {}
     }
-    let name = name.to_ascii_lowercase();
-    let prefix = name.split_once('-').map_or(name.as_str(), |(prefix, _)| prefix);
-    // The one protocol that has a dash itself.
-    if name == "grpc-web" || name.starts_with("grpc-web-") { Protocol::Http } else { known(prefix) }
-}
-
-fn known(word: &str) -> Protocol {
-    match word {
-        "http" | "grpc-web" => Protocol::Http,
+    // The one protocol that has a dash itself. It is HTTP/1 as well as HTTP/2.
+    if text.starts_with("grpc-web") {
+        return Protocol::Http;
+    }
+    match text.split_once('-').map_or(text.as_str(), |(prefix, _)| prefix) {
+        "http" | "http_proxy" => Protocol::Http,
         "http2" | "h2c" => Protocol::Http2,
         "grpc" => Protocol::Grpc,
         "https" | "tls" => Protocol::Tls,
         "tcp" | "mongo" | "redis" | "mysql" => Protocol::Tcp,
+        _ if SERVER_SPEAKS_FIRST.contains(&port) => Protocol::Tcp,
         _ => Protocol::Undeclared,
     }
 }
+
+/// SMTP, DNS, MySQL and MongoDB, as Istio has them.
+const SERVER_SPEAKS_FIRST: [u16; 4] = [25, 53, 3306, 27017];
 
 #[cfg(test)]
 mod tests {
@@ -57,9 +58,39 @@ mod tests {
             (None, "", Protocol::Undeclared),
             (Some("http"), "tcp", Protocol::Http),
             (Some("kubernetes.io/h2c"), "", Protocol::Http2),
+            (Some("kubernetes.io/h2c"), "tcp", Protocol::Http2),
+            (Some("kubernetes.io/ws"), "", Protocol::Http),
+            (Some("kubernetes.io/wss"), "http", Protocol::Tls),
+            (Some("HTTP2"), "", Protocol::Http2),
+            (Some("grpc-web"), "tcp", Protocol::Http),
+            (Some("http-own"), "", Protocol::Http),
+            (Some("mysql"), "http", Protocol::Tcp),
             (Some("example.com/own"), "http", Protocol::Undeclared),
+            (Some(""), "http", Protocol::Undeclared),
+            (None, "http_proxy", Protocol::Http),
+            (None, "gRPC-Web-x", Protocol::Http),
+            (None, "MySQL-main", Protocol::Tcp),
+            (None, "h2c", Protocol::Http2),
+            (None, "kubernetes.io/h2c", Protocol::Undeclared),
         ] {
-            assert_eq!(declared(app_protocol, name), protocol, "{app_protocol:?} {name}");
+            assert_eq!(declared(80, app_protocol, name), protocol, "{app_protocol:?} {name}");
+        }
+    }
+
+    #[test]
+    fn a_server_at_a_well_known_port_speaks_first_unless_the_port_says_otherwise() {
+        for (port, app_protocol, name, protocol) in [
+            (3306, None, "", Protocol::Tcp),
+            (25, None, "mail", Protocol::Tcp),
+            (53, Some("example.com/own"), "", Protocol::Tcp),
+            (27017, None, "http", Protocol::Http),
+            (27018, None, "", Protocol::Undeclared),
+        ] {
+            assert_eq!(
+                declared(port, app_protocol, name),
+                protocol,
+                "{port} {app_protocol:?} {name}"
+            );
         }
     }
 }

@@ -34,7 +34,7 @@ pub(crate) fn service(object: &Object, findings: &mut Vec<Finding>) -> Option<Pa
     let mut targets = Vec::new();
     for (at, port) in ports.filter(|(_, p)| p.protocol.as_deref() != Some("SCTP")) {
         let name: Name = port.name.as_deref().unwrap_or_default().into();
-        let protocol = protocol::declared(port.app_protocol.as_deref(), &name);
+        let protocol = protocol::declared(port.port, port.app_protocol.as_deref(), &name);
         let path = field(&item("spec.ports", at), "targetPort");
         let pod = target_port(object, port, &path, findings)?;
         service_ports.push(ServicePort { number: port.port, name, protocol });

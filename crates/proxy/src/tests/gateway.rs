@@ -4,17 +4,22 @@ use std::net::SocketAddr;
 
 use ironmesh_model::listeners::GatewayProtocol;
 use ironmesh_model::service::Protocol;
-use ironmesh_model::snapshot::{GatewayServer, GatewaySource, Objects};
+use ironmesh_model::snapshot::{GatewayServer, GatewaySource, Objects, ServiceSource};
 use ironmesh_model::{ListenerKind, ObjectId};
 
 use super::world::*;
 
 fn gateway(app: &App) -> Proxy {
+    gateway_to(reviews(Protocol::Http, vec![endpoint("v1", app.address, false)]))
+}
+
+/// A gateway that sends what is under `/reviews` to a service.
+pub(super) fn gateway_to(service: ServiceSource) -> Proxy {
     let mut attached = route(vec![rule(&[("", 1)], Some("/reviews"))]);
     attached.hosts = vec!["*".into()];
     attached.gateways = vec!["default/edge".into()];
     let objects = Objects {
-        services: vec![reviews(Protocol::Http, vec![endpoint("v1", app.address, false)])],
+        services: vec![service],
         gateways: vec![GatewaySource {
             id: ObjectId::new("Gateway", "default", "edge"),
             selector: [("app", "client")].into_iter().collect(),

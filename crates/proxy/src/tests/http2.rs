@@ -95,7 +95,7 @@ async fn echo(request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
     send.send_trailers(trailers).unwrap();
 }
 
-fn runtime() -> tokio::runtime::Runtime {
+pub(super) fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }
 
@@ -135,7 +135,7 @@ pub(super) async fn call(
     (parts.status.as_u16(), parts.headers, all, trailers)
 }
 
-fn grpc(path: &str) -> Request<()> {
+pub(super) fn grpc(path: &str) -> Request<()> {
     Request::post(format!("http://reviews:9080{path}"))
         .header("content-type", "application/grpc")
         .header("te", "trailers")
