@@ -1,26 +1,43 @@
 //! Istio's kinds, in all their generations.
 
-use ironmesh_model::Name;
+use std::collections::BTreeMap;
+
+use ironmesh_model::{Labels, Name};
 
 use crate::Object;
-use crate::schema::{API_VERSION, KIND, METADATA, Message, PORT, STATUS, Type, honoured, later};
+use crate::schema::{API_VERSION, KIND, METADATA, STATUS, fields};
 
-mod destination_rule;
+pub mod destination_rule;
 mod gateway;
 mod peer_authentication;
-mod virtual_service;
+pub mod virtual_service;
 
 pub(crate) use destination_rule::destination_rule;
 pub(crate) use gateway::gateway;
 pub(crate) use peer_authentication::peer_authentication;
 pub(crate) use virtual_service::virtual_service;
 
-/// The port of a destination.
-static PORT_SELECTOR: Message = Message {
-    name: "the port of a destination",
-    open: false,
-    fields: &[honoured("number", PORT), later("name", Type::Text)],
-};
+fields! {
+    istio;
+    /// The port of a destination.
+    pub struct PortSelector "the port of a destination" {
+        /// Its number.
+        honoured number: Option<u16>,
+        /// Its name; Istio does not honour it either.
+        later name: String,
+    }
+
+    /// Workloads of the namespace, by labels.
+    pub struct WorkloadSelector "selector" {
+        /// Labels that they have; none: all of them.
+        honoured match_labels "matchLabels": BTreeMap<String, String>,
+    }
+}
+
+/// Labels as the model has them.
+fn labels(given: &BTreeMap<String, String>) -> Labels {
+    given.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
+}
 
 /// The fully qualified form of a host in an object: a name without a dot is a service of the
 /// object's namespace.

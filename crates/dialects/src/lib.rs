@@ -9,15 +9,16 @@
 //! - [`object`]: a Kubernetes-shaped object, and old forms of it made new.
 //! - [`mod@translate`]: objects to the model, one by one ([`translate_one`]).
 //! - [`Join`]: what single objects are together, as edits of a snapshot.
-//! - `istio`, `kubernetes`: the dialects; `schema`: fields and types of their kinds as data.
+//! - [`istio`], `kubernetes`: the dialects, with the tables of their kinds.
+//! - [`schema`]: what a table is, and the check and the types that come from it.
 
-mod istio;
+pub mod istio;
 mod join;
 mod kubernetes;
 pub mod manifest;
 pub mod object;
 mod path;
-mod schema;
+pub mod schema;
 pub mod translate;
 
 pub use join::Join;

@@ -1,55 +1,101 @@
 //! Kinds as data: which fields they have, of which types, and which of them the mesh honours.
 //!
-//! [`check`] walks a value along its [`Message`]. It reports what is wrong or not honoured, each with
-//! its exact path, and returns the value with canonical field names and without nulls, so that the
-//! translation after it can rely on names and types.
+//! A field is written once, in the table of its kind ([`fields!`], [`words!`]). The table is the
+//! definition of
+//!
+//! - the check, which reports what is wrong or not honoured, each with its exact path;
+//! - the struct that code works on: what was checked converts into it without fail ([`Typed`]);
+//! - the description of the kind for people and tools ([`Message`]).
 
-use ironmesh_model::settings::parse_duration;
-use ironmesh_model::{Finding, FindingCode, ObjectId, Severity};
-use serde_json::{Map, Value};
+mod check;
+pub(crate) mod table;
+mod typed;
 
-use crate::{Object, path};
+use ironmesh_model::FindingCode;
+
+pub(crate) use check::{check, read};
+pub(crate) use table::{fields, kind, words};
+pub use typed::{Bounded, Count, IntegerOrText, Positive, Quantity, Typed};
+pub(crate) use typed::{entries, put, take};
 
 /// The fields of one kind, or of one part of it.
 #[derive(Debug)]
-pub(crate) struct Message {
+pub struct Message {
     /// Name, for messages.
-    pub(crate) name: &'static str,
+    pub name: &'static str,
+    /// What it is.
+    pub doc: &'static str,
     /// Its fields.
-    pub(crate) fields: &'static [Field],
+    pub fields: &'static [Field],
     /// Whether fields that are not listed are someone else's business, and no finding.
-    pub(crate) open: bool,
+    pub open: bool,
+    /// Whether names may be written in snake case, too, as protobuf's JSON allows.
+    pub protobuf: bool,
 }
 
 /// One field.
 #[derive(Debug)]
-pub(crate) struct Field {
-    name: &'static str,
-    of: Type,
-    status: Status,
-    required: bool,
+pub struct Field {
+    /// Name in manifests.
+    pub name: &'static str,
+    /// What it says.
+    pub doc: &'static str,
+    /// What it takes.
+    pub of: Type,
+    /// What the mesh does with it.
+    pub status: Status,
 }
 
 /// What the mesh does with a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Status {
+pub enum Status {
+    /// It does what it says.
     Honoured,
+    /// It does what it says, must be there, and not be empty.
+    Required,
     /// Part of something that is not honoured: its type is checked, no more.
     Typed,
+    /// Parsed, without effect yet.
     NotHonoured,
-    /// An old name or form that is honoured.
+    /// An old name or form of what is now written as this; honoured.
     Old(&'static str),
     /// Understood, and if it asks for anything a finding of this code, with the reason.
     Found(FindingCode, &'static str),
 }
 
+/// The statuses as tables write them.
+impl Status {
+    /// See [`Status::Honoured`].
+    pub(crate) const fn honoured() -> Self {
+        Self::Honoured
+    }
+
+    /// See [`Status::Required`].
+    pub(crate) const fn required() -> Self {
+        Self::Required
+    }
+
+    /// See [`Status::NotHonoured`].
+    pub(crate) const fn later() -> Self {
+        Self::NotHonoured
+    }
+
+    /// See [`Status::Old`].
+    pub(crate) const fn old(new: &'static str) -> Self {
+        Self::Old(new)
+    }
+}
+
 /// What a field takes.
 #[derive(Debug)]
-pub(crate) enum Type {
+pub enum Type {
+    /// `true` or `false`.
     Bool,
     /// An integer within these bounds.
     Integer(i64, i64),
+    /// Any number.
     Number,
+    /// A text.
     Text,
     /// A whole number, or a text: a port by number or name, a count or a percentage.
     IntegerOrText,
@@ -59,14 +105,37 @@ pub(crate) enum Type {
     Duration,
     /// One of these words, of which only some are honoured.
     Words {
+        /// All that are understood.
+        words: &'static [Word],
+        /// Whether letter case does not matter.
+        any_case: bool,
+    },
+    /// One of these words.
+    Listed {
+        /// Not honoured.
         all: &'static [&'static str],
+        /// Honoured.
         honoured: &'static [&'static str],
     },
+    /// A list.
     List(&'static Self),
-    /// Texts by text.
+    /// Values by name.
     Map(&'static Self),
+    /// An object with these fields.
     Object(&'static Message),
+    /// Anything: it is not looked into.
     Any,
+}
+
+/// A word that a field takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Word {
+    /// As it is written.
+    pub word: &'static str,
+    /// What it means.
+    pub doc: &'static str,
+    /// Whether the mesh does what it says.
+    pub honoured: bool,
 }
 
 /// Fields of every kind.
@@ -82,32 +151,20 @@ pub(crate) const PORT: Type = Type::Integer(1, 65_535);
 pub(crate) const TEXTS: Type = Type::List(&Type::Text);
 /// Texts by text.
 pub(crate) const TEXT_MAP: Type = Type::Map(&Type::Text);
-/// An unsigned 32-bit number.
-pub(crate) const UINT32: Type = Type::Integer(0, u32::MAX as i64);
 
 /// A field that does what it says.
 pub(crate) const fn honoured(name: &'static str, of: Type) -> Field {
-    Field { name, of, status: Status::Honoured, required: false }
-}
-
-/// A field below one that is parsed only: its type is checked, and it has no effect either.
-pub(crate) const fn typed(name: &'static str, of: Type) -> Field {
-    Field { name, of, status: Status::Typed, required: false }
+    Field { name, doc: "", of, status: Status::Honoured }
 }
 
 /// A field that does what it says and must be there, and not be empty.
 pub(crate) const fn required(name: &'static str, of: Type) -> Field {
-    Field { name, of, status: Status::Honoured, required: true }
+    Field { name, doc: "", of, status: Status::Required }
 }
 
 /// A field that is parsed but has no effect yet.
 pub(crate) const fn later(name: &'static str, of: Type) -> Field {
-    Field { name, of, status: Status::NotHonoured, required: false }
-}
-
-/// An old form of what is now written as `new`; honoured.
-pub(crate) const fn old(name: &'static str, of: Type, new: &'static str) -> Field {
-    Field { name, of, status: Status::Old(new), required: false }
+    Field { name, doc: "", of, status: Status::NotHonoured }
 }
 
 /// A field that is understood; one that asks for anything is a finding of this code, and `why` says
@@ -118,283 +175,5 @@ pub(crate) const fn found(
     code: FindingCode,
     why: &'static str,
 ) -> Field {
-    Field { name, of, status: Status::Found(code, why), required: false }
-}
-
-/// Checks an object and returns its `spec`, clean; `None` if it has errors.
-pub(crate) fn check(
-    object: &Object,
-    message: &Message,
-    findings: &mut Vec<Finding>,
-) -> Option<Value> {
-    let mut walk = Walk { object: object.id(), findings, muted: false };
-    let mut clean = walk.message(message, object.value(), "");
-    let refused = findings.iter().any(|finding| finding.code.severity() == Severity::Error);
-    (!refused).then(|| clean.get_mut("spec").map(Value::take).unwrap_or_default())
-}
-
-struct Walk<'a> {
-    object: &'a ObjectId,
-    findings: &'a mut Vec<Finding>,
-    /// Within a field that is not honoured: one finding for all of it is enough.
-    muted: bool,
-}
-
-impl Walk<'_> {
-    fn report(&mut self, path: &str, code: FindingCode, message: impl Into<String>) {
-        self.findings.push(Finding::new(self.object, path, code, message));
-    }
-
-    fn wrong(&mut self, path: &str, expected: &str, value: &Value) -> Value {
-        let hint = match value {
-            Value::Number(_) | Value::Bool(_) if expected == "a text" => "; put it in quotes",
-            _ => "",
-        };
-        let message = format!("this takes {expected}, not {}{hint}", describe(value));
-        self.report(path, FindingCode::Invalid, message);
-        Value::Null
-    }
-
-    fn message(&mut self, message: &Message, value: &Value, path: &str) -> Value {
-        let Some(entries) = value.as_object() else { return self.wrong(path, "an object", value) };
-        let mut clean = Map::new();
-        for (name, value) in entries {
-            let at = path::field(path, name);
-            let Some(field) = message.field(name) else {
-                if !message.open {
-                    self.unknown(message, name, &at);
-                }
-                continue;
-            };
-            if value.is_null() {
-                continue;
-            }
-            let value = self.field(field, value, &at);
-            if !value.is_null() {
-                clean.insert(field.name.to_owned(), value);
-            }
-        }
-        for field in message.fields.iter().filter(|field| field.required) {
-            let given = entries.iter().any(|(name, value)| {
-                !is_empty(value) && message.field(name).is_some_and(|f| f.name == field.name)
-            });
-            if !given {
-                let at = path::field(path, field.name);
-                let what = format!("{} needs {:?}", message.name, field.name);
-                self.report(&at, FindingCode::Missing, what);
-            }
-        }
-        Value::Object(clean)
-    }
-
-    fn field(&mut self, field: &Field, value: &Value, path: &str) -> Value {
-        match field.status {
-            Status::Honoured | Status::Typed => self.value(&field.of, value, path),
-            Status::Old(new) => {
-                self.report(path, FindingCode::Deprecated, format!("now written {new}"));
-                self.value(&field.of, value, path)
-            }
-            Status::NotHonoured => {
-                let what = format!("{:?} is not honoured yet", field.name);
-                self.without_effect(field, value, path, FindingCode::NotHonoured, what)
-            }
-            Status::Found(code, why) if asks_for_something(value) => {
-                let what = format!("{}: {why}", field.name);
-                self.without_effect(field, value, path, code, what)
-            }
-            Status::Found(..) => self.value(&field.of, value, path),
-        }
-    }
-
-    /// One finding for a field and all that is in it.
-    fn without_effect(
-        &mut self,
-        field: &Field,
-        value: &Value,
-        path: &str,
-        code: FindingCode,
-        what: String,
-    ) -> Value {
-        if !self.muted {
-            self.report(path, code, what);
-        }
-        let muted = std::mem::replace(&mut self.muted, true);
-        let value = self.value(&field.of, value, path);
-        self.muted = muted;
-        value
-    }
-
-    fn value(&mut self, of: &Type, value: &Value, path: &str) -> Value {
-        match of {
-            Type::Any => value.clone(),
-            Type::Bool if value.is_boolean() => value.clone(),
-            Type::Bool => self.wrong(path, "true or false", value),
-            Type::Number if value.is_number() => value.clone(),
-            Type::Number => self.wrong(path, "a number", value),
-            Type::Text if value.is_string() => value.clone(),
-            Type::Text => self.wrong(path, "a text", value),
-            Type::IntegerOrText if value.is_string() || value.is_i64() => value.clone(),
-            Type::IntegerOrText => self.wrong(path, "a whole number or a text", value),
-            Type::Quantity if is_quantity(value) => value.clone(),
-            Type::Quantity => {
-                self.wrong(path, "a quantity such as 0.5, \"500m\" or \"1Gi\"", value)
-            }
-            Type::Duration => match value.as_str() {
-                Some(text) if parse_duration(text).is_some() => value.clone(),
-                _ => self.wrong(path, "a duration such as \"1.5s\"", value),
-            },
-            Type::Integer(min, max) => match value.as_i64() {
-                Some(number) if (*min..=*max).contains(&number) => value.clone(),
-                _ => self.wrong(path, &format!("an integer from {min} to {max}"), value),
-            },
-            Type::Words { all, honoured } => self.word(all, honoured, value, path),
-            Type::List(of) => self.list(of, value, path),
-            Type::Map(of) => self.map(of, value, path),
-            Type::Object(message) => self.message(message, value, path),
-        }
-    }
-
-    fn word(
-        &mut self,
-        all: &[&str],
-        honoured: &[&'static str],
-        value: &Value,
-        path: &str,
-    ) -> Value {
-        let given = value.as_str();
-        let known = |words: &[&str]| {
-            words
-                .iter()
-                .find(|word| given.is_some_and(|g| g.eq_ignore_ascii_case(word)))
-                .copied()
-                .map(str::to_owned)
-        };
-        match (known(honoured), known(all)) {
-            (Some(word), _) => Value::String(word),
-            (None, Some(word)) => {
-                if !self.muted {
-                    let what = format!("{word} is not honoured yet");
-                    self.report(path, FindingCode::NotHonoured, what);
-                }
-                Value::String(word)
-            }
-            (None, None) => {
-                let mut words: Vec<&str> = honoured.to_vec();
-                words.extend(all);
-                self.wrong(path, &format!("one of {}", words.join(", ")), value)
-            }
-        }
-    }
-
-    fn list(&mut self, of: &Type, value: &Value, path: &str) -> Value {
-        let Some(items) = value.as_array() else { return self.wrong(path, "a list", value) };
-        let clean = items.iter().enumerate();
-        Value::Array(clean.map(|(at, item)| self.value(of, item, &path::item(path, at))).collect())
-    }
-
-    fn map(&mut self, of: &Type, value: &Value, path: &str) -> Value {
-        let Some(entries) = value.as_object() else { return self.wrong(path, "an object", value) };
-        // A null is no absent entry: a condition or selector without it would take more.
-        let clean = entries
-            .iter()
-            .map(|(name, value)| (name.clone(), self.value(of, value, &path::field(path, name))));
-        Value::Object(clean.collect())
-    }
-
-    fn unknown(&mut self, message: &Message, name: &str, path: &str) {
-        let near = message
-            .fields
-            .iter()
-            .map(|field| {
-                (distance(&name.to_ascii_lowercase(), &field.name.to_ascii_lowercase()), field.name)
-            })
-            .min()
-            .filter(|(distance, _)| *distance <= 1 + name.len() / 4);
-        let hint = near.map(|(_, near)| format!("; did you mean {near:?}?")).unwrap_or_default();
-        let what = format!("{} has no field {name:?}{hint}", message.name);
-        self.report(path, FindingCode::UnknownField, what);
-    }
-}
-
-impl Message {
-    /// The field of this name, in camel case or, as protobuf allows, in snake case.
-    fn field(&self, name: &str) -> Option<&Field> {
-        let exact = self.fields.iter().find(|field| field.name == name);
-        exact.or_else(|| {
-            let camel = name.contains('_').then(|| camel_case(name))?;
-            self.fields.iter().find(|field| field.name == camel)
-        })
-    }
-}
-
-fn camel_case(snake: &str) -> String {
-    let mut out = String::with_capacity(snake.len());
-    let mut upper = false;
-    for c in snake.chars() {
-        match c {
-            '_' => upper = true,
-            c if std::mem::take(&mut upper) => out.push(c.to_ascii_uppercase()),
-            c => out.push(c),
-        }
-    }
-    out
-}
-
-/// Whether a value is as good as absent: protobuf does not tell them apart.
-fn is_empty(value: &Value) -> bool {
-    match value {
-        Value::Null => true,
-        Value::String(text) => text.is_empty(),
-        Value::Array(items) => items.is_empty(),
-        Value::Bool(_) | Value::Number(_) | Value::Object(_) => false,
-    }
-}
-
-/// Whether a value differs from what stands for "not asked for".
-fn asks_for_something(value: &Value) -> bool {
-    !is_empty(value)
-        && *value != Value::Bool(false)
-        && value.as_object().is_none_or(|o| !o.is_empty())
-}
-
-/// Whether a value is an amount: a number, or one as text with a suffix or an exponent.
-fn is_quantity(value: &Value) -> bool {
-    let Some(text) = value.as_str() else { return value.is_number() };
-    let text = text.strip_prefix(['+', '-']).unwrap_or(text);
-    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-    let (number, suffix) = text.split_at(end);
-    let is_number = number.bytes().any(|b| b.is_ascii_digit())
-        && number.bytes().filter(|b| *b == b'.').count() <= 1;
-    let exponent = || suffix.strip_prefix(['e', 'E']).and_then(|e| e.parse::<i16>().ok());
-    is_number && (QUANTITY_SUFFIXES.contains(&suffix) || exponent().is_some())
-}
-
-/// Suffixes of quantities: decimal and binary multiples.
-const QUANTITY_SUFFIXES: [&str; 16] =
-    ["", "n", "u", "m", "k", "M", "G", "T", "P", "E", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
-
-fn describe(value: &Value) -> String {
-    match value {
-        Value::Null => "null".to_owned(),
-        Value::Bool(_) | Value::Number(_) => value.to_string(),
-        Value::String(text) if text.chars().count() <= 60 => format!("{text:?}"),
-        Value::String(_) => "a long text".to_owned(),
-        Value::Array(_) => "a list".to_owned(),
-        Value::Object(_) => "an object".to_owned(),
-    }
-}
-
-/// Levenshtein distance.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, y) in b.iter().enumerate() {
-            let replaced = diagonal + usize::from(x != *y);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
+    Field { name, doc: "", of, status: Status::Found(code, why) }
 }

@@ -72,12 +72,16 @@ fn host(object: &Object, given: &str) -> (Option<Name>, Name) {
 static GATEWAY: Message = Message {
     name: "Gateway",
     open: false,
+    doc: "",
+    protobuf: true,
     fields: &[API_VERSION, KIND, METADATA, required("spec", Type::Object(&SPEC)), STATUS],
 };
 
 static SPEC: Message = Message {
     name: "Gateway.spec",
     open: false,
+    doc: "",
+    protobuf: true,
     fields: &[
         required("servers", Type::List(&Type::Object(&SERVER))),
         honoured("selector", TEXT_MAP),
@@ -87,6 +91,8 @@ static SPEC: Message = Message {
 static SERVER: Message = Message {
     name: "a server",
     open: false,
+    doc: "",
+    protobuf: true,
     fields: &[
         required("port", Type::Object(&SERVER_PORT)),
         later("bind", Type::Text),
@@ -101,11 +107,13 @@ static SERVER: Message = Message {
 static SERVER_PORT: Message = Message {
     name: "the port of a server",
     open: false,
+    doc: "",
+    protobuf: true,
     fields: &[
         required("number", PORT),
         required(
             "protocol",
-            Type::Words {
+            Type::Listed {
                 all: &["HTTPS", "TLS", "TCP", "MONGO"],
                 honoured: &["HTTP", "HTTP2", "GRPC", "GRPC-WEB"],
             },
@@ -118,11 +126,13 @@ static SERVER_PORT: Message = Message {
 static TLS: Message = Message {
     name: "tls",
     open: false,
+    doc: "",
+    protobuf: true,
     fields: &[
         later("httpsRedirect", Type::Bool),
         later(
             "mode",
-            Type::Words {
+            Type::Listed {
                 all: &[
                     "PASSTHROUGH",
                     "SIMPLE",

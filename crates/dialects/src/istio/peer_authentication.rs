@@ -29,12 +29,16 @@ pub(crate) fn peer_authentication(object: &Object, findings: &mut Vec<Finding>) 
 static PEER_AUTHENTICATION: Message = Message {
     name: "PeerAuthentication",
     open: false,
+    doc: "",
+    protobuf: true,
     fields: &[API_VERSION, KIND, METADATA, honoured("spec", Type::Object(&SPEC)), STATUS],
 };
 
 static SPEC: Message = Message {
     name: "PeerAuthentication.spec",
     open: false,
+    doc: "",
+    protobuf: true,
     fields: &[
         honoured("selector", Type::Object(&SELECTOR)),
         honoured("mtls", Type::Object(&MTLS)),
@@ -42,14 +46,21 @@ static SPEC: Message = Message {
     ],
 };
 
-static SELECTOR: Message =
-    Message { name: "selector", open: false, fields: &[honoured("matchLabels", TEXT_MAP)] };
+static SELECTOR: Message = Message {
+    name: "selector",
+    open: false,
+    doc: "",
+    protobuf: true,
+    fields: &[honoured("matchLabels", TEXT_MAP)],
+};
 
 static MTLS: Message = Message {
     name: "mtls",
     open: false,
+    doc: "",
+    protobuf: true,
     fields: &[honoured(
         "mode",
-        Type::Words { all: &[], honoured: &["UNSET", "DISABLE", "PERMISSIVE", "STRICT"] },
+        Type::Listed { all: &[], honoured: &["UNSET", "DISABLE", "PERMISSIVE", "STRICT"] },
     )],
 };

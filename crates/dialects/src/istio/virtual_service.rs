@@ -3,27 +3,24 @@
 use std::net::IpAddr;
 
 use ironmesh_model::route::{Action, Backend, Match, Rewrite, Route, Rule};
-use ironmesh_model::settings::parse_duration;
 use ironmesh_model::snapshot::{RouteFields, RouteSource};
 use ironmesh_model::{Finding, FindingCode, Name};
 
-use super::{export_to, fully_qualified, gateway_name};
+use super::{PortSelector, export_to, fully_qualified, gateway_name};
 use crate::Object;
 use crate::path::{field, item};
-use crate::schema::check;
+use crate::schema::{Count, read};
 use crate::translate::Part;
 
-mod given;
+mod fields;
 mod headers;
 mod matches;
-mod schema;
 
-use given::{GivenRewrite, HttpRoute, RouteDestination, Spec};
+pub use fields::*;
 
 /// Translates a VirtualService; `tcp` and `tls` are findings for now.
 pub(crate) fn virtual_service(object: &Object, findings: &mut Vec<Finding>) -> Option<Part> {
-    let spec = check(object, &schema::VIRTUAL_SERVICE, findings)?;
-    let spec: Spec = serde_json::from_value(spec).ok()?;
+    let VirtualService { spec, .. } = read(object, findings)?;
     let mut translator = Translator { object, findings };
     if spec.hosts.is_empty() {
         translator.delegate(&spec);
@@ -108,16 +105,15 @@ impl Translator<'_> {
             let message = "no destination has a weight above 0";
             self.report(field(path, "route"), FindingCode::NoWeight, message);
         }
-        let timeout = given.timeout.as_deref().and_then(parse_duration);
         Rule {
             name: given.name.clone(),
             matches: self.matches(&given.matches, path),
             action: Action::Forward(backends),
             // As in Istio, a timeout of 0 turns it off.
-            timeout: timeout.filter(|timeout| !timeout.is_zero()),
+            timeout: given.timeout.filter(|timeout| !timeout.is_zero()),
             retry: None,
             rewrite: given.rewrite.as_ref().and_then(rewrite),
-            headers: self.headers(given.headers.as_ref(), &given.old_headers, path),
+            headers: self.headers(&given.headers, &given.into(), path),
         }
     }
 
@@ -129,18 +125,19 @@ impl Translator<'_> {
         }
     }
 
-    fn backend(&mut self, given: &RouteDestination, path: &str) -> Backend {
+    fn backend(&mut self, given: &HttpRouteDestination, path: &str) -> Backend {
         if given.destination.host.contains('*') {
             let message = "a destination is one service, never a wildcard";
             let path = field(&field(path, "destination"), "host");
             self.report(path, FindingCode::Invalid, message);
         }
+        let Destination { host, subset, port: PortSelector { number, .. } } = &given.destination;
         Backend {
-            host: fully_qualified(&given.destination.host, self.object),
-            port: given.destination.port.as_ref().and_then(|port| port.number),
-            subset: given.destination.subset.as_deref().filter(|s| !s.is_empty()).map(Name::from),
-            weight: given.weight.unwrap_or(0),
-            headers: self.headers(given.headers.as_ref(), &given.old_headers, path),
+            host: fully_qualified(host, self.object),
+            port: *number,
+            subset: (!subset.is_empty()).then(|| subset.as_str().into()),
+            weight: given.weight.map_or(0, weight),
+            headers: self.headers(&given.headers, &given.into(), path),
         }
     }
 
@@ -157,9 +154,14 @@ impl Translator<'_> {
     }
 }
 
+/// A weight, of which the table has the bounds.
+fn weight(given: Count) -> u32 {
+    u32::try_from(given.0).unwrap_or_default()
+}
+
 /// A rewrite; empty texts are as good as none, as protobuf has it.
-fn rewrite(given: &GivenRewrite) -> Option<Rewrite> {
-    let text = |text: &Option<String>| text.as_deref().filter(|t| !t.is_empty()).map(Name::from);
+fn rewrite(given: &HttpRewrite) -> Option<Rewrite> {
+    let text = |text: &String| (!text.is_empty()).then(|| Name::from(text.as_str()));
     let rewrite = Rewrite { path: text(&given.uri), authority: text(&given.authority) };
     (rewrite != Rewrite::default()).then_some(rewrite)
 }

@@ -199,12 +199,16 @@ fn outside(part: &ServicePart, ip: IpAddr) -> Endpoint {
 static ENDPOINTS: Message = Message {
     name: "Endpoints",
     open: false,
+    doc: "",
+    protobuf: false,
     fields: &[API_VERSION, KIND, METADATA, honoured("subsets", Type::List(&Type::Object(&SUBSET)))],
 };
 
 static SUBSET: Message = Message {
     name: "a subset of Endpoints",
     open: false,
+    doc: "",
+    protobuf: false,
     fields: &[
         honoured("addresses", Type::List(&Type::Object(&ADDRESS))),
         honoured("notReadyAddresses", Type::List(&Type::Object(&ADDRESS))),
@@ -215,6 +219,8 @@ static SUBSET: Message = Message {
 static ADDRESS: Message = Message {
     name: "an address",
     open: false,
+    doc: "",
+    protobuf: false,
     fields: &[
         required("ip", Type::Text),
         honoured("hostname", Type::Text),
@@ -226,6 +232,8 @@ static ADDRESS: Message = Message {
 static PORT: Message = Message {
     name: "a port",
     open: false,
+    doc: "",
+    protobuf: false,
     fields: &[
         honoured("name", Type::Text),
         required("port", crate::schema::PORT),
@@ -237,6 +245,8 @@ static PORT: Message = Message {
 static ENDPOINT_SLICE: Message = Message {
     name: "EndpointSlice",
     open: false,
+    doc: "",
+    protobuf: false,
     fields: &[
         API_VERSION,
         KIND,
@@ -250,6 +260,8 @@ static ENDPOINT_SLICE: Message = Message {
 static SLICE_PORT: Message = Message {
     name: "a port",
     open: false,
+    doc: "",
+    protobuf: false,
     fields: &[
         honoured("name", Type::Text),
         honoured("port", crate::schema::PORT),
@@ -262,6 +274,8 @@ static SLICE_ENDPOINT: Message = Message {
     name: "an endpoint",
     // Topology and hints of many generations: there is one node.
     open: true,
+    doc: "",
+    protobuf: false,
     fields: &[
         required("addresses", Type::List(&Type::Text)),
         honoured("conditions", Type::Any),

@@ -89,14 +89,21 @@ const ID: Type = Type::Integer(0, i32::MAX as i64);
 /// A mode of a file, as a decimal number.
 const MODE: Type = Type::Integer(0, 0o777);
 
-static ANY: Message =
-    Message { name: "the object", open: true, fields: &[honoured("metadata", META)] };
+static ANY: Message = Message {
+    name: "the object",
+    open: true,
+    doc: "",
+    protobuf: false,
+    fields: &[honoured("metadata", META)],
+};
 
 const META: Type = Type::Object(&OBJECT_META);
 
 static OBJECT_META: Message = Message {
     name: "metadata",
     open: false,
+    doc: "",
+    protobuf: false,
     fields: &[
         honoured("name", Type::Text),
         honoured("generateName", Type::Text),
@@ -120,6 +127,8 @@ static OBJECT_META: Message = Message {
 static OWNER_REFERENCE: Message = Message {
     name: "an owner reference",
     open: false,
+    doc: "",
+    protobuf: false,
     fields: &[
         API_VERSION,
         KIND,
@@ -133,12 +142,16 @@ static OWNER_REFERENCE: Message = Message {
 static POD: Message = Message {
     name: "Pod",
     open: false,
+    doc: "",
+    protobuf: false,
     fields: &[API_VERSION, KIND, METADATA, required("spec", Type::Object(&pod::POD_SPEC)), STATUS],
 };
 
 static DEPLOYMENT: Message = Message {
     name: "Deployment",
     open: false,
+    doc: "",
+    protobuf: false,
     fields: &[
         API_VERSION,
         KIND,
@@ -157,6 +170,8 @@ const MIN_READY: Field =
 static DEPLOYMENT_SPEC: Message = Message {
     name: "Deployment.spec",
     open: false,
+    doc: "",
+    protobuf: false,
     fields: &[
         REPLICAS,
         SELECTOR,
@@ -173,8 +188,10 @@ static DEPLOYMENT_SPEC: Message = Message {
 static STRATEGY: Message = Message {
     name: "strategy",
     open: false,
+    doc: "",
+    protobuf: false,
     fields: &[
-        honoured("type", Type::Words { all: &[], honoured: &["RollingUpdate", "Recreate"] }),
+        honoured("type", Type::Listed { all: &[], honoured: &["RollingUpdate", "Recreate"] }),
         honoured("rollingUpdate", Type::Object(&ROLLING_UPDATE)),
     ],
 };
@@ -182,6 +199,8 @@ static STRATEGY: Message = Message {
 static ROLLING_UPDATE: Message = Message {
     name: "rollingUpdate",
     open: false,
+    doc: "",
+    protobuf: false,
     fields: &[
         honoured("maxSurge", Type::IntegerOrText),
         honoured("maxUnavailable", Type::IntegerOrText),
@@ -191,6 +210,8 @@ static ROLLING_UPDATE: Message = Message {
 static REPLICA_SET: Message = Message {
     name: "ReplicaSet",
     open: false,
+    doc: "",
+    protobuf: false,
     fields: &[
         API_VERSION,
         KIND,
@@ -203,18 +224,24 @@ static REPLICA_SET: Message = Message {
 static REPLICA_SET_SPEC: Message = Message {
     name: "ReplicaSet.spec",
     open: false,
+    doc: "",
+    protobuf: false,
     fields: &[REPLICAS, SELECTOR, TEMPLATE, MIN_READY],
 };
 
 static POD_TEMPLATE: Message = Message {
     name: "template",
     open: false,
+    doc: "",
+    protobuf: false,
     fields: &[honoured("metadata", META), required("spec", Type::Object(&pod::POD_SPEC))],
 };
 
 static LABEL_SELECTOR: Message = Message {
     name: "selector",
     open: false,
+    doc: "",
+    protobuf: false,
     fields: &[
         honoured("matchLabels", TEXT_MAP),
         honoured("matchExpressions", Type::List(&Type::Object(&REQUIREMENT))),
@@ -224,11 +251,13 @@ static LABEL_SELECTOR: Message = Message {
 static REQUIREMENT: Message = Message {
     name: "a requirement of matchExpressions",
     open: false,
+    doc: "",
+    protobuf: false,
     fields: &[
         required("key", Type::Text),
         required(
             "operator",
-            Type::Words { all: &[], honoured: &["In", "NotIn", "Exists", "DoesNotExist"] },
+            Type::Listed { all: &[], honoured: &["In", "NotIn", "Exists", "DoesNotExist"] },
         ),
         honoured("values", TEXTS),
     ],
@@ -237,6 +266,8 @@ static REQUIREMENT: Message = Message {
 static CONFIG_MAP: Message = Message {
     name: "ConfigMap",
     open: false,
+    doc: "",
+    protobuf: false,
     fields: &[
         API_VERSION,
         KIND,
@@ -250,6 +281,8 @@ static CONFIG_MAP: Message = Message {
 static SECRET: Message = Message {
     name: "Secret",
     open: false,
+    doc: "",
+    protobuf: false,
     fields: &[
         API_VERSION,
         KIND,

@@ -137,16 +137,20 @@ fn addresses(object: &Object, spec: &Spec, findings: &mut Vec<Finding>) -> Vec<I
 static SERVICE: Message = Message {
     name: "Service",
     open: false,
+    doc: "",
+    protobuf: false,
     fields: &[API_VERSION, KIND, METADATA, required("spec", Type::Object(&SPEC)), STATUS],
 };
 
 static SPEC: Message = Message {
     name: "Service.spec",
     open: false,
+    doc: "",
+    protobuf: false,
     fields: &[
         honoured(
             "type",
-            Type::Words {
+            Type::Listed {
                 all: &["ExternalName"],
                 honoured: &["ClusterIP", "NodePort", "LoadBalancer"],
             },
@@ -157,7 +161,7 @@ static SPEC: Message = Message {
         honoured("ports", Type::List(&Type::Object(&SERVICE_PORT))),
         honoured("publishNotReadyAddresses", Type::Bool),
         honoured("externalName", Type::Text),
-        honoured("sessionAffinity", Type::Words { all: &["ClientIP"], honoured: &["None"] }),
+        honoured("sessionAffinity", Type::Listed { all: &["ClientIP"], honoured: &["None"] }),
         honoured("sessionAffinityConfig", Type::Any),
         not_here("externalIPs", TEXTS, "the addresses lead nowhere in the mesh"),
         not_here("loadBalancerIP", Type::Text, "there is no load balancer"),
@@ -175,15 +179,17 @@ static SPEC: Message = Message {
     ],
 };
 
-const TRAFFIC_POLICY: Type = Type::Words { all: &[], honoured: &["Cluster", "Local"] };
+const TRAFFIC_POLICY: Type = Type::Listed { all: &[], honoured: &["Cluster", "Local"] };
 
 static SERVICE_PORT: Message = Message {
     name: "a port of a Service",
     open: false,
+    doc: "",
+    protobuf: false,
     fields: &[
         honoured("name", Type::Text),
         required("port", PORT),
-        honoured("protocol", Type::Words { all: &["SCTP"], honoured: &["TCP", "UDP"] }),
+        honoured("protocol", Type::Listed { all: &["SCTP"], honoured: &["TCP", "UDP"] }),
         honoured("appProtocol", Type::Text),
         honoured("targetPort", Type::Any),
         honoured("nodePort", Type::Integer(0, 65_535)),

@@ -5,8 +5,7 @@ use std::collections::BTreeMap;
 use ironmesh_model::route::{HeaderOp, HeaderOps};
 use ironmesh_model::{FindingCode, Name};
 
-use super::Translator;
-use super::given::{Headers, OldHeaders, Operations};
+use super::{HeaderOperations, Headers, HttpRoute, HttpRouteDestination, Translator};
 use crate::path::{field, item};
 
 /// The message whose headers change.
@@ -16,38 +15,68 @@ enum Side {
     Response,
 }
 
+type Pairs = BTreeMap<String, String>;
+
+/// Header operations as Istio 1.0 wrote them, each with the name of its field.
+pub(super) struct OldHeaders<'a> {
+    add: Vec<(&'static str, &'a Pairs, Side)>,
+    remove: [(&'static str, &'a [String], Side); 2],
+}
+
+impl<'a> From<&'a HttpRoute> for OldHeaders<'a> {
+    fn from(rule: &'a HttpRoute) -> Self {
+        Self {
+            add: vec![
+                ("appendHeaders", &rule.append_headers, Side::Request),
+                ("appendRequestHeaders", &rule.append_request_headers, Side::Request),
+                ("appendResponseHeaders", &rule.append_response_headers, Side::Response),
+            ],
+            remove: [
+                ("removeRequestHeaders", &rule.remove_request_headers, Side::Request),
+                ("removeResponseHeaders", &rule.remove_response_headers, Side::Response),
+            ],
+        }
+    }
+}
+
+impl<'a> From<&'a HttpRouteDestination> for OldHeaders<'a> {
+    fn from(given: &'a HttpRouteDestination) -> Self {
+        Self {
+            add: vec![
+                ("appendRequestHeaders", &given.append_request_headers, Side::Request),
+                ("appendResponseHeaders", &given.append_response_headers, Side::Response),
+            ],
+            remove: [
+                ("removeRequestHeaders", &given.remove_request_headers, Side::Request),
+                ("removeResponseHeaders", &given.remove_response_headers, Side::Response),
+            ],
+        }
+    }
+}
+
 impl Translator<'_> {
     /// The operations of the rule or destination at `path`, in today's form and in that of Istio 1.0.
     pub(super) fn headers(
         &mut self,
-        given: Option<&Headers>,
-        old: &OldHeaders,
+        given: &Headers,
+        old: &OldHeaders<'_>,
         path: &str,
     ) -> HeaderOps {
-        let mut ops = HeaderOps::default();
-        if let Some(given) = given {
-            let path = field(path, "headers");
-            ops.request = self.operations(&given.request, Side::Request, &field(&path, "request"));
-            ops.response =
-                self.operations(&given.response, Side::Response, &field(&path, "response"));
+        let at = field(path, "headers");
+        let mut ops = HeaderOps {
+            request: self.operations(&given.request, Side::Request, &field(&at, "request")),
+            response: self.operations(&given.response, Side::Response, &field(&at, "response")),
+        };
+        for (name, pairs, side) in &old.add {
+            of(*side, &mut ops).add.extend(self.pairs(pairs, *side, &field(path, name)));
         }
-        for (name, pairs, side) in [
-            ("appendHeaders", &old.append_headers, Side::Request),
-            ("appendRequestHeaders", &old.append_request_headers, Side::Request),
-            ("appendResponseHeaders", &old.append_response_headers, Side::Response),
-        ] {
-            of(side, &mut ops).add.extend(self.pairs(pairs, side, &field(path, name)));
-        }
-        for (name, names, side) in [
-            ("removeRequestHeaders", &old.remove_request_headers, Side::Request),
-            ("removeResponseHeaders", &old.remove_response_headers, Side::Response),
-        ] {
-            of(side, &mut ops).remove.extend(self.names(names, &field(path, name)));
+        for (name, names, side) in &old.remove {
+            of(*side, &mut ops).remove.extend(self.names(names, &field(path, name)));
         }
         ops
     }
 
-    fn operations(&mut self, given: &Operations, side: Side, path: &str) -> HeaderOp {
+    fn operations(&mut self, given: &HeaderOperations, side: Side, path: &str) -> HeaderOp {
         HeaderOp {
             set: self.pairs(&given.set, side, &field(path, "set")),
             add: self.pairs(&given.add, side, &field(path, "add")),
@@ -56,12 +85,7 @@ impl Translator<'_> {
     }
 
     /// What is set or added, with names in lower case. What cannot be is reported and left out.
-    fn pairs(
-        &mut self,
-        given: &BTreeMap<String, String>,
-        side: Side,
-        path: &str,
-    ) -> Vec<(Name, Name)> {
+    fn pairs(&mut self, given: &Pairs, side: Side, path: &str) -> Vec<(Name, Name)> {
         let mut pairs = Vec::new();
         for (name, value) in given {
             let at = field(path, name);

@@ -6,9 +6,8 @@ use ironmesh_model::route::Match;
 use ironmesh_model::text_match::TextMatch;
 use ironmesh_model::{FindingCode, Name};
 
-use super::given::{HttpMatch, StringMatch};
-use super::{Translator, gateway_name};
-use crate::object::labels;
+use super::{HttpMatch, StringMatch, Translator, gateway_name};
+use crate::istio::labels;
 use crate::path::{field, item};
 
 /// What `{}` means where a text is matched.

@@ -6,6 +6,8 @@ use crate::schema::{Message, PORT, TEXTS, Type, honoured, later, required};
 pub(super) static CONTAINER: Message = Message {
     name: "a container",
     open: false,
+    doc: "",
+    protobuf: false,
     fields: &[
         honoured("name", Type::Text),
         honoured("image", Type::Text),
@@ -18,7 +20,7 @@ pub(super) static CONTAINER: Message = Message {
         honoured("resources", Type::Object(&RESOURCES)),
         unbounded("resizePolicy", Type::Any, "resources are not bounded"),
         // Of init containers only; the admission check refuses it elsewhere.
-        honoured("restartPolicy", Type::Words { all: &[], honoured: &["Always"] }),
+        honoured("restartPolicy", Type::Listed { all: &[], honoured: &["Always"] }),
         honoured("volumeMounts", Type::List(&Type::Object(&VOLUME_MOUNT))),
         not_here("volumeDevices", Type::Any, "there are no block devices"),
         honoured("livenessProbe", Type::Object(&PROBE)),
@@ -29,7 +31,7 @@ pub(super) static CONTAINER: Message = Message {
         honoured("terminationMessagePolicy", Type::Text),
         honoured(
             "imagePullPolicy",
-            Type::Words { all: &[], honoured: &["Always", "IfNotPresent", "Never"] },
+            Type::Listed { all: &[], honoured: &["Always", "IfNotPresent", "Never"] },
         ),
         honoured("securityContext", Type::Object(&SECURITY_CONTEXT)),
         not_here("stdin", Type::Bool, "the standard input is empty"),
@@ -41,10 +43,12 @@ pub(super) static CONTAINER: Message = Message {
 static CONTAINER_PORT: Message = Message {
     name: "a port of a container",
     open: false,
+    doc: "",
+    protobuf: false,
     fields: &[
         honoured("name", Type::Text),
         honoured("containerPort", PORT),
-        honoured("protocol", Type::Words { all: &[], honoured: &["TCP", "UDP", "SCTP"] }),
+        honoured("protocol", Type::Listed { all: &[], honoured: &["TCP", "UDP", "SCTP"] }),
         not_here("hostPort", COUNT, "no port of the host is opened"),
         not_here("hostIP", Type::Text, "no port of the host is opened"),
     ],
@@ -53,6 +57,8 @@ static CONTAINER_PORT: Message = Message {
 static ENV_VAR: Message = Message {
     name: "an environment variable",
     open: false,
+    doc: "",
+    protobuf: false,
     fields: &[
         required("name", Type::Text),
         honoured("value", Type::Text),
@@ -63,6 +69,8 @@ static ENV_VAR: Message = Message {
 static ENV_SOURCE: Message = Message {
     name: "valueFrom",
     open: false,
+    doc: "",
+    protobuf: false,
     fields: &[
         honoured("fieldRef", Type::Object(&FIELD_REF)),
         honoured("resourceFieldRef", Type::Object(&RESOURCE_REF)),
@@ -74,12 +82,16 @@ static ENV_SOURCE: Message = Message {
 pub(super) static FIELD_REF: Message = Message {
     name: "fieldRef",
     open: false,
+    doc: "",
+    protobuf: false,
     fields: &[honoured("apiVersion", Type::Text), required("fieldPath", Type::Text)],
 };
 
 pub(super) static RESOURCE_REF: Message = Message {
     name: "resourceFieldRef",
     open: false,
+    doc: "",
+    protobuf: false,
     fields: &[
         honoured("containerName", Type::Text),
         required("resource", Type::Text),
@@ -90,6 +102,8 @@ pub(super) static RESOURCE_REF: Message = Message {
 static KEY_REF: Message = Message {
     name: "the reference to a key",
     open: false,
+    doc: "",
+    protobuf: false,
     fields: &[
         honoured("name", Type::Text),
         required("key", Type::Text),
@@ -100,6 +114,8 @@ static KEY_REF: Message = Message {
 static ENV_FROM_SOURCE: Message = Message {
     name: "a source of envFrom",
     open: false,
+    doc: "",
+    protobuf: false,
     fields: &[
         honoured("prefix", Type::Text),
         honoured("configMapRef", Type::Object(&OBJECT_REF)),
@@ -110,12 +126,16 @@ static ENV_FROM_SOURCE: Message = Message {
 static OBJECT_REF: Message = Message {
     name: "the reference to an object",
     open: false,
+    doc: "",
+    protobuf: false,
     fields: &[honoured("name", Type::Text), honoured("optional", Type::Bool)],
 };
 
 static RESOURCES: Message = Message {
     name: "resources",
     open: false,
+    doc: "",
+    protobuf: false,
     fields: &[
         // The downward API shows them.
         unbounded("limits", Type::Map(&Type::Quantity), "memory and CPU are not bounded"),
@@ -127,6 +147,8 @@ static RESOURCES: Message = Message {
 static VOLUME_MOUNT: Message = Message {
     name: "a volume mount",
     open: false,
+    doc: "",
+    protobuf: false,
     fields: &[
         honoured("name", Type::Text),
         honoured("mountPath", Type::Text),
@@ -141,6 +163,8 @@ static VOLUME_MOUNT: Message = Message {
 static PROBE: Message = Message {
     name: "a probe",
     open: false,
+    doc: "",
+    protobuf: false,
     fields: &[
         honoured("httpGet", Type::Object(&HTTP_GET)),
         honoured("tcpSocket", Type::Object(&TCP_SOCKET)),
@@ -162,11 +186,13 @@ static PROBE: Message = Message {
 static HTTP_GET: Message = Message {
     name: "httpGet",
     open: false,
+    doc: "",
+    protobuf: false,
     fields: &[
         honoured("path", Type::Text),
         required("port", Type::IntegerOrText),
         honoured("host", Type::Text),
-        honoured("scheme", Type::Words { all: &[], honoured: &["HTTP", "HTTPS"] }),
+        honoured("scheme", Type::Listed { all: &[], honoured: &["HTTP", "HTTPS"] }),
         honoured("httpHeaders", Type::List(&Type::Object(&HTTP_HEADER))),
     ],
 };
@@ -174,26 +200,40 @@ static HTTP_GET: Message = Message {
 static HTTP_HEADER: Message = Message {
     name: "a header",
     open: false,
+    doc: "",
+    protobuf: false,
     fields: &[required("name", Type::Text), honoured("value", Type::Text)],
 };
 
 static TCP_SOCKET: Message = Message {
     name: "tcpSocket",
     open: false,
+    doc: "",
+    protobuf: false,
     fields: &[required("port", Type::IntegerOrText), honoured("host", Type::Text)],
 };
 
-static EXEC: Message = Message { name: "exec", open: false, fields: &[honoured("command", TEXTS)] };
+static EXEC: Message = Message {
+    name: "exec",
+    open: false,
+    doc: "",
+    protobuf: false,
+    fields: &[honoured("command", TEXTS)],
+};
 
 static GRPC: Message = Message {
     name: "grpc",
     open: false,
+    doc: "",
+    protobuf: false,
     fields: &[required("port", PORT), honoured("service", Type::Text)],
 };
 
 static HOOKS: Message = Message {
     name: "lifecycle",
     open: false,
+    doc: "",
+    protobuf: false,
     fields: &[
         honoured("postStart", Type::Object(&HOOK)),
         honoured("preStop", Type::Object(&HOOK)),
@@ -204,6 +244,8 @@ static HOOKS: Message = Message {
 static HOOK: Message = Message {
     name: "a hook",
     open: false,
+    doc: "",
+    protobuf: false,
     fields: &[
         honoured("httpGet", Type::Object(&HTTP_GET)),
         honoured("tcpSocket", Type::Object(&TCP_SOCKET)),
@@ -212,12 +254,19 @@ static HOOK: Message = Message {
     ],
 };
 
-static SLEEP: Message =
-    Message { name: "sleep", open: false, fields: &[required("seconds", COUNT)] };
+static SLEEP: Message = Message {
+    name: "sleep",
+    open: false,
+    doc: "",
+    protobuf: false,
+    fields: &[required("seconds", COUNT)],
+};
 
 static SECURITY_CONTEXT: Message = Message {
     name: "securityContext",
     open: false,
+    doc: "",
+    protobuf: false,
     fields: &[
         honoured("runAsUser", ID),
         honoured("runAsGroup", ID),
@@ -241,6 +290,8 @@ static SECURITY_CONTEXT: Message = Message {
 static CAPABILITIES: Message = Message {
     name: "capabilities",
     open: false,
+    doc: "",
+    protobuf: false,
     fields: &[
         not_here("add", TEXTS, "all containers have the same capabilities"),
         unbounded("drop", TEXTS, "all containers have the same capabilities"),

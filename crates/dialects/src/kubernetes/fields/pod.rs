@@ -9,6 +9,8 @@ use super::volume::VOLUME;
 pub(super) static POD_SPEC: Message = Message {
     name: "the spec of a pod",
     open: false,
+    doc: "",
+    protobuf: false,
     fields: &[
         honoured("containers", Type::List(&Type::Object(&CONTAINER))),
         honoured("initContainers", Type::List(&Type::Object(&CONTAINER))),
@@ -37,7 +39,7 @@ pub(super) static POD_SPEC: Message = Message {
         not_here("dnsConfig", Type::Any, "names are resolved by the mesh alone"),
         honoured(
             "dnsPolicy",
-            Type::Words {
+            Type::Listed {
                 all: &["Default", "None"],
                 honoured: &["ClusterFirst", "ClusterFirstWithHostNet"],
             },
@@ -65,12 +67,16 @@ pub(super) static POD_SPEC: Message = Message {
 static HOST_ALIAS: Message = Message {
     name: "a host alias",
     open: false,
+    doc: "",
+    protobuf: false,
     fields: &[required("ip", Type::Text), honoured("hostnames", TEXTS)],
 };
 
 static SECURITY: Message = Message {
     name: "securityContext",
     open: false,
+    doc: "",
+    protobuf: false,
     fields: &[
         honoured("runAsUser", ID),
         honoured("runAsGroup", ID),

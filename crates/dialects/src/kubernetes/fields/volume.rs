@@ -14,6 +14,8 @@ const fn stand_in(kind: &'static str) -> Field {
 pub(super) static VOLUME: Message = Message {
     name: "a volume",
     open: false,
+    doc: "",
+    protobuf: false,
     fields: &[
         required("name", Type::Text),
         honoured("emptyDir", Type::Object(&EMPTY_DIR)),
@@ -52,6 +54,8 @@ pub(super) static VOLUME: Message = Message {
 static EMPTY_DIR: Message = Message {
     name: "emptyDir",
     open: false,
+    doc: "",
+    protobuf: false,
     fields: &[honoured("medium", Type::Text), honoured("sizeLimit", Type::Quantity)],
 };
 
@@ -64,20 +68,34 @@ const NAME: Field = honoured("name", Type::Text);
 static KEY_TO_PATH: Message = Message {
     name: "an item",
     open: false,
+    doc: "",
+    protobuf: false,
     fields: &[required("key", Type::Text), required("path", Type::Text), honoured("mode", MODE)],
 };
 
-static CONFIG_MAP: Message =
-    Message { name: "configMap", open: false, fields: &[NAME, ITEMS, DEFAULT_MODE, OPTIONAL] };
+static CONFIG_MAP: Message = Message {
+    name: "configMap",
+    open: false,
+    doc: "",
+    protobuf: false,
+    fields: &[NAME, ITEMS, DEFAULT_MODE, OPTIONAL],
+};
 
 static SECRET: Message = Message {
     name: "secret",
     open: false,
+    doc: "",
+    protobuf: false,
     fields: &[honoured("secretName", Type::Text), ITEMS, DEFAULT_MODE, OPTIONAL],
 };
 
-static DOWNWARD: Message =
-    Message { name: "downwardAPI", open: false, fields: &[DOWNWARD_ITEMS, DEFAULT_MODE] };
+static DOWNWARD: Message = Message {
+    name: "downwardAPI",
+    open: false,
+    doc: "",
+    protobuf: false,
+    fields: &[DOWNWARD_ITEMS, DEFAULT_MODE],
+};
 
 const DOWNWARD_LIST: Type = Type::List(&Type::Object(&DOWNWARD_ITEM));
 const DOWNWARD_ITEMS: Field = honoured("items", DOWNWARD_LIST);
@@ -85,6 +103,8 @@ const DOWNWARD_ITEMS: Field = honoured("items", DOWNWARD_LIST);
 static DOWNWARD_ITEM: Message = Message {
     name: "an item",
     open: false,
+    doc: "",
+    protobuf: false,
     fields: &[
         required("path", Type::Text),
         honoured("fieldRef", Type::Object(&FIELD_REF)),
@@ -96,12 +116,16 @@ static DOWNWARD_ITEM: Message = Message {
 static PROJECTED: Message = Message {
     name: "projected",
     open: false,
+    doc: "",
+    protobuf: false,
     fields: &[honoured("sources", Type::List(&Type::Object(&SOURCE))), DEFAULT_MODE],
 };
 
 static SOURCE: Message = Message {
     name: "a source",
     open: false,
+    doc: "",
+    protobuf: false,
     fields: &[
         honoured("configMap", Type::Object(&PROJECTED_OBJECT)),
         honoured("secret", Type::Object(&PROJECTED_OBJECT)),
@@ -112,8 +136,18 @@ static SOURCE: Message = Message {
     ],
 };
 
-static PROJECTED_OBJECT: Message =
-    Message { name: "the source", open: false, fields: &[NAME, ITEMS, OPTIONAL] };
+static PROJECTED_OBJECT: Message = Message {
+    name: "the source",
+    open: false,
+    doc: "",
+    protobuf: false,
+    fields: &[NAME, ITEMS, OPTIONAL],
+};
 
-static PROJECTED_DOWNWARD: Message =
-    Message { name: "the source", open: false, fields: &[DOWNWARD_ITEMS] };
+static PROJECTED_DOWNWARD: Message = Message {
+    name: "the source",
+    open: false,
+    doc: "",
+    protobuf: false,
+    fields: &[DOWNWARD_ITEMS],
+};

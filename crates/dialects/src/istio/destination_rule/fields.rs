@@ -1,0 +1,371 @@
+//! Fields of `DestinationRule`, those of Istio 0.8 to today.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::istio::{PortSelector, WorkloadSelector};
+use crate::schema::{fields, kind, words};
+
+kind! {
+    istio;
+    /// How connections to a service are made, once a request has been routed to it.
+    pub struct DestinationRule "DestinationRule" {
+        /// The service and its policies.
+        required spec: Spec,
+    }
+}
+
+fields! {
+    istio;
+    /// What a `DestinationRule` says.
+    pub struct Spec "DestinationRule.spec" {
+        /// The service's host; `*` in front for all below.
+        required host: String,
+        /// How connections are made.
+        honoured traffic_policy "trafficPolicy": TrafficPolicy,
+        /// Parts of the service, by labels.
+        honoured subsets: Vec<Subset>,
+        /// The namespaces that see it: `.` its own, `*` all, `~` none.
+        honoured export_to "exportTo": Vec<String>,
+        /// The workloads whose calls it is for; none: all.
+        later workload_selector "workloadSelector": Option<WorkloadSelector>,
+    }
+
+    /// A part of a service.
+    pub struct Subset "a subset" {
+        /// Its name, for destinations.
+        required name: String,
+        /// Labels that its endpoints have.
+        honoured labels: BTreeMap<String, String>,
+        /// How connections to it are made, where that differs.
+        honoured traffic_policy "trafficPolicy": TrafficPolicy,
+    }
+
+    /// How connections are made.
+    pub struct TrafficPolicy "trafficPolicy" {
+        /// How requests are spread over the endpoints.
+        honoured load_balancer "loadBalancer": LoadBalancer,
+        /// How many connections and requests there may be at a time.
+        honoured connection_pool "connectionPool": ConnectionPool,
+        /// Which endpoints are left out for a time.
+        later outlier_detection "outlierDetection": Option<OutlierDetection>,
+        /// How connections are secured.
+        honoured tls: ClientTls,
+        /// The same for single ports.
+        later port_level_settings "portLevelSettings": Vec<PortTrafficPolicy>,
+        /// Connections are tunnelled through the service by HTTP's CONNECT.
+        later tunnel: Option<Tunnel>,
+        /// The caller's address is sent first, as HAProxy's PROXY protocol has it.
+        later proxy_protocol "proxyProtocol": Option<ProxyProtocol>,
+        /// The share of requests that may be retries.
+        later retry_budget "retryBudget": Option<RetryBudget>,
+    }
+
+    /// How connections to a port are made.
+    pub struct PortTrafficPolicy "the policy of a port" {
+        /// The port.
+        honoured port: PortSelector,
+        /// How requests are spread over the endpoints.
+        honoured load_balancer "loadBalancer": LoadBalancer,
+        /// How many connections and requests there may be at a time.
+        honoured connection_pool "connectionPool": ConnectionPool,
+        /// Which endpoints are left out for a time.
+        later outlier_detection "outlierDetection": Option<OutlierDetection>,
+        /// How connections are secured.
+        honoured tls: ClientTls,
+    }
+
+    /// How requests are spread over the endpoints.
+    pub struct LoadBalancer "loadBalancer" {
+        /// By one of these rules.
+        honoured simple: Option<SimpleBalance>,
+        /// By a hash, so that alike requests meet the same endpoint.
+        later consistent_hash "consistentHash": Option<ConsistentHash>,
+        /// By the locality of caller and endpoint.
+        later locality_lb_setting "localityLbSetting": Option<LocalityBalance>,
+        /// By the zone of caller and endpoint.
+        later zone_aware_lb_setting "zoneAwareLbSetting": Option<ZoneBalance>,
+        /// How long a new endpoint gets fewer requests.
+        later warmup_duration_secs "warmupDurationSecs": Option<Duration>,
+        /// How a new endpoint gets fewer requests at first.
+        later warmup: Option<Warmup>,
+    }
+
+    /// What is hashed, one of the first four, and how.
+    pub struct ConsistentHash "consistentHash" {
+        /// A header.
+        honoured http_header_name "httpHeaderName": Option<String>,
+        /// A cookie, which is set if it is absent.
+        honoured http_cookie "httpCookie": Option<HttpCookie>,
+        /// The caller's address.
+        honoured use_source_ip "useSourceIp": Option<bool>,
+        /// A parameter of the query.
+        honoured http_query_parameter_name "httpQueryParameterName": Option<String>,
+        /// The least number of points on the ring.
+        honoured minimum_ring_size "minimumRingSize": Option<u64>,
+        /// By ring.
+        honoured ring_hash "ringHash": Option<RingHash>,
+        /// By Maglev's table.
+        honoured maglev: Option<Maglev>,
+    }
+
+    /// A cookie that is hashed.
+    pub struct HttpCookie "httpCookie" {
+        /// Its name.
+        required name: String,
+        /// The path that it is set for.
+        honoured path: String,
+        /// How long it lives; none: it is not set.
+        honoured ttl: Option<Duration>,
+        /// Further attributes with which it is set.
+        honoured attributes: Vec<CookieAttribute>,
+    }
+
+    /// An attribute of a cookie.
+    pub struct CookieAttribute "an attribute" {
+        /// Its name.
+        required name: String,
+        /// Its value.
+        honoured value: String,
+    }
+
+    /// A ring of hashes.
+    pub struct RingHash "ringHash" {
+        /// The least number of points on it.
+        honoured minimum_ring_size "minimumRingSize": Option<u64>,
+    }
+
+    /// Maglev's table.
+    pub struct Maglev "maglev" {
+        /// Its size, a prime.
+        honoured table_size "tableSize": Option<u64>,
+    }
+
+    /// Balancing by locality.
+    pub struct LocalityBalance "localityLbSetting" {
+        /// Shares by locality of the caller.
+        honoured distribute: Vec<Distribute>,
+        /// Where requests go when a locality has no healthy endpoints.
+        honoured failover: Vec<Failover>,
+        /// Labels by which endpoints are preferred, the most important first.
+        honoured failover_priority "failoverPriority": Vec<String>,
+        /// Whether it is used at all.
+        honoured enabled: Option<bool>,
+    }
+
+    /// Shares of the requests of one locality.
+    pub struct Distribute "distribute" {
+        /// The callers' locality.
+        honoured from: String,
+        /// Percents by locality of the endpoints.
+        honoured to: BTreeMap<String, u32>,
+    }
+
+    /// What stands in for a locality.
+    pub struct Failover "failover" {
+        /// The region.
+        honoured from: String,
+        /// The region that stands in for it.
+        honoured to: String,
+    }
+
+    /// Balancing by zone.
+    pub struct ZoneBalance "zoneAwareLbSetting" {
+        /// Whether it is used at all.
+        honoured enabled: Option<bool>,
+        /// Where requests go when a locality has no healthy endpoints.
+        honoured failover: Vec<Failover>,
+        /// Labels by which endpoints are preferred, the most important first.
+        honoured failover_priority "failoverPriority": Vec<String>,
+        /// The number of endpoints below which zones do not matter.
+        honoured min_cluster_size "minClusterSize": Option<u64>,
+    }
+
+    /// Fewer requests for new endpoints.
+    pub struct Warmup "warmup" {
+        /// For how long.
+        required duration: Duration,
+        /// The share with which it begins, in percent.
+        honoured minimum_percent "minimumPercent": Option<f64>,
+        /// How fast it grows; 1 is linear.
+        honoured aggression: Option<f64>,
+    }
+
+    /// Bounds of connections and requests.
+    pub struct ConnectionPool "connectionPool" {
+        /// Of connections.
+        later tcp: TcpPool,
+        /// Of requests.
+        later http: HttpPool,
+    }
+
+    /// Bounds of connections.
+    pub struct TcpPool "tcp" {
+        /// The most connections to all endpoints.
+        honoured max_connections "maxConnections": Option<i32>,
+        /// How long connecting may take.
+        later connect_timeout "connectTimeout": Option<Duration>,
+        /// Probes on idle connections.
+        later tcp_keepalive "tcpKeepalive": Option<TcpKeepalive>,
+        /// The longest age of a connection.
+        later max_connection_duration "maxConnectionDuration": Option<Duration>,
+        /// How long a connection may be idle.
+        later idle_timeout "idleTimeout": Option<Duration>,
+    }
+
+    /// Probes on idle connections.
+    pub struct TcpKeepalive "tcpKeepalive" {
+        /// How many without an answer end the connection.
+        honoured probes: Option<u32>,
+        /// How long it is idle before the first.
+        honoured time: Option<Duration>,
+        /// The pause between them.
+        honoured interval: Option<Duration>,
+    }
+
+    /// Bounds of requests.
+    pub struct HttpPool "http" {
+        /// The most requests that wait for a connection.
+        honoured http1_max_pending_requests "http1MaxPendingRequests": Option<i32>,
+        /// The most requests at a time.
+        later http2_max_requests "http2MaxRequests": Option<i32>,
+        /// The most requests on one connection.
+        later max_requests_per_connection "maxRequestsPerConnection": Option<i32>,
+        /// The most retries at a time.
+        later max_retries "maxRetries": Option<i32>,
+        /// How long a connection may be without a request.
+        later idle_timeout "idleTimeout": Option<Duration>,
+        /// Whether HTTP/1.1 is forwarded as HTTP/2.
+        later h2_upgrade_policy "h2UpgradePolicy": Option<H2UpgradePolicy>,
+        /// Whether requests are forwarded in the version in which they came.
+        later use_client_protocol "useClientProtocol": Option<bool>,
+        /// The most streams on one HTTP/2 connection.
+        later max_concurrent_streams "maxConcurrentStreams": Option<i32>,
+        /// Pings on HTTP/2 connections.
+        later http2_keep_alive "http2KeepAlive": Value,
+    }
+
+    /// When endpoints are left out.
+    pub struct OutlierDetection "outlierDetection" {
+        /// Errors in a row.
+        old("consecutiveGatewayErrors or consecutive5xxErrors")
+            consecutive_errors "consecutiveErrors": Option<i32>,
+        /// Whether failures to connect are counted apart.
+        later split_external_local_origin_errors "splitExternalLocalOriginErrors": Option<bool>,
+        /// Failures to connect in a row.
+        later consecutive_local_origin_failures "consecutiveLocalOriginFailures": Option<u32>,
+        /// Answers 502, 503 and 504 in a row; 0: not counted.
+        later consecutive_gateway_errors "consecutiveGatewayErrors": Option<u32>,
+        /// Answers of 5xx in a row; 5 if left out, 0: not counted.
+        honoured consecutive_5xx_errors "consecutive5xxErrors": Option<u32>,
+        /// How often endpoints are looked at; 10 s if left out.
+        later interval: Option<Duration>,
+        /// How long an endpoint is left out the first time; 30 s if left out.
+        later base_ejection_time "baseEjectionTime": Option<Duration>,
+        /// The most endpoints that are left out, in percent; 10 if left out.
+        later max_ejection_percent "maxEjectionPercent": Option<i32>,
+        /// With fewer healthy endpoints than this, in percent, none is left out.
+        later min_health_percent "minHealthPercent": Option<i32>,
+        /// Statuses that count as errors.
+        later http: Value,
+    }
+
+    /// How connections are secured.
+    pub struct ClientTls "tls" {
+        /// Whether, and with whose certificate. Between members of the mesh traffic is mutual TLS in
+        /// any case.
+        honoured mode: Option<TlsMode>,
+        /// File with the certificate of the caller.
+        later client_certificate "clientCertificate": String,
+        /// File with its key.
+        later private_key "privateKey": String,
+        /// File with the authorities that are trusted.
+        later ca_certificates "caCertificates": String,
+        /// Secret that has all three.
+        later credential_name "credentialName": String,
+        /// Names of which the service's certificate has one.
+        later subject_alt_names "subjectAltNames": Vec<String>,
+        /// The name in the ClientHello.
+        later sni: String,
+        /// Whether any certificate will do.
+        later insecure_skip_verify "insecureSkipVerify": Option<bool>,
+        /// File with the certificates that were revoked.
+        later ca_crl "caCrl": String,
+    }
+
+    /// A tunnel.
+    pub struct Tunnel "tunnel" {
+        /// `CONNECT` or `POST`.
+        honoured protocol: String,
+        /// The host at its end.
+        required target_host "targetHost": String,
+        /// The port at its end.
+        required target_port "targetPort": u16,
+    }
+
+    /// The PROXY protocol.
+    pub struct ProxyProtocol "proxyProtocol" {
+        /// Its version.
+        honoured version: Option<ProxyProtocolVersion>,
+    }
+
+    /// The share of requests that may be retries.
+    pub struct RetryBudget "retryBudget" {
+        /// In percent of the requests.
+        honoured percent: Value,
+        /// Retries that are allowed in any case.
+        honoured min_retry_concurrency "minRetryConcurrency": Option<u32>,
+        /// The time over which requests are counted.
+        honoured budget_interval "budgetInterval": Option<Duration>,
+    }
+}
+
+words! {
+    /// How requests are spread over the endpoints.
+    pub enum SimpleBalance {
+        /// One after the other.
+        honoured RoundRobin = "ROUND_ROBIN",
+        /// As the mesh likes.
+        honoured Unspecified = "UNSPECIFIED",
+        /// To the one of two that has fewer requests.
+        later LeastConn = "LEAST_CONN",
+        /// To the one of two that has fewer requests.
+        later LeastRequest = "LEAST_REQUEST",
+        /// At random.
+        later Random = "RANDOM",
+        /// To the address that the caller dialled.
+        later Passthrough = "PASSTHROUGH",
+    }
+
+    /// How connections are secured.
+    pub enum TlsMode {
+        /// Mutual TLS with the certificates of the mesh.
+        honoured IstioMutual = "ISTIO_MUTUAL",
+        /// Not at all.
+        later Disable = "DISABLE",
+        /// TLS without a certificate of the caller.
+        later Simple = "SIMPLE",
+        /// Mutual TLS with certificates of one's own.
+        later Mutual = "MUTUAL",
+    }
+
+    /// Whether HTTP/1.1 is forwarded as HTTP/2.
+    pub enum H2UpgradePolicy {
+        /// As the mesh has it.
+        honoured Default = "DEFAULT",
+        /// Never.
+        honoured DoNotUpgrade = "DO_NOT_UPGRADE",
+        /// Always.
+        honoured Upgrade = "UPGRADE",
+    }
+
+    /// Versions of the PROXY protocol.
+    pub enum ProxyProtocolVersion {
+        /// Text.
+        honoured V1 = "V1",
+        /// Binary.
+        honoured V2 = "V2",
+    }
+}

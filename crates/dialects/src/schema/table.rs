@@ -1,0 +1,214 @@
+//! The macros with which tables are written.
+
+/// Structs whose fields are rows of a table:
+///
+/// ```ignore
+/// fields! {
+///     istio;
+///     /// Where requests go.
+///     pub struct Destination "a destination" {
+///         /// The service, by name.
+///         required host: String,
+///         /// Its port, if it has several.
+///         honoured port: Option<PortSelector>,
+///         /// Not looked at yet.
+///         later unlock_policy "unlockPolicy": Option<String>,
+///     }
+/// }
+/// ```
+///
+/// A row is: what the mesh does with the field (a constructor of `schema::Status`, with its
+/// arguments if it has any), its name in code, its name in manifests if that is another, and its
+/// type. The text after the struct's name is what messages call it. The dialect in front says how
+/// names are compared: Istio's may be written in snake case, too, as protobuf's JSON allows.
+macro_rules! fields {
+    ($dialect:ident; $(
+        $(#[doc = $doc:literal])+
+        pub struct $Name:ident $title:literal {
+            $(
+                $(#[doc = $field_doc:literal])+
+                $status:ident $(($($argument:expr),*))? $field:ident $($json:literal)?: $of:ty,
+            )*
+        }
+    )*) => { $(
+        $(#[doc = $doc])+
+        #[derive(Clone, Debug, Default, PartialEq)]
+        pub struct $Name {
+            $( $(#[doc = $field_doc])+ pub $field: $of, )*
+        }
+
+        impl $crate::schema::Typed for $Name {
+            const TYPE: $crate::schema::Type =
+                $crate::schema::Type::Object(&$crate::schema::Message {
+                    name: $title,
+                    doc: concat!($($doc, "\n"),+),
+                    open: false,
+                    protobuf: $crate::schema::table::is_protobuf!($dialect),
+                    fields: &[$( $crate::schema::Field {
+                        name: $crate::schema::table::name!($field $($json)?),
+                        doc: concat!($($field_doc, "\n"),+),
+                        of: <$of as $crate::schema::Typed>::TYPE,
+                        status: $crate::schema::Status::$status($($($argument),*)?),
+                    }, )*],
+                });
+
+            fn typed(value: serde_json::Value) -> Self {
+                let mut entries = $crate::schema::entries(value);
+                Self { $(
+                    $field: $crate::schema::take(
+                        &mut entries,
+                        $crate::schema::table::name!($field $($json)?),
+                    ),
+                )* }
+            }
+
+            fn value(&self) -> serde_json::Value {
+                let mut entries = serde_json::Map::new();
+                $( $crate::schema::put(
+                    &mut entries,
+                    $crate::schema::table::name!($field $($json)?),
+                    &self.$field,
+                ); )*
+                serde_json::Value::Object(entries)
+            }
+        }
+    )* };
+}
+
+/// Kinds of objects: as [`fields!`], with the fields that every object has added.
+macro_rules! kind {
+    ($dialect:ident; $(
+        $(#[doc = $doc:literal])+
+        pub struct $Name:ident $title:literal { $($rows:tt)* }
+    )*) => {
+        $crate::schema::fields! { $dialect; $(
+            $(#[doc = $doc])+
+            pub struct $Name $title {
+                /// Group and version of the kind.
+                required api_version "apiVersion": String,
+                /// Its kind.
+                required kind: String,
+                /// What all objects have.
+                required metadata: serde_json::Value,
+                $($rows)*
+                /// What controllers have found out about it.
+                honoured status: serde_json::Value,
+            }
+        )* }
+    };
+}
+
+/// Enums whose variants are words that a field takes:
+///
+/// ```ignore
+/// words! {
+///     /// How traffic is spread.
+///     pub enum SimpleBalance {
+///         /// One after the other.
+///         honoured RoundRobin = "ROUND_ROBIN",
+///         /// At random.
+///         later Random = "RANDOM",
+///     }
+/// }
+/// ```
+///
+/// The first is the default. Letter case matters, unless the enum is marked `any_case`.
+macro_rules! words {
+    ($(
+        $(#[doc = $doc:literal])+
+        pub enum $Name:ident $($any_case:ident)? {
+            $( $(#[doc = $word_doc:literal])+ $status:ident $Variant:ident = $word:literal, )+
+        }
+    )*) => { $(
+        $(#[doc = $doc])+
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum $Name { $( $(#[doc = $word_doc])+ $Variant, )+ }
+
+        impl $Name {
+            /// All of them, as they are written.
+            const ALL: &'static [(&'static str, Self)] = &[$( ($word, Self::$Variant), )+];
+        }
+
+        impl Default for $Name {
+            fn default() -> Self {
+                Self::ALL[0].1
+            }
+        }
+
+        impl $crate::schema::Typed for $Name {
+            const TYPE: $crate::schema::Type = $crate::schema::Type::Words {
+                words: &[$( $crate::schema::Word {
+                    word: $word,
+                    doc: concat!($($word_doc, "\n"),+),
+                    honoured: $crate::schema::table::is_honoured!($status),
+                }, )+],
+                any_case: $crate::schema::table::is_any_case!($($any_case)?),
+            };
+
+            fn typed(value: serde_json::Value) -> Self {
+                let word = value.as_str().unwrap_or_default();
+                let known = Self::ALL.iter().find(|(name, _)| *name == word);
+                known.map(|(_, variant)| *variant).unwrap_or_default()
+            }
+
+            fn value(&self) -> serde_json::Value {
+                let known = Self::ALL.iter().find(|(_, variant)| variant == self);
+                serde_json::Value::from(known.map(|(name, _)| *name))
+            }
+        }
+    )* };
+}
+
+/// The name in manifests of a field: that given, else that in code, which then is one word.
+macro_rules! name {
+    ($field:ident $json:literal) => {
+        $json
+    };
+    ($field:ident) => {{
+        const NAME: &str = stringify!($field);
+        const { assert!($crate::schema::table::is_one_word(NAME), "give its name in manifests") };
+        NAME
+    }};
+}
+
+macro_rules! is_protobuf {
+    (istio) => {
+        true
+    };
+    (kubernetes) => {
+        false
+    };
+}
+
+macro_rules! is_honoured {
+    (honoured) => {
+        true
+    };
+    (later) => {
+        false
+    };
+}
+
+macro_rules! is_any_case {
+    (any_case) => {
+        true
+    };
+    () => {
+        false
+    };
+}
+
+/// Whether a name is written alike in code and in manifests.
+pub(crate) const fn is_one_word(name: &str) -> bool {
+    let bytes = name.as_bytes();
+    let mut at = 0;
+    while at < bytes.len() {
+        if matches!(bytes[at], b'_' | b'#') {
+            return false;
+        }
+        at += 1;
+    }
+    true
+}
+
+pub(crate) use {fields, is_any_case, is_honoured, is_protobuf, kind, name, words};

@@ -1,0 +1,248 @@
+//! From checked values to types.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use ironmesh_model::settings::parse_duration;
+use serde_json::{Map, Value};
+
+use super::Type;
+
+/// A type that the value of a field becomes.
+pub trait Typed: Default {
+    /// What the field takes.
+    const TYPE: Type;
+
+    /// Reads a value that was found to be of this type. The check puts an error on any other, and
+    /// nothing is made of an object with errors; so a default in its place is never seen.
+    fn typed(value: Value) -> Self;
+
+    /// The value again. Durations come out in seconds, absent fields not at all.
+    fn value(&self) -> Value;
+}
+
+/// The fields of a checked object.
+pub(crate) fn entries(value: Value) -> Map<String, Value> {
+    match value {
+        Value::Object(entries) => entries,
+        _ => Map::new(),
+    }
+}
+
+/// Takes a field out of a checked object; its default if it is absent.
+pub(crate) fn take<T: Typed>(entries: &mut Map<String, Value>, name: &str) -> T {
+    entries.remove(name).map(T::typed).unwrap_or_default()
+}
+
+/// Puts a field into an object, unless it is absent.
+pub(crate) fn put<T: Typed>(entries: &mut Map<String, Value>, name: &str, field: &T) {
+    let value = field.value();
+    if !value.is_null() {
+        entries.insert(name.to_owned(), value);
+    }
+}
+
+/// A field that may be absent, where that differs from its default.
+impl<T: Typed> Typed for Option<T> {
+    const TYPE: Type = T::TYPE;
+
+    fn typed(value: Value) -> Self {
+        Some(T::typed(value))
+    }
+
+    fn value(&self) -> Value {
+        self.as_ref().map_or(Value::Null, T::value)
+    }
+}
+
+impl<T: Typed> Typed for Vec<T> {
+    const TYPE: Type = Type::List(&T::TYPE);
+
+    fn typed(value: Value) -> Self {
+        match value {
+            Value::Array(items) => items.into_iter().map(T::typed).collect(),
+            _ => Self::new(),
+        }
+    }
+
+    fn value(&self) -> Value {
+        self.iter().map(T::value).collect()
+    }
+}
+
+impl<T: Typed> Typed for BTreeMap<String, T> {
+    const TYPE: Type = Type::Map(&T::TYPE);
+
+    fn typed(value: Value) -> Self {
+        entries(value).into_iter().map(|(name, value)| (name, T::typed(value))).collect()
+    }
+
+    fn value(&self) -> Value {
+        self.iter().map(|(name, value)| (name.clone(), value.value())).collect()
+    }
+}
+
+impl Typed for bool {
+    const TYPE: Type = Type::Bool;
+
+    fn typed(value: Value) -> Self {
+        value.as_bool().unwrap_or_default()
+    }
+
+    fn value(&self) -> Value {
+        Value::Bool(*self)
+    }
+}
+
+impl Typed for String {
+    const TYPE: Type = Type::Text;
+
+    fn typed(value: Value) -> Self {
+        match value {
+            Value::String(text) => text,
+            _ => Self::new(),
+        }
+    }
+
+    fn value(&self) -> Value {
+        Value::String(self.clone())
+    }
+}
+
+impl Typed for f64 {
+    const TYPE: Type = Type::Number;
+
+    fn typed(value: Value) -> Self {
+        value.as_f64().unwrap_or_default()
+    }
+
+    fn value(&self) -> Value {
+        Value::from(*self)
+    }
+}
+
+/// A value that is not looked into.
+impl Typed for Value {
+    const TYPE: Type = Type::Any;
+
+    fn typed(value: Value) -> Self {
+        value
+    }
+
+    fn value(&self) -> Value {
+        self.clone()
+    }
+}
+
+/// A text such as `1.5s`.
+impl Typed for Duration {
+    const TYPE: Type = Type::Duration;
+
+    fn typed(value: Value) -> Self {
+        value.as_str().and_then(parse_duration).unwrap_or_default()
+    }
+
+    fn value(&self) -> Value {
+        Value::String(format!("{}s", self.as_secs_f64()))
+    }
+}
+
+/// Whole numbers within the bounds that a field of the type has.
+macro_rules! integers {
+    ($($(#[$doc:meta])* $of:ty: $min:expr, $max:expr;)*) => { $(
+        $(#[$doc])*
+        impl Typed for $of {
+            const TYPE: Type = Type::Integer($min, $max);
+
+            fn typed(value: Value) -> Self {
+                value.as_i64().and_then(|number| number.try_into().ok()).unwrap_or_default()
+            }
+
+            fn value(&self) -> Value {
+                Value::from(*self)
+            }
+        }
+    )* };
+}
+
+integers! {
+    /// The number of a port: 1 to 65 535.
+    u16: 1, 65_535;
+    u32: 0, u32::MAX as i64;
+    i32: i32::MIN as i64, i32::MAX as i64;
+    u64: 0, i64::MAX;
+    i64: i64::MIN, i64::MAX;
+}
+
+/// A whole number from `MIN` to `MAX`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Bounded<const MIN: i64, const MAX: i64>(pub i64);
+
+/// A count: 0 to 2^31 - 1.
+pub type Count = Bounded<0, { i32::MAX as i64 }>;
+/// A count of at least one.
+pub type Positive = Bounded<1, { i32::MAX as i64 }>;
+
+impl<const MIN: i64, const MAX: i64> Typed for Bounded<MIN, MAX> {
+    const TYPE: Type = Type::Integer(MIN, MAX);
+
+    fn typed(value: Value) -> Self {
+        Self(value.as_i64().unwrap_or_default())
+    }
+
+    fn value(&self) -> Value {
+        Value::from(self.0)
+    }
+}
+
+/// A whole number, or a text: a port by number or name, a count or a percentage.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum IntegerOrText {
+    /// A whole number.
+    Integer(i64),
+    /// A text.
+    Text(String),
+}
+
+impl Default for IntegerOrText {
+    fn default() -> Self {
+        Self::Integer(0)
+    }
+}
+
+impl Typed for IntegerOrText {
+    const TYPE: Type = Type::IntegerOrText;
+
+    fn typed(value: Value) -> Self {
+        match value {
+            Value::String(text) => Self::Text(text),
+            value => Self::Integer(value.as_i64().unwrap_or_default()),
+        }
+    }
+
+    fn value(&self) -> Value {
+        match self {
+            Self::Integer(number) => Value::from(*number),
+            Self::Text(text) => Value::String(text.clone()),
+        }
+    }
+}
+
+/// An amount as Kubernetes writes it: `0.5`, `500m`, `1Gi`. As it was sent, a number as text.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Quantity(pub String);
+
+impl Typed for Quantity {
+    const TYPE: Type = Type::Quantity;
+
+    fn typed(value: Value) -> Self {
+        match value {
+            Value::String(text) => Self(text),
+            value => Self(value.to_string()),
+        }
+    }
+
+    fn value(&self) -> Value {
+        Value::String(self.0.clone())
+    }
+}
