@@ -8,8 +8,8 @@ use std::time::Duration;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
-use ironmesh_model::ListenerKind;
 use ironmesh_model::bootstrap::{INBOUND_MARK, OUTBOUND_MARK};
+use ironmesh_model::{ListenerKind, Special};
 
 use crate::agent_channel::Egress;
 use crate::sockets;
@@ -35,13 +35,30 @@ impl Dialler {
         Self { marks, mesh_networks, egress }
     }
 
+    /// A dialler for tests, whose mesh is on the loopback.
+    #[cfg(test)]
+    pub(crate) fn of_loopback() -> Self {
+        let loopback = ["127.0.0.0/8", "::1/128"].map(|text| Network::parse(text).unwrap());
+        Self::new(loopback.to_vec(), None)
+    }
+
     /// Connects to an address on behalf of a connection of `listener`.
+    ///
+    /// # Errors
+    ///
+    /// As `connect(2)`; `AddrNotAvailable` for an address that is no host's, such as the loopback,
+    /// unless the workload itself is what is dialled: whatever configuration or a client says, what
+    /// listens there is nobody's service.
     pub(crate) async fn connect(
         &self,
         listener: ListenerKind,
         address: SocketAddr,
         connect_timeout: Duration,
     ) -> io::Result<TcpStream> {
+        if let Some(special) = self.forbidden(listener, address.ip()) {
+            let why = format!("{address} is not dialled: {special:?}");
+            return Err(io::Error::new(io::ErrorKind::AddrNotAvailable, why));
+        }
         let dial = async {
             let socket = self.socket(listener, address).await?;
             let tcp = socket.connect(address).await?;
@@ -51,11 +68,21 @@ impl Dialler {
         timeout(connect_timeout, dial).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
     }
 
+    /// What is wrong with an address that is not to be dialled.
+    fn forbidden(&self, listener: ListenerKind, ip: IpAddr) -> Option<Special> {
+        let special = Special::of(ip)?;
+        let may = listener == ListenerKind::Inbound || self.is_own_network(ip);
+        (!may).then_some(special)
+    }
+
+    fn is_own_network(&self, ip: IpAddr) -> bool {
+        self.mesh_networks.iter().any(|network| network.contains(ip))
+    }
+
     async fn socket(&self, listener: ListenerKind, address: SocketAddr) -> io::Result<TcpSocket> {
         if let Some(egress) = &self.egress
             && listener != ListenerKind::Inbound
-            && !address.ip().is_loopback()
-            && !self.mesh_networks.iter().any(|network| network.contains(address.ip()))
+            && !self.is_own_network(address.ip())
         {
             return egress.socket(address.is_ipv6()).await;
         }
@@ -107,6 +134,25 @@ impl Network {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn what_is_no_host_is_not_dialled() {
+        let listening = sockets::listening(0).unwrap();
+        let port = listening.local_addr().unwrap().port();
+        let dialler = Dialler::new(vec![Network::parse("10.77.0.0/16").unwrap()], None);
+        let connect = async |listener, ip: &str| {
+            let address = SocketAddr::new(ip.parse().unwrap(), port);
+            dialler.connect(listener, address, Duration::from_secs(5)).await
+        };
+        for ip in ["127.0.0.1", "0.0.0.0", "::ffff:127.0.0.1", "::", "169.254.169.254", "224.0.0.1"] {
+            for listener in [ListenerKind::Outbound, ListenerKind::Gateway] {
+                let error = connect(listener, ip).await.unwrap_err();
+                assert_eq!(error.kind(), io::ErrorKind::AddrNotAvailable, "{ip}: {error}");
+            }
+        }
+        // The workload itself may be reached so.
+        connect(ListenerKind::Inbound, "127.0.0.1").await.unwrap();
+    }
 
     #[test]
     fn networks_contain_their_addresses() {

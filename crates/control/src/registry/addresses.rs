@@ -12,6 +12,12 @@ pub(crate) struct Network {
     size: u32,
 }
 
+impl std::fmt::Display for Network {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", Ipv4Addr::from(self.base), self.size.leading_zeros() + 1)
+    }
+}
+
 /// A text that is no usable network.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("service network {0:?} is not of the form ADDRESS/LENGTH with a length from 8 to 30")]
@@ -32,6 +38,11 @@ impl std::str::FromStr for Network {
 }
 
 impl Network {
+    /// Whether a Service can have this address: network and broadcast address are left out.
+    pub(crate) fn has(self, address: Ipv4Addr) -> bool {
+        (self.base + 1..self.base + (self.size - 1)).contains(&u32::from(address))
+    }
+
     /// A free address for a Service. It depends on the Service's name as far as others leave it
     /// free, so that one that is deleted and made again has its address back.
     pub(crate) fn free_address(
@@ -86,6 +97,9 @@ mod tests {
             assert!(taken.insert(address));
         }
         assert_eq!(network.free_address("default", "g", &taken), None);
+        assert_eq!(network.to_string(), "10.96.0.0/29");
+        let has = |last| network.has(Ipv4Addr::new(10, 96, 0, last));
+        assert!(has(1) && has(6) && !has(0) && !has(7) && !has(8));
         assert!("10.96.0.0".parse::<Network>().is_err());
         assert!("10.96.0.0/32".parse::<Network>().is_err());
     }

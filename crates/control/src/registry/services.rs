@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::{Registry, addresses};
 use crate::api::kinds::Resource;
+use super::validate::IP_RULE;
 use crate::failure::{Cause, Failure};
 use crate::object::{self, Object, entry, set_default};
 use crate::store::Collection;
@@ -32,10 +33,6 @@ impl Registry {
         let others = others
             .iter()
             .filter(|s| (object::namespace(s), object::name(s)) != (&*namespace, &*name));
-        let refuse = |field: &str, value: &str, why: &str| {
-            let cause = Cause::invalid(field, &value.into(), why);
-            Failure::invalid(resource, &name, vec![cause])
-        };
         let taken: BTreeSet<Ipv4Addr> = others
             .clone()
             .filter_map(|s| object::text(s, "/spec/clusterIP").parse().ok())
@@ -44,10 +41,25 @@ impl Registry {
             let free = self.network.free_address(&namespace, &name, &taken);
             free.ok_or_else(|| Failure::internal("range is full: no free Service address"))?
         } else {
-            let wrong = |why| refuse("spec.clusterIP", &address, why);
-            let wanted = address.parse().map_err(|_| wrong("must be an IPv4 address"))?;
+            let refuse = |field: &str, value: Value, why: &str| {
+                let cause = Cause::invalid(field, &value, why);
+                Failure::invalid(resource, &name, vec![cause])
+            };
+            let wanted: Ipv4Addr = address
+                .parse()
+                .map_err(|_| refuse("spec.clusterIPs[0]", address.clone().into(), IP_RULE))?;
+            let not_had = |why: &str| {
+                let why = format!("failed to allocate IP {wanted}: {why}");
+                refuse("spec.clusterIPs", json!([address]), &why)
+            };
+            if !self.network.has(wanted) {
+                return Err(not_had(&format!(
+                    "the provided IP ({wanted}) is not in the valid range. The range of valid IPs is {}",
+                    self.network
+                )));
+            }
             if taken.contains(&wanted) {
-                return Err(wrong("provided IP is already allocated"));
+                return Err(not_had("provided IP is already allocated"));
             }
             wanted
         };

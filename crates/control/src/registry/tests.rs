@@ -116,7 +116,27 @@ fn services_get_addresses_and_keep_them() {
     assert_eq!(object::number(&replaced, "/spec/ports/0/nodePort"), Some(node_port));
     let twice = service("b", json!({"ports": ports, "clusterIP": address}));
     let refused = registry.create(&services, "default", twice).unwrap_err();
-    assert!(refused.message.contains("already allocated"), "{refused}");
+    let why = format!(
+        "spec.clusterIPs: Invalid value: [{address:?}]: failed to allocate IP {address}: provided IP is already allocated"
+    );
+    assert!(refused.message.contains(&why), "{refused}");
+    // An address of the mesh itself, of a pod, of nobody: none that is no Service's.
+    for stolen in ["10.77.0.1", "10.77.0.9", "192.0.2.1", "127.0.0.1", "10.96.0.0", "10.96.255.255"] {
+        let service = service("b", json!({"ports": ports, "clusterIP": stolen}));
+        let refused = registry.create(&services, "default", service).unwrap_err();
+        let why = format!(
+            "failed to allocate IP {stolen}: the provided IP ({stolen}) is not in the valid range. The range of valid IPs is 10.96.0.0/16"
+        );
+        assert!(refused.message.contains(&why), "{refused}");
+    }
+    // Nor may it change into one.
+    let update = |spec: Value| {
+        registry.update(&services, &key, Part::Main, |_| Ok(service("a", spec.clone())))
+    };
+    let moved = json!({"ports": ports, "type": "NodePort", "clusterIP": "10.77.0.1"});
+    assert!(update(moved).is_err());
+    let listed = json!({"ports": ports, "type": "NodePort", "clusterIP": address, "clusterIPs": ["10.77.0.1"]});
+    assert!(update(listed).unwrap_err().message.contains("must match `clusterIP`"));
     let headless = service("c", json!({"ports": ports, "clusterIP": "None"}));
     let made = registry.create(&services, "default", headless).unwrap();
     assert_eq!(object::text(&made, "/spec/clusterIP"), "None");

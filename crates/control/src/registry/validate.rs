@@ -2,7 +2,6 @@
 //! belongs to the mesh's own kinds is checked by the dialects.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
 
 use serde_json::Value;
 
@@ -12,6 +11,7 @@ use crate::failure::Cause;
 use crate::object::{self, Object};
 use crate::selector;
 
+mod ips;
 mod labels;
 mod rollout;
 
@@ -24,7 +24,8 @@ pub(crate) fn check(resource: &Resource, object: &Object) -> Vec<Cause> {
             pod_spec(object.get("spec"), "spec", &["Always", "OnFailure", "Never"], &mut causes);
         }
         ("", "services") => service(object, &mut causes),
-        ("", "endpoints") => endpoints(object, &mut causes),
+        ("", "endpoints") => ips::endpoints(object, &mut causes),
+        ("discovery.k8s.io", "endpointslices") => ips::endpoint_slice(object, &mut causes),
         ("", "secrets") => secret(object, &mut causes),
         ("", "configmaps") => config_map(object, &mut causes),
         ("apps", plural @ ("deployments" | "replicasets" | "statefulsets" | "daemonsets")) => {
@@ -221,6 +222,7 @@ fn service(object: &Object, causes: &mut Vec<Cause>) {
         causes.push(Cause::required("spec.ports"));
     }
     labels::pairs(object.pointer("/spec/selector"), "spec.selector", causes);
+    ips::service(object, causes);
     let mut seen = BTreeSet::new();
     for (index, port) in ports.iter().enumerate() {
         let path = format!("spec.ports[{index}]");
@@ -239,20 +241,6 @@ fn service(object: &Object, causes: &mut Vec<Cause>) {
         {
             let message = format!("Forbidden: may not be used when `type` is '{kind}'");
             causes.push(Cause { field: format!("{path}.nodePort"), message });
-        }
-    }
-}
-
-fn endpoints(object: &Object, causes: &mut Vec<Cause>) {
-    for (s, subset) in object::list(object, "/subsets").iter().enumerate() {
-        for list in ["addresses", "notReadyAddresses"] {
-            for (a, address) in object::list(subset, &format!("/{list}")).iter().enumerate() {
-                let ip = object::text(address, "/ip");
-                if ip.parse::<IpAddr>().is_err() {
-                    let field = format!("subsets[{s}].{list}[{a}].ip");
-                    causes.push(Cause::invalid(field, &ip.into(), IP_RULE));
-                }
-            }
         }
     }
 }
@@ -296,7 +284,7 @@ const POD_FROZEN: &str = "Forbidden: pod updates may not change fields other tha
 const LABEL_RULE: &str = "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character";
 const SERVICE_RULE: &str = "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end with an alphanumeric character";
 const SUBDOMAIN_RULE: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character";
-const IP_RULE: &str = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
+pub(super) const IP_RULE: &str = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
 
 #[cfg(test)]
 mod tests {

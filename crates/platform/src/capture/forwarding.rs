@@ -15,6 +15,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddrV4};
 
+use ironmesh_model::Special;
+
 use crate::netlink::{Connection, Subsystem};
 use crate::sandbox::SandboxError;
 
@@ -94,8 +96,10 @@ impl Forwarding {
             base(self.network).commit(&connection)?;
             self.installed = true;
         }
+        let allowed: Vec<ForwardedPort> =
+            ports.iter().filter(|port| self.may_be_dialled(port)).map(without_special).collect();
         let wanted: BTreeMap<Key, &[SocketAddrV4]> =
-            ports.iter().map(|port| (port.key(), port.endpoints.as_slice())).collect();
+            allowed.iter().map(|port| (port.key(), port.endpoints.as_slice())).collect();
         let mut transaction = Transaction::new(TABLE);
         let before = transaction.size();
         self.hairpins(&mut transaction, &wanted);
@@ -119,6 +123,13 @@ impl Forwarding {
             self.ports.insert(key, new);
         }
         if transaction.size() > before { transaction.commit(&connection) } else { Ok(()) }
+    }
+
+    /// Whether a port is at an address of Services: at any other it would take what others serve.
+    fn may_be_dialled(&self, port: &ForwardedPort) -> bool {
+        let (network, prefix) = self.network;
+        let address = port.address.ip();
+        (network.to_bits() ^ address.to_bits()) & mask(prefix) == 0
     }
 
     /// Keeps the set of endpoints that may call themselves: nf_tables cannot compare two addresses
@@ -185,7 +196,7 @@ fn base(network: (Ipv4Addr, u8)) -> Transaction {
         transaction.rule(refuse, &[&dialled[..], &refused, &unreachable].concat());
     }
     let (address, prefix) = network;
-    let mask = u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0);
+    let mask = mask(prefix);
     let in_network = [
         nft::destination(4, FIRST),
         Expression::Mask(mask.to_be()),
@@ -214,6 +225,17 @@ fn base(network: (Ipv4Addr, u8)) -> Transaction {
     ];
     transaction.rule("postrouting", &to_itself);
     transaction
+}
+
+fn mask(prefix: u8) -> u32 {
+    u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0)
+}
+
+/// A port without endpoints at addresses that are no host's, such as the loopback of the mesh.
+fn without_special(port: &ForwardedPort) -> ForwardedPort {
+    let is_host = |endpoint: &&SocketAddrV4| Special::of((*endpoint.ip()).into()).is_none();
+    let endpoints = port.endpoints.iter().filter(is_host).copied().collect();
+    ForwardedPort { endpoints, ..*port }
 }
 
 /// From one state of a port to the next.

@@ -92,7 +92,7 @@ fn what_is_waited_for_is_asked_for_again() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let (views, mut wanted) = Views::new(View::default());
-        let dialler = Dialler::new(Vec::new(), None);
+        let dialler = Dialler::of_loopback();
         let process = Arc::new(Process::new(Default::default(), views, dialler, workload("w"), 1));
         let log = AccessLog::start(std::io::sink(), 1).unwrap();
         let worker = Worker::alone(process, &Registry::new(10), &log);

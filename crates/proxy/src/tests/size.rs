@@ -29,7 +29,7 @@ fn futures_of_connections_are_small() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let (views, _wanted) = Views::new(View::default());
-        let dialler = Dialler::new(Vec::new(), None);
+        let dialler = Dialler::of_loopback();
         let process = Arc::new(Process::new(Default::default(), views, dialler, workload("w"), 1));
         let log = AccessLog::start(std::io::sink(), 1).unwrap();
         let worker = Rc::new(Worker::alone(process, &Registry::new(10), &log));

@@ -110,7 +110,7 @@ impl Proxy {
     pub(crate) fn begin(setup: Setup) -> Self {
         let Setup { kind, destination, objects, limits, mute, workload } = setup;
         let (views, mut wanted) = Views::new(View::default());
-        let dialler = Dialler::new(Vec::new(), None);
+        let dialler = Dialler::of_loopback();
         let process = Arc::new(Process::new(limits, views, dialler, workload.clone(), 2));
         let control = Arc::new(Control {
             snapshot: Mutex::new(Snapshot::new(objects).0),

@@ -192,6 +192,20 @@ pub(crate) fn services(world: &World) {
     );
     forwarding.apply(&[]).unwrap();
     assert_eq!(from_pod_error(&pods[2], address), libc::EHOSTUNREACH);
+    // What is no host is no endpoint, and what is no Service's address is taken from nobody.
+    let loopback = std::net::TcpListener::bind(SocketAddrV4::new(ANY, 9081)).unwrap();
+    crate::world::serve(loopback, "mesh");
+    let special = [[127, 0, 0, 1], [0, 0, 0, 0], [169, 254, 0, 1], [224, 0, 0, 1]];
+    let mut hostile = port(&[]);
+    hostile.endpoints = special.map(|ip| SocketAddrV4::new(ip.into(), 9081)).to_vec();
+    let mut stolen = port(&[&pods[1]]);
+    stolen.address = SocketAddrV4::new(GATEWAY, 9081);
+    forwarding.apply(&[hostile, stolen.clone()]).unwrap();
+    assert_eq!(
+        (from_pod_error(&pods[2], address), from_mesh()),
+        (libc::ECONNREFUSED, "error".into())
+    );
+    assert_eq!(name(answer(pods[2].connect(stolen.address))), "mesh");
     forwarding.apply(&[port(&[&pods[1]])]).unwrap();
     assert_eq!((from_pod(&pods[1]), from_mesh()), ("b".to_owned(), "b".to_owned()));
 }
