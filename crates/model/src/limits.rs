@@ -393,6 +393,8 @@ limits! {
         api_answer_timeout: Duration = seconds(60),
         /// Bytes of one answer of the API, or of one event of a watch.
         api_body_bytes_max: usize = 256 * MIB,
+        /// Time a gateway that asks for a port waits until a Gateway is seen that names it.
+        gateway_port_wait: Duration = seconds(2),
         /// Time containers wait for their pod's proxy.
         proxy_start_timeout: Duration = seconds(30),
         /// Time a restarted proxy may take to be ready without making its pod unready.

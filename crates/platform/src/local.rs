@@ -22,6 +22,7 @@ mod directory;
 mod dns;
 mod environment;
 mod events;
+mod gateways;
 mod host;
 mod host_link;
 mod images;

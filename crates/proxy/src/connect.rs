@@ -144,7 +144,8 @@ mod tests {
             let address = SocketAddr::new(ip.parse().unwrap(), port);
             dialler.connect(listener, address, Duration::from_secs(5)).await
         };
-        for ip in ["127.0.0.1", "0.0.0.0", "::ffff:127.0.0.1", "::", "169.254.169.254", "224.0.0.1"] {
+        for ip in ["127.0.0.1", "0.0.0.0", "::ffff:127.0.0.1", "::", "169.254.169.254", "224.0.0.1"]
+        {
             for listener in [ListenerKind::Outbound, ListenerKind::Gateway] {
                 let error = connect(listener, ip).await.unwrap_err();
                 assert_eq!(error.kind(), io::ErrorKind::AddrNotAvailable, "{ip}: {error}");

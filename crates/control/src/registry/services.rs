@@ -5,9 +5,9 @@ use std::net::Ipv4Addr;
 
 use serde_json::{Value, json};
 
+use super::validate::IP_RULE;
 use super::{Registry, addresses};
 use crate::api::kinds::Resource;
-use super::validate::IP_RULE;
 use crate::failure::{Cause, Failure};
 use crate::object::{self, Object, entry, set_default};
 use crate::store::Collection;

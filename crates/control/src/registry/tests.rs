@@ -121,7 +121,8 @@ fn services_get_addresses_and_keep_them() {
     );
     assert!(refused.message.contains(&why), "{refused}");
     // An address of the mesh itself, of a pod, of nobody: none that is no Service's.
-    for stolen in ["10.77.0.1", "10.77.0.9", "192.0.2.1", "127.0.0.1", "10.96.0.0", "10.96.255.255"] {
+    for stolen in ["10.77.0.1", "10.77.0.9", "192.0.2.1", "127.0.0.1", "10.96.0.0", "10.96.255.255"]
+    {
         let service = service("b", json!({"ports": ports, "clusterIP": stolen}));
         let refused = registry.create(&services, "default", service).unwrap_err();
         let why = format!(

@@ -102,6 +102,8 @@ async fn serve_all(spec: AgentSpec, host: &HostLink) -> io::Result<()> {
         given_endpoints: Reflector::default(),
         secrets: Reflector::default(),
         config_maps: Reflector::default(),
+        gateways: Reflector::default(),
+        edge: Notify::new(),
         topology: Notify::new(),
         configuration: Notify::new(),
         pods: RefCell::default(),
@@ -235,7 +237,12 @@ async fn follow_all(node: Rc<Node>) {
         let node = Rc::clone(&node);
         move || node.configuration.notify_one()
     };
+    let on_gateway = {
+        let node = Rc::clone(&node);
+        move || node.edge.notify_waiters()
+    };
     tokio::join!(
+        copy(GATEWAYS, &node, node.gateways.clone(), on_gateway),
         copy("/api/v1/services", &node, node.services.clone(), on_service()),
         copy("/api/v1/endpoints", &node, node.given_endpoints.clone(), on_service()),
         copy("/api/v1/secrets", &node, node.secrets.clone(), on_configuration()),
@@ -322,6 +329,8 @@ async fn until_closed(mut lifeline: tokio::net::unix::pipe::Receiver) {
     let _ = lifeline.read(&mut nothing).await;
 }
 
+/// Where the API has the Gateways.
+pub(super) const GATEWAYS: &str = "/apis/networking.istio.io/v1/gateways";
 /// Port of the resolver.
 const DNS_PORT: u16 = 53;
 /// Pause between questions whether the API is there.

@@ -15,6 +15,7 @@ use super::addresses::Addresses;
 use super::api_client::ApiClient;
 use super::environment::Objects;
 use super::events::Events;
+use super::gateways::Gateway;
 use super::host_link::HostLink;
 use super::images::Images;
 use super::kubelet::pod::PodState;
@@ -35,6 +36,9 @@ pub(crate) struct Node {
     pub(crate) given_endpoints: Reflector<Endpoints>,
     pub(crate) secrets: Reflector<KeyValues>,
     pub(crate) config_maps: Reflector<KeyValues>,
+    pub(crate) gateways: Reflector<Gateway>,
+    /// Rung when a `Gateway` changes.
+    pub(crate) edge: Notify,
     /// Rung when a Service or the readiness of a pod changes.
     pub(crate) topology: Notify,
     /// Rung when a Secret, a ConfigMap, or what a pod says of itself changes: what volumes hold.

@@ -29,9 +29,8 @@ pub(super) fn endpoint_slice(object: &Object, causes: &mut Vec<Cause>) {
         return;
     }
     if !matches!(kind, "IPv4" | "IPv6" | "FQDN") {
-        let message = format!(
-            "Unsupported value: {kind:?}: supported values: \"FQDN\", \"IPv4\", \"IPv6\""
-        );
+        let message =
+            format!("Unsupported value: {kind:?}: supported values: \"FQDN\", \"IPv4\", \"IPv6\"");
         causes.push(Cause { field: "addressType".to_owned(), message });
         return;
     }
@@ -122,10 +121,7 @@ mod tests {
             ("0.0.0.0", "may not be unspecified (0.0.0.0)"),
             ("127.0.0.1", "may not be in the loopback range (127.0.0.0/8, ::1/128)"),
             ("169.254.169.254", "may not be in the link-local range (169.254.0.0/16, fe80::/10)"),
-            (
-                "224.0.0.5",
-                "may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)",
-            ),
+            ("224.0.0.5", "may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)"),
             ("x", IP_RULE),
         ] {
             let (lists, slice) = of(ip);
@@ -136,7 +132,8 @@ mod tests {
         assert_eq!(of("192.0.2.1"), (vec![], vec![]));
         let mapped = json!({"subsets": [{"addresses": [{"ip": "::ffff:127.0.0.1"}]}]});
         assert_eq!(texts(endpoints, &mapped).len(), 1);
-        let wrong = json!({"addressType": "IPv4", "endpoints": [{"addresses": ["2001:db8::1"]}, {}]});
+        let wrong =
+            json!({"addressType": "IPv4", "endpoints": [{"addresses": ["2001:db8::1"]}, {}]});
         assert_eq!(
             texts(endpoint_slice, &wrong),
             [

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::broker::Mesh;
 use super::ports::Ports;
+use crate::local::agent::GATEWAYS;
 use crate::local::api_client::{ApiClient, ApiError};
 use crate::local::options::UpOptions;
 
@@ -269,8 +270,6 @@ const STUCK: [&str; 4] =
 const STUCK_LOOKS: u32 = 40;
 /// How long the ports that Gateways name may take to be published.
 const PUBLISH_TIME_MAX: Duration = Duration::from_secs(2);
-/// Where the API has the Gateways.
-const GATEWAYS: &str = "/apis/networking.istio.io/v1/gateways";
 /// How often the state is looked at.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 

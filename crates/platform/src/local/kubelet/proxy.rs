@@ -21,6 +21,7 @@ use crate::capture::{self, CaptureSpec, Exemption};
 use crate::fds;
 use crate::local::addresses::{GATEWAY, POD_NETWORK, SERVICE_NETWORK, cidr};
 use crate::local::events::EventKind;
+use crate::local::gateways::may_listen;
 use crate::local::object::Container;
 use crate::local::seqpacket::SeqPacket;
 use crate::sandbox::proxy::{FD_MIN, ProxySpec, spawn};
@@ -84,7 +85,7 @@ pub(super) async fn launch(
     state.event(name, EventKind::Normal, "Created", message);
     started(spawned.status).await.map_err(|error| failed(&error))?;
     let channel = SeqPacket::new(ours).map_err(|error| failed(&error))?;
-    spawn_local(serve(Rc::clone(state), channel));
+    spawn_local(serve(Rc::clone(state), kind, channel));
     Ok(Running { pid: spawned.pid, ended })
 }
 
@@ -167,11 +168,11 @@ fn bootstrap(
 }
 
 /// Gives a proxy the sockets that it asks for, until it ends.
-async fn serve(state: Rc<PodState>, channel: SeqPacket) {
+async fn serve(state: Rc<PodState>, kind: ProxyKind, channel: SeqPacket) {
     while let Ok(Some((message, _))) = channel.receive::<ToAgent>().await {
         let (answer, sockets) = match message {
             ToAgent::Egress { count, v6 } => egress(&state, count, v6).await,
-            ToAgent::Listen { port } => listen_at_edge(&state, port).await,
+            ToAgent::Listen { port } => listen_at_edge(&state, kind, port).await,
         };
         let borrowed: Vec<_> = sockets.iter().map(AsFd::as_fd).collect();
         if channel.send(&answer, &borrowed).await.is_err() {
@@ -193,11 +194,33 @@ async fn egress(state: &PodState, count: u8, v6: bool) -> (FromAgent, Vec<OwnedF
 }
 
 /// The sockets of a gateway's port: in the pod, and on the host.
-async fn listen_at_edge(state: &PodState, port: u16) -> (FromAgent, Vec<OwnedFd>) {
-    match edge_sockets(state, port).await {
+async fn listen_at_edge(state: &PodState, kind: ProxyKind, port: u16) -> (FromAgent, Vec<OwnedFd>) {
+    let sockets = match becomes_own_port(state, kind, port).await {
+        true => edge_sockets(state, port).await,
+        false => Err(format!("no Gateway that selects this pod names port {port}")),
+    };
+    match sockets {
         Ok(sockets) => (FromAgent::Listen { port, refused: None }, sockets),
         Err(refused) => (FromAgent::Listen { port, refused: Some(refused) }, Vec::new()),
     }
+}
+
+/// Whether a port is a gateway's own. The proxy may have heard of its `Gateway` a moment before the
+/// agent does.
+async fn becomes_own_port(state: &PodState, kind: ProxyKind, port: u16) -> bool {
+    let node = &state.node;
+    let is_own = || may_listen(kind, &state.pod.borrow().metadata, &node.gateways, port);
+    let comes = async {
+        loop {
+            let changed = node.edge.notified();
+            if is_own() {
+                return;
+            }
+            changed.await;
+        }
+    };
+    let time = node.limits.platform.gateway_port_wait;
+    kind == ProxyKind::Gateway && tokio::time::timeout(time, comes).await.is_ok()
 }
 
 async fn edge_sockets(state: &PodState, port: u16) -> Result<Vec<OwnedFd>, String> {
