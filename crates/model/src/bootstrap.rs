@@ -157,6 +157,9 @@ pub enum FromAgent {
         /// Why there is none.
         refused: Option<String>,
     },
+    /// Unasked: the workload is told to end. Callers are to be sent elsewhere while the proxy still
+    /// serves what they send; it is ended itself after the applications.
+    WorkloadEnds,
 }
 
 /// What the control plane is started with on the local platform.

@@ -116,7 +116,7 @@ impl Admin {
     fn lacks(&self) -> Option<&'static str> {
         let view = self.process.views.load();
         let holds = |key: ResourceKey| view.get(&key).is_some();
-        if self.process.is_draining() {
+        if self.process.is_leaving() {
             Some("draining")
         } else if !holds(ResourceKey::Settings) {
             Some("no settings from the control plane")

@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::Arc;
 
 use ironmesh_fds::{recv_with_fds, set_nonblocking};
 use ironmesh_model::bootstrap::{FromAgent, ToAgent};
@@ -13,6 +14,8 @@ use nix::sys::socket::{MsgFlags, send};
 use tokio::io::unix::AsyncFd;
 use tokio::net::TcpSocket;
 use tokio::sync::{mpsc, oneshot};
+
+use crate::process::Process;
 
 /// Asks for sockets of the host's network.
 #[derive(Clone, Debug)]
@@ -76,11 +79,25 @@ async fn ask<T>(
 }
 
 /// Talks to the agent until it is gone.
-pub(crate) async fn run(fd: OwnedFd, mut asked: mpsc::Receiver<Question>) -> io::Result<()> {
+pub(crate) async fn run(
+    fd: OwnedFd,
+    mut asked: mpsc::Receiver<Question>,
+    process: Arc<Process>,
+) -> io::Result<()> {
     set_nonblocking(fd.as_fd())?;
-    let agent = Agent(register(fd)?);
+    let agent = Agent { socket: register(fd)?, process };
     let (mut stock4, mut stock6) = (VecDeque::new(), VecDeque::new());
-    while let Some(question) = asked.recv().await {
+    loop {
+        let question = tokio::select! {
+            question = asked.recv() => match question {
+                Some(question) => question,
+                None => return Ok(()),
+            },
+            unasked = agent.receive() => {
+                agent.take_unasked(&unasked?.0);
+                continue;
+            }
+        };
         match question {
             Question::Egress { v6, answer } => {
                 let stock = if v6 { &mut stock6 } else { &mut stock4 };
@@ -104,7 +121,6 @@ pub(crate) async fn run(fd: OwnedFd, mut asked: mpsc::Receiver<Question>) -> io:
             }
         }
     }
-    Ok(())
 }
 
 #[expect(unsafe_code, reason = "tokio wants to be told that the descriptor stays open")]
@@ -115,7 +131,10 @@ fn register(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
 }
 
 /// The socket to the agent.
-struct Agent(AsyncFd<OwnedFd>);
+struct Agent {
+    socket: AsyncFd<OwnedFd>,
+    process: Arc<Process>,
+}
 
 impl Agent {
     async fn egress(&self, v6: bool) -> io::Result<Result<Vec<OwnedFd>, String>> {
@@ -125,7 +144,7 @@ impl Agent {
                 (FromAgent::Egress { v6: of, refused }, fds) if of == v6 => {
                     return Ok(refused.map_or(Ok(fds), Err));
                 }
-                (other, _) => tracing::debug!(?other, "unasked message of the agent"),
+                (other, _) => self.take_unasked(&other),
             }
         }
     }
@@ -137,15 +156,25 @@ impl Agent {
                 (FromAgent::Listen { port: of, refused }, fds) if of == port => {
                     return Ok(refused.map_or(Ok(fds), Err));
                 }
-                (other, _) => tracing::debug!(?other, "unasked message of the agent"),
+                (other, _) => self.take_unasked(&other),
             }
+        }
+    }
+
+    fn take_unasked(&self, message: &FromAgent) {
+        match message {
+            FromAgent::WorkloadEnds => {
+                tracing::info!("the workload ends; callers are sent elsewhere");
+                self.process.send_away();
+            }
+            other => tracing::debug!(?other, "unasked message of the agent"),
         }
     }
 
     async fn send(&self, message: &ToAgent) -> io::Result<()> {
         let bytes = serde_json::to_vec(message)?;
         loop {
-            let mut guard = self.0.writable().await?;
+            let mut guard = self.socket.writable().await?;
             let sent = guard.try_io(|fd| {
                 let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
                 Ok(send(fd.as_raw_fd(), &bytes, flags)?)
@@ -156,10 +185,11 @@ impl Agent {
         }
     }
 
+    /// The next message. Cancel safe: a message is received as a whole or not at all.
     async fn receive(&self) -> io::Result<(FromAgent, Vec<OwnedFd>)> {
         let mut bytes = vec![0; MESSAGE_BYTES_MAX];
         loop {
-            let mut guard = self.0.readable().await?;
+            let mut guard = self.socket.readable().await?;
             let received = guard.try_io(|fd| receive(fd.get_ref(), &mut bytes));
             match received {
                 Ok(Ok((0, _))) => return Err(io::ErrorKind::UnexpectedEof.into()),

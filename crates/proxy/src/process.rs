@@ -1,8 +1,9 @@
 //! What all threads of a proxy share.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 
+use ironmesh_model::ListenerKind;
 use ironmesh_model::limits::ProxyLimits;
 use tokio::sync::watch;
 
@@ -20,9 +21,21 @@ pub(crate) struct Process {
     pub(crate) workload: Arc<LocalWorkload>,
     /// Open connections by worker.
     pub(crate) loads: Box<[AtomicUsize]>,
-    draining: watch::Sender<bool>,
+    phase: watch::Sender<Phase>,
     /// The same, to be looked at by every request.
-    is_draining: AtomicBool,
+    phase_now: AtomicU8,
+}
+
+/// How far the proxy is on its way out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Phase {
+    /// It serves.
+    Serves,
+    /// Its workload is told to end: callers are sent elsewhere, one answer after the other, while
+    /// what they still send is served, and the workload's own calls go on as before.
+    SendsAway,
+    /// It ends itself as soon as nothing is open any more.
+    Drains,
 }
 
 impl Process {
@@ -34,26 +47,49 @@ impl Process {
         workers: usize,
     ) -> Self {
         let loads = (0..workers).map(|_| AtomicUsize::new(0)).collect();
-        let (draining, is_draining) = (watch::Sender::new(false), AtomicBool::new(false));
-        Self { limits, views, dialler, workload, loads, draining, is_draining }
+        let phase = watch::Sender::new(Phase::Serves);
+        let phase_now = AtomicU8::new(Phase::Serves as u8);
+        Self { limits, views, dialler, workload, loads, phase, phase_now }
     }
 
-    /// Whether the proxy is going away.
-    pub(crate) fn is_draining(&self) -> bool {
-        self.is_draining.load(Ordering::Relaxed)
+    /// Whether clients of a listener are to be sent elsewhere.
+    pub(crate) fn sends_away(&self, listener: ListenerKind) -> bool {
+        let from = match listener {
+            ListenerKind::Outbound => Phase::Drains,
+            ListenerKind::Inbound | ListenerKind::Gateway => Phase::SendsAway,
+        };
+        self.phase_now.load(Ordering::Relaxed) >= from as u8
+    }
+
+    /// Whether the proxy or its workload is going away.
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.phase_now.load(Ordering::Relaxed) > Phase::Serves as u8
+    }
+
+    /// Begins to send callers elsewhere, as the workload is told to end.
+    pub(crate) fn send_away(&self) {
+        self.enter(Phase::SendsAway);
     }
 
     /// Begins the drain: connections are closed after their request, and idle ones a little later.
     pub(crate) fn drain(&self) {
-        self.is_draining.store(true, Ordering::Relaxed);
-        self.draining.send_replace(true);
+        self.enter(Phase::Drains);
     }
 
-    /// Waits until the drain begins.
-    pub(crate) async fn drained(&self) {
-        let mut draining = self.draining.subscribe();
+    fn enter(&self, next: Phase) {
+        self.phase.send_if_modified(|phase| {
+            let is_news = *phase < next;
+            *phase = next.max(*phase);
+            self.phase_now.store(*phase as u8, Ordering::Relaxed);
+            is_news
+        });
+    }
+
+    /// Waits until a phase has begun.
+    pub(crate) async fn begins(&self, phase: Phase) {
+        let mut current = self.phase.subscribe();
         // The sender is ours, so waiting cannot fail.
-        let _ = draining.wait_for(|draining| *draining).await;
+        let _ = current.wait_for(|current| *current >= phase).await;
     }
 
     /// Connections that are open.

@@ -92,8 +92,9 @@ pub fn run(bootstrap: ProxyBootstrap) -> Result<(), RunError> {
     };
     tokio::task::LocalSet::new().block_on(&runtime, async {
         if let Some(agent) = agent {
+            let process = control.process.clone();
             tokio::task::spawn_local(async move {
-                if let Err(error) = agent_channel::run(agent, questions).await {
+                if let Err(error) = agent_channel::run(agent, questions, process).await {
                     tracing::warn!(%error, "the local agent is gone");
                 }
             });

@@ -7,6 +7,7 @@ mod forms;
 mod gateway;
 mod http1;
 mod http2;
+mod leaving;
 mod mesh;
 mod metrics;
 mod opaque;

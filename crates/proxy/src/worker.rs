@@ -2,6 +2,7 @@
 //! which it was handed, with all its requests.
 
 use std::cell::{Cell, RefCell};
+use std::future::pending;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -27,7 +28,7 @@ use crate::destination::OriginalDestination;
 use crate::message::{RequestHead, ResponseHead};
 use crate::observe::Observer;
 use crate::pool::Pool;
-use crate::process::Process;
+use crate::process::{Phase, Process};
 use crate::random::Random;
 use crate::serve;
 use crate::workload::LocalWorkload;
@@ -228,6 +229,16 @@ impl Worker {
         }
     }
 
+    /// Waits until the caller of an inbound connection is to be told to make no more requests on it.
+    /// Cancel safe.
+    pub(crate) async fn sends_away(&self, connection: &Connection) {
+        let phase = match connection.kind {
+            ListenerKind::Inbound => Phase::SendsAway,
+            ListenerKind::Outbound | ListenerKind::Gateway => return pending().await,
+        };
+        Box::pin(self.process.begins(phase)).await;
+    }
+
     /// Waits until the policies no longer let a connection in, idle or not; gives the reason.
     /// Cancel safe.
     pub(crate) async fn refuses(&self, connection: &Connection) -> Reason {
@@ -360,7 +371,7 @@ async fn run(worker: Rc<Worker>, mut inbox: mpsc::UnboundedReceiver<ToWorker>) {
     spawn_local(follow_policies(worker.clone()));
     spawn_local(end_idle_series(worker.clone()));
     let mut drain = pin!(async {
-        worker.process.drained().await;
+        worker.process.begins(Phase::Drains).await;
         drain(&worker).await;
     });
     loop {

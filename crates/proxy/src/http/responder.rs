@@ -3,6 +3,8 @@
 use bytes::Bytes;
 use h2::server::SendResponse;
 
+use ironmesh_model::ListenerKind;
+
 use crate::http::body::{BodyFailure, Sink};
 use crate::http::convert;
 use crate::http1::{self, Framing};
@@ -41,6 +43,8 @@ pub(crate) struct Responder1<'a> {
     pub(crate) until_close: bool,
     /// Whether it is going away, so that nothing is kept.
     pub(crate) process: &'a Process,
+    /// Where the client connected.
+    pub(crate) listener: ListenerKind,
 }
 
 impl Responder<'_> {
@@ -73,7 +77,7 @@ impl Responder<'_> {
     ) -> Result<Sink<'_>, BodyFailure> {
         match self {
             Self::Http1(to) => {
-                to.keep_alive &= !to.process.is_draining();
+                to.keep_alive &= !to.process.sends_away(to.listener);
                 let framing = match (framing, to.client) {
                     (Framing::Chunked | Framing::UntilClose, Version::Http11 | Version::Http2) => {
                         Framing::Chunked

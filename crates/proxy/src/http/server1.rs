@@ -149,6 +149,7 @@ async fn request(
         keep_alive: traits.keep_alive,
         until_close: false,
         process: &worker.process,
+        listener: connection.kind,
     });
     let mut exchange = Exchange::begin(worker, connection, request, refused);
     let body = RequestBody {
@@ -225,6 +226,7 @@ async fn refuse(worker: &Rc<Worker>, connection: &Connection, io: &Io, refusal: 
         keep_alive: false,
         until_close: false,
         process,
+        listener: connection.kind,
     };
     let mut responder = Responder::Http1(to);
     let longest = worker.process.limits.stream_idle_timeout;

@@ -36,6 +36,7 @@ pub(crate) async fn serve_connection(
     let mut leaves = pin!(async {
         tokio::select! {
             () = worker.ends(connection.inbound()) => {}
+            () = worker.sends_away(connection) => {}
             () = streams.idle(limits.downstream_idle_timeout) => {}
         }
     });

@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddrV4, TcpListener};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::pin::pin;
 use std::rc::Rc;
 
 use ironmesh_identity::Claims;
@@ -167,9 +168,22 @@ fn bootstrap(
     })
 }
 
-/// Gives a proxy the sockets that it asks for, until it ends.
+/// Gives a proxy the sockets that it asks for, until it ends. Tells it once when its pod is told to
+/// end, which is before the applications are.
 async fn serve(state: Rc<PodState>, kind: ProxyKind, channel: SeqPacket) {
-    while let Ok(Some((message, _))) = channel.receive::<ToAgent>().await {
+    let mut pod_ends = pin!(state.told_to_end());
+    let mut told = false;
+    loop {
+        let message = tokio::select! {
+            message = channel.receive::<ToAgent>() => message,
+            () = &mut pod_ends, if !told => {
+                told = true;
+                // A proxy that is gone has no callers.
+                let _ = channel.send(&FromAgent::WorkloadEnds, &[]).await;
+                continue;
+            }
+        };
+        let Ok(Some((message, _))) = message else { return };
         let (answer, sockets) = match message {
             ToAgent::Egress { count, v6 } => egress(&state, count, v6).await,
             ToAgent::Listen { port } => listen_at_edge(&state, kind, port).await,
