@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use ironmesh_model::{Labels, Name};
 
 use crate::Object;
-use crate::schema::{API_VERSION, KIND, METADATA, STATUS, fields};
+use crate::schema::fields;
 
 pub mod destination_rule;
-mod gateway;
-mod peer_authentication;
+pub mod gateway;
+pub mod peer_authentication;
 pub mod virtual_service;
 
 pub(crate) use destination_rule::destination_rule;

@@ -1,14 +1,12 @@
 //! Services and pods to services, endpoints and workloads.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ironmesh_model::service::{Endpoint, EndpointAddress, PortMap, Service, UpstreamTls, Workload};
 use ironmesh_model::settings::Settings;
 use ironmesh_model::snapshot::Created;
-use ironmesh_model::{Finding, FindingCode, Identity, Labels, Name, WorkloadId};
-
-use crate::Object;
-use crate::translate::whole;
+use ironmesh_model::{Identity, Labels, Name, WorkloadId};
 
 mod endpoints;
 mod fields;
@@ -18,11 +16,23 @@ mod protocol;
 mod service;
 
 pub(crate) use endpoints::{EndpointsPart, endpoint_slice, endpoints};
-pub(crate) use fields::{check_fields, metadata};
+pub(crate) use fields::{annotations, metadata, read_workload};
 pub(crate) use members::Members;
 pub(crate) use pod::pod;
 pub use pod::pod_owner;
 pub(crate) use service::service;
+
+/// The kinds: what their manifests say.
+pub mod kinds {
+    pub use super::endpoints::fields::*;
+    pub use super::fields::kinds::*;
+    pub use super::service::fields::*;
+}
+
+/// Labels as the model has them.
+fn labels(given: &BTreeMap<String, String>) -> Labels {
+    given.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
+}
 
 /// A Service, before it is known which pods it selects.
 #[derive(Clone, Debug, PartialEq)]
@@ -118,29 +128,6 @@ fn identity(pod: &PodPart, settings: &Settings) -> Identity {
         namespace: pod.id.namespace.clone(),
         service_account: pod.service_account.clone(),
     }
-}
-
-/// The finding for a kind from which nothing is made; `None` if it does its work elsewhere.
-pub(crate) fn unserved(object: &Object, group: &str, kind: &str) -> Option<Finding> {
-    match (group, kind) {
-        ("", "Namespace" | "Node" | "ServiceAccount" | "Event") | ("events.k8s.io", "Event") => {
-            None
-        }
-        ("apps" | "extensions", "DaemonSet" | "StatefulSet")
-        | ("", "ReplicationController")
-        | ("batch", "Job" | "CronJob") => {
-            Some(whole(object, FindingCode::NotRunHere, format!("no pod is made from a {kind}")))
-        }
-        _ => Some(whole(
-            object,
-            FindingCode::UnknownKind,
-            format!("{kind} ({}) is kept, but nothing acts on it yet", display(group)),
-        )),
-    }
-}
-
-fn display(group: &str) -> &str {
-    if group.is_empty() { "core" } else { group }
 }
 
 /// The cluster that all workloads are in until there are several; Istio's default name.

@@ -9,12 +9,14 @@
 //! - [`object`]: a Kubernetes-shaped object, and old forms of it made new.
 //! - [`mod@translate`]: objects to the model, one by one ([`translate_one`]).
 //! - [`Join`]: what single objects are together, as edits of a snapshot.
-//! - [`istio`], `kubernetes`: the dialects, with the tables of their kinds.
+//! - [`istio`], [`kubernetes`]: the dialects, with the tables of their kinds.
+//! - [`kinds`]: the table of kinds, one row each.
 //! - [`schema`]: what a table is, and the check and the types that come from it.
 
 pub mod istio;
 mod join;
-mod kubernetes;
+pub mod kinds;
+pub mod kubernetes;
 pub mod manifest;
 pub mod object;
 mod path;

@@ -13,7 +13,7 @@ mod typed;
 
 use ironmesh_model::FindingCode;
 
-pub(crate) use check::{check, read};
+pub(crate) use check::read;
 pub(crate) use table::{fields, kind, words};
 pub use typed::{Bounded, Count, IntegerOrText, Positive, Quantity, Typed};
 pub(crate) use typed::{entries, put, take};
@@ -53,8 +53,6 @@ pub enum Status {
     Honoured,
     /// It does what it says, must be there, and not be empty.
     Required,
-    /// Part of something that is not honoured: its type is checked, no more.
-    Typed,
     /// Parsed, without effect yet.
     NotHonoured,
     /// An old name or form of what is now written as this; honoured.
@@ -110,13 +108,6 @@ pub enum Type {
         /// Whether letter case does not matter.
         any_case: bool,
     },
-    /// One of these words.
-    Listed {
-        /// Not honoured.
-        all: &'static [&'static str],
-        /// Honoured.
-        honoured: &'static [&'static str],
-    },
     /// A list.
     List(&'static Self),
     /// Values by name.
@@ -138,42 +129,5 @@ pub struct Word {
     pub honoured: bool,
 }
 
-/// Fields of every kind.
-pub(crate) const API_VERSION: Field = required("apiVersion", Type::Text);
-pub(crate) const KIND: Field = required("kind", Type::Text);
-/// Checked for all kinds alike (`kubernetes::metadata`).
-pub(crate) const METADATA: Field = required("metadata", Type::Any);
-pub(crate) const STATUS: Field = honoured("status", Type::Any);
-
-/// A port number.
-pub(crate) const PORT: Type = Type::Integer(1, 65_535);
-/// A list of texts.
-pub(crate) const TEXTS: Type = Type::List(&Type::Text);
-/// Texts by text.
-pub(crate) const TEXT_MAP: Type = Type::Map(&Type::Text);
-
-/// A field that does what it says.
-pub(crate) const fn honoured(name: &'static str, of: Type) -> Field {
-    Field { name, doc: "", of, status: Status::Honoured }
-}
-
-/// A field that does what it says and must be there, and not be empty.
-pub(crate) const fn required(name: &'static str, of: Type) -> Field {
-    Field { name, doc: "", of, status: Status::Required }
-}
-
-/// A field that is parsed but has no effect yet.
-pub(crate) const fn later(name: &'static str, of: Type) -> Field {
-    Field { name, doc: "", of, status: Status::NotHonoured }
-}
-
-/// A field that is understood; one that asks for anything is a finding of this code, and `why` says
-/// what happens instead.
-pub(crate) const fn found(
-    name: &'static str,
-    of: Type,
-    code: FindingCode,
-    why: &'static str,
-) -> Field {
-    Field { name, doc: "", of, status: Status::Found(code, why) }
-}
+#[cfg(test)]
+mod tests;

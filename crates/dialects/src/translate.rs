@@ -6,8 +6,9 @@ use ironmesh_model::snapshot::{
 };
 use ironmesh_model::{Finding, FindingCode, Severity};
 
+use crate::kinds::{Kind, Treatment};
 use crate::kubernetes::{self, EndpointsPart, PodPart, ServicePart};
-use crate::{Join, Object, istio};
+use crate::{Join, Object};
 
 /// What was made of one object.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -43,24 +44,29 @@ pub struct Translation {
 /// Translates one object. Never fails: the findings say what is wrong.
 pub fn translate_one(object: &Object) -> Translated {
     let mut findings = Vec::new();
-    kubernetes::metadata(object, &mut findings);
-    let part = match (object.group(), object.kind()) {
-        ("", "Service") => kubernetes::service(object, &mut findings),
-        ("", "Pod") => kubernetes::pod(object, &mut findings),
-        ("", "Endpoints") => kubernetes::endpoints(object, &mut findings),
-        ("discovery.k8s.io", "EndpointSlice") => kubernetes::endpoint_slice(object, &mut findings),
-        ("networking.istio.io", "VirtualService") => istio::virtual_service(object, &mut findings),
-        ("networking.istio.io", "DestinationRule") => {
-            istio::destination_rule(object, &mut findings)
+    kubernetes::annotations(object, "metadata", &mut findings);
+    let kind = Kind::of(object.group(), object.kind());
+    let treatment = kind.map_or(Treatment::Kept, |kind| kind.treatment);
+    if kind.is_none_or(|kind| kind.fields.is_none()) {
+        kubernetes::metadata(object, &mut findings);
+    }
+    let part = match treatment {
+        Treatment::Model(translate) => translate(object, &mut findings),
+        Treatment::Checked(check) => {
+            check(object, &mut findings);
+            None
         }
-        ("networking.istio.io", "Gateway") => istio::gateway(object, &mut findings),
-        ("security.istio.io", "PeerAuthentication") => {
-            istio::peer_authentication(object, &mut findings)
+        Treatment::Elsewhere => None,
+        Treatment::NotRun => {
+            let message = format!("no pod is made from a {}", object.kind());
+            findings.push(whole(object, FindingCode::NotRunHere, message));
+            None
         }
-        (group, kind) => {
-            if !kubernetes::check_fields(object, group, kind, &mut findings) {
-                findings.extend(kubernetes::unserved(object, group, kind));
-            }
+        Treatment::Kept => {
+            let group = if object.group().is_empty() { "core" } else { object.group() };
+            let message =
+                format!("{} ({group}) is kept, but nothing acts on it yet", object.kind());
+            findings.push(whole(object, FindingCode::UnknownKind, message));
             None
         }
     };
@@ -92,6 +98,6 @@ pub fn translate(objects: &[Object], settings: &Settings) -> Translation {
 }
 
 /// A finding about a whole object.
-pub(crate) fn whole(object: &Object, code: FindingCode, message: impl Into<String>) -> Finding {
+fn whole(object: &Object, code: FindingCode, message: impl Into<String>) -> Finding {
     Finding::new(object.id(), "", code, message)
 }

@@ -1,24 +1,25 @@
 //! `PeerAuthentication`.
 
+use std::collections::BTreeMap;
+
 use ironmesh_model::Finding;
 use ironmesh_model::policy::{InboundPolicy, MtlsMode};
 use ironmesh_model::snapshot::InboundPolicySource;
 
-use super::{API_VERSION, KIND, METADATA, STATUS};
+use super::{WorkloadSelector, labels};
 use crate::Object;
-use crate::object::labels;
-use crate::schema::{Message, TEXT_MAP, Type, check, honoured, later};
+use crate::schema::{fields, kind, read, words};
 use crate::translate::Part;
 
 pub(crate) fn peer_authentication(object: &Object, findings: &mut Vec<Finding>) -> Option<Part> {
-    let spec = check(object, &PEER_AUTHENTICATION, findings)?;
-    let mtls = match spec.pointer("/mtls/mode").and_then(|mode| mode.as_str()) {
-        Some("STRICT") => Some(MtlsMode::Strict),
-        Some("PERMISSIVE") => Some(MtlsMode::Permissive),
-        Some("DISABLE") => Some(MtlsMode::Disable),
-        _ => None,
+    let PeerAuthentication { spec, .. } = read(object, findings)?;
+    let mtls = match spec.mtls.mode {
+        MutualTlsMode::Strict => Some(MtlsMode::Strict),
+        MutualTlsMode::Permissive => Some(MtlsMode::Permissive),
+        MutualTlsMode::Disable => Some(MtlsMode::Disable),
+        MutualTlsMode::Unset => None,
     };
-    let selector = spec.pointer("/selector/matchLabels").map(labels).filter(|s| !s.is_empty());
+    let selector = Some(labels(&spec.selector.match_labels)).filter(|s| !s.is_empty());
     Some(Part::InboundPolicy(Box::new(InboundPolicySource {
         policy: InboundPolicy { id: object.id().clone(), mtls },
         selector,
@@ -26,41 +27,46 @@ pub(crate) fn peer_authentication(object: &Object, findings: &mut Vec<Finding>) 
     })))
 }
 
-static PEER_AUTHENTICATION: Message = Message {
-    name: "PeerAuthentication",
-    open: false,
-    doc: "",
-    protobuf: true,
-    fields: &[API_VERSION, KIND, METADATA, honoured("spec", Type::Object(&SPEC)), STATUS],
-};
+kind! {
+    istio;
+    /// Which connections workloads take.
+    pub struct PeerAuthentication "PeerAuthentication" {
+        /// Which workloads, and which connections.
+        honoured spec: Spec,
+        /// What controllers have found out about it.
+        honoured status: serde_json::Value,
+    }
+}
 
-static SPEC: Message = Message {
-    name: "PeerAuthentication.spec",
-    open: false,
-    doc: "",
-    protobuf: true,
-    fields: &[
-        honoured("selector", Type::Object(&SELECTOR)),
-        honoured("mtls", Type::Object(&MTLS)),
-        later("portLevelMtls", Type::Map(&Type::Object(&MTLS))),
-    ],
-};
+fields! {
+    istio;
+    /// What a `PeerAuthentication` says.
+    pub struct Spec "PeerAuthentication.spec" {
+        /// The workloads; none: all of the namespace, or of the mesh if that is the root namespace.
+        honoured selector: WorkloadSelector,
+        /// Which connections they take.
+        honoured mtls: MutualTls,
+        /// The same for single ports, by number.
+        later port_level_mtls "portLevelMtls": BTreeMap<String, MutualTls>,
+    }
 
-static SELECTOR: Message = Message {
-    name: "selector",
-    open: false,
-    doc: "",
-    protobuf: true,
-    fields: &[honoured("matchLabels", TEXT_MAP)],
-};
+    /// Which connections are taken.
+    pub struct MutualTls "mtls" {
+        /// Which; that of the namespace or mesh if left out.
+        honoured mode: MutualTlsMode,
+    }
+}
 
-static MTLS: Message = Message {
-    name: "mtls",
-    open: false,
-    doc: "",
-    protobuf: true,
-    fields: &[honoured(
-        "mode",
-        Type::Listed { all: &[], honoured: &["UNSET", "DISABLE", "PERMISSIVE", "STRICT"] },
-    )],
-};
+words! {
+    /// Which connections are taken.
+    pub enum MutualTlsMode {
+        /// As the namespace or mesh has it.
+        honoured Unset = "UNSET",
+        /// Plaintext only.
+        honoured Disable = "DISABLE",
+        /// Plaintext and mutual TLS.
+        honoured Permissive = "PERMISSIVE",
+        /// Mutual TLS only.
+        honoured Strict = "STRICT",
+    }
+}

@@ -6,12 +6,15 @@ use std::net::IpAddr;
 use ironmesh_model::service::{Endpoint, EndpointAddress, PortMap, ServicePort, UpstreamTls};
 use ironmesh_model::settings::Settings;
 use ironmesh_model::{Finding, Labels, Name, WorkloadId};
-use serde_json::Value;
 
 use super::{CLUSTER, PodPart, ServicePart, TargetPort};
 use crate::Object;
-use crate::schema::{API_VERSION, KIND, METADATA, Message, Type, check, honoured, required};
+use crate::schema::read;
 use crate::translate::Part;
+
+pub(super) mod fields;
+
+use fields::{EndpointSlice, Endpoints};
 
 /// Addresses that an object lists for a Service.
 #[derive(Clone, Debug, PartialEq)]
@@ -47,15 +50,16 @@ const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
 /// Translates `Endpoints`, which belong to the Service of the same name.
 pub(crate) fn endpoints(object: &Object, findings: &mut Vec<Finding>) -> Option<Part> {
-    check(object, &ENDPOINTS, findings)?;
+    let Endpoints { subsets, .. } = read(object, findings)?;
     if object.labels().value(MANAGED_BY).is_some() {
         return None;
     }
     let mut addresses = Vec::new();
-    for subset in items(&object.value()["subsets"]) {
-        let ports = ports(&subset["ports"]);
-        for (list, ready) in [("addresses", true), ("notReadyAddresses", false)] {
-            for ip in items(&subset[list]).filter_map(|a| a["ip"].as_str()?.parse().ok()) {
+    for subset in &subsets {
+        let listed = subset.ports.iter().map(|p| (&p.name, Some(p.port), &p.protocol));
+        let ports = ports(listed);
+        for (list, ready) in [(&subset.addresses, true), (&subset.not_ready_addresses, false)] {
+            for ip in list.iter().filter_map(|address| address.ip.parse().ok()) {
                 addresses.push(Address { ip, ready, ports: ports.clone() });
             }
         }
@@ -65,16 +69,16 @@ pub(crate) fn endpoints(object: &Object, findings: &mut Vec<Finding>) -> Option<
 
 /// Translates an `EndpointSlice`, whose label names the Service.
 pub(crate) fn endpoint_slice(object: &Object, findings: &mut Vec<Finding>) -> Option<Part> {
-    check(object, &ENDPOINT_SLICE, findings)?;
+    let slice: EndpointSlice = read(object, findings)?;
     let labels = object.labels();
     let service = labels.value(SERVICE_NAME)?;
-    let ports = ports(&object.value()["ports"]);
+    let ports = ports(slice.ports.iter().map(|p| (&p.name, p.port, &p.protocol)));
     let mut addresses = Vec::new();
-    for endpoint in items(&object.value()["endpoints"]) {
+    for endpoint in &slice.endpoints {
         // What does not say so is ready.
-        let ready = endpoint["conditions"]["ready"] != Value::Bool(false);
+        let ready = endpoint.conditions.ready != Some(false);
         // The addresses of one endpoint are interchangeable; clients use the first.
-        let ip = items(&endpoint["addresses"]).find_map(|ip| ip.as_str()?.parse().ok());
+        let ip = endpoint.addresses.iter().find_map(|ip| ip.parse().ok());
         addresses.extend(ip.map(|ip| Address { ip, ready, ports: ports.clone() }));
     }
     Some(part(object, service.into(), addresses))
@@ -97,14 +101,12 @@ fn part(object: &Object, service: Name, addresses: Vec<Address>) -> Part {
     Part::Endpoints(Box::new(EndpointsPart { namespace, service, addresses }))
 }
 
-/// Ports that carry TCP.
-fn ports(list: &Value) -> Vec<ListedPort> {
-    items(list)
-        .filter(|port| matches!(port["protocol"].as_str(), None | Some("" | "TCP")))
-        .filter_map(|port| {
-            let Some(number) = port["port"].as_u64() else { return Some(ListedPort::All) };
-            let name = port["name"].as_str().unwrap_or_default().into();
-            Some(ListedPort::Named(name, u16::try_from(number).ok()?))
+/// Of ports with name, number and protocol those that carry TCP.
+fn ports<'a>(list: impl Iterator<Item = (&'a String, Option<u16>, &'a String)>) -> Vec<ListedPort> {
+    list.filter(|(_, _, protocol)| matches!(protocol.as_str(), "" | "TCP"))
+        .map(|(name, number, _)| match number {
+            Some(number) => ListedPort::Named(name.as_str().into(), number),
+            None => ListedPort::All,
         })
         .collect()
 }
@@ -123,10 +125,6 @@ fn target(part: &ServicePart, port: &ServicePort, address: &Address) -> Option<u
         }
     };
     named.or_else(|| address.ports.contains(&ListedPort::All).then(own))
-}
-
-fn items(list: &Value) -> impl Iterator<Item = &Value> {
-    list.as_array().into_iter().flatten()
 }
 
 /// The endpoints of a Service without a selector. An address that a pod has is that pod, with its
@@ -195,91 +193,3 @@ fn outside(part: &ServicePart, ip: IpAddr) -> Endpoint {
         locality: Name::default(),
     }
 }
-
-static ENDPOINTS: Message = Message {
-    name: "Endpoints",
-    open: false,
-    doc: "",
-    protobuf: false,
-    fields: &[API_VERSION, KIND, METADATA, honoured("subsets", Type::List(&Type::Object(&SUBSET)))],
-};
-
-static SUBSET: Message = Message {
-    name: "a subset of Endpoints",
-    open: false,
-    doc: "",
-    protobuf: false,
-    fields: &[
-        honoured("addresses", Type::List(&Type::Object(&ADDRESS))),
-        honoured("notReadyAddresses", Type::List(&Type::Object(&ADDRESS))),
-        honoured("ports", Type::List(&Type::Object(&PORT))),
-    ],
-};
-
-static ADDRESS: Message = Message {
-    name: "an address",
-    open: false,
-    doc: "",
-    protobuf: false,
-    fields: &[
-        required("ip", Type::Text),
-        honoured("hostname", Type::Text),
-        honoured("nodeName", Type::Text),
-        honoured("targetRef", Type::Any),
-    ],
-};
-
-static PORT: Message = Message {
-    name: "a port",
-    open: false,
-    doc: "",
-    protobuf: false,
-    fields: &[
-        honoured("name", Type::Text),
-        required("port", crate::schema::PORT),
-        honoured("protocol", Type::Text),
-        honoured("appProtocol", Type::Text),
-    ],
-};
-
-static ENDPOINT_SLICE: Message = Message {
-    name: "EndpointSlice",
-    open: false,
-    doc: "",
-    protobuf: false,
-    fields: &[
-        API_VERSION,
-        KIND,
-        METADATA,
-        honoured("addressType", Type::Text),
-        honoured("endpoints", Type::List(&Type::Object(&SLICE_ENDPOINT))),
-        honoured("ports", Type::List(&Type::Object(&SLICE_PORT))),
-    ],
-};
-
-static SLICE_PORT: Message = Message {
-    name: "a port",
-    open: false,
-    doc: "",
-    protobuf: false,
-    fields: &[
-        honoured("name", Type::Text),
-        honoured("port", crate::schema::PORT),
-        honoured("protocol", Type::Text),
-        honoured("appProtocol", Type::Text),
-    ],
-};
-
-static SLICE_ENDPOINT: Message = Message {
-    name: "an endpoint",
-    // Topology and hints of many generations: there is one node.
-    open: true,
-    doc: "",
-    protobuf: false,
-    fields: &[
-        required("addresses", Type::List(&Type::Text)),
-        honoured("conditions", Type::Any),
-        honoured("hostname", Type::Text),
-        honoured("targetRef", Type::Any),
-    ],
-};

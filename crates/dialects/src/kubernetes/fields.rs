@@ -1,55 +1,51 @@
-//! Fields of the kinds that pods are made from, as data: the admission check and the findings about
-//! what the local platform does not do. What fields there are, and of which types, is Kubernetes'
-//! (API reference, v1.30).
+//! Tables of the kinds that pods are made from: the admission check, the types, and the findings
+//! about what the local platform does not do. What fields there are, and of which types, is
+//! Kubernetes' (API reference, v1.30).
+
+use std::collections::BTreeMap;
 
 use ironmesh_model::{Finding, FindingCode, Severity};
+use serde_json::Value;
 
-use crate::schema::{
-    API_VERSION, Field, KIND, METADATA, Message, STATUS, TEXT_MAP, TEXTS, Type, check, found,
-    honoured, required,
-};
+use crate::schema::{Bounded, Count, IntegerOrText, Status, Typed, fields, kind, read, words};
 use crate::{Object, path};
 
 mod container;
 mod pod;
 mod volume;
 
-/// Checks the metadata of an object of any kind.
-pub(crate) fn metadata(object: &Object, findings: &mut Vec<Finding>) {
-    check(object, &ANY, findings);
-    annotations(object, "metadata", findings);
+/// The kinds and their parts.
+pub(super) mod kinds {
+    pub use super::container::*;
+    pub use super::pod::*;
+    pub use super::volume::*;
+    pub use super::{
+        AnyObject, ConfigMap, Deployment, DeploymentSpec, LabelSelector, Mode, ObjectMeta,
+        Operator, OwnerReference, Pod, PodTemplate, ReplicaSet, ReplicaSetSpec, Requirement,
+        RollingUpdate, Secret, Strategy, StrategyType,
+    };
 }
 
-/// Checks an object of a kind whose fields are known here. Returns whether it is one.
-pub(crate) fn check_fields(
-    object: &Object,
-    group: &str,
-    kind: &str,
-    findings: &mut Vec<Finding>,
-) -> bool {
-    let message = match (group, kind) {
-        ("", "Pod") => &POD,
-        ("", "ConfigMap") => &CONFIG_MAP,
-        ("", "Secret") => &SECRET,
-        ("apps" | "extensions", "Deployment") => &DEPLOYMENT,
-        ("apps" | "extensions", "ReplicaSet") => &REPLICA_SET,
-        _ => return false,
-    };
-    check(object, message, findings);
+use kinds::{PodSpec, PodStatus};
+
+/// Checks the metadata of an object of a kind that has no table.
+pub(crate) fn metadata(object: &Object, findings: &mut Vec<Finding>) {
+    read::<AnyObject>(object, findings);
+}
+
+/// Reads an object of a kind from which pods are made, or which they use. What its owner has, with
+/// the same fields, is not found again.
+pub(crate) fn read_workload<T: Typed>(object: &Object, findings: &mut Vec<Finding>) -> Option<T> {
+    let read = read::<T>(object, findings);
     annotations(object, "spec.template.metadata", findings);
-    if is_owned(object) {
-        // Its owner has the same fields, and the findings.
+    if object.value().pointer("/metadata/ownerReferences/0").is_some() {
         findings.retain(|finding| finding.code.severity() == Severity::Error);
     }
-    true
-}
-
-fn is_owned(object: &Object) -> bool {
-    object.value().pointer("/metadata/ownerReferences/0").is_some()
+    read
 }
 
 /// Annotations with which Istio's injection is told what ours does not do.
-fn annotations(object: &Object, metadata: &str, findings: &mut Vec<Finding>) {
+pub(crate) fn annotations(object: &Object, metadata: &str, findings: &mut Vec<Finding>) {
     let pointer = format!("/{}/annotations", metadata.replace('.', "/"));
     let annotations = object.value().pointer(&pointer).and_then(|a| a.as_object());
     for name in annotations.into_iter().flatten().map(|(name, _)| name) {
@@ -69,227 +65,240 @@ fn annotations(object: &Object, metadata: &str, findings: &mut Vec<Finding>) {
     }
 }
 
-/// A field that asks for what the local platform does not do.
-pub(super) const fn not_here(name: &'static str, of: Type, why: &'static str) -> Field {
-    found(name, of, FindingCode::NotDoneHere, why)
+/// What the local platform makes of a field.
+impl Status {
+    /// It asks for what the platform does not do.
+    pub(crate) const fn not_here(why: &'static str) -> Self {
+        Self::Found(FindingCode::NotDoneHere, why)
+    }
+
+    /// It bounds, protects or places containers, which changes nothing for a small mesh on one
+    /// machine.
+    pub(crate) const fn unbounded(why: &'static str) -> Self {
+        Self::Found(FindingCode::NotBoundedHere, why)
+    }
+
+    /// A kind of volume that is not served.
+    pub(crate) const fn stand_in() -> Self {
+        Self::Found(FindingCode::VolumeNotHonoured, "an empty directory stands in for it")
+    }
 }
 
-/// A field that bounds, protects or places containers, which changes nothing for a small mesh on one
-/// machine.
-pub(super) const fn unbounded(name: &'static str, of: Type, why: &'static str) -> Field {
-    found(name, of, FindingCode::NotBoundedHere, why)
-}
-
-/// A count that is not negative.
-const COUNT: Type = Type::Integer(0, i32::MAX as i64);
-/// A count of 1 or more.
-const POSITIVE: Type = Type::Integer(1, i32::MAX as i64);
-/// A user or group id.
-const ID: Type = Type::Integer(0, i32::MAX as i64);
 /// A mode of a file, as a decimal number.
-const MODE: Type = Type::Integer(0, 0o777);
+pub type Mode = Bounded<0, 0o777>;
 
-static ANY: Message = Message {
-    name: "the object",
-    open: true,
-    doc: "",
-    protobuf: false,
-    fields: &[honoured("metadata", META)],
-};
+fields! {
+    open;
+    /// An object of any kind.
+    pub struct AnyObject "the object" {
+        /// What all objects have.
+        honoured metadata: ObjectMeta,
+    }
+}
 
-const META: Type = Type::Object(&OBJECT_META);
+fields! {
+    kubernetes;
+    /// What all objects have.
+    pub struct ObjectMeta "metadata" {
+        /// Its name.
+        honoured name: String,
+        /// The start of a name that the server completes.
+        honoured generate_name "generateName": String,
+        /// Its namespace.
+        honoured namespace: String,
+        /// Labels, which selectors find.
+        honoured labels: BTreeMap<String, String>,
+        /// Notes for tools.
+        honoured annotations: BTreeMap<String, String>,
+        /// Who must agree before it goes.
+        honoured finalizers: Vec<String>,
+        /// The objects that it goes with.
+        honoured owner_references "ownerReferences": Vec<OwnerReference>,
+        /// Its identity, given by the server.
+        honoured uid: String,
+        /// Its version, given by the server.
+        honoured resource_version "resourceVersion": String,
+        /// How often its spec has changed.
+        honoured generation: i64,
+        /// When it was made.
+        honoured creation_timestamp "creationTimestamp": String,
+        /// When it was deleted; it goes once nothing holds it.
+        honoured deletion_timestamp "deletionTimestamp": Option<String>,
+        /// How long its deletion may take.
+        honoured deletion_grace_period_seconds "deletionGracePeriodSeconds": Option<i64>,
+        /// Who has set which fields.
+        honoured managed_fields "managedFields": Value,
+        /// Its path, once.
+        honoured self_link "selfLink": String,
+        /// Its cluster, once.
+        honoured cluster_name "clusterName": String,
+    }
 
-static OBJECT_META: Message = Message {
-    name: "metadata",
-    open: false,
-    doc: "",
-    protobuf: false,
-    fields: &[
-        honoured("name", Type::Text),
-        honoured("generateName", Type::Text),
-        honoured("namespace", Type::Text),
-        honoured("labels", TEXT_MAP),
-        honoured("annotations", TEXT_MAP),
-        honoured("finalizers", TEXTS),
-        honoured("ownerReferences", Type::List(&Type::Object(&OWNER_REFERENCE))),
-        honoured("uid", Type::Text),
-        honoured("resourceVersion", Type::Text),
-        honoured("generation", Type::Number),
-        honoured("creationTimestamp", Type::Text),
-        honoured("deletionTimestamp", Type::Text),
-        honoured("deletionGracePeriodSeconds", Type::Number),
-        honoured("managedFields", Type::Any),
-        honoured("selfLink", Type::Text),
-        honoured("clusterName", Type::Text),
-    ],
-};
+    /// An object that another goes with.
+    pub struct OwnerReference "an owner reference" {
+        /// Group and version of the owner's kind.
+        required api_version "apiVersion": String,
+        /// Kind of the owner.
+        required kind: String,
+        /// Name of the owner.
+        required name: String,
+        /// Identity of the owner.
+        required uid: String,
+        /// Whether the owner is what controls the object.
+        honoured controller: bool,
+        /// Whether the owner waits for the object to go.
+        honoured block_owner_deletion "blockOwnerDeletion": bool,
+    }
+}
 
-static OWNER_REFERENCE: Message = Message {
-    name: "an owner reference",
-    open: false,
-    doc: "",
-    protobuf: false,
-    fields: &[
-        API_VERSION,
-        KIND,
-        required("name", Type::Text),
-        required("uid", Type::Text),
-        honoured("controller", Type::Bool),
-        honoured("blockOwnerDeletion", Type::Bool),
-    ],
-};
+kind! {
+    kubernetes;
+    /// A group of containers that share a network.
+    pub struct Pod "Pod" {
+        /// What runs.
+        required spec: PodSpec,
+        /// How it is.
+        honoured status: PodStatus,
+    }
 
-static POD: Message = Message {
-    name: "Pod",
-    open: false,
-    doc: "",
-    protobuf: false,
-    fields: &[API_VERSION, KIND, METADATA, required("spec", Type::Object(&pod::POD_SPEC)), STATUS],
-};
+    /// A number of like pods that change by degrees.
+    pub struct Deployment "Deployment" {
+        /// Which pods, and how they change.
+        required spec: DeploymentSpec,
+        /// How it is.
+        honoured status: Value,
+    }
 
-static DEPLOYMENT: Message = Message {
-    name: "Deployment",
-    open: false,
-    doc: "",
-    protobuf: false,
-    fields: &[
-        API_VERSION,
-        KIND,
-        METADATA,
-        required("spec", Type::Object(&DEPLOYMENT_SPEC)),
-        STATUS,
-    ],
-};
+    /// A number of like pods.
+    pub struct ReplicaSet "ReplicaSet" {
+        /// Which pods.
+        required spec: ReplicaSetSpec,
+        /// How it is.
+        honoured status: Value,
+    }
 
-const REPLICAS: Field = honoured("replicas", COUNT);
-const SELECTOR: Field = honoured("selector", Type::Object(&LABEL_SELECTOR));
-const TEMPLATE: Field = required("template", Type::Object(&POD_TEMPLATE));
-const MIN_READY: Field =
-    not_here("minReadySeconds", COUNT, "a pod counts as available as soon as it is ready");
+    /// Settings by name.
+    pub struct ConfigMap "ConfigMap" {
+        /// Texts.
+        honoured data: BTreeMap<String, String>,
+        /// Bytes, in base64.
+        honoured binary_data "binaryData": BTreeMap<String, String>,
+        /// Whether it may not change.
+        honoured immutable: bool,
+    }
 
-static DEPLOYMENT_SPEC: Message = Message {
-    name: "Deployment.spec",
-    open: false,
-    doc: "",
-    protobuf: false,
-    fields: &[
-        REPLICAS,
-        SELECTOR,
-        TEMPLATE,
-        MIN_READY,
-        honoured("strategy", Type::Object(&STRATEGY)),
-        honoured("revisionHistoryLimit", COUNT),
-        honoured("progressDeadlineSeconds", COUNT),
-        honoured("paused", Type::Bool),
-        not_here("rollbackTo", Type::Any, "use an older template instead"),
-    ],
-};
+    /// Secrets by name.
+    pub struct Secret "Secret" {
+        /// Bytes, in base64.
+        honoured data: BTreeMap<String, String>,
+        /// Texts, which the server takes into `data`.
+        honoured string_data "stringData": BTreeMap<String, String>,
+        /// What is in it.
+        honoured of "type": String,
+        /// Whether it may not change.
+        honoured immutable: bool,
+    }
+}
 
-static STRATEGY: Message = Message {
-    name: "strategy",
-    open: false,
-    doc: "",
-    protobuf: false,
-    fields: &[
-        honoured("type", Type::Listed { all: &[], honoured: &["RollingUpdate", "Recreate"] }),
-        honoured("rollingUpdate", Type::Object(&ROLLING_UPDATE)),
-    ],
-};
+fields! {
+    kubernetes;
+    /// What a `Deployment` says.
+    pub struct DeploymentSpec "Deployment.spec" {
+        /// How many pods; 1 if left out.
+        honoured replicas: Option<Count>,
+        /// Which pods are its own.
+        honoured selector: LabelSelector,
+        /// What its pods are made from.
+        required template: PodTemplate,
+        /// How long a pod must be ready.
+        not_here("a pod counts as available as soon as it is ready")
+            min_ready_seconds "minReadySeconds": Count,
+        /// How pods are replaced.
+        honoured strategy: Strategy,
+        /// How many old ReplicaSets are kept; 10 if left out.
+        honoured revision_history_limit "revisionHistoryLimit": Option<Count>,
+        /// How long progress may take; 600 if left out.
+        honoured progress_deadline_seconds "progressDeadlineSeconds": Option<Count>,
+        /// Whether changes of the template wait.
+        honoured paused: bool,
+        /// The revision to go back to.
+        not_here("use an older template instead") rollback_to "rollbackTo": Value,
+    }
 
-static ROLLING_UPDATE: Message = Message {
-    name: "rollingUpdate",
-    open: false,
-    doc: "",
-    protobuf: false,
-    fields: &[
-        honoured("maxSurge", Type::IntegerOrText),
-        honoured("maxUnavailable", Type::IntegerOrText),
-    ],
-};
+    /// How pods are replaced.
+    pub struct Strategy "strategy" {
+        /// By degrees, or all at once.
+        honoured of "type": Option<StrategyType>,
+        /// By which degrees.
+        honoured rolling_update "rollingUpdate": RollingUpdate,
+    }
 
-static REPLICA_SET: Message = Message {
-    name: "ReplicaSet",
-    open: false,
-    doc: "",
-    protobuf: false,
-    fields: &[
-        API_VERSION,
-        KIND,
-        METADATA,
-        required("spec", Type::Object(&REPLICA_SET_SPEC)),
-        STATUS,
-    ],
-};
+    /// By which degrees pods are replaced.
+    pub struct RollingUpdate "rollingUpdate" {
+        /// How many more pods there may be; 25 % if left out.
+        honoured max_surge "maxSurge": Option<IntegerOrText>,
+        /// How many fewer pods there may be; 25 % if left out.
+        honoured max_unavailable "maxUnavailable": Option<IntegerOrText>,
+    }
 
-static REPLICA_SET_SPEC: Message = Message {
-    name: "ReplicaSet.spec",
-    open: false,
-    doc: "",
-    protobuf: false,
-    fields: &[REPLICAS, SELECTOR, TEMPLATE, MIN_READY],
-};
+    /// What a `ReplicaSet` says.
+    pub struct ReplicaSetSpec "ReplicaSet.spec" {
+        /// How many pods; 1 if left out.
+        honoured replicas: Option<Count>,
+        /// Which pods are its own.
+        honoured selector: LabelSelector,
+        /// What its pods are made from.
+        required template: PodTemplate,
+        /// How long a pod must be ready.
+        not_here("a pod counts as available as soon as it is ready")
+            min_ready_seconds "minReadySeconds": Count,
+    }
 
-static POD_TEMPLATE: Message = Message {
-    name: "template",
-    open: false,
-    doc: "",
-    protobuf: false,
-    fields: &[honoured("metadata", META), required("spec", Type::Object(&pod::POD_SPEC))],
-};
+    /// What pods are made from.
+    pub struct PodTemplate "template" {
+        /// Their labels and annotations.
+        honoured metadata: ObjectMeta,
+        /// What runs.
+        required spec: PodSpec,
+    }
 
-static LABEL_SELECTOR: Message = Message {
-    name: "selector",
-    open: false,
-    doc: "",
-    protobuf: false,
-    fields: &[
-        honoured("matchLabels", TEXT_MAP),
-        honoured("matchExpressions", Type::List(&Type::Object(&REQUIREMENT))),
-    ],
-};
+    /// Which objects are meant; all conditions must hold.
+    pub struct LabelSelector "selector" {
+        /// Labels that they have.
+        honoured match_labels "matchLabels": BTreeMap<String, String>,
+        /// Further conditions.
+        honoured match_expressions "matchExpressions": Vec<Requirement>,
+    }
 
-static REQUIREMENT: Message = Message {
-    name: "a requirement of matchExpressions",
-    open: false,
-    doc: "",
-    protobuf: false,
-    fields: &[
-        required("key", Type::Text),
-        required(
-            "operator",
-            Type::Listed { all: &[], honoured: &["In", "NotIn", "Exists", "DoesNotExist"] },
-        ),
-        honoured("values", TEXTS),
-    ],
-};
+    /// A condition on a label.
+    pub struct Requirement "a requirement of matchExpressions" {
+        /// Name of the label.
+        required key: String,
+        /// How its value is compared.
+        required operator: Operator,
+        /// Values to compare with.
+        honoured values: Vec<String>,
+    }
+}
 
-static CONFIG_MAP: Message = Message {
-    name: "ConfigMap",
-    open: false,
-    doc: "",
-    protobuf: false,
-    fields: &[
-        API_VERSION,
-        KIND,
-        METADATA,
-        honoured("data", TEXT_MAP),
-        honoured("binaryData", TEXT_MAP),
-        honoured("immutable", Type::Bool),
-    ],
-};
+words! {
+    /// How pods are replaced.
+    pub enum StrategyType {
+        /// By degrees.
+        honoured RollingUpdate = "RollingUpdate",
+        /// All at once.
+        honoured Recreate = "Recreate",
+    }
 
-static SECRET: Message = Message {
-    name: "Secret",
-    open: false,
-    doc: "",
-    protobuf: false,
-    fields: &[
-        API_VERSION,
-        KIND,
-        METADATA,
-        honoured("data", TEXT_MAP),
-        honoured("stringData", TEXT_MAP),
-        honoured("type", Type::Text),
-        honoured("immutable", Type::Bool),
-    ],
-};
+    /// How the value of a label is compared.
+    pub enum Operator {
+        /// It is one of the values.
+        honoured In = "In",
+        /// It is none of the values, or absent.
+        honoured NotIn = "NotIn",
+        /// It is there.
+        honoured Exists = "Exists",
+        /// It is absent.
+        honoured DoesNotExist = "DoesNotExist",
+    }
+}

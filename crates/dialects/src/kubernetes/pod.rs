@@ -2,30 +2,27 @@
 
 use std::net::IpAddr;
 
-use ironmesh_model::{Finding, Name, WorkloadId};
+use ironmesh_model::{Finding, WorkloadId};
 use serde_json::Value;
 
-use super::{CLUSTER, PodPart, fields};
+use super::kinds::{Pod, PodSpec};
+use super::{CLUSTER, PodPart, fields, labels};
 use crate::Object;
 use crate::translate::Part;
 
 /// Translates a pod; nothing if it has no address yet, or has ended. One that asks for the host's
 /// network has an address of its own all the same.
 pub(crate) fn pod(object: &Object, findings: &mut Vec<Finding>) -> Option<Part> {
-    fields::check_fields(object, "", "Pod", findings);
-    let (spec, status) = (&object.value()["spec"], &object.value()["status"]);
-    if matches!(status["phase"].as_str(), Some("Succeeded" | "Failed")) {
+    let Pod { metadata, spec, status, .. } = fields::read_workload(object, findings)?;
+    if matches!(status.phase.as_str(), "Succeeded" | "Failed") {
         return None;
     }
-    let ip: IpAddr = status["podIP"].as_str()?.parse().ok()?;
-    let ready = items(&status["conditions"]).any(|c| c["type"] == "Ready" && c["status"] == "True");
-    let containers = || items(&spec["containers"]);
-    let proxy = containers().chain(items(&spec["initContainers"])).find(|c| c["name"] == PROXY);
-    let gateway = proxy.is_some_and(|proxy| items(&proxy["args"]).any(|arg| arg == "router"));
-    let named_port = |port: &Value| {
-        let number = u16::try_from(port["containerPort"].as_u64()?).ok()?;
-        Some((Name::from(port["name"].as_str()?), number))
-    };
+    let ip: IpAddr = status.pod_ip.parse().ok()?;
+    let ready = status.conditions.iter().any(|c| c.of == "Ready" && c.status == "True");
+    let proxy = spec.containers.iter().chain(&spec.init_containers).find(|c| c.name == PROXY);
+    let gateway = proxy.is_some_and(|proxy| proxy.args.iter().any(|arg| arg == "router"));
+    let ports = spec.containers.iter().flat_map(|container| &container.ports);
+    let named = ports.filter(|port| !port.name.is_empty() && port.container_port != 0);
     Some(Part::Pod(Box::new(PodPart {
         id: WorkloadId {
             cluster: CLUSTER.into(),
@@ -34,16 +31,24 @@ pub(crate) fn pod(object: &Object, findings: &mut Vec<Finding>) -> Option<Part> 
             uid: object.uid(),
         },
         ip,
-        labels: object.labels(),
+        labels: labels(&metadata.labels),
         owner: pod_owner(object.value()).into(),
-        service_account: spec["serviceAccountName"].as_str().unwrap_or("default").into(),
+        service_account: service_account(&spec).into(),
         ready: ready && !object.is_terminating(),
         terminating: object.is_terminating(),
         created: object.created(),
         meshed: proxy.is_some(),
         sidecar: proxy.is_some() && !gateway,
-        named_ports: containers().flat_map(|c| items(&c["ports"])).filter_map(named_port).collect(),
+        named_ports: named.map(|port| (port.name.as_str().into(), port.container_port)).collect(),
     })))
+}
+
+/// Whose identity a pod has.
+fn service_account(spec: &PodSpec) -> &str {
+    match spec.service_account_name.as_str() {
+        "" => "default",
+        name => name,
+    }
 }
 
 fn items(list: &Value) -> impl Iterator<Item = &Value> {

@@ -14,16 +14,6 @@ pub(crate) fn read<T: Typed>(object: &Object, findings: &mut Vec<Finding>) -> Op
     (!refused(findings)).then(|| T::typed(clean))
 }
 
-/// Checks an object and returns its `spec`, clean; `None` if it has errors.
-pub(crate) fn check(
-    object: &Object,
-    message: &Message,
-    findings: &mut Vec<Finding>,
-) -> Option<Value> {
-    let mut clean = walk(object, message, findings);
-    (!refused(findings)).then(|| clean.get_mut("spec").map(Value::take).unwrap_or_default())
-}
-
 /// The value of an object with canonical names of fields and without nulls.
 pub(super) fn walk(object: &Object, message: &Message, findings: &mut Vec<Finding>) -> Value {
     let mut walk = Walk { object: object.id(), findings, muted: false };
@@ -70,6 +60,11 @@ impl Walk<'_> {
             if value.is_null() {
                 continue;
             }
+            if name != field.name && entries.contains_key(field.name) {
+                let what = format!("this is {:?}, which is given, too; remove one", field.name);
+                self.report(&at, FindingCode::Invalid, what);
+                continue;
+            }
             let value = self.field(field, value, &at);
             if !value.is_null() {
                 clean.insert(field.name.to_owned(), value);
@@ -90,9 +85,7 @@ impl Walk<'_> {
 
     fn field(&mut self, field: &Field, value: &Value, path: &str) -> Value {
         match field.status {
-            Status::Honoured | Status::Required | Status::Typed => {
-                self.value(&field.of, value, path)
-            }
+            Status::Honoured | Status::Required => self.value(&field.of, value, path),
             Status::Old(new) => {
                 if !self.muted {
                     self.report(path, FindingCode::Deprecated, format!("now written {new}"));
@@ -153,12 +146,6 @@ impl Walk<'_> {
                 _ => self.wrong(path, &format!("an integer from {min} to {max}"), value),
             },
             Type::Words { words, any_case } => self.word(words, *any_case, value, path),
-            Type::Listed { all, honoured } => {
-                let word = |honoured| move |word: &&'static str| Word { word, doc: "", honoured };
-                let words: Vec<Word> =
-                    honoured.iter().map(word(true)).chain(all.iter().map(word(false))).collect();
-                self.word(&words, true, value, path)
-            }
             Type::List(of) => self.list(of, value, path),
             Type::Map(of) => self.map(of, value, path),
             Type::Object(message) => self.message(message, value, path),
@@ -213,7 +200,7 @@ impl Walk<'_> {
 
 impl Message {
     /// The field of this name; letter case matters.
-    fn field(&self, name: &str) -> Option<&'static Field> {
+    pub(super) fn field(&self, name: &str) -> Option<&'static Field> {
         let exact = self.fields.iter().find(|field| field.name == name);
         exact.or_else(|| {
             let camel = (self.protobuf && name.contains('_')).then(|| camel_case(name))?;
@@ -236,7 +223,7 @@ fn camel_case(snake: &str) -> String {
 }
 
 /// Whether a value is as good as absent: protobuf does not tell them apart.
-fn is_empty(value: &Value) -> bool {
+pub(super) fn is_empty(value: &Value) -> bool {
     match value {
         Value::Null => true,
         Value::String(text) => text.is_empty(),

@@ -20,7 +20,8 @@
 /// A row is: what the mesh does with the field (a constructor of `schema::Status`, with its
 /// arguments if it has any), its name in code, its name in manifests if that is another, and its
 /// type. The text after the struct's name is what messages call it. The dialect in front says how
-/// names are compared: Istio's may be written in snake case, too, as protobuf's JSON allows.
+/// names are compared: those of `istio` may be written in snake case, too, as protobuf's JSON allows,
+/// those of `kubernetes` not; and those of `open` are `kubernetes`' of which the table has only some.
 macro_rules! fields {
     ($dialect:ident; $(
         $(#[doc = $doc:literal])+
@@ -42,7 +43,7 @@ macro_rules! fields {
                 $crate::schema::Type::Object(&$crate::schema::Message {
                     name: $title,
                     doc: concat!($($doc, "\n"),+),
-                    open: false,
+                    open: $crate::schema::table::is_open!($dialect),
                     protobuf: $crate::schema::table::is_protobuf!($dialect),
                     fields: &[$( $crate::schema::Field {
                         name: $crate::schema::table::name!($field $($json)?),
@@ -89,10 +90,8 @@ macro_rules! kind {
                 /// Its kind.
                 required kind: String,
                 /// What all objects have.
-                required metadata: serde_json::Value,
+                required metadata: $crate::kubernetes::kinds::ObjectMeta,
                 $($rows)*
-                /// What controllers have found out about it.
-                honoured status: serde_json::Value,
             }
         )* }
     };
@@ -175,7 +174,16 @@ macro_rules! is_protobuf {
     (istio) => {
         true
     };
-    (kubernetes) => {
+    ($other:ident) => {
+        false
+    };
+}
+
+macro_rules! is_open {
+    (open) => {
+        true
+    };
+    ($other:ident) => {
         false
     };
 }
@@ -211,4 +219,4 @@ pub(crate) const fn is_one_word(name: &str) -> bool {
     true
 }
 
-pub(crate) use {fields, is_any_case, is_honoured, is_protobuf, kind, name, words};
+pub(crate) use {fields, is_any_case, is_honoured, is_open, is_protobuf, kind, name, words};

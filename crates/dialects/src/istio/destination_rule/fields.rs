@@ -14,6 +14,8 @@ kind! {
     pub struct DestinationRule "DestinationRule" {
         /// The service and its policies.
         required spec: Spec,
+        /// What controllers have found out about it.
+        honoured status: Value,
     }
 }
 

@@ -12,6 +12,8 @@ kind! {
     pub struct VirtualService "VirtualService" {
         /// What is routed where.
         required spec: Spec,
+        /// What controllers have found out about it.
+        honoured status: serde_json::Value,
     }
 }
 

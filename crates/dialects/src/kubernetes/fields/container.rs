@@ -1,299 +1,344 @@
 //! Fields of a container.
 
-use super::{COUNT, ID, POSITIVE, not_here, unbounded};
-use crate::schema::{Message, PORT, TEXTS, Type, honoured, later, required};
+use std::collections::BTreeMap;
 
-pub(super) static CONTAINER: Message = Message {
-    name: "a container",
-    open: false,
-    doc: "",
-    protobuf: false,
-    fields: &[
-        honoured("name", Type::Text),
-        honoured("image", Type::Text),
-        honoured("command", TEXTS),
-        honoured("args", TEXTS),
-        honoured("workingDir", Type::Text),
-        honoured("ports", Type::List(&Type::Object(&CONTAINER_PORT))),
-        honoured("env", Type::List(&Type::Object(&ENV_VAR))),
-        honoured("envFrom", Type::List(&Type::Object(&ENV_FROM_SOURCE))),
-        honoured("resources", Type::Object(&RESOURCES)),
-        unbounded("resizePolicy", Type::Any, "resources are not bounded"),
-        // Of init containers only; the admission check refuses it elsewhere.
-        honoured("restartPolicy", Type::Listed { all: &[], honoured: &["Always"] }),
-        honoured("volumeMounts", Type::List(&Type::Object(&VOLUME_MOUNT))),
-        not_here("volumeDevices", Type::Any, "there are no block devices"),
-        honoured("livenessProbe", Type::Object(&PROBE)),
-        honoured("readinessProbe", Type::Object(&PROBE)),
-        honoured("startupProbe", Type::Object(&PROBE)),
-        honoured("lifecycle", Type::Object(&HOOKS)),
-        honoured("terminationMessagePath", Type::Text),
-        honoured("terminationMessagePolicy", Type::Text),
-        honoured(
-            "imagePullPolicy",
-            Type::Listed { all: &[], honoured: &["Always", "IfNotPresent", "Never"] },
-        ),
-        honoured("securityContext", Type::Object(&SECURITY_CONTEXT)),
-        not_here("stdin", Type::Bool, "the standard input is empty"),
-        not_here("stdinOnce", Type::Bool, "the standard input is empty"),
-        not_here("tty", Type::Bool, "the standard output is a log, no terminal"),
-    ],
-};
+use serde_json::Value;
 
-static CONTAINER_PORT: Message = Message {
-    name: "a port of a container",
-    open: false,
-    doc: "",
-    protobuf: false,
-    fields: &[
-        honoured("name", Type::Text),
-        honoured("containerPort", PORT),
-        honoured("protocol", Type::Listed { all: &[], honoured: &["TCP", "UDP", "SCTP"] }),
-        not_here("hostPort", COUNT, "no port of the host is opened"),
-        not_here("hostIP", Type::Text, "no port of the host is opened"),
-    ],
-};
+use crate::schema::{Count, IntegerOrText, Positive, Quantity, fields, words};
 
-static ENV_VAR: Message = Message {
-    name: "an environment variable",
-    open: false,
-    doc: "",
-    protobuf: false,
-    fields: &[
-        required("name", Type::Text),
-        honoured("value", Type::Text),
-        honoured("valueFrom", Type::Object(&ENV_SOURCE)),
-    ],
-};
+fields! {
+    kubernetes;
+    /// What runs in a pod.
+    pub struct Container "a container" {
+        /// Its name.
+        honoured name: String,
+        /// What it is made from.
+        honoured image: String,
+        /// The program and its first arguments; the image's if left out.
+        honoured command: Vec<String>,
+        /// Further arguments.
+        honoured args: Vec<String>,
+        /// Where it runs.
+        honoured working_dir "workingDir": String,
+        /// Ports that it listens on.
+        honoured ports: Vec<ContainerPort>,
+        /// Environment variables.
+        honoured env: Vec<EnvVar>,
+        /// Objects whose keys are environment variables.
+        honoured env_from "envFrom": Vec<EnvFromSource>,
+        /// What it takes.
+        honoured resources: Resources,
+        /// What happens when that changes.
+        unbounded("resources are not bounded") resize_policy "resizePolicy": Value,
+        /// Of init containers only, which then run beside the others; the admission check refuses it
+        /// elsewhere.
+        honoured restart_policy "restartPolicy": Option<ContainerRestartPolicy>,
+        /// Volumes that it sees.
+        honoured volume_mounts "volumeMounts": Vec<VolumeMount>,
+        /// Block devices.
+        not_here("there are no block devices") volume_devices "volumeDevices": Value,
+        /// When it fails, the container is started again.
+        honoured liveness_probe "livenessProbe": Option<Probe>,
+        /// While it fails, the pod is not ready.
+        honoured readiness_probe "readinessProbe": Option<Probe>,
+        /// Until it succeeds, the others wait.
+        honoured startup_probe "startupProbe": Option<Probe>,
+        /// What happens after its start and before its end.
+        honoured lifecycle: Lifecycle,
+        /// File with what it says at its end.
+        honoured termination_message_path "terminationMessagePath": String,
+        /// Whether its log says it, too.
+        honoured termination_message_policy "terminationMessagePolicy": String,
+        /// When its image is fetched.
+        honoured image_pull_policy "imagePullPolicy": Option<ImagePullPolicy>,
+        /// Whose rights it has.
+        honoured security_context "securityContext": SecurityContext,
+        /// Whether it can be written to.
+        not_here("the standard input is empty") stdin: bool,
+        /// Whether that ends with the first writer.
+        not_here("the standard input is empty") stdin_once "stdinOnce": bool,
+        /// Whether it has a terminal.
+        not_here("the standard output is a log, no terminal") tty: bool,
+    }
 
-static ENV_SOURCE: Message = Message {
-    name: "valueFrom",
-    open: false,
-    doc: "",
-    protobuf: false,
-    fields: &[
-        honoured("fieldRef", Type::Object(&FIELD_REF)),
-        honoured("resourceFieldRef", Type::Object(&RESOURCE_REF)),
-        honoured("configMapKeyRef", Type::Object(&KEY_REF)),
-        honoured("secretKeyRef", Type::Object(&KEY_REF)),
-    ],
-};
+    /// A port that a container listens on.
+    pub struct ContainerPort "a port of a container" {
+        /// Its name, for Services and probes.
+        honoured name: String,
+        /// Its number.
+        honoured container_port "containerPort": u16,
+        /// `TCP` if left out.
+        honoured protocol: Option<PortProtocol>,
+        /// A port of the host that leads there.
+        not_here("no port of the host is opened") host_port "hostPort": Count,
+        /// The address of that port.
+        not_here("no port of the host is opened") host_ip "hostIP": String,
+    }
 
-pub(super) static FIELD_REF: Message = Message {
-    name: "fieldRef",
-    open: false,
-    doc: "",
-    protobuf: false,
-    fields: &[honoured("apiVersion", Type::Text), required("fieldPath", Type::Text)],
-};
+    /// An environment variable.
+    pub struct EnvVar "an environment variable" {
+        /// Its name.
+        required name: String,
+        /// Its value, in which `$(NAME)` is one that came before.
+        honoured value: String,
+        /// Where its value comes from instead.
+        honoured value_from "valueFrom": Option<EnvSource>,
+    }
 
-pub(super) static RESOURCE_REF: Message = Message {
-    name: "resourceFieldRef",
-    open: false,
-    doc: "",
-    protobuf: false,
-    fields: &[
-        honoured("containerName", Type::Text),
-        required("resource", Type::Text),
-        honoured("divisor", Type::Quantity),
-    ],
-};
+    /// Where the value of an environment variable comes from.
+    pub struct EnvSource "valueFrom" {
+        /// A field of the pod.
+        honoured field_ref "fieldRef": Option<FieldRef>,
+        /// What a container may take.
+        honoured resource_field_ref "resourceFieldRef": Option<ResourceRef>,
+        /// A key of a `ConfigMap`.
+        honoured config_map_key_ref "configMapKeyRef": Option<KeyRef>,
+        /// A key of a `Secret`.
+        honoured secret_key_ref "secretKeyRef": Option<KeyRef>,
+    }
 
-static KEY_REF: Message = Message {
-    name: "the reference to a key",
-    open: false,
-    doc: "",
-    protobuf: false,
-    fields: &[
-        honoured("name", Type::Text),
-        required("key", Type::Text),
-        honoured("optional", Type::Bool),
-    ],
-};
+    /// A field of the pod.
+    pub struct FieldRef "fieldRef" {
+        /// The version of pods that the path is of.
+        honoured api_version "apiVersion": String,
+        /// Its path.
+        required field_path "fieldPath": String,
+    }
 
-static ENV_FROM_SOURCE: Message = Message {
-    name: "a source of envFrom",
-    open: false,
-    doc: "",
-    protobuf: false,
-    fields: &[
-        honoured("prefix", Type::Text),
-        honoured("configMapRef", Type::Object(&OBJECT_REF)),
-        honoured("secretRef", Type::Object(&OBJECT_REF)),
-    ],
-};
+    /// What a container may take.
+    pub struct ResourceRef "resourceFieldRef" {
+        /// Its name; the own if left out.
+        honoured container_name "containerName": String,
+        /// What is asked, such as `limits.cpu`.
+        required resource: String,
+        /// The unit.
+        honoured divisor: Option<Quantity>,
+    }
 
-static OBJECT_REF: Message = Message {
-    name: "the reference to an object",
-    open: false,
-    doc: "",
-    protobuf: false,
-    fields: &[honoured("name", Type::Text), honoured("optional", Type::Bool)],
-};
+    /// A key of an object.
+    pub struct KeyRef "the reference to a key" {
+        /// Name of the object.
+        honoured name: String,
+        /// The key.
+        required key: String,
+        /// Whether it may be absent.
+        honoured optional: bool,
+    }
 
-static RESOURCES: Message = Message {
-    name: "resources",
-    open: false,
-    doc: "",
-    protobuf: false,
-    fields: &[
-        // The downward API shows them.
-        unbounded("limits", Type::Map(&Type::Quantity), "memory and CPU are not bounded"),
-        honoured("requests", Type::Map(&Type::Quantity)),
-        not_here("claims", Type::List(&Type::Any), "there are no devices to claim"),
-    ],
-};
+    /// An object whose keys are environment variables.
+    pub struct EnvFromSource "a source of envFrom" {
+        /// What stands before each name.
+        honoured prefix: String,
+        /// A `ConfigMap`.
+        honoured config_map_ref "configMapRef": Option<ObjectRef>,
+        /// A `Secret`.
+        honoured secret_ref "secretRef": Option<ObjectRef>,
+    }
 
-static VOLUME_MOUNT: Message = Message {
-    name: "a volume mount",
-    open: false,
-    doc: "",
-    protobuf: false,
-    fields: &[
-        honoured("name", Type::Text),
-        honoured("mountPath", Type::Text),
-        honoured("subPath", Type::Text),
-        honoured("subPathExpr", Type::Text),
-        honoured("readOnly", Type::Bool),
-        unbounded("recursiveReadOnly", Type::Text, "mounts below stay writable"),
-        unbounded("mountPropagation", Type::Text, "no mount is passed on"),
-    ],
-};
+    /// An object.
+    pub struct ObjectRef "the reference to an object" {
+        /// Its name.
+        honoured name: String,
+        /// Whether it may be absent.
+        honoured optional: bool,
+    }
 
-static PROBE: Message = Message {
-    name: "a probe",
-    open: false,
-    doc: "",
-    protobuf: false,
-    fields: &[
-        honoured("httpGet", Type::Object(&HTTP_GET)),
-        honoured("tcpSocket", Type::Object(&TCP_SOCKET)),
-        honoured("exec", Type::Object(&EXEC)),
-        honoured("grpc", Type::Object(&GRPC)),
-        honoured("initialDelaySeconds", COUNT),
-        honoured("periodSeconds", POSITIVE),
-        honoured("timeoutSeconds", POSITIVE),
-        honoured("successThreshold", POSITIVE),
-        honoured("failureThreshold", POSITIVE),
-        unbounded(
-            "terminationGracePeriodSeconds",
-            COUNT,
-            "the grace period of the pod holds after a failed probe, too",
-        ),
-    ],
-};
+    /// What a container takes.
+    pub struct Resources "resources" {
+        /// At most; the downward API shows it.
+        unbounded("memory and CPU are not bounded") limits: BTreeMap<String, Quantity>,
+        /// At least; the downward API shows it.
+        honoured requests: BTreeMap<String, Quantity>,
+        /// Devices.
+        not_here("there are no devices to claim") claims: Vec<Value>,
+    }
 
-static HTTP_GET: Message = Message {
-    name: "httpGet",
-    open: false,
-    doc: "",
-    protobuf: false,
-    fields: &[
-        honoured("path", Type::Text),
-        required("port", Type::IntegerOrText),
-        honoured("host", Type::Text),
-        honoured("scheme", Type::Listed { all: &[], honoured: &["HTTP", "HTTPS"] }),
-        honoured("httpHeaders", Type::List(&Type::Object(&HTTP_HEADER))),
-    ],
-};
+    /// A volume that a container sees.
+    pub struct VolumeMount "a volume mount" {
+        /// Name of the volume.
+        honoured name: String,
+        /// Where it is.
+        honoured mount_path "mountPath": String,
+        /// The part of the volume that is there.
+        honoured sub_path "subPath": String,
+        /// The same, in which `$(NAME)` is an environment variable.
+        honoured sub_path_expr "subPathExpr": String,
+        /// Whether it cannot be written.
+        honoured read_only "readOnly": bool,
+        /// Whether mounts below cannot be written either.
+        unbounded("mounts below stay writable") recursive_read_only "recursiveReadOnly": String,
+        /// Whether mounts below are passed on.
+        unbounded("no mount is passed on") mount_propagation "mountPropagation": String,
+    }
 
-static HTTP_HEADER: Message = Message {
-    name: "a header",
-    open: false,
-    doc: "",
-    protobuf: false,
-    fields: &[required("name", Type::Text), honoured("value", Type::Text)],
-};
+    /// A question to a container, again and again.
+    pub struct Probe "a probe" {
+        /// An HTTP request.
+        honoured http_get "httpGet": Option<HttpGet>,
+        /// A TCP connection.
+        honoured tcp_socket "tcpSocket": Option<TcpSocket>,
+        /// A program in the container.
+        honoured exec: Option<Exec>,
+        /// A gRPC health check.
+        honoured grpc: Option<GrpcProbe>,
+        /// How long it waits at first.
+        honoured initial_delay_seconds "initialDelaySeconds": Count,
+        /// How often it asks; 10 if left out.
+        honoured period_seconds "periodSeconds": Option<Positive>,
+        /// How long an answer may take; 1 if left out.
+        honoured timeout_seconds "timeoutSeconds": Option<Positive>,
+        /// How many good answers in a row count; 1 if left out.
+        honoured success_threshold "successThreshold": Option<Positive>,
+        /// How many bad answers in a row count; 3 if left out.
+        honoured failure_threshold "failureThreshold": Option<Positive>,
+        /// The grace period after it has failed.
+        unbounded("the grace period of the pod holds after a failed probe, too")
+            termination_grace_period_seconds "terminationGracePeriodSeconds": Option<Count>,
+    }
 
-static TCP_SOCKET: Message = Message {
-    name: "tcpSocket",
-    open: false,
-    doc: "",
-    protobuf: false,
-    fields: &[required("port", Type::IntegerOrText), honoured("host", Type::Text)],
-};
+    /// An HTTP request to a container.
+    pub struct HttpGet "httpGet" {
+        /// Its path; `/` if left out.
+        honoured path: String,
+        /// The port, by number or name.
+        required port: IntegerOrText,
+        /// The host; the pod's address if left out.
+        honoured host: String,
+        /// `HTTP` if left out.
+        honoured scheme: Option<ProbeScheme>,
+        /// Its headers.
+        honoured http_headers "httpHeaders": Vec<HttpHeader>,
+    }
 
-static EXEC: Message = Message {
-    name: "exec",
-    open: false,
-    doc: "",
-    protobuf: false,
-    fields: &[honoured("command", TEXTS)],
-};
+    /// A header.
+    pub struct HttpHeader "a header" {
+        /// Its name.
+        required name: String,
+        /// Its value.
+        honoured value: String,
+    }
 
-static GRPC: Message = Message {
-    name: "grpc",
-    open: false,
-    doc: "",
-    protobuf: false,
-    fields: &[required("port", PORT), honoured("service", Type::Text)],
-};
+    /// A TCP connection to a container.
+    pub struct TcpSocket "tcpSocket" {
+        /// The port, by number or name.
+        required port: IntegerOrText,
+        /// The host; the pod's address if left out.
+        honoured host: String,
+    }
 
-static HOOKS: Message = Message {
-    name: "lifecycle",
-    open: false,
-    doc: "",
-    protobuf: false,
-    fields: &[
-        honoured("postStart", Type::Object(&HOOK)),
-        honoured("preStop", Type::Object(&HOOK)),
-        not_here("stopSignal", Type::Text, "a container is ended by SIGTERM"),
-    ],
-};
+    /// A program in a container.
+    pub struct Exec "exec" {
+        /// The program and its arguments.
+        honoured command: Vec<String>,
+    }
 
-static HOOK: Message = Message {
-    name: "a hook",
-    open: false,
-    doc: "",
-    protobuf: false,
-    fields: &[
-        honoured("httpGet", Type::Object(&HTTP_GET)),
-        honoured("tcpSocket", Type::Object(&TCP_SOCKET)),
-        honoured("exec", Type::Object(&EXEC)),
-        honoured("sleep", Type::Object(&SLEEP)),
-    ],
-};
+    /// A gRPC health check.
+    pub struct GrpcProbe "grpc" {
+        /// The port.
+        required port: u16,
+        /// The service that is asked for.
+        honoured service: String,
+    }
 
-static SLEEP: Message = Message {
-    name: "sleep",
-    open: false,
-    doc: "",
-    protobuf: false,
-    fields: &[required("seconds", COUNT)],
-};
+    /// What happens after the start of a container and before its end.
+    pub struct Lifecycle "lifecycle" {
+        /// After its start.
+        honoured post_start "postStart": Option<Hook>,
+        /// Before its end.
+        honoured pre_stop "preStop": Option<Hook>,
+        /// The signal of its end.
+        not_here("a container is ended by SIGTERM") stop_signal "stopSignal": String,
+    }
 
-static SECURITY_CONTEXT: Message = Message {
-    name: "securityContext",
-    open: false,
-    doc: "",
-    protobuf: false,
-    fields: &[
-        honoured("runAsUser", ID),
-        honoured("runAsGroup", ID),
-        unbounded("runAsNonRoot", Type::Bool, "which user an image asks for is not known"),
-        not_here("privileged", Type::Bool, "no container has more rights than others"),
-        honoured("allowPrivilegeEscalation", Type::Bool),
-        unbounded(
-            "readOnlyRootFilesystem",
-            Type::Bool,
-            "the root can be written, and is the pod's own",
-        ),
-        honoured("capabilities", Type::Object(&CAPABILITIES)),
-        unbounded("procMount", Type::Text, "/proc is the default one"),
-        unbounded("seLinuxOptions", Type::Any, "containers have no SELinux label"),
-        unbounded("seccompProfile", Type::Any, "containers have no profile of their own"),
-        unbounded("appArmorProfile", Type::Any, "containers have no profile of their own"),
-        later("windowsOptions", Type::Any),
-    ],
-};
+    /// What happens then.
+    pub struct Hook "a hook" {
+        /// An HTTP request.
+        honoured http_get "httpGet": Option<HttpGet>,
+        /// A TCP connection.
+        honoured tcp_socket "tcpSocket": Option<TcpSocket>,
+        /// A program in the container.
+        honoured exec: Option<Exec>,
+        /// A pause.
+        honoured sleep: Option<Sleep>,
+    }
 
-static CAPABILITIES: Message = Message {
-    name: "capabilities",
-    open: false,
-    doc: "",
-    protobuf: false,
-    fields: &[
-        not_here("add", TEXTS, "all containers have the same capabilities"),
-        unbounded("drop", TEXTS, "all containers have the same capabilities"),
-    ],
-};
+    /// A pause.
+    pub struct Sleep "sleep" {
+        /// How long.
+        required seconds: Count,
+    }
+
+    /// Whose rights a container has.
+    pub struct SecurityContext "securityContext" {
+        /// The user that it runs as.
+        honoured run_as_user "runAsUser": Option<Count>,
+        /// The group that it runs as.
+        honoured run_as_group "runAsGroup": Option<Count>,
+        /// Whether the user must not be root.
+        unbounded("which user an image asks for is not known") run_as_non_root "runAsNonRoot": bool,
+        /// Whether it has all rights.
+        not_here("no container has more rights than others") privileged: bool,
+        /// Whether it may get more rights; never here.
+        honoured allow_privilege_escalation "allowPrivilegeEscalation": Option<bool>,
+        /// Whether its root cannot be written.
+        unbounded("the root can be written, and is the pod's own")
+            read_only_root_filesystem "readOnlyRootFilesystem": bool,
+        /// Single rights.
+        honoured capabilities: Capabilities,
+        /// How `/proc` is mounted.
+        unbounded("/proc is the default one") proc_mount "procMount": String,
+        /// SELinux.
+        unbounded("containers have no SELinux label") se_linux_options "seLinuxOptions": Value,
+        /// System calls.
+        unbounded("containers have no profile of their own") seccomp_profile "seccompProfile": Value,
+        /// AppArmor.
+        unbounded("containers have no profile of their own")
+            app_armor_profile "appArmorProfile": Value,
+        /// Windows.
+        later windows_options "windowsOptions": Value,
+    }
+
+    /// Single rights of root.
+    pub struct Capabilities "capabilities" {
+        /// That it has.
+        not_here("all containers have the same capabilities") add: Vec<String>,
+        /// That it has not.
+        unbounded("all containers have the same capabilities") drop: Vec<String>,
+    }
+}
+
+words! {
+    /// When a container that has ended runs again.
+    pub enum ContainerRestartPolicy {
+        /// Always.
+        honoured Always = "Always",
+    }
+
+    /// The protocol of a port.
+    pub enum PortProtocol {
+        /// TCP, which the mesh carries.
+        honoured Tcp = "TCP",
+        /// UDP.
+        honoured Udp = "UDP",
+        /// SCTP.
+        honoured Sctp = "SCTP",
+    }
+
+    /// When an image is fetched; none is.
+    pub enum ImagePullPolicy {
+        /// Always.
+        honoured Always = "Always",
+        /// If it is not there.
+        honoured IfNotPresent = "IfNotPresent",
+        /// Never.
+        honoured Never = "Never",
+    }
+
+    /// The scheme of a request.
+    pub enum ProbeScheme {
+        /// In plaintext.
+        honoured Http = "HTTP",
+        /// By TLS, whose certificate is not checked.
+        honoured Https = "HTTPS",
+    }
+}

@@ -1,99 +1,191 @@
-//! Fields of a pod's spec.
+//! Fields of a pod.
 
-use super::{COUNT, ID, not_here, unbounded};
-use crate::schema::{Message, TEXT_MAP, TEXTS, Type, honoured, later, required};
+use std::collections::BTreeMap;
 
-use super::container::CONTAINER;
-use super::volume::VOLUME;
+use serde_json::Value;
 
-pub(super) static POD_SPEC: Message = Message {
-    name: "the spec of a pod",
-    open: false,
-    doc: "",
-    protobuf: false,
-    fields: &[
-        honoured("containers", Type::List(&Type::Object(&CONTAINER))),
-        honoured("initContainers", Type::List(&Type::Object(&CONTAINER))),
-        not_here("ephemeralContainers", Type::Any, "no container joins a running pod"),
-        honoured("volumes", Type::List(&Type::Object(&VOLUME))),
-        honoured("restartPolicy", Type::Text),
-        honoured("terminationGracePeriodSeconds", COUNT),
-        honoured("serviceAccountName", Type::Text),
-        honoured("serviceAccount", Type::Text),
-        honoured("hostname", Type::Text),
-        honoured("subdomain", Type::Text),
-        honoured("hostAliases", Type::List(&Type::Object(&HOST_ALIAS))),
-        honoured("enableServiceLinks", Type::Bool),
-        honoured("securityContext", Type::Object(&SECURITY)),
-        honoured("nodeName", Type::Text),
-        honoured("schedulerName", Type::Text),
-        honoured("tolerations", Type::List(&Type::Any)),
-        // The host.
-        not_here("hostNetwork", Type::Bool, "the pod has a network and an address of its own"),
-        not_here("hostPID", Type::Bool, "the pod has processes of its own"),
-        not_here("hostIPC", Type::Bool, "the pod has an IPC namespace of its own"),
-        honoured("hostUsers", Type::Bool),
-        // What changes how the containers run.
-        not_here("shareProcessNamespace", Type::Bool, "each container sees its own processes"),
-        not_here("activeDeadlineSeconds", COUNT, "the pod runs until it ends or is deleted"),
-        not_here("dnsConfig", Type::Any, "names are resolved by the mesh alone"),
-        honoured(
-            "dnsPolicy",
-            Type::Listed {
-                all: &["Default", "None"],
-                honoured: &["ClusterFirst", "ClusterFirstWithHostNet"],
-            },
-        ),
-        not_here("setHostnameAsFQDN", Type::Bool, "the host name is the short one"),
-        not_here("readinessGates", Type::List(&Type::Any), "readiness is that of the containers"),
-        not_here("resourceClaims", Type::List(&Type::Any), "there are no devices to claim"),
-        unbounded("automountServiceAccountToken", Type::Bool, "no token is mounted"),
-        // There is one node, and no image is fetched.
-        unbounded("nodeSelector", TEXT_MAP, "there is one node"),
-        unbounded("affinity", Type::Any, "there is one node"),
-        unbounded("topologySpreadConstraints", Type::List(&Type::Any), "there is one node"),
-        unbounded("priorityClassName", Type::Text, "no pod is preempted"),
-        unbounded("priority", Type::Number, "no pod is preempted"),
-        unbounded("preemptionPolicy", Type::Text, "no pod is preempted"),
-        unbounded("schedulingGates", Type::List(&Type::Any), "there is one node"),
-        unbounded("runtimeClassName", Type::Text, "there is one way to run containers"),
-        unbounded("overhead", Type::Any, "resources are not bounded"),
-        unbounded("resources", Type::Any, "resources are not bounded"),
-        unbounded("imagePullSecrets", Type::List(&Type::Any), "no image is fetched"),
-        unbounded("os", Type::Any, "there is one node"),
-    ],
-};
+use super::kinds::{Container, Volume};
+use crate::schema::{Count, Quantity, fields, words};
 
-static HOST_ALIAS: Message = Message {
-    name: "a host alias",
-    open: false,
-    doc: "",
-    protobuf: false,
-    fields: &[required("ip", Type::Text), honoured("hostnames", TEXTS)],
-};
+fields! {
+    kubernetes;
+    /// What runs in a pod.
+    pub struct PodSpec "the spec of a pod" {
+        /// What runs.
+        honoured containers: Vec<Container>,
+        /// What runs before, one after the other; those that always restart go on beside.
+        honoured init_containers "initContainers": Vec<Container>,
+        /// Containers that joined it later.
+        not_here("no container joins a running pod") ephemeral_containers "ephemeralContainers": Value,
+        /// Files that containers share.
+        honoured volumes: Vec<Volume>,
+        /// When a container that has ended runs again; `Always` if left out.
+        honoured restart_policy "restartPolicy": String,
+        /// How long its end may take; 30 if left out.
+        honoured termination_grace_period_seconds "terminationGracePeriodSeconds": Option<Count>,
+        /// Whose identity it has; `default` if left out.
+        honoured service_account_name "serviceAccountName": String,
+        /// The old name of `serviceAccountName`.
+        honoured service_account "serviceAccount": String,
+        /// Its host name; its own name if left out.
+        honoured hostname: String,
+        /// The headless Service under which its host name is found.
+        honoured subdomain: String,
+        /// Lines of `/etc/hosts`.
+        honoured host_aliases "hostAliases": Vec<HostAlias>,
+        /// Whether Services are environment variables; yes if left out.
+        honoured enable_service_links "enableServiceLinks": Option<bool>,
+        /// Whose rights its containers have.
+        honoured security_context "securityContext": PodSecurityContext,
+        /// Where it runs.
+        honoured node_name "nodeName": String,
+        /// Who says where it runs.
+        honoured scheduler_name "schedulerName": String,
+        /// Taints of nodes that it bears.
+        honoured tolerations: Vec<Toleration>,
+        /// Whether it has the host's network.
+        not_here("the pod has a network and an address of its own") host_network "hostNetwork": bool,
+        /// Whether it sees the host's processes.
+        not_here("the pod has processes of its own") host_pid "hostPID": bool,
+        /// Whether it has the host's IPC.
+        not_here("the pod has an IPC namespace of its own") host_ipc "hostIPC": bool,
+        /// Whether its users are the host's.
+        honoured host_users "hostUsers": Option<bool>,
+        /// Whether its containers see each other's processes.
+        not_here("each container sees its own processes")
+            share_process_namespace "shareProcessNamespace": bool,
+        /// How long it may run.
+        not_here("the pod runs until it ends or is deleted")
+            active_deadline_seconds "activeDeadlineSeconds": Option<Count>,
+        /// How names are resolved.
+        not_here("names are resolved by the mesh alone") dns_config "dnsConfig": Value,
+        /// Who resolves names.
+        honoured dns_policy "dnsPolicy": Option<DnsPolicy>,
+        /// Whether the host name is the long one.
+        not_here("the host name is the short one") set_hostname_as_fqdn "setHostnameAsFQDN": bool,
+        /// Further conditions of readiness.
+        not_here("readiness is that of the containers") readiness_gates "readinessGates": Vec<Value>,
+        /// Devices.
+        not_here("there are no devices to claim") resource_claims "resourceClaims": Vec<Value>,
+        /// Whether containers find a token.
+        unbounded("no token is mounted")
+            automount_service_account_token "automountServiceAccountToken": bool,
+        /// Labels of the node.
+        unbounded("there is one node") node_selector "nodeSelector": BTreeMap<String, String>,
+        /// Which nodes are preferred.
+        unbounded("there is one node") affinity: Value,
+        /// How pods spread over nodes.
+        unbounded("there is one node")
+            topology_spread_constraints "topologySpreadConstraints": Vec<Value>,
+        /// Who goes first when room is short.
+        unbounded("no pod is preempted") priority_class_name "priorityClassName": String,
+        /// The same as a number.
+        unbounded("no pod is preempted") priority: Option<f64>,
+        /// Whether others go for it.
+        unbounded("no pod is preempted") preemption_policy "preemptionPolicy": String,
+        /// What it waits for before it is given a node.
+        unbounded("there is one node") scheduling_gates "schedulingGates": Vec<Value>,
+        /// How containers are run.
+        unbounded("there is one way to run containers") runtime_class_name "runtimeClassName": String,
+        /// What running it takes beside its containers.
+        unbounded("resources are not bounded") overhead: BTreeMap<String, Quantity>,
+        /// What all its containers may take.
+        unbounded("resources are not bounded") resources: Value,
+        /// Secrets with which images are fetched.
+        unbounded("no image is fetched") image_pull_secrets "imagePullSecrets": Vec<Value>,
+        /// The operating system.
+        unbounded("there is one node") os: Value,
+    }
 
-static SECURITY: Message = Message {
-    name: "securityContext",
-    open: false,
-    doc: "",
-    protobuf: false,
-    fields: &[
-        honoured("runAsUser", ID),
-        honoured("runAsGroup", ID),
-        unbounded("runAsNonRoot", Type::Bool, "which user an image asks for is not known"),
-        unbounded("fsGroup", ID, "volumes belong to the user of the containers"),
-        unbounded(
-            "fsGroupChangePolicy",
-            Type::Text,
-            "volumes belong to the user of the containers",
-        ),
-        unbounded("supplementalGroups", Type::List(&ID), "containers have no further groups"),
-        unbounded("supplementalGroupsPolicy", Type::Text, "containers have no further groups"),
-        unbounded("seLinuxOptions", Type::Any, "containers have no SELinux label"),
-        unbounded("seLinuxChangePolicy", Type::Text, "containers have no SELinux label"),
-        unbounded("seccompProfile", Type::Any, "containers have no profile of their own"),
-        unbounded("appArmorProfile", Type::Any, "containers have no profile of their own"),
-        not_here("sysctls", Type::List(&Type::Any), "the kernel's settings stay as they are"),
-        later("windowsOptions", Type::Any),
-    ],
-};
+    /// Names of an address.
+    pub struct HostAlias "a host alias" {
+        /// The address.
+        required ip: String,
+        /// Its names.
+        honoured hostnames: Vec<String>,
+    }
+
+    /// A taint that a pod bears; there is one node, without taints.
+    pub struct Toleration "a toleration" {
+        /// Name of the taint.
+        honoured key: String,
+        /// How its value is compared.
+        honoured operator: String,
+        /// Its value.
+        honoured value: String,
+        /// What it does.
+        honoured effect: String,
+        /// For how long it is borne.
+        honoured toleration_seconds "tolerationSeconds": Option<i64>,
+    }
+
+    /// Whose rights the containers of a pod have.
+    pub struct PodSecurityContext "securityContext" {
+        /// The user that they run as.
+        honoured run_as_user "runAsUser": Option<Count>,
+        /// The group that they run as.
+        honoured run_as_group "runAsGroup": Option<Count>,
+        /// Whether the user must not be root.
+        unbounded("which user an image asks for is not known") run_as_non_root "runAsNonRoot": bool,
+        /// The group of volumes.
+        unbounded("volumes belong to the user of the containers") fs_group "fsGroup": Option<Count>,
+        /// When the group of volumes is set.
+        unbounded("volumes belong to the user of the containers")
+            fs_group_change_policy "fsGroupChangePolicy": String,
+        /// Further groups.
+        unbounded("containers have no further groups")
+            supplemental_groups "supplementalGroups": Vec<Count>,
+        /// Whether the image's groups count.
+        unbounded("containers have no further groups")
+            supplemental_groups_policy "supplementalGroupsPolicy": String,
+        /// SELinux.
+        unbounded("containers have no SELinux label") se_linux_options "seLinuxOptions": Value,
+        /// How volumes are labelled.
+        unbounded("containers have no SELinux label")
+            se_linux_change_policy "seLinuxChangePolicy": String,
+        /// System calls.
+        unbounded("containers have no profile of their own") seccomp_profile "seccompProfile": Value,
+        /// AppArmor.
+        unbounded("containers have no profile of their own")
+            app_armor_profile "appArmorProfile": Value,
+        /// Settings of the kernel.
+        not_here("the kernel's settings stay as they are") sysctls: Vec<Value>,
+        /// Windows.
+        later windows_options "windowsOptions": Value,
+    }
+}
+
+fields! {
+    open;
+    /// How a pod is. Kubernetes adds fields with every version, of which the mesh reads these.
+    pub struct PodStatus "the status of a pod" {
+        /// Where it is in its life: `Pending`, `Running`, `Succeeded`, `Failed`.
+        honoured phase: String,
+        /// Its address.
+        honoured pod_ip "podIP": String,
+        /// What holds of it.
+        honoured conditions: Vec<Condition>,
+    }
+
+    /// Whether something holds of an object.
+    pub struct Condition "a condition" {
+        /// What.
+        honoured of "type": String,
+        /// `True`, `False` or `Unknown`.
+        honoured status: String,
+    }
+}
+
+words! {
+    /// Who resolves names.
+    pub enum DnsPolicy {
+        /// The mesh.
+        honoured ClusterFirst = "ClusterFirst",
+        /// The mesh, for pods with the host's network, too.
+        honoured ClusterFirstWithHostNet = "ClusterFirstWithHostNet",
+        /// The host.
+        later Default = "Default",
+        /// What `dnsConfig` says.
+        later None = "None",
+    }
+}

@@ -1,153 +1,178 @@
 //! Fields of a volume.
 
-use ironmesh_model::FindingCode;
+use serde_json::Value;
 
-use super::container::{FIELD_REF, RESOURCE_REF};
-use super::{MODE, not_here};
-use crate::schema::{Field, Message, Type, found, honoured, required};
+use super::kinds::{FieldRef, Mode, ResourceRef};
+use crate::schema::{Quantity, fields};
 
-/// A kind of volume that is not served.
-const fn stand_in(kind: &'static str) -> Field {
-    found(kind, Type::Any, FindingCode::VolumeNotHonoured, "an empty directory stands in for it")
+fields! {
+    kubernetes;
+    /// Files that containers share.
+    pub struct Volume "a volume" {
+        /// Its name, for mounts.
+        required name: String,
+        /// An empty directory.
+        honoured empty_dir "emptyDir": Option<EmptyDir>,
+        /// Files from a `ConfigMap`.
+        honoured config_map "configMap": Option<ConfigMapVolume>,
+        /// Files from a `Secret`.
+        honoured secret: Option<SecretVolume>,
+        /// Files that tell of the pod.
+        honoured downward_api "downwardAPI": Option<DownwardVolume>,
+        /// Files from several of these.
+        honoured projected: Option<ProjectedVolume>,
+        /// A path of the host.
+        stand_in host_path "hostPath": Value,
+        /// A claim.
+        stand_in persistent_volume_claim "persistentVolumeClaim": Value,
+        /// A claim of the pod's own.
+        stand_in ephemeral: Value,
+        /// A driver's.
+        stand_in csi: Value,
+        /// NFS.
+        stand_in nfs: Value,
+        /// iSCSI.
+        stand_in iscsi: Value,
+        /// Fibre Channel.
+        stand_in fc: Value,
+        /// An image.
+        stand_in image: Value,
+        /// A Git repository.
+        stand_in git_repo "gitRepo": Value,
+        /// A disk of AWS.
+        stand_in aws_elastic_block_store "awsElasticBlockStore": Value,
+        /// A disk of Azure.
+        stand_in azure_disk "azureDisk": Value,
+        /// Files of Azure.
+        stand_in azure_file "azureFile": Value,
+        /// Ceph's files.
+        stand_in cephfs: Value,
+        /// OpenStack's.
+        stand_in cinder: Value,
+        /// A driver's.
+        stand_in flex_volume "flexVolume": Value,
+        /// Flocker's.
+        stand_in flocker: Value,
+        /// A disk of Google's.
+        stand_in gce_persistent_disk "gcePersistentDisk": Value,
+        /// Gluster's.
+        stand_in glusterfs: Value,
+        /// Photon's.
+        stand_in photon_persistent_disk "photonPersistentDisk": Value,
+        /// Portworx'.
+        stand_in portworx_volume "portworxVolume": Value,
+        /// Quobyte's.
+        stand_in quobyte: Value,
+        /// Ceph's blocks.
+        stand_in rbd: Value,
+        /// ScaleIO's.
+        stand_in scale_io "scaleIO": Value,
+        /// StorageOS'.
+        stand_in storageos: Value,
+        /// vSphere's.
+        stand_in vsphere_volume "vsphereVolume": Value,
+    }
+
+    /// An empty directory.
+    pub struct EmptyDir "emptyDir" {
+        /// Where it is: `Memory`, or the disk.
+        honoured medium: String,
+        /// How much fits into it.
+        honoured size_limit "sizeLimit": Option<Quantity>,
+    }
+
+    /// Which key becomes which file.
+    pub struct KeyToPath "an item" {
+        /// The key.
+        required key: String,
+        /// The file's path in the volume.
+        required path: String,
+        /// The file's mode.
+        honoured mode: Option<Mode>,
+    }
+
+    /// Files from a `ConfigMap`.
+    pub struct ConfigMapVolume "configMap" {
+        /// Its name.
+        honoured name: String,
+        /// Its keys; none: all of them.
+        honoured items: Vec<KeyToPath>,
+        /// The files' mode; 0644 if left out.
+        honoured default_mode "defaultMode": Option<Mode>,
+        /// Whether it may be absent.
+        honoured optional: bool,
+    }
+
+    /// Files from a `Secret`.
+    pub struct SecretVolume "secret" {
+        /// Its name.
+        honoured secret_name "secretName": String,
+        /// Its keys; none: all of them.
+        honoured items: Vec<KeyToPath>,
+        /// The files' mode; 0644 if left out.
+        honoured default_mode "defaultMode": Option<Mode>,
+        /// Whether it may be absent.
+        honoured optional: bool,
+    }
+
+    /// Files that tell of the pod.
+    pub struct DownwardVolume "downwardAPI" {
+        /// The files.
+        honoured items: Vec<DownwardItem>,
+        /// The files' mode; 0644 if left out.
+        honoured default_mode "defaultMode": Option<Mode>,
+    }
+
+    /// A file that tells of the pod.
+    pub struct DownwardItem "an item" {
+        /// The file's path in the volume.
+        required path: String,
+        /// A field of the pod.
+        honoured field_ref "fieldRef": Option<FieldRef>,
+        /// What a container may take.
+        honoured resource_field_ref "resourceFieldRef": Option<ResourceRef>,
+        /// The file's mode.
+        honoured mode: Option<Mode>,
+    }
+
+    /// Files from several sources.
+    pub struct ProjectedVolume "projected" {
+        /// The sources.
+        honoured sources: Vec<ProjectedSource>,
+        /// The files' mode; 0644 if left out.
+        honoured default_mode "defaultMode": Option<Mode>,
+    }
+
+    /// A source of files.
+    pub struct ProjectedSource "a source" {
+        /// A `ConfigMap`.
+        honoured config_map "configMap": Option<ProjectedObject>,
+        /// A `Secret`.
+        honoured secret: Option<ProjectedObject>,
+        /// What tells of the pod.
+        honoured downward_api "downwardAPI": Option<ProjectedDownward>,
+        /// A token.
+        not_here("no token is made, and its file is not there")
+            service_account_token "serviceAccountToken": Value,
+        /// Certificates that are trusted.
+        not_here("its file is not there") cluster_trust_bundle "clusterTrustBundle": Value,
+        /// A certificate of the pod.
+        not_here("its file is not there") pod_certificate "podCertificate": Value,
+    }
+
+    /// An object as a source of files.
+    pub struct ProjectedObject "the source" {
+        /// Its name.
+        honoured name: String,
+        /// Its keys; none: all of them.
+        honoured items: Vec<KeyToPath>,
+        /// Whether it may be absent.
+        honoured optional: bool,
+    }
+
+    /// What tells of the pod, as a source of files.
+    pub struct ProjectedDownward "the source" {
+        /// The files.
+        honoured items: Vec<DownwardItem>,
+    }
 }
-
-pub(super) static VOLUME: Message = Message {
-    name: "a volume",
-    open: false,
-    doc: "",
-    protobuf: false,
-    fields: &[
-        required("name", Type::Text),
-        honoured("emptyDir", Type::Object(&EMPTY_DIR)),
-        honoured("configMap", Type::Object(&CONFIG_MAP)),
-        honoured("secret", Type::Object(&SECRET)),
-        honoured("downwardAPI", Type::Object(&DOWNWARD)),
-        honoured("projected", Type::Object(&PROJECTED)),
-        stand_in("hostPath"),
-        stand_in("persistentVolumeClaim"),
-        stand_in("ephemeral"),
-        stand_in("csi"),
-        stand_in("nfs"),
-        stand_in("iscsi"),
-        stand_in("fc"),
-        stand_in("image"),
-        stand_in("gitRepo"),
-        stand_in("awsElasticBlockStore"),
-        stand_in("azureDisk"),
-        stand_in("azureFile"),
-        stand_in("cephfs"),
-        stand_in("cinder"),
-        stand_in("flexVolume"),
-        stand_in("flocker"),
-        stand_in("gcePersistentDisk"),
-        stand_in("glusterfs"),
-        stand_in("photonPersistentDisk"),
-        stand_in("portworxVolume"),
-        stand_in("quobyte"),
-        stand_in("rbd"),
-        stand_in("scaleIO"),
-        stand_in("storageos"),
-        stand_in("vsphereVolume"),
-    ],
-};
-
-static EMPTY_DIR: Message = Message {
-    name: "emptyDir",
-    open: false,
-    doc: "",
-    protobuf: false,
-    fields: &[honoured("medium", Type::Text), honoured("sizeLimit", Type::Quantity)],
-};
-
-const KEYS_TO_PATHS: Type = Type::List(&Type::Object(&KEY_TO_PATH));
-const ITEMS: Field = honoured("items", KEYS_TO_PATHS);
-const DEFAULT_MODE: Field = honoured("defaultMode", MODE);
-const OPTIONAL: Field = honoured("optional", Type::Bool);
-const NAME: Field = honoured("name", Type::Text);
-
-static KEY_TO_PATH: Message = Message {
-    name: "an item",
-    open: false,
-    doc: "",
-    protobuf: false,
-    fields: &[required("key", Type::Text), required("path", Type::Text), honoured("mode", MODE)],
-};
-
-static CONFIG_MAP: Message = Message {
-    name: "configMap",
-    open: false,
-    doc: "",
-    protobuf: false,
-    fields: &[NAME, ITEMS, DEFAULT_MODE, OPTIONAL],
-};
-
-static SECRET: Message = Message {
-    name: "secret",
-    open: false,
-    doc: "",
-    protobuf: false,
-    fields: &[honoured("secretName", Type::Text), ITEMS, DEFAULT_MODE, OPTIONAL],
-};
-
-static DOWNWARD: Message = Message {
-    name: "downwardAPI",
-    open: false,
-    doc: "",
-    protobuf: false,
-    fields: &[DOWNWARD_ITEMS, DEFAULT_MODE],
-};
-
-const DOWNWARD_LIST: Type = Type::List(&Type::Object(&DOWNWARD_ITEM));
-const DOWNWARD_ITEMS: Field = honoured("items", DOWNWARD_LIST);
-
-static DOWNWARD_ITEM: Message = Message {
-    name: "an item",
-    open: false,
-    doc: "",
-    protobuf: false,
-    fields: &[
-        required("path", Type::Text),
-        honoured("fieldRef", Type::Object(&FIELD_REF)),
-        honoured("resourceFieldRef", Type::Object(&RESOURCE_REF)),
-        honoured("mode", MODE),
-    ],
-};
-
-static PROJECTED: Message = Message {
-    name: "projected",
-    open: false,
-    doc: "",
-    protobuf: false,
-    fields: &[honoured("sources", Type::List(&Type::Object(&SOURCE))), DEFAULT_MODE],
-};
-
-static SOURCE: Message = Message {
-    name: "a source",
-    open: false,
-    doc: "",
-    protobuf: false,
-    fields: &[
-        honoured("configMap", Type::Object(&PROJECTED_OBJECT)),
-        honoured("secret", Type::Object(&PROJECTED_OBJECT)),
-        honoured("downwardAPI", Type::Object(&PROJECTED_DOWNWARD)),
-        not_here("serviceAccountToken", Type::Any, "no token is made, and its file is not there"),
-        not_here("clusterTrustBundle", Type::Any, "its file is not there"),
-        not_here("podCertificate", Type::Any, "its file is not there"),
-    ],
-};
-
-static PROJECTED_OBJECT: Message = Message {
-    name: "the source",
-    open: false,
-    doc: "",
-    protobuf: false,
-    fields: &[NAME, ITEMS, OPTIONAL],
-};
-
-static PROJECTED_DOWNWARD: Message = Message {
-    name: "the source",
-    open: false,
-    doc: "",
-    protobuf: false,
-    fields: &[DOWNWARD_ITEMS],
-};

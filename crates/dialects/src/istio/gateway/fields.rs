@@ -1,0 +1,141 @@
+//! Fields of `Gateway`, those of Istio 0.8 to today.
+
+use std::collections::BTreeMap;
+
+use crate::schema::{Bounded, fields, kind, words};
+
+kind! {
+    istio;
+    /// Ports at the edge of the mesh, and the hosts that are served there.
+    pub struct Gateway "Gateway" {
+        /// Its ports, and the pods that open them.
+        required spec: Spec,
+        /// What controllers have found out about it.
+        honoured status: serde_json::Value,
+    }
+}
+
+fields! {
+    istio;
+    /// What a `Gateway` says.
+    pub struct Spec "Gateway.spec" {
+        /// Its ports.
+        required servers: Vec<Server>,
+        /// Labels of the pods that open them.
+        honoured selector: BTreeMap<String, String>,
+    }
+
+    /// A port and the hosts that are served there.
+    pub struct Server "a server" {
+        /// The port.
+        required port: ServerPort,
+        /// The address on which it is opened.
+        later bind: String,
+        /// The hosts: `HOST` or `NAMESPACE/HOST`, the namespace that of their routes.
+        required hosts: Vec<String>,
+        /// Its name, for its readers.
+        honoured name: String,
+        /// How connections are secured.
+        honoured tls: ServerTls,
+        /// Where everything goes.
+        later default_endpoint "defaultEndpoint": String,
+    }
+
+    /// A port of a gateway.
+    pub struct ServerPort "the port of a server" {
+        /// Its number.
+        required number: u16,
+        /// What is spoken there.
+        required protocol: ServerProtocol,
+        /// Its name.
+        honoured name: String,
+        /// The port of the pods; Istio does not honour it any more either.
+        later target_port "targetPort": Option<Bounded<0, 65_535>>,
+    }
+
+    /// How connections to a gateway are secured.
+    pub struct ServerTls "tls" {
+        /// Whether plaintext is redirected to HTTPS.
+        later https_redirect "httpsRedirect": Option<bool>,
+        /// Whether TLS ends here, and what is asked of the client.
+        later mode: Option<ServerTlsMode>,
+        /// File with the certificate.
+        later server_certificate "serverCertificate": String,
+        /// File with its key.
+        later private_key "privateKey": String,
+        /// File with the authorities that are trusted.
+        later ca_certificates "caCertificates": String,
+        /// Secret that has all three.
+        later credential_name "credentialName": String,
+        /// Secrets with certificates of several kinds.
+        later credential_names "credentialNames": Vec<String>,
+        /// Secret with the authorities that are trusted.
+        later ca_cert_credential_name "caCertCredentialName": String,
+        /// Files with certificates of several kinds.
+        later tls_certificates "tlsCertificates": Vec<TlsCertificate>,
+        /// Names of which the client's certificate has one.
+        later subject_alt_names "subjectAltNames": Vec<String>,
+        /// Hashes of which the key of the client's certificate has one.
+        later verify_certificate_spki "verifyCertificateSpki": Vec<String>,
+        /// Hashes of which the client's certificate has one.
+        later verify_certificate_hash "verifyCertificateHash": Vec<String>,
+        /// The lowest version of TLS.
+        later min_protocol_version "minProtocolVersion": String,
+        /// The highest version of TLS.
+        later max_protocol_version "maxProtocolVersion": String,
+        /// Cipher suites.
+        later cipher_suites "cipherSuites": Vec<String>,
+        /// File with the certificates that were revoked.
+        later ca_crl "caCrl": String,
+        /// Whether any certificate will do.
+        later insecure_skip_verify "insecureSkipVerify": Option<bool>,
+    }
+
+    /// Files with a certificate.
+    pub struct TlsCertificate "a certificate" {
+        /// The certificate.
+        honoured server_certificate "serverCertificate": String,
+        /// Its key.
+        honoured private_key "privateKey": String,
+        /// The authorities that are trusted.
+        honoured ca_certificates "caCertificates": String,
+    }
+}
+
+words! {
+    /// What is spoken at a port. Istio takes the words in any letter case.
+    pub enum ServerProtocol any_case {
+        /// HTTP, in all versions.
+        honoured Http = "HTTP",
+        /// HTTP, in all versions.
+        honoured Http2 = "HTTP2",
+        /// HTTP, in all versions.
+        honoured Grpc = "GRPC",
+        /// HTTP, in all versions.
+        honoured GrpcWeb = "GRPC-WEB",
+        /// HTTP over TLS.
+        later Https = "HTTPS",
+        /// TLS.
+        later Tls = "TLS",
+        /// Anything.
+        later Tcp = "TCP",
+        /// MongoDB's.
+        later Mongo = "MONGO",
+    }
+
+    /// Whether TLS ends at a gateway, and what is asked of the client.
+    pub enum ServerTlsMode {
+        /// It is passed on by its SNI.
+        later Passthrough = "PASSTHROUGH",
+        /// It ends here.
+        later Simple = "SIMPLE",
+        /// It ends here, and the client shows a certificate.
+        later Mutual = "MUTUAL",
+        /// It is passed on by its SNI to any service.
+        later AutoPassthrough = "AUTO_PASSTHROUGH",
+        /// It ends here, and the client is a member of the mesh.
+        later IstioMutual = "ISTIO_MUTUAL",
+        /// It ends here, and the client may show a certificate.
+        later OptionalMutual = "OPTIONAL_MUTUAL",
+    }
+}

@@ -1,0 +1,486 @@
+//! The table of kinds: what they are called, in which group, whether they live in a namespace, their
+//! fields, and what is made of them. Servers, clients and translation share it.
+
+use ironmesh_model::{Finding, Name};
+
+use crate::kubernetes::{self, kinds as core, read_workload};
+use crate::schema::{Message, Type, Typed};
+use crate::translate::Part;
+use crate::{Object, istio};
+
+/// One kind of object that the table knows.
+#[derive(Clone, Copy, Debug)]
+pub struct Kind {
+    /// API group; empty for the core group.
+    pub group: &'static str,
+    /// Versions that are taken, the preferred one first. All name the same objects.
+    pub versions: &'static [&'static str],
+    /// Kind, as manifests write it.
+    pub kind: &'static str,
+    /// Plural, as paths have it.
+    pub plural: &'static str,
+    /// Short names.
+    pub short: &'static [&'static str],
+    /// Whether its objects live in a namespace.
+    pub namespaced: bool,
+    /// Group and version by other names under which it is taken.
+    pub aliases: &'static [(&'static str, &'static str)],
+    /// Whether Kubernetes itself does not have it, so that a CustomResourceDefinition defines it there.
+    pub custom: bool,
+    /// Its fields, if they are known here.
+    pub fields: Option<&'static Message>,
+    /// What is done with its objects.
+    pub(crate) treatment: Treatment,
+}
+
+/// What is done with the objects of a kind.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Treatment {
+    /// A part of the model is made of them.
+    Model(fn(&Object, &mut Vec<Finding>) -> Option<Part>),
+    /// Their fields are checked; controllers and the platform do what they say.
+    Checked(fn(&Object, &mut Vec<Finding>)),
+    /// They do their work elsewhere.
+    Elsewhere,
+    /// Pods would be made of them, but are not here.
+    NotRun,
+    /// They are kept; nothing acts on them yet.
+    Kept,
+}
+
+impl Kind {
+    /// The kind of objects with this `apiVersion` group and `kind`.
+    pub fn of(group: &str, kind: &str) -> Option<&'static Self> {
+        KINDS.iter().find(|k| k.kind == kind && k.has_group(group))
+    }
+
+    fn has_group(&self, group: &str) -> bool {
+        self.group == group || self.aliases.iter().any(|(alias, _)| *alias == group)
+    }
+
+    /// Whether a version is taken; a group that is an alias has versions of its own.
+    fn has_version(&self, group: &str, version: &str) -> bool {
+        self.group == group && self.versions.contains(&version)
+            || self.aliases.contains(&(group, version))
+    }
+
+    fn is_named(&self, group: &str) -> bool {
+        // `deployments.v1.apps` names the version, too.
+        self.group == group || group.split_once('.').is_some_and(|(_, rest)| self.group == rest)
+    }
+
+    /// Singular, as commands write it.
+    pub fn singular(&self) -> String {
+        self.kind.to_ascii_lowercase()
+    }
+}
+
+/// A collection of objects of one kind: known to the table, or guessed from what was sent.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Resource {
+    /// API group; empty for the core group.
+    pub group: Name,
+    /// Preferred version.
+    pub version: Name,
+    /// Kind.
+    pub kind: Name,
+    /// Plural.
+    pub plural: Name,
+    /// Whether its objects live in a namespace.
+    pub namespaced: bool,
+}
+
+impl From<&Kind> for Resource {
+    fn from(known: &Kind) -> Self {
+        Self {
+            group: known.group.into(),
+            version: known.versions[0].into(),
+            kind: known.kind.into(),
+            plural: known.plural.into(),
+            namespaced: known.namespaced,
+        }
+    }
+}
+
+impl Resource {
+    /// The resource of an object, by its `apiVersion` and `kind`. Old groups are read as their
+    /// successors (`extensions/v1beta1` Deployments are `apps/v1`). A kind that the table does not
+    /// know is guessed: namespaced, with a regular plural.
+    pub fn of(api_version: &str, kind: &str) -> Self {
+        let (group, version) = split_api_version(api_version);
+        let known = Kind::of(group, kind);
+        known.map_or_else(
+            || Self {
+                group: group.into(),
+                version: version.into(),
+                kind: kind.into(),
+                plural: plural_of(kind).into(),
+                namespaced: true,
+            },
+            Self::from,
+        )
+    }
+
+    /// The versions that a kind is taken in, if the table knows it and not in this one.
+    pub fn versions_instead(api_version: &str, kind: &str) -> Option<&'static [&'static str]> {
+        let (group, version) = split_api_version(api_version);
+        let known = Kind::of(group, kind)?;
+        (!known.has_version(group, version)).then_some(known.versions)
+    }
+
+    /// Whether a path of this group, version and plural is served; those that the table does not
+    /// know are.
+    pub fn is_served(group: &str, version: &str, plural: &str) -> bool {
+        let known = KINDS.iter().find(|k| k.plural == plural && k.has_group(group));
+        known.is_none_or(|known| known.has_version(group, version))
+    }
+
+    /// The resource of a path, by its group and plural, if the table knows it.
+    pub fn of_path(group: &str, plural: &str) -> Option<Self> {
+        KINDS.iter().find(|k| k.plural == plural && k.has_group(group)).map(Self::from)
+    }
+
+    /// The resource that a user names: plural, singular, short name or kind, letter case ignored,
+    /// with or without `.GROUP` (`po`, `deployments.apps`).
+    pub fn by_word(word: &str) -> Option<Self> {
+        let word = word.to_ascii_lowercase();
+        let (name, group) = match word.split_once('.') {
+            Some((name, group)) => (name, Some(group)),
+            None => (word.as_str(), None),
+        };
+        let named = |k: &&Kind| {
+            k.plural == name || k.short.contains(&name) || k.kind.eq_ignore_ascii_case(name)
+        };
+        let in_group = |k: &&Kind| group.is_none_or(|group| k.is_named(group));
+        KINDS.iter().filter(named).find(in_group).map(Self::from)
+    }
+
+    /// Name with group as messages have it: `deployments.apps`, `pods`.
+    pub fn qualified(&self) -> String {
+        qualify(&self.plural, &self.group)
+    }
+
+    /// Singular name with group as clients print it: `deployment.apps`, `pod`.
+    pub fn qualified_singular(&self) -> String {
+        qualify(&self.kind.to_ascii_lowercase(), &self.group)
+    }
+
+    /// Kind with group as messages about invalid objects have it: `Deployment.apps`, `Pod`.
+    pub fn qualified_kind(&self) -> String {
+        qualify(&self.kind, &self.group)
+    }
+
+    /// `apiVersion` of its objects.
+    pub fn api_version(&self) -> String {
+        if self.group.is_empty() {
+            self.version.to_string()
+        } else {
+            format!("{}/{}", self.group, self.version)
+        }
+    }
+
+    /// Path of the collection, or of one object in it. Of a namespaced resource without a
+    /// namespace: the path over all namespaces.
+    pub fn path(&self, namespace: Option<&str>, name: Option<&str>) -> String {
+        let mut path = if self.group.is_empty() {
+            format!("/api/{}", self.version)
+        } else {
+            format!("/apis/{}/{}", self.group, self.version)
+        };
+        if let Some(namespace) = namespace.filter(|_| self.namespaced) {
+            path.push_str("/namespaces/");
+            path.push_str(namespace);
+        }
+        path.push('/');
+        path.push_str(&self.plural);
+        if let Some(name) = name {
+            path.push('/');
+            path.push_str(name);
+        }
+        path
+    }
+}
+
+/// Splits `apiVersion` into group and version.
+pub fn split_api_version(api_version: &str) -> (&str, &str) {
+    api_version.split_once('/').unwrap_or(("", api_version))
+}
+
+/// The regular plural of a kind, in lower case.
+pub fn plural_of(kind: &str) -> String {
+    let lower = kind.to_ascii_lowercase();
+    if let Some(stem) = lower.strip_suffix('y')
+        && !stem.ends_with(['a', 'e', 'i', 'o', 'u'])
+    {
+        format!("{stem}ies")
+    } else if lower.ends_with(['s', 'x', 'z']) || lower.ends_with("ch") || lower.ends_with("sh") {
+        format!("{lower}es")
+    } else {
+        format!("{lower}s")
+    }
+}
+
+fn qualify(name: &str, group: &str) -> String {
+    if group.is_empty() { name.to_owned() } else { format!("{name}.{group}") }
+}
+
+/// Words for several resources at once: `all`, as kubectl has it.
+pub const ALL: &[&str] = &["pods", "services", "deployments", "replicasets"];
+
+/// The table. A group is Kubernetes' own or custom, and has its versions, of which objects are kept in
+/// the first, and other names under which it is taken; a kind its plural, its short names,
+/// where it lives, and what is done with its objects.
+macro_rules! kinds {
+    ($($origin:ident $group:literal $versions:tt also $aliases:tt {
+        $($kind:ident $plural:literal $short:tt $scope:ident $treatment:ident $(($($of:tt)*))?;)*
+    })*) => {
+        /// The kinds that the table knows. Where two share a plural or a short name, the earlier is
+        /// meant.
+        pub const KINDS: &[Kind] = &[$($(Kind {
+            group: $group,
+            versions: &$versions,
+            kind: stringify!($kind),
+            plural: $plural,
+            short: &$short,
+            namespaced: scope!($scope),
+            aliases: &$aliases,
+            custom: origin!($origin),
+            fields: treatment!(@fields $treatment $($($of)*)?),
+            treatment: treatment!($treatment $($($of)*)?),
+        },)*)*];
+    };
+}
+
+macro_rules! scope {
+    (namespaced) => {
+        true
+    };
+    (cluster) => {
+        false
+    };
+}
+
+macro_rules! origin {
+    (custom) => {
+        true
+    };
+    (native) => {
+        false
+    };
+}
+
+macro_rules! treatment {
+    (@fields model $of:ty, $by:path) => {
+        fields::<$of>()
+    };
+    (@fields checked $of:ty) => {
+        fields::<$of>()
+    };
+    (@fields $other:ident) => {
+        None
+    };
+    (model $of:ty, $by:path) => {
+        Treatment::Model($by)
+    };
+    (checked $of:ty) => {
+        Treatment::Checked(check::<$of>)
+    };
+    (elsewhere) => {
+        Treatment::Elsewhere
+    };
+    (not_run) => {
+        Treatment::NotRun
+    };
+    (kept) => {
+        Treatment::Kept
+    };
+}
+
+/// The fields of a kind that has a table.
+const fn fields<T: Typed>() -> Option<&'static Message> {
+    match T::TYPE {
+        Type::Object(message) => Some(message),
+        _ => None,
+    }
+}
+
+fn check<T: Typed>(object: &Object, findings: &mut Vec<Finding>) {
+    read_workload::<T>(object, findings);
+}
+
+kinds! {
+    native "" ["v1"] also [] {
+        Namespace "namespaces" ["ns"] cluster elsewhere;
+        Pod "pods" ["po"] namespaced model(core::Pod, kubernetes::pod);
+        Service "services" ["svc"] namespaced model(core::Service, kubernetes::service);
+        ServiceAccount "serviceaccounts" ["sa"] namespaced elsewhere;
+        Secret "secrets" [] namespaced checked(core::Secret);
+        ConfigMap "configmaps" ["cm"] namespaced checked(core::ConfigMap);
+        Endpoints "endpoints" ["ep"] namespaced model(core::Endpoints, kubernetes::endpoints);
+        Node "nodes" ["no"] cluster elsewhere;
+        ReplicationController "replicationcontrollers" ["rc"] namespaced not_run;
+        PersistentVolumeClaim "persistentvolumeclaims" ["pvc"] namespaced kept;
+        PersistentVolume "persistentvolumes" ["pv"] cluster kept;
+        LimitRange "limitranges" ["limits"] namespaced kept;
+        ResourceQuota "resourcequotas" ["quota"] namespaced kept;
+    }
+    native "" ["v1"] also [("events.k8s.io", "v1"), ("events.k8s.io", "v1beta1")] {
+        Event "events" ["ev"] namespaced elsewhere;
+    }
+    native "apps" ["v1", "v1beta2", "v1beta1"] also [("extensions", "v1beta1")] {
+        Deployment "deployments" ["deploy"] namespaced checked(core::Deployment);
+        ReplicaSet "replicasets" ["rs"] namespaced checked(core::ReplicaSet);
+        StatefulSet "statefulsets" ["sts"] namespaced not_run;
+        DaemonSet "daemonsets" ["ds"] namespaced not_run;
+    }
+    native "batch" ["v1", "v1beta1"] also [] {
+        Job "jobs" [] namespaced not_run;
+        CronJob "cronjobs" ["cj"] namespaced not_run;
+    }
+    native "autoscaling" ["v2", "v1", "v2beta2", "v2beta1"] also [] {
+        HorizontalPodAutoscaler "horizontalpodautoscalers" ["hpa"] namespaced kept;
+    }
+    native "policy" ["v1", "v1beta1"] also [] {
+        PodDisruptionBudget "poddisruptionbudgets" ["pdb"] namespaced kept;
+        PodSecurityPolicy "podsecuritypolicies" ["psp"] cluster kept;
+    }
+    native "discovery.k8s.io" ["v1", "v1beta1"] also [] {
+        EndpointSlice "endpointslices" [] namespaced model(core::EndpointSlice, kubernetes::endpoint_slice);
+    }
+    native "networking.k8s.io" ["v1", "v1beta1"] also [("extensions", "v1beta1")] {
+        Ingress "ingresses" ["ing"] namespaced kept;
+        IngressClass "ingressclasses" [] cluster kept;
+        NetworkPolicy "networkpolicies" ["netpol"] namespaced kept;
+    }
+    custom "networking.istio.io" ["v1", "v1beta1", "v1alpha3"] also [] {
+        VirtualService "virtualservices" ["vs"] namespaced model(istio::virtual_service::VirtualService, istio::virtual_service);
+        DestinationRule "destinationrules" ["dr"] namespaced model(istio::destination_rule::DestinationRule, istio::destination_rule);
+        Gateway "gateways" ["gw"] namespaced model(istio::gateway::Gateway, istio::gateway);
+        ServiceEntry "serviceentries" ["se"] namespaced kept;
+        Sidecar "sidecars" [] namespaced kept;
+        EnvoyFilter "envoyfilters" [] namespaced kept;
+        WorkloadEntry "workloadentries" ["we"] namespaced kept;
+        WorkloadGroup "workloadgroups" ["wg"] namespaced kept;
+        ProxyConfig "proxyconfigs" [] namespaced kept;
+    }
+    custom "security.istio.io" ["v1", "v1beta1"] also [] {
+        PeerAuthentication "peerauthentications" ["pa"] namespaced model(istio::peer_authentication::PeerAuthentication, istio::peer_authentication);
+        RequestAuthentication "requestauthentications" ["ra"] namespaced kept;
+        AuthorizationPolicy "authorizationpolicies" ["ap"] namespaced kept;
+    }
+    custom "telemetry.istio.io" ["v1", "v1alpha1"] also [] {
+        Telemetry "telemetries" ["telemetry"] namespaced kept;
+    }
+    custom "extensions.istio.io" ["v1alpha1"] also [] {
+        WasmPlugin "wasmplugins" [] namespaced kept;
+    }
+    custom "authentication.istio.io" ["v1alpha1"] also [] {
+        Policy "policies" [] namespaced kept;
+        MeshPolicy "meshpolicies" [] cluster kept;
+    }
+    custom "config.istio.io" ["v1alpha2"] also [] {
+        RouteRule "routerules" [] namespaced kept;
+        DestinationPolicy "destinationpolicies" [] namespaced kept;
+        EgressRule "egressrules" [] namespaced kept;
+    }
+    custom "install.istio.io" ["v1alpha1"] also [] {
+        IstioOperator "istiooperators" ["iop"] namespaced kept;
+    }
+    custom "gateway.networking.k8s.io" ["v1", "v1beta1", "v1alpha2"] also [] {
+        GatewayClass "gatewayclasses" ["gc"] cluster kept;
+        Gateway "gateways" ["gtw"] namespaced kept;
+        HTTPRoute "httproutes" [] namespaced kept;
+        GRPCRoute "grpcroutes" [] namespaced kept;
+        ReferenceGrant "referencegrants" ["refgrant"] namespaced kept;
+    }
+    custom "split.smi-spec.io" ["v1alpha4", "v1alpha2", "v1alpha1"] also [] {
+        TrafficSplit "trafficsplits" ["ts"] namespaced kept;
+    }
+    custom "linkerd.io" ["v1alpha2"] also [] {
+        ServiceProfile "serviceprofiles" ["sp"] namespaced kept;
+    }
+    native "rbac.authorization.k8s.io" ["v1", "v1beta1"] also [] {
+        Role "roles" [] namespaced kept;
+        RoleBinding "rolebindings" [] namespaced kept;
+        ClusterRole "clusterroles" [] cluster kept;
+        ClusterRoleBinding "clusterrolebindings" [] cluster kept;
+    }
+    native "apiextensions.k8s.io" ["v1", "v1beta1"] also [] {
+        CustomResourceDefinition "customresourcedefinitions" ["crd", "crds"] cluster kept;
+    }
+    native "admissionregistration.k8s.io" ["v1", "v1beta1"] also [] {
+        MutatingWebhookConfiguration "mutatingwebhookconfigurations" [] cluster kept;
+        ValidatingWebhookConfiguration "validatingwebhookconfigurations" [] cluster kept;
+    }
+    native "apiregistration.k8s.io" ["v1", "v1beta1"] also [] {
+        APIService "apiservices" [] cluster kept;
+    }
+    native "storage.k8s.io" ["v1", "v1beta1"] also [] {
+        StorageClass "storageclasses" ["sc"] cluster kept;
+    }
+    native "scheduling.k8s.io" ["v1", "v1beta1"] also [] {
+        PriorityClass "priorityclasses" ["pc"] cluster kept;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn users_words_name_resources() {
+        for (word, qualified) in [
+            ("po", "pods"),
+            ("Pod", "pods"),
+            ("svc", "services"),
+            ("deploy", "deployments.apps"),
+            ("deployments.apps", "deployments.apps"),
+            ("deployment.v1.apps", "deployments.apps"),
+            ("vs", "virtualservices.networking.istio.io"),
+            ("gateway", "gateways.networking.istio.io"),
+            ("gateways.gateway.networking.k8s.io", "gateways.gateway.networking.k8s.io"),
+        ] {
+            assert_eq!(Resource::by_word(word).unwrap().qualified(), qualified, "{word}");
+        }
+        assert_eq!(Resource::by_word("nonsense"), None);
+    }
+
+    #[test]
+    fn versions_that_nobody_has_are_told_apart() {
+        for (api_version, kind, taken) in [
+            ("apps/v1", "Deployment", true),
+            ("extensions/v1beta1", "Deployment", true),
+            ("apps/v7", "Deployment", false),
+            ("v2", "Pod", false),
+            ("events.k8s.io/v1", "Event", true),
+            ("example.com/v7", "Own", true),
+        ] {
+            assert_eq!(Resource::versions_instead(api_version, kind).is_none(), taken, "{kind}");
+        }
+        assert!(Resource::is_served("extensions", "v1beta1", "deployments"));
+        assert!(!Resource::is_served("extensions", "v1", "deployments"));
+        assert!(!Resource::is_served("", "v7", "pods"));
+    }
+
+    #[test]
+    fn objects_name_resources_by_any_version() {
+        for (api_version, kind, path) in [
+            ("extensions/v1beta1", "Deployment", "/apis/apps/v1/namespaces/n/deployments/x"),
+            ("apps/v1beta2", "Deployment", "/apis/apps/v1/namespaces/n/deployments/x"),
+            (
+                "networking.istio.io/v1alpha3",
+                "VirtualService",
+                "/apis/networking.istio.io/v1/namespaces/n/virtualservices/x",
+            ),
+            ("v1", "Namespace", "/api/v1/namespaces/x"),
+            ("example.com/v1", "Proxy", "/apis/example.com/v1/namespaces/n/proxies/x"),
+            (
+                "extensions/v1beta1",
+                "Ingress",
+                "/apis/networking.k8s.io/v1/namespaces/n/ingresses/x",
+            ),
+        ] {
+            assert_eq!(Resource::of(api_version, kind).path(Some("n"), Some("x")), path);
+        }
+    }
+}

@@ -1,0 +1,269 @@
+//! No JSON whatever makes a table fall over, and no field of it is lost in silence: it is in the type
+//! that code works on, or in a finding.
+
+use ironmesh_model::settings::parse_duration;
+use ironmesh_model::{Finding, Severity};
+use ironmesh_testkit::random::Random;
+use serde_json::{Map, Value, json};
+
+use super::{Message, Type, Typed, read};
+use crate::istio::destination_rule::DestinationRule;
+use crate::istio::gateway::Gateway;
+use crate::istio::peer_authentication::PeerAuthentication;
+use crate::istio::virtual_service::VirtualService;
+use crate::kinds::KINDS;
+use crate::kubernetes::kinds::{
+    ConfigMap, Deployment, EndpointSlice, Endpoints, Pod, ReplicaSet, Secret, Service,
+};
+use crate::{Object, path, translate_one};
+
+/// Random objects of each kind.
+const OBJECTS: u64 = 200;
+
+/// A kind with a table: its `apiVersion`, its name, and what an object of it is read as.
+type Tested = (&'static str, &'static str, fn(&Object) -> (Option<Value>, Vec<Finding>));
+
+const TABLES: &[Tested] = &[
+    ("networking.istio.io/v1", "VirtualService", typed::<VirtualService>),
+    ("networking.istio.io/v1", "DestinationRule", typed::<DestinationRule>),
+    ("networking.istio.io/v1", "Gateway", typed::<Gateway>),
+    ("security.istio.io/v1", "PeerAuthentication", typed::<PeerAuthentication>),
+    ("v1", "Service", typed::<Service>),
+    ("v1", "Pod", typed::<Pod>),
+    ("v1", "ConfigMap", typed::<ConfigMap>),
+    ("v1", "Secret", typed::<Secret>),
+    ("v1", "Endpoints", typed::<Endpoints>),
+    ("discovery.k8s.io/v1", "EndpointSlice", typed::<EndpointSlice>),
+    ("apps/v1", "Deployment", typed::<Deployment>),
+    ("apps/v1", "ReplicaSet", typed::<ReplicaSet>),
+];
+
+fn typed<T: Typed>(object: &Object) -> (Option<Value>, Vec<Finding>) {
+    let mut findings = Vec::new();
+    let read: Option<T> = read(object, &mut findings);
+    (read.map(|read| read.value()), findings)
+}
+
+#[test]
+fn every_table_is_tested() {
+    let mut tables: Vec<&str> = TABLES.iter().map(|(_, kind, _)| *kind).collect();
+    let mut kinds: Vec<&str> =
+        KINDS.iter().filter(|k| k.fields.is_some()).map(|k| k.kind).collect();
+    tables.sort_unstable();
+    kinds.sort_unstable();
+    assert_eq!(tables, kinds);
+}
+
+#[test]
+fn no_field_is_lost_in_silence() {
+    for (api_version, kind, typed) in TABLES {
+        let message = message(api_version, kind);
+        let mut read = 0;
+        for seed in 0..OBJECTS {
+            // Every second object has nothing but what the table allows, and unknown fields.
+            let mut maker = Maker { random: Random(seed), hostile: seed % 2 == 0 };
+            let value = maker.object(message, api_version, kind);
+            let object = Object::new(value.clone()).unwrap();
+            let (typed, findings) = typed(&object);
+            read += u64::from(typed.is_some());
+            let refused = findings.iter().any(|f| f.code.severity() == Severity::Error);
+            assert_eq!(refused, typed.is_none(), "{value}: {findings:?}");
+            Kept { findings: &findings }.object(message, &value, typed.as_ref(), "");
+            translate_one(&object);
+        }
+        assert!(read >= OBJECTS / 3, "{kind}: only {read} of {OBJECTS} were read");
+    }
+}
+
+/// The hostile twin: anything at all in the place of anything.
+#[test]
+fn no_json_makes_a_table_fall_over() {
+    for (api_version, kind, typed) in TABLES {
+        for seed in 0..OBJECTS {
+            let mut maker = Maker { random: Random(seed), hostile: true };
+            let mut value = maker.anything(5);
+            if !value.is_object() {
+                value = json!({ "spec": value, "status": maker.anything(3) });
+            }
+            value["apiVersion"] = json!(api_version);
+            value["kind"] = json!(kind);
+            value["metadata"] = json!({ "name": "x", "labels": maker.anything(2) });
+            let object = Object::new(value).unwrap();
+            typed(&object);
+            translate_one(&object);
+        }
+    }
+}
+
+fn message(api_version: &str, kind: &str) -> &'static Message {
+    let group = api_version.split_once('/').map_or("", |(group, _)| group);
+    crate::kinds::Kind::of(group, kind).unwrap().fields.unwrap()
+}
+
+/// Makes values along tables.
+struct Maker {
+    random: Random,
+    /// Whether values may be of a wrong type.
+    hostile: bool,
+}
+
+impl Maker {
+    fn object(&mut self, message: &Message, api_version: &str, kind: &str) -> Value {
+        let mut value = self.message(message, 0);
+        value["apiVersion"] = json!(api_version);
+        value["kind"] = json!(kind);
+        let metadata = json!({ "name": "x", "namespace": "n", "labels": { "a": "b" }, "extra": 1 });
+        value["metadata"] = metadata;
+        value
+    }
+
+    fn message(&mut self, message: &Message, depth: usize) -> Value {
+        let mut entries = Map::new();
+        for field in message.fields {
+            let required = field.status == super::Status::Required;
+            if !required && !self.random.one_in(3 + depth * 2) {
+                continue;
+            }
+            let name = match self.random.below(40) {
+                0 if self.hostile => field.name.to_uppercase(),
+                1 if message.protobuf => snake_case(field.name),
+                _ => field.name.to_owned(),
+            };
+            let mut value = self.value(&field.of, depth + 1);
+            if required && super::check::is_empty(&value) && !self.hostile {
+                value = self.value(&field.of, depth + 1);
+            }
+            entries.insert(name, value);
+        }
+        if self.random.one_in(10) {
+            let unknown = self.anything(2);
+            entries.insert("notAField".to_owned(), unknown);
+        }
+        Value::Object(entries)
+    }
+
+    fn value(&mut self, of: &Type, depth: usize) -> Value {
+        if self.hostile && self.random.one_in(50) {
+            return self.anything(2);
+        }
+        match of {
+            Type::Bool => json!(self.random.one_in(2)),
+            Type::Integer(min, max) => {
+                let span = max.saturating_sub(*min).min(70_000);
+                json!(min + i64::try_from(self.random.below(span as usize + 1)).unwrap())
+            }
+            Type::Number => json!(0.5),
+            Type::Text => json!("text"),
+            Type::IntegerOrText if self.random.one_in(2) => json!(7),
+            Type::IntegerOrText => json!("25%"),
+            Type::Quantity => json!("500m"),
+            Type::Duration => json!("1.5s"),
+            Type::Words { words, .. } => {
+                json!(words[self.random.below(words.len())].word)
+            }
+            Type::List(of) => (0..=self.random.below(2)).map(|_| self.value(of, depth)).collect(),
+            Type::Map(of) => json!({ "a": self.value(of, depth), "b.c/d": self.value(of, depth) }),
+            Type::Object(message) => self.message(message, depth),
+            Type::Any => self.anything(2),
+        }
+    }
+
+    fn anything(&mut self, depth: usize) -> Value {
+        match self.random.below(if depth == 0 { 6 } else { 8 }) {
+            0 => Value::Null,
+            1 => json!(true),
+            2 => json!(-1),
+            3 => json!(u64::MAX),
+            4 => json!(1e300),
+            5 => json!(self.random.of(&["", "\u{0}%", "1s", "é", "ISTIO_MUTUAL"])),
+            6 => (0..self.random.below(3)).map(|_| self.anything(depth - 1)).collect(),
+            _ => {
+                let mut entries = Map::new();
+                for _ in 0..self.random.below(4) {
+                    let name = self.random.of(&["spec", "http", "hosts", "", "a.b", "containers"]);
+                    entries.insert(name.to_owned(), self.anything(depth - 1));
+                }
+                Value::Object(entries)
+            }
+        }
+    }
+}
+
+fn snake_case(camel: &str) -> String {
+    camel.chars().fold(String::new(), |mut out, c| {
+        if c.is_ascii_uppercase() {
+            out.push('_');
+        }
+        out.push(c.to_ascii_lowercase());
+        out
+    })
+}
+
+/// Looks for what was sent in what was read and found.
+struct Kept<'a> {
+    findings: &'a [Finding],
+}
+
+impl Kept<'_> {
+    fn is_found(&self, at: &str) -> bool {
+        let mut at = Some(at);
+        while let Some(path) = at {
+            if self.findings.iter().any(|finding| *finding.path == *path) {
+                return true;
+            }
+            at = path::parent(path);
+        }
+        false
+    }
+
+    fn object(&self, message: &Message, sent: &Value, read: Option<&Value>, at: &str) {
+        for (name, value) in sent.as_object().into_iter().flatten() {
+            let at = path::field(at, name);
+            let Some(field) = message.field(name) else {
+                assert!(message.open || self.is_found(&at), "{at}: lost");
+                continue;
+            };
+            if !value.is_null() {
+                let read = read.map(|read| &read[field.name]);
+                self.value(&field.of, value, read, &at);
+            }
+        }
+    }
+
+    /// With `None` the object was refused: the findings say why, if not about this field.
+    fn value(&self, of: &Type, sent: &Value, read: Option<&Value>, at: &str) {
+        let item = |index: usize| read.map(|read| &read[index]);
+        match (of, sent) {
+            (Type::Object(message), Value::Object(_)) => self.object(message, sent, read, at),
+            (Type::List(of), Value::Array(items)) => {
+                for (index, sent) in items.iter().enumerate() {
+                    self.value(of, sent, item(index), &path::item(at, index));
+                }
+            }
+            (Type::Map(of), Value::Object(entries)) => {
+                for (name, sent) in entries {
+                    let read = read.map(|read| &read[name]);
+                    self.value(of, sent, read, &path::field(at, name));
+                }
+            }
+            _ => {
+                let kept = read.is_none_or(|read| is_same(of, sent, read));
+                assert!(kept || self.is_found(at), "{at}: sent {sent}, read {read:?}");
+            }
+        }
+    }
+}
+
+fn is_same(of: &Type, sent: &Value, read: &Value) -> bool {
+    let text = |value: &Value| value.as_str().map(str::to_owned).unwrap_or(value.to_string());
+    match of {
+        Type::Duration => {
+            let duration = |value: &Value| value.as_str().and_then(parse_duration);
+            duration(sent) == duration(read)
+        }
+        Type::Number => sent.as_f64() == read.as_f64(),
+        Type::Quantity => text(sent) == text(read),
+        Type::Words { any_case: true, .. } => text(sent).eq_ignore_ascii_case(&text(read)),
+        _ => sent == read,
+    }
+}
