@@ -75,6 +75,51 @@ fn no_field_is_lost_in_silence() {
     }
 }
 
+/// Fields and words are taken as the API takes them; near misses are findings, and have no effect.
+#[test]
+fn letter_case_is_as_strict_as_the_api_is() {
+    let found = |object: Value| {
+        let object = Object::new(object).unwrap();
+        let findings = translate_one(&object).findings;
+        findings.into_iter().map(|f| (f.path.to_string(), f.code.code())).collect::<Vec<_>>()
+    };
+    let pod = |container: Value| {
+        json!({ "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "x", "namespace": "n" },
+                "spec": { "containers": [container] } })
+    };
+    let at = |field: &str| format!("spec.containers[0].{field}");
+    assert_eq!(found(pod(json!({ "imagePullPolicy": "Never" }))), []);
+    assert_eq!(
+        found(pod(json!({ "imagePullPolicy": "never" }))),
+        [(at("imagePullPolicy"), "IM0001")]
+    );
+    // Kubernetes takes no snake case, and no other letter case either.
+    assert_eq!(found(pod(json!({ "working_dir": "/" }))), [(at("working_dir"), "IM0003")]);
+    assert_eq!(found(pod(json!({ "workingdir": "/" }))), [(at("workingdir"), "IM0003")]);
+
+    let authentication = |mode: &str| {
+        json!({ "apiVersion": "security.istio.io/v1", "kind": "PeerAuthentication",
+                "metadata": { "name": "x", "namespace": "n" }, "spec": { "mtls": { "mode": mode } } })
+    };
+    assert_eq!(found(authentication("STRICT")), []);
+    assert_eq!(found(authentication("strict")), [("spec.mtls.mode".to_owned(), "IM0001")]);
+
+    // Istio reads the protocol of a server in any letter case, and protobuf snake case, but not both
+    // forms at once.
+    let gateway = |server: Value| {
+        json!({ "apiVersion": "networking.istio.io/v1", "kind": "Gateway",
+                "metadata": { "name": "x", "namespace": "n" }, "spec": { "servers": [server] } })
+    };
+    let port = json!({ "number": 80, "protocol": "http" });
+    assert_eq!(found(gateway(json!({ "port": port, "hosts": ["*"] }))), []);
+    let tls = json!({ "https_redirect": true, "httpsRedirect": true });
+    let twice = found(gateway(json!({ "port": port, "hosts": ["*"], "tls": tls })));
+    assert!(
+        twice.contains(&("spec.servers[0].tls.https_redirect".to_owned(), "IM0001")),
+        "{twice:?}"
+    );
+}
+
 /// The hostile twin: anything at all in the place of anything.
 #[test]
 fn no_json_makes_a_table_fall_over() {
