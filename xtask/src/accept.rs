@@ -1,7 +1,7 @@
-//! The acceptance checks: what a new user is promised, tried from outside with the real binary.
+//! The acceptance checks: what a new user is promised, tested from outside with the real binary.
 //!
-//! Every check starts its own mesh, looks only at what a user can see (HTTP answers, `get`,
-//! logs, packets, processes), prints what it measured and ends what it started.
+//! Every check starts its own mesh, looks only at what a user can see (HTTP responses, `get`, logs,
+//! packets, processes), prints what it measured, and ends what it started.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -43,11 +43,11 @@ const CHECKS: &[Check] = &[
 pub(crate) struct Options {
     /// Long runs at full length: ten minutes instead of one.
     pub soak: bool,
-    /// The workshops' manifests, if they are at hand.
+    /// The workshops' manifests, if available.
     pub workshops: Option<PathBuf>,
 }
 
-/// Runs the checks that `args` name, all without one.
+/// Runs the checks that `args` name, by default all.
 ///
 /// # Errors
 ///
@@ -112,14 +112,14 @@ fn build(root: &Path) -> anyhow::Result<()> {
     ensure(status.success(), || "the release build fails".to_owned())
 }
 
-/// The workshops' manifests: `IRONMESH_WORKSHOPS`, or where they lie beside a checkout.
+/// The workshops' manifests: `IRONMESH_WORKSHOPS`, or their usual place beside a checkout.
 fn workshops(root: &Path) -> Option<PathBuf> {
     let named = std::env::var_os("IRONMESH_WORKSHOPS").map(PathBuf::from);
     named.or_else(|| Some(root.join("../shared/manifests"))).filter(|path| path.is_dir())
 }
 
-/// The users to run as: the named one; else the caller, and where that is root, an unprivileged
-/// one, too.
+/// The users to run as: the named one; otherwise the caller and, if that is root, an unprivileged
+/// user as well.
 fn users(named: Option<String>) -> anyhow::Result<(Vec<Option<User>>, Option<MadeUser>)> {
     if let Some(name) = named {
         return Ok((vec![Some(look_up(&name)?)], None));
@@ -138,7 +138,7 @@ fn users(named: Option<String>) -> anyhow::Result<(Vec<Option<User>>, Option<Mad
     Ok((vec![None, Some(look_up(name)?)], made))
 }
 
-/// A user that the checks made; removed when dropped.
+/// A user that the checks created; removed when dropped.
 struct MadeUser(&'static str);
 
 impl Drop for MadeUser {

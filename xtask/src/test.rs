@@ -1,4 +1,4 @@
-//! Runs every test of the workspace and adds up what came of them.
+//! Runs every test of the workspace and adds up the results.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -6,13 +6,13 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, bail};
 
-/// Builds the binaries that tests start, then runs all tests, unit, integration and doc. Prints as
-/// its last line `N passed, N failed`, and before it every test that said it could not run here.
+/// Builds the binaries that tests start, then runs all unit, integration and doc tests. The last line
+/// it prints is `N passed, N failed`; before it come the tests that reported they cannot run here.
 ///
 /// # Errors
 ///
 /// If a test failed or something did not build; with `--deny-skips` also if a test could not run,
-/// but for those that want the manifests of the workshops.
+/// except for those that need the workshops' manifests.
 pub(crate) fn run(root: &Path, args: &[String]) -> anyhow::Result<()> {
     let deny_skips = args.iter().any(|arg| arg == "--deny-skips");
     let built = cargo(root, &["build", "--workspace", "--bins"]).status()?;
@@ -78,7 +78,7 @@ impl Tally {
     }
 }
 
-/// The number that stands before `word`.
+/// The number before `word`.
 fn count(text: &str, word: &str) -> usize {
     text.split(word)
         .next()

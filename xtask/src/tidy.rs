@@ -1,4 +1,4 @@
-//! Rules of the project that no other tool keeps: see ARCHITECTURE.md, "Invariants".
+//! Project rules that no other tool enforces; see ARCHITECTURE.md, "Invariants".
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -24,11 +24,11 @@ const MAY_USE: &[(&str, &[&str])] = &[
 /// Crates that may use any other.
 const MAY_USE_ALL: &[&str] = &["cli", "testkit"];
 
-/// Folders of code without IO, clock or chance.
+/// Folders whose code does no IO, reads no clock and draws no random numbers.
 const PURE: &[&str] = &["model/src", "dialects/src", "wire/src/codec"];
 
-/// What is reached through one module a crate, so that it can be simulated or looked over: how code
-/// reaches it, and the modules that do.
+/// What each crate reaches through one module only, so that it can be simulated or reviewed: the
+/// pattern that reaches it, and the modules that may.
 const SEAMS: &[(&str, &str, &[&str])] = &[
     (
         "wall time",
@@ -60,14 +60,14 @@ const SEAMS: &[(&str, &str, &[&str])] = &[
     ),
 ];
 
-/// Longest source file that holds no tests, in lines.
+/// Lines of the longest source file, tests not counted.
 const FILE_LINES_MAX: usize = 600;
 
-/// Checks every rule and prints each breach.
+/// Checks every rule and prints each violation.
 ///
 /// # Errors
 ///
-/// If there is one.
+/// If a rule is violated.
 pub(crate) fn run(root: &Path) -> anyhow::Result<()> {
     let sources = sources(root)?;
     let mut breaches = Vec::new();
@@ -126,7 +126,7 @@ fn directions(root: &Path, breaches: &mut Vec<String>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Crates of ours among the normal dependencies of a manifest. Tests may use more.
+/// Our own crates among the normal dependencies of a manifest. Tests may use more.
 fn used_crates(manifest: &str) -> Vec<String> {
     let mut section = "";
     let mut used = Vec::new();
@@ -159,7 +159,7 @@ fn sizes(sources: &BTreeMap<String, String>, breaches: &mut Vec<String>) {
     }
 }
 
-/// Routes are matched in `model` alone, and `testkit` has the oracle.
+/// Routes are matched only in `model`; `testkit` has the oracle.
 fn one_decide(
     sources: &BTreeMap<String, String>,
     breaches: &mut Vec<String>,
@@ -175,11 +175,11 @@ fn one_decide(
             continue;
         }
         if decide.is_match(text) {
-            breaches.push(format!("{path}: `decide` stands in model alone"));
+            breaches.push(format!("{path}: `decide` belongs in model only"));
         }
         let in_dialects = path.starts_with("crates/dialects/");
         if !in_dialects && !is_test(path) && matching.is_match(text) {
-            breaches.push(format!("{path}: routes are matched in model alone"));
+            breaches.push(format!("{path}: routes are matched in model only"));
         }
     }
     Ok(())
@@ -194,13 +194,13 @@ fn purity(sources: &BTreeMap<String, String>, breaches: &mut Vec<String>) -> any
             continue;
         }
         for number in lines_that_match(text, &impure) {
-            breaches.push(format!("{path}:{number}: no IO, no clock and no chance here"));
+            breaches.push(format!("{path}:{number}: no IO, clock or random numbers here"));
         }
     }
     Ok(())
 }
 
-/// Time, chance and sockets are reached where [`SEAMS`] says.
+/// Time, random numbers and sockets are reached only where [`SEAMS`] says.
 fn seams(sources: &BTreeMap<String, String>, breaches: &mut Vec<String>) -> anyhow::Result<()> {
     for (what, pattern, places) in SEAMS {
         let pattern = Regex::new(pattern)?;
@@ -218,7 +218,7 @@ fn seams(sources: &BTreeMap<String, String>, breaches: &mut Vec<String>) -> anyh
     Ok(())
 }
 
-/// Numbers of the lines of code, without comments and tests, that match.
+/// The numbers of matching lines, without comments and tests.
 fn lines_that_match(text: &str, pattern: &Regex) -> Vec<usize> {
     let code = text.find("#[cfg(test)]\nmod tests").map_or(text, |at| &text[..at]);
     let is_code = |line: &str| !line.trim_start().starts_with("//");
@@ -233,7 +233,7 @@ fn no_ignored_tests(sources: &BTreeMap<String, String>, breaches: &mut Vec<Strin
     let ignore = concat!("#[", "ignore");
     for (path, text) in sources {
         if text.contains(ignore) {
-            breaches.push(format!("{path}: no test is ignored"));
+            breaches.push(format!("{path}: tests must not be ignored"));
         }
     }
 }
@@ -245,7 +245,7 @@ fn no_paths_of_a_machine(root: &Path, breaches: &mut Vec<String>) -> anyhow::Res
     for name in String::from_utf8_lossy(&listed.stdout).lines() {
         let Ok(text) = fs::read_to_string(root.join(name)) else { continue };
         if text.lines().any(|line| path.is_match(line)) {
-            breaches.push(format!("{name}: names a path of one machine"));
+            breaches.push(format!("{name}: contains a path of one machine"));
         }
     }
     Ok(())

@@ -1,5 +1,5 @@
-//! The server behind the proxies under measurement: answers every request with the same 200 and
-//! body. It does as little as it can, so that it is never what is measured.
+//! The server behind the measured proxies: it answers every request with the same 200 and body, and
+//! does as little as possible, so that it is not what is measured.
 //!
 //! `bench-backend ADDRESS BODY_BYTES`
 
@@ -19,13 +19,13 @@ async fn main() -> anyhow::Result<()> {
     loop {
         let (stream, _) = listener.accept().await?;
         tokio::spawn(async move {
-            // A client that goes away is the end of its connection and nothing else.
+            // A client that goes away ends its own connection only.
             let _ = serve(stream, response).await;
         });
     }
 }
 
-/// Answers requests without a body, several at a time if they come so.
+/// Answers requests without a body, several at once if they are pipelined.
 async fn serve(mut stream: TcpStream, response: &[u8]) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     let mut buffer = vec![0; 16 << 10];

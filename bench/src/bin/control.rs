@@ -1,5 +1,5 @@
-//! A control plane with one fixed configuration, for measuring proxies alone: the real push protocol
-//! and the real authority, around a snapshot of one service and one gateway route.
+//! A control plane with a fixed configuration, for measuring proxies alone: the real push protocol
+//! and authority, with a snapshot of one service and one gateway route.
 //!
 //! `bench-control LISTEN DIRECTORY ENDPOINT TLS GATEWAY_PORT` serves at LISTEN, writes `anchors.pem`
 //! to DIRECTORY once it does, and knows one service, `echo.default`, with ENDPOINT (`ADDRESS:PORT`)

@@ -1,8 +1,8 @@
 //! The certificate authority of a mesh.
 //!
 //! A workload's certificate names it by a SPIFFE URI, the only subject alternative name, marked
-//! critical because there is no subject (RFC 5280, section 4.2.1.6; X.509-SVID, section 2). Of a
-//! signing request only the public key is used: what the certificate says is the authority's own.
+//! critical because there is no subject (RFC 5280, section 4.2.1.6; X.509-SVID, section 2). Only the
+//! public key of a signing request is used; the authority decides everything else.
 
 use std::fs;
 use std::io::{self, Write};
@@ -22,7 +22,7 @@ use crate::clock::Timestamp;
 use crate::random::NoRandomness;
 use crate::{peer, random};
 
-/// A self-signed ECDSA P-256 root and what it signs.
+/// A self-signed ECDSA P-256 root that signs certificates.
 #[derive(Debug)]
 pub struct Authority {
     issuer: Issuer<'static, rcgen::KeyPair>,
@@ -36,26 +36,26 @@ pub struct Authority {
 pub struct Issued {
     /// DER, leaf first, without the trust anchor.
     pub chain: Vec<Vec<u8>>,
-    /// Trust anchors by which to verify others, in PEM.
+    /// Trust anchors for verifying peers, in PEM.
     pub anchors_pem: String,
     /// When it expires.
     pub not_after: Timestamp,
 }
 
 impl Authority {
-    /// A new authority with a root of its own, kept nowhere.
+    /// Creates an authority with a new root, which is not stored anywhere.
     ///
     /// # Errors
     ///
-    /// If the machine gives no random bytes.
+    /// If the system has no random bytes.
     pub fn create(now: Timestamp) -> Result<Self, CaError> {
         let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?;
         let certificate = root_params(now)?.self_signed(&key)?;
         Self::new(certificate.der().clone(), certificate.pem(), key)
     }
 
-    /// The authority that is kept in a directory, made there if there is none yet. Key and root
-    /// stand in one file of mode 0600, written at once or not at all.
+    /// Opens the authority stored in a directory, or creates it there. Key and root are in one file of
+    /// mode 0600, which is written atomically.
     ///
     /// # Errors
     ///
@@ -75,13 +75,13 @@ impl Authority {
         }
     }
 
-    /// The trust anchors by which certificates of this authority are verified, in PEM.
+    /// The trust anchors that verify certificates of this authority, in PEM.
     pub fn anchors_pem(&self) -> &str {
         &self.anchor_pem
     }
 
-    /// Signs a certificate for a workload: its key is that of the request (DER of PKCS #10), its
-    /// name is `identity`, it is valid for `ttl` from `now` on, but not longer than the root.
+    /// Signs a certificate for a workload, with the key of the request (PKCS #10 in DER) and the name
+    /// `identity`. It is valid for `ttl` from `now`, but no longer than the root.
     ///
     /// # Errors
     ///
@@ -98,7 +98,7 @@ impl Authority {
         self.issue(&request.public_key, vec![uri(identity)?], ttl, now)
     }
 
-    /// Signs a certificate for a server of the mesh's own that is also known by a DNS name.
+    /// Signs a certificate for one of the mesh's own servers, which is also known by a DNS name.
     pub(crate) fn sign_server(
         &self,
         key: &rcgen::KeyPair,
@@ -118,7 +118,7 @@ impl Authority {
         ttl: Duration,
         now: Timestamp,
     ) -> Result<Issued, CaError> {
-        // Certificates count whole seconds.
+        // Certificates have a resolution of one second.
         let not_after = Timestamp(Duration::from_secs(now.plus(ttl).unix_seconds()));
         let not_after = not_after.min(self.not_after);
         let mut params = params(now.minus(BACKDATED), not_after)?;
@@ -169,7 +169,7 @@ impl Authority {
     }
 }
 
-/// An authority that cannot be used, or a request that it does not sign.
+/// Why an authority cannot be used, or why it refuses to sign.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CaError {
@@ -189,7 +189,7 @@ pub enum CaError {
         /// Why.
         source: io::Error,
     },
-    /// The file does not hold what it should.
+    /// The content of the file is not valid.
     #[error("CA file {path}: {why}; remove it to begin with a new root", path = path.display())]
     Malformed {
         /// The file.
@@ -197,16 +197,16 @@ pub enum CaError {
         /// What is wrong.
         why: String,
     },
-    /// The request is not one.
+    /// The request is malformed.
     #[error("certificate signing request: {0}")]
     Request(rcgen::Error),
     /// Signing failed.
     #[error("certificate: {0}")]
     Signing(#[from] rcgen::Error),
-    /// The root that was just made cannot be read.
+    /// The newly created root cannot be parsed.
     #[error("the root certificate cannot be read")]
     Unreadable,
-    /// The machine gave no random bytes.
+    /// The system has no random bytes.
     #[error("serial number: {0}")]
     NoRandomness(#[from] NoRandomness),
 }
@@ -220,7 +220,7 @@ fn root_params(now: Timestamp) -> Result<CertificateParams, CaError> {
     Ok(params)
 }
 
-/// Parameters without any name, with a random serial number.
+/// Parameters without a name, with a random serial number.
 fn params(not_before: Timestamp, not_after: Timestamp) -> Result<CertificateParams, CaError> {
     let mut serial: [u8; 16] = random::bytes()?;
     // Positive, and of full length whatever was drawn (RFC 5280, section 4.1.2.2).
@@ -238,7 +238,8 @@ fn uri(identity: &Identity) -> Result<SanType, CaError> {
     Ok(SanType::URI(identity.to_string().try_into()?))
 }
 
-/// Writes a file that only its owner may read, so that after a crash there is all of it or nothing.
+/// Writes a file that only its owner may read. After a crash the file is there either whole or not
+/// at all.
 fn write_private(path: &Path, content: &[u8]) -> io::Result<()> {
     let temporary = path.with_extension("new");
     if let Err(error) = fs::remove_file(&temporary)
@@ -260,8 +261,8 @@ const FILE: &str = "ca.pem";
 /// Lifetime of a root, as Istio's self-signed one.
 const ROOT_LIFETIME: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
-/// How long before its making a certificate is already valid, for clocks that are behind (as
-/// Istio's).
+/// How far before its creation a certificate is already valid, for clocks that are behind (as in
+/// Istio).
 const BACKDATED: Duration = Duration::from_secs(120);
 
 #[cfg(test)]

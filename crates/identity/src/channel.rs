@@ -1,6 +1,6 @@
-//! The TLS between proxies and the control plane. The server shows a certificate of the mesh's own
-//! authority; the client proves itself by its token, inside, so that a proxy whose certificate has
-//! expired can still get a new one.
+//! TLS between proxies and the control plane. The server presents a certificate of the mesh's own
+//! authority. The client authenticates with its token inside the connection, so that a proxy whose
+//! certificate has expired can still get a new one.
 
 use std::fmt;
 use std::io;
@@ -25,8 +25,7 @@ use crate::workload::{CredentialsError, KeyPair};
 /// The name by which proxies know the control plane, as in Istio.
 pub const CONTROL_NAME: &str = "istiod.istio-system.svc";
 
-/// The control plane's end. Makes itself a new certificate when half of the old one's lifetime is
-/// over.
+/// The control plane's end. Renews its certificate after half of its lifetime.
 #[derive(Clone, Debug)]
 pub struct ControlServer(Arc<ServerConfig>);
 
@@ -55,7 +54,7 @@ impl ControlServer {
         Ok(Self(Arc::new(config)))
     }
 
-    /// Takes the server's part of a handshake.
+    /// Performs the server side of a handshake.
     ///
     /// # Errors
     ///
@@ -73,8 +72,8 @@ impl ControlServer {
 pub struct ControlClient(Arc<ClientConfig>);
 
 impl ControlClient {
-    /// A client that believes a control plane whose certificate chains to these anchors (PEM) and
-    /// names [`CONTROL_NAME`].
+    /// A client that trusts a control plane whose certificate chains to these anchors (PEM) and names
+    /// [`CONTROL_NAME`].
     ///
     /// # Errors
     ///
@@ -91,7 +90,7 @@ impl ControlClient {
         Ok(Self(Arc::new(config)))
     }
 
-    /// Takes the client's part of a handshake.
+    /// Performs the client side of a handshake.
     ///
     /// # Errors
     ///
@@ -105,7 +104,7 @@ impl ControlClient {
     }
 }
 
-/// A control plane's certificate that could not be made.
+/// Why the control plane's certificate could not be created.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ChannelError {
@@ -117,12 +116,12 @@ pub enum ChannelError {
     Credentials(#[from] CredentialsError),
 }
 
-/// The control plane's own certificate, made anew in time.
+/// The control plane's own certificate, renewed in time.
 struct OwnCertificate {
     authority: Arc<Authority>,
     identity: Identity,
     clock: Arc<dyn Clock>,
-    /// The certificate, and when to make the next one.
+    /// The certificate, and when to renew it.
     current: Mutex<(Arc<CertifiedKey>, Timestamp)>,
 }
 
@@ -152,7 +151,7 @@ impl ResolvesServerCert for OwnCertificate {
         let now = self.clock.now();
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         if current.1 <= now {
-            // If this fails the old one still has half of its life.
+            // If this fails, the old one is still valid for half of its lifetime.
             if let Ok(next) = make(&self.authority, &self.identity, now) {
                 *current = next;
             }

@@ -1,4 +1,4 @@
-//! Wall-clock time, for the validity of certificates and the time stamps of logs. Durations are
+//! Wall-clock time, for the validity of certificates and the timestamps of logs. Durations are
 //! measured by tokio's clock instead.
 
 use std::fmt;
@@ -8,12 +8,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustls::pki_types::UnixTime;
 
-/// A point in time: the span since the Unix epoch.
+/// A point in time, as the duration since the Unix epoch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(pub Duration);
 
 impl Timestamp {
-    /// This many seconds after the Unix epoch; before it counts as the epoch.
+    /// This many seconds after the Unix epoch; negative numbers count as 0.
     pub fn from_unix_seconds(seconds: i64) -> Self {
         Self(Duration::from_secs(u64::try_from(seconds).unwrap_or(0)))
     }
@@ -23,31 +23,31 @@ impl Timestamp {
         self.0.as_secs()
     }
 
-    /// This much later; the end of time if that cannot be told.
+    /// This much later, saturating.
     #[must_use]
     pub fn plus(self, span: Duration) -> Self {
         Self(self.0.saturating_add(span))
     }
 
-    /// This much earlier, at the earliest the epoch.
+    /// This much earlier, but not before the epoch.
     #[must_use]
     pub fn minus(self, span: Duration) -> Self {
         Self(self.0.saturating_sub(span))
     }
 
-    /// How long it is from `earlier` to this; nothing if it is not earlier.
+    /// The time from `earlier` to this; 0 if it is not earlier.
     pub fn since(self, earlier: Self) -> Duration {
         self.0.saturating_sub(earlier.0)
     }
 }
 
-/// Tells the wall-clock time.
+/// A source of wall-clock time.
 pub trait Clock: Send + Sync + fmt::Debug {
-    /// The time.
+    /// The current time.
     fn now(&self) -> Timestamp;
 }
 
-/// The clock of the machine.
+/// The system's clock.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemClock;
 
@@ -58,7 +58,7 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that stands still until it is set, for simulations and tests.
+/// A clock that stands still unless it is advanced, for simulations and tests.
 #[derive(Debug)]
 pub struct ManualClock(AtomicU64);
 
@@ -68,7 +68,7 @@ impl ManualClock {
         Arc::new(Self(AtomicU64::new(now.unix_seconds())))
     }
 
-    /// Sets it forward.
+    /// Moves it forward.
     pub fn advance(&self, span: Duration) {
         self.0.fetch_add(span.as_secs(), Ordering::Relaxed);
     }
@@ -80,7 +80,7 @@ impl Clock for ManualClock {
     }
 }
 
-/// A [`Clock`] as the TLS library wants it.
+/// A [`Clock`] in the form that the TLS library takes.
 #[derive(Debug)]
 pub(crate) struct TlsClock(pub(crate) Arc<dyn Clock>);
 

@@ -20,47 +20,47 @@ use x509_parser::extensions::GeneralName;
 use crate::clock::Timestamp;
 use crate::provider::provider;
 
-/// A certificate that names nobody of a mesh.
+/// Why a peer's certificate is not accepted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PeerError {
-    /// There is none.
+    /// The peer has none.
     #[error("the peer showed no certificate")]
     Missing,
-    /// It cannot be read.
+    /// It cannot be parsed.
     #[error("the peer's certificate cannot be read")]
     Malformed,
-    /// It has no SPIFFE id, or several, or one of another form.
+    /// It does not have exactly one well-formed SPIFFE id.
     #[error("the peer's certificate names {0}; it must carry one SPIFFE URI of the mesh's form")]
     NotSpiffe(String),
     /// It names someone else.
     #[error("the peer is {actual}, but {expected} is expected there")]
     Unexpected {
-        /// Whom the mesh expects.
+        /// The identity that was expected.
         expected: Identity,
-        /// Who it is.
+        /// The identity in the certificate.
         actual: Identity,
     },
-    /// It is not valid at this time. On a resumed connection, too, where TLS itself does not look.
+    /// It is not valid now. Also checked on a resumed connection, where TLS itself does not check.
     #[error(
         "the peer's certificate is not valid now: it is from {not_before} to {not_after} (seconds since 1970)"
     )]
     NotNow {
-        /// Since when it is valid.
+        /// Start of its validity.
         not_before: u64,
-        /// Until when.
+        /// End of its validity.
         not_after: u64,
     },
 }
 
 /// The identity in a verified chain (DER, leaf first), if the leaf is valid `now`.
 ///
-/// TLS verifies a chain only in a full handshake: on a resumed connection this is what refuses a
-/// certificate that has expired since. [`crate::Credentials`] calls it for every connection.
+/// TLS verifies a chain only in a full handshake. On a resumed connection this function rejects a
+/// certificate that has expired since; [`crate::Credentials`] calls it for every connection.
 ///
 /// # Errors
 ///
-/// If there is no certificate, it names no one of a mesh, or it is not valid now.
+/// If there is no certificate, it names no member of a mesh, or it is not valid now.
 pub fn peer_identity(chain: &[CertificateDer<'_>], now: Timestamp) -> Result<Identity, PeerError> {
     let leaf = chain.first().ok_or(PeerError::Missing)?;
     let (_, leaf) = x509_parser::parse_x509_certificate(leaf).map_err(|_| PeerError::Malformed)?;
@@ -74,7 +74,7 @@ pub fn peer_identity(chain: &[CertificateDer<'_>], now: Timestamp) -> Result<Ide
     spiffe_id(&leaf)
 }
 
-/// From when to when a certificate is valid.
+/// Start and end of a certificate's validity.
 pub(crate) fn validity(certificate: &X509Certificate<'_>) -> (Timestamp, Timestamp) {
     let validity = certificate.validity();
     (
@@ -83,7 +83,7 @@ pub(crate) fn validity(certificate: &X509Certificate<'_>) -> (Timestamp, Timesta
     )
 }
 
-/// The one URI that a certificate names (X.509-SVID, section 2: exactly one).
+/// The URI of a certificate, which must be exactly one (X.509-SVID, section 2).
 fn spiffe_id(certificate: &X509Certificate<'_>) -> Result<Identity, PeerError> {
     let names = certificate
         .subject_alternative_name()
@@ -104,7 +104,7 @@ fn spiffe_id(certificate: &X509Certificate<'_>) -> Result<Identity, PeerError> {
     }
 }
 
-/// Trust anchors in PEM as the TLS library wants them.
+/// Trust anchors (PEM) in the form that the TLS library takes.
 pub(crate) fn roots(anchors_pem: &str) -> Result<Arc<RootCertStore>, BadAnchors> {
     let mut roots = RootCertStore::empty();
     for anchor in CertificateDer::pem_slice_iter(anchors_pem.as_bytes()) {
@@ -119,7 +119,7 @@ pub(crate) fn roots(anchors_pem: &str) -> Result<Arc<RootCertStore>, BadAnchors>
 #[error("the trust anchors are not a list of CA certificates in PEM")]
 pub struct BadAnchors;
 
-/// Why a handshake failed, if it was the peer's certificate that was not acceptable.
+/// Why a handshake failed, if the peer's certificate was the cause.
 pub fn untrusted(error: &std::io::Error) -> Option<String> {
     let Some(Error::InvalidCertificate(why)) = error.get_ref()?.downcast_ref::<Error>() else {
         return None;
@@ -130,13 +130,13 @@ pub fn untrusted(error: &std::io::Error) -> Option<String> {
     })
 }
 
-/// Refuses a certificate for a reason of ours.
+/// The TLS library's error for a certificate that we reject.
 pub(crate) fn refuse(why: PeerError) -> Error {
     Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(why))))
 }
 
-/// Verifies a server of the mesh: its chain by the anchors, its SPIFFE id by the one expected. The
-/// DNS name means nothing between members.
+/// Verifies a server in the mesh: its chain against the anchors, its SPIFFE id against the expected
+/// one. DNS names mean nothing between members.
 #[derive(Debug)]
 pub(crate) struct MemberServer {
     pub(crate) roots: Arc<RootCertStore>,
@@ -190,7 +190,7 @@ impl ServerCertVerifier for MemberServer {
     }
 }
 
-/// Verifies a client of the mesh: its chain by the anchors, and that it has a SPIFFE id.
+/// Verifies a client in the mesh: its chain against the anchors, and that it has a SPIFFE id.
 #[derive(Debug)]
 pub(crate) struct MemberClient {
     chain: Arc<dyn ClientCertVerifier>,
@@ -199,7 +199,7 @@ pub(crate) struct MemberClient {
 impl MemberClient {
     pub(crate) fn new(roots: Arc<RootCertStore>, required: bool) -> Result<Self, BadAnchors> {
         let chain = WebPkiClientVerifier::builder_with_provider(roots, provider())
-            // Members have one certificate to show, so hints would only leak who the CA is.
+            // Members have only one certificate, so hints would only reveal the CA.
             .clear_root_hint_subjects();
         let chain = if required { chain } else { chain.allow_unauthenticated() };
         Ok(Self { chain: chain.build().map_err(|_| BadAnchors)? })

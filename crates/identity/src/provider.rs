@@ -1,13 +1,13 @@
-//! The cryptography that the mesh speaks: named here, never taken from a process-wide default.
+//! The cryptography of the mesh, chosen here and never taken from a process-wide default.
 
 use std::sync::{Arc, LazyLock};
 
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs::{self, cipher_suite, kx_group};
 
-/// The provider. AES-128-GCM first: handshakes with it cost a tenth less than with AES-256-GCM, and
-/// resumptions a third (bench of the TLS primitives); both are beyond attack. Key exchange is
-/// hybrid post-quantum where the peer can.
+/// The provider. AES-128-GCM comes first: full handshakes cost a tenth less than with AES-256-GCM and
+/// resumptions a third less (bench of the TLS primitives), and both are secure. Key exchange is
+/// hybrid post-quantum if the peer supports it.
 pub(crate) fn provider() -> Arc<CryptoProvider> {
     // Immutable and free of secrets, so sharing it is no global state.
     static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| {

@@ -1,15 +1,15 @@
-//! Randomness: the one place of the mesh that draws bytes nobody can foresee.
+//! Randomness: the only place in the mesh that draws secret random bytes.
 
-/// The machine gave no random bytes.
+/// The system has no random bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the machine gives no random bytes")]
 pub struct NoRandomness;
 
-/// Bytes that nobody can foresee, from the operating system.
+/// Cryptographically secure random bytes from the operating system.
 ///
 /// # Errors
 ///
-/// If it has none, which is so only before a machine has booted.
+/// If it has none, which happens only early in boot.
 pub fn bytes<const N: usize>() -> Result<[u8; N], NoRandomness> {
     let mut bytes = [0; N];
     aws_lc_rs::rand::fill(&mut bytes).map_err(|_| NoRandomness)?;

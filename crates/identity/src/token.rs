@@ -1,20 +1,21 @@
 //! Attestation: how the control plane knows which workload a proxy serves.
 //!
-//! On the local platform the agent, which starts the proxies, signs a token for each with a key
-//! that it shares with the control plane, so that the control plane keeps no state about them.
+//! On the local platform the agent starts the proxies and signs a token for each, with a key that it
+//! shares with the control plane, which therefore keeps no state about them.
 
 use std::fmt;
 use std::net::IpAddr;
 
 use aws_lc_rs::hmac;
+use data_encoding::HEXLOWER;
 use ironmesh_model::bootstrap::ProxyKind;
 use ironmesh_model::{Identity, Name};
 use serde::{Deserialize, Serialize};
 
+use crate::random;
 use crate::random::NoRandomness;
-use crate::{hex, random};
 
-/// What a token says about the workload that holds it.
+/// What a token says about its workload.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Claims {
     /// Namespace of the workload.
@@ -32,7 +33,7 @@ pub struct Claims {
 }
 
 impl Claims {
-    /// The identity that these claims give in a trust domain. Nothing else decides it.
+    /// The identity of these claims in a trust domain. It depends on nothing else.
     pub fn identity(&self, trust_domain: impl Into<Name>) -> Identity {
         Identity {
             trust_domain: trust_domain.into(),
@@ -42,7 +43,7 @@ impl Claims {
     }
 }
 
-/// The key with which tokens are signed and verified (HMAC-SHA256). Its `Debug` form hides it.
+/// The key that signs and verifies tokens (HMAC-SHA256). Its `Debug` form hides it.
 #[derive(Clone)]
 pub struct TokenKey([u8; KEY_BYTES]);
 
@@ -51,46 +52,46 @@ impl TokenKey {
     ///
     /// # Errors
     ///
-    /// If the machine gives no random bytes.
+    /// If the system has no random bytes.
     pub fn generate() -> Result<Self, TokenError> {
         Ok(Self(random::bytes()?))
     }
 
-    /// The key that [`TokenKey::to_hex`] wrote.
+    /// The key that [`TokenKey::to_hex`] returned.
     ///
     /// # Errors
     ///
     /// If `text` is not 64 hex digits.
     pub fn from_hex(text: &str) -> Result<Self, TokenError> {
-        let bytes = hex::decode(text).ok_or(TokenError::BadKey)?;
+        let bytes = HEXLOWER.decode(text.as_bytes()).map_err(|_| TokenError::BadKey)?;
         Ok(Self(bytes.try_into().map_err(|_| TokenError::BadKey)?))
     }
 
     /// The key in hex. Secret.
     pub fn to_hex(&self) -> String {
-        hex::encode(&self.0)
+        HEXLOWER.encode(&self.0)
     }
 
-    /// A token that proves `claims` to whoever has the key.
+    /// A token that proves `claims` to anyone who has the key.
     pub fn sign(&self, claims: &Claims) -> String {
         let claims = serde_json::to_string(claims).expect("claims are plain text and numbers");
-        let claims = hex::encode(claims.as_bytes());
+        let claims = HEXLOWER.encode(claims.as_bytes());
         let tag = hmac::sign(&self.hmac(), claims.as_bytes());
-        format!("{claims}.{}", hex::encode(tag.as_ref()))
+        format!("{claims}.{}", HEXLOWER.encode(tag.as_ref()))
     }
 
     /// The claims of a token, if it was signed with this key.
     ///
     /// # Errors
     ///
-    /// If it was not, or is no token at all.
+    /// If it was not, or is not a token at all.
     pub fn verify(&self, token: &str) -> Result<Claims, TokenError> {
         let (claims, tag) = token.split_once('.').ok_or(TokenError::Malformed)?;
-        let tag = hex::decode(tag).ok_or(TokenError::Malformed)?;
+        let tag = HEXLOWER.decode(tag.as_bytes()).map_err(|_| TokenError::Malformed)?;
         // Compares in constant time.
         hmac::verify(&self.hmac(), claims.as_bytes(), &tag)
             .map_err(|_| TokenError::WrongSignature)?;
-        let claims = hex::decode(claims).ok_or(TokenError::Malformed)?;
+        let claims = HEXLOWER.decode(claims.as_bytes()).map_err(|_| TokenError::Malformed)?;
         serde_json::from_slice(&claims).map_err(|_| TokenError::Malformed)
     }
 
@@ -109,10 +110,10 @@ impl fmt::Debug for TokenKey {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TokenError {
-    /// It has not the form of one.
+    /// It does not have the form of a token.
     #[error("the token is malformed; start the proxy again to give it a new one")]
     Malformed,
-    /// Another key signed it, or it was changed.
+    /// It was signed with another key, or modified.
     #[error(
         "the token was not signed by this mesh's agent; start the proxy again to give it a new one"
     )]
@@ -120,7 +121,7 @@ pub enum TokenError {
     /// The key is not 32 bytes in hex.
     #[error("the token key is not 64 hex digits")]
     BadKey,
-    /// The machine gave no random bytes.
+    /// The system has no random bytes.
     #[error("token key: {0}")]
     NoRandomness(#[from] NoRandomness),
 }
@@ -135,12 +136,12 @@ pub trait Attest: Send + Sync {
     fn attest(&self, token: &str) -> impl Future<Output = Result<Claims, TokenError>> + Send;
 }
 
-/// Attestation by tokens that the local agent signed.
+/// Attestation by tokens signed by the local agent.
 #[derive(Clone, Debug)]
 pub struct LocalAttestation {
     /// The agent's key.
     pub key: TokenKey,
-    /// Bytes of the longest token that is looked at
+    /// Longest token that is accepted, in bytes
     /// ([`ControlLimits::token_bytes_max`](ironmesh_model::limits::ControlLimits)).
     pub token_bytes_max: usize,
 }

@@ -1,10 +1,9 @@
-//! The certificate of one workload and the TLS that its proxy speaks with other members.
+//! The certificate of one workload, and the TLS that its proxy uses with other members.
 //!
-//! Each certificate has [`Credentials`] of its own, with its own ticket key and session cache:
-//! after a rotation no ticket or session of the old certificate can be resumed, so none outlives
-//! it. Tickets are also given out for no longer than the certificate has left, and the peer's
-//! certificate is looked at again whenever a connection is resumed. A connection that is open goes
-//! on: rotation closes nothing.
+//! Each certificate has its own [`Credentials`], with its own ticket key and session cache, so that
+//! after a rotation no ticket or session of the old certificate can be resumed. Tickets are valid no
+//! longer than the certificate, and the peer's certificate is checked again whenever a connection is
+//! resumed. Rotation closes no open connections.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -25,25 +24,25 @@ use crate::clock::{Clock, Timestamp, TlsClock};
 use crate::peer::{self, BadAnchors, MemberClient, MemberServer, PeerError, peer_identity};
 use crate::provider::{VERSIONS, provider};
 
-/// Protocols to offer or to accept by ALPN, preferred first.
+/// ALPN protocols to offer or accept, preferred first.
 pub type Alpn = &'static [&'static [u8]];
 
-/// A private key (ECDSA P-256), made here and never written anywhere.
+/// A private key (ECDSA P-256), generated here and never written anywhere.
 pub struct KeyPair(rcgen::KeyPair);
 
 impl KeyPair {
-    /// A new one.
+    /// Generates a key pair.
     ///
     /// # Errors
     ///
-    /// If the machine gives no random bytes.
+    /// If the system has no random bytes.
     pub fn generate() -> Result<Self, CredentialsError> {
         let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256);
         Ok(Self(key.map_err(|_| CredentialsError::Key)?))
     }
 
-    /// A certificate signing request (DER of PKCS #10), which names nobody: the control plane knows
-    /// by the token who asks.
+    /// A certificate signing request (PKCS #10 in DER) without a name: the control plane knows the
+    /// caller by its token.
     ///
     /// # Errors
     ///
@@ -60,7 +59,7 @@ impl KeyPair {
         &self.0
     }
 
-    /// The key with its chain as the TLS library wants them.
+    /// The key with its chain, in the form that the TLS library takes.
     pub(crate) fn certified(&self, chain: &[Vec<u8>]) -> Result<CertifiedKey, CredentialsError> {
         let key = PrivateKeyDer::Pkcs8(self.0.serialize_der().into());
         let key =
@@ -78,17 +77,17 @@ impl fmt::Debug for KeyPair {
     }
 }
 
-/// Whether a server wants to know who calls.
+/// Whether a server requires a client certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ClientAuth {
-    /// A client may show no certificate.
+    /// A client may present a certificate.
     Optional,
-    /// A client must show one.
+    /// A client must present one.
     Required,
 }
 
-/// A certificate with its key and anchors, and the TLS configurations made of them. Never changes:
-/// after a rotation there is another one.
+/// A certificate with its key and anchors, and the TLS configurations made from them. Immutable: a
+/// rotation creates new credentials.
 pub struct Credentials {
     identity: Identity,
     not_before: Timestamp,
@@ -99,7 +98,7 @@ pub struct Credentials {
     roots: Arc<RootCertStore>,
     clock: Arc<dyn Clock>,
     tickets: Arc<dyn ProducesTickets>,
-    /// Limits of what is kept for others.
+    /// Limits of what is kept for peers.
     peers_max: usize,
     sessions_per_peer_max: usize,
     servers: Mutex<HashMap<(Alpn, ClientAuth), Arc<ServerConfig>>>,
@@ -108,12 +107,12 @@ pub struct Credentials {
 
 impl Credentials {
     /// Credentials from a key, the chain (DER, leaf first) that was signed for it, and the trust
-    /// anchors in PEM by which others are verified.
+    /// anchors (PEM) that verify peers.
     ///
     /// # Errors
     ///
-    /// If the chain is empty, cannot be read, names nobody, is not valid now or not for this key,
-    /// or the anchors cannot be used.
+    /// If the chain is empty, cannot be parsed, names no workload, is not valid now or not for this
+    /// key, or the anchors cannot be used.
     pub fn new(
         key: &KeyPair,
         chain: &[Vec<u8>],
@@ -123,7 +122,7 @@ impl Credentials {
         Self::with_limits(key, chain, anchors_pem, clock, &ProxyLimits::default())
     }
 
-    /// As [`Credentials::new`], with other limits than the default ones.
+    /// As [`Credentials::new`], with limits other than the defaults.
     ///
     /// # Errors
     ///
@@ -162,17 +161,17 @@ impl Credentials {
         }))
     }
 
-    /// Whom the certificate names.
+    /// The identity in the certificate.
     pub fn identity(&self) -> &Identity {
         &self.identity
     }
 
-    /// Since when it is valid.
+    /// Start of its validity.
     pub fn not_before(&self) -> Timestamp {
         self.not_before
     }
 
-    /// Until when it is valid.
+    /// End of its validity.
     pub fn not_after(&self) -> Timestamp {
         self.not_after
     }
@@ -187,32 +186,32 @@ impl Credentials {
         &self.chain_der
     }
 
-    /// TLS for connections that come in. One configuration for each pair of arguments, made when
-    /// first asked for.
+    /// TLS for inbound connections. There is one configuration per pair of arguments, created on first
+    /// use.
     pub fn server_config(&self, alpn: Alpn, auth: ClientAuth) -> Arc<ServerConfig> {
         let mut made = self.servers.lock().unwrap_or_else(PoisonError::into_inner);
         made.entry((alpn, auth)).or_insert_with(|| Arc::new(self.make_server(alpn, auth))).clone()
     }
 
-    /// TLS for connections to a member that must be `expected`. One configuration, with sessions
-    /// of its own, for each pair of arguments: a session made with one member is never resumed
-    /// where another is expected.
+    /// TLS for connections to the member `expected`. There is one configuration, with its own sessions,
+    /// per pair of arguments, so a session with one member is never resumed where another is
+    /// expected.
     pub fn client_config(&self, alpn: Alpn, expected: &Identity) -> Arc<ClientConfig> {
         let mut made = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (alpn, expected.clone());
         if made.len() >= self.peers_max && !made.contains_key(&key) {
-            // Each is made again when it is needed; only its sessions are lost.
+            // Each is created again when needed; only its sessions are lost.
             made.clear();
         }
         made.entry(key).or_insert_with(|| Arc::new(self.make_client(alpn, expected))).clone()
     }
 
-    /// Takes the server's part of a handshake. Gives the stream and who called, `None` if the
-    /// client showed no certificate.
+    /// Performs the server side of a handshake. Returns the stream and the caller's identity, `None` if
+    /// the client presented no certificate.
     ///
     /// # Errors
     ///
-    /// If the handshake fails or the caller is not acceptable; [`peer::untrusted`] tells which.
+    /// If the handshake fails or the caller is not trusted; [`peer::untrusted`] tells which.
     ///
     /// # Cancel safety
     ///
@@ -231,9 +230,8 @@ impl Credentials {
         Ok((stream, peer))
     }
 
-    /// Takes the client's part of a handshake with a member that must be `expected`. `name` goes
-    /// out as SNI if it is a DNS name; sessions are kept by it, so that it should differ between
-    /// endpoints.
+    /// Performs the client side of a handshake with the member `expected`. `name` is sent as SNI if it
+    /// is a DNS name. Sessions are kept by it, so it should differ between endpoints.
     ///
     /// # Errors
     ///

@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 
 use aws_lc_rs::digest::{SHA256, digest};
+use data_encoding::HEXLOWER;
 use ironmesh_identity::{ClientAuth, peer};
 use ironmesh_model::Identity;
 use tokio_rustls::TlsStream;
@@ -72,14 +73,10 @@ pub(crate) async fn accept(credentials: &Credentials, begun: Begun) -> io::Resul
     };
     let certificate = connection.peer_certificates().and_then(|chain| chain.first());
     let certificate_sha256 =
-        certificate.map(|certificate| hex(digest(&SHA256, certificate).as_ref()));
+        certificate.map(|certificate| HEXLOWER.encode(digest(&SHA256, certificate).as_ref()));
     let peer = identity.zip(certificate_sha256);
     let peer = peer.map(|(identity, certificate_sha256)| Peer { identity, certificate_sha256 });
     Ok(Accepted { stream: Stream::Tls(Box::new(TlsStream::Server(tls))), inside, peer })
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Takes the client's part of a handshake with the member at `address`, which must be `expected`.

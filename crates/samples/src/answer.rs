@@ -1,4 +1,4 @@
-//! Answers in the few forms that the applications need.
+//! Responses in the few forms that the applications need.
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, LOCATION};
@@ -15,12 +15,12 @@ pub(crate) fn html(body: impl Into<Bytes>) -> Response<Bytes> {
     with_type(StatusCode::OK, "text/html; charset=utf-8", body)
 }
 
-/// One JSON document, without blanks.
+/// One JSON document, without spaces.
 pub(crate) fn json(status: StatusCode, value: &Value) -> Response<Bytes> {
     with_type(status, "application/json", value.to_string())
 }
 
-/// JSON's usual error object of these applications.
+/// The error object that these applications use.
 pub(crate) fn json_error(status: StatusCode, error: &str) -> Response<Bytes> {
     json(status, &serde_json::json!({ "error": error }))
 }
@@ -35,7 +35,7 @@ pub(crate) fn method_not_allowed() -> Response<Bytes> {
     text(StatusCode::METHOD_NOT_ALLOWED, "method not allowed\n")
 }
 
-/// A redirect of a browser after a form was sent.
+/// A redirect after a form was sent.
 pub(crate) fn redirect(to: HeaderValue) -> Response<Bytes> {
     let mut answer = text(StatusCode::FOUND, "");
     answer.headers_mut().insert(LOCATION, to);

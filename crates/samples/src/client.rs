@@ -1,4 +1,5 @@
-//! The client with which one application calls another: one GET, one deadline, kept connections.
+//! The client that the applications use to call each other: one GET with one deadline, over kept
+//! connections.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -13,10 +14,10 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-/// Why a call brought no answer.
+/// Why a call failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    /// The deadline passed.
+    /// The deadline has passed.
     #[error("no answer in time")]
     Timeout,
     /// The name is unknown, or nobody listens.
@@ -28,12 +29,12 @@ pub(crate) enum Error {
     /// The path cannot be sent.
     #[error("the request cannot be sent: {0}")]
     Request(#[from] http::Error),
-    /// The body is larger than the client takes, or broke off.
+    /// The body is too large, or ended early.
     #[error("the answer cannot be read: {0}")]
     Body(Box<dyn std::error::Error + Send + Sync>),
 }
 
-/// An answer, whole.
+/// A whole response.
 #[derive(Debug)]
 pub(crate) struct Answer {
     /// Its status.
@@ -42,9 +43,9 @@ pub(crate) struct Answer {
     pub(crate) body: Bytes,
 }
 
-/// Calls servers by `HOST:PORT`. A connection is kept for a second after its last call, so that
-/// load does not open thousands, while a person who reloads a page sees a Service without a mesh
-/// balance, as with the applications that this one stands for.
+/// Calls servers by `HOST:PORT`. A connection is kept for a second after its last call: load does
+/// not open thousands, but a person who reloads a page still sees a Service balance without a mesh,
+/// as with the original applications.
 #[derive(Debug, Default)]
 pub(crate) struct Client {
     idle: Mutex<HashMap<String, Vec<Idle>>>,
@@ -57,7 +58,7 @@ struct Idle {
 }
 
 impl Client {
-    /// Sends one GET and reads the whole answer within `timeout`.
+    /// Sends one GET and reads the whole response within `timeout`.
     pub(crate) async fn get(
         &self,
         server: &str,
@@ -71,17 +72,17 @@ impl Client {
 
     async fn call(&self, server: &str, path: &str, headers: &HeaderMap) -> Result<Answer, Error> {
         while let Some(mut sender) = self.kept(server) {
-            // The server may have closed it meanwhile; a GET can be sent again.
+            // The server may have closed it in the meantime; a GET can be repeated.
             if let Ok(answer) = exchange(&mut sender, request(server, path, headers)?).await {
                 self.keep(server, sender);
                 return Ok(answer);
             }
         }
         let stream = TcpStream::connect(with_port(server)).await?;
-        // Should it fail, small requests are merely slower.
+        // If this fails, small requests are merely slower.
         let _ = stream.set_nodelay(true);
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-        // How it ends, its sender tells.
+        // Its sender reports how it ends.
         tokio::spawn(async move { drop(connection.await) });
         let answer = exchange(&mut sender, request(server, path, headers)?).await?;
         self.keep(server, sender);
@@ -106,7 +107,7 @@ impl Client {
     }
 }
 
-/// One request and its answer on a connection.
+/// Sends one request on a connection and reads the response.
 async fn exchange(
     sender: &mut SendRequest<Empty<Bytes>>,
     request: Request<Empty<Bytes>>,
@@ -126,7 +127,7 @@ fn request(server: &str, path: &str, headers: &HeaderMap) -> Result<Request<Empt
     Ok(request)
 }
 
-/// A server's name with the port that it has if none is said.
+/// A server's name with a port, by default 80.
 fn with_port(server: &str) -> String {
     if server.contains(':') { server.to_owned() } else { format!("{server}:80") }
 }
@@ -135,7 +136,7 @@ fn with_port(server: &str) -> String {
 const KEPT: Duration = Duration::from_secs(1);
 /// Connections kept for one server.
 const KEPT_MAX: usize = 64;
-/// Bytes of an answer's body.
+/// Bytes of a response's body.
 const BODY_BYTES_MAX: usize = 4 << 20;
 
 #[cfg(test)]

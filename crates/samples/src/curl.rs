@@ -39,7 +39,7 @@ pub(crate) async fn run(arguments: &[String]) -> io::Result<ExitCode> {
     Ok(ExitCode::from(code))
 }
 
-/// One URL, tried again after errors that may pass, with curl's pauses: 1 s, doubled each time.
+/// Fetches one URL, retrying transient errors with curl's back-off: 1 s, doubled each time.
 async fn with_retries(options: &Options, url: &str) -> (Outcome, Option<Failure>) {
     let mut pause = Duration::from_secs(1);
     let mut left = options.retries;
@@ -60,7 +60,7 @@ async fn with_retries(options: &Options, url: &str) -> (Outcome, Option<Failure>
     }
 }
 
-/// Fills the `%{...}` places of `-w`. An unknown place stays empty.
+/// Expands the `%{...}` variables of `-w`. An unknown variable is empty.
 fn write_out(format: &str, outcome: &Outcome, exit: u8) -> String {
     let mut text = String::new();
     let mut rest = format;
@@ -68,7 +68,7 @@ fn write_out(format: &str, outcome: &Outcome, exit: u8) -> String {
         text.push_str(&rest[..at]);
         rest = &rest[at..];
         if let Some((name, after)) = rest.strip_prefix("%{").and_then(|r| r.split_once('}')) {
-            text.push_str(&place(name, outcome, exit));
+            text.push_str(&variable(name, outcome, exit));
             rest = after;
             continue;
         }
@@ -86,7 +86,7 @@ fn write_out(format: &str, outcome: &Outcome, exit: u8) -> String {
     text
 }
 
-fn place(name: &str, outcome: &Outcome, exit: u8) -> String {
+fn variable(name: &str, outcome: &Outcome, exit: u8) -> String {
     match name {
         "http_code" | "response_code" => format!("{:03}", outcome.status),
         "http_version" => outcome.version.to_owned(),
@@ -104,9 +104,9 @@ fn place(name: &str, outcome: &Outcome, exit: u8) -> String {
     }
 }
 
-/// Statuses that `--retry` takes for passing.
+/// Statuses that `--retry` treats as transient.
 const RETRIED_STATUSES: [u16; 6] = [408, 429, 500, 502, 503, 504];
-/// curl's longest pause.
+/// curl's longest back-off.
 const PAUSE_MAX: Duration = Duration::from_secs(600);
 
 #[cfg(test)]

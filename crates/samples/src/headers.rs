@@ -1,10 +1,10 @@
-//! Which headers of a request the applications pass on with the calls that they make for it, so
-//! that a tracer can join them.
+//! The request headers that the applications propagate to the calls they make, so that a tracer can
+//! join the spans.
 
 use http::HeaderMap;
 
-/// The headers of `request` that tell who calls and as part of what.
-pub(crate) fn passed_on(request: &HeaderMap) -> HeaderMap {
+/// The headers of `request` that identify the user and the trace.
+pub(crate) fn propagated(request: &HeaderMap) -> HeaderMap {
     let mut passed = HeaderMap::new();
     for name in PASSED_ON {
         for value in request.get_all(name) {
@@ -14,7 +14,7 @@ pub(crate) fn passed_on(request: &HeaderMap) -> HeaderMap {
     passed
 }
 
-/// Name of the header that carries the user of a session between the applications.
+/// The header that carries the user of a session between the applications.
 pub(crate) const END_USER: &str = "end-user";
 
 const PASSED_ON: [&str; 17] = [

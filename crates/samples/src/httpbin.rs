@@ -1,4 +1,4 @@
-//! The part of httpbin that workshops use: requests told back, chosen statuses, delays.
+//! The part of httpbin that workshops use: requests echoed as JSON, chosen statuses, delays.
 
 use std::collections::BTreeMap;
 use std::collections::hash_map::RandomState;
@@ -19,8 +19,8 @@ use crate::server::{App, Peer};
 #[derive(Debug)]
 pub(crate) struct Httpbin;
 
-/// The port to serve: of `-b ADDRESS:PORT`, as the original's server takes it, of `PORT`, or 80.
-/// The other arguments of that server mean nothing here.
+/// The port to serve: from `-b ADDRESS:PORT`, as the original's server takes it, from `PORT`, or 80.
+/// Other arguments of that server are ignored.
 pub(crate) fn port(arguments: &[String]) -> u16 {
     let bind = arguments
         .iter()
@@ -41,30 +41,30 @@ impl App for Httpbin {
         let (first, rest) = (parts.next().unwrap_or_default(), parts.next());
         match (first, rest) {
             ("", None) => answer::html(INDEX),
-            ("get", None) if request.method() == Method::GET => told(&told_back(&request)),
+            ("get", None) if request.method() == Method::GET => json_document(&echo(&request)),
             ("post" | "put" | "patch" | "delete", None) => {
                 if request.method().as_str().eq_ignore_ascii_case(first) {
-                    told(&told_back_with_body(&request))
+                    json_document(&echo_with_body(&request))
                 } else {
                     answer::method_not_allowed()
                 }
             }
             ("anything", _) => {
-                let mut value = told_back_with_body(&request);
+                let mut value = echo_with_body(&request);
                 value["method"] = json!(request.method().as_str());
-                told(&value)
+                json_document(&value)
             }
-            ("headers", None) => told(&json!({ "headers": headers(request.headers()) })),
-            ("ip", None) => told(&json!({ "origin": origin(&request) })),
+            ("headers", None) => json_document(&json!({ "headers": headers(request.headers()) })),
+            ("ip", None) => json_document(&json!({ "origin": origin(&request) })),
             ("user-agent", None) => {
-                told(&json!({ "user-agent": text(request.headers(), "user-agent") }))
+                json_document(&json!({ "user-agent": text(request.headers(), "user-agent") }))
             }
-            ("uuid", None) => told(&json!({ "uuid": uuid() })),
+            ("uuid", None) => json_document(&json!({ "uuid": uuid() })),
             ("status", Some(codes)) => status(codes, draw()),
             ("delay", Some(seconds)) => match delay(seconds) {
                 Some(delay) => {
                     tokio::time::sleep(delay).await;
-                    told(&told_back_with_body(&request))
+                    json_document(&echo_with_body(&request))
                 }
                 None => answer::not_found(),
             },
@@ -74,12 +74,12 @@ impl App for Httpbin {
     }
 }
 
-/// A JSON document in the original's layout: two blanks, a final newline.
-fn told(value: &Value) -> Response<Bytes> {
+/// A JSON document in the original's layout: indented by two spaces, with a final newline.
+fn json_document(value: &Value) -> Response<Bytes> {
     answer::with_type(StatusCode::OK, "application/json", format!("{value:#}\n"))
 }
 
-fn told_back(request: &Request<Bytes>) -> Value {
+fn echo(request: &Request<Bytes>) -> Value {
     json!({
         "args": form(request.uri().query().unwrap_or_default()),
         "headers": headers(request.headers()),
@@ -88,7 +88,7 @@ fn told_back(request: &Request<Bytes>) -> Value {
     })
 }
 
-fn told_back_with_body(request: &Request<Bytes>) -> Value {
+fn echo_with_body(request: &Request<Bytes>) -> Value {
     let body = String::from_utf8_lossy(request.body());
     let content_type = text(request.headers(), CONTENT_TYPE.as_str()).unwrap_or_default();
     let is_form = content_type.starts_with("application/x-www-form-urlencoded");
@@ -104,7 +104,7 @@ fn told_back_with_body(request: &Request<Bytes>) -> Value {
     })
 }
 
-/// The header fields, sorted and in capitals as the original shows them.
+/// The header fields, sorted and capitalized as in the original.
 fn headers(headers: &HeaderMap) -> Value {
     let mut sorted: BTreeMap<String, String> = BTreeMap::new();
     for (name, value) in headers {
@@ -125,7 +125,7 @@ fn capitalized(word: &str) -> String {
     first.into_iter().chain(characters).collect()
 }
 
-/// Fields of a query or form; one that comes twice is a list.
+/// Fields of a query or form; one that occurs more than once is a list.
 fn form(text: &str) -> Value {
     let mut fields = Map::new();
     for field in text.split('&').filter(|field| !field.is_empty()) {
@@ -142,7 +142,7 @@ fn form(text: &str) -> Value {
     Value::Object(fields)
 }
 
-/// A name or value of a form: `+` is a blank, `%XX` a byte.
+/// Decodes a name or value of a form: `+` is a space, `%XX` a byte.
 fn decoded(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
@@ -164,7 +164,7 @@ fn decoded(text: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// Who asked: the first proxy's word for it, or the peer.
+/// The client: the value of `x-forwarded-for`, or the peer's address.
 fn origin(request: &Request<Bytes>) -> String {
     text(request.headers(), "x-forwarded-for").unwrap_or_else(|| {
         request.extensions().get::<Peer>().map(|peer| peer.0.ip().to_string()).unwrap_or_default()
@@ -182,8 +182,8 @@ fn text(headers: &HeaderMap, name: &str) -> Option<String> {
     headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
 }
 
-/// An empty answer with a status; of a list such as `200,503` or `200:0.9,503:0.1` one by weight,
-/// which is 1 where none is given. `draw` is in [0, 1).
+/// An empty response with a status. From a list such as `200,503` or `200:0.9,503:0.1` one is drawn
+/// by weight, which defaults to 1. `draw` is in [0, 1).
 fn status(codes: &str, draw: f64) -> Response<Bytes> {
     let weighted = |choice: &str| {
         let (code, weight) = choice.split_once(':').unwrap_or((choice, "1"));
@@ -204,7 +204,7 @@ fn status(codes: &str, draw: f64) -> Response<Bytes> {
     }
 }
 
-/// A number in [0, 1), of the hasher's random keys.
+/// A number in [0, 1), from the hasher's random keys.
 fn draw() -> f64 {
     let random = RandomState::new().build_hasher().finish();
     (random >> 11) as f64 / (1_u64 << 53) as f64
@@ -216,7 +216,7 @@ fn delay(seconds: &str) -> Option<Duration> {
     Duration::try_from_secs_f64(seconds.clamp(0.0, DELAY_SECONDS_MAX)).ok()
 }
 
-/// A random UUID, of the kernel's making.
+/// A random UUID from the kernel.
 fn uuid() -> String {
     std::fs::read_to_string("/proc/sys/kernel/random/uuid").unwrap_or_default().trim().to_owned()
 }
@@ -232,7 +232,7 @@ mod tests {
     use crate::server::tests::{body, get, request};
 
     #[tokio::test]
-    async fn a_request_is_told_back() {
+    async fn a_request_is_echoed() {
         let mut sent = get("/get?a=1&a=2&b");
         sent.headers_mut().insert("host", "httpbin:8000".parse().unwrap());
         sent.headers_mut().insert("x-request-id", "7".parse().unwrap());
@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_body_is_told_back() {
+    async fn a_body_is_echoed() {
         let answer = Httpbin.answer(request("POST", "/post", r#"{"a":1}"#)).await;
         let value: Value = serde_json::from_str(body(&answer)).unwrap();
         assert_eq!((&value["data"], &value["json"]["a"]), (&json!(r#"{"a":1}"#), &json!(1)));

@@ -1,14 +1,14 @@
 //! The workshop applications in one small binary: `ironmesh-samples VERB [ARGUMENT ...]`.
 //!
-//! They behave, to the byte where a workshop looks at it, as the applications that Istio's and
-//! Linkerd's workshops use, so that a mesh can be tried without pulling an image:
+//! They behave like the applications of Istio's and Linkerd's workshops, to the byte where a workshop
+//! depends on it, so that a mesh can be tried without pulling an image:
 //!
 //! - `productpage [PORT]`, `details [PORT]`, `ratings [PORT]`, `reviews [PORT]`: Bookinfo, on port
 //!   9080. `reviews-v1`, `-v2` and `-v3` are `reviews` with what those images have built in.
 //! - `helloworld` (also `-v1`, `-v2`) on port 5000, `httpbin` on port 80.
 //! - `sleep` and `curl`, for machines that lack them.
 //!
-//! They know nothing of the mesh, and share no code with it.
+//! They know nothing about the mesh and share no code with it.
 
 mod answer;
 mod client;
@@ -39,7 +39,7 @@ fn main() -> ExitCode {
         Err(error) => return fail(&verb, &error),
     };
     let outcome = runtime.block_on(run(&verb, &rest));
-    // A name lookup may still sit in a thread of the runtime; nobody waits for it.
+    // A thread of the runtime may still be busy with a name lookup; do not wait for it.
     runtime.shutdown_background();
     match outcome {
         Ok(code) => code,
@@ -47,7 +47,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Runs one application until it ends or is told to.
+/// Runs one application until it ends or is told to end.
 async fn run(verb: &str, arguments: &[String]) -> io::Result<ExitCode> {
     let bookinfo = port(arguments, 9080);
     match verb {
@@ -72,7 +72,7 @@ async fn run(verb: &str, arguments: &[String]) -> io::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The port that the first argument names, or the application's own.
+/// The port in the first argument, or the application's default.
 fn port(arguments: &[String], default: u16) -> io::Result<u16> {
     match arguments.first() {
         None => Ok(default),
@@ -81,7 +81,7 @@ fn port(arguments: &[String], default: u16) -> io::Result<u16> {
 }
 
 fn fail(verb: &str, error: &io::Error) -> ExitCode {
-    // Nothing is left to tell if standard error is gone.
+    // If standard error is gone there is nowhere to report it.
     let _ = writeln!(io::stderr(), "ironmesh-samples {verb}: {error}");
     ExitCode::from(2)
 }

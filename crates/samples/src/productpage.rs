@@ -1,4 +1,4 @@
-//! Bookinfo's `productpage`: the page that joins what `details` and `reviews` know.
+//! Bookinfo's `productpage`, which joins what `details` and `reviews` return.
 
 mod books;
 mod page;
@@ -25,13 +25,13 @@ pub(crate) struct ProductPage {
     details: String,
     reviews: String,
     ratings: String,
-    /// Calls of `reviews` that each page makes besides its own, to make load.
+    /// Additional calls to `reviews` per page, to generate load.
     flood_factor: u32,
     client: Arc<Client>,
 }
 
-/// What a service told, or with which status and words it failed.
-type Told = (StatusCode, Value);
+/// What a service returned, or the status and message with which it failed.
+type Fetched = (StatusCode, Value);
 
 impl ProductPage {
     /// From `SERVICES_DOMAIN`, `{DETAILS,REVIEWS,RATINGS}_HOSTNAME`, `..._SERVICE_PORT` and
@@ -56,13 +56,13 @@ impl ProductPage {
         answer::html(page::product(user, &details, &reviews))
     }
 
-    async fn details(&self, id: u64, headers: &HeaderMap) -> Told {
+    async fn details(&self, id: u64, headers: &HeaderMap) -> Fetched {
         self.ask(&self.details, &format!("/details/{id}"), headers, "details").await
     }
 
-    /// Asks twice if need be. With the 10 s that `reviews` waits for `ratings`, a workshop's delay
-    /// of 7 s there therefore takes 6 s here, and then shows as an error.
-    async fn reviews(&self, id: u64, headers: &HeaderMap) -> Told {
+    /// Retries once. Since `reviews` waits 10 s for `ratings`, a workshop's delay of 7 s there takes
+    /// 6 s here and then shows as an error.
+    async fn reviews(&self, id: u64, headers: &HeaderMap) -> Fetched {
         let path = format!("/reviews/{id}");
         let first = self.ask(&self.reviews, &path, headers, "reviews").await;
         if first.0 == StatusCode::OK {
@@ -71,11 +71,11 @@ impl ProductPage {
         self.ask(&self.reviews, &path, headers, "reviews").await
     }
 
-    async fn ratings(&self, id: u64, headers: &HeaderMap) -> Told {
+    async fn ratings(&self, id: u64, headers: &HeaderMap) -> Fetched {
         self.ask(&self.ratings, &format!("/ratings/{id}"), headers, "ratings").await
     }
 
-    async fn ask(&self, server: &str, path: &str, headers: &HeaderMap, what: &str) -> Told {
+    async fn ask(&self, server: &str, path: &str, headers: &HeaderMap, what: &str) -> Fetched {
         let status = match self.client.get(server, path, headers, CALL_TIMEOUT).await {
             Ok(answer) if answer.status == StatusCode::OK => {
                 match serde_json::from_slice(&answer.body) {
@@ -90,14 +90,14 @@ impl ProductPage {
         (status, json!({ "error": error }))
     }
 
-    /// Sends `FLOOD_FACTOR` calls to `reviews` that nobody waits for.
+    /// Sends `FLOOD_FACTOR` calls to `reviews` without waiting for them.
     fn flood(&self, headers: &HeaderMap) {
         for _ in 0..self.flood_factor {
             let (client, server) = (Arc::clone(&self.client), self.reviews.clone());
             let headers = headers.clone();
             tokio::spawn(async move {
                 let path = format!("/reviews/{}", books::FIRST);
-                // Only the load is wanted.
+                // Only the load matters.
                 let _ = client.get(&server, &path, &headers, CALL_TIMEOUT).await;
             });
         }
@@ -145,10 +145,10 @@ impl App for ProductPage {
     }
 }
 
-/// The headers of every call that is made for a request: those that tell its trace, and the user
-/// of its session. A client's own `end-user` is not believed.
+/// The headers of every call made for a request: those of its trace, and the user of its session. A
+/// client's own `end-user` is not trusted.
 fn outward(request: &HeaderMap, user: Option<&str>) -> HeaderMap {
-    let mut passed = headers::passed_on(request);
+    let mut passed = headers::propagated(request);
     passed.remove(headers::END_USER);
     if let Some(user) = user.and_then(|user| HeaderValue::from_str(user).ok()) {
         passed.insert(headers::END_USER, user);
@@ -156,7 +156,7 @@ fn outward(request: &HeaderMap, user: Option<&str>) -> HeaderMap {
     passed
 }
 
-/// Where a form was sent from.
+/// The page that a form was sent from.
 fn back_to(headers: &HeaderMap) -> HeaderValue {
     headers.get(REFERER).cloned().unwrap_or(HeaderValue::from_static("/productpage"))
 }

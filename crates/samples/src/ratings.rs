@@ -14,7 +14,7 @@ use crate::server::App;
 /// `GET /health`.
 #[derive(Debug, Default)]
 pub(crate) struct Ratings {
-    /// Ratings that were posted; gone with the process.
+    /// Ratings that were posted; lost when the process ends.
     posted: Mutex<BTreeMap<u64, Value>>,
 }
 
@@ -52,7 +52,7 @@ impl App for Ratings {
     }
 }
 
-/// What every book has until somebody posts something else.
+/// What every book has until something else is posted.
 fn built_in() -> Value {
     json!({ "Reviewer1": 5, "Reviewer2": 4 })
 }

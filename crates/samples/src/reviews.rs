@@ -1,4 +1,4 @@
-//! Bookinfo's `reviews`: what two reviewers wrote, with their stars if it asks `ratings`.
+//! Bookinfo's `reviews`: what two reviewers wrote, with stars in the versions that call `ratings`.
 
 use std::env;
 use std::time::Duration;
@@ -14,17 +14,17 @@ use crate::{answer, headers};
 /// The application. `GET /reviews/{id}`, `GET /health`.
 #[derive(Debug)]
 pub(crate) struct Reviews {
-    /// Colour of the stars; none: it does not ask `ratings`.
+    /// Colour of the stars; `None`: it does not call `ratings`.
     color: Option<String>,
     /// `HOST:PORT` of `ratings`.
     ratings: String,
     client: Client,
 }
 
-/// One of the three versions that the workshops use, each an image of its own there.
+/// One of the three versions that the workshops use, each of which has its own image there.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Variant {
-    /// Does not ask `ratings`.
+    /// Does not call `ratings`.
     V1,
     /// Black stars.
     V2,
@@ -34,7 +34,7 @@ pub(crate) enum Variant {
 
 impl Reviews {
     /// From `ENABLE_RATINGS`, `STAR_COLOR`, `RATINGS_HOSTNAME`, `RATINGS_SERVICE_PORT` and
-    /// `SERVICES_DOMAIN`. A variant gives the first two where the environment does not.
+    /// `SERVICES_DOMAIN`. A variant sets the first two where the environment does not.
     pub(crate) fn from_env(variant: Option<Variant>) -> Self {
         let (asks, color) = match variant {
             None | Some(Variant::V1) => (false, "black"),
@@ -50,7 +50,7 @@ impl Reviews {
         }
     }
 
-    /// The stars that both reviewers gave; `None` if they cannot be had.
+    /// The stars that both reviewers gave; `None` if they cannot be fetched.
     async fn stars(&self, id: u32, headers: &HeaderMap) -> Option<[Option<i64>; 2]> {
         let path = format!("/ratings/{id}");
         let timeout = match self.color.as_deref() {
@@ -97,7 +97,7 @@ impl App for Reviews {
         }
         match path.strip_prefix("/reviews/").map(str::parse) {
             Some(Ok(id)) => {
-                let headers = headers::passed_on(request.headers());
+                let headers = headers::propagated(request.headers());
                 answer::json(StatusCode::OK, &self.reviews(id, &headers).await)
             }
             _ => answer::not_found(),
@@ -105,8 +105,8 @@ impl App for Reviews {
     }
 }
 
-/// Where a service of Bookinfo is: `{NAME}_HOSTNAME`, `SERVICES_DOMAIN`, `{NAME}_SERVICE_PORT`, or
-/// its usual name and port 9080.
+/// The address of a Bookinfo service, from `{NAME}_HOSTNAME`, `SERVICES_DOMAIN` and
+/// `{NAME}_SERVICE_PORT`; by default its usual name and port 9080.
 pub(crate) fn server_of(variable: &str, name: &str) -> String {
     let or = |variable: String, default: &str| {
         env::var(variable).ok().filter(|v| !v.is_empty()).unwrap_or_else(|| default.to_owned())
@@ -114,13 +114,13 @@ pub(crate) fn server_of(variable: &str, name: &str) -> String {
     let host = or(format!("{variable}_HOSTNAME"), name);
     let domain = or("SERVICES_DOMAIN".to_owned(), "");
     let dot = if domain.is_empty() { "" } else { "." };
-    // Kubernetes sets the port for every Service; there it is the same.
+    // Kubernetes sets this variable for every Service, to the same port.
     let port = or(format!("{variable}_SERVICE_PORT"), "9080");
     format!("{host}{dot}{domain}:{port}")
 }
 
-/// How long the version with black stars waits for `ratings`: more than the 7 s of the workshops'
-/// delay fault, which therefore only the caller's timeout of 3 s shows.
+/// How long the version with black stars waits for `ratings`. It is more than the 7 s of the
+/// workshops' delay fault, which therefore only shows through the caller's timeout of 3 s.
 const PATIENT: Duration = Duration::from_secs(10);
 /// How long the others wait.
 const IMPATIENT: Duration = Duration::from_millis(2500);

@@ -1,4 +1,4 @@
-//! A small HTTP/1.1 server: whole requests in, whole answers out, and an orderly end on SIGTERM.
+//! A small HTTP/1.1 server: whole requests in, whole responses out, and a graceful end on SIGTERM.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -19,9 +19,9 @@ use tokio::sync::watch;
 
 use crate::answer;
 
-/// An application: answers one request at a time, any number at once.
+/// An application. Requests may be answered concurrently.
 pub(crate) trait App: Send + Sync + 'static {
-    /// Answers a request. Its peer's address is the extension [`Peer`].
+    /// Answers a request. The peer's address is in the extension [`Peer`].
     fn answer(&self, request: Request<Bytes>) -> impl Future<Output = Response<Bytes>> + Send;
 }
 
@@ -45,7 +45,7 @@ pub(crate) async fn run(port: u16, app: impl App) -> io::Result<()> {
     Ok(())
 }
 
-/// Serves until `end`; then takes no more, answers what has begun, and closes.
+/// Serves until `end`; then accepts nothing more, finishes open requests, and closes.
 pub(crate) async fn serve(listener: TcpListener, app: impl App, end: impl Future<Output = ()>) {
     let app = Arc::new(app);
     let (stop, stopped) = watch::channel(());
@@ -57,14 +57,14 @@ pub(crate) async fn serve(listener: TcpListener, app: impl App, end: impl Future
                 Ok((stream, peer)) => {
                     tokio::spawn(serve_connection(stream, peer, Arc::clone(&app), stopped.clone()));
                 }
-                // Out of descriptors: others will be closed.
+                // Out of descriptors until other connections close.
                 Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
             },
         }
     }
     drop(listener);
     drop(stopped);
-    // Every connection holds a receiver; the last one gone ends this.
+    // Every connection holds a receiver, so this returns when the last one is gone.
     stop.send_replace(());
     let _ = tokio::time::timeout(DRAIN_MAX, stop.closed()).await;
 }
@@ -75,7 +75,7 @@ async fn serve_connection<A: App>(
     app: Arc<A>,
     mut stopped: watch::Receiver<()>,
 ) {
-    // Answers are small; without this each waits for the peer's acknowledgement. Should it fail,
+    // Responses are small; without this each would wait for the peer's acknowledgement. If it fails,
     // they are merely slower.
     let _ = stream.set_nodelay(true);
     let service = service_fn(|request| {
@@ -87,7 +87,7 @@ async fn serve_connection<A: App>(
         .max_buf_size(HEAD_BYTES_MAX)
         .serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
-    // A broken connection is its client's concern, hence no look at the results.
+    // A broken connection is the client's concern, so the results are ignored.
     tokio::select! {
         _ = connection.as_mut() => {}
         _ = stopped.changed() => {
@@ -103,7 +103,7 @@ async fn respond<A: App>(
     peer: SocketAddr,
 ) -> Response<Full<Bytes>> {
     let (mut head, body) = request.into_parts();
-    // HEAD is answered as GET is; the server leaves the body out.
+    // HEAD is answered like GET; the server leaves the body out.
     if head.method == Method::HEAD {
         head.method = Method::GET;
     }
@@ -118,7 +118,7 @@ async fn respond<A: App>(
     answer.map(Full::new)
 }
 
-/// Pause after a failed accept.
+/// Pause after a failed `accept`.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// How long open requests may take after SIGTERM; longer than any of the applications takes.
 const DRAIN_MAX: Duration = Duration::from_secs(15);
@@ -131,7 +131,7 @@ const BODY_BYTES_MAX: usize = 1 << 20;
 pub(crate) mod tests {
     use super::*;
 
-    /// An application on a free port of the loopback, for as long as the test's runtime lives.
+    /// Serves an application on a free loopback port for as long as the test's runtime lives.
     pub(crate) async fn start(app: impl App) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -155,12 +155,12 @@ pub(crate) mod tests {
         request
     }
 
-    /// The body of an answer as text.
+    /// The body of a response as text.
     pub(crate) fn body(answer: &Response<Bytes>) -> &str {
         std::str::from_utf8(answer.body()).unwrap()
     }
 
-    /// Tells that a request is there, and answers when it is let.
+    /// Reports that a request has arrived, and answers when it is allowed to.
     struct Slow {
         begun: tokio::sync::mpsc::Sender<()>,
         release: tokio::sync::Semaphore,
@@ -215,7 +215,7 @@ pub(crate) mod tests {
         stream.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
         has_begun.recv().await.unwrap();
         end.send(()).unwrap();
-        // The end has come once the port refuses.
+        // It has stopped accepting once the port refuses.
         while TcpStream::connect(address).await.is_ok() {
             tokio::task::yield_now().await;
         }

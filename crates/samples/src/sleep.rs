@@ -1,11 +1,12 @@
-//! `sleep`, for pods that only wait to be entered: as coreutils' one, without arguments for ever.
+//! `sleep`, for pods that only wait for `exec`: as in coreutils, but without arguments it sleeps
+//! forever.
 
 use std::future;
 use std::io;
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// Sleeps as long as all arguments together say: `infinity`, or numbers with s, m, h or d.
+/// Sleeps for the sum of the arguments: `infinity`, or numbers with s, m, h or d.
 pub(crate) async fn run(arguments: &[String]) -> io::Result<ExitCode> {
     let mut total = Some(Duration::ZERO);
     for argument in arguments {

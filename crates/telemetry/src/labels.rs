@@ -1,5 +1,5 @@
-//! Who called and who was called, as metric labels. Interned, so that a series is found by a small
-//! key that is cheap to hash and to copy.
+//! Caller and callee as metric labels, interned so that the key of a series is small and cheap to
+//! hash and copy.
 
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,10 +7,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use hashbrown::HashMap;
 use ironmesh_model::{Identity, Name};
 
-/// One end of a connection: a workload. A part that is not known is `unknown` in metrics.
+/// A workload at one end of a connection. An unknown field is `unknown` in metrics.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Party {
-    /// Name of what owns it (`reviews-v1`).
+    /// Name of its owner (`reviews-v1`).
     pub workload: Option<Name>,
     /// Its namespace.
     pub namespace: Option<Name>,
@@ -28,7 +28,7 @@ pub struct Party {
     pub canonical_revision: Option<Name>,
 }
 
-/// The service that was called. A part that is not known is `unknown` in metrics.
+/// The service that was called. An unknown field is `unknown` in metrics.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct ServiceLabels {
     /// Fully qualified host.
@@ -44,7 +44,7 @@ pub struct ServiceLabels {
 pub struct PartyId(pub(crate) u32);
 
 impl PartyId {
-    /// Nobody known.
+    /// An unknown workload.
     pub const UNKNOWN: Self = Self(0);
 }
 
@@ -53,11 +53,11 @@ impl PartyId {
 pub struct ServiceLabelsId(pub(crate) u32);
 
 impl ServiceLabelsId {
-    /// No service known.
+    /// An unknown service.
     pub const UNKNOWN: Self = Self(0);
 }
 
-/// A value with its number. Both stay known for as long as this is held.
+/// A value with its number. Both stay valid for as long as this is held.
 #[derive(Clone, Debug)]
 pub struct Interned<T> {
     number: u32,
@@ -65,21 +65,21 @@ pub struct Interned<T> {
 }
 
 impl Interned<Party> {
-    /// Stands for it in the key of a series.
+    /// Identifies it in the key of a series.
     pub fn id(&self) -> PartyId {
         PartyId(self.number)
     }
 }
 
 impl Interned<ServiceLabels> {
-    /// Stands for it in the key of a series.
+    /// Identifies it in the key of a series.
     pub fn id(&self) -> ServiceLabelsId {
         ServiceLabelsId(self.number)
     }
 }
 
-/// Values with numbers. Number 0 is the default value. While there are too many, further ones share
-/// the number 1. A value that nobody holds any more can be forgotten.
+/// Numbers for values. Number 0 is the default value; number 1 is shared by all values that do not
+/// fit. A value that nobody holds any more can be dropped.
 #[derive(Debug)]
 pub(crate) struct Interner<T> {
     table: Mutex<Table<T>>,
@@ -90,9 +90,9 @@ pub(crate) struct Interner<T> {
 struct Table<T> {
     numbers: HashMap<Arc<T>, u32>,
     values: HashMap<u32, Arc<T>>,
-    /// Numbers are not given again soon, so that one that was kept too long means nothing.
+    /// Numbers are not reused soon, so that one that was kept too long matches nothing.
     next: u32,
-    /// Values that found no room since one did.
+    /// Values that did not fit since the last one that did.
     refused: usize,
 }
 
@@ -113,7 +113,7 @@ impl<T: Clone + Default + Eq + Hash> Interner<T> {
             return Interned { number: *number, value: value.clone() };
         }
         if table.values.len() >= self.max {
-            // Not each time: it looks at all values.
+            // Not every time, since it looks at all values.
             if table.refused.is_multiple_of(self.max) {
                 table.forget_unused();
             }
@@ -127,12 +127,12 @@ impl<T: Clone + Default + Eq + Hash> Interner<T> {
         table.number(number)
     }
 
-    /// The value of a number; of one that is not known, the default.
+    /// The value of a number; the default for an unknown number.
     pub(crate) fn value(&self, number: u32) -> Arc<T> {
         self.lock().number(number).value
     }
 
-    /// Forgets the values that nobody holds.
+    /// Drops the values that nobody holds.
     pub(crate) fn forget_unused(&self) {
         self.lock().forget_unused();
     }
@@ -163,7 +163,7 @@ impl<T: Default + Eq + Hash> Table<T> {
 
     fn forget_unused(&mut self) {
         let is_kept = |number: u32, value: &Arc<T>| {
-            // Both maps hold it.
+            // The two maps hold it as well.
             number <= OTHER || Arc::strong_count(value) > 2
         };
         self.numbers.retain(|value, number| is_kept(*number, value));
@@ -172,10 +172,10 @@ impl<T: Default + Eq + Hash> Table<T> {
     }
 }
 
-/// The number of what was too much.
+/// The number of all values that do not fit.
 pub(crate) const OTHER: u32 = 1;
 
-/// The word for it.
+/// The label value for them.
 pub(crate) const OTHER_WORD: &str = "other";
 
 #[cfg(test)]

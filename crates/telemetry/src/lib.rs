@@ -1,4 +1,4 @@
-//! What a mesh measures and writes down about traffic, by Istio's names.
+//! What a mesh measures and logs about traffic, under Istio's names.
 //!
 //! Nothing here reads a clock or draws a random number; both are arguments. The request path pays
 //! for a hash lookup and a few plain stores: label sets are interned once, counters belong to one
@@ -6,7 +6,7 @@
 //!
 //! # Layout
 //!
-//! - [`labels`]: who called and who was called, interned.
+//! - [`labels`]: caller and callee, interned.
 //! - [`metrics`]: the metric families, per worker, and their exposition for Prometheus.
 //! - [`access_log`]: one line per request or connection, in Istio's text format or as JSON.
 //! - [`trace_context`]: request ids, W3C and B3 trace headers.

@@ -1,10 +1,10 @@
 //! The metric families of traffic, with Istio's names and labels.
 //!
-//! Each worker has counters of its own, which only it writes; a scrape reads them all and adds them
-//! up. A series is found by a small key; a new one costs an allocation and a short lock, every
-//! further request a hash lookup and a few stores. Of each family there are at most
-//! `metric_series_max` series: what finds no room is counted in one whose labels say `other`. A
-//! series in which nothing is counted any more ends, and its labels are forgotten.
+//! Each worker has its own counters, which only it writes; a scrape adds them up. A series is found
+//! by a small key: a new one costs an allocation and a short lock, every further request a hash
+//! lookup and a few stores. A family has at most `metric_series_max` series; the rest is counted in
+//! one whose labels say `other`. A series in which nothing is counted any more is dropped, and its
+//! labels with it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -57,7 +57,7 @@ pub struct Single {
     pub gauge: bool,
 }
 
-/// From which end a request was seen.
+/// Which end reports a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Reporter {
     /// By the caller's proxy.
@@ -67,8 +67,8 @@ pub enum Reporter {
 }
 
 impl Reporter {
-    /// Istio shows only where the destination reports how a connection came in; where the source
-    /// does, all are one series.
+    /// As in Istio, only the destination reports how a connection was secured; where the source
+    /// reports, it makes no difference to the series.
     fn knows(self, security: Security) -> Security {
         match self {
             Self::Source => Security::None,
@@ -77,7 +77,7 @@ impl Reporter {
     }
 }
 
-/// What was spoken.
+/// Application protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum RequestProtocol {
     /// HTTP.
@@ -86,53 +86,19 @@ pub enum RequestProtocol {
     Grpc,
 }
 
-/// How a connection came in.
+/// How an inbound connection was secured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Security {
-    /// In plaintext.
+    /// Plaintext.
     None,
-    /// With mutual TLS.
+    /// Mutual TLS.
     MutualTls,
 }
 
 /// The labels of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct RequestKey {
-    /// From which end it was seen.
-    pub reporter: Reporter,
-    /// Who called.
-    pub source: PartyId,
-    /// Who answered.
-    pub destination: PartyId,
-    /// What was called.
-    pub service: ServiceLabelsId,
-    /// What was spoken.
-    pub protocol: RequestProtocol,
-    /// Status of the answer; 0 if there was none.
-    pub response_code: u16,
-    /// Status of the gRPC answer, if it was one.
-    pub grpc_status: Option<u8>,
-    /// Why it went as it went; tells the response flag.
-    pub reason: Reason,
-    /// How it came in. Istio shows it only where the destination reports.
-    pub security: Security,
-}
-
-/// What is measured about a request.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct RequestMeasures {
-    /// From the end of its head to the last byte of its answer.
-    pub duration: Duration,
-    /// Bytes of its body.
-    pub request_bytes: u64,
-    /// Bytes of its answer's body.
-    pub response_bytes: u64,
-}
-
-/// The labels of an opaque connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct TcpKey {
-    /// From which end it was seen.
+    /// Which end reports it.
     pub reporter: Reporter,
     /// Who called.
     pub source: PartyId,
@@ -140,13 +106,47 @@ pub struct TcpKey {
     pub destination: PartyId,
     /// What was called.
     pub service: ServiceLabelsId,
-    /// Why it went as it went; tells the response flag.
+    /// Application protocol.
+    pub protocol: RequestProtocol,
+    /// Status of the response; 0 if there was none.
+    pub response_code: u16,
+    /// gRPC status, if it was a gRPC request.
+    pub grpc_status: Option<u8>,
+    /// Why it ended as it did; determines the response flag.
     pub reason: Reason,
-    /// How it came in.
+    /// How it was secured. As in Istio, shown only where the destination reports.
     pub security: Security,
 }
 
-/// What happened on an opaque connection since it was told last.
+/// What is measured about a request.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RequestMeasures {
+    /// From the end of its head to the last byte of the response.
+    pub duration: Duration,
+    /// Bytes of its body.
+    pub request_bytes: u64,
+    /// Bytes of the response's body.
+    pub response_bytes: u64,
+}
+
+/// The labels of an opaque connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct TcpKey {
+    /// Which end reports it.
+    pub reporter: Reporter,
+    /// Who called.
+    pub source: PartyId,
+    /// Who was called.
+    pub destination: PartyId,
+    /// What was called.
+    pub service: ServiceLabelsId,
+    /// Why it ended as it did; determines the response flag.
+    pub reason: Reason,
+    /// How it was secured.
+    pub security: Security,
+}
+
+/// What has happened on an opaque connection since the last report.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TcpMeasures {
     /// Connections opened.
@@ -185,7 +185,7 @@ impl Registry {
         self.services.intern(service)
     }
 
-    /// Shows a metric without labels. What is stored into `value` shows at the next scrape.
+    /// Registers a metric without labels. What is stored in `value` shows at the next scrape.
     pub fn single(&self, single: Single, value: Arc<AtomicU64>) {
         self.singles.lock().unwrap_or_else(PoisonError::into_inner).push((single, value));
     }
@@ -199,12 +199,12 @@ impl Registry {
         }
     }
 
-    /// Everything in Prometheus' text format, piece by piece.
+    /// All metrics in Prometheus' text format, piece by piece.
     pub fn page(&self) -> Page {
         Page::new(self)
     }
 
-    /// The whole page.
+    /// All metrics in one string.
     pub fn render(&self) -> String {
         self.page().collect()
     }
@@ -218,7 +218,7 @@ impl Registry {
     }
 }
 
-/// The counters of one worker, who alone writes them.
+/// The counters of one worker, which alone writes them.
 #[derive(Debug)]
 pub struct WorkerMetrics {
     registry: Arc<Registry>,
@@ -260,9 +260,9 @@ impl WorkerMetrics {
         add(&counters.received_bytes, measures.received_bytes);
     }
 
-    /// Ends the series in which this worker has counted nothing since it was called last, but for
-    /// those of connections that are still open. One that other workers count in goes on, with what
-    /// was counted here. Labels that nothing uses any more are forgotten.
+    /// Drops the series in which this worker has counted nothing since the last call, except those of
+    /// connections that are still open. A series that other workers count in stays, including what
+    /// was counted here. Labels that nothing uses any more are dropped too.
     pub fn end_idle(&mut self) {
         self.requests.end_idle();
         self.connections.end_idle();
@@ -271,7 +271,7 @@ impl WorkerMetrics {
     }
 }
 
-/// The first reason that shows with the same flag: connections do not show more of it.
+/// The first reason with the same flag, since connections show only the flag.
 fn first_of_flag(reason: Reason) -> Reason {
     Reason::ALL.iter().copied().find(|first| first.flag() == reason.flag()).unwrap_or(reason)
 }
@@ -286,7 +286,7 @@ struct RequestCounters {
 }
 
 impl RequestKey {
-    /// By which series are shown, so that a page has one order.
+    /// Sort key, so that series always come in the same order.
     fn order(&self) -> impl Ord + use<> {
         let ends = (self.reporter, self.source, self.destination, self.service, self.protocol);
         (ends, self.response_code, self.grpc_status, self.reason.code(), self.security)
@@ -341,7 +341,7 @@ impl TcpCounters {
 }
 
 impl TcpKey {
-    /// By which series are shown, so that a page has one order.
+    /// Sort key, so that series always come in the same order.
     fn order(&self) -> impl Ord + use<> {
         let ends = (self.reporter, self.source, self.destination, self.service);
         (ends, self.reason.code(), self.security)
@@ -378,7 +378,7 @@ impl Counters for TcpCounters {
     }
 }
 
-/// Adds to a counter that only this thread writes: a plain load and store, no locked instruction.
+/// Adds to a counter that only this thread writes: a plain load and store, no atomic instruction.
 fn add(counter: &AtomicU64, amount: u64) {
     if amount != 0 {
         counter.store(counter.load(Ordering::Relaxed).wrapping_add(amount), Ordering::Relaxed);

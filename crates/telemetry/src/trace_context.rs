@@ -1,11 +1,11 @@
-//! Request ids and the headers that tie the spans of one trace together: W3C Trace Context and B3.
-//! Made at the edge, passed on within. Random bits are arguments.
+//! Request ids and the headers that tie the spans of a trace together: W3C Trace Context and B3.
+//! Created at the edge and propagated inside the mesh. Random bits are arguments.
 
 use std::fmt;
 
 use ironmesh_model::HeaderLookup;
 
-/// A trace that begins.
+/// A new trace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TraceContext {
     /// The trace; never 0.
@@ -30,8 +30,8 @@ impl TraceContext {
     }
 }
 
-/// Whether a client that began no trace wants the request to be sampled: `x-b3-flags: 1` (debug) or
-/// `x-b3-sampled`. `None`: it leaves that to us.
+/// Whether a client that started no trace wants the request to be sampled, by `x-b3-flags: 1`
+/// (debug) or `x-b3-sampled`. `None`: it leaves the choice to us.
 pub fn b3_sampled(headers: &dyn HeaderLookup) -> Option<bool> {
     if headers.value("x-b3-flags").is_some_and(|flags| flags == "1") {
         return Some(true);

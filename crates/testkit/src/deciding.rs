@@ -1,5 +1,5 @@
-//! Deciding a request as a proxy does that asks for what it lacks, with a snapshot for a control
-//! plane.
+//! Decides requests like a proxy that subscribes to what it lacks, with a snapshot in place of the
+//! control plane.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -14,10 +14,10 @@ use ironmesh_model::{
 
 use crate::naive::Request;
 
-/// Address that every request was going to: that of no service.
+/// Original destination of every request; it belongs to no service.
 pub const DIALLED: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 96, 0, 0));
 
-/// Decides as the proxy of the request's workload does. What it asks for it keeps in its view.
+/// Decides like the proxy of the request's workload. What it asks for is kept in its view.
 ///
 /// # Panics
 ///
@@ -58,7 +58,7 @@ pub fn decide_on(
     panic!("it asks without end: {request:?}");
 }
 
-/// As whom the proxy of a request's workload asks.
+/// The subscriber that the proxy of a request's workload is.
 pub fn subscriber(request: &Request) -> Subscriber {
     Subscriber {
         namespace: request.namespace.as_str().into(),
@@ -66,21 +66,21 @@ pub fn subscriber(request: &Request) -> Subscriber {
     }
 }
 
-/// Where a request comes in.
+/// The listener at which a request enters.
 pub fn listener(request: &Request) -> ListenerKind {
     if request.at_gateway { ListenerKind::Gateway } else { ListenerKind::Outbound }
 }
 
-/// Where a request was going.
+/// The original destination of a request.
 ///
 /// # Panics
 ///
-/// If its port is none.
+/// If its port is not a port number.
 pub fn destination(request: &Request) -> SocketAddr {
     SocketAddr::new(DIALLED, u16::try_from(request.port).unwrap())
 }
 
-/// The view with the resource under a key and all that it refers to.
+/// The view after it received a resource and everything that the resource refers to.
 fn hold(snapshot: &Snapshot, view: &View, key: &ResourceKey, subscriber: &Subscriber) -> View {
     let resource = snapshot.resource(key, subscriber);
     let mut keys: Vec<ResourceKey> =
@@ -94,5 +94,5 @@ fn hold(snapshot: &Snapshot, view: &View, key: &ResourceKey, subscriber: &Subscr
     view.apply(changes).0
 }
 
-/// Resources that one decision may need one after the other.
+/// How often one decision may ask for another resource.
 const QUESTIONS_MAX: usize = 8;

@@ -1,7 +1,7 @@
-//! What tests of several crates share. Ships in nothing.
+//! Code shared by the tests of several crates. It is not part of any release.
 //!
-//! - [`deciding`]: deciding a request as a proxy does.
-//! - [`naive`]: a second matcher of Istio's routes, the oracle for the one in `model`.
+//! - [`deciding`]: decides requests like a proxy.
+//! - [`naive`]: a second matcher of Istio's routes, the oracle of the one in `model`.
 //! - [`random`]: seeded random meshes and requests for it.
 
 #![allow(clippy::unwrap_used, reason = "what stands in for a peer in a test fails by a panic")]

@@ -1,8 +1,8 @@
-//! A deliberately naive matcher of Istio's routes: it walks the users' objects as they are written,
-//! for every request anew, without index, compilation or views. What it and `model` disagree about
-//! is a bug in one of them.
+//! A deliberately naive matcher of Istio's routes. For every request it walks the users' objects as
+//! they were written, without indexes, compilation or views. Where it disagrees with `model`, one of
+//! them has a bug.
 //!
-//! It knows what the generator of [`crate::random`] makes, not all of Istio.
+//! It supports what the generator in [`crate::random`] produces, not all of Istio.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -13,7 +13,7 @@ use serde_json::Value;
 /// One request.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// Whether it comes in at a gateway; else it leaves a workload.
+    /// Whether it enters at a gateway; otherwise it leaves a workload.
     pub at_gateway: bool,
     /// Namespace of the proxy's workload.
     pub namespace: String,
@@ -33,7 +33,7 @@ pub struct Request {
     pub headers: Vec<(String, String)>,
 }
 
-/// What should come of a request.
+/// The expected outcome of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
     /// This rule wins.
@@ -45,7 +45,7 @@ pub enum Answer {
         /// Its backends.
         backends: Vec<Backend>,
     },
-    /// The service as it is.
+    /// The service itself, without a route.
     Default,
     /// The address that was dialled.
     Passthrough,
@@ -73,7 +73,7 @@ pub struct Mesh<'a> {
     pub patterns: &'a Patterns,
 }
 
-/// Every regex that was used, compiled; `None` is one that cannot be used.
+/// All regexes in use, compiled; `None` for an invalid one.
 #[derive(Debug, Default)]
 pub struct Patterns(RefCell<HashMap<String, Option<Regex>>>);
 
@@ -87,7 +87,7 @@ impl Patterns {
         known.entry(pattern.to_owned()).or_insert_with(compile).clone()
     }
 
-    /// Whether a regex anywhere in a value cannot be used.
+    /// Whether any regex in a value is invalid.
     fn any_bad(&self, value: &Value) -> bool {
         match value {
             Value::Object(fields) => fields.iter().any(|(name, value)| match value.as_str() {
@@ -119,7 +119,7 @@ impl Patterns {
     }
 }
 
-/// Whether a pattern is a name, and its length.
+/// Whether a pattern is an exact name, and its length.
 type Specificity = (bool, usize);
 
 /// Time of creation and `NAME.NAMESPACE`.
@@ -133,7 +133,7 @@ struct Try<'a> {
 }
 
 impl<'a> Mesh<'a> {
-    /// What should come of a request.
+    /// The expected outcome of a request.
     pub fn answer(self, request: &Request) -> Answer {
         let host = host_of(&request.authority);
         if request.at_gateway {
@@ -155,7 +155,7 @@ impl<'a> Mesh<'a> {
             {
                 return Answer::Passthrough;
             }
-            // A name that was completed and is no service is known by its own name only.
+            // A completed name that is not a service is known only as it was written.
             let any_pattern = service.is_some() || name == host;
             let route = self.mesh_route(&name, any_pattern, &request.namespace);
             let attached = ["mesh".to_owned()];
@@ -358,7 +358,7 @@ impl<'a> Mesh<'a> {
     fn defines(self, host: &str, subset: &str, caller: &str, owner: &str) -> bool {
         let root = "istio-system";
         for (step, namespace) in [caller, owner, root].into_iter().enumerate() {
-            // In the root namespace a caller's own rules are those that nobody else sees.
+            // In the root namespace only private rules count as the caller's own.
             let counts = |rule: &&Value| match step {
                 0 if caller == root => {
                     let to = list(&rule["spec"]["exportTo"]);
@@ -400,7 +400,8 @@ fn id_of(object: &Value) -> String {
     format!("{}/{}", metadata["namespace"].as_str().unwrap(), metadata["name"].as_str().unwrap())
 }
 
-/// Objects are compared by their time as text, which all are written alike, then by NAME.NAMESPACE.
+/// Objects are compared by creation time as text, which is always in the same format, then by
+/// NAME.NAMESPACE.
 fn age_of(object: &Value) -> Age {
     let metadata = &object["metadata"];
     let name = metadata["name"].as_str().unwrap();
@@ -444,7 +445,7 @@ fn covers(pattern: &str, host: &str) -> bool {
     }
 }
 
-/// Of two patterns that cover one host, the one with fewer names.
+/// Of two patterns that cover a host, the more specific one.
 fn narrower<'a>(a: &'a str, b: &'a str) -> &'a str {
     let key = |pattern: &str| (!pattern.starts_with('*'), pattern.len());
     if key(a) >= key(b) { a } else { b }

@@ -1,4 +1,4 @@
-//! Seeded random meshes and requests, small enough that much of it collides.
+//! Seeded random meshes and requests, from a vocabulary small enough that they often collide.
 
 use serde_json::{Map, Value, json};
 
@@ -17,7 +17,7 @@ impl Random {
         ((z ^ (z >> 31)) % bound as u64) as usize
     }
 
-    /// True once in `n` times.
+    /// True in one of `n` cases.
     pub fn one_in(&mut self, n: usize) -> bool {
         self.below(n) == 0
     }
@@ -75,7 +75,7 @@ pub fn mesh(random: &mut Random) -> Vec<Value> {
     for at in 0..1 + random.below(5) {
         objects.push(virtual_service(random, at));
     }
-    // The order of the objects must not matter.
+    // The order of the objects must make no difference.
     for at in 1..objects.len() {
         objects.swap(at, random.below(at + 1));
     }

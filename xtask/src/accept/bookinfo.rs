@@ -12,8 +12,8 @@ use super::{Options, ensure, fact};
 
 const TITLE: &str = "<title>Simple Bookstore App</title>";
 
-/// From a built tree, `up` answers with the product page within 3 s, and the processes of the mesh
-/// take less than 150 MB together.
+/// `up` serves the product page within 3 s, and the processes of the mesh use less than 150 MB in
+/// total.
 pub(super) fn up(stage: &Stage, _: &Options) -> anyhow::Result<()> {
     let mut times = Vec::new();
     let mut sizes = Vec::new();
@@ -55,7 +55,8 @@ fn proportional_kib(mesh: &Mesh) -> u64 {
     mesh.processes().into_iter().filter_map(one).sum()
 }
 
-/// The workshop's own manifests in a namespace without the label: no sidecars; with it: sidecars.
+/// The workshop's own manifests get no sidecars in a namespace without the label, and sidecars in one
+/// with it.
 pub(super) fn injection(stage: &Stage, options: &Options) -> anyhow::Result<()> {
     let workshops = options.workshops.as_ref();
     let workshops = workshops

@@ -1,4 +1,4 @@
-//! Proxies hold what they use, get only what changed, and rotate certificates without a loss.
+//! Proxies hold only what they use, receive only what changed, and rotate certificates without loss.
 
 use std::io::{Read, Write};
 use std::process::Stdio;
@@ -12,7 +12,7 @@ use super::http::page;
 use super::mesh::{Mesh, Stage, wait_for};
 use super::{Options, ensure, fact};
 
-/// See the module.
+/// See the module documentation.
 pub(super) fn on_demand(stage: &Stage, options: &Options) -> anyhow::Result<()> {
     let mesh = stage.up(&["--set", "certificateTtl=30s", "--image", "test/python=python3"])?;
     mesh.wait_ready("default", 6)?;
@@ -29,7 +29,7 @@ fn holds_what_it_called(mesh: &Mesh) -> anyhow::Result<()> {
     let mut services = held(mesh, &pod, "service")?;
     services.sort();
     fact(format!("with 500 more services, the sidecar of productpage holds {services:?}"));
-    // Its own is there for its inbound listener.
+    // Its own service is there for its inbound listener.
     let expected = ["details", "productpage", "reviews"];
     let names = services.iter().map(|key| expected.iter().find(|name| key.contains(**name)));
     let only = names.collect::<Option<Vec<_>>>().is_some_and(|names| names == expected.each_ref());
@@ -37,7 +37,7 @@ fn holds_what_it_called(mesh: &Mesh) -> anyhow::Result<()> {
 
     let before = pushed(mesh, &pod)?;
     mesh.stage.apply(&service(7, 81))?;
-    // The sentinel: a change to something that it does hold arrives, and alone.
+    // The sentinel: a change to something that it does hold arrives, and nothing else does.
     mesh.stage.apply(
         "apiVersion: networking.istio.io/v1\nkind: DestinationRule\n\
          metadata: {name: reviews, namespace: default}\n\
@@ -86,7 +86,7 @@ pub(super) fn proxy(mesh: &Mesh, pod: &str) -> anyhow::Result<Value> {
     proxies.iter().find(|p| p["name"] == pod).cloned().with_context(|| format!("no proxy {pod}"))
 }
 
-/// With certificates of 30 s, minutes of load and one long connection lose nothing.
+/// With certificates of 30 s, minutes of load and one long connection lose nothing at all.
 fn rotation(mesh: &Mesh, options: &Options) -> anyhow::Result<()> {
     let (load, connection) = if options.soak { (300, 600) } else { (60, 75) };
     mesh.stage.apply(ECHO)?;
@@ -111,7 +111,7 @@ fn rotation(mesh: &Mesh, options: &Options) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A connection from one pod to another's opaque port that says a line each second and wants it
+/// A connection from one pod to another's opaque port that sends a line each second and expects it
 /// back.
 fn long_connection(stage: &Stage, length: Duration) -> anyhow::Result<u64> {
     let client = "import socket,sys\n\

@@ -1,4 +1,4 @@
-//! What `explain --draw` says is what the access log recorded.
+//! `explain --draw` agrees with the access log.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use super::{Options, ensure, fact};
 
 const REQUESTS: u64 = 500;
 
-/// An undefined subset is 503 with its reason, an unmatched path 404, and over 24 rules `explain`
+/// An undefined subset gives 503 with its reason and an unmatched path 404. With 24 rules, `explain`
 /// agrees with the log on route, subset and reason of each of 500 random requests.
 pub(super) fn agrees(stage: &Stage, _: &Options) -> anyhow::Result<()> {
     let mesh = stage.up(&["--set", "accessLogEncoding=JSON"])?;
@@ -43,7 +43,7 @@ pub(super) fn agrees(stage: &Stage, _: &Options) -> anyhow::Result<()> {
         let line = &logged[&n];
         let said = ask(&mesh, r, line["draw"].as_str().context("no draw in the log")?)?;
         for field in ["route", "subset", "reason"] {
-            // Only what no route served has no route and no subset.
+            // Only requests that no route served have no route and no subset.
             let there = line[field].is_string() || line["reason"] != "route";
             ensure(there && said[field] == line[field], || {
                 format!("{field} of {r:?}:\n  log {line}\n  explain {said}")
@@ -113,7 +113,7 @@ fn read_log(mesh: &Mesh) -> anyhow::Result<HashMap<usize, Value>> {
     Ok(logged)
 }
 
-/// The first hop of what `explain` says.
+/// The first hop in the output of `explain`.
 fn ask(mesh: &Mesh, request: &Request, draw: &str) -> anyhow::Result<Value> {
     let url = format!("http://rules.example.com{}", request.target);
     let mut args = vec!["explain", "--from", "gateway", "--draw", draw, "-o", "json"];

@@ -1,4 +1,4 @@
-//! What a `kill -9` does to everybody else.
+//! What a `kill -9` of one process does to the others.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -19,7 +19,7 @@ use super::http::page;
 use super::mesh::{Mesh, Stage, descendants, wait_for};
 use super::{Options, ensure, fact};
 
-/// See the module.
+/// See the module documentation.
 pub(super) fn deaths(stage: &Stage, _: &Options) -> anyhow::Result<()> {
     let mesh = stage.up(&[])?;
     mesh.wait_ready("default", 6)?;
@@ -35,7 +35,8 @@ pub(super) fn deaths(stage: &Stage, _: &Options) -> anyhow::Result<()> {
     nothing_left(stage, "agent")
 }
 
-/// Control alone: restarted, traffic goes on, an unchanged proxy is sent next to nothing.
+/// Control is killed: it is restarted, traffic goes on, and next to nothing is sent to an unchanged
+/// proxy.
 fn control(mesh: &Mesh) -> anyhow::Result<()> {
     let pod = mesh.pod("productpage")?["name"].as_str().unwrap_or_default().to_owned();
     let old = mesh.status()?["control_pid"].clone();
@@ -55,7 +56,7 @@ fn control(mesh: &Mesh) -> anyhow::Result<()> {
     ensure(bytes < 1024, || "that is 1 KiB or more".to_owned())
 }
 
-/// One proxy alone: others unaffected, new connections to its pod wait at most 2 s and succeed.
+/// One proxy is killed: others are not affected, and new connections to its pod succeed within 2 s.
 fn one_proxy(mesh: &Mesh) -> anyhow::Result<()> {
     let details = mesh.pod("details")?;
     let killed = &details["sidecar_pid"];
@@ -80,7 +81,7 @@ fn one_proxy(mesh: &Mesh) -> anyhow::Result<()> {
     ensure(slowest < Duration::from_secs(2), || "that is more than 2 s".to_owned())
 }
 
-/// One application of two: callers lose at most what was in flight there.
+/// One of two applications is killed: callers lose at most what was in flight there.
 fn one_app(mesh: &Mesh) -> anyhow::Result<()> {
     mesh.stage.run(&["scale", "deployment/details-v1", "--replicas=2"])?;
     mesh.wait_ready("default", 7)?;
@@ -116,7 +117,7 @@ fn stopped_sidecar(mesh: &Mesh) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// `up` alone, or the agent alone: within 5 s nothing is left.
+/// `up` or the agent is killed: within 5 s nothing is left.
 fn nothing_left(stage: &Stage, whom: &str) -> anyhow::Result<()> {
     let before = Host::look(stage)?;
     let mut mesh = stage.up(&[])?;
@@ -131,7 +132,7 @@ fn nothing_left(stage: &Stage, whom: &str) -> anyhow::Result<()> {
     let started = Instant::now();
     let mut left = String::new();
     wait_for("the end of every process and trace", Duration::from_secs(5), || {
-        // `up` must end by itself; waited for, it is no zombie of ours either.
+        // `up` must end by itself. Waiting for it also leaves no zombie.
         mesh.child.try_wait()?;
         left = Host::look(stage)?.beyond(&before);
         let processes = all.iter().filter(|pid| Path::new(&format!("/proc/{pid}")).exists());
@@ -169,7 +170,7 @@ fn names(folder: &str) -> BTreeSet<String> {
     entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
 }
 
-/// What a mesh could leave on the host, a line each.
+/// What a mesh could leave on the host, one line each.
 struct Host(BTreeSet<String>);
 
 impl Host {
@@ -187,7 +188,7 @@ impl Host {
         }
         add("link", &Vec::from_iter(names("/sys/class/net")).join("\n"));
         for folder in ["/tmp", "/run"] {
-            // Others may work in these folders meanwhile.
+            // Others may use these folders at the same time.
             let ours = names(folder).into_iter().filter(|name| name.contains("ironmesh"));
             add(folder, &ours.collect::<Vec<_>>().join("\n"));
         }
@@ -196,7 +197,7 @@ impl Host {
         Ok(Self(lines))
     }
 
-    /// What is here and was not there before.
+    /// What is here now and was not before.
     fn beyond(&self, before: &Self) -> String {
         self.0.difference(&before.0).map(|line| format!("{line}\n")).collect()
     }
@@ -205,7 +206,7 @@ impl Host {
 /// Clients of a [`Load`].
 const CLIENTS: usize = 4;
 
-/// Page loads by a few clients, one after the other each.
+/// Page loads by a few clients, each of which makes one at a time.
 struct Load {
     stop: Arc<AtomicBool>,
     lost: Arc<AtomicUsize>,
@@ -233,7 +234,7 @@ impl Load {
         Self { stop, lost, loads, clients }
     }
 
-    /// Loads in all, and lost ones.
+    /// All loads, and lost ones.
     fn stop(self) -> (usize, usize) {
         self.stop.store(true, Ordering::Relaxed);
         for client in self.clients {

@@ -1,4 +1,4 @@
-//! A client of a few lines: one request, one connection, the whole answer.
+//! A small client: one request per connection, the whole response.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 
-/// An answer.
+/// A response.
 pub(super) struct Answer {
     /// Status code.
     pub status: u16,
     /// Headers by lower-case name, in order.
     pub headers: Vec<(String, String)>,
-    /// Body, chunked coding removed.
+    /// Body, without the chunked coding.
     pub body: String,
 }
 
@@ -23,7 +23,7 @@ impl Answer {
     }
 }
 
-/// Sends one request to 127.0.0.1 and waits, at most 30 s, for the end of the answer.
+/// Sends one request to 127.0.0.1 and waits at most 30 s for the end of the response.
 ///
 /// # Errors
 ///

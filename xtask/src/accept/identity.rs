@@ -1,4 +1,4 @@
-//! Sidecars are real, their traffic is encrypted, and STRICT refuses who has none.
+//! Sidecars are real, their traffic is encrypted, and STRICT refuses callers without one.
 
 use std::fs;
 use std::process::{Child, Command, Stdio};
@@ -11,7 +11,7 @@ use super::http::page;
 use super::mesh::{Mesh, Stage, wait_for};
 use super::{Options, ensure, fact};
 
-/// See the module.
+/// See the module documentation.
 pub(super) fn encrypted(stage: &Stage, _: &Options) -> anyhow::Result<()> {
     let mesh = stage.up(&[])?;
     mesh.wait_ready("default", 6)?;
@@ -29,7 +29,7 @@ pub(super) fn encrypted(stage: &Stage, _: &Options) -> anyhow::Result<()> {
     mesh.stop()
 }
 
-/// Each sidecar is a process of its own in the network namespace of its pod.
+/// Each sidecar is a separate process in the network namespace of its pod.
 fn sidecars_are_processes(mesh: &Mesh) -> anyhow::Result<()> {
     let status = mesh.status()?;
     let network = |pid: &Value| fs::read_link(format!("/proc/{pid}/ns/net"));
@@ -68,7 +68,7 @@ fn packets(mesh: &Mesh) -> anyhow::Result<()> {
     ensure(plain == 0, || "plaintext HTTP crossed eth0".to_owned())
 }
 
-/// Type, and version, of a TLS record of application data.
+/// Type and version of a TLS record with application data.
 const TLS_RECORD: &[u8] = &[0x17, 0x03, 0x03];
 
 fn count(bytes: &[u8], pattern: &[u8]) -> usize {
@@ -114,7 +114,7 @@ impl Drop for Capture {
     }
 }
 
-/// A pod without a sidecar is shown a certificate with the SPIFFE id of what it dials.
+/// A pod without a sidecar sees a certificate with the SPIFFE id of what it dials.
 fn certificate(mesh: &Mesh) -> anyhow::Result<()> {
     mesh.stage.apply(BARE)?;
     mesh.wait_ready("default", 7)?;
@@ -166,7 +166,7 @@ fn self_call(mesh: &Mesh, replicas: usize) -> anyhow::Result<()> {
     ensure(after == before + 4, || "a call was counted twice".to_owned())
 }
 
-/// With STRICT, a caller without a sidecar is refused; members and the gateway go on.
+/// Under STRICT a caller without a sidecar is refused; members and the gateway are served.
 fn strict(mesh: &Mesh) -> anyhow::Result<()> {
     let call = |pod: &str, container: &str| {
         let script = "curl -s -o /dev/null -w '%{http_code}' -m 5 http://details:9080/details/0";
@@ -193,7 +193,7 @@ metadata: {name: default, namespace: default}
 spec: {mtls: {mode: STRICT}}
 ";
 
-/// A pod that is kept out of the mesh.
+/// A pod outside the mesh.
 const BARE: &str = "\
 apiVersion: v1
 kind: Pod

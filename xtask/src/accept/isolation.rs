@@ -6,7 +6,7 @@ use std::path::Path;
 use super::mesh::Stage;
 use super::{Options, ensure, fact};
 
-/// Two pods write different files all over their trees and see only their own; the host has none.
+/// Two pods write files in many folders and see only their own; nothing appears on the host.
 pub(super) fn files(stage: &Stage, _: &Options) -> anyhow::Result<()> {
     let mesh = stage.up(&["--empty"])?;
     stage.apply(PODS)?;

@@ -1,4 +1,4 @@
-//! One mesh under test: the real binary, started as a user would.
+//! A mesh under test: the real binary, started as a user would start it.
 
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
@@ -14,13 +14,13 @@ use serde_json::Value;
 /// Who runs the mesh, and from which folder.
 #[derive(Clone, Debug)]
 pub(super) struct Stage {
-    /// Folder with the two binaries, readable for the user; the mesh's home.
+    /// Folder with the two binaries, readable by the user; the mesh's home.
     pub home: PathBuf,
     /// `None`: the caller.
     pub user: Option<User>,
 }
 
-/// A user of this machine.
+/// A user account.
 #[derive(Clone, Debug)]
 pub(super) struct User {
     /// Name.
@@ -32,7 +32,7 @@ pub(super) struct User {
 }
 
 impl Stage {
-    /// A command of the `ironmesh` binary, as this stage's user.
+    /// A command that runs the `ironmesh` binary as this stage's user.
     pub(super) fn ironmesh(&self, args: &[&str]) -> Command {
         let mut command = Command::new(self.home.join("ironmesh"));
         command
@@ -48,11 +48,11 @@ impl Stage {
         command
     }
 
-    /// Runs `ironmesh ARGS` to its end; its standard output if it succeeds.
+    /// Runs `ironmesh ARGS` to its end and returns its standard output.
     ///
     /// # Errors
     ///
-    /// If it fails, with what it said.
+    /// If it fails, with its output.
     pub(super) fn run(&self, args: &[&str]) -> anyhow::Result<String> {
         let output = self.output(args)?;
         if !output.status.success() {
@@ -91,7 +91,7 @@ impl Stage {
     ///
     /// # Errors
     ///
-    /// If it ends or says nothing within 60 s.
+    /// If it ends, or prints no URL within 60 s.
     pub(super) fn up(&self, args: &[&str]) -> anyhow::Result<Mesh> {
         let log = self.home.join("up.log");
         let output = File::create(&log)?;
@@ -120,7 +120,7 @@ fn gateway_port(text: &str) -> Option<u16> {
 /// A running mesh; ended when dropped.
 #[derive(Debug)]
 pub(super) struct Mesh {
-    /// Whose.
+    /// Its stage.
     pub stage: Stage,
     /// `ironmesh up`.
     pub child: Child,
@@ -146,7 +146,7 @@ impl Mesh {
         Ok(serde_json::from_str(&self.stage.run(&["status", "-o", "json"])?)?)
     }
 
-    /// Pid of a pod's first application process, in the host's numbering.
+    /// Pid of a pod's first application process, as the host sees it.
     ///
     /// # Errors
     ///
@@ -164,7 +164,7 @@ impl Mesh {
     ///
     /// # Errors
     ///
-    /// If one is not within 60 s.
+    /// If one is not ready within 60 s.
     pub(super) fn wait_ready(&self, namespace: &str, pods: usize) -> anyhow::Result<()> {
         wait_for(&format!("{pods} ready pods in {namespace}"), Duration::from_secs(60), || {
             let table = self.stage.run(&["get", "pods", "-n", namespace, "--no-headers"])?;
@@ -181,7 +181,7 @@ impl Mesh {
         })
     }
 
-    /// Every process of the mesh itself: descendants of `up` that run its binary.
+    /// The mesh's own processes: descendants of `up` that run its binary.
     pub(super) fn processes(&self) -> Vec<i32> {
         let binary = fs::canonicalize(self.stage.home.join("ironmesh")).unwrap_or_default();
         let pid = i32::try_from(self.child.id()).unwrap_or_default();
@@ -191,7 +191,7 @@ impl Mesh {
             .collect()
     }
 
-    /// Ends the mesh as Ctrl-C does, and waits.
+    /// Ends the mesh as Ctrl-C does, and waits for it.
     ///
     /// # Errors
     ///
@@ -215,7 +215,7 @@ impl Mesh {
 
 impl Drop for Mesh {
     fn drop(&mut self) {
-        // Already waited for: nothing to end. Otherwise its children go with it.
+        // If it was waited for there is nothing to end; otherwise its children end with it.
         if let Ok(None) = self.child.try_wait() {
             drop(self.child.kill());
             drop(self.child.wait());
@@ -223,7 +223,7 @@ impl Drop for Mesh {
     }
 }
 
-/// All processes below one, itself first.
+/// A process and all its descendants, itself first.
 pub(super) fn descendants(pid: i32) -> Vec<i32> {
     let mut parents = Vec::new();
     for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
@@ -248,11 +248,11 @@ pub(super) fn descendants(pid: i32) -> Vec<i32> {
     found
 }
 
-/// Asks again every 20 ms until there is an answer.
+/// Polls every 20 ms until there is a result.
 ///
 /// # Errors
 ///
-/// If asking fails, or there is none in time.
+/// If polling fails, or there is no result in time.
 pub(super) fn wait_for<T>(
     what: &str,
     longest: Duration,
@@ -270,7 +270,7 @@ pub(super) fn wait_for<T>(
     }
 }
 
-/// The stage for a user: a fresh folder with copies of the release binaries.
+/// Creates the stage for a user: a new folder with copies of the release binaries.
 ///
 /// # Errors
 ///

@@ -1,4 +1,4 @@
-//! Weights: they split as they say, and an edit breaks nothing.
+//! Weights split traffic as they say, and edits break nothing.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -12,7 +12,7 @@ use super::http::page;
 use super::mesh::{Mesh, Stage};
 use super::{Options, ensure, fact};
 
-/// 50/50 between reviews v1 (no stars) and v3 (stars) over 1 000 loads, within 4 sigma; then edits
+/// 1 000 loads split 50/50 between reviews v1 (no stars) and v3 (stars), within 4 sigma; then an edit
 /// each second under 200 loads/s for 60 s.
 pub(super) fn weights(stage: &Stage, _: &Options) -> anyhow::Result<()> {
     let mesh = stage.up(&[])?;
@@ -37,7 +37,7 @@ fn edits_under_load(mesh: &Mesh) -> anyhow::Result<()> {
     let loads = Arc::new(AtomicUsize::new(0));
     let broken = Arc::new(AtomicUsize::new(0));
     let started = Instant::now();
-    // Eight clients take turns of 40 ms: 200 loads/s.
+    // Eight clients with one load per 40 ms each: 200 loads/s.
     let clients: Vec<_> = (0..8)
         .map(|client| {
             let (stop, loads, broken) = (stop.clone(), loads.clone(), broken.clone());
@@ -71,7 +71,7 @@ fn edits_under_load(mesh: &Mesh) -> anyhow::Result<()> {
     no_errors_counted(mesh)
 }
 
-/// No proxy, the gateway's among them, counted a 5xx or a response flag other than `-`.
+/// No proxy, including the gateway, counted a 5xx or a response flag other than `-`.
 fn no_errors_counted(mesh: &Mesh) -> anyhow::Result<()> {
     let proxies: Value = serde_json::from_str(&mesh.stage.run(&["proxy-status", "-o", "json"])?)?;
     let proxies = proxies.as_array().context("proxy-status gives no list")?;

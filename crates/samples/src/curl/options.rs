@@ -1,9 +1,9 @@
-//! The options of `curl` that are understood.
+//! The supported options of `curl`.
 
 use std::env;
 use std::time::Duration;
 
-/// What was asked for.
+/// A parsed command line.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Options {
     pub(super) urls: Vec<String>,
@@ -11,7 +11,7 @@ pub(super) struct Options {
     pub(super) method: Option<String>,
     /// `-H`, `-A`, `-e`, `-b`: lines `Name: value`; `Name:` removes one that curl sets itself.
     pub(super) headers: Vec<String>,
-    /// `-d` and its kin, joined by `&`.
+    /// `-d` and its variants, joined by `&`.
     pub(super) data: Option<String>,
     /// `-G`: the data goes into the query.
     pub(super) data_in_query: bool,
@@ -50,7 +50,7 @@ pub(super) struct Options {
 }
 
 impl Options {
-    /// Parses a command line; the error is what curl would complain about.
+    /// Parses a command line; the error is what curl would print.
     pub(super) fn parse(arguments: &[String]) -> Result<Self, String> {
         let mut options = Self { proxy: env::var("http_proxy").ok(), ..Self::default() };
         let mut words = arguments.iter().cloned();
@@ -134,7 +134,7 @@ impl Options {
                 self.proxy = None;
             }
             "resolve" => self.resolve.push(value()?),
-            // True of this curl anyway, or without meaning for plain HTTP.
+            // Always the case here, or meaningless for plain HTTP.
             "insecure" | "no-buffer" | "http1.1" | "ipv4" | "globoff" | "compressed"
             | "no-progress-meter" | "no-keepalive" | "path-as-is" => {}
             _ => return Err(format!("option --{name}: is unknown")),

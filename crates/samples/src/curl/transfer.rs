@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use super::options::Options;
 
-/// What is known about a transfer, as far as it came.
+/// What is known about a transfer, complete or not.
 #[derive(Debug, Default)]
 pub(super) struct Outcome {
     pub(super) status: u16,
@@ -125,7 +125,7 @@ async fn fetch(
     }
 }
 
-/// Connects, sends the request, and reads the answer's head.
+/// Connects, sends the request, and reads the head of the response.
 async fn exchange(
     options: &Options,
     url: &Uri,
@@ -160,7 +160,7 @@ async fn exchange(
         .handshake(TokioIo::new(stream))
         .await
         .map_err(Failure::Receive)?;
-    // How it ends, its sender tells.
+    // Its sender reports how it ends.
     tokio::spawn(async move { drop(connection.await) });
     let response = sender.send_request(request).await;
     response.map_err(|error| {
@@ -291,7 +291,7 @@ fn show_request(
 /// A URL; without a scheme it is `http`, as with curl.
 fn parse(url: &str) -> Result<Uri, Failure> {
     let whole = if url.contains("://") { url.to_owned() } else { format!("http://{url}") };
-    // An URI of the http crate has a path; `host?query` has none.
+    // A URI of the http crate needs a path; `host?query` has none.
     let (scheme, rest) = whole.split_once("://").unwrap_or(("http", &whole));
     let rest = match rest.find(['/', '?', '#']) {
         Some(at) if rest.as_bytes()[at] != b'/' => format!("{}/{}", &rest[..at], &rest[at..]),
@@ -308,7 +308,7 @@ fn parse(url: &str) -> Result<Uri, Failure> {
     Ok(uri)
 }
 
-/// Where a redirect leads.
+/// The target of a redirect.
 fn resolve_reference(from: &Uri, to: &str) -> Result<Uri, Failure> {
     if to.contains("://") {
         return parse(to);

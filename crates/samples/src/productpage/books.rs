@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 pub(super) const FIRST: u64 = 0;
 /// Its title.
 pub(super) const TITLE: &str = "The Comedy of Errors";
-/// What the page says of it, in HTML.
+/// Its description on the page, in HTML.
 pub(super) const DESCRIPTION: &str = "One of <b>William Shakespeare</b>'s first comedies: two \
     pairs of twins, parted in a storm, come to the same town on the same day without knowing it.";
 

@@ -6,15 +6,15 @@ use bytes::Bytes;
 use http::{Response, StatusCode};
 use serde_json::Value;
 
-use super::{Told, books};
+use super::{Fetched, books};
 use crate::answer;
 
 /// The front page.
 pub(super) const INDEX: &str = include_str!("../../assets/index.html");
 
 /// The page of the book.
-pub(super) fn product(user: Option<&str>, details: &Told, reviews: &Told) -> String {
-    // One pass over the template, so that nothing in a value is taken for a place.
+pub(super) fn product(user: Option<&str>, details: &Fetched, reviews: &Fetched) -> String {
+    // One pass over the template, so that nothing in a value is taken for a placeholder.
     let mut page = String::with_capacity(8 << 10);
     let mut rest = TEMPLATE;
     while let Some((before, after)) = rest.split_once("{{") {
@@ -48,7 +48,7 @@ fn session(page: &mut String, user: Option<&str>) {
     match user {
         Some(user) => {
             let user = escape(user);
-            // Writing to a String cannot fail; so below.
+            // Writing to a String cannot fail; the same below.
             let _ =
                 write!(page, "<span class=\"user\">{user}</span> <a href=\"logout\">sign out</a>");
         }
@@ -59,9 +59,9 @@ fn session(page: &mut String, user: Option<&str>) {
     }
 }
 
-/// A section of the page, or that it could not be fetched.
-fn section(page: &mut String, told: &Told, what: &str, show: fn(&mut String, &Value)) {
-    let (status, value) = told;
+/// A section of the page, or a note that it could not be fetched.
+fn section(page: &mut String, fetched: &Fetched, what: &str, show: fn(&mut String, &Value)) {
+    let (status, value) = fetched;
     if *status == StatusCode::OK {
         return show(page, value);
     }
@@ -102,8 +102,8 @@ fn all_reviews(page: &mut String, reviews: &Value) {
     }
 }
 
-/// The stars of one review. The comments stand on lines of their own: people count pages with
-/// stars by `grep 'full stars' | wc -l`, and get two for each.
+/// The stars of one review. The comments are on lines of their own, because people count pages with
+/// stars by `grep 'full stars' | wc -l` and get two for each.
 fn stars(page: &mut String, rating: &Value) {
     let Some(full) = rating["stars"].as_u64().map(|stars| stars.min(STARS)) else {
         page.push_str("<p><i>Ratings service is currently unavailable</i></p>\n");

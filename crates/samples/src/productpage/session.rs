@@ -1,8 +1,8 @@
-//! Who is signed in: a name in a cookie. Nothing is protected by it, so it is not signed.
+//! The session: a user name in a cookie. It protects nothing, so it is not signed.
 
 use http::HeaderValue;
 
-/// The cookie that a form with `username=NAME` gives.
+/// The cookie for a form with `username=NAME`.
 pub(super) fn login(form: &[u8]) -> HeaderValue {
     let form = String::from_utf8_lossy(form);
     let user = form
@@ -30,7 +30,7 @@ pub(super) fn user(cookies: &HeaderValue) -> Option<String> {
     Some(percent_decode(value)).filter(|user| !user.is_empty())
 }
 
-/// Undoes the form's encoding; what is not UTF-8 becomes a question mark in a box.
+/// Decodes a form value; what is not UTF-8 becomes U+FFFD.
 fn percent_decode(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();

@@ -1,5 +1,5 @@
-//! The parts of a line as bytes. The standard formatting costs several times as much, and a line is
-//! written for every request.
+//! Formats the fields of a line. The standard library's formatting costs several times as much, and
+//! a line is written for every request.
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -22,7 +22,7 @@ pub(super) fn number(out: &mut Vec<u8>, number: u64) {
     out.extend_from_slice(&digits[at..]);
 }
 
-/// Appends a number with zeros before it, so that it has `N` digits; upper ones are cut off.
+/// Appends a number with exactly `N` digits: padded with zeros, higher digits cut off.
 pub(super) fn padded<const N: usize>(out: &mut Vec<u8>, number: u64) {
     let mut digits = [b'0'; N];
     let mut rest = number;
@@ -50,7 +50,7 @@ pub(super) fn address(out: &mut Vec<u8>, address: SocketAddr) {
     number(out, u64::from(v4.port()));
 }
 
-/// Appends a cluster as Istio names it; its names by `text`, which escapes.
+/// Appends a cluster as Istio names it. `text` appends, and escapes, the names in it.
 pub(super) fn cluster(out: &mut Vec<u8>, cluster: Cluster<'_>, text: impl Fn(&mut Vec<u8>, &str)) {
     match cluster {
         Cluster::Outbound { port, subset, host } => {

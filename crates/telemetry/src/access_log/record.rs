@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use ironmesh_model::{Draw, Identity, ListenerKind, Reason, Version};
 
-/// A request, or an opaque connection, that has ended. Parts that are not there are `-` in text and
-/// `null` in JSON.
+/// A finished request or opaque connection. Absent fields are `-` in text and `null` in JSON.
 #[derive(Clone, Debug)]
 pub struct AccessRecord<'a> {
     /// When it began, since the Unix epoch.
@@ -17,11 +16,11 @@ pub struct AccessRecord<'a> {
     pub path: Option<&'a str>,
     /// `HTTP/1.1`, `HTTP/2`, ...
     pub protocol: Option<&'a str>,
-    /// Status of the answer; 0 if there was none.
+    /// Status of the response; 0 if there was none.
     pub response_code: u16,
-    /// Why it went as it went; tells the response flag.
+    /// Why it ended as it did; determines the response flag.
     pub reason: Reason,
-    /// Who answered, in Envoy's words: `via_upstream`, `route_not_found`, ...
+    /// Where the response came from, in Envoy's words: `via_upstream`, `route_not_found`, ...
     pub response_code_details: Option<&'a str>,
     /// Why the connection was ended.
     pub connection_termination_details: Option<&'a str>,
@@ -29,11 +28,11 @@ pub struct AccessRecord<'a> {
     pub upstream_transport_failure_reason: Option<&'a str>,
     /// Bytes of the request's body, or of an opaque connection from the client.
     pub bytes_received: u64,
-    /// Bytes of the answer's body, or of an opaque connection to the client.
+    /// Bytes of the response's body, or of an opaque connection to the client.
     pub bytes_sent: u64,
-    /// From its first byte to the end of its answer.
+    /// From its first byte to the end of the response.
     pub duration: Duration,
-    /// From the end of the request to the head of the endpoint's answer.
+    /// From the end of the request to the head of the endpoint's response.
     pub upstream_service_time: Option<Duration>,
     /// `x-forwarded-for`.
     pub x_forwarded_for: Option<&'a str>,
@@ -45,7 +44,7 @@ pub struct AccessRecord<'a> {
     pub authority: Option<&'a str>,
     /// The endpoint that was used.
     pub upstream_host: Option<SocketAddr>,
-    /// What it was an endpoint of.
+    /// The cluster of that endpoint.
     pub upstream_cluster: Option<Cluster<'a>>,
     /// The proxy's own address on the connection to the endpoint.
     pub upstream_local_address: Option<SocketAddr>,
@@ -61,7 +60,7 @@ pub struct AccessRecord<'a> {
     pub version: Option<Version>,
     /// The subset that was chosen.
     pub subset: Option<&'a str>,
-    /// What all random choices about it were made from.
+    /// The seed of all random choices made for it.
     pub draw: Option<Draw>,
     /// Where it entered the proxy.
     pub listener: ListenerKind,
@@ -69,7 +68,7 @@ pub struct AccessRecord<'a> {
     pub peer: Option<&'a Identity>,
 }
 
-/// What an endpoint belongs to, written as Istio names clusters.
+/// The cluster of an endpoint, named as in Istio.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cluster<'a> {
     /// A port of a service, or of a subset of it.

@@ -78,8 +78,8 @@ impl Line<'_> {
     }
 }
 
-/// Appends text of a client; what could end a line or confuse a terminal is escaped. Quotes stand
-/// as they are, as in Envoy.
+/// Appends text that came from a client. Control characters, which could end the line or confuse a
+/// terminal, are escaped; quotes are not, as in Envoy.
 fn escaped(out: &mut Vec<u8>, text: &str) {
     if !text.bytes().any(|byte| byte.is_ascii_control()) {
         out.extend_from_slice(text.as_bytes());

@@ -29,22 +29,22 @@ pub struct WorkerLog {
 #[derive(Debug, Default)]
 struct Shared {
     lanes: Mutex<Vec<Arc<Lane>>>,
-    /// Whether there may be lines to write, or the end has come.
+    /// Whether there may be lines to write, or it is time to stop.
     work: Mutex<bool>,
     wake: Condvar,
-    /// Whether the thread sleeps or is about to: a worker then has to wake it.
+    /// Whether the thread sleeps or is about to, so that a worker must wake it.
     sleeping: AtomicBool,
     stopping: AtomicBool,
     dropped: Arc<AtomicU64>,
 }
 
-/// The lines of one worker that wait.
+/// The lines of one worker that wait to be written.
 #[derive(Debug, Default)]
 struct Lane(Mutex<Vec<u8>>);
 
 impl AccessLog {
-    /// Starts a log that is written to `output`, each worker's share of which may be `bytes_max`
-    /// bytes behind (see [`ironmesh_model::limits::ProxyLimits::access_log_bytes_max`]).
+    /// Starts a log that is written to `output`. The lines of each worker that wait to be written may
+    /// take `bytes_max` bytes (see [`ironmesh_model::limits::ProxyLimits::access_log_bytes_max`]).
     ///
     /// # Errors
     ///
@@ -109,18 +109,18 @@ impl Shared {
         self.wake.notify_one();
     }
 
-    /// Writes lines as they come until the log is dropped. What the output refuses is lost: there
-    /// is nowhere to tell.
+    /// Writes lines as they come until the log is dropped. Lines that the output refuses are lost, as
+    /// there is nowhere to report it.
     fn write_all(&self, mut output: impl Write) {
         let mut batch = Vec::new();
         loop {
-            // Announced before looking, so that a line which comes after the look wakes us.
+            // Set before looking, so that a line that arrives after the look wakes us.
             self.sleeping.store(true, Ordering::SeqCst);
             let stopping = self.stopping.load(Ordering::SeqCst);
             let lanes = locked(&self.lanes).clone();
             let mut wrote = false;
             for lane in lanes {
-                // The buffers change places, so that neither is allocated again.
+                // Swapped, so that neither buffer is allocated again.
                 std::mem::swap(&mut *locked(&lane.0), &mut batch);
                 if !batch.is_empty() {
                     wrote = true;

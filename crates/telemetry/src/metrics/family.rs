@@ -1,6 +1,6 @@
-//! The series of one family, which all workers count in. Each worker has counters of its own in a
-//! series, which only it writes; what a series shows is their sum, and what those have counted that
-//! are gone. So a counter never goes down while its series is kept.
+//! The series of one metric family, shared by all workers. In each series every worker has counters
+//! of its own, which only it writes. A series shows their sum, plus what has been counted by workers
+//! that have since dropped theirs, so a counter never goes down while its series exists.
 
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,23 +9,23 @@ use hashbrown::HashMap;
 
 /// The labels of a series, in a form that is cheap to compare.
 pub(super) trait Key: Copy + Eq + Hash {
-    /// The key of the series in which it is counted when there is no room. Few keys have another.
+    /// The key of the series that counts it when the family is full. There are only a few such keys.
     fn overflow(self) -> Self;
 }
 
 /// What is counted in a series.
 pub(super) trait Counters: Default {
-    /// Adds all of it to another.
+    /// Adds these counts to `sum`.
     fn add_to(&self, sum: &Self);
 
-    /// A number that differs whenever something was counted.
+    /// A number that changes whenever something is counted.
     fn events(&self) -> u64;
 
-    /// Whether nothing that was counted goes on, so that the series may end.
+    /// Whether everything that was counted has ended, so that the series may be dropped.
     fn is_at_rest(&self) -> bool;
 }
 
-/// A family. Its lock is taken when a worker begins or ends a series, and to list the series.
+/// A family. Its lock is taken when a worker starts or drops a series, and to list all series.
 #[derive(Debug)]
 pub(super) struct Family<K, L, C> {
     series: Mutex<All<K, L, C>>,
@@ -34,11 +34,11 @@ pub(super) struct Family<K, L, C> {
 
 type All<K, L, C> = HashMap<Slot<K>, Arc<Series<K, L, C>>>;
 
-/// The place of a series.
+/// Where a series is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Slot<K> {
     key: K,
-    /// Whether what finds no room is counted there.
+    /// Whether it is an overflow series, which counts what did not fit.
     overflow: bool,
 }
 
@@ -46,21 +46,21 @@ struct Slot<K> {
 #[derive(Debug)]
 pub(super) struct Series<K, L, C> {
     pub(super) key: K,
-    /// What the numbers in `key` stand for; `None`: the series of what found no room.
+    /// What the numbers in `key` stand for; `None` in an overflow series.
     pub(super) labels: Option<L>,
     parts: Mutex<Parts<C>>,
 }
 
 #[derive(Debug)]
 struct Parts<C> {
-    /// Of each worker that counts here.
+    /// Counters of the workers that count here.
     live: Vec<Arc<C>>,
-    /// What workers have counted that do so no longer.
+    /// Totals of the workers that no longer do.
     ended: C,
 }
 
 impl<K, L, C: Counters> Series<K, L, C> {
-    /// What all workers have counted.
+    /// The totals over all workers.
     pub(super) fn sum(&self) -> C {
         let sum = C::default();
         let parts = self.parts();
@@ -82,12 +82,12 @@ impl<K: Key, L, C: Counters> Family<K, L, C> {
         Self { series: Mutex::default(), series_max: series_max.max(OVERFLOWS_MAX + 1) }
     }
 
-    /// The series there are, in no order.
+    /// All series, in no particular order.
     pub(super) fn list(&self) -> Vec<Arc<Series<K, L, C>>> {
         self.lock().values().cloned().collect()
     }
 
-    /// Counters of one more worker in the series of a key; `None` if there is no room for it.
+    /// Counters for one more worker in a series; `None` if the family is full.
     fn begin(&self, slot: Slot<K>, labels: impl FnOnce() -> Option<L>) -> Option<Arc<C>> {
         let mut all = self.lock();
         let has_room = slot.overflow || all.len() < self.series_max - OVERFLOWS_MAX;
@@ -103,7 +103,7 @@ impl<K: Key, L, C: Counters> Family<K, L, C> {
         Some(part)
     }
 
-    /// Takes the counters of a worker back, and ends the series if they were the last.
+    /// Drops a worker's counters, and the series with them if they were the last.
     fn end(&self, slot: Slot<K>, part: &Arc<C>) {
         let mut all = self.lock();
         let Some(series) = all.get(&slot) else { return };
@@ -133,9 +133,9 @@ pub(super) struct WorkerFamily<K, L, C> {
 #[derive(Debug)]
 struct Own<C> {
     part: Arc<C>,
-    /// Whether the part is that of the overflow series, since there was no room.
+    /// Whether the part belongs to an overflow series, because the family was full.
     borrowed: bool,
-    /// [`Counters::events`] when it was looked at last.
+    /// [`Counters::events`] at the last check.
     events: u64,
 }
 
@@ -144,16 +144,16 @@ impl<K: Key, L, C: Counters> WorkerFamily<K, L, C> {
         Self { family, own: HashMap::new(), overflow: HashMap::new() }
     }
 
-    /// The counters for a key, if there are.
+    /// The counters for a key, if there are any.
     pub(super) fn counters(&self, key: &K) -> Option<&C> {
         self.own.get(key).map(|own| &*own.part)
     }
 
-    /// The counters for a key for which there were none.
+    /// Creates the counters for a key that has none.
     #[cold]
     pub(super) fn begin(&mut self, key: &K, labels: impl FnOnce() -> L) -> &C {
         let Self { family, own, overflow } = self;
-        // Keys that found no room are remembered, too, so that requests do not meet at the lock.
+        // Keys that did not fit are remembered too, so that requests do not contend for the lock.
         let may_remember = own.len() < family.series_max;
         let part = match may_remember {
             true => family.begin(Slot { key: *key, overflow: false }, || Some(labels())),
@@ -168,7 +168,7 @@ impl<K: Key, L, C: Counters> WorkerFamily<K, L, C> {
         }
         let slot = Slot { key: key.overflow(), overflow: true };
         let shared = overflow.entry(slot.key).or_insert_with(|| {
-            // There is always room for it.
+            // Overflow series always fit.
             let part = family.begin(slot, || None).unwrap_or_default();
             Own { part, borrowed: false, events: 0 }
         });
@@ -178,7 +178,7 @@ impl<K: Key, L, C: Counters> WorkerFamily<K, L, C> {
         &shared.part
     }
 
-    /// Ends the series in which this worker has counted nothing since it was called last.
+    /// Drops this worker's part of every series in which it has counted nothing since the last call.
     pub(super) fn end_idle(&mut self) {
         let Self { family, own, overflow } = self;
         let is_kept = |key: &K, own: &mut Own<C>, overflow: bool| {
@@ -190,11 +190,11 @@ impl<K: Key, L, C: Counters> WorkerFamily<K, L, C> {
             }
             true
         };
-        // What found no room may find it now.
+        // What did not fit before may fit now.
         own.retain(|key, own| !own.borrowed && is_kept(key, own, false));
         overflow.retain(|key, own| is_kept(key, own, true));
     }
 }
 
-/// Series of what found no room, that room is kept for: one per reporter and protocol.
+/// Room kept for overflow series: one per reporter and protocol.
 const OVERFLOWS_MAX: usize = 4;

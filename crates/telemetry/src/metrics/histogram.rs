@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::add;
 
-/// Upper bounds of the buckets, as Envoy's default for all histograms; one more holds the rest.
+/// Upper bounds of the buckets, Envoy's default for all histograms. One more bucket holds the rest.
 pub(super) const BOUNDS: [f64; 19] = [
     0.5,
     1.0,
@@ -42,7 +42,7 @@ impl Histogram {
         add(&self.sum, to_sum);
     }
 
-    /// Adds what was counted to another.
+    /// Adds these counts to `sum`.
     pub(super) fn add_to(&self, sum: &Self) {
         for (count, into) in self.counts.iter().zip(&sum.counts) {
             add(into, count.load(Ordering::Relaxed));
@@ -50,7 +50,7 @@ impl Histogram {
         add(&sum.sum, self.sum.load(Ordering::Relaxed));
     }
 
-    /// Values counted, by bucket.
+    /// How many values each bucket has.
     pub(super) fn counts(&self) -> impl Iterator<Item = u64> {
         self.counts.iter().map(|count| count.load(Ordering::Relaxed))
     }

@@ -1,5 +1,6 @@
-//! The metrics in Prometheus' text exposition format, version 0.0.4, made piece by piece: only
-//! pointers to the series are copied first, and each piece is written when the last one has gone.
+//! The metrics in Prometheus' text exposition format, version 0.0.4, rendered piece by piece. Only
+//! pointers to the series are copied up front; each piece is rendered when the one before has been
+//! sent.
 
 use std::fmt::{Display, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,15 +14,15 @@ use super::{
 };
 use crate::labels::{OTHER_WORD, Party};
 
-/// The page of all metrics, in pieces of some kilobytes that end with a line.
+/// The page of all metrics, in pieces of a few kilobytes. Each ends with a whole line.
 ///
-/// Each number is that of the moment when its piece was made.
+/// Each number is as of the moment its piece was rendered.
 #[derive(Debug)]
 pub struct Page {
     requests: Vec<Arc<RequestSeries>>,
     connections: Vec<Arc<TcpSeries>>,
     singles: Vec<(Single, Arc<AtomicU64>)>,
-    /// What is written next: a family, and where in the list of its series.
+    /// What to write next: the family, and the position in its list of series.
     family: usize,
     at: usize,
 }
@@ -39,7 +40,7 @@ impl Page {
         Self { requests, connections, singles, family: 0, at: 0 }
     }
 
-    /// Writes the next series, or goes on to the next family.
+    /// Writes the next series, or moves on to the next family.
     fn step(&mut self, out: &mut String) {
         let histograms = REQUEST_HISTOGRAMS.len();
         let has_written = match self.family {
@@ -55,7 +56,7 @@ impl Page {
         }
     }
 
-    /// The number of requests of the next series, if there is one.
+    /// Writes the request count of the next series, if there is one.
     fn total(&self, out: &mut String) -> bool {
         const NAME: &str = "istio_requests_total";
         let Some(series) = self.requests.get(self.at) else { return false };
@@ -67,7 +68,7 @@ impl Page {
         true
     }
 
-    /// One of its histograms.
+    /// Writes one of its histograms.
     fn histogram(&self, index: usize, out: &mut String) -> bool {
         let (name, help) = REQUEST_HISTOGRAMS[index];
         let Some(series) = self.requests.get(self.at) else { return false };
@@ -82,7 +83,7 @@ impl Page {
         true
     }
 
-    /// One of the counters of opaque connections; behind the last one stands the rest.
+    /// Writes one of the counters of opaque connections; after the last one comes everything else.
     fn tcp(&mut self, index: usize, out: &mut String) -> bool {
         let Some((name, help)) = TCP_COUNTERS.get(index) else { return self.singles(out) };
         let Some(series) = self.connections.get(self.at) else { return false };
@@ -94,7 +95,7 @@ impl Page {
         true
     }
 
-    /// The metrics without labels, which are few.
+    /// Writes the metrics without labels, of which there are few.
     fn singles(&mut self, out: &mut String) -> bool {
         for (single, value) in self.singles.drain(..) {
             let kind = if single.gauge { "gauge" } else { "counter" };
@@ -179,7 +180,7 @@ fn tcp_labels(series: &TcpSeries) -> LabelSet {
     set
 }
 
-/// What both have; without labels it is a series of all that found no room.
+/// The labels that both kinds have. Without `labels` it is an overflow series.
 fn common_labels(reporter: Reporter, labels: Option<&Labels>) -> LabelSet {
     let reporter = match reporter {
         Reporter::Source => "source",
@@ -200,7 +201,7 @@ fn shown(value: &Option<impl Display>) -> Option<&dyn Display> {
     value.as_ref().map(|value| value as &dyn Display)
 }
 
-/// Istio knows it only where the destination reports.
+/// As in Istio, known only where the destination reports.
 fn security(reporter: Reporter, security: Security) -> &'static str {
     match (reporter, security) {
         (Reporter::Source, _) => "unknown",
@@ -228,7 +229,7 @@ impl LabelSet {
         add("canonical_revision", party.map(|p| shown(&p.canonical_revision)));
     }
 
-    /// A value, or the words for one that is not known and for those that found no room.
+    /// Adds a value, or the word for an unknown one or for an overflow series.
     fn add_known(&mut self, name: &str, value: Option<Option<&dyn Display>>) {
         match value {
             Some(Some(value)) => self.add(name, value),
@@ -255,7 +256,7 @@ impl LabelSet {
     }
 }
 
-/// Escapes what Prometheus wants escaped in a label value.
+/// Escapes what Prometheus requires to be escaped in a label value.
 struct Escaped<'a>(&'a mut String);
 
 impl Write for Escaped<'_> {
@@ -272,17 +273,17 @@ impl Write for Escaped<'_> {
     }
 }
 
-/// Names and texts of the histograms, in the order of the fields.
+/// Names and help texts of the histograms, in the order of the fields.
 const REQUEST_HISTOGRAMS: [(&str, &str); 3] = [
     (
         "istio_request_duration_milliseconds",
-        "Time from the end of a request's head to the end of its answer.",
+        "Time from the end of the request head to the end of the response.",
     ),
     ("istio_request_bytes", "Bytes of a request's body."),
-    ("istio_response_bytes", "Bytes of an answer's body."),
+    ("istio_response_bytes", "Bytes of a response's body."),
 ];
 
-/// Names and texts of the counters of opaque connections, in the order of the fields.
+/// Names and help texts of the counters of opaque connections, in the order of the fields.
 const TCP_COUNTERS: [(&str, &str); 4] = [
     ("istio_tcp_connections_opened_total", "Opaque connections that were opened."),
     ("istio_tcp_connections_closed_total", "Opaque connections that were closed."),
@@ -290,5 +291,5 @@ const TCP_COUNTERS: [(&str, &str); 4] = [
     ("istio_tcp_received_bytes_total", "Bytes from clients to servers on opaque connections."),
 ];
 
-/// A piece is no longer than this and one series.
+/// A piece is complete once it is this long.
 const PIECE_BYTES: usize = 16 << 10;
