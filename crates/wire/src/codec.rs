@@ -2,14 +2,16 @@
 //!
 //! Encoding is deterministic: equal values give equal bytes, in every build that knows the same
 //! fields, so that a hash of them is a version. The messages are written by hand beside the values
-//! that they carry, have no maps, and number their fields for evolution: a field that an older
-//! proxy does not know is skipped, unless the body marks it as one that must be understood.
+//! that they carry, have no maps, and number their fields for evolution. All of a key or resource
+//! must be understood: a reader refuses one with a field that it does not know. What a later build
+//! says beside a resource, as another field of its [`Body`], older ones skip.
 
 use std::sync::Arc;
 
 use ironmesh_model::{Resource, Version};
 use prost::Message;
 use prost::bytes::Bytes;
+use prost::encoding::DecodeContext;
 
 mod common;
 mod key;
@@ -19,8 +21,7 @@ mod route;
 mod service;
 mod settings;
 
-pub use key::Key;
-pub(crate) use key::required_key;
+pub use key::{key_bytes, read_key};
 
 /// Bytes that are no resource or key that this build can use.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -37,6 +38,9 @@ pub enum DecodeError {
     /// A part is not there.
     #[error("{0} is missing")]
     Missing(&'static str),
+    /// It says something that this build does not know.
+    #[error("this build does not know a {0} in it: the other side is newer")]
+    NotKnown(&'static str),
     /// A choice is not known.
     #[error("{what} {value} is not known")]
     Unknown {
@@ -61,7 +65,31 @@ pub fn encode(resource: &Resource) -> Bytes {
 ///
 /// If the bytes are no resource that this build understands.
 pub fn decode(bytes: &[u8]) -> Result<Resource, DecodeError> {
-    Body::decode(bytes)?.into_resource()
+    let body = Body::decode(bytes)?;
+    let all_read = body.kind.is_none() || kind_bytes(&body)? == kind_bytes_in(bytes)?;
+    let resource = body.into_resource()?;
+    if all_read { Ok(resource) } else { Err(DecodeError::NotKnown("field")) }
+}
+
+/// How many bytes the kind of a body takes, as this build writes it.
+fn kind_bytes(body: &Body) -> Result<usize, DecodeError> {
+    let kind = body.kind.as_ref().ok_or(DecodeError::NotKnown("kind of resource"))?;
+    Ok(kind.encoded_len())
+}
+
+/// How many bytes the kinds of a body take as they were sent.
+fn kind_bytes_in(bytes: &[u8]) -> Result<usize, DecodeError> {
+    let mut rest = bytes;
+    let mut taken = 0;
+    while !rest.is_empty() {
+        let before = rest.len();
+        let (tag, wire_type) = prost::encoding::decode_key(&mut rest)?;
+        prost::encoding::skip_field(wire_type, tag, &mut rest, DecodeContext::default())?;
+        if KIND_TAGS.contains(&tag) {
+            taken += before - rest.len();
+        }
+    }
+    Ok(taken)
 }
 
 /// The version under which it is said that there is nothing.
@@ -137,7 +165,7 @@ impl Body {
         if unknown != 0 {
             return Err(DecodeError::MustUnderstand(unknown));
         }
-        Ok(match self.kind.ok_or(DecodeError::Missing("the body"))? {
+        Ok(match self.kind.ok_or(DecodeError::NotKnown("kind of resource"))? {
             BodyKind::Settings(m) => Resource::Settings(shared(m)?),
             BodyKind::Listeners(m) => Resource::Listeners(shared(m)?),
             BodyKind::Resolution(m) => Resource::Resolution(shared(m)?),
@@ -154,6 +182,9 @@ impl Body {
 fn shared<T: Coded>(message: T::Message) -> Result<Arc<T>, DecodeError> {
     T::value(message).map(Arc::new)
 }
+
+/// Fields of a [`Body`] that are kinds of resources.
+const KIND_TAGS: std::ops::RangeInclusive<u32> = 2..=10;
 
 /// Bits of `must_understand` that this build knows.
 const UNDERSTOOD: u32 = 0;

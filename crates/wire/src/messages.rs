@@ -1,14 +1,13 @@
 //! What the two sides say to each other. One message is one frame (see [`crate::frame`]).
 //!
-//! Fields are numbered for evolution as in protobuf: one that is not known is skipped. What must
-//! not be skipped within a resource is marked (see [`crate::codec::Body`]).
+//! Fields are numbered for evolution as in protobuf: one that is not known is skipped. Keys and
+//! resources stand in the messages as bytes, and whoever does not understand all of one says so and
+//! goes on (see [`crate::codec::decode`]).
 
 use std::fmt;
 
 use prost::bytes::Bytes;
 use prost::{Message, Oneof};
-
-use crate::codec::Key;
 
 /// Version of the protocol that this build speaks. A server refuses clients of another one.
 pub const PROTOCOL_VERSION: u32 = 1;
@@ -114,9 +113,9 @@ pub struct Subscribe {
 /// One key that a proxy wants, or holds because another refers to it.
 #[derive(Clone, PartialEq, Message)]
 pub struct Wanted {
-    /// The key.
-    #[prost(message, optional, tag = "1")]
-    pub key: Option<Key>,
+    /// The key, as [`crate::codec::key_bytes`] writes it.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub key: Bytes,
     /// Version that is held, if one is. Only said at the beginning of a connection.
     #[prost(fixed64, optional, tag = "2")]
     pub held: Option<u64>,
@@ -129,9 +128,9 @@ pub struct Wanted {
 /// What a proxy no longer wants.
 #[derive(Clone, PartialEq, Message)]
 pub struct Unsubscribe {
-    /// The keys.
-    #[prost(message, repeated, tag = "1")]
-    pub keys: Vec<Key>,
+    /// The keys, as [`crate::codec::key_bytes`] writes them.
+    #[prost(bytes = "bytes", repeated, tag = "1")]
+    pub keys: Vec<Bytes>,
 }
 
 /// An update was applied, but for what is listed.
@@ -148,9 +147,9 @@ pub struct Ack {
 /// A resource, or a part of one, that a proxy cannot use.
 #[derive(Clone, PartialEq, Message)]
 pub struct ResourceError {
-    /// Its key.
-    #[prost(message, optional, tag = "1")]
-    pub key: Option<Key>,
+    /// Its key, as it was received.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub key: Bytes,
     /// What is wrong.
     #[prost(string, tag = "2")]
     pub why: String,
@@ -215,14 +214,14 @@ pub struct Update {
 /// One resource that changed.
 #[derive(Clone, PartialEq, Message)]
 pub struct Changed {
-    /// Its key.
-    #[prost(message, optional, tag = "1")]
-    pub key: Option<Key>,
+    /// Its key, as [`crate::codec::key_bytes`] writes it, or as the proxy did.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub key: Bytes,
     /// Its version.
     #[prost(fixed64, tag = "2")]
     pub version: u64,
     /// What it is now.
-    #[prost(oneof = "State", tags = "3, 4, 5")]
+    #[prost(oneof = "State", tags = "3, 4, 5, 6")]
     pub state: Option<State>,
 }
 
@@ -238,6 +237,9 @@ pub enum State {
     /// No longer to be held.
     #[prost(message, tag = "5")]
     Forget(Empty),
+    /// The control plane cannot answer for this key, and why: it does not know what the key says.
+    #[prost(string, tag = "6")]
+    NotUnderstood(String),
 }
 
 /// Why a connection ends.

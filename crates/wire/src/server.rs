@@ -105,8 +105,19 @@ pub struct ProxyStatus {
     pub pushed_bytes: u64,
     /// Whether it acknowledged everything of the snapshot that was published last.
     pub synced: bool,
-    /// What it said that it cannot use.
-    pub errors: Vec<(ResourceKey, String)>,
+    /// What one side cannot use of what the other says.
+    pub errors: Vec<ProxyError>,
+}
+
+/// A resource or key that one side cannot use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProxyError {
+    /// The resource.
+    pub what: String,
+    /// What is wrong with it.
+    pub why: String,
+    /// Whether it is this control plane that cannot use what the proxy says.
+    pub is_refused_here: bool,
 }
 
 /// What a proxy has of one resource.

@@ -49,7 +49,14 @@ impl ProxyStatus {
         for proxy in &proxies {
             for error in &proxy.errors {
                 let (name, resource, message) = (&proxy.name, &error.resource, &error.message);
-                writeln!(out, "{name} could not use {resource}: {message}")?;
+                if error.by_control_plane {
+                    writeln!(
+                        out,
+                        "{name} asks for what the control plane does not understand, {resource}: {message}"
+                    )?;
+                } else {
+                    writeln!(out, "{name} could not use {resource}: {message}")?;
+                }
             }
         }
         Ok(ExitCode::SUCCESS)

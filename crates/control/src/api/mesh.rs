@@ -37,15 +37,19 @@ pub struct ProxyItem {
     pub synced: bool,
     /// Identity that its certificate carries.
     pub identity: Option<String>,
-    /// Resources that it could not use, and why.
+    /// What one side could not use of what the other says, and why.
     pub errors: Vec<ResourceError>,
 }
 
-/// A resource that a proxy could not use.
+/// A resource that a proxy could not use, or a key of a proxy that the control plane could not.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ResourceError {
     /// Its key.
     pub resource: String,
-    /// What the proxy said.
+    /// Why.
     pub message: String,
+    /// Whether it is the control plane that does not understand what the proxy asks for; one of the
+    /// two is of a newer version.
+    #[serde(default)]
+    pub by_control_plane: bool,
 }

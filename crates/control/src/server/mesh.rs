@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use http::{Method, StatusCode};
 use ironmesh_model::bootstrap::ProxyKind;
-use ironmesh_wire::server::ProxyStatus;
+use ironmesh_wire::server::{ProxyError, ProxyStatus};
 
 use super::answer::{self, Answer};
 use super::request::ApiRequest;
@@ -111,9 +111,10 @@ fn note(item: &mut ProxyItem, status: &ProxyStatus) {
     item.bytes_pushed = status.pushed_bytes;
     item.synced = status.synced;
     item.identity = Some(status.peer.identity.to_string());
-    let error = |(key, message): &(ironmesh_model::ResourceKey, String)| ResourceError {
-        resource: key.to_string(),
-        message: message.clone(),
+    let error = |error: &ProxyError| ResourceError {
+        resource: error.what.clone(),
+        message: error.why.clone(),
+        by_control_plane: error.is_refused_here,
     };
     item.errors = status.errors.iter().map(error).collect();
 }

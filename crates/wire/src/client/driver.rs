@@ -15,7 +15,7 @@ use prost::Message;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::{Connect, ConnectionStatus, Shared, SignRequest};
-use crate::codec::{self, DecodeError, Key, required_key};
+use crate::codec::{self, key_bytes, read_key};
 use crate::frame::{Connection, FrameError, Happened};
 use crate::messages::{
     Ack, Changed, ClientSays, Empty, Hello, PROTOCOL_VERSION, ResourceError, ServerSays, Sign,
@@ -46,8 +46,6 @@ enum Ended {
     NoConnection(io::Error),
     #[error(transparent)]
     Frame(#[from] FrameError),
-    #[error("a key of the control plane: {0}")]
-    Key(#[from] DecodeError),
     #[error("the control plane does not answer")]
     Silent,
     #[error("the control plane says: {0}")]
@@ -200,7 +198,7 @@ where
             let mut wishes = self.driver.shared.wishes();
             wishes.dirty.clear();
             let wanted = |key: &ResourceKey, only_held| Wanted {
-                key: Some(Key::of(key)),
+                key: key_bytes(key),
                 held: held.get(key).map(|version| version.0),
                 only_held,
             };
@@ -219,11 +217,11 @@ where
         {
             let mut wishes = self.driver.shared.wishes();
             for key in std::mem::take(&mut wishes.dirty) {
-                let message = Key::of(&key);
+                let message = key_bytes(&key);
                 if wishes.wanted.contains(&key) {
                     // What is held is not said again: the server knows, and may just now have told
                     // us to forget it.
-                    more.push(Wanted { key: Some(message), held: None, only_held: false });
+                    more.push(Wanted { key: message, held: None, only_held: false });
                 } else {
                     less.push(message);
                 }
@@ -308,7 +306,7 @@ where
             return Ok(());
         }
         self.update_bytes = 0;
-        let errors = self.apply()?;
+        let errors = self.apply();
         say(connection, ClientSays::Ack(Ack { nonce: update.nonce, errors }))?;
         self.acknowledged = true;
         Ok(())
@@ -316,11 +314,18 @@ where
 
     /// Applies a complete update. What cannot be decoded stays as it was; where nothing was held it
     /// is known from now on that there is nothing, since nobody should wait for it.
-    fn apply(&mut self) -> Result<Vec<ResourceError>, Ended> {
+    fn apply(&mut self) -> Vec<ResourceError> {
         let mut errors = Vec::new();
         let mut changes = Vec::new();
         for changed in std::mem::take(&mut self.update) {
-            let key = required_key(changed.key)?;
+            let key = match read_key(&changed.key) {
+                Ok(key) => key,
+                Err(error) => {
+                    let why = error.to_string();
+                    errors.push(ResourceError { key: changed.key, why, refused: true });
+                    continue;
+                }
+            };
             let version = Version(changed.version);
             let body = match changed.state {
                 Some(State::Is(bytes)) => match codec::decode(&bytes) {
@@ -335,6 +340,10 @@ where
                 },
                 Some(State::Nothing(_)) => Body::Nothing,
                 Some(State::Forget(_)) => Body::Forget,
+                Some(State::NotUnderstood(why)) => {
+                    tracing::warn!(%key, why, "the control plane does not understand a key");
+                    Body::Nothing
+                }
                 None => {
                     let why = "it is in a state that this proxy does not know".to_owned();
                     errors.push(error_message(&key, why, true));
@@ -350,12 +359,12 @@ where
         }
         let unusable = (self.driver.apply)(changes);
         errors.extend(unusable.into_iter().map(|e| error_message(&e.key, e.why, false)));
-        Ok(errors)
+        errors
     }
 }
 
 fn error_message(key: &ResourceKey, why: String, refused: bool) -> ResourceError {
-    ResourceError { key: Some(Key::of(key)), why, refused }
+    ResourceError { key: key_bytes(key), why, refused }
 }
 
 /// Keys of one message; with names of the longest kind still far below a frame.

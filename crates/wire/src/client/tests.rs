@@ -6,9 +6,10 @@ use tokio::io::duplex;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::*;
-use crate::codec::Key;
+use crate::codec::key_bytes;
 use crate::frame::{Connection, Happened};
 use crate::messages::{Changed, ClientSays, Empty, ServerSays, State, ToClient, ToServer, Update};
+use crate::server::ProxyError;
 use crate::testing::{Place, Proxy, World, all_of, host, until};
 use ironmesh_model::snapshot::Touched;
 
@@ -209,7 +210,9 @@ async fn what_a_proxy_cannot_use_shows_at_the_control_plane() {
     proxy.client.subscribe([host("reviews")]);
     until("the error is known", || server.proxies().first().is_some_and(|p| !p.errors.is_empty()))
         .await;
-    assert_eq!(server.proxies()[0].errors, [(route.clone(), "not to my taste".to_owned())]);
+    let (what, why) = (route.to_string(), "not to my taste".to_owned());
+    let error = ProxyError { what, why, is_refused_here: false };
+    assert_eq!(server.proxies()[0].errors, [error]);
     let holding = server.holding("uid", &route).unwrap();
     assert_eq!(holding.sent, holding.acknowledged, "a part is dead, the rest is in use");
 
@@ -240,7 +243,7 @@ async fn what_a_proxy_cannot_read_and_does_not_hold_is_known_not_to_be_there() {
     server.send(&ToClient { says: Some(ServerSays::Welcome(Empty {})) }).unwrap();
     let readable = crate::codec::encode(&Resource::Settings(Arc::default()));
     let mut update = async |nonce, bytes| {
-        let key = Some(Key::of(&ResourceKey::Settings));
+        let key = key_bytes(&ResourceKey::Settings);
         let changed = Changed { key, version: nonce, state: Some(State::Is(bytes)) };
         let update = Update { nonce, changes: vec![changed], more: false };
         server.send(&ToClient { says: Some(ServerSays::Update(update)) }).unwrap();

@@ -2,6 +2,7 @@
 
 use ironmesh_model::chunk::Chunk;
 use ironmesh_model::{ListenerKind, ObjectId, ResolutionKey, ResourceKey, ServiceId, Target};
+use prost::bytes::Bytes;
 use prost::{Message, Oneof};
 
 use super::common::{
@@ -11,14 +12,13 @@ use super::{Coded, DecodeError};
 
 /// The message of a [`ResourceKey`].
 #[derive(Clone, PartialEq, Message)]
-pub struct Key {
+pub(super) struct Key {
     #[prost(oneof = "KeyKind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9")]
     kind: Option<KeyKind>,
 }
 
 impl Key {
-    /// The message of a key.
-    pub fn of(key: &ResourceKey) -> Self {
+    fn of(key: &ResourceKey) -> Self {
         let kind = match key {
             ResourceKey::Settings => KeyKind::Settings(true),
             ResourceKey::Listeners => KeyKind::Listeners(true),
@@ -38,13 +38,8 @@ impl Key {
         Self { kind: Some(kind) }
     }
 
-    /// The key of a message.
-    ///
-    /// # Errors
-    ///
-    /// If it is of a kind that this build does not know, or a part is missing.
-    pub fn into_key(self) -> Result<ResourceKey, DecodeError> {
-        Ok(match self.kind.ok_or(DecodeError::Missing("the kind of a key"))? {
+    fn into_key(self) -> Result<ResourceKey, DecodeError> {
+        Ok(match self.kind.ok_or(DecodeError::NotKnown("kind of key"))? {
             KeyKind::Settings(_) => ResourceKey::Settings,
             KeyKind::Listeners(_) => ResourceKey::Listeners,
             KeyKind::Resolution(m) => ResourceKey::Resolution(ResolutionKey::value(m)?),
@@ -63,9 +58,22 @@ impl Key {
     }
 }
 
-/// The key of a message that may be missing.
-pub(crate) fn required_key(key: Option<Key>) -> Result<ResourceKey, DecodeError> {
-    key.ok_or(DecodeError::Missing("a key"))?.into_key()
+/// The bytes of a key.
+pub fn key_bytes(key: &ResourceKey) -> Bytes {
+    Bytes::from(Key::of(key).encode_to_vec())
+}
+
+/// The key that [`key_bytes`] wrote. Never panics, whatever the bytes are.
+///
+/// # Errors
+///
+/// If the bytes are no key, or say something that this build does not know: without that it would
+/// be the key of something else.
+pub fn read_key(bytes: &[u8]) -> Result<ResourceKey, DecodeError> {
+    let message = Key::decode(bytes)?;
+    let all_read = message.encoded_len() == bytes.len();
+    let key = message.into_key()?;
+    if all_read { Ok(key) } else { Err(DecodeError::NotKnown("part of a key")) }
 }
 
 #[derive(Clone, PartialEq, Oneof)]

@@ -3,14 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use hashbrown::HashSet;
 use ironmesh_model::snapshot::Scope;
 use ironmesh_model::{ResourceKey, Version};
 
 use super::answers::{AnswerId, Answers, Encoded, ProxyId};
 use super::source::Source;
-use super::{Holding, Peer, ProxyStatus};
-use crate::codec::Key;
+use super::{Holding, Peer, ProxyError, ProxyStatus};
+use crate::codec::key_bytes;
 use crate::messages::{Changed, Empty, State};
 
 /// The keys of one proxy.
@@ -23,9 +24,19 @@ pub(super) struct Ledger {
     wanted: usize,
     /// Keys to be looked at: newly wanted, no longer wanted, or with another answer.
     to_look_at: BTreeSet<ResourceKey>,
+    /// Keys that are not understood, why, and whether the proxy was told.
+    not_understood: BTreeMap<Bytes, (String, bool)>,
     in_flight: usize,
     pushed_resources: u64,
     pushed_bytes: u64,
+}
+
+/// A change to send.
+#[derive(Clone, Debug)]
+pub(super) struct ToSend {
+    /// `None`: a key that is not understood.
+    pub(super) key: Option<ResourceKey>,
+    pub(super) message: Changed,
 }
 
 /// One key.
@@ -79,6 +90,16 @@ impl Ledger {
         }
     }
 
+    /// The proxy wants a key that is not understood. It counts as one that is wanted.
+    pub(super) fn note_not_understood(&mut self, key: Bytes, why: String) {
+        self.not_understood.entry(key).or_insert((why, false));
+    }
+
+    /// The proxy no longer wants a key that is not understood.
+    pub(super) fn forget_not_understood(&mut self, key: &Bytes) {
+        self.not_understood.remove(key);
+    }
+
     /// The proxy asks in this scope from now on. Returns whether that is another one.
     pub(super) fn enter(&mut self, scope: Scope) -> bool {
         if self.scope.as_ref() == Some(&scope) {
@@ -97,12 +118,13 @@ impl Ledger {
     /// How many keys the proxy asked for. What those refer to does not count: it is the
     /// configuration that says how much that is.
     pub(super) fn wanted(&self) -> usize {
-        self.wanted
+        self.wanted + self.not_understood.len()
     }
 
     /// Whether [`Ledger::changes`] has anything to look at, and can.
     pub(super) fn is_behind(&self) -> bool {
-        self.scope.is_some() && !self.to_look_at.is_empty()
+        let to_tell = || self.not_understood.values().any(|(_, told)| !told);
+        (self.scope.is_some() && !self.to_look_at.is_empty()) || to_tell()
     }
 
     /// What is to be sent now. From then on the proxy counts as having it.
@@ -110,11 +132,11 @@ impl Ledger {
         &mut self,
         answers: &mut Answers<S>,
         own: ProxyId,
-    ) -> Vec<Changed> {
-        let Some(scope) = self.scope.clone() else { return Vec::new() };
+    ) -> Vec<ToSend> {
+        let mut changes = self.refusals();
+        let Some(scope) = self.scope.clone() else { return changes };
         let mut to_visit: Vec<ResourceKey> =
             std::mem::take(&mut self.to_look_at).into_iter().collect();
-        let mut changes = Vec::new();
         // What nothing may need any more; others of this update may turn out to need it.
         let mut doubtful: Vec<ResourceKey> = Vec::new();
         let mut visited = HashSet::new();
@@ -142,6 +164,17 @@ impl Ledger {
             self.forget(key, &mut doubtful, &mut changes, |answer| answers.release(answer, own));
         }
         changes
+    }
+
+    /// What is to be said about keys that are not understood.
+    fn refusals(&mut self) -> Vec<ToSend> {
+        let untold = self.not_understood.iter_mut().filter(|(_, (_, told))| !told);
+        let refusal = |(key, (why, told)): (&Bytes, &mut (String, bool))| {
+            *told = true;
+            let state = Some(State::NotUnderstood(why.clone()));
+            ToSend { key: None, message: Changed { key: key.clone(), version: 0, state } }
+        };
+        untold.map(refusal).collect()
     }
 
     /// An answer refers to `after`, and no longer to `before`.
@@ -178,23 +211,24 @@ impl Ledger {
         &mut self,
         key: ResourceKey,
         doubtful: &mut Vec<ResourceKey>,
-        changes: &mut Vec<Changed>,
+        changes: &mut Vec<ToSend>,
         release: impl FnOnce(AnswerId),
     ) {
         if self.entries.get(&key).is_none_or(Entry::is_needed) {
             return;
         }
         let Some(entry) = self.entries.remove(&key) else { return };
+        for reference in entry.references.iter() {
+            self.let_go(reference);
+            doubtful.push(reference.clone());
+        }
         if let Some(answer) = entry.answer {
             release(answer);
         }
         if entry.sent.is_some() {
             let state = Some(State::Forget(Empty {}));
-            changes.push(Changed { key: Some(Key::of(&key)), version: 0, state });
-        }
-        for reference in entry.references.iter() {
-            self.let_go(reference);
-            doubtful.push(reference.clone());
+            let message = Changed { key: key_bytes(&key), version: 0, state };
+            changes.push(ToSend { key: Some(key), message });
         }
     }
 
@@ -247,10 +281,15 @@ impl Ledger {
         let acknowledged =
             |entry: &&Entry| entry.sent.is_some() && entry.sent == entry.acknowledged;
         let acknowledged = self.entries.values().filter(acknowledged).count();
-        let errors = self
-            .entries
-            .iter()
-            .filter_map(|(key, entry)| Some((key.clone(), entry.error.as_deref()?.to_owned())));
+        let of_keys = self.entries.iter().filter_map(|(key, entry)| {
+            let why = entry.error.as_deref()?.to_owned();
+            Some(ProxyError { what: key.to_string(), why, is_refused_here: false })
+        });
+        let not_understood = self.not_understood.iter().map(|(key, (why, _))| {
+            let digits: String = key.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+            let what = format!("a key that begins with {digits}");
+            ProxyError { what, why: why.clone(), is_refused_here: true }
+        });
         ProxyStatus {
             peer,
             resources: self.entries.len(),
@@ -261,7 +300,7 @@ impl Ledger {
                 && self.to_look_at.is_empty()
                 && self.in_flight == 0
                 && acknowledged == self.entries.len(),
-            errors: errors.collect(),
+            errors: of_keys.chain(not_understood).collect(),
         }
     }
 }
@@ -272,7 +311,7 @@ impl Entry {
     }
 
     /// The change to send for its key, if the proxy does not have it.
-    fn changed(&mut self, key: &ResourceKey, encoded: &Encoded) -> Option<Changed> {
+    fn changed(&mut self, key: &ResourceKey, encoded: &Encoded) -> Option<ToSend> {
         if self.sent == Some(encoded.version) {
             return None;
         }
@@ -281,7 +320,9 @@ impl Entry {
             Some(bytes) => State::Is(bytes.clone()),
             None => State::Nothing(Empty {}),
         };
-        Some(Changed { key: Some(Key::of(key)), version: encoded.version.0, state: Some(state) })
+        let version = encoded.version.0;
+        let message = Changed { key: key_bytes(key), version, state: Some(state) };
+        Some(ToSend { key: Some(key.clone()), message })
     }
 }
 

@@ -9,10 +9,10 @@ use prost::Message;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::ledger::{Ledger, Sent};
+use super::ledger::{Ledger, Sent, ToSend};
 use super::{Backend, Proxy, Server};
 use crate::client::KEYS_PER_MESSAGE;
-use crate::codec::{self, DecodeError, required_key};
+use crate::codec::{self, read_key};
 use crate::frame::{Connection, FrameError, Happened};
 use crate::messages::{
     Ack, Changed, ClientSays, Empty, Failed, Hello, PROTOCOL_VERSION, ServerSays, Sign, Signed,
@@ -26,9 +26,6 @@ pub enum SessionError {
     /// The stream failed or ended, or carried nonsense.
     #[error(transparent)]
     Frame(#[from] FrameError),
-    /// A key could not be read.
-    #[error("a key of the proxy: {0}")]
-    Key(#[from] DecodeError),
     /// The proxy did not begin with a hello, or not in time.
     #[error("the proxy did not say who it is")]
     NoHello,
@@ -192,8 +189,12 @@ impl<B: Backend> Session<'_, B> {
             Some(ClientSays::Subscribe(subscribe)) => self.subscribe(subscribe)?,
             Some(ClientSays::Unsubscribe(unsubscribe)) => {
                 few_keys(unsubscribe.keys.len())?;
-                for key in unsubscribe.keys {
-                    self.proxy.ledger().unsubscribe(&key.into_key()?);
+                let mut ledger = self.proxy.ledger();
+                for bytes in unsubscribe.keys {
+                    match read_key(&bytes) {
+                        Ok(key) => ledger.unsubscribe(&key),
+                        Err(_) => ledger.forget_not_understood(&bytes),
+                    }
                 }
             }
             Some(ClientSays::Ack(ack)) => self.acknowledged(ack),
@@ -222,8 +223,11 @@ impl<B: Backend> Session<'_, B> {
         let wanted_max = self.limits().subscriptions_max;
         let mut ledger = self.proxy.ledger();
         for wanted in subscribe.wanted {
-            let key = required_key(wanted.key)?;
-            ledger.subscribe(key, wanted.held.map(Version), wanted.only_held, wanted_max);
+            let held = wanted.held.map(Version);
+            match read_key(&wanted.key) {
+                Ok(key) => ledger.subscribe(key, held, wanted.only_held, wanted_max),
+                Err(error) => ledger.note_not_understood(wanted.key, error.to_string()),
+            }
             if ledger.wanted() > wanted_max {
                 return Err(SessionError::TooManySubscriptions(wanted_max));
             }
@@ -258,24 +262,24 @@ impl<B: Backend> Session<'_, B> {
         let mut changes = ledger.changes(&mut answers, self.proxy.id);
         answers.work().keys += changes.len() as u64;
         drop(answers);
-        let too_large = self.drop_too_large(&mut changes, &mut ledger)?;
+        let too_large = self.drop_too_large(&mut changes, &mut ledger);
         if changes.is_empty() {
             return Ok(());
         }
-        ledger.update_sent(changes.len() as u64, changes.iter().map(body_bytes).sum());
+        let bytes = changes.iter().map(|change| body_bytes(&change.message)).sum();
+        ledger.update_sent(changes.len() as u64, bytes);
         drop(ledger);
         self.last_nonce += 1;
         let mut sent = Vec::with_capacity(changes.len());
         for change in &changes {
-            let is_held = !matches!(change.state, Some(State::Forget(_)));
-            let version = is_held.then_some(Version(change.version));
-            let key = required_key(change.key.clone())?;
-            if !too_large.contains(&key) {
-                sent.push((key, version));
+            let is_held = !matches!(change.message.state, Some(State::Forget(_)));
+            let version = is_held.then_some(Version(change.message.version));
+            if let Some(key) = change.key.as_ref().filter(|key| !too_large.contains(*key)) {
+                sent.push((key.clone(), version));
             }
         }
         self.in_flight.push_back((self.last_nonce, sent));
-        for frame in self.frames(changes) {
+        for frame in self.frames(changes.into_iter().map(|change| change.message)) {
             say(connection, ServerSays::Update(frame))?;
         }
         Ok(())
@@ -286,15 +290,16 @@ impl<B: Backend> Session<'_, B> {
     /// Returns the keys.
     fn drop_too_large(
         &self,
-        changes: &mut Vec<Changed>,
+        changes: &mut Vec<ToSend>,
         ledger: &mut Ledger,
-    ) -> Result<BTreeSet<ResourceKey>, DecodeError> {
+    ) -> BTreeSet<ResourceKey> {
         let mut keys = BTreeSet::new();
         let mut fitting = Vec::with_capacity(changes.len());
         for mut change in std::mem::take(changes) {
-            let bytes = change.encoded_len() + CHANGE_OVERHEAD_BYTES;
-            if bytes > self.room() {
-                let key = required_key(change.key.clone())?;
+            let bytes = change.message.encoded_len() + CHANGE_OVERHEAD_BYTES;
+            if bytes > self.room()
+                && let Some(key) = change.key.clone()
+            {
                 let max = self.limits().frame_bytes_max;
                 tracing::error!(%key, bytes, max, "a resource is too large for a frame and is not sent");
                 let why =
@@ -305,17 +310,17 @@ impl<B: Backend> Session<'_, B> {
                 if holds_older {
                     continue;
                 }
-                change.version = codec::nothing().0;
-                change.state = Some(State::Nothing(Empty {}));
+                change.message.version = codec::nothing().0;
+                change.message.state = Some(State::Nothing(Empty {}));
             }
             fitting.push(change);
         }
         *changes = fitting;
-        Ok(keys)
+        keys
     }
 
     /// Splits an update into messages that fit into frames.
-    fn frames(&self, changes: Vec<Changed>) -> Vec<Update> {
+    fn frames(&self, changes: impl Iterator<Item = Changed>) -> Vec<Update> {
         let nonce = self.last_nonce;
         let mut frames = Vec::new();
         let mut frame = Vec::new();
@@ -356,7 +361,7 @@ fn read_errors(ack: &Ack) -> Vec<(ResourceKey, String, bool)> {
     ack.errors
         .iter()
         .filter_map(|error| {
-            let key = required_key(error.key.clone()).ok()?;
+            let key = read_key(&error.key).ok()?;
             Some((key, error.why.clone(), error.refused))
         })
         .collect()

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::codec::Key;
+use crate::codec::{key_bytes, read_key};
 use crate::frame::{Connection, FrameError, Happened};
 use crate::messages::{
     Ack, ClientSays, Empty, Hello, PROTOCOL_VERSION, ServerSays, State, Subscribe, ToClient,
@@ -42,15 +42,14 @@ async fn update(raw: &mut Raw) -> Update {
 fn subscribe(raw: &mut Raw, keys: &[ResourceKey], more: bool) {
     let wanted = keys
         .iter()
-        .map(|key| Wanted { key: Some(Key::of(key)), held: None, only_held: false })
+        .map(|key| Wanted { key: key_bytes(key), held: None, only_held: false })
         .collect();
     let subscribe = Subscribe { wanted, more };
     raw.send(&ToServer { says: Some(ClientSays::Subscribe(subscribe)) }).unwrap();
 }
 
 fn keys_of(update: Update) -> Vec<ResourceKey> {
-    let mut keys: Vec<_> =
-        update.changes.into_iter().map(|c| c.key.unwrap().into_key().unwrap()).collect();
+    let mut keys: Vec<_> = update.changes.into_iter().map(|c| read_key(&c.key).unwrap()).collect();
     keys.sort();
     keys
 }
@@ -177,7 +176,7 @@ async fn a_resource_larger_than_a_frame_is_reported_and_the_rest_arrives() {
     assert_eq!(proxy.rule("b").as_deref(), Some("first"));
     until("it is reported", || !server.proxies()[0].errors.is_empty()).await;
     let status = server.proxies().remove(0);
-    assert!(status.errors[0].1.contains("frame_bytes_max"), "{:?}", status.errors);
+    assert!(status.errors[0].why.contains("frame_bytes_max"), "{:?}", status.errors);
     assert!(!status.synced);
     // Where an older version is held that stays.
     world.edit_route("a", "small");
