@@ -126,7 +126,8 @@ async fn create_all(
 fn service(name: &str) -> Value {
     json!({
         "apiVersion": "v1", "kind": "Service", "metadata": {"name": name},
-        "spec": {"ports": [{"name": "http", "port": 80}]},
+        // Without an address: giving one out looks at all that are taken.
+        "spec": {"clusterIP": "None", "ports": [{"name": "http", "port": 80}]},
     })
 }
 

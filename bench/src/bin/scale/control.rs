@@ -110,6 +110,7 @@ pub(crate) fn run(directory: &Path) -> anyhow::Result<()> {
     let bootstrap = ControlBootstrap {
         mesh: "bench".to_owned(),
         api_fds: vec![api.into_raw_fd()],
+        report_fd: None,
         push_fd: push.into_raw_fd(),
         push_address,
         state: directory.join("state"),

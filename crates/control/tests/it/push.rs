@@ -10,6 +10,11 @@ use ironmesh_model::limits::WireLimits;
 use ironmesh_model::policy::MtlsMode;
 use ironmesh_model::view::Change;
 use ironmesh_model::{ListenerKind, ResolutionKey, ResourceKey, Target, View};
+use ironmesh_wire::codec::key_bytes;
+use ironmesh_wire::frame::{Connection, Happened};
+use ironmesh_wire::messages::{
+    ClientSays, Hello, PROTOCOL_VERSION, ServerSays, State, Subscribe, ToClient, ToServer, Wanted,
+};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
@@ -25,15 +30,7 @@ struct ToyProxy {
 impl ToyProxy {
     /// The proxy of a pod.
     fn connect(world: &World, pod: &Value) -> Self {
-        let text = |pointer: &str| pod.pointer(pointer).unwrap().as_str().unwrap().to_owned();
-        let token = TokenKey::from_hex(TOKEN_KEY).unwrap().sign(&Claims {
-            namespace: text("/metadata/namespace").into(),
-            service_account: text("/spec/serviceAccountName").into(),
-            pod: text("/metadata/name").into(),
-            uid: text("/metadata/uid").into(),
-            ip: text("/status/podIP").parse().unwrap(),
-            kind: ProxyKind::Sidecar,
-        });
+        let token = token(pod);
         let anchors = std::fs::read_to_string(world.state().join("anchors.pem")).unwrap();
         let tls = ControlClient::new(&anchors, Arc::new(SystemClock)).unwrap();
         let address = world.push_address();
@@ -67,6 +64,19 @@ impl ToyProxy {
         let backend = linked.applies.as_ref()?.default_backend.as_ref()?;
         Some(backend.group.as_ref().ok()?.ready.len())
     }
+}
+
+/// The token of a pod's proxy.
+fn token(pod: &Value) -> String {
+    let text = |pointer: &str| pod.pointer(pointer).unwrap().as_str().unwrap().to_owned();
+    TokenKey::from_hex(TOKEN_KEY).unwrap().sign(&Claims {
+        namespace: text("/metadata/namespace").into(),
+        service_account: text("/spec/serviceAccountName").into(),
+        pod: text("/metadata/name").into(),
+        uid: text("/metadata/uid").into(),
+        ip: text("/status/podIP").parse().unwrap(),
+        kind: ProxyKind::Sidecar,
+    })
 }
 
 fn host(name: &str, port: u16) -> ResolutionKey {
@@ -178,6 +188,55 @@ async fn a_proxy_gets_what_it_asks_for_and_only_what_of_it_changes() {
             synced(&api, &pod).await;
             assert_eq!(*proxy.pushed.lock().unwrap(), []);
             assert_eq!(synced(&api, &pod).await["bytes_pushed"], 0);
+        })
+        .await;
+}
+
+/// A proxy of a later version asks for a kind of resource that this control plane does not know.
+#[tokio::test]
+async fn a_proxy_that_asks_for_what_is_not_known_is_served_all_else_and_shown() {
+    let local = tokio::task::LocalSet::new();
+    local
+        .run_until(async {
+            let world = World::start();
+            let api = world.api();
+            tokio::spawn(kubelet(api.clone()));
+            let pod = injected_pod(&api, "web").await;
+            let anchors = std::fs::read_to_string(world.state().join("anchors.pem")).unwrap();
+            let tls = ControlClient::new(&anchors, Arc::new(SystemClock)).unwrap();
+            let stream = TcpStream::connect(world.push_address()).await.unwrap();
+            let stream = tls.connect(stream).await.unwrap();
+            let mut connection = Connection::<_, ToClient, ToServer>::new(stream, 4 << 20);
+            let hello = Hello { protocol_version: PROTOCOL_VERSION, token: token(&pod) };
+            let wanted = |key| Wanted { key, held: None, only_held: false };
+            // Field 100 of a key: what no build of today knows.
+            let wanted = vec![
+                wanted(vec![0xa2, 0x06, 3, b'n', b'e', b'w'].into()),
+                wanted(key_bytes(&ResourceKey::Settings)),
+            ];
+            let subscribe = Subscribe { wanted, more: false };
+            for says in [ClientSays::Hello(hello), ClientSays::Subscribe(subscribe)] {
+                connection.send(&ToServer { says: Some(says) }).unwrap();
+            }
+            let update = loop {
+                let happened = connection.next().await.unwrap();
+                if let Happened::Received(ToClient { says: Some(ServerSays::Update(update)) }) =
+                    happened
+                {
+                    break update;
+                }
+            };
+            let states: Vec<_> = update.changes.iter().filter_map(|c| c.state.as_ref()).collect();
+            assert!(states.iter().any(|state| matches!(state, State::NotUnderstood(_))));
+            assert!(states.iter().any(|state| matches!(state, State::Is(_))), "the settings");
+            let shown = eventually(|| async {
+                let proxies = api.get("/ironmesh/proxies").await;
+                let name = &pod["metadata"]["name"];
+                let own = proxies.as_array()?.iter().find(|proxy| proxy["name"] == *name)?;
+                own["errors"].get(0).cloned()
+            })
+            .await;
+            assert_eq!(shown["by_control_plane"], true, "{shown}");
         })
         .await;
 }
