@@ -8,6 +8,10 @@ use crate::schema::{Message, Type, Typed};
 use crate::translate::Part;
 use crate::{Object, istio};
 
+mod reference;
+
+pub use reference::reference;
+
 /// One kind of object that the table knows.
 #[derive(Clone, Copy, Debug)]
 pub struct Kind {

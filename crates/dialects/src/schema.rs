@@ -8,6 +8,7 @@
 //! - the description of the kind for people and tools ([`Message`]).
 
 mod check;
+mod openapi;
 pub(crate) mod table;
 mod typed;
 

@@ -1,5 +1,5 @@
-//! `/openapi/v3`: as much of a description as `kubectl` asks for before it sends an object: which
-//! kinds can be patched, and with which parameters.
+//! `/openapi/v3`: what `kubectl` asks for before it sends an object (which kinds can be patched, and
+//! with which parameters), and the fields of the kinds that have a table, for `kubectl explain`.
 
 use serde_json::{Map, Value, json};
 
@@ -23,13 +23,28 @@ pub(super) fn document(group: &str, version: &str) -> Option<Value> {
     let in_version = |kind: &&Kind| kind.group == group && kind.versions.contains(&version);
     let paths: Map<String, Value> =
         KINDS.iter().filter(in_version).map(|kind| operation(kind, version)).collect();
+    let schemas: Map<String, Value> =
+        KINDS.iter().filter(in_version).filter_map(|kind| schema(kind, version)).collect();
     (!paths.is_empty()).then(|| {
         json!({
             "openapi": "3.0.0",
             "info": {"title": "ironmesh", "version": env!("CARGO_PKG_VERSION")},
             "paths": paths,
+            "components": {"schemas": schemas},
         })
     })
+}
+
+/// The schema of a kind under its name; `None` if its fields are not known here.
+fn schema(kind: &Kind, version: &str) -> Option<(String, Value)> {
+    let mut schema = kind.fields?.openapi();
+    schema["x-kubernetes-group-version-kind"] = json!([names(kind, version)]);
+    let group = if kind.group.is_empty() { "core" } else { kind.group };
+    Some((format!("{group}.{version}.{}", kind.kind), schema))
+}
+
+fn names(kind: &Kind, version: &str) -> Value {
+    json!({"group": kind.group, "version": version, "kind": kind.kind})
 }
 
 /// `api/v1` or `apis/GROUP/VERSION`.
@@ -45,11 +60,7 @@ fn operation(kind: &Kind, version: &str) -> (String, Value) {
         "operationId": format!("patch{}{}{}", kind.group.replace('.', ""), version, kind.kind),
         "parameters": [parameter("dryRun"), parameter("fieldValidation")],
         "responses": {"200": {"description": "OK"}},
-        "x-kubernetes-group-version-kind": {
-            "group": kind.group,
-            "version": version,
-            "kind": kind.kind,
-        },
+        "x-kubernetes-group-version-kind": names(kind, version),
     });
     (path, json!({"patch": patch}))
 }
@@ -74,5 +85,21 @@ mod tests {
         let pods = &core["paths"]["/api/v1/namespaces/{namespace}/pods/{name}"]["patch"];
         assert_eq!(pods["x-kubernetes-group-version-kind"]["kind"], "Pod");
         assert_eq!(document("apps", "v7"), None);
+    }
+
+    #[test]
+    fn fields_are_described_as_their_tables_have_them() {
+        let document = document("networking.istio.io", "v1beta1").unwrap();
+        let kind = &document["components"]["schemas"]["networking.istio.io.v1beta1.VirtualService"];
+        assert_eq!(kind["x-kubernetes-group-version-kind"][0]["version"], "v1beta1");
+        let route = &kind["properties"]["spec"]["properties"]["http"]["items"]["properties"];
+        let destination = &route["route"]["items"]["properties"]["destination"];
+        assert_eq!(destination["required"], json!(["host"]));
+        assert_eq!(route["corsPolicy"]["type"], "object");
+        let description = route["corsPolicy"]["description"].as_str().unwrap();
+        assert!(description.ends_with("(not honoured yet)"), "{description}");
+        // A kind without a table is there all the same, without fields.
+        let sidecar = "/apis/networking.istio.io/v1beta1/namespaces/{namespace}/sidecars/{name}";
+        assert!(document["paths"].get(sidecar).is_some());
     }
 }
