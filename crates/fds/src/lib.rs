@@ -4,6 +4,8 @@
 //! Everything made or received here is close-on-exec; only the platform's sandbox hands descriptors
 //! to a child, and only those it names.
 
+pub mod slots;
+
 use std::fs::File;
 use std::io::{self, IoSlice, Read, Seek, Write};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};

@@ -58,6 +58,10 @@ pub struct ProxyBootstrap {
     /// Kubernetes.
     #[serde(default)]
     pub agent_fd: Option<i32>,
+    /// Descriptor of a stream socket on which who started the proxy asks `GET /healthz/ready`, so that
+    /// nobody can keep it from being heard; none on Kubernetes.
+    #[serde(default)]
+    pub probe_fd: Option<i32>,
     /// Networks, such as `10.77.0.0/16`, that the proxy dials from its own network namespace. With
     /// `agent_fd`, everything else is dialled from sockets of the host's network.
     #[serde(default)]

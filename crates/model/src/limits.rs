@@ -222,9 +222,15 @@ limits! {
         idle_connections_per_endpoint_max: usize = 64,
         /// Connections from clients per proxy; more wait in the accept queue.
         connections_max: usize = 50_000,
-        /// Connections to the admin, metrics and health ports of a proxy, each; more wait in the
-        /// accept queue.
+        /// Connections to the admin, metrics and health ports of a proxy, each; for one more the
+        /// oldest goes that has not asked anything.
         admin_connections_max: usize = 64,
+        /// Those of one peer.
+        admin_connections_per_peer_max: usize = 8,
+        /// Time a client of these ports may take for a request's head, or keep an idle connection.
+        admin_head_timeout: Duration = seconds(1),
+        /// Time such a connection may last.
+        admin_connection_time_max: Duration = seconds(60),
         /// Time that what a client still sends is read after the last answer, so that the answer
         /// is not lost to a reset.
         linger_timeout: Duration = seconds(1),
@@ -337,8 +343,11 @@ limits! {
         events_max: usize = 2_000,
         /// How long an Event is kept after it was last seen, as Kubernetes.
         event_ttl: Duration = hours(1),
-        /// Connections of proxies at a time; more wait in the accept queue.
+        /// Connections of proxies at a time; for one more the oldest goes that has not proven who it
+        /// is.
         push_connections_max: usize = 4_096,
+        /// Those of one address.
+        push_connections_per_peer_max: usize = 16,
         /// Time a proxy's TLS handshake may take.
         push_handshake_timeout: Duration = seconds(10),
         /// Connections to each socket of the API at a time; more wait in the accept queue.
@@ -378,8 +387,13 @@ limits! {
         events_remembered_max: usize = 2_000,
         /// Changes of one kind of object that wait to be taken.
         changes_waiting_max: usize = 1_024,
-        /// DNS connections over TCP at a time; more wait in the accept queue.
+        /// DNS connections over TCP at a time; for one more the oldest goes that has not asked
+        /// anything.
         dns_connections_max: usize = 256,
+        /// Those of one peer.
+        dns_connections_per_peer_max: usize = 16,
+        /// DNS queries of one peer in a second; more are dropped.
+        dns_queries_per_second_max: u32 = 10_000,
         /// Time such a connection may last.
         dns_connection_time_max: Duration = seconds(30),
         /// Clients of the agent (`exec`, port-forward, `status`) at a time; more wait in the

@@ -3,22 +3,25 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::TcpListener;
+use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{Either, Full};
 use hyper::body::{Bytes, Frame, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use ironmesh_fds::slots::Slots;
 use ironmesh_model::bootstrap::ProxyKind;
 use ironmesh_model::{Resource, ResourceKey};
 use ironmesh_telemetry::{Page, Registry};
 use serde_json::{Value, json};
-use tokio::sync::Semaphore;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::spawn_local;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::balance;
 use crate::logging::LogLevel;
@@ -44,37 +47,68 @@ pub(crate) enum Site {
     Health,
 }
 
-/// Serves a port in the background, `admin_connections_max` connections at a time.
+/// Serves a port in the background: `admin_connections_max` connections at a time, of one peer
+/// `admin_connections_per_peer_max`.
 pub(crate) fn serve(admin: &Arc<Admin>, socket: TcpListener, site: Site) -> io::Result<()> {
     socket.set_nonblocking(true)?;
     let socket = tokio::net::TcpListener::from_std(socket)?;
     let admin = admin.clone();
-    let slots = Arc::new(Semaphore::new(admin.process.limits.admin_connections_max));
+    let limits = &admin.process.limits;
+    let slots = Slots::new(limits.admin_connections_max, limits.admin_connections_per_peer_max);
     spawn_local(async move {
         loop {
-            // It is never closed.
-            let Ok(slot) = slots.clone().acquire_owned().await else { return };
-            let Ok((tcp, _)) = socket.accept().await else {
+            let Ok((tcp, peer)) = socket.accept().await else {
                 sleep(ACCEPT_PAUSE).await;
                 continue;
             };
+            let Some(slot) = slots.take(peer.ip()) else { continue };
             let admin = admin.clone();
             spawn_local(async move {
-                let answer = service_fn(|request| {
-                    let response = admin.answer(&request, site);
-                    async { Ok::<_, Infallible>(response) }
-                });
-                let connection = hyper::server::conn::http1::Builder::new()
-                    .timer(hyper_util::rt::TokioTimer::new())
-                    .serve_connection(TokioIo::new(tcp), answer);
-                if let Err(error) = connection.await {
-                    tracing::debug!(%error, "admin connection failed");
+                let limits = &admin.process.limits;
+                let (head, longest) = (limits.admin_head_timeout, limits.admin_connection_time_max);
+                let serving = serve_connection(&admin, tcp, site, Some(head), || slot.use_it());
+                tokio::select! {
+                    // The client sees that it ends.
+                    _ = timeout(longest, serving) => {}
+                    () = slot.evicted() => {}
                 }
-                drop(slot);
             });
         }
     });
     Ok(())
+}
+
+/// Answers the questions of who started this proxy whether it is ready, on a connection that nobody
+/// else has and so nobody can use up.
+pub(crate) fn serve_probes(admin: &Arc<Admin>, probes: OwnedFd) -> io::Result<()> {
+    let probes = std::os::unix::net::UnixStream::from(probes);
+    probes.set_nonblocking(true)?;
+    let probes = tokio::net::UnixStream::from_std(probes)?;
+    let admin = admin.clone();
+    spawn_local(async move { serve_connection(&admin, probes, Site::Health, None, || ()).await });
+    Ok(())
+}
+
+/// Answers the requests of a connection; calls `asked` for each.
+async fn serve_connection<IO: AsyncRead + AsyncWrite + Unpin + 'static>(
+    admin: &Admin,
+    io: IO,
+    site: Site,
+    head_timeout: Option<Duration>,
+    asked: impl Fn(),
+) {
+    let answer = service_fn(|request| {
+        asked();
+        let response = admin.answer(&request, site);
+        async { Ok::<_, Infallible>(response) }
+    });
+    let connection = hyper::server::conn::http1::Builder::new()
+        .timer(hyper_util::rt::TokioTimer::new())
+        .header_read_timeout(head_timeout)
+        .serve_connection(TokioIo::new(io), answer);
+    if let Err(error) = connection.await {
+        tracing::debug!(%error, "admin connection failed");
+    }
 }
 
 impl Admin {
@@ -280,7 +314,7 @@ impl hyper::body::Body for Metrics {
 }
 
 /// Pause after an error that would come again at once.
-const ACCEPT_PAUSE: std::time::Duration = std::time::Duration::from_millis(50);
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 #[cfg(test)]
 mod tests {

@@ -166,6 +166,9 @@ impl Control {
 
     /// Serves on the sockets that were inherited.
     fn listen(&self) -> Result<(), RunError> {
+        if let Some(fd) = self.bootstrap.probe_fd {
+            admin::serve_probes(&self.admin, descriptor(fd)?)?;
+        }
         for inherited in &self.bootstrap.listeners {
             let socket = TcpListener::from(descriptor(inherited.fd)?);
             let captured = |inbound| {

@@ -170,7 +170,19 @@ impl<B: Backend> Server<B> {
     where
         IO: AsyncRead + AsyncWrite + Unpin + Send,
     {
-        session::run(self, io).await
+        self.serve_from(io, || ()).await
+    }
+
+    /// As [`serve`](Self::serve); calls `known` once the proxy has proven who it is.
+    ///
+    /// # Errors
+    ///
+    /// As [`serve`](Self::serve).
+    pub async fn serve_from<IO>(&self, io: IO, known: impl FnOnce() + Send) -> SessionError
+    where
+        IO: AsyncRead + AsyncWrite + Unpin + Send,
+    {
+        session::run(self, io, known).await
     }
 
     /// Connected proxies, in order of their uids.

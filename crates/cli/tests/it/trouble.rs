@@ -1,6 +1,7 @@
 //! What a mesh does when the machine or its files fail it.
 
 use std::fs;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -65,6 +66,65 @@ fn a_full_disk_costs_log_lines_and_nothing_else() {
     });
     assert_eq!(mesh.pid("talkative"), before);
     mesh.ok(&["down"]);
+}
+
+const CROWD: &str = r#"
+apiVersion: v1
+kind: Pod
+metadata: {name: victim, labels: {sidecar.istio.io/inject: "true"}}
+spec:
+  containers:
+  - {name: main, image: busybox, command: [sleep, "1000"]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: hostile}
+spec:
+  containers:
+  - {name: main, image: busybox, command: [sleep, "1000"]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: caller}
+spec:
+  containers:
+  - {name: main, image: busybox, command: [sleep, "1000"]}
+"#;
+
+#[test]
+fn who_holds_connections_keeps_nobody_else_out() {
+    let Some(mesh) = Running::start(CROWD, &[]) else { return };
+    let ip = mesh.pod("victim").unwrap()["ip"].as_str().unwrap().to_owned();
+    // More of each kind than there are places, held by one pod that says nothing.
+    let places =
+        [(&*ip, 15021), (&*ip, 15020), (&*ip, 15090), ("10.77.0.1", 53), ("10.77.0.1", 15012)];
+    let hold = places.map(|(ip, port)| {
+        format!("for i in $(seq 100); do exec {{fd}}<>/dev/tcp/{ip}/{port} || exit; done")
+    });
+    let script = format!("{}; echo held; sleep 1000", hold.join("\n"));
+    let mut hostile = mesh.command(&["exec", "hostile", "--", "bash", "-c", &script]);
+    let mut hostile = hostile.stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let mut said = [0; 5];
+    hostile.stdout.as_mut().unwrap().read_exact(&mut said).unwrap();
+    assert_eq!(&said, b"held\n");
+    for (port, path) in
+        [(15021, "/healthz/ready"), (15020, "/metrics"), (15090, "/stats/prometheus")]
+    {
+        let ask = format!(
+            "exec 3<>/dev/tcp/{ip}/{port}; printf 'GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n' >&3; \
+             timeout 20 head -1 <&3"
+        );
+        let answer = mesh.ok(&["exec", "caller", "--", "bash", "-c", &ask]);
+        assert!(answer.starts_with("HTTP/1.1 200"), "{port}: {answer}");
+    }
+    // Names over TCP, and a new proxy, which must reach the control plane.
+    mesh.ok(&["exec", "caller", "--", "bash", "-c", "exec 3<>/dev/tcp/10.77.0.1/53; printf '\\0\\x11\\0\\x1\\1\\0\\0\\1\\0\\0\\0\\0\\0\\0\\0\\0\\1\\0\\1' >&3; timeout 20 head -c 2 <&3 | grep -q ."]);
+    mesh.write("late.yaml", &CROWD.split("---").next().unwrap().replace("victim", "late"));
+    mesh.ok(&["apply", "-f", "late.yaml"]);
+    mesh.ok(&["wait", "--for=condition=Ready", "pod/late", "--timeout=60s"]);
+    assert_eq!(mesh.pod("victim").unwrap()["ready"], "2/2");
+    hostile.kill().unwrap();
+    hostile.wait().unwrap();
 }
 
 /// A disk of 4 MiB. Only root can have one.

@@ -3,23 +3,26 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use ironmesh_fds::slots::{Slot, Slots};
 use ironmesh_identity::channel::ControlServer;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 
 use crate::context::Context;
 
 /// Serves proxies until the process ends.
 pub(crate) async fn serve(listener: TcpListener, tls: ControlServer, context: Arc<Context>) {
-    let permits = Arc::new(Semaphore::new(context.registry.limits().push_connections_max));
+    let limits = context.registry.limits();
+    let slots = Slots::new(limits.push_connections_max, limits.push_connections_per_peer_max);
     loop {
-        let Ok(permit) = permits.clone().acquire_owned().await else { return };
         match listener.accept().await {
-            Ok((stream, _)) => {
+            Ok((stream, peer)) => {
+                let Some(slot) = slots.take(peer.ip()) else { continue };
                 let (tls, context) = (tls.clone(), context.clone());
                 tokio::spawn(async move {
-                    serve_proxy(stream, &tls, &context).await;
-                    drop(permit);
+                    tokio::select! {
+                        () = serve_proxy(stream, &slot, &tls, &context) => {}
+                        () = slot.evicted() => {}
+                    }
                 });
             }
             Err(error) => {
@@ -31,14 +34,14 @@ pub(crate) async fn serve(listener: TcpListener, tls: ControlServer, context: Ar
     }
 }
 
-async fn serve_proxy(stream: TcpStream, tls: &ControlServer, context: &Context) {
+async fn serve_proxy(stream: TcpStream, slot: &Slot, tls: &ControlServer, context: &Context) {
     // Without it small updates wait for acknowledgements; if it fails they do.
     let _ = stream.set_nodelay(true);
     match tokio::time::timeout(context.limits.control.push_handshake_timeout, tls.accept(stream))
         .await
     {
         Ok(Ok(stream)) => {
-            let ended = context.mesh.server.serve(stream).await;
+            let ended = context.mesh.server.serve_from(stream, || slot.use_it()).await;
             tracing::debug!(reason = %ended, "proxy disconnected");
         }
         Ok(Err(error)) => tracing::debug!(%error, "handshake with a proxy failed"),

@@ -51,7 +51,11 @@ pub enum SessionError {
 type ProxyConnection<IO> = Connection<IO, ToServer, ToClient>;
 
 /// Serves one proxy to the end of its connection.
-pub(super) async fn run<B, IO>(server: &Server<B>, io: IO) -> SessionError
+pub(super) async fn run<B, IO>(
+    server: &Server<B>,
+    io: IO,
+    known: impl FnOnce() + Send,
+) -> SessionError
 where
     B: Backend,
     IO: AsyncRead + AsyncWrite + Unpin + Send,
@@ -62,6 +66,7 @@ where
     let error = match greet(server, &mut connection).await {
         Err(error) => error,
         Ok(proxy) => {
+            known();
             connection.limit_frames(frame_bytes_max);
             let mut session = Session {
                 server,

@@ -6,21 +6,22 @@
 mod grpc;
 mod tls;
 
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::Request;
-use http_body_util::Empty;
+use http::{Request, StatusCode};
+use http_body_util::{BodyExt, Empty};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use ironmesh_model::bootstrap::INBOUND_MARK;
+use ironmesh_model::bootstrap::{HEALTH_PORT, INBOUND_MARK};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::{TcpSocket, TcpStream, UnixStream};
 
 use super::launch::{sandbox, started};
 use super::pod::{PodState, blocking};
@@ -86,7 +87,54 @@ async fn connect(
     dial(sandbox, ip, number).await
 }
 
+/// A connection to the proxy of a pod that nobody else has, for the questions of the agent alone: that
+/// others take all of its ports' connections does not make the pod unready.
+#[derive(Debug)]
+pub(crate) struct ProbeChannel {
+    container: String,
+    sender: http1::SendRequest<Empty<Bytes>>,
+}
+
+impl ProbeChannel {
+    /// The agent's end, of the proxy in this container.
+    pub(super) async fn new(
+        container: &str,
+        stream: std::os::unix::net::UnixStream,
+    ) -> io::Result<Self> {
+        stream.set_nonblocking(true)?;
+        let stream = TokioIo::new(UnixStream::from_std(stream)?);
+        let (sender, connection) = http1::handshake(stream).await.map_err(io::Error::other)?;
+        // How it ends, its sender tells.
+        tokio::spawn(connection);
+        Ok(Self { container: container.to_owned(), sender })
+    }
+
+    async fn ask(&mut self, path: &str) -> Result<StatusCode, hyper::Error> {
+        let mut request = Request::new(Empty::new());
+        *request.uri_mut() = path.parse().unwrap_or_default();
+        self.sender.ready().await?;
+        let response = self.sender.send_request(request).await?;
+        let status = response.status();
+        response.into_body().collect().await?;
+        Ok(status)
+    }
+}
+
+/// The channel to a proxy, if that is what a probe asks. It is given back after an answer.
+fn take_channel(state: &PodState, container: &Container, get: &HttpGet) -> Option<ProbeChannel> {
+    if !get.host.is_empty() || container.port(&get.port) != Some(HEALTH_PORT) {
+        return None;
+    }
+    state.probes.borrow_mut().take_if(|channel| channel.container == container.name)
+}
+
 async fn http_get(state: &PodState, container: &Container, get: &HttpGet) -> Result<(), String> {
+    if let Some(mut channel) = take_channel(state, container, get)
+        && let Ok(status) = channel.ask(&get.path).await
+    {
+        state.probes.borrow_mut().get_or_insert(channel);
+        return judge(status);
+    }
     let stream = connect(state, container, &get.host, &get.port).await?;
     let peer = stream.peer_addr().map_err(|error| error.to_string())?;
     match get.scheme.eq_ignore_ascii_case("https") {
@@ -121,7 +169,11 @@ async fn request<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     let request = request.body(Empty::new()).map_err(|error| error.to_string())?;
     let response = sender.send_request(request).await.map_err(failed)?;
     connection.abort();
-    match response.status().as_u16() {
+    judge(response.status())
+}
+
+fn judge(status: StatusCode) -> Result<(), String> {
+    match status.as_u16() {
         200..=399 => Ok(()),
         code => Err(format!("HTTP probe failed with statuscode: {code}")),
     }

@@ -16,6 +16,7 @@ use tokio::task::{JoinSet, spawn_local};
 use tokio::time::Instant;
 
 use super::container::{Slot, supervise};
+use super::handler::ProbeChannel;
 use super::{publish, volumes};
 use crate::local::addresses::GATEWAY;
 use crate::local::clock;
@@ -43,6 +44,8 @@ pub(crate) struct PodState {
     pub(crate) inits: RefCell<HashMap<String, Inside>>,
     /// Listening sockets of the pod's proxy, made once, so that a restart keeps their queues.
     pub(crate) listeners: RefCell<HashMap<(ListenerRole, u16), TcpListener>>,
+    /// To the pod's proxy, to ask whether it is ready; away while it is asked.
+    pub(crate) probes: RefCell<Option<ProbeChannel>>,
     /// Those of a gateway's ports, likewise.
     pub(crate) edge_listeners: RefCell<HashMap<u16, TcpListener>>,
     /// The seconds of grace, once the pod is told to end.
@@ -97,6 +100,7 @@ impl PodState {
             sandbox: OnceCell::new(),
             inits: RefCell::default(),
             listeners: RefCell::default(),
+            probes: RefCell::default(),
             edge_listeners: RefCell::default(),
             deletion: watch::Sender::new(None),
             deadline: Cell::new(None),

@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddrV4, TcpListener};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::pin::pin;
 use std::rc::Rc;
 
@@ -15,6 +16,7 @@ use ironmesh_model::{Labels, Name, WorkloadId};
 use tokio::task::spawn_local;
 
 use super::container::{Kind, NotStarted, Running, Slot};
+use super::handler::ProbeChannel;
 use super::launch::{sandbox, started};
 use super::pod::{PodState, blocking};
 use super::volumes;
@@ -54,10 +56,12 @@ pub(super) async fn launch(
     let log = state.node.logs.begin(state.log(&container.name), true).await;
     let log = log.map_err(|error| failed(&error))?;
     let (ours, theirs) = fds::seqpacket_pair().map_err(|error| failed(&error))?;
+    let (probes, probed) = UnixStream::pair().map_err(|error| failed(&error))?;
     let ended = {
         let listeners = state.listeners.borrow();
         let mut inherited: Vec<InheritedListener> = Vec::new();
-        let mut descriptors: Vec<(BorrowedFd<'_>, i32)> = vec![(theirs.as_fd(), AGENT_FD)];
+        let mut descriptors: Vec<(BorrowedFd<'_>, i32)> =
+            vec![(theirs.as_fd(), AGENT_FD), (probed.as_fd(), PROBE_FD)];
         for (listener, fd) in listeners.iter().zip(FIRST_LISTENER_FD..) {
             let ((role, _), listener) = listener;
             inherited.push(InheritedListener { role: *role, fd });
@@ -79,12 +83,14 @@ pub(super) async fn launch(
         let ended = state.node.reaper.expect(spawned.pid);
         (spawned, ended)
     };
-    drop(theirs);
+    drop((theirs, probed));
     let (spawned, ended) = ended;
     let name = Some(container.name.as_str());
     let message = format!("Created container {}", container.name);
     state.event(name, EventKind::Normal, "Created", message);
     started(spawned.status).await.map_err(|error| failed(&error))?;
+    let asker = ProbeChannel::new(&container.name, probes).await.map_err(|error| failed(&error))?;
+    state.probes.replace(Some(asker));
     let channel = SeqPacket::new(ours).map_err(|error| failed(&error))?;
     spawn_local(serve(Rc::clone(state), kind, channel));
     Ok(Running { pid: spawned.pid, ended })
@@ -161,6 +167,7 @@ fn bootstrap(
         token: node.token_key.sign(&claims),
         listeners,
         agent_fd: Some(AGENT_FD),
+        probe_fd: Some(PROBE_FD),
         mesh_networks: vec![cidr(POD_NETWORK), cidr(SERVICE_NETWORK)],
         workers: None,
         limits: node.limits.proxy.clone(),
@@ -264,7 +271,8 @@ fn environment() -> Vec<(String, String)> {
 /// Numbers of the descriptors that a proxy begins with.
 const BOOTSTRAP_FD: i32 = FD_MIN;
 const AGENT_FD: i32 = FD_MIN + 1;
-const FIRST_LISTENER_FD: i32 = FD_MIN + 2;
+const PROBE_FD: i32 = FD_MIN + 2;
+const FIRST_LISTENER_FD: i32 = FD_MIN + 3;
 /// The name of the one cluster, as Istio has it.
 const CLUSTER: &str = "Kubernetes";
 /// User of a pod's proxy, where the mesh was started by root: the last one of the pod's own, as no
