@@ -31,6 +31,7 @@ mod logs;
 mod node;
 mod object;
 mod options;
+mod path_name;
 mod pod_status;
 mod quantity;
 mod reaper;
@@ -56,6 +57,12 @@ pub enum UpError {
     #[error("a mesh called {mesh:?} is running already (`ironmesh --mesh {mesh} down` ends it)")]
     Running {
         /// Name of the mesh.
+        mesh: String,
+    },
+    /// The name of the mesh is none: it is part of the paths of its folders, and of its host name.
+    #[error("the name of a mesh is a label of small letters, digits and '-', unlike {mesh:?}")]
+    Name {
+        /// What was given.
         mesh: String,
     },
     /// The machine does not allow a mesh.

@@ -13,6 +13,7 @@ use crate::selector;
 
 mod ips;
 mod labels;
+mod pods;
 mod rollout;
 
 /// What is wrong with a new or changed object of a kind that the control plane itself acts on.
@@ -21,7 +22,7 @@ pub(crate) fn check(resource: &Resource, object: &Object) -> Vec<Cause> {
     labels::metadata(&object["metadata"], "metadata", &mut causes);
     match (&*resource.group, &*resource.plural) {
         ("", "pods") => {
-            pod_spec(object.get("spec"), "spec", &["Always", "OnFailure", "Never"], &mut causes);
+            pods::spec(object.get("spec"), "spec", &["Always", "OnFailure", "Never"], &mut causes);
         }
         ("", "services") => service(object, &mut causes),
         ("", "endpoints") => ips::endpoints(object, &mut causes),
@@ -124,67 +125,7 @@ fn workload(object: &Object, causes: &mut Vec<Cause>) {
         causes.push(Cause::invalid("spec.replicas", replicas, why));
     }
     // Their pods are there for good: one that ended would be replaced again and again.
-    pod_spec(object.pointer("/spec/template/spec"), "spec.template.spec", &["Always"], causes);
-}
-
-/// `policies`: the restart policies that its owner allows.
-fn pod_spec(spec: Option<&Value>, path: &str, policies: &[&str], causes: &mut Vec<Cause>) {
-    let empty = Value::Null;
-    let spec = spec.unwrap_or(&empty);
-    if object::list(spec, "/containers").is_empty() {
-        causes.push(Cause::required(format!("{path}.containers")));
-    }
-    word(spec, "restartPolicy", path, policies, causes);
-    let volumes: BTreeSet<_> =
-        object::list(spec, "/volumes").iter().map(|v| object::text(v, "/name")).collect();
-    let mut names = BTreeSet::new();
-    for list in ["initContainers", "containers"] {
-        for (index, container) in object::list(spec, &format!("/{list}")).iter().enumerate() {
-            let path = format!("{path}.{list}[{index}]");
-            self::container(container, &path, &volumes, causes);
-            if list == "initContainers" {
-                word(container, "restartPolicy", &path, &["Always"], causes);
-            } else if container.get("restartPolicy").is_some_and(|p| !p.is_null()) {
-                let message = "Forbidden: may not be set for non-init containers".to_owned();
-                causes.push(Cause { field: format!("{path}.restartPolicy"), message });
-            }
-            if !names.insert(object::text(container, "/name")) {
-                let value = object::text(container, "/name");
-                let message = format!("Duplicate value: {value:?}");
-                causes.push(Cause { field: format!("{path}.name"), message });
-            }
-        }
-    }
-}
-
-fn container(container: &Value, path: &str, volumes: &BTreeSet<&str>, causes: &mut Vec<Cause>) {
-    let name = object::text(container, "/name");
-    if name.is_empty() {
-        causes.push(Cause::required(format!("{path}.name")));
-    } else if !is_label(name) {
-        causes.push(Cause::invalid(format!("{path}.name"), &name.into(), LABEL_RULE));
-    }
-    if object::text(container, "/image").is_empty() {
-        causes.push(Cause::required(format!("{path}.image")));
-    }
-    for (index, mount) in object::list(container, "/volumeMounts").iter().enumerate() {
-        let path = format!("{path}.volumeMounts[{index}]");
-        let volume = object::text(mount, "/name");
-        if !volumes.contains(volume) {
-            let message = format!("Not found: {volume:?}");
-            causes.push(Cause { field: format!("{path}.name"), message });
-        }
-        if object::text(mount, "/mountPath").is_empty() {
-            causes.push(Cause::required(format!("{path}.mountPath")));
-        }
-    }
-    for (index, port) in object::list(container, "/ports").iter().enumerate() {
-        port_number(
-            port.get("containerPort"),
-            &format!("{path}.ports[{index}].containerPort"),
-            causes,
-        );
-    }
+    pods::spec(object.pointer("/spec/template/spec"), "spec.template.spec", &["Always"], causes);
 }
 
 /// A field that takes one of some words, if it is set.
@@ -246,11 +187,32 @@ fn service(object: &Object, causes: &mut Vec<Cause>) {
 }
 
 fn secret(object: &Object, causes: &mut Vec<Cause>) {
+    keys(object, &["data", "stringData"], causes);
     base64_values(object, "data", causes);
 }
 
 fn config_map(object: &Object, causes: &mut Vec<Cause>) {
+    keys(object, &["data", "binaryData"], causes);
     base64_values(object, "binaryData", causes);
+}
+
+/// Checks keys, which are names of files in volumes.
+fn keys(object: &Object, fields: &[&str], causes: &mut Vec<Cause>) {
+    let is_key = |key: &str| {
+        let known = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+        (1..=253).contains(&key.len())
+            && key.bytes().all(known)
+            && key != "."
+            && !key.starts_with("..")
+    };
+    for field in fields {
+        for key in object.get(field).and_then(Value::as_object).into_iter().flatten() {
+            if !is_key(key.0) {
+                let name = Value::from(&**key.0);
+                causes.push(Cause::invalid(format!("{field}[{}]", key.0), &name, FILE_RULE));
+            }
+        }
+    }
 }
 
 fn base64_values(object: &Object, field: &str, causes: &mut Vec<Cause>) {
@@ -284,6 +246,7 @@ const POD_FROZEN: &str = "Forbidden: pod updates may not change fields other tha
 const LABEL_RULE: &str = "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character";
 const SERVICE_RULE: &str = "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end with an alphanumeric character";
 const SUBDOMAIN_RULE: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character";
+const FILE_RULE: &str = "a valid config key must consist of alphanumeric characters, '-', '_' or '.', and may not be '.' or start with '..'";
 pub(super) const IP_RULE: &str = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
 
 #[cfg(test)]
@@ -318,6 +281,12 @@ mod tests {
         assert_eq!(texts(("v1", "Secret"), secret).len(), 1);
         let folded = json!({"data": {"ca.crt": "QUJDREVG\nR0g=\n", "empty": ""}});
         assert!(texts(("v1", "Secret"), folded).is_empty());
+        for key in ["..", ".", "../a", "a/b", "..new", "", "a b"] {
+            let map = json!({"data": {key: "x"}});
+            assert_eq!(texts(("v1", "ConfigMap"), map).len(), 1, "{key}");
+            let secret = json!({"stringData": {key: "x"}});
+            assert_eq!(texts(("v1", "Secret"), secret).len(), 1, "{key}");
+        }
     }
 
     #[test]

@@ -151,7 +151,7 @@ fn pod_status(node: &Node, state: &PodState) -> PodStatus {
             _ => status.pid = status.pid.or(record.pid),
         }
         status.containers.push(ContainerStatus {
-            name: container.name.clone(),
+            name: container.name.to_string(),
             pid: record.pid,
             log: node.logs.container(&meta.namespace, &meta.name, &container.name),
         });
@@ -231,10 +231,11 @@ fn find(node: &Node, exec: &Exec) -> Result<Inside, String> {
         .ok_or_else(|| format!("pods \"{}\" not found", exec.pod))?;
     let pod = state.pod.borrow();
     let default = pod.metadata.annotations.get("kubectl.kubernetes.io/default-container");
-    let first = pod.spec.containers.first().map(|container| &container.name);
-    let name = exec.container.as_ref().or(default).or(first).ok_or("the pod has no container")?;
+    let first = pod.spec.containers.first().map(|container| container.name.as_str());
+    let given = exec.container.as_deref().or(default.map(String::as_str));
+    let name = given.or(first).ok_or("the pod has no container")?;
     let known = pod.spec.containers.iter().chain(&pod.spec.init_containers);
-    if !known.into_iter().any(|container| container.name == *name) {
+    if !known.into_iter().any(|container| *container.name == *name) {
         return Err(format!("container {name} is not valid for pod {}", exec.pod));
     }
     let inits = state.inits.borrow();

@@ -8,6 +8,7 @@ use base64::prelude::BASE64_STANDARD;
 use super::object::{
     Container, EnvVarSource, FieldRef, KeyRef, KeyValues, Pod, ResourceFieldRef, Service,
 };
+use super::path_name::BadPath;
 use super::quantity::Quantity;
 
 /// Why an environment or a volume cannot be made yet; the container waits with
@@ -24,6 +25,8 @@ pub(crate) enum BadConfig {
     BadField(String),
     #[error("resource {0:?} is not one of the downward API")]
     BadResource(String),
+    #[error(transparent)]
+    BadPath(#[from] BadPath),
 }
 
 /// Where Secrets and ConfigMaps are found.
@@ -174,7 +177,7 @@ pub(crate) fn resource(
     let bad = || BadConfig::BadResource(reference.resource.clone());
     let container = match reference.container_name.as_str() {
         "" => container,
-        name => pod.spec.containers.iter().find(|other| other.name == name).ok_or_else(bad)?,
+        name => pod.spec.containers.iter().find(|other| *other.name == *name).ok_or_else(bad)?,
     };
     let resources = &container.resources;
     let (given, default) = match reference.resource.split_once('.').ok_or_else(bad)? {
@@ -209,7 +212,7 @@ pub(crate) fn values(
             })?;
             pairs.insert(key.clone(), bytes);
         }
-        Ok(())
+        Ok::<_, BadConfig>(())
     };
     add_base64(&object.binary_data)?;
     if secret {

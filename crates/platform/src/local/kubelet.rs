@@ -22,6 +22,7 @@ use tokio::task::spawn_local;
 use self::pod::PodState;
 use super::node::Node;
 use super::object::{Pod, read};
+use super::path_name::PathName;
 use super::reflector::{Change, Key, key_of};
 
 /// Follows the Pods of the API, for ever; must run on a `LocalSet`.
@@ -58,8 +59,8 @@ fn take(node: &Rc<Node>, object: Value) {
         return;
     }
     let key = key_of(&object);
-    let pod: Pod = match read(object.clone()) {
-        Ok(pod) => pod,
+    let (pod, uid) = match read(object.clone()).and_then(Pod::checked) {
+        Ok(checked) => checked,
         Err(error) => {
             spawn_local(unreadable::refuse(Rc::clone(node), object, error));
             return;
@@ -67,7 +68,7 @@ fn take(node: &Rc<Node>, object: Value) {
     };
     let here = node.pods.borrow().get(&key).cloned();
     match here {
-        Some(state) if state.uid == pod.metadata.uid => {
+        Some(state) if state.uid == uid => {
             if pod.metadata.deletion_timestamp.is_some() {
                 state.stop(pod.metadata.deletion_grace_period_seconds.unwrap_or(30));
             }
@@ -79,13 +80,13 @@ fn take(node: &Rc<Node>, object: Value) {
             state.follow_with(object);
         }
         None if pod.is_finished() && pod.metadata.deletion_timestamp.is_none() => {}
-        None => start(node, key, pod, object),
+        None => start(node, key, (pod, uid), object),
     }
 }
 
-fn start(node: &Rc<Node>, key: Key, pod: Pod, object: Value) {
+fn start(node: &Rc<Node>, key: Key, (pod, uid): (Pod, PathName), object: Value) {
     let deleting = pod.metadata.deletion_timestamp.is_some();
-    let state = Rc::new(PodState::new(Rc::clone(node), pod, object));
+    let state = Rc::new(PodState::new(Rc::clone(node), pod, uid, object));
     node.pods.borrow_mut().insert(key.clone(), Rc::clone(&state));
     if deleting {
         state.stop(0);

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use super::path_name::{BadPath, PathName};
 use super::quantity::Quantity;
 
 /// Reads an object of the API, with every `null` taken as absent.
@@ -53,6 +54,24 @@ pub(crate) struct Pod {
 }
 
 impl Pod {
+    /// The pod, if its name, namespace and uid may be parts of paths, as those of its logs and
+    /// volumes are; and its uid.
+    ///
+    /// # Errors
+    ///
+    /// The first that may not.
+    pub(crate) fn checked(self) -> Result<(Self, PathName), serde_json::Error> {
+        let meta = &self.metadata;
+        let named = |field: &str, checked: Result<PathName, BadPath>| match checked {
+            Ok(name) => Ok(name),
+            Err(error) => Err(serde::de::Error::custom(format!("metadata.{field}: {error}"))),
+        };
+        named("namespace", PathName::label(&meta.namespace))?;
+        named("name", PathName::subdomain(&meta.name))?;
+        let uid = named("uid", PathName::label(&meta.uid))?;
+        Ok((self, uid))
+    }
+
     /// Whether all its containers ended for good.
     pub(crate) fn is_finished(&self) -> bool {
         matches!(self.status["phase"].as_str(), Some("Succeeded" | "Failed"))
@@ -128,7 +147,7 @@ pub(crate) struct SecurityContext {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub(crate) struct Container {
-    pub(crate) name: String,
+    pub(crate) name: PathName,
     pub(crate) image: String,
     pub(crate) command: Vec<String>,
     pub(crate) args: Vec<String>,
@@ -249,7 +268,7 @@ pub(crate) struct VolumeMount {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub(crate) struct Volume {
-    pub(crate) name: String,
+    pub(crate) name: PathName,
     pub(crate) empty_dir: Option<EmptyDir>,
     pub(crate) secret: Option<ObjectVolume>,
     pub(crate) config_map: Option<ObjectVolume>,

@@ -81,7 +81,7 @@ impl PodRecord {
     pub(crate) fn new(pod: &Pod, start_time: String) -> Self {
         let initializing = !pod.spec.init_containers.is_empty();
         let record = |container: &super::object::Container, waiting: &str| ContainerRecord {
-            name: container.name.clone(),
+            name: container.name.to_string(),
             image: container.image.clone(),
             state: State::waiting(waiting),
             ..ContainerRecord::default()

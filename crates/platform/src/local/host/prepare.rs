@@ -19,6 +19,7 @@ use crate::local::agent::AgentSpec;
 use crate::local::agent_api::{agent_socket, api_socket};
 use crate::local::images::{Images, SAMPLES};
 use crate::local::options::UpOptions;
+use crate::local::path_name::PathName;
 use crate::sandbox::mesh::MeshSpec;
 
 /// Everything that is made before the fork.
@@ -57,6 +58,9 @@ pub(super) struct Inside {
 impl Prepared {
     /// Makes everything; the socket of the API is the lock of a mesh's name.
     pub(super) fn new(options: &UpOptions) -> Result<Self, UpError> {
+        if PathName::label(&options.mesh).is_err() {
+            return Err(UpError::Name { mesh: options.mesh.clone() });
+        }
         let uid = nix::unistd::geteuid().as_raw();
         let images = Images::new(&options.images)?;
         let api = listen(&api_socket(uid, &options.mesh), &options.mesh)?;
@@ -145,6 +149,14 @@ fn samples() -> Option<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_that_would_lead_elsewhere_names_no_mesh() {
+        for mesh in ["../../x", "", "a/b", "..", "A"] {
+            let options = UpOptions { mesh: mesh.to_owned(), ..UpOptions::default() };
+            assert!(matches!(Prepared::new(&options), Err(UpError::Name { .. })), "{mesh}");
+        }
+    }
 
     #[test]
     fn the_second_mesh_of_a_name_is_told_so() {

@@ -171,7 +171,7 @@ async fn watch(
         }
         grace = told_to_end(state, slot) => end(state, slot, container, running, grace).await,
     };
-    state.inits.borrow_mut().remove(&container.name);
+    state.inits.borrow_mut().remove(container.name.as_str());
     // Who waits for the end reads all that was written before.
     state.node.logs.end(state.log(&container.name)).await;
     let is_ending = is_told_to_end(state, slot);

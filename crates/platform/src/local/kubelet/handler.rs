@@ -185,7 +185,7 @@ async fn command(
     container: &Container,
     command: &[String],
 ) -> Result<(), String> {
-    let inside = state.inits.borrow().get(&container.name).cloned();
+    let inside = state.inits.borrow().get(container.name.as_str()).cloned();
     let inside = inside.ok_or_else(|| format!("container {} does not run", container.name))?;
     let spec = ExecSpec {
         init: inside.init,

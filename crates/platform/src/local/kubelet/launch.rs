@@ -56,7 +56,7 @@ pub(super) async fn launch(
         user: prepared.spec.user,
         directory: prepared.spec.directory,
     };
-    state.inits.borrow_mut().insert(container.name.clone(), inside);
+    state.inits.borrow_mut().insert(container.name.to_string(), inside);
     Ok(Running { pid: spawned.pid, ended })
 }
 

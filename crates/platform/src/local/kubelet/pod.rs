@@ -23,6 +23,7 @@ use crate::local::clock;
 use crate::local::events::EventKind;
 use crate::local::node::Node;
 use crate::local::object::{Container, Pod};
+use crate::local::path_name::PathName;
 use crate::local::pod_status::{ContainerRecord, PodRecord, Terminated};
 use crate::sandbox::SandboxError;
 use crate::sandbox::pod::{PodSandbox, PodSpec};
@@ -30,7 +31,7 @@ use crate::sandbox::pod::{PodSandbox, PodSpec};
 /// A pod that is here.
 pub(crate) struct PodState {
     pub(crate) node: Rc<Node>,
-    pub(crate) uid: String,
+    pub(crate) uid: PathName,
     /// The pod as last seen; its containers never change.
     pub(crate) pod: RefCell<Pod>,
     /// The same as the API gave it.
@@ -89,10 +90,10 @@ pub(crate) struct Inside {
 }
 
 impl PodState {
-    pub(crate) fn new(node: Rc<Node>, pod: Pod, object: Value) -> Self {
+    pub(crate) fn new(node: Rc<Node>, pod: Pod, uid: PathName, object: Value) -> Self {
         Self {
             node,
-            uid: pod.metadata.uid.clone(),
+            uid,
             record: RefCell::new(PodRecord::new(&pod, clock::now())),
             pod: RefCell::new(pod),
             object: RefCell::new(object),

@@ -96,6 +96,8 @@ mod tests {
             (json!({"spec": {"volumes": [{"configMap": 1}]}}), Some("spec.volumes[0].configMap")),
             (json!({"spec": {"restartPolicy": "Sometimes"}}), Some("spec.restartPolicy")),
             (json!({"metadata": {"labels": {"a": 1}}}), Some("metadata.labels")),
+            (json!({"spec": {"volumes": [{"name": "../../.."}]}}), Some("spec.volumes[0].name")),
+            (json!({"spec": {"containers": [{"name": "a/b"}]}}), Some("spec.containers[0].name")),
             (json!({"spec": {"containers": ["x"]}}), Some("spec.containers[0]")),
             (json!({"spec": {"containers": [{"resources": {"limits": {"cpu": 0.5}}}]}}), None),
         ] {

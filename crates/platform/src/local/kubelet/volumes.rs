@@ -9,7 +9,7 @@ use std::fs::{self, File, Permissions};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{PermissionsExt, chown};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::mount::{MntFlags, umount2};
@@ -22,6 +22,7 @@ use super::pod::PodState;
 use crate::local::environment::{self, BadConfig};
 use crate::local::events::EventKind;
 use crate::local::object::{Container, Volume, VolumeMount};
+use crate::local::path_name::{BadPath, PathName, RelativePath};
 use crate::sandbox::container::{Volume as Mount, VolumeSource};
 use crate::sandbox::mesh::RUN_DIRECTORY;
 use crate::sandbox::{beneath, mounts};
@@ -33,8 +34,8 @@ pub(super) enum VolumeError {
     Io { volume: String, source: io::Error },
     #[error("volume \"{volume}\": {source}")]
     Config { volume: String, source: BadConfig },
-    #[error("volume \"{volume}\": path {path:?} must be relative and may not hold \"..\"")]
-    Path { volume: String, path: String },
+    #[error("volume \"{volume}\": {source}")]
+    Path { volume: String, source: BadPath },
     #[error(
         "volume \"{volume}\": subPath {path:?} leads over a symbolic link, which is not followed"
     )]
@@ -55,7 +56,7 @@ pub(super) fn uid_base(state: &PodState) -> Option<u32> {
 
 /// Makes all volumes of a pod.
 pub(super) fn make(state: &PodState) -> Result<(), VolumeError> {
-    let shared = folder(state, SHARED_MEMORY);
+    let shared = shared_memory(state);
     if !shared.exists() {
         make_empty(state, &shared, SHARED_MEMORY_BYTES)
             .map_err(|error| io_error(SHARED_MEMORY, error))?;
@@ -102,7 +103,7 @@ pub(super) fn mounts(
     let pod = state.pod.borrow();
     let mut descriptors = Vec::new();
     let mut mount = |mount: &VolumeMount| {
-        let named = |volume: &&Volume| volume.name == mount.name;
+        let named = |volume: &&Volume| *volume.name == *mount.name;
         let volume = pod.spec.volumes.iter().find(named);
         let volume = volume.ok_or_else(|| VolumeError::NoVolume(mount.name.clone()))?;
         let sub_path = match mount.sub_path_expr.as_str() {
@@ -110,9 +111,9 @@ pub(super) fn mounts(
             expression => environment::expand(expression, variables),
         };
         let source = if sub_path.is_empty() {
-            VolumeSource::Path(folder(state, &mount.name))
+            VolumeSource::Path(folder(state, &volume.name))
         } else {
-            descriptors.push(open_sub_path(state, &mount.name, &sub_path)?);
+            descriptors.push(open_sub_path(state, &volume.name, &sub_path)?);
             VolumeSource::Descriptor(descriptors.len() - 1)
         };
         Ok(Mount {
@@ -123,7 +124,7 @@ pub(super) fn mounts(
     };
     // A volume of the manifest at the same path comes over it.
     let shared = Ok(Mount {
-        source: VolumeSource::Path(folder(state, SHARED_MEMORY)),
+        source: VolumeSource::Path(shared_memory(state)),
         target: PathBuf::from("/dev/shm"),
         read_only: false,
     });
@@ -134,14 +135,20 @@ pub(super) fn mounts(
 
 /// The mount of a part of a volume, which is made as a folder if it is missing. No symlink is
 /// followed: those in the volume are its containers'.
-fn open_sub_path(state: &PodState, volume: &str, sub_path: &str) -> Result<OwnedFd, VolumeError> {
-    let relative = inside(volume, sub_path)?;
+fn open_sub_path(
+    state: &PodState,
+    volume: &PathName,
+    sub_path: &str,
+) -> Result<OwnedFd, VolumeError> {
+    let relative = RelativePath::new(sub_path)
+        .map_err(|source| VolumeError::Path { volume: volume.to_string(), source })?;
+    let relative = relative.as_ref();
     let found = File::open(folder(state, volume)).map_err(|e| io_error(volume, e)).map(|root| {
-        beneath::find(&root, &relative).or_else(|errno| match errno {
+        beneath::find(&root, relative).or_else(|errno| match errno {
             Errno::ENOENT => {
                 let mode = Mode::from_bits_truncate(0o777);
                 let base = uid_base(state);
-                beneath::make_directories(&root, &relative, mode, |made| {
+                beneath::make_directories(&root, relative, mode, |made| {
                     fchown(made, base.map(Uid::from_raw), base.map(Gid::from_raw))
                 })
             }
@@ -150,7 +157,7 @@ fn open_sub_path(state: &PodState, volume: &str, sub_path: &str) -> Result<Owned
     })?;
     found.and_then(|found| mounts::clone_opened(&found)).map_err(|errno| match errno {
         Errno::ELOOP => {
-            VolumeError::Symlink { volume: volume.to_owned(), path: sub_path.to_owned() }
+            VolumeError::Symlink { volume: volume.to_string(), path: sub_path.to_owned() }
         }
         errno => io_error(volume, errno.into()),
     })
@@ -160,7 +167,7 @@ fn make_one(state: &PodState, volume: &Volume) -> Result<(), VolumeError> {
     let name = &volume.name;
     let folder = folder(state, name);
     let files = files(state, volume)
-        .map_err(|source| VolumeError::Config { volume: name.clone(), source })?;
+        .map_err(|source| VolumeError::Config { volume: name.to_string(), source })?;
     if let Some(files) = files {
         own(uid_base(state), &folder, true).map_err(|error| io_error(name, error))?;
         return fill(state, volume, &folder, &files);
@@ -181,7 +188,10 @@ fn make_one(state: &PodState, volume: &Volume) -> Result<(), VolumeError> {
         Some(limit) => limit
             .thousandths()
             .and_then(|amount| u64::try_from(amount.div_ceil(1000)).ok())
-            .ok_or_else(|| VolumeError::Size { volume: name.clone(), size: limit.to_string() })?,
+            .ok_or_else(|| VolumeError::Size {
+                volume: name.to_string(),
+                size: limit.to_string(),
+            })?,
     };
     make_empty(state, &folder, bytes).map_err(|error| io_error(name, error))
 }
@@ -211,7 +221,7 @@ fn fill(
     let name = &volume.name;
     let mut wanted = BTreeSet::new();
     for file in files {
-        let path = folder.join(inside(name, &file.path)?);
+        let path = folder.join(&file.path);
         write(uid_base(state), folder, &path, file).map_err(|error| io_error(name, error))?;
         wanted.insert(path);
     }
@@ -259,21 +269,16 @@ fn own(base: Option<u32>, path: &Path, is_folder: bool) -> io::Result<()> {
     }
 }
 
-/// A path of a file inside a volume.
-fn inside(volume: &str, path: &str) -> Result<PathBuf, VolumeError> {
-    let relative = Path::new(path);
-    if relative.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir)) {
-        return Ok(relative.to_owned());
-    }
-    Err(VolumeError::Path { volume: volume.to_owned(), path: path.to_owned() })
-}
-
 fn io_error(volume: &str, source: io::Error) -> VolumeError {
     VolumeError::Io { volume: volume.to_owned(), source }
 }
 
-fn folder(state: &PodState, volume: &str) -> PathBuf {
+fn folder(state: &PodState, volume: &PathName) -> PathBuf {
     pod_folder(state).join(volume)
+}
+
+fn shared_memory(state: &PodState) -> PathBuf {
+    pod_folder(state).join(SHARED_MEMORY)
 }
 
 fn pod_folder(state: &PodState) -> PathBuf {
@@ -297,7 +302,8 @@ mod tests {
     #[test]
     fn every_folder_above_a_file_is_open_to_the_users_of_the_pod() {
         let root = tempfile::tempdir().unwrap();
-        let file = VolumeFile { path: "a/b/c".to_owned(), content: b"x".to_vec(), mode: 0o640 };
+        let path = RelativePath::new("a/b/c").unwrap();
+        let file = VolumeFile { path, content: b"x".to_vec(), mode: 0o640 };
         write(None, root.path(), &root.path().join(&file.path), &file).unwrap();
         let mode =
             |path: &str| fs::metadata(root.path().join(path)).unwrap().permissions().mode() & 0o777;

@@ -4,12 +4,12 @@ use crate::local::addresses::HOST_IP;
 use crate::local::environment::{self, BadConfig, Objects};
 use crate::local::kubelet::pod::PodState;
 use crate::local::object::{Container, DownwardVolume, KeyToPath, KeyValues, ObjectVolume, Volume};
+use crate::local::path_name::RelativePath;
 
 /// A file of a volume.
 #[derive(Debug)]
 pub(super) struct VolumeFile {
-    /// Relative to the volume, as the manifest has it.
-    pub(super) path: String,
+    pub(super) path: RelativePath,
     pub(super) content: Vec<u8>,
     pub(super) mode: u32,
 }
@@ -65,14 +65,16 @@ fn object_files(
     };
     let mut values = environment::values(&object, is_secret)?;
     if volume.items.is_empty() {
-        let file = |(path, content)| VolumeFile { path, content, mode };
-        return Ok(values.into_iter().map(file).collect());
+        let file = |(key, content): (String, _)| {
+            Ok(VolumeFile { path: RelativePath::new(&key)?, content, mode })
+        };
+        return values.into_iter().map(file).collect();
     }
     let mut files = Vec::new();
     for KeyToPath { key, path, mode: own_mode } in &volume.items {
         match values.remove(key) {
             Some(content) => files.push(VolumeFile {
-                path: path.clone(),
+                path: RelativePath::new(path)?,
                 content,
                 mode: own_mode.unwrap_or(mode),
             }),
@@ -101,7 +103,7 @@ fn downward_files(
             (None, None) => continue,
         };
         files.push(VolumeFile {
-            path: item.path.clone(),
+            path: RelativePath::new(&item.path)?,
             content: content.into_bytes(),
             mode: item.mode.unwrap_or(mode),
         });
