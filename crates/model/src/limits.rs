@@ -374,6 +374,8 @@ limits! {
 limits! {
     /// Limits of the local platform.
     PlatformLimits in "platform" {
+        /// Pods at a time of a mesh that root started, each of which has users of its own.
+        pods_max: u32 = 1_024,
         /// Bytes that a container may write outside its volumes.
         writable_bytes_max: u64 = 1024 * MIB as u64,
         /// Bytes of an emptyDir that has no `sizeLimit`.

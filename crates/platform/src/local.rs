@@ -47,6 +47,7 @@ pub use images::BadImageMapping;
 pub use options::{Apply, UpOptions};
 
 use crate::preflight::Refusal;
+use crate::sandbox::user_ranges::NoUsers;
 use crate::sandbox::{self, SandboxError};
 
 /// Why a mesh could not be started or came to an end.
@@ -94,6 +95,9 @@ pub enum UpError {
         /// Why.
         message: String,
     },
+    /// There are no users for the pods.
+    #[error(transparent)]
+    Users(#[from] NoUsers),
     /// The host refused something else.
     #[error(transparent)]
     Io(#[from] io::Error),

@@ -23,7 +23,7 @@ use crate::netlink::{Batch, Connection, Subsystem};
 use crate::sandbox::SandboxError;
 use crate::sandbox::error::Step;
 use crate::sandbox::mesh::{clone_into, map_single_user, may_administer, write_setting};
-use crate::sandbox::mounts;
+use crate::sandbox::{mounts, user_ranges, users};
 
 /// Why a mesh cannot run here, and what a person can do about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,8 +59,10 @@ pub fn check() -> Result<(), Refusal> {
     let user = (!may_administer()).then_some((uid, gid));
     let flags = if user.is_some() { CloneFlags::CLONE_NEWUSER } else { CloneFlags::empty() };
     in_child(flags, USER_NAMESPACE, || {
-        if let Some((uid, gid)) = user {
-            map_single_user(uid, gid)?;
+        match user {
+            Some((uid, gid)) => map_single_user(uid, gid)?,
+            // Those of the last pod that there can be: then all others can be, too.
+            None => users::make_namespace(user_ranges::LAST_BASE).map(drop)?,
         }
         // One at a time, as a limit for any of them gives the same error for all together.
         for (namespace, name) in [
@@ -160,6 +162,11 @@ fn remedy(error: &SandboxError) -> &'static str {
             "run it as root, or allow user namespaces: sysctl -w kernel.unprivileged_userns_clone=1 \
              (Debian), a container's seccomp profile, or a chroot may forbid them"
         }
+        libc::EPERM if about(users::MAP) => {
+            "each pod gets 65 536 users that no one else has, from 1073741824 on, and this root may \
+             not give them, as in a container with users of its own: start it outside, or as an \
+             ordinary user"
+        }
         libc::EPERM | libc::EACCES if about("proc on") => {
             "/proc is partly hidden here, as in a container: start the container with an unmasked \
              /proc (docker run --security-opt systempaths=unconfined)"
@@ -207,6 +214,8 @@ mod tests {
         assert!(limit.contains("sysctl"));
         let forbidden = remedy_of("create", USER_NAMESPACE, libc::EPERM);
         assert!(forbidden.contains("unprivileged_userns_clone"));
+        let few = remedy_of(users::MAP, "/proc/7/uid_map", libc::EPERM);
+        assert!(few.contains("65 536 users"), "{few}");
         let apparmor = remedy_of("write", "/proc/self/uid_map", libc::EPERM);
         assert!(apparmor.contains("apparmor_restrict_unprivileged_userns"));
         assert!(remedy_of("mount", "proc on /proc", libc::EPERM).contains("unmasked"));

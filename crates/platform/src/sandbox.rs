@@ -23,13 +23,16 @@ mod program;
 pub mod proxy;
 mod root;
 mod spawn;
-mod users;
+pub(crate) mod user_ranges;
+pub(crate) mod users;
 
 use std::process::ExitCode;
 
 pub use error::SandboxError;
+pub use program::ProgramFile;
 pub(crate) use spawn::spawn_stage;
 pub use spawn::{Spawned, StageStatus};
+pub use users::USERS_PER_NAMESPACE;
 
 /// Runs the stage of this name in this process, which must be freshly executed and have one thread:
 /// `container`, `exec` or `proxy-stage`. `None` if the name is none of these.

@@ -35,8 +35,9 @@ use super::object::read;
 use super::reaper::Reaper;
 use super::reflector::{Change, Reflector, follow, key_of};
 use super::{agent_server, directory, dns, kubelet};
+use crate::sandbox::ProgramFile;
 use crate::sandbox::mesh::RUN_DIRECTORY;
-use crate::sandbox::mounts;
+use crate::sandbox::user_ranges::{UserBlocks, UserRanges};
 
 /// What the host side gives to the agent.
 #[derive(Debug)]
@@ -60,8 +61,8 @@ pub(crate) struct AgentSpec {
     /// The sample applications.
     pub(crate) samples: Option<PathBuf>,
     pub(crate) hidden: Vec<PathBuf>,
-    /// Whether the mesh was started by root.
-    pub(crate) root: bool,
+    /// The users of pods, where the mesh was started by root.
+    pub(crate) users: Option<UserBlocks>,
 }
 
 /// Runs the agent until the mesh is told to end, or the host side is gone.
@@ -118,7 +119,7 @@ async fn serve_all(spec: AgentSpec, host: &HostLink) -> io::Result<()> {
         state: state.clone(),
         push_address,
         egress: spec.egress,
-        root: spec.root,
+        users: spec.users.map(UserRanges::new),
         hidden: spec.hidden,
         control_pid: Default::default(),
         has_started: Default::default(),
@@ -190,10 +191,9 @@ fn raise_descriptor_limit() {
     }
 }
 
-/// The sample applications by a mount that nobody can write to, as a container that runs them can
-/// reach the file by its own `/proc/self/exe`.
-fn samples(path: &Path) -> Option<File> {
-    match mounts::open_read_only(path) {
+/// The sample applications, if they can be opened.
+fn samples(path: &Path) -> Option<ProgramFile> {
+    match ProgramFile::open(path) {
         Ok(file) => Some(file),
         Err(error) => {
             tracing::warn!(%error, "the sample applications cannot be used");

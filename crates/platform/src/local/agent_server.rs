@@ -180,7 +180,7 @@ async fn run(
         environment.retain(|(name, _)| name != "TERM");
         environment.push(("TERM".to_owned(), term));
     }
-    let program = node.samples.as_ref().filter(|_| stands_in(&argv[0])).map(AsFd::as_fd);
+    let program = node.samples.as_ref().filter(|_| stands_in(&argv[0]));
     if program.is_some() {
         argv.insert(0, super::images::SAMPLES.to_owned());
     }

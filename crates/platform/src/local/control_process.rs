@@ -125,7 +125,7 @@ async fn start(node: &Node, spec: &ControlSpec) -> io::Result<Process> {
         token_key: node.token_key.to_hex(),
         settings: spec.settings.clone(),
         service_network: cidr(SERVICE_NETWORK),
-        user_ids: node.root,
+        user_ids: node.users.is_some(),
         limits: node.limits.clone(),
     };
     let document = fds::json_memfd("bootstrap", &bootstrap)?;

@@ -46,11 +46,11 @@ pub(super) fn up(mut options: UpOptions) -> Result<ExitCode, UpError> {
     let apply = options.apply.take();
     let (outside, spec) = prepared.split();
     match enter_mesh(&prepare::mesh_spec(&options.mesh)).map_err(UpError::Enter)? {
-        Entered::Inside { lifeline, root } => {
+        Entered::Inside { lifeline, .. } => {
             drop(outside);
             drop(report);
             drop(apply);
-            let result = agent::run(spec.into_agent(lifeline, root));
+            let result = agent::run(spec.into_agent(lifeline));
             let code = i32::from(result.is_err());
             std::process::exit(code);
         }

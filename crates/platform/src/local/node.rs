@@ -2,7 +2,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -23,6 +22,8 @@ use super::logs::Logs;
 use super::object::{Endpoints, IntOrString, KeyValues, Pod, Service, ServicePort};
 use super::reaper::Reaper;
 use super::reflector::{Key, Reflector};
+use crate::sandbox::ProgramFile;
+use crate::sandbox::user_ranges::UserRanges;
 
 /// The agent of one mesh.
 pub(crate) struct Node {
@@ -48,7 +49,7 @@ pub(crate) struct Node {
     pub(crate) addresses: Addresses,
     pub(crate) images: Images,
     /// The sample applications, if they were found.
-    pub(crate) samples: Option<File>,
+    pub(crate) samples: Option<ProgramFile>,
     pub(crate) logs: Logs,
     pub(crate) reaper: Reaper,
     pub(crate) events: Events,
@@ -61,8 +62,8 @@ pub(crate) struct Node {
     pub(crate) push_address: SocketAddr,
     /// Whether proxies get sockets of the host's network.
     pub(crate) egress: bool,
-    /// Whether the mesh was started by root.
-    pub(crate) root: bool,
+    /// The users of pods, where the mesh was started by root; else there is only one.
+    pub(crate) users: Option<UserRanges>,
     /// Folders of the host that containers do not see.
     pub(crate) hidden: Vec<PathBuf>,
     pub(crate) control_pid: Cell<Option<i32>>,

@@ -18,7 +18,7 @@ use super::error::Step;
 use super::init::FAILED;
 use super::mesh::clone_into;
 use super::pod::PodSandbox;
-use super::program::Program;
+use super::program::{Program, ProgramFile};
 use super::root::{self, Users};
 use super::spawn::{SPEC_FD, STATUS_FD, StageStatus, spawn_stage};
 use super::{SandboxError, Spawned, capabilities, init, users};
@@ -40,8 +40,9 @@ pub struct ContainerSpec {
     /// User and group. Honoured where the mesh was started by root; elsewhere there is only 0.
     #[serde(default)]
     pub user: Option<(u32, u32)>,
-    /// First of the 65 536 users of the mesh's root that stand for the users of this container.
-    /// Only where the mesh was started by root; none: the container's root is the mesh's.
+    /// First of the [`USERS_PER_NAMESPACE`](super::USERS_PER_NAMESPACE) users of the mesh's root
+    /// that stand for the users of this container. Where the mesh was started by root there must
+    /// be one, as the container's root would be the host's; elsewhere there is only one user.
     #[serde(default)]
     pub uid_base: Option<u32>,
     /// What is mounted over the root. Targets are made.
@@ -100,7 +101,7 @@ pub struct ContainerIo<'a> {
     /// Standard error.
     pub stderr: Option<BorrowedFd<'a>>,
     /// The program itself, where it is not in the container's root; `argv[0]` is then only a name.
-    pub program: Option<BorrowedFd<'a>>,
+    pub program: Option<&'a ProgramFile>,
     /// What [`VolumeSource::Descriptor`] names.
     pub volumes: &'a [BorrowedFd<'a>],
 }
@@ -128,7 +129,8 @@ pub fn spawn(pod: &PodSandbox, spec: &ContainerSpec, io: ContainerIo<'_>) -> io:
         (pod.utsns(), UTSNS_FD),
         (pod.ipcns(), IPCNS_FD),
     ];
-    let streams = [(io.stdin, 0), (io.stdout, 1), (io.stderr, 2), (io.program, PROGRAM_FD)];
+    let streams =
+        [(io.stdin, 0), (io.stdout, 1), (io.stderr, 2), (io.program.map(AsFd::as_fd), PROGRAM_FD)];
     descriptors.extend(streams.into_iter().filter_map(|(fd, number)| Some((fd?, number))));
     descriptors.extend(io.volumes.iter().copied().zip(FIRST_VOLUME_FD..));
     let pid = spawn_stage(STAGE, &[], &descriptors)?;
@@ -166,7 +168,7 @@ fn start(status: &mut Option<OwnedFd>) -> Result<u8, SandboxError> {
     let program = program.step("take", "the program")?;
     let volumes = (FIRST_VOLUME_FD..).take(instructions.volumes).map(fds::take_inherited);
     let volumes: Vec<OwnedFd> = volumes.collect::<io::Result<_>>().step("take", "a volume")?;
-    let users = own_users(&instructions.spec);
+    let users = own_users(&instructions.spec)?;
     let (lifeline, kept) = fds::pipe().step("create", "a pipe")?;
     let namespaces = CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWNS;
     let Some(first) = clone_into(namespaces).step("create namespaces", "(pid, mount)")? else {
@@ -213,12 +215,12 @@ fn become_init(
     root::enter(spec, users.as_ref(), &volumes)?;
     drop(volumes);
     if let Some(users) = &users {
-        give_streams(users.base + spec.user.map_or(0, |(user, _)| user))?;
+        give_streams(users.outside(spec.user.map_or(0, |(user, _)| user))?)?;
         users::enter_namespace(&users.namespace)?;
     }
     drop(users);
     let Some(child) = clone_into(CloneFlags::empty()).step("fork", "the program")? else {
-        let error = run(spec, &program, by.as_ref());
+        let error = run(spec, &program, by.as_ref().map(AsFd::as_fd));
         init::fail(status.as_ref(), error);
         std::process::exit(i32::from(FAILED));
     };
@@ -233,7 +235,7 @@ fn become_init(
 }
 
 /// Becomes the program; only a failure comes back.
-fn run(spec: &ContainerSpec, program: &Program, by: Option<&OwnedFd>) -> SandboxError {
+fn run(spec: &ContainerSpec, program: &Program, by: Option<BorrowedFd<'_>>) -> SandboxError {
     match drop_rights(spec.user) {
         Ok(()) => program.execute(spec.directory.as_deref().unwrap_or(Path::new("/")), by),
         Err(error) => error,
@@ -250,11 +252,16 @@ pub(super) fn drop_rights(user: Option<(u32, u32)>) -> Result<(), SandboxError> 
     capabilities::keep_only(&[], false)
 }
 
-/// Users of the container's own, unless user namespaces are forbidden: then its root is the mesh's,
-/// still without any capability.
-fn own_users(spec: &ContainerSpec) -> Option<Users> {
-    let base = spec.uid_base?;
-    users::make_namespace(base).ok().map(|namespace| Users { namespace, base })
+/// Users of the container's own; none in a mesh of a single user, which is nobody else's.
+fn own_users(spec: &ContainerSpec) -> Result<Option<Users>, SandboxError> {
+    if let Some(base) = spec.uid_base {
+        let namespace = users::make_namespace(base)?;
+        return Ok(Some(Users { namespace, base }));
+    }
+    match users::is_only_one()? {
+        true => Ok(None),
+        false => Err(SandboxError::new("run", "a container as the host's root", libc::EPERM)),
+    }
 }
 
 /// Gives pipes and files that the container writes to its user, so that `/dev/stdout` can be opened.

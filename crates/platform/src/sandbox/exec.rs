@@ -19,7 +19,7 @@ use super::container::drop_rights;
 use super::error::Step;
 use super::init::FAILED;
 use super::mesh::clone_into;
-use super::program::Program;
+use super::program::{Program, ProgramFile};
 use super::spawn::{SPEC_FD, STATUS_FD, StageStatus, spawn_stage};
 use super::{SandboxError, Spawned, init, users};
 
@@ -59,7 +59,7 @@ pub struct ExecIo<'a> {
     /// Where the master of the terminal is sent, with one byte: a unix socket.
     pub terminal: Option<BorrowedFd<'a>>,
     /// The program itself, where it is not in the container's root; `argv[0]` is then only a name.
-    pub program: Option<BorrowedFd<'a>>,
+    pub program: Option<&'a ProgramFile>,
 }
 
 /// Starts a command in a running container.
@@ -80,7 +80,7 @@ pub fn spawn(spec: &ExecSpec, io: ExecIo<'_>) -> io::Result<Spawned> {
         (io.stdout, 1),
         (io.stderr, 2),
         (io.terminal, TERMINAL_FD),
-        (io.program, PROGRAM_FD),
+        (io.program.map(AsFd::as_fd), PROGRAM_FD),
     ];
     descriptors.extend(given.into_iter().filter_map(|(fd, number)| Some((fd?, number))));
     let pid = spawn_stage(STAGE, &[], &descriptors)?;
@@ -117,7 +117,7 @@ fn start(status: &mut Option<OwnedFd>) -> Result<u8, SandboxError> {
         let error = match prepare(&spec, users, terminal, &lifeline) {
             Ok(()) => {
                 let directory = spec.directory.as_deref().unwrap_or(Path::new("/"));
-                program.execute(directory, by.as_ref())
+                program.execute(directory, by.as_ref().map(AsFd::as_fd))
             }
             Err(error) => error,
         };

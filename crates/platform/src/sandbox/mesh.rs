@@ -168,8 +168,8 @@ fn inside(spec: &MeshSpec, user: Option<(Uid, Gid)>) -> Result<(), SandboxError>
     if user.is_some() {
         // What this user may not read is not found in any case.
         root::write_skeleton(|_mode| true)?;
-    } else if !root::can_map_owners() {
-        root::write_skeleton(|mode| mode & 0o005 == 0o005)?;
+    } else {
+        root::write_skeleton(root::is_open_to_others)?;
     }
     // Last, since a change of credentials clears it.
     prctl::set_pdeathsig(Signal::SIGKILL).step("ask for", "the parent-death signal")

@@ -48,10 +48,32 @@ pub(crate) fn bind_recursive(source: &Path, target: &Path) -> Result<(), Sandbox
 }
 
 /// Makes a mount read-only; with `recursive`, and all below it.
-#[expect(unsafe_code, reason = "mount_setattr has no wrapper")]
 pub(crate) fn make_read_only(target: &Path, recursive: bool) -> Result<(), SandboxError> {
-    let path = c_path(target)?;
-    let attributes = Attributes { set: ATTR_READ_ONLY, ..Attributes::default() };
+    set(target, recursive, ATTR_READ_ONLY).step("make read-only", target.display())
+}
+
+/// Makes a mount of the host's read-only, and [`SAFE`]; with `recursive`, and all below it.
+pub(crate) fn make_harmless(target: &Path, recursive: bool) -> Result<(), SandboxError> {
+    let attributes = ATTR_READ_ONLY | ATTR_NO_SET_ID | ATTR_NO_DEVICES;
+    set(target, recursive, attributes).step("make harmless", target.display())
+}
+
+/// Hides, in a directory of the upper layer of an overlay, what the lower layers have there.
+#[expect(unsafe_code, reason = "setxattr has no wrapper")]
+pub(crate) fn make_opaque(directory: &Path) -> nix::Result<()> {
+    let path = CString::new(directory.as_os_str().as_bytes()).map_err(|_| nix::Error::EINVAL)?;
+    let (name, value) = (c"user.overlay.opaque", b"y");
+    // SAFETY: path, name and value live through the call, and the size is the value's.
+    let result = unsafe {
+        libc::lsetxattr(path.as_ptr(), name.as_ptr(), value.as_ptr().cast(), value.len(), 0)
+    };
+    nix::Error::result(result).map(drop)
+}
+
+#[expect(unsafe_code, reason = "mount_setattr has no wrapper")]
+fn set(target: &Path, recursive: bool, set: u64) -> nix::Result<()> {
+    let path = CString::new(target.as_os_str().as_bytes()).map_err(|_| nix::Error::EINVAL)?;
+    let attributes = Attributes { set, ..Attributes::default() };
     let flags = if recursive { libc::AT_RECURSIVE } else { 0 };
     // SAFETY: path and attributes live through the call, and the size is theirs.
     let result = unsafe {
@@ -64,7 +86,7 @@ pub(crate) fn make_read_only(target: &Path, recursive: bool) -> Result<(), Sandb
             size_of::<Attributes>(),
         )
     };
-    nix::Error::result(result).map(drop).step("make read-only", target.display())
+    nix::Error::result(result).map(drop)
 }
 
 /// A clone of the mount at `source`, not attached anywhere, on which files of user n belong to the
@@ -94,6 +116,12 @@ fn by_descriptor(fd: &OwnedFd) -> String {
 /// Makes a clone of a mount read-only.
 pub(crate) fn set_read_only(tree: &OwnedFd) -> nix::Result<()> {
     set_attributes(tree, &Attributes { set: ATTR_READ_ONLY, ..Attributes::default() })
+}
+
+/// Makes a clone of a mount [`SAFE`].
+pub(crate) fn set_safe(tree: &OwnedFd) -> nix::Result<()> {
+    let set = ATTR_NO_SET_ID | ATTR_NO_DEVICES;
+    set_attributes(tree, &Attributes { set, ..Attributes::default() })
 }
 
 /// A clone of the mount at `source`, not attached anywhere, without what is mounted below.
@@ -180,6 +208,8 @@ struct Attributes {
 
 // From linux/mount.h.
 const ATTR_READ_ONLY: u64 = 1;
+const ATTR_NO_SET_ID: u64 = 2;
+const ATTR_NO_DEVICES: u64 = 4;
 const ATTR_ID_MAP: u64 = 0x0010_0000;
 const OPEN_TREE_CLONE: libc::c_uint = 1;
 const MOVE_MOUNT_F_EMPTY_PATH: libc::c_uint = 4;

@@ -1,7 +1,10 @@
 //! The last step of a stage: from this binary to the program.
 
 use std::ffi::CString;
-use std::os::fd::OwnedFd;
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use nix::fcntl::{AtFlags, FcntlArg, FdFlag, fcntl};
@@ -11,8 +14,55 @@ use nix::sys::signal::{
 use nix::sys::uio::pread;
 use nix::unistd::{chdir, execve, execveat};
 
-use super::SandboxError;
 use super::error::Step;
+use super::{SandboxError, mounts};
+
+/// The file of a program that enters a container by descriptor. Who runs it reaches the file by
+/// `/proc/self/exe`, so it is opened by a mount of its own that nothing can be written through.
+#[derive(Debug)]
+pub struct ProgramFile(OwnedFd);
+
+impl ProgramFile {
+    /// Opens the program at a path of this mount namespace.
+    ///
+    /// # Errors
+    ///
+    /// The step that failed.
+    pub fn open(path: &Path) -> Result<Self, SandboxError> {
+        Ok(Self(mounts::open_read_only(path)?.into()))
+    }
+
+    /// This binary. Where its path is not to be looked at, it is opened as it is: then nobody here
+    /// may write to it, either.
+    ///
+    /// # Errors
+    ///
+    /// The step that failed.
+    pub fn own() -> Result<Self, SandboxError> {
+        let here = File::open(OWN).step("open", OWN)?;
+        let same = |other: &File| {
+            let (one, two) = (here.metadata().ok(), other.metadata().ok());
+            one.zip(two).is_some_and(|(one, two)| (one.dev(), one.ino()) == (two.dev(), two.ino()))
+        };
+        let by_path = fs::read_link(OWN).ok().and_then(|path| mounts::open_read_only(&path).ok());
+        Ok(Self(by_path.filter(same).unwrap_or(here).into()))
+    }
+
+    /// Another handle of the same.
+    ///
+    /// # Errors
+    ///
+    /// As `dup(2)`.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        self.0.try_clone().map(Self)
+    }
+}
+
+impl AsFd for ProgramFile {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
 
 /// A program that is to be executed, ready for the call.
 #[derive(Debug)]
@@ -47,7 +97,7 @@ impl Program {
     }
 
     /// Becomes the program, in this directory; only a failure comes back.
-    pub(crate) fn execute(&self, directory: &Path, by: Option<&OwnedFd>) -> SandboxError {
+    pub(crate) fn execute(&self, directory: &Path, by: Option<BorrowedFd<'_>>) -> SandboxError {
         if let Err(error) = prepare(directory) {
             return error;
         }
@@ -88,7 +138,7 @@ impl Program {
 }
 
 /// Leaves a script's descriptor open: its interpreter is to open it by its number.
-fn keep_for_interpreter(descriptor: &OwnedFd) -> Result<(), SandboxError> {
+fn keep_for_interpreter(descriptor: BorrowedFd<'_>) -> Result<(), SandboxError> {
     let mut start = [0; 2];
     if matches!(pread(descriptor, &mut start, 0), Ok(2)) && &start == b"#!" {
         fcntl(descriptor, FcntlArg::F_SETFD(FdFlag::empty())).step("keep open", "a script")?;
@@ -107,5 +157,7 @@ fn prepare(directory: &Path) -> Result<(), SandboxError> {
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None).step("unblock", "signals")
 }
 
+/// The file that this process executes.
+const OWN: &str = "/proc/self/exe";
 /// Where programs are looked for without `PATH`.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";

@@ -1,7 +1,6 @@
 //! A proxy beside a pod: in its network, with nothing but the right to mark its connections.
 
 use std::ffi::CString;
-use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
@@ -17,7 +16,7 @@ use crate::fds;
 use super::error::Step;
 use super::init::FAILED;
 use super::pod::PodSandbox;
-use super::program::Program;
+use super::program::{Program, ProgramFile};
 use super::spawn::{Report, SPEC_FD, STATUS_FD, StageStatus, spawn_stage};
 use super::{SandboxError, Spawned, capabilities, init, mounts, users};
 
@@ -87,21 +86,21 @@ struct Instructions {
 pub(super) fn stage() -> ExitCode {
     let Ok(status) = fds::take_inherited(STATUS_FD) else { return ExitCode::FAILURE };
     let error = match prepare(&status) {
-        Ok((program, binary)) => program.execute(Path::new("/"), Some(&binary)),
+        Ok((program, binary)) => program.execute(Path::new("/"), Some(binary.as_fd())),
         Err(error) => error,
     };
     init::fail(Some(&status), error);
     ExitCode::from(FAILED)
 }
 
-fn prepare(status: &OwnedFd) -> Result<(Program, OwnedFd), SandboxError> {
+fn prepare(status: &OwnedFd) -> Result<(Program, ProgramFile), SandboxError> {
     let document = fds::take_inherited(SPEC_FD).step("take", "the instructions")?;
     let Instructions { spec, numbers } =
         fds::read_json(document).step("read", "the instructions")?;
     let argv: Vec<String> = std::iter::once("ironmesh".to_owned()).chain(spec.arguments).collect();
     let program = Program::new(&argv, &spec.environment)?;
     // Later, as another user, it might not be found by its path.
-    let binary = File::open("/proc/self/exe").step("open", "/proc/self/exe")?;
+    let binary = ProgramFile::own()?;
     for (number, kind) in
         [(NETNS_FD, CloneFlags::CLONE_NEWNET), (UTSNS_FD, CloneFlags::CLONE_NEWUTS)]
     {
@@ -125,7 +124,7 @@ fn prepare(status: &OwnedFd) -> Result<(Program, OwnedFd), SandboxError> {
         users::become_user(user, user)?;
     }
     capabilities::keep_only(&[capabilities::NET_RAW], true)?;
-    Ok((program, binary.into()))
+    Ok((program, binary))
 }
 
 /// Takes the mesh's `/run` away: the volumes of all pods are there, Secrets among them, and the state

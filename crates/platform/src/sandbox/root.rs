@@ -10,10 +10,13 @@
 //! - An unprivileged mesh has a single user, to whom the host's directories do not belong and who
 //!   could not create anything in them. A *skeleton* of directories, made once per mesh and laid
 //!   over the host's, makes them his.
-//! - Where the mesh was started by root, lower layers are clones on which the host's root is the
-//!   container's root. Where the host's file system cannot show other owners (an overlay, as in a
-//!   container), there is a skeleton as well, and it is the skeleton that is shown with the
-//!   container's owners.
+//! - Where the mesh was started by root, the users of a container are none of the host's: its files
+//!   belong to nobody there, so that a container reads what anybody may read, and no more. There is
+//!   a skeleton as well, of what anybody may look into, which is shown with the container's owners.
+//! - Directories that not anybody may look into are never made the container's: it could look
+//!   through them into what lies below.
+//! - Nothing gives rights: no mount has set-user-id programs, and none but those of the few devices
+//!   of `/dev` has devices.
 
 mod host_tree;
 
@@ -51,6 +54,18 @@ pub(crate) struct Users {
     pub(crate) base: u32,
 }
 
+impl Users {
+    /// A user of the container, as seen from outside.
+    pub(crate) fn outside(&self, user: u32) -> Result<u32, SandboxError> {
+        if user < users::USERS_PER_NAMESPACE {
+            return Ok(self.base + user);
+        }
+        let most = users::USERS_PER_NAMESPACE - 1;
+        let object = format!("user {user}: a pod has the users 0 to {most}");
+        Err(SandboxError::new("become", object, libc::EINVAL))
+    }
+}
+
 /// Builds the root of a container and makes it this process's. Its mount namespace must be its own,
 /// and it must be PID 1 of the container.
 ///
@@ -69,12 +84,6 @@ pub(crate) fn enter(
     root.volumes()?;
     root.working_directory()?;
     root.pivot()
-}
-
-/// Whether the host's root can be shown with other owners. Needs one thread and root.
-pub(crate) fn can_map_owners() -> bool {
-    let namespace = users::make_namespace(users::USERS_PER_NAMESPACE);
-    namespace.is_ok_and(|users| mounts::clone_mapped(Path::new("/"), users.as_fd()).is_ok())
 }
 
 /// Makes the skeleton: directories without content, with the modes of the host's.
@@ -137,6 +146,7 @@ impl VolumeMount {
                 tree.try_clone().step("copy volume number", index)?
             }
         };
+        mounts::set_safe(&tree).step("take rights from", volume.target.display())?;
         if volume.read_only {
             mounts::set_read_only(&tree).step("make read-only", volume.target.display())?;
         }
@@ -204,10 +214,10 @@ impl<'a> Root<'a> {
         }
         if kind.is_dir() {
             let hidden = self.hidden.remove(path);
-            let mode = if hidden { 0o700 } else { metadata.mode() & 0o7777 };
+            let seen = !hidden && self.may_look_into(path, metadata.mode());
+            let mode = if seen { metadata.mode() & 0o7777 } else { 0o700 };
             self.directory(&target, mode)?;
-            let readable = access(path, AccessFlags::R_OK | AccessFlags::X_OK).is_ok();
-            if hidden || !readable {
+            if !seen {
                 return Ok(());
             }
             if self.points.below(path) {
@@ -218,10 +228,19 @@ impl<'a> Root<'a> {
         if kind.is_file() {
             fs::write(&target, "").step("create", target.display())?;
             mounts::bind(path, &target)?;
-            return mounts::make_read_only(&target, false);
+            return mounts::make_harmless(&target, false);
         }
         // Sockets, pipes and devices of the host are nothing to a container.
         Ok(())
+    }
+
+    /// Whether the users of the container may look into a directory of the host.
+    fn may_look_into(&self, path: &Path, mode: u32) -> bool {
+        match self.users {
+            // They are others to all of it, while this process may still do anything.
+            Some(_) => is_open_to_others(mode),
+            None => access(path, AccessFlags::R_OK | AccessFlags::X_OK).is_ok(),
+        }
     }
 
     /// A directory that cannot be one overlay: its entries one by one.
@@ -229,7 +248,7 @@ impl<'a> Root<'a> {
         let entries = read_directory(path)?;
         if entries.len() > SPLIT_ENTRIES_MAX {
             mounts::bind_recursive(path, target)?;
-            return mounts::make_read_only(target, true);
+            return mounts::make_harmless(target, true);
         }
         entries.iter().try_for_each(|entry| self.entry(entry))
     }
@@ -247,23 +266,23 @@ impl<'a> Root<'a> {
         let mut lower = Vec::new();
         let skeleton = below(Path::new(SKELETON), path);
         if skeleton.is_dir() {
-            lower.push(self.lower_layer(&skeleton, &layers.join("skeleton"))?);
+            lower.push(self.own_skeleton(&skeleton, &layers.join("skeleton"))?);
         }
-        lower.push(self.lower_layer(path, &layers.join("lower"))?);
+        lower.push(path.to_owned());
         let lower: Vec<String> = lower.iter().map(|layer| escape(layer)).collect();
         let (lower, upper, work) = (lower.join(":"), escape(&upper), escape(&work));
         let options = format!("lowerdir={lower},upperdir={upper},workdir={work},userxattr");
-        match mounts::fresh("overlay", target, MsFlags::empty(), &options) {
+        match mounts::fresh("overlay", target, mounts::SAFE, &options) {
             // Some file systems cannot be a lower layer. Seen, but not changed, is the next best.
             Err(_) if mounts::bind_recursive(path, target).is_ok() => {
-                mounts::make_read_only(target, true)
+                mounts::make_harmless(target, true)
             }
             outcome => outcome,
         }
     }
 
-    /// A directory as it is to be seen: with its owners mapped where that is possible, at `mapped`.
-    fn lower_layer(&self, path: &Path, mapped: &Path) -> Result<PathBuf, SandboxError> {
+    /// A directory of the skeleton, shown at `mapped` as the container's own.
+    fn own_skeleton(&self, path: &Path, mapped: &Path) -> Result<PathBuf, SandboxError> {
         let Some(users) = self.users else { return Ok(path.to_owned()) };
         match mounts::clone_mapped(path, users.namespace.as_fd()) {
             Ok(tree) => {
@@ -271,6 +290,7 @@ impl<'a> Root<'a> {
                 mounts::attach(&tree, mapped)?;
                 Ok(mapped.to_owned())
             }
+            // Before Linux 6.3: then it can create nothing there, but where the root is its own.
             Err(_) => Ok(path.to_owned()),
         }
     }
@@ -303,14 +323,19 @@ impl<'a> Root<'a> {
         Ok(())
     }
 
-    /// Directories above `relative` in `upper`, with the modes of the host's.
+    /// Directories above `relative` in `upper`, with the modes of the host's. They are the
+    /// container's, so of a directory that it may not look into nothing is seen.
     fn parents(&self, path: &Path, upper: &Path, relative: &Path) -> Result<(), SandboxError> {
         let above: Vec<&Path> = relative.ancestors().skip(1).collect();
         for part in above.into_iter().rev().filter(|part| !part.as_os_str().is_empty()) {
             let made = upper.join(part);
             if !made.is_dir() {
-                let mode = fs::metadata(path.join(part)).map_or(0o755, |m| m.mode() & 0o7777);
+                let of_host = path.join(part);
+                let mode = fs::symlink_metadata(&of_host).map_or(0o755, |m| m.mode() & 0o7777);
                 self.directory(&made, mode | 0o700)?;
+                if of_host.exists() && !self.may_look_into(&of_host, mode) {
+                    mounts::make_opaque(&made).step("hide what is below", made.display())?;
+                }
             }
         }
         Ok(())
@@ -339,6 +364,7 @@ impl<'a> Root<'a> {
             // Where the surrounding /proc is masked the kernel allows no new one.
             mounts::bind_recursive(Path::new("/proc"), &proc)?;
         }
+        self.mask(&proc)?;
         for name in READ_ONLY_IN_PROC {
             let path = proc.join(name);
             // Some are there only on some machines.
@@ -351,6 +377,21 @@ impl<'a> Root<'a> {
         // It shows the machine's devices, which few programs miss where it is not allowed.
         let _ = mounts::fresh("sysfs", &sys, mounts::HARDENED | MsFlags::MS_RDONLY, "");
         self.devices()
+    }
+
+    /// Covers what tells of the whole machine.
+    fn mask(&self, proc: &Path) -> Result<(), SandboxError> {
+        let empty = Path::new(STAGING).join("masked");
+        self.directory(&empty, 0o555)?;
+        for path in MASKED_IN_PROC.map(|name| proc.join(name)) {
+            // Some are there only on some machines.
+            match fs::symlink_metadata(&path) {
+                Ok(metadata) if metadata.is_dir() => mounts::bind(&empty, &path)?,
+                Ok(_) => mounts::bind(Path::new("/dev/null"), &path)?,
+                Err(_) => {}
+            }
+        }
+        Ok(())
     }
 
     fn devices(&self) -> Result<(), SandboxError> {
@@ -513,6 +554,14 @@ fn escape(path: &Path) -> String {
     text
 }
 
+/// Whether anybody may list a directory and go through it.
+pub(crate) fn is_open_to_others(mode: u32) -> bool {
+    mode & 0o005 == 0o005
+}
+
+/// What of `/proc` is not to be read, as container runtimes have it.
+const MASKED_IN_PROC: [&str; 8] =
+    ["acpi", "asound", "kcore", "keys", "latency_stats", "sched_debug", "scsi", "timer_list"];
 /// What of `/proc` reaches the whole machine, as container runtimes have it.
 const READ_ONLY_IN_PROC: [&str; 5] = ["sys", "sysrq-trigger", "irq", "bus", "fs"];
 /// Top-level directories that every container has for itself.

@@ -15,8 +15,8 @@ use super::SandboxError;
 use super::error::Step;
 use super::mesh::clone_into;
 
-/// Users that each namespace has.
-pub(crate) const USERS_PER_NAMESPACE: u32 = 65_536;
+/// Users that each container has.
+pub const USERS_PER_NAMESPACE: u32 = 65_536;
 
 /// Makes a user namespace in which user 0 is `base` outside, and in which no further one can be
 /// made. Needs one thread and root.
@@ -37,6 +37,14 @@ pub(crate) fn make_namespace(base: u32) -> Result<OwnedFd, SandboxError> {
     made
 }
 
+/// Whether this process's user namespace has a single user, whose rights are those of who started
+/// the mesh.
+pub(crate) fn is_only_one() -> Result<bool, SandboxError> {
+    let path = "/proc/self/uid_map";
+    let map = fs::read_to_string(path).step("read", path)?;
+    Ok(map.split_ascii_whitespace().nth(2) == Some("1") && map.lines().count() == 1)
+}
+
 /// Enters a user namespace as its root.
 pub(crate) fn enter_namespace(users: &OwnedFd) -> Result<(), SandboxError> {
     setns(users.as_fd(), CloneFlags::CLONE_NEWUSER).step("enter", "the user namespace")?;
@@ -53,10 +61,13 @@ pub(crate) fn become_user(user: u32, group: u32) -> Result<(), SandboxError> {
     setresuid(uid, uid, uid).step("become user", user)
 }
 
+/// The step that fails where the users of a container cannot be had.
+pub(crate) const MAP: &str = "give a pod users of its own by";
+
 fn map_and_open(pid: i32, base: u32) -> Result<OwnedFd, SandboxError> {
     for kind in ["uid_map", "gid_map"] {
         let path = format!("/proc/{pid}/{kind}");
-        fs::write(&path, format!("0 {base} {USERS_PER_NAMESPACE}")).step("write", &path)?;
+        fs::write(&path, format!("0 {base} {USERS_PER_NAMESPACE}")).step(MAP, &path)?;
     }
     let path = format!("/proc/{pid}/ns/user");
     Ok(File::open(&path).step("open", &path)?.into())

@@ -20,7 +20,8 @@ use crate::local::agent_api::{agent_socket, api_socket};
 use crate::local::images::{Images, SAMPLES};
 use crate::local::options::UpOptions;
 use crate::local::path_name::PathName;
-use crate::sandbox::mesh::MeshSpec;
+use crate::sandbox::mesh::{MeshSpec, may_administer};
+use crate::sandbox::user_ranges::UserBlocks;
 
 /// Everything that is made before the fork.
 pub(super) struct Prepared {
@@ -53,6 +54,7 @@ pub(super) struct Inside {
     lock: File,
     samples: Option<PathBuf>,
     hidden: Vec<PathBuf>,
+    users: Option<UserBlocks>,
 }
 
 impl Prepared {
@@ -67,6 +69,7 @@ impl Prepared {
         let agent = listen(&agent_socket(uid, &options.mesh), &options.mesh)?;
         let folders = Folders::new(options.state.as_deref(), &options.mesh, uid)?;
         let hidden = folders::hidden(&folders);
+        let users = may_administer().then(|| UserBlocks::take(options.limits.platform.pods_max));
         let (ours, theirs) = fds::seqpacket_pair()?;
         Ok(Self {
             outside: Outside {
@@ -88,6 +91,7 @@ impl Prepared {
                 host: theirs,
                 samples: samples(),
                 hidden,
+                users: users.transpose()?,
             },
         })
     }
@@ -100,7 +104,7 @@ impl Prepared {
 
 impl Inside {
     /// What the agent is started with, once it is inside.
-    pub(super) fn into_agent(self, lifeline: OwnedFd, root: bool) -> AgentSpec {
+    pub(super) fn into_agent(self, lifeline: OwnedFd) -> AgentSpec {
         AgentSpec {
             mesh: self.mesh,
             state: self.state,
@@ -116,7 +120,7 @@ impl Inside {
             lifeline,
             samples: self.samples,
             hidden: self.hidden,
-            root,
+            users: self.users,
         }
     }
 }

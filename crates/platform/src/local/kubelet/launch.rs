@@ -1,7 +1,6 @@
 //! Starting an application container: its program, environment, volumes and root.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -22,7 +21,7 @@ use crate::local::node::Node;
 use crate::local::object::Container;
 use crate::sandbox::container::{ContainerIo, ContainerSpec, RootFile, spawn};
 use crate::sandbox::pod::PodSandbox;
-use crate::sandbox::{SandboxError, StageStatus};
+use crate::sandbox::{ProgramFile, SandboxError, StageStatus};
 
 /// Starts the program of a container; returns when it runs.
 pub(super) async fn launch(
@@ -41,7 +40,7 @@ pub(super) async fn launch(
         stdin: None,
         stdout: Some(log.as_fd()),
         stderr: Some(log.as_fd()),
-        program: prepared.program.as_ref().map(AsFd::as_fd),
+        program: prepared.program.as_ref(),
         volumes: &volumes,
     };
     let spawned = spawn(&sandbox, &prepared.spec, io)
@@ -78,7 +77,7 @@ pub(super) fn sandbox(state: &PodState) -> Result<Arc<PodSandbox>, NotStarted> {
 /// What a container is started with.
 struct Prepared {
     spec: ContainerSpec,
-    program: Option<OwnedFd>,
+    program: Option<ProgramFile>,
     /// Mounts that the spec's volumes refer to.
     volumes: Vec<OwnedFd>,
 }
@@ -117,7 +116,7 @@ impl Prepared {
             );
             state.event(Some(&container.name), EventKind::Warning, "HiddenPath", message);
         }
-        let (argv, program) = program(node, argv)?;
+        let (argv, program) = program(node, argv, &image.entrypoint)?;
         let (mounts, volumes) = volumes::mounts(state, container, &variables)
             .map_err(|error| NotStarted::Config(error.to_string()))?;
         let wanted = container
@@ -130,7 +129,7 @@ impl Prepared {
             .run_as_group
             .or(pod.spec.security_context.run_as_group)
             .unwrap_or(0);
-        if let (Some(user), false) = (wanted, node.root) {
+        if let (Some(user), None) = (wanted, &node.users) {
             let message = format!(
                 "runAsUser {user} is not honoured: the mesh was not started by root, so there is \
                  one user only"
@@ -143,7 +142,7 @@ impl Prepared {
             argv,
             environment: variables.into_iter().collect(),
             directory,
-            user: wanted.filter(|_| node.root).map(|user| (user, group)),
+            user: wanted.filter(|_| node.users.is_some()).map(|user| (user, group)),
             uid_base: volumes::uid_base(state),
             volumes: mounts,
             files: files(state),
@@ -155,15 +154,17 @@ impl Prepared {
 }
 
 /// The program of a command line: by descriptor, where it is not in the container's root.
+/// `given` is what whoever started the mesh said that the image stands for.
 fn program(
     node: &Node,
     mut argv: Vec<String>,
-) -> Result<(Vec<String>, Option<OwnedFd>), NotStarted> {
+    given: &[String],
+) -> Result<(Vec<String>, Option<ProgramFile>), NotStarted> {
     let Some(first) = argv.first() else {
         return Err(NotStarted::Program("the image has no command, and none is given".to_owned()));
     };
     let samples = || match &node.samples {
-        Some(file) => file.try_clone().map(OwnedFd::from).map_err(|e| e.to_string()),
+        Some(file) => file.try_clone().map_err(|e| e.to_string()),
         None => Err(format!("the program {SAMPLES} is neither beside ironmesh nor in PATH")),
     };
     if first == SAMPLES {
@@ -174,9 +175,16 @@ fn program(
         return Ok((argv, Some(samples().map_err(NotStarted::Program)?)));
     }
     if is_hidden(node, first) {
-        let file = File::open(first)
-            .map_err(|error| NotStarted::Program(format!("program {first}: {error}")))?;
-        return Ok((argv, Some(file.into())));
+        if node.users.is_some() && given.first() != Some(first) {
+            let message = format!(
+                "program {first}: manifests do not reach into this folder of the host: start the \
+                 mesh with --image IMAGE={first}"
+            );
+            return Err(NotStarted::Program(message));
+        }
+        let file = ProgramFile::open(Path::new(first))
+            .map_err(|error| NotStarted::Program(error.to_string()))?;
+        return Ok((argv, Some(file)));
     }
     Ok((argv, None))
 }

@@ -27,11 +27,14 @@ use crate::local::path_name::PathName;
 use crate::local::pod_status::{ContainerRecord, PodRecord, Terminated};
 use crate::sandbox::SandboxError;
 use crate::sandbox::pod::{PodSandbox, PodSpec};
+use crate::sandbox::user_ranges::{UserRange, UserRanges};
 
 /// A pod that is here.
 pub(crate) struct PodState {
     pub(crate) node: Rc<Node>,
     pub(crate) uid: PathName,
+    /// Its users, where the mesh was started by root.
+    pub(crate) users: Option<UserRange>,
     /// The pod as last seen; its containers never change.
     pub(crate) pod: RefCell<Pod>,
     /// The same as the API gave it.
@@ -92,6 +95,7 @@ pub(crate) struct Inside {
 impl PodState {
     pub(crate) fn new(node: Rc<Node>, pod: Pod, uid: PathName, object: Value) -> Self {
         Self {
+            users: node.users.as_ref().and_then(UserRanges::take),
             node,
             uid,
             record: RefCell::new(PodRecord::new(&pod, clock::now())),
@@ -268,7 +272,14 @@ pub(crate) async fn run(state: Rc<PodState>) {
         format!("Successfully assigned {}/{} to ironmesh", meta.namespace, meta.name)
     });
     state.note_change();
-    if let Some(ip) = state.node.addresses.take() {
+    if state.users.is_none() && state.node.users.is_some() {
+        let most = state.node.limits.platform.pods_max;
+        let message = format!("the mesh has {most} pods already: raise limits.platform.pods_max");
+        state.event(None, EventKind::Warning, "NoUsers", message.clone());
+        state.record.borrow_mut().failure = Some(("NoUsers".to_owned(), message));
+        state.note_change();
+        state.told_to_end().await;
+    } else if let Some(ip) = state.node.addresses.take() {
         let prepared = tokio::select! {
             () = prepare(&state, ip) => true,
             () = state.told_to_end() => false,

@@ -19,7 +19,6 @@ use super::container::{Kind, NotStarted, Running, Slot};
 use super::handler::ProbeChannel;
 use super::launch::{sandbox, started};
 use super::pod::{PodState, blocking};
-use super::volumes;
 use crate::capture::{self, CaptureSpec, Exemption};
 use crate::fds;
 use crate::local::addresses::{GATEWAY, POD_NETWORK, SERVICE_NETWORK, cidr};
@@ -28,6 +27,7 @@ use crate::local::gateways::may_listen;
 use crate::local::object::Container;
 use crate::local::seqpacket::SeqPacket;
 use crate::sandbox::proxy::{FD_MIN, ProxySpec, spawn};
+use crate::sandbox::user_ranges::UserRange;
 
 /// Installs the rules that lead a pod's traffic through its proxy.
 pub(super) async fn capture(state: &PodState) -> Result<(), NotStarted> {
@@ -75,7 +75,7 @@ pub(super) async fn launch(
                 .map(str::to_owned)
                 .to_vec(),
             environment: environment(),
-            user: volumes::uid_base(state).map(|base| base + PROXY_USER),
+            user: state.users.as_ref().map(UserRange::proxy),
             hidden: state.node.hidden.clone(),
         };
         let spawned =
@@ -275,6 +275,3 @@ const PROBE_FD: i32 = FD_MIN + 2;
 const FIRST_LISTENER_FD: i32 = FD_MIN + 3;
 /// The name of the one cluster, as Istio has it.
 const CLUSTER: &str = "Kubernetes";
-/// User of a pod's proxy, where the mesh was started by root: the last one of the pod's own, as no
-/// application asks for it.
-const PROXY_USER: u32 = 65_535;

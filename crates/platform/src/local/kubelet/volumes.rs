@@ -25,6 +25,7 @@ use crate::local::object::{Container, Volume, VolumeMount};
 use crate::local::path_name::{BadPath, PathName, RelativePath};
 use crate::sandbox::container::{Volume as Mount, VolumeSource};
 use crate::sandbox::mesh::RUN_DIRECTORY;
+use crate::sandbox::user_ranges::UserRange;
 use crate::sandbox::{beneath, mounts};
 
 /// Why the volumes of a pod cannot be made.
@@ -49,9 +50,7 @@ pub(super) enum VolumeError {
 /// First of the users of the mesh's root that stand for those of a pod; none where there is only
 /// one user.
 pub(super) fn uid_base(state: &PodState) -> Option<u32> {
-    let ip = state.ip().filter(|_| state.node.root)?;
-    let index = u32::from(ip) & 0x7fff;
-    Some(FIRST_UID_BASE + (index << 16))
+    state.users.as_ref().map(UserRange::base)
 }
 
 /// Makes all volumes of a pod.
@@ -292,8 +291,6 @@ const SHARED_MEMORY: &str = "..shm";
 const SHARED_MEMORY_BYTES: u64 = 64 << 20;
 /// Name of a file of a volume before it is in its place.
 const NEW_FILE: &str = "..new";
-/// First user of the first pod, well above the users of a machine.
-const FIRST_UID_BASE: u32 = 0x4000_0000;
 
 #[cfg(test)]
 mod tests {

@@ -3,11 +3,13 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use ironmesh_platform::fds;
+use ironmesh_platform::sandbox::ProgramFile;
 use ironmesh_platform::sandbox::container::{
     self, ContainerIo, ContainerSpec, RootFile, Volume, VolumeSource,
 };
@@ -27,11 +29,11 @@ pub(crate) fn runs_and_ends(world: &World) {
     // By descriptor, where the root has no such path.
     let mut spec = pod.spec(world, &["echo", "by descriptor"]);
     spec.environment.clear();
-    let program = fs::File::open("/bin/echo").unwrap();
+    let program = ProgramFile::open(Path::new("/bin/echo")).unwrap();
     let (mut output, write) = fds::pipe().map(|(r, w)| (fs::File::from(r), w)).unwrap();
     let io = ContainerIo {
         stdout: Some(write.as_fd()),
-        program: Some(program.as_fd()),
+        program: Some(&program),
         ..ContainerIo::default()
     };
     let spawned = container::spawn(&pod.sandbox, &spec, io).unwrap();
@@ -41,11 +43,16 @@ pub(crate) fn runs_and_ends(world: &World) {
     output.read_to_string(&mut text).unwrap();
     assert_eq!((text.as_str(), world::exit_code(spawned.pid)), ("by descriptor\n", 0));
     // A script, too, which its interpreter opens.
-    let script = fds::memfd("script", b"#!/bin/sh\necho script $1\n").unwrap();
+    // Nobody can write to it, whatever its mode.
+    let path = Path::new("/run/ironmesh/script");
+    fs::write(path, "#!/bin/sh\necho script $1\n(echo more >> $0) 2>/dev/null || echo refused\n")
+        .unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o777)).unwrap();
+    let script = ProgramFile::open(path).unwrap();
     let (mut output, write) = fds::pipe().map(|(r, w)| (fs::File::from(r), w)).unwrap();
     let io = ContainerIo {
         stdout: Some(write.as_fd()),
-        program: Some(script.as_fd()),
+        program: Some(&script),
         ..ContainerIo::default()
     };
     let spawned = container::spawn(&pod.sandbox, &pod.spec(world, &["script", "one"]), io).unwrap();
@@ -53,7 +60,7 @@ pub(crate) fn runs_and_ends(world: &World) {
     spawned.status.wait().unwrap();
     let mut text = String::new();
     output.read_to_string(&mut text).unwrap();
-    assert_eq!((text.as_str(), world::exit_code(spawned.pid)), ("script one\n", 0));
+    assert_eq!((text.as_str(), world::exit_code(spawned.pid)), ("script one\nrefused\n", 0));
 }
 
 pub(crate) fn signals(world: &World) {
@@ -96,7 +103,7 @@ pub(crate) fn isolation(world: &World) {
         stdin.write_all(b"go\n").unwrap();
         assert_eq!(container.finish(), Finished { code: 0, output: format!("{name}\n{name}\n") });
     }
-    assert!(!std::path::Path::new("/data").exists());
+    assert!(!Path::new("/data").exists());
 }
 
 pub(crate) fn host_unchanged(world: &World) {
@@ -134,7 +141,6 @@ pub(crate) fn files_and_volumes(world: &World) {
     let secret = PathBuf::from("/run/ironmesh/secret");
     for directory in [&shared, &secret] {
         fs::create_dir(directory).unwrap();
-        use std::os::unix::fs::PermissionsExt;
         fs::set_permissions(directory, fs::Permissions::from_mode(0o777)).unwrap();
     }
     fs::write(secret.join("key"), "value").unwrap();
@@ -232,24 +238,40 @@ pub(crate) fn run_as_user(world: &World) {
     let outcome = pod.start(&spec);
     if world.root {
         assert_eq!(outcome.unwrap().finish().output, "1000\n1000\nwritten\n");
-        let owner = pod.shell(world, "stat -c %u:%g /etc/passwd /usr/bin; echo x >> /etc/passwd");
-        assert_eq!(owner, Finished { code: 0, output: "0:0\n0:0\n".to_owned() });
+        // The host's files are nobody's, but what it makes is its own.
+        let owner = pod.shell(
+            world,
+            "stat -c %u:%g /etc/passwd /usr/bin /etc; (echo x >> /etc/passwd) 2>/dev/null || echo no; \
+             echo x > /etc/mine && stat -c %u:%g /etc/mine",
+        );
+        let expected = "65534:65534\n65534:65534\n0:0\nno\n0:0\n".to_owned();
+        assert_eq!(owner, Finished { code: 0, output: expected });
+        for user in [65_536, u32::MAX] {
+            let spec = ContainerSpec { user: Some((user, 0)), ..pod.spec(world, &["true"]) };
+            let error = pod.start(&spec).unwrap_err().to_string();
+            assert!(error.contains("a pod has the users 0 to 65535"), "{error}");
+        }
     } else {
         assert!(outcome.is_err(), "there is one user");
     }
 }
 
-/// As where the machine's root cannot be shown with other owners: the container's root is the
-/// mesh's.
+/// Where there is only one user, its container has no rights; and the host's root is never a
+/// container's.
 pub(crate) fn shared_users(world: &World) {
     let pod = world.pod();
     let script = "id -u; grep CapEff /proc/self/status; echo x > /etc/mine && mkdir /data && \
                   echo 0 2>/dev/null > /proc/sys/kernel/printk || echo read-only";
     let spec = ContainerSpec { uid_base: None, ..pod.spec(world, &["bash", "-c", script]) };
+    if world.root {
+        let error = pod.start(&spec).unwrap_err().to_string();
+        assert!(error.contains("run a container as the host's root"), "{error}");
+        return;
+    }
     let finished = pod.start(&spec).unwrap().finish();
     let output: Vec<&str> = finished.output.lines().filter(|l| !l.contains("Read-only")).collect();
     assert_eq!(output, ["0", "CapEff:\t0000000000000000", "read-only"]);
-    assert!(!std::path::Path::new("/etc/mine").exists());
+    assert!(!Path::new("/etc/mine").exists());
 }
 
 /// As inside a container of another runtime, whose root is an overlay.
@@ -286,6 +308,124 @@ pub(crate) fn own_users_in_overlay() -> ExitCode {
         let expected = format!("0\nCapEff:\t0000000000000000\n 0 {base} 65536\nwritten\nsecret\n");
         assert_eq!(finished, Finished { code: 0, output: expected });
     })
+}
+
+/// Of the host a container of a mesh that root started reads what anybody may read.
+pub(crate) fn root_only() -> ExitCode {
+    if !nix::unistd::Uid::effective().is_root() {
+        // What an ordinary user may not read, the mesh may not, either.
+        return ExitCode::SUCCESS;
+    }
+    let folder = tempfile::Builder::new().prefix("ironmesh-it-").tempdir_in("/var/lib").unwrap();
+    let open = folder.path().join("open");
+    fs::create_dir(&open).unwrap();
+    fs::write(folder.path().join("of-anybody"), "secret\n").unwrap();
+    fs::write(open.join("of-root"), "secret\n").unwrap();
+    fs::write(open.join("of-anybody"), "public\n").unwrap();
+    for (path, mode) in [
+        (folder.path().join("of-anybody"), 0o644),
+        (open.join("of-root"), 0o600),
+        (open.join("of-anybody"), 0o644),
+        (open.clone(), 0o755),
+        (folder.path().to_owned(), 0o700),
+    ] {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+    let path = folder.path().to_owned();
+    FOLDER.set(path).unwrap();
+    let code = world::enter(|world| {
+        let pod = world.pod();
+        let folder = FOLDER.get().unwrap();
+        let at = |name: &str| folder.join(name).display().to_string();
+        let run = |volume: Option<&str>, script: &str| {
+            let volumes = volume.map(|name| {
+                let source = PathBuf::from("/run/ironmesh/volume");
+                fs::create_dir_all(&source).unwrap();
+                let target = folder.join(name);
+                Volume { source: VolumeSource::Path(source), target, read_only: false }
+            });
+            let spec = ContainerSpec {
+                volumes: volumes.into_iter().collect(),
+                ..pod.spec(world, &["sh", "-c", script])
+            };
+            pod.start(&spec).unwrap().finish().output
+        };
+        let denied = |output: String| {
+            let lines = output.lines().count();
+            assert!(lines > 0, "nothing was tried");
+            for line in output.lines() {
+                assert!(line.contains("Permission denied"), "{output}");
+            }
+        };
+        // The folder is not open to others: whatever is in it is closed.
+        denied(run(None, &format!("cat {}; ls {}", at("of-anybody"), folder.display())));
+        denied(run(None, "cat /etc/shadow; ls /proc/1/root/root; cat /etc/gshadow"));
+        // A volume mounted in it opens nothing.
+        let beside = format!(
+            "cat {} {} 2>&1; ls {}",
+            at("of-anybody"),
+            at("open/of-anybody"),
+            folder.display()
+        );
+        let output = run(Some("volume"), &beside);
+        assert!(!output.contains("secret") && !output.contains("public"), "{output}");
+        assert!(output.lines().any(|line| line == "volume"), "{output}");
+        // What anybody may read once the folder lets him.
+        fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).unwrap();
+        denied(run(None, &format!("cat {}", at("open/of-root"))));
+        assert_eq!(run(None, &format!("cat {}", at("open/of-anybody"))), "public\n");
+        // Neither moving nor replacing what is around it helps.
+        denied(run(None, "mv /etc/shadow /etc/mine && cat /etc/mine"));
+    });
+    drop(folder);
+    code
+}
+
+/// The folder of [`root_only`], which the process inside inherits.
+static FOLDER: std::sync::OnceLock<PathBuf> = std::sync::OnceLock::new();
+
+/// No mount of a container gives rights: set-user-id programs and device nodes of the host, of
+/// volumes and of its own are dead.
+pub(crate) fn no_rights_by_files(world: &World) {
+    let pod = world.pod();
+    let plain = PathBuf::from("/run/ironmesh/plain");
+    fs::create_dir(&plain).unwrap();
+    let none = None::<&str>;
+    let flags = nix::mount::MsFlags::empty();
+    nix::mount::mount(Some("tmpfs"), &plain, Some("tmpfs"), flags, none).unwrap();
+    if world.root {
+        use nix::sys::stat::{Mode, SFlag, makedev, mknod};
+        let mode = Mode::from_bits_truncate(0o666);
+        mknod(&plain.join("zero"), SFlag::S_IFCHR, mode, makedev(1, 5)).unwrap();
+        fs::set_permissions(plain.join("zero"), fs::Permissions::from_mode(0o666)).unwrap();
+    }
+    fs::write(plain.join("made"), "").unwrap();
+    let spec = ContainerSpec {
+        volumes: vec![Volume {
+            source: VolumeSource::Path(plain),
+            target: "/plain".into(),
+            read_only: false,
+        }],
+        ..pod.spec(
+            world,
+            &["sh", "-c", "cat /proc/self/mounts; head -c 1 /plain/zero 2>&1 || echo dead"],
+        )
+    };
+    let output = pod.start(&spec).unwrap().finish().output;
+    let devices = ["null", "zero", "full", "random", "urandom", "tty"];
+    let mut seen = 0;
+    for line in output.lines().filter(|line| line.split(' ').count() == 6) {
+        let fields: Vec<&str> = line.split(' ').collect();
+        let options: Vec<&str> = fields[3].split(',').collect();
+        let is_device = devices.iter().any(|name| fields[1] == format!("/dev/{name}"));
+        let is_masked = fields[1].starts_with("/proc/") && fields[0] != "proc";
+        assert!(options.contains(&"nosuid") || is_device || is_masked, "{line}");
+        let may_have_devices = is_device || is_masked || fields[1] == "/dev/pts";
+        assert!(options.contains(&"nodev") || may_have_devices, "{line}");
+        seen += 1;
+    }
+    assert!(seen > 10, "{output}");
+    assert!(output.contains("dead"), "{output}");
 }
 
 /// A program opens `/dev/stdout` by its name; what writes to the whole machine is closed; and
@@ -403,11 +543,11 @@ pub(crate) fn proxy(world: &World) {
 /// A container is a place where namespaces are forbidden.
 pub(crate) fn forbidden(world: &World) {
     let pod = world.pod();
-    let program = fs::File::open("/proc/self/exe").unwrap();
+    let program = ProgramFile::own().unwrap();
     let (output, write) = fds::pipe().unwrap();
     let io = ContainerIo {
         stdout: Some(write.as_fd()),
-        program: Some(program.as_fd()),
+        program: Some(&program),
         ..ContainerIo::default()
     };
     let spec = pod.spec(world, &["it", "internal", world::PREFLIGHT]);
