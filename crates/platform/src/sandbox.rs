@@ -23,6 +23,7 @@ mod program;
 pub mod proxy;
 mod root;
 mod spawn;
+mod system_calls;
 pub(crate) mod user_ranges;
 pub(crate) mod users;
 

@@ -185,6 +185,7 @@ async fn run(
         argv.insert(0, super::images::SAMPLES.to_owned());
     }
     let spec = ExecSpec {
+        limits: node.program_limits(),
         init: inside.init,
         argv,
         environment,

@@ -23,6 +23,7 @@ use super::object::{Endpoints, IntOrString, KeyValues, Pod, Service, ServicePort
 use super::reaper::Reaper;
 use super::reflector::{Key, Reflector};
 use crate::sandbox::ProgramFile;
+use crate::sandbox::container::ProgramLimits;
 use crate::sandbox::user_ranges::UserRanges;
 
 /// The agent of one mesh.
@@ -99,6 +100,12 @@ impl Node {
             .filter(|pod| pod.takes_traffic() || unready_too)
             .filter_map(|pod| Some((Rc::clone(pod), pod.ip()?)))
             .collect()
+    }
+
+    /// What the program of a container may take of the machine.
+    pub(crate) fn program_limits(&self) -> ProgramLimits {
+        let limits = &self.limits.platform;
+        ProgramLimits { processes: limits.processes_max, open_files: limits.open_files_max }
     }
 
     /// The text of the trust anchors of the control plane.

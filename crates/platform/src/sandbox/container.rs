@@ -6,8 +6,10 @@ use std::os::unix::fs::{FileTypeExt, fchown};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use ironmesh_model::limits::PlatformLimits;
 use nix::sched::{CloneFlags, setns};
 use nix::sys::prctl;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::setsid;
 use serde::{Deserialize, Serialize};
@@ -21,7 +23,7 @@ use super::pod::PodSandbox;
 use super::program::{Program, ProgramFile};
 use super::root::{self, Users};
 use super::spawn::{SPEC_FD, STATUS_FD, StageStatus, spawn_stage};
-use super::{SandboxError, Spawned, capabilities, init, users};
+use super::{SandboxError, Spawned, capabilities, init, system_calls, users};
 
 /// Name of the stage.
 pub(super) const STAGE: &str = "container";
@@ -57,6 +59,26 @@ pub struct ContainerSpec {
     pub hidden: Vec<PathBuf>,
     /// Bytes that the container may write outside its volumes; they are in memory.
     pub writable_bytes_max: u64,
+    /// What its program may take of the machine.
+    #[serde(default)]
+    pub limits: ProgramLimits,
+}
+
+/// What the program of a container may take of the machine.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct ProgramLimits {
+    /// Processes and threads of its user. Where the mesh was not started by root all containers
+    /// are one user. Default 4 096.
+    pub processes: u32,
+    /// Open files of one process. Default 65 536.
+    pub open_files: u32,
+}
+
+impl Default for ProgramLimits {
+    fn default() -> Self {
+        let limits = PlatformLimits::default();
+        Self { processes: limits.processes_max, open_files: limits.open_files_max }
+    }
 }
 
 /// Something mounted at a path of a container.
@@ -236,20 +258,38 @@ fn become_init(
 
 /// Becomes the program; only a failure comes back.
 fn run(spec: &ContainerSpec, program: &Program, by: Option<BorrowedFd<'_>>) -> SandboxError {
-    match drop_rights(spec.user) {
+    match drop_rights(spec.user, spec.limits) {
         Ok(()) => program.execute(spec.directory.as_deref().unwrap_or(Path::new("/")), by),
         Err(error) => error,
     }
 }
 
-/// A session of its own, the user that was asked for, and no capability.
-pub(super) fn drop_rights(user: Option<(u32, u32)>) -> Result<(), SandboxError> {
+/// A session of its own, the user that was asked for, no capability, and what limits a program.
+pub(super) fn drop_rights(
+    user: Option<(u32, u32)>,
+    limits: ProgramLimits,
+) -> Result<(), SandboxError> {
     umask(Mode::from_bits_truncate(0o022));
     setsid().step("begin", "a session")?;
     if let Some((user, group)) = user {
         users::become_user(user, group)?;
     }
-    capabilities::keep_only(&[], false)
+    capabilities::keep_only(&[], false)?;
+    limit(limits)?;
+    system_calls::confine()
+}
+
+/// Keeps a program from taking all processes and descriptors of the machine.
+fn limit(limits: ProgramLimits) -> Result<(), SandboxError> {
+    for (resource, name, wanted) in [
+        (Resource::RLIMIT_NPROC, "processes", limits.processes),
+        (Resource::RLIMIT_NOFILE, "open files", limits.open_files),
+    ] {
+        let (soft, hard) = getrlimit(resource).step("read the limit of", name)?;
+        let hard = hard.min(u64::from(wanted));
+        setrlimit(resource, soft.min(hard), hard).step("limit", name)?;
+    }
+    Ok(())
 }
 
 /// Users of the container's own; none in a mesh of a single user, which is nobody else's.

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::fds;
 
-use super::container::drop_rights;
+use super::container::{ProgramLimits, drop_rights};
 use super::error::Step;
 use super::init::FAILED;
 use super::mesh::clone_into;
@@ -45,6 +45,9 @@ pub struct ExecSpec {
     /// over [`ExecIo::terminal`] before the command starts.
     #[serde(default)]
     pub terminal: Option<(u16, u16)>,
+    /// What the command may take of the machine, as of the container.
+    #[serde(default)]
+    pub limits: ProgramLimits,
 }
 
 /// Descriptors that a command begins with; those not given are `/dev/null`.
@@ -161,7 +164,7 @@ fn prepare(
     if let Some(users) = &users {
         users::enter_namespace(users)?;
     }
-    drop_rights(spec.user)?;
+    drop_rights(spec.user, spec.limits)?;
     if let (Some(size), Some(socket)) = (spec.terminal, &terminal) {
         open_terminal(size, socket)?;
     }

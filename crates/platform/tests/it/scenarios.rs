@@ -23,6 +23,7 @@ pub(crate) const ALL: &[Scenario] = &[
     ("a container runs as the user asked for", || in_mesh(containers::run_as_user)),
     ("the host's root is never a container's", || in_mesh(containers::shared_users)),
     ("what only root may read stays root's", containers::root_only),
+    ("the kernel is closed but for what applications use", || in_mesh(containers::system_calls)),
     ("no file of a container gives rights", || in_mesh(containers::no_rights_by_files)),
     ("users are its own on a root that cannot map owners", containers::own_users_in_overlay),
     ("its own log can be opened again", || in_mesh(containers::streams)),

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use ironmesh_platform::fds;
-use ironmesh_platform::sandbox::container::{self, ContainerIo, ContainerSpec};
+use ironmesh_platform::sandbox::container::{self, ContainerIo, ContainerSpec, ProgramLimits};
 use ironmesh_platform::sandbox::exec::{self, ExecIo, ExecSpec};
 use ironmesh_platform::sandbox::mesh::{Entered, MeshSpec, enter_mesh};
 use ironmesh_platform::sandbox::pod::{PodSandbox, PodSpec};
@@ -188,6 +188,7 @@ impl Running {
 
     pub(crate) fn exec_spec(&self, argv: &[&str]) -> ExecSpec {
         ExecSpec {
+            limits: ProgramLimits::default(),
             init: self.init,
             argv: argv.iter().map(|word| (*word).to_owned()).collect(),
             environment: environment(),

@@ -188,6 +188,7 @@ async fn command(
     let inside = state.inits.borrow().get(container.name.as_str()).cloned();
     let inside = inside.ok_or_else(|| format!("container {} does not run", container.name))?;
     let spec = ExecSpec {
+        limits: state.node.program_limits(),
         init: inside.init,
         argv: command.to_vec(),
         environment: inside.environment,

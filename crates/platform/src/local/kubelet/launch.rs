@@ -147,6 +147,7 @@ impl Prepared {
             volumes: mounts,
             files: files(state),
             hidden: node.hidden.clone(),
+            limits: node.program_limits(),
             writable_bytes_max: node.limits.platform.writable_bytes_max,
         };
         Ok(Self { spec, program, volumes })

@@ -428,6 +428,51 @@ pub(crate) fn no_rights_by_files(world: &World) {
     assert!(output.contains("dead"), "{output}");
 }
 
+/// What of the kernel applications have no use for is closed to a container and to commands in it,
+/// and what the C library tries first is said to be absent.
+pub(crate) fn system_calls(world: &World) {
+    if !Path::new("/usr/bin/python3").exists() {
+        println!("SKIPPED: python3 is not installed");
+        return;
+    }
+    let calls = [
+        ("keyctl", libc::SYS_keyctl, libc::EPERM),
+        ("io_uring_setup", libc::SYS_io_uring_setup, libc::EPERM),
+        ("perf_event_open", libc::SYS_perf_event_open, libc::EPERM),
+        ("bpf", libc::SYS_bpf, libc::EPERM),
+        ("mount", libc::SYS_mount, libc::EPERM),
+        ("fsopen", libc::SYS_fsopen, libc::EPERM),
+        ("kexec_load", libc::SYS_kexec_load, libc::EPERM),
+        ("unshare", libc::SYS_unshare, libc::EPERM),
+        ("userfaultfd", libc::SYS_userfaultfd, libc::EPERM),
+        ("clone3", libc::SYS_clone3, libc::ENOSYS),
+        ("one that comes", 500, libc::ENOSYS),
+        ("keyctl of x32", 0x4000_0000 | libc::SYS_keyctl, libc::ENOSYS),
+    ];
+    let numbers: Vec<String> = calls.iter().map(|(_, number, _)| number.to_string()).collect();
+    let script = format!(
+        "import ctypes\nc = ctypes.CDLL(None, use_errno=True)\n\
+         for n in [{}]: print(c.syscall(ctypes.c_long(n), 0, 0, 0, 0, 0) , ctypes.get_errno())\n\
+         import resource as r\n\
+         print(r.getrlimit(r.RLIMIT_NPROC)[1] <= 4096, r.getrlimit(r.RLIMIT_NOFILE)[1] <= 65536)",
+        numbers.join(", ")
+    );
+    let pod = world.pod();
+    let finished = pod.run(world, &["python3", "-c", &script]);
+    let mut running = pod.start(&pod.spec(world, &["sh", "-c", "echo up; sleep 1000"])).unwrap();
+    running.await_output("up");
+    let in_command = running.exec(&["python3", "-c", &script]);
+    running.signal(Signal::SIGKILL);
+    for output in [finished.output, in_command.output] {
+        let lines: Vec<&str> = output.lines().collect();
+        assert_eq!(lines.len(), calls.len() + 1, "{output}");
+        for ((name, _, errno), line) in calls.iter().zip(&lines) {
+            assert_eq!(*line, format!("-1 {errno}"), "{name}");
+        }
+        assert_eq!(lines[calls.len()], "True True");
+    }
+}
+
 /// A program opens `/dev/stdout` by its name; what writes to the whole machine is closed; and
 /// nothing else is open.
 pub(crate) fn streams(world: &World) {
@@ -558,9 +603,10 @@ pub(crate) fn forbidden(world: &World) {
     fs::File::from(output).read_to_string(&mut text).unwrap();
     assert_eq!(
         text,
-        "this machine does not let ironmesh run: cannot create a user namespace: No space left on \
-         device (os error 28); raise the limit, as root: sysctl -w \
-         user.max_user_namespaces=15000\n"
+        "this machine does not let ironmesh run: cannot create a user namespace: Operation not \
+         permitted (os error 1); run it as root, or allow user namespaces: sysctl -w \
+         kernel.unprivileged_userns_clone=1 (Debian), a container's seccomp profile, or a chroot may \
+         forbid them\n"
     );
 }
 
