@@ -4,11 +4,10 @@
 //! needs is taken from the snapshot, encoded and decoded as on the wire. Nothing is matched here.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use ironmesh_model::entry::Sender;
-use ironmesh_model::service::EndpointAddress;
-use ironmesh_model::view::GroupEndpoint;
-use ironmesh_model::{Decision, Identity, ListenerKind, Plan, Reason, Snapshot};
+use ironmesh_model::{Decision, Identity, ListenerKind, Member, Plan, Reason, Snapshot};
 
 use crate::api::explain::{ExplainRequest, Explanation, Hop};
 use crate::context::Context;
@@ -94,8 +93,8 @@ fn first_hop(
     let decision = &walked.decision;
     let next = match &decision.plan {
         Plan::Forward => match followed(decision) {
-            Some((endpoint, address)) => {
-                let mutual = endpoint.endpoint.tls.expected().is_some();
+            Some((member, address)) => {
+                let mutual = member.endpoint.tls.expected().is_some();
                 hop.endpoint = Some(address.to_string());
                 hop.tls = Some(hop::tls_word(mutual).to_owned());
                 Some(Next { address, from: mutual.then(|| proxy.identity.clone()) })
@@ -130,14 +129,11 @@ fn place(address: SocketAddr, call: &Call) -> String {
 
 /// The endpoint that is followed: the first that is ready. Which one a request gets is a matter of
 /// turns.
-fn followed(decision: &Decision) -> Option<(&GroupEndpoint, SocketAddr)> {
-    let group = decision.backend()?.group.as_ref().ok()?;
-    group.ready.iter().find_map(|index| {
-        let endpoint = group.endpoints.get(*index as usize)?;
-        match endpoint.endpoint.address {
-            EndpointAddress::Ip(ip) => Some((endpoint, SocketAddr::new(ip, endpoint.port))),
-            EndpointAddress::Dns(_) | EndpointAddress::Gateway(..) => None,
-        }
+fn followed(decision: &Decision) -> Option<(Arc<Member>, SocketAddr)> {
+    let members = decision.group()?.members();
+    members.ready.iter().find_map(|index| {
+        let member = members.all.get(*index as usize)?;
+        Some((member.clone(), member.address()?))
     })
 }
 
@@ -188,7 +184,7 @@ fn follow(
 }
 
 /// The pod that has this address.
-fn pod_at(context: &Context, ip: IpAddr) -> Option<std::sync::Arc<Object>> {
+fn pod_at(context: &Context, ip: IpAddr) -> Option<Arc<Object>> {
     let (pods, _) = context.registry.store().list(&Collection::core("pods"), None);
     let text = ip.to_string();
     pods.into_iter()

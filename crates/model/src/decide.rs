@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::draw::{Draw, Purpose};
+use crate::group::Group;
 use crate::policy::MtlsMode;
 use crate::reason::Reason;
 use crate::recorder::{Choice, Event, Recorder};
@@ -22,7 +23,7 @@ use crate::view::{CompiledMatch, CompiledRule, Linked, LinkedApplies, LinkedBack
 mod edit;
 mod rules;
 
-use rules::{Tried, first_connection_match, first_match};
+use rules::{Found, first_connection_match, first_match};
 
 /// What the mesh does with a connection or a request. Holds indices into what applied and keeps that
 /// alive, so that a change of the configuration never breaks a request in flight.
@@ -97,6 +98,11 @@ impl Decision {
             Chosen::Default => self.applies()?.default_backend.as_ref(),
             Chosen::OfRule(backend) => self.backends()?.get(backend as usize),
         }
+    }
+
+    /// The group of the chosen backend, if the plan is to forward.
+    pub fn group(&self) -> Option<&Arc<Group>> {
+        self.backend()?.group.as_ref().ok()
     }
 
     /// All backends of the winning rule.
@@ -247,9 +253,9 @@ fn outbound<R: Recorder>(
         return Ok(to_unknown(view, connection, linked));
     };
     match first_connection_match(applies, connection, recorder) {
-        Tried::Matched(at) => Ok(by_rule(linked, applies, at, draw, recorder)),
-        Tried::NotRead => Ok(Decision::of(Plan::ReadHello, Reason::NotConfigured, linked)),
-        Tried::NoneMatched | Tried::NoneApplies => Ok(by_default(linked, applies)),
+        Found::Matched(at) => Ok(by_rule(linked, applies, at, draw, recorder)),
+        Found::NotRead => Ok(Decision::of(Plan::ReadHello, Reason::NotConfigured, linked)),
+        Found::NoneMatched | Found::NoneApplies => Ok(by_default(linked, applies)),
     }
 }
 
@@ -269,9 +275,9 @@ fn requested<R: Recorder>(
         return unknown_host(view, connection, recorder);
     };
     match first_match(applies, connection, request, recorder) {
-        Tried::Matched(at) => Ok(by_rule(linked, applies, at, draw, recorder)),
-        Tried::NoneMatched | Tried::NotRead => Ok(Decision::answer(Reason::NoRoute, linked)),
-        Tried::NoneApplies => Ok(by_default(linked, applies)),
+        Found::Matched(at) => Ok(by_rule(linked, applies, at, draw, recorder)),
+        Found::NoneMatched | Found::NotRead => Ok(Decision::answer(Reason::NoRoute, linked)),
+        Found::NoneApplies => Ok(by_default(linked, applies)),
     }
 }
 

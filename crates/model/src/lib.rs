@@ -15,7 +15,8 @@
 //! - [`view`]: the part of a snapshot that one proxy holds, compiled and linked.
 //! - [`traffic`], [`request`], [`path`], [`entry`], [`draw`], [`mod@decide`], [`recorder`]: a
 //!   connection or a request, and what the mesh does with it.
-//! - [`retry`]: what is done after an attempt.
+//! - [`group`]: the endpoints of a destination, which of them gets a request, and what is known of
+//!   them; [`retry`]: what is done after an attempt.
 //! - [`reason`], [`finding`]: the tables of everything the mesh says about a request or an object.
 //! - [`limits`]: the one table of limits; [`bootstrap`]: what processes are started with.
 
@@ -25,6 +26,7 @@ pub mod decide;
 pub mod draw;
 pub mod entry;
 pub mod finding;
+pub mod group;
 mod host;
 pub mod limits;
 pub mod listeners;
@@ -52,6 +54,7 @@ mod test_world;
 pub use decide::{Decision, Plan, decide};
 pub use draw::{Draw, Purpose};
 pub use finding::{Finding, FindingCode, Severity};
+pub use group::{Group, Member, Tick, Tried};
 pub use name::{Identity, Labels, Name, ObjectId, ServiceId, WorkloadId};
 pub use reason::Reason;
 pub use recorder::{Event, Recorder, Silent, Trace};

@@ -62,6 +62,8 @@ reasons! {
     UpstreamProtocol, "upstream_protocol", "UPE", 502, "the endpoint's answer is not valid HTTP";
     /// The route's timeout passed.
     Timeout, "timeout", "UT", 504, "the timeout of the route passed before the answer was complete";
+    /// The time of one attempt passed.
+    PerTryTimeout, "per_try_timeout", "UT", 504, "the perTryTimeout of the route passed before the endpoint answered, and there was no other attempt";
     /// The client went away.
     DownstreamClosed, "downstream_closed", "DC", 0, "the client closed the connection before the answer was complete";
     /// The request is not valid or is ambiguous HTTP.
@@ -76,6 +78,8 @@ reasons! {
     NotConfigured, "not_configured", "NC", 503, "the control plane has not answered yet what applies here, or the proxy cannot use a part of the answer; see `ironmesh proxy-status`";
     /// A limit of the proxy was reached.
     Overloaded, "overloaded", "UO", 503, "a limit of the proxy was reached";
+    /// A limit of the destination was reached.
+    UpstreamOverflow, "upstream_overflow", "UO", 503, "the connections that the DestinationRule's connectionPool allows are in use, and no more requests may wait for one";
     /// The connection names one of the proxy's own ports as its destination.
     OwnPort, "own_port", "NR", 502, "the connection names one of the proxy's own ports as its destination";
     /// Plaintext to a workload that takes mutual TLS only.

@@ -126,8 +126,6 @@ pub enum AttemptOutcome {
 pub struct Attempt {
     /// Attempts that were made, this one included.
     pub made: u32,
-    /// Attempts that were made since the last connection to an endpoint, this one included.
-    pub unconnected: u32,
     /// What came of it.
     pub outcome: AttemptOutcome,
     /// Whether what was sent can be sent again.
@@ -153,9 +151,9 @@ pub enum Next {
     Again,
 }
 
-/// Decides what is done after an attempt. `unconnected_max`: endpoints that are tried one after the
-/// other when no connection to them can be made.
-pub fn after_attempt(retry: &Retry, attempt: &Attempt, unconnected_max: u32, draw: Draw) -> Next {
+/// Decides what is done after an attempt. `places_max`: endpoints that are tried, where nobody
+/// configured retries, while none has seen the request.
+pub fn after_attempt(retry: &Retry, attempt: &Attempt, places_max: u32, draw: Draw) -> Next {
     if !attempt.is_whole {
         return Next::Deliver;
     }
@@ -170,7 +168,7 @@ pub fn after_attempt(retry: &Retry, attempt: &Attempt, unconnected_max: u32, dra
     }
     match attempt.outcome {
         AttemptOutcome::NotConnected | AttemptOutcome::Refused
-            if attempt.unconnected < unconnected_max && retry.on.is_empty() =>
+            if attempt.made < places_max && retry.on.is_empty() =>
         {
             Next::Retry { after: Duration::ZERO }
         }
@@ -189,15 +187,13 @@ fn is_configured(retry: &Retry, outcome: AttemptOutcome) -> bool {
         AttemptOutcome::NotConnected => {
             any(&[ConnectFailure, ServerError, GatewayError, Reset, ResetBeforeRequest])
         }
-        AttemptOutcome::Refused => any(&[RefusedStream, ConnectFailure, ServerError, Reset]),
+        AttemptOutcome::Refused => any(&[RefusedStream, ServerError, GatewayError, Reset]),
         AttemptOutcome::Reset { request_sent, .. } => {
             any(&[Reset, ServerError, GatewayError])
                 || (!request_sent && retry.asks_for(ResetBeforeRequest))
         }
-        // Envoy takes a timeout of one attempt for a local 504.
-        AttemptOutcome::TimedOut => {
-            any(&[ServerError, GatewayError]) || retry.on.contains(&RetryOn::Status(504))
-        }
+        // For Envoy it has reset the stream then.
+        AttemptOutcome::TimedOut => any(&[Reset, ServerError, GatewayError]),
         AttemptOutcome::Answered { status, grpc_status } => {
             ((500..=599).contains(&status) && retry.asks_for(ServerError))
                 || (matches!(status, 502..=504) && retry.asks_for(GatewayError))
@@ -231,14 +227,7 @@ mod tests {
     }
 
     fn attempt(outcome: AttemptOutcome) -> Attempt {
-        Attempt {
-            made: 1,
-            unconnected: 1,
-            outcome,
-            is_whole: true,
-            is_idempotent: true,
-            is_fresh: false,
-        }
+        Attempt { made: 1, outcome, is_whole: true, is_idempotent: true, is_fresh: false }
     }
 
     fn retries(on: &[&str], outcome: AttemptOutcome) -> bool {
@@ -267,8 +256,8 @@ mod tests {
             ),
             (
                 "reset",
-                vec![RESET, early, AttemptOutcome::NotConnected],
-                vec![answer(503), AttemptOutcome::TimedOut],
+                vec![RESET, early, AttemptOutcome::NotConnected, AttemptOutcome::TimedOut],
+                vec![answer(503)],
             ),
             ("reset-before-request", vec![early], vec![RESET, answer(503)]),
             ("connect-failure", vec![AttemptOutcome::NotConnected], vec![RESET, answer(503)]),
@@ -319,8 +308,8 @@ mod tests {
 
     #[test]
     fn without_configuration_only_what_nobody_has_seen_goes_elsewhere() {
-        let next = |outcome, unconnected| {
-            let attempt = Attempt { made: unconnected, unconnected, ..attempt(outcome) };
+        let next = |outcome, made| {
+            let attempt = Attempt { made, ..attempt(outcome) };
             after_attempt(Retry::unconfigured(), &attempt, 3, Draw(0))
         };
         let elsewhere = Next::Retry { after: Duration::ZERO };

@@ -6,7 +6,7 @@ use crate::draw::Draw;
 use crate::finding::Finding;
 use crate::listeners::GatewayProtocol;
 use crate::name::{Identity, Labels, Name, ObjectId, ServiceId, WorkloadId};
-use crate::policy::{Balance, DestinationPolicy, InboundPolicy, MtlsMode, Subset};
+use crate::policy::{DestinationPolicy, InboundPolicy, MtlsMode, Subset, TrafficPolicy};
 use crate::recorder::Recorder;
 use crate::resource::{ListenerKind, Resource, ResourceKey, Version};
 use crate::route::{Action, Backend, HeaderOps, Match, Route, Rule};
@@ -134,12 +134,12 @@ pub(crate) fn subsets(
     let subset = |version: &&str| Subset {
         name: (*version).into(),
         labels: [("version", *version)].into_iter().collect(),
-        balance: None,
+        traffic: TrafficPolicy::default(),
     };
     DestinationPolicySource {
         policy: DestinationPolicy {
             id: ObjectId::new("DestinationRule", id.0, id.1),
-            balance: Balance::RoundRobin,
+            traffic: TrafficPolicy::default(),
             subsets: versions.iter().map(subset).collect(),
         },
         host: host.into(),

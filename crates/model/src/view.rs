@@ -5,12 +5,12 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use hashbrown::{Equivalent, HashMap};
 
 use crate::decide::RuleList;
+use crate::group::Group;
 use crate::listeners::{DomainSet, Listeners};
 use crate::name::{Name, ServiceId};
 use crate::policy::MtlsMode;
@@ -18,7 +18,7 @@ use crate::reason::Reason;
 use crate::resource::{
     EVERY_PORT, ListenerKind, ResolutionKey, Resource, ResourceKey, Target, Version,
 };
-use crate::service::{Endpoint, Protocol, Service, Workload};
+use crate::service::{Protocol, Service, Workload};
 use crate::settings::Settings;
 
 mod compile;
@@ -31,8 +31,8 @@ pub use compile::{CallerMatch, CompiledMatch, CompiledRoute, CompiledRule};
 pub struct View {
     held: HashMap<ResourceKey, Held>,
     linked: HashMap<ResolutionKey, Arc<Linked>>,
-    /// Owned by the groups, so that those of groups that are gone end with them.
-    cursors: HashMap<GroupKey, Weak<Cursor>>,
+    /// Owned by what is linked to them, so that those which nothing uses end.
+    groups: HashMap<ServiceId, Vec<Weak<Group>>>,
     settings: Arc<Settings>,
     listeners: Arc<Listeners>,
     domains: DomainSet,
@@ -186,61 +186,7 @@ pub struct LinkedBackend {
     /// Weight.
     pub weight: u32,
     /// Its endpoints.
-    pub group: Result<Arc<EndpointGroup>, Reason>,
-}
-
-/// The endpoints of one port of a service, or of one subset of them.
-#[derive(Debug)]
-pub struct EndpointGroup {
-    /// The service.
-    pub service: Arc<Service>,
-    /// Port of the service.
-    pub port: u16,
-    /// Protocol of the port.
-    pub protocol: Protocol,
-    /// The subset.
-    pub subset: Option<Name>,
-    /// Its endpoints in order of their ids, ready or not.
-    pub endpoints: Vec<GroupEndpoint>,
-    /// Indices of the ready ones.
-    pub ready: Vec<u32>,
-    /// Where round robin stands.
-    pub cursor: Arc<Cursor>,
-}
-
-/// An endpoint and its port in a group.
-#[derive(Debug)]
-pub struct GroupEndpoint {
-    /// The endpoint.
-    pub endpoint: Arc<Endpoint>,
-    /// Port to dial.
-    pub port: u16,
-}
-
-/// Where round robin over a group stands. Shared by all workers of a proxy and kept from view to
-/// view, so that the order is strictly cyclic. Alone on its cache line.
-#[derive(Debug, Default)]
-#[repr(align(128))]
-pub struct Cursor(AtomicU64);
-
-impl Cursor {
-    /// The next turn.
-    pub fn next(&self) -> u64 {
-        self.0.fetch_add(1, Ordering::Relaxed)
-    }
-
-    /// The turn that [`Cursor::next`] would give, without taking it.
-    pub fn peek(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
-/// Which group a cursor belongs to.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct GroupKey {
-    service: ServiceId,
-    port: u16,
-    subset: Option<Name>,
+    pub group: Result<Arc<Group>, Reason>,
 }
 
 impl View {
@@ -318,6 +264,11 @@ impl View {
     /// Everything that is held, in no order.
     pub fn held(&self) -> impl Iterator<Item = (&ResourceKey, &Held)> {
         self.held.iter()
+    }
+
+    /// The groups that something is linked to, in no order.
+    pub fn groups(&self) -> impl Iterator<Item = Arc<Group>> {
+        self.groups.values().flatten().filter_map(Weak::upgrade)
     }
 
     /// What is held under one key.

@@ -23,7 +23,6 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::spawn_local;
 use tokio::time::{sleep, timeout};
 
-use crate::balance;
 use crate::logging::LogLevel;
 use crate::process::Process;
 
@@ -227,7 +226,7 @@ impl Admin {
                 endpoints.push(json!({
                     "service": chunk.service.to_string(),
                     "workload": &*endpoint.workload.name,
-                    "address": balance::ip(endpoint).map(|ip| ip.to_string()),
+                    "address": ironmesh_model::group::ip(endpoint).map(|ip| ip.to_string()),
                     "ports": endpoint
                         .ports
                         .iter()

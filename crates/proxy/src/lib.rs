@@ -1,4 +1,4 @@
-//! The data plane: listen, detect, decide, balance, forward, observe.
+//! The data plane: listen, detect, decide, pick, forward, observe.
 //!
 //! A proxy process has one control thread and some workers. Each worker is a thread with a runtime
 //! of its own, its own connection pool, buffers and counters; a connection stays on the worker to
@@ -17,7 +17,7 @@
 //!   answers.
 //! - [`http1`], [`message`]: the HTTP/1 codec, and the heads that it shares with HTTP/2.
 //! - `opaque`, `l4`: connections whose bytes nobody looks at.
-//! - `balance`, `pool`, `connect`, `agent_channel`, `sockets`: endpoints and connections to them.
+//! - `pool`, `connect`, `agent_channel`, `sockets`: endpoints and connections to them.
 //! - `observe`, `outcome`, `parties`: metrics and the access log.
 //! - `run`, `views`, `park`, `subscriptions`, `certificates`: the control thread, and how workers
 //!   wait for what it brings. `admin`: what it tells.
@@ -30,7 +30,6 @@ pub mod message;
 
 mod admin;
 mod agent_channel;
-mod balance;
 mod buffer;
 mod certificates;
 mod connect;

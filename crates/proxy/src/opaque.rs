@@ -3,21 +3,22 @@
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use ironmesh_model::{Decision, ListenerKind, Plan, Reason};
+use ironmesh_model::{Decision, ListenerKind, Member, Plan, Reason, Tried};
 use tokio::time::timeout;
 
-use crate::balance::Tried;
 use crate::buffer::{Buffer, Buffers};
 use crate::connection::Connection;
 use crate::failure::{Blame, Failure, Stage};
-use crate::http::{dial, exchange};
+use crate::http::dial;
+use crate::http::exchange::Picked;
 use crate::l4;
 use crate::observe;
 use crate::outcome::Outcome;
-use crate::pool::Destination;
+use crate::pool::Counted;
 use crate::stream::{Io, Stream};
 use crate::tls::Inside;
 use crate::worker::Worker;
@@ -38,9 +39,11 @@ pub(crate) struct Dialled {
     /// What it has said.
     input: Buffer,
     address: SocketAddr,
-    endpoint: Option<u32>,
+    member: Option<Arc<Member>>,
     tls: bool,
     attempts: u32,
+    /// If limits count it.
+    _counted: Option<Counted>,
 }
 
 impl Dialled {
@@ -69,7 +72,7 @@ pub(crate) async fn serve_connection(worker: &Rc<Worker>, connection: &Connectio
     };
     outcome.upstream = Some(dialled.address);
     outcome.upstream_local = dialled.io.with(|stream| stream.tcp().local_addr().ok());
-    outcome.endpoint = dialled.endpoint;
+    outcome.member.clone_from(&dialled.member);
     outcome.upstream_tls = dialled.tls;
     outcome.attempts = dialled.attempts;
     let counted = observe::opened(worker, connection, &outcome);
@@ -127,53 +130,61 @@ pub(crate) async fn dial(
     connection: &Connection,
     decision: &Decision,
 ) -> Result<Dialled, Failure> {
-    let mut tried = Tried::new();
+    let mut tried = Tried::default();
     let (mut attempts, mut last) = (0, None);
     loop {
         attempts += 1;
-        let picked = pick(connection, decision, &tried);
-        let (endpoint, to) = picked.map_err(|none| last.unwrap_or(none))?;
-        match dial::stream(worker, to, Inside::Opaque).await {
+        let picked = pick(worker, connection, decision, &tried);
+        let picked = picked.map_err(|none| last.unwrap_or(none))?;
+        let to = picked.destination(connection, decision);
+        let counted = match to.limited.map(|group| worker.pool.count(to, group, false)) {
+            // As in Envoy, connections that nobody looks into do not wait.
+            Some(None) => return Err(Failure::mesh(Reason::UpstreamOverflow)),
+            counted => counted.flatten(),
+        };
+        let dialled = dial::stream(worker, to, Inside::Opaque).await;
+        if let (Some(member), Some(group)) = (&picked.member, decision.group()) {
+            group.note(member, dialled.is_err(), worker.process.now());
+        }
+        match dialled {
             Ok(stream) => {
-                let (address, tls) = (to.address, to.tls.expected().is_some());
-                let (io, input) = (Io::new(stream), Buffer::default());
-                return Ok(Dialled { io, input, address, endpoint, tls, attempts });
+                return Ok(Dialled {
+                    io: Io::new(stream),
+                    input: Buffer::default(),
+                    address: picked.address,
+                    tls: to.tls.expected().is_some(),
+                    member: picked.member,
+                    attempts,
+                    _counted: counted,
+                });
             }
             Err(failure) => {
-                let others = endpoint.is_some() && failure.blame == Blame::Upstream;
+                let others = picked.member.is_some() && failure.blame == Blame::Upstream;
                 if !others || attempts >= worker.process.limits.connect_attempts_max {
                     return Err(failure);
                 }
                 debug_assert_eq!(failure.stage, Stage::NotSent, "nothing was sent yet");
-                tried.extend(endpoint);
+                picked.member.into_iter().for_each(|member| tried.push(member));
                 last = Some(failure);
             }
         }
     }
 }
 
-fn pick<'a>(
-    connection: &'a Connection,
-    decision: &'a Decision,
+fn pick(
+    worker: &Worker,
+    connection: &Connection,
+    decision: &Decision,
     tried: &Tried,
-) -> Result<(Option<u32>, Destination<'a>), Failure> {
+) -> Result<Picked, Failure> {
     match &decision.plan {
         Plan::Forward => {
-            let group = decision.backend().and_then(|backend| backend.group.as_ref().ok());
-            let group = group.ok_or(Failure::mesh(Reason::UnknownDestination))?;
-            let (index, to) = exchange::choose(connection, group, tried)?;
-            Ok((Some(index), to))
+            let group = decision.group().ok_or(Failure::mesh(Reason::UnknownDestination))?;
+            Picked::of(worker, connection, group, tried)
         }
         Plan::ToWorkload(_) | Plan::Passthrough => {
             debug_assert!(connection.kind != ListenerKind::Gateway, "a gateway dials by rule only");
-            let to = Destination {
-                workload: &connection.workload,
-                listener: connection.kind,
-                address: connection.destination,
-                tls: decision.upstream_tls(),
-                http2: false,
-            };
-            Ok((None, to))
+            Ok(Picked::dialled(connection))
         }
         Plan::Answer(_) | Plan::ReadHello | Plan::Needs(_) => Err(Failure::mesh(decision.reason)),
     }

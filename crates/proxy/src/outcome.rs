@@ -1,10 +1,11 @@
 //! What became of a request or a connection: written once, read by metrics and the access log.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use ironmesh_model::service::Endpoint;
 use ironmesh_model::view::LinkedBackend;
-use ironmesh_model::{Decision, Plan, Reason};
+use ironmesh_model::{Decision, Member, Plan, Reason};
 use tokio::time::Instant;
 
 /// What became of one request.
@@ -22,8 +23,8 @@ pub(crate) struct Outcome {
     pub(crate) reason: Reason,
     /// What was decided; none if it did not come that far.
     pub(crate) decision: Option<Decision>,
-    /// Index of the endpoint that was tried last, in its group.
-    pub(crate) endpoint: Option<u32>,
+    /// The endpoint that was tried last.
+    pub(crate) member: Option<Arc<Member>>,
     /// Address that was tried last.
     pub(crate) upstream: Option<SocketAddr>,
     /// Our own address towards it.
@@ -47,7 +48,7 @@ impl Outcome {
             grpc_status: None,
             reason: Reason::NotConfigured,
             decision: None,
-            endpoint: None,
+            member: None,
             upstream: None,
             upstream_local: None,
             upstream_tls: false,
@@ -70,8 +71,7 @@ impl Outcome {
 
     /// The endpoint that was tried last.
     pub(crate) fn endpoint(&self) -> Option<&Endpoint> {
-        let group = self.backend()?.group.as_ref().ok()?;
-        Some(&*group.endpoints.get(self.endpoint? as usize)?.endpoint)
+        Some(&*self.member.as_ref()?.endpoint)
     }
 
     /// Whether it went, or would have gone, to where the client dialled.

@@ -82,7 +82,8 @@ impl Parties {
         };
         match &backend.group {
             Ok(group) => self.service(&backend.host, || {
-                let service = &group.service;
+                let policy = group.policy();
+                let service = &policy.service;
                 labels(service.name.clone(), Some(service.id.namespace.clone()))
             }),
             Err(_) => self.registry.service(&labels(first_label(&backend.host), None)).id(),

@@ -13,12 +13,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use h2::client::SendRequest;
 use hashbrown::{Equivalent, HashMap, HashSet};
+use ironmesh_model::group::{self, Group, OpenConnection};
 use ironmesh_model::service::UpstreamTls;
 use ironmesh_model::{ListenerKind, Resource, View};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::balance;
 use crate::buffer::Buffers;
 use crate::failure::Failure;
 use crate::http::upstream::Upstream1;
@@ -26,7 +26,7 @@ use crate::workload::LocalWorkload;
 
 /// Where to connect, on whose behalf, and how. Borrowed from the decision about a request, so that
 /// one that finds a connection copies nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Destination<'a> {
     /// The workload in whose name.
     pub(crate) workload: &'a Arc<LocalWorkload>,
@@ -38,7 +38,27 @@ pub(crate) struct Destination<'a> {
     pub(crate) tls: &'a UpstreamTls,
     /// Whether to speak HTTP/2.
     pub(crate) http2: bool,
+    /// The group whose limits count the connection. Such a connection serves no other group.
+    pub(crate) limited: Option<&'a Arc<Group>>,
 }
+
+impl PartialEq for Destination<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        let limited = match (self.limited, other.limited) {
+            (None, None) => true,
+            (Some(own), Some(other)) => Arc::ptr_eq(own, other),
+            _ => false,
+        };
+        limited
+            && self.address == other.address
+            && self.listener == other.listener
+            && self.http2 == other.http2
+            && self.workload == other.workload
+            && self.tls == other.tls
+    }
+}
+
+impl Eq for Destination<'_> {}
 
 impl Destination<'_> {
     /// A copy that lasts.
@@ -49,6 +69,7 @@ impl Destination<'_> {
             address: self.address,
             tls: self.tls.clone(),
             http2: self.http2,
+            limited: self.limited.cloned(),
         })
     }
 }
@@ -74,6 +95,7 @@ pub(crate) struct Key {
     address: SocketAddr,
     tls: UpstreamTls,
     http2: bool,
+    limited: Option<Arc<Group>>,
 }
 
 impl Key {
@@ -85,6 +107,7 @@ impl Key {
             address: self.address,
             tls: &self.tls,
             http2: self.http2,
+            limited: self.limited.as_ref(),
         }
     }
 }
@@ -110,6 +133,37 @@ pub(crate) struct Pool {
     http2: RefCell<HashMap<Arc<Key>, Shared>>,
     /// Number of the last HTTP/2 connection.
     numbered: Cell<u64>,
+    limited: Rc<Limited>,
+}
+
+/// The connections of a worker that limits count.
+#[derive(Debug, Default)]
+struct Limited {
+    /// How many there are to a destination.
+    open: RefCell<HashMap<Arc<Key>, usize>>,
+    /// Wakes requests that wait for one, whenever one is free or gone.
+    freed: Notify,
+}
+
+/// A connection that a limit counts, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Counted {
+    limited: Rc<Limited>,
+    to: Arc<Key>,
+    _open: OpenConnection,
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        let mut open = self.limited.open.borrow_mut();
+        if let Some(count) = open.get_mut(&self.to) {
+            *count -= 1;
+            if *count == 0 {
+                open.remove(&self.to);
+            }
+        }
+        self.limited.freed.notify_waiters();
+    }
 }
 
 #[derive(Debug)]
@@ -228,6 +282,37 @@ impl Drop for Dialling<'_> {
 }
 
 impl Pool {
+    /// Counts a connection that is to be made, if the limits of its group allow it. `waits`: whoever
+    /// gets none waits until one of this worker is free; if there is none to wait for, it may have
+    /// one all the same.
+    pub(crate) fn count(
+        &self,
+        to: Destination<'_>,
+        group: &Arc<Group>,
+        waits: bool,
+    ) -> Option<Counted> {
+        let mut open = self.limited.open.borrow_mut();
+        let counted = group.open_connection(waits && !open.contains_key(&to))?;
+        let key = match open.get_key_value_mut(&to) {
+            Some((key, count)) => {
+                *count += 1;
+                key.clone()
+            }
+            None => {
+                let key = to.to_key();
+                open.insert(key.clone(), 1);
+                key
+            }
+        };
+        Some(Counted { limited: self.limited.clone(), to: key, _open: counted })
+    }
+
+    /// Waits until a connection that a limit counts is free or gone. What happens after this call
+    /// and before the first poll counts, too.
+    pub(crate) fn freed(&self) -> impl Future<Output = ()> {
+        self.limited.freed.notified()
+    }
+
     /// An idle HTTP/1 connection that has not been closed, as far as can be told.
     pub(crate) fn take_http1(
         &self,
@@ -252,7 +337,11 @@ impl Pool {
         if idle.len() >= idle_max {
             idle.remove(0);
         }
+        let is_counted = connection.counted.is_some();
         idle.push(Idle { connection, since: Instant::now() });
+        if is_counted {
+            self.limited.freed.notify_waiters();
+        }
     }
 
     /// The number of the last HTTP/2 connection that was made; 0: none was.
@@ -335,8 +424,7 @@ impl Pool {
         });
         let mut ready = HashSet::new();
         for endpoint in chunks.flat_map(|chunk| &chunk.endpoints).filter(|e| e.ready) {
-            let (Some(ip), Some(identity)) = (balance::ip(endpoint), endpoint.tls.expected())
-            else {
+            let (Some(ip), Some(identity)) = (group::ip(endpoint), endpoint.tls.expected()) else {
                 continue;
             };
             let addresses = endpoint.ports.iter().map(|port| SocketAddr::new(ip, port.target));

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 
-use ironmesh_model::ListenerKind;
 use ironmesh_model::limits::ProxyLimits;
+use ironmesh_model::{ListenerKind, Tick};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::connect::Dialler;
 use crate::views::Views;
@@ -21,6 +22,7 @@ pub(crate) struct Process {
     pub(crate) workload: Arc<LocalWorkload>,
     /// Open connections by worker.
     pub(crate) loads: Box<[AtomicUsize]>,
+    started: Instant,
     phase: watch::Sender<Phase>,
     /// The same, to be looked at by every request.
     phase_now: AtomicU8,
@@ -49,7 +51,15 @@ impl Process {
         let loads = (0..workers).map(|_| AtomicUsize::new(0)).collect();
         let phase = watch::Sender::new(Phase::Serves);
         let phase_now = AtomicU8::new(Phase::Serves as u8);
-        Self { limits, views, dialler, workload, loads, phase, phase_now }
+        let started = Instant::now();
+        Self { limits, views, dialler, workload, loads, started, phase, phase_now }
+    }
+
+    /// Now, as ejections count time.
+    pub(crate) fn now(&self) -> Tick {
+        let since = Instant::now().duration_since(self.started);
+        // Never 0, which says that an endpoint was never ejected.
+        Tick(u64::try_from(since.as_millis()).unwrap_or(u64::MAX).saturating_add(1))
     }
 
     /// Whether clients of a listener are to be sent elsewhere.

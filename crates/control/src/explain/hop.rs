@@ -2,8 +2,8 @@
 
 use ironmesh_model::policy::MtlsMode;
 use ironmesh_model::service::EndpointAddress;
-use ironmesh_model::view::{GroupEndpoint, LinkedBackend};
-use ironmesh_model::{Decision, ListenerKind, Plan, Reason, ResourceKey};
+use ironmesh_model::view::LinkedBackend;
+use ironmesh_model::{Decision, ListenerKind, Member, Plan, Reason, ResourceKey};
 
 use super::proxy::{Call, Proxy, Walked};
 use crate::api::explain::{BackendItem, EndpointItem, Hop, ResourceItem, ResourceState};
@@ -109,13 +109,13 @@ fn backend_item(backend: &LinkedBackend, chosen: bool) -> BackendItem {
         chosen,
         unusable: group.err().copied(),
         endpoints: group
-            .map(|group| group.endpoints.iter().map(endpoint_item).collect())
+            .map(|group| group.members().all.iter().map(|member| endpoint_item(member)).collect())
             .unwrap_or_default(),
     }
 }
 
-fn endpoint_item(endpoint: &GroupEndpoint) -> EndpointItem {
-    let GroupEndpoint { endpoint, port } = endpoint;
+fn endpoint_item(member: &Member) -> EndpointItem {
+    let Member { endpoint, port, .. } = member;
     let address = match &endpoint.address {
         EndpointAddress::Ip(ip) => std::net::SocketAddr::new(*ip, *port).to_string(),
         EndpointAddress::Dns(name) => format!("{name}:{port}"),

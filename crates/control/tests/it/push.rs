@@ -62,7 +62,7 @@ impl ToyProxy {
         let view = self.view.lock().unwrap();
         let linked = view.at_host(key.listener, host, *port, &key.namespace)?;
         let backend = linked.applies.as_ref()?.default_backend.as_ref()?;
-        Some(backend.group.as_ref().ok()?.ready.len())
+        Some(backend.group.as_ref().ok()?.members().ready.len())
     }
 }
 

@@ -20,13 +20,13 @@ pub(crate) fn destination_rule(object: &Object, findings: &mut Vec<Finding>) -> 
     let subsets = spec.subsets.iter().map(|subset| policy::Subset {
         name: subset.name.as_str().into(),
         labels: labels(&subset.labels),
-        balance: balance(&subset.traffic_policy),
+        traffic: traffic(&subset.traffic_policy),
     });
     let mutual_tls_at = mutual_tls_at(&spec);
     Some(Part::DestinationPolicy(Box::new(DestinationPolicySource {
         policy: DestinationPolicy {
             id: object.id().clone(),
-            balance: balance(&spec.traffic_policy).unwrap_or_default(),
+            traffic: traffic(&spec.traffic_policy),
             subsets: subsets.collect(),
         },
         host: fully_qualified(&spec.host, object),
@@ -48,6 +48,11 @@ fn mutual_tls_at(spec: &Spec) -> Vec<String> {
         .filter(|(_, policy)| policy.tls.mode == Some(TlsMode::IstioMutual))
         .map(|(path, _)| format!("{path}.trafficPolicy.tls.mode"))
         .collect()
+}
+
+/// What a policy says, by section.
+fn traffic(policy: &TrafficPolicy) -> policy::TrafficPolicy {
+    policy::TrafficPolicy { balance: balance(policy), outlier: None, limits: None }
 }
 
 /// The balancing that is asked for, if it is one that is done; the table reports the others, for

@@ -12,7 +12,7 @@ use crate::traffic::{Connection, Request, Seen};
 use crate::view::{CallerMatch, CompiledMatch, LinkedApplies, Turn};
 
 /// What came of trying all rules.
-pub(super) enum Tried {
+pub(super) enum Found {
     /// This rule matched.
     Matched(RuleAt),
     /// Rules apply to this caller, and none matched the request.
@@ -28,7 +28,7 @@ pub(super) fn first_match<R: Recorder>(
     connection: &Connection<'_>,
     request: &Request<'_>,
     recorder: &mut R,
-) -> Tried {
+) -> Found {
     let mut any_applies = connection.listener == ListenerKind::Gateway;
     for Turn { route, rule, alternatives } in &applies.order {
         let (route, rule) = (*route, *rule);
@@ -38,14 +38,14 @@ pub(super) fn first_match<R: Recorder>(
         let at = |alternative| RuleAt { route, list: RuleList::Requests, rule, alternative };
         if compiled.matches.is_empty() {
             recorder.record(|| Event::Won { route: name(), by: "it matches everything".into() });
-            return Tried::Matched(at(None));
+            return Found::Matched(at(None));
         }
         let mut best = Mismatch::default();
         for index in alternatives.clone() {
             match mismatch(&compiled.matches[index as usize], applies, connection, request) {
                 None => {
                     recorder.record(|| Event::Won { route: name(), by: format!("match[{index}]") });
-                    return Tried::Matched(at(Some(index)));
+                    return Found::Matched(at(Some(index)));
                 }
                 Some(missed) => {
                     any_applies |= missed.applies_to_caller;
@@ -57,7 +57,7 @@ pub(super) fn first_match<R: Recorder>(
         }
         recorder.record(|| Event::Lost { route: name(), why: best.why(connection, request) });
     }
-    if any_applies { Tried::NoneMatched } else { Tried::NoneApplies }
+    if any_applies { Found::NoneMatched } else { Found::NoneApplies }
 }
 
 /// The first rule for connections that matches. An alternative that asks for a server name which was
@@ -66,12 +66,12 @@ pub(super) fn first_connection_match<R: Recorder>(
     applies: &LinkedApplies,
     connection: &Connection<'_>,
     recorder: &mut R,
-) -> Tried {
+) -> Found {
     for (route, linked) in (0u32..).zip(&applies.routes) {
         for (rule, given) in (0u32..).zip(&linked.route.connection_rules) {
             let name = || linked.name_of(RuleList::Connections, rule);
             let at = |alternative| {
-                Tried::Matched(RuleAt { route, list: RuleList::Connections, rule, alternative })
+                Found::Matched(RuleAt { route, list: RuleList::Connections, rule, alternative })
             };
             if given.matches.is_empty() {
                 recorder
@@ -87,7 +87,7 @@ pub(super) fn first_connection_match<R: Recorder>(
                         return at(Some(index));
                     }
                     Ok(Some(failed)) => why = Some(failed),
-                    Err(NotRead) => return Tried::NotRead,
+                    Err(NotRead) => return Found::NotRead,
                 }
             }
             if let Some(why) = why {
@@ -95,7 +95,7 @@ pub(super) fn first_connection_match<R: Recorder>(
             }
         }
     }
-    Tried::NoneApplies
+    Found::NoneApplies
 }
 
 /// Whether an alternative matches depends on something that was not read yet.

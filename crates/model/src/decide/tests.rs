@@ -110,7 +110,7 @@ fn trap_5_a_caller_for_whom_no_rule_is_gets_the_default_route() {
     assert_eq!(outcome(&second.get("app", "/")), "default/r#1 v2");
     let other = third.get("app", "/");
     assert_eq!(other.reason, Reason::DefaultRoute);
-    assert_eq!(other.backend().unwrap().group.as_ref().unwrap().endpoints.len(), 2);
+    assert_eq!(other.backend().unwrap().group.as_ref().unwrap().members().all.len(), 2);
 }
 
 #[test]
@@ -139,7 +139,7 @@ fn trap_6_undefined_and_empty_subsets_answer_503() {
     let mut proxy = Proxy::sidecar(objects, "default", &[]);
     let empty = proxy.get("app", "/");
     assert!(matches!(empty.plan, Plan::Forward), "which endpoint is not decided here");
-    assert!(empty.backend().unwrap().group.as_ref().unwrap().ready.is_empty());
+    assert!(empty.backend().unwrap().group.as_ref().unwrap().members().ready.is_empty());
 }
 
 /// Trap 10: cookies of HTTP/2 come in crumbs; a lazy pattern must match the whole of them.

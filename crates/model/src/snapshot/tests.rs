@@ -174,7 +174,7 @@ fn trap_7_a_route_may_come_before_what_it_names() {
     proxy.replace(objects);
     let decision = proxy.get("x", "/");
     assert_eq!(outcome(&decision), "default/r#0 v2");
-    assert_eq!(decision.backend().unwrap().group.as_ref().unwrap().ready.len(), 1);
+    assert_eq!(decision.backend().unwrap().group.as_ref().unwrap().members().ready.len(), 1);
 }
 
 /// Trap 8: routes for one host join by age, then by `NAME.NAMESPACE`; `/` goes last,

@@ -6,11 +6,12 @@ use std::sync::{Arc, Weak};
 use hashbrown::{HashMap, HashSet};
 
 use super::{
-    ApplyError, Body, Change, Cursor, EndpointGroup, GroupEndpoint, GroupKey, Held, Linked,
-    LinkedApplies, LinkedBackend, LinkedRoute, Turn, View, compile,
+    ApplyError, Body, Change, Held, Linked, LinkedApplies, LinkedBackend, LinkedRoute, Turn, View,
+    compile,
 };
-use crate::name::{Name, ObjectId, ServiceId};
-use crate::policy::{DestinationPolicy, MtlsMode, Policy};
+use crate::group::{Group, GroupKey, GroupPolicy};
+use crate::name::{Labels, Name, ObjectId, ServiceId};
+use crate::policy::{DestinationPolicy, MtlsMode, Policy, TrafficPolicy};
 use crate::reason::Reason;
 use crate::resource::{
     Applies, Destination, EVERY_PORT, Join, ListenerKind, Resolution, ResolutionKey, Resource,
@@ -23,7 +24,9 @@ pub(super) fn apply(before: &View, changes: Vec<Change>) -> (View, Vec<ApplyErro
     let mut view = before.clone();
     let mut errors = Vec::new();
     let mut changed: HashSet<ResourceKey> = HashSet::new();
+    let mut refreshed: HashSet<ServiceId> = HashSet::new();
     for Change { key, version, body } in changes {
+        let was_there = view.resource(&key).is_some();
         view.replace_domains(&key, &body);
         match body {
             Body::Forget => {
@@ -38,10 +41,16 @@ pub(super) fn apply(before: &View, changes: Vec<Change>) -> (View, Vec<ApplyErro
                 view.held.insert(key.clone(), held);
             }
         }
-        changed.insert(key);
+        let is_there = view.resource(&key).is_some();
+        match (key, was_there && is_there) {
+            // Other members of the same groups: what is linked to those needs no other link.
+            (ResourceKey::Endpoints(service, _), true) => _ = refreshed.insert(service),
+            (key, _) => _ = changed.insert(key),
+        }
     }
     view.keep_singletons();
     view.relink(&changed);
+    view.refresh_groups(&refreshed);
     (view, errors)
 }
 
@@ -94,7 +103,7 @@ impl View {
         for key in stale {
             linker.relink(key);
         }
-        self.drop_unused_cursors();
+        self.drop_unused_groups();
         if changed.iter().any(is_policy) {
             self.policies = self.hash_policies();
         }
@@ -209,28 +218,65 @@ impl View {
         })
     }
 
-    /// The cursor of a group: the one it had in an earlier view, if a request may still see that.
-    fn cursor(&mut self, key: GroupKey) -> Arc<Cursor> {
-        let kept = self.cursors.get(&key).and_then(Weak::upgrade);
-        kept.unwrap_or_else(|| {
-            let cursor = Arc::<Cursor>::default();
-            self.cursors.insert(key, Arc::downgrade(&cursor));
-            cursor
-        })
+    /// The endpoints of a service that a selector selects, in order of their ids.
+    fn endpoints(&self, service: &Service, selector: Option<&Labels>) -> Vec<&Arc<Endpoint>> {
+        let mut endpoints: Vec<&Arc<Endpoint>> = service
+            .endpoint_keys()
+            .filter_map(|key| match self.resource(&key)? {
+                Resource::Endpoints(endpoints) => Some(endpoints),
+                _ => None,
+            })
+            .flat_map(|chunk| &chunk.endpoints)
+            .filter(|endpoint| selector.is_none_or(|labels| labels.selects(&endpoint.labels)))
+            .collect();
+        if service.endpoint_chunks.len() > 1 {
+            endpoints.sort_by(|a, b| a.id.cmp(&b.id));
+        }
+        endpoints
     }
 
-    /// Forgets cursors of groups that no longer exist. Runs after every apply, so that a proxy that
-    /// lives for months does not keep those of every subset it ever had.
-    fn drop_unused_cursors(&mut self) {
-        self.cursors.retain(|_, cursor| cursor.strong_count() > 0);
+    /// Gives the groups of these services the endpoints of now.
+    fn refresh_groups(&self, services: &HashSet<ServiceId>) {
+        for id in services {
+            let Some(service) = self.service(id) else { continue };
+            let groups = self.groups.get(id).into_iter().flatten().filter_map(Weak::upgrade);
+            for group in groups {
+                let selector = group.policy().selector.clone();
+                group.set_members(self.endpoints(service, selector.as_ref()).into_iter());
+            }
+        }
+    }
+
+    /// The group of this key, as it was in an earlier view if a request may still see that.
+    fn group(&mut self, key: GroupKey, policy: GroupPolicy) -> Arc<Group> {
+        let of_service = self.groups.entry(key.service.clone()).or_default();
+        let known = of_service.iter().filter_map(Weak::upgrade).find(|group| group.key == key);
+        let group = known.unwrap_or_else(|| {
+            let group = Arc::new(Group::new(key, policy.clone()));
+            of_service.push(Arc::downgrade(&group));
+            group
+        });
+        let endpoints = self.endpoints(&policy.service, policy.selector.as_ref());
+        group.set_members(endpoints.into_iter());
+        group.set_policy(policy);
+        group
+    }
+
+    /// Forgets groups that nothing uses. Runs after every apply, so that a proxy that lives for
+    /// months does not keep those of every subset it ever had.
+    fn drop_unused_groups(&mut self) {
+        self.groups.retain(|_, groups| {
+            groups.retain(|group| group.strong_count() > 0);
+            !groups.is_empty()
+        });
     }
 }
 
 /// Links resolutions of one view. Backends that mean the same endpoints share their group.
 struct Linker<'v> {
     view: &'v mut View,
-    /// By the policies that define the subset, too.
-    groups: HashMap<(GroupKey, Vec<ObjectId>), Arc<EndpointGroup>>,
+    /// Those that are up to date already.
+    groups: HashMap<GroupKey, Arc<Group>>,
 }
 
 impl Linker<'_> {
@@ -351,54 +397,27 @@ impl Linker<'_> {
         service: &Arc<Service>,
         port: u16,
         subset: Option<&Name>,
-    ) -> Result<Arc<EndpointGroup>, Reason> {
+    ) -> Result<Arc<Group>, Reason> {
         let declared = service.port(port).ok_or(Reason::UnknownDestination)?;
         let key = GroupKey { service: service.id.clone(), port, subset: subset.cloned() };
-        let memo = (key.clone(), destination.policies.clone());
-        if let Some(group) = self.groups.get(&memo) {
+        if let Some(group) = self.groups.get(&key) {
             return Ok(group.clone());
         }
-        let labels = match subset {
-            None => None,
-            Some(name) => Some(
-                self.view
-                    .destination_policies(destination)
-                    .flat_map(|policy| &policy.subsets)
-                    .find(|subset| subset.name == *name)
-                    .ok_or(Reason::UndefinedSubset)?
-                    .labels
-                    .clone(),
-            ),
+        let policies = || self.view.destination_policies(destination);
+        let wider = policies().next().map_or_else(TrafficPolicy::default, |policy| policy.traffic);
+        let (selector, traffic) = match subset {
+            None => (None, wider),
+            Some(name) => {
+                let mut subsets = policies().flat_map(|policy| &policy.subsets);
+                let subset = subsets.find(|subset| subset.name == *name);
+                let subset = subset.ok_or(Reason::UndefinedSubset)?;
+                (Some(subset.labels.clone()), subset.traffic.over(wider))
+            }
         };
-        let mut endpoints: Vec<GroupEndpoint> = service
-            .endpoint_keys()
-            .filter_map(|key| match self.view.resource(&key)? {
-                Resource::Endpoints(endpoints) => Some(endpoints),
-                _ => None,
-            })
-            .flat_map(|chunk| &chunk.endpoints)
-            .filter(|endpoint| labels.as_ref().is_none_or(|l| l.selects(&endpoint.labels)))
-            .filter_map(|endpoint| group_endpoint(endpoint, port))
-            .collect();
-        if service.endpoint_chunks.len() > 1 {
-            endpoints.sort_by(|a, b| a.endpoint.id.cmp(&b.endpoint.id));
-        }
-        let ready = (0u32..)
-            .zip(&endpoints)
-            .filter(|(_, e)| e.endpoint.ready)
-            .map(|(index, _)| index)
-            .collect();
-        let cursor = self.view.cursor(key);
-        let group = Arc::new(EndpointGroup {
-            service: service.clone(),
-            port,
-            protocol: declared.protocol,
-            subset: subset.cloned(),
-            endpoints,
-            ready,
-            cursor,
-        });
-        self.groups.insert(memo, group.clone());
+        let protocol = declared.protocol;
+        let policy = GroupPolicy { service: service.clone(), protocol, selector, traffic };
+        let group = self.view.group(key.clone(), policy);
+        self.groups.insert(key, group.clone());
         Ok(group)
     }
 }
@@ -432,11 +451,6 @@ fn nothing_usable(key: ResourceKey) -> LinkedApplies {
         missing: None,
         unusable: Some(key),
     }
-}
-
-fn group_endpoint(endpoint: &Arc<Endpoint>, port: u16) -> Option<GroupEndpoint> {
-    let port = endpoint.ports.iter().find(|map| map.service == port)?.target;
-    Some(GroupEndpoint { endpoint: endpoint.clone(), port })
 }
 
 /// The order in which the rules of several routes are tried.

@@ -1,7 +1,8 @@
 //! How long one exchange may take.
 //!
 //! The route's timeout is one for the whole exchange, as in Istio: it runs from the end of the
-//! client's request, over every connection and attempt that is made for it. Beside it, a peer that
+//! client's request, over every connection and attempt that is made for it. An attempt may have a
+//! timeout of its own. Beside these, a peer that
 //! is to send the rest of a request's body, or to take what is written to it, and makes no progress
 //! is given up. To wait for an answer has no limit but the route's, and a client of gRPC, or one that
 //! is being answered already, may hold its stream open in silence.
@@ -14,15 +15,21 @@ use std::pin::{Pin, pin};
 use std::task::{Poll, ready};
 use std::time::Duration;
 
+use ironmesh_model::Reason;
 use tokio::time::{Instant, Sleep, sleep_until};
+
+use crate::failure::{Failure, Stage};
 
 /// The deadlines of one exchange.
 #[derive(Debug)]
 pub(crate) struct Deadlines {
     timeout: Option<Duration>,
+    per_try_timeout: Option<Duration>,
     stream_idle_timeout: Duration,
-    /// When the route's timeout ends; known once the request has ended.
-    end: Cell<Option<Instant>>,
+    /// When the request ended, if it has.
+    request_ended: Cell<Option<Instant>>,
+    /// When the time of this attempt ends; known once the request has ended.
+    attempt_end: Cell<Option<Instant>>,
     /// Whether the client may be silent before its request has ended.
     may_pause: Cell<bool>,
     /// Until when a peer must make a step, by [`Step`].
@@ -46,19 +53,51 @@ pub(crate) enum Step {
 pub(crate) enum Passed {
     /// The route's timeout.
     Timeout,
+    /// That of one attempt.
+    Attempt,
     /// A peer made no progress.
     Idle,
 }
 
+impl Passed {
+    /// What becomes of the request then.
+    pub(crate) fn failure(self) -> Failure {
+        match self {
+            Self::Timeout => Failure::upstream(Reason::Timeout, Stage::Sent),
+            Self::Attempt => Failure::upstream(Reason::PerTryTimeout, Stage::Sent),
+            Self::Idle => Failure::downstream(Reason::StreamIdle),
+        }
+    }
+}
+
 impl Deadlines {
-    /// Deadlines of which none runs yet. `timeout`: the route's; `None`: no limit.
+    /// Deadlines of which none runs yet. `timeout`: the route's, `per_try_timeout`: that of one
+    /// attempt; `None`: no limit.
     pub(crate) fn new(
         timeout: Option<Duration>,
+        per_try_timeout: Option<Duration>,
         stream_idle_timeout: Duration,
         grpc: bool,
     ) -> Self {
-        let (end, may_pause, steps) = (Cell::default(), Cell::new(grpc), Default::default());
-        Self { timeout, stream_idle_timeout, end, may_pause, steps }
+        Self {
+            timeout,
+            per_try_timeout,
+            stream_idle_timeout,
+            request_ended: Cell::default(),
+            attempt_end: Cell::default(),
+            may_pause: Cell::new(grpc),
+            steps: Default::default(),
+        }
+    }
+
+    /// Another attempt begins.
+    pub(crate) fn attempt_begins(&self) {
+        if let (Some(timeout), Some(_)) = (self.per_try_timeout, self.request_ended.get()) {
+            self.attempt_end.set(Some(Instant::now() + timeout));
+        }
+        for step in &self.steps {
+            step.set(None);
+        }
     }
 
     /// The client is being answered.
@@ -66,11 +105,21 @@ impl Deadlines {
         self.may_pause.set(true);
     }
 
-    /// The client has sent its whole request: the route's timeout begins, if it has not before.
+    /// The client has sent its whole request: timeouts begin, if they have not before.
     pub(crate) fn request_ended(&self) {
-        if let (None, Some(timeout)) = (self.end.get(), self.timeout) {
-            self.end.set(Some(Instant::now() + timeout));
+        if self.request_ended.get().is_some()
+            || (self.timeout.is_none() && self.per_try_timeout.is_none())
+        {
+            return;
         }
+        let now = Instant::now();
+        self.request_ended.set(Some(now));
+        self.attempt_end.set(self.per_try_timeout.map(|timeout| now + timeout));
+    }
+
+    /// When the route's timeout ends.
+    fn end(&self) -> Option<Instant> {
+        Some(self.request_ended.get()? + self.timeout?)
     }
 
     /// Waits for a step of a peer. While it is not done, [`Deadlines::passed`] looks at the clock.
@@ -94,20 +143,33 @@ impl Deadlines {
         .await
     }
 
-    /// Ends `work` when the route's timeout passes: `None`.
-    pub(crate) async fn in_time<T>(&self, work: Pin<&mut impl Future<Output = T>>) -> Option<T> {
+    /// Ends `work` when a timeout passes, of the route or of this attempt.
+    pub(crate) async fn in_time<T>(
+        &self,
+        work: Pin<&mut impl Future<Output = T>>,
+    ) -> Result<T, Passed> {
         tokio::select! {
             biased;
-            done = work => Some(done),
-            () = self.timed_out() => None,
+            done = work => Ok(done),
+            passed = self.timed_out() => Err(passed),
         }
     }
 
-    async fn timed_out(&self) {
-        match self.end.get() {
-            Some(end) => sleep_until(end).await,
+    async fn timed_out(&self) -> Passed {
+        match self.next_timeout() {
+            Some((end, passed)) => {
+                sleep_until(end).await;
+                passed
+            }
             None => pending().await,
         }
+    }
+
+    /// The timeout that passes first.
+    fn next_timeout(&self) -> Option<(Instant, Passed)> {
+        let end = self.end().map(|at| (at, Passed::Timeout));
+        let attempt = self.attempt_end.get().map(|at| (at, Passed::Attempt));
+        end.into_iter().chain(attempt).min_by_key(|(at, _)| *at)
     }
 
     /// Waits until a deadline has passed. To be polled in the task that waits for the steps, after
@@ -138,9 +200,8 @@ impl Deadlines {
 
     /// The deadline that passes first.
     fn next(&self) -> Option<(Instant, Passed)> {
-        let end = self.end.get().map(|at| (at, Passed::Timeout));
         let steps = if self.may_pause.get() { &self.steps[1..] } else { &self.steps[..] };
         let idle = steps.iter().filter_map(Cell::get).map(|at| (at, Passed::Idle));
-        end.into_iter().chain(idle).min_by_key(|(at, _)| *at)
+        self.next_timeout().into_iter().chain(idle).min_by_key(|(at, _)| *at)
     }
 }

@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use crate::failure::{Failure, Stage};
 use crate::http::upstream::{Upstream, Upstream1, Upstream2};
 use crate::park;
-use crate::pool::{Destination, Key};
+use crate::pool::{Counted, Destination, Key};
 use crate::stream::{Begun, Stream};
 use crate::tls::{self, Inside};
 use crate::worker::Worker;
@@ -34,8 +34,36 @@ pub(crate) async fn connect(
         return Ok(Upstream::Http1(idle));
     }
     // Boxed: rare, and otherwise it would make every request's future larger.
-    let stream = Box::pin(stream(worker, to, Inside::Http1)).await?;
-    Ok(Upstream::Http1(Box::new(Upstream1::new(stream, to.to_key()))))
+    Box::pin(http1(worker, to, fresh)).await.map(Upstream::Http1)
+}
+
+/// A new connection that speaks HTTP/1. Where the limits of the group allow no more, the request
+/// waits for one of this worker's to be free or gone.
+async fn http1(
+    worker: &Rc<Worker>,
+    to: Destination<'_>,
+    fresh: bool,
+) -> Result<Box<Upstream1>, Failure> {
+    let mut counted = None;
+    if let Some(group) = to.limited {
+        let mut waiting = None;
+        loop {
+            let freed = worker.pool.freed();
+            if !fresh && let Some(idle) = worker.pool.take_http1(to, &worker.buffers) {
+                return Ok(idle);
+            }
+            counted = worker.pool.count(to, group, true);
+            if counted.is_some() {
+                break;
+            }
+            if waiting.is_none() {
+                waiting = Some(group.wait().map_err(Failure::mesh)?);
+            }
+            freed.await;
+        }
+    }
+    let stream = stream(worker, to, Inside::Http1).await?;
+    Ok(Box::new(Upstream1::new(stream, to.to_key(), counted)))
 }
 
 /// A place on a shared connection made after `newer_than`. One request dials at a time; the others
@@ -57,6 +85,10 @@ async fn http2(
         match worker.pool.dial_http2(to) {
             Err(other) => other.wait().await?,
             Ok(dialling) => {
+                let counted = match to.limited.map(|group| worker.pool.count(to, group, true)) {
+                    Some(None) => return Err(Failure::mesh(Reason::UpstreamOverflow)),
+                    counted => counted.flatten(),
+                };
                 // Boxed: as above.
                 return match Box::pin(handshake(worker, to, dialling.streams_max())).await {
                     Err(failure) => {
@@ -66,7 +98,7 @@ async fn http2(
                     Ok((connection, driver)) => {
                         let key = dialling.key().clone();
                         let (number, place) = dialling.made(connection.clone());
-                        spawn_local(drive(worker.clone(), key, number, driver));
+                        spawn_local(drive(worker.clone(), key, number, driver, counted));
                         Ok(Upstream2 { connection, tls, reused: false, _place: place })
                     }
                 };
@@ -91,12 +123,19 @@ async fn handshake(
 }
 
 /// Moves the frames of a connection until it ends.
-async fn drive(worker: Rc<Worker>, to: Arc<Key>, number: u64, driver: Driver) {
+async fn drive(
+    worker: Rc<Worker>,
+    to: Arc<Key>,
+    number: u64,
+    driver: Driver,
+    counted: Option<Counted>,
+) {
     let to = to.destination();
     if let Err(error) = driver.await {
         tracing::debug!(%error, address = %to.address, "HTTP/2 connection ended");
     }
     worker.pool.forget_http2(to, number);
+    drop(counted);
 }
 
 /// A new connection, with the handshake that the destination expects.

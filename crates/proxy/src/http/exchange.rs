@@ -3,14 +3,14 @@
 use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 
+use ironmesh_model::group::{Ask, Group, Member, Tried};
 use ironmesh_model::path::{EscapedNul, normalize_target, split_target};
 use ironmesh_model::recorder::Silent;
-use ironmesh_model::service::Protocol;
-use ironmesh_model::view::EndpointGroup;
+use ironmesh_model::service::{Protocol, UpstreamTls};
 use ironmesh_model::{Decision, Draw, ListenerKind, Plan, Reason, Request, Traffic, View, decide};
 
-use crate::balance::{self, Tried};
 use crate::connection::Connection;
 use crate::failure::{Failure, Stage};
 use crate::http::upstream::Upstream;
@@ -134,49 +134,37 @@ impl<'a> Exchange<'a> {
     }
 
     /// Chooses where to send it.
-    pub(crate) fn pick<'d>(
+    pub(crate) fn pick(
         &mut self,
-        decision: &'d Decision,
+        decision: &Decision,
         tried: &Tried,
         upgrade: bool,
-    ) -> Result<Destination<'d>, Failure>
-    where
-        'a: 'd,
-    {
+    ) -> Result<Picked, Failure> {
         let connection = self.connection;
         let by_client = self.head.version == Version::Http2;
-        let dialled = |http2| Destination {
-            workload: &connection.workload,
-            listener: connection.kind,
-            address: connection.destination,
-            tls: decision.upstream_tls(),
-            http2: http2 && !upgrade,
-        };
-        let to = match &decision.plan {
-            Plan::Forward => {
-                let group = decision.backend().and_then(|backend| backend.group.as_ref().ok());
-                let group = group.ok_or(Failure::mesh(Reason::UnknownDestination))?;
-                let (index, to) = choose(connection, group, tried)?;
-                self.outcome.endpoint = Some(index);
+        let (picked, http2) = match (&decision.plan, decision.group()) {
+            (Plan::Forward, Some(group)) => {
                 // A port that declares `http` takes HTTP/1.1, as in Istio, but for gRPC, which is
                 // none without HTTP/2.
-                let http2 = match group.protocol {
+                let http2 = match group.policy().protocol {
                     Protocol::Http2 | Protocol::Grpc => true,
                     Protocol::Undeclared => by_client,
                     _ => by_client && self.grpc,
                 };
-                Destination { http2: http2 && !upgrade, ..to }
+                (Picked::of(self.worker, connection, group, tried)?, http2)
             }
+            (Plan::Forward, None) => return Err(Failure::mesh(Reason::UnknownDestination)),
             _ => {
-                let declared = decision.protocol();
-                let http2 = matches!(declared, Protocol::Http2 | Protocol::Grpc)
-                    && connection.kind == ListenerKind::Inbound;
-                dialled(http2 || by_client)
+                let inbound = connection.kind == ListenerKind::Inbound;
+                let http2 = matches!(decision.protocol(), Protocol::Http2 | Protocol::Grpc);
+                (Picked::dialled(connection), by_client || (http2 && inbound))
             }
         };
-        self.outcome.upstream = Some(to.address);
-        self.outcome.upstream_tls = to.tls.expected().is_some();
-        Ok(to)
+        let picked = Picked { http2: http2 && !upgrade, ..picked };
+        self.outcome.member.clone_from(&picked.member);
+        self.outcome.upstream = Some(picked.address);
+        self.outcome.upstream_tls = picked.tls(decision).expected().is_some();
+        Ok(picked)
     }
 
     /// A connection to there, from the pool or a new one.
@@ -206,23 +194,59 @@ impl<'a> Exchange<'a> {
     }
 }
 
-/// The next endpoint of a group.
-pub(crate) fn choose<'a>(
-    connection: &'a Connection,
-    group: &'a EndpointGroup,
-    tried: &Tried,
-) -> Result<(u32, Destination<'a>), Failure> {
-    let none = Failure::mesh(Reason::NoEndpoints);
-    let index = balance::pick(group, tried, connection.destination).ok_or(none)?;
-    let endpoint = group.endpoints.get(index as usize).ok_or(none)?;
-    let address: SocketAddr = balance::address(endpoint)
-        .ok_or(Failure::upstream(Reason::ConnectFailed, Stage::NotSent))?;
-    let to = Destination {
-        workload: &connection.workload,
-        listener: connection.kind,
-        address,
-        tls: &endpoint.endpoint.tls,
-        http2: false,
-    };
-    Ok((index, to))
+/// Where a request or a connection goes.
+#[derive(Debug)]
+pub(crate) struct Picked {
+    pub(crate) address: SocketAddr,
+    /// The endpoint; `None`: it goes to where the client dialled.
+    pub(crate) member: Option<Arc<Member>>,
+    /// Whether to speak HTTP/2.
+    pub(crate) http2: bool,
+}
+
+impl Picked {
+    /// The next endpoint of a group.
+    pub(crate) fn of(
+        worker: &Worker,
+        connection: &Connection,
+        group: &Group,
+        tried: &Tried,
+    ) -> Result<Self, Failure> {
+        let dialled = connection.destination;
+        let ask = Ask { dialled, tried, now: worker.process.now() };
+        let member = group.pick(&ask).map_err(Failure::mesh)?;
+        let address = member.address();
+        let address = address.ok_or(Failure::upstream(Reason::ConnectFailed, Stage::NotSent))?;
+        Ok(Self { address, member: Some(member), http2: false })
+    }
+
+    /// Where the client dialled.
+    pub(crate) fn dialled(connection: &Connection) -> Self {
+        Self { address: connection.destination, member: None, http2: false }
+    }
+
+    /// How to speak to it.
+    pub(crate) fn tls<'a>(&'a self, decision: &'a Decision) -> &'a UpstreamTls {
+        match &self.member {
+            Some(member) => &member.endpoint.tls,
+            None => decision.upstream_tls(),
+        }
+    }
+
+    /// How to get there, on behalf of a connection.
+    pub(crate) fn destination<'a>(
+        &'a self,
+        connection: &'a Connection,
+        decision: &'a Decision,
+    ) -> Destination<'a> {
+        let group = decision.group().filter(|group| group.limits().is_some());
+        Destination {
+            workload: &connection.workload,
+            listener: connection.kind,
+            address: self.address,
+            tls: self.tls(decision),
+            http2: self.http2,
+            limited: group.filter(|_| self.member.is_some()),
+        }
+    }
 }

@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::future::pending;
 use std::pin::pin;
+use std::time::Duration;
 
 use bytes::Bytes;
 use ironmesh_model::Reason;
@@ -11,7 +12,7 @@ use tokio::time::Instant;
 use crate::buffer::Buffers;
 use crate::failure::{Failure, Stage};
 use crate::http::body::{BodyFailure, Part, PumpFailure, Sink, Source, pump};
-use crate::http::deadlines::{Deadlines, Passed, Step};
+use crate::http::deadlines::{Deadlines, Step};
 use crate::http::responder::Responder;
 use crate::http::upstream::{Answer, Begun, Following, Upstream};
 use crate::http1::{Framing, Limits};
@@ -41,6 +42,11 @@ impl Replay {
         !self.lost
     }
 
+    /// Whether the whole request was sent.
+    pub(crate) fn is_ended(&self) -> bool {
+        self.end.is_some()
+    }
+
     /// Keeps a copy, so that the buffer it was read into can be used again.
     fn keep(&mut self, data: &[u8]) {
         self.lost |= self.kept.len() + data.len() > self.bytes_max;
@@ -52,8 +58,8 @@ impl Replay {
     }
 }
 
-/// What one attempt is given.
-pub(crate) struct Attempt<'a, 'b> {
+/// What is forwarded, and with what.
+pub(crate) struct Forwarding<'a, 'b> {
     pub(crate) head: &'a RequestHead,
     pub(crate) framing: Framing,
     /// Whether the client asked to switch to another protocol.
@@ -75,6 +81,8 @@ pub(crate) struct Progress {
     pub(crate) request_sent: Cell<bool>,
     /// Informational heads that may still come before the final one.
     pub(crate) informational_heads_left: Cell<u32>,
+    /// Whether it was, and all of it can be sent again.
+    pub(crate) whole: Cell<bool>,
     /// Bytes of the answer's body that were sent to the client.
     pub(crate) answer_bytes: Cell<u64>,
     /// The status in the trailers of a gRPC answer.
@@ -90,25 +98,38 @@ pub(crate) enum Ended {
     Answered { reusable: bool },
     /// Both sides switched to another protocol.
     Switched,
-    /// The endpoint's proxy could not reach it; `reusable` as above.
-    NotDelivered { reusable: bool },
+    /// The client has seen nothing of the answer; `reusable` as above.
+    Withheld { why: Withheld, reusable: bool },
+}
+
+/// Why an answer is not shown to the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Withheld {
+    /// It is the word of the endpoint's proxy that the endpoint could not be reached.
+    NotDelivered,
+    /// Another attempt is to be made, after this pause.
+    Retried(Duration),
 }
 
 /// Sends the request and passes the answer on. `edit` changes the answer's head before the client
-/// sees it, and says `false` if the client must not see it.
+/// sees it, or says why the client must not see it; it is told whether the request can be sent
+/// again.
 pub(crate) async fn forward(
-    attempt: Attempt<'_, '_>,
+    attempt: Forwarding<'_, '_>,
     upstream: &mut Upstream,
     response: &mut ResponseHead,
     responder: &mut Responder<'_>,
-    mut edit: impl FnMut(&mut ResponseHead) -> bool,
+    mut edit: impl FnMut(&mut ResponseHead, bool) -> Result<(), Withheld>,
 ) -> Result<Ended, Failure> {
-    let Attempt { head, framing, may_switch, source, replay, .. } = attempt;
-    let Attempt { deadlines, limits, spare, out, progress, .. } = attempt;
+    let Forwarding { head, framing, may_switch, source, replay, .. } = attempt;
+    let Forwarding { deadlines, limits, spare, out, progress, .. } = attempt;
     let Begun { mut request, mut answer } = upstream.begin(head, framing, limits, spare, out)?;
     let request_side = async {
         match send(source, &mut request, replay, deadlines).await {
-            Ok(()) => progress.request_sent.set(true),
+            Ok(()) => {
+                progress.request_sent.set(true);
+                progress.whole.set(replay.is_whole());
+            }
             Err(PumpFailure::Source(BodyFailure::Malformed)) => {
                 return Failure::downstream(Reason::BadRequest);
             }
@@ -128,9 +149,9 @@ pub(crate) async fn forward(
             return Err(Failure::upstream(Reason::UpstreamProtocol, Stage::Sent));
         }
         let mut body = answer.body(&mut following);
-        if !edit(response) {
+        if let Err(why) = edit(response, progress.whole.get()) {
             let reusable = following.reusable && read_short(&mut body).await;
-            return Ok(Ended::NotDelivered { reusable });
+            return Ok(Ended::Withheld { why, reusable });
         }
         progress.first_byte.set(Some(Instant::now()));
         deadlines.answer_begun();
@@ -140,10 +161,7 @@ pub(crate) async fn forward(
         biased;
         failure = request_side => Err(failure),
         ended = response_side => ended,
-        passed = deadlines.passed() => Err(match passed {
-            Passed::Timeout => Failure::upstream(Reason::Timeout, Stage::Sent),
-            Passed::Idle => Failure::downstream(Reason::StreamIdle),
-        }),
+        passed = deadlines.passed() => Err(passed.failure()),
     };
     ended.map_err(|failure| match progress.first_byte.get().is_some() {
         true => failure.after_answer_began(),

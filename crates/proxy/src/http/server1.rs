@@ -15,7 +15,7 @@ use crate::http::exchange::Exchange;
 use crate::http::local::LocalAnswer;
 use crate::http::responder::{Responder, Responder1};
 use crate::http::upstream::{Upstream, Upstream1};
-use crate::http::{RequestBody, Served, convert, serve};
+use crate::http::{ClientSide, RequestBody, Served, convert, serve};
 use crate::http1::{HeadError, Limits, RequestParser, RequestTraits, TargetForm};
 use crate::l4;
 use crate::message::Version;
@@ -158,7 +158,8 @@ async fn request(
         upgrade: of_connection.upgrade.as_deref(),
         out: upstream_out,
     };
-    let served = serve(&mut exchange, body, response, &mut responder).await;
+    let mut client = ClientSide { body, response, responder: &mut responder };
+    let served = serve(&mut exchange, &mut client).await;
     let kept = matches!(&responder, Responder::Http1(to) if to.keep_alive) && source.is_ended();
     let ends_it = matches!(&responder, Responder::Http1(to) if to.until_close);
     let next = match served {

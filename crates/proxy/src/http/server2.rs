@@ -19,7 +19,7 @@ use crate::http::body::Source;
 use crate::http::dial::{frame_bytes, window};
 use crate::http::exchange::Exchange;
 use crate::http::responder::{Responder, Responder2};
-use crate::http::{RequestBody, Served, convert, serve};
+use crate::http::{ClientSide, RequestBody, Served, convert, serve};
 use crate::stream::Stream;
 use crate::worker::{Scratch, Worker};
 
@@ -125,7 +125,8 @@ pub(crate) async fn serve_stream(
     let mut responder = Responder::Http2(Responder2 { respond, asked_head });
     let mut exchange = Exchange::begin(worker, connection, request, taken.err());
     let body = RequestBody { source: &mut source, framing, upgrade: None, out: upstream_out };
-    let served = serve(&mut exchange, body, response, &mut responder).await;
+    let mut client = ClientSide { body, response, responder: &mut responder };
+    let served = serve(&mut exchange, &mut client).await;
     if let (Served::Broken, Responder::Http2(mut to)) = (served, responder) {
         to.respond.send_reset(H2Reason::INTERNAL_ERROR);
     }

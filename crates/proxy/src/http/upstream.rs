@@ -17,7 +17,7 @@ use crate::http::body::{Sink, Source};
 use crate::http::convert;
 use crate::http1::{self, Asked, Framing, HeadError, Limits, ResponseParser};
 use crate::message::{RequestHead, ResponseHead};
-use crate::pool::{Key, Place};
+use crate::pool::{Counted, Key, Place};
 use crate::stream::{Io, Stream};
 
 /// A connection to an endpoint.
@@ -51,12 +51,15 @@ pub(crate) struct Upstream1 {
     /// Whether it carried requests before this one.
     pub(crate) reused: bool,
     pub(crate) input: Buffer,
+    /// If limits count it.
+    pub(crate) counted: Option<Counted>,
 }
 
 impl Upstream1 {
-    pub(crate) fn new(stream: Stream, to: Arc<Key>) -> Self {
+    pub(crate) fn new(stream: Stream, to: Arc<Key>, counted: Option<Counted>) -> Self {
         let local = stream.tcp().local_addr().ok();
-        Self { io: Io::new(stream), to, local, reused: false, input: Buffer::default() }
+        let (io, input) = (Io::new(stream), Buffer::default());
+        Self { io, to, local, reused: false, input, counted }
     }
 
     /// Whether it can carry another request: the endpoint has neither closed it nor said anything

@@ -10,7 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use ironmesh_model::limits::ProxyLimits;
-use ironmesh_model::policy::{Balance, DestinationPolicy, Subset};
+use ironmesh_model::policy::{DestinationPolicy, Subset, TrafficPolicy};
 use ironmesh_model::resource::Version;
 use ironmesh_model::route::{Action, Backend, HeaderOps, Match, Route, Rule};
 use ironmesh_model::service::{
@@ -341,12 +341,12 @@ pub(crate) fn subsets(versions: &[&str]) -> DestinationPolicySource {
     let subset = |version: &&str| Subset {
         name: (*version).into(),
         labels: [("version", *version)].into_iter().collect(),
-        balance: None,
+        traffic: TrafficPolicy::default(),
     };
     DestinationPolicySource {
         policy: DestinationPolicy {
             id: ObjectId::new("DestinationRule", "default", "reviews"),
-            balance: Balance::RoundRobin,
+            traffic: TrafficPolicy::default(),
             subsets: versions.iter().map(subset).collect(),
         },
         host: "reviews.default.svc.cluster.local".into(),

@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use ironmesh_model::chunk::Chunk;
 use ironmesh_model::listeners::{Domains, GatewayListener, GatewayProtocol, Listeners};
-use ironmesh_model::policy::{Balance, DestinationPolicy, InboundPolicy, MtlsMode, Policy, Subset};
+use ironmesh_model::policy::{
+    Balance, ConnectionLimits, DestinationPolicy, InboundPolicy, MtlsMode, OutlierDetection,
+    Policy, Subset, TrafficPolicy,
+};
 use ironmesh_model::resource::{
     Applies, DefaultBackend, Destination, InboundPort, Join, Resolution,
 };
@@ -334,14 +337,32 @@ fn service() -> impl Strategy<Value = Service> {
 }
 
 fn policy() -> impl Strategy<Value = Policy> {
-    let subset = (name(), labels(), of(Just(Balance::RoundRobin)))
-        .prop_map(|(name, labels, balance)| Subset { name, labels, balance });
+    let subset = (name(), labels(), traffic()).prop_map(|(name, labels, traffic)| Subset {
+        name,
+        labels,
+        traffic,
+    });
     prop_oneof![
-        (object(), vec(subset, 0..4)).prop_map(|(id, subsets)| {
-            Policy::Destination(DestinationPolicy { id, balance: Balance::RoundRobin, subsets })
+        (object(), traffic(), vec(subset, 0..4)).prop_map(|(id, traffic, subsets)| {
+            Policy::Destination(DestinationPolicy { id, traffic, subsets })
         }),
         (object(), of(mtls())).prop_map(|(id, mtls)| Policy::Inbound(InboundPolicy { id, mtls })),
     ]
+}
+
+fn traffic() -> impl Strategy<Value = TrafficPolicy> {
+    let outlier = (any::<u32>(), duration(), any::<u8>()).prop_map(
+        |(consecutive_5xx, base_ejection, max_ejection_percent)| OutlierDetection {
+            consecutive_5xx,
+            base_ejection,
+            max_ejection_percent,
+        },
+    );
+    let limits = (of(any::<u32>()), of(any::<u32>())).prop_map(|(connections_max, pending_max)| {
+        ConnectionLimits { connections_max, pending_max }
+    });
+    (of(Just(Balance::RoundRobin)), of(outlier), of(limits))
+        .prop_map(|(balance, outlier, limits)| TrafficPolicy { balance, outlier, limits })
 }
 
 fn workload() -> impl Strategy<Value = Workload> {

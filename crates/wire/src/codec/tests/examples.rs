@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use ironmesh_model::chunk::Chunk;
 use ironmesh_model::listeners::{Domains, GatewayListener, GatewayProtocol, Listeners};
-use ironmesh_model::policy::{Balance, DestinationPolicy, InboundPolicy, MtlsMode, Policy, Subset};
+use ironmesh_model::policy::{
+    Balance, ConnectionLimits, DestinationPolicy, InboundPolicy, MtlsMode, OutlierDetection,
+    Policy, Subset, TrafficPolicy,
+};
 use ironmesh_model::resource::{
     Applies, DefaultBackend, Destination, InboundPort, Join, Resolution,
 };
@@ -217,18 +220,28 @@ fn service() -> Service {
 }
 
 fn destination_policy() -> Policy {
-    let subset = |name: &str, balance| Subset {
+    let subset = |name: &str, traffic| Subset {
         name: name.into(),
         labels: [("version", name)].into_iter().collect(),
-        balance,
+        traffic,
+    };
+    let nothing = TrafficPolicy::default();
+    let everything = TrafficPolicy {
+        balance: Some(Balance::RoundRobin),
+        outlier: Some(OutlierDetection {
+            consecutive_5xx: 3,
+            base_ejection: Duration::from_secs(30),
+            max_ejection_percent: 50,
+        }),
+        limits: Some(ConnectionLimits { connections_max: Some(1), pending_max: Some(0) }),
     };
     Policy::Destination(DestinationPolicy {
         id: ObjectId::new("DestinationRule", "default", "reviews"),
-        balance: Balance::RoundRobin,
+        traffic: everything,
         subsets: vec![
-            subset("v1", None),
-            subset("v2", Some(Balance::RoundRobin)),
-            Subset { name: "all".into(), labels: Labels::default(), balance: None },
+            subset("v1", nothing),
+            subset("v2", everything),
+            Subset { name: "all".into(), labels: Labels::default(), traffic: nothing },
         ],
     })
 }

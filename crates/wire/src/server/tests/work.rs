@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use ironmesh_model::listeners::GatewayProtocol;
-use ironmesh_model::policy::{Balance, DestinationPolicy, InboundPolicy, MtlsMode, Subset};
+use ironmesh_model::policy::{DestinationPolicy, InboundPolicy, MtlsMode, Subset, TrafficPolicy};
 use ironmesh_model::route::{self, Action, HeaderOps, Match, Route, Rule};
 use ironmesh_model::service::{
     Endpoint, EndpointAddress, PortMap, Protocol, Service, ServicePort, UpstreamTls, Workload,
@@ -230,12 +230,12 @@ fn policy(n: u16, versions: &[&str]) -> DestinationPolicySource {
     let subset = |version: &&str| Subset {
         name: Name::from(*version),
         labels: [("version", *version)].into_iter().collect(),
-        balance: None,
+        traffic: TrafficPolicy::default(),
     };
     DestinationPolicySource {
         policy: DestinationPolicy {
             id: ObjectId::new("DestinationRule", "default", format!("s{n}")),
-            balance: Balance::RoundRobin,
+            traffic: TrafficPolicy::default(),
             subsets: versions.iter().map(subset).collect(),
         },
         host: fqdn(&format!("s{n}"), "default").into(),
@@ -380,7 +380,8 @@ async fn a_new_endpoint_of_thousands_moves_one_leaf() {
     let view = proxy.view.lock().unwrap();
     let linked = view.at_host(ListenerKind::Outbound, "s1", 80, "default").unwrap();
     let backend = linked.applies.as_ref().unwrap().default_backend.as_ref().unwrap();
-    let endpoints = &backend.group.as_ref().unwrap().endpoints;
+    let members = backend.group.as_ref().unwrap().members();
+    let endpoints = &members.all;
     assert_eq!(endpoints.len(), 5_040);
     assert!(endpoints.is_sorted_by(|a, b| a.endpoint.id < b.endpoint.id), "their order is stable");
 }

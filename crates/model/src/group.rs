@@ -1,0 +1,380 @@
+//! Groups: the endpoints of one port of a service, or of one subset of them, as one local workload
+//! uses them (Envoy's cluster), and the state that outlives views.
+//!
+//! A route holds the handle of a group, never its endpoints: each [`Group::pick`] reads the members
+//! of that moment. Nothing here reads a clock: time is an argument, and an ejection lapses by
+//! comparison.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use arc_swap::{ArcSwap, Guard};
+use smallvec::SmallVec;
+
+use crate::name::{Labels, Name, ServiceId};
+use crate::policy::{ConnectionLimits, OutlierDetection, TrafficPolicy};
+use crate::reason::Reason;
+use crate::service::{Endpoint, EndpointAddress, Protocol, Service};
+
+/// Time since a moment that the proxy chose, in milliseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Tick(pub u64);
+
+impl Tick {
+    fn after(self, duration: Duration) -> Self {
+        let milliseconds = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        Self(self.0.saturating_add(milliseconds))
+    }
+}
+
+/// Which endpoints a group has.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct GroupKey {
+    /// The service.
+    pub service: ServiceId,
+    /// Port of the service.
+    pub port: u16,
+    /// The subset; `None`: all endpoints.
+    pub subset: Option<Name>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Group {
+    /// Which endpoints it has.
+    pub key: GroupKey,
+    policy: ArcSwap<GroupPolicy>,
+    members: ArcSwap<Members>,
+    cursor: Padded<AtomicU64>,
+    usage: Padded<Usage>,
+    /// Held while an endpoint is ejected, so that the share of those stays within its limit.
+    ejecting: Mutex<()>,
+}
+
+/// What holds for a group now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupPolicy {
+    /// The service.
+    pub service: Arc<Service>,
+    /// Protocol that the port declares.
+    pub protocol: Protocol,
+    /// Labels that the subset selects by.
+    pub selector: Option<Labels>,
+    /// What the destination policies say.
+    pub traffic: TrafficPolicy,
+}
+
+/// The endpoints of a group at one moment.
+#[derive(Debug, Default)]
+pub struct Members {
+    /// All of them, in order of their ids.
+    pub all: Box<[Arc<Member>]>,
+    /// Indices of those that are ready.
+    pub ready: Box<[u32]>,
+}
+
+/// An endpoint as a member of a group.
+#[derive(Debug)]
+pub struct Member {
+    /// The endpoint.
+    pub endpoint: Arc<Endpoint>,
+    /// Port to dial.
+    pub port: u16,
+    state: Arc<EndpointState>,
+}
+
+impl Member {
+    /// Where it is dialled; `None` if only through what proxies cannot do yet.
+    pub fn address(&self) -> Option<SocketAddr> {
+        Some(SocketAddr::new(ip(&self.endpoint)?, self.port))
+    }
+
+    /// What is known of it.
+    pub fn state(&self) -> &EndpointState {
+        &self.state
+    }
+}
+
+/// The address of an endpoint, if it is dialled directly.
+pub fn ip(endpoint: &Endpoint) -> Option<IpAddr> {
+    match endpoint.address {
+        EndpointAddress::Ip(ip) => Some(ip),
+        EndpointAddress::Dns(_) | EndpointAddress::Gateway(..) => None,
+    }
+}
+
+/// What a group knows of one of its endpoints; kept while the endpoint keeps its id and address.
+#[derive(Debug, Default)]
+pub struct EndpointState {
+    /// Tick at which its ejection ends; 0: it was never ejected.
+    ejected_until: AtomicU64,
+    /// Failures since the last success.
+    failures: AtomicU32,
+    /// Times that it was ejected.
+    ejections: AtomicU32,
+}
+
+impl EndpointState {
+    /// Whether it gets no requests for now.
+    pub fn is_ejected(&self, now: Tick) -> bool {
+        self.ejected_until.load(Ordering::Relaxed) > now.0
+    }
+
+    /// How long its ejection lasts yet; zero if it is not ejected.
+    pub fn ejected_for(&self, now: Tick) -> Duration {
+        let until = self.ejected_until.load(Ordering::Relaxed);
+        Duration::from_millis(until.saturating_sub(now.0))
+    }
+
+    /// Failures one after the other, the last answer included.
+    pub fn failures(&self) -> u32 {
+        self.failures.load(Ordering::Relaxed)
+    }
+}
+
+/// Endpoints that were tried for one request and that it should not meet again.
+#[derive(Clone, Debug, Default)]
+pub struct Tried(SmallVec<[Arc<Member>; 2]>);
+
+impl Tried {
+    /// Notes one more.
+    pub fn push(&mut self, member: Arc<Member>) {
+        self.0.push(member);
+    }
+
+    fn contains(&self, member: &Member) -> bool {
+        self.0.iter().any(|tried| Arc::ptr_eq(&tried.state, &member.state))
+    }
+}
+
+/// For whom an endpoint is picked.
+#[derive(Clone, Copy, Debug)]
+pub struct Ask<'a> {
+    /// Original destination of the connection.
+    pub dialled: SocketAddr,
+    /// Endpoints that were tried already.
+    pub tried: &'a Tried,
+    /// Now.
+    pub now: Tick,
+}
+
+impl Group {
+    /// A group without members.
+    pub(crate) fn new(key: GroupKey, policy: GroupPolicy) -> Self {
+        Self {
+            key,
+            policy: ArcSwap::from_pointee(policy),
+            members: ArcSwap::default(),
+            cursor: Padded::default(),
+            usage: Padded::default(),
+            ejecting: Mutex::new(()),
+        }
+    }
+
+    /// What holds for it at this moment. Cheap; not to be held over an await.
+    pub fn policy(&self) -> Guard<Arc<GroupPolicy>> {
+        self.policy.load()
+    }
+
+    /// Its endpoints at this moment. Cheap; not to be held over an await.
+    pub fn members(&self) -> Guard<Arc<Members>> {
+        self.members.load()
+    }
+
+    /// Whether its connections are counted.
+    pub fn limits(&self) -> Option<ConnectionLimits> {
+        self.policy.load().traffic.limits
+    }
+
+    pub(crate) fn set_policy(&self, policy: GroupPolicy) {
+        if **self.policy.load() != policy {
+            self.policy.store(Arc::new(policy));
+        }
+    }
+
+    /// Takes these endpoints, which are in order of their ids and pass the selector. What is known
+    /// of those that stay is kept.
+    pub(crate) fn set_members<'a>(&self, endpoints: impl Iterator<Item = &'a Arc<Endpoint>>) {
+        let before = self.members.load();
+        let mut kept = before.all.iter().peekable();
+        let mut all = Vec::new();
+        for endpoint in endpoints {
+            let port = endpoint.ports.iter().find(|map| map.service == self.key.port);
+            let Some(port) = port.map(|map| map.target) else { continue };
+            while kept.next_if(|member| member.endpoint.id < endpoint.id).is_some() {}
+            let known = kept.peek().filter(|member| {
+                let same_place = member.endpoint.address == endpoint.address && member.port == port;
+                member.endpoint.id == endpoint.id && same_place
+            });
+            all.push(match known {
+                Some(member) if member.endpoint == *endpoint => Arc::clone(member),
+                known => {
+                    let state = known.map(|member| member.state.clone()).unwrap_or_default();
+                    Arc::new(Member { endpoint: endpoint.clone(), port, state })
+                }
+            });
+        }
+        let ready = (0u32..).zip(&all).filter(|(_, member)| member.endpoint.ready);
+        let ready = ready.map(|(index, _)| index).collect();
+        self.members.store(Arc::new(Members { all: all.into(), ready }));
+    }
+
+    /// The next endpoint in turn: strictly cyclic over the ready ones, since the cursor is shared by
+    /// all workers. Those that were tried are passed over while there are others, and those that
+    /// are ejected in any case.
+    ///
+    /// The callers of a headless service choose the endpoint themselves: if the dialled address is
+    /// that of one, that gets the request, ready or not, and no other does (Istio's
+    /// `ORIGINAL_DST`).
+    ///
+    /// # Errors
+    ///
+    /// If there is none: [`Reason::NoEndpoints`].
+    pub fn pick(&self, ask: &Ask<'_>) -> Result<Arc<Member>, Reason> {
+        self.pick_at(ask, || self.cursor.0.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// The endpoint that [`Group::pick`] would give, without taking a turn.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn peek(&self, ask: &Ask<'_>) -> Result<Arc<Member>, Reason> {
+        self.pick_at(ask, || self.cursor.0.load(Ordering::Relaxed))
+    }
+
+    fn pick_at(&self, ask: &Ask<'_>, turn: impl FnOnce() -> u64) -> Result<Arc<Member>, Reason> {
+        let (policy, members) = (self.policy.load(), self.members.load());
+        if policy.service.headless
+            && let Some(own) = members.all.iter().find(|m| m.address() == Some(ask.dialled))
+        {
+            return match ask.tried.contains(own) {
+                true => Err(Reason::NoEndpoints),
+                false => Ok(own.clone()),
+            };
+        }
+        if members.ready.is_empty() {
+            return Err(Reason::NoEndpoints);
+        }
+        let count = members.ready.len() as u64;
+        let turn = turn();
+        let at = |step: u64| {
+            let index = *members.ready.get(usize::try_from((turn + step) % count).ok()?)?;
+            members.all.get(index as usize)
+        };
+        let ejects = policy.traffic.outlier.is_some();
+        let takes = |member: &&Arc<Member>| !(ejects && member.state.is_ejected(ask.now));
+        let mut candidates = (0..count).filter_map(at).filter(takes);
+        let first = candidates.next().ok_or(Reason::NoEndpoints)?;
+        let untried = std::iter::once(first).chain(candidates).find(|m| !ask.tried.contains(m));
+        Ok(untried.unwrap_or(first).clone())
+    }
+
+    /// Notes what came of an attempt at an endpoint, and ejects the endpoint if that was one failure
+    /// too many. `failed`: the answer was a 5xx, or there was none.
+    pub fn note(&self, member: &Member, failed: bool, now: Tick) {
+        let policy = self.policy.load();
+        let Some(outlier) = &policy.traffic.outlier else { return };
+        let failures = &member.state.failures;
+        if !failed {
+            // Seldom anything to write.
+            if failures.load(Ordering::Relaxed) != 0 {
+                failures.store(0, Ordering::Relaxed);
+            }
+            return;
+        }
+        let failures = failures.fetch_add(1, Ordering::Relaxed) + 1;
+        if failures >= outlier.consecutive_5xx && outlier.consecutive_5xx > 0 {
+            self.eject(member, outlier, now);
+        }
+    }
+
+    /// Ejects an endpoint, unless too many others are: as Envoy counts, those with it may be no more
+    /// than the share that the policy allows. Each ejection lasts longer by the base.
+    fn eject(&self, member: &Member, outlier: &OutlierDetection, now: Tick) {
+        let _one_at_a_time = self.ejecting.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = &member.state;
+        if state.is_ejected(now) {
+            return;
+        }
+        let members = self.members.load();
+        let ejected = members.all.iter().filter(|other| other.state.is_ejected(now)).count();
+        let share_max = usize::from(outlier.max_ejection_percent.min(100));
+        if (ejected + 1) * 100 > share_max * members.all.len() {
+            return;
+        }
+        let times = state.ejections.fetch_add(1, Ordering::Relaxed) + 1;
+        let until = now.after(outlier.base_ejection.saturating_mul(times));
+        state.ejected_until.store(until.0, Ordering::Relaxed);
+        state.failures.store(0, Ordering::Relaxed);
+    }
+
+    /// Counts a new connection, if the limit allows it. `anyway`: whoever asks has none to the
+    /// endpoint that it picked, and could wait for ever; so the limit is exceeded by at most one
+    /// connection a worker and endpoint.
+    pub fn open_connection(self: &Arc<Self>, anyway: bool) -> Option<OpenConnection> {
+        let limit = self.limits()?.connections_max.unwrap_or(u32::MAX);
+        let open = &self.usage.0.connections;
+        let taken = open.try_update(Ordering::Relaxed, Ordering::Relaxed, |open| {
+            (open < limit || anyway).then_some(open + 1)
+        });
+        taken.ok().map(|_| OpenConnection(self.clone()))
+    }
+
+    /// Counts a request that waits for a connection.
+    ///
+    /// # Errors
+    ///
+    /// If as many wait as the limit allows: [`Reason::UpstreamOverflow`].
+    pub fn wait(self: &Arc<Self>) -> Result<Waiting, Reason> {
+        let limit = self.limits().and_then(|limits| limits.pending_max).unwrap_or(u32::MAX);
+        let waiting = &self.usage.0.waiting;
+        let taken = waiting.try_update(Ordering::Relaxed, Ordering::Relaxed, |waiting| {
+            (waiting < limit).then_some(waiting + 1)
+        });
+        taken.map(|_| Waiting(self.clone())).map_err(|_| Reason::UpstreamOverflow)
+    }
+
+    /// Connections that are open, and requests that wait for one; counted only where a limit is set.
+    pub fn usage(&self) -> (u32, u32) {
+        let Usage { connections, waiting } = &self.usage.0;
+        (connections.load(Ordering::Relaxed), waiting.load(Ordering::Relaxed))
+    }
+}
+
+/// A connection of a group with limits, counted until it is dropped.
+#[derive(Debug)]
+pub struct OpenConnection(Arc<Group>);
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.0.usage.0.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A request that waits for a connection of a group, counted until it is dropped.
+#[derive(Debug)]
+pub struct Waiting(Arc<Group>);
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.usage.0.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[derive(Debug, Default)]
+struct Usage {
+    connections: AtomicU32,
+    waiting: AtomicU32,
+}
+
+/// Alone on its cache lines, so that workers that write to it do not slow down those that read what
+/// is beside it.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Padded<T>(T);
+
+#[cfg(test)]
+mod tests;
