@@ -232,8 +232,8 @@ fn qualify(name: &str, group: &str) -> String {
 pub const ALL: &[&str] = &["pods", "services", "deployments", "replicasets"];
 
 /// The table. A group is Kubernetes' own or custom, and has its versions, of which objects are kept in
-/// the first, and other names under which it is taken; a kind its plural, its short names,
-/// where it lives, and what is done with its objects.
+/// the first, and other names under which it is taken; a kind has its plural, its short names, where it
+/// lives, and what is done with its objects.
 macro_rules! kinds {
     ($($origin:ident $group:literal $versions:tt also $aliases:tt {
         $($kind:ident $plural:literal $short:tt $scope:ident $treatment:ident $(($($of:tt)*))?;)*

@@ -42,7 +42,10 @@ impl Page {
             });
         let versions: Vec<String> = versions.collect();
         let (name, doc) = (kind.kind, message.doc.trim());
-        let _ = write!(self.text, "\n## {name}\n\n{doc} `apiVersion`: {}.\n", versions.join(", "));
+        let origin = if kind.custom { "a custom resource" } else { "Kubernetes' own" };
+        let versions = versions.join(", ");
+        let _ =
+            write!(self.text, "\n## {name}\n\n{doc} It is {origin}; `apiVersion`: {versions}.\n");
         let mut parts = self.table(message);
         // Breadth first, so that what stands at the top comes first.
         while !parts.is_empty() {
