@@ -15,7 +15,7 @@ use ironmesh_model::{
 use crate::naive::Request;
 
 /// Original destination of every request; it belongs to no service.
-pub const DIALLED: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 96, 0, 0));
+pub const DIALLED: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 1));
 
 /// Decides like the proxy of the request's workload. What it asks for is kept in its view.
 ///
