@@ -6,7 +6,7 @@ use std::fmt::Write;
 use super::{KINDS, Kind};
 use crate::schema::{Field, Message, Status, Type, Word};
 
-/// The page, as the repository has it.
+/// The page, as `docs/kinds.md` has it.
 pub fn reference() -> String {
     let mut page = Page { text: HEAD.to_owned(), parts: BTreeSet::new() };
     for kind in KINDS {
@@ -124,4 +124,27 @@ fn takes(of: &Type) -> String {
 
 fn word(Word { word, honoured, .. }: &Word) -> String {
     if *honoured { format!("`{word}`") } else { format!("`{word}` (*not honoured yet*)") }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    /// With `UPDATE=1` in the environment the page is written anew.
+    #[test]
+    fn the_reference_page_is_what_the_tables_say() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/kinds.md");
+        let page = reference();
+        if std::env::var_os("UPDATE").is_some() {
+            std::fs::write(&path, &page).unwrap();
+        }
+        let expected = std::fs::read_to_string(&path).unwrap_or_default();
+        assert!(
+            expected == page,
+            "{} is not as the tables are; UPDATE=1 writes it",
+            path.display()
+        );
+    }
 }

@@ -4,5 +4,4 @@
 
 mod golden;
 mod oracle;
-mod reference;
 mod workshops;
