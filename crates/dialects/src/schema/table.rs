@@ -2,7 +2,7 @@
 
 /// Structs whose fields are rows of a table:
 ///
-/// ```ignore
+/// ```text
 /// fields! {
 ///     istio;
 ///     /// Where requests go.
@@ -99,7 +99,7 @@ macro_rules! kind {
 
 /// Enums whose variants are words that a field takes:
 ///
-/// ```ignore
+/// ```text
 /// words! {
 ///     /// How traffic is spread.
 ///     pub enum SimpleBalance {
