@@ -125,7 +125,7 @@ fn take_channel(state: &PodState, container: &Container, get: &HttpGet) -> Optio
     if !get.host.is_empty() || container.port(&get.port) != Some(HEALTH_PORT) {
         return None;
     }
-    state.probes.borrow_mut().take_if(|channel| channel.container == container.name)
+    state.probes.borrow_mut().take_if(|channel| *channel.container == *container.name)
 }
 
 async fn http_get(state: &PodState, container: &Container, get: &HttpGet) -> Result<(), String> {
