@@ -10,6 +10,7 @@ use regex::Regex;
 /// Which crates of the workspace each crate may use.
 const MAY_USE: &[(&str, &[&str])] = &[
     ("model", &[]),
+    ("client", &[]),
     ("fds", &[]),
     ("dialects", &["model"]),
     ("wire", &["model"]),
@@ -17,7 +18,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("telemetry", &["model"]),
     ("proxy", &["fds", "wire", "identity", "telemetry", "model"]),
     ("control", &["dialects", "fds", "wire", "identity", "telemetry", "model"]),
-    ("platform", &["dialects", "fds", "identity", "model"]),
+    ("platform", &["client", "dialects", "fds", "identity", "model"]),
     ("samples", &[]),
 ];
 
@@ -49,7 +50,7 @@ const SEAMS: &[(&str, &str, &[&str])] = &[
         "sockets",
         r"\b(TcpListener|UdpSocket|UnixListener|UnixDatagram)::bind|\b(TcpStream|UnixStream)::connect|\b(Tcp)?Socket::new|\bsocket\(AddressFamily",
         &[
-            "cli/src/api.rs",
+            "client/src/lib.rs",
             "cli/src/verb/status.rs",
             "platform/src/local/",
             "platform/src/netlink.rs",

@@ -14,7 +14,6 @@ mod addresses;
 mod agent;
 pub mod agent_api;
 mod agent_server;
-mod api_client;
 mod backoff;
 mod clock;
 mod control_process;

@@ -15,16 +15,16 @@ use std::rc::Rc;
 use std::sync::Mutex;
 use std::time::Duration;
 
+use ironmesh_client::{Address, Client};
 use ironmesh_identity::TokenKey;
 use ironmesh_model::bootstrap::CONTROL_PORT;
-use ironmesh_model::limits::Limits;
+use ironmesh_model::limits::{Limits, PlatformLimits};
 use ironmesh_model::settings::Settings;
 use serde::de::DeserializeOwned;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::{JoinSet, LocalSet, spawn_local};
 
 use super::addresses::GATEWAY;
-use super::api_client::{ApiAddress, ApiClient};
 use super::control_process::{self, ControlSpec};
 use super::events::Events;
 use super::host_link::{HostLink, ToHost};
@@ -78,6 +78,14 @@ pub(crate) fn run(spec: AgentSpec) -> io::Result<()> {
     result
 }
 
+/// What the limits say of answers of the API.
+pub(super) fn client_limits(limits: &PlatformLimits) -> ironmesh_client::Limits {
+    ironmesh_client::Limits {
+        answer_timeout: limits.api_answer_timeout,
+        answer_bytes_max: limits.api_body_bytes_max,
+    }
+}
+
 async fn serve(spec: AgentSpec) -> io::Result<()> {
     let host = HostLink::new(spec.host.try_clone()?)?;
     let result = serve_all(spec, &host).await;
@@ -90,8 +98,8 @@ async fn serve_all(spec: AgentSpec, host: &HostLink) -> io::Result<()> {
     let lifeline = tokio::net::unix::pipe::Receiver::from_owned_fd(spec.lifeline)?;
     let state = spec.state.clone().unwrap_or_else(|| Path::new(RUN_DIRECTORY).join("state"));
     fs::create_dir_all(&state)?;
-    let address = ApiAddress::Path(Path::new(RUN_DIRECTORY).join("api.sock"));
-    let api = ApiClient::new(address, &spec.limits.platform);
+    let address = Address::Path(Path::new(RUN_DIRECTORY).join("api.sock"));
+    let api = Client::new(address, client_limits(&spec.limits.platform));
     let (events, posting) = Events::new(api.clone(), &spec.limits.platform);
     let log_bytes_max = spec.limits.platform.log_bytes_max;
     let push_address = SocketAddr::from((GATEWAY, CONTROL_PORT));
@@ -255,7 +263,7 @@ async fn follow_all(node: Rc<Node>) {
 }
 
 /// Takes back what an earlier mesh of the same `--state` said of its pods: none of them runs.
-async fn forget_statuses(api: &ApiClient) {
+async fn forget_statuses(api: &Client) {
     let Ok(pods) = api.get("/api/v1/pods").await else { return };
     for pod in pods["items"].as_array().into_iter().flatten() {
         if matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed")) {

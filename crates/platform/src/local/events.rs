@@ -2,11 +2,11 @@
 
 use std::collections::HashMap;
 
+use ironmesh_client::Client;
 use ironmesh_model::limits::PlatformLimits;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-use super::api_client::ApiClient;
 use super::clock;
 use super::object::Metadata;
 
@@ -38,7 +38,7 @@ struct Recorded {
 impl Events {
     /// A recorder, and the task that posts, which runs for ever.
     pub(crate) fn new(
-        api: ApiClient,
+        api: Client,
         limits: &PlatformLimits,
     ) -> (Self, impl Future<Output = ()> + use<>) {
         let (queue, recorded) = mpsc::channel(limits.events_waiting_max);
@@ -77,7 +77,7 @@ struct Same {
     message: String,
 }
 
-async fn post_all(api: ApiClient, mut recorded: mpsc::Receiver<Recorded>, remembered_max: usize) {
+async fn post_all(api: Client, mut recorded: mpsc::Receiver<Recorded>, remembered_max: usize) {
     let mut posted: HashMap<Same, Value> = HashMap::new();
     // With `--state` the events of an earlier mesh are still there: begin above their numbers.
     let mut number = clock::micros();

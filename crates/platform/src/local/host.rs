@@ -11,6 +11,7 @@ use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::process::ExitCode;
 
+use ironmesh_client::{Address, Client};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::waitpid;
 use nix::unistd::{ForkResult, Pid};
@@ -22,7 +23,6 @@ use self::broker::{Broker, Mesh};
 use self::prepare::Prepared;
 use self::progress::Outcome;
 use super::agent;
-use super::api_client::{ApiAddress, ApiClient};
 use super::options::{Apply, UpOptions};
 use super::{UpError, agent_api};
 use crate::fds;
@@ -188,7 +188,8 @@ impl Host {
             }
         }
         let limits = &self.options.limits.platform;
-        let api = ApiClient::new(ApiAddress::Abstract(api.to_owned()), limits);
+        let address = Address::Abstract(api.to_owned());
+        let api = Client::new(address, agent::client_limits(limits));
         let outcome = progress::until_ready(&api, limits.progress_timeout).await;
         progress::until_published(&api, mesh).await;
         progress::say_urls(&mesh.ports(), &self.options, outcome);

@@ -6,12 +6,12 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::rc::Rc;
 
+use ironmesh_client::Client;
 use ironmesh_identity::TokenKey;
 use ironmesh_model::limits::Limits;
 use tokio::sync::Notify;
 
 use super::addresses::Addresses;
-use super::api_client::ApiClient;
 use super::environment::Objects;
 use super::events::Events;
 use super::gateways::Gateway;
@@ -32,7 +32,7 @@ pub(crate) struct Node {
     pub(crate) mesh: String,
     pub(crate) limits: Limits,
     /// The API.
-    pub(crate) api: ApiClient,
+    pub(crate) api: Client,
     pub(crate) services: Reflector<Service>,
     /// Read only for Services without a selector.
     pub(crate) given_endpoints: Reflector<Endpoints>,

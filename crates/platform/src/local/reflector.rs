@@ -8,10 +8,9 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
+use ironmesh_client::{Client, Error as ApiError, JSON};
 use serde_json::Value;
 use tokio::sync::mpsc;
-
-use super::api_client::{ApiClient, ApiError, JSON};
 
 /// Namespace and name.
 pub(crate) type Key = (String, String);
@@ -71,7 +70,7 @@ impl<T: Clone> Reflector<T> {
 
 /// Follows all objects of a collection, such as `/api/v1/pods`, for ever. Sends every change, and
 /// [`Change::Synced`] once, after the first list.
-pub(crate) async fn follow(client: ApiClient, path: &'static str, changes: mpsc::Sender<Change>) {
+pub(crate) async fn follow(client: Client, path: &'static str, changes: mpsc::Sender<Change>) {
     let mut known: BTreeMap<Key, String> = BTreeMap::new();
     let mut version: Option<String> = None;
     let mut synced = false;
@@ -106,7 +105,7 @@ pub(crate) async fn follow(client: ApiClient, path: &'static str, changes: mpsc:
 
 /// Lists, tells what is new or changed and what is gone, and returns the list's version.
 async fn list(
-    client: &ApiClient,
+    client: &Client,
     path: &str,
     known: &mut BTreeMap<Key, String>,
     changes: &mpsc::Sender<Change>,
@@ -136,7 +135,7 @@ async fn list(
 /// Watches until the connection ends; returns the version that was reached, `None` if a new list
 /// is needed.
 async fn watch(
-    client: &ApiClient,
+    client: &Client,
     path: &str,
     from: String,
     known: &mut BTreeMap<Key, String>,

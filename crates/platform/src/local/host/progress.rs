@@ -5,13 +5,13 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::time::Duration;
 
+use ironmesh_client::{Client, Error as ApiError};
 use serde_json::Value;
 use tokio::time::Instant;
 
 use super::broker::Mesh;
 use super::ports::Ports;
 use crate::local::agent::GATEWAYS;
-use crate::local::api_client::{ApiClient, ApiError};
 use crate::local::options::UpOptions;
 
 /// Writes a line for the user.
@@ -31,7 +31,7 @@ pub(super) enum Outcome {
 
 /// Waits until all Deployments are available and all pods ready, and tells as they become it.
 /// Returns, too, when what is missing cannot come by itself, or does not come; it is named then.
-pub(super) async fn until_ready(api: &ApiClient, progress_timeout: Duration) -> Outcome {
+pub(super) async fn until_ready(api: &Client, progress_timeout: Duration) -> Outcome {
     let mut told = BTreeSet::new();
     let mut stuck_looks = 0;
     let mut last: Option<Look> = None;
@@ -67,7 +67,7 @@ pub(super) async fn until_ready(api: &ApiClient, progress_timeout: Duration) -> 
 }
 
 /// What is not ready, each with what was last said about it.
-async fn problems(api: &ApiClient) -> Vec<String> {
+async fn problems(api: &Client) -> Vec<String> {
     let list = async |path: &str| api.get(path).await.unwrap_or_default();
     let pods = list("/api/v1/pods").await;
     let events = list("/api/v1/events").await;
@@ -103,7 +103,7 @@ fn failed_sets(sets: &Value) -> impl Iterator<Item = String> {
 
 /// Waits until the ports that the Gateways name are published: a gateway that has just become
 /// ready asks for them in a moment. Not for ever, as no gateway may be there that serves them.
-pub(super) async fn until_published(api: &ApiClient, mesh: &Mesh) {
+pub(super) async fn until_published(api: &Client, mesh: &Mesh) {
     let gateways = api.get(GATEWAYS).await.unwrap_or_default();
     let named = |gateway: &Value| {
         let servers = gateway["spec"]["servers"].as_array().cloned().unwrap_or_default();
@@ -164,7 +164,7 @@ struct Look {
     stuck: Vec<String>,
 }
 
-async fn look(api: &ApiClient) -> Result<Look, ApiError> {
+async fn look(api: &Client) -> Result<Look, ApiError> {
     let deployments = api.get("/apis/apps/v1/deployments").await?;
     let pods = api.get("/api/v1/pods").await?;
     Ok(judge(&deployments, &pods))

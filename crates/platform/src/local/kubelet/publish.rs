@@ -44,7 +44,7 @@ pub(super) async fn delete(state: &PodState) {
 pub(super) async fn delete_object(node: &Node, path: &str, uid: &str) {
     let options = json!({"gracePeriodSeconds": 0, "preconditions": {"uid": uid}});
     while !node.is_ending.get() {
-        match node.api.delete(path, &options).await {
+        match node.api.delete(path, Some(&options)).await {
             Ok(_) => return,
             Err(error) if error.is_refused() => return,
             Err(_) => tokio::time::sleep(RETRY_PAUSE).await,
