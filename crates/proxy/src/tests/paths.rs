@@ -5,6 +5,7 @@ use ironmesh_model::policy::MtlsMode;
 use ironmesh_model::service::Protocol;
 use ironmesh_model::snapshot::Objects;
 
+use super::http2::{block_on, call, connect, grpc};
 use super::mesh::Mesh;
 use super::world::*;
 
@@ -60,4 +61,10 @@ fn an_escaped_nul_is_refused_before_anything_is_decided() {
         assert_eq!(client.get("/?nul=%00").body, "/?nul=%00", "a query may hold anything");
     }
     assert_eq!(app.connections(), 2, "one for each proxy that was asked");
+    let status =
+        |request| block_on(async { call(connect(&outbound).await, request, vec![]).await });
+    let get = http::Request::get("http://reviews:9080/a%00").body(()).unwrap();
+    assert_eq!(status(get).0, 400);
+    let (of_http, head, ..) = status(grpc("/shop.Cart%00/Add"));
+    assert_eq!((of_http, head.get("grpc-status").unwrap().as_bytes()), (200, &b"13"[..]));
 }

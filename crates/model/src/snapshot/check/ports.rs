@@ -29,21 +29,23 @@ pub(super) fn service(reader: &Reader<'_>, entry: &ServiceEntry, out: &mut Vec<F
     let EndpointAddress::Ip(ip) = endpoint.address else { return };
     let all: Vec<_> = reader.endpoints_at(ip).collect();
     for map in &endpoint.ports {
-        let Some(declared) = own.port(map.service).map(|port| port.protocol) else { continue };
+        let Some(declared) = own.port(map.service) else { continue };
         let other = all.iter().find_map(|(other, endpoint)| {
             let service = &other.service;
             let ports = endpoint.ports.iter().filter(|port| port.target == map.target);
             let mut ports = ports.filter_map(|port| service.port(port.service));
-            let port = ports.find(|port| declared.conflicts_with(port.protocol))?;
-            Some((service, port.protocol))
+            let port = ports.find(|port| declared.protocol.conflicts_with(port.protocol))?;
+            Some((service, port))
         });
-        let Some((other, protocol)) = other else { continue };
+        let Some((other, port)) = other else { continue };
         let message = format!(
-            "port {} of {} is {} here and {} in Service {}/{}",
+            "port {} of {} is {} by port {} and {} by port {} of Service {}/{}",
             map.target,
             endpoint.workload.name,
-            declared.word(),
-            protocol.word(),
+            declared.protocol.word(),
+            declared.number,
+            port.protocol.word(),
+            port.number,
             other.id.namespace,
             other.name
         );

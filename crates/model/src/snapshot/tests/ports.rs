@@ -1,6 +1,7 @@
 //! Ports of a pod that several services declare.
 
 use super::*;
+use crate::service::PortMap;
 
 /// A service on the same pods as any other of this octet.
 fn on_pods(name: &str, created: Created, protocol: Protocol, pods: &[&str]) -> ServiceSource {
@@ -61,6 +62,16 @@ fn services_that_misread_each_other_are_found() {
     elsewhere.endpoints[0].ports[0].target = 9999;
     assert_eq!(of(vec![one(), elsewhere]), [], "another port of the pod");
     assert_eq!(of(vec![one(), two(Protocol::Tcp, &[])]), [], "no pod, no conflict");
+    let mut alone = one();
+    let tcp = ServicePort { number: 8081, name: "tcp".into(), protocol: Protocol::Tcp };
+    alone.service.ports.push(tcp);
+    alone.endpoints[0].ports.push(PortMap { service: 8081, target: 8081 });
+    let proxy =
+        Proxy::sidecar(Objects { services: vec![alone], ..Objects::default() }, "default", &[]);
+    assert_eq!(
+        proxy.findings[0].message,
+        "port 8081 of a is http by port 8080 and tcp by port 8081 of Service default/one"
+    );
 }
 
 #[test]
