@@ -75,6 +75,11 @@ impl<K: Hash + Eq + Clone, V: Clone> SharedMap<K, V> {
         Some(value)
     }
 
+    /// How many entries there are.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
     /// Whether there are none.
     pub(crate) fn is_empty(&self) -> bool {
         self.len == 0

@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::sync::{Arc, Weak};
 
-use hashbrown::{Equivalent, HashMap};
+use hashbrown::Equivalent;
 
 use crate::decide::RuleList;
 use crate::group::Group;
@@ -20,22 +20,34 @@ use crate::resource::{
 };
 use crate::service::{Protocol, Service, Workload};
 use crate::settings::Settings;
+use crate::shared_map::SharedMap;
 
 mod compile;
 mod link;
+mod references;
 
 pub use compile::{CallerMatch, CompiledMatch, CompiledRoute, CompiledRule};
+use references::References;
 
-/// The resources that one proxy holds.
+/// The resources that one proxy holds. Making the next view copies no map that grows with them.
 #[derive(Clone, Debug, Default)]
 pub struct View {
-    held: HashMap<ResourceKey, Held>,
-    linked: HashMap<ResolutionKey, Arc<Linked>>,
+    held: SharedMap<ResourceKey, Held>,
+    references: References,
+    linked: SharedMap<ResolutionKey, Arc<Linked>>,
+    /// Ports that are linked beside the resolution of an inbound listener.
+    inbound_ports: SharedMap<ResolutionKey, Arc<[u16]>>,
     /// Owned by what is linked to them, so that those which nothing uses end.
-    groups: HashMap<ServiceId, Vec<Weak<Group>>>,
+    groups: SharedMap<ServiceId, Arc<[Weak<Group>]>>,
+    /// How many services may have groups before those that nothing uses are looked for.
+    groups_max: usize,
     settings: Arc<Settings>,
     listeners: Arc<Listeners>,
     domains: DomainSet,
+    /// See [`View::endpoint_changes`].
+    endpoint_changes: u64,
+    /// Of the modes of inbound listeners, whatever their order.
+    inbound_modes: u64,
     /// See [`View::policies`].
     policies: u64,
 }
@@ -207,6 +219,11 @@ impl View {
         self.policies
     }
 
+    /// Differs from that of another view if endpoints may be others there.
+    pub fn endpoint_changes(&self) -> u64 {
+        self.endpoint_changes
+    }
+
     /// Listeners of a gateway; none until they arrive.
     pub fn listeners(&self) -> &Arc<Listeners> {
         &self.listeners
@@ -268,7 +285,7 @@ impl View {
 
     /// The groups that something is linked to, in no order.
     pub fn groups(&self) -> impl Iterator<Item = Arc<Group>> {
-        self.groups.values().flatten().filter_map(Weak::upgrade)
+        self.groups.values().flat_map(|groups| groups.iter()).filter_map(Weak::upgrade)
     }
 
     /// What is held under one key.

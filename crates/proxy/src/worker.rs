@@ -457,6 +457,7 @@ async fn reap(worker: Rc<Worker>) {
     let mut tick = interval(REAP_INTERVAL);
     let mut changes = worker.process.views.changes();
     let mut changed = false;
+    let mut seen = 0;
     loop {
         let again = tokio::select! {
             _ = tick.tick() => {
@@ -465,8 +466,10 @@ async fn reap(worker: Rc<Worker>) {
                 std::mem::take(&mut changed)
             }
             change = changes.changed() => {
-                changed = change.is_ok();
-                changed
+                let now = worker.process.views.load().endpoint_changes();
+                let differ = std::mem::replace(&mut seen, now) != now;
+                changed |= differ && change.is_ok();
+                differ && change.is_ok()
             }
         };
         if again {

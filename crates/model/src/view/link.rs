@@ -14,11 +14,12 @@ use crate::name::{Labels, Name, ObjectId, ServiceId};
 use crate::policy::{DestinationPolicy, MtlsMode, Policy, TrafficPolicy};
 use crate::reason::Reason;
 use crate::resource::{
-    Applies, Destination, EVERY_PORT, Join, ListenerKind, Resolution, ResolutionKey, Resource,
-    ResourceKey, Target, references_of,
+    Applies, Destination, Join, ListenerKind, Resolution, ResolutionKey, Resource, ResourceKey,
+    Target, references_of,
 };
 use crate::route::Backend;
 use crate::service::{Endpoint, Protocol, Service};
+use crate::shared_map::SharedMap;
 
 pub(super) fn apply(before: &View, changes: Vec<Change>) -> (View, Vec<ApplyError>) {
     let mut view = before.clone();
@@ -27,6 +28,7 @@ pub(super) fn apply(before: &View, changes: Vec<Change>) -> (View, Vec<ApplyErro
     let mut refreshed: HashSet<ServiceId> = HashSet::new();
     for Change { key, version, body } in changes {
         let was_there = view.resource(&key).is_some();
+        view.endpoint_changes += u64::from(matches!(key, ResourceKey::Endpoints(..)));
         view.replace_domains(&key, &body);
         match body {
             Body::Forget => {
@@ -104,67 +106,55 @@ impl View {
             linker.relink(key);
         }
         self.drop_unused_groups();
-        if changed.iter().any(is_policy) {
-            self.policies = self.hash_policies();
-        }
-    }
-
-    /// Of what [`crate::decide()`] refuses connections by.
-    fn hash_policies(&self) -> u64 {
-        let inbound = self.linked.iter().filter(|(key, _)| key.listener == ListenerKind::Inbound);
-        let modes = inbound.map(|(key, linked)| {
-            hash_of(&(key, linked.applies.as_ref().map(|applies| applies.mtls)))
-        });
+        // Of what [`crate::decide()`] refuses connections by.
         let settings = hash_of(&(self.settings.mtls_mode, self.settings.outbound_policy));
-        // Order does not matter.
-        modes.fold(settings, |all, one| all ^ one)
+        self.policies = settings ^ self.inbound_modes;
     }
 
-    /// Resolutions that changed or refer to something that did. Nothing refers to a resolution, so
-    /// that where only such changed the others are not looked through.
-    fn stale(&self, changed: &HashSet<ResourceKey>) -> Vec<ResolutionKey> {
-        let changed_resolutions = changed.iter().filter_map(|key| match key {
-            ResourceKey::Resolution(resolution) => Some(resolution.clone()),
-            _ => None,
-        });
-        let changed_resolutions: Vec<ResolutionKey> = changed_resolutions.collect();
-        if changed_resolutions.len() == changed.len() {
-            return changed_resolutions;
+    /// Replaces what a key is linked to.
+    fn replace_linked(&mut self, key: &ResolutionKey, linked: Option<Arc<Linked>>) {
+        let before = match linked.clone() {
+            Some(linked) => self.linked.insert(key.clone(), linked),
+            None => self.linked.remove(key),
+        };
+        if key.listener == ListenerKind::Inbound {
+            for linked in before.iter().chain(&linked) {
+                let mode = linked.applies.as_ref().map(|applies| applies.mtls);
+                self.inbound_modes ^= hash_of(&(key, mode));
+            }
         }
-        let settings_changed = changed.contains(&ResourceKey::Settings);
-        let held = self.held.iter().filter_map(|(key, held)| {
-            let ResourceKey::Resolution(resolution) = key else { return None };
-            let refers = match &held.resource {
-                Some(Resource::Resolution(body)) => self.refers_to(body, changed),
-                _ => false,
-            };
-            let touched = settings_changed || changed.contains(key) || refers;
-            touched.then(|| resolution.clone())
-        });
-        held.collect()
+    }
+
+    /// Resolutions that changed or refer to something that did.
+    fn stale(&self, changed: &HashSet<ResourceKey>) -> Vec<ResolutionKey> {
+        if changed.contains(&ResourceKey::Settings) {
+            let all = self.held.iter().filter_map(|(key, _)| resolution_of(key));
+            return all.cloned().collect();
+        }
+        let referring = changed.iter().flat_map(|key| self.references.to(key));
+        let stale: HashSet<&ResolutionKey> =
+            changed.iter().filter_map(resolution_of).chain(referring).collect();
+        stale.into_iter().cloned().collect()
     }
 
     /// Forgets what was made of a resolution.
     fn unlink(&mut self, key: &ResolutionKey) {
-        self.linked.remove(key);
-        if let (ListenerKind::Inbound, Target::Address(ip, EVERY_PORT)) =
-            (key.listener, &key.target)
-        {
-            self.linked.retain(|other, _| {
-                let is_port = matches!(&other.target, Target::Address(own, _) if own == ip);
-                !(is_port && other.listener == key.listener && other.namespace == key.namespace)
-            });
+        self.replace_linked(key, None);
+        for number in self.inbound_ports.remove(key).iter().flat_map(|ports| ports.iter()) {
+            if let Target::Address(ip, _) = key.target {
+                let target = Target::Address(ip, *number);
+                self.replace_linked(&ResolutionKey { target, ..key.clone() }, None);
+            }
         }
     }
 
-    fn refers_to(&self, body: &Resolution, changed: &HashSet<ResourceKey>) -> bool {
-        let Resolution::Present(applies) = body else { return false };
-        references_of(applies).iter().any(|key| changed.contains(key))
-            || applies.destinations.iter().filter_map(|d| d.service.as_ref()).any(|id| {
-                self.service(id).is_some_and(|service| {
-                    service.endpoint_keys().any(|key| changed.contains(&key))
-                })
-            })
+    /// Everything that a resolution refers to, directly or as endpoints of a service.
+    fn references_of(&self, applies: &Applies) -> Vec<ResourceKey> {
+        let mut references = references_of(applies);
+        let services =
+            applies.destinations.iter().filter_map(|d| self.service(d.service.as_ref()?));
+        references.extend(services.flat_map(|service| service.endpoint_keys()));
+        references
     }
 
     fn service(&self, id: &ServiceId) -> Option<&Arc<Service>> {
@@ -179,22 +169,6 @@ impl View {
             Resource::Policy(policy) => Some(policy),
             _ => None,
         }
-    }
-
-    /// The first resource that is referred to, directly or as endpoints of a service, of which
-    /// `is_so` holds.
-    fn first_reference(
-        &self,
-        applies: &Applies,
-        is_so: impl Fn(Option<&Held>) -> bool,
-    ) -> Option<ResourceKey> {
-        let references = references_of(applies);
-        if let Some(key) = references.iter().find(|key| is_so(self.held.get(*key))) {
-            return Some(key.clone());
-        }
-        let services =
-            applies.destinations.iter().filter_map(|d| self.service(d.service.as_ref()?));
-        services.flat_map(|service| service.endpoint_keys()).find(|key| is_so(self.held.get(key)))
     }
 
     fn mtls(&self, applies: &Applies) -> MtlsMode {
@@ -239,7 +213,8 @@ impl View {
     fn refresh_groups(&self, services: &HashSet<ServiceId>) {
         for id in services {
             let Some(service) = self.service(id) else { continue };
-            let groups = self.groups.get(id).into_iter().flatten().filter_map(Weak::upgrade);
+            let groups = self.groups.get(id).into_iter().flat_map(|groups| groups.iter());
+            let groups = groups.filter_map(Weak::upgrade);
             for group in groups {
                 let selector = group.policy().selector.clone();
                 group.set_members(self.endpoints(service, selector.as_ref()).into_iter());
@@ -249,11 +224,13 @@ impl View {
 
     /// The group of this key, as it was in an earlier view if a request may still see that.
     fn group(&mut self, key: GroupKey, policy: GroupPolicy) -> Arc<Group> {
-        let of_service = self.groups.entry(key.service.clone()).or_default();
+        let of_service = self.groups.get(&key.service).cloned().unwrap_or_default();
         let known = of_service.iter().filter_map(Weak::upgrade).find(|group| group.key == key);
         let group = known.unwrap_or_else(|| {
+            let service = key.service.clone();
             let group = Arc::new(Group::new(key, policy.clone()));
-            of_service.push(Arc::downgrade(&group));
+            let used = of_service.iter().filter(|group| group.strong_count() > 0).cloned();
+            self.groups.insert(service, used.chain([Arc::downgrade(&group)]).collect());
             group
         });
         let endpoints = self.endpoints(&policy.service, policy.selector.as_ref());
@@ -262,13 +239,23 @@ impl View {
         group
     }
 
-    /// Forgets groups that nothing uses. Runs after every apply, so that a proxy that lives for
-    /// months does not keep those of every subset it ever had.
+    /// Forgets groups that nothing uses, once there may be as many of those as of others: so a proxy
+    /// that lives for months does not keep those of every service it ever called, and a change does
+    /// not look through all.
     fn drop_unused_groups(&mut self) {
-        self.groups.retain(|_, groups| {
-            groups.retain(|group| group.strong_count() > 0);
-            !groups.is_empty()
-        });
+        if self.groups.len() <= self.groups_max {
+            return;
+        }
+        let is_used = |group: &&Weak<Group>| group.strong_count() > 0;
+        let mut groups = SharedMap::default();
+        for (service, of_service) in self.groups.iter() {
+            let used: Arc<[Weak<Group>]> = of_service.iter().filter(is_used).cloned().collect();
+            if !used.is_empty() {
+                groups.insert(service.clone(), used);
+            }
+        }
+        self.groups_max = GROUPS_MIN.max(2 * groups.len());
+        self.groups = groups;
     }
 }
 
@@ -282,8 +269,11 @@ struct Linker<'v> {
 impl Linker<'_> {
     /// Links one resolution anew, if it is held.
     fn relink(&mut self, key: ResolutionKey) {
-        let Some(held) = self.view.held.get(&ResourceKey::Resolution(key.clone())) else { return };
-        let body = held.resource.clone();
+        let held = self.view.held.get(&ResourceKey::Resolution(key.clone()));
+        let Some(body) = held.map(|held| held.resource.clone()) else {
+            self.view.references.set(&key, Vec::new());
+            return;
+        };
         // Of a port that is served no longer nothing may stay.
         self.view.unlink(&key);
         let applies = match &body {
@@ -297,7 +287,11 @@ impl Linker<'_> {
             },
             _ => Some(nothing_usable(ResourceKey::Resolution(key.clone()))),
         };
-        self.view.linked.insert(key.clone(), Arc::new(Linked { key, applies }));
+        if !matches!(&body, Some(Resource::Resolution(body)) if **body != Resolution::Absent) {
+            self.view.references.set(&key, Vec::new());
+        }
+        let linked = Arc::new(Linked { key: key.clone(), applies });
+        self.view.replace_linked(&key, Some(linked));
     }
 
     /// Links each port of an inbound listener that a service serves.
@@ -310,14 +304,22 @@ impl Linker<'_> {
                 ..self.link(key, applies)
             };
             let key = ResolutionKey { target: Target::Address(ip, port.number), ..key.clone() };
-            self.view.linked.insert(key.clone(), Arc::new(Linked { key, applies: Some(of_port) }));
+            let linked = Arc::new(Linked { key: key.clone(), applies: Some(of_port) });
+            self.view.replace_linked(&key, Some(linked));
+        }
+        let numbers: Vec<u16> = applies.inbound_ports.iter().map(|port| port.number).collect();
+        if !numbers.is_empty() {
+            self.view.inbound_ports.insert(key.clone(), numbers.into());
         }
     }
 
     fn link(&mut self, key: &ResolutionKey, applies: &Applies) -> LinkedApplies {
-        let missing = self.view.first_reference(applies, |held| held.is_none());
-        let unusable =
-            self.view.first_reference(applies, |held| held.is_some_and(|h| h.resource.is_none()));
+        let references = self.view.references_of(applies);
+        let held = |key: &ResourceKey| self.view.held.get(key);
+        let missing = references.iter().find(|key| held(key).is_none()).cloned();
+        let is_unusable = |key: &&ResourceKey| held(key).is_some_and(|h| h.resource.is_none());
+        let unusable = references.iter().find(is_unusable).cloned();
+        self.view.references.set(key, references);
         let dialled = match &key.target {
             Target::Address(_, port) | Target::Host(_, port) => *port,
         };
@@ -428,14 +430,15 @@ fn hash_of(value: &impl Hash) -> u64 {
     hasher.finish()
 }
 
-/// Whether a change of this resource may change the policies that open connections are under.
-fn is_policy(key: &ResourceKey) -> bool {
+fn resolution_of(key: &ResourceKey) -> Option<&ResolutionKey> {
     match key {
-        ResourceKey::Settings | ResourceKey::Policy(_) => true,
-        ResourceKey::Resolution(resolution) => resolution.listener == ListenerKind::Inbound,
-        _ => false,
+        ResourceKey::Resolution(resolution) => Some(resolution),
+        _ => None,
     }
 }
+
+/// Services with groups below which none are looked for that nothing uses.
+const GROUPS_MIN: usize = 16;
 
 /// What applies where the answer itself cannot be used.
 fn nothing_usable(key: ResourceKey) -> LinkedApplies {

@@ -1,12 +1,15 @@
 //! Tests of views: what is asked for, what is kept, what a change moves.
 
 use std::hash::BuildHasher;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+
+use proptest::prelude::*;
 
 use super::*;
 use crate::chunk::Chunk;
 use crate::finding::FindingCode;
 use crate::group::{Ask, Group, Tick, Tried};
+use crate::policy::MtlsMode;
 use crate::resource::{Applies, Join, Resolution};
 use crate::snapshot::Objects;
 use crate::test_world::*;
@@ -121,7 +124,150 @@ fn groups_end_with_what_uses_them() {
         proxy.view = proxy.view.apply(keys.into_iter().map(forget)).0;
     }
     proxy.view = proxy.view.apply([]).0;
-    assert!(proxy.view.groups.is_empty());
+    assert_eq!(proxy.view.groups().count(), 0);
+}
+
+#[test]
+fn what_came_and_went_leaves_nothing_behind() {
+    let name = |n: usize| format!("s{n}");
+    let services = (0..200).map(|n| service("default", &name(n), 1, 9080, &[("a", "v1", true)]));
+    let objects = Objects { services: services.collect(), ..Objects::default() };
+    let mut proxy = Proxy::sidecar(objects, "default", &[]);
+    for n in 0..200 {
+        assert_eq!(proxy.get(&name(n), "/").reason, Reason::DefaultRoute);
+        let keys: Vec<ResourceKey> = proxy.view.held().map(|(key, _)| key.clone()).collect();
+        let forget = |key| Change { key, version: Version(0), body: Body::Forget };
+        proxy.view = proxy.view.apply(keys.into_iter().map(forget)).0;
+    }
+    let view = &proxy.view;
+    assert!(view.groups.len() < 40, "{} services with groups", view.groups.len());
+    assert!(view.held.is_empty() && view.linked.is_empty() && view.references.is_empty());
+}
+
+/// Objects in one of many states, and what a sidecar of `default` asks for.
+fn some_objects(state: u16) -> Objects {
+    let pods: &[(&str, &str, bool)] = match state % 3 {
+        0 => &[("a", "v1", true)],
+        1 => &[("a", "v1", true), ("b", "v2", false)],
+        _ => &[],
+    };
+    let mut objects = reviews(pods);
+    objects.services[0].service.headless = state & 4 != 0;
+    if state & 8 != 0 {
+        objects.services.push(service("default", "ratings", 2, 9080, &[("r", "v1", true)]));
+    }
+    let backends: &[(&str, &str, u32)] = match state >> 4 & 3 {
+        0 => &[],
+        1 => &[(REVIEWS, "v1", 1)],
+        2 => &[(REVIEWS, "v2", 1), ("ratings.default.svc.cluster.local", "", 1)],
+        _ => &[("ratings.default.svc.cluster.local", "v1", 1)],
+    };
+    if !backends.is_empty() {
+        let rules = vec![rule(vec![prefix(&format!("/{}", state >> 6 & 1))], backends)];
+        objects.routes.push(route(("default", "r"), 0, &[REVIEWS], &["mesh"], rules));
+    }
+    if state >> 7 & 1 != 0 {
+        let versions: &[&str] = if state >> 8 & 1 != 0 { &["v1"] } else { &["v1", "v2"] };
+        objects.destination_policies.push(subsets(("default", "d"), 0, REVIEWS, versions));
+    }
+    if state >> 9 & 1 != 0 {
+        let mode = if state >> 10 & 1 != 0 { MtlsMode::Strict } else { MtlsMode::Disable };
+        objects.inbound_policies.push(inbound_policy(("default", "p"), 0, None, Some(mode)));
+    }
+    if state >> 11 & 1 != 0 {
+        objects.settings.mtls_mode = MtlsMode::Strict;
+    }
+    objects
+}
+
+/// All that a sidecar holds of objects: its questions, and what their answers refer to.
+fn all_of(objects: Objects) -> std::collections::BTreeMap<ResourceKey, Change> {
+    let proxy = Proxy::sidecar(objects, "default", &[]);
+    let of = |listener, target| {
+        ResourceKey::Resolution(ResolutionKey { listener, target, namespace: "default".into() })
+    };
+    let outbound = |host: &str| of(ListenerKind::Outbound, Target::Host(host.into(), 9080));
+    let own = Target::Address(IpAddr::from([10, 77, 1, 0]), EVERY_PORT);
+    let asked = [
+        ResourceKey::Settings,
+        outbound("reviews"),
+        outbound("ratings"),
+        outbound("nowhere"),
+        of(ListenerKind::Inbound, own),
+    ];
+    let changes = asked.iter().flat_map(|key| proxy.answer(key));
+    changes.map(|change| (change.key.clone(), change)).collect()
+}
+
+/// What a view says at each key, without what it remembers.
+fn said(view: &View) -> Vec<String> {
+    let backend = |backend: &LinkedBackend| match &backend.group {
+        Ok(group) => {
+            let members = group.members();
+            let ids: Vec<String> = members.all.iter().map(|m| m.endpoint.id.to_string()).collect();
+            format!("{} {:?} {ids:?} {:?}", backend.host, backend.subset, members.ready)
+        }
+        Err(reason) => format!("{} {:?} {reason:?}", backend.host, backend.subset),
+    };
+    let applies = |applies: &LinkedApplies| {
+        let routes = applies.routes.iter().map(|route| {
+            let backends = route.request_backends.iter().flatten().map(backend);
+            format!("{} {} {:?}", route.name, route.version, backends.collect::<Vec<_>>())
+        });
+        format!(
+            "{:?} {:?} {:?} {:?} {:?} {:?}",
+            applies.service,
+            applies.default_backend.as_ref().map(backend),
+            routes.collect::<Vec<_>>(),
+            applies.mtls,
+            applies.missing,
+            applies.unusable
+        )
+    };
+    let mut said: Vec<String> = view
+        .linked
+        .iter()
+        .map(|(key, linked)| format!("{key} {:?}", linked.applies.as_ref().map(applies)))
+        .collect();
+    said.push(view.policies.to_string());
+    said.sort();
+    said
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..<_>::default() })]
+
+    /// A view that is sent only what differs says what one says that is sent all at once.
+    #[test]
+    fn a_view_follows_changes_as_if_it_began_anew(
+        states in prop::collection::vec(any::<u16>(), 2..8),
+        withheld in any::<prop::sample::Index>(),
+    ) {
+        let mut view = View::default();
+        let mut held = all_of(some_objects(states[0]));
+        view = view.apply(held.values().cloned()).0;
+        for state in &states[1..] {
+            let mut next = all_of(some_objects(*state));
+            // One does not arrive, and counts as missing. (Settings that are gone hold on.)
+            let may_be_lost = next.keys().filter(|key| **key != ResourceKey::Settings);
+            let lost = may_be_lost.cycle().nth(withheld.index(next.len())).cloned().unwrap();
+            next.remove(&lost);
+            let gone = held.keys().filter(|key| !next.contains_key(*key));
+            let gone = gone.map(|key| Change {
+                key: key.clone(),
+                version: Version(0),
+                body: Body::Forget,
+            });
+            let changed = next.values().filter(|change| {
+                held.get(&change.key).is_none_or(|before| before.version != change.version)
+            });
+            let changes: Vec<Change> = gone.chain(changed.cloned()).collect();
+            view = view.apply(changes).0;
+            let (anew, _) = View::default().apply(next.values().cloned());
+            prop_assert_eq!(said(&view), said(&anew), "{:?} is lost", lost);
+            held = next;
+        }
+    }
 }
 
 #[test]
