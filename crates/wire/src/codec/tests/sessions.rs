@@ -278,7 +278,8 @@ fn recorded(text: &str, mark: char) -> Vec<u8> {
 }
 
 /// What proxies and control planes of earlier builds say is understood. `golden/sessions` has a
-/// session of every version; `UPDATE=1` writes that of this one if there is none.
+/// session of every version; `UPDATE=1` writes that of this one if there is none. Those of versions
+/// that were released stay as they are.
 #[tokio::test(start_paused = true)]
 async fn sessions_of_earlier_versions_are_understood() {
     let own = sessions().join(format!("{}.txt", env!("CARGO_PKG_VERSION")));
