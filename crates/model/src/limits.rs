@@ -220,8 +220,20 @@ limits! {
         upstream_idle_timeout: Duration = seconds(60),
         /// Idle connections kept per endpoint and worker.
         idle_connections_per_endpoint_max: usize = 64,
-        /// Connections from clients per proxy; more wait in the accept queue.
+        /// Connections for HTTP to one endpoint, per worker, in use or idle; requests beyond get
+        /// 503.
+        endpoint_connections_max: usize = 1_024,
+        /// Connections from clients per proxy; more wait in the accept queue. Never more than half
+        /// of the descriptors that the process may have: the rest is for connections to endpoints.
         connections_max: usize = 50_000,
+        /// Age at which a connection that carries HTTP is ended once its requests are done, by
+        /// GOAWAY or `Connection: close`, a tenth earlier or later so that not all end at once; on
+        /// both sides of a proxy. 0: at none.
+        connection_age_max: Duration = seconds(0),
+        /// Silence after which a peer is asked whether it is still there: by TCP on every
+        /// connection, by a ping on HTTP/2 connections to endpoints with open requests. It counts
+        /// as gone when it has not answered for as long again.
+        keepalive: Duration = seconds(30),
         /// Connections to the admin, metrics and health ports of a proxy, each; for one more the
         /// oldest goes that has not asked anything.
         admin_connections_max: usize = 64,
@@ -273,6 +285,10 @@ limits! {
         h2_reset_streams_max: usize = 64,
         /// Bytes that wait on one HTTP/2 stream for a peer that does not take them.
         h2_send_buffer_bytes_max: usize = 256 * KIB,
+        /// First pause before a port of a gateway that could not be opened is tried again.
+        listen_retry_pause_min: Duration = ms(100),
+        /// Longest such pause.
+        listen_retry_pause_max: Duration = seconds(30),
         /// Questions to the local agent, for sockets, that wait at a time.
         agent_questions_max: usize = 1_024,
         /// Time a connection attempt to the control plane may take.

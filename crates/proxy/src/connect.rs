@@ -5,10 +5,12 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use socket2::SockRef;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
 use ironmesh_model::bootstrap::{INBOUND_MARK, OUTBOUND_MARK};
+use ironmesh_model::limits::ProxyLimits;
 use ironmesh_model::{ListenerKind, Special};
 
 use crate::agent_channel::Egress;
@@ -23,6 +25,7 @@ pub(crate) struct Dialler {
     /// Networks dialled from the proxy's own network namespace; with `egress`, all else is not.
     mesh_networks: Vec<Network>,
     egress: Option<Egress>,
+    keepalive: Duration,
 }
 
 impl Dialler {
@@ -32,7 +35,12 @@ impl Dialler {
         if !marks {
             tracing::info!("connections are not marked: that needs CAP_NET_RAW");
         }
-        Self { marks, mesh_networks, egress }
+        Self { marks, mesh_networks, egress, keepalive: ProxyLimits::default().keepalive }
+    }
+
+    /// The same with another silence after which peers are asked whether they are still there.
+    pub(crate) fn keeping_alive(self, keepalive: Duration) -> Self {
+        Self { keepalive, ..self }
     }
 
     /// A dialler for tests, whose mesh is on the loopback.
@@ -63,6 +71,7 @@ impl Dialler {
             let socket = self.socket(listener, address).await?;
             let tcp = socket.connect(address).await?;
             tcp.set_nodelay(true)?;
+            sockets::keep_alive(SockRef::from(&tcp), self.keepalive)?;
             Ok(tcp)
         };
         timeout(connect_timeout, dial).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))

@@ -1,10 +1,13 @@
 //! One connection from a client: whose it is, where it was going, and who called.
 
+use std::future::pending;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use ironmesh_model::traffic::{self, Local, Seen};
 use ironmesh_model::{Identity, ListenerKind};
+
+use tokio::time::{Instant, sleep_until};
 
 use crate::workload::LocalWorkload;
 
@@ -25,11 +28,26 @@ pub(crate) struct Connection {
     /// `x-forwarded-client-cert` if it proved who it is. Made once, as it is the same for all its
     /// requests.
     pub(crate) client: String,
+    /// When it has become too old to carry another request; `None`: never.
+    pub(crate) expires: Option<Instant>,
     /// Whom the client's TLS names (SNI), whoever ends it.
     pub(crate) server_name: Seen<String>,
 }
 
 impl Connection {
+    /// Whether it has become too old to carry another request.
+    pub(crate) fn is_expired(&self) -> bool {
+        self.expires.is_some_and(|expires| Instant::now() >= expires)
+    }
+
+    /// Waits until it has become too old.
+    pub(crate) async fn expired(&self) {
+        match self.expires {
+            Some(expires) => sleep_until(expires).await,
+            None => pending().await,
+        }
+    }
+
     /// What a decision sees of it, made for the workload as it is now. Before it is known how the
     /// connection begins, see [`Connection::unread`].
     pub(crate) fn seen<'a>(&'a self, local: &'a Local) -> traffic::Connection<'a> {

@@ -19,6 +19,7 @@
 //! - `opaque`, `l4`: connections whose bytes nobody looks at.
 //! - `pool`, `connect`, `agent_channel`, `sockets`: endpoints and connections to them.
 //! - `observe`, `outcome`, `parties`: metrics and the access log.
+//! - `edge`: the ports of a gateway.
 //! - `run`, `views`, `park`, `subscriptions`, `certificates`: the control thread, and how workers
 //!   wait for what it brings. `admin`: what it tells.
 //!
@@ -36,6 +37,7 @@ mod connect;
 mod connection;
 mod destination;
 mod detect;
+mod edge;
 mod failure;
 mod http;
 mod l4;

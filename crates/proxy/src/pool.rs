@@ -8,12 +8,12 @@ use std::hash::{Hash, Hasher};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use h2::client::SendRequest;
 use hashbrown::{Equivalent, HashMap, HashSet};
 use ironmesh_model::group::{self, Group, OpenConnection};
+use ironmesh_model::limits::ProxyLimits;
 use ironmesh_model::service::UpstreamTls;
 use ironmesh_model::{ListenerKind, Resource, View};
 use tokio::sync::Notify;
@@ -131,6 +131,8 @@ impl Hash for Key {
 pub(crate) struct Pool {
     http1: RefCell<HashMap<Arc<Key>, Vec<Idle>>>,
     http2: RefCell<HashMap<Arc<Key>, Shared>>,
+    /// HTTP/1 connections, in use or idle.
+    open: RefCell<HashMap<Arc<Key>, Rc<Cell<usize>>>>,
     /// Number of the last HTTP/2 connection.
     numbered: Cell<u64>,
     limited: Rc<Limited>,
@@ -189,9 +191,12 @@ struct Numbered {
     open: Rc<Cell<usize>>,
     /// When it was last seen in use.
     since: Instant,
+    /// When it has become too old.
+    expires: Option<Instant>,
 }
 
-/// An exchange on a shared connection, counted as open until it is dropped.
+/// An exchange on a shared connection, or a connection to an endpoint, counted as open until it is
+/// dropped.
 #[derive(Debug)]
 pub(crate) struct Place(Rc<Cell<usize>>);
 
@@ -249,15 +254,20 @@ impl Dialling<'_> {
     }
 
     /// Keeps the connection that was made, and takes the first place on it; gives its number, too.
-    pub(crate) fn made(self, connection: SendRequest<Bytes>) -> (u64, Place) {
+    pub(crate) fn made(
+        self,
+        connection: SendRequest<Bytes>,
+        expires: Option<Instant>,
+    ) -> (u64, Place, Rc<Cell<usize>>) {
         let number = self.pool.numbered.get() + 1;
         self.pool.numbered.set(number);
         let open = Rc::<Cell<usize>>::default();
         let place = Place::take(&open);
-        let kept = Numbered { number, connection, open, since: Instant::now() };
+        let (since, counted) = (Instant::now(), open.clone());
+        let kept = Numbered { number, connection, open, since, expires };
         let mut pool = self.pool.http2.borrow_mut();
         pool.entry(self.to.clone()).or_default().connections.push(kept);
-        (number, place)
+        (number, place, counted)
     }
 
     /// Tells those who wait that there is no connection.
@@ -342,6 +352,34 @@ impl Pool {
         if is_counted {
             self.limited.freed.notify_waiters();
         }
+    }
+
+    /// A place for one more HTTP/1 connection; `None` if there are `connections_max`.
+    pub(crate) fn place_http1(
+        &self,
+        to: Destination<'_>,
+        connections_max: usize,
+    ) -> Option<(Arc<Key>, Place)> {
+        let mut all = self.open.borrow_mut();
+        let (key, open) = match all.get_key_value(&to) {
+            Some((key, open)) => (key.clone(), open.clone()),
+            None => {
+                let (key, open) = (to.to_key(), Rc::<Cell<usize>>::default());
+                all.insert(key.clone(), open.clone());
+                (key, open)
+            }
+        };
+        (open.get() < connections_max).then(|| (key, Place::take(&open)))
+    }
+
+    /// Whether no more HTTP/2 connections are made to an endpoint: there are `connections_max`, or
+    /// those that are there tell that it takes no requests at all.
+    pub(crate) fn is_full(&self, to: Destination<'_>, connections_max: usize) -> bool {
+        let pool = self.http2.borrow();
+        let Some(Shared { connections, .. }) = pool.get(&to) else { return false };
+        let takes_none = |kept: &Numbered| kept.connection.current_max_send_streams() == 0;
+        connections.len() >= connections_max
+            || (!connections.is_empty() && connections.iter().all(takes_none))
     }
 
     /// The number of the last HTTP/2 connection that was made; 0: none was.
@@ -446,11 +484,14 @@ impl Pool {
     }
 
     /// Closes what has been idle for too long, or was closed by the endpoint.
-    pub(crate) fn reap(&self, idle_timeout: Duration, spare: &Buffers) {
-        let now = Instant::now();
+    pub(crate) fn reap(&self, limits: &ProxyLimits, spare: &Buffers) {
+        let (now, idle_timeout) = (Instant::now(), limits.upstream_idle_timeout);
+        let is_expired = |expires: Option<Instant>| expires.is_some_and(|at| now >= at);
         self.http1.borrow_mut().retain(|_, idle| {
             idle.retain_mut(|idle| {
-                now.duration_since(idle.since) < idle_timeout && idle.connection.is_open(spare)
+                now.duration_since(idle.since) < idle_timeout
+                    && !is_expired(idle.connection.expires)
+                    && idle.connection.is_open(spare)
             });
             !idle.is_empty()
         });
@@ -459,10 +500,12 @@ impl Pool {
                 if kept.open.get() > 0 {
                     kept.since = now;
                 }
-                now.duration_since(kept.since) < idle_timeout
+                // Requests that are under way keep one that is too old.
+                now.duration_since(kept.since) < idle_timeout && !is_expired(kept.expires)
             });
             !shared.is_empty()
         });
+        self.open.borrow_mut().retain(|_, open| open.get() > 0);
     }
 }
 

@@ -14,6 +14,7 @@ use ironmesh_model::bootstrap::{
     ADMIN_PORT, HEALTH_PORT, INBOUND_PORT, ListenerRole, MERGED_METRICS_PORT, METRICS_PORT,
     OUTBOUND_PORT, ProxyBootstrap, ProxyKind,
 };
+use ironmesh_model::limits::ProxyLimits;
 use ironmesh_model::{ListenerKind, ResourceKey, View};
 use ironmesh_telemetry::metrics::Single;
 use ironmesh_telemetry::{AccessLog, Registry};
@@ -26,6 +27,7 @@ use crate::agent_channel::{self, EdgePorts};
 use crate::certificates;
 use crate::connect::{Dialler, Network, NotANetwork};
 use crate::destination::OriginalDestination;
+use crate::edge::{self, EdgeListeners};
 use crate::logging;
 use crate::process::Process;
 use crate::sockets;
@@ -75,10 +77,11 @@ pub fn run(bootstrap: ProxyBootstrap) -> Result<(), RunError> {
         None => None,
         Some(fd) => Some(descriptor(fd)?),
     };
-    let dialler = Dialler::new(networks?, agent.is_some().then_some(egress));
+    let dialler = Dialler::new(networks?, agent.is_some().then_some(egress))
+        .keeping_alive(bootstrap.limits.keepalive);
     let (views, wanted) = Views::new(View::default());
     let workload = LocalWorkload::of_bootstrap(&bootstrap);
-    let limits = bootstrap.limits.clone();
+    let limits = limits(&bootstrap);
     let workers = workers(&bootstrap);
     let process = Arc::new(Process::new(limits, views, dialler, workload, workers));
     let workers = Arc::new(Workers::start(&process, &registry, &access_log)?);
@@ -116,7 +119,7 @@ impl Control {
     async fn run(self, wanted: mpsc::UnboundedReceiver<ResourceKey>) -> Result<(), RunError> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
-        self.listen()?;
+        let of_edge = self.listen()?;
         let process = &self.process;
         let ip = self.bootstrap.ip;
         let apply = |changes| {
@@ -146,7 +149,7 @@ impl Control {
                 () = driver.run() => {}
                 () = subscriptions::run(process, &client, ip, wanted) => {}
                 () = certificates::rotate(process, &client) => {}
-                () = self.open_edge_ports() => {}
+                () = edge::keep_open(process, &self.workers, self.edge_ports.as_ref(), of_edge) => {}
             }
         });
         let works = tokio::select! {
@@ -165,7 +168,8 @@ impl Control {
     }
 
     /// Serves on the sockets that were inherited.
-    fn listen(&self) -> Result<(), RunError> {
+    fn listen(&self) -> Result<EdgeListeners, RunError> {
+        let mut of_edge = EdgeListeners::default();
         if let Some(fd) = self.bootstrap.probe_fd {
             admin::serve_probes(&self.admin, descriptor(fd)?)?;
         }
@@ -179,67 +183,32 @@ impl Control {
                 ListenerRole::Outbound => {
                     self.accept(ListenerKind::Outbound, captured(false), socket);
                 }
-                ListenerRole::Inbound => self.accept(ListenerKind::Inbound, captured(true), socket),
+                ListenerRole::Inbound => {
+                    self.accept(ListenerKind::Inbound, captured(true), socket);
+                }
                 ListenerRole::Gateway(port) => {
                     let dialled = OriginalDestination::Dialled { port };
-                    self.accept(ListenerKind::Gateway, dialled, socket);
+                    let listener = self.accept(ListenerKind::Gateway, dialled, socket);
+                    of_edge.entry(port).or_default().push(listener);
                 }
                 ListenerRole::Admin => admin::serve(&self.admin, socket, admin::Site::Admin)?,
                 ListenerRole::Metrics => admin::serve(&self.admin, socket, admin::Site::Metrics)?,
                 ListenerRole::Health => admin::serve(&self.admin, socket, admin::Site::Health)?,
             }
         }
-        Ok(())
+        Ok(of_edge)
     }
 
-    fn accept(&self, kind: ListenerKind, original: OriginalDestination, socket: TcpListener) {
-        let workload = self.process.workload.clone();
-        self.workers.listen(&Arc::new(Listener { kind, workload, original, socket }));
-    }
-
-    /// Opens the ports that a gateway's listeners name, whenever they change.
-    async fn open_edge_ports(&self) {
-        let mut changes = self.process.views.changes();
-        let mut open: Vec<u16> = self
-            .bootstrap
-            .listeners
-            .iter()
-            .filter_map(|inherited| match inherited.role {
-                ListenerRole::Gateway(port) => Some(port),
-                _ => None,
-            })
-            .collect();
-        loop {
-            let listeners = self.process.views.load().listeners().clone();
-            for listener in &listeners.listeners {
-                if open.contains(&listener.port) {
-                    continue;
-                }
-                match self.edge_sockets(listener.port).await {
-                    Ok(sockets) => {
-                        open.push(listener.port);
-                        for socket in sockets {
-                            let original = OriginalDestination::Dialled { port: listener.port };
-                            self.accept(ListenerKind::Gateway, original, socket);
-                        }
-                        tracing::info!(port = listener.port, "listening");
-                    }
-                    Err(error) => {
-                        tracing::warn!(%error, port = listener.port, "cannot listen");
-                    }
-                }
-            }
-            if changes.changed().await.is_err() {
-                return;
-            }
-        }
-    }
-
-    async fn edge_sockets(&self, port: u16) -> io::Result<Vec<TcpListener>> {
-        match &self.edge_ports {
-            Some(agent) => agent.listen(port).await,
-            None => Ok(vec![sockets::listening(port)?]),
-        }
+    fn accept(
+        &self,
+        kind: ListenerKind,
+        original: OriginalDestination,
+        socket: TcpListener,
+    ) -> Arc<Listener> {
+        let listener = Listener::new(kind, self.process.workload.clone(), original, socket);
+        let listener = Arc::new(listener);
+        self.workers.listen(&listener);
+        listener
     }
 
     /// Lets what is open come to its end. The admin API and health go on meanwhile.
@@ -251,6 +220,19 @@ impl Control {
             tracing::error!(connections, "the drain was cut short");
         }
     }
+}
+
+/// The limits that were set, as far as the system lets the process reach them.
+fn limits(bootstrap: &ProxyBootstrap) -> ProxyLimits {
+    let mut limits = bootstrap.limits.clone();
+    let descriptors = sockets::raise_descriptor_limit();
+    let clients_max = sockets::clients_max(descriptors);
+    if limits.connections_max > clients_max {
+        let connections_max = limits.connections_max;
+        tracing::info!(connections_max, clients_max, descriptors, "fewer clients than set");
+        limits.connections_max = clients_max;
+    }
+    limits
 }
 
 /// Worker threads: as told, or two beside a workload and one a core at the edge.

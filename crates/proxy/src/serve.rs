@@ -32,6 +32,7 @@ pub(crate) async fn accepted(
             ListenerKind::Gateway => peer.ip().to_string(),
             ListenerKind::Inbound | ListenerKind::Outbound => String::new(),
         },
+        expires: worker.expires(),
         server_name: Seen::NotRead,
     };
     if found.is_err() {

@@ -3,8 +3,10 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::time::Duration;
 
-use socket2::SockRef;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpSocket;
 
 /// A socket that can dial `address`, with a mark if one is given.
@@ -20,6 +22,57 @@ pub(crate) fn dialling(address: SocketAddr, mark: Option<u32>) -> io::Result<Tcp
     Ok(socket)
 }
 
+/// Sees to it that a peer which has vanished is noticed: after so much silence it is asked whether
+/// it is still there, and counts as gone when it has not answered for as long again (tcp(7),
+/// `TCP_KEEPIDLE`).
+///
+/// # Errors
+///
+/// If the kernel refuses it.
+pub(crate) fn keep_alive(socket: SockRef<'_>, silence: Duration) -> io::Result<()> {
+    let second = Duration::from_secs(1);
+    let keepalive = TcpKeepalive::new()
+        .with_time(silence.max(second))
+        .with_interval((silence / PROBES).max(second))
+        .with_retries(PROBES);
+    socket.set_tcp_keepalive(&keepalive)
+}
+
+/// Questions that a peer leaves unanswered before it counts as gone.
+const PROBES: u32 = 3;
+
+/// Lets the process have as many descriptors as it may (getrlimit(2)), and tells how many.
+pub(crate) fn raise_descriptor_limit() -> usize {
+    let (soft, hard) = match getrlimit(Resource::RLIMIT_NOFILE) {
+        Ok(limits) => limits,
+        Err(error) => {
+            tracing::warn!(%error, "the limit of descriptors is not known");
+            return DESCRIPTORS_ASSUMED;
+        }
+    };
+    let now = match setrlimit(Resource::RLIMIT_NOFILE, hard, hard) {
+        Ok(()) => hard,
+        Err(error) => {
+            tracing::warn!(%error, soft, hard, "the limit of descriptors cannot be raised");
+            soft
+        }
+    };
+    usize::try_from(now).unwrap_or(usize::MAX)
+}
+
+/// What Linux gives a process that is told nothing else.
+const DESCRIPTORS_ASSUMED: usize = 1_024;
+
+/// How many clients a process with so many descriptors may take: each needs another one for its
+/// endpoint, and some are the proxy's own. New clients wait before anyone who is served lacks one.
+pub(crate) fn clients_max(descriptors: usize) -> usize {
+    let own = DESCRIPTORS_OWN.min(descriptors / 4);
+    ((descriptors - own) / 2).max(1)
+}
+
+/// Descriptors for the control plane, the admin ports, listeners and runtimes.
+const DESCRIPTORS_OWN: usize = 256;
+
 /// Whether sockets may be marked, which needs CAP_NET_RAW.
 pub(crate) fn may_mark(mark: u32) -> bool {
     dialling((Ipv4Addr::LOCALHOST, 0).into(), Some(mark)).is_ok()
@@ -32,4 +85,16 @@ pub(crate) fn may_mark(mark: u32) -> bool {
 /// If the port is taken, or may not be used.
 pub(crate) fn listening(port: u16) -> io::Result<TcpListener> {
     TcpListener::bind((Ipv4Addr::UNSPECIFIED, port))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_never_take_the_descriptors_of_endpoints() {
+        for (descriptors, clients) in [(0, 1), (4, 1), (256, 96), (1_024, 384), (20_000, 9_872)] {
+            assert_eq!(clients_max(descriptors), clients, "of {descriptors}");
+        }
+    }
 }

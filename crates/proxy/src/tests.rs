@@ -2,6 +2,7 @@
 //! instead of captured, and a snapshot answers instead of a control plane.
 
 mod asked;
+mod edge;
 mod first_bytes;
 mod forms;
 mod gateway;
@@ -13,6 +14,7 @@ mod metrics;
 mod opaque;
 mod oracle;
 mod paths;
+mod peers;
 mod protocols;
 mod replay;
 mod size;

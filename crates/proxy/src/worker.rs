@@ -4,10 +4,10 @@
 use std::cell::{Cell, RefCell};
 use std::future::pending;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Shutdown, SocketAddr};
 use std::pin::pin;
 use std::rc::Rc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -17,6 +17,7 @@ use ironmesh_identity::{Clock, SystemClock};
 use ironmesh_model::{Draw, ListenerKind, Reason, Silent, Traffic, decide};
 use ironmesh_telemetry::access_log::{HTTP_DATE_BYTES, http_date};
 use ironmesh_telemetry::{AccessLog, Registry};
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::{LocalSet, spawn_local};
@@ -31,6 +32,7 @@ use crate::pool::Pool;
 use crate::process::{Phase, Process};
 use crate::random::Random;
 use crate::serve;
+use crate::sockets;
 use crate::workload::LocalWorkload;
 
 /// A listening socket and what is served on it.
@@ -39,7 +41,29 @@ pub(crate) struct Listener {
     pub(crate) kind: ListenerKind,
     pub(crate) workload: Arc<LocalWorkload>,
     pub(crate) original: OriginalDestination,
-    pub(crate) socket: std::net::TcpListener,
+    socket: std::net::TcpListener,
+    closed: AtomicBool,
+}
+
+impl Listener {
+    /// What is to be served on a socket that listens.
+    pub(crate) fn new(
+        kind: ListenerKind,
+        workload: Arc<LocalWorkload>,
+        original: OriginalDestination,
+        socket: std::net::TcpListener,
+    ) -> Self {
+        Self { kind, workload, original, socket, closed: AtomicBool::new(false) }
+    }
+
+    /// Takes no more connections, on no worker; those that are open go on. Others may hold the
+    /// socket, too, and so it is shut down: dialling it is refused from now on.
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        if let Err(error) = SockRef::from(&self.socket).shutdown(Shutdown::Both) {
+            tracing::warn!(%error, "cannot stop listening");
+        }
+    }
 }
 
 /// A connection that was accepted by another worker.
@@ -192,6 +216,17 @@ impl Worker {
         let sequence = self.sequence.get();
         self.sequence.set(sequence + 1);
         sequence
+    }
+
+    /// When a connection that is made now will have become too old, if ever.
+    pub(crate) fn expires(&self) -> Option<Instant> {
+        let age = self.process.limits.connection_age_max;
+        if age.is_zero() {
+            return None;
+        }
+        // From nine to eleven tenths.
+        let tenths = 0.9 + 0.2 * (self.random.next() as f64 / u64::MAX as f64);
+        Some(Instant::now() + age.mul_f64(tenths))
     }
 
     /// What tells this hop of a request from others, for its draw.
@@ -412,6 +447,8 @@ async fn drain(worker: &Worker) {
 async fn accept(worker: Rc<Worker>, listener: Arc<Listener>) {
     let socket = listener.socket.try_clone().and_then(|socket| {
         socket.set_nonblocking(true)?;
+        // What is accepted inherits it.
+        sockets::keep_alive(SockRef::from(&socket), worker.process.limits.keepalive)?;
         TcpListener::from_std(socket)
     });
     let socket = match socket {
@@ -428,6 +465,7 @@ async fn accept(worker: Rc<Worker>, listener: Arc<Listener>) {
         });
         match accepted {
             Ok((tcp, peer)) => worker.assign(tcp, peer, &listener),
+            Err(_) if listener.closed.load(Ordering::Acquire) => return,
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
                 // Out of descriptors or memory: the queue would only give the same error again.
@@ -461,7 +499,7 @@ async fn reap(worker: Rc<Worker>) {
     loop {
         let again = tokio::select! {
             _ = tick.tick() => {
-                worker.pool.reap(worker.process.limits.upstream_idle_timeout, &worker.buffers);
+                worker.pool.reap(&worker.process.limits, &worker.buffers);
                 // Those that were in use at the change have been given back since.
                 std::mem::take(&mut changed)
             }

@@ -1,16 +1,20 @@
 //! Connections to endpoints: from the pool, or new ones.
 
-use std::future::poll_fn;
+use std::cell::Cell;
+use std::future::{pending, poll_fn};
 use std::io;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use h2::client::SendRequest;
+use h2::{Ping, PingPong};
 use ironmesh_model::Reason;
 use ironmesh_model::limits::ProxyLimits;
 use tokio::task::spawn_local;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::failure::{Failure, Stage};
 use crate::http::upstream::{Upstream, Upstream1, Upstream2};
@@ -62,8 +66,10 @@ async fn http1(
             freed.await;
         }
     }
+    let place = worker.pool.place_http1(to, worker.process.limits.endpoint_connections_max);
+    let (key, place) = place.ok_or(Failure::mesh(Reason::Overloaded))?;
     let stream = stream(worker, to, Inside::Http1).await?;
-    Ok(Box::new(Upstream1::new(stream, to.to_key(), counted)))
+    Ok(Box::new(Upstream1::new(stream, key, place, worker.expires(), counted)))
 }
 
 /// A place on a shared connection made after `newer_than`. One request dials at a time; the others
@@ -82,6 +88,9 @@ async fn http2(
             }
             continue;
         }
+        if worker.pool.is_full(to, worker.process.limits.endpoint_connections_max) {
+            return Err(Failure::mesh(Reason::Overloaded));
+        }
         match worker.pool.dial_http2(to) {
             Err(other) => other.wait().await?,
             Ok(dialling) => {
@@ -97,8 +106,9 @@ async fn http2(
                     }
                     Ok((connection, driver)) => {
                         let key = dialling.key().clone();
-                        let (number, place) = dialling.made(connection.clone());
-                        spawn_local(drive(worker.clone(), key, number, driver, counted));
+                        let (number, place, open) =
+                            dialling.made(connection.clone(), worker.expires());
+                        spawn_local(drive(worker.clone(), key, number, driver, (open, counted)));
                         Ok(Upstream2 { connection, tls, reused: false, _place: place })
                     }
                 };
@@ -122,20 +132,57 @@ async fn handshake(
     Ok((connection.ready().await.map_err(failed)?, driver))
 }
 
-/// Moves the frames of a connection until it ends.
+/// Moves the frames of a connection until it ends, or its peer is gone.
 async fn drive(
     worker: Rc<Worker>,
     to: Arc<Key>,
     number: u64,
-    driver: Driver,
-    counted: Option<Counted>,
+    mut driver: Driver,
+    (open, counted): (Rc<Cell<usize>>, Option<Counted>),
 ) {
     let to = to.destination();
-    if let Err(error) = driver.await {
-        tracing::debug!(%error, address = %to.address, "HTTP/2 connection ended");
+    let pings = driver.ping_pong();
+    let silence = worker.process.limits.keepalive;
+    let streams_max = Cell::new(usize::MAX);
+    let frames = poll_fn(|cx| {
+        let polled = Pin::new(&mut driver).poll(cx);
+        streams_max.set(driver.max_concurrent_send_streams());
+        polled
+    });
+    tokio::select! {
+        ended = frames => if let Err(error) = ended {
+            tracing::debug!(%error, address = %to.address, "HTTP/2 connection ended");
+        },
+        // Dropping the connection fails the requests on it.
+        () = gone(pings, &open, &streams_max, silence) => {
+            tracing::debug!(address = %to.address, "HTTP/2 connection given up");
+        }
     }
     worker.pool.forget_http2(to, number);
     drop(counted);
+}
+
+/// Waits until a peer for which requests wait does not answer any more, or keeps to taking none.
+async fn gone(
+    pings: Option<PingPong>,
+    open: &Cell<usize>,
+    streams_max: &Cell<usize>,
+    silence: Duration,
+) {
+    let Some(mut pings) = pings else { return pending().await };
+    loop {
+        sleep(silence).await;
+        if open.get() == 0 {
+            continue;
+        }
+        match timeout(silence, pings.ping(Ping::opaque())).await {
+            Ok(Ok(_)) if streams_max.get() == 0 => return,
+            Ok(Ok(_)) => {}
+            // The connection has ended, which the driver tells.
+            Ok(Err(_)) => pending().await,
+            Err(_) => return,
+        }
+    }
 }
 
 /// A new connection, with the handshake that the destination expects.

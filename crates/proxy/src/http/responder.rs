@@ -3,8 +3,7 @@
 use bytes::Bytes;
 use h2::server::SendResponse;
 
-use ironmesh_model::ListenerKind;
-
+use crate::connection::Connection;
 use crate::http::body::{BodyFailure, Sink};
 use crate::http::convert;
 use crate::http1::{self, Framing};
@@ -43,8 +42,7 @@ pub(crate) struct Responder1<'a> {
     pub(crate) until_close: bool,
     /// Whether it is going away, so that nothing is kept.
     pub(crate) process: &'a Process,
-    /// Where the client connected.
-    pub(crate) listener: ListenerKind,
+    pub(crate) connection: &'a Connection,
 }
 
 impl Responder<'_> {
@@ -77,7 +75,9 @@ impl Responder<'_> {
     ) -> Result<Sink<'_>, BodyFailure> {
         match self {
             Self::Http1(to) => {
-                to.keep_alive &= !to.process.sends_away(to.listener);
+                let connection = to.connection;
+                to.keep_alive &=
+                    !to.process.sends_away(connection.kind) && !connection.is_expired();
                 let framing = match (framing, to.client) {
                     (Framing::Chunked | Framing::UntilClose, Version::Http11 | Version::Http2) => {
                         Framing::Chunked

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use ironmesh_model::Reason;
-use tokio::time::{Instant, Sleep, sleep, timeout, timeout_at};
+use tokio::time::{Instant, Sleep, sleep_until, timeout, timeout_at};
 
 use crate::buffer::Buffer;
 use crate::connection::Connection;
@@ -35,9 +35,11 @@ pub(crate) fn serve_connection(
     let mut parser = RequestParser::new(Limits::from(&worker.process.limits));
     async move {
         let idle_timeout = worker.process.limits.downstream_idle_timeout;
-        let sleep = pin!(sleep(idle_timeout));
+        let since = Instant::now();
+        let expires = connection.expires;
+        let sleep = pin!(sleep_until(first_of(since + idle_timeout, expires)));
         let ends = pin!(worker.ends(connection.inbound()));
-        let mut idle = Idle { sleep, since: Instant::now(), idle_timeout, ends };
+        let mut idle = Idle { sleep, since, idle_timeout, expires, ends };
         loop {
             let next = match read_head(worker, &io, &mut input, &mut parser, &mut idle).await {
                 Ok(Head::None) => return,
@@ -149,7 +151,7 @@ async fn request(
         keep_alive: traits.keep_alive,
         until_close: false,
         process: &worker.process,
-        listener: connection.kind,
+        connection,
     });
     let mut exchange = Exchange::begin(worker, connection, request, refused);
     let body = RequestBody {
@@ -227,7 +229,7 @@ async fn refuse(worker: &Rc<Worker>, connection: &Connection, io: &Io, refusal: 
         keep_alive: false,
         until_close: false,
         process,
-        listener: connection.kind,
+        connection,
     };
     let mut responder = Responder::Http1(to);
     let longest = worker.process.limits.stream_idle_timeout;
@@ -270,6 +272,7 @@ struct Idle<'a, E> {
     sleep: Pin<&'a mut Sleep>,
     since: Instant,
     idle_timeout: Duration,
+    expires: Option<Instant>,
     /// Ends when the connection is to, whether or not it is idle for long.
     ends: Pin<&'a mut E>,
 }
@@ -284,11 +287,15 @@ impl<E: Future<Output = ()>> Idle<'_, E> {
                 () = self.ends.as_mut() => return,
                 () = self.sleep.as_mut() => {}
             }
-            let end = self.since + self.idle_timeout;
+            let end = first_of(self.since + self.idle_timeout, self.expires);
             if Instant::now() >= end {
                 return;
             }
             self.sleep.as_mut().reset(end);
         }
     }
+}
+
+fn first_of(at: Instant, or_at: Option<Instant>) -> Instant {
+    or_at.map_or(at, |other| at.min(other))
 }

@@ -38,6 +38,7 @@ pub(crate) async fn serve_connection(
             () = worker.ends(connection.inbound()) => {}
             () = worker.sends_away(connection) => {}
             () = streams.idle(limits.downstream_idle_timeout) => {}
+            () = connection.expired() => {}
         }
     });
     let mut leaving = false;

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use h2::RecvStream;
 use h2::client::{ResponseFuture, SendRequest};
 use ironmesh_model::Reason;
+use tokio::time::Instant;
 
 use crate::buffer::{Buffer, Buffers};
 use crate::failure::{Failure, Stage};
@@ -51,15 +52,25 @@ pub(crate) struct Upstream1 {
     /// Whether it carried requests before this one.
     pub(crate) reused: bool,
     pub(crate) input: Buffer,
+    /// When it has become too old to be kept.
+    pub(crate) expires: Option<Instant>,
     /// If limits count it.
     pub(crate) counted: Option<Counted>,
+    /// Counts it as one of its endpoint's.
+    _place: Place,
 }
 
 impl Upstream1 {
-    pub(crate) fn new(stream: Stream, to: Arc<Key>, counted: Option<Counted>) -> Self {
+    pub(crate) fn new(
+        stream: Stream,
+        to: Arc<Key>,
+        place: Place,
+        expires: Option<Instant>,
+        counted: Option<Counted>,
+    ) -> Self {
         let local = stream.tcp().local_addr().ok();
         let (io, input) = (Io::new(stream), Buffer::default());
-        Self { io, to, local, reused: false, input, counted }
+        Self { io, to, local, reused: false, input, expires, counted, _place: place }
     }
 
     /// Whether it can carry another request: the endpoint has neither closed it nor said anything

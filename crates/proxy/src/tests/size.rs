@@ -35,12 +35,8 @@ fn futures_of_connections_are_small() {
         let worker = Rc::new(Worker::alone(process, &Registry::new(10), &log));
         let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = socket.local_addr().unwrap();
-        let listener = Listener {
-            kind: ListenerKind::Outbound,
-            workload: workload("w"),
-            original: OriginalDestination::Fixed(address),
-            socket,
-        };
+        let original = OriginalDestination::Fixed(address);
+        let listener = Listener::new(ListenerKind::Outbound, workload("w"), original, socket);
         let connect = async || TcpStream::connect(address).await.unwrap();
         let whole = serve::accepted(&worker, connect().await, address, &listener);
         assert_at_most("whole", 5 << 10, &whole);
@@ -52,6 +48,7 @@ fn futures_of_connections_are_small() {
             destination: address,
             peer_identity: None,
             client: String::new(),
+            expires: None,
             server_name: Seen::Absent,
         });
         let stream = async || Stream::plain(connect().await);

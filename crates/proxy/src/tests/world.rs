@@ -45,7 +45,7 @@ pub(crate) struct Proxy {
     pub(crate) address: SocketAddr,
     pub(crate) process: Arc<Process>,
     pub(crate) workload: Arc<LocalWorkload>,
-    workers: Option<Workers>,
+    pub(crate) workers: Option<Arc<Workers>>,
     control: Arc<Control>,
     pub(crate) registry: Arc<Registry>,
     pub(crate) lines: Lines,
@@ -110,7 +110,7 @@ impl Proxy {
     pub(crate) fn begin(setup: Setup) -> Self {
         let Setup { kind, destination, objects, limits, mute, workload } = setup;
         let (views, mut wanted) = Views::new(View::default());
-        let dialler = Dialler::of_loopback();
+        let dialler = Dialler::of_loopback().keeping_alive(limits.keepalive);
         let process = Arc::new(Process::new(limits, views, dialler, workload.clone(), 2));
         let control = Arc::new(Control {
             snapshot: Mutex::new(Snapshot::new(objects).0),
@@ -140,8 +140,8 @@ impl Proxy {
         let workers = Workers::start(&process, &registry, &log).unwrap();
         let original = OriginalDestination::Fixed(destination);
         let of = workload.clone();
-        workers.listen(&Arc::new(Listener { kind, workload: of, original, socket }));
-        let workers = Some(workers);
+        workers.listen(&Arc::new(Listener::new(kind, of, original, socket)));
+        let workers = Some(Arc::new(workers));
         Self { address, process, workload, workers, control, registry, lines, _log: log }
     }
 
