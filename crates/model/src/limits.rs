@@ -14,6 +14,10 @@ use crate::settings::{BadSetting, Setting, parse_duration, show_duration};
 /// Size of one compiled regex, in bytes. Fixed, so that a pattern means the same everywhere.
 pub const REGEX_BYTES_MAX: usize = 256 << 10;
 
+/// Size of the table that a regex fills while it matches, in bytes, per thread; what does not fit is
+/// worked out again. Fixed: it changes the speed of patterns that are hard to match, nothing else.
+pub const REGEX_TABLE_BYTES_MAX: usize = 128 << 10;
+
 /// Values in one manifest file, those of aliases counted each time they are used. Fixed, so that a
 /// file means the same everywhere.
 pub const MANIFEST_VALUES_MAX: usize = 2_000_000;
@@ -253,7 +257,7 @@ limits! {
         /// Time a request waits for a resource.
         parked_wait: Duration = seconds(5),
         /// Hosts, addresses and callers that clients made the proxy ask about; beyond, those of
-        /// which nothing is known go first, then those asked about first.
+        /// which nothing is known go first, then those asked about once, then those that came back.
         resolutions_max: usize = 10_000,
         /// Connect attempts for one request, each to another endpoint where there is one.
         connect_attempts_max: u32 = 3,
@@ -277,8 +281,13 @@ limits! {
         /// Bytes that one HTTP/2 stream may send before they are read.
         h2_stream_window_bytes: u32 = 256 * KIB as u32,
         /// Bytes that all streams of an HTTP/2 connection may send before they are read: many
-        /// streams' worth, so that a few slow readers do not stall the others.
-        h2_connection_window_bytes: u32 = 64 * MIB as u32,
+        /// streams' worth, so that a few slow readers do not stall the others. It begins with 64
+        /// KiB and grows with the streams, as far as `h2_unread_bytes_max` allows.
+        h2_connection_window_bytes: u32 = 16 * MIB as u32,
+        /// Bytes that all HTTP/2 connections of a proxy, of clients and to endpoints, may send
+        /// before they are read. Half of it is kept for the first 64 KiB of each; who finds no
+        /// room even for those is refused.
+        h2_unread_bytes_max: u64 = 1024 * MIB as u64,
         /// Bytes of an HTTP/2 frame.
         h2_frame_bytes_max: u32 = 64 * KIB as u32,
         /// HTTP/2 streams remembered after they were reset.

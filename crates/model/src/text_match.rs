@@ -7,7 +7,7 @@ use regex_syntax::ast::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::limits::REGEX_BYTES_MAX;
+use crate::limits::{REGEX_BYTES_MAX, REGEX_TABLE_BYTES_MAX};
 use crate::name::Name;
 
 /// What a text must be.
@@ -86,6 +86,7 @@ pub fn compile_regex(pattern: &str) -> Result<regex::Regex, BadPattern> {
     let ascii = ascii_classes(pattern, &ast).map_err(|why| bad(&why))?;
     regex::RegexBuilder::new(&format!("^(?:{ascii})$"))
         .size_limit(REGEX_BYTES_MAX)
+        .dfa_size_limit(REGEX_TABLE_BYTES_MAX)
         .dot_matches_new_line(true)
         .build()
         .map_err(|error| bad(&error))

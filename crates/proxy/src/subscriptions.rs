@@ -47,12 +47,21 @@ pub(crate) struct Asked {
     /// In the order in which they were asked about first.
     order: VecDeque<ResourceKey>,
     known: HashSet<ResourceKey>,
+    /// Those that were asked about again after they had been given up, so that they are in use.
+    returned: HashSet<ResourceKey>,
+    /// Those that were given up last, the newest at the end.
+    given_up: VecDeque<ResourceKey>,
 }
 
 impl Asked {
     /// Nothing was asked about yet; `kept` is never given up.
     pub(crate) fn but_for(kept: ResourceKey) -> Self {
-        Self { order: VecDeque::new(), known: HashSet::from([kept]) }
+        Self {
+            order: VecDeque::new(),
+            known: HashSet::from([kept]),
+            returned: HashSet::new(),
+            given_up: VecDeque::new(),
+        }
     }
 
     /// Notes what is asked about now.
@@ -60,6 +69,10 @@ impl Asked {
         for key in keys.iter().filter(|key| is_asked_by_clients(key)) {
             if self.known.insert(key.clone()) {
                 self.order.push_back(key.clone());
+                if self.given_up.contains(key) {
+                    self.given_up.retain(|given_up| given_up != key);
+                    self.returned.insert(key.clone());
+                }
             }
         }
     }
@@ -68,13 +81,16 @@ impl Asked {
     pub(crate) fn forget(&mut self, keys: &[ResourceKey]) {
         for key in keys {
             self.known.remove(key);
+            self.returned.remove(key);
         }
         self.order.retain(|key| self.known.contains(key));
     }
 
     /// Makes room if there are more than `max`: first goes that of which the control plane has said
-    /// that nothing is there, then what was asked about longest ago. What is not answered yet stays,
-    /// since someone waits for it, and so do the keys of `now`.
+    /// that nothing is there, then what was asked about longest ago and never came back, then what
+    /// came back longest ago: a client that asks about ever new hosts does not drive out those that
+    /// are in use. What is not answered yet stays, since someone waits for it, and so do the keys of
+    /// `now`.
     pub(crate) fn give_up(
         &mut self,
         max: usize,
@@ -86,14 +102,15 @@ impl Asked {
         }
         let count = (self.order.len() - max).max(max / GIVEN_UP_SHARE);
         let now: HashSet<&ResourceKey> = now.iter().collect();
-        let (absent, present): (Vec<&ResourceKey>, Vec<&ResourceKey>) = self
-            .order
-            .iter()
-            .filter(|key| view.get(key).is_some() && !now.contains(key))
-            .partition(|key| is_absent(view, key));
-        let given_up: Vec<ResourceKey> =
-            absent.into_iter().chain(present).take(count).cloned().collect();
+        let answered = |key: &&ResourceKey| view.get(key).is_some() && !now.contains(key);
+        let mut candidates: Vec<&ResourceKey> = self.order.iter().filter(answered).collect();
+        // Stable, so that the oldest stands first among its like.
+        candidates.sort_by_key(|key| (!is_absent(view, key), self.returned.contains(*key)));
+        let given_up: Vec<ResourceKey> = candidates.into_iter().take(count).cloned().collect();
         self.forget(&given_up);
+        self.given_up.extend(given_up.iter().cloned());
+        let remembered = self.given_up.len().min(max.min(REMEMBERED_MAX));
+        self.given_up.drain(..self.given_up.len() - remembered);
         given_up
     }
 }
@@ -116,3 +133,6 @@ const KEYS_AT_ONCE: usize = 256;
 
 /// Share of the limit that is given up when it is reached, so that making room is rare.
 const GIVEN_UP_SHARE: usize = 4;
+
+/// Keys that were given up and are remembered, to tell which come back.
+const REMEMBERED_MAX: usize = 4_096;

@@ -78,6 +78,25 @@ fn what_is_there_is_given_up_too_once_nothing_else_is_left() {
 }
 
 #[test]
+fn what_comes_back_outlives_what_was_asked_about_once() {
+    let [used, a, b, c] =
+        ["reviews", "reviews.default", "reviews.default.svc", "reviews.default.svc.cluster.local"]
+            .map(host);
+    let view = view(&[used.clone(), a.clone(), b.clone(), c.clone()]);
+    let mut asked = Asked::but_for(stranger(7));
+    let note = |asked: &mut Asked, key: &ResourceKey| asked.note(std::slice::from_ref(key));
+    note(&mut asked, &used);
+    note(&mut asked, &a);
+    assert_eq!(asked.give_up(1, &view, &[]), [used.clone()], "nothing tells it from others yet");
+    note(&mut asked, &used);
+    note(&mut asked, &b);
+    assert_eq!(asked.give_up(2, &view, &[]), [a]);
+    note(&mut asked, &c);
+    assert_eq!(asked.give_up(2, &view, &[]), [b], "not the older one, which has come back");
+    assert_eq!(asked.give_up(1, &view, &[]), [c]);
+}
+
+#[test]
 fn what_could_not_be_asked_about_takes_no_room() {
     let mut asked = Asked::but_for(stranger(7));
     let (present, refused) = (host("reviews"), [host("a"), host("b")]);
