@@ -1,7 +1,7 @@
 //! Byte buffers: lent by the worker to connections that have something to read or write, so that an
 //! idle connection holds none.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 use bytes::{Buf, Bytes, BytesMut};
 
@@ -79,12 +79,19 @@ impl Buffer {
 
 /// The spare buffers of one worker, last used first, as those are in the cache.
 #[derive(Debug, Default)]
-pub(crate) struct Buffers(RefCell<Vec<BytesMut>>);
+pub(crate) struct Buffers {
+    spare: RefCell<Vec<BytesMut>>,
+    /// The fewest that there were since [`Buffers::shrink`] was called last: these nobody needed.
+    unneeded: Cell<usize>,
+}
 
 impl Buffers {
     /// An empty buffer of [`BUFFER_BYTES`].
     pub(crate) fn take(&self) -> BytesMut {
-        self.0.borrow_mut().pop().unwrap_or_else(|| BytesMut::with_capacity(BUFFER_BYTES))
+        let mut spare = self.spare.borrow_mut();
+        let taken = spare.pop();
+        self.unneeded.set(self.unneeded.get().min(spare.len()));
+        taken.unwrap_or_else(|| BytesMut::with_capacity(BUFFER_BYTES))
     }
 
     /// Takes a buffer back. One of another size is dropped, and so is one of which a part is still
@@ -92,16 +99,41 @@ impl Buffers {
     pub(crate) fn give(&self, mut buffer: BytesMut) {
         buffer.clear();
         let whole = buffer.try_reclaim(BUFFER_BYTES) && buffer.capacity() <= 2 * BUFFER_BYTES;
-        let mut spare = self.0.borrow_mut();
+        let mut spare = self.spare.borrow_mut();
         if whole && spare.len() < SPARE_MAX {
             spare.push(buffer);
         }
+    }
+
+    /// Gives those back to the allocator that nobody needed since the last call.
+    pub(crate) fn shrink(&self) {
+        let mut spare = self.spare.borrow_mut();
+        let unneeded = self.unneeded.get().min(spare.len());
+        // Those at the front were used the longest time ago.
+        drop(spare.drain(..unneeded));
+        self.unneeded.set(spare.len());
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn buffers_that_nobody_needs_are_given_back() {
+        let buffers = Buffers::default();
+        let many: Vec<BytesMut> = (0..8).map(|_| buffers.take()).collect();
+        many.into_iter().for_each(|buffer| buffers.give(buffer));
+        let count = || buffers.spare.borrow().len();
+        buffers.shrink();
+        assert_eq!(count(), 8, "they were needed until now");
+        let two = [buffers.take(), buffers.take()];
+        two.into_iter().for_each(|buffer| buffers.give(buffer));
+        buffers.shrink();
+        assert_eq!(count(), 2);
+        buffers.shrink();
+        assert_eq!(count(), 0);
+    }
 
     #[test]
     fn a_buffer_that_was_read_full_is_used_again() {
@@ -120,7 +152,7 @@ mod tests {
         assert_ne!(buffer.room(&spare).as_ptr(), memory);
         drop(passed_on);
         buffer.rest(&spare);
-        assert_eq!(spare.0.borrow().len(), 1);
+        assert_eq!(spare.spare.borrow().len(), 1);
         assert!(spare.take().capacity() >= BUFFER_BYTES);
     }
 }

@@ -31,6 +31,7 @@ pub(crate) mod responder;
 pub(crate) mod server1;
 pub(crate) mod server2;
 pub(crate) mod upstream;
+pub(crate) mod window;
 
 /// The body of a request, and what its head said about it.
 pub(crate) struct RequestBody<'a, 'b> {

@@ -44,6 +44,11 @@ impl Fields {
         self.fields.clear();
     }
 
+    /// Bytes of memory for names and values.
+    pub(crate) fn capacity(&self) -> usize {
+        self.bytes.capacity()
+    }
+
     /// Number of fields.
     pub fn len(&self) -> usize {
         self.fields.len()

@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::connect::Dialler;
+use crate::http::window::Windows;
 use crate::views::Views;
 use crate::workload::LocalWorkload;
 
@@ -20,6 +21,8 @@ pub(crate) struct Process {
     pub(crate) dialler: Dialler,
     /// The workload that the process was started for. Connections name theirs themselves.
     pub(crate) workload: Arc<LocalWorkload>,
+    /// What HTTP/2 peers were allowed to send.
+    pub(crate) windows: Windows,
     /// Open connections by worker.
     pub(crate) loads: Box<[AtomicUsize]>,
     started: Instant,
@@ -52,7 +55,8 @@ impl Process {
         let phase = watch::Sender::new(Phase::Serves);
         let phase_now = AtomicU8::new(Phase::Serves as u8);
         let started = Instant::now();
-        Self { limits, views, dialler, workload, loads, started, phase, phase_now }
+        let windows = Windows::default();
+        Self { limits, views, dialler, workload, windows, loads, started, phase, phase_now }
     }
 
     /// Now, as ejections count time.

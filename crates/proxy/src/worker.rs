@@ -178,6 +178,14 @@ pub(crate) struct Scratch {
     pub(crate) upstream_out: Vec<u8>,
 }
 
+impl Scratch {
+    fn capacity(&self) -> usize {
+        let Self { request, response, out, upstream_out } = self;
+        let fields = request.fields.capacity() + response.fields.capacity();
+        fields + out.capacity() + upstream_out.capacity()
+    }
+}
+
 impl Worker {
     fn new(
         process: Arc<Process>,
@@ -324,11 +332,19 @@ impl Worker {
     /// Takes the memory back.
     pub(crate) fn give_scratch(&self, mut scratch: Box<Scratch>) {
         let mut spare = self.scratches.borrow_mut();
-        let bytes = scratch.out.capacity() + scratch.upstream_out.capacity();
-        if spare.len() < SCRATCHES_MAX && bytes <= SCRATCH_OUT_BYTES_MAX {
+        let bytes = scratch.capacity();
+        if spare.len() < SCRATCHES_MAX && bytes <= SCRATCH_BYTES_MAX {
             scratch.out.clear();
             scratch.upstream_out.clear();
             spare.push(scratch);
+        }
+    }
+
+    /// Gives memory back that was not needed of late.
+    fn shrink(&self) {
+        self.buffers.shrink();
+        if self.process.loads[self.index].load(Ordering::Relaxed) == 0 {
+            *self.scratches.borrow_mut() = Vec::new();
         }
     }
 
@@ -500,6 +516,7 @@ async fn reap(worker: Rc<Worker>) {
         let again = tokio::select! {
             _ = tick.tick() => {
                 worker.pool.reap(&worker.process.limits, &worker.buffers);
+                worker.shrink();
                 // Those that were in use at the change have been given back since.
                 std::mem::take(&mut changed)
             }
@@ -549,5 +566,5 @@ const DRAIN_POLL: Duration = Duration::from_millis(10);
 const LEARNED_FOR: Duration = Duration::from_secs(60);
 /// Scratches kept for later requests.
 const SCRATCHES_MAX: usize = 256;
-/// A scratch whose output has grown beyond this is not kept.
-const SCRATCH_OUT_BYTES_MAX: usize = 64 << 10;
+/// A scratch that has grown beyond this is not kept.
+const SCRATCH_BYTES_MAX: usize = 64 << 10;

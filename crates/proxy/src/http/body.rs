@@ -285,7 +285,7 @@ impl<'a> Sink<'a> {
                 }
                 Ok(())
             }
-            To::Http2 { stream, .. } => send_http2(stream, data).await,
+            To::Http2 { stream, .. } => send_http2(stream, apart(data)).await,
         }
     }
 
@@ -336,6 +336,12 @@ impl<'a> Sink<'a> {
             stream.send_reset(h2::Reason::INTERNAL_ERROR);
         }
     }
+}
+
+/// A small piece in memory of its own, as it may have to wait: it would hold the whole block that it
+/// was read into.
+fn apart(data: Bytes) -> Bytes {
+    if data.len() > COPIED_BYTES_MAX { data } else { Bytes::copy_from_slice(&data) }
 }
 
 /// Sends data as the peer's window opens.
@@ -402,3 +408,19 @@ const WAITING_BYTES_MAX: usize = 16 << 10;
 const GRPC_STATUS_MAX: u8 = 16;
 /// `UNKNOWN`.
 const GRPC_UNKNOWN: u8 = 2;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_small_piece_that_waits_does_not_hold_a_block() {
+        let spare = Buffers::default();
+        let mut buffer = Buffer::default();
+        let memory = buffer.room(&spare).as_ptr();
+        buffer.room(&spare).extend_from_slice(&[1; 50]);
+        let waiting = apart(buffer.take(50));
+        assert_eq!(buffer.room(&spare).as_ptr(), memory, "the block is used again");
+        assert_eq!(&waiting[..], [1; 50]);
+    }
+}

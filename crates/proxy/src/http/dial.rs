@@ -18,6 +18,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::failure::{Failure, Stage};
 use crate::http::upstream::{Upstream, Upstream1, Upstream2};
+use crate::http::window::Window;
 use crate::park;
 use crate::pool::{Counted, Destination, Key};
 use crate::stream::{Begun, Stream};
@@ -98,6 +99,8 @@ async fn http2(
                     Some(None) => return Err(Failure::mesh(Reason::UpstreamOverflow)),
                     counted => counted.flatten(),
                 };
+                let overloaded = Failure::mesh(Reason::Overloaded);
+                let window = Window::first(&worker.process).ok_or(overloaded)?;
                 // Boxed: as above.
                 return match Box::pin(handshake(worker, to, dialling.streams_max())).await {
                     Err(failure) => {
@@ -108,7 +111,13 @@ async fn http2(
                         let key = dialling.key().clone();
                         let (number, place, open) =
                             dialling.made(connection.clone(), worker.expires());
-                        spawn_local(drive(worker.clone(), key, number, driver, (open, counted)));
+                        spawn_local(drive(
+                            worker.clone(),
+                            key,
+                            number,
+                            driver,
+                            (open, window, counted),
+                        ));
                         Ok(Upstream2 { connection, tls, reused: false, _place: place })
                     }
                 };
@@ -138,13 +147,16 @@ async fn drive(
     to: Arc<Key>,
     number: u64,
     mut driver: Driver,
-    (open, counted): (Rc<Cell<usize>>, Option<Counted>),
+    (open, mut window, counted): (Rc<Cell<usize>>, Window, Option<Counted>),
 ) {
     let to = to.destination();
     let pings = driver.ping_pong();
     let silence = worker.process.limits.keepalive;
     let streams_max = Cell::new(usize::MAX);
     let frames = poll_fn(|cx| {
+        if let Some(bytes) = window.grow(open.get()) {
+            driver.set_target_window_size(bytes);
+        }
         let polled = Pin::new(&mut driver).poll(cx);
         streams_max.set(driver.max_concurrent_send_streams());
         polled
@@ -218,7 +230,6 @@ fn builder(limits: &ProxyLimits) -> h2::client::Builder {
     builder
         .enable_push(false)
         .initial_window_size(window(limits.h2_stream_window_bytes))
-        .initial_connection_window_size(window(limits.h2_connection_window_bytes))
         .max_frame_size(frame_bytes(limits.h2_frame_bytes_max))
         .max_header_list_size(u32::try_from(limits.head_bytes_max).unwrap_or(u32::MAX))
         .max_concurrent_streams(0)

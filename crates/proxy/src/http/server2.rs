@@ -12,14 +12,18 @@ use http::{Method, Request};
 use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep_until, timeout};
 
+use ironmesh_model::Reason;
 use ironmesh_model::limits::ProxyLimits;
 
 use crate::connection::Connection;
+use crate::failure::Failure;
 use crate::http::body::Source;
 use crate::http::dial::{frame_bytes, window};
 use crate::http::exchange::Exchange;
 use crate::http::responder::{Responder, Responder2};
+use crate::http::window::Window;
 use crate::http::{ClientSide, RequestBody, Served, convert, serve};
+use crate::opaque;
 use crate::stream::Stream;
 use crate::worker::{Scratch, Worker};
 
@@ -30,6 +34,9 @@ pub(crate) async fn serve_connection(
     stream: Stream,
 ) {
     let limits = &worker.process.limits;
+    let Some(mut window) = Window::first(&worker.process) else {
+        return opaque::refused(worker, connection, Failure::mesh(Reason::Overloaded));
+    };
     let handshake = timeout(limits.head_timeout, builder(limits).handshake(stream));
     let Ok(Ok(mut h2)) = handshake.await else { return };
     let streams = Rc::new(Streams { open: Cell::new(0), changed: Cell::new(Instant::now()) });
@@ -56,6 +63,9 @@ pub(crate) async fn serve_connection(
             Some(Ok((request, respond))) => {
                 let (worker, connection) = (worker.clone(), connection.clone());
                 let stream = Open::new(&streams);
+                if let Some(bytes) = window.grow(streams.open.get() as usize) {
+                    h2.set_target_window_size(bytes);
+                }
                 spawn_local(async move {
                     serve_stream(&worker, &connection, request, respond).await;
                     drop(stream);
@@ -138,7 +148,6 @@ fn builder(limits: &ProxyLimits) -> h2::server::Builder {
     let mut builder = h2::server::Builder::new();
     builder
         .initial_window_size(window(limits.h2_stream_window_bytes))
-        .initial_connection_window_size(window(limits.h2_connection_window_bytes))
         .max_frame_size(frame_bytes(limits.h2_frame_bytes_max))
         .max_header_list_size(u32::try_from(limits.head_bytes_max).unwrap_or(u32::MAX))
         .max_concurrent_streams(limits.h2_streams_max)

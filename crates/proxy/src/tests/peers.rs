@@ -185,3 +185,39 @@ fn old_connections_end_after_their_request() {
         assert!(client.ready().await.is_err(), "GOAWAY was sent");
     });
 }
+
+#[test]
+fn connections_without_room_for_their_window_are_refused_until_others_end() {
+    let app = App::named("a");
+    // Room for three of clients; requests go by HTTP/1.
+    let limits = ProxyLimits { h2_unread_bytes_max: 3 * 65_535, ..ProxyLimits::default() };
+    let proxy = proxy_with(limits, Protocol::Http, app.address);
+    block_on(async {
+        let mut kept = Vec::new();
+        for _ in 0..3 {
+            let client = connect(&proxy).await;
+            assert_eq!(call(client.clone(), get("/"), Vec::new()).await.0, 200);
+            kept.push(client);
+        }
+        let refused = connect(&proxy).await.ready().await;
+        let refused = match refused {
+            Ok(mut client) => client.send_request(get("/"), true).unwrap().0.await.is_err(),
+            Err(_) => true,
+        };
+        assert!(refused, "there is no room for a fourth");
+        assert_eq!(call(kept[0].clone(), get("/"), Vec::new()).await.0, 200);
+        kept.clear();
+        // Their end takes a moment to be seen.
+        loop {
+            let tcp = tokio::net::TcpStream::connect(proxy.address).await.unwrap();
+            let Ok((client, connection)) = h2::client::handshake(tcp).await else { continue };
+            tokio::spawn(connection);
+            let Ok(mut client) = client.ready().await else { continue };
+            if let Ok((answer, _)) = client.send_request(get("/"), true)
+                && answer.await.is_ok_and(|answer| answer.status() == 200)
+            {
+                return;
+            }
+        }
+    });
+}
