@@ -9,6 +9,7 @@ use ironmesh_model::{ListenerKind, ObjectId, ResourceKey};
 
 use super::world::*;
 use crate::edge::{self, EdgeListeners};
+use crate::process::Phase;
 
 /// A Gateway with these ports.
 fn gateway(ports: &[u16]) -> Objects {
@@ -39,7 +40,7 @@ fn at_edge(ports: &[u16]) -> Proxy {
         runtime.block_on(async {
             tokio::select! {
                 () = edge::keep_open(&process, &workers, None, EdgeListeners::new()) => {}
-                () = process.drained() => {}
+                () = process.begins(Phase::Drains) => {}
             }
         });
     });
