@@ -87,7 +87,8 @@ fn what_comes_back_outlives_what_was_asked_about_once() {
     let note = |asked: &mut Asked, key: &ResourceKey| asked.note(std::slice::from_ref(key));
     note(&mut asked, &used);
     note(&mut asked, &a);
-    assert_eq!(asked.give_up(1, &view, &[]), [used.clone()], "nothing tells it from others yet");
+    let given_up = asked.give_up(1, &view, &[]);
+    assert_eq!(given_up.first(), Some(&used), "nothing tells it from others yet");
     note(&mut asked, &used);
     note(&mut asked, &b);
     assert_eq!(asked.give_up(2, &view, &[]), [a]);
