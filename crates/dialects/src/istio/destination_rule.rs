@@ -1,7 +1,9 @@
 //! `DestinationRule`.
 
 use ironmesh_model::Finding;
-use ironmesh_model::policy::{self, Balance, DestinationPolicy};
+use std::time::Duration;
+
+use ironmesh_model::policy::{self, Balance, ConnectionLimits, DestinationPolicy};
 use ironmesh_model::snapshot::DestinationPolicySource;
 
 use super::{export_to, fully_qualified, labels};
@@ -52,7 +54,31 @@ fn mutual_tls_at(spec: &Spec) -> Vec<String> {
 
 /// What a policy says, by section.
 fn traffic(policy: &TrafficPolicy) -> policy::TrafficPolicy {
-    policy::TrafficPolicy { balance: balance(policy), outlier: None, limits: None }
+    policy::TrafficPolicy {
+        balance: balance(policy),
+        outlier: policy.outlier_detection.as_ref().map(outlier),
+        limits: limits(&policy.connection_pool),
+    }
+}
+
+/// Istio's defaults stand in for what is left out.
+fn outlier(given: &OutlierDetection) -> policy::OutlierDetection {
+    let percent = given.max_ejection_percent.and_then(|percent| u8::try_from(percent).ok());
+    policy::OutlierDetection {
+        consecutive_5xx: given.consecutive_5xx_errors.unwrap_or(5),
+        base_ejection: given.base_ejection_time.unwrap_or(Duration::from_secs(30)),
+        max_ejection_percent: percent.unwrap_or(10).min(100),
+    }
+}
+
+/// Limits that are left out or zero are none, as in Istio.
+fn limits(given: &ConnectionPool) -> Option<ConnectionLimits> {
+    let limit = |given: Option<i32>| given.and_then(|n| u32::try_from(n).ok()).filter(|n| *n > 0);
+    let limits = ConnectionLimits {
+        connections_max: limit(given.tcp.max_connections),
+        pending_max: limit(given.http.http1_max_pending_requests),
+    };
+    (limits != ConnectionLimits::default()).then_some(limits)
 }
 
 /// The balancing that is asked for, if it is one that is done; the table reports the others, for

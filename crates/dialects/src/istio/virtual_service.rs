@@ -12,13 +12,16 @@ use crate::path::{field, item};
 use crate::schema::{Count, read};
 use crate::translate::Part;
 
+mod answer;
+mod connections;
 mod fields;
 mod headers;
 mod matches;
+mod retries;
 
 pub use fields::*;
 
-/// Translates a VirtualService; `tcp` and `tls` are findings for now.
+/// Translates a VirtualService.
 pub(crate) fn virtual_service(object: &Object, findings: &mut Vec<Finding>) -> Option<Part> {
     let VirtualService { spec, .. } = read(object, findings)?;
     let mut translator = Translator { object, findings };
@@ -32,7 +35,7 @@ pub(crate) fn virtual_service(object: &Object, findings: &mut Vec<Finding>) -> O
         gateways => gateways.iter().map(attached).collect(),
     };
     translator.hosts(&spec.hosts, &gateways);
-    if spec.http.is_empty() && spec.tcp.is_none() && spec.tls.is_none() {
+    if spec.http.is_empty() && spec.tcp.is_empty() && spec.tls.is_empty() {
         translator.report("spec.http", FindingCode::Missing, "it needs http, tls or tcp routes");
     }
     let rules: Vec<Rule> = spec
@@ -42,8 +45,9 @@ pub(crate) fn virtual_service(object: &Object, findings: &mut Vec<Finding>) -> O
         .map(|(at, route)| translator.rule(route, &item("spec.http", at)))
         .collect();
     translator.unreachable(&rules);
+    let connection_rules = translator.connection_rules(&spec);
     Some(Part::Route(Box::new(RouteSource {
-        route: Route { id: object.id().clone(), rules, connection_rules: Vec::new() },
+        route: Route { id: object.id().clone(), rules, connection_rules },
         hosts: spec.hosts.iter().map(|host| fully_qualified(host, object)).collect(),
         gateways,
         export_to: export_to(&spec.export_to, object),
@@ -108,10 +112,13 @@ impl Translator<'_> {
         Rule {
             name: given.name.clone(),
             matches: self.matches(&given.matches, path),
-            action: Action::Forward(backends),
+            action: match &given.direct_response {
+                Some(answer) if given.route.is_empty() => self.answer(answer, path),
+                _ => Action::Forward(backends),
+            },
             // As in Istio, a timeout of 0 turns it off.
             timeout: given.timeout.filter(|timeout| !timeout.is_zero()),
-            retry: None,
+            retry: given.retries.as_ref().map(|retries| self.retry(retries, path)),
             rewrite: given.rewrite.as_ref().and_then(rewrite),
             headers: self.headers(&given.headers, &given.into(), path),
         }

@@ -52,7 +52,7 @@ fields! {
         /// How many connections and requests there may be at a time.
         honoured connection_pool "connectionPool": ConnectionPool,
         /// Which endpoints are left out for a time.
-        later outlier_detection "outlierDetection": Option<OutlierDetection>,
+        honoured outlier_detection "outlierDetection": Option<OutlierDetection>,
         /// How connections are secured.
         honoured tls: ClientTls,
         /// The same for single ports.
@@ -198,9 +198,9 @@ fields! {
     /// Bounds of connections and requests.
     pub struct ConnectionPool "connectionPool" {
         /// Of connections.
-        later tcp: TcpPool,
+        honoured tcp: TcpPool,
         /// Of requests.
-        later http: HttpPool,
+        honoured http: HttpPool,
     }
 
     /// Bounds of connections.
@@ -265,9 +265,9 @@ fields! {
         /// How often endpoints are looked at; 10 s if left out.
         later interval: Option<Duration>,
         /// How long an endpoint is left out the first time; 30 s if left out.
-        later base_ejection_time "baseEjectionTime": Option<Duration>,
+        honoured base_ejection_time "baseEjectionTime": Option<Duration>,
         /// The most endpoints that are left out, in percent; 10 if left out.
-        later max_ejection_percent "maxEjectionPercent": Option<i32>,
+        honoured max_ejection_percent "maxEjectionPercent": Option<i32>,
         /// With fewer healthy endpoints than this, in percent, none is left out.
         later min_health_percent "minHealthPercent": Option<i32>,
         /// Statuses that count as errors.

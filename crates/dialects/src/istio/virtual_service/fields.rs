@@ -30,9 +30,9 @@ fields! {
         /// Rules for HTTP requests; the first that matches is used.
         honoured http: Vec<HttpRoute>,
         /// Rules for TLS connections that are passed on as they are, by their SNI.
-        later tls: Option<Vec<TlsRoute>>,
+        honoured tls: Vec<TlsRoute>,
         /// Rules for all other connections.
-        later tcp: Option<Vec<TcpRoute>>,
+        honoured tcp: Vec<TcpRoute>,
     }
 
     /// A rule for HTTP requests.
@@ -46,7 +46,7 @@ fields! {
         /// Answers with a redirect instead.
         later redirect: Option<Redirect>,
         /// Answers with a fixed response instead.
-        later direct_response "directResponse": Option<DirectResponse>,
+        honoured direct_response "directResponse": Option<DirectResponse>,
         /// The `VirtualService` whose rules are taken instead.
         later delegate: Option<Delegate>,
         /// Changes path and authority before the request is forwarded.
@@ -54,7 +54,7 @@ fields! {
         /// The time that a request may take with all its attempts; 0 or none: no bound.
         honoured timeout: Option<Duration>,
         /// When a failed request is sent again.
-        later retries: Option<Retries>,
+        honoured retries: Option<Retries>,
         /// Delays or aborts a share of the requests.
         honoured fault: Option<Fault>,
         /// Where a copy of each request goes, whose answer is dropped.

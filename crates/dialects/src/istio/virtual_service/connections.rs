@@ -1,0 +1,104 @@
+//! `tls` and `tcp`: rules for connections whose requests are not looked at.
+
+use std::collections::BTreeMap;
+
+use ironmesh_model::FindingCode;
+use ironmesh_model::route::{Backend, ConnectionMatch, ConnectionRule, HeaderOps};
+
+use super::{Destination, L4Match, RouteDestination, Spec, TlsMatch, Translator, weight};
+use crate::istio::{PortSelector, fully_qualified, gateway_name, labels};
+use crate::path::{field, item};
+
+impl Translator<'_> {
+    /// The rules in the order in which they are tried: those of `tls` first, as in Istio.
+    pub(super) fn connection_rules(&mut self, spec: &Spec) -> Vec<ConnectionRule> {
+        let mut rules = Vec::new();
+        for (at, given) in spec.tls.iter().enumerate() {
+            let place = item("tls", at);
+            if given.matches.is_empty() {
+                let message = "a rule of tls needs a match with sniHosts";
+                self.report(format!("spec.{place}.match"), FindingCode::Missing, message);
+                continue;
+            }
+            let matches: Option<Vec<_>> =
+                given.matches.iter().map(|given| self.tls_match(given)).collect();
+            rules.extend(self.connection_rule(&place, matches, &given.route));
+        }
+        for (at, given) in spec.tcp.iter().enumerate() {
+            let place = item("tcp", at);
+            let matches: Option<Vec<_>> =
+                given.matches.iter().map(|given| self.l4_match(given)).collect();
+            rules.extend(self.connection_rule(&place, matches, &given.route));
+        }
+        rules
+    }
+
+    /// `matches`: `None` if one of them has a condition that is not honoured, of which the table
+    /// tells; without it the rule would take what is not meant for it, so it takes nothing.
+    fn connection_rule(
+        &mut self,
+        place: &str,
+        matches: Option<Vec<ConnectionMatch>>,
+        route: &[RouteDestination],
+    ) -> Option<ConnectionRule> {
+        let path = format!("spec.{place}");
+        if route.is_empty() {
+            self.report(field(&path, "route"), FindingCode::Missing, "it needs a destination");
+            return None;
+        }
+        let mut backends = Vec::with_capacity(route.len());
+        for (at, given) in route.iter().enumerate() {
+            backends.push(self.connection_backend(given, &item(&field(&path, "route"), at)));
+        }
+        if route.iter().all(|destination| destination.weight.is_none()) {
+            backends.iter_mut().for_each(|backend| backend.weight = 1);
+        }
+        if backends.len() > 1 && backends.iter().all(|backend| backend.weight == 0) {
+            let message = "no destination has a weight above 0";
+            self.report(field(&path, "route"), FindingCode::NoWeight, message);
+        }
+        Some(ConnectionRule { place: place.into(), matches: matches?, backends })
+    }
+
+    fn connection_backend(&mut self, given: &RouteDestination, path: &str) -> Backend {
+        let Destination { host, subset, port: PortSelector { number, .. } } = &given.destination;
+        if host.contains('*') {
+            let message = "a destination is one service, never a wildcard";
+            self.report(format!("{path}.destination.host"), FindingCode::Invalid, message);
+        }
+        Backend {
+            host: fully_qualified(host, self.object),
+            port: *number,
+            subset: (!subset.is_empty()).then(|| subset.as_str().into()),
+            weight: given.weight.map_or(0, weight),
+            headers: HeaderOps::default(),
+        }
+    }
+
+    fn tls_match(&self, given: &TlsMatch) -> Option<ConnectionMatch> {
+        let names = given.sni_hosts.iter().map(|name| name.to_ascii_lowercase().into()).collect();
+        let of = self.match_of(&given.source_labels, &given.source_namespace, &given.gateways);
+        let is_honoured = given.destination_subnets.is_empty() && !given.sni_hosts.is_empty();
+        is_honoured.then_some(ConnectionMatch { server_names: names, port: given.port, ..of })
+    }
+
+    fn l4_match(&self, given: &L4Match) -> Option<ConnectionMatch> {
+        let of = self.match_of(&given.source_labels, &given.source_namespace, &given.gateways);
+        let is_honoured = given.destination_subnets.is_empty() && given.source_subnet.is_empty();
+        is_honoured.then_some(ConnectionMatch { port: given.port, ..of })
+    }
+
+    fn match_of(
+        &self,
+        source_labels: &BTreeMap<String, String>,
+        source_namespace: &str,
+        gateways: &[String],
+    ) -> ConnectionMatch {
+        ConnectionMatch {
+            source_labels: labels(source_labels),
+            source_namespace: (!source_namespace.is_empty()).then(|| source_namespace.into()),
+            gateways: gateways.iter().map(|name| gateway_name(name, self.object)).collect(),
+            ..ConnectionMatch::default()
+        }
+    }
+}
