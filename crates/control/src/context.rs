@@ -8,6 +8,7 @@ use ironmesh_model::settings::Settings;
 
 use crate::mesh::Mesh;
 use crate::registry::Registry;
+use crate::server::parts::Parts;
 
 /// The parts that requests are answered from.
 #[derive(Debug)]
@@ -16,6 +17,8 @@ pub(crate) struct Context {
     pub(crate) registry: Arc<Registry>,
     /// What the proxies are told.
     pub(crate) mesh: Mesh,
+    /// Parts of answers that wait for their clients.
+    pub(crate) parts: Parts,
     /// Where the logs of containers are.
     pub(crate) logs: PathBuf,
     /// Settings of the mesh.

@@ -155,6 +155,26 @@ impl Failure {
         Self::new(413, "RequestEntityTooLarge", message.into())
     }
 
+    /// 408: the client was too slow.
+    pub(crate) fn timeout(message: impl Into<String>) -> Self {
+        Self::new(408, "Timeout", message.into())
+    }
+
+    /// 504: what is asked for is in the future.
+    pub(crate) fn too_new(asked: u64, current: u64) -> Self {
+        let message = format!("Too large resource version: {asked}, current: {current}");
+        Self::new(504, "Timeout", message)
+    }
+
+    /// 429: all connections are in use.
+    pub(crate) fn too_many_requests(most: usize) -> Self {
+        let message = format!(
+            "all connections of the API have requests (limits.control.api_connections_max = {most}); \
+             try again later, or end watches"
+        );
+        Self::new(429, "TooManyRequests", message)
+    }
+
     /// 415: a body of a type that is not read here.
     pub(crate) fn unsupported_type(found: &str, known: &[&str]) -> Self {
         let message = format!(
@@ -174,11 +194,18 @@ impl Failure {
         match error {
             store::Error::Exists(key) => Self::already_exists(resource, &key.name),
             store::Error::Missing(key) => Self::not_found(resource, &key.name),
+            other => Self::of_limits(other),
+        }
+    }
+
+    /// What the store refused whatever object it was.
+    fn of_limits(error: &store::Error) -> Self {
+        match error {
             store::Error::TooLarge { .. } | store::Error::TooDeep(_) => {
                 Self::over_limit(error.to_string())
             }
             store::Error::Full(_) => Self::new(507, "InsufficientStorage", error.to_string()),
-            store::Error::Journal(_) => Self::internal(error.to_string()),
+            _ => Self::internal(error.to_string()),
         }
     }
 
@@ -208,7 +235,7 @@ impl Failure {
 impl From<store::Error> for Failure {
     fn from(error: store::Error) -> Self {
         let (store::Error::Exists(key) | store::Error::Missing(key)) = &error else {
-            return Self::internal(error.to_string());
+            return Self::of_limits(&error);
         };
         let resource = Resource::of_path(&key.collection.group, &key.collection.plural)
             .unwrap_or_else(|| Resource {

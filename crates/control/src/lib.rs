@@ -122,8 +122,15 @@ pub async fn serve(bootstrap: ControlBootstrap) -> Result<(), Error> {
     let user_ids = bootstrap.user_ids;
     let mesh = Mesh::new(ironmesh_wire::Server::new(members, bootstrap.limits.wire.clone()));
     let limits = bootstrap.limits;
-    let context =
-        Arc::new(Context { registry, mesh, logs: bootstrap.logs, settings, limits, user_ids });
+    let context = Arc::new(Context {
+        registry,
+        mesh,
+        parts: Default::default(),
+        logs: bootstrap.logs,
+        settings,
+        limits,
+        user_ids,
+    });
 
     let mut tasks = tokio::task::JoinSet::new();
     let fd = bootstrap.push_fd;

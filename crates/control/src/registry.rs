@@ -23,6 +23,8 @@ mod normal_form;
 mod services;
 mod validate;
 
+pub(crate) use validate::labels;
+
 pub(crate) use deletion::{DeleteOptions, Deleted, resource_of};
 
 /// Which part of an object a request changes.

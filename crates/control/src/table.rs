@@ -32,6 +32,7 @@ const fn wide(name: &'static str) -> Column {
 type Cells = fn(&Object, Timestamp) -> Vec<Value>;
 
 /// How the objects of a kind are shown.
+#[derive(Clone, Copy)]
 struct Layout {
     columns: &'static [Column],
     cells: Cells,
@@ -79,42 +80,48 @@ pub(crate) enum Include {
     Object,
 }
 
-/// A `Table` of objects of one collection.
-pub(crate) fn render<'a>(
-    group: &str,
-    plural: &str,
-    objects: impl IntoIterator<Item = &'a Object>,
-    revision: &str,
+/// The rows of a collection's tables.
+#[derive(Clone, Copy)]
+pub(crate) struct Rows {
+    layout: Layout,
     include: Include,
     now: Timestamp,
-) -> Value {
-    let layout = layout(group, plural);
-    let columns: Vec<_> = layout.columns.iter().map(definition).collect();
-    let rows: Vec<_> = objects
-        .into_iter()
-        .map(|object| {
-            let mut row = json!({"cells": (layout.cells)(object, now)});
-            match include {
-                Include::Nothing => {}
-                Include::Metadata => {
-                    row["object"] = json!({
-                        "kind": "PartialObjectMetadata",
-                        "apiVersion": "meta.k8s.io/v1",
-                        "metadata": object["metadata"],
-                    });
-                }
-                Include::Object => row["object"] = object.clone(),
+}
+
+impl Rows {
+    /// Those of a collection, at a time.
+    pub(crate) fn new(group: &str, plural: &str, include: Include, now: Timestamp) -> Self {
+        Self { layout: layout(group, plural), include, now }
+    }
+
+    /// The row of an object.
+    pub(crate) fn row(&self, object: &Object) -> Value {
+        let mut row = json!({"cells": (self.layout.cells)(object, self.now)});
+        match self.include {
+            Include::Nothing => {}
+            Include::Metadata => {
+                row["object"] = json!({
+                    "kind": "PartialObjectMetadata",
+                    "apiVersion": "meta.k8s.io/v1",
+                    "metadata": object["metadata"],
+                });
             }
-            row
+            Include::Object => row["object"] = object.clone(),
+        }
+        row
+    }
+
+    /// A `Table` of some rows.
+    pub(crate) fn table(&self, rows: Vec<Value>, revision: &str) -> Value {
+        let columns: Vec<_> = self.layout.columns.iter().map(definition).collect();
+        json!({
+            "kind": "Table",
+            "apiVersion": "meta.k8s.io/v1",
+            "metadata": {"resourceVersion": revision},
+            "columnDefinitions": columns,
+            "rows": rows,
         })
-        .collect();
-    json!({
-        "kind": "Table",
-        "apiVersion": "meta.k8s.io/v1",
-        "metadata": {"resourceVersion": revision},
-        "columnDefinitions": columns,
-        "rows": rows,
-    })
+    }
 }
 
 fn definition(column: &Column) -> Value {

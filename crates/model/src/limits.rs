@@ -375,12 +375,19 @@ limits! {
         push_connections_per_peer_max: usize = 16,
         /// Time a proxy's TLS handshake may take.
         push_handshake_timeout: Duration = seconds(10),
-        /// Connections to each socket of the API at a time; more wait in the accept queue.
+        /// Connections to each socket of the API at a time. For one more the longest idle one is
+        /// closed; if all have requests, it is answered with 429.
         api_connections_max: usize = 256,
         /// Time a client of the API may take for a request's head, or keep an idle connection.
         api_head_timeout: Duration = seconds(60),
-        /// Parts of an answer that wait for a slow client of the API; then its sender waits.
-        api_parts_max: usize = 8,
+        /// Time a client of the API may take to send a request's body.
+        api_body_timeout: Duration = seconds(10),
+        /// Time a client of the API may take nothing of an answer that waits for it; then its
+        /// connection is closed.
+        api_stall_timeout: Duration = seconds(60),
+        /// Parts of an answer, of some 32 KiB, that wait for a slow client of the API; then its sender
+        /// waits.
+        api_parts_max: usize = 2,
         /// Time a question waits until the snapshot has what was stored before it was asked.
         snapshot_wait: Duration = seconds(30),
         /// Longest grace period of a deletion.

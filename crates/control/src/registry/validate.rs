@@ -12,7 +12,7 @@ use crate::object::{self, Object};
 use crate::selector;
 
 mod ips;
-mod labels;
+pub(crate) mod labels;
 mod pods;
 mod rollout;
 

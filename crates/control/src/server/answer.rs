@@ -6,8 +6,8 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::{Response, StatusCode, header};
-use http_body_util::Full;
 use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Frame};
 use serde::Serialize;
 use tokio::sync::mpsc;
@@ -51,11 +51,42 @@ pub(crate) fn stream(kind: &'static str, parts_max: usize) -> (mpsc::Sender<Byte
     (sender, with_type(StatusCode::OK, kind, AnswerBody::new(Parts(receiver))))
 }
 
+/// An answer whose parts are made as the client takes them.
+pub(crate) fn pulled(
+    kind: &'static str,
+    parts: impl Iterator<Item = Bytes> + Send + 'static,
+) -> Answer {
+    with_type(StatusCode::OK, kind, AnswerBody::new(Pulled(Box::new(parts))))
+}
+
+/// A body that holds something until it has been sent or given up.
+pub(crate) fn held<T: Send + Unpin + 'static>(body: AnswerBody, thing: T) -> AnswerBody {
+    AnswerBody::new(body.map_frame(move |frame| {
+        let _holds = &thing;
+        frame
+    }))
+}
+
 fn with_type(status: StatusCode, kind: &'static str, body: AnswerBody) -> Answer {
     let mut answer = Response::new(body);
     *answer.status_mut() = status;
     answer.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(kind));
     answer
+}
+
+/// A body whose parts are made when they are wanted.
+struct Pulled(Box<dyn Iterator<Item = Bytes> + Send>);
+
+impl Body for Pulled {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Ready(self.0.next().map(|bytes| Ok(Frame::data(bytes))))
+    }
 }
 
 /// A body that is fed through a channel.

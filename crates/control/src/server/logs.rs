@@ -11,6 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use tokio::sync::mpsc;
 
 use super::answer::{self, Answer};
+use super::options;
 use super::request::ApiRequest;
 use crate::api::kinds::Resource;
 use crate::context::Context;
@@ -26,6 +27,17 @@ pub(super) async fn read(
 ) -> Result<Answer, Failure> {
     let pod = context.registry.object(&Resource::of("v1", "Pod"), key)?;
     let container = container_of(&pod, request.query("container"))?;
+    for name in ["sinceSeconds", "sinceTime"] {
+        if !request.query(name).is_empty() {
+            let why =
+                format!("{name} is not supported: lines of logs are kept without their times");
+            return Err(Failure::bad_request(why));
+        }
+    }
+    if request.query("timestamps") == "true" {
+        let why = "timestamps is not supported: lines of logs are kept without their times";
+        return Err(Failure::bad_request(why));
+    }
     let directory = context.logs.join(format!("{}_{}", key.namespace, key.name));
     let previous = request.flag("previous");
     let extension = if previous { "previous.log" } else { "log" };
@@ -34,11 +46,11 @@ pub(super) async fn read(
         return Err(Failure::bad_request(why_no_log(&pod, &container, previous)));
     };
     let failed = |error: std::io::Error| Failure::internal(format!("{}: {error}", path.display()));
-    if let Ok(lines) = request.query("tailLines").parse() {
+    if let Some(lines) = options::number(request, "tailLines")? {
         let start = tail_start(&mut file, lines).await.map_err(failed)?;
         file.seek(SeekFrom::Start(start)).await.map_err(failed)?;
     }
-    let limit = request.query("limitBytes").parse().unwrap_or(u64::MAX);
+    let limit = options::number(request, "limitBytes")?.unwrap_or(u64::MAX);
     let follow = request.flag("follow") && !previous;
     let (sender, answer) = answer::stream("text/plain", context.registry.limits().api_parts_max);
     let context = context.clone();

@@ -54,7 +54,8 @@ fn path_of(group: &str, version: &str) -> String {
 
 fn operation(kind: &Kind, version: &str) -> (String, Value) {
     let resource = Resource { version: version.into(), ..Resource::from(kind) };
-    let path = resource.path(Some("{namespace}"), Some("{name}"));
+    let path = resource.path(Some("NAMESPACE"), Some("NAME"));
+    let path = path.replace("NAMESPACE", "{namespace}").replace("NAME", "{name}");
     let parameter = |name: &str| json!({"name": name, "in": "query", "schema": {"type": "string"}});
     let patch = json!({
         "operationId": format!("patch{}{}{}", kind.group.replace('.', ""), version, kind.kind),

@@ -29,9 +29,10 @@ impl ApiRequest {
         self.query.iter().find(|(key, _)| key == name).map_or("", |(_, value)| value)
     }
 
-    /// Whether a query parameter says yes.
+    /// Whether a query parameter says yes: as in Kubernetes all that does not say no.
     pub(super) fn flag(&self, name: &str) -> bool {
-        self.query.iter().any(|(key, value)| key == name && matches!(&**value, "" | "1" | "true"))
+        let no = |value: &str| value == "0" || value.eq_ignore_ascii_case("false");
+        self.query.iter().any(|(key, value)| key == name && !no(value))
     }
 
     /// The same request without its body.
@@ -161,7 +162,11 @@ pub(super) async fn handle(
 async fn read(context: &Context, request: Request<Incoming>) -> Result<ApiRequest, Failure> {
     let (head, body) = request.into_parts();
     let limit = context.registry.limits().object_bytes_max;
-    let body = match Limited::new(body, limit).collect().await {
+    let longest = context.registry.limits().api_body_timeout;
+    let body = tokio::time::timeout(longest, Limited::new(body, limit).collect()).await;
+    let late =
+        |_| Failure::timeout(format!("the body of the request did not come within {longest:?}"));
+    let body = match body.map_err(late)? {
         Ok(body) => body.to_bytes().into(),
         Err(error) if error.is::<http_body_util::LengthLimitError>() => {
             return Err(Failure::too_large(limit));
@@ -174,7 +179,7 @@ async fn read(context: &Context, request: Request<Incoming>) -> Result<ApiReques
     };
     Ok(ApiRequest {
         path: head.uri.path().to_owned(),
-        query: parse_query(head.uri.query().unwrap_or_default()),
+        query: parse_query(head.uri.query().unwrap_or_default())?,
         accept: field(header::ACCEPT),
         content_type: field(header::CONTENT_TYPE),
         method: head.method,
@@ -186,8 +191,9 @@ async fn dispatch(
     context: &std::sync::Arc<Context>,
     request: &ApiRequest,
 ) -> Result<Answer, Failure> {
+    let segments = request.path.split('/').filter(|segment| !segment.is_empty());
     let segments: Vec<String> =
-        request.path.split('/').filter(|s| !s.is_empty()).map(|s| decode(s, false)).collect();
+        segments.map(|segment| decode(segment, false)).collect::<Result<_, _>>()?;
     let words: Vec<&str> = segments.iter().map(String::as_str).collect();
     match words[..] {
         ["healthz" | "livez" | "readyz", ..] => Ok(answer::text("ok")),
@@ -220,34 +226,41 @@ fn discovered(found: Option<Value>) -> Result<Answer, Failure> {
     found.map(|value| answer::json(StatusCode::OK, &value)).ok_or_else(Failure::no_such_path)
 }
 
-fn parse_query(query: &str) -> Vec<(String, String)> {
+fn parse_query(query: &str) -> Result<Vec<(String, String)>, Failure> {
     query
         .split('&')
         .filter(|pair| !pair.is_empty())
         .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
-        .map(|(key, value)| (decode(key, true), decode(value, true)))
+        .map(|(key, value)| Ok((decode(key, true)?, decode(value, true)?)))
         .collect()
 }
 
 /// Decodes percent escapes, and in a query `+`.
-fn decode(text: &str, in_query: bool) -> String {
+///
+/// # Errors
+///
+/// If an escape is none, or the result is not UTF-8.
+fn decode(text: &str, in_query: bool) -> Result<String, Failure> {
+    let invalid = |what: &str| Failure::bad_request(format!("invalid URL: {text:?} {what}"));
     let mut out = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let [byte, tail @ ..] = rest {
-        let hex = tail.get(..2).and_then(|hex| std::str::from_utf8(hex).ok());
-        let escaped = hex.and_then(|hex| u8::from_str_radix(hex, 16).ok());
-        match (byte, escaped) {
-            (b'%', Some(decoded)) => {
-                out.push(decoded);
+        rest = tail;
+        match byte {
+            b'%' => {
+                let digits = tail.get(..2).filter(|hex| hex.iter().all(u8::is_ascii_hexdigit));
+                let hex = digits.and_then(|hex| std::str::from_utf8(hex).ok());
+                let byte = hex.and_then(|hex| u8::from_str_radix(hex, 16).ok());
+                out.push(
+                    byte.ok_or_else(|| invalid("has an escape that is not % and two hex digits"))?,
+                );
                 rest = &tail[2..];
-                continue;
             }
-            (b'+', _) if in_query => out.push(b' '),
+            b'+' if in_query => out.push(b' '),
             _ => out.push(*byte),
         }
-        rest = tail;
     }
-    String::from_utf8_lossy(&out).into_owned()
+    String::from_utf8(out).map_err(|_| invalid("is not UTF-8"))
 }
 
 #[cfg(test)]
@@ -292,9 +305,11 @@ mod tests {
 
     #[test]
     fn queries_are_decoded() {
-        let pairs = parse_query("labelSelector=app%3Dreviews%2Cversion%20in+(v1)&watch");
+        let pairs = parse_query("labelSelector=app%3Dreviews%2Cversion%20in+(v1)&watch").unwrap();
         assert_eq!(pairs[0].1, "app=reviews,version in (v1)");
         assert_eq!(pairs[1], ("watch".to_owned(), String::new()));
-        assert_eq!(decode("100%", false), "100%");
+        for wrong in ["100%", "%zz", "%+1", "%ff", "a=%c3"] {
+            assert_eq!(decode(wrong, true).unwrap_err().code, 400, "{wrong}");
+        }
     }
 }

@@ -8,18 +8,19 @@ use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use super::answer::{self, Answer};
+use super::parts::PART_BYTES;
 use super::request::{ApiRequest, Target};
-use super::{logs, strict, watch};
+use super::{logs, options, strict, watch};
 use crate::api::kinds::{Resource, split_api_version};
 use crate::clock;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::object::{self, Object};
 use crate::patch;
-use crate::registry::{DeleteOptions, Deleted, Part};
+use crate::registry::{Deleted, Part};
 use crate::selector::Selector;
 use crate::store::{Collection, Key};
-use crate::table::{self, Include};
+use crate::table::{Include, Rows};
 
 /// Answers a request for a collection or an object.
 pub(super) async fn handle(
@@ -69,34 +70,63 @@ fn learn(context: &Context, target: &mut Target) {
     }
 }
 
-fn list(context: &Context, request: &ApiRequest, target: &Target) -> Result<Answer, Failure> {
+fn list(context: &Arc<Context>, request: &ApiRequest, target: &Target) -> Result<Answer, Failure> {
     if !target.known {
         return Err(Failure::no_such_path());
     }
-    let selector = selector(request)?;
+    let selector = selector(request, &target.resource)?;
     let collection = Collection::from(&target.resource);
-    let (mut objects, revision) =
-        context.registry.store().list(&collection, target.namespace.as_deref());
+    let store = context.registry.store();
+    let (mut objects, revision) = store.list(&collection, target.namespace.as_deref());
+    options::check_list(request, revision)?;
     objects.retain(|object| selector.matches(object));
-    if request.wants_table() {
-        let objects = objects.iter().map(|object| &**object);
-        let table = table_of(request, target, objects, &revision.to_string());
-        return Ok(answer::json(StatusCode::OK, &table));
-    }
-    let api_version = present_version(target);
-    let mut body = format!(
-        r#"{{"kind":"{}List","apiVersion":"{api_version}","metadata":{{"resourceVersion":"{revision}"}},"items":["#,
-        target.resource.kind
-    )
-    .into_bytes();
-    for (index, object) in objects.iter().enumerate() {
-        if index > 0 {
-            body.push(b',');
+    let revision = revision.to_string();
+    let rows = request.wants_table().then(|| rows_of(request, target));
+    let head = match &rows {
+        // Its last two characters end the list of rows and the table.
+        Some(rows) => rows.table(Vec::new(), &revision).to_string(),
+        None => format!(
+            r#"{{"kind":"{}List","apiVersion":"{}","metadata":{{"resourceVersion":"{revision}"}},"items":[]}}"#,
+            target.resource.kind,
+            present_version(target),
+        ),
+    };
+    let target = target.clone();
+    let write = move |part: &mut Vec<u8>, object: &Object| match &rows {
+        Some(rows) => part.extend_from_slice(rows.row(object).to_string().as_bytes()),
+        None => write_object(part, &target, object),
+    };
+    Ok(answer::pulled("application/json", parts_of_list(context.clone(), head, objects, write)))
+}
+
+/// A list, made part by part as its client takes it: who does not read holds the objects, which
+/// others hold, too, and one part. `empty` is the list without items.
+fn parts_of_list(
+    context: Arc<Context>,
+    mut empty: String,
+    objects: Vec<Arc<Object>>,
+    write: impl Fn(&mut Vec<u8>, &Object),
+) -> impl Iterator<Item = Bytes> {
+    let end = empty.split_off(empty.len() - 2);
+    let mut part = empty.into_bytes();
+    let mut objects = objects.into_iter();
+    let mut separator: &[u8] = b"";
+    let mut ended = false;
+    std::iter::from_fn(move || {
+        if ended {
+            return None;
         }
-        write_object(&mut body, target, object);
-    }
-    body.extend_from_slice(b"]}");
-    Ok(answer::whole(StatusCode::OK, "application/json", body))
+        while part.len() < PART_BYTES {
+            let Some(object) = objects.next() else {
+                part.extend_from_slice(end.as_bytes());
+                ended = true;
+                break;
+            };
+            part.extend_from_slice(std::mem::replace(&mut separator, b","));
+            write(&mut part, &object);
+        }
+        Some(context.parts.part(std::mem::take(&mut part)))
+    })
 }
 
 fn read(
@@ -108,13 +138,15 @@ fn read(
     let object = context.registry.object(&target.resource, &target.key(name))?;
     if request.wants_table() {
         let revision = object::text(&object, "/metadata/resourceVersion");
-        let table = table_of(request, target, [&*object], revision);
+        let rows = rows_of(request, target);
+        let table = rows.table(vec![rows.row(&object)], revision);
         return Ok(answer::json(StatusCode::OK, &table));
     }
     Ok(presented(StatusCode::OK, target, &object))
 }
 
 fn create(context: &Context, request: &ApiRequest, target: &Target) -> Result<Answer, Failure> {
+    options::check_json(request)?;
     let object = request.json()?;
     let resource = resource_for(target, &object)?;
     let namespace = target.namespace.as_deref().unwrap_or_default();
@@ -170,6 +202,12 @@ fn change(
     part: Part,
 ) -> Result<Answer, Failure> {
     let key = target.key(name);
+    if !matches!(request.method, Method::PUT | Method::PATCH) {
+        return Err(Failure::method_not_allowed());
+    }
+    if request.method == Method::PUT {
+        options::check_json(request)?;
+    }
     let body = request.json()?;
     if request.method == Method::PUT {
         let resource = resource_for(target, &body)?;
@@ -178,9 +216,6 @@ fn change(
         }
         let updated = update(context, request, &resource, &key, part, |_| Ok(body.clone()))?;
         return Ok(presented_update(target, &updated));
-    }
-    if request.method != Method::PATCH {
-        return Err(Failure::method_not_allowed());
     }
     let apply = patch_of(&request.content_type)?;
     let bytes_max = context.registry.limits().object_bytes_max;
@@ -261,7 +296,7 @@ fn delete(
     target: &Target,
     name: &str,
 ) -> Result<Answer, Failure> {
-    let options = delete_options(request)?;
+    let options = options::of_deletion(request)?;
     match context.registry.delete(&target.resource, &target.key(name), &options)? {
         Deleted::Marked(object) => Ok(presented(StatusCode::OK, target, &object)),
         Deleted::Gone(object) => {
@@ -287,8 +322,8 @@ fn delete_collection(
     request: &ApiRequest,
     target: &Target,
 ) -> Result<Answer, Failure> {
-    let options = delete_options(request)?;
-    let selector = selector(request)?;
+    let options = options::of_deletion(request)?;
+    let selector = selector(request, &target.resource)?;
     let collection = Collection::from(&target.resource);
     let (objects, _) = context.registry.store().list(&collection, target.namespace.as_deref());
     for object in objects.iter().filter(|object| selector.matches(object)) {
@@ -297,13 +332,6 @@ fn delete_collection(
     }
     let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"});
     Ok(answer::json(StatusCode::OK, &status))
-}
-
-fn delete_options(request: &ApiRequest) -> Result<DeleteOptions, Failure> {
-    let body = if request.body.is_empty() { json!({}) } else { request.json()? };
-    let query = |name: &str| Some(request.query(name).to_owned()).filter(|text| !text.is_empty());
-    let dry_run = request.is_dry_run()? | DeleteOptions::asks_for_dry_run(&body)?;
-    Ok(DeleteOptions { dry_run, ..DeleteOptions::read(&body, query) })
 }
 
 /// `/scale`: the number of replicas alone.
@@ -367,25 +395,21 @@ fn scale_of(object: &Object) -> Value {
 }
 
 /// The selectors of a request.
-pub(super) fn selector(request: &ApiRequest) -> Result<Selector, Failure> {
-    Selector::parse(request.query("labelSelector"), request.query("fieldSelector"))
+pub(super) fn selector(request: &ApiRequest, resource: &Resource) -> Result<Selector, Failure> {
+    let (labels, fields) = (request.query("labelSelector"), request.query("fieldSelector"));
+    Selector::parse(labels, fields, &resource.group, &resource.plural)
         .map_err(|error| Failure::bad_request(error.to_string()))
 }
 
-/// A table of objects, with as much of each as the request wants.
-pub(super) fn table_of<'a>(
-    request: &ApiRequest,
-    target: &Target,
-    objects: impl IntoIterator<Item = &'a Object>,
-    revision: &str,
-) -> Value {
+/// How the objects of a target are shown in tables, with as much of each as the request wants.
+pub(super) fn rows_of(request: &ApiRequest, target: &Target) -> Rows {
     let include = match request.query("includeObject") {
         "None" => Include::Nothing,
         "Object" => Include::Object,
         _ => Include::Metadata,
     };
     let Resource { group, plural, .. } = &target.resource;
-    table::render(group, plural, objects, revision, include, clock::now())
+    Rows::new(group, plural, include, clock::now())
 }
 
 fn presented(status: StatusCode, target: &Target, object: &Object) -> Answer {

@@ -8,8 +8,10 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use super::answer::{self, Answer};
+use super::options;
+use super::parts::PART_BYTES;
 use super::request::{ApiRequest, Target};
-use super::resources::{present_version, selector, table_of, write_object};
+use super::resources::{present_version, rows_of, selector, write_object};
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::object::{self, Object};
@@ -43,30 +45,26 @@ pub(super) fn start(
         collection: Collection::from(&target.resource),
         namespace: target.namespace.clone(),
         name: name.map(str::to_owned),
-        selector: selector(request)?,
+        selector: selector(request, &target.resource)?,
         target: target.clone(),
         table: request.wants_table().then(|| request.head()),
         bookmarks: request.flag("allowWatchBookmarks"),
     };
-    let mut first = Vec::new();
     let all_first = request.flag("sendInitialEvents");
-    let revision = match request.query("resourceVersion") {
-        given if all_first || matches!(given, "" | "0") => {
+    let seconds = options::number(request, "timeoutSeconds")?.unwrap_or(0);
+    let asked: Option<u64> = options::number(request, "resourceVersion")?;
+    let mut first = First::default();
+    let revision = match asked.filter(|asked| *asked != 0 && !all_first) {
+        None => {
+            first.bookmark = all_first && watcher.bookmarks;
             let store = context.registry.store();
             let (objects, revision) = store.list(&watcher.collection, target.namespace.as_deref());
-            for object in objects.iter().filter(|object| watcher.means(object)) {
-                watcher.write(&mut first, "ADDED", object);
-            }
-            if all_first && watcher.bookmarks {
-                watcher.write_bookmark(&mut first, revision, true);
-            }
+            first.objects = objects;
+            first.objects.retain(|object| watcher.means(object));
             revision
         }
-        text => text
-            .parse()
-            .map_err(|_| Failure::bad_request(format!("invalid resource version {text:?}")))?,
+        Some(revision) => revision,
     };
-    let seconds = request.query("timeoutSeconds").parse().unwrap_or(0);
     let limits = context.registry.limits();
     let timeout = match seconds {
         0 => limits.watch_time_max,
@@ -83,51 +81,85 @@ pub(super) fn start(
 
 /// Runs a watch until it ends, its client is gone, or `most` is over: a client that has stopped reading
 /// would hold it for ever.
-async fn bounded(watch: impl Future<Output = ()>, client: &mpsc::Sender<Bytes>, most: Duration) {
+async fn bounded<T>(watch: impl Future<Output = T>, client: &mpsc::Sender<Bytes>, most: Duration) {
     tokio::select! {
-        () = watch => {}
+        _ = watch => {}
         () = client.closed() => {}
         () = tokio::time::sleep(most) => {}
     }
 }
 
+/// What a watch begins with.
+#[derive(Default)]
+struct First {
+    /// The objects that there are.
+    objects: Vec<Arc<Object>>,
+    /// Whether a bookmark says that these were all.
+    bookmark: bool,
+}
+
+/// What is written for a client and not sent yet.
+struct Lines<'a> {
+    context: &'a Context,
+    bytes: Vec<u8>,
+    client: &'a mpsc::Sender<Bytes>,
+}
+
+impl Lines<'_> {
+    /// Sends what there is, once it is enough for a part. Fails if the client is gone.
+    async fn send_beyond(&mut self, enough: usize) -> Result<(), Left> {
+        if self.bytes.is_empty() || self.bytes.len() < enough {
+            return Ok(());
+        }
+        let part = self.context.parts.part(std::mem::take(&mut self.bytes));
+        self.client.send(part).await.map_err(|_| Left)
+    }
+}
+
+/// The client is gone.
+struct Left;
+
+/// Follows the changes until the watch ends.
 async fn follow(
     context: &Context,
     watcher: &Watcher,
     mut revision: u64,
-    mut lines: Vec<u8>,
-    sender: &mpsc::Sender<Bytes>,
+    first: First,
+    client: &mpsc::Sender<Bytes>,
     timeout: Duration,
-) {
+) -> Result<(), Left> {
     let store = context.registry.store();
     let mut changes = store.subscribe();
     let mut bookmark = tokio::time::interval(BOOKMARK_INTERVAL);
     bookmark.reset();
     let end = tokio::time::sleep(timeout);
     tokio::pin!(end);
+    let mut lines = Lines { context, bytes: Vec::new(), client };
+    for object in first.objects {
+        watcher.write(&mut lines.bytes, "ADDED", &object);
+        lines.send_beyond(PART_BYTES).await?;
+    }
+    if first.bookmark {
+        watcher.write_bookmark(&mut lines.bytes, revision, true);
+    }
     loop {
         changes.mark_unchanged();
         // A slow client is not waited for: it reads on from the history, while that lasts.
         match store.events_after(revision, EVENTS_AT_ONCE_MAX) {
             Ok(events) => {
                 for event in &events {
-                    watcher.write_event(&mut lines, event);
+                    watcher.write_event(&mut lines.bytes, event);
                     revision = event.revision;
+                    lines.send_beyond(PART_BYTES).await?;
                 }
-                let all_read = events.len() < EVENTS_AT_ONCE_MAX;
-                if !lines.is_empty()
-                    && sender.send(Bytes::from(std::mem::take(&mut lines))).await.is_err()
-                {
-                    return;
-                }
-                if !all_read {
+                lines.send_beyond(0).await?;
+                if events.len() == EVENTS_AT_ONCE_MAX {
                     continue;
                 }
             }
             Err(gone) => {
-                // Nobody is left to tell if this fails.
-                let _ = sender.send(Bytes::from(gone_line(&gone))).await;
-                return;
+                lines.bytes.extend_from_slice(gone_line(&gone).as_bytes());
+                return lines.send_beyond(0).await;
             }
         }
         let ends = tokio::select! {
@@ -139,12 +171,11 @@ async fn follow(
             () = &mut end => true,
         };
         if watcher.bookmarks {
-            watcher.write_bookmark(&mut lines, revision, false);
+            watcher.write_bookmark(&mut lines.bytes, revision, false);
         }
         if ends {
             // The client is told nothing but its version, from which it comes back.
-            let _ = sender.send(Bytes::from(lines)).await;
-            return;
+            return lines.send_beyond(0).await;
         }
     }
 }
@@ -195,7 +226,8 @@ impl Watcher {
         match &self.table {
             Some(request) => {
                 let revision = object::text(object, "/metadata/resourceVersion");
-                let table = table_of(request, &self.target, [object], revision);
+                let rows = rows_of(request, &self.target);
+                let table = rows.table(vec![rows.row(object)], revision);
                 lines.extend_from_slice(table.to_string().as_bytes());
             }
             None => write_object(lines, &self.target, object),

@@ -44,6 +44,11 @@ impl World {
         Api(self.directory.path().join("api.sock"))
     }
 
+    /// Where its API is.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.directory.path().join("api.sock")
+    }
+
     /// Where its push protocol is.
     pub(crate) fn push_address(&self) -> std::net::SocketAddr {
         self.push.local_addr().unwrap()

@@ -70,13 +70,13 @@ pub(super) fn selector(selector: &Value, path: &str, causes: &mut Vec<Cause>) {
 }
 
 /// Whether a key is a qualified name: an optional DNS subdomain and `/`, then a name.
-fn is_qualified(key: &str) -> bool {
+pub(crate) fn is_qualified(key: &str) -> bool {
     let (prefix, name) = key.split_once('/').map_or((None, key), |(p, name)| (Some(p), name));
     prefix.is_none_or(is_subdomain) && !name.is_empty() && is_value(name)
 }
 
 /// Whether a text is empty, or a name of at most 63 characters.
-fn is_value(text: &str) -> bool {
+pub(crate) fn is_value(text: &str) -> bool {
     let alphanumeric = |b: Option<u8>| b.is_none_or(|b| b.is_ascii_alphanumeric());
     text.len() <= 63
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
@@ -86,8 +86,8 @@ fn is_value(text: &str) -> bool {
 
 /// Bytes of all annotations of an object, as in Kubernetes.
 const ANNOTATION_BYTES_MAX: usize = 256 << 10;
-const KEY_RULE: &str = "name part must consist of at most 63 alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName', or 'my.name', or '123-abc'), with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')";
-const VALUE_RULE: &str = "a valid label must be an empty string or consist of at most 63 alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyValue', or 'my_value', or '12345')";
+pub(crate) const KEY_RULE: &str = "name part must consist of at most 63 alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName', or 'my.name', or '123-abc'), with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')";
+pub(crate) const VALUE_RULE: &str = "a valid label must be an empty string or consist of at most 63 alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyValue', or 'my_value', or '12345')";
 
 #[cfg(test)]
 mod tests {
