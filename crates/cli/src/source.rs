@@ -103,7 +103,7 @@ pub(crate) fn load(paths: &[String], recursive: bool) -> anyhow::Result<Loaded> 
         if path == "-" {
             let mut bytes = Vec::new();
             io::stdin().read_to_end(&mut bytes).context("reading standard input")?;
-            loaded.add("STDIN", &String::from_utf8_lossy(&bytes));
+            loaded.add_bytes("STDIN", &bytes);
         } else {
             let is_directory = fs::metadata(path)
                 .map_err(|error| match error.kind() {
@@ -137,7 +137,36 @@ impl Loaded {
 
     /// Adds the objects of a text.
     pub(crate) fn add(&mut self, file: &str, text: &str) {
-        let parsed = manifest::parse(text);
+        self.add_without(file, text, &[]);
+    }
+
+    /// Adds the objects of a file, but for those with bytes that are no UTF-8: nobody knows what they
+    /// were meant to say.
+    fn add_bytes(&mut self, file: &str, bytes: &[u8]) {
+        let mut bad_lines: Vec<usize> = Vec::new();
+        let lines = bytes.split(|byte| *byte == b'\n').zip(1..);
+        for (content, line) in lines {
+            let Err(error) = std::str::from_utf8(content) else { continue };
+            let at = error.valid_up_to();
+            let column = String::from_utf8_lossy(&content[..at]).chars().count() + 1;
+            let byte = content[at];
+            self.problems
+                .push(format!("{file}:{line}:{column}: the byte 0x{byte:02x} is not UTF-8"));
+            bad_lines.push(line);
+        }
+        self.add_without(file, &String::from_utf8_lossy(bytes), &bad_lines);
+    }
+
+    /// Adds the objects of a text, but for those in which one of these lines stands.
+    fn add_without(&mut self, file: &str, text: &str, bad_lines: &[usize]) {
+        let mut parsed = manifest::parse(text);
+        let starts: Vec<usize> = parsed.documents.iter().map(|document| document.line).collect();
+        let mut ends = starts.iter().skip(1).copied().chain([usize::MAX]);
+        let mut starts = [0].into_iter().chain(starts.iter().skip(1).copied());
+        parsed.documents.retain(|_| {
+            let (start, end) = (starts.next().unwrap_or(0), ends.next().unwrap_or(usize::MAX));
+            !bad_lines.iter().any(|line| (start..end).contains(line))
+        });
         self.problems.extend(parsed.errors.iter().map(|error| placed(file, "", error)));
         let word = format!("{} ", say::severity(Severity::Warning));
         self.warnings.extend(parsed.warnings.iter().map(|warning| placed(file, &word, warning)));
@@ -155,7 +184,7 @@ impl Loaded {
 
     fn add_file(&mut self, path: &Path) -> anyhow::Result<()> {
         let bytes = fs::read(path).with_context(|| format!("reading {}", path.display()))?;
-        self.add(&path.display().to_string(), &String::from_utf8_lossy(&bytes));
+        self.add_bytes(&path.display().to_string(), &bytes);
         Ok(())
     }
 
@@ -234,6 +263,27 @@ mod tests {
         assert!(warning.ends_with("    5 | data: {c: d}\n      | ^"), "{warning}");
         loaded.add("b.yaml", "a: [1\n");
         assert!(loaded.problems[0].contains("\n      | "), "{:?}", loaded.problems);
+    }
+
+    #[test]
+    fn an_object_with_bytes_that_are_no_utf_8_is_not_applied_and_the_others_are() {
+        let mut loaded = Loaded::default();
+        loaded.add_bytes(
+            "a.yaml",
+            b"# first\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n---\n\
+              apiVersion: v1\nkind: ConfigMap\nmetadata: {name: b}\ndata: {k: gr\xfcn}\n---\n\
+              apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\ndata: {k: gr\xc3\xbcn}\n",
+        );
+        let names: Vec<&str> = loaded.objects.iter().map(Manifest::name).collect();
+        assert_eq!(names, ["a", "c"]);
+        assert_eq!(loaded.problems, ["a.yaml:9:13: the byte 0xfc is not UTF-8"]);
+        assert!(loaded.say_problems("applied"));
+        // UTF-16, and nothing but such bytes.
+        for bytes in [&b"\xff\xfek\0i\0n\0d\0"[..], b"\xc3"] {
+            let mut loaded = Loaded::default();
+            loaded.add_bytes("b.yaml", bytes);
+            assert!(loaded.objects.is_empty() && !loaded.problems.is_empty());
+        }
     }
 
     #[test]

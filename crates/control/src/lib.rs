@@ -108,7 +108,7 @@ pub async fn serve(bootstrap: ControlBootstrap) -> Result<(), Error> {
     let store = Store::open(&bootstrap.state, &bootstrap.limits.control)
         .map_err(|error| Error::Store(error.to_string()))?;
     for loss in store.losses() {
-        tracing::error!(loss, "the journal is not whole");
+        tracing::error!("{loss}");
     }
     let registry = Arc::new(Registry::new(store, network, bootstrap.limits.control.clone()));
     builtin::ensure(&registry);

@@ -23,7 +23,7 @@ mod normal_form;
 mod services;
 mod validate;
 
-pub(crate) use validate::labels;
+pub(crate) use validate::{is_label, is_subdomain, labels};
 
 pub(crate) use deletion::{DeleteOptions, Deleted, resource_of};
 
@@ -400,6 +400,11 @@ fn check_identity(resource: &Resource, old: &Object, new: &Object) -> Result<(),
         ));
     }
     let version = text_of_version(new);
+    if !version.is_empty() && version.parse::<u64>().is_err() {
+        let why = "must be an unsigned whole number";
+        let cause = Cause::invalid("metadata.resourceVersion", &version.into(), why);
+        return Err(Failure::invalid(resource, name, vec![cause]));
+    }
     if !version.is_empty() && version != text_of_version(old) {
         return Err(Failure::conflict(resource, name, MODIFIED));
     }

@@ -191,6 +191,8 @@ impl Store {
             // Watchers of versions that are lost list again.
             inner.revision = inner.revision.max(mark.revision);
             inner.history.forget(inner.revision);
+            let path = inner.journal.path().display();
+            losses = vec![format!("the journal {path} is not whole: {}", losses.join("; "))];
         }
         let revision = watch::Sender::new(inner.revision);
         let (limits, tending) = (limits.clone(), Mutex::default());

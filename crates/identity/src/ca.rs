@@ -10,6 +10,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1, UnparsedPublicKey};
 use ironmesh_model::Identity;
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName,
@@ -17,6 +18,8 @@ use rcgen::{
 };
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, CertificateSigningRequestDer, PrivatePkcs8KeyDer};
+
+use x509_parser::certificate::X509Certificate;
 
 use crate::clock::Timestamp;
 use crate::random::NoRandomness;
@@ -153,11 +156,15 @@ impl Authority {
             .map_err(|_| malformed("it has no private key"))?;
         let anchor =
             CertificateDer::from_pem_slice(pem).map_err(|_| malformed("it has no certificate"))?;
-        let key = rcgen::KeyPair::try_from(&key)?;
+        let key = rcgen::KeyPair::try_from(&key)
+            .map_err(|_| malformed("its private key cannot be read"))?;
         let (_, parsed) = x509_parser::parse_x509_certificate(&anchor)
             .map_err(|_| malformed("its certificate cannot be read"))?;
         if parsed.public_key().subject_public_key.data != rcgen::PublicKeyData::der_bytes(&key) {
             return Err(malformed("its key is not that of its certificate"));
+        }
+        if !is_self_signed(&anchor, &parsed) {
+            return Err(malformed("its certificate was changed: it does not match its signature"));
         }
         if peer::validity(&parsed).1 <= now {
             return Err(malformed("its root certificate has expired"));
@@ -174,7 +181,7 @@ impl Authority {
 #[non_exhaustive]
 pub enum CaError {
     /// The file could not be read.
-    #[error("CA file {path}: it cannot be read", path = path.display())]
+    #[error("CA file {path}: it cannot be read: {source}", path = path.display())]
     Read {
         /// The file.
         path: PathBuf,
@@ -182,7 +189,7 @@ pub enum CaError {
         source: io::Error,
     },
     /// The file could not be written.
-    #[error("CA file {path}: it cannot be written", path = path.display())]
+    #[error("CA file {path}: it cannot be written: {source}", path = path.display())]
     Write {
         /// The file.
         path: PathBuf,
@@ -190,7 +197,7 @@ pub enum CaError {
         source: io::Error,
     },
     /// The content of the file is not valid.
-    #[error("CA file {path}: {why}; remove it to begin with a new root", path = path.display())]
+    #[error("CA file {path}: {why}; restore the file, or move it away to begin with a new root", path = path.display())]
     Malformed {
         /// The file.
         path: PathBuf,
@@ -209,6 +216,18 @@ pub enum CaError {
     /// The system has no random bytes.
     #[error("serial number: {0}")]
     NoRandomness(#[from] NoRandomness),
+}
+
+/// Whether the root certificate is signed by its own key, as the one that was written is. The reader
+/// of DER forgives some changes around the signature; this does not.
+fn is_self_signed(der: &[u8], certificate: &X509Certificate<'_>) -> bool {
+    let (body, signature) =
+        (certificate.tbs_certificate.as_ref(), &certificate.signature_value.data);
+    let Ok(length) = u8::try_from(signature.len() + 1) else { return false };
+    let end = [ALGORITHM, &[BIT_STRING, length, 0], signature].concat();
+    let key = &certificate.public_key().subject_public_key.data;
+    let key = UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, key);
+    der.ends_with(&[body, &end].concat()) && key.verify(body, signature).is_ok()
 }
 
 fn root_params(now: Timestamp) -> Result<CertificateParams, CaError> {
@@ -254,6 +273,11 @@ fn write_private(path: &Path, content: &[u8]) -> io::Result<()> {
     fs::rename(&temporary, path)?;
     path.parent().map_or(Ok(()), |directory| fs::File::open(directory)?.sync_all())
 }
+
+/// `ecdsa-with-SHA256` as an AlgorithmIdentifier in DER (RFC 5758, section 3.2).
+const ALGORITHM: &[u8] = b"\x30\x0a\x06\x08\x2a\x86\x48\xce\x3d\x04\x03\x02";
+/// Tag of a BIT STRING in DER.
+const BIT_STRING: u8 = 3;
 
 /// Key and root certificate, in PEM.
 const FILE: &str = "ca.pem";

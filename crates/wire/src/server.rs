@@ -8,6 +8,7 @@
 //! snapshot nothing is answered.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ironmesh_model::bootstrap::ProxyKind;
@@ -34,10 +35,15 @@ pub trait Backend: Send + Sync + 'static {
     /// The snapshots that are published.
     type Source: Source;
 
-    /// Who holds a token. Its error goes to the proxy.
-    fn authenticate(&self, token: &str) -> impl Future<Output = Result<Peer, String>> + Send;
+    /// Who holds a token and connects from an address. Its error goes to the proxy.
+    fn authenticate(
+        &self,
+        token: &str,
+        from: IpAddr,
+    ) -> impl Future<Output = Result<Peer, String>> + Send;
 
-    /// Signs a certificate for a proxy's workload. Its error goes to the proxy.
+    /// Signs a certificate for a proxy's workload, if that is still there: sessions outlive pods. Its
+    /// error goes to the proxy.
     fn sign(
         &self,
         peer: &Peer,
@@ -157,7 +163,7 @@ impl<B: Backend> Server<B> {
     }
 
     /// Serves one proxy until its connection ends. `io` is a byte stream of which the proxy has
-    /// verified who this is (TLS).
+    /// verified who this is (TLS), `from` the address that it comes from.
     ///
     /// # Errors
     ///
@@ -166,11 +172,11 @@ impl<B: Backend> Server<B> {
     /// # Cancel safety
     ///
     /// Dropping the future closes the connection; the proxy comes back and loses nothing.
-    pub async fn serve<IO>(&self, io: IO) -> SessionError
+    pub async fn serve<IO>(&self, io: IO, from: IpAddr) -> SessionError
     where
         IO: AsyncRead + AsyncWrite + Unpin + Send,
     {
-        self.serve_from(io, || ()).await
+        self.serve_from(io, from, || ()).await
     }
 
     /// As [`serve`](Self::serve); calls `known` once the proxy has proven who it is.
@@ -178,11 +184,16 @@ impl<B: Backend> Server<B> {
     /// # Errors
     ///
     /// As [`serve`](Self::serve).
-    pub async fn serve_from<IO>(&self, io: IO, known: impl FnOnce() + Send) -> SessionError
+    pub async fn serve_from<IO>(
+        &self,
+        io: IO,
+        from: IpAddr,
+        known: impl FnOnce() + Send,
+    ) -> SessionError
     where
         IO: AsyncRead + AsyncWrite + Unpin + Send,
     {
-        session::run(self, io, known).await
+        session::run(self, io, from, known).await
     }
 
     /// Connected proxies, in order of their uids.

@@ -192,11 +192,19 @@ async fn apply_one(
                 return Ok(Outcome::Unchanged);
             }
             Ok(_) => return Ok(Outcome::Configured),
-            Err(error) if error.is_conflict() => {}
+            // A manifest that names a version or uid wants that one, and no other.
+            Err(error) if error.is_conflict() && !is_pinned(manifest.value()) => {}
             Err(error) => return Err(error.into()),
         }
     }
     bail!("{} changes faster than it can be applied; try again", manifest.name())
+}
+
+/// Whether an object says which version of which object it is to replace.
+fn is_pinned(object: &Value) -> bool {
+    ["/metadata/resourceVersion", "/metadata/uid"]
+        .iter()
+        .any(|pointer| !text(object, pointer).is_empty())
 }
 
 /// The object as it is sent: with its namespace, without a status, and with a note of what was

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 use clap::Args;
+use ironmesh_model::Severity;
 use ironmesh_model::limits::Limits;
 use ironmesh_model::settings::Settings;
 use ironmesh_platform::local::{self, Apply, UpOptions};
@@ -13,6 +14,7 @@ use serde_json::json;
 
 use crate::api::Api;
 use crate::cli::Context;
+use crate::say;
 use crate::source::{self, Loaded};
 use crate::target;
 use crate::verb::apply::apply;
@@ -115,6 +117,10 @@ async fn fill(
     namespace: Option<&str>,
     bookinfo: bool,
 ) -> anyhow::Result<()> {
+    let notices = api.get("/ironmesh/notices").await?;
+    for notice in notices.as_array().into_iter().flatten().filter_map(serde_json::Value::as_str) {
+        say::notice(&format!("{} {notice}", say::severity(Severity::Warning)));
+    }
     if bookinfo {
         let namespaces = target::resource("namespaces")?;
         let label = json!({ "metadata": { "labels": { "istio-injection": "enabled" } } });

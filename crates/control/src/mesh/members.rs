@@ -1,5 +1,6 @@
 //! Who the proxies are, and the certificates that they get.
 
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -100,29 +101,39 @@ impl Members {
         Self { trust, registry }
     }
 
-    /// Whom claims name, if their pod is there: a token outlives its pod, an identity must not.
+    /// Whom claims name, if their pod is there.
     fn peer_of(&self, claims: Claims) -> Result<Peer, String> {
-        let key = Collection::core("pods").key(&claims.namespace, &claims.pod);
-        let pod = self
-            .registry
-            .store()
-            .object(&key)
-            .filter(|pod| object::uid(pod) == &*claims.uid && !object::is_finished_pod(pod));
-        let Some(pod) = pod else {
-            let Claims { namespace, pod, uid, .. } = claims;
-            return Err(format!("the pod {namespace}/{pod} of uid {uid} is not there any more"));
+        let identity = claims.identity(self.trust.settings.trust_domain.clone());
+        let workload = WorkloadId {
+            cluster: CLUSTER.into(),
+            namespace: claims.namespace,
+            name: claims.pod,
+            uid: claims.uid,
         };
-        Ok(Peer {
-            identity: claims.identity(self.trust.settings.trust_domain.clone()),
-            subscriber: subscriber(&claims.namespace, Some(&pod)),
-            workload: WorkloadId {
-                cluster: CLUSTER.into(),
-                namespace: claims.namespace,
-                name: claims.pod,
-                uid: claims.uid,
-            },
-            kind: claims.kind,
-        })
+        let pod = self.pod_of(&workload, &identity)?;
+        let subscriber = subscriber(&workload.namespace, Some(&pod));
+        Ok(Peer { identity, subscriber, workload, kind: claims.kind })
+    }
+
+    /// The pod of a workload, if it is there and has this identity: tokens and sessions outlive pods,
+    /// an identity must not.
+    fn pod_of(&self, workload: &WorkloadId, identity: &Identity) -> Result<Arc<Object>, String> {
+        let WorkloadId { namespace, name, uid, .. } = workload;
+        let key = Collection::core("pods").key(namespace, name);
+        let pod = self.registry.store().object(&key);
+        let pod = pod.filter(|pod| object::uid(pod) == &**uid && !object::is_finished_pod(pod));
+        let Some(pod) = pod else {
+            return Err(format!("the pod {namespace}/{name} of uid {uid} is not there any more"));
+        };
+        let account = object::text(&pod, "/spec/serviceAccountName");
+        let account = if account.is_empty() { "default" } else { account };
+        if *account != *identity.service_account {
+            return Err(format!(
+                "the pod {namespace}/{name} has the service account {account:?}, not {:?}",
+                identity.service_account
+            ));
+        }
+        Ok(pod)
     }
 }
 
@@ -138,12 +149,20 @@ pub(crate) fn subscriber(namespace: &str, pod: Option<&Object>) -> Subscriber {
 impl Backend for Members {
     type Source = Snapshot;
 
-    async fn authenticate(&self, token: &str) -> Result<Peer, String> {
+    async fn authenticate(&self, token: &str, from: IpAddr) -> Result<Peer, String> {
         let claims = self.trust.attestation.attest(token).await.map_err(|e| e.to_string())?;
+        // Whoever came by a token elsewhere gets nothing for it.
+        if claims.ip != from.to_canonical() {
+            let (namespace, pod) = (&claims.namespace, &claims.pod);
+            return Err(format!(
+                "the token of {namespace}/{pod} is used from {from}, not its address"
+            ));
+        }
         self.peer_of(claims)
     }
 
     async fn sign(&self, peer: &Peer, csr_der: &[u8]) -> Result<Certificate, String> {
+        self.pod_of(&peer.workload, &peer.identity)?;
         let ttl = self.trust.settings.certificate_ttl;
         let issued = self
             .trust

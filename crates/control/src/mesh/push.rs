@@ -1,5 +1,6 @@
 //! The listener of the push protocol.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,7 +21,7 @@ pub(crate) async fn serve(listener: TcpListener, tls: ControlServer, context: Ar
                 let (tls, context) = (tls.clone(), context.clone());
                 tokio::spawn(async move {
                     tokio::select! {
-                        () = serve_proxy(stream, &slot, &tls, &context) => {}
+                        () = serve_proxy(stream, peer.ip(), &slot, &tls, &context) => {}
                         () = slot.evicted() => {}
                     }
                 });
@@ -34,14 +35,20 @@ pub(crate) async fn serve(listener: TcpListener, tls: ControlServer, context: Ar
     }
 }
 
-async fn serve_proxy(stream: TcpStream, slot: &Slot, tls: &ControlServer, context: &Context) {
+async fn serve_proxy(
+    stream: TcpStream,
+    from: IpAddr,
+    slot: &Slot,
+    tls: &ControlServer,
+    context: &Context,
+) {
     // Without it small updates wait for acknowledgements; if it fails they do.
     let _ = stream.set_nodelay(true);
     match tokio::time::timeout(context.limits.control.push_handshake_timeout, tls.accept(stream))
         .await
     {
         Ok(Ok(stream)) => {
-            let ended = context.mesh.server.serve_from(stream, || slot.use_it()).await;
+            let ended = context.mesh.server.serve_from(stream, from, || slot.use_it()).await;
             tracing::debug!(reason = %ended, "proxy disconnected");
         }
         Ok(Err(error)) => tracing::debug!(%error, "handshake with a proxy failed"),

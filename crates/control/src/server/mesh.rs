@@ -34,12 +34,15 @@ pub(super) async fn handle(
             rows.extend(context.limits.rows());
             Ok(answer::json(StatusCode::OK, &rows))
         }
+        (["notices"], &Method::GET) => {
+            Ok(answer::json(StatusCode::OK, &context.registry.store().losses()))
+        }
         (["explain"], &Method::POST) => {
             let asked: ExplainRequest = serde_json::from_value(request.json()?)
                 .map_err(|error| Failure::bad_request(error.to_string()))?;
             Ok(answer::json(StatusCode::OK, &explain::explain(context, &asked).await?))
         }
-        (["findings" | "proxies" | "settings" | "explain"], _) => {
+        (["findings" | "proxies" | "settings" | "explain" | "notices"], _) => {
             Err(Failure::method_not_allowed())
         }
         _ => Err(Failure::no_such_path()),

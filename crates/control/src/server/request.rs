@@ -10,6 +10,7 @@ use super::{discovery, mesh, openapi, resources};
 use crate::api::kinds::Resource;
 use crate::context::Context;
 use crate::failure::Failure;
+use crate::registry::{is_label, is_subdomain};
 use crate::store::{Collection, Key};
 
 /// A request, read as a whole.
@@ -111,7 +112,10 @@ impl Target {
             [plural, name, subresource] => (plural, Some(*name), Some(*subresource)),
             _ => return None,
         };
-        if !Resource::is_served(group, version, plural) {
+        // Of kinds that nobody knows at least the names could be ones.
+        let is_version = version.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+        let has_names = is_label(plural) && is_version && (group.is_empty() || is_subdomain(group));
+        if !has_names || !Resource::is_served(group, version, plural) {
             return None;
         }
         let known = Resource::of_path(group, plural);

@@ -170,6 +170,11 @@ impl Journal {
         Err(Error::ManyCopies { path: self.path.clone() })
     }
 
+    /// Its file.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Length in bytes.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes

@@ -74,7 +74,8 @@ fn token(pod: &Value) -> String {
         service_account: text("/spec/serviceAccountName").into(),
         pod: text("/metadata/name").into(),
         uid: text("/metadata/uid").into(),
-        ip: text("/status/podIP").parse().unwrap(),
+        // Where its connections come from.
+        ip: [127, 0, 0, 1].into(),
         kind: ProxyKind::Sidecar,
     })
 }
@@ -257,17 +258,24 @@ async fn a_token_that_is_forged_or_of_a_pod_that_is_gone_is_refused() {
             let address = world.push_address();
             let pod = injected_pod(&api, "web").await;
             let name = pod["metadata"]["name"].as_str().unwrap();
-            let of_another_pod = TokenKey::from_hex(TOKEN_KEY).unwrap().sign(&Claims {
+            let claims = Claims {
                 namespace: "default".into(),
                 service_account: "default".into(),
                 pod: name.into(),
-                uid: "that-of-an-earlier-pod".into(),
-                ip: [10, 77, 0, 9].into(),
+                uid: pod["metadata"]["uid"].as_str().unwrap().into(),
+                ip: [127, 0, 0, 1].into(),
                 kind: ProxyKind::Sidecar,
-            });
-            for (token, said) in
-                [("forged.token".to_owned(), "token"), (of_another_pod, "any more")]
-            {
+            };
+            let sign = |claims| TokenKey::from_hex(TOKEN_KEY).unwrap().sign(&claims);
+            let earlier = Claims { uid: "that-of-an-earlier-pod".into(), ..claims.clone() };
+            let account = Claims { service_account: "another".into(), ..claims.clone() };
+            let stolen = Claims { ip: [10, 77, 0, 9].into(), ..claims };
+            for (token, said) in [
+                ("forged.token".to_owned(), "token"),
+                (sign(earlier), "any more"),
+                (sign(account), "has the service account"),
+                (sign(stolen), "is used from 127.0.0.1"),
+            ] {
                 let tls = tls.clone();
                 let connect = move || {
                     let tls = tls.clone();
@@ -282,6 +290,28 @@ async fn a_token_that_is_forged_or_of_a_pod_that_is_gone_is_refused() {
                 let why = eventually(|| async { client.connection().last_error }).await;
                 assert!(why.contains(said), "{why}");
             }
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn a_session_that_outlives_its_pod_gets_no_certificate_any_more() {
+    let local = tokio::task::LocalSet::new();
+    local
+        .run_until(async {
+            let world = World::start();
+            let api = world.api();
+            tokio::spawn(kubelet(api.clone()));
+            let pod = injected_pod(&api, "web").await;
+            let proxy = ToyProxy::connect(&world, &pod);
+            let keys = KeyPair::generate().unwrap();
+            proxy.client.sign(keys.csr().unwrap()).await.unwrap();
+            let name = pod["metadata"]["name"].as_str().unwrap();
+            let path = format!("/api/v1/namespaces/default/pods/{name}");
+            api.delete(&format!("{path}?gracePeriodSeconds=0")).await;
+            eventually(|| async { api.try_get(&path).await.is_none().then_some(()) }).await;
+            let refused = proxy.client.sign(keys.csr().unwrap()).await.unwrap_err().to_string();
+            assert!(refused.contains("is not there any more"), "{refused}");
         })
         .await;
 }

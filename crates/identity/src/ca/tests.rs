@@ -136,6 +136,35 @@ fn a_file_that_cannot_be_used_is_refused_with_its_path_and_the_reason() {
 }
 
 #[test]
+fn every_cut_and_flip_of_the_file_is_refused_with_place_and_remedy_or_harmless() {
+    let now = SystemClock.now();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("ca.pem");
+    let authority = Authority::open(directory.path(), now).unwrap();
+    let good = fs::read(&path).unwrap();
+    let der = |pem: &str| CertificateDer::from_pem_slice(pem.as_bytes()).unwrap();
+    let root = der(authority.anchors_pem());
+    let cuts = (0..good.len()).map(|cut| good[..cut].to_vec());
+    let flips = (0..good.len()).map(|at| {
+        let mut flipped = good.clone();
+        flipped[at] ^= 1 << (at % 8);
+        flipped
+    });
+    for damaged in cuts.chain(flips) {
+        fs::write(&path, &damaged).unwrap();
+        match Authority::open(directory.path(), now) {
+            // The same root, and a line that ends elsewhere.
+            Ok(opened) => assert_eq!(der(opened.anchors_pem()), root),
+            Err(error) => {
+                let error = error.to_string();
+                assert!(error.contains("ca.pem") && error.contains("move it away"), "{error}");
+            }
+        }
+        assert_eq!(fs::read(&path).unwrap(), damaged, "the file is left as it is");
+    }
+}
+
+#[test]
 fn a_directory_that_is_not_there_is_an_error_not_a_panic() {
     let error = Authority::open(Path::new("/nonexistent"), SystemClock.now()).unwrap_err();
     assert!(error.to_string().contains("/nonexistent/ca.pem"), "{error}");

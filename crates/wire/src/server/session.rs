@@ -1,6 +1,7 @@
 //! One connection of a proxy.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use ironmesh_model::limits::WireLimits;
@@ -54,6 +55,7 @@ type ProxyConnection<IO> = Connection<IO, ToServer, ToClient>;
 pub(super) async fn run<B, IO>(
     server: &Server<B>,
     io: IO,
+    from: IpAddr,
     known: impl FnOnce() + Send,
 ) -> SessionError
 where
@@ -63,7 +65,7 @@ where
     let WireLimits { frame_bytes_max, greeting_bytes_max, .. } = server.limits;
     // Whoever has not proven who it is gets little memory.
     let mut connection = Connection::new(io, greeting_bytes_max.min(frame_bytes_max));
-    let error = match greet(server, &mut connection).await {
+    let error = match greet(server, &mut connection, from).await {
         Err(error) => error,
         Ok(proxy) => {
             known();
@@ -91,6 +93,7 @@ where
 async fn greet<B, IO>(
     server: &Server<B>,
     connection: &mut ProxyConnection<IO>,
+    from: IpAddr,
 ) -> Result<Arc<Proxy>, SessionError>
 where
     B: Backend,
@@ -106,7 +109,8 @@ where
     if protocol_version != PROTOCOL_VERSION {
         return Err(SessionError::OtherVersion(protocol_version));
     }
-    let peer = server.backend.authenticate(&token).await.map_err(SessionError::Refused)?;
+    let peer = server.backend.authenticate(&token, from).await;
+    let peer = peer.map_err(SessionError::Refused)?;
     say(connection, ServerSays::Welcome(Empty {}))?;
     Ok(server.connected(peer))
 }

@@ -256,7 +256,7 @@ async fn a_proxy_that_pings_and_never_reads_fills_no_memory() {
 #[tokio::test]
 async fn a_view_for_explanations_is_what_a_proxy_would_hold() {
     let world = World::of(&["reviews", "ratings"]);
-    let peer = Control.authenticate("good").await.unwrap();
+    let peer = Control.authenticate("good", crate::testing::FROM).await.unwrap();
     let changes = expand(&world, &world.scope(&peer).0, [host("reviews")]);
     let keys = sorted(changes.iter().map(|change| change.key.clone()));
     assert_eq!(keys, sorted(all_of("reviews")));
@@ -270,6 +270,6 @@ async fn a_connection_costs_little_memory() {
     let place = Place::default();
     let server = place.start(&World::of(&[]));
     let (_near, far) = tokio::io::duplex(64);
-    let bytes = size_of_val(&server.serve(far));
+    let bytes = size_of_val(&server.serve(far, crate::testing::FROM));
     assert!(bytes < 4_096, "the future of one connection has {bytes} bytes");
 }

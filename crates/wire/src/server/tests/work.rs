@@ -28,7 +28,7 @@ struct Mesh;
 impl Backend for Mesh {
     type Source = Snapshot;
 
-    async fn authenticate(&self, token: &str) -> Result<Peer, String> {
+    async fn authenticate(&self, token: &str, _from: std::net::IpAddr) -> Result<Peer, String> {
         let [kind, namespace, name] = token.split(' ').collect::<Vec<_>>()[..] else {
             return Err("no token".to_owned());
         };
@@ -80,7 +80,7 @@ impl Place {
         let connect = move || {
             let (near, far) = tokio::io::duplex(64 << 10);
             let server = server.clone();
-            tokio::spawn(async move { server.serve(far).await });
+            tokio::spawn(async move { server.serve(far, crate::testing::FROM).await });
             std::future::ready(Ok(near))
         };
         let limits = WireLimits::default();
