@@ -76,6 +76,7 @@ pub(crate) fn run(root: &Path) -> anyhow::Result<()> {
     sizes(&sources, &mut breaches);
     one_decide(&sources, &mut breaches)?;
     purity(&sources, &mut breaches)?;
+    sources_only(&sources, &mut breaches)?;
     seams(&sources, &mut breaches)?;
     no_ignored_tests(&sources, &mut breaches);
     no_paths_of_a_machine(root, &mut breaches)?;
@@ -105,6 +106,26 @@ fn sources(root: &Path) -> anyhow::Result<BTreeMap<String, String>> {
         }
     }
     Ok(found)
+}
+
+/// The control plane proper knows its source, and nothing of the store and API of one machine.
+fn sources_only(
+    sources: &BTreeMap<String, String>,
+    breaches: &mut Vec<String>,
+) -> anyhow::Result<()> {
+    let local = Regex::new(
+        r"crate::(api::kinds|builtin|context|controllers|failure|local_source|patch|registry|selector|server|store|table)\b",
+    )?;
+    for (name, text) in sources {
+        let file = name.strip_prefix("crates/control/src/").unwrap_or_default();
+        let is_plane = ["plane", "mesh", "explain", "source"].iter().any(|module| {
+            file.strip_prefix(module).is_some_and(|rest| rest == ".rs" || rest.starts_with('/'))
+        });
+        if let Some(found) = local.find(text).filter(|_| is_plane) {
+            breaches.push(format!("{name}: the control plane proper uses {}", found.as_str()));
+        }
+    }
+    Ok(())
 }
 
 fn directions(root: &Path, breaches: &mut Vec<String>) -> anyhow::Result<()> {

@@ -4,9 +4,10 @@ use serde_json::{Value, json};
 
 use crate::api::kinds::Resource;
 use crate::failure::Failure;
+use crate::inject;
 use crate::object::{self, Object};
 use crate::registry::defaults::NODE;
-use crate::registry::{Part, Registry, inject};
+use crate::registry::{Part, Registry};
 use crate::store::Collection;
 
 /// Creates them in a new store. In one that had them they stay as their users left them, also those

@@ -10,11 +10,9 @@ use ironmesh_model::entry::Sender;
 use ironmesh_model::{Decision, Identity, ListenerKind, Member, Plan, Reason, Snapshot};
 
 use crate::api::explain::{ExplainRequest, Explanation, Hop};
-use crate::context::Context;
-use crate::failure::Failure;
+use crate::inject;
 use crate::object::{self, Object};
-use crate::registry::inject;
-use crate::store::Collection;
+use crate::plane::{Plane, Refused};
 
 mod hop;
 mod origin;
@@ -30,14 +28,13 @@ use proxy::{Call, Proxy, Walked};
 ///
 /// If the URL cannot be read, or there is no such pod or gateway.
 pub(crate) async fn explain(
-    context: &Context,
+    plane: &Plane,
     request: &ExplainRequest,
-) -> Result<Explanation, Failure> {
-    let store = context.registry.store();
-    let longest = context.limits.control.snapshot_wait;
-    let published = context.mesh.at(store.revision(), longest).await?;
-    let url = url::Url::parse(&request.url).map_err(|e| Failure::bad_request(e.to_string()))?;
-    let origin = Origin::find(store, &request.from, &request.namespace)?;
+) -> Result<Explanation, Refused> {
+    let longest = plane.limits.control.snapshot_wait;
+    let published = plane.mesh.at(plane.source.version(), longest).await?;
+    let url = url::Url::parse(&request.url).map_err(|e| Refused::BadRequest(e.to_string()))?;
+    let origin = Origin::find(&*plane.source, &request.from, &request.namespace)?;
     let mut call = Call::new(request, &url);
     let mut hops = Vec::new();
     let snapshot = &*published.snapshot;
@@ -45,7 +42,7 @@ pub(crate) async fn explain(
     let dialled = || origin::destination(snapshot, object::namespace(&origin.pod), &url);
     let Some(listener) = origin.listener else {
         let next = proxy.plain(dialled()).map(|address| Next { address, from: None });
-        let ending = follow(context, snapshot, next, &mut call, &mut hops);
+        let ending = follow(plane, snapshot, next, &mut call, &mut hops);
         let text = "the caller has no proxy: the node balances over the Service's pods";
         let outcome = format!("{text}; {ending}");
         return Ok(Explanation {
@@ -57,7 +54,9 @@ pub(crate) async fn explain(
     };
     let destination = match listener {
         ListenerKind::Gateway if url.is_https => {
-            return Err(Failure::bad_request("gateways take no TLS yet; ask about http://"));
+            return Err(Refused::BadRequest(
+                "gateways take no TLS yet; ask about http://".to_owned(),
+            ));
         }
         ListenerKind::Gateway => SocketAddr::new(origin.ip(), proxy.gateway_port(url.port)),
         ListenerKind::Outbound | ListenerKind::Inbound => dialled(),
@@ -65,9 +64,9 @@ pub(crate) async fn explain(
     let text = origin.ip().to_string();
     let sender = Sender { listener, is_member: false, text: &text };
     let walked = proxy.walk(&sender, None, destination, &mut call, request.draw);
-    let (hop, next) = first_hop(context, &mut proxy, &walked, &mut call);
+    let (hop, next) = first_hop(plane, &mut proxy, &walked, &mut call);
     hops.push(hop);
-    let outcome = follow(context, snapshot, next, &mut call, &mut hops);
+    let outcome = follow(plane, snapshot, next, &mut call, &mut hops);
     Ok(Explanation { method: request.method.clone(), url: request.url.clone(), hops, outcome })
 }
 
@@ -80,12 +79,12 @@ struct Next {
 
 /// The hop at the caller's proxy or the gateway. Applies its rewrites to the call.
 fn first_hop(
-    context: &Context,
+    plane: &Plane,
     proxy: &mut Proxy<'_>,
     walked: &Walked,
     call: &mut Call,
 ) -> (Hop, Option<Next>) {
-    let mut hop = hop::describe(context, proxy, walked, call);
+    let mut hop = hop::describe(plane, proxy, walked, call);
     if let Some(reason) = walked.refused {
         hop::refuse(&mut hop, reason);
         return (hop, None);
@@ -139,7 +138,7 @@ fn followed(decision: &Decision) -> Option<(Arc<Member>, SocketAddr)> {
 
 /// The rest of the way: into the destination's proxy, if it has one. Returns how it ends.
 fn follow(
-    context: &Context,
+    plane: &Plane,
     snapshot: &Snapshot,
     next: Option<Next>,
     call: &mut Call,
@@ -154,7 +153,7 @@ fn follow(
             None => "no ready pod is behind that address: the connection is refused".to_owned(),
         };
     };
-    let Some(pod) = pod_at(context, address.ip()) else {
+    let Some(pod) = pod_at(plane, address.ip()) else {
         return format!("goes to {}, which is not in the mesh", place(address, call));
     };
     let name = format!("{}.{}", object::name(&pod), object::namespace(&pod));
@@ -167,7 +166,7 @@ fn follow(
     let text = from.as_ref().map(by).unwrap_or_default();
     let sender = Sender { listener: ListenerKind::Inbound, is_member: mutual, text: &text };
     let walked = proxy.walk(&sender, from.as_ref(), address, call, None);
-    let mut hop = hop::describe(context, &proxy, &walked, call);
+    let mut hop = hop::describe(plane, &proxy, &walked, call);
     hop.endpoint = Some(address.to_string());
     hop.tls = Some(hop::tls_word(mutual).to_owned());
     hop.mtls_mode = hop::mode_word(&walked.decision).map(str::to_owned);
@@ -184,8 +183,8 @@ fn follow(
 }
 
 /// The pod that has this address.
-fn pod_at(context: &Context, ip: IpAddr) -> Option<Arc<Object>> {
-    let (pods, _) = context.registry.store().list(&Collection::core("pods"), None);
+fn pod_at(plane: &Plane, ip: IpAddr) -> Option<Arc<Object>> {
+    let pods = plane.source.pods();
     let text = ip.to_string();
     pods.into_iter()
         .find(|pod| object::text(pod, "/status/podIP") == text && !object::is_finished_pod(pod))

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::api::kinds::Resource;
+use crate::plane::Refused;
 use crate::store;
 
 /// A refused request.
@@ -229,6 +230,16 @@ impl Failure {
             }
         }
         status
+    }
+}
+
+impl From<Refused> for Failure {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::NoPod(name) => Self::not_found(&Resource::of("v1", "Pod"), &name),
+            Refused::BadRequest(why) => Self::bad_request(why),
+            Refused::Late(why) => Self::internal(why),
+        }
     }
 }
 

@@ -11,8 +11,11 @@
 //!   pure parts.
 //! - `controllers`: service accounts, Deployments, ReplicaSets, Endpoints, garbage collection,
 //!   namespaces; what fails is tried again.
-//! - `mesh`: the snapshot that follows the store, the push to proxies, the certificate authority.
+//! - [`source`]: where the control plane proper has its objects from; `local_source`: from the store.
+//! - [`plane`]: the control plane proper. It knows its source, and no store.
+//! - `mesh`: the snapshot that follows the source, the push to proxies, the certificate authority.
 //! - `explain`: what the proxies would decide about a request, written down.
+//! - `inject`: what a pod of the mesh gets beside its containers.
 //! - `builtin`: what every mesh has from its start.
 
 use std::fs::File;
@@ -30,19 +33,24 @@ mod context;
 mod controllers;
 mod explain;
 mod failure;
+mod inject;
+mod local_source;
 mod mesh;
 mod object;
 mod patch;
+pub mod plane;
 mod registry;
 mod selector;
 mod server;
+pub mod source;
 mod store;
 mod table;
 
 pub use registry::addresses::NotANetwork;
 
 use context::Context;
-use mesh::{Members, Mesh, Trust};
+use local_source::LocalSource;
+use plane::Plane;
 use registry::Registry;
 use store::Store;
 
@@ -112,31 +120,22 @@ pub async fn serve(bootstrap: ControlBootstrap) -> Result<(), Error> {
     }
     let registry = Arc::new(Registry::new(store, network, bootstrap.limits.control.clone()));
     builtin::ensure(&registry);
-    let settings = bootstrap.settings;
-    let unusable = |error: mesh::TrustError| Error::Trust(error.to_string());
-    let limits = &bootstrap.limits.control;
-    let trust =
-        Trust::open(&bootstrap.state, &bootstrap.token_key, &settings, limits).map_err(unusable)?;
-    let tls = trust.server().map_err(unusable)?;
-    let members = Members::new(trust, registry.clone());
-    let user_ids = bootstrap.user_ids;
-    let mesh = Mesh::new(ironmesh_wire::Server::new(members, bootstrap.limits.wire.clone()));
-    let limits = bootstrap.limits;
-    let context = Arc::new(Context {
-        registry,
-        mesh,
-        parts: Default::default(),
-        logs: bootstrap.logs,
-        settings,
-        limits,
-        user_ids,
-    });
+    let options = plane::Options {
+        state: &bootstrap.state,
+        token_key: &bootstrap.token_key,
+        settings: bootstrap.settings,
+        limits: bootstrap.limits,
+        user_ids: bootstrap.user_ids,
+    };
+    let source = Arc::new(LocalSource(registry.clone()));
+    let plane = Plane::open(source, options).map_err(Error::Trust)?;
+    let parts = Default::default();
+    let context = Arc::new(Context { registry, plane: plane.clone(), parts, logs: bootstrap.logs });
 
     let mut tasks = tokio::task::JoinSet::new();
     let fd = bootstrap.push_fd;
     let listener = tcp_listener(fd).map_err(|source| Error::Socket { fd, source })?;
-    tasks.spawn(mesh::serve(listener, tls, context.clone()));
-    tasks.spawn(mesh::follow(context.clone()));
+    tasks.spawn(plane.run(listener));
     for fd in bootstrap.api_fds {
         let listener = unix_listener(fd).map_err(|source| Error::Socket { fd, source })?;
         tasks.spawn(server::serve(listener, context.clone()));

@@ -1,26 +1,24 @@
-//! The mesh as the proxies know it: a snapshot that follows the store, and the server that pushes
+//! The mesh as the proxies know it: a snapshot that follows a source, and the server that pushes
 //! it.
 //!
 //! Each object is translated when it changes, and only then; what follows from it for the model are
 //! edits of the last snapshot. What these touch is pushed at once, nothing is delayed to collect
-//! changes. The first snapshot is made from the whole store, so that no proxy is told less than it
+//! changes. The first snapshot is made from the whole source, so that no proxy is told less than it
 //! holds.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use ironmesh_dialects::{Join, translate_one};
+use ironmesh_dialects::{Join, Object, translate_one};
 use ironmesh_model::settings::Settings;
 use ironmesh_model::snapshot::{Edit, Findings, Touched};
 use ironmesh_model::{Finding, Snapshot};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use crate::context::Context;
-use crate::failure::Failure;
-use crate::object::Object;
-use crate::store::{EventKind, Key, Store};
+use crate::plane::{Plane, Refused};
+use crate::source::{Change, Expired, ObjectKey, Source};
 
 mod members;
 mod pods;
@@ -29,12 +27,12 @@ mod push;
 pub(crate) use members::{Members, Trust, TrustError, subscriber};
 pub(crate) use push::serve;
 
-/// The mesh at one version of the store.
+/// The mesh at one version of its source.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Published {
     /// What the proxies are told from.
     pub(crate) snapshot: Arc<Snapshot>,
-    /// Version of the store up to which this is current; 0: nothing was built yet.
+    /// Version of the source up to which this is current; 0: nothing was built yet.
     pub(crate) revision: u64,
 }
 
@@ -51,7 +49,7 @@ pub(crate) struct Mesh {
 #[derive(Debug, Default)]
 struct Found {
     /// About single objects, of those that have any.
-    alone: BTreeMap<Key, Vec<Finding>>,
+    alone: BTreeMap<ObjectKey, Vec<Finding>>,
     /// About several together.
     together: Findings,
 }
@@ -62,18 +60,18 @@ impl Mesh {
         Self { published: watch::Sender::default(), findings: Mutex::default(), server }
     }
 
-    /// The mesh once it has caught up with a version of the store.
+    /// The mesh once it has caught up with a version of the source.
     ///
     /// # Errors
     ///
     /// If it has not within `longest` (`snapshot_wait`).
-    pub(crate) async fn at(&self, revision: u64, longest: Duration) -> Result<Published, Failure> {
+    pub(crate) async fn at(&self, revision: u64, longest: Duration) -> Result<Published, Refused> {
         let mut published = self.published.subscribe();
         let caught_up = published.wait_for(|published| published.revision >= revision);
         match timeout(longest, caught_up).await {
             // The sender lives as long as `self`, so waiting never fails.
             Ok(caught_up) => Ok(caught_up.map(|published| published.clone()).unwrap_or_default()),
-            Err(_) => Err(Failure::internal(format!(
+            Err(_) => Err(Refused::Late(format!(
                 "the mesh has not caught up with the latest change within {longest:?} \
                  (limits.control.snapshot_wait); ask again"
             ))),
@@ -95,7 +93,7 @@ impl Mesh {
     }
 
     /// Makes a snapshot the present one. What it touches goes to the proxies; if that is nothing, it
-    /// is the one before at a later version of the store.
+    /// is the one before at a later version of the source.
     fn publish(&self, snapshot: Arc<Snapshot>, touched: &Touched, revision: u64) {
         let mut found = self.found();
         found.together.note(touched);
@@ -105,42 +103,42 @@ impl Mesh {
 }
 
 /// Keeps the mesh current until the process ends.
-pub(crate) async fn follow(context: Arc<Context>) {
-    let store = context.registry.store();
-    let mesh = &context.mesh;
-    let mut changes = store.subscribe();
-    let (mut follower, mut edits) = Follower::new(context.settings.clone(), context.user_ids);
+pub(crate) async fn follow(plane: Arc<Plane>) {
+    let (source, mesh) = (&*plane.source, &plane.mesh);
+    let mut changes = source.subscribe();
+    let (mut follower, mut edits) = Follower::new(plane.settings.clone(), plane.user_ids);
     let mut snapshot = Arc::<Snapshot>::default();
-    let mut revision = follower.read_all(store, mesh, &mut edits);
+    let mut revision = follower.read_all(source, mesh, &mut edits);
     loop {
+        changes.mark_unchanged();
         let (next, touched) = snapshot.edited(std::mem::take(&mut edits));
         if !touched.is_nothing() {
             snapshot = Arc::new(next);
         }
         mesh.publish(snapshot.clone(), &touched, revision);
-        if store.revision() == revision && changes.changed().await.is_err() {
+        if source.version() == revision && changes.changed().await.is_err() {
             return;
         }
-        match store.events_after(revision, usize::MAX) {
-            Ok(events) => {
-                for event in events {
-                    revision = event.revision;
-                    edits.extend(match event.kind {
-                        EventKind::Deleted => follower.take(&event.key, mesh),
-                        _ => follower.put(&event.key, &event.object, mesh),
+        match source.changes_after(revision) {
+            Ok((changes, version)) => {
+                revision = version;
+                for Change { key, object } in changes {
+                    edits.extend(match object {
+                        None => follower.take(&key, mesh),
+                        Some(object) => follower.put(&key, &object, mesh),
                     });
                 }
             }
-            Err(_) => revision = follower.read_all(store, mesh, &mut edits),
+            Err(Expired) => revision = follower.read_all(source, mesh, &mut edits),
         }
     }
 }
 
-/// Makes edits of what happens in the store.
+/// Makes edits of what happens at the source.
 #[derive(Debug)]
 struct Follower {
-    join: Join<Key>,
-    /// See [`Context::user_ids`].
+    join: Join<ObjectKey>,
+    /// See [`Plane::user_ids`].
     user_ids: bool,
 }
 
@@ -151,34 +149,24 @@ impl Follower {
     }
 
     /// Begins anew from all objects. Returns the version at which they were read.
-    fn read_all(&mut self, store: &Store, mesh: &Mesh, edits: &mut Vec<Edit>) -> u64 {
-        let revision = store.revision();
-        let mut gone: BTreeSet<Key> = self.join.keys().cloned().collect();
+    fn read_all(&mut self, source: &dyn Source, mesh: &Mesh, edits: &mut Vec<Edit>) -> u64 {
+        let mut gone: BTreeSet<ObjectKey> = self.join.keys().cloned().collect();
         gone.extend(std::mem::take(&mut mesh.found().alone).into_keys());
-        for collection in store.collections() {
-            for object in store.list(&collection, None).0 {
-                let (namespace, name) =
-                    (crate::object::namespace(&object), crate::object::name(&object));
-                let key = collection.key(namespace, name);
-                gone.remove(&key);
-                edits.extend(self.put(&key, &object, mesh));
-            }
+        let (objects, version) = source.list();
+        for object in objects {
+            let key = ObjectKey::of(&object);
+            gone.remove(&key);
+            edits.extend(self.put(&key, &object, mesh));
         }
         edits.extend(gone.iter().flat_map(|key| self.take(key, mesh)));
-        revision
+        version
     }
 
     /// An object came or changed.
-    fn put(&mut self, key: &Key, object: &Arc<Object>, mesh: &Mesh) -> Vec<Edit> {
-        if !concerns_mesh(key) {
-            return Vec::new();
-        }
-        let Ok(object) = ironmesh_dialects::Object::new(object.clone()) else {
-            return self.take(key, mesh);
-        };
-        let mut translated = translate_one(&object);
+    fn put(&mut self, key: &ObjectKey, object: &Object, mesh: &Mesh) -> Vec<Edit> {
+        let mut translated = translate_one(object);
         let mut findings = std::mem::take(&mut translated.findings);
-        findings.extend(pods::findings(&object, self.user_ids));
+        findings.extend(pods::findings(object, self.user_ids));
         let mut found = mesh.found();
         if findings.is_empty() {
             found.alone.remove(key);
@@ -190,16 +178,8 @@ impl Follower {
     }
 
     /// An object is gone.
-    fn take(&mut self, key: &Key, mesh: &Mesh) -> Vec<Edit> {
+    fn take(&mut self, key: &ObjectKey, mesh: &Mesh) -> Vec<Edit> {
         mesh.found().alone.remove(key);
         self.join.take(key)
-    }
-}
-
-/// Whether objects of this collection may have a part in the mesh, or findings.
-fn concerns_mesh(key: &Key) -> bool {
-    match (&*key.collection.group, &*key.collection.plural) {
-        ("", plural) => !matches!(plural, "events" | "namespaces" | "nodes" | "serviceaccounts"),
-        _ => true,
     }
 }

@@ -12,13 +12,13 @@ use serde_json::json;
 use crate::api::kinds::Resource;
 use crate::clock;
 use crate::failure::{Cause, Failure};
+use crate::inject;
 use crate::object::{self, Object, entry, set_default};
 use crate::store::{Collection, Error as StoreError, Key, Store};
 
 pub(crate) mod addresses;
 pub(crate) mod defaults;
 mod deletion;
-pub(crate) mod inject;
 mod normal_form;
 mod services;
 mod validate;

@@ -7,11 +7,11 @@ use ironmesh_model::{Decision, ListenerKind, Member, Plan, Reason, ResourceKey};
 
 use super::proxy::{Call, Proxy, Walked};
 use crate::api::explain::{BackendItem, EndpointItem, Hop, ResourceItem, ResourceState};
-use crate::context::Context;
 use crate::object;
+use crate::plane::Plane;
 
 /// Describes what a proxy does with a call, but for what depends on the next hop.
-pub(super) fn describe(context: &Context, proxy: &Proxy<'_>, walked: &Walked, call: &Call) -> Hop {
+pub(super) fn describe(plane: &Plane, proxy: &Proxy<'_>, walked: &Walked, call: &Call) -> Hop {
     let decision = &walked.decision;
     let (response_code, timeout) = match &decision.plan {
         Plan::Answer(code) => (Some(*code).filter(|code| *code != 0), None),
@@ -43,7 +43,7 @@ pub(super) fn describe(context: &Context, proxy: &Proxy<'_>, walked: &Walked, ca
         rewritten_path: rewritten_path.filter(|path| *path != call.target),
         rewritten_authority: decision.rewritten_authority().map(str::to_owned),
         headers: decision.header_ops().cloned().collect(),
-        resources: resources(context, proxy),
+        resources: resources(plane, proxy),
     }
 }
 
@@ -131,8 +131,8 @@ fn endpoint_item(member: &Member) -> EndpointItem {
 }
 
 /// What the proxy's decision rests on, and what the real one has of it.
-fn resources(context: &Context, proxy: &Proxy<'_>) -> Vec<ResourceItem> {
-    let server = &context.mesh.server;
+fn resources(plane: &Plane, proxy: &Proxy<'_>) -> Vec<ResourceItem> {
+    let server = &plane.mesh.server;
     let uid = object::uid(proxy.pod);
     let connected = server.is_connected(uid);
     let mut held: Vec<_> = proxy.view().held().collect();

@@ -8,11 +8,10 @@ use ironmesh_model::snapshot::Subscriber;
 use ironmesh_model::{Labels, ListenerKind, Resource, ResourceKey, ServiceId, Snapshot};
 
 use super::url::Url;
-use crate::api::kinds;
-use crate::failure::Failure;
+use crate::inject;
 use crate::object::{self, Object};
-use crate::registry::{inject, owner_name};
-use crate::store::{Collection, Store};
+use crate::plane::Refused;
+use crate::source::Source;
 
 /// The caller.
 #[derive(Debug)]
@@ -25,9 +24,9 @@ pub(super) struct Origin {
 
 impl Origin {
     /// Finds the pod that `from` names.
-    pub(super) fn find(store: &Store, from: &str, namespace: &str) -> Result<Self, Failure> {
-        let (pods, _) = store.list(&Collection::core("pods"), None);
-        let mut living: Vec<_> = pods
+    pub(super) fn find(source: &dyn Source, from: &str, namespace: &str) -> Result<Self, Refused> {
+        let mut living: Vec<_> = source
+            .pods()
             .into_iter()
             .filter(|pod| !object::is_terminating(pod) && !object::is_finished_pod(pod))
             .collect();
@@ -43,14 +42,15 @@ impl Origin {
             let here = || living.iter().filter(|pod| object::namespace(pod) == namespace);
             here()
                 .find(|pod| object::name(pod) == name)
-                .or_else(|| here().find(|pod| owner_name(pod) == name))
+                .or_else(|| here().find(|pod| ironmesh_dialects::pod_owner(pod) == name))
                 .or_else(|| here().find(|pod| object::label(pod, "app") == Some(name)))
         };
         let pod = found.cloned().ok_or_else(|| {
             if from == "gateway" {
-                Failure::bad_request("no pod is an ingress gateway (label istio=ingressgateway)")
+                let why = "no pod is an ingress gateway (label istio=ingressgateway)";
+                Refused::BadRequest(why.to_owned())
             } else {
-                Failure::not_found(&kinds::Resource::of("v1", "Pod"), from)
+                Refused::NoPod(from.to_owned())
             }
         })?;
         let listener = if inject::is_router(&pod) {

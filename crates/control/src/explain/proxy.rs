@@ -14,9 +14,9 @@ use ironmesh_wire::server::expand;
 
 use super::url::Url;
 use crate::api::explain::ExplainRequest;
+use crate::inject;
 use crate::mesh::subscriber;
 use crate::object::{self, Object};
-use crate::registry::inject;
 
 /// A request on its way; proxies change it.
 #[derive(Clone, Debug)]

@@ -16,8 +16,7 @@ use ironmesh_wire::Certificate;
 use ironmesh_wire::server::{Backend, Peer};
 
 use crate::object::{self, Object};
-use crate::registry::Registry;
-use crate::store::Collection;
+use crate::source::{ObjectKey, Source};
 
 /// What the identities of the mesh rest on cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -88,17 +87,17 @@ impl Trust {
     }
 }
 
-/// Knows the proxies by their tokens, and their workloads by the store.
+/// Knows the proxies by their tokens, and their workloads by the source.
 #[derive(Debug)]
 pub(crate) struct Members {
     trust: Trust,
-    registry: Arc<Registry>,
+    source: Arc<dyn Source>,
 }
 
 impl Members {
-    /// Members of the mesh whose workloads are in a registry.
-    pub(crate) fn new(trust: Trust, registry: Arc<Registry>) -> Self {
-        Self { trust, registry }
+    /// Members of the mesh whose workloads are at a source.
+    pub(crate) fn new(trust: Trust, source: Arc<dyn Source>) -> Self {
+        Self { trust, source }
     }
 
     /// Whom claims name, if their pod is there.
@@ -119,8 +118,7 @@ impl Members {
     /// an identity must not.
     fn pod_of(&self, workload: &WorkloadId, identity: &Identity) -> Result<Arc<Object>, String> {
         let WorkloadId { namespace, name, uid, .. } = workload;
-        let key = Collection::core("pods").key(namespace, name);
-        let pod = self.registry.store().object(&key);
+        let pod = self.source.object(&ObjectKey::pod(namespace, name));
         let pod = pod.filter(|pod| object::uid(pod) == &**uid && !object::is_finished_pod(pod));
         let Some(pod) = pod else {
             return Err(format!("the pod {namespace}/{name} of uid {uid} is not there any more"));

@@ -8,20 +8,20 @@ use ironmesh_fds::slots::{Slot, Slots};
 use ironmesh_identity::channel::ControlServer;
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::context::Context;
+use crate::plane::Plane;
 
 /// Serves proxies until the process ends.
-pub(crate) async fn serve(listener: TcpListener, tls: ControlServer, context: Arc<Context>) {
-    let limits = context.registry.limits();
+pub(crate) async fn serve(listener: TcpListener, tls: ControlServer, plane: Arc<Plane>) {
+    let limits = &plane.limits.control;
     let slots = Slots::new(limits.push_connections_max, limits.push_connections_per_peer_max);
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
                 let Some(slot) = slots.take(peer.ip()) else { continue };
-                let (tls, context) = (tls.clone(), context.clone());
+                let (tls, plane) = (tls.clone(), plane.clone());
                 tokio::spawn(async move {
                     tokio::select! {
-                        () = serve_proxy(stream, peer.ip(), &slot, &tls, &context) => {}
+                        () = serve_proxy(stream, peer.ip(), &slot, &tls, &plane) => {}
                         () = slot.evicted() => {}
                     }
                 });
@@ -40,15 +40,15 @@ async fn serve_proxy(
     from: IpAddr,
     slot: &Slot,
     tls: &ControlServer,
-    context: &Context,
+    plane: &Plane,
 ) {
     // Without it small updates wait for acknowledgements; if it fails they do.
     let _ = stream.set_nodelay(true);
-    match tokio::time::timeout(context.limits.control.push_handshake_timeout, tls.accept(stream))
+    match tokio::time::timeout(plane.limits.control.push_handshake_timeout, tls.accept(stream))
         .await
     {
         Ok(Ok(stream)) => {
-            let ended = context.mesh.server.serve_from(stream, from, || slot.use_it()).await;
+            let ended = plane.mesh.server.serve_from(stream, from, || slot.use_it()).await;
             tracing::debug!(reason = %ended, "proxy disconnected");
         }
         Ok(Err(error)) => tracing::debug!(%error, "handshake with a proxy failed"),

@@ -6,6 +6,7 @@
 mod api;
 mod clients;
 mod explain;
+mod memory;
 mod push;
 mod rollout;
 mod world;

@@ -1,6 +1,7 @@
 //! What proxies are told, over the wire.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use ironmesh_identity::channel::ControlClient;
@@ -21,8 +22,8 @@ use tokio::net::TcpStream;
 use crate::world::{Api, TOKEN_KEY, World, deployment, eventually, kubelet, service};
 
 /// A proxy that only listens to the control plane.
-struct ToyProxy {
-    client: ironmesh_wire::Client,
+pub(crate) struct ToyProxy {
+    pub(crate) client: ironmesh_wire::Client,
     view: Arc<Mutex<View>>,
     pushed: Arc<Mutex<Vec<ResourceKey>>>,
 }
@@ -30,10 +31,14 @@ struct ToyProxy {
 impl ToyProxy {
     /// The proxy of a pod.
     fn connect(world: &World, pod: &Value) -> Self {
+        Self::connect_to(&world.state(), world.push_address(), pod)
+    }
+
+    /// The proxy of a pod, of the control plane with this state and address.
+    pub(crate) fn connect_to(state: &Path, address: SocketAddr, pod: &Value) -> Self {
         let token = token(pod);
-        let anchors = std::fs::read_to_string(world.state().join("anchors.pem")).unwrap();
+        let anchors = std::fs::read_to_string(state.join("anchors.pem")).unwrap();
         let tls = ControlClient::new(&anchors, Arc::new(SystemClock)).unwrap();
-        let address = world.push_address();
         let connect = move || {
             let tls = tls.clone();
             async move { tls.connect(TcpStream::connect(address).await?).await }
@@ -57,7 +62,7 @@ impl ToyProxy {
     }
 
     /// Endpoints that the proxy holds for a service, ready ones only.
-    fn ready(&self, key: &ResolutionKey) -> Option<usize> {
+    pub(crate) fn ready(&self, key: &ResolutionKey) -> Option<usize> {
         let Target::Host(host, port) = &key.target else { return None };
         let view = self.view.lock().unwrap();
         let linked = view.at_host(key.listener, host, *port, &key.namespace)?;
@@ -80,7 +85,7 @@ fn token(pod: &Value) -> String {
     })
 }
 
-fn host(name: &str, port: u16) -> ResolutionKey {
+pub(crate) fn host(name: &str, port: u16) -> ResolutionKey {
     ResolutionKey {
         listener: ListenerKind::Outbound,
         target: Target::Host(name.into(), port),

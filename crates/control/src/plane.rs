@@ -1,0 +1,124 @@
+//! The control plane proper: what the proxies are told, who gets certificates, and what is explained,
+//! all from one [`Source`]. It would run as it is on Kubernetes: nothing here knows a store.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use ironmesh_identity::channel::ControlServer;
+use ironmesh_model::limits::Limits;
+use ironmesh_model::settings::Settings;
+use tokio::net::TcpListener;
+
+use crate::api::mesh::{FindingItem, ProxyItem};
+use crate::api::{ExplainRequest, Explanation};
+use crate::explain;
+use crate::mesh::{self, Members, Mesh, Trust, TrustError};
+use crate::source::Source;
+
+mod proxies;
+
+/// Why a question was not answered.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refused {
+    /// It makes no sense.
+    #[error("{0}")]
+    BadRequest(String),
+    /// There is no such pod.
+    #[error("pods {0:?} not found")]
+    NoPod(String),
+    /// The snapshot is late.
+    #[error("{0}")]
+    Late(String),
+}
+
+/// A control plane over a source.
+#[derive(Debug)]
+pub struct Plane {
+    pub(crate) source: Arc<dyn Source>,
+    pub(crate) mesh: Mesh,
+    /// Settings of the mesh.
+    pub(crate) settings: Settings,
+    /// Limits of the mesh.
+    pub(crate) limits: Limits,
+    /// Whether the platform can give containers user ids of their own.
+    pub(crate) user_ids: bool,
+    tls: ControlServer,
+}
+
+/// What a control plane is made with.
+#[derive(Clone, Debug)]
+pub struct Options<'a> {
+    /// Directory with the certificate authority, made there if need be.
+    pub state: &'a Path,
+    /// Key of the proxies' tokens, in hex.
+    pub token_key: &'a str,
+    /// Settings of the mesh.
+    pub settings: Settings,
+    /// Limits of the mesh.
+    pub limits: Limits,
+    /// Whether the platform can give containers user ids of their own.
+    pub user_ids: bool,
+}
+
+impl Plane {
+    /// A control plane that knows nothing yet; [`Plane::run`] lets it follow its source.
+    ///
+    /// # Errors
+    ///
+    /// If there is no certificate authority and none can be made, or the key is none; as text.
+    pub fn open(source: Arc<dyn Source>, options: Options<'_>) -> Result<Arc<Self>, String> {
+        let Options { state, token_key, settings, limits, user_ids } = options;
+        let unusable = |error: TrustError| error.to_string();
+        let trust = Trust::open(state, token_key, &settings, &limits.control).map_err(unusable)?;
+        let tls = trust.server().map_err(unusable)?;
+        let members = Members::new(trust, source.clone());
+        let mesh = Mesh::new(ironmesh_wire::Server::new(members, limits.wire.clone()));
+        Ok(Arc::new(Self { source, mesh, settings, limits, user_ids, tls }))
+    }
+
+    /// Follows the source and serves proxies until the process ends.
+    pub async fn run(self: Arc<Self>, proxies: TcpListener) {
+        let served = mesh::serve(proxies, self.tls.clone(), self.clone());
+        tokio::join!(mesh::follow(self.clone()), served);
+    }
+
+    /// Findings about all objects that were at the source when the question came, or about some.
+    ///
+    /// # Errors
+    ///
+    /// If the snapshot has not caught up in time (`limits.control.snapshot_wait`).
+    pub async fn findings(
+        &self,
+        namespace: Option<&str>,
+        kind: Option<&str>,
+        name: Option<&str>,
+    ) -> Result<Vec<FindingItem>, Refused> {
+        self.mesh.at(self.source.version(), self.limits.control.snapshot_wait).await?;
+        let all = self.mesh.findings().into_iter();
+        let is = |asked: Option<&str>, value: &str| asked.is_none_or(|asked| asked == value);
+        let wanted = all.filter(|finding| {
+            let object = &finding.object;
+            is(namespace, &object.namespace) && is(kind, &object.kind) && is(name, &object.name)
+        });
+        let item = |finding: ironmesh_model::Finding| FindingItem {
+            severity: finding.code.severity(),
+            finding,
+        };
+        Ok(wanted.map(item).collect())
+    }
+
+    /// The proxies of all pods that have one, in order of namespace and name.
+    pub fn proxies(&self) -> Vec<ProxyItem> {
+        proxies::proxies(self)
+    }
+
+    /// What the proxies would decide about a request.
+    ///
+    /// # Errors
+    ///
+    /// If the request makes no sense, or the snapshot has not caught up in time.
+    pub async fn explain(&self, request: &ExplainRequest) -> Result<Explanation, Refused> {
+        explain::explain(self, request).await
+    }
+}
