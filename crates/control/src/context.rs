@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use tokio::sync::Semaphore;
+
 use crate::plane::Plane;
 use crate::registry::Registry;
 use crate::server::parts::Parts;
@@ -16,6 +18,8 @@ pub(crate) struct Context {
     pub(crate) plane: Arc<Plane>,
     /// Parts of answers that wait for their clients.
     pub(crate) parts: Parts,
+    /// Bytes that the bodies of requests may still take.
+    pub(crate) bodies: Arc<Semaphore>,
     /// Where the logs of containers are.
     pub(crate) logs: PathBuf,
 }

@@ -3,6 +3,9 @@
 //! One task reads the store's changes and marks the objects that they concern; marked objects are
 //! reconciled until none is left. Reconciling reads the store as it is now, so that an event that
 //! was missed costs nothing, and after a start everything is marked once.
+//!
+//! A controller declares what it is for, owns and watches ([`Controller`]); one more is a file of its
+//! own and a line in [`CONTROLLERS`].
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -12,9 +15,9 @@ use ironmesh_model::Name;
 
 use crate::context::Context;
 use crate::failure::Failure;
-use crate::object::{self, Object};
+use crate::object;
 use crate::registry::Registry;
-use crate::store::{Event, EventKind};
+use crate::store::{Collection, Event, EventKind};
 
 mod deployment;
 mod endpoints;
@@ -28,22 +31,43 @@ pub(crate) mod rollout;
 
 use queue::Queue;
 
-/// Something to reconcile.
+/// What a controller is for, and when it is to look again.
+struct Controller {
+    /// Group and plural of the objects that it reconciles. When one changes, it is reconciled.
+    of: (&'static str, &'static str),
+    /// Their kind: when an object changes that one of them owns, the owner is reconciled.
+    owner: Option<&'static str>,
+    /// Which of them another object concerns that changed.
+    watches: fn(&Registry, &Event) -> Vec<ObjectName>,
+    /// Collections whose new objects may be what a failed attempt in their namespace lacked: it is
+    /// made again at once.
+    lacks: &'static [(&'static str, &'static str)],
+    /// Makes what is match what is asked for, for the object of this namespace and name, which may
+    /// be gone. Returns after how long it is to look again if nothing happens.
+    reconcile: fn(&Registry, &str, &str) -> Result<Option<Duration>, Failure>,
+}
+
+/// Namespace and name of an object.
+type ObjectName = (Name, Name);
+
+/// The controllers; what waits for several of them is done in this order.
+const CONTROLLERS: &[Controller] = &[
+    namespace::CONTROLLER,
+    deployment::CONTROLLER,
+    replica_set::CONTROLLER,
+    endpoints::CONTROLLER,
+];
+
+/// Something to do.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Work {
-    /// A namespace: its default service account, or its end.
-    Namespace(Name),
-    /// A Deployment, by namespace and name.
-    Deployment(Name, Name),
-    /// A ReplicaSet, by namespace and name.
-    ReplicaSet(Name, Name),
-    /// The Endpoints of a Service, by namespace and name.
-    Endpoints(Name, Name),
-    /// What the object of this uid owned, now that it is gone.
+    /// To reconcile an object: place of the controller in [`CONTROLLERS`], namespace and name.
+    Reconcile(usize, ObjectName),
+    /// To delete what the object of this uid owned, now that it is gone.
     Orphans(String),
-    /// All that names an owner.
+    /// To look at all that names an owner.
     AllOwned,
-    /// The number and age of Events.
+    /// To look at the number and age of Events.
     Events,
 }
 
@@ -54,7 +78,7 @@ pub(crate) async fn run(context: Arc<Context>) {
     let mut clock = tokio::time::interval(EVENT_SWEEP_INTERVAL);
     let mut revision = store.revision();
     let mut queue = Queue::new(context.registry.limits());
-    everything(&context, &mut queue);
+    everything(&context.registry, &mut queue);
     loop {
         changes.mark_unchanged();
         match store.events_after(revision, usize::MAX) {
@@ -66,7 +90,7 @@ pub(crate) async fn run(context: Arc<Context>) {
             }
             Err(_) => {
                 revision = store.revision();
-                everything(&context, &mut queue);
+                everything(&context.registry, &mut queue);
             }
         }
         if let Some(next) = queue.next() {
@@ -98,13 +122,8 @@ fn reconcile(registry: &Registry, work: &Work) -> Result<Option<Duration>, Failu
     // A panic is the failure of this piece of work, not of all. The store stays whole: it is changed
     // in single steps.
     let reconciled = std::panic::catch_unwind(AssertUnwindSafe(|| match work {
-        Work::Deployment(namespace, name) => deployment::reconcile(registry, namespace, name),
-        Work::Namespace(name) => namespace::reconcile(registry, name).map(|()| None),
-        Work::ReplicaSet(namespace, name) => {
-            replica_set::reconcile(registry, namespace, name).map(|()| None)
-        }
-        Work::Endpoints(namespace, name) => {
-            endpoints::reconcile(registry, namespace, name).map(|()| None)
+        Work::Reconcile(controller, (namespace, name)) => {
+            (CONTROLLERS[*controller].reconcile)(registry, namespace, name)
         }
         Work::Orphans(uid) => owned::collect(registry, uid).map(|()| None),
         Work::AllOwned => owned::collect_all(registry).map(|()| None),
@@ -114,74 +133,53 @@ fn reconcile(registry: &Registry, work: &Work) -> Result<Option<Duration>, Failu
 }
 
 /// Everything there is to reconcile.
-fn everything(context: &Context, queue: &mut Queue) {
-    let store = context.registry.store();
+fn everything(registry: &Registry, queue: &mut Queue) {
+    let store = registry.store();
     queue.add(Work::AllOwned);
     queue.add(Work::Events);
-    for collection in store.collections() {
-        for object in store.list(&collection, None).0 {
-            let (namespace, name) =
-                (object::namespace(&object).into(), object::name(&object).into());
-            match (&*collection.group, &*collection.plural) {
-                ("", "namespaces") => queue.add(Work::Namespace(name)),
-                ("", "services") => queue.add(Work::Endpoints(namespace, name)),
-                ("apps", "deployments") => queue.add(Work::Deployment(namespace, name)),
-                ("apps", "replicasets") => queue.add(Work::ReplicaSet(namespace, name)),
-                _ => {}
+    for (place, controller) in CONTROLLERS.iter().enumerate() {
+        let (group, plural) = controller.of;
+        for object in store.list(&Collection::new(group, plural), None).0 {
+            let name = (object::namespace(&object).into(), object::name(&object).into());
+            queue.add(Work::Reconcile(place, name));
+        }
+    }
+}
+
+/// Marks what a change concerns.
+fn concerns(registry: &Registry, event: &Event, queue: &mut Queue) {
+    let collection = &event.key.collection;
+    let namespace = &event.key.namespace;
+    for (place, controller) in CONTROLLERS.iter().enumerate() {
+        let mut add = |name: ObjectName| queue.add(Work::Reconcile(place, name));
+        if collection.is(controller.of.0, controller.of.1) {
+            add((namespace.clone(), event.key.name.clone()));
+        }
+        for object in [Some(&event.object), event.old.as_ref()].into_iter().flatten() {
+            if let Some(owner) = object::controller(object)
+                && Some(object::text(owner, "/kind")) == controller.owner
+            {
+                add((namespace.clone(), object::text(owner, "/name").into()));
             }
         }
-    }
-}
-
-/// Marks what a change concerns: the object itself, its owner, its namespace, its Services.
-fn concerns(registry: &Registry, event: &Event, queue: &mut Queue) {
-    let (namespace, name) = (event.key.namespace.clone(), event.key.name.clone());
-    let deleted = event.kind == EventKind::Deleted;
-    match (&*event.key.collection.group, &*event.key.collection.plural) {
-        ("", "namespaces") => queue.add(Work::Namespace(name)),
-        ("", "services") => queue.add(Work::Endpoints(namespace, name)),
-        ("", "endpoints") if deleted => queue.add(Work::Endpoints(namespace, name)),
-        ("", "pods") => services_of_pod(registry, event, queue),
-        ("", "serviceaccounts") if deleted => queue.add(Work::Namespace(namespace)),
-        // Pods may have waited for it.
-        ("", "serviceaccounts") => {
-            queue.hurry(|work| matches!(work, Work::ReplicaSet(of, _) if *of == namespace));
-        }
-        ("", "events") if events::are_too_many(registry) => queue.add(Work::Events),
-        ("apps", "deployments") => queue.add(Work::Deployment(namespace, name)),
-        ("apps", "replicasets") => queue.add(Work::ReplicaSet(namespace, name)),
-        _ => {}
-    }
-    let namespace = &event.key.namespace;
-    for object in [Some(&event.object), event.old.as_ref()].into_iter().flatten() {
-        let Some(owner) = object::controller(object) else { continue };
-        let owner_name = Name::from(object::text(owner, "/name"));
-        match object::text(owner, "/kind") {
-            "Deployment" => queue.add(Work::Deployment(namespace.clone(), owner_name)),
-            "ReplicaSet" => queue.add(Work::ReplicaSet(namespace.clone(), owner_name)),
-            _ => {}
+        (controller.watches)(registry, event).into_iter().for_each(add);
+        if controller.lacks.iter().any(|(group, plural)| collection.is(group, plural)) {
+            queue.hurry(|work| {
+                matches!(work, Work::Reconcile(of, (ns, _)) if *of == place && ns == namespace)
+            });
         }
     }
-    if deleted {
+    if event.kind == EventKind::Deleted {
         queue.add(Work::Orphans(object::uid(&event.object).to_owned()));
-        if !namespace.is_empty() {
-            queue.add(Work::Namespace(namespace.clone()));
-        }
+    }
+    if collection.is("", "events") && events::are_too_many(registry) {
+        queue.add(Work::Events);
     }
 }
 
-/// Marks the Services whose Endpoints show a pod that changed.
-fn services_of_pod(registry: &Registry, event: &Event, queue: &mut Queue) {
-    let (object, old) = (&*event.object, event.old.as_deref());
-    let changed = event.kind == EventKind::Deleted
-        || old.is_none_or(|old| endpoints::shown(old) != endpoints::shown(object));
-    if !changed {
-        return;
-    }
-    let pods: Vec<&Object> = std::iter::once(object).chain(old).collect();
-    for service in endpoints::services_of(registry, &pods) {
-        queue.add(Work::Endpoints(event.key.namespace.clone(), service.into()));
-    }
+/// Watches nothing beside what it reconciles and what that owns.
+fn nothing(_: &Registry, _: &Event) -> Vec<ObjectName> {
+    Vec::new()
 }
 
 /// How often the age of Events is looked at.

@@ -24,6 +24,7 @@ use std::sync::Arc;
 
 use ironmesh_model::bootstrap::ControlBootstrap;
 use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::Semaphore;
 
 pub mod api;
 mod base64;
@@ -129,8 +130,14 @@ pub async fn serve(bootstrap: ControlBootstrap) -> Result<(), Error> {
     };
     let source = Arc::new(LocalSource(registry.clone()));
     let plane = Plane::open(source, options).map_err(Error::Trust)?;
-    let parts = Default::default();
-    let context = Arc::new(Context { registry, plane: plane.clone(), parts, logs: bootstrap.logs });
+    let bodies = registry.limits().api_bodies_bytes_max.min(Semaphore::MAX_PERMITS);
+    let context = Arc::new(Context {
+        registry,
+        plane: plane.clone(),
+        parts: Default::default(),
+        bodies: Arc::new(Semaphore::new(bodies)),
+        logs: bootstrap.logs,
+    });
 
     let mut tasks = tokio::task::JoinSet::new();
     let fd = bootstrap.push_fd;

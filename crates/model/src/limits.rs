@@ -382,6 +382,9 @@ limits! {
         api_head_timeout: Duration = seconds(60),
         /// Time a client of the API may take to send a request's body.
         api_body_timeout: Duration = seconds(10),
+        /// Bytes of all large request bodies of the API (over 64 KiB) that are being read or worked on;
+        /// further ones wait within their `api_body_timeout`.
+        api_bodies_bytes_max: usize = 64 * MIB,
         /// Time a client of the API may take nothing of an answer that waits for it; then its
         /// connection is closed.
         api_stall_timeout: Duration = seconds(60),

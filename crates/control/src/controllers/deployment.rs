@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::rollout::{Set, Wanted};
-use super::{events, progress};
+use super::{Controller, events, nothing, progress};
 use crate::api::kinds::Resource;
 use crate::clock;
 use crate::failure::Failure;
@@ -14,8 +14,16 @@ use crate::object::{self, Object, entry};
 use crate::registry::{DeleteOptions, Part, Registry};
 use crate::store::{Collection, Key};
 
+pub(super) const CONTROLLER: Controller = Controller {
+    of: ("apps", "deployments"),
+    owner: Some("Deployment"),
+    watches: nothing,
+    lacks: &[],
+    reconcile,
+};
+
 /// Reconciles one Deployment. Returns after how long it is to be looked at again if nothing happens.
-pub(super) fn reconcile(
+fn reconcile(
     registry: &Registry,
     namespace: &str,
     name: &str,

@@ -5,14 +5,41 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
+use super::{Controller, ObjectName};
 use crate::api::kinds::Resource;
 use crate::failure::Failure;
 use crate::object::{self, Object, entry};
 use crate::registry::{DeleteOptions, Part, Registry};
-use crate::store::{Collection, Key};
+use crate::store::{Collection, Event, EventKind, Key};
+
+pub(super) const CONTROLLER: Controller = Controller {
+    of: ("", "services"),
+    owner: None,
+    watches,
+    lacks: &[],
+    reconcile: |registry, namespace, name| reconcile(registry, namespace, name).map(|()| None),
+};
+
+/// The Services whose Endpoints a change concerns: those of a pod of which they show something else,
+/// and that whose Endpoints are gone.
+fn watches(registry: &Registry, event: &Event) -> Vec<ObjectName> {
+    let (object, old) = (&*event.object, event.old.as_deref());
+    let is_gone = event.kind == EventKind::Deleted;
+    let namespace = &event.key.namespace;
+    if event.key.collection.is("", "endpoints") && is_gone {
+        return vec![(namespace.clone(), event.key.name.clone())];
+    }
+    let is_pod = event.key.collection.is("", "pods");
+    if !is_pod || !is_gone && old.is_some_and(|old| shown(old) == shown(object)) {
+        return Vec::new();
+    }
+    let pods: Vec<&Object> = std::iter::once(object).chain(old).collect();
+    let services = services_of(registry, &pods).into_iter();
+    services.map(|service| (namespace.clone(), service.into())).collect()
+}
 
 /// Reconciles the Endpoints of one Service.
-pub(super) fn reconcile(registry: &Registry, namespace: &str, name: &str) -> Result<(), Failure> {
+fn reconcile(registry: &Registry, namespace: &str, name: &str) -> Result<(), Failure> {
     let store = registry.store();
     let key = Collection::core("endpoints").key(namespace, name);
     let there = store.object(&key);
@@ -52,7 +79,7 @@ pub(super) fn reconcile(registry: &Registry, namespace: &str, name: &str) -> Res
 }
 
 /// The Services of a namespace that mean a pod, as it is or as it was.
-pub(super) fn services_of(registry: &Registry, pods: &[&Object]) -> BTreeSet<String> {
+fn services_of(registry: &Registry, pods: &[&Object]) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for pod in pods {
         let Some(labels) = object::map(pod, "/metadata/labels") else { continue };
@@ -64,7 +91,7 @@ pub(super) fn services_of(registry: &Registry, pods: &[&Object]) -> BTreeSet<Str
 }
 
 /// What of a pod its Services' Endpoints show.
-pub(super) fn shown(pod: &Object) -> (Value, &str, bool, bool) {
+fn shown(pod: &Object) -> (Value, &str, bool, bool) {
     let labels = pod.pointer("/metadata/labels").cloned().unwrap_or_default();
     let gone = object::is_terminating(pod) || object::is_finished_pod(pod);
     (labels, object::text(pod, "/status/podIP"), object::is_ready_pod(pod), gone)

@@ -2,14 +2,28 @@
 
 use serde_json::json;
 
+use super::Controller;
 use crate::api::kinds::Resource;
 use crate::failure::Failure;
 use crate::object;
 use crate::registry::{DeleteOptions, Registry, resource_of};
-use crate::store::Collection;
+use crate::store::{Collection, EventKind};
+
+pub(super) const CONTROLLER: Controller = Controller {
+    of: ("", "namespaces"),
+    owner: None,
+    watches: |_, event| {
+        // What is gone may have been the last of its namespace, or its service account.
+        let namespace = &event.key.namespace;
+        let is_gone = event.kind == EventKind::Deleted && !namespace.is_empty();
+        is_gone.then(|| ("".into(), namespace.clone())).into_iter().collect()
+    },
+    lacks: &[],
+    reconcile: |registry, _, name| reconcile(registry, name).map(|()| None),
+};
 
 /// Reconciles one namespace.
-pub(super) fn reconcile(registry: &Registry, name: &str) -> Result<(), Failure> {
+fn reconcile(registry: &Registry, name: &str) -> Result<(), Failure> {
     let store = registry.store();
     let key = Collection::core("namespaces").key("", name);
     let Some(namespace) = store.object(&key) else { return Ok(()) };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::events;
+use super::{Controller, events, nothing};
 use crate::api::kinds::Resource;
 use crate::failure::Failure;
 use crate::object::{self, Object};
@@ -13,8 +13,17 @@ use crate::registry::{DeleteOptions, Part, Registry};
 use crate::selector;
 use crate::store::Collection;
 
+pub(super) const CONTROLLER: Controller = Controller {
+    of: ("apps", "replicasets"),
+    owner: Some("ReplicaSet"),
+    watches: nothing,
+    // Pods may not be made before there is their service account.
+    lacks: &[("", "serviceaccounts")],
+    reconcile: |registry, namespace, name| reconcile(registry, namespace, name).map(|()| None),
+};
+
 /// Reconciles one ReplicaSet.
-pub(super) fn reconcile(registry: &Registry, namespace: &str, name: &str) -> Result<(), Failure> {
+fn reconcile(registry: &Registry, namespace: &str, name: &str) -> Result<(), Failure> {
     let key = Collection::new("apps", "replicasets").key(namespace, name);
     let Some(set) = registry.store().object(&key) else { return Ok(()) };
     if object::is_terminating(&set) {

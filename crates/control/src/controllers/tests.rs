@@ -3,6 +3,7 @@ use serde_json::json;
 
 use super::*;
 use crate::api::kinds::Resource;
+use crate::object::Object;
 use crate::registry::DeleteOptions;
 use crate::store::{Collection, Store};
 

@@ -1,9 +1,12 @@
 //! From a request to what it asks for.
 
+use std::sync::Arc;
+
 use http::{Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Limited};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use serde_json::Value;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::answer::{self, Answer};
 use super::{discovery, mesh, openapi, resources};
@@ -22,6 +25,8 @@ pub(super) struct ApiRequest {
     pub(super) accept: String,
     pub(super) content_type: String,
     pub(super) body: Vec<u8>,
+    /// What the body takes of the room for all.
+    _room: Option<Arc<OwnedSemaphorePermit>>,
 }
 
 impl ApiRequest {
@@ -38,7 +43,7 @@ impl ApiRequest {
 
     /// The same request without its body.
     pub(super) fn head(&self) -> Self {
-        Self { body: Vec::new(), ..self.clone() }
+        Self { body: Vec::new(), _room: None, ..self.clone() }
     }
 
     /// Whether a table is wanted.
@@ -139,10 +144,7 @@ impl Target {
 }
 
 /// Answers a request.
-pub(super) async fn handle(
-    context: &std::sync::Arc<Context>,
-    request: Request<Incoming>,
-) -> Answer {
+pub(super) async fn handle(context: &Arc<Context>, request: Request<Incoming>) -> Answer {
     let read = match read(context, request).await {
         Ok(read) => read,
         Err(failure) => return answer::failure(&failure),
@@ -167,10 +169,22 @@ async fn read(context: &Context, request: Request<Incoming>) -> Result<ApiReques
     let (head, body) = request.into_parts();
     let limit = context.registry.limits().object_bytes_max;
     let longest = context.registry.limits().api_body_timeout;
-    let body = tokio::time::timeout(longest, Limited::new(body, limit).collect()).await;
-    let late =
-        |_| Failure::timeout(format!("the body of the request did not come within {longest:?}"));
-    let body = match body.map_err(late)? {
+    let announced = body.size_hint().upper().and_then(|bytes| usize::try_from(bytes).ok());
+    if announced.is_some_and(|bytes| bytes > limit) {
+        return Err(Failure::too_large(limit));
+    }
+    // Small ones are not worth waiting for room, and need not wait behind large ones.
+    let bytes = announced
+        .filter(|bytes| *bytes <= SMALL_BODY_BYTES)
+        .map_or_else(|| u32::try_from(announced.unwrap_or(limit)).unwrap_or(u32::MAX), |_| 0);
+    let reading = async {
+        let room = context.bodies.clone().acquire_many_owned(bytes).await.ok();
+        (room, Limited::new(body, limit).collect().await)
+    };
+    let (room, body) = tokio::time::timeout(longest, reading).await.map_err(|_| {
+        Failure::timeout(format!("the body of the request did not come within {longest:?}"))
+    })?;
+    let body = match body {
         Ok(body) => body.to_bytes().into(),
         Err(error) if error.is::<http_body_util::LengthLimitError>() => {
             return Err(Failure::too_large(limit));
@@ -188,13 +202,11 @@ async fn read(context: &Context, request: Request<Incoming>) -> Result<ApiReques
         content_type: field(header::CONTENT_TYPE),
         method: head.method,
         body,
+        _room: room.map(Arc::new),
     })
 }
 
-async fn dispatch(
-    context: &std::sync::Arc<Context>,
-    request: &ApiRequest,
-) -> Result<Answer, Failure> {
+async fn dispatch(context: &Arc<Context>, request: &ApiRequest) -> Result<Answer, Failure> {
     let segments = request.path.split('/').filter(|segment| !segment.is_empty());
     let segments: Vec<String> =
         segments.map(|segment| decode(segment, false)).collect::<Result<_, _>>()?;
@@ -266,6 +278,9 @@ fn decode(text: &str, in_query: bool) -> Result<String, Failure> {
     }
     String::from_utf8(out).map_err(|_| invalid("is not UTF-8"))
 }
+
+/// Bodies up to this many bytes always have room: there are only so many connections.
+const SMALL_BODY_BYTES: usize = 64 << 10;
 
 #[cfg(test)]
 mod tests {

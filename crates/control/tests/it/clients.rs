@@ -56,6 +56,26 @@ async fn half_sent_heads_keep_nobody_out_and_busy_connections_are_told_of() {
     eventually(|| async { api.try_get("/version").await }).await;
 }
 
+#[tokio::test]
+async fn bodies_that_do_not_come_keep_nobody_waiting_for_ever() {
+    let world = World::start();
+    let api = world.api();
+    api.get("/version").await;
+    let mut half = Vec::new();
+    // Together they announce more than there is room for.
+    for _ in 0..40 {
+        let head = "POST /api/v1/namespaces/default/configmaps HTTP/1.1\r\nHost: x\r\nContent-Length: 3000000\r\n\r\n{";
+        half.push(connected(&world, head).await);
+    }
+    api.get("/version").await;
+    api.create(json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}})).await;
+    let said = read_until(&mut half[0], "did not come within").await;
+    assert!(said.starts_with("HTTP/1.1 408"), "{said}");
+    let head = "POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: 30000000\r\n\r\n";
+    let said = read_until(&mut connected(&world, head).await, "object_bytes_max").await;
+    assert!(said.starts_with("HTTP/1.1 413"), "{said}");
+}
+
 fn resident_bytes() -> usize {
     let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
     pages.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096

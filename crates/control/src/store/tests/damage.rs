@@ -113,7 +113,7 @@ fn a_lost_line_and_a_lost_file_are_noticed_and_named() {
             .collect();
         match reopened(directory.path(), &rest) {
             Ok(losses) => {
-                assert!(losses[0].contains(": the last 1 changes are missing;"), "{losses:?}")
+                assert!(losses[0].contains(": the last 1 changes are missing;"), "{losses:?}");
             }
             Err(refused) => assert!(refused.contains("records are missing"), "{refused}"),
         }
