@@ -1,6 +1,8 @@
 //! The table of kinds: what they are called, in which group, whether they live in a namespace, their
 //! fields, and what is made of them. Servers, clients and translation share it.
 
+use std::fmt::Write as _;
+
 use ironmesh_model::{Finding, Name};
 
 use crate::kubernetes::{self, kinds as core, read_workload};
@@ -186,22 +188,28 @@ impl Resource {
     /// Path of the collection, or of one object in it. Of a namespaced resource without a
     /// namespace: the path over all namespaces.
     pub fn path(&self, namespace: Option<&str>, name: Option<&str>) -> String {
-        let mut path = if self.group.is_empty() {
-            format!("/api/{}", self.version)
-        } else {
-            format!("/apis/{}/{}", self.group, self.version)
-        };
-        if let Some(namespace) = namespace.filter(|_| self.namespaced) {
-            path.push_str("/namespaces/");
-            path.push_str(namespace);
-        }
-        path.push('/');
-        path.push_str(&self.plural);
-        if let Some(name) = name {
+        let mut path = String::from(if self.group.is_empty() { "/api" } else { "/apis" });
+        let group = Some(&*self.group).filter(|group| !group.is_empty());
+        let namespace = namespace.filter(|_| self.namespaced);
+        let within = namespace.map(|_| "namespaces");
+        let segments = [group, Some(&*self.version), within, namespace, Some(&*self.plural), name];
+        for segment in segments.into_iter().flatten() {
             path.push('/');
-            path.push_str(name);
+            push_segment(&mut path, segment);
         }
         path
+    }
+}
+
+/// Adds a segment to a path; what means something in a URL, or nothing at all, is escaped.
+fn push_segment(path: &mut String, segment: &str) {
+    for byte in segment.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~:".contains(&byte) {
+            path.push(char::from(byte));
+        } else {
+            // Writing to a String cannot fail.
+            let _ = write!(path, "%{byte:02X}");
+        }
     }
 }
 
@@ -447,6 +455,21 @@ mod tests {
             assert_eq!(Resource::by_word(word).unwrap().qualified(), qualified, "{word}");
         }
         assert_eq!(Resource::by_word("nonsense"), None);
+    }
+
+    #[test]
+    fn what_means_something_in_a_url_is_escaped_in_paths() {
+        let path = |kind: &str, namespace, name| {
+            Resource::of("apps/v1", kind).path(Some(namespace), Some(name))
+        };
+        for (path, expected) in [
+            (path("Deployment", "a", "b-c.d"), "/apis/apps/v1/namespaces/a/deployments/b-c.d"),
+            (path("Deployment", "a b", "c/d"), "/apis/apps/v1/namespaces/a%20b/deployments/c%2Fd"),
+            (path("Deployment", "a", "?x=%"), "/apis/apps/v1/namespaces/a/deployments/%3Fx%3D%25"),
+            (path("Deployment", "a", "\u{fc}"), "/apis/apps/v1/namespaces/a/deployments/%C3%BC"),
+        ] {
+            assert_eq!(path, expected);
+        }
     }
 
     #[test]
