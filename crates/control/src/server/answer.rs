@@ -6,9 +6,9 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::{Response, StatusCode, header};
+use http_body_util::Full;
 use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt, Full};
-use hyper::body::{Body, Frame};
+use hyper::body::{Body, Frame, SizeHint};
 use serde::Serialize;
 use tokio::sync::mpsc;
 
@@ -61,10 +61,7 @@ pub(crate) fn pulled(
 
 /// A body that holds something until it has been sent or given up.
 pub(crate) fn held<T: Send + Unpin + 'static>(body: AnswerBody, thing: T) -> AnswerBody {
-    AnswerBody::new(body.map_frame(move |frame| {
-        let _holds = &thing;
-        frame
-    }))
+    AnswerBody::new(Held { body, _thing: thing })
 }
 
 fn with_type(status: StatusCode, kind: &'static str, body: AnswerBody) -> Answer {
@@ -72,6 +69,33 @@ fn with_type(status: StatusCode, kind: &'static str, body: AnswerBody) -> Answer
     *answer.status_mut() = status;
     answer.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(kind));
     answer
+}
+
+/// A body with something that lives as long.
+struct Held<T> {
+    body: AnswerBody,
+    _thing: T,
+}
+
+impl<T: Unpin> Body for Held<T> {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    // So that what is known as a whole is sent with its length.
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
 }
 
 /// A body whose parts are made when they are wanted.
