@@ -285,6 +285,11 @@ impl Store {
         names.iter().filter_map(|name| inner.visit(&pods.key(namespace, name))).collect()
     }
 
+    /// The Services that have an address.
+    pub(crate) fn services_at(&self, address: &str) -> Vec<Key> {
+        self.lock().index.services_at(address)
+    }
+
     /// The Services of a namespace that may select a pod with these labels.
     pub(crate) fn services_for(
         &self,

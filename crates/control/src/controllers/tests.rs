@@ -98,7 +98,15 @@ fn a_change_costs_the_same_however_many_objects_there_are() {
             })
             .unwrap();
     };
+    let create = |registry: &Registry| {
+        let service = json!({
+            "apiVersion": "v1", "kind": "Service", "metadata": {"name": "new"},
+            "spec": {"selector": {"app": "app-7"}, "ports": [{"port": 80}]},
+        });
+        registry.create(&Resource::of("v1", "Service"), "shop", service).unwrap();
+    };
     for (what, few, many) in [
+        ("a Service created", cost(10, create), cost(300, create)),
         ("a Service deleted", cost(10, delete("Service")), cost(300, delete("Service"))),
         ("a ReplicaSet deleted", cost(10, delete("ReplicaSet")), cost(300, delete("ReplicaSet"))),
         ("a pod ready", cost(10, start_pod), cost(300, start_pod)),

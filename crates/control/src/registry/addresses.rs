@@ -49,14 +49,14 @@ impl Network {
         self,
         namespace: &str,
         name: &str,
-        taken: &BTreeSet<Ipv4Addr>,
+        is_taken: impl Fn(&Ipv4Addr) -> bool,
     ) -> Option<Ipv4Addr> {
         // Network and broadcast address are left out.
         let count = self.size - 2;
         let start = start_of(namespace, name, count);
         (0..count)
             .map(|step| Ipv4Addr::from(self.base + 1 + (start + step) % count))
-            .find(|address| !taken.contains(address))
+            .find(|address| !is_taken(address))
     }
 }
 
@@ -91,12 +91,12 @@ mod tests {
         let network: Network = "10.96.0.0/29".parse().unwrap();
         let mut taken = BTreeSet::new();
         for name in ["a", "b", "c", "d", "e", "f"] {
-            let address = network.free_address("default", name, &taken).unwrap();
-            assert_eq!(network.free_address("default", name, &taken), Some(address));
+            let address = network.free_address("default", name, |a| taken.contains(a)).unwrap();
+            assert_eq!(network.free_address("default", name, |a| taken.contains(a)), Some(address));
             assert!((1..=6).contains(&(u32::from(address) & 7)), "{address}");
             assert!(taken.insert(address));
         }
-        assert_eq!(network.free_address("default", "g", &taken), None);
+        assert_eq!(network.free_address("default", "g", |a| taken.contains(a)), None);
         assert_eq!(network.to_string(), "10.96.0.0/29");
         let has = |last| network.has(Ipv4Addr::new(10, 96, 0, last));
         assert!(has(1) && has(6) && !has(0) && !has(7) && !has(8));

@@ -29,16 +29,12 @@ impl Registry {
             }
             return Ok(());
         }
-        let others = self.store.list(&Collection::core("services"), None).0;
-        let others = others
-            .iter()
-            .filter(|s| (object::namespace(s), object::name(s)) != (&*namespace, &*name));
-        let taken: BTreeSet<Ipv4Addr> = others
-            .clone()
-            .filter_map(|s| object::text(s, "/spec/clusterIP").parse().ok())
-            .collect();
+        let own = Collection::core("services").key(&namespace, &name);
+        let is_taken = |address: &Ipv4Addr| {
+            self.store.services_at(&address.to_string()).iter().any(|key| *key != own)
+        };
         let address: Ipv4Addr = if address.is_empty() {
-            let free = self.network.free_address(&namespace, &name, &taken);
+            let free = self.network.free_address(&namespace, &name, is_taken);
             free.ok_or_else(|| Failure::internal("range is full: no free Service address"))?
         } else {
             let refuse = |field: &str, value: Value, why: &str| {
@@ -58,7 +54,7 @@ impl Registry {
                     self.network
                 )));
             }
-            if taken.contains(&wanted) {
+            if is_taken(&wanted) {
                 return Err(not_had("provided IP is already allocated"));
             }
             wanted
@@ -67,7 +63,10 @@ impl Registry {
         spec["clusterIP"] = address.to_string().into();
         spec["clusterIPs"] = json!([address.to_string()]);
         if matches!(&*kind, "NodePort" | "LoadBalancer") {
-            let taken = others
+            let services = self.store.list(&own.collection, None).0;
+            let taken = services
+                .iter()
+                .filter(|s| (object::namespace(s), object::name(s)) != (&*namespace, &*name))
                 .flat_map(|s| object::list(s, "/spec/ports"))
                 .filter_map(|port| object::number(port, "/nodePort"))
                 .collect();

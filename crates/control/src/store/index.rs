@@ -18,6 +18,8 @@ pub(super) struct Index {
     uids: HashMap<Name, usize>,
     /// Names of the pods with a label.
     pods: BTreeMap<Term, BTreeSet<Name>>,
+    /// Keys of the Services that have an address.
+    addresses: BTreeMap<Name, BTreeSet<Key>>,
     /// Names of the Services whose selector begins with a label.
     services: BTreeMap<Term, BTreeSet<Name>>,
 }
@@ -35,6 +37,9 @@ impl Index {
         let uid = object::uid(object);
         if !uid.is_empty() {
             *self.uids.entry(uid.into()).or_default() += 1;
+        }
+        if let Some(address) = address(key, object) {
+            self.addresses.entry(address.into()).or_default().insert(key.clone());
         }
         let (services, terms) = terms(key, object);
         let by_term = if services { &mut self.services } else { &mut self.pods };
@@ -61,6 +66,14 @@ impl Index {
             *count -= 1;
             if *count == 0 {
                 self.uids.remove(uid);
+            }
+        }
+        if let Some(address) = address(key, object)
+            && let Some(keys) = self.addresses.get_mut(address)
+        {
+            keys.remove(key);
+            if keys.is_empty() {
+                self.addresses.remove(address);
             }
         }
         let (services, terms) = terms(key, object);
@@ -91,6 +104,11 @@ impl Index {
         self.uids.contains_key(uid)
     }
 
+    /// The Services that have an address.
+    pub(super) fn services_at(&self, address: &str) -> Vec<Key> {
+        self.addresses.get(address).into_iter().flatten().cloned().collect()
+    }
+
     /// Names of the pods that may have all these labels: those that have the rarest of them.
     pub(super) fn pods(&self, namespace: &str, labels: &Map<String, Value>) -> Vec<Name> {
         let names = |(key, value): (&String, &Value)| {
@@ -114,6 +132,12 @@ impl Index {
             .cloned()
             .collect()
     }
+}
+
+/// The address of a Service that has one.
+fn address<'a>(key: &Key, object: &'a Object) -> Option<&'a str> {
+    let address = object::text(object, "/spec/clusterIP");
+    (key.collection.is("", "services") && !matches!(address, "" | "None")).then_some(address)
 }
 
 fn owners(object: &Object) -> BTreeSet<&str> {
