@@ -55,11 +55,11 @@ async fn main() -> anyhow::Result<()> {
     let listener = TcpListener::bind(listen).await.with_context(|| listen.clone())?;
     std::fs::write(Path::new(directory).join("anchors.pem"), authority.anchors_pem())?;
     loop {
-        let (stream, _) = listener.accept().await?;
+        let (stream, from) = listener.accept().await?;
         let (tls, server) = (tls.clone(), server.clone());
         tokio::spawn(async move {
             if let Ok(stream) = tls.accept(stream).await {
-                let _ = server.serve(stream).await;
+                let _ = server.serve(stream, from.ip()).await;
             }
         });
     }
@@ -73,7 +73,7 @@ struct Fixed {
 impl Backend for Fixed {
     type Source = Snapshot;
 
-    async fn authenticate(&self, token: &str) -> Result<Peer, String> {
+    async fn authenticate(&self, token: &str, _from: std::net::IpAddr) -> Result<Peer, String> {
         let gateway = token == "gateway";
         let kind = if gateway { ProxyKind::Gateway } else { ProxyKind::Sidecar };
         Ok(Peer {

@@ -139,7 +139,7 @@ impl Api {
 
     /// Reads an answer that comes bit by bit: a log, or the events of a watch.
     pub(crate) async fn stream(&self, path: &str, accept: &str) -> Result<Stream, ApiError> {
-        let stream = self.client.stream(path, accept).await;
+        let stream = self.noticed(self.client.stream(path, accept)).await;
         let stream = stream.map_err(|error| ApiError::of(error, &self.mesh))?;
         Ok(Stream { mesh: self.mesh.clone(), stream })
     }
@@ -151,8 +151,21 @@ impl Api {
         accept: &str,
         body: Option<(&str, &Value)>,
     ) -> Result<Value, ApiError> {
-        let answer = self.client.request(method, path, accept, body).await;
+        let answer = self.noticed(self.client.request(method, path, accept, body)).await;
         answer.map_err(|error| ApiError::of(error, &self.mesh))
+    }
+
+    /// Waits for an answer, and tells its user if that takes long.
+    async fn noticed<T>(&self, answer: impl Future<Output = T>) -> T {
+        let mut answer = std::pin::pin!(answer);
+        if let Ok(answer) = tokio::time::timeout(NOTICE_AFTER, &mut answer).await {
+            return answer;
+        }
+        let mesh = &self.mesh;
+        crate::say::notice(&format!(
+            "the control plane of mesh {mesh:?} has not answered yet; still waiting"
+        ));
+        answer.await
     }
 }
 
@@ -179,6 +192,8 @@ fn start_command(mesh: &str) -> String {
     if mesh == "default" { "ironmesh up".to_owned() } else { format!("ironmesh --mesh {mesh} up") }
 }
 
+/// How long an answer may take before its user is told that it is waited for.
+const NOTICE_AFTER: std::time::Duration = std::time::Duration::from_secs(5);
 /// Asks for tables.
 pub(crate) const TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io, application/json";
 const MERGE_PATCH: &str = "application/merge-patch+json";
@@ -206,6 +221,13 @@ mod tests {
                 "{said}"
             );
         }
+        // Also when not even a connection can be made, since the queue of connections is full.
+        let mut waiting = Vec::new();
+        while let Ok(stream) = tokio::net::UnixStream::connect(format!("\0{name}")).await {
+            waiting.push(stream);
+        }
+        let said = api.get("/api/v1/pods").await.unwrap_err().to_string();
+        assert!(said.starts_with("the control plane of mesh \"quiet\" does not answer"), "{said}");
         drop(listener);
         assert!(matches!(api.get("/").await, Err(ApiError::NotRunning { .. })));
     }

@@ -242,14 +242,23 @@ impl Client {
     }
 
     async fn connect(&self) -> Result<UnixStream, Error> {
-        let connected = match &self.address {
-            Address::Path(path) => UnixStream::connect(path).await,
-            Address::Abstract(name) => UnixStream::connect(format!("\0{name}")).await,
+        let stream = loop {
+            let connected = match &self.address {
+                Address::Path(path) => UnixStream::connect(path).await,
+                Address::Abstract(name) => UnixStream::connect(format!("\0{name}")).await,
+            };
+            match connected {
+                Ok(stream) => break stream,
+                // As many connections wait to be accepted as may.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    tokio::time::sleep(CONNECT_PAUSE).await;
+                }
+                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                    return Err(Error::NotRunning);
+                }
+                Err(error) => return Err(error.into()),
+            }
         };
-        let stream = connected.map_err(|error| match error.kind() {
-            io::ErrorKind::ConnectionRefused => Error::NotRunning,
-            _ => Error::Io(error),
-        })?;
         if let Address::Abstract(_) = self.address {
             // Whom the kernel noted when the socket began to listen.
             let uid = stream.peer_cred()?.uid();
@@ -350,6 +359,8 @@ impl Stream {
     }
 }
 
+/// Pause before a full queue of connections is tried again.
+const CONNECT_PAUSE: Duration = Duration::from_millis(20);
 /// Asks for objects, and says that one is sent.
 pub const JSON: &str = "application/json";
 
