@@ -1,7 +1,7 @@
 """Becomes an ironmesh proxy: makes its listening sockets, puts the bootstrap into memory, executes it.
 
-`launch.py PROGRAM SPEC`: SPEC is the bootstrap with `listen`, a list of {role, address, port}, in
-place of `listeners`. The process id stays the same, so that its CPU time can be read.
+`launch.py PROGRAM SPEC [WRAPPER ...]`: SPEC is the bootstrap with `listen`, a list of {role, address,
+port}, in place of `listeners`; WRAPPER is a command that runs the program, such as valgrind. The process id stays the same, so that its CPU time can be read.
 """
 
 import json
@@ -10,7 +10,7 @@ import socket
 import sys
 
 
-def main(program, spec):
+def main(program, spec, *wrapper):
     with open(spec) as file:
         bootstrap = json.load(file)
     bootstrap["listeners"] = []
@@ -26,7 +26,8 @@ def main(program, spec):
     document = os.memfd_create("bootstrap", 0)
     os.write(document, json.dumps(bootstrap).encode())
     os.lseek(document, 0, os.SEEK_SET)
-    os.execv(program, [program, "internal", "proxy", "--bootstrap-fd", str(document)])
+    command = [*wrapper, program, "internal", "proxy", "--bootstrap-fd", str(document)]
+    os.execvp(command[0], command)
 
 
 main(*sys.argv[1:])

@@ -16,6 +16,7 @@ from .machine import (
 )
 
 BACKEND_PORT = 8080
+AGAINST = "ironmesh, the other"
 CLIENT_ADDRESS, SERVER_ADDRESS = "10.88.0.1", "10.88.0.2"
 HOST = "echo.default.svc.cluster.local"
 
@@ -70,7 +71,7 @@ def run(root, options):
     cache.mkdir(parents=True, exist_ok=True)
     envoy = peers.install(cache)
     chosen = _chosen(options)
-    own = any(name == "ironmesh" for _, name, _ in chosen)
+    own = any(name.startswith("ironmesh") for _, name, _ in chosen)
     binaries = root / "target/release"
     if not options.no_build:
         mesh.build(root, ["ironmesh-bench", *(["ironmesh"] if own else [])])
@@ -86,6 +87,8 @@ def run(root, options):
         _rounds(cases, processes, options)
         table = report.table(cases, peers.versions(envoy), options)
         print(table)
+        if options.against:
+            print("\n" + report.ratios(cases, "ironmesh", AGAINST))
         if not options.no_write:
             (root / "bench/RESULTS.md").write_text(report.document(table))
 
@@ -96,12 +99,17 @@ def _chosen(options):
         ("single", "direct", _direct),
         ("single", "haproxy", _haproxy),
         ("single", "Envoy", _envoy),
-        ("single", "ironmesh", _ironmesh),
+        ("single", "ironmesh", ironmesh),
         ("pair", "direct", _pair_direct),
         ("pair", "Envoy h1", lambda world: _envoy_pair(world, http2=False)),
         ("pair", "Envoy h2", lambda world: _envoy_pair(world, http2=True)),
-        ("pair", "ironmesh", _ironmesh_pair),
+        ("pair", "ironmesh", ironmesh_pair),
     ]
+    if options.against:
+        makers += [
+            ("single", AGAINST, lambda world: ironmesh(world, options.against)),
+            ("pair", AGAINST, lambda world: ironmesh_pair(world, options.against)),
+        ]
     return [maker for maker in makers
             if any(word in f"{maker[0]} {maker[1]}".lower() for word in words)]
 
@@ -111,8 +119,8 @@ def _cases(chosen, world):
     for group, name, make in chosen:
         try:
             case = make(world)
-            address = _address(case.url)
-            wait(lambda: answers(case.namespace, address, host=HOST), "an answer through it")
+            where = address(case.url)
+            wait(lambda: answers(case.namespace, where, host=HOST), "an answer through it")
             case.check()
         except Failed as failure:
             raise Failed(f"{group} {name}: {failure}{_logs(world.directory)}") from failure
@@ -139,6 +147,8 @@ class World:
     def __init__(self, processes, spaces, directory, envoy, binaries, body_bytes):
         self.processes, self.spaces, self.directory = processes, spaces, directory
         self.envoy, self.binaries, self.body_bytes = envoy, binaries, body_bytes
+        # What is put before the program of a proxy, by its name.
+        self.wrapper = lambda name: []
 
     def space(self, name):
         space = Namespace(name)
@@ -190,10 +200,11 @@ def _envoy(world):
     return Case("", "", PROXY_URL, space, [proxy])
 
 
-def _ironmesh(world):
+def ironmesh(world, program=None):
+    """One proxy; `program`: another ironmesh than the one that was built."""
     space = world.space("ironmesh")
     world.backend(space)
-    own = mesh.Mesh(world.processes, world.binaries, world.directory / "ironmesh-single")
+    own = _mesh(world, "single", program)
     endpoint = f"127.0.0.1:{BACKEND_PORT}"
     own.control(space, "127.0.0.1", endpoint, "plaintext", PROXY_PORT)
     listen = [{"role": {"gateway": PROXY_PORT}, "address": "127.0.0.1", "port": PROXY_PORT}]
@@ -222,9 +233,10 @@ def _envoy_pair(world, http2):
     return Case("", "", PAIR_URL, client, proxies)
 
 
-def _ironmesh_pair(world):
+def ironmesh_pair(world, program=None):
+    """A pair of sidecars, in mutual TLS."""
     client, server = world.pair(capture=True)
-    own = mesh.Mesh(world.processes, world.binaries, world.directory / "ironmesh-pair")
+    own = _mesh(world, "pair", program)
     own.control(client, CLIENT_ADDRESS, f"{SERVER_ADDRESS}:{BACKEND_PORT}", "mutual", PROXY_PORT)
     listen = [
         {"role": "outbound", "address": "127.0.0.1", "port": peers.OUTBOUND_PORT},
@@ -235,6 +247,12 @@ def _ironmesh_pair(world):
         own.proxy("server", "sidecar", server, SERVER_ADDRESS, listen),
     ]
     return Case("", "", PAIR_URL, client, proxies, check=lambda: _spoke_mutual_tls(server))
+
+
+def _mesh(world, name, program):
+    directory = world.directory / f"ironmesh-{name}{'-against' if program else ''}"
+    program = program or world.binaries / "ironmesh"
+    return mesh.Mesh(world.processes, world.binaries, program, directory, world.wrapper)
 
 
 def _spoke_mutual_tls(space):
@@ -262,7 +280,7 @@ def _profile(cases, processes, directory, options):
             print(f"== {case.group} {case.name}, proxy {number + 1} of {len(case.proxies)}\n{text}")
 
 
-def _address(url):
+def address(url):
     host, port = re.match(r"http://([^:/]+):(\d+)", url).groups()
     return host, int(port)
 

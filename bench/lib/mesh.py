@@ -23,10 +23,12 @@ def build(root, packages):
 class Mesh:
     """The processes of one ironmesh: a control plane and its proxies."""
 
-    def __init__(self, processes, binaries, directory):
+    def __init__(self, processes, binaries, program, directory, wrapper):
         self._processes = processes
         self._binaries = binaries
+        self._program = program
         self._directory = directory
+        self._wrapper = wrapper
         directory.mkdir(parents=True, exist_ok=True)
 
     def control(self, namespace, address, endpoint, tls, gateway_port):
@@ -62,8 +64,9 @@ class Mesh:
         }))
         launch = Path(__file__).with_name("launch.py")
         process = self._processes.start(
-            [sys.executable, launch, self._binaries / "ironmesh", spec],
+            [sys.executable, launch, self._program, spec, *self._wrapper(name)],
             PROXY_CPU, namespace, self._directory / f"{name}.log")
         ready = lambda: answers(namespace, ("127.0.0.1", 15021), "/healthz/ready")
-        wait(ready, f"the proxy {name} (see {self._directory}/{name}.log)")
+        longest = 120 if self._wrapper(name) else 10
+        wait(ready, f"the proxy {name} (see {self._directory}/{name}.log)", longest)
         return process

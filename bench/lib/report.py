@@ -34,6 +34,21 @@ def table(cases, versions, options):
     return "\n".join(lines)
 
 
+def ratios(cases, name, other):
+    """CPU time a request of one case beside another of its group: of the medians, and of each round,
+    since the two are measured right after each other."""
+    lines = []
+    for group in ("single", "pair"):
+        found = {case.name: [sum(sample.cpu) for sample in case.samples]
+                 for case in cases if case.group == group and case.samples}
+        if name in found and other in found:
+            own, others = found[name], found[other]
+            rounds = ", ".join(f"{a / b:.3f}" for a, b in zip(own, others))
+            lines.append(f"{group}: {median(own) / median(others):.3f} of {other} "
+                         f"(each round: {rounds})")
+    return "\n".join(lines)
+
+
 def document(text):
     return f"""# Measurements
 

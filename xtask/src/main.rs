@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 mod accept;
+mod guard;
 mod test;
 mod tidy;
 
@@ -14,6 +15,8 @@ cargo xtask TASK
 
   test            build everything and run all tests; the last line is the total
   tidy            the rules that clippy does not know: directions of crates, sizes of files, ...
+  guard           counts instructions and allocations of the hot path with valgrind, and compares
+                  them with bench/guard.json; --accept writes the figures as they are now
   accept [N]      the acceptance checks, all or number N, on a release build; --soak runs the long
                   ones at full length; --user NAME runs them as that user (default: both root and an
                   unprivileged user where the caller is root); --no-build takes the binaries that
@@ -26,6 +29,7 @@ fn main() -> ExitCode {
     let done = match words[..] {
         ["test", ..] => test::run(&root(), &args[1..]),
         ["tidy"] => tidy::run(&root()),
+        ["guard", ..] => guard::run(&root(), &args[1..]),
         ["accept", ..] => accept::run(&root(), &args[1..]),
         ["help" | "-h" | "--help"] | [] => {
             print!("{HELP}");

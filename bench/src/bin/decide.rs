@@ -1,0 +1,210 @@
+//! Decides the same requests again and again, so that what one decision costs can be counted from
+//! outside: run it with COUNT and with twice COUNT, and take the difference.
+//!
+//! `bench-decide COUNT`
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use anyhow::Context;
+use ironmesh_model::policy::{Balance, DestinationPolicy, Subset};
+use ironmesh_model::resource::Version;
+use ironmesh_model::route::{Action, Backend, HeaderOps, Match, Route, Rule};
+use ironmesh_model::service::{
+    Endpoint, EndpointAddress, PortMap, Protocol, Service, ServicePort, UpstreamTls,
+};
+use ironmesh_model::snapshot::{
+    DestinationPolicySource, Objects, RouteFields, RouteSource, ServiceSource, Subscriber,
+};
+use ironmesh_model::text_match::TextMatch;
+use ironmesh_model::view::{Body, Change};
+use ironmesh_model::{
+    Connection, Draw, HeaderLookup, Labels, ListenerKind, Local, ObjectId, Plan, Request,
+    ResourceKey, Seen, ServiceId, Silent, Snapshot, Traffic, View, WorkloadId, decide,
+};
+
+fn main() -> anyhow::Result<()> {
+    let count = std::env::args().nth(1).context("usage: bench-decide COUNT")?;
+    let count: u64 = count.parse().context("COUNT")?;
+    let (snapshot, findings) = Snapshot::new(objects());
+    anyhow::ensure!(findings.is_empty(), "the fixed configuration has findings: {findings:?}");
+    let local = Local { namespace: "default".into(), labels: labels("client") };
+    let user = Headers(vec![("end-user".to_owned(), "jason".to_owned())]);
+    let nobody = Headers(Vec::new());
+    let requests = [("/reviews/0", &user), ("/reviews/1", &nobody), ("/health", &nobody)];
+    let mut view = View::default();
+    let mut held = Vec::new();
+    for number in 0..count {
+        let (path, headers) = requests[(number % 3) as usize];
+        let traffic = traffic(&local, path, headers);
+        loop {
+            let decision = decide(&view, &traffic, Draw(number.wrapping_mul(SPREAD)), &mut Silent);
+            match std::hint::black_box(decision).plan {
+                Plan::Needs(key) => view = ask(&snapshot, &local, view, key, &mut held),
+                _ => break,
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Makes draws of numbers that follow each other unlike.
+const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
+
+fn traffic<'a>(local: &'a Local, path: &'a str, headers: &'a Headers) -> Traffic<'a> {
+    let connection = Connection {
+        listener: ListenerKind::Outbound,
+        local,
+        destination: SocketAddr::from((ADDRESS, 9080)),
+        peer: Seen::Absent,
+        server_name: Seen::Absent,
+    };
+    let request = Request {
+        method: "GET",
+        scheme: "http",
+        authority: "reviews:9080",
+        path,
+        query: None,
+        headers,
+    };
+    Traffic::Request(connection, request)
+}
+
+/// The view with a resource and all that it refers to.
+fn ask(
+    snapshot: &Snapshot,
+    local: &Local,
+    view: View,
+    key: ResourceKey,
+    held: &mut Vec<ResourceKey>,
+) -> View {
+    let subscriber =
+        Subscriber { namespace: local.namespace.clone(), labels: local.labels.clone() };
+    let mut asked = vec![key];
+    let mut changes = Vec::new();
+    while let Some(key) = asked.pop() {
+        if held.contains(&key) {
+            continue;
+        }
+        held.push(key.clone());
+        let resource = snapshot.resource(&key, &subscriber);
+        asked.extend(resource.iter().flat_map(|resource| snapshot.references(resource)));
+        let body = resource.map_or(Body::Nothing, Body::Is);
+        changes.push(Change { key, version: Version::default(), body });
+    }
+    view.apply(changes).0
+}
+
+/// Headers of a request.
+struct Headers(Vec<(String, String)>);
+
+impl HeaderLookup for Headers {
+    fn value(&self, name: &str) -> Option<std::borrow::Cow<'_, str>> {
+        let found = self.0.iter().find(|(field, _)| field == name);
+        found.map(|(_, value)| value.as_str().into())
+    }
+}
+
+/// A service with two versions: one user goes to the second, others by weight, `/health` by default.
+fn objects() -> Objects {
+    let service = Service {
+        id: ServiceId { namespace: "default".into(), hostname: HOST.into() },
+        name: "reviews".into(),
+        addresses: vec![ADDRESS.into()],
+        headless: false,
+        ports: vec![ServicePort { number: 9080, name: "http".into(), protocol: Protocol::Http }],
+        endpoint_chunks: Vec::new(),
+    };
+    let subset = |name: &str| Subset {
+        name: name.into(),
+        labels: [("version", name)].into_iter().collect(),
+        balance: None,
+    };
+    let policy = DestinationPolicy {
+        id: ObjectId::new("DestinationRule", "default", "reviews"),
+        balance: Balance::RoundRobin,
+        subsets: vec![subset("v1"), subset("v2")],
+    };
+    Objects {
+        services: vec![ServiceSource {
+            service,
+            endpoints: vec![endpoint("v1", 1), endpoint("v2", 2)],
+            created: 0,
+        }],
+        destination_policies: vec![DestinationPolicySource {
+            policy,
+            host: HOST.into(),
+            export_to: Vec::new(),
+            created: 0,
+            mutual_tls_at: Vec::new(),
+        }],
+        routes: vec![route()],
+        ..Objects::default()
+    }
+}
+
+fn route() -> RouteSource {
+    let backend = |subset: &str, weight| Backend {
+        host: HOST.into(),
+        port: None,
+        subset: Some(subset.into()),
+        weight,
+        headers: HeaderOps::default(),
+    };
+    let rule = |matched: Match, backends| Rule {
+        matches: vec![matched],
+        action: Action::Forward(backends),
+        ..Rule::default()
+    };
+    let path = |prefix: &str| Some(TextMatch::Prefix(prefix.into()));
+    let jason = Match {
+        path: path("/reviews"),
+        headers: vec![("end-user".into(), TextMatch::Exact("jason".into()))],
+        ..Match::default()
+    };
+    let all = Match { path: path("/reviews"), ..Match::default() };
+    RouteSource {
+        route: Route {
+            id: ObjectId::new("VirtualService", "default", "reviews"),
+            rules: vec![
+                rule(jason, vec![backend("v2", 1)]),
+                rule(all, vec![backend("v1", 80), backend("v2", 20)]),
+                rule(Match::default(), vec![backend("v1", 1)]),
+            ],
+            connection_rules: Vec::new(),
+        },
+        hosts: vec![HOST.into()],
+        gateways: vec!["mesh".into()],
+        export_to: Vec::new(),
+        created: 0,
+        fields: RouteFields::VIRTUAL_SERVICE,
+    }
+}
+
+fn endpoint(version: &str, last: u8) -> Endpoint {
+    Endpoint {
+        id: version.into(),
+        address: EndpointAddress::Ip(Ipv4Addr::new(10, 77, 0, last).into()),
+        ports: vec![PortMap { service: 9080, target: 9080 }],
+        labels: [("app", "reviews"), ("version", version)].into_iter().collect(),
+        workload: WorkloadId {
+            cluster: "Kubernetes".into(),
+            namespace: "default".into(),
+            name: version.into(),
+            uid: version.into(),
+        },
+        owner: "reviews".into(),
+        tls: UpstreamTls::None,
+        ready: true,
+        weight: 1,
+        network: "".into(),
+        cluster: "Kubernetes".into(),
+        locality: "".into(),
+    }
+}
+
+fn labels(app: &str) -> Labels {
+    [("app", app)].into_iter().collect()
+}
+
+const HOST: &str = "reviews.default.svc.cluster.local";
+const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 10);
