@@ -6,7 +6,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 
 use anyhow::Context;
-use ironmesh_model::policy::{Balance, DestinationPolicy, Subset};
+use ironmesh_model::policy::{DestinationPolicy, Subset, TrafficPolicy};
 use ironmesh_model::resource::Version;
 use ironmesh_model::route::{Action, Backend, HeaderOps, Match, Route, Rule};
 use ironmesh_model::service::{
@@ -117,11 +117,11 @@ fn objects() -> Objects {
     let subset = |name: &str| Subset {
         name: name.into(),
         labels: [("version", name)].into_iter().collect(),
-        balance: None,
+        traffic: TrafficPolicy::default(),
     };
     let policy = DestinationPolicy {
         id: ObjectId::new("DestinationRule", "default", "reviews"),
-        balance: Balance::RoundRobin,
+        traffic: TrafficPolicy::default(),
         subsets: vec![subset("v1"), subset("v2")],
     };
     Objects {
