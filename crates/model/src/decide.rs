@@ -282,8 +282,8 @@ fn requested<R: Recorder>(
 }
 
 /// A request from a workload whose host is nothing that the mesh knows: it goes to where the caller
-/// dialled. If that is an address of a service it is as if the service had been named, so that no
-/// member is spoken to in plaintext.
+/// dialled. If that is an address of a service it goes to the endpoints of that, by no rule, so that
+/// no member is spoken to in plaintext.
 fn unknown_host<R: Recorder>(
     view: &View,
     connection: &Connection<'_>,

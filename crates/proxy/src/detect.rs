@@ -301,9 +301,11 @@ async fn read_server_name(
 ) -> Result<(), Left> {
     connection.server_name = Seen::Absent;
     if first.is_empty() {
-        match timeout(worker.process.limits.outbound_silence, tcp.readable()).await {
-            Ok(readable) => readable.map_err(|_| Left)?,
-            Err(_) => return Ok(()),
+        let read = read_more(worker, tcp, first);
+        match timeout(worker.process.limits.outbound_silence, read).await {
+            Ok(Ok(Read::Bytes)) => {}
+            Ok(Ok(Read::End)) | Err(_) => return Ok(()),
+            Ok(Err(left)) => return Err(left),
         }
     }
     if let Beginning::Hello { server_name: Some(name), .. } = beginning(worker, tcp, first).await? {

@@ -15,6 +15,7 @@ mod opaque;
 mod oracle;
 mod paths;
 mod peers;
+mod plans;
 mod protocols;
 mod replay;
 mod size;

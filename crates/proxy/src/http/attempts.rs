@@ -105,6 +105,7 @@ impl<'a> Attempts<'a> {
         after: Duration,
         client: &mut ClientSide<'_, '_, '_>,
     ) -> Result<(), Failure> {
+        self.deadlines.attempt_ends();
         let waited = pin!(sleep(after));
         tokio::select! {
             waited = self.deadlines.in_time(waited) => waited.map_err(Passed::failure),

@@ -100,6 +100,11 @@ impl Deadlines {
         }
     }
 
+    /// An attempt has ended, and with it its time.
+    pub(crate) fn attempt_ends(&self) {
+        self.attempt_end.set(None);
+    }
+
     /// The client is being answered.
     pub(crate) fn answer_begun(&self) {
         self.may_pause.set(true);
