@@ -1,6 +1,6 @@
 //! Kinds as data: which fields they have, of which types, and which of them the mesh honours.
 //!
-//! A field is written once, in the table of its kind ([`fields!`], [`words!`]). The table is the
+//! A field is written once, in the table of its kind (`fields!`, `words!`). The table is the
 //! definition of
 //!
 //! - the check, which reports what is wrong or not honoured, each with its exact path;
