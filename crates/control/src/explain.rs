@@ -7,7 +7,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use ironmesh_model::entry::Sender;
-use ironmesh_model::{Decision, Identity, ListenerKind, Member, Plan, Reason, Snapshot};
+use ironmesh_model::group::Ask;
+use ironmesh_model::{
+    Decision, Identity, ListenerKind, Member, Plan, Reason, Snapshot, Tick, Tried,
+};
 
 use crate::api::explain::{ExplainRequest, Explanation, Hop};
 use crate::inject;
@@ -91,7 +94,7 @@ fn first_hop(
     }
     let decision = &walked.decision;
     let next = match &decision.plan {
-        Plan::Forward => match followed(decision) {
+        Plan::Forward => match followed(decision, walked.destination) {
             Some((member, address)) => {
                 let mutual = member.endpoint.tls.expected().is_some();
                 hop.endpoint = Some(address.to_string());
@@ -126,14 +129,13 @@ fn place(address: SocketAddr, call: &Call) -> String {
     if address.ip().is_unspecified() { call.dialled.clone() } else { address.to_string() }
 }
 
-/// The endpoint that is followed: the first that is ready. Which one a request gets is a matter of
-/// turns.
-fn followed(decision: &Decision) -> Option<(Arc<Member>, SocketAddr)> {
-    let members = decision.group()?.members();
-    members.ready.iter().find_map(|index| {
-        let member = members.all.get(*index as usize)?;
-        Some((member.clone(), member.address()?))
-    })
+/// The endpoint that is followed: the one that a proxy picks first. Which one a request gets is a
+/// matter of turns, but where the caller of a headless service has dialled one.
+fn followed(decision: &Decision, dialled: SocketAddr) -> Option<(Arc<Member>, SocketAddr)> {
+    let ask = Ask { dialled, tried: &Tried::default() };
+    let member = decision.group()?.peek(&ask, Tick::default).ok()?;
+    let address = member.address()?;
+    Some((member, address))
 }
 
 /// The rest of the way: into the destination's proxy, if it has one. Returns how it ends.

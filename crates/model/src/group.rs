@@ -2,8 +2,8 @@
 //! uses them (Envoy's cluster), and the state that outlives views.
 //!
 //! A route holds the handle of a group, never its endpoints: each [`Group::pick`] reads the members
-//! of that moment. Nothing here reads a clock: time is an argument, and an ejection lapses by
-//! comparison.
+//! of that moment. Nothing here reads a clock: time is an argument, asked for only where endpoints
+//! may be ejected, and an ejection lapses by comparison.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -156,8 +156,6 @@ pub struct Ask<'a> {
     pub dialled: SocketAddr,
     /// Endpoints that were tried already.
     pub tried: &'a Tried,
-    /// Now.
-    pub now: Tick,
 }
 
 impl Group {
@@ -232,8 +230,8 @@ impl Group {
     /// # Errors
     ///
     /// If there is none: [`Reason::NoEndpoints`].
-    pub fn pick(&self, ask: &Ask<'_>) -> Result<Arc<Member>, Reason> {
-        self.pick_at(ask, || self.cursor.0.fetch_add(1, Ordering::Relaxed))
+    pub fn pick(&self, ask: &Ask<'_>, now: impl FnOnce() -> Tick) -> Result<Arc<Member>, Reason> {
+        self.pick_at(ask, now, || self.cursor.0.fetch_add(1, Ordering::Relaxed))
     }
 
     /// The endpoint that [`Group::pick`] would give, without taking a turn.
@@ -241,11 +239,16 @@ impl Group {
     /// # Errors
     ///
     /// As there.
-    pub fn peek(&self, ask: &Ask<'_>) -> Result<Arc<Member>, Reason> {
-        self.pick_at(ask, || self.cursor.0.load(Ordering::Relaxed))
+    pub fn peek(&self, ask: &Ask<'_>, now: impl FnOnce() -> Tick) -> Result<Arc<Member>, Reason> {
+        self.pick_at(ask, now, || self.cursor.0.load(Ordering::Relaxed))
     }
 
-    fn pick_at(&self, ask: &Ask<'_>, turn: impl FnOnce() -> u64) -> Result<Arc<Member>, Reason> {
+    fn pick_at(
+        &self,
+        ask: &Ask<'_>,
+        now: impl FnOnce() -> Tick,
+        turn: impl FnOnce() -> u64,
+    ) -> Result<Arc<Member>, Reason> {
         let (policy, members) = (self.policy.load(), self.members.load());
         if policy.service.headless
             && let Some(own) = members.all.iter().find(|m| m.address() == Some(ask.dialled))
@@ -264,8 +267,8 @@ impl Group {
             let index = *members.ready.get(usize::try_from((turn + step) % count).ok()?)?;
             members.all.get(index as usize)
         };
-        let ejects = policy.traffic.outlier.is_some();
-        let takes = |member: &&Arc<Member>| !(ejects && member.state.is_ejected(ask.now));
+        let now = policy.traffic.outlier.is_some().then(now);
+        let takes = |member: &&Arc<Member>| now.is_none_or(|now| !member.state.is_ejected(now));
         let mut candidates = (0..count).filter_map(at).filter(takes);
         let first = candidates.next().ok_or(Reason::NoEndpoints)?;
         let untried = std::iter::once(first).chain(candidates).find(|m| !ask.tried.contains(m));
@@ -274,7 +277,7 @@ impl Group {
 
     /// Notes what came of an attempt at an endpoint, and ejects the endpoint if that was one failure
     /// too many. `failed`: the answer was a 5xx, or there was none.
-    pub fn note(&self, member: &Member, failed: bool, now: Tick) {
+    pub fn note(&self, member: &Member, failed: bool, now: impl FnOnce() -> Tick) {
         let policy = self.policy.load();
         let Some(outlier) = &policy.traffic.outlier else { return };
         let failures = &member.state.failures;
@@ -287,7 +290,7 @@ impl Group {
         }
         let failures = failures.fetch_add(1, Ordering::Relaxed) + 1;
         if failures >= outlier.consecutive_5xx && outlier.consecutive_5xx > 0 {
-            self.eject(member, outlier, now);
+            self.eject(member, outlier, now());
         }
     }
 

@@ -192,7 +192,12 @@ impl Ends {
     fn outbound(worker: &Worker, connection: &Connection, outcome: &Outcome) -> Self {
         let parties = &worker.observer.parties;
         let proved = outcome.upstream_tls;
-        let endpoint = outcome.endpoint();
+        let member = outcome.decision.as_ref().and_then(|decision| decision.dialled_member());
+        let destination = match (outcome.endpoint(), member) {
+            (Some(endpoint), _) => parties.endpoint(endpoint, proved),
+            (None, Some(workload)) => parties.known(workload, proved),
+            (None, None) => PartyId::UNKNOWN,
+        };
         let service = match outcome.backend() {
             Some(backend) => parties.backend(backend),
             None if outcome.is_passthrough() => parties.no_service("PassthroughCluster"),
@@ -202,7 +207,7 @@ impl Ends {
         Self {
             reporter: Reporter::Source,
             source: parties.local(&connection.workload, proved),
-            destination: endpoint.map_or(PartyId::UNKNOWN, |e| parties.endpoint(e, proved)),
+            destination,
             service,
             security: if proved { Security::MutualTls } else { Security::None },
         }
@@ -226,7 +231,7 @@ fn caller(worker: &Worker, connection: &Connection) -> PartyId {
         return parties.local(&connection.workload, identity.is_some());
     }
     match worker.process.views.load().workload(ip) {
-        Some(Some(workload)) => parties.caller(workload, identity.is_some()),
+        Some(Some(workload)) => parties.known(workload, identity.is_some()),
         _ => identity.as_ref().map_or(PartyId::UNKNOWN, |identity| parties.stranger(identity)),
     }
 }

@@ -144,7 +144,14 @@ pub(crate) async fn dial(
         };
         let dialled = dial::stream(worker, to, Inside::Opaque).await;
         if let (Some(member), Some(group)) = (&picked.member, decision.group()) {
-            group.note(member, dialled.is_err(), worker.process.now());
+            // A certificate that is not there yet, say, is no failure of the endpoint.
+            let failed = match &dialled {
+                Ok(_) => Some(false),
+                Err(failure) => (failure.blame == Blame::Upstream).then_some(true),
+            };
+            if let Some(failed) = failed {
+                group.note(member, failed, || worker.process.now());
+            }
         }
         match dialled {
             Ok(stream) => {

@@ -59,8 +59,8 @@ impl Parties {
         })
     }
 
-    /// A caller whose address is known.
-    pub(crate) fn caller(&self, workload: &Workload, proved: bool) -> PartyId {
+    /// A workload of which the address is known: a caller, or one that was dialled by it.
+    pub(crate) fn known(&self, workload: &Workload, proved: bool) -> PartyId {
         self.workload(&workload.id.uid, &workload.labels, proved, || {
             party(&workload.id, &workload.owner, &workload.labels, Some(workload.identity.clone()))
         })

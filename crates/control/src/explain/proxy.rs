@@ -226,7 +226,7 @@ impl<'a> Proxy<'a> {
         let service = decision.applies().and_then(|applies| applies.service.as_ref());
         match service {
             Some(service) if service.addresses.contains(&to.ip()) => {
-                super::followed(&decision).map(|(_, address)| address)
+                super::followed(&decision, to).map(|(_, address)| address)
             }
             _ => Some(to),
         }

@@ -26,12 +26,12 @@ fn group(count: usize, headless: bool, some_unready: bool, traffic: TrafficPolic
     group
 }
 
-fn ask<'a>(tried: &'a Tried, now: u64) -> Ask<'a> {
-    Ask { dialled: "10.96.0.1:9080".parse().unwrap(), tried, now: Tick(now) }
+fn ask(tried: &Tried) -> Ask<'_> {
+    Ask { dialled: "10.96.0.1:9080".parse().unwrap(), tried }
 }
 
 fn picked(group: &Group, now: u64) -> Result<String, Reason> {
-    group.pick(&ask(&Tried::default(), now)).map(|member| member.endpoint.id.to_string())
+    group.pick(&ask(&Tried::default()), || Tick(now)).map(|member| member.endpoint.id.to_string())
 }
 
 fn outlier(consecutive_5xx: u32, max_ejection_percent: u8) -> TrafficPolicy {
@@ -51,7 +51,7 @@ fn ready_endpoints_take_turns() {
     let turns: Vec<String> = (0..6).map(|_| picked(&group, 0).unwrap()).collect();
     assert_eq!(turns, ["e00", "e02", "e04", "e00", "e02", "e04"]);
     let none = Tried::default();
-    let peeked = group.peek(&ask(&none, 0)).unwrap().endpoint.id.clone();
+    let peeked = group.peek(&ask(&none), || Tick(0)).unwrap().endpoint.id.clone();
     assert_eq!(picked(&group, 0).unwrap(), *peeked, "to look takes no turn");
 }
 
@@ -59,13 +59,13 @@ fn ready_endpoints_take_turns() {
 fn tried_endpoints_are_passed_over_while_there_are_others() {
     let group = group(2, false, false, TrafficPolicy::default());
     let mut tried = Tried::default();
-    let first = group.pick(&ask(&tried, 0)).unwrap();
+    let first = group.pick(&ask(&tried), || Tick(0)).unwrap();
     tried.push(first.clone());
     for _ in 0..4 {
-        assert_ne!(group.pick(&ask(&tried, 0)).unwrap().endpoint.id, first.endpoint.id);
+        assert_ne!(group.pick(&ask(&tried), || Tick(0)).unwrap().endpoint.id, first.endpoint.id);
     }
-    tried.push(group.pick(&ask(&tried, 0)).unwrap());
-    assert!(group.pick(&ask(&tried, 0)).is_ok(), "better one again than none");
+    tried.push(group.pick(&ask(&tried), || Tick(0)).unwrap());
+    assert!(group.pick(&ask(&tried), || Tick(0)).is_ok(), "better one again than none");
 }
 
 #[test]
@@ -75,7 +75,7 @@ fn callers_of_a_headless_service_get_the_endpoint_that_they_dialled() {
     assert!(!own.endpoint.ready);
     let mut tried = Tried::default();
     let dialled = own.address().unwrap();
-    let ask_for = |tried: &Tried| group.pick(&Ask { dialled, tried, now: Tick(0) });
+    let ask_for = |tried: &Tried| group.pick(&Ask { dialled, tried }, || Tick(0));
     assert!(Arc::ptr_eq(&ask_for(&tried).unwrap(), &own));
     tried.push(own);
     assert_eq!(ask_for(&tried).err(), Some(Reason::NoEndpoints), "and no other");
@@ -85,10 +85,10 @@ fn callers_of_a_headless_service_get_the_endpoint_that_they_dialled() {
 fn an_endpoint_that_fails_often_is_ejected_and_comes_back() {
     let group = group(4, false, false, outlier(3, 50));
     let bad = group.members().all[0].clone();
-    let fail = |now: u64| group.note(&bad, true, Tick(now));
+    let fail = |now: u64| group.note(&bad, true, || Tick(now));
     fail(0);
     fail(0);
-    group.note(&bad, false, Tick(0));
+    group.note(&bad, false, || Tick(0));
     fail(0);
     fail(0);
     assert!(!bad.state().is_ejected(Tick(0)), "a success begins the count anew");
@@ -107,13 +107,13 @@ fn no_more_are_ejected_than_the_share_that_is_allowed() {
     for (percent, count, most) in [(10, 2, 0), (10, 10, 1), (50, 4, 2), (100, 3, 3), (0, 9, 0)] {
         let group = group(count, false, false, outlier(1, percent));
         let members: Vec<Arc<Member>> = group.members().all.to_vec();
-        members.iter().for_each(|member| group.note(member, true, Tick(0)));
+        members.iter().for_each(|member| group.note(member, true, || Tick(0)));
         let ejected = members.iter().filter(|member| member.state().is_ejected(Tick(1))).count();
         assert_eq!(ejected, most, "{percent} % of {count}");
     }
     let all = group(2, false, false, outlier(1, 100));
     let members: Vec<Arc<Member>> = all.members().all.to_vec();
-    members.iter().for_each(|member| all.note(member, true, Tick(0)));
+    members.iter().for_each(|member| all.note(member, true, || Tick(0)));
     assert_eq!(picked(&all, 1), Err(Reason::NoEndpoints), "all are ejected");
 }
 
@@ -121,7 +121,7 @@ fn no_more_are_ejected_than_the_share_that_is_allowed() {
 fn what_is_known_of_an_endpoint_outlives_its_changes() {
     let group = group(4, false, false, outlier(1, 100));
     let before: Vec<Arc<Member>> = group.members().all.to_vec();
-    group.note(&before[1], true, Tick(0));
+    group.note(&before[1], true, || Tick(0));
     let relabelled = Endpoint {
         labels: [("version", "v2")].into_iter().collect(),
         ..(*before[1].endpoint).clone()
@@ -130,7 +130,7 @@ fn what_is_known_of_an_endpoint_outlives_its_changes() {
         address: EndpointAddress::Ip("10.77.9.9".parse().unwrap()),
         ..(*before[2].endpoint).clone()
     };
-    group.note(&before[2], true, Tick(0));
+    group.note(&before[2], true, || Tick(0));
     let next = [before[0].endpoint.clone(), Arc::new(relabelled), Arc::new(elsewhere)];
     group.set_members(next.iter());
     let after: Vec<Arc<Member>> = group.members().all.to_vec();

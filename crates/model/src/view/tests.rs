@@ -95,8 +95,8 @@ fn a_part_that_has_not_arrived_is_asked_for() {
 /// The next endpoint of a group in turn.
 fn turn(group: &Group) -> String {
     let tried = Tried::default();
-    let ask = Ask { dialled: "10.96.0.1:9080".parse().unwrap(), tried: &tried, now: Tick(0) };
-    group.pick(&ask).unwrap().endpoint.id.to_string()
+    let ask = Ask { dialled: "10.96.0.1:9080".parse().unwrap(), tried: &tried };
+    group.pick(&ask, || Tick(0)).unwrap().endpoint.id.to_string()
 }
 
 #[test]

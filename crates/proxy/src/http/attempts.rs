@@ -85,7 +85,7 @@ impl<'a> Attempts<'a> {
             return Next::Deliver;
         };
         let attempt = Attempt {
-            made: exchange.outcome.attempts,
+            made: made(exchange),
             outcome,
             is_whole: self.replay.is_whole(),
             is_idempotent: exchange.head.is_idempotent(),
@@ -127,10 +127,15 @@ impl<'a> Attempts<'a> {
         };
         if let (Some(member), Some(group)) = (&picked.member, self.decision.group()) {
             let failed = match &attempted {
-                Ok(_) => is_server_error(exchange.outcome.status, exchange.outcome.grpc_status),
-                Err(failure) => failure.blame == Blame::Upstream,
+                Ok(_) => {
+                    Some(is_server_error(exchange.outcome.status, exchange.outcome.grpc_status))
+                }
+                // What the client or the mesh has done says nothing about the endpoint.
+                Err(failure) => (failure.blame == Blame::Upstream).then_some(true),
             };
-            group.note(member, failed, exchange.worker.process.now());
+            if let Some(failed) = failed {
+                group.note(member, failed, || exchange.worker.process.now());
+            }
         }
         attempted
     }
@@ -177,8 +182,7 @@ impl<'a> Attempts<'a> {
         };
         let from_member = picked.tls(self.decision).expected().is_some();
         let (decision, draw) = (self.decision, exchange.draw);
-        let (kind, worker, made) =
-            (exchange.connection.kind, exchange.worker, exchange.outcome.attempts);
+        let (kind, worker, made) = (exchange.connection.kind, exchange.worker, made(exchange));
         let (mut status, mut grpc_status) = (0, None);
         let edit = |head: &mut ResponseHead, is_whole: bool| {
             if !edit::response(head, kind, decision, from_member) {
@@ -222,6 +226,11 @@ impl<'a> Attempts<'a> {
             Err(failure) => Err(failure.seen()),
         }
     }
+}
+
+/// Attempts that count: not the one by a kept connection that had died, see [`Next::Again`].
+fn made(exchange: &Exchange<'_>) -> u32 {
+    exchange.outcome.attempts.saturating_sub(u32::from(exchange.fresh))
 }
 
 /// How an attempt ended that is no failure.

@@ -213,8 +213,8 @@ impl Picked {
         tried: &Tried,
     ) -> Result<Self, Failure> {
         let dialled = connection.destination;
-        let ask = Ask { dialled, tried, now: worker.process.now() };
-        let member = group.pick(&ask).map_err(Failure::mesh)?;
+        let now = || worker.process.now();
+        let member = group.pick(&Ask { dialled, tried }, now).map_err(Failure::mesh)?;
         let address = member.address();
         let address = address.ok_or(Failure::upstream(Reason::ConnectFailed, Stage::NotSent))?;
         Ok(Self { address, member: Some(member), http2: false })

@@ -9,7 +9,7 @@ use std::time::Duration;
 use ironmesh_model::policy::{ConnectionLimits, OutlierDetection, TrafficPolicy};
 use ironmesh_model::retry::{Retry, RetryOn};
 use ironmesh_model::route::{Action, ConnectionMatch, ConnectionRule, DirectResponse, Rule};
-use ironmesh_model::service::Protocol;
+use ironmesh_model::service::{Protocol, UpstreamTls, Workload};
 use ironmesh_model::snapshot::Objects;
 use ironmesh_model::{ListenerKind, Name};
 
@@ -135,6 +135,61 @@ fn an_endpoint_that_fails_is_ejected() {
     let statuses: Vec<u16> = (0..12).map(|_| client.get("/").status).collect();
     assert_eq!(statuses.iter().filter(|status| **status == 500).count(), 2, "{statuses:?}");
     assert!(statuses[4..].iter().all(|status| *status == 200), "{statuses:?}");
+}
+
+#[test]
+fn a_client_that_leaves_does_not_excuse_the_endpoint() {
+    // Every other request is never answered, and its client leaves; the others fail.
+    let app = App::http(|request| match request.head.starts_with("GET /leave ") {
+        true => String::new(),
+        false => status(500),
+    });
+    let good = App::named("good");
+    let outlier = OutlierDetection {
+        consecutive_5xx: 2,
+        base_ejection: Duration::from_secs(3600),
+        max_ejection_percent: 50,
+    };
+    let traffic = TrafficPolicy { outlier: Some(outlier), ..TrafficPolicy::default() };
+    let proxy = by_policy(Protocol::Http, &[&app, &good], traffic);
+    assert_eq!(Wire::connect(&proxy).get("/").status, 500);
+    assert_eq!(Wire::connect(&proxy).get("/").body, "good");
+    let mut leaving = Wire::connect(&proxy);
+    leaving.send("GET /leave HTTP/1.1\r\nhost: reviews:9080\r\n\r\n");
+    drop(leaving);
+    eventually("the request that was left", || proxy.lines.text().contains("/leave"));
+    assert_eq!(Wire::connect(&proxy).get("/").body, "good");
+    assert_eq!(Wire::connect(&proxy).get("/").status, 500, "the second failure in a row");
+    for _ in 0..4 {
+        assert_eq!(Wire::connect(&proxy).get("/").body, "good");
+    }
+}
+
+#[test]
+fn a_member_that_is_dialled_by_its_address_is_named_in_metrics() {
+    let app = App::named("app");
+    let own = workload("member");
+    let member = Workload {
+        id: own.id.clone(),
+        owner: "member".into(),
+        identity: identity("member"),
+        labels: [("app", "member")].into_iter().collect(),
+        meshed: true,
+        tls: UpstreamTls::None,
+    };
+    let workloads = vec![(app.address.ip(), member)];
+    let objects = Objects { workloads, ..objects(Protocol::Http, &[]) };
+    let proxy = Proxy::start(ListenerKind::Outbound, app.address, objects);
+    let mut client = Wire::connect(&proxy);
+    client.send("GET / HTTP/1.1\r\nhost: member-0.nowhere\r\n\r\n");
+    assert_eq!(client.read_response(false).body, "app");
+    eventually("the metrics", || {
+        let page = proxy.registry.render();
+        page.lines().any(|line| {
+            line.starts_with("istio_requests_total{")
+                && line.contains("destination_workload=\"member\"")
+        })
+    });
 }
 
 #[test]
