@@ -251,8 +251,12 @@ def ironmesh_pair(world, program=None):
 
 def _mesh(world, name, program):
     directory = world.directory / f"ironmesh-{name}{'-against' if program else ''}"
+    control = world.binaries / "bench-control"
+    # The push protocol of an older ironmesh may differ: it brings its own control plane.
+    if program and (program.parent / "bench-control").exists():
+        control = program.parent / "bench-control"
     program = program or world.binaries / "ironmesh"
-    return mesh.Mesh(world.processes, world.binaries, program, directory, world.wrapper)
+    return mesh.Mesh(world.processes, program, control, directory, world.wrapper)
 
 
 def _spoke_mutual_tls(space):

@@ -23,10 +23,10 @@ def build(root, packages):
 class Mesh:
     """The processes of one ironmesh: a control plane and its proxies."""
 
-    def __init__(self, processes, binaries, program, directory, wrapper):
+    def __init__(self, processes, program, control, directory, wrapper):
         self._processes = processes
-        self._binaries = binaries
         self._program = program
+        self._control = control
         self._directory = directory
         self._wrapper = wrapper
         directory.mkdir(parents=True, exist_ok=True)
@@ -37,7 +37,7 @@ class Mesh:
         anchors = self._directory / "anchors.pem"
         anchors.unlink(missing_ok=True)
         self._processes.start(
-            [self._binaries / "bench-control", self._address, self._directory, endpoint, tls,
+            [self._control, self._address, self._directory, endpoint, tls,
              gateway_port],
             LOAD_CPU, namespace, self._directory / "control.log")
         wait(anchors.exists, "the control plane")
