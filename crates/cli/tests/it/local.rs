@@ -427,6 +427,23 @@ spec:
 }
 
 #[test]
+fn an_application_that_listens_a_little_late_need_not_wait_a_whole_period() {
+    let late = "
+apiVersion: v1
+kind: Pod
+metadata: {name: late}
+spec:
+  containers:
+  - name: main
+    image: busybox
+    command: [sh, -c, 'sleep 0.3; touch /tmp/there; while true; do sleep 0.1; done']
+    readinessProbe: {exec: {command: [test, -e, /tmp/there]}, periodSeconds: 3600}
+";
+    let Some(mesh) = Running::start(late, &[]) else { return };
+    assert_eq!(mesh.status()["pods"][0]["ready"], "1/1", "{}", mesh.status());
+}
+
+#[test]
 fn a_command_with_a_terminal_may_write_elsewhere() {
     use nix::pty::openpty;
     let Some(mesh) = Running::start(EVERYTHING, &[]) else { return };

@@ -37,9 +37,11 @@ pub(super) async fn run_all(
         if let Some(probe) = &container.readiness_probe {
             let set = |ready| state.change(slot, |record| record.ready = ready);
             // A gateway's or sidecar's health is asked for often until it is ready for the first
-            // time, as everything waits for it.
+            // time, as everything waits for it. An application is asked a few times more than its
+            // period says, so that it need not wait a whole period because it began to listen just
+            // after the first question. Kubernetes allows that ("Configure Probes", periodSeconds).
             if slot.is_proxy() {
-                let first = first_success(state, container, probe);
+                let first = first_success(state, container, probe, EAGER_TIME);
                 tokio::pin!(first);
                 let time = state.node.limits.platform.proxy_restart_timeout;
                 if tokio::time::timeout(time, &mut first).await.is_err() {
@@ -47,6 +49,9 @@ pub(super) async fn run_all(
                     first.await;
                 }
                 set(true);
+            } else {
+                let first = first_success(state, container, probe, Duration::ZERO);
+                let _ready_or_not = tokio::time::timeout(period(probe), first).await;
             }
             follow("Readiness", probe, Until::Ever, &set).await;
         }
@@ -98,7 +103,7 @@ async fn follow(
     until: Until,
     tell: &dyn Fn(bool),
 ) -> Verdict {
-    let period = Duration::from_secs(probe.period_seconds.max(1));
+    let period = period(probe);
     let (mut successes, mut failures) = (0_u32, 0_u32);
     loop {
         let began = Instant::now();
@@ -128,15 +133,26 @@ async fn follow(
     }
 }
 
-async fn first_success(state: &Rc<PodState>, container: &Container, probe: &Probe) {
+/// Asks until the probe succeeds, with pauses that double once the eager time is over. Failures are
+/// neither counted nor told.
+async fn first_success(
+    state: &Rc<PodState>,
+    container: &Container,
+    probe: &Probe,
+    eager: Duration,
+) {
     let began = Instant::now();
     let mut pause = FIRST_PAUSE_MIN;
     while ask(state, container, probe).await.is_err() {
         tokio::time::sleep(pause).await;
-        if began.elapsed() > EAGER_TIME {
+        if began.elapsed() > eager {
             pause = (pause * 2).min(FIRST_PAUSE_MAX);
         }
     }
+}
+
+fn period(probe: &Probe) -> Duration {
+    Duration::from_secs(probe.period_seconds.max(1))
 }
 
 async fn ask(state: &Rc<PodState>, container: &Container, probe: &Probe) -> Result<(), String> {
@@ -144,8 +160,8 @@ async fn ask(state: &Rc<PodState>, container: &Container, probe: &Probe) -> Resu
     handler::run(state, container, &probe.handler, time).await
 }
 
-/// Pauses between the questions to a proxy that has not been ready yet: the shortest for as long as
-/// a start usually takes, then doubled each time.
+/// Pauses between the questions to a container that has not been ready yet: to a proxy the shortest
+/// for as long as a start usually takes, then doubled each time.
 const EAGER_TIME: Duration = Duration::from_secs(1);
 const FIRST_PAUSE_MIN: Duration = Duration::from_millis(10);
 const FIRST_PAUSE_MAX: Duration = Duration::from_millis(500);
