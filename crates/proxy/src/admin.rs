@@ -1,4 +1,5 @@
-//! What a proxy tells about itself: health, metrics, and on loopback everything it holds.
+//! What a proxy tells about itself and its workload: health, metrics, and on loopback everything
+//! that is held.
 
 use std::convert::Infallible;
 use std::io;
@@ -25,11 +26,13 @@ use tokio::time::{sleep, timeout};
 
 use crate::logging::LogLevel;
 use crate::process::Process;
+use crate::workload::LocalWorkload;
 
 /// What answers are made of.
 #[derive(Debug)]
 pub(crate) struct Admin {
     process: Arc<Process>,
+    workload: Arc<LocalWorkload>,
     registry: Arc<Registry>,
     log_level: LogLevel,
     kind: ProxyKind,
@@ -113,11 +116,12 @@ async fn serve_connection<IO: AsyncRead + AsyncWrite + Unpin + 'static>(
 impl Admin {
     pub(crate) fn new(
         process: Arc<Process>,
+        workload: Arc<LocalWorkload>,
         registry: Arc<Registry>,
         log_level: LogLevel,
         kind: ProxyKind,
     ) -> Arc<Self> {
-        Arc::new(Self { process, registry, log_level, kind })
+        Arc::new(Self { process, workload, registry, log_level, kind })
     }
 
     fn answer(&self, request: &Request<Incoming>, site: Site) -> Response<Body> {
@@ -147,13 +151,13 @@ impl Admin {
 
     /// What it lacks to serve requests; nothing if it is ready.
     fn lacks(&self) -> Option<&'static str> {
-        let view = self.process.views.load();
+        let view = self.workload.views.load();
         let holds = |key: ResourceKey| view.get(&key).is_some();
-        if self.process.is_leaving() {
+        if self.workload.is_leaving() {
             Some("draining")
         } else if !holds(ResourceKey::Settings) {
             Some("no settings from the control plane")
-        } else if self.process.workload.credentials.load().is_none() {
+        } else if self.workload.credentials.load().is_none() {
             Some("no certificate from the control plane")
         } else if self.kind == ProxyKind::Gateway && !holds(ResourceKey::Listeners) {
             Some("no listeners from the control plane")
@@ -173,7 +177,7 @@ impl Admin {
     }
 
     fn config_dump(&self) -> Value {
-        let view = self.process.views.load();
+        let view = self.workload.views.load();
         let mut held: Vec<_> = view.held().collect();
         held.sort_by(|a, b| a.0.cmp(b.0));
         let resources: Vec<Value> = held
@@ -191,7 +195,7 @@ impl Admin {
     }
 
     fn versions(&self) -> Value {
-        let view = self.process.views.load();
+        let view = self.workload.views.load();
         view.held()
             .map(|(key, held)| (key.to_string(), held.version.to_string()))
             .collect::<std::collections::BTreeMap<_, _>>()
@@ -202,7 +206,7 @@ impl Admin {
     }
 
     fn certificates(&self) -> Value {
-        let credentials = self.process.workload.credentials.load();
+        let credentials = self.workload.credentials.load();
         let certificates: Vec<Value> = credentials
             .iter()
             .map(|credentials| {
@@ -218,7 +222,7 @@ impl Admin {
     }
 
     fn endpoints(&self) -> Value {
-        let view = self.process.views.load();
+        let view = self.workload.views.load();
         let mut endpoints = Vec::new();
         for (_, held) in view.held() {
             let Some(Resource::Endpoints(chunk)) = &held.resource else { continue };

@@ -15,7 +15,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::net::TcpSocket;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::process::Process;
+use crate::workload::LocalWorkload;
 
 /// Asks for sockets of the host's network.
 #[derive(Clone, Debug)]
@@ -82,10 +82,10 @@ async fn ask<T>(
 pub(crate) async fn run(
     fd: OwnedFd,
     mut asked: mpsc::Receiver<Question>,
-    process: Arc<Process>,
+    workload: Arc<LocalWorkload>,
 ) -> io::Result<()> {
     set_nonblocking(fd.as_fd())?;
-    let agent = Agent { socket: register(fd)?, process };
+    let agent = Agent { socket: register(fd)?, workload };
     let (mut stock4, mut stock6) = (VecDeque::new(), VecDeque::new());
     loop {
         let question = tokio::select! {
@@ -133,7 +133,7 @@ fn register(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
 /// The socket to the agent.
 struct Agent {
     socket: AsyncFd<OwnedFd>,
-    process: Arc<Process>,
+    workload: Arc<LocalWorkload>,
 }
 
 impl Agent {
@@ -165,7 +165,7 @@ impl Agent {
         match message {
             FromAgent::WorkloadEnds => {
                 tracing::info!("the workload ends; callers are sent elsewhere");
-                self.process.send_away();
+                self.workload.send_away();
             }
             other => tracing::debug!(?other, "unasked message of the agent"),
         }

@@ -1,4 +1,4 @@
-//! The certificate of the workload: asked for at the start, and again long before it expires.
+//! The certificate of a workload: asked for at the start, and again long before it expires.
 //! Connections that are open keep the one they were made with.
 
 use std::io;
@@ -12,8 +12,8 @@ use ironmesh_wire::Client;
 use ironmesh_wire::client::SignError;
 use tokio::time::{error::Elapsed, sleep, timeout};
 
-use crate::process::Process;
 use crate::random::Random;
+use crate::workload::LocalWorkload;
 
 /// Why there is no new certificate.
 #[derive(Debug, thiserror::Error)]
@@ -28,10 +28,9 @@ enum RotationError {
     Interrupted(#[from] io::Error),
 }
 
-/// Keeps the workload's certificate valid for as long as it is polled.
-pub(crate) async fn rotate(process: &Process, client: &Client) {
+/// Keeps a workload's certificate valid for as long as it is polled.
+pub(crate) async fn rotate(workload: &LocalWorkload, limits: &ProxyLimits, client: &Client) {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let limits = &process.limits;
     let seed = Random::new().next();
     let mut pause = limits.sign_retry_pause_min;
     loop {
@@ -43,8 +42,8 @@ pub(crate) async fn rotate(process: &Process, client: &Client) {
                     serial = credentials.serial(),
                     "certificate received"
                 );
-                process.workload.credentials.store(Some(credentials));
-                process.views.touch();
+                workload.credentials.store(Some(credentials));
+                workload.views.touch();
                 pause = limits.sign_retry_pause_min;
                 sleep_until(&*clock, renew).await;
             }

@@ -53,7 +53,7 @@ pub(crate) async fn detect(
         return plaintext(worker, connection, tcp, BytesMut::new(), declared).await;
     }
     if connection.kind == ListenerKind::Inbound {
-        ask_for_caller(worker, connection);
+        ask_for_caller(connection);
     }
     let decision = match decided(worker, connection, Connection::unread).await {
         Ok(decision) => decision,
@@ -76,8 +76,8 @@ struct Declared {
 }
 
 /// Asks who calls, so that the answer is there when the first request is recorded.
-fn ask_for_caller(worker: &Worker, connection: &Connection) {
-    let (views, ip) = (&worker.process.views, connection.peer.ip());
+fn ask_for_caller(connection: &Connection) {
+    let (views, ip) = (&connection.workload.views, connection.peer.ip());
     if views.load().workload(ip).is_none() {
         views.want(ResourceKey::Workload(ip));
     }
@@ -98,10 +98,10 @@ async fn decided(
             _ => Ok(decision),
         }
     };
-    let now = look(&worker.process.views.load());
+    let now = look(&connection.workload.views.load());
     match now {
         Ok(decision) => Ok(decision),
-        Err(_) => Box::pin(park::until_found(worker, look)).await,
+        Err(_) => Box::pin(park::until_found(worker, &connection.workload, look)).await,
     }
 }
 
@@ -166,9 +166,9 @@ async fn patience(worker: &Worker, connection: &Connection, mode: MtlsMode, prot
         let known = view.workload(connection.peer.ip()).ok_or(Some(key.clone()))?;
         Ok(known.is_some_and(|workload| workload.meshed))
     };
-    let detect_timeout = worker.process.views.load().settings().detect_timeout;
+    let detect_timeout = connection.workload.views.load().settings().detect_timeout;
     let unknown_until = Instant::now() + detect_timeout;
-    match timeout_at(unknown_until, park::until_found(worker, meshed)).await {
+    match timeout_at(unknown_until, park::until_found(worker, &connection.workload, meshed)).await {
         Ok(Ok(true)) => sleep(limits.handshake_timeout).await,
         Ok(Ok(false)) => sleep(limits.outbound_silence).await,
         Ok(Err(_)) | Err(_) => sleep_until(unknown_until).await,
@@ -235,9 +235,9 @@ async fn terminate(
     first: BytesMut,
     decision: Decision,
 ) -> Detected {
-    let credentials = connection.workload.clone();
-    let credentials =
-        park::until_found(worker, |_| credentials.credentials.load_full().ok_or(None)).await;
+    let workload = connection.workload.clone();
+    let held = |_: &View| workload.credentials.load_full().ok_or(None);
+    let credentials = park::until_found(worker, &workload, held).await;
     let credentials = match credentials {
         Ok(credentials) => credentials,
         Err(failure) => return Detected::Refused(failure),

@@ -17,6 +17,7 @@ use crate::destination::OriginalDestination;
 use crate::process::Process;
 use crate::sockets;
 use crate::worker::{Listener, Workers};
+use crate::workload::LocalWorkload;
 
 /// The listeners by port. A port may have several: in the pod, and on the host.
 pub(crate) type EdgeListeners = HashMap<u16, Vec<Arc<Listener>>>;
@@ -25,14 +26,15 @@ pub(crate) type EdgeListeners = HashMap<u16, Vec<Arc<Listener>>>;
 /// Connections to a port that is closed are served on.
 pub(crate) async fn keep_open(
     process: &Process,
+    workload: &Arc<LocalWorkload>,
     workers: &Workers,
     agent: Option<&EdgePorts>,
     mut open: EdgeListeners,
 ) {
-    let mut changes = process.views.changes();
+    let mut changes = workload.views.changes();
     let mut failed: HashMap<u16, Failed> = HashMap::new();
     loop {
-        let named = named(&process.views.load());
+        let named = named(&workload.views.load());
         if let Some(named) = named {
             failed.retain(|port, _| named.contains(port));
             open.retain(|port, listeners| {
@@ -48,7 +50,7 @@ pub(crate) async fn keep_open(
                 if waits || open.contains_key(&port) {
                     continue;
                 }
-                match listeners(process, agent, port).await {
+                match listeners(workload, agent, port).await {
                     Ok(listeners) => {
                         listeners.iter().for_each(|listener| workers.listen(listener));
                         open.insert(port, listeners);
@@ -106,7 +108,7 @@ fn named(view: &View) -> Option<BTreeSet<u16>> {
 
 /// Opens a port.
 async fn listeners(
-    process: &Process,
+    workload: &Arc<LocalWorkload>,
     agent: Option<&EdgePorts>,
     port: u16,
 ) -> io::Result<Vec<Arc<Listener>>> {
@@ -118,8 +120,8 @@ async fn listeners(
         // One that the agent has kept since the port was closed listens no more.
         SockRef::from(&socket).listen(BACKLOG)?;
         let original = OriginalDestination::Dialled { port };
-        let workload = process.workload.clone();
-        Ok(Arc::new(Listener::new(ListenerKind::Gateway, workload, original, socket)))
+        let kind = ListenerKind::Gateway;
+        Ok(Arc::new(Listener::new(kind, workload.clone(), original, socket)))
     };
     sockets.into_iter().map(listener).collect()
 }

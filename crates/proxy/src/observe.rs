@@ -73,7 +73,7 @@ pub(crate) fn request(exchange: &Exchange<'_>) {
         response_bytes: outcome.response_bytes,
     };
     worker.observer.metrics.borrow_mut().request(&key, measures);
-    let Some(encoding) = encoding(worker) else { return };
+    let Some(encoding) = encoding(connection) else { return };
     let text = |name: &str| std::str::from_utf8(head.fields.first(name)?).ok();
     let service_time = outcome.first_byte.map(|at| at.duration_since(outcome.started));
     let record = AccessRecord {
@@ -131,7 +131,7 @@ pub(crate) fn closed(
     let opened = u64::from(opened.is_none());
     let measures = TcpMeasures { opened, closed: 1, sent_bytes, received_bytes };
     worker.observer.metrics.borrow_mut().connection(&key, measures);
-    let Some(encoding) = encoding(worker) else { return };
+    let Some(encoding) = encoding(connection) else { return };
     let duration = Instant::now().duration_since(outcome.started);
     let record = AccessRecord {
         response_code_details: details::of_connection(outcome.reason),
@@ -230,15 +230,15 @@ fn caller(worker: &Worker, connection: &Connection) -> PartyId {
         // A workload that calls its own Service; what is proved outweighs the address.
         return parties.local(&connection.workload, identity.is_some());
     }
-    match worker.process.views.load().workload(ip) {
+    match connection.workload.views.load().workload(ip) {
         Some(Some(workload)) => parties.known(workload, identity.is_some()),
         _ => identity.as_ref().map_or(PartyId::UNKNOWN, |identity| parties.stranger(identity)),
     }
 }
 
 /// How to log, if at all.
-fn encoding(worker: &Worker) -> Option<AccessLogEncoding> {
-    let view = worker.process.views.load();
+fn encoding(connection: &Connection) -> Option<AccessLogEncoding> {
+    let view = connection.workload.views.load();
     let settings = view.settings();
     settings.access_log.then_some(settings.access_log_encoding)
 }

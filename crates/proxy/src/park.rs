@@ -7,8 +7,9 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::failure::Failure;
 use crate::worker::Worker;
+use crate::workload::LocalWorkload;
 
-/// Calls `look` with the view until it finds what it looks for. What it names as missing is asked
+/// Calls `look` with the view of a workload until it finds what it looks for. What it names as missing is asked
 /// for, and once more every second: an answer may have come and been given up again before it was
 /// seen. `None` waits for something that needs no asking, such as a certificate.
 ///
@@ -21,9 +22,10 @@ use crate::worker::Worker;
 /// Nothing is lost but the place in the wait.
 pub(crate) async fn until_found<T>(
     worker: &Worker,
+    workload: &LocalWorkload,
     mut look: impl FnMut(&View) -> Result<T, Option<ResourceKey>>,
 ) -> Result<T, Failure> {
-    let views = &worker.process.views;
+    let views = &workload.views;
     let limits = &worker.process.limits;
     let deadline = Instant::now() + limits.parked_wait;
     let _place = Place::take(worker, limits.parked_requests_max)?;

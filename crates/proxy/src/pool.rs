@@ -15,7 +15,7 @@ use hashbrown::{Equivalent, HashMap, HashSet};
 use ironmesh_model::group::{self, Group, OpenConnection};
 use ironmesh_model::limits::ProxyLimits;
 use ironmesh_model::service::UpstreamTls;
-use ironmesh_model::{ListenerKind, Resource, View};
+use ironmesh_model::{ListenerKind, Resource};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -447,11 +447,13 @@ impl Pool {
         }
     }
 
-    /// Gives up connections to members that are endpoints no longer or not ready; requests that are
-    /// under way keep theirs.
-    pub(crate) fn keep_ready(&self, view: &View) {
+    /// Gives up connections of a workload to members that are endpoints no longer or not ready;
+    /// requests that are under way keep theirs.
+    pub(crate) fn keep_ready(&self, workload: &LocalWorkload) {
+        let view = workload.views.load();
         let (mut http1, mut http2) = (self.http1.borrow_mut(), self.http2.borrow_mut());
-        let members = http1.keys().chain(http2.keys()).filter(|to| to.tls.expected().is_some());
+        let is_member = |to: &&Arc<Key>| *to.workload == *workload && to.tls.expected().is_some();
+        let members = http1.keys().chain(http2.keys()).filter(is_member);
         let kept: HashSet<SocketAddr> = members.map(|to| to.address).collect();
         if kept.is_empty() {
             return;
@@ -471,8 +473,10 @@ impl Pool {
             ready.extend(addresses.map(|address| (address, identity)));
         }
         let keep = |to: &Key| match to.tls.expected() {
-            Some(expected) => ready.contains(&(to.address, expected)),
-            None => true,
+            Some(expected) if *to.workload == *workload => {
+                ready.contains(&(to.address, expected))
+            }
+            Some(_) | None => true,
         };
         http1.retain(|to, _| keep(to));
         http2.retain(|to, shared| {

@@ -15,12 +15,11 @@ use ironmesh_model::bootstrap::{
     OUTBOUND_PORT, ProxyBootstrap, ProxyKind,
 };
 use ironmesh_model::limits::ProxyLimits;
-use ironmesh_model::{ListenerKind, ResourceKey, View};
+use ironmesh_model::{ListenerKind, ResourceKey};
 use ironmesh_telemetry::metrics::Single;
 use ironmesh_telemetry::{AccessLog, Registry};
 use ironmesh_wire::Client;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
 
 use crate::admin::{self, Admin};
 use crate::agent_channel::{self, EdgePorts};
@@ -32,7 +31,6 @@ use crate::logging;
 use crate::process::Process;
 use crate::sockets;
 use crate::subscriptions;
-use crate::views::Views;
 use crate::worker::{Listener, Workers};
 use crate::workload::LocalWorkload;
 
@@ -79,30 +77,30 @@ pub fn run(bootstrap: ProxyBootstrap) -> Result<(), RunError> {
     };
     let dialler = Dialler::new(networks?, agent.is_some().then_some(egress))
         .keeping_alive(bootstrap.limits.keepalive);
-    let (views, wanted) = Views::new(View::default());
     let workload = LocalWorkload::of_bootstrap(&bootstrap);
     let limits = limits(&bootstrap);
     let workers = workers(&bootstrap);
-    let process = Arc::new(Process::new(limits, views, dialler, workload, workers));
+    let process = Arc::new(Process::new(limits, dialler, workers));
     let workers = Arc::new(Workers::start(&process, &registry, &access_log)?);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let control = Control {
-        admin: Admin::new(process.clone(), registry, log_level, bootstrap.kind),
+        admin: Admin::new(process.clone(), workload.clone(), registry, log_level, bootstrap.kind),
         edge_ports: agent.is_some().then_some(edge_ports),
         process,
+        workload,
         workers,
         bootstrap,
     };
     tokio::task::LocalSet::new().block_on(&runtime, async {
         if let Some(agent) = agent {
-            let process = control.process.clone();
+            let workload = control.workload.clone();
             tokio::task::spawn_local(async move {
-                if let Err(error) = agent_channel::run(agent, questions, process).await {
+                if let Err(error) = agent_channel::run(agent, questions, workload).await {
                     tracing::warn!(%error, "the local agent is gone");
                 }
             });
         }
-        control.run(wanted).await
+        control.run().await
     })
 }
 
@@ -110,48 +108,19 @@ pub fn run(bootstrap: ProxyBootstrap) -> Result<(), RunError> {
 struct Control {
     bootstrap: ProxyBootstrap,
     process: Arc<Process>,
+    /// The workload that the process was started for.
+    workload: Arc<LocalWorkload>,
     workers: Arc<Workers>,
     admin: Arc<Admin>,
     edge_ports: Option<EdgePorts>,
 }
 
 impl Control {
-    async fn run(self, wanted: mpsc::UnboundedReceiver<ResourceKey>) -> Result<(), RunError> {
+    async fn run(self) -> Result<(), RunError> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let of_edge = self.listen()?;
-        let process = &self.process;
-        let ip = self.bootstrap.ip;
-        let apply = |changes| {
-            let (view, errors) = process.views.load().apply(changes);
-            process.workload.learn_labels(&view, ip);
-            process.views.replace(view);
-            errors
-        };
-        let control = self.bootstrap.control.address;
-        let channel =
-            ControlClient::new(&self.bootstrap.control.anchors_pem, Arc::new(SystemClock))?;
-        let longest = process.limits.control_connect_timeout;
-        let connect = || async {
-            let dialler = &process.dialler;
-            let tcp = dialler.connect(ListenerKind::Outbound, control, longest).await?;
-            channel.connect(tcp).await
-        };
-        let (wire_limits, token) =
-            (self.bootstrap.wire_limits.clone(), self.bootstrap.token.clone());
-        let (client, driver) = Client::new(wire_limits, token, connect, apply);
-        client.subscribe([ResourceKey::Settings]);
-        if self.bootstrap.kind == ProxyKind::Gateway {
-            client.subscribe([ResourceKey::Listeners]);
-        }
-        let mut work = pin!(async {
-            tokio::select! {
-                () = driver.run() => {}
-                () = subscriptions::run(process, &client, ip, wanted) => {}
-                () = certificates::rotate(process, &client) => {}
-                () = edge::keep_open(process, &self.workers, self.edge_ports.as_ref(), of_edge) => {}
-            }
-        });
+        let mut work = pin!(self.work(of_edge)?);
         let works = tokio::select! {
             () = &mut work => false,
             _ = terminate.recv() => true,
@@ -165,6 +134,44 @@ impl Control {
             () = &mut work, if works => drain.await,
         }
         Ok(())
+    }
+
+    /// All that is done for the workload beside serving its connections: it gets its part of the
+    /// configuration, its certificate and, at the edge, its ports.
+    fn work(&self, of_edge: EdgeListeners) -> Result<impl Future<Output = ()>, BadAnchors> {
+        let Self { bootstrap, process, workload, workers, .. } = self;
+        let ip = bootstrap.ip;
+        let apply = |changes| {
+            let (view, errors) = workload.views.load().apply(changes);
+            workload.hold(view, ip);
+            errors
+        };
+        let control = bootstrap.control.address;
+        let channel = ControlClient::new(&bootstrap.control.anchors_pem, Arc::new(SystemClock))?;
+        let limits = &process.limits;
+        let connect = move || {
+            let channel = channel.clone();
+            async move {
+                let longest = limits.control_connect_timeout;
+                let dialler = &process.dialler;
+                let tcp = dialler.connect(ListenerKind::Outbound, control, longest).await?;
+                channel.connect(tcp).await
+            }
+        };
+        let (wire_limits, token) = (bootstrap.wire_limits.clone(), bootstrap.token.clone());
+        let (client, driver) = Client::new(wire_limits, token, connect, apply);
+        client.subscribe([ResourceKey::Settings]);
+        if bootstrap.kind == ProxyKind::Gateway {
+            client.subscribe([ResourceKey::Listeners]);
+        }
+        Ok(async move {
+            tokio::select! {
+                () = driver.run() => {}
+                () = subscriptions::run(workload, &client, ip, limits.resolutions_max) => {}
+                () = certificates::rotate(workload, limits, &client) => {}
+                () = edge::keep_open(process, workload, workers, self.edge_ports.as_ref(), of_edge) => {}
+            }
+        })
     }
 
     /// Serves on the sockets that were inherited.
@@ -205,7 +212,7 @@ impl Control {
         original: OriginalDestination,
         socket: TcpListener,
     ) -> Arc<Listener> {
-        let listener = Listener::new(kind, self.process.workload.clone(), original, socket);
+        let listener = Listener::new(kind, self.workload.clone(), original, socket);
         let listener = Arc::new(listener);
         self.workers.listen(&listener);
         listener
@@ -213,6 +220,7 @@ impl Control {
 
     /// Lets what is open come to its end. The admin API and health go on meanwhile.
     async fn drain(&self) {
+        self.workload.drain();
         self.process.drain();
         let workers = self.workers.clone();
         if tokio::task::spawn_blocking(move || workers.join()).await.is_err() {

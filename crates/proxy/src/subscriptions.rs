@@ -1,13 +1,12 @@
-//! What this proxy has asked the control plane for, within limits.
+//! What a workload's proxy has asked the control plane for, within limits.
 
 use std::collections::{HashSet, VecDeque};
 use std::net::IpAddr;
 
 use ironmesh_model::{ResourceKey, View};
 use ironmesh_wire::Client;
-use tokio::sync::mpsc;
 
-use crate::process::Process;
+use crate::workload::LocalWorkload;
 
 /// Subscribes to what workers ask for, for as long as it is polled.
 ///
@@ -16,18 +15,19 @@ use crate::process::Process;
 /// requests that were decided by it keep it to their end. Who lives at `own_ip` is kept always: it
 /// tells the labels of the proxy's own workload.
 pub(crate) async fn run(
-    process: &Process,
+    workload: &LocalWorkload,
     client: &Client,
     own_ip: IpAddr,
-    mut wanted: mpsc::UnboundedReceiver<ResourceKey>,
+    resolutions_max: usize,
 ) {
+    let Some(mut wanted) = workload.views.take_wanted() else { return };
     let own = ResourceKey::Workload(own_ip);
     client.subscribe([own.clone()]);
     let mut asked = Asked::but_for(own);
     let mut keys = Vec::new();
     while wanted.recv_many(&mut keys, KEYS_AT_ONCE).await > 0 {
         asked.note(&keys);
-        let given_up = asked.give_up(process.limits.resolutions_max, &process.views.load(), &keys);
+        let given_up = asked.give_up(resolutions_max, &workload.views.load(), &keys);
         if !given_up.is_empty() {
             tracing::debug!(count = given_up.len(), "resolutions given up");
             client.unsubscribe(given_up);

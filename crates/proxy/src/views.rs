@@ -1,7 +1,6 @@
-//! The view that a proxy holds: read by each request once, replaced as a whole by the control
-//! thread.
+//! The view of one workload: read by each request once, replaced as a whole by the control thread.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::{ArcSwap, Guard};
 use ironmesh_model::{ResourceKey, View};
@@ -14,16 +13,23 @@ pub(crate) struct Views {
     changed: watch::Sender<()>,
     policies_changed: watch::Sender<()>,
     interests: mpsc::UnboundedSender<ResourceKey>,
+    wanted: Mutex<Option<mpsc::UnboundedReceiver<ResourceKey>>>,
 }
 
 impl Views {
-    /// Holds `view`. Keys that are asked for come out of the receiver; what is sent there is
-    /// bounded by `parked_requests_max` and the connections that are open.
-    pub(crate) fn new(view: View) -> (Self, mpsc::UnboundedReceiver<ResourceKey>) {
+    /// Holds `view`.
+    pub(crate) fn new(view: View) -> Self {
         let (interests, wanted) = mpsc::unbounded_channel();
         let current = ArcSwap::from_pointee(view);
         let (changed, policies_changed) = (watch::Sender::new(()), watch::Sender::new(()));
-        (Self { current, changed, policies_changed, interests }, wanted)
+        let wanted = Mutex::new(Some(wanted));
+        Self { current, changed, policies_changed, interests, wanted }
+    }
+
+    /// The keys that are asked for, given once, to whoever subscribes to them. How many wait there
+    /// is bounded by `parked_requests_max` and the connections that are open.
+    pub(crate) fn take_wanted(&self) -> Option<mpsc::UnboundedReceiver<ResourceKey>> {
+        self.wanted.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// The view of this moment. Cheap; not to be held over an await.

@@ -21,7 +21,7 @@ use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::{LocalSet, spawn_local};
-use tokio::time::{Instant, interval, sleep};
+use tokio::time::{Instant, interval, sleep, sleep_until};
 
 use crate::buffer::Buffers;
 use crate::connection::Connection;
@@ -29,7 +29,7 @@ use crate::destination::OriginalDestination;
 use crate::message::{RequestHead, ResponseHead};
 use crate::observe::Observer;
 use crate::pool::Pool;
-use crate::process::{Phase, Process};
+use crate::process::Process;
 use crate::random::Random;
 use crate::serve;
 use crate::sockets;
@@ -159,6 +159,8 @@ pub(crate) struct Worker {
     /// that is believed.
     opaque: RefCell<HashMap<SocketAddr, Instant>>,
     peers: Vec<mpsc::UnboundedSender<ToWorker>>,
+    /// Those for whom it accepts connections.
+    workloads: RefCell<Vec<Arc<LocalWorkload>>>,
     /// The second of the wall clock, and its date as HTTP writes it.
     date: Cell<(u64, [u8; HTTP_DATE_BYTES])>,
     /// Whether idle connections are ended, since the proxy is going away.
@@ -206,6 +208,7 @@ impl Worker {
             scratches: RefCell::default(),
             opaque: RefCell::default(),
             peers,
+            workloads: RefCell::default(),
             date: Cell::new((0, http_date(Duration::ZERO))),
             ends_idle: Cell::new(false),
             disturbed: Notify::new(),
@@ -275,11 +278,10 @@ impl Worker {
     /// Waits until the caller of an inbound connection is to be told to make no more requests on it.
     /// Cancel safe.
     pub(crate) async fn sends_away(&self, connection: &Connection) {
-        let phase = match connection.kind {
-            ListenerKind::Inbound => Phase::SendsAway,
-            ListenerKind::Outbound | ListenerKind::Gateway => return pending().await,
-        };
-        Box::pin(self.process.begins(phase)).await;
+        if connection.kind != ListenerKind::Inbound {
+            return pending().await;
+        }
+        Box::pin(connection.workload.begins_to_send_away(connection.kind)).await;
     }
 
     /// Waits until the policies no longer let a connection in, idle or not; gives the reason.
@@ -301,7 +303,7 @@ impl Worker {
         }
         let local = connection.workload.local.load();
         let traffic = Traffic::Connection(connection.seen(&local));
-        let view = self.process.views.load();
+        let view = connection.workload.views.load();
         let reason = decide(&view, &traffic, Draw(0), &mut Silent).reason;
         matches!(reason, Reason::PlaintextRefused | Reason::Blocked).then_some(reason)
     }
@@ -377,9 +379,27 @@ impl Worker {
                 }
             }
             ToWorker::Listen(listener) => {
+                self.serve_workload(&listener.workload);
                 spawn_local(accept(self.clone(), listener));
             }
         }
+    }
+
+    /// Follows what concerns open connections in the view of a workload, from its first listener on.
+    fn serve_workload(self: &Rc<Self>, workload: &Arc<LocalWorkload>) {
+        let mut workloads = self.workloads.borrow_mut();
+        if !workloads.contains(workload) {
+            workloads.push(workload.clone());
+            spawn_local(follow_endpoints(self.clone(), workload.clone()));
+            spawn_local(follow_policies(self.clone(), workload.clone()));
+        }
+    }
+
+    /// How long a drain may take at most, as the settings of its workloads say.
+    fn drain_duration(&self) -> Duration {
+        let workloads = self.workloads.borrow();
+        let of = |workload: &Arc<LocalWorkload>| workload.views.load().settings().drain_duration;
+        workloads.iter().map(of).max().unwrap_or_default()
     }
 
     fn serve(
@@ -419,10 +439,9 @@ impl Drop for Load {
 
 async fn run(worker: Rc<Worker>, mut inbox: mpsc::UnboundedReceiver<ToWorker>) {
     spawn_local(reap(worker.clone()));
-    spawn_local(follow_policies(worker.clone()));
     spawn_local(end_idle_series(worker.clone()));
     let mut drain = pin!(async {
-        worker.process.begins(Phase::Drains).await;
+        worker.process.drains().await;
         drain(&worker).await;
     });
     loop {
@@ -441,7 +460,7 @@ async fn run(worker: Rc<Worker>, mut inbox: mpsc::UnboundedReceiver<ToWorker>) {
 /// closed after its request. Connections that are idle are ended when callers have had the time to
 /// give them up themselves, as a request could be on its way on one.
 async fn drain(worker: &Worker) {
-    let longest = worker.process.views.load().settings().drain_duration;
+    let longest = worker.drain_duration();
     let end = Instant::now() + longest;
     let end_idle = Instant::now() + END_IDLE_AFTER.min(longest / 2);
     let mut poll = interval(DRAIN_POLL);
@@ -505,39 +524,54 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     )
 }
 
-/// Closes connections to endpoints that have been idle for too long, and those to endpoints that
-/// take no more requests as soon as the view says so: before they close them themselves.
+/// Closes connections to endpoints that have been idle for too long.
 async fn reap(worker: Rc<Worker>) {
     let mut tick = interval(REAP_INTERVAL);
-    let mut changes = worker.process.views.changes();
-    let mut changed = false;
-    let mut seen = 0;
     loop {
-        let again = tokio::select! {
-            _ = tick.tick() => {
-                worker.pool.reap(&worker.process.limits, &worker.buffers);
-                worker.shrink();
-                // Those that were in use at the change have been given back since.
-                std::mem::take(&mut changed)
-            }
-            change = changes.changed() => {
-                let now = worker.process.views.load().endpoint_changes();
-                let differ = std::mem::replace(&mut seen, now) != now;
-                changed |= differ && change.is_ok();
-                differ && change.is_ok()
-            }
-        };
-        if again {
-            worker.pool.keep_ready(&worker.process.views.load());
-            // Changes come in bursts: the next look is at all that come meanwhile.
-            sleep(KEEP_READY_PAUSE).await;
-        }
+        tick.tick().await;
+        worker.pool.reap(&worker.process.limits, &worker.buffers);
+        worker.shrink();
     }
 }
 
-/// Has connections looked at again whenever the policies that they are under have changed.
-async fn follow_policies(worker: Rc<Worker>) {
-    let mut changes = worker.process.views.policy_changes();
+/// Closes connections to endpoints that take no more requests as soon as the view of their workload
+/// says so: before they close them themselves.
+async fn follow_endpoints(worker: Rc<Worker>, workload: Arc<LocalWorkload>) {
+    let mut changes = workload.views.changes();
+    let mut seen = 0;
+    // Those that are in use at a change are given back after it.
+    let mut look_again = None;
+    loop {
+        tokio::select! {
+            () = until(look_again) => look_again = None,
+            change = changes.changed() => {
+                let now = workload.views.load().endpoint_changes();
+                if change.is_err() {
+                    return;
+                }
+                if std::mem::replace(&mut seen, now) == now {
+                    continue;
+                }
+                look_again = Some(Instant::now() + LOOK_AGAIN_AFTER);
+            }
+        }
+        worker.pool.keep_ready(&workload);
+        // Changes come in bursts: the next look is at all that come meanwhile.
+        sleep(KEEP_READY_PAUSE).await;
+    }
+}
+
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => pending().await,
+    }
+}
+
+/// Has connections looked at again whenever the policies that those of a workload are under have
+/// changed.
+async fn follow_policies(worker: Rc<Worker>, workload: Arc<LocalWorkload>) {
+    let mut changes = workload.views.policy_changes();
     while changes.changed().await.is_ok() {
         worker.disturbed.notify_waiters();
     }
@@ -555,6 +589,8 @@ async fn end_idle_series(worker: Rc<Worker>) {
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// How often the pool is looked through.
 const REAP_INTERVAL: Duration = Duration::from_secs(1);
+/// Time after a change of endpoints at which the pool is looked through once more.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// Pause between two looks at the whole view for endpoints that are not ready any more.
 const KEEP_READY_PAUSE: Duration = Duration::from_millis(100);
 /// How long a drain waits before it ends idle connections: callers learn within that time that the

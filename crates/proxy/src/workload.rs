@@ -1,14 +1,17 @@
-//! The workload for which a connection is served: a property of each connection, never of the
-//! process.
+//! A workload that a proxy serves: its view, its certificate, its policies and how far it is on its
+//! way out. Each connection carries the workload for which it is served.
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use ironmesh_model::bootstrap::ProxyBootstrap;
 use ironmesh_model::{ListenerKind, Local, Name, View, WorkloadId};
+use tokio::sync::watch;
 
 use crate::tls::Credentials;
+use crate::views::Views;
 
 /// A workload that this proxy serves.
 #[derive(Debug)]
@@ -22,7 +25,25 @@ pub(crate) struct LocalWorkload {
     pub(crate) local: ArcSwap<Local>,
     /// Its certificate and whom it trusts; none before the first is issued.
     pub(crate) credentials: ArcSwapOption<Credentials>,
+    /// What it holds of the configuration. The groups of endpoints, with all that is known about
+    /// them, belong to that.
+    pub(crate) views: Views,
     hops: [String; 3],
+    phase: watch::Sender<Phase>,
+    /// The same, to be looked at by every request.
+    phase_now: AtomicU8,
+}
+
+/// How far a workload is on its way out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Phase {
+    /// It is served.
+    Serves,
+    /// It is told to end: callers are sent elsewhere, one answer after the other, while what they
+    /// still send is served, and its own calls go on as before.
+    SendsAway,
+    /// Its proxy ends as soon as nothing is open any more.
+    Drains,
 }
 
 /// There is one of each in a process.
@@ -35,16 +56,30 @@ impl PartialEq for LocalWorkload {
 impl Eq for LocalWorkload {}
 
 impl LocalWorkload {
-    /// A workload that has no certificate yet.
+    /// A workload that has no certificate yet and holds nothing.
     pub(crate) fn new(id: WorkloadId, owner: Name, local: Local) -> Arc<Self> {
         let hops = [ListenerKind::Outbound, ListenerKind::Inbound, ListenerKind::Gateway]
             .map(|kind| format!("{} {}", kind.word(), id.uid));
-        let credentials = ArcSwapOption::empty();
-        Arc::new(Self { id, owner, local: ArcSwap::from_pointee(local), credentials, hops })
+        Arc::new(Self {
+            id,
+            owner,
+            local: ArcSwap::from_pointee(local),
+            credentials: ArcSwapOption::empty(),
+            views: Views::new(View::default()),
+            hops,
+            phase: watch::Sender::new(Phase::Serves),
+            phase_now: AtomicU8::new(Phase::Serves as u8),
+        })
     }
 
-    /// Takes the labels that the workload at `ip` has in a view, if it is this one.
-    pub(crate) fn learn_labels(&self, view: &View, ip: IpAddr) {
+    /// Replaces the view, and takes the labels that the workload at `ip` has in it, if it is this
+    /// one.
+    pub(crate) fn hold(&self, view: View, ip: IpAddr) {
+        self.learn_labels(&view, ip);
+        self.views.replace(view);
+    }
+
+    fn learn_labels(&self, view: &View, ip: IpAddr) {
         let Some(Some(present)) = view.workload(ip) else { return };
         if present.id.uid == self.id.uid && present.labels != self.local.load().labels {
             let namespace = self.id.namespace.clone();
@@ -72,5 +107,51 @@ impl LocalWorkload {
             ListenerKind::Inbound => inbound.as_bytes(),
             ListenerKind::Gateway => gateway.as_bytes(),
         }
+    }
+
+    /// Whether clients of a listener are to be sent elsewhere.
+    pub(crate) fn sends_away(&self, listener: ListenerKind) -> bool {
+        self.phase_now.load(Ordering::Relaxed) >= sends_away_from(listener) as u8
+    }
+
+    /// Waits until clients of a listener are to be sent elsewhere. Cancel safe.
+    pub(crate) async fn begins_to_send_away(&self, listener: ListenerKind) {
+        let from = sends_away_from(listener);
+        let mut current = self.phase.subscribe();
+        // The sender is ours, so waiting cannot fail.
+        let _ = current.wait_for(|current| *current >= from).await;
+    }
+
+    /// Whether it or its proxy is going away.
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.phase_now.load(Ordering::Relaxed) > Phase::Serves as u8
+    }
+
+    /// Begins to send callers elsewhere, as it is told to end.
+    pub(crate) fn send_away(&self) {
+        self.enter(Phase::SendsAway);
+    }
+
+    /// Begins the drain: connections are closed after their request.
+    pub(crate) fn drain(&self) {
+        self.enter(Phase::Drains);
+    }
+
+    fn enter(&self, next: Phase) {
+        self.phase.send_if_modified(|phase| {
+            let is_news = *phase < next;
+            *phase = next.max(*phase);
+            self.phase_now.store(*phase as u8, Ordering::Relaxed);
+            is_news
+        });
+    }
+}
+
+/// The phase in which clients of a listener are sent elsewhere: a workload that is to end still
+/// calls others.
+fn sends_away_from(listener: ListenerKind) -> Phase {
+    match listener {
+        ListenerKind::Outbound => Phase::Drains,
+        ListenerKind::Inbound | ListenerKind::Gateway => Phase::SendsAway,
     }
 }

@@ -204,7 +204,7 @@ pub(crate) async fn stream(
     inside: Inside,
 ) -> Result<Stream, Failure> {
     let not_sent = |reason| Failure::upstream(reason, Stage::NotSent);
-    let connect_timeout = worker.process.views.load().settings().connect_timeout;
+    let connect_timeout = to.workload.views.load().settings().connect_timeout;
     let dialled = worker.process.dialler.connect(to.listener, to.address, connect_timeout).await;
     let tcp = dialled.map_err(|error| {
         tracing::debug!(%error, address = %to.address, "connection failed");
@@ -212,7 +212,10 @@ pub(crate) async fn stream(
     })?;
     let Some(expected) = to.tls.expected() else { return Ok(Stream::plain(tcp)) };
     let credentials =
-        park::until_found(worker, |_| to.workload.credentials.load_full().ok_or(None)).await?;
+        park::until_found(worker, to.workload, |_| {
+            to.workload.credentials.load_full().ok_or(None)
+        })
+        .await?;
     let begun = Begun::reading_ahead(tcp, BytesMut::new(), &worker.buffers);
     let handshake = tls::connect(&credentials, begun, inside, expected, to.address);
     let connected: io::Result<Stream> = timeout(connect_timeout, handshake)

@@ -90,7 +90,7 @@ impl<'a> Exchange<'a> {
 
     /// Decides, waiting for what the view lacks.
     pub(crate) async fn decide(&self) -> Result<Decision, Failure> {
-        let decision = self.decide_by(&self.worker.process.views.load());
+        let decision = self.decide_by(&self.connection.workload.views.load());
         if !matches!(decision.plan, Plan::Needs(_)) {
             return Ok(decision);
         }
@@ -102,7 +102,7 @@ impl<'a> Exchange<'a> {
             }
         };
         // Boxed: rare, and otherwise it would make every request's future larger.
-        Box::pin(park::until_found(self.worker, look)).await
+        Box::pin(park::until_found(self.worker, &self.connection.workload, look)).await
     }
 
     fn decide_by(&self, view: &View) -> Decision {

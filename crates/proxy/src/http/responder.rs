@@ -8,7 +8,6 @@ use crate::http::body::{BodyFailure, Sink};
 use crate::http::convert;
 use crate::http1::{self, Framing};
 use crate::message::{ResponseHead, Version};
-use crate::process::Process;
 use crate::stream::Io;
 
 /// Answers one request.
@@ -40,8 +39,6 @@ pub(crate) struct Responder1<'a> {
     pub(crate) keep_alive: bool,
     /// Whether the end of the connection ends the answer.
     pub(crate) until_close: bool,
-    /// Whether it is going away, so that nothing is kept.
-    pub(crate) process: &'a Process,
     pub(crate) connection: &'a Connection,
 }
 
@@ -76,8 +73,8 @@ impl Responder<'_> {
         match self {
             Self::Http1(to) => {
                 let connection = to.connection;
-                to.keep_alive &=
-                    !to.process.sends_away(connection.kind) && !connection.is_expired();
+                let is_sent_away = connection.workload.sends_away(connection.kind);
+                to.keep_alive &= !is_sent_away && !connection.is_expired();
                 let framing = match (framing, to.client) {
                     (Framing::Chunked | Framing::UntilClose, Version::Http11 | Version::Http2) => {
                         Framing::Chunked

@@ -150,7 +150,6 @@ async fn request(
         asked_head: request.method() == "HEAD",
         keep_alive: traits.keep_alive,
         until_close: false,
-        process: &worker.process,
         connection,
     });
     let mut exchange = Exchange::begin(worker, connection, request, refused);
@@ -220,7 +219,6 @@ async fn refuse(worker: &Rc<Worker>, connection: &Connection, io: &Io, refusal: 
     answer.head(response, false);
     response.fields.push(b"date", &worker.date());
     let client = Version::Http11;
-    let process = &worker.process;
     let to = Responder1 {
         io,
         out,
@@ -228,7 +226,6 @@ async fn refuse(worker: &Rc<Worker>, connection: &Connection, io: &Io, refusal: 
         asked_head: false,
         keep_alive: false,
         until_close: false,
-        process,
         connection,
     };
     let mut responder = Responder::Http1(to);

@@ -70,15 +70,10 @@ const WINDOW_BYTES_MAX: u64 = i32::MAX as u64;
 mod tests {
     use super::*;
     use crate::connect::Dialler;
-    use crate::tests::world::workload;
-    use crate::views::Views;
-    use ironmesh_model::View;
     use ironmesh_model::limits::ProxyLimits;
 
     fn process(limits: ProxyLimits) -> Arc<Process> {
-        let (views, _wanted) = Views::new(View::default());
-        let dialler = Dialler::new(Vec::new(), None);
-        Arc::new(Process::new(limits, views, dialler, workload("w"), 1))
+        Arc::new(Process::new(limits, Dialler::new(Vec::new(), None), 1))
     }
 
     #[test]

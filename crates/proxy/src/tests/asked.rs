@@ -17,7 +17,6 @@ use crate::connect::Dialler;
 use crate::park;
 use crate::process::Process;
 use crate::subscriptions::Asked;
-use crate::views::Views;
 use crate::worker::Worker;
 
 fn host(name: &str) -> ResourceKey {
@@ -111,13 +110,13 @@ fn what_could_not_be_asked_about_takes_no_room() {
 fn what_is_waited_for_is_asked_for_again() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let (views, mut wanted) = Views::new(View::default());
-        let dialler = Dialler::of_loopback();
-        let process = Arc::new(Process::new(Default::default(), views, dialler, workload("w"), 1));
+        let process = Arc::new(Process::new(Default::default(), Dialler::of_loopback(), 1));
+        let own = workload("w");
+        let mut wanted = own.views.take_wanted().unwrap();
         let log = AccessLog::start(std::io::sink(), 1).unwrap();
         let worker = Worker::alone(process, &Registry::new(10), &log);
         let key = host("reviews");
-        let waiting = park::until_found(&worker, |_| Err::<(), _>(Some(key.clone())));
+        let waiting = park::until_found(&worker, &own, |_| Err::<(), _>(Some(key.clone())));
         tokio::select! {
             found = waiting => panic!("nothing was answered: {found:?}"),
             () = async {
@@ -146,8 +145,8 @@ fn a_workload_learns_that_it_was_relabelled() {
         let key = ResourceKey::Workload(ip);
         View::default().apply([Change { key, version: Version::default(), body }]).0
     };
-    own.learn_labels(&held("uid-client", "v2"), ip);
+    own.hold(held("uid-client", "v2"), ip);
     assert_eq!(own.local.load().labels.value("version"), Some("v2"));
-    own.learn_labels(&held("uid-of-who-had-the-address-before", "v3"), ip);
+    own.hold(held("uid-of-who-had-the-address-before", "v3"), ip);
     assert_eq!(own.local.load().labels.value("version"), Some("v2"));
 }

@@ -34,17 +34,18 @@ fn gateway(ports: &[u16]) -> Objects {
 fn at_edge(ports: &[u16]) -> Proxy {
     let server: SocketAddr = "10.77.0.2:80".parse().unwrap();
     let proxy = Proxy::start(ListenerKind::Gateway, server, gateway(ports));
-    let (process, workers) = (proxy.process.clone(), proxy.workers.clone().unwrap());
+    let (process, workload) = (proxy.process.clone(), proxy.workload.clone());
+    let workers = proxy.workers.clone().unwrap();
     thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             tokio::select! {
-                () = edge::keep_open(&process, &workers, None, EdgeListeners::new()) => {}
-                () = process.begins(Phase::Drains) => {}
+                () = edge::keep_open(&process, &workload, &workers, None, EdgeListeners::new()) => {}
+                () = process.drains() => {}
             }
         });
     });
-    proxy.process.views.want(ResourceKey::Listeners);
+    proxy.workload.views.want(ResourceKey::Listeners);
     proxy
 }
 

@@ -465,7 +465,7 @@ fn a_drain_finishes_requests_and_then_ends() {
     client.send("POST / HTTP/1.1\r\nhost: reviews:9080\r\ncontent-length: 2\r\n\r\nh");
     eventually("the connection to be served", || proxy.process.connections() == 1);
     eventually("the request to arrive", || app.connections() == 1);
-    proxy.process.drain();
+    proxy.begin_drain();
     // Callers that do not know yet are served, once.
     let mut late = Wire::connect(&proxy);
     for (client, request) in
@@ -491,7 +491,7 @@ fn a_drain_ends_idle_connections_before_its_time() {
         busy.send("POST / HTTP/1.1\r\nhost: reviews:9080\r\ncontent-length: 2\r\n\r\nh");
         eventually("all connections to be served", || proxy.process.connections() == 3);
         let begun = Instant::now();
-        proxy.process.drain();
+        proxy.begin_drain();
         assert!(client.is_ended() && silent.is_ended());
         // So is one that comes after the others were ended.
         let mut late = Wire::connect(&proxy);

@@ -16,7 +16,7 @@ fn when_the_workload_is_to_end_its_callers_are_sent_away_and_its_own_calls_go_on
     for (proxy, kept) in [(&inbound, false), (&outbound, true)] {
         let mut pooled = Wire::connect(proxy);
         assert_eq!(pooled.get("/").header("connection"), None);
-        proxy.process.send_away();
+        proxy.workload.send_away();
         // What still comes is served: on the connection that there was, once, and on new ones.
         for mut client in [pooled, Wire::connect(proxy), Wire::connect(proxy)] {
             let response = client.get("/");
@@ -38,7 +38,7 @@ fn http2_callers_of_a_workload_that_is_to_end_are_told_to_go_and_served_meanwhil
     block_on(async {
         let pooled = connect(&inbound).await;
         assert_eq!(call(pooled.clone(), grpc("/"), b"x".to_vec()).await.2, b"x");
-        inbound.process.send_away();
+        inbound.workload.send_away();
         // The connection takes no more requests, and a new one still does, for those on their way.
         let told = async {
             let mut pooled = pooled;

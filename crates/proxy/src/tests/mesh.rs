@@ -33,7 +33,7 @@ impl Mesh {
         let credentials =
             Credentials::new(&key, &issued.chain, &issued.anchors_pem, clock).unwrap();
         proxy.workload.credentials.store(Some(credentials));
-        proxy.process.views.touch();
+        proxy.workload.views.touch();
     }
 
     /// The proxy of an application, certified as `name`.
@@ -352,7 +352,7 @@ fn a_client_that_leaves_while_a_connection_is_made_is_noted() {
     let left = Instant::now();
     drop(client);
     eventually("a log line", || outbound.lines.text().contains(" DC "));
-    let connect_timeout = outbound.process.views.load().settings().connect_timeout;
+    let connect_timeout = outbound.workload.views.load().settings().connect_timeout;
     assert!(left.elapsed() < connect_timeout / 2, "{:?}", left.elapsed());
 }
 

@@ -21,16 +21,13 @@ use crate::opaque::{self, Opaque};
 use crate::process::Process;
 use crate::serve;
 use crate::stream::Stream;
-use crate::views::Views;
 use crate::worker::{Listener, Worker};
 
 #[test]
 fn futures_of_connections_are_small() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let (views, _wanted) = Views::new(View::default());
-        let dialler = Dialler::of_loopback();
-        let process = Arc::new(Process::new(Default::default(), views, dialler, workload("w"), 1));
+        let process = Arc::new(Process::new(Default::default(), Dialler::of_loopback(), 1));
         let log = AccessLog::start(std::io::sink(), 1).unwrap();
         let worker = Rc::new(Worker::alone(process, &Registry::new(10), &log));
         let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

@@ -33,7 +33,6 @@ use tokio::time::Instant;
 use crate::connect::Dialler;
 use crate::destination::OriginalDestination;
 use crate::process::Process;
-use crate::views::Views;
 use crate::worker::{Listener, Workers};
 use crate::workload::LocalWorkload;
 
@@ -109,9 +108,8 @@ impl Proxy {
     /// Starts a proxy.
     pub(crate) fn begin(setup: Setup) -> Self {
         let Setup { kind, destination, objects, limits, mute, workload } = setup;
-        let (views, mut wanted) = Views::new(View::default());
         let dialler = Dialler::of_loopback().keeping_alive(limits.keepalive);
-        let process = Arc::new(Process::new(limits, views, dialler, workload.clone(), 2));
+        let process = Arc::new(Process::new(limits, dialler, 2));
         let control = Arc::new(Control {
             snapshot: Mutex::new(Snapshot::new(objects).0),
             subscribed: Mutex::default(),
@@ -122,13 +120,16 @@ impl Proxy {
             },
         });
         control.subscribed.lock().unwrap().insert(ResourceKey::Settings);
-        control.push(&process);
-        let (of_thread, views_of) = (control.clone(), process.clone());
+        control.push(&workload);
+        let (of_thread, of) = (control.clone(), Arc::downgrade(&workload));
+        let mut wanted = workload.views.take_wanted().unwrap();
         thread::spawn(move || {
             while let Some(key) = wanted.blocking_recv() {
                 of_thread.subscribed.lock().unwrap().insert(key);
-                if !of_thread.mute.load(Ordering::SeqCst) {
-                    of_thread.push(&views_of);
+                if !of_thread.mute.load(Ordering::SeqCst)
+                    && let Some(workload) = of.upgrade()
+                {
+                    of_thread.push(&workload);
                 }
             }
         });
@@ -153,31 +154,37 @@ impl Proxy {
     /// Lets a mute control plane answer.
     pub(crate) fn speak(&self) {
         self.control.mute.store(false, Ordering::SeqCst);
-        self.control.push(&self.process);
+        self.control.push(&self.workload);
     }
 
     /// Replaces all objects of the mesh.
     pub(crate) fn change(&self, objects: Objects) {
         *self.control.snapshot.lock().unwrap() = Snapshot::new(objects).0;
-        self.control.push(&self.process);
+        self.control.push(&self.workload);
+    }
+
+    /// Begins to end it as SIGTERM does.
+    pub(crate) fn begin_drain(&self) {
+        self.workload.drain();
+        self.process.drain();
     }
 
     /// Ends it as SIGTERM does.
     pub(crate) fn drain(&mut self) {
-        self.process.drain();
+        self.begin_drain();
         self.workers.take().unwrap().join();
     }
 }
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        self.process.drain();
+        self.begin_drain();
     }
 }
 
 impl Control {
     /// Sends everything that is subscribed, with what it refers to.
-    fn push(&self, process: &Process) {
+    fn push(&self, workload: &LocalWorkload) {
         let snapshot = self.snapshot.lock().unwrap();
         let mut changes = Vec::new();
         for key in self.subscribed.lock().unwrap().iter() {
@@ -190,8 +197,8 @@ impl Control {
             changes.push(change(key.clone(), resource));
         }
         // A pattern that cannot be used makes its rule dead, nothing else.
-        let (view, _) = process.views.load().apply(changes);
-        process.views.replace(view);
+        let (view, _) = workload.views.load().apply(changes);
+        workload.views.replace(view);
     }
 }
 
