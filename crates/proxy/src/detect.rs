@@ -6,6 +6,8 @@
 //! that will not: after a short silence the destination is dialled, and whoever speaks first
 //! decides.
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::rc::Rc;
 
 use bytes::BytesMut;
@@ -14,7 +16,7 @@ use ironmesh_model::recorder::Silent;
 use ironmesh_model::service::Protocol;
 use ironmesh_model::traffic::{self, Local, Seen, Traffic};
 use ironmesh_model::{Decision, Draw, ListenerKind, Plan, Reason, ResourceKey, View, decide};
-use tokio::net::TcpStream;
+use tokio::io::AsyncReadExt;
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
 use crate::client_hello::{self, HelloReader, Parsed};
@@ -23,7 +25,7 @@ use crate::failure::Failure;
 use crate::http1::{Sniffed, Sniffer};
 use crate::opaque::{self, Opaque};
 use crate::park;
-use crate::stream::{Begun, Stream};
+use crate::stream::Stream;
 use crate::tls::{self, Accepted, Inside, Peer};
 use crate::worker::Worker;
 
@@ -46,11 +48,11 @@ pub(crate) enum Detected {
 pub(crate) async fn detect(
     worker: &Rc<Worker>,
     connection: &mut Connection,
-    tcp: TcpStream,
+    stream: Stream,
 ) -> Detected {
     if connection.kind == ListenerKind::Gateway {
         let declared = Declared { protocol: Protocol::Http, decision: None };
-        return plaintext(worker, connection, tcp, BytesMut::new(), declared).await;
+        return plaintext(worker, connection, stream, BytesMut::new(), declared).await;
     }
     if connection.kind == ListenerKind::Inbound {
         ask_for_caller(connection);
@@ -60,10 +62,10 @@ pub(crate) async fn detect(
         Err(failure) => return Detected::Refused(failure),
     };
     match decision.plan {
-        Plan::ToWorkload(mode) => inbound(worker, connection, tcp, mode, decision).await,
+        Plan::ToWorkload(mode) => inbound(worker, connection, stream, mode, decision).await,
         _ => {
             let declared = Declared { protocol: decision.protocol(), decision: Some(decision) };
-            plaintext(worker, connection, tcp, BytesMut::new(), declared).await
+            plaintext(worker, connection, stream, BytesMut::new(), declared).await
         }
     }
 }
@@ -109,7 +111,7 @@ async fn decided(
 async fn inbound(
     worker: &Rc<Worker>,
     connection: &mut Connection,
-    tcp: TcpStream,
+    mut stream: Stream,
     mode: MtlsMode,
     decision: Decision,
 ) -> Detected {
@@ -117,7 +119,7 @@ async fn inbound(
     let protocol = decision.protocol();
     let mut beginning = tokio::select! {
         biased;
-        beginning = beginning(worker, &tcp, &mut first) => beginning,
+        beginning = beginning(worker, &mut stream, &mut first) => beginning,
         () = Box::pin(patience(worker, connection, mode, protocol)) => Ok(Beginning::Other),
         // The proxy goes away, and nobody has asked it anything here.
         () = worker.ends(None) => Err(Left),
@@ -127,7 +129,7 @@ async fn inbound(
     }
     match beginning {
         Ok(Beginning::Hello { of_mesh: true, .. }) => {
-            return terminate(worker, connection, tcp, first, decision).await;
+            return terminate(worker, connection, stream, first, decision).await;
         }
         Ok(Beginning::Nothing) if mode == MtlsMode::Strict => return Detected::Gone,
         // The client was to speak first, and was silent for as long as it may be.
@@ -143,7 +145,7 @@ async fn inbound(
         return Detected::Refused(Failure::mesh(decision.reason));
     }
     let declared = Declared { protocol, decision: Some(decision) };
-    plaintext(worker, connection, tcp, first, declared).await
+    plaintext(worker, connection, stream, first, declared).await
 }
 
 /// Waits as long as a ClientHello is to be awaited. A member of the mesh sends one; who is known
@@ -195,7 +197,7 @@ enum Beginning {
 
 async fn beginning(
     worker: &Worker,
-    tcp: &TcpStream,
+    stream: &mut Stream,
     first: &mut BytesMut,
 ) -> Result<Beginning, Left> {
     let limits = &worker.process.limits;
@@ -210,13 +212,13 @@ async fn beginning(
             }
             Parsed::Malformed => return Ok(Beginning::Other),
             Parsed::Incomplete if first.is_empty() => {
-                if read_more(worker, tcp, first).await? == Read::End {
+                if read_more(worker, stream, first).await? == Read::End {
                     return Ok(Beginning::Nothing);
                 }
             }
             Parsed::Incomplete => {
                 let end = Instant::now() + limits.handshake_timeout;
-                let more = read_more(worker, tcp, first);
+                let more = read_more(worker, stream, first);
                 match timeout_at(*latest.get_or_insert(end), more).await {
                     Ok(Ok(Read::Bytes)) => {}
                     Ok(Ok(Read::End)) | Err(_) => return Ok(Beginning::Other),
@@ -231,7 +233,7 @@ async fn beginning(
 async fn terminate(
     worker: &Rc<Worker>,
     connection: &mut Connection,
-    tcp: TcpStream,
+    stream: Stream,
     first: BytesMut,
     decision: Decision,
 ) -> Detected {
@@ -242,7 +244,8 @@ async fn terminate(
         Ok(credentials) => credentials,
         Err(failure) => return Detected::Refused(failure),
     };
-    let handshake = tls::accept(&credentials, Begun::reading_ahead(tcp, first, &worker.buffers));
+    let over = stream.beginning_with(first).reading_ahead(&worker.buffers);
+    let handshake = tls::accept(&credentials, over);
     let handshake = timeout(worker.process.limits.handshake_timeout, Box::pin(handshake));
     let Accepted { stream, inside, peer } = match handshake.await {
         Ok(Ok(accepted)) => accepted,
@@ -274,13 +277,13 @@ async fn terminate(
 async fn opaque_of(
     worker: &Worker,
     connection: &mut Connection,
-    tcp: TcpStream,
+    mut stream: Stream,
     mut first: BytesMut,
     declared: Declared,
 ) -> Detected {
     let Some(mut decision) = declared.decision else { return Detected::Gone };
     if decision.plan == Plan::ReadHello {
-        let read = Box::pin(read_server_name(worker, connection, &tcp, &mut first)).await;
+        let read = Box::pin(read_server_name(worker, connection, &mut stream, &mut first)).await;
         if let Err(Left) = read {
             return Detected::Gone;
         }
@@ -289,26 +292,28 @@ async fn opaque_of(
             Err(failure) => return Detected::Refused(failure),
         };
     }
-    Detected::Opaque(Opaque { stream: Stream::plain(tcp), first, decision, dialled: None })
+    Detected::Opaque(Opaque { stream, first, decision, dialled: None })
 }
 
 /// Reads whom the client's TLS names. A client that is silent speaks none: the server is to begin.
 async fn read_server_name(
     worker: &Worker,
     connection: &mut Connection,
-    tcp: &TcpStream,
+    stream: &mut Stream,
     first: &mut BytesMut,
 ) -> Result<(), Left> {
     connection.server_name = Seen::Absent;
     if first.is_empty() {
-        let read = read_more(worker, tcp, first);
+        let read = read_more(worker, stream, first);
         match timeout(worker.process.limits.outbound_silence, read).await {
             Ok(Ok(Read::Bytes)) => {}
             Ok(Ok(Read::End)) | Err(_) => return Ok(()),
             Ok(Err(left)) => return Err(left),
         }
     }
-    if let Beginning::Hello { server_name: Some(name), .. } = beginning(worker, tcp, first).await? {
+    if let Beginning::Hello { server_name: Some(name), .. } =
+        beginning(worker, stream, first).await?
+    {
         connection.server_name = Seen::Is(name);
     }
     Ok(())
@@ -325,12 +330,12 @@ fn note_server_name(connection: &mut Connection, first: &[u8], bytes_max: usize)
 async fn plaintext(
     worker: &Rc<Worker>,
     connection: &mut Connection,
-    tcp: TcpStream,
+    mut stream: Stream,
     mut first: BytesMut,
     declared: Declared,
 ) -> Detected {
     if declared.protocol.is_opaque() || worker.is_learned_opaque(connection) {
-        return opaque_of(worker, connection, tcp, first, declared).await;
+        return opaque_of(worker, connection, stream, first, declared).await;
     }
     let is_http = declared.protocol.is_http();
     let limits = &worker.process.limits;
@@ -339,19 +344,19 @@ async fn plaintext(
     let mut sniffer = Sniffer::new(limits.sniff_bytes_max);
     loop {
         match sniffer.look(&first) {
-            Sniffed::Http1 => return Detected::Http1(Stream::plain(tcp), first),
-            Sniffed::Http2 => return Detected::Http2(Stream::Plain(Begun::new(tcp, first))),
+            Sniffed::Http1 => return Detected::Http1(stream, first),
+            Sniffed::Http2 => return Detected::Http2(stream.beginning_with(first)),
             // The application's own TLS, which is its own affair whatever the port declares.
             Sniffed::Tls if connection.kind == ListenerKind::Inbound || !is_http => {
                 note_server_name(connection, &first, limits.client_hello_bytes_max);
-                return opaque_of(worker, connection, tcp, first, declared).await;
+                return opaque_of(worker, connection, stream, first, declared).await;
             }
             // The codec says what is wrong with it.
             Sniffed::Tls | Sniffed::Other if is_http => {
-                return Detected::Http1(Stream::plain(tcp), first);
+                return Detected::Http1(stream, first);
             }
             Sniffed::Tls | Sniffed::Other => {
-                return opaque_of(worker, connection, tcp, first, declared).await;
+                return opaque_of(worker, connection, stream, first, declared).await;
             }
             Sniffed::Undecided if is_http => {
                 if !first.is_empty() && !std::mem::replace(&mut begun, true) {
@@ -360,7 +365,7 @@ async fn plaintext(
                 let silent = first.is_empty();
                 let read = tokio::select! {
                     biased;
-                    read = timeout_at(longest, read_more(worker, &tcp, &mut first)) => read,
+                    read = timeout_at(longest, read_more(worker, &mut stream, &mut first)) => read,
                     () = worker.ends(connection.inbound()), if silent => return Detected::Gone,
                 };
                 match read {
@@ -369,15 +374,15 @@ async fn plaintext(
                 }
             }
             Sniffed::Undecided => {
-                let more = read_more(worker, &tcp, &mut first);
+                let more = read_more(worker, &mut stream, &mut first);
                 match timeout(limits.outbound_silence, more).await {
                     Ok(Ok(Read::Bytes)) => {}
                     // It has said what it has to say; the rest is the server's.
                     Ok(Ok(Read::End)) => {
-                        return opaque_of(worker, connection, tcp, first, declared).await;
+                        return opaque_of(worker, connection, stream, first, declared).await;
                     }
                     Ok(Err(Left)) => return Detected::Gone,
-                    Err(_) => return undecided(worker, connection, tcp, first, declared).await,
+                    Err(_) => return undecided(worker, connection, stream, first, declared).await,
                 }
             }
         }
@@ -388,7 +393,7 @@ async fn plaintext(
 async fn undecided(
     worker: &Rc<Worker>,
     connection: &mut Connection,
-    tcp: TcpStream,
+    mut stream: Stream,
     mut first: BytesMut,
     declared: Declared,
 ) -> Detected {
@@ -413,7 +418,7 @@ async fn undecided(
         // Whether the bytes so far tell; once a side has ended, no others will.
         let told = tokio::select! {
             biased;
-            read = read_more(worker, &tcp, &mut first) => match read {
+            read = read_more(worker, &mut stream, &mut first) => match read {
                 Ok(read) => read == Read::End,
                 Err(Left) => return Detected::Gone,
             },
@@ -429,12 +434,11 @@ async fn undecided(
         match sniffer.look(&first) {
             _ if told => {}
             // The connection that was dialled is for opaque bytes: HTTP makes its own.
-            Sniffed::Http1 => return Detected::Http1(Stream::plain(tcp), first),
-            Sniffed::Http2 => return Detected::Http2(Stream::Plain(Begun::new(tcp, first))),
+            Sniffed::Http1 => return Detected::Http1(stream, first),
+            Sniffed::Http2 => return Detected::Http2(stream.beginning_with(first)),
             Sniffed::Undecided => continue,
             Sniffed::Tls | Sniffed::Other => {}
         }
-        let stream = Stream::plain(tcp);
         return Detected::Opaque(Opaque { stream, first, decision, dialled: Some(dialled) });
     }
 }
@@ -449,17 +453,24 @@ enum Read {
 }
 
 /// Reads more behind `first`. Holds a buffer only while there is something to read.
-async fn read_more(worker: &Worker, tcp: &TcpStream, first: &mut BytesMut) -> Result<Read, Left> {
-    loop {
-        tcp.readable().await.map_err(|_| Left)?;
+async fn read_more(
+    worker: &Worker,
+    stream: &mut Stream,
+    first: &mut BytesMut,
+) -> Result<Read, Left> {
+    poll_fn(|cx| {
         if first.capacity() == 0 {
             *first = worker.buffers.take();
         }
-        match tcp.try_read_buf(first) {
-            Ok(0) => return Ok(Read::End),
-            Ok(_) => return Ok(Read::Bytes),
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
-            Err(_) => return Err(Left),
+        let polled = pin!(stream.read_buf(first)).poll(cx);
+        if polled.is_pending() && first.is_empty() {
+            worker.buffers.give(std::mem::take(first));
         }
-    }
+        polled.map(|read| match read {
+            Ok(0) => Ok(Read::End),
+            Ok(_) => Ok(Read::Bytes),
+            Err(_) => Err(Left),
+        })
+    })
+    .await
 }

@@ -5,11 +5,10 @@ use std::io;
 use std::pin::pin;
 use std::time::Duration;
 
-use socket2::SockRef;
 use tokio::time::{Instant, sleep_until};
 
 use crate::buffer::{Buffer, Buffers};
-use crate::stream::Io;
+use crate::stream::{Io, Stream};
 
 /// Why a relay ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,8 +57,7 @@ pub(crate) async fn relay(
 
 /// Sees to it that the peer gets a reset, not an end, when the stream is dropped.
 pub(crate) fn reset_on_close(io: &Io) {
-    // A socket that is broken already needs none.
-    let _ = io.with(|stream| SockRef::from(stream.tcp()).set_linger(Some(Duration::ZERO)));
+    io.with(Stream::reset_on_close);
 }
 
 /// Which side of a direction failed.

@@ -20,6 +20,7 @@
 //! - `pool`, `connect`, `agent_channel`, `sockets`: endpoints and connections to them.
 //! - `observe`, `outcome`, `parties`: metrics and the access log.
 //! - `edge`: the ports of a gateway.
+//! - `process`, `workload`: what all threads share, and what belongs to one workload of them.
 //! - `run`, `views`, `park`, `subscriptions`, `certificates`: the control thread, and how workers
 //!   wait for what it brings. `admin`: what it tells.
 //!

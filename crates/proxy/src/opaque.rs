@@ -71,7 +71,7 @@ pub(crate) async fn serve_connection(worker: &Rc<Worker>, connection: &Connectio
         }
     };
     outcome.upstream = Some(dialled.address);
-    outcome.upstream_local = dialled.io.with(|stream| stream.tcp().local_addr().ok());
+    outcome.upstream_local = dialled.io.with(Stream::local_addr);
     outcome.member.clone_from(&dialled.member);
     outcome.upstream_tls = dialled.tls;
     outcome.attempts = dialled.attempts;

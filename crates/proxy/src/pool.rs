@@ -473,9 +473,7 @@ impl Pool {
             ready.extend(addresses.map(|address| (address, identity)));
         }
         let keep = |to: &Key| match to.tls.expected() {
-            Some(expected) if *to.workload == *workload => {
-                ready.contains(&(to.address, expected))
-            }
+            Some(expected) if *to.workload == *workload => ready.contains(&(to.address, expected)),
             Some(_) | None => true,
         };
         http1.retain(|to, _| keep(to));

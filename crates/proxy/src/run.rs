@@ -141,7 +141,7 @@ impl Control {
     fn work(&self, of_edge: EdgeListeners) -> Result<impl Future<Output = ()>, BadAnchors> {
         let Self { bootstrap, process, workload, workers, .. } = self;
         let ip = bootstrap.ip;
-        let apply = |changes| {
+        let apply = move |changes| {
             let (view, errors) = workload.views.load().apply(changes);
             workload.hold(view, ip);
             errors

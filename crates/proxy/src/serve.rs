@@ -11,9 +11,10 @@ use crate::detect::{self, Detected};
 use crate::failure::Failure;
 use crate::http::{server1, server2};
 use crate::opaque;
+use crate::stream::Stream;
 use crate::worker::{Listener, Worker};
 
-/// Serves a connection from its first byte to its last.
+/// Serves a connection that a listener has accepted.
 pub(crate) async fn accepted(
     worker: &Rc<Worker>,
     tcp: TcpStream,
@@ -22,7 +23,7 @@ pub(crate) async fn accepted(
 ) {
     let found = listener.original.of(&tcp, peer);
     let (Ok(destination) | Err(destination)) = found;
-    let mut connection = Connection {
+    let connection = Connection {
         kind: listener.kind,
         workload: listener.workload.clone(),
         peer,
@@ -39,7 +40,12 @@ pub(crate) async fn accepted(
         // The proxy would dial itself.
         return opaque::refused(worker, &connection, Failure::mesh(Reason::OwnPort));
     }
-    match detect::detect(worker, &mut connection, tcp).await {
+    serve(worker, connection, Stream::tcp(tcp)).await;
+}
+
+/// Serves a connection from its first byte to its last, whatever carries it.
+pub(crate) async fn serve(worker: &Rc<Worker>, mut connection: Connection, stream: Stream) {
+    match detect::detect(worker, &mut connection, stream).await {
         Detected::Http1(stream, first) => {
             server1::serve_connection(worker, &connection, stream, first).await;
         }

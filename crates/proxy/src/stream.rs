@@ -1,49 +1,112 @@
-//! A byte stream to a client or an endpoint: TCP, or TLS over it.
+//! A byte stream to a client or an endpoint: TCP, or TLS over another stream.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
+use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
 
 use crate::buffer::{Buffer, Buffers};
 
-/// A TCP connection of which bytes may have been read already: the first ones, to see what is
-/// spoken, and under TLS as many as there are, since the TLS library asks for a few at a time.
+/// A byte stream of which bytes may have been read already: the first ones, to see what is spoken,
+/// and under TLS as many as there are, since the TLS library asks for a few at a time.
 #[derive(Debug)]
-pub(crate) struct Begun {
-    tcp: TcpStream,
+pub(crate) struct Stream {
+    transport: Transport,
     /// Read and not yet given to who reads.
     ahead: BytesMut,
     /// Where memory to read ahead comes from, under TLS.
     spare: Option<Rc<Buffers>>,
 }
 
-impl Begun {
-    pub(crate) fn new(tcp: TcpStream, first: BytesMut) -> Self {
-        Self { tcp, ahead: first, spare: None }
+/// What carries the bytes of a stream.
+#[derive(Debug)]
+enum Transport {
+    /// The kernel.
+    Tcp(TcpStream),
+    /// Mutual TLS of the mesh, over another stream.
+    Tls(Box<TlsStream<Stream>>),
+    /// The memory of a test.
+    #[cfg(test)]
+    Pipe(tokio::io::DuplexStream),
+}
+
+impl Stream {
+    /// A TCP connection of which nothing was read.
+    pub(crate) fn tcp(tcp: TcpStream) -> Self {
+        Self::over(Transport::Tcp(tcp))
     }
 
-    /// One that reads ahead.
-    pub(crate) fn reading_ahead(tcp: TcpStream, first: BytesMut, spare: &Rc<Buffers>) -> Self {
-        Self { tcp, ahead: first, spare: Some(spare.clone()) }
+    /// What TLS carries.
+    pub(crate) fn tls(tls: TlsStream<Self>) -> Self {
+        Self::over(Transport::Tls(Box::new(tls)))
     }
 
-    /// Whether there are bytes that need no call of the system.
+    /// One end of a pipe.
+    #[cfg(test)]
+    pub(crate) fn pipe(pipe: tokio::io::DuplexStream) -> Self {
+        Self::over(Transport::Pipe(pipe))
+    }
+
+    fn over(transport: Transport) -> Self {
+        Self { transport, ahead: BytesMut::new(), spare: None }
+    }
+
+    /// The same, which begins with bytes that were read of it.
+    pub(crate) fn beginning_with(self, first: BytesMut) -> Self {
+        debug_assert!(self.ahead.is_empty(), "all that was read before was taken");
+        Self { ahead: first, ..self }
+    }
+
+    /// The same, of which as much is read at a time as there is.
+    pub(crate) fn reading_ahead(self, spare: &Rc<Buffers>) -> Self {
+        Self { spare: Some(spare.clone()), ..self }
+    }
+
+    /// Whether more can be read without a call of the system: the TLS library gives one record at
+    /// a time.
     fn is_ahead(&self) -> bool {
-        !self.ahead.is_empty()
+        match &self.transport {
+            Transport::Tls(tls) => !tls.get_ref().0.ahead.is_empty(),
+            _ => false,
+        }
+    }
+
+    /// Its own address, of the TCP connection underneath if there is one.
+    pub(crate) fn local_addr(&self) -> Option<SocketAddr> {
+        self.underneath()?.local_addr().ok()
+    }
+
+    /// Sees to it that the peer gets a reset, not an end, when this is dropped.
+    pub(crate) fn reset_on_close(&self) {
+        if let Some(tcp) = self.underneath() {
+            // A socket that is broken already needs none.
+            let _ = SockRef::from(tcp).set_linger(Some(Duration::ZERO));
+        }
+    }
+
+    fn underneath(&self) -> Option<&TcpStream> {
+        match &self.transport {
+            Transport::Tcp(tcp) => Some(tcp),
+            Transport::Tls(tls) => tls.get_ref().0.underneath(),
+            #[cfg(test)]
+            Transport::Pipe(_) => None,
+        }
     }
 
     /// Reads as much as there is, for later.
     fn poll_ahead(&mut self, cx: &mut Context<'_>, spare: &Buffers) -> Poll<io::Result<()>> {
         let mut ahead = spare.take();
-        let polled = pin!(self.tcp.read_buf(&mut ahead)).poll(cx);
+        let polled = pin!(self.transport.read_buf(&mut ahead)).poll(cx);
         if matches!(polled, Poll::Ready(Ok(1..))) {
             self.ahead = ahead;
         } else {
@@ -51,13 +114,9 @@ impl Begun {
         }
         polled.map_ok(drop)
     }
-
-    pub(crate) fn tcp(&self) -> &TcpStream {
-        &self.tcp
-    }
 }
 
-impl AsyncRead for Begun {
+impl AsyncRead for Stream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -66,7 +125,7 @@ impl AsyncRead for Begun {
         if self.ahead.is_empty() {
             match self.spare.clone() {
                 Some(spare) => ready!(self.poll_ahead(cx, &spare))?,
-                None => return Pin::new(&mut self.tcp).poll_read(cx, buf),
+                None => return Pin::new(&mut self.transport).poll_read(cx, buf),
             }
         }
         let count = buf.remaining().min(self.ahead.len());
@@ -82,78 +141,17 @@ impl AsyncRead for Begun {
     }
 }
 
-impl AsyncWrite for Begun {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.tcp).poll_write(cx, buf)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.tcp).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_shutdown(cx)
-    }
-}
-
-/// A stream of either kind.
-#[derive(Debug)]
-pub(crate) enum Stream {
-    /// Plaintext.
-    Plain(Begun),
-    /// Mutual TLS of the mesh.
-    Tls(Box<TlsStream<Begun>>),
-}
-
-impl Stream {
-    /// A connection of which nothing was read.
-    pub(crate) fn plain(tcp: TcpStream) -> Self {
-        Self::Plain(Begun::new(tcp, BytesMut::new()))
-    }
-
-    /// Whether more can be read without a call of the system: the TLS library gives one record at
-    /// a time.
-    fn is_ahead(&self) -> bool {
-        match self {
-            Self::Plain(_) => false,
-            Self::Tls(tls) => tls.get_ref().0.is_ahead(),
-        }
-    }
-
-    /// The TCP connection underneath.
-    pub(crate) fn tcp(&self) -> &TcpStream {
-        match self {
-            Self::Plain(begun) => begun.tcp(),
-            Self::Tls(tls) => tls.get_ref().0.tcp(),
-        }
-    }
-}
-
-impl AsyncRead for Stream {
+impl AsyncRead for Transport {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         match &mut *self {
-            Self::Plain(plain) => Pin::new(plain).poll_read(cx, buf),
+            Self::Tcp(tcp) => Pin::new(tcp).poll_read(cx, buf),
             Self::Tls(tls) => Pin::new(tls).poll_read(cx, buf),
+            #[cfg(test)]
+            Self::Pipe(pipe) => Pin::new(pipe).poll_read(cx, buf),
         }
     }
 }
@@ -164,9 +162,11 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        match &mut *self {
-            Self::Plain(plain) => Pin::new(plain).poll_write(cx, buf),
-            Self::Tls(tls) => Pin::new(tls).poll_write(cx, buf),
+        match &mut self.transport {
+            Transport::Tcp(tcp) => Pin::new(tcp).poll_write(cx, buf),
+            Transport::Tls(tls) => Pin::new(tls).poll_write(cx, buf),
+            #[cfg(test)]
+            Transport::Pipe(pipe) => Pin::new(pipe).poll_write(cx, buf),
         }
     }
 
@@ -175,9 +175,11 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match &mut *self {
-            Self::Plain(plain) => Pin::new(plain).poll_write_vectored(cx, bufs),
-            Self::Tls(tls) => Pin::new(tls).poll_write_vectored(cx, bufs),
+        match &mut self.transport {
+            Transport::Tcp(tcp) => Pin::new(tcp).poll_write_vectored(cx, bufs),
+            Transport::Tls(tls) => Pin::new(tls).poll_write_vectored(cx, bufs),
+            #[cfg(test)]
+            Transport::Pipe(pipe) => Pin::new(pipe).poll_write_vectored(cx, bufs),
         }
     }
 
@@ -186,16 +188,20 @@ impl AsyncWrite for Stream {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut *self {
-            Self::Plain(plain) => Pin::new(plain).poll_flush(cx),
-            Self::Tls(tls) => Pin::new(tls).poll_flush(cx),
+        match &mut self.transport {
+            Transport::Tcp(tcp) => Pin::new(tcp).poll_flush(cx),
+            Transport::Tls(tls) => Pin::new(tls).poll_flush(cx),
+            #[cfg(test)]
+            Transport::Pipe(pipe) => Pin::new(pipe).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut *self {
-            Self::Plain(plain) => Pin::new(plain).poll_shutdown(cx),
-            Self::Tls(tls) => Pin::new(tls).poll_shutdown(cx),
+        match &mut self.transport {
+            Transport::Tcp(tcp) => Pin::new(tcp).poll_shutdown(cx),
+            Transport::Tls(tls) => Pin::new(tls).poll_shutdown(cx),
+            #[cfg(test)]
+            Transport::Pipe(pipe) => Pin::new(pipe).poll_shutdown(cx),
         }
     }
 }

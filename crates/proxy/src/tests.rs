@@ -19,4 +19,5 @@ mod plans;
 mod protocols;
 mod replay;
 mod size;
+mod streams;
 pub(super) mod world;

@@ -11,7 +11,7 @@ use tokio_rustls::TlsStream;
 
 pub(crate) use ironmesh_identity::Credentials;
 
-use crate::stream::{Begun, Stream};
+use crate::stream::Stream;
 
 /// What is spoken inside a connection between members.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -62,8 +62,8 @@ pub(crate) struct Peer {
 }
 
 /// Takes the server's part of a handshake with a member.
-pub(crate) async fn accept(credentials: &Credentials, begun: Begun) -> io::Result<Accepted> {
-    let (tls, identity) = credentials.accept(begun, SERVER_ALPN, ClientAuth::Required).await?;
+pub(crate) async fn accept(credentials: &Credentials, over: Stream) -> io::Result<Accepted> {
+    let (tls, identity) = credentials.accept(over, SERVER_ALPN, ClientAuth::Required).await?;
     let connection = tls.get_ref().1;
     let inside = match connection.alpn_protocol() {
         Some(b"istio-http/1.1" | b"istio-http/1.0") => Some(Inside::Http1),
@@ -76,20 +76,20 @@ pub(crate) async fn accept(credentials: &Credentials, begun: Begun) -> io::Resul
         certificate.map(|certificate| HEXLOWER.encode(digest(&SHA256, certificate).as_ref()));
     let peer = identity.zip(certificate_sha256);
     let peer = peer.map(|(identity, certificate_sha256)| Peer { identity, certificate_sha256 });
-    Ok(Accepted { stream: Stream::Tls(Box::new(TlsStream::Server(tls))), inside, peer })
+    Ok(Accepted { stream: Stream::tls(TlsStream::Server(tls)), inside, peer })
 }
 
 /// Takes the client's part of a handshake with the member at `address`, which must be `expected`.
 pub(crate) async fn connect(
     credentials: &Credentials,
-    tcp: Begun,
+    over: Stream,
     inside: Inside,
     expected: &Identity,
     address: SocketAddr,
 ) -> io::Result<Stream> {
     let name = address.ip().to_string();
-    let tls = credentials.connect(tcp, inside.alpn(), expected, &name).await?;
-    Ok(Stream::Tls(Box::new(TlsStream::Client(tls))))
+    let tls = credentials.connect(over, inside.alpn(), expected, &name).await?;
+    Ok(Stream::tls(TlsStream::Client(tls)))
 }
 
 /// Whether a handshake failed because the peer is someone else.

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use h2::client::SendRequest;
 use h2::{Ping, PingPong};
 use ironmesh_model::Reason;
@@ -21,7 +21,7 @@ use crate::http::upstream::{Upstream, Upstream1, Upstream2};
 use crate::http::window::Window;
 use crate::park;
 use crate::pool::{Counted, Destination, Key};
-use crate::stream::{Begun, Stream};
+use crate::stream::Stream;
 use crate::tls::{self, Inside};
 use crate::worker::Worker;
 
@@ -210,14 +210,13 @@ pub(crate) async fn stream(
         tracing::debug!(%error, address = %to.address, "connection failed");
         not_sent(Reason::ConnectFailed)
     })?;
-    let Some(expected) = to.tls.expected() else { return Ok(Stream::plain(tcp)) };
+    let stream = Stream::tcp(tcp);
+    let Some(expected) = to.tls.expected() else { return Ok(stream) };
     let credentials =
-        park::until_found(worker, to.workload, |_| {
-            to.workload.credentials.load_full().ok_or(None)
-        })
-        .await?;
-    let begun = Begun::reading_ahead(tcp, BytesMut::new(), &worker.buffers);
-    let handshake = tls::connect(&credentials, begun, inside, expected, to.address);
+        park::until_found(worker, to.workload, |_| to.workload.credentials.load_full().ok_or(None))
+            .await?;
+    let stream = stream.reading_ahead(&worker.buffers);
+    let handshake = tls::connect(&credentials, stream, inside, expected, to.address);
     let connected: io::Result<Stream> = timeout(connect_timeout, handshake)
         .await
         .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));

@@ -68,7 +68,7 @@ impl Upstream1 {
         expires: Option<Instant>,
         counted: Option<Counted>,
     ) -> Self {
-        let local = stream.tcp().local_addr().ok();
+        let local = stream.local_addr();
         let (io, input) = (Io::new(stream), Buffer::default());
         Self { io, to, local, reused: false, input, expires, counted, _place: place }
     }

@@ -9,7 +9,6 @@ use ironmesh_model::{ListenerKind, ObjectId, ResourceKey};
 
 use super::world::*;
 use crate::edge::{self, EdgeListeners};
-use crate::process::Phase;
 
 /// A Gateway with these ports.
 fn gateway(ports: &[u16]) -> Objects {

@@ -25,15 +25,18 @@ impl Mesh {
     }
 
     pub(super) fn certify(&self, proxy: &Proxy, name: &str) {
+        proxy.workload.credentials.store(Some(self.credentials(name)));
+        proxy.workload.views.touch();
+    }
+
+    /// What proves that a member is `name`.
+    pub(super) fn credentials(&self, name: &str) -> Arc<Credentials> {
         let key = KeyPair::generate().unwrap();
         let ttl = Duration::from_secs(3600);
         let csr = key.csr().unwrap();
         let issued = self.0.sign(&csr, &identity(name), ttl, SystemClock.now()).unwrap();
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let credentials =
-            Credentials::new(&key, &issued.chain, &issued.anchors_pem, clock).unwrap();
-        proxy.workload.credentials.store(Some(credentials));
-        proxy.workload.views.touch();
+        Credentials::new(&key, &issued.chain, &issued.anchors_pem, clock).unwrap()
     }
 
     /// The proxy of an application, certified as `name`.

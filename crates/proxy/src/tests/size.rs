@@ -48,7 +48,7 @@ fn futures_of_connections_are_small() {
             expires: None,
             server_name: Seen::Absent,
         });
-        let stream = async || Stream::plain(connect().await);
+        let stream = async || Stream::tcp(connect().await);
         let first = BytesMut::new();
         let http1 = server1::serve_connection(&worker, &connection, stream().await, first);
         assert_at_most("HTTP/1", 4 << 10, &http1);

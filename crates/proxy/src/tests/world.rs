@@ -22,8 +22,7 @@ use ironmesh_model::snapshot::{
 use ironmesh_model::text_match::TextMatch;
 use ironmesh_model::view::{Body, Change};
 use ironmesh_model::{
-    Identity, ListenerKind, Local, ObjectId, Resource, ResourceKey, ServiceId, Snapshot, View,
-    WorkloadId,
+    Identity, ListenerKind, Local, ObjectId, Resource, ResourceKey, ServiceId, Snapshot, WorkloadId,
 };
 
 use ironmesh_telemetry::{AccessLog, Registry};
@@ -110,29 +109,7 @@ impl Proxy {
         let Setup { kind, destination, objects, limits, mute, workload } = setup;
         let dialler = Dialler::of_loopback().keeping_alive(limits.keepalive);
         let process = Arc::new(Process::new(limits, dialler, 2));
-        let control = Arc::new(Control {
-            snapshot: Mutex::new(Snapshot::new(objects).0),
-            subscribed: Mutex::default(),
-            mute: AtomicBool::new(mute),
-            subscriber: Subscriber {
-                namespace: workload.id.namespace.clone(),
-                labels: workload.local.load().labels.clone(),
-            },
-        });
-        control.subscribed.lock().unwrap().insert(ResourceKey::Settings);
-        control.push(&workload);
-        let (of_thread, of) = (control.clone(), Arc::downgrade(&workload));
-        let mut wanted = workload.views.take_wanted().unwrap();
-        thread::spawn(move || {
-            while let Some(key) = wanted.blocking_recv() {
-                of_thread.subscribed.lock().unwrap().insert(key);
-                if !of_thread.mute.load(Ordering::SeqCst)
-                    && let Some(workload) = of.upgrade()
-                {
-                    of_thread.push(&workload);
-                }
-            }
-        });
+        let control = Control::begin(&workload, objects, mute);
         let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let address = socket.local_addr().unwrap();
         let registry = Registry::new(1000);
@@ -182,7 +159,39 @@ impl Drop for Proxy {
     }
 }
 
+/// Answers what a workload asks for, from these objects.
+pub(crate) fn serve_views(workload: &Arc<LocalWorkload>, objects: Objects) {
+    Control::begin(workload, objects, false);
+}
+
 impl Control {
+    fn begin(workload: &Arc<LocalWorkload>, objects: Objects, mute: bool) -> Arc<Self> {
+        let control = Arc::new(Self {
+            snapshot: Mutex::new(Snapshot::new(objects).0),
+            subscribed: Mutex::default(),
+            mute: AtomicBool::new(mute),
+            subscriber: Subscriber {
+                namespace: workload.id.namespace.clone(),
+                labels: workload.local.load().labels.clone(),
+            },
+        });
+        control.subscribed.lock().unwrap().insert(ResourceKey::Settings);
+        control.push(workload);
+        let (of_thread, of) = (control.clone(), Arc::downgrade(workload));
+        let mut wanted = workload.views.take_wanted().unwrap();
+        thread::spawn(move || {
+            while let Some(key) = wanted.blocking_recv() {
+                of_thread.subscribed.lock().unwrap().insert(key);
+                if !of_thread.mute.load(Ordering::SeqCst)
+                    && let Some(workload) = of.upgrade()
+                {
+                    of_thread.push(&workload);
+                }
+            }
+        });
+        control
+    }
+
     /// Sends everything that is subscribed, with what it refers to.
     fn push(&self, workload: &LocalWorkload) {
         let snapshot = self.snapshot.lock().unwrap();
