@@ -21,7 +21,7 @@ use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::{LocalSet, spawn_local};
-use tokio::time::{Instant, interval, sleep, sleep_until};
+use tokio::time::{Instant, interval, sleep};
 
 use crate::buffer::Buffers;
 use crate::connection::Connection;
@@ -34,6 +34,8 @@ use crate::random::Random;
 use crate::serve;
 use crate::sockets;
 use crate::workload::LocalWorkload;
+
+mod upkeep;
 
 /// A listening socket and what is served on it.
 #[derive(Debug)]
@@ -390,8 +392,8 @@ impl Worker {
         let mut workloads = self.workloads.borrow_mut();
         if !workloads.contains(workload) {
             workloads.push(workload.clone());
-            spawn_local(follow_endpoints(self.clone(), workload.clone()));
-            spawn_local(follow_policies(self.clone(), workload.clone()));
+            spawn_local(upkeep::follow_endpoints(self.clone(), workload.clone()));
+            spawn_local(upkeep::follow_policies(self.clone(), workload.clone()));
         }
     }
 
@@ -438,8 +440,8 @@ impl Drop for Load {
 }
 
 async fn run(worker: Rc<Worker>, mut inbox: mpsc::UnboundedReceiver<ToWorker>) {
-    spawn_local(reap(worker.clone()));
-    spawn_local(end_idle_series(worker.clone()));
+    spawn_local(upkeep::reap(worker.clone()));
+    spawn_local(upkeep::end_idle_series(worker.clone()));
     let mut drain = pin!(async {
         worker.process.drains().await;
         drain(&worker).await;
@@ -524,75 +526,8 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     )
 }
 
-/// Closes connections to endpoints that have been idle for too long.
-async fn reap(worker: Rc<Worker>) {
-    let mut tick = interval(REAP_INTERVAL);
-    loop {
-        tick.tick().await;
-        worker.pool.reap(&worker.process.limits, &worker.buffers);
-        worker.shrink();
-    }
-}
-
-/// Closes connections to endpoints that take no more requests as soon as the view of their workload
-/// says so: before they close them themselves.
-async fn follow_endpoints(worker: Rc<Worker>, workload: Arc<LocalWorkload>) {
-    let mut changes = workload.views.changes();
-    let mut seen = 0;
-    // Those that are in use at a change are given back after it.
-    let mut look_again = None;
-    loop {
-        tokio::select! {
-            () = until(look_again) => look_again = None,
-            change = changes.changed() => {
-                let now = workload.views.load().endpoint_changes();
-                if change.is_err() {
-                    return;
-                }
-                if std::mem::replace(&mut seen, now) == now {
-                    continue;
-                }
-                look_again = Some(Instant::now() + LOOK_AGAIN_AFTER);
-            }
-        }
-        worker.pool.keep_ready(&workload);
-        // Changes come in bursts: the next look is at all that come meanwhile.
-        sleep(KEEP_READY_PAUSE).await;
-    }
-}
-
-async fn until(at: Option<Instant>) {
-    match at {
-        Some(at) => sleep_until(at).await,
-        None => pending().await,
-    }
-}
-
-/// Has connections looked at again whenever the policies that those of a workload are under have
-/// changed.
-async fn follow_policies(worker: Rc<Worker>, workload: Arc<LocalWorkload>) {
-    let mut changes = workload.views.policy_changes();
-    while changes.changed().await.is_ok() {
-        worker.disturbed.notify_waiters();
-    }
-}
-
-/// Ends the series of metrics in which nothing is counted any more.
-async fn end_idle_series(worker: Rc<Worker>) {
-    loop {
-        sleep(worker.process.limits.metric_series_idle).await;
-        worker.observer.end_idle_series();
-    }
-}
-
 /// Pause after an error that would come again at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// How often the pool is looked through.
-const REAP_INTERVAL: Duration = Duration::from_secs(1);
-/// Time after a change of endpoints at which the pool is looked through once more.
-const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(1);
-/// Pause between two looks at the whole view for endpoints that are not ready any more.
-const KEEP_READY_PAUSE: Duration = Duration::from_millis(100);
 /// How long a drain waits before it ends idle connections: callers learn within that time that the
 /// endpoint is not ready any more.
 const END_IDLE_AFTER: Duration = Duration::from_secs(1);
