@@ -18,7 +18,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("telemetry", &["model"]),
     ("proxy", &["fds", "wire", "identity", "telemetry", "model"]),
     ("control", &["dialects", "fds", "wire", "identity", "telemetry", "model"]),
-    ("platform", &["client", "dialects", "fds", "identity", "model"]),
+    ("capture", &[]),
+    ("local", &["capture", "client", "dialects", "fds", "identity", "model"]),
     ("samples", &[]),
 ];
 
@@ -38,7 +39,7 @@ const SEAMS: &[(&str, &str, &[&str])] = &[
             "cli/src/clock.rs",
             "control/src/clock.rs",
             "identity/src/clock.rs",
-            "platform/src/local/clock.rs",
+            "local/src/clock.rs",
         ],
     ),
     (
@@ -52,9 +53,8 @@ const SEAMS: &[(&str, &str, &[&str])] = &[
         &[
             "client/src/lib.rs",
             "cli/src/verb/status.rs",
-            "platform/src/local/",
-            "platform/src/netlink.rs",
-            "platform/src/sandbox/",
+            "capture/src/netlink.rs",
+            "local/src/",
             "proxy/src/sockets.rs",
             "samples/src/",
         ],

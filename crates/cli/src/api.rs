@@ -93,7 +93,7 @@ impl Api {
     /// The API of a mesh of the calling user.
     pub(crate) fn of_mesh(mesh: &str) -> Self {
         let uid = nix::unistd::geteuid().as_raw();
-        let socket = ironmesh_platform::local::agent_api::api_socket(uid, mesh);
+        let socket = ironmesh_local::agent_api::api_socket(uid, mesh);
         Self::of_socket(mesh, &socket)
     }
 

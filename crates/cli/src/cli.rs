@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use ironmesh_platform::local::agent_api::{Client, ClientError};
+use ironmesh_local::agent_api::{Client, ClientError};
 
 use crate::api::{Api, ApiError};
 use crate::verb;

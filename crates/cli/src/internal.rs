@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use ironmesh_platform::fds;
+use ironmesh_fds as fds;
 use serde::de::DeserializeOwned;
 
 /// Runs `internal WHAT ...`. No thread or runtime exists yet.
@@ -20,7 +20,7 @@ pub(crate) fn run(arguments: &[OsString]) -> anyhow::Result<ExitCode> {
             ironmesh_control::run(bootstrap(arguments)?)?;
             Ok(ExitCode::SUCCESS)
         }
-        _ => Ok(ironmesh_platform::local::internal(arguments)),
+        _ => Ok(ironmesh_local::internal(arguments)),
     }
 }
 

@@ -9,7 +9,8 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Args;
-use ironmesh_platform::capture::{CaptureSpec, Exemption, apply};
+use ironmesh_capture::{CaptureSpec, Exemption, apply};
+use ironmesh_local::{MARKS, PROXY_PORTS};
 
 /// Install capture rules in a network namespace, in place of those that were there.
 #[derive(Debug, Args)]
@@ -41,12 +42,10 @@ impl Capture {
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
         let netns = File::open(&self.netns)
             .with_context(|| format!("opening the network namespace {}", self.netns.display()))?;
-        let exemption = if self.marks {
-            Exemption::Marks
-        } else {
-            Exemption::Owner { uid: self.uid, gid: self.gid }
-        };
-        let spec = CaptureSpec { exemption, pod: self.pod, resolver: self.resolver };
+        let exemption =
+            if self.marks { MARKS } else { Exemption::Owner { uid: self.uid, gid: self.gid } };
+        let spec =
+            CaptureSpec { ports: PROXY_PORTS, exemption, pod: self.pod, resolver: self.resolver };
         apply(netns.as_fd(), &spec).context("installing the capture rules")?;
         Ok(ExitCode::SUCCESS)
     }

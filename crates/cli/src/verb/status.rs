@@ -11,8 +11,8 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::Args;
 use ironmesh_control::api::FindingItem;
+use ironmesh_local::agent_api;
 use ironmesh_model::Severity;
-use ironmesh_platform::local::agent_api;
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use serde_json::json;
 

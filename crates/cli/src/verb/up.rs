@@ -6,10 +6,10 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 use clap::Args;
+use ironmesh_local::{self as local, Apply, UpOptions};
 use ironmesh_model::Severity;
 use ironmesh_model::limits::Limits;
 use ironmesh_model::settings::Settings;
-use ironmesh_platform::local::{self, Apply, UpOptions};
 use serde_json::json;
 
 use crate::api::Api;

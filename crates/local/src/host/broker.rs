@@ -1,0 +1,114 @@
+//! Gives the agent what lies in the host's network: sockets for egress, published ports.
+
+use std::cell::{Ref, RefCell};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::sync::Notify;
+
+use super::ports::Ports;
+use super::prepare::Outside;
+use crate::UpError;
+use crate::host_link::{EGRESS_SOCKETS_MAX, FromHost, ToHost};
+use crate::seqpacket::SeqPacket;
+
+/// Serves one agent.
+pub(super) struct Broker {
+    mesh: Mesh,
+}
+
+/// The running mesh, as the host side sees it.
+#[derive(Clone)]
+pub(super) struct Mesh {
+    socket: Rc<SeqPacket>,
+    started: Rc<Notify>,
+    ports: Rc<RefCell<Ports>>,
+}
+
+impl Mesh {
+    /// Returns when the API answers; once.
+    pub(super) async fn api_answers(&self) {
+        self.started.notified().await;
+    }
+
+    /// Asks the agent to end the mesh.
+    pub(super) async fn shut_down(&self) {
+        // An agent that is gone has ended the mesh.
+        let _ = self.socket.send(&FromHost::Shutdown, &[]).await;
+    }
+
+    /// The gateway's ports on the host.
+    pub(super) fn ports(&self) -> Ref<'_, Ports> {
+        self.ports.borrow()
+    }
+}
+
+impl Broker {
+    /// Takes over what was made before the fork.
+    pub(super) fn new(outside: &mut Outside) -> io::Result<Self> {
+        let agent = outside.agent.take().ok_or(io::ErrorKind::NotConnected)?;
+        let mesh = Mesh {
+            socket: Rc::new(SeqPacket::new(agent)?),
+            started: Rc::default(),
+            ports: Rc::new(RefCell::new(Ports::reserve(&outside.published)?)),
+        };
+        Ok(Self { mesh })
+    }
+
+    /// The mesh that is served.
+    pub(super) fn mesh(&self) -> Mesh {
+        self.mesh.clone()
+    }
+
+    /// Serves until the agent ends.
+    pub(super) async fn serve(self) -> Result<(), UpError> {
+        let mut ending = None;
+        while let Some((message, _)) = self.mesh.socket.receive::<ToHost>().await? {
+            match message {
+                ToHost::Started => self.mesh.started.notify_one(),
+                ToHost::Ending { error } => ending = Some(error),
+                ToHost::Egress { id, count, v6 } => {
+                    let (sockets, refused) = match egress(count, v6) {
+                        Ok(sockets) => (sockets, None),
+                        Err(error) => (Vec::new(), Some(error.to_string())),
+                    };
+                    let fds: Vec<_> = sockets.iter().map(AsFd::as_fd).collect();
+                    self.mesh.socket.send(&FromHost::Egress { id, refused }, &fds).await?;
+                }
+                ToHost::Publish { id, port } => self.publish(id, port).await?,
+                ToHost::Unpublish { port } => self.mesh.ports.borrow_mut().close(port),
+            }
+        }
+        match ending {
+            Some(None) => Ok(()),
+            Some(Some(message)) => Err(UpError::Agent { message }),
+            None => Err(UpError::Agent { message: "its agent was killed".to_owned() }),
+        }
+    }
+
+    async fn publish(&self, id: u64, port: u16) -> Result<(), UpError> {
+        let (answer, socket) = match self.mesh.ports.borrow_mut().open(port) {
+            Ok((socket, address)) => {
+                (FromHost::Publish { id, address: Some(address), refused: None }, Some(socket))
+            }
+            Err(error) => {
+                (FromHost::Publish { id, address: None, refused: Some(error.to_string()) }, None)
+            }
+        };
+        let fds: Vec<_> = socket.iter().map(AsFd::as_fd).collect();
+        Ok(self.mesh.socket.send(&answer, &fds).await?)
+    }
+}
+
+/// Unconnected sockets of the host's network.
+fn egress(count: u8, v6: bool) -> io::Result<Vec<OwnedFd>> {
+    let domain = if v6 { Domain::IPV6 } else { Domain::IPV4 };
+    let socket = || {
+        let socket = Socket::new(domain, Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+        socket.set_tcp_nodelay(true)?;
+        Ok(OwnedFd::from(socket))
+    };
+    (0..count.clamp(1, EGRESS_SOCKETS_MAX)).map(|_| socket()).collect()
+}

@@ -1,0 +1,172 @@
+//! What is made on the host before the namespaces are entered: sockets, folders, descriptors.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{SocketAddr, UnixListener};
+use std::path::{Path, PathBuf};
+
+use ironmesh_fds as fds;
+use ironmesh_model::limits::Limits;
+use ironmesh_model::settings::Settings;
+
+use super::folders::{self, Folders};
+use crate::UpError;
+use crate::addresses::{GATEWAY, SERVICE_NETWORK};
+use crate::agent::AgentSpec;
+use crate::agent_api::{agent_socket, api_socket};
+use crate::images::{Images, SAMPLES};
+use crate::options::UpOptions;
+use crate::path_name::PathName;
+use crate::sandbox::mesh::{MeshSpec, may_administer};
+use crate::sandbox::user_ranges::UserBlocks;
+
+/// Everything that is made before the fork.
+pub(super) struct Prepared {
+    outside: Outside,
+    inside: Inside,
+}
+
+/// What the host side keeps.
+pub(super) struct Outside {
+    /// To the agent.
+    pub(super) agent: Option<OwnedFd>,
+    /// Where a gateway's ports are wanted on the host, as (gateway's port, host's port).
+    pub(super) published: Vec<(u16, u16)>,
+    /// The API's socket, which is the lock of the mesh's name: held until all has ended.
+    pub(super) _lock: UnixListener,
+}
+
+/// What the agent gets.
+pub(super) struct Inside {
+    mesh: String,
+    state: Option<PathBuf>,
+    logs: PathBuf,
+    settings: Settings,
+    limits: Limits,
+    images: Images,
+    egress: bool,
+    api: UnixListener,
+    agent: UnixListener,
+    host: OwnedFd,
+    lock: File,
+    samples: Option<PathBuf>,
+    hidden: Vec<PathBuf>,
+    users: Option<UserBlocks>,
+}
+
+impl Prepared {
+    /// Makes everything; the socket of the API is the lock of a mesh's name.
+    pub(super) fn new(options: &UpOptions) -> Result<Self, UpError> {
+        if PathName::label(&options.mesh).is_err() {
+            return Err(UpError::Name { mesh: options.mesh.clone() });
+        }
+        let uid = nix::unistd::geteuid().as_raw();
+        let images = Images::new(&options.images)?;
+        let api = listen(&api_socket(uid, &options.mesh), &options.mesh)?;
+        let agent = listen(&agent_socket(uid, &options.mesh), &options.mesh)?;
+        let folders = Folders::new(options.state.as_deref(), &options.mesh, uid)?;
+        let hidden = folders::hidden(&folders);
+        let users = may_administer().then(|| UserBlocks::take(options.limits.platform.pods_max));
+        let (ours, theirs) = fds::seqpacket_pair()?;
+        Ok(Self {
+            outside: Outside {
+                _lock: api.try_clone()?,
+                agent: Some(ours),
+                published: options.published.clone(),
+            },
+            inside: Inside {
+                mesh: options.mesh.clone(),
+                state: folders.state.map(|state| state.join("control")),
+                logs: folders.logs,
+                lock: folders.lock,
+                settings: options.settings.clone(),
+                limits: options.limits.clone(),
+                images,
+                egress: options.egress,
+                api,
+                agent,
+                host: theirs,
+                samples: samples(),
+                hidden,
+                users: users.transpose()?,
+            },
+        })
+    }
+
+    /// The two sides of the fork.
+    pub(super) fn split(self) -> (Outside, Inside) {
+        (self.outside, self.inside)
+    }
+}
+
+impl Inside {
+    /// What the agent is started with, once it is inside.
+    pub(super) fn into_agent(self, lifeline: OwnedFd) -> AgentSpec {
+        AgentSpec {
+            mesh: self.mesh,
+            state: self.state,
+            logs: self.logs,
+            settings: self.settings,
+            limits: self.limits,
+            images: self.images,
+            egress: self.egress,
+            api: self.api,
+            agent: self.agent,
+            host: self.host,
+            _lock: self.lock,
+            lifeline,
+            samples: self.samples,
+            hidden: self.hidden,
+            users: self.users,
+        }
+    }
+}
+
+/// What the mesh's own namespaces are like.
+pub(super) fn mesh_spec(mesh: &str) -> MeshSpec {
+    MeshSpec { address: GATEWAY, services: SERVICE_NETWORK, hostname: format!("ironmesh-{mesh}") }
+}
+
+fn listen(name: &str, mesh: &str) -> Result<UnixListener, UpError> {
+    let address = SocketAddr::from_abstract_name(name)?;
+    UnixListener::bind_addr(&address).map_err(|error| match error.kind() {
+        io::ErrorKind::AddrInUse => UpError::Running { mesh: mesh.to_owned() },
+        _ => UpError::Io(error),
+    })
+}
+
+/// The sample applications: beside this program, or in the search path.
+fn samples() -> Option<PathBuf> {
+    let beside = std::env::current_exe().ok();
+    let beside = beside.as_deref().and_then(Path::parent).map(Path::to_owned);
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = beside.into_iter().chain(std::env::split_paths(&path));
+    folders.map(|folder| folder.join(SAMPLES)).find(|file| {
+        let metadata = file.metadata();
+        metadata.is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_would_lead_elsewhere_names_no_mesh() {
+        for mesh in ["../../x", "", "a/b", "..", "A"] {
+            let options = UpOptions { mesh: mesh.to_owned(), ..UpOptions::default() };
+            assert!(matches!(Prepared::new(&options), Err(UpError::Name { .. })), "{mesh}");
+        }
+    }
+
+    #[test]
+    fn the_second_mesh_of_a_name_is_told_so() {
+        let name = format!("ironmesh/test/{}/api", std::process::id());
+        let _first = listen(&name, "shop").unwrap();
+        let error = listen(&name, "shop").unwrap_err().to_string();
+        assert!(error.contains("\"shop\" is running already"), "{error}");
+    }
+}

@@ -1,0 +1,363 @@
+//! What the user of `ironmesh up` sees.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{self, Write};
+use std::time::Duration;
+
+use ironmesh_client::{Client, Error as ApiError};
+use serde_json::Value;
+use tokio::time::Instant;
+
+use super::broker::Mesh;
+use super::ports::Ports;
+use crate::agent::GATEWAYS;
+use crate::options::UpOptions;
+
+/// Writes a line for the user.
+pub(super) fn say(line: &str) {
+    // A closed terminal is no reason to end a mesh.
+    let _ = writeln!(io::stdout(), "{line}");
+}
+
+/// How a start went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// Everything is ready, but for what cannot be without the user: that was named.
+    Ready,
+    /// Something was not ready after some time without progress; it was named.
+    Stalled,
+}
+
+/// Waits until all Deployments are available and all pods ready, and tells as they become it.
+/// Returns, too, when what is missing cannot come by itself, or does not come; it is named then.
+pub(super) async fn until_ready(api: &Client, progress_timeout: Duration) -> Outcome {
+    let mut told = BTreeSet::new();
+    let mut stuck_looks = 0;
+    let mut last: Option<Look> = None;
+    let mut progress = Instant::now();
+    loop {
+        if let Ok(state) = look(api).await {
+            for (pod, ready) in &state.pods {
+                if *ready && told.insert(pod.clone()) {
+                    say(&format!("pod {pod} is ready"));
+                }
+            }
+            stuck_looks = if state.stuck.is_empty() { 0 } else { stuck_looks + 1 };
+            if state.waiting == 0 && !(1..STUCK_LOOKS).contains(&stuck_looks) {
+                for problem in &state.stuck {
+                    say(problem);
+                }
+                return Outcome::Ready;
+            }
+            if last.as_ref().is_none_or(|last| last.is_progress(&state)) {
+                progress = Instant::now();
+            }
+            last = Some(state);
+        }
+        if progress.elapsed() >= progress_timeout {
+            say(&format!("no progress for {} s:", progress_timeout.as_secs()));
+            for problem in problems(api).await {
+                say(&problem);
+            }
+            return Outcome::Stalled;
+        }
+        tokio::time::sleep(LOOK_INTERVAL).await;
+    }
+}
+
+/// What is not ready, each with what was last said about it.
+async fn problems(api: &Client) -> Vec<String> {
+    let list = async |path: &str| api.get(path).await.unwrap_or_default();
+    let pods = list("/api/v1/pods").await;
+    let events = list("/api/v1/events").await;
+    let sets = list("/apis/apps/v1/replicasets").await;
+    unready_pods(&pods, &events).chain(failed_sets(&sets)).collect()
+}
+
+fn unready_pods(pods: &Value, events: &Value) -> impl Iterator<Item = String> {
+    items(pods).filter(|pod| !is_ready_or_finished(pod)).map(|pod| {
+        let of_pod = |event: &&Value| {
+            event["type"] == "Warning" && event["involvedObject"]["uid"] == pod["metadata"]["uid"]
+        };
+        let time = |event: &&Value| event["lastTimestamp"].as_str().map(str::to_owned);
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let why = items(events).filter(of_pod).max_by_key(time).map_or_else(
+            || format!("{}, and nothing was reported of it", text(&pod["status"]["phase"])),
+            |event| format!("{}: {}", text(&event["reason"]), text(&event["message"])),
+        );
+        format!("pod {} is not ready: {why}", name(pod))
+    })
+}
+
+/// ReplicaSets whose pods cannot even be made.
+fn failed_sets(sets: &Value) -> impl Iterator<Item = String> {
+    items(sets).filter_map(|set| {
+        let mut conditions = set["status"]["conditions"].as_array()?.iter();
+        let failure =
+            conditions.find(|c| c["type"] == "ReplicaFailure" && c["status"] == "True")?;
+        let message = failure["message"].as_str().unwrap_or_default();
+        Some(format!("replicaset {} makes no pods: {message}", name(set)))
+    })
+}
+
+/// Waits until the ports that the Gateways name are published: a gateway that has just become
+/// ready asks for them in a moment. Not for ever, as no gateway may be there that serves them.
+pub(super) async fn until_published(api: &Client, mesh: &Mesh) {
+    let gateways = api.get(GATEWAYS).await.unwrap_or_default();
+    let named = |gateway: &Value| {
+        let servers = gateway["spec"]["servers"].as_array().cloned().unwrap_or_default();
+        servers.into_iter().filter_map(|server| server["port"]["number"].as_u64())
+    };
+    let wanted: BTreeSet<u64> = items(&gateways).flat_map(named).collect();
+    let begun = Instant::now();
+    let are_there = || {
+        let published = mesh.ports().published();
+        let published: BTreeSet<u64> = published.iter().map(|port| port.port.into()).collect();
+        wanted.is_subset(&published)
+    };
+    while !are_there() && begun.elapsed() < PUBLISH_TIME_MAX {
+        tokio::time::sleep(LOOK_INTERVAL).await;
+    }
+}
+
+/// Writes where the mesh is reached, and how it is.
+pub(super) fn say_urls(ports: &Ports, options: &UpOptions, outcome: Outcome) {
+    for port in ports.published() {
+        let scheme = if port.port == 443 { "https" } else { "http" };
+        let path = if port.port == 443 { "/" } else { &options.page };
+        say(&format!("{scheme}://{}{path}", port.address));
+    }
+    if let Some(address) = ports.reserved(80)
+        && ports.published().is_empty()
+    {
+        say(&format!("http://{address}/ answers once a Gateway names port 80"));
+    }
+    match (outcome, options.detach) {
+        (Outcome::Ready, true) => {}
+        (Outcome::Ready, false) => say("the mesh is up; Ctrl-C ends it"),
+        (Outcome::Stalled, true) => {
+            say("the mesh runs on without what is not ready; `ironmesh down` ends it");
+        }
+        (Outcome::Stalled, false) => {
+            say("the mesh runs on without what is not ready; Ctrl-C ends it");
+        }
+    }
+}
+
+/// Leaves the terminal to whoever called; what is said from here on is lost.
+pub(super) fn leave_terminal() -> io::Result<()> {
+    let null = File::options().read(true).write(true).open("/dev/null")?;
+    nix::unistd::dup2_stdin(&null)?;
+    nix::unistd::dup2_stdout(&null)?;
+    nix::unistd::dup2_stderr(&null)?;
+    Ok(())
+}
+
+#[derive(Debug, Default)]
+struct Look {
+    /// Pods and whether they are ready.
+    pods: Vec<(String, bool)>,
+    /// What may still become ready.
+    waiting: usize,
+    /// What will not by itself.
+    stuck: Vec<String>,
+}
+
+async fn look(api: &Client) -> Result<Look, ApiError> {
+    let deployments = api.get("/apis/apps/v1/deployments").await?;
+    let pods = api.get("/api/v1/pods").await?;
+    Ok(judge(&deployments, &pods))
+}
+
+impl Look {
+    /// Whether something has changed for the better, or there are other pods.
+    fn is_progress(&self, next: &Self) -> bool {
+        self.pods != next.pods || next.waiting < self.waiting
+    }
+}
+
+fn judge(deployments: &Value, pods: &Value) -> Look {
+    let mut look = Look::default();
+    let mut stuck_owners = BTreeSet::new();
+    for pod in items(pods) {
+        let name = name(pod);
+        look.pods.push((name.clone(), is_true(pod, "Ready")));
+        if pod["status"]["phase"] == "Failed" {
+            look.stuck.push(format!("pod {name} has failed{}", failure(pod)));
+        }
+        if is_ready_or_finished(pod) {
+            continue;
+        }
+        match waiting_reason(pod) {
+            Some((reason, message)) => {
+                look.stuck.push(format!("pod {name} does not come up: {reason}: {message}"));
+                stuck_owners.extend(deployment_of(pod));
+            }
+            None => look.waiting += 1,
+        }
+    }
+    for deployment in items(deployments) {
+        let (wanted, status) =
+            (deployment["spec"]["replicas"].as_u64().unwrap_or(1), &deployment["status"]);
+        let is_seen = status["observedGeneration"] == deployment["metadata"]["generation"];
+        let available = status["readyReplicas"].as_u64().unwrap_or(0) >= wanted;
+        if !(stuck_owners.contains(&name(deployment)) || is_seen && available) {
+            look.waiting += 1;
+        }
+    }
+    look
+}
+
+/// The Deployment that made the ReplicaSet of a pod: its name is the ReplicaSet's without the
+/// template's hash.
+fn deployment_of(pod: &Value) -> Option<String> {
+    let metadata = &pod["metadata"];
+    let owner =
+        metadata["ownerReferences"].as_array()?.iter().find(|o| o["kind"] == "ReplicaSet")?;
+    let hash = metadata["labels"]["pod-template-hash"].as_str()?;
+    let deployment = owner["name"].as_str()?.strip_suffix(hash)?.strip_suffix('-')?;
+    Some(format!("{}/{deployment}", metadata["namespace"].as_str().unwrap_or_default()))
+}
+
+fn items(list: &Value) -> impl Iterator<Item = &Value> {
+    list["items"].as_array().into_iter().flatten()
+}
+
+fn is_ready_or_finished(pod: &Value) -> bool {
+    is_true(pod, "Ready") || matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed"))
+}
+
+fn name(object: &Value) -> String {
+    let text = |key: &str| object["metadata"][key].as_str().unwrap_or_default().to_owned();
+    format!("{}/{}", text("namespace"), text("name"))
+}
+
+fn is_true(pod: &Value, kind: &str) -> bool {
+    let conditions = pod["status"]["conditions"].as_array();
+    conditions.is_some_and(|all| all.iter().any(|c| c["type"] == kind && c["status"] == "True"))
+}
+
+/// What a pod that failed says of it, with a colon before.
+fn failure(pod: &Value) -> String {
+    let of_pod = ["reason", "message"].map(|key| pod["status"][key].as_str());
+    let statuses = pod["status"]["containerStatuses"].as_array().into_iter().flatten();
+    let codes = statuses.filter_map(|status| {
+        let code = status["state"]["terminated"]["exitCode"].as_i64().filter(|code| *code != 0)?;
+        Some(format!(": container {} ended with {code}", status["name"].as_str()?))
+    });
+    let of_pod = of_pod.into_iter().flatten().filter(|text| !text.is_empty());
+    of_pod.map(|text| format!(": {text}")).chain(codes).collect()
+}
+
+/// Why a pod waits for what does not come by itself.
+fn waiting_reason(pod: &Value) -> Option<(String, String)> {
+    let statuses = ["initContainerStatuses", "containerStatuses"];
+    let all = statuses.iter().filter_map(|key| pod["status"][key].as_array()).flatten();
+    all.filter_map(|status| {
+        let waiting = &status["state"]["waiting"];
+        let reason = waiting["reason"].as_str()?;
+        let text = waiting["message"].as_str().unwrap_or_default();
+        STUCK.contains(&reason).then(|| (reason.to_owned(), text.to_owned()))
+    })
+    .next()
+}
+
+/// Reasons for which a user has to do something.
+const STUCK: [&str; 4] =
+    ["ErrImagePull", "ImagePullBackOff", "CrashLoopBackOff", "CreateContainerConfigError"];
+/// For how many looks a pod must be stuck to be believed so.
+const STUCK_LOOKS: u32 = 40;
+/// How long the ports that Gateways name may take to be published.
+const PUBLISH_TIME_MAX: Duration = Duration::from_secs(2);
+/// How often the state is looked at.
+const LOOK_INTERVAL: Duration = Duration::from_millis(50);
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn pod(name: &str, owner: &str, ready: &str, state: Value) -> Value {
+        json!({
+            "metadata": {
+                "namespace": "n", "name": name, "uid": format!("uid-{name}"),
+                "labels": {"pod-template-hash": "77"},
+                "ownerReferences": [{"kind": "ReplicaSet", "name": format!("{owner}-77")}],
+            },
+            "status": {
+                "phase": "Pending",
+                "conditions": [{"type": "Ready", "status": ready}],
+                "containerStatuses": [{"state": state}],
+            },
+        })
+    }
+
+    fn deployment(name: &str, ready: u64) -> Value {
+        json!({
+            "metadata": {"namespace": "n", "name": name, "generation": 1},
+            "spec": {"replicas": 1},
+            "status": {"observedGeneration": 1, "readyReplicas": ready},
+        })
+    }
+
+    #[test]
+    fn a_pod_without_an_image_does_not_hold_up_the_rest() {
+        let bad = json!({"waiting": {"reason": "ErrImagePull", "message": "map it"}});
+        let pods =
+            json!({"items": [pod("a", "a", "True", json!({})), pod("b", "b", "False", bad)]});
+        let deployments = json!({"items": [deployment("a", 1), deployment("b", 0)]});
+        let look = judge(&deployments, &pods);
+        assert_eq!(look.waiting, 0);
+        assert_eq!(look.stuck, ["pod n/b does not come up: ErrImagePull: map it"]);
+        // Of a similar name, and not stuck at all.
+        let deployments = json!({"items": [deployment("b", 0), deployment("b-77", 0)]});
+        assert_eq!(judge(&deployments, &pods).waiting, 1);
+        let mut failed = pod("f", "f", "False", json!({"terminated": {"exitCode": 3}}));
+        failed["status"]["phase"] = "Failed".into();
+        failed["status"]["containerStatuses"][0]["name"] = "main".into();
+        let told = judge(&json!({}), &json!({"items": [failed]})).stuck;
+        assert_eq!(told, ["pod n/f has failed: container main ended with 3"]);
+        let coming = pod("c", "c", "False", json!({"waiting": {"reason": "ContainerCreating"}}));
+        assert_eq!(judge(&deployments, &json!({"items": [coming]})).waiting, 3);
+    }
+
+    #[test]
+    fn what_is_not_ready_is_told_with_its_last_warning() {
+        let running = || json!({"running": {}});
+        let mut ended = pod("d", "d", "False", json!({}));
+        ended["status"]["phase"] = "Succeeded".into();
+        let pods = json!({"items": [
+            pod("a", "a", "True", running()), pod("b", "b", "False", running()),
+            pod("c", "c", "False", running()), ended,
+        ]});
+        let event = |kind: &str, time: &str, message: &str| {
+            json!({
+                "type": kind, "reason": "Unhealthy", "message": message, "lastTimestamp": time,
+                "involvedObject": {"uid": "uid-b"},
+            })
+        };
+        let events = json!({"items": [
+            event("Warning", "2026-01-01T00:00:02Z", "late"),
+            event("Warning", "2026-01-01T00:00:01Z", "early"),
+            event("Normal", "2026-01-01T00:00:03Z", "good"),
+        ]});
+        assert_eq!(
+            unready_pods(&pods, &events).collect::<Vec<_>>(),
+            [
+                "pod n/b is not ready: Unhealthy: late",
+                "pod n/c is not ready: Pending, and nothing was reported of it",
+            ]
+        );
+        let condition =
+            json!([{"type": "ReplicaFailure", "status": "True", "message": "no quota"}]);
+        let sets = json!({"items": [{
+            "metadata": {"namespace": "n", "name": "s"}, "status": {"conditions": condition},
+        }]});
+        assert_eq!(
+            failed_sets(&sets).collect::<Vec<_>>(),
+            ["replicaset n/s makes no pods: no quota"]
+        );
+    }
+}

@@ -1,0 +1,242 @@
+//! Starting an application container: its program, environment, volumes and root.
+
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tokio::io::AsyncReadExt;
+use tokio::net::unix::pipe;
+
+use super::container::{NotStarted, Running};
+use super::pod::{Inside, PodState};
+use super::volumes;
+use crate::addresses::HOST_IP;
+use crate::environment::{self, BadConfig, DEFAULT_PATH, Sources};
+use crate::events::EventKind;
+use crate::images::SAMPLES;
+use crate::node::Node;
+use crate::object::Container;
+use crate::sandbox::container::{ContainerIo, ContainerSpec, RootFile, spawn};
+use crate::sandbox::pod::PodSandbox;
+use crate::sandbox::{ProgramFile, SandboxError, StageStatus};
+
+/// Starts the program of a container; returns when it runs.
+pub(super) async fn launch(
+    state: &Rc<PodState>,
+    container: &Container,
+) -> Result<Running, NotStarted> {
+    let name = Some(container.name.as_str());
+    let prepared = Prepared::new(state, container)?;
+    let message = format!("Container image \"{}\" already present on machine", container.image);
+    state.event(name, EventKind::Normal, "Pulled", message);
+    let log = state.node.logs.begin(state.log(&container.name), true).await;
+    let log = log.map_err(|error| NotStarted::Program(format!("log of the container: {error}")))?;
+    let sandbox = sandbox(state)?;
+    let volumes: Vec<_> = prepared.volumes.iter().map(AsFd::as_fd).collect();
+    let io = ContainerIo {
+        stdin: None,
+        stdout: Some(log.as_fd()),
+        stderr: Some(log.as_fd()),
+        program: prepared.program.as_ref(),
+        volumes: &volumes,
+    };
+    let spawned = spawn(&sandbox, &prepared.spec, io)
+        .map_err(|error| NotStarted::Program(format!("cannot make a process: {error}")))?;
+    let ended = state.node.reaper.expect(spawned.pid);
+    let message = format!("Created container {}", container.name);
+    state.event(name, EventKind::Normal, "Created", message);
+    let init = started(spawned.status).await.map_err(|e| NotStarted::Program(e.to_string()))?;
+    let inside = Inside {
+        init,
+        environment: prepared.spec.environment,
+        user: prepared.spec.user,
+        directory: prepared.spec.directory,
+    };
+    state.inits.borrow_mut().insert(container.name.to_string(), inside);
+    Ok(Running { pid: spawned.pid, ended })
+}
+
+/// Waits until a stage says that its program runs; returns the container's first process.
+pub(crate) async fn started(status: StageStatus) -> Result<i32, SandboxError> {
+    let failed = |error: std::io::Error| SandboxError::new("read the stage's report:", error, 0);
+    let mut pipe = pipe::Receiver::from_owned_fd(status.into_fd()).map_err(failed)?;
+    let mut text = String::new();
+    pipe.read_to_string(&mut text).await.map_err(failed)?;
+    StageStatus::parse(&text)
+}
+
+/// The namespaces of a pod that runs.
+pub(super) fn sandbox(state: &PodState) -> Result<Arc<PodSandbox>, NotStarted> {
+    let none = || NotStarted::Config("the pod has no namespaces yet".to_owned());
+    state.sandbox.get().cloned().ok_or_else(none)
+}
+
+/// What a container is started with.
+struct Prepared {
+    spec: ContainerSpec,
+    program: Option<ProgramFile>,
+    /// Mounts that the spec's volumes refer to.
+    volumes: Vec<OwnedFd>,
+}
+
+impl Prepared {
+    fn new(state: &Rc<PodState>, container: &Container) -> Result<Self, NotStarted> {
+        let config = |error: BadConfig| NotStarted::Config(error.to_string());
+        let node = &state.node;
+        let pod = state.pod.borrow();
+        let image = node
+            .images
+            .resolve(&container.image, is_on_machine)
+            .map_err(|error| NotStarted::Image(error.to_string()))?;
+        let namespace = &pod.metadata.namespace;
+        let services = node.services.filtered(|service| service.metadata.namespace == *namespace);
+        let ip = state.ip().map(|ip| ip.to_string()).unwrap_or_default();
+        let variables = environment::environment(&Sources {
+            pod: &pod,
+            container,
+            ip: &ip,
+            host_ip: HOST_IP,
+            services: &services,
+            objects: &**node,
+            image: &image.env,
+        })
+        .map_err(config)?;
+        let expanded = |words: &[String]| -> Vec<String> {
+            words.iter().map(|word| environment::expand(word, &variables)).collect()
+        };
+        let argv = image.command_line(&expanded(&container.command), &expanded(&container.args));
+        let argv = image.localize(argv, is_on_machine);
+        for word in argv.iter().skip(1).filter(|word| is_hidden(node, word)) {
+            let message = format!(
+                "{word} lies in a folder of the host that containers do not see: move it to one \
+                 that they see, such as /opt"
+            );
+            state.event(Some(&container.name), EventKind::Warning, "HiddenPath", message);
+        }
+        let (argv, program) = program(node, argv, &image.entrypoint)?;
+        let (mounts, volumes) = volumes::mounts(state, container, &variables)
+            .map_err(|error| NotStarted::Config(error.to_string()))?;
+        let wanted = container
+            .security_context
+            .run_as_user
+            .or(pod.spec.security_context.run_as_user)
+            .filter(|user| *user != 0);
+        let group = container
+            .security_context
+            .run_as_group
+            .or(pod.spec.security_context.run_as_group)
+            .unwrap_or(0);
+        if let (Some(user), None) = (wanted, &node.users) {
+            let message = format!(
+                "runAsUser {user} is not honoured: the mesh was not started by root, so there is \
+                 one user only"
+            );
+            state.event(Some(&container.name), EventKind::Normal, "RunAsUser", message);
+        }
+        let directory =
+            (!container.working_dir.is_empty()).then(|| PathBuf::from(&container.working_dir));
+        let spec = ContainerSpec {
+            argv,
+            environment: variables.into_iter().collect(),
+            directory,
+            user: wanted.filter(|_| node.users.is_some()).map(|user| (user, group)),
+            uid_base: volumes::uid_base(state),
+            volumes: mounts,
+            files: files(state),
+            hidden: node.hidden.clone(),
+            limits: node.program_limits(),
+            writable_bytes_max: node.limits.platform.writable_bytes_max,
+        };
+        Ok(Self { spec, program, volumes })
+    }
+}
+
+/// The program of a command line: by descriptor, where it is not in the container's root.
+/// `given` is what whoever started the mesh said that the image stands for.
+fn program(
+    node: &Node,
+    mut argv: Vec<String>,
+    given: &[String],
+) -> Result<(Vec<String>, Option<ProgramFile>), NotStarted> {
+    let Some(first) = argv.first() else {
+        return Err(NotStarted::Program("the image has no command, and none is given".to_owned()));
+    };
+    let samples = || match &node.samples {
+        Some(file) => file.try_clone().map_err(|e| e.to_string()),
+        None => Err(format!("the program {SAMPLES} is neither beside ironmesh nor in PATH")),
+    };
+    if first == SAMPLES {
+        return Ok((argv, Some(samples().map_err(NotStarted::Program)?)));
+    }
+    if stands_in(first) {
+        argv.insert(0, SAMPLES.to_owned());
+        return Ok((argv, Some(samples().map_err(NotStarted::Program)?)));
+    }
+    if is_hidden(node, first) {
+        if node.users.is_some() && given.first() != Some(first) {
+            let message = format!(
+                "program {first}: manifests do not reach into this folder of the host: start the \
+                 mesh with --image IMAGE={first}"
+            );
+            return Err(NotStarted::Program(message));
+        }
+        let file = ProgramFile::open(Path::new(first))
+            .map_err(|error| NotStarted::Program(error.to_string()))?;
+        return Ok((argv, Some(file)));
+    }
+    Ok((argv, None))
+}
+
+/// Whether a path of the host is one that containers do not see.
+fn is_hidden(node: &Node, path: &str) -> bool {
+    let path = Path::new(path);
+    path.is_absolute() && node.hidden.iter().any(|folder| path.starts_with(folder)) && path.exists()
+}
+
+/// Whether one of our own programs stands in for a common one that this machine lacks.
+pub(crate) fn stands_in(program: &str) -> bool {
+    matches!(program, "curl" | "sleep") && !is_on_machine(program)
+}
+
+/// Whether a program is found in the search path of containers.
+fn is_on_machine(program: &str) -> bool {
+    DEFAULT_PATH.split(':').any(|folder| {
+        let metadata = std::fs::metadata(Path::new(folder).join(program));
+        metadata.is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
+    })
+}
+
+/// The files that tell a container its names.
+fn files(state: &PodState) -> Vec<RootFile> {
+    let pod = state.pod.borrow();
+    let (namespace, hostname) = (&pod.metadata.namespace, pod.hostname());
+    let ip = state.ip().map(|ip| ip.to_string()).unwrap_or_default();
+    let own = if pod.spec.subdomain.is_empty() {
+        hostname.to_owned()
+    } else {
+        format!("{hostname}.{}.{namespace}.svc.cluster.local\t{hostname}", pod.spec.subdomain)
+    };
+    let mut hosts = format!("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost\n{ip}\t{own}\n");
+    for alias in &pod.spec.host_aliases {
+        hosts.push_str(&format!("{}\t{}\n", alias.ip, alias.hostnames.join("\t")));
+    }
+    let resolv = format!(
+        "nameserver {HOST_IP}\n\
+         search {namespace}.svc.cluster.local svc.cluster.local cluster.local\n\
+         options ndots:5\n"
+    );
+    [
+        ("/etc/hosts", hosts),
+        ("/etc/resolv.conf", resolv),
+        ("/etc/hostname", format!("{hostname}\n")),
+    ]
+    .into_iter()
+    .map(|(path, content)| RootFile { path: path.into(), content })
+    .collect()
+}
+
+/// Variables of a container, by name.
+pub(super) type Variables = BTreeMap<String, String>;

@@ -1,0 +1,129 @@
+//! The local platform: a mesh on one Linux machine, made of namespaces.
+//!
+//! ```text
+//! ironmesh up           host side: published ports, sockets for egress     (host)
+//!  └ agent              PID 1 of the mesh, kubelet, names, plain Services   (agent, kubelet, dns)
+//!     ├ control         API, CA, push; restarted by the agent               (control_process)
+//!     ├ proxy           one per injected pod and per gateway                (kubelet::proxy)
+//!     └ containers      each with its own root and processes                (kubelet::launch)
+//! ```
+//!
+//! The command line speaks with the agent by [`agent_api`].
+
+mod addresses;
+mod agent;
+pub mod agent_api;
+mod agent_server;
+mod backoff;
+mod clock;
+mod control_process;
+mod directory;
+mod dns;
+mod environment;
+mod events;
+mod gateways;
+mod host;
+mod host_link;
+mod images;
+mod kubelet;
+mod logs;
+mod node;
+mod object;
+mod options;
+mod path_name;
+mod pod_status;
+pub mod preflight;
+mod quantity;
+mod reaper;
+mod reflector;
+pub mod sandbox;
+mod seqpacket;
+
+use std::ffi::OsString;
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+pub use addresses::{MARKS, PROXY_PORTS};
+pub use images::BadImageMapping;
+pub use options::{Apply, UpOptions};
+
+use crate::preflight::Refusal;
+use crate::sandbox::SandboxError;
+use crate::sandbox::user_ranges::NoUsers;
+
+/// Why a mesh could not be started or came to an end.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum UpError {
+    /// A mesh of this name runs already.
+    #[error("a mesh called {mesh:?} is running already (`ironmesh --mesh {mesh} down` ends it)")]
+    Running {
+        /// Name of the mesh.
+        mesh: String,
+    },
+    /// The name of the mesh is none: it is part of the paths of its folders, and of its host name.
+    #[error("the name of a mesh is a label of small letters, digits and '-', unlike {mesh:?}")]
+    Name {
+        /// What was given.
+        mesh: String,
+    },
+    /// The machine does not allow a mesh.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The namespaces could not be made, although a trial could.
+    #[error("{0}")]
+    Enter(SandboxError),
+    /// A mapping of images cannot be read.
+    #[error(transparent)]
+    Image(#[from] BadImageMapping),
+    /// A folder cannot be used.
+    #[error("folder {}: {source}", path.display())]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The manifests could not be applied.
+    #[error("{message}")]
+    Apply {
+        /// Why.
+        message: String,
+    },
+    /// The agent, and with it the mesh, ended with an error.
+    #[error("the mesh ended: {message}")]
+    Agent {
+        /// Why.
+        message: String,
+    },
+    /// There are no users for the pods.
+    #[error(transparent)]
+    Users(#[from] NoUsers),
+    /// The host refused something else.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// Starts a mesh and keeps it until it is told to end; with `detach` only until all is ready.
+/// To be called from the main thread, before the process has any other thread or a runtime.
+///
+/// # Errors
+///
+/// If the machine does not allow it, with the remedy; if a mesh of this name runs; if the manifests
+/// cannot be applied.
+pub fn up(options: UpOptions) -> Result<ExitCode, UpError> {
+    host::up(options)
+}
+
+/// Runs a stage of the local platform: `ironmesh internal STAGE ...`, `args` without `internal`.
+/// To be called before the process has any thread or runtime.
+pub fn internal(args: &[OsString]) -> ExitCode {
+    let Some(stage) = args.first().and_then(|stage| stage.to_str()) else {
+        return ExitCode::FAILURE;
+    };
+    if stage == control_process::STAGE {
+        return control_process::stage();
+    }
+    sandbox::stage(stage).unwrap_or(ExitCode::FAILURE)
+}

@@ -1,0 +1,325 @@
+//! One container: a root of its own, PID and mount namespaces of its own, no capabilities.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::fs::{FileTypeExt, fchown};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use ironmesh_fds as fds;
+use ironmesh_model::limits::PlatformLimits;
+use nix::sched::{CloneFlags, setns};
+use nix::sys::prctl;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::stat::{Mode, umask};
+use nix::unistd::setsid;
+use serde::{Deserialize, Serialize};
+
+use super::error::Step;
+use super::init::FAILED;
+use super::mesh::clone_into;
+use super::pod::PodSandbox;
+use super::program::{Program, ProgramFile};
+use super::root::{self, Users};
+use super::spawn::{SPEC_FD, STATUS_FD, StageStatus, spawn_stage};
+use super::{SandboxError, Spawned, capabilities, init, system_calls, users};
+
+/// Name of the stage.
+pub(super) const STAGE: &str = "container";
+
+/// What a container is like.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct ContainerSpec {
+    /// The program and its arguments. A program without a slash is looked for in `PATH` of
+    /// `environment`.
+    pub argv: Vec<String>,
+    /// The whole environment.
+    pub environment: Vec<(String, String)>,
+    /// Working directory, made if absent. Default `/`.
+    #[serde(default)]
+    pub directory: Option<PathBuf>,
+    /// User and group. Honoured where the mesh was started by root; elsewhere there is only 0.
+    #[serde(default)]
+    pub user: Option<(u32, u32)>,
+    /// First of the [`USERS_PER_NAMESPACE`](super::USERS_PER_NAMESPACE) users of the mesh's root
+    /// that stand for the users of this container. Where the mesh was started by root there must
+    /// be one, as the container's root would be the host's; elsewhere there is only one user.
+    #[serde(default)]
+    pub uid_base: Option<u32>,
+    /// What is mounted over the root. Targets are made.
+    #[serde(default)]
+    pub volumes: Vec<Volume>,
+    /// Files written into the root before anything runs, such as `/etc/hosts`.
+    #[serde(default)]
+    pub files: Vec<RootFile>,
+    /// Directories of the host whose content is not to be seen, such as the user's home: an empty
+    /// one of the container's own is in their place. They may be absent, or inside one another.
+    #[serde(default)]
+    pub hidden: Vec<PathBuf>,
+    /// Bytes that the container may write outside its volumes; they are in memory.
+    pub writable_bytes_max: u64,
+    /// What its program may take of the machine.
+    #[serde(default)]
+    pub limits: ProgramLimits,
+}
+
+/// What the program of a container may take of the machine.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct ProgramLimits {
+    /// Processes and threads of its user. Where the mesh was not started by root all containers
+    /// are one user. Default 4 096.
+    pub processes: u32,
+    /// Open files of one process. Default 65 536.
+    pub open_files: u32,
+}
+
+impl Default for ProgramLimits {
+    fn default() -> Self {
+        let limits = PlatformLimits::default();
+        Self { processes: limits.processes_max, open_files: limits.open_files_max }
+    }
+}
+
+/// Something mounted at a path of a container.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Volume {
+    /// What.
+    pub source: VolumeSource,
+    /// Where, absolute.
+    pub target: PathBuf,
+    /// Whether it can only be read.
+    #[serde(default)]
+    pub read_only: bool,
+}
+
+/// What a volume is.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum VolumeSource {
+    /// A file or directory of the mesh's mount namespace, such as an emptyDir that containers share.
+    Path(PathBuf),
+    /// A mount that is attached nowhere, as `open_tree(2)` clones one: its place in
+    /// [`ContainerIo::volumes`].
+    Descriptor(usize),
+}
+
+/// A file of a container's root.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RootFile {
+    /// Where, absolute.
+    pub path: PathBuf,
+    /// What is in it.
+    pub content: String,
+}
+
+/// Descriptors that a container begins with; those not given are `/dev/null`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ContainerIo<'a> {
+    /// Standard input.
+    pub stdin: Option<BorrowedFd<'a>>,
+    /// Standard output.
+    pub stdout: Option<BorrowedFd<'a>>,
+    /// Standard error.
+    pub stderr: Option<BorrowedFd<'a>>,
+    /// The program itself, where it is not in the container's root; `argv[0]` is then only a name.
+    pub program: Option<&'a ProgramFile>,
+    /// What [`VolumeSource::Descriptor`] names.
+    pub volumes: &'a [BorrowedFd<'a>],
+}
+
+/// Starts a container in a pod.
+///
+/// The child (`Spawned::pid`) lives as long as the container and ends with the status of its
+/// program, `128 + n` after signal n. SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2 and
+/// SIGWINCH sent to it reach the program; SIGKILL ends the whole container. It may be called on any
+/// thread of the agent.
+///
+/// # Errors
+///
+/// If no process could be made. All else is reported by `Spawned::status`.
+pub fn spawn(pod: &PodSandbox, spec: &ContainerSpec, io: ContainerIo<'_>) -> io::Result<Spawned> {
+    let has_program = io.program.is_some();
+    let volumes = io.volumes.len();
+    let instructions = Instructions { spec: spec.clone(), has_program, volumes };
+    let document = fds::json_memfd(STAGE, &instructions)?;
+    let (status, report) = fds::pipe()?;
+    let mut descriptors = vec![
+        (document.as_fd(), SPEC_FD),
+        (report.as_fd(), STATUS_FD),
+        (pod.netns(), NETNS_FD),
+        (pod.utsns(), UTSNS_FD),
+        (pod.ipcns(), IPCNS_FD),
+    ];
+    let streams =
+        [(io.stdin, 0), (io.stdout, 1), (io.stderr, 2), (io.program.map(AsFd::as_fd), PROGRAM_FD)];
+    descriptors.extend(streams.into_iter().filter_map(|(fd, number)| Some((fd?, number))));
+    descriptors.extend(io.volumes.iter().copied().zip(FIRST_VOLUME_FD..));
+    let pid = spawn_stage(STAGE, &[], &descriptors)?;
+    Ok(Spawned { pid, status: StageStatus::new(status) })
+}
+
+/// What the stage reads.
+#[derive(Debug, Serialize, Deserialize)]
+struct Instructions {
+    spec: ContainerSpec,
+    has_program: bool,
+    /// How many descriptors of volumes there are.
+    volumes: usize,
+}
+
+/// The stage: enters the pod, makes the container's first process, and stays until it has ended.
+pub(super) fn stage() -> ExitCode {
+    init::stage(start)
+}
+
+fn start(status: &mut Option<OwnedFd>) -> Result<u8, SandboxError> {
+    init::block_signals()?;
+    umask(Mode::empty());
+    let document = fds::take_inherited(SPEC_FD).step("take", "the instructions")?;
+    let instructions: Instructions = fds::read_json(document).step("read", "the instructions")?;
+    for (number, kind) in [
+        (NETNS_FD, CloneFlags::CLONE_NEWNET),
+        (UTSNS_FD, CloneFlags::CLONE_NEWUTS),
+        (IPCNS_FD, CloneFlags::CLONE_NEWIPC),
+    ] {
+        let namespace = fds::take_inherited(number).step("take", "a namespace")?;
+        setns(namespace, kind).step("enter", "a namespace of the pod")?;
+    }
+    let program = instructions.has_program.then(|| fds::take_inherited(PROGRAM_FD)).transpose();
+    let program = program.step("take", "the program")?;
+    let volumes = (FIRST_VOLUME_FD..).take(instructions.volumes).map(fds::take_inherited);
+    let volumes: Vec<OwnedFd> = volumes.collect::<io::Result<_>>().step("take", "a volume")?;
+    let users = own_users(&instructions.spec)?;
+    let (lifeline, kept) = fds::pipe().step("create", "a pipe")?;
+    let namespaces = CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWNS;
+    let Some(first) = clone_into(namespaces).step("create namespaces", "(pid, mount)")? else {
+        drop(kept);
+        let given = Given { users, program, volumes };
+        let code = first_process(&instructions.spec, given, status.take(), &lifeline);
+        // Nothing of the stage is to run here.
+        std::process::exit(code);
+    };
+    init::stay(status, first, (lifeline, program, users, volumes), kept)
+}
+
+/// What the first process has from the stage.
+struct Given {
+    users: Option<Users>,
+    program: Option<OwnedFd>,
+    volumes: Vec<OwnedFd>,
+}
+
+/// PID 1 of the container, and then its program's parent. The result is its exit code.
+fn first_process(
+    spec: &ContainerSpec,
+    given: Given,
+    mut status: Option<OwnedFd>,
+    lifeline: &OwnedFd,
+) -> i32 {
+    match become_init(spec, given, &mut status, lifeline) {
+        Ok(code) => i32::from(code),
+        Err(error) => {
+            init::fail(status.as_ref(), error);
+            i32::from(FAILED)
+        }
+    }
+}
+
+fn become_init(
+    spec: &ContainerSpec,
+    given: Given,
+    status: &mut Option<OwnedFd>,
+    lifeline: &OwnedFd,
+) -> Result<u8, SandboxError> {
+    let Given { users, program: by, volumes } = given;
+    let program = Program::new(&spec.argv, &spec.environment)?;
+    root::enter(spec, users.as_ref(), &volumes)?;
+    drop(volumes);
+    if let Some(users) = &users {
+        give_streams(users.outside(spec.user.map_or(0, |(user, _)| user))?)?;
+        users::enter_namespace(&users.namespace)?;
+    }
+    drop(users);
+    let Some(child) = clone_into(CloneFlags::empty()).step("fork", "the program")? else {
+        let error = run(spec, &program, by.as_ref().map(AsFd::as_fd));
+        init::fail(status.as_ref(), error);
+        std::process::exit(i32::from(FAILED));
+    };
+    // The report ends when the program's own copies of it are closed, by exec.
+    drop((by, status.take()));
+    init::release_streams()?;
+    capabilities::keep_only(&[capabilities::KILL], false)?;
+    // To the program, which may be of the same user, this process is closed.
+    prctl::set_dumpable(false).step("close", "the container's init")?;
+    init::die_with_parent(lifeline)?;
+    Ok(init::supervise(child))
+}
+
+/// Becomes the program; only a failure comes back.
+fn run(spec: &ContainerSpec, program: &Program, by: Option<BorrowedFd<'_>>) -> SandboxError {
+    match drop_rights(spec.user, spec.limits) {
+        Ok(()) => program.execute(spec.directory.as_deref().unwrap_or(Path::new("/")), by),
+        Err(error) => error,
+    }
+}
+
+/// A session of its own, the user that was asked for, no capability, and what limits a program.
+pub(super) fn drop_rights(
+    user: Option<(u32, u32)>,
+    limits: ProgramLimits,
+) -> Result<(), SandboxError> {
+    umask(Mode::from_bits_truncate(0o022));
+    setsid().step("begin", "a session")?;
+    if let Some((user, group)) = user {
+        users::become_user(user, group)?;
+    }
+    capabilities::keep_only(&[], false)?;
+    limit(limits)?;
+    system_calls::confine()
+}
+
+/// Keeps a program from taking all processes and descriptors of the machine.
+fn limit(limits: ProgramLimits) -> Result<(), SandboxError> {
+    for (resource, name, wanted) in [
+        (Resource::RLIMIT_NPROC, "processes", limits.processes),
+        (Resource::RLIMIT_NOFILE, "open files", limits.open_files),
+    ] {
+        let (soft, hard) = getrlimit(resource).step("read the limit of", name)?;
+        let hard = hard.min(u64::from(wanted));
+        setrlimit(resource, soft.min(hard), hard).step("limit", name)?;
+    }
+    Ok(())
+}
+
+/// Users of the container's own; none in a mesh of a single user, which is nobody else's.
+fn own_users(spec: &ContainerSpec) -> Result<Option<Users>, SandboxError> {
+    if let Some(base) = spec.uid_base {
+        let namespace = users::make_namespace(base)?;
+        return Ok(Some(Users { namespace, base }));
+    }
+    match users::is_only_one()? {
+        true => Ok(None),
+        false => Err(SandboxError::new("run", "a container as the host's root", libc::EPERM)),
+    }
+}
+
+/// Gives pipes and files that the container writes to its user, so that `/dev/stdout` can be opened.
+/// Its log in the host's folder is then that user's, too.
+fn give_streams(user: u32) -> Result<(), SandboxError> {
+    for stream in [io::stdout().as_fd(), io::stderr().as_fd()] {
+        let copy = stream.try_clone_to_owned().step("copy", "a stream")?;
+        let file = std::fs::File::from(copy);
+        let kind = file.metadata().step("look at", "a stream")?.file_type();
+        if kind.is_fifo() || kind.is_file() {
+            fchown(&file, Some(user), None).step("change owner of", "a stream")?;
+        }
+    }
+    Ok(())
+}
+
+// Numbers under which the stage finds what it inherits.
+const NETNS_FD: RawFd = 5;
+const UTSNS_FD: RawFd = 6;
+const IPCNS_FD: RawFd = 7;
+const PROGRAM_FD: RawFd = 8;
+const FIRST_VOLUME_FD: RawFd = 9;
