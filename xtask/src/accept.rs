@@ -15,6 +15,7 @@ mod failure;
 mod http;
 mod identity;
 mod isolation;
+mod large;
 mod mesh;
 mod routing;
 
@@ -36,6 +37,7 @@ const CHECKS: &[Check] = &[
     Check { number: 6, what: "config on demand, certificates rotate", run: config::on_demand },
     Check { number: 7, what: "deaths are survived or leave nothing", run: failure::deaths },
     Check { number: 8, what: "pods do not see each other's files", run: isolation::files },
+    Check { number: 9, what: "a large mesh is edited at the cost of the edit", run: large::edits },
 ];
 
 /// How to run.
@@ -61,7 +63,7 @@ pub(crate) fn run(root: &Path, args: &[String]) -> anyhow::Result<()> {
             "--soak" => options.soak = true,
             "--no-build" => built = true,
             "--user" => user = Some(words.next().context("--user needs a name")?.clone()),
-            number => wanted.push(number.parse::<u32>().context("accept takes numbers 1 to 8")?),
+            number => wanted.push(number.parse::<u32>().context("accept takes numbers 1 to 9")?),
         }
     }
     if !built {
