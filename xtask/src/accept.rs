@@ -3,8 +3,11 @@
 //! Every check starts its own mesh, looks only at what a user can see (HTTP responses, `get`, logs,
 //! packets, processes), prints what it measured, and ends what it started.
 
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread;
+use std::time::Instant;
 
 use anyhow::{Context, bail};
 
@@ -12,6 +15,7 @@ mod bookinfo;
 mod config;
 mod explain;
 mod failure;
+mod hostile;
 mod http;
 mod identity;
 mod isolation;
@@ -25,19 +29,67 @@ use mesh::{Stage, User};
 struct Check {
     number: u32,
     what: &'static str,
+    /// It measures, so that nothing else may run beside it.
+    alone: bool,
     run: fn(&Stage, &Options) -> anyhow::Result<()>,
 }
 
 const CHECKS: &[Check] = &[
-    Check { number: 1, what: "up brings Bookinfo, fast and small", run: bookinfo::up },
-    Check { number: 2, what: "sidecars encrypt, STRICT refuses", run: identity::encrypted },
-    Check { number: 3, what: "injection by namespace label", run: bookinfo::injection },
-    Check { number: 4, what: "weights split, edits break nothing", run: routing::weights },
-    Check { number: 5, what: "explain agrees with the access log", run: explain::agrees },
-    Check { number: 6, what: "config on demand, certificates rotate", run: config::on_demand },
-    Check { number: 7, what: "deaths are survived or leave nothing", run: failure::deaths },
-    Check { number: 8, what: "pods do not see each other's files", run: isolation::files },
-    Check { number: 9, what: "a large mesh is edited at the cost of the edit", run: large::edits },
+    Check { number: 1, what: "up brings Bookinfo, fast and small", alone: true, run: bookinfo::up },
+    Check {
+        number: 2,
+        what: "sidecars encrypt, STRICT refuses",
+        alone: false,
+        run: identity::encrypted,
+    },
+    Check {
+        number: 3,
+        what: "injection by namespace label",
+        alone: false,
+        run: bookinfo::injection,
+    },
+    Check {
+        number: 4,
+        what: "weights split, edits break nothing",
+        alone: false,
+        run: routing::weights,
+    },
+    Check {
+        number: 5,
+        what: "explain agrees with the access log",
+        alone: false,
+        run: explain::agrees,
+    },
+    Check {
+        number: 6,
+        what: "config on demand, certificates rotate",
+        alone: false,
+        run: config::on_demand,
+    },
+    Check {
+        number: 7,
+        what: "deaths are survived or leave nothing",
+        alone: false,
+        run: failure::deaths,
+    },
+    Check {
+        number: 8,
+        what: "pods do not see each other's files",
+        alone: false,
+        run: isolation::files,
+    },
+    Check {
+        number: 9,
+        what: "a large mesh is edited at the cost of the edit",
+        alone: true,
+        run: large::edits,
+    },
+    Check {
+        number: 10,
+        what: "hostile manifests do no harm",
+        alone: false,
+        run: hostile::manifests,
+    },
 ];
 
 /// How to run.
@@ -63,32 +115,37 @@ pub(crate) fn run(root: &Path, args: &[String]) -> anyhow::Result<()> {
             "--soak" => options.soak = true,
             "--no-build" => built = true,
             "--user" => user = Some(words.next().context("--user needs a name")?.clone()),
-            number => wanted.push(number.parse::<u32>().context("accept takes numbers 1 to 9")?),
+            number => wanted.push(number.parse::<u32>().context("accept takes numbers 1 to 10")?),
         }
     }
     if !built {
         build(root)?;
     }
-    let mut failed = 0;
-    let mut passed = 0;
     let (users, _made) = users(user)?;
-    for user in users {
-        let who = user.as_ref().map_or("the caller", |user| &user.name).to_owned();
-        for check in CHECKS {
-            if !wanted.is_empty() && !wanted.contains(&check.number) {
-                continue;
-            }
-            println!("--- {} ({who}): {}", check.number, check.what);
-            let stage = mesh::stage(root, user.clone())?;
-            match (check.run)(&stage, &options) {
-                Ok(()) => passed += 1,
-                Err(error) => {
-                    failed += 1;
-                    println!("    FAILED: {error:#}");
-                }
-            }
+    let wanted = |check: &&Check| wanted.is_empty() || wanted.contains(&check.number);
+    let mut results = Vec::new();
+    for check in CHECKS.iter().filter(wanted).filter(|check| check.alone) {
+        for user in &users {
+            results.push(one(root, check, user.as_ref(), &options));
         }
     }
+    // The rest mostly waits: the users' meshes run side by side.
+    thread::scope(|scope| {
+        let running: Vec<_> = users
+            .iter()
+            .map(|user| {
+                scope.spawn(|| {
+                    let shared = CHECKS.iter().filter(wanted).filter(|check| !check.alone);
+                    shared.map(|c| one(root, c, user.as_ref(), &options)).collect::<Vec<_>>()
+                })
+            })
+            .collect();
+        for user in running {
+            results.extend(user.join().unwrap_or_else(|_| vec![false]));
+        }
+    });
+    let passed = results.iter().filter(|held| **held).count();
+    let failed = results.len() - passed;
     println!("{passed} passed, {failed} failed");
     if failed > 0 {
         bail!("acceptance checks failed");
@@ -96,9 +153,31 @@ pub(crate) fn run(root: &Path, args: &[String]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Prints one measured fact.
-fn fact(text: impl AsRef<str>) {
-    println!("    {}", text.as_ref());
+thread_local! {
+    /// What the check that runs on this thread has found; printed with its verdict.
+    static FACTS: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Runs one check as one user and prints what it found; true if it held.
+fn one(root: &Path, check: &Check, user: Option<&User>, options: &Options) -> bool {
+    let began = Instant::now();
+    let held = mesh::stage(root, user.cloned()).and_then(|stage| (check.run)(&stage, options));
+    let who = user.map_or("the caller", |user| &user.name);
+    let mut text =
+        format!("--- {} ({who}, {:.0?}): {}\n", check.number, began.elapsed(), check.what);
+    for fact in FACTS.take() {
+        text.push_str(&format!("    {fact}\n"));
+    }
+    if let Err(error) = &held {
+        text.push_str(&format!("    FAILED: {error:#}\n"));
+    }
+    print!("{text}");
+    held.is_ok()
+}
+
+/// Notes one measured fact.
+fn fact(text: impl Into<String>) {
+    FACTS.with_borrow_mut(|facts| facts.push(text.into()));
 }
 
 /// Fails with `otherwise` unless `holds`.

@@ -10,7 +10,8 @@ use super::http::page;
 use super::mesh::{Mesh, Stage, wait_for};
 use super::{Options, ensure, fact};
 
-const TITLE: &str = "<title>Simple Bookstore App</title>";
+/// What the product page has.
+pub(super) const TITLE: &str = "<title>Simple Bookstore App</title>";
 
 /// `up` serves the product page within 3 s, and the processes of the mesh use less than 150 MB in
 /// total.

@@ -27,7 +27,10 @@ pub(super) fn edits(stage: &Stage, _: &Options) -> anyhow::Result<()> {
     (0..HOSTS).for_each(|n| text += &host(n, 0));
     let began = Instant::now();
     stage.apply(&text)?;
-    fact(format!("{SERVICES} Services and {HOSTS} VirtualServices applied in {:?}", began.elapsed()));
+    fact(format!(
+        "{SERVICES} Services and {HOSTS} VirtualServices applied in {:?}",
+        began.elapsed()
+    ));
     let began = Instant::now();
     for n in 0..HOSTS {
         wait_for("an answer of a new host", Duration::from_secs(30), || answer(&mesh, n, 0))?;
@@ -55,7 +58,8 @@ pub(super) fn edits(stage: &Stage, _: &Options) -> anyhow::Result<()> {
         "CPU of an edit and the request that sees it: control {control_each:?}, gateway {gateway_each:?}"
     ));
     ensure(p95 <= Duration::from_millis(20), || "that is more than 20 ms".to_owned())?;
-    let cheap = control_each <= Duration::from_millis(2) && gateway_each <= Duration::from_millis(1);
+    let cheap =
+        control_each <= Duration::from_millis(2) && gateway_each <= Duration::from_millis(1);
     ensure(cheap, || "control may take 2 ms, the gateway 1 ms".to_owned())?;
     deletion(&mesh, control)?;
     mesh.stop()
