@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use anyhow::{Context, bail};
 
@@ -19,18 +19,25 @@ pub(crate) fn run(root: &Path, args: &[String]) -> anyhow::Result<()> {
     if !built.success() {
         bail!("the workspace does not build");
     }
-    let mut child = cargo(root, &["test", "--workspace", "--no-fail-fast", "--", "--show-output"])
-        .stdout(Stdio::piped())
+    // Both streams are one, so that a result is told from which tests it is.
+    let (output, input) = std::io::pipe().context("no pipe")?;
+    let mut command =
+        cargo(root, &["test", "--workspace", "--no-fail-fast", "--", "--show-output"]);
+    let mut child = command
+        .stdout(input.try_clone().context("no second end of a pipe")?)
+        .stderr(input)
         .spawn()
         .context("cargo test does not start")?;
+    // It holds the input of the pipe as well, which would never end then.
+    drop(command);
     let mut tally = Tally::default();
-    let output = child.stdout.take().context("no output of cargo test")?;
     for line in BufReader::new(output).lines() {
         let line = line?;
         println!("{line}");
         tally.take(&line);
     }
     let status = child.wait()?;
+    tally.print_times();
     if !tally.skipped.is_empty() {
         println!("\nnot run here:");
         tally.skipped.iter().for_each(|line| println!("  {line}"));
@@ -63,6 +70,11 @@ struct Tally {
     failed: usize,
     skipped: Vec<String>,
     failures: Vec<String>,
+    /// The crate whose tests run.
+    of: String,
+    /// The tests that run, and how long those before took, in seconds.
+    running: String,
+    times: Vec<(String, f64)>,
 }
 
 impl Tally {
@@ -72,9 +84,35 @@ impl Tally {
         } else if let Some(counts) = line.strip_prefix("test result: ") {
             self.passed += count(counts, " passed");
             self.failed += count(counts, " failed");
+            let time = counts.rsplit_once("finished in ").and_then(|(_, t)| t.strip_suffix('s'));
+            self.times
+                .push((self.running.clone(), time.and_then(|t| t.parse().ok()).unwrap_or(0.0)));
+        } else if let Some(what) = line.trim_start().strip_prefix("Running ") {
+            // `unittests src/lib.rs (target/debug/deps/NAME-HASH)`, or `tests/it/main.rs (...)` of
+            // the same crate.
+            let (file, program) = what.split_once(" (").unwrap_or((what, ""));
+            if let Some(source) = file.strip_prefix("unittests ") {
+                let name = program.rsplit('/').next().and_then(|name| name.rsplit_once('-'));
+                self.of = name.map_or("?", |(name, _)| name).to_owned();
+                self.running = format!("{} {source}", self.of);
+            } else {
+                self.running = format!("{} {file}", self.of);
+            }
+        } else if let Some(name) = line.trim_start().strip_prefix("Doc-tests ") {
+            self.running = format!("{name} documentation");
         } else if line.starts_with("test ") && line.ends_with("... FAILED") {
             self.failures.push(line.to_owned());
         }
+    }
+}
+
+impl Tally {
+    /// How long the tests of each crate took, the longest first.
+    fn print_times(&mut self) {
+        self.times.retain(|(_, seconds)| *seconds >= 0.1);
+        self.times.sort_by(|a, b| b.1.total_cmp(&a.1));
+        println!("\ntimes:");
+        self.times.iter().for_each(|(name, seconds)| println!("  {seconds:7.2} s  {name}"));
     }
 }
 
@@ -95,16 +133,23 @@ mod tests {
     fn results_are_added_up() {
         let mut tally = Tally::default();
         for line in [
+            "     Running unittests src/lib.rs (target/debug/deps/ironmesh_model-0123abcd)",
             "test a::b ... ok",
             "test c ... FAILED",
             "SKIPPED: no root",
-            "test result: FAILED. 12 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out",
-            "test result: ok. 3 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out",
+            "test result: FAILED. 12 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1.50s",
+            "     Running tests/it/main.rs (target/debug/deps/it-0123abcd)",
+            "test result: ok. 3 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.25s",
         ] {
             tally.take(line);
         }
         assert_eq!((tally.passed, tally.failed), (15, 1));
         assert_eq!(tally.skipped, ["no root"]);
         assert_eq!(tally.failures, ["test c ... FAILED"]);
+        let times = [
+            ("ironmesh_model src/lib.rs".to_owned(), 1.5),
+            ("ironmesh_model tests/it/main.rs".to_owned(), 0.25),
+        ];
+        assert_eq!(tally.times, times);
     }
 }
