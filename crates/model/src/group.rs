@@ -18,6 +18,10 @@ use crate::policy::{ConnectionLimits, OutlierDetection, TrafficPolicy};
 use crate::reason::Reason;
 use crate::service::{Endpoint, EndpointAddress, Protocol, Service};
 
+mod report;
+
+pub use report::{EndpointLoad, GroupReport, GroupUsage, MemberReport};
+
 /// Time since a moment that the proxy chose, in milliseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Tick(pub u64);
@@ -30,7 +34,7 @@ impl Tick {
 }
 
 /// Which endpoints a group has.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct GroupKey {
     /// The service.
     pub service: ServiceId,
@@ -110,8 +114,10 @@ pub fn ip(endpoint: &Endpoint) -> Option<IpAddr> {
 pub struct EndpointState {
     /// Tick at which its ejection ends; 0: it was never ejected.
     ejected_until: AtomicU64,
-    /// Failures since the last success.
+    /// Failures since the last success; counted where endpoints may be ejected.
     failures: AtomicU32,
+    /// All failures. Shared by the workers, who write it only when something has failed.
+    failed: AtomicU64,
     /// Times that it was ejected.
     ejections: AtomicU32,
 }
@@ -278,6 +284,9 @@ impl Group {
     /// Notes what came of an attempt at an endpoint, and ejects the endpoint if that was one failure
     /// too many. `failed`: the answer was a 5xx, or there was none.
     pub fn note(&self, member: &Member, failed: bool, now: impl FnOnce() -> Tick) {
+        if failed {
+            member.state.failed.fetch_add(1, Ordering::Relaxed);
+        }
         let policy = self.policy.load();
         let Some(outlier) = &policy.traffic.outlier else { return };
         let failures = &member.state.failures;

@@ -342,6 +342,13 @@ limits! {
         updates_in_flight_max: usize = 16,
         /// Certificates that one proxy may ask for at once.
         sign_requests_max: usize = 16,
+        /// Questions about its state that one proxy may have unanswered; further ones are refused.
+        questions_max: usize = 16,
+        /// Time a proxy may take to answer such a question; its workers have half of it.
+        question_wait: Duration = seconds(2),
+        /// Bytes of one answer, over all its messages. A proxy leaves out what has no room, and
+        /// says how much that is.
+        answer_bytes_max: usize = 4 * MIB,
         /// First pause before a proxy connects again.
         reconnect_pause_min: Duration = ms(50),
         /// Longest such pause.

@@ -22,7 +22,8 @@
 //! - `edge`: the ports of a gateway.
 //! - `process`, `workload`: what all threads share, and what belongs to one workload of them.
 //! - `run`, `views`, `park`, `subscriptions`, `certificates`: the control thread, and how workers
-//!   wait for what it brings. `admin`: what it tells.
+//!   wait for what it brings. `admin`, `report`: what is told, to whoever asks and to the control
+//!   plane.
 //!
 //! Workload, identity and kind of listener are properties of a `connection`, never of the process.
 
@@ -51,6 +52,7 @@ mod parties;
 mod pool;
 mod process;
 mod random;
+mod report;
 mod run;
 mod serve;
 mod sockets;

@@ -18,7 +18,7 @@ use crate::http::exchange::Picked;
 use crate::l4;
 use crate::observe;
 use crate::outcome::Outcome;
-use crate::pool::Counted;
+use crate::pool::{Counted, Place};
 use crate::stream::{Io, Stream};
 use crate::tls::Inside;
 use crate::worker::Worker;
@@ -42,6 +42,8 @@ pub(crate) struct Dialled {
     member: Option<Arc<Member>>,
     tls: bool,
     attempts: u32,
+    /// Counts it as one of its endpoint's.
+    _place: Place,
     /// If limits count it.
     _counted: Option<Counted>,
 }
@@ -155,6 +157,7 @@ pub(crate) async fn dial(
         }
         match dialled {
             Ok(stream) => {
+                let place = worker.pool.place_opaque(to);
                 return Ok(Dialled {
                     io: Io::new(stream),
                     input: Buffer::default(),
@@ -162,6 +165,7 @@ pub(crate) async fn dial(
                     tls: to.tls.expected().is_some(),
                     member: picked.member,
                     attempts,
+                    _place: place,
                     _counted: counted,
                 });
             }

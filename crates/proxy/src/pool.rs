@@ -12,7 +12,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use h2::client::SendRequest;
 use hashbrown::{Equivalent, HashMap, HashSet};
-use ironmesh_model::group::{self, Group, OpenConnection};
+use ironmesh_model::group::{self, EndpointLoad, Group, OpenConnection};
 use ironmesh_model::limits::ProxyLimits;
 use ironmesh_model::service::UpstreamTls;
 use ironmesh_model::{ListenerKind, Resource};
@@ -133,6 +133,8 @@ pub(crate) struct Pool {
     http2: RefCell<HashMap<Arc<Key>, Shared>>,
     /// HTTP/1 connections, in use or idle.
     open: RefCell<HashMap<Arc<Key>, Rc<Cell<usize>>>>,
+    /// Opaque connections.
+    opaque: RefCell<HashMap<Arc<Key>, Rc<Cell<usize>>>>,
     /// Number of the last HTTP/2 connection.
     numbered: Cell<u64>,
     limited: Rc<Limited>,
@@ -372,6 +374,40 @@ impl Pool {
         (open.get() < connections_max).then(|| (key, Place::take(&open)))
     }
 
+    /// Counts an opaque connection.
+    pub(crate) fn place_opaque(&self, to: Destination<'_>) -> Place {
+        let mut opaque = self.opaque.borrow_mut();
+        match opaque.get(&to) {
+            Some(open) => Place::take(open),
+            None => Place::take(opaque.entry(to.to_key()).or_default()),
+        }
+    }
+
+    /// What is open to each endpoint in the name of a workload.
+    pub(crate) fn loads(&self, workload: &LocalWorkload) -> Vec<(Arc<Key>, EndpointLoad)> {
+        let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        let load = |connections, requests| EndpointLoad {
+            connections: count(connections),
+            requests: count(requests),
+        };
+        let (idle, open) = (self.http1.borrow(), self.open.borrow());
+        let http1 = open.iter().map(|(to, open)| {
+            let idle = idle.get(to).map_or(0, Vec::len);
+            (to, load(open.get(), open.get().saturating_sub(idle)))
+        });
+        let opaque = self.opaque.borrow();
+        let opaque = opaque.iter().map(|(to, open)| (to, load(open.get(), open.get())));
+        let http2 = self.http2.borrow();
+        let http2 = http2.iter().map(|(to, shared)| {
+            let requests = shared.connections.iter().map(|kept| kept.open.get()).sum();
+            (to, load(shared.connections.len(), requests))
+        });
+        let is_outbound =
+            |to: &Key| *to.workload == *workload && to.listener != ListenerKind::Inbound;
+        let all = http1.chain(opaque).chain(http2).filter(|(to, _)| is_outbound(to));
+        all.map(|(to, load)| (to.clone(), load)).collect()
+    }
+
     /// Whether no more HTTP/2 connections are made to an endpoint: there are `connections_max`, or
     /// those that are there tell that it takes no requests at all.
     pub(crate) fn is_full(&self, to: Destination<'_>, connections_max: usize) -> bool {
@@ -508,6 +544,7 @@ impl Pool {
             !shared.is_empty()
         });
         self.open.borrow_mut().retain(|_, open| open.get() > 0);
+        self.opaque.borrow_mut().retain(|_, open| open.get() > 0);
     }
 }
 

@@ -20,6 +20,7 @@ use ironmesh_telemetry::metrics::Single;
 use ironmesh_telemetry::{AccessLog, Registry};
 use ironmesh_wire::Client;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
 
 use crate::admin::{self, Admin};
 use crate::agent_channel::{self, EdgePorts};
@@ -29,6 +30,7 @@ use crate::destination::OriginalDestination;
 use crate::edge::{self, EdgeListeners};
 use crate::logging;
 use crate::process::Process;
+use crate::report;
 use crate::sockets;
 use crate::subscriptions;
 use crate::worker::{Listener, Workers};
@@ -159,7 +161,11 @@ impl Control {
             }
         };
         let (wire_limits, token) = (bootstrap.wire_limits.clone(), bootstrap.token.clone());
+        // The workers have half of the time in which the control plane wants to know.
+        let (questions_max, longest) = (wire_limits.questions_max, wire_limits.question_wait / 2);
+        let (to, questions) = mpsc::channel(questions_max);
         let (client, driver) = Client::new(wire_limits, token, connect, apply);
+        let driver = driver.with_questions(to);
         client.subscribe([ResourceKey::Settings]);
         if bootstrap.kind == ProxyKind::Gateway {
             client.subscribe([ResourceKey::Listeners]);
@@ -169,6 +175,7 @@ impl Control {
                 () = driver.run() => {}
                 () = subscriptions::run(workload, &client, ip, limits.resolutions_max) => {}
                 () = certificates::rotate(workload, limits, &client) => {}
+                () = report::answer(process, workload, workers, questions, longest) => {}
                 () = edge::keep_open(process, workload, workers, self.edge_ports.as_ref(), of_edge) => {}
             }
         })

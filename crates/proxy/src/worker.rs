@@ -14,21 +14,22 @@ use std::time::Duration;
 
 use hashbrown::HashMap;
 use ironmesh_identity::{Clock, SystemClock};
+use ironmesh_model::group::EndpointLoad;
 use ironmesh_model::{Draw, ListenerKind, Reason, Silent, Traffic, decide};
 use ironmesh_telemetry::access_log::{HTTP_DATE_BYTES, http_date};
 use ironmesh_telemetry::{AccessLog, Registry};
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::{LocalSet, spawn_local};
-use tokio::time::{Instant, interval, sleep};
+use tokio::time::{Instant, interval, sleep, timeout};
 
 use crate::buffer::Buffers;
 use crate::connection::Connection;
 use crate::destination::OriginalDestination;
 use crate::message::{RequestHead, ResponseHead};
 use crate::observe::Observer;
-use crate::pool::Pool;
+use crate::pool::{Key, Pool};
 use crate::process::Process;
 use crate::random::Random;
 use crate::serve;
@@ -84,6 +85,8 @@ pub(crate) enum ToWorker {
     Serve(Accepted),
     /// Accept connections here, too.
     Listen(Arc<Listener>),
+    /// Tell what is open to endpoints in the name of this workload.
+    Tell(Arc<LocalWorkload>, oneshot::Sender<Vec<(Arc<Key>, EndpointLoad)>>),
 }
 
 /// The threads of a proxy that serve connections.
@@ -128,6 +131,30 @@ impl Workers {
             // A worker that is gone has been told to stop.
             let _ = mailbox.send(ToWorker::Listen(listener.clone()));
         }
+    }
+
+    /// What all of them have open to endpoints in the name of a workload; `None` if one does not tell
+    /// in time.
+    pub(crate) async fn loads(
+        &self,
+        workload: &Arc<LocalWorkload>,
+        longest: Duration,
+    ) -> Option<Vec<(Arc<Key>, EndpointLoad)>> {
+        let ask = |mailbox: &mpsc::UnboundedSender<ToWorker>| {
+            let (answer, answered) = oneshot::channel();
+            // A worker that is gone tells nothing, which is seen below.
+            let _ = mailbox.send(ToWorker::Tell(workload.clone(), answer));
+            answered
+        };
+        let asked: Vec<_> = self.mailboxes.iter().map(ask).collect();
+        let all = async {
+            let mut loads = Vec::new();
+            for answered in asked {
+                loads.extend(answered.await.ok()?);
+            }
+            Some(loads)
+        };
+        timeout(longest, all).await.ok().flatten()
     }
 
     /// Waits for the threads, after a drain.
@@ -379,6 +406,10 @@ impl Worker {
                     Ok(tcp) => self.serve(tcp, peer, listener, load),
                     Err(error) => tracing::warn!(%error, "connection dropped"),
                 }
+            }
+            ToWorker::Tell(workload, answer) => {
+                // Whoever asked may wait no longer.
+                let _ = answer.send(self.pool.loads(&workload));
             }
             ToWorker::Listen(listener) => {
                 self.serve_workload(&listener.workload);

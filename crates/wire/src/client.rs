@@ -19,9 +19,11 @@ use tokio::sync::{Notify, oneshot};
 use crate::messages::Certificate;
 
 mod driver;
+mod questions;
 
 pub use driver::Driver;
 pub(crate) use driver::KEYS_PER_MESSAGE;
+pub use questions::Question;
 
 /// What a proxy's workers ask of the control plane. Cheap to clone; never blocks.
 #[derive(Clone)]
@@ -98,8 +100,15 @@ impl Client {
             subscriptions_max: limits.subscriptions_max,
             sign_requests_max: limits.sign_requests_max,
         });
-        let driver =
-            Driver { shared: shared.clone(), limits, token, connect, apply, held: HashMap::new() };
+        let driver = Driver {
+            shared: shared.clone(),
+            limits,
+            token,
+            connect,
+            apply,
+            questions: None,
+            held: HashMap::new(),
+        };
         (Self { shared }, driver)
     }
 

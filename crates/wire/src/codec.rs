@@ -16,12 +16,15 @@ use prost::encoding::DecodeContext;
 mod common;
 mod key;
 mod policy;
+mod report;
 mod resolution;
 mod route;
 mod service;
 mod settings;
 
 pub use key::{key_bytes, read_key};
+pub(crate) use report::{PIECE_BYTES_MAX, answer_bytes};
+pub use report::{read_report, report_bytes};
 
 /// Bytes that are no resource or key that this build can use.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

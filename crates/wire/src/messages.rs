@@ -16,7 +16,7 @@ pub const PROTOCOL_VERSION: u32 = 1;
 #[derive(Clone, PartialEq, Message)]
 pub struct ToServer {
     /// What it says.
-    #[prost(oneof = "ClientSays", tags = "1, 2, 3, 4, 5, 6, 7")]
+    #[prost(oneof = "ClientSays", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
     pub says: Option<ClientSays>,
 }
 
@@ -44,13 +44,16 @@ pub enum ClientSays {
     /// Yes.
     #[prost(message, tag = "7")]
     Pong(Empty),
+    /// What it was asked.
+    #[prost(message, tag = "8")]
+    Told(Told),
 }
 
 /// From the control plane to a proxy.
 #[derive(Clone, PartialEq, Message)]
 pub struct ToClient {
     /// What it says.
-    #[prost(oneof = "ServerSays", tags = "1, 2, 3, 4, 5, 6, 7")]
+    #[prost(oneof = "ServerSays", tags = "1, 2, 3, 4, 6, 7, 8")]
     pub says: Option<ServerSays>,
 }
 
@@ -75,6 +78,9 @@ pub enum ServerSays {
     /// Yes.
     #[prost(message, tag = "7")]
     Pong(Empty),
+    /// A question about the proxy itself.
+    #[prost(message, tag = "8")]
+    Ask(Ask),
 }
 
 /// A message that says all by its kind.
@@ -240,6 +246,55 @@ pub enum State {
     /// The control plane cannot answer for this key, and why: it does not know what the key says.
     #[prost(string, tag = "6")]
     NotUnderstood(String),
+}
+
+/// A question about the proxy itself, which it answers by [`Told`]. One of a build that knows no
+/// questions skips it.
+#[derive(Clone, PartialEq, Message)]
+pub struct Ask {
+    /// Comes back with the answer.
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+    /// What is asked. A proxy that does not know it refuses to answer.
+    #[prost(oneof = "About", tags = "2")]
+    pub about: Option<About>,
+}
+
+/// What a proxy is asked about.
+#[derive(Clone, PartialEq, Eq, Oneof)]
+pub enum About {
+    /// Its groups, with all that it knows of their endpoints.
+    #[prost(message, tag = "2")]
+    Groups(GroupsOf),
+}
+
+/// Which groups are asked about.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct GroupsOf {
+    /// Those of the services with these hosts; of all if there is none.
+    #[prost(string, repeated, tag = "1")]
+    pub hosts: Vec<String>,
+}
+
+/// A part of the answer to [`Ask`].
+#[derive(Clone, PartialEq, Message)]
+pub struct Told {
+    /// Of the question.
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+    /// Groups, as [`crate::codec::report_bytes`] writes them. One with many endpoints stands in
+    /// several pieces, one after the other.
+    #[prost(bytes = "bytes", repeated, tag = "2")]
+    pub groups: Vec<Bytes>,
+    /// Endpoints for which there was no room.
+    #[prost(uint64, tag = "3")]
+    pub left_out: u64,
+    /// Whether the answer goes on in another message.
+    #[prost(bool, tag = "4")]
+    pub more: bool,
+    /// Why there is no answer, if there is none.
+    #[prost(string, tag = "5")]
+    pub refused: String,
 }
 
 /// Why a connection ends.

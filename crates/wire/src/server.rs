@@ -22,11 +22,14 @@ use crate::messages::Certificate;
 
 mod answers;
 mod ledger;
+mod questions;
 mod session;
 mod source;
 
 use answers::{Answers, ProxyId};
 use ledger::Ledger;
+use questions::Questions;
+pub use questions::{AskError, GroupsTold};
 pub use session::SessionError;
 pub use source::{Source, expand};
 
@@ -81,6 +84,7 @@ struct Proxy {
     id: ProxyId,
     peer: Peer,
     ledger: Mutex<Ledger>,
+    questions: Mutex<Questions>,
     /// There may be something to send.
     changed: Notify,
 }
@@ -209,13 +213,17 @@ impl<B: Backend> Server<B> {
     /// What the connected proxy of a workload has of a resource; `None` if it is not connected or
     /// has not subscribed.
     pub fn holding(&self, workload_uid: &str, key: &ResourceKey) -> Option<Holding> {
-        let proxies = self.proxies.lock().unwrap_or_else(PoisonError::into_inner);
-        proxies.get(workload_uid)?.ledger().holding(key)
+        self.connected_proxy(workload_uid)?.ledger().holding(key)
     }
 
     /// Whether the proxy of a workload is connected.
     pub fn is_connected(&self, workload_uid: &str) -> bool {
-        self.proxies.lock().unwrap_or_else(PoisonError::into_inner).contains_key(workload_uid)
+        self.connected_proxy(workload_uid).is_some()
+    }
+
+    fn connected_proxy(&self, workload_uid: &str) -> Option<Arc<Proxy>> {
+        let proxies = self.proxies.lock().unwrap_or_else(PoisonError::into_inner);
+        proxies.get(workload_uid).cloned()
     }
 
     fn answers(&self) -> MutexGuard<'_, Answers<B::Source>> {
@@ -224,7 +232,13 @@ impl<B: Backend> Server<B> {
 
     fn connected(&self, peer: Peer) -> Arc<Proxy> {
         let proxy = self.answers().connect(|id| {
-            Arc::new(Proxy { id, peer, ledger: Mutex::default(), changed: Notify::new() })
+            Arc::new(Proxy {
+                id,
+                peer,
+                ledger: Mutex::default(),
+                questions: Mutex::default(),
+                changed: Notify::new(),
+            })
         });
         self.proxies
             .lock()
@@ -241,6 +255,7 @@ impl<B: Backend> Server<B> {
             proxies.remove(uid);
         }
         drop(proxies);
+        proxy.questions().clear();
         let mut answers = self.answers();
         let held = proxy.ledger().answers();
         answers.disconnect(proxy.id, held);
@@ -250,6 +265,10 @@ impl<B: Backend> Server<B> {
 impl Proxy {
     fn ledger(&self) -> MutexGuard<'_, Ledger> {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn questions(&self) -> MutexGuard<'_, Questions> {
+        self.questions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

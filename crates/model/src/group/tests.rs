@@ -157,3 +157,32 @@ fn connections_and_waits_are_counted_up_to_their_limits() {
     let free = group(1, false, false, TrafficPolicy::default());
     assert!(free.open_connection(false).is_none(), "nothing is counted without a limit");
 }
+
+#[test]
+fn who_adopts_a_report_picks_as_the_one_does_that_told_it() {
+    let own = group(3, false, false, outlier(2, 100));
+    let members = own.members().all.to_vec();
+    for failed in [true, false, true, true] {
+        own.note(&members[0], failed, || Tick(1_000));
+    }
+    own.note(&members[1], true, || Tick(1_000));
+    let load = |_, member: &Member| {
+        (member.endpoint.id == members[2].endpoint.id)
+            .then_some(EndpointLoad { connections: 2, requests: 1 })
+    };
+    let report = own.report(Tick(11_000), load);
+    let [ejected, failed, well] = &report.members[..] else { panic!("{report:?}") };
+    assert_eq!((ejected.ejected_for, ejected.failures), (Duration::from_secs(20), 3));
+    assert_eq!((failed.ejected_for, failed.failures_in_a_row), (Duration::ZERO, 1));
+    assert_eq!((well.failures, well.load.map(|load| load.connections)), (0, Some(2)));
+    assert_eq!((report.usage, ejected.load), (None, None));
+
+    let other = group(3, false, false, outlier(2, 100));
+    other.adopt(&report, Tick(5));
+    assert!(other.members().all[0].state().is_ejected(Tick(5)));
+    assert!(!other.members().all[0].state().is_ejected(Tick(20_005)), "it lapses there, too");
+    assert_eq!(other.report(Tick(5), load), report);
+    let gone = GroupReport { members: Vec::new(), ..report };
+    other.adopt(&gone, Tick(5));
+    assert!(other.members().all[0].state().is_ejected(Tick(5)), "nothing is known of it anew");
+}

@@ -1,6 +1,6 @@
 //! Holds the connection of a [`super::Client`].
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::convert::Infallible;
 use std::fmt;
 use std::io;
@@ -12,14 +12,16 @@ use ironmesh_model::limits::WireLimits;
 use ironmesh_model::view::{ApplyError, Body, Change};
 use ironmesh_model::{ResourceKey, Version};
 use prost::Message;
+use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
+use super::questions::{Question, Questions};
 use super::{Connect, ConnectionStatus, Shared, SignRequest};
 use crate::codec::{self, key_bytes, read_key};
 use crate::frame::{Connection, FrameError, Happened};
 use crate::messages::{
     Ack, Changed, ClientSays, Empty, Hello, PROTOCOL_VERSION, ResourceError, ServerSays, Sign,
-    Signed, State, Subscribe, ToClient, ToServer, Unsubscribe, Update, Wanted,
+    Signed, State, Subscribe, ToClient, ToServer, Told, Unsubscribe, Update, Wanted,
 };
 
 /// Runs a client.
@@ -29,6 +31,8 @@ pub struct Driver<C, A> {
     pub(super) token: String,
     pub(super) connect: C,
     pub(super) apply: A,
+    /// Who answers questions about the proxy.
+    pub(super) questions: Option<mpsc::Sender<Question>>,
     /// Versions of all that the proxy holds, wanted or referred to.
     pub(super) held: HashMap<ResourceKey, Version>,
 }
@@ -61,6 +65,13 @@ where
     C: Connect,
     A: FnMut(Vec<Change>) -> Vec<ApplyError>,
 {
+    /// The same, whose questions about the proxy are answered by who has the other end. One that
+    /// finds no room there is refused.
+    #[must_use]
+    pub fn with_questions(self, to: mpsc::Sender<Question>) -> Self {
+        Self { questions: Some(to), ..self }
+    }
+
     /// Keeps a connection to the control plane for as long as it is polled.
     ///
     /// # Cancel safety
@@ -94,8 +105,12 @@ where
         say(&mut connection, ClientSays::Hello(hello))?;
         timeout(patience, await_welcome(&mut connection)).await.map_err(|_| Ended::Silent)??;
         let welcomed = Instant::now();
+        let WireLimits { questions_max, answer_bytes_max, .. } = self.limits;
+        let to = self.questions.clone();
         let mut session = Session {
             driver: self,
+            questions: Questions::new(to, questions_max, answer_bytes_max),
+            to_tell: VecDeque::new(),
             update: Vec::new(),
             update_bytes: 0,
             asked: BTreeMap::new(),
@@ -142,6 +157,9 @@ fn spread(token: &str, attempt: u32, pause: Duration) -> Duration {
 /// One connection after its welcome.
 struct Session<'a, C, A> {
     driver: &'a mut Driver<C, A>,
+    questions: Questions,
+    /// Parts of answers that wait to be sent, each when nothing else is on its way.
+    to_tell: VecDeque<Told>,
     /// What has arrived of an update that is not complete.
     update: Vec<Changed>,
     update_bytes: usize,
@@ -169,6 +187,11 @@ where
         let mut silent_since = Instant::now();
         let mut pinged = false;
         loop {
+            if connection.is_flushed()
+                && let Some(part) = self.to_tell.pop_front()
+            {
+                say(connection, ClientSays::Told(part))?;
+            }
             let patience = if pinged { keepalive * 2 } else { keepalive };
             tokio::select! {
                 happened = connection.next() => {
@@ -177,6 +200,9 @@ where
                         pinged = false;
                         self.received(connection, message)?;
                     }
+                }
+                parts = self.questions.answered(), if self.to_tell.is_empty() => {
+                    self.to_tell.extend(parts);
                 }
                 () = shared.changed.notified() => self.wish(connection)?,
                 () = sleep_until(silent_since + patience) => {
@@ -282,6 +308,11 @@ where
                     // Whoever asked may have gone.
                     let _ = request.answer.send(certificate.ok_or(refused));
                 }
+            }
+            Some(ServerSays::Ask(ask)) => {
+                let refused = self.questions.ask(ask);
+                let room = self.to_tell.len() < self.driver.limits.questions_max;
+                self.to_tell.extend(refused.filter(|_| room));
             }
             Some(ServerSays::Ping(_)) => say(connection, ClientSays::Pong(Empty {}))?,
             Some(ServerSays::Failed(failed)) => return Err(Ended::Failed(failed.why)),

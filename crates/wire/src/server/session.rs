@@ -160,7 +160,11 @@ impl<B: Backend> Session<'_, B> {
         let mut silent_since = Instant::now();
         let mut pinged = false;
         loop {
+            let has_room = connection.is_flushed();
             self.push(connection)?;
+            if has_room {
+                self.ask(connection)?;
+            }
             let patience = if pinged { keepalive * 2 } else { keepalive };
             tokio::select! {
                 happened = connection.next() => {
@@ -216,6 +220,9 @@ impl<B: Backend> Session<'_, B> {
                 };
                 say(connection, ServerSays::Signed(signed))?;
             }
+            Some(ClientSays::Told(told)) => {
+                self.proxy.questions().take(told, self.limits().answer_bytes_max);
+            }
             // While something is on its way the proxy hears of us anyhow. (So the queue of a proxy
             // that only pings and never reads does not grow.)
             Some(ClientSays::Ping(_)) if connection.is_flushed() => {
@@ -252,6 +259,18 @@ impl<B: Backend> Session<'_, B> {
             let errors = if nonce == ack.nonce { read_errors(&ack) } else { Vec::new() };
             self.proxy.ledger().acknowledge(sent, errors);
         }
+    }
+
+    /// Asks what is to be asked.
+    fn ask<IO: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        connection: &mut ProxyConnection<IO>,
+    ) -> Result<(), SessionError> {
+        let mut questions = self.proxy.questions();
+        while let Some(ask) = questions.next() {
+            say(connection, ServerSays::Ask(ask))?;
+        }
+        Ok(())
     }
 
     /// Sends what the proxy lacks, if now is the time.

@@ -9,6 +9,7 @@ use crate::messages::{
 };
 use crate::testing::{Control, Place, Proxy as FakeProxy, World, all_of, host, until};
 
+mod questions;
 mod work;
 
 type Raw = Connection<tokio::io::DuplexStream, ToClient, ToServer>;
@@ -33,7 +34,7 @@ async fn update(raw: &mut Raw) -> Update {
     loop {
         match heard(raw).await.unwrap() {
             ServerSays::Update(update) => return update,
-            ServerSays::Ping(_) | ServerSays::Welcome(_) => {}
+            ServerSays::Ping(_) | ServerSays::Welcome(_) | ServerSays::Ask(_) => {}
             other => panic!("expected an update, not {other:?}"),
         }
     }
