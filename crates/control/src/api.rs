@@ -8,4 +8,4 @@ pub mod mesh;
 
 pub use explain::{ExplainRequest, Explanation, Hop};
 pub use kinds::{KINDS, Kind, Resource};
-pub use mesh::{FindingItem, ProxyItem, ResourceError};
+pub use mesh::{FindingItem, ProxyEndpoints, ProxyItem, ResourceError};

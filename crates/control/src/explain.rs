@@ -8,9 +8,7 @@ use std::sync::Arc;
 
 use ironmesh_model::entry::Sender;
 use ironmesh_model::group::Ask;
-use ironmesh_model::{
-    Decision, Identity, ListenerKind, Member, Plan, Reason, Snapshot, Tick, Tried,
-};
+use ironmesh_model::{Decision, Identity, ListenerKind, Member, Plan, Reason, Snapshot, Tried};
 
 use crate::api::explain::{ExplainRequest, Explanation, Hop};
 use crate::inject;
@@ -18,10 +16,12 @@ use crate::object::{self, Object};
 use crate::plane::{Plane, Refused};
 
 mod hop;
+mod known;
 mod origin;
 mod proxy;
 mod url;
 
+use known::{Known, NOW};
 use origin::Origin;
 use proxy::{Call, Proxy, Walked};
 
@@ -67,7 +67,8 @@ pub(crate) async fn explain(
     let text = origin.ip().to_string();
     let sender = Sender { listener, is_member: false, text: &text };
     let walked = proxy.walk(&sender, None, destination, &mut call, request.draw);
-    let (hop, next) = first_hop(plane, &mut proxy, &walked, &mut call);
+    let known = Known::ask(plane, &origin.pod, &walked.decision).await;
+    let (hop, next) = first_hop(plane, &mut proxy, &walked, &known, &mut call);
     hops.push(hop);
     let outcome = follow(plane, snapshot, next, &mut call, &mut hops);
     Ok(Explanation { method: request.method.clone(), url: request.url.clone(), hops, outcome })
@@ -85,9 +86,10 @@ fn first_hop(
     plane: &Plane,
     proxy: &mut Proxy<'_>,
     walked: &Walked,
+    known: &Known,
     call: &mut Call,
 ) -> (Hop, Option<Next>) {
-    let mut hop = hop::describe(plane, proxy, walked, call);
+    let mut hop = hop::describe(plane, proxy, walked, known, call);
     if let Some(reason) = walked.refused {
         hop::refuse(&mut hop, reason);
         return (hop, None);
@@ -133,7 +135,7 @@ fn place(address: SocketAddr, call: &Call) -> String {
 /// matter of turns, but where the caller of a headless service has dialled one.
 fn followed(decision: &Decision, dialled: SocketAddr) -> Option<(Arc<Member>, SocketAddr)> {
     let ask = Ask { dialled, tried: &Tried::default() };
-    let member = decision.group()?.peek(&ask, Tick::default).ok()?;
+    let member = decision.group()?.peek(&ask, || NOW).ok()?;
     let address = member.address()?;
     Some((member, address))
 }
@@ -168,7 +170,7 @@ fn follow(
     let text = from.as_ref().map(by).unwrap_or_default();
     let sender = Sender { listener: ListenerKind::Inbound, is_member: mutual, text: &text };
     let walked = proxy.walk(&sender, from.as_ref(), address, call, None);
-    let mut hop = hop::describe(plane, &proxy, &walked, call);
+    let mut hop = hop::describe(plane, &proxy, &walked, &Known::default(), call);
     hop.endpoint = Some(address.to_string());
     hop.tls = Some(hop::tls_word(mutual).to_owned());
     hop.mtls_mode = hop::mode_word(&walked.decision).map(str::to_owned);

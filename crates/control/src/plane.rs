@@ -9,12 +9,13 @@ use ironmesh_model::limits::Limits;
 use ironmesh_model::settings::Settings;
 use tokio::net::TcpListener;
 
-use crate::api::mesh::{FindingItem, ProxyItem};
+use crate::api::mesh::{FindingItem, ProxyEndpoints, ProxyItem};
 use crate::api::{ExplainRequest, Explanation};
 use crate::explain;
 use crate::mesh::{self, Members, Mesh, Trust, TrustError};
 use crate::source::Source;
 
+pub(crate) mod endpoints;
 mod proxies;
 
 /// Why a question was not answered.
@@ -111,6 +112,15 @@ impl Plane {
     /// The proxies of all pods that have one, in order of namespace and name.
     pub fn proxies(&self) -> Vec<ProxyItem> {
         proxies::proxies(self)
+    }
+
+    /// What the proxy of a pod tells of the endpoints that it uses.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such pod. A proxy that tells nothing is no error.
+    pub async fn endpoints(&self, namespace: &str, pod: &str) -> Result<ProxyEndpoints, Refused> {
+        endpoints::endpoints(self, namespace, pod).await
     }
 
     /// What the proxies would decide about a request.

@@ -281,6 +281,11 @@ impl Group {
         Ok(untried.unwrap_or(first).clone())
     }
 
+    /// Whether a member is passed over since it is ejected.
+    pub fn is_ejected(&self, member: &Member, now: Tick) -> bool {
+        self.policy.load().traffic.outlier.is_some() && member.state.is_ejected(now)
+    }
+
     /// Notes what came of an attempt at an endpoint, and ejects the endpoint if that was one failure
     /// too many. `failed`: the answer was a 5xx, or there was none.
     pub fn note(&self, member: &Member, failed: bool, now: impl FnOnce() -> Tick) {

@@ -1,12 +1,13 @@
 //! `ironmesh proxy-config`: what one proxy holds, asked of the proxy itself.
 
 mod admin;
+pub(crate) mod endpoints;
 
 use std::io::{Write, stdout};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use clap::Args;
+use clap::{Args, Subcommand};
 use serde_json::Value;
 
 use crate::cli::Context;
@@ -15,14 +16,23 @@ use crate::verb::{pods_of, text};
 
 /// Show what the proxy of a pod holds.
 #[derive(Debug, Args)]
+#[command(
+    visible_alias = "pc",
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true
+)]
 #[command(after_help = "Examples:
   ironmesh proxy-config productpage-v1-6b746f74dc-abcde
+  ironmesh proxy-config endpoints deploy/productpage-v1
   ironmesh proxy-config deploy/productpage-v1 -o json
   ironmesh proxy-config deploy/istio-ingressgateway.istio-system
   ironmesh proxy-config deploy/reviews-v1 --metrics")]
 pub(crate) struct ProxyConfig {
+    #[command(subcommand)]
+    part: Option<Part>,
     /// POD, POD.NAMESPACE, or KIND/NAME of what has pods.
-    pod: String,
+    #[arg(required = true)]
+    pod: Option<String>,
     /// json for everything, bodies of resources included.
     #[arg(short, long, value_parser = ["json"], value_name = "FORMAT")]
     output: Option<String>,
@@ -34,9 +44,19 @@ pub(crate) struct ProxyConfig {
     path: Option<String>,
 }
 
+/// A part of it.
+#[derive(Debug, Subcommand)]
+enum Part {
+    #[command(visible_aliases = ["endpoint", "ep"])]
+    Endpoints(endpoints::Endpoints),
+}
+
 impl ProxyConfig {
     pub(crate) async fn run(self, context: &Context) -> anyhow::Result<ExitCode> {
-        let (pod, namespace) = split(&self.pod, context);
+        if let Some(Part::Endpoints(endpoints)) = self.part {
+            return endpoints.run(context).await;
+        }
+        let (pod, namespace) = split(&self.pod.unwrap_or_default(), context);
         let pods = pods_of(&context.api(), &namespace, &pod).await?;
         let pod = text(&pods[0], "/metadata/name");
         let path = match &self.path {

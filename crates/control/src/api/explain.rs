@@ -7,6 +7,8 @@ use ironmesh_model::route::HeaderOps;
 use ironmesh_model::{Draw, Event, Reason};
 use serde::{Deserialize, Serialize};
 
+use super::mesh::EndpointState;
+
 /// A request to explain.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -75,8 +77,12 @@ pub struct Hop {
     pub subset: Option<String>,
     /// What the endpoint belongs to, as Istio writes clusters.
     pub upstream_cluster: Option<String>,
-    /// The endpoint that is followed: the first of those that are ready.
+    /// The endpoint that is followed: the first of those that the proxy may pick.
     pub endpoint: Option<String>,
+    /// Why it is not known how the endpoints stand with the proxy, whether one is ejected say, if that
+    /// is not known.
+    #[serde(default)]
+    pub endpoints_not_known: Option<String>,
     /// The draw; `None` if none was given.
     pub draw: Option<Draw>,
     /// All backends of the winning rule, or the service's own.
@@ -130,6 +136,13 @@ pub struct EndpointItem {
     pub tls: String,
     /// The identity that it must prove.
     pub identity: Option<String>,
+    /// Whether the proxy may pick it now: if it is ejected it may not, nor, in general, if it is not
+    /// ready.
+    #[serde(default)]
+    pub may_be_picked: bool,
+    /// How it stands with the proxy; `None`: not known, or the proxy does not use it yet.
+    #[serde(default)]
+    pub state: Option<EndpointState>,
 }
 
 /// A resource that a decision rests on.

@@ -1,5 +1,7 @@
 //! What `/ironmesh/...` answers beside `explain`.
 
+use std::net::SocketAddr;
+
 use ironmesh_model::bootstrap::ProxyKind;
 use ironmesh_model::{Finding, Name, Severity};
 use serde::{Deserialize, Serialize};
@@ -52,4 +54,64 @@ pub struct ResourceError {
     /// two is of a newer version.
     #[serde(default)]
     pub by_control_plane: bool,
+}
+
+/// `GET /ironmesh/proxies/NAMESPACE/POD/endpoints`: the groups of endpoints that the proxy of a pod
+/// uses, and what it knows of them, as it tells now.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProxyEndpoints {
+    /// Why nothing is known, if nothing is: the proxy is not connected, or does not answer in time.
+    pub not_known: Option<String>,
+    /// The groups, in order of service, port and subset.
+    pub groups: Vec<GroupItem>,
+    /// Endpoints that found no room in the proxy's answer (`limits.wire.answer_bytes_max`).
+    pub left_out: u64,
+}
+
+/// The endpoints of one port of a service, or of a subset of them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupItem {
+    /// Host of the service.
+    pub host: Name,
+    /// Port of the service.
+    pub port: u16,
+    /// The subset; `None`: all endpoints.
+    pub subset: Option<Name>,
+    /// Connections that are open, where the DestinationRule's `connectionPool` limits them.
+    pub connections: Option<u32>,
+    /// Requests that wait for one, likewise.
+    pub waiting: Option<u32>,
+    /// The endpoints.
+    pub endpoints: Vec<GroupEndpoint>,
+}
+
+/// What a proxy knows of an endpoint.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupEndpoint {
+    /// Where it is dialled.
+    pub address: SocketAddr,
+    /// Its pod, as `NAME.NAMESPACE`.
+    pub workload: String,
+    /// Its state.
+    #[serde(flatten)]
+    pub state: EndpointState,
+}
+
+/// How an endpoint stands with a proxy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndpointState {
+    /// Whether it takes requests.
+    pub ready: bool,
+    /// How long it gets none yet, in milliseconds, since it failed too often (`outlierDetection`); 0:
+    /// it is not ejected.
+    pub ejected_for_ms: u64,
+    /// Failures one after the other; counted where there is an `outlierDetection`.
+    pub failures_in_a_row: u32,
+    /// Attempts that failed since the proxy knows it: by a 5xx, or without an answer.
+    pub failures: u64,
+    /// Connections that the proxy has to it, idle ones included; groups without limits share them.
+    /// `None`: a worker of the proxy has not told in time.
+    pub connections: Option<u32>,
+    /// Requests, and opaque connections, that are under way on those.
+    pub requests: Option<u32>,
 }

@@ -3,15 +3,22 @@
 use ironmesh_model::policy::MtlsMode;
 use ironmesh_model::service::EndpointAddress;
 use ironmesh_model::view::LinkedBackend;
-use ironmesh_model::{Decision, ListenerKind, Member, Plan, Reason, ResourceKey};
+use ironmesh_model::{Decision, Group, ListenerKind, Member, Plan, Reason, ResourceKey};
 
+use super::known::{Known, NOW};
 use super::proxy::{Call, Proxy, Walked};
 use crate::api::explain::{BackendItem, EndpointItem, Hop, ResourceItem, ResourceState};
 use crate::object;
 use crate::plane::Plane;
 
 /// Describes what a proxy does with a call, but for what depends on the next hop.
-pub(super) fn describe(plane: &Plane, proxy: &Proxy<'_>, walked: &Walked, call: &Call) -> Hop {
+pub(super) fn describe(
+    plane: &Plane,
+    proxy: &Proxy<'_>,
+    walked: &Walked,
+    known: &Known,
+    call: &Call,
+) -> Hop {
     let decision = &walked.decision;
     let (response_code, timeout) = match &decision.plan {
         Plan::Answer(code) => (Some(*code).filter(|code| *code != 0), None),
@@ -35,8 +42,9 @@ pub(super) fn describe(plane: &Plane, proxy: &Proxy<'_>, walked: &Walked, call: 
         subset: decision.backend().and_then(|b| b.subset.as_deref()).map(str::to_owned),
         upstream_cluster: cluster(walked),
         endpoint: None,
+        endpoints_not_known: known.not_known.clone(),
         draw: walked.draw,
-        backends: backends(walked),
+        backends: backends(walked, known),
         tls: None,
         mtls_mode: None,
         timeout,
@@ -86,20 +94,20 @@ fn cluster(walked: &Walked) -> Option<String> {
 }
 
 /// All backends of the rule that won, or the service's own if none did.
-fn backends(walked: &Walked) -> Vec<BackendItem> {
+fn backends(walked: &Walked, known: &Known) -> Vec<BackendItem> {
     let decision = &walked.decision;
     let chosen = decision.backend_index();
     match (decision.backends(), decision.backend()) {
         (Some(backends), _) => (0u32..)
             .zip(backends)
-            .map(|(index, backend)| backend_item(backend, chosen == Some(index)))
+            .map(|(index, backend)| backend_item(backend, known, chosen == Some(index)))
             .collect(),
-        (None, Some(own)) => vec![backend_item(own, true)],
+        (None, Some(own)) => vec![backend_item(own, known, true)],
         (None, None) => Vec::new(),
     }
 }
 
-fn backend_item(backend: &LinkedBackend, chosen: bool) -> BackendItem {
+fn backend_item(backend: &LinkedBackend, known: &Known, chosen: bool) -> BackendItem {
     let group = backend.group.as_ref();
     BackendItem {
         host: backend.host.to_string(),
@@ -109,12 +117,15 @@ fn backend_item(backend: &LinkedBackend, chosen: bool) -> BackendItem {
         chosen,
         unusable: group.err().copied(),
         endpoints: group
-            .map(|group| group.members().all.iter().map(|member| endpoint_item(member)).collect())
+            .map(|group| {
+                let members = group.members();
+                members.all.iter().map(|member| endpoint_item(group, member, known)).collect()
+            })
             .unwrap_or_default(),
     }
 }
 
-fn endpoint_item(member: &Member) -> EndpointItem {
+fn endpoint_item(group: &Group, member: &Member, known: &Known) -> EndpointItem {
     let Member { endpoint, port, .. } = member;
     let address = match &endpoint.address {
         EndpointAddress::Ip(ip) => std::net::SocketAddr::new(*ip, *port).to_string(),
@@ -127,6 +138,8 @@ fn endpoint_item(member: &Member) -> EndpointItem {
         ready: endpoint.ready,
         tls: tls_word(endpoint.tls.expected().is_some()).to_owned(),
         identity: endpoint.tls.expected().map(ToString::to_string),
+        may_be_picked: endpoint.ready && !group.is_ejected(member, NOW),
+        state: member.address().and_then(|address| known.state(group, address)),
     }
 }
 

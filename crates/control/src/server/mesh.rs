@@ -24,6 +24,10 @@ pub(super) async fn handle(
             Ok(answer::json(StatusCode::OK, &findings))
         }
         (["proxies"], &Method::GET) => Ok(answer::json(StatusCode::OK, &context.plane.proxies())),
+        (["proxies", namespace, pod, "endpoints"], &Method::GET) => {
+            let endpoints = context.plane.endpoints(namespace, pod).await?;
+            Ok(answer::json(StatusCode::OK, &endpoints))
+        }
         (["settings"], &Method::GET) => {
             let mut rows = context.plane.settings.rows();
             rows.extend(context.plane.limits.rows());
@@ -37,9 +41,11 @@ pub(super) async fn handle(
                 .map_err(|error| Failure::bad_request(error.to_string()))?;
             Ok(answer::json(StatusCode::OK, &context.plane.explain(&asked).await?))
         }
-        (["findings" | "proxies" | "settings" | "explain" | "notices"], _) => {
-            Err(Failure::method_not_allowed())
-        }
+        (
+            ["findings" | "proxies" | "settings" | "explain" | "notices"]
+            | ["proxies", _, _, "endpoints"],
+            _,
+        ) => Err(Failure::method_not_allowed()),
         _ => Err(Failure::no_such_path()),
     }
 }

@@ -2,8 +2,10 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
+use http::Method;
 use ironmesh_identity::channel::ControlClient;
 use ironmesh_identity::{Claims, Clock as _, KeyPair, SystemClock, TokenKey};
 use ironmesh_model::bootstrap::ProxyKind;
@@ -14,7 +16,8 @@ use ironmesh_model::{ListenerKind, ResolutionKey, ResourceKey, Target, View};
 use ironmesh_wire::codec::key_bytes;
 use ironmesh_wire::frame::{Connection, Happened};
 use ironmesh_wire::messages::{
-    ClientSays, Hello, PROTOCOL_VERSION, ServerSays, State, Subscribe, ToClient, ToServer, Wanted,
+    ClientSays, Empty, Hello, PROTOCOL_VERSION, ServerSays, State, Subscribe, ToClient, ToServer,
+    Told, Wanted,
 };
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
@@ -243,6 +246,74 @@ async fn a_proxy_that_asks_for_what_is_not_known_is_served_all_else_and_shown() 
             })
             .await;
             assert_eq!(shown["by_control_plane"], true, "{shown}");
+        })
+        .await;
+}
+
+/// What a proxy says of its endpoints is its own affair: whatever it is, the questions are answered.
+#[tokio::test]
+async fn a_proxy_that_tells_nothing_or_nonsense_is_not_known_and_holds_nobody_up() {
+    let local = tokio::task::LocalSet::new();
+    local
+        .run_until(async {
+            let world = World::start();
+            let api = world.api();
+            tokio::spawn(kubelet(api.clone()));
+            let pod = injected_pod(&api, "web").await;
+            api.create(service("web", 80)).await;
+            let name = pod["metadata"]["name"].as_str().unwrap();
+            let why_not_known = async || {
+                let path = format!("/ironmesh/proxies/default/{name}/endpoints");
+                let told = api.get(&path).await["not_known"].as_str().unwrap().to_owned();
+                let asked = json!({"from": name, "method": "GET", "url": "http://web/"});
+                let (status, explained) =
+                    api.request(Method::POST, "/ironmesh/explain", &[], Some(&asked)).await;
+                assert_eq!(status, 200, "{explained}");
+                let hop = &explained["hops"][0];
+                assert_eq!(hop["endpoints_not_known"], *told);
+                assert_eq!(hop["backends"][0]["endpoints"][0]["may_be_picked"], true, "{hop}");
+                told
+            };
+            let told = why_not_known().await;
+            assert!(told.contains("is not connected"), "{told}");
+
+            let anchors = std::fs::read_to_string(world.state().join("anchors.pem")).unwrap();
+            let tls = ControlClient::new(&anchors, Arc::new(SystemClock)).unwrap();
+            let stream = TcpStream::connect(world.push_address()).await.unwrap();
+            let stream = tls.connect(stream).await.unwrap();
+            let mut connection = Connection::<_, ToClient, ToServer>::new(stream, 4 << 20);
+            let hello = Hello { protocol_version: PROTOCOL_VERSION, token: token(&pod) };
+            connection.send(&ToServer { says: Some(ClientSays::Hello(hello)) }).unwrap();
+            let answers = Arc::new(AtomicBool::new(true));
+            let answering = answers.clone();
+            tokio::task::spawn_local(async move {
+                loop {
+                    let happened = connection.next().await.unwrap();
+                    let says = match happened {
+                        Happened::Received(ToClient { says: Some(ServerSays::Ask(ask)) })
+                            if answering.load(Ordering::Relaxed) =>
+                        {
+                            let groups = vec![(&b"\xffnonsense"[..]).into()];
+                            ClientSays::Told(Told { id: ask.id, groups, ..Told::default() })
+                        }
+                        Happened::Received(ToClient { says: Some(ServerSays::Ping(_)) }) => {
+                            ClientSays::Pong(Empty {})
+                        }
+                        _ => continue,
+                    };
+                    connection.send(&ToServer { says: Some(says) }).unwrap();
+                }
+            });
+            eventually(|| async {
+                let proxies = api.get("/ironmesh/proxies").await;
+                proxies.as_array()?.iter().any(|p| p["connected"] == true).then_some(())
+            })
+            .await;
+            let told = why_not_known().await;
+            assert!(told.contains("cannot be read"), "{told}");
+            answers.store(false, Ordering::Relaxed);
+            let told = why_not_known().await;
+            assert!(told.contains("has not answered within question_wait"), "{told}");
         })
         .await;
 }

@@ -1,8 +1,11 @@
 //! An explanation as text: one paragraph a hop, one line a step.
 
 use ironmesh_control::api::explain::{BackendItem, Explanation, Hop, ResourceState};
+use ironmesh_control::api::mesh::EndpointState;
 use ironmesh_model::Event;
 use ironmesh_model::route::{HeaderOp, HeaderOps};
+
+use crate::verb::proxy_config::endpoints;
 
 /// The whole text.
 pub(super) fn render(explanation: &Explanation) -> String {
@@ -29,6 +32,9 @@ fn lines(hop: &Hop) -> Vec<String> {
     }
     for backend in &hop.backends {
         self::backend(&mut lines, backend, hop.endpoint.as_deref());
+    }
+    if let Some(why) = &hop.endpoints_not_known {
+        lines.push(format!("note: whether endpoints are ejected is not known: {why}"));
     }
     changes(&mut lines, hop);
     match (&hop.mtls_mode, &hop.tls) {
@@ -77,11 +83,28 @@ fn backend(lines: &mut Vec<String>, backend: &BackendItem, endpoint: Option<&str
     lines.push(line);
     for item in endpoints {
         let mark = if *chosen && endpoint == Some(item.address.as_str()) { '>' } else { ' ' };
-        let ready = if item.ready { "ready" } else { "not ready" };
+        let ready = match &item.state {
+            Some(state) => state_of(state),
+            None if item.ready => "ready".to_owned(),
+            None => "not ready".to_owned(),
+        };
         let (address, workload, tls) = (&item.address, &item.workload, &item.tls);
         let identity = item.identity.as_ref().map(|id| format!(" as {id}")).unwrap_or_default();
         lines.push(format!("  {mark} {address}  {workload}  {ready}  {tls}{identity}"));
     }
+}
+
+/// How an endpoint stands with the proxy.
+fn state_of(state: &EndpointState) -> String {
+    let mut text = endpoints::status(state);
+    let counts = [("connections", state.connections), ("requests", state.requests)];
+    for (what, count) in counts {
+        text.push_str(&count.map(|count| format!(", {count} {what}")).unwrap_or_default());
+    }
+    if state.failures > 0 {
+        text.push_str(&format!(", {} failures", state.failures));
+    }
+    text
 }
 
 /// What is changed on the way.
