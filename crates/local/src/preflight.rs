@@ -21,7 +21,7 @@ use nix::unistd::{Gid, Uid};
 
 use crate::addresses::{MARKS, PROXY_PORTS};
 use crate::sandbox::SandboxError;
-use crate::sandbox::error::Step;
+use crate::sandbox::error::AtStep;
 use crate::sandbox::mesh::{clone_into, map_single_user, may_administer, write_setting};
 use crate::sandbox::route::{self, LOOPBACK, VethEnd, VethPair};
 use crate::sandbox::{mounts, user_ranges, users};

@@ -17,7 +17,7 @@
 //!
 //! ```
 //! use ironmesh_model::limits::ProxyLimits;
-//! use ironmesh_proxy::http1::{BodyDecoder, Framing, Limits, RequestParser, Step};
+//! use ironmesh_proxy::http1::{BodyDecoder, Framing, Limits, RequestParser, Decoded};
 //! use ironmesh_proxy::message::RequestHead;
 //!
 //! let limits = Limits::from(&ProxyLimits::default());
@@ -27,7 +27,7 @@
 //! assert_eq!((head.method(), head.authority()), ("POST", "a"));
 //! assert_eq!(traits.framing, Framing::Length(2));
 //! let mut body = BodyDecoder::new(traits.framing, limits);
-//! assert_eq!(body.next(&buffer[traits.head_bytes..]), Ok(Step::Data(2)));
+//! assert_eq!(body.next(&buffer[traits.head_bytes..]), Ok(Decoded::Data(2)));
 //! assert!(body.is_done());
 //! # Ok::<(), ironmesh_proxy::http1::HeadError>(())
 //! ```
@@ -47,7 +47,7 @@ mod write;
 #[cfg(test)]
 mod tests;
 
-pub use body::{BodyDecoder, Step};
+pub use body::{BodyDecoder, Decoded};
 pub use encode::BodyEncoder;
 pub use error::{BodyError, HeadError};
 pub use field::remove_hop_by_hop;

@@ -54,11 +54,11 @@ enum Part {
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Path {
     from_root: bool,
-    steps: Vec<Step>,
+    steps: Vec<Selector>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
-enum Step {
+enum Selector {
     Field(String),
     All,
     Index(i64),

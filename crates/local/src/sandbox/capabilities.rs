@@ -3,7 +3,7 @@
 use nix::sys::prctl;
 
 use super::SandboxError;
-use super::error::Step;
+use super::error::AtStep;
 
 /// CAP_KILL: to signal processes of other users.
 pub(crate) const KILL: u32 = 5;

@@ -15,7 +15,7 @@ use nix::sys::stat::{Mode, umask};
 use nix::unistd::setsid;
 use serde::{Deserialize, Serialize};
 
-use super::error::Step;
+use super::error::AtStep;
 use super::init::FAILED;
 use super::mesh::clone_into;
 use super::pod::PodSandbox;

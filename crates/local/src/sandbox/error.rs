@@ -48,18 +48,18 @@ impl From<KernelError> for SandboxError {
 }
 
 /// Names the step that an error of the kernel belongs to.
-pub(crate) trait Step<T> {
+pub(crate) trait AtStep<T> {
     /// The step, to be read after "cannot", and what it was done to.
     fn step(self, step: &str, object: impl fmt::Display) -> Result<T, SandboxError>;
 }
 
-impl<T> Step<T> for nix::Result<T> {
+impl<T> AtStep<T> for nix::Result<T> {
     fn step(self, step: &str, object: impl fmt::Display) -> Result<T, SandboxError> {
         self.map_err(|errno| SandboxError::new(step, object, errno as i32))
     }
 }
 
-impl<T> Step<T> for io::Result<T> {
+impl<T> AtStep<T> for io::Result<T> {
     fn step(self, step: &str, object: impl fmt::Display) -> Result<T, SandboxError> {
         self.map_err(|error| {
             let errno = error.raw_os_error();

@@ -15,7 +15,7 @@ use nix::unistd::{dup2_stderr, dup2_stdin, dup2_stdout};
 use serde::{Deserialize, Serialize};
 
 use super::container::{ProgramLimits, drop_rights};
-use super::error::Step;
+use super::error::AtStep;
 use super::init::FAILED;
 use super::mesh::clone_into;
 use super::program::{Program, ProgramFile};

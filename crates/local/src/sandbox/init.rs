@@ -20,7 +20,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, dup2_stderr, dup2_stdin, dup2_stdout};
 
 use super::SandboxError;
-use super::error::Step;
+use super::error::AtStep;
 use super::spawn::{Report, STATUS_FD};
 
 /// Runs a stage that starts a program and stays until it has ended. `start` gets the pipe that the

@@ -15,7 +15,7 @@ use nix::sys::wait::waitpid;
 use nix::unistd::{Gid, Pid, Uid};
 
 use super::SandboxError;
-use super::error::Step;
+use super::error::AtStep;
 use super::route::{self, LOOPBACK, NextHop};
 use super::{mounts, root};
 

@@ -9,7 +9,7 @@ use std::path::Path;
 use nix::mount::{MsFlags, mount};
 
 use super::SandboxError;
-use super::error::Step;
+use super::error::AtStep;
 
 /// Nothing on this mount gives rights: no set-user-id, no devices.
 pub(crate) const SAFE: MsFlags = MsFlags::MS_NOSUID.union(MsFlags::MS_NODEV);

@@ -20,7 +20,7 @@ use nix::sched::{CloneFlags, unshare};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::SandboxError;
-use super::error::Step;
+use super::error::AtStep;
 use super::mesh::write_setting;
 use super::route::{self, LOOPBACK, Mac, NextHop, VethEnd, VethPair};
 

@@ -14,7 +14,7 @@ use nix::sys::signal::{
 use nix::sys::uio::pread;
 use nix::unistd::{chdir, execve, execveat};
 
-use super::error::Step;
+use super::error::AtStep;
 use super::{SandboxError, mounts};
 
 /// The file of a program that enters a container by descriptor. Who runs it reaches the file by

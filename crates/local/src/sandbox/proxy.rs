@@ -12,7 +12,7 @@ use nix::mount::{MntFlags, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
 use serde::{Deserialize, Serialize};
 
-use super::error::Step;
+use super::error::AtStep;
 use super::init::FAILED;
 use super::pod::PodSandbox;
 use super::program::{Program, ProgramFile};

@@ -33,7 +33,7 @@ use nix::sys::stat::{Mode, fstat};
 use nix::unistd::{AccessFlags, Gid, Uid, access, chdir, fchown, pivot_root};
 
 use super::container::{ContainerSpec, RootFile, Volume, VolumeSource};
-use super::error::Step;
+use super::error::AtStep;
 use super::{SandboxError, beneath, mounts, users};
 
 use host_tree::{MountPoints, follow_symlinks};

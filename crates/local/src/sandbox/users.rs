@@ -11,7 +11,7 @@ use nix::sys::wait::waitpid;
 use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
 
 use super::SandboxError;
-use super::error::Step;
+use super::error::AtStep;
 use super::mesh::clone_into;
 
 /// Users that each container has.

@@ -5,7 +5,7 @@
 use std::fmt::Write as _;
 
 use crate::http1::{
-    Asked, BodyDecoder, BodyEncoder, Framing, Limits, RequestParser, ResponseParser, Step,
+    Asked, BodyDecoder, BodyEncoder, Decoded, Framing, Limits, RequestParser, ResponseParser,
     write_request, write_response,
 };
 use crate::message::{Fields, RequestHead, ResponseHead};
@@ -155,14 +155,14 @@ fn turn(
             continue;
         };
         match decoder.next(buffer).map_err(|error| format!("{error:?}"))? {
-            Step::More => return Ok(()),
-            Step::Framing(bytes) => drop(buffer.drain(..bytes)),
-            Step::Data(bytes) => {
+            Decoded::More => return Ok(()),
+            Decoded::Framing(bytes) => drop(buffer.drain(..bytes)),
+            Decoded::Data(bytes) => {
                 for byte in buffer.drain(..bytes) {
                     let _ = write!(out, "{byte:02x}");
                 }
             }
-            Step::End => {
+            Decoded::End => {
                 let _ = writeln!(out, " trailers {:?}", decoder.take_trailers());
                 *body = None;
             }
@@ -184,13 +184,13 @@ fn decode(bytes: &[u8], limits: Limits) -> Option<Decoded> {
     let mut rest = bytes;
     loop {
         match decoder.next(rest).ok()? {
-            Step::More => return None,
-            Step::Framing(bytes) => rest = &rest[bytes..],
-            Step::Data(bytes) => {
+            Decoded::More => return None,
+            Decoded::Framing(bytes) => rest = &rest[bytes..],
+            Decoded::Data(bytes) => {
                 data.extend_from_slice(&rest[..bytes]);
                 rest = &rest[bytes..];
             }
-            Step::End => {
+            Decoded::End => {
                 return Some(Decoded { data, trailers: decoder.take_trailers(), rest: rest.len() });
             }
         }

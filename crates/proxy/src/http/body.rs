@@ -10,8 +10,8 @@ use http::HeaderMap;
 
 use crate::buffer::{Buffer, Buffers};
 use crate::http::convert;
-use crate::http::deadlines::{Deadlines, Step as Awaited};
-use crate::http1::{BodyDecoder, BodyEncoder, Framing, Limits, Step};
+use crate::http::deadlines::{Awaited, Deadlines};
+use crate::http1::{BodyDecoder, BodyEncoder, Decoded, Framing, Limits};
 use crate::message::Fields;
 use crate::stream::Io;
 
@@ -188,10 +188,10 @@ pub(crate) fn grpc_status(fields: &Fields) -> Option<u8> {
 fn decode(decoder: &mut BodyDecoder, buffer: &mut Buffer) -> Result<Option<Part>, BodyFailure> {
     loop {
         match decoder.next(buffer.unread())? {
-            Step::More => return Ok(None),
-            Step::Framing(count) => buffer.consume(count),
-            Step::Data(count) => return Ok(Some(Part::Data(buffer.take(count)))),
-            Step::End => return Ok(Some(Part::End(decoder.take_trailers().map(Box::new)))),
+            Decoded::More => return Ok(None),
+            Decoded::Framing(count) => buffer.consume(count),
+            Decoded::Data(count) => return Ok(Some(Part::Data(buffer.take(count)))),
+            Decoded::End => return Ok(Some(Part::End(decoder.take_trailers().map(Box::new)))),
         }
     }
 }

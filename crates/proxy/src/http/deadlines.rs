@@ -32,13 +32,13 @@ pub(crate) struct Deadlines {
     attempt_end: Cell<Option<Instant>>,
     /// Whether the client may be silent before its request has ended.
     may_pause: Cell<bool>,
-    /// Until when a peer must make a step, by [`Step`].
+    /// Until when a peer must make a step, by [`Awaited`].
     steps: [Cell<Option<Instant>>; 3],
 }
 
 /// What a peer is waited for.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Step {
+pub(crate) enum Awaited {
     /// The client is to send more of the body. The first, since it is left out where the client may
     /// pause.
     ClientSends,
@@ -131,7 +131,7 @@ impl Deadlines {
     /// As cancel safe as `work`.
     pub(crate) async fn step<T>(
         &self,
-        step: Step,
+        step: Awaited,
         mut work: Pin<&mut impl Future<Output = T>>,
     ) -> T {
         let until = &self.steps[step as usize];

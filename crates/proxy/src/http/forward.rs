@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use crate::buffer::Buffers;
 use crate::failure::{Failure, Stage};
 use crate::http::body::{BodyFailure, Part, PumpFailure, Sink, Source, pump};
-use crate::http::deadlines::{Deadlines, Step};
+use crate::http::deadlines::{Awaited, Deadlines};
 use crate::http::responder::Responder;
 use crate::http::upstream::{Answer, Begun, Following, Upstream};
 use crate::http1::{Framing, Limits};
@@ -209,7 +209,7 @@ async fn final_head(
         let left = progress.informational_heads_left.get().checked_sub(1).ok_or(too_many)?;
         progress.informational_heads_left.set(left);
         let told = pin!(responder.informational(response));
-        deadlines.step(Step::ClientTakes, told).await.map_err(client_gone)?;
+        deadlines.step(Awaited::ClientTakes, told).await.map_err(client_gone)?;
     }
 }
 
@@ -250,7 +250,7 @@ async fn send(
     replay: &mut Replay,
     deadlines: &Deadlines,
 ) -> Result<(), PumpFailure> {
-    let step = Step::EndpointTakes;
+    let step = Awaited::EndpointTakes;
     if !replay.kept.is_empty() {
         let again = Bytes::copy_from_slice(&replay.kept);
         deadlines.step(step, pin!(sink.data(again))).await.map_err(PumpFailure::Sink)?;
@@ -275,7 +275,7 @@ async fn send(
             }
             None => {
                 deadlines.step(step, pin!(sink.flush())).await.map_err(PumpFailure::Sink)?;
-                let filled = deadlines.step(Step::ClientSends, pin!(source.fill())).await;
+                let filled = deadlines.step(Awaited::ClientSends, pin!(source.fill())).await;
                 filled.map_err(PumpFailure::Source)?;
             }
         }

@@ -18,7 +18,7 @@ pub struct BodyDecoder {
 
 /// What stands at the beginning of a buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum Decoded {
     /// Nothing yet: more bytes are needed.
     More,
     /// So many bytes of framing, to be taken off and dropped.
@@ -64,23 +64,23 @@ impl BodyDecoder {
     }
 
     /// Tells what stands at the beginning of `input`. The caller takes it off and asks again; after
-    /// [`Step::More`] it first appends to what is left.
+    /// [`Decoded::More`] it first appends to what is left.
     ///
     /// # Errors
     /// When the body must be refused.
-    pub fn next(&mut self, input: &[u8]) -> Result<Step, BodyError> {
+    pub fn next(&mut self, input: &[u8]) -> Result<Decoded, BodyError> {
         match self.state {
-            State::Done => Ok(Step::End),
-            _ if input.is_empty() => Ok(Step::More),
-            State::UntilClose => Ok(Step::Data(input.len())),
+            State::Done => Ok(Decoded::End),
+            _ if input.is_empty() => Ok(Decoded::More),
+            State::UntilClose => Ok(Decoded::Data(input.len())),
             State::Length(left) => Ok(self.data(left, input, State::Length, State::Done)),
             State::ChunkData(left) => Ok(self.data(left, input, State::ChunkData, State::ChunkEnd)),
             State::ChunkEnd => match input {
                 [b'\r', b'\n', ..] => {
                     self.state = State::ChunkSize;
-                    Ok(Step::Framing(2))
+                    Ok(Decoded::Framing(2))
                 }
-                [b'\r'] => Ok(Step::More),
+                [b'\r'] => Ok(Decoded::More),
                 _ => Err(BodyError::ChunkEnd),
             },
             State::ChunkSize => self.chunk_size(input),
@@ -107,33 +107,33 @@ impl BodyDecoder {
         self.trailers.take_if(|_| self.state == State::Done).map(|trailers| trailers.fields)
     }
 
-    fn data(&mut self, left: u64, input: &[u8], more: fn(u64) -> State, end: State) -> Step {
+    fn data(&mut self, left: u64, input: &[u8], more: fn(u64) -> State, end: State) -> Decoded {
         let here = usize::try_from(left).unwrap_or(usize::MAX).min(input.len());
         let left = left - here as u64;
         self.state = if left == 0 { end } else { more(left) };
-        Step::Data(here)
+        Decoded::Data(here)
     }
 
-    fn chunk_size(&mut self, input: &[u8]) -> Result<Step, BodyError> {
+    fn chunk_size(&mut self, input: &[u8]) -> Result<Decoded, BodyError> {
         let max = self.limits.chunk_line_bytes_max;
         let Some(line) = line(input, max, BodyError::ChunkLineTooLarge)? else {
-            return Ok(Step::More);
+            return Ok(Decoded::More);
         };
         self.state = match chunk::size_line(line)? {
             0 => State::Trailers,
             size => State::ChunkData(size),
         };
-        Ok(Step::Framing(line.len() + 2))
+        Ok(Decoded::Framing(line.len() + 2))
     }
 
-    fn trailer(&mut self, input: &[u8]) -> Result<Step, BodyError> {
+    fn trailer(&mut self, input: &[u8]) -> Result<Decoded, BodyError> {
         let max = self.limits.trailer_bytes_max;
         let Some(line) = line(input, max, BodyError::TrailersTooLarge)? else {
-            return Ok(Step::More);
+            return Ok(Decoded::More);
         };
         if line.is_empty() {
             self.state = State::Done;
-            return Ok(Step::Framing(2));
+            return Ok(Decoded::Framing(2));
         }
         let field = chunk::trailer(line)?;
         let bytes = line.len() + 2;
@@ -143,7 +143,7 @@ impl BodyDecoder {
             return Err(BodyError::TrailersTooLarge);
         }
         section.fields.push(field.name, field.value);
-        Ok(Step::Framing(bytes))
+        Ok(Decoded::Framing(bytes))
     }
 }
 

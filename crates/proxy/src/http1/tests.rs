@@ -33,8 +33,8 @@ fn read_body(decoder: &mut BodyDecoder, input: &[u8]) -> Result<usize, BodyError
     let mut read = 0;
     loop {
         match decoder.next(&input[read..])? {
-            Step::More | Step::End => return Ok(read),
-            Step::Framing(bytes) | Step::Data(bytes) => read += bytes,
+            Decoded::More | Decoded::End => return Ok(read),
+            Decoded::Framing(bytes) | Decoded::Data(bytes) => read += bytes,
         }
     }
 }
@@ -237,9 +237,9 @@ proptest! {
             let Some(decoder) = &mut decoder else { continue };
             loop {
                 match decoder.next(&buffer).unwrap() {
-                    Step::More | Step::End => break,
-                    Step::Framing(n) => drop(buffer.drain(..n)),
-                    Step::Data(n) => got.extend(buffer.drain(..n)),
+                    Decoded::More | Decoded::End => break,
+                    Decoded::Framing(n) => drop(buffer.drain(..n)),
+                    Decoded::Data(n) => got.extend(buffer.drain(..n)),
                 }
             }
         }

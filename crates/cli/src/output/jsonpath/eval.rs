@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{Comparison, Operand, Part, Path, Step};
+use super::{Comparison, Operand, Part, Path, Selector};
 
 /// Renders parts; `here` is what `@` and paths without a start mean.
 pub(super) fn parts(parts_of: &[Part], root: &Value, here: &Value, text: &mut String) {
@@ -39,15 +39,15 @@ fn walk<'a>(path: &Path, root: &'a Value, here: &'a Value) -> Vec<&'a Value> {
     found
 }
 
-fn take<'a>(step: &Step, root: &'a Value, value: &'a Value) -> Vec<&'a Value> {
+fn take<'a>(step: &Selector, root: &'a Value, value: &'a Value) -> Vec<&'a Value> {
     match step {
-        Step::Field(name) => value.get(name).into_iter().collect(),
-        Step::All => children(value),
-        Step::Index(at) => {
+        Selector::Field(name) => value.get(name).into_iter().collect(),
+        Selector::All => children(value),
+        Selector::Index(at) => {
             let Some(items) = value.as_array() else { return Vec::new() };
             place(*at, items.len()).and_then(|at| items.get(at)).into_iter().collect()
         }
-        Step::Slice(first, last, every) => {
+        Selector::Slice(first, last, every) => {
             let Some(items) = value.as_array() else { return Vec::new() };
             let bound = |at: Option<i64>, default| match at {
                 Some(at) => place(at, items.len()).unwrap_or(0).min(items.len()),
@@ -57,7 +57,7 @@ fn take<'a>(step: &Step, root: &'a Value, value: &'a Value) -> Vec<&'a Value> {
             let every = usize::try_from(*every).unwrap_or(usize::MAX);
             items.get(first..last).into_iter().flatten().step_by(every).collect()
         }
-        Step::Descend => {
+        Selector::Descend => {
             let mut all = vec![value];
             let mut next = 0;
             while next < all.len() {
@@ -66,8 +66,8 @@ fn take<'a>(step: &Step, root: &'a Value, value: &'a Value) -> Vec<&'a Value> {
             }
             all
         }
-        Step::Union(steps) => steps.iter().flat_map(|step| take(step, root, value)).collect(),
-        Step::Filter(left, right) => children(value)
+        Selector::Union(steps) => steps.iter().flat_map(|step| take(step, root, value)).collect(),
+        Selector::Filter(left, right) => children(value)
             .into_iter()
             .filter(|item| holds(left, right.as_ref(), root, item))
             .collect(),

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{BadTemplate, Comparison, Operand, Part, Path, Step};
+use super::{BadTemplate, Comparison, Operand, Part, Path, Selector};
 
 /// Parses a whole template.
 pub(super) fn template(text: &str) -> Result<Vec<Part>, BadTemplate> {
@@ -90,14 +90,14 @@ impl Parser {
             match self.peek() {
                 Some('.') if self.peek_at(1) == Some('.') => {
                     self.at += 2;
-                    path.steps.push(Step::Descend);
+                    path.steps.push(Selector::Descend);
                     match self.peek() {
                         Some('[') => {}
                         Some('*') => {
                             self.at += 1;
-                            path.steps.push(Step::All);
+                            path.steps.push(Selector::All);
                         }
-                        _ => path.steps.push(Step::Field(self.field()?)),
+                        _ => path.steps.push(Selector::Field(self.field()?)),
                     }
                 }
                 Some('.') => {
@@ -105,12 +105,12 @@ impl Parser {
                     match self.peek() {
                         Some('*') => {
                             self.at += 1;
-                            path.steps.push(Step::All);
+                            path.steps.push(Selector::All);
                         }
                         Some('[') => {}
                         // `{.}` is the value itself.
                         Some('}' | ' ' | ')') | None => {}
-                        _ => path.steps.push(Step::Field(self.field()?)),
+                        _ => path.steps.push(Selector::Field(self.field()?)),
                     }
                 }
                 Some('[') => {
@@ -144,7 +144,7 @@ impl Parser {
     }
 
     /// What stands in brackets, the first of which is taken already.
-    fn bracket(&mut self) -> Parsed<Step> {
+    fn bracket(&mut self) -> Parsed<Selector> {
         self.blanks();
         if self.peek() == Some('?') {
             self.at += 1;
@@ -159,17 +159,17 @@ impl Parser {
                 _ => return Err("a bracket is not closed"),
             }
         }
-        Ok(if steps.len() == 1 { steps.remove(0) } else { Step::Union(steps) })
+        Ok(if steps.len() == 1 { steps.remove(0) } else { Selector::Union(steps) })
     }
 
-    fn selector(&mut self) -> Parsed<Step> {
+    fn selector(&mut self) -> Parsed<Selector> {
         self.blanks();
         match self.peek() {
             Some('*') => {
                 self.at += 1;
-                Ok(Step::All)
+                Ok(Selector::All)
             }
-            Some(quote @ ('"' | '\'')) => Ok(Step::Field(self.quoted(quote)?)),
+            Some(quote @ ('"' | '\'')) => Ok(Selector::Field(self.quoted(quote)?)),
             Some(symbol) if symbol.is_ascii_digit() || symbol == '-' || symbol == ':' => {
                 self.index_or_slice()
             }
@@ -177,10 +177,10 @@ impl Parser {
         }
     }
 
-    fn index_or_slice(&mut self) -> Parsed<Step> {
+    fn index_or_slice(&mut self) -> Parsed<Selector> {
         let first = self.number()?;
         if self.peek() != Some(':') {
-            return first.map(Step::Index).ok_or("an index is missing");
+            return first.map(Selector::Index).ok_or("an index is missing");
         }
         self.at += 1;
         let last = self.number()?;
@@ -192,7 +192,7 @@ impl Parser {
         if step < 1 {
             return Err("the step of a slice is less than 1");
         }
-        Ok(Step::Slice(first, last, step))
+        Ok(Selector::Slice(first, last, step))
     }
 
     fn number(&mut self) -> Parsed<Option<i64>> {
@@ -208,7 +208,7 @@ impl Parser {
     }
 
     /// `(@.a == "b")]`.
-    fn filter(&mut self) -> Parsed<Step> {
+    fn filter(&mut self) -> Parsed<Selector> {
         self.expect('(', "expected ( after ?")?;
         let left = self.operand()?;
         self.blanks();
@@ -220,7 +220,7 @@ impl Parser {
         self.blanks();
         self.expect(')', "a filter is not closed")?;
         self.expect(']', "a bracket is not closed")?;
-        Ok(Step::Filter(left, right))
+        Ok(Selector::Filter(left, right))
     }
 
     fn comparison(&mut self) -> Parsed<Option<Comparison>> {

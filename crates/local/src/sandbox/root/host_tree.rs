@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::{Component, Path, PathBuf};
 
 use crate::sandbox::SandboxError;
-use crate::sandbox::error::Step;
+use crate::sandbox::error::AtStep;
 
 /// Where something is mounted.
 #[derive(Debug)]

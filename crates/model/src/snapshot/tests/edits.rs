@@ -38,8 +38,8 @@ impl World {
     }
 
     /// Makes a change, and the edits that tell of it.
-    fn change(&mut self, step: &Step) -> Vec<Edit> {
-        let Step { what, who, how, keep } = *step;
+    fn change(&mut self, step: &RandomEdit) -> Vec<Edit> {
+        let RandomEdit { what, who, how, keep } = *step;
         let namespace = NAMESPACES[usize::from(who) % NAMESPACES.len()];
         let name = ["app", "b", "c"][usize::from(who / 3) % 3];
         let created = i64::from(how % 3);
@@ -119,7 +119,7 @@ impl World {
     }
 
     /// Endpoints by hundreds, so that chunks are split and joined.
-    fn change_endpoints(&mut self, namespace: &str, name: &str, step: &Step) -> Vec<Edit> {
+    fn change_endpoints(&mut self, namespace: &str, name: &str, step: &RandomEdit) -> Vec<Edit> {
         let id = ServiceId { namespace: namespace.into(), hostname: fqdn(name, namespace).into() };
         let Some(source) = self.services.get_mut(&id) else { return Vec::new() };
         let many = if step.who.is_multiple_of(4) { 150 } else { 2 };
@@ -209,7 +209,7 @@ const NAMESPACES: [&str; 3] = ["default", "shop", "istio-system"];
 
 /// One change.
 #[derive(Clone, Debug)]
-struct Step {
+struct RandomEdit {
     what: u8,
     who: u8,
     how: u8,
@@ -217,12 +217,12 @@ struct Step {
     keep: bool,
 }
 
-fn steps() -> impl Strategy<Value = Vec<Step>> {
+fn steps() -> impl Strategy<Value = Vec<RandomEdit>> {
     // Often the same objects, in forms that differ in little.
     let who = prop_oneof![Just(0u8), 0u8..9];
     let how = prop_oneof![Just(0u8), Just(18), Just(144), any::<u8>()];
     let step = (0u8..8, who, how, prop::bool::weighted(0.75));
-    let step = step.prop_map(|(what, who, how, keep)| Step { what, who, how, keep });
+    let step = step.prop_map(|(what, who, how, keep)| RandomEdit { what, who, how, keep });
     prop::collection::vec(step, 1..40)
 }
 

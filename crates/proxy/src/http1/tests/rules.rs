@@ -433,10 +433,10 @@ fn check_chunked(section: &str, bytes: &str, verdict: Result<&str, BodyError>) {
     let got = loop {
         match decoder.next(rest) {
             Err(error) => break Err(error),
-            Ok(Step::More) => panic!("section {section}: {bytes:?} does not end"),
-            Ok(Step::End) => break Ok(String::from_utf8(data).unwrap()),
-            Ok(Step::Framing(n)) => rest = &rest[n..],
-            Ok(Step::Data(n)) => {
+            Ok(Decoded::More) => panic!("section {section}: {bytes:?} does not end"),
+            Ok(Decoded::End) => break Ok(String::from_utf8(data).unwrap()),
+            Ok(Decoded::Framing(n)) => rest = &rest[n..],
+            Ok(Decoded::Data(n)) => {
                 data.extend_from_slice(&rest[..n]);
                 rest = &rest[n..];
             }
