@@ -20,6 +20,7 @@ use crate::settings::OutboundPolicy;
 use crate::traffic::{Connection, Request, Seen, Traffic};
 use crate::view::{CompiledMatch, CompiledRule, Linked, LinkedApplies, LinkedBackend, View};
 
+mod conditions;
 mod edit;
 mod rules;
 
@@ -213,32 +214,29 @@ pub fn decide<R: Recorder>(
     recorder: &mut R,
 ) -> Decision {
     let connection = traffic.connection();
-    let decided = match traffic {
+    match traffic {
         _ if connection.listener == ListenerKind::Inbound => inbound(view, connection, recorder),
         Traffic::Connection(connection) => outbound(view, connection, draw, recorder),
         Traffic::Request(connection, request) => {
             requested(view, connection, request, draw, recorder)
         }
-    };
-    // What is missing is as much an answer as what was decided.
-    decided.unwrap_or_else(|undecided| undecided)
+    }
 }
 
 /// What enters a workload: what its policies let in.
-fn inbound<R: Recorder>(
-    view: &View,
-    connection: &Connection<'_>,
-    recorder: &mut R,
-) -> Result<Decision, Decision> {
-    let linked = at_address(view, connection, recorder)?;
+fn inbound<R: Recorder>(view: &View, connection: &Connection<'_>, recorder: &mut R) -> Decision {
+    let linked = match at_address(view, connection, recorder) {
+        Ok(found) => found,
+        Err(undecided) => return undecided,
+    };
     let mode = match &linked.applies {
         Some(applies) => applies.mtls,
         None => view.settings().mtls_mode,
     };
     if mode == MtlsMode::Strict && connection.peer == Seen::Absent {
-        return Ok(Decision::answer(Reason::PlaintextRefused, linked));
+        return Decision::answer(Reason::PlaintextRefused, linked);
     }
-    Ok(Decision::of(Plan::ToWorkload(mode), Reason::Inbound, linked))
+    Decision::of(Plan::ToWorkload(mode), Reason::Inbound, linked)
 }
 
 /// A connection that leaves a workload: the rules for connections, else the service as it is.
@@ -247,15 +245,18 @@ fn outbound<R: Recorder>(
     connection: &Connection<'_>,
     draw: Draw,
     recorder: &mut R,
-) -> Result<Decision, Decision> {
-    let linked = at_address(view, connection, recorder)?;
+) -> Decision {
+    let linked = match at_address(view, connection, recorder) {
+        Ok(found) => found,
+        Err(undecided) => return undecided,
+    };
     let Some(applies) = linked.applies.as_ref().filter(|applies| !applies.is_only_member()) else {
-        return Ok(to_unknown(view, connection, linked));
+        return to_unknown(view, connection, linked);
     };
     match first_connection_match(applies, connection, recorder) {
-        Found::Matched(at) => Ok(by_rule(linked, applies, at, draw, recorder)),
-        Found::NotRead => Ok(Decision::of(Plan::ReadHello, Reason::NotConfigured, linked)),
-        Found::NoneMatched | Found::NoneApplies => Ok(by_default(linked, applies)),
+        Found::Matched(at) => by_rule(linked, applies, at, draw, recorder),
+        Found::NotRead => Decision::of(Plan::ReadHello, Reason::NotConfigured, linked),
+        Found::NoneMatched | Found::NoneApplies => by_default(linked, applies),
     }
 }
 
@@ -266,18 +267,21 @@ fn requested<R: Recorder>(
     request: &Request<'_>,
     draw: Draw,
     recorder: &mut R,
-) -> Result<Decision, Decision> {
-    let linked = at_host(view, connection, request, recorder)?;
+) -> Decision {
+    let linked = match at_host(view, connection, request, recorder) {
+        Ok(found) => found,
+        Err(undecided) => return undecided,
+    };
     let Some(applies) = &linked.applies else {
         if connection.listener == ListenerKind::Gateway {
-            return Ok(Decision::answer(Reason::NoRoute, linked));
+            return Decision::answer(Reason::NoRoute, linked);
         }
         return unknown_host(view, connection, recorder);
     };
     match first_match(applies, connection, request, recorder) {
-        Found::Matched(at) => Ok(by_rule(linked, applies, at, draw, recorder)),
-        Found::NoneMatched | Found::NotRead => Ok(Decision::answer(Reason::NoRoute, linked)),
-        Found::NoneApplies => Ok(by_default(linked, applies)),
+        Found::Matched(at) => by_rule(linked, applies, at, draw, recorder),
+        Found::NoneMatched | Found::NotRead => Decision::answer(Reason::NoRoute, linked),
+        Found::NoneApplies => by_default(linked, applies),
     }
 }
 
@@ -288,16 +292,19 @@ fn unknown_host<R: Recorder>(
     view: &View,
     connection: &Connection<'_>,
     recorder: &mut R,
-) -> Result<Decision, Decision> {
-    let dialled = at_address(view, connection, recorder)?;
+) -> Decision {
+    let dialled = match at_address(view, connection, recorder) {
+        Ok(found) => found,
+        Err(undecided) => return undecided,
+    };
     match &dialled.applies {
         Some(applies)
             if !applies.is_only_member()
                 && view.settings().outbound_policy == OutboundPolicy::AllowAny =>
         {
-            Ok(by_default(dialled, applies))
+            by_default(dialled, applies)
         }
-        _ => Ok(to_unknown(view, connection, dialled)),
+        _ => to_unknown(view, connection, dialled),
     }
 }
 
@@ -400,21 +407,21 @@ fn by_rule<R: Recorder>(
     draw: Draw,
     recorder: &mut R,
 ) -> Decision {
-    let mut decision = Decision::answer(Reason::DeadRule, linked);
-    decision.rule = Some(at);
-    if let Some(status) = decision.direct_response().map(|answer| answer.status) {
-        decision.plan = Plan::Answer(status);
-        decision.reason = Reason::DirectResponse;
-        return decision;
-    }
     let backends = applies.routes[at.route as usize].backends(at.list, at.rule);
-    let Some(index) = choose(backends, at, draw, recorder) else { return decision };
-    decision.chosen = Some(Chosen::OfRule(index));
-    (decision.plan, decision.reason) = match &backends[index as usize].group {
+    let Some(index) = choose(backends, at, draw, recorder) else {
+        let mut decision = Decision::answer(Reason::DeadRule, linked);
+        decision.rule = Some(at);
+        if let Some(status) = decision.direct_response().map(|answer| answer.status) {
+            (decision.plan, decision.reason) = (Plan::Answer(status), Reason::DirectResponse);
+        }
+        return decision;
+    };
+    let (plan, reason) = match &backends[index as usize].group {
         Ok(_) => (Plan::Forward, Reason::Route),
         Err(reason) => (Plan::Answer(reason.status()), *reason),
     };
-    decision
+    let chosen = Some(Chosen::OfRule(index));
+    Decision { plan, reason, linked: Some(linked.clone()), rule: Some(at), chosen }
 }
 
 /// Chooses a backend by weight. A single one needs no weight; of several, those with weight 0 get

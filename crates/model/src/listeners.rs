@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use hashbrown::Equivalent;
 use serde::{Deserialize, Serialize};
@@ -55,7 +56,7 @@ pub(crate) struct DomainSet {
     /// By what follows the `*`.
     wildcards: SharedMap<At, Entry>,
     /// How many wildcards there are on a port with a suffix of a length, the longest first.
-    lengths: BTreeMap<(u16, Reverse<usize>), u32>,
+    lengths: Arc<BTreeMap<(u16, Reverse<usize>), u32>>,
 }
 
 /// A text on a port.
@@ -95,7 +96,8 @@ impl DomainSet {
             if times == 1
                 && let Some(suffix) = pattern.strip_prefix('*')
             {
-                *self.lengths.entry((chunk.port, Reverse(suffix.len()))).or_default() += 1;
+                let lengths = Arc::make_mut(&mut self.lengths);
+                *lengths.entry((chunk.port, Reverse(suffix.len()))).or_default() += 1;
             }
         }
     }
@@ -112,10 +114,11 @@ impl DomainSet {
             map.remove(&key);
             let Some(suffix) = pattern.strip_prefix('*') else { continue };
             let length = (chunk.port, Reverse(suffix.len()));
-            match self.lengths.get_mut(&length) {
+            let lengths = Arc::make_mut(&mut self.lengths);
+            match lengths.get_mut(&length) {
                 Some(times) if *times > 1 => *times -= 1,
                 _ => {
-                    self.lengths.remove(&length);
+                    lengths.remove(&length);
                 }
             }
         }

@@ -19,7 +19,7 @@ impl Labels {
     ///
     /// An empty selector selects everything; callers for whom it selects nothing check first.
     pub fn selects(&self, labels: &Self) -> bool {
-        self.0.iter().all(|(name, value)| labels.0.get(name) == Some(value))
+        self.is_empty() || self.0.iter().all(|(name, value)| labels.0.get(name) == Some(value))
     }
 
     /// The value of one label.

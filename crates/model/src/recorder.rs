@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 pub trait Recorder {
     /// Takes one event; one that does not record never calls the closure.
     fn record(&mut self, event: impl FnOnce() -> Event);
+
+    /// Takes events, in order; one that does not record never calls the closure.
+    fn record_all(&mut self, events: impl FnOnce() -> Vec<Event>);
 }
 
 /// Records nothing; compiles to nothing.
@@ -14,6 +17,8 @@ pub struct Silent;
 
 impl Recorder for Silent {
     fn record(&mut self, _: impl FnOnce() -> Event) {}
+
+    fn record_all(&mut self, _: impl FnOnce() -> Vec<Event>) {}
 }
 
 /// Keeps every event.
@@ -23,6 +28,10 @@ pub struct Trace(pub Vec<Event>);
 impl Recorder for Trace {
     fn record(&mut self, event: impl FnOnce() -> Event) {
         self.0.push(event());
+    }
+
+    fn record_all(&mut self, events: impl FnOnce() -> Vec<Event>) {
+        self.0.extend(events());
     }
 }
 

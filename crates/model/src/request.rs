@@ -33,21 +33,44 @@ impl HeaderLookup for Vec<(String, String)> {
 
 /// Splits an authority into host (lower case, without a trailing dot or brackets) and port.
 pub fn split_authority(authority: &str) -> (Cow<'_, str>, Option<u16>) {
-    let (host, port) = match authority.rsplit_once(':') {
-        // The last colon of a bare IPv6 address is no port's.
-        Some((host, port)) if !host.contains(':') || host.ends_with(']') => match port.parse() {
-            Ok(port) => (host, Some(port)),
-            Err(_) => (authority, None),
-        },
-        _ => (authority, None),
+    let (host, port) = match split_port(authority) {
+        Some((host, port)) => (host, Some(port)),
+        None => (authority, None),
     };
+    // Nearly every host is a name in lower case, without any of :;<=>?@A-Z[\].
+    if !host.bytes().any(|byte| (b':'..=b']').contains(&byte)) {
+        return (Cow::Borrowed(before_last(host, b'.').unwrap_or(host)), port);
+    }
+    // The last colon of a bare IPv6 address is no port's.
+    let is_bare = host.contains(':') && !host.ends_with(']');
+    let (host, port) = if is_bare { (authority, None) } else { (host, port) };
     let host = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
-    let host = host.strip_suffix('.').unwrap_or(host);
-    if host.bytes().any(|b| b.is_ascii_uppercase()) {
+    let host = before_last(host, b'.').unwrap_or(host);
+    if host.bytes().any(|byte| byte.is_ascii_uppercase()) {
         (Cow::Owned(host.to_ascii_lowercase()), port)
     } else {
         (Cow::Borrowed(host), port)
     }
+}
+
+/// What is before the last colon and the port behind it, which is of digits only (RFC 3986, section
+/// 3.2.3).
+fn split_port(authority: &str) -> Option<(&str, u16)> {
+    let bytes = authority.as_bytes();
+    let (mut at, mut port, mut unit) = (bytes.len(), 0u32, 1u32);
+    while at > 0 && bytes[at - 1].is_ascii_digit() {
+        at -= 1;
+        port = unit.checked_mul(u32::from(bytes[at] - b'0'))?.checked_add(port)?;
+        unit = unit.saturating_mul(10);
+    }
+    let host = before_last(&authority[..at], b':')?;
+    let port = u16::try_from(port).ok().filter(|_| at < bytes.len());
+    Some((host, port?))
+}
+
+/// What is before the last character, if that is this one of ASCII. (`strip_suffix` calls `memcmp`.)
+fn before_last(text: &str, last: u8) -> Option<&str> {
+    if text.as_bytes().last() == Some(&last) { text.get(..text.len() - 1) } else { None }
 }
 
 /// The first value of a query parameter, percent-decoded, `+` read as a space.
@@ -99,6 +122,15 @@ mod tests {
             ("[::1]", "::1", None),
             ("10.0.0.1:80", "10.0.0.1", Some(80)),
             ("host:http", "host:http", None),
+            ("host:+80", "host:+80", None),
+            ("host:65536", "host:65536", None),
+            ("host:", "host:", None),
+            ("a:b:80", "a:b:80", None),
+            ("::1", "::1", None),
+            ("80", "80", None),
+            (":80", "", Some(80)),
+            ("[::1]:", "[::1]:", None),
+            ("h\u{e9}:80", "h\u{e9}", Some(80)),
             ("", "", None),
         ] {
             let (got, got_port) = split_authority(authority);

@@ -139,6 +139,7 @@ pub const EVERY_PORT: u16 = 0;
 
 impl Target {
     /// Feeds a host target to a hasher; a borrowed host hashes as an owned one.
+    #[inline]
     pub(crate) fn hash_host<H: Hasher>(host: &str, port: u16, state: &mut H) {
         (1u8, host, port).hash(state);
     }

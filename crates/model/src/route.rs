@@ -168,14 +168,27 @@ impl Match {
             Some(_) => false,
         };
         any_path
-            && self.scheme.is_none()
+            && self.is_about_path()
+            && self.source_labels.is_empty()
+            && self.source_namespace.is_none()
+    }
+
+    /// Whether it asks for nothing of the request but perhaps its path.
+    pub(crate) fn is_about_path(&self) -> bool {
+        self.scheme.is_none()
             && self.method.is_none()
             && self.authority.is_none()
             && self.headers.is_empty()
             && self.without_headers.is_empty()
             && self.query.is_empty()
-            && self.source_labels.is_empty()
+    }
+
+    /// Whether it asks for nothing of the caller.
+    pub(crate) fn is_for_everyone(&self) -> bool {
+        self.source_labels.is_empty()
             && self.source_namespace.is_none()
+            && self.gateways.is_empty()
+            && self.port.is_none()
     }
 }
 

@@ -176,6 +176,7 @@ const NOT_RE2_CLASS: &str = r"within [ ] RE2 takes a bracket, `&&`, `--` and `~~
 
 impl Matcher {
     /// Whether `text` matches.
+    #[inline]
     pub fn matches(&self, text: &str) -> bool {
         match self {
             Self::Exact(exact) => **exact == *text,

@@ -9,7 +9,7 @@ use std::sync::{Arc, Weak};
 
 use hashbrown::Equivalent;
 
-use crate::decide::RuleList;
+use crate::decide::{RuleAt, RuleList};
 use crate::group::Group;
 use crate::listeners::{DomainSet, Listeners};
 use crate::name::{Name, ServiceId};
@@ -25,9 +25,11 @@ use crate::shared_map::SharedMap;
 mod compile;
 mod link;
 mod references;
+mod rule_index;
 
 pub use compile::{CallerMatch, CompiledMatch, CompiledRoute, CompiledRule};
 use references::References;
+pub use rule_index::RuleIndex;
 
 /// The resources that one proxy holds. Making the next view copies no map that grows with them.
 #[derive(Clone, Debug, Default)]
@@ -124,6 +126,8 @@ pub struct LinkedApplies {
     pub routes: Vec<LinkedRoute>,
     /// What is tried, in this order.
     pub order: Vec<Turn>,
+    /// Where to look in `order`, if it is long.
+    pub index: Option<Arc<RuleIndex>>,
     /// What the routes are attached to here.
     pub attached_to: Vec<Name>,
     /// The member of the mesh that lives at the address.
@@ -146,6 +150,26 @@ pub struct Turn {
     pub rule: u32,
     /// Indices of the alternatives; empty if the rule has none and matches every request.
     pub alternatives: Range<u32>,
+}
+
+impl Turn {
+    /// Each alternative, or the rule itself if it has none.
+    pub(crate) fn places(&self) -> impl Iterator<Item = RuleAt> {
+        let itself = self.alternatives.is_empty().then_some(None);
+        itself.into_iter().chain(self.alternatives.clone().map(Some)).map(|at| self.at(at))
+    }
+
+    /// The place of an alternative.
+    pub(crate) fn at(&self, alternative: Option<u32>) -> RuleAt {
+        let Self { route, rule, .. } = *self;
+        RuleAt { route, list: RuleList::Requests, rule, alternative }
+    }
+
+    /// Whether it is this one's turn.
+    pub(crate) fn has(&self, at: RuleAt) -> bool {
+        let has_alternative = at.alternative.is_none_or(|at| self.alternatives.contains(&at));
+        at.route == self.route && at.rule == self.rule && has_alternative
+    }
 }
 
 /// A route and the backends of its rules.

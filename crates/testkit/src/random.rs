@@ -4,6 +4,10 @@ use serde_json::{Map, Value, json};
 
 use crate::naive::Request;
 
+mod large;
+
+pub use large::{large_mesh, near_request};
+
 /// A sequence of numbers that depends on its seed alone (SplitMix64).
 #[derive(Clone, Debug)]
 pub struct Random(pub u64);

@@ -13,6 +13,8 @@ use serde_json::Value;
 
 const MESHES: u64 = 500;
 const REQUESTS: u64 = 20;
+const LARGE_MESHES: u64 = 6;
+const RULES: usize = 2_000;
 
 #[test]
 fn decide_agrees_with_the_naive_matcher() {
@@ -49,6 +51,30 @@ fn decide_agrees_with_the_naive_matcher() {
     ] {
         assert!(seen.get(reason).is_some_and(|count| *count > 100), "{reason}: {seen:?}");
     }
+}
+
+/// The same with thousands of rules for a host, so that they are looked up by index.
+#[test]
+fn decide_agrees_with_the_naive_matcher_on_thousands_of_rules() {
+    let (mut by_rule, mut by_none) = (0, 0);
+    let patterns = Patterns::default();
+    for seed in 0..LARGE_MESHES {
+        let mut random = Random(seed);
+        let mesh = random::large_mesh(&mut random, RULES);
+        let objects: Vec<Object> = mesh.iter().map(|o| Object::new(o.clone()).unwrap()).collect();
+        let (snapshot, _) = Snapshot::new(translate(&objects, &Settings::default()).objects);
+        let mut views = HashMap::new();
+        for number in 0..2 * REQUESTS {
+            let request = random::near_request(&mut random, &mesh);
+            let decision = decide_on(&snapshot, &mut views, &request, Draw(number));
+            let expected = Mesh { objects: &mesh, patterns: &patterns }.answer(&request);
+            agree(&decision, &expected).unwrap_or_else(|why| {
+                panic!("seed {seed}, request {number}: {why}\nnaive: {expected:?}\n{request:#?}")
+            });
+            *if decision.rule.is_some() { &mut by_rule } else { &mut by_none } += 1;
+        }
+    }
+    assert!(by_rule > 50 && by_none > 20, "{by_rule} by a rule, {by_none} by none");
 }
 
 fn agree(decision: &Decision, expected: &Answer) -> Result<(), String> {

@@ -12,6 +12,7 @@ use crate::text_match::TextMatch;
 use crate::traffic::Local;
 
 mod connections;
+mod lookup;
 
 const APP: &str = "app.default.svc.cluster.local";
 

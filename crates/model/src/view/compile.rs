@@ -1,7 +1,8 @@
 //! Routes compiled for the request path.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use super::RuleIndex;
 use crate::name::{Labels, Name, ObjectId};
 use crate::route::{ConnectionRule, Match, Route, Rule};
 use crate::text_match::{BadPattern, Matcher};
@@ -15,6 +16,15 @@ pub struct CompiledRoute {
     pub rules: Vec<CompiledRule>,
     /// Its rules for connections.
     pub connection_rules: Vec<ConnectionRule>,
+    /// Index of its rules for requests, once something needs it.
+    pub(super) index: OnceLock<Arc<RuleIndex>>,
+}
+
+impl CompiledRoute {
+    /// How many alternatives its rules for requests have; one that has none counts as one.
+    pub(super) fn alternatives(&self) -> usize {
+        self.rules.iter().map(|rule| rule.matches.len().max(1)).sum()
+    }
 }
 
 /// A compiled [`Rule`].
@@ -44,6 +54,10 @@ pub struct CompiledMatch {
     pub port: Option<u16>,
     /// See [`Match::is_catch_all`]; one that is dead catches nothing.
     pub catch_all: bool,
+    /// Whether it asks for nothing of the caller.
+    pub is_for_everyone: bool,
+    /// Whether it asks for nothing of the request but perhaps its path.
+    pub is_about_path: bool,
     /// Why it can never match.
     pub dead: Option<String>,
 }
@@ -69,12 +83,17 @@ pub(super) fn route(route: &Route) -> (Arc<CompiledRoute>, Vec<String>) {
                 .collect(),
         })
         .collect();
-    let connection_rules = route.connection_rules.clone();
-    (Arc::new(CompiledRoute { id: route.id.clone(), rules, connection_rules }), errors)
+    let compiled = CompiledRoute {
+        id: route.id.clone(),
+        rules,
+        connection_rules: route.connection_rules.clone(),
+        index: OnceLock::new(),
+    };
+    (Arc::new(compiled), errors)
 }
 
 /// The conditions of an alternative that do not depend on the request; fields as in [`Match`].
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs, reason = "each field is that of `Match`")]
 pub struct CallerMatch<'a> {
     pub source_labels: &'a Labels,
@@ -108,6 +127,8 @@ impl CompiledMatch {
             gateways: m.gateways.clone(),
             port: m.port,
             catch_all: m.is_catch_all(),
+            is_for_everyone: m.is_for_everyone(),
+            is_about_path: m.is_about_path(),
             dead: None,
         })
     }
@@ -128,6 +149,8 @@ impl CompiledMatch {
             gateways: m.gateways.clone(),
             port: m.port,
             catch_all: false,
+            is_for_everyone: m.is_for_everyone(),
+            is_about_path: false,
             dead: Some(why),
         }
     }

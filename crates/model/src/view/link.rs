@@ -6,8 +6,8 @@ use std::sync::{Arc, Weak};
 use hashbrown::{HashMap, HashSet};
 
 use super::{
-    ApplyError, Body, Change, Held, Linked, LinkedApplies, LinkedBackend, LinkedRoute, Turn, View,
-    compile,
+    ApplyError, Body, Change, Held, Linked, LinkedApplies, LinkedBackend, LinkedRoute, RuleIndex,
+    Turn, View, compile,
 };
 use crate::group::{Group, GroupKey, GroupPolicy};
 use crate::name::{Labels, Name, ObjectId, ServiceId};
@@ -274,13 +274,15 @@ impl Linker<'_> {
             self.view.references.set(&key, Vec::new());
             return;
         };
+        let before = self.view.linked.get(&key).cloned();
         // Of a port that is served no longer nothing may stay.
         self.view.unlink(&key);
         let applies = match &body {
             Some(Resource::Resolution(body)) => match &**body {
                 Resolution::Absent => None,
                 Resolution::Present(applies) => {
-                    let linked = self.link(&key, applies);
+                    let before = before.as_ref().and_then(|linked| linked.applies.as_ref());
+                    let linked = self.link(&key, applies, before);
                     self.link_inbound_ports(&key, applies);
                     Some(linked)
                 }
@@ -301,7 +303,7 @@ impl Linker<'_> {
             let of_port = LinkedApplies {
                 protocol: port.protocol,
                 service: self.view.service(&port.service).cloned(),
-                ..self.link(key, applies)
+                ..self.link(key, applies, None)
             };
             let key = ResolutionKey { target: Target::Address(ip, port.number), ..key.clone() };
             let linked = Arc::new(Linked { key: key.clone(), applies: Some(of_port) });
@@ -313,7 +315,13 @@ impl Linker<'_> {
         }
     }
 
-    fn link(&mut self, key: &ResolutionKey, applies: &Applies) -> LinkedApplies {
+    /// `before`: what was linked under this key until now.
+    fn link(
+        &mut self,
+        key: &ResolutionKey,
+        applies: &Applies,
+        before: Option<&LinkedApplies>,
+    ) -> LinkedApplies {
         let references = self.view.references_of(applies);
         let held = |key: &ResourceKey| self.view.held.get(key);
         let missing = references.iter().find(|key| held(key).is_none()).cloned();
@@ -332,11 +340,13 @@ impl Linker<'_> {
                 routes.push(route);
             }
         }
+        let order = join(&routes, applies, dialled);
         LinkedApplies {
             protocol: applies.protocol,
             service: applies.service.as_ref().and_then(|id| self.view.service(id).cloned()),
             default_backend,
-            order: join(&routes, applies, dialled),
+            index: known_index(before, &order, &routes).or_else(|| RuleIndex::of(&order, &routes)),
+            order,
             routes,
             attached_to: applies.attached_to.clone(),
             member: applies.member.and_then(|ip| self.view.workload(ip)?.cloned()),
@@ -448,12 +458,27 @@ fn nothing_usable(key: ResourceKey) -> LinkedApplies {
         default_backend: None,
         routes: Vec::new(),
         order: Vec::new(),
+        index: None,
         attached_to: Vec::new(),
         member: None,
         mtls: MtlsMode::Strict,
         missing: None,
         unusable: Some(key),
     }
+}
+
+/// The index of before, if the same rules are tried in the same order: a change of a policy or a
+/// service moves no rule.
+fn known_index(
+    before: Option<&LinkedApplies>,
+    order: &[Turn],
+    routes: &[LinkedRoute],
+) -> Option<Arc<RuleIndex>> {
+    let before = before?;
+    let same = before.routes.len() == routes.len()
+        && before.routes.iter().zip(routes).all(|(a, b)| Arc::ptr_eq(&a.route, &b.route))
+        && before.order == order;
+    if same { before.index.clone() } else { None }
 }
 
 /// The order in which the rules of several routes are tried.

@@ -1,8 +1,11 @@
 //! Decides the same requests again and again, so that what one decision costs can be counted from
 //! outside: run it with COUNT and with twice COUNT, and take the difference.
 //!
-//! `bench-decide COUNT`
+//! `bench-decide COUNT` decides by a few rules. `bench-decide CASE FIRST LAST` decides by thousands:
+//! FIRST times by the first and LAST times by the last (see [`many::Case`]). `bench-decide change HOSTS
+//! COUNT` applies COUNT changes of one route to a view of so many hosts.
 
+use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
 
 use anyhow::Context;
@@ -18,33 +21,89 @@ use ironmesh_model::snapshot::{
 use ironmesh_model::text_match::TextMatch;
 use ironmesh_model::view::{Body, Change};
 use ironmesh_model::{
-    Connection, Draw, HeaderLookup, Labels, ListenerKind, Local, ObjectId, Plan, Request,
-    ResourceKey, Seen, ServiceId, Silent, Snapshot, Traffic, View, WorkloadId, decide,
+    Connection, Draw, FindingCode, HeaderLookup, Labels, ListenerKind, Local, ObjectId, Plan,
+    Request, ResourceKey, Seen, ServiceId, Silent, Snapshot, Traffic, View, WorkloadId, decide,
 };
 
+mod many;
+
 fn main() -> anyhow::Result<()> {
-    let count = std::env::args().nth(1).context("usage: bench-decide COUNT")?;
-    let count: u64 = count.parse().context("COUNT")?;
-    let (snapshot, findings) = Snapshot::new(objects());
-    anyhow::ensure!(findings.is_empty(), "the fixed configuration has findings: {findings:?}");
-    let local = Local { namespace: "default".into(), labels: labels("client") };
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match &arguments[..] {
+        [count] => few(count.parse().context("COUNT")?),
+        [change, hosts, count] if change == "change" => {
+            many::change(hosts.parse().context("HOSTS")?, count.parse().context("COUNT")?)
+        }
+        [case, first, last] => {
+            let (first, last) = (first.parse().context("FIRST")?, last.parse().context("LAST")?);
+            many::run(case.parse()?, first, last)
+        }
+        _ => anyhow::bail!("usage: bench-decide COUNT | CASE FIRST LAST | change HOSTS COUNT"),
+    }
+}
+
+fn few(count: u64) -> anyhow::Result<()> {
+    let mut proxy = Proxy::new(objects(), "default", labels("client"))?;
+    let local = proxy.local.clone();
     let user = Headers(vec![("end-user".to_owned(), "jason".to_owned())]);
     let nobody = Headers(Vec::new());
     let requests = [("/reviews/0", &user), ("/reviews/1", &nobody), ("/health", &nobody)];
-    let mut view = View::default();
-    let mut held = Vec::new();
     for number in 0..count {
         let (path, headers) = requests[(number % 3) as usize];
         let traffic = traffic(&local, path, headers);
+        proxy.decide(&traffic, number);
+    }
+    Ok(())
+}
+
+/// A proxy that gets what it asks for from a snapshot.
+struct Proxy {
+    snapshot: Snapshot,
+    local: Local,
+    view: View,
+    held: BTreeSet<ResourceKey>,
+}
+
+impl Proxy {
+    fn new(objects: Objects, namespace: &str, labels: Labels) -> anyhow::Result<Self> {
+        let (snapshot, mut findings) = Snapshot::new(objects);
+        // The gateway has no workload here.
+        findings.retain(|finding| finding.code != FindingCode::NothingSelected);
+        anyhow::ensure!(findings.is_empty(), "the fixed configuration has findings: {findings:?}");
+        let local = Local { namespace: namespace.into(), labels };
+        Ok(Self { snapshot, local, view: View::default(), held: BTreeSet::new() })
+    }
+
+    /// Decides the request of this number. Returns the index of the winning rule's route and its own.
+    fn decide(&mut self, traffic: &Traffic<'_>, number: u64) -> Option<(u32, u32)> {
+        let draw = Draw(number.wrapping_mul(SPREAD));
         loop {
-            let decision = decide(&view, &traffic, Draw(number.wrapping_mul(SPREAD)), &mut Silent);
-            match std::hint::black_box(decision).plan {
-                Plan::Needs(key) => view = ask(&snapshot, &local, view, key, &mut held),
-                _ => break,
+            let decision = decide(&self.view, traffic, draw, &mut Silent);
+            let decision = std::hint::black_box(decision);
+            match decision.plan {
+                Plan::Needs(key) => self.ask(key),
+                _ => return decision.rule.map(|at| (at.route, at.rule)),
             }
         }
     }
-    Ok(())
+
+    /// Takes a resource and all that it refers to.
+    fn ask(&mut self, key: ResourceKey) {
+        let Local { namespace, labels } = self.local.clone();
+        let subscriber = Subscriber { namespace, labels };
+        let mut asked = vec![key];
+        let mut changes = Vec::new();
+        while let Some(key) = asked.pop() {
+            if !self.held.insert(key.clone()) {
+                continue;
+            }
+            let resource = self.snapshot.resource(&key, &subscriber);
+            asked.extend(resource.iter().flat_map(|resource| self.snapshot.references(resource)));
+            let body = resource.map_or(Body::Nothing, Body::Is);
+            changes.push(Change { key, version: Version::default(), body });
+        }
+        self.view = self.view.apply(changes).0;
+    }
 }
 
 /// Makes draws of numbers that follow each other unlike.
@@ -67,31 +126,6 @@ fn traffic<'a>(local: &'a Local, path: &'a str, headers: &'a Headers) -> Traffic
         headers,
     };
     Traffic::Request(connection, request)
-}
-
-/// The view with a resource and all that it refers to.
-fn ask(
-    snapshot: &Snapshot,
-    local: &Local,
-    view: View,
-    key: ResourceKey,
-    held: &mut Vec<ResourceKey>,
-) -> View {
-    let subscriber =
-        Subscriber { namespace: local.namespace.clone(), labels: local.labels.clone() };
-    let mut asked = vec![key];
-    let mut changes = Vec::new();
-    while let Some(key) = asked.pop() {
-        if held.contains(&key) {
-            continue;
-        }
-        held.push(key.clone());
-        let resource = snapshot.resource(&key, &subscriber);
-        asked.extend(resource.iter().flat_map(|resource| snapshot.references(resource)));
-        let body = resource.map_or(Body::Nothing, Body::Is);
-        changes.push(Change { key, version: Version::default(), body });
-    }
-    view.apply(changes).0
 }
 
 /// Headers of a request.
