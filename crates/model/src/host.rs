@@ -18,6 +18,17 @@ pub(crate) fn covers(pattern: &str, host: &str) -> bool {
     }
 }
 
+/// Whether `host`, in letters of any case, is one of `pattern`, which is in lower case.
+pub(crate) fn covers_any_case(pattern: &str, host: &str) -> bool {
+    match pattern.strip_prefix('*') {
+        Some(suffix) => {
+            let start = host.len().checked_sub(suffix.len()).filter(|start| *start > 0);
+            start.is_some_and(|at| host.as_bytes()[at..].eq_ignore_ascii_case(suffix.as_bytes()))
+        }
+        None => pattern.eq_ignore_ascii_case(host),
+    }
+}
+
 /// The hosts that both patterns cover, as a pattern; `None` if there are none.
 pub(crate) fn intersection<'a>(a: &'a str, b: &'a str) -> Option<&'a str> {
     match (a.strip_prefix('*'), b.strip_prefix('*')) {
@@ -67,6 +78,9 @@ mod tests {
             ("a.com", "b.a.com", false),
         ] {
             assert_eq!(covers(pattern, host), covered, "{pattern} {host}");
+            for host in [host, &host.to_ascii_uppercase()] {
+                assert_eq!(covers_any_case(pattern, host), covered, "{pattern} {host}");
+            }
             let by_lookup = pattern
                 .strip_prefix('*')
                 .map_or(pattern == host, |suffix| suffixes(host).any(|s| s == suffix));

@@ -1,6 +1,6 @@
 //! The conditions of an alternative: whether all hold, and in words which does not.
 
-use crate::host::covers;
+use crate::host::covers_any_case;
 use crate::name::Name;
 use crate::request::query_value;
 use crate::route::ConnectionMatch;
@@ -32,10 +32,7 @@ pub(super) fn connection_mismatch<'a>(
     let named = match connection.server_name {
         Seen::NotRead => return Err(NotRead),
         Seen::Absent => false,
-        Seen::Is(name) => {
-            let name = name.to_ascii_lowercase();
-            m.server_names.iter().any(|pattern| covers(pattern, &name))
-        }
+        Seen::Is(name) => m.server_names.iter().any(|pattern| covers_any_case(pattern, name)),
     };
     Ok((!named).then_some(ConnectionCondition::ServerName(&m.server_names)))
 }
