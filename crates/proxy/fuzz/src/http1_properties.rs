@@ -170,7 +170,7 @@ fn turn(
     }
 }
 
-struct Decoded {
+struct WholeBody {
     data: Vec<u8>,
     trailers: Option<Fields>,
     /// Bytes left behind the end.
@@ -178,7 +178,7 @@ struct Decoded {
 }
 
 /// A whole chunked body.
-fn decode(bytes: &[u8], limits: Limits) -> Option<Decoded> {
+fn decode(bytes: &[u8], limits: Limits) -> Option<WholeBody> {
     let mut decoder = BodyDecoder::new(Framing::Chunked, limits);
     let mut data = Vec::new();
     let mut rest = bytes;
@@ -191,7 +191,11 @@ fn decode(bytes: &[u8], limits: Limits) -> Option<Decoded> {
                 rest = &rest[bytes..];
             }
             Decoded::End => {
-                return Some(Decoded { data, trailers: decoder.take_trailers(), rest: rest.len() });
+                return Some(WholeBody {
+                    data,
+                    trailers: decoder.take_trailers(),
+                    rest: rest.len(),
+                });
             }
         }
     }
