@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use regex::Regex;
+use serde_json::Value;
 
 /// Which crates of the workspace each crate may use.
 const MAY_USE: &[(&str, &[&str])] = &[
@@ -17,7 +18,9 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("identity", &["model"]),
     ("telemetry", &["model"]),
     ("proxy", &["fds", "wire", "identity", "telemetry", "model"]),
+    // It runs as it is on Kubernetes: it has its objects from a source, and knows no API server.
     ("control", &["dialects", "fds", "wire", "identity", "telemetry", "model"]),
+    ("apiserver", &["dialects", "model"]),
     ("capture", &[]),
     ("local", &["capture", "client", "dialects", "fds", "identity", "model"]),
     ("samples", &[]),
@@ -25,6 +28,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
 
 /// Crates that may use any other.
 const MAY_USE_ALL: &[&str] = &["cli", "testkit"];
+
+/// Crates that know nothing of one another, in their tests neither.
+const APART: &[(&str, &str)] =
+    &[("control", "apiserver"), ("control", "local"), ("apiserver", "local")];
 
 /// Folders whose code does no IO, reads no clock and draws no random numbers.
 const PURE: &[&str] = &["model/src", "dialects/src", "wire/src/codec"];
@@ -37,7 +44,7 @@ const SEAMS: &[(&str, &str, &[&str])] = &[
         r"\b(Timestamp|Zoned|SystemTime)::now\(",
         &[
             "cli/src/clock.rs",
-            "control/src/clock.rs",
+            "apiserver/src/clock.rs",
             "identity/src/clock.rs",
             "local/src/clock.rs",
         ],
@@ -45,7 +52,12 @@ const SEAMS: &[(&str, &str, &[&str])] = &[
     (
         "randomness",
         r"\bRandomState::new\(|\brand::fill\(|\bgetrandom\b",
-        &["identity/src/random.rs", "proxy/src/random.rs", "samples/src/httpbin.rs"],
+        &[
+            "apiserver/src/clock.rs",
+            "identity/src/random.rs",
+            "proxy/src/random.rs",
+            "samples/src/httpbin.rs",
+        ],
     ),
     (
         "sockets",
@@ -76,7 +88,6 @@ pub(crate) fn run(root: &Path) -> anyhow::Result<()> {
     sizes(&sources, &mut breaches);
     one_decide(&sources, &mut breaches)?;
     purity(&sources, &mut breaches)?;
-    sources_only(&sources, &mut breaches)?;
     seams(&sources, &mut breaches)?;
     no_ignored_tests(&sources, &mut breaches);
     no_paths_of_a_machine(root, &mut breaches)?;
@@ -108,61 +119,67 @@ fn sources(root: &Path) -> anyhow::Result<BTreeMap<String, String>> {
     Ok(found)
 }
 
-/// The control plane proper knows its source, and nothing of the store and API of one machine.
-fn sources_only(
-    sources: &BTreeMap<String, String>,
-    breaches: &mut Vec<String>,
-) -> anyhow::Result<()> {
-    let local = Regex::new(
-        r"crate::(api::kinds|builtin|context|controllers|failure|local_source|patch|registry|selector|server|store|table)\b",
-    )?;
-    for (name, text) in sources {
-        let file = name.strip_prefix("crates/control/src/").unwrap_or_default();
-        let is_plane = ["plane", "mesh", "explain", "source"].iter().any(|module| {
-            file.strip_prefix(module).is_some_and(|rest| rest == ".rs" || rest.starts_with('/'))
-        });
-        if let Some(found) = local.find(text).filter(|_| is_plane) {
-            breaches.push(format!("{name}: the control plane proper uses {}", found.as_str()));
-        }
-    }
+fn directions(root: &Path, breaches: &mut Vec<String>) -> anyhow::Result<()> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let metadata = std::process::Command::new(cargo)
+        .args(["metadata", "--no-deps", "--offline", "--format-version", "1"])
+        .current_dir(root)
+        .output()?;
+    let metadata = serde_json::from_slice(&metadata.stdout).context("output of cargo metadata")?;
+    breaches.extend(wrong_directions(&metadata));
     Ok(())
 }
 
-fn directions(root: &Path, breaches: &mut Vec<String>) -> anyhow::Result<()> {
-    for entry in fs::read_dir(root.join("crates"))? {
-        let name = entry?.file_name().to_string_lossy().into_owned();
-        if MAY_USE_ALL.contains(&&*name) {
+/// What is wrong with the dependencies between our crates, as `cargo metadata` tells them: by whatever
+/// name, for whatever target.
+fn wrong_directions(metadata: &Value) -> Vec<String> {
+    let mut breaches = Vec::new();
+    let crates = format!("{}/crates/", text(metadata, "workspace_root"));
+    for package in list(metadata, "packages") {
+        let name = ours(package);
+        if !text(package, "manifest_path").starts_with(&crates) || MAY_USE_ALL.contains(&name) {
             continue;
         }
         let Some((_, allowed)) = MAY_USE.iter().find(|(krate, _)| *krate == name) else {
             breaches.push(format!("crates/{name}: a new crate needs a row in xtask's MAY_USE"));
             continue;
         };
-        let manifest = fs::read_to_string(root.join("crates").join(&name).join("Cargo.toml"))?;
-        for used in used_crates(&manifest) {
-            if !allowed.contains(&&*used) {
+        for dependency in list(package, "dependencies") {
+            let used = ours(dependency);
+            if !text(dependency, "name").starts_with("ironmesh") {
+                continue;
+            }
+            if text(dependency, "kind") == "dev" {
+                if APART
+                    .iter()
+                    .any(|(one, other)| [(one, other), (other, one)].contains(&(&name, &used)))
+                {
+                    breaches.push(format!(
+                        "crates/{name}: may not depend on {used}, not even in tests"
+                    ));
+                }
+            } else if !allowed.contains(&used) {
                 breaches.push(format!("crates/{name}: may not depend on {used}"));
             }
         }
     }
-    Ok(())
+    breaches
 }
 
-/// Our own crates among the normal dependencies of a manifest. Tests may use more.
-fn used_crates(manifest: &str) -> Vec<String> {
-    let mut section = "";
-    let mut used = Vec::new();
-    for line in manifest.lines() {
-        if line.starts_with('[') {
-            section = line;
-        } else if section == "[dependencies]"
-            && let Some(name) = line.strip_prefix("ironmesh-")
-        {
-            let end = name.find(['.', ' ', '=']).unwrap_or(name.len());
-            used.push(name[..end].to_owned());
-        }
+/// The name of one of our packages, or of a dependency on it, as its folder is called.
+fn ours(package: &Value) -> &str {
+    match text(package, "name") {
+        "ironmesh" => "cli",
+        name => name.strip_prefix("ironmesh-").unwrap_or(name),
     }
-    used
+}
+
+fn list<'a>(value: &'a Value, key: &str) -> &'a [Value] {
+    value[key].as_array().map_or(&[], Vec::as_slice)
+}
+
+fn text<'a>(value: &'a Value, key: &str) -> &'a str {
+    value[key].as_str().unwrap_or_default()
 }
 
 fn sizes(sources: &BTreeMap<String, String>, breaches: &mut Vec<String>) {
@@ -279,6 +296,8 @@ fn is_test(path: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -287,9 +306,25 @@ mod tests {
     }
 
     #[test]
-    fn only_normal_dependencies_count() {
-        let manifest = "[dependencies]\nironmesh-model.workspace = true\nserde = \"1\"\n\
-                        [dev-dependencies]\nironmesh-testkit.workspace = true\n";
-        assert_eq!(used_crates(manifest), ["model"]);
+    fn control_and_apiserver_know_nothing_of_each_other() {
+        let breaches = |name: &str, used: &str, kind: Value| {
+            let dependency =
+                json!({"name": format!("ironmesh-{used}"), "rename": "x", "kind": kind});
+            wrong_directions(&json!({"workspace_root": "/here", "packages": [{
+                "name": format!("ironmesh-{name}"),
+                "manifest_path": format!("/here/crates/{name}/Cargo.toml"),
+                "dependencies": [dependency, {"name": "serde", "kind": null}],
+            }]}))
+        };
+        for (name, used) in [("control", "apiserver"), ("apiserver", "control")] {
+            for kind in [Value::Null, json!("dev"), json!("build")] {
+                assert_eq!(breaches(name, used, kind.clone()).len(), 1, "{name} {used} {kind}");
+            }
+        }
+        assert_eq!(breaches("capture", "model", Value::Null).len(), 1);
+        assert_eq!(breaches("nobody", "model", Value::Null).len(), 1);
+        assert!(breaches("control", "dialects", Value::Null).is_empty());
+        // Tests may use more.
+        assert!(breaches("dialects", "testkit", json!("dev")).is_empty());
     }
 }

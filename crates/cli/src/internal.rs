@@ -17,7 +17,7 @@ pub(crate) fn run(arguments: &[OsString]) -> anyhow::Result<ExitCode> {
         }
         Some("control") => {
             close_memory()?;
-            ironmesh_control::run(bootstrap(arguments)?)?;
+            crate::control::run(bootstrap(arguments)?)?;
             Ok(ExitCode::SUCCESS)
         }
         _ => Ok(ironmesh_local::internal(arguments)),

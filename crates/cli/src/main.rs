@@ -17,6 +17,7 @@
 mod api;
 mod cli;
 mod clock;
+mod control;
 mod internal;
 mod merge;
 mod output;

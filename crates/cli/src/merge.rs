@@ -1,8 +1,8 @@
 //! The three-way merge of `apply`: what the user wrote last time, what is there, what the user
 //! writes now.
 
-use ironmesh_control::api::Resource;
-use ironmesh_control::api::lists::{merge_keys, set_order};
+use ironmesh_apiserver::lists::{merge_keys, set_order};
+use ironmesh_dialects::kinds::Resource;
 use serde_json::{Map, Value};
 
 /// What the object should become: `live`, with every field that `new` has, and without those that

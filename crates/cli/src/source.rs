@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use anyhow::{Context, ensure};
-use ironmesh_control::api::kinds::Resource;
+use ironmesh_dialects::kinds::Resource;
 use ironmesh_dialects::manifest::{self, Document, ManifestError};
 use ironmesh_model::Severity;
 use serde_json::Value;

@@ -1,7 +1,7 @@
 //! Which objects a command line names: `pods`, `pods,svc`, `all`, `pod NAME ...`, `pod/NAME ...`.
 
 use anyhow::{Context, bail, ensure};
-use ironmesh_control::api::kinds::{ALL, Resource};
+use ironmesh_dialects::kinds::{ALL, Resource};
 
 /// A resource, and one of its objects if one is named.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,13 +6,14 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use ironmesh_dialects::object::value as object;
 use ironmesh_model::entry::Sender;
 use ironmesh_model::group::Ask;
 use ironmesh_model::{Decision, Identity, ListenerKind, Member, Plan, Reason, Snapshot, Tried};
+use serde_json::Value;
 
 use crate::api::explain::{ExplainRequest, Explanation, Hop};
 use crate::inject;
-use crate::object::{self, Object};
 use crate::plane::{Plane, Refused};
 
 mod hop;
@@ -187,7 +188,7 @@ fn follow(
 }
 
 /// The pod that has this address.
-fn pod_at(plane: &Plane, ip: IpAddr) -> Option<Arc<Object>> {
+fn pod_at(plane: &Plane, ip: IpAddr) -> Option<Arc<Value>> {
     let pods = plane.source.pods();
     let text = ip.to_string();
     pods.into_iter()

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::object::{self, Object, entry, set_default};
+use ironmesh_dialects::object::value::{self as object, entry, set_default};
 
 /// Name of the container that is the sidecar.
 pub(crate) const SIDECAR: &str = "istio-proxy";
@@ -10,16 +10,16 @@ pub(crate) const SIDECAR: &str = "istio-proxy";
 /// Name of the init container that captures the pod's traffic.
 const CAPTURE: &str = "istio-init";
 
-/// Adds the sidecar if namespace and pod want one and it is not there yet. `owner` is the name of
-/// what owns the pod (`reviews-v1`), or its own.
-pub(crate) fn inject(namespace: &Object, pod: &mut Object, owner: &str) {
+/// Adds the sidecar if namespace and pod want one and it is not there yet: what an admission webhook
+/// does to a new pod.
+pub fn inject(namespace: &Value, pod: &mut Value) {
     if is_wanted(namespace, pod) && !has_sidecar(pod) {
-        add_sidecar(pod, owner);
+        add_sidecar(pod);
     }
 }
 
 /// Whether the pod has a sidecar, given by us or by its manifest.
-pub(crate) fn has_sidecar(pod: &Object) -> bool {
+pub(crate) fn has_sidecar(pod: &Value) -> bool {
     let named = |pointer: &str, name: &str| {
         object::list(pod, pointer).iter().any(|c| object::text(c, "/name") == name)
     };
@@ -27,7 +27,7 @@ pub(crate) fn has_sidecar(pod: &Object) -> bool {
 }
 
 /// Whether the pod is a gateway: its proxy serves no workload beside it.
-pub(crate) fn is_router(pod: &Object) -> bool {
+pub(crate) fn is_router(pod: &Value) -> bool {
     object::list(pod, "/spec/containers")
         .iter()
         .any(|c| object::text(c, "/name") == SIDECAR && object::text(c, "/args/1") == "router")
@@ -35,7 +35,7 @@ pub(crate) fn is_router(pod: &Object) -> bool {
 
 /// As Istio decides: what the pod says (its label before its annotation) wins over the namespace's
 /// label, but for a namespace where injection is off; pods in the host's network never.
-fn is_wanted(namespace: &Object, pod: &Object) -> bool {
+fn is_wanted(namespace: &Value, pod: &Value) -> bool {
     let asked = object::label(pod, INJECT).or_else(|| object::annotation(pod, INJECT));
     let asked = asked.map(|value| matches!(value, "true" | "y" | "yes" | "on"));
     let switch = object::label(namespace, "istio-injection");
@@ -47,12 +47,13 @@ fn is_wanted(namespace: &Object, pod: &Object) -> bool {
     !excluded && asked.unwrap_or(by_namespace)
 }
 
-fn add_sidecar(pod: &mut Object, owner: &str) {
+fn add_sidecar(pod: &mut Value) {
+    let owner = ironmesh_dialects::pod_owner(pod).to_owned();
     let app = object::text(pod, "/spec/containers/0/name").to_owned();
     let canonical = ["app.kubernetes.io/name", "app"]
         .iter()
         .find_map(|key| object::label(pod, key))
-        .unwrap_or(owner)
+        .unwrap_or(&owner)
         .to_owned();
     let revision = ["app.kubernetes.io/version", "version"]
         .iter()
@@ -130,11 +131,11 @@ const INJECT: &str = "sidecar.istio.io/inject";
 mod tests {
     use super::*;
 
-    fn namespace(labels: Value) -> Object {
+    fn namespace(labels: Value) -> Value {
         json!({"metadata": {"name": "default", "labels": labels}})
     }
 
-    fn pod(metadata: Value) -> Object {
+    fn pod(metadata: Value) -> Value {
         json!({"metadata": metadata, "spec": {"containers": [{"name": "app"}]}})
     }
 
@@ -154,12 +155,12 @@ mod tests {
             (json!({"istio-injection": "disabled"}), said("true"), false),
         ] {
             let mut subject = pod(metadata.clone());
-            inject(&namespace(labels.clone()), &mut subject, "app");
+            inject(&namespace(labels.clone()), &mut subject);
             assert_eq!(has_sidecar(&subject), expected, "{labels} {metadata}");
         }
         let mut host = pod(json!({}));
         host["spec"]["hostNetwork"] = true.into();
-        inject(&namespace(on()), &mut host, "app");
+        inject(&namespace(on()), &mut host);
         assert!(!has_sidecar(&host));
     }
 
@@ -167,7 +168,7 @@ mod tests {
     fn the_app_stays_first_and_a_second_time_changes_nothing() {
         let on = namespace(json!({"istio-injection": "enabled"}));
         let mut subject = pod(json!({"labels": {"app": "reviews", "version": "v1"}}));
-        inject(&on, &mut subject, "reviews-v1");
+        inject(&on, &mut subject);
         let names: Vec<_> = object::list(&subject, "/spec/containers")
             .iter()
             .map(|c| object::text(c, "/name"))
@@ -178,7 +179,7 @@ mod tests {
         assert_eq!(object::annotation(&subject, default), Some("app"));
         assert_eq!(object::label(&subject, "service.istio.io/canonical-name"), Some("reviews"));
         let once = subject.clone();
-        inject(&on, &mut subject, "reviews-v1");
+        inject(&on, &mut subject);
         assert_eq!(subject, once);
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use ironmesh_identity::channel::ControlServer;
 use ironmesh_model::limits::Limits;
-use ironmesh_model::settings::Settings;
+use ironmesh_model::settings::{Setting, Settings};
 use tokio::net::TcpListener;
 
 use crate::api::mesh::{FindingItem, ProxyEndpoints, ProxyItem};
@@ -121,6 +121,13 @@ impl Plane {
     /// If there is no such pod. A proxy that tells nothing is no error.
     pub async fn endpoints(&self, namespace: &str, pod: &str) -> Result<ProxyEndpoints, Refused> {
         endpoints::endpoints(self, namespace, pod).await
+    }
+
+    /// The settings and limits of the mesh, as they are.
+    pub fn settings(&self) -> Vec<Setting> {
+        let mut rows = self.settings.rows();
+        rows.extend(self.limits.rows());
+        rows
     }
 
     /// What the proxies would decide about a request.

@@ -6,6 +6,8 @@ use ironmesh_model::snapshot::Created;
 use ironmesh_model::{Finding, FindingCode, Labels, Name, ObjectId};
 use serde_json::{Map, Value, json};
 
+pub mod value;
+
 /// One object, cheap to clone.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Object {

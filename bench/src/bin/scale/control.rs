@@ -1,7 +1,8 @@
-//! The control plane in a process of its own, and what it costs.
+//! The control process of a mesh, and what it costs.
 
-use std::net::SocketAddr;
-use std::os::fd::IntoRawFd;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::Duration;
@@ -10,9 +11,6 @@ use anyhow::Context;
 use ironmesh_model::bootstrap::ControlBootstrap;
 use ironmesh_model::settings::Settings;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-
-/// The argument by which this program becomes a control plane.
-pub(crate) const WORD: &str = "control";
 
 /// Key with which the proxies' tokens are signed.
 pub(crate) const TOKEN_KEY: &str =
@@ -23,16 +21,35 @@ pub(crate) const TOKEN_KEY: &str =
 pub(crate) struct Control {
     directory: tempfile::TempDir,
     child: Child,
+    push_address: SocketAddr,
 }
 
 impl Control {
     /// Starts one, and waits until it can be reached.
     pub(crate) async fn start() -> anyhow::Result<Self> {
         let directory = tempfile::tempdir()?;
-        let program = std::env::current_exe()?;
-        let child = Command::new(program).arg(WORD).arg(directory.path()).spawn()?;
-        let control = Self { directory, child };
-        while !control.anchors_file().exists() || !control.push_file().exists() {
+        let api = UnixListener::bind(directory.path().join(API))?;
+        let push = TcpListener::bind("127.0.0.1:0")?;
+        let push_address = push.local_addr()?;
+        let bootstrap = bootstrap(directory.path(), push_address);
+        let program = std::env::current_exe()?.with_file_name("ironmesh");
+        anyhow::ensure!(
+            program.exists(),
+            "{} is missing: cargo build --release -p ironmesh",
+            program.display()
+        );
+        // Its descriptors are those that a child can be given; bash moves them to their numbers.
+        let script = "exec 3<&0 4<&1 5<&2 </dev/null >/dev/null 2>&1
+                      exec \"$0\" internal control --bootstrap-fd 3";
+        let child = Command::new("bash")
+            .args(["-c", script])
+            .arg(program)
+            .stdin(ironmesh_fds::json_memfd("bootstrap", &bootstrap)?)
+            .stdout(OwnedFd::from(api))
+            .stderr(OwnedFd::from(push))
+            .spawn()?;
+        let control = Self { directory, child, push_address };
+        while !control.anchors_file().exists() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         Ok(control)
@@ -40,12 +57,12 @@ impl Control {
 
     /// The socket of its API.
     pub(crate) fn api(&self) -> PathBuf {
-        api_socket(self.directory.path())
+        self.directory.path().join(API)
     }
 
     /// Where its push protocol is.
-    pub(crate) fn push_address(&self) -> anyhow::Result<SocketAddr> {
-        Ok(std::fs::read_to_string(self.push_file())?.parse()?)
+    pub(crate) fn push_address(&self) -> SocketAddr {
+        self.push_address
     }
 
     /// The certificates by which it is known.
@@ -77,10 +94,6 @@ impl Control {
     fn anchors_file(&self) -> PathBuf {
         self.directory.path().join("state/anchors.pem")
     }
-
-    fn push_file(&self) -> PathBuf {
-        push_file(self.directory.path())
-    }
 }
 
 impl Drop for Control {
@@ -91,27 +104,14 @@ impl Drop for Control {
     }
 }
 
-fn api_socket(directory: &Path) -> PathBuf {
-    directory.join("api.sock")
-}
-
-fn push_file(directory: &Path) -> PathBuf {
-    directory.join("push")
-}
-
-/// Is a control plane until it is killed.
-pub(crate) fn run(directory: &Path) -> anyhow::Result<()> {
-    raise_limit_of_descriptors()?;
-    let api = std::os::unix::net::UnixListener::bind(api_socket(directory))?;
-    let push = std::net::TcpListener::bind("127.0.0.1:0")?;
-    let push_address = push.local_addr()?;
+fn bootstrap(directory: &Path, push_address: SocketAddr) -> ControlBootstrap {
     let mut limits = ironmesh_model::limits::Limits::default();
     limits.control.push_connections_max = 8_192;
-    let bootstrap = ControlBootstrap {
+    ControlBootstrap {
         mesh: "bench".to_owned(),
-        api_fds: vec![api.into_raw_fd()],
+        api_fds: vec![4],
         report_fd: None,
-        push_fd: push.into_raw_fd(),
+        push_fd: 5,
         push_address,
         state: directory.join("state"),
         logs: directory.join("logs"),
@@ -120,14 +120,11 @@ pub(crate) fn run(directory: &Path) -> anyhow::Result<()> {
         service_network: "10.96.0.0/16".to_owned(),
         user_ids: true,
         limits,
-    };
-    let unfinished = directory.join("push.next");
-    std::fs::write(&unfinished, push_address.to_string())?;
-    std::fs::rename(unfinished, push_file(directory))?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(ironmesh_control::serve(bootstrap))?;
-    Ok(())
+    }
 }
+
+/// Name of the socket of the API.
+const API: &str = "api.sock";
 
 /// Thousands of connections need as many descriptors.
 pub(crate) fn raise_limit_of_descriptors() -> anyhow::Result<()> {

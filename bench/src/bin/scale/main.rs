@@ -1,6 +1,6 @@
 //! What many proxies cost the control plane: `bench/scale`.
 //!
-//! Starts the real control plane in a process of its own, fills it by its API, connects thousands of
+//! Starts the control process of the `ironmesh` beside it, fills it by its API, connects thousands of
 //! fake proxies by the real push protocol (TLS, tokens), and then edits one object after the other.
 //! For each kind of edit: CPU time of the control plane, how many proxies were sent how many keys,
 //! and the time from the answer of the API to the last proxy that has the change. Ends with 1 if a
@@ -39,10 +39,6 @@ const SMALL: Sizes =
 fn main() -> anyhow::Result<ExitCode> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let sizes = match &arguments[..] {
-        [word, directory] if word == control::WORD => {
-            control::run(directory.as_ref())?;
-            return Ok(ExitCode::SUCCESS);
-        }
         [] => FULL,
         [word] if word == "--small" => SMALL,
         _ => {

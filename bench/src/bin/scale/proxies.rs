@@ -50,7 +50,7 @@ pub(crate) struct Proxies {
 impl Proxies {
     pub(crate) fn of(control: &Control) -> anyhow::Result<Self> {
         Ok(Self {
-            address: control.push_address()?,
+            address: control.push_address(),
             tls: ControlClient::new(&control.anchors()?, Arc::new(SystemClock))?,
             key: TokenKey::from_hex(TOKEN_KEY)?,
             made: 0,

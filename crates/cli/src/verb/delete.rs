@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use clap::Args;
-use ironmesh_control::api::kinds::Resource;
+use ironmesh_dialects::kinds::Resource;
 use serde_json::Value;
 
 use crate::api::{Api, Query};

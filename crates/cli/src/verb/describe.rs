@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Args;
-use ironmesh_control::api::kinds::Resource;
+use ironmesh_dialects::kinds::Resource;
 use ironmesh_model::Finding;
 use serde_json::Value;
 

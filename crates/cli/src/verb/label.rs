@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, bail, ensure};
 use clap::Args;
-use ironmesh_control::api::kinds::Resource;
+use ironmesh_dialects::kinds::Resource;
 use serde_json::{Map, Value, json};
 
 use crate::api::{Api, Query};

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::bail;
 use clap::{Args, Subcommand};
-use ironmesh_control::api::kinds::Resource;
+use ironmesh_dialects::kinds::Resource;
 use serde_json::{Value, json};
 
 use crate::api::Api;

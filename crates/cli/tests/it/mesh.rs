@@ -1,11 +1,11 @@
-//! A control plane without a platform: it answers, and nothing runs.
+//! A control process without a platform: it answers, and nothing runs.
 
 use std::io::Write;
 use std::net::TcpListener;
-use std::os::fd::IntoRawFd;
+use std::os::fd::OwnedFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use ironmesh_model::bootstrap::ControlBootstrap;
@@ -13,40 +13,36 @@ use ironmesh_model::limits::Limits;
 use ironmesh_model::settings::Settings;
 use tempfile::TempDir;
 
-/// A running control plane, and a folder for the files of a test.
+/// A running control process, and a folder for the files of a test.
 pub(crate) struct Mesh {
     name: String,
     folder: TempDir,
+    api: UnixListener,
+    push: TcpListener,
+    control: Child,
 }
 
 impl Mesh {
-    /// Starts one. It ends with the test's process.
+    /// Starts one.
     pub(crate) fn start() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let name = format!("test-{}-{number}", std::process::id());
         let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("state")).unwrap();
         let uid = nix::unistd::geteuid();
         let address = SocketAddr::from_abstract_name(format!("ironmesh/{uid}/{name}/api")).unwrap();
         let api = UnixListener::bind_addr(&address).unwrap();
         let push = TcpListener::bind("127.0.0.1:0").unwrap();
-        let bootstrap = ControlBootstrap {
-            mesh: name.clone(),
-            api_fds: vec![api.into_raw_fd()],
-            push_address: push.local_addr().unwrap(),
-            report_fd: None,
-            push_fd: push.into_raw_fd(),
-            state: folder.path().join("state"),
-            logs: folder.path().join("logs"),
-            token_key: "00".repeat(32),
-            settings: Settings::default(),
-            service_network: "10.96.0.0/16".to_owned(),
-            user_ids: true,
-            limits: Limits::default(),
-        };
-        std::fs::create_dir(&bootstrap.state).unwrap();
-        std::thread::spawn(move || ironmesh_control::run(bootstrap));
-        Self { name, folder }
+        let control = control(&name, &folder, &api, &push);
+        Self { name, folder, api, push, control }
+    }
+
+    /// Kills the control process, and starts another one with the same sockets and state.
+    pub(crate) fn restart(&mut self) {
+        self.control.kill().unwrap();
+        self.control.wait().unwrap();
+        self.control = control(&self.name, &self.folder, &self.api, &self.push);
     }
 
     /// Runs `ironmesh LINE`, the words split at blanks.
@@ -79,6 +75,42 @@ impl Mesh {
     pub(crate) fn write(&self, name: &str, text: &str) {
         std::fs::write(self.folder.path().join(name), text).unwrap();
     }
+}
+
+impl Drop for Mesh {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.control.kill();
+        let _ = self.control.wait();
+    }
+}
+
+/// Starts the process as the agent does: with its bootstrap and its sockets as descriptors. Those of
+/// the standard streams are the ones that a child of this process can be given; bash moves them.
+fn control(name: &str, folder: &TempDir, api: &UnixListener, push: &TcpListener) -> Child {
+    let bootstrap = ControlBootstrap {
+        mesh: name.to_owned(),
+        api_fds: vec![4],
+        push_address: push.local_addr().unwrap(),
+        report_fd: None,
+        push_fd: 5,
+        state: folder.path().join("state"),
+        logs: folder.path().join("logs"),
+        token_key: "00".repeat(32),
+        settings: Settings::default(),
+        service_network: "10.96.0.0/16".to_owned(),
+        user_ids: true,
+        limits: Limits::default(),
+    };
+    let script = "exec 3<&0 4<&1 5<&2 </dev/null >/dev/null 2>&1
+                  exec \"$0\" internal control --bootstrap-fd 3";
+    Command::new("bash")
+        .args(["-c", script, env!("CARGO_BIN_EXE_ironmesh")])
+        .stdin(ironmesh_fds::json_memfd("bootstrap", &bootstrap).unwrap())
+        .stdout(OwnedFd::from(api.try_clone().unwrap()))
+        .stderr(OwnedFd::from(push.try_clone().unwrap()))
+        .spawn()
+        .unwrap()
 }
 
 /// What a command said.

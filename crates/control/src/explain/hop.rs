@@ -1,5 +1,6 @@
 //! What is said about one proxy on the way.
 
+use ironmesh_dialects::object::value as object;
 use ironmesh_model::policy::MtlsMode;
 use ironmesh_model::service::EndpointAddress;
 use ironmesh_model::view::LinkedBackend;
@@ -8,7 +9,6 @@ use ironmesh_model::{Decision, Group, ListenerKind, Member, Plan, Reason, Resour
 use super::known::{Known, NOW};
 use super::proxy::{Call, Proxy, Walked};
 use crate::api::explain::{BackendItem, EndpointItem, Hop, ResourceItem, ResourceState};
-use crate::object;
 use crate::plane::Plane;
 
 /// Describes what a proxy does with a call, but for what depends on the next hop.

@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 
+use ironmesh_dialects::object::value as object;
 use ironmesh_model::group::{GroupKey, MemberReport};
 use ironmesh_model::{Decision, Group, Tick};
+use serde_json::Value;
 
 use crate::api::mesh::EndpointState;
-use crate::object::{self, Object};
 use crate::plane::{Plane, endpoints};
 
 /// The moment of an explanation, for its groups.
@@ -23,7 +24,7 @@ pub(super) struct Known {
 
 impl Known {
     /// Asks the proxy of a pod about the groups of a decision, and has these pick as the proxy's do.
-    pub(super) async fn ask(plane: &Plane, pod: &Object, decision: &Decision) -> Self {
+    pub(super) async fn ask(plane: &Plane, pod: &Value, decision: &Decision) -> Self {
         let groups: Vec<&Group> = decision
             .backends()
             .into_iter()

@@ -3,13 +3,14 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
+use ironmesh_dialects::object::value as object;
 use ironmesh_model::service::EndpointAddress;
 use ironmesh_model::snapshot::Subscriber;
 use ironmesh_model::{Labels, ListenerKind, Resource, ResourceKey, ServiceId, Snapshot};
+use serde_json::Value;
 
 use super::url::Url;
 use crate::inject;
-use crate::object::{self, Object};
 use crate::plane::Refused;
 use crate::source::Source;
 
@@ -17,7 +18,7 @@ use crate::source::Source;
 #[derive(Debug)]
 pub(super) struct Origin {
     /// Its pod, or the gateway's.
-    pub(super) pod: Arc<Object>,
+    pub(super) pod: Arc<Value>,
     /// Where the request enters the pod's proxy; `None` if it has none.
     pub(super) listener: Option<ListenerKind>,
 }
@@ -33,7 +34,7 @@ impl Origin {
         // Of several a ready one is taken.
         living.sort_by_key(|pod| !object::is_ready_pod(pod));
         let found = if from == "gateway" {
-            let selected = |pod: &&Arc<Object>| {
+            let selected = |pod: &&Arc<Value>| {
                 inject::is_router(pod) && object::label(pod, "istio") == Some("ingressgateway")
             };
             living.iter().find(selected)

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use ironmesh_dialects::object::value as object;
 use ironmesh_model::bootstrap::ProxyKind;
 use ironmesh_model::entry::{self, Sender};
 use ironmesh_model::path::{EscapedNul, normalize_target, split_target};
@@ -11,12 +12,12 @@ use ironmesh_model::{
     ResourceKey, Seen, Silent, Snapshot, Trace, Traffic, View, decide,
 };
 use ironmesh_wire::server::expand;
+use serde_json::Value;
 
 use super::url::Url;
 use crate::api::explain::ExplainRequest;
 use crate::inject;
 use crate::mesh::subscriber;
-use crate::object::{self, Object};
 
 /// A request on its way; proxies change it.
 #[derive(Clone, Debug)]
@@ -116,7 +117,7 @@ pub(super) struct Walked {
 #[derive(Debug)]
 pub(super) struct Proxy<'a> {
     snapshot: &'a Snapshot,
-    pub(super) pod: &'a Object,
+    pub(super) pod: &'a Value,
     subscriber: Subscriber,
     scope: Scope,
     view: View,
@@ -126,7 +127,7 @@ pub(super) struct Proxy<'a> {
 
 impl<'a> Proxy<'a> {
     /// A proxy that holds nothing but what every proxy asks for first.
-    pub(super) fn new(snapshot: &'a Snapshot, pod: &'a Object) -> Self {
+    pub(super) fn new(snapshot: &'a Snapshot, pod: &'a Value) -> Self {
         let gateway = inject::is_router(pod);
         let subscriber = subscriber(object::namespace(pod), Some(pod));
         let identity = Identity {

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 
+use ironmesh_dialects::object::value as object;
 use ironmesh_identity::channel::{ChannelError, ControlServer};
 use ironmesh_identity::{
     Attest, Authority, Claims, Clock, LocalAttestation, SystemClock, TokenKey,
@@ -14,8 +15,8 @@ use ironmesh_model::snapshot::Subscriber;
 use ironmesh_model::{Identity, Labels, Name, Snapshot, WorkloadId};
 use ironmesh_wire::Certificate;
 use ironmesh_wire::server::{Backend, Peer};
+use serde_json::Value;
 
-use crate::object::{self, Object};
 use crate::source::{ObjectKey, Source};
 
 /// What the identities of the mesh rest on cannot be made.
@@ -116,7 +117,7 @@ impl Members {
 
     /// The pod of a workload, if it is there and has this identity: tokens and sessions outlive pods,
     /// an identity must not.
-    fn pod_of(&self, workload: &WorkloadId, identity: &Identity) -> Result<Arc<Object>, String> {
+    fn pod_of(&self, workload: &WorkloadId, identity: &Identity) -> Result<Arc<Value>, String> {
         let WorkloadId { namespace, name, uid, .. } = workload;
         let pod = self.source.object(&ObjectKey::pod(namespace, name));
         let pod = pod.filter(|pod| object::uid(pod) == &**uid && !object::is_finished_pod(pod));
@@ -136,7 +137,7 @@ impl Members {
 }
 
 /// As whom the proxy of a pod sees the snapshot.
-pub(crate) fn subscriber(namespace: &str, pod: Option<&Object>) -> Subscriber {
+pub(crate) fn subscriber(namespace: &str, pod: Option<&Value>) -> Subscriber {
     let pairs = pod.and_then(|pod| object::map(pod, "/metadata/labels")).into_iter().flatten();
     let labels: Labels = pairs
         .filter_map(|(key, value)| Some((Name::from(key.as_str()), Name::from(value.as_str()?))))

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use ironmesh_dialects::object::value as object;
 use ironmesh_model::group::{GroupReport, MemberReport};
+use serde_json::Value;
 
 use super::{Plane, Refused};
 use crate::api::mesh::{EndpointState, GroupEndpoint, GroupItem, ProxyEndpoints};
-use crate::object::{self, Object};
 
 /// What the proxy of a pod tells of its groups.
 pub(crate) async fn endpoints(
@@ -16,7 +17,7 @@ pub(crate) async fn endpoints(
 ) -> Result<ProxyEndpoints, Refused> {
     let pods = plane.source.pods();
     let is_it =
-        |pod: &&Arc<Object>| object::namespace(pod) == namespace && object::name(pod) == name;
+        |pod: &&Arc<Value>| object::namespace(pod) == namespace && object::name(pod) == name;
     let pod = pods.iter().find(is_it).ok_or_else(|| Refused::NoPod(name.to_owned()))?;
     Ok(match plane.mesh.server.ask(object::uid(pod), Vec::new()).await {
         Ok(told) => ProxyEndpoints {

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use ironmesh_dialects::object::value as object;
 use ironmesh_model::bootstrap::ProxyKind;
 use ironmesh_wire::server::{ProxyError, ProxyStatus};
 
 use super::Plane;
 use crate::api::mesh::{ProxyItem, ResourceError};
-use crate::{inject, object};
+use crate::inject;
 
 /// The proxies of all pods that have one, in order of namespace and name.
 pub(crate) fn proxies(plane: &Plane) -> Vec<ProxyItem> {

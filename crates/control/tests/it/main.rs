@@ -1,12 +1,8 @@
-//! The control plane as its clients see it: over its sockets, with a toy kubelet that makes pods
-//! ready.
+//! The control plane on a source in memory: no store, no API, no controllers.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod api;
-mod clients;
 mod explain;
 mod memory;
 mod push;
-mod rollout;
 mod world;

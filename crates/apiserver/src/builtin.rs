@@ -1,0 +1,133 @@
+//! The objects that every store has from its start: namespaces, the node, and what the mesh adds.
+
+use ironmesh_dialects::kinds::Resource;
+use serde_json::{Value, json};
+
+use crate::object::{self, Object};
+use crate::registry::defaults::NODE;
+use crate::registry::{Part, Registry};
+use crate::store::Collection;
+
+/// Creates them in a new store. In one that had them they stay as their users left them, also those
+/// that were deleted; what cannot be made is logged, the mesh goes on without it, and the next start
+/// tries again.
+pub(crate) fn ensure(registry: &Registry, added: Vec<Object>) {
+    // The node is made last: where it is, all others were made.
+    if registry.store().object(&Collection::core("nodes").key("", NODE)).is_some() {
+        return;
+    }
+    let namespaces = ["default", "kube-system"].map(namespace);
+    let mut all_made = true;
+    for object in namespaces.into_iter().chain(added) {
+        all_made &= make(registry, object);
+    }
+    if all_made {
+        make(registry, node());
+    }
+}
+
+/// Returns whether an object is there afterwards.
+fn make(registry: &Registry, object: Object) -> bool {
+    let resource =
+        Resource::of(object::text(&object, "/apiVersion"), object::text(&object, "/kind"));
+    let namespace = object::namespace(&object).to_owned();
+    let name = object::name(&object).to_owned();
+    let status = object.get("status").cloned();
+    let made = match registry.create(&resource, &namespace, object) {
+        Err(failure) if failure.code == 409 => Ok(()),
+        made => made.map(drop),
+    };
+    let key = Collection::from(&resource).key(&namespace, &name);
+    let noted = |status: Value| {
+        registry.update(&resource, &key, Part::Status, |old| {
+            let mut new = old.clone();
+            new["status"] = status.clone();
+            Ok(new)
+        })
+    };
+    let made = made.and_then(|()| status.map_or(Ok(()), |status| noted(status).map(drop)));
+    if let Err(failure) = &made {
+        tracing::error!(kind = %resource.kind, name, %failure, "built-in object not made");
+    }
+    made.is_ok()
+}
+
+fn namespace(name: &str) -> Object {
+    json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+}
+
+/// The one node that all pods run on.
+fn node() -> Object {
+    json!({
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {
+            "name": NODE,
+            "labels": {
+                "kubernetes.io/hostname": NODE,
+                "kubernetes.io/os": std::env::consts::OS,
+                "node-role.kubernetes.io/control-plane": "",
+            },
+        },
+        "spec": {},
+        "status": {
+            "addresses": [
+                {"type": "InternalIP", "address": "10.77.0.1"},
+                {"type": "Hostname", "address": NODE},
+            ],
+            "conditions": [{"type": "Ready", "status": "True", "reason": "KubeletReady"}],
+            "nodeInfo": {
+                "kubeletVersion": format!("ironmesh-{}", env!("CARGO_PKG_VERSION")),
+                "operatingSystem": std::env::consts::OS,
+                "architecture": std::env::consts::ARCH,
+            },
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use ironmesh_model::limits::ControlLimits;
+
+    use super::*;
+    use crate::store::Store;
+
+    const GATEWAY: &str = "gateway";
+
+    fn gateway_service() -> Object {
+        json!({
+            "apiVersion": "v1", "kind": "Service",
+            "metadata": {"name": GATEWAY, "namespace": "kube-system"},
+            "spec": {"ports": [{"port": 80}]},
+            "status": {"loadBalancer": {"ingress": [{"ip": "127.0.0.1"}]}},
+        })
+    }
+
+    #[test]
+    fn what_was_not_made_is_made_at_the_next_start_and_what_was_deleted_is_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let limits = ControlLimits::default();
+        let store = Store::open(directory.path(), &limits).unwrap();
+        // It has two addresses for Services, both taken.
+        let registry = Registry::new(store, "10.96.0.0/30".parse().unwrap(), limits);
+        registry.create(&Resource::of("v1", "Namespace"), "", namespace("shop")).unwrap();
+        let services = Collection::core("services");
+        for name in ["a", "b"] {
+            let service = json!({
+                "apiVersion": "v1", "kind": "Service", "metadata": {"name": name},
+                "spec": {"ports": [{"port": 80}]},
+            });
+            registry.create(&Resource::of("v1", "Service"), "shop", service).unwrap();
+        }
+        let gateway = services.key("kube-system", GATEWAY);
+        ensure(&registry, vec![gateway_service()]);
+        assert!(registry.store().object(&gateway).is_none());
+        registry.store().remove(&services.key("shop", "a")).unwrap();
+        ensure(&registry, vec![gateway_service()]);
+        let made = registry.object(&Resource::of("v1", "Service"), &gateway).unwrap();
+        assert_eq!(object::text(&made, "/status/loadBalancer/ingress/0/ip"), "127.0.0.1");
+        registry.store().remove(&gateway).unwrap();
+        ensure(&registry, vec![gateway_service()]);
+        assert!(registry.store().object(&gateway).is_none());
+    }
+}

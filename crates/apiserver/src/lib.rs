@@ -1,0 +1,173 @@
+//! The API of one machine, in the shape of Kubernetes': the store of objects, what happens to an object
+//! before it is stored, and the controllers that make pods from Deployments.
+//!
+//! It knows nothing of the mesh. What a mesh adds comes by [`Hooks`], as it would come to a Kubernetes
+//! API server by a mutating webhook, and by an [`Extension`], as by an aggregated API server. The
+//! control plane reads the objects through [`ApiServer::store`].
+//!
+//! # Layout
+//!
+//! - [`store`]: objects as they were sent, journal, watch history.
+//! - `registry`: what happens to an object before it is stored: defaults, checks, admission.
+//! - `server`: the API on unix sockets; `table`, `patch`, `selector`, [`failure`], `base64` are its
+//!   pure parts.
+//! - `controllers`: service accounts, Deployments, ReplicaSets, Endpoints, garbage collection,
+//!   namespaces; what fails is tried again.
+//! - `builtin`: what every store has from its start.
+//! - [`lists`]: how items of lists are merged; clients that merge need the same.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use ironmesh_model::limits::ControlLimits;
+use serde_json::Value;
+use tokio::net::UnixListener;
+use tokio::sync::Semaphore;
+
+mod base64;
+mod builtin;
+mod clock;
+mod context;
+mod controllers;
+pub mod extension;
+pub mod failure;
+pub mod lists;
+mod object;
+mod patch;
+mod registry;
+mod selector;
+mod server;
+pub mod store;
+mod table;
+
+pub use extension::Extension;
+pub use failure::Failure;
+pub use registry::addresses::NotANetwork;
+pub use store::Store;
+
+use context::Context;
+use registry::Registry;
+
+/// Why the API cannot be served.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The store cannot be opened.
+    #[error("{0}")]
+    Store(String),
+    /// The network of Services is none.
+    #[error(transparent)]
+    ServiceNetwork(#[from] NotANetwork),
+}
+
+/// What an API server is made with.
+#[derive(Clone, Debug)]
+pub struct Options<'a> {
+    /// Directory of the journal.
+    pub state: &'a Path,
+    /// Where the logs of containers are: `NAMESPACE_POD/CONTAINER.log`.
+    pub logs: PathBuf,
+    /// Network from which Services get their addresses, such as `10.96.0.0/16`.
+    pub service_network: &'a str,
+    /// Limits.
+    pub limits: ControlLimits,
+    /// What the mesh adds.
+    pub hooks: Hooks,
+}
+
+/// What a mesh adds to the objects of its machine.
+#[derive(Clone, Debug, Default)]
+pub struct Hooks {
+    /// Changes a new pod of a namespace (namespace, pod) before it is completed and checked: what is a
+    /// mutating webhook in Kubernetes.
+    pub admit_pod: Option<fn(&Value, &mut Value)>,
+    /// Objects that a new store gets beside the namespaces and the node, in this order; a `status` is
+    /// written, too.
+    pub initial: Vec<Value>,
+}
+
+/// The API of one machine. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct ApiServer {
+    registry: Arc<Registry>,
+    logs: PathBuf,
+}
+
+impl ApiServer {
+    /// Opens the store, and makes in a new one what every store has.
+    ///
+    /// # Errors
+    ///
+    /// If the store cannot be opened, or the network of Services is none.
+    pub fn open(options: Options<'_>) -> Result<Self, Error> {
+        let Options { state, logs, service_network, limits, hooks } = options;
+        let network = service_network.parse()?;
+        let store = Store::open(state, &limits).map_err(|error| Error::Store(error.to_string()))?;
+        for loss in store.losses() {
+            tracing::error!("{loss}");
+        }
+        let registry = Registry::new(store, network, limits).with_admission(hooks.admit_pod);
+        builtin::ensure(&registry, hooks.initial);
+        Ok(Self { registry: Arc::new(registry), logs })
+    }
+
+    /// The objects, for reading. Changes go through the API.
+    pub fn store(&self) -> &Store {
+        self.registry.store()
+    }
+
+    /// Serves the API on these sockets, runs the controllers and tends the journal, until the process
+    /// ends. `extension` answers what is not Kubernetes'.
+    pub async fn run(self, listeners: Vec<UnixListener>, extension: Arc<dyn Extension>) {
+        let bodies = self.registry.limits().api_bodies_bytes_max.min(Semaphore::MAX_PERMITS);
+        let context = Arc::new(Context {
+            registry: self.registry,
+            extension,
+            parts: Default::default(),
+            bodies: Arc::new(Semaphore::new(bodies)),
+            logs: self.logs,
+        });
+        let mut tasks = tokio::task::JoinSet::new();
+        for listener in listeners {
+            tasks.spawn(server::serve(listener, context.clone()));
+        }
+        tasks.spawn(controllers::run(context.clone()));
+        tasks.spawn(tend_journal(context));
+        tasks.join_all().await;
+    }
+}
+
+/// Tends the journal after changes, many at once. A disk that refuses is asked again until it takes
+/// what it was given.
+async fn tend_journal(context: Arc<Context>) {
+    let mut changes = context.registry.store().subscribe();
+    let mut failed = false;
+    loop {
+        changes.mark_unchanged();
+        let registry = context.registry.clone();
+        let tended = tokio::task::spawn_blocking(move || registry.store().tend(failed)).await;
+        match tended {
+            Ok(Ok(())) => {
+                if std::mem::take(&mut failed) {
+                    tracing::info!("journal reaches the disk again");
+                }
+                if changes.changed().await.is_err() {
+                    return;
+                }
+            }
+            refused => {
+                if !std::mem::replace(&mut failed, true) {
+                    let error = match refused {
+                        Ok(Err(error)) => error.to_string(),
+                        other => format!("{other:?}"),
+                    };
+                    tracing::error!(error, "journal not synced to disk; trying again");
+                }
+                tokio::time::sleep(SYNC_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Pause before a disk that refused is asked again.
+const SYNC_PAUSE: std::time::Duration = std::time::Duration::from_secs(1);

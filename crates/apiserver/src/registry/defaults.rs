@@ -1,0 +1,190 @@
+//! What Kubernetes fills in when an object is taken. Pure functions; each is idempotent.
+
+use ironmesh_dialects::kinds::Resource;
+use serde_json::{Value, json};
+
+use crate::base64;
+use crate::object::{self, Object, entry, set_default};
+
+/// Node that all pods run on.
+pub(crate) const NODE: &str = "ironmesh";
+
+/// Fills in the defaults of an object's kind. Its fields are of the right types.
+pub(crate) fn apply(resource: &Resource, object: &mut Object) {
+    match (&*resource.group, &*resource.plural) {
+        ("", "namespaces") => {
+            let name = object::name(object).to_owned();
+            entry(object::metadata_mut(object), "labels")["kubernetes.io/metadata.name"] =
+                name.into();
+            set_default(entry(object, "status"), "phase", "Active");
+        }
+        ("", "pods") => pod_spec(entry(object, "spec")),
+        ("", "services") => service(object),
+        ("", "secrets") => secret(object),
+        ("apps", "deployments") => deployment(object),
+        ("apps", "replicasets") => {
+            set_default(entry(object, "spec"), "replicas", 1);
+            pod_spec(entry(entry(entry(object, "spec"), "template"), "spec"));
+        }
+        _ => {}
+    }
+}
+
+/// Fills in what is left open in a pod's spec.
+pub(crate) fn pod_spec(spec: &mut Value) {
+    set_default(spec, "restartPolicy", "Always");
+    set_default(spec, "terminationGracePeriodSeconds", 30);
+    set_default(spec, "dnsPolicy", "ClusterFirst");
+    set_default(spec, "securityContext", json!({}));
+    set_default(spec, "schedulerName", "default-scheduler");
+    // The two names are one field; the older is still read by tools.
+    let account =
+        [object::text(spec, "/serviceAccountName"), object::text(spec, "/serviceAccount")]
+            .into_iter()
+            .find(|name| !name.is_empty())
+            .unwrap_or_default()
+            .to_owned();
+    if !account.is_empty() {
+        spec["serviceAccountName"] = account.clone().into();
+        spec["serviceAccount"] = account.into();
+    }
+    for list in ["initContainers", "containers"] {
+        for container in spec.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
+            if container.is_object() {
+                self::container(container);
+            }
+        }
+    }
+}
+
+fn container(container: &mut Value) {
+    let image = object::text(container, "/image");
+    let tagged = image.rsplit('/').next().is_some_and(|last| last.contains([':', '@']));
+    let pull = if !tagged || image.ends_with(":latest") { "Always" } else { "IfNotPresent" };
+    set_default(container, "imagePullPolicy", pull);
+    set_default(container, "terminationMessagePath", "/dev/termination-log");
+    set_default(container, "terminationMessagePolicy", "File");
+    set_default(container, "resources", json!({}));
+    for port in container.get_mut("ports").and_then(Value::as_array_mut).into_iter().flatten() {
+        if port.is_object() {
+            set_default(port, "protocol", "TCP");
+        }
+    }
+    for probe in ["livenessProbe", "readinessProbe", "startupProbe"] {
+        if let Some(probe) = container.get_mut(probe).filter(|probe| probe.is_object()) {
+            self::probe(probe);
+        }
+    }
+}
+
+fn probe(probe: &mut Value) {
+    set_default(probe, "timeoutSeconds", 1);
+    set_default(probe, "periodSeconds", 10);
+    set_default(probe, "successThreshold", 1);
+    set_default(probe, "failureThreshold", 3);
+    if let Some(http) = probe.get_mut("httpGet").filter(|http| http.is_object()) {
+        set_default(http, "path", "/");
+        set_default(http, "scheme", "HTTP");
+    }
+}
+
+fn service(object: &mut Object) {
+    let spec = entry(object, "spec");
+    set_default(spec, "type", "ClusterIP");
+    set_default(spec, "sessionAffinity", "None");
+    for port in spec.get_mut("ports").and_then(Value::as_array_mut).into_iter().flatten() {
+        if port.is_object() {
+            set_default(port, "protocol", "TCP");
+            let number = port.get("port").cloned().unwrap_or_default();
+            set_default(port, "targetPort", number);
+        }
+    }
+    set_default(entry(object, "status"), "loadBalancer", json!({}));
+}
+
+/// `stringData` is written into `data`, in base64; what is there already is written anew without the
+/// line breaks that Kubernetes passes over.
+fn secret(object: &mut Object) {
+    set_default(object, "type", "Opaque");
+    for value in object.get_mut("data").and_then(Value::as_object_mut).into_iter().flatten() {
+        if let Some(bytes) = value.1.as_str().and_then(base64::decode) {
+            *value.1 = base64::encode(&bytes).into();
+        }
+    }
+    let Some(plain) = object.as_object_mut().and_then(|o| o.shift_remove("stringData")) else {
+        return;
+    };
+    for (key, value) in plain.as_object().into_iter().flatten() {
+        if let Some(text) = value.as_str() {
+            entry(object, "data")[key.as_str()] = base64::encode(text.as_bytes()).into();
+        }
+    }
+}
+
+fn deployment(object: &mut Object) {
+    let spec = entry(object, "spec");
+    set_default(spec, "replicas", 1);
+    set_default(spec, "revisionHistoryLimit", 10);
+    set_default(spec, "progressDeadlineSeconds", 600);
+    let strategy = entry(spec, "strategy");
+    set_default(strategy, "type", "RollingUpdate");
+    if strategy["type"] == "RollingUpdate" {
+        let rolling = entry(strategy, "rollingUpdate");
+        set_default(rolling, "maxSurge", "25%");
+        set_default(rolling, "maxUnavailable", "25%");
+    }
+    pod_spec(entry(entry(spec, "template"), "spec"));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry::normal_form::normalize;
+
+    fn defaulted(api_version: &str, kind: &str, mut object: Value) -> Value {
+        object["apiVersion"] = api_version.into();
+        object["kind"] = kind.into();
+        entry(&mut object, "metadata")["name"] = "a".into();
+        let resource = Resource::of(api_version, kind);
+        normalize(&resource, &mut object);
+        apply(&resource, &mut object);
+        object
+    }
+
+    #[test]
+    fn old_deployments_become_apps_v1_with_a_selector() {
+        let template = json!({"metadata": {"labels": {"app": "a"}}, "spec": {"containers": []}});
+        let deployment =
+            defaulted("extensions/v1beta1", "Deployment", json!({"spec": {"template": template}}));
+        assert_eq!(deployment["apiVersion"], "apps/v1");
+        assert_eq!(deployment["spec"]["selector"], json!({"matchLabels": {"app": "a"}}));
+        assert_eq!(deployment["spec"]["replicas"], 1);
+        assert_eq!(deployment["spec"]["strategy"]["rollingUpdate"]["maxSurge"], "25%");
+        let strict = defaulted("apps/v1", "Deployment", json!({"spec": {}}));
+        assert_eq!(strict["spec"].get("selector"), None);
+    }
+
+    #[test]
+    fn secrets_and_services_and_pods() {
+        let secret = defaulted("v1", "Secret", json!({"stringData": {"a": "hello", "b": ""}}));
+        assert_eq!(secret["data"], json!({"a": "aGVsbG8=", "b": ""}));
+        assert_eq!(secret.get("stringData"), None);
+        let folded = defaulted("v1", "Secret", json!({"data": {"a": "aGVs\nbG8=\r\n"}}));
+        assert_eq!(folded["data"], json!({"a": "aGVsbG8="}));
+        let spec = json!({"spec": {"ports": [{"port": 80, "protocol": null}]}});
+        let service = defaulted("v1", "Service", spec);
+        assert_eq!(
+            service["spec"]["ports"],
+            json!([{"port": 80, "protocol": "TCP", "targetPort": 80}])
+        );
+        let spec = json!({"spec": {"serviceAccount": "x", "containers": [{"image": "r:5000/a"}]}});
+        let pod = defaulted("v1", "Pod", spec);
+        assert_eq!(pod["spec"]["serviceAccountName"], "x");
+        assert_eq!(pod["spec"]["containers"][0]["imagePullPolicy"], "Always");
+        let map = defaulted("v1", "ConfigMap", json!({"data": {"empty": null, "a": "b"}}));
+        assert_eq!(map["data"], json!({"empty": "", "a": "b"}));
+        let spec = json!({"spec": {"terminationGracePeriodSeconds": -1}});
+        let pod = defaulted("v1", "Pod", spec);
+        assert_eq!(pod["spec"]["terminationGracePeriodSeconds"], 1);
+    }
+}

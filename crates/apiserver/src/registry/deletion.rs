@@ -1,0 +1,193 @@
+//! Deleting: at once, gracefully (pods), after finalizers, or after all content (namespaces).
+
+use std::sync::Arc;
+
+use ironmesh_dialects::kinds::Resource;
+use serde_json::{Value, json};
+
+use super::{Part, Registry};
+use crate::clock;
+use crate::failure::Failure;
+use crate::object::{self, Object};
+use crate::store::{Error as StoreError, Key};
+
+/// How to delete.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct DeleteOptions {
+    /// Seconds for a graceful end; `None`: what the object says.
+    pub(crate) grace_seconds: Option<i64>,
+    /// Whether what it owns stays.
+    pub(crate) orphan: bool,
+    /// The object must be this one.
+    pub(crate) uid: Option<String>,
+    /// The object must be in this version.
+    pub(crate) resource_version: Option<String>,
+    /// Whether nothing is to be deleted, only tried.
+    pub(crate) dry_run: bool,
+}
+
+impl DeleteOptions {
+    /// Whether a body says `dryRun: [All]`.
+    ///
+    /// # Errors
+    ///
+    /// If it says anything else there.
+    pub(crate) fn asks_for_dry_run(body: &Value) -> Result<bool, Failure> {
+        match object::list(body, "/dryRun") {
+            [] => Ok(false),
+            words if words.iter().all(|word| word == "All") => Ok(true),
+            _ => Err(Failure::bad_request("dryRun: supported values: \"All\"")),
+        }
+    }
+
+    /// Reads them from a body (`kind: DeleteOptions`, may be empty) and from query parameters,
+    /// which win.
+    pub(crate) fn read(body: &Value, query: impl Fn(&str) -> Option<String>) -> Self {
+        let grace = query("gracePeriodSeconds").and_then(|text| text.parse().ok());
+        let policy = query("propagationPolicy")
+            .unwrap_or_else(|| object::text(body, "/propagationPolicy").to_owned());
+        let text = |pointer| body.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
+        Self {
+            grace_seconds: grace.or_else(|| object::number(body, "/gracePeriodSeconds")),
+            orphan: policy == "Orphan" || body.get("orphanDependents") == Some(&Value::Bool(true)),
+            uid: text("/preconditions/uid"),
+            resource_version: text("/preconditions/resourceVersion"),
+            dry_run: false,
+        }
+    }
+}
+
+/// What came of a deletion.
+#[derive(Debug)]
+pub(crate) enum Deleted {
+    /// The object is gone.
+    Gone(Arc<Object>),
+    /// It is on its way out.
+    Marked(Arc<Object>),
+}
+
+impl Registry {
+    /// Deletes an object, or begins to.
+    ///
+    /// # Errors
+    ///
+    /// If there is none, or it is not the one that the options name.
+    pub(crate) fn delete(
+        &self,
+        resource: &Resource,
+        key: &Key,
+        options: &DeleteOptions,
+    ) -> Result<Deleted, Failure> {
+        let object = self.object(resource, key)?;
+        check_preconditions(resource, key, &object, options)?;
+        if key.collection.is("", "namespaces") && KEPT_NAMESPACES.contains(&&*key.name) {
+            return Err(Failure::forbidden(
+                resource,
+                &key.name,
+                "this namespace may not be deleted",
+            ));
+        }
+        if options.dry_run {
+            return Ok(Deleted::Gone(object));
+        }
+        if options.orphan {
+            self.orphan_dependents(&object)?;
+        }
+        let is = |plural| resource.group.is_empty() && &*resource.plural == plural;
+        let grace = if is("pods") { self.pod_grace(&object, options) } else { 0 };
+        let has_finalizers = !object::list(&object, "/metadata/finalizers").is_empty();
+        if grace == 0 && !has_finalizers && !is("namespaces") {
+            let removed = self.store.remove(key).map_err(|e| Failure::of_store(&e, resource))?;
+            return Ok(Deleted::Gone(removed));
+        }
+        let marked = self.store.update::<StoreError>(key, |old| {
+            let mut new = old.clone();
+            mark(&mut new, grace);
+            if is("namespaces") {
+                new["status"] = json!({"phase": "Terminating"});
+            }
+            Ok(new)
+        });
+        Ok(Deleted::Marked(marked.map_err(|e| Failure::of_store(&e, resource))?))
+    }
+
+    /// Removes an object that only waited for its last finalizer.
+    pub(super) fn finish_deletion(&self, key: &Key, object: &Object) -> Result<(), Failure> {
+        let waits = object::number(object, "/metadata/deletionGracePeriodSeconds").unwrap_or(0) > 0
+            || key.collection.is("", "namespaces")
+            || !object::list(object, "/metadata/finalizers").is_empty();
+        if object::is_terminating(object) && !waits {
+            self.store.remove(key)?;
+        }
+        Ok(())
+    }
+
+    /// Seconds that a pod has for its end.
+    fn pod_grace(&self, pod: &Object, options: &DeleteOptions) -> i64 {
+        if object::text(pod, "/spec/nodeName").is_empty() {
+            return 0;
+        }
+        let own = || object::number(pod, "/spec/terminationGracePeriodSeconds").unwrap_or(30);
+        let max = i64::try_from(self.limits.grace_period_max.as_secs()).unwrap_or(i64::MAX);
+        options.grace_seconds.unwrap_or_else(own).clamp(0, max)
+    }
+
+    /// Takes an object out of the owners of what it owns, so that this stays.
+    fn orphan_dependents(&self, owner: &Object) -> Result<(), Failure> {
+        for (key, dependent) in self.store.owned_by(object::uid(owner)) {
+            self.update(&resource_of(&dependent), &key, Part::Main, |old| {
+                let mut new = old.clone();
+                let owners = object::list(old, "/metadata/ownerReferences").iter();
+                let kept: Vec<_> =
+                    owners.filter(|o| object::text(o, "/uid") != object::uid(owner)).collect();
+                object::metadata_mut(&mut new)["ownerReferences"] = json!(kept);
+                Ok(new)
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// The resource of a stored object.
+pub(crate) fn resource_of(object: &Object) -> Resource {
+    Resource::of(object::text(object, "/apiVersion"), object::text(object, "/kind"))
+}
+
+/// Sets the end of an object. A second deletion may only bring it nearer.
+fn mark(object: &mut Object, grace: i64) {
+    let earlier = object::number(object, "/metadata/deletionGracePeriodSeconds");
+    let terminating = object::is_terminating(object);
+    let metadata = object::metadata_mut(object);
+    if terminating && earlier.is_none_or(|earlier| earlier <= grace) {
+        return;
+    }
+    let end = clock::now() + jiff::SignedDuration::from_secs(grace);
+    metadata["deletionTimestamp"] = clock::rfc3339(end).into();
+    metadata["deletionGracePeriodSeconds"] = grace.into();
+}
+
+/// Namespaces that Kubernetes does not delete.
+const KEPT_NAMESPACES: [&str; 3] = ["default", "kube-system", "kube-public"];
+
+fn check_preconditions(
+    resource: &Resource,
+    key: &Key,
+    object: &Object,
+    options: &DeleteOptions,
+) -> Result<(), Failure> {
+    let version = object::text(object, "/metadata/resourceVersion");
+    for (what, wanted, found) in [
+        ("UID", &options.uid, object::uid(object)),
+        ("ResourceVersion", &options.resource_version, version),
+    ] {
+        if let Some(wanted) = wanted
+            && wanted != found
+        {
+            let why = format!(
+                "Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {found}"
+            );
+            return Err(Failure::conflict(resource, &key.name, &why));
+        }
+    }
+    Ok(())
+}

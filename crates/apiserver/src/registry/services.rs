@@ -1,0 +1,146 @@
+//! What Services ask for and are given: addresses and node ports.
+
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+
+use ironmesh_dialects::kinds::Resource;
+use serde_json::{Value, json};
+
+use super::validate::IP_RULE;
+use super::{Registry, addresses};
+use crate::failure::{Cause, Failure};
+use crate::object::{self, Object, entry, set_default};
+use crate::store::Collection;
+
+impl Registry {
+    /// Gives a Service what it asks for: an address, node ports.
+    pub(super) fn allocate(
+        &self,
+        resource: &Resource,
+        service: &mut Object,
+    ) -> Result<(), Failure> {
+        let (namespace, name) =
+            (object::namespace(service).to_owned(), object::name(service).to_owned());
+        let kind = object::text(service, "/spec/type").to_owned();
+        let address = object::text(service, "/spec/clusterIP").to_owned();
+        if kind == "ExternalName" || address == "None" {
+            if address == "None" {
+                service["spec"]["clusterIPs"] = json!(["None"]);
+            }
+            return Ok(());
+        }
+        let own = Collection::core("services").key(&namespace, &name);
+        let is_taken = |address: &Ipv4Addr| {
+            self.store.services_at(&address.to_string()).iter().any(|key| *key != own)
+        };
+        let address: Ipv4Addr = if address.is_empty() {
+            let free = self.network.free_address(&namespace, &name, is_taken);
+            free.ok_or_else(|| Failure::internal("range is full: no free Service address"))?
+        } else {
+            let refuse = |field: &str, value: Value, why: &str| {
+                let cause = Cause::invalid(field, &value, why);
+                Failure::invalid(resource, &name, vec![cause])
+            };
+            let wanted: Ipv4Addr = address
+                .parse()
+                .map_err(|_| refuse("spec.clusterIPs[0]", address.clone().into(), IP_RULE))?;
+            let not_had = |why: &str| {
+                let why = format!("failed to allocate IP {wanted}: {why}");
+                refuse("spec.clusterIPs", json!([address]), &why)
+            };
+            if !self.network.has(wanted) {
+                return Err(not_had(&format!(
+                    "the provided IP ({wanted}) is not in the valid range. The range of valid IPs is {}",
+                    self.network
+                )));
+            }
+            if is_taken(&wanted) {
+                return Err(not_had("provided IP is already allocated"));
+            }
+            wanted
+        };
+        let spec = entry(service, "spec");
+        spec["clusterIP"] = address.to_string().into();
+        spec["clusterIPs"] = json!([address.to_string()]);
+        if matches!(&*kind, "NodePort" | "LoadBalancer") {
+            let services = self.store.list(&own.collection, None).0;
+            let taken = services
+                .iter()
+                .filter(|s| (object::namespace(s), object::name(s)) != (&*namespace, &*name))
+                .flat_map(|s| object::list(s, "/spec/ports"))
+                .filter_map(|port| object::number(port, "/nodePort"))
+                .collect();
+            let causes = allocate_node_ports(&namespace, &name, spec, taken)?;
+            if !causes.is_empty() {
+                return Err(Failure::invalid(resource, &name, causes));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Gives each port of a Service its node port. Returns what is wrong with those that it names.
+fn allocate_node_ports(
+    namespace: &str,
+    name: &str,
+    spec: &mut Value,
+    mut taken: BTreeSet<i64>,
+) -> Result<Vec<Cause>, Failure> {
+    let mut causes = Vec::new();
+    let ports = spec.get_mut("ports").and_then(Value::as_array_mut).into_iter().flatten();
+    for (index, port) in ports.enumerate() {
+        let number = object::number(port, "/port").unwrap_or_default();
+        let node_port = match object::number(port, "/nodePort").filter(|n| *n != 0) {
+            Some(given) => {
+                let mut refuse = |why: &str| {
+                    let field = format!("spec.ports[{index}].nodePort");
+                    causes.push(Cause::invalid(field, &given.into(), why));
+                };
+                if !addresses::NODE_PORTS.contains(&given) {
+                    refuse(
+                        "provided port is not in the valid range. The range of valid ports is 30000-32767",
+                    );
+                } else if taken.contains(&given) {
+                    refuse("provided port is already allocated");
+                }
+                given
+            }
+            None => addresses::free_node_port(namespace, name, number, &taken)
+                .ok_or_else(|| Failure::internal("range is full: no free node port"))?,
+        };
+        taken.insert(node_port);
+        port["nodePort"] = node_port.into();
+    }
+    Ok(causes)
+}
+
+/// A Service that is sent without its addresses keeps them, unless it shall have none.
+pub(super) fn keep_addresses(old: &Object, new: &mut Object) {
+    if object::text(new, "/spec/type") == "ExternalName" {
+        return;
+    }
+    let old_ports = object::list(old, "/spec/ports").to_vec();
+    let old_spec = old.get("spec").cloned().unwrap_or_default();
+    let spec = entry(new, "spec");
+    for key in ["clusterIP", "clusterIPs"] {
+        if let Some(value) = old_spec.get(key) {
+            set_default(spec, key, value.clone());
+        }
+    }
+    let has_node_ports = matches!(object::text(spec, "/type"), "NodePort" | "LoadBalancer");
+    for port in spec.get_mut("ports").and_then(Value::as_array_mut).into_iter().flatten() {
+        let same = old_ports.iter().find(|old| old.get("port") == port.get("port"));
+        if !has_node_ports {
+            // What it had as another type goes with the type.
+            if let (Some(old), Some(fields)) = (same, port.as_object_mut())
+                && old.get("nodePort") == fields.get("nodePort")
+            {
+                fields.shift_remove("nodePort");
+            }
+            continue;
+        }
+        if let Some(node_port) = same.and_then(|old| old.get("nodePort")) {
+            set_default(port, "nodePort", node_port.clone());
+        }
+    }
+}

@@ -1,0 +1,336 @@
+//! Checks before an object is taken, with the texts that kubectl shows. Pure functions. What
+//! belongs to the mesh's own kinds is checked by the dialects.
+
+use std::collections::BTreeSet;
+
+use ironmesh_dialects::kinds::Resource;
+use serde_json::Value;
+
+use crate::base64;
+use crate::failure::Cause;
+use crate::object::{self, Object};
+use crate::selector;
+
+mod ips;
+pub(crate) mod labels;
+mod pods;
+mod rollout;
+
+/// What is wrong with a new or changed object of a kind that the control plane itself acts on.
+pub(crate) fn check(resource: &Resource, object: &Object) -> Vec<Cause> {
+    let mut causes = Vec::new();
+    labels::metadata(&object["metadata"], "metadata", &mut causes);
+    match (&*resource.group, &*resource.plural) {
+        ("", "pods") => {
+            pods::spec(object.get("spec"), "spec", &["Always", "OnFailure", "Never"], &mut causes);
+        }
+        ("", "services") => service(object, &mut causes),
+        ("", "endpoints") => ips::endpoints(object, &mut causes),
+        ("discovery.k8s.io", "endpointslices") => ips::endpoint_slice(object, &mut causes),
+        ("", "secrets") => secret(object, &mut causes),
+        ("", "configmaps") => config_map(object, &mut causes),
+        ("apps", plural @ ("deployments" | "replicasets" | "statefulsets" | "daemonsets")) => {
+            workload(object, &mut causes);
+            if plural == "deployments" {
+                rollout::deployment(object, &mut causes);
+            }
+        }
+        _ => {}
+    }
+    causes
+}
+
+/// What of a changed object may not change.
+pub(crate) fn check_update(resource: &Resource, old: &Object, new: &Object) -> Vec<Cause> {
+    let mut causes = Vec::new();
+    let mut fixed = |pointer: &str, field: &str| {
+        let (old, new) = (old.pointer(pointer), new.pointer(pointer));
+        if old.is_some_and(|old| !old.is_null()) && old != new {
+            let value = new.cloned().unwrap_or_default();
+            causes.push(Cause::invalid(field, &value, "field is immutable"));
+        }
+    };
+    match (&*resource.group, &*resource.plural) {
+        ("apps", _) => fixed("/spec/selector", "spec.selector"),
+        ("", "services") if object::text(new, "/spec/type") != "ExternalName" => {
+            fixed("/spec/clusterIP", "spec.clusterIP");
+        }
+        ("", "secrets") => fixed("/type", "type"),
+        ("", "pods") if frozen_spec(old) != frozen_spec(new) => {
+            causes.push(Cause { field: "spec".to_owned(), message: POD_FROZEN.to_owned() });
+        }
+        _ => {}
+    }
+    let immutable = old.get("immutable") == Some(&Value::Bool(true));
+    if immutable && (old.get("data") != new.get("data")) {
+        let message = "Forbidden: field is immutable when `immutable` is set".to_owned();
+        causes.push(Cause { field: "data".to_owned(), message });
+    }
+    causes
+}
+
+/// Whether `name` may name an object: a DNS subdomain (RFC 1123) of at most 253 characters.
+pub(crate) fn is_subdomain(name: &str) -> bool {
+    name.len() <= 253 && name.split('.').all(is_label)
+}
+
+/// Whether `name` is a DNS label (RFC 1123).
+pub(crate) fn is_label(name: &str) -> bool {
+    let alphanumeric = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    !name.is_empty()
+        && name.len() <= 63
+        && name.bytes().all(|b| alphanumeric(b) || b == b'-')
+        && name.bytes().next().is_some_and(alphanumeric)
+        && name.bytes().last().is_some_and(alphanumeric)
+}
+
+/// What is wrong with the name of an object.
+pub(crate) fn check_name(resource: &Resource, name: &str) -> Option<Cause> {
+    let field = "metadata.name";
+    let value = Value::from(name);
+    match (&*resource.group, &*resource.plural) {
+        ("", "namespaces") if !is_label(name) => Some(Cause::invalid(field, &value, LABEL_RULE)),
+        ("", "services")
+            if !is_label(name) || !name.starts_with(|c: char| c.is_ascii_lowercase()) =>
+        {
+            Some(Cause::invalid(field, &value, SERVICE_RULE))
+        }
+        // Names of RBAC objects are path segments.
+        ("rbac.authorization.k8s.io", _) if !name.contains('/') && !name.contains('%') => None,
+        _ if !is_subdomain(name) => Some(Cause::invalid(field, &value, SUBDOMAIN_RULE)),
+        _ => None,
+    }
+}
+
+fn workload(object: &Object, causes: &mut Vec<Cause>) {
+    let selector = object.pointer("/spec/selector");
+    let labels = object.pointer("/spec/template/metadata/labels");
+    if let Some(selector) = selector {
+        labels::selector(selector, "spec.selector", causes);
+    }
+    if let Some(metadata) = object.pointer("/spec/template/metadata") {
+        labels::metadata(metadata, "spec.template.metadata", causes);
+    }
+    if selector.is_none_or(Value::is_null) {
+        causes.push(Cause::required("spec.selector"));
+    } else if !selector::selects(selector, labels) {
+        let value = labels.cloned().unwrap_or_default();
+        let why = "`selector` does not match template `labels`";
+        causes.push(Cause::invalid("spec.template.metadata.labels", &value, why));
+    }
+    if let Some(replicas) = object.pointer("/spec/replicas")
+        && replicas.as_i64().is_none_or(|n| !(0..=10_000).contains(&n))
+    {
+        let why = "must be a whole number from 0 to 10000";
+        causes.push(Cause::invalid("spec.replicas", replicas, why));
+    }
+    // Their pods are there for good: one that ended would be replaced again and again.
+    pods::spec(object.pointer("/spec/template/spec"), "spec.template.spec", &["Always"], causes);
+}
+
+/// A field that takes one of some words, if it is set.
+fn word(parent: &Value, name: &str, path: &str, words: &[&str], causes: &mut Vec<Cause>) {
+    let Some(given) = parent.get(name).and_then(Value::as_str) else { return };
+    if !words.contains(&given) {
+        let words: Vec<_> = words.iter().map(|word| format!("{word:?}")).collect();
+        let message =
+            format!("Unsupported value: {given:?}: supported values: {}", words.join(", "));
+        causes.push(Cause { field: format!("{path}.{name}"), message });
+    }
+}
+
+fn port_number(port: Option<&Value>, field: &str, causes: &mut Vec<Cause>) {
+    match port {
+        None | Some(Value::Null) => causes.push(Cause::required(field)),
+        Some(port) if port.as_i64().is_none_or(|n| !(1..=65_535).contains(&n)) => {
+            causes.push(Cause::invalid(field, port, "must be between 1 and 65535, inclusive"));
+        }
+        Some(_) => {}
+    }
+}
+
+fn service(object: &Object, causes: &mut Vec<Cause>) {
+    let kind = object::text(object, "/spec/type");
+    if !matches!(kind, "ClusterIP" | "NodePort" | "LoadBalancer" | "ExternalName") {
+        let message = format!(
+            "Unsupported value: {kind:?}: supported values: \"ClusterIP\", \"ExternalName\", \"LoadBalancer\", \"NodePort\""
+        );
+        causes.push(Cause { field: "spec.type".to_owned(), message });
+    }
+    let ports = object::list(object, "/spec/ports");
+    let headless = object::text(object, "/spec/clusterIP") == "None";
+    if ports.is_empty() && !headless && kind != "ExternalName" {
+        causes.push(Cause::required("spec.ports"));
+    }
+    labels::pairs(object.pointer("/spec/selector"), "spec.selector", causes);
+    ips::service(object, causes);
+    let mut seen = BTreeSet::new();
+    for (index, port) in ports.iter().enumerate() {
+        let path = format!("spec.ports[{index}]");
+        port_number(port.get("port"), &format!("{path}.port"), causes);
+        let name = object::text(port, "/name");
+        if name.is_empty() && ports.len() > 1 {
+            causes.push(Cause::required(format!("{path}.name")));
+        }
+        let number = object::number(port, "/port").unwrap_or_default();
+        if !seen.insert((object::text(port, "/protocol"), number)) {
+            let message = format!("Duplicate value: {number}");
+            causes.push(Cause { field: path.clone(), message });
+        }
+        if matches!(kind, "ClusterIP" | "ExternalName")
+            && object::number(port, "/nodePort").is_some_and(|n| n != 0)
+        {
+            let message = format!("Forbidden: may not be used when `type` is '{kind}'");
+            causes.push(Cause { field: format!("{path}.nodePort"), message });
+        }
+    }
+}
+
+fn secret(object: &Object, causes: &mut Vec<Cause>) {
+    keys(object, &["data", "stringData"], causes);
+    base64_values(object, "data", causes);
+}
+
+fn config_map(object: &Object, causes: &mut Vec<Cause>) {
+    keys(object, &["data", "binaryData"], causes);
+    base64_values(object, "binaryData", causes);
+}
+
+/// Checks keys, which are names of files in volumes.
+fn keys(object: &Object, fields: &[&str], causes: &mut Vec<Cause>) {
+    let is_key = |key: &str| {
+        let known = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+        (1..=253).contains(&key.len())
+            && key.bytes().all(known)
+            && key != "."
+            && !key.starts_with("..")
+    };
+    for field in fields {
+        for key in object.get(field).and_then(Value::as_object).into_iter().flatten() {
+            if !is_key(key.0) {
+                let name = Value::from(&**key.0);
+                causes.push(Cause::invalid(format!("{field}[{}]", key.0), &name, FILE_RULE));
+            }
+        }
+    }
+}
+
+fn base64_values(object: &Object, field: &str, causes: &mut Vec<Cause>) {
+    for (key, value) in object.get(field).and_then(Value::as_object).into_iter().flatten() {
+        if !value.is_null() && value.as_str().and_then(base64::decode).is_none() {
+            causes.push(Cause::invalid(format!("{field}[{key}]"), value, "must be base64"));
+        }
+    }
+}
+
+/// What of a pod's spec no update may change, as Kubernetes has it.
+fn frozen_spec(pod: &Object) -> Value {
+    let mut spec = pod.get("spec").cloned().unwrap_or_default();
+    if let Some(spec) = spec.as_object_mut() {
+        for key in ["tolerations", "activeDeadlineSeconds", "terminationGracePeriodSeconds"] {
+            spec.remove(key);
+        }
+        for list in ["initContainers", "containers"] {
+            for container in spec.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten()
+            {
+                if let Some(container) = container.as_object_mut() {
+                    container.remove("image");
+                }
+            }
+        }
+    }
+    spec
+}
+
+const POD_FROZEN: &str = "Forbidden: pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)";
+const LABEL_RULE: &str = "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character";
+const SERVICE_RULE: &str = "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end with an alphanumeric character";
+const SUBDOMAIN_RULE: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character";
+const FILE_RULE: &str = "a valid config key must consist of alphanumeric characters, '-', '_' or '.', and may not be '.' or start with '..'";
+pub(super) const IP_RULE: &str = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn texts(kind: (&str, &str), object: Value) -> Vec<String> {
+        let causes = check(&Resource::of(kind.0, kind.1), &object);
+        causes.into_iter().map(|c| format!("{}: {}", c.field, c.message)).collect()
+    }
+
+    #[test]
+    fn what_kubectl_would_say() {
+        let deployment = json!({"spec": {
+            "selector": {"matchLabels": {"app": "a"}},
+            "template": {"metadata": {"labels": {"app": "b"}}, "spec": {"containers": [{"name": "X"}]}},
+        }});
+        let said = texts(("apps/v1", "Deployment"), deployment);
+        assert!(said[0].starts_with("spec.template.metadata.labels: Invalid value"), "{said:?}");
+        assert!(said[1].starts_with("spec.template.spec.containers[0].name: Invalid"), "{said:?}");
+        assert_eq!(said[2], "spec.template.spec.containers[0].image: Required value");
+        let said = texts(("v1", "Pod"), json!({}));
+        assert_eq!(said, ["spec.containers: Required value"]);
+        let two = json!({"spec": {"type": "ClusterIP", "ports": [{"port": 1}, {"port": 70_000}]}});
+        let said = texts(("v1", "Service"), two);
+        assert_eq!(said.len(), 3, "{said:?}");
+        let endpoints = json!({"subsets": [{"addresses": [{"ip": "<ip>"}]}]});
+        assert_eq!(texts(("v1", "Endpoints"), endpoints).len(), 1);
+        let secret = json!({"data": {"user": "$GRAFANA_USERNAME"}});
+        assert_eq!(texts(("v1", "Secret"), secret).len(), 1);
+        let folded = json!({"data": {"ca.crt": "QUJDREVG\nR0g=\n", "empty": ""}});
+        assert!(texts(("v1", "Secret"), folded).is_empty());
+        for key in ["..", ".", "../a", "a/b", "..new", "", "a b"] {
+            let map = json!({"data": {key: "x"}});
+            assert_eq!(texts(("v1", "ConfigMap"), map).len(), 1, "{key}");
+            let secret = json!({"stringData": {key: "x"}});
+            assert_eq!(texts(("v1", "Secret"), secret).len(), 1, "{key}");
+        }
+    }
+
+    #[test]
+    fn restart_policies_are_those_that_the_owner_allows() {
+        let spec = |policy: &str, init: &str| {
+            json!({
+                "restartPolicy": policy,
+                "initContainers": [{"name": "a", "image": "a:1", "restartPolicy": init}],
+                "containers": [{"name": "b", "image": "b:1"}],
+            })
+        };
+        let said = texts(("v1", "Pod"), json!({"spec": spec("never", "always")}));
+        assert_eq!(
+            said,
+            [
+                r#"spec.restartPolicy: Unsupported value: "never": supported values: "Always", "OnFailure", "Never""#,
+                r#"spec.initContainers[0].restartPolicy: Unsupported value: "always": supported values: "Always""#,
+            ]
+        );
+        assert_eq!(texts(("v1", "Pod"), json!({"spec": spec("Never", "Always")})), [""; 0]);
+        let deployment = json!({"spec": {
+            "selector": {"matchLabels": {"app": "a"}},
+            "template": {"metadata": {"labels": {"app": "a"}}, "spec": spec("Never", "Always")},
+        }});
+        assert_eq!(
+            texts(("apps/v1", "Deployment"), deployment),
+            [
+                r#"spec.template.spec.restartPolicy: Unsupported value: "Never": supported values: "Always""#
+            ]
+        );
+    }
+
+    #[test]
+    fn immutable_fields() {
+        let service = Resource::of("v1", "Service");
+        let old = json!({"spec": {"clusterIP": "10.96.0.1"}});
+        let new = json!({"spec": {"clusterIP": "10.96.0.2"}});
+        let causes = check_update(&service, &old, &new);
+        assert_eq!(causes[0].message, "Invalid value: \"10.96.0.2\": field is immutable");
+        let pod = Resource::of("v1", "Pod");
+        let old = json!({"spec": {"containers": [{"name": "a", "image": "x"}]}});
+        let new = json!({"spec": {"containers": [{"name": "a", "image": "y"}]}});
+        assert!(check_update(&pod, &old, &new).is_empty());
+        let new = json!({"spec": {"containers": [{"name": "a", "image": "y", "args": []}]}});
+        assert_eq!(check_update(&pod, &old, &new).len(), 1);
+    }
+}

@@ -1,0 +1,450 @@
+//! The verbs on collections and objects.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{Method, StatusCode};
+use ironmesh_dialects::kinds::{Resource, split_api_version};
+use serde_json::{Value, json};
+
+use super::answer::{self, Answer};
+use super::parts::PART_BYTES;
+use super::request::{ApiRequest, Target};
+use super::{logs, options, strict, watch};
+use crate::clock;
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::object::{self, Object};
+use crate::patch;
+use crate::registry::{Deleted, Part};
+use crate::selector::Selector;
+use crate::store::{Collection, Key};
+use crate::table::{Include, Rows};
+
+/// Answers a request for a collection or an object.
+pub(super) async fn handle(
+    context: &Arc<Context>,
+    request: &ApiRequest,
+    mut target: Target,
+) -> Result<Answer, Failure> {
+    learn(context, &mut target);
+    let method = &request.method;
+    let Some(name) = target.name.clone() else {
+        return match *method {
+            Method::GET if request.flag("watch") => watch::start(context, request, &target, None),
+            Method::GET => list(context, request, &target),
+            Method::POST => create(context, request, &target),
+            Method::DELETE => delete_collection(context, request, &target),
+            _ => Err(Failure::method_not_allowed()),
+        };
+    };
+    if target.resource.namespaced && target.namespace.is_none() && target.known {
+        return Err(Failure::no_such_path());
+    }
+    match (target.subresource.as_deref(), method) {
+        (None, &Method::GET) if request.flag("watch") => {
+            watch::start(context, request, &target, Some(&name))
+        }
+        (None, &Method::GET) => read(context, request, &target, &name),
+        (None, &Method::DELETE) => delete(context, request, &target, &name),
+        (None, _) => change(context, request, &target, &name, Part::Main),
+        (Some("status"), &Method::GET) => read(context, request, &target, &name),
+        (Some("status"), _) => change(context, request, &target, &name, Part::Status),
+        (Some("scale"), _) => scale(context, request, &target, &name),
+        (Some("log"), &Method::GET) => logs::read(context, request, &target.key(&name)).await,
+        _ => Err(Failure::no_such_path()),
+    }
+}
+
+/// Completes a collection that the table of kinds does not have from what is stored in it.
+fn learn(context: &Context, target: &mut Target) {
+    if target.known {
+        return;
+    }
+    let (stored, _) = context.registry.store().list(&Collection::from(&target.resource), None);
+    if let Some(first) = stored.first() {
+        target.resource.kind = object::text(first, "/kind").into();
+        target.resource.namespaced = !object::namespace(first).is_empty();
+        target.known = true;
+    }
+}
+
+fn list(context: &Arc<Context>, request: &ApiRequest, target: &Target) -> Result<Answer, Failure> {
+    if !target.known {
+        return Err(Failure::no_such_path());
+    }
+    let selector = selector(request, &target.resource)?;
+    let collection = Collection::from(&target.resource);
+    let store = context.registry.store();
+    let (mut objects, revision) = store.list(&collection, target.namespace.as_deref());
+    options::check_list(request, revision)?;
+    objects.retain(|object| selector.matches(object));
+    let revision = revision.to_string();
+    let rows = request.wants_table().then(|| rows_of(request, target));
+    let head = match &rows {
+        // Its last two characters end the list of rows and the table.
+        Some(rows) => rows.table(Vec::new(), &revision).to_string(),
+        None => format!(
+            r#"{{"kind":"{}List","apiVersion":"{}","metadata":{{"resourceVersion":"{revision}"}},"items":[]}}"#,
+            target.resource.kind,
+            present_version(target),
+        ),
+    };
+    let target = target.clone();
+    let write = move |part: &mut Vec<u8>, object: &Object| match &rows {
+        Some(rows) => part.extend_from_slice(rows.row(object).to_string().as_bytes()),
+        None => write_object(part, &target, object),
+    };
+    Ok(answer::pulled("application/json", parts_of_list(context.clone(), head, objects, write)))
+}
+
+/// A list, made part by part as its client takes it: who does not read holds the objects, which
+/// others hold, too, and one part. `empty` is the list without items.
+fn parts_of_list(
+    context: Arc<Context>,
+    mut empty: String,
+    objects: Vec<Arc<Object>>,
+    write: impl Fn(&mut Vec<u8>, &Object),
+) -> impl Iterator<Item = Bytes> {
+    let end = empty.split_off(empty.len() - 2);
+    let mut part = empty.into_bytes();
+    let mut objects = objects.into_iter();
+    let mut separator: &[u8] = b"";
+    let mut ended = false;
+    std::iter::from_fn(move || {
+        if ended {
+            return None;
+        }
+        while part.len() < PART_BYTES {
+            let Some(object) = objects.next() else {
+                part.extend_from_slice(end.as_bytes());
+                ended = true;
+                break;
+            };
+            part.extend_from_slice(std::mem::replace(&mut separator, b","));
+            write(&mut part, &object);
+        }
+        Some(context.parts.part(std::mem::take(&mut part)))
+    })
+}
+
+fn read(
+    context: &Context,
+    request: &ApiRequest,
+    target: &Target,
+    name: &str,
+) -> Result<Answer, Failure> {
+    let object = context.registry.object(&target.resource, &target.key(name))?;
+    if request.wants_table() {
+        let revision = object::text(&object, "/metadata/resourceVersion");
+        let rows = rows_of(request, target);
+        let table = rows.table(vec![rows.row(&object)], revision);
+        return Ok(answer::json(StatusCode::OK, &table));
+    }
+    Ok(presented(StatusCode::OK, target, &object))
+}
+
+fn create(context: &Context, request: &ApiRequest, target: &Target) -> Result<Answer, Failure> {
+    options::check_json(request)?;
+    let object = request.json()?;
+    let resource = resource_for(target, &object)?;
+    let namespace = target.namespace.as_deref().unwrap_or_default();
+    if resource.namespaced && namespace.is_empty() {
+        return Err(Failure::bad_request(
+            "an object of a namespace is to be posted to the path of its namespace",
+        ));
+    }
+    let warnings = strict::check(request, &object, None)?;
+    let created = if request.is_dry_run()? {
+        context.registry.would_create(&resource, namespace, object)?
+    } else {
+        context.registry.create(&resource, namespace, object)?
+    };
+    Ok(strict::warn(presented(StatusCode::CREATED, target, &created), &warnings))
+}
+
+/// The resource of a sent object, which must be that of the path.
+fn resource_for(target: &Target, object: &Object) -> Result<Resource, Failure> {
+    let api_version = object::text(object, "/apiVersion");
+    let kind = object::text(object, "/kind");
+    if api_version.is_empty() || kind.is_empty() {
+        let field = if kind.is_empty() { "kind" } else { "apiVersion" };
+        return Err(Failure::bad_request(format!("Object '{field}' is missing in the body")));
+    }
+    if let Some(versions) = Resource::versions_instead(api_version, kind) {
+        return Err(Failure::bad_request(format!(
+            "no matches for kind {kind:?} in version {api_version:?}; its versions are {}",
+            versions.join(", ")
+        )));
+    }
+    let resource = Resource::of(api_version, kind);
+    if target.known
+        && (resource.group != target.resource.group || resource.plural != target.resource.plural)
+    {
+        return Err(Failure::bad_request(format!(
+            "the kind in the data ({api_version} {kind}) does not match the expected kind ({} {})",
+            target.resource.api_version(),
+            target.resource.kind
+        )));
+    }
+    if target.known {
+        return Ok(target.resource.clone());
+    }
+    Ok(Resource { kind: kind.into(), ..target.resource.clone() })
+}
+
+fn change(
+    context: &Context,
+    request: &ApiRequest,
+    target: &Target,
+    name: &str,
+    part: Part,
+) -> Result<Answer, Failure> {
+    let key = target.key(name);
+    if !matches!(request.method, Method::PUT | Method::PATCH) {
+        return Err(Failure::method_not_allowed());
+    }
+    if request.method == Method::PUT {
+        options::check_json(request)?;
+    }
+    let body = request.json()?;
+    if request.method == Method::PUT {
+        let resource = resource_for(target, &body)?;
+        if part == Part::Main && context.registry.store().object(&key).is_none() {
+            return Err(Failure::not_found(&resource, name));
+        }
+        let updated = update(context, request, &resource, &key, part, |_| Ok(body.clone()))?;
+        return Ok(presented_update(target, &updated));
+    }
+    let apply = patch_of(&request.content_type)?;
+    let bytes_max = context.registry.limits().object_bytes_max;
+    let updated = update(context, request, &target.resource, &key, part, |old| {
+        let mut new = old.clone();
+        apply(&mut new, &body, bytes_max)?;
+        Ok(new)
+    })?;
+    Ok(presented_update(target, &updated))
+}
+
+fn presented_update(target: &Target, (object, warnings): &Updated) -> Answer {
+    strict::warn(presented(StatusCode::OK, target, object), warnings)
+}
+
+/// A changed object, and what its author is to be warned of.
+type Updated = (Arc<Object>, Vec<String>);
+
+/// Changes an object, or only tries to.
+fn update(
+    context: &Context,
+    request: &ApiRequest,
+    resource: &Resource,
+    key: &Key,
+    part: Part,
+    change: impl Fn(&Object) -> Result<Object, Failure>,
+) -> Result<Updated, Failure> {
+    let warnings = RefCell::default();
+    let change = |old: &Object| {
+        let new = change(old)?;
+        warnings.replace(strict::check(request, &new, Some(old))?);
+        Ok(new)
+    };
+    let updated = if request.is_dry_run()? {
+        context.registry.would_update(resource, key, part, change)?
+    } else {
+        context.registry.update(resource, key, part, change)?
+    };
+    Ok((updated, warnings.take()))
+}
+
+type Patch = fn(&mut Value, &Value, usize) -> Result<(), Failure>;
+
+/// How a patch of a media type is applied: to an object, the patch, and the bytes that an object may
+/// have.
+fn patch_of(content_type: &str) -> Result<Patch, Failure> {
+    let media_type = content_type.split(';').next().unwrap_or_default().trim();
+    match media_type {
+        "application/merge-patch+json" => Ok(|object, change, _| {
+            patch::merge(object, change);
+            Ok(())
+        }),
+        "application/strategic-merge-patch+json" => Ok(|object, change, _| {
+            patch::strategic_merge(object, change);
+            Ok(())
+        }),
+        "application/json-patch+json" => Ok(|object, change, bytes_max| {
+            patch::json_patch(object, change, bytes_max).map_err(|error| match error {
+                patch::Error::Form(_) => Failure::bad_request(error.to_string()),
+                patch::Error::Path(_) => Failure::unprocessable(error.to_string()),
+                patch::Error::TooLarge(_) => Failure::over_limit(error.to_string()),
+            })
+        }),
+        other => Err(Failure::unsupported_type(
+            other,
+            &[
+                "application/json-patch+json",
+                "application/merge-patch+json",
+                "application/strategic-merge-patch+json",
+            ],
+        )),
+    }
+}
+
+fn delete(
+    context: &Context,
+    request: &ApiRequest,
+    target: &Target,
+    name: &str,
+) -> Result<Answer, Failure> {
+    let options = options::of_deletion(request)?;
+    match context.registry.delete(&target.resource, &target.key(name), &options)? {
+        Deleted::Marked(object) => Ok(presented(StatusCode::OK, target, &object)),
+        Deleted::Gone(object) => {
+            let status = json!({
+                "kind": "Status",
+                "apiVersion": "v1",
+                "metadata": {},
+                "status": "Success",
+                "details": {
+                    "name": name,
+                    "group": target.resource.group,
+                    "kind": target.resource.plural,
+                    "uid": object::uid(&object),
+                },
+            });
+            Ok(answer::json(StatusCode::OK, &status))
+        }
+    }
+}
+
+fn delete_collection(
+    context: &Context,
+    request: &ApiRequest,
+    target: &Target,
+) -> Result<Answer, Failure> {
+    let options = options::of_deletion(request)?;
+    let selector = selector(request, &target.resource)?;
+    let collection = Collection::from(&target.resource);
+    let (objects, _) = context.registry.store().list(&collection, target.namespace.as_deref());
+    for object in objects.iter().filter(|object| selector.matches(object)) {
+        let key = collection.key(object::namespace(object), object::name(object));
+        context.registry.delete(&target.resource, &key, &options)?;
+    }
+    let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"});
+    Ok(answer::json(StatusCode::OK, &status))
+}
+
+/// `/scale`: the number of replicas alone.
+fn scale(
+    context: &Context,
+    request: &ApiRequest,
+    target: &Target,
+    name: &str,
+) -> Result<Answer, Failure> {
+    if !target.resource.group.starts_with("apps") {
+        return Err(Failure::no_such_path());
+    }
+    let key = target.key(name);
+    let mut object = context.registry.object(&target.resource, &key)?;
+    if request.method != Method::GET {
+        let body = request.json()?;
+        (object, _) = update(context, request, &target.resource, &key, Part::Main, |old| {
+            let mut scale = scale_of(old);
+            if request.method == Method::PATCH {
+                let bytes_max = context.registry.limits().object_bytes_max;
+                patch_of(&request.content_type)?(&mut scale, &body, bytes_max)?;
+            } else {
+                scale = body.clone();
+            }
+            let mut new = old.clone();
+            let replicas = scale.pointer("/spec/replicas").cloned();
+            new["spec"]["replicas"] = replicas.unwrap_or_else(|| 0.into());
+            if let Some(version) = scale.pointer("/metadata/resourceVersion") {
+                new["metadata"]["resourceVersion"] = version.clone();
+            }
+            Ok(new)
+        })?;
+    }
+    Ok(answer::json(StatusCode::OK, &scale_of(&object)))
+}
+
+fn scale_of(object: &Object) -> Value {
+    let metadata = &object["metadata"];
+    let mut selector: Vec<_> = object::map(object, "/spec/selector/matchLabels")
+        .into_iter()
+        .flatten()
+        .map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default()))
+        .collect();
+    selector.sort();
+    json!({
+        "kind": "Scale",
+        "apiVersion": "autoscaling/v1",
+        "metadata": {
+            "name": metadata["name"],
+            "namespace": metadata["namespace"],
+            "uid": metadata["uid"],
+            "resourceVersion": metadata["resourceVersion"],
+            "creationTimestamp": metadata["creationTimestamp"],
+        },
+        "spec": {"replicas": object::number(object, "/spec/replicas").unwrap_or(0)},
+        "status": {
+            "replicas": object::number(object, "/status/replicas").unwrap_or(0),
+            "selector": selector.join(","),
+        },
+    })
+}
+
+/// The selectors of a request.
+pub(super) fn selector(request: &ApiRequest, resource: &Resource) -> Result<Selector, Failure> {
+    let (labels, fields) = (request.query("labelSelector"), request.query("fieldSelector"));
+    Selector::parse(labels, fields, &resource.group, &resource.plural)
+        .map_err(|error| Failure::bad_request(error.to_string()))
+}
+
+/// How the objects of a target are shown in tables, with as much of each as the request wants.
+pub(super) fn rows_of(request: &ApiRequest, target: &Target) -> Rows {
+    let include = match request.query("includeObject") {
+        "None" => Include::Nothing,
+        "Object" => Include::Object,
+        _ => Include::Metadata,
+    };
+    let Resource { group, plural, .. } = &target.resource;
+    Rows::new(group, plural, include, clock::now())
+}
+
+fn presented(status: StatusCode, target: &Target, object: &Object) -> Answer {
+    let mut body = Vec::new();
+    write_object(&mut body, target, object);
+    answer::whole(status, "application/json", Bytes::from(body))
+}
+
+/// Writes an object as the version in the path presents it. All versions that are served have the
+/// same fields, so only `apiVersion` differs.
+pub(super) fn write_object(out: &mut Vec<u8>, target: &Target, object: &Object) {
+    let (group, version) = split_api_version(object::text(object, "/apiVersion"));
+    let written = if version != target.version && group == &*target.resource.group {
+        let mut copy = object.clone();
+        copy["apiVersion"] = present_version(target).into();
+        serde_json::to_writer(out, &copy)
+    } else {
+        serde_json::to_writer(out, object)
+    };
+    // Writing a JSON value into memory cannot fail.
+    written.unwrap_or_default();
+}
+
+pub(super) fn present_version(target: &Target) -> String {
+    let known = &target.resource;
+    // A successor group (`extensions` is `apps` now) is presented in its own version.
+    let version = if split_api_version(&known.api_version()).1 == target.version
+        || ironmesh_dialects::kinds::KINDS
+            .iter()
+            .any(|k| k.plural == &*known.plural && k.versions.contains(&&*target.version))
+        || !target.known
+    {
+        target.version.as_str()
+    } else {
+        &known.version
+    };
+    if known.group.is_empty() { version.to_owned() } else { format!("{}/{version}", known.group) }
+}

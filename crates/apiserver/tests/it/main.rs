@@ -1,0 +1,8 @@
+//! The API as its clients see it: over its socket, with a toy kubelet that makes pods ready.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod api;
+mod clients;
+mod rollout;
+mod world;
