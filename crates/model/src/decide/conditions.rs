@@ -203,7 +203,8 @@ impl<'a> Mismatch<'a> {
                 None => format!("header {name} is not there; it would have to be {m}"),
             },
             Some(Condition::WithoutHeader(name)) => {
-                format!("header {name}: {:?} is one that must not be there", header(name))
+                let value = header(name).unwrap_or_default();
+                format!("header {name}: {value:?} is one that must not be there")
             }
             Some(Condition::Query(name, m)) => {
                 match request.query.and_then(|query| query_value(query, name)) {

@@ -10,9 +10,11 @@ use crate::snapshot::Objects;
 use crate::test_world::*;
 use crate::text_match::TextMatch;
 use crate::traffic::Local;
+use crate::view::{Body, Change};
 
 mod connections;
 mod lookup;
+mod outcomes;
 
 const APP: &str = "app.default.svc.cluster.local";
 

@@ -186,3 +186,122 @@ fn who_adopts_a_report_picks_as_the_one_does_that_told_it() {
     other.adopt(&gone, Tick(5));
     assert!(other.members().all[0].state().is_ejected(Tick(5)), "nothing is known of it anew");
 }
+
+/// Time is asked for only where endpoints may be ejected.
+#[test]
+fn without_outlier_detection_nothing_is_counted_and_no_clock_is_read() {
+    let group = group(2, false, false, TrafficPolicy::default());
+    let none = Tried::default();
+    let no_clock = || -> Tick { panic!("the clock was read") };
+    let member = group.pick(&ask(&none), no_clock).unwrap();
+    for _ in 0..100 {
+        group.note(&member, true, no_clock);
+    }
+    assert_eq!(member.state().failures(), 0);
+    assert!(!member.state().is_ejected(Tick(0)));
+    let turns: Vec<_> = (0..2).map(|_| group.pick(&ask(&none), no_clock).unwrap()).collect();
+    assert!(turns.iter().any(|turn| Arc::ptr_eq(turn, &member)));
+}
+
+#[test]
+fn with_a_limit_of_zero_failures_nothing_is_ejected() {
+    let group = group(2, false, false, outlier(0, 100));
+    let member = group.members().all[0].clone();
+    (0..100).for_each(|_| group.note(&member, true, || Tick(0)));
+    assert!(!member.state().is_ejected(Tick(0)));
+    assert_eq!(member.state().failures(), 100);
+}
+
+/// Attempts that had begun before do not make an ejection longer when they fail, too.
+#[test]
+fn an_ejection_lasts_as_long_as_it_was_said_to() {
+    let group = group(2, false, false, outlier(2, 50));
+    let member = group.members().all[0].clone();
+    let fail = |now| group.note(&member, true, || Tick(now));
+    (0..2).for_each(|_| fail(0));
+    (0..9).for_each(|_| fail(10_000));
+    assert_eq!(member.state().ejected_for(Tick(10_000)), Duration::from_secs(20));
+    assert!(member.state().is_ejected(Tick(29_999)) && !member.state().is_ejected(Tick(30_000)));
+    assert_eq!(member.state().ejected_for(Tick(30_001)), Duration::ZERO);
+    group.note(&member, false, || Tick(30_001));
+    fail(30_001);
+    assert!(!member.state().is_ejected(Tick(30_001)), "it begins anew");
+    fail(30_001);
+    assert_eq!(member.state().ejected_for(Tick(30_001)), Duration::from_secs(60));
+}
+
+#[test]
+fn all_ejections_end_some_time_whatever_was_configured() {
+    let mut traffic = outlier(1, 100);
+    traffic.outlier.as_mut().unwrap().base_ejection = Duration::MAX;
+    let group = group(1, false, false, traffic);
+    let member = group.members().all[0].clone();
+    group.note(&member, true, || Tick(7));
+    assert!(member.state().is_ejected(Tick(u64::MAX - 1)));
+}
+
+#[test]
+fn callers_of_a_headless_service_that_dialled_something_else_take_turns() {
+    let group = group(3, true, true, TrafficPolicy::default());
+    let turns: Vec<String> = (0..3).map(|_| picked(&group, 0).unwrap()).collect();
+    assert_eq!(turns, ["e00", "e02", "e00"]);
+    let none = Tried::default();
+    let own = group.members().all[1].address().unwrap();
+    let other_port = Ask { dialled: SocketAddr::new(own.ip(), 1), tried: &none };
+    assert_eq!(&*group.pick(&other_port, || Tick(0)).unwrap().endpoint.id, "e02");
+}
+
+#[test]
+fn an_address_of_an_endpoint_means_nothing_to_a_service_with_one_of_its_own() {
+    let group = group(2, false, false, TrafficPolicy::default());
+    let dialled = group.members().all[1].address().unwrap();
+    let none = Tried::default();
+    let turn = || group.pick(&Ask { dialled, tried: &none }, || Tick(0)).unwrap();
+    assert_eq!([&*turn().endpoint.id, &*turn().endpoint.id], ["e00", "e01"]);
+}
+
+#[test]
+fn who_was_tried_is_passed_over_even_if_others_are_ejected() {
+    let group = group(3, false, false, outlier(1, 100));
+    let members: Vec<Arc<Member>> = group.members().all.to_vec();
+    group.note(&members[1], true, || Tick(0));
+    let mut tried = Tried::default();
+    tried.push(members[0].clone());
+    for _ in 0..6 {
+        let next = group.pick(&ask(&tried), || Tick(1)).unwrap();
+        assert_eq!(&*next.endpoint.id, "e02");
+        let peeked = group.peek(&ask(&tried), || Tick(1)).unwrap();
+        assert_eq!(&*peeked.endpoint.id, "e02");
+    }
+}
+
+#[test]
+fn a_limit_that_is_not_set_does_not_limit() {
+    let limited = |connections_max, pending_max| {
+        let limits = ConnectionLimits { connections_max, pending_max };
+        group(1, false, false, TrafficPolicy { limits: Some(limits), ..TrafficPolicy::default() })
+    };
+    let pending_only = limited(None, Some(0));
+    let open: Vec<_> = (0..100).map(|_| pending_only.open_connection(false).unwrap()).collect();
+    assert_eq!((open.len(), pending_only.usage()), (100, (100, 0)));
+    assert_eq!(pending_only.wait().err(), Some(Reason::UpstreamOverflow));
+    let connections_only = limited(Some(0), None);
+    assert!(connections_only.open_connection(false).is_none());
+    let waiting: Vec<_> = (0..100).map(|_| connections_only.wait().unwrap()).collect();
+    assert_eq!((waiting.len(), connections_only.usage()), (100, (0, 100)));
+    drop((open, waiting));
+    assert_eq!((pending_only.usage(), connections_only.usage()), ((0, 0), (0, 0)));
+}
+
+#[test]
+fn endpoints_that_do_not_serve_the_port_are_no_members() {
+    let group = group(2, false, false, TrafficPolicy::default());
+    let mut other = (*group.members().all[0].endpoint).clone();
+    other.ports[0].service = 1;
+    let kept = group.members().all[1].endpoint.clone();
+    group.set_members([Arc::new(other), kept].iter());
+    let members = group.members();
+    assert_eq!((members.all.len(), &*members.all[0].endpoint.id), (1, "e01"));
+    assert_eq!(*members.ready, [0]);
+    assert_eq!(members.all[0].port, 9081);
+}
