@@ -1,10 +1,10 @@
 //! The store: objects as they were sent, under one resource version that survives a restart.
 //!
-//! Every change is written to the [`journal`] before it is acknowledged, so that a process killed
+//! Every change is written to the journal before it is acknowledged, so that a process killed
 //! at any time loses nothing that it confirmed. An answer does not wait for the disk: the journal is
-//! synced behind it ([`Store::tend`]), and a machine that loses its power may lose the last changes
+//! synced behind it (`Store::tend`), and a machine that loses its power may lose the last changes
 //! (never half of one, nor one before them). Watchers have no queues: each keeps the version it
-//! has seen and reads on from the one bounded [`history`]; who falls behind its end is told that
+//! has seen and reads on from the one bounded history; who falls behind its end is told that
 //! the version is gone and lists again.
 
 use std::collections::BTreeMap;

@@ -36,6 +36,12 @@ pub(crate) struct Published {
     pub(crate) revision: u64,
 }
 
+/// Before anything of the source is known: the settings alone.
+pub(crate) fn published(settings: &Settings) -> watch::Sender<Published> {
+    let (snapshot, _) = Snapshot::default().edited(vec![Edit::Settings(settings.clone().into())]);
+    watch::Sender::new(Published { snapshot: snapshot.into(), revision: 0 })
+}
+
 /// The present state of the mesh.
 #[derive(Debug)]
 pub(crate) struct Mesh {
@@ -56,8 +62,11 @@ struct Found {
 
 impl Mesh {
     /// A mesh that knows nothing yet; proxies wait for its first snapshot.
-    pub(crate) fn new(server: Arc<ironmesh_wire::Server<Members>>) -> Self {
-        Self { published: watch::Sender::default(), findings: Mutex::default(), server }
+    pub(crate) fn new(
+        server: Arc<ironmesh_wire::Server<Members>>,
+        published: watch::Sender<Published>,
+    ) -> Self {
+        Self { published, findings: Mutex::default(), server }
     }
 
     /// The mesh once it has caught up with a version of the source.

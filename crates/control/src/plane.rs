@@ -38,7 +38,7 @@ pub enum Refused {
 pub struct Plane {
     pub(crate) source: Arc<dyn Source>,
     pub(crate) mesh: Mesh,
-    /// Settings of the mesh.
+    /// Settings that the mesh was started with.
     pub(crate) settings: Settings,
     /// Limits of the mesh.
     pub(crate) limits: Limits,
@@ -54,7 +54,7 @@ pub struct Options<'a> {
     pub state: &'a Path,
     /// Key of the proxies' tokens, in hex.
     pub token_key: &'a str,
-    /// Settings of the mesh.
+    /// Settings of the mesh, where its MeshConfig does not say otherwise.
     pub settings: Settings,
     /// Limits of the mesh.
     pub limits: Limits,
@@ -73,8 +73,10 @@ impl Plane {
         let unusable = |error: TrustError| error.to_string();
         let trust = Trust::open(state, token_key, &settings, &limits.control).map_err(unusable)?;
         let tls = trust.server().map_err(unusable)?;
-        let members = Members::new(trust, source.clone());
-        let mesh = Mesh::new(ironmesh_wire::Server::new(members, limits.wire.clone()));
+        let published = mesh::published(&settings);
+        let members = Members::new(trust, source.clone(), published.subscribe());
+        let server = ironmesh_wire::Server::new(members, limits.wire.clone());
+        let mesh = Mesh::new(server, published);
         Ok(Arc::new(Self { source, mesh, settings, limits, user_ids, tls }))
     }
 
@@ -123,11 +125,17 @@ impl Plane {
         endpoints::endpoints(self, namespace, pod).await
     }
 
-    /// The settings and limits of the mesh, as they are.
-    pub fn settings(&self) -> Vec<Setting> {
-        let mut rows = self.settings.rows();
+    /// The settings and limits of the mesh, as they are at the source when the question comes.
+    ///
+    /// # Errors
+    ///
+    /// If the snapshot has not caught up in time.
+    pub async fn settings(&self) -> Result<Vec<Setting>, Refused> {
+        let longest = self.limits.control.snapshot_wait;
+        let published = self.mesh.at(self.source.version(), longest).await?;
+        let mut rows = published.snapshot.settings().rows();
         rows.extend(self.limits.rows());
-        rows
+        Ok(rows)
     }
 
     /// What the proxies would decide about a request.

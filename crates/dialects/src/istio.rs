@@ -9,11 +9,13 @@ use crate::schema::fields;
 
 pub mod destination_rule;
 pub mod gateway;
+mod mesh_config;
 pub mod peer_authentication;
 pub mod virtual_service;
 
 pub(crate) use destination_rule::destination_rule;
 pub(crate) use gateway::gateway;
+pub(crate) use mesh_config::{MeshConfig, mesh_config};
 pub(crate) use peer_authentication::peer_authentication;
 pub(crate) use virtual_service::virtual_service;
 

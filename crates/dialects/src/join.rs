@@ -14,6 +14,8 @@ use crate::translate::{Part, Translated};
 #[derive(Debug)]
 pub struct Join<K> {
     members: Members<K>,
+    /// Those that the mesh was started with.
+    settings: Settings,
     /// What each object is that has a part in the model.
     kinds: BTreeMap<K, Kind>,
 }
@@ -28,25 +30,21 @@ enum Kind {
     DestinationPolicy(ObjectId),
     InboundPolicy(ObjectId),
     Gateway(ObjectId),
+    /// Whether it holds.
+    MeshConfig(bool),
 }
 
 impl<K: Ord + Clone> Join<K> {
     /// Nothing but settings, and the edit that tells of them.
     pub fn new(settings: Settings) -> (Self, Vec<Edit>) {
         let edits = vec![Edit::Settings(settings.clone().into())];
-        (Self { members: Members::new(settings), kinds: BTreeMap::new() }, edits)
-    }
-
-    /// The settings are others.
-    pub fn set(&mut self, settings: Settings) -> Vec<Edit> {
-        let mut edits = vec![Edit::Settings(settings.clone().into())];
-        edits.extend(self.members.set(settings));
-        edits
+        let members = Members::new(settings.clone());
+        (Self { members, settings, kinds: BTreeMap::new() }, edits)
     }
 
     /// An object came or changed.
     pub fn put(&mut self, key: K, translated: Translated) -> Vec<Edit> {
-        let kind = Kind::of(&translated.part);
+        let kind = Kind::of(&translated.part, &self.settings);
         let mut edits = Vec::new();
         if self.kinds.get(&key) != kind.as_ref() {
             edits = self.take(&key);
@@ -67,6 +65,10 @@ impl<K: Ord + Clone> Join<K> {
                 vec![Edit::InboundPolicy(part.policy.id.clone(), Some(part))]
             }
             Part::Gateway(part) => vec![Edit::Gateway(part.id.clone(), Some(part))],
+            Part::MeshConfig(part) if part.namespace == self.settings.root_namespace => {
+                vec![Edit::Settings(part.over(&self.settings).into())]
+            }
+            Part::MeshConfig(_) => Vec::new(),
         };
         edits.extend(made);
         edits
@@ -83,6 +85,8 @@ impl<K: Ord + Clone> Join<K> {
             Some(Kind::DestinationPolicy(id)) => vec![Edit::DestinationPolicy(id, None)],
             Some(Kind::InboundPolicy(id)) => vec![Edit::InboundPolicy(id, None)],
             Some(Kind::Gateway(id)) => vec![Edit::Gateway(id, None)],
+            Some(Kind::MeshConfig(true)) => vec![Edit::Settings(self.settings.clone().into())],
+            Some(Kind::MeshConfig(false)) => Vec::new(),
         }
     }
 
@@ -93,7 +97,7 @@ impl<K: Ord + Clone> Join<K> {
 }
 
 impl Kind {
-    fn of(part: &Part) -> Option<Self> {
+    fn of(part: &Part, settings: &Settings) -> Option<Self> {
         Some(match part {
             Part::Nothing => return None,
             Part::Service(_) => Self::Service,
@@ -103,6 +107,7 @@ impl Kind {
             Part::DestinationPolicy(part) => Self::DestinationPolicy(part.policy.id.clone()),
             Part::InboundPolicy(part) => Self::InboundPolicy(part.policy.id.clone()),
             Part::Gateway(part) => Self::Gateway(part.id.clone()),
+            Part::MeshConfig(part) => Self::MeshConfig(part.namespace == settings.root_namespace),
         })
     }
 }

@@ -327,7 +327,7 @@ kinds! {
         Service "services" ["svc"] namespaced model(core::Service, kubernetes::service);
         ServiceAccount "serviceaccounts" ["sa"] namespaced elsewhere;
         Secret "secrets" [] namespaced checked(core::Secret);
-        ConfigMap "configmaps" ["cm"] namespaced checked(core::ConfigMap);
+        ConfigMap "configmaps" ["cm"] namespaced model(core::ConfigMap, istio::mesh_config);
         Endpoints "endpoints" ["ep"] namespaced model(core::Endpoints, kubernetes::endpoints);
         Node "nodes" ["no"] cluster elsewhere;
         ReplicationController "replicationcontrollers" ["rc"] namespaced not_run;

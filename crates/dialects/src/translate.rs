@@ -6,6 +6,7 @@ use ironmesh_model::snapshot::{
 };
 use ironmesh_model::{Finding, FindingCode, Severity};
 
+use crate::istio::MeshConfig;
 use crate::kinds::{Kind, Treatment};
 use crate::kubernetes::{self, EndpointsPart, PodPart, ServicePart};
 use crate::{Join, Object};
@@ -30,6 +31,7 @@ pub(crate) enum Part {
     DestinationPolicy(Box<DestinationPolicySource>),
     InboundPolicy(Box<InboundPolicySource>),
     Gateway(Box<GatewaySource>),
+    MeshConfig(Box<MeshConfig>),
 }
 
 /// What was made of all objects.

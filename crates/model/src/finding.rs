@@ -109,6 +109,8 @@ findings! {
     HostNotServed, "IM0117", Warning, "A VirtualService is attached to a Gateway that does not serve its hosts for its namespace, so it has no effect there.", "Add the host to a server of the Gateway (HOST, or NAMESPACE/HOST), or correct the host.";
     /// A port of a pod to which two Services give protocols that do not go together.
     ProtocolConflict, "IM0118", Warning, "Two Services declare one port of a pod differently: by one it is HTTP, by the other the mesh does not read what is sent. Callers with a sidecar get what they asked for; for others the first bytes decide.", "Give both the same protocol, or let the pod listen on a port for each.";
+    /// A setting that is fixed while the mesh runs.
+    FixedAtStart, "IM0119", Warning, "The setting is fixed when the mesh starts, so what is written has no effect.", "Give it to `ironmesh up --set NAME=VALUE`, or remove it.";
     /// A workload kind that is not run here.
     NotRunHere, "IM0201", Warning, "The local platform does not run this kind of workload yet, so no pod is made from it.", "Use a Deployment or a Pod.";
     /// A user id that cannot be had.

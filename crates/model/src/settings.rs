@@ -127,8 +127,11 @@ impl Settings {
         ("accessLogFile", "/dev/stdout, or empty for no access log."),
         ("accessLogEncoding", "How access log lines are written: TEXT (Istio's format) or JSON."),
         ("certificateTtl", "Lifetime of workload certificates, at least 10s."),
-        ("trustDomain", "Trust domain of all identities."),
-        ("rootNamespace", "Namespace whose policies hold for the whole mesh."),
+        ("trustDomain", "Trust domain of all identities; fixed while the mesh runs."),
+        (
+            "rootNamespace",
+            "Namespace whose policies hold for the whole mesh; fixed while the mesh runs.",
+        ),
         (
             "protocolDetectionTimeout",
             "How long an inbound listener waits for the first bytes of a caller of whom it does \
@@ -149,6 +152,12 @@ impl Settings {
     /// Names that [`Settings::set`] takes.
     pub fn names() -> impl Iterator<Item = &'static str> {
         Self::TABLE.into_iter().map(|(name, _)| name)
+    }
+
+    /// Whether a setting cannot change while the mesh runs: it is part of every identity, or says
+    /// where the others are found.
+    pub fn is_fixed(name: &str) -> bool {
+        matches!(name, "trustDomain" | "rootNamespace")
     }
 
     /// Every setting.

@@ -30,7 +30,7 @@ async fn answer(plane: &Plane, request: &Request<'_>) -> Result<Vec<u8>, Failure
         (["proxies", namespace, pod, "endpoints"], &Method::GET) => {
             json(&plane.endpoints(namespace, pod).await.map_err(failure)?)
         }
-        (["settings"], &Method::GET) => json(&plane.settings()),
+        (["settings"], &Method::GET) => json(&plane.settings().await.map_err(failure)?),
         (["explain"], &Method::POST) => {
             let asked: ExplainRequest = serde_json::from_value(request.json()?)
                 .map_err(|error| Failure::bad_request(error.to_string()))?;

@@ -95,6 +95,57 @@ fn settings_of_a_mesh_and_of_none() {
 }
 
 #[test]
+fn settings_change_while_the_mesh_runs() {
+    let mut mesh = Mesh::start();
+    let value = |mesh: &Mesh, name: &str| -> String {
+        let rows: serde_json::Value =
+            serde_json::from_str(&mesh.run(&format!("settings -o json {name}")).ok()).unwrap();
+        rows[0]["value"].as_str().unwrap().to_owned()
+    };
+    mesh.run("settings mtlsMode=STRICT outboundTrafficPolicy.mode=REGISTRY_ONLY").ok();
+    mesh.run("settings accessLogFile=").ok();
+    let text = mesh.run("get cm istio -n istio-system -o jsonpath={.data.mesh}").ok();
+    assert_eq!(
+        text,
+        "mtlsMode: STRICT\noutboundTrafficPolicy:\n  mode: REGISTRY_ONLY\naccessLogFile: \"\"\n"
+    );
+    assert_eq!(value(&mesh, "mtlsMode"), "STRICT");
+    mesh.restart();
+    assert_eq!(value(&mesh, "outboundTrafficPolicy.mode"), "REGISTRY_ONLY");
+    mesh.run("settings outboundTrafficPolicy.mode- accessLogFile-").ok();
+    let text = mesh.run("get cm istio -n istio-system -o jsonpath={.data.mesh}").ok();
+    assert_eq!(text, "mtlsMode: STRICT\n");
+    assert_eq!(value(&mesh, "accessLogFile"), "/dev/stdout");
+    mesh.run("delete cm istio -n istio-system").ok();
+    assert_eq!(value(&mesh, "mtlsMode"), "PERMISSIVE");
+    assert_eq!(mesh.run("settings mtlsMode-").code, 0);
+
+    for (change, said) in [
+        ("trustDomain=other", "trustDomain is fixed while the mesh runs"),
+        ("limits.wire.frame_bytes_max=1", "is fixed while the mesh runs"),
+        ("mtlsMode=OFTEN", "is not PERMISSIVE, STRICT or DISABLE"),
+        ("nosuch=1", "no setting is called \"nosuch\""),
+        ("mtlsMode=STRICT connectTimeout", "either show settings, or change them"),
+    ] {
+        let refused = mesh.run(&format!("settings {change}"));
+        assert!(refused.code == 1 && refused.err.contains(said), "{change}: {refused:?}");
+    }
+    // By the API as any object, with what is wrong with it refused, and what is fixed said.
+    let config = |mesh: &str| {
+        format!(
+            "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: istio, namespace: istio-system}}\n\
+             data:\n  mesh: |\n    {mesh}\n"
+        )
+    };
+    let refused = mesh.run_with("apply -f -", &config("mtlsMode: OFTEN"));
+    assert!(refused.code == 1 && refused.err.contains("data.mesh.mtlsMode"), "{refused:?}");
+    assert_eq!(value(&mesh, "mtlsMode"), "PERMISSIVE");
+    let warned = mesh.run_with("apply -f -", &config("trustDomain: other"));
+    assert!(warned.err.contains("IM0119") || warned.out.contains("IM0119"), "{warned:?}");
+    assert_eq!(value(&mesh, "trustDomain"), "cluster.local");
+}
+
+#[test]
 fn finding_explains_a_code_without_a_mesh() {
     let command = |words: &[&str]| {
         let binary = env!("CARGO_BIN_EXE_ironmesh");

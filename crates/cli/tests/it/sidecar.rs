@@ -101,6 +101,18 @@ fn tell(mesh: &Running) {
         page_of(mesh, "default", "stranger", "given.default")
     });
 
+    // Settings change while the sidecars run, and back.
+    mesh.ok(&["settings", "mtlsMode=STRICT", "accessLogEncoding=TEXT"]);
+    await_some("the stranger to be refused by the settings", || {
+        page(mesh, "default", "stranger").is_none().then_some(())
+    });
+    assert_eq!(page(mesh, "shop", "caller").as_deref(), Some("Hello version: v1"));
+    let last =
+        || mesh.ok(&["-n", "shop", "logs", "deploy/hello", "-c", "istio-proxy", "--tail", "1"]);
+    await_some("a line in Istio's format", || last().starts_with('[').then_some(()));
+    mesh.ok(&["settings", "mtlsMode-", "accessLogEncoding-"]);
+    await_some("the stranger to be let in again", || page(mesh, "default", "stranger"));
+
     mesh.write("strict.yaml", STRICT);
     mesh.ok(&["apply", "-f", "strict.yaml"]);
     await_some("the stranger to be refused", || {

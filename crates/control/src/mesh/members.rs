@@ -16,7 +16,9 @@ use ironmesh_model::{Identity, Labels, Name, Snapshot, WorkloadId};
 use ironmesh_wire::Certificate;
 use ironmesh_wire::server::{Backend, Peer};
 use serde_json::Value;
+use tokio::sync::watch;
 
+use super::Published;
 use crate::source::{ObjectKey, Source};
 
 /// What the identities of the mesh rest on cannot be made.
@@ -93,12 +95,18 @@ impl Trust {
 pub(crate) struct Members {
     trust: Trust,
     source: Arc<dyn Source>,
+    /// Has the settings of the moment.
+    published: watch::Receiver<Published>,
 }
 
 impl Members {
     /// Members of the mesh whose workloads are at a source.
-    pub(crate) fn new(trust: Trust, source: Arc<dyn Source>) -> Self {
-        Self { trust, source }
+    pub(crate) fn new(
+        trust: Trust,
+        source: Arc<dyn Source>,
+        published: watch::Receiver<Published>,
+    ) -> Self {
+        Self { trust, source, published }
     }
 
     /// Whom claims name, if their pod is there.
@@ -162,7 +170,7 @@ impl Backend for Members {
 
     async fn sign(&self, peer: &Peer, csr_der: &[u8]) -> Result<Certificate, String> {
         self.pod_of(&peer.workload, &peer.identity)?;
-        let ttl = self.trust.settings.certificate_ttl;
+        let ttl = self.published.borrow().snapshot.settings().certificate_ttl;
         let issued = self
             .trust
             .authority

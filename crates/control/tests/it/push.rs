@@ -221,6 +221,44 @@ async fn a_proxy_that_asks_for_what_is_not_known_is_served_all_else_and_shown() 
     .await;
 }
 
+#[tokio::test]
+async fn settings_change_for_connected_proxies_and_for_the_next_certificate() {
+    on_one_thread(async {
+        let world = World::start();
+        let pod = world.put(pod("web", "v1", "10.77.0.2"));
+        let proxy = ToyProxy::connect(&world, &pod);
+        proxy.client.subscribe([ResourceKey::Settings]);
+        let mode = || Some(proxy.view.lock().unwrap().settings().mtls_mode);
+        eventually(|| (mode() == Some(MtlsMode::Permissive)).then_some(())).await;
+        let config = |namespace: &str, mesh: &str| {
+            json!({
+                "apiVersion": "v1", "kind": "ConfigMap",
+                "metadata": {"name": "istio", "namespace": namespace}, "data": {"mesh": mesh},
+            })
+        };
+        // Nobody but the root namespace sets anything.
+        world.put(config("default", "mtlsMode: DISABLE"));
+        world.put(config("istio-system", "{mtlsMode: STRICT, certificateTtl: 1m, trustDomain: x}"));
+        eventually(|| (mode() == Some(MtlsMode::Strict)).then_some(())).await;
+        let keys = KeyPair::generate().unwrap();
+        let signed = proxy.client.sign(keys.csr().unwrap()).await.unwrap();
+        let left = signed.not_after - SystemClock.now().unix_seconds();
+        assert!((1..=60).contains(&left), "{left} s");
+        let found = world.plane.findings(Some("istio-system"), None, None).await.unwrap();
+        let codes: Vec<_> = found.iter().map(|item| item.finding.code.to_string()).collect();
+        assert_eq!(codes, ["IM0119"]);
+        let key = ObjectKey {
+            group: "".into(),
+            kind: "ConfigMap".into(),
+            namespace: "istio-system".into(),
+            name: "istio".into(),
+        };
+        world.source.remove(&key);
+        eventually(|| (mode() == Some(MtlsMode::Permissive)).then_some(())).await;
+    })
+    .await;
+}
+
 /// What a proxy says of its endpoints is its own affair: whatever it is, the questions are answered.
 #[tokio::test]
 async fn a_proxy_that_tells_nothing_or_nonsense_is_not_known_and_holds_nobody_up() {

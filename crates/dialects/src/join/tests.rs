@@ -1,5 +1,4 @@
-use ironmesh_model::snapshot::{Objects, Snapshot, Subscriber};
-use ironmesh_model::{Labels, ResourceKey};
+use ironmesh_model::snapshot::Objects;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -122,15 +121,32 @@ fn what_the_mesh_does_not_see_gives_no_edit() {
 }
 
 #[test]
-fn other_settings_change_the_identities_of_members() {
-    let (mut join, mut edits) = Join::new(Settings::default());
-    let pod = Object::new(object(1, 0, 3)).unwrap();
-    edits.extend(join.put(1, translate_one(&pod)));
-    let (snapshot, _) = Snapshot::default().edited(edits);
-    let settings = Settings { trust_domain: "example.org".into(), ..Settings::default() };
-    let (snapshot, _) = snapshot.edited(join.set(settings));
-    let subscriber = Subscriber { namespace: "default".into(), labels: Labels::default() };
-    let key = ResourceKey::Workload([10, 77, 0, 4].into());
-    let resource = format!("{:?}", snapshot.resource(&key, &subscriber));
-    assert!(resource.contains("example.org"), "{resource}");
+fn the_mesh_config_of_the_root_namespace_is_the_settings() {
+    let base = Settings { access_log: false, ..Settings::default() };
+    let (mut join, edits) = Join::new(base.clone());
+    let mut objects = Objects::default();
+    edits.into_iter().for_each(|edit| objects.edit(edit));
+    let config = |namespace: &str, mesh: &str| {
+        let object = json!({
+            "apiVersion": "v1", "kind": "ConfigMap",
+            "metadata": {"name": "istio", "namespace": namespace}, "data": {"mesh": mesh},
+        });
+        translate_one(&Object::new(object).unwrap())
+    };
+    let mut after = |edits: Vec<Edit>| {
+        edits.into_iter().for_each(|edit| objects.edit(edit));
+        objects.settings.clone()
+    };
+    assert_eq!(after(join.put(1, config("default", "connectTimeout: 1s"))), base);
+    let settings = after(join.put(2, config("istio-system", "connectTimeout: 2s")));
+    assert_eq!(settings.value("connectTimeout"), "2s");
+    assert!(!settings.access_log, "what it does not say is as at the start");
+    // What it no longer says is as at the start again, and so is all once it is gone.
+    let settings = after(join.put(2, config("istio-system", "mtlsMode: STRICT")));
+    assert_eq!(
+        (settings.value("connectTimeout"), settings.value("mtlsMode")),
+        ("10s".into(), "STRICT".into())
+    );
+    assert_eq!(after(join.take(&1)).value("mtlsMode"), "STRICT");
+    assert_eq!(after(join.take(&2)), base);
 }

@@ -47,13 +47,6 @@ impl<K: Ord + Clone> Members<K> {
         }
     }
 
-    /// The settings are others: identities may be, too.
-    pub(crate) fn set(&mut self, settings: Settings) -> Vec<Edit> {
-        self.settings = settings;
-        let services = self.services.values().map(|part| self.all_endpoints(part));
-        services.chain(self.pods_by_ip.keys().map(|ip| self.workload_at(*ip))).collect()
-    }
-
     /// A Service is this, or gone.
     pub(crate) fn put_service(&mut self, key: K, part: Option<ServicePart>) -> Vec<Edit> {
         let before = self.services.remove(&key);
@@ -218,10 +211,6 @@ struct Sets<P, K>(HashMap<P, BTreeSet<K>>);
 impl<P: Hash + Eq, K: Ord> Sets<P, K> {
     fn of(&self, place: &P) -> impl Iterator<Item = &K> {
         self.0.get(place).into_iter().flatten()
-    }
-
-    fn keys(&self) -> impl Iterator<Item = &P> {
-        self.0.keys()
     }
 
     fn put(&mut self, place: P, key: K) {

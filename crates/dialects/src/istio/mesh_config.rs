@@ -1,0 +1,181 @@
+//! Istio's MeshConfig: the settings of the mesh, as the ConfigMap `istio` of the root namespace has them
+//! under the key `mesh`. What it leaves out is as the mesh was started with.
+
+use ironmesh_model::settings::{BadSetting, Settings};
+use ironmesh_model::{Finding, FindingCode, Name};
+use serde_json::Value;
+
+use crate::kubernetes::kinds::ConfigMap;
+use crate::kubernetes::read_workload;
+use crate::translate::Part;
+use crate::{Object, manifest, path};
+
+/// Settings that a ConfigMap gives, by their names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct MeshConfig {
+    /// Where the ConfigMap is: it holds only in the root namespace.
+    pub(crate) namespace: Name,
+    /// Names and values, each of which can be set.
+    given: Vec<(String, String)>,
+}
+
+impl MeshConfig {
+    /// These settings with those given in place of their own.
+    pub(crate) fn over(&self, settings: &Settings) -> Settings {
+        let mut settings = settings.clone();
+        for (name, value) in &self.given {
+            // It was tried when it was read.
+            let _ = settings.set(name, value);
+        }
+        settings
+    }
+}
+
+/// Reads a ConfigMap: any is checked, and that of the mesh is more.
+pub(crate) fn mesh_config(object: &Object, findings: &mut Vec<Finding>) -> Option<Part> {
+    let ConfigMap { data, .. } = read_workload(object, findings)?;
+    let text = data.get("mesh").filter(|_| **object.name() == *"istio")?;
+    let mut reading = Reading { object, findings, given: Vec::new() };
+    match &manifest::parse(text) {
+        parsed if !parsed.errors.is_empty() => {
+            let error = &parsed.errors[0];
+            let message = format!("line {} of the text: {}", error.line, error.message);
+            reading.report(PLACE, FindingCode::Invalid, message);
+        }
+        parsed => match &parsed.documents[..] {
+            [] => {}
+            [one] => reading.top(&one.value),
+            _ => {
+                let message = "the text holds several documents, and must be one";
+                reading.report(PLACE, FindingCode::Invalid, message);
+            }
+        },
+    }
+    let given = reading.given;
+    let namespace = object.namespace().clone();
+    Some(Part::MeshConfig(Box::new(MeshConfig { namespace, given })))
+}
+
+struct Reading<'a> {
+    object: &'a Object,
+    findings: &'a mut Vec<Finding>,
+    given: Vec<(String, String)>,
+}
+
+impl Reading<'_> {
+    fn report(&mut self, path: &str, code: FindingCode, message: impl Into<String>) {
+        self.findings.push(Finding::new(self.object.id(), path, code, message));
+    }
+
+    fn top(&mut self, value: &Value) {
+        let Value::Object(fields) = value else {
+            return self.report(PLACE, FindingCode::Invalid, "this takes an object");
+        };
+        for (name, value) in fields {
+            self.field(name.clone(), &path::field(PLACE, name), value);
+        }
+    }
+
+    /// A field, or what is in it: the names of settings are paths.
+    fn field(&mut self, name: String, path: &str, value: &Value) {
+        let holds_settings =
+            |known: &str| known.strip_prefix(&*name).is_some_and(|rest| rest.starts_with('.'));
+        match value {
+            Value::Null => {}
+            Value::Object(fields) if Settings::names().any(holds_settings) => {
+                for (inner, value) in fields {
+                    self.field(format!("{name}.{inner}"), &path::field(path, inner), value);
+                }
+            }
+            Value::String(text) => self.set(name, path, text.clone()),
+            other => self.set(name, path, other.to_string()),
+        }
+    }
+
+    fn set(&mut self, name: String, path: &str, value: String) {
+        if Settings::is_fixed(&name) || name == "limits" {
+            let message = format!("{name} is set when the mesh starts: up --set {name}=...");
+            return self.report(path, FindingCode::FixedAtStart, message);
+        }
+        match Settings::default().set(&name, &value) {
+            Ok(()) => self.given.push((name, value)),
+            Err(BadSetting::Value { value, expected, .. }) => {
+                let message = format!("this takes {expected}, not {value:?}");
+                self.report(path, FindingCode::Invalid, message);
+            }
+            Err(_) => {
+                let message =
+                    format!("the mesh has no setting {name:?}; `ironmesh settings` lists them");
+                self.report(path, FindingCode::NotHonoured, message);
+            }
+        }
+    }
+}
+
+/// Where the text is.
+const PLACE: &str = "data.mesh";
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::translate_one;
+
+    fn read(mesh: &str) -> (Part, Vec<String>) {
+        let object = json!({
+            "apiVersion": "v1", "kind": "ConfigMap",
+            "metadata": {"name": "istio", "namespace": "istio-system"}, "data": {"mesh": mesh},
+        });
+        let read = translate_one(&Object::new(object).unwrap());
+        let show =
+            |finding: &Finding| format!("{} {}: {}", finding.code, finding.path, finding.message);
+        (read.part, read.findings.iter().map(show).collect())
+    }
+
+    #[test]
+    fn settings_have_meshconfigs_names_and_form() {
+        let text = "accessLogFile: \"\"\noutboundTrafficPolicy:\n  mode: REGISTRY_ONLY\nconnectTimeout: 3s\n";
+        let (Part::MeshConfig(config), findings) = read(text) else { panic!("not read") };
+        assert_eq!(findings, [""; 0]);
+        let base = Settings { trust_domain: "example.org".into(), ..Settings::default() };
+        let settings = config.over(&base);
+        assert!(!settings.access_log);
+        assert_eq!(settings.value("outboundTrafficPolicy.mode"), "REGISTRY_ONLY");
+        assert_eq!(settings.value("connectTimeout"), "3s");
+        assert_eq!(settings.value("trustDomain"), "example.org");
+        let (Part::MeshConfig(empty), _) = read("") else { panic!("not read") };
+        assert_eq!(empty.over(&base), base);
+    }
+
+    #[test]
+    fn what_cannot_be_set_is_found_with_its_place() {
+        for (text, said) in [
+            ("mtlsMode: SOMETIMES", "IM0001 data.mesh.mtlsMode: this takes PERMISSIVE, STRICT"),
+            ("accessLogFile: {a: 1}", "IM0001 data.mesh.accessLogFile: this takes /dev/stdout"),
+            ("outboundTrafficPolicy: {mode: 1}", "IM0001 data.mesh.outboundTrafficPolicy.mode:"),
+            ("trustDomain: other", "IM0119 data.mesh.trustDomain: trustDomain is set when"),
+            ("limits: {proxy: {workers: 1}}", "IM0119 data.mesh.limits: limits is set when"),
+            ("defaultConfig: {concurrency: 2}", "IM0101 data.mesh.defaultConfig: the mesh has no"),
+            ("outboundTrafficPolicy: {x: 1}", "IM0101 data.mesh.outboundTrafficPolicy.x:"),
+            ("a: [", "IM0001 data.mesh: line 1 of the text:"),
+            ("- a", "IM0001 data.mesh: line 1 of the text: a document must be an object"),
+            ("a: 1\n---\nb: 1", "IM0001 data.mesh: the text holds several documents"),
+        ] {
+            let (_, findings) = read(text);
+            assert!(findings.len() == 1 && findings[0].starts_with(said), "{text}: {findings:?}");
+        }
+    }
+
+    #[test]
+    fn another_config_map_is_nothing_to_the_mesh() {
+        let object = |name: &str| {
+            json!({
+                "apiVersion": "v1", "kind": "ConfigMap",
+                "metadata": {"name": name, "namespace": "istio-system"}, "data": {"mesh": ": ["},
+            })
+        };
+        let read = translate_one(&Object::new(object("other")).unwrap());
+        assert_eq!((read.part, read.findings), (Part::Nothing, Vec::new()));
+    }
+}
