@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::draw::{Draw, Purpose};
-use crate::group::Group;
+use crate::group::{Group, Tick};
 use crate::policy::MtlsMode;
 use crate::reason::Reason;
 use crate::recorder::{Choice, Event, Recorder};
@@ -177,6 +177,13 @@ impl Decision {
     /// Version of the winning route.
     pub fn route_version(&self) -> Option<crate::Version> {
         Some(self.applies()?.routes.get(self.rule?.route as usize)?.version)
+    }
+
+    /// Notes that what applied was used.
+    pub fn note_use(&self, now: Tick) {
+        if let Some(linked) = &self.linked {
+            linked.last_use.note(now);
+        }
     }
 
     /// What applied, if it is known and something did.

@@ -215,8 +215,13 @@ limits! {
         /// Time without progress after which a body that is being read, or a message that is being
         /// written, is given up (Envoy's `stream_idle_timeout`). Not while an answer is waited for,
         /// nor while a gRPC client, or one that is being answered already, holds its stream open
-        /// in silence.
+        /// in silence: that is `exchange_idle_timeout`.
         stream_idle_timeout: Duration = seconds(300),
+        /// Time in which neither side of an exchange sends anything, after which it is given up: while
+        /// a connection or an answer is waited for, and while a stream is open. Bytes in either
+        /// direction count (Envoy's `stream_idle_timeout`, which is as long). It is looked at once a
+        /// second.
+        exchange_idle_timeout: Duration = seconds(300),
         /// Time a keep-alive connection of a client may idle, as Istio.
         downstream_idle_timeout: Duration = hours(1),
         /// Time a pooled connection to an endpoint may idle. A server that closes earlier does no
@@ -224,15 +229,17 @@ limits! {
         upstream_idle_timeout: Duration = seconds(60),
         /// Idle connections kept per endpoint and worker.
         idle_connections_per_endpoint_max: usize = 64,
-        /// Connections for HTTP to one endpoint, per worker, in use or idle; requests beyond get
-        /// 503.
+        /// Connections for HTTP to one endpoint, per worker, in use or idle; requests beyond wait.
         endpoint_connections_max: usize = 1_024,
+        /// Requests that wait for a connection to one endpoint, or for room on one, per worker; more
+        /// get 503 (Envoy's `max_pending_requests`).
+        endpoint_pending_max: usize = 1_024,
         /// Connections from clients per proxy; more wait in the accept queue. Never more than half
         /// of the descriptors that the process may have: the rest is for connections to endpoints.
         connections_max: usize = 50_000,
-        /// Age at which a connection that carries HTTP is ended once its requests are done, by
-        /// GOAWAY or `Connection: close`, a tenth earlier or later so that not all end at once; on
-        /// both sides of a proxy. 0: at none.
+        /// Age at which a connection is ended, a tenth earlier or later so that not all end at once;
+        /// on both sides of a proxy. One that carries HTTP ends once its requests are done, by
+        /// GOAWAY or `Connection: close`; one whose bytes nobody looks at is broken off. 0: at none.
         connection_age_max: Duration = seconds(0),
         /// Silence after which a peer is asked whether it is still there: by TCP on every
         /// connection, by a ping on HTTP/2 connections to endpoints with open requests. It counts
@@ -257,7 +264,7 @@ limits! {
         /// Time a request waits for a resource.
         parked_wait: Duration = seconds(5),
         /// Hosts, addresses and callers that clients made the proxy ask about; beyond, those of
-        /// which nothing is known go first, then those asked about once, then those that came back.
+        /// which nothing is known go first, then those that were used the longest time ago.
         resolutions_max: usize = 10_000,
         /// Connect attempts for one request, each to another endpoint where there is one.
         connect_attempts_max: u32 = 3,

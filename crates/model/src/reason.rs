@@ -74,6 +74,10 @@ reasons! {
     RequestTimeout, "request_timeout", "-", 408, "the client did not finish the request's head within head_timeout";
     /// A side of the request made no progress for too long.
     StreamIdle, "stream_idle", "SI", 408, "the rest of the request's body did not come, or what was sent was not taken, for stream_idle_timeout";
+    /// Neither side of a request has sent anything for too long.
+    ExchangeIdle, "exchange_idle", "SI", 504, "neither the client nor the endpoint sent anything for exchange_idle_timeout";
+    /// A connection has become too old.
+    ConnectionAge, "connection_age", "DT", 0, "the connection was open for connection_age_max and is ended";
     /// The control plane has not said yet what applies.
     NotConfigured, "not_configured", "NC", 503, "the control plane has not answered yet what applies here, or the proxy cannot use a part of the answer; see `ironmesh proxy-status`";
     /// A limit of the proxy was reached.

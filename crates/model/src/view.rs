@@ -5,12 +5,13 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use hashbrown::Equivalent;
 
 use crate::decide::{RuleAt, RuleList};
-use crate::group::Group;
+use crate::group::{Group, Tick};
 use crate::listeners::{DomainSet, Listeners};
 use crate::name::{Name, ServiceId};
 use crate::policy::MtlsMode;
@@ -54,6 +55,25 @@ pub struct View {
     policies: u64,
 }
 
+/// When a resource was last used, as exactly as whoever uses it looks at the clock. What is made of
+/// the resource, and the versions of it that follow, share it.
+#[derive(Clone, Debug, Default)]
+pub struct LastUse(Arc<AtomicU64>);
+
+impl LastUse {
+    /// Notes a use. Many threads may do so all the time: only the first at each tick writes.
+    pub fn note(&self, now: Tick) {
+        if self.0.load(Ordering::Relaxed) != now.0 {
+            self.0.store(now.0, Ordering::Relaxed);
+        }
+    }
+
+    /// When it was used last; [`Tick::default`]: never yet.
+    pub fn at(&self) -> Tick {
+        Tick(self.0.load(Ordering::Relaxed))
+    }
+}
+
 /// A resource as it is held.
 #[derive(Clone, Debug)]
 pub struct Held {
@@ -61,6 +81,8 @@ pub struct Held {
     pub version: Version,
     /// The resource; `None`: the control plane said that there is none.
     pub resource: Option<Resource>,
+    /// Noted of resolutions and workloads.
+    pub last_use: LastUse,
     /// Compiled form of a route.
     route: Option<Arc<CompiledRoute>>,
 }
@@ -104,6 +126,8 @@ pub struct Linked {
     pub key: ResolutionKey,
     /// What applies; `None`: the mesh knows nothing there.
     pub applies: Option<LinkedApplies>,
+    /// That of the resolution.
+    pub last_use: LastUse,
 }
 
 impl LinkedApplies {
@@ -297,6 +321,16 @@ impl View {
     /// Who lives at an address. The outer `None`: not known, subscribe to find out.
     pub fn workload(&self, ip: IpAddr) -> Option<Option<&Arc<Workload>>> {
         match self.held.get(&ResourceKey::Workload(ip))?.resource.as_ref() {
+            Some(Resource::Workload(workload)) => Some(workload.as_ref()),
+            _ => Some(None),
+        }
+    }
+
+    /// The same, which counts as a use of what is known.
+    pub fn use_workload(&self, ip: IpAddr, now: Tick) -> Option<Option<&Arc<Workload>>> {
+        let held = self.held.get(&ResourceKey::Workload(ip))?;
+        held.last_use.note(now);
+        match held.resource.as_ref() {
             Some(Resource::Workload(workload)) => Some(workload.as_ref()),
             _ => Some(None),
         }

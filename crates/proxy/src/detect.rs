@@ -55,7 +55,7 @@ pub(crate) async fn detect(
         return plaintext(worker, connection, stream, BytesMut::new(), declared).await;
     }
     if connection.kind == ListenerKind::Inbound {
-        ask_for_caller(connection);
+        ask_for_caller(worker, connection);
     }
     let decision = match decided(worker, connection, Connection::unread).await {
         Ok(decision) => decision,
@@ -78,9 +78,9 @@ struct Declared {
 }
 
 /// Asks who calls, so that the answer is there when the first request is recorded.
-fn ask_for_caller(connection: &Connection) {
+fn ask_for_caller(worker: &Worker, connection: &Connection) {
     let (views, ip) = (&connection.workload.views, connection.peer.ip());
-    if views.load().workload(ip).is_none() {
+    if views.load().use_workload(ip, worker.watches.now()).is_none() {
         views.want(ResourceKey::Workload(ip));
     }
 }
@@ -102,7 +102,10 @@ async fn decided(
     };
     let now = look(&connection.workload.views.load());
     match now {
-        Ok(decision) => Ok(decision),
+        Ok(decision) => {
+            decision.note_use(worker.watches.now());
+            Ok(decision)
+        }
         Err(_) => Box::pin(park::until_found(worker, &connection.workload, look)).await,
     }
 }

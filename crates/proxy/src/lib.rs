@@ -13,7 +13,7 @@
 //! - `http`: the path of a request. `http::server1`, `http::server2`: the client's side;
 //!   `http::exchange`: the request's context; `http::edit`: what changes in heads;
 //!   `http::dial`, `http::upstream`: the endpoint's side; `http::forward`, `http::body`: both
-//!   directions at once; `http::deadlines`: how long that may take; `http::local`: the mesh's own
+//!   directions at once; `http::deadlines`, `idle`: how long that may take; `http::local`: the mesh's own
 //!   answers.
 //! - [`http1`], [`message`]: the HTTP/1 codec, and the heads that it shares with HTTP/2.
 //! - `opaque`, `l4`: connections whose bytes nobody looks at.
@@ -42,6 +42,7 @@ mod detect;
 mod edge;
 mod failure;
 mod http;
+mod idle;
 mod l4;
 mod logging;
 mod observe;

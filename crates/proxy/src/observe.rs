@@ -230,7 +230,7 @@ fn caller(worker: &Worker, connection: &Connection) -> PartyId {
         // A workload that calls its own Service; what is proved outweighs the address.
         return parties.local(&connection.workload, identity.is_some());
     }
-    match connection.workload.views.load().workload(ip) {
+    match connection.workload.views.load().use_workload(ip, worker.watches.now()) {
         Some(Some(workload)) => parties.known(workload, identity.is_some()),
         _ => identity.as_ref().map_or(PartyId::UNKNOWN, |identity| parties.stranger(identity)),
     }

@@ -18,7 +18,7 @@ use crate::http::exchange::Picked;
 use crate::l4;
 use crate::observe;
 use crate::outcome::Outcome;
-use crate::pool::{Counted, Place};
+use crate::pool::{Counted, OpaquePlace};
 use crate::stream::{Io, Stream};
 use crate::tls::Inside;
 use crate::worker::Worker;
@@ -43,7 +43,7 @@ pub(crate) struct Dialled {
     tls: bool,
     attempts: u32,
     /// Counts it as one of its endpoint's.
-    _place: Place,
+    _place: OpaquePlace,
     /// If limits count it.
     _counted: Option<Counted>,
 }
@@ -92,26 +92,30 @@ pub(crate) async fn serve_connection(worker: &Rc<Worker>, connection: &Connectio
         let idle_timeout = worker.process.limits.opaque_idle_timeout;
         let (client, server) = ((&io, &mut from_client), (server, &mut dialled.input));
         let mut relay = pin!(l4::relay(client, server, &worker.buffers, idle_timeout));
-        let mut refused = pin!(worker.refuses(connection));
+        // Boxed: otherwise it would make every such connection's future larger.
+        let mut cut_off = Box::pin(async {
+            tokio::select! {
+                reason = worker.refuses(connection) => reason,
+                () = connection.expired() => Reason::ConnectionAge,
+            }
+        });
         loop {
             let ended = tokio::select! {
                 ended = timeout(TELL_INTERVAL, relay.as_mut()) => ended.map(|_| None),
-                reason = &mut refused => Ok(Some(reason)),
+                reason = &mut cut_off => Ok(Some(reason)),
             };
             match ended {
                 Ok(Some(reason)) => {
                     outcome.reason = reason;
+                    // An end would say that all bytes have come.
+                    l4::reset_on_close(&io);
+                    l4::reset_on_close(&dialled.io);
                     break;
                 }
                 Ok(None) => break,
                 Err(_) => observe::moved(worker, &counted, moved().1),
             }
         }
-    }
-    if outcome.reason == Reason::PlaintextRefused || outcome.reason == Reason::Blocked {
-        // An end would say that all bytes have come.
-        l4::reset_on_close(&io);
-        l4::reset_on_close(&dialled.io);
     }
     let (all, untold) = moved();
     (outcome.request_bytes, outcome.response_bytes) = all;

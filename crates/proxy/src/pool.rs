@@ -4,17 +4,15 @@
 //! by as many requests as the endpoint lets it carry.
 
 use std::cell::{Cell, RefCell};
-use std::hash::{Hash, Hasher};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use h2::client::SendRequest;
-use hashbrown::{Equivalent, HashMap, HashSet};
-use ironmesh_model::group::{self, EndpointLoad, Group, OpenConnection};
+use hashbrown::{HashMap, HashSet};
+use ironmesh_model::group::{self, EndpointLoad, Group};
 use ironmesh_model::limits::ProxyLimits;
-use ironmesh_model::service::UpstreamTls;
 use ironmesh_model::{ListenerKind, Resource};
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -24,115 +22,19 @@ use crate::failure::Failure;
 use crate::http::upstream::Upstream1;
 use crate::workload::LocalWorkload;
 
-/// Where to connect, on whose behalf, and how. Borrowed from the decision about a request, so that
-/// one that finds a connection copies nothing.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Destination<'a> {
-    /// The workload in whose name.
-    pub(crate) workload: &'a Arc<LocalWorkload>,
-    /// Through which listener the request came; decides the mark.
-    pub(crate) listener: ListenerKind,
-    /// The address.
-    pub(crate) address: SocketAddr,
-    /// How to speak to it, and whom to expect there.
-    pub(crate) tls: &'a UpstreamTls,
-    /// Whether to speak HTTP/2.
-    pub(crate) http2: bool,
-    /// The group whose limits count the connection. Such a connection serves no other group.
-    pub(crate) limited: Option<&'a Arc<Group>>,
-}
+mod key;
+mod queue;
 
-impl PartialEq for Destination<'_> {
-    fn eq(&self, other: &Self) -> bool {
-        let limited = match (self.limited, other.limited) {
-            (None, None) => true,
-            (Some(own), Some(other)) => Arc::ptr_eq(own, other),
-            _ => false,
-        };
-        limited
-            && self.address == other.address
-            && self.listener == other.listener
-            && self.http2 == other.http2
-            && self.workload == other.workload
-            && self.tls == other.tls
-    }
-}
+pub(crate) use key::{Destination, Key};
 
-impl Eq for Destination<'_> {}
-
-impl Destination<'_> {
-    /// A copy that lasts.
-    pub(crate) fn to_key(self) -> Arc<Key> {
-        Arc::new(Key {
-            workload: self.workload.clone(),
-            listener: self.listener,
-            address: self.address,
-            tls: self.tls.clone(),
-            http2: self.http2,
-            limited: self.limited.cloned(),
-        })
-    }
-}
-
-impl Hash for Destination<'_> {
-    /// Of what differs most; equality looks at all.
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        (self.address, self.listener, self.http2).hash(state);
-    }
-}
-
-impl Equivalent<Arc<Key>> for Destination<'_> {
-    fn equivalent(&self, key: &Arc<Key>) -> bool {
-        *self == key.destination()
-    }
-}
-
-/// A destination by which connections are kept.
-#[derive(Debug)]
-pub(crate) struct Key {
-    workload: Arc<LocalWorkload>,
-    listener: ListenerKind,
-    address: SocketAddr,
-    tls: UpstreamTls,
-    http2: bool,
-    limited: Option<Arc<Group>>,
-}
-
-impl Key {
-    /// The destination.
-    pub(crate) fn destination(&self) -> Destination<'_> {
-        Destination {
-            workload: &self.workload,
-            listener: self.listener,
-            address: self.address,
-            tls: &self.tls,
-            http2: self.http2,
-            limited: self.limited.as_ref(),
-        }
-    }
-}
-
-impl PartialEq for Key {
-    fn eq(&self, other: &Self) -> bool {
-        self.destination() == other.destination()
-    }
-}
-
-impl Eq for Key {}
-
-impl Hash for Key {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.destination().hash(state);
-    }
-}
+pub(crate) use queue::{Counted, Waits};
+use queue::{Limited, Queue};
 
 /// The connections of one worker.
 #[derive(Debug, Default)]
 pub(crate) struct Pool {
-    http1: RefCell<HashMap<Arc<Key>, Vec<Idle>>>,
+    http1: RefCell<HashMap<Arc<Key>, Rc<Endpoint>>>,
     http2: RefCell<HashMap<Arc<Key>, Shared>>,
-    /// HTTP/1 connections, in use or idle.
-    open: RefCell<HashMap<Arc<Key>, Rc<Cell<usize>>>>,
     /// Opaque connections.
     opaque: RefCell<HashMap<Arc<Key>, Rc<Cell<usize>>>>,
     /// Number of the last HTTP/2 connection.
@@ -140,34 +42,23 @@ pub(crate) struct Pool {
     limited: Rc<Limited>,
 }
 
-/// The connections of a worker that limits count.
-#[derive(Debug, Default)]
-struct Limited {
-    /// How many there are to a destination.
-    open: RefCell<HashMap<Arc<Key>, usize>>,
-    /// Wakes requests that wait for one, whenever one is free or gone.
-    freed: Notify,
-}
-
-/// A connection that a limit counts, until it is dropped.
+/// The HTTP/1 connections to one destination.
 #[derive(Debug)]
-pub(crate) struct Counted {
-    limited: Rc<Limited>,
+struct Endpoint {
     to: Arc<Key>,
-    _open: OpenConnection,
+    /// Those that are not in use, the last used at the end.
+    idle: RefCell<Vec<Idle>>,
+    /// How many there are, in use or idle.
+    open: Rc<Cell<usize>>,
+    queue: Rc<Queue>,
 }
 
-impl Drop for Counted {
-    fn drop(&mut self) {
-        let mut open = self.limited.open.borrow_mut();
-        if let Some(count) = open.get_mut(&self.to) {
-            *count -= 1;
-            if *count == 0 {
-                open.remove(&self.to);
-            }
-        }
-        self.limited.freed.notify_waiters();
-    }
+/// Room for an HTTP/1 connection, kept by it until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Room {
+    endpoint: Rc<Endpoint>,
+    _place: Place,
+    _counted: Option<Counted>,
 }
 
 #[derive(Debug)]
@@ -183,6 +74,7 @@ struct Shared {
     connections: Vec<Numbered>,
     /// The dial that is under way. Who needs a connection meanwhile waits for it.
     dial: Option<Rc<Dial>>,
+    queue: Rc<Queue>,
 }
 
 #[derive(Debug)]
@@ -198,18 +90,32 @@ struct Numbered {
 }
 
 /// An exchange on a shared connection, or a connection to an endpoint, counted as open until it is
-/// dropped.
+/// dropped. Then the next request that waits has its turn.
 #[derive(Debug)]
-pub(crate) struct Place(Rc<Cell<usize>>);
+pub(crate) struct Place {
+    open: Rc<Cell<usize>>,
+    queue: Rc<Queue>,
+}
 
 impl Place {
-    fn take(open: &Rc<Cell<usize>>) -> Self {
+    fn take(open: &Rc<Cell<usize>>, queue: &Rc<Queue>) -> Self {
         open.set(open.get() + 1);
-        Self(open.clone())
+        Self { open: open.clone(), queue: queue.clone() }
     }
 }
 
 impl Drop for Place {
+    fn drop(&mut self) {
+        self.open.set(self.open.get() - 1);
+        self.queue.wake_one();
+    }
+}
+
+/// An opaque connection, counted as open until it is dropped.
+#[derive(Debug)]
+pub(crate) struct OpaquePlace(Rc<Cell<usize>>);
+
+impl Drop for OpaquePlace {
     fn drop(&mut self) {
         self.0.set(self.0.get() - 1);
     }
@@ -264,11 +170,14 @@ impl Dialling<'_> {
         let number = self.pool.numbered.get() + 1;
         self.pool.numbered.set(number);
         let open = Rc::<Cell<usize>>::default();
-        let place = Place::take(&open);
-        let (since, counted) = (Instant::now(), open.clone());
-        let kept = Numbered { number, connection, open, since, expires };
         let mut pool = self.pool.http2.borrow_mut();
-        pool.entry(self.to.clone()).or_default().connections.push(kept);
+        let shared = pool.entry(self.to.clone()).or_default();
+        let place = Place::take(&open, &shared.queue);
+        let (since, counted) = (Instant::now(), open.clone());
+        shared.connections.push(Numbered { number, connection, open, since, expires });
+        // There may be room on it for others.
+        shared.queue.wake_all();
+        drop(pool);
         (number, place, counted)
     }
 
@@ -303,26 +212,31 @@ impl Pool {
         group: &Arc<Group>,
         waits: bool,
     ) -> Option<Counted> {
-        let mut open = self.limited.open.borrow_mut();
-        let counted = group.open_connection(waits && !open.contains_key(&to))?;
-        let key = match open.get_key_value_mut(&to) {
-            Some((key, count)) => {
-                *count += 1;
-                key.clone()
-            }
-            None => {
-                let key = to.to_key();
-                open.insert(key.clone(), 1);
-                key
-            }
-        };
-        Some(Counted { limited: self.limited.clone(), to: key, _open: counted })
+        Limited::count(&self.limited, to, group, waits)
     }
 
-    /// Waits until a connection that a limit counts is free or gone. What happens after this call
-    /// and before the first poll counts, too.
-    pub(crate) fn freed(&self) -> impl Future<Output = ()> {
-        self.limited.freed.notified()
+    /// Lets a request wait for a connection to a destination, or for room on one.
+    ///
+    /// # Errors
+    ///
+    /// If so many wait for one there already.
+    pub(crate) fn wait(&self, to: Destination<'_>, waiting_max: usize) -> Result<Waits, Failure> {
+        let (key, queue) = if to.http2 {
+            let mut pool = self.http2.borrow_mut();
+            match pool.get_key_value(&to) {
+                Some((key, shared)) => (key.clone(), shared.queue.clone()),
+                None => {
+                    let (key, shared) = (to.to_key(), Shared::default());
+                    let queue = shared.queue.clone();
+                    pool.insert(key.clone(), shared);
+                    (key, queue)
+                }
+            }
+        } else {
+            let endpoint = self.endpoint(to);
+            (endpoint.to.clone(), endpoint.queue.clone())
+        };
+        Waits::begin(&self.limited, key, queue, waiting_max)
     }
 
     /// An idle HTTP/1 connection that has not been closed, as far as can be told.
@@ -331,8 +245,8 @@ impl Pool {
         to: Destination<'_>,
         spare: &Buffers,
     ) -> Option<Box<Upstream1>> {
-        let mut pool = self.http1.borrow_mut();
-        let idle = pool.get_mut(&to)?;
+        let pool = self.http1.borrow();
+        let mut idle = pool.get(&to)?.idle.borrow_mut();
         while let Some(Idle { mut connection, .. }) = idle.pop() {
             if connection.is_open(spare) {
                 connection.reused = true;
@@ -343,44 +257,63 @@ impl Pool {
     }
 
     /// Keeps an HTTP/1 connection that is at the end of an answer.
-    pub(crate) fn give_http1(&self, connection: Box<Upstream1>, idle_max: usize) {
-        let mut pool = self.http1.borrow_mut();
-        let idle = pool.entry(connection.to.clone()).or_default();
-        if idle.len() >= idle_max {
-            idle.remove(0);
-        }
-        let is_counted = connection.counted.is_some();
+    pub(crate) fn give_http1(connection: Box<Upstream1>, idle_max: usize) {
+        let endpoint = connection.room.endpoint.clone();
+        let mut idle = endpoint.idle.borrow_mut();
+        let too_many = idle.len() >= idle_max;
+        let oldest = too_many.then(|| idle.remove(0));
         idle.push(Idle { connection, since: Instant::now() });
-        if is_counted {
-            self.limited.freed.notify_waiters();
-        }
+        drop((idle, oldest));
+        endpoint.queue.wake_one();
     }
 
-    /// A place for one more HTTP/1 connection; `None` if there are `connections_max`.
-    pub(crate) fn place_http1(
-        &self,
-        to: Destination<'_>,
-        connections_max: usize,
-    ) -> Option<(Arc<Key>, Place)> {
-        let mut all = self.open.borrow_mut();
-        let (key, open) = match all.get_key_value(&to) {
-            Some((key, open)) => (key.clone(), open.clone()),
-            None => {
-                let (key, open) = (to.to_key(), Rc::<Cell<usize>>::default());
-                all.insert(key.clone(), open.clone());
-                (key, open)
-            }
+    /// Closes the idle HTTP/1 connections to a destination.
+    pub(crate) fn close_idle(&self, to: Destination<'_>) {
+        let idle = self.http1.borrow().get(&to).map(|endpoint| endpoint.idle.take());
+        drop(idle);
+    }
+
+    /// Room for one more HTTP/1 connection, counted by its group if that has limits; `None` if there
+    /// are `connections_max`, or as many as the group may have.
+    pub(crate) fn room_http1(&self, to: Destination<'_>, connections_max: usize) -> Option<Room> {
+        let endpoint = self.endpoint(to);
+        if endpoint.open.get() >= connections_max {
+            return None;
+        }
+        let counted = match to.limited {
+            None => None,
+            Some(group) => Some(self.count(to, group, true)?),
         };
-        (open.get() < connections_max).then(|| (key, Place::take(&open)))
+        // Last, since one that is given back wakes those who wait.
+        let place = Place::take(&endpoint.open, &endpoint.queue);
+        Some(Room { endpoint, _place: place, _counted: counted })
+    }
+
+    fn endpoint(&self, to: Destination<'_>) -> Rc<Endpoint> {
+        let mut pool = self.http1.borrow_mut();
+        if let Some(endpoint) = pool.get(&to) {
+            return endpoint.clone();
+        }
+        let to = to.to_key();
+        let endpoint = Rc::new(Endpoint {
+            to: to.clone(),
+            idle: RefCell::default(),
+            open: Rc::default(),
+            queue: Rc::default(),
+        });
+        pool.insert(to, endpoint.clone());
+        endpoint
     }
 
     /// Counts an opaque connection.
-    pub(crate) fn place_opaque(&self, to: Destination<'_>) -> Place {
+    pub(crate) fn place_opaque(&self, to: Destination<'_>) -> OpaquePlace {
         let mut opaque = self.opaque.borrow_mut();
-        match opaque.get(&to) {
-            Some(open) => Place::take(open),
-            None => Place::take(opaque.entry(to.to_key()).or_default()),
-        }
+        let open = match opaque.get(&to) {
+            Some(open) => open.clone(),
+            None => opaque.entry(to.to_key()).or_default().clone(),
+        };
+        open.set(open.get() + 1);
+        OpaquePlace(open)
     }
 
     /// What is open to each endpoint in the name of a workload.
@@ -390,10 +323,10 @@ impl Pool {
             connections: count(connections),
             requests: count(requests),
         };
-        let (idle, open) = (self.http1.borrow(), self.open.borrow());
-        let http1 = open.iter().map(|(to, open)| {
-            let idle = idle.get(to).map_or(0, Vec::len);
-            (to, load(open.get(), open.get().saturating_sub(idle)))
+        let http1 = self.http1.borrow();
+        let http1 = http1.iter().map(|(to, endpoint)| {
+            let (open, idle) = (endpoint.open.get(), endpoint.idle.borrow().len());
+            (to, load(open, open.saturating_sub(idle)))
         });
         let opaque = self.opaque.borrow();
         let opaque = opaque.iter().map(|(to, open)| (to, load(open.get(), open.get())));
@@ -408,14 +341,25 @@ impl Pool {
         all.map(|(to, load)| (to.clone(), load)).collect()
     }
 
-    /// Whether no more HTTP/2 connections are made to an endpoint: there are `connections_max`, or
-    /// those that are there tell that it takes no requests at all.
-    pub(crate) fn is_full(&self, to: Destination<'_>, connections_max: usize) -> bool {
+    /// Whether the HTTP/2 connections to an endpoint tell that it takes no requests at all.
+    pub(crate) fn takes_none(&self, to: Destination<'_>) -> bool {
         let pool = self.http2.borrow();
         let Some(Shared { connections, .. }) = pool.get(&to) else { return false };
         let takes_none = |kept: &Numbered| kept.connection.current_max_send_streams() == 0;
-        connections.len() >= connections_max
-            || (!connections.is_empty() && connections.iter().all(takes_none))
+        !connections.is_empty() && connections.iter().all(takes_none)
+    }
+
+    /// Whether no more HTTP/2 connections are made to an endpoint, since there are `connections_max`.
+    pub(crate) fn is_full(&self, to: Destination<'_>, connections_max: usize) -> bool {
+        let pool = self.http2.borrow();
+        pool.get(&to).is_some_and(|shared| shared.connections.len() >= connections_max)
+    }
+
+    /// Lets all requests that wait for room on HTTP/2 connections to a destination look again.
+    pub(crate) fn wake_http2(&self, to: Destination<'_>) {
+        if let Some(shared) = self.http2.borrow().get(&to) {
+            shared.queue.wake_all();
+        }
     }
 
     /// The number of the last HTTP/2 connection that was made; 0: none was.
@@ -436,8 +380,9 @@ impl Pool {
             let streams_max = kept.connection.current_max_send_streams();
             kept.number > newer_than && kept.open.get() < streams_max
         };
-        let kept = pool.get(&to)?.connections.iter().find(is_usable)?;
-        Some((kept.number, kept.connection.clone(), Place::take(&kept.open)))
+        let shared = pool.get(&to)?;
+        let kept = shared.connections.iter().find(is_usable)?;
+        Some((kept.number, kept.connection.clone(), Place::take(&kept.open, &shared.queue)))
     }
 
     /// Begins a dial for an HTTP/2 connection.
@@ -463,7 +408,7 @@ impl Pool {
             }
             None => {
                 let to = to.to_key();
-                let shared = Shared { connections: Vec::new(), dial: Some(dial.clone()) };
+                let shared = Shared { dial: Some(dial.clone()), ..Shared::default() };
                 pool.insert(to.clone(), shared);
                 to
             }
@@ -476,6 +421,8 @@ impl Pool {
         let mut pool = self.http2.borrow_mut();
         let empty = pool.get_mut(&to).is_some_and(|shared| {
             shared.connections.retain(|kept| kept.number != number);
+            // There may be room for another connection.
+            shared.queue.wake_all();
             shared.is_empty()
         });
         if empty {
@@ -487,7 +434,7 @@ impl Pool {
     /// requests that are under way keep theirs.
     pub(crate) fn keep_ready(&self, workload: &LocalWorkload) {
         let view = workload.views.load();
-        let (mut http1, mut http2) = (self.http1.borrow_mut(), self.http2.borrow_mut());
+        let (http1, mut http2) = (self.http1.borrow(), self.http2.borrow_mut());
         let is_member = |to: &&Arc<Key>| *to.workload == *workload && to.tls.expected().is_some();
         let members = http1.keys().chain(http2.keys()).filter(is_member);
         let kept: HashSet<SocketAddr> = members.map(|to| to.address).collect();
@@ -512,10 +459,14 @@ impl Pool {
             Some(expected) if *to.workload == *workload => ready.contains(&(to.address, expected)),
             Some(_) | None => true,
         };
-        http1.retain(|to, _| keep(to));
+        let mut closed = Vec::new();
+        for (_, endpoint) in http1.iter().filter(|(to, _)| !keep(to)) {
+            closed.append(&mut endpoint.idle.borrow_mut());
+        }
         http2.retain(|to, shared| {
             if !keep(to) {
                 shared.connections.clear();
+                shared.queue.wake_all();
             }
             !shared.is_empty()
         });
@@ -525,15 +476,16 @@ impl Pool {
     pub(crate) fn reap(&self, limits: &ProxyLimits, spare: &Buffers) {
         let (now, idle_timeout) = (Instant::now(), limits.upstream_idle_timeout);
         let is_expired = |expires: Option<Instant>| expires.is_some_and(|at| now >= at);
-        self.http1.borrow_mut().retain(|_, idle| {
-            idle.retain_mut(|idle| {
+        self.http1.borrow_mut().retain(|_, endpoint| {
+            endpoint.idle.borrow_mut().retain_mut(|idle| {
                 now.duration_since(idle.since) < idle_timeout
                     && !is_expired(idle.connection.expires)
                     && idle.connection.is_open(spare)
             });
-            !idle.is_empty()
+            endpoint.open.get() > 0 || endpoint.queue.is_awaited()
         });
         self.http2.borrow_mut().retain(|_, shared| {
+            let before = shared.connections.len();
             shared.connections.retain_mut(|kept| {
                 if kept.open.get() > 0 {
                     kept.since = now;
@@ -541,15 +493,17 @@ impl Pool {
                 // Requests that are under way keep one that is too old.
                 now.duration_since(kept.since) < idle_timeout && !is_expired(kept.expires)
             });
+            if shared.connections.len() < before {
+                shared.queue.wake_all();
+            }
             !shared.is_empty()
         });
-        self.open.borrow_mut().retain(|_, open| open.get() > 0);
         self.opaque.borrow_mut().retain(|_, open| open.get() > 0);
     }
 }
 
 impl Shared {
     fn is_empty(&self) -> bool {
-        self.connections.is_empty() && self.dial.is_none()
+        self.connections.is_empty() && self.dial.is_none() && !self.queue.is_awaited()
     }
 }

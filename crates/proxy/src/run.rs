@@ -173,7 +173,7 @@ impl Control {
         Ok(async move {
             tokio::select! {
                 () = driver.run() => {}
-                () = subscriptions::run(workload, &client, ip, limits.resolutions_max) => {}
+                () = subscriptions::run(process, workload, &client, ip) => {}
                 () = certificates::rotate(workload, limits, &client) => {}
                 () = report::answer(process, workload, workers, questions, longest) => {}
                 () = edge::keep_open(process, workload, workers, self.edge_ports.as_ref(), of_edge) => {}

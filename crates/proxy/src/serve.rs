@@ -14,13 +14,14 @@ use crate::opaque;
 use crate::stream::Stream;
 use crate::worker::{Listener, Worker};
 
-/// Serves a connection that a listener has accepted.
-pub(crate) async fn accepted(
-    worker: &Rc<Worker>,
+/// Serves a connection that a listener has accepted; `None`: it is refused. What it is given is turned
+/// into what is kept before the future is made, which would hold both.
+pub(crate) fn accepted<'a>(
+    worker: &'a Rc<Worker>,
     tcp: TcpStream,
     peer: SocketAddr,
     listener: &Listener,
-) {
+) -> Option<impl Future<Output = ()> + use<'a>> {
     let found = listener.original.of(&tcp, peer);
     let (Ok(destination) | Err(destination)) = found;
     let connection = Connection {
@@ -38,9 +39,10 @@ pub(crate) async fn accepted(
     };
     if found.is_err() {
         // The proxy would dial itself.
-        return opaque::refused(worker, &connection, Failure::mesh(Reason::OwnPort));
+        opaque::refused(worker, &connection, Failure::mesh(Reason::OwnPort));
+        return None;
     }
-    serve(worker, connection, Stream::tcp(tcp)).await;
+    Some(serve(worker, connection, Stream::tcp(tcp)))
 }
 
 /// Serves a connection from its first byte to its last, whatever carries it.

@@ -27,6 +27,7 @@ use tokio::time::{Instant, interval, sleep, timeout};
 use crate::buffer::Buffers;
 use crate::connection::Connection;
 use crate::destination::OriginalDestination;
+use crate::idle::{Watch, Watches};
 use crate::message::{RequestHead, ResponseHead};
 use crate::observe::Observer;
 use crate::pool::{Key, Pool};
@@ -178,6 +179,8 @@ pub(crate) struct Worker {
     pub(crate) pool: Pool,
     pub(crate) random: Random,
     pub(crate) observer: Observer,
+    /// The requests that it serves.
+    pub(crate) watches: Watches,
     /// Requests that wait for a resource.
     pub(crate) parked: Cell<usize>,
     sequence: Cell<u64>,
@@ -199,7 +202,7 @@ pub(crate) struct Worker {
 }
 
 /// Memory that a request uses and an idle connection does not hold.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Scratch {
     pub(crate) request: RequestHead,
     pub(crate) response: ResponseHead,
@@ -207,11 +210,18 @@ pub(crate) struct Scratch {
     pub(crate) out: Vec<u8>,
     /// What waits to be written to the endpoint.
     pub(crate) upstream_out: Vec<u8>,
+    /// Watches the request.
+    pub(crate) watch: Rc<Watch>,
 }
 
 impl Scratch {
+    fn new(watch: Rc<Watch>) -> Self {
+        let (request, response) = Default::default();
+        Self { request, response, out: Vec::new(), upstream_out: Vec::new(), watch }
+    }
+
     fn capacity(&self) -> usize {
-        let Self { request, response, out, upstream_out } = self;
+        let Self { request, response, out, upstream_out, .. } = self;
         let fields = request.fields.capacity() + response.fields.capacity();
         fields + out.capacity() + upstream_out.capacity()
     }
@@ -231,6 +241,7 @@ impl Worker {
             pool: Pool::default(),
             random: Random::new(),
             observer,
+            watches: Watches::default(),
             parked: Cell::new(0),
             // Workers count in ranges of their own.
             sequence: Cell::new((index as u64) << 48),
@@ -357,7 +368,8 @@ impl Worker {
 
     /// Memory for a request.
     pub(crate) fn take_scratch(&self) -> Box<Scratch> {
-        self.scratches.borrow_mut().pop().unwrap_or_default()
+        let spare = self.scratches.borrow_mut().pop();
+        spare.unwrap_or_else(|| Box::new(Scratch::new(self.watches.add())))
     }
 
     /// Takes the memory back.
@@ -444,7 +456,9 @@ impl Worker {
     ) {
         let worker = self.clone();
         spawn_local(async move {
-            serve::accepted(&worker, tcp, peer, &listener).await;
+            if let Some(serving) = serve::accepted(&worker, tcp, peer, &listener) {
+                serving.await;
+            }
             drop(load);
         });
     }
@@ -471,6 +485,7 @@ impl Drop for Load {
 }
 
 async fn run(worker: Rc<Worker>, mut inbox: mpsc::UnboundedReceiver<ToWorker>) {
+    spawn_local(upkeep::look(worker.clone()));
     spawn_local(upkeep::reap(worker.clone()));
     spawn_local(upkeep::end_idle_series(worker.clone()));
     let mut drain = pin!(async {

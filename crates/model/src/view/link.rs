@@ -6,8 +6,8 @@ use std::sync::{Arc, Weak};
 use hashbrown::{HashMap, HashSet};
 
 use super::{
-    ApplyError, Body, Change, Held, Linked, LinkedApplies, LinkedBackend, LinkedRoute, RuleIndex,
-    Turn, View, compile,
+    ApplyError, Body, Change, Held, LastUse, Linked, LinkedApplies, LinkedBackend, LinkedRoute,
+    RuleIndex, Turn, View, compile,
 };
 use crate::group::{Group, GroupKey, GroupPolicy};
 use crate::name::{Labels, Name, ObjectId, ServiceId};
@@ -30,16 +30,18 @@ pub(super) fn apply(before: &View, changes: Vec<Change>) -> (View, Vec<ApplyErro
         let was_there = view.resource(&key).is_some();
         view.endpoint_changes += u64::from(matches!(key, ResourceKey::Endpoints(..)));
         view.replace_domains(&key, &body);
+        let last_use = view.held.get(&key).map(|held| held.last_use.clone()).unwrap_or_default();
         match body {
             Body::Forget => {
                 view.held.remove(&key);
             }
             Body::Nothing => {
-                view.held.insert(key.clone(), Held { version, resource: None, route: None });
+                view.held
+                    .insert(key.clone(), Held { version, resource: None, last_use, route: None });
             }
             Body::Is(resource) => {
                 let route = compile_if_route(&key, &resource, &mut errors);
-                let held = Held { version, resource: Some(resource), route };
+                let held = Held { version, resource: Some(resource), last_use, route };
                 view.held.insert(key.clone(), held);
             }
         }
@@ -270,7 +272,9 @@ impl Linker<'_> {
     /// Links one resolution anew, if it is held.
     fn relink(&mut self, key: ResolutionKey) {
         let held = self.view.held.get(&ResourceKey::Resolution(key.clone()));
-        let Some(body) = held.map(|held| held.resource.clone()) else {
+        let Some((body, last_use)) =
+            held.map(|held| (held.resource.clone(), held.last_use.clone()))
+        else {
             self.view.references.set(&key, Vec::new());
             return;
         };
@@ -283,7 +287,7 @@ impl Linker<'_> {
                 Resolution::Present(applies) => {
                     let before = before.as_ref().and_then(|linked| linked.applies.as_ref());
                     let linked = self.link(&key, applies, before);
-                    self.link_inbound_ports(&key, applies);
+                    self.link_inbound_ports(&key, applies, &last_use);
                     Some(linked)
                 }
             },
@@ -292,12 +296,12 @@ impl Linker<'_> {
         if !matches!(&body, Some(Resource::Resolution(body)) if **body != Resolution::Absent) {
             self.view.references.set(&key, Vec::new());
         }
-        let linked = Arc::new(Linked { key: key.clone(), applies });
+        let linked = Arc::new(Linked { key: key.clone(), applies, last_use });
         self.view.replace_linked(&key, Some(linked));
     }
 
     /// Links each port of an inbound listener that a service serves.
-    fn link_inbound_ports(&mut self, key: &ResolutionKey, applies: &Applies) {
+    fn link_inbound_ports(&mut self, key: &ResolutionKey, applies: &Applies, of: &LastUse) {
         let Target::Address(ip, _) = key.target else { return };
         for port in &applies.inbound_ports {
             let of_port = LinkedApplies {
@@ -306,7 +310,8 @@ impl Linker<'_> {
                 ..self.link(key, applies, None)
             };
             let key = ResolutionKey { target: Target::Address(ip, port.number), ..key.clone() };
-            let linked = Arc::new(Linked { key: key.clone(), applies: Some(of_port) });
+            let (applies, last_use) = (Some(of_port), of.clone());
+            let linked = Arc::new(Linked { key: key.clone(), applies, last_use });
             self.view.replace_linked(&key, Some(linked));
         }
         let numbers: Vec<u16> = applies.inbound_ports.iter().map(|port| port.number).collect();

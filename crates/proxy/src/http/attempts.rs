@@ -20,7 +20,7 @@ use crate::message::ResponseHead;
 /// What the attempts at a request share.
 pub(crate) struct Attempts<'a> {
     decision: &'a Decision,
-    deadlines: Deadlines,
+    deadlines: Deadlines<'a>,
     replay: Replay,
     tried: Tried,
 }
@@ -28,15 +28,16 @@ pub(crate) struct Attempts<'a> {
 impl<'a> Attempts<'a> {
     /// No attempt yet.
     pub(crate) fn new(
-        exchange: &Exchange<'_>,
+        exchange: &Exchange<'a>,
         decision: &'a Decision,
         client: &ClientSide<'_, '_, '_>,
     ) -> Self {
         let limits = &exchange.worker.process.limits;
         let deadlines = Deadlines::new(
+            exchange.worker,
+            exchange.watch,
             decision.timeout(),
             decision.retry().per_try_timeout,
-            limits.stream_idle_timeout,
             exchange.grpc,
         );
         if client.body.source.is_ended() {

@@ -363,7 +363,7 @@ async fn send_http2(stream: &mut SendStream<Bytes>, mut data: Bytes) -> Result<(
 pub(crate) async fn pump(
     source: &mut Source<'_>,
     sink: &mut Sink<'_>,
-    deadlines: &Deadlines,
+    deadlines: &Deadlines<'_>,
 ) -> Result<(), PumpFailure> {
     let step = Awaited::ClientTakes;
     loop {
@@ -384,6 +384,7 @@ pub(crate) async fn pump(
                     filled = source.fill() => filled.map_err(PumpFailure::Source)?,
                     () = sink.given_up() => return Err(PumpFailure::Sink(BodyFailure::Closed)),
                 }
+                deadlines.heard();
             }
         }
     }

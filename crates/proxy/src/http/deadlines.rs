@@ -4,13 +4,14 @@
 //! client's request, over every connection and attempt that is made for it. An attempt may have a
 //! timeout of its own. Beside these, a peer that
 //! is to send the rest of a request's body, or to take what is written to it, and makes no progress
-//! is given up. To wait for an answer has no limit but the route's, and a client of gRPC, or one that
-//! is being answered already, may hold its stream open in silence.
+//! is given up. A client of gRPC, or one that is being answered already, may hold its stream open in
+//! silence, and so may an endpoint before and while it answers, but not both of them for ever: an
+//! exchange in which neither side has sent anything for long ends (see [`crate::idle`]).
 //!
-//! One timer serves both, and is made only when a wait begins.
+//! One timer serves all but the last, and is made only when a wait begins.
 
 use std::cell::Cell;
-use std::future::{pending, poll_fn};
+use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::task::{Poll, ready};
 use std::time::Duration;
@@ -19,13 +20,18 @@ use ironmesh_model::Reason;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::failure::{Failure, Stage};
+use crate::idle::Watch;
+use crate::worker::Worker;
 
 /// The deadlines of one exchange.
 #[derive(Debug)]
-pub(crate) struct Deadlines {
+pub(crate) struct Deadlines<'a> {
+    worker: &'a Worker,
+    watch: &'a Watch,
+    /// Whether the client has sent its whole request.
+    is_sent: Cell<bool>,
     timeout: Option<Duration>,
     per_try_timeout: Option<Duration>,
-    stream_idle_timeout: Duration,
     /// When the request ended, if it has.
     request_ended: Cell<Option<Instant>>,
     /// When the time of this attempt ends; known once the request has ended.
@@ -57,6 +63,10 @@ pub(crate) enum Passed {
     Attempt,
     /// A peer made no progress.
     Idle,
+    /// Neither side has sent anything; the client was to send more.
+    Quiet,
+    /// Likewise, when it was for the endpoint to answer.
+    Unanswered,
 }
 
 impl Passed {
@@ -66,23 +76,29 @@ impl Passed {
             Self::Timeout => Failure::upstream(Reason::Timeout, Stage::Sent),
             Self::Attempt => Failure::upstream(Reason::PerTryTimeout, Stage::Sent),
             Self::Idle => Failure::downstream(Reason::StreamIdle),
+            Self::Quiet => Failure::downstream(Reason::ExchangeIdle),
+            Self::Unanswered => Failure::upstream(Reason::ExchangeIdle, Stage::Sent),
         }
     }
 }
 
-impl Deadlines {
+impl<'a> Deadlines<'a> {
     /// Deadlines of which none runs yet. `timeout`: the route's, `per_try_timeout`: that of one
     /// attempt; `None`: no limit.
     pub(crate) fn new(
+        worker: &'a Worker,
+        watch: &'a Watch,
         timeout: Option<Duration>,
         per_try_timeout: Option<Duration>,
-        stream_idle_timeout: Duration,
         grpc: bool,
     ) -> Self {
+        watch.active(&worker.watches);
         Self {
+            worker,
+            watch,
+            is_sent: Cell::new(false),
             timeout,
             per_try_timeout,
-            stream_idle_timeout,
             request_ended: Cell::default(),
             attempt_end: Cell::default(),
             may_pause: Cell::new(grpc),
@@ -95,14 +111,24 @@ impl Deadlines {
         if let (Some(timeout), Some(_)) = (self.per_try_timeout, self.request_ended.get()) {
             self.attempt_end.set(Some(Instant::now() + timeout));
         }
-        for step in &self.steps {
-            step.set(None);
-        }
+        self.forget_steps();
     }
 
     /// An attempt has ended, and with it its time.
     pub(crate) fn attempt_ends(&self) {
         self.attempt_end.set(None);
+        self.forget_steps();
+    }
+
+    fn forget_steps(&self) {
+        for step in &self.steps {
+            step.set(None);
+        }
+    }
+
+    /// One of the sides has sent something.
+    pub(crate) fn heard(&self) {
+        self.watch.active(&self.worker.watches);
     }
 
     /// The client is being answered.
@@ -112,6 +138,7 @@ impl Deadlines {
 
     /// The client has sent its whole request: timeouts begin, if they have not before.
     pub(crate) fn request_ended(&self) {
+        self.is_sent.set(true);
         if self.request_ended.get().is_some()
             || (self.timeout.is_none() && self.per_try_timeout.is_none())
         {
@@ -140,7 +167,8 @@ impl Deadlines {
             until.set(match polled {
                 Poll::Ready(_) => None,
                 Poll::Pending => {
-                    until.get().or_else(|| Some(Instant::now() + self.stream_idle_timeout))
+                    let longest = self.worker.process.limits.stream_idle_timeout;
+                    until.get().or_else(|| Some(Instant::now() + longest))
                 }
             });
             polled
@@ -148,7 +176,7 @@ impl Deadlines {
         .await
     }
 
-    /// Ends `work` when a timeout passes, of the route or of this attempt.
+    /// Ends `work`, in which no step is waited for, when a deadline passes.
     pub(crate) async fn in_time<T>(
         &self,
         work: Pin<&mut impl Future<Output = T>>,
@@ -156,18 +184,12 @@ impl Deadlines {
         tokio::select! {
             biased;
             done = work => Ok(done),
-            passed = self.timed_out() => Err(passed),
+            passed = self.passed() => Err(passed),
         }
     }
 
-    async fn timed_out(&self) -> Passed {
-        match self.next_timeout() {
-            Some((end, passed)) => {
-                sleep_until(end).await;
-                passed
-            }
-            None => pending().await,
-        }
+    fn quiet(&self) -> Passed {
+        if self.is_sent.get() { Passed::Unanswered } else { Passed::Quiet }
     }
 
     /// The timeout that passes first.
@@ -182,6 +204,9 @@ impl Deadlines {
     pub(crate) async fn passed(&self) -> Passed {
         let mut timer = pin!(None::<Sleep>);
         poll_fn(|cx| {
+            if self.watch.poll_passed(cx).is_ready() {
+                return Poll::Ready(self.quiet());
+            }
             loop {
                 let Some((next, passed)) = self.next() else { return Poll::Pending };
                 if timer.is_none() {
@@ -208,5 +233,11 @@ impl Deadlines {
         let steps = if self.may_pause.get() { &self.steps[1..] } else { &self.steps[..] };
         let idle = steps.iter().filter_map(Cell::get).map(|at| (at, Passed::Idle));
         self.next_timeout().into_iter().chain(idle).min_by_key(|(at, _)| *at)
+    }
+}
+
+impl Drop for Deadlines<'_> {
+    fn drop(&mut self) {
+        self.watch.end();
     }
 }

@@ -11,8 +11,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use h2::client::SendRequest;
 use h2::{Ping, PingPong};
-use ironmesh_model::Reason;
 use ironmesh_model::limits::ProxyLimits;
+use ironmesh_model::{Reason, group};
 use tokio::task::spawn_local;
 use tokio::time::{sleep, timeout};
 
@@ -20,7 +20,7 @@ use crate::failure::{Failure, Stage};
 use crate::http::upstream::{Upstream, Upstream1, Upstream2};
 use crate::http::window::Window;
 use crate::park;
-use crate::pool::{Counted, Destination, Key};
+use crate::pool::{Counted, Destination, Dialling, Key, Room, Waits};
 use crate::stream::Stream;
 use crate::tls::{self, Inside};
 use crate::worker::Worker;
@@ -42,86 +42,152 @@ pub(crate) async fn connect(
     Box::pin(http1(worker, to, fresh)).await.map(Upstream::Http1)
 }
 
-/// A new connection that speaks HTTP/1. Where the limits of the group allow no more, the request
-/// waits for one of this worker's to be free or gone.
+/// A connection that speaks HTTP/1, most likely a new one. Where the limits of the endpoint or of its
+/// group allow no more, the request waits for one of this worker's to be free or gone.
 async fn http1(
     worker: &Rc<Worker>,
     to: Destination<'_>,
     fresh: bool,
 ) -> Result<Box<Upstream1>, Failure> {
-    let mut counted = None;
-    if let Some(group) = to.limited {
-        let mut waiting = None;
-        loop {
-            let freed = worker.pool.freed();
-            if !fresh && let Some(idle) = worker.pool.take_http1(to, &worker.buffers) {
-                return Ok(idle);
+    let found = match find_http1(worker, to, fresh) {
+        Some(found) => found,
+        None => {
+            let waiting = Waiting::begin(worker, to)?;
+            loop {
+                let freed = waiting.waits.freed();
+                if let Some(found) = find_http1(worker, to, fresh) {
+                    break found;
+                }
+                freed.await;
             }
-            counted = worker.pool.count(to, group, true);
-            if counted.is_some() {
-                break;
-            }
-            if waiting.is_none() {
-                waiting = Some(group.wait().map_err(Failure::mesh)?);
-            }
-            freed.await;
         }
-    }
-    let place = worker.pool.place_http1(to, worker.process.limits.endpoint_connections_max);
-    let (key, place) = place.ok_or(Failure::mesh(Reason::Overloaded))?;
+    };
+    let room = match found {
+        Http1::Idle(connection) => return Ok(connection),
+        Http1::Room(room) => room,
+    };
     let stream = stream(worker, to, Inside::Http1).await?;
-    Ok(Box::new(Upstream1::new(stream, key, place, worker.expires(), counted)))
+    Ok(Box::new(Upstream1::new(stream, room, worker.expires())))
 }
 
-/// A place on a shared connection made after `newer_than`. One request dials at a time; the others
-/// wait for it.
+/// What a request by HTTP/1 may have.
+enum Http1 {
+    /// A connection that nobody uses.
+    Idle(Box<Upstream1>),
+    /// Another connection.
+    Room(Room),
+}
+
+fn find_http1(worker: &Worker, to: Destination<'_>, fresh: bool) -> Option<Http1> {
+    let connections_max = worker.process.limits.endpoint_connections_max;
+    let room = || worker.pool.room_http1(to, connections_max).map(Http1::Room);
+    if !fresh {
+        return worker.pool.take_http1(to, &worker.buffers).map(Http1::Idle).or_else(room);
+    }
+    room().or_else(|| {
+        // It may have none of those that are kept, and they are most likely dead.
+        worker.pool.close_idle(to);
+        room()
+    })
+}
+
+/// A request that waits for a connection, counted by the worker, and where there are limits by the
+/// group.
+struct Waiting {
+    waits: Waits,
+    _by_group: Option<group::Waiting>,
+}
+
+impl Waiting {
+    fn begin(worker: &Worker, to: Destination<'_>) -> Result<Self, Failure> {
+        let by_group = to.limited.map(|group| group.wait().map_err(Failure::mesh)).transpose()?;
+        let waits = worker.pool.wait(to, worker.process.limits.endpoint_pending_max)?;
+        Ok(Self { waits, _by_group: by_group })
+    }
+}
+
+/// A place on a shared connection made after `newer_than`. Where the limits of the endpoint or of its
+/// group allow no more connections, the request waits for room on one of this worker's.
 async fn http2(
     worker: &Rc<Worker>,
     to: Destination<'_>,
     newer_than: u64,
 ) -> Result<Upstream2, Failure> {
-    let tls = to.tls.expected().is_some();
+    if let Some(found) = find_http2(worker, to, newer_than).await? {
+        return Ok(found);
+    }
+    // Boxed: as above.
+    Box::pin(async move {
+        let waiting = Waiting::begin(worker, to)?;
+        loop {
+            let freed = waiting.waits.freed();
+            if let Some(found) = find_http2(worker, to, newer_than).await? {
+                return Ok(found);
+            }
+            freed.await;
+        }
+    })
+    .await
+}
+
+/// See [`http2`]; `None`: there is no room. One request dials at a time; the others wait for it.
+async fn find_http2(
+    worker: &Rc<Worker>,
+    to: Destination<'_>,
+    newer_than: u64,
+) -> Result<Option<Upstream2>, Failure> {
+    let connections_max = worker.process.limits.endpoint_connections_max;
     loop {
         if let Some((number, mut connection, place)) = worker.pool.http2(to, newer_than) {
-            match poll_fn(|cx| connection.poll_ready(cx)).await {
-                Ok(()) => return Ok(Upstream2 { connection, tls, reused: true, _place: place }),
-                Err(_) => worker.pool.forget_http2(to, number),
+            if poll_fn(|cx| connection.poll_ready(cx)).await.is_ok() {
+                let tls = to.tls.expected().is_some();
+                return Ok(Some(Upstream2 { connection, tls, reused: true, _place: place }));
             }
+            worker.pool.forget_http2(to, number);
             continue;
         }
-        if worker.pool.is_full(to, worker.process.limits.endpoint_connections_max) {
+        if worker.pool.takes_none(to) {
             return Err(Failure::mesh(Reason::Overloaded));
         }
-        match worker.pool.dial_http2(to) {
-            Err(other) => other.wait().await?,
-            Ok(dialling) => {
-                let counted = match to.limited.map(|group| worker.pool.count(to, group, true)) {
-                    Some(None) => return Err(Failure::mesh(Reason::UpstreamOverflow)),
-                    counted => counted.flatten(),
-                };
-                let overloaded = Failure::mesh(Reason::Overloaded);
-                let window = Window::first(&worker.process).ok_or(overloaded)?;
-                // Boxed: as above.
-                return match Box::pin(handshake(worker, to, dialling.streams_max())).await {
-                    Err(failure) => {
-                        dialling.failed(failure);
-                        Err(failure)
-                    }
-                    Ok((connection, driver)) => {
-                        let key = dialling.key().clone();
-                        let (number, place, open) =
-                            dialling.made(connection.clone(), worker.expires());
-                        spawn_local(drive(
-                            worker.clone(),
-                            key,
-                            number,
-                            driver,
-                            (open, window, counted),
-                        ));
-                        Ok(Upstream2 { connection, tls, reused: false, _place: place })
-                    }
-                };
+        if worker.pool.is_full(to, connections_max) {
+            return Ok(None);
+        }
+        let dialling = match worker.pool.dial_http2(to) {
+            Ok(dialling) => dialling,
+            Err(other) => {
+                other.wait().await?;
+                continue;
             }
+        };
+        let counted = match to.limited.map(|group| worker.pool.count(to, group, true)) {
+            Some(None) => return Ok(None),
+            counted => counted.flatten(),
+        };
+        // Boxed: as above.
+        return Box::pin(dialled(worker, to, dialling, counted)).await.map(Some);
+    }
+}
+
+/// Makes a shared connection, on which others have room, too.
+async fn dialled(
+    worker: &Rc<Worker>,
+    to: Destination<'_>,
+    dialling: Dialling<'_>,
+    counted: Option<Counted>,
+) -> Result<Upstream2, Failure> {
+    let window = Window::first(&worker.process).ok_or(Failure::mesh(Reason::Overloaded))?;
+    match handshake(worker, to, dialling.streams_max()).await {
+        Err(failure) => {
+            dialling.failed(failure);
+            Err(failure)
+        }
+        Ok((connection, driver)) => {
+            let tls = to.tls.expected().is_some();
+            let key = dialling.key().clone();
+            let (number, place, open) = dialling.made(connection.clone(), worker.expires());
+            let of_connection = (open, window, counted);
+            spawn_local(drive(worker.clone(), key, number, driver, of_connection));
+            Ok(Upstream2 { connection, tls, reused: false, _place: place })
         }
     }
 }
@@ -158,7 +224,10 @@ async fn drive(
             driver.set_target_window_size(bytes);
         }
         let polled = Pin::new(&mut driver).poll(cx);
-        streams_max.set(driver.max_concurrent_send_streams());
+        let now = driver.max_concurrent_send_streams();
+        if streams_max.replace(now) < now {
+            worker.pool.wake_http2(to);
+        }
         polled
     });
     tokio::select! {
@@ -170,8 +239,8 @@ async fn drive(
             tracing::debug!(address = %to.address, "HTTP/2 connection given up");
         }
     }
-    worker.pool.forget_http2(to, number);
     drop(counted);
+    worker.pool.forget_http2(to, number);
 }
 
 /// Waits until a peer for which requests wait does not answer any more, or keeps to taking none.

@@ -15,10 +15,11 @@ use crate::connection::Connection;
 use crate::failure::{Failure, Stage};
 use crate::http::upstream::Upstream;
 use crate::http::{dial, edit};
+use crate::idle::Watch;
 use crate::message::{RequestHead, Version};
 use crate::outcome::Outcome;
 use crate::park;
-use crate::pool::Destination;
+use crate::pool::{Destination, Pool};
 use crate::worker::Worker;
 
 /// One request and all that is known about it.
@@ -36,6 +37,8 @@ pub(crate) struct Exchange<'a> {
     /// The authority that the client sent, if it is another than the endpoint gets.
     pub(crate) original_authority: Option<String>,
     pub(crate) outcome: Outcome,
+    /// Watches that it is not silent for too long.
+    pub(crate) watch: &'a Watch,
     /// Whether it goes by none of the kept connections, since one of them ended without an answer:
     /// others have most likely ended with it.
     pub(crate) fresh: bool,
@@ -49,6 +52,7 @@ impl<'a> Exchange<'a> {
         worker: &'a Rc<Worker>,
         connection: &'a Connection,
         head: &'a mut RequestHead,
+        watch: &'a Watch,
         refused: Option<Reason>,
     ) -> Self {
         Self {
@@ -60,6 +64,7 @@ impl<'a> Exchange<'a> {
             original_target: None,
             original_authority: None,
             outcome: Outcome::begin(),
+            watch,
             fresh: false,
             refused,
         }
@@ -92,6 +97,7 @@ impl<'a> Exchange<'a> {
     pub(crate) async fn decide(&self) -> Result<Decision, Failure> {
         let decision = self.decide_by(&self.connection.workload.views.load());
         if !matches!(decision.plan, Plan::Needs(_)) {
+            decision.note_use(self.worker.watches.now());
             return Ok(decision);
         }
         let look = |view: &View| {
@@ -184,7 +190,7 @@ impl<'a> Exchange<'a> {
         {
             connection.input.rest(&self.worker.buffers);
             let idle_max = self.worker.process.limits.idle_connections_per_endpoint_max;
-            self.worker.pool.give_http1(connection, idle_max);
+            Pool::give_http1(connection, idle_max);
         }
     }
 

@@ -66,7 +66,7 @@ pub(crate) struct Forwarding<'a, 'b> {
     pub(crate) may_switch: bool,
     pub(crate) source: &'a mut Source<'b>,
     pub(crate) replay: &'a mut Replay,
-    pub(crate) deadlines: &'a Deadlines,
+    pub(crate) deadlines: &'a Deadlines<'a>,
     pub(crate) limits: Limits,
     pub(crate) spare: &'a Buffers,
     /// What waits to be written to the endpoint.
@@ -188,7 +188,7 @@ async fn final_head(
     answer: &mut Answer<'_>,
     response: &mut ResponseHead,
     responder: &mut Responder<'_>,
-    deadlines: &Deadlines,
+    deadlines: &Deadlines<'_>,
     progress: &Progress,
 ) -> Result<Following, Failure> {
     let mut seen = false;
@@ -201,6 +201,7 @@ async fn final_head(
                 return Err(Failure::downstream(Reason::DownstreamClosed));
             }
         };
+        deadlines.heard();
         if !response.is_informational() {
             return Ok(following);
         }
@@ -219,7 +220,7 @@ async fn pass_on(
     following: &Following,
     response: &mut ResponseHead,
     responder: &mut Responder<'_>,
-    deadlines: &Deadlines,
+    deadlines: &Deadlines<'_>,
     progress: &Progress,
 ) -> Result<Ended, Failure> {
     let Following { framing, reusable, .. } = *following;
@@ -248,7 +249,7 @@ async fn send(
     source: &mut Source<'_>,
     sink: &mut Sink<'_>,
     replay: &mut Replay,
-    deadlines: &Deadlines,
+    deadlines: &Deadlines<'_>,
 ) -> Result<(), PumpFailure> {
     let step = Awaited::EndpointTakes;
     if !replay.kept.is_empty() {
@@ -277,6 +278,7 @@ async fn send(
                 deadlines.step(step, pin!(sink.flush())).await.map_err(PumpFailure::Sink)?;
                 let filled = deadlines.step(Awaited::ClientSends, pin!(source.fill())).await;
                 filled.map_err(PumpFailure::Source)?;
+                deadlines.heard();
             }
         }
     }

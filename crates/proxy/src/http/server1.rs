@@ -137,7 +137,7 @@ async fn request(
     mut scratch: Box<Scratch>,
     traits: &RequestTraits,
 ) -> Next {
-    let Scratch { request, response, out, upstream_out } = &mut *scratch;
+    let Scratch { request, response, out, upstream_out, watch } = &mut *scratch;
     let of_connection = convert::take_request_traits(traits, &mut request.fields);
     let limits = Limits::from(&worker.process.limits);
     let is_connect = traits.target_form == TargetForm::Authority;
@@ -152,7 +152,7 @@ async fn request(
         until_close: false,
         connection,
     });
-    let mut exchange = Exchange::begin(worker, connection, request, refused);
+    let mut exchange = Exchange::begin(worker, connection, request, watch, refused);
     let body = RequestBody {
         source: &mut source,
         framing: traits.framing,
@@ -170,7 +170,8 @@ async fn request(
         Served::Broken => Next::Break,
         Served::Switched(upstream) => {
             if let Upstream::Http1(upstream) = upstream {
-                tunnel(&mut exchange, io, input, upstream).await;
+                // Boxed: rare, and otherwise it would make every request's future larger.
+                Box::pin(tunnel(&mut exchange, io, input, upstream)).await;
             }
             Next::Break
         }
@@ -192,7 +193,14 @@ async fn tunnel(
     let before = (io.received(), upstream.io.received());
     let idle_timeout = worker.process.limits.opaque_idle_timeout;
     let server = (&upstream.io, &mut upstream.input);
-    l4::relay((io, input), server, &worker.buffers, idle_timeout).await;
+    tokio::select! {
+        _ = l4::relay((io, input), server, &worker.buffers, idle_timeout) => {}
+        () = exchange.connection.expired() => {
+            // An end would say that all bytes have come.
+            l4::reset_on_close(io);
+            l4::reset_on_close(&upstream.io);
+        }
+    }
     exchange.outcome.request_bytes += ahead.0 + io.received() - before.0;
     exchange.outcome.response_bytes += ahead.1 + upstream.io.received() - before.1;
     exchange.observe();
@@ -210,9 +218,9 @@ async fn refuse(worker: &Rc<Worker>, connection: &Connection, io: &Io, refusal: 
         Refusal::TooSlow => (Reason::RequestTimeout, 408),
     };
     let mut scratch = worker.take_scratch();
-    let Scratch { request, response, out, .. } = &mut *scratch;
+    let Scratch { request, response, out, watch, .. } = &mut *scratch;
     request.clear();
-    let mut exchange = Exchange::begin(worker, connection, request, None);
+    let mut exchange = Exchange::begin(worker, connection, request, watch, None);
     exchange.outcome.reason = reason;
     exchange.outcome.status = status;
     let answer = LocalAnswer { status, ..LocalAnswer::of(reason) };

@@ -127,14 +127,14 @@ pub(crate) async fn serve_stream(
 ) {
     let (parts, body) = request.into_parts();
     let mut scratch = worker.take_scratch();
-    let Scratch { request, response, upstream_out, .. } = &mut *scratch;
+    let Scratch { request, response, upstream_out, watch, .. } = &mut *scratch;
     let header_count_max = worker.process.limits.header_count_max;
     let taken = convert::request_from_http2(&parts, header_count_max, request);
     let framing = convert::framing_of_http2(&parts.headers, body.is_end_stream());
     let mut source = Source::http2(body, header_count_max);
     let asked_head = parts.method == Method::HEAD;
     let mut responder = Responder::Http2(Responder2 { respond, asked_head });
-    let mut exchange = Exchange::begin(worker, connection, request, taken.err());
+    let mut exchange = Exchange::begin(worker, connection, request, watch, taken.err());
     let body = RequestBody { source: &mut source, framing, upgrade: None, out: upstream_out };
     let mut client = ClientSide { body, response, responder: &mut responder };
     let served = serve(&mut exchange, &mut client).await;

@@ -3,7 +3,6 @@
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
@@ -18,7 +17,7 @@ use crate::http::body::{Sink, Source};
 use crate::http::convert;
 use crate::http1::{self, Asked, Framing, HeadError, Limits, ResponseParser};
 use crate::message::{RequestHead, ResponseHead};
-use crate::pool::{Counted, Key, Place};
+use crate::pool::{Place, Room};
 use crate::stream::{Io, Stream};
 
 /// A connection to an endpoint.
@@ -46,7 +45,8 @@ pub(crate) struct Upstream2 {
 #[derive(Debug)]
 pub(crate) struct Upstream1 {
     pub(crate) io: Io,
-    pub(crate) to: Arc<Key>,
+    /// What it has in the pool.
+    pub(crate) room: Room,
     /// Its own address, asked once: it is a system call.
     pub(crate) local: Option<SocketAddr>,
     /// Whether it carried requests before this one.
@@ -54,23 +54,13 @@ pub(crate) struct Upstream1 {
     pub(crate) input: Buffer,
     /// When it has become too old to be kept.
     pub(crate) expires: Option<Instant>,
-    /// If limits count it.
-    pub(crate) counted: Option<Counted>,
-    /// Counts it as one of its endpoint's.
-    _place: Place,
 }
 
 impl Upstream1 {
-    pub(crate) fn new(
-        stream: Stream,
-        to: Arc<Key>,
-        place: Place,
-        expires: Option<Instant>,
-        counted: Option<Counted>,
-    ) -> Self {
+    pub(crate) fn new(stream: Stream, room: Room, expires: Option<Instant>) -> Self {
         let local = stream.local_addr();
         let (io, input) = (Io::new(stream), Buffer::default());
-        Self { io, to, local, reused: false, input, expires, counted, _place: place }
+        Self { io, room, local, reused: false, input, expires }
     }
 
     /// Whether it can carry another request: the endpoint has neither closed it nor said anything

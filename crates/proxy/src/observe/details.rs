@@ -28,7 +28,8 @@ pub(super) fn of_request(reason: Reason, begun: bool) -> &'static str {
         }
         (Reason::UpstreamProtocol, true) => "upstream_reset_after_response_started{protocol_error}",
         (Reason::Timeout, _) => "response_timeout",
-        (Reason::StreamIdle, _) => "stream_idle_timeout",
+        (Reason::StreamIdle | Reason::ExchangeIdle, _) => "stream_idle_timeout",
+        (Reason::ConnectionAge, _) => "max_duration_timeout",
         (Reason::DownstreamClosed, _) => "downstream_remote_disconnect",
         (Reason::HeadTooLarge, _) => "request_headers_too_large",
         (Reason::RequestTimeout, _) => "request_header_timeout",

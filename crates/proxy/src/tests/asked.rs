@@ -3,12 +3,14 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
+use ironmesh_model::chunk::Chunk;
 use ironmesh_model::resource::Resolution;
 use ironmesh_model::service::{Protocol, UpstreamTls, Workload};
 use ironmesh_model::snapshot::{Objects, Subscriber};
 use ironmesh_model::view::{Body, Change};
 use ironmesh_model::{
-    ListenerKind, ResolutionKey, Resource, ResourceKey, Snapshot, Target, Version, View, WorkloadId,
+    Connection, Draw, ListenerKind, Request, ResolutionKey, Resource, ResourceKey, Seen, Silent,
+    Snapshot, Target, Tick, Traffic, Version, View, WorkloadId, decide,
 };
 use ironmesh_telemetry::{AccessLog, Registry};
 
@@ -50,10 +52,11 @@ fn what_is_there_is_given_up_too_once_nothing_else_is_left() {
     let absent = [host("nowhere"), stranger(1)];
     let own = stranger(7);
     let mut asked = Asked::but_for(own.clone());
-    asked.note(&[own]);
+    asked.note(&[own], Tick(1));
     let all: Vec<ResourceKey> = present.iter().chain(&absent).cloned().collect();
-    asked.note(&all);
-    asked.note(&all);
+    for (at, key) in all.iter().enumerate() {
+        asked.note(std::slice::from_ref(key), Tick(10 + at as u64));
+    }
     let view = view(&all);
     let Some(Resource::Resolution(body)) = view.get(&present[0]).and_then(|h| h.resource.as_ref())
     else {
@@ -63,7 +66,7 @@ fn what_is_there_is_given_up_too_once_nothing_else_is_left() {
     assert_eq!(asked.give_up(5, &view, &[]), [], "each is counted once");
 
     let waiting = host("unanswered");
-    asked.note(std::slice::from_ref(&waiting));
+    asked.note(std::slice::from_ref(&waiting), Tick(2));
     assert_eq!(asked.give_up(5, &view, &[]), [absent[0].clone()], "first what is not there");
     assert_eq!(asked.give_up(4, &view, &[]), [absent[1].clone()]);
     assert_eq!(asked.give_up(3, &view, &present[..1]), [present[1].clone()], "then the oldest");
@@ -72,36 +75,80 @@ fn what_is_there_is_given_up_too_once_nothing_else_is_left() {
         [present[0].clone(), present[2].clone()],
         "what someone waits for stays"
     );
-    asked.note(&present);
+    asked.note(&present, Tick(20));
     assert_eq!(asked.give_up(4, &view, &[]), [], "what is asked for again is known again");
 }
 
 #[test]
-fn what_comes_back_outlives_what_was_asked_about_once() {
-    let [used, a, b, c] =
+fn what_was_used_last_stays_however_long_ago_it_was_asked_about() {
+    let keys =
         ["reviews", "reviews.default", "reviews.default.svc", "reviews.default.svc.cluster.local"]
             .map(host);
-    let view = view(&[used.clone(), a.clone(), b.clone(), c.clone()]);
+    let caller = stranger(1);
+    let all: Vec<ResourceKey> = keys.iter().chain([&caller]).cloned().collect();
+    let service = reviews(Protocol::Http, Vec::new()).service.id;
+    let referred =
+        [ResourceKey::Service(service.clone()), ResourceKey::Endpoints(service, Chunk::WHOLE)];
+    let view = view(&[&all[..], &referred].concat());
     let mut asked = Asked::but_for(stranger(7));
-    let note = |asked: &mut Asked, key: &ResourceKey| asked.note(std::slice::from_ref(key));
-    note(&mut asked, &used);
-    note(&mut asked, &a);
-    let given_up = asked.give_up(1, &view, &[]);
-    assert_eq!(given_up.first(), Some(&used), "nothing tells it from others yet");
-    note(&mut asked, &used);
-    note(&mut asked, &b);
-    assert_eq!(asked.give_up(2, &view, &[]), [a]);
-    note(&mut asked, &c);
-    assert_eq!(asked.give_up(2, &view, &[]), [b], "not the older one, which has come back");
-    assert_eq!(asked.give_up(1, &view, &[]), [c]);
+    for (at, key) in all.iter().enumerate() {
+        asked.note(std::slice::from_ref(key), Tick(10 + at as u64));
+    }
+    let decided = |at: usize, now: u64| {
+        let ResourceKey::Resolution(ResolutionKey { target: Target::Host(name, port), .. }) =
+            &keys[at]
+        else {
+            panic!("{:?}", keys[at])
+        };
+        let local = workload("client").local.load_full();
+        let connection = Connection {
+            listener: ListenerKind::Outbound,
+            local: &local,
+            destination: "10.96.0.10:9080".parse().unwrap(),
+            peer: Seen::Absent,
+            server_name: Seen::Absent,
+        };
+        let headers: Vec<(String, String)> = Vec::new();
+        let request = Request {
+            method: "GET",
+            scheme: "http",
+            authority: &format!("{name}:{port}"),
+            path: "/",
+            query: None,
+            headers: &headers,
+        };
+        let decision = decide(&view, &Traffic::Request(connection, request), Draw(0), &mut Silent);
+        assert!(decision.applies().is_some(), "{decision:?}");
+        decision.note_use(Tick(now));
+    };
+    // The one that was asked about first is used all the time, the next one once more.
+    decided(1, 30);
+    decided(0, 40);
+    view.use_workload(IpAddr::V4(Ipv4Addr::new(203, 0, 113, 1)), Tick(50)).unwrap();
+    let next = view.apply([Change {
+        key: keys[0].clone(),
+        version: Version(7),
+        body: Body::Is(view.get(&keys[0]).unwrap().resource.clone().unwrap()),
+    }]);
+    assert_eq!(next.0.get(&keys[0]).unwrap().last_use.at(), Tick(40), "over changes of it");
+    let mut left = all.len();
+    let mut given_up = || {
+        left -= 1;
+        asked.give_up(left, &next.0, &[])
+    };
+    assert_eq!(given_up(), [caller], "of an absent one it does not matter");
+    assert_eq!(given_up(), [keys[2].clone()]);
+    assert_eq!(given_up(), [keys[3].clone()]);
+    assert_eq!(given_up(), [keys[1].clone()]);
+    assert_eq!(given_up(), [keys[0].clone()]);
 }
 
 #[test]
 fn what_could_not_be_asked_about_takes_no_room() {
     let mut asked = Asked::but_for(stranger(7));
     let (present, refused) = (host("reviews"), [host("a"), host("b")]);
-    asked.note(std::slice::from_ref(&present));
-    asked.note(&refused);
+    asked.note(std::slice::from_ref(&present), Tick(1));
+    asked.note(&refused, Tick(2));
     asked.forget(&refused);
     assert_eq!(asked.give_up(1, &view(&[present]), &[]), []);
 }

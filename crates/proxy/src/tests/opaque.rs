@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use ironmesh_model::ListenerKind;
+use ironmesh_model::limits::ProxyLimits;
 use ironmesh_model::service::Protocol;
 
 use super::world::*;
@@ -135,4 +136,38 @@ fn http_is_found_on_an_undeclared_port_even_after_a_silence() {
     let answers: Vec<String> = (0..4).map(|_| client.get("/").body).collect();
     assert_eq!(answers.iter().filter(|body| *body == "a").count(), 2, "{answers:?}");
     assert!(proxy.lines.text().contains("GET"));
+}
+
+#[test]
+fn an_opaque_connection_that_is_too_old_is_broken_off_however_busy_it_is() {
+    let app = App::start(|stream| {
+        let mut stream = stream;
+        let mut bytes = [0; 1024];
+        while let Ok(count @ 1..) = stream.read(&mut bytes) {
+            if stream.write_all(&bytes[..count]).is_err() {
+                return;
+            }
+        }
+    });
+    let limits = ProxyLimits {
+        connection_age_max: std::time::Duration::from_millis(300),
+        ..ProxyLimits::default()
+    };
+    let objects = objects(Protocol::Tcp, &[&app]);
+    let setup = Setup::new(ListenerKind::Outbound, service_address(), objects);
+    let proxy = Proxy::begin(Setup { limits, ..setup });
+    let mut client = Wire::connect(&proxy);
+    let mut echoed = 0;
+    let broken = loop {
+        let mut byte = [0];
+        let sent = client.stream.write_all(b"x");
+        match sent.and_then(|()| client.stream.read_exact(&mut byte)) {
+            Ok(()) => echoed += 1,
+            Err(error) => break error.kind(),
+        }
+    };
+    assert!(echoed > 0);
+    assert_ne!(broken, std::io::ErrorKind::WouldBlock, "it was waited for in vain");
+    assert_ne!(broken, std::io::ErrorKind::UnexpectedEof, "it does not look like a whole answer");
+    eventually("the log", || proxy.lines.text().contains(" DT "));
 }

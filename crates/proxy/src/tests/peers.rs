@@ -1,18 +1,19 @@
 //! Peers that vanish, that never get done, or that want a connection for each request.
 
 use std::future::pending;
+use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::{Request, Response};
 use ironmesh_model::ListenerKind;
 use ironmesh_model::limits::ProxyLimits;
+use ironmesh_model::policy::ConnectionLimits;
 use ironmesh_model::service::Protocol;
 use ironmesh_model::snapshot::Objects;
-use tokio::time::sleep;
+use tokio::time::Instant;
 
 use super::http2::{Http2App, block_on, call, connect, runtime};
 use super::world::*;
@@ -61,18 +62,50 @@ fn a_peer_that_vanishes_does_not_hold_its_requests() {
     });
 }
 
+/// A server of HTTP/2, frame by frame: it answers the first request of a connection when it has been
+/// asked so often whether it is still there.
+fn answering_after_pings(pings: usize) -> App {
+    App::start(move |mut stream| {
+        let mut preface = [0; 24];
+        stream.read_exact(&mut preface).unwrap();
+        // Settings, all as they are (RFC 9113, section 6.5).
+        stream.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).unwrap();
+        let (mut asked, mut pinged) = (false, 0);
+        loop {
+            let mut head = [0; 9];
+            let Ok(()) = stream.read_exact(&mut head) else { return };
+            let [l0, l1, l2, kind, flags, ..] = head;
+            let mut payload = vec![0; u32::from_be_bytes([0, l0, l1, l2]) as usize];
+            stream.read_exact(&mut payload).unwrap();
+            match (kind, flags & 1) {
+                (1, _) => asked = true,
+                (4, 0) => stream.write_all(&[0, 0, 0, 4, 1, 0, 0, 0, 0]).unwrap(),
+                (6, 0) => {
+                    pinged += usize::from(asked);
+                    stream.write_all(&[0, 0, 8, 6, 1, 0, 0, 0, 0]).unwrap();
+                    stream.write_all(&payload).unwrap();
+                }
+                _ => {}
+            }
+            if asked && pinged == pings {
+                // The whole answer: `:status: 200` (RFC 7541, appendix A).
+                stream.write_all(&[0, 0, 1, 1, 5, 0, 0, 0, 1, 0x88]).unwrap();
+                asked = false;
+            }
+        }
+    })
+}
+
 #[test]
 fn a_peer_that_is_slow_but_there_is_waited_for() {
-    let app = Http2App::start(100, |_, mut respond| async move {
-        sleep(5 * SOON).await;
-        respond.send_response(Response::new(()), true).unwrap();
-    });
+    let app = answering_after_pings(3);
     let limits = ProxyLimits { keepalive: SOON, ..ProxyLimits::default() };
     let proxy = proxy_with(limits, Protocol::Http2, app.address);
     block_on(async {
         let client = connect(&proxy).await;
         assert_eq!(call(client, get("/"), Vec::new()).await.0, 200);
     });
+    assert_eq!(app.connections(), 1);
 }
 
 #[test]
@@ -92,62 +125,163 @@ fn a_peer_that_takes_no_streams_gets_no_more_connections() {
     assert!(app.connections() <= 6, "{}", app.connections());
 }
 
-#[test]
-fn stalled_requests_open_no_more_connections_than_the_limit() {
-    let stall = App::start(|stream| {
+/// Whether the applications of a test answer.
+type Released = &'static AtomicBool;
+
+/// An application that answers all but `/first` only when it is told to.
+fn stalling(released: Released) -> App {
+    App::start(move |stream| {
         let mut wire = Wire::new(stream);
-        while wire.read_request().is_some_and(|request| request.head.starts_with("GET /first")) {
-            wire.send("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
+        while let Some(request) = wire.read_request() {
+            let at_once = request.head.starts_with("GET /first");
+            eventually("its release", || at_once || released.load(Ordering::SeqCst));
+            wire.send(&ok(""));
         }
-        assert!(wire.is_ended());
-    });
-    let one_stream = Http2App::start(1, |request, mut respond| async move {
-        if request.uri().path() == "/first" {
-            respond.send_response(Response::new(()), true).unwrap();
-            return;
+    })
+}
+
+/// The same by HTTP/2, one request at a time on each connection.
+fn stalling_http2(released: Released) -> Http2App {
+    Http2App::start(1, move |request, mut respond| async move {
+        while request.uri().path() != "/first" && !released.load(Ordering::SeqCst) {
+            tokio::task::yield_now().await;
         }
-        let _kept_open = respond;
-        pending::<()>().await;
-    });
-    for (protocol, address) in
-        [(Protocol::Http, stall.address), (Protocol::Http2, one_stream.address)]
-    {
-        let limits = ProxyLimits { endpoint_connections_max: 4, ..ProxyLimits::default() };
-        let proxy = proxy_with(limits, protocol, address);
-        block_on(async {
-            let client = connect(&proxy).await;
-            // How many streams an endpoint takes is known once it has said so.
-            assert_eq!(call(client.clone(), get("/first"), Vec::new()).await.0, 200);
-            let mut client = client.ready().await.unwrap();
-            let send = |client: &mut h2::client::SendRequest<Bytes>| {
-                client.send_request(get("/"), true).unwrap().0
-            };
-            let mut all = Vec::new();
-            for _ in 0..12 {
-                client = client.ready().await.unwrap();
-                all.push(tokio::spawn(send(&mut client)));
-            }
-            let mut refused = 0;
-            while refused < 8 {
-                let mut ended = Vec::new();
-                all.retain_mut(|answer| {
-                    let is_ended = answer.is_finished();
-                    if is_ended {
-                        ended.push(std::mem::replace(answer, tokio::spawn(pending())));
-                    }
-                    !is_ended
-                });
-                for answer in ended {
-                    assert_eq!(answer.await.unwrap().unwrap().status(), 503);
-                    refused += 1;
-                }
-                tokio::task::yield_now().await;
-            }
-            assert_eq!(all.len(), 4, "as many as the limit are under way");
-        });
+        respond.send_response(Response::new(()), true).unwrap();
+    })
+}
+
+/// Sends so many requests, of which `refused` are refused at once, and the others answered when the
+/// application is released. Gives the reason of the refusals.
+async fn stalled(proxy: &Proxy, requests: usize, refused: usize, released: Released) -> String {
+    let client = connect(proxy).await;
+    // How many streams an endpoint takes is known once it has said so.
+    assert_eq!(call(client.clone(), get("/first"), Vec::new()).await.0, 200);
+    let mut client = client.ready().await.unwrap();
+    let mut answers = Vec::new();
+    for _ in 0..requests {
+        client = client.ready().await.unwrap();
+        answers.push(tokio::spawn(client.send_request(get("/"), true).unwrap().0));
     }
-    assert_eq!(stall.connections.load(Ordering::SeqCst), 4);
-    assert_eq!(one_stream.connections(), 4);
+    while answers.iter().filter(|answer| answer.is_finished()).count() < refused {
+        tokio::task::yield_now().await;
+    }
+    released.store(true, Ordering::SeqCst);
+    let (mut served, mut reasons) = (0, Vec::new());
+    for answer in answers {
+        let answer = answer.await.unwrap().unwrap();
+        let reason = answer.headers().get("x-ironmesh-reason");
+        match answer.status().as_u16() {
+            200 => served += 1,
+            503 => reasons.push(reason.unwrap().to_str().unwrap().to_owned()),
+            other => panic!("{other}"),
+        }
+    }
+    assert_eq!((served, reasons.len()), (requests - refused, refused));
+    reasons.dedup();
+    reasons.join(", ")
+}
+
+#[test]
+fn requests_beyond_the_connections_of_an_endpoint_wait_and_no_more_than_the_limit() {
+    static RELEASED: [AtomicBool; 2] = [const { AtomicBool::new(false) }; 2];
+    let (http1, http2) = (stalling(&RELEASED[0]), stalling_http2(&RELEASED[1]));
+    for (protocol, address, released) in [
+        (Protocol::Http, http1.address, &RELEASED[0]),
+        (Protocol::Http2, http2.address, &RELEASED[1]),
+    ] {
+        let limits = ProxyLimits {
+            endpoint_connections_max: 4,
+            endpoint_pending_max: 3,
+            ..ProxyLimits::default()
+        };
+        let proxy = proxy_with(limits, protocol, address);
+        assert_eq!(block_on(stalled(&proxy, 12, 5, released)), "overloaded");
+    }
+    assert_eq!((http1.connections(), http2.connections()), (4, 4));
+}
+
+#[test]
+fn requests_beyond_the_connections_of_a_group_wait_and_no_more_than_its_limit() {
+    static RELEASED: [AtomicBool; 2] = [const { AtomicBool::new(false) }; 2];
+    let (http1, http2) = (stalling(&RELEASED[0]), stalling_http2(&RELEASED[1]));
+    for (protocol, address, released) in [
+        (Protocol::Http, http1.address, &RELEASED[0]),
+        (Protocol::Http2, http2.address, &RELEASED[1]),
+    ] {
+        let mut policy = subsets(&[]);
+        policy.policy.traffic.limits =
+            Some(ConnectionLimits { connections_max: Some(2), pending_max: Some(5) });
+        let objects = Objects {
+            services: vec![reviews(protocol, vec![endpoint("v1", address, false)])],
+            destination_policies: vec![policy],
+            ..Objects::default()
+        };
+        let proxy = Proxy::start(ListenerKind::Outbound, service_address(), objects);
+        assert_eq!(block_on(stalled(&proxy, 11, 4, released)), "upstream_overflow");
+    }
+    assert_eq!((http1.connections(), http2.connections()), (2, 2));
+}
+
+#[test]
+fn an_exchange_in_which_nobody_says_anything_ends() {
+    let app = App::silent();
+    let limits = ProxyLimits {
+        exchange_idle_timeout: SOON,
+        endpoint_connections_max: 1,
+        ..ProxyLimits::default()
+    };
+    let proxy = proxy_with(limits, Protocol::Http, app.address);
+    // Of one client, so of one worker: the second waits for the connection of the first.
+    block_on(async {
+        let client = connect(&proxy).await;
+        let all = tokio::join!(
+            call(client.clone(), get("/"), Vec::new()),
+            call(client, get("/"), Vec::new())
+        );
+        for (status, head, ..) in [all.0, all.1] {
+            assert_eq!(
+                (status, &head["x-ironmesh-reason"]),
+                (504, &"exchange_idle".parse().unwrap())
+            );
+        }
+    });
+    let mut client = Wire::connect(&proxy);
+    assert_eq!(client.get("/").status, 504);
+    eventually("the log", || proxy.lines.text().matches(" 504 SI ").count() == 3);
+}
+
+#[test]
+fn an_exchange_in_which_one_side_speaks_goes_on_and_ends_when_it_falls_silent() {
+    const IDLE: Duration = Duration::from_millis(300);
+    const LONG: Duration = Duration::from_millis(1_500);
+    // Takes what comes, and speaks itself if it was asked to, until that was long enough.
+    let app = App::start(|stream| {
+        let mut wire = Wire::new(stream);
+        if wire.read_until("\r\n\r\n").unwrap().starts_with("GET /speak ") {
+            wire.send("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n");
+            let start = Instant::now();
+            while start.elapsed() < LONG {
+                wire.send("1\r\nx\r\n");
+            }
+        }
+        wire.read_to_end();
+    });
+    let limits = ProxyLimits { exchange_idle_timeout: IDLE, ..ProxyLimits::default() };
+    let proxy = proxy_with(limits, Protocol::Http, app.address);
+    let (mut client, start) = (Wire::connect(&proxy), Instant::now());
+    client.send("GET /speak HTTP/1.1\r\nhost: reviews:9080\r\n\r\n");
+    assert!(client.read_to_end().contains("1\r\nx\r\n"));
+    assert!(start.elapsed() >= LONG, "it went on for {:?}", start.elapsed());
+    eventually("the log", || proxy.lines.text().contains(" 200 SI "));
+
+    let (mut client, start) = (Wire::connect(&proxy), Instant::now());
+    client.send("POST / HTTP/1.1\r\nhost: reviews:9080\r\ntransfer-encoding: chunked\r\n\r\n");
+    while start.elapsed() < LONG {
+        client.send("1\r\nx\r\n");
+    }
+    let answer = client.read_response(false);
+    assert_eq!((answer.status, answer.header("x-ironmesh-reason")), (504, Some("exchange_idle")));
+    assert!(start.elapsed() >= LONG, "it went on for {:?}", start.elapsed());
 }
 
 #[test]

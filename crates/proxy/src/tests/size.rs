@@ -35,7 +35,7 @@ fn futures_of_connections_are_small() {
         let original = OriginalDestination::Fixed(address);
         let listener = Listener::new(ListenerKind::Outbound, workload("w"), original, socket);
         let connect = async || TcpStream::connect(address).await.unwrap();
-        let whole = serve::accepted(&worker, connect().await, address, &listener);
+        let whole = serve::accepted(&worker, connect().await, address, &listener).unwrap();
         assert_at_most("whole", 5 << 10, &whole);
 
         let connection = Rc::new(Connection {

@@ -5,10 +5,23 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, interval, sleep, sleep_until};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 
 use super::Worker;
+use crate::idle::Watches;
 use crate::workload::LocalWorkload;
+
+/// Looks at the clock, and at the exchanges that are silent.
+pub(super) async fn look(worker: Rc<Worker>) {
+    let longest = worker.process.limits.exchange_idle_timeout;
+    let mut tick = interval(Watches::interval(longest));
+    // Late ones are not made up for.
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        worker.watches.look(worker.process.now(), Watches::looks_max(longest));
+    }
+}
 
 /// Closes connections to endpoints that have been idle for too long.
 pub(super) async fn reap(worker: Rc<Worker>) {

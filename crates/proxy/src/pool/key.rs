@@ -1,0 +1,114 @@
+//! By what connections are kept.
+
+use std::hash::{Hash, Hasher};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use hashbrown::Equivalent;
+use ironmesh_model::ListenerKind;
+use ironmesh_model::group::Group;
+use ironmesh_model::service::UpstreamTls;
+
+use crate::workload::LocalWorkload;
+
+/// Where to connect, on whose behalf, and how. Borrowed from the decision about a request, so that
+/// one that finds a connection copies nothing.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Destination<'a> {
+    /// The workload in whose name.
+    pub(crate) workload: &'a Arc<LocalWorkload>,
+    /// Through which listener the request came; decides the mark.
+    pub(crate) listener: ListenerKind,
+    /// The address.
+    pub(crate) address: SocketAddr,
+    /// How to speak to it, and whom to expect there.
+    pub(crate) tls: &'a UpstreamTls,
+    /// Whether to speak HTTP/2.
+    pub(crate) http2: bool,
+    /// The group whose limits count the connection. Such a connection serves no other group.
+    pub(crate) limited: Option<&'a Arc<Group>>,
+}
+
+impl PartialEq for Destination<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        let limited = match (self.limited, other.limited) {
+            (None, None) => true,
+            (Some(own), Some(other)) => Arc::ptr_eq(own, other),
+            _ => false,
+        };
+        limited
+            && self.address == other.address
+            && self.listener == other.listener
+            && self.http2 == other.http2
+            && self.workload == other.workload
+            && self.tls == other.tls
+    }
+}
+
+impl Eq for Destination<'_> {}
+
+impl Destination<'_> {
+    /// A copy that lasts.
+    pub(crate) fn to_key(self) -> Arc<Key> {
+        Arc::new(Key {
+            workload: self.workload.clone(),
+            listener: self.listener,
+            address: self.address,
+            tls: self.tls.clone(),
+            http2: self.http2,
+            limited: self.limited.cloned(),
+        })
+    }
+}
+
+impl Hash for Destination<'_> {
+    /// Of what differs most; equality looks at all.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (self.address, self.listener, self.http2).hash(state);
+    }
+}
+
+impl Equivalent<Arc<Key>> for Destination<'_> {
+    fn equivalent(&self, key: &Arc<Key>) -> bool {
+        *self == key.destination()
+    }
+}
+
+/// A destination by which connections are kept.
+#[derive(Debug)]
+pub(crate) struct Key {
+    pub(super) workload: Arc<LocalWorkload>,
+    pub(super) listener: ListenerKind,
+    pub(super) address: SocketAddr,
+    pub(super) tls: UpstreamTls,
+    http2: bool,
+    pub(super) limited: Option<Arc<Group>>,
+}
+
+impl Key {
+    /// The destination.
+    pub(crate) fn destination(&self) -> Destination<'_> {
+        Destination {
+            workload: &self.workload,
+            listener: self.listener,
+            address: self.address,
+            tls: &self.tls,
+            http2: self.http2,
+            limited: self.limited.as_ref(),
+        }
+    }
+}
+
+impl PartialEq for Key {
+    fn eq(&self, other: &Self) -> bool {
+        self.destination() == other.destination()
+    }
+}
+
+impl Eq for Key {}
+
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.destination().hash(state);
+    }
+}
