@@ -9,14 +9,18 @@
 
 mod check;
 mod openapi;
+mod quantity;
 pub(crate) mod table;
 mod typed;
 
 use ironmesh_model::FindingCode;
+use serde_json::Value;
 
 pub(crate) use check::read;
+pub use check::{Unreadable, parse};
+pub use quantity::Quantity;
 pub(crate) use table::{fields, kind, words};
-pub use typed::{Bounded, Count, IntegerOrText, Positive, Quantity, Typed};
+pub use typed::{Bounded, Count, IntegerOrText, Positive, Typed};
 pub(crate) use typed::{entries, put, take};
 
 /// The fields of one kind, or of one part of it.
@@ -45,6 +49,8 @@ pub struct Field {
     pub of: Type,
     /// What the mesh does with it.
     pub status: Status,
+    /// What it is where it is left out, if that is not what its type has for nothing.
+    pub default: Option<fn() -> Value>,
 }
 
 /// What the mesh does with a field.

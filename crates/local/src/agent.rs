@@ -16,11 +16,11 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use ironmesh_client::{Address, Client};
+use ironmesh_dialects::schema::{Typed, parse};
 use ironmesh_identity::TokenKey;
 use ironmesh_model::bootstrap::CONTROL_PORT;
 use ironmesh_model::limits::{Limits, PlatformLimits};
 use ironmesh_model::settings::Settings;
-use serde::de::DeserializeOwned;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::{JoinSet, LocalSet, spawn_local};
 
@@ -31,7 +31,6 @@ use super::host_link::{HostLink, ToHost};
 use super::images::Images;
 use super::logs::{LogFile, Logs};
 use super::node::Node;
-use super::object::read;
 use super::reaper::Reaper;
 use super::reflector::{Change, Reflector, follow, key_of};
 use super::{agent_server, directory, dns, kubelet};
@@ -281,7 +280,7 @@ async fn forget_statuses(api: &Client) {
 }
 
 /// Begins to copy a collection; returns when all that is there now was copied.
-async fn copy<T: DeserializeOwned + Clone + 'static>(
+async fn copy<T: Typed + Clone + 'static>(
     path: &'static str,
     node: &Rc<Node>,
     copy: Reflector<T>,
@@ -296,7 +295,7 @@ async fn copy<T: DeserializeOwned + Clone + 'static>(
             match change {
                 Change::Is(object) => {
                     let key = key_of(&object);
-                    match read(object) {
+                    match parse(&object) {
                         Ok(object) => copy.insert(key, object),
                         Err(error) => {
                             tracing::warn!(path, object = ?key, %error, "an object cannot be read");

@@ -6,12 +6,14 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use ironmesh_capture::forwarding::{ForwardedPort, Forwarding, Transport};
+use ironmesh_dialects::kubernetes::kinds::{
+    EndpointPort, EndpointSubset, ListedAddress, Service, ServicePort, ServiceProtocol,
+};
 
 use super::addresses::SERVICE_NETWORK;
 use super::dns::{Names, PortTarget, Target};
 use super::kubelet::pod::PodState;
 use super::node::{Node, target_port};
-use super::object::{self, EndpointAddress, EndpointPort, EndpointSubset, Service, ServicePort};
 
 impl Names for Node {
     fn service(&self, namespace: &str, name: &str) -> Option<Target> {
@@ -19,7 +21,7 @@ impl Names for Node {
         if !service.spec.external_name.is_empty() {
             return Some(Target::Alias(service.spec.external_name));
         }
-        if !service.is_headless() {
+        if !service.spec.is_headless() {
             return service.spec.cluster_ip.parse().ok().map(Target::ClusterIp);
         }
         if service.spec.selector.is_empty() {
@@ -34,10 +36,10 @@ impl Names for Node {
     fn port(&self, namespace: &str, name: &str, port: &str, protocol: &str) -> Option<PortTarget> {
         let service = self.services.object(namespace, name)?;
         let is_asked_for = |other: &&ServicePort| {
-            other.name == port && object::protocol(&other.protocol).eq_ignore_ascii_case(protocol)
+            other.name == port && other.protocol.word().eq_ignore_ascii_case(protocol)
         };
         let port = service.spec.ports.iter().find(is_asked_for)?;
-        if !service.is_headless() {
+        if !service.spec.is_headless() {
             return Some(PortTarget::Service(port.port));
         }
         let of_pod = |(pod, _): (Rc<PodState>, Ipv4Addr)| {
@@ -93,10 +95,10 @@ fn forwarded_ports(node: &Node) -> Vec<ForwardedPort> {
 fn service_ports(node: &Node, service: &Service, ip: Ipv4Addr) -> Vec<ForwardedPort> {
     let pods = node.endpoints(service);
     let port = |port: &ServicePort| {
-        let transport = match object::protocol(&port.protocol) {
-            "TCP" => Transport::Tcp,
-            "UDP" => Transport::Udp,
-            _ => return None,
+        let transport = match port.protocol {
+            ServiceProtocol::Tcp => Transport::Tcp,
+            ServiceProtocol::Udp => Transport::Udp,
+            ServiceProtocol::Sctp => return None,
         };
         let of_pod = |(pod, ip): &(Rc<PodState>, Ipv4Addr)| {
             Some(SocketAddrV4::new(*ip, target_port(&pod.pod.borrow(), port)?))
@@ -115,12 +117,10 @@ fn given(node: &Node, service: &Service, port: &ServicePort) -> Vec<SocketAddrV4
     let meta = &service.metadata;
     let object = node.given_endpoints.object(&meta.namespace, &meta.name).unwrap_or_default();
     let of_subset = |subset: EndpointSubset| {
-        let is_it = |other: &&EndpointPort| {
-            other.name == port.name
-                && object::protocol(&other.protocol) == object::protocol(&port.protocol)
-        };
+        let is_it =
+            |other: &&EndpointPort| other.name == port.name && other.protocol == port.protocol;
         let number = subset.ports.iter().find(is_it).map(|port| port.port);
-        let address = move |address: EndpointAddress| {
+        let address = move |address: ListedAddress| {
             Some(SocketAddrV4::new(address.ip.parse().ok()?, number?))
         };
         subset.addresses.into_iter().filter_map(address)

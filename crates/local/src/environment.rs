@@ -1,24 +1,25 @@
 //! The environment of a container, and `$(NAME)` in its command, arguments and values.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-
-use super::object::{
-    Container, EnvVarSource, FieldRef, KeyRef, KeyValues, Pod, ResourceFieldRef, Service,
+use ironmesh_dialects::kubernetes::kinds::{
+    ConfigMap, Container, EnvSource, KeyRef, ObjectRef, Pod, ResourceRef, Secret, Service,
 };
+use ironmesh_dialects::schema::Quantity;
+
 use super::path_name::BadPath;
-use super::quantity::Quantity;
 
 /// Why an environment or a volume cannot be made yet; the container waits with
 /// `CreateContainerConfigError`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum BadConfig {
     #[error("{kind} \"{name}\" not found")]
-    NoObject { kind: &'static str, name: String },
+    NoObject { kind: Holder, name: String },
     #[error("couldn't find key {key} in {kind} {namespace}/{name}")]
-    NoKey { kind: &'static str, namespace: String, name: String, key: String },
+    NoKey { kind: Holder, namespace: String, name: String, key: String },
     #[error("value of key {key} in Secret {name} is not base64")]
     BadBase64 { name: String, key: String },
     #[error("field path {0:?} is not one of the downward API")]
@@ -29,10 +30,47 @@ pub(crate) enum BadConfig {
     BadPath(#[from] BadPath),
 }
 
+/// What keys are taken from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Holder {
+    Secret,
+    ConfigMap,
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Secret => "secret",
+            Self::ConfigMap => "configmap",
+        })
+    }
+}
+
+/// Values by key.
+pub(crate) type Values = BTreeMap<String, Vec<u8>>;
+
 /// Where Secrets and ConfigMaps are found.
 pub(crate) trait Objects {
-    fn secret(&self, namespace: &str, name: &str) -> Option<KeyValues>;
-    fn config_map(&self, namespace: &str, name: &str) -> Option<KeyValues>;
+    fn secret(&self, namespace: &str, name: &str) -> Option<Secret>;
+    fn config_map(&self, namespace: &str, name: &str) -> Option<ConfigMap>;
+
+    /// What one of them holds; nothing if there is none of the name.
+    fn values(
+        &self,
+        kind: Holder,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<Values>, BadConfig> {
+        match kind {
+            Holder::Secret => {
+                self.secret(namespace, name).map(|object| secret_values(&object)).transpose()
+            }
+            Holder::ConfigMap => {
+                let object = self.config_map(namespace, name);
+                object.map(|object| config_map_values(&object)).transpose()
+            }
+        }
+    }
 }
 
 /// What a container's environment is made from.
@@ -66,23 +104,16 @@ pub(crate) fn environment(from: &Sources<'_>) -> Result<BTreeMap<String, String>
     }
     env.extend(from.image.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())));
     for source in &from.container.env_from {
-        let namespace = &from.pod.metadata.namespace;
-        let add = |reference: &super::object::ObjectRef, kind, found: Option<KeyValues>| match found
+        let mut pairs = Values::new();
+        for (kind, reference) in
+            [(Holder::ConfigMap, &source.config_map_ref), (Holder::Secret, &source.secret_ref)]
         {
-            None if reference.optional => Ok(BTreeMap::new()),
-            None => Err(BadConfig::NoObject { kind, name: reference.name.clone() }),
-            Some(object) => texts(&object, kind == "secret"),
-        };
-        let mut pairs = BTreeMap::new();
-        if let Some(reference) = &source.config_map_ref {
-            let found = from.objects.config_map(namespace, &reference.name);
-            pairs.extend(add(reference, "configmap", found)?);
+            if let Some(reference) = reference {
+                pairs.extend(all_values(kind, reference, from)?);
+            }
         }
-        if let Some(reference) = &source.secret_ref {
-            let found = from.objects.secret(namespace, &reference.name);
-            pairs.extend(add(reference, "secret", found)?);
-        }
-        env.extend(pairs.into_iter().map(|(key, value)| (source.prefix.clone() + &key, value)));
+        let variable = |(key, value): (String, _)| (source.prefix.clone() + &key, text(value));
+        env.extend(pairs.into_iter().map(variable));
     }
     for variable in &from.container.env {
         let value = match &variable.value_from {
@@ -129,10 +160,6 @@ pub(crate) fn expand(text: &str, env: &BTreeMap<String, String>) -> String {
 /// If it has no such field.
 pub(crate) fn field(path: &str, pod: &Pod, ip: &str, host_ip: &str) -> Result<String, BadConfig> {
     let meta = &pod.metadata;
-    let service_account = match pod.spec.service_account_name.as_str() {
-        "" => "default",
-        name => name,
-    };
     let keyed = |map: &BTreeMap<String, String>, key: &str| {
         let key = key.strip_prefix("['").and_then(|key| key.strip_suffix("']"));
         key.map(|key| map.get(key).cloned().unwrap_or_default())
@@ -147,7 +174,7 @@ pub(crate) fn field(path: &str, pod: &Pod, ip: &str, host_ip: &str) -> Result<St
         "metadata.labels" => Some(lines(&meta.labels)),
         "metadata.annotations" => Some(lines(&meta.annotations)),
         "spec.nodeName" => Some(pod.spec.node_name.clone()),
-        "spec.serviceAccountName" => Some(service_account.to_owned()),
+        "spec.serviceAccountName" => Some(pod.spec.service_account().to_owned()),
         "status.podIP" | "status.podIPs" => Some(ip.to_owned()),
         "status.hostIP" | "status.hostIPs" => Some(host_ip.to_owned()),
         _ => {
@@ -170,14 +197,14 @@ pub(crate) fn field(path: &str, pod: &Pod, ip: &str, host_ip: &str) -> Result<St
 ///
 /// If there is no such resource.
 pub(crate) fn resource(
-    reference: &ResourceFieldRef,
+    reference: &ResourceRef,
     pod: &Pod,
     container: &Container,
 ) -> Result<String, BadConfig> {
     let bad = || BadConfig::BadResource(reference.resource.clone());
     let container = match reference.container_name.as_str() {
         "" => container,
-        name => pod.spec.containers.iter().find(|other| *other.name == *name).ok_or_else(bad)?,
+        name => pod.spec.containers.iter().find(|other| other.name == name).ok_or_else(bad)?,
     };
     let resources = &container.resources;
     let (given, default) = match reference.resource.split_once('.').ok_or_else(bad)? {
@@ -198,30 +225,31 @@ pub(crate) fn resource(
     Ok(value.div_ceil(divisor).to_string())
 }
 
-/// The pairs of a Secret or a ConfigMap as bytes.
-pub(crate) fn values(
-    object: &KeyValues,
-    secret: bool,
-) -> Result<BTreeMap<String, Vec<u8>>, BadConfig> {
-    let mut pairs = BTreeMap::new();
-    let mut add_base64 = |map: &BTreeMap<String, String>| {
-        for (key, value) in map {
-            let bytes = decode(value).ok_or_else(|| BadConfig::BadBase64 {
-                name: object.metadata.name.clone(),
-                key: key.clone(),
-            })?;
-            pairs.insert(key.clone(), bytes);
-        }
-        Ok::<_, BadConfig>(())
+/// What a Secret holds.
+fn secret_values(secret: &Secret) -> Result<Values, BadConfig> {
+    let mut values = decoded(&secret.data, &secret.metadata.name)?;
+    values.extend(bytes(&secret.string_data));
+    Ok(values)
+}
+
+/// What a ConfigMap holds.
+fn config_map_values(map: &ConfigMap) -> Result<Values, BadConfig> {
+    let mut values = decoded(&map.binary_data, &map.metadata.name)?;
+    values.extend(bytes(&map.data));
+    Ok(values)
+}
+
+fn bytes(texts: &BTreeMap<String, String>) -> impl Iterator<Item = (String, Vec<u8>)> {
+    texts.iter().map(|(key, text)| (key.clone(), text.clone().into_bytes()))
+}
+
+/// The values of an object of this name that are written in base64.
+fn decoded(texts: &BTreeMap<String, String>, name: &str) -> Result<Values, BadConfig> {
+    let value = |(key, text): (&String, &String)| {
+        let bad = || BadConfig::BadBase64 { name: name.to_owned(), key: key.clone() };
+        Ok((key.clone(), decode(text).ok_or_else(bad)?))
     };
-    add_base64(&object.binary_data)?;
-    if secret {
-        add_base64(&object.data)?;
-    } else {
-        pairs.extend(object.data.iter().map(|(k, v)| (k.clone(), v.clone().into_bytes())));
-    }
-    pairs.extend(object.string_data.iter().map(|(k, v)| (k.clone(), v.clone().into_bytes())));
-    Ok(pairs)
+    texts.iter().map(value).collect()
 }
 
 /// Bytes of base64, whose lines may be broken as `base64(1)` does.
@@ -230,42 +258,61 @@ fn decode(text: &str) -> Option<Vec<u8>> {
     BASE64_STANDARD.decode(text).ok()
 }
 
-fn texts(object: &KeyValues, secret: bool) -> Result<BTreeMap<String, String>, BadConfig> {
-    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-    Ok(values(object, secret)?.into_iter().map(|(key, value)| (key, text(value))).collect())
+fn text(bytes: Vec<u8>) -> String {
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
-fn value_from(source: &EnvVarSource, from: &Sources<'_>) -> Result<Option<String>, BadConfig> {
+/// All that an object of the pod's namespace holds.
+fn all_values(
+    kind: Holder,
+    reference: &ObjectRef,
+    from: &Sources<'_>,
+) -> Result<Values, BadConfig> {
+    match from.objects.values(kind, &from.pod.metadata.namespace, &reference.name)? {
+        Some(values) => Ok(values),
+        None if reference.optional => Ok(Values::new()),
+        None => Err(BadConfig::NoObject { kind, name: reference.name.clone() }),
+    }
+}
+
+/// One of the values that an object of the pod's namespace holds.
+fn value_of(
+    kind: Holder,
+    reference: &KeyRef,
+    from: &Sources<'_>,
+) -> Result<Option<String>, BadConfig> {
     let namespace = &from.pod.metadata.namespace;
-    let keyed = |reference: &KeyRef, kind: &'static str, found: Option<KeyValues>| {
-        let Some(object) = found else {
-            return if reference.optional {
-                Ok(None)
-            } else {
-                Err(BadConfig::NoObject { kind, name: reference.name.clone() })
-            };
+    let KeyRef { name, key, optional } = reference;
+    let Some(mut values) = from.objects.values(kind, namespace, name)? else {
+        return if *optional {
+            Ok(None)
+        } else {
+            Err(BadConfig::NoObject { kind, name: name.clone() })
         };
-        match texts(&object, kind == "secret")?.remove(&reference.key) {
-            None if !reference.optional => Err(BadConfig::NoKey {
-                kind,
-                namespace: namespace.clone(),
-                name: reference.name.clone(),
-                key: reference.key.clone(),
-            }),
-            value => Ok(value),
-        }
     };
-    if let Some(FieldRef { field_path }) = &source.field_ref {
-        return field(field_path, from.pod, from.ip, from.host_ip).map(Some);
+    match values.remove(key) {
+        None if !optional => Err(BadConfig::NoKey {
+            kind,
+            namespace: namespace.clone(),
+            name: name.clone(),
+            key: key.clone(),
+        }),
+        value => Ok(value.map(text)),
+    }
+}
+
+fn value_from(source: &EnvSource, from: &Sources<'_>) -> Result<Option<String>, BadConfig> {
+    if let Some(reference) = &source.field_ref {
+        return field(&reference.field_path, from.pod, from.ip, from.host_ip).map(Some);
     }
     if let Some(reference) = &source.resource_field_ref {
         return resource(reference, from.pod, from.container).map(Some);
     }
     if let Some(reference) = &source.secret_key_ref {
-        return keyed(reference, "secret", from.objects.secret(namespace, &reference.name));
+        return value_of(Holder::Secret, reference, from);
     }
     if let Some(reference) = &source.config_map_key_ref {
-        return keyed(reference, "configmap", from.objects.config_map(namespace, &reference.name));
+        return value_of(Holder::ConfigMap, reference, from);
     }
     Ok(None)
 }
@@ -282,7 +329,7 @@ fn service_variables(service: &Service, env: &mut BTreeMap<String, String>) {
     env.insert(format!("{name}_SERVICE_HOST"), ip.clone());
     env.insert(format!("{name}_SERVICE_PORT"), first.port.to_string());
     for (index, port) in service.spec.ports.iter().enumerate() {
-        let protocol = if port.protocol.is_empty() { "TCP" } else { &port.protocol };
+        let protocol = port.protocol.word();
         let lower = protocol.to_lowercase();
         let number = port.port;
         if !port.name.is_empty() {

@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 
 use ironmesh_client::Client;
+use ironmesh_dialects::kubernetes::kinds::ObjectMeta;
 use ironmesh_model::limits::PlatformLimits;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use super::clock;
-use super::object::Metadata;
 
 /// Whether an event is as hoped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -48,7 +48,7 @@ impl Events {
     /// Records an event of a pod, or of one of its containers.
     pub(crate) fn record(
         &self,
-        pod: &Metadata,
+        pod: &ObjectMeta,
         container: Option<&str>,
         kind: EventKind,
         reason: &'static str,

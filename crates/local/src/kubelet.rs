@@ -15,13 +15,14 @@ mod volumes;
 
 use std::rc::Rc;
 
+use ironmesh_dialects::kubernetes::kinds::Pod;
 use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio::task::spawn_local;
 
 use self::pod::PodState;
 use super::node::Node;
-use super::object::{Pod, read};
+use super::object::read_pod;
 use super::path_name::PathName;
 use super::reflector::{Change, Key, key_of};
 
@@ -59,7 +60,7 @@ fn take(node: &Rc<Node>, object: Value) {
         return;
     }
     let key = key_of(&object);
-    let (pod, uid) = match read(object.clone()).and_then(Pod::checked) {
+    let (pod, uid) = match read_pod(&object) {
         Ok(checked) => checked,
         Err(error) => {
             spawn_local(unreadable::refuse(Rc::clone(node), object, error));
@@ -70,7 +71,10 @@ fn take(node: &Rc<Node>, object: Value) {
     match here {
         Some(state) if state.uid == uid => {
             if pod.metadata.deletion_timestamp.is_some() {
-                state.stop(pod.metadata.deletion_grace_period_seconds.unwrap_or(30));
+                let given = pod.metadata.deletion_grace_period_seconds;
+                let own = || pod.spec.termination_grace_period_seconds.get().into();
+                // A negative grace is none.
+                state.stop(given.map_or_else(own, |seconds| u64::try_from(seconds).unwrap_or(0)));
             }
             state.update(pod, object);
         }

@@ -33,7 +33,6 @@ mod options;
 mod path_name;
 mod pod_status;
 pub mod preflight;
-mod quantity;
 mod reaper;
 mod reflector;
 pub mod sandbox;

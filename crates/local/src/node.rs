@@ -7,6 +7,11 @@ use std::path::PathBuf;
 use std::rc::Rc;
 
 use ironmesh_client::Client;
+use ironmesh_dialects::istio::gateway::Gateway;
+use ironmesh_dialects::kubernetes::kinds::{
+    ConfigMap, Endpoints, Pod, Secret, Service, ServicePort,
+};
+use ironmesh_dialects::schema::IntegerOrText;
 use ironmesh_identity::TokenKey;
 use ironmesh_model::limits::Limits;
 use tokio::sync::Notify;
@@ -14,12 +19,10 @@ use tokio::sync::Notify;
 use super::addresses::Addresses;
 use super::environment::Objects;
 use super::events::Events;
-use super::gateways::Gateway;
 use super::host_link::HostLink;
 use super::images::Images;
 use super::kubelet::pod::PodState;
 use super::logs::Logs;
-use super::object::{Endpoints, IntOrString, KeyValues, Pod, Service, ServicePort};
 use super::reaper::Reaper;
 use super::reflector::{Key, Reflector};
 use crate::sandbox::ProgramFile;
@@ -36,8 +39,8 @@ pub(crate) struct Node {
     pub(crate) services: Reflector<Service>,
     /// Read only for Services without a selector.
     pub(crate) given_endpoints: Reflector<Endpoints>,
-    pub(crate) secrets: Reflector<KeyValues>,
-    pub(crate) config_maps: Reflector<KeyValues>,
+    pub(crate) secrets: Reflector<Secret>,
+    pub(crate) config_maps: Reflector<ConfigMap>,
     pub(crate) gateways: Reflector<Gateway>,
     /// Rung when a `Gateway` changes.
     pub(crate) edge: Notify,
@@ -76,11 +79,11 @@ pub(crate) struct Node {
 }
 
 impl Objects for Node {
-    fn secret(&self, namespace: &str, name: &str) -> Option<KeyValues> {
+    fn secret(&self, namespace: &str, name: &str) -> Option<Secret> {
         self.secrets.object(namespace, name)
     }
 
-    fn config_map(&self, namespace: &str, name: &str) -> Option<KeyValues> {
+    fn config_map(&self, namespace: &str, name: &str) -> Option<ConfigMap> {
         self.config_maps.object(namespace, name)
     }
 }
@@ -118,11 +121,11 @@ impl Node {
 pub(crate) fn target_port(pod: &Pod, port: &ServicePort) -> Option<u16> {
     match &port.target_port {
         None => Some(port.port),
-        Some(IntOrString::Int(0)) => Some(port.port),
-        Some(target @ IntOrString::Int(_)) => {
+        Some(IntegerOrText::Integer(0)) => Some(port.port),
+        Some(target @ IntegerOrText::Integer(_)) => {
             pod.spec.containers.first().and_then(|container| container.port(target))
         }
-        Some(IntOrString::String(name)) => pod
+        Some(IntegerOrText::Text(name)) => pod
             .spec
             .containers
             .iter()

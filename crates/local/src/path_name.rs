@@ -4,14 +4,11 @@ use std::fmt;
 use std::ops::Deref;
 use std::path::{Component, Path, PathBuf};
 
-use serde::Deserialize;
-
 /// A name that is one part of a path and no more: a DNS label or subdomain (RFC 1123), so never
 /// empty, `.`, `..`, hidden, or with a slash.
 ///
 /// The API refuses other names, too; but the agent acts on the host, and trusts nobody's check.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct PathName(String);
 
 /// Why a text is no part of a path.
@@ -40,27 +37,6 @@ impl PathName {
             true => Ok(Self(text.to_owned())),
             false => Err(BadPath::Subdomain(text.to_owned())),
         }
-    }
-
-    /// The name as text.
-    pub(crate) fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl Default for PathName {
-    /// What stands for a name that is absent: a name, too, as an empty one would be the folder
-    /// itself.
-    fn default() -> Self {
-        Self("unnamed".to_owned())
-    }
-}
-
-impl TryFrom<String> for PathName {
-    type Error = BadPath;
-
-    fn try_from(text: String) -> Result<Self, BadPath> {
-        Self::label(&text)
     }
 }
 

@@ -4,11 +4,11 @@
 
 use std::collections::BTreeMap;
 
+use ironmesh_dialects::kubernetes::kinds::{Container, Pod, RestartPolicy};
+use ironmesh_dialects::schema::Quantity;
 use serde_json::{Value, json};
 
 use super::addresses::HOST_IP;
-use super::object::{Pod, RestartPolicy};
-use super::quantity::Quantity;
 
 /// What the kubelet knows of a pod.
 #[derive(Clone, Debug, Default)]
@@ -80,7 +80,7 @@ impl PodRecord {
     /// The record of a pod that was just taken.
     pub(crate) fn new(pod: &Pod, start_time: String) -> Self {
         let initializing = !pod.spec.init_containers.is_empty();
-        let record = |container: &super::object::Container, waiting: &str| ContainerRecord {
+        let record = |container: &Container, waiting: &str| ContainerRecord {
             name: container.name.to_string(),
             image: container.image.clone(),
             state: State::waiting(waiting),

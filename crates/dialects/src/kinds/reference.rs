@@ -88,6 +88,11 @@ impl Page {
 
 fn says(field: &Field) -> String {
     let mut doc = field.doc.split_whitespace().collect::<Vec<_>>().join(" ");
+    if let Some(default) = field.default {
+        let default = default();
+        let default = default.as_str().map_or_else(|| default.to_string(), str::to_owned);
+        let _ = write!(doc, " Default: `{default}`.");
+    }
     if field.status == Status::Required {
         doc.push_str(" *required*");
     }

@@ -7,6 +7,7 @@ use ironmesh_model::service::{Endpoint, EndpointAddress, PortMap, ServicePort, U
 use ironmesh_model::settings::Settings;
 use ironmesh_model::{Finding, Labels, Name, WorkloadId};
 
+use super::kinds::ServiceProtocol;
 use super::{CLUSTER, PodPart, ServicePart, TargetPort};
 use crate::Object;
 use crate::schema::read;
@@ -56,7 +57,7 @@ pub(crate) fn endpoints(object: &Object, findings: &mut Vec<Finding>) -> Option<
     }
     let mut addresses = Vec::new();
     for subset in &subsets {
-        let listed = subset.ports.iter().map(|p| (&p.name, Some(p.port), &p.protocol));
+        let listed = subset.ports.iter().map(|p| (&p.name, Some(p.port), p.protocol));
         let ports = ports(listed);
         for (list, ready) in [(&subset.addresses, true), (&subset.not_ready_addresses, false)] {
             for ip in list.iter().filter_map(|address| address.ip.parse().ok()) {
@@ -72,7 +73,7 @@ pub(crate) fn endpoint_slice(object: &Object, findings: &mut Vec<Finding>) -> Op
     let slice: EndpointSlice = read(object, findings)?;
     let labels = object.labels();
     let service = labels.value(SERVICE_NAME)?;
-    let ports = ports(slice.ports.iter().map(|p| (&p.name, p.port, &p.protocol)));
+    let ports = ports(slice.ports.iter().map(|p| (&p.name, p.port, p.protocol)));
     let mut addresses = Vec::new();
     for endpoint in &slice.endpoints {
         // What does not say so is ready.
@@ -102,8 +103,10 @@ fn part(object: &Object, service: Name, addresses: Vec<Address>) -> Part {
 }
 
 /// Of ports with name, number and protocol those that carry TCP.
-fn ports<'a>(list: impl Iterator<Item = (&'a String, Option<u16>, &'a String)>) -> Vec<ListedPort> {
-    list.filter(|(_, _, protocol)| matches!(protocol.as_str(), "" | "TCP"))
+fn ports<'a>(
+    list: impl Iterator<Item = (&'a String, Option<u16>, ServiceProtocol)>,
+) -> Vec<ListedPort> {
+    list.filter(|(_, _, protocol)| *protocol == ServiceProtocol::Tcp)
         .map(|(name, number, _)| match number {
             Some(number) => ListedPort::Named(name.as_str().into(), number),
             None => ListedPort::All,

@@ -194,7 +194,7 @@ kind! {
         /// Texts, which the server takes into `data`.
         honoured string_data "stringData": BTreeMap<String, String>,
         /// What is in it.
-        honoured of "type": String,
+        honoured of "type": String = "Opaque".to_owned(),
         /// Whether it may not change.
         honoured immutable: bool,
     }
@@ -204,8 +204,8 @@ fields! {
     kubernetes;
     /// What a `Deployment` says.
     pub struct DeploymentSpec "Deployment.spec" {
-        /// How many pods; 1 if left out.
-        honoured replicas: Option<Count>,
+        /// How many pods.
+        honoured replicas: Count = Bounded(1),
         /// Which pods are its own.
         honoured selector: LabelSelector,
         /// What its pods are made from.
@@ -215,10 +215,10 @@ fields! {
             min_ready_seconds "minReadySeconds": Count,
         /// How pods are replaced.
         honoured strategy: Strategy,
-        /// How many old ReplicaSets are kept; 10 if left out.
-        honoured revision_history_limit "revisionHistoryLimit": Option<Count>,
-        /// How long progress may take; 600 if left out.
-        honoured progress_deadline_seconds "progressDeadlineSeconds": Option<Count>,
+        /// How many old ReplicaSets are kept.
+        honoured revision_history_limit "revisionHistoryLimit": Count = Bounded(10),
+        /// How long progress may take.
+        honoured progress_deadline_seconds "progressDeadlineSeconds": Count = Bounded(600),
         /// Whether changes of the template wait.
         honoured paused: bool,
         /// The revision to go back to.
@@ -228,23 +228,23 @@ fields! {
     /// How pods are replaced.
     pub struct Strategy "strategy" {
         /// By degrees, or all at once.
-        honoured of "type": Option<StrategyType>,
+        honoured of "type": StrategyType = StrategyType::RollingUpdate,
         /// By which degrees.
         honoured rolling_update "rollingUpdate": RollingUpdate,
     }
 
     /// By which degrees pods are replaced.
     pub struct RollingUpdate "rollingUpdate" {
-        /// How many more pods there may be; 25 % if left out.
-        honoured max_surge "maxSurge": Option<IntegerOrText>,
-        /// How many fewer pods there may be; 25 % if left out.
-        honoured max_unavailable "maxUnavailable": Option<IntegerOrText>,
+        /// How many more pods there may be.
+        honoured max_surge "maxSurge": IntegerOrText = "25%".into(),
+        /// How many fewer pods there may be.
+        honoured max_unavailable "maxUnavailable": IntegerOrText = "25%".into(),
     }
 
     /// What a `ReplicaSet` says.
     pub struct ReplicaSetSpec "ReplicaSet.spec" {
-        /// How many pods; 1 if left out.
-        honoured replicas: Option<Count>,
+        /// How many pods.
+        honoured replicas: Count = Bounded(1),
         /// Which pods are its own.
         honoured selector: LabelSelector,
         /// What its pods are made from.

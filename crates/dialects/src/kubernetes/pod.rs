@@ -5,18 +5,20 @@ use std::net::IpAddr;
 use ironmesh_model::{Finding, WorkloadId};
 use serde_json::Value;
 
-use super::kinds::{Pod, PodSpec};
+use super::kinds::{Container, ContainerRestartPolicy, ObjectMeta, Pod, PodSpec};
 use super::{CLUSTER, PodPart, fields, labels};
 use crate::Object;
+use crate::schema::{IntegerOrText, Typed};
 use crate::translate::Part;
 
 /// Translates a pod; nothing if it has no address yet, or has ended. One that asks for the host's
 /// network has an address of its own all the same.
 pub(crate) fn pod(object: &Object, findings: &mut Vec<Finding>) -> Option<Part> {
-    let Pod { metadata, spec, status, .. } = fields::read_workload(object, findings)?;
-    if matches!(status.phase.as_str(), "Succeeded" | "Failed") {
+    let pod: Pod = fields::read_workload(object, findings)?;
+    if pod.is_finished() {
         return None;
     }
+    let Pod { metadata, spec, status, .. } = &pod;
     let ip: IpAddr = status.pod_ip.parse().ok()?;
     let ready = status.conditions.iter().any(|c| c.of == "Ready" && c.status == "True");
     let proxy = spec.containers.iter().chain(&spec.init_containers).find(|c| c.name == PROXY);
@@ -32,8 +34,8 @@ pub(crate) fn pod(object: &Object, findings: &mut Vec<Finding>) -> Option<Part> 
         },
         ip,
         labels: labels(&metadata.labels),
-        owner: pod_owner(object.value()).into(),
-        service_account: service_account(&spec).into(),
+        owner: metadata.pod_owner().into(),
+        service_account: spec.service_account().into(),
         ready: ready && !object.is_terminating(),
         terminating: object.is_terminating(),
         created: object.created(),
@@ -43,32 +45,98 @@ pub(crate) fn pod(object: &Object, findings: &mut Vec<Finding>) -> Option<Part> 
     })))
 }
 
-/// Whose identity a pod has.
-fn service_account(spec: &PodSpec) -> &str {
-    match spec.service_account_name.as_str() {
-        "" => "default",
-        name => name,
+impl Pod {
+    /// Whether all its containers have ended for good.
+    pub fn is_finished(&self) -> bool {
+        matches!(self.status.phase.as_str(), "Succeeded" | "Failed")
+    }
+
+    /// Its host name: `spec.hostname`, or its name.
+    pub fn hostname(&self) -> &str {
+        if self.spec.hostname.is_empty() { &self.metadata.name } else { &self.spec.hostname }
     }
 }
 
-fn items(list: &Value) -> impl Iterator<Item = &Value> {
-    list.as_array().into_iter().flatten()
+impl PodSpec {
+    /// Whose identity it has.
+    pub fn service_account(&self) -> &str {
+        match (self.service_account_name.as_str(), self.service_account.as_str()) {
+            ("", "") => "default",
+            ("", old) => old,
+            (name, _) => name,
+        }
+    }
 }
 
-/// Name of what owns a pod, for people and metrics: of the Deployment behind the ReplicaSet that
-/// controls it, else of its controlling owner, else its own.
-pub fn pod_owner(pod: &Value) -> &str {
-    let mut references = items(&pod["metadata"]["ownerReferences"]);
-    let Some(owner) = references.find(|owner| owner["controller"] == true) else {
-        return pod["metadata"]["name"].as_str().unwrap_or_default();
-    };
-    let name = owner["name"].as_str().unwrap_or_default();
-    let deployment = pod["metadata"]["labels"]["pod-template-hash"]
-        .as_str()
-        .filter(|_| owner["kind"] == "ReplicaSet")
-        .and_then(|hash| name.strip_suffix(hash)?.strip_suffix('-'));
-    deployment.unwrap_or(name)
+impl Container {
+    /// Whether, as an init container, it stays beside the applications.
+    pub fn stays(&self) -> bool {
+        self.restart_policy == Some(ContainerRestartPolicy::Always)
+    }
+
+    /// The number of a port given by number or by the name of one of its ports.
+    pub fn port(&self, port: &IntegerOrText) -> Option<u16> {
+        match port {
+            IntegerOrText::Integer(number) => u16::try_from(*number).ok(),
+            IntegerOrText::Text(name) => self
+                .ports
+                .iter()
+                .find(|port| port.name == *name)
+                .map(|port| port.container_port)
+                .or_else(|| name.parse().ok()),
+        }
+    }
+}
+
+impl ObjectMeta {
+    /// Name of what owns this pod, for people and metrics: of the Deployment behind the ReplicaSet that
+    /// controls it, else of its controlling owner, else its own.
+    pub fn pod_owner(&self) -> &str {
+        let Some(owner) = self.owner_references.iter().find(|owner| owner.controller) else {
+            return &self.name;
+        };
+        let hash = self.labels.get("pod-template-hash").filter(|_| owner.kind == "ReplicaSet");
+        let deployment = hash.and_then(|hash| owner.name.strip_suffix(hash)?.strip_suffix('-'));
+        deployment.unwrap_or(&owner.name)
+    }
+}
+
+/// The same of a pod's value; see [`ObjectMeta::pod_owner`].
+pub fn pod_owner(pod: &Value) -> String {
+    ObjectMeta::typed(pod["metadata"].clone()).pod_owner().to_owned()
 }
 
 /// Name of the container that is the mesh's proxy.
 const PROXY: &str = "istio-proxy";
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::schema::parse;
+
+    #[test]
+    fn what_is_left_out_is_as_in_kubernetes() {
+        let pod: Pod = parse(&json!({
+            "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "labels": null},
+            "spec": {"containers": [{
+                "name": "c", "image": "i", "args": null,
+                "ports": [{"name": "web", "containerPort": 8080}],
+                "readinessProbe": {"httpGet": {"port": "web"}, "periodSeconds": 3},
+            }]},
+        }))
+        .unwrap();
+        assert_eq!(pod.spec.restart_policy.word(), "Always");
+        assert_eq!(pod.spec.termination_grace_period_seconds.get(), 30);
+        assert!(pod.spec.enable_service_links);
+        assert_eq!((pod.hostname(), pod.spec.service_account()), ("p", "default"));
+        let container = &pod.spec.containers[0];
+        let probe = container.readiness_probe.as_ref().unwrap();
+        assert_eq!((probe.period_seconds.get(), probe.failure_threshold.get()), (3, 3));
+        let get = probe.http_get.as_ref().unwrap();
+        assert_eq!((get.path.as_str(), get.scheme.word()), ("/", "HTTP"));
+        assert_eq!(container.port(&get.port), Some(8080));
+        assert_eq!(container.port(&IntegerOrText::Integer(70_000)), None);
+    }
+}

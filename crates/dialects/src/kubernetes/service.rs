@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use ironmesh_model::service;
 use ironmesh_model::{Finding, FindingCode, Name, ServiceId};
 
+use super::kinds::ObjectMeta;
 use super::{ServicePart, Target, TargetPort, labels, protocol};
 use crate::Object;
 use crate::path::{field, item};
@@ -19,8 +20,8 @@ use fields::{Service, ServicePort, ServiceProtocol, ServiceSpec, ServiceType};
 pub(crate) fn service(object: &Object, findings: &mut Vec<Finding>) -> Option<Part> {
     let Service { spec, .. } = read(object, findings)?;
     match spec.of {
-        Some(ServiceType::ExternalName) => return None,
-        Some(of @ (ServiceType::NodePort | ServiceType::LoadBalancer)) if !is_published(object) => {
+        ServiceType::ExternalName => return None,
+        of @ (ServiceType::NodePort | ServiceType::LoadBalancer) if !is_published(object) => {
             let why = format!("{of:?}: no port of the host leads to it; a Gateway's does");
             findings.push(Finding::new(object.id(), "spec.type", FindingCode::NotDoneHere, why));
         }
@@ -29,7 +30,7 @@ pub(crate) fn service(object: &Object, findings: &mut Vec<Finding>) -> Option<Pa
     let mut service_ports = Vec::new();
     let mut targets = Vec::new();
     for (at, port) in spec.ports.iter().enumerate() {
-        if matches!(port.protocol, Some(ServiceProtocol::Udp | ServiceProtocol::Sctp)) {
+        if port.protocol != ServiceProtocol::Tcp {
             continue;
         }
         let name: Name = port.name.as_str().into();
@@ -40,7 +41,7 @@ pub(crate) fn service(object: &Object, findings: &mut Vec<Finding>) -> Option<Pa
         targets.push(Target { service: port.port, pod });
     }
     let addresses = addresses(object, &spec, findings);
-    let headless = spec.cluster_ip == "None";
+    let headless = spec.is_headless();
     let hostname = format!("{}.{}.svc.cluster.local", object.name(), object.namespace());
     Some(Part::Service(Box::new(ServicePart {
         service: service::Service {
@@ -61,6 +62,22 @@ pub(crate) fn service(object: &Object, findings: &mut Vec<Finding>) -> Option<Pa
 /// Whether it is the built-in ingress gateway's, which the platform publishes on the host.
 fn is_published(object: &Object) -> bool {
     &**object.namespace() == "istio-system" && &**object.name() == "istio-ingressgateway"
+}
+
+impl ServiceSpec {
+    /// Whether it has no address of its own: its name stands for its pods.
+    pub fn is_headless(&self) -> bool {
+        self.cluster_ip == "None"
+    }
+}
+
+impl Service {
+    /// Whether its selector picks a pod with this metadata.
+    pub fn selects(&self, pod: &ObjectMeta) -> bool {
+        !self.spec.selector.is_empty()
+            && self.metadata.namespace == pod.namespace
+            && self.spec.selector.iter().all(|(key, value)| pod.labels.get(key) == Some(value))
+    }
 }
 
 fn target_port(

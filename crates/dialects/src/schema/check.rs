@@ -1,39 +1,73 @@
 //! A value along the table of its kind: what is wrong, and what is left without it.
 
+use std::fmt;
+
 use ironmesh_model::settings::parse_duration;
-use ironmesh_model::{Finding, FindingCode, ObjectId, Severity};
+use ironmesh_model::{Finding, FindingCode, Severity};
 use serde_json::{Map, Value};
 
-use super::{Field, Message, Status, Type, Typed, Word};
+use super::{Field, Message, Quantity, Status, Type, Typed, Word};
 use crate::{Object, path};
 
 /// Checks an object of the kind `T` and reads it; `None` if it has errors.
 pub(crate) fn read<T: Typed>(object: &Object, findings: &mut Vec<Finding>) -> Option<T> {
-    let Type::Object(message) = T::TYPE else { return None };
-    let clean = walk(object, message, findings);
-    (!refused(findings)).then(|| T::typed(clean))
+    let mut report = |path: &str, code, message| {
+        findings.push(Finding::new(object.id(), path, code, message));
+    };
+    let clean = Walk { report: &mut report, muted: false }.value(&T::TYPE, object.value(), "");
+    let refused = findings.iter().any(|finding| finding.code.severity() == Severity::Error);
+    (!refused).then(|| T::typed(clean))
 }
 
-/// The value of an object with canonical names of fields and without nulls.
-pub(super) fn walk(object: &Object, message: &Message, findings: &mut Vec<Finding>) -> Value {
-    let mut walk = Walk { object: object.id(), findings, muted: false };
-    walk.message(message, object.value(), "")
+/// Why a value is none of a type.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unreadable {
+    /// Path of the first field that is wrong; empty: the value as a whole.
+    pub path: String,
+    /// What is wrong with it.
+    pub message: String,
 }
 
-fn refused(findings: &[Finding]) -> bool {
-    findings.iter().any(|finding| finding.code.severity() == Severity::Error)
+impl std::error::Error for Unreadable {}
+
+impl fmt::Display for Unreadable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.path.as_str() {
+            "" => self.message.fmt(f),
+            path => write!(f, "{path}: {}", self.message),
+        }
+    }
 }
 
+/// Reads a value that nobody has checked. What the mesh does not honour is no error.
+///
+/// # Errors
+///
+/// What an object is refused for: a field of another type, or one that must be there and is not.
+pub fn parse<T: Typed>(value: &Value) -> Result<T, Unreadable> {
+    let mut wrong = None;
+    let mut report = |path: &str, code: FindingCode, message| {
+        if code.severity() == Severity::Error && wrong.is_none() {
+            wrong = Some(Unreadable { path: path.to_owned(), message });
+        }
+    };
+    let clean = Walk { report: &mut report, muted: false }.value(&T::TYPE, value, "");
+    match wrong {
+        Some(wrong) => Err(wrong),
+        None => Ok(T::typed(clean)),
+    }
+}
+
+/// Makes of a value one with canonical names of fields and without nulls.
 struct Walk<'a> {
-    object: &'a ObjectId,
-    findings: &'a mut Vec<Finding>,
+    report: &'a mut dyn FnMut(&str, FindingCode, String),
     /// Within a field that is not honoured: one finding for all of it is enough.
     muted: bool,
 }
 
 impl Walk<'_> {
     fn report(&mut self, path: &str, code: FindingCode, message: impl Into<String>) {
-        self.findings.push(Finding::new(self.object, path, code, message));
+        (self.report)(path, code, message.into());
     }
 
     fn wrong(&mut self, path: &str, expected: &str, value: &Value) -> Value {
@@ -133,7 +167,7 @@ impl Walk<'_> {
             Type::Text => self.wrong(path, "a text", value),
             Type::IntegerOrText if value.is_string() || value.is_i64() => value.clone(),
             Type::IntegerOrText => self.wrong(path, "a whole number or a text", value),
-            Type::Quantity if is_quantity(value) => value.clone(),
+            Type::Quantity if Quantity::is_one(value) => value.clone(),
             Type::Quantity => {
                 self.wrong(path, "a quantity such as 0.5, \"500m\" or \"1Gi\"", value)
             }
@@ -238,22 +272,6 @@ fn asks_for_something(value: &Value) -> bool {
         && *value != Value::Bool(false)
         && value.as_object().is_none_or(|o| !o.is_empty())
 }
-
-/// Whether a value is an amount: a number, or one as text with a suffix or an exponent.
-fn is_quantity(value: &Value) -> bool {
-    let Some(text) = value.as_str() else { return value.is_number() };
-    let text = text.strip_prefix(['+', '-']).unwrap_or(text);
-    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-    let (number, suffix) = text.split_at(end);
-    let is_number = number.bytes().any(|b| b.is_ascii_digit())
-        && number.bytes().filter(|b| *b == b'.').count() <= 1;
-    let exponent = || suffix.strip_prefix(['e', 'E']).and_then(|e| e.parse::<i16>().ok());
-    is_number && (QUANTITY_SUFFIXES.contains(&suffix) || exponent().is_some())
-}
-
-/// Suffixes of quantities: decimal and binary multiples.
-const QUANTITY_SUFFIXES: [&str; 16] =
-    ["", "n", "u", "m", "k", "M", "G", "T", "P", "E", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
 
 fn describe(value: &Value) -> String {
     match value {

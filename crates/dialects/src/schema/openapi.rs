@@ -39,6 +39,9 @@ impl Field {
             None => doc.to_owned(),
         };
         schema["description"] = Value::String(description);
+        if let Some(default) = self.default {
+            schema["default"] = default();
+        }
         schema
     }
 

@@ -11,6 +11,8 @@
 ///         required host: String,
 ///         /// Its port, if it has several.
 ///         honoured port: Option<PortSelector>,
+///         /// How many requests of a hundred go there.
+///         honoured weight: Count = Bounded(100),
 ///         /// Not looked at yet.
 ///         later unlock_policy "unlockPolicy": Option<String>,
 ///     }
@@ -18,8 +20,8 @@
 /// ```
 ///
 /// A row is: what the mesh does with the field (a constructor of `schema::Status`, with its
-/// arguments if it has any), its name in code, its name in manifests if that is another, and its
-/// type. The text after the struct's name is what messages call it. The dialect in front says how
+/// arguments if it has any), its name in code, its name in manifests if that is another, its type, and
+/// what it is where it is left out, unless that is the type's default. The text after the struct's name is what messages call it. The dialect in front says how
 /// names are compared: those of `istio` may be written in snake case, too, as protobuf's JSON allows,
 /// those of `kubernetes` not; and those of `open` are `kubernetes`' of which the table has only some.
 macro_rules! fields {
@@ -28,14 +30,21 @@ macro_rules! fields {
         pub struct $Name:ident $title:literal {
             $(
                 $(#[doc = $field_doc:literal])+
-                $status:ident $(($($argument:expr),*))? $field:ident $($json:literal)?: $of:ty,
+                $status:ident $(($($argument:expr),*))? $field:ident $($json:literal)?:
+                    $of:ty $(= $default:expr)?,
             )*
         }
     )*) => { $(
         $(#[doc = $doc])+
-        #[derive(Clone, Debug, Default, PartialEq)]
+        #[derive(Clone, Debug, PartialEq)]
         pub struct $Name {
             $( $(#[doc = $field_doc])+ pub $field: $of, )*
+        }
+
+        impl Default for $Name {
+            fn default() -> Self {
+                Self { $( $field: $crate::schema::table::default!($($default)?), )* }
+            }
         }
 
         impl $crate::schema::Typed for $Name {
@@ -50,6 +59,7 @@ macro_rules! fields {
                         doc: concat!($($field_doc, "\n"),+),
                         of: <$of as $crate::schema::Typed>::TYPE,
                         status: $crate::schema::Status::$status($($($argument),*)?),
+                        default: $crate::schema::table::default_value!($of $(, $default)?),
                     }, )*],
                 });
 
@@ -59,7 +69,8 @@ macro_rules! fields {
                     $field: $crate::schema::take(
                         &mut entries,
                         $crate::schema::table::name!($field $($json)?),
-                    ),
+                    )
+                    .unwrap_or_else(|| $crate::schema::table::default!($($default)?)),
                 )* }
             }
 
@@ -126,6 +137,11 @@ macro_rules! words {
         impl $Name {
             /// All of them, as they are written.
             const ALL: &'static [(&'static str, Self)] = &[$( ($word, Self::$Variant), )+];
+
+            /// As it is written.
+            pub const fn word(self) -> &'static str {
+                match self { $( Self::$Variant => $word, )+ }
+            }
         }
 
         impl Default for $Name {
@@ -151,8 +167,7 @@ macro_rules! words {
             }
 
             fn value(&self) -> serde_json::Value {
-                let known = Self::ALL.iter().find(|(_, variant)| variant == self);
-                serde_json::Value::from(known.map(|(name, _)| *name))
+                serde_json::Value::from(self.word())
             }
         }
     )* };
@@ -168,6 +183,26 @@ macro_rules! name {
         const { assert!($crate::schema::table::is_one_word(NAME), "give its name in manifests") };
         NAME
     }};
+}
+
+/// What a field is where it is left out.
+macro_rules! default {
+    ($default:expr) => {
+        $default
+    };
+    () => {
+        Default::default()
+    };
+}
+
+/// The same as a value, for those who fill it in; nothing if it is the type's default.
+macro_rules! default_value {
+    ($of:ty, $default:expr) => {
+        Some(|| <$of as $crate::schema::Typed>::value(&$default))
+    };
+    ($of:ty) => {
+        None
+    };
 }
 
 macro_rules! is_protobuf {
@@ -219,4 +254,7 @@ pub(crate) const fn is_one_word(name: &str) -> bool {
     true
 }
 
-pub(crate) use {fields, is_any_case, is_honoured, is_open, is_protobuf, kind, name, words};
+pub(crate) use {
+    default, default_value, fields, is_any_case, is_honoured, is_open, is_protobuf, kind, name,
+    words,
+};

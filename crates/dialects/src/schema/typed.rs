@@ -1,6 +1,7 @@
 //! From checked values to types.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 use ironmesh_model::settings::parse_duration;
@@ -14,7 +15,8 @@ pub trait Typed: Default {
     const TYPE: Type;
 
     /// Reads a value that was found to be of this type. The check puts an error on any other, and
-    /// nothing is made of an object with errors; so a default in its place is never seen.
+    /// nothing is made of an object with errors; so a default in its place is never seen. What was not
+    /// checked is read by [`parse`](super::parse).
     fn typed(value: Value) -> Self;
 
     /// The value again. Durations come out in seconds, absent fields not at all.
@@ -29,9 +31,9 @@ pub(crate) fn entries(value: Value) -> Map<String, Value> {
     }
 }
 
-/// Takes a field out of a checked object; its default if it is absent.
-pub(crate) fn take<T: Typed>(entries: &mut Map<String, Value>, name: &str) -> T {
-    entries.remove(name).map(T::typed).unwrap_or_default()
+/// Takes a field out of a checked object, if it is there.
+pub(crate) fn take<T: Typed>(entries: &mut Map<String, Value>, name: &str) -> Option<T> {
+    entries.swap_remove(name).map(T::typed)
 }
 
 /// Puts a field into an object, unless it is absent.
@@ -183,6 +185,16 @@ pub type Count = Bounded<0, { i32::MAX as i64 }>;
 /// A count of at least one.
 pub type Positive = Bounded<1, { i32::MAX as i64 }>;
 
+impl<const MIN: i64, const MAX: i64> Bounded<MIN, MAX> {
+    const IS_U32: () = assert!(MIN >= 0 && MAX <= u32::MAX as i64);
+
+    /// The number, of a type that has no other ones.
+    pub fn get(self) -> u32 {
+        const { Self::IS_U32 };
+        u32::try_from(self.0).unwrap_or_default()
+    }
+}
+
 impl<const MIN: i64, const MAX: i64> Typed for Bounded<MIN, MAX> {
     const TYPE: Type = Type::Integer(MIN, MAX);
 
@@ -210,6 +222,21 @@ impl Default for IntegerOrText {
     }
 }
 
+impl From<&str> for IntegerOrText {
+    fn from(text: &str) -> Self {
+        Self::Text(text.to_owned())
+    }
+}
+
+impl fmt::Display for IntegerOrText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Integer(number) => number.fmt(f),
+            Self::Text(text) => text.fmt(f),
+        }
+    }
+}
+
 impl Typed for IntegerOrText {
     const TYPE: Type = Type::IntegerOrText;
 
@@ -225,24 +252,5 @@ impl Typed for IntegerOrText {
             Self::Integer(number) => Value::from(*number),
             Self::Text(text) => Value::String(text.clone()),
         }
-    }
-}
-
-/// An amount as Kubernetes writes it: `0.5`, `500m`, `1Gi`. As it was sent, a number as text.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Quantity(pub String);
-
-impl Typed for Quantity {
-    const TYPE: Type = Type::Quantity;
-
-    fn typed(value: Value) -> Self {
-        match value {
-            Value::String(text) => Self(text),
-            value => Self(value.to_string()),
-        }
-    }
-
-    fn value(&self) -> Value {
-        Value::String(self.0.clone())
     }
 }

@@ -1,31 +1,33 @@
 use serde_json::json;
 
-use super::super::object::read;
+use ironmesh_dialects::schema::parse;
+
+use super::super::object::tests::pod;
 use super::*;
 
 struct Fixed;
 
 impl Objects for Fixed {
-    fn secret(&self, namespace: &str, name: &str) -> Option<KeyValues> {
-        let data = json!({"data": {"user": "YWxpY2U="}});
-        ((namespace, name) == ("shop", "login")).then(|| read(data).unwrap())
+    fn secret(&self, namespace: &str, name: &str) -> Option<Secret> {
+        let data = BTreeMap::from([("user".to_owned(), "YWxpY2U=".to_owned())]);
+        let secret = Secret { data, ..Secret::default() };
+        ((namespace, name) == ("shop", "login")).then_some(secret)
     }
 
-    fn config_map(&self, namespace: &str, name: &str) -> Option<KeyValues> {
-        let data = json!({"data": {"COLOR": "red", "size": "9"}});
-        ((namespace, name) == ("shop", "look")).then(|| read(data).unwrap())
+    fn config_map(&self, namespace: &str, name: &str) -> Option<ConfigMap> {
+        let data = [("COLOR", "red"), ("size", "9")].map(|(k, v)| (k.to_owned(), v.to_owned()));
+        let map = ConfigMap { data: data.into(), ..ConfigMap::default() };
+        ((namespace, name) == ("shop", "look")).then_some(map)
     }
 }
 
 fn environment_of(container: serde_json::Value) -> Result<BTreeMap<String, String>, BadConfig> {
-    let container: Container = read(container).unwrap();
-    let pod: Pod = read(json!({
-        "metadata": {"name": "cart-1", "namespace": "shop", "labels": {"app": "cart"}},
-        "spec": {"nodeName": "ironmesh"},
-    }))
-    .unwrap();
-    let service: Service = read(json!({
-        "metadata": {"name": "my-db"},
+    let container: Container = parse(&container).unwrap();
+    let mut pod = pod(json!({"nodeName": "ironmesh"}));
+    pod["metadata"] = json!({"name": "cart-1", "namespace": "shop", "labels": {"app": "cart"}});
+    let pod: Pod = parse(&pod).unwrap();
+    let service: Service = parse(&json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": {"name": "my-db"},
         "spec": {"clusterIP": "10.96.0.7", "ports": [{"name": "sql", "port": 3306}]},
     }))
     .unwrap();
@@ -108,7 +110,7 @@ fn references_expand_as_in_kubernetes() {
 #[test]
 fn requests_are_the_limit_where_there_is_none() {
     let container = |resources: serde_json::Value| -> Container {
-        serde_json::from_value(json!({"name": "c", "resources": resources})).unwrap()
+        parse(&json!({"name": "c", "resources": resources})).unwrap()
     };
     for (resources, name, divisor, expected) in [
         (json!({}), "requests.cpu", None, "0"),
@@ -122,10 +124,10 @@ fn requests_are_the_limit_where_there_is_none() {
         ),
         (json!({"limits": {"memory": "1Gi"}}), "limits.memory", Some("0"), "1073741824"),
     ] {
-        let reference = ResourceFieldRef {
+        let reference = ResourceRef {
             resource: name.to_owned(),
             divisor: divisor.map(Into::into),
-            ..ResourceFieldRef::default()
+            ..ResourceRef::default()
         };
         let value = resource(&reference, &Pod::default(), &container(resources)).unwrap();
         assert_eq!(value, expected, "{name}");

@@ -3,6 +3,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use ironmesh_dialects::kubernetes::kinds::{Container, RestartPolicy};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::sync::oneshot;
@@ -13,7 +14,6 @@ use super::{handler, launch, probe, proxy};
 use crate::backoff::Backoff;
 use crate::clock;
 use crate::events::EventKind;
-use crate::object::{Container, RestartPolicy};
 use crate::pod_status::{ContainerRecord, State};
 use crate::reaper::ExitStatus;
 
@@ -166,7 +166,7 @@ async fn watch(
     let exit = tokio::select! {
         exit = &mut running.ended => exit.unwrap_or(255),
         () = healthy(state, slot, container, began) => {
-            let grace = state.pod.borrow().spec.termination_grace_period_seconds;
+            let grace = grace(state);
             end(state, slot, container, running, grace).await
         }
         grace = told_to_end(state, slot) => end(state, slot, container, running, grace).await,
@@ -197,7 +197,7 @@ fn note_start(record: &mut ContainerRecord, container: &Container) {
 async fn healthy(state: &Rc<PodState>, slot: Slot, container: &Container, began: Instant) {
     if let Some(hook) = &container.lifecycle.post_start {
         let time = state.node.limits.platform.hook_timeout;
-        if let Err(error) = handler::run(state, container, hook, time).await {
+        if let Err(error) = handler::run(state, container, hook.into(), time).await {
             let message = format!("PostStartHook failed: {error}");
             state.event(Some(&container.name), EventKind::Warning, "FailedPostStartHook", message);
             return;
@@ -228,7 +228,7 @@ async fn end(
     let hook_and_signal = async {
         if let (Some(hook), true) = (&container.lifecycle.pre_stop, grace > 0) {
             let time = Duration::from_secs(grace);
-            if let Err(error) = handler::run(state, container, hook, time).await {
+            if let Err(error) = handler::run(state, container, hook.into(), time).await {
                 let message = format!("PreStopHook failed: {error}");
                 state.event(name, EventKind::Warning, "FailedPreStopHook", message);
             }
@@ -264,7 +264,7 @@ async fn end(
 async fn told_to_end(state: &Rc<PodState>, slot: Slot) -> u64 {
     if slot.is_proxy() || slot.stays {
         state.told_to_end_after(slot).await;
-        let own = state.pod.borrow().spec.termination_grace_period_seconds;
+        let own = grace(state);
         if slot.stays {
             return state.grace_left().unwrap_or(own);
         }
@@ -275,6 +275,11 @@ async fn told_to_end(state: &Rc<PodState>, slot: Slot) -> u64 {
     let mut deletion = state.deletion();
     let grace = deletion.wait_for(Option::is_some).await.map_or(Some(0), |grace| *grace);
     grace.unwrap_or(0)
+}
+
+/// The seconds that the end of a container may take, by its pod's manifest.
+fn grace(state: &PodState) -> u64 {
+    state.pod.borrow().spec.termination_grace_period_seconds.get().into()
 }
 
 fn is_told_to_end(state: &PodState, slot: Slot) -> bool {

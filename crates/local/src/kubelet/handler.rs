@@ -17,38 +17,76 @@ use http::{Request, StatusCode};
 use http_body_util::{BodyExt, Empty};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use ironmesh_dialects::kubernetes::kinds::{
+    Container, Exec, GrpcProbe, Hook, HttpGet, Probe, ProbeScheme, Sleep, TcpSocket,
+};
+use ironmesh_dialects::schema::IntegerOrText;
 use ironmesh_model::bootstrap::{HEALTH_PORT, INBOUND_MARK};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpSocket, TcpStream, UnixStream};
+use tokio::net::{TcpStream, UnixStream};
 
 use super::launch::{sandbox, started};
 use super::pod::{PodState, blocking};
-use crate::object::{Container, Handler, HttpGet, IntOrString};
 use crate::sandbox::exec::{ExecIo, ExecSpec, spawn};
 use crate::sandbox::pod::PodSandbox;
+
+/// What a probe or a life-cycle hook does: one of these.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Handler<'a> {
+    http_get: Option<&'a HttpGet>,
+    tcp_socket: Option<&'a TcpSocket>,
+    exec: Option<&'a Exec>,
+    grpc: Option<&'a GrpcProbe>,
+    sleep: Option<&'a Sleep>,
+}
+
+impl<'a> From<&'a Probe> for Handler<'a> {
+    fn from(probe: &'a Probe) -> Self {
+        Self {
+            http_get: probe.http_get.as_ref(),
+            tcp_socket: probe.tcp_socket.as_ref(),
+            exec: probe.exec.as_ref(),
+            grpc: probe.grpc.as_ref(),
+            sleep: None,
+        }
+    }
+}
+
+impl<'a> From<&'a Hook> for Handler<'a> {
+    fn from(hook: &'a Hook) -> Self {
+        Self {
+            http_get: hook.http_get.as_ref(),
+            tcp_socket: hook.tcp_socket.as_ref(),
+            exec: hook.exec.as_ref(),
+            grpc: None,
+            sleep: hook.sleep.as_ref(),
+        }
+    }
+}
 
 /// Does what a handler says; an error says why it failed, or that it took too long.
 pub(super) async fn run(
     state: &Rc<PodState>,
     container: &Container,
-    handler: &Handler,
+    handler: Handler<'_>,
     time: Duration,
 ) -> Result<(), String> {
     let work = async {
-        if let Some(get) = &handler.http_get {
+        if let Some(get) = handler.http_get {
             // On the heap: every container holds this future, and few use it at a time.
             Box::pin(http_get(state, container, get)).await
-        } else if let Some(tcp) = &handler.tcp_socket {
+        } else if let Some(tcp) = handler.tcp_socket {
             connect(state, container, &tcp.host, &tcp.port).await.map(drop)
-        } else if let Some(call) = &handler.grpc {
-            let stream = connect(state, container, "", &call.port).await?;
+        } else if let Some(call) = handler.grpc {
+            let port = IntegerOrText::Integer(call.port.into());
+            let stream = connect(state, container, "", &port).await?;
             Box::pin(grpc::check(stream, &call.service)).await
-        } else if let Some(exec) = &handler.exec {
+        } else if let Some(exec) = handler.exec {
             command(state, container, &exec.command).await
-        } else if let Some(sleep) = &handler.sleep {
-            tokio::time::sleep(Duration::from_secs(sleep.seconds)).await;
+        } else if let Some(sleep) = handler.sleep {
+            tokio::time::sleep(Duration::from_secs(sleep.seconds.get().into())).await;
             Ok(())
         } else {
             Err("it says neither httpGet, tcpSocket, grpc, exec nor sleep".to_owned())
@@ -66,7 +104,7 @@ pub(crate) async fn dial(
 ) -> Result<TcpStream, String> {
     let socket = blocking(move || sandbox.marked_socket(INBOUND_MARK)).await;
     let socket = socket.map_err(|error| error.to_string())?;
-    let socket = TcpSocket::from_std_stream(socket.into());
+    let socket = tokio::net::TcpSocket::from_std_stream(socket.into());
     let address = SocketAddr::from((ip, port));
     socket.connect(address).await.map_err(|error| format!("dial tcp {address}: {error}"))
 }
@@ -75,7 +113,7 @@ async fn connect(
     state: &PodState,
     container: &Container,
     host: &str,
-    port: &IntOrString,
+    port: &IntegerOrText,
 ) -> Result<TcpStream, String> {
     let number = container.port(port).ok_or_else(|| format!("port {port} is not one"))?;
     let sandbox = sandbox(state).map_err(|_none| "the pod has no network yet".to_owned())?;
@@ -137,9 +175,9 @@ async fn http_get(state: &PodState, container: &Container, get: &HttpGet) -> Res
     }
     let stream = connect(state, container, &get.host, &get.port).await?;
     let peer = stream.peer_addr().map_err(|error| error.to_string())?;
-    match get.scheme.eq_ignore_ascii_case("https") {
-        true => request(tls::connect(stream).await?, peer, "https", get).await,
-        false => request(stream, peer, "http", get).await,
+    match get.scheme {
+        ProbeScheme::Https => request(tls::connect(stream).await?, peer, "https", get).await,
+        ProbeScheme::Http => request(stream, peer, "http", get).await,
     }
 }
 

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use ironmesh_dialects::kubernetes::kinds::Container;
+use ironmesh_dialects::schema::Bounded;
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 
@@ -18,7 +20,6 @@ use crate::environment::{self, BadConfig, DEFAULT_PATH, Sources};
 use crate::events::EventKind;
 use crate::images::SAMPLES;
 use crate::node::Node;
-use crate::object::Container;
 use crate::sandbox::container::{ContainerIo, ContainerSpec, RootFile, spawn};
 use crate::sandbox::pod::PodSandbox;
 use crate::sandbox::{ProgramFile, SandboxError, StageStatus};
@@ -123,12 +124,13 @@ impl Prepared {
             .security_context
             .run_as_user
             .or(pod.spec.security_context.run_as_user)
+            .map(Bounded::get)
             .filter(|user| *user != 0);
         let group = container
             .security_context
             .run_as_group
             .or(pod.spec.security_context.run_as_group)
-            .unwrap_or(0);
+            .map_or(0, Bounded::get);
         if let (Some(user), None) = (wanted, &node.users) {
             let message = format!(
                 "runAsUser {user} is not honoured: the mesh was not started by root, so there is \

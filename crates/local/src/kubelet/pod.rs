@@ -9,6 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ironmesh_dialects::kubernetes::kinds::{Container, Pod};
 use ironmesh_model::bootstrap::ListenerRole;
 use serde_json::Value;
 use tokio::sync::{Notify, watch};
@@ -22,7 +23,6 @@ use crate::addresses::GATEWAY;
 use crate::clock;
 use crate::events::EventKind;
 use crate::node::Node;
-use crate::object::{Container, Pod};
 use crate::path_name::PathName;
 use crate::pod_status::{ContainerRecord, PodRecord, Terminated};
 use crate::sandbox::SandboxError;

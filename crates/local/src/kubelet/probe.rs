@@ -3,13 +3,13 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use ironmesh_dialects::kubernetes::kinds::{Container, Probe};
 use tokio::time::Instant;
 
 use super::container::Slot;
 use super::handler;
 use super::pod::PodState;
 use crate::events::EventKind;
-use crate::object::{Container, Probe};
 
 /// Runs the probes of a container that began at a time; returns when it must be restarted, else
 /// never.
@@ -21,7 +21,8 @@ pub(super) async fn run_all(
 ) {
     let follow = async |kind: &str, probe: &Probe, until: Until, tell: &dyn Fn(bool)| {
         // The delay counts from the container's start, whatever was waited for since.
-        tokio::time::sleep_until(began + Duration::from_secs(probe.initial_delay_seconds)).await;
+        let delay = Duration::from_secs(probe.initial_delay_seconds.get().into());
+        tokio::time::sleep_until(began + delay).await;
         follow(state, container, kind, probe, until, tell).await
     };
     if let Some(probe) = &container.startup_probe {
@@ -110,7 +111,7 @@ async fn follow(
         match ask(state, container, probe).await {
             Ok(()) => {
                 (successes, failures) = (successes.saturating_add(1), 0);
-                if successes >= probe.success_threshold {
+                if successes >= probe.success_threshold.get() {
                     tell(true);
                     if until == Until::Success {
                         return Verdict::Holds;
@@ -121,7 +122,7 @@ async fn follow(
                 let message = format!("{kind} probe failed: {error}");
                 state.event(Some(&container.name), EventKind::Warning, "Unhealthy", message);
                 (successes, failures) = (0, failures.saturating_add(1));
-                if failures >= probe.failure_threshold {
+                if failures >= probe.failure_threshold.get() {
                     tell(false);
                     if until != Until::Ever {
                         return Verdict::Failed;
@@ -152,12 +153,12 @@ async fn first_success(
 }
 
 fn period(probe: &Probe) -> Duration {
-    Duration::from_secs(probe.period_seconds.max(1))
+    Duration::from_secs(probe.period_seconds.get().into())
 }
 
 async fn ask(state: &Rc<PodState>, container: &Container, probe: &Probe) -> Result<(), String> {
-    let time = Duration::from_secs(probe.timeout_seconds.max(1));
-    handler::run(state, container, &probe.handler, time).await
+    let time = Duration::from_secs(probe.timeout_seconds.get().into());
+    handler::run(state, container, probe.into(), time).await
 }
 
 /// Pauses between the questions to a container that has not been ready yet: to a proxy the shortest

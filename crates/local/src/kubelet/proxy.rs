@@ -7,6 +7,7 @@ use std::pin::pin;
 use std::rc::Rc;
 
 use ironmesh_capture::CaptureSpec;
+use ironmesh_dialects::kubernetes::kinds::Container;
 use ironmesh_fds as fds;
 use ironmesh_identity::Claims;
 use ironmesh_model::bootstrap::{
@@ -24,7 +25,6 @@ use super::pod::{PodState, blocking};
 use crate::addresses::{GATEWAY, MARKS, POD_NETWORK, PROXY_PORTS, SERVICE_NETWORK, cidr};
 use crate::events::EventKind;
 use crate::gateways::may_listen;
-use crate::object::Container;
 use crate::sandbox::proxy::{FD_MIN, ProxySpec, spawn};
 use crate::sandbox::user_ranges::UserRange;
 use crate::seqpacket::SeqPacket;
@@ -139,10 +139,7 @@ fn bootstrap(
         .anchors()
         .map_err(|error| NotStarted::Program(format!("trust anchors of the mesh: {error}")))?;
     let ip = state.ip().map_or(GATEWAY.into(), Into::into);
-    let service_account: Name = match pod.spec.service_account_name.as_str() {
-        "" => "default".into(),
-        name => name.into(),
-    };
+    let service_account: Name = pod.spec.service_account().into();
     let meta = &pod.metadata;
     let claims = Claims {
         namespace: meta.namespace.as_str().into(),
@@ -161,7 +158,7 @@ fn bootstrap(
             uid: meta.uid.as_str().into(),
         },
         ip,
-        owner: ironmesh_dialects::pod_owner(&state.object.borrow()).into(),
+        owner: meta.pod_owner().into(),
         labels: meta.labels.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect::<Labels>(),
         service_account,
         control: ControlAddress { address: node.push_address, anchors_pem },

@@ -11,6 +11,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
+use ironmesh_dialects::kubernetes::kinds::{Container, Volume, VolumeMount};
 use nix::errno::Errno;
 use nix::mount::{MntFlags, umount2};
 use nix::sys::stat::Mode;
@@ -21,7 +22,6 @@ use super::launch::Variables;
 use super::pod::PodState;
 use crate::environment::{self, BadConfig};
 use crate::events::EventKind;
-use crate::object::{Container, Volume, VolumeMount};
 use crate::path_name::{BadPath, PathName, RelativePath};
 use crate::sandbox::container::{Volume as Mount, VolumeSource};
 use crate::sandbox::mesh::RUN_DIRECTORY;
@@ -69,7 +69,7 @@ pub(super) fn make(state: &PodState) -> Result<(), VolumeError> {
 pub(super) fn refresh(state: &PodState) {
     let volumes = state.pod.borrow().spec.volumes.clone();
     for volume in &volumes {
-        let folder = folder(state, &volume.name);
+        let Ok(folder) = folder(state, &volume.name) else { continue };
         let Ok(Some(files)) = files(state, volume) else { continue };
         if !folder.exists() {
             continue;
@@ -102,15 +102,14 @@ pub(super) fn mounts(
     let pod = state.pod.borrow();
     let mut descriptors = Vec::new();
     let mut mount = |mount: &VolumeMount| {
-        let named = |volume: &&Volume| *volume.name == *mount.name;
-        let volume = pod.spec.volumes.iter().find(named);
+        let volume = pod.spec.volumes.iter().find(|volume| volume.name == mount.name);
         let volume = volume.ok_or_else(|| VolumeError::NoVolume(mount.name.clone()))?;
         let sub_path = match mount.sub_path_expr.as_str() {
             "" => mount.sub_path.clone(),
             expression => environment::expand(expression, variables),
         };
         let source = if sub_path.is_empty() {
-            VolumeSource::Path(folder(state, &volume.name))
+            VolumeSource::Path(folder(state, &volume.name)?)
         } else {
             descriptors.push(open_sub_path(state, &volume.name, &sub_path)?);
             VolumeSource::Descriptor(descriptors.len() - 1)
@@ -118,7 +117,7 @@ pub(super) fn mounts(
         Ok(Mount {
             source,
             target: PathBuf::from(&mount.mount_path),
-            read_only: mount.read_only || volume.is_of_files(),
+            read_only: mount.read_only || is_of_files(volume),
         })
     };
     // A volume of the manifest at the same path comes over it.
@@ -134,29 +133,26 @@ pub(super) fn mounts(
 
 /// The mount of a part of a volume, which is made as a folder if it is missing. No symlink is
 /// followed: those in the volume are its containers'.
-fn open_sub_path(
-    state: &PodState,
-    volume: &PathName,
-    sub_path: &str,
-) -> Result<OwnedFd, VolumeError> {
+fn open_sub_path(state: &PodState, volume: &str, sub_path: &str) -> Result<OwnedFd, VolumeError> {
     let relative = RelativePath::new(sub_path)
-        .map_err(|source| VolumeError::Path { volume: volume.to_string(), source })?;
+        .map_err(|source| VolumeError::Path { volume: volume.to_owned(), source })?;
     let relative = relative.as_ref();
-    let found = File::open(folder(state, volume)).map_err(|e| io_error(volume, e)).map(|root| {
-        beneath::find(&root, relative).or_else(|errno| match errno {
-            Errno::ENOENT => {
-                let mode = Mode::from_bits_truncate(0o777);
-                let base = uid_base(state);
-                beneath::make_directories(&root, relative, mode, |made| {
-                    fchown(made, base.map(Uid::from_raw), base.map(Gid::from_raw))
-                })
-            }
-            errno => Err(errno),
-        })
-    })?;
+    let found =
+        File::open(folder(state, volume)?).map_err(|e| io_error(volume, e)).map(|root| {
+            beneath::find(&root, relative).or_else(|errno| match errno {
+                Errno::ENOENT => {
+                    let mode = Mode::from_bits_truncate(0o777);
+                    let base = uid_base(state);
+                    beneath::make_directories(&root, relative, mode, |made| {
+                        fchown(made, base.map(Uid::from_raw), base.map(Gid::from_raw))
+                    })
+                }
+                errno => Err(errno),
+            })
+        })?;
     found.and_then(|found| mounts::clone_opened(&found)).map_err(|errno| match errno {
         Errno::ELOOP => {
-            VolumeError::Symlink { volume: volume.to_string(), path: sub_path.to_owned() }
+            VolumeError::Symlink { volume: volume.to_owned(), path: sub_path.to_owned() }
         }
         errno => io_error(volume, errno.into()),
     })
@@ -164,9 +160,9 @@ fn open_sub_path(
 
 fn make_one(state: &PodState, volume: &Volume) -> Result<(), VolumeError> {
     let name = &volume.name;
-    let folder = folder(state, name);
+    let folder = folder(state, name)?;
     let files = files(state, volume)
-        .map_err(|source| VolumeError::Config { volume: name.to_string(), source })?;
+        .map_err(|source| VolumeError::Config { volume: name.clone(), source })?;
     if let Some(files) = files {
         own(uid_base(state), &folder, true).map_err(|error| io_error(name, error))?;
         return fill(state, volume, &folder, &files);
@@ -175,7 +171,7 @@ fn make_one(state: &PodState, volume: &Volume) -> Result<(), VolumeError> {
         return Ok(());
     }
     if volume.empty_dir.is_none() {
-        let kind = if volume.host_path.is_some() { "hostPath" } else { "its kind" };
+        let kind = if !volume.host_path.is_null() { "hostPath" } else { "its kind" };
         let message = format!(
             "volume \"{name}\": {kind} is not supported here; an empty folder stands for it"
         );
@@ -187,10 +183,7 @@ fn make_one(state: &PodState, volume: &Volume) -> Result<(), VolumeError> {
         Some(limit) => limit
             .thousandths()
             .and_then(|amount| u64::try_from(amount.div_ceil(1000)).ok())
-            .ok_or_else(|| VolumeError::Size {
-                volume: name.to_string(),
-                size: limit.to_string(),
-            })?,
+            .ok_or_else(|| VolumeError::Size { volume: name.clone(), size: limit.to_string() })?,
     };
     make_empty(state, &folder, bytes).map_err(|error| io_error(name, error))
 }
@@ -272,8 +265,18 @@ fn io_error(volume: &str, source: io::Error) -> VolumeError {
     VolumeError::Io { volume: volume.to_owned(), source }
 }
 
-fn folder(state: &PodState, volume: &PathName) -> PathBuf {
-    pod_folder(state).join(volume)
+fn folder(state: &PodState, volume: &str) -> Result<PathBuf, VolumeError> {
+    let name = PathName::label(volume)
+        .map_err(|source| VolumeError::Path { volume: volume.to_owned(), source })?;
+    Ok(pod_folder(state).join(name))
+}
+
+/// Whether the files of a volume are made from objects, so that containers only read them.
+fn is_of_files(volume: &Volume) -> bool {
+    volume.secret.is_some()
+        || volume.config_map.is_some()
+        || volume.downward_api.is_some()
+        || volume.projected.is_some()
 }
 
 fn shared_memory(state: &PodState) -> PathBuf {

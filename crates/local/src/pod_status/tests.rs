@@ -1,16 +1,13 @@
-use super::super::object::read;
+use super::super::object::{read_pod, tests};
 use super::*;
 
 fn pod(policy: &str) -> Pod {
-    read(json!({
-        "metadata": {"name": "p", "namespace": "n", "uid": "u"},
-        "spec": {
-            "restartPolicy": policy,
-            "initContainers": [{"name": "init", "image": "i"}],
-            "containers": [{"name": "app", "image": "a"}, {"name": "istio-proxy", "image": "x"}],
-        },
-    }))
-    .unwrap()
+    let pod = tests::pod(json!({
+        "restartPolicy": policy,
+        "initContainers": [{"name": "init", "image": "i"}],
+        "containers": [{"name": "app", "image": "a"}, {"name": "istio-proxy", "image": "x"}],
+    }));
+    read_pod(&pod).unwrap().0
 }
 
 fn ended(exit_code: i32) -> State {

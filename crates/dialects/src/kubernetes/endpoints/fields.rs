@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use crate::kubernetes::kinds::ServiceProtocol;
 use crate::schema::{fields, kind};
 
 kind! {
@@ -55,8 +56,8 @@ fields! {
         honoured name: String,
         /// Its number.
         required port: u16,
-        /// `TCP` if left out.
-        honoured protocol: String,
+        /// What is under it.
+        honoured protocol: ServiceProtocol = ServiceProtocol::Tcp,
         /// The protocol that it carries.
         honoured app_protocol "appProtocol": String,
     }
@@ -67,8 +68,8 @@ fields! {
         honoured name: String,
         /// Its number; all that the Service has if left out.
         honoured port: Option<u16>,
-        /// `TCP` if left out.
-        honoured protocol: String,
+        /// What is under it.
+        honoured protocol: ServiceProtocol = ServiceProtocol::Tcp,
         /// The protocol that it carries.
         honoured app_protocol "appProtocol": String,
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use crate::schema::{Count, IntegerOrText, Positive, Quantity, fields, words};
+use crate::schema::{Bounded, Count, IntegerOrText, Positive, Quantity, fields, words};
 
 fields! {
     kubernetes;
@@ -46,9 +46,10 @@ fields! {
         /// What happens after its start and before its end.
         honoured lifecycle: Lifecycle,
         /// File with what it says at its end.
-        honoured termination_message_path "terminationMessagePath": String,
+        honoured termination_message_path "terminationMessagePath":
+            String = "/dev/termination-log".to_owned(),
         /// Whether its log says it, too.
-        honoured termination_message_policy "terminationMessagePolicy": String,
+        honoured termination_message_policy "terminationMessagePolicy": String = "File".to_owned(),
         /// When its image is fetched.
         honoured image_pull_policy "imagePullPolicy": Option<ImagePullPolicy>,
         /// Whose rights it has.
@@ -67,8 +68,8 @@ fields! {
         honoured name: String,
         /// Its number.
         honoured container_port "containerPort": u16,
-        /// `TCP` if left out.
-        honoured protocol: Option<PortProtocol>,
+        /// What is under it.
+        honoured protocol: PortProtocol = PortProtocol::Tcp,
         /// A port of the host that leads there.
         not_here("no port of the host is opened") host_port "hostPort": Count,
         /// The address of that port.
@@ -100,7 +101,7 @@ fields! {
     /// A field of the pod.
     pub struct FieldRef "fieldRef" {
         /// The version of pods that the path is of.
-        honoured api_version "apiVersion": String,
+        honoured api_version "apiVersion": String = "v1".to_owned(),
         /// Its path.
         required field_path "fieldPath": String,
     }
@@ -183,14 +184,14 @@ fields! {
         honoured grpc: Option<GrpcProbe>,
         /// How long it waits at first.
         honoured initial_delay_seconds "initialDelaySeconds": Count,
-        /// How often it asks; 10 if left out.
-        honoured period_seconds "periodSeconds": Option<Positive>,
-        /// How long an answer may take; 1 if left out.
-        honoured timeout_seconds "timeoutSeconds": Option<Positive>,
-        /// How many good answers in a row count; 1 if left out.
-        honoured success_threshold "successThreshold": Option<Positive>,
-        /// How many bad answers in a row count; 3 if left out.
-        honoured failure_threshold "failureThreshold": Option<Positive>,
+        /// How often it asks.
+        honoured period_seconds "periodSeconds": Positive = Bounded(10),
+        /// How long an answer may take.
+        honoured timeout_seconds "timeoutSeconds": Positive = Bounded(1),
+        /// How many good answers in a row count.
+        honoured success_threshold "successThreshold": Positive = Bounded(1),
+        /// How many bad answers in a row count.
+        honoured failure_threshold "failureThreshold": Positive = Bounded(3),
         /// The grace period after it has failed.
         unbounded("the grace period of the pod holds after a failed probe, too")
             termination_grace_period_seconds "terminationGracePeriodSeconds": Option<Count>,
@@ -198,14 +199,14 @@ fields! {
 
     /// An HTTP request to a container.
     pub struct HttpGet "httpGet" {
-        /// Its path; `/` if left out.
-        honoured path: String,
+        /// Its path.
+        honoured path: String = "/".to_owned(),
         /// The port, by number or name.
         required port: IntegerOrText,
         /// The host; the pod's address if left out.
         honoured host: String,
-        /// `HTTP` if left out.
-        honoured scheme: Option<ProbeScheme>,
+        /// In plaintext or by TLS.
+        honoured scheme: ProbeScheme = ProbeScheme::Http,
         /// Its headers.
         honoured http_headers "httpHeaders": Vec<HttpHeader>,
     }

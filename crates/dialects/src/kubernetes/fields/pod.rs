@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::kinds::{Container, Volume};
-use crate::schema::{Count, Quantity, fields, words};
+use crate::schema::{Bounded, Count, Quantity, fields, words};
 
 fields! {
     kubernetes;
@@ -19,10 +19,11 @@ fields! {
         not_here("no container joins a running pod") ephemeral_containers "ephemeralContainers": Value,
         /// Files that containers share.
         honoured volumes: Vec<Volume>,
-        /// When a container that has ended runs again; `Always` if left out.
-        honoured restart_policy "restartPolicy": String,
-        /// How long its end may take; 30 if left out.
-        honoured termination_grace_period_seconds "terminationGracePeriodSeconds": Option<Count>,
+        /// When a container that has ended runs again.
+        honoured restart_policy "restartPolicy": RestartPolicy = RestartPolicy::Always,
+        /// How long its end may take.
+        honoured termination_grace_period_seconds "terminationGracePeriodSeconds":
+            Count = Bounded(30),
         /// Whose identity it has; `default` if left out.
         honoured service_account_name "serviceAccountName": String,
         /// The old name of `serviceAccountName`.
@@ -33,14 +34,14 @@ fields! {
         honoured subdomain: String,
         /// Lines of `/etc/hosts`.
         honoured host_aliases "hostAliases": Vec<HostAlias>,
-        /// Whether Services are environment variables; yes if left out.
-        honoured enable_service_links "enableServiceLinks": Option<bool>,
+        /// Whether Services are environment variables.
+        honoured enable_service_links "enableServiceLinks": bool = true,
         /// Whose rights its containers have.
         honoured security_context "securityContext": PodSecurityContext,
         /// Where it runs.
         honoured node_name "nodeName": String,
         /// Who says where it runs.
-        honoured scheduler_name "schedulerName": String,
+        honoured scheduler_name "schedulerName": String = "default-scheduler".to_owned(),
         /// Taints of nodes that it bears.
         honoured tolerations: Vec<Toleration>,
         /// Whether it has the host's network.
@@ -60,7 +61,7 @@ fields! {
         /// How names are resolved.
         not_here("names are resolved by the mesh alone") dns_config "dnsConfig": Value,
         /// Who resolves names.
-        honoured dns_policy "dnsPolicy": Option<DnsPolicy>,
+        honoured dns_policy "dnsPolicy": DnsPolicy = DnsPolicy::ClusterFirst,
         /// Whether the host name is the long one.
         not_here("the host name is the short one") set_hostname_as_fqdn "setHostnameAsFQDN": bool,
         /// Further conditions of readiness.
@@ -177,6 +178,16 @@ fields! {
 }
 
 words! {
+    /// When a container that has ended runs again.
+    pub enum RestartPolicy {
+        /// Always.
+        honoured Always = "Always",
+        /// If it failed.
+        honoured OnFailure = "OnFailure",
+        /// Never.
+        honoured Never = "Never",
+    }
+
     /// Who resolves names.
     pub enum DnsPolicy {
         /// The mesh.

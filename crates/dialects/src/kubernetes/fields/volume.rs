@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::kinds::{FieldRef, Mode, ResourceRef};
-use crate::schema::{Quantity, fields};
+use crate::schema::{Bounded, Quantity, fields};
 
 fields! {
     kubernetes;
@@ -97,8 +97,8 @@ fields! {
         honoured name: String,
         /// Its keys; none: all of them.
         honoured items: Vec<KeyToPath>,
-        /// The files' mode; 0644 if left out.
-        honoured default_mode "defaultMode": Option<Mode>,
+        /// The files' mode, as a decimal number; that is 0644.
+        honoured default_mode "defaultMode": Mode = Bounded(0o644),
         /// Whether it may be absent.
         honoured optional: bool,
     }
@@ -109,8 +109,8 @@ fields! {
         honoured secret_name "secretName": String,
         /// Its keys; none: all of them.
         honoured items: Vec<KeyToPath>,
-        /// The files' mode; 0644 if left out.
-        honoured default_mode "defaultMode": Option<Mode>,
+        /// The files' mode, as a decimal number; that is 0644.
+        honoured default_mode "defaultMode": Mode = Bounded(0o644),
         /// Whether it may be absent.
         honoured optional: bool,
     }
@@ -119,8 +119,8 @@ fields! {
     pub struct DownwardVolume "downwardAPI" {
         /// The files.
         honoured items: Vec<DownwardItem>,
-        /// The files' mode; 0644 if left out.
-        honoured default_mode "defaultMode": Option<Mode>,
+        /// The files' mode, as a decimal number; that is 0644.
+        honoured default_mode "defaultMode": Mode = Bounded(0o644),
     }
 
     /// A file that tells of the pod.
@@ -139,8 +139,8 @@ fields! {
     pub struct ProjectedVolume "projected" {
         /// The sources.
         honoured sources: Vec<ProjectedSource>,
-        /// The files' mode; 0644 if left out.
-        honoured default_mode "defaultMode": Option<Mode>,
+        /// The files' mode, as a decimal number; that is 0644.
+        honoured default_mode "defaultMode": Mode = Bounded(0o644),
     }
 
     /// A source of files.

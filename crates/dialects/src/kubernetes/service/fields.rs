@@ -21,8 +21,8 @@ fields! {
     kubernetes;
     /// What a `Service` says.
     pub struct ServiceSpec "Service.spec" {
-        /// From where it can be reached; `ClusterIP` if left out.
-        honoured of "type": Option<ServiceType>,
+        /// From where it can be reached.
+        honoured of "type": ServiceType = ServiceType::ClusterIp,
         /// Its address; `None` if its name has those of its pods.
         honoured cluster_ip "clusterIP": String,
         /// Its addresses, the first of which is `clusterIP`.
@@ -36,7 +36,7 @@ fields! {
         /// The name that it stands for.
         honoured external_name "externalName": String,
         /// Whether a caller meets the same pod again.
-        honoured session_affinity "sessionAffinity": Option<SessionAffinity>,
+        honoured session_affinity "sessionAffinity": SessionAffinity = SessionAffinity::None,
         /// For how long.
         honoured session_affinity_config "sessionAffinityConfig": Value,
         /// Further addresses.
@@ -73,8 +73,8 @@ fields! {
         honoured name: String,
         /// Its number.
         required port: u16,
-        /// `TCP` if left out. The mesh carries TCP.
-        honoured protocol: Option<ServiceProtocol>,
+        /// What is under it. The mesh carries TCP.
+        honoured protocol: ServiceProtocol = ServiceProtocol::Tcp,
         /// The protocol that it carries.
         honoured app_protocol "appProtocol": Option<String>,
         /// The port of the pods, by number or name; the same number if left out.

@@ -1,30 +1,30 @@
-//! Kubernetes' quantities: `250m`, `0.5`, `64Mi`, `1e3`, as text or as a bare number.
+//! Kubernetes' quantities: `250m`, `0.5`, `64Mi`, `1e3`, as a text or as a bare number.
 
 use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, Error};
 use serde_json::Value;
 
-/// An amount of a resource as it was written. Any number or text can be one; whether the text
-/// means an amount is known by [`thousandths`](Self::thousandths).
+use super::{Type, Typed};
+
+/// An amount as Kubernetes writes it: `0.5`, `500m`, `1Gi`. As it was sent, a number as text.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Quantity(String);
+pub struct Quantity(pub String);
 
 impl Quantity {
     /// The amount in thousandths, rounded up; `None` if it is none, is negative, or is too large.
     ///
     /// Suffixes are those of Kubernetes: `n u m k M G T P E`, `Ki` to `Ei`, and exponents of ten.
-    pub(crate) fn thousandths(&self) -> Option<u128> {
+    pub fn thousandths(&self) -> Option<u128> {
         let text = self.0.strip_prefix('+').unwrap_or(&self.0);
-        let is_number = |c: char| c.is_ascii_digit() || c == '.';
-        let split = text.find(|c| !is_number(c)).unwrap_or(text.len());
-        let (number, unit) = text.split_at(split);
-        let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-        if whole.is_empty() && fraction.is_empty() || fraction.len() > FRACTION_DIGITS_MAX {
+        let (whole, fraction, unit) = parts(text)?;
+        if fraction.len() > FRACTION_DIGITS_MAX {
             return None;
         }
         let digits: u128 = format!("{whole}{fraction}").parse().ok()?;
         let (binary, decimal) = scale(unit)?;
+        if decimal.unsigned_abs() > EXPONENT_MAX {
+            return None;
+        }
         let exponent = decimal + 3 - i32::try_from(fraction.len()).ok()?;
         let digits = digits.checked_mul(1 << binary)?;
         let power = 10_u128.checked_pow(exponent.unsigned_abs());
@@ -36,6 +36,23 @@ impl Quantity {
             None => (exponent < 0).then_some(1),
         }
     }
+
+    /// Whether a value is an amount: a number, or one as text with a suffix or an exponent.
+    pub(super) fn is_one(value: &Value) -> bool {
+        let Some(text) = value.as_str() else { return value.is_number() };
+        let text = text.strip_prefix(['+', '-']).unwrap_or(text);
+        parts(text).is_some_and(|(_, _, unit)| scale(unit).is_some())
+    }
+}
+
+/// The whole number, the digits after the point, and the suffix of an amount without sign.
+fn parts(text: &str) -> Option<(&str, &str, &str)> {
+    let is_number = |c: char| c.is_ascii_digit() || c == '.';
+    let end = text.find(|c| !is_number(c)).unwrap_or(text.len());
+    let (number, unit) = text.split_at(end);
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    let has_digits = !(whole.is_empty() && fraction.is_empty());
+    (has_digits && !fraction.contains('.')).then_some((whole, fraction, unit))
 }
 
 /// What a suffix stands for: powers of two and of ten.
@@ -57,10 +74,7 @@ fn scale(unit: &str) -> Option<(u32, i32)> {
         "Ti" => (40, 0),
         "Pi" => (50, 0),
         "Ei" => (60, 0),
-        _ => {
-            let exponent = unit.strip_prefix(['e', 'E'])?;
-            (0, exponent.parse().ok().filter(|e: &i32| e.unsigned_abs() <= EXPONENT_MAX)?)
-        }
+        _ => (0, unit.strip_prefix(['e', 'E'])?.parse::<i16>().ok()?.into()),
     })
 }
 
@@ -76,13 +90,18 @@ impl fmt::Display for Quantity {
     }
 }
 
-impl<'de> Deserialize<'de> for Quantity {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        match Value::deserialize(deserializer)? {
-            Value::Number(number) => Ok(Self(number.to_string())),
-            Value::String(text) => Ok(Self(text)),
-            other => Err(D::Error::custom(format!("{other} is no quantity, such as 500m or 64Mi"))),
+impl Typed for Quantity {
+    const TYPE: Type = Type::Quantity;
+
+    fn typed(value: Value) -> Self {
+        match value {
+            Value::String(text) => Self(text),
+            value => Self(value.to_string()),
         }
+    }
+
+    fn value(&self) -> Value {
+        Value::String(self.0.clone())
     }
 }
 
@@ -93,7 +112,10 @@ const EXPONENT_MAX: u32 = 36;
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+    use crate::schema::parse;
 
     #[test]
     fn amounts_in_every_notation() {
@@ -127,11 +149,17 @@ mod tests {
 
     #[test]
     fn numbers_and_texts_are_read_alike() {
-        let read = |text: &str| serde_json::from_str::<Quantity>(text);
-        assert_eq!(read("0.5").unwrap().thousandths(), Some(500));
-        assert_eq!(read("2").unwrap().thousandths(), Some(2_000));
-        assert_eq!(read("1e3").unwrap().thousandths(), Some(1_000_000));
-        assert_eq!(read("\"1Gi\"").unwrap().thousandths(), Some(1000 << 30));
-        assert!(read("true").unwrap_err().to_string().contains("no quantity"));
+        let read = |value: Value| parse::<Quantity>(&value).map(|amount| amount.thousandths());
+        for (value, thousandths) in [
+            (json!(0.5), 500),
+            (json!(2), 2_000),
+            (json!(1e3), 1_000_000),
+            (json!("1Gi"), 1000 << 30),
+        ] {
+            assert_eq!(read(value.clone()), Ok(Some(thousandths)), "{value}");
+        }
+        for value in [json!(true), json!("many"), json!("1.2.3"), json!({})] {
+            assert!(read(value.clone()).unwrap_err().message.contains("a quantity"), "{value}");
+        }
     }
 }
