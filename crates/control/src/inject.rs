@@ -48,7 +48,7 @@ fn is_wanted(namespace: &Value, pod: &Value) -> bool {
 }
 
 fn add_sidecar(pod: &mut Value) {
-    let owner = ironmesh_dialects::pod_owner(pod).to_owned();
+    let owner = ironmesh_dialects::pod_owner(pod);
     let app = object::text(pod, "/spec/containers/0/name").to_owned();
     let canonical = ["app.kubernetes.io/name", "app"]
         .iter()

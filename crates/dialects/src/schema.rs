@@ -4,10 +4,12 @@
 //! definition of
 //!
 //! - the check, which reports what is wrong or not honoured, each with its exact path;
-//! - the struct that code works on: what was checked converts into it without fail ([`Typed`]);
+//! - the struct that code works on: what was checked converts into it without fail ([`Typed`]); and
+//!   the same read in place, where many objects are looked at ([`Fields`]);
 //! - the description of the kind for people and tools ([`Message`]).
 
 mod check;
+mod in_place;
 mod openapi;
 mod quantity;
 pub(crate) mod table;
@@ -18,6 +20,7 @@ use serde_json::Value;
 
 pub(crate) use check::read;
 pub use check::{Unreadable, parse};
+pub use in_place::{Entries, Fields, Items};
 pub use quantity::Quantity;
 pub(crate) use table::{fields, kind, words};
 pub use typed::{Bounded, Count, IntegerOrText, Positive, Typed};

@@ -194,7 +194,7 @@ kind! {
         /// Texts, which the server takes into `data`.
         honoured string_data "stringData": BTreeMap<String, String>,
         /// What is in it.
-        honoured of "type": String = "Opaque".to_owned(),
+        honoured of "type": String = "Opaque".into(),
         /// Whether it may not change.
         honoured immutable: bool,
     }

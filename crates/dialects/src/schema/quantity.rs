@@ -91,6 +91,8 @@ impl fmt::Display for Quantity {
 }
 
 impl Typed for Quantity {
+    type Ref<'a> = Self;
+
     const TYPE: Type = Type::Quantity;
 
     fn typed(value: Value) -> Self {
@@ -102,6 +104,14 @@ impl Typed for Quantity {
 
     fn value(&self) -> Value {
         Value::String(self.0.clone())
+    }
+
+    fn if_of_type(value: &Value) -> Option<Self> {
+        Self::is_one(value).then(|| Self::typed(value.clone()))
+    }
+
+    fn absent<'a>() -> Self::Ref<'a> {
+        Self::default()
     }
 }
 

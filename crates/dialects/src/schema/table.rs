@@ -47,7 +47,27 @@ macro_rules! fields {
             }
         }
 
+        impl $Name {
+            /// A value of this type, read in place.
+            pub fn of(value: &serde_json::Value) -> $crate::schema::Fields<'_, Self> {
+                $crate::schema::Fields::new(value)
+            }
+        }
+
+        impl<'a> $crate::schema::Fields<'a, $Name> { $(
+            $(#[doc = $field_doc])+
+            pub fn $field(self) -> <$of as $crate::schema::Typed>::Ref<'a> {
+                let found = self.find($crate::schema::table::name!($field $($json)?));
+                match found.and_then(<$of as $crate::schema::Typed>::if_of_type) {
+                    Some(field) => field,
+                    None => $crate::schema::table::absent!($of $(, $default)?),
+                }
+            }
+        )* }
+
         impl $crate::schema::Typed for $Name {
+            type Ref<'a> = $crate::schema::Fields<'a, Self>;
+
             const TYPE: $crate::schema::Type =
                 $crate::schema::Type::Object(&$crate::schema::Message {
                     name: $title,
@@ -82,6 +102,14 @@ macro_rules! fields {
                     &self.$field,
                 ); )*
                 serde_json::Value::Object(entries)
+            }
+
+            fn if_of_type(value: &serde_json::Value) -> Option<Self::Ref<'_>> {
+                value.is_object().then(|| Self::of(value))
+            }
+
+            fn absent<'a>() -> Self::Ref<'a> {
+                Self::of(&serde_json::Value::Null)
             }
         }
     )* };
@@ -151,6 +179,8 @@ macro_rules! words {
         }
 
         impl $crate::schema::Typed for $Name {
+            type Ref<'a> = Self;
+
             const TYPE: $crate::schema::Type = $crate::schema::Type::Words {
                 words: &[$( $crate::schema::Word {
                     word: $word,
@@ -161,9 +191,17 @@ macro_rules! words {
             };
 
             fn typed(value: serde_json::Value) -> Self {
-                let word = value.as_str().unwrap_or_default();
+                Self::if_of_type(&value).unwrap_or_default()
+            }
+
+            fn if_of_type(value: &serde_json::Value) -> Option<Self> {
+                let word = value.as_str()?;
                 let known = Self::ALL.iter().find(|(name, _)| *name == word);
-                known.map(|(_, variant)| *variant).unwrap_or_default()
+                known.map(|(_, variant)| *variant)
+            }
+
+            fn absent<'a>() -> Self::Ref<'a> {
+                Self::default()
             }
 
             fn value(&self) -> serde_json::Value {
@@ -192,6 +230,16 @@ macro_rules! default {
     };
     () => {
         Default::default()
+    };
+}
+
+/// The same, where it is read in place.
+macro_rules! absent {
+    ($of:ty, $default:expr) => {
+        $default
+    };
+    ($of:ty) => {
+        <$of as $crate::schema::Typed>::absent()
     };
 }
 
@@ -255,6 +303,6 @@ pub(crate) const fn is_one_word(name: &str) -> bool {
 }
 
 pub(crate) use {
-    default, default_value, fields, is_any_case, is_honoured, is_open, is_protobuf, kind, name,
-    words,
+    absent, default, default_value, fields, is_any_case, is_honoured, is_open, is_protobuf, kind,
+    name, words,
 };

@@ -7,10 +7,13 @@ use std::time::Duration;
 use ironmesh_model::settings::parse_duration;
 use serde_json::{Map, Value};
 
-use super::Type;
+use super::{Entries, Items, Type};
 
 /// A type that the value of a field becomes.
-pub trait Typed: Default {
+pub trait Typed: Default + 'static {
+    /// What it is where it is read in place.
+    type Ref<'a>;
+
     /// What the field takes.
     const TYPE: Type;
 
@@ -21,6 +24,17 @@ pub trait Typed: Default {
 
     /// The value again. Durations come out in seconds, absent fields not at all.
     fn value(&self) -> Value;
+
+    /// A value read in place, if it is of this type.
+    fn if_of_type(value: &Value) -> Option<Self::Ref<'_>>;
+
+    /// What is read in place where nothing is.
+    fn absent<'a>() -> Self::Ref<'a>;
+
+    /// A value read in place.
+    fn of_value(value: &Value) -> Self::Ref<'_> {
+        Self::if_of_type(value).unwrap_or_else(Self::absent)
+    }
 }
 
 /// The fields of a checked object.
@@ -46,6 +60,8 @@ pub(crate) fn put<T: Typed>(entries: &mut Map<String, Value>, name: &str, field:
 
 /// A field that may be absent, where that differs from its default.
 impl<T: Typed> Typed for Option<T> {
+    type Ref<'a> = Option<T::Ref<'a>>;
+
     const TYPE: Type = T::TYPE;
 
     fn typed(value: Value) -> Self {
@@ -55,9 +71,19 @@ impl<T: Typed> Typed for Option<T> {
     fn value(&self) -> Value {
         self.as_ref().map_or(Value::Null, T::value)
     }
+
+    fn if_of_type(value: &Value) -> Option<Self::Ref<'_>> {
+        T::if_of_type(value).map(Some)
+    }
+
+    fn absent<'a>() -> Self::Ref<'a> {
+        None
+    }
 }
 
 impl<T: Typed> Typed for Vec<T> {
+    type Ref<'a> = Items<'a, T>;
+
     const TYPE: Type = Type::List(&T::TYPE);
 
     fn typed(value: Value) -> Self {
@@ -70,9 +96,19 @@ impl<T: Typed> Typed for Vec<T> {
     fn value(&self) -> Value {
         self.iter().map(T::value).collect()
     }
+
+    fn if_of_type(value: &Value) -> Option<Self::Ref<'_>> {
+        value.is_array().then(|| Items::new(value))
+    }
+
+    fn absent<'a>() -> Self::Ref<'a> {
+        Items::new(&Value::Null)
+    }
 }
 
 impl<T: Typed> Typed for BTreeMap<String, T> {
+    type Ref<'a> = Entries<'a, T>;
+
     const TYPE: Type = Type::Map(&T::TYPE);
 
     fn typed(value: Value) -> Self {
@@ -82,21 +118,41 @@ impl<T: Typed> Typed for BTreeMap<String, T> {
     fn value(&self) -> Value {
         self.iter().map(|(name, value)| (name.clone(), value.value())).collect()
     }
+
+    fn if_of_type(value: &Value) -> Option<Self::Ref<'_>> {
+        value.is_object().then(|| Entries::new(value))
+    }
+
+    fn absent<'a>() -> Self::Ref<'a> {
+        Entries::new(&Value::Null)
+    }
 }
 
 impl Typed for bool {
+    type Ref<'a> = Self;
+
     const TYPE: Type = Type::Bool;
 
     fn typed(value: Value) -> Self {
-        value.as_bool().unwrap_or_default()
+        Self::of_value(&value)
     }
 
     fn value(&self) -> Value {
         Value::Bool(*self)
     }
+
+    fn if_of_type(value: &Value) -> Option<Self> {
+        value.as_bool()
+    }
+
+    fn absent<'a>() -> Self::Ref<'a> {
+        Self::default()
+    }
 }
 
 impl Typed for String {
+    type Ref<'a> = &'a str;
+
     const TYPE: Type = Type::Text;
 
     fn typed(value: Value) -> Self {
@@ -109,22 +165,42 @@ impl Typed for String {
     fn value(&self) -> Value {
         Value::String(self.clone())
     }
+
+    fn if_of_type(value: &Value) -> Option<&str> {
+        value.as_str()
+    }
+
+    fn absent<'a>() -> Self::Ref<'a> {
+        ""
+    }
 }
 
 impl Typed for f64 {
+    type Ref<'a> = Self;
+
     const TYPE: Type = Type::Number;
 
     fn typed(value: Value) -> Self {
-        value.as_f64().unwrap_or_default()
+        Self::of_value(&value)
     }
 
     fn value(&self) -> Value {
         Value::from(*self)
     }
+
+    fn if_of_type(value: &Value) -> Option<Self> {
+        value.as_f64()
+    }
+
+    fn absent<'a>() -> Self::Ref<'a> {
+        Self::default()
+    }
 }
 
 /// A value that is not looked into.
 impl Typed for Value {
+    type Ref<'a> = &'a Self;
+
     const TYPE: Type = Type::Any;
 
     fn typed(value: Value) -> Self {
@@ -134,18 +210,36 @@ impl Typed for Value {
     fn value(&self) -> Value {
         self.clone()
     }
+
+    fn if_of_type(value: &Value) -> Option<&Self> {
+        Some(value)
+    }
+
+    fn absent<'a>() -> Self::Ref<'a> {
+        &Self::Null
+    }
 }
 
 /// A text such as `1.5s`.
 impl Typed for Duration {
+    type Ref<'a> = Self;
+
     const TYPE: Type = Type::Duration;
 
     fn typed(value: Value) -> Self {
-        value.as_str().and_then(parse_duration).unwrap_or_default()
+        Self::of_value(&value)
     }
 
     fn value(&self) -> Value {
         Value::String(format!("{}s", self.as_secs_f64()))
+    }
+
+    fn if_of_type(value: &Value) -> Option<Self> {
+        value.as_str().and_then(parse_duration)
+    }
+
+    fn absent<'a>() -> Self::Ref<'a> {
+        Self::default()
     }
 }
 
@@ -154,14 +248,24 @@ macro_rules! integers {
     ($($(#[$doc:meta])* $of:ty: $min:expr, $max:expr;)*) => { $(
         $(#[$doc])*
         impl Typed for $of {
+            type Ref<'a> = Self;
+
             const TYPE: Type = Type::Integer($min, $max);
 
             fn typed(value: Value) -> Self {
-                value.as_i64().and_then(|number| number.try_into().ok()).unwrap_or_default()
+                Self::if_of_type(&value).unwrap_or_default()
             }
 
             fn value(&self) -> Value {
                 Value::from(*self)
+            }
+
+            fn if_of_type(value: &Value) -> Option<Self> {
+                value.as_i64().and_then(|number| number.try_into().ok())
+            }
+
+            fn absent<'a>() -> Self::Ref<'a> {
+                Self::default()
             }
         }
     )* };
@@ -196,14 +300,24 @@ impl<const MIN: i64, const MAX: i64> Bounded<MIN, MAX> {
 }
 
 impl<const MIN: i64, const MAX: i64> Typed for Bounded<MIN, MAX> {
+    type Ref<'a> = Self;
+
     const TYPE: Type = Type::Integer(MIN, MAX);
 
     fn typed(value: Value) -> Self {
-        Self(value.as_i64().unwrap_or_default())
+        Self::of_value(&value)
     }
 
     fn value(&self) -> Value {
         Value::from(self.0)
+    }
+
+    fn if_of_type(value: &Value) -> Option<Self> {
+        value.as_i64().filter(|number| (MIN..=MAX).contains(number)).map(Self)
+    }
+
+    fn absent<'a>() -> Self::Ref<'a> {
+        Self::default()
     }
 }
 
@@ -238,13 +352,12 @@ impl fmt::Display for IntegerOrText {
 }
 
 impl Typed for IntegerOrText {
+    type Ref<'a> = Self;
+
     const TYPE: Type = Type::IntegerOrText;
 
     fn typed(value: Value) -> Self {
-        match value {
-            Value::String(text) => Self::Text(text),
-            value => Self::Integer(value.as_i64().unwrap_or_default()),
-        }
+        Self::of_value(&value)
     }
 
     fn value(&self) -> Value {
@@ -252,5 +365,16 @@ impl Typed for IntegerOrText {
             Self::Integer(number) => Value::from(*number),
             Self::Text(text) => Value::String(text.clone()),
         }
+    }
+
+    fn if_of_type(value: &Value) -> Option<Self> {
+        match value {
+            Value::String(text) => Some(Self::Text(text.clone())),
+            value => value.as_i64().map(Self::Integer),
+        }
+    }
+
+    fn absent<'a>() -> Self::Ref<'a> {
+        Self::default()
     }
 }

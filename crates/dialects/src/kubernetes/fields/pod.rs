@@ -41,7 +41,7 @@ fields! {
         /// Where it runs.
         honoured node_name "nodeName": String,
         /// Who says where it runs.
-        honoured scheduler_name "schedulerName": String = "default-scheduler".to_owned(),
+        honoured scheduler_name "schedulerName": String = "default-scheduler".into(),
         /// Taints of nodes that it bears.
         honoured tolerations: Vec<Toleration>,
         /// Whether it has the host's network.
