@@ -157,9 +157,9 @@ fn concerns(registry: &Registry, event: &Event, queue: &mut Queue) {
         }
         for object in [Some(&event.object), event.old.as_ref()].into_iter().flatten() {
             if let Some(owner) = object::controller(object)
-                && Some(object::text(owner, "/kind")) == controller.owner
+                && Some(owner.kind()) == controller.owner
             {
-                add((namespace.clone(), object::text(owner, "/name").into()));
+                add((namespace.clone(), owner.name().into()));
             }
         }
         (controller.watches)(registry, event).into_iter().for_each(add);

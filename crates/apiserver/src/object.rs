@@ -1,5 +1,7 @@
 //! Objects as the API keeps them: JSON values, so that nothing that was sent is lost.
 
+use ironmesh_dialects::kubernetes::kinds::{AnyObject, OwnerReference};
+use ironmesh_dialects::schema::Fields;
 use serde_json::{Value, json};
 
 pub(crate) use ironmesh_dialects::object::value::*;
@@ -50,16 +52,14 @@ pub(crate) fn bytes_up_to(value: &Value, most: usize) -> usize {
     counter.bytes
 }
 
-/// The owner that acts on the object (`controller: true`).
-pub(crate) fn controller(object: &Object) -> Option<&Value> {
-    list(object, "/metadata/ownerReferences")
-        .iter()
-        .find(|owner| owner.get("controller") == Some(&Value::Bool(true)))
+/// The owner that acts on the object.
+pub(crate) fn controller(object: &Object) -> Option<Fields<'_, OwnerReference>> {
+    AnyObject::of(object).metadata().controller()
 }
 
 /// Whether the owner with this uid acts on the object.
 pub(crate) fn is_controlled_by(object: &Object, owner_uid: &str) -> bool {
-    controller(object).is_some_and(|owner| text(owner, "/uid") == owner_uid)
+    controller(object).is_some_and(|owner| owner.uid() == owner_uid)
 }
 
 /// The reference with which dependents name their controlling owner.
@@ -72,23 +72,6 @@ pub(crate) fn owner_reference(owner: &Object) -> Value {
         "controller": true,
         "blockOwnerDeletion": true,
     })
-}
-
-/// The port of a pod to which a port of a Service leads; none if it names one that no container has.
-pub(crate) fn target_port(service_port: &Value, pod: &Object) -> Option<i64> {
-    let own = number(service_port, "/port");
-    match service_port.get("targetPort") {
-        None | Some(Value::Null) => own,
-        Some(Value::String(name)) if name.is_empty() => own,
-        Some(Value::String(name)) => name.parse().ok().or_else(|| {
-            list(pod, "/spec/containers")
-                .iter()
-                .flat_map(|container| list(container, "/ports"))
-                .find(|port| text(port, "/name") == name)
-                .and_then(|port| number(port, "/containerPort"))
-        }),
-        Some(target) => target.as_i64().filter(|n| *n != 0).or(own),
-    }
 }
 
 /// Levels of nesting that an object may have: with what stands around it in a journal or a list, all

@@ -2,6 +2,8 @@
 
 use std::cmp::Ordering;
 
+use ironmesh_dialects::kubernetes::kinds::{LabelSelector, Operator};
+use ironmesh_dialects::schema::{Entries, Fields};
 use serde_json::Value;
 
 use crate::object::{self, Object};
@@ -98,28 +100,19 @@ impl Selector {
     }
 }
 
-/// Whether a `metav1.LabelSelector` (`matchLabels`, `matchExpressions`) means these labels; one
-/// without requirements means everything, none at all nothing.
-pub(crate) fn selects(selector: Option<&Value>, labels: Option<&Value>) -> bool {
-    let Some(selector) = selector else { return false };
-    let label = |key: &str| labels.and_then(|labels| labels.get(key)).and_then(Value::as_str);
-    let equal = object::map(selector, "/matchLabels")
-        .into_iter()
-        .flatten()
-        .all(|(key, value)| value.as_str().is_some_and(|value| label(key) == Some(value)));
-    equal
-        && object::list(selector, "/matchExpressions").iter().all(|expression| {
-            let found = label(object::text(expression, "/key"));
-            let listed = || {
-                let values = object::list(expression, "/values");
-                found.is_some_and(|found| values.iter().any(|v| v == found))
-            };
-            match object::text(expression, "/operator") {
-                "In" => listed(),
-                "NotIn" => !listed(),
-                "Exists" => found.is_some(),
-                "DoesNotExist" => found.is_none(),
-                _ => false,
+/// Whether a `metav1.LabelSelector` means these labels; one without requirements means everything, none
+/// at all nothing.
+pub(crate) fn selects(selector: Fields<'_, LabelSelector>, labels: Entries<'_, String>) -> bool {
+    selector.json().is_object()
+        && selector.match_labels().iter().all(|(key, value)| labels.get(key) == Some(value))
+        && selector.match_expressions().all(|requirement| {
+            let found = labels.get(requirement.key());
+            let listed = || found.is_some_and(|found| requirement.values().any(|v| v == found));
+            match requirement.operator() {
+                Operator::In => listed(),
+                Operator::NotIn => !listed(),
+                Operator::Exists => found.is_some(),
+                Operator::DoesNotExist => found.is_none(),
             }
         })
 }
@@ -307,6 +300,8 @@ fn can_select(group: &str, plural: &str, field: &str) -> bool {
 mod tests {
     use serde_json::json;
 
+    use ironmesh_dialects::kubernetes::kinds::ObjectMeta;
+
     use super::*;
 
     #[test]
@@ -338,14 +333,17 @@ mod tests {
             let selector = Selector::parse(labels, fields, "", "pods").unwrap();
             assert_eq!(selector.matches(&pod), expected, "{labels:?} {fields:?}");
         }
-        let labels = |value: Value| json!({"version": value});
-        let chosen = |value: Value| {
-            selects(Some(&json!({"matchLabels": labels(value)})), Some(&labels(json!("1"))))
+        let chosen = |selector: Value, labels: Value| {
+            let pod = json!({"labels": labels});
+            selects(LabelSelector::of(&selector), ObjectMeta::of(&pod).labels())
         };
-        assert!(chosen(json!("1")));
+        let by = |value: Value| json!({"matchLabels": {"version": value}});
+        assert!(chosen(by(json!("1")), json!({"version": "1"})));
         // A number is no label, so it selects nothing, least of all what has no such label.
-        assert!(!chosen(json!(1)));
-        assert!(!selects(Some(&json!({"matchLabels": labels(json!(1))})), None));
+        assert!(!chosen(by(json!(1)), json!({"version": "1"})));
+        assert!(!chosen(by(json!(1)), json!(null)));
+        assert!(chosen(json!({}), json!(null)), "all");
+        assert!(!chosen(json!(null), json!({"version": "1"})), "none");
     }
     #[test]
     fn what_kubernetes_would_not_read_is_refused() {

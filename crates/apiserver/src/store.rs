@@ -12,6 +12,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ironmesh_dialects::kinds::Resource;
+use ironmesh_dialects::schema::Entries;
 use ironmesh_model::Name;
 use ironmesh_model::limits::ControlLimits;
 use serde::{Deserialize, Serialize};
@@ -277,7 +278,7 @@ impl Store {
     pub(crate) fn pods_with(
         &self,
         namespace: &str,
-        labels: &Map<String, Value>,
+        labels: Entries<'_, String>,
     ) -> Vec<Arc<Object>> {
         let mut inner = self.lock();
         let names = inner.index.pods(namespace, labels);
@@ -294,7 +295,7 @@ impl Store {
     pub(crate) fn services_for(
         &self,
         namespace: &str,
-        labels: &Map<String, Value>,
+        labels: Entries<'_, String>,
     ) -> Vec<Arc<Object>> {
         let mut inner = self.lock();
         let names = inner.index.services(namespace, labels);

@@ -6,6 +6,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use ironmesh_dialects::kubernetes::kinds::Pod;
 use ironmesh_dialects::object::value as object;
 use ironmesh_model::entry::Sender;
 use ironmesh_model::group::Ask;
@@ -192,5 +193,5 @@ fn pod_at(plane: &Plane, ip: IpAddr) -> Option<Arc<Value>> {
     let pods = plane.source.pods();
     let text = ip.to_string();
     pods.into_iter()
-        .find(|pod| object::text(pod, "/status/podIP") == text && !object::is_finished_pod(pod))
+        .find(|pod| Pod::of(pod).status().pod_ip() == text && !Pod::of(pod).is_finished())
 }

@@ -1,5 +1,6 @@
 //! Injection: whether a pod gets a sidecar, and what is added to it. Pure functions.
 
+use ironmesh_dialects::kubernetes::kinds::Pod;
 use serde_json::{Value, json};
 
 use ironmesh_dialects::object::value::{self as object, entry, set_default};
@@ -20,17 +21,14 @@ pub fn inject(namespace: &Value, pod: &mut Value) {
 
 /// Whether the pod has a sidecar, given by us or by its manifest.
 pub(crate) fn has_sidecar(pod: &Value) -> bool {
-    let named = |pointer: &str, name: &str| {
-        object::list(pod, pointer).iter().any(|c| object::text(c, "/name") == name)
-    };
-    named("/spec/containers", SIDECAR) || named("/spec/initContainers", SIDECAR)
+    let spec = Pod::of(pod).spec();
+    spec.containers().chain(spec.init_containers()).any(|container| container.name() == SIDECAR)
 }
 
 /// Whether the pod is a gateway: its proxy serves no workload beside it.
 pub(crate) fn is_router(pod: &Value) -> bool {
-    object::list(pod, "/spec/containers")
-        .iter()
-        .any(|c| object::text(c, "/name") == SIDECAR && object::text(c, "/args/1") == "router")
+    let mut containers = Pod::of(pod).spec().containers();
+    containers.any(|c| c.name() == SIDECAR && c.args().nth(1) == Some("router"))
 }
 
 /// As Istio decides: what the pod says (its label before its annotation) wins over the namespace's
@@ -43,13 +41,14 @@ fn is_wanted(namespace: &Value, pod: &Value) -> bool {
         || switch.is_none() && object::label(namespace, "istio.io/rev").is_some();
     let excluded = switch == Some("disabled")
         || matches!(object::name(namespace), "kube-system" | "kube-public")
-        || pod.pointer("/spec/hostNetwork") == Some(&Value::Bool(true));
+        || Pod::of(pod).spec().host_network();
     !excluded && asked.unwrap_or(by_namespace)
 }
 
 fn add_sidecar(pod: &mut Value) {
-    let owner = ironmesh_dialects::pod_owner(pod);
-    let app = object::text(pod, "/spec/containers/0/name").to_owned();
+    let read = Pod::of(pod);
+    let owner = read.metadata().pod_owner().to_owned();
+    let app = read.spec().containers().next().map_or("", |first| first.name()).to_owned();
     let canonical = ["app.kubernetes.io/name", "app"]
         .iter()
         .find_map(|key| object::label(pod, key))

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use ironmesh_model::{Finding, Name};
 
+use crate::columns::{self, Columns};
 use crate::kubernetes::{self, kinds as core, read_workload};
 use crate::schema::{Message, Type, Typed};
 use crate::translate::Part;
@@ -35,6 +36,8 @@ pub struct Kind {
     pub custom: bool,
     /// Its fields, if they are known here.
     pub fields: Option<&'static Message>,
+    /// How its objects are shown in tables.
+    pub columns: Columns,
     /// What is done with its objects.
     pub(crate) treatment: Treatment,
 }
@@ -46,8 +49,6 @@ pub(crate) enum Treatment {
     Model(fn(&Object, &mut Vec<Finding>) -> Option<Part>),
     /// Their fields are checked; controllers and the platform do what they say.
     Checked(fn(&Object, &mut Vec<Finding>)),
-    /// They do their work elsewhere.
-    Elsewhere,
     /// Pods would be made of them, but are not here.
     NotRun,
     /// They are kept; nothing acts on them yet.
@@ -58,6 +59,11 @@ impl Kind {
     /// The kind of objects with this `apiVersion` group and `kind`.
     pub fn of(group: &str, kind: &str) -> Option<&'static Self> {
         KINDS.iter().find(|k| k.kind == kind && k.has_group(group))
+    }
+
+    /// The kind of the objects under a path of this group and plural.
+    pub fn of_path(group: &str, plural: &str) -> Option<&'static Self> {
+        KINDS.iter().find(|k| k.plural == plural && k.has_group(group))
     }
 
     fn has_group(&self, group: &str) -> bool {
@@ -137,13 +143,12 @@ impl Resource {
     /// Whether a path of this group, version and plural is served; those that the table does not
     /// know are.
     pub fn is_served(group: &str, version: &str, plural: &str) -> bool {
-        let known = KINDS.iter().find(|k| k.plural == plural && k.has_group(group));
-        known.is_none_or(|known| known.has_version(group, version))
+        Kind::of_path(group, plural).is_none_or(|known| known.has_version(group, version))
     }
 
     /// The resource of a path, by its group and plural, if the table knows it.
     pub fn of_path(group: &str, plural: &str) -> Option<Self> {
-        KINDS.iter().find(|k| k.plural == plural && k.has_group(group)).map(Self::from)
+        Kind::of_path(group, plural).map(Self::from)
     }
 
     /// The resource that a user names: plural, singular, short name or kind, letter case ignored,
@@ -241,10 +246,11 @@ pub const ALL: &[&str] = &["pods", "services", "deployments", "replicasets"];
 
 /// The table. A group is Kubernetes' own or custom, and has its versions, of which objects are kept in
 /// the first, and other names under which it is taken; a kind has its plural, its short names, where it
-/// lives, and what is done with its objects.
+/// lives, what is done with its objects, and how they are shown if not by name and age alone.
 macro_rules! kinds {
     ($($origin:ident $group:literal $versions:tt also $aliases:tt {
-        $($kind:ident $plural:literal $short:tt $scope:ident $treatment:ident $(($($of:tt)*))?;)*
+        $($kind:ident $plural:literal $short:tt $scope:ident $treatment:ident $(($($of:tt)*))?
+            $(shown $columns:ident)?;)*
     })*) => {
         /// The kinds that the table knows. Where two share a plural or a short name, the earlier is
         /// meant.
@@ -258,6 +264,7 @@ macro_rules! kinds {
             aliases: &$aliases,
             custom: origin!($origin),
             fields: treatment!(@fields $treatment $($($of)*)?),
+            columns: columns!($($columns)?),
             treatment: treatment!($treatment $($($of)*)?),
         },)*)*];
     };
@@ -269,6 +276,15 @@ macro_rules! scope {
     };
     (cluster) => {
         false
+    };
+}
+
+macro_rules! columns {
+    ($columns:ident) => {
+        columns::$columns
+    };
+    () => {
+        columns::PLAIN
     };
 }
 
@@ -297,9 +313,6 @@ macro_rules! treatment {
     (checked $of:ty) => {
         Treatment::Checked(check::<$of>)
     };
-    (elsewhere) => {
-        Treatment::Elsewhere
-    };
     (not_run) => {
         Treatment::NotRun
     };
@@ -322,14 +335,14 @@ fn check<T: Typed>(object: &Object, findings: &mut Vec<Finding>) {
 
 kinds! {
     native "" ["v1"] also [] {
-        Namespace "namespaces" ["ns"] cluster elsewhere;
-        Pod "pods" ["po"] namespaced model(core::Pod, kubernetes::pod);
-        Service "services" ["svc"] namespaced model(core::Service, kubernetes::service);
-        ServiceAccount "serviceaccounts" ["sa"] namespaced elsewhere;
-        Secret "secrets" [] namespaced checked(core::Secret);
-        ConfigMap "configmaps" ["cm"] namespaced model(core::ConfigMap, istio::mesh_config);
-        Endpoints "endpoints" ["ep"] namespaced model(core::Endpoints, kubernetes::endpoints);
-        Node "nodes" ["no"] cluster elsewhere;
+        Namespace "namespaces" ["ns"] cluster checked(core::Namespace) shown NAMESPACE;
+        Pod "pods" ["po"] namespaced model(core::Pod, kubernetes::pod) shown POD;
+        Service "services" ["svc"] namespaced model(core::Service, kubernetes::service) shown SERVICE;
+        ServiceAccount "serviceaccounts" ["sa"] namespaced checked(core::ServiceAccount) shown SERVICE_ACCOUNT;
+        Secret "secrets" [] namespaced checked(core::Secret) shown SECRET;
+        ConfigMap "configmaps" ["cm"] namespaced model(core::ConfigMap, istio::mesh_config) shown CONFIG_MAP;
+        Endpoints "endpoints" ["ep"] namespaced model(core::Endpoints, kubernetes::endpoints) shown ENDPOINTS;
+        Node "nodes" ["no"] cluster checked(core::Node) shown NODE;
         ReplicationController "replicationcontrollers" ["rc"] namespaced not_run;
         PersistentVolumeClaim "persistentvolumeclaims" ["pvc"] namespaced kept;
         PersistentVolume "persistentvolumes" ["pv"] cluster kept;
@@ -337,11 +350,11 @@ kinds! {
         ResourceQuota "resourcequotas" ["quota"] namespaced kept;
     }
     native "" ["v1"] also [("events.k8s.io", "v1"), ("events.k8s.io", "v1beta1")] {
-        Event "events" ["ev"] namespaced elsewhere;
+        Event "events" ["ev"] namespaced checked(core::Event) shown EVENT;
     }
     native "apps" ["v1", "v1beta2", "v1beta1"] also [("extensions", "v1beta1")] {
-        Deployment "deployments" ["deploy"] namespaced checked(core::Deployment);
-        ReplicaSet "replicasets" ["rs"] namespaced checked(core::ReplicaSet);
+        Deployment "deployments" ["deploy"] namespaced checked(core::Deployment) shown DEPLOYMENT;
+        ReplicaSet "replicasets" ["rs"] namespaced checked(core::ReplicaSet) shown REPLICA_SET;
         StatefulSet "statefulsets" ["sts"] namespaced not_run;
         DaemonSet "daemonsets" ["ds"] namespaced not_run;
     }
@@ -365,10 +378,10 @@ kinds! {
         NetworkPolicy "networkpolicies" ["netpol"] namespaced kept;
     }
     custom "networking.istio.io" ["v1", "v1beta1", "v1alpha3"] also [] {
-        VirtualService "virtualservices" ["vs"] namespaced model(istio::virtual_service::VirtualService, istio::virtual_service);
-        DestinationRule "destinationrules" ["dr"] namespaced model(istio::destination_rule::DestinationRule, istio::destination_rule);
+        VirtualService "virtualservices" ["vs"] namespaced model(istio::virtual_service::VirtualService, istio::virtual_service) shown VIRTUAL_SERVICE;
+        DestinationRule "destinationrules" ["dr"] namespaced model(istio::destination_rule::DestinationRule, istio::destination_rule) shown DESTINATION_RULE;
         Gateway "gateways" ["gw"] namespaced model(istio::gateway::Gateway, istio::gateway);
-        ServiceEntry "serviceentries" ["se"] namespaced kept;
+        ServiceEntry "serviceentries" ["se"] namespaced kept shown SERVICE_ENTRY;
         Sidecar "sidecars" [] namespaced kept;
         EnvoyFilter "envoyfilters" [] namespaced kept;
         WorkloadEntry "workloadentries" ["we"] namespaced kept;
@@ -376,9 +389,9 @@ kinds! {
         ProxyConfig "proxyconfigs" [] namespaced kept;
     }
     custom "security.istio.io" ["v1", "v1beta1"] also [] {
-        PeerAuthentication "peerauthentications" ["pa"] namespaced model(istio::peer_authentication::PeerAuthentication, istio::peer_authentication);
+        PeerAuthentication "peerauthentications" ["pa"] namespaced model(istio::peer_authentication::PeerAuthentication, istio::peer_authentication) shown PEER_AUTHENTICATION;
         RequestAuthentication "requestauthentications" ["ra"] namespaced kept;
-        AuthorizationPolicy "authorizationpolicies" ["ap"] namespaced kept;
+        AuthorizationPolicy "authorizationpolicies" ["ap"] namespaced kept shown AUTHORIZATION_POLICY;
     }
     custom "telemetry.istio.io" ["v1", "v1alpha1"] also [] {
         Telemetry "telemetries" ["telemetry"] namespaced kept;

@@ -19,7 +19,6 @@ pub(crate) use endpoints::{EndpointsPart, endpoint_slice, endpoints};
 pub(crate) use fields::{annotations, metadata, read_workload};
 pub(crate) use members::Members;
 pub(crate) use pod::pod;
-pub use pod::pod_owner;
 pub(crate) use service::service;
 
 /// The kinds: what their manifests say.

@@ -11,8 +11,10 @@
 //! - [`Join`]: what single objects are together, as edits of a snapshot.
 //! - [`istio`], [`kubernetes`]: the dialects, with the tables of their kinds.
 //! - [`kinds`]: the table of kinds, one row each.
+//! - [`columns`]: how their objects are shown in tables.
 //! - [`schema`]: what a table is, and the check and the types that come from it.
 
+pub mod columns;
 pub mod istio;
 mod join;
 pub mod kinds;
@@ -24,6 +26,5 @@ pub mod schema;
 pub mod translate;
 
 pub use join::Join;
-pub use kubernetes::pod_owner;
 pub use object::Object;
 pub use translate::{Translated, Translation, translate, translate_one, validate};

@@ -58,7 +58,6 @@ pub fn translate_one(object: &Object) -> Translated {
             check(object, &mut findings);
             None
         }
-        Treatment::Elsewhere => None,
         Treatment::NotRun => {
             let message = format!("no pod is made from a {}", object.kind());
             findings.push(whole(object, FindingCode::NotRunHere, message));

@@ -13,7 +13,7 @@ use ironmesh_dialects::kubernetes::kinds::{
 use super::addresses::SERVICE_NETWORK;
 use super::dns::{Names, PortTarget, Target};
 use super::kubelet::pod::PodState;
-use super::node::{Node, target_port};
+use super::node::Node;
 
 impl Names for Node {
     fn service(&self, namespace: &str, name: &str) -> Option<Target> {
@@ -44,7 +44,7 @@ impl Names for Node {
         }
         let of_pod = |(pod, _): (Rc<PodState>, Ipv4Addr)| {
             let pod = pod.pod.borrow();
-            Some((pod.hostname().to_owned(), target_port(&pod, port)?))
+            Some((pod.hostname().to_owned(), port.target(&pod)?))
         };
         Some(PortTarget::Pods(self.endpoints(&service).into_iter().filter_map(of_pod).collect()))
     }
@@ -101,7 +101,7 @@ fn service_ports(node: &Node, service: &Service, ip: Ipv4Addr) -> Vec<ForwardedP
             ServiceProtocol::Sctp => return None,
         };
         let of_pod = |(pod, ip): &(Rc<PodState>, Ipv4Addr)| {
-            Some(SocketAddrV4::new(*ip, target_port(&pod.pod.borrow(), port)?))
+            Some(SocketAddrV4::new(*ip, port.target(&pod.pod.borrow())?))
         };
         let endpoints = match service.spec.selector.is_empty() {
             true => given(node, service, port),

@@ -8,10 +8,7 @@ use std::rc::Rc;
 
 use ironmesh_client::Client;
 use ironmesh_dialects::istio::gateway::Gateway;
-use ironmesh_dialects::kubernetes::kinds::{
-    ConfigMap, Endpoints, Pod, Secret, Service, ServicePort,
-};
-use ironmesh_dialects::schema::IntegerOrText;
+use ironmesh_dialects::kubernetes::kinds::{ConfigMap, Endpoints, Secret, Service};
 use ironmesh_identity::TokenKey;
 use ironmesh_model::limits::Limits;
 use tokio::sync::Notify;
@@ -114,24 +111,5 @@ impl Node {
     /// The text of the trust anchors of the control plane.
     pub(crate) fn anchors(&self) -> std::io::Result<String> {
         std::fs::read_to_string(self.state.join("anchors.pem"))
-    }
-}
-
-/// The port of a pod that stands behind a port of a Service.
-pub(crate) fn target_port(pod: &Pod, port: &ServicePort) -> Option<u16> {
-    match &port.target_port {
-        None => Some(port.port),
-        Some(IntegerOrText::Integer(0)) => Some(port.port),
-        Some(target @ IntegerOrText::Integer(_)) => {
-            pod.spec.containers.first().and_then(|container| container.port(target))
-        }
-        Some(IntegerOrText::Text(name)) => pod
-            .spec
-            .containers
-            .iter()
-            .flat_map(|container| &container.ports)
-            .find(|port| port.name == *name)
-            .map(|port| port.container_port)
-            .or_else(|| name.parse().ok()),
     }
 }

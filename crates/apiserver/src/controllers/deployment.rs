@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ironmesh_dialects::kinds::Resource;
+use ironmesh_dialects::kubernetes::kinds::{Deployment, ReplicaSet, StrategyType};
 use serde_json::{Value, json};
 
 use super::rollout::{Set, Wanted};
@@ -34,8 +35,8 @@ fn reconcile(
         return Ok(None);
     }
     let mut sets = owned_sets(registry, &deployment);
-    let paused = deployment.pointer("/spec/paused") == Some(&Value::Bool(true));
-    let template = &deployment["spec"]["template"];
+    let spec = Deployment::of(&deployment).spec();
+    let (paused, template) = (spec.paused(), spec.template().json());
     let mut new_name = sets
         .iter()
         .find(|set| same_template(set, template))
@@ -76,7 +77,7 @@ fn owned_sets(registry: &Registry, deployment: &Object) -> Vec<Arc<Object>> {
 
 /// Whether a set was made from this template; the hash label is the set's own.
 fn same_template(set: &Object, template: &Value) -> bool {
-    let mut own = set["spec"]["template"].clone();
+    let mut own = ReplicaSet::of(set).spec().template().json().clone();
     if let Some(labels) = own.pointer_mut("/metadata/labels").and_then(Value::as_object_mut) {
         labels.shift_remove(HASH_LABEL);
     }
@@ -115,7 +116,8 @@ fn create_set(
     deployment: &Object,
     others: &[Arc<Object>],
 ) -> Result<Arc<Object>, Failure> {
-    let mut template = deployment["spec"]["template"].clone();
+    let spec = Deployment::of(deployment).spec();
+    let mut template = spec.template().json().clone();
     let text = canonical(&template).to_string();
     let resource = set_resource();
     let namespace = object::namespace(deployment);
@@ -126,7 +128,7 @@ fn create_set(
         let hash = clock::safe_digits(hash % 10_000_000_000);
         let name = format!("{}-{hash}", object::name(deployment));
         entry(entry(&mut template, "metadata"), "labels")[HASH_LABEL] = hash.clone().into();
-        let mut selector = deployment["spec"]["selector"].clone();
+        let mut selector = spec.selector().json().clone();
         entry(&mut selector, "matchLabels")[HASH_LABEL] = hash.into();
         let next = others.iter().map(|set| revision(set)).max().unwrap_or(0) + 1;
         let set = json!({
@@ -183,9 +185,10 @@ fn roll(
     new: &Object,
     old: &[Arc<Object>],
 ) -> Result<(), Failure> {
-    let replicas = object::number(deployment, "/spec/replicas").unwrap_or(1);
+    let spec = Deployment::of(deployment).spec();
+    let replicas = spec.replicas().0;
     let scale = |set: &Object, replicas| scale(registry, deployment, set, replicas);
-    if object::text(deployment, "/spec/strategy/type") == "Recreate" {
+    if spec.strategy().of() == StrategyType::Recreate {
         for set in old {
             scale(set, 0)?;
         }
@@ -193,8 +196,7 @@ fn roll(
         let all_gone = old.iter().all(|set| !has_pods(registry, set));
         return if all_gone { scale(new, replicas) } else { Ok(()) };
     }
-    let bound = |name: &str| deployment.pointer(&format!("/spec/strategy/rollingUpdate/{name}"));
-    let wanted = Wanted::new(replicas, bound("maxSurge"), bound("maxUnavailable"));
+    let wanted = Wanted::new(replicas, spec.strategy().rolling_update());
     let old_sizes: Vec<Set> = old.iter().map(|set| size(set)).collect();
     let mut new_size = size(new);
     let next = wanted.next_new(new_size, &old_sizes);
@@ -215,7 +217,7 @@ fn scale_paused(
     new: Option<&Object>,
     old: &[Arc<Object>],
 ) -> Result<(), Failure> {
-    let replicas = object::number(deployment, "/spec/replicas").unwrap_or(1);
+    let replicas = Deployment::of(deployment).spec().replicas().0;
     // The newest first.
     let sets: Vec<&Object> = new.into_iter().chain(old.iter().rev().map(|set| &**set)).collect();
     let mut active: Vec<&Object> =
@@ -268,13 +270,11 @@ fn prune_history(
     deployment: &Object,
     old: &[Arc<Object>],
 ) -> Result<(), Failure> {
-    let kept = object::number(deployment, "/spec/revisionHistoryLimit").unwrap_or(10);
-    let idle: Vec<_> = old
-        .iter()
-        .filter(|set| {
-            size(set).replicas == 0 && object::number(set, "/status/replicas").unwrap_or(0) == 0
-        })
-        .collect();
+    let kept = Deployment::of(deployment).spec().revision_history_limit().0;
+    let is_idle = |set: &&Arc<Object>| {
+        size(set).replicas == 0 && ReplicaSet::of(set).status().replicas().0 == 0
+    };
+    let idle: Vec<_> = old.iter().filter(is_idle).collect();
     let surplus = idle.len().saturating_sub(usize::try_from(kept).unwrap_or(0));
     for set in &idle[..surplus] {
         registry.delete(&set_resource(), &set_key(set), &DeleteOptions::default())?;
@@ -283,10 +283,8 @@ fn prune_history(
 }
 
 fn size(set: &Object) -> Set {
-    Set {
-        replicas: object::number(set, "/spec/replicas").unwrap_or(0),
-        available: object::number(set, "/status/availableReplicas").unwrap_or(0),
-    }
+    let set = ReplicaSet::of(set);
+    Set { replicas: set.spec().replicas().0, available: set.status().available_replicas().0 }
 }
 
 fn revision(object: &Object) -> i64 {

@@ -4,6 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ironmesh_dialects::kinds::Resource;
+use ironmesh_dialects::kubernetes::kinds::{Pod, Service, ServicePort, ServiceType};
+use ironmesh_dialects::schema::{Entries, Fields};
 use serde_json::{Value, json};
 
 use super::{Controller, ObjectName};
@@ -82,7 +84,7 @@ fn reconcile(registry: &Registry, namespace: &str, name: &str) -> Result<(), Fai
 fn services_of(registry: &Registry, pods: &[&Object]) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for pod in pods {
-        let Some(labels) = object::map(pod, "/metadata/labels") else { continue };
+        let labels = Pod::of(pod).metadata().labels();
         let services = registry.store().services_for(object::namespace(pod), labels);
         let meant = services.iter().filter(|service| selects(service, pod));
         found.extend(meant.map(|service| object::name(service).to_owned()));
@@ -91,39 +93,40 @@ fn services_of(registry: &Registry, pods: &[&Object]) -> BTreeSet<String> {
 }
 
 /// What of a pod its Services' Endpoints show.
-fn shown(pod: &Object) -> (Value, &str, bool, bool) {
-    let labels = pod.pointer("/metadata/labels").cloned().unwrap_or_default();
-    let gone = object::is_terminating(pod) || object::is_finished_pod(pod);
-    (labels, object::text(pod, "/status/podIP"), object::is_ready_pod(pod), gone)
+fn shown(pod: &Object) -> (Option<&Value>, &str, bool, bool) {
+    let (labels, read) = (pod.pointer("/metadata/labels"), Pod::of(pod));
+    let gone = object::is_terminating(pod) || read.is_finished();
+    (labels, read.status().pod_ip(), read.is_ready(), gone)
 }
 
-fn selector(service: &Object) -> Option<&serde_json::Map<String, Value>> {
-    let external = object::text(service, "/spec/type") == "ExternalName";
-    object::map(service, "/spec/selector").filter(|pairs| !pairs.is_empty() && !external)
+fn selector(service: &Object) -> Option<Entries<'_, String>> {
+    let spec = Service::of(service).spec();
+    let external = spec.of() == ServiceType::ExternalName;
+    Some(spec.selector()).filter(|pairs| !pairs.is_empty() && !external)
 }
 
 fn selects(service: &Object, pod: &Object) -> bool {
-    let label = |(key, value): (&String, &Value)| {
-        value.as_str().is_some_and(|value| object::label(pod, key) == Some(value))
-    };
-    selector(service).is_some_and(|pairs| pairs.iter().all(label))
+    let labels = Pod::of(pod).metadata().labels();
+    let has = |(key, value)| labels.get(key) == Some(value);
+    selector(service).is_some_and(|pairs| pairs.iter().all(has))
 }
 
 /// The subsets: pods that serve the same ports stand together.
 fn subsets(registry: &Registry, service: &Object) -> Option<Value> {
     let pods = registry.store().pods_with(object::namespace(service), selector(service)?);
-    let all = service.pointer("/spec/publishNotReadyAddresses") == Some(&Value::Bool(true));
+    let all = Service::of(service).spec().publish_not_ready_addresses();
     let mut by_ports: BTreeMap<String, (Value, [Vec<Value>; 2])> = BTreeMap::new();
     for pod in pods.iter().filter(|pod| selects(service, pod)) {
-        let ip = object::text(pod, "/status/podIP");
-        let gone = object::is_finished_pod(pod) || object::is_terminating(pod) && !all;
+        let read = Pod::of(pod);
+        let ip = read.status().pod_ip();
+        let gone = read.is_finished() || object::is_terminating(pod) && !all;
         if ip.is_empty() || gone {
             continue;
         }
-        let ports = ports(service, pod);
+        let ports = ports(Service::of(service), read);
         let address = json!({
             "ip": ip,
-            "nodeName": object::text(pod, "/spec/nodeName"),
+            "nodeName": read.spec().node_name(),
             "targetRef": {
                 "kind": "Pod",
                 "name": object::name(pod),
@@ -131,7 +134,7 @@ fn subsets(registry: &Registry, service: &Object) -> Option<Value> {
                 "uid": object::uid(pod),
             },
         });
-        let ready = all || object::is_ready_pod(pod);
+        let ready = all || read.is_ready();
         let subset =
             by_ports.entry(ports.to_string()).or_insert_with(|| (ports, Default::default()));
         subset.1[usize::from(!ready)].push(address);
@@ -152,20 +155,18 @@ fn subsets(registry: &Registry, service: &Object) -> Option<Value> {
 }
 
 /// The ports of a Service at a pod; one by a name that the pod does not have is left out.
-fn ports(service: &Object, pod: &Object) -> Value {
-    let port = |port: &Value| {
-        let mut shown = json!({
-            "port": object::target_port(port, pod)?,
-            "protocol": port.get("protocol").cloned().unwrap_or_else(|| "TCP".into()),
-        });
-        for field in ["name", "appProtocol"] {
-            if let Some(value) = port.get(field) {
-                shown[field] = value.clone();
-            }
+fn ports(service: Fields<'_, Service>, pod: Fields<'_, Pod>) -> Value {
+    let port = |port: Fields<'_, ServicePort>| {
+        let mut shown = json!({"port": port.target(pod)?, "protocol": port.protocol().word()});
+        if !port.name().is_empty() {
+            shown["name"] = port.name().into();
+        }
+        if let Some(protocol) = port.app_protocol() {
+            shown["appProtocol"] = protocol.into();
         }
         Some(shown)
     };
-    object::list(service, "/spec/ports").iter().filter_map(port).collect()
+    service.spec().ports().filter_map(port).collect()
 }
 
 /// Leaves the object to the users of a Service that selects no pods any more, with what it lists.

@@ -1,5 +1,7 @@
 //! Garbage collection: what is owned goes when its last owner is gone.
 
+use ironmesh_dialects::kubernetes::kinds::AnyObject;
+
 use crate::failure::Failure;
 use crate::object::{self, Object};
 use crate::registry::{DeleteOptions, Registry, resource_of};
@@ -25,10 +27,9 @@ pub(super) fn collect_all(registry: &Registry) -> Result<(), Failure> {
 }
 
 fn delete_if_orphaned(registry: &Registry, key: &Key, object: &Object) -> Result<(), Failure> {
-    let owners = object::list(object, "/metadata/ownerReferences");
-    let has_owner =
-        owners.iter().any(|owner| registry.store().has_uid(object::text(owner, "/uid")));
-    if owners.is_empty() || has_owner || object::is_terminating(object) {
+    let owners = AnyObject::of(object).metadata().owner_references();
+    let has_owner = owners.clone().any(|owner| registry.store().has_uid(owner.uid()));
+    if owners.len() == 0 || has_owner || object::is_terminating(object) {
         return Ok(());
     }
     // Another of the same name may be there by now.

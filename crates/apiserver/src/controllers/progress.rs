@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ironmesh_dialects::kinds::Resource;
+use ironmesh_dialects::kubernetes::kinds::{Condition, Deployment, ReplicaSet, ReplicaSetStatus};
+use ironmesh_dialects::schema::{Count, Fields, Items};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -31,17 +33,16 @@ pub(super) fn write_status(
     new: Option<&Object>,
     old: &[Arc<Object>],
 ) -> Result<Option<Duration>, Failure> {
-    let count =
-        |set: &Object, field: &str| object::number(set, &format!("/status/{field}")).unwrap_or(0);
-    let total = |field: &str| {
-        new.map_or(0, |set| count(set, field))
-            + old.iter().map(|set| count(set, field)).sum::<i64>()
+    let sets = new.into_iter().chain(old.iter().map(|set| &**set));
+    let statuses: Vec<_> = sets.map(|set| ReplicaSet::of(set).status()).collect();
+    let total = |count: fn(Fields<'_, ReplicaSetStatus>) -> Count| -> i64 {
+        statuses.iter().map(|status| count(*status).0).sum()
     };
     let counts = Counts {
-        all: total("replicas"),
-        updated: new.map_or(0, |set| count(set, "replicas")),
-        ready: total("readyReplicas"),
-        available: total("availableReplicas"),
+        all: total(|status| status.replicas()),
+        updated: new.map_or(0, |set| ReplicaSet::of(set).status().replicas().0),
+        ready: total(|status| status.ready_replicas()),
+        available: total(|status| status.available_replicas()),
     };
     let now = clock::now();
     let resource = Resource::of("apps/v1", "Deployment");
@@ -55,9 +56,9 @@ pub(super) fn write_status(
 
 fn status(deployment: &Object, new: Option<&Object>, counts: Counts, now: Timestamp) -> Value {
     let Counts { all, updated, ready, available } = counts;
-    let wanted = object::number(deployment, "/spec/replicas").unwrap_or(1);
-    let bound = |name: &str| deployment.pointer(&format!("/spec/strategy/rollingUpdate/{name}"));
-    let bounds = Wanted::new(wanted, bound("maxSurge"), bound("maxUnavailable"));
+    let deployment = Deployment::of(deployment);
+    let wanted = deployment.spec().replicas().0;
+    let bounds = Wanted::new(wanted, deployment.spec().strategy().rolling_update());
     let enough = available >= wanted - bounds.max_unavailable.min(wanted);
     let available_condition = if enough {
         ("True", "MinimumReplicasAvailable", "Deployment has minimum availability.".to_owned())
@@ -68,13 +69,13 @@ fn status(deployment: &Object, new: Option<&Object>, counts: Counts, now: Timest
     let mut conditions = vec![condition(deployment, "Available", available_condition, false, now)];
     let (word, moved) = progress(deployment, new, counts, wanted, now);
     conditions.push(condition(deployment, "Progressing", word, moved, now));
-    if let Some(failure) = new.and_then(|set| find_condition(set, "ReplicaFailure")) {
-        let text = |pointer| object::text(failure, pointer).to_owned();
-        let word = ("True", "FailedCreate", text("/message"));
+    let of_set = new.map(|set| ReplicaSet::of(set).status().conditions());
+    if let Some(failure) = of_set.and_then(|of_set| find(of_set, "ReplicaFailure")) {
+        let word = ("True", "FailedCreate", failure.message().to_owned());
         conditions.push(condition(deployment, "ReplicaFailure", word, false, now));
     }
     json!({
-        "observedGeneration": object::number(deployment, "/metadata/generation").unwrap_or(1),
+        "observedGeneration": deployment.metadata().generation().max(1),
         "replicas": all,
         "updatedReplicas": updated,
         "readyReplicas": ready,
@@ -90,7 +91,7 @@ type Word = (&'static str, &'static str, String);
 /// How the rollout gets on, and whether it moved. A Deployment that was complete once is not late
 /// because a pod fails later.
 fn progress(
-    deployment: &Object,
+    deployment: Fields<'_, Deployment>,
     new: Option<&Object>,
     counts: Counts,
     wanted: i64,
@@ -98,33 +99,30 @@ fn progress(
 ) -> (Word, bool) {
     let set = new.map_or("", |set| object::name(set));
     let Counts { all, updated, ready, available } = counts;
-    if deployment.pointer("/spec/paused") == Some(&Value::Bool(true)) {
+    if deployment.spec().paused() {
         return (("Unknown", "DeploymentPaused", "Deployment is paused".to_owned()), false);
     }
     if updated == wanted && all == wanted && available >= wanted {
         let message = format!("ReplicaSet {set:?} has successfully progressed.");
         return (("True", COMPLETE, message), false);
     }
-    let before = |field: &str| object::number(deployment, &format!("/status/{field}")).unwrap_or(0);
-    let asked_anew = before("observedGeneration")
-        < object::number(deployment, "/metadata/generation").unwrap_or(1);
-    let fewer_old = all - updated < before("replicas") - before("updatedReplicas");
+    let before = deployment.status();
+    let asked_anew = before.observed_generation() < deployment.metadata().generation().max(1);
+    let fewer_old = all - updated < before.replicas().0 - before.updated_replicas().0;
     let moved = asked_anew
         || fewer_old
-        || updated > before("updatedReplicas")
-        || ready > before("readyReplicas")
-        || available > before("availableReplicas");
-    let prior = find_condition(deployment, "Progressing");
+        || updated > before.updated_replicas().0
+        || ready > before.ready_replicas().0
+        || available > before.available_replicas().0;
+    let prior = find(before.conditions(), "Progressing");
     let moving = ("True", MOVING, format!("ReplicaSet {set:?} is progressing."));
-    let Some(prior) = prior.filter(|prior| !moved && object::text(prior, "/status") != "Unknown")
-    else {
+    let Some(prior) = prior.filter(|prior| !moved && prior.status() != "Unknown") else {
         return (moving, true);
     };
-    if object::text(prior, "/reason") == COMPLETE {
-        let message = object::text(prior, "/message").to_owned();
-        return (("True", COMPLETE, message), false);
+    if prior.reason() == COMPLETE {
+        return (("True", COMPLETE, prior.message().to_owned()), false);
     }
-    let late = object::text(prior, "/reason") == LATE
+    let late = prior.reason() == LATE
         || deadline_of(deployment, prior).is_some_and(|deadline| deadline <= now.as_second());
     if late {
         let message = format!("ReplicaSet {set:?} has timed out progressing.");
@@ -135,34 +133,36 @@ fn progress(
 
 /// A condition with the times at which its status and anything of it last changed.
 fn condition(
-    deployment: &Object,
+    deployment: Fields<'_, Deployment>,
     kind: &str,
     (status, reason, message): Word,
     moved: bool,
     now: Timestamp,
 ) -> Value {
-    let prior = find_condition(deployment, kind);
-    let kept = |pointer: &str, same: bool| {
-        let time = prior.filter(|_| same).map(|prior| object::text(prior, pointer));
-        time.filter(|time| !time.is_empty()).map_or_else(|| clock::rfc3339(now), str::to_owned)
+    let prior = find(deployment.status().conditions(), kind);
+    let kept = |time: Option<&str>, same: bool| {
+        let time = time.filter(|time| same && !time.is_empty());
+        time.map_or_else(|| clock::rfc3339(now), str::to_owned)
     };
-    let is =
-        |pointer: &str, text: &str| prior.is_some_and(|prior| object::text(prior, pointer) == text);
-    let same_status = is("/status", status);
+    let same_status = prior.is_some_and(|prior| prior.status() == status);
+    let same = same_status && prior.is_some_and(|prior| prior.reason() == reason) && !moved;
+    let (updated, changed) =
+        (prior.map(|p| p.last_update_time()), prior.map(|p| p.last_transition_time()));
     json!({
         "type": kind,
         "status": status,
         "reason": reason,
         "message": message,
-        "lastUpdateTime": kept("/lastUpdateTime", same_status && is("/reason", reason) && !moved),
-        "lastTransitionTime": kept("/lastTransitionTime", same_status),
+        "lastUpdateTime": kept(updated, same),
+        "lastTransitionTime": kept(changed, same_status),
     })
 }
 
 /// After how long a rollout that goes on would be late.
 fn deadline(deployment: &Object, now: Timestamp) -> Option<Duration> {
-    let condition = find_condition(deployment, "Progressing")?;
-    if object::text(condition, "/reason") != MOVING {
+    let deployment = Deployment::of(deployment);
+    let condition = find(deployment.status().conditions(), "Progressing")?;
+    if condition.reason() != MOVING {
         return None;
     }
     let left = deadline_of(deployment, condition)?.saturating_sub(now.as_second());
@@ -171,14 +171,17 @@ fn deadline(deployment: &Object, now: Timestamp) -> Option<Duration> {
 }
 
 /// When a rollout that last moved as a condition says is late, in seconds since the Unix epoch.
-fn deadline_of(deployment: &Object, condition: &Value) -> Option<i64> {
-    let seconds = object::number(deployment, "/spec/progressDeadlineSeconds")?;
-    let moved: Timestamp = object::text(condition, "/lastUpdateTime").parse().ok()?;
+fn deadline_of(
+    deployment: Fields<'_, Deployment>,
+    condition: Fields<'_, Condition>,
+) -> Option<i64> {
+    let seconds = deployment.spec().progress_deadline_seconds().0;
+    let moved: Timestamp = condition.last_update_time().parse().ok()?;
     Some(moved.as_second().saturating_add(seconds))
 }
 
-fn find_condition<'a>(object: &'a Object, kind: &str) -> Option<&'a Value> {
-    object::list(object, "/status/conditions").iter().find(|c| object::text(c, "/type") == kind)
+fn find<'a>(mut conditions: Items<'a, Condition>, kind: &str) -> Option<Fields<'a, Condition>> {
+    conditions.find(|condition| condition.of() == kind)
 }
 
 const COMPLETE: &str = "NewReplicaSetAvailable";
@@ -195,9 +198,9 @@ mod tests {
     fn step(deployment: &mut Object, counts: Counts, second: i64) -> (String, String) {
         let now = Timestamp::from_second(1_700_000_000 + second).unwrap();
         deployment["status"] = status(deployment, None, counts, now);
-        let condition = find_condition(deployment, "Progressing").unwrap();
-        let text = |pointer| object::text(condition, pointer).to_owned();
-        (text("/status"), text("/reason"))
+        let conditions = Deployment::of(deployment).status().conditions();
+        let condition = find(conditions, "Progressing").unwrap();
+        word(condition.status(), condition.reason())
     }
 
     fn word(status: &str, reason: &str) -> (String, String) {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ironmesh_dialects::kinds::Resource;
+use ironmesh_dialects::kubernetes::kinds::{Pod, ReplicaSet};
 use serde_json::{Value, json};
 
 use super::{Controller, events, nothing};
@@ -30,7 +31,7 @@ fn reconcile(registry: &Registry, namespace: &str, name: &str) -> Result<(), Fai
         return Ok(());
     }
     let mut pods = active_pods(registry, &set)?;
-    let wanted = usize::try_from(object::number(&set, "/spec/replicas").unwrap_or(1)).unwrap_or(0);
+    let wanted = usize::try_from(ReplicaSet::of(&set).spec().replicas().get()).unwrap_or(0);
     let mut outcome = Ok(());
     for _ in pods.len()..wanted {
         match registry.create(&pod_resource(), namespace, pod_of(&set)) {
@@ -70,11 +71,12 @@ fn reconcile(registry: &Registry, namespace: &str, name: &str) -> Result<(), Fai
 fn active_pods(registry: &Registry, set: &Object) -> Result<Vec<Arc<Object>>, Failure> {
     let mut active = Vec::new();
     for pod in candidates(registry, set) {
-        if object::is_terminating(&pod) || object::is_finished_pod(&pod) {
+        let read = Pod::of(&pod);
+        if object::is_terminating(&pod) || read.is_finished() {
             continue;
         }
         let is_meant =
-            selector::selects(set.pointer("/spec/selector"), pod.pointer("/metadata/labels"));
+            selector::selects(ReplicaSet::of(set).spec().selector(), read.metadata().labels());
         let is_owned = object::is_controlled_by(&pod, object::uid(set));
         match (is_owned, is_meant) {
             (true, true) => active.push(pod),
@@ -91,9 +93,10 @@ fn active_pods(registry: &Registry, set: &Object) -> Result<Vec<Arc<Object>>, Fa
 /// The pods that a ReplicaSet owns, and those that its selector may mean, in order of their names.
 fn candidates(registry: &Registry, set: &Object) -> Vec<Arc<Object>> {
     let (store, namespace) = (registry.store(), object::namespace(set));
-    let meant = match object::map(set, "/spec/selector/matchLabels") {
-        Some(labels) if !labels.is_empty() => store.pods_with(namespace, labels),
-        _ => store.list(&Collection::core("pods"), Some(namespace)).0,
+    let labels = ReplicaSet::of(set).spec().selector().match_labels();
+    let meant = match labels.is_empty() {
+        false => store.pods_with(namespace, labels),
+        true => store.list(&Collection::core("pods"), Some(namespace)).0,
     };
     let owned = store.owned_by(object::uid(set)).into_iter();
     let owned = owned.filter(|(key, _)| key.collection.is("", "pods")).map(|(_, pod)| pod);
@@ -124,35 +127,33 @@ fn pod_resource() -> Resource {
 }
 
 fn pod_of(set: &Object) -> Object {
-    let template = set.pointer("/spec/template").cloned().unwrap_or_default();
-    let mut metadata =
-        template.get("metadata").filter(|m| m.is_object()).cloned().unwrap_or(json!({}));
+    let template = ReplicaSet::of(set).spec().template();
+    let metadata = template.metadata().json();
+    let mut metadata = if metadata.is_object() { metadata.clone() } else { json!({}) };
     if let Some(fields) = metadata.as_object_mut() {
         fields.retain(|key, _| matches!(key.as_str(), "labels" | "annotations" | "finalizers"));
     }
     metadata["generateName"] = format!("{}-", object::name(set)).into();
     metadata["ownerReferences"] = json!([object::owner_reference(set)]);
-    json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"]})
+    let spec = template.spec().json();
+    json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
 }
 
 /// Of two pods the one of less worth is deleted first: not yet running, not ready, younger.
 fn worth(pod: &Object) -> (bool, bool, std::cmp::Reverse<String>) {
-    let created = object::text(pod, "/metadata/creationTimestamp").to_owned();
-    (
-        object::text(pod, "/status/phase") == "Running",
-        object::is_ready_pod(pod),
-        std::cmp::Reverse(created),
-    )
+    let pod = Pod::of(pod);
+    let created = pod.metadata().creation_timestamp().to_owned();
+    (pod.status().phase() == "Running", pod.is_ready(), std::cmp::Reverse(created))
 }
 
 fn status(set: &Object, pods: &[Arc<Object>], failure: Option<&Failure>) -> Value {
-    let ready = pods.iter().filter(|pod| object::is_ready_pod(pod)).count();
+    let ready = pods.iter().filter(|pod| Pod::of(pod).is_ready()).count();
     let mut status = json!({
         "replicas": pods.len(),
         "fullyLabeledReplicas": pods.len(),
         "readyReplicas": ready,
         "availableReplicas": ready,
-        "observedGeneration": object::number(set, "/metadata/generation").unwrap_or(1),
+        "observedGeneration": ReplicaSet::of(set).metadata().generation().max(1),
     });
     if let Some(failure) = failure {
         status["conditions"] = json!([{

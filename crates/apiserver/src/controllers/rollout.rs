@@ -1,6 +1,7 @@
 //! The arithmetic of a rolling update, as Kubernetes does it. Pure functions.
 
-use serde_json::Value;
+use ironmesh_dialects::kubernetes::kinds::RollingUpdate;
+use ironmesh_dialects::schema::{Fields, IntegerOrText};
 
 /// What a Deployment asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,9 +26,9 @@ pub(crate) struct Set {
 impl Wanted {
     /// Reads replicas and bounds from a Deployment's strategy. Percentages of surge round up, of
     /// unavailability down; if both come to nothing, one may be unavailable.
-    pub(crate) fn new(replicas: i64, surge: Option<&Value>, unavailable: Option<&Value>) -> Self {
-        let max_surge = bound(surge, replicas, true);
-        let mut max_unavailable = bound(unavailable, replicas, false).min(replicas);
+    pub(crate) fn new(replicas: i64, bounds: Fields<'_, RollingUpdate>) -> Self {
+        let max_surge = bound(&bounds.max_surge(), replicas, true);
+        let mut max_unavailable = bound(&bounds.max_unavailable(), replicas, false).min(replicas);
         if max_surge == 0 && max_unavailable == 0 {
             max_unavailable = 1;
         }
@@ -72,20 +73,19 @@ impl Wanted {
     }
 }
 
-/// A number, or a percentage of `replicas`; 25% if it is left out.
-fn bound(value: Option<&Value>, replicas: i64, round_up: bool) -> i64 {
+/// A number, or a percentage of `replicas`.
+fn bound(value: &IntegerOrText, replicas: i64, round_up: bool) -> i64 {
     let percentage = |percent: i64| {
         let scaled = replicas * percent;
         if round_up { (scaled + 99) / 100 } else { scaled / 100 }
     };
     match value {
         // What comes from a journal of another version may be out of the bounds of today.
-        Some(Value::Number(number)) => number.as_i64().unwrap_or(0).clamp(0, BOUND_MAX),
-        Some(Value::String(text)) => {
+        IntegerOrText::Integer(number) => (*number).clamp(0, BOUND_MAX),
+        IntegerOrText::Text(text) => {
             let number = |digits: &str| digits.parse().unwrap_or(0).clamp(0, BOUND_MAX);
             text.strip_suffix('%').map_or_else(|| number(text), |digits| percentage(number(digits)))
         }
-        _ => percentage(25),
     }
 }
 
@@ -109,7 +109,8 @@ mod tests {
             (0, json!("25%"), json!("25%"), (0, 1)),
             (1, json!(i64::MAX), json!("9000000000000000000%"), (i64::from(i32::MAX), 1)),
         ] {
-            let wanted = Wanted::new(replicas, Some(&surge), Some(&unavailable));
+            let bounds = json!({"maxSurge": surge, "maxUnavailable": unavailable});
+            let wanted = Wanted::new(replicas, RollingUpdate::of(&bounds));
             assert_eq!((wanted.max_surge, wanted.max_unavailable), expected, "{replicas}");
         }
     }
@@ -139,7 +140,7 @@ mod tests {
     #[test]
     fn an_update_ends_and_keeps_its_bounds() {
         for replicas in 1..12 {
-            let wanted = Wanted::new(replicas, None, None);
+            let wanted = Wanted::new(replicas, RollingUpdate::of(&json!({})));
             let steps = play(wanted, vec![Set { replicas, available: replicas }]);
             for (total, available) in steps {
                 assert!(total <= replicas + wanted.max_surge, "{replicas}: {total}");
@@ -150,7 +151,7 @@ mod tests {
 
     #[test]
     fn broken_old_pods_make_room_and_a_broken_new_version_stops() {
-        let wanted = Wanted::new(4, None, None);
+        let wanted = Wanted::new(4, RollingUpdate::of(&json!({})));
         let broken = vec![Set { replicas: 4, available: 0 }];
         play(wanted, broken);
         let new = Set { replicas: 2, available: 0 };
@@ -164,7 +165,7 @@ mod tests {
 
     #[test]
     fn scaling_down_is_at_once() {
-        let wanted = Wanted::new(1, None, None);
+        let wanted = Wanted::new(1, RollingUpdate::of(&json!({})));
         assert_eq!(wanted.next_new(Set { replicas: 5, available: 5 }, &[]), 1);
     }
 }

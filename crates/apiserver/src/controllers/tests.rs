@@ -1,4 +1,5 @@
 use ironmesh_dialects::kinds::Resource;
+use ironmesh_dialects::kubernetes::kinds::ObjectMeta;
 use ironmesh_model::limits::ControlLimits;
 use serde_json::json;
 
@@ -137,14 +138,15 @@ fn what_is_found_by_an_index_is_what_a_walk_finds() {
     assert_eq!(pods().len(), 6);
     for number in 0..5 {
         let app = format!("app-{number}");
-        let labels = json!({"app": app});
-        let found = store.pods_with("shop", labels.as_object().unwrap());
+        let labels = json!({"labels": {"app": app}});
+        let found = store.pods_with("shop", ObjectMeta::of(&labels).labels());
         let mut names: Vec<_> = found.iter().map(|pod| object::name(pod).to_owned()).collect();
         names.sort();
         let walked = pods();
         let walked = walked.iter().filter(|pod| object::label(pod, "app") == Some(&app));
         assert_eq!(names, walked.map(|pod| object::name(pod).to_owned()).collect::<Vec<_>>());
-        assert_eq!(store.services_for("shop", labels.as_object().unwrap()).len(), 1);
+        assert_eq!(store.services_for("shop", ObjectMeta::of(&labels).labels()).len(), 1);
     }
-    assert!(store.pods_with("other", json!({"app": "app-1"}).as_object().unwrap()).is_empty());
+    let labels = json!({"labels": {"app": "app-1"}});
+    assert!(store.pods_with("other", ObjectMeta::of(&labels).labels()).is_empty());
 }

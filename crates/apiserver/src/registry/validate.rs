@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use ironmesh_dialects::kinds::Resource;
+use ironmesh_dialects::kubernetes::kinds::{LabelSelector, PodTemplate};
 use serde_json::Value;
 
 use crate::base64;
@@ -113,7 +114,10 @@ fn workload(object: &Object, causes: &mut Vec<Cause>) {
     }
     if selector.is_none_or(Value::is_null) {
         causes.push(Cause::required("spec.selector"));
-    } else if !selector::selects(selector, labels) {
+    } else if !selector::selects(
+        LabelSelector::of(&object["spec"]["selector"]),
+        PodTemplate::of(&object["spec"]["template"]).metadata().labels(),
+    ) {
         let value = labels.cloned().unwrap_or_default();
         let why = "`selector` does not match template `labels`";
         causes.push(Cause::invalid("spec.template.metadata.labels", &value, why));

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ironmesh_dialects::kinds::Resource;
+use ironmesh_dialects::kubernetes::kinds::Pod;
 use tokio::fs::File;
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use tokio::sync::mpsc;
@@ -124,14 +125,12 @@ impl Container {
     /// Whether the container may still write.
     fn runs(&self) -> bool {
         let Some(pod) = self.context.registry.store().object(&self.key) else { return false };
-        if object::uid(&pod) != self.uid || object::is_finished_pod(&pod) {
+        if object::uid(&pod) != self.uid || Pod::of(&pod).is_finished() {
             return false;
         }
         // An init container ends while its pod goes on.
-        !object::list(&pod, "/status/initContainerStatuses").iter().any(|status| {
-            object::text(status, "/name") == self.name
-                && status.pointer("/state/terminated").is_some()
-        })
+        let mut init = Pod::of(&pod).status().init_container_statuses();
+        !init.any(|status| status.name() == self.name && status.state().terminated().is_some())
     }
 }
 

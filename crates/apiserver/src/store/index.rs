@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use ironmesh_dialects::kubernetes::kinds::{AnyObject, Pod, Service};
+use ironmesh_dialects::schema::Entries;
 use ironmesh_model::Name;
-use serde_json::{Map, Value};
 
 use super::{Collection, Key};
 use crate::object::{self, Object};
@@ -110,22 +111,16 @@ impl Index {
     }
 
     /// Names of the pods that may have all these labels: those that have the rarest of them.
-    pub(super) fn pods(&self, namespace: &str, labels: &Map<String, Value>) -> Vec<Name> {
-        let names = |(key, value): (&String, &Value)| {
-            let term = (Name::from(namespace), term(key, value)?);
-            Some(self.pods.get(&term))
-        };
-        // A value that is no text is that of no label.
-        let Some(all) = labels.iter().map(names).collect::<Option<Vec<_>>>() else {
-            return Vec::new();
-        };
-        let rarest = all.into_iter().min_by_key(|names| names.map_or(0, BTreeSet::len));
+    pub(super) fn pods(&self, namespace: &str, labels: Entries<'_, String>) -> Vec<Name> {
+        let names = |label| self.pods.get(&(Name::from(namespace), term(label)));
+        let all = labels.iter().map(names);
+        let rarest = all.min_by_key(|names| names.map_or(0, BTreeSet::len));
         rarest.flatten().into_iter().flatten().cloned().collect()
     }
 
     /// Names of the Services that may select a pod with these labels.
-    pub(super) fn services(&self, namespace: &str, labels: &Map<String, Value>) -> BTreeSet<Name> {
-        let terms = labels.iter().filter_map(|(key, value)| term(key, value));
+    pub(super) fn services(&self, namespace: &str, labels: Entries<'_, String>) -> BTreeSet<Name> {
+        let terms = labels.iter().map(term);
         terms
             .filter_map(|term| self.services.get(&(namespace.into(), term)))
             .flatten()
@@ -136,33 +131,28 @@ impl Index {
 
 /// The address of a Service that has one.
 fn address<'a>(key: &Key, object: &'a Object) -> Option<&'a str> {
-    let address = object::text(object, "/spec/clusterIP");
+    let address = Service::of(object).spec().cluster_ip();
     (key.collection.is("", "services") && !matches!(address, "" | "None")).then_some(address)
 }
 
 fn owners(object: &Object) -> BTreeSet<&str> {
-    object::list(object, "/metadata/ownerReferences")
-        .iter()
-        .map(|owner| object::text(owner, "/uid"))
-        .collect()
+    AnyObject::of(object).metadata().owner_references().map(|owner| owner.uid()).collect()
 }
 
 /// By which labels an object is found, and whether it is a Service.
 fn terms(key: &Key, object: &Object) -> (bool, Vec<String>) {
-    let labels = |pointer| object::map(object, pointer).into_iter().flatten();
-    let term = |(key, value): (&String, &Value)| term(key, value);
     match &*key.collection.plural {
         "pods" if key.collection.group.is_empty() => {
-            (false, labels("/metadata/labels").filter_map(term).collect())
+            (false, Pod::of(object).metadata().labels().iter().map(term).collect())
         }
         // One of its labels is enough to find it.
         "services" if key.collection.group.is_empty() => {
-            (true, labels("/spec/selector").filter_map(term).take(1).collect())
+            (true, Service::of(object).spec().selector().iter().map(term).take(1).collect())
         }
         _ => (false, Vec::new()),
     }
 }
 
-fn term(key: &str, value: &Value) -> Option<String> {
-    Some(format!("{key}={}", value.as_str()?))
+fn term((key, value): (&str, &str)) -> String {
+    format!("{key}={value}")
 }

@@ -108,25 +108,3 @@ fn other_kinds() {
     );
     assert_eq!(cells("example.com", "things", json!({"metadata": {"name": "t"}})), ["t", "5m"]);
 }
-
-#[test]
-fn ages_as_kubectl_shows_them() {
-    for (seconds, text) in [
-        (-5, "<invalid>"),
-        (0, "0s"),
-        (119, "119s"),
-        (120, "2m"),
-        (125, "2m5s"),
-        (600, "10m"),
-        (10_799, "179m"),
-        (10_800, "3h"),
-        (11_400, "3h10m"),
-        (100_000, "27h"),
-        (172_800, "2d"),
-        (180_000, "2d2h"),
-        (700_000, "8d"),
-        (70_000_000, "2y80d"),
-    ] {
-        assert_eq!(human_duration(seconds), text, "{seconds}");
-    }
-}

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
+use ironmesh_dialects::kubernetes::kinds::Pod;
 use ironmesh_dialects::object::value as object;
 use ironmesh_model::service::EndpointAddress;
 use ironmesh_model::snapshot::Subscriber;
@@ -29,10 +30,10 @@ impl Origin {
         let mut living: Vec<_> = source
             .pods()
             .into_iter()
-            .filter(|pod| !object::is_terminating(pod) && !object::is_finished_pod(pod))
+            .filter(|pod| !object::is_terminating(pod) && !Pod::of(pod).is_finished())
             .collect();
         // Of several a ready one is taken.
-        living.sort_by_key(|pod| !object::is_ready_pod(pod));
+        living.sort_by_key(|pod| !Pod::of(pod).is_ready());
         let found = if from == "gateway" {
             let selected = |pod: &&Arc<Value>| {
                 inject::is_router(pod) && object::label(pod, "istio") == Some("ingressgateway")
@@ -43,7 +44,7 @@ impl Origin {
             let here = || living.iter().filter(|pod| object::namespace(pod) == namespace);
             here()
                 .find(|pod| object::name(pod) == name)
-                .or_else(|| here().find(|pod| ironmesh_dialects::pod_owner(pod) == name))
+                .or_else(|| here().find(|pod| Pod::of(pod).metadata().pod_owner() == name))
                 .or_else(|| here().find(|pod| object::label(pod, "app") == Some(name)))
         };
         let pod = found.cloned().ok_or_else(|| {
@@ -64,7 +65,7 @@ impl Origin {
 
     /// Address of the pod.
     pub(super) fn ip(&self) -> IpAddr {
-        object::text(&self.pod, "/status/podIP").parse().unwrap_or(UNKNOWN)
+        Pod::of(&self.pod).status().pod_ip().parse().unwrap_or(UNKNOWN)
     }
 }
 

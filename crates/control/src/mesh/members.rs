@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 
+use ironmesh_dialects::kubernetes::kinds::Pod;
 use ironmesh_dialects::object::value as object;
 use ironmesh_identity::channel::{ChannelError, ControlServer};
 use ironmesh_identity::{
@@ -128,12 +129,11 @@ impl Members {
     fn pod_of(&self, workload: &WorkloadId, identity: &Identity) -> Result<Arc<Value>, String> {
         let WorkloadId { namespace, name, uid, .. } = workload;
         let pod = self.source.object(&ObjectKey::pod(namespace, name));
-        let pod = pod.filter(|pod| object::uid(pod) == &**uid && !object::is_finished_pod(pod));
+        let pod = pod.filter(|pod| object::uid(pod) == &**uid && !Pod::of(pod).is_finished());
         let Some(pod) = pod else {
             return Err(format!("the pod {namespace}/{name} of uid {uid} is not there any more"));
         };
-        let account = object::text(&pod, "/spec/serviceAccountName");
-        let account = if account.is_empty() { "default" } else { account };
+        let account = Pod::of(&pod).spec().service_account();
         if *account != *identity.service_account {
             return Err(format!(
                 "the pod {namespace}/{name} has the service account {account:?}, not {:?}",

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use ironmesh_dialects::kubernetes::kinds::Pod;
 use ironmesh_dialects::object::value as object;
 use ironmesh_model::bootstrap::ProxyKind;
 use ironmesh_wire::server::{ProxyError, ProxyStatus};
@@ -22,7 +23,7 @@ pub(crate) fn proxies(plane: &Plane) -> Vec<ProxyItem> {
     let pods = plane.source.pods();
     let with_proxy = pods.iter().filter(|pod| inject::has_sidecar(pod));
     with_proxy
-        .filter(|pod| !object::is_finished_pod(pod))
+        .filter(|pod| !Pod::of(pod).is_finished())
         .map(|pod| {
             let kind = if inject::is_router(pod) { ProxyKind::Gateway } else { ProxyKind::Sidecar };
             let mut item = ProxyItem {

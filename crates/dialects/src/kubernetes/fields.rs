@@ -10,23 +10,25 @@ use serde_json::Value;
 use crate::schema::{Bounded, Count, IntegerOrText, Status, Typed, fields, kind, read, words};
 use crate::{Object, path};
 
+mod cluster;
 mod container;
 mod pod;
 mod volume;
 
 /// The kinds and their parts.
 pub(super) mod kinds {
+    pub use super::cluster::*;
     pub use super::container::*;
     pub use super::pod::*;
     pub use super::volume::*;
     pub use super::{
-        AnyObject, ConfigMap, Deployment, DeploymentSpec, LabelSelector, Mode, ObjectMeta,
-        Operator, OwnerReference, Pod, PodTemplate, ReplicaSet, ReplicaSetSpec, Requirement,
-        RollingUpdate, Secret, Strategy, StrategyType,
+        AnyObject, ConfigMap, Deployment, DeploymentSpec, DeploymentStatus, LabelSelector, Mode,
+        ObjectMeta, Operator, OwnerReference, Pod, PodTemplate, ReplicaSet, ReplicaSetSpec,
+        ReplicaSetStatus, Requirement, RollingUpdate, Secret, Strategy, StrategyType,
     };
 }
 
-use kinds::{PodSpec, PodStatus};
+use kinds::{Condition, PodSpec, PodStatus};
 
 /// Checks the metadata of an object of a kind that has no table.
 pub(crate) fn metadata(object: &Object, findings: &mut Vec<Finding>) {
@@ -166,7 +168,7 @@ kind! {
         /// Which pods, and how they change.
         required spec: DeploymentSpec,
         /// How it is.
-        honoured status: Value,
+        honoured status: DeploymentStatus,
     }
 
     /// A number of like pods.
@@ -174,7 +176,7 @@ kind! {
         /// Which pods.
         required spec: ReplicaSetSpec,
         /// How it is.
-        honoured status: Value,
+        honoured status: ReplicaSetStatus,
     }
 
     /// Settings by name.
@@ -194,7 +196,7 @@ kind! {
         /// Texts, which the server takes into `data`.
         honoured string_data "stringData": BTreeMap<String, String>,
         /// What is in it.
-        honoured of "type": String = "Opaque".into(),
+        honoured of "type": String = "Opaque",
         /// Whether it may not change.
         honoured immutable: bool,
     }
@@ -236,9 +238,9 @@ fields! {
     /// By which degrees pods are replaced.
     pub struct RollingUpdate "rollingUpdate" {
         /// How many more pods there may be.
-        honoured max_surge "maxSurge": IntegerOrText = "25%".into(),
+        honoured max_surge "maxSurge": IntegerOrText = "25%",
         /// How many fewer pods there may be.
-        honoured max_unavailable "maxUnavailable": IntegerOrText = "25%".into(),
+        honoured max_unavailable "maxUnavailable": IntegerOrText = "25%",
     }
 
     /// What a `ReplicaSet` says.
@@ -278,6 +280,37 @@ fields! {
         required operator: Operator,
         /// Values to compare with.
         honoured values: Vec<String>,
+    }
+}
+
+fields! {
+    open;
+    /// How a `Deployment` is.
+    pub struct DeploymentStatus "Deployment.status" {
+        /// The generation of what was asked for.
+        honoured observed_generation "observedGeneration": i64,
+        /// Pods that there are.
+        honoured replicas: Count,
+        /// Those of the present template.
+        honoured updated_replicas "updatedReplicas": Count,
+        /// Those that are ready.
+        honoured ready_replicas "readyReplicas": Count,
+        /// Those that take calls.
+        honoured available_replicas "availableReplicas": Count,
+        /// What holds of it.
+        honoured conditions: Vec<Condition>,
+    }
+
+    /// How a `ReplicaSet` is.
+    pub struct ReplicaSetStatus "ReplicaSet.status" {
+        /// Pods that there are.
+        honoured replicas: Count,
+        /// Those that are ready.
+        honoured ready_replicas "readyReplicas": Count,
+        /// Those that take calls.
+        honoured available_replicas "availableReplicas": Count,
+        /// What holds of it.
+        honoured conditions: Vec<Condition>,
     }
 }
 

@@ -3,12 +3,13 @@
 use std::net::IpAddr;
 
 use ironmesh_model::{Finding, WorkloadId};
-use serde_json::Value;
 
-use super::kinds::{Container, ContainerRestartPolicy, ObjectMeta, Pod, PodSpec};
+use super::kinds::{
+    Container, ContainerRestartPolicy, ObjectMeta, OwnerReference, Pod, PodSpec, PodStatus,
+};
 use super::{CLUSTER, PodPart, fields, labels};
 use crate::Object;
-use crate::schema::{IntegerOrText, Typed};
+use crate::schema::{Fields, IntegerOrText};
 use crate::translate::Part;
 
 /// Translates a pod; nothing if it has no address yet, or has ended. One that asks for the host's
@@ -20,7 +21,7 @@ pub(crate) fn pod(object: &Object, findings: &mut Vec<Finding>) -> Option<Part> 
     }
     let Pod { metadata, spec, status, .. } = &pod;
     let ip: IpAddr = status.pod_ip.parse().ok()?;
-    let ready = status.conditions.iter().any(|c| c.of == "Ready" && c.status == "True");
+    let ready = status.conditions.iter().any(|c| c.of == READY && c.status == "True");
     let proxy = spec.containers.iter().chain(&spec.init_containers).find(|c| c.name == PROXY);
     let gateway = proxy.is_some_and(|proxy| proxy.args.iter().any(|arg| arg == "router"));
     let ports = spec.containers.iter().flat_map(|container| &container.ports);
@@ -45,10 +46,41 @@ pub(crate) fn pod(object: &Object, findings: &mut Vec<Finding>) -> Option<Part> 
     })))
 }
 
+/// Whether the phase of a pod is one in which all its containers have ended for good.
+fn is_final(phase: &str) -> bool {
+    matches!(phase, "Succeeded" | "Failed")
+}
+
+impl Fields<'_, Pod> {
+    /// Whether all its containers have ended for good.
+    pub fn is_finished(self) -> bool {
+        is_final(self.status().phase())
+    }
+
+    /// Whether it takes requests: ready, and not on its way out.
+    pub fn is_ready(self) -> bool {
+        self.metadata().deletion_timestamp().is_none() && self.status().is_ready()
+    }
+}
+
+impl<'a> Fields<'a, PodSpec> {
+    /// Whose identity it has.
+    pub fn service_account(self) -> &'a str {
+        account(self.service_account_name(), self.old_service_account())
+    }
+}
+
+impl Fields<'_, PodStatus> {
+    /// Whether it says that the pod is ready.
+    pub fn is_ready(self) -> bool {
+        self.conditions().any(|c| c.of() == READY && c.status() == "True")
+    }
+}
+
 impl Pod {
     /// Whether all its containers have ended for good.
     pub fn is_finished(&self) -> bool {
-        matches!(self.status.phase.as_str(), "Succeeded" | "Failed")
+        is_final(&self.status.phase)
     }
 
     /// Its host name: `spec.hostname`, or its name.
@@ -60,12 +92,13 @@ impl Pod {
 impl PodSpec {
     /// Whose identity it has.
     pub fn service_account(&self) -> &str {
-        match (self.service_account_name.as_str(), self.service_account.as_str()) {
-            ("", "") => "default",
-            ("", old) => old,
-            (name, _) => name,
-        }
+        account(&self.service_account_name, &self.old_service_account)
     }
+}
+
+/// The account of these names, of which the second is old.
+fn account<'a>(name: &'a str, old: &'a str) -> &'a str {
+    [name, old].into_iter().find(|name| !name.is_empty()).unwrap_or("default")
 }
 
 impl Container {
@@ -89,23 +122,44 @@ impl Container {
 }
 
 impl ObjectMeta {
-    /// Name of what owns this pod, for people and metrics: of the Deployment behind the ReplicaSet that
-    /// controls it, else of its controlling owner, else its own.
+    /// Name of what owns this pod; see [`pod_owner`].
     pub fn pod_owner(&self) -> &str {
-        let Some(owner) = self.owner_references.iter().find(|owner| owner.controller) else {
-            return &self.name;
-        };
-        let hash = self.labels.get("pod-template-hash").filter(|_| owner.kind == "ReplicaSet");
-        let deployment = hash.and_then(|hash| owner.name.strip_suffix(hash)?.strip_suffix('-'));
-        deployment.unwrap_or(&owner.name)
+        let controller = self.owner_references.iter().find(|owner| owner.controller);
+        let hash = self.labels.get(TEMPLATE_HASH).map(String::as_str);
+        pod_owner(&self.name, controller.map(|owner| (&*owner.kind, &*owner.name)), hash)
     }
 }
 
-/// The same of a pod's value; see [`ObjectMeta::pod_owner`].
-pub fn pod_owner(pod: &Value) -> String {
-    ObjectMeta::typed(pod["metadata"].clone()).pod_owner().to_owned()
+impl<'a> Fields<'a, ObjectMeta> {
+    /// The owner that acts on the object.
+    pub fn controller(self) -> Option<Fields<'a, OwnerReference>> {
+        self.owner_references().find(|owner| owner.controller())
+    }
+
+    /// Name of what owns this pod; see [`pod_owner`].
+    pub fn pod_owner(self) -> &'a str {
+        let controller = self.controller().map(|owner| (owner.kind(), owner.name()));
+        pod_owner(self.name(), controller, self.labels().get(TEMPLATE_HASH))
+    }
 }
 
+/// Name of what owns a pod, for people and metrics: of the Deployment behind the ReplicaSet that
+/// controls it (its kind and name), else of its controlling owner, else its own.
+fn pod_owner<'a>(
+    name: &'a str,
+    controller: Option<(&str, &'a str)>,
+    template_hash: Option<&str>,
+) -> &'a str {
+    let Some((kind, owner)) = controller else { return name };
+    let hash = template_hash.filter(|_| kind == "ReplicaSet");
+    hash.and_then(|hash| owner.strip_suffix(hash)?.strip_suffix('-')).unwrap_or(owner)
+}
+
+/// Label of the pods of a Deployment that tells its versions apart.
+const TEMPLATE_HASH: &str = "pod-template-hash";
+
+/// The condition of a pod that takes requests.
+const READY: &str = "Ready";
 /// Name of the container that is the mesh's proxy.
 const PROXY: &str = "istio-proxy";
 

@@ -5,11 +5,11 @@ use std::net::IpAddr;
 use ironmesh_model::service;
 use ironmesh_model::{Finding, FindingCode, Name, ServiceId};
 
-use super::kinds::ObjectMeta;
+use super::kinds::{ObjectMeta, Pod};
 use super::{ServicePart, Target, TargetPort, labels, protocol};
 use crate::Object;
 use crate::path::{field, item};
-use crate::schema::{IntegerOrText, read};
+use crate::schema::{Fields, IntegerOrText, read};
 use crate::translate::Part;
 
 pub(super) mod fields;
@@ -77,6 +77,41 @@ impl Service {
         !self.spec.selector.is_empty()
             && self.metadata.namespace == pod.namespace
             && self.spec.selector.iter().all(|(key, value)| pod.labels.get(key) == Some(value))
+    }
+}
+
+impl ServicePort {
+    /// The port of a pod to which it leads; none if it names one that no container has.
+    pub fn target(&self, pod: &Pod) -> Option<u16> {
+        let named = |name: &str| {
+            let mut ports = pod.spec.containers.iter().flat_map(|container| &container.ports);
+            ports.find(|port| port.name == name).map(|port| port.container_port)
+        };
+        target(self.port, self.target_port.as_ref(), named)
+    }
+}
+
+impl Fields<'_, ServicePort> {
+    /// The port of a pod to which it leads; none if it names one that no container has.
+    pub fn target(self, pod: Fields<'_, Pod>) -> Option<u16> {
+        let named = |name: &str| {
+            let mut ports = pod.spec().containers().flat_map(|container| container.ports());
+            ports.find(|port| port.name() == name).map(|port| port.container_port())
+        };
+        target(self.port(), self.target_port().as_ref(), named)
+    }
+}
+
+fn target(
+    own: u16,
+    target: Option<&IntegerOrText>,
+    named: impl FnOnce(&str) -> Option<u16>,
+) -> Option<u16> {
+    match target {
+        None | Some(IntegerOrText::Integer(0)) => Some(own),
+        Some(IntegerOrText::Integer(number)) => u16::try_from(*number).ok(),
+        Some(IntegerOrText::Text(name)) if name.is_empty() => Some(own),
+        Some(IntegerOrText::Text(name)) => name.parse().ok().or_else(|| named(name)),
     }
 }
 

@@ -76,20 +76,3 @@ pub fn set_default(parent: &mut Value, key: &str, value: impl Into<Value>) {
         parent[key] = value.into();
     }
 }
-
-/// Whether a condition of the status is `True`.
-pub fn has_condition(object: &Value, condition: &str) -> bool {
-    list(object, "/status/conditions")
-        .iter()
-        .any(|c| text(c, "/type") == condition && text(c, "/status") == "True")
-}
-
-/// Whether a pod takes requests: ready, and not on its way out.
-pub fn is_ready_pod(pod: &Value) -> bool {
-    !is_terminating(pod) && has_condition(pod, "Ready")
-}
-
-/// Whether a pod has ended for good.
-pub fn is_finished_pod(pod: &Value) -> bool {
-    matches!(text(pod, "/status/phase"), "Succeeded" | "Failed")
-}

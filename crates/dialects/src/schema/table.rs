@@ -226,7 +226,7 @@ macro_rules! name {
 /// What a field is where it is left out.
 macro_rules! default {
     ($default:expr) => {
-        $default
+        $default.into()
     };
     () => {
         Default::default()
@@ -236,7 +236,7 @@ macro_rules! default {
 /// The same, where it is read in place.
 macro_rules! absent {
     ($of:ty, $default:expr) => {
-        $default
+        $default.into()
     };
     ($of:ty) => {
         <$of as $crate::schema::Typed>::absent()
@@ -246,7 +246,7 @@ macro_rules! absent {
 /// The same as a value, for those who fill it in; nothing if it is the type's default.
 macro_rules! default_value {
     ($of:ty, $default:expr) => {
-        Some(|| <$of as $crate::schema::Typed>::value(&$default))
+        Some(|| $crate::schema::Typed::value(&<$of>::from($default)))
     };
     ($of:ty) => {
         None

@@ -13,7 +13,8 @@ use crate::istio::peer_authentication::PeerAuthentication;
 use crate::istio::virtual_service::VirtualService;
 use crate::kinds::KINDS;
 use crate::kubernetes::kinds::{
-    ConfigMap, Deployment, EndpointSlice, Endpoints, Pod, ReplicaSet, Secret, Service,
+    ConfigMap, Deployment, EndpointSlice, Endpoints, Event, Namespace, Node, Pod, ReplicaSet,
+    Secret, Service, ServiceAccount,
 };
 use crate::{Object, path, translate_one};
 
@@ -30,6 +31,10 @@ const TABLES: &[Tested] = &[
     ("security.istio.io/v1", "PeerAuthentication", typed::<PeerAuthentication>),
     ("v1", "Service", typed::<Service>),
     ("v1", "Pod", typed::<Pod>),
+    ("v1", "Namespace", typed::<Namespace>),
+    ("v1", "Node", typed::<Node>),
+    ("v1", "ServiceAccount", typed::<ServiceAccount>),
+    ("v1", "Event", typed::<Event>),
     ("v1", "ConfigMap", typed::<ConfigMap>),
     ("v1", "Secret", typed::<Secret>),
     ("v1", "Endpoints", typed::<Endpoints>),

@@ -47,9 +47,9 @@ fields! {
         honoured lifecycle: Lifecycle,
         /// File with what it says at its end.
         honoured termination_message_path "terminationMessagePath":
-            String = "/dev/termination-log".into(),
+            String = "/dev/termination-log",
         /// Whether its log says it, too.
-        honoured termination_message_policy "terminationMessagePolicy": String = "File".into(),
+        honoured termination_message_policy "terminationMessagePolicy": String = "File",
         /// When its image is fetched.
         honoured image_pull_policy "imagePullPolicy": Option<ImagePullPolicy>,
         /// Whose rights it has.
@@ -101,7 +101,7 @@ fields! {
     /// A field of the pod.
     pub struct FieldRef "fieldRef" {
         /// The version of pods that the path is of.
-        honoured api_version "apiVersion": String = "v1".into(),
+        honoured api_version "apiVersion": String = "v1",
         /// Its path.
         required field_path "fieldPath": String,
     }
@@ -200,7 +200,7 @@ fields! {
     /// An HTTP request to a container.
     pub struct HttpGet "httpGet" {
         /// Its path.
-        honoured path: String = "/".into(),
+        honoured path: String = "/",
         /// The port, by number or name.
         required port: IntegerOrText,
         /// The host; the pod's address if left out.

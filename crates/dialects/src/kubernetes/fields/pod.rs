@@ -27,7 +27,7 @@ fields! {
         /// Whose identity it has; `default` if left out.
         honoured service_account_name "serviceAccountName": String,
         /// The old name of `serviceAccountName`.
-        honoured service_account "serviceAccount": String,
+        honoured old_service_account "serviceAccount": String,
         /// Its host name; its own name if left out.
         honoured hostname: String,
         /// The headless Service under which its host name is found.
@@ -41,7 +41,7 @@ fields! {
         /// Where it runs.
         honoured node_name "nodeName": String,
         /// Who says where it runs.
-        honoured scheduler_name "schedulerName": String = "default-scheduler".into(),
+        honoured scheduler_name "schedulerName": String = "default-scheduler",
         /// Taints of nodes that it bears.
         honoured tolerations: Vec<Toleration>,
         /// Whether it has the host's network.
@@ -166,6 +166,58 @@ fields! {
         honoured pod_ip "podIP": String,
         /// What holds of it.
         honoured conditions: Vec<Condition>,
+        /// Why it is so, in a word.
+        honoured reason: String,
+        /// The node for which room is made.
+        honoured nominated_node_name "nominatedNodeName": String,
+        /// How its containers are.
+        honoured container_statuses "containerStatuses": Vec<ContainerStatus>,
+        /// How its init containers are.
+        honoured init_container_statuses "initContainerStatuses": Vec<ContainerStatus>,
+    }
+
+    /// How a container is.
+    pub struct ContainerStatus "the status of a container" {
+        /// Its name.
+        honoured name: String,
+        /// Whether it is ready.
+        honoured ready: bool,
+        /// Whether it has started, and its startup probe has succeeded.
+        honoured started: bool,
+        /// How often it was started again.
+        honoured restart_count "restartCount": i64,
+        /// How it is now.
+        honoured state: ContainerState,
+        /// How it ended the last time.
+        honoured last_state "lastState": ContainerState,
+    }
+
+    /// One of the states of a container.
+    pub struct ContainerState "the state of a container" {
+        /// It is not there yet, or not any more.
+        honoured waiting: Option<Waiting>,
+        /// It runs.
+        honoured running: Option<Value>,
+        /// It has ended.
+        honoured terminated: Option<Terminated>,
+    }
+
+    /// A container that waits.
+    pub struct Waiting "waiting" {
+        /// For what, in a word.
+        honoured reason: String,
+    }
+
+    /// A container that has ended.
+    pub struct Terminated "terminated" {
+        /// What its program ended with.
+        honoured exit_code "exitCode": i64,
+        /// The signal that ended it.
+        honoured signal: i64,
+        /// Why, in a word.
+        honoured reason: String,
+        /// When.
+        honoured finished_at "finishedAt": String,
     }
 
     /// Whether something holds of an object.
@@ -174,6 +226,14 @@ fields! {
         honoured of "type": String,
         /// `True`, `False` or `Unknown`.
         honoured status: String,
+        /// Why, in a word.
+        honoured reason: String,
+        /// Why, for people.
+        honoured message: String,
+        /// When anything of it changed.
+        honoured last_update_time "lastUpdateTime": String,
+        /// When its status changed.
+        honoured last_transition_time "lastTransitionTime": String,
     }
 }
 

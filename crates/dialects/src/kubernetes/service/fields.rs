@@ -13,7 +13,30 @@ kind! {
         /// Which pods, and which ports.
         required spec: ServiceSpec,
         /// How it is.
-        honoured status: Value,
+        honoured status: ServiceStatus,
+    }
+}
+
+fields! {
+    open;
+    /// How a `Service` is.
+    pub struct ServiceStatus "Service.status" {
+        /// Its load balancer.
+        honoured load_balancer "loadBalancer": LoadBalancer,
+    }
+
+    /// A load balancer.
+    pub struct LoadBalancer "loadBalancer" {
+        /// Where it can be reached.
+        honoured ingress: Vec<Ingress>,
+    }
+
+    /// Where a load balancer can be reached.
+    pub struct Ingress "an ingress" {
+        /// Its address.
+        honoured ip: String,
+        /// Its host name.
+        honoured hostname: String,
     }
 }
 
