@@ -189,7 +189,7 @@ fn who_adopts_a_report_picks_as_the_one_does_that_told_it() {
 
 /// Time is asked for only where endpoints may be ejected.
 #[test]
-fn without_outlier_detection_nothing_is_counted_and_no_clock_is_read() {
+fn without_outlier_detection_nothing_is_ejected_and_no_clock_is_read() {
     let group = group(2, false, false, TrafficPolicy::default());
     let none = Tried::default();
     let no_clock = || -> Tick { panic!("the clock was read") };
@@ -201,6 +201,21 @@ fn without_outlier_detection_nothing_is_counted_and_no_clock_is_read() {
     assert!(!member.state().is_ejected(Tick(0)));
     let turns: Vec<_> = (0..2).map(|_| group.pick(&ask(&none), no_clock).unwrap()).collect();
     assert!(turns.iter().any(|turn| Arc::ptr_eq(turn, &member)));
+}
+
+/// What is ejected when the policy goes is picked again at once.
+#[test]
+fn ejections_end_with_the_policy_that_made_them() {
+    let group = group(2, false, false, outlier(1, 100));
+    let members: Vec<Arc<Member>> = group.members().all.to_vec();
+    group.note(&members[0], true, || Tick(0));
+    assert!(group.is_ejected(&members[0], Tick(1)) && !group.is_ejected(&members[1], Tick(1)));
+    assert!(!group.is_ejected(&members[0], Tick(30_000)));
+    let policy = GroupPolicy { traffic: TrafficPolicy::default(), ..(**group.policy()).clone() };
+    group.set_policy(policy);
+    assert!(!group.is_ejected(&members[0], Tick(1)));
+    let turns: Vec<String> = (0..2).map(|_| picked(&group, 1).unwrap()).collect();
+    assert!(turns.contains(&"e00".to_owned()), "{turns:?}");
 }
 
 #[test]

@@ -15,6 +15,8 @@ use crate::snapshot::Objects;
 use crate::test_world::*;
 use crate::{Plan, Reason};
 
+mod groups;
+
 const REVIEWS: &str = "reviews.default.svc.cluster.local";
 
 fn reviews(endpoints: &[(&str, &str, bool)]) -> Objects {

@@ -1,0 +1,86 @@
+//! Which group a backend has, and what holds for it.
+
+use std::time::Duration;
+
+use super::*;
+use crate::policy::{ConnectionLimits, OutlierDetection, TrafficPolicy};
+use crate::service::ServicePort;
+
+/// The service `reviews` in two versions with rules `/0`, `/1`, ... to these subsets.
+fn with_subsets(subsets: &[&str]) -> Objects {
+    let mut objects = reviews(&[("a", "v1", true), ("b", "v2", true)]);
+    let rules = subsets
+        .iter()
+        .enumerate()
+        .map(|(at, subset)| rule(vec![exact(&format!("/{at}"))], &[(REVIEWS, subset, 0)]));
+    objects.routes = vec![route(("default", "r"), 0, &[REVIEWS], &["mesh"], rules.collect())];
+    objects
+}
+
+#[test]
+fn a_subset_has_what_it_says_and_else_what_its_destination_says() {
+    let limits =
+        |connections| ConnectionLimits { connections_max: Some(connections), pending_max: None };
+    let outlier = OutlierDetection {
+        consecutive_5xx: 3,
+        base_ejection: Duration::from_secs(1),
+        max_ejection_percent: 100,
+    };
+    let mut objects = with_subsets(&["", "v1", "v2"]);
+    let mut policy = subsets(("default", "d"), 0, REVIEWS, &["v1", "v2"]);
+    let wider = TrafficPolicy { limits: Some(limits(7)), outlier: Some(outlier), ..<_>::default() };
+    policy.policy.traffic = wider;
+    policy.policy.subsets[1].traffic.limits = Some(limits(1));
+    objects.destination_policies = vec![policy];
+    let mut proxy = Proxy::sidecar(objects, "default", &[]);
+    let mut traffic = |path| group(&proxy.get("reviews", path)).policy().traffic;
+    assert_eq!(traffic("/0"), wider);
+    assert_eq!(traffic("/1"), wider);
+    assert_eq!(traffic("/2"), TrafficPolicy { limits: Some(limits(1)), ..wider });
+}
+
+/// As Istio merges DestinationRules of one host: the oldest one's settings, the subsets of all.
+#[test]
+fn of_several_policies_the_first_gives_the_settings_and_each_its_subsets() {
+    let mut objects = with_subsets(&["", "v1", "v2"]);
+    let limited = |name: &str, created, version: &str, connections| {
+        let mut source = subsets(("default", name), created, REVIEWS, &[version]);
+        let limits = ConnectionLimits { connections_max: Some(connections), pending_max: None };
+        source.policy.traffic.limits = Some(limits);
+        source
+    };
+    objects.destination_policies = vec![limited("young", 2, "v2", 2), limited("old", 1, "v1", 1)];
+    let mut proxy = Proxy::sidecar(objects, "default", &[]);
+    for (path, members) in [("/0", 2), ("/1", 1), ("/2", 1)] {
+        let group = group(&proxy.get("reviews", path));
+        assert_eq!(group.limits().unwrap().connections_max, Some(1), "{path}");
+        assert_eq!(group.members().all.len(), members, "{path}");
+    }
+}
+
+#[test]
+fn a_backend_without_a_port_has_the_only_one_or_the_one_that_was_dialled() {
+    let to_ratings = |port: Option<u16>| {
+        let mut objects = reviews(&[("a", "v1", true)]);
+        let mut ratings = service("default", "ratings", 2, 80, &[("r", "v1", true)]);
+        ratings.endpoints[0].ports.push(crate::service::PortMap { service: 9080, target: 7 });
+        objects.services.push(ratings);
+        let mut to = rule(Vec::new(), &[("ratings.default.svc.cluster.local", "", 0)]);
+        let crate::route::Action::Forward(backends) = &mut to.action else { panic!() };
+        backends[0].port = port;
+        objects.routes = vec![route(("default", "r"), 0, &[REVIEWS], &["mesh"], vec![to])];
+        objects
+    };
+    let second = ServicePort { number: 9080, name: "http-b".into(), protocol: Protocol::Http };
+    for (port, two, expected) in
+        [(None, false, 81), (None, true, 7), (Some(80), true, 81), (Some(9080), true, 7)]
+    {
+        let mut objects = to_ratings(port);
+        if two {
+            objects.services[1].service.ports.push(second.clone());
+        }
+        let mut proxy = Proxy::sidecar(objects, "default", &[]);
+        let decision = proxy.get("reviews", "/");
+        assert_eq!(group(&decision).members().all[0].port, expected, "{port:?} {two}");
+    }
+}
