@@ -224,3 +224,105 @@ fn a_change_that_moves_no_rule_makes_no_other_index() {
     proxy.subscribe(&ResourceKey::Policy(policy));
     assert!(Arc::ptr_eq(&after, &index(&mut proxy)));
 }
+
+/// At a gateway what stands behind a catch-all is dropped, but only where that is one.
+#[test]
+fn a_catch_all_at_one_port_hides_nothing_at_another() {
+    let at = |port: u16, m: Match| Match { port: Some(port), ..m };
+    let mut rules = numbered(20);
+    rules.pop();
+    rules.push(to(vec![at(80, prefix("/"))], "v1"));
+    rules.push(to(vec![prefix("/prefix/")], "v2"));
+    let mut objects = mesh(Vec::new());
+    let mut both = gateway(("default", "gw"), 0, &["*"]);
+    both.servers.push(crate::snapshot::GatewayServer { port: 8080, ..both.servers[0].clone() });
+    objects.gateways.push(both);
+    objects.routes.push(route(("default", "g"), 0, &["a.com"], &["default/gw"], rules));
+    let mut proxy = Proxy::gateway(objects);
+    let local = proxy.local();
+    let headers = Vec::new();
+    let mut win = |port: u16, path: &str| {
+        let connection = Connection {
+            listener: ListenerKind::Gateway,
+            destination: ([10, 77, 0, 9], port).into(),
+            ..connection(&local)
+        };
+        let traffic = Traffic::Request(connection, request(&headers, "a.com", path));
+        outcome(&proxy.decide(&traffic, Draw(0), &mut Silent))
+    };
+    for (port, path, won) in [
+        (80, "/exact/19", "default/g#19 v1"),
+        (80, "/prefix/99/", "default/g#40 v1"),
+        (8080, "/prefix/99/", "default/g#41 v2"),
+        (8080, "/prefix/0/x", "default/g#20 v2"),
+        (8080, "/other", "no_route"),
+        (80, "/other", "default/g#40 v1"),
+    ] {
+        assert_eq!(win(port, path), won, "{path} on port {port}");
+    }
+}
+
+#[test]
+fn of_many_rules_none_may_be_for_a_caller() {
+    let of_version = |version: &str, m: Match| Match {
+        source_labels: [("version", version)].into_iter().collect(),
+        ..m
+    };
+    let rules = |versions: [&str; 2]| {
+        let rule = |n: usize| of_version(versions[n % 2], exact(&format!("/{n}")));
+        (0..40).map(|n| to(vec![rule(n)], "v1")).collect::<Vec<_>>()
+    };
+    let as_caller = |rules: Vec<Rule>, version: &str| {
+        Proxy::sidecar(mesh(rules), "default", &[("version", version)])
+    };
+    for (version, matched, other) in [
+        ("1", "default/r#38 v1", "no_route"),
+        ("2", "no_route", "no_route"),
+        ("3", "default_route", "default_route"),
+    ] {
+        let mut proxy = as_caller(rules(["1", "2"]), version);
+        assert_eq!(outcome(&proxy.get("app", "/38")), matched, "version {version}");
+        assert_eq!(outcome(&proxy.get("app", "/other")), other, "version {version}");
+    }
+    // Even a rule that can never match is one for the caller.
+    let mut with_dead = rules(["1", "2"]);
+    with_dead.push(to(vec![of_version("3", regex("*"))], "v1"));
+    assert_eq!(as_caller(with_dead, "3").get("app", "/other").reason, Reason::NoRoute);
+    let mut with_all = rules(["1", "2"]);
+    with_all.push(to(vec![exact("/all")], "v1"));
+    assert_eq!(as_caller(with_all, "3").get("app", "/other").reason, Reason::NoRoute);
+}
+
+/// The first of those that a path may match wins, whichever list it is in.
+#[test]
+fn paths_of_every_kind_keep_their_order() {
+    let any_case = |m: Match| Match { ignore_path_case: true, ..m };
+    let get = |m: Match| Match { method: text(TextMatch::Exact, "GET"), ..m };
+    let kinds = [
+        exact("/a/b"),
+        prefix("/a"),
+        prefix("/a/"),
+        regex("/a/b.*"),
+        any_case(exact("/A/B")),
+        any_case(prefix("/A")),
+        get(Match::default()),
+    ];
+    let others = || (0..20).map(|n| to(vec![exact(&format!("/other/{n}"))], "v1"));
+    for first in 0..kinds.len() {
+        let rotated = (0..kinds.len()).map(|n| kinds[(first + n) % kinds.len()].clone());
+        let rules = others().chain(rotated.clone().map(|m| to(vec![m], "v2"))).collect();
+        let mut proxy = sidecar(rules);
+        for (path, matching) in [
+            ("/a/b", [true, true, true, true, true, true, true]),
+            ("/A/b", [false, false, false, false, true, true, true]),
+            ("/a", [false, true, false, false, false, true, true]),
+            ("/a/bc", [false, true, true, true, false, true, true]),
+            ("/ab", [false, true, false, false, false, true, true]),
+            ("/b", [false, false, false, false, false, false, true]),
+        ] {
+            let at = (0..kinds.len()).find(|n| matching[(first + n) % kinds.len()]).unwrap();
+            let won = format!("default/r#{} v2", 20 + at);
+            assert_eq!(outcome(&proxy.get("app", path)), won, "{path}, beginning at {first}");
+        }
+    }
+}

@@ -384,3 +384,33 @@ fn of_several_alternatives_the_one_that_came_furthest_says_why() {
     let won = Event::Won { route: "default/r#1".into(), by: "match[0]".into() };
     assert_eq!(events(&proxy, &traffic)[1..], [lost, won]);
 }
+
+/// Each condition that holds brings an alternative further.
+#[test]
+fn every_condition_that_holds_counts_towards_how_far_it_came() {
+    let m = Match::default();
+    let one = |value: &str| Some(TextMatch::Exact(value.into()));
+    let some = |name: &str| pair(name, TextMatch::Present);
+    let missing = |m: Match| Match { query: [m.query, some("missing")].concat(), ..m };
+    for holds in [
+        exact("/p"),
+        Match { method: one("GET"), ..m.clone() },
+        Match { scheme: one("http"), ..m.clone() },
+        Match { authority: one("app"), ..m.clone() },
+        Match { headers: some("h"), ..m.clone() },
+        Match { without_headers: some("g"), ..m.clone() },
+        Match { query: some("q"), ..m.clone() },
+    ] {
+        let name = format!("{holds:?}");
+        let came_less_far = exact("/other");
+        let mut proxy = sidecar(vec![to(vec![missing(holds), came_less_far], "v1")]);
+        let local = proxy.local();
+        let headers = vec![("h".to_owned(), "1".to_owned())];
+        let request = Request { query: Some("q=1"), ..request(&headers, "app", "/p") };
+        let traffic = Traffic::Request(connection(&local), request);
+        proxy.decide(&traffic, Draw(0), &mut Silent);
+        let why = "query parameter missing is not there; it would have to be present".to_owned();
+        let lost = Event::Lost { route: "default/r#0".into(), why };
+        assert_eq!(events(&proxy, &traffic)[1..], [lost], "{name}");
+    }
+}
