@@ -8,23 +8,20 @@ use ironmesh_dialects::kinds::{KINDS, Kind, Resource};
 /// `/openapi/v3`: where the description of each group and version is.
 pub(super) fn index() -> Value {
     let mut paths = Map::new();
-    for kind in KINDS {
-        for version in kind.versions {
-            let name = path_of(kind.group, version);
-            let place = format!("/openapi/v3/{name}");
-            paths.insert(name, json!({"serverRelativeURL": place}));
-        }
+    for (group, version) in KINDS.iter().flat_map(Kind::group_versions) {
+        let name = path_of(group, version);
+        let place = format!("/openapi/v3/{name}");
+        paths.insert(name, json!({"serverRelativeURL": place}));
     }
     json!({"paths": paths})
 }
 
 /// The description of a group (empty for the core group) and version.
 pub(super) fn document(group: &str, version: &str) -> Option<Value> {
-    let in_version = |kind: &&Kind| kind.group == group && kind.versions.contains(&version);
-    let paths: Map<String, Value> =
-        KINDS.iter().filter(in_version).map(|kind| operation(kind, version)).collect();
+    let taken = || KINDS.iter().filter(|kind| kind.has_version(group, version));
+    let paths: Map<String, Value> = taken().map(|kind| operation(kind, group, version)).collect();
     let schemas: Map<String, Value> =
-        KINDS.iter().filter(in_version).filter_map(|kind| schema(kind, version)).collect();
+        taken().filter_map(|kind| schema(kind, group, version)).collect();
     (!paths.is_empty()).then(|| {
         json!({
             "openapi": "3.0.0",
@@ -36,15 +33,15 @@ pub(super) fn document(group: &str, version: &str) -> Option<Value> {
 }
 
 /// The schema of a kind under its name; `None` if its fields are not known here.
-fn schema(kind: &Kind, version: &str) -> Option<(String, Value)> {
+fn schema(kind: &Kind, group: &str, version: &str) -> Option<(String, Value)> {
     let mut schema = kind.fields?.openapi();
-    schema["x-kubernetes-group-version-kind"] = json!([names(kind, version)]);
-    let group = if kind.group.is_empty() { "core" } else { kind.group };
+    schema["x-kubernetes-group-version-kind"] = json!([names(kind, group, version)]);
+    let group = if group.is_empty() { "core" } else { group };
     Some((format!("{group}.{version}.{}", kind.kind), schema))
 }
 
-fn names(kind: &Kind, version: &str) -> Value {
-    json!({"group": kind.group, "version": version, "kind": kind.kind})
+fn names(kind: &Kind, group: &str, version: &str) -> Value {
+    json!({"group": group, "version": version, "kind": kind.kind})
 }
 
 /// `api/v1` or `apis/GROUP/VERSION`.
@@ -52,16 +49,17 @@ fn path_of(group: &str, version: &str) -> String {
     if group.is_empty() { format!("api/{version}") } else { format!("apis/{group}/{version}") }
 }
 
-fn operation(kind: &Kind, version: &str) -> (String, Value) {
-    let resource = Resource { version: version.into(), ..Resource::from(kind) };
+fn operation(kind: &Kind, group: &str, version: &str) -> (String, Value) {
+    let resource =
+        Resource { group: group.into(), version: version.into(), ..Resource::from(kind) };
     let path = resource.path(Some("NAMESPACE"), Some("NAME"));
     let path = path.replace("NAMESPACE", "{namespace}").replace("NAME", "{name}");
     let parameter = |name: &str| json!({"name": name, "in": "query", "schema": {"type": "string"}});
     let patch = json!({
-        "operationId": format!("patch{}{}{}", kind.group.replace('.', ""), version, kind.kind),
+        "operationId": format!("patch{}{}{}", group.replace('.', ""), version, kind.kind),
         "parameters": [parameter("dryRun"), parameter("fieldValidation")],
         "responses": {"200": {"description": "OK"}},
-        "x-kubernetes-group-version-kind": names(kind, version),
+        "x-kubernetes-group-version-kind": names(kind, group, version),
     });
     (path, json!({"patch": patch}))
 }
@@ -86,6 +84,13 @@ mod tests {
         let pods = &core["paths"]["/api/v1/namespaces/{namespace}/pods/{name}"]["patch"];
         assert_eq!(pods["x-kubernetes-group-version-kind"]["kind"], "Pod");
         assert_eq!(document("apps", "v7"), None);
+        assert_eq!(document("extensions", "v1"), None);
+        let old = document("extensions", "v1beta1").unwrap();
+        let path = "/apis/extensions/v1beta1/namespaces/{namespace}/deployments/{name}";
+        let group = &old["paths"][path]["patch"]["x-kubernetes-group-version-kind"]["group"];
+        assert_eq!(group, "extensions");
+        assert!(old["components"]["schemas"]["extensions.v1beta1.Deployment"].is_object());
+        assert!(index["paths"].get("apis/extensions/v1beta1").is_some());
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{Method, StatusCode};
-use ironmesh_dialects::kinds::{Resource, split_api_version};
+use ironmesh_dialects::kinds::{KINDS, Kind, Resource, split_api_version};
 use serde_json::{Value, json};
 
 use super::answer::{self, Answer};
@@ -217,7 +217,7 @@ fn change(
         let updated = update(context, request, &resource, &key, part, |_| Ok(body.clone()))?;
         return Ok(presented_update(target, &updated));
     }
-    let apply = patch_of(&request.content_type)?;
+    let apply = patch_of(&request.content_type, &target.resource)?;
     let bytes_max = context.registry.limits().object_bytes_max;
     let updated = update(context, request, &target.resource, &key, part, |old| {
         let mut new = old.clone();
@@ -260,15 +260,18 @@ fn update(
 type Patch = fn(&mut Value, &Value, usize) -> Result<(), Failure>;
 
 /// How a patch of a media type is applied: to an object, the patch, and the bytes that an object may
-/// have.
-fn patch_of(content_type: &str) -> Result<Patch, Failure> {
+/// have. Of custom resources Kubernetes does not know by which keys lists are merged, so it takes no
+/// strategic merge patch for them.
+fn patch_of(content_type: &str, resource: &Resource) -> Result<Patch, Failure> {
+    let kind = Kind::of_path(&resource.group, &resource.plural);
+    let is_strategic = kind.is_some_and(|kind| !kind.custom);
     let media_type = content_type.split(';').next().unwrap_or_default().trim();
     match media_type {
         "application/merge-patch+json" => Ok(|object, change, _| {
             patch::merge(object, change);
             Ok(())
         }),
-        "application/strategic-merge-patch+json" => Ok(|object, change, _| {
+        STRATEGIC if is_strategic => Ok(|object, change, _| {
             patch::strategic_merge(object, change);
             Ok(())
         }),
@@ -279,16 +282,15 @@ fn patch_of(content_type: &str) -> Result<Patch, Failure> {
                 patch::Error::TooLarge(_) => Failure::over_limit(error.to_string()),
             })
         }),
-        other => Err(Failure::unsupported_type(
-            other,
-            &[
-                "application/json-patch+json",
-                "application/merge-patch+json",
-                "application/strategic-merge-patch+json",
-            ],
-        )),
+        other => {
+            let known = ["application/json-patch+json", "application/merge-patch+json", STRATEGIC];
+            let count = known.len() - usize::from(!is_strategic);
+            Err(Failure::unsupported_type(other, &known[..count]))
+        }
     }
 }
+
+const STRATEGIC: &str = "application/strategic-merge-patch+json";
 
 fn delete(
     context: &Context,
@@ -352,7 +354,7 @@ fn scale(
             let mut scale = scale_of(old);
             if request.method == Method::PATCH {
                 let bytes_max = context.registry.limits().object_bytes_max;
-                patch_of(&request.content_type)?(&mut scale, &body, bytes_max)?;
+                patch_of(&request.content_type, &target.resource)?(&mut scale, &body, bytes_max)?;
             } else {
                 scale = body.clone();
             }
@@ -437,7 +439,7 @@ pub(super) fn present_version(target: &Target) -> String {
     let known = &target.resource;
     // A successor group (`extensions` is `apps` now) is presented in its own version.
     let version = if split_api_version(&known.api_version()).1 == target.version
-        || ironmesh_dialects::kinds::KINDS
+        || KINDS
             .iter()
             .any(|k| k.plural == &*known.plural && k.versions.contains(&&*target.version))
         || !target.known

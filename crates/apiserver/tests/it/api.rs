@@ -22,13 +22,6 @@ async fn built_in_objects_are_there_from_the_start() {
 async fn refusals_read_as_kubectl_shows_them() {
     let world = World::start();
     let api = world.api();
-    let said = |(code, value): (http::StatusCode, serde_json::Value)| {
-        (
-            code.as_u16(),
-            value["reason"].as_str().unwrap_or_default().to_owned(),
-            value["message"].as_str().unwrap_or_default().to_owned(),
-        )
-    };
     let get = |path: &'static str| api.request(Method::GET, path, &[], None);
     let (code, reason, message) = said(get("/apis/apps/v1/namespaces/default/deployments/x").await);
     assert_eq!((code, &*reason, &*message), (404, "NotFound", "deployments.apps \"x\" not found"));
@@ -58,6 +51,38 @@ async fn refusals_read_as_kubectl_shows_them() {
     });
     let (code, reason, message) = said(api.try_create(route).await);
     assert_eq!((code, &*reason), (422, "Invalid"), "{message}");
+}
+
+/// As Kubernetes does: by which keys the lists of a custom resource are merged nobody knows.
+#[tokio::test]
+async fn custom_resources_take_no_strategic_merge_patch() {
+    let world = World::start();
+    let api = world.api();
+    api.create(deployment("x", "x", "v1", 1)).await;
+    api.create(json!({
+        "apiVersion": "networking.istio.io/v1", "kind": "DestinationRule",
+        "metadata": {"name": "x"}, "spec": {"host": "x"},
+    }))
+    .await;
+    api.create(json!({"apiVersion": "example.com/v1", "kind": "Thing", "metadata": {"name": "x"}}))
+        .await;
+    let patch = json!({"metadata": {"labels": {"a": "b"}}});
+    let send = async |path: &str, kind: &str| {
+        let kind = format!("application/{kind}+json");
+        said(api.request(Method::PATCH, path, &[("content-type", &kind)], Some(&patch)).await)
+    };
+    for custom in [
+        "/apis/networking.istio.io/v1/namespaces/default/destinationrules/x",
+        "/apis/example.com/v1/namespaces/default/things/x",
+    ] {
+        let (code, reason, message) = send(custom, "strategic-merge-patch").await;
+        assert_eq!((code, &*reason), (415, "UnsupportedMediaType"), "{custom}");
+        let taken = "application/json-patch+json, application/merge-patch+json";
+        assert!(message.contains(&format!("include: {taken}; found")), "{message}");
+        assert_eq!(send(custom, "merge-patch").await.0, 200, "{custom}");
+    }
+    let native = "/apis/apps/v1/namespaces/default/deployments/x";
+    assert_eq!(send(native, "strategic-merge-patch").await.0, 200);
 }
 
 #[tokio::test]
@@ -369,4 +394,10 @@ async fn unknown_fields_are_refused_warned_of_or_kept_as_asked_for() {
     let index = api.get("/openapi/v3").await;
     let place = index["paths"]["apis/apps/v1"]["serverRelativeURL"].as_str().unwrap().to_owned();
     assert!(api.get(&place).await["paths"].as_object().unwrap().len() > 2);
+}
+
+/// Code, reason and message of an answer.
+fn said((code, value): (http::StatusCode, serde_json::Value)) -> (u16, String, String) {
+    let text = |name: &str| value[name].as_str().unwrap_or_default().to_owned();
+    (code.as_u16(), text("reason"), text("message"))
 }
