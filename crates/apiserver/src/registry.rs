@@ -358,7 +358,6 @@ fn complete_pod(pod: &mut Object) {
     defaults::pod_spec(spec);
     set_default(spec, "serviceAccountName", "default");
     set_default(spec, "serviceAccount", "default");
-    set_default(spec, "terminationGracePeriodSeconds", 30);
     set_default(spec, "nodeName", defaults::NODE);
     let scheduled = json!({
         "type": "PodScheduled",

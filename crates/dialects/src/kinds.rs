@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 
 use ironmesh_model::{Finding, Name};
+use serde_json::Value;
 
 use crate::columns::{self, Columns};
 use crate::kubernetes::{self, kinds as core, read_workload};
@@ -36,6 +37,9 @@ pub struct Kind {
     pub custom: bool,
     /// Its fields, if they are known here.
     pub fields: Option<&'static Message>,
+    /// Makes an object of another version one of the preferred one, but for its `apiVersion`; none if
+    /// that is all in which they differ, and objects keep it as it was sent.
+    pub(crate) convert: Option<fn(&mut Value)>,
     /// How its objects are shown in tables.
     pub columns: Columns,
     /// What is done with its objects.
@@ -70,10 +74,15 @@ impl Kind {
         self.group == group || self.aliases.iter().any(|(alias, _)| *alias == group)
     }
 
+    /// Group and version under which its objects are taken, the preferred one first.
+    pub fn group_versions(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
+        let own = self.versions.iter().map(|version| (self.group, *version));
+        own.chain(self.aliases.iter().copied())
+    }
+
     /// Whether a version is taken; a group that is an alias has versions of its own.
-    fn has_version(&self, group: &str, version: &str) -> bool {
-        self.group == group && self.versions.contains(&version)
-            || self.aliases.contains(&(group, version))
+    pub fn has_version(&self, group: &str, version: &str) -> bool {
+        self.group_versions().any(|taken| taken == (group, version))
     }
 
     fn is_named(&self, group: &str) -> bool {
@@ -246,11 +255,12 @@ pub const ALL: &[&str] = &["pods", "services", "deployments", "replicasets"];
 
 /// The table. A group is Kubernetes' own or custom, and has its versions, of which objects are kept in
 /// the first, and other names under which it is taken; a kind has its plural, its short names, where it
-/// lives, what is done with its objects, and how they are shown if not by name and age alone.
+/// lives, what is done with its objects, how those of other versions are converted, and how they are
+/// shown if not by name and age alone.
 macro_rules! kinds {
     ($($origin:ident $group:literal $versions:tt also $aliases:tt {
         $($kind:ident $plural:literal $short:tt $scope:ident $treatment:ident $(($($of:tt)*))?
-            $(shown $columns:ident)?;)*
+            $(converted by $convert:ident)? $(shown $columns:ident)?;)*
     })*) => {
         /// The kinds that the table knows. Where two share a plural or a short name, the earlier is
         /// meant.
@@ -264,6 +274,7 @@ macro_rules! kinds {
             aliases: &$aliases,
             custom: origin!($origin),
             fields: treatment!(@fields $treatment $($($of)*)?),
+            convert: convert!($($convert)?),
             columns: columns!($($columns)?),
             treatment: treatment!($treatment $($($of)*)?),
         },)*)*];
@@ -276,6 +287,15 @@ macro_rules! scope {
     };
     (cluster) => {
         false
+    };
+}
+
+macro_rules! convert {
+    ($convert:ident) => {
+        Some(kubernetes::$convert)
+    };
+    () => {
+        None
     };
 }
 
@@ -353,10 +373,10 @@ kinds! {
         Event "events" ["ev"] namespaced checked(core::Event) shown EVENT;
     }
     native "apps" ["v1", "v1beta2", "v1beta1"] also [("extensions", "v1beta1")] {
-        Deployment "deployments" ["deploy"] namespaced checked(core::Deployment) shown DEPLOYMENT;
-        ReplicaSet "replicasets" ["rs"] namespaced checked(core::ReplicaSet) shown REPLICA_SET;
-        StatefulSet "statefulsets" ["sts"] namespaced not_run;
-        DaemonSet "daemonsets" ["ds"] namespaced not_run;
+        Deployment "deployments" ["deploy"] namespaced checked(core::Deployment) converted by old_workload shown DEPLOYMENT;
+        ReplicaSet "replicasets" ["rs"] namespaced checked(core::ReplicaSet) converted by old_workload shown REPLICA_SET;
+        StatefulSet "statefulsets" ["sts"] namespaced not_run converted by old_workload;
+        DaemonSet "daemonsets" ["ds"] namespaced not_run converted by old_workload;
     }
     native "batch" ["v1", "v1beta1"] also [] {
         Job "jobs" [] namespaced not_run;

@@ -16,7 +16,7 @@ mod protocol;
 mod service;
 
 pub(crate) use endpoints::{EndpointsPart, endpoint_slice, endpoints};
-pub(crate) use fields::{annotations, metadata, read_workload};
+pub(crate) use fields::{annotations, metadata, old_workload, read_workload};
 pub(crate) use members::Members;
 pub(crate) use pod::pod;
 pub(crate) use service::service;

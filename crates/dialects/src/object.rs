@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use ironmesh_model::snapshot::Created;
 use ironmesh_model::{Finding, FindingCode, Labels, Name, ObjectId};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
+
+use crate::kinds::{self, Kind, Resource};
 
 pub mod value;
 
@@ -130,33 +132,19 @@ pub(crate) fn labels(value: &Value) -> Labels {
     pairs.filter_map(|(name, value)| Some((name.as_str(), value.as_str()?))).collect()
 }
 
-/// Turns an old API version of a workload kind into `apps/v1`, in place: sets the version, and the
-/// selector, which was once taken from the labels of the template.
+/// Turns an object of an old API version, which differs from the preferred one of its kind, into one of
+/// that, in place.
 ///
-/// The finding says that the form is old. Values of other kinds stay as they are.
+/// The finding says that the form is old. Other values stay as they are.
 pub fn normalize(value: &mut Value) -> Option<Finding> {
-    let kind = value["kind"].as_str()?;
-    let old = match value["apiVersion"].as_str()? {
-        version @ ("extensions/v1beta1" | "apps/v1beta1" | "apps/v1beta2") => version.to_owned(),
-        _ => return None,
-    };
-    if !matches!(kind, "Deployment" | "ReplicaSet" | "DaemonSet" | "StatefulSet") {
-        return None;
-    }
-    value["apiVersion"] = json!("apps/v1");
-    let template_labels = value.pointer("/spec/template/metadata/labels").cloned();
-    let needs_selector = value.pointer("/spec/selector").is_none_or(Value::is_null);
-    if let (true, Some(labels), Some(Value::Object(spec))) =
-        (needs_selector, template_labels, value.get_mut("spec"))
-    {
-        let selector = Map::from_iter([("matchLabels".to_owned(), labels)]);
-        spec.insert("selector".to_owned(), Value::Object(selector));
-    }
+    let old = value["apiVersion"].as_str()?.to_owned();
+    let (group, version) = kinds::split_api_version(&old);
+    let kind = Kind::of(group, value["kind"].as_str()?)?;
+    let new = Resource::from(kind).api_version();
+    let convert = kind.convert.filter(|_| old != new && kind.has_version(group, version))?;
+    value["apiVersion"] = json!(new);
+    convert(value);
     let object = Object::new(value.clone()).ok()?;
-    Some(Finding::new(
-        object.id(),
-        "apiVersion",
-        FindingCode::Deprecated,
-        format!("{old} is taken as apps/v1"),
-    ))
+    let message = format!("{old} is taken as {new}");
+    Some(Finding::new(object.id(), "apiVersion", FindingCode::Deprecated, message))
 }

@@ -9,6 +9,7 @@
 //! - the description of the kind for people and tools ([`Message`]).
 
 mod check;
+mod fill;
 mod in_place;
 mod openapi;
 mod quantity;
@@ -20,6 +21,7 @@ use serde_json::Value;
 
 pub(crate) use check::read;
 pub use check::{Unreadable, parse};
+pub use fill::{fill, normalize};
 pub use in_place::{Entries, Fields, Items};
 pub use quantity::Quantity;
 pub(crate) use table::{fields, kind, words};

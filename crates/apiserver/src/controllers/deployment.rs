@@ -12,7 +12,7 @@ use super::{Controller, events, nothing, progress};
 use crate::clock;
 use crate::failure::Failure;
 use crate::object::{self, Object, entry};
-use crate::registry::{DeleteOptions, Part, Registry};
+use crate::registry::{DeleteOptions, Part, Registry, defaults};
 use crate::store::{Collection, Key};
 
 pub(super) const CONTROLLER: Controller = Controller {
@@ -75,13 +75,17 @@ fn owned_sets(registry: &Registry, deployment: &Object) -> Vec<Arc<Object>> {
     sets
 }
 
-/// Whether a set was made from this template; the hash label is the set's own.
+/// Whether a set was made from this template; the hash label is the set's own. One that was kept by an
+/// older version may lack defaults of today.
 fn same_template(set: &Object, template: &Value) -> bool {
-    let mut own = ReplicaSet::of(set).spec().template().json().clone();
+    let (mut own, mut template) =
+        (ReplicaSet::of(set).spec().template().json().clone(), template.clone());
+    defaults::pod_spec(&mut own["spec"]);
+    defaults::pod_spec(&mut template["spec"]);
     if let Some(labels) = own.pointer_mut("/metadata/labels").and_then(Value::as_object_mut) {
         labels.shift_remove(HASH_LABEL);
     }
-    canonical(&own) == canonical(template)
+    canonical(&own) == canonical(&template)
 }
 
 /// A template with what means the same written the same: sorted keys, no empty parts.

@@ -1,6 +1,8 @@
 //! What Kubernetes fills in when an object is taken. Pure functions; each is idempotent.
 
-use ironmesh_dialects::kinds::Resource;
+use ironmesh_dialects::kinds::{Kind, Resource};
+use ironmesh_dialects::kubernetes::kinds::{Container, PodSpec, Strategy, StrategyType};
+use ironmesh_dialects::schema;
 use serde_json::{Value, json};
 
 use crate::base64;
@@ -9,7 +11,8 @@ use crate::object::{self, Object, entry, set_default};
 /// Node that all pods run on.
 pub(crate) const NODE: &str = "ironmesh";
 
-/// Fills in the defaults of an object's kind. Its fields are of the right types.
+/// Fills in the defaults of an object's kind: those of its table, and what follows from other fields.
+/// Its fields are of the right types.
 pub(crate) fn apply(resource: &Resource, object: &mut Object) {
     match (&*resource.group, &*resource.plural) {
         ("", "namespaces") => {
@@ -22,29 +25,23 @@ pub(crate) fn apply(resource: &Resource, object: &mut Object) {
         ("", "services") => service(object),
         ("", "secrets") => secret(object),
         ("apps", "deployments") => deployment(object),
-        ("apps", "replicasets") => {
-            set_default(entry(object, "spec"), "replicas", 1);
-            pod_spec(entry(entry(entry(object, "spec"), "template"), "spec"));
-        }
+        ("apps", "replicasets") => template(entry(object, "spec")),
         _ => {}
+    }
+    let table = Kind::of_path(&resource.group, &resource.plural).and_then(|kind| kind.fields);
+    if let Some(fields) = table.filter(|fields| !fields.protobuf) {
+        fields.fill(object);
     }
 }
 
 /// Fills in what is left open in a pod's spec.
 pub(crate) fn pod_spec(spec: &mut Value) {
-    set_default(spec, "restartPolicy", "Always");
-    set_default(spec, "terminationGracePeriodSeconds", 30);
-    set_default(spec, "dnsPolicy", "ClusterFirst");
     set_default(spec, "securityContext", json!({}));
-    set_default(spec, "schedulerName", "default-scheduler");
     // The two names are one field; the older is still read by tools.
-    let account =
-        [object::text(spec, "/serviceAccountName"), object::text(spec, "/serviceAccount")]
-            .into_iter()
-            .find(|name| !name.is_empty())
-            .unwrap_or_default()
-            .to_owned();
-    if !account.is_empty() {
+    let read = PodSpec::of(spec);
+    let accounts = [read.service_account_name(), read.old_service_account()];
+    let account = accounts.into_iter().find(|name| !name.is_empty()).map(str::to_owned);
+    if let Some(account) = account {
         spec["serviceAccountName"] = account.clone().into();
         spec["serviceAccount"] = account.into();
     }
@@ -55,46 +52,25 @@ pub(crate) fn pod_spec(spec: &mut Value) {
             }
         }
     }
+    schema::fill::<PodSpec>(spec);
 }
 
 fn container(container: &mut Value) {
-    let image = object::text(container, "/image");
+    let image = Container::of(container).image();
     let tagged = image.rsplit('/').next().is_some_and(|last| last.contains([':', '@']));
     let pull = if !tagged || image.ends_with(":latest") { "Always" } else { "IfNotPresent" };
     set_default(container, "imagePullPolicy", pull);
-    set_default(container, "terminationMessagePath", "/dev/termination-log");
-    set_default(container, "terminationMessagePolicy", "File");
     set_default(container, "resources", json!({}));
-    for port in container.get_mut("ports").and_then(Value::as_array_mut).into_iter().flatten() {
-        if port.is_object() {
-            set_default(port, "protocol", "TCP");
-        }
-    }
-    for probe in ["livenessProbe", "readinessProbe", "startupProbe"] {
-        if let Some(probe) = container.get_mut(probe).filter(|probe| probe.is_object()) {
-            self::probe(probe);
-        }
-    }
 }
 
-fn probe(probe: &mut Value) {
-    set_default(probe, "timeoutSeconds", 1);
-    set_default(probe, "periodSeconds", 10);
-    set_default(probe, "successThreshold", 1);
-    set_default(probe, "failureThreshold", 3);
-    if let Some(http) = probe.get_mut("httpGet").filter(|http| http.is_object()) {
-        set_default(http, "path", "/");
-        set_default(http, "scheme", "HTTP");
-    }
+fn template(spec: &mut Value) {
+    pod_spec(entry(entry(spec, "template"), "spec"));
 }
 
 fn service(object: &mut Object) {
     let spec = entry(object, "spec");
-    set_default(spec, "type", "ClusterIP");
-    set_default(spec, "sessionAffinity", "None");
     for port in spec.get_mut("ports").and_then(Value::as_array_mut).into_iter().flatten() {
         if port.is_object() {
-            set_default(port, "protocol", "TCP");
             let number = port.get("port").cloned().unwrap_or_default();
             set_default(port, "targetPort", number);
         }
@@ -105,7 +81,6 @@ fn service(object: &mut Object) {
 /// `stringData` is written into `data`, in base64; what is there already is written anew without the
 /// line breaks that Kubernetes passes over.
 fn secret(object: &mut Object) {
-    set_default(object, "type", "Opaque");
     for value in object.get_mut("data").and_then(Value::as_object_mut).into_iter().flatten() {
         if let Some(bytes) = value.1.as_str().and_then(base64::decode) {
             *value.1 = base64::encode(&bytes).into();
@@ -123,17 +98,11 @@ fn secret(object: &mut Object) {
 
 fn deployment(object: &mut Object) {
     let spec = entry(object, "spec");
-    set_default(spec, "replicas", 1);
-    set_default(spec, "revisionHistoryLimit", 10);
-    set_default(spec, "progressDeadlineSeconds", 600);
     let strategy = entry(spec, "strategy");
-    set_default(strategy, "type", "RollingUpdate");
-    if strategy["type"] == "RollingUpdate" {
-        let rolling = entry(strategy, "rollingUpdate");
-        set_default(rolling, "maxSurge", "25%");
-        set_default(rolling, "maxUnavailable", "25%");
+    if Strategy::of(strategy).of() == StrategyType::RollingUpdate {
+        entry(strategy, "rollingUpdate");
     }
-    pod_spec(entry(entry(spec, "template"), "spec"));
+    template(spec);
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::base64;
 use crate::failure::Cause;
 use crate::object::{self, Object};
+use crate::registry::defaults;
 use crate::selector;
 
 mod ips;
@@ -230,6 +231,8 @@ fn base64_values(object: &Object, field: &str, causes: &mut Vec<Cause>) {
 /// What of a pod's spec no update may change, as Kubernetes has it.
 fn frozen_spec(pod: &Object) -> Value {
     let mut spec = pod.get("spec").cloned().unwrap_or_default();
+    // One that was kept by an older version may lack defaults of today.
+    defaults::pod_spec(&mut spec);
     if let Some(spec) = spec.as_object_mut() {
         for key in ["tolerations", "activeDeadlineSeconds", "terminationGracePeriodSeconds"] {
             spec.remove(key);
@@ -336,5 +339,10 @@ mod tests {
         assert!(check_update(&pod, &old, &new).is_empty());
         let new = json!({"spec": {"containers": [{"name": "a", "image": "y", "args": []}]}});
         assert_eq!(check_update(&pod, &old, &new).len(), 1);
+        // What older versions have not filled in is no change.
+        let mut new = json!({"spec": {"containers": [{"name": "a", "image": "y"}]}});
+        defaults::pod_spec(&mut new["spec"]);
+        assert_eq!(new["spec"]["enableServiceLinks"], true);
+        assert!(check_update(&pod, &old, &new).is_empty());
     }
 }

@@ -34,12 +34,10 @@ struct Page {
 
 impl Page {
     fn kind(&mut self, kind: &Kind, message: &'static Message) {
-        let own = kind.versions.iter().map(|version| (kind.group, *version));
-        let versions =
-            own.chain(kind.aliases.iter().copied()).map(|(group, version)| match group {
-                "" => format!("`{version}`"),
-                group => format!("`{group}/{version}`"),
-            });
+        let versions = kind.group_versions().map(|(group, version)| match group {
+            "" => format!("`{version}`"),
+            group => format!("`{group}/{version}`"),
+        });
         let versions: Vec<String> = versions.collect();
         let (name, doc) = (kind.kind, message.doc.trim());
         let origin = if kind.custom { "a custom resource" } else { "Kubernetes' own" };

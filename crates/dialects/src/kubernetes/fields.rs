@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use ironmesh_model::{Finding, FindingCode, Severity};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::schema::{Bounded, Count, IntegerOrText, Status, Typed, fields, kind, read, words};
 use crate::{Object, path};
@@ -44,6 +44,17 @@ pub(crate) fn read_workload<T: Typed>(object: &Object, findings: &mut Vec<Findin
         findings.retain(|finding| finding.code.severity() == Severity::Error);
     }
     read
+}
+
+/// A workload of an old version: its selector was once taken from the labels of its template.
+pub(crate) fn old_workload(object: &mut Value) {
+    let labels = object.pointer("/spec/template/metadata/labels").cloned();
+    let needs_selector = object.pointer("/spec/selector").is_none_or(Value::is_null);
+    if let (true, Some(labels), Some(Value::Object(spec))) =
+        (needs_selector, labels, object.get_mut("spec"))
+    {
+        spec.insert("selector".to_owned(), json!({ "matchLabels": labels }));
+    }
 }
 
 /// Annotations with which Istio's injection is told what ours does not do.

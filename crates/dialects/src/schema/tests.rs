@@ -1,6 +1,8 @@
 //! No JSON whatever makes a table fall over, and no field of it is lost in silence: it is in the type
 //! that code works on, or in a finding.
 
+use std::collections::BTreeSet;
+
 use ironmesh_model::settings::parse_duration;
 use ironmesh_model::{Finding, Severity};
 use ironmesh_testkit::random::Random;
@@ -123,6 +125,87 @@ fn letter_case_is_as_strict_as_the_api_is() {
         twice.contains(&("spec.servers[0].tls.https_redirect".to_owned(), "IM0001")),
         "{twice:?}"
     );
+}
+
+/// Every field of every kind, wherever it stands: in another letter case, or in snake case where the API
+/// takes none, it is no field; and a word in another letter case is no word.
+#[test]
+fn no_field_of_any_kind_is_taken_in_another_letter_case() {
+    for table @ (api_version, kind, _) in TABLES {
+        let top = message(api_version, kind);
+        let mut tried = 0;
+        each_message(top, &|value| value, "", &mut |message, place, at| {
+            for field in message.fields {
+                for wrong in wrong_cases(field.name, !message.protobuf) {
+                    let mut entries = Map::new();
+                    entries.insert(wrong.clone(), json!(null));
+                    let found = findings(place(Value::Object(entries)), table);
+                    let at = path::field(at, &wrong);
+                    assert!(message.open || found.contains(&(at.clone(), "IM0003")), "{kind} {at}");
+                    tried += 1;
+                }
+                let Type::Words { words, any_case: false } = &field.of else { continue };
+                for wrong in words.iter().flat_map(|word| wrong_cases(word.word, false)) {
+                    let mut entries = Map::new();
+                    entries.insert(field.name.to_owned(), json!(wrong));
+                    let found = findings(place(Value::Object(entries)), table);
+                    let at = path::field(at, field.name);
+                    assert!(found.contains(&(at.clone(), "IM0001")), "{kind} {at}: {wrong}");
+                }
+            }
+        });
+        assert!(tried > 10, "{kind}: {tried}");
+    }
+}
+
+/// A name in other letter cases, and in snake case.
+fn wrong_cases(name: &str, snake: bool) -> BTreeSet<String> {
+    let mut first = name.to_owned();
+    first[..1].make_ascii_uppercase();
+    let snake = snake.then(|| snake_case(name));
+    let cases = [first, name.to_lowercase(), name.to_uppercase()];
+    cases.into_iter().chain(snake).filter(|wrong| wrong != name).collect()
+}
+
+/// Path and code of what is found in an object of a kind.
+fn findings(mut value: Value, (api_version, kind, typed): &Tested) -> Vec<(String, &'static str)> {
+    value["apiVersion"] = json!(api_version);
+    value["kind"] = json!(kind);
+    if !value["metadata"].is_object() {
+        value["metadata"] = json!({});
+    }
+    value["metadata"]["name"] = json!("x");
+    let object = Object::new(value).unwrap();
+    typed(&object).1.into_iter().map(|f| (f.path, f.code.code())).collect()
+}
+
+/// Puts a value to its place in an object.
+type Place<'a> = &'a dyn Fn(Value) -> Value;
+
+/// Calls a function with a message, how an object of it is put to its place, and the path of that; and
+/// with all messages in it.
+fn each_message(
+    message: &'static Message,
+    place: Place<'_>,
+    at: &str,
+    f: &mut dyn FnMut(&'static Message, Place<'_>, &str),
+) {
+    f(message, place, at);
+    for field in message.fields {
+        let at = path::field(at, field.name);
+        let (at, shape, of): (_, fn(Value) -> Value, _) = match &field.of {
+            Type::Object(of) => (at, |value| value, of),
+            Type::List(Type::Object(of)) => (path::item(&at, 0), |value| json!([value]), of),
+            Type::Map(Type::Object(of)) => (path::field(&at, "a"), |value| json!({"a": value}), of),
+            _ => continue,
+        };
+        let place = |value| {
+            let mut entries = Map::new();
+            entries.insert(field.name.to_owned(), shape(value));
+            place(Value::Object(entries))
+        };
+        each_message(of, &place, &at, f);
+    }
 }
 
 /// The hostile twin: anything at all in the place of anything.
