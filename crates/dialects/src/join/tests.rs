@@ -47,6 +47,15 @@ fn object(what: u8, who: u8, how: u8) -> Value {
                 }],
             })
         }
+        3 => json!({
+            "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+            "metadata": metadata(json!({"kubernetes.io/service-name": format!("n{}", how % 3)})),
+            "ports": [{"name": "http", "port": 9000 + u16::from(how % 5)}],
+            "endpoints": [
+                {"addresses": [format!("10.77.0.{}", how / 2 % 6 + 1)], "conditions": {"ready": how.is_multiple_of(4)}},
+                {"addresses": [format!("10.77.0.{}", how / 3 % 6 + 1)]},
+            ],
+        }),
         _ => json!({
             "apiVersion": "networking.istio.io/v1", "kind": "VirtualService",
             "metadata": metadata(json!({})),
@@ -66,11 +75,11 @@ fn sorted(mut objects: Objects) -> Objects {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..<_>::default() })]
+    #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..<_>::default() })]
 
     #[test]
     fn one_object_at_a_time_gives_what_all_at_once_give(
-        steps in prop::collection::vec((0u8..4, 0u8..6, any::<u8>(), prop::bool::weighted(0.75)), 1..40)
+        steps in prop::collection::vec((0u8..5, 0u8..6, any::<u8>(), prop::bool::weighted(0.75)), 1..40)
     ) {
         let settings = Settings::default();
         let (mut join, edits) = Join::new(settings.clone());
@@ -149,4 +158,50 @@ fn the_mesh_config_of_the_root_namespace_is_the_settings() {
     );
     assert_eq!(after(join.take(&1)).value("mtlsMode"), "STRICT");
     assert_eq!(after(join.take(&2)), base);
+}
+
+#[test]
+fn a_listed_address_that_changes_is_one_edit_however_many_are_listed() {
+    let slice = |addresses: &[u16]| {
+        let endpoint = |n: &u16| json!({"addresses": [format!("10.1.{}.{}", n / 250, n % 250 + 1)]});
+        translate_one(
+            &Object::new(json!({
+                "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+                "metadata": {"name": "a", "namespace": "default", "labels": {"kubernetes.io/service-name": "a"}},
+                "ports": [{"name": "http", "port": 8080}],
+                "endpoints": addresses.iter().map(endpoint).collect::<Vec<_>>(),
+            }))
+            .unwrap(),
+        )
+    };
+    let service = |labels: Value, target: u16| {
+        translate_one(
+            &Object::new(json!({
+                "apiVersion": "v1", "kind": "Service",
+                "metadata": {"name": "a", "namespace": "default", "labels": labels},
+                "spec": {"clusterIP": "10.96.0.1",
+                    "ports": [{"name": "http", "port": 80, "targetPort": target}]},
+            }))
+            .unwrap(),
+        )
+    };
+    let (mut join, _) = Join::new(Settings::default());
+    assert_eq!(join.put(0, service(json!({}), 1)).len(), 2, "it, and its endpoints");
+    let mut addresses: Vec<u16> = (0..1000).collect();
+    assert_eq!(join.put(1, slice(&addresses)).len(), 1000);
+    addresses.push(1000);
+    assert_eq!(join.put(1, slice(&addresses)).len(), 1);
+    assert_eq!(join.put(2, slice(&[5, 1001])).len(), 2, "another list has one of them, too");
+    addresses.rotate_left(7);
+    assert_eq!(join.put(1, slice(&addresses)).len(), 0, "their order means nothing");
+    addresses.truncate(998);
+    assert_eq!(join.put(1, slice(&addresses)).len(), 3);
+    let mut pod = object(1, 0, 1);
+    pod["status"]["podIP"] = "10.1.0.1".into();
+    let edits = join.put(3, translate_one(&Object::new(pod).unwrap()));
+    assert_eq!(edits.len(), 3, "who lives there, and the endpoint under another id: {edits:?}");
+    assert_eq!(join.put(0, service(json!({"a": "b"}), 1)).len(), 0, "no label of it matters");
+    let edits = join.put(0, service(json!({}), 2));
+    assert!(matches!(&edits[..], [Edit::Service(..), Edit::Endpoints(..)]), "its ports matter");
+    assert_eq!(join.take(&2).len(), 2);
 }

@@ -1,7 +1,8 @@
 //! `Endpoints` and `EndpointSlice`: addresses of a Service that selects no pods.
 
-use std::collections::HashMap;
+use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ironmesh_model::service::{Endpoint, EndpointAddress, PortMap, ServicePort, UpstreamTls};
 use ironmesh_model::settings::Settings;
@@ -23,15 +24,17 @@ pub(crate) struct EndpointsPart {
     namespace: Name,
     /// Name of the Service.
     service: Name,
+    /// In order of their numbers; one may be listed several times, with different ports.
     addresses: Vec<Address>,
 }
 
+/// An address that is listed.
 #[derive(Clone, Debug, PartialEq)]
-struct Address {
+pub(super) struct Address {
     ip: IpAddr,
     ready: bool,
     /// The ports that it serves.
-    ports: Vec<ListedPort>,
+    ports: Arc<[ListedPort]>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -91,13 +94,32 @@ impl EndpointsPart {
         (self.namespace.clone(), self.service.clone())
     }
 
-    /// The addresses that it lists.
+    /// Whether it is for the Service of this namespace and name.
+    pub(super) fn is_for(&self, (namespace, service): &(Name, Name)) -> bool {
+        self.service == *service && self.namespace == *namespace
+    }
+
+    /// The addresses that it lists, in order, each once.
     pub(super) fn ips(&self) -> impl Iterator<Item = IpAddr> {
-        self.addresses.iter().map(|address| address.ip)
+        self.addresses.chunk_by(|a, b| a.ip == b.ip).map(|same| same[0].ip)
+    }
+
+    /// What it says about an address.
+    pub(super) fn at(&self, ip: IpAddr) -> &[Address] {
+        let first = self.addresses.partition_point(|address| address.ip < ip);
+        let rest = &self.addresses[first..];
+        &rest[..rest.partition_point(|address| address.ip == ip)]
+    }
+
+    /// The addresses about which another one does not say the same.
+    pub(super) fn differing(&self, other: &Self) -> BTreeSet<IpAddr> {
+        let all = self.ips().chain(other.ips());
+        all.filter(|ip| self.at(*ip) != other.at(*ip)).collect()
     }
 }
 
-fn part(object: &Object, service: Name, addresses: Vec<Address>) -> Part {
+fn part(object: &Object, service: Name, mut addresses: Vec<Address>) -> Part {
+    addresses.sort_by_key(|address| address.ip);
     let namespace = object.namespace().clone();
     Part::Endpoints(Box::new(EndpointsPart { namespace, service, addresses }))
 }
@@ -105,7 +127,7 @@ fn part(object: &Object, service: Name, addresses: Vec<Address>) -> Part {
 /// Of ports with name, number and protocol those that carry TCP.
 fn ports<'a>(
     list: impl Iterator<Item = (&'a String, Option<u16>, ServiceProtocol)>,
-) -> Vec<ListedPort> {
+) -> Arc<[ListedPort]> {
     list.filter(|(_, _, protocol)| *protocol == ServiceProtocol::Tcp)
         .map(|(name, number, _)| match number {
             Some(number) => ListedPort::Named(name.as_str().into(), number),
@@ -130,52 +152,51 @@ fn target(part: &ServicePart, port: &ServicePort, address: &Address) -> Option<u
     named.or_else(|| address.ports.contains(&ListedPort::All).then(own))
 }
 
-/// The endpoints of a Service without a selector. An address that a pod has is that pod, with its
-/// identity; any other is outside of the mesh.
-pub(super) fn of_service<'a>(
+/// The endpoint of a Service without a selector at an address, from all that is listed about that; none
+/// if nothing is. If a pod has the address it is that pod, with its identity; else it is outside of the
+/// mesh.
+pub(super) fn at_address<'a>(
     part: &ServicePart,
-    listed: impl Iterator<Item = &'a EndpointsPart>,
-    pod_at: impl Fn(IpAddr) -> Option<&'a PodPart>,
+    ip: IpAddr,
+    pod: Option<&PodPart>,
+    mut listed: impl Iterator<Item = &'a Address>,
     settings: &Settings,
-) -> Vec<Endpoint> {
-    let mut endpoints: Vec<Endpoint> = Vec::new();
-    let mut places: HashMap<Name, usize> = HashMap::new();
-    for address in listed.flat_map(|list| &list.addresses) {
-        let mut endpoint = match pod_at(address.ip) {
-            Some(pod) => super::endpoint(part, pod, settings),
-            None => outside(part, address.ip),
-        };
-        endpoint.ready = address.ready || part.publish_not_ready;
-        endpoint.ports = part
-            .service
-            .ports
-            .iter()
-            .filter_map(|port| {
-                let target = target(part, port, address)?;
-                Some(PortMap { service: port.number, target })
-            })
-            .collect();
-        // Subsets may list an address again with other ports.
-        match places.get(&endpoint.id) {
-            Some(at) => {
-                let other = &mut endpoints[*at];
-                other.ready |= endpoint.ready;
-                other.ports.append(&mut endpoint.ports);
-                other.ports.sort_by_key(|port| (port.service, port.target));
-                other.ports.dedup_by_key(|port| port.service);
-            }
-            None => {
-                places.insert(endpoint.id.clone(), endpoints.len());
-                endpoints.push(endpoint);
-            }
-        }
+) -> Option<Endpoint> {
+    let ports = |address: &'a Address| {
+        part.service.ports.iter().filter_map(|port| {
+            let target = target(part, port, address)?;
+            Some(PortMap { service: port.number, target })
+        })
+    };
+    let first = listed.next()?;
+    let mut endpoint = match pod {
+        Some(pod) => super::endpoint(part, pod, settings),
+        None => outside(part, ip),
+    };
+    endpoint.ready = part.publish_not_ready || first.ready;
+    endpoint.ports = ports(first).collect();
+    // Subsets may list an address again with other ports.
+    for address in listed {
+        endpoint.ready |= address.ready;
+        endpoint.ports.extend(ports(address));
+        endpoint.ports.sort_by_key(|port| (port.service, port.target));
+        endpoint.ports.dedup_by_key(|port| port.service);
     }
-    endpoints
+    Some(endpoint)
+}
+
+/// The id of what [`at_address`] makes.
+pub(super) fn id_at(part: &ServicePart, ip: IpAddr, pod: Option<&PodPart>) -> Name {
+    pod.map_or_else(|| outside_id(part, ip), |pod| pod.id.uid.clone())
+}
+
+fn outside_id(part: &ServicePart, ip: IpAddr) -> Name {
+    format!("{}/{ip}", part.service.id.namespace).into()
 }
 
 fn outside(part: &ServicePart, ip: IpAddr) -> Endpoint {
     let name: Name = ip.to_string().into();
-    let uid: Name = format!("{}/{name}", part.service.id.namespace).into();
+    let uid = outside_id(part, ip);
     Endpoint {
         id: uid.clone(),
         address: EndpointAddress::Ip(ip),

@@ -55,7 +55,9 @@ impl<K: Ord + Clone> Members<K> {
             return Vec::new();
         }
         let mut edits = Vec::new();
+        let mut same_endpoints = false;
         if let Some(before) = &before {
+            same_endpoints = part.as_ref().is_some_and(|part| shape(part) == shape(before));
             self.services_by_name.take(&name_of(before), &key);
             if let Some(label) = first_label(before) {
                 self.services_by_label.take(&label, &key);
@@ -72,7 +74,9 @@ impl<K: Ord + Clone> Members<K> {
             }
             let told = (part.service.clone().into(), part.created);
             edits.push(Edit::Service(part.service.id.clone(), Some(told)));
-            edits.push(self.all_endpoints(&part));
+            if !same_endpoints {
+                edits.push(self.all_endpoints(&part));
+            }
             self.services.insert(key, part);
         }
         edits
@@ -80,11 +84,13 @@ impl<K: Ord + Clone> Members<K> {
 
     /// A pod is this, or gone.
     pub(crate) fn put_pod(&mut self, key: K, part: Option<PodPart>) -> Vec<Edit> {
-        let before = self.pods.remove(&key);
-        if before == part {
-            self.pods.extend(part.map(|part| (key, part)));
+        if self.pods.get(&key) == part.as_ref() {
             return Vec::new();
         }
+        let ips = self.pods.get(&key).into_iter().chain(&part).map(|part| part.ip);
+        let ips: BTreeSet<IpAddr> = ips.collect();
+        let were: Vec<Option<PodPart>> = ips.iter().map(|ip| self.pod_at(*ip).cloned()).collect();
+        let before = self.pods.remove(&key);
         if let Some(before) = &before {
             labels_in(&before.id.namespace, &before.labels)
                 .for_each(|label| self.pods_by_label.take(&label, &key));
@@ -97,13 +103,18 @@ impl<K: Ord + Clone> Members<K> {
             self.pods.insert(key, part.clone());
         }
         let mut edits = self.endpoints_of(before.as_ref(), part.as_ref());
-        let ips: BTreeSet<IpAddr> = before.iter().chain(&part).map(|part| part.ip).collect();
-        for ip in ips {
+        let mut listed = Vec::new();
+        for (ip, was) in ips.into_iter().zip(were) {
             edits.push(self.workload_at(ip));
             let lists = self.lists_by_ip.of(&ip).filter_map(|list| self.lists.get(list));
             let services: BTreeSet<(Name, Name)> = lists.map(EndpointsPart::service).collect();
-            edits.extend(services.iter().flat_map(|service| self.listed(service)));
+            for service in services.iter().flat_map(|service| self.without_selector(service)) {
+                listed.extend(self.listed_at(service, ip, was.as_ref()));
+            }
         }
+        // A pod that moves from one listed address to another leaves before it comes.
+        listed.sort_by_key(|edit| matches!(edit, Edit::Endpoint(_, _, Some(_))));
+        edits.extend(listed);
         edits
     }
 
@@ -138,25 +149,65 @@ impl<K: Ord + Clone> Members<K> {
             self.lists.extend(part.map(|part| (key, part)));
             return Vec::new();
         }
-        let services: BTreeSet<(Name, Name)> =
-            before.iter().chain(&part).map(EndpointsPart::service).collect();
+        let mut moved: BTreeMap<(Name, Name), BTreeSet<IpAddr>> = BTreeMap::new();
+        match (&before, &part) {
+            (Some(before), Some(part)) if before.service() == part.service() => {
+                moved.insert(part.service(), before.differing(part));
+            }
+            _ => moved.extend(
+                before.iter().chain(&part).map(|part| (part.service(), part.ips().collect())),
+            ),
+        }
         if let Some(before) = &before {
             self.lists_by_service.take(&before.service(), &key);
-            before.ips().for_each(|ip| self.lists_by_ip.take(&ip, &key));
+        }
+        for ip in moved.values().flatten() {
+            self.lists_by_ip.take(ip, &key);
         }
         if let Some(part) = part {
             self.lists_by_service.put(part.service(), key.clone());
-            part.ips().for_each(|ip| self.lists_by_ip.put(ip, key.clone()));
+            let listed = moved.values().flatten().filter(|ip| !part.at(**ip).is_empty());
+            listed.for_each(|ip| self.lists_by_ip.put(*ip, key.clone()));
             self.lists.insert(key, part);
         }
-        services.iter().flat_map(|service| self.listed(service)).collect()
+        let mut edits = Vec::new();
+        for (name, ips) in &moved {
+            for service in self.without_selector(name) {
+                edits.extend(
+                    ips.iter().flat_map(|ip| self.listed_at(service, *ip, self.pod_at(*ip))),
+                );
+            }
+        }
+        edits
     }
 
-    /// The endpoints of the services of a name that select none.
-    fn listed(&self, service: &(Name, Name)) -> Vec<Edit> {
-        let services = self.services_by_name.of(service).filter_map(|key| self.services.get(key));
-        let without = services.filter(|part| part.selector.is_none());
-        without.map(|part| self.all_endpoints(part)).collect()
+    /// The services of a name that select no pods.
+    fn without_selector(&self, name: &(Name, Name)) -> impl Iterator<Item = &ServicePart> {
+        let services = self.services_by_name.of(name).filter_map(|key| self.services.get(key));
+        services.filter(|part| part.selector.is_none())
+    }
+
+    /// The endpoint of a service without a selector at an address that this pod had until now.
+    fn listed_at(&self, part: &ServicePart, ip: IpAddr, was: Option<&PodPart>) -> Vec<Edit> {
+        let service = &part.service.id;
+        let before = endpoints::id_at(part, ip, was);
+        let now = self.listed(part, ip);
+        let mut edits = Vec::new();
+        if now.as_ref().is_none_or(|now| now.id != before) {
+            edits.push(Edit::Endpoint(service.clone(), before, None));
+        }
+        if let Some(now) = now {
+            edits.push(Edit::Endpoint(service.clone(), now.id.clone(), Some(now.into())));
+        }
+        edits
+    }
+
+    /// What lists say that a service without a selector has at an address.
+    fn listed(&self, part: &ServicePart, ip: IpAddr) -> Option<Endpoint> {
+        let name = name_of(part);
+        let lists = self.lists_by_ip.of(&ip).filter_map(|key| self.lists.get(key));
+        let listed = lists.filter(|list| list.is_for(&name)).flat_map(|list| list.at(ip));
+        endpoints::at_address(part, ip, self.pod_at(ip), listed, &self.settings)
     }
 
     fn all_endpoints(&self, part: &ServicePart) -> Edit {
@@ -170,7 +221,8 @@ impl<K: Ord + Clone> Members<K> {
                 let name = name_of(part);
                 let lists = self.lists_by_service.of(&name);
                 let lists = lists.filter_map(|key| self.lists.get(key));
-                endpoints::of_service(part, lists, |ip| self.pod_at(ip), &self.settings)
+                let ips: BTreeSet<IpAddr> = lists.flat_map(EndpointsPart::ips).collect();
+                ips.into_iter().filter_map(|ip| self.listed(part, ip)).collect()
             }
         };
         Edit::Endpoints(part.service.id.clone(), endpoints)
@@ -189,6 +241,19 @@ impl<K: Ord + Clone> Members<K> {
 fn selects(part: &ServicePart, pod: &PodPart) -> bool {
     pod.id.namespace == part.service.id.namespace
         && part.selector.as_ref().is_some_and(|selector| selector.selects(&pod.labels))
+}
+
+/// What of a service its endpoints depend on.
+fn shape(part: &ServicePart) -> impl PartialEq {
+    let ports = part.service.ports.iter().map(|port| (port.number, port.name.clone()));
+    (
+        part.service.id.clone(),
+        part.service.name.clone(),
+        ports.collect::<Vec<_>>(),
+        part.targets.clone(),
+        part.selector.clone(),
+        part.publish_not_ready,
+    )
 }
 
 fn name_of(part: &ServicePart) -> (Name, Name) {
