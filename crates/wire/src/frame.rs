@@ -176,6 +176,10 @@ where
         }
         self.received.advance(LENGTH_BYTES);
         let frame: Bytes = self.received.split_to(bytes).freeze();
+        if self.received.is_empty() {
+            // Between messages nobody holds memory for them.
+            self.received = BytesMut::new();
+        }
         Ok(Some(In::decode(frame)?))
     }
 }

@@ -44,10 +44,11 @@ async fn serve_proxy(
 ) {
     // Without it small updates wait for acknowledgements; if it fails they do.
     let _ = stream.set_nodelay(true);
-    match tokio::time::timeout(plane.limits.control.push_handshake_timeout, tls.accept(stream))
-        .await
-    {
+    // On the heap, since a task is as large as all that its functions hand on to each other.
+    let accepted = Box::pin(tls.accept(stream));
+    match tokio::time::timeout(plane.limits.control.push_handshake_timeout, accepted).await {
         Ok(Ok(stream)) => {
+            let stream = Box::new(stream);
             let ended = plane.mesh.server.serve_from(stream, from, || slot.use_it()).await;
             tracing::debug!(reason = %ended, "proxy disconnected");
         }

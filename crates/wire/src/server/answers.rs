@@ -2,13 +2,14 @@
 //! touches what it was made from. From a change to those whom it concerns it goes by indexes alone:
 //! cells, answers that read them, proxies that hold these.
 
-use std::collections::HashMap;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use hashbrown::HashSet;
+use hashbrown::{HashMap, HashSet};
 use ironmesh_model::snapshot::{Answer, Cell, Readers, Scope, Touched};
 use ironmesh_model::{ResourceKey, Version};
+use smallvec::SmallVec;
 
 use super::source::Source;
 use super::{Proxy, Work};
@@ -18,21 +19,29 @@ use crate::codec;
 #[derive(Debug)]
 pub(super) struct Answers<S> {
     source: Option<Arc<S>>,
-    by_key: HashMap<(ResourceKey, Scope), AnswerId>,
-    answers: HashMap<AnswerId, Kept>,
+    /// Mostly there is one scope in which a key is asked for.
+    by_key: HashMap<Key, SmallVec<[AnswerId; 2]>>,
+    answers: HashMap<AnswerId, Box<Kept>>,
     proxies: HashMap<ProxyId, Arc<Proxy>>,
     readers: Readers<Reader>,
     last_id: u32,
     work: Work,
 }
 
+/// A key, shared by an answer and all who hold it.
+pub(super) type Key = Arc<ResourceKey>;
+
+/// The keys that an answer refers to; none if there are none. (One word, since everyone who holds the
+/// answer has it, too.)
+pub(super) type References = Option<Arc<Vec<Key>>>;
+
 /// Which answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) struct AnswerId(u32);
+pub(super) struct AnswerId(NonZeroU32);
 
 /// Which connection of a proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) struct ProxyId(u32);
+pub(super) struct ProxyId(NonZeroU32);
 
 /// What depends on cells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -45,7 +54,7 @@ enum Reader {
 /// An answer that somebody holds.
 #[derive(Debug)]
 struct Kept {
-    key: ResourceKey,
+    key: Key,
     scope: Scope,
     encoded: Encoded,
     holders: HashSet<ProxyId>,
@@ -57,12 +66,14 @@ pub(super) struct Encoded {
     pub(super) version: Version,
     /// `None`: there is nothing.
     pub(super) body: Option<Bytes>,
-    pub(super) references: Arc<[ResourceKey]>,
+    pub(super) references: References,
 }
 
 impl Encoded {
-    pub(super) fn of(answer: Answer) -> Self {
-        let references = answer.references.into();
+    /// Encodes an answer; `share` gives the keys that it refers to.
+    pub(super) fn of(answer: Answer, share: impl Fn(ResourceKey) -> Key) -> Self {
+        let references: Vec<Key> = answer.references.into_iter().map(share).collect();
+        let references = (!references.is_empty()).then(|| Arc::new(references));
         match answer.resource {
             None => Self { version: codec::nothing(), body: None, references },
             Some(resource) => {
@@ -119,7 +130,7 @@ impl<S: Source> Answers<S> {
 
     fn look_again(&mut self, source: &Arc<S>, id: AnswerId) {
         let Some(kept) = self.answers.get_mut(&id) else { return };
-        let (encoded, reads) = make(&mut self.work, source, &kept.key, &kept.scope);
+        let (encoded, reads) = make(&mut self.work, &self.by_key, source, &kept.key, &kept.scope);
         self.readers.set(Reader::Answer(id), reads);
         let before = &kept.encoded;
         if before.version == encoded.version && before.references == encoded.references {
@@ -167,30 +178,29 @@ impl<S: Source> Answers<S> {
     /// snapshot.
     pub(super) fn hold(
         &mut self,
-        key: &ResourceKey,
+        key: &Key,
         scope: Scope,
         holder: ProxyId,
-    ) -> Option<(AnswerId, Encoded)> {
+    ) -> Option<(AnswerId, Key, Encoded)> {
         let source = self.source.clone()?;
-        let place = (key.clone(), scope);
-        if let Some(id) = self.by_key.get(&place)
-            && let Some(kept) = self.answers.get_mut(id)
-        {
-            kept.holders.insert(holder);
-            return Some((*id, kept.encoded.clone()));
+        let same_key = self.by_key.get(key).into_iter().flatten();
+        for id in same_key {
+            if let Some(kept) = self.answers.get_mut(id)
+                && kept.scope == scope
+            {
+                kept.holders.insert(holder);
+                return Some((*id, kept.key.clone(), kept.encoded.clone()));
+            }
         }
         let id = AnswerId(self.next_id());
-        let (encoded, reads) = make(&mut self.work, &source, key, &place.1);
+        let (encoded, reads) = make(&mut self.work, &self.by_key, &source, key, &scope);
         self.readers.set(Reader::Answer(id), reads);
-        let kept = Kept {
-            key: key.clone(),
-            scope: place.1.clone(),
-            encoded: encoded.clone(),
-            holders: HashSet::from_iter([holder]),
-        };
-        self.answers.insert(id, kept);
-        self.by_key.insert(place, id);
-        Some((id, encoded))
+        let key = shared(&self.by_key, key.clone());
+        self.by_key.entry(key.clone()).or_default().push(id);
+        let holders = HashSet::from_iter([holder]);
+        let kept = Kept { key: key.clone(), scope, encoded: encoded.clone(), holders };
+        self.answers.insert(id, Box::new(kept));
+        Some((id, key, encoded))
     }
 
     /// A proxy no longer holds an answer. What nobody holds is forgotten.
@@ -198,28 +208,41 @@ impl<S: Source> Answers<S> {
         let Some(kept) = self.answers.get_mut(&id) else { return };
         kept.holders.remove(&holder);
         if kept.holders.is_empty()
-            && let Some(Kept { key, scope, .. }) = self.answers.remove(&id)
+            && let Some(kept) = self.answers.remove(&id)
         {
-            self.by_key.remove(&(key, scope));
+            if let Some(same_key) = self.by_key.get_mut(&kept.key) {
+                same_key.retain(|own| *own != id);
+                if same_key.is_empty() {
+                    self.by_key.remove(&kept.key);
+                }
+            }
             self.readers.remove(Reader::Answer(id));
         }
     }
 
     /// A number that neither an answer nor a proxy has.
-    fn next_id(&mut self) -> u32 {
+    fn next_id(&mut self) -> NonZeroU32 {
         loop {
             self.last_id = self.last_id.wrapping_add(1);
-            let is_taken = self.answers.contains_key(&AnswerId(self.last_id))
-                || self.proxies.contains_key(&ProxyId(self.last_id));
-            if !is_taken {
-                return self.last_id;
+            let is_free = |id: &NonZeroU32| {
+                !self.answers.contains_key(&AnswerId(*id))
+                    && !self.proxies.contains_key(&ProxyId(*id))
+            };
+            if let Some(id) = NonZeroU32::new(self.last_id).filter(is_free) {
+                return id;
             }
         }
     }
 }
 
+/// The key that answers have already which is equal to this one, or else it.
+fn shared(by_key: &HashMap<Key, SmallVec<[AnswerId; 2]>>, key: Key) -> Key {
+    by_key.get_key_value(&key).map_or(key, |(shared, _)| shared.clone())
+}
+
 fn make<S: Source>(
     work: &mut Work,
+    by_key: &HashMap<Key, SmallVec<[AnswerId; 2]>>,
     source: &Arc<S>,
     key: &ResourceKey,
     scope: &Scope,
@@ -228,7 +251,7 @@ fn make<S: Source>(
     work.queries += u64::from(is_query(key));
     work.encodings += u64::from(answer.resource.is_some());
     let reads = answer.reads.clone();
-    (Encoded::of(answer), reads)
+    (Encoded::of(answer, |key| shared(by_key, Arc::new(key))), reads)
 }
 
 /// Whether what is under a key is found by a question over the objects. The others are made from one

@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use hashbrown::HashSet;
+use hashbrown::{HashMap, HashSet};
 use ironmesh_model::snapshot::Scope;
 use ironmesh_model::{ResourceKey, Version};
 
-use super::answers::{AnswerId, Answers, Encoded, ProxyId};
+use super::answers::{AnswerId, Answers, Encoded, Key, ProxyId, References};
 use super::source::Source;
 use super::{Holding, Peer, ProxyError, ProxyStatus};
 use crate::codec::key_bytes;
@@ -19,11 +19,14 @@ use crate::messages::{Changed, Empty, State};
 pub(super) struct Ledger {
     /// In which it asks; `None` before the first snapshot.
     scope: Option<Scope>,
-    entries: BTreeMap<ResourceKey, Entry>,
+    /// By keys that all who hold an answer share with it.
+    entries: HashMap<Key, Entry>,
     /// How many of them are wanted.
     wanted: usize,
+    /// What the proxy cannot use, and why.
+    errors: BTreeMap<Key, Box<str>>,
     /// Keys to be looked at: newly wanted, no longer wanted, or with another answer.
-    to_look_at: BTreeSet<ResourceKey>,
+    to_look_at: BTreeSet<Key>,
     /// Keys that are not understood, why, and whether the proxy was told.
     not_understood: BTreeMap<Bytes, (String, bool)>,
     in_flight: usize,
@@ -35,27 +38,30 @@ pub(super) struct Ledger {
 #[derive(Clone, Debug)]
 pub(super) struct ToSend {
     /// `None`: a key that is not understood.
-    pub(super) key: Option<ResourceKey>,
+    pub(super) key: Option<Key>,
     pub(super) message: Changed,
 }
 
-/// One key.
+/// One key. There are as many as all proxies together hold, so that each byte counts.
 #[derive(Debug, Default)]
 struct Entry {
-    /// Whether the proxy asked for it.
-    wanted: bool,
+    /// What the answer refers to.
+    references: References,
+    /// Counts if `is_sent`.
+    sent: Version,
+    /// Counts if `is_acknowledged`.
+    acknowledged: Version,
+    answer: Option<AnswerId>,
     /// How many answers that it has refer to it.
     referred: u32,
-    answer: Option<AnswerId>,
-    /// What the answer refers to.
-    references: Arc<[ResourceKey]>,
-    sent: Option<Version>,
-    acknowledged: Option<Version>,
-    error: Option<Box<str>>,
+    /// Whether the proxy asked for it.
+    wanted: bool,
+    is_sent: bool,
+    is_acknowledged: bool,
 }
 
 /// The keys and versions of one update; `None`: to be forgotten.
-pub(super) type Sent = Vec<(ResourceKey, Option<Version>)>;
+pub(super) type Sent = Vec<(Key, Option<Version>)>;
 
 impl Ledger {
     /// The proxy wants a key, or only holds it. Of what it only holds no more is kept than
@@ -71,10 +77,13 @@ impl Ledger {
         if only_held && self.entries.len() >= entries_max {
             return;
         }
+        let key = Arc::new(key);
         let entry = self.entries.entry(key.clone()).or_default();
-        if held.is_some() && entry.sent.is_none() {
-            entry.sent = held;
-            entry.acknowledged = held;
+        if let Some(held) = held
+            && !entry.is_sent
+        {
+            (entry.sent, entry.is_sent) = (held, true);
+            (entry.acknowledged, entry.is_acknowledged) = (held, true);
         }
         if !only_held {
             self.wanted += usize::from(!std::mem::replace(&mut entry.wanted, true));
@@ -84,9 +93,11 @@ impl Ledger {
 
     /// The proxy no longer wants a key.
     pub(super) fn unsubscribe(&mut self, key: &ResourceKey) {
+        if let Some((key, _)) = self.entries.get_key_value(key) {
+            self.to_look_at.insert(key.clone());
+        }
         if let Some(entry) = self.entries.get_mut(key) {
             self.wanted -= usize::from(std::mem::take(&mut entry.wanted));
-            self.to_look_at.insert(key.clone());
         }
     }
 
@@ -111,7 +122,7 @@ impl Ledger {
     }
 
     /// A key has another answer.
-    pub(super) fn look_at(&mut self, key: ResourceKey) {
+    pub(super) fn look_at(&mut self, key: Key) {
         self.to_look_at.insert(key);
     }
 
@@ -135,10 +146,9 @@ impl Ledger {
     ) -> Vec<ToSend> {
         let mut changes = self.refusals();
         let Some(scope) = self.scope.clone() else { return changes };
-        let mut to_visit: Vec<ResourceKey> =
-            std::mem::take(&mut self.to_look_at).into_iter().collect();
+        let mut to_visit: Vec<Key> = std::mem::take(&mut self.to_look_at).into_iter().collect();
         // What nothing may need any more; others of this update may turn out to need it.
-        let mut doubtful: Vec<ResourceKey> = Vec::new();
+        let mut doubtful: Vec<Key> = Vec::new();
         let mut visited = HashSet::new();
         while let Some(key) = to_visit.pop() {
             let Some(entry) = self.entries.get_mut(&key) else { continue };
@@ -150,15 +160,15 @@ impl Ledger {
                 continue;
             }
             let scope = scope.narrowed(&key, entry.referred > 0);
-            let Some((answer, encoded)) = answers.hold(&key, scope, own) else { continue };
-            if let Some(before) = entry.answer.replace(answer)
-                && before != answer
-            {
-                answers.release(before, own);
+            let Some((answer, shared, encoded)) = answers.hold(&key, scope, own) else { continue };
+            let before = entry.answer.replace(answer);
+            let had = std::mem::replace(&mut entry.references, encoded.references.clone());
+            changes.extend(entry.changed(&shared, &encoded));
+            if before != Some(answer) {
+                before.into_iter().for_each(|before| answers.release(before, own));
+                self.share(shared);
             }
-            let before = std::mem::replace(&mut entry.references, encoded.references.clone());
-            changes.extend(entry.changed(&key, &encoded));
-            self.refer(&before, &encoded.references, &mut to_visit);
+            self.refer(&had, &encoded.references, &mut to_visit);
         }
         while let Some(key) = doubtful.pop() {
             self.forget(key, &mut doubtful, &mut changes, |answer| answers.release(answer, own));
@@ -177,25 +187,30 @@ impl Ledger {
         untold.map(refusal).collect()
     }
 
+    /// Keeps an entry under the key of its answer.
+    fn share(&mut self, key: Key) {
+        if let Some((own, entry)) = self.entries.remove_entry(&key) {
+            self.errors.remove(&own).map(|why| self.errors.insert(key.clone(), why));
+            self.entries.insert(key, entry);
+        }
+    }
+
     /// An answer refers to `after`, and no longer to `before`.
-    fn refer(
-        &mut self,
-        before: &Arc<[ResourceKey]>,
-        after: &Arc<[ResourceKey]>,
-        to_visit: &mut Vec<ResourceKey>,
-    ) {
-        if Arc::ptr_eq(before, after) {
+    fn refer(&mut self, before: &References, after: &References, to_visit: &mut Vec<Key>) {
+        if before == after {
             return;
         }
-        let (old, new): (HashSet<&ResourceKey>, HashSet<&ResourceKey>) =
-            (before.iter().collect(), after.iter().collect());
+        let set = |references: &References| -> HashSet<Key> {
+            references.iter().flat_map(|keys| keys.iter().cloned()).collect()
+        };
+        let (old, new) = (set(before), set(after));
         for key in new.difference(&old) {
-            self.entries.entry((*key).clone()).or_default().referred += 1;
-            to_visit.push((*key).clone());
+            self.entries.entry(key.clone()).or_default().referred += 1;
+            to_visit.push(key.clone());
         }
         for key in old.difference(&new) {
             self.let_go(key);
-            to_visit.push((*key).clone());
+            to_visit.push(key.clone());
         }
     }
 
@@ -209,8 +224,8 @@ impl Ledger {
     /// Drops a key that is neither wanted nor referred to, and what only it referred to.
     fn forget(
         &mut self,
-        key: ResourceKey,
-        doubtful: &mut Vec<ResourceKey>,
+        key: Key,
+        doubtful: &mut Vec<Key>,
         changes: &mut Vec<ToSend>,
         release: impl FnOnce(AnswerId),
     ) {
@@ -218,14 +233,15 @@ impl Ledger {
             return;
         }
         let Some(entry) = self.entries.remove(&key) else { return };
-        for reference in entry.references.iter() {
+        self.errors.remove(&key);
+        for reference in entry.references.iter().flat_map(|keys| keys.iter()) {
             self.let_go(reference);
             doubtful.push(reference.clone());
         }
         if let Some(answer) = entry.answer {
             release(answer);
         }
-        if entry.sent.is_some() {
+        if entry.is_sent {
             let state = Some(State::Forget(Empty {}));
             let message = Changed { key: key_bytes(&key), version: 0, state };
             changes.push(ToSend { key: Some(key), message });
@@ -251,11 +267,11 @@ impl Ledger {
             errors.iter().filter(|(.., refused)| *refused).map(|(key, ..)| key).collect();
         for (key, version) in sent {
             let Some(version) = version else { continue };
-            if let Some(entry) = self.entries.get_mut(&key) {
-                entry.error = None;
-                if !refused.contains(&key) {
-                    entry.acknowledged = Some(version);
-                }
+            self.errors.remove(&key);
+            if let Some(entry) = self.entries.get_mut(&key)
+                && !refused.contains(&*key)
+            {
+                (entry.acknowledged, entry.is_acknowledged) = (version, true);
             }
         }
         for (key, why, _) in errors {
@@ -265,25 +281,29 @@ impl Ledger {
 
     /// Notes that a resource cannot be used.
     pub(super) fn failed(&mut self, key: &ResourceKey, why: String) {
-        if let Some(entry) = self.entries.get_mut(key) {
-            entry.error = Some(why.into());
+        if let Some((key, _)) = self.entries.get_key_value(key) {
+            self.errors.insert(key.clone(), why.into());
         }
     }
 
     /// See [`super::Server::holding`].
     pub(super) fn holding(&self, key: &ResourceKey) -> Option<Holding> {
         let entry = self.entries.get(key)?;
-        Some(Holding { sent: entry.sent, acknowledged: entry.acknowledged })
+        Some(Holding {
+            sent: entry.is_sent.then_some(entry.sent),
+            acknowledged: entry.is_acknowledged.then_some(entry.acknowledged),
+        })
     }
 
     /// See [`super::Server::proxies`].
     pub(super) fn status(&self, peer: Peer) -> ProxyStatus {
-        let acknowledged =
-            |entry: &&Entry| entry.sent.is_some() && entry.sent == entry.acknowledged;
+        let acknowledged = |entry: &&Entry| {
+            entry.is_sent && entry.is_acknowledged && entry.sent == entry.acknowledged
+        };
         let acknowledged = self.entries.values().filter(acknowledged).count();
-        let of_keys = self.entries.iter().filter_map(|(key, entry)| {
-            let why = entry.error.as_deref()?.to_owned();
-            Some(ProxyError { what: key.to_string(), why, is_refused_here: false })
+        let of_keys = self.errors.iter().map(|(key, why)| {
+            let (what, why) = (key.to_string(), why.to_string());
+            ProxyError { what, why, is_refused_here: false }
         });
         let not_understood = self.not_understood.iter().map(|(key, (why, _))| {
             let digits: String = key.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
@@ -311,11 +331,11 @@ impl Entry {
     }
 
     /// The change to send for its key, if the proxy does not have it.
-    fn changed(&mut self, key: &ResourceKey, encoded: &Encoded) -> Option<ToSend> {
-        if self.sent == Some(encoded.version) {
+    fn changed(&mut self, key: &Key, encoded: &Encoded) -> Option<ToSend> {
+        if self.is_sent && self.sent == encoded.version {
             return None;
         }
-        self.sent = Some(encoded.version);
+        (self.sent, self.is_sent) = (encoded.version, true);
         let state = match &encoded.body {
             Some(bytes) => State::Is(bytes.clone()),
             None => State::Nothing(Empty {}),

@@ -10,6 +10,7 @@ use prost::Message;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, sleep_until, timeout};
 
+use super::answers::Key;
 use super::ledger::{Ledger, Sent, ToSend};
 use super::{Backend, Proxy, Server};
 use crate::client::KEYS_PER_MESSAGE;
@@ -302,7 +303,7 @@ impl<B: Backend> Session<'_, B> {
         for change in &changes {
             let is_held = !matches!(change.message.state, Some(State::Forget(_)));
             let version = is_held.then_some(Version(change.message.version));
-            if let Some(key) = change.key.as_ref().filter(|key| !too_large.contains(*key)) {
+            if let Some(key) = change.key.as_ref().filter(|key| !too_large.contains(&**key)) {
                 sent.push((key.clone(), version));
             }
         }
@@ -320,7 +321,7 @@ impl<B: Backend> Session<'_, B> {
         &self,
         changes: &mut Vec<ToSend>,
         ledger: &mut Ledger,
-    ) -> BTreeSet<ResourceKey> {
+    ) -> BTreeSet<Key> {
         let mut keys = BTreeSet::new();
         let mut fitting = Vec::with_capacity(changes.len());
         for mut change in std::mem::take(changes) {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use ironmesh_model::snapshot::{Answer, Cell, Scope};
 use ironmesh_model::view::{Body, Change};
@@ -50,8 +51,10 @@ pub fn expand(
         if expanded.contains_key(&key) {
             continue;
         }
-        let encoded = Encoded::of(source.answer(&key, &scope.narrowed(&key, is_reference)));
-        to_visit.extend(encoded.references.iter().map(|key| (key.clone(), true)));
+        let answer = source.answer(&key, &scope.narrowed(&key, is_reference));
+        let encoded = Encoded::of(answer, Arc::new);
+        let references = encoded.references.iter().flat_map(|keys| keys.iter());
+        to_visit.extend(references.map(|key| (ResourceKey::clone(key), true)));
         expanded.insert(key, encoded);
     }
     expanded
