@@ -52,6 +52,29 @@ pub(crate) fn bytes_up_to(value: &Value, most: usize) -> usize {
     counter.bytes
 }
 
+/// A value as JSON, unless that has more than `most` bytes.
+pub(crate) fn json_up_to(value: &Value, most: usize) -> Option<Vec<u8>> {
+    struct Bounded {
+        bytes: Vec<u8>,
+        most: usize,
+    }
+    impl std::io::Write for Bounded {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            if self.bytes.len() + bytes.len() > self.most {
+                return Err(std::io::ErrorKind::FileTooLarge.into());
+            }
+            self.bytes.extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut json = Bounded { bytes: Vec::new(), most };
+    serde_json::to_writer(&mut json, value).is_ok().then_some(json.bytes)
+}
+
 /// The owner that acts on the object.
 pub(crate) fn controller(object: &Object) -> Option<Fields<'_, OwnerReference>> {
     AnyObject::of(object).metadata().controller()

@@ -24,13 +24,15 @@ use crate::object::{self, Object};
 mod history;
 mod index;
 mod journal;
+mod kept;
 mod record;
 mod tend;
 
-use history::History;
 pub use history::{Event, EventKind, Gone};
+use history::{History, Past};
 use index::Index;
 use journal::{Journal, Opened};
+use kept::{Kept, Recent};
 use record::{Change, Record};
 
 /// Why the store refused something.
@@ -46,12 +48,10 @@ pub enum Error {
     #[error("the store holds objects_max = {0} objects; delete some")]
     Full(usize),
     /// An object is larger than any may be.
-    #[error("{key} has {bytes} bytes, more than object_bytes_max = {most}")]
+    #[error("{key} has more bytes than object_bytes_max = {most}")]
     TooLarge {
         /// The object.
         key: Key,
-        /// Its bytes as JSON.
-        bytes: usize,
         /// The limit.
         most: usize,
     },
@@ -144,6 +144,7 @@ pub struct Store {
 struct Inner {
     objects: BTreeMap<Key, Stored>,
     index: Index,
+    recent: Recent,
     live_bytes: u64,
     revision: u64,
     history: History,
@@ -157,7 +158,10 @@ struct Inner {
 
 #[derive(Clone, Debug)]
 struct Stored {
-    object: Arc<Object>,
+    object: Kept,
+    /// Resource version in which it was stored.
+    revision: u64,
+    /// Length of its line in the journal.
     bytes: u64,
 }
 
@@ -173,6 +177,7 @@ impl Store {
         let mut inner = Inner {
             objects: BTreeMap::new(),
             index: Index::default(),
+            recent: Recent::default(),
             live_bytes: 0,
             revision: 0,
             history: History::new(limits),
@@ -236,7 +241,7 @@ impl Store {
                 key.collection == *collection
                     && namespace.is_none_or(|wanted| *key.namespace == *wanted)
             })
-            .map(|(_, stored)| stored.object.clone())
+            .map(|(_, stored)| stored.object.value())
             .collect();
         inner.visited(objects.len());
         (objects, inner.revision)
@@ -309,8 +314,15 @@ impl Store {
     ///
     /// If some of them are no longer kept, or `revision` is in the future.
     pub fn events_after(&self, revision: u64, count: usize) -> Result<Vec<Arc<Event>>, Gone> {
-        let inner = self.lock();
-        inner.history.after(revision, inner.revision, count)
+        let mut inner = self.lock();
+        let past = inner.history.after(revision, inner.revision, count)?;
+        let event = |past: Past| {
+            let Past { revision, kind, key, object, old } = past;
+            let object = inner.recent.value(&object);
+            let old = old.map(|old| inner.recent.value(&old));
+            Arc::new(Event { revision, kind, key, object, old })
+        };
+        Ok(past.into_iter().map(event).collect())
     }
 
     /// Adds an object; the store gives it its resource version.
@@ -326,8 +338,7 @@ impl Store {
         if inner.objects.len() >= self.limits.objects_max {
             return Err(Error::Full(self.limits.objects_max));
         }
-        self.check_size(key, &object)?;
-        let object = inner.put(key, object, EventKind::Added)?;
+        let object = self.put(&mut inner, key, object, EventKind::Added)?;
         self.committed(inner);
         Ok(object)
     }
@@ -344,7 +355,7 @@ impl Store {
         change: impl FnOnce(&Object) -> Result<Object, E>,
     ) -> Result<Arc<Object>, E> {
         let mut inner = self.lock();
-        let Some(old) = inner.stored(key).map(|stored| stored.object.clone()) else {
+        let Some(old) = inner.value(key) else {
             return Err(Error::Missing(key.clone()).into());
         };
         let mut new = change(&old)?;
@@ -357,8 +368,7 @@ impl Store {
             let generation = object::number(&old, "/metadata/generation").unwrap_or(1) + 1;
             new["metadata"]["generation"] = generation.into();
         }
-        self.check_size(key, &new)?;
-        let object = inner.put(key, new, EventKind::Modified).map_err(Error::from)?;
+        let object = self.put(&mut inner, key, new, EventKind::Modified)?;
         self.committed(inner);
         Ok(object)
     }
@@ -375,17 +385,26 @@ impl Store {
         Ok(object)
     }
 
-    /// Whether an object may be stored: many small patches must not make what no request may bring.
-    fn check_size(&self, key: &Key, object: &Object) -> Result<(), Error> {
-        if object::depth(object) > object::DEPTH_MAX {
+    /// Stores an object, if it may be: many small patches must not make what no request may bring.
+    fn put(
+        &self,
+        inner: &mut Inner,
+        key: &Key,
+        mut object: Object,
+        kind: EventKind,
+    ) -> Result<Arc<Object>, Error> {
+        if object::depth(&object) > object::DEPTH_MAX {
             return Err(Error::TooDeep(key.clone()));
         }
-        let most = self.limits.object_bytes_max;
-        let bytes = object::bytes_up_to(object, most);
-        if bytes > most {
-            return Err(Error::TooLarge { key: key.clone(), bytes, most });
-        }
-        Ok(())
+        let revision = inner.revision + 1;
+        object::metadata_mut(&mut object)["resourceVersion"] = revision.to_string().into();
+        let (object, most) = (Arc::new(object), self.limits.object_bytes_max);
+        let kept =
+            Kept::of(&object, most).ok_or_else(|| Error::TooLarge { key: key.clone(), most })?;
+        let bytes = inner.journal.put(revision, key, &kept)?;
+        inner.recent.note(object.clone(), kept.json().len());
+        inner.insert(key, Stored { object: kept, revision, bytes }, kind);
+        Ok(object)
     }
 
     fn committed(&self, inner: MutexGuard<'_, Inner>) {
@@ -414,7 +433,11 @@ impl Inner {
 
     fn visit(&mut self, key: &Key) -> Option<Arc<Object>> {
         self.visited(1);
-        self.objects.get(key).map(|stored| stored.object.clone())
+        self.value(key)
+    }
+
+    fn value(&mut self, key: &Key) -> Option<Arc<Object>> {
+        self.objects.get(key).map(|stored| self.recent.value(&stored.object))
     }
 
     #[cfg_attr(
@@ -428,34 +451,18 @@ impl Inner {
         }
     }
 
-    fn put(
-        &mut self,
-        key: &Key,
-        mut object: Object,
-        kind: EventKind,
-    ) -> std::io::Result<Arc<Object>> {
-        let revision = self.revision + 1;
-        object::metadata_mut(&mut object)["resourceVersion"] = revision.to_string().into();
-        let object = Arc::new(object);
-        let record = Record { revision, key: key.clone(), change: Change::Put(object.clone()) };
-        let bytes = self.journal.append(&record)?;
-        self.insert(key, Stored { object: object.clone(), bytes }, revision, kind);
-        Ok(object)
-    }
-
-    fn insert(&mut self, key: &Key, stored: Stored, revision: u64, kind: EventKind) {
-        let object = stored.object.clone();
-        let bytes = stored.bytes;
+    fn insert(&mut self, key: &Key, stored: Stored, kind: EventKind) {
+        let Stored { object, revision, bytes } = stored.clone();
         let old = self.objects.insert(key.clone(), stored);
         self.live_bytes += bytes;
         if let Some(old) = &old {
             self.live_bytes -= old.bytes;
-            self.index.remove(key, &old.object);
+            self.index.remove(key, &old.object.value());
         }
-        self.index.add(key, &object);
+        self.index.add(key, &object.value());
         self.revision = revision;
         let old = old.map(|stored| stored.object);
-        self.history.push(Event { revision, kind, key: key.clone(), object, old }, bytes);
+        self.history.push(Past { revision, kind, key: key.clone(), object, old }, bytes);
     }
 
     fn remove(&mut self, key: &Key) -> Result<Arc<Object>, Error> {
@@ -469,18 +476,20 @@ impl Inner {
     }
 
     fn take_out(&mut self, key: &Key, stored: Stored, revision: u64) -> Arc<Object> {
+        let object = stored.object.value();
         self.objects.remove(key);
-        self.index.remove(key, &stored.object);
+        self.index.remove(key, &object);
         self.live_bytes -= stored.bytes;
         self.revision = revision;
         // The last state carries the version of its deletion, from which a watch goes on.
-        let mut last = (*stored.object).clone();
+        let mut last = (*object).clone();
         object::metadata_mut(&mut last)["resourceVersion"] = revision.to_string().into();
         let last = Arc::new(last);
-        let kind = EventKind::Deleted;
-        let old = Some(stored.object);
-        let event = Event { revision, kind, key: key.clone(), object: last.clone(), old };
-        self.history.push(event, stored.bytes);
+        self.recent.note(last.clone(), stored.object.json().len());
+        if let Some(object) = Kept::of(&last, usize::MAX) {
+            let (kind, old) = (EventKind::Deleted, Some(stored.object));
+            self.history.push(Past { revision, kind, key: key.clone(), object, old }, stored.bytes);
+        }
         last
     }
 
@@ -492,7 +501,7 @@ impl Inner {
                     Some(_) => EventKind::Modified,
                     None => EventKind::Added,
                 };
-                self.insert(&key, Stored { object, bytes }, revision, kind);
+                self.replay_object(&key, &object, (revision, bytes), kind);
             }
             Change::Delete => {
                 if let Some(stored) = self.stored(&key).cloned() {
@@ -502,7 +511,7 @@ impl Inner {
             }
             // These are no changes, and what went before is not known.
             Change::Live(object) => {
-                self.insert(&key, Stored { object, bytes }, revision, EventKind::Added);
+                self.replay_object(&key, &object, (revision, bytes), EventKind::Added);
             }
             Change::Compacted { .. } | Change::Lost => {
                 self.revision = revision;
@@ -510,19 +519,27 @@ impl Inner {
             }
         }
     }
+
+    fn replay_object(
+        &mut self,
+        key: &Key,
+        object: &Arc<Object>,
+        (revision, bytes): (u64, u64),
+        kind: EventKind,
+    ) {
+        if let Some(object) = Kept::of(object, usize::MAX) {
+            self.insert(key, Stored { object, revision, bytes }, kind);
+        }
+    }
 }
 
 /// Whether two states of an object ask for the same: all but metadata and status is equal.
 fn same_intent(old: &Object, new: &Object) -> bool {
     let (Some(old), Some(new)) = (old.as_object(), new.as_object()) else { return old == new };
-    let intent = |object: &Map<String, Value>| {
-        object
-            .iter()
-            .filter(|(key, _)| !matches!(key.as_str(), "metadata" | "status"))
-            .map(|(key, value)| (key.clone(), value.clone()))
-            .collect::<BTreeMap<_, _>>()
-    };
-    intent(old) == intent(new)
+    let asks = |key: &str| !matches!(key, "metadata" | "status");
+    let asked = |object: &Map<String, Value>| object.keys().filter(|key| asks(key)).count();
+    asked(old) == asked(new)
+        && old.iter().all(|(key, value)| !asks(key) || new.get(key) == Some(value))
 }
 
 #[cfg(test)]

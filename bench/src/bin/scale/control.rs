@@ -11,6 +11,8 @@ use anyhow::Context;
 use ironmesh_model::bootstrap::ControlBootstrap;
 use ironmesh_model::settings::Settings;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::time::{clock_getcpuclockid, clock_gettime};
+use nix::unistd::Pid;
 
 /// Key with which the proxies' tokens are signed.
 pub(crate) const TOKEN_KEY: &str =
@@ -70,17 +72,10 @@ impl Control {
         Ok(std::fs::read_to_string(self.anchors_file())?)
     }
 
-    /// CPU time that it has used.
+    /// CPU time that it has used, with that of threads that have ended.
     pub(crate) fn cpu_time(&self) -> anyhow::Result<Duration> {
-        let mut nanoseconds = 0;
-        for task in std::fs::read_dir(format!("/proc/{}/task", self.child.id()))? {
-            // A thread may have ended meanwhile.
-            let Ok(text) = std::fs::read_to_string(task?.path().join("schedstat")) else {
-                continue;
-            };
-            nanoseconds += text.split(' ').next().unwrap_or_default().parse::<u64>()?;
-        }
-        Ok(Duration::from_nanos(nanoseconds))
+        let process = Pid::from_raw(self.child.id().try_into()?);
+        Ok(clock_gettime(clock_getcpuclockid(process)?)?.into())
     }
 
     /// Memory that it holds, in bytes.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use ironmesh_model::limits::ControlLimits;
 
 use super::Key;
+use super::kept::Kept;
 use crate::object::Object;
 
 /// One change.
@@ -21,6 +22,16 @@ pub struct Event {
     pub object: Arc<Object>,
     /// The object before it, if there was one.
     pub old: Option<Arc<Object>>,
+}
+
+/// A change as it is kept.
+#[derive(Clone, Debug)]
+pub(super) struct Past {
+    pub(super) revision: u64,
+    pub(super) kind: EventKind,
+    pub(super) key: Key,
+    pub(super) object: Kept,
+    pub(super) old: Option<Kept>,
 }
 
 /// What happened to an object.
@@ -47,7 +58,7 @@ pub struct Gone {
 /// Bounded in number and in bytes.
 #[derive(Debug)]
 pub(super) struct History {
-    events: VecDeque<(Arc<Event>, u64)>,
+    events: VecDeque<(Past, u64)>,
     bytes: u64,
     /// All changes after this version are here.
     floor: u64,
@@ -66,9 +77,9 @@ impl History {
         }
     }
 
-    pub(super) fn push(&mut self, event: Event, bytes: u64) {
+    pub(super) fn push(&mut self, event: Past, bytes: u64) {
         self.bytes += bytes;
-        self.events.push_back((Arc::new(event), bytes));
+        self.events.push_back((event, bytes));
         // The last change is kept whatever its size, so that who has seen all others sees it.
         while self.events.len() > 1
             && (self.events.len() > self.count_max || self.bytes > self.bytes_max)
@@ -91,7 +102,7 @@ impl History {
         revision: u64,
         current: u64,
         count: usize,
-    ) -> Result<Vec<Arc<Event>>, Gone> {
+    ) -> Result<Vec<Past>, Gone> {
         if revision < self.floor || revision > current {
             return Err(Gone { asked: revision, kept: self.floor });
         }

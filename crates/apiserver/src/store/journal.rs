@@ -15,9 +15,11 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::record::{Change, HEADER, Record, Unusable, hash_of, line_of, parse};
+use super::kept::Kept;
+use super::record::{
+    Change, HEADER, Record, Says, Unusable, hash_of, line_of, line_of_object, parse,
+};
 use super::{Collection, Key};
-use crate::object::Object;
 
 /// Why a journal cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -194,6 +196,13 @@ impl Journal {
         Ok(line.len() as u64)
     }
 
+    /// As [`Journal::append`], of an object that is put.
+    pub(super) fn put(&mut self, revision: u64, key: &Key, object: &Kept) -> io::Result<u64> {
+        let line = line_of_object(revision, key, Says::Put, object.json())?;
+        self.write(&line)?;
+        Ok(line.len() as u64)
+    }
+
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         if self.torn {
             self.file.set_len(self.bytes)?;
@@ -271,15 +280,15 @@ pub(super) struct Next {
 
 impl Next {
     /// Writes an object that was there at `revision`.
-    pub(super) fn live(&mut self, revision: u64, key: Key, object: Arc<Object>) -> io::Result<()> {
+    pub(super) fn live(&mut self, revision: u64, key: &Key, object: &Kept) -> io::Result<()> {
         self.objects += 1;
-        self.record(&Record { revision, key, change: Change::Live(object) })
+        self.write(&line_of_object(revision, key, Says::Live, object.json())?)
     }
 
     /// Ends the objects.
     pub(super) fn close(&mut self, revision: u64) -> io::Result<()> {
         let change = Change::Compacted { objects: self.objects };
-        self.record(&Record { revision, key: no_key(), change })
+        self.write(&line_of(&Record { revision, key: no_key(), change })?)
     }
 
     /// Copies what the old journal got meanwhile, up to its length. Returns how many bytes.
@@ -312,10 +321,9 @@ impl Next {
         self.path.clone()
     }
 
-    fn record(&mut self, record: &Record) -> io::Result<()> {
-        let line = line_of(record)?;
+    fn write(&mut self, line: &[u8]) -> io::Result<()> {
         self.bytes += line.len() as u64;
-        self.file.write_all(&line)
+        self.file.write_all(line)
     }
 }
 

@@ -147,10 +147,51 @@ impl Order {
 pub(super) fn line_of(record: &Record) -> std::io::Result<Vec<u8>> {
     let mut line = vec![b' '; HASH_LENGTH + 1];
     serde_json::to_writer(&mut line, record)?;
+    Ok(ended(line))
+}
+
+/// What a record says of an object whose JSON is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Says {
+    /// As [`Change::Put`].
+    Put,
+    /// As [`Change::Live`].
+    Live,
+}
+
+/// A record of an object as a line, the same as [`line_of`] makes of its value.
+pub(super) fn line_of_object(
+    revision: u64,
+    key: &Key,
+    says: Says,
+    json: &[u8],
+) -> std::io::Result<Vec<u8>> {
+    #[derive(Serialize)]
+    struct Head<'a> {
+        revision: u64,
+        #[serde(flatten)]
+        key: &'a Key,
+    }
+    let mut line = vec![b' '; HASH_LENGTH + 1];
+    serde_json::to_writer(&mut line, &Head { revision, key })?;
+    // The brace that ends it: more follows.
+    line.pop();
+    let says = match says {
+        Says::Put => "put",
+        Says::Live => "live",
+    };
+    line.extend_from_slice(format!(r#","change":{{"{says}":"#).as_bytes());
+    line.extend_from_slice(json);
+    line.extend_from_slice(b"}}");
+    Ok(ended(line))
+}
+
+/// A line that has all but its hash and its end.
+fn ended(mut line: Vec<u8>) -> Vec<u8> {
     let hash = hash_of(&line[HASH_LENGTH + 1..]);
     line[..HASH_LENGTH].copy_from_slice(hash.as_bytes());
     line.push(b'\n');
-    Ok(line)
+    line
 }
 
 /// Checksum of a record: 16 hex digits.
@@ -186,3 +227,25 @@ pub(super) const HEADER: &str = "ironmesh journal 2\n";
 const HASH_LENGTH: usize = 16;
 /// Bytes of a record in which its key stands.
 const ABOUT_BYTES: usize = 1024;
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::store::Collection;
+
+    #[test]
+    fn a_line_of_text_is_that_of_its_value() {
+        let key = Collection::new("apps", "deployments").key("default", "a\"b");
+        let object = Arc::new(json!({"kind": "Deployment", "spec": {"text": "\u{1}\\"}}));
+        let json = object.to_string();
+        for (says, change) in
+            [(Says::Put, Change::Put(object.clone())), (Says::Live, Change::Live(object.clone()))]
+        {
+            let record = Record { revision: 7, key: key.clone(), change };
+            let line = line_of_object(7, &key, says, json.as_bytes()).unwrap();
+            assert_eq!(line, line_of(&record).unwrap());
+        }
+    }
+}

@@ -1,11 +1,10 @@
 //! Keeping the journal: on the disk, and short. Requests do not wait for either.
 
 use std::ops::Bound;
-use std::sync::{Arc, PoisonError};
+use std::sync::PoisonError;
 
 use super::journal::{Mark, Next};
-use super::{Inner, Key, Store};
-use crate::object::{self, Object};
+use super::{Inner, Key, Store, Stored};
 
 impl Store {
     /// Brings what was written so far to the disk, notes how far it came, and compacts the journal
@@ -68,10 +67,10 @@ impl Store {
             let part = self.lock().part_after(last.as_ref());
             let Some((key, _)) = part.last() else { break };
             last = Some(key.clone());
-            for (key, object) in part {
+            for (key, stored) in part {
                 // What is newer stands in what is copied behind.
-                if revision_of(&object) <= revision {
-                    next.live(revision, key, object)?;
+                if stored.revision <= revision {
+                    next.live(revision, &key, &stored.object)?;
                 }
             }
         }
@@ -102,15 +101,11 @@ impl Store {
 
 impl Inner {
     /// Some objects behind a key, in order.
-    fn part_after(&self, last: Option<&Key>) -> Vec<(Key, Arc<Object>)> {
+    fn part_after(&self, last: Option<&Key>) -> Vec<(Key, Stored)> {
         let from = last.map_or(Bound::Unbounded, Bound::Excluded);
         let part = self.objects.range::<Key, _>((from, Bound::Unbounded)).take(PART_OBJECTS);
-        part.map(|(key, stored)| (key.clone(), stored.object.clone())).collect()
+        part.map(|(key, stored)| (key.clone(), stored.clone())).collect()
     }
-}
-
-fn revision_of(object: &Object) -> u64 {
-    object::text(object, "/metadata/resourceVersion").parse().unwrap_or(0)
 }
 
 /// Objects that are copied while the lock is held.

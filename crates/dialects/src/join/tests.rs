@@ -163,7 +163,8 @@ fn the_mesh_config_of_the_root_namespace_is_the_settings() {
 #[test]
 fn a_listed_address_that_changes_is_one_edit_however_many_are_listed() {
     let slice = |addresses: &[u16]| {
-        let endpoint = |n: &u16| json!({"addresses": [format!("10.1.{}.{}", n / 250, n % 250 + 1)]});
+        let endpoint =
+            |n: &u16| json!({"addresses": [format!("10.1.{}.{}", n / 250, n % 250 + 1)]});
         translate_one(
             &Object::new(json!({
                 "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",

@@ -317,11 +317,7 @@ impl<B: Backend> Session<'_, B> {
     /// Takes out what does not fit into a frame, and notes it. A proxy that holds an older version
     /// keeps that; to another it is said that there is nothing, since nobody should wait for it.
     /// Returns the keys.
-    fn drop_too_large(
-        &self,
-        changes: &mut Vec<ToSend>,
-        ledger: &mut Ledger,
-    ) -> BTreeSet<Key> {
+    fn drop_too_large(&self, changes: &mut Vec<ToSend>, ledger: &mut Ledger) -> BTreeSet<Key> {
         let mut keys = BTreeSet::new();
         let mut fitting = Vec::with_capacity(changes.len());
         for mut change in std::mem::take(changes) {
