@@ -39,6 +39,8 @@ struct Controller {
     owner: Option<&'static str>,
     /// Which of them another object concerns that changed.
     watches: fn(&Registry, &Event) -> Vec<ObjectName>,
+    /// For how long changes of what is watched may be collected for an object.
+    patience: fn(&Registry, &ObjectName) -> Duration,
     /// Collections whose new objects may be what a failed attempt in their namespace lacked: it is
     /// made again at once.
     lacks: &'static [(&'static str, &'static str)],
@@ -162,7 +164,10 @@ fn concerns(registry: &Registry, event: &Event, queue: &mut Queue) {
                 add((namespace.clone(), owner.name().into()));
             }
         }
-        (controller.watches)(registry, event).into_iter().for_each(add);
+        for name in (controller.watches)(registry, event) {
+            let patience = (controller.patience)(registry, &name);
+            queue.add_after(Work::Reconcile(place, name), patience);
+        }
         if controller.lacks.iter().any(|(group, plural)| collection.is(group, plural)) {
             queue.hurry(|work| {
                 matches!(work, Work::Reconcile(of, (ns, _)) if *of == place && ns == namespace)
@@ -180,6 +185,11 @@ fn concerns(registry: &Registry, event: &Event, queue: &mut Queue) {
 /// Watches nothing beside what it reconciles and what that owns.
 fn nothing(_: &Registry, _: &Event) -> Vec<ObjectName> {
     Vec::new()
+}
+
+/// What is watched is looked at at once.
+fn none(_: &Registry, _: &ObjectName) -> Duration {
+    Duration::ZERO
 }
 
 /// How often the age of Events is looked at.

@@ -291,6 +291,11 @@ impl Store {
         names.iter().filter_map(|name| inner.visit(&pods.key(namespace, name))).collect()
     }
 
+    /// How many pods of a namespace may have all these labels, at most.
+    pub(crate) fn count_pods_with(&self, namespace: &str, labels: Entries<'_, String>) -> usize {
+        self.lock().index.count_pods(namespace, labels)
+    }
+
     /// The Services that have an address.
     pub(crate) fn services_at(&self, address: &str) -> Vec<Key> {
         self.lock().index.services_at(address)

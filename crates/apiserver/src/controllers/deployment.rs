@@ -8,7 +8,7 @@ use ironmesh_dialects::kubernetes::kinds::{Deployment, ReplicaSet, StrategyType}
 use serde_json::{Value, json};
 
 use super::rollout::{Set, Wanted};
-use super::{Controller, events, nothing, progress};
+use super::{Controller, events, none, nothing, progress};
 use crate::clock;
 use crate::failure::Failure;
 use crate::object::{self, Object, entry};
@@ -19,6 +19,7 @@ pub(super) const CONTROLLER: Controller = Controller {
     of: ("apps", "deployments"),
     owner: Some("Deployment"),
     watches: nothing,
+    patience: none,
     lacks: &[],
     reconcile,
 };

@@ -2,6 +2,7 @@
 //! who look there. The mesh itself finds the pods by the selector.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use ironmesh_dialects::kinds::Resource;
 use ironmesh_dialects::kubernetes::kinds::{Pod, Service, ServicePort, ServiceType};
@@ -18,6 +19,7 @@ pub(super) const CONTROLLER: Controller = Controller {
     of: ("", "services"),
     owner: None,
     watches,
+    patience,
     lacks: &[],
     reconcile: |registry, namespace, name| reconcile(registry, namespace, name).map(|()| None),
 };
@@ -38,6 +40,15 @@ fn watches(registry: &Registry, event: &Event) -> Vec<ObjectName> {
     let pods: Vec<&Object> = std::iter::once(object).chain(old).collect();
     let services = services_of(registry, &pods).into_iter();
     services.map(|service| (namespace.clone(), service.into())).collect()
+}
+
+/// Changes of many pods are shown together, later the more pods there are: the object is made anew and
+/// written as a whole each time.
+fn patience(registry: &Registry, (namespace, name): &ObjectName) -> Duration {
+    let service = registry.store().object(&Collection::core("services").key(namespace, name));
+    let selected = service.as_deref().and_then(selector);
+    let pods = selected.map_or(0, |pairs| registry.store().count_pods_with(namespace, pairs));
+    if pods <= PODS_SHOWN_AT_ONCE { Duration::ZERO } else { PATIENCE_PER_POD * pods as u32 }
 }
 
 /// Reconciles the Endpoints of one Service.
@@ -61,8 +72,12 @@ fn reconcile(registry: &Registry, namespace: &str, name: &str) -> Result<(), Fai
         "kind": "Endpoints",
         "metadata": {"name": name, "labels": {MANAGED_BY: MANAGER}},
     });
-    if let Some(subsets) = subsets(registry, &service) {
+    let (subsets, is_cut) = subsets(registry, &service);
+    if let Some(subsets) = subsets {
         wanted["subsets"] = subsets;
+    }
+    if is_cut {
+        wanted["metadata"]["annotations"] = json!({OVER_CAPACITY: "truncated"});
     }
     if there.is_none() {
         return registry.create(&resource(), namespace, wanted).map(drop);
@@ -74,6 +89,14 @@ fn reconcile(registry: &Registry, namespace: &str, name: &str) -> Result<(), Fai
             (Some(subsets), _) => new["subsets"] = subsets.clone(),
             (None, Some(fields)) => drop(fields.shift_remove("subsets")),
             (None, None) => {}
+        }
+        let metadata = object::metadata_mut(&mut new);
+        if is_cut {
+            entry(metadata, "annotations")[OVER_CAPACITY] = "truncated".into();
+        } else if let Some(annotations) =
+            metadata.get_mut("annotations").and_then(Value::as_object_mut)
+        {
+            annotations.shift_remove(OVER_CAPACITY);
         }
         Ok(new)
     })?;
@@ -111,18 +134,26 @@ fn selects(service: &Object, pod: &Object) -> bool {
     selector(service).is_some_and(|pairs| pairs.iter().all(has))
 }
 
-/// The subsets: pods that serve the same ports stand together.
-fn subsets(registry: &Registry, service: &Object) -> Option<Value> {
-    let pods = registry.store().pods_with(object::namespace(service), selector(service)?);
+/// The subsets: pods that serve the same ports stand together. Ready ones go first where there are
+/// more than an object may have; whether that is so.
+fn subsets(registry: &Registry, service: &Object) -> (Option<Value>, bool) {
+    let Some(pairs) = selector(service) else { return (None, false) };
+    let mut pods = registry.store().pods_with(object::namespace(service), pairs);
     let all = Service::of(service).spec().publish_not_ready_addresses();
+    pods.retain(|pod| {
+        let read = Pod::of(pod);
+        let gone = read.is_finished() || object::is_terminating(pod) && !all;
+        !gone && !read.status().pod_ip().is_empty() && selects(service, pod)
+    });
+    let is_cut = pods.len() > ADDRESSES_MAX;
+    if is_cut {
+        pods.sort_by_key(|pod| !Pod::of(pod).is_ready());
+        pods.truncate(ADDRESSES_MAX);
+    }
     let mut by_ports: BTreeMap<String, (Value, [Vec<Value>; 2])> = BTreeMap::new();
-    for pod in pods.iter().filter(|pod| selects(service, pod)) {
+    for pod in &pods {
         let read = Pod::of(pod);
         let ip = read.status().pod_ip();
-        let gone = read.is_finished() || object::is_terminating(pod) && !all;
-        if ip.is_empty() || gone {
-            continue;
-        }
         let ports = ports(Service::of(service), read);
         let address = json!({
             "ip": ip,
@@ -151,7 +182,8 @@ fn subsets(registry: &Registry, service: &Object) -> Option<Value> {
         }
         subset
     };
-    (!by_ports.is_empty()).then(|| by_ports.into_values().map(subset).collect())
+    let is_any = !by_ports.is_empty();
+    (is_any.then(|| by_ports.into_values().map(subset).collect()), is_cut)
 }
 
 /// The ports of a Service at a pod; one by a name that the pod does not have is left out.
@@ -194,3 +226,13 @@ fn resource() -> Resource {
 /// Label that tells these objects from those that users wrote, as in Kubernetes 1.33 and later.
 const MANAGED_BY: &str = "endpoints.kubernetes.io/managed-by";
 const MANAGER: &str = "endpoint-controller";
+
+/// Says that there are more addresses, as in Kubernetes.
+const OVER_CAPACITY: &str = "endpoints.kubernetes.io/over-capacity";
+/// Addresses that an object has at most, as in Kubernetes.
+const ADDRESSES_MAX: usize = 1_000;
+
+/// Pods of a Service whose changes are shown at once.
+const PODS_SHOWN_AT_ONCE: usize = 100;
+/// More than it takes to look at a pod, by far, so that large Services cost a small share of a CPU.
+const PATIENCE_PER_POD: Duration = Duration::from_millis(1);

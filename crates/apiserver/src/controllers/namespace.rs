@@ -3,7 +3,7 @@
 use ironmesh_dialects::kinds::Resource;
 use serde_json::json;
 
-use super::Controller;
+use super::{Controller, none};
 use crate::failure::Failure;
 use crate::object;
 use crate::registry::{DeleteOptions, Registry, resource_of};
@@ -18,6 +18,7 @@ pub(super) const CONTROLLER: Controller = Controller {
         let is_gone = event.kind == EventKind::Deleted && !namespace.is_empty();
         is_gone.then(|| ("".into(), namespace.clone())).into_iter().collect()
     },
+    patience: none,
     lacks: &[],
     reconcile: |registry, _, name| reconcile(registry, name).map(|()| None),
 };

@@ -42,6 +42,16 @@ impl Queue {
         self.now.insert(work);
     }
 
+    /// Adds work that has time until then, so that what comes meanwhile is done with it.
+    pub(super) fn add_after(&mut self, work: Work, pause: Duration) {
+        if pause.is_zero() {
+            return self.add(work);
+        }
+        let due = Instant::now() + pause;
+        let later = self.later.entry(work).or_insert(Later { due, failures: 0 });
+        later.due = later.due.min(due);
+    }
+
     /// The next piece of work; none if all has time.
     pub(super) fn next(&mut self) -> Option<Work> {
         let now = Instant::now();
@@ -91,6 +101,28 @@ impl Queue {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_has_time_is_done_once_for_all_that_came_meanwhile() {
+        let mut queue = Queue::new(&ControlLimits::default());
+        for _ in 0..3 {
+            queue.add_after(Work::AllOwned, Duration::from_secs(2));
+            assert_eq!(queue.next(), None);
+            tokio::time::advance(Duration::from_millis(700)).await;
+        }
+        assert_eq!(queue.next(), Some(Work::AllOwned));
+        queue.done(Work::AllOwned, None);
+        assert_eq!(queue.next(), None);
+        queue.add_after(Work::AllOwned, Duration::ZERO);
+        assert_eq!(queue.next(), Some(Work::AllOwned));
+        // What failed and would wait long is done when something new comes.
+        for _ in 0..12 {
+            queue.failed(Work::AllOwned);
+        }
+        queue.add_after(Work::AllOwned, Duration::from_secs(2));
+        tokio::time::advance(Duration::from_secs(2)).await;
+        assert_eq!(queue.next(), Some(Work::AllOwned));
+    }
 
     #[test]
     fn what_fails_is_tried_again_ever_later() {

@@ -7,7 +7,7 @@ use ironmesh_dialects::kinds::Resource;
 use ironmesh_dialects::kubernetes::kinds::{Pod, ReplicaSet};
 use serde_json::{Value, json};
 
-use super::{Controller, events, nothing};
+use super::{Controller, events, none, nothing};
 use crate::failure::Failure;
 use crate::object::{self, Object};
 use crate::registry::{DeleteOptions, Part, Registry};
@@ -18,6 +18,7 @@ pub(super) const CONTROLLER: Controller = Controller {
     of: ("apps", "replicasets"),
     owner: Some("ReplicaSet"),
     watches: nothing,
+    patience: none,
     // Pods may not be made before there is their service account.
     lacks: &[("", "serviceaccounts")],
     reconcile: |registry, namespace, name| reconcile(registry, namespace, name).map(|()| None),

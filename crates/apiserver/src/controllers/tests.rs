@@ -150,3 +150,99 @@ fn what_is_found_by_an_index_is_what_a_walk_finds() {
     let labels = json!({"labels": {"app": "app-1"}});
     assert!(store.pods_with("other", ObjectMeta::of(&labels).labels()).is_empty());
 }
+
+/// A Service of many running pods, of which the last is ready. Returns the version before them.
+fn crowd(registry: &Registry, pods: usize) -> u64 {
+    let before = registry.store().revision();
+    let create = |kind: &str, object: Object| {
+        registry.create(&Resource::of("v1", kind), "shop", object).unwrap();
+    };
+    create(
+        "Service",
+        json!({
+            "apiVersion": "v1", "kind": "Service", "metadata": {"name": "crowd"},
+            "spec": {"selector": {"app": "crowd"}, "ports": [{"port": 80}]},
+        }),
+    );
+    for n in 0..pods {
+        let name = format!("crowd-{n:04}");
+        create(
+            "Pod",
+            json!({
+                "apiVersion": "v1", "kind": "Pod",
+                "metadata": {"name": name, "labels": {"app": "crowd"}},
+                "spec": {"containers": [{"name": "app", "image": "app:1"}]},
+            }),
+        );
+        tell(registry, &name, &format!("10.1.{}.{}", n / 250, n % 250 + 1), n == pods - 1);
+    }
+    before
+}
+
+/// A pod tells of itself.
+fn tell(registry: &Registry, name: &str, ip: &str, ready: bool) {
+    let ready = if ready { "True" } else { "False" };
+    let key = Collection::core("pods").key("shop", name);
+    let change = |old: &Object| {
+        let mut new = old.clone();
+        let conditions = json!([{"type": "Ready", "status": ready}]);
+        new["status"] = json!({"phase": "Running", "podIP": ip, "conditions": conditions});
+        Ok(new)
+    };
+    let part = crate::registry::Part::Status;
+    registry.update(&Resource::of("v1", "Pod"), &key, part, change).unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_endpoints_of_many_pods_are_made_once_for_what_changes_meanwhile() {
+    let directory = tempfile::tempdir().unwrap();
+    let registry = shop(directory.path(), 1);
+    let before = crowd(&registry, PODS_AT_ONCE + 1);
+    settle(&registry, before);
+    let mut revision = registry.store().revision();
+    let mut queue = Queue::new(registry.limits());
+    for n in 0..50 {
+        tell(&registry, &format!("crowd-{n:04}"), &format!("10.1.0.{}", n + 1), true);
+        for event in registry.store().events_after(revision, usize::MAX).unwrap() {
+            revision = event.revision;
+            concerns(&registry, &event, &mut queue);
+        }
+        assert_eq!(queue.next(), None, "they wait for each other");
+    }
+    tokio::time::advance(Duration::from_secs(1)).await;
+    let work = queue.next().unwrap();
+    assert_eq!(work, Work::Reconcile(3, ("shop".into(), "crowd".into())));
+    reconcile(&registry, &work).unwrap();
+    queue.done(work, None);
+    assert_eq!(queue.next(), None);
+    let key = Collection::core("endpoints").key("shop", "crowd");
+    let shown = registry.store().object(&key).unwrap();
+    assert_eq!(object::list(&shown, "/subsets/0/addresses").len(), 51);
+}
+
+/// Pods of a Service whose changes are shown at once.
+const PODS_AT_ONCE: usize = 100;
+
+#[test]
+fn endpoints_have_no_more_addresses_than_in_kubernetes_and_the_ready_ones() {
+    let directory = tempfile::tempdir().unwrap();
+    let registry = shop(directory.path(), 1);
+    let before = crowd(&registry, 1_001);
+    settle(&registry, before);
+    let key = Collection::core("endpoints").key("shop", "crowd");
+    let shown = registry.store().object(&key).unwrap();
+    let count = |list: &str| object::list(&shown, &format!("/subsets/0/{list}")).len();
+    assert_eq!((count("addresses"), count("notReadyAddresses")), (1, 999));
+    let truncated = "endpoints.kubernetes.io/over-capacity";
+    assert_eq!(object::annotation(&shown, truncated), Some("truncated"));
+    let before = registry.store().revision();
+    let pods = Resource::of("v1", "Pod");
+    let options = DeleteOptions { grace_seconds: Some(0), ..DeleteOptions::default() };
+    let pod = Collection::core("pods").key("shop", "crowd-0000");
+    registry.delete(&pods, &pod, &options).unwrap();
+    // What has time is looked at in the end, too.
+    settle(&registry, before);
+    reconcile(&registry, &Work::Reconcile(3, ("shop".into(), "crowd".into()))).unwrap();
+    let shown = registry.store().object(&key).unwrap();
+    assert_eq!(object::annotation(&shown, truncated), None, "all are shown now");
+}

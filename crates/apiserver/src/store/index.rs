@@ -112,10 +112,18 @@ impl Index {
 
     /// Names of the pods that may have all these labels: those that have the rarest of them.
     pub(super) fn pods(&self, namespace: &str, labels: Entries<'_, String>) -> Vec<Name> {
+        self.rarest(namespace, labels).into_iter().flatten().cloned().collect()
+    }
+
+    /// How many names [`Index::pods`] gives.
+    pub(super) fn count_pods(&self, namespace: &str, labels: Entries<'_, String>) -> usize {
+        self.rarest(namespace, labels).map_or(0, BTreeSet::len)
+    }
+
+    fn rarest(&self, namespace: &str, labels: Entries<'_, String>) -> Option<&BTreeSet<Name>> {
         let names = |label| self.pods.get(&(Name::from(namespace), term(label)));
         let all = labels.iter().map(names);
-        let rarest = all.min_by_key(|names| names.map_or(0, BTreeSet::len));
-        rarest.flatten().into_iter().flatten().cloned().collect()
+        all.min_by_key(|names| names.map_or(0, BTreeSet::len)).flatten()
     }
 
     /// Names of the Services that may select a pod with these labels.
