@@ -6,7 +6,7 @@ use anyhow::ensure;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1::SendRequest;
-use hyper::{Method, Request};
+use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::UnixStream;
@@ -38,6 +38,17 @@ impl Api {
         self.request(Method::DELETE, path, "application/json", None).await
     }
 
+    /// Whether there is an object.
+    pub(crate) async fn exists(&mut self, path: &str) -> anyhow::Result<bool> {
+        let (status, bytes) = self.answer(Method::GET, path, "application/json", None).await?;
+        ensure!(
+            status.is_success() || status == StatusCode::NOT_FOUND,
+            "{path}: {status}: {}",
+            String::from_utf8_lossy(&bytes)
+        );
+        Ok(status.is_success())
+    }
+
     async fn request(
         &mut self,
         method: Method,
@@ -45,6 +56,18 @@ impl Api {
         kind: &str,
         body: Option<&Value>,
     ) -> anyhow::Result<Value> {
+        let (status, bytes) = self.answer(method, path, kind, body).await?;
+        ensure!(status.is_success(), "{path}: {status}: {}", String::from_utf8_lossy(&bytes));
+        Ok(serde_json::from_slice(&bytes)?)
+    }
+
+    async fn answer(
+        &mut self,
+        method: Method,
+        path: &str,
+        kind: &str,
+        body: Option<&Value>,
+    ) -> anyhow::Result<(StatusCode, Bytes)> {
         let body = body.map(Value::to_string).unwrap_or_default();
         let request = Request::builder()
             .method(method)
@@ -55,8 +78,6 @@ impl Api {
         self.0.ready().await?;
         let response = self.0.send_request(request).await?;
         let status = response.status();
-        let bytes = response.into_body().collect().await?.to_bytes();
-        ensure!(status.is_success(), "{path}: {status}: {}", String::from_utf8_lossy(&bytes));
-        Ok(serde_json::from_slice(&bytes)?)
+        Ok((status, response.into_body().collect().await?.to_bytes()))
     }
 }

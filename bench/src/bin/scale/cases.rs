@@ -1,6 +1,5 @@
 //! The mesh that is measured, and the edits of it.
 
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -12,6 +11,9 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::Sizes;
 use crate::api::Api;
 use crate::control::Control;
+use crate::objects::{
+    NAMESPACES, POLICIES, ROUTED, ROUTES, SLICES, destination_rule, endpoint_slice, fill, weights,
+};
 use crate::proxies::{Proxies, Proxy, domain_key, service_key};
 use crate::report::Report;
 
@@ -29,156 +31,32 @@ pub(crate) async fn run(sizes: Sizes) -> anyhow::Result<Report> {
     mesh.settle().await;
     report.memory("memory of the control plane", mesh.control.memory()?, 200_000_000);
 
-    let concerned = sizes.proxies * sizes.keys / sizes.services;
-    let cost = mesh.weights_of_services().await?;
-    cost.tell(&mut report, "edit of a route that ten hold", Duration::from_millis(5), concerned);
-    let cost = mesh.endpoints().await?;
-    cost.tell(&mut report, "endpoint of a large service", Duration::from_millis(50), LISTENERS);
-    let cost = mesh.weights_at_gateway().await?;
-    cost.tell(&mut report, "edit of one route of a gateway", Duration::from_millis(2), 1);
-    report.time("  applying it at the gateway", cost.applying, Duration::from_millis(1));
-    let (cpu, services) = mesh.delete_services().await?;
-    report.time(&format!("deleting {services} services"), cpu, Duration::from_secs(1));
+    mesh.edit_each(&mut report).await?;
+    mesh.crowd(&mut report).await?;
+    mesh.restart(&mut report).await?;
+    mesh.create_many(&mut report).await?;
+    mesh.delete_namespace(&mut report).await?;
+    mesh.delete_services(&mut report).await?;
+    report.memory("memory of the control plane after all", mesh.control.memory()?, 250_000_000);
     Ok(report)
 }
 
-/// Proxies that hold the large service.
-const LISTENERS: usize = 10;
-
-/// Services that have a route.
-const ROUTED: usize = 100;
-
-/// Requests to the API at a time while it is filled.
-const WRITERS: usize = 8;
+/// Proxies that hold the large services.
+pub(crate) const LISTENERS: usize = 10;
 
 /// Longest wait for a change to arrive.
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// Creates all objects. Returns the uids of the proxies' pods, that of the gateway last.
-async fn fill(socket: &Path, sizes: &Sizes) -> anyhow::Result<Vec<String>> {
-    let mut objects: Vec<(&'static str, Value)> = Vec::new();
-    for n in 0..sizes.services {
-        objects.push((SERVICES, service(&format!("s{n}"))));
-    }
-    objects.push((SERVICES, service("big")));
-    for slice in 0..sizes.endpoints / 100 {
-        objects.push((SLICES, endpoint_slice(&format!("big-{slice}"), slice * 100, 100)));
-    }
-    objects.push((
-        GATEWAYS,
-        json!({
-            "apiVersion": "networking.istio.io/v1", "kind": "Gateway",
-            "metadata": {"name": "edge"},
-            "spec": {"selector": {"edge": "bench"}, "servers": [
-                {"port": {"number": 80, "name": "http", "protocol": "HTTP"}, "hosts": ["*"]}]},
-        }),
-    ));
-    for n in 0..ROUTED.min(sizes.services) {
-        objects.push((ROUTES, route(&format!("s{n}"), &format!("s{n}"), "mesh", n, 90)));
-    }
-    for n in 0..sizes.hosts {
-        let (name, host) = (format!("web{n}"), format!("h{n}.example.com"));
-        objects
-            .push((ROUTES, route(&name, &host, "edge", n % (sizes.services - 1).min(1_000), 90)));
-    }
-    create_all(socket, objects).await?;
-    let mut pods: Vec<(&'static str, Value)> = (0..sizes.proxies)
-        .map(|n| (PODS, pod(&format!("p{n}"), "app", &format!("a{n}"))))
-        .collect();
-    pods.push((PODS, pod("edge", "edge", "bench")));
-    let made = create_all(socket, pods).await?;
-    let uid = |pod: &Value| pod["metadata"]["uid"].as_str().map(str::to_owned);
-    made.iter().map(|pod| uid(pod).context("a pod without uid")).collect()
-}
-
-const SERVICES: &str = "/api/v1/namespaces/default/services";
-const PODS: &str = "/api/v1/namespaces/default/pods";
-const SLICES: &str = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices";
-const GATEWAYS: &str = "/apis/networking.istio.io/v1/namespaces/default/gateways";
-const ROUTES: &str = "/apis/networking.istio.io/v1/namespaces/default/virtualservices";
-
-/// Creates objects over several connections. Returns them in the same order.
-async fn create_all(
-    socket: &Path,
-    mut objects: Vec<(&'static str, Value)>,
-) -> anyhow::Result<Vec<Value>> {
-    let chunk = objects.len().div_ceil(WRITERS).max(1);
-    let mut writers = Vec::new();
-    while !objects.is_empty() {
-        let rest = objects.split_off(chunk.min(objects.len()));
-        let (socket, part) = (socket.to_owned(), std::mem::replace(&mut objects, rest));
-        writers.push(tokio::task::spawn_local(async move {
-            let mut api = Api::connect(&socket).await?;
-            let mut made = Vec::new();
-            for (path, object) in part {
-                made.push(api.create(path, &object).await?);
-            }
-            anyhow::Ok(made)
-        }));
-    }
-    let mut all = Vec::new();
-    for writer in writers {
-        all.extend(writer.await??);
-    }
-    Ok(all)
-}
-
-fn service(name: &str) -> Value {
-    json!({
-        "apiVersion": "v1", "kind": "Service", "metadata": {"name": name},
-        // Without an address: giving one out looks at all that are taken.
-        "spec": {"clusterIP": "None", "ports": [{"name": "http", "port": 80}]},
-    })
-}
-
-/// Addresses that no pod has.
-fn endpoint_slice(name: &str, first: usize, addresses: usize) -> Value {
-    let address = |n: usize| format!("10.200.{}.{}", n / 250, n % 250 + 1);
-    let endpoints: Vec<Value> = (first..first + addresses)
-        .map(|n| json!({"addresses": [address(n)], "conditions": {"ready": true}}))
-        .collect();
-    json!({
-        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
-        "metadata": {"name": name, "labels": {"kubernetes.io/service-name": "big"}},
-        "addressType": "IPv4",
-        "ports": [{"name": "http", "port": 8080}],
-        "endpoints": endpoints,
-    })
-}
-
-fn route(name: &str, host: &str, gateway: &str, to: usize, weight: u32) -> Value {
-    json!({
-        "apiVersion": "networking.istio.io/v1", "kind": "VirtualService",
-        "metadata": {"name": name},
-        "spec": {"hosts": [host], "gateways": [gateway], "http": weights(to, weight)},
-    })
-}
-
-fn weights(to: usize, weight: u32) -> Value {
-    json!([{"route": [
-        {"destination": {"host": format!("s{to}")}, "weight": weight},
-        {"destination": {"host": format!("s{}", to + 1)}, "weight": 100 - weight},
-    ]}])
-}
-
-fn pod(name: &str, label: &str, value: &str) -> Value {
-    json!({
-        "apiVersion": "v1", "kind": "Pod",
-        "metadata": {"name": name, "labels": {label: value}},
-        "spec": {"containers": [{"name": "app", "image": "app:1"}]},
-    })
-}
-
 /// The control plane with its proxies.
-struct Mesh {
-    control: Control,
-    api: Api,
-    sizes: Sizes,
-    proxies: Vec<Proxy>,
+pub(crate) struct Mesh {
+    pub(crate) control: Control,
+    pub(crate) api: Api,
+    pub(crate) sizes: Sizes,
+    pub(crate) proxies: Vec<Proxy>,
 }
 
 /// What edits of one kind cost, each on average.
-struct Cost {
+pub(crate) struct Cost {
     cpu: Duration,
     /// Proxies that were told of one edit.
     told: f64,
@@ -190,11 +68,19 @@ struct Cost {
 }
 
 impl Cost {
-    fn tell(&self, report: &mut Report, what: &str, cpu: Duration, told: usize) {
+    pub(crate) fn tell(&self, report: &mut Report, what: &str, cpu: Duration, told: usize) {
+        // A chunk of endpoints that is split makes two, and a list of them.
+        self.tell_of(report, what, cpu, told, 1.2);
+    }
+
+    /// As [`Cost::tell`], of edits that move so many keys.
+    fn tell_of(&self, report: &mut Report, what: &str, cpu: Duration, told: usize, keys: f64) {
         report.time(&format!("{what}: CPU"), self.cpu, cpu);
         report.number("  proxies told", self.told, told as f64);
-        // A chunk of endpoints that is split makes two, and a list of them.
-        report.number("  keys sent to each", self.keys, 1.2);
+        report.number("  keys sent to each", self.keys, keys);
+        if told == 0 {
+            return;
+        }
         let at = |share: f64| {
             let last = self.latencies.len().saturating_sub(1);
             self.latencies.get((last as f64 * share) as usize).copied().unwrap_or_default()
@@ -214,7 +100,7 @@ impl Mesh {
             let keys = held.map(|service| service_key(&format!("s{service}")));
             proxy.client.subscribe(keys);
             if n < LISTENERS {
-                proxy.client.subscribe([service_key("big")]);
+                proxy.client.subscribe([service_key("big"), service_key("crowd")]);
             }
             proxies.push(proxy);
             if n % 50 == 0 {
@@ -236,7 +122,7 @@ impl Mesh {
     }
 
     /// Waits until nothing happens any more.
-    async fn settle(&self) {
+    pub(crate) async fn settle(&self) {
         let count = || self.proxies.iter().map(|proxy| proxy.told.updates.get()).sum::<usize>();
         let mut before = usize::MAX;
         while before != count() {
@@ -246,7 +132,7 @@ impl Mesh {
     }
 
     /// Makes edits, one after the other; `wait_for` says how many proxies learn of each.
-    async fn measure(
+    pub(crate) async fn measure(
         &mut self,
         edits: Vec<(String, Option<Value>, Value)>,
         wait_for: usize,
@@ -293,7 +179,7 @@ impl Mesh {
         })
     }
 
-    fn keys(&self) -> usize {
+    pub(crate) fn keys(&self) -> usize {
         self.proxies.iter().map(|proxy| proxy.told.keys.get()).sum()
     }
 
@@ -305,50 +191,67 @@ impl Mesh {
         Ok(used.as_secs_f64() / begun.elapsed().as_secs_f64())
     }
 
-    async fn weights_of_services(&mut self) -> anyhow::Result<Cost> {
-        let routed = ROUTED.min(self.sizes.services);
+    /// Edits of single objects.
+    async fn edit_each(&mut self, report: &mut Report) -> anyhow::Result<()> {
+        let Sizes { proxies, keys, services, endpoints, hosts, edits } = self.sizes;
+        let few = Duration::from_millis(5);
+        let routed = ROUTED.min(services);
         let edit = |n: usize| {
             let patch = json!({"spec": {"http": weights(n % routed, 1 + n as u32 % 80)}});
             (format!("{ROUTES}/s{}", n % routed), Some(patch), Value::Null)
         };
-        let concerned = self.sizes.proxies * self.sizes.keys / self.sizes.services;
-        self.measure((0..self.sizes.edits).map(edit).collect(), concerned).await
-    }
+        let concerned = proxies * keys / services;
+        let cost = self.measure((0..edits).map(edit).collect(), concerned).await?;
+        cost.tell(report, "edit of a route that ten hold", few, concerned);
 
-    async fn endpoints(&mut self) -> anyhow::Result<Cost> {
-        let first = self.sizes.endpoints;
         let edit = |n: usize| {
-            (SLICES.to_owned(), None, endpoint_slice(&format!("more-{n}"), first + n, 1))
+            (SLICES.to_owned(), None, endpoint_slice(&format!("more-{n}"), endpoints + n, 1))
         };
-        self.measure((0..self.sizes.edits).map(edit).collect(), LISTENERS).await
-    }
+        let cost = self.measure((0..edits).map(edit).collect(), LISTENERS).await?;
+        cost.tell(report, "new endpoint of a large service", few, LISTENERS);
 
-    async fn weights_at_gateway(&mut self) -> anyhow::Result<Cost> {
-        let services = (self.sizes.services - 1).min(1_000);
+        let slices = endpoints / 100;
         let edit = |n: usize| {
-            let at = (n * 97) % self.sizes.hosts;
-            let patch = json!({"spec": {"http": weights(at % services, 1 + n as u32 % 80)}});
+            let slice = n % slices;
+            let mut changed = endpoint_slice(&format!("big-{slice}"), slice * 100, 100);
+            changed["endpoints"][n / slices]["conditions"]["ready"] = (n % 2 == 1).into();
+            let last = json!({"addresses": [format!("10.201.0.{}", n + 1)]});
+            changed["endpoints"][99] = last;
+            (format!("{SLICES}/big-{slice}"), Some(changed), Value::Null)
+        };
+        let cost = self.measure((0..edits).map(edit).collect(), LISTENERS).await?;
+        cost.tell_of(report, "slice of a large service changes", few, LISTENERS, 3.2);
+
+        self.api.create(POLICIES, &destination_rule(1)).await?;
+        let edit = |n: usize| {
+            let patch = json!({"spec": destination_rule(2 + n)["spec"]});
+            (format!("{POLICIES}/big"), Some(patch), Value::Null)
+        };
+        let cost = self.measure((0..edits).map(edit).collect(), LISTENERS).await?;
+        cost.tell(report, "policy of a large service", few, LISTENERS);
+
+        let edit = |n: usize| {
+            let patch = json!({"metadata": {"labels": {"round": n.to_string()}}});
+            (format!("{NAMESPACES}/default"), Some(patch), Value::Null)
+        };
+        let cost = self.measure((0..edits).map(edit).collect(), 0).await?;
+        cost.tell(report, "label of a namespace", few, 0);
+
+        let targets = (services - 1).min(1_000);
+        let edit = |n: usize| {
+            let at = (n * 97) % hosts;
+            let patch = json!({"spec": {"http": weights(at % targets, 1 + n as u32 % 80)}});
             (format!("{ROUTES}/web{at}"), Some(patch), Value::Null)
         };
-        let edits = (0..self.sizes.edits).map(edit).collect();
-        self.measure(edits, 1).await
-    }
-
-    /// Deletes many services that nobody holds. Returns the CPU time and how many they were.
-    async fn delete_services(&mut self) -> anyhow::Result<(Duration, usize)> {
-        let count = self.sizes.services / 3;
-        self.settle().await;
-        let before = self.control.cpu_time()?;
-        for n in 0..count {
-            self.api.delete(&format!("{SERVICES}/s{}", self.sizes.services - 1 - n)).await?;
-        }
-        self.settle().await;
-        Ok((self.control.cpu_time()? - before, count))
+        let cost = self.measure((0..10 * edits).map(edit).collect(), 1).await?;
+        cost.tell(report, "edit of one route of a gateway", Duration::from_millis(2), 1);
+        report.time("  applying it at the gateway", cost.applying, Duration::from_millis(1));
+        Ok(())
     }
 }
 
 /// Waits until something holds.
-async fn until(holds: impl Fn() -> bool) -> anyhow::Result<()> {
+pub(crate) async fn until(holds: impl Fn() -> bool) -> anyhow::Result<()> {
     let wait = async {
         while !holds() {
             sleep(Duration::from_micros(200)).await;

@@ -30,31 +30,23 @@ impl Control {
     /// Starts one, and waits until it can be reached.
     pub(crate) async fn start() -> anyhow::Result<Self> {
         let directory = tempfile::tempdir()?;
-        let api = UnixListener::bind(directory.path().join(API))?;
         let push = TcpListener::bind("127.0.0.1:0")?;
         let push_address = push.local_addr()?;
-        let bootstrap = bootstrap(directory.path(), push_address);
-        let program = std::env::current_exe()?.with_file_name("ironmesh");
-        anyhow::ensure!(
-            program.exists(),
-            "{} is missing: cargo build --release -p ironmesh",
-            program.display()
-        );
-        // Its descriptors are those that a child can be given; bash moves them to their numbers.
-        let script = "exec 3<&0 4<&1 5<&2 </dev/null >/dev/null 2>&1
-                      exec \"$0\" internal control --bootstrap-fd 3";
-        let child = Command::new("bash")
-            .args(["-c", script])
-            .arg(program)
-            .stdin(ironmesh_fds::json_memfd("bootstrap", &bootstrap)?)
-            .stdout(OwnedFd::from(api))
-            .stderr(OwnedFd::from(push))
-            .spawn()?;
+        let child = spawn(directory.path(), push)?;
         let control = Self { directory, child, push_address };
         while !control.anchors_file().exists() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         Ok(control)
+    }
+
+    /// Ends it without warning, and starts it again with what it had stored.
+    pub(crate) async fn restart(&mut self) -> anyhow::Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        std::fs::remove_file(self.api())?;
+        self.child = spawn(self.directory.path(), TcpListener::bind(self.push_address)?)?;
+        Ok(())
     }
 
     /// The socket of its API.
@@ -97,6 +89,27 @@ impl Drop for Control {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+fn spawn(directory: &Path, push: TcpListener) -> anyhow::Result<Child> {
+    let api = UnixListener::bind(directory.join(API))?;
+    let bootstrap = bootstrap(directory, push.local_addr()?);
+    let program = std::env::current_exe()?.with_file_name("ironmesh");
+    anyhow::ensure!(
+        program.exists(),
+        "{} is missing: cargo build --release -p ironmesh",
+        program.display()
+    );
+    // Its descriptors are those that a child can be given; bash moves them to their numbers.
+    let script = "exec 3<&0 4<&1 5<&2 </dev/null >/dev/null 2>&1
+                  exec \"$0\" internal control --bootstrap-fd 3";
+    Ok(Command::new("bash")
+        .args(["-c", script])
+        .arg(program)
+        .stdin(ironmesh_fds::json_memfd("bootstrap", &bootstrap)?)
+        .stdout(OwnedFd::from(api))
+        .stderr(OwnedFd::from(push))
+        .spawn()?)
 }
 
 fn bootstrap(directory: &Path, push_address: SocketAddr) -> ControlBootstrap {

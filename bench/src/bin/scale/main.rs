@@ -10,8 +10,10 @@ use std::io::{Write, stdout};
 use std::process::ExitCode;
 
 mod api;
+mod bulk;
 mod cases;
 mod control;
+mod objects;
 mod proxies;
 mod report;
 
