@@ -1,4 +1,4 @@
-//! Dialling: with the mark that lets the connection pass the capture rules, and from the right
+//! DialGuard: with the mark that lets the connection pass the capture rules, and from the right
 //! network.
 
 use std::io;
@@ -18,7 +18,7 @@ use crate::sockets;
 
 /// How this proxy dials.
 #[derive(Debug)]
-pub(crate) struct Dialler {
+pub(crate) struct Connector {
     /// Whether sockets may be marked. Where they may not (no CAP_NET_RAW), the capture rules exempt
     /// the proxy by its user.
     marks: bool,
@@ -28,8 +28,8 @@ pub(crate) struct Dialler {
     keepalive: Duration,
 }
 
-impl Dialler {
-    /// A dialler for these networks.
+impl Connector {
+    /// A connector for these networks.
     pub(crate) fn new(mesh_networks: Vec<Network>, egress: Option<Egress>) -> Self {
         let marks = sockets::may_mark(OUTBOUND_MARK);
         if !marks {
@@ -43,7 +43,7 @@ impl Dialler {
         Self { keepalive, ..self }
     }
 
-    /// A dialler for tests, whose mesh is on the loopback.
+    /// A connector for tests, whose mesh is on the loopback.
     #[cfg(test)]
     pub(crate) fn of_loopback() -> Self {
         let loopback = ["127.0.0.0/8", "::1/128"].map(|text| Network::parse(text).unwrap());
@@ -148,10 +148,10 @@ mod tests {
     async fn what_is_no_host_is_not_dialled() {
         let listening = sockets::listening(0).unwrap();
         let port = listening.local_addr().unwrap().port();
-        let dialler = Dialler::new(vec![Network::parse("10.77.0.0/16").unwrap()], None);
+        let connector = Connector::new(vec![Network::parse("10.77.0.0/16").unwrap()], None);
         let connect = async |listener, ip: &str| {
             let address = SocketAddr::new(ip.parse().unwrap(), port);
-            dialler.connect(listener, address, Duration::from_secs(5)).await
+            connector.connect(listener, address, Duration::from_secs(5)).await
         };
         for ip in ["127.0.0.1", "0.0.0.0", "::ffff:127.0.0.1", "::", "169.254.169.254", "224.0.0.1"]
         {

@@ -26,7 +26,7 @@ use crate::http1::{Sniffed, Sniffer};
 use crate::opaque::{self, Opaque};
 use crate::park;
 use crate::stream::Stream;
-use crate::tls::{self, Accepted, Inside, Peer};
+use crate::tls::{self, Inside, MeshConnection, Peer};
 use crate::worker::Worker;
 
 /// What a connection turned out to be.
@@ -250,7 +250,7 @@ async fn terminate(
     let over = stream.beginning_with(first).reading_ahead(&worker.buffers);
     let handshake = tls::accept(&credentials, over);
     let handshake = timeout(worker.process.limits.handshake_timeout, Box::pin(handshake));
-    let Accepted { stream, inside, peer } = match handshake.await {
+    let MeshConnection { stream, inside, peer } = match handshake.await {
         Ok(Ok(accepted)) => accepted,
         Ok(Err(error)) => {
             tracing::debug!(%error, peer = %connection.peer, "TLS handshake failed");

@@ -26,10 +26,10 @@ pub(crate) mod dial;
 pub(crate) mod edit;
 pub(crate) mod exchange;
 pub(crate) mod forward;
+pub(crate) mod http1_server;
+pub(crate) mod http2_server;
 pub(crate) mod local;
 pub(crate) mod responder;
-pub(crate) mod server1;
-pub(crate) mod server2;
 pub(crate) mod upstream;
 pub(crate) mod window;
 

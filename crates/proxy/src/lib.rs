@@ -10,7 +10,7 @@
 //! - `worker`: threads; accepts connections and hands each to the least loaded worker.
 //! - `serve`, `detect`, [`client_hello`], `tls`: a connection: where it was going, what it speaks,
 //!   who calls.
-//! - `http`: the path of a request. `http::server1`, `http::server2`: the client's side;
+//! - `http`: the path of a request. `http::http1_server`, `http::http2_server`: the client's side;
 //!   `http::exchange`: the request's context; `http::edit`: what changes in heads;
 //!   `http::dial`, `http::upstream`: the endpoint's side; `http::forward`, `http::body`: both
 //!   directions at once; `http::deadlines`, `idle`: how long that may take; `http::local`: the mesh's own

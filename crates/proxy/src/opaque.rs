@@ -30,11 +30,11 @@ pub(crate) struct Opaque {
     pub(crate) first: BytesMut,
     pub(crate) decision: Decision,
     /// The other side, if it was dialled already.
-    pub(crate) dialled: Option<Dialled>,
+    pub(crate) dialled: Option<OpaqueUpstream>,
 }
 
 /// The other side of an opaque connection.
-pub(crate) struct Dialled {
+pub(crate) struct OpaqueUpstream {
     io: Io,
     /// What it has said.
     input: Buffer,
@@ -48,7 +48,7 @@ pub(crate) struct Dialled {
     _counted: Option<Counted>,
 }
 
-impl Dialled {
+impl OpaqueUpstream {
     /// Waits until it has something to say, which is kept, or ends: `false`. Cancel safe.
     pub(crate) async fn spoke(&mut self, spare: &Buffers) -> bool {
         matches!(self.io.fill(&mut self.input, spare).await, Ok(1..))
@@ -135,7 +135,7 @@ pub(crate) async fn dial(
     worker: &Rc<Worker>,
     connection: &Connection,
     decision: &Decision,
-) -> Result<Dialled, Failure> {
+) -> Result<OpaqueUpstream, Failure> {
     let mut tried = Tried::default();
     let (mut attempts, mut last) = (0, None);
     loop {
@@ -162,7 +162,7 @@ pub(crate) async fn dial(
         match dialled {
             Ok(stream) => {
                 let place = worker.pool.place_opaque(to);
-                return Ok(Dialled {
+                return Ok(OpaqueUpstream {
                     io: Io::new(stream),
                     input: Buffer::default(),
                     address: picked.address,

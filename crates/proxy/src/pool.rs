@@ -19,13 +19,13 @@ use tokio::time::Instant;
 
 use crate::buffer::Buffers;
 use crate::failure::Failure;
-use crate::http::upstream::Upstream1;
+use crate::http::upstream::Http1Upstream;
 use crate::workload::LocalWorkload;
 
 mod key;
 mod queue;
 
-pub(crate) use key::{Destination, Key};
+pub(crate) use key::{Key, Target};
 
 pub(crate) use queue::{Counted, Waits};
 use queue::{Limited, Queue};
@@ -63,7 +63,7 @@ pub(crate) struct Room {
 
 #[derive(Debug)]
 struct Idle {
-    connection: Box<Upstream1>,
+    connection: Box<Http1Upstream>,
     since: Instant,
 }
 
@@ -73,7 +73,7 @@ struct Idle {
 struct Shared {
     connections: Vec<Numbered>,
     /// The dial that is under way. Who needs a connection meanwhile waits for it.
-    dial: Option<Rc<Dial>>,
+    dial: Option<Rc<SharedDial>>,
     queue: Rc<Queue>,
 }
 
@@ -123,12 +123,12 @@ impl Drop for OpaquePlace {
 
 /// A dial of one request for which others wait.
 #[derive(Debug, Default)]
-pub(crate) struct Dial {
+pub(crate) struct SharedDial {
     ended: Notify,
     failure: Cell<Option<Failure>>,
 }
 
-impl Dial {
+impl SharedDial {
     /// Waits for its end.
     ///
     /// # Errors
@@ -142,14 +142,14 @@ impl Dial {
 
 /// The dial of the request that holds this; it ends when this is dropped.
 #[derive(Debug)]
-pub(crate) struct Dialling<'a> {
+pub(crate) struct DialGuard<'a> {
     pool: &'a Pool,
     to: Arc<Key>,
-    dial: Rc<Dial>,
+    dial: Rc<SharedDial>,
     streams_max: Option<usize>,
 }
 
-impl Dialling<'_> {
+impl DialGuard<'_> {
     /// Streams that the endpoint allows on its other connections, if there are any: to be expected
     /// of the new one before it says so itself.
     pub(crate) fn streams_max(&self) -> Option<usize> {
@@ -187,7 +187,7 @@ impl Dialling<'_> {
     }
 }
 
-impl Drop for Dialling<'_> {
+impl Drop for DialGuard<'_> {
     fn drop(&mut self) {
         let mut pool = self.pool.http2.borrow_mut();
         let empty = pool.get_mut(&self.to).is_some_and(|shared| {
@@ -206,12 +206,7 @@ impl Pool {
     /// Counts a connection that is to be made, if the limits of its group allow it. `waits`: whoever
     /// gets none waits until one of this worker is free; if there is none to wait for, it may have
     /// one all the same.
-    pub(crate) fn count(
-        &self,
-        to: Destination<'_>,
-        group: &Arc<Group>,
-        waits: bool,
-    ) -> Option<Counted> {
+    pub(crate) fn count(&self, to: Target<'_>, group: &Arc<Group>, waits: bool) -> Option<Counted> {
         Limited::count(&self.limited, to, group, waits)
     }
 
@@ -220,7 +215,7 @@ impl Pool {
     /// # Errors
     ///
     /// If so many wait for one there already.
-    pub(crate) fn wait(&self, to: Destination<'_>, waiting_max: usize) -> Result<Waits, Failure> {
+    pub(crate) fn wait(&self, to: Target<'_>, waiting_max: usize) -> Result<Waits, Failure> {
         let (key, queue) = if to.http2 {
             let mut pool = self.http2.borrow_mut();
             match pool.get_key_value(&to) {
@@ -240,11 +235,7 @@ impl Pool {
     }
 
     /// An idle HTTP/1 connection that has not been closed, as far as can be told.
-    pub(crate) fn take_http1(
-        &self,
-        to: Destination<'_>,
-        spare: &Buffers,
-    ) -> Option<Box<Upstream1>> {
+    pub(crate) fn take_http1(&self, to: Target<'_>, spare: &Buffers) -> Option<Box<Http1Upstream>> {
         let pool = self.http1.borrow();
         let mut idle = pool.get(&to)?.idle.borrow_mut();
         while let Some(Idle { mut connection, .. }) = idle.pop() {
@@ -257,7 +248,7 @@ impl Pool {
     }
 
     /// Keeps an HTTP/1 connection that is at the end of an answer.
-    pub(crate) fn give_http1(connection: Box<Upstream1>, idle_max: usize) {
+    pub(crate) fn give_http1(connection: Box<Http1Upstream>, idle_max: usize) {
         let endpoint = connection.room.endpoint.clone();
         let mut idle = endpoint.idle.borrow_mut();
         let too_many = idle.len() >= idle_max;
@@ -268,14 +259,14 @@ impl Pool {
     }
 
     /// Closes the idle HTTP/1 connections to a destination.
-    pub(crate) fn close_idle(&self, to: Destination<'_>) {
+    pub(crate) fn close_idle(&self, to: Target<'_>) {
         let idle = self.http1.borrow().get(&to).map(|endpoint| endpoint.idle.take());
         drop(idle);
     }
 
     /// Room for one more HTTP/1 connection, counted by its group if that has limits; `None` if there
     /// are `connections_max`, or as many as the group may have.
-    pub(crate) fn room_http1(&self, to: Destination<'_>, connections_max: usize) -> Option<Room> {
+    pub(crate) fn room_http1(&self, to: Target<'_>, connections_max: usize) -> Option<Room> {
         let endpoint = self.endpoint(to);
         if endpoint.open.get() >= connections_max {
             return None;
@@ -289,7 +280,7 @@ impl Pool {
         Some(Room { endpoint, _place: place, _counted: counted })
     }
 
-    fn endpoint(&self, to: Destination<'_>) -> Rc<Endpoint> {
+    fn endpoint(&self, to: Target<'_>) -> Rc<Endpoint> {
         let mut pool = self.http1.borrow_mut();
         if let Some(endpoint) = pool.get(&to) {
             return endpoint.clone();
@@ -306,7 +297,7 @@ impl Pool {
     }
 
     /// Counts an opaque connection.
-    pub(crate) fn place_opaque(&self, to: Destination<'_>) -> OpaquePlace {
+    pub(crate) fn place_opaque(&self, to: Target<'_>) -> OpaquePlace {
         let mut opaque = self.opaque.borrow_mut();
         let open = match opaque.get(&to) {
             Some(open) => open.clone(),
@@ -342,7 +333,7 @@ impl Pool {
     }
 
     /// Whether the HTTP/2 connections to an endpoint tell that it takes no requests at all.
-    pub(crate) fn takes_none(&self, to: Destination<'_>) -> bool {
+    pub(crate) fn takes_none(&self, to: Target<'_>) -> bool {
         let pool = self.http2.borrow();
         let Some(Shared { connections, .. }) = pool.get(&to) else { return false };
         let takes_none = |kept: &Numbered| kept.connection.current_max_send_streams() == 0;
@@ -350,13 +341,13 @@ impl Pool {
     }
 
     /// Whether no more HTTP/2 connections are made to an endpoint, since there are `connections_max`.
-    pub(crate) fn is_full(&self, to: Destination<'_>, connections_max: usize) -> bool {
+    pub(crate) fn is_full(&self, to: Target<'_>, connections_max: usize) -> bool {
         let pool = self.http2.borrow();
         pool.get(&to).is_some_and(|shared| shared.connections.len() >= connections_max)
     }
 
     /// Lets all requests that wait for room on HTTP/2 connections to a destination look again.
-    pub(crate) fn wake_http2(&self, to: Destination<'_>) {
+    pub(crate) fn wake_http2(&self, to: Target<'_>) {
         if let Some(shared) = self.http2.borrow().get(&to) {
             shared.queue.wake_all();
         }
@@ -372,7 +363,7 @@ impl Pool {
     /// those only that were made after the connection `newer_than`.
     pub(crate) fn http2(
         &self,
-        to: Destination<'_>,
+        to: Target<'_>,
         newer_than: u64,
     ) -> Option<(u64, SendRequest<Bytes>, Place)> {
         let pool = self.http2.borrow();
@@ -390,9 +381,9 @@ impl Pool {
     /// # Errors
     ///
     /// If one is under way.
-    pub(crate) fn dial_http2(&self, to: Destination<'_>) -> Result<Dialling<'_>, Rc<Dial>> {
+    pub(crate) fn dial_http2(&self, to: Target<'_>) -> Result<DialGuard<'_>, Rc<SharedDial>> {
         let mut pool = self.http2.borrow_mut();
-        let dial = Rc::<Dial>::default();
+        let dial = Rc::<SharedDial>::default();
         let mut streams_max = None;
         let to = match pool.get_key_value_mut(&to) {
             Some((to, shared)) => {
@@ -413,11 +404,11 @@ impl Pool {
                 to
             }
         };
-        Ok(Dialling { pool: self, to, dial, streams_max })
+        Ok(DialGuard { pool: self, to, dial, streams_max })
     }
 
     /// Forgets an HTTP/2 connection that takes no more requests.
-    pub(crate) fn forget_http2(&self, to: Destination<'_>, number: u64) {
+    pub(crate) fn forget_http2(&self, to: Target<'_>, number: u64) {
         let mut pool = self.http2.borrow_mut();
         let empty = pool.get_mut(&to).is_some_and(|shared| {
             shared.connections.retain(|kept| kept.number != number);

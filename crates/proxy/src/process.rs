@@ -7,7 +7,7 @@ use ironmesh_model::limits::ProxyLimits;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::connect::Dialler;
+use crate::connect::Connector;
 use crate::http::window::Windows;
 
 /// What all threads of a proxy share, whichever workloads they serve: what belongs to one workload
@@ -16,7 +16,7 @@ use crate::http::window::Windows;
 #[derive(Debug)]
 pub(crate) struct Process {
     pub(crate) limits: ProxyLimits,
-    pub(crate) dialler: Dialler,
+    pub(crate) connector: Connector,
     /// What HTTP/2 peers were allowed to send.
     pub(crate) windows: Windows,
     /// Open connections by worker.
@@ -26,10 +26,10 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    pub(crate) fn new(limits: ProxyLimits, dialler: Dialler, workers: usize) -> Self {
+    pub(crate) fn new(limits: ProxyLimits, connector: Connector, workers: usize) -> Self {
         let loads = (0..workers).map(|_| AtomicUsize::new(0)).collect();
         let (started, drains) = (Instant::now(), watch::Sender::new(false));
-        Self { limits, dialler, windows: Windows::default(), loads, started, drains }
+        Self { limits, connector, windows: Windows::default(), loads, started, drains }
     }
 
     /// Now, as ejections count time.

@@ -60,7 +60,7 @@ impl Loads {
     fn of(open: Vec<(Arc<Key>, EndpointLoad)>) -> Self {
         let mut loads: HashMap<_, Vec<_>> = HashMap::new();
         for (to, load) in open {
-            loads.entry(to.destination().address).or_default().push((to, load));
+            loads.entry(to.target().address).or_default().push((to, load));
         }
         Self(loads)
     }
@@ -71,7 +71,7 @@ impl Loads {
         let limited = group.limits().map(|_| group);
         let mut sum = EndpointLoad::default();
         for (to, load) in self.0.get(&address).into_iter().flatten() {
-            let to = to.destination();
+            let to = to.target();
             let is_same_group = to.limited.map(Arc::as_ptr) == limited.map(Arc::as_ptr);
             if is_same_group && *to.tls == member.endpoint.tls {
                 sum.add(*load);

@@ -25,7 +25,7 @@ use tokio::sync::mpsc;
 use crate::admin::{self, Admin};
 use crate::agent_channel::{self, EdgePorts};
 use crate::certificates;
-use crate::connect::{Dialler, Network, NotANetwork};
+use crate::connect::{Connector, Network, NotANetwork};
 use crate::destination::OriginalDestination;
 use crate::edge::{self, EdgeListeners};
 use crate::logging;
@@ -77,12 +77,12 @@ pub fn run(bootstrap: ProxyBootstrap) -> Result<(), RunError> {
         None => None,
         Some(fd) => Some(descriptor(fd)?),
     };
-    let dialler = Dialler::new(networks?, agent.is_some().then_some(egress))
+    let connector = Connector::new(networks?, agent.is_some().then_some(egress))
         .keeping_alive(bootstrap.limits.keepalive);
     let workload = LocalWorkload::of_bootstrap(&bootstrap);
     let limits = limits(&bootstrap);
     let workers = workers(&bootstrap);
-    let process = Arc::new(Process::new(limits, dialler, workers));
+    let process = Arc::new(Process::new(limits, connector, workers));
     let workers = Arc::new(Workers::start(&process, &registry, &access_log)?);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let control = Control {
@@ -155,8 +155,8 @@ impl Control {
             let channel = channel.clone();
             async move {
                 let longest = limits.control_connect_timeout;
-                let dialler = &process.dialler;
-                let tcp = dialler.connect(ListenerKind::Outbound, control, longest).await?;
+                let connector = &process.connector;
+                let tcp = connector.connect(ListenerKind::Outbound, control, longest).await?;
                 channel.connect(tcp).await
             }
         };
@@ -201,7 +201,7 @@ impl Control {
                     self.accept(ListenerKind::Inbound, captured(true), socket);
                 }
                 ListenerRole::Gateway(port) => {
-                    let dialled = OriginalDestination::Dialled { port };
+                    let dialled = OriginalDestination::OpaqueUpstream { port };
                     let listener = self.accept(ListenerKind::Gateway, dialled, socket);
                     of_edge.entry(port).or_default().push(listener);
                 }

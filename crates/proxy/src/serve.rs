@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use crate::connection::Connection;
 use crate::detect::{self, Detected};
 use crate::failure::Failure;
-use crate::http::{server1, server2};
+use crate::http::{http1_server, http2_server};
 use crate::opaque;
 use crate::stream::Stream;
 use crate::worker::{Listener, Worker};
@@ -49,10 +49,10 @@ pub(crate) fn accepted<'a>(
 pub(crate) async fn serve(worker: &Rc<Worker>, mut connection: Connection, stream: Stream) {
     match detect::detect(worker, &mut connection, stream).await {
         Detected::Http1(stream, first) => {
-            server1::serve_connection(worker, &connection, stream, first).await;
+            http1_server::serve_connection(worker, &connection, stream, first).await;
         }
         Detected::Http2(stream) => {
-            server2::serve_connection(worker, &Rc::new(connection), stream).await;
+            http2_server::serve_connection(worker, &Rc::new(connection), stream).await;
         }
         Detected::Opaque(opaque) => opaque::serve_connection(worker, &connection, opaque).await,
         Detected::Refused(failure) => opaque::refused(worker, &connection, failure),

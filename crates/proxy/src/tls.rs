@@ -46,7 +46,7 @@ pub(crate) fn is_of_mesh(protocol: &[u8]) -> bool {
 }
 
 /// A member's connection whose handshake is done.
-pub(crate) struct Accepted {
+pub(crate) struct MeshConnection {
     pub(crate) stream: Stream,
     /// What is spoken inside, if it was said.
     pub(crate) inside: Option<Inside>,
@@ -62,7 +62,7 @@ pub(crate) struct Peer {
 }
 
 /// Takes the server's part of a handshake with a member.
-pub(crate) async fn accept(credentials: &Credentials, over: Stream) -> io::Result<Accepted> {
+pub(crate) async fn accept(credentials: &Credentials, over: Stream) -> io::Result<MeshConnection> {
     let (tls, identity) = credentials.accept(over, SERVER_ALPN, ClientAuth::Required).await?;
     let connection = tls.get_ref().1;
     let inside = match connection.alpn_protocol() {
@@ -76,7 +76,7 @@ pub(crate) async fn accept(credentials: &Credentials, over: Stream) -> io::Resul
         certificate.map(|certificate| HEXLOWER.encode(digest(&SHA256, certificate).as_ref()));
     let peer = identity.zip(certificate_sha256);
     let peer = peer.map(|(identity, certificate_sha256)| Peer { identity, certificate_sha256 });
-    Ok(Accepted { stream: Stream::tls(TlsStream::Server(tls)), inside, peer })
+    Ok(MeshConnection { stream: Stream::tls(TlsStream::Server(tls)), inside, peer })
 }
 
 /// Takes the client's part of a handshake with the member at `address`, which must be `expected`.

@@ -72,7 +72,7 @@ impl Listener {
 
 /// A connection that was accepted by another worker.
 #[derive(Debug)]
-pub(crate) struct Accepted {
+pub(crate) struct HandedOver {
     tcp: std::net::TcpStream,
     peer: SocketAddr,
     listener: Arc<Listener>,
@@ -83,7 +83,7 @@ pub(crate) struct Accepted {
 #[derive(Debug)]
 pub(crate) enum ToWorker {
     /// Serve this connection.
-    Serve(Accepted),
+    Serve(HandedOver),
     /// Accept connections here, too.
     Listen(Arc<Listener>),
     /// Tell what is open to endpoints in the name of this workload.
@@ -401,7 +401,7 @@ impl Worker {
         if to == self.index {
             return self.serve(tcp, peer, listener, load);
         }
-        let accepted = tcp.into_std().map(|tcp| Accepted { tcp, peer, listener, load });
+        let accepted = tcp.into_std().map(|tcp| HandedOver { tcp, peer, listener, load });
         match accepted.map(|accepted| self.peers[to].send(ToWorker::Serve(accepted))) {
             Ok(Ok(())) => {}
             // It is gone already.
@@ -413,7 +413,7 @@ impl Worker {
     /// Does what another thread says.
     fn take(self: &Rc<Self>, message: ToWorker) {
         match message {
-            ToWorker::Serve(Accepted { tcp, peer, listener, load }) => {
+            ToWorker::Serve(HandedOver { tcp, peer, listener, load }) => {
                 match TcpStream::from_std(tcp) {
                     Ok(tcp) => self.serve(tcp, peer, listener, load),
                     Err(error) => tracing::warn!(%error, "connection dropped"),

@@ -17,10 +17,10 @@ use tokio::task::spawn_local;
 use tokio::time::{sleep, timeout};
 
 use crate::failure::{Failure, Stage};
-use crate::http::upstream::{Upstream, Upstream1, Upstream2};
+use crate::http::upstream::{Http1Upstream, Http2Upstream, Upstream};
 use crate::http::window::Window;
 use crate::park;
-use crate::pool::{Counted, Destination, Dialling, Key, Room, Waits};
+use crate::pool::{Counted, DialGuard, Key, Room, Target, Waits};
 use crate::stream::Stream;
 use crate::tls::{self, Inside};
 use crate::worker::Worker;
@@ -28,7 +28,7 @@ use crate::worker::Worker;
 /// A connection to an endpoint that speaks HTTP; `fresh`: none that was kept from before.
 pub(crate) async fn connect(
     worker: &Rc<Worker>,
-    to: Destination<'_>,
+    to: Target<'_>,
     fresh: bool,
 ) -> Result<Upstream, Failure> {
     if to.http2 {
@@ -46,9 +46,9 @@ pub(crate) async fn connect(
 /// group allow no more, the request waits for one of this worker's to be free or gone.
 async fn http1(
     worker: &Rc<Worker>,
-    to: Destination<'_>,
+    to: Target<'_>,
     fresh: bool,
-) -> Result<Box<Upstream1>, Failure> {
+) -> Result<Box<Http1Upstream>, Failure> {
     let found = match find_http1(worker, to, fresh) {
         Some(found) => found,
         None => {
@@ -67,18 +67,18 @@ async fn http1(
         Http1::Room(room) => room,
     };
     let stream = stream(worker, to, Inside::Http1).await?;
-    Ok(Box::new(Upstream1::new(stream, room, worker.expires())))
+    Ok(Box::new(Http1Upstream::new(stream, room, worker.expires())))
 }
 
 /// What a request by HTTP/1 may have.
 enum Http1 {
     /// A connection that nobody uses.
-    Idle(Box<Upstream1>),
+    Idle(Box<Http1Upstream>),
     /// Another connection.
     Room(Room),
 }
 
-fn find_http1(worker: &Worker, to: Destination<'_>, fresh: bool) -> Option<Http1> {
+fn find_http1(worker: &Worker, to: Target<'_>, fresh: bool) -> Option<Http1> {
     let connections_max = worker.process.limits.endpoint_connections_max;
     let room = || worker.pool.room_http1(to, connections_max).map(Http1::Room);
     if !fresh {
@@ -99,7 +99,7 @@ struct Waiting {
 }
 
 impl Waiting {
-    fn begin(worker: &Worker, to: Destination<'_>) -> Result<Self, Failure> {
+    fn begin(worker: &Worker, to: Target<'_>) -> Result<Self, Failure> {
         let by_group = to.limited.map(|group| group.wait().map_err(Failure::mesh)).transpose()?;
         let waits = worker.pool.wait(to, worker.process.limits.endpoint_pending_max)?;
         Ok(Self { waits, _by_group: by_group })
@@ -110,9 +110,9 @@ impl Waiting {
 /// group allow no more connections, the request waits for room on one of this worker's.
 async fn http2(
     worker: &Rc<Worker>,
-    to: Destination<'_>,
+    to: Target<'_>,
     newer_than: u64,
-) -> Result<Upstream2, Failure> {
+) -> Result<Http2Upstream, Failure> {
     if let Some(found) = find_http2(worker, to, newer_than).await? {
         return Ok(found);
     }
@@ -133,15 +133,15 @@ async fn http2(
 /// See [`http2`]; `None`: there is no room. One request dials at a time; the others wait for it.
 async fn find_http2(
     worker: &Rc<Worker>,
-    to: Destination<'_>,
+    to: Target<'_>,
     newer_than: u64,
-) -> Result<Option<Upstream2>, Failure> {
+) -> Result<Option<Http2Upstream>, Failure> {
     let connections_max = worker.process.limits.endpoint_connections_max;
     loop {
         if let Some((number, mut connection, place)) = worker.pool.http2(to, newer_than) {
             if poll_fn(|cx| connection.poll_ready(cx)).await.is_ok() {
                 let tls = to.tls.expected().is_some();
-                return Ok(Some(Upstream2 { connection, tls, reused: true, _place: place }));
+                return Ok(Some(Http2Upstream { connection, tls, reused: true, _place: place }));
             }
             worker.pool.forget_http2(to, number);
             continue;
@@ -171,10 +171,10 @@ async fn find_http2(
 /// Makes a shared connection, on which others have room, too.
 async fn dialled(
     worker: &Rc<Worker>,
-    to: Destination<'_>,
-    dialling: Dialling<'_>,
+    to: Target<'_>,
+    dialling: DialGuard<'_>,
     counted: Option<Counted>,
-) -> Result<Upstream2, Failure> {
+) -> Result<Http2Upstream, Failure> {
     let window = Window::first(&worker.process).ok_or(Failure::mesh(Reason::Overloaded))?;
     match handshake(worker, to, dialling.streams_max()).await {
         Err(failure) => {
@@ -187,7 +187,7 @@ async fn dialled(
             let (number, place, open) = dialling.made(connection.clone(), worker.expires());
             let of_connection = (open, window, counted);
             spawn_local(drive(worker.clone(), key, number, driver, of_connection));
-            Ok(Upstream2 { connection, tls, reused: false, _place: place })
+            Ok(Http2Upstream { connection, tls, reused: false, _place: place })
         }
     }
 }
@@ -196,7 +196,7 @@ type Driver = h2::client::Connection<Stream>;
 
 async fn handshake(
     worker: &Rc<Worker>,
-    to: Destination<'_>,
+    to: Target<'_>,
     streams_max: Option<usize>,
 ) -> Result<(SendRequest<Bytes>, Driver), Failure> {
     let stream = stream(worker, to, Inside::Http2).await?;
@@ -215,7 +215,7 @@ async fn drive(
     mut driver: Driver,
     (open, mut window, counted): (Rc<Cell<usize>>, Window, Option<Counted>),
 ) {
-    let to = to.destination();
+    let to = to.target();
     let pings = driver.ping_pong();
     let silence = worker.process.limits.keepalive;
     let streams_max = Cell::new(usize::MAX);
@@ -269,12 +269,12 @@ async fn gone(
 /// A new connection, with the handshake that the destination expects.
 pub(crate) async fn stream(
     worker: &Worker,
-    to: Destination<'_>,
+    to: Target<'_>,
     inside: Inside,
 ) -> Result<Stream, Failure> {
     let not_sent = |reason| Failure::upstream(reason, Stage::NotSent);
     let connect_timeout = to.workload.views.load().settings().connect_timeout;
-    let dialled = worker.process.dialler.connect(to.listener, to.address, connect_timeout).await;
+    let dialled = worker.process.connector.connect(to.listener, to.address, connect_timeout).await;
     let tcp = dialled.map_err(|error| {
         tracing::debug!(%error, address = %to.address, "connection failed");
         not_sent(Reason::ConnectFailed)

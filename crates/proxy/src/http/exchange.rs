@@ -19,7 +19,7 @@ use crate::idle::Watch;
 use crate::message::{RequestHead, Version};
 use crate::outcome::Outcome;
 use crate::park;
-use crate::pool::{Destination, Pool};
+use crate::pool::{Pool, Target};
 use crate::worker::Worker;
 
 /// One request and all that is known about it.
@@ -174,7 +174,7 @@ impl<'a> Exchange<'a> {
     }
 
     /// A connection to there, from the pool or a new one.
-    pub(crate) async fn connect(&mut self, to: Destination<'_>) -> Result<Upstream, Failure> {
+    pub(crate) async fn connect(&mut self, to: Target<'_>) -> Result<Upstream, Failure> {
         let upstream = dial::connect(self.worker, to, self.fresh).await?;
         if let Upstream::Http1(connection) = &upstream {
             self.outcome.upstream_local = connection.local;
@@ -244,9 +244,9 @@ impl Picked {
         &'a self,
         connection: &'a Connection,
         decision: &'a Decision,
-    ) -> Destination<'a> {
+    ) -> Target<'a> {
         let group = decision.group().filter(|group| group.limits().is_some());
-        Destination {
+        Target {
             workload: &connection.workload,
             listener: connection.kind,
             address: self.address,

@@ -14,7 +14,7 @@ use crate::failure::{Failure, Stage};
 use crate::http::body::{BodyFailure, Part, PumpFailure, Sink, Source, pump};
 use crate::http::deadlines::{Awaited, Deadlines};
 use crate::http::responder::Responder;
-use crate::http::upstream::{Answer, Begun, Following, Upstream};
+use crate::http::upstream::{Answer, Directions, Following, Upstream};
 use crate::http1::{Framing, Limits};
 use crate::message::{Fields, RequestHead, ResponseHead};
 
@@ -123,7 +123,8 @@ pub(crate) async fn forward(
 ) -> Result<Ended, Failure> {
     let Forwarding { head, framing, may_switch, source, replay, .. } = attempt;
     let Forwarding { deadlines, limits, spare, out, progress, .. } = attempt;
-    let Begun { mut request, mut answer } = upstream.begin(head, framing, limits, spare, out)?;
+    let Directions { mut request, mut answer } =
+        upstream.begin(head, framing, limits, spare, out)?;
     let request_side = async {
         match send(source, &mut request, replay, deadlines).await {
             Ok(()) => {

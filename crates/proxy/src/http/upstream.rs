@@ -24,14 +24,14 @@ use crate::stream::{Io, Stream};
 #[derive(Debug)]
 pub(crate) enum Upstream {
     /// By HTTP/1, for this request alone.
-    Http1(Box<Upstream1>),
+    Http1(Box<Http1Upstream>),
     /// By HTTP/2, shared.
-    Http2(Upstream2),
+    Http2(Http2Upstream),
 }
 
 /// A place on a shared HTTP/2 connection.
 #[derive(Debug)]
-pub(crate) struct Upstream2 {
+pub(crate) struct Http2Upstream {
     pub(crate) connection: SendRequest<Bytes>,
     /// Whether it goes by mutual TLS.
     pub(crate) tls: bool,
@@ -43,7 +43,7 @@ pub(crate) struct Upstream2 {
 
 /// An HTTP/1 connection.
 #[derive(Debug)]
-pub(crate) struct Upstream1 {
+pub(crate) struct Http1Upstream {
     pub(crate) io: Io,
     /// What it has in the pool.
     pub(crate) room: Room,
@@ -56,7 +56,7 @@ pub(crate) struct Upstream1 {
     pub(crate) expires: Option<Instant>,
 }
 
-impl Upstream1 {
+impl Http1Upstream {
     pub(crate) fn new(stream: Stream, room: Room, expires: Option<Instant>) -> Self {
         let local = stream.local_addr();
         let (io, input) = (Io::new(stream), Buffer::default());
@@ -73,7 +73,7 @@ impl Upstream1 {
 }
 
 /// The two directions of one exchange.
-pub(crate) struct Begun<'a> {
+pub(crate) struct Directions<'a> {
     pub(crate) request: Sink<'a>,
     pub(crate) answer: Answer<'a>,
 }
@@ -121,19 +121,19 @@ impl Upstream {
         limits: Limits,
         spare: &'a Buffers,
         out: &'a mut Vec<u8>,
-    ) -> Result<Begun<'a>, Failure> {
+    ) -> Result<Directions<'a>, Failure> {
         match self {
             Self::Http1(connection) => {
-                let Upstream1 { io, input, .. } = &mut **connection;
+                let Http1Upstream { io, input, .. } = &mut **connection;
                 out.clear();
                 http1::write_request(head, out);
                 let asked = Asked::by(head.method());
                 let parser = ResponseParser::new(limits);
                 let request = Sink::http1(io, out, framing);
                 let answer = Answer::Http1 { io, input, spare, parser, limits, asked };
-                Ok(Begun { request, answer })
+                Ok(Directions { request, answer })
             }
-            Self::Http2(Upstream2 { connection, tls, .. }) => {
+            Self::Http2(Http2Upstream { connection, tls, .. }) => {
                 let ended = framing.is_empty();
                 let request = convert::request_to_http2(head, *tls)
                     .ok_or(Failure::downstream(Reason::BadRequest))?;
@@ -142,7 +142,7 @@ impl Upstream {
                     .map_err(|_| Failure::upstream(Reason::UpstreamReset, Stage::NotSent))?;
                 let Limits { header_count_max, .. } = limits;
                 let answer = Answer::Http2 { response: answer, header_count_max };
-                Ok(Begun { request: Sink::http2(body, ended), answer })
+                Ok(Directions { request: Sink::http2(body, ended), answer })
             }
         }
     }

@@ -69,11 +69,11 @@ const WINDOW_BYTES_MAX: u64 = i32::MAX as u64;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::connect::Dialler;
+    use crate::connect::Connector;
     use ironmesh_model::limits::ProxyLimits;
 
     fn process(limits: ProxyLimits) -> Arc<Process> {
-        Arc::new(Process::new(limits, Dialler::new(Vec::new(), None), 1))
+        Arc::new(Process::new(limits, Connector::new(Vec::new(), None), 1))
     }
 
     #[test]

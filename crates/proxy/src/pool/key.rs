@@ -14,7 +14,7 @@ use crate::workload::LocalWorkload;
 /// Where to connect, on whose behalf, and how. Borrowed from the decision about a request, so that
 /// one that finds a connection copies nothing.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Destination<'a> {
+pub(crate) struct Target<'a> {
     /// The workload in whose name.
     pub(crate) workload: &'a Arc<LocalWorkload>,
     /// Through which listener the request came; decides the mark.
@@ -29,7 +29,7 @@ pub(crate) struct Destination<'a> {
     pub(crate) limited: Option<&'a Arc<Group>>,
 }
 
-impl PartialEq for Destination<'_> {
+impl PartialEq for Target<'_> {
     fn eq(&self, other: &Self) -> bool {
         let limited = match (self.limited, other.limited) {
             (None, None) => true,
@@ -45,9 +45,9 @@ impl PartialEq for Destination<'_> {
     }
 }
 
-impl Eq for Destination<'_> {}
+impl Eq for Target<'_> {}
 
-impl Destination<'_> {
+impl Target<'_> {
     /// A copy that lasts.
     pub(crate) fn to_key(self) -> Arc<Key> {
         Arc::new(Key {
@@ -61,16 +61,16 @@ impl Destination<'_> {
     }
 }
 
-impl Hash for Destination<'_> {
+impl Hash for Target<'_> {
     /// Of what differs most; equality looks at all.
     fn hash<H: Hasher>(&self, state: &mut H) {
         (self.address, self.listener, self.http2).hash(state);
     }
 }
 
-impl Equivalent<Arc<Key>> for Destination<'_> {
+impl Equivalent<Arc<Key>> for Target<'_> {
     fn equivalent(&self, key: &Arc<Key>) -> bool {
-        *self == key.destination()
+        *self == key.target()
     }
 }
 
@@ -87,8 +87,8 @@ pub(crate) struct Key {
 
 impl Key {
     /// The destination.
-    pub(crate) fn destination(&self) -> Destination<'_> {
-        Destination {
+    pub(crate) fn target(&self) -> Target<'_> {
+        Target {
             workload: &self.workload,
             listener: self.listener,
             address: self.address,
@@ -101,7 +101,7 @@ impl Key {
 
 impl PartialEq for Key {
     fn eq(&self, other: &Self) -> bool {
-        self.destination() == other.destination()
+        self.target() == other.target()
     }
 }
 
@@ -109,6 +109,6 @@ impl Eq for Key {}
 
 impl Hash for Key {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.destination().hash(state);
+        self.target().hash(state);
     }
 }

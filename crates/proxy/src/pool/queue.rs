@@ -9,7 +9,7 @@ use ironmesh_model::Reason;
 use ironmesh_model::group::{Group, OpenConnection};
 use tokio::sync::Notify;
 
-use super::{Destination, Key};
+use super::{Key, Target};
 use crate::failure::Failure;
 
 /// The requests that wait for a connection to one destination, or for room on one.
@@ -94,7 +94,7 @@ impl Limited {
     /// See [`super::Pool::count`].
     pub(super) fn count(
         limited: &Rc<Self>,
-        to: Destination<'_>,
+        to: Target<'_>,
         group: &Arc<Group>,
         waits: bool,
     ) -> Option<Counted> {

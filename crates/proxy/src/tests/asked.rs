@@ -15,7 +15,7 @@ use ironmesh_model::{
 use ironmesh_telemetry::{AccessLog, Registry};
 
 use super::world::{identity, reviews, workload};
-use crate::connect::Dialler;
+use crate::connect::Connector;
 use crate::park;
 use crate::process::Process;
 use crate::subscriptions::Asked;
@@ -157,7 +157,7 @@ fn what_could_not_be_asked_about_takes_no_room() {
 fn what_is_waited_for_is_asked_for_again() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let process = Arc::new(Process::new(Default::default(), Dialler::of_loopback(), 1));
+        let process = Arc::new(Process::new(Default::default(), Connector::of_loopback(), 1));
         let own = workload("w");
         let mut wanted = own.views.take_wanted().unwrap();
         let log = AccessLog::start(std::io::sink(), 1).unwrap();

@@ -13,10 +13,10 @@ use ironmesh_telemetry::{AccessLog, Registry};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::world::workload;
-use crate::connect::Dialler;
+use crate::connect::Connector;
 use crate::connection::Connection;
 use crate::destination::OriginalDestination;
-use crate::http::{server1, server2};
+use crate::http::{http1_server, http2_server};
 use crate::opaque::{self, Opaque};
 use crate::process::Process;
 use crate::serve;
@@ -27,7 +27,7 @@ use crate::worker::{Listener, Worker};
 fn futures_of_connections_are_small() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let process = Arc::new(Process::new(Default::default(), Dialler::of_loopback(), 1));
+        let process = Arc::new(Process::new(Default::default(), Connector::of_loopback(), 1));
         let log = AccessLog::start(std::io::sink(), 1).unwrap();
         let worker = Rc::new(Worker::alone(process, &Registry::new(10), &log));
         let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -50,12 +50,12 @@ fn futures_of_connections_are_small() {
         });
         let stream = async || Stream::tcp(connect().await);
         let first = BytesMut::new();
-        let http1 = server1::serve_connection(&worker, &connection, stream().await, first);
+        let http1 = http1_server::serve_connection(&worker, &connection, stream().await, first);
         assert_at_most("HTTP/1", 4 << 10, &http1);
-        let http2 = server2::serve_connection(&worker, &connection, stream().await);
+        let http2 = http2_server::serve_connection(&worker, &connection, stream().await);
         assert_at_most("HTTP/2", 2 << 10, &http2);
         let (request, respond) = http2_stream().await;
-        let stream_of_http2 = server2::serve_stream(&worker, &connection, request, respond);
+        let stream_of_http2 = http2_server::serve_stream(&worker, &connection, request, respond);
         assert_at_most("a stream of HTTP/2", 4 << 10, &stream_of_http2);
         let (stream, first) = (stream().await, BytesMut::new());
         let local = connection.workload.local.load();

@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use super::http2::{call, runtime};
 use super::mesh::Mesh;
 use super::world::*;
-use crate::connect::Dialler;
+use crate::connect::Connector;
 use crate::connection::Connection;
 use crate::process::Process;
 use crate::serve;
@@ -32,7 +32,7 @@ fn over_a_pipe<F: Future<Output = ()>>(
     destination: SocketAddr,
     client: impl FnOnce(DuplexStream) -> F,
 ) {
-    let process = Arc::new(Process::new(Default::default(), Dialler::of_loopback(), 1));
+    let process = Arc::new(Process::new(Default::default(), Connector::of_loopback(), 1));
     let log = AccessLog::start(std::io::sink(), 1).unwrap();
     let worker = Rc::new(Worker::alone(process, &Registry::new(10), &log));
     let connection = Connection {

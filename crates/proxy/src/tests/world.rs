@@ -29,7 +29,7 @@ use ironmesh_telemetry::{AccessLog, Registry};
 use ironmesh_wire::codec;
 use tokio::time::Instant;
 
-use crate::connect::Dialler;
+use crate::connect::Connector;
 use crate::destination::OriginalDestination;
 use crate::process::Process;
 use crate::worker::{Listener, Workers};
@@ -107,8 +107,8 @@ impl Proxy {
     /// Starts a proxy.
     pub(crate) fn begin(setup: Setup) -> Self {
         let Setup { kind, destination, objects, limits, mute, workload } = setup;
-        let dialler = Dialler::of_loopback().keeping_alive(limits.keepalive);
-        let process = Arc::new(Process::new(limits, dialler, 2));
+        let connector = Connector::of_loopback().keeping_alive(limits.keepalive);
+        let process = Arc::new(Process::new(limits, connector, 2));
         let control = Control::begin(&workload, objects, mute);
         let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let address = socket.local_addr().unwrap();

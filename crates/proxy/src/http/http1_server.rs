@@ -14,7 +14,7 @@ use crate::http::body::Source;
 use crate::http::exchange::Exchange;
 use crate::http::local::LocalAnswer;
 use crate::http::responder::{Responder, Responder1};
-use crate::http::upstream::{Upstream, Upstream1};
+use crate::http::upstream::{Http1Upstream, Upstream};
 use crate::http::{ClientSide, RequestBody, Served, convert, serve};
 use crate::http1::{HeadError, Limits, RequestParser, RequestTraits, TargetForm};
 use crate::l4;
@@ -185,7 +185,7 @@ async fn tunnel(
     exchange: &mut Exchange<'_>,
     io: &Io,
     input: &mut Buffer,
-    mut upstream: Box<Upstream1>,
+    mut upstream: Box<Http1Upstream>,
 ) {
     let (worker, upstream) = (exchange.worker, &mut *upstream);
     // What was read behind the heads belongs to the tunnel.
