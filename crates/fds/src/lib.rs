@@ -10,7 +10,7 @@ use std::fs::File;
 use std::io::{self, IoSlice, Read, Seek, Write};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
-use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
+use nix::fcntl::{FcntlArg, FdFlag, OFlag, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::socket::{
     AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, sendmsg, socketpair,
@@ -112,15 +112,18 @@ fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<(usize, i32,
     Ok((length, header.msg_flags, fds))
 }
 
-/// An anonymous file with these bytes, read from its start.
+/// An anonymous file with these bytes, read from its start. It is sealed: nobody who has it, nor who
+/// opens it again by `/proc`, can change it.
 ///
 /// # Errors
 ///
-/// As `memfd_create(2)` and `write(2)`.
+/// As `memfd_create(2)`, `write(2)` and `fcntl(2)`.
 pub fn memfd(name: &str, bytes: &[u8]) -> io::Result<OwnedFd> {
-    let mut file = File::from(memfd_create(name, MFdFlags::MFD_CLOEXEC)?);
+    let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+    let mut file = File::from(memfd_create(name, flags)?);
     file.write_all(bytes)?;
     file.rewind()?;
+    fcntl(&file, FcntlArg::F_ADD_SEALS(SealFlag::all()))?;
     Ok(file.into())
 }
 
@@ -236,6 +239,21 @@ mod tests {
         assert_eq!((text.as_str(), fds.len()), ("hello", 0));
         drop(left);
         assert_eq!(recv_with_fds(right.as_fd(), &mut buffer).unwrap().0, 0);
+    }
+
+    #[test]
+    fn a_document_cannot_be_changed_by_who_is_given_it() {
+        let document = memfd("test", b"hello").unwrap();
+        let path = format!("/proc/self/fd/{}", document.as_raw_fd());
+        let refused = |error: io::Error| error.raw_os_error() == Some(libc::EPERM);
+        let mut file = File::from(document);
+        assert!(refused(file.write_all(b"x").unwrap_err()));
+        assert!(refused(file.set_len(0).unwrap_err()));
+        let mut again = File::options().write(true).open(path).unwrap();
+        assert!(refused(again.write_all(b"x").unwrap_err()));
+        let mut text = String::new();
+        file.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "hello");
     }
 
     /// Open descriptors of this process that lead to this file.

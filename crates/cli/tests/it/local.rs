@@ -2,6 +2,8 @@
 //!
 //! Needs namespaces, as root or not; where they are forbidden the tests say so and return.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -365,6 +367,32 @@ fn two_meshes_do_not_share_a_state_folder() {
     assert!(said.err.contains(&holder), "{said:?}");
 }
 
+/// A state folder that everybody may look into, at a place that containers see.
+#[test]
+fn containers_do_not_see_the_folders_of_other_meshes() {
+    let place = tempfile::tempdir_in("/var/tmp").unwrap();
+    let (kept, seen) = (place.path().join("kept"), place.path().join("seen"));
+    for folder in [place.path(), &kept, &seen] {
+        std::fs::create_dir_all(folder).unwrap();
+        std::fs::set_permissions(folder, Permissions::from_mode(0o755)).unwrap();
+    }
+    std::fs::write(seen.join("file"), "").unwrap();
+    let Some(_other) = Running::start("", &["--state", kept.to_str().unwrap()]) else { return };
+    assert!(kept.join("control").is_dir());
+    let looker = "
+apiVersion: v1
+kind: Pod
+metadata: {name: looker}
+spec: {containers: [{name: main, image: busybox, command: [sleep, 1h]}]}
+";
+    let Some(mesh) = Running::start(looker, &[]) else { return };
+    let listed = |folder: &Path| {
+        mesh.run(&["exec", "looker", "--", "ls", "-a", folder.to_str().unwrap()]).out
+    };
+    assert!(listed(&seen).contains("file"));
+    assert!(!listed(&kept).contains("control"), "{}", listed(&kept));
+}
+
 #[test]
 fn a_pod_made_again_after_a_forced_delete_stays() {
     let Some(mesh) = Running::start(EVERYTHING, &[]) else { return };
@@ -378,7 +406,6 @@ fn a_pod_made_again_after_a_forced_delete_stays() {
 /// A script in the user's home, which containers do not see.
 #[test]
 fn an_image_is_a_program_of_the_folder_where_the_mesh_was_started() {
-    use std::os::unix::fs::PermissionsExt;
     let shop = "
 apiVersion: v1
 kind: Pod
@@ -392,7 +419,7 @@ spec:
         "#!/bin/sh\necho given $@\nls $HOME/app.sh\nwhile true; do sleep 0.1; done\n",
     );
     let script = mesh.folder.path().join("app.sh");
-    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
+    std::fs::set_permissions(&script, Permissions::from_mode(0o755)).unwrap();
     let mapping = "example.com/shop=./app.sh --name a";
     let Some(mesh) = mesh.started(shop, &["--image", mapping]) else { return };
     let log = mesh.await_log("shop", "given --name a --port 80");

@@ -61,7 +61,8 @@ impl Folders {
     }
 }
 
-/// Folders that containers do not see: homes, of whoever is behind `sudo` too, and the mesh's own.
+/// Folders that containers do not see: homes, of whoever is behind `sudo` too, the mesh's own, and
+/// those of other meshes that run now, as far as this user may know them.
 pub(super) fn hidden(folders: &Folders) -> Vec<PathBuf> {
     let home = std::env::var_os("HOME").map(PathBuf::from);
     let sudo = std::env::var("SUDO_UID").ok().and_then(|uid| home_of(&uid, &passwd()));
@@ -73,10 +74,24 @@ pub(super) fn hidden(folders: &Folders) -> Vec<PathBuf> {
         .filter(|home| home.is_absolute() && home.parent().is_some())
         .chain(folders.state.clone())
         .chain([folders.logs.clone()])
+        .chain(folders_of_meshes(Path::new("/proc")))
         .collect();
     hidden.sort();
     hidden.dedup();
     hidden
+}
+
+/// The folders of the meshes that run: a mesh has the lock of its folder open.
+fn folders_of_meshes(proc: &Path) -> Vec<PathBuf> {
+    let processes = fs::read_dir(proc).into_iter().flatten().flatten().map(|entry| entry.path());
+    let is_ours = |process: &PathBuf| {
+        fs::read_to_string(process.join("comm")).is_ok_and(|name| name.trim_end() == "ironmesh")
+    };
+    let open = processes.filter(is_ours).flat_map(|process| fs::read_dir(process.join("fd")));
+    let files = open.flatten().flatten().filter_map(|fd| fs::read_link(fd.path()).ok());
+    let locks = files.filter(|file| file.is_absolute() && file.file_name() == Some(LOCK.as_ref()));
+    let folders = locks.filter_map(|lock| lock.parent().map(Path::to_owned));
+    folders.filter(|folder| folder.parent().is_some()).collect()
 }
 
 fn passwd() -> String {
@@ -202,6 +217,23 @@ mod tests {
         let holder =
             format!("another mesh uses it (mesh \"shop\", process {})", std::process::id());
         assert!(error.contains(&holder), "{error}");
+    }
+
+    #[test]
+    fn folders_of_other_meshes_are_known_by_their_open_locks() {
+        let folder = tempfile::tempdir().unwrap();
+        let process = |id: &str, name: &str, file: &str| {
+            let process = folder.path().join(id);
+            fs::create_dir_all(process.join("fd")).unwrap();
+            fs::write(process.join("comm"), format!("{name}\n")).unwrap();
+            std::os::unix::fs::symlink(file, process.join("fd/3")).unwrap();
+        };
+        process("1", "ironmesh", "/data/state/ironmesh.lock");
+        process("2", "ironmesh", "socket:[1]");
+        process("3", "cat", "/data/other/ironmesh.lock");
+        process("4", "ironmesh", "/ironmesh.lock");
+        fs::create_dir(folder.path().join("self")).unwrap();
+        assert_eq!(folders_of_meshes(folder.path()), [Path::new("/data/state")]);
     }
 
     #[test]
