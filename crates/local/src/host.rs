@@ -3,6 +3,7 @@
 
 mod broker;
 mod folders;
+pub(crate) mod memory;
 mod ports;
 mod prepare;
 mod progress;

@@ -2,7 +2,8 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
-use std::io;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
@@ -22,6 +23,10 @@ pub(crate) enum ToHost {
     Publish { id: u64, port: u16 },
     /// No gateway serves this port any more.
     Unpublish { port: u16 },
+    /// A cgroup whose processes may have so many bytes of memory.
+    LimitMemory { id: u64, bytes: u64 },
+    /// The processes in the cgroup of this request have ended.
+    UnlimitMemory { id: u64 },
     /// The API answers.
     Started,
     /// The agent ends: in order, or because it cannot go on.
@@ -35,11 +40,34 @@ pub(crate) enum FromHost {
     Egress { id: u64, refused: Option<String> },
     /// The listening socket, or why there is none.
     Publish { id: u64, address: Option<SocketAddr>, refused: Option<String> },
+    /// The file by which a process joins the cgroup, and that of its events; or why there is none.
+    LimitMemory { id: u64, refused: Option<String> },
     /// End the mesh.
     Shutdown,
 }
 
 type Given = Result<Vec<OwnedFd>, String>;
+
+/// A cgroup that bounds the memory of a container.
+#[derive(Debug)]
+pub(crate) struct MemoryLimit {
+    id: u64,
+    /// A process that writes 0 to it joins.
+    pub(crate) join: OwnedFd,
+    events: File,
+}
+
+impl MemoryLimit {
+    /// Whether a process of it was killed, as all together had more.
+    pub(crate) fn has_killed(&self) -> bool {
+        let mut text = String::new();
+        let mut events = &self.events;
+        // What cannot be read says nothing.
+        let _ = events.read_to_string(&mut text);
+        let count = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
+        count.is_some_and(|count| count != "0")
+    }
+}
 
 /// The agent's end.
 #[derive(Clone)]
@@ -82,6 +110,21 @@ impl HostLink {
         self.tell(&ToHost::Unpublish { port }).await;
     }
 
+    /// A limit of so many bytes for the processes that join it.
+    pub(crate) async fn limit_memory(&self, bytes: u64) -> Result<MemoryLimit, String> {
+        let id = self.next.get();
+        let given = self.ask(|id| ToHost::LimitMemory { id, bytes }).await?;
+        let Ok([join, events]) = <[OwnedFd; 2]>::try_from(given) else {
+            return Err("the host side gave no cgroup".to_owned());
+        };
+        Ok(MemoryLimit { id, join, events: events.into() })
+    }
+
+    /// Gives a limit up whose processes have ended.
+    pub(crate) async fn unlimit_memory(&self, limit: MemoryLimit) {
+        self.tell(&ToHost::UnlimitMemory { id: limit.id }).await;
+    }
+
     /// The ports that are published.
     pub(crate) fn published(&self) -> Vec<PublishedPort> {
         let published = self.published.borrow();
@@ -99,7 +142,9 @@ impl HostLink {
         while let Ok(Some((message, fds))) = self.socket.receive::<FromHost>().await {
             let (id, result) = match message {
                 FromHost::Shutdown => return,
-                FromHost::Egress { id, refused } => (id, refused.map_or(Ok(fds), Err)),
+                FromHost::Egress { id, refused } | FromHost::LimitMemory { id, refused } => {
+                    (id, refused.map_or(Ok(fds), Err))
+                }
                 FromHost::Publish { id, address, refused } => {
                     let port = self.asked.borrow_mut().remove(&id);
                     if let (Some(port), Some(address)) = (port, address) {

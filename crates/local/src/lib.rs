@@ -40,7 +40,7 @@ mod seqpacket;
 
 use std::ffi::OsString;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 pub use addresses::{MARKS, PROXY_PORTS};
@@ -121,8 +121,10 @@ pub fn internal(args: &[OsString]) -> ExitCode {
     let Some(stage) = args.first().and_then(|stage| stage.to_str()) else {
         return ExitCode::FAILURE;
     };
-    if stage == control_process::STAGE {
-        return control_process::stage();
+    match (stage, args.get(1)) {
+        (control_process::STAGE, _) => return control_process::stage(),
+        (host::memory::STAGE, Some(folder)) => return host::memory::sweep(Path::new(folder)),
+        _ => {}
     }
     sandbox::stage(stage).unwrap_or(ExitCode::FAILURE)
 }

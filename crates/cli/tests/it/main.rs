@@ -6,6 +6,7 @@
 mod composed;
 mod endpoints;
 mod local;
+mod memory;
 mod mesh;
 mod mesh_verbs;
 mod objects;

@@ -8,6 +8,7 @@ use std::rc::Rc;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::Notify;
 
+use super::memory::MemoryGroups;
 use super::ports::Ports;
 use super::prepare::Outside;
 use crate::UpError;
@@ -25,6 +26,10 @@ pub(super) struct Mesh {
     socket: Rc<SeqPacket>,
     started: Rc<Notify>,
     ports: Rc<RefCell<Ports>>,
+    /// Made when the first container with a limit comes.
+    memory: Rc<RefCell<Option<Result<MemoryGroups, String>>>>,
+    /// The name of the mesh.
+    name: Rc<str>,
 }
 
 impl Mesh {
@@ -53,6 +58,8 @@ impl Broker {
             socket: Rc::new(SeqPacket::new(agent)?),
             started: Rc::default(),
             ports: Rc::new(RefCell::new(Ports::reserve(&outside.published)?)),
+            memory: Rc::default(),
+            name: outside.mesh.as_str().into(),
         };
         Ok(Self { mesh })
     }
@@ -79,6 +86,19 @@ impl Broker {
                 }
                 ToHost::Publish { id, port } => self.publish(id, port).await?,
                 ToHost::Unpublish { port } => self.mesh.ports.borrow_mut().close(port),
+                ToHost::LimitMemory { id, bytes } => {
+                    let (files, refused) = match self.limit_memory(id, bytes) {
+                        Ok(files) => (Vec::from(files), None),
+                        Err(why) => (Vec::new(), Some(why)),
+                    };
+                    let fds: Vec<_> = files.iter().map(AsFd::as_fd).collect();
+                    self.mesh.socket.send(&FromHost::LimitMemory { id, refused }, &fds).await?;
+                }
+                ToHost::UnlimitMemory { id } => {
+                    if let Some(Ok(groups)) = &mut *self.mesh.memory.borrow_mut() {
+                        groups.remove(id);
+                    }
+                }
             }
         }
         match ending {
@@ -86,6 +106,13 @@ impl Broker {
             Some(Some(message)) => Err(UpError::Agent { message }),
             None => Err(UpError::Agent { message: "its agent was killed".to_owned() }),
         }
+    }
+
+    fn limit_memory(&self, id: u64, bytes: u64) -> Result<[OwnedFd; 2], String> {
+        let mut memory = self.mesh.memory.borrow_mut();
+        let groups = memory.get_or_insert_with(|| MemoryGroups::new(&self.mesh.name));
+        let groups = groups.as_mut().map_err(|why| why.clone())?;
+        groups.make(id, bytes).map_err(|error| format!("its cgroup cannot be made: {error}"))
     }
 
     async fn publish(&self, id: u64, port: u16) -> Result<(), UpError> {

@@ -35,6 +35,8 @@ pub(super) struct Outside {
     pub(super) agent: Option<OwnedFd>,
     /// Where a gateway's ports are wanted on the host, as (gateway's port, host's port).
     pub(super) published: Vec<(u16, u16)>,
+    /// Name of the mesh.
+    pub(super) mesh: String,
     /// The API's socket, which is the lock of the mesh's name: held until all has ended.
     pub(super) _lock: UnixListener,
 }
@@ -76,6 +78,7 @@ impl Prepared {
                 _lock: api.try_clone()?,
                 agent: Some(ours),
                 published: options.published.clone(),
+                mesh: options.mesh.clone(),
             },
             inside: Inside {
                 mesh: options.mesh.clone(),

@@ -14,6 +14,7 @@ use super::{handler, launch, probe, proxy};
 use crate::backoff::Backoff;
 use crate::clock;
 use crate::events::EventKind;
+use crate::host_link::MemoryLimit;
 use crate::pod_status::{ContainerRecord, State};
 use crate::reaper::ExitStatus;
 
@@ -66,6 +67,8 @@ pub(crate) struct Running {
     /// Its process in the agent's PID namespace; its end is the container's.
     pub(crate) pid: i32,
     pub(crate) ended: oneshot::Receiver<ExitStatus>,
+    /// What bounds its memory.
+    pub(crate) memory: Option<MemoryLimit>,
 }
 
 /// Why a container did not come to run.
@@ -148,6 +151,7 @@ async fn watch(
 ) -> ExitStatus {
     let (since, began) = (clock::now(), Instant::now());
     let pid = running.pid;
+    let memory = running.memory.take();
     state.change(slot, |record| {
         record.state = State::Running { since: since.clone() };
         record.pid = Some(pid);
@@ -175,13 +179,21 @@ async fn watch(
     // Who waits for the end reads all that was written before.
     state.node.logs.end(state.log(&container.name)).await;
     let is_ending = is_told_to_end(state, slot);
+    let had_too_much = exit == KILLED && memory.as_ref().is_some_and(MemoryLimit::has_killed);
+    if let Some(memory) = memory {
+        state.node.host.unlimit_memory(memory).await;
+    }
     state.change(slot, |record| {
         record.pid = None;
         // Connections to a proxy that ended by itself wait in its sockets for the next one, so the
         // pod stays ready for a moment.
         record.ready &= slot.is_proxy() && !is_ending;
         record.started = false;
-        record.state = State::Terminated(terminated(exit, since));
+        let mut end = terminated(exit, since);
+        if had_too_much {
+            OOM_KILLED.clone_into(&mut end.reason);
+        }
+        record.state = State::Terminated(end);
     });
     exit
 }
@@ -375,5 +387,9 @@ fn send(pid: i32, signal: Signal) {
 
 /// Name, without tag, of the image of the mesh's own containers.
 const OWN_IMAGE: &str = "ironmesh/proxy";
+/// Exit code of a program that was killed.
+const KILLED: ExitStatus = 128 + 9;
+/// Why a container ended that had more memory than its limit, as Kubernetes says it.
+const OOM_KILLED: &str = "OOMKilled";
 /// Pause after which a proxy that ends again and again makes its pod unready.
 const UNREADY_PAUSE: Duration = Duration::from_secs(1);

@@ -18,6 +18,7 @@ use super::volumes;
 use crate::addresses::HOST_IP;
 use crate::environment::{self, BadConfig, DEFAULT_PATH, Sources};
 use crate::events::EventKind;
+use crate::host_link::MemoryLimit;
 use crate::images::SAMPLES;
 use crate::node::Node;
 use crate::sandbox::container::{ContainerIo, ContainerSpec, RootFile, spawn};
@@ -37,7 +38,9 @@ pub(super) async fn launch(
     let log = log.map_err(|error| NotStarted::Program(format!("log of the container: {error}")))?;
     let sandbox = sandbox(state)?;
     let volumes: Vec<_> = prepared.volumes.iter().map(AsFd::as_fd).collect();
+    let memory = memory(state, container).await;
     let io = ContainerIo {
+        cgroup: memory.as_ref().map(|limit| limit.join.as_fd()),
         stdin: None,
         stdout: Some(log.as_fd()),
         stderr: Some(log.as_fd()),
@@ -57,7 +60,21 @@ pub(super) async fn launch(
         directory: prepared.spec.directory,
     };
     state.inits.borrow_mut().insert(container.name.to_string(), inside);
-    Ok(Running { pid: spawned.pid, ended })
+    Ok(Running { pid: spawned.pid, ended, memory })
+}
+
+/// What bounds the memory of a container, if its manifest does and the machine allows it.
+async fn memory(state: &PodState, container: &Container) -> Option<MemoryLimit> {
+    let asked = container.resources.limits.get("memory")?;
+    let bytes = u64::try_from(asked.thousandths()?.div_ceil(1_000)).ok()?;
+    match state.node.host.limit_memory(bytes).await {
+        Ok(limit) => Some(limit),
+        Err(why) => {
+            let message = format!("limits.memory is not enforced: {why}");
+            state.event(Some(&container.name), EventKind::Normal, "MemoryNotLimited", message);
+            None
+        }
+    }
 }
 
 /// Waits until a stage says that its program runs; returns the container's first process.

@@ -94,7 +94,7 @@ pub(super) async fn launch(
     state.probes.replace(Some(asker));
     let channel = SeqPacket::new(ours).map_err(|error| failed(&error))?;
     spawn_local(serve(Rc::clone(state), kind, channel));
-    Ok(Running { pid: spawned.pid, ended })
+    Ok(Running { pid: spawned.pid, ended, memory: None })
 }
 
 /// Makes the listening sockets of a pod's proxy, if they are not there yet.

@@ -1,6 +1,7 @@
 //! One container: a root of its own, PID and mount namespaces of its own, no capabilities.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Write as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::fs::{FileTypeExt, fchown};
 use std::path::{Path, PathBuf};
@@ -125,6 +126,8 @@ pub struct ContainerIo<'a> {
     pub program: Option<&'a ProgramFile>,
     /// What [`VolumeSource::Descriptor`] names.
     pub volumes: &'a [BorrowedFd<'a>],
+    /// `cgroup.procs` of the cgroup that all its processes are in; none: that of the agent.
+    pub cgroup: Option<BorrowedFd<'a>>,
 }
 
 /// Starts a container in a pod.
@@ -140,7 +143,8 @@ pub struct ContainerIo<'a> {
 pub fn spawn(pod: &PodSandbox, spec: &ContainerSpec, io: ContainerIo<'_>) -> io::Result<Spawned> {
     let has_program = io.program.is_some();
     let volumes = io.volumes.len();
-    let instructions = Instructions { spec: spec.clone(), has_program, volumes };
+    let has_cgroup = io.cgroup.is_some();
+    let instructions = Instructions { spec: spec.clone(), has_program, has_cgroup, volumes };
     let document = fds::json_memfd(STAGE, &instructions)?;
     let (status, report) = fds::pipe()?;
     let mut descriptors = vec![
@@ -150,8 +154,13 @@ pub fn spawn(pod: &PodSandbox, spec: &ContainerSpec, io: ContainerIo<'_>) -> io:
         (pod.utsns(), UTSNS_FD),
         (pod.ipcns(), IPCNS_FD),
     ];
-    let streams =
-        [(io.stdin, 0), (io.stdout, 1), (io.stderr, 2), (io.program.map(AsFd::as_fd), PROGRAM_FD)];
+    let streams = [
+        (io.stdin, 0),
+        (io.stdout, 1),
+        (io.stderr, 2),
+        (io.program.map(AsFd::as_fd), PROGRAM_FD),
+        (io.cgroup, CGROUP_FD),
+    ];
     descriptors.extend(streams.into_iter().filter_map(|(fd, number)| Some((fd?, number))));
     descriptors.extend(io.volumes.iter().copied().zip(FIRST_VOLUME_FD..));
     let pid = spawn_stage(STAGE, &[], &descriptors)?;
@@ -163,6 +172,7 @@ pub fn spawn(pod: &PodSandbox, spec: &ContainerSpec, io: ContainerIo<'_>) -> io:
 struct Instructions {
     spec: ContainerSpec,
     has_program: bool,
+    has_cgroup: bool,
     /// How many descriptors of volumes there are.
     volumes: usize,
 }
@@ -177,6 +187,10 @@ fn start(status: &mut Option<OwnedFd>) -> Result<u8, SandboxError> {
     umask(Mode::empty());
     let document = fds::take_inherited(SPEC_FD).step("take", "the instructions")?;
     let instructions: Instructions = fds::read_json(document).step("read", "the instructions")?;
+    if instructions.has_cgroup {
+        let cgroup = fds::take_inherited(CGROUP_FD).step("take", "the cgroup")?;
+        File::from(cgroup).write_all(b"0").step("join", "the cgroup")?;
+    }
     for (number, kind) in [
         (NETNS_FD, CloneFlags::CLONE_NEWNET),
         (UTSNS_FD, CloneFlags::CLONE_NEWUTS),
@@ -308,7 +322,7 @@ fn own_users(spec: &ContainerSpec) -> Result<Option<Users>, SandboxError> {
 fn give_streams(user: u32) -> Result<(), SandboxError> {
     for stream in [io::stdout().as_fd(), io::stderr().as_fd()] {
         let copy = stream.try_clone_to_owned().step("copy", "a stream")?;
-        let file = std::fs::File::from(copy);
+        let file = File::from(copy);
         let kind = file.metadata().step("look at", "a stream")?.file_type();
         if kind.is_fifo() || kind.is_file() {
             fchown(&file, Some(user), None).step("change owner of", "a stream")?;
@@ -322,4 +336,5 @@ const NETNS_FD: RawFd = 5;
 const UTSNS_FD: RawFd = 6;
 const IPCNS_FD: RawFd = 7;
 const PROGRAM_FD: RawFd = 8;
-const FIRST_VOLUME_FD: RawFd = 9;
+const CGROUP_FD: RawFd = 9;
+const FIRST_VOLUME_FD: RawFd = 10;

@@ -147,7 +147,7 @@ fields! {
     /// What a container takes.
     pub struct Resources "resources" {
         /// At most; the downward API shows it.
-        unbounded("memory and CPU are not bounded") limits: BTreeMap<String, Quantity>,
+        unbounded("CPU is not bounded, and memory where the mesh may make cgroups; an event of the pod says where not") limits: BTreeMap<String, Quantity>,
         /// At least; the downward API shows it.
         honoured requests: BTreeMap<String, Quantity>,
         /// Devices.
