@@ -9,6 +9,7 @@ mod gateway;
 mod http1;
 mod http2;
 mod leaving;
+mod memory;
 mod mesh;
 mod metrics;
 mod opaque;
