@@ -122,7 +122,8 @@ impl Container {
 }
 
 impl ObjectMeta {
-    /// Name of what owns this pod; see [`pod_owner`].
+    /// Name of what owns this pod: of the Deployment behind its ReplicaSet, else of what controls it, else
+    /// its own.
     pub fn pod_owner(&self) -> &str {
         let controller = self.owner_references.iter().find(|owner| owner.controller);
         let hash = self.labels.get(TEMPLATE_HASH).map(String::as_str);
@@ -136,7 +137,8 @@ impl<'a> Fields<'a, ObjectMeta> {
         self.owner_references().find(|owner| owner.controller())
     }
 
-    /// Name of what owns this pod; see [`pod_owner`].
+    /// Name of what owns this pod: of the Deployment behind its ReplicaSet, else of what controls it, else
+    /// its own.
     pub fn pod_owner(self) -> &'a str {
         let controller = self.controller().map(|owner| (owner.kind(), owner.name()));
         pod_owner(self.name(), controller, self.labels().get(TEMPLATE_HASH))
