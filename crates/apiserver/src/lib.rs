@@ -9,7 +9,7 @@
 //!
 //! - [`store`]: objects as they were sent, journal, watch history.
 //! - `registry`: what happens to an object before it is stored: defaults, checks, admission.
-//! - `server`: the API on unix sockets; `table`, `patch`, `selector`, [`failure`], `base64` are its
+//! - `server`: the API on unix sockets; `table`, `patch`, `selector`, [`failure`] are its
 //!   pure parts.
 //! - `controllers`: service accounts, Deployments, ReplicaSets, Endpoints, garbage collection,
 //!   namespaces; what fails is tried again.
@@ -24,7 +24,6 @@ use serde_json::Value;
 use tokio::net::UnixListener;
 use tokio::sync::Semaphore;
 
-mod base64;
 mod builtin;
 mod clock;
 mod context;

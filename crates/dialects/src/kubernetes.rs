@@ -8,6 +8,7 @@ use ironmesh_model::settings::Settings;
 use ironmesh_model::snapshot::Created;
 use ironmesh_model::{Identity, Labels, Name, WorkloadId};
 
+pub mod base64;
 mod endpoints;
 mod fields;
 mod members;

@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
+use ironmesh_dialects::kubernetes::base64;
 use ironmesh_dialects::kubernetes::kinds::{
     ConfigMap, Container, EnvSource, KeyRef, ObjectRef, Pod, ResourceRef, Secret, Service,
 };
@@ -247,15 +246,9 @@ fn bytes(texts: &BTreeMap<String, String>) -> impl Iterator<Item = (String, Vec<
 fn decoded(texts: &BTreeMap<String, String>, name: &str) -> Result<Values, BadConfig> {
     let value = |(key, text): (&String, &String)| {
         let bad = || BadConfig::BadBase64 { name: name.to_owned(), key: key.clone() };
-        Ok((key.clone(), decode(text).ok_or_else(bad)?))
+        Ok((key.clone(), base64::decode(text).ok_or_else(bad)?))
     };
     texts.iter().map(value).collect()
-}
-
-/// Bytes of base64, whose lines may be broken as `base64(1)` does.
-fn decode(text: &str) -> Option<Vec<u8>> {
-    let text: Vec<u8> = text.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect();
-    BASE64_STANDARD.decode(text).ok()
 }
 
 fn text(bytes: Vec<u8>) -> String {

@@ -114,8 +114,9 @@ fn set_owner(
 ) -> Result<Arc<Object>, Failure> {
     let key = Collection::core("pods").key(object::namespace(pod), object::name(pod));
     registry.update(&pod_resource(), &key, Part::Main, |old| {
-        let mut owners = object::list(old, "/metadata/ownerReferences").to_vec();
-        owners.retain(|owner| owner.get("controller") != Some(&Value::Bool(true)));
+        let owners = Pod::of(old).metadata().owner_references();
+        let others = owners.filter(|other| !other.controller());
+        let mut owners: Vec<Value> = others.map(|other| other.json().clone()).collect();
         owners.extend(owner.map(object::owner_reference));
         let mut new = old.clone();
         object::metadata_mut(&mut new)["ownerReferences"] = owners.into();

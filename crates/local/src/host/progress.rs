@@ -6,6 +6,11 @@ use std::io::{self, Write};
 use std::time::Duration;
 
 use ironmesh_client::{Client, Error as ApiError};
+use ironmesh_dialects::istio::gateway::Gateway;
+use ironmesh_dialects::kubernetes::kinds::{
+    Deployment, Event, ObjectMeta, Pod, PodStatus, ReplicaSet,
+};
+use ironmesh_dialects::schema::Fields;
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -76,28 +81,27 @@ async fn problems(api: &Client) -> Vec<String> {
 }
 
 fn unready_pods(pods: &Value, events: &Value) -> impl Iterator<Item = String> {
-    items(pods).filter(|pod| !is_ready_or_finished(pod)).map(|pod| {
-        let of_pod = |event: &&Value| {
-            event["type"] == "Warning" && event["involvedObject"]["uid"] == pod["metadata"]["uid"]
+    let unready = items(pods).map(Pod::of).filter(|pod| !is_ready_or_finished(*pod));
+    unready.map(|pod| {
+        let of_pod = |event: &Fields<'_, Event>| {
+            event.of() == "Warning" && event.involved_object().uid() == pod.metadata().uid()
         };
-        let time = |event: &&Value| event["lastTimestamp"].as_str().map(str::to_owned);
-        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        let why = items(events).filter(of_pod).max_by_key(time).map_or_else(
-            || format!("{}, and nothing was reported of it", text(&pod["status"]["phase"])),
-            |event| format!("{}: {}", text(&event["reason"]), text(&event["message"])),
+        let warnings = items(events).map(Event::of).filter(of_pod);
+        let why = warnings.max_by_key(|event| event.last_timestamp()).map_or_else(
+            || format!("{}, and nothing was reported of it", pod.status().phase()),
+            |event| format!("{}: {}", event.reason(), event.message()),
         );
-        format!("pod {} is not ready: {why}", name(pod))
+        format!("pod {} is not ready: {why}", name(pod.metadata()))
     })
 }
 
 /// ReplicaSets whose pods cannot even be made.
 fn failed_sets(sets: &Value) -> impl Iterator<Item = String> {
-    items(sets).filter_map(|set| {
-        let mut conditions = set["status"]["conditions"].as_array()?.iter();
-        let failure =
-            conditions.find(|c| c["type"] == "ReplicaFailure" && c["status"] == "True")?;
-        let message = failure["message"].as_str().unwrap_or_default();
-        Some(format!("replicaset {} makes no pods: {message}", name(set)))
+    items(sets).map(ReplicaSet::of).filter_map(|set| {
+        let mut conditions = set.status().conditions();
+        let failure = conditions.find(|c| c.of() == "ReplicaFailure" && c.status() == "True")?;
+        let message = failure.message();
+        Some(format!("replicaset {} makes no pods: {message}", name(set.metadata())))
     })
 }
 
@@ -105,15 +109,12 @@ fn failed_sets(sets: &Value) -> impl Iterator<Item = String> {
 /// ready asks for them in a moment. Not for ever, as no gateway may be there that serves them.
 pub(super) async fn until_published(api: &Client, mesh: &Mesh) {
     let gateways = api.get(GATEWAYS).await.unwrap_or_default();
-    let named = |gateway: &Value| {
-        let servers = gateway["spec"]["servers"].as_array().cloned().unwrap_or_default();
-        servers.into_iter().filter_map(|server| server["port"]["number"].as_u64())
-    };
-    let wanted: BTreeSet<u64> = items(&gateways).flat_map(named).collect();
+    let servers = items(&gateways).flat_map(|gateway| Gateway::of(gateway).spec().servers());
+    let wanted: BTreeSet<u16> = servers.map(|server| server.port().number()).collect();
     let begun = Instant::now();
     let are_there = || {
         let published = mesh.ports().published();
-        let published: BTreeSet<u64> = published.iter().map(|port| port.port.into()).collect();
+        let published: BTreeSet<u16> = published.iter().map(|port| port.port).collect();
         wanted.is_subset(&published)
     };
     while !are_there() && begun.elapsed() < PUBLISH_TIME_MAX {
@@ -180,29 +181,28 @@ impl Look {
 fn judge(deployments: &Value, pods: &Value) -> Look {
     let mut look = Look::default();
     let mut stuck_owners = BTreeSet::new();
-    for pod in items(pods) {
-        let name = name(pod);
-        look.pods.push((name.clone(), is_true(pod, "Ready")));
-        if pod["status"]["phase"] == "Failed" {
-            look.stuck.push(format!("pod {name} has failed{}", failure(pod)));
+    for pod in items(pods).map(Pod::of) {
+        let name = name(pod.metadata());
+        look.pods.push((name.clone(), pod.status().is_ready()));
+        if pod.status().phase() == "Failed" {
+            look.stuck.push(format!("pod {name} has failed{}", failure(pod.status())));
         }
         if is_ready_or_finished(pod) {
             continue;
         }
-        match waiting_reason(pod) {
+        match waiting_reason(pod.status()) {
             Some((reason, message)) => {
                 look.stuck.push(format!("pod {name} does not come up: {reason}: {message}"));
-                stuck_owners.extend(deployment_of(pod));
+                stuck_owners.extend(deployment_of(pod.metadata()));
             }
             None => look.waiting += 1,
         }
     }
-    for deployment in items(deployments) {
-        let (wanted, status) =
-            (deployment["spec"]["replicas"].as_u64().unwrap_or(1), &deployment["status"]);
-        let is_seen = status["observedGeneration"] == deployment["metadata"]["generation"];
-        let available = status["readyReplicas"].as_u64().unwrap_or(0) >= wanted;
-        if !(stuck_owners.contains(&name(deployment)) || is_seen && available) {
+    for deployment in items(deployments).map(Deployment::of) {
+        let (metadata, status) = (deployment.metadata(), deployment.status());
+        let is_seen = status.observed_generation() == metadata.generation();
+        let available = status.ready_replicas() >= deployment.spec().replicas();
+        if !(stuck_owners.contains(&name(metadata)) || is_seen && available) {
             look.waiting += 1;
         }
     }
@@ -211,56 +211,42 @@ fn judge(deployments: &Value, pods: &Value) -> Look {
 
 /// The Deployment that made the ReplicaSet of a pod: its name is the ReplicaSet's without the
 /// template's hash.
-fn deployment_of(pod: &Value) -> Option<String> {
-    let metadata = &pod["metadata"];
-    let owner =
-        metadata["ownerReferences"].as_array()?.iter().find(|o| o["kind"] == "ReplicaSet")?;
-    let hash = metadata["labels"]["pod-template-hash"].as_str()?;
-    let deployment = owner["name"].as_str()?.strip_suffix(hash)?.strip_suffix('-')?;
-    Some(format!("{}/{deployment}", metadata["namespace"].as_str().unwrap_or_default()))
+fn deployment_of(pod: Fields<'_, ObjectMeta>) -> Option<String> {
+    let owner = pod.owner_references().find(|owner| owner.kind() == "ReplicaSet")?;
+    let hash = pod.labels().get("pod-template-hash")?;
+    let deployment = owner.name().strip_suffix(hash)?.strip_suffix('-')?;
+    Some(format!("{}/{deployment}", pod.namespace()))
 }
 
 fn items(list: &Value) -> impl Iterator<Item = &Value> {
     list["items"].as_array().into_iter().flatten()
 }
 
-fn is_ready_or_finished(pod: &Value) -> bool {
-    is_true(pod, "Ready") || matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed"))
+fn is_ready_or_finished(pod: Fields<'_, Pod>) -> bool {
+    pod.status().is_ready() || pod.is_finished()
 }
 
-fn name(object: &Value) -> String {
-    let text = |key: &str| object["metadata"][key].as_str().unwrap_or_default().to_owned();
-    format!("{}/{}", text("namespace"), text("name"))
-}
-
-fn is_true(pod: &Value, kind: &str) -> bool {
-    let conditions = pod["status"]["conditions"].as_array();
-    conditions.is_some_and(|all| all.iter().any(|c| c["type"] == kind && c["status"] == "True"))
+fn name(object: Fields<'_, ObjectMeta>) -> String {
+    format!("{}/{}", object.namespace(), object.name())
 }
 
 /// What a pod that failed says of it, with a colon before.
-fn failure(pod: &Value) -> String {
-    let of_pod = ["reason", "message"].map(|key| pod["status"][key].as_str());
-    let statuses = pod["status"]["containerStatuses"].as_array().into_iter().flatten();
-    let codes = statuses.filter_map(|status| {
-        let code = status["state"]["terminated"]["exitCode"].as_i64().filter(|code| *code != 0)?;
-        Some(format!(": container {} ended with {code}", status["name"].as_str()?))
+fn failure(status: Fields<'_, PodStatus>) -> String {
+    let codes = status.container_statuses().filter_map(|container| {
+        let code = container.state().terminated()?.exit_code();
+        (code != 0).then(|| format!(": container {} ended with {code}", container.name()))
     });
-    let of_pod = of_pod.into_iter().flatten().filter(|text| !text.is_empty());
+    let of_pod = [status.reason(), status.message()].into_iter().filter(|text| !text.is_empty());
     of_pod.map(|text| format!(": {text}")).chain(codes).collect()
 }
 
 /// Why a pod waits for what does not come by itself.
-fn waiting_reason(pod: &Value) -> Option<(String, String)> {
-    let statuses = ["initContainerStatuses", "containerStatuses"];
-    let all = statuses.iter().filter_map(|key| pod["status"][key].as_array()).flatten();
-    all.filter_map(|status| {
-        let waiting = &status["state"]["waiting"];
-        let reason = waiting["reason"].as_str()?;
-        let text = waiting["message"].as_str().unwrap_or_default();
-        STUCK.contains(&reason).then(|| (reason.to_owned(), text.to_owned()))
-    })
-    .next()
+fn waiting_reason<'a>(status: Fields<'a, PodStatus>) -> Option<(&'a str, &'a str)> {
+    let all = status.init_container_statuses().chain(status.container_statuses());
+    let mut waiting = all.filter_map(|container| container.state().waiting());
+    waiting
+        .find(|waiting| STUCK.contains(&waiting.reason()))
+        .map(|waiting| (waiting.reason(), waiting.message()))
 }
 
 /// Reasons for which a user has to do something.

@@ -2,20 +2,25 @@
 
 use std::net::IpAddr;
 
+use ironmesh_dialects::kubernetes::kinds::{EndpointSlice, Endpoints, ServiceSpec};
+use ironmesh_dialects::schema::Fields;
 use ironmesh_model::Special;
 use serde_json::Value;
 
 use super::IP_RULE;
 use crate::failure::Cause;
-use crate::object::{self, Object};
+use crate::object::Object;
 
 /// The addresses of an `Endpoints`.
 pub(super) fn endpoints(object: &Object, causes: &mut Vec<Cause>) {
-    for (s, subset) in object::list(object, "/subsets").iter().enumerate() {
-        for list in ["addresses", "notReadyAddresses"] {
-            for (a, address) in object::list(subset, &format!("/{list}")).iter().enumerate() {
-                let field = format!("subsets[{s}].{list}[{a}].ip");
-                host(object::text(address, "/ip"), field, causes);
+    for (s, subset) in Endpoints::of(object).subsets().enumerate() {
+        let lists = [
+            ("addresses", subset.addresses()),
+            ("notReadyAddresses", subset.not_ready_addresses()),
+        ];
+        for (list, addresses) in lists {
+            for (a, address) in addresses.enumerate() {
+                host(address.ip(), format!("subsets[{s}].{list}[{a}].ip"), causes);
             }
         }
     }
@@ -23,7 +28,8 @@ pub(super) fn endpoints(object: &Object, causes: &mut Vec<Cause>) {
 
 /// The addresses of an `EndpointSlice`.
 pub(super) fn endpoint_slice(object: &Object, causes: &mut Vec<Cause>) {
-    let kind = object::text(object, "/addressType");
+    let slice = EndpointSlice::of(object);
+    let kind = slice.address_type();
     if kind.is_empty() {
         causes.push(Cause::required("addressType"));
         return;
@@ -34,41 +40,35 @@ pub(super) fn endpoint_slice(object: &Object, causes: &mut Vec<Cause>) {
         causes.push(Cause { field: "addressType".to_owned(), message });
         return;
     }
-    for (e, endpoint) in object::list(object, "/endpoints").iter().enumerate() {
-        let addresses = object::list(endpoint, "/addresses");
-        if addresses.is_empty() {
+    for (e, endpoint) in slice.endpoints().enumerate() {
+        if endpoint.addresses().len() == 0 {
             causes.push(Cause::required(format!("endpoints[{e}].addresses")));
         }
-        for (a, address) in addresses.iter().enumerate() {
+        for (a, address) in endpoint.addresses().enumerate() {
             let field = format!("endpoints[{e}].addresses[{a}]");
-            let text = address.as_str().unwrap_or_default();
-            match (kind, text.parse::<IpAddr>()) {
-                ("FQDN", _) => {}
-                ("IPv4", Ok(IpAddr::V6(_))) => {
-                    causes.push(Cause::invalid(field, address, "must be an IPv4 address"));
+            let why = match (kind, address.parse::<IpAddr>()) {
+                ("FQDN", _) => continue,
+                ("IPv4", Ok(IpAddr::V6(_))) => "must be an IPv4 address",
+                ("IPv6", Ok(IpAddr::V4(_))) => "must be an IPv6 address",
+                _ => {
+                    host(address, field, causes);
+                    continue;
                 }
-                ("IPv6", Ok(IpAddr::V4(_))) => {
-                    causes.push(Cause::invalid(field, address, "must be an IPv6 address"));
-                }
-                _ => host(text, field, causes),
-            }
+            };
+            causes.push(Cause::invalid(field, &address.into(), why));
         }
     }
 }
 
 /// The addresses that a Service brings along. Its own is looked at when it is given.
-pub(super) fn service(object: &Object, causes: &mut Vec<Cause>) {
-    for (index, address) in object::list(object, "/spec/externalIPs").iter().enumerate() {
-        let field = format!("spec.externalIPs[{index}]");
-        host(address.as_str().unwrap_or_default(), field, causes);
+pub(super) fn service(spec: Fields<'_, ServiceSpec>, causes: &mut Vec<Cause>) {
+    for (index, address) in spec.external_ips().enumerate() {
+        host(address, format!("spec.externalIPs[{index}]"), causes);
     }
-    let own = object.pointer("/spec/clusterIP").and_then(Value::as_str).unwrap_or_default();
-    let all = object::list(object, "/spec/clusterIPs");
-    if let Some(first) = all.first()
-        && first.as_str() != Some(own)
-    {
+    if spec.cluster_ips().next().is_some_and(|first| first != spec.cluster_ip()) {
+        let all: Vec<&str> = spec.cluster_ips().collect();
         let why = "first value must match `clusterIP`";
-        causes.push(Cause::invalid("spec.clusterIPs", &Value::from(all.to_vec()), why));
+        causes.push(Cause::invalid("spec.clusterIPs", &Value::from(all), why));
     }
 }
 
@@ -145,10 +145,10 @@ mod tests {
 
     #[test]
     fn a_service_brings_no_special_addresses() {
-        let spec = json!({"spec": {
+        let spec = json!({
             "externalIPs": ["192.0.2.1", "127.0.0.1"], "clusterIPs": ["10.96.0.9"],
-        }});
-        let said = texts(service, &spec);
+        });
+        let said = texts(|spec, causes| service(ServiceSpec::of(spec), causes), &spec);
         assert_eq!(said.len(), 2, "{said:?}");
         assert!(said[0].starts_with("spec.externalIPs[1]: Invalid value: \"127.0.0.1\": may not"));
         assert!(said[1].ends_with("first value must match `clusterIP`"), "{said:?}");

@@ -1,25 +1,20 @@
 //! Labels, annotations and selectors: which keys and values they may have.
 
-use serde_json::Value;
+use ironmesh_dialects::kubernetes::kinds::{LabelSelector, ObjectMeta, Operator};
+use ironmesh_dialects::schema::{Entries, Fields};
 
 use super::is_subdomain;
 use crate::failure::Cause;
-use crate::object;
 
 /// Checks labels and annotations of a `metadata` at `path`.
-pub(super) fn metadata(metadata: &Value, path: &str, causes: &mut Vec<Cause>) {
-    pairs(metadata.get("labels"), &format!("{path}.labels"), causes);
-    let annotations = object::map(metadata, "/annotations");
+pub(super) fn metadata(metadata: Fields<'_, ObjectMeta>, path: &str, causes: &mut Vec<Cause>) {
+    pairs(metadata.labels(), &format!("{path}.labels"), causes);
     let mut bytes = 0;
-    for (key, value) in annotations.into_iter().flatten() {
-        bytes += key.len() + value.as_str().map_or(0, str::len);
+    for (key, value) in metadata.annotations().iter() {
+        bytes += key.len() + value.len();
         // Letter case does not matter here.
         if !is_qualified(&key.to_ascii_lowercase()) {
-            causes.push(Cause::invalid(
-                format!("{path}.annotations"),
-                &Value::from(&**key),
-                KEY_RULE,
-            ));
+            causes.push(Cause::invalid(format!("{path}.annotations"), &key.into(), KEY_RULE));
         }
     }
     if bytes > ANNOTATION_BYTES_MAX {
@@ -28,43 +23,42 @@ pub(super) fn metadata(metadata: &Value, path: &str, causes: &mut Vec<Cause>) {
     }
 }
 
-/// Checks labels, or the labels that a selector asks for. Values that are no texts are refused
-/// elsewhere.
-pub(super) fn pairs(labels: Option<&Value>, path: &str, causes: &mut Vec<Cause>) {
-    for (key, value) in labels.and_then(Value::as_object).into_iter().flatten() {
+/// Checks labels, or the labels that a selector asks for.
+pub(super) fn pairs(labels: Entries<'_, String>, path: &str, causes: &mut Vec<Cause>) {
+    for (key, value) in labels.iter() {
         if !is_qualified(key) {
-            causes.push(Cause::invalid(path, &Value::from(&**key), KEY_RULE));
-        } else if value.as_str().is_some_and(|text| !is_value(text)) {
+            causes.push(Cause::invalid(path, &key.into(), KEY_RULE));
+        } else if !is_value(value) {
             let field =
                 if key.contains(['.', '/']) { path.to_owned() } else { format!("{path}.{key}") };
-            causes.push(Cause::invalid(field, value, VALUE_RULE));
+            causes.push(Cause::invalid(field, &value.into(), VALUE_RULE));
         }
     }
 }
 
 /// Checks a `metav1.LabelSelector` at `path`.
-pub(super) fn selector(selector: &Value, path: &str, causes: &mut Vec<Cause>) {
-    pairs(selector.get("matchLabels"), &format!("{path}.matchLabels"), causes);
-    for (index, requirement) in object::list(selector, "/matchExpressions").iter().enumerate() {
+pub(super) fn selector(selector: Fields<'_, LabelSelector>, path: &str, causes: &mut Vec<Cause>) {
+    pairs(selector.match_labels(), &format!("{path}.matchLabels"), causes);
+    for (index, requirement) in selector.match_expressions().enumerate() {
         let path = format!("{path}.matchExpressions[{index}]");
-        let key = object::text(requirement, "/key");
+        let key = requirement.key();
         if !is_qualified(key) {
             causes.push(Cause::invalid(format!("{path}.key"), &key.into(), KEY_RULE));
         }
-        let values = object::list(requirement, "/values");
-        let operator = object::text(requirement, "/operator");
-        let wants_values = matches!(operator, "In" | "NotIn");
-        if wants_values && values.is_empty() {
+        let values = requirement.values();
+        let wants_values = matches!(requirement.operator(), Operator::In | Operator::NotIn);
+        let operator = requirement.operator().word();
+        if wants_values && values.len() == 0 {
             let message =
                 format!("Required value: must be specified when `operator` is {operator:?}");
             causes.push(Cause { field: format!("{path}.values"), message });
-        } else if !wants_values && !values.is_empty() {
+        } else if !wants_values && values.len() > 0 {
             let message =
                 format!("Forbidden: may not be specified when `operator` is {operator:?}");
             causes.push(Cause { field: format!("{path}.values"), message });
         }
-        for value in values.iter().filter(|value| value.as_str().is_some_and(|v| !is_value(v))) {
-            causes.push(Cause::invalid(format!("{path}.values"), value, VALUE_RULE));
+        for value in values.filter(|value| !is_value(value)) {
+            causes.push(Cause::invalid(format!("{path}.values"), &value.into(), VALUE_RULE));
         }
     }
 }
@@ -108,14 +102,17 @@ mod tests {
             (json!({"Example.com/a": "x"}), 1),
         ] {
             let mut causes = Vec::new();
-            metadata(&json!({"labels": labels}), "metadata", &mut causes);
+            let object = json!({"labels": labels});
+            metadata(ObjectMeta::of(&object), "metadata", &mut causes);
             assert_eq!(causes.len(), bad, "{labels}: {causes:?}");
         }
         let mut causes = Vec::new();
-        metadata(&json!({"annotations": {"Example.com/A": "any text"}}), "metadata", &mut causes);
+        let annotated = json!({"annotations": {"Example.com/A": "any text"}});
+        metadata(ObjectMeta::of(&annotated), "metadata", &mut causes);
         assert!(causes.is_empty(), "{causes:?}");
         let expressions = json!([{"key": "a", "operator": "In"}, {"key": "a", "operator": "Exists", "values": ["b"]}]);
-        selector(&json!({"matchExpressions": expressions}), "spec.selector", &mut causes);
+        let wrong = json!({"matchExpressions": expressions});
+        selector(LabelSelector::of(&wrong), "spec.selector", &mut causes);
         assert_eq!(causes.len(), 2, "{causes:?}");
     }
 }

@@ -2,84 +2,117 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::Value;
+use ironmesh_dialects::kubernetes::kinds::{
+    Container, KeyToPath, PodSpec, RestartPolicy, Volume, VolumeMount,
+};
+use ironmesh_dialects::schema::{Fields, Items};
 
-use super::{LABEL_RULE, is_label, is_subdomain, port_number, word};
+use super::{LABEL_RULE, is_label, is_subdomain};
 use crate::failure::Cause;
-use crate::object;
 
 /// Checks the spec of a pod or of a template at `path`. `policies`: the restart policies that its
 /// owner allows.
-pub(super) fn spec(spec: Option<&Value>, path: &str, policies: &[&str], causes: &mut Vec<Cause>) {
-    let empty = Value::Null;
-    let spec = spec.unwrap_or(&empty);
-    if object::list(spec, "/containers").is_empty() {
+pub(super) fn spec(
+    spec: Fields<'_, PodSpec>,
+    path: &str,
+    policies: &[RestartPolicy],
+    causes: &mut Vec<Cause>,
+) {
+    if spec.containers().len() == 0 {
         causes.push(Cause::required(format!("{path}.containers")));
     }
-    word(spec, "restartPolicy", path, policies, causes);
-    for (field, is_name) in [
-        ("serviceAccountName", is_subdomain as fn(&str) -> bool),
-        ("hostname", is_label),
-        ("subdomain", is_label),
+    let policy = spec.restart_policy();
+    if !policies.contains(&policy) {
+        let known: Vec<_> = policies.iter().map(|policy| format!("{:?}", policy.word())).collect();
+        let (given, known) = (policy.word(), known.join(", "));
+        let message = format!("Unsupported value: {given:?}: supported values: {known}");
+        causes.push(Cause { field: format!("{path}.restartPolicy"), message });
+    }
+    for (field, given, is_name) in [
+        ("serviceAccountName", spec.service_account_name(), is_subdomain as fn(&str) -> bool),
+        ("hostname", spec.hostname(), is_label),
+        ("subdomain", spec.subdomain(), is_label),
     ] {
-        let given = object::text(spec, &format!("/{field}"));
         if !given.is_empty() && !is_name(given) {
             causes.push(Cause::invalid(format!("{path}.{field}"), &given.into(), LABEL_RULE));
         }
     }
-    user(spec, path, causes);
-    let volumes = volumes(spec, path, causes);
+    let volumes = volumes(spec.volumes(), path, causes);
     let mut names = BTreeSet::new();
-    for list in ["initContainers", "containers"] {
-        for (index, container) in object::list(spec, &format!("/{list}")).iter().enumerate() {
+    for (list, containers) in
+        [("initContainers", spec.init_containers()), ("containers", spec.containers())]
+    {
+        for (index, container) in containers.enumerate() {
             let path = format!("{path}.{list}[{index}]");
             self::container(container, &path, &volumes, causes);
-            if list == "initContainers" {
-                word(container, "restartPolicy", &path, &["Always"], causes);
-            } else if container.get("restartPolicy").is_some_and(|p| !p.is_null()) {
+            if list == "containers" && container.restart_policy().is_some() {
                 let message = "Forbidden: may not be set for non-init containers".to_owned();
                 causes.push(Cause { field: format!("{path}.restartPolicy"), message });
             }
-            let name = object::text(container, "/name");
-            if !names.insert(name) {
-                causes.push(duplicate(format!("{path}.name"), name));
+            if !names.insert(container.name()) {
+                causes.push(duplicate(format!("{path}.name"), container.name()));
             }
         }
     }
 }
 
 /// Checks the volumes of a pod, and gives their names.
-fn volumes<'a>(spec: &'a Value, path: &str, causes: &mut Vec<Cause>) -> BTreeSet<&'a str> {
+fn volumes<'a>(
+    volumes: Items<'a, Volume>,
+    path: &str,
+    causes: &mut Vec<Cause>,
+) -> BTreeSet<&'a str> {
     let mut names = BTreeSet::new();
-    for (index, volume) in object::list(spec, "/volumes").iter().enumerate() {
+    for (index, volume) in volumes.enumerate() {
         let path = format!("{path}.volumes[{index}]");
-        let name = object::text(volume, "/name");
-        if name.is_empty() {
-            causes.push(Cause::required(format!("{path}.name")));
-        } else if !is_label(name) {
-            causes.push(Cause::invalid(format!("{path}.name"), &name.into(), LABEL_RULE));
+        name(volume.name(), &path, causes);
+        if !names.insert(volume.name()) {
+            causes.push(duplicate(format!("{path}.name"), volume.name()));
         }
-        if !names.insert(name) {
-            causes.push(duplicate(format!("{path}.name"), name));
+        let files = |of: &str, items: Items<'_, KeyToPath>, causes: &mut Vec<Cause>| {
+            paths(items.map(|item| item.path()), &format!("{path}.{of}"), causes);
+        };
+        if let Some(secret) = volume.secret() {
+            files("secret", secret.items(), causes);
         }
-        for source in ["secret", "configMap", "downwardAPI"] {
-            items(volume, source, &path, causes);
+        if let Some(map) = volume.config_map() {
+            files("configMap", map.items(), causes);
         }
-        for (index, projected) in object::list(volume, "/projected/sources").iter().enumerate() {
-            let path = format!("{path}.projected.sources[{index}]");
-            for source in ["secret", "configMap", "downwardAPI"] {
-                items(projected, source, &path, causes);
+        if let Some(downward) = volume.downward_api() {
+            let items = downward.items().map(|item| item.path());
+            paths(items, &format!("{path}.downwardAPI"), causes);
+        }
+        let sources = volume.projected().map(|projected| projected.sources());
+        for (index, source) in sources.into_iter().flatten().enumerate() {
+            let of = |kind: &str| format!("projected.sources[{index}].{kind}");
+            if let Some(secret) = source.secret() {
+                files(&of("secret"), secret.items(), causes);
+            }
+            if let Some(map) = source.config_map() {
+                files(&of("configMap"), map.items(), causes);
+            }
+            if let Some(downward) = source.downward_api() {
+                let items = downward.items().map(|item| item.path());
+                paths(items, &format!("{path}.{}", of("downwardAPI")), causes);
             }
         }
     }
     names
 }
 
+/// Checks a name that must be a label.
+fn name(given: &str, path: &str, causes: &mut Vec<Cause>) {
+    if given.is_empty() {
+        causes.push(Cause::required(format!("{path}.name")));
+    } else if !is_label(given) {
+        causes.push(Cause::invalid(format!("{path}.name"), &given.into(), LABEL_RULE));
+    }
+}
+
 /// Checks the paths of the files that a volume's source makes.
-fn items(volume: &Value, source: &str, path: &str, causes: &mut Vec<Cause>) {
-    for (index, item) in object::list(volume, &format!("/{source}/items")).iter().enumerate() {
-        let field = format!("{path}.{source}.items[{index}].path");
-        let given = object::text(item, "/path");
+fn paths<'a>(given: impl Iterator<Item = &'a str>, path: &str, causes: &mut Vec<Cause>) {
+    for (index, given) in given.enumerate() {
+        let field = format!("{path}.items[{index}].path");
         if given.is_empty() {
             causes.push(Cause::required(field));
         } else if given.starts_with("..") {
@@ -99,39 +132,41 @@ fn descends(given: &str, field: String, causes: &mut Vec<Cause>) {
     }
 }
 
-fn container(container: &Value, path: &str, volumes: &BTreeSet<&str>, causes: &mut Vec<Cause>) {
-    let name = object::text(container, "/name");
-    if name.is_empty() {
-        causes.push(Cause::required(format!("{path}.name")));
-    } else if !is_label(name) {
-        causes.push(Cause::invalid(format!("{path}.name"), &name.into(), LABEL_RULE));
-    }
-    if object::text(container, "/image").is_empty() {
+fn container(
+    container: Fields<'_, Container>,
+    path: &str,
+    volumes: &BTreeSet<&str>,
+    causes: &mut Vec<Cause>,
+) {
+    name(container.name(), path, causes);
+    if container.image().is_empty() {
         causes.push(Cause::required(format!("{path}.image")));
     }
-    user(container, path, causes);
-    mounts(container, path, volumes, causes);
-    for (index, port) in object::list(container, "/ports").iter().enumerate() {
-        port_number(
-            port.get("containerPort"),
-            &format!("{path}.ports[{index}].containerPort"),
-            causes,
-        );
+    mounts(container.volume_mounts(), path, volumes, causes);
+    for (index, port) in container.ports().enumerate() {
+        if port.container_port() == 0 {
+            causes.push(Cause::required(format!("{path}.ports[{index}].containerPort")));
+        }
     }
 }
 
-fn mounts(container: &Value, path: &str, volumes: &BTreeSet<&str>, causes: &mut Vec<Cause>) {
+fn mounts(
+    mounts: Items<'_, VolumeMount>,
+    path: &str,
+    volumes: &BTreeSet<&str>,
+    causes: &mut Vec<Cause>,
+) {
     let mut targets = BTreeSet::new();
-    for (index, mount) in object::list(container, "/volumeMounts").iter().enumerate() {
+    for (index, mount) in mounts.enumerate() {
         let path = format!("{path}.volumeMounts[{index}]");
-        let volume = object::text(mount, "/name");
+        let volume = mount.name();
         if volume.is_empty() {
             causes.push(Cause::required(format!("{path}.name")));
         } else if !volumes.contains(volume) {
             let message = format!("Not found: {volume:?}");
             causes.push(Cause { field: format!("{path}.name"), message });
         }
-        let target = object::text(mount, "/mountPath");
+        let target = mount.mount_path();
         if target.is_empty() {
             causes.push(Cause::required(format!("{path}.mountPath")));
         } else if target.contains(':') {
@@ -141,8 +176,7 @@ fn mounts(container: &Value, path: &str, volumes: &BTreeSet<&str>, causes: &mut 
             let field = format!("{path}.mountPath");
             causes.push(Cause::invalid(field, &target.into(), "must be unique"));
         }
-        let (part, expression) =
-            (object::text(mount, "/subPath"), object::text(mount, "/subPathExpr"));
+        let (part, expression) = (mount.sub_path(), mount.sub_path_expr());
         descends(part, format!("{path}.subPath"), causes);
         descends(expression, format!("{path}.subPathExpr"), causes);
         if !part.is_empty() && !expression.is_empty() {
@@ -153,33 +187,19 @@ fn mounts(container: &Value, path: &str, volumes: &BTreeSet<&str>, causes: &mut 
     }
 }
 
-/// Checks the users and groups of a `securityContext`.
-fn user(parent: &Value, path: &str, causes: &mut Vec<Cause>) {
-    for field in ["runAsUser", "runAsGroup", "fsGroup"] {
-        let Some(id) = parent.pointer(&format!("/securityContext/{field}")) else { continue };
-        if id.as_i64().is_some_and(|id| !(0..=ID_MAX).contains(&id)) {
-            let why = "must be between 0 and 2147483647, inclusive";
-            causes.push(Cause::invalid(format!("{path}.securityContext.{field}"), id, why));
-        }
-    }
-}
-
 fn duplicate(field: String, value: &str) -> Cause {
     Cause { field, message: format!("Duplicate value: {value:?}") }
 }
 
-/// Highest user or group of Kubernetes.
-const ID_MAX: i64 = 2_147_483_647;
-
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 
     fn said(spec: Value) -> Vec<String> {
         let mut causes = Vec::new();
-        super::spec(Some(&spec), "spec", &["Always"], &mut causes);
+        super::spec(PodSpec::of(&spec), "spec", &[RestartPolicy::Always], &mut causes);
         causes.into_iter().map(|c| format!("{}: {}", c.field, c.message)).collect()
     }
 
@@ -238,14 +258,5 @@ mod tests {
             said(pod(json!([{"name": "v"}]), nowhere)),
             [r#"spec.containers[0].volumeMounts[0].name: Not found: "w""#]
         );
-    }
-
-    #[test]
-    fn users_are_those_of_kubernetes() {
-        for (id, count) in [(0, 0), (65_535, 0), (ID_MAX, 0), (-1, 1), (4_294_967_295, 1)] {
-            let mut spec = pod(json!([]), json!([]));
-            spec["securityContext"] = json!({"runAsUser": id});
-            assert_eq!(said(spec).len(), count, "{id}");
-        }
     }
 }

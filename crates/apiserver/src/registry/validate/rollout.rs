@@ -1,66 +1,60 @@
 //! How a Deployment is rolled out: bounds that make sense.
 
-use serde_json::Value;
+use ironmesh_dialects::kubernetes::kinds::{DeploymentSpec, StrategyType};
+use ironmesh_dialects::schema::{Fields, IntegerOrText, Typed};
 
 use crate::failure::Cause;
-use crate::object::{self, Object};
 
 /// Checks strategy and deadlines of a Deployment.
-pub(super) fn deployment(object: &Object, causes: &mut Vec<Cause>) {
-    let deadline = object::number(object, "/spec/progressDeadlineSeconds");
-    let min_ready = object::number(object, "/spec/minReadySeconds").unwrap_or(0);
-    if let Some(deadline) = deadline.filter(|deadline| *deadline <= min_ready) {
+pub(super) fn deployment(spec: Fields<'_, DeploymentSpec>, causes: &mut Vec<Cause>) {
+    let deadline = spec.progress_deadline_seconds();
+    if deadline <= spec.min_ready_seconds() {
         let why = "must be greater than minReadySeconds";
-        causes.push(Cause::invalid("spec.progressDeadlineSeconds", &deadline.into(), why));
+        let value = deadline.get().into();
+        causes.push(Cause::invalid("spec.progressDeadlineSeconds", &value, why));
     }
-    let kind = object::text(object, "/spec/strategy/type");
-    let bounds = object.pointer("/spec/strategy/rollingUpdate").filter(|bounds| !bounds.is_null());
-    if kind == "Recreate" && bounds.is_some() {
-        let message = "Forbidden: may not be specified when strategy `type` is 'Recreate'";
-        let field = "spec.strategy.rollingUpdate".to_owned();
-        causes.push(Cause { field, message: message.to_owned() });
-    }
-    if kind != "RollingUpdate" {
+    let bounds = spec.strategy().rolling_update();
+    if spec.strategy().of() == StrategyType::Recreate {
+        if bounds.json().is_object() {
+            let message = "Forbidden: may not be specified when strategy `type` is 'Recreate'";
+            let field = "spec.strategy.rollingUpdate".to_owned();
+            causes.push(Cause { field, message: message.to_owned() });
+        }
         return;
     }
-    let mut bound = |name: &str| {
-        let value = object.pointer(&format!("/spec/strategy/rollingUpdate/{name}"))?;
-        let (number, why) = read(value);
-        if let Some(why) = why {
-            causes.push(Cause::invalid(format!("spec.strategy.rollingUpdate.{name}"), value, why));
+    let (surge, unavailable) = (bounds.max_surge(), bounds.max_unavailable());
+    let mut bound = |name: &str, given: &IntegerOrText| match read(given) {
+        Ok(number) => Some(number),
+        Err(why) => {
+            let field = format!("spec.strategy.rollingUpdate.{name}");
+            causes.push(Cause::invalid(field, &given.value(), why));
+            None
         }
-        number
     };
-    let (surge, unavailable) = (bound("maxSurge"), bound("maxUnavailable"));
-    if (surge, unavailable) == (Some(0), Some(0)) {
-        let field = "spec.strategy.rollingUpdate.maxUnavailable";
-        causes.push(Cause::invalid(field, &0.into(), "may not be 0 when `maxSurge` is 0"));
+    let numbers = (bound("maxSurge", &surge), bound("maxUnavailable", &unavailable));
+    if numbers == (Some(0), Some(0)) {
+        causes.push(Cause::invalid(UNAVAILABLE, &0.into(), "may not be 0 when `maxSurge` is 0"));
     }
-    let share = object.pointer("/spec/strategy/rollingUpdate/maxUnavailable");
-    if let Some(share @ Value::String(_)) = share.filter(|_| unavailable.is_some_and(|n| n > 100)) {
-        let field = "spec.strategy.rollingUpdate.maxUnavailable";
-        causes.push(Cause::invalid(field, share, "must not be greater than 100%"));
+    if matches!(unavailable, IntegerOrText::Text(_)) && numbers.1.is_some_and(|n| n > 100) {
+        let why = "must not be greater than 100%";
+        causes.push(Cause::invalid(UNAVAILABLE, &unavailable.value(), why));
     }
 }
 
 /// The number of a bound or of its percentage, or what is wrong with it.
-fn read(value: &Value) -> (Option<i64>, Option<&'static str>) {
-    match value {
-        Value::Number(number) => match number.as_i64() {
-            Some(n) if (0..=i64::from(i32::MAX)).contains(&n) => (Some(n), None),
-            _ => (None, Some("must be greater than or equal to 0, and fit 32 bits")),
-        },
-        Value::String(text) => {
+fn read(bound: &IntegerOrText) -> Result<i64, &'static str> {
+    match bound {
+        IntegerOrText::Integer(number) if (0..=i64::from(i32::MAX)).contains(number) => Ok(*number),
+        IntegerOrText::Integer(_) => Err("must be greater than or equal to 0, and fit 32 bits"),
+        IntegerOrText::Text(text) => {
             let digits = text.strip_suffix('%').filter(|d| d.bytes().all(|b| b.is_ascii_digit()));
-            match digits.and_then(|digits| digits.parse::<i32>().ok()) {
-                Some(percent) => (Some(percent.into()), None),
-                None => (None, Some("must be an integer or percentage (e.g '5%')")),
-            }
+            let percent = digits.and_then(|digits| digits.parse::<i32>().ok());
+            percent.map(i64::from).ok_or("must be an integer or percentage (e.g '5%')")
         }
-        // Another type is refused with the other types.
-        _ => (None, None),
     }
 }
+
+const UNAVAILABLE: &str = "spec.strategy.rollingUpdate.maxUnavailable";
 
 #[cfg(test)]
 mod tests {
@@ -81,7 +75,7 @@ mod tests {
             let rolling = json!({"maxSurge": surge, "maxUnavailable": unavailable});
             let strategy = json!({"type": "RollingUpdate", "rollingUpdate": rolling});
             let mut causes = Vec::new();
-            deployment(&json!({"spec": {"strategy": strategy}}), &mut causes);
+            deployment(DeploymentSpec::of(&json!({"strategy": strategy})), &mut causes);
             assert_eq!(causes.len(), texts.len(), "{rolling}: {causes:?}");
             for (cause, text) in causes.iter().zip(texts) {
                 assert!(cause.message.contains(text), "{rolling}: {causes:?}");
@@ -89,10 +83,10 @@ mod tests {
         }
         let mut causes = Vec::new();
         let strategy = json!({"type": "Recreate", "rollingUpdate": {}});
-        deployment(&json!({"spec": {"strategy": strategy}}), &mut causes);
+        deployment(DeploymentSpec::of(&json!({"strategy": strategy})), &mut causes);
         assert_eq!(causes.pop().unwrap().field, "spec.strategy.rollingUpdate");
         let spec = json!({"progressDeadlineSeconds": 5, "minReadySeconds": 5});
-        deployment(&json!({"spec": spec}), &mut causes);
+        deployment(DeploymentSpec::of(&spec), &mut causes);
         assert_eq!(causes.len(), 1);
     }
 }

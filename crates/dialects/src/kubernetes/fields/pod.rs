@@ -168,6 +168,8 @@ fields! {
         honoured conditions: Vec<Condition>,
         /// Why it is so, in a word.
         honoured reason: String,
+        /// Why it is so, for people.
+        honoured message: String,
         /// The node for which room is made.
         honoured nominated_node_name "nominatedNodeName": String,
         /// How its containers are.
@@ -206,6 +208,8 @@ fields! {
     pub struct Waiting "waiting" {
         /// For what, in a word.
         honoured reason: String,
+        /// For what, for people.
+        honoured message: String,
     }
 
     /// A container that has ended.
