@@ -1,10 +1,12 @@
 //! The API: Kubernetes' shape over HTTP/1.1 on inherited unix sockets.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use ironmesh_fds::slots::{Slot, Slots};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
@@ -21,21 +23,19 @@ pub(crate) mod parts;
 mod patient;
 mod request;
 mod resources;
-mod slots;
 mod strict;
 mod watch;
 
 use patient::Patient;
-use slots::{Slot, Slots};
 
 /// Serves the API on a listener until the process ends.
 pub(crate) async fn serve(listener: UnixListener, context: Arc<Context>) {
     let most = context.registry.limits().api_connections_max;
-    let slots = Slots::new(most);
+    let slots = Slots::new(most, most);
     let refusals = Arc::new(Semaphore::new(REFUSALS_MAX));
     loop {
         match listener.accept().await {
-            Ok((stream, _)) if is_trusted(&stream) => match slots.take() {
+            Ok((stream, _)) if is_trusted(&stream) => match slots.take(PEER) {
                 Some(slot) => drop(tokio::spawn(serve_connection(stream, context.clone(), slot))),
                 None => {
                     // Who finds even this full sees that the connection is closed.
@@ -90,7 +90,7 @@ async fn serve_connection(stream: UnixStream, context: Arc<Context>, slot: Slot)
             Err(error) => tracing::debug!(%error, "API connection ended"),
             Ok(()) => {}
         },
-        () = slot.given_up() => tracing::debug!("idle API connection closed for another"),
+        () = slot.evicted() => tracing::debug!("idle API connection closed for another"),
     }
 }
 
@@ -109,6 +109,8 @@ async fn refuse(stream: UnixStream, most: usize) {
     }
 }
 
+/// All clients of a unix socket are one peer.
+const PEER: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Bytes that are read or written at once, and of a request's head.
 const BUFFER_BYTES: usize = 64 << 10;

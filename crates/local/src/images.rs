@@ -90,7 +90,7 @@ impl Images {
             .iter()
             .map(|mapping| {
                 let (pattern, command) = mapping.split_once('=')?;
-                let mut words = split_words(command)?;
+                let mut words = shlex::split(command)?;
                 if let Some(program) = words.first_mut().filter(|word| word.contains('/')) {
                     *program = absolute(program);
                 }
@@ -165,30 +165,6 @@ fn matches(pattern: &str, name: &str) -> bool {
     let Some((head, rest)) = pattern.split_once('*') else { return pattern == name };
     let Some(name) = name.strip_prefix(head) else { return false };
     (0..=name.len()).any(|skip| name.is_char_boundary(skip) && matches(rest, &name[skip..]))
-}
-
-/// Splits a command as a shell does, without any expansion. `None` if a quote is not closed.
-fn split_words(command: &str) -> Option<Vec<String>> {
-    let mut words = Vec::new();
-    let mut word: Option<String> = None;
-    let mut quote = None;
-    let mut symbols = command.chars();
-    while let Some(symbol) = symbols.next() {
-        match (quote, symbol) {
-            (Some(open), _) if symbol == open => quote = None,
-            (Some('\''), _) => word.get_or_insert_default().push(symbol),
-            (_, '\\') => word.get_or_insert_default().push(symbols.next()?),
-            (Some(_), _) => word.get_or_insert_default().push(symbol),
-            (None, '\'' | '"') => {
-                quote = Some(symbol);
-                word.get_or_insert_default();
-            }
-            (None, ' ' | '\t' | '\n') => words.extend(word.take()),
-            (None, _) => word.get_or_insert_default().push(symbol),
-        }
-    }
-    words.extend(word);
-    quote.is_none().then_some(words)
 }
 
 /// A row of the table of well-known images.
@@ -273,7 +249,7 @@ mod tests {
     use super::*;
 
     fn words(text: &str) -> Vec<String> {
-        split_words(text).unwrap()
+        shlex::split(text).unwrap()
     }
 
     #[test]
