@@ -19,25 +19,25 @@ struct Line {
 impl Report {
     /// A figure without a limit.
     pub(crate) fn fact(&mut self, what: &str, figure: impl Into<String>) {
-        self.lines.push(Line { what: what.to_owned(), figure: figure.into(), limit: None });
+        self.add(Line { what: what.to_owned(), figure: figure.into(), limit: None });
     }
 
     /// A time, which must not be longer than `limit`.
     pub(crate) fn time(&mut self, what: &str, time: Duration, limit: Duration) {
         let limit = Some((milliseconds(limit), time <= limit));
-        self.lines.push(Line { what: what.to_owned(), figure: milliseconds(time), limit });
+        self.add(Line { what: what.to_owned(), figure: milliseconds(time), limit });
     }
 
     /// A number, which must not be larger than `limit`.
     pub(crate) fn number(&mut self, what: &str, number: f64, limit: f64) {
         let limit = Some((format!("{limit:.2}"), number <= limit));
-        self.lines.push(Line { what: what.to_owned(), figure: format!("{number:.2}"), limit });
+        self.add(Line { what: what.to_owned(), figure: format!("{number:.2}"), limit });
     }
 
     /// An amount of memory, which must not be larger than `limit`.
     pub(crate) fn memory(&mut self, what: &str, bytes: u64, limit: u64) {
         let limit = Some((megabytes(limit), bytes <= limit));
-        self.lines.push(Line { what: what.to_owned(), figure: megabytes(bytes), limit });
+        self.add(Line { what: what.to_owned(), figure: megabytes(bytes), limit });
     }
 
     /// Whether no figure is beyond its limit.
@@ -45,16 +45,23 @@ impl Report {
         self.lines.iter().all(|line| line.limit.as_ref().is_none_or(|(_, holds)| *holds))
     }
 
-    pub(crate) fn print(&self, out: &mut impl Write) -> io::Result<()> {
-        for Line { what, figure, limit } in &self.lines {
-            let (limit, mark) = match limit {
-                None => (String::new(), ""),
-                Some((limit, true)) => (format!("limit {limit}"), "ok"),
-                Some((limit, false)) => (format!("limit {limit}"), "ABOVE"),
-            };
-            writeln!(out, "{what:<58} {figure:>12}  {limit:<16} {mark}")?;
-        }
-        Ok(())
+    /// Notes a figure, and prints it: the next may take a while.
+    fn add(&mut self, line: Line) {
+        // Whoever closes the output does not want it.
+        let _ = line.print(&mut io::stdout());
+        self.lines.push(line);
+    }
+}
+
+impl Line {
+    fn print(&self, out: &mut impl Write) -> io::Result<()> {
+        let Self { what, figure, limit } = self;
+        let (limit, mark) = match limit {
+            None => (String::new(), ""),
+            Some((limit, true)) => (format!("limit {limit}"), "ok"),
+            Some((limit, false)) => (format!("limit {limit}"), "ABOVE"),
+        };
+        writeln!(out, "{what:<58} {figure:>12}  {limit:<16} {mark}")
     }
 }
 
