@@ -348,3 +348,29 @@ impl Entry {
 
 /// Keys that a proxy may say it holds, for each that it may want.
 const ENTRIES_PER_SUBSCRIPTION_MAX: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two thousand proxies with a hundred keys each have as many entries as this is large in units of
+    /// 200 kB.
+    #[test]
+    fn a_key_of_a_proxy_costs_few_bytes() {
+        assert!(size_of::<(Key, Entry)>() <= 48, "{}", size_of::<(Key, Entry)>());
+    }
+
+    #[test]
+    fn who_holds_an_answer_shares_its_key() {
+        let key = || ResourceKey::Workload([10, 77, 0, 1].into());
+        let mut ledger = Ledger::default();
+        ledger.subscribe(key(), None, false, 10);
+        ledger.failed(&key(), "why".to_owned());
+        let shared = Arc::new(key());
+        ledger.share(shared.clone());
+        let (own, entry) = ledger.entries.get_key_value(&key()).unwrap();
+        assert!(Arc::ptr_eq(own, &shared) && entry.wanted);
+        assert!(ledger.errors.keys().all(|own| Arc::ptr_eq(own, &shared)));
+        assert_eq!(ledger.errors.len(), 1);
+    }
+}
