@@ -234,17 +234,20 @@ impl Store {
     ) -> (Vec<Arc<Object>>, u64) {
         let mut inner = self.lock();
         let from = collection.key(namespace.unwrap_or_default(), "");
-        let objects: Vec<_> = inner
+        let objects: Vec<Kept> = inner
             .objects
             .range(from..)
             .take_while(|(key, _)| {
                 key.collection == *collection
                     && namespace.is_none_or(|wanted| *key.namespace == *wanted)
             })
-            .map(|(_, stored)| stored.object.value())
+            .map(|(_, stored)| stored.object.clone())
             .collect();
         inner.visited(objects.len());
-        (objects, inner.revision)
+        let revision = inner.revision;
+        // Nobody waits while many of them become values.
+        drop(inner);
+        (objects.iter().map(Kept::value).collect(), revision)
     }
 
     /// The collections that hold objects.
