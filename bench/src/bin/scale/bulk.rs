@@ -117,6 +117,8 @@ impl Mesh {
         let begun = Instant::now();
         self.control.restart().await?;
         let connected = || self.proxies.iter().all(|proxy| proxy.client.connection().connected);
+        // First they learn that it is gone.
+        until(|| !connected()).await?;
         until(connected).await?;
         let took = begun.elapsed();
         self.api = Api::connect(&self.control.api()).await?;
