@@ -186,7 +186,7 @@ impl Store {
             #[cfg(test)]
             visited: 0,
         };
-        for (record, bytes) in records {
+        for (record, bytes) in records.iter() {
             inner.replay(record, bytes);
         }
         if !losses.is_empty() {

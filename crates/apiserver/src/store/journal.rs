@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use super::kept::Kept;
 use super::record::{
-    Change, HEADER, Record, Says, Unusable, hash_of, line_of, line_of_object, parse,
+    Change, HEADER, Record, Records, Says, Unusable, hash_of, line_of, line_of_object, parse,
 };
 use super::{Collection, Key};
 
@@ -63,8 +63,7 @@ pub(crate) enum Error {
 #[derive(Debug)]
 pub(super) struct Opened {
     pub(super) journal: Journal,
-    /// The records, each with the length of its line.
-    pub(super) records: Vec<(Record, u64)>,
+    pub(super) records: Records,
     /// What is lost, for people; empty if the journal was whole.
     pub(super) losses: Vec<String>,
     /// What was marked last.
@@ -109,7 +108,7 @@ impl Journal {
             }
         })?;
         let (mark_file, mark) = open_mark(directory, &mut parsed.losses).map_err(failed)?;
-        let last = parsed.records.last().map_or(0, |(record, _)| record.revision);
+        let last = parsed.revision;
         if last < mark.revision {
             let missing = mark.revision - last;
             parsed.losses.push(format!("the last {missing} changes are missing"));
@@ -128,7 +127,8 @@ impl Journal {
         journal.mend(&parsed, last.max(mark.revision))?;
         let mut losses = parsed.losses;
         losses.extend(copied.map(|copy| format!("a copy of it is {}", copy.display())));
-        Ok(Opened { journal, records: parsed.records, losses, mark })
+        let records = Records { content, lines: parsed.lines };
+        Ok(Opened { journal, records, losses, mark })
     }
 
     /// Makes the file end where its records do, and notes what is lost in it, so that the versions
@@ -395,7 +395,7 @@ mod tests {
         drop(journal);
         let opened = Journal::open(directory.path()).unwrap();
         assert_eq!(opened.losses, Vec::<String>::new());
-        assert_eq!(opened.records.len(), 2);
+        assert_eq!(opened.records.iter().count(), 2);
         // A file that takes no writes: nothing of the record is left.
         let mut journal = opened.journal;
         let length = journal.bytes;

@@ -1,5 +1,6 @@
 //! What stands in the lines of a journal, and how a whole file is read. Pure.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -41,14 +42,33 @@ pub(super) enum Change {
 /// What of a file can be used.
 #[derive(Debug, Default)]
 pub(super) struct Parsed {
-    /// The records, each with the length of its line.
-    pub(super) records: Vec<(Record, u64)>,
+    /// Where the lines of the records are, without their ends.
+    pub(super) lines: Vec<Range<usize>>,
+    /// Resource version of the last record.
+    pub(super) revision: u64,
     /// Bytes up to the end of the last record.
     pub(super) whole: usize,
     /// Whether the last record lacks the end of its line.
     pub(super) unended: bool,
     /// What is lost, for people.
     pub(super) losses: Vec<String>,
+}
+
+/// The records of a file. Only one of them is a value at a time: together they take many times the
+/// memory of their text.
+#[derive(Debug)]
+pub(super) struct Records {
+    pub(super) content: Vec<u8>,
+    pub(super) lines: Vec<Range<usize>>,
+}
+
+impl Records {
+    /// The records, each with the length of its line.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Record, u64)> {
+        self.lines.iter().filter_map(|line| {
+            Some((record_of(&self.content[line.clone()])?, line.len() as u64 + 1))
+        })
+    }
 }
 
 /// Why a file cannot be used.
@@ -99,7 +119,8 @@ pub(super) fn parse(content: &[u8]) -> Result<Parsed, Unusable> {
         };
         order.next(&record).map_err(damaged)?;
         let bytes = line.len() + 1;
-        parsed.records.push((record, bytes as u64));
+        parsed.lines.push(at..at + line.len());
+        parsed.revision = record.revision;
         parsed.unended = end.is_none();
         parsed.whole += bytes - usize::from(parsed.unended);
     }
