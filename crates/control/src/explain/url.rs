@@ -1,5 +1,8 @@
 //! The little of URLs that a request to explain needs.
 
+use http::Uri;
+use http::uri::PathAndQuery;
+
 /// A URL of http or https.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Url {
@@ -33,28 +36,26 @@ impl Url {
         if let Some(wrong) = text.chars().find(|c| !c.is_ascii_graphic()) {
             return Err(NotAUrl::Character(text.to_owned(), wrong));
         }
-        let (is_https, rest) = match text.split_once("://") {
-            Some(("http", rest)) => (false, rest),
-            Some(("https", rest)) => (true, rest),
-            Some(_) => return Err(bad()),
-            None => (false, text),
+        let whole = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
+        let uri: Uri = whole.parse().map_err(|_bad| bad())?;
+        let is_https = match uri.scheme_str() {
+            Some("http") => false,
+            Some("https") => true,
+            _ => return Err(bad()),
         };
-        let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-        let (authority, target) = rest.split_at(end);
+        let authority = uri.authority().ok_or_else(bad)?.as_str();
         let authority = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-        let target = target.split_once('#').map_or(target, |(target, _)| target);
         let (host, port) = ironmesh_model::request::split_authority(authority);
-        let whole = port.is_some() || !host.contains(':') || authority.starts_with('[');
-        if host.is_empty() || !whole {
+        let is_whole = port.is_some() || !host.contains(':') || authority.starts_with('[');
+        if host.is_empty() || !is_whole {
             return Err(bad());
         }
-        let slash = if target.starts_with('/') { "" } else { "/" };
         Ok(Self {
             is_https,
             authority: authority.to_owned(),
             port: port.unwrap_or(if is_https { 443 } else { 80 }),
             host: host.into_owned(),
-            target: format!("{slash}{target}"),
+            target: uri.path_and_query().map_or_else(|| "/".to_owned(), PathAndQuery::to_string),
         })
     }
 }
@@ -71,11 +72,21 @@ mod tests {
             ("https://Example.com", "example.com", 443, "/"),
             ("http://[::1]:8080/x#y", "::1", 8080, "/x"),
             ("http://a?q", "a", 80, "/?q"),
+            ("user:secret@a/b", "a", 80, "/b"),
         ] {
             let url = Url::parse(text).unwrap();
             assert_eq!((&*url.host, url.port, &*url.target), (host, port, target), "{text}");
         }
-        for bad in ["", "ftp://a/", "http:///x", "http://a b/", "http://a/b c", "http://a/\u{e9}"] {
+        for bad in [
+            "",
+            "ftp://a/",
+            "http:///x",
+            "http://a b/",
+            "http://a/b c",
+            "http://a:x/",
+            "http://a:70000/",
+            "http://a/\u{e9}",
+        ] {
             assert!(Url::parse(bad).is_err(), "{bad}");
         }
     }
