@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use ironmesh_dialects::kinds::Resource;
+use ironmesh_dialects::kubernetes::kinds::Pod;
 use ironmesh_model::Severity;
 use ironmesh_model::limits::ControlLimits;
 use serde_json::json;
@@ -163,9 +164,9 @@ impl Registry {
     /// `default` is made with its namespace.
     fn check_account(&self, pods: &Resource, shown: &str, pod: &Object) -> Result<(), Failure> {
         let namespace = object::namespace(pod);
-        let account = object::text(pod, "/spec/serviceAccountName");
+        let account = Pod::of(pod).spec().service_account();
         let key = Collection::core("serviceaccounts").key(namespace, account);
-        if matches!(account, "" | "default") || self.store.object(&key).is_some() {
+        if account == "default" || self.store.object(&key).is_some() {
             return Ok(());
         }
         let why = format!(

@@ -16,6 +16,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use ironmesh_client::{Address, Client};
+use ironmesh_dialects::kubernetes::kinds::Pod;
 use ironmesh_dialects::schema::{Typed, parse};
 use ironmesh_identity::TokenKey;
 use ironmesh_model::bootstrap::CONTROL_PORT;
@@ -265,7 +266,7 @@ async fn follow_all(node: Rc<Node>) {
 async fn forget_statuses(api: &Client) {
     let Ok(pods) = api.get("/api/v1/pods").await else { return };
     for pod in pods["items"].as_array().into_iter().flatten() {
-        if matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed")) {
+        if Pod::of(pod).is_finished() {
             continue;
         }
         let mut pod = pod.clone();

@@ -1,6 +1,7 @@
 //! Events (`kind: Event`): what controllers did, written down, kept for a while, and only so many.
 
 use ironmesh_dialects::kinds::Resource;
+use ironmesh_dialects::kubernetes::kinds::Event;
 use jiff::Timestamp;
 use serde_json::json;
 use twox_hash::XxHash3_64;
@@ -29,7 +30,7 @@ pub(super) fn record(
     let written = if registry.store().object(&key).is_some() {
         registry.update(&resource, &key, Part::Main, |old| {
             let mut again = old.clone();
-            again["count"] = (object::number(old, "/count").unwrap_or(1) + 1).into();
+            again["count"] = (Event::of(old).count().max(1) + 1).into();
             again["lastTimestamp"] = now.clone().into();
             Ok(again)
         })
@@ -88,8 +89,9 @@ pub(super) fn sweep(registry: &Registry) -> Result<(), Failure> {
 
 /// Seconds since the Unix epoch.
 fn last_seen(event: &Object) -> i64 {
-    ["/lastTimestamp", "/eventTime", "/metadata/creationTimestamp"]
+    let event = Event::of(event);
+    [event.last_timestamp(), event.event_time(), event.metadata().creation_timestamp()]
         .iter()
-        .find_map(|pointer| object::text(event, pointer).parse::<Timestamp>().ok())
+        .find_map(|time| time.parse::<Timestamp>().ok())
         .map_or(0, Timestamp::as_second)
 }

@@ -174,10 +174,9 @@ async fn tail_start(file: &mut File, lines: usize) -> std::io::Result<u64> {
 
 /// The container that is meant: the named one, the default one, or the only one.
 fn container_of(pod: &Object, asked: &str) -> Result<String, Failure> {
-    let names = |pointer: &str| -> Vec<&str> {
-        object::list(pod, pointer).iter().map(|c| object::text(c, "/name")).collect()
-    };
-    let (containers, init) = (names("/spec/containers"), names("/spec/initContainers"));
+    let spec = Pod::of(pod).spec();
+    let containers: Vec<&str> = spec.containers().map(|container| container.name()).collect();
+    let init: Vec<&str> = spec.init_containers().map(|container| container.name()).collect();
     let name = object::name(pod);
     if !asked.is_empty() {
         return if containers.contains(&asked) || init.contains(&asked) {
@@ -213,12 +212,13 @@ fn why_no_log(pod: &Object, container: &str, previous: bool) -> String {
     if previous {
         return format!("previous terminated container {container:?} in pod {name:?} not found");
     }
-    let statuses = ["/status/initContainerStatuses", "/status/containerStatuses"];
-    let waiting = statuses
-        .iter()
-        .flat_map(|pointer| object::list(pod, pointer))
-        .find(|status| object::text(status, "/name") == container)
-        .map(|status| object::text(status, "/state/waiting/reason"))
+    let status = Pod::of(pod).status();
+    let waiting = status
+        .init_container_statuses()
+        .chain(status.container_statuses())
+        .find(|status| status.name() == container)
+        .and_then(|status| status.state().waiting())
+        .map(|waiting| waiting.reason())
         .filter(|reason| !reason.is_empty())
         .unwrap_or("ContainerCreating");
     format!("container {container:?} in pod {name:?} is waiting to start: {waiting}")

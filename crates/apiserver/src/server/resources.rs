@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{Method, StatusCode};
 use ironmesh_dialects::kinds::{KINDS, Kind, Resource, split_api_version};
+use ironmesh_dialects::kubernetes::kinds::ReplicaSet;
 use serde_json::{Value, json};
 
 use super::answer::{self, Answer};
@@ -359,8 +360,10 @@ fn scale(
                 scale = body.clone();
             }
             let mut new = old.clone();
-            let replicas = scale.pointer("/spec/replicas").cloned();
-            new["spec"]["replicas"] = replicas.unwrap_or_else(|| 0.into());
+            new["spec"]["replicas"] = match scale.pointer("/spec/replicas") {
+                Some(replicas) => replicas.clone(),
+                None => 0.into(),
+            };
             if let Some(version) = scale.pointer("/metadata/resourceVersion") {
                 new["metadata"]["resourceVersion"] = version.clone();
             }
@@ -370,13 +373,12 @@ fn scale(
     Ok(answer::json(StatusCode::OK, &scale_of(&object)))
 }
 
+/// The scale of a workload; all of them have what a ReplicaSet has.
 fn scale_of(object: &Object) -> Value {
     let metadata = &object["metadata"];
-    let mut selector: Vec<_> = object::map(object, "/spec/selector/matchLabels")
-        .into_iter()
-        .flatten()
-        .map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default()))
-        .collect();
+    let set = ReplicaSet::of(object);
+    let labels = set.spec().selector().match_labels();
+    let mut selector: Vec<_> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
     selector.sort();
     json!({
         "kind": "Scale",
@@ -388,9 +390,9 @@ fn scale_of(object: &Object) -> Value {
             "resourceVersion": metadata["resourceVersion"],
             "creationTimestamp": metadata["creationTimestamp"],
         },
-        "spec": {"replicas": object::number(object, "/spec/replicas").unwrap_or(0)},
+        "spec": {"replicas": set.spec().replicas().get()},
         "status": {
-            "replicas": object::number(object, "/status/replicas").unwrap_or(0),
+            "replicas": set.status().replicas().get(),
             "selector": selector.join(","),
         },
     })

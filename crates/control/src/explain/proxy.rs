@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use ironmesh_dialects::kubernetes::kinds::Pod;
 use ironmesh_dialects::object::value as object;
 use ironmesh_model::bootstrap::ProxyKind;
 use ironmesh_model::entry::{self, Sender};
@@ -133,7 +134,7 @@ impl<'a> Proxy<'a> {
         let identity = Identity {
             trust_domain: snapshot.settings().trust_domain.clone(),
             namespace: subscriber.namespace.clone(),
-            service_account: object::text(pod, "/spec/serviceAccountName").into(),
+            service_account: Pod::of(pod).spec().service_account().into(),
         };
         let kind = if gateway { ProxyKind::Gateway } else { ProxyKind::Sidecar };
         let (scope, _) = snapshot.scope(&subscriber, Some(kind));

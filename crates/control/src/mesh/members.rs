@@ -13,7 +13,7 @@ use ironmesh_identity::{
 use ironmesh_model::limits::ControlLimits;
 use ironmesh_model::settings::Settings;
 use ironmesh_model::snapshot::Subscriber;
-use ironmesh_model::{Identity, Labels, Name, Snapshot, WorkloadId};
+use ironmesh_model::{Identity, Labels, Snapshot, WorkloadId};
 use ironmesh_wire::Certificate;
 use ironmesh_wire::server::{Backend, Peer};
 use serde_json::Value;
@@ -146,10 +146,8 @@ impl Members {
 
 /// As whom the proxy of a pod sees the snapshot.
 pub(crate) fn subscriber(namespace: &str, pod: Option<&Value>) -> Subscriber {
-    let pairs = pod.and_then(|pod| object::map(pod, "/metadata/labels")).into_iter().flatten();
-    let labels: Labels = pairs
-        .filter_map(|(key, value)| Some((Name::from(key.as_str()), Name::from(value.as_str()?))))
-        .collect();
+    let labels = pod.map(|pod| Pod::of(pod).metadata().labels().iter().collect());
+    let labels: Labels = labels.unwrap_or_default();
     Subscriber { namespace: namespace.into(), labels }
 }
 

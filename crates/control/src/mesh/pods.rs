@@ -2,38 +2,45 @@
 //! was started.
 
 use ironmesh_dialects::Object;
+use ironmesh_dialects::kubernetes::kinds::{AnyObject, Pod, PodSpec, ReplicaSet};
+use ironmesh_dialects::schema::{Bounded, Fields};
 use ironmesh_model::{Finding, FindingCode};
-use serde_json::Value;
 
 /// Findings about the pod of an object, or about those that are made from it. `user_ids`: whether
 /// the platform can give a container another user than its own.
 pub(super) fn findings(object: &Object, user_ids: bool) -> Vec<Finding> {
-    let path = match object.kind() {
-        "Pod" => "spec",
-        "Deployment" | "ReplicaSet" => "spec.template.spec",
+    let value = object.value();
+    let (path, spec) = match object.kind() {
+        "Pod" => ("spec", Pod::of(value).spec()),
+        "Deployment" | "ReplicaSet" => {
+            ("spec.template.spec", ReplicaSet::of(value).spec().template().spec())
+        }
         _ => return Vec::new(),
     };
     // What owns an object has the finding, once for all that is made from it.
-    if user_ids || object.value().pointer("/metadata/ownerReferences/0").is_some() {
+    if user_ids || AnyObject::of(value).metadata().owner_references().len() > 0 {
         return Vec::new();
     }
-    let pointer = format!("/{}", path.replace('.', "/"));
-    object.value().pointer(&pointer).map_or_else(Vec::new, |spec| users(object, path, spec))
+    users(object, path, spec)
 }
 
-fn users(object: &Object, path: &str, spec: &Value) -> Vec<Finding> {
-    let mut places = vec![(path.to_owned(), spec)];
-    for list in ["initContainers", "containers"] {
-        let containers = spec[list].as_array().into_iter().flatten().enumerate();
-        places.extend(containers.map(|(i, container)| (format!("{path}.{list}[{i}]"), container)));
+fn users(object: &Object, path: &str, spec: Fields<'_, PodSpec>) -> Vec<Finding> {
+    let own = spec.security_context();
+    let mut asked = vec![(path.to_owned(), own.run_as_user(), own.run_as_group())];
+    for (list, containers) in
+        [("initContainers", spec.init_containers()), ("containers", spec.containers())]
+    {
+        for (index, container) in containers.enumerate() {
+            let own = container.security_context();
+            let path = format!("{path}.{list}[{index}]");
+            asked.push((path, own.run_as_user(), own.run_as_group()));
+        }
     }
     let mut findings = Vec::new();
-    for (place, holder) in places {
-        for field in ["runAsUser", "runAsGroup"] {
-            let Some(id) = holder["securityContext"][field].as_u64().filter(|id| *id != 0) else {
-                continue;
-            };
-            let path = format!("{place}.securityContext.{field}");
+    for (path, user, group) in asked {
+        for (field, id) in [("runAsUser", user), ("runAsGroup", group)] {
+            let Some(id) = id.map(Bounded::get).filter(|id| *id != 0) else { continue };
+            let path = format!("{path}.securityContext.{field}");
             let message = format!("{field} {id}: the mesh was not started by root");
             findings.push(Finding::new(object.id(), path, FindingCode::UserNotHonoured, message));
         }
@@ -43,7 +50,7 @@ fn users(object: &Object, path: &str, spec: &Value) -> Vec<Finding> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 
