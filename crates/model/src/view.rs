@@ -138,7 +138,7 @@ impl LinkedApplies {
 }
 
 /// See [`crate::resource::Applies`].
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct LinkedApplies {
     /// Protocol that the port declares.
     pub protocol: Protocol,
@@ -147,7 +147,7 @@ pub struct LinkedApplies {
     /// Where traffic goes if no route applies.
     pub default_backend: Option<LinkedBackend>,
     /// The routes.
-    pub routes: Vec<LinkedRoute>,
+    pub routes: Vec<Arc<LinkedRoute>>,
     /// What is tried, in this order.
     pub order: Vec<Turn>,
     /// Where to look in `order`, if it is long.
@@ -235,7 +235,7 @@ impl LinkedRoute {
 }
 
 /// A backend that can be used, or the reason why not.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct LinkedBackend {
     /// Fully qualified host.
     pub host: Name,

@@ -392,6 +392,10 @@ fn the_authority_comes_from_the_rewrite_then_the_rule_then_the_backend() {
         decision.rewritten_authority().map(str::to_owned)
     };
     assert_eq!(authority(&to(Vec::new(), "v1")), None);
+    let mut other_header = to(Vec::new(), "v1");
+    other_header.headers.request.set = vec![("x-host".into(), "other".into())];
+    other_header.headers.response.set = pairs("response");
+    assert_eq!(authority(&other_header), None);
     assert_eq!(authority(&all).as_deref(), Some("backend"));
     all.headers.request.add = pairs("rule");
     assert_eq!(authority(&all).as_deref(), Some("rule"));

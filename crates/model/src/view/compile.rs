@@ -25,6 +25,14 @@ impl CompiledRoute {
     pub(super) fn alternatives(&self) -> usize {
         self.rules.iter().map(|rule| rule.matches.len().max(1)).sum()
     }
+
+    /// Whether its rules for requests ask for the same as another's, whatever they do.
+    pub(super) fn asks_as(&self, other: &Self) -> bool {
+        let same = |(a, b): (&CompiledRule, &CompiledRule)| a.rule.matches == b.rule.matches;
+        std::ptr::eq(self, other)
+            || (self.rules.len() == other.rules.len()
+                && self.rules.iter().zip(&other.rules).all(same))
+    }
 }
 
 /// A compiled [`Rule`].
@@ -62,8 +70,12 @@ pub struct CompiledMatch {
     pub dead: Option<String>,
 }
 
-/// Compiles a route. A pattern that cannot be used makes its alternative dead, nothing else.
-pub(super) fn route(route: &Route) -> (Arc<CompiledRoute>, Vec<String>) {
+/// Compiles a route. A pattern that cannot be used makes its alternative dead, nothing else. What was
+/// compiled for it `before` gives its index, if its rules ask for the same.
+pub(super) fn route(
+    route: &Route,
+    before: Option<&CompiledRoute>,
+) -> (Arc<CompiledRoute>, Vec<String>) {
     let mut errors = Vec::new();
     let rules = route
         .rules
@@ -83,12 +95,15 @@ pub(super) fn route(route: &Route) -> (Arc<CompiledRoute>, Vec<String>) {
                 .collect(),
         })
         .collect();
-    let compiled = CompiledRoute {
+    let mut compiled = CompiledRoute {
         id: route.id.clone(),
         rules,
         connection_rules: route.connection_rules.clone(),
         index: OnceLock::new(),
     };
+    if let Some(before) = before.filter(|before| before.asks_as(&compiled)) {
+        compiled.index = before.index.clone();
+    }
     (Arc::new(compiled), errors)
 }
 

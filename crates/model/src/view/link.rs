@@ -40,7 +40,8 @@ pub(super) fn apply(before: &View, changes: Vec<Change>) -> (View, Vec<ApplyErro
                     .insert(key.clone(), Held { version, resource: None, last_use, route: None });
             }
             Body::Is(resource) => {
-                let route = compile_if_route(&key, &resource, &mut errors);
+                let before = view.held.get(&key).and_then(|held| held.route.as_deref());
+                let route = compile_if_route(&key, &resource, before, &mut errors);
                 let held = Held { version, resource: Some(resource), last_use, route };
                 view.held.insert(key.clone(), held);
             }
@@ -61,10 +62,11 @@ pub(super) fn apply(before: &View, changes: Vec<Change>) -> (View, Vec<ApplyErro
 fn compile_if_route(
     key: &ResourceKey,
     resource: &Resource,
+    before: Option<&compile::CompiledRoute>,
     errors: &mut Vec<ApplyError>,
 ) -> Option<Arc<compile::CompiledRoute>> {
     let Resource::Route(route) = resource else { return None };
-    let (compiled, bad) = compile::route(route);
+    let (compiled, bad) = compile::route(route, before);
     errors.extend(bad.into_iter().map(|why| ApplyError { key: key.clone(), why }));
     Some(compiled)
 }
@@ -103,7 +105,7 @@ impl View {
                 self.unlink(resolution);
             }
         }
-        let mut linker = Linker { view: self, groups: HashMap::new() };
+        let mut linker = Linker { view: self, changed, groups: HashMap::new() };
         for key in stale {
             linker.relink(key);
         }
@@ -264,6 +266,7 @@ impl View {
 /// Links resolutions of one view. Backends that mean the same endpoints share their group.
 struct Linker<'v> {
     view: &'v mut View,
+    changed: &'v HashSet<ResourceKey>,
     /// Those that are up to date already.
     groups: HashMap<GroupKey, Arc<Group>>,
 }
@@ -271,6 +274,10 @@ struct Linker<'v> {
 impl Linker<'_> {
     /// Links one resolution anew, if it is held.
     fn relink(&mut self, key: ResolutionKey) {
+        if let Some(linked) = self.with_changed_routes(&key) {
+            self.view.replace_linked(&key, Some(Arc::new(linked)));
+            return;
+        }
         let held = self.view.held.get(&ResourceKey::Resolution(key.clone()));
         let Some((body, last_use)) =
             held.map(|held| (held.resource.clone(), held.last_use.clone()))
@@ -298,6 +305,37 @@ impl Linker<'_> {
         }
         let linked = Arc::new(Linked { key: key.clone(), applies, last_use });
         self.view.replace_linked(&key, Some(linked));
+    }
+
+    /// What applies at a resolution of which nothing but routes has changed, so that an edit of one of
+    /// thousands does not link the others anew; `None` if there is more to do.
+    fn with_changed_routes(&mut self, key: &ResolutionKey) -> Option<Linked> {
+        let itself = ResourceKey::Resolution(key.clone());
+        if self.changed.contains(&ResourceKey::Settings) || self.changed.contains(&itself) {
+            return None;
+        }
+        let linked = self.view.linked.get(key)?.clone();
+        let before = linked.applies.as_ref()?;
+        let Some(Resource::Resolution(body)) = self.view.resource(&itself).cloned() else {
+            return None;
+        };
+        let Resolution::Present(applies) = &*body else { return None };
+        let was_whole = before.missing.is_none() && before.unusable.is_none();
+        if !was_whole || before.routes.len() != applies.routes.len() {
+            return None;
+        }
+        let mut now = before.clone();
+        for id in self.changed {
+            if !self.view.references.has(key, id) {
+                continue;
+            }
+            let ResourceKey::Route(id) = id else { return None };
+            let at = applies.routes.iter().position(|route| route == id)?;
+            now.routes[at] = Arc::new(self.link_route(applies, dialled(key), id)?);
+        }
+        now.order = join(&now.routes, applies, dialled(key));
+        now.index = index(Some(before), &now.order, &now.routes);
+        Some(Linked { key: key.clone(), applies: Some(now), last_use: linked.last_use.clone() })
     }
 
     /// Links each port of an inbound listener that a service serves.
@@ -333,16 +371,14 @@ impl Linker<'_> {
         let is_unusable = |key: &&ResourceKey| held(key).is_some_and(|h| h.resource.is_none());
         let unusable = references.iter().find(is_unusable).cloned();
         self.view.references.set(key, references);
-        let dialled = match &key.target {
-            Target::Address(_, port) | Target::Host(_, port) => *port,
-        };
+        let dialled = dialled(key);
         let default_backend = applies.default_backend.as_ref().map(|backend| {
             self.backend(applies, dialled, &backend.host, Some(backend.port), None, 1)
         });
         let mut routes = Vec::new();
         for id in &applies.routes {
             if let Some(route) = self.link_route(applies, dialled, id) {
-                routes.push(route);
+                routes.push(Arc::new(route));
             }
         }
         let order = join(&routes, applies, dialled);
@@ -350,7 +386,7 @@ impl Linker<'_> {
             protocol: applies.protocol,
             service: applies.service.as_ref().and_then(|id| self.view.service(id).cloned()),
             default_backend,
-            index: known_index(before, &order, &routes).or_else(|| RuleIndex::of(&order, &routes)),
+            index: index(before, &order, &routes),
             order,
             routes,
             attached_to: applies.attached_to.clone(),
@@ -472,18 +508,28 @@ fn nothing_usable(key: ResourceKey) -> LinkedApplies {
     }
 }
 
-/// The index of before, if the same rules are tried in the same order: a change of a policy or a
-/// service moves no rule.
-fn known_index(
+/// The port that was dialled.
+fn dialled(key: &ResolutionKey) -> u16 {
+    match &key.target {
+        Target::Address(_, port) | Target::Host(_, port) => *port,
+    }
+}
+
+/// The index of rules that are tried in this order: that of before, if they ask for the same.
+fn index(
     before: Option<&LinkedApplies>,
     order: &[Turn],
-    routes: &[LinkedRoute],
+    routes: &[Arc<LinkedRoute>],
 ) -> Option<Arc<RuleIndex>> {
-    let before = before?;
-    let same = before.routes.len() == routes.len()
-        && before.routes.iter().zip(routes).all(|(a, b)| Arc::ptr_eq(&a.route, &b.route))
-        && before.order == order;
-    if same { before.index.clone() } else { None }
+    let same_rules = |before: &&LinkedApplies| {
+        before.order == order
+            && before.routes.len() == routes.len()
+            && before.routes.iter().zip(routes).all(|(a, b)| a.route.asks_as(&b.route))
+    };
+    match before.filter(same_rules) {
+        Some(before) => before.index.clone(),
+        None => RuleIndex::of(order, routes),
+    }
 }
 
 /// The order in which the rules of several routes are tried.
@@ -491,7 +537,7 @@ fn known_index(
 /// At a gateway Istio moves catch-all alternatives behind those of all routes, and drops what stands
 /// behind one in its own route. A catch-all that does not hold here, for its gateway or port, is
 /// none.
-pub(super) fn join(routes: &[LinkedRoute], applies: &Applies, dialled: u16) -> Vec<Turn> {
+pub(super) fn join(routes: &[Arc<LinkedRoute>], applies: &Applies, dialled: u16) -> Vec<Turn> {
     let (mut first, mut last) = (Vec::new(), Vec::new());
     for (route, linked) in (0u32..).zip(routes) {
         for (rule, compiled) in (0u32..).zip(&linked.route.rules) {

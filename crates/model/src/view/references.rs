@@ -47,6 +47,11 @@ impl References {
         self.of.is_empty() && self.to.is_empty()
     }
 
+    /// Whether a resolution refers to a resource.
+    pub(super) fn has(&self, from: &ResolutionKey, to: &ResourceKey) -> bool {
+        self.to.get(to).is_some_and(|referrers| referrers.get(from).is_some())
+    }
+
     /// The resolutions that refer to a resource.
     pub(super) fn to(&self, key: &ResourceKey) -> impl Iterator<Item = &ResolutionKey> {
         self.to.get(key).into_iter().flat_map(SharedMap::iter).map(|(from, ())| from)

@@ -35,7 +35,7 @@ type Places = SmallVec<[u32; 4]>;
 impl RuleIndex {
     /// The index of what is tried in this order; `None` if it is so little that trying one after the
     /// other is quicker.
-    pub(super) fn of(order: &[Turn], routes: &[LinkedRoute]) -> Option<Arc<Self>> {
+    pub(super) fn of(order: &[Turn], routes: &[Arc<LinkedRoute>]) -> Option<Arc<Self>> {
         let count: usize = order.iter().map(|turn| turn.places().count()).sum();
         if count < INDEXED_MIN {
             return None;
@@ -50,7 +50,7 @@ impl RuleIndex {
         })
     }
 
-    fn new(order: &[Turn], routes: &[LinkedRoute]) -> Self {
+    fn new(order: &[Turn], routes: &[Arc<LinkedRoute>]) -> Self {
         let order: Box<[RuleAt]> = order.iter().flat_map(Turn::places).collect();
         let mut exact: HashMap<Name, Places> = HashMap::new();
         let (mut prefixes, mut of_any_case) = (HashMap::new(), HashMap::new());
@@ -110,7 +110,7 @@ impl RuleIndex {
 }
 
 /// An alternative of a rule; `None` if the rule has none.
-fn alternative(routes: &[LinkedRoute], at: RuleAt) -> Option<&CompiledMatch> {
+fn alternative(routes: &[Arc<LinkedRoute>], at: RuleAt) -> Option<&CompiledMatch> {
     let rule = &routes[at.route as usize].route.rules[at.rule as usize];
     rule.matches.get(at.alternative? as usize)
 }

@@ -362,13 +362,13 @@ fn rules_behind_a_catch_all_are_tried_last_or_never_where_routes_join() {
     let route_of = |name: &str, matches: Vec<Vec<crate::route::Match>>| {
         let rules = matches.into_iter().map(|m| rule(m, &[(REVIEWS, "", 0)])).collect();
         let source = route(("default", name), 0, &["*"], &["g"], rules);
-        LinkedRoute {
-            route: compile::route(&source.route).0,
+        Arc::new(LinkedRoute {
+            route: compile::route(&source.route, None).0,
             version: Version(0),
             name: name.into(),
             request_backends: Vec::new(),
             connection_backends: Vec::new(),
-        }
+        })
     };
     let routes = [
         route_of("a", vec![vec![exact("/a"), prefix("/"), exact("/never")], vec![exact("/nor")]]),

@@ -215,14 +215,51 @@ fn a_change_that_moves_no_rule_makes_no_other_index() {
         decision.applies().unwrap().index.clone().expect("there are many rules")
     };
     let before = index(&mut proxy);
-    objects.destination_policies[0] = subsets(("default", "d"), 0, APP, &["v2", "v1"]);
-    proxy.replace(objects.clone());
-    let after = index(&mut proxy);
-    // The test sends everything again, and so each route is compiled again.
-    assert!(!Arc::ptr_eq(&before, &after));
+    objects.destination_policies[0] = subsets(("default", "d"), 0, APP, &["v2"]);
+    proxy.snapshot = crate::Snapshot::new(objects).0;
     let policy = crate::ObjectId::new("DestinationRule", "default", "d");
     proxy.subscribe(&ResourceKey::Policy(policy));
-    assert!(Arc::ptr_eq(&after, &index(&mut proxy)));
+    assert_eq!(proxy.get("a.com", "/exact/1").reason, Reason::UndefinedSubset, "it is in effect");
+    assert!(Arc::ptr_eq(&before, &index(&mut proxy)));
+}
+
+/// One of many routes for a host is edited: the others are as they were, and so is the index while no
+/// rule asks for something else.
+#[test]
+fn an_edit_of_one_route_leaves_the_others_of_its_host() {
+    let mut objects = mesh(Vec::new());
+    objects.gateways.push(gateway(("default", "gw"), 0, &["*"]));
+    let names = ["g0", "g1", "g2", "g3"];
+    for (at, name) in names.iter().enumerate() {
+        let rule = |n: usize| to(vec![exact(&format!("/{at}/{n}"))], "v1");
+        let rules = (0..10).map(rule).collect();
+        objects.routes.push(route(("default", name), 0, &["a.com"], &["default/gw"], rules));
+    }
+    let mut proxy = Proxy::gateway(objects.clone());
+    let linked = |proxy: &mut Proxy| proxy.get("a.com", "/").linked.unwrap();
+    let before = linked(&mut proxy);
+    let mut edit = |edit: fn(&mut Rule)| {
+        let source = objects.routes.iter_mut().find(|source| &*source.route.id.name == "g2");
+        edit(&mut source.unwrap().route.rules[5]);
+        proxy.snapshot = crate::Snapshot::new(objects.clone()).0;
+        let id = crate::ObjectId::new("VirtualService", "default", "g2");
+        proxy.subscribe(&ResourceKey::Route(id));
+        let after = linked(&mut proxy);
+        let (was, is) = (before.applies.as_ref().unwrap(), after.applies.as_ref().unwrap());
+        let same = was.routes.iter().zip(&is.routes).map(|(a, b)| Arc::ptr_eq(a, b));
+        assert_eq!(same.collect::<Vec<_>>(), [true, true, false, true]);
+        let indices = [was, is].map(|applies| applies.index.as_ref().unwrap());
+        let won = ["/2/5", "/edited", "/3/9"].map(|path| outcome(&proxy.get("a.com", path)));
+        (Arc::ptr_eq(indices[0], indices[1]), won)
+    };
+    let (same_index, won) = edit(|rule| rule.action = to(Vec::new(), "v2").action);
+    assert!(same_index);
+    assert_eq!(won, ["default/g2#5 v2", "no_route", "default/g3#9 v1"]);
+    let (same_index, won) = edit(|rule| rule.matches = vec![exact("/edited")]);
+    assert!(!same_index);
+    assert_eq!(won, ["no_route", "default/g2#5 v2", "default/g3#9 v1"]);
+    let (_, won) = edit(|rule| rule.matches = Vec::new());
+    assert_eq!(won, ["default/g2#5 v2", "default/g2#5 v2", "default/g3#9 v1"]);
 }
 
 /// At a gateway what stands behind a catch-all is dropped, but only where that is one.
