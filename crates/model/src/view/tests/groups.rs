@@ -84,3 +84,17 @@ fn a_backend_without_a_port_has_the_only_one_or_the_one_that_was_dialled() {
         assert_eq!(group(&decision).members().all[0].port, expected, "{port:?} {two}");
     }
 }
+
+/// Endpoints of a large service come in chunks by hash; turns go by their ids all the same.
+#[test]
+fn members_are_in_order_of_their_ids_however_many_chunks_they_come_in() {
+    let names: Vec<String> = (0..250).map(|at| format!("e{at:03}")).collect();
+    let pods: Vec<(&str, &str, bool)> = names.iter().map(|id| (&**id, "v1", true)).collect();
+    let mut proxy = Proxy::sidecar(reviews(&pods), "default", &[]);
+    let decision = proxy.get("reviews", "/");
+    let service = decision.applies().unwrap().service.clone().unwrap();
+    assert!(service.endpoint_chunks.len() > 1, "one chunk shows nothing");
+    let group = group(&decision);
+    let turns: Vec<String> = (0..names.len()).map(|_| turn(&group)).collect();
+    assert_eq!(turns, names);
+}
