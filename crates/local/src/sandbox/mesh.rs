@@ -115,6 +115,19 @@ pub(crate) fn map_single_user(uid: Uid, gid: Gid) -> Result<(), SandboxError> {
     Ok(())
 }
 
+/// Writes the settings that all network namespaces of a mesh have, in that of the calling thread.
+pub(super) fn write_network_settings() -> Result<(), SandboxError> {
+    for (name, value) in NETWORK_SETTINGS {
+        write_setting(name, value)?;
+    }
+    // Absent where the kernel has no IPv6. Loopback keeps it: only later interfaces are without.
+    let _ = write_setting("net/ipv6/conf/default/disable_ipv6", "1");
+    // Entries of ended connections would fill a table that the whole machine shares. Absent where
+    // the kernel has no conntrack yet; the first rule then brings it.
+    let _ = write_setting("net/netfilter/nf_conntrack_tcp_timeout_time_wait", "1");
+    Ok(())
+}
+
 /// Writes a kernel setting. Those of the network are the calling thread's network namespace's.
 pub(crate) fn write_setting(name: &str, value: &str) -> Result<(), SandboxError> {
     let path = Path::new("/proc/sys").join(name);
@@ -146,14 +159,8 @@ fn inside(spec: &MeshSpec, user: Option<(Uid, Gid)>) -> Result<(), SandboxError>
         fs::create_dir(directory).step("create", directory)?;
     }
     nix::unistd::sethostname(&spec.hostname).step("set host name", &spec.hostname)?;
-    for (name, value) in SETTINGS {
-        write_setting(name, value)?;
-    }
-    // Entries of ended connections would fill a table that the whole machine shares. Absent where
-    // the kernel has no conntrack yet; the first rule then brings it.
-    let _ = write_setting("net/netfilter/nf_conntrack_tcp_timeout_time_wait", "1");
-    // Absent where the kernel has no IPv6.
-    let _ = write_setting("net/ipv6/conf/default/disable_ipv6", "1");
+    write_setting("net/ipv4/ip_forward", "1")?;
+    write_network_settings()?;
     if user.is_some() {
         // Applications could otherwise become root of namespaces of their own.
         write_setting("user/max_user_namespaces", "0")?;
@@ -196,15 +203,15 @@ pub(crate) const NAMESPACES: CloneFlags = CloneFlags::CLONE_NEWNS
     .union(CloneFlags::CLONE_NEWUTS)
     .union(CloneFlags::CLONE_NEWIPC);
 
-/// Settings of the mesh's root network namespace. None is left to a default, as new namespaces
-/// inherit some of the host's.
-const SETTINGS: [(&str, &str); 8] = [
-    ("net/ipv4/ip_forward", "1"),
+/// Settings of all network namespaces of a mesh. None is left to a default, as new namespaces inherit
+/// some of the host's.
+const NETWORK_SETTINGS: [(&str, &str); 7] = [
     ("net/ipv4/conf/all/rp_filter", "0"),
     ("net/ipv4/conf/default/rp_filter", "0"),
     ("net/ipv4/conf/all/arp_ignore", "0"),
     ("net/ipv4/conf/default/arp_ignore", "0"),
     ("net/ipv4/conf/all/send_redirects", "0"),
     ("net/ipv4/conf/default/send_redirects", "0"),
+    // Applications bind port 80 without a capability.
     ("net/ipv4/ip_unprivileged_port_start", "0"),
 ];

@@ -21,7 +21,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::SandboxError;
 use super::error::AtStep;
-use super::mesh::write_setting;
+use super::mesh::{write_network_settings, write_setting};
 use super::route::{self, LOOPBACK, Mac, NextHop, VethEnd, VethPair};
 
 /// What a pod's namespaces are like.
@@ -187,13 +187,7 @@ fn on_own_thread<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T, SandboxE
 
 /// Settings of the pod's network namespace, which is the calling thread's.
 fn write_settings() -> Result<(), SandboxError> {
-    for (name, value) in SETTINGS {
-        write_setting(name, value)?;
-    }
-    // Absent where the kernel has no IPv6. Loopback keeps it: only later interfaces are without.
-    let _ = write_setting("net/ipv6/conf/default/disable_ipv6", "1");
-    // Entries of ended connections would fill a table that the whole machine shares.
-    let _ = write_setting("net/netfilter/nf_conntrack_tcp_timeout_time_wait", "1");
+    write_network_settings()?;
     // The range of groups may be wider only where more than one exists.
     write_setting("net/ipv4/ping_group_range", "0 2147483647")
         .or_else(|_| write_setting("net/ipv4/ping_group_range", "0 0"))
@@ -224,16 +218,3 @@ const FIRST_INTERFACE_INDEX: u32 = 1_000;
 const MTU: u32 = 65_535;
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 4_096;
-
-/// Settings of a pod's network namespace. None is left to a default, as new namespaces inherit some
-/// of the host's.
-const SETTINGS: [(&str, &str); 7] = [
-    ("net/ipv4/conf/all/rp_filter", "0"),
-    ("net/ipv4/conf/default/rp_filter", "0"),
-    ("net/ipv4/conf/all/arp_ignore", "0"),
-    ("net/ipv4/conf/default/arp_ignore", "0"),
-    ("net/ipv4/conf/all/send_redirects", "0"),
-    ("net/ipv4/conf/default/send_redirects", "0"),
-    // Applications bind port 80 without a capability.
-    ("net/ipv4/ip_unprivileged_port_start", "0"),
-];
