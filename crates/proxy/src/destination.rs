@@ -17,7 +17,7 @@ pub(crate) enum OriginalDestination {
         inbound: bool,
     },
     /// They were dialled as they are: at a gateway.
-    OpaqueUpstream {
+    Direct {
         /// The port by which routes know the listener.
         port: u16,
     },
@@ -38,7 +38,7 @@ impl OriginalDestination {
         match self {
             #[cfg(test)]
             Self::Fixed(address) => Ok(*address),
-            Self::OpaqueUpstream { port } => Ok(SocketAddr::new(local.ip(), *port)),
+            Self::Direct { port } => Ok(SocketAddr::new(local.ip(), *port)),
             Self::Captured { own_ports, inbound } => {
                 let socket = SockRef::from(tcp);
                 let found = match local {

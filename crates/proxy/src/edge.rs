@@ -119,7 +119,7 @@ async fn listeners(
     let listener = |socket: TcpListener| {
         // One that the agent has kept since the port was closed listens no more.
         SockRef::from(&socket).listen(BACKLOG)?;
-        let original = OriginalDestination::OpaqueUpstream { port };
+        let original = OriginalDestination::Direct { port };
         let kind = ListenerKind::Gateway;
         Ok(Arc::new(Listener::new(kind, workload.clone(), original, socket)))
     };

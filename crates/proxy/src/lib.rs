@@ -45,6 +45,7 @@ mod http;
 mod idle;
 mod l4;
 mod logging;
+mod memory;
 mod observe;
 mod opaque;
 mod outcome;

@@ -201,8 +201,8 @@ impl Control {
                     self.accept(ListenerKind::Inbound, captured(true), socket);
                 }
                 ListenerRole::Gateway(port) => {
-                    let dialled = OriginalDestination::OpaqueUpstream { port };
-                    let listener = self.accept(ListenerKind::Gateway, dialled, socket);
+                    let direct = OriginalDestination::Direct { port };
+                    let listener = self.accept(ListenerKind::Gateway, direct, socket);
                     of_edge.entry(port).or_default().push(listener);
                 }
                 ListenerRole::Admin => admin::serve(&self.admin, socket, admin::Site::Admin)?,

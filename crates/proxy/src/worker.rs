@@ -383,10 +383,15 @@ impl Worker {
         }
     }
 
+    /// Connections of clients that it serves.
+    fn connections(&self) -> usize {
+        self.process.loads[self.index].load(Ordering::Relaxed)
+    }
+
     /// Gives memory back that was not needed of late.
     fn shrink(&self) {
         self.buffers.shrink();
-        if self.process.loads[self.index].load(Ordering::Relaxed) == 0 {
+        if self.connections() == 0 {
             *self.scratches.borrow_mut() = Vec::new();
         }
     }

@@ -9,6 +9,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 
 use super::Worker;
 use crate::idle::Watches;
+use crate::memory::{self, Ebb};
 use crate::workload::LocalWorkload;
 
 /// Looks at the clock, and at the exchanges that are silent.
@@ -26,10 +27,14 @@ pub(super) async fn look(worker: Rc<Worker>) {
 /// Closes connections to endpoints that have been idle for too long.
 pub(super) async fn reap(worker: Rc<Worker>) {
     let mut tick = interval(REAP_INTERVAL);
+    let mut ebb = Ebb::default();
     loop {
         tick.tick().await;
         worker.pool.reap(&worker.process.limits, &worker.buffers);
         worker.shrink();
+        if ebb.came(worker.connections()) {
+            memory::give_back();
+        }
     }
 }
 
