@@ -98,3 +98,35 @@ fn members_are_in_order_of_their_ids_however_many_chunks_they_come_in() {
     let turns: Vec<String> = (0..names.len()).map(|_| turn(&group)).collect();
     assert_eq!(turns, names);
 }
+
+/// A connection is kept until `policies` of the view differs: so each mode differs from the others,
+/// and a mode that comes back is what it was.
+#[test]
+fn each_mode_of_mutual_tls_is_another_policy_of_connections() {
+    let with = |mesh, own: Option<MtlsMode>| {
+        let mut objects = reviews(&[("a", "v1", true)]);
+        objects.settings.mtls_mode = mesh;
+        let policy = |mode| inbound_policy(("default", "p"), 0, None, Some(mode));
+        objects.inbound_policies = own.map(policy).into_iter().collect();
+        objects
+    };
+    let modes = [MtlsMode::Permissive, MtlsMode::Strict, MtlsMode::Disable];
+    let mut proxy = Proxy::sidecar(with(modes[0], None), "default", &[]);
+    proxy.subscribe(&ResourceKey::Settings);
+    proxy.subscribe(&ResourceKey::Resolution(ResolutionKey {
+        listener: ListenerKind::Inbound,
+        target: Target::Address(IpAddr::from([10, 77, 1, 0]), EVERY_PORT),
+        namespace: "default".into(),
+    }));
+    let own = modes.map(Some).into_iter().chain([None]);
+    let each: Vec<_> = own.flat_map(|own| modes.map(|mesh| (mesh, own))).collect();
+    let mut policies = |(mesh, own)| {
+        proxy.replace(with(mesh, own));
+        proxy.view.policies()
+    };
+    let first: Vec<u64> = each.iter().map(|modes| policies(*modes)).collect();
+    let again: Vec<u64> = each.iter().map(|modes| policies(*modes)).collect();
+    assert_eq!(first, again);
+    let different: std::collections::HashSet<u64> = first.into_iter().collect();
+    assert!(different.len() >= 6, "{different:?} of {each:?}");
+}
