@@ -1,6 +1,7 @@
 //! A mesh under test: the real binary, started as a user would start it.
 
 use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -183,11 +184,13 @@ impl Mesh {
 
     /// The mesh's own processes: descendants of `up` that run its binary.
     pub(super) fn processes(&self) -> Vec<i32> {
-        let binary = fs::canonicalize(self.stage.home.join("ironmesh")).unwrap_or_default();
+        // By file and not by name: of a proxy, which has a root of its own, the name is another.
+        let file = |path: &Path| fs::metadata(path).map(|meta| (meta.dev(), meta.ino())).ok();
+        let binary = file(&self.stage.home.join("ironmesh"));
         let pid = i32::try_from(self.child.id()).unwrap_or_default();
         descendants(pid)
             .into_iter()
-            .filter(|pid| fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe == binary))
+            .filter(|pid| file(Path::new(&format!("/proc/{pid}/exe"))) == binary)
             .collect()
     }
 

@@ -39,7 +39,7 @@ impl Mesh {
 
         let statuses = |n: usize| (status_of(n), Some(running(n, true, 1)), Value::Null);
         let cost = self.measure((0..self.sizes.edits).map(statuses).collect(), 0).await?;
-        cost.tell(report, "status of a pod that matters to nobody", Duration::from_millis(1), 0);
+        cost.tell(report, "status of a pod that matters to nobody", Duration::from_millis(2), 0);
         let unready = |n: usize| (status_of(n), Some(running(n, false, 1)), Value::Null);
         let cost = self.measure((0..self.sizes.edits).map(unready).collect(), LISTENERS).await?;
         let what = "readiness of one pod of a large service";
