@@ -3,12 +3,16 @@
 use std::fmt;
 use std::io;
 
-/// A step that the kernel refused.
-#[derive(Clone, Debug, PartialEq, Eq)]
+use serde::{Deserialize, Serialize};
+
+/// A step that the kernel refused, or an object that was not as it must be.
+///
+/// It travels as JSON from the process where it happened to the one that tells a person.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KernelError {
     /// What was tried, to be read after "cannot": `create interface`.
     pub step: String,
-    /// On what: an interface, a chain of rules.
+    /// On what: an interface, a chain of rules, a path.
     pub object: String,
     /// The kernel's error number; 0 where the kernel was not asked.
     pub errno: i32,
@@ -16,7 +20,7 @@ pub struct KernelError {
 
 impl KernelError {
     /// An error of this step.
-    pub(crate) fn new(step: &str, object: impl fmt::Display, errno: i32) -> Self {
+    pub fn new(step: &str, object: impl fmt::Display, errno: i32) -> Self {
         Self { step: step.to_owned(), object: object.to_string(), errno }
     }
 }

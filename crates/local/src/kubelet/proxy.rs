@@ -39,7 +39,7 @@ pub(super) async fn capture(state: &PodState) -> Result<(), NotStarted> {
             pod: Some(sandbox.ip()),
             resolver: Some(GATEWAY),
         };
-        Ok(ironmesh_capture::apply(sandbox.netns(), &spec)?)
+        ironmesh_capture::apply(sandbox.netns(), &spec)
     };
     blocking(install).await.map_err(|error| NotStarted::Config(error.to_string()))
 }

@@ -90,7 +90,7 @@ impl PodSandbox {
     ///
     /// The step that failed; `work`'s own result is inside.
     pub fn in_netns<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T, SandboxError> {
-        Ok(in_netns(self.netns.as_fd(), work)?)
+        in_netns(self.netns.as_fd(), work)
     }
 
     /// A listening TCP socket in the pod: non-blocking, with `SO_REUSEADDR`.
@@ -170,7 +170,7 @@ impl PodSandbox {
         let default = NextHop::Gateway(spec.gateway, POD_INTERFACE_INDEX);
         route::route(&mut batch, Ipv4Addr::UNSPECIFIED, 0, default);
         route::neighbour(&mut batch, POD_INTERFACE_INDEX, spec.gateway, near_mac);
-        Ok(inside.transact(&batch)?)
+        inside.transact(&batch)
     }
 }
 
