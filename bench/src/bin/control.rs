@@ -80,7 +80,11 @@ impl Backend for Fixed {
             workload: workload(token),
             identity: identity(token, "default"),
             kind,
-            subscriber: Subscriber { namespace: "default".into(), labels: labels(token) },
+            subscriber: Subscriber {
+                namespace: "default".into(),
+                labels: labels(token),
+                addresses: Vec::new(),
+            },
         })
     }
 

@@ -87,6 +87,16 @@ pub enum ProxyKind {
     Gateway,
 }
 
+impl ProxyKind {
+    /// The word for it in messages and names of limits.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Sidecar => "sidecar",
+            Self::Gateway => "gateway",
+        }
+    }
+}
+
 /// Where the control plane is and whom to believe there.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::bootstrap::ProxyKind;
 use crate::settings::{BadSetting, Setting, parse_duration, show_duration};
 
 /// Size of one compiled regex, in bytes. Fixed, so that a pattern means the same everywhere.
@@ -343,8 +344,11 @@ limits! {
         greeting_bytes_max: usize = 64 * KIB,
         /// Bytes of one update, over all its frames.
         update_bytes_max: usize = 256 * MIB,
-        /// Keys that one proxy may subscribe to.
-        subscriptions_max: usize = 200_000,
+        /// Keys that one sidecar may subscribe to: what its application calls. More than
+        /// `resolutions_max` of proxies, since what is waited for comes on top.
+        sidecar_subscriptions_max: usize = 20_000,
+        /// Keys that the proxy of a gateway may subscribe to: what all its hosts need.
+        gateway_subscriptions_max: usize = 200_000,
         /// Unanswered updates of one proxy; more changes are joined until it acknowledges.
         updates_in_flight_max: usize = 16,
         /// Certificates that one proxy may ask for at once.
@@ -362,6 +366,16 @@ limits! {
         reconnect_pause_max: Duration = seconds(5),
         /// Silence after which a ping is sent, and after twice of which the peer counts as gone.
         keepalive: Duration = seconds(10),
+    }
+}
+
+impl WireLimits {
+    /// Keys that one proxy of a kind may subscribe to.
+    pub fn subscriptions_max(&self, kind: ProxyKind) -> usize {
+        match kind {
+            ProxyKind::Sidecar => self.sidecar_subscriptions_max,
+            ProxyKind::Gateway => self.gateway_subscriptions_max,
+        }
     }
 }
 

@@ -138,6 +138,14 @@ pub enum Target {
 pub const EVERY_PORT: u16 = 0;
 
 impl Target {
+    /// The address, unless it is a host.
+    pub fn ip(&self) -> Option<IpAddr> {
+        match self {
+            Self::Address(ip, _) => Some(*ip),
+            Self::Host(..) => None,
+        }
+    }
+
     /// Feeds a host target to a hasher; a borrowed host hashes as an owned one.
     #[inline]
     pub(crate) fn hash_host<H: Hasher>(host: &str, port: u16, state: &mut H) {

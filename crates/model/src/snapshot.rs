@@ -195,6 +195,8 @@ pub struct Subscriber {
     pub namespace: Name,
     /// Labels of its workload.
     pub labels: Labels,
+    /// Addresses of its workload.
+    pub addresses: Vec<IpAddr>,
 }
 
 /// All objects of the mesh at one instant, indexed. Cheap to clone; never changes.
@@ -249,6 +251,7 @@ impl Snapshot {
         let subscriber = known.map(|known| Subscriber {
             namespace: known.id.namespace.clone(),
             labels: known.labels.clone(),
+            addresses: reader.addresses_of(&workload.uid).to_vec(),
         });
         (subscriber, reader.into_reads())
     }
@@ -278,20 +281,22 @@ impl Snapshot {
 }
 
 fn resource(reader: &Reader<'_>, key: &ResourceKey, scope: &Scope) -> Option<Resource> {
-    let is_gateway = || scope.asker != scope::Asker::Sidecar;
+    if scope.refusal(key).is_some() {
+        return None;
+    }
     match key {
         ResourceKey::Settings => {
             let settings = &reader.index(&[cell::Name::Settings]).settings;
             Some(Resource::Settings(settings.clone()))
         }
         ResourceKey::Listeners => {
-            is_gateway().then(|| Resource::Listeners(gateway::listeners(reader, scope).into()))
+            Some(Resource::Listeners(gateway::listeners(reader, scope).into()))
         }
-        ResourceKey::Domains(port, chunk) => is_gateway()
-            .then(|| Resource::Domains(gateway::domains(reader, scope, *port, *chunk).into())),
+        ResourceKey::Domains(port, chunk) => {
+            Some(Resource::Domains(gateway::domains(reader, scope, *port, *chunk).into()))
+        }
         ResourceKey::Resolution(key) => {
-            let resolution = resolve(reader, key, scope)?;
-            Some(Resource::Resolution(resolution.into()))
+            Some(Resource::Resolution(resolve(reader, key, scope).into()))
         }
         ResourceKey::Route(id) => {
             let entry = reader.route(id)?;
@@ -333,11 +338,8 @@ fn is_policy_seen(reader: &Reader<'_>, policy: &Policy, namespace: &str) -> bool
     exported || *id.namespace == *namespace
 }
 
-/// What applies at a key; `None` if the asker has no business there.
-fn resolve(reader: &Reader<'_>, key: &ResolutionKey, scope: &Scope) -> Option<Resolution> {
-    if key.namespace != scope.namespace {
-        return None;
-    }
+/// What applies at a key that the asker may ask for.
+fn resolve(reader: &Reader<'_>, key: &ResolutionKey, scope: &Scope) -> Resolution {
     let namespace = &key.namespace;
     let applies = match (key.listener, &key.target) {
         (ListenerKind::Outbound, Target::Host(host, port)) => {
@@ -349,14 +351,13 @@ fn resolve(reader: &Reader<'_>, key: &ResolutionKey, scope: &Scope) -> Option<Re
         (ListenerKind::Inbound, Target::Address(ip, EVERY_PORT)) => {
             Some(inbound::address(reader, *ip, scope))
         }
-        (ListenerKind::Gateway, _) if scope.asker == scope::Asker::Sidecar => return None,
         (ListenerKind::Gateway, Target::Host(domain, port)) => {
             gateway::domain(reader, domain, *port, scope)
         }
         (ListenerKind::Inbound, Target::Address(..) | Target::Host(..))
         | (ListenerKind::Gateway, Target::Address(..)) => None,
     };
-    Some(applies.map_or(Resolution::Absent, Resolution::Present))
+    applies.map_or(Resolution::Absent, Resolution::Present)
 }
 
 fn references(reader: &Reader<'_>, resource: &Resource) -> Vec<ResourceKey> {

@@ -205,7 +205,7 @@ impl Proxy {
     fn new(objects: Objects, namespace: &str, labels: &[(&str, &str)], gateway: bool) -> Self {
         let (snapshot, findings) = Snapshot::new(objects);
         let labels: Labels = labels.iter().copied().collect();
-        let subscriber = Subscriber { namespace: namespace.into(), labels };
+        let subscriber = Subscriber { namespace: namespace.into(), labels, addresses: Vec::new() };
         let view = View::default();
         Self { snapshot, findings, subscriber, gateway, view, asked: Vec::new() }
     }

@@ -164,7 +164,7 @@ impl Control {
         // The workers have half of the time in which the control plane wants to know.
         let (questions_max, longest) = (wire_limits.questions_max, wire_limits.question_wait / 2);
         let (to, questions) = mpsc::channel(questions_max);
-        let (client, driver) = Client::new(wire_limits, token, connect, apply);
+        let (client, driver) = Client::new(wire_limits, bootstrap.kind, token, connect, apply);
         let driver = driver.with_questions(to);
         client.subscribe([ResourceKey::Settings]);
         if bootstrap.kind == ProxyKind::Gateway {

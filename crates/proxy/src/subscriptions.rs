@@ -36,7 +36,7 @@ pub(crate) async fn run(
         }
         keys.retain(|key| !client.subscribe([key.clone()]));
         if !keys.is_empty() {
-            tracing::warn!("the limit subscriptions_max is reached");
+            tracing::warn!("the limit of subscriptions is reached");
             asked.forget(&keys);
             keys.clear();
         }

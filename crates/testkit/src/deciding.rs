@@ -63,6 +63,7 @@ pub fn subscriber(request: &Request) -> Subscriber {
     Subscriber {
         namespace: request.namespace.as_str().into(),
         labels: request.labels.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect(),
+        addresses: Vec::new(),
     }
 }
 

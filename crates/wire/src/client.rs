@@ -11,6 +11,7 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ironmesh_model::ResourceKey;
+use ironmesh_model::bootstrap::ProxyKind;
 use ironmesh_model::limits::WireLimits;
 use ironmesh_model::view::{ApplyError, Change};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -81,11 +82,13 @@ pub enum SignError {
 }
 
 impl Client {
-    /// A handle, and the driver that must be run for it to do anything. `connect` makes a stream to
+    /// A handle, and the driver that must be run for it to do anything. `kind` says which limits hold,
+    /// `connect` makes a stream to
     /// the control plane, verified to be that; `apply` takes what changed and gives back what of it
     /// cannot be used. `token` proves which workload this is.
     pub fn new<C, A>(
         limits: WireLimits,
+        kind: ProxyKind,
         token: String,
         connect: C,
         apply: A,
@@ -97,7 +100,7 @@ impl Client {
         let shared = Arc::new(Shared {
             wishes: Mutex::default(),
             changed: Notify::new(),
-            subscriptions_max: limits.subscriptions_max,
+            subscriptions_max: limits.subscriptions_max(kind),
             sign_requests_max: limits.sign_requests_max,
         });
         let driver = Driver {

@@ -243,9 +243,10 @@ pub enum State {
     /// No longer to be held.
     #[prost(message, tag = "5")]
     Forget(Empty),
-    /// The control plane cannot answer for this key, and why: it does not know what the key says.
+    /// The control plane does not answer for this key, and why: it does not know what the key says, or
+    /// the proxy may not ask for that.
     #[prost(string, tag = "6")]
-    NotUnderstood(String),
+    Refused(String),
 }
 
 /// A question about the proxy itself, which it answers by [`Told`]. One of a build that knows no

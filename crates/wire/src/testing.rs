@@ -180,6 +180,7 @@ impl Backend for Control {
             subscriber: Subscriber {
                 namespace: "default".into(),
                 labels: [("app", "productpage")].into_iter().collect(),
+                addresses: vec![FROM],
             },
         })
     }
@@ -297,7 +298,8 @@ impl Proxy {
         let (of_apply, place) = (seen.clone(), place.clone());
         let apply = move |changes: Vec<Change>| of_apply.lock().unwrap().apply(changes);
         let connect = move || std::future::ready(place.connect());
-        let (client, driver) = Client::new(limits, token.to_owned(), connect, apply);
+        let (client, driver) =
+            Client::new(limits, ProxyKind::Sidecar, token.to_owned(), connect, apply);
         Self { client, seen, driver: tokio::spawn(driver.run()) }
     }
 

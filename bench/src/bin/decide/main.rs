@@ -90,7 +90,7 @@ impl Proxy {
     /// Takes a resource and all that it refers to.
     fn ask(&mut self, key: ResourceKey) {
         let Local { namespace, labels } = self.local.clone();
-        let subscriber = Subscriber { namespace, labels };
+        let subscriber = Subscriber { namespace, labels, addresses: Vec::new() };
         let mut asked = vec![key];
         let mut changes = Vec::new();
         while let Some(key) = asked.pop() {

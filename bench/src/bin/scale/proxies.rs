@@ -90,7 +90,7 @@ impl Proxies {
             of_apply.note(changes);
             Vec::new()
         };
-        let (client, driver) = Client::new(WireLimits::default(), token, connect, apply);
+        let (client, driver) = Client::new(WireLimits::default(), kind, token, connect, apply);
         tokio::task::spawn_local(driver.run());
         Proxy { client, told }
     }

@@ -88,7 +88,11 @@ fn service_ip(snapshot: &Snapshot, namespace: &str, host: &str) -> Option<IpAddr
     };
     let hostname = format!("{name}.{namespace}.svc.cluster.local").into();
     let id = ServiceId { namespace: namespace.into(), hostname };
-    let subscriber = Subscriber { namespace: namespace.into(), labels: Labels::default() };
+    let subscriber = Subscriber {
+        namespace: namespace.into(),
+        labels: Labels::default(),
+        addresses: Vec::new(),
+    };
     let resource = |key| snapshot.resource(&key, &subscriber);
     let Resource::Service(service) = resource(ResourceKey::Service(id))? else {
         return None;

@@ -112,6 +112,7 @@ impl Members {
 
     /// Whom claims name, if their pod is there.
     fn peer_of(&self, claims: Claims) -> Result<Peer, String> {
+        let ip = claims.ip;
         let identity = claims.identity(self.trust.settings.trust_domain.clone());
         let workload = WorkloadId {
             cluster: CLUSTER.into(),
@@ -120,7 +121,8 @@ impl Members {
             uid: claims.uid,
         };
         let pod = self.pod_of(&workload, &identity)?;
-        let subscriber = subscriber(&workload.namespace, Some(&pod));
+        let mut subscriber = subscriber(&workload.namespace, Some(&pod));
+        subscriber.addresses.push(ip);
         Ok(Peer { identity, subscriber, workload, kind: claims.kind })
     }
 
@@ -148,7 +150,8 @@ impl Members {
 pub(crate) fn subscriber(namespace: &str, pod: Option<&Value>) -> Subscriber {
     let labels = pod.map(|pod| Pod::of(pod).metadata().labels().iter().collect());
     let labels: Labels = labels.unwrap_or_default();
-    Subscriber { namespace: namespace.into(), labels }
+    let ip = pod.and_then(|pod| Pod::of(pod).status().pod_ip().parse().ok());
+    Subscriber { namespace: namespace.into(), labels, addresses: ip.into_iter().collect() }
 }
 
 impl Backend for Members {

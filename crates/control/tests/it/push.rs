@@ -51,8 +51,13 @@ impl ToyProxy {
                 errors
             }
         };
-        let (client, driver) =
-            ironmesh_wire::Client::new(WireLimits::default(), token, connect, apply);
+        let (client, driver) = ironmesh_wire::Client::new(
+            WireLimits::default(),
+            ProxyKind::Sidecar,
+            token,
+            connect,
+            apply,
+        );
         tokio::task::spawn_local(driver.run());
         Self { client, view, pushed }
     }
@@ -213,7 +218,7 @@ async fn a_proxy_that_asks_for_what_is_not_known_is_served_all_else_and_shown() 
             }
         };
         let states: Vec<_> = update.changes.iter().filter_map(|c| c.state.as_ref()).collect();
-        assert!(states.iter().any(|state| matches!(state, State::NotUnderstood(_))));
+        assert!(states.iter().any(|state| matches!(state, State::Refused(_))));
         assert!(states.iter().any(|state| matches!(state, State::Is(_))), "the settings");
         let shown = eventually(|| world.plane.proxies().pop()?.errors.into_iter().next()).await;
         assert!(shown.by_control_plane, "{shown:?}");
@@ -345,8 +350,13 @@ async fn a_token_that_is_forged_or_of_a_pod_that_is_gone_is_refused() {
                 let tls = tls.clone();
                 async move { tls.connect(TcpStream::connect(address).await?).await }
             };
-            let (client, driver) =
-                ironmesh_wire::Client::new(WireLimits::default(), token, connect, |_| Vec::new());
+            let (client, driver) = ironmesh_wire::Client::new(
+                WireLimits::default(),
+                ProxyKind::Sidecar,
+                token,
+                connect,
+                |_| Vec::new(),
+            );
             client.subscribe([ResourceKey::Settings]);
             tokio::task::spawn_local(driver.run());
             let why = eventually(|| client.connection().last_error).await;

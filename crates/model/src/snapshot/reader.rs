@@ -136,6 +136,11 @@ impl<'a> Reader<'a> {
         index.workloads.get(ip).map(|entry| &entry.given)
     }
 
+    /// The addresses of the workload of this uid.
+    pub(super) fn addresses_of(&self, uid: &str) -> &'a [IpAddr] {
+        self.index(&[CellName::WorkloadOf(uid)]).workloads_by_uid.of(uid)
+    }
+
     /// The namespaces in which a workload has labels that a selector selects.
     pub(super) fn namespaces_selected(&self, selector: &Labels) -> impl Iterator<Item = &'a Name> {
         let index = self.index(&[CellName::Labels]);

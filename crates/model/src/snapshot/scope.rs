@@ -1,5 +1,6 @@
 //! Scopes: what of a proxy decides which answers it gets.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::cell::Cell;
@@ -19,6 +20,8 @@ pub struct Scope {
     pub(super) gateways: Arc<[ObjectId]>,
     /// Inbound policies that hold for it, most specific first.
     pub(super) inbound_policies: Arc<[ObjectId]>,
+    /// Addresses of its own workload.
+    pub(super) addresses: Arc<[IpAddr]>,
 }
 
 /// Who asks.
@@ -39,7 +42,7 @@ impl Scope {
     /// As this scope asks for what one of its answers refers to (`is_reference`), or for a key that
     /// its proxy names: the same, without what does not matter there.
     pub fn narrowed(&self, key: &ResourceKey, is_reference: bool) -> Self {
-        let Self { namespace, asker, gateways, inbound_policies } = self;
+        let Self { namespace, asker, gateways, inbound_policies, addresses } = self;
         let namespace = namespace.clone();
         match key {
             ResourceKey::Listeners | ResourceKey::Domains(..) => {
@@ -49,7 +52,10 @@ impl Scope {
                 ListenerKind::Outbound => Self { namespace, asker: Asker::Any, ..Self::default() },
                 ListenerKind::Inbound => {
                     let inbound_policies = inbound_policies.clone();
-                    Self { namespace, asker: *asker, inbound_policies, ..Self::default() }
+                    let is_asked = |own: &&IpAddr| resolution.target.ip() == Some(**own);
+                    let addresses = addresses.iter().filter(is_asked).copied().collect();
+                    let asker = *asker;
+                    Self { namespace, asker, inbound_policies, addresses, ..Self::default() }
                 }
                 ListenerKind::Gateway => {
                     Self { namespace, asker: *asker, gateways: gateways.clone(), ..Self::default() }
@@ -58,6 +64,34 @@ impl Scope {
             ResourceKey::Settings | ResourceKey::Workload(_) => Self::default(),
             _ if is_reference => Self::default(),
             _ => Self { namespace, asker: Asker::Any, ..Self::default() },
+        }
+    }
+
+    /// Why a proxy in this scope may not ask for a key, whatever is there; `None` if it may.
+    pub fn refusal(&self, key: &ResourceKey) -> Option<&'static str> {
+        let of_gateways = || (self.asker == Asker::Sidecar).then_some(OF_GATEWAYS);
+        let resolution = match key {
+            _ if self.asker == Asker::Reference => return None,
+            ResourceKey::Listeners | ResourceKey::Domains(..) => return of_gateways(),
+            ResourceKey::Resolution(resolution) => resolution,
+            ResourceKey::Settings
+            | ResourceKey::Route(_)
+            | ResourceKey::Service(_)
+            | ResourceKey::Policy(_)
+            | ResourceKey::Workload(_)
+            | ResourceKey::Endpoints(..) => return None,
+        };
+        if resolution.namespace != self.namespace {
+            return Some(OF_OTHER_NAMESPACE);
+        }
+        match (resolution.listener, self.asker) {
+            (ListenerKind::Gateway, _) => of_gateways(),
+            (ListenerKind::Inbound, Asker::Gateway) => Some(OF_SIDECARS),
+            (ListenerKind::Inbound, Asker::Sidecar) => {
+                let is_own = resolution.target.ip().is_some_and(|ip| self.addresses.contains(&ip));
+                (!is_own).then_some(OF_OTHER_WORKLOAD)
+            }
+            (ListenerKind::Inbound | ListenerKind::Outbound, _) => None,
         }
     }
 
@@ -72,7 +106,7 @@ impl Snapshot {
     /// what it depends on.
     pub fn scope(&self, subscriber: &Subscriber, kind: Option<ProxyKind>) -> (Scope, Vec<Cell>) {
         let reader = Reader::new(&self.index);
-        let Subscriber { namespace, labels } = subscriber;
+        let Subscriber { namespace, labels, addresses } = subscriber;
         let asker = match kind {
             None => Asker::Any,
             Some(ProxyKind::Sidecar) => Asker::Sidecar,
@@ -87,7 +121,15 @@ impl Snapshot {
             asker,
             gateways: gateways.into(),
             inbound_policies: inbound::policies(&reader, namespace, labels).into(),
+            addresses: addresses.as_slice().into(),
         };
         (scope, reader.into_reads())
     }
 }
+
+const OF_GATEWAYS: &str = "only the proxy of a gateway may ask what a gateway serves";
+const OF_SIDECARS: &str =
+    "only the sidecar of a workload may ask what applies to its inbound traffic";
+const OF_OTHER_WORKLOAD: &str =
+    "a sidecar may ask what applies to the inbound traffic of its own workload only";
+const OF_OTHER_NAMESPACE: &str = "a proxy may ask as one of its own namespace only";

@@ -502,7 +502,11 @@ fn callers_speak_to_a_workload_as_its_policies_let_it_listen() {
         objects.settings.mtls_mode = mtls_mode;
         let (snapshot, _) = Snapshot::new(objects);
         let id = ServiceId { namespace: "default".into(), hostname: APP.into() };
-        let subscriber = Subscriber { namespace: "default".into(), labels: Labels::default() };
+        let subscriber = Subscriber {
+            namespace: "default".into(),
+            labels: Labels::default(),
+            addresses: Vec::new(),
+        };
         match snapshot.resource(&ResourceKey::Endpoints(id, Chunk::WHOLE), &subscriber) {
             Some(Resource::Endpoints(e)) => {
                 [0, 1].map(|at| e.endpoints[at].tls.expected().is_some())
@@ -594,6 +598,7 @@ fn the_order_of_the_objects_does_not_matter() {
     let subscriber = Subscriber {
         namespace: "default".into(),
         labels: [("istio", "ingressgateway")].into_iter().collect(),
+        addresses: Vec::new(),
     };
     let ip = IpAddr::from([10, 77, 1, 0]);
     let id = ServiceId { namespace: "default".into(), hostname: APP.into() };

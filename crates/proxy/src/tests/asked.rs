@@ -37,8 +37,11 @@ fn stranger(n: u8) -> ResourceKey {
 fn view(keys: &[ResourceKey]) -> View {
     let services = vec![reviews(Protocol::Http, Vec::new())];
     let (snapshot, _) = Snapshot::new(Objects { services, ..Objects::default() });
-    let subscriber =
-        Subscriber { namespace: "default".into(), labels: [("a", "b")].into_iter().collect() };
+    let subscriber = Subscriber {
+        namespace: "default".into(),
+        labels: [("a", "b")].into_iter().collect(),
+        addresses: Vec::new(),
+    };
     let change = |key: &ResourceKey| {
         let body = snapshot.resource(key, &subscriber).map_or(Body::Nothing, Body::Is);
         Change { key: key.clone(), version: Version::default(), body }

@@ -96,7 +96,7 @@ fn compare(
 
 /// The workload from which a request comes, or the gateway.
 fn caller(request: &Request) -> Arc<LocalWorkload> {
-    let Subscriber { namespace, labels } = subscriber(request);
+    let Subscriber { namespace, labels, .. } = subscriber(request);
     let id = WorkloadId {
         cluster: "Kubernetes".into(),
         namespace: namespace.clone(),

@@ -173,6 +173,7 @@ impl Control {
             subscriber: Subscriber {
                 namespace: workload.id.namespace.clone(),
                 labels: workload.local.load().labels.clone(),
+                addresses: Vec::new(),
             },
         });
         control.subscribed.lock().unwrap().insert(ResourceKey::Settings);

@@ -371,8 +371,8 @@ where
                 },
                 Some(State::Nothing(_)) => Body::Nothing,
                 Some(State::Forget(_)) => Body::Forget,
-                Some(State::NotUnderstood(why)) => {
-                    tracing::warn!(%key, why, "the control plane does not understand a key");
+                Some(State::Refused(why)) => {
+                    tracing::warn!(%key, why, "the control plane does not answer for a key");
                     Body::Nothing
                 }
                 None => {

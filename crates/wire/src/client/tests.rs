@@ -236,7 +236,8 @@ async fn what_a_proxy_cannot_read_and_does_not_hold_is_known_not_to_be_there() {
         *view = next;
         errors
     };
-    let (client, driver) = Client::new(WireLimits::default(), "good".to_owned(), connect, apply);
+    let (client, driver) =
+        Client::new(WireLimits::default(), ProxyKind::Sidecar, "good".to_owned(), connect, apply);
     let driver = tokio::spawn(driver.run());
     client.subscribe([ResourceKey::Settings]);
     let mut server = Connection::<_, ToServer, ToClient>::new(far, 4 << 20);
@@ -330,7 +331,7 @@ async fn a_quiet_connection_stays() {
 #[tokio::test(start_paused = true)]
 async fn a_proxy_wants_no_more_than_its_limit() {
     let place = Place::default();
-    let limits = WireLimits { subscriptions_max: 2, ..WireLimits::default() };
+    let limits = WireLimits { sidecar_subscriptions_max: 2, ..WireLimits::default() };
     let proxy = Proxy::start_with(&place, "good", limits);
     assert!(proxy.client.subscribe([host("a"), host("b"), host("a")]));
     assert!(!proxy.client.subscribe([host("c")]));

@@ -11,7 +11,7 @@ use ironmesh_model::{ResourceKey, Version};
 use super::answers::{AnswerId, Answers, Encoded, Key, ProxyId, References};
 use super::source::Source;
 use super::{Holding, Peer, ProxyError, ProxyStatus};
-use crate::codec::key_bytes;
+use crate::codec::{self, key_bytes};
 use crate::messages::{Changed, Empty, State};
 
 /// The keys of one proxy.
@@ -29,6 +29,8 @@ pub(super) struct Ledger {
     to_look_at: BTreeSet<Key>,
     /// Keys that are not understood, why, and whether the proxy was told.
     not_understood: BTreeMap<Bytes, (String, bool)>,
+    /// Keys that the proxy may not ask for, as it was told, and why.
+    refused: BTreeMap<Key, &'static str>,
     in_flight: usize,
     pushed_resources: u64,
     pushed_bytes: u64,
@@ -159,7 +161,16 @@ impl Ledger {
             if !visited.insert(key.clone()) {
                 continue;
             }
-            let scope = scope.narrowed(&key, entry.referred > 0);
+            let is_reference = entry.referred > 0;
+            if let Some(why) = scope.refusal(&key).filter(|_| !is_reference) {
+                changes.extend(entry.refused(&key, why, &mut self.refused));
+                entry.answer.take().into_iter().for_each(|before| answers.release(before, own));
+                let had = entry.references.take();
+                self.refer(&had, &None, &mut to_visit);
+                continue;
+            }
+            self.refused.remove(&key);
+            let scope = scope.narrowed(&key, is_reference);
             let Some((answer, shared, encoded)) = answers.hold(&key, scope, own) else { continue };
             let before = entry.answer.replace(answer);
             let had = std::mem::replace(&mut entry.references, encoded.references.clone());
@@ -181,7 +192,7 @@ impl Ledger {
         let untold = self.not_understood.iter_mut().filter(|(_, (_, told))| !told);
         let refusal = |(key, (why, told)): (&Bytes, &mut (String, bool))| {
             *told = true;
-            let state = Some(State::NotUnderstood(why.clone()));
+            let state = Some(State::Refused(why.clone()));
             ToSend { key: None, message: Changed { key: key.clone(), version: 0, state } }
         };
         untold.map(refusal).collect()
@@ -234,6 +245,7 @@ impl Ledger {
         }
         let Some(entry) = self.entries.remove(&key) else { return };
         self.errors.remove(&key);
+        self.refused.remove(&key);
         for reference in entry.references.iter().flat_map(|keys| keys.iter()) {
             self.let_go(reference);
             doubtful.push(reference.clone());
@@ -305,6 +317,10 @@ impl Ledger {
             let (what, why) = (key.to_string(), why.to_string());
             ProxyError { what, why, is_refused_here: false }
         });
+        let refused = self.refused.iter().map(|(key, why)| {
+            let (what, why) = (key.to_string(), (*why).to_owned());
+            ProxyError { what, why, is_refused_here: true }
+        });
         let not_understood = self.not_understood.iter().map(|(key, (why, _))| {
             let digits: String = key.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
             let what = format!("a key that begins with {digits}");
@@ -320,7 +336,7 @@ impl Ledger {
                 && self.to_look_at.is_empty()
                 && self.in_flight == 0
                 && acknowledged == self.entries.len(),
-            errors: of_keys.chain(not_understood).collect(),
+            errors: of_keys.chain(refused).chain(not_understood).collect(),
         }
     }
 }
@@ -328,6 +344,23 @@ impl Ledger {
 impl Entry {
     fn is_needed(&self) -> bool {
         self.wanted || self.referred > 0
+    }
+
+    /// The change to send for its key, which the proxy may not ask for, if it was not told so.
+    fn refused(
+        &mut self,
+        key: &Key,
+        why: &'static str,
+        told: &mut BTreeMap<Key, &'static str>,
+    ) -> Option<ToSend> {
+        if told.insert(key.clone(), why) == Some(why) {
+            return None;
+        }
+        // The proxy then holds that nothing is there.
+        (self.sent, self.is_sent) = (codec::nothing(), true);
+        let (version, state) = (self.sent.0, Some(State::Refused(why.to_owned())));
+        let message = Changed { key: key_bytes(key), version, state };
+        Some(ToSend { key: Some(key.clone()), message })
     }
 
     /// The change to send for its key, if the proxy does not have it.

@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use ironmesh_model::bootstrap::ProxyKind;
 use ironmesh_model::limits::WireLimits;
 use ironmesh_model::{ResourceKey, Version};
 use prost::Message;
@@ -43,8 +44,13 @@ pub enum SessionError {
     #[error("the proxy names {0} keys in one message, which is more than {KEYS_PER_MESSAGE}")]
     TooManyKeys(usize),
     /// It wants too much.
-    #[error("the proxy subscribes to more than subscriptions_max keys, which is {0}")]
-    TooManySubscriptions(usize),
+    #[error("the proxy subscribes to more than {kind}_subscriptions_max keys, which is {max}", kind = .kind.word())]
+    TooManySubscriptions {
+        /// What it is.
+        kind: ProxyKind,
+        /// The limit.
+        max: usize,
+    },
     /// Nothing was heard of it for too long.
     #[error("the proxy is silent")]
     Silent,
@@ -237,7 +243,7 @@ impl<B: Backend> Session<'_, B> {
 
     fn subscribe(&mut self, subscribe: Subscribe) -> Result<(), SessionError> {
         few_keys(subscribe.wanted.len())?;
-        let wanted_max = self.limits().subscriptions_max;
+        let wanted_max = self.limits().subscriptions_max(self.proxy.peer.kind);
         let mut ledger = self.proxy.ledger();
         for wanted in subscribe.wanted {
             let held = wanted.held.map(Version);
@@ -246,7 +252,8 @@ impl<B: Backend> Session<'_, B> {
                 Err(error) => ledger.note_not_understood(wanted.key, error.to_string()),
             }
             if ledger.wanted() > wanted_max {
-                return Err(SessionError::TooManySubscriptions(wanted_max));
+                let kind = self.proxy.peer.kind;
+                return Err(SessionError::TooManySubscriptions { kind, max: wanted_max });
             }
         }
         drop(ledger);

@@ -25,8 +25,13 @@ pub trait Source: Send + Sync + fmt::Debug + 'static {
 impl Source for Snapshot {
     fn scope(&self, peer: &Peer) -> (Scope, Vec<Cell>) {
         let (known, mut reads) = self.subscriber(&peer.workload);
-        let subscriber = known.as_ref().unwrap_or(&peer.subscriber);
-        let (scope, of_scope) = Self::scope(self, subscriber, Some(peer.kind));
+        let mut subscriber = known.unwrap_or_else(|| peer.subscriber.clone());
+        // Its token is as good as what the snapshot knows, and there may be nothing in that yet.
+        let proven = peer.subscriber.addresses.iter();
+        subscriber.addresses.extend(proven);
+        subscriber.addresses.sort_unstable();
+        subscriber.addresses.dedup();
+        let (scope, of_scope) = Self::scope(self, &subscriber, Some(peer.kind));
         reads.extend(of_scope);
         reads.sort_unstable();
         reads.dedup();

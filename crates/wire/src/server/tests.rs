@@ -209,19 +209,31 @@ async fn who_has_not_said_hello_gets_little_memory_and_a_message_few_keys() {
 #[tokio::test(start_paused = true)]
 async fn too_many_subscriptions_end_the_connection() {
     let place = Place::default();
-    let limits = WireLimits { subscriptions_max: 3, ..WireLimits::default() };
+    let limits = WireLimits { sidecar_subscriptions_max: 3, ..WireLimits::default() };
     place.start_with(Some(&World::of(&[])), limits);
     let mut raw = raw(&place, "good", PROTOCOL_VERSION).await;
     let keys: Vec<_> = (0..4).map(|n| host(&format!("h{n}"))).collect();
     subscribe(&mut raw, &keys, false);
     raw.flush().await.unwrap();
-    assert!(matches!(place.last_session_error().await, SessionError::TooManySubscriptions(3)));
+    let error = place.last_session_error().await;
+    assert!(matches!(error, SessionError::TooManySubscriptions { max: 3, .. }));
+    assert!(error.to_string().contains("sidecar_subscriptions_max"), "{error}");
+}
+
+#[test]
+fn a_sidecar_may_subscribe_to_less_than_a_gateway() {
+    let limits = WireLimits::default();
+    let [sidecar, gateway] =
+        [ProxyKind::Sidecar, ProxyKind::Gateway].map(|kind| limits.subscriptions_max(kind));
+    // What clients make a proxy ask about must find room.
+    let asked = ironmesh_model::limits::ProxyLimits::default().resolutions_max;
+    assert!(asked < sidecar && sidecar < gateway);
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_is_referred_to_counts_for_no_limit() {
     let place = Place::default();
-    let limits = WireLimits { subscriptions_max: 2, ..WireLimits::default() };
+    let limits = WireLimits { sidecar_subscriptions_max: 2, ..WireLimits::default() };
     let server = place.start_with(Some(&World::of(&["a", "b"])), limits.clone());
     let proxy = FakeProxy::start(&place);
     proxy.client.subscribe([host("a"), host("b")]);

@@ -230,7 +230,8 @@ fn steps() -> impl Strategy<Value = Vec<RandomEdit>> {
 fn askers() -> Vec<(Subscriber, ProxyKind)> {
     let of = |namespace: &str, labels: &[(&str, &str)], kind| {
         let labels = labels.iter().copied().collect();
-        (Subscriber { namespace: namespace.into(), labels }, kind)
+        let addresses = vec![[10, 77, 1, 0].into(), [10, 96, 0, 1].into()];
+        (Subscriber { namespace: namespace.into(), labels, addresses }, kind)
     };
     vec![
         of("default", &[("app", "a")], ProxyKind::Sidecar),

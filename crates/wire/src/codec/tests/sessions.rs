@@ -6,6 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
+use ironmesh_model::bootstrap::ProxyKind;
 use ironmesh_model::limits::WireLimits;
 use ironmesh_model::view::View;
 use ironmesh_model::{ObjectId, Resource, ResourceKey};
@@ -60,7 +61,7 @@ async fn a_proxy_that_asks_for_what_is_not_known_here_is_told_so_and_goes_on() {
     let refused: Vec<&Changed> = update
         .changes
         .iter()
-        .filter(|change| matches!(change.state, Some(State::NotUnderstood(_))))
+        .filter(|change| matches!(change.state, Some(State::Refused(_))))
         .collect();
     assert_eq!(refused.len(), 2);
     assert!(refused.iter().any(|change| change.key == FUTURE_KIND));
@@ -104,7 +105,8 @@ impl Alone {
             errors
         };
         let limits = WireLimits::default();
-        let (client, driver) = Client::new(limits, "good".to_owned(), connect, apply);
+        let (client, driver) =
+            Client::new(limits, ProxyKind::Sidecar, "good".to_owned(), connect, apply);
         let driver = tokio::spawn(driver.run());
         Self { client, view, server: Connection::new(far, 4 << 20), driver }
     }
@@ -167,7 +169,7 @@ async fn a_proxy_that_does_not_know_a_kind_or_field_says_so_and_takes_the_rest()
     assert!(alone.holds(&host("b")));
 
     // And the other way round: what it asks for is not known there.
-    let state = Some(State::NotUnderstood("too new".to_owned()));
+    let state = Some(State::Refused("too new".to_owned()));
     let changes = vec![Changed { key: key_bytes(&host("b")), version: 0, state }];
     alone.says(ServerSays::Update(Update { nonce: 3, changes, more: false }));
     assert_eq!(alone.ack().await.errors, []);
@@ -243,7 +245,8 @@ async fn record() -> String {
         std::future::ready(Ok(near))
     };
     let apply = |_| Vec::new();
-    let (client, driver) = Client::new(WireLimits::default(), "good".to_owned(), connect, apply);
+    let (client, driver) =
+        Client::new(WireLimits::default(), ProxyKind::Sidecar, "good".to_owned(), connect, apply);
     let driver = tokio::spawn(driver.run());
     client.subscribe(world().0.into_keys());
     let resources = world().0.len();

@@ -47,7 +47,8 @@ async fn telling(place: &Place, groups: Vec<GroupReport>, limits: WireLimits) ->
     let place = place.clone();
     let connect = move || std::future::ready(place.connect());
     let apply = |_| Vec::new();
-    let (client, driver) = Client::new(limits, "good".to_owned(), connect, apply);
+    let (client, driver) =
+        Client::new(limits, ProxyKind::Sidecar, "good".to_owned(), connect, apply);
     tokio::spawn(driver.with_questions(to).run());
     client.subscribe([host("reviews")]);
     client

@@ -37,7 +37,11 @@ impl Backend for Mesh {
             workload: workload.id,
             identity: workload.identity,
             kind: if kind == "gateway" { ProxyKind::Gateway } else { ProxyKind::Sidecar },
-            subscriber: Subscriber { namespace: namespace.into(), labels: workload.labels },
+            subscriber: Subscriber {
+                namespace: namespace.into(),
+                labels: workload.labels,
+                addresses: address_of(name).into_iter().collect(),
+            },
         })
     }
 
@@ -84,7 +88,8 @@ impl Place {
             std::future::ready(Ok(near))
         };
         let limits = WireLimits::default();
-        let (client, driver) = Client::new(limits, token.to_owned(), connect, apply);
+        let (client, driver) =
+            Client::new(limits, ProxyKind::Sidecar, token.to_owned(), connect, apply);
         client.subscribe(keys.iter().cloned());
         self.tasks.push(tokio::spawn(driver.run()));
         let held = Held { client, view };
@@ -157,6 +162,18 @@ fn workload(namespace: &str, name: &str) -> Workload {
         tls: UpstreamTls::Mesh(identity.clone()),
         identity,
     }
+}
+
+/// The address of `sN-0`, the endpoint of the service `sN`.
+fn address_of(name: &str) -> Option<IpAddr> {
+    let n: u16 = name.strip_prefix('s')?.strip_suffix("-0")?.parse().ok()?;
+    let [high, low] = n.to_be_bytes();
+    Some(IpAddr::from([10, 77, high, low]))
+}
+
+fn inbound(ip: [u8; 4]) -> ResourceKey {
+    let target = Target::Address(ip.into(), ironmesh_model::resource::EVERY_PORT);
+    resolved(ListenerKind::Inbound, target, "default")
 }
 
 fn endpoint(service: &str, uid: &str, ip: [u8; 4]) -> Endpoint {
@@ -401,18 +418,14 @@ async fn an_answer_is_made_once_for_all_who_ask_alike_and_sent_to_those_who_hold
 #[tokio::test(start_paused = true)]
 async fn an_inbound_side_gets_no_endpoints() {
     let mut place = Place::start(mesh(20));
-    let inbound =
-        Target::Address(IpAddr::from([10, 77, 0, 7]), ironmesh_model::resource::EVERY_PORT);
-    let inbound = resolved(ListenerKind::Inbound, inbound, "default");
-    let proxy = place.proxy("sidecar default s7-0", &[inbound]).await;
+    let proxy = place.proxy("sidecar default s7-0", &[inbound([10, 77, 0, 7])]).await;
     assert_eq!(proxy.kinds(), ["resolution", "service"]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_selects_a_proxy_is_followed() {
     let mut place = Place::start(mesh(20));
-    let inbound = Target::Address(IpAddr::from([10, 77, 255, 1]), 0);
-    let inbound = resolved(ListenerKind::Inbound, inbound, "default");
+    let inbound = inbound([10, 77, 255, 1]);
     let proxy = place.proxy(CLIENT, std::slice::from_ref(&inbound)).await;
     let policies = || match proxy.resource(&inbound) {
         Some(Resource::Resolution(body)) => format!("{body:?}").contains("PeerAuthentication"),
@@ -460,6 +473,9 @@ async fn a_proxy_sees_what_it_may_see_and_nothing_else() {
     for key in &asked {
         assert_eq!(stranger.resource(key), None, "{key}");
     }
+    let thief = place.server.proxies().remove(0);
+    let refused = thief.errors.iter().filter(|error| error.is_refused_here);
+    assert_eq!(refused.count(), 4, "all but the two that it may ask for: {:?}", thief.errors);
     let own = place.proxy(CLIENT, &[route_key.clone(), ResourceKey::Policy(rule)]).await;
     assert!(own.resource(&route_key).is_some(), "its own namespace");
     // Once it is for all it is told, and no longer when that ends.
@@ -469,6 +485,45 @@ async fn a_proxy_sees_what_it_may_see_and_nothing_else() {
         place.edit([edit_of_route(source)]).await;
         assert_eq!(stranger.resource(&route_key).is_some(), is_seen);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_enters_a_workload_is_told_to_its_own_sidecar_alone() {
+    let mut place = Place::start(mesh(20));
+    let (own, other) = (inbound([10, 77, 0, 7]), inbound([10, 77, 0, 8]));
+    let sidecar = place.proxy("sidecar default s7-0", &[own.clone(), other.clone()]).await;
+    let gateway = place.proxy("gateway default s9-0", &[inbound([10, 77, 0, 9])]).await;
+    assert!(sidecar.resource(&own).is_some());
+    assert_eq!(sidecar.resource(&other), None);
+    assert_eq!(gateway.kinds(), ["resolution"], "it is told that there is nothing");
+    let refused = |place: &Place, uid: &str| {
+        let mut proxies = place.server.proxies().into_iter();
+        let errors = proxies.find(|proxy| &*proxy.peer.workload.uid == uid).unwrap().errors;
+        errors.into_iter().filter(|error| error.is_refused_here).collect::<Vec<_>>()
+    };
+    let [error] = &refused(&place, "s7-0")[..] else { panic!("one error") };
+    assert!(error.what.contains("10.77.0.8") && error.why.contains("own workload"), "{error:?}");
+    let [error] = &refused(&place, "s9-0")[..] else { panic!("one error") };
+    assert!(error.why.contains("sidecar"), "{error:?}");
+
+    // The session goes on, and a change there does not reach the other.
+    sidecar.client.subscribe([named("s7")]);
+    until("it is answered", || sidecar.has(&named("s7"))).await;
+    place.settle().await;
+    let mut ported = service(8).service;
+    ported.ports[0].protocol = Protocol::Http2;
+    let id = ported.id.clone();
+    assert_eq!(place.edit([Edit::Service(id, Some((ported.into(), 0)))]).await.2, 0);
+
+    // Once the address is its own it is answered, and no longer when that ends.
+    let ip = IpAddr::from([10, 77, 0, 8]);
+    for (now, is_own) in [(Some(workload("default", "s7-0").into()), true), (None, false)] {
+        place.edit([Edit::Workload(ip, now)]).await;
+        assert_eq!(sidecar.resource(&other).is_some(), is_own);
+        assert_eq!(refused(&place, "s7-0").is_empty(), is_own);
+    }
+    sidecar.client.unsubscribe([other]);
+    until("it is forgotten", || refused(&place, "s7-0").is_empty()).await;
 }
 
 #[tokio::test(start_paused = true)]
