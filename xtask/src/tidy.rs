@@ -56,7 +56,7 @@ const SEAMS: &[(&str, &str, &[&str])] = &[
             "apiserver/src/clock.rs",
             "identity/src/random.rs",
             "proxy/src/random.rs",
-            "samples/src/httpbin.rs",
+            "samples/src/random.rs",
         ],
     ),
     (

@@ -16,7 +16,7 @@ use tokio::task::spawn_local;
 use super::agent_api::{Answer, ContainerStatus, Exec, Exit, PodStatus, Request, Status};
 use super::kubelet::container::{Kind, Slot};
 use super::kubelet::handler::{KillOnDrop, dial};
-use super::kubelet::launch::{stands_in, started};
+use super::kubelet::launch::{command_inside, started};
 use super::kubelet::pod::{Inside, PodState};
 use super::node::Node;
 use crate::sandbox::exec::{ExecIo, ExecSpec, spawn};
@@ -170,8 +170,7 @@ async fn run(
         Ok(inside) => inside,
         Err(error) => return refuse(&mut stream, &error).await,
     };
-    let mut argv = exec.command;
-    if argv.is_empty() {
+    if exec.command.is_empty() {
         return refuse(&mut stream, "you must specify at least one command for the container")
             .await;
     }
@@ -180,10 +179,7 @@ async fn run(
         environment.retain(|(name, _)| name != "TERM");
         environment.push(("TERM".to_owned(), term));
     }
-    let program = node.samples.as_ref().filter(|_| stands_in(&argv[0]));
-    if program.is_some() {
-        argv.insert(0, super::images::SAMPLES.to_owned());
-    }
+    let (argv, program) = command_inside(node, &inside.image, exec.command);
     let spec = ExecSpec {
         limits: node.program_limits(),
         init: inside.init,

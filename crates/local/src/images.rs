@@ -1,50 +1,71 @@
 //! Which program of this machine stands for a container image.
 //!
-//! There are no images on the local platform: the name of an image picks a command, which runs in
-//! a root made of the machine's own directories. `--image PATTERN=COMMAND` comes first, then the
-//! table of well-known names, [`KNOWN`].
+//! The name of an image picks a command, which runs in a root made of the machine's own
+//! directories. `--image PATTERN=COMMAND` comes first, then the table of well-known names,
+//! [`KNOWN`]; where the original's versions differ by tag alone, so do their commands.
+
+mod known;
+
+use std::path::{Path, PathBuf};
+
+use known::KNOWN;
 
 /// What stands for an image: what its Dockerfile would say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Image {
     /// `ENTRYPOINT`.
     pub(crate) entrypoint: Vec<String>,
-    /// `CMD`.
-    pub(crate) cmd: Vec<String>,
+    /// The program of `CMD`: what options alone are given to, as with the images of databases.
+    pub(crate) program: Vec<String>,
+    /// The rest of `CMD`.
+    pub(crate) options: Vec<String>,
     /// `ENV`.
     pub(crate) env: Vec<(&'static str, &'static str)>,
-    /// A program of the original image, which ours stands for where the machine has none.
-    pub(crate) replaces: Option<&'static str>,
+    /// Files of the original image for which its program stands.
+    names: &'static [&'static str],
+    /// Whether any command stands for its program.
+    is_stand_in: bool,
+    /// Where a command is looked for first.
+    folder: Option<PathBuf>,
 }
 
 impl Image {
     /// The command line by Docker's rules: `command` replaces both ENTRYPOINT and CMD, `args`
-    /// alone replaces CMD. Where there is no ENTRYPOINT, options alone belong to CMD's program, as
-    /// with the images of databases.
+    /// alone replaces CMD. Where there is no ENTRYPOINT, options alone belong to CMD's program.
     pub(crate) fn command_line(&self, command: &[String], args: &[String]) -> Vec<String> {
-        if !command.is_empty() {
-            return [command, args].concat();
+        if !command.is_empty() && self.is_stand_in {
+            return [&self.entrypoint, command, args].concat();
         }
-        let cmd = if args.is_empty() { &self.cmd } else { args };
-        let has_program =
-            !self.entrypoint.is_empty() || !cmd.first().is_some_and(|c| c.starts_with('-'));
-        let program = self.cmd.first().filter(|_| !has_program);
-        let line = self.entrypoint.iter().chain(program).chain(cmd);
-        line.cloned().collect()
+        if !command.is_empty() {
+            return self.own([command, args].concat());
+        }
+        if args.is_empty() {
+            return [&*self.entrypoint, &self.program, &self.options].concat();
+        }
+        if !self.entrypoint.is_empty() {
+            return [&self.entrypoint, args].concat();
+        }
+        match args[0].starts_with('-') {
+            true => [&self.program, args].concat(),
+            false => self.own(args.to_vec()),
+        }
     }
 
-    /// A command line of the original image as one that this machine has: `on_machine` tells
-    /// whether a program is found on its search path.
-    pub(crate) fn localize(
-        &self,
-        argv: Vec<String>,
-        on_machine: impl Fn(&str) -> bool,
-    ) -> Vec<String> {
-        match (argv.first(), self.replaces) {
-            (Some(first), Some(replaced)) if first == replaced && !on_machine(replaced) => {
-                self.cmd.iter().cloned().chain(argv.into_iter().skip(1)).collect()
-            }
-            _ => argv,
+    /// A command line of the original image as one of this machine: its first word is looked for
+    /// among the image's own programs, then in the folder of the program that stands for it.
+    pub(crate) fn own(&self, argv: Vec<String>) -> Vec<String> {
+        let Some(first) = argv.first() else { return argv };
+        let rest = || argv[1..].iter().cloned();
+        let name = first.rsplit('/').next().unwrap_or(first);
+        if self.names.contains(&name) {
+            return self.entrypoint.iter().chain(&self.program).cloned().chain(rest()).collect();
+        }
+        let beside = first.strip_prefix("./").unwrap_or(first);
+        let folder = self.folder.as_ref().filter(|_| !beside.contains('/'));
+        let file = folder.map(|folder| folder.join(beside));
+        match file.filter(|file| file.is_file()).and_then(|file| file.to_str().map(str::to_owned)) {
+            Some(file) => std::iter::once(file).chain(rest()).collect(),
+            None => argv,
         }
     }
 }
@@ -57,9 +78,9 @@ pub(crate) enum NoImage {
     )]
     Unknown(String, String),
     #[error(
-        "image \"{0}\" stands for the program {1:?}, which this machine does not have: install it, or say which command to run instead with `ironmesh up --image '{2}=COMMAND'`"
+        "image \"{image}\" stands for the program {program:?}, which this machine does not have: install it (Debian's package {package}), or say which command to run instead with `ironmesh up --image '{repository}=COMMAND'`"
     )]
-    Missing(String, &'static str, String),
+    Missing { image: String, program: &'static str, package: &'static str, repository: String },
 }
 
 /// A mapping given by the user that cannot be read.
@@ -109,27 +130,32 @@ impl Images {
         image: &str,
         on_machine: impl Fn(&str) -> bool,
     ) -> Result<Image, NoImage> {
-        let repository = repository(image);
+        let (repository, tag) = repository_and_tag(image);
         let path = without_registry(repository);
         for (pattern, words) in &self.mapped {
             if [image, repository, path].into_iter().any(|name| matches(pattern, name)) {
-                return Ok(Image { entrypoint: words.clone(), ..Image::default() });
+                let folder = words.first().map(Path::new).and_then(Path::parent);
+                let folder = folder.filter(|folder| folder.is_absolute()).map(Path::to_owned);
+                return Ok(Image { entrypoint: words.clone(), folder, ..Image::default() });
             }
         }
-        let last = path.rsplit('/').next().unwrap_or(path);
         let known = KNOWN
             .iter()
-            .find(|known| known.patterns.iter().any(|p| matches(p, last)))
+            .find(|known| known.patterns.iter().any(|p| matches(p, path)))
             .ok_or_else(|| NoImage::Unknown(image.to_owned(), repository.to_owned()))?;
-        if let Some(needs) = known.needs.iter().find(|program| !on_machine(program)) {
-            return Err(NoImage::Missing(image.to_owned(), needs, repository.to_owned()));
+        if let Some((program, package)) = known.needs.iter().find(|(name, _)| !on_machine(name)) {
+            let (image, repository) = (image.to_owned(), repository.to_owned());
+            return Err(NoImage::Missing { image, program, package, repository });
         }
-        let owned = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect();
+        let owned = |words: &[&str]| words.iter().map(|word| word.replace(TAG, tag)).collect();
         Ok(Image {
             entrypoint: owned(known.entrypoint),
-            cmd: owned(known.cmd),
+            program: owned(known.program),
+            options: owned(known.options),
             env: known.env.to_vec(),
-            replaces: known.replaces,
+            names: known.names,
+            is_stand_in: known.is_stand_in,
+            folder: None,
         })
     }
 }
@@ -137,18 +163,21 @@ impl Images {
 /// The program name that stands for our own sample applications, given by descriptor.
 pub(crate) const SAMPLES: &str = "ironmesh-samples";
 
+/// What the tag of an image takes the place of in a command of the table.
+const TAG: &str = "{tag}";
+
 /// A path from the root.
 fn absolute(path: &str) -> String {
     let absolute = std::path::absolute(path).ok();
     absolute.and_then(|path| path.to_str().map(str::to_owned)).unwrap_or_else(|| path.to_owned())
 }
 
-/// An image without tag and digest.
-fn repository(image: &str) -> &str {
+/// An image without tag and digest, and its tag, by default `latest`.
+fn repository_and_tag(image: &str) -> (&str, &str) {
     let name = image.split('@').next().unwrap_or(image);
-    match name.rfind(':') {
-        Some(colon) if !name[colon..].contains('/') => &name[..colon],
-        _ => name,
+    match name.rsplit_once(':') {
+        Some((repository, tag)) if !tag.contains('/') => (repository, tag),
+        _ => (name, "latest"),
     }
 }
 
@@ -166,83 +195,6 @@ fn matches(pattern: &str, name: &str) -> bool {
     let Some(name) = name.strip_prefix(head) else { return false };
     (0..=name.len()).any(|skip| name.is_char_boundary(skip) && matches(rest, &name[skip..]))
 }
-
-/// A row of the table of well-known images.
-struct Known {
-    /// Names, without registry, folder and tag.
-    patterns: &'static [&'static str],
-    entrypoint: &'static [&'static str],
-    cmd: &'static [&'static str],
-    env: &'static [(&'static str, &'static str)],
-    /// Programs that the machine must have.
-    needs: &'static [&'static str],
-    /// A program of the original image that `cmd` stands for.
-    replaces: Option<&'static str>,
-}
-
-/// One of our sample applications.
-const fn sample(
-    patterns: &'static [&'static str],
-    cmd: &'static [&'static str],
-    env: &'static [(&'static str, &'static str)],
-) -> Known {
-    Known { patterns, entrypoint: &[], cmd, env, needs: &[], replaces: None }
-}
-
-/// A program of the machine.
-const fn program(
-    patterns: &'static [&'static str],
-    cmd: &'static [&'static str],
-    needs: &'static [&'static str],
-) -> Known {
-    Known { patterns, entrypoint: &[], cmd, env: &[], needs, replaces: None }
-}
-
-/// The well-known images, first match wins.
-const KNOWN: &[Known] = &[
-    sample(&["*bookinfo-productpage*"], &[SAMPLES, "productpage"], &[]),
-    sample(
-        &["*bookinfo-details-v2"],
-        &[SAMPLES, "details"],
-        &[("SERVICE_VERSION", "v2"), ("ENABLE_EXTERNAL_BOOK_SERVICE", "true")],
-    ),
-    sample(
-        &["*bookinfo-details*"],
-        &[SAMPLES, "details"],
-        &[("SERVICE_VERSION", "v1"), ("ENABLE_EXTERNAL_BOOK_SERVICE", "false")],
-    ),
-    sample(&["*bookinfo-ratings*"], &[SAMPLES, "ratings"], &[("SERVICE_VERSION", "v1")]),
-    sample(
-        &["*bookinfo-reviews-v1"],
-        &[SAMPLES, "reviews-v1"],
-        &[("SERVICE_VERSION", "v1"), ("ENABLE_RATINGS", "false")],
-    ),
-    sample(
-        &["*bookinfo-reviews-v2"],
-        &[SAMPLES, "reviews-v2"],
-        &[("SERVICE_VERSION", "v2"), ("ENABLE_RATINGS", "true"), ("STAR_COLOR", "black")],
-    ),
-    sample(
-        &["*bookinfo-reviews-v3"],
-        &[SAMPLES, "reviews-v3"],
-        &[("SERVICE_VERSION", "v3"), ("ENABLE_RATINGS", "true"), ("STAR_COLOR", "red")],
-    ),
-    sample(&["*helloworld-v1"], &[SAMPLES, "helloworld-v1"], &[("SERVICE_VERSION", "v1")]),
-    sample(&["*helloworld-v2"], &[SAMPLES, "helloworld-v2"], &[("SERVICE_VERSION", "v2")]),
-    Known { replaces: Some("gunicorn"), ..sample(&["*httpbin"], &[SAMPLES, "httpbin"], &[]) },
-    sample(&["sleep", "*-sleep", "curl-ssl"], &["sleep", "infinity"], &[]),
-    Known { entrypoint: &["curl"], ..sample(&["curl", "*-curl"], &[], &[]) },
-    program(&["redis"], &["redis-server", "--protected-mode", "no"], &["redis-server"]),
-    program(
-        &["mysql", "mariadb", "*bookinfo-mysqldb"],
-        &["mariadbd", "--user=root"],
-        &["mariadbd"],
-    ),
-    program(&["mongo", "mongodb", "*bookinfo-mongodb"], &["mongod", "--bind_ip_all"], &["mongod"]),
-    program(&["nginx"], &["nginx", "-g", "daemon off;"], &["nginx"]),
-    program(&["busybox", "alpine"], &["/bin/sh"], &[]),
-    program(&["ubuntu", "debian"], &["/bin/bash"], &[]),
-];
 
 #[cfg(test)]
 mod tests {
@@ -264,6 +216,9 @@ mod tests {
             ("curlimages/curl", "curl"),
             ("redis:4.0.10", "redis-server --protected-mode no"),
             ("redis@sha256:00", "redis-server --protected-mode no"),
+            ("quay.io/stefanprodan/podinfo:1.7.1", "ironmesh-samples podinfo 1.7.1"),
+            ("tkubica/web:2", "ironmesh-samples myweb 2"),
+            ("docker.io/tkubica/web", "ironmesh-samples myweb latest"),
         ] {
             let image = images.resolve(image, |_| true).unwrap();
             assert_eq!(image.command_line(&[], &[]), words(command));
@@ -279,7 +234,9 @@ mod tests {
         assert!(error.contains("--image 'example.com/shop/cart=COMMAND'"), "{error}");
         assert!(images.resolve("acme.com/shop/ratings:3", |_| true).is_err());
         let error = images.resolve("nginx:alpine", |_| false).unwrap_err().to_string();
-        assert!(error.contains("\"nginx\", which this machine does not have"), "{error}");
+        let missing =
+            "\"nginx\", which this machine does not have: install it (Debian's package nginx)";
+        assert!(error.contains(missing), "{error}");
     }
 
     #[test]
@@ -303,7 +260,7 @@ mod tests {
 
     #[test]
     fn command_and_args_override_as_in_docker() {
-        let image = Image { entrypoint: words("e"), cmd: words("c"), ..Image::default() };
+        let image = Image { entrypoint: words("e"), program: words("c"), ..Image::default() };
         for (command, args, expected) in
             [("", "", "e c"), ("", "a", "e a"), ("x", "", "x"), ("x y", "a", "x y a")]
         {
@@ -312,14 +269,39 @@ mod tests {
         let images = Images::new(&[]).unwrap();
         let redis = images.resolve("redis", |_| true).unwrap();
         assert_eq!(redis.command_line(&[], &words("--port 80")), words("redis-server --port 80"));
+        let web = images.resolve("tkubica/web:2", |_| true).unwrap();
+        let with_options = web.command_line(&[], &words("--port 80"));
+        assert_eq!(with_options, words("ironmesh-samples myweb 2 --port 80"));
     }
 
     #[test]
-    fn commands_of_original_images_are_ours_where_they_are_missing() {
-        let httpbin = Images::new(&[]).unwrap().resolve("httpbin", |_| false).unwrap();
+    fn programs_of_original_images_are_looked_for_in_the_image_first() {
+        let images = Images::new(&[]).unwrap();
+        let httpbin = images.resolve("httpbin", |_| true).unwrap();
         let argv = words("gunicorn -b 0.0.0.0:8080 httpbin:app");
         let ours = words("ironmesh-samples httpbin -b 0.0.0.0:8080 httpbin:app");
-        assert_eq!(httpbin.localize(argv.clone(), |_| false), ours);
-        assert_eq!(httpbin.localize(argv.clone(), |_| true), argv);
+        assert_eq!(httpbin.command_line(&argv, &[]), ours);
+        assert_eq!(httpbin.command_line(&[], &argv), ours);
+        let podinfo = images.resolve("stefanprodan/podinfo:1.7.0", |_| true).unwrap();
+        for program in ["./podinfo", "podinfo", "/home/app/podinfo"] {
+            let line = podinfo.command_line(&words(program), &words("--port=9898"));
+            assert_eq!(line, words("ironmesh-samples podinfo 1.7.0 --port=9898"));
+        }
+        let line = podinfo.command_line(&words("./podinfo-of-another"), &[]);
+        assert_eq!(line, words("./podinfo-of-another"));
+    }
+
+    #[test]
+    fn a_command_is_looked_for_beside_the_program_that_was_given() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("podinfo"), "").unwrap();
+        let server = format!("{}/server", folder.path().display());
+        let images = Images::new(&[format!("podinfo={server}")]).unwrap();
+        let image = images.resolve("podinfo:1", |_| false).unwrap();
+        let found = format!("{}/podinfo", folder.path().display());
+        assert_eq!(image.command_line(&words("./podinfo --a"), &[]), [found.as_str(), "--a"]);
+        for other in ["./none --a", "/bin/sh -c x", "../etc/passwd"] {
+            assert_eq!(image.command_line(&words(other), &[]), words(other));
+        }
     }
 }

@@ -1,5 +1,5 @@
-//! The client that the applications use to call each other: one GET with one deadline, over kept
-//! connections.
+//! The client that the applications use to call each other: one request with one deadline, over
+//! kept connections.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::HOST;
-use http::{HeaderMap, HeaderValue, Request, StatusCode};
-use http_body_util::{BodyExt, Empty, Limited};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
@@ -39,6 +39,8 @@ pub(crate) enum Error {
 pub(crate) struct Answer {
     /// Its status.
     pub(crate) status: StatusCode,
+    /// Its header fields.
+    pub(crate) headers: HeaderMap,
     /// Its body.
     pub(crate) body: Bytes,
 }
@@ -53,7 +55,7 @@ pub(crate) struct Client {
 
 #[derive(Debug)]
 struct Idle {
-    sender: SendRequest<Empty<Bytes>>,
+    sender: SendRequest<Full<Bytes>>,
     since: Instant,
 }
 
@@ -66,14 +68,33 @@ impl Client {
         headers: &HeaderMap,
         timeout: Duration,
     ) -> Result<Answer, Error> {
-        let call = self.call(server, path, headers);
+        let mut request = Request::get(path).body(Bytes::new())?;
+        *request.headers_mut() = headers.clone();
+        self.send(server, request, timeout).await
+    }
+
+    /// Sends one request, whose URI is a path, and reads the whole response within `timeout`. A
+    /// `Host` that is given stays.
+    pub(crate) async fn send(
+        &self,
+        server: &str,
+        mut request: Request<Bytes>,
+        timeout: Duration,
+    ) -> Result<Answer, Error> {
+        if !request.headers().contains_key(HOST) {
+            let host = HeaderValue::from_str(server).map_err(http::Error::from)?;
+            request.headers_mut().insert(HOST, host);
+        }
+        let call = self.call(server, request.map(Full::new));
         tokio::time::timeout(timeout, call).await.unwrap_or(Err(Error::Timeout))
     }
 
-    async fn call(&self, server: &str, path: &str, headers: &HeaderMap) -> Result<Answer, Error> {
-        while let Some(mut sender) = self.kept(server) {
-            // The server may have closed it in the meantime; a GET can be repeated.
-            if let Ok(answer) = exchange(&mut sender, request(server, path, headers)?).await {
+    async fn call(&self, server: &str, request: Request<Full<Bytes>>) -> Result<Answer, Error> {
+        // The server may have closed a kept connection in the meantime; a GET can be repeated.
+        while let Some(mut sender) =
+            Some(request.method()).filter(|m| *m == Method::GET).and_then(|_| self.kept(server))
+        {
+            if let Ok(answer) = exchange(&mut sender, request.clone()).await {
                 self.keep(server, sender);
                 return Ok(answer);
             }
@@ -84,20 +105,20 @@ impl Client {
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         // Its sender reports how it ends.
         tokio::spawn(async move { drop(connection.await) });
-        let answer = exchange(&mut sender, request(server, path, headers)?).await?;
+        let answer = exchange(&mut sender, request).await?;
         self.keep(server, sender);
         Ok(answer)
     }
 
     /// Takes a connection that is still open and was used within [`KEPT`].
-    fn kept(&self, server: &str) -> Option<SendRequest<Empty<Bytes>>> {
+    fn kept(&self, server: &str) -> Option<SendRequest<Full<Bytes>>> {
         let mut idle = self.idle.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let connections = idle.get_mut(server)?;
         connections.retain(|kept| kept.since.elapsed() < KEPT && kept.sender.is_ready());
         connections.pop().map(|kept| kept.sender)
     }
 
-    fn keep(&self, server: &str, sender: SendRequest<Empty<Bytes>>) {
+    fn keep(&self, server: &str, sender: SendRequest<Full<Bytes>>) {
         let mut idle = self.idle.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let connections = idle.entry(server.to_owned()).or_default();
         connections.retain(|kept| kept.since.elapsed() < KEPT && !kept.sender.is_closed());
@@ -109,22 +130,14 @@ impl Client {
 
 /// Sends one request on a connection and reads the response.
 async fn exchange(
-    sender: &mut SendRequest<Empty<Bytes>>,
-    request: Request<Empty<Bytes>>,
+    sender: &mut SendRequest<Full<Bytes>>,
+    request: Request<Full<Bytes>>,
 ) -> Result<Answer, Error> {
     sender.ready().await?;
     let answer = sender.send_request(request).await?;
-    let status = answer.status();
+    let (status, headers) = (answer.status(), answer.headers().clone());
     let body = Limited::new(answer.into_body(), BODY_BYTES_MAX).collect().await;
-    Ok(Answer { status, body: body.map_err(Error::Body)?.to_bytes() })
-}
-
-fn request(server: &str, path: &str, headers: &HeaderMap) -> Result<Request<Empty<Bytes>>, Error> {
-    let mut request = Request::get(path).body(Empty::new())?;
-    *request.headers_mut() = headers.clone();
-    let host = HeaderValue::from_str(server).map_err(http::Error::from)?;
-    request.headers_mut().insert(HOST, host);
-    Ok(request)
+    Ok(Answer { status, headers, body: body.map_err(Error::Body)?.to_bytes() })
 }
 
 /// A server's name with a port, by default 80.

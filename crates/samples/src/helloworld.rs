@@ -1,6 +1,6 @@
 //! Istio's `helloworld`: says its version and where it runs.
 
-use std::{env, fs, hint, io};
+use std::{env, hint, io};
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
@@ -17,12 +17,8 @@ struct HelloWorld {
 
 /// Serves it on port 5000; `SERVICE_VERSION` and `HOSTNAME` say what it answers.
 pub(crate) async fn run(default_version: &str) -> io::Result<()> {
-    let instance = match env::var("HOSTNAME") {
-        Ok(name) => name,
-        Err(_) => fs::read_to_string("/proc/sys/kernel/hostname")?.trim().to_owned(),
-    };
     let version = env::var("SERVICE_VERSION").unwrap_or_else(|_| default_version.to_owned());
-    server::run(5000, HelloWorld { version, instance }).await
+    server::run(5000, HelloWorld { version, instance: server::hostname()? }).await
 }
 
 impl App for HelloWorld {

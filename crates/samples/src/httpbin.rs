@@ -1,9 +1,7 @@
 //! The part of httpbin that workshops use: requests echoed as JSON, chosen statuses, delays.
 
 use std::collections::BTreeMap;
-use std::collections::hash_map::RandomState;
 use std::env;
-use std::hash::{BuildHasher, Hasher};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,8 +9,9 @@ use http::header::{CONTENT_TYPE, HOST};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use serde_json::{Map, Value, json};
 
-use crate::answer;
+use crate::random::{draw, uuid};
 use crate::server::{App, Peer};
+use crate::{answer, form};
 
 /// The application. `/get`, `/post` (also `put`, `patch`, `delete`), `/anything`, `/headers`,
 /// `/ip`, `/user-agent`, `/status/{n}`, `/delay/{n}`, `/uuid`.
@@ -81,7 +80,7 @@ fn json_document(value: &Value) -> Response<Bytes> {
 
 fn echo(request: &Request<Bytes>) -> Value {
     json!({
-        "args": form(request.uri().query().unwrap_or_default()),
+        "args": form_document(request.uri().query().unwrap_or_default()),
         "headers": headers(request.headers()),
         "origin": origin(request),
         "url": url(request),
@@ -93,10 +92,10 @@ fn echo_with_body(request: &Request<Bytes>) -> Value {
     let content_type = text(request.headers(), CONTENT_TYPE.as_str()).unwrap_or_default();
     let is_form = content_type.starts_with("application/x-www-form-urlencoded");
     json!({
-        "args": form(request.uri().query().unwrap_or_default()),
+        "args": form_document(request.uri().query().unwrap_or_default()),
         "data": if is_form { "" } else { &body },
         "files": {},
-        "form": if is_form { form(&body) } else { json!({}) },
+        "form": if is_form { form_document(&body) } else { json!({}) },
         "headers": headers(request.headers()),
         "json": serde_json::from_slice::<Value>(request.body()).unwrap_or_default(),
         "origin": origin(request),
@@ -126,11 +125,9 @@ fn capitalized(word: &str) -> String {
 }
 
 /// Fields of a query or form; one that occurs more than once is a list.
-fn form(text: &str) -> Value {
+fn form_document(text: &str) -> Value {
     let mut fields = Map::new();
-    for field in text.split('&').filter(|field| !field.is_empty()) {
-        let (name, value) = field.split_once('=').unwrap_or((field, ""));
-        let (name, value) = (decoded(name), decoded(value));
+    for (name, value) in form::fields(text) {
         match fields.get_mut(&name) {
             None => {
                 fields.insert(name, json!(value));
@@ -140,28 +137,6 @@ fn form(text: &str) -> Value {
         }
     }
     Value::Object(fields)
-}
-
-/// Decodes a name or value of a form: `+` is a space, `%XX` a byte.
-fn decoded(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, after @ ..] = rest {
-        rest = after;
-        let escaped = after
-            .get(..2)
-            .filter(|_| *first == b'%')
-            .and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok());
-        match (first, escaped) {
-            (_, Some(byte)) => {
-                bytes.push(byte);
-                rest = &after[2..];
-            }
-            (b'+', None) => bytes.push(b' '),
-            (byte, None) => bytes.push(*byte),
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// The client: the value of `x-forwarded-for`, or the peer's address.
@@ -204,21 +179,10 @@ fn status(codes: &str, draw: f64) -> Response<Bytes> {
     }
 }
 
-/// A number in [0, 1), from the hasher's random keys.
-fn draw() -> f64 {
-    let random = RandomState::new().build_hasher().finish();
-    (random >> 11) as f64 / (1_u64 << 53) as f64
-}
-
 /// How long `/delay/{seconds}` waits.
 fn delay(seconds: &str) -> Option<Duration> {
     let seconds: f64 = seconds.parse().ok()?;
     Duration::try_from_secs_f64(seconds.clamp(0.0, DELAY_SECONDS_MAX)).ok()
-}
-
-/// A random UUID from the kernel.
-fn uuid() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/random/uuid").unwrap_or_default().trim().to_owned()
 }
 
 const INDEX: &str = "<!DOCTYPE html>\n<title>httpbin</title>\n<p>/get /post /anything /headers /ip \
@@ -297,7 +261,7 @@ mod tests {
     #[test]
     fn forms_are_decoded() {
         let expected = json!({"a b": "c&d", "e": ["100%", "ü"], "%zz": ""});
-        assert_eq!(form("a+b=c%26d&e=100%25&e=%c3%bc&%zz"), expected);
+        assert_eq!(form_document("a+b=c%26d&e=100%25&e=%c3%bc&%zz"), expected);
     }
 
     #[tokio::test]

@@ -6,6 +6,8 @@
 //! - `productpage [PORT]`, `details [PORT]`, `ratings [PORT]`, `reviews [PORT]`: Bookinfo, on port
 //!   9080. `reviews-v1`, `-v2` and `-v3` are `reviews` with what those images have built in.
 //! - `helloworld` (also `-v1`, `-v2`) on port 5000, `httpbin` on port 80.
+//! - `podinfo VERSION` on port 9898, `myweb VERSION` and `retry-backend` on port 80.
+//! - `fortio`, which makes load; `nginx`, which starts the machine's.
 //! - `sleep` and `curl`, for machines that lack them.
 //!
 //! They know nothing about the mesh and share no code with it.
@@ -14,11 +16,19 @@ mod answer;
 mod client;
 mod curl;
 mod details;
+mod form;
+mod fortio;
 mod headers;
 mod helloworld;
 mod httpbin;
+mod myweb;
+mod nginx;
+mod podinfo;
 mod productpage;
+mod random;
 mod ratings;
+mod ratings_web;
+mod retry_backend;
 mod reviews;
 mod server;
 mod sleep;
@@ -61,11 +71,18 @@ async fn run(verb: &str, arguments: &[String]) -> io::Result<ExitCode> {
         "helloworld" | "helloworld-v1" => helloworld::run("v1").await?,
         "helloworld-v2" => helloworld::run("v2").await?,
         "httpbin" => server::run(httpbin::port(arguments), httpbin::Httpbin).await?,
+        "podinfo" => podinfo::run(arguments).await?,
+        "myweb" => myweb::run(arguments).await?,
+        "retry-backend" => retry_backend::run().await?,
+        "ratings-web" => ratings_web::run().await?,
+        "fortio" => return fortio::run(arguments).await,
+        "nginx" => return nginx::run(arguments),
         "sleep" => return sleep::run(arguments).await,
         "curl" => return curl::run(arguments).await,
         _ => {
             return Err(io::Error::other(
-                "there are: productpage, details, ratings, reviews, helloworld, httpbin, sleep, curl",
+                "there are: productpage, details, ratings, reviews, helloworld, httpbin, podinfo, \
+                 myweb, retry-backend, ratings-web, fortio, nginx, sleep, curl",
             ));
         }
     }

@@ -45,6 +45,14 @@ pub(crate) async fn run(port: u16, app: impl App) -> io::Result<()> {
     Ok(())
 }
 
+/// The name of the pod, by `HOSTNAME` or as the kernel knows it.
+pub(crate) fn hostname() -> io::Result<String> {
+    match std::env::var("HOSTNAME") {
+        Ok(name) => Ok(name),
+        Err(_) => Ok(std::fs::read_to_string("/proc/sys/kernel/hostname")?.trim().to_owned()),
+    }
+}
+
 /// Serves until `end`; then accepts nothing more, finishes open requests, and closes.
 pub(crate) async fn serve(listener: TcpListener, app: impl App, end: impl Future<Output = ()>) {
     let app = Arc::new(app);

@@ -11,6 +11,7 @@ mod mesh;
 mod mesh_verbs;
 mod objects;
 mod running;
+mod samples;
 mod sidecar;
 mod trouble;
 mod workshops;

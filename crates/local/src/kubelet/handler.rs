@@ -27,7 +27,7 @@ use nix::unistd::Pid;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 
-use super::launch::{sandbox, started};
+use super::launch::{command_inside, sandbox, started};
 use super::pod::{PodState, blocking};
 use crate::sandbox::exec::{ExecIo, ExecSpec, spawn};
 use crate::sandbox::pod::PodSandbox;
@@ -225,16 +225,18 @@ async fn command(
 ) -> Result<(), String> {
     let inside = state.inits.borrow().get(container.name.as_str()).cloned();
     let inside = inside.ok_or_else(|| format!("container {} does not run", container.name))?;
+    let (argv, program) = command_inside(&state.node, &inside.image, command.to_vec());
     let spec = ExecSpec {
         limits: state.node.program_limits(),
         init: inside.init,
-        argv: command.to_vec(),
+        argv,
         environment: inside.environment,
         directory: inside.directory,
         user: inside.user,
         terminal: None,
     };
-    let spawned = spawn(&spec, ExecIo::default()).map_err(|error| error.to_string())?;
+    let spawned =
+        spawn(&spec, ExecIo { program, ..ExecIo::default() }).map_err(|error| error.to_string())?;
     let ended = state.node.reaper.expect(spawned.pid);
     let killer = KillOnDrop(Some(spawned.pid));
     started(spawned.status).await.map_err(|error| error.to_string())?;

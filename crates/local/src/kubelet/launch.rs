@@ -19,7 +19,7 @@ use crate::addresses::HOST_IP;
 use crate::environment::{self, BadConfig, DEFAULT_PATH, Sources};
 use crate::events::EventKind;
 use crate::host_link::MemoryLimit;
-use crate::images::SAMPLES;
+use crate::images::{Image, SAMPLES};
 use crate::node::Node;
 use crate::sandbox::container::{ContainerIo, ContainerSpec, RootFile, spawn};
 use crate::sandbox::pod::PodSandbox;
@@ -58,6 +58,7 @@ pub(super) async fn launch(
         environment: prepared.spec.environment,
         user: prepared.spec.user,
         directory: prepared.spec.directory,
+        image: prepared.image,
     };
     state.inits.borrow_mut().insert(container.name.to_string(), inside);
     Ok(Running { pid: spawned.pid, ended, memory })
@@ -96,6 +97,7 @@ pub(super) fn sandbox(state: &PodState) -> Result<Arc<PodSandbox>, NotStarted> {
 struct Prepared {
     spec: ContainerSpec,
     program: Option<ProgramFile>,
+    image: Image,
     /// Mounts that the spec's volumes refer to.
     volumes: Vec<OwnedFd>,
 }
@@ -126,7 +128,6 @@ impl Prepared {
             words.iter().map(|word| environment::expand(word, &variables)).collect()
         };
         let argv = image.command_line(&expanded(&container.command), &expanded(&container.args));
-        let argv = image.localize(argv, is_on_machine);
         for word in argv.iter().skip(1).filter(|word| is_hidden(node, word)) {
             let message = format!(
                 "{word} lies in a folder of the host that containers do not see: move it to one \
@@ -169,7 +170,7 @@ impl Prepared {
             limits: node.program_limits(),
             writable_bytes_max: node.limits.platform.writable_bytes_max,
         };
-        Ok(Self { spec, program, volumes })
+        Ok(Self { spec, program, image, volumes })
     }
 }
 
@@ -215,8 +216,22 @@ fn is_hidden(node: &Node, path: &str) -> bool {
     path.is_absolute() && node.hidden.iter().any(|folder| path.starts_with(folder)) && path.exists()
 }
 
+/// A command that is to run inside a container: one of its image, or of the machine.
+pub(crate) fn command_inside<'a>(
+    node: &'a Node,
+    image: &Image,
+    command: Vec<String>,
+) -> (Vec<String>, Option<&'a ProgramFile>) {
+    let mut argv = image.own(command);
+    if argv.first().is_some_and(|first| stands_in(first)) {
+        argv.insert(0, SAMPLES.to_owned());
+    }
+    let is_sample = argv.first().is_some_and(|first| first == SAMPLES);
+    (argv, node.samples.as_ref().filter(|_| is_sample))
+}
+
 /// Whether one of our own programs stands in for a common one that this machine lacks.
-pub(crate) fn stands_in(program: &str) -> bool {
+fn stands_in(program: &str) -> bool {
     matches!(program, "curl" | "sleep") && !is_on_machine(program)
 }
 

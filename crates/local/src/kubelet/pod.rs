@@ -22,6 +22,7 @@ use super::{publish, volumes};
 use crate::addresses::GATEWAY;
 use crate::clock;
 use crate::events::EventKind;
+use crate::images::Image;
 use crate::node::Node;
 use crate::path_name::PathName;
 use crate::pod_status::{ContainerRecord, PodRecord, Terminated};
@@ -90,6 +91,7 @@ pub(crate) struct Inside {
     pub(crate) environment: Vec<(String, String)>,
     pub(crate) user: Option<(u32, u32)>,
     pub(crate) directory: Option<PathBuf>,
+    pub(crate) image: Image,
 }
 
 impl PodState {

@@ -7,7 +7,7 @@ use http::{Response, StatusCode};
 use serde_json::Value;
 
 use super::{Fetched, books};
-use crate::answer;
+use crate::{answer, form};
 
 /// The front page.
 pub(super) const INDEX: &str = include_str!("../../assets/index.html");
@@ -47,7 +47,7 @@ pub(super) fn static_file(path: &str) -> Option<Response<Bytes>> {
 fn session(page: &mut String, user: Option<&str>) {
     match user {
         Some(user) => {
-            let user = escape(user);
+            let user = form::html(user);
             // Writing to a String cannot fail; the same below.
             let _ =
                 write!(page, "<span class=\"user\">{user}</span> <a href=\"logout\">sign out</a>");
@@ -65,7 +65,7 @@ fn section(page: &mut String, fetched: &Fetched, what: &str, show: fn(&mut Strin
     if *status == StatusCode::OK {
         return show(page, value);
     }
-    let error = escape(value["error"].as_str().unwrap_or_default());
+    let error = form::html(value["error"].as_str().unwrap_or_default());
     let _ = write!(page, "<h4>Error fetching product {what}!</h4>\n<p>{error}</p>");
 }
 
@@ -80,9 +80,9 @@ fn book(page: &mut String, details: &Value) {
         ("ISBN-13", "ISBN-13"),
     ] {
         let value = match &details[field] {
-            Value::String(text) => escape(text),
+            Value::String(text) => form::html(text),
             Value::Null => continue,
-            other => escape(&other.to_string()),
+            other => form::html(&other.to_string()),
         };
         let _ = writeln!(page, "<dt>{name}:</dt><dd>{value}</dd>");
     }
@@ -92,8 +92,8 @@ fn book(page: &mut String, details: &Value) {
 fn all_reviews(page: &mut String, reviews: &Value) {
     page.push_str("<h4>Book Reviews</h4>\n");
     for review in reviews["reviews"].as_array().into_iter().flatten() {
-        let text = escape(review["text"].as_str().unwrap_or_default());
-        let reviewer = escape(review["reviewer"].as_str().unwrap_or_default());
+        let text = form::html(review["text"].as_str().unwrap_or_default());
+        let reviewer = form::html(review["reviewer"].as_str().unwrap_or_default());
         let _ = writeln!(page, "<blockquote>\n<p>{text}</p>\n<small>{reviewer}</small>");
         if let Some(rating) = review.get("rating") {
             stars(page, rating);
@@ -109,7 +109,7 @@ fn stars(page: &mut String, rating: &Value) {
         page.push_str("<p><i>Ratings service is currently unavailable</i></p>\n");
         return;
     };
-    let color = escape(rating["color"].as_str().unwrap_or("black"));
+    let color = form::html(rating["color"].as_str().unwrap_or("black"));
     let _ = writeln!(page, "<font color=\"{color}\">\n<!-- full stars: -->");
     for _ in 0..full {
         page.push_str("<span class=\"glyphicon glyphicon-star\"></span>\n");
@@ -119,11 +119,6 @@ fn stars(page: &mut String, rating: &Value) {
         page.push_str("<span class=\"glyphicon glyphicon-star-empty\"></span>\n");
     }
     page.push_str("</font>\n");
-}
-
-/// Makes text safe inside HTML and its attributes.
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
 const TEMPLATE: &str = include_str!("../../assets/productpage.html");
