@@ -432,7 +432,7 @@ fn by_rule<R: Recorder>(
 }
 
 /// Chooses a backend by weight. A single one needs no weight; of several, those with weight 0 get
-/// nothing.
+/// nothing, so there is none to choose if all have that.
 fn choose<R: Recorder>(
     backends: &[LinkedBackend],
     at: RuleAt,
@@ -443,9 +443,6 @@ fn choose<R: Recorder>(
         return (!backends.is_empty()).then_some(0);
     }
     let total: u64 = backends.iter().map(|b| u64::from(b.weight)).sum();
-    if total == 0 {
-        return None;
-    }
     // Rules for connections are numbered behind those for requests.
     let list = u64::from(at.list == RuleList::Connections) << 31;
     let rule = (u64::from(at.route) << 32) | list | u64::from(at.rule);

@@ -106,6 +106,16 @@ mod tests {
     }
 
     #[test]
+    fn draws_differ_by_request_by_hop_and_by_sequence() {
+        let draw = Draw::of(b"id", b"hop", 1);
+        for other in
+            [Draw::of(b"other", b"hop", 1), Draw::of(b"id", b"next", 1), Draw::of(b"id", b"hop", 2)]
+        {
+            assert_ne!(draw, other);
+        }
+    }
+
+    #[test]
     fn text_round_trips() {
         let draw = Draw::of(b"a", b"b", 7);
         assert_eq!(draw.to_string().parse(), Ok(draw));

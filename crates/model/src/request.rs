@@ -139,6 +139,16 @@ mod tests {
     }
 
     #[test]
+    fn values_of_one_header_are_joined_as_the_proxy_joins_them() {
+        let pairs = [("x-a", "1"), ("Cookie", "a=1"), ("X-A", "2"), ("cookie", "b=2")];
+        let headers: Vec<(String, String)> =
+            pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        assert_eq!(headers.value("x-a").as_deref(), Some("1,2"));
+        assert_eq!(headers.value("cookie").as_deref(), Some("a=1; b=2"));
+        assert_eq!(headers.value("x-b"), None);
+    }
+
+    #[test]
     fn query_values_are_decoded() {
         assert_eq!(query_value("a=1&b=x%20y+z", "b").as_deref(), Some("x y z"));
         assert_eq!(query_value("a=1&a=2", "a").as_deref(), Some("1"));

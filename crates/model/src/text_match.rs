@@ -221,6 +221,7 @@ mod tests {
         assert!(cookie.is_match("a=b;usertype=tester;c=d"));
         assert!(!cookie.is_match("a=b; usertype=tester"));
         assert!(!compile_regex("a|b").unwrap().is_match("ab"));
+        assert!(compile_regex("a.*").unwrap().is_match("a\nb"), "a query may hold %0A");
     }
 
     /// RE2's syntax: `\d`, `\s`, `\w` and `\b` are about ASCII.

@@ -5,7 +5,6 @@ use super::conditions::{
 };
 use super::{RuleAt, RuleList};
 use crate::recorder::{Event, Recorder};
-use crate::resource::ListenerKind;
 use crate::traffic::{Connection, Request};
 use crate::view::{CompiledMatch, LinkedApplies, RuleIndex};
 
@@ -42,7 +41,7 @@ pub(super) fn one_by_one(
     connection: &Connection<'_>,
     request: &Request<'_>,
 ) -> Found {
-    let mut any_applies = connection.listener == ListenerKind::Gateway;
+    let mut any_applies = false;
     for turn in &applies.order {
         if turn.alternatives.is_empty() {
             return Found::Matched(turn.at(None));
@@ -77,11 +76,7 @@ fn by_index(
         return Found::Matched(at);
     }
     let mut callers = index.callers().iter().filter_map(|at| alternative(applies, *at));
-    if connection.listener == ListenerKind::Gateway || callers.any(is_for_caller) {
-        Found::NoneMatched
-    } else {
-        Found::NoneApplies
-    }
+    if callers.any(is_for_caller) { Found::NoneMatched } else { Found::NoneApplies }
 }
 
 /// An alternative of a rule; `None` if the rule has none, and so matches everything.

@@ -327,12 +327,15 @@ fn conditions_on_where_the_caller_is() {
     let from =
         |namespace: &str| Match { source_namespace: Some(namespace.into()), ..Match::default() };
     let at = |gateway: &str| Match { gateways: vec![gateway.into()], ..Match::default() };
+    let at_either =
+        Match { gateways: vec!["default/gw".into(), "mesh".into()], ..Match::default() };
     let port = |port| Match { port: Some(port), ..Match::default() };
     for (condition, outcome_of) in [
         (from("default"), "default/r#0 v1"),
         (from("other"), "default/r#1 v2"),
         (at("mesh"), "default/r#0 v1"),
         (at("default/gw"), "default/r#1 v2"),
+        (at_either, "default/r#0 v1"),
         (port(9080), "default/r#0 v1"),
         (port(80), "default/r#1 v2"),
     ] {
@@ -397,6 +400,9 @@ fn the_authority_comes_from_the_rewrite_then_the_rule_then_the_backend() {
     other_header.headers.response.set = pairs("response");
     assert_eq!(authority(&other_header), None);
     assert_eq!(authority(&all).as_deref(), Some("backend"));
+    let mut by_pseudo_header = to(Vec::new(), "v1");
+    by_pseudo_header.headers.request.set = vec![(":authority".into(), "pseudo".into())];
+    assert_eq!(authority(&by_pseudo_header).as_deref(), Some("pseudo"));
     all.headers.request.add = pairs("rule");
     assert_eq!(authority(&all).as_deref(), Some("rule"));
     all.rewrite = Some(Rewrite { path: None, authority: Some("rewrite".into()) });

@@ -102,6 +102,29 @@ fn an_endpoint_that_fails_often_is_ejected_and_comes_back() {
     assert_eq!(bad.state().ejected_for(Tick(40_000)), Duration::from_secs(60), "longer each time");
 }
 
+/// Answers to requests that were under way at its ejection come while it lasts.
+#[test]
+fn an_endpoint_that_fails_on_is_ejected_no_longer_for_it() {
+    let group = group(2, false, false, outlier(2, 100));
+    let bad = group.members().all[0].clone();
+    let fail = |now: u64| group.note(&bad, true, || Tick(now));
+    (0..6).for_each(|_| fail(1_000));
+    assert_eq!(bad.state().ejected_for(Tick(1_000)), Duration::from_secs(30));
+    assert!(!bad.state().is_ejected(Tick(31_000)));
+}
+
+#[test]
+fn after_an_ejection_failures_are_counted_from_the_beginning() {
+    let group = group(2, false, false, outlier(3, 100));
+    let bad = group.members().all[0].clone();
+    (0..3).for_each(|_| group.note(&bad, true, || Tick(0)));
+    assert_eq!((bad.state().is_ejected(Tick(1)), bad.state().failures()), (true, 0));
+    (0..2).for_each(|_| group.note(&bad, true, || Tick(40_000)));
+    assert!(!bad.state().is_ejected(Tick(40_000)), "two are not three");
+    group.note(&bad, true, || Tick(40_000));
+    assert!(bad.state().is_ejected(Tick(40_000)));
+}
+
 #[test]
 fn no_more_are_ejected_than_the_share_that_is_allowed() {
     for (percent, count, most) in [(10, 2, 0), (10, 10, 1), (50, 4, 2), (100, 3, 3), (0, 9, 0)] {
@@ -150,6 +173,8 @@ fn connections_and_waits_are_counted_up_to_their_limits() {
     let third = limited.open_connection(true).unwrap();
     assert_eq!(limited.usage(), (3, 0));
     let waiting = limited.wait().unwrap();
+    let told = limited.report(Tick(1), |_, _| None).usage;
+    assert_eq!(told, Some(GroupUsage { connections: 3, waiting: 1 }));
     assert_eq!(limited.wait().err(), Some(Reason::UpstreamOverflow));
     drop((first, third, waiting));
     assert_eq!(limited.usage(), (1, 0));

@@ -295,13 +295,87 @@ fn endpoints_that_change_link_nothing_anew_and_reach_requests_that_have_begun() 
         Chunk::WHOLE,
     );
     let resource = snapshot.resource(&key, &proxy.subscriber);
+    let changes_before = proxy.view.endpoint_changes();
     proxy.view = proxy.view.apply([change(key, resource)]).0;
     let reviews_after = proxy.get("reviews", "/").linked.unwrap();
     let ratings_after = proxy.get("ratings", "/").linked.unwrap();
     assert!(Arc::ptr_eq(&reviews_before, &reviews_after));
     assert!(Arc::ptr_eq(&ratings_before, &ratings_after));
+    assert_ne!(proxy.view.endpoint_changes(), changes_before, "pools are to be looked through");
     let old = reviews_before.applies.as_ref().unwrap().default_backend.as_ref().unwrap();
     assert_eq!(old.group.as_ref().unwrap().members().ready.len(), 0);
+}
+
+/// The key of what enters the workload of a sidecar.
+fn inbound() -> ResolutionKey {
+    ResolutionKey {
+        listener: ListenerKind::Inbound,
+        target: Target::Address(IpAddr::from([10, 77, 1, 0]), EVERY_PORT),
+        namespace: "default".into(),
+    }
+}
+
+#[test]
+fn the_settings_of_the_mesh_reach_workloads_without_a_policy_of_their_own() {
+    let mut proxy = Proxy::sidecar(reviews(&[("a", "v1", true)]), "default", &[]);
+    proxy.subscribe(&ResourceKey::Settings);
+    proxy.subscribe(&ResourceKey::Resolution(inbound()));
+    let mode = |proxy: &Proxy| {
+        let linked = |port| {
+            let address = SocketAddr::new(IpAddr::from([10, 77, 1, 0]), port);
+            proxy.view.at_address(ListenerKind::Inbound, address, "default").unwrap()
+        };
+        [9081, 1].map(|port| linked(port).applies.as_ref().unwrap().mtls)
+    };
+    assert_eq!(mode(&proxy), [MtlsMode::Permissive; 2]);
+    let mut objects = reviews(&[("a", "v1", true)]);
+    objects.settings.mtls_mode = MtlsMode::Strict;
+    proxy.snapshot = crate::Snapshot::new(objects).0;
+    proxy.subscribe(&ResourceKey::Settings);
+    assert_eq!(mode(&proxy), [MtlsMode::Strict; 2]);
+}
+
+#[test]
+fn of_a_port_that_is_served_no_longer_nothing_is_left() {
+    let mut objects = reviews(&[("a", "v1", true)]);
+    let mut proxy = Proxy::sidecar(objects.clone(), "default", &[]);
+    proxy.subscribe(&ResourceKey::Resolution(inbound()));
+    let service = |proxy: &Proxy| {
+        let address = "10.77.1.0:9081".parse().unwrap();
+        let linked = proxy.view.at_address(ListenerKind::Inbound, address, "default");
+        linked?.applies.as_ref()?.service.as_ref().map(|service| service.name.to_string())
+    };
+    assert_eq!(service(&proxy).as_deref(), Some("reviews"));
+    objects.services[0].endpoints[0].ports[0].target = 9082;
+    proxy.replace(objects.clone());
+    assert_eq!(service(&proxy), None);
+    objects.services[0].endpoints[0].ports[0].target = 9081;
+    proxy.replace(objects);
+    assert_eq!(service(&proxy).as_deref(), Some("reviews"));
+    let key = ResourceKey::Resolution(inbound());
+    proxy.view = proxy.view.apply([Change { key, version: Version(0), body: Body::Forget }]).0;
+    assert_eq!(service(&proxy), None);
+}
+
+/// Who is in use is not given up because its configuration was edited.
+#[test]
+fn a_use_is_remembered_over_changes() {
+    let mut proxy = Proxy::sidecar(reviews(&[("a", "v1", true)]), "default", &[]);
+    proxy.get("reviews", "/").note_use(Tick(7));
+    let ip = "10.77.9.9".parse().unwrap();
+    proxy.subscribe(&ResourceKey::Workload(ip));
+    proxy.view.use_workload(ip, Tick(8));
+    let used = |proxy: &Proxy| {
+        let mut used: Vec<u64> = proxy.view.held().map(|(_, held)| held.last_use.at().0).collect();
+        used.retain(|at| *at > 0);
+        used.sort_unstable();
+        used
+    };
+    assert_eq!(used(&proxy), [7, 8]);
+    proxy.replace(reviews(&[("a", "v1", true), ("b", "v1", true)]));
+    assert_eq!(used(&proxy), [7, 8]);
+    proxy.get("reviews", "/").note_use(Tick(9));
+    assert_eq!(used(&proxy), [8, 9]);
 }
 
 #[test]
@@ -335,6 +409,22 @@ fn a_port_that_the_service_lacks_is_an_unknown_destination() {
     assert_eq!((decision.plan, decision.reason), (Plan::Answer(503), Reason::UnknownDestination));
     assert_eq!(proxy.findings[0].code, FindingCode::UnknownDestination);
     assert_eq!(proxy.findings[0].path, "spec.http[0].route[0].destination.port.number");
+}
+
+/// The service has lost the port; what is to replace the answer is on its way.
+#[test]
+fn a_port_that_the_service_has_no_more_is_an_unknown_destination() {
+    let mut objects = reviews(&[("a", "v1", true)]);
+    let mut proxy = Proxy::sidecar(objects.clone(), "default", &[]);
+    let decision = proxy.get("reviews", "/");
+    let id = decision.applies().unwrap().service.as_ref().unwrap().id.clone();
+    objects.services[0].service.ports[0].number = 1;
+    let (snapshot, _) = crate::Snapshot::new(objects);
+    let key = ResourceKey::Service(id);
+    let resource = snapshot.resource(&key, &proxy.subscriber);
+    proxy.view = proxy.view.apply([change(key, resource)]).0;
+    let decision = proxy.get("reviews", "/");
+    assert_eq!((decision.plan, decision.reason), (Plan::Answer(503), Reason::UnknownDestination));
 }
 
 #[test]
@@ -402,6 +492,14 @@ fn rules_behind_a_catch_all_are_tried_last_or_never_where_routes_join() {
         [turn(0, 0, 0..1), turn(0, 1, 0..1)],
         "a catch-all for another port catches nothing here"
     );
+    let header = vec![("x".into(), crate::text_match::TextMatch::Present)];
+    let asks_more = crate::route::Match { headers: header, ..prefix("/") };
+    let conditional = [route_of("d", vec![vec![asks_more], vec![exact("/reached")]])];
+    assert_eq!(
+        link::join(&conditional, &applies(Join::CatchAllLast), 80),
+        [turn(0, 0, 0..1), turn(0, 1, 0..1)],
+        "what asks for a header is no catch-all"
+    );
 }
 
 /// A route that a proxy cannot read might have kept traffic from somewhere: it is not left out, and
@@ -459,4 +557,7 @@ fn nothing_and_forgotten_differ() {
     let held = proxy.view.get(&resolution).unwrap().resource.clone();
     let Some(Resource::Resolution(body)) = held else { panic!("{held:?}") };
     assert_eq!(*body, Resolution::Absent);
+    let ResourceKey::Resolution(resolution) = resolution else { panic!() };
+    assert!(proxy.view.is_absent(&resolution));
+    assert!(!proxy.view.is_absent(&inbound()), "of that nobody has said anything");
 }

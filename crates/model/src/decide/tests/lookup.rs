@@ -187,7 +187,7 @@ fn numbered(count: usize) -> Vec<Rule> {
 fn routes_that_are_alone_share_their_index() {
     let mut objects = mesh(Vec::new());
     objects.routes[0] = route(("default", "r"), 0, &["a.com", "b.com"], &["mesh"], numbered(20));
-    let mut proxy = Proxy::sidecar(objects, "default", &[]);
+    let mut proxy = Proxy::sidecar(objects.clone(), "default", &[]);
     // The test sends what an answer refers to with each answer.
     for host in ["a.com", "b.com"] {
         proxy.get(host, "/");
@@ -198,6 +198,13 @@ fn routes_that_are_alone_share_their_index() {
         decision.applies().unwrap().index.clone().expect("there are many rules")
     });
     assert!(Arc::ptr_eq(&indices[0], &indices[1]));
+    // One for other paths has another.
+    objects.routes[0].route.rules[7].matches = vec![exact("/edited")];
+    proxy.replace(objects);
+    for host in ["a.com", "b.com"] {
+        assert_eq!(outcome(&proxy.get(host, "/edited")), "default/r#7 v1");
+        assert_eq!(outcome(&proxy.get(host, "/exact/7")), "default/r#40 v1");
+    }
 }
 
 #[test]

@@ -48,6 +48,22 @@ fn a_closed_mesh_blocks_connections_to_addresses_of_nobody() {
     }
 }
 
+/// The route for a name goes: what covers the name holds for it then.
+#[test]
+fn a_host_whose_own_route_is_gone_is_served_by_the_wildcard() {
+    let mut objects = mesh(Vec::new());
+    objects.gateways.push(gateway(("default", "gw"), 0, &["*.example.com"]));
+    for (name, host, subset) in [("all", "*.example.com", "v1"), ("own", EXTERNAL, "v2")] {
+        let rules = vec![to(Vec::new(), subset)];
+        objects.routes.push(route(("default", name), 0, &[host], &["default/gw"], rules));
+    }
+    let mut proxy = Proxy::gateway(objects.clone());
+    assert_eq!(outcome(&proxy.get(EXTERNAL, "/")), "default/own#0 v2");
+    objects.routes.pop();
+    proxy.replace(objects);
+    assert_eq!(outcome(&proxy.get(EXTERNAL, "/")), "default/all#0 v1");
+}
+
 /// Longer ones are no names, and would be keys that cost something.
 #[test]
 fn a_host_that_is_longer_than_a_name_can_be_is_asked_for_nowhere() {
@@ -79,6 +95,8 @@ fn a_gateway_serves_only_hosts_of_its_routes() {
     objects.routes.push(route(("default", "g"), 0, &[EXTERNAL], &["default/gw"], rules));
     let mut proxy = Proxy::gateway(objects);
     assert_eq!(outcome(&proxy.get(EXTERNAL, "/ok")), "default/g#0 v1");
+    let ports: Vec<u16> = proxy.view.listeners().listeners.iter().map(|own| own.port).collect();
+    assert_eq!(ports, [80]);
     for (host, path) in [(EXTERNAL, "/other"), ("other.example.com", "/ok"), ("app", "/ok")] {
         let decision = proxy.get(host, path);
         assert_eq!(
@@ -87,7 +105,20 @@ fn a_gateway_serves_only_hosts_of_its_routes() {
             "{host}"
         );
     }
-    // Nor does it dial an address for anybody.
+    // Nor does it dial an address for anybody, or ask who lives there.
+    let domain = ResolutionKey {
+        listener: ListenerKind::Gateway,
+        target: Target::Host(EXTERNAL.into(), 80),
+        namespace: "istio-system".into(),
+    };
+    let absent = crate::Resource::Resolution(Arc::new(crate::resource::Resolution::Absent));
+    let gone = change(ResourceKey::Resolution(domain), Some(absent));
+    let before = proxy.view.clone();
+    proxy.view = before.apply([gone]).0;
+    let asked = proxy.asked.len();
+    assert_eq!(proxy.get(EXTERNAL, "/ok").reason, Reason::NoRoute);
+    assert_eq!(proxy.asked.len(), asked);
+    proxy.view = before;
     let local = proxy.local();
     for destination in ["203.0.113.7:80", "10.96.0.1:80"] {
         let destination = destination.parse().unwrap();
@@ -115,6 +146,13 @@ fn what_enters_a_workload_that_nothing_is_known_of_is_under_the_settings_of_the_
                 Connection { listener: ListenerKind::Inbound, destination, ..connection(&local) };
             let decision = proxy.decide(&Traffic::Connection(connection), Draw(0), &mut Silent);
             assert_eq!(decision.plan, plan, "{destination}");
+            // Nor does it matter if the control plane says that there is nothing.
+            let linked = decision.linked.unwrap();
+            let absent = crate::Resource::Resolution(Arc::new(crate::resource::Resolution::Absent));
+            let absent = change(ResourceKey::Resolution(linked.key.clone()), Some(absent));
+            proxy.view = proxy.view.apply([absent]).0;
+            let decision = proxy.decide(&Traffic::Connection(connection), Draw(0), &mut Silent);
+            assert_eq!(decision.plan, plan, "nothing is known of {destination}");
         }
     }
 }

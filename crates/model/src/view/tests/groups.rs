@@ -30,13 +30,70 @@ fn a_subset_has_what_it_says_and_else_what_its_destination_says() {
     let mut policy = subsets(("default", "d"), 0, REVIEWS, &["v1", "v2"]);
     let wider = TrafficPolicy { limits: Some(limits(7)), outlier: Some(outlier), ..<_>::default() };
     policy.policy.traffic = wider;
+    let own = OutlierDetection { consecutive_5xx: 9, ..outlier };
     policy.policy.subsets[1].traffic.limits = Some(limits(1));
+    policy.policy.subsets[1].traffic.outlier = Some(own);
     objects.destination_policies = vec![policy];
     let mut proxy = Proxy::sidecar(objects, "default", &[]);
     let mut traffic = |path| group(&proxy.get("reviews", path)).policy().traffic;
     assert_eq!(traffic("/0"), wider);
     assert_eq!(traffic("/1"), wider);
-    assert_eq!(traffic("/2"), TrafficPolicy { limits: Some(limits(1)), ..wider });
+    assert_eq!(
+        traffic("/2"),
+        TrafficPolicy { limits: Some(limits(1)), outlier: Some(own), ..wider }
+    );
+}
+
+#[test]
+fn a_group_follows_its_policy_and_keeps_its_turns() {
+    let with = |limits| {
+        let mut objects = with_subsets(&[""]);
+        let mut policy = subsets(("default", "d"), 0, REVIEWS, &[]);
+        policy.policy.traffic.limits = limits;
+        objects.destination_policies = vec![policy];
+        objects
+    };
+    let mut proxy = Proxy::sidecar(with(None), "default", &[]);
+    let before = group(&proxy.get("reviews", "/0"));
+    assert_eq!((turn(&before), before.limits()), ("a".into(), None));
+    let limits = ConnectionLimits { connections_max: Some(3), pending_max: Some(4) };
+    proxy.replace(with(Some(limits)));
+    let after = group(&proxy.get("reviews", "/0"));
+    assert!(Arc::ptr_eq(&before, &after));
+    assert_eq!((turn(&after), after.limits()), ("b".into(), Some(limits)));
+}
+
+/// A subset that is named and not named any more, again and again, as a canary is.
+#[test]
+fn groups_that_come_and_go_leave_nothing_with_their_service() {
+    let version = |n: usize| format!("v{n}");
+    let mut proxy = Proxy::sidecar(with_subsets(&[""]), "default", &[]);
+    for n in 0..50 {
+        let mut objects = with_subsets(&["", &version(n)]);
+        let policy = subsets(("default", "d"), 0, REVIEWS, &[&version(n)]);
+        objects.destination_policies = vec![policy];
+        proxy.replace(objects);
+        assert_eq!(proxy.get("reviews", "/1").reason, Reason::Route);
+    }
+    let kept: usize = proxy.view.groups.values().map(|of_service| of_service.len()).sum();
+    assert!(kept < 5, "{kept} groups");
+}
+
+/// To look through all groups costs as much as there are: so it is done again only when there may be
+/// as many that nothing uses.
+#[test]
+fn the_more_groups_are_used_the_more_seldom_the_unused_are_looked_for() {
+    let name = |n: usize| format!("s{n}");
+    let services = (0..200).map(|n| service("default", &name(n), 1, 9080, &[("a", "v1", true)]));
+    let objects = Objects { services: services.collect(), ..Objects::default() };
+    let mut proxy = Proxy::sidecar(objects, "default", &[]);
+    let mut looks = std::collections::HashSet::new();
+    for n in 0..200 {
+        proxy.get(&name(n), "/");
+        looks.insert(proxy.view.groups_max);
+    }
+    assert!((2..10).contains(&looks.len()), "{looks:?}");
+    assert_eq!(proxy.view.groups().count(), 200, "those that are used stay");
 }
 
 /// As Istio merges DestinationRules of one host: the oldest one's settings, the subsets of all.
@@ -127,6 +184,10 @@ fn each_mode_of_mutual_tls_is_another_policy_of_connections() {
     let first: Vec<u64> = each.iter().map(|modes| policies(*modes)).collect();
     let again: Vec<u64> = each.iter().map(|modes| policies(*modes)).collect();
     assert_eq!(first, again);
+    let mut closed = with(modes[0], None);
+    closed.settings.outbound_policy = crate::settings::OutboundPolicy::RegistryOnly;
+    proxy.replace(closed);
+    assert_ne!(proxy.view.policies(), first[first.len() - 3], "a mesh that closes is another, too");
     let different: std::collections::HashSet<u64> = first.into_iter().collect();
     assert!(different.len() >= 6, "{different:?} of {each:?}");
 }
