@@ -1,11 +1,14 @@
 //! Tests of whole proxies, in this process and over loopback: the original destination is given
 //! instead of captured, and a snapshot answers instead of a control plane.
 
+mod access_log;
 mod asked;
+mod attempts;
 mod edge;
 mod first_bytes;
 mod forms;
 mod gateway;
+mod heads;
 mod http1;
 mod http2;
 mod leaving;
@@ -17,6 +20,7 @@ mod oracle;
 mod paths;
 mod peers;
 mod plans;
+mod policies;
 mod protocols;
 mod replay;
 mod size;

@@ -31,6 +31,21 @@ fn when_the_workload_is_to_end_its_callers_are_sent_away_and_its_own_calls_go_on
 }
 
 #[test]
+fn a_workload_that_is_to_end_is_not_ready_and_nothing_takes_that_back() {
+    use ironmesh_model::ListenerKind::{Gateway, Inbound, Outbound};
+    let workload = workload("client");
+    assert!(!workload.is_leaving());
+    let sends_away = || [Outbound, Inbound, Gateway].map(|kind| workload.sends_away(kind));
+    assert_eq!(sends_away(), [false; 3]);
+    workload.send_away();
+    assert!(workload.is_leaving());
+    assert_eq!(sends_away(), [false, true, true]);
+    workload.drain();
+    workload.send_away();
+    assert_eq!(sends_away(), [true; 3], "a drain goes on");
+}
+
+#[test]
 fn http2_callers_of_a_workload_that_is_to_end_are_told_to_go_and_served_meanwhile() {
     let mesh = Mesh::new();
     let app = Http2App::echo();

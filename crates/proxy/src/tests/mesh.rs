@@ -341,6 +341,69 @@ fn idle_connections_to_an_endpoint_that_is_no_longer_ready_are_given_up() {
     }
 }
 
+/// A connection that is in use when its endpoint is no longer ready ends when it is given back.
+#[test]
+fn a_connection_in_use_to_an_endpoint_that_is_no_longer_ready_is_given_up_after_its_request() {
+    let mesh = Mesh::new();
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    let released = std::sync::Mutex::new(released);
+    let app = App::http(move |_| {
+        released.lock().unwrap().recv().unwrap();
+        ok("late")
+    });
+    let inbound = mesh.inbound(Protocol::Http, app.address, MtlsMode::Strict, "reviews");
+    let outbound = mesh.outbound(Protocol::Http, &[&inbound]);
+    let mut client = Wire::connect(&outbound);
+    client.send("GET / HTTP/1.1\r\nhost: reviews:9080\r\n\r\n");
+    eventually("the request", || app.connections() == 1);
+    let mut unready = endpoint("v0", inbound.address, true);
+    unready.ready = false;
+    let services = vec![reviews(Protocol::Http, vec![unready])];
+    outbound.change(Objects { services, ..Objects::default() });
+    release.send(()).unwrap();
+    assert_eq!(client.read_response(false).body, "late");
+    eventually("the end of the connection", || inbound.process.connections() == 0);
+}
+
+/// A handshake that does not come about within the time that a connection may take.
+#[test]
+fn an_endpoint_that_says_nothing_in_its_handshake_counts_as_unreachable() {
+    let mesh = Mesh::new();
+    let silent = App::silent();
+    let services = vec![reviews(Protocol::Http, vec![endpoint("v1", silent.address, true)])];
+    let mut objects = Objects { services, ..Objects::default() };
+    objects.settings.connect_timeout = Duration::from_millis(100);
+    let outbound = Proxy::start(ListenerKind::Outbound, service_address(), objects);
+    mesh.certify(&outbound, "client");
+    let response = Wire::connect(&outbound).get("/");
+    assert_eq!(response.status, 503);
+    assert_eq!(response.header("x-ironmesh-reason"), Some("connect_failed"));
+}
+
+/// Whoever trickles a handshake does not hold a place for longer than one who stops.
+#[test]
+fn a_handshake_must_come_in_time_however_often_a_byte_of_it_comes() {
+    let app = App::named("a");
+    let services = vec![reviews(Protocol::Http, vec![endpoint("v1", app.address, false)])];
+    let mut objects = Objects { services, ..Objects::default() };
+    objects.settings.mtls_mode = MtlsMode::Strict;
+    let soon = Duration::from_millis(300);
+    let limits =
+        ProxyLimits { handshake_timeout: soon, head_timeout: soon, ..ProxyLimits::default() };
+    let setup = Setup::new(ListenerKind::Inbound, app.address, objects);
+    let inbound = Proxy::begin(Setup { limits, ..setup });
+    let mut client = Wire::connect(&inbound);
+    // The head of a record that promises much, and then byte after byte.
+    client.stream.write_all(&[22, 3, 1, 0x3f, 0xff, 1, 0, 0x3f, 0]).unwrap();
+    client.stream.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+    let (start, mut got) = (Instant::now(), [0; 1]);
+    // The pause between the bytes is that of the read.
+    while client.stream.peek(&mut got).is_err() {
+        client.send("y");
+        assert!(start.elapsed() < PATIENCE, "the handshake is still awaited");
+    }
+}
+
 #[test]
 fn a_client_that_leaves_while_a_connection_is_made_is_noted() {
     let mesh = Mesh::new();

@@ -1,10 +1,15 @@
 //! What metrics say of callers and of what they called, when that changes.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use ironmesh_model::ListenerKind;
-use ironmesh_model::service::Protocol;
+use ironmesh_model::policy::MtlsMode;
+use ironmesh_model::service::{Protocol, UpstreamTls, Workload};
+use ironmesh_model::snapshot::Objects;
 
+use super::http2::{Http2App, block_on, call, connect, grpc};
+use super::mesh::Mesh;
 use super::world::*;
 
 /// Whether a counter of requests has all of this in its labels.
@@ -42,6 +47,139 @@ fn a_service_that_is_found_later_is_counted_with_its_namespace() {
     assert_eq!(client.get("/").body, "a");
     let labels = ["response_code=\"200\"", "destination_service_namespace=\"default\""];
     eventually("the count", || is_counted(&proxy, &labels));
+}
+
+/// Whether a counter has all of this in its labels and this value.
+fn has_value(proxy: &Proxy, name: &str, labels: &[&str], value: u64) -> bool {
+    let (rendered, value) = (proxy.registry.render(), format!(" {value}"));
+    let mut lines = rendered.lines().filter(|line| line.starts_with(name));
+    lines.any(|line| line.ends_with(&value) && labels.iter().all(|label| line.contains(label)))
+}
+
+#[test]
+fn both_proxies_name_both_ends_and_measure_what_went_between() {
+    let mesh = Mesh::new();
+    let app = App::named("abc");
+    let inbound = mesh.inbound(Protocol::Http, app.address, MtlsMode::Permissive, "reviews");
+    let outbound = mesh.outbound(Protocol::Http, &[&inbound]);
+    let mut client = Wire::connect(&outbound);
+    client.send("POST / HTTP/1.1\r\nhost: reviews:9080\r\ncontent-length: 5\r\n\r\nhello");
+    assert_eq!(client.read_response(false).body, "abc");
+    let of_source = [
+        "reporter=\"source\"",
+        "source_workload=\"client\"",
+        "source_app=\"client\"",
+        "source_principal=\"spiffe://cluster.local/ns/default/sa/client\"",
+        "destination_workload=\"reviews-v0\"",
+        "destination_app=\"reviews\"",
+        "destination_version=\"v0\"",
+        "destination_principal=\"spiffe://cluster.local/ns/default/sa/reviews\"",
+        "destination_service=\"reviews.default.svc.cluster.local\"",
+        "destination_service_name=\"reviews\"",
+    ];
+    // The test's proxy of the application has its caller's name.
+    let of_destination = [
+        "reporter=\"destination\"",
+        "source_principal=\"spiffe://cluster.local/ns/default/sa/client\"",
+        "source_workload_namespace=\"default\"",
+        "destination_principal=\"spiffe://cluster.local/ns/default/sa/reviews\"",
+        "connection_security_policy=\"mutual_tls\"",
+    ];
+    for (proxy, labels) in [(&outbound, &of_source[..]), (&inbound, &of_destination[..])] {
+        for (name, value) in [
+            ("istio_requests_total", 1),
+            ("istio_request_bytes_sum", 5),
+            ("istio_response_bytes_sum", 3),
+        ] {
+            eventually(name, || has_value(proxy, name, labels, value));
+        }
+    }
+    // In plaintext nobody has proved who they are.
+    outbound.change(Objects {
+        services: vec![reviews(Protocol::Http, vec![endpoint("v0", inbound.address, false)])],
+        ..Objects::default()
+    });
+    assert_eq!(client.get("/").body, "abc");
+    let of_source = ["source_principal=\"unknown\"", "destination_principal=\"unknown\""];
+    let of_destination = [
+        "source_principal=\"unknown\"",
+        "destination_principal=\"unknown\"",
+        "connection_security_policy=\"none\"",
+    ];
+    for (proxy, labels) in [(&outbound, &of_source[..]), (&inbound, &of_destination[..])] {
+        eventually("the other series", || has_value(proxy, "istio_requests_total", labels, 1));
+    }
+}
+
+/// Who calls is asked for as soon as a connection comes, so that its first request is counted for it.
+#[test]
+fn a_caller_in_plaintext_is_known_by_its_address_from_its_first_request_on() {
+    let app = App::named("a");
+    let caller = Workload {
+        id: workload("caller").id.clone(),
+        owner: "caller-owner".into(),
+        identity: identity("caller"),
+        labels: [("app", "calling")].into_iter().collect(),
+        meshed: false,
+        tls: UpstreamTls::None,
+    };
+    let services = vec![reviews(Protocol::Http, vec![endpoint("v1", app.address, false)])];
+    let address = "127.0.0.2".parse().unwrap();
+    let workloads = vec![(address, caller)];
+    let objects = Objects { services, workloads, ..Objects::default() };
+    let inbound = Proxy::start(ListenerKind::Inbound, app.address, objects);
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::new(address, 0).into()).unwrap();
+    socket.connect(&inbound.address.into()).unwrap();
+    let mut client = Wire::new(socket.into());
+    assert_eq!(client.get("/").body, "a");
+    let labels = ["source_workload=\"caller-owner\"", "source_app=\"calling\""];
+    eventually("the count", || has_value(&inbound, "istio_requests_total", &labels, 1));
+}
+
+#[test]
+fn the_status_of_grpc_is_counted_wherever_it_stands() {
+    let app = Http2App::start(100, |request, mut respond| async move {
+        let status = request.uri().path()[1..].to_owned();
+        let mut response = http::Response::new(());
+        let fields = response.headers_mut();
+        fields.insert("content-type", "application/grpc".parse().unwrap());
+        if status == "7" {
+            fields.insert("grpc-status", status.parse().unwrap());
+            respond.send_response(response, true).unwrap();
+            return;
+        }
+        let mut send = respond.send_response(response, false).unwrap();
+        let mut trailers = http::HeaderMap::new();
+        trailers.insert("grpc-status", status.parse().unwrap());
+        send.send_trailers(trailers).unwrap();
+    });
+    let proxy = app.outbound(Protocol::Grpc);
+    let counted = |status: &str, count| {
+        let label = format!("grpc_response_status=\"{status}\"");
+        let labels = [&*label, "request_protocol=\"grpc\""];
+        eventually(&label, || has_value(&proxy, "istio_requests_total", &labels, count));
+    };
+    block_on(async {
+        let client = connect(&proxy).await;
+        for status in ["0", "5", "7", "99"] {
+            call(client.clone(), grpc(&format!("/{status}")), Vec::new()).await;
+        }
+    });
+    counted("0", 1);
+    counted("5", 1);
+    counted("7", 1);
+    counted("2", 1);
+    proxy.change(Objects {
+        services: vec![reviews(Protocol::Grpc, Vec::new())],
+        ..Objects::default()
+    });
+    let (status, head, body, _) =
+        block_on(async { call(connect(&proxy).await, grpc("/0"), Vec::new()).await });
+    assert_eq!((status, body), (200, Vec::new()));
+    assert_eq!(head["content-type"], "application/grpc");
+    assert_eq!(head["grpc-message"], "no healthy upstream");
+    counted("14", 1);
 }
 
 #[test]

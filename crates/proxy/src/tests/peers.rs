@@ -339,6 +339,7 @@ fn connections_without_room_for_their_window_are_refused_until_others_end() {
             Err(_) => true,
         };
         assert!(refused, "there is no room for a fourth");
+        eventually("a log line", || proxy.lines.text().contains(" UO "));
         assert_eq!(call(kept[0].clone(), get("/"), Vec::new()).await.0, 200);
         kept.clear();
         // Their end takes a moment to be seen.

@@ -454,6 +454,11 @@ impl App {
         self.connections.load(Ordering::SeqCst)
     }
 
+    /// Connections that are open.
+    pub(crate) fn open(&self) -> usize {
+        self.connections() - self.ended.0.load(Ordering::SeqCst)
+    }
+
     /// Waits until the application has seen all its connections to their end.
     pub(crate) fn finish(&self) {
         let ended = || self.ended.0.load(Ordering::SeqCst);
