@@ -47,6 +47,7 @@ const SEAMS: &[(&str, &str, &[&str])] = &[
             "apiserver/src/clock.rs",
             "identity/src/clock.rs",
             "local/src/clock.rs",
+            "samples/src/clock.rs",
         ],
     ),
     (

@@ -140,6 +140,12 @@ async fn exchange(
     Ok(Answer { status, headers, body: body.map_err(Error::Body)?.to_bytes() })
 }
 
+/// Whether a connection is open, and nothing has come that nobody asked for.
+pub(crate) fn is_quiet(stream: &TcpStream) -> bool {
+    let read = stream.try_read(&mut [0]);
+    matches!(read, Err(error) if error.kind() == std::io::ErrorKind::WouldBlock)
+}
+
 /// A server's name with a port, by default 80.
 fn with_port(server: &str) -> String {
     if server.contains(':') { server.to_owned() } else { format!("{server}:80") }

@@ -7,13 +7,17 @@
 //!   9080. `reviews-v1`, `-v2` and `-v3` are `reviews` with what those images have built in.
 //! - `helloworld` (also `-v1`, `-v2`) on port 5000, `httpbin` on port 80.
 //! - `podinfo VERSION` on port 9898, `myweb VERSION` and `retry-backend` on port 80.
-//! - `fortio`, which makes load; `nginx`, which starts the machine's.
+//! - `voting-app VERSION` and `voting-analytics VERSION` on port 8080, `ratings-web` on port 8080.
+//! - `fortio`, which makes load.
+//! - `nginx`, `mysqld`, `voting-storage` and `bookinfo-mysqldb`, which start the machine's nginx and
+//!   MariaDB as the images of these names do.
 //! - `sleep` and `curl`, for machines that lack them.
 //!
 //! They know nothing about the mesh and share no code with it.
 
 mod answer;
 mod client;
+mod clock;
 mod curl;
 mod details;
 mod form;
@@ -21,6 +25,8 @@ mod fortio;
 mod headers;
 mod helloworld;
 mod httpbin;
+mod mariadb;
+mod mysql;
 mod myweb;
 mod nginx;
 mod podinfo;
@@ -28,10 +34,12 @@ mod productpage;
 mod random;
 mod ratings;
 mod ratings_web;
+mod redis;
 mod retry_backend;
 mod reviews;
 mod server;
 mod sleep;
+mod voting;
 
 use std::env;
 use std::io::{self, Write};
@@ -75,6 +83,11 @@ async fn run(verb: &str, arguments: &[String]) -> io::Result<ExitCode> {
         "myweb" => myweb::run(arguments).await?,
         "retry-backend" => retry_backend::run().await?,
         "ratings-web" => ratings_web::run().await?,
+        "voting-app" => voting::run_app(arguments).await?,
+        "voting-analytics" => voting::run_analytics(arguments).await?,
+        "mysqld" => return mariadb::run(arguments, &[]),
+        "voting-storage" => return mariadb::run(arguments, mariadb::VOTES),
+        "bookinfo-mysqldb" => return mariadb::run(arguments, mariadb::RATINGS),
         "fortio" => return fortio::run(arguments).await,
         "nginx" => return nginx::run(arguments),
         "sleep" => return sleep::run(arguments).await,
@@ -82,7 +95,8 @@ async fn run(verb: &str, arguments: &[String]) -> io::Result<ExitCode> {
         _ => {
             return Err(io::Error::other(
                 "there are: productpage, details, ratings, reviews, helloworld, httpbin, podinfo, \
-                 myweb, retry-backend, ratings-web, fortio, nginx, sleep, curl",
+                 myweb, retry-backend, ratings-web, voting-app, voting-analytics, voting-storage, \
+                 bookinfo-mysqldb, mysqld, fortio, nginx, sleep, curl",
             ));
         }
     }

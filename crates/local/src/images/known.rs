@@ -57,6 +57,13 @@ const fn program(
     Known { patterns, program, options, needs, ..NOTHING }
 }
 
+/// The machine's MariaDB.
+const fn database(patterns: &'static [&'static str], program: &'static [&'static str]) -> Known {
+    let needs = &[("mariadbd", "mariadb-server"), ("mariadb-install-db", "mariadb-server")];
+    let names = &["mysqld", "mariadbd", "docker-entrypoint.sh"];
+    Known { needs, ..named(patterns, program, names) }
+}
+
 /// The well-known images, first match wins.
 pub(super) const KNOWN: &[Known] = &[
     sample(&["*bookinfo-productpage*"], &[SAMPLES, "productpage"], &[]),
@@ -118,11 +125,17 @@ pub(super) const KNOWN: &[Known] = &[
         &["--protected-mode", "no"],
         &[("redis-server", "redis-server")],
     ),
-    program(
-        &["mysql", "*/mysql", "mariadb", "*/mariadb", "*bookinfo-mysqldb"],
-        &["mariadbd"],
-        &["--user=root"],
-        &[("mariadbd", "mariadb-server")],
+    database(&["mysql", "*/mysql", "mariadb", "*/mariadb"], &[SAMPLES, "mysqld"]),
+    Known {
+        env: &[("MYSQL_DATABASE", "test")],
+        ..database(&["*bookinfo-mysqldb"], &[SAMPLES, "bookinfo-mysqldb"])
+    },
+    database(&["*voting/storage", "*/voting-storage"], &[SAMPLES, "voting-storage"]),
+    sample(&["*voting/app", "*/voting-app"], &[SAMPLES, "voting-app", "{tag}"], &[]),
+    sample(
+        &["*voting/analytics", "*/voting-analytics"],
+        &[SAMPLES, "voting-analytics", "{tag}"],
+        &[],
     ),
     program(
         &["mongo", "*/mongo", "*/mongodb", "*bookinfo-mongodb"],
