@@ -1,6 +1,7 @@
 //! The objects that every store has from its start: namespaces, the node, and what the mesh adds.
 
 use ironmesh_dialects::kinds::Resource;
+use ironmesh_dialects::kubernetes::node_labels;
 use serde_json::{Value, json};
 
 use crate::object::{self, Object};
@@ -58,16 +59,14 @@ fn namespace(name: &str) -> Object {
 
 /// The one node that all pods run on.
 fn node() -> Object {
+    let labels: serde_json::Map<_, Value> =
+        node_labels().map(|(label, value)| (label.to_owned(), value.into())).into_iter().collect();
     json!({
         "apiVersion": "v1",
         "kind": "Node",
         "metadata": {
             "name": NODE,
-            "labels": {
-                "kubernetes.io/hostname": NODE,
-                "kubernetes.io/os": std::env::consts::OS,
-                "node-role.kubernetes.io/control-plane": "",
-            },
+            "labels": labels,
         },
         "spec": {},
         "status": {

@@ -1,5 +1,7 @@
 //! The one place where this crate reads the wall clock and draws random numbers.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 
 /// Now.
@@ -10,6 +12,13 @@ pub(crate) fn now() -> Timestamp {
 /// A point in time as Kubernetes writes it: UTC, whole seconds.
 pub(crate) fn rfc3339(at: Timestamp) -> String {
     at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+/// Time that is left at `now` until some seconds after a point in time; zero if none is.
+pub(crate) fn until(since: Timestamp, seconds: i64, now: Timestamp) -> Duration {
+    let end = since.saturating_add(jiff::SignedDuration::from_secs(seconds));
+    let left = end.map(|end| end.duration_since(now)).unwrap_or(jiff::SignedDuration::ZERO);
+    Duration::try_from(left).unwrap_or(Duration::ZERO)
 }
 
 /// Random bytes from the operating system.

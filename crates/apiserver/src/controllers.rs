@@ -19,15 +19,22 @@ use crate::object;
 use crate::registry::Registry;
 use crate::store::{Collection, Event, EventKind};
 
+mod claim;
+mod daemon_set;
 mod deployment;
 mod endpoints;
 mod events;
+mod job;
 mod namespace;
 mod owned;
+mod pods;
 mod progress;
 mod queue;
 mod replica_set;
+mod revisions;
 pub(crate) mod rollout;
+mod stateful_set;
+mod template;
 
 use queue::Queue;
 
@@ -57,6 +64,12 @@ const CONTROLLERS: &[Controller] = &[
     namespace::CONTROLLER,
     deployment::CONTROLLER,
     replica_set::CONTROLLER,
+    replica_set::REPLICATION_CONTROLLER,
+    daemon_set::CONTROLLER,
+    // Claims go before the pods that would use them again are made.
+    claim::CONTROLLER,
+    stateful_set::CONTROLLER,
+    job::CONTROLLER,
     endpoints::CONTROLLER,
 ];
 

@@ -11,7 +11,7 @@
 //! - `registry`: what happens to an object before it is stored: defaults, checks, admission.
 //! - `server`: the API on unix sockets; `table`, `patch`, `selector`, [`failure`] are its
 //!   pure parts.
-//! - `controllers`: service accounts, Deployments, ReplicaSets, Endpoints, garbage collection,
+//! - `controllers`: service accounts, what makes pods, claims, Endpoints, garbage collection,
 //!   namespaces; what fails is tried again.
 //! - `builtin`: what every store has from its start.
 //! - [`lists`]: how items of lists are merged; clients that merge need the same.

@@ -23,7 +23,7 @@ mod normal_form;
 mod services;
 mod validate;
 
-pub(crate) use validate::{is_label, is_subdomain, labels};
+pub(crate) use validate::{is_label, is_subdomain, labels, replica_set_of};
 
 pub(crate) use deletion::{DeleteOptions, Deleted, resource_of};
 
@@ -155,6 +155,7 @@ impl Registry {
                 complete_pod(&mut object);
             }
             ("", "services", _) => self.allocate(resource, &mut object)?,
+            ("", "persistentvolumeclaims", _) => hold_claim(&mut object),
             _ => {}
         }
         Ok((object, generated))
@@ -370,6 +371,17 @@ fn complete_pod(pod: &mut Object) {
         json!({"phase": "Pending", "conditions": [scheduled], "qosClass": "BestEffort"});
 }
 
+/// A claim is held until no pod uses it.
+fn hold_claim(claim: &mut Object) {
+    let finalizers = &mut object::metadata_mut(claim)["finalizers"];
+    match finalizers.as_array_mut() {
+        Some(list) if list.iter().any(|finalizer| finalizer == CLAIM_FINALIZER) => {}
+        Some(list) => list.push(CLAIM_FINALIZER.into()),
+        None => *finalizers = json!([CLAIM_FINALIZER]),
+    }
+    claim["status"] = json!({"phase": "Pending"});
+}
+
 /// What makes the object unusable for the mesh. What only weakens it is a finding, and no refusal.
 fn refused_by_dialect(object: &Object) -> Vec<Cause> {
     let Ok(object) = ironmesh_dialects::Object::new(object.clone()) else { return Vec::new() };
@@ -463,6 +475,8 @@ fn text_of_version(object: &Object) -> &str {
     object::text(object, "/metadata/resourceVersion")
 }
 
+/// What holds a claim that pods use.
+pub(crate) const CLAIM_FINALIZER: &str = "kubernetes.io/pvc-protection";
 /// Names that are tried before a generated one counts as taken.
 const NAME_ATTEMPTS_MAX: usize = 8;
 /// Characters of `generateName` that are used, as in Kubernetes.

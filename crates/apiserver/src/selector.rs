@@ -290,7 +290,7 @@ fn can_select(group: &str, plural: &str, field: &str) -> bool {
         ("", "secrets") => &["type"],
         ("", "namespaces") => &["status.phase"],
         ("", "nodes") => &["spec.unschedulable"],
-        ("apps", "replicasets") => &["status.replicas"],
+        ("apps", "replicasets") | ("", "replicationcontrollers") => &["status.replicas"],
         _ => &[],
     };
     matches!(field, "metadata.name" | "metadata.namespace") || own.contains(&field)

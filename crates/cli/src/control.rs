@@ -81,6 +81,7 @@ async fn serve(bootstrap: ControlBootstrap) -> Result<(), Error> {
         settings: bootstrap.settings,
         limits: bootstrap.limits,
         user_ids: bootstrap.user_ids,
+        keeps_claims: bootstrap.keeps_claims,
     };
     let source = Arc::new(LocalSource(api.clone()));
     let plane = Plane::open(source, options).map_err(Error::Trust)?;

@@ -78,7 +78,10 @@ mod tests {
             ("po,svc", "pods services"),
             ("pod a b", "pods/a pods/b"),
             ("pod/a svc/b", "pods/a services/b"),
-            ("all", "pods services deployments.apps replicasets.apps"),
+            (
+                "all",
+                "pods replicationcontrollers services daemonsets.apps deployments.apps replicasets.apps statefulsets.apps jobs.batch",
+            ),
         ] {
             let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
             let show = |target: &Target| match &target.name {

@@ -19,6 +19,7 @@ use tokio::time::timeout;
 
 use crate::plane::{Plane, Refused};
 use crate::source::{Change, Expired, ObjectKey, Source};
+use pods::Platform;
 
 mod members;
 mod pods;
@@ -115,7 +116,10 @@ impl Mesh {
 pub(crate) async fn follow(plane: Arc<Plane>) {
     let (source, mesh) = (&*plane.source, &plane.mesh);
     let mut changes = source.subscribe();
-    let (mut follower, mut edits) = Follower::new(plane.settings.clone(), plane.user_ids);
+    let (mut follower, mut edits) = Follower::new(
+        plane.settings.clone(),
+        Platform { user_ids: plane.user_ids, keeps_claims: plane.keeps_claims },
+    );
     let mut snapshot = Arc::<Snapshot>::default();
     let mut revision = follower.read_all(source, mesh, &mut edits);
     loop {
@@ -147,14 +151,13 @@ pub(crate) async fn follow(plane: Arc<Plane>) {
 #[derive(Debug)]
 struct Follower {
     join: Join<ObjectKey>,
-    /// See [`Plane::user_ids`].
-    user_ids: bool,
+    platform: Platform,
 }
 
 impl Follower {
-    fn new(settings: Settings, user_ids: bool) -> (Self, Vec<Edit>) {
+    fn new(settings: Settings, platform: Platform) -> (Self, Vec<Edit>) {
         let (join, edits) = Join::new(settings);
-        (Self { join, user_ids }, edits)
+        (Self { join, platform }, edits)
     }
 
     /// Begins anew from all objects. Returns the version at which they were read.
@@ -175,7 +178,7 @@ impl Follower {
     fn put(&mut self, key: &ObjectKey, object: &Object, mesh: &Mesh) -> Vec<Edit> {
         let mut translated = translate_one(object);
         let mut findings = std::mem::take(&mut translated.findings);
-        findings.extend(pods::findings(object, self.user_ids));
+        findings.extend(pods::findings(object, self.platform));
         let mut found = mesh.found();
         if findings.is_empty() {
             found.alone.remove(key);

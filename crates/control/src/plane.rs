@@ -44,6 +44,7 @@ pub struct Plane {
     pub(crate) limits: Limits,
     /// Whether the platform can give containers user ids of their own.
     pub(crate) user_ids: bool,
+    pub(crate) keeps_claims: bool,
     tls: ControlServer,
 }
 
@@ -60,6 +61,8 @@ pub struct Options<'a> {
     pub limits: Limits,
     /// Whether the platform can give containers user ids of their own.
     pub user_ids: bool,
+    /// Whether the files of claims outlive the mesh.
+    pub keeps_claims: bool,
 }
 
 impl Plane {
@@ -69,7 +72,7 @@ impl Plane {
     ///
     /// If there is no certificate authority and none can be made, or the key is none; as text.
     pub fn open(source: Arc<dyn Source>, options: Options<'_>) -> Result<Arc<Self>, String> {
-        let Options { state, token_key, settings, limits, user_ids } = options;
+        let Options { state, token_key, settings, limits, user_ids, keeps_claims } = options;
         let unusable = |error: TrustError| error.to_string();
         let trust = Trust::open(state, token_key, &settings, &limits.control).map_err(unusable)?;
         let tls = trust.server().map_err(unusable)?;
@@ -77,7 +80,7 @@ impl Plane {
         let members = Members::new(trust, source.clone(), published.subscribe());
         let server = ironmesh_wire::Server::new(members, limits.wire.clone());
         let mesh = Mesh::new(server, published);
-        Ok(Arc::new(Self { source, mesh, settings, limits, user_ids, tls }))
+        Ok(Arc::new(Self { source, mesh, settings, limits, user_ids, keeps_claims, tls }))
     }
 
     /// Follows the source and serves proxies until the process ends.

@@ -13,13 +13,16 @@ mod pod;
 mod workload;
 
 pub(crate) use self::core::{
-    CONFIG_MAP, ENDPOINTS, EVENT, NAMESPACE, NODE, SECRET, SERVICE, SERVICE_ACCOUNT,
+    CLAIM, CONFIG_MAP, ENDPOINTS, EVENT, NAMESPACE, NODE, SECRET, SERVICE, SERVICE_ACCOUNT,
 };
 pub(crate) use self::mesh::{
     AUTHORIZATION_POLICY, DESTINATION_RULE, PEER_AUTHENTICATION, SERVICE_ENTRY, VIRTUAL_SERVICE,
 };
 pub(crate) use self::pod::POD;
-pub(crate) use self::workload::{DEPLOYMENT, REPLICA_SET};
+pub(crate) use self::workload::{
+    CONTROLLER_REVISION, DAEMON_SET, DEPLOYMENT, JOB, REPLICA_SET, REPLICATION_CONTROLLER,
+    STATEFUL_SET,
+};
 
 /// One column.
 #[derive(Clone, Copy, Debug)]

@@ -251,7 +251,16 @@ fn qualify(name: &str, group: &str) -> String {
 }
 
 /// Words for several resources at once: `all`, as kubectl has it.
-pub const ALL: &[&str] = &["pods", "services", "deployments", "replicasets"];
+pub const ALL: &[&str] = &[
+    "pods",
+    "replicationcontrollers",
+    "services",
+    "daemonsets",
+    "deployments",
+    "replicasets",
+    "statefulsets",
+    "jobs",
+];
 
 /// The table. A group is Kubernetes' own or custom, and has its versions, of which objects are kept in
 /// the first, and other names under which it is taken; a kind has its plural, its short names, where it
@@ -363,8 +372,8 @@ kinds! {
         ConfigMap "configmaps" ["cm"] namespaced model(core::ConfigMap, istio::mesh_config) shown CONFIG_MAP;
         Endpoints "endpoints" ["ep"] namespaced model(core::Endpoints, kubernetes::endpoints) shown ENDPOINTS;
         Node "nodes" ["no"] cluster checked(core::Node) shown NODE;
-        ReplicationController "replicationcontrollers" ["rc"] namespaced not_run;
-        PersistentVolumeClaim "persistentvolumeclaims" ["pvc"] namespaced kept;
+        ReplicationController "replicationcontrollers" ["rc"] namespaced checked(core::ReplicationController) shown REPLICATION_CONTROLLER;
+        PersistentVolumeClaim "persistentvolumeclaims" ["pvc"] namespaced checked(core::PersistentVolumeClaim) shown CLAIM;
         PersistentVolume "persistentvolumes" ["pv"] cluster kept;
         LimitRange "limitranges" ["limits"] namespaced kept;
         ResourceQuota "resourcequotas" ["quota"] namespaced kept;
@@ -375,11 +384,12 @@ kinds! {
     native "apps" ["v1", "v1beta2", "v1beta1"] also [("extensions", "v1beta1")] {
         Deployment "deployments" ["deploy"] namespaced checked(core::Deployment) converted by old_workload shown DEPLOYMENT;
         ReplicaSet "replicasets" ["rs"] namespaced checked(core::ReplicaSet) converted by old_workload shown REPLICA_SET;
-        StatefulSet "statefulsets" ["sts"] namespaced not_run converted by old_workload;
-        DaemonSet "daemonsets" ["ds"] namespaced not_run converted by old_workload;
+        StatefulSet "statefulsets" ["sts"] namespaced checked(core::StatefulSet) converted by old_workload shown STATEFUL_SET;
+        DaemonSet "daemonsets" ["ds"] namespaced checked(core::DaemonSet) converted by old_workload shown DAEMON_SET;
+        ControllerRevision "controllerrevisions" [] namespaced checked(core::ControllerRevision) shown CONTROLLER_REVISION;
     }
     native "batch" ["v1", "v1beta1"] also [] {
-        Job "jobs" [] namespaced not_run;
+        Job "jobs" [] namespaced checked(core::Job) shown JOB;
         CronJob "cronjobs" ["cj"] namespaced not_run;
     }
     native "autoscaling" ["v2", "v1", "v2beta2", "v2beta1"] also [] {

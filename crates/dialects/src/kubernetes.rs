@@ -17,6 +17,7 @@ mod protocol;
 mod service;
 
 pub(crate) use endpoints::{EndpointsPart, endpoint_slice, endpoints};
+pub use fields::node_labels;
 pub(crate) use fields::{annotations, metadata, old_workload, read_workload};
 pub(crate) use members::Members;
 pub(crate) use pod::pod;

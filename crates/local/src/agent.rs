@@ -30,6 +30,7 @@ use super::control_process::{self, ControlSpec};
 use super::events::Events;
 use super::host_link::{HostLink, ToHost};
 use super::images::Images;
+use super::kubelet::claims::Claims;
 use super::logs::{LogFile, Logs};
 use super::node::Node;
 use super::reaper::Reaper;
@@ -105,6 +106,7 @@ async fn serve_all(spec: AgentSpec, host: &HostLink) -> io::Result<()> {
     let push_address = SocketAddr::from((GATEWAY, CONTROL_PORT));
     let node = Rc::new(Node {
         mesh: spec.mesh,
+        claims: Claims::new(&state, spec.state.is_some(), &spec.limits.platform),
         limits: spec.limits,
         api: api.clone(),
         services: Reflector::default(),
@@ -255,6 +257,7 @@ async fn follow_all(node: Rc<Node>) {
         copy("/api/v1/endpoints", &node, node.given_endpoints.clone(), on_service()),
         copy("/api/v1/secrets", &node, node.secrets.clone(), on_configuration()),
         copy("/api/v1/configmaps", &node, node.config_maps.clone(), on_configuration()),
+        kubelet::claims::follow_all(&node),
     );
     spawn_local(kubelet::refresh_volumes(Rc::clone(&node)));
     let (sender, changes) = mpsc::channel(node.limits.platform.changes_waiting_max);

@@ -126,6 +126,7 @@ async fn start(node: &Node, spec: &ControlSpec) -> io::Result<Process> {
         settings: spec.settings.clone(),
         service_network: cidr(SERVICE_NETWORK),
         user_ids: node.users.is_some(),
+        keeps_claims: node.claims.are_kept(),
         limits: node.limits.clone(),
     };
     let document = fds::json_memfd("bootstrap", &bootstrap)?;

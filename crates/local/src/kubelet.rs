@@ -3,6 +3,7 @@
 //! Each pod is one task ([`pod`]), each of its containers another ([`container`]). That the API is
 //! away changes nothing for pods that run.
 
+pub(crate) mod claims;
 pub(crate) mod container;
 pub(crate) mod handler;
 pub(crate) mod launch;
@@ -10,6 +11,7 @@ pub(crate) mod pod;
 mod probe;
 mod proxy;
 mod publish;
+mod termination;
 mod unreadable;
 mod volumes;
 
@@ -83,18 +85,25 @@ fn take(node: &Rc<Node>, object: Value) {
             state.stop(0);
             state.follow_with(object);
         }
-        None if pod.is_finished() && pod.metadata.deletion_timestamp.is_none() => {}
+        None if pod.metadata.deletion_timestamp.is_some() => forget(node, &key, pod, uid),
+        None if pod.is_finished() => {}
         None => start(node, key, (pod, uid), object),
     }
 }
 
+/// Lets the object of a pod go that was told to end and of which nothing is here. One that was let go
+/// already waits for others, which hold it by finalizers.
+fn forget(node: &Rc<Node>, (namespace, name): &Key, pod: Pod, uid: PathName) {
+    if pod.metadata.deletion_grace_period_seconds.is_some_and(|grace| grace <= 0) {
+        return;
+    }
+    let (node, path) = (Rc::clone(node), format!("/api/v1/namespaces/{namespace}/pods/{name}"));
+    spawn_local(async move { publish::delete_object(&node, &path, &uid).await });
+}
+
 fn start(node: &Rc<Node>, key: Key, (pod, uid): (Pod, PathName), object: Value) {
-    let deleting = pod.metadata.deletion_timestamp.is_some();
     let state = Rc::new(PodState::new(Rc::clone(node), pod, uid, object));
     node.pods.borrow_mut().insert(key.clone(), Rc::clone(&state));
-    if deleting {
-        state.stop(0);
-    }
     let node = Rc::clone(node);
     spawn_local(async move {
         pod::run(Rc::clone(&state)).await;

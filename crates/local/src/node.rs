@@ -18,6 +18,7 @@ use super::environment::Objects;
 use super::events::Events;
 use super::host_link::HostLink;
 use super::images::Images;
+use super::kubelet::claims::Claims;
 use super::kubelet::pod::PodState;
 use super::logs::Logs;
 use super::reaper::Reaper;
@@ -39,6 +40,7 @@ pub(crate) struct Node {
     pub(crate) secrets: Reflector<Secret>,
     pub(crate) config_maps: Reflector<ConfigMap>,
     pub(crate) gateways: Reflector<Gateway>,
+    pub(crate) claims: Claims,
     /// Rung when a `Gateway` changes.
     pub(crate) edge: Notify,
     /// Rung when a Service or the readiness of a pod changes.

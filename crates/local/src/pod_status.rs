@@ -145,8 +145,9 @@ impl PodRecord {
         if never_ran {
             return "Pending";
         }
+        // What stays beside the applications ends after them, and the pod with it.
         let ended = applications().all(|c| matches!(c.state, State::Terminated(_)))
-            && self.init_containers.iter().all(|c| c.pid.is_none());
+            && self.containers.iter().chain(&self.init_containers).all(|c| c.pid.is_none());
         if !ended || policy == RestartPolicy::Always {
             return "Running";
         }

@@ -18,6 +18,7 @@ pub mod exec;
 mod init;
 pub mod mesh;
 pub(crate) mod mounts;
+mod owners;
 pub mod pod;
 mod program;
 pub mod proxy;

@@ -203,6 +203,8 @@ pub struct ControlBootstrap {
     pub service_network: String,
     /// Whether containers may have user ids of their own: only root can give them.
     pub user_ids: bool,
+    /// Whether the files of claims outlive the mesh.
+    pub keeps_claims: bool,
     /// Limits of the mesh.
     #[serde(default)]
     pub limits: Limits,

@@ -121,6 +121,8 @@ findings! {
     NotDoneHere, "IM0204", Warning, "The local platform does not do what the field says.", "Do without it here; in Kubernetes the field has its effect.";
     /// A bound or a wish that changes nothing here.
     NotBoundedHere, "IM0205", Info, "The field only bounds, protects or places containers; the local platform treats all containers alike.", "Nothing needs to be done: the containers run as if the field were not there.";
+    /// Files that do not outlive the mesh.
+    ClaimsInMemory, "IM0206", Info, "The mesh was started without --state, so the files of claims are in memory: they outlive pods, but not the mesh.", "Start it with `ironmesh up --state DIR` to keep them.";
 }
 
 impl std::fmt::Display for FindingCode {

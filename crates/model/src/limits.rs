@@ -427,6 +427,10 @@ limits! {
         reconcile_pause_min: Duration = ms(100),
         /// Longest such pause.
         reconcile_pause_max: Duration = seconds(60),
+        /// First pause of a Job after a pod that failed, as Kubernetes; it doubles with each failure.
+        job_pause_min: Duration = seconds(10),
+        /// Longest such pause.
+        job_pause_max: Duration = seconds(600),
         /// Bytes of the journal, beyond twice the live objects, at which it is compacted.
         journal_slack_bytes: u64 = 8 * MIB as u64,
         /// Bytes of a proxy's token; names and uids of Kubernetes stay far below.

@@ -5,14 +5,13 @@ use std::time::Duration;
 
 use ironmesh_dialects::kinds::Resource;
 use ironmesh_dialects::kubernetes::kinds::{Deployment, ReplicaSet, StrategyType};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::rollout::{Set, Wanted};
-use super::{Controller, events, none, nothing, progress};
-use crate::clock;
+use super::{Controller, events, none, nothing, progress, template};
 use crate::failure::Failure;
 use crate::object::{self, Object, entry};
-use crate::registry::{DeleteOptions, Part, Registry, defaults};
+use crate::registry::{DeleteOptions, Part, Registry};
 use crate::store::{Collection, Key};
 
 pub(super) const CONTROLLER: Controller = Controller {
@@ -40,7 +39,7 @@ fn reconcile(
     let (paused, template) = (spec.paused(), spec.template().json());
     let mut new_name = sets
         .iter()
-        .find(|set| same_template(set, template))
+        .find(|set| template::is_same(ReplicaSet::of(set).spec().template().json(), template))
         .map(|set| object::name(set).to_owned());
     if new_name.is_none() && !paused {
         let made = create_set(registry, &deployment, &sets)?;
@@ -76,45 +75,6 @@ fn owned_sets(registry: &Registry, deployment: &Object) -> Vec<Arc<Object>> {
     sets
 }
 
-/// Whether a set was made from this template; the hash label is the set's own. One that was kept by an
-/// older version may lack defaults of today.
-fn same_template(set: &Object, template: &Value) -> bool {
-    let (mut own, mut template) =
-        (ReplicaSet::of(set).spec().template().json().clone(), template.clone());
-    defaults::pod_spec(&mut own["spec"]);
-    defaults::pod_spec(&mut template["spec"]);
-    if let Some(labels) = own.pointer_mut("/metadata/labels").and_then(Value::as_object_mut) {
-        labels.shift_remove(HASH_LABEL);
-    }
-    canonical(&own) == canonical(&template)
-}
-
-/// A template with what means the same written the same: sorted keys, no empty parts.
-fn canonical(value: &Value) -> Value {
-    match value {
-        Value::Object(fields) => {
-            let mut sorted: Vec<_> = fields
-                .iter()
-                .map(|(key, value)| (key.clone(), canonical(value)))
-                .filter(|(_, value)| !is_empty(value))
-                .collect();
-            sorted.sort_by(|a, b| a.0.cmp(&b.0));
-            Value::Object(sorted.into_iter().collect())
-        }
-        Value::Array(items) => items.iter().map(canonical).collect(),
-        other => other.clone(),
-    }
-}
-
-fn is_empty(value: &Value) -> bool {
-    match value {
-        Value::Null => true,
-        Value::Object(fields) => fields.is_empty(),
-        Value::Array(items) => items.is_empty(),
-        _ => false,
-    }
-}
-
 /// Makes the set of the Deployment's present template, without pods yet.
 fn create_set(
     registry: &Registry,
@@ -123,18 +83,17 @@ fn create_set(
 ) -> Result<Arc<Object>, Failure> {
     let spec = Deployment::of(deployment).spec();
     let mut template = spec.template().json().clone();
-    let text = canonical(&template).to_string();
     let resource = set_resource();
     let namespace = object::namespace(deployment);
     let mut attempt = 0u32;
     loop {
         // Names collide if a hash does; then the next one is tried, as in Kubernetes.
-        let hash = twox_hash::XxHash3_64::oneshot_with_seed(u64::from(attempt), text.as_bytes());
-        let hash = clock::safe_digits(hash % 10_000_000_000);
+        let hash = template::hash(spec.template().json(), attempt);
         let name = format!("{}-{hash}", object::name(deployment));
-        entry(entry(&mut template, "metadata"), "labels")[HASH_LABEL] = hash.clone().into();
+        entry(entry(&mut template, "metadata"), "labels")[template::HASH_LABEL] =
+            hash.clone().into();
         let mut selector = spec.selector().json().clone();
-        entry(&mut selector, "matchLabels")[HASH_LABEL] = hash.into();
+        entry(&mut selector, "matchLabels")[template::HASH_LABEL] = hash.into();
         let next = others.iter().map(|set| revision(set)).max().unwrap_or(0) + 1;
         let set = json!({
             "apiVersion": "apps/v1",
@@ -148,7 +107,9 @@ fn create_set(
             "spec": {"replicas": 0, "selector": selector, "template": template},
         });
         match registry.create(&resource, namespace, set) {
-            Err(failure) if failure.code == 409 && attempt < COLLISIONS_MAX => attempt += 1,
+            Err(failure) if failure.code == 409 && attempt < template::COLLISIONS_MAX => {
+                attempt += 1;
+            }
             result => return result,
         }
     }
@@ -304,7 +265,4 @@ fn set_key(set: &Object) -> Key {
     Collection::new("apps", "replicasets").key(object::namespace(set), object::name(set))
 }
 
-const HASH_LABEL: &str = "pod-template-hash";
 const REVISION: &str = "deployment.kubernetes.io/revision";
-/// Names that are tried for one template.
-const COLLISIONS_MAX: u32 = 8;

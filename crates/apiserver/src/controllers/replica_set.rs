@@ -1,17 +1,15 @@
 //! ReplicaSets: as many pods as asked for.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ironmesh_dialects::kinds::Resource;
 use ironmesh_dialects::kubernetes::kinds::{Pod, ReplicaSet};
 use serde_json::{Value, json};
 
-use super::{Controller, events, none, nothing};
+use super::{Controller, none, nothing, pods};
 use crate::failure::Failure;
 use crate::object::{self, Object};
-use crate::registry::{DeleteOptions, Part, Registry};
-use crate::selector;
+use crate::registry::{Part, Registry, replica_set_of};
 use crate::store::Collection;
 
 pub(super) const CONTROLLER: Controller = Controller {
@@ -21,29 +19,47 @@ pub(super) const CONTROLLER: Controller = Controller {
     patience: none,
     // Pods may not be made before there is their service account.
     lacks: &[("", "serviceaccounts")],
-    reconcile: |registry, namespace, name| reconcile(registry, namespace, name).map(|()| None),
+    reconcile: |registry, namespace, name| {
+        let resource = Resource::of("apps/v1", "ReplicaSet");
+        reconcile(registry, &resource, namespace, name).map(|()| None)
+    },
 };
 
-/// Reconciles one ReplicaSet.
-fn reconcile(registry: &Registry, namespace: &str, name: &str) -> Result<(), Failure> {
-    let key = Collection::new("apps", "replicasets").key(namespace, name);
+/// Replication controllers are the same but for the form of their selector.
+pub(super) const REPLICATION_CONTROLLER: Controller = Controller {
+    of: ("", "replicationcontrollers"),
+    owner: Some("ReplicationController"),
+    reconcile: |registry, namespace, name| {
+        let resource = Resource::of("v1", "ReplicationController");
+        reconcile(registry, &resource, namespace, name).map(|()| None)
+    },
+    ..CONTROLLER
+};
+
+/// Reconciles one ReplicaSet or replication controller.
+fn reconcile(
+    registry: &Registry,
+    resource: &Resource,
+    namespace: &str,
+    name: &str,
+) -> Result<(), Failure> {
+    let key = Collection::from(resource).key(namespace, name);
     let Some(set) = registry.store().object(&key) else { return Ok(()) };
     if object::is_terminating(&set) {
         return Ok(());
     }
-    let mut pods = active_pods(registry, &set)?;
-    let wanted = usize::try_from(ReplicaSet::of(&set).spec().replicas().get()).unwrap_or(0);
+    let set = match resource.group.is_empty() {
+        true => Arc::new(replica_set_of(&set)),
+        false => set,
+    };
+    let spec = ReplicaSet::of(&set).spec();
+    let mut pods = pods::owned(registry, &set, spec.selector(), counts)?;
+    let wanted = usize::try_from(spec.replicas().get()).unwrap_or(0);
     let mut outcome = Ok(());
     for _ in pods.len()..wanted {
-        match registry.create(&pod_resource(), namespace, pod_of(&set)) {
-            Ok(pod) => {
-                let message = format!("Created pod: {}", object::name(&pod));
-                events::record(registry, &set, "Normal", "SuccessfulCreate", &message);
-                pods.push(pod);
-            }
+        match pods::create(registry, &set, pods::from_template(&set, spec.template())) {
+            Ok(pod) => pods.push(pod),
             Err(failure) => {
-                let message = format!("Error creating: {failure}");
-                events::record(registry, &set, "Warning", "FailedCreate", &message);
                 outcome = Err(failure);
                 break;
             }
@@ -52,14 +68,11 @@ fn reconcile(registry: &Registry, namespace: &str, name: &str) -> Result<(), Fai
     if pods.len() > wanted {
         pods.sort_by_key(|pod| worth(pod));
         for pod in pods.drain(..pods.len() - wanted) {
-            let key = Collection::core("pods").key(namespace, object::name(&pod));
-            registry.delete(&pod_resource(), &key, &DeleteOptions::default())?;
-            let message = format!("Deleted pod: {}", object::name(&pod));
-            events::record(registry, &set, "Normal", "SuccessfulDelete", &message);
+            pods::delete(registry, &set, &pod)?;
         }
     }
     let status = status(&set, &pods, outcome.as_ref().err());
-    registry.update(&Resource::of("apps/v1", "ReplicaSet"), &key, Part::Status, |old| {
+    registry.update(resource, &key, Part::Status, |old| {
         let mut new = old.clone();
         new["status"] = status.clone();
         Ok(new)
@@ -67,78 +80,9 @@ fn reconcile(registry: &Registry, namespace: &str, name: &str) -> Result<(), Fai
     outcome
 }
 
-/// The pods that count for a ReplicaSet. Pods without an owner that its selector means are taken
-/// over, and those that it does not mean any more are let go.
-fn active_pods(registry: &Registry, set: &Object) -> Result<Vec<Arc<Object>>, Failure> {
-    let mut active = Vec::new();
-    for pod in candidates(registry, set) {
-        let read = Pod::of(&pod);
-        if object::is_terminating(&pod) || read.is_finished() {
-            continue;
-        }
-        let is_meant =
-            selector::selects(ReplicaSet::of(set).spec().selector(), read.metadata().labels());
-        let is_owned = object::is_controlled_by(&pod, object::uid(set));
-        match (is_owned, is_meant) {
-            (true, true) => active.push(pod),
-            (true, false) => drop(set_owner(registry, &pod, None)?),
-            (false, true) if object::controller(&pod).is_none() => {
-                active.push(set_owner(registry, &pod, Some(set))?);
-            }
-            (false, _) => {}
-        }
-    }
-    Ok(active)
-}
-
-/// The pods that a ReplicaSet owns, and those that its selector may mean, in order of their names.
-fn candidates(registry: &Registry, set: &Object) -> Vec<Arc<Object>> {
-    let (store, namespace) = (registry.store(), object::namespace(set));
-    let labels = ReplicaSet::of(set).spec().selector().match_labels();
-    let meant = match labels.is_empty() {
-        false => store.pods_with(namespace, labels),
-        true => store.list(&Collection::core("pods"), Some(namespace)).0,
-    };
-    let owned = store.owned_by(object::uid(set)).into_iter();
-    let owned = owned.filter(|(key, _)| key.collection.is("", "pods")).map(|(_, pod)| pod);
-    let by_name = |pod: Arc<Object>| (object::name(&pod).to_owned(), pod);
-    let all: BTreeMap<_, _> = meant.into_iter().chain(owned).map(by_name).collect();
-    all.into_values().collect()
-}
-
-/// Makes a set the owner of a pod, or takes its controlling owner away.
-fn set_owner(
-    registry: &Registry,
-    pod: &Object,
-    owner: Option<&Object>,
-) -> Result<Arc<Object>, Failure> {
-    let key = Collection::core("pods").key(object::namespace(pod), object::name(pod));
-    registry.update(&pod_resource(), &key, Part::Main, |old| {
-        let owners = Pod::of(old).metadata().owner_references();
-        let others = owners.filter(|other| !other.controller());
-        let mut owners: Vec<Value> = others.map(|other| other.json().clone()).collect();
-        owners.extend(owner.map(object::owner_reference));
-        let mut new = old.clone();
-        object::metadata_mut(&mut new)["ownerReferences"] = owners.into();
-        Ok(new)
-    })
-}
-
-fn pod_resource() -> Resource {
-    Resource::of("v1", "Pod")
-}
-
-fn pod_of(set: &Object) -> Object {
-    let template = ReplicaSet::of(set).spec().template();
-    let metadata = template.metadata().json();
-    let mut metadata = if metadata.is_object() { metadata.clone() } else { json!({}) };
-    if let Some(fields) = metadata.as_object_mut() {
-        fields.retain(|key, _| matches!(key.as_str(), "labels" | "annotations" | "finalizers"));
-    }
-    metadata["generateName"] = format!("{}-", object::name(set)).into();
-    metadata["ownerReferences"] = json!([object::owner_reference(set)]);
-    let spec = template.spec().json();
-    json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
+/// Pods that have ended, or are about to, do not count.
+fn counts(pod: &Object) -> bool {
+    !object::is_terminating(pod) && !Pod::of(pod).is_finished()
 }
 
 /// Of two pods the one of less worth is deleted first: not yet running, not ready, younger.
@@ -201,11 +145,11 @@ mod tests {
         registry.create(&sets, "default", set).unwrap();
         let key = Collection::new("apps", "replicasets").key("default", "web");
 
-        reconcile(&registry, "default", "web").unwrap_err();
+        reconcile(&registry, &sets, "default", "web").unwrap_err();
         let first = registry.object(&sets, &key).unwrap();
         let message = object::text(&first, "/status/conditions/0/message");
         assert!(message.starts_with(r#"pods "web-" is forbidden: "#), "{message}");
-        reconcile(&registry, "default", "web").unwrap_err();
+        reconcile(&registry, &sets, "default", "web").unwrap_err();
         // An unchanged version is no event that would have it tried again at once.
         assert_eq!(registry.object(&sets, &key).unwrap(), first);
         let (events, _) = registry.store().list(&Collection::core("events"), Some("default"));
@@ -217,7 +161,7 @@ mod tests {
             "apiVersion": "v1", "kind": "Pod", "metadata": {"generateName": "web-"},
             "spec": {"containers": []},
         });
-        let refused = registry.create(&pod_resource(), "default", invalid).unwrap_err();
+        let refused = registry.create(&pods::resource(), "default", invalid).unwrap_err();
         assert!(refused.message.starts_with(r#"Pod "web-" is invalid: "#), "{refused}");
     }
 }

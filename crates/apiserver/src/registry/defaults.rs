@@ -2,9 +2,11 @@
 
 use ironmesh_dialects::kinds::{Kind, Resource};
 use ironmesh_dialects::kubernetes::base64;
-use ironmesh_dialects::kubernetes::kinds::{Container, PodSpec, Strategy, StrategyType};
+use ironmesh_dialects::kubernetes::kinds::{
+    Container, DaemonUpdate, Job, PodSpec, StatefulUpdate, Strategy, StrategyType, UpdateType,
+};
 use ironmesh_dialects::schema;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::object::{self, Object, entry, set_default};
 
@@ -26,6 +28,10 @@ pub(crate) fn apply(resource: &Resource, object: &mut Object) {
         ("", "secrets") => secret(object),
         ("apps", "deployments") => deployment(object),
         ("apps", "replicasets") => template(entry(object, "spec")),
+        ("apps", "daemonsets") => daemon_set(object),
+        ("apps", "statefulsets") => stateful_set(object),
+        ("", "replicationcontrollers") => replication_controller(object),
+        ("batch", "jobs") => job(object),
         _ => {}
     }
     let table = Kind::of_path(&resource.group, &resource.plural).and_then(|kind| kind.fields);
@@ -103,6 +109,70 @@ fn deployment(object: &mut Object) {
         entry(strategy, "rollingUpdate");
     }
     template(spec);
+}
+
+fn daemon_set(object: &mut Object) {
+    let spec = entry(object, "spec");
+    let strategy = entry(spec, "updateStrategy");
+    if DaemonUpdate::of(strategy).of() == UpdateType::RollingUpdate {
+        entry(strategy, "rollingUpdate");
+    }
+    template(spec);
+}
+
+fn stateful_set(object: &mut Object) {
+    let spec = entry(object, "spec");
+    let strategy = entry(spec, "updateStrategy");
+    if StatefulUpdate::of(strategy).of() == UpdateType::RollingUpdate {
+        entry(strategy, "rollingUpdate");
+    }
+    template(spec);
+    let claims = spec.get_mut("volumeClaimTemplates").and_then(Value::as_array_mut);
+    for claim in claims.into_iter().flatten().filter(|claim| claim.is_object()) {
+        set_default(claim, "apiVersion", "v1");
+        set_default(claim, "kind", "PersistentVolumeClaim");
+        entry(claim, "spec");
+    }
+}
+
+/// One that does not say which pods are its own means those that have all labels of its template.
+fn replication_controller(object: &mut Object) {
+    let labels = object.pointer("/spec/template/metadata/labels").cloned();
+    let labels = labels.filter(Value::is_object).unwrap_or_else(|| json!({}));
+    let is_empty = |value: &Value| value.as_object().is_none_or(Map::is_empty);
+    let own = entry(object::metadata_mut(object), "labels");
+    if is_empty(own) {
+        *own = labels.clone();
+    }
+    let selector = entry(entry(object, "spec"), "selector");
+    if is_empty(selector) {
+        *selector = labels;
+    }
+    template(entry(object, "spec"));
+}
+
+/// A Job without counts is one pod. Its selector is made, and means its pods alone: they have its
+/// uid as a label.
+fn job(object: &mut Object) {
+    let (name, uid) = (object::name(object).to_owned(), object::uid(object).to_owned());
+    let read = Job::of(object).spec();
+    let (no_count, manual) =
+        (read.completions().is_none() && read.parallelism().is_none(), read.manual_selector());
+    let spec = entry(object, "spec");
+    if no_count {
+        spec["completions"] = 1.into();
+    }
+    set_default(spec, "parallelism", 1);
+    template(spec);
+    if manual {
+        return;
+    }
+    spec["selector"] = json!({"matchLabels": {"batch.kubernetes.io/controller-uid": uid}});
+    let labels = entry(entry(entry(spec, "template"), "metadata"), "labels");
+    for prefix in ["batch.kubernetes.io/", ""] {
+        labels[format!("{prefix}controller-uid")] = uid.clone().into();
+        labels[format!("{prefix}job-name")] = name.clone().into();
+    }
 }
 
 #[cfg(test)]

@@ -128,7 +128,8 @@ impl Registry {
     /// Seconds that a pod has for its end.
     fn pod_grace(&self, pod: &Object, options: &DeleteOptions) -> i64 {
         let spec = Pod::of(pod).spec();
-        if spec.node_name().is_empty() {
+        // Of one that has ended nothing is to end any more.
+        if spec.node_name().is_empty() || Pod::of(pod).is_finished() {
             return 0;
         }
         let own = || spec.termination_grace_period_seconds().0;

@@ -6,16 +6,18 @@ use std::collections::BTreeSet;
 use ironmesh_dialects::kinds::Resource;
 use ironmesh_dialects::kubernetes::base64;
 use ironmesh_dialects::kubernetes::kinds::{
-    AnyObject, Deployment, Pod, ReplicaSet, RestartPolicy, Service, ServiceSpec, ServiceType,
+    AnyObject, DaemonSet, Deployment, Job, JobSpec, PersistentVolumeClaim, Pod, ReplicaSet,
+    RestartPolicy, Service, ServiceSpec, ServiceType, StatefulSet,
 };
 use ironmesh_dialects::schema::Fields;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::failure::Cause;
 use crate::object::Object;
 use crate::registry::defaults;
 use crate::selector;
 
+mod claims;
 mod ips;
 pub(crate) mod labels;
 mod pods;
@@ -28,7 +30,7 @@ pub(crate) fn check(resource: &Resource, object: &Object) -> Vec<Cause> {
     match (&*resource.group, &*resource.plural) {
         ("", "pods") => {
             let all = [RestartPolicy::Always, RestartPolicy::OnFailure, RestartPolicy::Never];
-            pods::spec(Pod::of(object).spec(), "spec", &all, &mut causes);
+            pods::spec(Pod::of(object).spec(), "spec", &all, &[], &mut causes);
         }
         ("", "services") => service(Service::of(object).spec(), &mut causes),
         ("", "endpoints") => ips::endpoints(object, &mut causes),
@@ -36,11 +38,24 @@ pub(crate) fn check(resource: &Resource, object: &Object) -> Vec<Cause> {
         ("", "secrets") => secret(object, &mut causes),
         ("", "configmaps") => config_map(object, &mut causes),
         ("apps", plural @ ("deployments" | "replicasets" | "statefulsets" | "daemonsets")) => {
-            workload(object, &mut causes);
-            if plural == "deployments" {
-                rollout::deployment(Deployment::of(object).spec(), &mut causes);
+            let claims = StatefulSet::of(object).spec().volume_claim_templates();
+            let claims: Vec<_> = claims.map(|claim| claim.metadata().name()).collect();
+            workload(object, &claims, &mut causes);
+            match plural {
+                "deployments" => rollout::deployment(Deployment::of(object).spec(), &mut causes),
+                "statefulsets" => claims::of_set(StatefulSet::of(object).spec(), &mut causes),
+                "daemonsets" => rollout::daemon_set(DaemonSet::of(object).spec(), &mut causes),
+                _ => {}
             }
         }
+        ("", "replicationcontrollers") => {
+            workload(&replica_set_of(object), &[], &mut causes);
+        }
+        ("", "persistentvolumeclaims") => {
+            let claim = PersistentVolumeClaim::of(object).spec();
+            claims::claim(claim, "spec", &mut causes);
+        }
+        ("batch", "jobs") => job(Job::of(object).spec(), &mut causes),
         _ => {}
     }
     causes
@@ -57,7 +72,14 @@ pub(crate) fn check_update(resource: &Resource, old: &Object, new: &Object) -> V
         }
     };
     match (&*resource.group, &*resource.plural) {
+        ("apps", "statefulsets") => causes.extend(claims::changed_set(old, new)),
+        ("", "persistentvolumeclaims") => causes.extend(claims::changed(old, new)),
         ("apps", _) => fixed("/spec/selector", "spec.selector"),
+        ("batch", "jobs") => {
+            for field in ["completions", "completionMode", "selector", "template"] {
+                fixed(&format!("/spec/{field}"), &format!("spec.{field}"));
+            }
+        }
         ("", "services") if Service::of(new).spec().of() != ServiceType::ExternalName => {
             fixed("/spec/clusterIP", "spec.clusterIP");
         }
@@ -108,8 +130,8 @@ pub(crate) fn check_name(resource: &Resource, name: &str) -> Option<Cause> {
     }
 }
 
-/// All workloads have what a ReplicaSet has.
-fn workload(object: &Object, causes: &mut Vec<Cause>) {
+/// All workloads have what a ReplicaSet has. `claims` are volumes of their pods, too.
+fn workload(object: &Object, claims: &[&str], causes: &mut Vec<Cause>) {
     let spec = ReplicaSet::of(object).spec();
     let (selector, template) = (spec.selector(), spec.template());
     labels::selector(selector, "spec.selector", causes);
@@ -127,7 +149,34 @@ fn workload(object: &Object, causes: &mut Vec<Cause>) {
         causes.push(Cause::invalid("spec.replicas", &replicas.into(), &why));
     }
     // Their pods are there for good: one that ended would be replaced again and again.
-    pods::spec(template.spec(), "spec.template.spec", &[RestartPolicy::Always], causes);
+    let policies = [RestartPolicy::Always];
+    pods::spec(template.spec(), "spec.template.spec", &policies, claims, causes);
+}
+
+/// A replication controller as the ReplicaSet that it would be.
+pub(crate) fn replica_set_of(controller: &Object) -> Object {
+    let mut set = controller.clone();
+    let labels = set["spec"]["selector"].take();
+    set["spec"]["selector"] = json!({ "matchLabels": labels });
+    set
+}
+
+/// The pods of a Job end, and how often they are started again is the Job's to say.
+fn job(spec: Fields<'_, JobSpec>, causes: &mut Vec<Cause>) {
+    let template = spec.template();
+    labels::selector(spec.selector(), "spec.selector", causes);
+    labels::metadata(template.metadata(), "spec.template.metadata", causes);
+    if !selector::selects(spec.selector(), template.metadata().labels()) {
+        let value = template.metadata().json()["labels"].clone();
+        let why = "`selector` does not match template `labels`";
+        causes.push(Cause::invalid("spec.template.metadata.labels", &value, why));
+    }
+    if let Some(parallelism) = spec.parallelism().filter(|count| count.get() > REPLICAS_MAX) {
+        let why = format!("must be a whole number from 0 to {REPLICAS_MAX}");
+        causes.push(Cause::invalid("spec.parallelism", &parallelism.get().into(), &why));
+    }
+    let policies = [RestartPolicy::OnFailure, RestartPolicy::Never];
+    pods::spec(template.spec(), "spec.template.spec", &policies, &[], causes);
 }
 
 fn service(spec: Fields<'_, ServiceSpec>, causes: &mut Vec<Cause>) {

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::answer::{self, Answer};
 use super::request::ApiRequest;
+use super::resources::SCALED;
 use crate::failure::Failure;
 
 /// `/version`.
@@ -103,7 +104,7 @@ fn describe(kind: &Kind) -> Vec<Value> {
     all.push(entry(format!("{}/status", kind.plural), kind.kind, &["get", "patch", "update"]));
     match kind.plural {
         "pods" => all.push(entry("pods/log".to_owned(), "Pod", &["get"])),
-        "deployments" | "replicasets" => {
+        plural if SCALED.contains(&plural) => {
             let mut scale =
                 entry(format!("{}/scale", kind.plural), "Scale", &["get", "patch", "update"]);
             scale["group"] = "autoscaling".into();

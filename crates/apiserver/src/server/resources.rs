@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{Method, StatusCode};
 use ironmesh_dialects::kinds::{KINDS, Kind, Resource, split_api_version};
-use ironmesh_dialects::kubernetes::kinds::ReplicaSet;
+use ironmesh_dialects::kubernetes::kinds::{ReplicaSet, ReplicationController};
 use serde_json::{Value, json};
 
 use super::answer::{self, Answer};
@@ -344,7 +344,7 @@ fn scale(
     target: &Target,
     name: &str,
 ) -> Result<Answer, Failure> {
-    if !target.resource.group.starts_with("apps") {
+    if !SCALED.contains(&&*target.resource.plural) {
         return Err(Failure::no_such_path());
     }
     let key = target.key(name);
@@ -373,11 +373,18 @@ fn scale(
     Ok(answer::json(StatusCode::OK, &scale_of(&object)))
 }
 
+/// What has replicas.
+pub(super) const SCALED: [&str; 4] =
+    ["deployments", "replicasets", "replicationcontrollers", "statefulsets"];
+
 /// The scale of a workload; all of them have what a ReplicaSet has.
 fn scale_of(object: &Object) -> Value {
     let metadata = &object["metadata"];
     let set = ReplicaSet::of(object);
-    let labels = set.spec().selector().match_labels();
+    let labels = match object["kind"] == "ReplicationController" {
+        true => ReplicationController::of(object).spec().selector(),
+        false => set.spec().selector().match_labels(),
+    };
     let mut selector: Vec<_> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
     selector.sort();
     json!({

@@ -4,5 +4,8 @@
 
 mod api;
 mod clients;
+mod daemons;
+mod jobs;
 mod rollout;
+mod stateful;
 mod world;

@@ -12,6 +12,7 @@ use hyper_util::rt::TokioIo;
 use ironmesh_apiserver::extension::{self, Answering, Extension};
 use ironmesh_apiserver::{ApiServer, Failure, Hooks, Options};
 use ironmesh_dialects::kinds::Resource;
+use ironmesh_model::limits::ControlLimits;
 use serde_json::{Value, json};
 use tokio::net::UnixStream;
 use tokio::sync::oneshot;
@@ -59,7 +60,7 @@ impl World {
                 state: &state,
                 logs,
                 service_network: "10.96.0.0/16",
-                limits: Default::default(),
+                limits: quick(),
                 hooks: Hooks { admit_pod: Some(admit), initial: vec![gateway()] },
             });
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -94,6 +95,11 @@ impl Drop for World {
             self.kill();
         }
     }
+}
+
+/// Limits with which no test waits long.
+fn quick() -> ControlLimits {
+    ControlLimits { job_pause_min: Duration::from_millis(1), ..ControlLimits::default() }
 }
 
 /// Says what it was asked.

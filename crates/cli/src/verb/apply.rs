@@ -103,7 +103,17 @@ impl Outcome {
 
 /// Whether a change of a kind may change which pods there are, or who selects them.
 fn concerns_pods(kind: &str) -> bool {
-    matches!(kind, "Pod" | "Deployment" | "ReplicaSet" | "Service")
+    matches!(
+        kind,
+        "Pod"
+            | "Deployment"
+            | "ReplicaSet"
+            | "ReplicationController"
+            | "StatefulSet"
+            | "DaemonSet"
+            | "Job"
+            | "Service"
+    )
 }
 
 /// Says why an object was not taken. An error that concerns the mesh as a whole is handed on.

@@ -70,7 +70,11 @@ async fn describe(api: &Api, resource: &Resource, object: &Value) -> anyhow::Res
     match &*resource.kind {
         "Pod" => pod::describe(&mut sheet, object),
         "Service" => kinds::service(&mut sheet, object, &endpoints_of(api, object).await?),
-        "Deployment" | "ReplicaSet" => kinds::workload(&mut sheet, object),
+        "Deployment" | "ReplicaSet" | "ReplicationController" | "StatefulSet" => {
+            kinds::workload(&mut sheet, object);
+        }
+        "DaemonSet" => kinds::daemon_set(&mut sheet, object),
+        "Job" => kinds::job(&mut sheet, object),
         "Namespace" => kinds::namespace(&mut sheet, object),
         _ => kinds::any(&mut sheet, object)?,
     }

@@ -1,4 +1,6 @@
-//! `ironmesh rollout`: follows or repeats the rollout of a Deployment.
+//! `ironmesh rollout`: follows or repeats the rollout of a Deployment, a DaemonSet or a StatefulSet.
+
+mod sets;
 
 use std::io::{Write, stdout};
 use std::process::ExitCode;
@@ -13,7 +15,7 @@ use crate::api::Api;
 use crate::cli::Context;
 use crate::{clock, target};
 
-/// Follow the rollout of a Deployment, or make all its pods anew.
+/// Follow the rollout of a Deployment, a DaemonSet or a StatefulSet, or make all its pods anew.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   ironmesh rollout status deployment/productpage-v1
@@ -52,7 +54,7 @@ impl Rollout {
             What::Status { words, timeout } => {
                 for (resource, name) in target::parse_named(&words)? {
                     let path = resource.path(Some(context.namespace()), Some(&name));
-                    let following = follow(&api, &path, &name);
+                    let following = follow(&api, &resource, &path, &name);
                     if timeout.is_zero() {
                         following.await?;
                     } else if tokio::time::timeout(timeout, following).await.is_err() {
@@ -70,23 +72,51 @@ impl Rollout {
     }
 }
 
-async fn follow(api: &Api, path: &str, name: &str) -> anyhow::Result<()> {
+async fn follow(api: &Api, resource: &Resource, path: &str, name: &str) -> anyhow::Result<()> {
     let mut said = String::new();
     loop {
-        let deployment = api.get(path).await?;
-        if is_late(&deployment) {
-            bail!("deployment {name:?} exceeded its progress deadline");
-        }
-        let Some(missing) = missing(&deployment, name) else {
-            writeln!(stdout(), "deployment {name:?} successfully rolled out")?;
-            return Ok(());
+        let object = api.get(path).await?;
+        let progress = match &*resource.kind {
+            "Deployment" => deployment(&object, name)?,
+            "DaemonSet" => sets::daemon_set(&object, name)?,
+            "StatefulSet" => sets::stateful_set(&object)?,
+            _ => bail!(
+                "no rollout status of {}: there is one of a Deployment, a DaemonSet, a StatefulSet",
+                resource.qualified()
+            ),
         };
-        if missing != said {
-            writeln!(stdout(), "Waiting for deployment {name:?} rollout to finish: {missing}...")?;
-            said = missing;
+        let (text, ends) = match progress {
+            Progress::Waits(text) => (text, false),
+            Progress::Done(text) => (text, true),
+        };
+        if text != said {
+            writeln!(stdout(), "{text}")?;
         }
+        if ends {
+            return Ok(());
+        }
+        said = text;
         tokio::time::sleep(POLL).await;
     }
+}
+
+/// How far a rollout is, in `kubectl`'s words.
+#[derive(Debug, PartialEq, Eq)]
+enum Progress {
+    Waits(String),
+    Done(String),
+}
+
+fn deployment(deployment: &Value, name: &str) -> anyhow::Result<Progress> {
+    if is_late(deployment) {
+        bail!("deployment {name:?} exceeded its progress deadline");
+    }
+    Ok(match missing(deployment, name) {
+        Some(missing) => Progress::Waits(format!(
+            "Waiting for deployment {name:?} rollout to finish: {missing}..."
+        )),
+        None => Progress::Done(format!("deployment {name:?} successfully rolled out")),
+    })
 }
 
 /// Whether the rollout that was asked for last has not got on for too long.

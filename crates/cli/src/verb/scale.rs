@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::cli::Context;
 use crate::target;
 
-/// Change how many replicas of a Deployment or ReplicaSet run.
+/// Change how many replicas of a Deployment, StatefulSet, ReplicaSet or ReplicationController run.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   ironmesh scale deployment/details-v1 --replicas=2

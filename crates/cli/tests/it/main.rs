@@ -14,4 +14,5 @@ mod running;
 mod samples;
 mod sidecar;
 mod trouble;
+mod workloads;
 mod workshops;

@@ -100,6 +100,7 @@ fn control(name: &str, folder: &TempDir, api: &UnixListener, push: &TcpListener)
         settings: Settings::default(),
         service_network: "10.96.0.0/16".to_owned(),
         user_ids: true,
+        keeps_claims: true,
         limits: Limits::default(),
     };
     let script = "exec 3<&0 4<&1 5<&2 </dev/null >/dev/null 2>&1

@@ -2,26 +2,53 @@
 //! was started.
 
 use ironmesh_dialects::Object;
-use ironmesh_dialects::kubernetes::kinds::{AnyObject, Pod, PodSpec, ReplicaSet};
+use ironmesh_dialects::kubernetes::kinds::{AnyObject, Pod, PodSpec, ReplicaSet, StatefulSet};
 use ironmesh_dialects::schema::{Bounded, Fields};
 use ironmesh_model::{Finding, FindingCode};
 
-/// Findings about the pod of an object, or about those that are made from it. `user_ids`: whether
-/// the platform can give a container another user than its own.
-pub(super) fn findings(object: &Object, user_ids: bool) -> Vec<Finding> {
+/// What the platform can do, as the mesh was started.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Platform {
+    /// Whether it can give a container another user than its own.
+    pub(super) user_ids: bool,
+    /// Whether the files of claims outlive the mesh.
+    pub(super) keeps_claims: bool,
+}
+
+/// Findings about the pod of an object, or about those that are made from it.
+pub(super) fn findings(object: &Object, platform: Platform) -> Vec<Finding> {
     let value = object.value();
-    let (path, spec) = match object.kind() {
-        "Pod" => ("spec", Pod::of(value).spec()),
-        "Deployment" | "ReplicaSet" => {
-            ("spec.template.spec", ReplicaSet::of(value).spec().template().spec())
-        }
-        _ => return Vec::new(),
-    };
     // What owns an object has the finding, once for all that is made from it.
-    if user_ids || AnyObject::of(value).metadata().owner_references().len() > 0 {
+    if AnyObject::of(value).metadata().owner_references().len() > 0 {
         return Vec::new();
     }
-    users(object, path, spec)
+    let mut findings = Vec::new();
+    let claims = match object.kind() {
+        "PersistentVolumeClaim" => Some("spec"),
+        "StatefulSet" if StatefulSet::of(value).spec().volume_claim_templates().len() > 0 => {
+            Some("spec.volumeClaimTemplates")
+        }
+        _ => None,
+    };
+    if let Some(path) = claims.filter(|_| !platform.keeps_claims) {
+        let message = "the files of claims are in memory, and go with the mesh: it was started \
+                       without --state";
+        findings.push(Finding::new(object.id(), path, FindingCode::ClaimsInMemory, message));
+    }
+    let (path, spec) = match object.kind() {
+        "Pod" => ("spec", Pod::of(value).spec()),
+        "Deployment"
+        | "ReplicaSet"
+        | "ReplicationController"
+        | "StatefulSet"
+        | "DaemonSet"
+        | "Job" => ("spec.template.spec", ReplicaSet::of(value).spec().template().spec()),
+        _ => return findings,
+    };
+    if !platform.user_ids {
+        findings.extend(users(object, path, spec));
+    }
+    findings
 }
 
 fn users(object: &Object, path: &str, spec: Fields<'_, PodSpec>) -> Vec<Finding> {
@@ -68,7 +95,10 @@ mod tests {
         };
         let found = |owners: Value, user_ids| -> Vec<String> {
             let object = Object::new(replica_set(owners)).unwrap();
-            findings(&object, user_ids).into_iter().map(|f| f.path).collect()
+            findings(&object, Platform { user_ids, keeps_claims: true })
+                .into_iter()
+                .map(|f| f.path)
+                .collect()
         };
         let user = "spec.template.spec.containers[0].securityContext.runAsUser";
         assert_eq!(found(json!([]), false), [user]);

@@ -114,6 +114,7 @@ fn open(source: &Arc<Memory>, state: &Path) -> Arc<Plane> {
         settings: Settings::default(),
         limits: Limits::default(),
         user_ids: true,
+        keeps_claims: true,
     };
     Plane::open(source.clone(), options).unwrap()
 }

@@ -2,8 +2,8 @@
 
 use super::{Columns, NONE, age, column, holds, or_none, pairs, since, wide};
 use crate::kubernetes::kinds::{
-    ConfigMap, Endpoints, Event, Namespace, Node, Secret, Service, ServiceAccount, ServicePort,
-    ServiceType,
+    AccessMode, ConfigMap, Endpoints, Event, Namespace, Node, PersistentVolumeClaim, Secret,
+    Service, ServiceAccount, ServicePort, ServiceType,
 };
 use crate::schema::Fields;
 
@@ -116,6 +116,52 @@ pub(crate) const SECRET: Columns = Columns {
         ]
     },
 };
+
+pub(crate) const CLAIM: Columns = Columns {
+    all: &[
+        column("Name"),
+        column("Status"),
+        column("Volume"),
+        column("Capacity"),
+        column("Access Modes"),
+        column("StorageClass"),
+        column("VolumeAttributesClass"),
+        column("Age"),
+        wide("VolumeMode"),
+    ],
+    cells: |object, now| {
+        let claim = PersistentVolumeClaim::of(object);
+        let (metadata, spec, status) = (claim.metadata(), claim.spec(), claim.status());
+        let phase = match metadata.deletion_timestamp() {
+            Some(_) => "Terminating",
+            None => status.phase(),
+        };
+        let is_bound = !spec.volume_name().is_empty();
+        let capacity = status.capacity().get("storage").filter(|_| is_bound);
+        let modes = status.access_modes().filter(|_| is_bound);
+        let modes: Vec<_> = modes.map(abbreviation).collect();
+        vec![
+            metadata.name().into(),
+            phase.into(),
+            spec.volume_name().into(),
+            capacity.map(|size| size.to_string()).unwrap_or_default().into(),
+            modes.join(",").into(),
+            spec.storage_class_name().unwrap_or_default().into(),
+            "<unset>".into(),
+            age(metadata, now),
+            spec.volume_mode().word().into(),
+        ]
+    },
+};
+
+fn abbreviation(mode: AccessMode) -> &'static str {
+    match mode {
+        AccessMode::ReadWriteOnce => "RWO",
+        AccessMode::ReadOnlyMany => "ROX",
+        AccessMode::ReadWriteMany => "RWX",
+        AccessMode::ReadWriteOncePod => "RWOP",
+    }
+}
 
 pub(crate) const CONFIG_MAP: Columns = Columns {
     all: &[column("Name"), column("Data"), column("Age")],

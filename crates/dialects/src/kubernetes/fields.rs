@@ -12,15 +12,21 @@ use crate::{Object, path};
 
 mod cluster;
 mod container;
+mod job;
 mod pod;
+mod stateful;
 mod volume;
+mod workload;
 
 /// The kinds and their parts.
 pub(super) mod kinds {
     pub use super::cluster::*;
     pub use super::container::*;
+    pub use super::job::*;
     pub use super::pod::*;
+    pub use super::stateful::*;
     pub use super::volume::*;
+    pub use super::workload::*;
     pub use super::{
         AnyObject, ConfigMap, Deployment, DeploymentSpec, DeploymentStatus, LabelSelector, Mode,
         ObjectMeta, Operator, OwnerReference, Pod, PodTemplate, ReplicaSet, ReplicaSetSpec,
@@ -40,10 +46,45 @@ pub(crate) fn metadata(object: &Object, findings: &mut Vec<Finding>) {
 pub(crate) fn read_workload<T: Typed>(object: &Object, findings: &mut Vec<Finding>) -> Option<T> {
     let read = read::<T>(object, findings);
     annotations(object, "spec.template.metadata", findings);
+    node_selector(object, findings);
     if object.value().pointer("/metadata/ownerReferences/0").is_some() {
         findings.retain(|finding| finding.code.severity() == Severity::Error);
     }
     read
+}
+
+/// The labels that the one node has from its start.
+pub fn node_labels() -> [(&'static str, &'static str); 6] {
+    // As Go calls it.
+    let arch = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
+    [
+        ("beta.kubernetes.io/arch", arch),
+        ("beta.kubernetes.io/os", "linux"),
+        ("kubernetes.io/arch", arch),
+        ("kubernetes.io/hostname", "ironmesh"),
+        ("kubernetes.io/os", "linux"),
+        ("node-role.kubernetes.io/control-plane", ""),
+    ]
+}
+
+/// A selector that the node does not meet: its pods run there all the same.
+fn node_selector(object: &Object, findings: &mut Vec<Finding>) {
+    for spec in ["spec", "spec.template.spec"] {
+        let pointer = format!("/{}/nodeSelector", spec.replace('.', "/"));
+        let selector = object.value().pointer(&pointer).and_then(Value::as_object);
+        for (label, value) in selector.into_iter().flatten() {
+            let Some(value) = value.as_str() else { continue };
+            if node_labels().contains(&(label, value)) {
+                continue;
+            }
+            let at = path::field(&format!("{spec}.nodeSelector"), label);
+            let message = format!(
+                "nodeSelector: there is one node, which has no label {label}={value} from its \
+                 start; pods run there all the same"
+            );
+            findings.push(Finding::new(object.id(), at, FindingCode::NotBoundedHere, message));
+        }
+    }
 }
 
 /// A workload of an old version: its selector was once taken from the labels of its template.

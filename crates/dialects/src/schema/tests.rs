@@ -15,8 +15,9 @@ use crate::istio::peer_authentication::PeerAuthentication;
 use crate::istio::virtual_service::VirtualService;
 use crate::kinds::KINDS;
 use crate::kubernetes::kinds::{
-    ConfigMap, Deployment, EndpointSlice, Endpoints, Event, Namespace, Node, Pod, ReplicaSet,
-    Secret, Service, ServiceAccount,
+    ConfigMap, ControllerRevision, DaemonSet, Deployment, EndpointSlice, Endpoints, Event, Job,
+    Namespace, Node, PersistentVolumeClaim, Pod, ReplicaSet, ReplicationController, Secret,
+    Service, ServiceAccount, StatefulSet,
 };
 use crate::{Object, path, translate_one};
 
@@ -43,6 +44,12 @@ const TABLES: &[Tested] = &[
     ("discovery.k8s.io/v1", "EndpointSlice", typed::<EndpointSlice>),
     ("apps/v1", "Deployment", typed::<Deployment>),
     ("apps/v1", "ReplicaSet", typed::<ReplicaSet>),
+    ("apps/v1", "DaemonSet", typed::<DaemonSet>),
+    ("apps/v1", "ControllerRevision", typed::<ControllerRevision>),
+    ("v1", "ReplicationController", typed::<ReplicationController>),
+    ("apps/v1", "StatefulSet", typed::<StatefulSet>),
+    ("v1", "PersistentVolumeClaim", typed::<PersistentVolumeClaim>),
+    ("batch/v1", "Job", typed::<Job>),
 ];
 
 fn typed<T: Typed>(object: &Object) -> (Option<Value>, Vec<Finding>) {

@@ -336,6 +336,12 @@ impl Default for IntegerOrText {
     }
 }
 
+impl From<i64> for IntegerOrText {
+    fn from(number: i64) -> Self {
+        Self::Integer(number)
+    }
+}
+
 impl From<&str> for IntegerOrText {
     fn from(text: &str) -> Self {
         Self::Text(text.to_owned())

@@ -8,7 +8,7 @@ use std::time::Duration;
 use ironmesh_client::{Client, Error as ApiError};
 use ironmesh_dialects::istio::gateway::Gateway;
 use ironmesh_dialects::kubernetes::kinds::{
-    Deployment, Event, ObjectMeta, Pod, PodStatus, ReplicaSet,
+    DaemonSet, Deployment, Event, ObjectMeta, Pod, PodStatus, ReplicaSet,
 };
 use ironmesh_dialects::schema::Fields;
 use serde_json::Value;
@@ -34,7 +34,7 @@ pub(super) enum Outcome {
     Stalled,
 }
 
-/// Waits until all Deployments are available and all pods ready, and tells as they become it.
+/// Waits until all Deployments and the like are available and all pods ready, and tells as they become it.
 /// Returns, too, when what is missing cannot come by itself, or does not come; it is named then.
 pub(super) async fn until_ready(api: &Client, progress_timeout: Duration) -> Outcome {
     let mut told = BTreeSet::new();
@@ -166,9 +166,12 @@ struct Look {
 }
 
 async fn look(api: &Client) -> Result<Look, ApiError> {
-    let deployments = api.get("/apis/apps/v1/deployments").await?;
+    let mut workloads = Vec::new();
+    for (kind, path) in WORKLOADS {
+        workloads.push((kind, api.get(path).await?));
+    }
     let pods = api.get("/api/v1/pods").await?;
-    Ok(judge(&deployments, &pods))
+    Ok(judge(&workloads, &pods))
 }
 
 impl Look {
@@ -178,7 +181,7 @@ impl Look {
     }
 }
 
-fn judge(deployments: &Value, pods: &Value) -> Look {
+fn judge(workloads: &[(&str, Value)], pods: &Value) -> Look {
     let mut look = Look::default();
     let mut stuck_owners = BTreeSet::new();
     for pod in items(pods).map(Pod::of) {
@@ -193,29 +196,51 @@ fn judge(deployments: &Value, pods: &Value) -> Look {
         match waiting_reason(pod.status()) {
             Some((reason, message)) => {
                 look.stuck.push(format!("pod {name} does not come up: {reason}: {message}"));
-                stuck_owners.extend(deployment_of(pod.metadata()));
+                stuck_owners.extend(owner_of(pod.metadata()));
             }
             None => look.waiting += 1,
         }
     }
-    for deployment in items(deployments).map(Deployment::of) {
-        let (metadata, status) = (deployment.metadata(), deployment.status());
-        let is_seen = status.observed_generation() == metadata.generation();
-        let available = status.ready_replicas() >= deployment.spec().replicas();
-        if !(stuck_owners.contains(&name(metadata)) || is_seen && available) {
-            look.waiting += 1;
+    for (kind, list) in workloads {
+        for object in items(list) {
+            let metadata = Deployment::of(object).metadata();
+            let is_stuck = stuck_owners.contains(&format!("{kind} {}", name(metadata)));
+            if !(is_stuck || is_available(kind, object)) {
+                look.waiting += 1;
+            }
         }
     }
     look
 }
 
-/// The Deployment that made the ReplicaSet of a pod: its name is the ReplicaSet's without the
-/// template's hash.
-fn deployment_of(pod: Fields<'_, ObjectMeta>) -> Option<String> {
-    let owner = pod.owner_references().find(|owner| owner.kind() == "ReplicaSet")?;
-    let hash = pod.labels().get("pod-template-hash")?;
-    let deployment = owner.name().strip_suffix(hash)?.strip_suffix('-')?;
-    Some(format!("{}/{deployment}", pod.namespace()))
+/// Whether what was asked for is seen, and all its pods are ready.
+fn is_available(kind: &str, object: &Value) -> bool {
+    let (ready, wanted) = match kind {
+        "DaemonSet" => {
+            let status = DaemonSet::of(object).status();
+            (status.number_ready(), status.desired_number_scheduled())
+        }
+        // The others have what a Deployment has.
+        _ => {
+            let deployment = Deployment::of(object);
+            (deployment.status().ready_replicas(), deployment.spec().replicas())
+        }
+    };
+    let observed = Deployment::of(object).status().observed_generation();
+    observed == Deployment::of(object).metadata().generation() && ready >= wanted
+}
+
+/// Kind and name of what made a pod: of the Deployment that made its ReplicaSet, whose name is the
+/// ReplicaSet's without the template's hash.
+fn owner_of(pod: Fields<'_, ObjectMeta>) -> Option<String> {
+    let owner = pod.controller()?;
+    let hash = pod.labels().get("pod-template-hash").filter(|_| owner.kind() == "ReplicaSet");
+    let deployment = hash.and_then(|hash| owner.name().strip_suffix(hash)?.strip_suffix('-'));
+    let (kind, name) = match deployment {
+        Some(deployment) => ("Deployment", deployment),
+        None => (owner.kind(), owner.name()),
+    };
+    Some(format!("{kind} {}/{name}", pod.namespace()))
 }
 
 fn items(list: &Value) -> impl Iterator<Item = &Value> {
@@ -252,6 +277,13 @@ fn waiting_reason<'a>(status: Fields<'a, PodStatus>) -> Option<(&'a str, &'a str
 /// Reasons for which a user has to do something.
 const STUCK: [&str; 4] =
     ["ErrImagePull", "ImagePullBackOff", "CrashLoopBackOff", "CreateContainerConfigError"];
+/// What has pods that stay: kind and path.
+const WORKLOADS: [(&str, &str); 4] = [
+    ("Deployment", "/apis/apps/v1/deployments"),
+    ("StatefulSet", "/apis/apps/v1/statefulsets"),
+    ("DaemonSet", "/apis/apps/v1/daemonsets"),
+    ("ReplicationController", "/api/v1/replicationcontrollers"),
+];
 /// For how many looks a pod must be stuck to be believed so.
 const STUCK_LOOKS: u32 = 40;
 /// How long the ports that Gateways name may take to be published.
@@ -270,7 +302,9 @@ mod tests {
             "metadata": {
                 "namespace": "n", "name": name, "uid": format!("uid-{name}"),
                 "labels": {"pod-template-hash": "77"},
-                "ownerReferences": [{"kind": "ReplicaSet", "name": format!("{owner}-77")}],
+                "ownerReferences": [
+                    {"kind": "ReplicaSet", "name": format!("{owner}-77"), "controller": true},
+                ],
             },
             "status": {
                 "phase": "Pending",
@@ -293,20 +327,29 @@ mod tests {
         let bad = json!({"waiting": {"reason": "ErrImagePull", "message": "map it"}});
         let pods =
             json!({"items": [pod("a", "a", "True", json!({})), pod("b", "b", "False", bad)]});
-        let deployments = json!({"items": [deployment("a", 1), deployment("b", 0)]});
-        let look = judge(&deployments, &pods);
+        let deployments = |items: &[Value]| vec![("Deployment", json!({ "items": items }))];
+        let look = judge(&deployments(&[deployment("a", 1), deployment("b", 0)]), &pods);
         assert_eq!(look.waiting, 0);
         assert_eq!(look.stuck, ["pod n/b does not come up: ErrImagePull: map it"]);
         // Of a similar name, and not stuck at all.
-        let deployments = json!({"items": [deployment("b", 0), deployment("b-77", 0)]});
+        let deployments = deployments(&[deployment("b", 0), deployment("b-77", 0)]);
         assert_eq!(judge(&deployments, &pods).waiting, 1);
         let mut failed = pod("f", "f", "False", json!({"terminated": {"exitCode": 3}}));
         failed["status"]["phase"] = "Failed".into();
         failed["status"]["containerStatuses"][0]["name"] = "main".into();
-        let told = judge(&json!({}), &json!({"items": [failed]})).stuck;
+        let told = judge(&[], &json!({"items": [failed]})).stuck;
         assert_eq!(told, ["pod n/f has failed: container main ended with 3"]);
         let coming = pod("c", "c", "False", json!({"waiting": {"reason": "ContainerCreating"}}));
         assert_eq!(judge(&deployments, &json!({"items": [coming]})).waiting, 3);
+        let daemons = |ready: u64| {
+            let status = json!({
+                "observedGeneration": 1, "desiredNumberScheduled": 1, "numberReady": ready,
+            });
+            let set = json!({"metadata": {"generation": 1}, "status": status});
+            vec![("DaemonSet", json!({"items": [set]}))]
+        };
+        let waiting = |ready| judge(&daemons(ready), &json!({})).waiting;
+        assert_eq!((waiting(0), waiting(1)), (1, 0));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::pod::{PodState, terminated};
-use super::{handler, launch, probe, proxy};
+use super::{handler, launch, probe, proxy, termination};
 use crate::backoff::Backoff;
 use crate::clock;
 use crate::events::EventKind;
@@ -84,7 +84,6 @@ pub(crate) enum NotStarted {
 
 /// Runs a container until it ended for good, or its pod told it to end.
 pub(crate) async fn supervise(state: Rc<PodState>, slot: Slot) {
-    let container = state.container(slot);
     let policy = state.pod.borrow().spec.restart_policy;
     let limits = &state.node.limits.platform;
     let application = Backoff::application(limits);
@@ -97,6 +96,7 @@ pub(crate) async fn supervise(state: Rc<PodState>, slot: Slot) {
             state.change(slot, |record| record.restart_count += 1);
         }
         let since = Instant::now();
+        let container = state.container(slot);
         let exit = match launch(&state, slot, &container).await {
             Ok(None) => return done(&state, slot),
             Ok(Some(running)) => watch(&state, slot, &container, running).await,
@@ -111,11 +111,19 @@ pub(crate) async fn supervise(state: Rc<PodState>, slot: Slot) {
                     }
                     _ => limits.config_retry_pause,
                 };
-                wait_fruitless(&state, slot, &error, pause).await;
+                tokio::select! {
+                    () = wait_fruitless(&state, slot, &error, pause) => {}
+                    () = state.image_changes(slot, &container.image) => {}
+                }
                 continue;
             }
         };
         runs += 1;
+        if state.container(slot).image != container.image {
+            // Nothing failed: the new one is started at once.
+            wait_for_restart(&state, slot, &container, Duration::ZERO).await;
+            continue;
+        }
         let ends_for_good = match policy {
             _ if slot.is_proxy() || slot.stays => false,
             RestartPolicy::Always => slot.is_init && exit == 0,
@@ -126,7 +134,10 @@ pub(crate) async fn supervise(state: Rc<PodState>, slot: Slot) {
             return;
         }
         let pause = backoff.pause(since.elapsed());
-        wait_for_restart(&state, slot, &container, pause).await;
+        tokio::select! {
+            () = wait_for_restart(&state, slot, &container, pause) => {}
+            () = state.image_changes(slot, &container.image) => {}
+        }
     }
 }
 
@@ -154,6 +165,7 @@ async fn watch(
     let memory = running.memory.take();
     state.change(slot, |record| {
         record.state = State::Running { since: since.clone() };
+        record.image.clone_from(&container.image);
         record.pid = Some(pid);
         record.ready &= slot.is_proxy();
         if container.lifecycle.post_start.is_none() {
@@ -174,11 +186,21 @@ async fn watch(
             end(state, slot, container, running, grace).await
         }
         grace = told_to_end(state, slot) => end(state, slot, container, running, grace).await,
+        () = state.image_changes(slot, &container.image) => {
+            let message = format!("Container {} definition changed, will be restarted", container.name);
+            state.event(name, EventKind::Normal, "Killing", message);
+            let grace = grace(state);
+            end(state, slot, container, running, grace).await
+        }
     };
     state.inits.borrow_mut().remove(container.name.as_str());
     // Who waits for the end reads all that was written before.
     state.node.logs.end(state.log(&container.name)).await;
     let is_ending = is_told_to_end(state, slot);
+    let message = match slot.kind {
+        Kind::Application => termination::message(state, container, exit),
+        _ => String::new(),
+    };
     let had_too_much = exit == KILLED && memory.as_ref().is_some_and(MemoryLimit::has_killed);
     if let Some(memory) = memory {
         state.node.host.unlimit_memory(memory).await;
@@ -190,6 +212,7 @@ async fn watch(
         record.ready &= slot.is_proxy() && !is_ending;
         record.started = false;
         let mut end = terminated(exit, since);
+        end.message = message;
         if had_too_much {
             OOM_KILLED.clone_into(&mut end.reason);
         }

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use super::container::{Slot, supervise};
 use super::handler::ProbeChannel;
-use super::{publish, volumes};
+use super::{claims, publish, volumes};
 use crate::addresses::GATEWAY;
 use crate::clock;
 use crate::events::EventKind;
@@ -36,11 +36,13 @@ pub(crate) struct PodState {
     pub(crate) uid: PathName,
     /// Its users, where the mesh was started by root.
     pub(crate) users: Option<UserRange>,
-    /// The pod as last seen; its containers never change.
+    /// The pod as last seen; of its containers only the images change.
     pub(crate) pod: RefCell<Pod>,
     /// The same as the API gave it.
     pub(crate) object: RefCell<Value>,
     pub(crate) record: RefCell<PodRecord>,
+    /// Rung when the pod changes.
+    updated: watch::Sender<()>,
     /// Rung when the record changes.
     pub(crate) changed: Notify,
     /// Set once the namespaces are made.
@@ -103,6 +105,7 @@ impl PodState {
             record: RefCell::new(PodRecord::new(&pod, clock::now())),
             pod: RefCell::new(pod),
             object: RefCell::new(object),
+            updated: watch::Sender::new(()),
             changed: Notify::new(),
             sandbox: OnceCell::new(),
             inits: RefCell::default(),
@@ -125,6 +128,7 @@ impl PodState {
         };
         *self.pod.borrow_mut() = pod;
         *self.object.borrow_mut() = object;
+        self.updated.send_replace(());
         if relabelled {
             self.node.topology.notify_one();
         }
@@ -215,6 +219,12 @@ impl PodState {
         let pod = self.pod.borrow();
         let all = if slot.is_init { &pod.spec.init_containers } else { &pod.spec.containers };
         all.get(slot.index).cloned().unwrap_or_default()
+    }
+
+    /// Returns when the image of the container of a slot is another than this one.
+    pub(crate) async fn image_changes(&self, slot: Slot, image: &str) {
+        // It cannot be closed: the state itself holds its sender.
+        let _ = self.updated.subscribe().wait_for(|()| self.container(slot).image != image).await;
     }
 
     /// Where the log of a container is.
@@ -345,6 +355,7 @@ async fn prepare(state: &Rc<PodState>, ip: Ipv4Addr) {
     }
     state.record.borrow_mut().ip = Some(ip.to_string());
     state.note_change();
+    wait_for_claims(state).await;
     loop {
         match volumes::make(state) {
             Ok(()) => return,
@@ -354,6 +365,20 @@ async fn prepare(state: &Rc<PodState>, ip: Ipv4Addr) {
                 tokio::time::sleep(RETRY_PAUSE).await;
             }
         }
+    }
+}
+
+/// Waits until the claims of the pod are there; says so if that takes a while.
+async fn wait_for_claims(state: &PodState) {
+    let mut looks = 0_u32;
+    while let Some(claim) = claims::missing(state) {
+        looks = looks.saturating_add(1);
+        if looks == LOOKS_BEFORE_WORD {
+            let message =
+                format!("0/1 nodes are available: persistentvolumeclaim \"{claim}\" not found.");
+            state.event(None, EventKind::Warning, "FailedScheduling", message);
+        }
+        tokio::time::sleep(LOOK_PAUSE).await;
     }
 }
 
@@ -479,6 +504,10 @@ pub(crate) fn terminated(exit_code: i32, started_at: String) -> Terminated {
     }
 }
 
+/// How often it is looked whether what a pod waits for is there.
+const LOOK_PAUSE: Duration = Duration::from_millis(20);
+/// How often in vain before that is told.
+const LOOKS_BEFORE_WORD: u32 = 25;
 /// Pause before what could not be made is tried again.
 const RETRY_PAUSE: Duration = Duration::from_secs(2);
 /// Least that is left of a grace for an init container that stays, as Kubernetes has it.

@@ -60,6 +60,11 @@ pub(super) fn make(state: &PodState) -> Result<(), VolumeError> {
         make_empty(state, &shared, SHARED_MEMORY_BYTES)
             .map_err(|error| io_error(SHARED_MEMORY, error))?;
     }
+    let messages = own_folder(state, TERMINATION);
+    if !messages.exists() {
+        make_empty(state, &messages, TERMINATION_BYTES)
+            .map_err(|error| io_error(TERMINATION, error))?;
+    }
     let volumes = state.pod.borrow().spec.volumes.clone();
     volumes.iter().try_for_each(|volume| make_one(state, volume))
 }
@@ -108,16 +113,20 @@ pub(super) fn mounts(
             "" => mount.sub_path.clone(),
             expression => environment::expand(expression, variables),
         };
+        let claim = volume.persistent_volume_claim.as_ref();
         let source = if sub_path.is_empty() {
-            VolumeSource::Path(folder(state, &volume.name)?)
+            VolumeSource::Path(source(state, volume)?)
         } else {
-            descriptors.push(open_sub_path(state, &volume.name, &sub_path)?);
+            descriptors.push(open_sub_path(state, volume, &sub_path)?);
             VolumeSource::Descriptor(descriptors.len() - 1)
         };
         Ok(Mount {
             source,
             target: PathBuf::from(&mount.mount_path),
-            read_only: mount.read_only || is_of_files(volume),
+            read_only: mount.read_only
+                || is_of_files(volume)
+                || claim.is_some_and(|claim| claim.read_only),
+            mapped: claim.is_some(),
         })
     };
     // A volume of the manifest at the same path comes over it.
@@ -125,31 +134,40 @@ pub(super) fn mounts(
         source: VolumeSource::Path(shared_memory(state)),
         target: PathBuf::from("/dev/shm"),
         read_only: false,
+        mapped: false,
     });
+    let message =
+        super::termination::file(state, container).map_err(|error| io_error(TERMINATION, error));
     let given = container.volume_mounts.iter().map(&mut mount);
-    let mounts = std::iter::once(shared).chain(given).collect::<Result<_, _>>()?;
+    let mounts = [shared, message].into_iter().chain(given).collect::<Result<_, _>>()?;
     Ok((mounts, descriptors))
 }
 
 /// The mount of a part of a volume, which is made as a folder if it is missing. No symlink is
 /// followed: those in the volume are its containers'.
-fn open_sub_path(state: &PodState, volume: &str, sub_path: &str) -> Result<OwnedFd, VolumeError> {
+fn open_sub_path(
+    state: &PodState,
+    volume: &Volume,
+    sub_path: &str,
+) -> Result<OwnedFd, VolumeError> {
+    let folder = source(state, volume)?;
+    // What outlives the pod has no users of its own.
+    let base = uid_base(state).filter(|_| volume.persistent_volume_claim.is_none());
+    let volume = volume.name.as_str();
     let relative = RelativePath::new(sub_path)
         .map_err(|source| VolumeError::Path { volume: volume.to_owned(), source })?;
     let relative = relative.as_ref();
-    let found =
-        File::open(folder(state, volume)?).map_err(|e| io_error(volume, e)).map(|root| {
-            beneath::find(&root, relative).or_else(|errno| match errno {
-                Errno::ENOENT => {
-                    let mode = Mode::from_bits_truncate(0o777);
-                    let base = uid_base(state);
-                    beneath::make_directories(&root, relative, mode, |made| {
-                        fchown(made, base.map(Uid::from_raw), base.map(Gid::from_raw))
-                    })
-                }
-                errno => Err(errno),
-            })
-        })?;
+    let found = File::open(folder).map_err(|e| io_error(volume, e)).map(|root| {
+        beneath::find(&root, relative).or_else(|errno| match errno {
+            Errno::ENOENT => {
+                let mode = Mode::from_bits_truncate(0o777);
+                beneath::make_directories(&root, relative, mode, |made| {
+                    fchown(made, base.map(Uid::from_raw), base.map(Gid::from_raw))
+                })
+            }
+            errno => Err(errno),
+        })
+    })?;
     found.and_then(|found| mounts::clone_opened(&found)).map_err(|errno| match errno {
         Errno::ELOOP => {
             VolumeError::Symlink { volume: volume.to_owned(), path: sub_path.to_owned() }
@@ -166,6 +184,9 @@ fn make_one(state: &PodState, volume: &Volume) -> Result<(), VolumeError> {
     if let Some(files) = files {
         own(uid_base(state), &folder, true).map_err(|error| io_error(name, error))?;
         return fill(state, volume, &folder, &files);
+    }
+    if volume.persistent_volume_claim.is_some() {
+        return source(state, volume).map(drop);
     }
     if folder.exists() {
         return Ok(());
@@ -250,7 +271,7 @@ fn write(base: Option<u32>, root: &Path, path: &Path, file: &VolumeFile) -> io::
 
 /// Makes a folder that every user of the pod may write to, or gives a file to the pod's root user;
 /// see [`uid_base`].
-fn own(base: Option<u32>, path: &Path, is_folder: bool) -> io::Result<()> {
+pub(super) fn own(base: Option<u32>, path: &Path, is_folder: bool) -> io::Result<()> {
     if is_folder {
         fs::create_dir_all(path)?;
         fs::set_permissions(path, Permissions::from_mode(0o777))?;
@@ -263,6 +284,14 @@ fn own(base: Option<u32>, path: &Path, is_folder: bool) -> io::Result<()> {
 
 fn io_error(volume: &str, source: io::Error) -> VolumeError {
     VolumeError::Io { volume: volume.to_owned(), source }
+}
+
+/// The folder of a volume: the pod's own, or that of a claim.
+fn source(state: &PodState, volume: &Volume) -> Result<PathBuf, VolumeError> {
+    let Some(claim) = &volume.persistent_volume_claim else { return folder(state, &volume.name) };
+    let namespace = state.pod.borrow().metadata.namespace.clone();
+    let folder = state.node.claims.folder(&namespace, &claim.claim_name);
+    folder.map_err(|error| io_error(&volume.name, error))
 }
 
 fn folder(state: &PodState, volume: &str) -> Result<PathBuf, VolumeError> {
@@ -280,7 +309,12 @@ fn is_of_files(volume: &Volume) -> bool {
 }
 
 fn shared_memory(state: &PodState) -> PathBuf {
-    pod_folder(state).join(SHARED_MEMORY)
+    own_folder(state, SHARED_MEMORY)
+}
+
+/// A folder that is none of the pod's volumes, but goes with them.
+pub(super) fn own_folder(state: &PodState, name: &str) -> PathBuf {
+    pod_folder(state).join(name)
 }
 
 fn pod_folder(state: &PodState) -> PathBuf {
@@ -292,6 +326,10 @@ fn pod_folder(state: &PodState) -> PathBuf {
 const SHARED_MEMORY: &str = "..shm";
 /// Its size, as container runtimes have it.
 const SHARED_MEMORY_BYTES: u64 = 64 << 20;
+/// Name, which no volume of a manifest can have, of the folder with what containers say at their end.
+pub(super) const TERMINATION: &str = "..termination";
+/// Its size: more than all messages that are read, and bounded, as containers write to it.
+const TERMINATION_BYTES: u64 = 256 << 10;
 /// Name of a file of a volume before it is in its place.
 const NEW_FILE: &str = "..new";
 

@@ -50,6 +50,16 @@ fn phases() {
 }
 
 #[test]
+fn a_pod_ends_with_its_sidecar_and_not_before() {
+    let pod = pod("Never");
+    let mut record = record(&pod, ended(0), ended(3), false);
+    record.containers[1].pid = Some(7);
+    assert_eq!(record.phase(RestartPolicy::Never), "Running");
+    record.containers[1].pid = None;
+    assert_eq!(record.phase(RestartPolicy::Never), "Failed");
+}
+
+#[test]
 fn a_container_in_back_off_keeps_its_pod_running() {
     let pod = pod("Always");
     let mut record = record(&pod, ended(0), State::waiting("CrashLoopBackOff"), false);

@@ -91,6 +91,10 @@ pub struct Volume {
     /// Whether it can only be read.
     #[serde(default)]
     pub read_only: bool,
+    /// Whether its files belong to the users of a container by their numbers, whatever these are
+    /// outside: those of a folder that outlives the pod.
+    #[serde(default)]
+    pub mapped: bool,
 }
 
 /// What a volume is.

@@ -95,9 +95,14 @@ fn set(target: &Path, recursive: bool, set: u64) -> nix::Result<()> {
 /// EINVAL where the file system cannot do this, such as an overlay.
 pub(crate) fn clone_mapped(source: &Path, users: BorrowedFd<'_>) -> nix::Result<OwnedFd> {
     let tree = clone_tree(source)?;
-    let users = users.as_raw_fd() as u64;
-    set_attributes(&tree, &Attributes { set: ATTR_ID_MAP, users, ..Attributes::default() })?;
+    map(&tree, users)?;
     Ok(tree)
+}
+
+/// Makes of a clone of a mount what [`clone_mapped`] gives.
+pub(crate) fn map(tree: &OwnedFd, users: BorrowedFd<'_>) -> nix::Result<()> {
+    let users = users.as_raw_fd() as u64;
+    set_attributes(tree, &Attributes { set: ATTR_ID_MAP, users, ..Attributes::default() })
 }
 
 /// Opens a file by a mount of its own that nothing can be written through, whoever holds the

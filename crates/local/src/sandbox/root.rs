@@ -34,7 +34,7 @@ use nix::unistd::{AccessFlags, Gid, Uid, access, chdir, fchown, pivot_root};
 
 use super::container::{ContainerSpec, RootFile, Volume, VolumeSource};
 use super::error::AtStep;
-use super::{SandboxError, beneath, mounts, users};
+use super::{SandboxError, beneath, mounts, owners, users};
 
 use host_tree::{MountPoints, follow_symlinks};
 
@@ -135,7 +135,11 @@ struct VolumeMount {
 }
 
 impl VolumeMount {
-    fn new(volume: &Volume, descriptors: &[OwnedFd]) -> Result<Self, SandboxError> {
+    fn new(
+        volume: &Volume,
+        descriptors: &[OwnedFd],
+        users: Option<&Users>,
+    ) -> Result<Self, SandboxError> {
         let tree = match &volume.source {
             VolumeSource::Path(source) => {
                 mounts::clone_tree(source).step("clone the mount of", source.display())?
@@ -147,6 +151,12 @@ impl VolumeMount {
             }
         };
         mounts::set_safe(&tree).step("take rights from", volume.target.display())?;
+        if let Some(users) = users.filter(|_| volume.mapped)
+            && mounts::map(&tree, users.namespace.as_fd()).is_err()
+        {
+            // Not every file system can do this: its files are given to the container then.
+            owners::give(&tree, users.base).step("give files of", volume.target.display())?;
+        }
         if volume.read_only {
             mounts::set_read_only(&tree).step("make read-only", volume.target.display())?;
         }
@@ -168,7 +178,8 @@ impl<'a> Root<'a> {
         let new = staging.join("root");
         let followed = |path: &Path| follow_symlinks(path);
         let files = spec.files.iter().map(|file| Ok((followed(&file.path)?, file)));
-        let volumes = spec.volumes.iter().map(|volume| VolumeMount::new(volume, descriptors));
+        let volumes =
+            spec.volumes.iter().map(|volume| VolumeMount::new(volume, descriptors, users));
         let hidden = spec.hidden.iter().map(|path| followed(path));
         let mut root = Self {
             spec,

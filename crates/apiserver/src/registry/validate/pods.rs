@@ -11,11 +11,12 @@ use super::{LABEL_RULE, is_label, is_subdomain};
 use crate::failure::Cause;
 
 /// Checks the spec of a pod or of a template at `path`. `policies`: the restart policies that its
-/// owner allows.
+/// owner allows; `claims`: volumes that it adds.
 pub(super) fn spec(
     spec: Fields<'_, PodSpec>,
     path: &str,
     policies: &[RestartPolicy],
+    claims: &[&str],
     causes: &mut Vec<Cause>,
 ) {
     if spec.containers().len() == 0 {
@@ -37,7 +38,8 @@ pub(super) fn spec(
             causes.push(Cause::invalid(format!("{path}.{field}"), &given.into(), LABEL_RULE));
         }
     }
-    let volumes = volumes(spec.volumes(), path, causes);
+    let mut volumes = volumes(spec.volumes(), path, causes);
+    volumes.extend(claims);
     let mut names = BTreeSet::new();
     for (list, containers) in
         [("initContainers", spec.init_containers()), ("containers", spec.containers())]
@@ -72,6 +74,9 @@ fn volumes<'a>(
         let files = |of: &str, items: Items<'_, KeyToPath>, causes: &mut Vec<Cause>| {
             paths(items.map(|item| item.path()), &format!("{path}.{of}"), causes);
         };
+        if volume.persistent_volume_claim().is_some_and(|claim| claim.claim_name().is_empty()) {
+            causes.push(Cause::required(format!("{path}.persistentVolumeClaim.claimName")));
+        }
         if let Some(secret) = volume.secret() {
             files("secret", secret.items(), causes);
         }
@@ -199,7 +204,7 @@ mod tests {
 
     fn said(spec: Value) -> Vec<String> {
         let mut causes = Vec::new();
-        super::spec(PodSpec::of(&spec), "spec", &[RestartPolicy::Always], &mut causes);
+        super::spec(PodSpec::of(&spec), "spec", &[RestartPolicy::Always], &[], &mut causes);
         causes.into_iter().map(|c| format!("{}: {}", c.field, c.message)).collect()
     }
 

@@ -1,6 +1,8 @@
 //! How a Deployment is rolled out: bounds that make sense.
 
-use ironmesh_dialects::kubernetes::kinds::{DeploymentSpec, StrategyType};
+use ironmesh_dialects::kubernetes::kinds::{
+    DaemonSetSpec, DeploymentSpec, StrategyType, UpdateType,
+};
 use ironmesh_dialects::schema::{Fields, IntegerOrText, Typed};
 
 use crate::failure::Cause;
@@ -39,6 +41,33 @@ pub(super) fn deployment(spec: Fields<'_, DeploymentSpec>, causes: &mut Vec<Caus
         let why = "must not be greater than 100%";
         causes.push(Cause::invalid(UNAVAILABLE, &unavailable.value(), why));
     }
+}
+
+/// Checks how a DaemonSet replaces its pods: after the old ones or before, not both.
+pub(super) fn daemon_set(spec: Fields<'_, DaemonSetSpec>, causes: &mut Vec<Cause>) {
+    let strategy = spec.update_strategy();
+    if strategy.of() == UpdateType::OnDelete {
+        return;
+    }
+    let bounds = strategy.rolling_update();
+    let mut bound = |name: &str, given: &IntegerOrText| match read(given) {
+        Ok(number) => Some(number),
+        Err(why) => {
+            let field = format!("spec.updateStrategy.rollingUpdate.{name}");
+            causes.push(Cause::invalid(field, &given.value(), why));
+            None
+        }
+    };
+    let (surge, unavailable) = (bounds.max_surge(), bounds.max_unavailable());
+    let why = match (bound("maxSurge", &surge), bound("maxUnavailable", &unavailable)) {
+        (Some(0), Some(0)) => "cannot be 0 when `maxSurge` is 0",
+        (Some(surge), Some(unavailable)) if surge > 0 && unavailable > 0 => {
+            "may not be set when `maxSurge` is set"
+        }
+        _ => return,
+    };
+    let field = "spec.updateStrategy.rollingUpdate.maxUnavailable";
+    causes.push(Cause::invalid(field, &unavailable.value(), why));
 }
 
 /// The number of a bound or of its percentage, or what is wrong with it.

@@ -43,12 +43,12 @@ fn addresses(endpoints: &Value, port_name: &Value) -> Vec<String> {
     all
 }
 
-/// Describes a Deployment or ReplicaSet.
+/// Describes a Deployment and what has its fields.
 pub(super) fn workload(sheet: &mut Sheet, workload: &Value) {
     let (spec, status) = (&workload["spec"], &workload["status"]);
     metadata(sheet, workload);
     sheet.field("CreationTimestamp", string(&workload["metadata"]["creationTimestamp"]));
-    sheet.field("Selector", selector(&spec["selector"]["matchLabels"]));
+    sheet.field("Selector", workload_selector(workload));
     let number = |field: &str| status[field].as_i64().unwrap_or_default();
     sheet.field(
         "Replicas",
@@ -61,9 +61,74 @@ pub(super) fn workload(sheet: &mut Sheet, workload: &Value) {
             number("unavailableReplicas")
         ),
     );
-    if let Some(strategy) = spec.pointer("/strategy/type").and_then(Value::as_str) {
-        sheet.field("StrategyType", strategy);
+    for (name, pointer) in
+        [("StrategyType", "/strategy/type"), ("Update Strategy", "/updateStrategy/type")]
+    {
+        if let Some(strategy) = spec.pointer(pointer).and_then(Value::as_str) {
+            sheet.field(name, strategy);
+        }
     }
+    template_and_conditions(sheet, workload);
+}
+
+/// Describes a DaemonSet.
+pub(super) fn daemon_set(sheet: &mut Sheet, set: &Value) {
+    let (spec, status) = (&set["spec"], &set["status"]);
+    metadata(sheet, set);
+    sheet.field("Selector", selector(&spec["selector"]["matchLabels"]));
+    sheet.field("Node-Selector", selector(&spec["template"]["spec"]["nodeSelector"]));
+    for (name, field) in [
+        ("Desired Number of Nodes Scheduled", "desiredNumberScheduled"),
+        ("Current Number of Nodes Scheduled", "currentNumberScheduled"),
+        ("Number of Nodes Scheduled with Up-to-date Pods", "updatedNumberScheduled"),
+        ("Number of Nodes Scheduled with Available Pods", "numberAvailable"),
+    ] {
+        sheet.field(name, string(&status[field]));
+    }
+    template_and_conditions(sheet, set);
+}
+
+/// Describes a Job.
+pub(super) fn job(sheet: &mut Sheet, job: &Value) {
+    let (spec, status) = (&job["spec"], &job["status"]);
+    metadata(sheet, job);
+    sheet.field("Selector", selector(&spec["selector"]["matchLabels"]));
+    sheet.field("Parallelism", string(&spec["parallelism"]));
+    sheet.field("Completions", string(&spec["completions"]));
+    for (name, time) in [("Start Time", "startTime"), ("Completed At", "completionTime")] {
+        if let Some(time) = status[time].as_str() {
+            sheet.field(name, time);
+        }
+    }
+    if !spec["activeDeadlineSeconds"].is_null() {
+        let deadline = format!("{}s", string(&spec["activeDeadlineSeconds"]));
+        sheet.field("Active Deadline Seconds", deadline);
+    }
+    let number = |field: &str| status[field].as_i64().unwrap_or_default();
+    sheet.field(
+        "Pods Statuses",
+        format!(
+            "{} Active ({} Ready) / {} Succeeded / {} Failed",
+            number("active"),
+            number("ready"),
+            number("succeeded"),
+            number("failed")
+        ),
+    );
+    template_and_conditions(sheet, job);
+}
+
+/// The selector of a workload; that of a replication controller names labels only.
+fn workload_selector(workload: &Value) -> String {
+    let selected = &workload["spec"]["selector"];
+    match workload["kind"] == "ReplicationController" {
+        true => selector(selected),
+        false => selector(&selected["matchLabels"]),
+    }
+}
+
+fn template_and_conditions(sheet: &mut Sheet, workload: &Value) {
+    let (spec, status) = (&workload["spec"], &workload["status"]);
     sheet.nested("Pod Template", |sheet| {
         let template = &spec["template"];
         sheet.lines("Labels", pairs(&template["metadata"]["labels"]));

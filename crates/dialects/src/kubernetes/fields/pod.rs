@@ -72,7 +72,7 @@ fields! {
         unbounded("no token is mounted")
             automount_service_account_token "automountServiceAccountToken": bool,
         /// Labels of the node.
-        unbounded("there is one node") node_selector "nodeSelector": BTreeMap<String, String>,
+        honoured node_selector "nodeSelector": BTreeMap<String, String>,
         /// Which nodes are preferred.
         unbounded("there is one node") affinity: Value,
         /// How pods spread over nodes.

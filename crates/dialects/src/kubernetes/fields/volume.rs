@@ -24,7 +24,7 @@ fields! {
         /// A path of the host.
         stand_in host_path "hostPath": Value,
         /// A claim.
-        stand_in persistent_volume_claim "persistentVolumeClaim": Value,
+        honoured persistent_volume_claim "persistentVolumeClaim": Option<ClaimVolume>,
         /// A claim of the pod's own.
         stand_in ephemeral: Value,
         /// A driver's.
@@ -79,6 +79,14 @@ fields! {
         honoured medium: String,
         /// How much fits into it.
         honoured size_limit "sizeLimit": Option<Quantity>,
+    }
+
+    /// The files of a claim.
+    pub struct ClaimVolume "persistentVolumeClaim" {
+        /// The claim, by its name in the pod's namespace.
+        required claim_name "claimName": String,
+        /// Whether they can only be read.
+        honoured read_only "readOnly": bool,
     }
 
     /// Which key becomes which file.

@@ -152,6 +152,7 @@ pub(crate) fn files_and_volumes(world: &World) {
         source,
         target: target.into(),
         read_only,
+        mapped: false,
     };
     let spec = |script: &str| ContainerSpec {
         volumes: vec![
@@ -200,6 +201,7 @@ pub(crate) fn symlinks_in_volumes(world: &World) {
         source: VolumeSource::Path(source.clone()),
         target: target.into(),
         read_only: false,
+        mapped: false,
     };
     let spec = ContainerSpec {
         volumes: vec![volume(&shared, "/data"), volume(&shared, "/data/link/made")],
@@ -342,7 +344,12 @@ pub(crate) fn root_only() -> ExitCode {
                 let source = PathBuf::from("/run/ironmesh/volume");
                 fs::create_dir_all(&source).unwrap();
                 let target = folder.join(name);
-                Volume { source: VolumeSource::Path(source), target, read_only: false }
+                Volume {
+                    source: VolumeSource::Path(source),
+                    target,
+                    read_only: false,
+                    mapped: false,
+                }
             });
             let spec = ContainerSpec {
                 volumes: volumes.into_iter().collect(),
@@ -405,6 +412,7 @@ pub(crate) fn no_rights_by_files(world: &World) {
             source: VolumeSource::Path(plain),
             target: "/plain".into(),
             read_only: false,
+            mapped: false,
         }],
         ..pod.spec(
             world,

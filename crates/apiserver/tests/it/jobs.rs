@@ -1,0 +1,186 @@
+//! Jobs, with pods that end as the test says.
+
+use http::Method;
+use serde_json::{Value, json};
+
+use crate::world::{Api, World, eventually};
+
+const PODS: &str = "/api/v1/namespaces/default/pods";
+const JOBS: &str = "/apis/batch/v1/namespaces/default/jobs";
+
+fn job(name: &str, spec: Value) -> Value {
+    let container = json!({"name": "app", "image": "app:1"});
+    let mut job = json!({
+        "apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name},
+        "spec": {"template": {"spec": {"restartPolicy": "Never", "containers": [container]}}},
+    });
+    for (field, value) in spec.as_object().unwrap() {
+        job["spec"][field] = value.clone();
+    }
+    job
+}
+
+/// Names of the pods of a Job that have not ended.
+async fn active(api: &Api, job: &str) -> Vec<String> {
+    let pods = api.get(&format!("{PODS}?labelSelector=job-name%3D{job}")).await;
+    let ended =
+        |pod: &Value| matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed"));
+    let items = pods["items"].as_array().unwrap().iter().filter(|pod| !ended(pod));
+    items.map(|pod| pod["metadata"]["name"].as_str().unwrap().to_owned()).collect()
+}
+
+async fn until_active(api: &Api, job: &str, count: usize) -> Vec<String> {
+    eventually(|| async {
+        let active = active(api, job).await;
+        (active.len() == count).then_some(active)
+    })
+    .await
+}
+
+async fn end(api: &Api, pod: &str, phase: &str) {
+    let merge = [("content-type", "application/merge-patch+json")];
+    let body = json!({"status": {"phase": phase, "containerStatuses": [
+        {"name": "app", "restartCount": 0, "state": {"terminated": {"finishedAt": "2026-01-01T00:00:00Z"}}},
+    ]}});
+    let path = format!("{PODS}/{pod}/status");
+    let (status, answer) = api.request(Method::PATCH, &path, &merge, Some(&body)).await;
+    assert_eq!(status, 200, "{answer}");
+}
+
+/// Waits until a Job has ended; how it did, with its reason.
+async fn ended(api: &Api, name: &str) -> (String, String, Value) {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    eventually(|| async {
+        let job = api.get(&format!("{JOBS}/{name}")).await;
+        let conditions = job["status"]["conditions"].as_array()?;
+        let end = conditions.iter().find(|c| c["type"] == "Complete" || c["type"] == "Failed")?;
+        Some((text(&end["type"]), text(&end["reason"]), job["status"].clone()))
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_job_has_as_many_pods_as_must_succeed_and_no_more_after_a_restart() {
+    let mut world = World::start();
+    let api = world.api();
+    api.create(job("trio", json!({"completions": 3, "parallelism": 2}))).await;
+    let first = until_active(&api, "trio", 2).await;
+    end(&api, &first[0], "Succeeded").await;
+    // One that is deleted before it was looked at still counts.
+    end(&api, &first[1], "Succeeded").await;
+    api.delete(&format!("{PODS}/{}", first[1])).await;
+    let last = until_active(&api, "trio", 1).await;
+    let merge = [("content-type", "application/merge-patch+json")];
+    let image = json!({"spec": {"completions": 9}});
+    let (status, said) =
+        api.request(Method::PATCH, &format!("{JOBS}/trio"), &merge, Some(&image)).await;
+    assert_eq!(status, 422, "{said}");
+    assert!(said["message"].as_str().unwrap().contains("field is immutable"), "{said}");
+    end(&api, &last[0], "Succeeded").await;
+    let (word, _, status) = ended(&api, "trio").await;
+    assert_eq!(
+        (word.as_str(), &status["succeeded"], &status["active"]),
+        ("Complete", &3.into(), &0.into())
+    );
+    world.restart();
+    let api = world.api();
+    // Another that comes later is done, so that this one was looked at, too.
+    api.create(job("later", json!({}))).await;
+    until_active(&api, "later", 1).await;
+    assert_eq!(active(&api, "trio").await, [""; 0]);
+    assert_eq!(ended(&api, "trio").await.2, status);
+    let pods = api.get(&format!("{PODS}?labelSelector=batch.kubernetes.io/job-name%3Dtrio")).await;
+    assert_eq!(pods["items"].as_array().unwrap().len(), 2);
+    for pod in pods["items"].as_array().unwrap() {
+        assert_eq!(pod["metadata"].get("finalizers"), None, "{pod}");
+    }
+    // Its pods go with it.
+    api.delete(&format!("{JOBS}/trio")).await;
+    eventually(|| async {
+        let pods = api.get(&format!("{PODS}?labelSelector=job-name%3Dtrio")).await;
+        pods["items"].as_array().unwrap().is_empty().then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_job_fails_for_its_limit_or_its_deadline_and_is_gone_when_its_time_is_over() {
+    let world = World::start();
+    let api = world.api();
+    api.create(job("never", json!({"backoffLimit": 1}))).await;
+    for _ in 0..2 {
+        let pod = until_active(&api, "never", 1).await;
+        end(&api, &pod[0], "Failed").await;
+    }
+    let (word, reason, status) = ended(&api, "never").await;
+    assert_eq!((word.as_str(), reason.as_str()), ("Failed", "BackoffLimitExceeded"));
+    assert_eq!((&status["failed"], &status["succeeded"]), (&2.into(), &0.into()));
+
+    api.create(job("late", json!({"activeDeadlineSeconds": 1, "ttlSecondsAfterFinished": 0})))
+        .await;
+    let pod = until_active(&api, "late", 1).await;
+    // It is told to end, and has not ended before its kubelet says so.
+    eventually(|| async {
+        let pod = api.get(&format!("{PODS}/{}", pod[0])).await;
+        pod["metadata"]["deletionTimestamp"].is_string().then_some(())
+    })
+    .await;
+    let late = api.get(&format!("{JOBS}/late")).await;
+    assert_eq!(late["status"]["conditions"][0]["reason"], "DeadlineExceeded");
+    assert_eq!(late["status"]["conditions"].as_array().unwrap().len(), 1, "{late}");
+    api.delete(&format!("{PODS}/{}?gracePeriodSeconds=0", pod[0])).await;
+    eventually(|| async { api.try_get(&format!("{JOBS}/late")).await.is_none().then_some(()) })
+        .await;
+}
+
+#[tokio::test]
+async fn a_suspended_job_has_no_pods_and_what_it_loses_is_no_failure() {
+    let world = World::start();
+    let api = world.api();
+    api.create(job("held", json!({"backoffLimit": 0, "suspend": true}))).await;
+    api.create(job("other", json!({}))).await;
+    until_active(&api, "other", 1).await;
+    assert_eq!(active(&api, "held").await, [""; 0]);
+    let path = format!("{JOBS}/held");
+    api.merge(&path, json!({"spec": {"suspend": false}})).await;
+    let pod = until_active(&api, "held", 1).await;
+    api.merge(&path, json!({"spec": {"suspend": true}})).await;
+    eventually(|| async {
+        let pod = api.get(&format!("{PODS}/{}", pod[0])).await;
+        pod["metadata"]["deletionTimestamp"].is_string().then_some(())
+    })
+    .await;
+    api.delete(&format!("{PODS}/{}?gracePeriodSeconds=0", pod[0])).await;
+    until_active(&api, "held", 0).await;
+    api.merge(&path, json!({"spec": {"suspend": false}})).await;
+    let pod = until_active(&api, "held", 1).await;
+    end(&api, &pod[0], "Succeeded").await;
+    let (word, _, status) = ended(&api, "held").await;
+    assert_eq!((word.as_str(), &status["failed"]), ("Complete", &0.into()));
+}
+
+/// The hostile twin: what is no Job is refused, and a selector that a client sends is not taken.
+#[tokio::test]
+async fn what_is_no_job_is_refused() {
+    let world = World::start();
+    let api = world.api();
+    let mut always = job("always", json!({}));
+    always["spec"]["template"]["spec"]["restartPolicy"] = "Always".into();
+    for (object, word) in [
+        (always, "restartPolicy"),
+        (job("many", json!({"parallelism": 2_000_000})), "spec.parallelism"),
+        (job("less", json!({"completions": -1})), "spec.completions"),
+        (
+            job("manual", json!({"manualSelector": true, "selector": {"matchLabels": {"a": "b"}}})),
+            "selector",
+        ),
+    ] {
+        let (status, said) = api.try_create(object).await;
+        assert_eq!(status, 422, "{said}");
+        assert!(said["message"].as_str().unwrap().contains(word), "{said}");
+    }
+    let other = json!({"selector": {"matchLabels": {"app": "of-others"}}});
+    let made = api.create(job("own", other)).await;
+    let labels = &made["spec"]["selector"]["matchLabels"];
+    assert_eq!(*labels, json!({"batch.kubernetes.io/controller-uid": made["metadata"]["uid"]}));
+}

@@ -1,0 +1,148 @@
+//! What makes pods, in real meshes: Jobs, DaemonSets, StatefulSets with their claims.
+
+use crate::running::{Running, as_every_user, await_some};
+
+const JOBS: &str = r#"
+apiVersion: v1
+kind: Namespace
+metadata: {name: meshed, labels: {istio-injection: enabled}}
+---
+apiVersion: batch/v1
+kind: Job
+metadata: {name: pair, namespace: meshed}
+spec:
+  completions: 2
+  template:
+    spec:
+      restartPolicy: Never
+      containers: [{name: app, image: busybox, command: [sh, -c, "echo done"]}]
+---
+apiVersion: batch/v1
+kind: Job
+metadata: {name: again, namespace: meshed}
+spec:
+  backoffLimit: 1
+  template:
+    spec:
+      restartPolicy: OnFailure
+      containers: [{name: app, image: busybox, command: [sh, -c, "exit 3"]}]
+"#;
+
+fn jsonpath(mesh: &Running, of: &[&str], path: &str) -> String {
+    let path = format!("jsonpath={path}");
+    mesh.run(&[&["get", "-n", "meshed"], of, &["-o", &path]].concat()).out
+}
+
+const ENDS: &str = "{.status.conditions[?(@.status==\"True\")].reason}";
+
+#[test]
+fn a_job_ends_together_with_its_sidecars_and_is_not_done_again_after_a_restart() {
+    let state = tempfile::tempdir().unwrap();
+    let folder = state.path().join("state");
+    let options = ["--state", folder.to_str().unwrap()];
+    let Some(mesh) = Running::start(JOBS, &options) else { return };
+    let complete =
+        ["wait", "-n", "meshed", "--for=condition=complete", "job/pair", "--timeout=60s"];
+    mesh.ok(&complete);
+    let pods = mesh.ok(&["get", "pods", "-n", "meshed", "-l", "job-name=pair", "--no-headers"]);
+    assert_eq!(pods.lines().filter(|line| line.contains("0/2")).count(), 2, "{pods}");
+    assert_eq!(mesh.ok(&["logs", "-n", "meshed", "job/pair", "-c", "app"]), "done\n");
+    assert!(mesh.ok(&["describe", "-n", "meshed", "job", "pair"]).contains("2 Succeeded"));
+    await_some("the end of the other", || {
+        jsonpath(&mesh, &["job/again"], ENDS).contains("BackoffLimitExceeded").then_some(())
+    });
+    let time = jsonpath(&mesh, &["job/pair"], "{.status.completionTime}");
+    mesh.ok(&["down"]);
+    mesh.ok(&[&["up", "--detach", "mesh.yaml"], &options[..]].concat());
+    mesh.ok(&complete);
+    assert_eq!(jsonpath(&mesh, &["job/pair"], "{.status.completionTime}"), time);
+    let row = mesh.ok(&["get", "job", "pair", "-n", "meshed", "--no-headers"]);
+    let row: Vec<&str> = row.split_whitespace().collect();
+    assert_eq!(row[..3], ["pair", "Complete", "2/2"]);
+    assert_eq!(jsonpath(&mesh, &["pods"], "{.items[*].status.phase}"), "Succeeded Succeeded");
+}
+
+const SETS: &str = r#"
+apiVersion: v1
+kind: Service
+metadata: {name: vault}
+spec: {clusterIP: None, selector: {app: ledger}, ports: [{name: tcp-x, port: 6500}]}
+---
+apiVersion: apps/v1
+kind: StatefulSet
+metadata: {name: ledger}
+spec:
+  serviceName: vault
+  replicas: 2
+  selector: {matchLabels: {app: ledger}}
+  template:
+    metadata: {labels: {app: ledger}}
+    spec:
+      terminationGracePeriodSeconds: 1
+      containers:
+      - name: app
+        image: busybox
+        command: [sh, -c, 'echo "born $(hostname)" >> /data/born; umask 077; echo secret > /data/own; trap exit TERM; while :; do sleep 0.1; done']
+        volumeMounts: [{name: data, mountPath: /data}]
+  volumeClaimTemplates:
+  - metadata: {name: data}
+    spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 10Mi}}}
+---
+apiVersion: apps/v1
+kind: DaemonSet
+metadata: {name: agent}
+spec:
+  selector: {matchLabels: {app: agent}}
+  template:
+    metadata: {labels: {app: agent}}
+    spec:
+      terminationGracePeriodSeconds: 1
+      nodeSelector: {disk: fast}
+      containers: [{name: app, image: busybox, command: [sh, -c, "trap exit TERM; while :; do sleep 0.1; done"]}]
+"#;
+
+fn born(mesh: &Running, pod: &str) -> usize {
+    let read = mesh.run(&["exec", pod, "--", "cat", "/data/born", "/data/own"]);
+    assert!(!read.out.contains("born") || read.out.contains("secret"), "{read:?}");
+    read.out.matches("born ledger-").count()
+}
+
+#[test]
+fn the_claims_of_a_set_outlive_its_pods() {
+    as_every_user(SETS, &[], |mesh| {
+        mesh.ok(&["rollout", "status", "statefulset/ledger", "--timeout=60s"]);
+        mesh.ok(&["rollout", "status", "ds/agent", "--timeout=60s"]);
+        assert!(mesh.ok(&["describe", "statefulset", "ledger"]).contains("IM0206"));
+        assert!(mesh.ok(&["describe", "ds", "agent"]).contains("disk=fast"));
+        let found = mesh.run(&["exec", "ledger-0", "--", "getent", "hosts", "ledger-1.vault"]);
+        let address = mesh.ok(&["get", "pod", "ledger-1", "-o", "jsonpath={.status.podIP}"]);
+        assert!(found.out.starts_with(&address), "{found:?}");
+        mesh.ok(&["delete", "pod", "ledger-1"]);
+        // The other user of the pod that follows finds and reads what the one before kept to itself.
+        await_some("the second birth", || (born(mesh, "ledger-1") == 2).then_some(()));
+        assert_eq!(born(mesh, "ledger-0"), 1);
+        let claims = mesh.ok(&["get", "pvc", "--no-headers"]);
+        assert_eq!(claims.matches(" Bound ").count(), 2, "{claims}");
+    });
+}
+
+#[test]
+fn the_claims_of_a_set_outlive_the_mesh_with_its_state_and_go_with_their_objects() {
+    let state = tempfile::tempdir().unwrap();
+    let folder = state.path().join("state");
+    let options = ["--state", folder.to_str().unwrap()];
+    let Some(mesh) = Running::start(SETS, &options) else { return };
+    let folders = || std::fs::read_dir(folder.join("volumes")).unwrap().count();
+    mesh.ok(&["rollout", "status", "statefulset/ledger", "--timeout=60s"]);
+    assert!(!mesh.ok(&["describe", "statefulset", "ledger"]).contains("IM0206"));
+    assert_eq!(folders(), 2);
+    mesh.ok(&["down"]);
+    mesh.ok(&[&["up", "--detach", "mesh.yaml"], &options[..]].concat());
+    mesh.ok(&["rollout", "status", "statefulset/ledger", "--timeout=60s"]);
+    await_some("the second birth", || (born(&mesh, "ledger-0") == 2).then_some(()));
+    mesh.ok(&["delete", "pvc", "data-ledger-0", "--wait=false"]);
+    mesh.ok(&["delete", "statefulset", "ledger"]);
+    await_some("the end of what nobody uses", || (folders() == 1).then_some(()));
+    mesh.ok(&["delete", "pvc", "data-ledger-1"]);
+    await_some("the end of the other", || (folders() == 0).then_some(()));
+}
