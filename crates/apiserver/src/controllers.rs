@@ -11,13 +11,15 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ironmesh_dialects::kinds::Resource;
+use ironmesh_dialects::kubernetes::kinds::AnyObject;
 use ironmesh_model::Name;
 
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::object;
 use crate::registry::Registry;
-use crate::store::{Collection, Event, EventKind};
+use crate::store::{Collection, Event, EventKind, Key};
 
 mod claim;
 mod daemon_set;
@@ -80,6 +82,8 @@ enum Work {
     Reconcile(usize, ObjectName),
     /// To delete what the object of this uid owned, now that it is gone.
     Orphans(String),
+    /// To let an object go that waits for what it owns.
+    Foreground(Key),
     /// To look at all that names an owner.
     AllOwned,
     /// To look at the number and age of Events.
@@ -141,6 +145,7 @@ fn reconcile(registry: &Registry, work: &Work) -> Result<Option<Duration>, Failu
             (CONTROLLERS[*controller].reconcile)(registry, namespace, name)
         }
         Work::Orphans(uid) => owned::collect(registry, uid).map(|()| None),
+        Work::Foreground(key) => owned::foreground(registry, key).map(|()| None),
         Work::AllOwned => owned::collect_all(registry).map(|()| None),
         Work::Events => events::sweep(registry).map(|()| None),
     }));
@@ -187,11 +192,31 @@ fn concerns(registry: &Registry, event: &Event, queue: &mut Queue) {
             });
         }
     }
-    if event.kind == EventKind::Deleted {
-        queue.add(Work::Orphans(object::uid(&event.object).to_owned()));
-    }
+    owners(registry, event, queue);
     if collection.is("", "events") && events::are_too_many(registry) {
         queue.add(Work::Events);
+    }
+}
+
+/// Marks what a change concerns among what is owned, and among owners.
+fn owners(registry: &Registry, event: &Event, queue: &mut Queue) {
+    let object = &event.object;
+    if object::is_terminating(object) && owned::is_foreground(object) {
+        queue.add(Work::Foreground(event.key.clone()));
+    }
+    if event.kind == EventKind::Deleted {
+        queue.add(Work::Orphans(object::uid(object).to_owned()));
+    }
+    for owner in AnyObject::of(object).metadata().owner_references() {
+        if !registry.store().has_uid(owner.uid()) {
+            queue.add(Work::Orphans(owner.uid().to_owned()));
+        } else if event.kind == EventKind::Deleted {
+            // It may be the last that its owner waits for.
+            let resource = Resource::of(owner.api_version(), owner.kind());
+            let namespace = if resource.namespaced { &*event.key.namespace } else { "" };
+            let key = Collection::from(&resource).key(namespace, owner.name());
+            queue.add(Work::Foreground(key));
+        }
     }
 }
 

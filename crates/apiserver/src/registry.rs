@@ -25,7 +25,7 @@ mod validate;
 
 pub(crate) use validate::{is_label, is_subdomain, labels, replica_set_of};
 
-pub(crate) use deletion::{DeleteOptions, Deleted, resource_of};
+pub(crate) use deletion::{DeleteOptions, Deleted, FOREGROUND, resource_of};
 
 /// Which part of an object a request changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -277,6 +277,14 @@ impl Store {
         keys.into_iter().filter_map(|key| inner.visit(&key).map(|object| (key, object))).collect()
     }
 
+    /// The ReplicaSets of a namespace that nothing controls.
+    pub(crate) fn free_sets(&self, namespace: &str) -> Vec<Arc<Object>> {
+        let mut inner = self.lock();
+        let free = inner.index.free_sets().filter(|key| &*key.namespace == namespace);
+        let keys: Vec<Key> = free.cloned().collect();
+        keys.iter().filter_map(|key| inner.visit(key)).collect()
+    }
+
     /// Whether there is an object of this uid.
     pub(crate) fn has_uid(&self, uid: &str) -> bool {
         self.lock().index.has_uid(uid)

@@ -5,23 +5,69 @@ use std::time::Duration;
 
 use ironmesh_dialects::kinds::Resource;
 use ironmesh_dialects::kubernetes::kinds::{Deployment, ReplicaSet, StrategyType};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::rollout::{Set, Wanted};
-use super::{Controller, events, none, nothing, progress, template};
+use super::{Controller, ObjectName, events, none, progress, template};
 use crate::failure::Failure;
 use crate::object::{self, Object, entry};
 use crate::registry::{DeleteOptions, Part, Registry};
-use crate::store::{Collection, Key};
+use crate::selector;
+use crate::store::{Collection, Event, EventKind, Key};
 
 pub(super) const CONTROLLER: Controller = Controller {
     of: ("apps", "deployments"),
     owner: Some("Deployment"),
-    watches: nothing,
+    watches,
     patience: none,
     lacks: &[],
     reconcile,
 };
+
+/// The Deployments that may take over a ReplicaSet that nothing controls.
+fn watches(registry: &Registry, event: &Event) -> Vec<ObjectName> {
+    let set = &event.object;
+    let is_set = event.key.collection.is("apps", "replicasets");
+    if !is_set || event.kind == EventKind::Deleted || object::controller(set).is_some() {
+        return Vec::new();
+    }
+    let namespace = &event.key.namespace;
+    let deployments = Collection::new("apps", "deployments");
+    let (all, _) = registry.store().list(&deployments, Some(namespace));
+    let means = |deployment: &&Arc<Object>| is_meant(deployment, set);
+    all.iter().filter(means).map(|found| (namespace.clone(), object::name(found).into())).collect()
+}
+
+fn is_meant(deployment: &Object, set: &Object) -> bool {
+    let selector = Deployment::of(deployment).spec().selector();
+    selector::selects(selector, ReplicaSet::of(set).metadata().labels())
+}
+
+/// Takes over the ReplicaSets that the Deployment's selector means and nothing controls, such as those
+/// of one that was deleted without them.
+fn adopt(registry: &Registry, deployment: &Object) -> Result<(), Failure> {
+    for set in registry.store().free_sets(object::namespace(deployment)) {
+        if object::is_terminating(&set) || !is_meant(deployment, &set) {
+            continue;
+        }
+        registry.update(&set_resource(), &set_key(&set), Part::Main, |old| {
+            let mut new = old.clone();
+            let owners = entry_list(object::metadata_mut(&mut new), "ownerReferences");
+            owners.push(object::owner_reference(deployment));
+            Ok(new)
+        })?;
+    }
+    Ok(())
+}
+
+/// A list of an object, made if it is not there.
+fn entry_list<'a>(parent: &'a mut Value, key: &str) -> &'a mut Vec<Value> {
+    let list = &mut parent[key];
+    if !list.is_array() {
+        *list = json!([]);
+    }
+    list.as_array_mut().expect("it was made a list above")
+}
 
 /// Reconciles one Deployment. Returns after how long it is to be looked at again if nothing happens.
 fn reconcile(
@@ -34,6 +80,7 @@ fn reconcile(
     if object::is_terminating(&deployment) {
         return Ok(None);
     }
+    adopt(registry, &deployment)?;
     let mut sets = owned_sets(registry, &deployment);
     let spec = Deployment::of(&deployment).spec();
     let (paused, template) = (spec.paused(), spec.template().json());

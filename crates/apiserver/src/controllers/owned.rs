@@ -1,10 +1,11 @@
-//! Garbage collection: what is owned goes when its last owner is gone.
+//! Garbage collection: what is owned goes when its last owner is gone, or before an owner that is to go
+//! last.
 
 use ironmesh_dialects::kubernetes::kinds::AnyObject;
 
 use crate::failure::Failure;
 use crate::object::{self, Object};
-use crate::registry::{DeleteOptions, Registry, resource_of};
+use crate::registry::{DeleteOptions, FOREGROUND, Part, Registry, resource_of};
 use crate::store::Key;
 
 /// Deletes what the object of this uid, which is gone, owned alone.
@@ -26,6 +27,67 @@ pub(super) fn collect_all(registry: &Registry) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Deletes what an object owns that is to go last, and lets it go once nothing is left that it waits
+/// for.
+pub(super) fn foreground(registry: &Registry, key: &Key) -> Result<(), Failure> {
+    let Some(owner) = registry.store().object(key) else { return Ok(()) };
+    if !object::is_terminating(&owner) || !is_foreground(&owner) {
+        return Ok(());
+    }
+    let mut waits = false;
+    for (key, object) in registry.store().owned_by(object::uid(&owner)) {
+        let mut owners = AnyObject::of(&object).metadata().owner_references();
+        let others = owners.clone().any(|other| {
+            other.uid() != object::uid(&owner) && registry.store().has_uid(other.uid())
+        });
+        if others {
+            // It stays with another owner, and nobody waits for it.
+            continue;
+        }
+        waits |= owners.any(|own| own.uid() == object::uid(&owner) && own.block_owner_deletion());
+        if !object::is_terminating(&object) {
+            let uid = Some(object::uid(&object).to_owned());
+            delete(
+                registry,
+                &key,
+                &object,
+                DeleteOptions { uid, foreground: true, ..DeleteOptions::default() },
+            )?;
+        }
+    }
+    if waits {
+        return Ok(());
+    }
+    let released = registry.update(&resource_of(&owner), key, Part::Main, |old| {
+        let mut new = old.clone();
+        if let Some(list) = object::metadata_mut(&mut new)["finalizers"].as_array_mut() {
+            list.retain(|finalizer| finalizer != FOREGROUND);
+        }
+        Ok(new)
+    });
+    match released {
+        Err(failure) if matches!(failure.code, 404 | 409) => Ok(()),
+        released => released.map(drop),
+    }
+}
+
+/// Whether an object is to go after what it owns.
+pub(super) fn is_foreground(object: &Object) -> bool {
+    AnyObject::of(object).metadata().finalizers().any(|finalizer| finalizer == FOREGROUND)
+}
+
+fn delete(
+    registry: &Registry,
+    key: &Key,
+    object: &Object,
+    options: DeleteOptions,
+) -> Result<(), Failure> {
+    match registry.delete(&resource_of(object), key, &options) {
+        Err(failure) if matches!(failure.code, 404 | 409) => Ok(()),
+        deleted => deleted.map(drop),
+    }
+}
+
 fn delete_if_orphaned(registry: &Registry, key: &Key, object: &Object) -> Result<(), Failure> {
     let owners = AnyObject::of(object).metadata().owner_references();
     let has_owner = owners.clone().any(|owner| registry.store().has_uid(owner.uid()));
@@ -34,9 +96,5 @@ fn delete_if_orphaned(registry: &Registry, key: &Key, object: &Object) -> Result
     }
     // Another of the same name may be there by now.
     let uid = Some(object::uid(object).to_owned());
-    let options = DeleteOptions { uid, ..DeleteOptions::default() };
-    match registry.delete(&resource_of(object), key, &options) {
-        Err(failure) if matches!(failure.code, 404 | 409) => Ok(()),
-        deleted => deleted.map(drop),
-    }
+    delete(registry, key, object, DeleteOptions { uid, ..DeleteOptions::default() })
 }

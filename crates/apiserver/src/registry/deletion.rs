@@ -20,6 +20,8 @@ pub(crate) struct DeleteOptions {
     pub(crate) grace_seconds: Option<i64>,
     /// Whether what it owns stays.
     pub(crate) orphan: bool,
+    /// Whether it goes only after what it owns.
+    pub(crate) foreground: bool,
     /// The object must be this one.
     pub(crate) uid: Option<String>,
     /// The object must be in this version.
@@ -52,6 +54,7 @@ impl DeleteOptions {
         Self {
             grace_seconds: grace.or_else(|| object::number(body, "/gracePeriodSeconds")),
             orphan: policy == "Orphan" || body.get("orphanDependents") == Some(&Value::Bool(true)),
+            foreground: policy == "Foreground",
             uid: text("/preconditions/uid"),
             resource_version: text("/preconditions/resourceVersion"),
             dry_run: false,
@@ -98,13 +101,17 @@ impl Registry {
         let is = |plural| resource.group.is_empty() && &*resource.plural == plural;
         let grace = if is("pods") { self.pod_grace(&object, options) } else { 0 };
         let has_finalizers = AnyObject::of(&object).metadata().finalizers().len() > 0;
-        if grace == 0 && !has_finalizers && !is("namespaces") {
+        let foreground = options.foreground && !is("namespaces");
+        if grace == 0 && !has_finalizers && !foreground && !is("namespaces") {
             let removed = self.store.remove(key).map_err(|e| Failure::of_store(&e, resource))?;
             return Ok(Deleted::Gone(removed));
         }
         let marked = self.store.update::<StoreError>(key, |old| {
             let mut new = old.clone();
             mark(&mut new, grace);
+            if foreground {
+                hold(&mut new);
+            }
             if is("namespaces") {
                 new["status"] = json!({"phase": "Terminating"});
             }
@@ -171,6 +178,18 @@ fn mark(object: &mut Object, grace: i64) {
     metadata["deletionGracePeriodSeconds"] = grace.into();
 }
 
+/// Makes an object wait for what it owns.
+fn hold(object: &mut Object) {
+    let finalizers = &mut object::metadata_mut(object)["finalizers"];
+    match finalizers.as_array_mut() {
+        Some(list) if list.iter().any(|finalizer| finalizer == FOREGROUND) => {}
+        Some(list) => list.push(FOREGROUND.into()),
+        None => *finalizers = json!([FOREGROUND]),
+    }
+}
+
+/// What holds an object that is to go after what it owns.
+pub(crate) const FOREGROUND: &str = "foregroundDeletion";
 /// Namespaces that Kubernetes does not delete.
 const KEPT_NAMESPACES: [&str; 3] = ["default", "kube-system", "kube-public"];
 

@@ -15,6 +15,8 @@ pub(super) struct Index {
     counts: HashMap<Collection, usize>,
     /// Keys of the objects that name an owner of this uid.
     owned: BTreeMap<Name, BTreeSet<Key>>,
+    /// Keys of the ReplicaSets that nothing controls.
+    free_sets: BTreeSet<Key>,
     /// How many objects have this uid: one, unless a client chose it.
     uids: HashMap<Name, usize>,
     /// Names of the pods with a label.
@@ -34,6 +36,9 @@ impl Index {
         *self.counts.entry(key.collection.clone()).or_default() += 1;
         for owner in owners(object) {
             self.owned.entry(owner.into()).or_default().insert(key.clone());
+        }
+        if is_free_set(key, object) {
+            self.free_sets.insert(key.clone());
         }
         let uid = object::uid(object);
         if !uid.is_empty() {
@@ -61,6 +66,9 @@ impl Index {
                     self.owned.remove(owner);
                 }
             }
+        }
+        if is_free_set(key, object) {
+            self.free_sets.remove(key);
         }
         let uid = object::uid(object);
         if let Some(count) = self.uids.get_mut(uid) {
@@ -100,6 +108,11 @@ impl Index {
         self.owned.get(uid).into_iter().flatten()
     }
 
+    /// The ReplicaSets that nothing controls.
+    pub(super) fn free_sets(&self) -> impl Iterator<Item = &Key> {
+        self.free_sets.iter()
+    }
+
     /// Whether there is an object of this uid.
     pub(super) fn has_uid(&self, uid: &str) -> bool {
         self.uids.contains_key(uid)
@@ -135,6 +148,10 @@ impl Index {
             .cloned()
             .collect()
     }
+}
+
+fn is_free_set(key: &Key, object: &Object) -> bool {
+    key.collection.is("apps", "replicasets") && object::controller(object).is_none()
 }
 
 /// The address of a Service that has one.

@@ -6,6 +6,7 @@ mod api;
 mod clients;
 mod daemons;
 mod jobs;
+mod owners;
 mod rollout;
 mod stateful;
 mod world;
