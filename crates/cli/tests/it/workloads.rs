@@ -1,4 +1,5 @@
-//! What makes pods, in real meshes: Jobs, DaemonSets, StatefulSets with their claims.
+//! What makes pods, in real meshes: Jobs, DaemonSets, StatefulSets with their claims; and what pods say at
+//! their end.
 
 use crate::running::{Running, as_every_user, await_some};
 
@@ -145,4 +146,79 @@ fn the_claims_of_a_set_outlive_the_mesh_with_its_state_and_go_with_their_objects
     await_some("the end of what nobody uses", || (folders() == 1).then_some(()));
     mesh.ok(&["delete", "pvc", "data-ledger-1"]);
     await_some("the end of the other", || (folders() == 0).then_some(()));
+}
+
+const LAST_WORDS: &str = r#"
+apiVersion: v1
+kind: Pod
+metadata: {name: words}
+spec:
+  restartPolicy: Never
+  containers:
+  - {name: file, image: busybox, command: [sh, -c, "echo because > /dev/termination-log; exit 3"]}
+  - name: elsewhere
+    image: busybox
+    terminationMessagePath: /tmp/why/said
+    command: [sh, -c, "echo of this > /tmp/why/said"]
+  - name: log
+    image: busybox
+    terminationMessagePolicy: FallbackToLogsOnError
+    command: [sh, -c, "echo last words; exit 4"]
+  - name: well
+    image: busybox
+    terminationMessagePolicy: FallbackToLogsOnError
+    command: [sh, -c, "echo all is well"]
+  - name: flood
+    image: busybox
+    command: [sh, -c, "head -c 9000000 /dev/zero | tr '\\0' x > /dev/termination-log; exit 5"]
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: changing}
+spec:
+  terminationGracePeriodSeconds: 1
+  containers: [{name: app, image: "busybox:1", command: [sh, -c, "trap exit TERM; while :; do sleep 0.1; done"]}]
+"#;
+
+#[test]
+fn containers_say_why_they_ended_in_a_file_or_by_their_log() {
+    as_every_user(LAST_WORDS, &[], |mesh| {
+        await_some("the end of the pod", || {
+            let phase = mesh.ok(&["get", "pod", "words", "-o", "jsonpath={.status.phase}"]);
+            (phase == "Failed").then_some(())
+        });
+        let message = |container: &str| {
+            let path = format!(
+                "jsonpath={{.status.containerStatuses[?(@.name==\"{container}\")].state.terminated.message}}"
+            );
+            mesh.ok(&["get", "pod", "words", "-o", &path])
+        };
+        assert_eq!(message("file").trim(), "because");
+        assert_eq!(message("elsewhere").trim(), "of this");
+        assert_eq!(message("log").trim(), "last words");
+        assert_eq!(message("well"), "");
+        // Who writes more than there is room for takes it from nobody else.
+        assert_eq!(message("flood").len(), 4_096);
+    });
+}
+
+#[test]
+fn a_container_whose_image_is_changed_is_started_again_with_it() {
+    let Some(mesh) = Running::start(LAST_WORDS, &[]) else { return };
+    let of = |field: &str| {
+        let path = format!("jsonpath={{.status.containerStatuses[0].{field}}}");
+        mesh.ok(&["get", "pod", "changing", "-o", &path])
+    };
+    assert_eq!((of("image").as_str(), of("restartCount").as_str()), ("busybox:1", "0"));
+    mesh.write("new.yaml", &LAST_WORDS.replace("busybox:1", "nowhere.test/none:1"));
+    mesh.ok(&["apply", "-f", "new.yaml"]);
+    await_some("an image that nobody has", || {
+        of("state.waiting.reason").contains("Image").then_some(())
+    });
+    // It need not wait for the next try.
+    mesh.write("new.yaml", &LAST_WORDS.replace("busybox:1", "busybox:2"));
+    mesh.ok(&["apply", "-f", "new.yaml"]);
+    await_some("the new image", || (of("ready") == "true").then_some(()));
+    assert_eq!(of("image"), "busybox:2");
+    assert_eq!(of("restartCount"), "1");
 }

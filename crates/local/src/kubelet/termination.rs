@@ -5,7 +5,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use ironmesh_dialects::kubernetes::kinds::Container;
+use ironmesh_dialects::kubernetes::kinds::{Container, MessagePolicy};
 
 use super::pod::PodState;
 use super::volumes::{self, TERMINATION};
@@ -30,7 +30,8 @@ pub(super) fn file(state: &PodState, container: &Container) -> io::Result<Volume
 pub(super) fn message(state: &PodState, container: &Container, exit: ExitStatus) -> String {
     let said = File::open(path(state, container)).map(|file| read(file, MESSAGE_BYTES_MAX));
     let said = said.unwrap_or_default();
-    let by_log = container.termination_message_policy == FALLBACK && exit != 0;
+    let by_log =
+        container.termination_message_policy == MessagePolicy::FallbackToLogsOnError && exit != 0;
     if !said.is_empty() || !by_log {
         return said;
     }
@@ -60,8 +61,6 @@ fn read(file: File, bytes_max: u64) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// The policy by which the log speaks for a container that failed and wrote no file.
-const FALLBACK: &str = "FallbackToLogsOnError";
 /// Bytes of a message, as Kubernetes has it.
 const MESSAGE_BYTES_MAX: u64 = 4_096;
 /// Bytes of a log that are a message, as Kubernetes has it.

@@ -49,7 +49,8 @@ fields! {
         honoured termination_message_path "terminationMessagePath":
             String = "/dev/termination-log",
         /// Whether its log says it, too.
-        honoured termination_message_policy "terminationMessagePolicy": String = "File",
+        honoured termination_message_policy "terminationMessagePolicy":
+            MessagePolicy = MessagePolicy::File,
         /// When its image is fetched.
         honoured image_pull_policy "imagePullPolicy": Option<ImagePullPolicy>,
         /// Whose rights it has.
@@ -309,6 +310,14 @@ fields! {
 }
 
 words! {
+    /// Where a container says why it ended.
+    pub enum MessagePolicy {
+        /// In a file.
+        honoured File = "File",
+        /// In its log, if it failed and wrote no file.
+        honoured FallbackToLogsOnError = "FallbackToLogsOnError",
+    }
+
     /// When a container that has ended runs again.
     pub enum ContainerRestartPolicy {
         /// Always.
