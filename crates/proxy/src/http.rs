@@ -103,7 +103,6 @@ async fn route(
     let decision = exchange.decide().await?;
     let served = match (&decision.plan, decision.direct_response()) {
         (Plan::Answer(_), Some(given)) => {
-            exchange.outcome.reason = decision.reason;
             let given = LocalAnswer::direct(given);
             // Boxed: rare, and otherwise it would make every request's future larger.
             Ok(Box::pin(answer(exchange, &given, Some(&decision), client)).await)

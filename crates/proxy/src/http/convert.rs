@@ -141,9 +141,7 @@ pub(crate) fn request_to_http2(head: &RequestHead, tls: bool) -> Option<http::Re
     let mut uri = http::uri::Parts::default();
     let https = tls || head.scheme() == "https";
     uri.scheme = Some(if https { Scheme::HTTPS } else { Scheme::HTTP });
-    // Every request that goes to HTTP/2 needs an authority here, which HTTP/1.0 may lack.
-    let authority = if head.authority().is_empty() { "localhost" } else { head.authority() };
-    uri.authority = Some(authority.parse().ok()?);
+    uri.authority = Some(head.authority().parse().ok()?);
     uri.path_and_query = Some(PathAndQuery::try_from(head.target()).ok()?);
     let mut request = http::Request::new(());
     *request.method_mut() = Method::from_bytes(head.method().as_bytes()).ok()?;
