@@ -164,20 +164,59 @@ mod tests {
         connect(ListenerKind::Inbound, "127.0.0.1").await.unwrap();
     }
 
+    /// Small answers are not held back, and a peer that has vanished is noticed.
+    #[tokio::test]
+    async fn connections_are_set_up_as_they_are_used() {
+        let listening = sockets::listening(0).unwrap();
+        let port = listening.local_addr().unwrap().port();
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        let silence = Duration::from_secs(30);
+        let connector = Connector::of_loopback().keeping_alive(silence);
+        for (listener, mark) in [
+            (ListenerKind::Outbound, OUTBOUND_MARK),
+            (ListenerKind::Gateway, OUTBOUND_MARK),
+            (ListenerKind::Inbound, INBOUND_MARK),
+        ] {
+            let longest = Duration::from_secs(5);
+            let tcp = connector.connect(listener, address, longest).await.unwrap();
+            assert!(tcp.nodelay().unwrap());
+            let socket = SockRef::from(&tcp);
+            assert!(socket.keepalive().unwrap());
+            assert_eq!(socket.tcp_keepalive_time().unwrap(), silence);
+            assert_eq!(socket.tcp_keepalive_interval().unwrap(), silence / 3);
+            if connector.marks {
+                assert_eq!(socket.mark().unwrap(), mark, "{listener:?}");
+            } else {
+                eprintln!("skipped: sockets cannot be marked without CAP_NET_RAW");
+            }
+        }
+    }
+
     #[test]
     fn networks_contain_their_addresses() {
         for (network, ip, contains) in [
             ("10.77.0.0/16", "10.77.3.4", true),
+            ("10.77.0.0/16", "10.76.255.255", false),
+            ("10.77.0.0/16", "10.77.255.255", true),
             ("10.77.0.0/16", "10.78.0.1", false),
+            ("10.77.0.8/31", "10.77.0.9", true),
+            ("10.77.0.8/31", "10.77.0.10", false),
             ("0.0.0.0/0", "1.2.3.4", true),
             ("10.77.0.1/32", "10.77.0.1", true),
+            ("10.77.0.1/32", "10.77.0.0", false),
             ("fd00::/8", "fd12::1", true),
+            ("fd00::/8", "fc00::1", false),
+            ("fd00::/16", "fd01::1", false),
+            ("fd00::1/128", "fd00::1", true),
+            ("fd00::1/128", "fd00::", false),
+            ("::/0", "fd00::1", true),
             ("fd00::/8", "10.77.0.1", false),
         ] {
             let network = Network::parse(network).unwrap();
             assert_eq!(network.contains(ip.parse().unwrap()), contains, "{network:?} {ip}");
         }
         assert!(Network::parse("10.0.0.0/33").is_err());
+        assert!(Network::parse("fd00::/129").is_err());
         assert!(Network::parse("10.0.0.0").is_err());
     }
 }

@@ -71,9 +71,13 @@ mod tests {
     #[test]
     fn the_ports_of_other_workloads_proxies_can_be_reached() {
         let ip = |text: &str| text.parse::<IpAddr>().unwrap();
-        for (dialled, own) in
-            [("10.77.0.5", true), ("127.0.0.1", true), ("::1", true), ("10.77.0.6", false)]
-        {
+        for (dialled, own) in [
+            ("10.77.0.5", true),
+            ("127.0.0.1", true),
+            ("::1", true),
+            ("0.0.0.0", true),
+            ("10.77.0.6", false),
+        ] {
             assert_eq!(is_own(ip(dialled), ip("10.77.0.5")), own, "{dialled}");
         }
     }

@@ -23,6 +23,12 @@ pub(crate) fn start() -> LogLevel {
 }
 
 impl LogLevel {
+    /// The level of a log that is written nowhere.
+    #[cfg(test)]
+    pub(crate) fn of_nothing() -> Self {
+        Self(reload::Layer::new(EnvFilter::new("info")).1)
+    }
+
     /// Sets it: `debug`, or directives such as `ironmesh_proxy=trace,info`.
     pub(crate) fn set(&self, directives: &str) -> Result<(), String> {
         let filter = EnvFilter::try_new(directives).map_err(|error| error.to_string())?;
@@ -32,5 +38,21 @@ impl LogLevel {
     /// What it is.
     pub(crate) fn current(&self) -> String {
         self.0.with_current(ToString::to_string).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_level_can_be_changed() {
+        let (_filter, handle) = reload::Layer::<EnvFilter, Registry>::new(EnvFilter::new("info"));
+        let level = LogLevel(handle);
+        assert_eq!(level.current(), "info");
+        level.set("debug").unwrap();
+        assert_eq!(level.current(), "debug");
+        assert!(level.set("ironmesh_proxy=nonsense").is_err());
+        assert_eq!(level.current(), "debug");
     }
 }

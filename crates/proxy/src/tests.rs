@@ -2,6 +2,8 @@
 //! instead of captured, and a snapshot answers instead of a control plane.
 
 mod access_log;
+mod admin;
+mod agent;
 mod asked;
 mod attempts;
 mod edge;

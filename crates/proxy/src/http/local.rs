@@ -122,3 +122,36 @@ fn grpc_message(text: &[u8]) -> String {
 
 /// Bytes of a text that `grpc-message` repeats: it is a header, and clients bound those.
 const GRPC_MESSAGE_BYTES_MAX: usize = 1 << 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As gRPC's "HTTP to gRPC Status Code Mapping" has them.
+    #[test]
+    fn statuses_have_their_grpc_statuses() {
+        for (status, expected) in [
+            (400, "13"),
+            (401, "16"),
+            (403, "7"),
+            (404, "12"),
+            (429, "14"),
+            (502, "14"),
+            (503, "14"),
+            (504, "14"),
+            (500, "2"),
+            (418, "2"),
+        ] {
+            assert_eq!(grpc_status(Reason::DirectResponse, status), expected, "{status}");
+        }
+        assert_eq!(grpc_status(Reason::Timeout, 504), "4");
+        assert_eq!(grpc_status(Reason::NoEndpoints, 503), "14");
+    }
+
+    #[test]
+    fn a_grpc_message_is_a_field_that_clients_take() {
+        assert_eq!(grpc_message(b"no healthy upstream"), "no healthy upstream");
+        assert_eq!(grpc_message("100 % \u{e9}\r\n".as_bytes()), "100 %25 %C3%A9%0D%0A");
+        assert_eq!(grpc_message(&[b'x'; 9_000]).len(), GRPC_MESSAGE_BYTES_MAX);
+    }
+}

@@ -112,3 +112,44 @@ impl Hash for Key {
         self.target().hash(state);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ironmesh_model::service::Protocol;
+
+    use super::*;
+    use crate::tests::world::{Wire, identity, outbound, workload};
+
+    /// A connection is used by nobody else than those who would have made the same.
+    #[test]
+    fn each_part_makes_another_key() {
+        let (own, other) = (workload("client"), workload("other"));
+        let (one, two) = (UpstreamTls::Mesh(identity("one")), UpstreamTls::Mesh(identity("two")));
+        let proxy = outbound(Protocol::Http, &[]);
+        Wire::connect(&proxy).get("/");
+        let group = proxy.workload.views.load().groups().next().unwrap();
+        let target = Target {
+            workload: &own,
+            listener: ListenerKind::Outbound,
+            address: ([10, 0, 0, 1], 80).into(),
+            tls: &one,
+            http2: false,
+            limited: None,
+        };
+        let key = target.to_key();
+        assert!(target.equivalent(&key) && key.target() == target);
+        for different in [
+            Target { workload: &other, ..target },
+            Target { listener: ListenerKind::Inbound, ..target },
+            Target { address: ([10, 0, 0, 1], 81).into(), ..target },
+            Target { address: ([10, 0, 0, 2], 80).into(), ..target },
+            Target { tls: &two, ..target },
+            Target { tls: &UpstreamTls::None, ..target },
+            Target { http2: true, ..target },
+            Target { limited: Some(&group), ..target },
+        ] {
+            assert!(!different.equivalent(&key), "{different:?}");
+            assert!(different.equivalent(&different.to_key()));
+        }
+    }
+}

@@ -362,6 +362,8 @@ fn without_an_access_log_nothing_is_logged() {
     let proxy = Proxy::start(ListenerKind::Outbound, service_address(), objects.clone());
     let mut client = Wire::connect(&proxy);
     client.get("/silent");
+    // The next request is read when the one before was noted.
+    client.get("/next");
     objects.settings.access_log = true;
     proxy.change(objects);
     client.get("/heard");

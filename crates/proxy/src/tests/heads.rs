@@ -232,12 +232,9 @@ fn a_kept_connection_that_said_something_unasked_carries_no_other_request() {
         assert_eq!(client.get("/").body, "own");
     }
     assert_eq!(app.connections(), 4);
+    // One that says that it closes, and would answer all the same.
     let closing = App::http(|_| {
-        format!(
-            "{}{}",
-            "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nhi",
-            ok("x")
-        )
+        "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nhi".to_owned()
     });
     let proxy = outbound(Protocol::Http, &[&closing]);
     let mut client = Wire::connect(&proxy);
@@ -389,5 +386,111 @@ fn what_is_for_one_connection_stays_there() {
         for gone in ["keep-alive", "proxy-connection", "connection", "x-own"] {
             assert!(!headers.contains_key(gone), "{gone}");
         }
+    });
+}
+
+/// What follows an answer that came before the request was read is no request.
+#[test]
+fn a_connection_whose_request_was_not_read_whole_is_closed() {
+    let app = App::named("a");
+    let proxy = by_rules(&app, vec![answering(404, b"no", "/")]);
+    let mut client = Wire::connect(&proxy);
+    client.send("POST / HTTP/1.1\r\nhost: reviews:9080\r\ncontent-length: 100\r\n\r\npart");
+    let response = client.read_response(false);
+    assert_eq!((response.status, response.header("connection")), (404, Some("close")));
+    client.send("GET /smuggled HTTP/1.1\r\nhost: reviews:9080\r\n\r\n");
+    assert!(client.is_ended());
+    eventually("a log line", || proxy.lines.text().contains("POST / "));
+    assert!(!proxy.lines.text().contains("smuggled"));
+}
+
+#[test]
+fn an_answer_of_an_old_server_is_one_of_http_1_1() {
+    let app = App::http(|_| "HTTP/1.0 200 Fine\r\ncontent-length: 2\r\n\r\nhi".to_owned());
+    let response = Wire::connect(&outbound(Protocol::Http, &[&app])).get("/");
+    assert!(response.head.starts_with("HTTP/1.1 200 Fine\r\n"), "{}", response.head);
+    assert_eq!(response.header("connection"), None, "that was between the proxy and the server");
+}
+
+#[test]
+fn a_request_that_names_no_host_gets_the_address_that_was_dialled() {
+    let app = App::http(|request| ok(&request.head));
+    let proxy = outbound(Protocol::Http, &[&app]);
+    let mut client = Wire::connect(&proxy);
+    client.send("GET / HTTP/1.0\r\n\r\n");
+    let seen = client.read_response(false).body;
+    assert!(seen.contains(&format!("host: {}\r\n", service_address())), "{seen}");
+}
+
+#[test]
+fn an_upgrade_goes_by_http1_whatever_the_port_declares() {
+    let app = App::start(|stream| {
+        let mut wire = Wire::new(stream);
+        wire.read_until("\r\n\r\n").unwrap();
+        wire.send("HTTP/1.1 101 Switching\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n");
+        let word = wire.read_exact(4).unwrap();
+        wire.send(&word);
+    });
+    let proxy = outbound(Protocol::Http2, &[&app]);
+    let mut client = Wire::connect(&proxy);
+    client.send(concat!(
+        "GET / HTTP/1.1\r\nhost: reviews:9080\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n",
+        "ping"
+    ));
+    let response = client.read_response(false);
+    assert_eq!((response.status, response.header("connection")), (101, Some("upgrade")));
+    assert_eq!(client.read_to_end(), "ping");
+    drop(client);
+    eventually("the log", || proxy.lines.text().contains(" 101 "));
+    Wire::connect(&proxy).send("GET /bad\r\n\r\n");
+    eventually("the log", || proxy.lines.text().contains(" 400 "));
+    assert_eq!(proxy.lines.text().matches(" 101 ").count(), 1, "{}", proxy.lines.text());
+}
+
+#[test]
+fn an_authority_of_http2_is_one_that_http1_can_say() {
+    let app = App::named("a");
+    let proxy = outbound(Protocol::Http, &[&app]);
+    block_on(async {
+        let request = Request::get("http://user@reviews:9080/").body(()).unwrap();
+        assert_eq!(call(connect(&proxy).await, request, Vec::new()).await.0, 400);
+    });
+    assert_eq!(app.connections(), 0);
+}
+
+#[test]
+fn an_http2_client_is_told_the_limits_and_held_to_them() {
+    let app = Http2App::echo();
+    let services = vec![reviews(Protocol::Http2, vec![endpoint("v1", app.address, false)])];
+    let objects = ironmesh_model::snapshot::Objects { services, ..Default::default() };
+    let mut setup = Setup::new(ListenerKind::Outbound, service_address(), objects);
+    setup.limits.h2_streams_max = 7;
+    setup.limits.head_bytes_max = 2_000;
+    let proxy = Proxy::begin(setup);
+    block_on(async {
+        let client = connect(&proxy).await;
+        let small = Request::post("http://reviews:9080/").body(()).unwrap();
+        assert_eq!(call(client.clone(), small, Vec::new()).await.0, 200);
+        let client = client.ready().await.unwrap();
+        assert_eq!(client.current_max_send_streams(), 7);
+        let large = Request::post("http://reviews:9080/").header("x", "y".repeat(3_000));
+        assert_eq!(call(client, large.body(()).unwrap(), Vec::new()).await.0, 431);
+    });
+}
+
+/// Whoever takes nothing of an answer of the mesh's own is given up as of any other.
+#[test]
+fn a_client_that_takes_nothing_of_the_mesh_s_own_answer_is_given_up() {
+    static LARGE: [u8; 16 << 20] = [b'x'; 16 << 20];
+    let app = App::named("a");
+    let mut objects = objects(Protocol::Http, &[&app]);
+    objects.routes = vec![route(vec![answering(200, &LARGE, "/")])];
+    let mut setup = Setup::new(ListenerKind::Outbound, service_address(), objects);
+    setup.limits.stream_idle_timeout = std::time::Duration::from_millis(200);
+    let proxy = Proxy::begin(setup);
+    let mut client = Wire::connect(&proxy);
+    client.send("GET / HTTP/1.1\r\nhost: reviews:9080\r\n\r\n");
+    eventually("its end", || {
+        proxy.lines.text().contains("GET / ") && proxy.process.connections() == 0
     });
 }

@@ -641,3 +641,64 @@ fn every_answer_has_one_date() {
     proxy.change(objects(Protocol::Http, &[]));
     assert!(ours(Wire::connect(&proxy).get("/")));
 }
+
+/// Time counts from the last answer, not from the beginning of the connection.
+#[test]
+fn a_connection_that_was_in_use_is_not_idle() {
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    let released = std::sync::Mutex::new(released);
+    let app = App::http(move |_| {
+        released.lock().unwrap().recv().unwrap();
+        ok("x")
+    });
+    let idle = Duration::from_millis(400);
+    let limits = ProxyLimits { downstream_idle_timeout: idle, ..ProxyLimits::default() };
+    let setup =
+        Setup::new(ListenerKind::Outbound, service_address(), objects(Protocol::Http, &[&app]));
+    let proxy = Proxy::begin(Setup { limits, ..setup });
+    let mut client = Wire::connect(&proxy);
+    client.send("GET / HTTP/1.1\r\nhost: reviews:9080\r\n\r\n");
+    client.stream.set_read_timeout(Some(2 * idle)).unwrap();
+    assert!(client.stream.peek(&mut [0]).is_err(), "the answer is not there yet");
+    client.stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let begun = Instant::now();
+    release.send(()).unwrap();
+    assert_eq!(client.read_response(false).body, "x");
+    assert!(client.is_ended());
+    assert!(begun.elapsed() >= idle, "{:?}", begun.elapsed());
+}
+
+/// Those to endpoints, too, whether or not anybody uses them.
+#[test]
+fn old_connections_to_endpoints_end() {
+    let app = App::named("a");
+    let limits =
+        ProxyLimits { connection_age_max: Duration::from_millis(100), ..ProxyLimits::default() };
+    let setup =
+        Setup::new(ListenerKind::Outbound, service_address(), objects(Protocol::Http, &[&app]));
+    let proxy = Proxy::begin(Setup { limits, ..setup });
+    assert_eq!(Wire::connect(&proxy).get("/").body, "a");
+    app.finish();
+}
+
+#[test]
+fn both_forms_of_a_trace_say_the_same_and_few_are_sampled() {
+    let app = App::http(|request| ok(&request.head));
+    let proxy = outbound(Protocol::Http, &[&app]);
+    let mut client = Wire::connect(&proxy);
+    let mut sampled = 0;
+    for _ in 0..200 {
+        let seen = client.get("/").body;
+        let field = |name: &str| {
+            let mut lines = seen.lines().filter_map(|line| line.split_once(": "));
+            lines.find(|(found, _)| *found == name).unwrap().1.to_owned()
+        };
+        let w3c = field("traceparent");
+        let parts: Vec<&str> = w3c.split('-').collect();
+        let b3 = ["x-b3-traceid", "x-b3-spanid", "x-b3-sampled"].map(field);
+        assert_eq!(parts, ["00", &b3[0], &b3[1], if b3[2] == "1" { "01" } else { "00" }]);
+        sampled += usize::from(b3[2] == "1");
+    }
+    // One of a hundred: the chance of more than 30 is below 1e-24.
+    assert!(sampled <= 30, "{sampled}");
+}

@@ -474,3 +474,89 @@ fn a_client_that_gives_up_an_answer_is_noted_while_the_endpoint_is_silent() {
         });
     }
 }
+
+/// Time counts from the end of the last stream.
+#[test]
+fn a_connection_whose_streams_were_open_is_not_idle() {
+    let app = Http2App::echo();
+    let services = vec![reviews(Protocol::Grpc, vec![endpoint("v1", app.address, false)])];
+    let objects = Objects { services, ..Objects::default() };
+    let idle = Duration::from_millis(300);
+    let limits = ProxyLimits { downstream_idle_timeout: idle, ..ProxyLimits::default() };
+    let setup = Setup::new(ListenerKind::Outbound, service_address(), objects);
+    let proxy = Proxy::begin(Setup { limits, ..setup });
+    block_on(async {
+        let client = connect(&proxy).await;
+        let mut ready = client.clone().ready().await.unwrap();
+        let (response, mut send) = ready.send_request(grpc("/"), false).unwrap();
+        let mut body = response.await.unwrap().into_body();
+        let silence = timeout(3 * idle, body.data()).await;
+        assert!(silence.is_err(), "{silence:?}");
+        // A connection that was told to go takes no other stream.
+        assert_eq!(call(client, grpc("/"), b"other".to_vec()).await.2, b"other");
+        send.send_data(Bytes::from_static(b"late"), true).unwrap();
+        assert_eq!(body.data().await.unwrap().unwrap(), "late");
+    });
+}
+
+/// More than any window holds at a time.
+#[test]
+fn large_bodies_go_both_ways() {
+    let (app, http1) = (Http2App::echo(), App::http(|request| ok(&request.body)));
+    let body = b"0123456789abcdef".repeat(100_000);
+    for (protocol, address) in [(Protocol::Grpc, app.address), (Protocol::Http, http1.address)] {
+        let services = vec![reviews(protocol, vec![endpoint("v1", address, false)])];
+        let objects = Objects { services, ..Objects::default() };
+        let proxy = Proxy::start(ListenerKind::Outbound, service_address(), objects);
+        block_on(async {
+            let request = Request::put("http://reviews:9080/").body(()).unwrap();
+            let client = connect(&proxy).await.ready().await.unwrap();
+            let (response, mut send) = client.clone().send_request(request, false).unwrap();
+            let sending = async {
+                let mut rest = Bytes::from(body.clone());
+                while !rest.is_empty() {
+                    send.reserve_capacity(rest.len());
+                    let room = std::future::poll_fn(|cx| send.poll_capacity(cx)).await;
+                    let room = room.unwrap().unwrap().min(rest.len());
+                    send.send_data(rest.split_to(room), false).unwrap();
+                }
+                send.send_data(Bytes::new(), true).unwrap();
+            };
+            let reading = async {
+                let (mut body, mut all) = (response.await.unwrap().into_body(), Vec::new());
+                while let Some(data) = body.data().await {
+                    let data = data.unwrap();
+                    body.flow_control().release_capacity(data.len()).unwrap();
+                    all.extend_from_slice(&data);
+                }
+                all
+            };
+            let ((), answer) = tokio::join!(sending, reading);
+            assert!(answer == body, "{} bytes", answer.len());
+        });
+    }
+}
+
+/// An end would say that it is whole.
+#[test]
+fn an_answer_that_breaks_off_is_reset() {
+    let (release, released) = mpsc::channel::<()>();
+    let released = std::sync::Mutex::new(released);
+    let app = App::start(move |stream| {
+        let mut wire = Wire::new(stream);
+        wire.read_request();
+        wire.send("HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\npart");
+        released.lock().unwrap().recv().unwrap();
+    });
+    let proxy = outbound(Protocol::Http, &[&app]);
+    block_on(async {
+        let mut client = connect(&proxy).await.ready().await.unwrap();
+        let request = Request::get("http://reviews:9080/").body(()).unwrap();
+        let (response, _) = client.send_request(request, true).unwrap();
+        let mut body = response.await.unwrap().into_body();
+        assert_eq!(body.data().await.unwrap().unwrap(), "part");
+        release.send(()).unwrap();
+        let broken = body.data().await.expect("no end").unwrap_err();
+        assert_eq!(broken.reason(), Some(h2::Reason::INTERNAL_ERROR));
+    });
+}

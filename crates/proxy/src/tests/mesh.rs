@@ -79,6 +79,7 @@ fn members_speak_mutual_tls_over_kept_connections() {
     let inbound = mesh.inbound(Protocol::Http, app.address, MtlsMode::Strict, "reviews");
     let outbound = mesh.outbound(Protocol::Http, &[&inbound]);
     let mut client = Wire::connect(&outbound);
+    let mut hashes = std::collections::HashSet::new();
     for _ in 0..5 {
         let seen = client.get("/").body;
         let xfcc = seen.lines().find(|line| line.starts_with("x-forwarded-client-cert: ")).unwrap();
@@ -86,11 +87,17 @@ fn members_speak_mutual_tls_over_kept_connections() {
         assert!(by.ends_with(" By=spiffe://cluster.local/ns/default/sa/reviews"), "{xfcc}");
         let (hash, rest) = rest.split_at(64);
         assert!(hash.bytes().all(|byte| byte.is_ascii_hexdigit()), "{xfcc}");
+        hashes.insert(hash.to_owned());
         let client = ";Subject=\"\";URI=spiffe://cluster.local/ns/default/sa/client";
         assert_eq!(rest, client);
     }
     assert_eq!(app.connections(), 1);
     assert_eq!(inbound.process.connections(), 1);
+    // It is of the certificate, of which each proxy has its own.
+    let other = mesh.outbound(Protocol::Http, &[&inbound]);
+    let seen = Wire::connect(&other).get("/").body;
+    assert_eq!(hashes.len(), 1);
+    assert!(!seen.contains(hashes.iter().next().unwrap()), "{seen}");
     eventually("the metrics of both", || {
         let (source, destination) = (outbound.registry.render(), inbound.registry.render());
         let mutual = "connection_security_policy=\"mutual_tls\"";
@@ -100,7 +107,7 @@ fn members_speak_mutual_tls_over_kept_connections() {
                 line.starts_with("istio_requests_total")
                     && line.contains(mutual)
                     && line.contains(principal)
-                    && line.ends_with(" 5")
+                    && line.ends_with(" 6")
             })
     });
 }
@@ -347,22 +354,62 @@ fn a_connection_in_use_to_an_endpoint_that_is_no_longer_ready_is_given_up_after_
     let mesh = Mesh::new();
     let (release, released) = std::sync::mpsc::channel::<()>();
     let released = std::sync::Mutex::new(released);
-    let app = App::http(move |_| {
-        released.lock().unwrap().recv().unwrap();
+    let app = App::http(move |request| {
+        if request.head.starts_with("GET /late ") {
+            released.lock().unwrap().recv().unwrap();
+        }
         ok("late")
     });
     let inbound = mesh.inbound(Protocol::Http, app.address, MtlsMode::Strict, "reviews");
     let outbound = mesh.outbound(Protocol::Http, &[&inbound]);
-    let mut client = Wire::connect(&outbound);
-    client.send("GET / HTTP/1.1\r\nhost: reviews:9080\r\n\r\n");
-    eventually("the request", || app.connections() == 1);
-    let mut unready = endpoint("v0", inbound.address, true);
-    unready.ready = false;
-    let services = vec![reviews(Protocol::Http, vec![unready])];
-    outbound.change(Objects { services, ..Objects::default() });
-    release.send(()).unwrap();
-    assert_eq!(client.read_response(false).body, "late");
-    eventually("the end of the connection", || inbound.process.connections() == 0);
+    super::http2::block_on(async {
+        // One connection, so that all is done by one worker: one request waits, another is over.
+        let client = super::http2::connect(&outbound).await;
+        let get =
+            |path: &str| http::Request::get(format!("http://reviews:9080{path}")).body(()).unwrap();
+        let waits = tokio::spawn(super::http2::call(client.clone(), get("/late"), Vec::new()));
+        while app.connections() == 0 {
+            tokio::task::yield_now().await;
+        }
+        super::http2::call(client, get("/"), Vec::new()).await;
+        assert_eq!(inbound.process.connections(), 2);
+        let mut unready = endpoint("v0", inbound.address, true);
+        unready.ready = false;
+        let services = vec![reviews(Protocol::Http, vec![unready])];
+        outbound.change(Objects { services, ..Objects::default() });
+        eventually("the end of the idle one", || inbound.process.connections() == 1);
+        release.send(()).unwrap();
+        assert_eq!(waits.await.unwrap().2, b"late");
+    });
+    eventually("the end of the other", || inbound.process.connections() == 0);
+}
+
+#[test]
+fn a_client_that_says_nothing_to_a_strict_workload_is_given_up() {
+    let app = App::named("a");
+    let services = vec![reviews(Protocol::Http, vec![endpoint("v1", app.address, false)])];
+    let mut objects = Objects { services, ..Objects::default() };
+    objects.settings.mtls_mode = MtlsMode::Strict;
+    let limits =
+        ProxyLimits { handshake_timeout: Duration::from_millis(100), ..ProxyLimits::default() };
+    let setup = Setup::new(ListenerKind::Inbound, app.address, objects);
+    let inbound = Proxy::begin(Setup { limits, ..setup });
+    assert!(Wire::connect(&inbound).is_ended());
+    assert_eq!(app.connections(), 0);
+}
+
+/// Where mutual TLS is off no handshake is to come, whoever calls.
+#[test]
+fn without_mutual_tls_a_server_that_speaks_first_is_not_kept_waiting() {
+    let app = App::start(|stream| Wire::new(stream).send("ready\r\n"));
+    let services = vec![reviews(Protocol::Tcp, vec![endpoint("v1", app.address, false)])];
+    let mut objects = Objects { services, ..Objects::default() };
+    objects.settings.mtls_mode = MtlsMode::Disable;
+    objects.settings.detect_timeout = Duration::from_secs(3_600);
+    let setup = Setup::new(ListenerKind::Inbound, app.address, objects);
+    let inbound = Proxy::begin(Setup { mute: true, ..setup });
+    inbound.speak();
+    assert_eq!(Wire::connect(&inbound).read_to_end(), "ready\r\n");
 }
 
 /// A handshake that does not come about within the time that a connection may take.

@@ -10,6 +10,8 @@ use ironmesh_model::limits::ProxyLimits;
 use ironmesh_model::service::Protocol;
 
 use super::world::*;
+use crate::destination::OriginalDestination;
+use crate::worker::Listener;
 
 #[test]
 fn a_half_closed_tunnel_goes_on() {
@@ -44,6 +46,88 @@ fn a_reset_is_passed_on_as_what_it_is() {
     client.send("hello");
     let ended = client.stream.read(&mut [0]);
     assert_eq!(ended.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
+}
+
+#[test]
+fn a_reset_of_the_client_is_passed_on_as_what_it_is() {
+    let app = App::start(|mut stream| {
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.read_exact(&mut [0; 5]).unwrap();
+        let ended = stream.read(&mut [0]);
+        assert_eq!(ended.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
+    });
+    let proxy = outbound(Protocol::Tcp, &[&app]);
+    let mut client = Wire::connect(&proxy);
+    client.send("hello");
+    eventually("the connection", || app.connections() == 1);
+    reset(client);
+    app.finish();
+}
+
+#[test]
+fn a_server_that_ends_its_direction_still_hears_its_client() {
+    let (tell, told) = std::sync::mpsc::channel();
+    let app = App::start(move |stream| {
+        let mut wire = Wire::new(stream);
+        wire.send("all that I say");
+        wire.stream.shutdown(Shutdown::Write).unwrap();
+        tell.send(wire.read_to_end()).unwrap();
+    });
+    let proxy = outbound(Protocol::Tcp, &[&app]);
+    let mut client = Wire::connect(&proxy);
+    assert_eq!(client.read_to_end(), "all that I say");
+    client.send("and what I answer");
+    client.stream.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(told.recv_timeout(PATIENCE).unwrap(), "and what I answer");
+}
+
+#[test]
+fn a_connection_on_which_nobody_says_anything_ends() {
+    let app = App::silent();
+    let objects = objects(Protocol::Tcp, &[&app]);
+    let opaque_idle_timeout = std::time::Duration::from_millis(100);
+    let limits = ProxyLimits { opaque_idle_timeout, ..ProxyLimits::default() };
+    let setup = Setup::new(ListenerKind::Outbound, service_address(), objects);
+    let proxy = Proxy::begin(Setup { limits, ..setup });
+    assert!(Wire::connect(&proxy).is_ended());
+    app.finish();
+}
+
+/// A port that declares nothing, whose server was heard to speak first: nobody is looked at any more.
+#[test]
+fn where_a_server_spoke_first_clients_are_not_sniffed_again() {
+    let app = App::start(|stream| {
+        let mut wire = Wire::new(stream);
+        wire.send("220 ready\r\n");
+        wire.read_until("\r\n\r\n");
+    });
+    let proxy = outbound(Protocol::Undeclared, &[&app]);
+    for _ in 0..2 {
+        let mut silent = Wire::connect(&proxy);
+        assert_eq!(silent.read_until("\r\n").unwrap(), "220 ready\r\n");
+    }
+    // Each worker learns by itself.
+    eventually("a client of HTTP that is not looked at", || {
+        let mut client = Wire::connect(&proxy);
+        client.send("GET / HTTP/1.1\r\nhost: reviews:9080\r\n\r\n");
+        client.read_until("\r\n").unwrap() == "220 ready\r\n"
+    });
+}
+
+/// Whoever dials a captured port itself would have the proxy dial itself.
+#[test]
+fn who_dials_the_proxy_itself_is_refused() {
+    let proxy = outbound(Protocol::Tcp, &[]);
+    let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap();
+    let original =
+        OriginalDestination::Captured { own_ports: vec![address.port()], inbound: false };
+    let workload = proxy.workload.clone();
+    let listener = Listener::new(ListenerKind::Outbound, workload, original, socket);
+    proxy.workers.as_ref().unwrap().listen(&Arc::new(listener));
+    let mut client = Wire::new(std::net::TcpStream::connect(address).unwrap());
+    assert!(client.is_ended());
+    eventually("a log line", || proxy.lines.text().contains(" NR own_port "));
 }
 
 #[test]

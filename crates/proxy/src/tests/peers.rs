@@ -182,6 +182,28 @@ async fn stalled(proxy: &Proxy, requests: usize, refused: usize, released: Relea
 }
 
 #[test]
+fn requests_that_have_waited_make_room_for_others_that_wait() {
+    let (http1, http2) = (App::named("a"), Http2App::echo());
+    for (protocol, address) in [(Protocol::Http, http1.address), (Protocol::Http2, http2.address)] {
+        let limits = ProxyLimits {
+            endpoint_connections_max: 1,
+            endpoint_pending_max: 3,
+            ..ProxyLimits::default()
+        };
+        let proxy = proxy_with(limits, protocol, address);
+        block_on(async {
+            let client = connect(&proxy).await;
+            for _ in 0..5 {
+                let call = || call(client.clone(), get("/"), Vec::new());
+                let all = tokio::join!(call(), call(), call(), call());
+                let statuses = [all.0.0, all.1.0, all.2.0, all.3.0];
+                assert_eq!(statuses, [200; 4]);
+            }
+        });
+    }
+}
+
+#[test]
 fn requests_beyond_the_connections_of_an_endpoint_wait_and_no_more_than_the_limit() {
     static RELEASED: [AtomicBool; 2] = [const { AtomicBool::new(false) }; 2];
     let (http1, http2) = (stalling(&RELEASED[0]), stalling_http2(&RELEASED[1]));
@@ -250,6 +272,13 @@ fn an_exchange_in_which_nobody_says_anything_ends() {
     eventually("the log", || proxy.lines.text().matches(" 504 SI ").count() == 3);
 }
 
+/// Waits for a moment, in which nothing comes.
+fn pause(wire: &Wire) {
+    wire.stream.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+    let _ = wire.stream.peek(&mut [0]);
+    wire.stream.set_read_timeout(Some(PATIENCE)).unwrap();
+}
+
 #[test]
 fn an_exchange_in_which_one_side_speaks_goes_on_and_ends_when_it_falls_silent() {
     const IDLE: Duration = Duration::from_millis(300);
@@ -262,6 +291,7 @@ fn an_exchange_in_which_one_side_speaks_goes_on_and_ends_when_it_falls_silent() 
             let start = Instant::now();
             while start.elapsed() < LONG {
                 wire.send("1\r\nx\r\n");
+                pause(&wire);
             }
         }
         wire.read_to_end();
@@ -278,6 +308,7 @@ fn an_exchange_in_which_one_side_speaks_goes_on_and_ends_when_it_falls_silent() 
     client.send("POST / HTTP/1.1\r\nhost: reviews:9080\r\ntransfer-encoding: chunked\r\n\r\n");
     while start.elapsed() < LONG {
         client.send("1\r\nx\r\n");
+        pause(&client);
     }
     let answer = client.read_response(false);
     assert_eq!((answer.status, answer.header("x-ironmesh-reason")), (504, Some("exchange_idle")));
