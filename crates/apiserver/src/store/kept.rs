@@ -42,7 +42,7 @@ impl Kept {
     }
 }
 
-/// Values that were used not long ago, and stay values: those of a small mesh are all among them.
+/// Values that were used just now, and stay values for a while.
 #[derive(Debug, Default)]
 pub(super) struct Recent {
     values: VecDeque<(Arc<Object>, usize)>,
@@ -74,8 +74,9 @@ impl Recent {
     }
 }
 
-/// Bytes of JSON of the objects that stay values: about two thousand Services.
-const RECENT_BYTES: usize = 1 << 20;
+/// Bytes of JSON of the objects that stay values: about twenty pods, so that what changes a few times
+/// in a row is not read again each time. Their values take ten times as much.
+const RECENT_BYTES: usize = 64 << 10;
 
 #[cfg(test)]
 mod tests {

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use ironmesh_fds as fds;
 use ironmesh_model::limits::PlatformLimits;
-use nix::sched::{CloneFlags, setns};
+use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::stat::{Mode, umask};
@@ -22,7 +22,7 @@ use super::mesh::clone_into;
 use super::pod::PodSandbox;
 use super::program::{Program, ProgramFile};
 use super::root::{self, Users};
-use super::spawn::{SPEC_FD, STATUS_FD, StageStatus, spawn_stage};
+use super::spawn::{Report, SPEC_FD, STATUS_FD, StageStatus, spawn_init_stage};
 use super::{SandboxError, Spawned, capabilities, init, system_calls, users};
 
 /// Name of the stage.
@@ -167,7 +167,7 @@ pub fn spawn(pod: &PodSandbox, spec: &ContainerSpec, io: ContainerIo<'_>) -> io:
     ];
     descriptors.extend(streams.into_iter().filter_map(|(fd, number)| Some((fd?, number))));
     descriptors.extend(io.volumes.iter().copied().zip(FIRST_VOLUME_FD..));
-    let pid = spawn_stage(STAGE, &[], &descriptors)?;
+    let pid = spawn_init_stage(STAGE, &descriptors)?;
     Ok(Spawned { pid, status: StageStatus::new(status) })
 }
 
@@ -181,7 +181,8 @@ struct Instructions {
     volumes: usize,
 }
 
-/// The stage: enters the pod, makes the container's first process, and stays until it has ended.
+/// The stage: PID 1 of the container, which enters the pod, starts the program, and stays until it
+/// has ended.
 pub(super) fn stage() -> ExitCode {
     init::stage(start)
 }
@@ -208,49 +209,27 @@ fn start(status: &mut Option<OwnedFd>) -> Result<u8, SandboxError> {
     let volumes = (FIRST_VOLUME_FD..).take(instructions.volumes).map(fds::take_inherited);
     let volumes: Vec<OwnedFd> = volumes.collect::<io::Result<_>>().step("take", "a volume")?;
     let users = own_users(&instructions.spec)?;
-    let (lifeline, kept) = fds::pipe().step("create", "a pipe")?;
-    let namespaces = CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWNS;
-    let Some(first) = clone_into(namespaces).step("create namespaces", "(pid, mount)")? else {
-        drop(kept);
-        let given = Given { users, program, volumes };
-        let code = first_process(&instructions.spec, given, status.take(), &lifeline);
-        // Nothing of the stage is to run here.
-        std::process::exit(code);
-    };
-    init::stay(status, first, (lifeline, program, users, volumes), kept)
+    become_init(&instructions.spec, Given { users, program, volumes }, status)
 }
 
-/// What the first process has from the stage.
+/// What the container's init has from the agent.
 struct Given {
     users: Option<Users>,
     program: Option<OwnedFd>,
     volumes: Vec<OwnedFd>,
 }
 
-/// PID 1 of the container, and then its program's parent. The result is its exit code.
-fn first_process(
-    spec: &ContainerSpec,
-    given: Given,
-    mut status: Option<OwnedFd>,
-    lifeline: &OwnedFd,
-) -> i32 {
-    match become_init(spec, given, &mut status, lifeline) {
-        Ok(code) => i32::from(code),
-        Err(error) => {
-            init::fail(status.as_ref(), error);
-            i32::from(FAILED)
-        }
-    }
-}
-
+/// Makes the container, starts its program, and is its parent until it has ended.
 fn become_init(
     spec: &ContainerSpec,
     given: Given,
     status: &mut Option<OwnedFd>,
-    lifeline: &OwnedFd,
 ) -> Result<u8, SandboxError> {
     let Given { users, program: by, volumes } = given;
+    // The host's /proc, which is gone later, counts as the agent does.
+    let pid = init::agents_pid()?;
     let program = Program::new(&spec.argv, &spec.environment)?;
+    unshare(CloneFlags::CLONE_NEWNS).step("create", "a mount namespace")?;
     root::enter(spec, users.as_ref(), &volumes)?;
     drop(volumes);
     if let Some(users) = &users {
@@ -264,12 +243,12 @@ fn become_init(
         std::process::exit(i32::from(FAILED));
     };
     // The report ends when the program's own copies of it are closed, by exec.
-    drop((by, status.take()));
+    drop(by);
+    init::report(status.take(), &Report::Started(pid));
     init::release_streams()?;
     capabilities::keep_only(&[capabilities::KILL], false)?;
     // To the program, which may be of the same user, this process is closed.
     prctl::set_dumpable(false).step("close", "the container's init")?;
-    init::die_with_parent(lifeline)?;
     Ok(init::supervise(child))
 }
 

@@ -1,13 +1,14 @@
-//! The processes between the agent and a program: they pass signals down, and the status up.
+//! The process between the agent and a program: it passes signals down, and the status up.
 //!
 //! ```text
-//! agent ── stage ── init (PID 1 of the container) ── program
+//! agent ── init (PID 1 of the container) ── program
+//! agent ── stage of an exec ── command
 //! ```
 //!
 //! A program that were PID 1 itself would ignore every signal that it does not handle, SIGTERM
 //! included, and would have to reap orphans.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::ExitCode;
@@ -77,6 +78,13 @@ pub(crate) fn supervise(child: Pid) -> u8 {
             }
         }
     }
+}
+
+/// This process's id as the agent's PID namespace counts, whose `/proc` must still be mounted.
+pub(crate) fn agents_pid() -> Result<i32, SandboxError> {
+    let link = fs::read_link("/proc/self").step("read", "/proc/self")?;
+    let number = link.to_str().and_then(|name| name.parse().ok());
+    number.ok_or_else(|| SandboxError::new("read", "/proc/self as a number", libc::EINVAL))
 }
 
 /// Has the kernel kill this process when its parent dies. `lifeline` ends when the parent has died

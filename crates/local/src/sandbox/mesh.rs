@@ -134,13 +134,14 @@ pub(crate) fn write_setting(name: &str, value: &str) -> Result<(), SandboxError>
     fs::write(&path, value).step("write", path.display())
 }
 
-/// Forks; the child begins in new namespaces. `None` in the child.
+/// Forks; the child begins in new namespaces. `None` in the child, which may make system calls only,
+/// on memory prepared before, unless this process has a single thread.
 #[expect(unsafe_code, reason = "clone, so that the child is PID 1 without a process between")]
 pub(crate) fn clone_into(flags: CloneFlags) -> nix::Result<Option<Pid>> {
     let flags = flags.bits() as libc::c_ulong | libc::SIGCHLD as libc::c_ulong;
     let none = std::ptr::null_mut::<libc::c_void>();
-    // SAFETY: without CLONE_VM and with no stack given this is fork(2); by the contract of the
-    // callers there is only one thread, so the child's memory is in order.
+    // SAFETY: without CLONE_VM and with no stack given this is fork(2). By the contract the child
+    // uses nothing that another thread may have held.
     let pid = unsafe { libc::syscall(libc::SYS_clone, flags, none, none, none, none) };
     let pid = nix::Error::result(pid)?;
     Ok((pid != 0).then(|| Pid::from_raw(pid as i32)))

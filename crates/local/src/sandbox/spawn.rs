@@ -6,11 +6,12 @@ use std::io::{self, Read};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use ironmesh_fds as fds;
+use nix::sched::CloneFlags;
 use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
-use nix::unistd::{ForkResult, fork};
 use serde::{Deserialize, Serialize};
 
 use super::SandboxError;
+use super::mesh::clone_into;
 
 /// Number under which a stage finds its instructions (JSON).
 pub(crate) const SPEC_FD: RawFd = 3;
@@ -34,7 +35,7 @@ pub struct StageStatus(OwnedFd);
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Report {
-    /// The first process of the container or command, as the stage's PID namespace counts.
+    /// The first process of the container or command, as the agent's PID namespace counts.
     Started(i32),
     /// It did not work.
     Failed(SandboxError),
@@ -90,8 +91,25 @@ impl StageStatus {
 
 /// Starts `internal STAGE`. Each descriptor is found there under its number; 0, 1 and 2 are
 /// `/dev/null` unless given, and nothing else is inherited.
-#[expect(unsafe_code, reason = "fork")]
 pub(crate) fn spawn_stage(
+    stage: &str,
+    environment: &[CString],
+    descriptors: &[(BorrowedFd<'_>, RawFd)],
+) -> io::Result<i32> {
+    spawn_into(CloneFlags::empty(), stage, environment, descriptors)
+}
+
+/// Starts `internal STAGE` as PID 1 of a new PID namespace. All signals are blocked there, so that
+/// none is lost before the stage waits for them: PID 1 ignores what it neither handles nor blocks.
+pub(crate) fn spawn_init_stage(
+    stage: &str,
+    descriptors: &[(BorrowedFd<'_>, RawFd)],
+) -> io::Result<i32> {
+    spawn_into(CloneFlags::CLONE_NEWPID, stage, &[], descriptors)
+}
+
+fn spawn_into(
+    namespaces: CloneFlags,
     stage: &str,
     environment: &[CString],
     descriptors: &[(BorrowedFd<'_>, RawFd)],
@@ -102,21 +120,32 @@ pub(crate) fn spawn_stage(
     let highest = moves.iter().map(|(_, number)| *number).max().unwrap_or(2);
     let arguments = [c"ironmesh".to_owned(), c"internal".to_owned(), CString::new(stage)?];
     let (argv, envp) = (pointers(&arguments), pointers(environment));
-    // SAFETY: the child only makes system calls on memory prepared above, then executes or exits.
-    match unsafe { fork() }? {
-        ForkResult::Parent { child } => Ok(child.as_raw()),
-        ForkResult::Child => {
-            let kept_none = fds::close_on_exec_from(3);
-            if kept_none.and_then(|()| arrange(&mut moves, highest)).is_ok() {
-                // The stage decides for itself which signals it takes.
-                let _ = sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None);
-                // SAFETY: both arrays end with null, and their strings live in this frame.
-                unsafe { libc::execve(c"/proc/self/exe".as_ptr(), argv.as_ptr(), envp.as_ptr()) };
-            }
-            // SAFETY: ends the child without running the parent's exit handlers.
-            unsafe { libc::_exit(127) }
-        }
+    let is_init = namespaces.contains(CloneFlags::CLONE_NEWPID);
+    let blocked = if is_init { SigSet::all() } else { SigSet::empty() };
+    if let Some(child) = clone_into(namespaces)? {
+        return Ok(child.as_raw());
     }
+    let kept_none = fds::close_on_exec_from(3);
+    if kept_none.and_then(|()| arrange(&mut moves, highest)).is_ok() {
+        // The stage decides for itself which signals it takes.
+        let _ = sigprocmask(SigmaskHow::SIG_SETMASK, Some(&blocked), None);
+        execute(&argv, &envp);
+    }
+    exit_at_once(127)
+}
+
+/// Becomes another run of this binary; comes back if that fails.
+#[expect(unsafe_code, reason = "exec with memory prepared before the fork")]
+fn execute(argv: &[*const libc::c_char], envp: &[*const libc::c_char]) {
+    // SAFETY: both arrays end with null, and their strings live in the caller's frame.
+    unsafe { libc::execve(c"/proc/self/exe".as_ptr(), argv.as_ptr(), envp.as_ptr()) };
+}
+
+/// Ends a child without running its parent's exit handlers.
+#[expect(unsafe_code, reason = "_exit")]
+fn exit_at_once(code: i32) -> ! {
+    // SAFETY: it takes a number and ends the process.
+    unsafe { libc::_exit(code) }
 }
 
 /// The array of pointers that `execve(2)` takes.
