@@ -127,6 +127,7 @@ fn bootstrap(directory: &Path, push_address: SocketAddr) -> ControlBootstrap {
         settings: Settings::default(),
         service_network: "10.96.0.0/16".to_owned(),
         user_ids: true,
+        keeps_claims: true,
         limits,
     }
 }
