@@ -72,8 +72,10 @@ async fn serve(bootstrap: ControlBootstrap) -> Result<(), Error> {
         logs: bootstrap.logs,
         service_network: &bootstrap.service_network,
         limits: bootstrap.limits.control.clone(),
-        // The gateway is published on the host's loopback, so that is its outside address.
-        hooks: Hooks { admit_pod: Some(inject::inject), initial: gateway::gateway("127.0.0.1") },
+        hooks: Hooks {
+            admit_pod: Some(inject::inject),
+            initial: gateway::gateway(bootstrap.gateway_ports),
+        },
     })?;
     let options = plane::Options {
         state: &bootstrap.state,

@@ -5,9 +5,11 @@ use serde_json::{Value, json};
 use crate::inject;
 
 /// The objects of the gateway: its namespace, its service account, its Service and its Deployment.
-/// `address` is where the Service is reached from outside.
-pub fn gateway(address: &str) -> Vec<Value> {
-    vec![namespace(), account(), service(address), deployment()]
+/// `ports` are where its ports 80 and 443 are reached from outside: at these numbers the Service has its
+/// ports `http2` and `https`, since that is where callers look. In the mesh it has 80 and 443 all the
+/// same.
+pub fn gateway(ports: [u16; 2]) -> Vec<Value> {
+    vec![namespace(), account(), service(ports), deployment()]
 }
 
 fn namespace() -> Value {
@@ -28,8 +30,15 @@ fn account() -> Value {
     json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata})
 }
 
-fn service(address: &str) -> Value {
+fn service([http, https]: [u16; 2]) -> Value {
     let port = |name: &str, port: u16, target: u16| json!({"name": name, "port": port, "targetPort": target, "protocol": "TCP"});
+    let mut ports =
+        vec![port("status-port", 15021, 15021), port("http2", http, 80), port("https", https, 443)];
+    for (name, outside, own) in [("http2-inside", http, 80), ("https-inside", https, 443)] {
+        if outside != own {
+            ports.push(port(name, own, own));
+        }
+    }
     json!({
         "apiVersion": "v1",
         "kind": "Service",
@@ -37,13 +46,8 @@ fn service(address: &str) -> Value {
         "spec": {
             "type": "LoadBalancer",
             "selector": labels(),
-            "ports": [
-                port("status-port", 15021, 15021),
-                port("http2", 80, 80),
-                port("https", 443, 443),
-            ],
+            "ports": ports,
         },
-        "status": {"loadBalancer": {"ingress": [{"ip": address}]}},
     })
 }
 

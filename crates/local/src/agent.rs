@@ -25,9 +25,10 @@ use ironmesh_model::settings::Settings;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::{JoinSet, LocalSet, spawn_local};
 
-use super::addresses::GATEWAY;
+use super::addresses::{GATEWAY, HostAddresses};
 use super::control_process::{self, ControlSpec};
 use super::events::Events;
+use super::exposure::{self, Exposure};
 use super::host_link::{HostLink, ToHost};
 use super::images::Images;
 use super::kubelet::claims::Claims;
@@ -51,6 +52,10 @@ pub(crate) struct AgentSpec {
     pub(crate) limits: Limits,
     pub(crate) images: Images,
     pub(crate) egress: bool,
+    /// What of the host's loopback is the mesh's.
+    pub(crate) host_addresses: HostAddresses,
+    /// Where gateways' ports are wanted at 127.0.0.1, as (gateway's port, host's port).
+    pub(crate) published: Vec<(u16, u16)>,
     pub(crate) api: UnixListener,
     pub(crate) agent: UnixListener,
     /// To the host side.
@@ -107,7 +112,6 @@ async fn serve_all(spec: AgentSpec, host: &HostLink) -> io::Result<()> {
     let node = Rc::new(Node {
         mesh: spec.mesh,
         claims: Claims::new(&state, spec.state.is_some(), &spec.limits.platform),
-        limits: spec.limits,
         api: api.clone(),
         services: Reflector::default(),
         given_endpoints: Reflector::default(),
@@ -128,6 +132,8 @@ async fn serve_all(spec: AgentSpec, host: &HostLink) -> io::Result<()> {
         token_key: TokenKey::generate().map_err(io::Error::other)?,
         state: state.clone(),
         push_address,
+        exposure: Exposure::new(spec.host_addresses, spec.published, &spec.limits.platform),
+        limits: spec.limits,
         egress: spec.egress,
         users: spec.users.map(UserRanges::new),
         hidden: spec.hidden,
@@ -146,16 +152,13 @@ async fn serve_all(spec: AgentSpec, host: &HostLink) -> io::Result<()> {
     let shutdown = Rc::new(Notify::new());
     spec.agent.set_nonblocking(true)?;
     let listener = tokio::net::UnixListener::from_std(spec.agent)?;
-    let udp = tokio::net::UdpSocket::bind((GATEWAY, DNS_PORT)).await?;
-    let tcp = tokio::net::TcpListener::bind((GATEWAY, DNS_PORT)).await?;
-    let names = Rc::clone(&node) as Rc<dyn dns::Names>;
     let mut parts = Parts::default();
     parts.keep(node.reaper.clone().run());
     parts.keep(control_process::supervise(Rc::clone(&node), control));
     parts.keep(for_ever(posting));
     parts.keep(for_ever(agent_server::serve(Rc::clone(&node), listener, Rc::clone(&shutdown))));
     parts.keep(for_ever(directory::forward(Rc::clone(&node))));
-    parts.keep(for_ever(dns::serve(udp, tcp, names, node.limits.platform.clone())));
+    parts.keep(resolve_names(Rc::clone(&node)));
     parts.keep(for_ever(follow_all(Rc::clone(&node))));
     tokio::select! {
         ended = parts.until_one_ends() => return ended,
@@ -163,6 +166,15 @@ async fn serve_all(spec: AgentSpec, host: &HostLink) -> io::Result<()> {
         () = host.until_shutdown() => end_pods(&node).await,
         () = shutdown.notified() => end_pods(&node).await,
     }
+    Ok(())
+}
+
+/// Answers for names, for ever.
+async fn resolve_names(node: Rc<Node>) -> io::Result<()> {
+    let udp = tokio::net::UdpSocket::bind((GATEWAY, DNS_PORT)).await?;
+    let tcp = tokio::net::TcpListener::bind((GATEWAY, DNS_PORT)).await?;
+    let names = Rc::clone(&node) as Rc<dyn dns::Names>;
+    dns::serve(udp, tcp, names, node.limits.platform.clone()).await;
     Ok(())
 }
 
@@ -241,7 +253,7 @@ async fn follow_all(node: Rc<Node>) {
     node.host.tell(&ToHost::Started).await;
     let on_service = || {
         let node = Rc::clone(&node);
-        move || node.topology.notify_one()
+        move || node.note_topology()
     };
     let on_configuration = || {
         let node = Rc::clone(&node);
@@ -249,7 +261,10 @@ async fn follow_all(node: Rc<Node>) {
     };
     let on_gateway = {
         let node = Rc::clone(&node);
-        move || node.edge.notify_waiters()
+        move || {
+            node.edge.notify_waiters();
+            node.exposure.changed.notify_one();
+        }
     };
     tokio::join!(
         copy(GATEWAYS, &node, node.gateways.clone(), on_gateway),
@@ -260,6 +275,8 @@ async fn follow_all(node: Rc<Node>) {
         kubelet::claims::follow_all(&node),
     );
     spawn_local(kubelet::refresh_volumes(Rc::clone(&node)));
+    spawn_local(copy_ingresses(Rc::clone(&node)));
+    spawn_local(exposure::run(Rc::clone(&node)));
     let (sender, changes) = mpsc::channel(node.limits.platform.changes_waiting_max);
     spawn_local(follow(node.api.clone(), "/api/v1/pods", sender));
     kubelet::run(node, changes).await;
@@ -315,6 +332,21 @@ async fn copy<T: Typed + Clone + 'static>(
     synced.notified().await;
 }
 
+/// Copies the Ingresses, for ever.
+async fn copy_ingresses(node: Rc<Node>) {
+    let (sender, mut changes) = mpsc::channel(node.limits.platform.changes_waiting_max);
+    spawn_local(follow(node.api.clone(), INGRESSES, sender));
+    let ingresses = &node.exposure.ingresses;
+    while let Some(change) = changes.recv().await {
+        match change {
+            Change::Is(object) => ingresses.insert(key_of(&object), object),
+            Change::Gone(key) => ingresses.remove(&key),
+            Change::Synced => {}
+        }
+        node.exposure.changed.notify_one();
+    }
+}
+
 /// Ends all pods in order, for as long as that is allowed to take; what is left dies with the
 /// agent.
 async fn end_pods(node: &Node) {
@@ -342,6 +374,8 @@ async fn until_closed(mut lifeline: tokio::net::unix::pipe::Receiver) {
 
 /// Where the API has the Gateways.
 pub(super) const GATEWAYS: &str = "/apis/networking.istio.io/v1/gateways";
+/// Where the API has the Ingresses.
+const INGRESSES: &str = "/apis/networking.k8s.io/v1/ingresses";
 /// Port of the resolver.
 const DNS_PORT: u16 = 53;
 /// Pause between questions whether the API is there.

@@ -8,6 +8,7 @@
 mod terminal;
 
 use std::io::{self, BufRead, BufReader, Write};
+use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixStream};
@@ -125,8 +126,20 @@ pub struct Status {
     pub agent_pid: i32,
     /// The control plane, if it runs.
     pub control_pid: Option<i32>,
-    /// Ports that are published on the host.
+    /// Where the ports of gateways answer on the host.
     pub urls: Vec<PublishedPort>,
+    /// What stands in the way of others at 127.0.0.1.
+    #[serde(default)]
+    pub notes: Vec<String>,
+    /// The address of the host at which node ports answer.
+    #[serde(default)]
+    pub node_address: Option<Ipv4Addr>,
+    /// The lowest port that the mesh may listen on there.
+    #[serde(default)]
+    pub lowest_port: u16,
+    /// Services of the types LoadBalancer and NodePort, by namespace and name.
+    #[serde(default)]
+    pub services: Vec<ExposedService>,
     /// Folder of the logs, as the host sees it.
     pub log_directory: PathBuf,
     /// The pods, by namespace and name.
@@ -140,6 +153,34 @@ pub struct PublishedPort {
     pub port: u16,
     /// The address on the host.
     pub address: std::net::SocketAddr,
+}
+
+impl PublishedPort {
+    /// Its URL, without the port where that is the scheme's own, and without a path.
+    #[must_use]
+    pub fn url(&self) -> String {
+        let (scheme, usual) = if self.port == 443 { ("https", 443) } else { ("http", 80) };
+        if self.address.port() == usual {
+            format!("{scheme}://{}", self.address.ip())
+        } else {
+            format!("{scheme}://{}", self.address)
+        }
+    }
+}
+
+/// A Service that answers on the host.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExposedService {
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+    /// Its own address on the host, if its type is LoadBalancer.
+    pub address: Option<Ipv4Addr>,
+    /// Where it answers, at node ports, too.
+    pub ports: Vec<std::net::SocketAddr>,
+    /// Which ports do not, or are not where they are looked for, and why.
+    pub notes: Vec<String>,
 }
 
 /// A pod that runs in a mesh.

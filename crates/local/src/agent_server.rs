@@ -124,7 +124,11 @@ fn status(node: &Node) -> Status {
         mesh: node.mesh.clone(),
         agent_pid: 1,
         control_pid: node.control_pid.get(),
-        urls: node.host.published(),
+        urls: node.exposure.of_gateways(),
+        notes: node.exposure.inconvenient(),
+        node_address: Some(node.exposure.node_address()),
+        lowest_port: node.exposure.lowest_port(),
+        services: node.exposure.services(),
         log_directory: node.logs.directory().to_owned(),
         pods: node.pods.borrow().values().map(|pod| pod_status(node, pod)).collect(),
     }

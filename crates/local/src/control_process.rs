@@ -117,6 +117,7 @@ async fn start(node: &Node, spec: &ControlSpec) -> io::Result<Process> {
     let bootstrap = ControlBootstrap {
         mesh: node.mesh.clone(),
         api_fds: vec![HOST_API_FD, OWN_API_FD],
+        gateway_ports: node.exposure.gateway_ports(),
         push_fd: PUSH_FD,
         report_fd: Some(REPORT_FD),
         push_address: spec.push_address,

@@ -192,8 +192,8 @@ impl Host {
         let address = Address::Abstract(api.to_owned());
         let api = Client::new(address, agent::client_limits(limits));
         let outcome = progress::until_ready(&api, limits.progress_timeout).await;
-        progress::until_published(&api, mesh).await;
-        progress::say_urls(&mesh.ports(), &self.options, outcome);
+        let status = progress::until_published(&api, &self.options.mesh).await;
+        progress::say_urls(&status, &self.options, outcome);
         if let Some(report) = self.report.take() {
             let report_byte = if outcome == Outcome::Ready { READY } else { STALLED };
             std::fs::File::from(report).write_all(&[report_byte])?;

@@ -1,17 +1,16 @@
 //! The agent's way to the host side: sockets of the host's network, published ports, progress.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read as _};
-use std::net::SocketAddr;
+use std::net::{SocketAddrV4, TcpListener};
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
-use super::agent_api::PublishedPort;
 use super::seqpacket::SeqPacket;
 
 /// What the agent asks the host side.
@@ -19,10 +18,8 @@ use super::seqpacket::SeqPacket;
 pub(crate) enum ToHost {
     /// Unconnected TCP sockets of the host's network.
     Egress { id: u64, count: u8, v6: bool },
-    /// A listening socket on the host for a gateway's port.
-    Publish { id: u64, port: u16 },
-    /// No gateway serves this port any more.
-    Unpublish { port: u16 },
+    /// A listening socket on the host's loopback.
+    Listen { id: u64, address: SocketAddrV4 },
     /// A cgroup whose processes may have so many bytes of memory.
     LimitMemory { id: u64, bytes: u64 },
     /// The processes in the cgroup of this request have ended.
@@ -39,7 +36,7 @@ pub(crate) enum FromHost {
     /// As many sockets as descriptors came, or none and why.
     Egress { id: u64, refused: Option<String> },
     /// The listening socket, or why there is none.
-    Publish { id: u64, address: Option<SocketAddr>, refused: Option<String> },
+    Listen { id: u64, refused: Option<String> },
     /// The file by which a process joins the cgroup, and that of its events; or why there is none.
     LimitMemory { id: u64, refused: Option<String> },
     /// End the mesh.
@@ -75,8 +72,6 @@ pub(crate) struct HostLink {
     socket: Rc<SeqPacket>,
     waiting: Rc<RefCell<HashMap<u64, oneshot::Sender<Given>>>>,
     next: Rc<Cell<u64>>,
-    published: Rc<RefCell<BTreeMap<u16, SocketAddr>>>,
-    asked: Rc<RefCell<HashMap<u64, u16>>>,
 }
 
 impl HostLink {
@@ -86,8 +81,6 @@ impl HostLink {
             socket: Rc::new(SeqPacket::new(fd)?),
             waiting: Rc::default(),
             next: Rc::default(),
-            published: Rc::default(),
-            asked: Rc::default(),
         })
     }
 
@@ -96,18 +89,10 @@ impl HostLink {
         self.ask(|id| ToHost::Egress { id, count: count.min(EGRESS_SOCKETS_MAX), v6 }).await
     }
 
-    /// The listening socket on the host for a gateway's port; the same at every call.
-    pub(crate) async fn publish(&self, port: u16) -> Given {
-        let id = self.next.get();
-        self.asked.borrow_mut().insert(id, port);
-        self.ask(|id| ToHost::Publish { id, port }).await
-    }
-
-    /// Closes the listening socket on the host of a port that no gateway serves any more: who
-    /// connects is to be refused, not to wait.
-    pub(crate) async fn unpublish(&self, port: u16) {
-        self.published.borrow_mut().remove(&port);
-        self.tell(&ToHost::Unpublish { port }).await;
+    /// A listening socket on the host's loopback.
+    pub(crate) async fn listen(&self, address: SocketAddrV4) -> Result<TcpListener, String> {
+        let mut given = self.ask(|id| ToHost::Listen { id, address }).await?;
+        given.pop().map(TcpListener::from).ok_or_else(|| "the host side gave no socket".to_owned())
     }
 
     /// A limit of so many bytes for the processes that join it.
@@ -125,12 +110,6 @@ impl HostLink {
         self.tell(&ToHost::UnlimitMemory { id: limit.id }).await;
     }
 
-    /// The ports that are published.
-    pub(crate) fn published(&self) -> Vec<PublishedPort> {
-        let published = self.published.borrow();
-        published.iter().map(|(&port, &address)| PublishedPort { port, address }).collect()
-    }
-
     /// Tells the host side something that has no answer.
     pub(crate) async fn tell(&self, message: &ToHost) {
         // When the host side is gone, the lifeline ends the mesh.
@@ -142,16 +121,9 @@ impl HostLink {
         while let Ok(Some((message, fds))) = self.socket.receive::<FromHost>().await {
             let (id, result) = match message {
                 FromHost::Shutdown => return,
-                FromHost::Egress { id, refused } | FromHost::LimitMemory { id, refused } => {
-                    (id, refused.map_or(Ok(fds), Err))
-                }
-                FromHost::Publish { id, address, refused } => {
-                    let port = self.asked.borrow_mut().remove(&id);
-                    if let (Some(port), Some(address)) = (port, address) {
-                        self.published.borrow_mut().insert(port, address);
-                    }
-                    (id, refused.map_or(Ok(fds), Err))
-                }
+                FromHost::Egress { id, refused }
+                | FromHost::Listen { id, refused }
+                | FromHost::LimitMemory { id, refused } => (id, refused.map_or(Ok(fds), Err)),
             };
             if let Some(waiting) = self.waiting.borrow_mut().remove(&id) {
                 // The proxy that asked may have ended.

@@ -108,7 +108,7 @@ fn start(node: &Rc<Node>, key: Key, (pod, uid): (Pod, PathName), object: Value) 
     spawn_local(async move {
         pod::run(Rc::clone(&state)).await;
         node.pods.borrow_mut().remove(&key);
-        node.topology.notify_one();
+        node.note_topology();
         if let Some(next) = state.take_follower() {
             take(&node, next);
         }

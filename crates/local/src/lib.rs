@@ -1,7 +1,7 @@
 //! The local platform: a mesh on one Linux machine, made of namespaces.
 //!
 //! ```text
-//! ironmesh up           host side: published ports, sockets for egress     (host)
+//! ironmesh up           host side: sockets on the loopback and for egress  (host)
 //!  └ agent              PID 1 of the mesh, kubelet, names, plain Services   (agent, kubelet, dns)
 //!     ├ control         API, CA, push; restarted by the agent               (control_process)
 //!     ├ proxy           one per injected pod and per gateway                (kubelet::proxy)
@@ -21,6 +21,7 @@ mod directory;
 mod dns;
 mod environment;
 mod events;
+mod exposure;
 mod gateways;
 mod host;
 mod host_link;
@@ -35,6 +36,7 @@ mod pod_status;
 pub mod preflight;
 mod reaper;
 mod reflector;
+mod relay;
 pub mod sandbox;
 mod seqpacket;
 

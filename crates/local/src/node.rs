@@ -16,6 +16,7 @@ use tokio::sync::Notify;
 use super::addresses::Addresses;
 use super::environment::Objects;
 use super::events::Events;
+use super::exposure::Exposure;
 use super::host_link::HostLink;
 use super::images::Images;
 use super::kubelet::claims::Claims;
@@ -50,6 +51,8 @@ pub(crate) struct Node {
     /// The pods that are here, by namespace and name.
     pub(crate) pods: RefCell<BTreeMap<Key, Rc<PodState>>>,
     pub(crate) addresses: Addresses,
+    /// What of the mesh is on the host.
+    pub(crate) exposure: Exposure,
     pub(crate) images: Images,
     /// The sample applications, if they were found.
     pub(crate) samples: Option<ProgramFile>,
@@ -88,6 +91,12 @@ impl Objects for Node {
 }
 
 impl Node {
+    /// Notes that a Service or the readiness of a pod has changed.
+    pub(crate) fn note_topology(&self) {
+        self.topology.notify_one();
+        self.exposure.changed.notify_one();
+    }
+
     /// A pod that is here.
     pub(crate) fn pod(&self, namespace: &str, name: &str) -> Option<Rc<PodState>> {
         self.pods.borrow().get(&(namespace.to_owned(), name.to_owned())).cloned()

@@ -27,8 +27,9 @@ pub struct UpOptions {
     pub images: Vec<String>,
     /// Whether to return after everything is ready, with the mesh in the background.
     pub detach: bool,
-    /// Where a gateway's ports appear on the host's 127.0.0.1, as (gateway's port, host's port).
-    /// A port that is taken falls back to a free one. Defaults: 80 on 8080, 443 on 8443.
+    /// Where gateways' ports appear on the host's 127.0.0.1, beside the addresses of their Services,
+    /// as (gateway's port, host's port), for as long as nobody else has them. Defaults: 80 on 8080,
+    /// 443 on 8443.
     pub published: Vec<(u16, u16)>,
     /// Applies the manifests, once the API answers.
     pub apply: Option<Apply>,

@@ -174,6 +174,9 @@ pub enum FromAgent {
     /// Unasked: the workload is told to end. Callers are to be sent elsewhere while the proxy still
     /// serves what they send; it is ended itself after the applications.
     WorkloadEnds,
+    /// Unasked: ports of the gateway have other sockets on the host than before. It is to ask for its
+    /// ports again, and to go on with the sockets that it has already.
+    PortsMoved,
 }
 
 /// What the control plane is started with on the local platform.
@@ -184,6 +187,8 @@ pub struct ControlBootstrap {
     pub mesh: String,
     /// Listening unix sockets of the API.
     pub api_fds: Vec<i32>,
+    /// Where ports 80 and 443 of the ingress gateway are reached from outside.
+    pub gateway_ports: [u16; 2],
     /// Listening TCP socket of the push protocol.
     pub push_fd: i32,
     /// Where it writes why it cannot start, before it ends; none: nobody reads that.

@@ -123,6 +123,8 @@ findings! {
     NotBoundedHere, "IM0205", Info, "The field only bounds, protects or places containers; the local platform treats all containers alike.", "Nothing needs to be done: the containers run as if the field were not there.";
     /// Files that do not outlive the mesh.
     ClaimsInMemory, "IM0206", Info, "The mesh was started without --state, so the files of claims are in memory: they outlive pods, but not the mesh.", "Start it with `ironmesh up --state DIR` to keep them.";
+    /// A port of a Service that does not answer on the host.
+    NotPublished, "IM0207", Warning, "A port of the Service does not answer on the host, or is not where it is looked for.", "The message says why; what another program has is taken as soon as that ends.";
 }
 
 impl std::fmt::Display for FindingCode {

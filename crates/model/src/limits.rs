@@ -470,6 +470,17 @@ limits! {
         dns_queries_per_second_max: u32 = 10_000,
         /// Time such a connection may last.
         dns_connection_time_max: Duration = seconds(30),
+        /// Ports of Services and gateways on the host at a time; what is more is not published.
+        published_ports_max: usize = 1_024,
+        /// Pause before a port of the host that another program has is tried again.
+        publish_retry_pause: Duration = seconds(1),
+        /// Connections at a time that the agent relays: from the host to Services, and from pods
+        /// without a sidecar to the host's network, each. More are closed at once.
+        relay_connections_max: usize = 4_096,
+        /// Those of one peer.
+        relay_connections_per_peer_max: usize = 1_024,
+        /// Time in which the destination of such a connection must be reached.
+        relay_connect_timeout: Duration = seconds(10),
         /// Clients of the agent (`exec`, port-forward, `status`) at a time; more wait in the
         /// accept queue.
         agent_connections_max: usize = 512,

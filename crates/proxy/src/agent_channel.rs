@@ -13,7 +13,7 @@ use ironmesh_model::bootstrap::{FromAgent, ToAgent};
 use nix::sys::socket::{MsgFlags, send};
 use tokio::io::unix::AsyncFd;
 use tokio::net::TcpSocket;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::workload::LocalWorkload;
 
@@ -23,7 +23,18 @@ pub(crate) struct Egress(mpsc::Sender<Question>);
 
 /// Asks for sockets to listen on.
 #[derive(Clone, Debug)]
-pub(crate) struct EdgePorts(mpsc::Sender<Question>);
+pub(crate) struct EdgePorts {
+    questions: mpsc::Sender<Question>,
+    moved: Arc<Notify>,
+}
+
+/// The end of the task that talks to the agent.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    questions: mpsc::Receiver<Question>,
+    /// Rung when the sockets of ports are others than before.
+    moved: Arc<Notify>,
+}
 
 /// What the task is asked.
 #[derive(Debug)]
@@ -38,9 +49,11 @@ const EGRESS_BATCH: u8 = 8;
 const MESSAGE_BYTES_MAX: usize = 4 << 10;
 
 /// Handles for the workers, and the questions that come from them, of which so many may wait.
-pub(crate) fn questions(questions_max: usize) -> (Egress, EdgePorts, mpsc::Receiver<Question>) {
-    let (ask, asked) = mpsc::channel(questions_max);
-    (Egress(ask.clone()), EdgePorts(ask), asked)
+pub(crate) fn questions(questions_max: usize) -> (Egress, EdgePorts, Asked) {
+    let (ask, questions) = mpsc::channel(questions_max);
+    let moved = Arc::<Notify>::default();
+    let ports = EdgePorts { questions: ask.clone(), moved: moved.clone() };
+    (Egress(ask), ports, Asked { questions, moved })
 }
 
 impl Egress {
@@ -63,8 +76,13 @@ impl EdgePorts {
     ///
     /// If the agent gives none.
     pub(crate) async fn listen(&self, port: u16) -> io::Result<Vec<std::net::TcpListener>> {
-        let fds = ask(&self.0, |answer| Question::Listen { port, answer }).await?;
+        let fds = ask(&self.questions, |answer| Question::Listen { port, answer }).await?;
         Ok(fds.into_iter().map(Into::into).collect())
+    }
+
+    /// Returns when ports have other sockets than before: each is to be asked for again. Cancel safe.
+    pub(crate) async fn moved(&self) {
+        self.moved.notified().await;
     }
 }
 
@@ -79,17 +97,14 @@ async fn ask<T>(
 }
 
 /// Talks to the agent until it is gone.
-pub(crate) async fn run(
-    fd: OwnedFd,
-    mut asked: mpsc::Receiver<Question>,
-    workload: Arc<LocalWorkload>,
-) -> io::Result<()> {
+pub(crate) async fn run(fd: OwnedFd, asked: Asked, workload: Arc<LocalWorkload>) -> io::Result<()> {
     set_nonblocking(fd.as_fd())?;
-    let agent = Agent { socket: register(fd)?, workload };
+    let Asked { mut questions, moved } = asked;
+    let agent = Agent { socket: register(fd)?, workload, moved };
     let (mut stock4, mut stock6) = (VecDeque::new(), VecDeque::new());
     loop {
         let question = tokio::select! {
-            question = asked.recv() => match question {
+            question = questions.recv() => match question {
                 Some(question) => question,
                 None => return Ok(()),
             },
@@ -134,6 +149,7 @@ fn register(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
 struct Agent {
     socket: AsyncFd<OwnedFd>,
     workload: Arc<LocalWorkload>,
+    moved: Arc<Notify>,
 }
 
 impl Agent {
@@ -167,6 +183,7 @@ impl Agent {
                 tracing::info!("the workload ends; callers are sent elsewhere");
                 self.workload.send_away();
             }
+            FromAgent::PortsMoved => self.moved.notify_one(),
             other => tracing::debug!(?other, "unasked message of the agent"),
         }
     }

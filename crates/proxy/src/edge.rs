@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::future::pending;
 use std::io;
 use std::net::TcpListener;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -69,8 +70,58 @@ pub(crate) async fn keep_open(
         tokio::select! {
             changed = changes.changed() => if changed.is_err() { return },
             () = until(next) => {}
+            () = moved(agent) => {
+                for (port, listeners) in &mut open {
+                    if let Err(error) = renew(workload, workers, agent, *port, listeners).await {
+                        tracing::warn!(%error, port, "the port stays where it is");
+                    }
+                }
+            }
         }
     }
+}
+
+async fn moved(agent: Option<&EdgePorts>) {
+    match agent {
+        Some(agent) => agent.moved().await,
+        None => pending().await,
+    }
+}
+
+/// Listens where an open port is now: on new sockets, too, and no more on those that it has lost. The
+/// others are left alone, with the connections that wait there.
+async fn renew(
+    workload: &Arc<LocalWorkload>,
+    workers: &Workers,
+    agent: Option<&EdgePorts>,
+    port: u16,
+    open: &mut Vec<Arc<Listener>>,
+) -> io::Result<()> {
+    let sockets = sockets(agent, port).await?;
+    let numbers = sockets.iter().map(number).collect::<io::Result<BTreeSet<u64>>>()?;
+    let mut kept = BTreeSet::new();
+    open.retain(|listener| {
+        let number = number(listener.socket());
+        let is_kept = number.is_ok_and(|number| numbers.contains(&number) && kept.insert(number));
+        if !is_kept {
+            listener.close();
+        }
+        is_kept
+    });
+    for socket in sockets {
+        if kept.insert(number(&socket)?) {
+            let listener = listener(workload, port, socket)?;
+            workers.listen(&listener);
+            open.push(listener);
+        }
+    }
+    tracing::info!(port, sockets = open.len(), "listening elsewhere");
+    Ok(())
+}
+
+/// What a socket is known by, however many descriptors it has.
+fn number(socket: &impl AsFd) -> io::Result<u64> {
+    Ok(nix::sys::stat::fstat(socket)?.st_ino)
 }
 
 /// A port that could not be opened.
@@ -112,18 +163,26 @@ async fn listeners(
     agent: Option<&EdgePorts>,
     port: u16,
 ) -> io::Result<Vec<Arc<Listener>>> {
-    let sockets = match agent {
-        Some(agent) => agent.listen(port).await?,
-        None => vec![sockets::listening(port)?],
-    };
-    let listener = |socket: TcpListener| {
-        // One that the agent has kept since the port was closed listens no more.
-        SockRef::from(&socket).listen(BACKLOG)?;
-        let original = OriginalDestination::Direct { port };
-        let kind = ListenerKind::Gateway;
-        Ok(Arc::new(Listener::new(kind, workload.clone(), original, socket)))
-    };
-    sockets.into_iter().map(listener).collect()
+    let sockets = sockets(agent, port).await?;
+    sockets.into_iter().map(|socket| listener(workload, port, socket)).collect()
+}
+
+async fn sockets(agent: Option<&EdgePorts>, port: u16) -> io::Result<Vec<TcpListener>> {
+    match agent {
+        Some(agent) => agent.listen(port).await,
+        None => Ok(vec![sockets::listening(port)?]),
+    }
+}
+
+fn listener(
+    workload: &Arc<LocalWorkload>,
+    port: u16,
+    socket: TcpListener,
+) -> io::Result<Arc<Listener>> {
+    // One that the agent has kept since the port was closed listens no more.
+    SockRef::from(&socket).listen(BACKLOG)?;
+    let original = OriginalDestination::Direct { port };
+    Ok(Arc::new(Listener::new(ListenerKind::Gateway, workload.clone(), original, socket)))
 }
 
 /// Connections that wait to be accepted, as the standard library has it.

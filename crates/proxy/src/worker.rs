@@ -60,6 +60,11 @@ impl Listener {
         Self { kind, workload, original, socket, closed: AtomicBool::new(false) }
     }
 
+    /// The socket.
+    pub(crate) fn socket(&self) -> &std::net::TcpListener {
+        &self.socket
+    }
+
     /// Takes no more connections, on no worker; those that are open go on. Others may hold the
     /// socket, too, and so it is shut down: dialling it is refused from now on.
     pub(crate) fn close(&self) {

@@ -3,6 +3,7 @@
 mod processes;
 
 use std::io::{Write, stdout};
+use std::net::Ipv4Addr;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixStream};
 use std::process::ExitCode;
@@ -11,7 +12,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::Args;
 use ironmesh_control::api::FindingItem;
-use ironmesh_local::agent_api;
+use ironmesh_local::agent_api::{self, ExposedService};
 use ironmesh_model::Severity;
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use serde_json::json;
@@ -24,10 +25,11 @@ use crate::output::table::Columns;
 #[command(after_help = "Examples:
   ironmesh status
   ironmesh status -o json
+  curl $(ironmesh status -o url)/productpage
   sudo nsenter --net --target $(ironmesh status -o json | jq '.pods[0].pid') tcpdump -ni eth0")]
 pub(crate) struct Status {
-    /// json for everything that is known.
-    #[arg(short, long, value_parser = ["json"], value_name = "FORMAT")]
+    /// json for everything that is known, url for the gateway's URL alone.
+    #[arg(short, long, value_parser = ["json", "url"], value_name = "FORMAT")]
     output: Option<String>,
 }
 
@@ -47,8 +49,13 @@ impl Status {
                 translate(&mut container.pid);
             }
         }
-        let findings = crate::runtime()?.block_on(count_findings(context));
         let mut out = stdout().lock();
+        if self.output.as_deref() == Some("url") {
+            let url = gateway_url(&status).context("no gateway serves port 80 now")?;
+            writeln!(out, "{url}")?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        let findings = crate::runtime()?.block_on(count_findings(context));
         if self.output.is_some() {
             let mut value = serde_json::to_value(&status)?;
             value["up_pid"] = json!(up_pid);
@@ -61,6 +68,13 @@ impl Status {
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// The URL of port 80 of a gateway: at an address of its own rather than at 127.0.0.1, where other
+/// programs have ports, too.
+fn gateway_url(status: &agent_api::Status) -> Option<String> {
+    let urls = status.urls.iter().filter(|url| url.port == 80);
+    urls.max_by_key(|url| url.address.ip() != Ipv4Addr::LOCALHOST).map(|url| url.url())
 }
 
 /// How many errors, warnings and infos the mesh found in its objects; none while the control plane
@@ -77,9 +91,14 @@ async fn count_findings(context: &Context) -> Option<[usize; 3]> {
 fn for_people(status: &agent_api::Status, up_pid: i32, findings: Option<[usize; 3]>) -> String {
     let mut text = format!("Mesh:      {}\n", status.mesh);
     for (at, url) in status.urls.iter().enumerate() {
-        let scheme = if url.port == 443 { "https" } else { "http" };
         let name = if at == 0 { "Gateway:   " } else { "           " };
-        text.push_str(&format!("{name}{scheme}://{} (port {})\n", url.address, url.port));
+        text.push_str(&format!("{name}{} (port {})\n", url.url(), url.port));
+    }
+    for note in &status.notes {
+        text.push_str(&format!("           not at {note}\n"));
+    }
+    if let Some(address) = status.node_address {
+        text.push_str(&format!("Node:      {address} (node ports)\n"));
     }
     let control = status.control_pid.map_or("restarting".to_owned(), |pid| pid.to_string());
     text.push_str(&format!(
@@ -93,6 +112,10 @@ fn for_people(status: &agent_api::Status, up_pid: i32, findings: Option<[usize; 
         ));
     }
     text.push('\n');
+    if !status.services.is_empty() {
+        text.push_str(&services(&status.services));
+        text.push('\n');
+    }
     let mut columns = Columns::default();
     columns.push(["NAMESPACE", "POD", "READY", "PHASE", "RESTARTS", "IP", "PID", "SIDECAR"]);
     for pod in &status.pods {
@@ -110,6 +133,24 @@ fn for_people(status: &agent_api::Status, up_pid: i32, findings: Option<[usize; 
     }
     text.push_str(&columns.take_text());
     text
+}
+
+/// The Services that answer on this machine.
+fn services(services: &[ExposedService]) -> String {
+    let mut columns = Columns::default();
+    columns.push(["NAMESPACE", "SERVICE", "ADDRESS", "ANSWERS AT", "NOTE"]);
+    for service in services {
+        let ports: Vec<String> = service.ports.iter().map(ToString::to_string).collect();
+        let or_none = |text: String| if text.is_empty() { "-".to_owned() } else { text };
+        columns.push([
+            service.namespace.clone(),
+            service.name.clone(),
+            service.address.map_or("-".to_owned(), |address| address.to_string()),
+            or_none(ports.join(",")),
+            or_none(service.notes.join("; ")),
+        ]);
+    }
+    columns.take_text()
 }
 
 /// The process `up`: the kernel notes who made the agent's listening socket.

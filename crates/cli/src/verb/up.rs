@@ -25,7 +25,7 @@ use crate::verb::apply::apply;
 /// for injection. Stays in the foreground; Ctrl-C ends everything.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  ironmesh up                                   Bookinfo, at http://127.0.0.1:8080/productpage
+  ironmesh up                                   Bookinfo; says where its page is
   ironmesh up app.yaml routes/                  your own manifests
   ironmesh up --empty --detach                  nothing yet, in the background
   ironmesh up --set accessLogEncoding=JSON --set mtlsMode=STRICT

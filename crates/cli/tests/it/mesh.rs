@@ -93,6 +93,7 @@ fn control(name: &str, folder: &TempDir, api: &UnixListener, push: &TcpListener)
         api_fds: vec![4],
         push_address: push.local_addr().unwrap(),
         report_fd: None,
+        gateway_ports: [80, 443],
         push_fd: 5,
         state: folder.path().join("state"),
         logs: folder.path().join("logs"),

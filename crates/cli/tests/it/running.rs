@@ -100,6 +100,11 @@ impl Running {
         serde_json::from_str(&self.ok(&["status", "-o", "json"])).unwrap()
     }
 
+    /// Whether the user of this mesh may listen on ports below 1024.
+    pub(crate) fn may_use_low_ports(&self) -> bool {
+        self.status()["lowest_port"] == 0
+    }
+
     /// What the status says of a pod whose name begins so.
     pub(crate) fn pod(&self, name: &str) -> Option<Value> {
         let status = self.status();

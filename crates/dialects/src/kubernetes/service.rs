@@ -14,18 +14,17 @@ use crate::translate::Part;
 
 pub(super) mod fields;
 
-use fields::{Service, ServicePort, ServiceProtocol, ServiceSpec, ServiceType};
+use fields::{PUBLISHED, Service, ServicePort, ServiceProtocol, ServiceSpec, ServiceType};
 
 /// Translates a Service. UDP and SCTP ports are left out: the mesh carries TCP.
 pub(crate) fn service(object: &Object, findings: &mut Vec<Finding>) -> Option<Part> {
-    let Service { spec, .. } = read(object, findings)?;
-    match spec.of {
-        ServiceType::ExternalName => return None,
-        of @ (ServiceType::NodePort | ServiceType::LoadBalancer) if !is_published(object) => {
-            let why = format!("{of:?}: no port of the host leads to it; a Gateway's does");
-            findings.push(Finding::new(object.id(), "spec.type", FindingCode::NotDoneHere, why));
-        }
-        _ => {}
+    let Service { spec, status, .. } = read(object, findings)?;
+    if spec.of == ServiceType::ExternalName {
+        return None;
+    }
+    if let Some(note) = status.conditions.iter().find(|condition| condition.of == PUBLISHED) {
+        let note = note.message.as_str();
+        findings.push(Finding::new(object.id(), "spec.ports", FindingCode::NotPublished, note));
     }
     let mut service_ports = Vec::new();
     let mut targets = Vec::new();
@@ -57,11 +56,6 @@ pub(crate) fn service(object: &Object, findings: &mut Vec<Finding>) -> Option<Pa
         publish_not_ready: spec.publish_not_ready_addresses,
         created: object.created(),
     })))
-}
-
-/// Whether it is the built-in ingress gateway's, which the platform publishes on the host.
-fn is_published(object: &Object) -> bool {
-    &**object.namespace() == "istio-system" && &**object.name() == "istio-ingressgateway"
 }
 
 /// What stands for the address of a Service that has none of its own.

@@ -1,6 +1,6 @@
 //! Gives the agent what lies in the host's network: sockets for egress, published ports.
 
-use std::cell::{Ref, RefCell};
+use std::cell::RefCell;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
@@ -9,7 +9,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::Notify;
 
 use super::memory::MemoryGroups;
-use super::ports::Ports;
+use super::ports;
 use super::prepare::Outside;
 use crate::UpError;
 use crate::host_link::{EGRESS_SOCKETS_MAX, FromHost, ToHost};
@@ -25,7 +25,6 @@ pub(super) struct Broker {
 pub(super) struct Mesh {
     socket: Rc<SeqPacket>,
     started: Rc<Notify>,
-    ports: Rc<RefCell<Ports>>,
     /// Made when the first container with a limit comes.
     memory: Rc<RefCell<Option<Result<MemoryGroups, String>>>>,
     /// The name of the mesh.
@@ -43,11 +42,6 @@ impl Mesh {
         // An agent that is gone has ended the mesh.
         let _ = self.socket.send(&FromHost::Shutdown, &[]).await;
     }
-
-    /// The gateway's ports on the host.
-    pub(super) fn ports(&self) -> Ref<'_, Ports> {
-        self.ports.borrow()
-    }
 }
 
 impl Broker {
@@ -57,7 +51,6 @@ impl Broker {
         let mesh = Mesh {
             socket: Rc::new(SeqPacket::new(agent)?),
             started: Rc::default(),
-            ports: Rc::new(RefCell::new(Ports::reserve(&outside.published)?)),
             memory: Rc::default(),
             name: outside.mesh.as_str().into(),
         };
@@ -84,8 +77,14 @@ impl Broker {
                     let fds: Vec<_> = sockets.iter().map(AsFd::as_fd).collect();
                     self.mesh.socket.send(&FromHost::Egress { id, refused }, &fds).await?;
                 }
-                ToHost::Publish { id, port } => self.publish(id, port).await?,
-                ToHost::Unpublish { port } => self.mesh.ports.borrow_mut().close(port),
+                ToHost::Listen { id, address } => {
+                    let (socket, refused) = match ports::listen(address) {
+                        Ok(socket) => (Some(socket), None),
+                        Err(error) => (None, Some(error.kind().to_string())),
+                    };
+                    let fds: Vec<_> = socket.iter().map(AsFd::as_fd).collect();
+                    self.mesh.socket.send(&FromHost::Listen { id, refused }, &fds).await?;
+                }
                 ToHost::LimitMemory { id, bytes } => {
                     let (files, refused) = match self.limit_memory(id, bytes) {
                         Ok(files) => (Vec::from(files), None),
@@ -113,19 +112,6 @@ impl Broker {
         let groups = memory.get_or_insert_with(|| MemoryGroups::new(&self.mesh.name));
         let groups = groups.as_mut().map_err(|why| why.clone())?;
         groups.make(id, bytes).map_err(|error| format!("its cgroup cannot be made: {error}"))
-    }
-
-    async fn publish(&self, id: u64, port: u16) -> Result<(), UpError> {
-        let (answer, socket) = match self.mesh.ports.borrow_mut().open(port) {
-            Ok((socket, address)) => {
-                (FromHost::Publish { id, address: Some(address), refused: None }, Some(socket))
-            }
-            Err(error) => {
-                (FromHost::Publish { id, address: None, refused: Some(error.to_string()) }, None)
-            }
-        };
-        let fds: Vec<_> = socket.iter().map(AsFd::as_fd).collect();
-        Ok(self.mesh.socket.send(&answer, &fds).await?)
     }
 }
 

@@ -1,179 +1,142 @@
-//! The gateway's ports on the host's loopback.
-//!
-//! Those that everybody expects (80 on 8080, 443 on 8443) are reserved from the start, so that their
-//! addresses are known; they refuse until a gateway asks, since nobody serves them.
+//! What a mesh has of the host's loopback: a part of its own of 127.128.0.0/9, and ports there.
 
-use std::collections::BTreeMap;
+use std::fs;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener};
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::fd::OwnedFd;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixListener};
 
 use socket2::{Domain, Protocol, Socket, Type};
+use twox_hash::XxHash3_64;
 
-use super::progress;
-use crate::agent_api::PublishedPort;
+use crate::addresses::{HostAddresses, LOOPBACK_NETWORK, LOOPBACK_PREFIX};
 
-/// The ports of one mesh.
+/// The part of the loopback that one mesh has.
 #[derive(Debug)]
-pub(super) struct Ports {
-    /// Where gateway's ports are wanted on the host.
-    wanted: BTreeMap<u16, u16>,
-    /// Bound, so that they are ours, and not listening.
-    reserved: BTreeMap<u16, Socket>,
-    open: BTreeMap<u16, TcpListener>,
+pub(super) struct Loopback {
+    pub(super) addresses: HostAddresses,
+    /// An abstract socket that only one process of the machine can have: no other mesh takes the
+    /// same part while this lives.
+    _lock: UnixListener,
 }
 
-impl Ports {
-    /// Reserves the wanted ports, given as (gateway's port, host's port); says which ones another
-    /// must stand in for.
-    pub(super) fn reserve(wanted: &[(u16, u16)]) -> io::Result<Self> {
-        let wanted: BTreeMap<u16, u16> = wanted.iter().copied().collect();
-        let reserved = wanted
-            .iter()
-            .map(|(&port, &wanted)| Ok((port, reserve(wanted)?)))
-            .collect::<io::Result<_>>()?;
-        Ok(Self { wanted, reserved, open: BTreeMap::new() })
-    }
-
-    /// The listening socket of a gateway's port, and its address. Made when a gateway asks for the
-    /// first time, and once, so that a restarted gateway finds the connections that wait.
-    pub(super) fn open(&mut self, port: u16) -> io::Result<(OwnedFd, SocketAddr)> {
-        if !self.open.contains_key(&port) {
-            let wanted = self.wanted.get(&port).copied().unwrap_or(port);
-            let reserved = self.reserved.remove(&port).map_or_else(|| reserve(wanted), Ok)?;
-            let listener = listen(reserved).or_else(|_| listen(reserve(0)?))?;
-            progress::say(&format!(
-                "gateway port {port} is published on {}",
-                listener.local_addr()?
-            ));
-            self.open.insert(port, listener);
-        }
-        let listener = self.open.get(&port).ok_or(io::ErrorKind::NotFound)?;
-        Ok((listener.try_clone()?.into(), listener.local_addr()?))
-    }
-
-    /// Closes a port that no gateway serves any more; one of those that are wanted stays reserved.
-    pub(super) fn close(&mut self, port: u16) {
-        let Some(listener) = self.open.remove(&port) else { return };
-        let Ok(address) = listener.local_addr() else { return };
-        drop(listener);
-        if self.wanted.contains_key(&port)
-            && let Ok(socket) = bind(address.port())
-        {
-            self.reserved.insert(port, socket);
-        }
-    }
-
-    /// The ports that gateways serve.
-    pub(super) fn published(&self) -> Vec<PublishedPort> {
-        let published = |(&port, listener): (&u16, &TcpListener)| {
-            Some(PublishedPort { port, address: listener.local_addr().ok()? })
-        };
-        self.open.iter().filter_map(published).collect()
-    }
-
-    /// Where a port will be, as long as no gateway serves it.
-    pub(super) fn reserved(&self, port: u16) -> Option<SocketAddr> {
-        self.reserved.get(&port)?.local_addr().ok()?.as_socket()
+impl Loopback {
+    /// Takes a part that no other mesh has. It follows from user and name of the mesh, so that it is
+    /// the same at each start, but where a mesh that runs has it.
+    pub(super) fn take(uid: u32, mesh: &str) -> io::Result<Self> {
+        let first = first_part(uid, mesh);
+        let mut parts = (0..PARTS).map(|step| (first + step) % PARTS);
+        let taken = parts.find_map(|part| Some((part, lock(part).ok()?)));
+        let (part, lock) = taken.ok_or_else(|| {
+            let (network, prefix) = LOOPBACK_NETWORK;
+            io::Error::other(format!("other meshes have all of {network}/{prefix}"))
+        })?;
+        let network = LOOPBACK_NETWORK.0.to_bits() + (part << (32 - LOOPBACK_PREFIX));
+        let network = Ipv4Addr::from_bits(network);
+        let addresses = HostAddresses { network, lowest_port: lowest_port(network) };
+        Ok(Self { addresses, _lock: lock })
     }
 }
 
-/// A socket bound to the wanted port, or to a free one if it is taken or not allowed, which is said.
-fn reserve(wanted: u16) -> io::Result<Socket> {
-    bind(wanted).or_else(|error| {
-        let why = error.kind();
-        progress::say(&format!("port {wanted} of 127.0.0.1: {why}; another stands in for it"));
-        bind(0)
-    })
+fn first_part(uid: u32, mesh: &str) -> u32 {
+    let hash = XxHash3_64::oneshot(format!("{uid}/{mesh}").as_bytes());
+    (hash % u64::from(PARTS)) as u32
 }
 
-/// Binds so that nobody else can; only where connections of an earlier mesh that the kernel still
-/// remembers forbid that, so that others who ask for it could, too.
-fn bind(port: u16) -> io::Result<Socket> {
-    bind_to(port, false).or_else(|_| bind_to(port, true))
+fn lock(part: u32) -> io::Result<UnixListener> {
+    let name = format!("ironmesh/loopback/{part}");
+    UnixListener::bind_addr(&SocketAddr::from_abstract_name(name)?)
 }
 
-fn bind_to(port: u16, reuse: bool) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
-    socket.set_reuse_address(reuse)?;
-    socket.bind(&SocketAddrV4::new(Ipv4Addr::LOCALHOST, port).into())?;
-    Ok(socket)
+/// The lowest port that this process may listen on: any with the right to (CAP_NET_BIND_SERVICE), else
+/// what the kernel says of all users.
+fn lowest_port(own: Ipv4Addr) -> u16 {
+    if bind(SocketAddrV4::new(own, 1)).is_ok() {
+        return 0;
+    }
+    let setting = fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start");
+    setting.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(UNPRIVILEGED_PORT)
 }
 
-/// Listens; another process may have begun to on the same port meanwhile.
-fn listen(socket: Socket) -> io::Result<TcpListener> {
-    // So that the next mesh may bind while the kernel remembers connections of this one.
-    socket.set_reuse_address(true)?;
+/// A listening socket on the loopback.
+///
+/// # Errors
+///
+/// As `bind(2)` and `listen(2)`, for one: if another program listens there, or on that port of all
+/// addresses.
+pub(super) fn listen(address: SocketAddrV4) -> io::Result<OwnedFd> {
+    if !address.ip().is_loopback() {
+        // Whatever the agent says: a mesh is reached from this machine alone.
+        return Err(io::ErrorKind::AddrNotAvailable.into());
+    }
+    let socket = bind(address)?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
 }
 
-/// Connections that wait for a gateway.
+fn bind(address: SocketAddrV4) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+    // Connections of an earlier mesh that the kernel remembers are no reason to refuse.
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    Ok(socket)
+}
+
+/// How many meshes have a part.
+const PARTS: u32 = 1 << (LOOPBACK_PREFIX - LOOPBACK_NETWORK.1);
+/// Connections that wait to be accepted.
 const BACKLOG: i32 = 4_096;
+/// The kernel's default of the lowest port of ordinary users.
+const UNPRIVILEGED_PORT: u16 = 1_024;
 
 #[cfg(test)]
 mod tests {
     use std::io::Read;
-    use std::net::TcpStream;
+    use std::net::{TcpListener, TcpStream};
 
     use super::*;
 
     #[test]
-    fn a_taken_port_falls_back_to_a_free_one() {
-        let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let port = taken.local_addr().unwrap().port();
-        let mut ports = Ports::reserve(&[(80, port)]).unwrap();
-        let reserved = ports.reserved(80).unwrap();
-        assert_ne!(reserved.port(), port);
-        let (_, address) = ports.open(80).unwrap();
-        assert_eq!(address, reserved);
+    fn a_mesh_has_the_same_part_at_each_start_and_no_two_have_one() {
+        // A user whom nobody is.
+        let (uid, mesh) = (u32::MAX, std::process::id().to_string());
+        let first = Loopback::take(uid, &mesh).unwrap();
+        let other = Loopback::take(uid, &mesh).unwrap();
+        assert_ne!(first.addresses.network, other.addresses.network);
+        let network = first.addresses.network;
+        drop((first, other));
+        assert_eq!(Loopback::take(uid, &mesh).unwrap().addresses.network, network);
+        assert_ne!(first_part(0, "a"), first_part(1, "a"));
+        assert_ne!(first_part(0, "a"), first_part(0, "b"));
     }
 
     #[test]
-    fn the_next_mesh_gets_the_port_again_at_once() {
-        let mut ports = Ports::reserve(&[(80, 0)]).unwrap();
-        let (listener, address) = ports.open(80).unwrap();
-        let mut client = TcpStream::connect(address).unwrap();
+    fn parts_lie_side_by_side_in_the_network() {
+        let last = LOOPBACK_NETWORK.0.to_bits() + ((PARTS - 1) << (32 - LOOPBACK_PREFIX));
+        assert_eq!(Ipv4Addr::from_bits(last), Ipv4Addr::new(127, 255, 240, 0));
+    }
+
+    #[test]
+    fn a_port_is_taken_once_and_free_for_the_next_mesh_at_once() {
+        let at = |port| SocketAddrV4::new(Ipv4Addr::new(127, 255, 239, 9), port);
+        let listener = TcpListener::from(listen(at(0)).unwrap());
+        let port = listener.local_addr().unwrap().port();
+        assert_eq!(listen(at(port)).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        let mut client = TcpStream::connect(at(port)).unwrap();
         // The server closes first, so it is its port that the kernel remembers.
-        let listener = TcpListener::from(listener);
         listener.set_nonblocking(false).unwrap();
         drop(listener.accept().unwrap());
         assert_eq!(client.read(&mut [0]).unwrap(), 0);
-        drop((client, listener, ports));
-        let next = Ports::reserve(&[(80, address.port())]).unwrap();
-        assert_eq!(next.reserved(80), Some(address));
+        drop((client, listener));
+        listen(at(port)).unwrap();
     }
 
     #[test]
-    fn two_meshes_do_not_reserve_one_port() {
-        let first = Ports::reserve(&[(80, 0)]).unwrap().reserved;
-        let port = first[&80].local_addr().unwrap().as_socket().unwrap().port();
-        let second = Ports::reserve(&[(80, port)]).unwrap();
-        assert_ne!(second.reserved(80).unwrap().port(), port);
-    }
-
-    #[test]
-    fn a_port_that_nobody_serves_refuses() {
-        let mut ports = Ports::reserve(&[(80, 0)]).unwrap();
-        let address = ports.reserved(80).unwrap();
-        assert!(TcpStream::connect(address).is_err());
-        let gateway = ports.open(80).unwrap();
-        TcpStream::connect(address).unwrap();
-        assert_eq!(ports.published().len(), 1);
-        assert_eq!(ports.reserved(80), None);
-        drop(gateway);
-        ports.close(80);
-        assert!(TcpStream::connect(address).is_err());
-        assert_eq!(ports.reserved(80), Some(address));
-    }
-
-    #[test]
-    fn a_port_that_another_took_after_all_falls_back_when_it_is_needed() {
-        let shared = bind_to(0, true).unwrap();
-        let port = shared.local_addr().unwrap().as_socket().unwrap().port();
-        let _other = listen(bind_to(port, true).unwrap()).unwrap();
-        let reserved = BTreeMap::from([(80, shared)]);
-        let mut ports = Ports { wanted: BTreeMap::new(), reserved, open: BTreeMap::new() };
-        assert_ne!(ports.open(80).unwrap().1.port(), port);
+    fn nothing_is_opened_to_other_machines() {
+        for ip in ["0.0.0.0", "192.0.2.1"] {
+            let error = listen(SocketAddrV4::new(ip.parse().unwrap(), 0)).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::AddrNotAvailable, "{ip}");
+        }
     }
 }

@@ -13,8 +13,9 @@ use ironmesh_model::limits::Limits;
 use ironmesh_model::settings::Settings;
 
 use super::folders::{self, Folders};
+use super::ports::Loopback;
 use crate::UpError;
-use crate::addresses::{GATEWAY, SERVICE_NETWORK};
+use crate::addresses::{GATEWAY, HostAddresses, SERVICE_NETWORK};
 use crate::agent::AgentSpec;
 use crate::agent_api::{agent_socket, api_socket};
 use crate::images::{Images, SAMPLES};
@@ -33,8 +34,8 @@ pub(super) struct Prepared {
 pub(super) struct Outside {
     /// To the agent.
     pub(super) agent: Option<OwnedFd>,
-    /// Where a gateway's ports are wanted on the host, as (gateway's port, host's port).
-    pub(super) published: Vec<(u16, u16)>,
+    /// What of the host's loopback is the mesh's.
+    pub(super) _loopback: Loopback,
     /// Name of the mesh.
     pub(super) mesh: String,
     /// The API's socket, which is the lock of the mesh's name: held until all has ended.
@@ -50,6 +51,8 @@ pub(super) struct Inside {
     limits: Limits,
     images: Images,
     egress: bool,
+    host_addresses: HostAddresses,
+    published: Vec<(u16, u16)>,
     api: UnixListener,
     agent: UnixListener,
     host: OwnedFd,
@@ -73,11 +76,13 @@ impl Prepared {
         let hidden = folders::hidden(&folders);
         let users = may_administer().then(|| UserBlocks::take(options.limits.platform.pods_max));
         let (ours, theirs) = fds::seqpacket_pair()?;
+        let loopback = Loopback::take(uid, &options.mesh)?;
+        let host_addresses = loopback.addresses;
         Ok(Self {
             outside: Outside {
                 _lock: api.try_clone()?,
                 agent: Some(ours),
-                published: options.published.clone(),
+                _loopback: loopback,
                 mesh: options.mesh.clone(),
             },
             inside: Inside {
@@ -89,6 +94,8 @@ impl Prepared {
                 limits: options.limits.clone(),
                 images,
                 egress: options.egress,
+                host_addresses,
+                published: options.published.clone(),
                 api,
                 agent,
                 host: theirs,
@@ -116,6 +123,8 @@ impl Inside {
             limits: self.limits,
             images: self.images,
             egress: self.egress,
+            host_addresses: self.host_addresses,
+            published: self.published,
             api: self.api,
             agent: self.agent,
             host: self.host,

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Write};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use ironmesh_client::{Client, Error as ApiError};
@@ -14,9 +15,9 @@ use ironmesh_dialects::schema::Fields;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::broker::Mesh;
-use super::ports::Ports;
+use crate::addresses::LOW_PORT_OFFSET;
 use crate::agent::GATEWAYS;
+use crate::agent_api::{self, ExposedService, PublishedPort, Status};
 use crate::options::UpOptions;
 
 /// Writes a line for the user.
@@ -105,34 +106,57 @@ fn failed_sets(sets: &Value) -> impl Iterator<Item = String> {
     })
 }
 
-/// Waits until the ports that the Gateways name are published: a gateway that has just become
-/// ready asks for them in a moment. Not for ever, as no gateway may be there that serves them.
-pub(super) async fn until_published(api: &Client, mesh: &Mesh) {
+/// Waits until the ports that the Gateways name answer, and the gateway has its address: a gateway that
+/// has just become ready asks for them in a moment. Not for ever, as no gateway may be there that serves
+/// them. Returns what the agent says of them.
+pub(super) async fn until_published(api: &Client, mesh: &str) -> Status {
     let gateways = api.get(GATEWAYS).await.unwrap_or_default();
     let servers = items(&gateways).flat_map(|gateway| Gateway::of(gateway).spec().servers());
     let wanted: BTreeSet<u16> = servers.map(|server| server.port().number()).collect();
+    let has_gateway = api.get(GATEWAY_SERVICE).await.is_ok();
     let begun = Instant::now();
-    let are_there = || {
-        let published = mesh.ports().published();
-        let published: BTreeSet<u16> = published.iter().map(|port| port.port).collect();
-        wanted.is_subset(&published)
-    };
-    while !are_there() && begun.elapsed() < PUBLISH_TIME_MAX {
+    loop {
+        let status = status(mesh).await;
+        let open: BTreeSet<u16> = status.urls.iter().map(|url| url.port).collect();
+        let is_there = wanted.is_subset(&open) && has_gateway == gateway_address(&status).is_some();
+        if is_there || begun.elapsed() >= PUBLISH_TIME_MAX {
+            return status;
+        }
         tokio::time::sleep(LOOK_INTERVAL).await;
     }
 }
 
+/// What the agent says; nothing if it does not answer.
+async fn status(mesh: &str) -> Status {
+    let (uid, mesh) = (nix::unistd::geteuid().as_raw(), mesh.to_owned());
+    let ask = tokio::task::spawn_blocking(move || agent_api::Client::connect(uid, &mesh)?.status());
+    ask.await.ok().and_then(Result::ok).unwrap_or_default()
+}
+
+/// The address of the ingress gateway's Service.
+fn gateway_address(status: &Status) -> Option<Ipv4Addr> {
+    let is_it = |service: &&ExposedService| {
+        service.namespace == "istio-system" && service.name == "istio-ingressgateway"
+    };
+    status.services.iter().find(is_it)?.address
+}
+
 /// Writes where the mesh is reached, and how it is.
-pub(super) fn say_urls(ports: &Ports, options: &UpOptions, outcome: Outcome) {
-    for port in ports.published() {
-        let scheme = if port.port == 443 { "https" } else { "http" };
-        let path = if port.port == 443 { "/" } else { &options.page };
-        say(&format!("{scheme}://{}{path}", port.address));
+pub(super) fn say_urls(status: &Status, options: &UpOptions, outcome: Outcome) {
+    for url in &status.urls {
+        let path = if url.port == 443 { "/" } else { &options.page };
+        say(&format!("{}{path}", url.url()));
     }
-    if let Some(address) = ports.reserved(80)
-        && ports.published().is_empty()
+    for note in &status.notes {
+        say(&format!("not at {note}"));
+    }
+    if let Some(address) = gateway_address(status)
+        && status.urls.is_empty()
     {
-        say(&format!("http://{address}/ answers once a Gateway names port 80"));
+        let port = if status.lowest_port > 80 { 80 + LOW_PORT_OFFSET } else { 80 };
+        let address = SocketAddr::from((address, port));
+        let url = PublishedPort { port: 80, address }.url();
+        say(&format!("{url}/ answers once a Gateway names port 80"));
     }
     match (outcome, options.detach) {
         (Outcome::Ready, true) => {}
@@ -286,6 +310,8 @@ const WORKLOADS: [(&str, &str); 4] = [
 ];
 /// For how many looks a pod must be stuck to be believed so.
 const STUCK_LOOKS: u32 = 40;
+/// Where the API has the Service of the ingress gateway.
+const GATEWAY_SERVICE: &str = "/api/v1/namespaces/istio-system/services/istio-ingressgateway";
 /// How long the ports that Gateways name may take to be published.
 const PUBLISH_TIME_MAX: Duration = Duration::from_secs(2);
 /// How often the state is looked at.

@@ -16,7 +16,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::{JoinSet, spawn_local};
 use tokio::time::Instant;
 
-use super::container::{Slot, supervise};
+use super::container::{Kind, Slot, supervise};
 use super::handler::ProbeChannel;
 use super::{claims, publish, volumes};
 use crate::addresses::GATEWAY;
@@ -55,6 +55,8 @@ pub(crate) struct PodState {
     pub(crate) probes: RefCell<Option<ProbeChannel>>,
     /// Those of a gateway's ports, likewise.
     pub(crate) edge_listeners: RefCell<HashMap<u16, TcpListener>>,
+    /// Rung when ports of a gateway have other sockets on the host.
+    pub(crate) ports_moved: Notify,
     /// The seconds of grace, once the pod is told to end.
     deletion: watch::Sender<Option<u64>>,
     /// When that grace is over.
@@ -112,6 +114,7 @@ impl PodState {
             listeners: RefCell::default(),
             probes: RefCell::default(),
             edge_listeners: RefCell::default(),
+            ports_moved: Notify::new(),
             deletion: watch::Sender::new(None),
             deadline: Cell::new(None),
             end: watch::Sender::new(End::None),
@@ -130,7 +133,7 @@ impl PodState {
         *self.object.borrow_mut() = object;
         self.updated.send_replace(());
         if relabelled {
-            self.node.topology.notify_one();
+            self.node.note_topology();
         }
         if relabelled || annotated {
             self.node.configuration.notify_one();
@@ -158,7 +161,7 @@ impl PodState {
         if is_news {
             let given = Instant::now() + Duration::from_secs(grace_seconds);
             self.deadline.set(self.deadline.get().map_or(given, |before| before.min(given)).into());
-            self.node.topology.notify_one();
+            self.node.note_topology();
         }
     }
 
@@ -251,7 +254,7 @@ impl PodState {
     pub(crate) fn note_change(&self) {
         let ready = self.record.borrow().is_ready();
         if self.is_published_ready.replace(ready) != ready {
-            self.node.topology.notify_one();
+            self.node.note_topology();
         }
         self.changed.notify_one();
     }
@@ -266,6 +269,11 @@ impl PodState {
     ) {
         let pod = self.pod.borrow();
         self.node.events.record(&pod.metadata, container, kind, reason, message.into());
+    }
+
+    /// Whether its proxy is a gateway.
+    pub(crate) fn is_gateway(&self) -> bool {
+        self.slots(false).iter().any(|slot| slot.kind == Kind::Gateway)
     }
 
     fn slots(&self, is_init: bool) -> Vec<Slot> {
@@ -308,25 +316,14 @@ pub(crate) async fn run(state: Rc<PodState>) {
         state.note_change();
         state.told_to_end().await;
     }
-    unpublish(&state).await;
+    state.edge_listeners.borrow_mut().clear();
+    state.node.exposure.changed.notify_one();
     publishing.abort();
     publish::delete(&state).await;
     volumes::remove(&state);
     if !state.node.is_ending.get() {
         let pod = state.pod.borrow();
         state.node.logs.remove(&pod.metadata.namespace, &pod.metadata.name);
-    }
-}
-
-/// Closes the published ports of a gateway that has ended, but for those of other gateways.
-async fn unpublish(state: &PodState) {
-    let own: Vec<u16> = state.edge_listeners.borrow_mut().drain().map(|(port, _)| port).collect();
-    for port in own {
-        let is_served = |pod: &Rc<PodState>| pod.edge_listeners.borrow().contains_key(&port);
-        let served = state.node.pods.borrow().values().any(is_served);
-        if !served {
-            state.node.host.unpublish(port).await;
-        }
     }
 }
 

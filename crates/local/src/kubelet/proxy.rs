@@ -181,6 +181,11 @@ async fn serve(state: Rc<PodState>, kind: ProxyKind, channel: SeqPacket) {
     loop {
         let message = tokio::select! {
             message = channel.receive::<ToAgent>() => message,
+            () = state.ports_moved.notified() => {
+                // A proxy that is gone asks anew when it is back.
+                let _ = channel.send(&FromAgent::PortsMoved, &[]).await;
+                continue;
+            }
             () = &mut pod_ends, if !told => {
                 told = true;
                 // A proxy that is gone has no callers.
@@ -250,13 +255,15 @@ async fn edge_sockets(state: &PodState, port: u16) -> Result<Vec<OwnedFd>, Strin
         let listener =
             blocking(move || sandbox.listen(address)).await.map_err(|error| error.to_string())?;
         state.edge_listeners.borrow_mut().insert(port, listener);
+        // Those on the host follow, and the proxy is told then.
+        state.node.exposure.changed.notify_one();
     }
     let inside = {
         let listeners = state.edge_listeners.borrow();
         listeners.get(&port).map(TcpListener::try_clone)
     };
     let inside = inside.ok_or("the socket is gone")?.map_err(|error| error.to_string())?;
-    let mut sockets = state.node.host.publish(port).await?;
+    let mut sockets = state.node.exposure.sockets(state, port);
     sockets.insert(0, inside.into());
     Ok(sockets)
 }

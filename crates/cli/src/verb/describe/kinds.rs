@@ -23,6 +23,9 @@ pub(super) fn service(sheet: &mut Sheet, service: &Value, endpoints: &Value) {
         sheet.field("Port", format!("{name}  {}/{protocol}", string(&port["port"])));
         let target = port.get("targetPort").unwrap_or(&port["port"]);
         sheet.field("TargetPort", format!("{}/{protocol}", string(target)));
+        if let Some(node_port) = port.get("nodePort") {
+            sheet.field("NodePort", format!("{name}  {}/{protocol}", string(node_port)));
+        }
         let addresses = addresses(endpoints, &port["name"]).join(",");
         sheet
             .field("Endpoints", if addresses.is_empty() { "<none>".to_owned() } else { addresses });

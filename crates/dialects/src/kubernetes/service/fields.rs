@@ -4,7 +4,12 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use crate::kubernetes::kinds::Condition;
 use crate::schema::{Bounded, IntegerOrText, fields, kind, words};
+
+/// The condition of a Service by which the local platform says which of its ports do not answer on the
+/// host.
+pub const PUBLISHED: &str = "ironmesh.io/Published";
 
 kind! {
     kubernetes;
@@ -23,6 +28,8 @@ fields! {
     pub struct ServiceStatus "Service.status" {
         /// Its load balancer.
         honoured load_balancer "loadBalancer": LoadBalancer,
+        /// What else is said of it.
+        honoured conditions: Vec<Condition>,
     }
 
     /// A load balancer.
@@ -65,17 +72,17 @@ fields! {
         /// Further addresses.
         not_here("the addresses lead nowhere in the mesh") external_ips "externalIPs": Vec<String>,
         /// Address of the load balancer.
-        not_here("there is no load balancer") load_balancer_ip "loadBalancerIP": String,
+        not_here("each Service has an address of its own, which follows from its name") load_balancer_ip "loadBalancerIP": String,
         /// Networks from which the load balancer can be reached.
-        not_here("there is no load balancer")
+        not_here("it is reached from this machine alone")
             load_balancer_source_ranges "loadBalancerSourceRanges": Vec<String>,
         /// Kind of the load balancer.
-        unbounded("there is no load balancer") load_balancer_class "loadBalancerClass": String,
+        unbounded("there is one kind") load_balancer_class "loadBalancerClass": String,
         /// Whether the load balancer needs ports of the node.
         unbounded("node ports are always given")
             allocate_load_balancer_node_ports "allocateLoadBalancerNodePorts": bool,
         /// Port at which the load balancer asks.
-        unbounded("there is no load balancer") health_check_node_port "healthCheckNodePort": f64,
+        unbounded("there is one node") health_check_node_port "healthCheckNodePort": f64,
         /// Which pods take calls from outside; on one node both words mean the same.
         honoured external_traffic_policy "externalTrafficPolicy": Option<NodePolicy>,
         /// Which pods take calls from inside; on one node both words mean the same.
