@@ -91,8 +91,11 @@ mod tests {
     #[test]
     fn choices_are_even_and_independent_of_each_other() {
         let (mut first, mut second, mut both) = (0, 0, 0);
+        let mut purposes = 0;
         for sequence in 0..100_000 {
             let draw = Draw::of(b"id", b"hop", sequence);
+            let pause = draw.choose(Purpose::Backoff, 1, 2) == 0;
+            purposes += u32::from(pause && draw.choose(Purpose::Backend, 1, 2) == 0);
             let a = draw.choose(Purpose::Backend, 1, 2) == 0;
             let b = draw.choose(Purpose::Backend, 2, 2) == 0;
             first += u32::from(a);
@@ -103,6 +106,7 @@ mod tests {
         assert!(first.abs_diff(50_000) < 949, "{first}");
         assert!(second.abs_diff(50_000) < 949, "{second}");
         assert!(both.abs_diff(25_000) < 822, "{both}");
+        assert!(purposes.abs_diff(25_000) < 822, "{purposes}");
     }
 
     #[test]

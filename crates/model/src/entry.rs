@@ -171,5 +171,10 @@ mod tests {
         );
         let plain = entered(ListenerKind::Inbound, false, &[("x-envoy-x", "1")]);
         assert!(!plain.iter().any(|header| header.starts_with("x-envoy")), "{plain:?}");
+        assert!(!plain.iter().any(|header| header.starts_with("x-forwarded-client")), "{plain:?}");
+        // A member at a gateway is one of the mesh, too.
+        let member = entered(ListenerKind::Gateway, true, &[("x-request-id", "mine")]);
+        assert_eq!(member[0], "x-request-id: mine");
+        assert!(!member.iter().any(|header| header.starts_with("x-forwarded-for")), "{member:?}");
     }
 }

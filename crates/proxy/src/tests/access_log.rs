@@ -273,6 +273,7 @@ fn an_inbound_request_is_logged_with_its_caller() {
             "bytes_sent": 3,
         }),
     );
+    assert!(inbound.registry.render().contains("destination_service_name=\"reviews\""));
 }
 
 #[test]
@@ -286,6 +287,7 @@ fn what_passes_through_is_logged_as_that() {
         &lines(&proxy, 1)[0],
         json!({ "upstream_cluster": "PassthroughCluster", "reason": "passthrough" }),
     );
+    assert!(proxy.registry.render().contains("destination_service_name=\"PassthroughCluster\""));
 }
 
 #[test]
@@ -295,9 +297,10 @@ fn an_opaque_connection_is_logged_with_its_bytes() {
         wire.read_exact(4).unwrap();
         wire.send("answer");
     });
-    let proxy = logging(ListenerKind::Outbound, service_address(), objects(Protocol::Tcp, &[&app]));
+    let proxy =
+        logging(ListenerKind::Outbound, service_address(), objects(Protocol::Undeclared, &[&app]));
     let mut client = Wire::connect(&proxy);
-    client.send("ask!");
+    client.send("ask\n");
     assert_eq!(client.read_to_end(), "answer");
     let own = client.stream.local_addr().unwrap();
     drop(client);

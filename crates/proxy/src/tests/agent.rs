@@ -57,7 +57,7 @@ fn sockets_are_asked_for_by_family_in_advance_and_what_comes_unasked_is_heard() 
     // What was asked for before and given up, and what nobody asked for.
     agent.send(&egress(true, None), &sockets(1));
     agent.send(&FromAgent::WorkloadEnds, &[]);
-    agent.send(&egress(false, None), &sockets(2));
+    agent.send(&egress(false, None), &sockets(3));
     // The second comes from the stock; of the other family there is none.
     assert!(matches!(agent.question(), ToAgent::Egress { v6: true, .. }));
     agent.send(&egress(true, None), &sockets(1));

@@ -548,7 +548,7 @@ fn a_head_must_come_in_time_however_often_a_byte_of_it_comes() {
             assert!(start.elapsed() < PATIENCE, "the head is still awaited");
         }
     }
-    eventually("a log line", || proxy.lines.text().contains(" 408 "));
+    eventually("a log line", || proxy.lines.text().contains(" 408 - request_header_timeout "));
 }
 
 /// A proxy that gives up who makes no progress after 200 ms.
@@ -633,7 +633,8 @@ fn every_answer_has_one_date() {
     });
     let proxy = outbound(Protocol::Http, &[&app]);
     let mut client = Wire::connect(&proxy);
-    assert_eq!(client.get("/dated").header("date"), Some("today"));
+    let dated = client.get("/dated").head;
+    assert!(dated.contains("date: today\r\n") && dated.matches("date:").count() == 1, "{dated}");
     let ours = |response: Response| response.header("date").is_some_and(|d| d.ends_with(" GMT"));
     assert!(ours(client.get("/")));
     client.send("GET bad HTTP/1.1\r\n\r\n");
@@ -701,4 +702,50 @@ fn both_forms_of_a_trace_say_the_same_and_few_are_sampled() {
     }
     // One of a hundred: the chance of more than 30 is below 1e-24.
     assert!(sampled <= 30, "{sampled}");
+}
+
+#[test]
+fn a_target_without_end_is_refused_as_too_large() {
+    let app = App::named("a");
+    let proxy = outbound(Protocol::Http, &[&app]);
+    let mut client = Wire::connect(&proxy);
+    let head_bytes_max = ProxyLimits::default().head_bytes_max;
+    client.send(&format!("GET /{}", "x".repeat(head_bytes_max)));
+    let response = client.read_response(false);
+    assert_eq!(response.status, 414);
+    assert_eq!(response.header("x-ironmesh-reason"), Some("head_too_large"));
+    assert!(client.is_ended());
+}
+
+#[test]
+fn connections_to_endpoints_that_nobody_uses_end() {
+    let app = App::named("a");
+    let limits =
+        ProxyLimits { upstream_idle_timeout: Duration::from_millis(100), ..ProxyLimits::default() };
+    let setup =
+        Setup::new(ListenerKind::Outbound, service_address(), objects(Protocol::Http, &[&app]));
+    let proxy = Proxy::begin(Setup { limits, ..setup });
+    let mut client = Wire::connect(&proxy);
+    assert_eq!(client.get("/").body, "a");
+    app.finish();
+    assert_eq!(client.get("/").body, "a", "the client has its own");
+}
+
+/// Those beyond the limit wait until others have gone: each worker takes no more than one too many.
+#[test]
+fn no_more_clients_are_served_at_a_time_than_the_limit() {
+    let app = App::named("a");
+    let limits = ProxyLimits { connections_max: 1, ..ProxyLimits::default() };
+    let setup =
+        Setup::new(ListenerKind::Outbound, service_address(), objects(Protocol::Http, &[&app]));
+    let proxy = Proxy::begin(Setup { limits, ..setup });
+    let mut clients: Vec<Wire> = (0..6).map(|_| Wire::connect(&proxy)).collect();
+    for client in &mut clients {
+        client.send("GET / HTTP/1.1\r\nhost: reviews:9080\r\nconnection: close\r\n\r\n");
+        assert!(proxy.process.connections() <= 2);
+    }
+    for mut client in clients {
+        assert!(proxy.process.connections() <= 2);
+        assert_eq!(client.read_response(false).body, "a");
+    }
 }

@@ -158,6 +158,36 @@ fn an_endpoint_that_is_someone_else_is_not_trusted() {
 }
 
 #[test]
+fn an_endpoint_that_is_not_trusted_is_passed_over() {
+    let mesh = Mesh::new();
+    let (bad, good) = (App::named("bad"), App::named("good"));
+    let impostor = mesh.inbound(Protocol::Http, bad.address, MtlsMode::Strict, "impostor");
+    let inbound = mesh.inbound(Protocol::Http, good.address, MtlsMode::Strict, "reviews");
+    let outbound = mesh.outbound(Protocol::Http, &[&impostor, &inbound]);
+    let mut client = Wire::connect(&outbound);
+    for _ in 0..4 {
+        assert_eq!(client.get("/").body, "good");
+    }
+    assert_eq!(bad.connections(), 0);
+}
+
+/// Another workload has the address now: what was proved there is of no more use.
+#[test]
+fn a_kept_connection_ends_when_its_endpoint_is_someone_else() {
+    let mesh = Mesh::new();
+    let app = App::named("a");
+    let inbound = mesh.inbound(Protocol::Http, app.address, MtlsMode::Strict, "reviews");
+    let outbound = mesh.outbound(Protocol::Http, &[&inbound]);
+    assert_eq!(Wire::connect(&outbound).get("/").body, "a");
+    assert_eq!(inbound.process.connections(), 1);
+    let mut other = endpoint("v0", inbound.address, true);
+    other.tls = UpstreamTls::Mesh(identity("other"));
+    let services = vec![reviews(Protocol::Http, vec![other])];
+    outbound.change(Objects { services, ..Objects::default() });
+    eventually("its end", || inbound.process.connections() == 0);
+}
+
+#[test]
 fn a_caller_of_another_mesh_leaves_a_line() {
     let (mesh, other) = (Mesh::new(), Mesh::new());
     let app = App::named("a");
