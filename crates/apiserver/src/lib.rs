@@ -3,7 +3,8 @@
 //!
 //! It knows nothing of the mesh. What a mesh adds comes by [`Hooks`], as it would come to a Kubernetes
 //! API server by a mutating webhook, and by an [`Extension`], as by an aggregated API server. The
-//! control plane reads the objects through [`ApiServer::store`].
+//! control plane reads the objects through [`ApiServer::store`] and writes statuses by
+//! [`ApiServer::update_status`].
 //!
 //! # Layout
 //!
@@ -19,6 +20,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use ironmesh_dialects::kinds::Resource;
 use ironmesh_model::limits::ControlLimits;
 use serde_json::Value;
 use tokio::net::UnixListener;
@@ -42,10 +44,11 @@ mod table;
 pub use extension::Extension;
 pub use failure::Failure;
 pub use registry::addresses::NotANetwork;
+use store::Key;
 pub use store::Store;
 
 use context::Context;
-use registry::Registry;
+use registry::{Part, Registry};
 
 /// Why the API cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -113,6 +116,32 @@ impl ApiServer {
     /// The objects, for reading. Changes go through the API.
     pub fn store(&self) -> &Store {
         self.registry.store()
+    }
+
+    /// Changes the status of an object that is of a generation, and nothing else of it. If that is the
+    /// same nothing is written.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such object (404), it is of another generation (409), or the store does not take
+    /// it.
+    pub fn update_status(
+        &self,
+        resource: &Resource,
+        key: &Key,
+        generation: i64,
+        change: impl Fn(&mut Value),
+    ) -> Result<(), Failure> {
+        let changed = |old: &Value| {
+            if object::number(old, "/metadata/generation").unwrap_or_default() != generation {
+                let why = format!("it is not of generation {generation} any more");
+                return Err(Failure::conflict(resource, &key.name, &why));
+            }
+            let mut new = old.clone();
+            change(&mut new);
+            Ok(new)
+        };
+        self.registry.update(resource, key, Part::Status, changed).map(|_| ())
     }
 
     /// Serves the API on these sockets, runs the controllers and tends the journal, until the process

@@ -6,27 +6,31 @@
 //! changes. The first snapshot is made from the whole source, so that no proxy is told less than it
 //! holds.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use ironmesh_dialects::{Join, Object, translate_one};
+use ironmesh_dialects::{Join, Object, StatusChange, translate_one};
 use ironmesh_model::settings::Settings;
-use ironmesh_model::snapshot::{Edit, Findings, Touched};
+use ironmesh_model::snapshot::{Edit, Touched};
 use ironmesh_model::{Finding, Snapshot};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::plane::{Plane, Refused};
 use crate::source::{Change, Expired, ObjectKey, Source};
-use pods::Platform;
 
+mod found;
 mod members;
 mod pods;
 mod push;
+mod statuses;
 
+use found::Found;
 pub(crate) use members::{Members, Trust, TrustError, subscriber};
+use pods::Platform;
 pub(crate) use push::serve;
+pub(crate) use statuses::write;
 
 /// The mesh at one version of its source.
 #[derive(Clone, Debug, Default)]
@@ -47,18 +51,10 @@ pub(crate) fn published(settings: &Settings) -> watch::Sender<Published> {
 #[derive(Debug)]
 pub(crate) struct Mesh {
     published: watch::Sender<Published>,
-    findings: Mutex<Found>,
+    /// As far as someone asked.
+    found: Mutex<Found>,
     /// Serves the proxies.
     pub(crate) server: Arc<ironmesh_wire::Server<Members>>,
-}
-
-/// The findings about all objects, as far as someone asked.
-#[derive(Debug, Default)]
-struct Found {
-    /// About single objects, of those that have any.
-    alone: BTreeMap<ObjectKey, Vec<Finding>>,
-    /// About several together.
-    together: Findings,
 }
 
 impl Mesh {
@@ -67,7 +63,7 @@ impl Mesh {
         server: Arc<ironmesh_wire::Server<Members>>,
         published: watch::Sender<Published>,
     ) -> Self {
-        Self { published, findings: Mutex::default(), server }
+        Self { published, found: Mutex::default(), server }
     }
 
     /// The mesh once it has caught up with a version of the source.
@@ -92,21 +88,34 @@ impl Mesh {
     pub(crate) fn findings(&self) -> Vec<Finding> {
         let mut found = self.found();
         let snapshot = self.published.borrow().snapshot.clone();
-        let mut findings = found.together.of(&snapshot);
-        findings.extend(found.alone.values().flatten().cloned());
-        findings.sort();
-        findings
+        found.all(&snapshot)
+    }
+
+    /// What is to change in the statuses of objects (see [`Found::status_changes`]).
+    fn status_changes(
+        &self,
+        looks_max: usize,
+        bytes_max: usize,
+    ) -> (Vec<(ObjectKey, StatusChange)>, bool) {
+        let mut found = self.found();
+        let snapshot = self.published.borrow().snapshot.clone();
+        found.status_changes(&snapshot, looks_max, bytes_max)
+    }
+
+    /// Makes the status of an object again.
+    fn look_again(&self, key: &ObjectKey) {
+        self.found().look_again(key);
     }
 
     fn found(&self) -> MutexGuard<'_, Found> {
-        self.findings.lock().unwrap_or_else(PoisonError::into_inner)
+        self.found.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Makes a snapshot the present one. What it touches goes to the proxies; if that is nothing, it
     /// is the one before at a later version of the source.
     fn publish(&self, snapshot: Arc<Snapshot>, touched: &Touched, revision: u64) {
         let mut found = self.found();
-        found.together.note(touched);
+        found.note(touched);
         self.server.publish(snapshot.clone(), touched);
         self.published.send_replace(Published { snapshot, revision });
     }
@@ -163,7 +172,7 @@ impl Follower {
     /// Begins anew from all objects. Returns the version at which they were read.
     fn read_all(&mut self, source: &dyn Source, mesh: &Mesh, edits: &mut Vec<Edit>) -> u64 {
         let mut gone: BTreeSet<ObjectKey> = self.join.keys().cloned().collect();
-        gone.extend(std::mem::take(&mut mesh.found().alone).into_keys());
+        gone.extend(mesh.found().keys().cloned());
         let (objects, version) = source.list();
         for object in objects {
             let key = ObjectKey::of(&object);
@@ -179,19 +188,13 @@ impl Follower {
         let mut translated = translate_one(object);
         let mut findings = std::mem::take(&mut translated.findings);
         findings.extend(pods::findings(object, self.platform));
-        let mut found = mesh.found();
-        if findings.is_empty() {
-            found.alone.remove(key);
-        } else {
-            found.alone.insert(key.clone(), findings);
-        }
-        drop(found);
+        mesh.found().put(object.id(), key, findings, translated.status.take());
         self.join.put(key.clone(), translated)
     }
 
     /// An object is gone.
     fn take(&mut self, key: &ObjectKey, mesh: &Mesh) -> Vec<Edit> {
-        mesh.found().alone.remove(key);
+        mesh.found().take(key);
         self.join.take(key)
     }
 }

@@ -83,10 +83,10 @@ impl Plane {
         Ok(Arc::new(Self { source, mesh, settings, limits, user_ids, keeps_claims, tls }))
     }
 
-    /// Follows the source and serves proxies until the process ends.
+    /// Follows the source, serves proxies and writes statuses until the process ends.
     pub async fn run(self: Arc<Self>, proxies: TcpListener) {
         let served = mesh::serve(proxies, self.tls.clone(), self.clone());
-        tokio::join!(mesh::follow(self.clone()), served);
+        tokio::join!(mesh::follow(self.clone()), served, mesh::write(self.clone()));
     }
 
     /// Findings about all objects that were at the source when the question came, or about some.

@@ -4,9 +4,11 @@
 //! and other meshes. What decides (`mesh`, `explain`, the certificate service) knows this alone, and
 //! no store. A source keeps what it has seen, so that asking it waits for nothing.
 
+use std::fmt;
+use std::pin::Pin;
 use std::sync::Arc;
 
-use ironmesh_dialects::Object;
+use ironmesh_dialects::{Object, StatusChange};
 use ironmesh_model::Name;
 use serde_json::Value;
 use tokio::sync::watch;
@@ -46,6 +48,12 @@ impl ObjectKey {
     }
 }
 
+impl fmt::Display for ObjectKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}/{}", self.kind, self.namespace, self.name)
+    }
+}
+
 /// A change of one object.
 #[derive(Clone, Debug)]
 pub struct Change {
@@ -60,8 +68,23 @@ pub struct Change {
 #[error("the changes after that version are no longer kept; list again")]
 pub struct Expired;
 
+/// Why a status was not written.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum StatusError {
+    /// The object is gone, or of another generation: what it is now comes as a change.
+    #[error("the object is another one by now")]
+    Outdated,
+    /// The source does not take it now.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// A status that is being written.
+pub type Writing<'a> = Pin<Box<dyn Future<Output = Result<(), StatusError>> + Send + 'a>>;
+
 /// Where objects come from.
-pub trait Source: std::fmt::Debug + Send + Sync + 'static {
+pub trait Source: fmt::Debug + Send + Sync + 'static {
     /// The present version. Its receiver wakes after each change; it starts at 1 or later once the
     /// source has all its objects.
     fn subscribe(&self) -> watch::Receiver<u64>;
@@ -81,6 +104,14 @@ pub trait Source: std::fmt::Debug + Send + Sync + 'static {
 
     /// All pods, as they are now, in order of namespace and name.
     fn pods(&self) -> Vec<Arc<Value>>;
+
+    /// Changes the status of an object and nothing else of it, if the object is of the generation that
+    /// the change was made from. One writer calls this, and for each object one call at a time.
+    ///
+    /// # Errors
+    ///
+    /// See [`StatusError`].
+    fn write_status<'a>(&'a self, key: &'a ObjectKey, change: &'a StatusChange) -> Writing<'a>;
 
     /// The present version.
     fn version(&self) -> u64 {

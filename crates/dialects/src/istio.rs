@@ -11,6 +11,7 @@ pub mod destination_rule;
 pub mod gateway;
 mod mesh_config;
 pub mod peer_authentication;
+pub(crate) mod status;
 pub mod virtual_service;
 
 pub(crate) use destination_rule::destination_rule;

@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::columns::{self, Columns};
 use crate::kubernetes::{self, kinds as core, read_workload};
 use crate::schema::{Message, Type, Typed};
+use crate::status::Form;
 use crate::translate::Part;
 use crate::{Object, istio};
 
@@ -44,6 +45,8 @@ pub struct Kind {
     pub columns: Columns,
     /// What is done with its objects.
     pub(crate) treatment: Treatment,
+    /// What the mesh says in their status; nothing if it writes none.
+    pub(crate) status: Option<Form>,
 }
 
 /// What is done with the objects of a kind.
@@ -263,11 +266,12 @@ pub const ALL: &[&str] = &[
 ];
 
 /// The table. A group is Kubernetes' own or custom, and has its versions, of which objects are kept in
-/// the first, and other names under which it is taken; a kind has its plural, its short names, where it
+/// the first, and other names under which it is taken, and the form in which the mesh writes the
+/// status of its objects; a kind has its plural, its short names, where it
 /// lives, what is done with its objects, how those of other versions are converted, and how they are
 /// shown if not by name and age alone.
 macro_rules! kinds {
-    ($($origin:ident $group:literal $versions:tt also $aliases:tt {
+    ($($origin:ident $group:literal $versions:tt also $aliases:tt status $status:ident {
         $($kind:ident $plural:literal $short:tt $scope:ident $treatment:ident $(($($of:tt)*))?
             $(converted by $convert:ident)? $(shown $columns:ident)?;)*
     })*) => {
@@ -286,6 +290,7 @@ macro_rules! kinds {
             convert: convert!($($convert)?),
             columns: columns!($($columns)?),
             treatment: treatment!($treatment $($($of)*)?),
+            status: status!($status),
         },)*)*];
     };
 }
@@ -314,6 +319,15 @@ macro_rules! columns {
     };
     () => {
         columns::PLAIN
+    };
+}
+
+macro_rules! status {
+    (none) => {
+        None
+    };
+    ($form:ident) => {
+        Some(Form::$form)
     };
 }
 
@@ -363,7 +377,7 @@ fn check<T: Typed>(object: &Object, findings: &mut Vec<Finding>) {
 }
 
 kinds! {
-    native "" ["v1"] also [] {
+    native "" ["v1"] also [] status none {
         Namespace "namespaces" ["ns"] cluster checked(core::Namespace) shown NAMESPACE;
         Pod "pods" ["po"] namespaced model(core::Pod, kubernetes::pod) shown POD;
         Service "services" ["svc"] namespaced model(core::Service, kubernetes::service) shown SERVICE;
@@ -378,36 +392,36 @@ kinds! {
         LimitRange "limitranges" ["limits"] namespaced kept;
         ResourceQuota "resourcequotas" ["quota"] namespaced kept;
     }
-    native "" ["v1"] also [("events.k8s.io", "v1"), ("events.k8s.io", "v1beta1")] {
+    native "" ["v1"] also [("events.k8s.io", "v1"), ("events.k8s.io", "v1beta1")] status none {
         Event "events" ["ev"] namespaced checked(core::Event) shown EVENT;
     }
-    native "apps" ["v1", "v1beta2", "v1beta1"] also [("extensions", "v1beta1")] {
+    native "apps" ["v1", "v1beta2", "v1beta1"] also [("extensions", "v1beta1")] status none {
         Deployment "deployments" ["deploy"] namespaced checked(core::Deployment) converted by old_workload shown DEPLOYMENT;
         ReplicaSet "replicasets" ["rs"] namespaced checked(core::ReplicaSet) converted by old_workload shown REPLICA_SET;
         StatefulSet "statefulsets" ["sts"] namespaced checked(core::StatefulSet) converted by old_workload shown STATEFUL_SET;
         DaemonSet "daemonsets" ["ds"] namespaced checked(core::DaemonSet) converted by old_workload shown DAEMON_SET;
         ControllerRevision "controllerrevisions" [] namespaced checked(core::ControllerRevision) shown CONTROLLER_REVISION;
     }
-    native "batch" ["v1", "v1beta1"] also [] {
+    native "batch" ["v1", "v1beta1"] also [] status none {
         Job "jobs" [] namespaced checked(core::Job) shown JOB;
         CronJob "cronjobs" ["cj"] namespaced not_run;
     }
-    native "autoscaling" ["v2", "v1", "v2beta2", "v2beta1"] also [] {
+    native "autoscaling" ["v2", "v1", "v2beta2", "v2beta1"] also [] status none {
         HorizontalPodAutoscaler "horizontalpodautoscalers" ["hpa"] namespaced kept;
     }
-    native "policy" ["v1", "v1beta1"] also [] {
+    native "policy" ["v1", "v1beta1"] also [] status none {
         PodDisruptionBudget "poddisruptionbudgets" ["pdb"] namespaced kept;
         PodSecurityPolicy "podsecuritypolicies" ["psp"] cluster kept;
     }
-    native "discovery.k8s.io" ["v1", "v1beta1"] also [] {
+    native "discovery.k8s.io" ["v1", "v1beta1"] also [] status none {
         EndpointSlice "endpointslices" [] namespaced model(core::EndpointSlice, kubernetes::endpoint_slice);
     }
-    native "networking.k8s.io" ["v1", "v1beta1"] also [("extensions", "v1beta1")] {
+    native "networking.k8s.io" ["v1", "v1beta1"] also [("extensions", "v1beta1")] status none {
         Ingress "ingresses" ["ing"] namespaced kept;
         IngressClass "ingressclasses" [] cluster kept;
         NetworkPolicy "networkpolicies" ["netpol"] namespaced kept;
     }
-    custom "networking.istio.io" ["v1", "v1beta1", "v1alpha3"] also [] {
+    custom "networking.istio.io" ["v1", "v1beta1", "v1alpha3"] also [] status Istio {
         VirtualService "virtualservices" ["vs"] namespaced model(istio::virtual_service::VirtualService, istio::virtual_service) shown VIRTUAL_SERVICE;
         DestinationRule "destinationrules" ["dr"] namespaced model(istio::destination_rule::DestinationRule, istio::destination_rule) shown DESTINATION_RULE;
         Gateway "gateways" ["gw"] namespaced model(istio::gateway::Gateway, istio::gateway);
@@ -418,62 +432,62 @@ kinds! {
         WorkloadGroup "workloadgroups" ["wg"] namespaced kept;
         ProxyConfig "proxyconfigs" [] namespaced kept;
     }
-    custom "security.istio.io" ["v1", "v1beta1"] also [] {
+    custom "security.istio.io" ["v1", "v1beta1"] also [] status Istio {
         PeerAuthentication "peerauthentications" ["pa"] namespaced model(istio::peer_authentication::PeerAuthentication, istio::peer_authentication) shown PEER_AUTHENTICATION;
         RequestAuthentication "requestauthentications" ["ra"] namespaced kept;
         AuthorizationPolicy "authorizationpolicies" ["ap"] namespaced kept shown AUTHORIZATION_POLICY;
     }
-    custom "telemetry.istio.io" ["v1", "v1alpha1"] also [] {
+    custom "telemetry.istio.io" ["v1", "v1alpha1"] also [] status Istio {
         Telemetry "telemetries" ["telemetry"] namespaced kept;
     }
-    custom "extensions.istio.io" ["v1alpha1"] also [] {
+    custom "extensions.istio.io" ["v1alpha1"] also [] status Istio {
         WasmPlugin "wasmplugins" [] namespaced kept;
     }
-    custom "authentication.istio.io" ["v1alpha1"] also [] {
+    custom "authentication.istio.io" ["v1alpha1"] also [] status none {
         Policy "policies" [] namespaced kept;
         MeshPolicy "meshpolicies" [] cluster kept;
     }
-    custom "config.istio.io" ["v1alpha2"] also [] {
+    custom "config.istio.io" ["v1alpha2"] also [] status none {
         RouteRule "routerules" [] namespaced kept;
         DestinationPolicy "destinationpolicies" [] namespaced kept;
         EgressRule "egressrules" [] namespaced kept;
     }
-    custom "install.istio.io" ["v1alpha1"] also [] {
+    custom "install.istio.io" ["v1alpha1"] also [] status none {
         IstioOperator "istiooperators" ["iop"] namespaced kept;
     }
-    custom "gateway.networking.k8s.io" ["v1", "v1beta1", "v1alpha2"] also [] {
+    custom "gateway.networking.k8s.io" ["v1", "v1beta1", "v1alpha2"] also [] status none {
         GatewayClass "gatewayclasses" ["gc"] cluster kept;
         Gateway "gateways" ["gtw"] namespaced kept;
         HTTPRoute "httproutes" [] namespaced kept;
         GRPCRoute "grpcroutes" [] namespaced kept;
         ReferenceGrant "referencegrants" ["refgrant"] namespaced kept;
     }
-    custom "split.smi-spec.io" ["v1alpha4", "v1alpha2", "v1alpha1"] also [] {
+    custom "split.smi-spec.io" ["v1alpha4", "v1alpha2", "v1alpha1"] also [] status none {
         TrafficSplit "trafficsplits" ["ts"] namespaced kept;
     }
-    custom "linkerd.io" ["v1alpha2"] also [] {
+    custom "linkerd.io" ["v1alpha2"] also [] status none {
         ServiceProfile "serviceprofiles" ["sp"] namespaced kept;
     }
-    native "rbac.authorization.k8s.io" ["v1", "v1beta1"] also [] {
+    native "rbac.authorization.k8s.io" ["v1", "v1beta1"] also [] status none {
         Role "roles" [] namespaced kept;
         RoleBinding "rolebindings" [] namespaced kept;
         ClusterRole "clusterroles" [] cluster kept;
         ClusterRoleBinding "clusterrolebindings" [] cluster kept;
     }
-    native "apiextensions.k8s.io" ["v1", "v1beta1"] also [] {
+    native "apiextensions.k8s.io" ["v1", "v1beta1"] also [] status none {
         CustomResourceDefinition "customresourcedefinitions" ["crd", "crds"] cluster kept;
     }
-    native "admissionregistration.k8s.io" ["v1", "v1beta1"] also [] {
+    native "admissionregistration.k8s.io" ["v1", "v1beta1"] also [] status none {
         MutatingWebhookConfiguration "mutatingwebhookconfigurations" [] cluster kept;
         ValidatingWebhookConfiguration "validatingwebhookconfigurations" [] cluster kept;
     }
-    native "apiregistration.k8s.io" ["v1", "v1beta1"] also [] {
+    native "apiregistration.k8s.io" ["v1", "v1beta1"] also [] status none {
         APIService "apiservices" [] cluster kept;
     }
-    native "storage.k8s.io" ["v1", "v1beta1"] also [] {
+    native "storage.k8s.io" ["v1", "v1beta1"] also [] status none {
         StorageClass "storageclasses" ["sc"] cluster kept;
     }
-    native "scheduling.k8s.io" ["v1", "v1beta1"] also [] {
+    native "scheduling.k8s.io" ["v1", "v1beta1"] also [] status none {
         PriorityClass "priorityclasses" ["pc"] cluster kept;
     }
 }

@@ -9,6 +9,7 @@
 //! - [`object`]: a Kubernetes-shaped object, and old forms of it made new.
 //! - [`mod@translate`]: objects to the model, one by one ([`translate_one`]).
 //! - [`Join`]: what single objects are together, as edits of a snapshot.
+//! - [`mod@status`]: what the mesh says about an object in its `status`.
 //! - [`istio`], [`kubernetes`]: the dialects, with the tables of their kinds.
 //! - [`kinds`]: the table of kinds, one row each.
 //! - [`columns`]: how their objects are shown in tables.
@@ -23,8 +24,10 @@ pub mod manifest;
 pub mod object;
 mod path;
 pub mod schema;
+pub mod status;
 pub mod translate;
 
 pub use join::Join;
 pub use object::Object;
+pub use status::{Status, StatusChange};
 pub use translate::{Translated, Translation, translate, translate_one, validate};

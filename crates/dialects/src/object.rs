@@ -114,6 +114,11 @@ impl Object {
         self.value.pointer("/metadata/annotations")?.get(name)?.as_str()
     }
 
+    /// `metadata.generation`; 0 if it is absent.
+    pub fn generation(&self) -> i64 {
+        self.value.pointer("/metadata/generation").and_then(Value::as_i64).unwrap_or_default()
+    }
+
     /// `metadata.creationTimestamp`; 0 if it is absent or none.
     pub fn created(&self) -> Created {
         let stamp = self.value.pointer("/metadata/creationTimestamp").and_then(Value::as_str);

@@ -9,13 +9,15 @@ use ironmesh_model::{Finding, FindingCode, Severity};
 use crate::istio::MeshConfig;
 use crate::kinds::{Kind, Treatment};
 use crate::kubernetes::{self, EndpointsPart, PodPart, ServicePart};
-use crate::{Join, Object};
+use crate::{Join, Object, Status};
 
 /// What was made of one object.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Translated {
     /// What is wrong with it, or not honoured in it. With one of severity error nothing is made.
     pub findings: Vec<Finding>,
+    /// What its status is made from; nothing if the mesh writes none for its kind.
+    pub status: Option<Status>,
     pub(crate) part: Part,
 }
 
@@ -73,7 +75,8 @@ pub fn translate_one(object: &Object) -> Translated {
     };
     let refused = findings.iter().any(|finding| finding.code.severity() == Severity::Error);
     findings.sort();
-    Translated { findings, part: part.filter(|_| !refused).unwrap_or_default() }
+    let status = Status::of(object, kind.and_then(|kind| kind.status));
+    Translated { findings, status, part: part.filter(|_| !refused).unwrap_or_default() }
 }
 
 /// What an admission check has to say about an object: one finding of severity error, and it is

@@ -421,6 +421,11 @@ limits! {
         api_parts_max: usize = 2,
         /// Time a question waits until the snapshot has what was stored before it was asked.
         snapshot_wait: Duration = seconds(30),
+        /// Time after a change until statuses that follow from it are written: what else changes
+        /// meanwhile is written with it.
+        status_pause: Duration = ms(500),
+        /// Bytes of the messages in the status of one object; what is left out is counted there.
+        status_bytes_max: usize = 16 * KIB,
         /// Longest grace period of a deletion.
         grace_period_max: Duration = hours(24),
         /// First pause before something that could not be reconciled is tried again.

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use ironmesh_apiserver::ApiServer;
 use ironmesh_apiserver::store::{Collection, Event, EventKind};
-use ironmesh_control::source::{Change, Expired, ObjectKey, Source};
-use ironmesh_dialects::Object;
+use ironmesh_control::source::{Change, Expired, ObjectKey, Source, StatusError, Writing};
 use ironmesh_dialects::kinds::Resource;
+use ironmesh_dialects::{Object, StatusChange};
 use serde_json::Value;
 use tokio::sync::watch;
 
@@ -42,14 +42,32 @@ impl Source for LocalSource {
     }
 
     fn object(&self, key: &ObjectKey) -> Option<Arc<Value>> {
-        let api_version = format!("{}{}v1", key.group, if key.group.is_empty() { "" } else { "/" });
-        let resource = Resource::of(&api_version, &key.kind);
+        let resource = resource_of(key);
         self.0.store().object(&Collection::from(&resource).key(&key.namespace, &key.name))
     }
 
     fn pods(&self) -> Vec<Arc<Value>> {
         self.0.store().list(&Collection::core("pods"), None).0
     }
+
+    fn write_status<'a>(&'a self, key: &'a ObjectKey, change: &'a StatusChange) -> Writing<'a> {
+        let resource = resource_of(key);
+        let key = Collection::from(&resource).key(&key.namespace, &key.name);
+        let written = self.0.update_status(&resource, &key, change.generation, |object| {
+            change.apply(object);
+        });
+        let result = written.map_err(|failure| match failure.code {
+            404 | 409 => StatusError::Outdated,
+            _ => StatusError::Refused(failure.message),
+        });
+        Box::pin(std::future::ready(result))
+    }
+}
+
+/// The collection of an object.
+fn resource_of(key: &ObjectKey) -> Resource {
+    let api_version = format!("{}{}v1", key.group, if key.group.is_empty() { "" } else { "/" });
+    Resource::of(&api_version, &key.kind)
 }
 
 /// Whether objects of this collection may have a part in the mesh, or findings.

@@ -7,6 +7,7 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 use ironmesh_model::bootstrap::ControlBootstrap;
 use ironmesh_model::limits::Limits;
@@ -63,6 +64,19 @@ impl Mesh {
         let mut child = command.spawn().unwrap();
         child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
         Said::new(child.wait_with_output().unwrap())
+    }
+
+    /// Runs a line until it says this.
+    pub(crate) fn until(&self, line: &str, wanted: &str) {
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            let said = self.run(line);
+            if said.code == 0 && said.out.trim() == wanted {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{line}: not {wanted:?}, but {said:?}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// Runs a script of bash with the command as `$0` and the mesh's name as `$1`.
@@ -141,3 +155,6 @@ impl Said {
         self.out
     }
 }
+
+/// Longest wait for anything.
+const DEADLINE: Duration = Duration::from_secs(60);

@@ -43,6 +43,48 @@ spec:
 }
 
 #[test]
+fn a_virtual_service_shows_its_findings_in_its_status() {
+    let mut mesh = Mesh::start();
+    let route = |to: &str| {
+        format!(
+            "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: reviews}}\n\
+             spec: {{hosts: [reviews], http: [{{route: [{{destination: {{host: {to}}}}}]}}]}}\n"
+        )
+    };
+    mesh.run_with("apply -f -", BOOKINFO).ok();
+    mesh.run_with("apply -f -", &route("missing")).ok();
+    let until = |mesh: &Mesh, name: &str, field: &str, value: &str| {
+        mesh.until(&format!("get vs {name} -o jsonpath={{{field}}}"), value);
+    };
+    until(&mesh, "reviews", ".status.validationMessages[0].type.code", "IM0104");
+    let shown = mesh.run("get vs reviews -o yaml").ok();
+    let shown = &shown[shown.find("status:").unwrap()..];
+    assert_eq!(
+        shown,
+        "status:
+  observedGeneration: 1
+  validationMessages:
+  - level: WARNING
+    message: \"spec.http[0].route[0].destination.host: no service is called missing.default.svc.cluster.local\"
+    type:
+      code: IM0104
+      name: UnknownDestination
+"
+    );
+    let generation =
+        "get vs reviews -o jsonpath={.metadata.generation}/{.metadata.resourceVersion}";
+    let before = mesh.run(generation).ok();
+    assert!(before.starts_with("1/"), "{before}: a status is no new generation");
+    // One control plane after the other says the same, and writes nothing.
+    mesh.restart();
+    mesh.run_with("apply -f -", &route("missing").replace("reviews", "another")).ok();
+    until(&mesh, "another", ".status.observedGeneration", "1");
+    assert_eq!(mesh.run(generation).ok(), before);
+    mesh.run_with("apply -f -", &route("missing").replace("missing", "ratings")).ok();
+    until(&mesh, "reviews", ".status", "{}");
+}
+
+#[test]
 fn our_samples_have_no_findings() {
     let mesh = Mesh::start();
     // At once: what is found about pods is not yet true when they are to come.

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use ironmesh_dialects::Object;
+use ironmesh_dialects::{Object, StatusChange};
 use serde_json::Value;
 use tokio::sync::watch;
 
-use super::{Change, Expired, ObjectKey, Source};
+use super::{Change, Expired, ObjectKey, Source, StatusError, Writing};
 
 /// Objects in memory, with the changes that led to them.
 #[derive(Debug)]
@@ -45,6 +45,20 @@ impl Memory {
         if inner.objects.remove(key).is_some() {
             self.changed(inner, Change { key: key.clone(), object: None });
         }
+    }
+
+    fn change_status(&self, key: &ObjectKey, change: &StatusChange) -> Result<(), StatusError> {
+        let mut inner = self.lock();
+        let object = inner.objects.get_mut(key).ok_or(StatusError::Outdated)?;
+        if object.generation() != change.generation {
+            return Err(StatusError::Outdated);
+        }
+        let mut value = Value::clone(object.value());
+        change.apply(&mut value);
+        *object = Object::new(value).map_err(|error| StatusError::Refused(error.to_string()))?;
+        let object = object.clone();
+        self.changed(inner, Change { key: key.clone(), object: Some(object) });
+        Ok(())
     }
 
     fn changed(&self, mut inner: MutexGuard<'_, Inner>, change: Change) {
@@ -87,6 +101,10 @@ impl Source for Memory {
         pods.take_while(|(key, _)| key.group.is_empty() && &*key.kind == "Pod")
             .map(|(_, object)| object.value().clone())
             .collect()
+    }
+
+    fn write_status<'a>(&'a self, key: &'a ObjectKey, change: &'a StatusChange) -> Writing<'a> {
+        Box::pin(std::future::ready(self.change_status(key, change)))
     }
 }
 

@@ -5,4 +5,5 @@
 mod explain;
 mod memory;
 mod push;
+mod statuses;
 mod world;

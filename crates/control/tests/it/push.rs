@@ -28,7 +28,7 @@ use crate::world::{TOKEN_KEY, World, eventually, pod, service};
 pub(crate) struct ToyProxy {
     pub(crate) client: ironmesh_wire::Client,
     view: Arc<Mutex<View>>,
-    pushed: Arc<Mutex<Vec<ResourceKey>>>,
+    pub(crate) pushed: Arc<Mutex<Vec<ResourceKey>>>,
 }
 
 impl ToyProxy {
@@ -106,7 +106,7 @@ pub(crate) async fn on_one_thread<T>(work: impl Future<Output = T>) -> T {
 }
 
 /// What the control plane says of the proxy of a pod, once that has all there is for it.
-async fn synced(world: &World, pod: &Value) -> ProxyItem {
+pub(crate) async fn synced(world: &World, pod: &Value) -> ProxyItem {
     eventually(|| {
         let mut proxies = world.plane.proxies().into_iter();
         proxies.find(|p| pod["metadata"]["name"] == *p.name).filter(|own| own.synced)

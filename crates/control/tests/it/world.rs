@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use ironmesh_control::api::{ExplainRequest, Explanation};
 use ironmesh_control::plane::{Options, Plane, Refused};
-use ironmesh_control::source::Memory;
+use ironmesh_control::source::{Memory, Source};
 use ironmesh_dialects::Object;
 use ironmesh_model::limits::Limits;
 use ironmesh_model::settings::Settings;
@@ -23,6 +23,8 @@ pub(crate) const TOKEN_KEY: &str =
 pub(crate) struct World {
     pub(crate) source: Arc<Memory>,
     pub(crate) plane: Arc<Plane>,
+    /// As the control plane sees it.
+    seen: Arc<dyn Source>,
     state: tempfile::TempDir,
     proxies: TcpListener,
     running: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
@@ -31,12 +33,18 @@ pub(crate) struct World {
 impl World {
     /// Starts one over an empty source.
     pub(crate) fn start() -> Self {
+        Self::start_over(|memory| memory)
+    }
+
+    /// Starts one that sees its source through another one.
+    pub(crate) fn start_over(through: impl FnOnce(Arc<Memory>) -> Arc<dyn Source>) -> Self {
         let source = Arc::new(Memory::new(100));
+        let seen = through(source.clone());
         let state = tempfile::tempdir().unwrap();
-        let plane = open(&source, state.path());
+        let plane = open(&seen, state.path());
         let proxies = TcpListener::bind("127.0.0.1:0").unwrap();
         proxies.set_nonblocking(true).unwrap();
-        let mut world = Self { source, plane, state, proxies, running: None };
+        let mut world = Self { source, plane, seen, state, proxies, running: None };
         world.run();
         world
     }
@@ -79,7 +87,7 @@ impl World {
     /// socket.
     pub(crate) fn restart(&mut self) {
         self.stop();
-        self.plane = open(&self.source, self.state.path());
+        self.plane = open(&self.seen, self.state.path());
         self.run();
     }
 
@@ -107,12 +115,14 @@ impl Drop for World {
     }
 }
 
-fn open(source: &Arc<Memory>, state: &Path) -> Arc<Plane> {
+fn open(source: &Arc<dyn Source>, state: &Path) -> Arc<Plane> {
+    let mut limits = Limits::default();
+    limits.control.status_pause = Duration::from_millis(20);
     let options = Options {
         state,
         token_key: TOKEN_KEY,
         settings: Settings::default(),
-        limits: Limits::default(),
+        limits,
         user_ids: true,
         keeps_claims: true,
     };

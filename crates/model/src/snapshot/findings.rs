@@ -23,6 +23,8 @@ pub struct Findings {
     last_number: u32,
     readers: Readers<u32>,
     looks: u64,
+    /// Objects of which the findings are others than when it was asked last.
+    changed: BTreeSet<ObjectId>,
 }
 
 impl Findings {
@@ -36,14 +38,33 @@ impl Findings {
 
     /// The findings about a snapshot, in order. Every change up to it must have been noted.
     pub fn of(&mut self, snapshot: &Snapshot) -> Vec<Finding> {
+        self.update(snapshot, usize::MAX);
+        self.found.values().flatten().cloned().collect()
+    }
+
+    /// Looks at no more than `looks_max` of the objects that were not looked at since a change. Returns
+    /// whether that were all. Every change up to the snapshot must have been noted.
+    pub fn update(&mut self, snapshot: &Snapshot, looks_max: usize) -> bool {
         if std::mem::take(&mut self.everything) {
             self.stale.extend(self.numbers.keys().cloned());
             self.stale.extend(check::objects(&snapshot.index));
         }
-        for id in std::mem::take(&mut self.stale) {
+        for _ in 0..looks_max {
+            let Some(id) = self.stale.pop_first() else { break };
             self.look(snapshot, id);
         }
-        self.found.values().flatten().cloned().collect()
+        self.stale.is_empty()
+    }
+
+    /// The findings about one object, as of the last look.
+    pub fn about(&self, id: &ObjectId) -> &[Finding] {
+        self.found.get(id).map_or(&[], Vec::as_slice)
+    }
+
+    /// The objects of which the findings have changed since this was asked last, as far as they were
+    /// looked at.
+    pub fn take_changed(&mut self) -> BTreeSet<ObjectId> {
+        std::mem::take(&mut self.changed)
     }
 
     /// How often an object was looked at.
@@ -54,7 +75,9 @@ impl Findings {
     fn look(&mut self, snapshot: &Snapshot, id: ObjectId) {
         self.looks += 1;
         let Some((found, reads)) = check::of(&snapshot.index, &id) else {
-            self.found.remove(&id);
+            if self.found.remove(&id).is_some() {
+                self.changed.insert(id.clone());
+            }
             if let Some(number) = self.numbers.remove(&id) {
                 self.objects.remove(&number);
                 self.readers.remove(number);
@@ -68,6 +91,10 @@ impl Findings {
             self.last_number
         });
         self.readers.set(number, reads);
+        if self.about(&id) == found {
+            return;
+        }
+        self.changed.insert(id.clone());
         if found.is_empty() {
             self.found.remove(&id);
         } else {
