@@ -47,6 +47,7 @@ pub struct ForwardedPort {
 #[derive(Debug)]
 pub struct Forwarding {
     network: (Ipv4Addr, u8),
+    node: Option<Ipv4Addr>,
     installed: bool,
     ports: BTreeMap<Key, Installed>,
     /// Endpoints' addresses in the set of those that may call themselves.
@@ -70,7 +71,20 @@ impl Forwarding {
     /// installed yet.
     #[must_use]
     pub fn new(network: (Ipv4Addr, u8)) -> Self {
-        Self { network, installed: false, ports: BTreeMap::new(), hairpin: BTreeSet::new() }
+        Self {
+            network,
+            node: None,
+            installed: false,
+            ports: BTreeMap::new(),
+            hairpin: BTreeSet::new(),
+        }
+    }
+
+    /// The same, that takes ports of the node at this address, too. Those that nobody asks for stay
+    /// what they are.
+    #[must_use]
+    pub fn with_node(self, node: Ipv4Addr) -> Self {
+        Self { node: Some(node), ..self }
     }
 
     /// Makes the rules of the calling thread's network namespace those of `ports`. Only what differs
@@ -83,7 +97,7 @@ impl Forwarding {
     pub fn apply(&mut self, ports: &[ForwardedPort]) -> Result<(), KernelError> {
         let result = self.try_apply(ports);
         if result.is_err() {
-            *self = Self::new(self.network);
+            *self = Self { node: self.node, ..Self::new(self.network) };
         }
         result
     }
@@ -123,11 +137,13 @@ impl Forwarding {
         if transaction.size() > before { transaction.commit(&connection) } else { Ok(()) }
     }
 
-    /// Whether a port is at an address of Services: at any other it would take what others serve.
+    /// Whether a port is at an address of Services, or the node's: at any other it would take what
+    /// others serve.
     fn may_be_dialled(&self, port: &ForwardedPort) -> bool {
         let (network, prefix) = self.network;
         let address = port.address.ip();
-        (network.to_bits() ^ address.to_bits()) & mask(prefix) == 0
+        let is_service = (network.to_bits() ^ address.to_bits()) & mask(prefix) == 0;
+        is_service || self.node == Some(*address)
     }
 
     /// Keeps the set of endpoints that may call themselves: nf_tables cannot compare two addresses

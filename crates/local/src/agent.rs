@@ -118,6 +118,7 @@ async fn serve_all(spec: AgentSpec, host: &HostLink) -> io::Result<()> {
         secrets: Reflector::default(),
         config_maps: Reflector::default(),
         gateways: Reflector::default(),
+        host_ports: Default::default(),
         edge: Notify::new(),
         topology: Notify::new(),
         configuration: Notify::new(),
@@ -150,8 +151,7 @@ async fn serve_all(spec: AgentSpec, host: &HostLink) -> io::Result<()> {
         settings: spec.settings,
     };
     let shutdown = Rc::new(Notify::new());
-    spec.agent.set_nonblocking(true)?;
-    let listener = tokio::net::UnixListener::from_std(spec.agent)?;
+    let listener = listening(spec.agent)?;
     let mut parts = Parts::default();
     parts.keep(node.reaper.clone().run());
     parts.keep(control_process::supervise(Rc::clone(&node), control));
@@ -176,6 +176,11 @@ async fn resolve_names(node: Rc<Node>) -> io::Result<()> {
     let names = Rc::clone(&node) as Rc<dyn dns::Names>;
     dns::serve(udp, tcp, names, node.limits.platform.clone()).await;
     Ok(())
+}
+
+fn listening(socket: UnixListener) -> io::Result<tokio::net::UnixListener> {
+    socket.set_nonblocking(true)?;
+    tokio::net::UnixListener::from_std(socket)
 }
 
 /// The parts of the agent, each of which goes on as long as the mesh does: without one of them the

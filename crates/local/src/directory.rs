@@ -10,8 +10,9 @@ use ironmesh_dialects::kubernetes::kinds::{
     EndpointPort, EndpointSubset, ListedAddress, Service, ServicePort, ServiceProtocol,
 };
 
-use super::addresses::SERVICE_NETWORK;
+use super::addresses::{GATEWAY, SERVICE_NETWORK};
 use super::dns::{Names, PortTarget, Target};
+use super::kubelet::host_ports;
 use super::kubelet::pod::PodState;
 use super::node::Node;
 
@@ -64,7 +65,7 @@ impl Names for Node {
 
 /// Keeps the forwarding rules of the mesh's root network namespace as the Services are, for ever.
 pub(crate) async fn forward(node: Rc<Node>) {
-    let mut forwarding = Forwarding::new(SERVICE_NETWORK);
+    let mut forwarding = Forwarding::new(SERVICE_NETWORK).with_node(GATEWAY);
     let mut applied: Option<Vec<ForwardedPort>> = None;
     loop {
         let ports = forwarded_ports(&node);
@@ -89,6 +90,7 @@ fn forwarded_ports(node: &Node) -> Vec<ForwardedPort> {
         let Ok(ip) = service.spec.cluster_ip.parse::<Ipv4Addr>() else { return };
         ports.extend(service_ports(node, service, ip));
     });
+    ports.extend(host_ports::forwarded(node));
     ports
 }
 

@@ -20,6 +20,7 @@ use super::exposure::Exposure;
 use super::host_link::HostLink;
 use super::images::Images;
 use super::kubelet::claims::Claims;
+use super::kubelet::host_ports::HostPorts;
 use super::kubelet::pod::PodState;
 use super::logs::Logs;
 use super::reaper::Reaper;
@@ -42,6 +43,7 @@ pub(crate) struct Node {
     pub(crate) config_maps: Reflector<ConfigMap>,
     pub(crate) gateways: Reflector<Gateway>,
     pub(crate) claims: Claims,
+    pub(crate) host_ports: HostPorts,
     /// Rung when a `Gateway` changes.
     pub(crate) edge: Notify,
     /// Rung when a Service or the readiness of a pod changes.

@@ -24,6 +24,8 @@ pub(crate) struct PodRecord {
     /// Whether the init containers are done: those that stay have started, the others ended well.
     /// That stays so if one that stays is restarted.
     pub(crate) initialized: bool,
+    /// What the pod waits for before anything is made of it.
+    pub(crate) unscheduled: Option<String>,
     /// Set if the pod as a whole cannot run.
     pub(crate) failure: Option<(String, String)>,
 }
@@ -163,6 +165,16 @@ impl PodRecord {
     /// The `status` of the Pod object. `before` is the last one, whose transition times are kept
     /// for what has not changed.
     pub(crate) fn status(&self, pod: &Pod, before: &Value, now: &str) -> Value {
+        if let Some(message) = &self.unscheduled {
+            return json!({
+                "phase": "Pending",
+                "conditions": [{
+                    "type": "PodScheduled", "status": "False", "reason": "Unschedulable",
+                    "message": message, "lastProbeTime": null, "lastTransitionTime": self.start_time,
+                }],
+                "qosClass": qos_class(pod),
+            });
+        }
         let phase = self.phase(pod.spec.restart_policy);
         let mut status = json!({
             "phase": phase,

@@ -148,6 +148,48 @@ fn the_claims_of_a_set_outlive_the_mesh_with_its_state_and_go_with_their_objects
     await_some("the end of the other", || (folders() == 0).then_some(()));
 }
 
+const HOST_PORTS: &str = r#"
+apiVersion: v1
+kind: Pod
+metadata: {name: first}
+spec:
+  terminationGracePeriodSeconds: 1
+  containers:
+  - name: app
+    image: kennethreitz/httpbin
+    ports: [{containerPort: 80, hostPort: 4140}]
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: caller}
+spec:
+  terminationGracePeriodSeconds: 1
+  containers: [{name: app, image: busybox, command: [sh, -c, "trap exit TERM; while :; do sleep 0.1; done"]}]
+"#;
+
+#[test]
+fn a_port_of_the_node_leads_to_one_pod_and_the_next_waits_for_it() {
+    let Some(mesh) = Running::start(HOST_PORTS, &[]) else { return };
+    let url = "http://10.77.0.1:4140/status/200";
+    let call = || {
+        let arguments =
+            ["exec", "caller", "--", "curl", "-s", "-m", "5", "-w", "%{http_code}", url];
+        mesh.run(&arguments).out
+    };
+    await_some("an answer of the first", || (call() == "200").then_some(()));
+    let second = &HOST_PORTS[..HOST_PORTS.find("---").unwrap()];
+    mesh.write("second.yaml", &second.replace("first", "second"));
+    mesh.ok(&["apply", "-f", "second.yaml"]);
+    await_some("the reason why the second waits", || {
+        mesh.ok(&["describe", "pod", "second"]).contains("didn't have free ports").then_some(())
+    });
+    let row = mesh.ok(&["get", "pod", "second", "--no-headers"]);
+    assert_eq!(row.split_whitespace().nth(2), Some("Pending"), "{row}");
+    mesh.ok(&["delete", "pod", "first"]);
+    mesh.ok(&["wait", "--for=condition=ready", "pod/second", "--timeout=60s"]);
+    await_some("an answer of the second", || (call() == "200").then_some(()));
+}
+
 const LAST_WORDS: &str = r#"
 apiVersion: v1
 kind: Pod

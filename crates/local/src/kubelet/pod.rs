@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use super::container::{Kind, Slot, supervise};
 use super::handler::ProbeChannel;
-use super::{claims, publish, volumes};
+use super::{claims, host_ports, publish, volumes};
 use crate::addresses::GATEWAY;
 use crate::clock;
 use crate::events::EventKind;
@@ -318,6 +318,7 @@ pub(crate) async fn run(state: Rc<PodState>) {
     }
     state.edge_listeners.borrow_mut().clear();
     state.node.exposure.changed.notify_one();
+    state.node.host_ports.give_back(&state.uid);
     publishing.abort();
     publish::delete(&state).await;
     volumes::remove(&state);
@@ -329,6 +330,7 @@ pub(crate) async fn run(state: Rc<PodState>) {
 
 /// Makes namespaces and volumes; tries again until it works.
 async fn prepare(state: &Rc<PodState>, ip: Ipv4Addr) {
+    host_ports::wait(state).await;
     let spec = PodSpec {
         index: u32::from(ip) & 0xffff,
         ip,
@@ -352,6 +354,8 @@ async fn prepare(state: &Rc<PodState>, ip: Ipv4Addr) {
     }
     state.record.borrow_mut().ip = Some(ip.to_string());
     state.note_change();
+    // Ports of the node lead to it from now on.
+    state.node.note_topology();
     wait_for_claims(state).await;
     loop {
         match volumes::make(state) {

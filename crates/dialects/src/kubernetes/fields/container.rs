@@ -72,9 +72,10 @@ fields! {
         /// What is under it.
         honoured protocol: PortProtocol = PortProtocol::Tcp,
         /// A port of the host that leads there.
-        not_here("no port of the host is opened") host_port "hostPort": Count,
+        not_here("the port is open at the node's address in the mesh, and not on the host")
+            host_port "hostPort": u16,
         /// The address of that port.
-        not_here("no port of the host is opened") host_ip "hostIP": String,
+        not_here("the port is open at the node's address") host_ip "hostIP": String,
     }
 
     /// An environment variable.
