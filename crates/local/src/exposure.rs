@@ -15,6 +15,7 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::Duration;
 
+use ironmesh_capture::forwarding::Transport;
 use ironmesh_dialects::kubernetes::kinds::{Service, ServicePort, ServiceType};
 use ironmesh_fds::slots::Slots;
 use ironmesh_model::bootstrap::ProxyKind;
@@ -29,6 +30,7 @@ use self::places::places;
 use crate::addresses::{HostAddresses, PROXY_PORTS};
 use crate::agent_api::{ExposedService, PublishedPort};
 use crate::gateways::may_listen;
+use crate::kubelet::host_ports;
 use crate::kubelet::pod::PodState;
 use crate::node::Node;
 use crate::reflector::{Key, Reflector};
@@ -64,7 +66,8 @@ enum Server {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Wanted {
     server: Server,
-    /// The Service; none: any gateway that has the port, at 127.0.0.1.
+    /// The Service; none: any gateway that has the port, at 127.0.0.1, or a pod that has a port of the
+    /// node.
     service: Option<Key>,
 }
 
@@ -305,7 +308,21 @@ impl Survey {
             all.add(node, key(&service), service);
         }
         all.add_of_gateways(node);
+        all.add_of_node(node);
         all
+    }
+
+    /// Ports of the node that lead to pods: they are at the mesh's own address, too.
+    fn add_of_node(&mut self, node: &Node) {
+        let host = node.exposure.host;
+        let ports = host_ports::forwarded(node).into_iter();
+        for port in ports.filter(|port| port.transport == Transport::Tcp) {
+            let at = SocketAddrV4::new(host.node(), host.port(port.address.port()));
+            for endpoint in port.endpoints {
+                let wanted = Wanted { server: Server::Relay(endpoint), service: None };
+                self.wanted.entry(at).or_insert(wanted);
+            }
+        }
     }
 
     fn add(&mut self, node: &Node, key: Key, service: Service) {

@@ -177,6 +177,10 @@ fn a_port_of_the_node_leads_to_one_pod_and_the_next_waits_for_it() {
         mesh.run(&arguments).out
     };
     await_some("an answer of the first", || (call() == "200").then_some(()));
+    // On the host it is at the mesh's own address.
+    let node = mesh.status()["node_address"].as_str().unwrap().to_owned();
+    let at: std::net::SocketAddr = format!("{node}:4140").parse().unwrap();
+    await_some("a port on the host", || std::net::TcpStream::connect(at).ok());
     let second = &HOST_PORTS[..HOST_PORTS.find("---").unwrap()];
     mesh.write("second.yaml", &second.replace("first", "second"));
     mesh.ok(&["apply", "-f", "second.yaml"]);
@@ -188,6 +192,8 @@ fn a_port_of_the_node_leads_to_one_pod_and_the_next_waits_for_it() {
     mesh.ok(&["delete", "pod", "first"]);
     mesh.ok(&["wait", "--for=condition=ready", "pod/second", "--timeout=60s"]);
     await_some("an answer of the second", || (call() == "200").then_some(()));
+    mesh.ok(&["delete", "pod", "second"]);
+    await_some("a port that is closed", || std::net::TcpStream::connect(at).err());
 }
 
 const LAST_WORDS: &str = r#"

@@ -72,8 +72,7 @@ fields! {
         /// What is under it.
         honoured protocol: PortProtocol = PortProtocol::Tcp,
         /// A port of the host that leads there.
-        not_here("the port is open at the node's address in the mesh, and not on the host")
-            host_port "hostPort": u16,
+        honoured host_port "hostPort": u16,
         /// The address of that port.
         not_here("the port is open at the node's address") host_ip "hostIP": String,
     }
