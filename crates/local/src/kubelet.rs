@@ -66,7 +66,11 @@ fn take(node: &Rc<Node>, object: Value) {
     let (pod, uid) = match read_pod(&object) {
         Ok(checked) => checked,
         Err(error) => {
-            spawn_local(unreadable::refuse(Rc::clone(node), object, error));
+            let here = node.pods.borrow().get(&key).cloned();
+            match here.filter(|state| object["metadata"]["uid"] == *state.uid) {
+                Some(state) => unreadable::keep(&state, &object, &error),
+                None => _ = spawn_local(unreadable::refuse(Rc::clone(node), object, error)),
+            }
             return;
         }
     };
