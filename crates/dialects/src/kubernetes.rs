@@ -11,6 +11,7 @@ use ironmesh_model::{Identity, Labels, Name, WorkloadId};
 pub mod base64;
 mod endpoints;
 mod fields;
+pub mod image;
 mod members;
 mod pod;
 mod protocol;

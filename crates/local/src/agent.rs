@@ -66,6 +66,8 @@ pub(crate) struct AgentSpec {
     pub(crate) lifeline: OwnedFd,
     /// The sample applications.
     pub(crate) samples: Option<PathBuf>,
+    /// Where programs are that were built.
+    pub(crate) programs: PathBuf,
     pub(crate) hidden: Vec<PathBuf>,
     /// The users of pods, where the mesh was started by root.
     pub(crate) users: Option<UserBlocks>,
@@ -107,11 +109,11 @@ async fn serve_all(spec: AgentSpec, host: &HostLink) -> io::Result<()> {
     let address = Address::Path(Path::new(RUN_DIRECTORY).join("api.sock"));
     let api = Client::new(address, client_limits(&spec.limits.platform));
     let (events, posting) = Events::new(api.clone(), &spec.limits.platform);
-    let log_bytes_max = spec.limits.platform.log_bytes_max;
     let push_address = SocketAddr::from((GATEWAY, CONTROL_PORT));
     let node = Rc::new(Node {
         mesh: spec.mesh,
         claims: Claims::new(&state, spec.state.is_some(), &spec.limits.platform),
+        logs: Logs::new(spec.logs, spec.limits.platform.log_bytes_max)?,
         api: api.clone(),
         services: Reflector::default(),
         given_endpoints: Reflector::default(),
@@ -126,7 +128,6 @@ async fn serve_all(spec: AgentSpec, host: &HostLink) -> io::Result<()> {
         addresses: Default::default(),
         images: spec.images,
         samples: spec.samples.as_deref().and_then(samples),
-        logs: Logs::new(spec.logs, log_bytes_max)?,
         reaper: Reaper::default(),
         events,
         host: host.clone(),
@@ -137,6 +138,7 @@ async fn serve_all(spec: AgentSpec, host: &HostLink) -> io::Result<()> {
         limits: spec.limits,
         egress: spec.egress,
         users: spec.users.map(UserRanges::new),
+        programs: spec.programs,
         hidden: spec.hidden,
         control_pid: Default::default(),
         has_started: Default::default(),

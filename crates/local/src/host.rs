@@ -6,6 +6,7 @@ mod folders;
 pub(crate) mod memory;
 mod ports;
 mod prepare;
+pub(crate) mod programs;
 mod progress;
 
 use std::io::{Read, Write};

@@ -9,7 +9,7 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
 use serde::{Deserialize, Serialize};
-use tokio::sync::oneshot;
+use tokio::sync::{OnceCell, oneshot};
 
 use super::seqpacket::SeqPacket;
 
@@ -24,6 +24,8 @@ pub(crate) enum ToHost {
     LimitMemory { id: u64, bytes: u64 },
     /// The processes in the cgroup of this request have ended.
     UnlimitMemory { id: u64 },
+    /// The MongoDB server is to be built, if it is not there.
+    BuildMongoDb { id: u64 },
     /// The API answers.
     Started,
     /// The agent ends: in order, or because it cannot go on.
@@ -39,6 +41,8 @@ pub(crate) enum FromHost {
     Listen { id: u64, refused: Option<String> },
     /// The file by which a process joins the cgroup, and that of its events; or why there is none.
     LimitMemory { id: u64, refused: Option<String> },
+    /// It is there, or why not.
+    BuildMongoDb { id: u64, refused: Option<String> },
     /// End the mesh.
     Shutdown,
 }
@@ -72,6 +76,8 @@ pub(crate) struct HostLink {
     socket: Rc<SeqPacket>,
     waiting: Rc<RefCell<HashMap<u64, oneshot::Sender<Given>>>>,
     next: Rc<Cell<u64>>,
+    /// Whether the MongoDB server was built.
+    mongodb: Rc<OnceCell<()>>,
 }
 
 impl HostLink {
@@ -81,6 +87,7 @@ impl HostLink {
             socket: Rc::new(SeqPacket::new(fd)?),
             waiting: Rc::default(),
             next: Rc::default(),
+            mongodb: Rc::default(),
         })
     }
 
@@ -110,6 +117,17 @@ impl HostLink {
         self.tell(&ToHost::UnlimitMemory { id: limit.id }).await;
     }
 
+    /// Whether the MongoDB server was built since the mesh began.
+    pub(crate) fn has_mongodb(&self) -> bool {
+        self.mongodb.initialized()
+    }
+
+    /// Has the MongoDB server built, once for all who ask; it can take minutes.
+    pub(crate) async fn build_mongodb(&self) -> Result<(), String> {
+        let build = || self.ask(|id| ToHost::BuildMongoDb { id });
+        self.mongodb.get_or_try_init(|| async { build().await.map(drop) }).await.map(drop)
+    }
+
     /// Tells the host side something that has no answer.
     pub(crate) async fn tell(&self, message: &ToHost) {
         // When the host side is gone, the lifeline ends the mesh.
@@ -123,7 +141,8 @@ impl HostLink {
                 FromHost::Shutdown => return,
                 FromHost::Egress { id, refused }
                 | FromHost::Listen { id, refused }
-                | FromHost::LimitMemory { id, refused } => (id, refused.map_or(Ok(fds), Err)),
+                | FromHost::LimitMemory { id, refused }
+                | FromHost::BuildMongoDb { id, refused } => (id, refused.map_or(Ok(fds), Err)),
             };
             if let Some(waiting) = self.waiting.borrow_mut().remove(&id) {
                 // The proxy that asked may have ended.

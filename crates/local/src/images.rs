@@ -8,6 +8,7 @@ mod known;
 
 use std::path::{Path, PathBuf};
 
+use ironmesh_dialects::kubernetes::image::{ImageName, StandIn, stand_in};
 use known::KNOWN;
 
 /// What stands for an image: what its Dockerfile would say.
@@ -30,6 +31,27 @@ pub(crate) struct Image {
 }
 
 impl Image {
+    /// What ironmesh itself answers with.
+    fn of_stand_in(known: &StandIn) -> Self {
+        let ports: Vec<_> = known.ports.iter().map(u16::to_string).collect();
+        let words = [SAMPLES, "stand-in", known.name, known.role.as_str(), &ports.join(",")];
+        let entrypoint = words.map(str::to_owned).to_vec();
+        Self { entrypoint, is_stand_in: true, ..Self::default() }
+    }
+
+    /// The same for a container that declares these ports: ironmesh answers on them, too.
+    pub(crate) fn with_ports(mut self, declared: impl Iterator<Item = u16>) -> Self {
+        if let Some(ports) = self.entrypoint.last_mut().filter(|_| self.is_stand_in) {
+            for port in declared.map(|port| port.to_string()) {
+                if !ports.split(',').any(|known| known == port) {
+                    ports.push_str(if ports.is_empty() { "" } else { "," });
+                    ports.push_str(&port);
+                }
+            }
+        }
+        self
+    }
+
     /// The command line by Docker's rules: `command` replaces both ENTRYPOINT and CMD, `args`
     /// alone replaces CMD. Where there is no ENTRYPOINT, options alone belong to CMD's program.
     pub(crate) fn command_line(&self, command: &[String], args: &[String]) -> Vec<String> {
@@ -130,14 +152,16 @@ impl Images {
         image: &str,
         on_machine: impl Fn(&str) -> bool,
     ) -> Result<Image, NoImage> {
-        let (repository, tag) = repository_and_tag(image);
-        let path = without_registry(repository);
+        let ImageName { repository, path, tag } = ImageName::new(image);
         for (pattern, words) in &self.mapped {
             if [image, repository, path].into_iter().any(|name| matches(pattern, name)) {
                 let folder = words.first().map(Path::new).and_then(Path::parent);
                 let folder = folder.filter(|folder| folder.is_absolute()).map(Path::to_owned);
                 return Ok(Image { entrypoint: words.clone(), folder, ..Image::default() });
             }
+        }
+        if let Some(known) = stand_in(image) {
+            return Ok(Image::of_stand_in(known));
         }
         let known = KNOWN
             .iter()
@@ -154,7 +178,7 @@ impl Images {
             options: owned(known.options),
             env: known.env.to_vec(),
             names: known.names,
-            is_stand_in: known.is_stand_in,
+            is_stand_in: false,
             folder: None,
         })
     }
@@ -163,6 +187,9 @@ impl Images {
 /// The program name that stands for our own sample applications, given by descriptor.
 pub(crate) const SAMPLES: &str = "ironmesh-samples";
 
+/// The program name that stands for the MongoDB server that is built on this machine.
+pub(crate) const FERRETDB: &str = "ferretdb";
+
 /// What the tag of an image takes the place of in a command of the table.
 const TAG: &str = "{tag}";
 
@@ -170,23 +197,6 @@ const TAG: &str = "{tag}";
 fn absolute(path: &str) -> String {
     let absolute = std::path::absolute(path).ok();
     absolute.and_then(|path| path.to_str().map(str::to_owned)).unwrap_or_else(|| path.to_owned())
-}
-
-/// An image without tag and digest, and its tag, by default `latest`.
-fn repository_and_tag(image: &str) -> (&str, &str) {
-    let name = image.split('@').next().unwrap_or(image);
-    match name.rsplit_once(':') {
-        Some((repository, tag)) if !tag.contains('/') => (repository, tag),
-        _ => (name, "latest"),
-    }
-}
-
-/// A repository without the host of its registry.
-fn without_registry(repository: &str) -> &str {
-    match repository.split_once('/') {
-        Some((host, path)) if host.contains(['.', ':']) || host == "localhost" => path,
-        _ => repository,
-    }
 }
 
 /// Whether a pattern in which `*` stands for any text matches the whole of a name.
@@ -303,5 +313,21 @@ mod tests {
         for other in ["./none --a", "/bin/sh -c x", "../etc/passwd"] {
             assert_eq!(image.command_line(&words(other), &[]), words(other));
         }
+    }
+
+    #[test]
+    fn ironmesh_answers_for_programs_on_all_their_ports() {
+        let images = Images::new(&[]).unwrap();
+        let kiali = images.resolve("quay.io/kiali/kiali:v1.50", |_| false).unwrap();
+        let kiali = kiali.with_ports([9090, 80].into_iter());
+        let line = kiali.command_line(&words("/opt/kiali/kiali -config x"), &[]);
+        let ours = "ironmesh-samples stand-in kiali addon 20001,9090,80 /opt/kiali/kiali -config x";
+        assert_eq!(line, words(ours));
+        // A command inside it is one of the machine.
+        assert_eq!(kiali.own(words("sh -c id")), words("sh -c id"));
+        let mapped = Images::new(&["*kiali=/opt/kiali/kiali".to_owned()]).unwrap();
+        let real = mapped.resolve("quay.io/kiali/kiali:v1.50", |_| false).unwrap();
+        let real = real.with_ports([80].into_iter());
+        assert_eq!(real.entrypoint, ["/opt/kiali/kiali"]);
     }
 }

@@ -58,6 +58,8 @@ pub(crate) struct Node {
     pub(crate) images: Images,
     /// The sample applications, if they were found.
     pub(crate) samples: Option<ProgramFile>,
+    /// Where programs are that were built.
+    pub(crate) programs: PathBuf,
     pub(crate) logs: Logs,
     pub(crate) reaper: Reaper,
     pub(crate) events: Events,

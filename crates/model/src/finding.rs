@@ -125,6 +125,8 @@ findings! {
     ClaimsInMemory, "IM0206", Info, "The mesh was started without --state, so the files of claims are in memory: they outlive pods, but not the mesh.", "Start it with `ironmesh up --state DIR` to keep them.";
     /// A port of a Service that does not answer on the host.
     NotPublished, "IM0207", Warning, "A port of the Service does not answer on the host, or is not where it is looked for.", "The message says why; what another program has is taken as soon as that ends.";
+    /// An image that ironmesh itself answers for.
+    AnsweredHere, "IM0209", Info, "On the local platform ironmesh itself answers for the image: the mesh has its own control plane, and addons are not part of it.", "Nothing needs to be done; for a real one start the mesh with `--image NAME=COMMAND`.";
 }
 
 impl std::fmt::Display for FindingCode {

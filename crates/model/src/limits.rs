@@ -515,6 +515,8 @@ limits! {
         restart_reset_after: Duration = seconds(600),
         /// Pause before an image that has no command is looked for again.
         image_retry_pause: Duration = seconds(10),
+        /// Time that a program which an image needs may take to be built.
+        program_build_timeout: Duration = seconds(1_800),
         /// Pause before a Secret or a ConfigMap that is missing is looked for again.
         config_retry_pause: Duration = seconds(2),
         /// Time the control plane may take to answer for the first time, after which `up` gives up.

@@ -7,10 +7,12 @@
 //!   9080. `reviews-v1`, `-v2` and `-v3` are `reviews` with what those images have built in.
 //! - `helloworld` (also `-v1`, `-v2`) on port 5000, `httpbin` on port 80.
 //! - `podinfo VERSION` on port 9898, `myweb VERSION` and `retry-backend` on port 80.
-//! - `voting-app VERSION` and `voting-analytics VERSION` on port 8080, `ratings-web` on port 8080.
+//! - `voting-app VERSION` and `voting-analytics VERSION` on port 8080, `ratings-web` on port 8080,
+//!   `ratings-api` on port 3000.
 //! - `fortio`, which makes load.
 //! - `nginx`, `mysqld`, `voting-storage` and `bookinfo-mysqldb`, which start the machine's nginx and
 //!   MariaDB as the images of these names do.
+//! - `stand-in`, for programs that ironmesh itself answers for.
 //! - `sleep` and `curl`, for machines that lack them.
 //!
 //! They know nothing about the mesh and share no code with it.
@@ -26,6 +28,7 @@ mod headers;
 mod helloworld;
 mod httpbin;
 mod mariadb;
+mod mongo;
 mod mysql;
 mod myweb;
 mod nginx;
@@ -33,12 +36,14 @@ mod podinfo;
 mod productpage;
 mod random;
 mod ratings;
+mod ratings_api;
 mod ratings_web;
 mod redis;
 mod retry_backend;
 mod reviews;
 mod server;
 mod sleep;
+mod stand_in;
 mod voting;
 
 use std::env;
@@ -82,12 +87,14 @@ async fn run(verb: &str, arguments: &[String]) -> io::Result<ExitCode> {
         "podinfo" => podinfo::run(arguments).await?,
         "myweb" => myweb::run(arguments).await?,
         "retry-backend" => retry_backend::run().await?,
+        "ratings-api" => ratings_api::run().await?,
         "ratings-web" => ratings_web::run().await?,
         "voting-app" => voting::run_app(arguments).await?,
         "voting-analytics" => voting::run_analytics(arguments).await?,
         "mysqld" => return mariadb::run(arguments, &[]),
         "voting-storage" => return mariadb::run(arguments, mariadb::VOTES),
         "bookinfo-mysqldb" => return mariadb::run(arguments, mariadb::RATINGS),
+        "stand-in" => stand_in::run(arguments).await?,
         "fortio" => return fortio::run(arguments).await,
         "nginx" => return nginx::run(arguments),
         "sleep" => return sleep::run(arguments).await,
@@ -95,8 +102,8 @@ async fn run(verb: &str, arguments: &[String]) -> io::Result<ExitCode> {
         _ => {
             return Err(io::Error::other(
                 "there are: productpage, details, ratings, reviews, helloworld, httpbin, podinfo, \
-                 myweb, retry-backend, ratings-web, voting-app, voting-analytics, voting-storage, \
-                 bookinfo-mysqldb, mysqld, fortio, nginx, sleep, curl",
+                 myweb, retry-backend, ratings-api, ratings-web, voting-app, voting-analytics, voting-storage, \
+                 bookinfo-mysqldb, mysqld, stand-in, fortio, nginx, sleep, curl",
             ));
         }
     }

@@ -32,17 +32,22 @@ pub(crate) struct Peer(pub(crate) SocketAddr);
 /// Serves an application on a port of every IPv4 address until SIGTERM or SIGINT.
 pub(crate) async fn run(port: u16, app: impl App) -> io::Result<()> {
     let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).await?;
+    let end = told_to_end()?;
+    writeln!(io::stdout(), "listening on port {port}")?;
+    serve(listener, app, end).await;
+    Ok(())
+}
+
+/// Is ready at SIGTERM or SIGINT.
+pub(crate) fn told_to_end() -> io::Result<impl Future<Output = ()>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let end = async move {
+    Ok(async move {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
-    };
-    writeln!(io::stdout(), "listening on port {port}")?;
-    serve(listener, app, end).await;
-    Ok(())
+    })
 }
 
 /// The name of the pod, by `HOSTNAME` or as the kernel knows it.

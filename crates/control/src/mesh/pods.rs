@@ -2,6 +2,7 @@
 //! was started.
 
 use ironmesh_dialects::Object;
+use ironmesh_dialects::kubernetes::image::{Role, stand_in};
 use ironmesh_dialects::kubernetes::kinds::{AnyObject, Pod, PodSpec, ReplicaSet, StatefulSet};
 use ironmesh_dialects::schema::{Bounded, Fields};
 use ironmesh_model::{Finding, FindingCode};
@@ -45,8 +46,31 @@ pub(super) fn findings(object: &Object, platform: Platform) -> Vec<Finding> {
         | "Job" => ("spec.template.spec", ReplicaSet::of(value).spec().template().spec()),
         _ => return findings,
     };
+    findings.extend(stand_ins(object, path, &spec));
     if !platform.user_ids {
         findings.extend(users(object, path, spec));
+    }
+    findings
+}
+
+/// The images that ironmesh itself answers for.
+fn stand_ins(object: &Object, path: &str, spec: &Fields<'_, PodSpec>) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for (list, containers) in
+        [("initContainers", spec.init_containers()), ("containers", spec.containers())]
+    {
+        for (index, container) in containers.enumerate() {
+            let Some(known) = stand_in(container.image()) else { continue };
+            let path = format!("{path}.{list}[{index}].image");
+            let message = match known.role {
+                Role::ControlPlane => {
+                    format!("ironmesh answers for {}, as it has its own control plane", known.name)
+                }
+                Role::Setup => format!("ironmesh has nothing for {} to set up", known.name),
+                Role::Addon => format!("ironmesh answers for {}, with a page only", known.name),
+            };
+            findings.push(Finding::new(object.id(), path, FindingCode::AnsweredHere, message));
+        }
     }
     findings
 }
@@ -104,5 +128,24 @@ mod tests {
         assert_eq!(found(json!([]), false), [user]);
         assert!(found(json!([]), true).is_empty());
         assert!(found(json!([{"kind": "Deployment"}]), false).is_empty());
+    }
+
+    const PLATFORM: Platform = Platform { user_ids: true, keeps_claims: true };
+
+    #[test]
+    fn images_that_ironmesh_answers_for_are_found_in_every_kind_of_workload() {
+        for kind in ["Deployment", "DaemonSet", "StatefulSet", "Job", "ReplicationController"] {
+            let object = json!({
+                "apiVersion": "apps/v1", "kind": kind,
+                "metadata": {"name": "a", "namespace": "default"},
+                "spec": {"template": {"spec": {"containers": [
+                    {"name": "own", "image": "acme/pilot:1"},
+                    {"name": "kiali", "image": "quay.io/kiali/kiali:v1.50"},
+                ]}}},
+            });
+            let found = findings(&Object::new(object).unwrap(), PLATFORM);
+            let paths: Vec<_> = found.iter().map(|f| (f.code.code(), &*f.path)).collect();
+            assert_eq!(paths, [("IM0209", "spec.template.spec.containers[1].image")], "{kind}");
+        }
     }
 }

@@ -3,14 +3,18 @@
 use std::cell::RefCell;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
 use std::rc::Rc;
+use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::sync::Notify;
+use tokio::sync::{Mutex, Notify};
+use tokio::task::spawn_local;
 
 use super::memory::MemoryGroups;
 use super::ports;
 use super::prepare::Outside;
+use super::programs;
 use crate::UpError;
 use crate::host_link::{EGRESS_SOCKETS_MAX, FromHost, ToHost};
 use crate::seqpacket::SeqPacket;
@@ -18,6 +22,11 @@ use crate::seqpacket::SeqPacket;
 /// Serves one agent.
 pub(super) struct Broker {
     mesh: Mesh,
+    /// Where programs are built.
+    programs: PathBuf,
+    build_timeout: Duration,
+    /// Held while one is built: who asks meanwhile has it then.
+    building: Rc<Mutex<()>>,
 }
 
 /// The running mesh, as the host side sees it.
@@ -54,7 +63,9 @@ impl Broker {
             memory: Rc::default(),
             name: outside.mesh.as_str().into(),
         };
-        Ok(Self { mesh })
+        let build_timeout = outside.build_timeout;
+        let programs = outside.programs.clone();
+        Ok(Self { mesh, programs, build_timeout, building: Rc::default() })
     }
 
     /// The mesh that is served.
@@ -92,6 +103,16 @@ impl Broker {
                     };
                     let fds: Vec<_> = files.iter().map(AsFd::as_fd).collect();
                     self.mesh.socket.send(&FromHost::LimitMemory { id, refused }, &fds).await?;
+                }
+                ToHost::BuildMongoDb { id } => {
+                    let (socket, folder) = (Rc::clone(&self.mesh.socket), self.programs.clone());
+                    let (limit, building) = (self.build_timeout, Rc::clone(&self.building));
+                    spawn_local(async move {
+                        let _one = building.lock().await;
+                        let refused = programs::build_mongodb(&folder, limit).await.err();
+                        // An agent that is gone needs no answer.
+                        let _ = socket.send(&FromHost::BuildMongoDb { id, refused }, &[]).await;
+                    });
                 }
                 ToHost::UnlimitMemory { id } => {
                     if let Some(Ok(groups)) = &mut *self.mesh.memory.borrow_mut() {

@@ -7,6 +7,7 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use ironmesh_fds as fds;
 use ironmesh_model::limits::Limits;
@@ -14,6 +15,7 @@ use ironmesh_model::settings::Settings;
 
 use super::folders::{self, Folders};
 use super::ports::Loopback;
+use super::programs;
 use crate::UpError;
 use crate::addresses::{GATEWAY, HostAddresses, SERVICE_NETWORK};
 use crate::agent::AgentSpec;
@@ -38,6 +40,9 @@ pub(super) struct Outside {
     pub(super) _loopback: Loopback,
     /// Name of the mesh.
     pub(super) mesh: String,
+    /// Where programs are built, and how long that may take.
+    pub(super) programs: PathBuf,
+    pub(super) build_timeout: Duration,
     /// The API's socket, which is the lock of the mesh's name: held until all has ended.
     pub(super) _lock: UnixListener,
 }
@@ -58,6 +63,7 @@ pub(super) struct Inside {
     host: OwnedFd,
     lock: File,
     samples: Option<PathBuf>,
+    programs: PathBuf,
     hidden: Vec<PathBuf>,
     users: Option<UserBlocks>,
 }
@@ -75,6 +81,7 @@ impl Prepared {
         let folders = Folders::new(options.state.as_deref(), &options.mesh, uid)?;
         let hidden = folders::hidden(&folders);
         let users = may_administer().then(|| UserBlocks::take(options.limits.platform.pods_max));
+        let programs = programs::folder();
         let (ours, theirs) = fds::seqpacket_pair()?;
         let loopback = Loopback::take(uid, &options.mesh)?;
         let host_addresses = loopback.addresses;
@@ -84,6 +91,8 @@ impl Prepared {
                 agent: Some(ours),
                 _loopback: loopback,
                 mesh: options.mesh.clone(),
+                programs: programs.clone(),
+                build_timeout: options.limits.platform.program_build_timeout,
             },
             inside: Inside {
                 mesh: options.mesh.clone(),
@@ -100,6 +109,7 @@ impl Prepared {
                 agent,
                 host: theirs,
                 samples: samples(),
+                programs,
                 hidden,
                 users: users.transpose()?,
             },
@@ -131,6 +141,7 @@ impl Inside {
             _lock: self.lock,
             lifeline,
             samples: self.samples,
+            programs: self.programs,
             hidden: self.hidden,
             users: self.users,
         }

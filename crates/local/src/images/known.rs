@@ -1,6 +1,6 @@
 //! The table of well-known images.
 
-use super::SAMPLES;
+use super::{FERRETDB, SAMPLES};
 
 /// A row of the table.
 pub(super) struct Known {
@@ -12,8 +12,6 @@ pub(super) struct Known {
     pub(super) env: &'static [(&'static str, &'static str)],
     /// Files of the original image for which its program stands.
     pub(super) names: &'static [&'static str],
-    /// Whether any command stands for its program.
-    pub(super) is_stand_in: bool,
     /// Programs that the machine must have, and the packages of Debian that bring them.
     pub(super) needs: &'static [(&'static str, &'static str)],
 }
@@ -25,7 +23,6 @@ const NOTHING: Known = Known {
     options: &[],
     env: &[],
     names: &[],
-    is_stand_in: false,
     needs: &[],
 };
 
@@ -62,6 +59,11 @@ const fn database(patterns: &'static [&'static str], program: &'static [&'static
     let needs = &[("mariadbd", "mariadb-server"), ("mariadb-install-db", "mariadb-server")];
     let names = &["mysqld", "mariadbd", "docker-entrypoint.sh"];
     Known { needs, ..named(patterns, program, names) }
+}
+
+/// A MongoDB server that is built on this machine.
+const fn mongodb(patterns: &'static [&'static str], program: &'static [&'static str]) -> Known {
+    named(patterns, program, &["mongod", "docker-entrypoint.sh", "entrypoint.sh", "run.sh"])
 }
 
 /// The well-known images, first match wins.
@@ -137,12 +139,9 @@ pub(super) const KNOWN: &[Known] = &[
         &[SAMPLES, "voting-analytics", "{tag}"],
         &[],
     ),
-    program(
-        &["mongo", "*/mongo", "*/mongodb", "*bookinfo-mongodb"],
-        &["mongod"],
-        &["--bind_ip_all"],
-        &[("mongod", "mongodb-server")],
-    ),
+    mongodb(&["*/mongodb"], &[FERRETDB, "0.0.0.0:27017", "/bitnami/mongodb", "/run/mongodb"]),
+    mongodb(&["mongo", "*/mongo"], &[FERRETDB, "0.0.0.0:27017", "/data/db", "/run/mongodb"]),
+    sample(&["ratings-api", "*/ratings-api"], &[SAMPLES, "ratings-api"], &[]),
     Known {
         names: &["nginx"],
         ..program(&["nginx", "*/nginx"], &[SAMPLES, "nginx"], &[], &[("nginx", "nginx")])

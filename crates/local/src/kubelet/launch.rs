@@ -18,8 +18,9 @@ use super::volumes;
 use crate::addresses::HOST_IP;
 use crate::environment::{self, BadConfig, DEFAULT_PATH, Sources};
 use crate::events::EventKind;
+use crate::host::programs::MONGODB;
 use crate::host_link::MemoryLimit;
-use crate::images::{Image, SAMPLES};
+use crate::images::{FERRETDB, Image, SAMPLES};
 use crate::node::Node;
 use crate::sandbox::container::{ContainerIo, ContainerSpec, RootFile, spawn};
 use crate::sandbox::pod::PodSandbox;
@@ -31,7 +32,8 @@ pub(super) async fn launch(
     container: &Container,
 ) -> Result<Running, NotStarted> {
     let name = Some(container.name.as_str());
-    let prepared = Prepared::new(state, container)?;
+    let image = image(state, container).await?;
+    let prepared = Prepared::new(state, container, image)?;
     let message = format!("Container image \"{}\" already present on machine", container.image);
     state.event(name, EventKind::Normal, "Pulled", message);
     let log = state.node.logs.begin(state.log(&container.name), true).await;
@@ -62,6 +64,53 @@ pub(super) async fn launch(
     };
     state.inits.borrow_mut().insert(container.name.to_string(), inside);
     Ok(Running { pid: spawned.pid, ended, memory })
+}
+
+/// What stands for the image of a container. MongoDB's is built first, if this machine has Go.
+async fn image(state: &Rc<PodState>, container: &Container) -> Result<Image, NotStarted> {
+    let node = &state.node;
+    let mut image = node
+        .images
+        .resolve(&container.image, is_on_machine)
+        .map_err(|error| NotStarted::Image(error.to_string()))?;
+    if image.program.first().is_some_and(|program| program == FERRETDB) {
+        let built = node.programs.join(MONGODB).into_os_string().into_string();
+        match (build_mongodb(state, container).await, built) {
+            (Ok(()), Ok(built)) => image.program[0] = built,
+            (Err(_), _) if is_on_machine("mongod") => {
+                image.program = ["mongod", "--bind_ip_all"].map(str::to_owned).to_vec();
+            }
+            (Err(error), _) => return Err(error),
+            (_, Err(path)) => return Err(NotStarted::Image(format!("{path:?} is no UTF-8"))),
+        }
+    }
+    Ok(image.with_ports(container.ports.iter().map(|port| port.container_port)))
+}
+
+/// Has the MongoDB server built, once for all pods.
+async fn build_mongodb(state: &Rc<PodState>, container: &Container) -> Result<(), NotStarted> {
+    let node = &state.node;
+    if !node.host.has_mongodb() {
+        let text = "FerretDB v1.24.2 serves MongoDB's protocol; where it is not there yet it is built \
+                    with Go, once, which takes minutes";
+        state.event(Some(&container.name), EventKind::Normal, "Pulling", text.to_owned());
+    }
+    let mut deletion = state.deletion();
+    let built = tokio::select! {
+        built = node.host.build_mongodb() => built,
+        // It goes on for the next pod.
+        _ = deletion.wait_for(Option::is_some) => {
+            return Err(NotStarted::Image("the pod ends".to_owned()));
+        }
+    };
+    built.map_err(|why| {
+        NotStarted::Image(format!(
+            "image \"{}\" stands for FerretDB, which serves MongoDB's protocol and is built with Go \
+             on this machine: {why}; install Go, or say which command to run instead with `ironmesh \
+             up --image '*mongodb=COMMAND'`",
+            container.image
+        ))
+    })
 }
 
 /// What bounds the memory of a container, if its manifest does and the machine allows it.
@@ -103,14 +152,10 @@ struct Prepared {
 }
 
 impl Prepared {
-    fn new(state: &Rc<PodState>, container: &Container) -> Result<Self, NotStarted> {
+    fn new(state: &Rc<PodState>, container: &Container, image: Image) -> Result<Self, NotStarted> {
         let config = |error: BadConfig| NotStarted::Config(error.to_string());
         let node = &state.node;
         let pod = state.pod.borrow();
-        let image = node
-            .images
-            .resolve(&container.image, is_on_machine)
-            .map_err(|error| NotStarted::Image(error.to_string()))?;
         let namespace = &pod.metadata.namespace;
         let services = node.services.filtered(|service| service.metadata.namespace == *namespace);
         let ip = state.ip().map(|ip| ip.to_string()).unwrap_or_default();
@@ -135,7 +180,8 @@ impl Prepared {
             );
             state.event(Some(&container.name), EventKind::Warning, "HiddenPath", message);
         }
-        let (argv, program) = program(node, argv, &image.entrypoint)?;
+        let given = [&*image.entrypoint, &image.program].concat();
+        let (argv, program) = program(node, argv, &given)?;
         let (mounts, volumes) = volumes::mounts(state, container, &variables)
             .map_err(|error| NotStarted::Config(error.to_string()))?;
         let wanted = container
@@ -195,7 +241,7 @@ fn program(
         argv.insert(0, SAMPLES.to_owned());
         return Ok((argv, Some(samples().map_err(NotStarted::Program)?)));
     }
-    if is_hidden(node, first) {
+    if is_hidden(node, first) || Path::new(first).starts_with(&node.programs) {
         if node.users.is_some() && given.first() != Some(first) {
             let message = format!(
                 "program {first}: manifests do not reach into this folder of the host: start the \
