@@ -128,6 +128,7 @@ fn bootstrap(directory: &Path, push_address: SocketAddr) -> ControlBootstrap {
         service_network: "10.96.0.0/16".to_owned(),
         user_ids: true,
         keeps_claims: true,
+        gateway_ports: Default::default(),
         limits,
     }
 }

@@ -466,12 +466,11 @@ fn a_drain_finishes_requests_and_then_ends() {
     eventually("the connection to be served", || proxy.process.connections() == 1);
     eventually("the request to arrive", || app.connections() == 1);
     proxy.begin_drain();
-    // Callers that do not know yet are served, once.
+    // Callers that do not know yet are served, once. A connection that stays silent is ended.
     let mut late = Wire::connect(&proxy);
-    for (client, request) in
-        [(&mut client, "i"), (&mut late, "GET / HTTP/1.1\r\nhost: reviews:9080\r\n\r\n")]
-    {
-        client.send(request);
+    late.send("GET / HTTP/1.1\r\nhost: reviews:9080\r\n\r\n");
+    client.send("i");
+    for client in [&mut client, &mut late] {
         let response = client.read_response(false);
         assert_eq!((&*response.body, response.header("connection")), ("a", Some("close")));
         assert!(client.is_ended());
