@@ -209,13 +209,7 @@ fn base(network: (Ipv4Addr, u8)) -> Transaction {
             [Expression::Reject(libc::NFT_REJECT_ICMP_UNREACH, ICMP_PORT_UNREACHABLE)];
         transaction.rule(refuse, &[&dialled[..], &refused, &unreachable].concat());
     }
-    let (address, prefix) = network;
-    let mask = mask(prefix);
-    let in_network = [
-        nft::destination(4, FIRST),
-        Expression::Mask(mask.to_be()),
-        Expression::Equal((address.to_bits() & mask).to_be_bytes().to_vec()),
-    ];
+    let in_network = nft::to_network(network);
     let unreachable = [Expression::Reject(libc::NFT_REJECT_ICMP_UNREACH, ICMP_HOST_UNREACHABLE)];
     let (forward, output) = ("unknown-forward", "unknown-output");
     let hook = |point| Some(Hook { kind: "filter", point, priority: 0 });

@@ -15,6 +15,7 @@ pub mod forwarding;
 pub mod netlink;
 mod netns;
 mod nft;
+pub mod outside;
 
 use std::net::Ipv4Addr;
 use std::os::fd::BorrowedFd;

@@ -9,7 +9,7 @@ use crate::netlink::{Batch, Connection, Payload};
 
 pub(crate) use expressions::{
     Expression, FIRST, SECOND, THIRD, VERDICT, destination, destination_port, leaves_by_loopback,
-    mark, meta_is, redirect, source, tcp, to_address,
+    mark, meta_is, redirect, source, tcp, to_address, to_network,
 };
 pub(crate) use sets::{Element, ElementValue, Field, Set, Value};
 

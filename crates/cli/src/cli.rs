@@ -90,6 +90,7 @@ enum Verb {
     Finding(verb::finding::Finding),
     Findings(verb::findings::Findings),
     Settings(verb::settings::Settings),
+    External(verb::external::ExternalVerb),
     #[command(hide = true)]
     Capture(verb::capture::Capture),
     #[command(hide = true)]
@@ -105,6 +106,7 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
         Verb::Up(verb) => verb.run(&context),
         Verb::Down(verb) => verb.run(&context),
         Verb::Status(verb) => verb.run(&context),
+        Verb::External(verb) => verb.run(&context),
         Verb::Finding(verb) => verb.run(),
         Verb::Capture(verb) => verb.run(),
         Verb::Apply(verb) => block_on(verb.run(&context)),

@@ -9,6 +9,7 @@ pub(crate) mod down;
 pub(crate) mod dry_run;
 pub(crate) mod exec;
 pub(crate) mod explain;
+pub(crate) mod external;
 pub(crate) mod finding;
 pub(crate) mod findings;
 pub(crate) mod get;

@@ -20,6 +20,8 @@ pub(crate) const POD_NETWORK: (Ipv4Addr, u8) = (Ipv4Addr::new(10, 77, 0, 0), 16)
 /// Network (address, prefix length) from which Services get their addresses.
 pub(crate) const SERVICE_NETWORK: (Ipv4Addr, u8) = (Ipv4Addr::new(10, 96, 0, 0), 16);
 
+/// Network (address, prefix length) in which names of `--external` have addresses.
+pub(crate) const EXTERNAL_NETWORK: (Ipv4Addr, u8) = (Ipv4Addr::new(10, 97, 0, 0), 16);
 /// Network (address, prefix length) of the host's loopback from which meshes take addresses.
 pub(crate) const LOOPBACK_NETWORK: (Ipv4Addr, u8) = (Ipv4Addr::new(127, 128, 0, 0), 9);
 /// Length of the prefix of the part of it that one mesh has.
@@ -75,6 +77,12 @@ pub const PROXY_PORTS: ProxyPorts = ProxyPorts {
 };
 /// How it tells the proxy's own.
 pub const MARKS: Exemption = Exemption::Marks { outbound: OUTBOUND_MARK, inbound: INBOUND_MARK };
+
+/// Whether an address is in a network.
+pub(crate) fn is_in(address: Ipv4Addr, (network, prefix): (Ipv4Addr, u8)) -> bool {
+    let mask = u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0);
+    (address.to_bits() ^ network.to_bits()) & mask == 0
+}
 
 /// A network as it is usually written.
 pub(crate) fn cidr((address, prefix): (Ipv4Addr, u8)) -> String {

@@ -29,6 +29,7 @@ use super::addresses::{GATEWAY, HostAddresses};
 use super::control_process::{self, ControlSpec};
 use super::events::Events;
 use super::exposure::{self, Exposure};
+use super::externals::Externals;
 use super::host_link::{HostLink, ToHost};
 use super::images::Images;
 use super::kubelet::claims::Claims;
@@ -36,7 +37,7 @@ use super::logs::{LogFile, Logs};
 use super::node::Node;
 use super::reaper::Reaper;
 use super::reflector::{Change, Reflector, follow, key_of};
-use super::{agent_server, directory, dns, kubelet};
+use super::{agent_server, directory, dns, egress, kubelet};
 use crate::sandbox::ProgramFile;
 use crate::sandbox::mesh::RUN_DIRECTORY;
 use crate::sandbox::user_ranges::{UserBlocks, UserRanges};
@@ -52,6 +53,7 @@ pub(crate) struct AgentSpec {
     pub(crate) limits: Limits,
     pub(crate) images: Images,
     pub(crate) egress: bool,
+    pub(crate) externals: Externals,
     /// What of the host's loopback is the mesh's.
     pub(crate) host_addresses: HostAddresses,
     /// Where gateways' ports are wanted at 127.0.0.1, as (gateway's port, host's port).
@@ -137,6 +139,7 @@ async fn serve_all(spec: AgentSpec, host: &HostLink) -> io::Result<()> {
         exposure: Exposure::new(spec.host_addresses, spec.published, &spec.limits.platform),
         limits: spec.limits,
         egress: spec.egress,
+        externals: Rc::new(spec.externals),
         users: spec.users.map(UserRanges::new),
         programs: spec.programs,
         hidden: spec.hidden,
@@ -162,6 +165,7 @@ async fn serve_all(spec: AgentSpec, host: &HostLink) -> io::Result<()> {
     parts.keep(for_ever(directory::forward(Rc::clone(&node))));
     parts.keep(resolve_names(Rc::clone(&node)));
     parts.keep(for_ever(follow_all(Rc::clone(&node))));
+    parts.keep(egress::serve(Rc::clone(&node)));
     tokio::select! {
         ended = parts.until_one_ends() => return ended,
         () = until_closed(lifeline) => {}
@@ -175,8 +179,13 @@ async fn serve_all(spec: AgentSpec, host: &HostLink) -> io::Result<()> {
 async fn resolve_names(node: Rc<Node>) -> io::Result<()> {
     let udp = tokio::net::UdpSocket::bind((GATEWAY, DNS_PORT)).await?;
     let tcp = tokio::net::TcpListener::bind((GATEWAY, DNS_PORT)).await?;
-    let names = Rc::clone(&node) as Rc<dyn dns::Names>;
-    dns::serve(udp, tcp, names, node.limits.platform.clone()).await;
+    let outside =
+        dns::Outside::new(node.host.clone(), Rc::clone(&node.externals), &node.limits.platform);
+    let resolver = dns::Resolver {
+        names: Rc::clone(&node) as Rc<dyn dns::Names>,
+        outside: node.egress.then(|| Rc::new(outside)),
+    };
+    dns::serve(udp, tcp, resolver, node.limits.platform.clone()).await;
     Ok(())
 }
 

@@ -20,6 +20,8 @@ use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::time::Instant;
 
+use crate::externals::External;
+
 /// The abstract name of the socket of a mesh's Kubernetes-shaped API, without the leading NUL.
 pub fn api_socket(uid: u32, mesh: &str) -> String {
     format!("ironmesh/{uid}/{mesh}/api")
@@ -56,6 +58,13 @@ pub enum Request {
     /// request line with one more line end, as `SCM_RIGHTS`; with `tty` it is one unix socket
     /// instead, over which the master of a terminal made inside is sent.
     Exec(Exec),
+    /// Change which names lead out of the mesh; the answer's `externals` is set to what there is then.
+    External {
+        /// What is given, or given anew.
+        set: Vec<External>,
+        /// Names that are taken back.
+        remove: Vec<String>,
+    },
     /// Connect to a port on a pod's own 127.0.0.1; raw bytes follow the answer.
     Forward {
         /// Namespace of the pod.
@@ -102,6 +111,9 @@ pub struct Answer {
     /// What runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<Status>,
+    /// The names that lead out of the mesh.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub externals: Option<Vec<External>>,
     /// How long the end of the mesh may take, as its limits say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub down_timeout: Option<Duration>,
@@ -272,6 +284,19 @@ impl Client {
         self.ask(&Request::Status)?
             .status
             .ok_or_else(|| ClientError::Refused("the answer holds no status".to_owned()))
+    }
+
+    /// Changes which names lead out of the mesh; returns those that do then.
+    ///
+    /// # Errors
+    ///
+    /// If the agent does not answer, the mesh has no egress, or a name that is to be taken back is none.
+    pub fn external(
+        mut self,
+        set: Vec<External>,
+        remove: Vec<String>,
+    ) -> Result<Vec<External>, ClientError> {
+        Ok(self.ask(&Request::External { set, remove })?.externals.unwrap_or_default())
     }
 
     /// Ends the mesh; returns when nothing of it is left, or after its `down_timeout`.

@@ -14,6 +14,7 @@ use tokio::sync::{Notify, Semaphore};
 use tokio::task::spawn_local;
 
 use super::agent_api::{Answer, ContainerStatus, Exec, Exit, PodStatus, Request, Status};
+use super::externals::External;
 use super::kubelet::container::{Kind, Slot};
 use super::kubelet::handler::{KillOnDrop, dial};
 use super::kubelet::launch::{command_inside, started};
@@ -68,11 +69,34 @@ async fn connection(node: &Rc<Node>, mut stream: UnixStream, shutdown: &Notify) 
             // The connection ends with the agent, so the client sees when nothing is left.
             std::future::pending().await
         }
+        Request::External { set, remove } => match change_externals(node, set, &remove) {
+            Ok(()) => {
+                let externals = Some(node.externals.all());
+                send(&mut stream, &Answer { externals, ..Answer::default() }).await
+            }
+            Err(error) => refuse(&mut stream, &error).await,
+        },
         Request::Exec(exec) => run(node, stream, exec, fds).await,
         Request::Forward { namespace, pod, port } => {
             forward(node, stream, &namespace, &pod, port).await
         }
     }
+}
+
+/// Changes which names lead out of the mesh.
+fn change_externals(node: &Node, set: Vec<External>, remove: &[String]) -> Result<(), String> {
+    let changes = !set.is_empty() || !remove.is_empty();
+    if changes && !node.egress {
+        return Err("the mesh was started with --no-egress: nothing leads out of it".to_owned());
+    }
+    for name in remove {
+        if !node.externals.remove(name) {
+            return Err(format!(
+                "no name {name:?} was given (`ironmesh external` shows which were)"
+            ));
+        }
+    }
+    set.into_iter().try_for_each(|external| node.externals.set(external))
 }
 
 /// A request with its descriptors. One to run something is followed by one more line end, which

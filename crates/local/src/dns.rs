@@ -1,14 +1,13 @@
-//! The resolver of the mesh: names of Services and pods, over UDP and TCP.
-//!
-//! Names outside the mesh do not exist here: pods have no way to the internet but through their
-//! proxies, by address.
+//! The resolver of the mesh: names of Services and pods, over UDP and TCP. Names outside are resolved as
+//! on the host; in a mesh without egress there are none.
 
 mod answer;
+mod outside;
 mod rate;
 
 use std::cell::RefCell;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -21,20 +20,44 @@ use tokio::time::{Instant, timeout};
 use self::rate::Rate;
 use ironmesh_fds::slots::{Slot, Slots};
 
+use self::answer::Asked;
+
 pub(crate) use answer::{Names, PortTarget, Target};
+pub(crate) use outside::Outside;
+
+/// Who knows names.
+#[derive(Clone)]
+pub(crate) struct Resolver {
+    pub(crate) names: Rc<dyn Names>,
+    /// The way to names outside the mesh; none: there are none.
+    pub(crate) outside: Option<Rc<Outside>>,
+}
+
+impl Resolver {
+    /// Answers a query.
+    async fn answer(&self, asked: Asked, bytes_max: Option<usize>) -> Option<Vec<u8>> {
+        let mut resolved = asked.resolve(&*self.names);
+        if let Some((name, outside)) = resolved.outside.take().zip(self.outside.as_ref()) {
+            let found = outside.resolve(&name, asked.query_type()).await;
+            resolved = resolved.with(found);
+        }
+        asked.answer(resolved, bytes_max)
+    }
+}
 
 /// Serves the names for ever; must run on a `LocalSet`.
 pub(crate) async fn serve(
     udp: UdpSocket,
     tcp: TcpListener,
-    names: Rc<dyn Names>,
+    resolver: Resolver,
     limits: PlatformLimits,
 ) {
     let rate = Rc::new(RefCell::new(Rate::new(limits.dns_queries_per_second_max)));
-    tokio::join!(serve_udp(udp, &*names, &rate), serve_tcp(tcp, &names, &rate, &limits));
+    tokio::join!(serve_udp(udp, &resolver, &rate), serve_tcp(tcp, &resolver, &rate, &limits));
 }
 
-async fn serve_udp(socket: UdpSocket, names: &dyn Names, rate: &RefCell<Rate>) {
+async fn serve_udp(socket: UdpSocket, resolver: &Resolver, rate: &RefCell<Rate>) {
+    let socket = Rc::new(socket);
     let mut query = vec![0; UDP_BYTES_MAX];
     loop {
         let Ok((length, client)) = socket.recv_from(&mut query).await else {
@@ -44,16 +67,35 @@ async fn serve_udp(socket: UdpSocket, names: &dyn Names, rate: &RefCell<Rate>) {
         if !rate.borrow_mut().allows(client.ip(), Instant::now()) {
             continue;
         }
-        if let Some(answer) = answer::answer(&query[..length], names, Some(UDP_BYTES_MAX)) {
-            // A client that does not take its answer asks again.
-            let _ = socket.try_send_to(&answer, client);
-        }
+        let Some(asked) = Asked::read(&query[..length]) else { continue };
+        let (socket, resolver) = (Rc::clone(&socket), resolver.clone());
+        answer_by_udp(socket, resolver, asked, client);
+    }
+}
+
+/// Answers at once what the mesh knows, and the rest when it is known outside; how many of those there
+/// are at a time is bounded there.
+fn answer_by_udp(socket: Rc<UdpSocket>, resolver: Resolver, asked: Asked, client: SocketAddr) {
+    let resolved = asked.resolve(&*resolver.names);
+    if resolved.outside.is_none() || resolver.outside.is_none() {
+        send(&socket, asked.answer(resolved, Some(UDP_BYTES_MAX)), client);
+        return;
+    }
+    spawn_local(async move {
+        send(&socket, resolver.answer(asked, Some(UDP_BYTES_MAX)).await, client);
+    });
+}
+
+fn send(socket: &UdpSocket, answer: Option<Vec<u8>>, client: SocketAddr) {
+    if let Some(answer) = answer {
+        // A client that does not take its answer asks again.
+        let _ = socket.try_send_to(&answer, client);
     }
 }
 
 async fn serve_tcp(
     listener: TcpListener,
-    names: &Rc<dyn Names>,
+    resolver: &Resolver,
     rate: &Rc<RefCell<Rate>>,
     limits: &PlatformLimits,
 ) {
@@ -66,9 +108,9 @@ async fn serve_tcp(
             continue;
         };
         let Some(slot) = slots.take(client.ip()) else { continue };
-        let (names, rate) = (Rc::clone(names), Rc::clone(rate));
+        let (resolver, rate) = (resolver.clone(), Rc::clone(rate));
         spawn_local(async move {
-            let serving = serve_connection(stream, client.ip(), &slot, &*names, &rate);
+            let serving = serve_connection(stream, client.ip(), &slot, &resolver, &rate);
             tokio::select! {
                 // The client sees that the connection ends.
                 _ = timeout(time_max, serving) => {}
@@ -82,7 +124,7 @@ async fn serve_connection(
     mut stream: TcpStream,
     client: IpAddr,
     slot: &Slot,
-    names: &dyn Names,
+    resolver: &Resolver,
     rate: &RefCell<Rate>,
 ) -> io::Result<()> {
     loop {
@@ -92,7 +134,8 @@ async fn serve_connection(
             return Ok(());
         }
         slot.use_it();
-        let Some(answer) = answer::answer(&query, names, None) else { return Ok(()) };
+        let Some(asked) = Asked::read(&query) else { return Ok(()) };
+        let Some(answer) = resolver.answer(asked, None).await else { return Ok(()) };
         let length = u16::try_from(answer.len()).map_err(io::Error::other)?;
         stream.write_all(&[&length.to_be_bytes()[..], &answer].concat()).await?;
     }

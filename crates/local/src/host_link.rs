@@ -16,8 +16,10 @@ use super::seqpacket::SeqPacket;
 /// What the agent asks the host side.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum ToHost {
-    /// Unconnected TCP sockets of the host's network.
-    Egress { id: u64, count: u8, v6: bool },
+    /// Unconnected sockets of the host's network.
+    Egress { id: u64, transport: Transport, count: u8, v6: bool },
+    /// The host's files about names, opened: /etc/resolv.conf and /etc/hosts.
+    NameFiles { id: u64 },
     /// A listening socket on the host's loopback.
     Listen { id: u64, address: SocketAddrV4 },
     /// A cgroup whose processes may have so many bytes of memory.
@@ -32,11 +34,20 @@ pub(crate) enum ToHost {
     Ending { error: Option<String> },
 }
 
+/// What a socket carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Transport {
+    Tcp,
+    Udp,
+}
+
 /// What the host side answers; descriptors come along.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum FromHost {
     /// As many sockets as descriptors came, or none and why.
     Egress { id: u64, refused: Option<String> },
+    /// The files; an empty one for what cannot be opened.
+    NameFiles { id: u64, refused: Option<String> },
     /// The listening socket, or why there is none.
     Listen { id: u64, refused: Option<String> },
     /// The file by which a process joins the cgroup, and that of its events; or why there is none.
@@ -91,9 +102,15 @@ impl HostLink {
         })
     }
 
-    /// Sockets of the host's network, at most 16.
-    pub(crate) async fn egress(&self, count: u8, v6: bool) -> Given {
-        self.ask(|id| ToHost::Egress { id, count: count.min(EGRESS_SOCKETS_MAX), v6 }).await
+    /// Unconnected sockets of the host's network, at most 16.
+    pub(crate) async fn sockets(&self, transport: Transport, count: u8, v6: bool) -> Given {
+        let count = count.min(EGRESS_SOCKETS_MAX);
+        self.ask(|id| ToHost::Egress { id, transport, count, v6 }).await
+    }
+
+    /// The host's /etc/resolv.conf and /etc/hosts as they are now, opened.
+    pub(crate) async fn name_files(&self) -> Given {
+        self.ask(|id| ToHost::NameFiles { id }).await
     }
 
     /// A listening socket on the host's loopback.
@@ -141,6 +158,7 @@ impl HostLink {
                 FromHost::Shutdown => return,
                 FromHost::Egress { id, refused }
                 | FromHost::Listen { id, refused }
+                | FromHost::NameFiles { id, refused }
                 | FromHost::LimitMemory { id, refused }
                 | FromHost::BuildMongoDb { id, refused } => (id, refused.map_or(Ok(fds), Err)),
             };

@@ -19,9 +19,11 @@ mod clock;
 mod control_process;
 mod directory;
 mod dns;
+mod egress;
 mod environment;
 mod events;
 mod exposure;
+mod externals;
 mod gateways;
 mod host;
 mod host_link;
@@ -46,6 +48,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 pub use addresses::{MARKS, PROXY_PORTS};
+pub use externals::{External, NotExternal};
 pub use images::BadImageMapping;
 pub use options::{Apply, UpOptions};
 
@@ -95,6 +98,12 @@ pub enum UpError {
     /// The agent, and with it the mesh, ended with an error.
     #[error("the mesh ended: {message}")]
     Agent {
+        /// Why.
+        message: String,
+    },
+    /// There are more names of `--external` than there may be.
+    #[error("--external: {message}")]
+    External {
         /// Why.
         message: String,
     },

@@ -17,6 +17,7 @@ use super::addresses::Addresses;
 use super::environment::Objects;
 use super::events::Events;
 use super::exposure::Exposure;
+use super::externals::Externals;
 use super::host_link::HostLink;
 use super::images::Images;
 use super::kubelet::claims::Claims;
@@ -72,6 +73,8 @@ pub(crate) struct Node {
     pub(crate) push_address: SocketAddr,
     /// Whether proxies get sockets of the host's network.
     pub(crate) egress: bool,
+    /// Names that lead out of the mesh to where they were said to lead.
+    pub(crate) externals: Rc<Externals>,
     /// The users of pods, where the mesh was started by root; else there is only one.
     pub(crate) users: Option<UserRanges>,
     /// Folders of the host that containers do not see.

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use ironmesh_model::limits::Limits;
 use ironmesh_model::settings::Settings;
 
+use crate::externals::External;
+
 /// Applies the manifests of a mesh that has just begun to answer. It is called once, in the host
 /// process, with the abstract name of the API's socket.
 pub type Apply = Box<dyn FnOnce(&str) -> Result<(), String> + Send>;
@@ -17,8 +19,10 @@ pub struct UpOptions {
     /// Folder that keeps objects, CA and logs over restarts; none: a private tmpfs, and logs under
     /// the user's state folder.
     pub state: Option<PathBuf>,
-    /// Whether sidecars and gateways reach the host's network. Default yes.
+    /// Whether pods reach the host's network. Default yes.
     pub egress: bool,
+    /// Names that lead to addresses of the host's network.
+    pub externals: Vec<External>,
     /// Settings of the mesh.
     pub settings: Settings,
     /// Limits of the mesh.
@@ -44,6 +48,7 @@ impl Default for UpOptions {
             mesh: "default".to_owned(),
             state: None,
             egress: true,
+            externals: Vec::new(),
             settings: Settings::default(),
             limits: Limits::default(),
             images: Vec::new(),
@@ -61,6 +66,7 @@ impl fmt::Debug for UpOptions {
             .field("mesh", &self.mesh)
             .field("state", &self.state)
             .field("egress", &self.egress)
+            .field("externals", &self.externals)
             .field("settings", &self.settings)
             .field("limits", &self.limits)
             .field("images", &self.images)

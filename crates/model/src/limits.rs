@@ -475,6 +475,12 @@ limits! {
         dns_queries_per_second_max: u32 = 10_000,
         /// Time such a connection may last.
         dns_connection_time_max: Duration = seconds(30),
+        /// DNS queries for names outside the mesh at a time; for more the answer is SERVFAIL.
+        dns_forwards_max: usize = 512,
+        /// Time the host's name servers may take to answer one.
+        dns_forward_timeout: Duration = seconds(5),
+        /// Names of `--external` at a time, with those of /etc/hosts that lead to meshes.
+        externals_max: usize = 1_024,
         /// Ports of Services and gateways on the host at a time; what is more is not published.
         published_ports_max: usize = 1_024,
         /// Pause before a port of the host that another program has is tried again.

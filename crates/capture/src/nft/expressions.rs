@@ -154,6 +154,13 @@ pub(crate) fn to_address<'a>(address: Ipv4Addr) -> [Expression<'a>; 2] {
     [destination(4, FIRST), Expression::Equal(address.octets().to_vec())]
 }
 
+/// Goes on if the destination is in this network (address, prefix length).
+pub(crate) fn to_network<'a>((address, prefix): (Ipv4Addr, u8)) -> [Expression<'a>; 3] {
+    let mask = u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0);
+    let network = (address.to_bits() & mask).to_be_bytes().to_vec();
+    [destination(4, FIRST), Expression::Mask(mask.to_be()), Expression::Equal(network)]
+}
+
 /// Leads the connection to a local port.
 pub(crate) fn redirect<'a>(port: u16) -> [Expression<'a>; 2] {
     [Expression::Load(port.to_be_bytes().to_vec()), Expression::Redirect]

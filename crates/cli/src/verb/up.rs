@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 use clap::Args;
-use ironmesh_local::{self as local, Apply, UpOptions};
+use ironmesh_local::{self as local, Apply, External, UpOptions};
 use ironmesh_model::Severity;
 use ironmesh_model::limits::Limits;
 use ironmesh_model::settings::Settings;
@@ -30,6 +30,7 @@ use crate::verb::apply::apply;
   ironmesh up --empty --detach                  nothing yet, in the background
   ironmesh up --set accessLogEncoding=JSON --set mtlsMode=STRICT
   ironmesh up --set limits.proxy.head_bytes_max=128KiB
+  ironmesh up --external hello.example.com=127.131.7.9:80
   ironmesh up --image 'example.com/shop:*=/usr/local/bin/shop --port 80' shop.yaml")]
 pub(crate) struct Up {
     /// Files and directories with manifests; - for standard input.
@@ -48,9 +49,13 @@ pub(crate) struct Up {
     /// One mesh can use it at a time.
     #[arg(long, value_name = "DIR")]
     state: Option<PathBuf>,
-    /// Let nothing out of the mesh.
-    #[arg(long)]
+    /// Let nothing out of the mesh: no connection and no question for a name.
+    #[arg(long, conflicts_with = "external")]
     no_egress: bool,
+    /// Let a name lead to an address of this machine's network in pods: its port, 80 if none is given,
+    /// reaches the address. May be given several times; `ironmesh external` changes it later.
+    #[arg(long, value_name = "NAME[:PORT]=ADDRESS:PORT")]
+    external: Vec<External>,
     /// A setting or limit of the mesh (`ironmesh settings` lists them), by MeshConfig's name where
     /// it has one; may be given several times.
     #[arg(long = "set", value_name = "NAME=VALUE")]
@@ -90,6 +95,7 @@ impl Up {
             mesh: context.mesh.clone(),
             state: self.state,
             egress: !self.no_egress,
+            externals: self.external,
             settings,
             limits,
             images: self.images,

@@ -5,6 +5,7 @@
 
 mod addresses;
 mod composed;
+mod egress;
 mod endpoints;
 mod local;
 mod memory;

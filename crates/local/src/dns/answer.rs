@@ -6,6 +6,8 @@ use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode}
 use hickory_proto::rr::rdata::{CNAME, PTR, SRV};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 
+use crate::addresses::{EXTERNAL_NETWORK, POD_NETWORK, SERVICE_NETWORK, is_in};
+
 /// What the mesh knows by name.
 pub(crate) trait Names {
     /// What a Service's name stands for.
@@ -36,14 +38,60 @@ pub(crate) enum Target {
     Alias(String),
 }
 
-/// Answers one query; `None` if it is not one. With `bytes_max` (over UDP) an answer that is longer,
-/// or longer than the client said it takes, 512 if it said nothing, is truncated, so that the
-/// client asks again over TCP.
-pub(crate) fn answer(query: &[u8], names: &dyn Names, bytes_max: Option<usize>) -> Option<Vec<u8>> {
-    let query = Message::from_vec(query).ok()?;
-    if query.metadata.message_type != MessageType::Query {
-        return None;
+/// A query that was read.
+#[derive(Clone, Debug)]
+pub(super) struct Asked(Message);
+
+/// What is known of the name of a query.
+#[derive(Clone, Debug)]
+pub(super) struct Resolved {
+    pub(super) code: ResponseCode,
+    pub(super) records: Vec<Record>,
+    /// The name with whose records it would be whole, if it is one outside the mesh: that which was
+    /// asked for, or that to which it leads.
+    pub(super) outside: Option<Name>,
+}
+
+impl Resolved {
+    pub(super) fn of(code: ResponseCode) -> Self {
+        Self { code, records: Vec::new(), outside: None }
     }
+
+    /// The whole, from what the mesh knows and what is known outside.
+    pub(super) fn with(mut self, outside: Self) -> Self {
+        self.records.extend(outside.records);
+        Self { code: outside.code, records: self.records, outside: None }
+    }
+}
+
+impl Asked {
+    /// Reads a query; `None` if it is not one.
+    pub(super) fn read(query: &[u8]) -> Option<Self> {
+        let query = Message::from_vec(query).ok()?;
+        (query.metadata.message_type == MessageType::Query).then_some(Self(query))
+    }
+
+    /// The type of the records that are asked for.
+    pub(super) fn query_type(&self) -> RecordType {
+        self.0.queries.first().map_or(RecordType::A, |query| query.query_type)
+    }
+
+    /// What the mesh knows of the name.
+    pub(super) fn resolve(&self, names: &dyn Names) -> Resolved {
+        match self.0.queries.as_slice() {
+            [question] if self.0.metadata.op_code == OpCode::Query => resolve(question, names),
+            _ => Resolved::of(ResponseCode::NotImp),
+        }
+    }
+
+    /// The answer. With `bytes_max` (over UDP) one that is longer, or longer than the client said it
+    /// takes, 512 if it said nothing, is truncated, so that the client asks again over TCP.
+    pub(super) fn answer(self, resolved: Resolved, bytes_max: Option<usize>) -> Option<Vec<u8>> {
+        answer(self.0, resolved, bytes_max)
+    }
+}
+
+fn answer(query: Message, resolved: Resolved, bytes_max: Option<usize>) -> Option<Vec<u8>> {
     let op_code = query.metadata.op_code;
     let mut response = Message::response(query.metadata.id, op_code);
     response.metadata.recursion_desired = query.metadata.recursion_desired;
@@ -53,12 +101,8 @@ pub(crate) fn answer(query: &[u8], names: &dyn Names, bytes_max: Option<usize>) 
     if query.edns.is_some() {
         response.set_edns(Edns::new());
     }
-    let (code, records) = match query.queries.as_slice() {
-        [question] if op_code == OpCode::Query => resolve(question, names),
-        _ => (ResponseCode::NotImp, Vec::new()),
-    };
-    response.metadata.response_code = code;
-    response.add_answers(records);
+    response.metadata.response_code = resolved.code;
+    response.add_answers(resolved.records);
     let bytes = response.to_vec().ok()?;
     let taken = query.edns.as_ref().map_or(0, |edns| usize::from(edns.max_payload()));
     match bytes_max.map(|most| most.min(taken.max(PLAIN_BYTES_MAX))) {
@@ -71,7 +115,7 @@ pub(crate) fn answer(query: &[u8], names: &dyn Names, bytes_max: Option<usize>) 
     }
 }
 
-fn resolve(question: &Query, names: &dyn Names) -> (ResponseCode, Vec<Record>) {
+fn resolve(question: &Query, names: &dyn Names) -> Resolved {
     let mut records = Vec::new();
     let mut name = question.name.clone();
     for _ in 0..ALIASES_MAX {
@@ -81,7 +125,8 @@ fn resolve(question: &Query, names: &dyn Names) -> (ResponseCode, Vec<Record>) {
             // Where an alias leads out of the mesh its target is all that can be said.
             let code =
                 if records.is_empty() { ResponseCode::NXDomain } else { ResponseCode::NoError };
-            return (code, records);
+            let outside = (!is_own(&labels)).then_some(name);
+            return Resolved { code, records, outside };
         };
         let mut add = |data| records.push(Record::from_rdata(name.clone(), TTL_SECONDS, data));
         match (found, question.query_type) {
@@ -110,7 +155,17 @@ fn resolve(question: &Query, names: &dyn Names) -> (ResponseCode, Vec<Record>) {
         }
         break;
     }
-    (ResponseCode::NoError, records)
+    Resolved { code: ResponseCode::NoError, records, outside: None }
+}
+
+/// Whether the mesh alone knows a name, so that nobody else is asked.
+fn is_own(labels: &[&str]) -> bool {
+    if let Some(&[d, c, b, a]) = labels.strip_suffix(&["in-addr", "arpa"]) {
+        let ip: Option<Ipv4Addr> = [a, b, c, d].join(".").parse().ok();
+        let own = [POD_NETWORK, SERVICE_NETWORK, EXTERNAL_NETWORK];
+        return ip.is_none_or(|ip| own.iter().any(|network| is_in(ip, *network)));
+    }
+    labels.ends_with(&["cluster", "local"])
 }
 
 fn absolute(name: &str) -> Option<Name> {
@@ -172,7 +227,7 @@ const PLAIN_BYTES_MAX: usize = 512;
 const ALIASES_MAX: usize = 8;
 /// How long an answer may be kept. Short, as pods come and go; as Kubernetes' default for its own
 /// names.
-const TTL_SECONDS: u32 = 5;
+pub(super) const TTL_SECONDS: u32 = 5;
 
 #[cfg(test)]
 mod tests {
@@ -227,8 +282,9 @@ mod tests {
             query.set_edns(edns);
         }
         query.add_query(Query::query(Name::from_ascii(name).unwrap(), kind));
-        let answer = answer(&query.to_vec().unwrap(), &Fixed, bytes_max).unwrap();
-        Message::from_vec(&answer).unwrap()
+        let asked = Asked::read(&query.to_vec().unwrap()).unwrap();
+        let resolved = asked.resolve(&Fixed);
+        Message::from_vec(&asked.answer(resolved, bytes_max).unwrap()).unwrap()
     }
 
     #[test]
@@ -308,9 +364,32 @@ mod tests {
 
     #[test]
     fn what_is_no_query_gets_no_answer() {
-        assert_eq!(answer(b"", &Fixed, None), None);
-        assert_eq!(answer(&[0xff; 40], &Fixed, None), None);
+        assert!(Asked::read(b"").is_none());
+        assert!(Asked::read(&[0xff; 40]).is_none());
         let response = Message::response(1, OpCode::Query).to_vec().unwrap();
-        assert_eq!(answer(&response, &Fixed, None), None);
+        assert!(Asked::read(&response).is_none());
+    }
+
+    #[test]
+    fn only_names_outside_the_mesh_are_asked_for_outside() {
+        use RecordType::{A, PTR};
+        for (name, kind, outside) in [
+            ("example.com.", A, Some("example.com.")),
+            ("cluster.local.example.com.", A, Some("cluster.local.example.com.")),
+            ("out.shop.svc.cluster.local.", A, Some("example.com.")),
+            ("none.shop.svc.cluster.local.", A, None),
+            ("cart.shop.svc.cluster.local.", A, None),
+            ("secret.cluster.local.", A, None),
+            ("cluster.local.", A, None),
+            ("1.2.0.192.in-addr.arpa.", PTR, Some("1.2.0.192.in-addr.arpa.")),
+            ("9.0.77.10.in-addr.arpa.", PTR, None),
+            ("1.0.97.10.in-addr.arpa.", PTR, None),
+        ] {
+            let mut query = Message::query();
+            query.add_query(Query::query(Name::from_ascii(name).unwrap(), kind));
+            let asked = Asked::read(&query.to_vec().unwrap()).unwrap();
+            let found = asked.resolve(&Fixed).outside.map(|name| name.to_string());
+            assert_eq!(found.as_deref(), outside, "{name}");
+        }
     }
 }

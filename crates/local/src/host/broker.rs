@@ -1,8 +1,10 @@
 //! Gives the agent what lies in the host's network: sockets for egress, published ports.
 
 use std::cell::RefCell;
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
@@ -16,7 +18,7 @@ use super::ports;
 use super::prepare::Outside;
 use super::programs;
 use crate::UpError;
-use crate::host_link::{EGRESS_SOCKETS_MAX, FromHost, ToHost};
+use crate::host_link::{EGRESS_SOCKETS_MAX, FromHost, ToHost, Transport};
 use crate::seqpacket::SeqPacket;
 
 /// Serves one agent.
@@ -80,13 +82,21 @@ impl Broker {
             match message {
                 ToHost::Started => self.mesh.started.notify_one(),
                 ToHost::Ending { error } => ending = Some(error),
-                ToHost::Egress { id, count, v6 } => {
-                    let (sockets, refused) = match egress(count, v6) {
+                ToHost::Egress { id, transport, count, v6 } => {
+                    let (sockets, refused) = match egress(transport, count, v6) {
                         Ok(sockets) => (sockets, None),
                         Err(error) => (Vec::new(), Some(error.to_string())),
                     };
                     let fds: Vec<_> = sockets.iter().map(AsFd::as_fd).collect();
                     self.mesh.socket.send(&FromHost::Egress { id, refused }, &fds).await?;
+                }
+                ToHost::NameFiles { id } => {
+                    let (files, refused) = match name_files() {
+                        Ok(files) => (Vec::from(files), None),
+                        Err(error) => (Vec::new(), Some(error.to_string())),
+                    };
+                    let fds: Vec<_> = files.iter().map(AsFd::as_fd).collect();
+                    self.mesh.socket.send(&FromHost::NameFiles { id, refused }, &fds).await?;
                 }
                 ToHost::Listen { id, address } => {
                     let (socket, refused) = match ports::listen(address) {
@@ -137,12 +147,30 @@ impl Broker {
 }
 
 /// Unconnected sockets of the host's network.
-fn egress(count: u8, v6: bool) -> io::Result<Vec<OwnedFd>> {
+fn egress(transport: Transport, count: u8, v6: bool) -> io::Result<Vec<OwnedFd>> {
     let domain = if v6 { Domain::IPV6 } else { Domain::IPV4 };
-    let socket = || {
-        let socket = Socket::new(domain, Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
-        socket.set_tcp_nodelay(true)?;
-        Ok(OwnedFd::from(socket))
+    let socket = || match transport {
+        Transport::Udp => {
+            Socket::new(domain, Type::DGRAM.nonblocking(), Some(Protocol::UDP)).map(OwnedFd::from)
+        }
+        Transport::Tcp => {
+            let socket = Socket::new(domain, Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+            socket.set_tcp_nodelay(true)?;
+            Ok(OwnedFd::from(socket))
+        }
     };
     (0..count.clamp(1, EGRESS_SOCKETS_MAX)).map(|_| socket()).collect()
+}
+
+/// What the host's programs find names by. Opened here, as the mesh has a /run of its own, to which they
+/// may be links.
+fn name_files() -> io::Result<[OwnedFd; 2]> {
+    let open = |path: &str| -> io::Result<OwnedFd> {
+        let mut options = File::options();
+        // Whatever stands there is not waited for.
+        options.read(true).custom_flags(libc::O_NONBLOCK);
+        let file = options.open(path).or_else(|_| File::open("/dev/null"))?;
+        Ok(file.into())
+    };
+    Ok([open("/etc/resolv.conf")?, open("/etc/hosts")?])
 }

@@ -20,6 +20,7 @@ use crate::UpError;
 use crate::addresses::{GATEWAY, HostAddresses, SERVICE_NETWORK};
 use crate::agent::AgentSpec;
 use crate::agent_api::{agent_socket, api_socket};
+use crate::externals::Externals;
 use crate::images::{Images, SAMPLES};
 use crate::options::UpOptions;
 use crate::path_name::PathName;
@@ -56,6 +57,7 @@ pub(super) struct Inside {
     limits: Limits,
     images: Images,
     egress: bool,
+    externals: Externals,
     host_addresses: HostAddresses,
     published: Vec<(u16, u16)>,
     api: UnixListener,
@@ -83,6 +85,9 @@ impl Prepared {
         let users = may_administer().then(|| UserBlocks::take(options.limits.platform.pods_max));
         let programs = programs::folder();
         let (ours, theirs) = fds::seqpacket_pair()?;
+        let externals =
+            Externals::new(options.limits.platform.externals_max, options.externals.clone())
+                .map_err(|message| UpError::External { message })?;
         let loopback = Loopback::take(uid, &options.mesh)?;
         let host_addresses = loopback.addresses;
         Ok(Self {
@@ -103,6 +108,7 @@ impl Prepared {
                 limits: options.limits.clone(),
                 images,
                 egress: options.egress,
+                externals,
                 host_addresses,
                 published: options.published.clone(),
                 api,
@@ -133,6 +139,7 @@ impl Inside {
             limits: self.limits,
             images: self.images,
             egress: self.egress,
+            externals: self.externals,
             host_addresses: self.host_addresses,
             published: self.published,
             api: self.api,

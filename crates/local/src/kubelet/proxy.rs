@@ -22,9 +22,12 @@ use super::container::{Kind, NotStarted, Running, Slot};
 use super::handler::ProbeChannel;
 use super::launch::{sandbox, started};
 use super::pod::{PodState, blocking};
-use crate::addresses::{GATEWAY, MARKS, POD_NETWORK, PROXY_PORTS, SERVICE_NETWORK, cidr};
+use crate::addresses::{
+    EXTERNAL_NETWORK, GATEWAY, MARKS, POD_NETWORK, PROXY_PORTS, SERVICE_NETWORK, cidr,
+};
 use crate::events::EventKind;
 use crate::gateways::may_listen;
+use crate::host_link::Transport;
 use crate::sandbox::proxy::{FD_MIN, ProxySpec, spawn};
 use crate::sandbox::user_ranges::UserRange;
 use crate::seqpacket::SeqPacket;
@@ -166,7 +169,8 @@ fn bootstrap(
         listeners,
         agent_fd: Some(AGENT_FD),
         probe_fd: Some(PROBE_FD),
-        mesh_networks: vec![cidr(POD_NETWORK), cidr(SERVICE_NETWORK)],
+        // Names of `--external` are dialled from the pod, too: the agent knows where they lead.
+        mesh_networks: [POD_NETWORK, SERVICE_NETWORK, EXTERNAL_NETWORK].map(cidr).to_vec(),
         workers: None,
         limits: node.limits.proxy.clone(),
         wire_limits: node.limits.wire.clone(),
@@ -207,7 +211,7 @@ async fn serve(state: Rc<PodState>, kind: ProxyKind, channel: SeqPacket) {
 
 async fn egress(state: &PodState, count: u8, v6: bool) -> (FromAgent, Vec<OwnedFd>) {
     let given = if state.node.egress {
-        state.node.host.egress(count, v6).await
+        state.node.host.sockets(Transport::Tcp, count, v6).await
     } else {
         Err("the mesh was started with --no-egress".to_owned())
     };
