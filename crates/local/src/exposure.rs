@@ -212,8 +212,9 @@ async fn settle(node: &Rc<Node>) -> bool {
             all.note(service, *at, refused);
         }
     }
+    // First, so that `status` knows what a finding says.
+    exposure.services.replace(all.services.values().map(|one| one.shown.clone()).collect());
     let is_told = report::tell(node, &all).await;
-    exposure.services.replace(all.services.into_values().map(|one| one.shown).collect());
     is_told && exposure.refused.borrow().is_empty()
 }
 
