@@ -22,7 +22,7 @@ use crate::output::table::Columns;
   ironmesh external db.example.com:5432=127.0.0.1:5432   another port
   ironmesh external hello.example.com-                   no more")]
 pub(crate) struct ExternalVerb {
-    /// NAME[:PORT]=ADDRESS:PORT, or NAME- to take a name back.
+    /// `NAME[:PORT]=ADDRESS:PORT`, or `NAME-` to take a name back.
     #[arg(value_name = "CHANGE")]
     changes: Vec<String>,
 }
