@@ -1,7 +1,6 @@
 //! Bookinfo comes up, and injection follows the namespace label.
 
 use std::fs;
-use std::net::TcpListener;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -19,17 +18,18 @@ pub(super) fn up(stage: &Stage, _: &Options) -> anyhow::Result<()> {
     let mut times = Vec::new();
     let mut sizes = Vec::new();
     let mut processes = 0;
-    let free = TcpListener::bind(("127.0.0.1", 8080)).is_ok();
     for _ in 0..5 {
         let mesh = stage.up(&[])?;
-        ensure(mesh.port == 8080 || !free, || format!("published at {}, not 8080", mesh.port))?;
         wait_for("the product page", Duration::from_secs(30), || {
-            Ok(page(mesh.port, "/productpage").ok().filter(|p| p.body.contains(TITLE)).map(|_| ()))
+            Ok(page(mesh.gateway, "/productpage")
+                .ok()
+                .filter(|p| p.body.contains(TITLE))
+                .map(|_| ()))
         })?;
         times.push(mesh.started.elapsed());
         mesh.wait_ready("default", 6)?;
         for _ in 0..50 {
-            page(mesh.port, "/productpage")?;
+            page(mesh.gateway, "/productpage")?;
         }
         processes = mesh.processes().len();
         sizes.push(proportional_kib(&mesh));
@@ -92,7 +92,7 @@ fn served(mesh: &Mesh, ready: &str) -> anyhow::Result<()> {
                 let mut cells = row.split_whitespace().skip(1);
                 cells.next() == Some(ready) && cells.next() == Some("Running")
             });
-        let page = page(mesh.port, "/productpage").is_ok_and(|p| p.body.contains(TITLE));
+        let page = page(mesh.gateway, "/productpage").is_ok_and(|p| p.body.contains(TITLE));
         Ok((all && page).then_some(()))
     })
 }

@@ -23,7 +23,7 @@ pub(super) fn on_demand(stage: &Stage, options: &Options) -> anyhow::Result<()> 
 
 fn holds_what_it_called(mesh: &Mesh) -> anyhow::Result<()> {
     mesh.stage.apply(super::routing::SUBSETS)?;
-    page(mesh.port, "/productpage")?;
+    page(mesh.gateway, "/productpage")?;
     mesh.stage.apply(&(0..500).map(|n| service(n, 80)).collect::<String>())?;
     let pod = mesh.pod("productpage")?["name"].as_str().unwrap_or_default().to_owned();
     let mut services = held(mesh, &pod, "service")?;
@@ -98,7 +98,7 @@ fn rotation(mesh: &Mesh, options: &Options) -> anyhow::Result<()> {
     let started = Instant::now();
     let mut loads = 0;
     while started.elapsed() < Duration::from_secs(load) {
-        let page = page(mesh.port, "/productpage")?;
+        let page = page(mesh.gateway, "/productpage")?;
         let whole = page.status == 200 && !page.body.contains("Error fetching");
         ensure(whole, || format!("load {loads} failed: {}", page.status))?;
         loads += 1;

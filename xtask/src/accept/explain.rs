@@ -20,19 +20,19 @@ pub(super) fn agrees(stage: &Stage, _: &Options) -> anyhow::Result<()> {
     stage.apply(super::routing::SUBSETS)?;
     stage.apply(&rules())?;
     wait_for("the rules", Duration::from_secs(20), || {
-        let answer = request(mesh.port, "GET", "/void", &host())?;
+        let answer = request(mesh.gateway, "GET", "/void", &host())?;
         Ok((answer.header("x-ironmesh-reason") == Some("undefined_subset")).then_some(()))
     })?;
-    let void = request(mesh.port, "GET", "/void", &host())?;
+    let void = request(mesh.gateway, "GET", "/void", &host())?;
     ensure(void.status == 503, || format!("an undefined subset gave {}", void.status))?;
-    let none = request(mesh.port, "GET", "/no/such/path", &host())?;
+    let none = request(mesh.gateway, "GET", "/no/such/path", &host())?;
     ensure(none.status == 404, || format!("an unmatched path gave {}", none.status))?;
     fact("undefined subset: 503 undefined_subset; unmatched path: 404");
 
     let mut random = Random(0x1234_5678);
     let requests: Vec<Request> = (0..REQUESTS).map(|n| Request::random(n, &mut random)).collect();
     for r in &requests {
-        request(mesh.port, r.method, &r.target, &r.headers)?;
+        request(mesh.gateway, r.method, &r.target, &r.headers)?;
     }
     let logged = wait_for("500 lines of the access log", Duration::from_secs(20), || {
         let logged = read_log(&mesh)?;

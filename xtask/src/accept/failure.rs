@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
@@ -24,7 +25,7 @@ pub(super) fn deaths(stage: &Stage, _: &Options) -> anyhow::Result<()> {
     let mesh = stage.up(&[])?;
     mesh.wait_ready("default", 6)?;
     for _ in 0..10 {
-        page(mesh.port, "/productpage")?;
+        page(mesh.gateway, "/productpage")?;
     }
     control(&mesh)?;
     one_proxy(&mesh)?;
@@ -40,7 +41,7 @@ pub(super) fn deaths(stage: &Stage, _: &Options) -> anyhow::Result<()> {
 fn control(mesh: &Mesh) -> anyhow::Result<()> {
     let pod = mesh.pod("productpage")?["name"].as_str().unwrap_or_default().to_owned();
     let old = mesh.status()?["control_pid"].clone();
-    let load = Load::start(mesh.port);
+    let load = Load::start(mesh.gateway);
     kill_nine(&old)?;
     wait_for("a new control process", Duration::from_secs(20), || {
         let new = mesh.status()?["control_pid"].clone();
@@ -66,7 +67,7 @@ fn one_proxy(mesh: &Mesh) -> anyhow::Result<()> {
     let mut loads = 0;
     while Instant::now() < until {
         let started = Instant::now();
-        let page = page(mesh.port, "/productpage")?;
+        let page = page(mesh.gateway, "/productpage")?;
         slowest = slowest.max(started.elapsed());
         let whole = page.status == 200 && page.body.contains("Publisher");
         ensure(whole, || "a page without details".to_owned())?;
@@ -88,7 +89,7 @@ fn one_app(mesh: &Mesh) -> anyhow::Result<()> {
     let killed = mesh.pod("details")?;
     let stage = i32::try_from(killed["pid"].as_i64().context("details has no pid")?)?;
     let app = *descendants(stage).last().context("details has no process")?;
-    let load = Load::start(mesh.port);
+    let load = Load::start(mesh.gateway);
     kill(Pid::from_raw(app), Signal::SIGKILL)?;
     wait_for("the restart", Duration::from_secs(30), || {
         let now = mesh.pod(killed["name"].as_str().unwrap_or_default())?;
@@ -215,7 +216,7 @@ struct Load {
 }
 
 impl Load {
-    fn start(port: u16) -> Self {
+    fn start(gateway: SocketAddr) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let (lost, loads) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let clients = (0..CLIENTS)
@@ -223,7 +224,7 @@ impl Load {
                 let (stop, lost, loads) = (stop.clone(), lost.clone(), loads.clone());
                 thread::spawn(move || {
                     while !stop.load(Ordering::Relaxed) {
-                        let whole = page(port, "/productpage")
+                        let whole = page(gateway, "/productpage")
                             .is_ok_and(|p| p.status == 200 && !p.body.contains("Error fetching"));
                         loads.fetch_add(1, Ordering::Relaxed);
                         lost.fetch_add(usize::from(!whole), Ordering::Relaxed);

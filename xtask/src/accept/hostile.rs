@@ -34,7 +34,7 @@ pub(super) fn manifests(stage: &Stage, _: &Options) -> anyhow::Result<()> {
     // The sentinel: what is applied last is seen by the gateway, so all before has been as well.
     stage.apply(SENTINEL)?;
     wait_for("the last manifest's answer", Duration::from_secs(60), || {
-        let seen = page(mesh.port, "/sentinel")?;
+        let seen = page(mesh.gateway, "/sentinel")?;
         Ok((seen.status == 200 && seen.body == "seen").then_some(()))
     })?;
     reads_no_secret(&mesh, &canary)?;
@@ -42,7 +42,7 @@ pub(super) fn manifests(stage: &Stage, _: &Options) -> anyhow::Result<()> {
 
     let after = fixed_processes(&mesh)?;
     ensure(processes == after, || format!("processes ended: {processes:?}, then {after:?}"))?;
-    let served = page(mesh.port, "/productpage")?;
+    let served = page(mesh.gateway, "/productpage")?;
     ensure(served.body.contains(TITLE), || format!("the page: {}", served.status))?;
     fact(format!(
         "{} manifests refused, {} endured; no file, secret or process of the host is concerned",

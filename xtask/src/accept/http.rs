@@ -1,7 +1,7 @@
 //! A small client: one request per connection, the whole response.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -23,22 +23,22 @@ impl Answer {
     }
 }
 
-/// Sends one request to 127.0.0.1 and waits at most 30 s for the end of the response.
+/// Sends one request to a gateway and waits at most 30 s for the end of the response.
 ///
 /// # Errors
 ///
 /// If the connection cannot be made, breaks, or carries no HTTP.
 pub(super) fn request(
-    port: u16,
+    gateway: SocketAddr,
     method: &str,
     target: &str,
     headers: &[(String, String)],
 ) -> anyhow::Result<Answer> {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).context("connect")?;
+    let mut stream = TcpStream::connect(gateway).context("connect")?;
     stream.set_read_timeout(Some(Duration::from_secs(30)))?;
     let mut text = format!("{method} {target} HTTP/1.1\r\nconnection: close\r\n");
     if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
-        text.push_str(&format!("host: 127.0.0.1:{port}\r\n"));
+        text.push_str(&format!("host: {gateway}\r\n"));
     }
     for (name, value) in headers {
         text.push_str(&format!("{name}: {value}\r\n"));
@@ -55,8 +55,8 @@ pub(super) fn request(
 /// # Errors
 ///
 /// As [`request`].
-pub(super) fn page(port: u16, target: &str) -> anyhow::Result<Answer> {
-    request(port, "GET", target, &[])
+pub(super) fn page(gateway: SocketAddr, target: &str) -> anyhow::Result<Answer> {
+    request(gateway, "GET", target, &[])
 }
 
 fn parse(bytes: &[u8]) -> anyhow::Result<Answer> {

@@ -55,7 +55,7 @@ fn packets(mesh: &Mesh) -> anyhow::Result<()> {
     let file = mesh.stage.home.join("packets.pcap");
     let mut capture = Capture::start(&pod["pid"], &file)?;
     for _ in 0..50 {
-        page(mesh.port, "/productpage")?;
+        page(mesh.gateway, "/productpage")?;
     }
     // Loads are spread over three versions, so this pod has seen about 16.
     let bytes = wait_for("packets of page loads", Duration::from_secs(20), || {
@@ -181,7 +181,7 @@ fn strict(mesh: &Mesh) -> anyhow::Result<()> {
     let product = mesh.pod("productpage")?;
     let member = call(product["name"].as_str().unwrap_or_default(), "productpage")?;
     ensure(member.stdout == b"200", || "a member was refused".to_owned())?;
-    let status = page(mesh.port, "/productpage")?.status;
+    let status = page(mesh.gateway, "/productpage")?.status;
     fact("STRICT refused the caller without a sidecar; members and the gateway were served");
     ensure(status == 200, || format!("the gateway answered {status}"))
 }

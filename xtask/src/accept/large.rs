@@ -79,7 +79,7 @@ fn deletion(mesh: &Mesh, control: i64) -> anyhow::Result<()> {
 /// Whether a host answers with a text of its VirtualService.
 fn answer(mesh: &Mesh, n: usize, text: usize) -> anyhow::Result<Option<()>> {
     let host = [("host".to_owned(), format!("h{n}.example.com"))];
-    let Answer { status, body, .. } = request(mesh.port, "GET", "/text", &host)?;
+    let Answer { status, body, .. } = request(mesh.gateway, "GET", "/text", &host)?;
     Ok((status == 200 && body == format!("text {text}")).then_some(()))
 }
 

@@ -1,6 +1,7 @@
 //! A mesh under test: the real binary, started as a user would start it.
 
 use std::fs::{self, File};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -100,23 +101,26 @@ impl Stage {
         command.args(args).stdout(output.try_clone()?).stderr(output);
         let started = Instant::now();
         let child = command.spawn().context("ironmesh up does not start")?;
-        let mut mesh = Mesh { stage: self.clone(), child, started, port: 0, log };
-        mesh.port = wait_for("the URL of the gateway", Duration::from_secs(60), || {
+        let mut mesh = Mesh { stage: self.clone(), child, started, gateway: NOWHERE, log };
+        mesh.gateway = wait_for("the URL of the gateway", Duration::from_secs(60), || {
             if let Some(status) = mesh.child.try_wait()? {
                 bail!("ironmesh up ended: {status}\n{}", mesh.said());
             }
-            Ok(gateway_port(&mesh.said()))
+            Ok(gateway_address(&mesh.said()))
         })?;
         Ok(mesh)
     }
 }
 
-/// The port of the first `http://127.0.0.1:PORT` in the output of `up`.
-fn gateway_port(text: &str) -> Option<u16> {
-    let rest = text.split("http://127.0.0.1:").nth(1)?;
-    let end = rest.find(|c: char| !c.is_ascii_digit())?;
-    rest[..end].parse().ok()
+/// The address in the first `http://ADDRESS[:PORT]/` of the output of `up`.
+fn gateway_address(text: &str) -> Option<SocketAddr> {
+    let (authority, _) = text.split_once("http://")?.1.split_once('/')?;
+    let (host, port) = authority.split_once(':').unwrap_or((authority, "80"));
+    Some(SocketAddr::new(host.parse().ok()?, port.parse().ok()?))
 }
+
+/// Before the output of `up` says where.
+const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
 /// A running mesh; ended when dropped.
 #[derive(Debug)]
@@ -127,8 +131,8 @@ pub(super) struct Mesh {
     pub child: Child,
     /// When it was started.
     pub started: Instant,
-    /// Published port of the gateway.
-    pub port: u16,
+    /// Where the gateway is published.
+    pub gateway: SocketAddr,
     log: PathBuf,
 }
 

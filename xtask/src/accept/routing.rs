@@ -20,7 +20,7 @@ pub(super) fn weights(stage: &Stage, _: &Options) -> anyhow::Result<()> {
     stage.apply(SUBSETS)?;
     stage.apply(&split(50))?;
     let starred = (0..1_000)
-        .map(|_| page(mesh.port, "/productpage"))
+        .map(|_| page(mesh.gateway, "/productpage"))
         .collect::<Result<Vec<_>, _>>()?
         .iter()
         .filter(|page| page.body.contains("full stars"))
@@ -41,13 +41,13 @@ fn edits_under_load(mesh: &Mesh) -> anyhow::Result<()> {
     let clients: Vec<_> = (0..8)
         .map(|client| {
             let (stop, loads, broken) = (stop.clone(), loads.clone(), broken.clone());
-            let port = mesh.port;
+            let gateway = mesh.gateway;
             thread::spawn(move || {
                 let mut next = started + Duration::from_millis(client * 5);
                 while !stop.load(Ordering::Relaxed) {
                     thread::sleep(next.saturating_duration_since(Instant::now()));
                     next += Duration::from_millis(40);
-                    let whole = page(port, "/productpage")
+                    let whole = page(gateway, "/productpage")
                         .is_ok_and(|p| p.status == 200 && !p.body.contains("Error fetching"));
                     loads.fetch_add(1, Ordering::Relaxed);
                     broken.fetch_add(usize::from(!whole), Ordering::Relaxed);
