@@ -168,15 +168,11 @@ pub struct PublishedPort {
 }
 
 impl PublishedPort {
-    /// Its URL, without the port where that is the scheme's own, and without a path.
+    /// Its URL, without a path. The port is always there, so that scripts can split it off.
     #[must_use]
     pub fn url(&self) -> String {
-        let (scheme, usual) = if self.port == 443 { ("https", 443) } else { ("http", 80) };
-        if self.address.port() == usual {
-            format!("{scheme}://{}", self.address.ip())
-        } else {
-            format!("{scheme}://{}", self.address)
-        }
+        let scheme = if self.port == 443 { "https" } else { "http" };
+        format!("{scheme}://{}", self.address)
     }
 }
 

@@ -112,11 +112,10 @@ impl Stage {
     }
 }
 
-/// The address in the first `http://ADDRESS[:PORT]/` of the output of `up`.
+/// The address in the first `http://ADDRESS:PORT/` of the output of `up`.
 fn gateway_address(text: &str) -> Option<SocketAddr> {
     let (authority, _) = text.split_once("http://")?.1.split_once('/')?;
-    let (host, port) = authority.split_once(':').unwrap_or((authority, "80"));
-    Some(SocketAddr::new(host.parse().ok()?, port.parse().ok()?))
+    authority.parse().ok()
 }
 
 /// Before the output of `up` says where.
