@@ -132,8 +132,7 @@ fn every_load_balancer_has_an_address_of_its_own() {
             assert_eq!(port, low.to_string());
             await_answer((gateway, low).into());
             let url = mesh.ok(&["status", "-o", "url"]);
-            let expected = if low == 80 { String::new() } else { format!(":{low}") };
-            assert_eq!(url.trim(), format!("http://{gateway}{expected}"));
+            assert_eq!(url.trim(), format!("http://{gateway}:{low}"));
             await_some("the address of the Ingress", || {
                 let ip = field(mesh, "ing", "web", "{.status.loadBalancer.ingress[0].*}");
                 (ip == gateway.to_string()).then_some(())
