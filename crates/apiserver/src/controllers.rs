@@ -17,7 +17,7 @@ use ironmesh_model::Name;
 
 use crate::context::Context;
 use crate::failure::Failure;
-use crate::object;
+use crate::object::{self, Object};
 use crate::registry::Registry;
 use crate::store::{Collection, Event, EventKind, Key};
 
@@ -170,12 +170,13 @@ fn everything(registry: &Registry, queue: &mut Queue) {
 fn concerns(registry: &Registry, event: &Event, queue: &mut Queue) {
     let collection = &event.key.collection;
     let namespace = &event.key.namespace;
+    let (object, old) = (event.object(), event.old());
     for (place, controller) in CONTROLLERS.iter().enumerate() {
         let mut add = |name: ObjectName| queue.add(Work::Reconcile(place, name));
         if collection.is(controller.of.0, controller.of.1) {
             add((namespace.clone(), event.key.name.clone()));
         }
-        for object in [Some(&event.object), event.old.as_ref()].into_iter().flatten() {
+        for object in std::iter::once(&object).chain(&old) {
             if let Some(owner) = object::controller(object)
                 && Some(owner.kind()) == controller.owner
             {
@@ -192,15 +193,14 @@ fn concerns(registry: &Registry, event: &Event, queue: &mut Queue) {
             });
         }
     }
-    owners(registry, event, queue);
+    owners(registry, event, &object, queue);
     if collection.is("", "events") && events::are_too_many(registry) {
         queue.add(Work::Events);
     }
 }
 
 /// Marks what a change concerns among what is owned, and among owners.
-fn owners(registry: &Registry, event: &Event, queue: &mut Queue) {
-    let object = &event.object;
+fn owners(registry: &Registry, event: &Event, object: &Object, queue: &mut Queue) {
     if object::is_terminating(object) && owned::is_foreground(object) {
         queue.add(Work::Foreground(event.key.clone()));
     }

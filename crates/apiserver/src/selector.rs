@@ -72,6 +72,11 @@ impl Selector {
         Ok(Self { requirements, fields: fields.collect::<Result<_, _>>()? })
     }
 
+    /// Whether it means every object.
+    pub(crate) fn is_everything(&self) -> bool {
+        self.requirements.is_empty() && self.fields.is_empty()
+    }
+
     /// Whether it means this object.
     pub(crate) fn matches(&self, object: &Object) -> bool {
         let label = |key: &str| object::label(object, key);

@@ -28,8 +28,8 @@ mod kept;
 mod record;
 mod tend;
 
+use history::History;
 pub use history::{Event, EventKind, Gone};
-use history::{History, Past};
 use index::Index;
 use journal::{Journal, Opened};
 use kept::{Kept, Recent};
@@ -329,16 +329,9 @@ impl Store {
     /// # Errors
     ///
     /// If some of them are no longer kept, or `revision` is in the future.
-    pub fn events_after(&self, revision: u64, count: usize) -> Result<Vec<Arc<Event>>, Gone> {
-        let mut inner = self.lock();
-        let past = inner.history.after(revision, inner.revision, count)?;
-        let event = |past: Past| {
-            let Past { revision, kind, key, object, old } = past;
-            let object = inner.recent.value(&object);
-            let old = old.map(|old| inner.recent.value(&old));
-            Arc::new(Event { revision, kind, key, object, old })
-        };
-        Ok(past.into_iter().map(event).collect())
+    pub fn events_after(&self, revision: u64, count: usize) -> Result<Vec<Event>, Gone> {
+        let inner = self.lock();
+        inner.history.after(revision, inner.revision, count)
     }
 
     /// Adds an object; the store gives it its resource version.
@@ -478,7 +471,7 @@ impl Inner {
         self.index.add(key, &object.value());
         self.revision = revision;
         let old = old.map(|stored| stored.object);
-        self.history.push(Past { revision, kind, key: key.clone(), object, old }, bytes);
+        self.history.push(Event { revision, kind, key: key.clone(), object, old }, bytes);
     }
 
     fn remove(&mut self, key: &Key) -> Result<Arc<Object>, Error> {
@@ -504,7 +497,8 @@ impl Inner {
         self.recent.note(last.clone(), stored.object.json().len());
         if let Some(object) = Kept::of(&last, usize::MAX) {
             let (kind, old) = (EventKind::Deleted, Some(stored.object));
-            self.history.push(Past { revision, kind, key: key.clone(), object, old }, stored.bytes);
+            self.history
+                .push(Event { revision, kind, key: key.clone(), object, old }, stored.bytes);
         }
         last
     }

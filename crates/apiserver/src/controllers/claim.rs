@@ -25,8 +25,8 @@ fn watches(_: &Registry, event: &Event) -> Vec<ObjectName> {
     if !event.key.collection.is("", "pods") {
         return Vec::new();
     }
-    let claims = claims_of(&event.object);
-    claims.map(|claim| (event.key.namespace.clone(), claim.into())).collect()
+    let pod = event.object();
+    claims_of(&pod).map(|claim| (event.key.namespace.clone(), claim.into())).collect()
 }
 
 fn claims_of(pod: &Object) -> impl Iterator<Item = &str> {

@@ -26,15 +26,18 @@ pub(super) const CONTROLLER: Controller = Controller {
 
 /// The Deployments that may take over a ReplicaSet that nothing controls.
 fn watches(registry: &Registry, event: &Event) -> Vec<ObjectName> {
-    let set = &event.object;
     let is_set = event.key.collection.is("apps", "replicasets");
-    if !is_set || event.kind == EventKind::Deleted || object::controller(set).is_some() {
+    if !is_set || event.kind == EventKind::Deleted {
+        return Vec::new();
+    }
+    let set = event.object();
+    if object::controller(&set).is_some() {
         return Vec::new();
     }
     let namespace = &event.key.namespace;
     let deployments = Collection::new("apps", "deployments");
     let (all, _) = registry.store().list(&deployments, Some(namespace));
-    let means = |deployment: &&Arc<Object>| is_meant(deployment, set);
+    let means = |deployment: &&Arc<Object>| is_meant(deployment, &set);
     all.iter().filter(means).map(|found| (namespace.clone(), object::name(found).into())).collect()
 }
 

@@ -27,14 +27,17 @@ pub(super) const CONTROLLER: Controller = Controller {
 /// The Services whose Endpoints a change concerns: those of a pod of which they show something else,
 /// and that whose Endpoints are gone.
 fn watches(registry: &Registry, event: &Event) -> Vec<ObjectName> {
-    let (object, old) = (&*event.object, event.old.as_deref());
     let is_gone = event.kind == EventKind::Deleted;
     let namespace = &event.key.namespace;
     if event.key.collection.is("", "endpoints") && is_gone {
         return vec![(namespace.clone(), event.key.name.clone())];
     }
-    let is_pod = event.key.collection.is("", "pods");
-    if !is_pod || !is_gone && old.is_some_and(|old| shown(old) == shown(object)) {
+    if !event.key.collection.is("", "pods") {
+        return Vec::new();
+    }
+    let (object, old) = (event.object(), event.old());
+    let (object, old) = (&*object, old.as_deref());
+    if !is_gone && old.is_some_and(|old| shown(old) == shown(object)) {
         return Vec::new();
     }
     let pods: Vec<&Object> = std::iter::once(object).chain(old).collect();

@@ -191,14 +191,18 @@ impl Watcher {
     fn write_event(&self, lines: &mut Vec<u8>, event: &Event) {
         if event.key.collection != self.collection
             || self.namespace.as_deref().is_some_and(|wanted| wanted != &*event.key.namespace)
+            || self.name.as_deref().is_some_and(|wanted| wanted != &*event.key.name)
         {
             return;
         }
-        let before = event.old.as_deref().is_some_and(|old| self.means(old));
-        let after = event.kind != EventKind::Deleted && self.means(&event.object);
+        // Who watches everything needs no look at what was before.
+        let before = event.had_old()
+            && (self.selector.is_everything() || event.old().is_some_and(|old| self.means(&old)));
+        let object = event.object();
+        let after = event.kind != EventKind::Deleted && self.means(&object);
         match (before, after) {
-            (true, true) => self.write(lines, "MODIFIED", &event.object),
-            (false, true) => self.write(lines, "ADDED", &event.object),
+            (true, true) => self.write(lines, "MODIFIED", &object),
+            (false, true) => self.write(lines, "ADDED", &object),
             (true, false) => self.write(lines, "DELETED", &last_state(event)),
             (false, false) => {}
         }
@@ -238,7 +242,7 @@ impl Watcher {
 
 /// An object that a watcher no longer means, as it last was for it, in the version of the change.
 fn last_state(event: &Event) -> Object {
-    let mut object = (**event.old.as_ref().unwrap_or(&event.object)).clone();
+    let mut object = Object::clone(&event.old().unwrap_or_else(|| event.object()));
     object::metadata_mut(&mut object)["resourceVersion"] = event.revision.to_string().into();
     object
 }

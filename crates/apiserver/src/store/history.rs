@@ -9,8 +9,9 @@ use super::Key;
 use super::kept::Kept;
 use crate::object::Object;
 
-/// One change.
-#[derive(Debug)]
+/// One change. Its objects are text until somebody asks for them: most who follow the changes want those
+/// of one collection.
+#[derive(Clone, Debug)]
 pub struct Event {
     /// Resource version of the change.
     pub revision: u64,
@@ -18,20 +19,28 @@ pub struct Event {
     pub kind: EventKind,
     /// To which object.
     pub key: Key,
-    /// The object after it; of a deleted one its last state.
-    pub object: Arc<Object>,
-    /// The object before it, if there was one.
-    pub old: Option<Arc<Object>>,
-}
-
-/// A change as it is kept.
-#[derive(Clone, Debug)]
-pub(super) struct Past {
-    pub(super) revision: u64,
-    pub(super) kind: EventKind,
-    pub(super) key: Key,
     pub(super) object: Kept,
     pub(super) old: Option<Kept>,
+}
+
+impl Event {
+    /// The object after the change; of a deleted one its last state.
+    #[must_use]
+    pub fn object(&self) -> Arc<Object> {
+        self.object.value()
+    }
+
+    /// Whether there was an object before the change.
+    #[must_use]
+    pub fn had_old(&self) -> bool {
+        self.old.is_some()
+    }
+
+    /// The object before the change, if there was one.
+    #[must_use]
+    pub fn old(&self) -> Option<Arc<Object>> {
+        self.old.as_ref().map(Kept::value)
+    }
 }
 
 /// What happened to an object.
@@ -58,7 +67,7 @@ pub struct Gone {
 /// Bounded in number and in bytes.
 #[derive(Debug)]
 pub(super) struct History {
-    events: VecDeque<(Past, u64)>,
+    events: VecDeque<(Event, u64)>,
     bytes: u64,
     /// All changes after this version are here.
     floor: u64,
@@ -77,7 +86,7 @@ impl History {
         }
     }
 
-    pub(super) fn push(&mut self, event: Past, bytes: u64) {
+    pub(super) fn push(&mut self, event: Event, bytes: u64) {
         self.bytes += bytes;
         self.events.push_back((event, bytes));
         // The last change is kept whatever its size, so that who has seen all others sees it.
@@ -102,7 +111,7 @@ impl History {
         revision: u64,
         current: u64,
         count: usize,
-    ) -> Result<Vec<Past>, Gone> {
+    ) -> Result<Vec<Event>, Gone> {
         if revision < self.floor || revision > current {
             return Err(Gone { asked: revision, kept: self.floor });
         }

@@ -31,13 +31,13 @@ impl Source for LocalSource {
     fn changes_after(&self, version: u64) -> Result<(Vec<Change>, u64), Expired> {
         let events = self.0.store().events_after(version, usize::MAX).map_err(|_| Expired)?;
         let last = events.last().map_or(version, |event| event.revision);
-        let change = |event: &Arc<Event>| {
-            let object = Object::new(event.object.clone()).ok()?;
+        let change = |event: &Event| {
+            let object = Object::new(event.object()).ok()?;
             let key = ObjectKey::of(&object);
             let object = (event.kind != EventKind::Deleted).then_some(object);
             Some(Change { key, object })
         };
-        let concern = |event: &&Arc<Event>| concerns_mesh(&event.key.collection);
+        let concern = |event: &&Event| concerns_mesh(&event.key.collection);
         Ok((events.iter().filter(concern).filter_map(change).collect(), last))
     }
 
