@@ -125,6 +125,7 @@ fn nothing_left(stage: &Stage, whom: &str) -> anyhow::Result<()> {
     mesh.wait_ready("default", 6)?;
     let all = descendants(i32::try_from(mesh.child.id())?);
     let namespaces: BTreeSet<String> = all.iter().filter_map(|pid| network(*pid)).collect();
+    let bystanders = names("/proc");
     let victim = match whom {
         "up" => all[0],
         _ => *all.get(1).context("up has no child")?,
@@ -138,7 +139,8 @@ fn nothing_left(stage: &Stage, whom: &str) -> anyhow::Result<()> {
         left = Host::look(stage)?.beyond(&before);
         let processes = all.iter().filter(|pid| Path::new(&format!("/proc/{pid}")).exists());
         processes.for_each(|pid| left += &format!("process {pid}\n"));
-        let held = namespaces_of_all().into_iter().filter(|name| namespaces.contains(name));
+        // A mesh that starts meanwhile may be given the number of a namespace that has gone.
+        let held = namespaces_of(&bystanders).into_iter().filter(|name| namespaces.contains(name));
         held.filter(|name| Some(name) != network_of_self().as_ref())
             .for_each(|name| left += &format!("namespace {name}\n"));
         Ok(left.is_empty().then_some(()))
@@ -162,8 +164,8 @@ fn network_of_self() -> Option<String> {
     Some(fs::read_link("/proc/self/ns/net").ok()?.display().to_string())
 }
 
-fn namespaces_of_all() -> BTreeSet<String> {
-    names("/proc").iter().filter_map(|name| network(name.parse().ok()?)).collect()
+fn namespaces_of(processes: &BTreeSet<String>) -> BTreeSet<String> {
+    processes.iter().filter_map(|name| network(name.parse().ok()?)).collect()
 }
 
 fn names(folder: &str) -> BTreeSet<String> {

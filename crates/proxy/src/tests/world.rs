@@ -36,7 +36,7 @@ use crate::worker::{Listener, Workers};
 use crate::workload::LocalWorkload;
 
 /// How long a test waits for something that must happen.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A proxy that runs in this process.
 pub(crate) struct Proxy {
