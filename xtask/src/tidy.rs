@@ -65,6 +65,7 @@ const SEAMS: &[(&str, &str, &[&str])] = &[
         r"\b(TcpListener|UdpSocket|UnixListener|UnixDatagram)::bind|\b(TcpStream|UnixStream)::connect|\b(Tcp)?Socket::new|\bsocket\(AddressFamily",
         &[
             "client/src/lib.rs",
+            "cli/src/verb/port_forward.rs",
             "cli/src/verb/status.rs",
             "capture/src/netlink.rs",
             "local/src/",

@@ -15,6 +15,7 @@ pub(crate) mod findings;
 pub(crate) mod get;
 pub(crate) mod label;
 pub(crate) mod logs;
+pub(crate) mod port_forward;
 pub(crate) mod proxy_config;
 pub(crate) mod proxy_status;
 pub(crate) mod rollout;

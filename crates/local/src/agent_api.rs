@@ -5,7 +5,10 @@
 //! [`Answer`] on a line, then what the request asks for: raw bytes of a forwarded port, or a second
 //! line with [`Exit`] when a command ended.
 
+pub mod streams;
 mod terminal;
+
+pub use terminal::Terminal;
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::Ipv4Addr;

@@ -12,6 +12,7 @@ mod memory;
 mod mesh;
 mod mesh_verbs;
 mod objects;
+mod port_forward;
 mod running;
 mod samples;
 mod sidecar;
