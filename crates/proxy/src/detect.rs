@@ -9,6 +9,7 @@
 use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
+use std::time::Duration;
 
 use bytes::BytesMut;
 use ironmesh_model::policy::MtlsMode;
@@ -82,6 +83,21 @@ fn ask_for_caller(worker: &Worker, connection: &Connection) {
     let (views, ip) = (&connection.workload.views, connection.peer.ip());
     if views.load().use_workload(ip, worker.watches.now()).is_none() {
         views.want(ResourceKey::Workload(ip));
+    }
+}
+
+/// Waits until it is known who a member of the mesh is that calls, or that nothing is known of it. The
+/// answer was asked for when the connection came, and mostly is here once its handshake is over.
+async fn caller(worker: &Worker, connection: &Connection) {
+    let ip = connection.peer.ip();
+    let known = |view: &View| match view.workload(ip) {
+        Some(_) => Ok(()),
+        None => Err(Some(ResourceKey::Workload(ip))),
+    };
+    let is_known = known(&connection.workload.views.load()).is_ok();
+    if !is_known && ip != connection.destination.ip() {
+        // Whom nobody could tell of is recorded by identity alone.
+        let _ = Box::pin(park::until_found(worker, &connection.workload, known)).await;
     }
 }
 
@@ -264,6 +280,7 @@ async fn terminate(
         // As Istio's proxies write it; certificates of the mesh have no subject.
         connection.client = format!("By={own};Hash={hash};Subject=\"\";URI={identity}");
         connection.peer_identity = Some(identity);
+        let _ = timeout(CALLER_PATIENCE, caller(worker, connection)).await;
     }
     match (inside, decision.protocol().is_http()) {
         (Some(Inside::Http1), _) => Detected::Http1(stream, BytesMut::new()),
@@ -477,3 +494,7 @@ async fn read_more(
     })
     .await
 }
+
+/// How long the answer about a caller is waited for once its handshake is over. Without it the caller
+/// would be recorded by its identity alone.
+const CALLER_PATIENCE: Duration = Duration::from_millis(100);

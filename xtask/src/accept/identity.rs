@@ -127,26 +127,27 @@ fn certificate(mesh: &Mesh) -> anyhow::Result<()> {
     })
 }
 
+/// The label of calls by productpage.
+const CALLER: &str = "source_workload=\"productpage-v1\"";
+
 /// A pod that calls its own Service goes through its own inbound proxy.
 fn self_call(mesh: &Mesh, replicas: usize) -> anyhow::Result<()> {
     let pods = mesh.stage.run(&["get", "pods", "-l", "app=productpage", "-o", "name"])?;
     let pods: Vec<&str> = pods.lines().filter_map(|line| line.strip_prefix("pod/")).collect();
     ensure(pods.len() == replicas, || format!("{replicas} replicas wanted: {pods:?}"))?;
-    let seen = |mesh: &Mesh| -> anyhow::Result<u64> {
-        let mut sum = 0;
+    let mut counted = String::new();
+    let mut seen = |mesh: &Mesh| -> anyhow::Result<u64> {
+        counted.clear();
         for pod in &pods {
             let metrics = mesh.stage.run(&["proxy-config", pod, "--metrics"])?;
-            sum += metrics
-                .lines()
-                .filter(|line| {
-                    line.starts_with("istio_requests_total{")
-                        && line.contains("reporter=\"destination\"")
-                        && line.contains("source_workload=\"productpage-v1\"")
-                })
-                .filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
-                .sum::<u64>();
+            let inbound = metrics.lines().filter(|line| {
+                line.starts_with("istio_requests_total{")
+                    && line.contains("reporter=\"destination\"")
+            });
+            inbound.for_each(|line| counted += &format!("{pod} {line}\n"));
         }
-        Ok(sum)
+        let own = counted.lines().filter(|line| line.contains(CALLER));
+        Ok(own.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum())
     };
     let before = seen(mesh)?;
     for _ in 0..4 {
@@ -158,7 +159,8 @@ fn self_call(mesh: &Mesh, replicas: usize) -> anyhow::Result<()> {
     let after = wait_for("the self-calls in the metrics", Duration::from_secs(10), || {
         let now = seen(mesh)?;
         Ok((now >= before + 4).then_some(now))
-    })?;
+    })
+    .with_context(|| format!("counted before: {before}; then:\n{counted}"))?;
     fact(format!(
         "{replicas} replicas: inbound proxies counted {} self-calls of 4",
         after - before
