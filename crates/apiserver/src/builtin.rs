@@ -17,7 +17,7 @@ pub(crate) fn ensure(registry: &Registry, added: Vec<Object>) {
     if registry.store().object(&Collection::core("nodes").key("", NODE)).is_some() {
         return;
     }
-    let namespaces = ["default", "kube-system"].map(namespace);
+    let namespaces = ["default", "kube-node-lease", "kube-public", "kube-system"].map(namespace);
     let mut all_made = true;
     for object in namespaces.into_iter().chain(added) {
         all_made &= make(registry, object);

@@ -82,6 +82,7 @@ async fn post_all(api: Client, mut recorded: mpsc::Receiver<Recorded>, remembere
     // With `--state` the events of an earlier mesh are still there: begin above their numbers.
     let mut number = clock::micros();
     while let Some(event) = recorded.recv().await {
+        let path = format!("/api/v1/namespaces/{}/events", event.namespace);
         let same = Same {
             uid: event.uid.clone(),
             container: event.container.clone(),
@@ -91,20 +92,25 @@ async fn post_all(api: Client, mut recorded: mpsc::Receiver<Recorded>, remembere
         if posted.len() > remembered_max {
             posted.clear();
         }
-        let path = format!("/api/v1/namespaces/{}/events", event.namespace);
-        let result = if let Some(object) = posted.get_mut(&same) {
-            let count = object["count"].as_u64().unwrap_or(1) + 1;
-            object["count"] = count.into();
-            object["lastTimestamp"] = event.time.into();
-            let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
-            api.put(&format!("{path}/{name}"), object).await
-        } else {
-            number += 1;
-            let object = object(&event, number);
-            let result = api.post(&path, &object).await;
-            posted.insert(same, object);
-            result
-        };
+        if let Some(before) = posted.get_mut(&same) {
+            let count = before["count"].as_u64().unwrap_or(1) + 1;
+            before["count"] = count.into();
+            before["lastTimestamp"] = event.time.clone().into();
+            let name = before["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+            match api.put(&format!("{path}/{name}"), before).await {
+                Ok(_) => continue,
+                // Old ones are removed, and users remove them: it is a new one then.
+                Err(error) if error.is_refused() => {}
+                Err(error) => {
+                    tracing::debug!(%error, "an event was not counted");
+                    continue;
+                }
+            }
+        }
+        number += 1;
+        let object = object(&event, number);
+        let result = api.post(&path, &object).await;
+        posted.insert(same, object);
         if let Err(error) = result {
             tracing::debug!(%error, "an event was not posted");
         }
@@ -124,11 +130,13 @@ fn object(event: &Recorded, number: u64) -> Value {
         involved["fieldPath"] = format!("spec.containers{{{container}}}").into();
     }
     let suffix = event.uid.get(..8).unwrap_or(&event.uid);
+    // There is room for the rest of a name.
+    let pod = event.pod.get(..POD_NAME_BYTES_MAX).unwrap_or(&event.pod);
     json!({
         "apiVersion": "v1",
         "kind": "Event",
         "metadata": {
-            "name": format!("{}.{suffix}{number:x}", event.pod),
+            "name": format!("{pod}.{suffix}{number:x}"),
             "namespace": event.namespace,
         },
         "involvedObject": involved,
@@ -142,3 +150,6 @@ fn object(event: &Recorded, number: u64) -> Value {
         "count": 1,
     })
 }
+
+/// Bytes of a pod's name in the names of its events; a name has at most 253.
+const POD_NAME_BYTES_MAX: usize = 200;

@@ -23,7 +23,10 @@ pub(super) fn record(
 ) {
     let namespace = object::namespace(object);
     let about = format!("{}/{reason}/{message}", object::uid(object));
-    let name = format!("{}.{:016x}", object::name(object), XxHash3_64::oneshot(about.as_bytes()));
+    let of = object::name(object);
+    // There is room for the rest of a name.
+    let of = of.get(..NAME_BYTES_MAX).unwrap_or(of);
+    let name = format!("{of}.{:016x}", XxHash3_64::oneshot(about.as_bytes()));
     let resource = Resource::of("v1", "Event");
     let key = Collection::core("events").key(namespace, &name);
     let now = clock::rfc3339(clock::now());
@@ -95,3 +98,6 @@ fn last_seen(event: &Object) -> i64 {
         .find_map(|time| time.parse::<Timestamp>().ok())
         .map_or(0, Timestamp::as_second)
 }
+
+/// Bytes of an object's name in the names of its events; a name has at most 253.
+const NAME_BYTES_MAX: usize = 200;

@@ -1,6 +1,5 @@
 //! Addresses and node ports of Services. Pure functions.
 
-use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
 use twox_hash::XxHash3_64;
@@ -65,13 +64,11 @@ pub(crate) fn free_node_port(
     namespace: &str,
     name: &str,
     port: i64,
-    taken: &BTreeSet<i64>,
+    is_free: impl Fn(i64) -> bool,
 ) -> Option<i64> {
     let count = NODE_PORTS.end() - NODE_PORTS.start() + 1;
     let start = i64::from(start_of(namespace, &format!("{name}:{port}"), 1 << 31)) % count;
-    (0..count)
-        .map(|step| NODE_PORTS.start() + (start + step) % count)
-        .find(|port| !taken.contains(port))
+    (0..count).map(|step| NODE_PORTS.start() + (start + step) % count).find(|port| is_free(*port))
 }
 
 fn start_of(namespace: &str, name: &str, count: u32) -> u32 {
@@ -84,6 +81,8 @@ pub(crate) const NODE_PORTS: std::ops::RangeInclusive<i64> = 30_000..=32_767;
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]

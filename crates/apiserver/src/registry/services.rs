@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
 use ironmesh_dialects::kinds::Resource;
-use ironmesh_dialects::kubernetes::kinds::{Service, ServicePort, ServiceType};
-use ironmesh_dialects::schema::Bounded;
+use ironmesh_dialects::kubernetes::kinds::{Service, ServicePort, ServiceSpec, ServiceType};
+use ironmesh_dialects::schema::{Bounded, Fields};
 use serde_json::{Value, json};
 
 use super::validate::IP_RULE;
@@ -71,8 +71,7 @@ impl Registry {
                 .iter()
                 .filter(|s| (object::namespace(s), object::name(s)) != (&*namespace, &*name))
                 .flat_map(|s| Service::of(s).spec().ports())
-                .filter_map(|port| port.node_port())
-                .map(|port| port.0)
+                .filter_map(|port| Some((port.protocol().word(), port.node_port()?.0)))
                 .collect();
             let causes = allocate_node_ports(&namespace, &name, spec, taken)?;
             if !causes.is_empty() {
@@ -83,18 +82,22 @@ impl Registry {
     }
 }
 
-/// Gives each port of a Service its node port. Returns what is wrong with those that it names.
+/// Gives each port of a Service its node port. Returns what is wrong with those that it names. Each
+/// protocol has ports of its own.
 fn allocate_node_ports(
     namespace: &str,
     name: &str,
     spec: &mut Value,
-    mut taken: BTreeSet<i64>,
+    mut taken: BTreeSet<(&'static str, i64)>,
 ) -> Result<Vec<Cause>, Failure> {
     let mut causes = Vec::new();
+    // What the Service names itself goes to no other of its ports.
+    let named = ServiceSpec::of(spec).ports().filter_map(|port| Some(port.node_port()?.0));
+    let named: BTreeSet<i64> = named.collect();
     let ports = spec.get_mut("ports").and_then(Value::as_array_mut).into_iter().flatten();
     for (index, port) in ports.enumerate() {
         let read = ServicePort::of(port);
-        let number = read.port().into();
+        let (protocol, number) = (read.protocol().word(), read.port().into());
         let node_port = match read.node_port() {
             Some(Bounded(given)) if given != 0 => {
                 let mut refuse = |why: &str| {
@@ -105,15 +108,18 @@ fn allocate_node_ports(
                     refuse(
                         "provided port is not in the valid range. The range of valid ports is 30000-32767",
                     );
-                } else if taken.contains(&given) {
+                } else if taken.contains(&(protocol, given)) {
                     refuse("provided port is already allocated");
                 }
                 given
             }
-            _ => addresses::free_node_port(namespace, name, number, &taken)
-                .ok_or_else(|| Failure::internal("range is full: no free node port"))?,
+            _ => {
+                let is_free = |port| !named.contains(&port) && !taken.contains(&(protocol, port));
+                addresses::free_node_port(namespace, name, number, is_free)
+                    .ok_or_else(|| Failure::internal("range is full: no free node port"))?
+            }
         };
-        taken.insert(node_port);
+        taken.insert((protocol, node_port));
         port["nodePort"] = node_port.into();
     }
     Ok(causes)
@@ -121,8 +127,8 @@ fn allocate_node_ports(
 
 /// A Service that is sent without its addresses keeps them, unless it shall have none.
 pub(super) fn keep_addresses(old: &Object, new: &mut Object) {
-    let of = Service::of(new).spec().of();
-    if of == ServiceType::ExternalName {
+    let service_type = Service::of(new).spec().of();
+    if service_type == ServiceType::ExternalName {
         return;
     }
     let old = Service::of(old).spec();
@@ -134,8 +140,9 @@ pub(super) fn keep_addresses(old: &Object, new: &mut Object) {
     }
     for port in spec.get_mut("ports").and_then(Value::as_array_mut).into_iter().flatten() {
         let now = ServicePort::of(port);
-        let Some(before) = old.ports().find(|before| before.port() == now.port()) else { continue };
-        if has_node_ports(of) {
+        let of = |port: Fields<'_, ServicePort>| (port.protocol(), port.port());
+        let Some(before) = old.ports().find(|before| of(*before) == of(now)) else { continue };
+        if has_node_ports(service_type) {
             if let Some(Bounded(node_port)) = before.node_port() {
                 set_default(port, "nodePort", node_port);
             }

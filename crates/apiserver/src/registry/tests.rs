@@ -410,3 +410,119 @@ fn a_part_of_another_type_is_refused_or_harmless_and_never_replaced() {
         }
     }
 }
+
+#[test]
+fn a_name_may_be_as_long_as_kubernetes_lets_it_be() {
+    let directory = tempfile::tempdir().unwrap();
+    let registry = registry(&directory);
+    let map =
+        |name: &str| json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}});
+    let maps = Resource::of("v1", "ConfigMap");
+    for length in [63, 64, 253] {
+        registry.create(&maps, "default", map(&"a".repeat(length))).unwrap();
+    }
+    for name in ["a".repeat(254), "a..b".to_owned(), "a.".to_owned(), "-".repeat(3)] {
+        let refused = registry.create(&maps, "default", map(&name)).unwrap_err();
+        assert_eq!(refused.code, 422, "{name}");
+    }
+    // Names of Services are names in DNS.
+    let service = json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": {"name": "a".repeat(64)},
+        "spec": {"ports": [{"port": 80}]},
+    });
+    let services = Resource::of("v1", "Service");
+    assert_eq!(registry.create(&services, "default", service).unwrap_err().code, 422);
+}
+
+#[test]
+fn what_was_made_immutable_stays_so() {
+    let directory = tempfile::tempdir().unwrap();
+    let registry = registry(&directory);
+    let maps = Resource::of("v1", "ConfigMap");
+    let map = json!({
+        "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "fixed"},
+        "immutable": true, "data": {"a": "b"},
+    });
+    registry.create(&maps, "default", map).unwrap();
+    let key = Collection::core("configmaps").key("default", "fixed");
+    for (field, value) in [
+        ("immutable", json!(false)),
+        ("immutable", Value::Null),
+        ("data", json!({"a": "c"})),
+        ("binaryData", json!({"b": "AAAA"})),
+    ] {
+        let refused = registry
+            .update(&maps, &key, Part::Main, |old| {
+                let mut new = old.clone();
+                new[field] = value.clone();
+                Ok(new)
+            })
+            .unwrap_err();
+        let expected = "Forbidden: field is immutable when `immutable` is set";
+        let expected = format!("{field}: {expected}");
+        assert!(refused.message.ends_with(&expected), "{}", refused.message);
+    }
+    let labelled = registry.update(&maps, &key, Part::Main, |old| {
+        let mut new = old.clone();
+        new["metadata"]["labels"] = json!({"a": "b"});
+        Ok(new)
+    });
+    assert!(labelled.is_ok());
+}
+
+#[test]
+fn a_node_port_serves_one_port_of_each_protocol() {
+    let directory = tempfile::tempdir().unwrap();
+    let registry = registry(&directory);
+    let services = Resource::of("v1", "Service");
+    let service = |name: &str, ports: Value| {
+        json!({
+            "apiVersion": "v1", "kind": "Service", "metadata": {"name": name},
+            "spec": {"type": "NodePort", "ports": ports},
+        })
+    };
+    let dns = json!([
+        {"name": "tcp", "port": 53, "nodePort": 30053},
+        {"name": "udp", "port": 53, "protocol": "UDP", "nodePort": 30053},
+    ]);
+    registry.create(&services, "default", service("dns", dns.clone())).unwrap();
+    let refused = registry.create(&services, "default", service("other", dns)).unwrap_err();
+    assert_eq!(refused.message.matches("already allocated").count(), 2, "{}", refused.message);
+    // Sent again without them, each port keeps its own.
+    let key = Collection::core("services").key("default", "dns");
+    let kept = registry.update(&services, &key, Part::Main, |old| {
+        let mut new = old.clone();
+        new["spec"]["ports"] = json!([
+            {"name": "udp", "port": 53, "protocol": "UDP"},
+            {"name": "tcp", "port": 53, "nodePort": 30054},
+        ]);
+        Ok(new)
+    });
+    let kept = kept.unwrap();
+    assert_eq!(kept["spec"]["ports"][0]["nodePort"], 30053);
+    assert_eq!(kept["spec"]["ports"][1]["nodePort"], 30054);
+}
+
+#[test]
+fn what_is_being_deleted_gets_no_more_finalizers() {
+    let directory = tempfile::tempdir().unwrap();
+    let registry = registry(&directory);
+    let mut held = pod("held");
+    held["metadata"]["finalizers"] = json!(["example.com/a", "example.com/b"]);
+    registry.create(&pods(), "default", held).unwrap();
+    let now = DeleteOptions { grace_seconds: Some(0), ..DeleteOptions::default() };
+    registry.delete(&pods(), &pod_key("held"), &now).unwrap();
+    let finalizers = |list: Value| {
+        registry.update(&pods(), &pod_key("held"), Part::Main, |old| {
+            let mut new = old.clone();
+            new["metadata"]["finalizers"] = list.clone();
+            Ok(new)
+        })
+    };
+    let refused = finalizers(json!(["example.com/a", "example.com/c"])).unwrap_err();
+    let expected = "metadata.finalizers: Forbidden: no new";
+    assert!(refused.message.contains(expected), "{}", refused.message);
+    finalizers(json!(["example.com/b"])).unwrap();
+    finalizers(json!([])).unwrap();
+    assert_eq!(registry.object(&pods(), &pod_key("held")).unwrap_err().code, 404);
+}

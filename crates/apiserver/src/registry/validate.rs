@@ -13,7 +13,7 @@ use ironmesh_dialects::schema::Fields;
 use serde_json::{Value, json};
 
 use crate::failure::Cause;
-use crate::object::Object;
+use crate::object::{self, Object};
 use crate::registry::defaults;
 use crate::selector;
 
@@ -63,7 +63,7 @@ pub(crate) fn check(resource: &Resource, object: &Object) -> Vec<Cause> {
 
 /// What of a changed object may not change.
 pub(crate) fn check_update(resource: &Resource, old: &Object, new: &Object) -> Vec<Cause> {
-    let mut causes = Vec::new();
+    let mut causes = Vec::from_iter(added_finalizers(old, new));
     let mut fixed = |pointer: &str, field: &str| {
         let (old, new) = (old.pointer(pointer), new.pointer(pointer));
         if old.is_some_and(|old| !old.is_null()) && old != new {
@@ -89,25 +89,54 @@ pub(crate) fn check_update(resource: &Resource, old: &Object, new: &Object) -> V
         }
         _ => {}
     }
-    let immutable = old.get("immutable") == Some(&Value::Bool(true));
-    if immutable && (old.get("data") != new.get("data")) {
-        let message = "Forbidden: field is immutable when `immutable` is set".to_owned();
-        causes.push(Cause { field: "data".to_owned(), message });
+    if matches!(&*resource.plural, "configmaps" | "secrets") && resource.group.is_empty() {
+        causes.extend(changed_immutable(old, new));
     }
     causes
 }
 
-/// Whether `name` may name an object: a DNS subdomain (RFC 1123) of at most 253 characters.
+/// What is deleted waits for the finalizers that it has; none may be added.
+fn added_finalizers(old: &Object, new: &Object) -> Option<Cause> {
+    if !object::is_terminating(old) {
+        return None;
+    }
+    let finalizers = |of: &Object| -> BTreeSet<String> {
+        AnyObject::of(of).metadata().finalizers().map(str::to_owned).collect()
+    };
+    let added: Vec<_> = finalizers(new).difference(&finalizers(old)).cloned().collect();
+    (!added.is_empty()).then(|| Cause {
+        field: "metadata.finalizers".to_owned(),
+        message: format!(
+            "Forbidden: no new finalizers can be added if the object is being deleted, found new finalizers {added:?}"
+        ),
+    })
+}
+
+/// What of a ConfigMap or Secret that was made immutable was changed.
+fn changed_immutable(old: &Object, new: &Object) -> Vec<Cause> {
+    if old.get("immutable") != Some(&Value::Bool(true)) {
+        return Vec::new();
+    }
+    let changed = ["immutable", "data", "binaryData"];
+    let changed = changed.into_iter().filter(|field| old.get(field) != new.get(field));
+    let message = "Forbidden: field is immutable when `immutable` is set";
+    changed.map(|field| Cause { field: field.to_owned(), message: message.to_owned() }).collect()
+}
+
+/// Whether `name` may name an object: at most 253 characters, in parts that look like DNS labels
+/// (RFC 1123) but may be as long as the whole, as Kubernetes has it.
 pub(crate) fn is_subdomain(name: &str) -> bool {
-    name.len() <= 253 && name.split('.').all(is_label)
+    name.len() <= 253 && name.split('.').all(is_part)
 }
 
 /// Whether `name` is a DNS label (RFC 1123).
 pub(crate) fn is_label(name: &str) -> bool {
+    name.len() <= 63 && is_part(name)
+}
+
+fn is_part(name: &str) -> bool {
     let alphanumeric = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
-    !name.is_empty()
-        && name.len() <= 63
-        && name.bytes().all(|b| alphanumeric(b) || b == b'-')
+    name.bytes().all(|b| alphanumeric(b) || b == b'-')
         && name.bytes().next().is_some_and(alphanumeric)
         && name.bytes().last().is_some_and(alphanumeric)
 }
@@ -187,11 +216,19 @@ fn service(spec: Fields<'_, ServiceSpec>, causes: &mut Vec<Cause>) {
     labels::pairs(spec.selector(), "spec.selector", causes);
     ips::service(spec, causes);
     let count = ports.len();
-    let mut seen = BTreeSet::new();
+    let (mut seen, mut names) = (BTreeSet::new(), BTreeSet::new());
     for (index, port) in ports.enumerate() {
         let path = format!("spec.ports[{index}]");
-        if port.name().is_empty() && count > 1 {
-            causes.push(Cause::required(format!("{path}.name")));
+        let name = port.name();
+        if name.is_empty() {
+            if count > 1 {
+                causes.push(Cause::required(format!("{path}.name")));
+            }
+        } else if !is_label(name) {
+            causes.push(Cause::invalid(format!("{path}.name"), &name.into(), LABEL_RULE));
+        } else if !names.insert(name) {
+            let message = format!("Duplicate value: {name:?}");
+            causes.push(Cause { field: format!("{path}.name"), message });
         }
         if !seen.insert((port.protocol().word(), port.port())) {
             let message = format!("Duplicate value: {}", port.port());
@@ -310,6 +347,46 @@ mod tests {
             assert_eq!(texts(("v1", "ConfigMap"), map).len(), 1, "{key}");
             let secret = json!({"stringData": {key: "x"}});
             assert_eq!(texts(("v1", "Secret"), secret).len(), 1, "{key}");
+        }
+    }
+
+    #[test]
+    fn ports_and_variables_are_named_as_in_kubernetes() {
+        let service = |names: [&str; 2]| {
+            let ports = [(80, names[0]), (81, names[1])]
+                .map(|(port, name)| json!({"port": port, "name": name}));
+            texts(("v1", "Service"), json!({"spec": {"ports": ports}}))
+        };
+        assert_eq!(service(["a", "b-2"]), [""; 0]);
+        assert_eq!(service(["a", "a"]), [r#"spec.ports[1].name: Duplicate value: "a""#]);
+        assert!(
+            service(["a", "A_b"])[0].starts_with(r#"spec.ports[1].name: Invalid value: "A_b""#)
+        );
+        let pod = |fields: Value| {
+            let mut container = json!({"name": "a", "image": "a:1"});
+            fields
+                .as_object()
+                .unwrap()
+                .iter()
+                .for_each(|(key, value)| container[key] = value.clone());
+            texts(("v1", "Pod"), json!({"spec": {"containers": [container]}}))
+        };
+        let port = |name: &str| json!({"containerPort": 80, "name": name});
+        assert_eq!(pod(json!({"ports": [port("http"), port(""), port("")]})), [""; 0]);
+        for name in ["a-name-of-16-char", "UP", "80", "a--b", "-a", "a-"] {
+            let said = pod(json!({"ports": [port(name)]}));
+            assert!(said[0].starts_with("spec.containers[0].ports[0].name: Invalid"), "{name}");
+        }
+        assert_eq!(
+            pod(json!({"ports": [port("http"), port("http")]})),
+            [r#"spec.containers[0].ports[1].name: Duplicate value: "http""#]
+        );
+        let variable = |name: &str| json!({"env": [{"name": name, "value": "x"}]});
+        assert_eq!(pod(variable("my.var-1 %")), [""; 0]);
+        assert_eq!(pod(variable("")), ["spec.containers[0].env[0].name: Required value"]);
+        for name in ["a=b", "a\0b", "\u{e4}"] {
+            let said = pod(variable(name));
+            assert!(said[0].starts_with("spec.containers[0].env[0].name: Invalid"), "{name}");
         }
     }
 

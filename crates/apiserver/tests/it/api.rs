@@ -11,7 +11,7 @@ async fn built_in_objects_are_there_from_the_start() {
     let api = world.api();
     let names: Vec<_> =
         api.table("/api/v1/namespaces").await.into_iter().map(|r| r[0].clone()).collect();
-    assert_eq!(names, ["default", "kube-system"]);
+    assert_eq!(names, ["default", "kube-node-lease", "kube-public", "kube-system"]);
     let gateway = api.get(GATEWAY).await;
     assert_eq!(gateway["status"]["loadBalancer"]["ingress"], json!([{"ip": "127.0.0.1"}]));
     eventually(|| api.try_get("/api/v1/namespaces/default/serviceaccounts/default")).await;

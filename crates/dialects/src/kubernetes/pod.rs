@@ -83,9 +83,14 @@ impl Pod {
         is_final(&self.status.phase)
     }
 
-    /// Its host name: `spec.hostname`, or its name.
+    /// Its host name: `spec.hostname`, or its name, of which a host name can have 63 characters, as
+    /// Kubernetes shortens it.
     pub fn hostname(&self) -> &str {
-        if self.spec.hostname.is_empty() { &self.metadata.name } else { &self.spec.hostname }
+        if !self.spec.hostname.is_empty() {
+            return &self.spec.hostname;
+        }
+        let name = &self.metadata.name;
+        name.get(..HOSTNAME_BYTES_MAX).map_or(name, |kept| kept.trim_end_matches(['-', '.']))
     }
 }
 
@@ -165,6 +170,9 @@ const READY: &str = "Ready";
 /// Name of the container that is the mesh's proxy.
 const PROXY: &str = "istio-proxy";
 
+/// Bytes of a host name that Linux and DNS take.
+const HOSTNAME_BYTES_MAX: usize = 63;
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -194,5 +202,19 @@ mod tests {
         assert_eq!((get.path.as_str(), get.scheme.word()), ("/", "HTTP"));
         assert_eq!(container.port(&get.port), Some(8080));
         assert_eq!(container.port(&IntegerOrText::Integer(70_000)), None);
+    }
+
+    #[test]
+    fn a_host_name_has_room_for_what_linux_takes() {
+        let pod = |name: String, hostname: &str| -> Pod {
+            let spec = json!({"hostname": hostname, "containers": []});
+            let metadata = json!({"name": name});
+            parse(&json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}))
+                .unwrap()
+        };
+        assert_eq!(pod("a".repeat(62), "").hostname().len(), 62);
+        assert_eq!(pod("a".repeat(80), "").hostname().len(), 63);
+        assert_eq!(pod(format!("{}-b-c", "a".repeat(62)), "").hostname(), "a".repeat(62));
+        assert_eq!(pod("a".repeat(80), "short").hostname(), "short");
     }
 }

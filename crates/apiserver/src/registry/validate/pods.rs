@@ -148,10 +148,46 @@ fn container(
         causes.push(Cause::required(format!("{path}.image")));
     }
     mounts(container.volume_mounts(), path, volumes, causes);
+    let mut ports = BTreeSet::new();
     for (index, port) in container.ports().enumerate() {
+        let path = format!("{path}.ports[{index}]");
         if port.container_port() == 0 {
-            causes.push(Cause::required(format!("{path}.ports[{index}].containerPort")));
+            causes.push(Cause::required(format!("{path}.containerPort")));
         }
+        let name = port.name();
+        if let Some(why) = wrong_in_port_name(name) {
+            causes.push(Cause::invalid(format!("{path}.name"), &name.into(), why));
+        } else if !name.is_empty() && !ports.insert(name) {
+            causes.push(duplicate(format!("{path}.name"), name));
+        }
+    }
+    for (index, variable) in container.env().enumerate() {
+        let (name, field) = (variable.name(), format!("{path}.env[{index}].name"));
+        if name.is_empty() {
+            causes.push(Cause::required(field));
+        } else if !name.bytes().all(|b| matches!(b, b' '..=b'~') && b != b'=') {
+            causes.push(Cause::invalid(field, &name.into(), VARIABLE_RULE));
+        }
+    }
+}
+
+/// What is wrong with the name of a container's port (RFC 6335, section 5.1). None is well, too.
+fn wrong_in_port_name(name: &str) -> Option<&'static str> {
+    let known = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    if name.is_empty() {
+        None
+    } else if name.len() > 15 {
+        Some("must be no more than 15 characters")
+    } else if !name.bytes().all(known) {
+        Some("must contain only alphanumeric characters (a-z, 0-9), and hyphens (-)")
+    } else if !name.bytes().any(|b| b.is_ascii_lowercase()) {
+        Some("must contain at least one letter (a-z)")
+    } else if name.contains("--") {
+        Some("must not contain consecutive hyphens")
+    } else if name.starts_with('-') || name.ends_with('-') {
+        Some("must not begin or end with a hyphen")
+    } else {
+        None
     }
 }
 
@@ -191,6 +227,8 @@ fn mounts(
         }
     }
 }
+
+const VARIABLE_RULE: &str = "a valid environment variable name must consist only of printable ASCII characters other than '='";
 
 fn duplicate(field: String, value: &str) -> Cause {
     Cause { field, message: format!("Duplicate value: {value:?}") }
