@@ -177,17 +177,17 @@ fn many_slow_readers_hold_no_more_memory_than_the_budget_and_the_next_use_the_sa
         connect(&proxy).await.1.abort();
         let before = proxy.memory();
         // Each of them would hold a window of its own: 200 MiB together.
-        let full = fill(&proxy).await;
-        assert!(full > before + BUDGET / 8, "{before} bytes were {full} with unread ones");
-        assert!(full < before + BUDGET, "{before} bytes became {full}");
         // How full the windows are when nothing moves any more differs from time to time; what a round
         // would not give back adds up.
-        for _ in 0..4 {
-            let again = fill(&proxy).await;
-            assert!(again < before + BUDGET, "{full} bytes became {again} the next time");
+        let mut most = 0;
+        for _ in 0..5 {
+            let full = fill(&proxy).await;
+            assert!(full > before + BUDGET / 8, "{before} bytes were {full} with unread ones");
+            assert!(full < before + BUDGET, "{before} bytes became {full}");
+            most = most.max(full);
         }
         // They have gone, and so does what they needed, but for what is kept ready.
-        while proxy.memory() > before + (full - before) / 4 {
+        while proxy.memory() > before + (most - before) / 4 {
             tokio::task::yield_now().await;
         }
     });
