@@ -22,6 +22,7 @@ use crate::registry::Registry;
 use crate::store::{Collection, Event, EventKind, Key};
 
 mod claim;
+mod custom;
 mod daemon_set;
 mod deployment;
 mod endpoints;
@@ -64,6 +65,7 @@ type ObjectName = (Name, Name);
 /// The controllers; what waits for several of them is done in this order.
 const CONTROLLERS: &[Controller] = &[
     namespace::CONTROLLER,
+    custom::CONTROLLER,
     deployment::CONTROLLER,
     replica_set::CONTROLLER,
     replica_set::REPLICATION_CONTROLLER,

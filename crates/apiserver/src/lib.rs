@@ -30,6 +30,7 @@ mod builtin;
 mod clock;
 mod context;
 mod controllers;
+mod custom;
 pub mod extension;
 pub mod failure;
 pub mod lists;

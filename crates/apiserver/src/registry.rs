@@ -11,10 +11,10 @@ use ironmesh_model::Severity;
 use ironmesh_model::limits::ControlLimits;
 use serde_json::json;
 
-use crate::clock;
 use crate::failure::{Cause, Failure};
 use crate::object::{self, Object, entry, set_default};
 use crate::store::{Collection, Error as StoreError, Key, Store};
+use crate::{clock, custom};
 
 pub(crate) mod addresses;
 pub(crate) mod defaults;
@@ -156,6 +156,9 @@ impl Registry {
             }
             ("", "services", _) => self.allocate(resource, &mut object)?,
             ("", "persistentvolumeclaims", _) => hold_claim(&mut object),
+            ("apiextensions.k8s.io", "customresourcedefinitions", _) => {
+                custom::establish(&mut object);
+            }
             _ => {}
         }
         Ok((object, generated))

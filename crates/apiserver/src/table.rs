@@ -1,11 +1,14 @@
 //! Tables as kubectl shows them, rendered here so that every client shows the same. Pure functions.
 
+use std::sync::Arc;
+
 use ironmesh_dialects::columns::{Column, Columns, PLAIN};
 use ironmesh_dialects::kinds::Kind;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::object::Object;
+use crate::custom::Printed;
+use crate::object::{self, Object};
 
 /// How much of an object goes with its row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,23 +22,39 @@ pub(crate) enum Include {
 }
 
 /// The rows of a collection's tables.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(crate) struct Rows {
     columns: Columns,
+    /// Those behind the name that a definition says, which replace all others.
+    printed: Arc<[Printed]>,
     include: Include,
     now: Timestamp,
 }
 
 impl Rows {
-    /// Those of a collection, at a time.
-    pub(crate) fn new(group: &str, plural: &str, include: Include, now: Timestamp) -> Self {
+    /// Those of a collection, at a time; `printed`: those that a definition gives it.
+    pub(crate) fn new(
+        group: &str,
+        plural: &str,
+        printed: Arc<[Printed]>,
+        include: Include,
+        now: Timestamp,
+    ) -> Self {
         let columns = Kind::of_path(group, plural).map_or(PLAIN, |kind| kind.columns);
-        Self { columns, include, now }
+        Self { columns, printed, include, now }
+    }
+
+    fn cells(&self, object: &Object) -> Vec<Value> {
+        if self.printed.is_empty() {
+            return (self.columns.cells)(object, self.now);
+        }
+        let printed = self.printed.iter().map(|column| column.cell(object, self.now));
+        std::iter::once(object::name(object).into()).chain(printed).collect()
     }
 
     /// The row of an object.
     pub(crate) fn row(&self, object: &Object) -> Value {
-        let mut row = json!({"cells": (self.columns.cells)(object, self.now)});
+        let mut row = json!({"cells": self.cells(object)});
         match self.include {
             Include::Nothing => {}
             Include::Metadata => {
@@ -52,7 +71,13 @@ impl Rows {
 
     /// A `Table` of some rows.
     pub(crate) fn table(&self, rows: Vec<Value>, revision: &str) -> Value {
-        let columns: Vec<_> = self.columns.all.iter().map(definition).collect();
+        let columns: Vec<_> = if self.printed.is_empty() {
+            let all = self.columns.all.iter();
+            all.map(|Column { name, wide }| definition(name, *wide)).collect()
+        } else {
+            let printed = self.printed.iter().map(|column| definition(&column.name, column.wide));
+            std::iter::once(definition("Name", false)).chain(printed).collect()
+        };
         json!({
             "kind": "Table",
             "apiVersion": "meta.k8s.io/v1",
@@ -63,13 +88,13 @@ impl Rows {
     }
 }
 
-fn definition(column: &Column) -> Value {
+fn definition(name: &str, wide: bool) -> Value {
     json!({
-        "name": column.name,
+        "name": name,
         "type": "string",
-        "format": if column.name == "Name" { "name" } else { "" },
+        "format": if name == "Name" { "name" } else { "" },
         "description": "",
-        "priority": i32::from(column.wide),
+        "priority": i32::from(wide),
     })
 }
 

@@ -18,6 +18,7 @@ use crate::registry::defaults;
 use crate::selector;
 
 mod claims;
+mod definitions;
 mod ips;
 pub(crate) mod labels;
 mod pods;
@@ -56,6 +57,9 @@ pub(crate) fn check(resource: &Resource, object: &Object) -> Vec<Cause> {
             claims::claim(claim, "spec", &mut causes);
         }
         ("batch", "jobs") => job(Job::of(object).spec(), &mut causes),
+        ("apiextensions.k8s.io", "customresourcedefinitions") => {
+            definitions::definition(object, &mut causes);
+        }
         _ => {}
     }
     causes

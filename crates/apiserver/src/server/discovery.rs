@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::answer::{self, Answer};
 use super::request::ApiRequest;
 use super::resources::SCALED;
+use crate::custom::Definition;
 use crate::failure::Failure;
 
 /// `/version`.
@@ -44,28 +45,36 @@ pub(super) fn core_versions() -> Value {
 }
 
 /// `/apis`.
-pub(super) fn groups() -> Value {
+pub(super) fn groups(defined: &[Definition]) -> Value {
     let mut seen = BTreeSet::new();
-    let groups: Vec<_> = KINDS
-        .iter()
-        .filter(|kind| !kind.group.is_empty() && seen.insert(kind.group))
-        .map(describe_group)
-        .collect();
+    let known = KINDS.iter().map(|kind| kind.group);
+    let all = known.chain(defined.iter().map(|definition| &*definition.resource.group));
+    let new = all.filter(|group| !group.is_empty() && seen.insert(*group));
+    let groups: Vec<_> = new.map(|group| describe_group(group, defined)).collect();
     json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})
 }
 
 /// `/apis/GROUP`.
-pub(super) fn group(name: &str) -> Option<Value> {
-    let mut group = describe_group(KINDS.iter().find(|k| k.group == name && !name.is_empty())?);
+pub(super) fn group(name: &str, defined: &[Definition]) -> Option<Value> {
+    let is_known = KINDS.iter().any(|kind| kind.group == name)
+        || defined.iter().any(|definition| &*definition.resource.group == name);
+    if !is_known || name.is_empty() {
+        return None;
+    }
+    let mut group = describe_group(name, defined);
     group["kind"] = "APIGroup".into();
     group["apiVersion"] = "v1".into();
     Some(group)
 }
 
 /// `/api/v1` and `/apis/GROUP/VERSION`.
-pub(super) fn resources(group: &str, version: &str) -> Option<Value> {
+pub(super) fn resources(group: &str, version: &str, defined: &[Definition]) -> Option<Value> {
     let in_version = |k: &&Kind| k.group == group && k.versions.contains(&version);
-    let resources: Vec<_> = KINDS.iter().filter(in_version).flat_map(describe).collect();
+    let mut resources: Vec<_> = KINDS.iter().filter(in_version).flat_map(describe).collect();
+    let in_version = |definition: &&Definition| {
+        &*definition.resource.group == group && definition.versions.iter().any(|v| v == version)
+    };
+    resources.extend(defined.iter().filter(in_version).flat_map(describe_defined));
     let group_version =
         if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
     (!resources.is_empty()).then(|| {
@@ -78,10 +87,40 @@ pub(super) fn resources(group: &str, version: &str) -> Option<Value> {
     })
 }
 
-fn describe_group(kind: &Kind) -> Value {
-    let describe = |version: &&str| json!({"groupVersion": format!("{}/{version}", kind.group), "version": version});
-    let versions: Vec<_> = kind.versions.iter().map(describe).collect();
-    json!({"name": kind.group, "preferredVersion": versions[0], "versions": versions})
+/// A group with the versions of all its kinds, the preferred one first.
+fn describe_group(group: &str, defined: &[Definition]) -> Value {
+    let known = KINDS.iter().filter(|kind| kind.group == group);
+    let known = known.flat_map(|kind| kind.versions.iter().copied());
+    let defined = defined.iter().filter(|definition| &*definition.resource.group == group);
+    let defined = defined.flat_map(|definition| definition.versions.iter().map(String::as_str));
+    let mut versions: Vec<&str> = Vec::new();
+    for version in known.chain(defined) {
+        if !versions.contains(&version) {
+            versions.push(version);
+        }
+    }
+    let describe =
+        |version: &&str| json!({"groupVersion": format!("{group}/{version}"), "version": version});
+    let versions: Vec<_> = versions.iter().map(describe).collect();
+    json!({"name": group, "preferredVersion": versions.first(), "versions": versions})
+}
+
+/// The resource of a definition, and its status.
+fn describe_defined(definition: &Definition) -> [Value; 2] {
+    let Definition { resource, singular, short, categories, .. } = definition;
+    let entry = |name: String, singular: &str, verbs: &[&str]| {
+        json!({
+            "name": name,
+            "singularName": singular,
+            "namespaced": resource.namespaced,
+            "kind": &*resource.kind,
+            "verbs": verbs,
+        })
+    };
+    let mut main = entry(resource.plural.to_string(), singular, VERBS);
+    main["shortNames"] = json!(short);
+    main["categories"] = json!(categories);
+    [main, entry(format!("{}/status", resource.plural), "", &["get", "patch", "update"])]
 }
 
 /// The resource and its subresources.

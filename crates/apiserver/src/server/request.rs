@@ -12,6 +12,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::answer::{self, Answer};
 use super::{discovery, openapi, resources};
 use crate::context::Context;
+use crate::custom::Definition;
 use crate::extension;
 use crate::failure::Failure;
 use crate::registry::{is_label, is_subdomain};
@@ -78,7 +79,8 @@ impl ApiRequest {
 /// What a path under `/api` or `/apis` names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Target {
-    /// The collection. Of one that nobody knows, kind and scope are guessed from the path.
+    /// The collection. Of one that the table does not have, kind and scope are still guessed from the
+    /// path: its definition says them.
     pub(super) resource: Resource,
     /// Version in the path.
     pub(super) version: String,
@@ -212,11 +214,12 @@ async fn dispatch(context: &Arc<Context>, request: &ApiRequest) -> Result<Answer
     let segments: Vec<String> =
         segments.map(|segment| decode(segment, false)).collect::<Result<_, _>>()?;
     let words: Vec<&str> = segments.iter().map(String::as_str).collect();
+    let defined = || Definition::all(context.registry.store());
     match words[..] {
         ["healthz" | "livez" | "readyz", ..] => Ok(answer::text("ok")),
         ["version"] => Ok(answer::json(StatusCode::OK, &discovery::version())),
         ["api"] => Ok(answer::json(StatusCode::OK, &discovery::core_versions())),
-        ["apis"] => Ok(answer::json(StatusCode::OK, &discovery::groups())),
+        ["apis"] => Ok(answer::json(StatusCode::OK, &discovery::groups(&defined()))),
         ["ironmesh", ref path @ ..] => extended(context, request, path).await,
         ["apis", "authorization.k8s.io", _, "selfsubjectaccessreviews"] => {
             discovery::access_review(request)
@@ -224,9 +227,9 @@ async fn dispatch(context: &Arc<Context>, request: &ApiRequest) -> Result<Answer
         ["openapi", "v3"] => Ok(answer::json(StatusCode::OK, &openapi::index())),
         ["openapi", "v3", "api", version] => discovered(openapi::document("", version)),
         ["openapi", "v3", "apis", group, version] => discovered(openapi::document(group, version)),
-        ["apis", group] => discovered(discovery::group(group)),
-        ["api", version] => discovered(discovery::resources("", version)),
-        ["apis", group, version] => discovered(discovery::resources(group, version)),
+        ["apis", group] => discovered(discovery::group(group, &defined())),
+        ["api", version] => discovered(discovery::resources("", version, &[])),
+        ["apis", group, version] => discovered(discovery::resources(group, version, &defined())),
         ["api", version, ..] => {
             let target = Target::parse("", version, &segments[2..]);
             resources::handle(context, request, target.ok_or_else(Failure::no_such_path)?).await

@@ -15,6 +15,7 @@ use super::request::{ApiRequest, Target};
 use super::{logs, options, strict, watch};
 use crate::clock;
 use crate::context::Context;
+use crate::custom::{Definition, Printed};
 use crate::failure::Failure;
 use crate::object::{self, Object};
 use crate::patch;
@@ -29,7 +30,7 @@ pub(super) async fn handle(
     request: &ApiRequest,
     mut target: Target,
 ) -> Result<Answer, Failure> {
-    learn(context, &mut target);
+    learn(context, &mut target)?;
     let method = &request.method;
     let Some(name) = target.name.clone() else {
         return match *method {
@@ -40,7 +41,7 @@ pub(super) async fn handle(
             _ => Err(Failure::method_not_allowed()),
         };
     };
-    if target.resource.namespaced && target.namespace.is_none() && target.known {
+    if target.resource.namespaced && target.namespace.is_none() {
         return Err(Failure::no_such_path());
     }
     match (target.subresource.as_deref(), method) {
@@ -58,23 +59,26 @@ pub(super) async fn handle(
     }
 }
 
-/// Completes a collection that the table of kinds does not have from what is stored in it.
-fn learn(context: &Context, target: &mut Target) {
+/// Completes a collection that the table of kinds does not have from the definition of its kind.
+///
+/// # Errors
+///
+/// If nobody has defined it in this version.
+fn learn(context: &Context, target: &mut Target) -> Result<(), Failure> {
     if target.known {
-        return;
+        return Ok(());
     }
-    let (stored, _) = context.registry.store().list(&Collection::from(&target.resource), None);
-    if let Some(first) = stored.first() {
-        target.resource.kind = object::text(first, "/kind").into();
-        target.resource.namespaced = !object::namespace(first).is_empty();
-        target.known = true;
+    let Resource { group, plural, .. } = &target.resource;
+    let definition = Definition::find(context.registry.store(), group, plural);
+    let definition = definition.ok_or_else(Failure::no_such_path)?;
+    if !definition.versions.contains(&target.version) {
+        return Err(Failure::no_such_path());
     }
+    target.resource = definition.resource;
+    Ok(())
 }
 
 fn list(context: &Arc<Context>, request: &ApiRequest, target: &Target) -> Result<Answer, Failure> {
-    if !target.known {
-        return Err(Failure::no_such_path());
-    }
     let selector = selector(request, &target.resource)?;
     let collection = Collection::from(&target.resource);
     let store = context.registry.store();
@@ -82,7 +86,7 @@ fn list(context: &Arc<Context>, request: &ApiRequest, target: &Target) -> Result
     options::check_list(request, revision)?;
     objects.retain(|object| selector.matches(object));
     let revision = revision.to_string();
-    let rows = request.wants_table().then(|| rows_of(request, target));
+    let rows = request.wants_table().then(|| rows_of(request, target, columns_of(context, target)));
     let head = match &rows {
         // Its last two characters end the list of rows and the table.
         Some(rows) => rows.table(Vec::new(), &revision).to_string(),
@@ -139,7 +143,7 @@ fn read(
     let object = context.registry.object(&target.resource, &target.key(name))?;
     if request.wants_table() {
         let revision = object::text(&object, "/metadata/resourceVersion");
-        let rows = rows_of(request, target);
+        let rows = rows_of(request, target, columns_of(context, target));
         let table = rows.table(vec![rows.row(&object)], revision);
         return Ok(answer::json(StatusCode::OK, &table));
     }
@@ -179,20 +183,20 @@ fn resource_for(target: &Target, object: &Object) -> Result<Resource, Failure> {
             versions.join(", ")
         )));
     }
-    let resource = Resource::of(api_version, kind);
-    if target.known
-        && (resource.group != target.resource.group || resource.plural != target.resource.plural)
-    {
+    let sent = Resource::of(api_version, kind);
+    let (group, _) = split_api_version(api_version);
+    let is_it = match target.known {
+        true => sent.group == target.resource.group && sent.plural == target.resource.plural,
+        false => *group == *target.resource.group && *kind == *target.resource.kind,
+    };
+    if !is_it {
         return Err(Failure::bad_request(format!(
             "the kind in the data ({api_version} {kind}) does not match the expected kind ({} {})",
             target.resource.api_version(),
             target.resource.kind
         )));
     }
-    if target.known {
-        return Ok(target.resource.clone());
-    }
-    Ok(Resource { kind: kind.into(), ..target.resource.clone() })
+    Ok(target.resource.clone())
 }
 
 fn change(
@@ -412,15 +416,20 @@ pub(super) fn selector(request: &ApiRequest, resource: &Resource) -> Result<Sele
         .map_err(|error| Failure::bad_request(error.to_string()))
 }
 
+/// The columns that the definition of a target's kind gives its tables.
+pub(super) fn columns_of(context: &Context, target: &Target) -> Arc<[Printed]> {
+    Definition::columns_of(context.registry.store(), &target.resource)
+}
+
 /// How the objects of a target are shown in tables, with as much of each as the request wants.
-pub(super) fn rows_of(request: &ApiRequest, target: &Target) -> Rows {
+pub(super) fn rows_of(request: &ApiRequest, target: &Target, printed: Arc<[Printed]>) -> Rows {
     let include = match request.query("includeObject") {
         "None" => Include::Nothing,
         "Object" => Include::Object,
         _ => Include::Metadata,
     };
     let Resource { group, plural, .. } = &target.resource;
-    Rows::new(group, plural, include, clock::now())
+    Rows::new(group, plural, printed, include, clock::now())
 }
 
 fn presented(status: StatusCode, target: &Target, object: &Object) -> Answer {

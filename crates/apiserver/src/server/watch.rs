@@ -11,8 +11,9 @@ use super::answer::{self, Answer};
 use super::options;
 use super::parts::PART_BYTES;
 use super::request::{ApiRequest, Target};
-use super::resources::{present_version, rows_of, selector, write_object};
+use super::resources::{columns_of, present_version, rows_of, selector, write_object};
 use crate::context::Context;
+use crate::custom::Printed;
 use crate::failure::Failure;
 use crate::object::{self, Object};
 use crate::selector::Selector;
@@ -26,7 +27,7 @@ struct Watcher {
     selector: Selector,
     target: Target,
     /// The request that it was made by, if it wants tables.
-    table: Option<ApiRequest>,
+    table: Option<(ApiRequest, Arc<[Printed]>)>,
     /// Whether it wants to know the version at times without changes.
     bookmarks: bool,
 }
@@ -38,16 +39,13 @@ pub(super) fn start(
     target: &Target,
     name: Option<&str>,
 ) -> Result<Answer, Failure> {
-    if !target.known {
-        return Err(Failure::no_such_path());
-    }
     let watcher = Watcher {
         collection: Collection::from(&target.resource),
         namespace: target.namespace.clone(),
         name: name.map(str::to_owned),
         selector: selector(request, &target.resource)?,
         target: target.clone(),
-        table: request.wants_table().then(|| request.head()),
+        table: request.wants_table().then(|| (request.head(), columns_of(context, target))),
         bookmarks: request.flag("allowWatchBookmarks"),
     };
     let all_first = request.flag("sendInitialEvents");
@@ -228,9 +226,9 @@ impl Watcher {
     fn write(&self, lines: &mut Vec<u8>, kind: &str, object: &Object) {
         lines.extend_from_slice(format!(r#"{{"type":"{kind}","object":"#).as_bytes());
         match &self.table {
-            Some(request) => {
+            Some((request, printed)) => {
                 let revision = object::text(object, "/metadata/resourceVersion");
-                let rows = rows_of(request, &self.target);
+                let rows = rows_of(request, &self.target, printed.clone());
                 let table = rows.table(vec![rows.row(object)], revision);
                 lines.extend_from_slice(table.to_string().as_bytes());
             }

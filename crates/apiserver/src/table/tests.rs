@@ -1,5 +1,7 @@
 use serde_json::json;
 
+use std::sync::Arc;
+
 use super::*;
 
 const NOW: &str = "2026-01-01T01:00:00Z";
@@ -8,7 +10,7 @@ fn cells(group: &str, plural: &str, mut object: Value) -> Vec<String> {
     if object.pointer("/metadata/creationTimestamp").is_none() {
         object["metadata"]["creationTimestamp"] = "2026-01-01T00:55:00Z".into();
     }
-    let rows = Rows::new(group, plural, Include::Nothing, NOW.parse().unwrap());
+    let rows = Rows::new(group, plural, Arc::from([]), Include::Nothing, NOW.parse().unwrap());
     let table = rows.table(vec![rows.row(&object)], "1");
     let row = table.pointer("/rows/0/cells").unwrap().as_array().unwrap();
     row.iter().map(|cell| cell.as_str().map_or(cell.to_string(), str::to_owned)).collect()

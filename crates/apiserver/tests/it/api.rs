@@ -1,7 +1,7 @@
 //! The API: verbs, refusals, watches, restarts.
 
 use http::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::world::{World, deployment, eventually, kubelet, service};
 
@@ -64,6 +64,7 @@ async fn custom_resources_take_no_strategic_merge_patch() {
         "metadata": {"name": "x"}, "spec": {"host": "x"},
     }))
     .await;
+    api.create(definition("Thing", "Namespaced")).await;
     api.create(json!({"apiVersion": "example.com/v1", "kind": "Thing", "metadata": {"name": "x"}}))
         .await;
     let patch = json!({"metadata": {"labels": {"a": "b"}}});
@@ -85,17 +86,78 @@ async fn custom_resources_take_no_strategic_merge_patch() {
     assert_eq!(send(native, "strategic-merge-patch").await.0, 200);
 }
 
+/// A definition of a kind of the group `example.com`, with a column of its own.
+fn definition(kind: &str, scope: &str) -> Value {
+    let plural = format!("{}s", kind.to_ascii_lowercase());
+    json!({
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": format!("{plural}.example.com")},
+        "spec": {
+            "group": "example.com", "scope": scope,
+            "names": {"kind": kind, "plural": plural, "shortNames": ["th"]},
+            "versions": [
+                {
+                    "name": "v1", "served": true, "storage": true,
+                    "additionalPrinterColumns": [{"name": "A", "type": "integer", "jsonPath": ".spec.a"}],
+                },
+                {"name": "v2", "served": false, "storage": false},
+            ],
+        },
+    })
+}
+
 #[tokio::test]
-async fn kinds_that_nobody_knows_are_kept() {
+async fn kinds_are_served_from_their_definition_on_and_go_with_it() {
     let world = World::start();
     let api = world.api();
     let thing = json!({"apiVersion": "example.com/v1", "kind": "Thing", "metadata": {"name": "t"}, "spec": {"a": 1}});
-    api.create(thing).await;
-    let list = api.get("/apis/example.com/v1/namespaces/default/things").await;
+    let things = "/apis/example.com/v1/namespaces/default/things";
+    let missing = async |path: &str| api.request(Method::GET, path, &[], None).await.0;
+    assert_eq!(api.try_create(thing.clone()).await.0, 404);
+    assert_eq!(missing("/apis/example.com/v1").await, 404);
+    let defined = api.create(definition("Thing", "Namespaced")).await;
+    assert_eq!(defined["status"]["conditions"][1]["type"], "Established");
+    let resources = api.get("/apis/example.com/v1").await["resources"].clone();
+    assert_eq!(resources[0]["name"], "things");
+    assert_eq!(resources[0]["shortNames"], json!(["th"]));
+    let groups = api.get("/apis").await["groups"].clone();
+    assert!(groups.as_array().unwrap().iter().any(|group| group["name"] == "example.com"));
+
+    api.create(thing.clone()).await;
+    let list = api.get(things).await;
     assert_eq!(list["kind"], "ThingList");
     assert_eq!(list["items"][0]["spec"]["a"], 1);
-    let (status, _) = api.delete("/apis/example.com/v1/namespaces/default/things/t").await;
-    assert_eq!(status, 200);
+    assert_eq!(api.table(things).await, [["t", "1"]]);
+    assert_eq!(missing("/apis/example.com/v2/namespaces/default/things").await, 404);
+    let other = json!({"apiVersion": "example.com/v1", "kind": "Other", "metadata": {"name": "o"}});
+    assert_eq!(api.request(Method::POST, things, &[], Some(&other)).await.0, 400);
+    // It has its own say when it ends; the definition waits for it.
+    api.merge(&format!("{things}/t"), json!({"metadata": {"finalizers": ["example.com/hold"]}}))
+        .await;
+
+    let path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/things.example.com";
+    api.delete(path).await;
+    eventually(async || {
+        let thing = api.try_get(&format!("{things}/t")).await?;
+        thing["metadata"].get("deletionTimestamp").cloned()
+    })
+    .await;
+    assert!(api.try_get(path).await.is_some());
+    api.merge(&format!("{things}/t"), json!({"metadata": {"finalizers": []}})).await;
+    eventually(async || (missing(path).await == 404).then_some(())).await;
+    assert_eq!(missing(things).await, 404);
+}
+
+#[tokio::test]
+async fn kinds_of_the_cluster_are_defined_too() {
+    let world = World::start();
+    let api = world.api();
+    api.create(definition("Thing", "Cluster")).await;
+    let thing = json!({"apiVersion": "example.com/v1", "kind": "Thing", "metadata": {"name": "t"}});
+    let path = "/apis/example.com/v1/things";
+    let (status, made) = api.request(Method::POST, path, &[], Some(&thing)).await;
+    assert_eq!((status.as_u16(), made["metadata"].get("namespace")), (201, None));
+    assert_eq!(api.delete(&format!("{path}/t")).await.0, 200);
 }
 
 #[tokio::test]
@@ -250,7 +312,7 @@ async fn a_watch_tells_its_version_at_the_end_of_the_first_objects_and_of_all() 
     assert_eq!(last["object"]["metadata"].get("annotations"), None);
     assert_eq!(watch.next().await, None);
     let (status, _) =
-        api.request(Method::GET, "/apis/example.com/v1/things?watch=1", &[], None).await;
+        api.request(Method::GET, "/apis/example.com/v1/nothings?watch=1", &[], None).await;
     assert_eq!(status, 404);
 }
 

@@ -38,17 +38,18 @@ fn pods_of_labelled_namespaces_are_injected_and_listed_with_their_proxies() {
 #[test]
 fn the_control_plane_follows_what_is_stored() {
     let mut mesh = Mesh::start();
-    let thing = "apiVersion: example.com/v1\nkind: Thing\nmetadata: {name: t}\nspec: {a: 1}\n";
-    assert!(mesh.run_with("create -f -", thing).ok().contains("created"));
+    let filter =
+        "apiVersion: networking.istio.io/v1alpha3\nkind: EnvoyFilter\nmetadata: {name: f}\n";
+    assert!(mesh.run_with("create -f -", filter).ok().contains("created"));
     let findings = |mesh: &Mesh| -> usize {
         let found = mesh.run("findings -o json").ok();
         let found: Value = serde_json::from_str(&found).unwrap();
-        found.as_array().unwrap().iter().filter(|f| f["object"]["kind"] == "Thing").count()
+        found.as_array().unwrap().iter().filter(|f| f["object"]["kind"] == "EnvoyFilter").count()
     };
     assert_eq!(findings(&mesh), 1);
     mesh.restart();
     assert_eq!(findings(&mesh), 1);
-    mesh.run_with("delete -f -", thing).ok();
+    mesh.run_with("delete -f -", filter).ok();
     assert_eq!(findings(&mesh), 0);
 }
 
