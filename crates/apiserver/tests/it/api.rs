@@ -368,8 +368,7 @@ async fn endpoints_follow_the_pods_of_a_service() {
     api.create(deployment("web", "web", "v1", 2)).await;
     api.create(deployment("broken-web", "web", "broken", 1)).await;
     let path = "/api/v1/namespaces/default/endpoints/web";
-    let count =
-        |subset: &serde_json::Value, list: &str| subset[list].as_array().map_or(0, Vec::len);
+    let count = |subset: &Value, list: &str| subset[list].as_array().map_or(0, Vec::len);
     eventually(|| async {
         let subset = api.try_get(path).await?["subsets"][0].clone();
         (count(&subset, "addresses") == 3).then_some(())
@@ -459,7 +458,7 @@ async fn unknown_fields_are_refused_warned_of_or_kept_as_asked_for() {
 }
 
 /// Code, reason and message of an answer.
-fn said((code, value): (http::StatusCode, serde_json::Value)) -> (u16, String, String) {
+fn said((code, value): (http::StatusCode, Value)) -> (u16, String, String) {
     let text = |name: &str| value[name].as_str().unwrap_or_default().to_owned();
     (code.as_u16(), text("reason"), text("message"))
 }

@@ -25,8 +25,9 @@ pub(super) fn definition(definition: &Object, causes: &mut Vec<Cause>) {
     let spec = &definition["spec"];
     let list = |of: &Value| of.as_array().into_iter().flatten().cloned().collect::<Vec<_>>();
     let mut labels = vec![("spec.names.plural".to_owned(), plural.into())];
-    if !spec["names"]["singular"].is_null() && text("/spec/names/singular") != "" {
-        labels.push(("spec.names.singular".to_owned(), spec["names"]["singular"].clone()));
+    let singular = &spec["names"]["singular"];
+    if !singular.is_null() && singular != "" {
+        labels.push(("spec.names.singular".to_owned(), singular.clone()));
     }
     for (index, short) in list(&spec["names"]["shortNames"]).into_iter().enumerate() {
         labels.push((format!("spec.names.shortNames[{index}]"), short));
