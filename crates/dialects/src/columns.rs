@@ -99,9 +99,10 @@ fn or_none(text: &str) -> Value {
     if text.is_empty() { NONE.into() } else { text.into() }
 }
 
-/// A plain selector: `app=reviews,version=v1`.
+/// A plain selector, in the order of its keys: `app=reviews,version=v1`.
 fn pairs(pairs: Entries<'_, String>) -> Value {
-    let pairs: Vec<_> = pairs.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    let mut pairs: Vec<_> = pairs.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    pairs.sort();
     or_none(&pairs.join(","))
 }
 

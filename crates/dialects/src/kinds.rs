@@ -58,6 +58,8 @@ pub(crate) enum Treatment {
     Checked(fn(&Object, &mut Vec<Finding>)),
     /// Pods would be made of them, but are not here.
     NotRun,
+    /// They are kept, and nothing needs to act on them, for this reason.
+    Unneeded(&'static str),
     /// They are kept; nothing acts on them yet.
     Kept,
 }
@@ -347,6 +349,9 @@ macro_rules! treatment {
     (@fields checked $of:ty) => {
         fields::<$of>()
     };
+    (@fields unneeded $why:literal) => {
+        None
+    };
     (@fields $other:ident) => {
         None
     };
@@ -358,6 +363,9 @@ macro_rules! treatment {
     };
     (not_run) => {
         Treatment::NotRun
+    };
+    (unneeded $why:literal) => {
+        Treatment::Unneeded($why)
     };
     (kept) => {
         Treatment::Kept
@@ -469,13 +477,13 @@ kinds! {
         ServiceProfile "serviceprofiles" ["sp"] namespaced kept;
     }
     native "rbac.authorization.k8s.io" ["v1", "v1beta1"] also [] status none {
-        Role "roles" [] namespaced kept;
-        RoleBinding "rolebindings" [] namespaced kept;
-        ClusterRole "clusterroles" [] cluster kept;
-        ClusterRoleBinding "clusterrolebindings" [] cluster kept;
+        Role "roles" [] namespaced unneeded("who may ask the API for what does not follow from roles here");
+        RoleBinding "rolebindings" [] namespaced unneeded("who may ask the API for what does not follow from roles here");
+        ClusterRole "clusterroles" [] cluster unneeded("who may ask the API for what does not follow from roles here");
+        ClusterRoleBinding "clusterrolebindings" [] cluster unneeded("who may ask the API for what does not follow from roles here");
     }
     native "apiextensions.k8s.io" ["v1", "v1beta1"] also [] status none {
-        CustomResourceDefinition "customresourcedefinitions" ["crd", "crds"] cluster kept;
+        CustomResourceDefinition "customresourcedefinitions" ["crd", "crds"] cluster unneeded("objects of the kind are kept, with or without its definition");
     }
     native "admissionregistration.k8s.io" ["v1", "v1beta1"] also [] status none {
         MutatingWebhookConfiguration "mutatingwebhookconfigurations" [] cluster kept;

@@ -20,7 +20,7 @@ use ironmesh_model::FindingCode;
 use serde_json::Value;
 
 pub(crate) use check::read;
-pub use check::{Unreadable, parse};
+pub use check::{Unreadable, nearest, parse};
 pub use fill::{fill, normalize};
 pub use in_place::{Entries, Fields, Items};
 pub use quantity::Quantity;

@@ -65,6 +65,10 @@ pub fn translate_one(object: &Object) -> Translated {
             findings.push(whole(object, FindingCode::NotRunHere, message));
             None
         }
+        Treatment::Unneeded(why) => {
+            findings.push(whole(object, FindingCode::NotNeeded, why));
+            None
+        }
         Treatment::Kept => {
             let group = if object.group().is_empty() { "core" } else { object.group() };
             let message =

@@ -67,7 +67,10 @@ pub enum UpError {
         mesh: String,
     },
     /// The name of the mesh is none: it is part of the paths of its folders, and of its host name.
-    #[error("the name of a mesh is a label of small letters, digits and '-', unlike {mesh:?}")]
+    #[error(
+        "{mesh:?} is no name of a mesh: letters, digits, '-', '_' and '.', at most \
+         {MESH_NAME_BYTES_MAX}, and a letter or digit at the beginning"
+    )]
     Name {
         /// What was given.
         mesh: String,
@@ -114,6 +117,19 @@ pub enum UpError {
     #[error(transparent)]
     Io(#[from] io::Error),
 }
+
+/// Whether a text is the name of a mesh: letters, digits, `-`, `_` and `.`, with a letter or digit at
+/// the beginning, at most [`MESH_NAME_BYTES_MAX`] bytes. It becomes a part of paths, and of the mesh's
+/// host name.
+pub fn is_mesh_name(text: &str) -> bool {
+    let is_part = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    text.len() <= MESH_NAME_BYTES_MAX
+        && text.starts_with(|first: char| first.is_ascii_alphanumeric())
+        && text.bytes().all(is_part)
+}
+
+/// Bytes of the longest name of a mesh: with `ironmesh-` before it, it is a host name of Linux.
+pub const MESH_NAME_BYTES_MAX: usize = 55;
 
 /// Starts a mesh and keeps it until it is told to end; with `detach` only until all is ready.
 /// To be called from the main thread, before the process has any other thread or a runtime.

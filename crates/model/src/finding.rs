@@ -111,6 +111,8 @@ findings! {
     ProtocolConflict, "IM0118", Warning, "Two Services declare one port of a pod differently: by one it is HTTP, by the other the mesh does not read what is sent. Callers with a sidecar get what they asked for; for others the first bytes decide.", "Give both the same protocol, or let the pod listen on a port for each.";
     /// A setting that is fixed while the mesh runs.
     FixedAtStart, "IM0119", Warning, "The setting is fixed when the mesh starts, so what is written has no effect.", "Give it to `ironmesh up --set NAME=VALUE`, or remove it.";
+    /// A kind that nothing here needs.
+    NotNeeded, "IM0120", Info, "The kind is kept, and nothing needs to act on it here.", "Nothing needs to be done: what the kind is for is given without it.";
     /// A workload kind that is not run here.
     NotRunHere, "IM0201", Warning, "The local platform does not run this kind of workload yet, so no pod is made from it.", "Use a Deployment or a Pod.";
     /// A user id that cannot be had.

@@ -218,15 +218,8 @@ impl Walk<'_> {
     }
 
     fn unknown(&mut self, message: &Message, name: &str, path: &str) {
-        let near = message
-            .fields
-            .iter()
-            .map(|field| {
-                (distance(&name.to_ascii_lowercase(), &field.name.to_ascii_lowercase()), field.name)
-            })
-            .min()
-            .filter(|(distance, _)| *distance <= 1 + name.len() / 4);
-        let hint = near.map(|(_, near)| format!("; did you mean {near:?}?")).unwrap_or_default();
+        let near = nearest(name, message.fields.iter().map(|field| field.name));
+        let hint = near.map(|near| format!("; did you mean {near:?}?")).unwrap_or_default();
         let what = format!("{} has no field {name:?}{hint}", message.name);
         self.report(path, FindingCode::UnknownField, what);
     }
@@ -282,6 +275,14 @@ fn describe(value: &Value) -> String {
         Value::Array(_) => "a list".to_owned(),
         Value::Object(_) => "an object".to_owned(),
     }
+}
+
+/// The known word that somebody most likely meant, if one is near; letter case is ignored.
+pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let word = word.to_ascii_lowercase();
+    let far = known.into_iter().map(|known| (distance(&word, &known.to_ascii_lowercase()), known));
+    let (distance, known) = far.min()?;
+    (distance <= 1 + word.len() / 4).then_some(known)
 }
 
 /// Levenshtein distance.

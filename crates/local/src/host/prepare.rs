@@ -23,7 +23,6 @@ use crate::agent_api::{agent_socket, api_socket};
 use crate::externals::Externals;
 use crate::images::{Images, SAMPLES};
 use crate::options::UpOptions;
-use crate::path_name::PathName;
 use crate::sandbox::mesh::{MeshSpec, may_administer};
 use crate::sandbox::user_ranges::UserBlocks;
 
@@ -73,7 +72,7 @@ pub(super) struct Inside {
 impl Prepared {
     /// Makes everything; the socket of the API is the lock of a mesh's name.
     pub(super) fn new(options: &UpOptions) -> Result<Self, UpError> {
-        if PathName::label(&options.mesh).is_err() {
+        if !crate::is_mesh_name(&options.mesh) {
             return Err(UpError::Name { mesh: options.mesh.clone() });
         }
         let uid = nix::unistd::geteuid().as_raw();
@@ -186,7 +185,7 @@ mod tests {
 
     #[test]
     fn a_name_that_would_lead_elsewhere_names_no_mesh() {
-        for mesh in ["../../x", "", "a/b", "..", "A"] {
+        for mesh in ["../../x", "", "a/b", "..", ".a", "-a", "bad name", "a\0", "ä"] {
             let options = UpOptions { mesh: mesh.to_owned(), ..UpOptions::default() };
             assert!(matches!(Prepared::new(&options), Err(UpError::Name { .. })), "{mesh}");
         }
