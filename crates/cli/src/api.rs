@@ -132,6 +132,16 @@ impl Api {
         self.request(Method::PATCH, path, JSON, Some((MERGE_PATCH, patch))).await
     }
 
+    /// Changes an object by a patch of a media type.
+    pub(crate) async fn patch(
+        &self,
+        path: &str,
+        media_type: &str,
+        patch: &Value,
+    ) -> Result<Value, ApiError> {
+        self.request(Method::PATCH, path, JSON, Some((media_type, patch))).await
+    }
+
     /// Deletes an object.
     pub(crate) async fn delete(&self, path: &str) -> Result<Value, ApiError> {
         self.request(Method::DELETE, path, JSON, None).await
@@ -196,7 +206,12 @@ fn start_command(mesh: &str) -> String {
 const NOTICE_AFTER: std::time::Duration = std::time::Duration::from_secs(5);
 /// Asks for tables.
 pub(crate) const TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io, application/json";
-const MERGE_PATCH: &str = "application/merge-patch+json";
+/// The media type of a merge patch (RFC 7386).
+pub(crate) const MERGE_PATCH: &str = "application/merge-patch+json";
+/// The media type of a JSON patch (RFC 6902).
+pub(crate) const JSON_PATCH: &str = "application/json-patch+json";
+/// The media type of Kubernetes' own patch, which merges lists by the keys of their items.
+pub(crate) const STRATEGIC_PATCH: &str = "application/strategic-merge-patch+json";
 
 #[cfg(test)]
 mod tests {

@@ -2,12 +2,14 @@
 
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, FromArgMatches, Parser, Subcommand};
 
 use ironmesh_local::agent_api::{Client, ClientError};
 
 use crate::api::{Api, ApiError};
-use crate::verb;
+use crate::contexts::{self, Contexts};
+use crate::source::Home;
+use crate::{help, verb};
 
 /// A service mesh in one binary.
 ///
@@ -33,15 +35,45 @@ struct Cli {
 /// What every verb is told: which mesh, which namespace.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Context {
-    /// Name of the mesh.
-    #[arg(long, global = true, env = "IRONMESH_MESH", default_value = "default")]
+    /// Name of the mesh; without it IRONMESH_MESH, then what `config use-context` chose.
+    #[arg(long = "mesh", global = true, value_name = "NAME")]
+    mesh_option: Option<String>,
+    /// As --mesh, and beats it: a mesh is a context.
+    #[arg(long, global = true, value_name = "NAME")]
+    context: Option<String>,
+    /// The mesh that is meant.
+    #[arg(skip)]
     pub(crate) mesh: String,
     /// Namespace; `default` if neither this nor a manifest names one.
     #[arg(short, long, global = true)]
     pub(crate) namespace: Option<String>,
+    /// The namespace that `config set-context` chose.
+    #[arg(skip)]
+    default_namespace: Option<String>,
 }
 
 impl Context {
+    /// Finds out which mesh and which of its namespaces are meant.
+    fn choose(&mut self) -> anyhow::Result<()> {
+        let contexts = Contexts::load()?;
+        self.mesh = self.chosen(&contexts)?;
+        self.default_namespace = contexts.namespaces.get(&self.mesh).cloned();
+        Ok(())
+    }
+
+    /// The mesh that is meant, of those that were chosen and the command line.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be the name of one.
+    pub(crate) fn chosen(&self, contexts: &Contexts) -> anyhow::Result<String> {
+        let (context, mesh) = (self.context.as_deref(), self.mesh_option.as_deref());
+        let environment = std::env::var("IRONMESH_MESH").ok();
+        let name = contexts.choose(context, mesh, environment.as_deref());
+        contexts::check_name(&name)?;
+        Ok(name)
+    }
+
     /// The API of the mesh.
     pub(crate) fn api(&self) -> Api {
         Api::of_mesh(&self.mesh)
@@ -52,9 +84,14 @@ impl Context {
         agent(&self.mesh)
     }
 
+    /// Where objects go that name no namespace.
+    pub(crate) fn home(&self) -> Home<'_> {
+        Home { asked: self.namespace.as_deref(), otherwise: self.namespace() }
+    }
+
     /// The namespace to work in.
     pub(crate) fn namespace(&self) -> &str {
-        self.namespace.as_deref().unwrap_or("default")
+        self.namespace.as_deref().or(self.default_namespace.as_deref()).unwrap_or("default")
     }
 }
 
@@ -74,11 +111,16 @@ enum Verb {
     Status(verb::status::Status),
     Apply(verb::apply::Apply),
     Create(verb::create::Create),
+    Replace(verb::replace::Replace),
     Delete(verb::delete::Delete),
     Get(verb::get::Get),
     Describe(verb::describe::Describe),
     Label(verb::label::Label),
     Annotate(verb::label::Annotate),
+    Patch(verb::patch::Patch),
+    Edit(verb::edit::Edit),
+    Set(verb::set::Set),
+    Expose(verb::expose::Expose),
     Exec(verb::exec::Exec),
     Logs(verb::logs::Logs),
     PortForward(verb::port_forward::PortForward),
@@ -92,15 +134,44 @@ enum Verb {
     Findings(verb::findings::Findings),
     Settings(verb::settings::Settings),
     External(verb::external::ExternalVerb),
+    Config(verb::config::Config),
+    Completion(verb::completion::Completion),
+    Man(verb::man::Man),
     #[command(hide = true)]
     Capture(verb::capture::Capture),
-    #[command(hide = true)]
     Version(verb::version::Version),
+}
+
+/// The verbs in groups, for the list in the help.
+const GROUPS: &[(&str, &[&str])] = &[
+    ("The mesh", &["up", "down", "status", "settings", "external", "config", "version"]),
+    (
+        "Objects",
+        &[
+            "apply", "create", "replace", "delete", "get", "describe", "label", "annotate",
+            "patch", "edit", "set", "expose", "wait",
+        ],
+    ),
+    ("Workloads", &["logs", "exec", "port-forward", "scale", "rollout"]),
+    ("Traffic", &["explain", "proxy-status", "proxy-config", "findings", "finding"]),
+    ("This command", &["completion", "man", "help"]),
+];
+
+/// The command line as a whole, for its help, its completions and its manual.
+pub(crate) fn command() -> clap::Command {
+    help::laid_out(<Cli as clap::CommandFactory>::command(), GROUPS)
 }
 
 /// Parses the command line and runs its verb.
 pub(crate) fn run() -> anyhow::Result<ExitCode> {
-    let Cli { context, verb } = Cli::parse();
+    let parsed = command().try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches));
+    let Cli { mut context, verb } = match parsed {
+        Ok(parsed) => parsed,
+        Err(error) => return help::complain(error),
+    };
+    if !matches!(verb, Verb::Config(_) | Verb::Completion(_) | Verb::Man(_)) {
+        context.choose()?;
+    }
     // A process that `up` starts must find one thread and no runtime; so each verb that needs a
     // runtime makes its own.
     match verb {
@@ -109,9 +180,17 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
         Verb::Status(verb) => verb.run(&context),
         Verb::External(verb) => verb.run(&context),
         Verb::Finding(verb) => verb.run(),
+        Verb::Config(verb) => verb.run(&context),
+        Verb::Completion(verb) => verb.run(),
+        Verb::Man(verb) => verb.run(),
         Verb::Capture(verb) => verb.run(),
         Verb::Apply(verb) => block_on(verb.run(&context)),
         Verb::Create(verb) => block_on(verb.run(&context)),
+        Verb::Replace(verb) => block_on(verb.run(&context)),
+        Verb::Patch(verb) => block_on(verb.run(&context)),
+        Verb::Edit(verb) => block_on(verb.run(&context)),
+        Verb::Set(verb) => block_on(verb.run(&context)),
+        Verb::Expose(verb) => block_on(verb.run(&context)),
         Verb::Delete(verb) => block_on(verb.run(&context)),
         Verb::Get(verb) => block_on(verb.run(&context)),
         Verb::Describe(verb) => block_on(verb.run(&context)),
@@ -134,4 +213,25 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
 
 fn block_on(verb: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
     crate::runtime()?.block_on(verb)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn each_verb_is_in_one_group_and_has_an_example() {
+        command().debug_assert();
+        let of_groups: Vec<&str> = GROUPS.iter().flat_map(|(_, verbs)| *verbs).copied().collect();
+        let known: BTreeSet<&str> = of_groups.iter().copied().collect();
+        assert_eq!(known.len(), of_groups.len());
+        let command = command();
+        for verb in command.get_subcommands().filter(|verb| !verb.is_hide_set()) {
+            assert!(known.contains(verb.get_name()), "{} is in no group", verb.get_name());
+            let after = verb.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(after.contains("Example"), "{} has no example", verb.get_name());
+        }
+    }
 }

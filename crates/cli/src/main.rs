@@ -11,14 +11,21 @@
 //! # Layout
 //!
 //! - `internal`: the hidden processes; `cli`: the command line; `verb`: one module per verb.
-//! - `api`: the client of the control plane; `target`, `source`: which objects a command names.
-//! - `output`: how objects are shown; `say`: lines on standard error.
+//! - `api`: the client of the control plane; `contexts`: which mesh is meant.
+//! - `target`, `source`, `fetch`: which objects a command names.
+//! - `output`: how objects are shown; `done`: what is said of changed ones; `say`: lines on standard
+//!   error; `help`: the help, and what is said of wrong command lines.
 
 mod api;
 mod cli;
 mod clock;
+mod contexts;
 mod control;
+mod done;
+mod fetch;
+mod help;
 mod internal;
+mod kinds;
 mod merge;
 mod output;
 mod say;

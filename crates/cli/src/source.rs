@@ -1,26 +1,48 @@
-//! Manifests as the command line names them: files, directories, standard input.
+//! Manifests as the command line names them: files, directories, URLs, standard input.
 
 use std::fs;
 use std::io::{self, Read};
 use std::path::Path;
 
-use anyhow::{Context, ensure};
-use ironmesh_dialects::kinds::Resource;
+use anyhow::{Context, bail, ensure};
+use ironmesh_dialects::kinds::{Kind, Resource, split_api_version};
 use ironmesh_dialects::manifest::{self, Document, ManifestError};
 use ironmesh_model::Severity;
 use serde_json::Value;
 
+use crate::api::{Api, ApiError};
+use crate::fetch::{fetch, is_url};
+use crate::kinds::{self, Defined};
 use crate::say;
 
 /// Options of the verbs that read manifests.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Files {
-    /// File, directory or - (standard input) with manifests; may be given several times.
-    #[arg(short, long = "filename", value_name = "FILE|DIR|-")]
+    /// File, directory, URL or - (standard input) with manifests; may be given several times.
+    #[arg(short, long = "filename", value_name = "FILE|DIR|URL|-")]
     pub(crate) filename: Vec<String>,
     /// Take the directories inside a directory, too.
     #[arg(short = 'R', long)]
     pub(crate) recursive: bool,
+    /// Not taken: `kubectl kustomize DIR` makes manifests for -f -.
+    #[arg(short = 'k', long, value_name = "DIR", hide = true)]
+    kustomize: Option<String>,
+}
+
+/// Where objects go that name no namespace.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Home<'a> {
+    /// The namespace that the command line names: no object may name another one.
+    pub(crate) asked: Option<&'a str>,
+    /// That one, or what is meant without it.
+    pub(crate) otherwise: &'a str,
+}
+
+impl<'a> Home<'a> {
+    /// A namespace that was asked for, or `default`.
+    pub(crate) fn asked_for(asked: Option<&'a str>) -> Self {
+        Self { asked, otherwise: asked.unwrap_or("default") }
+    }
 }
 
 /// Manifests, and what is wrong with them.
@@ -41,6 +63,8 @@ pub(crate) struct Manifest {
     pub(crate) file: String,
     /// The object, its lines with it.
     pub(crate) document: Document,
+    /// Its resource, if a definition adds its kind.
+    defined: Option<Resource>,
 }
 
 impl Manifest {
@@ -59,26 +83,51 @@ impl Manifest {
         self.value()["metadata"]["name"].as_str().unwrap_or_default()
     }
 
-    /// Its resource.
-    pub(crate) fn resource(&self) -> Resource {
-        Resource::of(self.value()["apiVersion"].as_str().unwrap_or_default(), self.kind())
+    /// Its `apiVersion`.
+    fn api_version(&self) -> &str {
+        self.value()["apiVersion"].as_str().unwrap_or_default()
     }
 
-    /// The namespace that it goes to: its own, else the one asked for. `None` for objects of the
+    /// Its resource.
+    pub(crate) fn resource(&self) -> Resource {
+        self.defined.clone().unwrap_or_else(|| Resource::of(self.api_version(), self.kind()))
+    }
+
+    /// Whether the table of kinds has its kind.
+    fn is_of_table(&self) -> bool {
+        Kind::of(split_api_version(self.api_version()).0, self.kind()).is_some()
+    }
+
+    /// Checks that there is such a kind.
+    ///
+    /// # Errors
+    ///
+    /// If there is not, with what may have been meant.
+    pub(crate) fn check_kind(&self) -> anyhow::Result<()> {
+        let is_known = self.defined.is_some() || self.is_of_table();
+        ensure!(is_known, "{}", kinds::no_match(self.api_version(), self.kind()));
+        Ok(())
+    }
+
+    /// The namespace that it goes to: its own, else that of the home. `None` for objects of the
     /// cluster.
-    pub(crate) fn namespace(&self, asked: Option<&str>) -> anyhow::Result<Option<String>> {
+    ///
+    /// # Errors
+    ///
+    /// If its own is not the one that was asked for.
+    pub(crate) fn namespace(&self, home: Home<'_>) -> anyhow::Result<Option<String>> {
         if !self.resource().namespaced {
             return Ok(None);
         }
         let own = self.value()["metadata"]["namespace"].as_str().filter(|own| !own.is_empty());
-        if let (Some(own), Some(asked)) = (own, asked) {
+        if let (Some(own), Some(asked)) = (own, home.asked) {
             ensure!(
                 own == asked,
                 "the namespace from the provided object {own:?} does not match the namespace \
                  {asked:?}. You must pass '--namespace={own}' to perform this operation."
             );
         }
-        Ok(Some(own.or(asked).unwrap_or("default").to_owned()))
+        Ok(Some(own.unwrap_or(home.otherwise).to_owned()))
     }
 
     /// `FILE:LINE` of a field, or of what stands around it.
@@ -89,14 +138,44 @@ impl Manifest {
 }
 
 impl Files {
+    /// Whether manifests are named.
+    pub(crate) fn are_given(&self) -> bool {
+        !self.filename.is_empty() || self.kustomize.is_some()
+    }
+
     /// Reads everything that is named.
+    ///
+    /// # Errors
+    ///
+    /// If something cannot be read at all.
     pub(crate) fn load(&self) -> anyhow::Result<Loaded> {
-        ensure!(!self.filename.is_empty(), "must specify one of -f FILE, -f DIR or -f -");
+        if let Some(folder) = &self.kustomize {
+            bail!(
+                "-k is not taken: ironmesh does not build kustomizations; pipe them in: \
+                 kubectl kustomize {folder} | ironmesh apply -f -"
+            );
+        }
+        ensure!(!self.filename.is_empty(), "must specify one of -f FILE, -f DIR, -f URL or -f -");
         load(&self.filename, self.recursive)
+    }
+
+    /// Reads everything that is named, for a verb that is of no use without an object.
+    ///
+    /// # Errors
+    ///
+    /// If something cannot be read at all, or there is nothing in what is read.
+    pub(crate) fn load_some(&self, verb: &str) -> anyhow::Result<Loaded> {
+        let loaded = self.load()?;
+        ensure!(
+            !loaded.objects.is_empty() || !loaded.problems.is_empty(),
+            "no objects passed to {verb}: there is none in {}",
+            self.filename.join(", ")
+        );
+        Ok(loaded)
     }
 }
 
-/// Reads files and directories; `-` is standard input.
+/// Reads files, directories and URLs; `-` is standard input.
 pub(crate) fn load(paths: &[String], recursive: bool) -> anyhow::Result<Loaded> {
     let mut loaded = Loaded::default();
     for path in paths {
@@ -104,6 +183,8 @@ pub(crate) fn load(paths: &[String], recursive: bool) -> anyhow::Result<Loaded> 
             let mut bytes = Vec::new();
             io::stdin().read_to_end(&mut bytes).context("reading standard input")?;
             loaded.add_bytes("STDIN", &bytes);
+        } else if is_url(path) {
+            loaded.add_bytes(path, &fetch(path)?);
         } else {
             let is_directory = fs::metadata(path)
                 .map_err(|error| match error.kind() {
@@ -112,7 +193,13 @@ pub(crate) fn load(paths: &[String], recursive: bool) -> anyhow::Result<Loaded> 
                 })?
                 .is_dir();
             if is_directory {
-                loaded.add_directory(Path::new(path), recursive)?;
+                let files = loaded.add_directory(Path::new(path), recursive)?;
+                ensure!(
+                    files > 0,
+                    "there are no manifests in {path:?}: recognized file extensions are .yaml, \
+                     .yml and .json{}",
+                    if recursive { "" } else { " (-R takes the directories inside it, too)" }
+                );
             } else {
                 loaded.add_file(Path::new(path))?;
             }
@@ -122,6 +209,23 @@ pub(crate) fn load(paths: &[String], recursive: bool) -> anyhow::Result<Loaded> 
 }
 
 impl Loaded {
+    /// Finds the kinds that definitions add: those of the mesh, and those among the objects.
+    ///
+    /// # Errors
+    ///
+    /// If the mesh cannot be asked, which it is only if there are such kinds.
+    pub(crate) async fn learn_kinds(&mut self, api: &Api) -> Result<(), ApiError> {
+        if self.objects.iter().all(Manifest::is_of_table) {
+            return Ok(());
+        }
+        let mut defined = kinds::defined(api).await?;
+        defined.extend(self.objects.iter().filter_map(|manifest| Defined::by(manifest.value())));
+        for manifest in self.objects.iter_mut().filter(|manifest| !manifest.is_of_table()) {
+            manifest.defined = kinds::find(&defined, manifest.api_version(), manifest.kind());
+        }
+        Ok(())
+    }
+
     /// Says what is wrong with the manifests, and that what could not be read is not `done`. Returns
     /// whether something could not be read.
     pub(crate) fn say_problems(&self, done: &str) -> bool {
@@ -171,7 +275,7 @@ impl Loaded {
         let word = format!("{} ", say::severity(Severity::Warning));
         self.warnings.extend(parsed.warnings.iter().map(|warning| placed(file, &word, warning)));
         for document in parsed.documents {
-            let manifest = Manifest { file: file.to_owned(), document };
+            let manifest = Manifest { file: file.to_owned(), document, defined: None };
             match missing(&manifest) {
                 Some(field) => {
                     let place = manifest.place("");
@@ -188,7 +292,9 @@ impl Loaded {
         Ok(())
     }
 
-    fn add_directory(&mut self, path: &Path, recursive: bool) -> anyhow::Result<()> {
+    /// Adds the files of a directory; says how many there are.
+    fn add_directory(&mut self, path: &Path, recursive: bool) -> anyhow::Result<usize> {
+        let mut files = 0;
         let mut entries = fs::read_dir(path)
             .and_then(Iterator::collect::<io::Result<Vec<_>>>)
             .with_context(|| format!("reading the directory {}", path.display()))?;
@@ -198,13 +304,14 @@ impl Loaded {
             let extension = path.extension().and_then(|extension| extension.to_str());
             if path.is_dir() {
                 if recursive {
-                    self.add_directory(&path, true)?;
+                    files += self.add_directory(&path, true)?;
                 }
             } else if matches!(extension, Some("yaml" | "yml" | "json")) {
                 self.add_file(&path)?;
+                files += 1;
             }
         }
-        Ok(())
+        Ok(files)
     }
 }
 
@@ -310,9 +417,11 @@ mod tests {
         loaded.add("a", "apiVersion: v1\nkind: Service\nmetadata: {name: a, namespace: n}\n");
         loaded.add("a", "apiVersion: v1\nkind: Namespace\nmetadata: {name: a}\n");
         let [service, namespace] = &loaded.objects[..] else { panic!() };
-        assert_eq!(service.namespace(None).unwrap().as_deref(), Some("n"));
-        assert_eq!(service.namespace(Some("n")).unwrap().as_deref(), Some("n"));
-        assert!(service.namespace(Some("m")).is_err());
-        assert_eq!(namespace.namespace(Some("m")).unwrap(), None);
+        assert_eq!(service.namespace(Home::asked_for(None)).unwrap().as_deref(), Some("n"));
+        let asked = Home::asked_for(Some("n"));
+        assert_eq!(service.namespace(asked).unwrap().as_deref(), Some("n"));
+        let other = Home::asked_for(Some("m"));
+        assert!(service.namespace(other).is_err());
+        assert_eq!(namespace.namespace(other).unwrap(), None);
     }
 }

@@ -33,6 +33,15 @@ impl JsonPath {
         eval::parts(&self.parts, root, root, &mut text);
         text
     }
+
+    /// The values that its paths lead to.
+    pub(crate) fn values<'a>(&self, root: &'a Value) -> Vec<&'a Value> {
+        let paths = self.parts.iter().filter_map(|part| match part {
+            Part::Path(path) => Some(eval::walk(path, root, root)),
+            Part::Text(_) | Part::Range(..) => None,
+        });
+        paths.flatten().collect()
+    }
 }
 
 impl FromStr for JsonPath {

@@ -1,5 +1,6 @@
 //! Tables as `kubectl` lays them out: columns three blanks apart, as wide as their widest cell.
 
+use ironmesh_dialects::kinds::Resource;
 use serde_json::Value;
 
 /// Text in columns.
@@ -43,18 +44,25 @@ impl Columns {
 
 /// What of the server's tables is shown.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Shown {
+pub(crate) struct Shown<'a> {
     /// Columns that are usually left out, too.
     pub(crate) wide: bool,
     /// The namespace as a first column.
     pub(crate) namespace: bool,
+    /// Labels that have columns of their own.
+    pub(crate) label_columns: &'a [String],
     /// The labels as a last column.
     pub(crate) labels: bool,
     /// Whether names have their kind before them.
     pub(crate) kind: bool,
 }
 
-impl Shown {
+impl Shown<'_> {
+    /// The same for the objects of a resource, which may be in no namespace.
+    pub(crate) fn of(self, resource: &Resource) -> Self {
+        Self { namespace: self.namespace && resource.namespaced, ..self }
+    }
+
     /// The head of a table.
     pub(crate) fn head(self, table: &Value) -> Vec<String> {
         let mut head: Vec<String> = self
@@ -64,6 +72,9 @@ impl Shown {
         if self.namespace {
             head.insert(0, "NAMESPACE".to_owned());
         }
+        // As kubectl: of a key with a domain only the name.
+        let name = |key: &String| key.rsplit('/').next().unwrap_or_default().to_uppercase();
+        head.extend(self.label_columns.iter().map(name));
         if self.labels {
             head.push("LABELS".to_owned());
         }
@@ -83,6 +94,8 @@ impl Shown {
         if self.namespace {
             cells.insert(0, metadata["namespace"].as_str().unwrap_or_default().to_owned());
         }
+        let label = |key: &String| metadata["labels"][key].as_str().unwrap_or_default().to_owned();
+        cells.extend(self.label_columns.iter().map(label));
         if self.labels {
             cells.push(labels(&metadata["labels"]));
         }
@@ -97,23 +110,26 @@ impl Shown {
     }
 }
 
-/// Labels as one cell: `a=b,c=d`.
+/// Labels as one cell, in the order of their keys: `a=b,c=d`.
 pub(crate) fn labels(labels: &Value) -> String {
     let pairs = labels.as_object().into_iter().flatten();
-    let text: Vec<String> =
+    let mut text: Vec<String> =
         pairs.map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default())).collect();
-    if text.is_empty() { "<none>".to_owned() } else { text.join(",") }
+    text.sort();
+    if text.is_empty() { NONE.to_owned() } else { text.join(",") }
 }
 
 /// A value as a cell.
 pub(crate) fn cell(value: &Value) -> String {
     match value {
-        Value::Null => "<none>".to_owned(),
+        Value::Null => NONE.to_owned(),
         Value::String(text) => text.clone(),
         other => other.to_string(),
     }
 }
 
+/// What stands for nothing.
+pub(crate) const NONE: &str = "<none>";
 /// Blanks between columns.
 const GAP: usize = 3;
 /// Least width of a column.
@@ -132,7 +148,7 @@ mod tests {
             ],
             "rows": [
                 { "cells": ["details-v1-x", "2/2", "10.77.0.2"],
-                  "object": { "metadata": { "namespace": "default", "labels": { "app": "details" } } } },
+                  "object": { "metadata": { "namespace": "default", "labels": { "v": "1", "example.com/app": "details" } } } },
                 { "cells": ["r", "1/2", null], "object": { "metadata": { "namespace": "n" } } },
             ],
         })
@@ -154,12 +170,13 @@ mod tests {
             show(Shown::default()),
             "NAME           READY\ndetails-v1-x   2/2\nr              1/2\n"
         );
-        let all = Shown { wide: true, namespace: true, labels: true, kind: true };
+        let label_columns = &["example.com/app".to_owned(), "none".to_owned()];
+        let all = Shown { wide: true, namespace: true, labels: true, kind: true, label_columns };
         assert_eq!(
             show(all),
-            "NAMESPACE   NAME               READY   IP          LABELS\n\
-             default     pod/details-v1-x   2/2     10.77.0.2   app=details\n\
-             n           pod/r              1/2     <none>      <none>\n"
+            "NAMESPACE   NAME               READY   IP          APP       NONE   LABELS\n\
+             default     pod/details-v1-x   2/2     10.77.0.2   details          example.com/app=details,v=1\n\
+             n           pod/r              1/2     <none>                       <none>\n"
         );
     }
 

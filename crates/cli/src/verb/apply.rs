@@ -1,21 +1,23 @@
 //! `ironmesh apply`: makes the mesh's objects what manifests say.
 
-use std::io::{Write, stdout};
+pub(crate) mod report;
+
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 use clap::Args;
-use ironmesh_dialects::object::normalize;
 use ironmesh_model::{Finding, FindingCode};
 use serde_json::{Value, json};
 
 use crate::api::{Api, ApiError};
 use crate::cli::Context;
+use crate::done::OutputArg;
 use crate::merge::three_way;
 use crate::say;
-use crate::source::{Files, Loaded, Manifest};
+use crate::source::{Files, Home, Loaded, Manifest};
 use crate::verb::dry_run::DryRunArg;
 use crate::verb::{exit, text};
+use report::Report;
 
 /// Create the objects of manifests, or change those that are there.
 ///
@@ -25,6 +27,7 @@ use crate::verb::{exit, text};
 #[command(after_help = "Examples:
   ironmesh apply -f samples/bookinfo/bookinfo.yaml
   ironmesh apply -f samples/helloworld/            all files of a directory
+  ironmesh apply -f https://example.com/my.yaml
   ironmesh apply -f - < my.yaml
   ironmesh apply -n shop -f app.yaml -f routes.yaml
   ironmesh apply -f my.yaml --dry-run=server       only see whether it would be taken")]
@@ -32,43 +35,50 @@ pub(crate) struct Apply {
     #[command(flatten)]
     files: Files,
     #[command(flatten)]
+    how: How,
+}
+
+/// How to apply.
+#[derive(Clone, Debug, Default, Args)]
+struct How {
+    #[command(flatten)]
     dry_run: DryRunArg,
+    #[command(flatten)]
+    output: OutputArg,
+    /// Show all findings, each in its line, those of unchanged objects, too.
+    #[arg(short, long)]
+    verbose: bool,
+    /// Taken as kubectl's and without effect: what is wrong is always said.
+    #[arg(long, hide = true, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    validate: Option<String>,
 }
 
 impl Apply {
     pub(crate) async fn run(self, context: &Context) -> anyhow::Result<ExitCode> {
-        let loaded = self.files.load()?;
-        let namespace = context.namespace.as_deref();
-        Ok(exit(apply_all(&context.api(), loaded, namespace, self.dry_run).await?))
+        let loaded = self.files.load_some("apply")?;
+        Ok(exit(apply_all(&context.api(), loaded, context.home(), &self.how).await?))
     }
 }
 
 /// Applies manifests; tells whether any failed. One that fails keeps no other from being applied.
-pub(crate) async fn apply(
-    api: &Api,
-    loaded: Loaded,
-    namespace: Option<&str>,
-) -> anyhow::Result<bool> {
-    apply_all(api, loaded, namespace, DryRunArg::default()).await
+pub(crate) async fn apply(api: &Api, loaded: Loaded, home: Home<'_>) -> anyhow::Result<bool> {
+    apply_all(api, loaded, home, &How::default()).await
 }
 
 async fn apply_all(
     api: &Api,
-    loaded: Loaded,
-    namespace: Option<&str>,
-    dry_run: DryRunArg,
+    mut loaded: Loaded,
+    home: Home<'_>,
+    how: &How,
 ) -> anyhow::Result<bool> {
+    loaded.learn_kinds(api).await?;
     let mut failed = loaded.say_problems("applied");
-    let mut applied = Vec::new();
-    let mut pods_change = false;
+    let mut report = Report::new(how.verbose);
     for manifest in &loaded.objects {
-        match apply_one(api, manifest, namespace, dry_run).await {
-            Ok(outcome) => {
-                let kind = manifest.resource().qualified_singular();
-                let (name, word) = (manifest.name(), outcome.word());
-                writeln!(stdout(), "{kind}/{name} {word}{}", dry_run.suffix())?;
-                pods_change |= outcome != Outcome::Unchanged && concerns_pods(manifest.kind());
-                applied.push(manifest);
+        match apply_one(api, manifest, home, how.dry_run).await {
+            Ok((outcome, object)) => {
+                how.output.say(&manifest.resource(), &object, outcome.word(), how.dry_run)?;
+                report.add(manifest, outcome != Outcome::Unchanged);
             }
             Err(error) => {
                 refuse("applying", manifest, &error)?;
@@ -76,9 +86,7 @@ async fn apply_all(
             }
         }
     }
-    if dry_run.is_real() {
-        print_findings(api, &applied, namespace, pods_change).await?;
-    }
+    report.print(api, home, how.dry_run).await?;
     Ok(failed)
 }
 
@@ -101,21 +109,6 @@ impl Outcome {
     }
 }
 
-/// Whether a change of a kind may change which pods there are, or who selects them.
-fn concerns_pods(kind: &str) -> bool {
-    matches!(
-        kind,
-        "Pod"
-            | "Deployment"
-            | "ReplicaSet"
-            | "ReplicationController"
-            | "StatefulSet"
-            | "DaemonSet"
-            | "Job"
-            | "Service"
-    )
-}
-
 /// Says why an object was not taken. An error that concerns the mesh as a whole is handed on.
 pub(crate) fn refuse(
     doing: &str,
@@ -131,6 +124,13 @@ pub(crate) fn refuse(
                 let place = manifest.place(field);
                 let separator = if field.is_empty() { "" } else { ": " };
                 say::notice(&format!("{place}: {word} {kind} {name}: {field}{separator}{message}"));
+            }
+            // A misspelt field may be why another one is missing.
+            for finding in report::by_itself(manifest, "") {
+                if !causes.is_empty() && finding.code == FindingCode::UnknownField {
+                    let place = manifest.place(&finding.path);
+                    say::notice(&format!("{place}: {}", sentence(&finding)));
+                }
             }
             if causes.is_empty() && reason == "Invalid" {
                 let place = manifest.place("");
@@ -156,11 +156,12 @@ pub(crate) fn refuse(
 async fn apply_one(
     api: &Api,
     manifest: &Manifest,
-    namespace: Option<&str>,
+    home: Home<'_>,
     dry_run: DryRunArg,
-) -> anyhow::Result<Outcome> {
+) -> anyhow::Result<(Outcome, Value)> {
     let resource = manifest.resource();
-    let namespace = manifest.namespace(namespace)?;
+    manifest.check_kind()?;
+    let namespace = manifest.namespace(home)?;
     if manifest.name().is_empty() {
         let base = text(manifest.value(), "/metadata/generateName");
         bail!("from {base}: cannot use generate name with apply; use create");
@@ -172,10 +173,11 @@ async fn apply_one(
             Ok(live) => live,
             Err(error) if error.is_not_found() => {
                 let collection = dry_run.on(resource.path(namespace.as_deref(), None));
-                if !dry_run.is_client() {
-                    api.post(&collection, &new).await?;
-                }
-                return Ok(Outcome::Created);
+                let created = match dry_run.is_client() {
+                    true => new,
+                    false => api.post(&collection, &new).await?,
+                };
+                return Ok((Outcome::Created, created));
             }
             Err(error) => return Err(error.into()),
         };
@@ -187,11 +189,11 @@ async fn apply_one(
         // difference, but decides which defaults it gets.
         let version = std::mem::replace(&mut merged["apiVersion"], live["apiVersion"].clone());
         if merged == live {
-            return Ok(Outcome::Unchanged);
+            return Ok((Outcome::Unchanged, live));
         }
         merged["apiVersion"] = version;
         if dry_run.is_client() {
-            return Ok(Outcome::Configured);
+            return Ok((Outcome::Configured, merged));
         }
         match api.put(&dry_run.on(path.clone()), &merged).await {
             // The server may write the same in one way only (base64, `stringData`).
@@ -199,9 +201,9 @@ async fn apply_one(
                 if put["metadata"]["resourceVersion"] == live["metadata"]["resourceVersion"]
                     && dry_run.is_real() =>
             {
-                return Ok(Outcome::Unchanged);
+                return Ok((Outcome::Unchanged, put));
             }
-            Ok(_) => return Ok(Outcome::Configured),
+            Ok(put) => return Ok((Outcome::Configured, put)),
             // A manifest that names a version or uid wants that one, and no other.
             Err(error) if error.is_conflict() && !is_pinned(manifest.value()) => {}
             Err(error) => return Err(error.into()),
@@ -238,40 +240,6 @@ fn annotated(value: &Value, namespace: Option<&str>) -> Value {
     object
 }
 
-/// Prints what the mesh found in objects that were just applied, in their order. If pods change with
-/// them, what is found about pods that are missing is not yet true, and not printed.
-async fn print_findings(
-    api: &Api,
-    applied: &[&Manifest],
-    namespace: Option<&str>,
-    pods_change: bool,
-) -> anyhow::Result<()> {
-    if applied.is_empty() {
-        return Ok(());
-    }
-    let findings = findings(api, "").await?;
-    for manifest in applied {
-        // The store has the new form only, so that the mesh does not know.
-        if let Some(finding) = normalize(&mut manifest.value().clone()) {
-            say::notice(&format!("{}: {}", manifest.place(&finding.path), sentence(&finding)));
-        }
-        let own = manifest.namespace(namespace)?.unwrap_or_default();
-        let about = findings.iter().filter(|finding| {
-            *finding.object.kind == *manifest.kind()
-                && *finding.object.name == *manifest.name()
-                && *finding.object.namespace == *own
-        });
-        let shown = |finding: &&Finding| {
-            finding.code != FindingCode::NotBoundedHere && !(pods_change && settles(finding.code))
-        };
-        for finding in about.filter(shown) {
-            let place = manifest.place(&finding.path);
-            say::notice(&format!("{place}: {}", sentence(finding)));
-        }
-    }
-    Ok(())
-}
-
 /// Findings about objects; `query` may choose some of them.
 pub(crate) async fn findings(api: &Api, query: &str) -> anyhow::Result<Vec<Finding>> {
     let value = api.get(&format!("/ironmesh/findings{query}")).await?;
@@ -288,11 +256,6 @@ pub(crate) fn sentence(finding: &Finding) -> String {
     };
     let path = if finding.path.is_empty() { String::new() } else { format!(" {}", finding.path) };
     format!("{word} {} {} {name}{path}: {}", finding.code, object.kind, finding.message)
-}
-
-/// Whether a finding is true only until the pods run, which an apply has just asked for.
-fn settles(code: FindingCode) -> bool {
-    matches!(code, FindingCode::NothingSelected | FindingCode::EmptySubset)
 }
 
 /// Annotation with what was applied last, the same as `kubectl`'s.

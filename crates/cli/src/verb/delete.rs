@@ -15,8 +15,8 @@ use crate::say;
 use crate::source::Files;
 use crate::target;
 use crate::verb::dry_run::DryRunArg;
-use crate::verb::exit;
 use crate::verb::rollout::parse_duration;
+use crate::verb::{exit, text};
 
 /// Delete objects, named by manifests, by kind and name, or by labels.
 #[derive(Debug, Args)]
@@ -25,6 +25,7 @@ use crate::verb::rollout::parse_duration;
   ironmesh delete pod details-v1-5f4d584748-abcde
   ironmesh delete virtualservice/reviews destinationrule/reviews
   ironmesh delete pods -l app=reviews
+  ironmesh delete deploy web --cascade=orphan      leave its pods
   ironmesh delete vs --all
   ironmesh delete ns shop --timeout=30s")]
 pub(crate) struct Delete {
@@ -38,6 +39,24 @@ pub(crate) struct Delete {
     /// All objects of the kind in the namespace.
     #[arg(long)]
     all: bool,
+    /// Objects of all namespaces, with --all or -l.
+    #[arg(short = 'A', long)]
+    all_namespaces: bool,
+    /// Only objects with these fields, such as metadata.name=x.
+    #[arg(long)]
+    field_selector: Option<String>,
+    /// What becomes of what the objects own: background deletes it afterwards, foreground before the
+    /// owner is gone, orphan leaves it.
+    #[arg(
+        long,
+        value_enum,
+        value_name = "background|foreground|orphan",
+        default_value = "background",
+        default_missing_value = "background",
+        num_args = 0..=1,
+        require_equals = true
+    )]
+    cascade: Cascade,
     /// An object that is not there is no error.
     #[arg(long)]
     ignore_not_found: bool,
@@ -58,6 +77,27 @@ pub(crate) struct Delete {
     timeout: Duration,
     #[command(flatten)]
     dry_run: DryRunArg,
+}
+
+/// What becomes of what an object owns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Cascade {
+    #[value(alias = "true")]
+    Background,
+    Foreground,
+    #[value(alias = "false")]
+    Orphan,
+}
+
+impl Cascade {
+    /// As the API writes it.
+    fn policy(self) -> &'static str {
+        match self {
+            Self::Background => "Background",
+            Self::Foreground => "Foreground",
+            Self::Orphan => "Orphan",
+        }
+    }
 }
 
 /// An object to delete.
@@ -87,8 +127,12 @@ impl Delete {
         }
         let waits = self.wait && !self.force && self.dry_run.is_real();
         for (object, timeout) in going.into_iter().filter(|_| waits) {
-            match tokio::time::timeout(timeout, wait_gone(&api, object)).await {
-                Ok(gone) => gone?,
+            match tokio::time::timeout(timeout, wait_gone(&api, &object.path(), None)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => {
+                    say::error(&error);
+                    failed = true;
+                }
                 Err(_) => {
                     let (kind, name) = (object.resource.qualified(), &object.name);
                     say::notice(&format!("error: timed out waiting for the end of {kind}/{name}"));
@@ -107,40 +151,34 @@ impl Delete {
 
     /// What is to be deleted, and whether something could not be read.
     async fn doomed(&self, api: &Api, context: &Context) -> anyhow::Result<(Vec<Doomed>, bool)> {
-        if !self.files.filename.is_empty() {
+        if self.files.are_given() {
             ensure!(self.words.is_empty(), "give files or names, not both");
             ensure!(
                 self.selector.is_none() && !self.all,
                 "-l and --all choose among the objects of a kind, not among those of files"
             );
-            let loaded = self.files.load()?;
-            let failed = loaded.say_problems("deleted");
-            let doomed = loaded.objects.iter().map(|manifest| {
-                Ok(Doomed {
-                    resource: manifest.resource(),
-                    namespace: manifest.namespace(context.namespace.as_deref())?,
-                    name: manifest.name().to_owned(),
-                    file: Some(manifest.file.clone()),
-                })
-            });
-            return Ok((doomed.collect::<anyhow::Result<_>>()?, failed));
+            return self.doomed_by_files(api, context).await;
         }
+        let by_labels = self.selector.is_some() || self.field_selector.is_some();
         let mut doomed = Vec::new();
-        for target in target::parse(&self.words)? {
+        for target in target::parse(api, &self.words).await? {
             let namespace = target.resource.namespaced.then(|| context.namespace().to_owned());
             if let Some(name) = target.name {
                 doomed.push(Doomed { resource: target.resource, namespace, name, file: None });
                 continue;
             }
-            if !self.all && self.selector.is_none() {
+            if !self.all && !by_labels {
                 bail!("resource(s) were provided, but no name was specified; use --all for all");
             }
+            let namespace = namespace.filter(|_| !self.all_namespaces);
             let path = Query::new(target.resource.path(namespace.as_deref(), None))
-                .with_some("labelSelector", self.selector.as_deref());
+                .with_some("labelSelector", self.selector.as_deref())
+                .with_some("fieldSelector", self.field_selector.as_deref());
             let list = api.get(&path.build()).await?;
             for item in list["items"].as_array().context("the list has no items")? {
-                let name = item["metadata"]["name"].as_str().unwrap_or_default().to_owned();
-                let (resource, namespace) = (target.resource.clone(), namespace.clone());
+                let name = text(item, "/metadata/name").to_owned();
+                let namespace = item["metadata"]["namespace"].as_str().map(str::to_owned);
+                let resource = target.resource.clone();
                 doomed.push(Doomed { resource, namespace, name, file: None });
             }
         }
@@ -150,11 +188,41 @@ impl Delete {
         Ok((doomed, false))
     }
 
+    async fn doomed_by_files(
+        &self,
+        api: &Api,
+        context: &Context,
+    ) -> anyhow::Result<(Vec<Doomed>, bool)> {
+        let mut loaded = self.files.load()?;
+        loaded.learn_kinds(api).await?;
+        let mut failed = loaded.say_problems("deleted");
+        let mut doomed = Vec::new();
+        for manifest in &loaded.objects {
+            match manifest.namespace(context.home()) {
+                Ok(namespace) => doomed.push(Doomed {
+                    resource: manifest.resource(),
+                    namespace,
+                    name: manifest.name().to_owned(),
+                    file: Some(manifest.file.clone()),
+                }),
+                Err(error) => {
+                    say::error(&error);
+                    failed = true;
+                }
+            }
+        }
+        if doomed.is_empty() && !failed {
+            say::notice("No resources found");
+        }
+        Ok((doomed, failed))
+    }
+
     /// Deletes one object; what the server said, or none if there was nothing to delete.
     async fn delete(&self, api: &Api, object: &Doomed) -> anyhow::Result<Option<Value>> {
         let grace = self.grace_period.or(self.now.then_some(1));
         let query = Query::new(object.path())
-            .with_some("gracePeriodSeconds", grace.map(|g| g.to_string()).as_deref());
+            .with_some("gracePeriodSeconds", grace.map(|g| g.to_string()).as_deref())
+            .with("propagationPolicy", self.cascade.policy());
         let path = self.dry_run.parameter(query).build();
         let answer = match self.dry_run.is_client() {
             true => api.get(&object.path()).await,
@@ -185,15 +253,15 @@ impl Doomed {
     }
 }
 
-/// Waits until an object is gone, or another has its name.
-async fn wait_gone(api: &Api, object: &Doomed) -> anyhow::Result<()> {
-    let uid = |value: &Value| value["metadata"]["uid"].as_str().map(str::to_owned);
-    let mut first = None;
+/// Waits until the object of a path is gone, or another has its name. Without a `uid` it is the one
+/// that is there now.
+pub(crate) async fn wait_gone(api: &Api, path: &str, uid: Option<&str>) -> anyhow::Result<()> {
+    let mut first = uid.map(str::to_owned);
     loop {
-        match api.get(&object.path()).await {
+        match api.get(path).await {
             Ok(there) => {
-                let uid = uid(&there);
-                if *first.get_or_insert_with(|| uid.clone()) != uid {
+                let uid = text(&there, "/metadata/uid");
+                if first.get_or_insert_with(|| uid.to_owned()) != uid {
                     return Ok(());
                 }
             }
@@ -205,6 +273,6 @@ async fn wait_gone(api: &Api, object: &Doomed) -> anyhow::Result<()> {
 }
 
 /// How long an object may take to be gone beyond its grace period.
-const END_TIMEOUT: Duration = Duration::from_secs(120);
+pub(crate) const END_TIMEOUT: Duration = Duration::from_secs(120);
 /// How often it is looked whether an object is gone.
 const POLL: Duration = Duration::from_millis(50);

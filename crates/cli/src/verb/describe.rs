@@ -42,7 +42,7 @@ impl Describe {
     pub(crate) async fn run(self, context: &Context) -> anyhow::Result<ExitCode> {
         let api = context.api();
         let mut objects: Vec<(Resource, Value)> = Vec::new();
-        for target in target::parse(&self.words)? {
+        for target in target::parse(&api, &self.words).await? {
             let path = target.resource.path(Some(context.namespace()), target.name.as_deref());
             let path = Query::new(path).with_some("labelSelector", self.selector.as_deref());
             let mut answer = api.get(&path.build()).await?;
@@ -81,6 +81,13 @@ async fn describe(api: &Api, resource: &Resource, object: &Value) -> anyhow::Res
     add_findings(&mut sheet, &findings_of(api, resource, object).await?);
     add_events(&mut sheet, &events_of(api, resource, object).await?);
     Ok(sheet.finish())
+}
+
+/// A pod template for people.
+pub(crate) fn template(template: &Value) -> String {
+    let mut sheet = Sheet::default();
+    kinds::template(&mut sheet, template);
+    sheet.finish()
 }
 
 /// The Endpoints of a Service, made from its selector or written by hand; null if there are none.

@@ -3,9 +3,12 @@
 use std::io::{Write, stdout};
 use std::process::ExitCode;
 
+use anyhow::anyhow;
 use clap::Args;
 
+use crate::api::ApiError;
 use crate::cli::Context;
+use crate::contexts;
 
 /// End a mesh and everything in it. Returns when nothing of it is left.
 #[derive(Debug, Args)]
@@ -16,8 +19,22 @@ pub(crate) struct Down {}
 
 impl Down {
     pub(crate) fn run(self, context: &Context) -> anyhow::Result<ExitCode> {
-        context.agent()?.shutdown()?;
+        let agent = context.agent().map_err(|error| match error {
+            ApiError::NotRunning { mesh } => {
+                anyhow!("no mesh {mesh:?} is running, so there is nothing to end{}", others())
+            }
+            other => other.into(),
+        })?;
+        agent.shutdown()?;
         writeln!(stdout(), "mesh {:?} has ended", context.mesh)?;
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// The meshes that run, for who has named none of them.
+fn others() -> String {
+    match contexts::running() {
+        Ok(running) if !running.is_empty() => format!("; running: {}", running.join(", ")),
+        _ => String::new(),
     }
 }

@@ -2,14 +2,17 @@
 
 use std::io::{Write, stdout};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use clap::Args;
+use jiff::Timestamp;
 use serde_json::Value;
 use tokio::task::JoinSet;
 
 use crate::api::{Api, JSON, Query};
 use crate::cli::Context;
+use crate::verb::rollout::parse_duration;
 use crate::verb::{pods_by_label, pods_of, text};
 use crate::{say, target};
 
@@ -19,6 +22,8 @@ use crate::{say, target};
   ironmesh logs details-v1-5f4d584748-abcde
   ironmesh logs deploy/productpage-v1 -c istio-proxy --tail 20 -f
   ironmesh logs -l app=reviews --prefix
+  ironmesh logs job/migrate --since=5m --timestamps
+  ironmesh logs -p web-0                        what it wrote before its last restart
   ironmesh logs -n istio-system deploy/istio-ingressgateway")]
 pub(crate) struct Logs {
     /// POD, or KIND/NAME of what has pods (deploy/NAME).
@@ -47,6 +52,27 @@ pub(crate) struct Logs {
     /// Put pod and container before each line.
     #[arg(long)]
     prefix: bool,
+    /// Put the time before each line: when it was written, to a tenth of a second.
+    #[arg(long)]
+    timestamps: bool,
+    /// Only what was written in this last time, such as 5m.
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, conflicts_with = "since_time")]
+    since: Option<Duration>,
+    /// Only what was written after this time (RFC 3339).
+    #[arg(long, value_name = "TIME")]
+    since_time: Option<Timestamp>,
+    /// Only so many bytes of each log.
+    #[arg(long, value_name = "BYTES")]
+    limit_bytes: Option<u64>,
+    /// All pods of a KIND/NAME, with a prefix.
+    #[arg(long)]
+    all_pods: bool,
+    /// A log that cannot be read keeps no other from being followed.
+    #[arg(long)]
+    ignore_errors: bool,
+    /// How many logs may be followed at once.
+    #[arg(long, value_name = "LOGS", default_value_t = 5)]
+    max_log_requests: usize,
 }
 
 impl Logs {
@@ -57,7 +83,7 @@ impl Logs {
             (None, Some(pod)) => pods_of(&api, context.namespace(), pod).await?,
             _ => anyhow::bail!("say whose log: POD, KIND/NAME, or -l SELECTOR"),
         };
-        if self.selector.is_none() && pods.len() > 1 {
+        if self.selector.is_none() && !self.all_pods && pods.len() > 1 {
             say::notice(&format!(
                 "Found {} pods, using pod/{}",
                 pods.len(),
@@ -75,19 +101,37 @@ impl Logs {
             }
         }
         if self.follow && logs.len() > 1 {
+            ensure!(
+                logs.len() <= self.max_log_requests,
+                "you are attempting to follow {} log streams, but maximum allowed concurrency is {}, \
+                 use --max-log-requests to increase the limit",
+                logs.len(),
+                self.max_log_requests
+            );
             let mut following = JoinSet::new();
             for log in logs {
                 following.spawn(log.print(api.clone()));
             }
             while let Some(ended) = following.join_next().await {
-                ended??;
+                self.judge(ended?)?;
             }
         } else {
             for log in logs {
-                log.print(api.clone()).await?;
+                self.judge(log.print(api.clone()).await)?;
             }
         }
         Ok(ExitCode::SUCCESS)
+    }
+
+    /// Hands on an error, or only says it.
+    fn judge(&self, outcome: anyhow::Result<()>) -> anyhow::Result<()> {
+        match outcome {
+            Err(error) if self.ignore_errors && !crate::is_broken_pipe(&error) => {
+                say::error(&error);
+                Ok(())
+            }
+            outcome => outcome,
+        }
     }
 
     fn containers<'a>(&'a self, pod: &'a Value) -> anyhow::Result<Vec<&'a str>> {
@@ -122,8 +166,16 @@ impl Logs {
             .with("container", container)
             .with_some("tailLines", tail.map(|lines| lines.to_string()).as_deref())
             .with_some("follow", self.follow.then_some("true"))
-            .with_some("previous", self.previous.then_some("true"));
-        let prefix = self.prefix.then(|| format!("[pod/{name}/{container}] "));
+            .with_some("previous", self.previous.then_some("true"))
+            .with_some("timestamps", self.timestamps.then_some("true"))
+            // In whole seconds, and none of them is none.
+            .with_some(
+                "sinceSeconds",
+                self.since.map(|since| since.as_secs().max(1).to_string()).as_deref(),
+            )
+            .with_some("sinceTime", self.since_time.map(|time| time.to_string()).as_deref())
+            .with_some("limitBytes", self.limit_bytes.map(|bytes| bytes.to_string()).as_deref());
+        let prefix = (self.prefix || self.all_pods).then(|| format!("[pod/{name}/{container}] "));
         Ok(Log { path: path.build(), prefix })
     }
 }

@@ -1,12 +1,13 @@
 //! `ironmesh rollout`: follows or repeats the rollout of a Deployment, a DaemonSet or a StatefulSet.
 
+mod history;
 mod sets;
 
 use std::io::{Write, stdout};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::bail;
+use anyhow::{bail, ensure};
 use clap::{Args, Subcommand};
 use ironmesh_dialects::kinds::Resource;
 use serde_json::{Value, json};
@@ -15,11 +16,13 @@ use crate::api::Api;
 use crate::cli::Context;
 use crate::{clock, target};
 
-/// Follow the rollout of a Deployment, a DaemonSet or a StatefulSet, or make all its pods anew.
+/// Follow, repeat or undo the rollout of a Deployment, a DaemonSet or a StatefulSet.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   ironmesh rollout status deployment/productpage-v1
-  ironmesh rollout restart deploy reviews-v1 reviews-v2")]
+  ironmesh rollout restart deploy reviews-v1 reviews-v2
+  ironmesh rollout history deploy/web
+  ironmesh rollout undo deploy/web --to-revision=2")]
 pub(crate) struct Rollout {
     #[command(subcommand)]
     what: What,
@@ -37,6 +40,42 @@ enum What {
         /// How long to wait; 0s: for ever.
         #[arg(long, default_value = "0s", value_parser = parse_duration)]
         timeout: Duration,
+        /// Whether to wait; with --watch=false only say how far it is.
+        #[arg(short, long, default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+        watch: bool,
+    },
+    /// List the templates that a workload had, by their revisions.
+    #[command(after_help = "Example:\n  ironmesh rollout history deploy/web --revision=2")]
+    History {
+        /// KIND/NAME, or kind and names.
+        #[arg(required = true)]
+        words: Vec<String>,
+        /// Show the template of this revision.
+        #[arg(long)]
+        revision: Option<i64>,
+    },
+    /// Go back to a template that a workload had before.
+    #[command(after_help = "Example:\n  ironmesh rollout undo deploy/web --to-revision=2")]
+    Undo {
+        /// KIND/NAME, or kind and names.
+        #[arg(required = true)]
+        words: Vec<String>,
+        #[command(flatten)]
+        how: history::Rollback,
+    },
+    /// Roll out no changes of a Deployment until it is resumed.
+    #[command(after_help = "Example:\n  ironmesh rollout pause deploy/web")]
+    Pause {
+        /// KIND/NAME, or kind and names.
+        #[arg(required = true)]
+        words: Vec<String>,
+    },
+    /// Roll out the changes of a paused Deployment.
+    #[command(after_help = "Example:\n  ironmesh rollout resume deploy/web")]
+    Resume {
+        /// KIND/NAME, or kind and names.
+        #[arg(required = true)]
+        words: Vec<String>,
     },
     /// Make all pods anew, a few at a time.
     #[command(after_help = "Example:\n  ironmesh rollout restart deploy reviews-v1 reviews-v2")]
@@ -50,29 +89,45 @@ enum What {
 impl Rollout {
     pub(crate) async fn run(self, context: &Context) -> anyhow::Result<ExitCode> {
         let api = context.api();
-        match self.what {
-            What::Status { words, timeout } => {
-                for (resource, name) in target::parse_named(&words)? {
-                    let path = resource.path(Some(context.namespace()), Some(&name));
-                    let following = follow(&api, &resource, &path, &name);
+        let words = match &self.what {
+            What::Status { words, .. }
+            | What::Restart { words }
+            | What::History { words, .. }
+            | What::Undo { words, .. }
+            | What::Pause { words }
+            | What::Resume { words } => words,
+        };
+        for (resource, name) in target::parse_named(&api, words).await? {
+            let path = resource.path(Some(context.namespace()), Some(&name));
+            match &self.what {
+                What::Status { timeout, watch, .. } => {
+                    let following = follow(&api, &resource, &path, &name, *watch);
                     if timeout.is_zero() {
                         following.await?;
-                    } else if tokio::time::timeout(timeout, following).await.is_err() {
+                    } else if tokio::time::timeout(*timeout, following).await.is_err() {
                         bail!("timed out waiting for the rollout of {name}");
                     }
                 }
-            }
-            What::Restart { words } => {
-                for (resource, name) in target::parse_named(&words)? {
-                    restart(&api, context.namespace(), &resource, &name).await?;
+                What::Restart { .. } => restart(&api, &resource, &path, &name).await?,
+                What::History { revision, .. } => {
+                    history::show(&api, context, &resource, &name, *revision).await?;
                 }
+                What::Undo { how, .. } => how.run(&api, context, &resource, &name).await?,
+                What::Pause { .. } => pause(&api, &resource, &path, &name, true).await?,
+                What::Resume { .. } => pause(&api, &resource, &path, &name, false).await?,
             }
         }
         Ok(ExitCode::SUCCESS)
     }
 }
 
-async fn follow(api: &Api, resource: &Resource, path: &str, name: &str) -> anyhow::Result<()> {
+async fn follow(
+    api: &Api,
+    resource: &Resource,
+    path: &str,
+    name: &str,
+    watch: bool,
+) -> anyhow::Result<()> {
     let mut said = String::new();
     loop {
         let object = api.get(path).await?;
@@ -92,7 +147,7 @@ async fn follow(api: &Api, resource: &Resource, path: &str, name: &str) -> anyho
         if text != said {
             writeln!(stdout(), "{text}")?;
         }
-        if ends {
+        if ends || !watch {
             return Ok(());
         }
         said = text;
@@ -151,16 +206,33 @@ fn missing(deployment: &Value, name: &str) -> Option<String> {
     }
 }
 
-async fn restart(
-    api: &Api,
-    namespace: &str,
-    resource: &Resource,
-    name: &str,
-) -> anyhow::Result<()> {
+async fn restart(api: &Api, resource: &Resource, path: &str, name: &str) -> anyhow::Result<()> {
+    ensure!(
+        matches!(&*resource.kind, "Deployment" | "DaemonSet" | "StatefulSet"),
+        "restarting a {} is not supported",
+        resource.kind
+    );
     let note = json!({ "kubectl.kubernetes.io/restartedAt": clock::now() });
     let patch = json!({ "spec": { "template": { "metadata": { "annotations": note } } } });
-    api.merge(&resource.path(Some(namespace), Some(name)), &patch).await?;
+    api.merge(path, &patch).await?;
     writeln!(stdout(), "{}/{name} restarted", resource.qualified_singular())?;
+    Ok(())
+}
+
+async fn pause(
+    api: &Api,
+    resource: &Resource,
+    path: &str,
+    name: &str,
+    paused: bool,
+) -> anyhow::Result<()> {
+    let word = if paused { "paused" } else { "resumed" };
+    ensure!(&*resource.kind == "Deployment", "a {} cannot be {word}", resource.kind);
+    let before = api.get(path).await?;
+    let was = before["spec"]["paused"] == true;
+    ensure!(was != paused, "{}/{name} is already {word}", resource.qualified_singular());
+    api.merge(path, &json!({ "spec": { "paused": paused.then_some(true) } })).await?;
+    writeln!(stdout(), "{}/{name} {word}", resource.qualified_singular())?;
     Ok(())
 }
 

@@ -15,7 +15,7 @@ use serde_json::json;
 use crate::api::Api;
 use crate::cli::Context;
 use crate::say;
-use crate::source::{self, Loaded};
+use crate::source::{self, Home, Loaded};
 use crate::target;
 use crate::verb::apply::apply;
 
@@ -133,7 +133,7 @@ async fn fill(
         api.merge(&namespaces.path(None, Some(namespace.unwrap_or("default"))), &label).await?;
         writeln!(stdout(), "namespace/{} labeled", namespace.unwrap_or("default"))?;
     }
-    if apply(api, loaded, namespace).await? {
+    if apply(api, loaded, Home::asked_for(namespace)).await? {
         bail!("not every manifest could be applied");
     }
     Ok(())

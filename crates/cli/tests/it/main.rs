@@ -7,6 +7,7 @@ mod addresses;
 mod composed;
 mod egress;
 mod endpoints;
+mod kubectl_verbs;
 mod local;
 mod memory;
 mod mesh;

@@ -86,6 +86,16 @@ impl Mesh {
         Said::new(Command::new("bash").args(["-c", script, binary, &self.name]).output().unwrap())
     }
 
+    /// Its name.
+    pub(crate) fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    /// Reads a file of the test's folder.
+    pub(crate) fn read(&self, name: &str) -> String {
+        std::fs::read_to_string(self.folder.path().join(name)).unwrap()
+    }
+
     /// Writes a file of the test's folder.
     pub(crate) fn write(&self, name: &str, text: &str) {
         std::fs::write(self.folder.path().join(name), text).unwrap();

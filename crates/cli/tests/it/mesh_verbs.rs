@@ -247,8 +247,10 @@ spec: {host: web, subsets: [{name: v1, labels: {version: v1}}]}
 ";
     let both = mesh.run_with("apply -f -", &format!("{service}---\n{rule}"));
     assert!(!both.err.contains("IM0112"), "{}", both.err);
-    let alone = mesh.run_with("apply -f -", rule);
+    let alone = mesh.run_with("apply -f -", &rule.replace("version: v1", "version: v2"));
     assert!(alone.err.contains("IM0112"), "{}", alone.err);
+    let unchanged = mesh.run_with("apply -v -f -", &rule.replace("version: v1", "version: v2"));
+    assert!(unchanged.err.contains("IM0112"), "{}", unchanged.err);
 }
 
 #[test]

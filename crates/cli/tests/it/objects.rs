@@ -293,7 +293,8 @@ fn words_that_do_not_go_together_are_refused() {
     for (line, said) in [
         ("delete -f web.yaml -l app=web", "not among those of files"),
         ("delete -f web.yaml --all", "not among those of files"),
-        ("create namespace x -f web.yaml", "not both"),
+        ("create namespace x -f web.yaml", "unexpected argument"),
+        ("create -f web.yaml namespace x", "not both"),
         ("apply -f generated.yaml", "from a-: cannot use generate name with apply"),
         ("proxy-status nosuchpod", "no pod \"nosuchpod\" has a proxy"),
         ("proxy-config x --metrics -o json", "cannot be used with"),

@@ -31,7 +31,7 @@ fn show(value: &Value) -> String {
     }
 }
 
-fn walk<'a>(path: &Path, root: &'a Value, here: &'a Value) -> Vec<&'a Value> {
+pub(super) fn walk<'a>(path: &Path, root: &'a Value, here: &'a Value) -> Vec<&'a Value> {
     let mut found = vec![if path.from_root { root } else { here }];
     for step in &path.steps {
         found = found.into_iter().flat_map(|value| take(step, root, value)).collect();

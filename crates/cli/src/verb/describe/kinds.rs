@@ -132,20 +132,24 @@ fn workload_selector(workload: &Value) -> String {
 
 fn template_and_conditions(sheet: &mut Sheet, workload: &Value) {
     let (spec, status) = (&workload["spec"], &workload["status"]);
-    sheet.nested("Pod Template", |sheet| {
-        let template = &spec["template"];
-        sheet.lines("Labels", pairs(&template["metadata"]["labels"]));
-        for container in template["spec"]["containers"].as_array().into_iter().flatten() {
-            sheet.field("Container", text(container, "/name"));
-            sheet.field("  Image", string(&container["image"]));
-        }
-    });
+    template(sheet, &spec["template"]);
     for condition in status["conditions"].as_array().into_iter().flatten() {
         sheet.field(
             &format!("Condition {}", text(condition, "/type")),
             format!("{} {}", text(condition, "/status"), text(condition, "/reason")),
         );
     }
+}
+
+/// Describes a pod template.
+pub(super) fn template(sheet: &mut Sheet, template: &Value) {
+    sheet.nested("Pod Template", |sheet| {
+        sheet.lines("Labels", pairs(&template["metadata"]["labels"]));
+        for container in template["spec"]["containers"].as_array().into_iter().flatten() {
+            sheet.field("Container", text(container, "/name"));
+            sheet.field("  Image", string(&container["image"]));
+        }
+    });
 }
 
 /// Describes a Namespace.

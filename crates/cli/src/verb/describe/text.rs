@@ -102,7 +102,10 @@ pub(super) fn string(value: &Value) -> String {
 
 fn pairs_with(map: &Value, between: &str) -> Vec<String> {
     let pairs = map.as_object().into_iter().flatten();
-    pairs.map(|(key, value)| format!("{key}{between}{}", string(value))).collect()
+    let mut lines: Vec<String> =
+        pairs.map(|(key, value)| format!("{key}{between}{}", string(value))).collect();
+    lines.sort();
+    lines
 }
 
 #[cfg(test)]

@@ -1,0 +1,152 @@
+//! `ironmesh config`: which mesh is meant where nothing names one.
+
+use std::io::{Write, stdout};
+use std::process::ExitCode;
+
+use anyhow::{bail, ensure};
+use clap::{Args, Subcommand};
+use serde::Serialize;
+
+use crate::cli::Context;
+use crate::contexts::{self, Contexts};
+use crate::output::table::Columns;
+
+/// Choose the mesh that commands mean: a mesh is a context.
+///
+/// `--context` beats `--mesh`, that beats IRONMESH_MESH, and that beats what is chosen here.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  ironmesh config get-contexts                 which meshes run, and which one is meant
+  ironmesh config use-context second
+  ironmesh config current-context
+  ironmesh --context first get pods            for one command")]
+pub(crate) struct Config {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Let commands mean this mesh.
+    #[command(visible_alias = "use")]
+    #[command(after_help = "Example:\n  ironmesh config use-context second")]
+    UseContext {
+        /// Name of the mesh; it need not run yet.
+        name: String,
+    },
+    /// List the meshes that run, and the one that is meant.
+    #[command(after_help = "Example:\n  ironmesh config get-contexts -o name")]
+    GetContexts {
+        /// Only these.
+        names: Vec<String>,
+        /// name for the names alone, json for everything.
+        #[arg(short, long, value_parser = ["name", "json"], value_name = "FORMAT")]
+        output: Option<String>,
+        /// Leave out the head of the table.
+        #[arg(long)]
+        no_headers: bool,
+    },
+    /// Print the name of the mesh that is meant.
+    #[command(after_help = "Example:\n  ironmesh config current-context")]
+    CurrentContext,
+    /// Set the namespace that commands mean in a mesh.
+    #[command(after_help = "Example:\n  ironmesh config set-context --current --namespace=shop")]
+    SetContext {
+        /// Name of the mesh.
+        name: Option<String>,
+        /// The mesh that is meant now.
+        #[arg(long, conflicts_with = "name")]
+        current: bool,
+    },
+}
+
+impl Config {
+    pub(crate) fn run(self, context: &Context) -> anyhow::Result<ExitCode> {
+        let mut contexts = Contexts::load()?;
+        let mut out = stdout().lock();
+        match self.what {
+            What::UseContext { name } => {
+                contexts::check_name(&name)?;
+                contexts.current = Some(name.clone());
+                contexts.save()?;
+                writeln!(out, "Switched to context {name:?}.")?;
+            }
+            What::CurrentContext => writeln!(out, "{}", context.chosen(&contexts)?)?,
+            What::SetContext { name, current } => {
+                let name = match name {
+                    Some(name) => name,
+                    None if current => context.chosen(&contexts)?,
+                    None => bail!("say which context: its name, or --current"),
+                };
+                contexts::check_name(&name)?;
+                let Some(namespace) = &context.namespace else {
+                    bail!("say what to set: --namespace=NAME");
+                };
+                match &**namespace {
+                    "" | "default" => contexts.namespaces.remove(&name),
+                    namespace => contexts.namespaces.insert(name.clone(), namespace.to_owned()),
+                };
+                contexts.save()?;
+                writeln!(out, "Context {name:?} modified.")?;
+            }
+            What::GetContexts { names, output, no_headers } => {
+                let current = context.chosen(&contexts)?;
+                let known = known(&contexts, &current, &names)?;
+                match output.as_deref() {
+                    Some("name") => {
+                        for context in &known {
+                            writeln!(out, "{}", context.name)?;
+                        }
+                    }
+                    Some(_) => writeln!(out, "{:#}", serde_json::to_value(&known)?)?,
+                    None => write!(out, "{}", table(&known, !no_headers))?,
+                }
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// A context that there is.
+#[derive(Debug, Serialize)]
+struct Known {
+    name: String,
+    current: bool,
+    running: bool,
+    namespace: Option<String>,
+}
+
+/// The meshes that run and the one that is meant; only those of some names, if any are given.
+fn known(contexts: &Contexts, current: &str, names: &[String]) -> anyhow::Result<Vec<Known>> {
+    let running = contexts::running()?;
+    let mut all = running.clone();
+    if !all.iter().any(|name| name == current) {
+        all.push(current.to_owned());
+        all.sort();
+    }
+    for name in names {
+        ensure!(all.contains(name), "context {name} not found: no such mesh runs");
+    }
+    all.retain(|name| names.is_empty() || names.contains(name));
+    let known = |name: String| Known {
+        current: name == current,
+        running: running.contains(&name),
+        namespace: contexts.namespaces.get(&name).cloned(),
+        name,
+    };
+    Ok(all.into_iter().map(known).collect())
+}
+
+fn table(known: &[Known], with_head: bool) -> String {
+    let mut columns = Columns::default();
+    if with_head {
+        columns.push(["CURRENT", "NAME", "CLUSTER", "AUTHINFO", "NAMESPACE"]);
+    }
+    for Known { name, current, running, namespace } in known {
+        let mark = if *current { "*" } else { "" };
+        // Of a mesh that does not run there is only the name.
+        let cluster = if *running { name } else { "" };
+        columns.push([mark, name, cluster, cluster, namespace.as_deref().unwrap_or_default()]);
+    }
+    columns.take_text()
+}
