@@ -236,6 +236,10 @@ impl<'a> Root<'a> {
             }
             return self.overlay(path, &target, mode);
         }
+        if self.files.iter().any(|(at, _)| at == path) {
+            // It gets one of its own.
+            return Ok(());
+        }
         if kind.is_file() {
             fs::write(&target, "").step("create", target.display())?;
             mounts::bind(path, &target)?;

@@ -18,6 +18,7 @@ pub(crate) const ALL: &[Scenario] = &[
     ("containers do not see each other's files", || in_mesh(containers::isolation)),
     ("the host's tree stays as it is", || in_mesh(containers::host_unchanged)),
     ("files, volumes and hidden directories", || in_mesh(containers::files_and_volumes)),
+    ("files take the place of mounts", || in_mesh(containers::files_over_mounts)),
     ("no symlink in a volume is followed", || in_mesh(containers::symlinks_in_volumes)),
     ("a container has no rights", || in_mesh(containers::no_rights)),
     ("a container runs as the user asked for", || in_mesh(containers::run_as_user)),

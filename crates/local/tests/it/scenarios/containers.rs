@@ -188,6 +188,24 @@ pub(crate) fn files_and_volumes(world: &World) {
     assert_eq!(run("cat /var/lib/shared/deep/file; ls /cache").output, "x\nfile\n");
 }
 
+/// As inside a container of another runtime, where these files are mounts.
+pub(crate) fn files_over_mounts(world: &World) {
+    let given = "/run/ironmesh/given";
+    fs::write(given, "of the host\n").unwrap();
+    let (none, bind) = (None::<&str>, nix::mount::MsFlags::MS_BIND);
+    for path in ["/etc/hosts", "/etc/resolv.conf"] {
+        nix::mount::mount(Some(given), path, none, bind, none).unwrap();
+    }
+    let pod = world.pod();
+    let script = "cat /etc/hosts /etc/resolv.conf; echo x >> /etc/hosts && tail -n 1 /etc/hosts; \
+                  (echo x > /etc/resolv.conf) 2>/dev/null || echo read-only";
+    let files = vec![RootFile { path: "/etc/hosts".into(), content: "of the pod\n".into() }];
+    let spec = ContainerSpec { files, ..pod.spec(world, &["sh", "-c", script]) };
+    let output = pod.start(&spec).unwrap().finish().output;
+    assert_eq!(output, "of the pod\nof the host\nx\nread-only\n");
+    assert_eq!(fs::read_to_string(given).unwrap(), "of the host\n");
+}
+
 /// What one container puts into a shared volume leads no mount of another out of it.
 pub(crate) fn symlinks_in_volumes(world: &World) {
     let pod = world.pod();
