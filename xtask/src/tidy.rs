@@ -22,7 +22,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("control", &["dialects", "fds", "wire", "identity", "telemetry", "model"]),
     ("apiserver", &["dialects", "fds", "model"]),
     ("capture", &[]),
-    ("local", &["capture", "client", "dialects", "fds", "identity", "model"]),
+    ("images", &["model"]),
+    ("local", &["capture", "client", "dialects", "fds", "identity", "images", "model"]),
     ("samples", &[]),
 ];
 

@@ -35,6 +35,8 @@ pub struct Limits {
     pub control: ControlLimits,
     /// Of the local platform.
     pub platform: PlatformLimits,
+    /// Of container images.
+    pub images: ImageLimits,
 }
 
 impl Limits {
@@ -54,6 +56,7 @@ impl Limits {
             WireLimits::SECTION => self.wire.set(field, value),
             ControlLimits::SECTION => self.control.set(field, value),
             PlatformLimits::SECTION => self.platform.set(field, value),
+            ImageLimits::SECTION => self.images.set(field, value),
             _ => None,
         });
         let bad = |expected| BadSetting::Value {
@@ -70,6 +73,7 @@ impl Limits {
         rows.extend(self.wire.rows());
         rows.extend(self.control.rows());
         rows.extend(self.platform.rows());
+        rows.extend(self.images.rows());
         rows
     }
 }
@@ -183,6 +187,7 @@ macro_rules! limits {
 
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
+const GIB: u64 = 1 << 30;
 
 const fn ms(milliseconds: u64) -> Duration {
     Duration::from_millis(milliseconds)
@@ -537,6 +542,36 @@ limits! {
         end_timeout: Duration = seconds(4),
         /// Time `down` waits for the end of a mesh.
         down_timeout: Duration = seconds(10),
+    }
+}
+
+limits! {
+    /// Limits of container images: of what is unpacked, and of registries.
+    ImageLimits in "images" {
+        /// Bytes of all images of a user together; for more, those go that were used longest ago.
+        store_bytes_max: u64 = 20 * GIB,
+        /// Bytes of one image, unpacked.
+        unpacked_bytes_max: u64 = 8 * GIB,
+        /// Files, folders and links of one image.
+        files_max: u64 = 500_000,
+        /// Folders in one another of an image.
+        depth_max: usize = 128,
+        /// Layers of an image, as container runtimes.
+        layers_max: usize = 127,
+        /// Bytes of a manifest, an index or a configuration, as registries.
+        manifest_bytes_max: usize = 4 * MIB,
+        /// Bytes of any other answer of a registry that is not a layer: tokens, errors.
+        answer_bytes_max: usize = 256 * KIB,
+        /// Time a registry may take to connect, to begin an answer, or between two parts of one.
+        answer_timeout: Duration = seconds(30),
+        /// Time an image may take to be pulled.
+        pull_timeout: Duration = seconds(3_600),
+        /// Images that a mesh pulls at a time.
+        pulls_max: usize = 4,
+        /// First pause before an image is pulled again, as Kubernetes; it doubles with each failure.
+        pull_pause_min: Duration = seconds(10),
+        /// Longest such pause.
+        pull_pause_max: Duration = seconds(300),
     }
 }
 
