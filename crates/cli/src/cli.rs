@@ -134,6 +134,7 @@ enum Verb {
     Findings(verb::findings::Findings),
     Settings(verb::settings::Settings),
     External(verb::external::ExternalVerb),
+    Image(verb::image::Image),
     Config(verb::config::Config),
     Completion(verb::completion::Completion),
     Man(verb::man::Man),
@@ -144,7 +145,7 @@ enum Verb {
 
 /// The verbs in groups, for the list in the help.
 const GROUPS: &[(&str, &[&str])] = &[
-    ("The mesh", &["up", "down", "status", "settings", "external", "config", "version"]),
+    ("The mesh", &["up", "down", "status", "settings", "external", "image", "config", "version"]),
     (
         "Objects",
         &[
@@ -179,6 +180,7 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
         Verb::Down(verb) => verb.run(&context),
         Verb::Status(verb) => verb.run(&context),
         Verb::External(verb) => verb.run(&context),
+        Verb::Image(verb) => verb.run(&context),
         Verb::Finding(verb) => verb.run(),
         Verb::Config(verb) => verb.run(&context),
         Verb::Completion(verb) => verb.run(),

@@ -14,6 +14,7 @@ use crate::api::{Api, ApiError};
 use crate::fetch::{fetch, is_url};
 use crate::kinds::{self, Defined};
 use crate::say;
+use crate::verb::image;
 
 /// Options of the verbs that read manifests.
 #[derive(Clone, Debug, clap::Args)]
@@ -306,7 +307,9 @@ impl Loaded {
                 if recursive {
                     files += self.add_directory(&path, true)?;
                 }
-            } else if matches!(extension, Some("yaml" | "yml" | "json")) {
+            } else if matches!(extension, Some("yaml" | "yml" | "json"))
+                && !image::is_mappings(&path)
+            {
                 self.add_file(&path)?;
                 files += 1;
             }

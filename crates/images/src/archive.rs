@@ -15,7 +15,7 @@ use serde::Deserialize;
 use crate::compression::decompressed;
 use crate::digest::Digest;
 use crate::error::ImageError;
-use crate::import::{Blob, Import, Imported, check};
+use crate::import::{Blob, Import, Imported, Origin, check};
 use crate::manifest::{Descriptor, Document};
 use crate::name::ImageName;
 use crate::store::{Image, Store};
@@ -111,12 +111,12 @@ impl Archive<'_> {
             if let Ok(wanted) = format!("sha256:{hex}").parse() {
                 check(Digest::of(&config), &wanted, "its configuration".to_owned())?;
             }
-            let imported =
-                self.import.take(&config, saved.layers.len(), &names, true, |number| {
-                    let path = &saved.layers[number];
-                    // What it is, decompressed, the configuration says.
-                    self.blob(path, None)
-                })?;
+            let origin = Origin { names: &names, digest: None, is_loaded: true };
+            let imported = self.import.take(&config, saved.layers.len(), origin, |number| {
+                let path = &saved.layers[number];
+                // What it is, decompressed, the configuration says.
+                self.blob(path, None)
+            })?;
             Ok(loaded(names, imported))
         };
         all.iter().map(load).collect()
@@ -150,17 +150,19 @@ impl Archive<'_> {
     ) -> Result<Loaded, ImageError> {
         let names = names(same.iter().filter_map(|descriptor| named(descriptor)), name)?;
         let mut document = Document::parse(&self.document(descriptor)?)?;
+        let mut digest = descriptor.digest.clone();
         if let Some(manifest) = document.for_this_machine()? {
+            digest = manifest.digest.clone();
             document = Document::parse(&self.document(manifest)?)?;
         }
         let config = document.config.as_ref();
         let config = config.ok_or_else(|| ImageError::Invalid("it is no image".to_owned()))?;
         let config = self.document(config)?;
-        let imported =
-            self.import.take(&config, document.layers.len(), &names, true, |number| {
-                let descriptor = &document.layers[number];
-                self.blob(&path_of(&descriptor.digest), Some(descriptor.digest.clone()))
-            })?;
+        let origin = Origin { names: &names, digest: Some(&digest), is_loaded: true };
+        let imported = self.import.take(&config, document.layers.len(), origin, |number| {
+            let descriptor = &document.layers[number];
+            self.blob(&path_of(&descriptor.digest), Some(descriptor.digest.clone()))
+        })?;
         Ok(loaded(names, imported))
     }
 
@@ -169,6 +171,11 @@ impl Archive<'_> {
         let path = path_of(&descriptor.digest);
         let bytes = self.read(&path)?.ok_or_else(|| no_file(&path))?;
         check(Digest::of(&bytes), &descriptor.digest, path.display().to_string())?;
+        if bytes.len() as u64 != descriptor.size {
+            let text =
+                format!("{} has {} bytes and not {}", path.display(), bytes.len(), descriptor.size);
+            return Err(ImageError::Invalid(text));
+        }
         Ok(bytes)
     }
 

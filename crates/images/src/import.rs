@@ -29,6 +29,16 @@ pub(crate) struct Import<'a> {
     pub(crate) work: &'a Work,
 }
 
+/// Where an image is from.
+#[derive(Clone, Copy)]
+pub(crate) struct Origin<'a> {
+    pub(crate) names: &'a [ImageName],
+    /// The digest of its manifest.
+    pub(crate) digest: Option<&'a Digest>,
+    /// Whether the user loaded it.
+    pub(crate) is_loaded: bool,
+}
+
 /// What was taken in.
 #[derive(Debug)]
 pub(crate) struct Imported {
@@ -38,14 +48,13 @@ pub(crate) struct Imported {
 }
 
 impl Import<'_> {
-    /// Takes an image in under these names. `blob` gives the layer of a number, from 0, and is asked
+    /// Takes an image in. `blob` gives the layer of a number, from 0, and is asked
     /// only for those that are not in the store.
     pub(crate) fn take(
         &self,
         config: &[u8],
         layers: usize,
-        names: &[ImageName],
-        is_loaded: bool,
+        origin: Origin<'_>,
         mut blob: impl FnMut(usize) -> Result<Blob, ImageError>,
     ) -> Result<Imported, ImageError> {
         check_layers(layers, self.limits)?;
@@ -76,12 +85,13 @@ impl Import<'_> {
         }
         let image = Image {
             id,
+            digest: origin.digest.cloned(),
             config: config.config.unwrap_or_default(),
             layers: chain,
             bytes: 0,
-            loaded: is_loaded,
+            loaded: origin.is_loaded,
         };
-        let image = self.store.commit(self.work, image, &new, names, self.limits)?;
+        let image = self.store.commit(self.work, image, &new, origin.names, self.limits)?;
         Ok(Imported { image, devices_left_out })
     }
 }

@@ -12,6 +12,7 @@
 
 mod archive;
 mod compression;
+mod copy;
 mod digest;
 mod error;
 mod import;
@@ -23,6 +24,7 @@ mod unpack;
 mod users;
 
 pub use archive::{Loaded, load};
+pub use copy::copy_layers;
 pub use digest::{Digest, NoDigest};
 pub use error::ImageError;
 pub use manifest::ImageConfig;

@@ -38,6 +38,8 @@ pub struct Store {
 pub struct Image {
     /// The digest of its configuration: what it is, wherever it came from.
     pub id: Digest,
+    /// The digest of its manifest, if it came with one.
+    pub digest: Option<Digest>,
     /// What its containers run.
     pub config: ImageConfig,
     /// Its layers, the lowest first, each by the digest of itself and all below it.
@@ -366,14 +368,6 @@ impl Work {
         let path = self.path.join(name);
         let made = DirBuilder::new().mode(0o755).create(&path).and_then(|()| File::open(&path));
         made.map(OwnedFd::from).map_err(|source| ImageError::File { path, source })
-    }
-
-    /// Makes a file in it, to be written and read.
-    pub(crate) fn file(&self, name: &str) -> Result<File, ImageError> {
-        let path = self.path.join(name);
-        let mut options = File::options();
-        let made = options.read(true).write(true).create_new(true).mode(0o600).open(&path);
-        made.map_err(|source| ImageError::File { path, source })
     }
 }
 

@@ -425,7 +425,7 @@ impl Layer<'_> {
         Ok(Some(here))
     }
 
-    fn whiteout(&mut self, folder: &OwnedFd, hidden: &OsStr) -> Result<(), Refused> {
+    fn whiteout(&self, folder: &OwnedFd, hidden: &OsStr) -> Result<(), Refused> {
         if hidden == OPAQUE {
             return Ok(tree::make_opaque(folder)?);
         }

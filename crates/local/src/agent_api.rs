@@ -68,6 +68,14 @@ pub enum Request {
         /// Names that are taken back.
         remove: Vec<String>,
     },
+    /// Change which commands stand for images; the answer's `images` is set to what there is then.
+    /// Containers that wait for an image look for it again, whether anything was changed or not.
+    Images {
+        /// Mappings, `PATTERN=COMMAND` each, that are given or given anew.
+        map: Vec<String>,
+        /// Patterns whose mappings are taken back.
+        unmap: Vec<String>,
+    },
     /// Connect to a port on a pod's own 127.0.0.1; raw bytes follow the answer.
     Forward {
         /// Namespace of the pod.
@@ -117,6 +125,9 @@ pub struct Answer {
     /// The names that lead out of the mesh.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub externals: Option<Vec<External>>,
+    /// The patterns of images that commands stand for, with the commands.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub images: Option<Vec<(String, String)>>,
     /// How long the end of the mesh may take, as its limits say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub down_timeout: Option<Duration>,
@@ -296,6 +307,19 @@ impl Client {
         remove: Vec<String>,
     ) -> Result<Vec<External>, ClientError> {
         Ok(self.ask(&Request::External { set, remove })?.externals.unwrap_or_default())
+    }
+
+    /// Changes which commands stand for images; returns the patterns and commands that there are then.
+    ///
+    /// # Errors
+    ///
+    /// If the agent does not answer, or a mapping cannot be taken.
+    pub fn images(
+        mut self,
+        map: Vec<String>,
+        unmap: Vec<String>,
+    ) -> Result<Vec<(String, String)>, ClientError> {
+        Ok(self.ask(&Request::Images { map, unmap })?.images.unwrap_or_default())
     }
 
     /// Ends the mesh; returns when nothing of it is left, or after its `down_timeout`.

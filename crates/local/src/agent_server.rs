@@ -76,6 +76,13 @@ async fn connection(node: &Rc<Node>, mut stream: UnixStream, shutdown: &Notify) 
             }
             Err(error) => refuse(&mut stream, &error).await,
         },
+        Request::Images { map, unmap } => match change_images(node, &map, &unmap) {
+            Ok(()) => {
+                let images = Some(node.images.all());
+                send(&mut stream, &Answer { images, ..Answer::default() }).await
+            }
+            Err(error) => refuse(&mut stream, &error).await,
+        },
         Request::Exec(exec) => run(node, stream, exec, fds).await,
         Request::Forward { namespace, pod, port } => {
             forward(node, stream, &namespace, &pod, port).await
@@ -97,6 +104,22 @@ fn change_externals(node: &Node, set: Vec<External>, remove: &[String]) -> Resul
         }
     }
     set.into_iter().try_for_each(|external| node.externals.set(external))
+}
+
+/// Changes which commands stand for images, and has all who wait for one look again.
+fn change_images(node: &Node, map: &[String], unmap: &[String]) -> Result<(), String> {
+    for pattern in unmap {
+        if !node.images.unmap(pattern) {
+            return Err(format!(
+                "no image {pattern:?} is mapped (`ironmesh image map` shows which are)"
+            ));
+        }
+    }
+    for mapping in map {
+        node.images.map(mapping).map_err(|error| error.to_string())?;
+    }
+    node.images.note_change();
+    Ok(())
 }
 
 /// A request with its descriptors. One to run something is followed by one more line end, which

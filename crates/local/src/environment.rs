@@ -84,7 +84,9 @@ pub(crate) struct Sources<'a> {
     pub(crate) services: &'a [Service],
     pub(crate) objects: &'a dyn Objects,
     /// `ENV` of the image.
-    pub(crate) image: &'a [(&'static str, &'static str)],
+    pub(crate) image: &'a [(String, String)],
+    /// Home of its user.
+    pub(crate) home: &'a str,
 }
 
 /// Makes the environment: service variables, the image's, `envFrom`, `env`; later ones win, and
@@ -97,11 +99,11 @@ pub(crate) fn environment(from: &Sources<'_>) -> Result<BTreeMap<String, String>
     let mut env = BTreeMap::new();
     env.insert("PATH".to_owned(), DEFAULT_PATH.to_owned());
     env.insert("HOSTNAME".to_owned(), from.pod.hostname().to_owned());
-    env.insert("HOME".to_owned(), "/root".to_owned());
+    env.insert("HOME".to_owned(), from.home.to_owned());
     if from.pod.spec.enable_service_links {
         from.services.iter().for_each(|service| service_variables(service, &mut env));
     }
-    env.extend(from.image.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())));
+    env.extend(from.image.iter().cloned());
     for source in &from.container.env_from {
         let mut pairs = Values::new();
         for (kind, reference) in

@@ -7,6 +7,7 @@ pub(crate) mod claims;
 pub(crate) mod container;
 pub(crate) mod handler;
 pub(crate) mod host_ports;
+pub(crate) mod image;
 pub(crate) mod launch;
 pub(crate) mod pod;
 mod probe;

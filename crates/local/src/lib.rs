@@ -49,7 +49,8 @@ use std::process::ExitCode;
 
 pub use addresses::{MARKS, PROXY_PORTS};
 pub use externals::{External, NotExternal};
-pub use images::BadImageMapping;
+pub use host::programs::image_store;
+pub use images::{BadImageMapping, image_mapping_in};
 pub use options::{Apply, UpOptions};
 
 use crate::preflight::Refusal;

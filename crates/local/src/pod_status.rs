@@ -35,6 +35,8 @@ pub(crate) struct PodRecord {
 pub(crate) struct ContainerRecord {
     pub(crate) name: String,
     pub(crate) image: String,
+    /// What the image is, if it is a real one.
+    pub(crate) image_id: String,
     pub(crate) state: State,
     /// How it ended before.
     pub(crate) last: Option<Terminated>,
@@ -282,7 +284,7 @@ impl ContainerRecord {
         json!({
             "name": self.name,
             "image": self.image,
-            "imageID": "",
+            "imageID": self.image_id,
             "containerID": id(self.pid),
             "ready": self.ready,
             "started": self.started,

@@ -568,10 +568,6 @@ limits! {
         pull_timeout: Duration = seconds(3_600),
         /// Images that a mesh pulls at a time.
         pulls_max: usize = 4,
-        /// First pause before an image is pulled again, as Kubernetes; it doubles with each failure.
-        pull_pause_min: Duration = seconds(10),
-        /// Longest such pause.
-        pull_pause_max: Duration = seconds(300),
     }
 }
 

@@ -18,6 +18,7 @@ use crate::say;
 use crate::source::{self, Home, Loaded};
 use crate::target;
 use crate::verb::apply::apply;
+use crate::verb::image::mappings_beside;
 
 /// Start a mesh on this machine, and apply manifests to it.
 ///
@@ -60,7 +61,8 @@ pub(crate) struct Up {
     /// it has one; may be given several times.
     #[arg(long = "set", value_name = "NAME=VALUE")]
     settings: Vec<String>,
-    /// The command that stands for images whose name matches; may be given several times.
+    /// The command that stands for images whose name matches; may be given several times. So do lines
+    /// `NAME: COMMAND` of an images.yaml beside the manifests; `ironmesh image map` changes it later.
     #[arg(long = "image", value_name = "PATTERN=COMMAND")]
     images: Vec<String>,
 }
@@ -82,6 +84,8 @@ impl Up {
         let bookinfo = self.paths.is_empty() && !self.empty;
         // Files are read now: what is missing shall be said before anything is started.
         let loaded = if bookinfo { built_in() } else { source::load(&self.paths, false)? };
+        let mut images = self.images;
+        images.extend(mappings_beside(&self.paths)?);
         let mesh = context.mesh.clone();
         let namespace = context.namespace.clone();
         let hook: Apply = Box::new(move |socket| {
@@ -98,7 +102,7 @@ impl Up {
             externals: self.external,
             settings,
             limits,
-            images: self.images,
+            images,
             detach: self.detach,
             apply: Some(hook),
             page: if bookinfo { "/productpage" } else { "/" }.to_owned(),

@@ -131,7 +131,7 @@ fn look_at_everything(mesh: &Running) {
 
     // An unknown image says how to map it.
     let events = mesh.ok(&["get", "events"]);
-    assert!(events.contains("--image 'example.com/strange=COMMAND'"), "{events}");
+    assert!(events.contains("image map 'example.com/strange=COMMAND'"), "{events}");
     mesh.ok(&["delete", "pod", "all"]);
     assert!(mesh.pid("all").is_none());
 }

@@ -7,6 +7,8 @@ mod addresses;
 mod composed;
 mod egress;
 mod endpoints;
+mod image_files;
+mod images;
 mod kubectl_verbs;
 mod local;
 mod memory;

@@ -76,7 +76,7 @@ impl Running {
         let mut command = Command::new(&self.binary);
         command.args(["--mesh", &self.name]).args(arguments).current_dir(self.folder.path());
         command.env("XDG_STATE_HOME", self.folder.path().join("state-home"));
-        command.env("HOME", self.folder.path());
+        command.env("HOME", self.folder.path()).env_remove("XDG_CACHE_HOME");
         if let Some(user) = self.user {
             command.uid(user).gid(user);
         }
@@ -98,6 +98,11 @@ impl Running {
     /// What runs.
     pub(crate) fn status(&self) -> Value {
         serde_json::from_str(&self.ok(&["status", "-o", "json"])).unwrap()
+    }
+
+    /// Whether it is a mesh of root's, whose pods have users of their own.
+    pub(crate) fn is_of_root(&self) -> bool {
+        self.user.is_none() && nix::unistd::geteuid().is_root()
     }
 
     /// Whether the user of this mesh may listen on ports below 1024.
@@ -156,7 +161,7 @@ impl Said {
 }
 
 /// Tells a story of a mesh with this manifest, as this user and, as root, as one without rights.
-pub(crate) fn as_every_user(manifest: &str, options: &[&str], story: fn(&Running)) {
+pub(crate) fn as_every_user(manifest: &str, options: &[&str], story: impl Fn(&Running)) {
     if let Some(mesh) = Running::start(manifest, options) {
         story(&mesh);
     }

@@ -38,7 +38,9 @@ fn environment_of(container: serde_json::Value) -> Result<BTreeMap<String, Strin
         host_ip: "10.77.0.1",
         services: &[service],
         objects: &Fixed,
-        image: &[("FROM_IMAGE", "yes"), ("COLOR", "blue")],
+        image: &[("FROM_IMAGE", "yes"), ("COLOR", "blue")]
+            .map(|(name, value)| (name.to_owned(), value.to_owned())),
+        home: "/root",
     })
 }
 

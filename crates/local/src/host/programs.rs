@@ -15,10 +15,21 @@ pub(crate) const MONGODB: &str = "mongodb-by-ferretdb-1.24.2";
 
 /// Where programs that were built are kept: `ironmesh/programs` in the user's cache folder.
 pub(super) fn folder() -> PathBuf {
+    cache().join("programs")
+}
+
+/// Where the user's images are kept: `ironmesh/images` in the user's cache folder.
+#[must_use]
+pub fn image_store() -> PathBuf {
+    cache().join("images")
+}
+
+/// `ironmesh` in the user's cache folder.
+fn cache() -> PathBuf {
     let given = |name| std::env::var_os(name).filter(|value: &OsString| !value.is_empty());
     let cache = given("XDG_CACHE_HOME").map(PathBuf::from);
     let cache = cache.or_else(|| Some(PathBuf::from(given("HOME")?).join(".cache")));
-    cache.unwrap_or_else(|| PathBuf::from("/var/cache")).join("ironmesh/programs")
+    cache.unwrap_or_else(|| PathBuf::from("/var/cache")).join("ironmesh")
 }
 
 /// Builds the MongoDB server, unless it is there. The checksums of all modules are part of this

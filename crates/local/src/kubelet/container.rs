@@ -69,17 +69,36 @@ pub(crate) struct Running {
     pub(crate) ended: oneshot::Receiver<ExitStatus>,
     /// What bounds its memory.
     pub(crate) memory: Option<MemoryLimit>,
+    /// What its image is, if it is a real one.
+    pub(crate) image_id: String,
 }
 
 /// Why a container did not come to run.
 #[derive(Clone, Debug)]
 pub(crate) enum NotStarted {
-    /// No program stands for its image.
-    Image(String),
+    /// Its image cannot be had.
+    Image(NoImage),
     /// Something that it refers to is not there.
     Config(String),
     /// The program could not be started.
     Program(String),
+}
+
+/// Why there is no image.
+#[derive(Clone, Debug)]
+pub(crate) struct NoImage {
+    /// Kubernetes' word for it.
+    pub(crate) reason: &'static str,
+    /// And that while it waits for another attempt.
+    pub(crate) then: &'static str,
+    /// Why.
+    pub(crate) message: String,
+}
+
+impl From<String> for NoImage {
+    fn from(message: String) -> Self {
+        Self { reason: "ErrImagePull", then: "ImagePullBackOff", message }
+    }
 }
 
 /// Runs a container until it ended for good, or its pod told it to end.
@@ -114,6 +133,7 @@ pub(crate) async fn supervise(state: Rc<PodState>, slot: Slot) {
                 tokio::select! {
                     () = wait_fruitless(&state, slot, &error, pause) => {}
                     () = state.image_changes(slot, &container.image) => {}
+                    () = state.node.images.change(), if matches!(error, NotStarted::Image(_)) => {}
                 }
                 continue;
             }
@@ -166,6 +186,7 @@ async fn watch(
     state.change(slot, |record| {
         record.state = State::Running { since: since.clone() };
         record.image.clone_from(&container.image);
+        record.image_id.clone_from(&running.image_id);
         record.pid = Some(pid);
         record.ready &= slot.is_proxy();
         if container.lifecycle.post_start.is_none() {
@@ -346,7 +367,7 @@ fn not_run(state: &PodState, slot: Slot, message: &str) {
 /// Waits before an image or a reference is looked for again.
 async fn wait_fruitless(state: &Rc<PodState>, slot: Slot, error: &NotStarted, pause: Duration) {
     let (first, then, message) = match error {
-        NotStarted::Image(message) => ("ErrImagePull", "ImagePullBackOff", message),
+        NotStarted::Image(NoImage { reason, then, message }) => (*reason, *then, message),
         NotStarted::Config(message) | NotStarted::Program(message) => {
             ("CreateContainerConfigError", "CreateContainerConfigError", message)
         }
@@ -356,7 +377,10 @@ async fn wait_fruitless(state: &Rc<PodState>, slot: Slot, error: &NotStarted, pa
         record.name.clone()
     });
     let text = match error {
-        NotStarted::Image(message) => format!("Failed to pull image: {message}"),
+        NotStarted::Image(NoImage { reason: "ErrImagePull", message, .. }) => {
+            format!("Failed to pull image: {message}")
+        }
+        NotStarted::Image(NoImage { message, .. }) => message.clone(),
         _ => format!("Error: {message}"),
     };
     state.event(Some(&name), EventKind::Warning, "Failed", text);

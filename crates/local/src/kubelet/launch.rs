@@ -9,20 +9,20 @@ use std::sync::Arc;
 
 use ironmesh_dialects::kubernetes::kinds::Container;
 use ironmesh_dialects::schema::Bounded;
+use ironmesh_images::Held;
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 
 use super::container::{NotStarted, Running};
 use super::pod::{Inside, PodState};
-use super::volumes;
+use super::{image, volumes};
 use crate::addresses::HOST_IP;
 use crate::environment::{self, BadConfig, DEFAULT_PATH, Sources};
 use crate::events::EventKind;
-use crate::host::programs::MONGODB;
 use crate::host_link::MemoryLimit;
-use crate::images::{FERRETDB, Image, SAMPLES};
+use crate::images::{Image, SAMPLES};
 use crate::node::Node;
-use crate::sandbox::container::{ContainerIo, ContainerSpec, RootFile, spawn};
+use crate::sandbox::container::{ContainerIo, ContainerSpec, ImageRoot, RootFile, spawn};
 use crate::sandbox::pod::PodSandbox;
 use crate::sandbox::{ProgramFile, SandboxError, StageStatus};
 
@@ -32,10 +32,9 @@ pub(super) async fn launch(
     container: &Container,
 ) -> Result<Running, NotStarted> {
     let name = Some(container.name.as_str());
-    let image = image(state, container).await?;
+    let image = image::find(state, container).await?;
+    let image_id = image::id(&container.image, &image);
     let prepared = Prepared::new(state, container, image)?;
-    let message = format!("Container image \"{}\" already present on machine", container.image);
-    state.event(name, EventKind::Normal, "Pulled", message);
     let log = state.node.logs.begin(state.log(&container.name), true).await;
     let log = log.map_err(|error| NotStarted::Program(format!("log of the container: {error}")))?;
     let sandbox = sandbox(state)?;
@@ -63,54 +62,7 @@ pub(super) async fn launch(
         image: prepared.image,
     };
     state.inits.borrow_mut().insert(container.name.to_string(), inside);
-    Ok(Running { pid: spawned.pid, ended, memory })
-}
-
-/// What stands for the image of a container. MongoDB's is built first, if this machine has Go.
-async fn image(state: &Rc<PodState>, container: &Container) -> Result<Image, NotStarted> {
-    let node = &state.node;
-    let mut image = node
-        .images
-        .resolve(&container.image, is_on_machine)
-        .map_err(|error| NotStarted::Image(error.to_string()))?;
-    if image.program.first().is_some_and(|program| program == FERRETDB) {
-        let built = node.programs.join(MONGODB).into_os_string().into_string();
-        match (build_mongodb(state, container).await, built) {
-            (Ok(()), Ok(built)) => image.program[0] = built,
-            (Err(_), _) if is_on_machine("mongod") => {
-                image.program = ["mongod", "--bind_ip_all"].map(str::to_owned).to_vec();
-            }
-            (Err(error), _) => return Err(error),
-            (_, Err(path)) => return Err(NotStarted::Image(format!("{path:?} is no UTF-8"))),
-        }
-    }
-    Ok(image.with_ports(container.ports.iter().map(|port| port.container_port)))
-}
-
-/// Has the MongoDB server built, once for all pods.
-async fn build_mongodb(state: &Rc<PodState>, container: &Container) -> Result<(), NotStarted> {
-    let node = &state.node;
-    if !node.host.has_mongodb() {
-        let text = "FerretDB v1.24.2 serves MongoDB's protocol; where it is not there yet it is built \
-                    with Go, once, which takes minutes";
-        state.event(Some(&container.name), EventKind::Normal, "Pulling", text.to_owned());
-    }
-    let mut deletion = state.deletion();
-    let built = tokio::select! {
-        built = node.host.build_mongodb() => built,
-        // It goes on for the next pod.
-        _ = deletion.wait_for(Option::is_some) => {
-            return Err(NotStarted::Image("the pod ends".to_owned()));
-        }
-    };
-    built.map_err(|why| {
-        NotStarted::Image(format!(
-            "image \"{}\" stands for FerretDB, which serves MongoDB's protocol and is built with Go \
-             on this machine: {why}; install Go, or say which command to run instead with `ironmesh \
-             up --image '*mongodb=COMMAND'`",
-            container.image
-        ))
-    })
+    Ok(Running { pid: spawned.pid, ended, memory, image_id })
 }
 
 /// What bounds the memory of a container, if its manifest does and the machine allows it.
@@ -159,6 +111,7 @@ impl Prepared {
         let namespace = &pod.metadata.namespace;
         let services = node.services.filtered(|service| service.metadata.namespace == *namespace);
         let ip = state.ip().map(|ip| ip.to_string()).unwrap_or_default();
+        let user = user(state, container, &image)?;
         let variables = environment::environment(&Sources {
             pod: &pod,
             container,
@@ -167,48 +120,35 @@ impl Prepared {
             services: &services,
             objects: &**node,
             image: &image.env,
+            home: &user.home,
         })
         .map_err(config)?;
         let expanded = |words: &[String]| -> Vec<String> {
             words.iter().map(|word| environment::expand(word, &variables)).collect()
         };
         let argv = image.command_line(&expanded(&container.command), &expanded(&container.args));
-        for word in argv.iter().skip(1).filter(|word| is_hidden(node, word)) {
+        let hidden = |word: &&String| image.real.is_none() && is_hidden(node, word);
+        for word in argv.iter().skip(1).filter(hidden) {
             let message = format!(
                 "{word} lies in a folder of the host that containers do not see: move it to one \
                  that they see, such as /opt"
             );
             state.event(Some(&container.name), EventKind::Warning, "HiddenPath", message);
         }
-        let given = [&*image.entrypoint, &image.program].concat();
-        let (argv, program) = program(node, argv, &given)?;
+        let (argv, program) = program(node, argv, &image)?;
         let (mounts, volumes) = volumes::mounts(state, container, &variables)
             .map_err(|error| NotStarted::Config(error.to_string()))?;
-        let wanted = container
-            .security_context
-            .run_as_user
-            .or(pod.spec.security_context.run_as_user)
-            .map(Bounded::get)
-            .filter(|user| *user != 0);
-        let group = container
-            .security_context
-            .run_as_group
-            .or(pod.spec.security_context.run_as_group)
-            .map_or(0, Bounded::get);
-        if let (Some(user), None) = (wanted, &node.users) {
-            let message = format!(
-                "runAsUser {user} is not honoured: the mesh was not started by root, so there is \
-                 one user only"
-            );
-            state.event(Some(&container.name), EventKind::Normal, "RunAsUser", message);
-        }
-        let directory =
-            (!container.working_dir.is_empty()).then(|| PathBuf::from(&container.working_dir));
+        let directory = match container.working_dir.as_str() {
+            "" => image.directory.clone(),
+            given => Some(PathBuf::from(given)),
+        };
+        let layers = |held: &Rc<Held>| ImageRoot { layers: held.layers.clone() };
         let spec = ContainerSpec {
             argv,
             environment: variables.into_iter().collect(),
             directory,
-            user: wanted.filter(|_| node.users.is_some()).map(|user| (user, group)),
+            user: user.ids.filter(|_| node.users.is_some()),
+            image: image.real.as_ref().map(layers),
             uid_base: volumes::uid_base(state),
             volumes: mounts,
             files: files(state),
@@ -220,16 +160,59 @@ impl Prepared {
     }
 }
 
+/// Who a container runs as.
+struct ContainerUser {
+    /// User and group; none: root.
+    ids: Option<(u32, u32)>,
+    home: String,
+}
+
+/// Who a container runs as: as its manifest says, else as its image does. Where the mesh has a single
+/// user, that one, and an event says so.
+fn user(
+    state: &PodState,
+    container: &Container,
+    image: &Image,
+) -> Result<ContainerUser, NotStarted> {
+    let pod = state.pod.borrow();
+    let (own, shared) = (&container.security_context, &pod.spec.security_context);
+    let wanted = own.run_as_user.or(shared.run_as_user).map(Bounded::get);
+    let group = own.run_as_group.or(shared.run_as_group).map(Bounded::get);
+    let (ids, home) = match &image.real {
+        Some(held) => {
+            let user = ironmesh_images::user(held, wanted, group)
+                .map_err(|error| NotStarted::Config(format!("user of the image: {error}")))?;
+            (Some((user.user, user.group)).filter(|ids| *ids != (0, 0)), user.home)
+        }
+        None => {
+            let wanted = wanted.filter(|user| *user != 0);
+            (wanted.map(|user| (user, group.unwrap_or(0))), "/root".to_owned())
+        }
+    };
+    if let (Some((user, _)), None) = (ids.filter(|(user, _)| *user != 0), &state.node.users) {
+        let who = if wanted.is_some() { "runAsUser" } else { "the image's user" };
+        let message = format!(
+            "{who} {user} is not honoured: the mesh was not started by root, so there is one user only"
+        );
+        state.event(Some(&container.name), EventKind::Normal, "RunAsUser", message);
+    }
+    Ok(ContainerUser { ids, home })
+}
+
 /// The program of a command line: by descriptor, where it is not in the container's root.
-/// `given` is what whoever started the mesh said that the image stands for.
 fn program(
     node: &Node,
     mut argv: Vec<String>,
-    given: &[String],
+    image: &Image,
 ) -> Result<(Vec<String>, Option<ProgramFile>), NotStarted> {
     let Some(first) = argv.first() else {
         return Err(NotStarted::Program("the image has no command, and none is given".to_owned()));
     };
+    if image.real.is_some() {
+        return Ok((argv, None));
+    }
+    // What whoever started the mesh said that the image stands for.
+    let given = [&*image.entrypoint, &image.program].concat();
     let samples = || match &node.samples {
         Some(file) => file.try_clone().map_err(|e| e.to_string()),
         None => Err(format!("the program {SAMPLES} is neither beside ironmesh nor in PATH")),
@@ -269,6 +252,9 @@ pub(crate) fn command_inside<'a>(
     command: Vec<String>,
 ) -> (Vec<String>, Option<&'a ProgramFile>) {
     let mut argv = image.own(command);
+    if image.real.is_some() {
+        return (argv, None);
+    }
     if argv.first().is_some_and(|first| stands_in(first)) {
         argv.insert(0, SAMPLES.to_owned());
     }
@@ -282,7 +268,7 @@ fn stands_in(program: &str) -> bool {
 }
 
 /// Whether a program is found in the search path of containers.
-fn is_on_machine(program: &str) -> bool {
+pub(super) fn is_on_machine(program: &str) -> bool {
     DEFAULT_PATH.split(':').any(|folder| {
         let metadata = std::fs::metadata(Path::new(folder).join(program));
         metadata.is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)

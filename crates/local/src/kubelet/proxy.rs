@@ -97,7 +97,7 @@ pub(super) async fn launch(
     state.probes.replace(Some(asker));
     let channel = SeqPacket::new(ours).map_err(|error| failed(&error))?;
     spawn_local(serve(Rc::clone(state), kind, channel));
-    Ok(Running { pid: spawned.pid, ended, memory: None })
+    Ok(Running { pid: spawned.pid, ended, memory: None, image_id: String::new() })
 }
 
 /// Makes the listening sockets of a pod's proxy, if they are not there yet.

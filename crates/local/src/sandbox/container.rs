@@ -47,6 +47,9 @@ pub struct ContainerSpec {
     /// be one, as the container's root would be the host's; elsewhere there is only one user.
     #[serde(default)]
     pub uid_base: Option<u32>,
+    /// The image whose files its root has; none: the host's tree.
+    #[serde(default)]
+    pub image: Option<ImageRoot>,
     /// What is mounted over the root. Targets are made.
     #[serde(default)]
     pub volumes: Vec<Volume>,
@@ -62,6 +65,14 @@ pub struct ContainerSpec {
     /// What its program may take of the machine.
     #[serde(default)]
     pub limits: ProgramLimits,
+}
+
+/// The files of an image.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ImageRoot {
+    /// The folders of its layers, the uppermost first, as layers of an overlay with `userxattr`. On
+    /// them users have the numbers that they have in the container.
+    pub layers: Vec<PathBuf>,
 }
 
 /// What the program of a container may take of the machine.

@@ -15,10 +15,13 @@
 //!   a skeleton as well, of what anybody may look into, which is shown with the container's owners.
 //! - Directories that not anybody may look into are never made the container's: it could look
 //!   through them into what lies below.
+//! - The container of a real image has the image's layers as the lower ones of a single overlay, and
+//!   nothing of the host's tree.
 //! - Nothing gives rights: no mount has set-user-id programs, and none but those of the few devices
 //!   of `/dev` has devices.
 
 mod host_tree;
+mod image_tree;
 
 use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File, Permissions};
@@ -36,7 +39,7 @@ use super::container::{ContainerSpec, RootFile, Volume, VolumeSource};
 use super::error::AtStep;
 use super::{SandboxError, beneath, mounts, owners, users};
 
-use host_tree::{MountPoints, follow_symlinks};
+use host_tree::{MountPoints, follow_symlinks, follow_symlinks_in};
 
 /// Where each container mounts its own tmpfs while its root is built. Part of
 /// [`super::mesh::RUN_DIRECTORY`].
@@ -77,7 +80,10 @@ pub(crate) fn enter(
 ) -> Result<(), SandboxError> {
     mounts::make_private()?;
     let mut root = Root::stage(spec, users, descriptors)?;
-    root.host_tree()?;
+    match &spec.image {
+        Some(image) => root.image_tree(image)?,
+        None => root.host_tree()?,
+    }
     root.own_directories()?;
     root.hide()?;
     root.remaining_files()?;
@@ -372,7 +378,10 @@ impl<'a> Root<'a> {
     /// `/proc`, `/sys`, `/dev`, `/tmp`, `/run`.
     fn own_directories(&self) -> Result<(), SandboxError> {
         for (name, mode) in [("proc", 0o555), ("sys", 0o555), ("run", 0o755), ("tmp", 0o1777)] {
-            self.directory(&self.new.join(name), mode)?;
+            match self.spec.image {
+                Some(_) => self.directory_of_image(name, mode)?,
+                None => self.directory(&self.new.join(name), mode)?,
+            }
         }
         let proc = self.new.join("proc");
         if mounts::fresh("proc", &proc, mounts::HARDENED, "").is_err() {
@@ -411,7 +420,10 @@ impl<'a> Root<'a> {
 
     fn devices(&self) -> Result<(), SandboxError> {
         let dev = self.new.join("dev");
-        self.directory(&dev, 0o755)?;
+        match self.spec.image {
+            Some(_) => self.cover_devices_of_image(&dev)?,
+            None => self.directory(&dev, 0o755)?,
+        }
         for name in ["null", "zero", "full", "random", "urandom", "tty"] {
             let target = dev.join(name);
             fs::write(&target, "").step("create", target.display())?;
@@ -486,10 +498,18 @@ impl<'a> Root<'a> {
         outcome.step("make the mount point", at.display())
     }
 
+    /// A path in the root with symlinks followed, as far as it exists.
+    fn followed(&self, path: &Path) -> Result<PathBuf, SandboxError> {
+        match self.spec.image {
+            Some(_) => follow_symlinks_in(&self.new, path),
+            None => follow_symlinks(path),
+        }
+    }
+
     fn working_directory(&self) -> Result<(), SandboxError> {
         let Some(directory) = &self.spec.directory else { return Ok(()) };
         // As container runtimes do; what is there already stays as it is.
-        let followed = follow_symlinks(directory)?;
+        let followed = self.followed(directory)?;
         let new = File::open(&self.new).step("open", self.new.display())?;
         let relative = followed.strip_prefix("/").unwrap_or(&followed);
         let mode = Mode::from_bits_truncate(0o755);

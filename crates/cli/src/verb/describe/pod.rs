@@ -45,6 +45,10 @@ fn containers(sheet: &mut Sheet, name: &str, containers: &Value, statuses: &Valu
 
 fn container(sheet: &mut Sheet, container: &Value, status: Option<&Value>) {
     sheet.field("Image", string(&container["image"]));
+    let image_id = status.and_then(|status| status["imageID"].as_str()).unwrap_or_default();
+    if !image_id.is_empty() {
+        sheet.field("Image ID", image_id.to_owned());
+    }
     let ports = container["ports"].as_array().into_iter().flatten();
     let ports: Vec<String> = ports
         .map(|port| {

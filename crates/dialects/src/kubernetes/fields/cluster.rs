@@ -28,7 +28,7 @@ kind! {
         /// Secrets that its pods may use.
         honoured secrets: Vec<Value>,
         /// Secrets with which images are fetched.
-        unbounded("no image is fetched") image_pull_secrets "imagePullSecrets": Vec<Value>,
+        unbounded("only those of a pod count") image_pull_secrets "imagePullSecrets": Vec<Value>,
         /// Whether its pods find a token.
         unbounded("no token is mounted")
             automount_service_account_token "automountServiceAccountToken": bool,

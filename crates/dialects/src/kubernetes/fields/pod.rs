@@ -93,7 +93,7 @@ fields! {
         /// What all its containers may take.
         unbounded("resources are not bounded") resources: Value,
         /// Secrets with which images are fetched.
-        unbounded("no image is fetched") image_pull_secrets "imagePullSecrets": Vec<Value>,
+        honoured image_pull_secrets "imagePullSecrets": Vec<Value>,
         /// The operating system.
         unbounded("there is one node") os: Value,
     }

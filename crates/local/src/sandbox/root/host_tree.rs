@@ -6,6 +6,7 @@ use std::fs;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Component, Path, PathBuf};
 
+use super::below;
 use crate::sandbox::SandboxError;
 use crate::sandbox::error::AtStep;
 
@@ -45,6 +46,12 @@ impl MountPoints {
 /// The path by which an absolute path is found when every symlink in it is followed, as far as it
 /// exists. `..` goes up from where a symlink led.
 pub(super) fn follow_symlinks(path: &Path) -> Result<PathBuf, SandboxError> {
+    follow_symlinks_in(Path::new("/"), path)
+}
+
+/// As [`follow_symlinks`], in a tree whose root is this directory: no symlink leads out of it. The path
+/// counts from that root.
+pub(super) fn follow_symlinks_in(root: &Path, path: &Path) -> Result<PathBuf, SandboxError> {
     let too_deep = || SandboxError::new("follow symlinks of", path.display(), libc::ELOOP);
     let mut left: Vec<OsString> =
         path.components().rev().map(|part| part.as_os_str().to_owned()).collect();
@@ -54,7 +61,7 @@ pub(super) fn follow_symlinks(path: &Path) -> Result<PathBuf, SandboxError> {
         match Path::new(&part).components().next() {
             Some(Component::Normal(name)) => {
                 let next = found.join(name);
-                let Ok(target) = fs::read_link(&next) else {
+                let Ok(target) = fs::read_link(below(root, &next)) else {
                     found = next;
                     continue;
                 };
@@ -126,5 +133,10 @@ mod tests {
         assert_eq!(found, base.join("real/file"));
         std::os::unix::fs::symlink("loop", base.join("loop")).unwrap();
         assert_eq!(follow_symlinks(&base.join("loop")).unwrap_err().errno, libc::ELOOP);
+        std::os::unix::fs::symlink("../../../real", base.join("up")).unwrap();
+        for path in ["/up/file", "/../real/file", "/up/../real/file"] {
+            let found = follow_symlinks_in(&base, Path::new(path)).unwrap();
+            assert_eq!(found, Path::new("/real/file"), "{path}");
+        }
     }
 }
