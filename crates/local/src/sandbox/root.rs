@@ -39,7 +39,7 @@ use super::container::{ContainerSpec, RootFile, Volume, VolumeSource};
 use super::error::AtStep;
 use super::{SandboxError, beneath, mounts, owners, users};
 
-use host_tree::{MountPoints, follow_symlinks, follow_symlinks_in};
+use host_tree::{MountPoints, follow_symlinks};
 
 /// Where each container mounts its own tmpfs while its root is built. Part of
 /// [`super::mesh::RUN_DIRECTORY`].
@@ -378,10 +378,7 @@ impl<'a> Root<'a> {
     /// `/proc`, `/sys`, `/dev`, `/tmp`, `/run`.
     fn own_directories(&self) -> Result<(), SandboxError> {
         for (name, mode) in [("proc", 0o555), ("sys", 0o555), ("run", 0o755), ("tmp", 0o1777)] {
-            match self.spec.image {
-                Some(_) => self.directory_of_image(name, mode)?,
-                None => self.directory(&self.new.join(name), mode)?,
-            }
+            self.top_directory(name, mode)?;
         }
         let proc = self.new.join("proc");
         if mounts::fresh("proc", &proc, mounts::HARDENED, "").is_err() {
@@ -420,10 +417,7 @@ impl<'a> Root<'a> {
 
     fn devices(&self) -> Result<(), SandboxError> {
         let dev = self.new.join("dev");
-        match self.spec.image {
-            Some(_) => self.cover_devices_of_image(&dev)?,
-            None => self.directory(&dev, 0o755)?,
-        }
+        self.devices_directory(&dev)?;
         for name in ["null", "zero", "full", "random", "urandom", "tty"] {
             let target = dev.join(name);
             fs::write(&target, "").step("create", target.display())?;
@@ -496,14 +490,6 @@ impl<'a> Root<'a> {
             beneath::find(&above, name)
         });
         outcome.step("make the mount point", at.display())
-    }
-
-    /// A path in the root with symlinks followed, as far as it exists.
-    fn followed(&self, path: &Path) -> Result<PathBuf, SandboxError> {
-        match self.spec.image {
-            Some(_) => follow_symlinks_in(&self.new, path),
-            None => follow_symlinks(path),
-        }
     }
 
     fn working_directory(&self) -> Result<(), SandboxError> {

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::unistd::chdir;
 
-use super::host_tree::follow_symlinks_in;
+use super::host_tree::{follow_symlinks, follow_symlinks_in};
 use super::{Root, STAGING, escape};
 use crate::sandbox::container::ImageRoot;
 use crate::sandbox::error::AtStep;
@@ -64,9 +64,17 @@ impl Root<'_> {
         mounts::fresh("overlay", &self.new, mounts::SAFE, &options)
     }
 
-    /// Makes sure of a directory of the image at the top of the root. What is mounted there goes
-    /// through no symlink of the image.
-    pub(super) fn directory_of_image(&self, name: &str, mode: u32) -> Result<(), SandboxError> {
+    /// A path in the root with symlinks followed, as far as it exists.
+    pub(super) fn followed(&self, path: &Path) -> Result<PathBuf, SandboxError> {
+        match self.spec.image {
+            Some(_) => follow_symlinks_in(&self.new, path),
+            None => follow_symlinks(path),
+        }
+    }
+
+    /// Makes sure of a directory at the top of the root. What is mounted there goes through no symlink of
+    /// an image.
+    pub(super) fn top_directory(&self, name: &str, mode: u32) -> Result<(), SandboxError> {
         let path = self.new.join(name);
         match fs::symlink_metadata(&path) {
             Err(_) => self.directory(&path, mode),
@@ -79,12 +87,15 @@ impl Root<'_> {
         }
     }
 
-    /// Has an empty directory of its own at `/dev`.
-    pub(super) fn cover_devices_of_image(&self, dev: &Path) -> Result<(), SandboxError> {
-        let own: PathBuf = Path::new(STAGING).join("dev");
-        self.directory(&own, 0o755)?;
-        self.directory_of_image("dev", 0o755)?;
-        mounts::bind(&own, dev)
+    /// Makes sure of an empty directory for devices.
+    pub(super) fn devices_directory(&self, dev: &Path) -> Result<(), SandboxError> {
+        self.top_directory("dev", 0o755)?;
+        if self.spec.image.is_some() {
+            let own = Path::new(STAGING).join("dev");
+            self.directory(&own, 0o755)?;
+            mounts::bind(&own, dev)?;
+        }
+        Ok(())
     }
 }
 
