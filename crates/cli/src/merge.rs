@@ -43,8 +43,7 @@ impl Merge {
                     if removes_nothing && covers(live, new) { live.clone() } else { new.clone() }
                 }
             },
-            // `80` and `"80"` differ, `null` means "as the server likes".
-            (live, Value::Null) => live.clone(),
+            // `80` and `"80"` differ.
             (_, new) => new.clone(),
         }
     }
@@ -74,7 +73,10 @@ impl Merge {
             {
                 fields.retain(|field, _| new[name].get(field).is_some());
             }
-            if !value.is_null() {
+            // `null` takes a field away; what has a default gets it anew.
+            if value.is_null() {
+                merged.shift_remove(name);
+            } else {
                 merged.insert(name.clone(), value);
             }
         }
@@ -189,9 +191,11 @@ mod tests {
     }
 
     #[test]
-    fn null_is_no_wish() {
+    fn null_takes_a_field_away() {
         let new = json!({ "protocol": null, "a": 1 });
         assert_eq!(three_way(None, &json!({ "a": 1 }), &new), json!({ "a": 1 }));
+        let live = json!({ "protocol": "TCP", "theirs": 2, "a": 1 });
+        assert_eq!(three_way(None, &live, &new), json!({ "theirs": 2, "a": 1 }));
     }
 
     #[test]

@@ -220,7 +220,8 @@ fn is_pinned(object: &Value) -> bool {
 }
 
 /// The object as it is sent: with its namespace, without a status, and with a note of what was
-/// applied, which the next apply compares with.
+/// applied, which the next apply compares with. What only the server sets is not noted, so that what
+/// `get -o yaml` printed is no change.
 fn annotated(value: &Value, namespace: Option<&str>) -> Value {
     let mut object = value.clone();
     if let Some(fields) = object.as_object_mut() {
@@ -232,7 +233,11 @@ fn annotated(value: &Value, namespace: Option<&str>) -> Value {
     if let Some(annotations) = object["metadata"]["annotations"].as_object_mut() {
         annotations.shift_remove(LAST_APPLIED);
     }
-    let note = format!("{object}\n");
+    let mut noted = object.clone();
+    if let Some(metadata) = noted["metadata"].as_object_mut() {
+        SET_BY_SERVER.iter().for_each(|field| drop(metadata.shift_remove(*field)));
+    }
+    let note = format!("{noted}\n");
     if !object["metadata"]["annotations"].is_object() {
         object["metadata"]["annotations"] = json!({});
     }
@@ -258,6 +263,9 @@ pub(crate) fn sentence(finding: &Finding) -> String {
     format!("{word} {} {} {name}{path}: {}", finding.code, object.kind, finding.message)
 }
 
+/// Fields of `metadata` that only the server sets.
+const SET_BY_SERVER: [&str; 6] =
+    ["creationTimestamp", "generation", "managedFields", "resourceVersion", "selfLink", "uid"];
 /// Annotation with what was applied last, the same as `kubectl`'s.
 pub(crate) const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 /// How often an apply is tried against others who change the object.
