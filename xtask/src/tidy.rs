@@ -20,7 +20,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("proxy", &["fds", "wire", "identity", "telemetry", "model"]),
     // It runs as it is on Kubernetes: it has its objects from a source, and knows no API server.
     ("control", &["dialects", "fds", "wire", "identity", "telemetry", "model"]),
-    ("apiserver", &["dialects", "fds", "model"]),
+    ("apiserver", &["dialects", "fds", "identity", "model"]),
     ("capture", &[]),
     ("images", &["model"]),
     ("local", &["capture", "client", "dialects", "fds", "identity", "images", "model"]),

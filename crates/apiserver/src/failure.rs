@@ -3,6 +3,7 @@
 use ironmesh_dialects::kinds::Resource;
 use serde_json::{Value, json};
 
+use crate::access::Action;
 use crate::store;
 
 /// A refused request.
@@ -121,6 +122,33 @@ impl Failure {
     pub(crate) fn forbidden(resource: &Resource, name: &str, why: &str) -> Self {
         let message = format!("{} {name:?} is forbidden: {why}", resource.qualified());
         Self::new(403, "Forbidden", message).about(resource, name)
+    }
+
+    /// 401: it is not known who calls.
+    pub(crate) fn unauthorized() -> Self {
+        Self::new(401, "Unauthorized", "Unauthorized".to_owned())
+    }
+
+    /// 403: who calls may not do that.
+    pub(crate) fn not_allowed(user: &str, action: &Action<'_>) -> Self {
+        let message = match *action {
+            Action::Path { verb, path } => {
+                format!("forbidden: User {user:?} cannot {verb} path {path:?}")
+            }
+            Action::Resource { verb, group, resource, subresource, namespace } => {
+                let slash = if subresource.is_empty() { "" } else { "/" };
+                let what = format!("{resource}{slash}{subresource}");
+                let place = match namespace {
+                    "" => "at the cluster scope".to_owned(),
+                    namespace => format!("in the namespace {namespace:?}"),
+                };
+                let group_dot = if group.is_empty() { "" } else { "." };
+                format!(
+                    "{resource}{group_dot}{group} is forbidden: User {user:?} cannot {verb} resource {what:?} in API group {group:?} {place}"
+                )
+            }
+        };
+        Self::new(403, "Forbidden", message)
     }
 
     /// 400: the request makes no sense.

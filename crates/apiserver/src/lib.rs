@@ -9,23 +9,27 @@
 //! # Layout
 //!
 //! - [`store`]: objects as they were sent, journal, watch history.
+//! - `access`: who calls, and what they may do; [`node`]: what is done where pods run.
 //! - `registry`: what happens to an object before it is stored: defaults, checks, admission.
-//! - `server`: the API on unix sockets; `table`, `patch`, `selector`, [`failure`] are its
+//! - `server`: the API on unix sockets and over TLS; `table`, `patch`, `selector`, [`failure`] are its
 //!   pure parts.
 //! - `controllers`: service accounts, what makes pods, claims, Endpoints, garbage collection,
 //!   namespaces; what fails is tried again.
 //! - `builtin`: what every store has from its start.
 //! - [`lists`]: how items of lists are merged; clients that merge need the same.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ironmesh_dialects::kinds::Resource;
+use ironmesh_identity::api::ApiError;
 use ironmesh_model::limits::ControlLimits;
 use serde_json::Value;
-use tokio::net::UnixListener;
+use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::Semaphore;
 
+mod access;
 mod builtin;
 mod clock;
 mod context;
@@ -34,6 +38,7 @@ mod custom;
 pub mod extension;
 pub mod failure;
 pub mod lists;
+pub mod node;
 mod object;
 mod patch;
 mod registry;
@@ -48,7 +53,9 @@ pub use registry::addresses::NotANetwork;
 use store::Key;
 pub use store::Store;
 
+use access::Access;
 use context::Context;
+use node::Node;
 use registry::{Part, Registry};
 
 /// Why the API cannot be served.
@@ -61,6 +68,9 @@ pub enum Error {
     /// The network of Services is none.
     #[error(transparent)]
     ServiceNetwork(#[from] NotANetwork),
+    /// Callers cannot be known.
+    #[error(transparent)]
+    Access(#[from] ApiError),
 }
 
 /// What an API server is made with.
@@ -72,6 +82,8 @@ pub struct Options<'a> {
     pub logs: PathBuf,
     /// Network from which Services get their addresses, such as `10.96.0.0/16`.
     pub service_network: &'a str,
+    /// Addresses by which the API is reached over TLS, beside 127.0.0.1.
+    pub addresses: Vec<IpAddr>,
     /// Limits.
     pub limits: ControlLimits,
     /// What the mesh adds.
@@ -93,7 +105,19 @@ pub struct Hooks {
 #[derive(Clone, Debug)]
 pub struct ApiServer {
     registry: Arc<Registry>,
+    access: Access,
     logs: PathBuf,
+}
+
+/// Where an API server is served.
+#[derive(Debug)]
+pub struct Doors {
+    /// Sockets to which only the user of the mesh and root may connect, who may do everything.
+    pub trusted: Vec<UnixListener>,
+    /// Where the administrator comes over TLS; connections are not counted by their addresses.
+    pub administrator: Option<TcpListener>,
+    /// Where pods come over TLS.
+    pub pods: Option<TcpListener>,
 }
 
 impl ApiServer {
@@ -103,15 +127,16 @@ impl ApiServer {
     ///
     /// If the store cannot be opened, or the network of Services is none.
     pub fn open(options: Options<'_>) -> Result<Self, Error> {
-        let Options { state, logs, service_network, limits, hooks } = options;
+        let Options { state, logs, service_network, addresses, limits, hooks } = options;
         let network = service_network.parse()?;
         let store = Store::open(state, &limits).map_err(|error| Error::Store(error.to_string()))?;
         for loss in store.losses() {
             tracing::error!("{loss}");
         }
+        let access = Access::open(state, &addresses)?;
         let registry = Registry::new(store, network, limits).with_admission(hooks.admit_pod);
         builtin::ensure(&registry, hooks.initial);
-        Ok(Self { registry: Arc::new(registry), logs })
+        Ok(Self { registry: Arc::new(registry), access, logs })
     }
 
     /// The objects, for reading. Changes go through the API.
@@ -145,20 +170,31 @@ impl ApiServer {
         self.registry.update(resource, key, Part::Status, changed).map(|_| ())
     }
 
-    /// Serves the API on these sockets, runs the controllers and tends the journal, until the process
-    /// ends. `extension` answers what is not Kubernetes'.
-    pub async fn run(self, listeners: Vec<UnixListener>, extension: Arc<dyn Extension>) {
+    /// Serves the API, runs the controllers and tends the journal, until the process ends. `extension`
+    /// answers what is not Kubernetes'.
+    pub async fn run(self, doors: Doors, extension: Arc<dyn Extension>, node: Arc<dyn Node>) {
         let bodies = self.registry.limits().api_bodies_bytes_max.min(Semaphore::MAX_PERMITS);
+        let address = doors.administrator.as_ref().and_then(|door| door.local_addr().ok());
         let context = Arc::new(Context {
             registry: self.registry,
             extension,
+            node,
+            access: self.access,
+            address,
             parts: Default::default(),
             bodies: Arc::new(Semaphore::new(bodies)),
             logs: self.logs,
         });
+        let limits = context.registry.limits();
+        let (most, per_peer) = (limits.api_connections_max, limits.api_connections_per_peer_max);
         let mut tasks = tokio::task::JoinSet::new();
-        for listener in listeners {
+        for listener in doors.trusted {
             tasks.spawn(server::serve(listener, context.clone()));
+        }
+        for (listener, per_peer) in [(doors.administrator, most), (doors.pods, per_peer)] {
+            if let Some(listener) = listener {
+                tasks.spawn(server::serve_securely(listener, context.clone(), per_peer));
+            }
         }
         tasks.spawn(controllers::run(context.clone()));
         tasks.spawn(tend_journal(context));

@@ -1,4 +1,4 @@
-//! The API: Kubernetes' shape over HTTP/1.1 on inherited unix sockets.
+//! The API: Kubernetes' shape over HTTP/1.1 on inherited unix sockets, and over TLS.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -7,10 +7,12 @@ use std::time::Duration;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use ironmesh_fds::slots::{Slot, Slots};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
+use crate::access::Door;
 use crate::context::Context;
 use crate::failure::Failure;
 
@@ -23,8 +25,13 @@ pub(crate) mod parts;
 mod patient;
 mod request;
 mod resources;
+mod reviews;
+mod secure;
+mod stream;
 mod strict;
 mod watch;
+
+pub(crate) use secure::serve as serve_securely;
 
 use patient::Patient;
 
@@ -36,7 +43,10 @@ pub(crate) async fn serve(listener: UnixListener, context: Arc<Context>) {
     loop {
         match listener.accept().await {
             Ok((stream, _)) if is_trusted(&stream) => match slots.take(PEER) {
-                Some(slot) => drop(tokio::spawn(serve_connection(stream, context.clone(), slot))),
+                Some(slot) => {
+                    let serving = serve_connection(stream, context.clone(), slot, Door::Trusted);
+                    tokio::spawn(serving);
+                }
                 None => {
                     // Who finds even this full sees that the connection is closed.
                     let Ok(permit) = refusals.clone().try_acquire_owned() else { continue };
@@ -63,7 +73,10 @@ fn is_trusted(stream: &UnixStream) -> bool {
         .is_ok_and(|peer| peer.uid() == 0 || peer.uid() == nix::unistd::geteuid().as_raw())
 }
 
-async fn serve_connection(stream: UnixStream, context: Arc<Context>, slot: Slot) {
+async fn serve_connection<S>(stream: S, context: Arc<Context>, slot: Slot, door: Door)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let limits = context.registry.limits();
     // Also how long a connection may idle, waiting for the head of its next request.
     let (head_timeout, stall_timeout) = (limits.api_head_timeout, limits.api_stall_timeout);
@@ -71,9 +84,10 @@ async fn serve_connection(stream: UnixStream, context: Arc<Context>, slot: Slot)
     let of_request = slot.clone();
     let service = service_fn(move |request| {
         let context = context.clone();
-        let busy = of_request.busy();
+        let busy = Arc::new(of_request.busy());
         async move {
-            let answer = request::handle(&context, request).await;
+            // A connection that becomes something else keeps its place until that ends.
+            let answer = request::handle(&context, request, door, busy.clone()).await;
             Ok::<_, std::convert::Infallible>(answer.map(|body| answer::held(body, busy)))
         }
     });
@@ -81,7 +95,8 @@ async fn serve_connection(stream: UnixStream, context: Arc<Context>, slot: Slot)
         .timer(TokioTimer::new())
         .header_read_timeout(head_timeout)
         .max_buf_size(BUFFER_BYTES)
-        .serve_connection(TokioIo::new(Patient::new(stream, stall_timeout)), service);
+        .serve_connection(TokioIo::new(Patient::new(stream, stall_timeout)), service)
+        .with_upgrades();
     tokio::select! {
         served = served => match served {
             Err(error) if slot.is_busy() => {
@@ -95,7 +110,7 @@ async fn serve_connection(stream: UnixStream, context: Arc<Context>, slot: Slot)
 }
 
 /// Tells a client that there is no room for it.
-async fn refuse(stream: UnixStream, most: usize) {
+async fn refuse<S: AsyncRead + AsyncWrite + Unpin>(stream: S, most: usize) {
     let service = service_fn(move |_| async move {
         let answer = answer::failure(&Failure::too_many_requests(most));
         Ok::<_, std::convert::Infallible>(answer)

@@ -5,16 +5,19 @@ use std::fs::File;
 use std::io::Write as _;
 use std::sync::Arc;
 
-use ironmesh_apiserver::{ApiServer, Hooks};
+use ironmesh_apiserver::node::{NoNode, Node};
+use ironmesh_apiserver::{ApiServer, Doors, Hooks};
 use ironmesh_control::plane::{self, Plane};
 use ironmesh_control::{gateway, inject};
 use ironmesh_fds as fds;
 use ironmesh_model::bootstrap::ControlBootstrap;
 use tokio::net::{TcpListener, UnixListener};
 
+mod local_node;
 mod local_source;
 mod mesh_api;
 
+use local_node::LocalNode;
 use local_source::LocalSource;
 use mesh_api::MeshApi;
 
@@ -67,10 +70,16 @@ fn run_here(bootstrap: ControlBootstrap) -> Result<(), Error> {
 }
 
 async fn serve(bootstrap: ControlBootstrap) -> Result<(), Error> {
+    let secure = bootstrap.secure_api_fds.into_iter().map(tcp_listener);
+    let mut secure = secure.collect::<Result<Vec<_>, _>>()?.into_iter();
+    let (administrator, pods) = (secure.next(), secure.next());
+    let addresses = [&administrator, &pods].into_iter().flatten();
+    let addresses = addresses.filter_map(|door| Some(door.local_addr().ok()?.ip())).collect();
     let api = ApiServer::open(ironmesh_apiserver::Options {
         state: &bootstrap.state,
         logs: bootstrap.logs,
         service_network: &bootstrap.service_network,
+        addresses,
         limits: bootstrap.limits.control.clone(),
         hooks: Hooks {
             admit_pod: Some(inject::inject),
@@ -89,9 +98,14 @@ async fn serve(bootstrap: ControlBootstrap) -> Result<(), Error> {
     let plane = Plane::open(source, options).map_err(Error::Trust)?;
 
     let proxies = tcp_listener(bootstrap.push_fd)?;
-    let clients = bootstrap.api_fds.into_iter().map(unix_listener).collect::<Result<_, _>>()?;
+    let trusted = bootstrap.api_fds.into_iter().map(unix_listener).collect::<Result<_, _>>()?;
+    let doors = Doors { trusted, administrator, pods };
+    let node: Arc<dyn Node> = match bootstrap.agent_socket {
+        Some(socket) => Arc::new(LocalNode::new(&bootstrap.mesh, socket)),
+        None => Arc::new(NoNode),
+    };
     let extension = Arc::new(MeshApi(plane.clone()));
-    tokio::join!(plane.run(proxies), api.run(clients, extension));
+    tokio::join!(plane.run(proxies), api.run(doors, extension, node));
     Ok(())
 }
 

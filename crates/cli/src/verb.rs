@@ -18,6 +18,7 @@ pub(crate) mod finding;
 pub(crate) mod findings;
 pub(crate) mod get;
 pub(crate) mod image;
+pub(crate) mod kubeconfig;
 pub(crate) mod label;
 pub(crate) mod logs;
 pub(crate) mod man;

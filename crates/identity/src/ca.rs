@@ -6,6 +6,7 @@
 
 use std::fs;
 use std::io::{self, Write};
+use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -111,6 +112,21 @@ impl Authority {
         now: Timestamp,
     ) -> Result<Issued, CaError> {
         let names = vec![uri(identity)?, SanType::DnsName(dns_name.try_into()?)];
+        self.issue(key, names, ttl, now)
+    }
+
+    /// Signs a certificate for a server that clients know by DNS names and addresses alone.
+    pub(crate) fn sign_names(
+        &self,
+        key: &rcgen::KeyPair,
+        dns_names: &[String],
+        addresses: &[IpAddr],
+        ttl: Duration,
+        now: Timestamp,
+    ) -> Result<Issued, CaError> {
+        let names = dns_names.iter().map(|name| Ok(SanType::DnsName(name.as_str().try_into()?)));
+        let mut names = names.collect::<Result<Vec<_>, CaError>>()?;
+        names.extend(addresses.iter().copied().map(SanType::IpAddress));
         self.issue(key, names, ttl, now)
     }
 
@@ -259,7 +275,7 @@ fn uri(identity: &Identity) -> Result<SanType, CaError> {
 
 /// Writes a file that only its owner may read. After a crash the file is there either whole or not
 /// at all.
-fn write_private(path: &Path, content: &[u8]) -> io::Result<()> {
+pub(crate) fn write_private(path: &Path, content: &[u8]) -> io::Result<()> {
     let temporary = path.with_extension("new");
     if let Err(error) = fs::remove_file(&temporary)
         && error.kind() != io::ErrorKind::NotFound

@@ -42,7 +42,8 @@ impl ControlServer {
         clock: Arc<dyn Clock>,
     ) -> Result<Self, ChannelError> {
         let time = Arc::new(TlsClock(clock.clone()));
-        let certificate = OwnCertificate::new(authority, identity, clock)?;
+        let make = move |now| make(&authority, &identity, now);
+        let certificate = OwnCertificate::new(Box::new(make), clock)?;
         let mut config = ServerConfig::builder_with_details(provider(), time)
             .with_protocol_versions(VERSIONS)
             .expect("the provider has suites of TLS 1.3")
@@ -116,23 +117,23 @@ pub enum ChannelError {
     Credentials(#[from] CredentialsError),
 }
 
-/// The control plane's own certificate, renewed in time.
-struct OwnCertificate {
-    authority: Arc<Authority>,
-    identity: Identity,
+/// A server's own certificate, renewed in time.
+pub(crate) struct OwnCertificate {
+    make: Box<Make>,
     clock: Arc<dyn Clock>,
     /// The certificate, and when to renew it.
-    current: Mutex<(Arc<CertifiedKey>, Timestamp)>,
+    current: Mutex<Current>,
 }
 
+/// Makes a certificate that is valid from a time on.
+type Make = dyn Fn(Timestamp) -> Result<Current, ChannelError> + Send + Sync;
+/// A certificate with its key, and when to renew it.
+pub(crate) type Current = (Arc<CertifiedKey>, Timestamp);
+
 impl OwnCertificate {
-    fn new(
-        authority: Arc<Authority>,
-        identity: Identity,
-        clock: Arc<dyn Clock>,
-    ) -> Result<Self, ChannelError> {
-        let current = Mutex::new(make(&authority, &identity, clock.now())?);
-        Ok(Self { authority, identity, clock, current })
+    pub(crate) fn new(make: Box<Make>, clock: Arc<dyn Clock>) -> Result<Self, ChannelError> {
+        let current = Mutex::new(make(clock.now())?);
+        Ok(Self { make, clock, current })
     }
 }
 
@@ -140,7 +141,7 @@ fn make(
     authority: &Authority,
     identity: &Identity,
     now: Timestamp,
-) -> Result<(Arc<CertifiedKey>, Timestamp), ChannelError> {
+) -> Result<Current, ChannelError> {
     let key = KeyPair::generate()?;
     let issued = authority.sign_server(key.inner(), identity, CONTROL_NAME, LIFETIME, now)?;
     Ok((Arc::new(key.certified(&issued.chain)?), now.plus(LIFETIME / 2)))
@@ -152,7 +153,7 @@ impl ResolvesServerCert for OwnCertificate {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         if current.1 <= now {
             // If this fails, the old one is still valid for half of its lifetime.
-            if let Ok(next) = make(&self.authority, &self.identity, now) {
+            if let Ok(next) = (self.make)(now) {
                 *current = next;
             }
         }
@@ -162,12 +163,12 @@ impl ResolvesServerCert for OwnCertificate {
 
 impl fmt::Debug for OwnCertificate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("OwnCertificate").field("identity", &self.identity).finish_non_exhaustive()
+        f.debug_struct("OwnCertificate").finish_non_exhaustive()
     }
 }
 
-/// Lifetime of the control plane's own certificate.
-const LIFETIME: Duration = Duration::from_secs(24 * 3600);
+/// Lifetime of a server's own certificate.
+pub(crate) const LIFETIME: Duration = Duration::from_secs(24 * 3600);
 
 #[cfg(test)]
 mod tests;

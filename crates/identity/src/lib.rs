@@ -11,10 +11,12 @@
 //! - [`ca`]: the authority that signs certificates.
 //! - [`workload`]: key pair, certificate and rotation of one workload, and the TLS of mesh traffic.
 //! - [`channel`]: TLS between proxies and the control plane.
+//! - [`api`]: TLS of the API for who comes over a network, and the tokens that say who that is.
 //! - [`peer`]: the SPIFFE id in a peer's certificate, and its verification.
 //! - [`random`]: the only place in the mesh that draws secret random bytes.
 //! - [`clock`]: the only place in this crate and the proxy that reads the wall clock.
 
+pub mod api;
 pub mod ca;
 pub mod channel;
 pub mod clock;

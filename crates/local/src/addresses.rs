@@ -15,6 +15,8 @@ use ironmesh_model::bootstrap::{
 pub(crate) const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
 /// The same as text.
 pub(crate) const HOST_IP: &str = "10.77.0.1";
+/// Port at which the API is served over TLS, on the host's loopback and to pods, as Kubernetes has it.
+pub(crate) const SECURE_API_PORT: u16 = 6443;
 /// Network (address, prefix length) of the pods.
 pub(crate) const POD_NETWORK: (Ipv4Addr, u8) = (Ipv4Addr::new(10, 77, 0, 0), 16);
 /// Network (address, prefix length) from which Services get their addresses.

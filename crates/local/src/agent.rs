@@ -25,7 +25,7 @@ use ironmesh_model::settings::Settings;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::{JoinSet, LocalSet, spawn_local};
 
-use super::addresses::{GATEWAY, HostAddresses};
+use super::addresses::{GATEWAY, HostAddresses, SECURE_API_PORT};
 use super::control_process::{self, ControlSpec};
 use super::events::Events;
 use super::exposure::{self, Exposure};
@@ -59,6 +59,8 @@ pub(crate) struct AgentSpec {
     /// Where gateways' ports are wanted at 127.0.0.1, as (gateway's port, host's port).
     pub(crate) published: Vec<(u16, u16)>,
     pub(crate) api: UnixListener,
+    /// Of the API over TLS, in the host's network namespace.
+    pub(crate) secure_api: OwnedFd,
     pub(crate) agent: UnixListener,
     /// To the host side.
     pub(crate) host: OwnedFd,
@@ -147,25 +149,21 @@ async fn serve_all(spec: AgentSpec, host: &HostLink) -> io::Result<()> {
         has_started: Default::default(),
         is_ending: Default::default(),
     });
+    let agent_socket = Path::new(RUN_DIRECTORY).join("agent.sock");
     let control = ControlSpec {
         host_api: spec.api,
         own_api: UnixListener::bind(Path::new(RUN_DIRECTORY).join("api.sock"))?,
+        host_secure_api: spec.secure_api,
+        own_secure_api: std::net::TcpListener::bind((GATEWAY, SECURE_API_PORT))?,
+        agent_socket: agent_socket.clone(),
         push: std::net::TcpListener::bind(push_address)?,
         push_address,
         state,
         settings: spec.settings,
     };
     let shutdown = Rc::new(Notify::new());
-    let listener = listening(spec.agent)?;
-    let mut parts = Parts::default();
-    parts.keep(node.reaper.clone().run());
-    parts.keep(control_process::supervise(Rc::clone(&node), control));
-    parts.keep(for_ever(posting));
-    parts.keep(for_ever(agent_server::serve(Rc::clone(&node), listener, Rc::clone(&shutdown))));
-    parts.keep(for_ever(directory::forward(Rc::clone(&node))));
-    parts.keep(resolve_names(Rc::clone(&node)));
-    parts.keep(for_ever(follow_all(Rc::clone(&node))));
-    parts.keep(egress::serve(Rc::clone(&node)));
+    let listeners = [listening(spec.agent)?, tokio::net::UnixListener::bind(agent_socket)?];
+    let mut parts = begin(&node, control, posting, listeners, &shutdown);
     tokio::select! {
         ended = parts.until_one_ends() => return ended,
         () = until_closed(lifeline) => {}
@@ -173,6 +171,28 @@ async fn serve_all(spec: AgentSpec, host: &HostLink) -> io::Result<()> {
         () = shutdown.notified() => end_pods(&node).await,
     }
     Ok(())
+}
+
+/// Begins all that the agent does, but to end.
+fn begin(
+    node: &Rc<Node>,
+    control: ControlSpec,
+    posting: impl Future<Output = ()> + 'static,
+    listeners: [tokio::net::UnixListener; 2],
+    shutdown: &Rc<Notify>,
+) -> Parts {
+    let mut parts = Parts::default();
+    parts.keep(node.reaper.clone().run());
+    parts.keep(control_process::supervise(Rc::clone(node), control));
+    parts.keep(for_ever(posting));
+    for listener in listeners {
+        parts.keep(for_ever(agent_server::serve(Rc::clone(node), listener, Rc::clone(shutdown))));
+    }
+    parts.keep(for_ever(directory::forward(Rc::clone(node))));
+    parts.keep(resolve_names(Rc::clone(node)));
+    parts.keep(for_ever(follow_all(Rc::clone(node))));
+    parts.keep(egress::serve(Rc::clone(node)));
+    parts
 }
 
 /// Answers for names, for ever.

@@ -36,6 +36,11 @@ pub(crate) struct ControlSpec {
     pub(crate) host_api: UnixListener,
     /// The API's socket in the mesh's mount namespace.
     pub(crate) own_api: UnixListener,
+    /// The API's sockets for TLS in the network namespaces of the host and the mesh.
+    pub(crate) host_secure_api: OwnedFd,
+    pub(crate) own_secure_api: TcpListener,
+    /// Where the agent serves the control plane.
+    pub(crate) agent_socket: PathBuf,
     /// The listening socket of the push protocol.
     pub(crate) push: TcpListener,
     pub(crate) push_address: SocketAddr,
@@ -117,6 +122,8 @@ async fn start(node: &Node, spec: &ControlSpec) -> io::Result<Process> {
     let bootstrap = ControlBootstrap {
         mesh: node.mesh.clone(),
         api_fds: vec![HOST_API_FD, OWN_API_FD],
+        secure_api_fds: vec![HOST_SECURE_API_FD, OWN_SECURE_API_FD],
+        agent_socket: Some(spec.agent_socket.clone()),
         gateway_ports: node.exposure.gateway_ports(),
         push_fd: PUSH_FD,
         report_fd: Some(REPORT_FD),
@@ -132,7 +139,7 @@ async fn start(node: &Node, spec: &ControlSpec) -> io::Result<Process> {
     };
     let document = fds::json_memfd("bootstrap", &bootstrap)?;
     let log = node.logs.begin(node.logs.process("control"), false).await?;
-    let descriptors: [(BorrowedFd<'_>, i32); 7] = [
+    let descriptors: [(BorrowedFd<'_>, i32); 9] = [
         (log.as_fd(), 1),
         (log.as_fd(), 2),
         (document.as_fd(), BOOTSTRAP_FD),
@@ -140,6 +147,8 @@ async fn start(node: &Node, spec: &ControlSpec) -> io::Result<Process> {
         (spec.own_api.as_fd(), OWN_API_FD),
         (spec.push.as_fd(), PUSH_FD),
         (report_write.as_fd(), REPORT_FD),
+        (spec.host_secure_api.as_fd(), HOST_SECURE_API_FD),
+        (spec.own_secure_api.as_fd(), OWN_SECURE_API_FD),
     ];
     let environment: Vec<CString> = std::env::vars()
         .filter(|(name, _)| name == "RUST_LOG" || name == "RUST_BACKTRACE")
@@ -163,6 +172,8 @@ const HOST_API_FD: i32 = 4;
 const OWN_API_FD: i32 = 5;
 const PUSH_FD: i32 = 6;
 const REPORT_FD: i32 = 7;
+const HOST_SECURE_API_FD: i32 = 8;
+const OWN_SECURE_API_FD: i32 = 9;
 /// Control planes that may end without a word before one has answered, until the mesh gives up.
 const STARTS_MAX: u32 = 5;
 /// Bytes of a report that are shown.

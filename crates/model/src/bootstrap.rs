@@ -187,6 +187,13 @@ pub struct ControlBootstrap {
     pub mesh: String,
     /// Listening unix sockets of the API.
     pub api_fds: Vec<i32>,
+    /// Listening TCP sockets of the API, which is served there over TLS to those who have a token: the
+    /// first on the host's loopback, as `ironmesh kubeconfig` tells it, the others for pods.
+    #[serde(default)]
+    pub secure_api_fds: Vec<i32>,
+    /// Where the agent listens, for commands in containers and connections to pods; none: there are none.
+    #[serde(default)]
+    pub agent_socket: Option<PathBuf>,
     /// Where ports 80 and 443 of the ingress gateway are reached from outside.
     pub gateway_ports: [u16; 2],
     /// Listening TCP socket of the push protocol.

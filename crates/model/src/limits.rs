@@ -411,6 +411,14 @@ limits! {
         /// Connections to each socket of the API at a time. For one more the longest idle one is
         /// closed; if all have requests, it is answered with 429.
         api_connections_max: usize = 256,
+        /// Those of one address to each socket at which the API is served over TLS to pods.
+        api_connections_per_peer_max: usize = 64,
+        /// Time a TLS handshake of a client of the API may take.
+        api_handshake_timeout: Duration = seconds(10),
+        /// Bytes of one message of a client that runs a command, attaches, or forwards ports.
+        api_message_bytes_max: usize = MIB,
+        /// Connections to ports of a pod at a time that one `port-forward` of `kubectl` has.
+        api_forwards_max: usize = 512,
         /// Time a client of the API may take for a request's head, or keep an idle connection.
         api_head_timeout: Duration = seconds(60),
         /// Time a client of the API may take to send a request's body.

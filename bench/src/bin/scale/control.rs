@@ -118,6 +118,8 @@ fn bootstrap(directory: &Path, push_address: SocketAddr) -> ControlBootstrap {
     ControlBootstrap {
         mesh: "bench".to_owned(),
         api_fds: vec![4],
+        secure_api_fds: Vec::new(),
+        agent_socket: None,
         report_fd: None,
         push_fd: 5,
         push_address,

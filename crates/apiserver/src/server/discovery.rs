@@ -2,41 +2,20 @@
 
 use std::collections::BTreeSet;
 
-use http::{Method, StatusCode};
 use ironmesh_dialects::kinds::{KINDS, Kind};
 use serde_json::{Value, json};
 
-use super::answer::{self, Answer};
-use super::request::ApiRequest;
 use super::resources::SCALED;
 use crate::custom::Definition;
-use crate::failure::Failure;
 
 /// `/version`.
 pub(super) fn version() -> Value {
     json!({
         "major": "1",
-        "minor": "30",
-        "gitVersion": format!("v1.30.0+ironmesh.{}", env!("CARGO_PKG_VERSION")),
+        "minor": "35",
+        "gitVersion": format!("v1.35.0+ironmesh.{}", env!("CARGO_PKG_VERSION")),
         "platform": format!("{}/{}", std::env::consts::OS, std::env::consts::ARCH),
     })
-}
-
-/// Whether the caller may do something (`kubectl auth can-i`): who may connect may do everything.
-///
-/// # Errors
-///
-/// If it is no question of that kind.
-pub(super) fn access_review(request: &ApiRequest) -> Result<Answer, Failure> {
-    if request.method != Method::POST {
-        return Err(Failure::method_not_allowed());
-    }
-    let mut review = request.json()?;
-    if !review.is_object() {
-        return Err(Failure::bad_request("the body is no JSON object"));
-    }
-    review["status"] = json!({"allowed": true});
-    Ok(answer::json(StatusCode::CREATED, &review))
 }
 
 /// `/api`.

@@ -59,17 +59,17 @@ pub(super) async fn read(
     tokio::spawn(async move {
         let container =
             Container { context, key, name: container, path, uid: object::uid(&pod).to_owned() };
-        let sending = container.send(file, limit, follow, &sender);
+        let client = sender.clone();
         tokio::select! {
-            () = sending => {}
-            () = sender.closed() => {}
+            () = container.send(file, limit, follow, sender) => {}
+            () = client.closed() => {}
         }
     });
     Ok(answer)
 }
 
 /// The container whose log is read.
-struct Container {
+pub(super) struct Container {
     context: Arc<Context>,
     key: Key,
     name: String,
@@ -78,8 +78,26 @@ struct Container {
 }
 
 impl Container {
+    /// The container of a pod, as it is now.
+    pub(super) fn new(context: Arc<Context>, key: Key, name: &str, uid: &str) -> Self {
+        let directory = context.logs.join(format!("{}_{}", key.namespace, key.name));
+        let path = directory.join(format!("{name}.log"));
+        Self { context, key, name: name.to_owned(), path, uid: uid.to_owned() }
+    }
+
+    /// Its log.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Sends what is there, and if wanted what comes, until the container has ended.
-    async fn send(&self, mut file: File, mut limit: u64, follow: bool, to: &mpsc::Sender<Bytes>) {
+    pub(super) async fn send(
+        &self,
+        mut file: File,
+        mut limit: u64,
+        follow: bool,
+        to: mpsc::Sender<Bytes>,
+    ) {
         let mut buffer = vec![0; READ_BYTES];
         loop {
             let most = buffer.len().min(usize::try_from(limit).unwrap_or(usize::MAX));
@@ -173,7 +191,7 @@ async fn tail_start(file: &mut File, lines: usize) -> std::io::Result<u64> {
 }
 
 /// The container that is meant: the named one, the default one, or the only one.
-fn container_of(pod: &Object, asked: &str) -> Result<String, Failure> {
+pub(super) fn container_of(pod: &Object, asked: &str) -> Result<String, Failure> {
     let spec = Pod::of(pod).spec();
     let containers: Vec<&str> = spec.containers().map(|container| container.name()).collect();
     let init: Vec<&str> = spec.init_containers().map(|container| container.name()).collect();
@@ -207,7 +225,7 @@ fn container_of(pod: &Object, asked: &str) -> Result<String, Failure> {
     }
 }
 
-fn why_no_log(pod: &Object, container: &str, previous: bool) -> String {
+pub(super) fn why_no_log(pod: &Object, container: &str, previous: bool) -> String {
     let name = object::name(pod);
     if previous {
         return format!("previous terminated container {container:?} in pod {name:?} not found");

@@ -6,11 +6,13 @@ use http::{Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::{Body as _, Incoming};
 use ironmesh_dialects::kinds::Resource;
+use ironmesh_fds::slots::Busy;
 use serde_json::Value;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::answer::{self, Answer};
-use super::{discovery, openapi, resources};
+use super::{discovery, openapi, resources, reviews, stream};
+use crate::access::{Action, Door, User};
 use crate::context::Context;
 use crate::custom::Definition;
 use crate::extension;
@@ -27,6 +29,8 @@ pub(super) struct ApiRequest {
     pub(super) accept: String,
     pub(super) content_type: String,
     pub(super) body: Vec<u8>,
+    /// Who sends it.
+    pub(super) user: Arc<User>,
     /// What the body takes of the room for all.
     _room: Option<Arc<OwnedSemaphorePermit>>,
 }
@@ -46,6 +50,33 @@ impl ApiRequest {
     /// The same request without its body.
     pub(super) fn head(&self) -> Self {
         Self { body: Vec::new(), _room: None, ..self.clone() }
+    }
+
+    /// That who sends it may do what it asks of a target.
+    ///
+    /// # Errors
+    ///
+    /// 403 if not.
+    pub(super) fn check(&self, target: &Target) -> Result<(), Failure> {
+        let has_name = target.name.is_some();
+        let verb = match self.method {
+            Method::GET | Method::HEAD if self.flag("watch") => "watch",
+            Method::GET | Method::HEAD if has_name => "get",
+            Method::GET | Method::HEAD => "list",
+            Method::POST => "create",
+            Method::PUT => "update",
+            Method::PATCH => "patch",
+            Method::DELETE if has_name => "delete",
+            Method::DELETE => "deletecollection",
+            _ => self.method.as_str(),
+        };
+        self.user.check(&Action::Resource {
+            verb,
+            group: &target.resource.group,
+            resource: &target.resource.plural,
+            subresource: target.subresource.as_deref().unwrap_or_default(),
+            namespace: target.namespace.as_deref().unwrap_or_default(),
+        })
     }
 
     /// Whether a table is wanted.
@@ -146,9 +177,23 @@ impl Target {
     }
 }
 
-/// Answers a request.
-pub(super) async fn handle(context: &Arc<Context>, request: Request<Incoming>) -> Answer {
-    let read = match read(context, request).await {
+/// Answers a request. What comes of a connection that becomes something else holds `place`.
+pub(super) async fn handle(
+    context: &Arc<Context>,
+    request: Request<Incoming>,
+    door: Door,
+    place: Arc<Busy>,
+) -> Answer {
+    // Of strangers nothing more is read.
+    let user = match context.access.identify(&context.registry, request.headers(), door) {
+        Ok(user) => Arc::new(user),
+        Err(failure) => return answer::failure(&failure),
+    };
+    if let Some(wanted) = stream::wanted(request.uri().path()) {
+        let begun = stream::begin(context, &user, wanted, request, place);
+        return begun.await.unwrap_or_else(|failure| answer::failure(&failure));
+    }
+    let read = match read(context, user, request).await {
         Ok(read) => read,
         Err(failure) => return answer::failure(&failure),
     };
@@ -168,7 +213,11 @@ pub(super) async fn handle(context: &Arc<Context>, request: Request<Incoming>) -
     }
 }
 
-async fn read(context: &Context, request: Request<Incoming>) -> Result<ApiRequest, Failure> {
+async fn read(
+    context: &Context,
+    user: Arc<User>,
+    request: Request<Incoming>,
+) -> Result<ApiRequest, Failure> {
     let (head, body) = request.into_parts();
     let limit = context.registry.limits().object_bytes_max;
     let longest = context.registry.limits().api_body_timeout;
@@ -205,6 +254,7 @@ async fn read(context: &Context, request: Request<Incoming>) -> Result<ApiReques
         content_type: field(header::CONTENT_TYPE),
         method: head.method,
         body,
+        user,
         _room: room.map(Arc::new),
     })
 }
@@ -215,29 +265,41 @@ async fn dispatch(context: &Arc<Context>, request: &ApiRequest) -> Result<Answer
         segments.map(|segment| decode(segment, false)).collect::<Result<_, _>>()?;
     let words: Vec<&str> = segments.iter().map(String::as_str).collect();
     let defined = || Definition::all(context.registry.store());
+    let verb = request.method.as_str().to_ascii_lowercase();
+    if let ["api", version, .., _] = words[..]
+        && words.len() > 2
+    {
+        let target = Target::parse("", version, &segments[2..]);
+        let target = target.ok_or_else(Failure::no_such_path)?;
+        if target.subresource.as_deref() == Some("token") {
+            request.check(&target)?;
+            return reviews::request_token(context, request, &target);
+        }
+        return resources::handle(context, request, target).await;
+    }
+    if let ["apis", group, version, kind] = words[..]
+        && let Some(review) = reviews::Review::of(group, version, kind)
+    {
+        return review.answer(context, request);
+    }
+    if let ["apis", group, version, _, ..] = words[..] {
+        let target = Target::parse(group, version, &segments[3..]);
+        let target = target.ok_or_else(Failure::no_such_path)?;
+        return resources::handle(context, request, target).await;
+    }
+    request.user.check(&Action::Path { verb: &verb, path: &request.path })?;
     match words[..] {
         ["healthz" | "livez" | "readyz", ..] => Ok(answer::text("ok")),
         ["version"] => Ok(answer::json(StatusCode::OK, &discovery::version())),
         ["api"] => Ok(answer::json(StatusCode::OK, &discovery::core_versions())),
         ["apis"] => Ok(answer::json(StatusCode::OK, &discovery::groups(&defined()))),
         ["ironmesh", ref path @ ..] => extended(context, request, path).await,
-        ["apis", "authorization.k8s.io", _, "selfsubjectaccessreviews"] => {
-            discovery::access_review(request)
-        }
         ["openapi", "v3"] => Ok(answer::json(StatusCode::OK, &openapi::index())),
         ["openapi", "v3", "api", version] => discovered(openapi::document("", version)),
         ["openapi", "v3", "apis", group, version] => discovered(openapi::document(group, version)),
         ["apis", group] => discovered(discovery::group(group, &defined())),
         ["api", version] => discovered(discovery::resources("", version, &[])),
         ["apis", group, version] => discovered(discovery::resources(group, version, &defined())),
-        ["api", version, ..] => {
-            let target = Target::parse("", version, &segments[2..]);
-            resources::handle(context, request, target.ok_or_else(Failure::no_such_path)?).await
-        }
-        ["apis", group, version, ..] => {
-            let target = Target::parse(group, version, &segments[3..]);
-            resources::handle(context, request, target.ok_or_else(Failure::no_such_path)?).await
-        }
         _ => Err(Failure::no_such_path()),
     }
 }
@@ -251,6 +313,9 @@ async fn extended(
     if path == ["notices"] && request.method == Method::GET {
         return Ok(answer::json(StatusCode::OK, &context.registry.store().losses()));
     }
+    if path == ["kubeconfig"] && request.method == Method::GET {
+        return Ok(answer::json(StatusCode::OK, &context.way_in()));
+    }
     let ApiRequest { method, query, body, .. } = request;
     let asked = extension::Request { method, path, query, body };
     let answer = context.extension.answer(&asked).await?;
@@ -261,7 +326,7 @@ fn discovered(found: Option<Value>) -> Result<Answer, Failure> {
     found.map(|value| answer::json(StatusCode::OK, &value)).ok_or_else(Failure::no_such_path)
 }
 
-fn parse_query(query: &str) -> Result<Vec<(String, String)>, Failure> {
+pub(super) fn parse_query(query: &str) -> Result<Vec<(String, String)>, Failure> {
     query
         .split('&')
         .filter(|pair| !pair.is_empty())
@@ -275,7 +340,7 @@ fn parse_query(query: &str) -> Result<Vec<(String, String)>, Failure> {
 /// # Errors
 ///
 /// If an escape is none, or the result is not UTF-8.
-fn decode(text: &str, in_query: bool) -> Result<String, Failure> {
+pub(super) fn decode(text: &str, in_query: bool) -> Result<String, Failure> {
     let invalid = |what: &str| Failure::bad_request(format!("invalid URL: {text:?} {what}"));
     let mut out = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();

@@ -30,6 +30,7 @@ pub(super) async fn handle(
     request: &ApiRequest,
     mut target: Target,
 ) -> Result<Answer, Failure> {
+    request.check(&target)?;
     learn(context, &mut target)?;
     let method = &request.method;
     let Some(name) = target.name.clone() else {

@@ -259,7 +259,8 @@ async fn discovery_lists_what_is_served() {
     assert!(api.get("/apis").await["groups"].as_array().unwrap().len() > 5);
     assert_eq!(api.get("/apis/apps/v1").await["groupVersion"], "apps/v1");
     assert_eq!(api.get("/version").await["major"], "1");
-    let review = json!({"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview", "spec": {}});
+    let asked = json!({"resourceAttributes": {"verb": "list", "resource": "pods"}});
+    let review = json!({"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview", "spec": asked});
     let path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
     let (status, answer) = api.request(Method::POST, path, &[], Some(&review)).await;
     assert_eq!((status.as_u16(), &answer["status"]["allowed"]), (201, &json!(true)));

@@ -8,5 +8,8 @@ mod daemons;
 mod jobs;
 mod owners;
 mod rollout;
+mod secure;
 mod stateful;
+mod streams;
+mod stub_node;
 mod world;

@@ -1,5 +1,6 @@
 //! An API server in this process, and a toy kubelet.
 
+use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -10,17 +11,21 @@ use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::TokioIo;
 use ironmesh_apiserver::extension::{self, Answering, Extension};
-use ironmesh_apiserver::{ApiServer, Failure, Hooks, Options};
+use ironmesh_apiserver::{ApiServer, Doors, Failure, Hooks, Options};
 use ironmesh_dialects::kinds::Resource;
 use ironmesh_model::limits::ControlLimits;
 use serde_json::{Value, json};
 use tokio::net::UnixStream;
 use tokio::sync::oneshot;
 
+use crate::stub_node::StubNode;
+
 /// An API server that can be killed and started again.
 pub(crate) struct World {
     directory: tempfile::TempDir,
     api: std::os::unix::net::UnixListener,
+    administrator: TcpListener,
+    pods: TcpListener,
     running: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
 }
 
@@ -31,7 +36,8 @@ impl World {
         let api = std::os::unix::net::UnixListener::bind(directory.path().join("api.sock"));
         let api = api.unwrap();
         api.set_nonblocking(true).unwrap();
-        let mut world = Self { directory, api, running: None };
+        let [administrator, pods] = [0, 1].map(|_| TcpListener::bind("127.0.0.1:0").unwrap());
+        let mut world = Self { directory, api, administrator, pods, running: None };
         world.run();
         world
     }
@@ -39,6 +45,11 @@ impl World {
     /// A client of its API.
     pub(crate) fn api(&self) -> Api {
         Api(self.directory.path().join("api.sock"))
+    }
+
+    /// Where its API is over TLS: for the administrator, and for pods.
+    pub(crate) fn secure(&self) -> [SocketAddr; 2] {
+        [&self.administrator, &self.pods].map(|door| door.local_addr().unwrap())
     }
 
     /// Where its API is.
@@ -54,20 +65,28 @@ impl World {
     fn run(&mut self) {
         let (state, logs) = (self.directory.path().join("state"), self.logs());
         let listener = self.api.try_clone().unwrap();
+        let secure = [&self.administrator, &self.pods].map(|door| door.try_clone().unwrap());
         let (stop, stopped) = oneshot::channel();
         let thread = std::thread::spawn(move || {
             let server = ApiServer::open(Options {
                 state: &state,
                 logs,
                 service_network: "10.96.0.0/16",
+                addresses: Vec::new(),
                 limits: quick(),
                 hooks: Hooks { admit_pod: Some(admit), initial: vec![gateway()] },
             });
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.unwrap().block_on(async {
                 let listener = tokio::net::UnixListener::from_std(listener).unwrap();
+                let [administrator, pods] = secure.map(|door| {
+                    door.set_nonblocking(true).unwrap();
+                    Some(tokio::net::TcpListener::from_std(door).unwrap())
+                });
+                let doors = Doors { trusted: vec![listener], administrator, pods };
+                let node = Arc::new(StubNode);
                 tokio::select! {
-                    () = server.unwrap().run(vec![listener], Arc::new(Echo)) => panic!("it ended"),
+                    () = server.unwrap().run(doors, Arc::new(Echo), node) => panic!("it ended"),
                     _ = stopped => {}
                 }
             });

@@ -116,6 +116,8 @@ fn control(name: &str, folder: &TempDir, api: &UnixListener, push: &TcpListener)
     let bootstrap = ControlBootstrap {
         mesh: name.to_owned(),
         api_fds: vec![4],
+        secure_api_fds: Vec::new(),
+        agent_socket: None,
         push_address: push.local_addr().unwrap(),
         report_fd: None,
         gateway_ports: [80, 443],

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::net::SocketAddrV4;
 use std::os::fd::OwnedFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::PermissionsExt;
@@ -14,10 +15,10 @@ use ironmesh_model::limits::Limits;
 use ironmesh_model::settings::Settings;
 
 use super::folders::{self, Folders};
-use super::ports::Loopback;
+use super::ports::{self, Loopback};
 use super::programs;
 use crate::UpError;
-use crate::addresses::{GATEWAY, HostAddresses, SERVICE_NETWORK};
+use crate::addresses::{GATEWAY, HostAddresses, SECURE_API_PORT, SERVICE_NETWORK};
 use crate::agent::AgentSpec;
 use crate::agent_api::{agent_socket, api_socket};
 use crate::externals::Externals;
@@ -60,6 +61,7 @@ pub(super) struct Inside {
     host_addresses: HostAddresses,
     published: Vec<(u16, u16)>,
     api: UnixListener,
+    secure_api: OwnedFd,
     agent: UnixListener,
     host: OwnedFd,
     lock: File,
@@ -92,6 +94,7 @@ impl Prepared {
                 .map_err(|message| UpError::External { message })?;
         let loopback = Loopback::take(uid, &options.mesh)?;
         let host_addresses = loopback.addresses;
+        let secure_api = listen_securely(host_addresses)?;
         Ok(Self {
             outside: Outside {
                 _lock: api.try_clone()?,
@@ -114,6 +117,7 @@ impl Prepared {
                 host_addresses,
                 published: options.published.clone(),
                 api,
+                secure_api,
                 agent,
                 host: theirs,
                 samples: samples(),
@@ -145,6 +149,7 @@ impl Inside {
             host_addresses: self.host_addresses,
             published: self.published,
             api: self.api,
+            secure_api: self.secure_api,
             agent: self.agent,
             host: self.host,
             _lock: self.lock,
@@ -168,6 +173,13 @@ fn listen(name: &str, mesh: &str) -> Result<UnixListener, UpError> {
         io::ErrorKind::AddrInUse => UpError::Running { mesh: mesh.to_owned() },
         _ => UpError::Io(error),
     })
+}
+
+/// The listening socket of the API over TLS, at the mesh's own address: at the port that Kubernetes has,
+/// or if another program has that for all addresses at any that is free.
+fn listen_securely(host: HostAddresses) -> Result<OwnedFd, UpError> {
+    let at = |port| ports::listen(SocketAddrV4::new(host.node(), port));
+    Ok(at(SECURE_API_PORT).or_else(|_taken| at(0))?)
 }
 
 /// The sample applications: beside this program, or in the search path.

@@ -1,0 +1,325 @@
+//! Connections that become something else: commands in containers (`exec`), their output (`attach`), and
+//! ports of pods (`portforward`). Clients come by WebSocket; those that forward ports speak SPDY/3.1 in
+//! it, as `kubectl` does, or without it, as older ones do.
+
+use std::sync::Arc;
+
+use base64::prelude::{BASE64_STANDARD, Engine as _};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::Empty;
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
+use ironmesh_dialects::kinds::Resource;
+use ironmesh_fds::slots::Busy;
+
+use super::answer::{Answer, AnswerBody};
+use super::logs::container_of;
+use super::request::{decode, parse_query};
+use crate::access::{Action, User};
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::node::Command;
+use crate::object::Object;
+use crate::store::{Collection, Key};
+
+mod attach;
+mod exec;
+mod forward;
+mod socket;
+mod spdy;
+
+/// What is wanted of a pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Wanted {
+    namespace: String,
+    pod: String,
+    what: What,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum What {
+    Exec,
+    Attach,
+    PortForward,
+}
+
+impl What {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Exec => "exec",
+            Self::Attach => "attach",
+            Self::PortForward => "portforward",
+        }
+    }
+}
+
+/// What a path wants, if it is one of these.
+pub(super) fn wanted(path: &str) -> Option<Wanted> {
+    let words: Vec<&str> = path.split('/').filter(|word| !word.is_empty()).collect();
+    let ["api", "v1", "namespaces", namespace, "pods", pod, what] = words[..] else { return None };
+    let what = [What::Exec, What::Attach, What::PortForward]
+        .into_iter()
+        .find(|other| other.word() == what)?;
+    let (namespace, pod) = (decode(namespace, false).ok()?, decode(pod, false).ok()?);
+    Some(Wanted { namespace, pod, what })
+}
+
+/// Begins what is wanted, if the request is as it must be.
+///
+/// # Errors
+///
+/// If the caller may not do it, there is no such pod, or the client speaks no protocol that is known here.
+pub(super) async fn begin(
+    context: &Arc<Context>,
+    user: &User,
+    wanted: Wanted,
+    mut request: Request<Incoming>,
+    place: Arc<Busy>,
+) -> Result<Answer, Failure> {
+    let Wanted { namespace, pod: name, what } = wanted;
+    // As Kubernetes has it since 1.35: whatever the method, something is done in the pod.
+    user.check(&Action::Resource {
+        verb: "create",
+        group: "",
+        resource: "pods",
+        subresource: what.word(),
+        namespace: &namespace,
+    })?;
+    if !matches!(*request.method(), Method::GET | Method::POST) {
+        return Err(Failure::method_not_allowed());
+    }
+    let key = Collection::core("pods").key(&namespace, &name);
+    let pod = context.registry.object(&Resource::of("v1", "Pod"), &key)?;
+    let query = parse_query(request.uri().query().unwrap_or_default())?;
+    let message_bytes_max = context.registry.limits().api_message_bytes_max;
+    let upgrade = Upgrade::of(request.headers(), what)?;
+    let upgraded = hyper::upgrade::on(&mut request);
+    let session = Session { context: context.clone(), key, place };
+    let answer = upgrade.answer();
+    match what {
+        What::PortForward => {
+            let through_socket = matches!(upgrade, Upgrade::Socket { .. });
+            let uid = crate::object::uid(&pod).to_owned();
+            tokio::spawn(async move {
+                let Ok(stream) = upgraded.await else { return };
+                let stream = TokioIo::new(stream);
+                let _place = session.place;
+                let forwarding =
+                    forward::Forwarding { context: session.context, key: session.key, uid };
+                if through_socket {
+                    let socket = socket::Socket::server(stream, message_bytes_max).await;
+                    let (reading, writing) = socket.split();
+                    forwarding.run(reading.bytes(), writing).await;
+                } else {
+                    let (reading, writing) = tokio::io::split(stream);
+                    forwarding.run(spdy::Bytes::Plain(reading), spdy::Sink::Plain(writing)).await;
+                }
+            });
+        }
+        What::Exec => {
+            let command = command(&session.key, &pod, &query)?;
+            // Before the client is told that all is well: else nobody tells it what is wrong.
+            let process = context.node.exec(command).await.map_err(Failure::bad_request)?;
+            tokio::spawn(async move {
+                let Ok(stream) = upgraded.await else { return };
+                let _place = session.place;
+                let stream = TokioIo::new(stream);
+                let socket = socket::Socket::server(stream, message_bytes_max).await;
+                exec::run(socket, process).await;
+            });
+        }
+        What::Attach => {
+            let container = container_of(&pod, value(&query, "container"))?;
+            let log = attach::Log::open(context, &session.key, &pod, &container).await?;
+            tokio::spawn(async move {
+                let Ok(stream) = upgraded.await else { return };
+                let _place = session.place;
+                let stream = TokioIo::new(stream);
+                let socket = socket::Socket::server(stream, message_bytes_max).await;
+                attach::run(socket, log).await;
+            });
+        }
+    }
+    Ok(answer)
+}
+
+/// What a connection that becomes something else needs.
+struct Session {
+    context: Arc<Context>,
+    key: Key,
+    place: Arc<Busy>,
+}
+
+/// The value of a query parameter; empty if it is not there.
+fn value<'a>(query: &'a [(String, String)], name: &str) -> &'a str {
+    query.iter().find(|(key, _)| key == name).map_or("", |(_, value)| value)
+}
+
+/// The command that a query names.
+fn command(key: &Key, pod: &Object, query: &[(String, String)]) -> Result<Command, Failure> {
+    let words = query.iter().filter(|(key, _)| key == "command");
+    let words: Vec<String> = words.map(|(_, word)| word.clone()).collect();
+    if words.is_empty() {
+        return Err(Failure::bad_request(
+            "you must specify at least one command for the container",
+        ));
+    }
+    let flag = |name| matches!(value(query, name), "true" | "1");
+    Ok(Command {
+        namespace: key.namespace.to_string(),
+        pod: key.name.to_string(),
+        container: container_of(pod, value(query, "container"))?,
+        words,
+        stdin: flag("stdin"),
+        tty: flag("tty"),
+    })
+}
+
+/// What a client wants its connection to become.
+enum Upgrade {
+    /// A WebSocket: what its handshake is answered with, and the protocol in it.
+    Socket { accept: String, protocol: &'static str },
+    /// SPDY/3.1, for this protocol in it.
+    Spdy(&'static str),
+}
+
+impl Upgrade {
+    fn of(headers: &HeaderMap, what: What) -> Result<Self, Failure> {
+        let has = |name, word: &str| words(headers, name).any(|w| w.eq_ignore_ascii_case(word));
+        if !has("connection", "upgrade") {
+            return Err(Failure::bad_request("Upgrade request required"));
+        }
+        if has("upgrade", "SPDY/3.1") && what == What::PortForward {
+            let offered = words(headers, "x-stream-protocol-version").next();
+            return match offered {
+                None | Some(FORWARD) => Ok(Self::Spdy(FORWARD)),
+                Some(other) => Err(unknown_protocol(other, &[FORWARD])),
+            };
+        }
+        let key = headers.get("sec-websocket-key");
+        let (true, true, Some(key)) =
+            (has("upgrade", "websocket"), has("sec-websocket-version", "13"), key)
+        else {
+            return Err(Failure::bad_request(format!(
+                "{} is served by WebSocket (RFC 6455) only; use kubectl 1.31 or later",
+                what.word()
+            )));
+        };
+        let known: &[&'static str] = if what == What::PortForward {
+            &[TUNNEL]
+        } else {
+            &["v5.channel.k8s.io", "v4.channel.k8s.io"]
+        };
+        let protocol = words(headers, "sec-websocket-protocol")
+            .find_map(|offered| known.iter().find(|known| **known == offered));
+        let Some(protocol) = protocol else {
+            let offered: Vec<_> = words(headers, "sec-websocket-protocol").collect();
+            return Err(unknown_protocol(&offered.join(", "), known));
+        };
+        Ok(Self::Socket { accept: accept(key.as_bytes()), protocol })
+    }
+
+    /// The answer after which the connection is what the client wants.
+    fn answer(&self) -> Answer {
+        let mut answer = Response::new(AnswerBody::new(Empty::new()));
+        *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        let headers = answer.headers_mut();
+        headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+        match self {
+            Self::Spdy(protocol) => {
+                headers.insert(header::UPGRADE, HeaderValue::from_static("SPDY/3.1"));
+                let protocol = HeaderValue::from_static(protocol);
+                headers.insert("x-stream-protocol-version", protocol);
+            }
+            Self::Socket { accept, protocol } => {
+                headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+                if let Ok(accept) = HeaderValue::from_str(accept) {
+                    headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
+                }
+                let protocol = HeaderValue::from_static(protocol);
+                headers.insert(header::SEC_WEBSOCKET_PROTOCOL, protocol);
+            }
+        }
+        answer
+    }
+}
+
+fn unknown_protocol(offered: &str, known: &[&str]) -> Failure {
+    let known = known.join(", ");
+    Failure::bad_request(format!(
+        "unable to upgrade: the client offers none of the protocols {known}, but {offered:?}"
+    ))
+}
+
+/// The words of a header, over all its lines.
+fn words<'a>(headers: &'a HeaderMap, name: &str) -> impl Iterator<Item = &'a str> {
+    let lines = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
+    lines.flat_map(|line| line.split(',')).map(str::trim).filter(|word| !word.is_empty())
+}
+
+/// What proves that a handshake was understood (RFC 6455, section 4.2.2).
+fn accept(key: &[u8]) -> String {
+    const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+    let sha1 = &aws_lc_rs::digest::SHA1_FOR_LEGACY_USE_ONLY;
+    let digest = aws_lc_rs::digest::digest(sha1, &[key, GUID].concat());
+    BASE64_STANDARD.encode(digest)
+}
+
+const FORWARD: &str = "portforward.k8s.io";
+const TUNNEL: &str = "SPDY/3.1+portforward.k8s.io";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_handshake_is_answered_as_the_rfc_shows() {
+        assert_eq!(accept(b"dGhlIHNhbXBsZSBub25jZQ=="), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+    }
+
+    #[test]
+    fn paths_of_streams() {
+        let is = |path: &str| wanted(path).map(|wanted| (wanted.pod, wanted.what));
+        let base = "/api/v1/namespaces/n/pods/p";
+        assert_eq!(is(&format!("{base}/exec")), Some(("p".to_owned(), What::Exec)));
+        assert_eq!(is(&format!("{base}/attach")), Some(("p".to_owned(), What::Attach)));
+        assert_eq!(is(&format!("{base}/portforward")), Some(("p".to_owned(), What::PortForward)));
+        for other in [base, "/api/v1/namespaces/n/services/p/exec", "/apis/v1/x", "/"] {
+            assert_eq!(wanted(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn what_a_client_offers_decides() {
+        let offer = |lines: &[(&'static str, &'static str)], what| {
+            let headers =
+                lines.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
+            match Upgrade::of(&HeaderMap::from_iter(headers), what) {
+                Ok(Upgrade::Socket { protocol, .. } | Upgrade::Spdy(protocol)) => Ok(protocol),
+                Err(failure) => Err(failure.code),
+            }
+        };
+        let socket = [
+            ("connection", "keep-alive, Upgrade"),
+            ("upgrade", "websocket"),
+            ("sec-websocket-version", "13"),
+            ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+        ];
+        let with = |protocols| [&socket[..], &[("sec-websocket-protocol", protocols)]].concat();
+        let both = with("v5.channel.k8s.io, v4.channel.k8s.io");
+        assert_eq!(offer(&both, What::Exec), Ok("v5.channel.k8s.io"));
+        assert_eq!(offer(&with("v4.channel.k8s.io"), What::Attach), Ok("v4.channel.k8s.io"));
+        assert_eq!(offer(&with(TUNNEL), What::PortForward), Ok(TUNNEL));
+        assert_eq!(offer(&with(TUNNEL), What::Exec), Err(400));
+        assert_eq!(offer(&with("channel.k8s.io"), What::Exec), Err(400));
+        assert_eq!(offer(&socket, What::Exec), Err(400));
+        assert_eq!(offer(&both[1..], What::Exec), Err(400));
+        let spdy = [
+            ("connection", "Upgrade"),
+            ("upgrade", "SPDY/3.1"),
+            ("x-stream-protocol-version", FORWARD),
+        ];
+        assert_eq!(offer(&spdy, What::PortForward), Ok(FORWARD));
+        assert_eq!(offer(&spdy, What::Exec), Err(400));
+    }
+}

@@ -1,0 +1,68 @@
+//! The output of a running container from now on, until it ends. Containers have no standard input here.
+
+use std::io::SeekFrom;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::fs::File;
+use tokio::io::AsyncSeekExt;
+use tokio::sync::mpsc;
+
+use super::exec::{ERROR, STDOUT, on_channel, success};
+use super::socket::{Left, Reading, Socket, Writing};
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::object::{self, Object};
+use crate::server::logs::{Container, why_no_log};
+use crate::store::Key;
+
+/// The log of a container, at its end.
+pub(super) struct Log {
+    container: Container,
+    file: File,
+    parts_max: usize,
+}
+
+impl Log {
+    /// Opens the log of a container that runs.
+    pub(super) async fn open(
+        context: &Arc<Context>,
+        key: &Key,
+        pod: &Object,
+        name: &str,
+    ) -> Result<Self, Failure> {
+        let container = Container::new(context.clone(), key.clone(), name, object::uid(pod));
+        let opened = File::open(container.path()).await;
+        let mut file =
+            opened.map_err(|_none| Failure::bad_request(why_no_log(pod, name, false)))?;
+        file.seek(SeekFrom::End(0)).await.map_err(|error| Failure::internal(error.to_string()))?;
+        Ok(Self { container, file, parts_max: context.registry.limits().api_parts_max })
+    }
+}
+
+/// Sends what comes until the container has ended, or the client is gone.
+pub(super) async fn run(socket: Socket, log: Log) {
+    let Log { container, file, parts_max } = log;
+    let (reading, mut writing) = socket.halves();
+    let (sender, parts) = mpsc::channel(parts_max);
+    tokio::select! {
+        () = async { tokio::join!(container.send(file, u64::MAX, true, sender), async {
+            if send(parts, &mut writing).await.is_ok() {
+                writing.close().await;
+            }
+        }); } => {}
+        () = until_gone(reading) => {}
+    }
+}
+
+async fn send(mut parts: mpsc::Receiver<Bytes>, to: &mut Writing) -> Result<(), Left> {
+    while let Some(part) = parts.recv().await {
+        to.send(on_channel(STDOUT, &part)).await?;
+    }
+    to.send(on_channel(ERROR, success().to_string().as_bytes())).await
+}
+
+/// Takes what the client sends, which is for nobody, until it is gone.
+async fn until_gone(mut reading: Reading) {
+    while reading.next().await.is_some() {}
+}

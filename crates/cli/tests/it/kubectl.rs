@@ -1,0 +1,109 @@
+//! A real `kubectl` works on a mesh. Where there is none, that is said and nothing is tried.
+
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use crate::running::{Running, Said, as_every_user, samples};
+
+const POD: &str = "
+apiVersion: v1
+kind: Pod
+metadata: {name: details, labels: {app: details}}
+spec:
+  terminationGracePeriodSeconds: 1
+  containers:
+  - name: details
+    image: docker.io/istio/examples-bookinfo-details-v1:1.20.3
+    ports: [{name: web, containerPort: 9080}]
+";
+
+/// A kubectl with the kubeconfig that the mesh prints.
+struct Kubectl<'a> {
+    mesh: &'a Running,
+}
+
+impl<'a> Kubectl<'a> {
+    fn of(mesh: &'a Running) -> Self {
+        mesh.write("kubeconfig", &mesh.ok(&["kubeconfig"]));
+        Self { mesh }
+    }
+
+    fn command(&self, line: &str) -> Command {
+        let mut command = Command::new("kubectl");
+        let folder = self.mesh.folder.path();
+        command.arg("--kubeconfig").arg(folder.join("kubeconfig"));
+        command.args(line.split(' ')).current_dir(folder).env("HOME", folder);
+        command
+    }
+
+    fn run(&self, line: &str) -> Said {
+        Said::of(self.command(line))
+    }
+
+    fn ok(&self, line: &str) -> String {
+        let said = self.run(line);
+        assert_eq!(said.code, 0, "{line}: {said:?}");
+        said.out
+    }
+
+    fn with_input(&self, line: &str, input: &str) -> Said {
+        let mut command = self.command(line);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        // Whoever reads nothing may have ended.
+        let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+        let output = child.wait_with_output().unwrap();
+        Said {
+            code: output.status.code().unwrap_or(-1),
+            out: String::from_utf8(output.stdout).unwrap(),
+            err: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+}
+
+fn can_run() -> bool {
+    let client = Command::new("kubectl").args(["version", "--client"]).output();
+    if !client.is_ok_and(|output| output.status.success()) {
+        println!("SKIPPED: there is no kubectl");
+        return false;
+    }
+    if !samples().exists() {
+        println!("SKIPPED: {} is not built", samples().display());
+        return false;
+    }
+    true
+}
+
+#[test]
+fn a_real_kubectl_works_on_a_mesh_by_its_kubeconfig() {
+    if !can_run() {
+        return;
+    }
+    as_every_user(POD, &[], |mesh| {
+        let kubectl = Kubectl::of(mesh);
+        assert!(kubectl.ok("get pods").contains("details   1/1     Running"));
+        commands(&kubectl);
+        // Who has another token is nobody.
+        let config = mesh.ok(&["kubeconfig"]).replace("token: ", "token: x");
+        mesh.write("kubeconfig", &config);
+        let refused = kubectl.run("get pods");
+        assert!(refused.code != 0 && !refused.out.contains("details"), "{refused:?}");
+    });
+}
+
+/// Commands in containers.
+fn commands(kubectl: &Kubectl<'_>) {
+    let said = kubectl.run("exec details -- sh -c exit${IFS}3");
+    assert_eq!(said.code, 3, "{said:?}");
+    let said = kubectl.with_input("exec -i details -- cat", "to and fro");
+    assert_eq!((said.code, &*said.out), (0, "to and fro"), "{said:?}");
+    let said = kubectl.run("exec details -- sh -c sleep${IFS}1000&");
+    assert_eq!(said.code, 0, "{said:?}");
+    let said = kubectl.run("exec details -- /no/such/program");
+    assert!(said.code != 0 && !said.err.is_empty(), "{said:?}");
+    kubectl.mesh.write("there", &"a line\n".repeat(100_000));
+    kubectl.ok("cp there details:/tmp/there");
+    kubectl.ok("cp details:/tmp/there back");
+    let read = |name| std::fs::read(kubectl.mesh.folder.path().join(name)).unwrap();
+    assert!(read("there") == read("back"));
+}
