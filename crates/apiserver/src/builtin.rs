@@ -9,36 +9,27 @@ use crate::registry::defaults::NODE;
 use crate::registry::{Part, Registry};
 use crate::store::Collection;
 
-/// Creates them in a new store. In one that had them they stay as their users left them, also those
-/// that were deleted; what cannot be made is logged, the mesh goes on without it, and the next start
+/// Creates those that are missing, also such as earlier builds let their users delete; all others stay as
+/// their users left them. What cannot be made is logged, the mesh goes on without it, and the next start
 /// tries again.
 pub(crate) fn ensure(registry: &Registry, added: Vec<Object>) {
-    // The node is made last: where it is, all others were made.
-    if registry.store().object(&Collection::core("nodes").key("", NODE)).is_some() {
-        return;
-    }
-    let namespaces = ["default", "kube-node-lease", "kube-public", "kube-system"].map(namespace);
-    let mut all_made = true;
-    for object in namespaces.into_iter().chain(added) {
-        all_made &= make(registry, object);
-    }
-    if all_made {
-        make(registry, node());
+    let namespaces = ["default", "kube-system"].map(namespace);
+    for object in namespaces.into_iter().chain(added).chain([node()]) {
+        make(registry, object);
     }
 }
 
-/// Returns whether an object is there afterwards.
-fn make(registry: &Registry, object: Object) -> bool {
+fn make(registry: &Registry, object: Object) {
     let resource =
         Resource::of(object::text(&object, "/apiVersion"), object::text(&object, "/kind"));
     let namespace = object::namespace(&object).to_owned();
     let name = object::name(&object).to_owned();
     let status = object.get("status").cloned();
-    let made = match registry.create(&resource, &namespace, object) {
-        Err(failure) if failure.code == 409 => Ok(()),
-        made => made.map(drop),
-    };
     let key = Collection::from(&resource).key(&namespace, &name);
+    if registry.store().object(&key).is_some() {
+        return;
+    }
+    let made = registry.create(&resource, &namespace, object).map(drop);
     let noted = |status: Value| {
         registry.update(&resource, &key, Part::Status, |old| {
             let mut new = old.clone();
@@ -50,7 +41,6 @@ fn make(registry: &Registry, object: Object) -> bool {
     if let Err(failure) = &made {
         tracing::error!(kind = %resource.kind, name, %failure, "built-in object not made");
     }
-    made.is_ok()
 }
 
 fn namespace(name: &str) -> Object {
@@ -103,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_made_is_made_at_the_next_start_and_what_was_deleted_is_not() {
+    fn what_is_missing_is_made_at_the_next_start() {
         let directory = tempfile::tempdir().unwrap();
         let limits = ControlLimits::default();
         let store = Store::open(directory.path(), &limits).unwrap();
@@ -127,6 +117,6 @@ mod tests {
         assert_eq!(object::text(&made, "/status/loadBalancer/ingress/0/ip"), "127.0.0.1");
         registry.store().remove(&gateway).unwrap();
         ensure(&registry, vec![gateway_service()]);
-        assert!(registry.store().object(&gateway).is_none());
+        assert!(registry.store().object(&gateway).is_some());
     }
 }

@@ -93,13 +93,22 @@ pub struct Options<'a> {
 /// What a mesh adds to the objects of its machine.
 #[derive(Clone, Debug, Default)]
 pub struct Hooks {
-    /// Changes a new pod of a namespace (namespace, pod) before it is completed and checked: what is a
-    /// mutating webhook in Kubernetes.
-    pub admit_pod: Option<fn(&Value, &mut Value)>,
-    /// Objects that a new store gets beside the namespaces and the node, in this order; a `status` is
-    /// written, too.
+    /// Changes a new pod of a namespace (namespace, ConfigMaps, pod) before it is completed and checked:
+    /// what is a mutating webhook in Kubernetes.
+    pub admit_pod: Option<fn(&Value, ConfigMaps<'_>, &mut Value)>,
+    /// Says why an object must not become another one, or go (`None`): what is a validating webhook in
+    /// Kubernetes.
+    pub guard: Option<Guard>,
+    /// Objects that the store has beside the namespaces and the node, made in this order at a start
+    /// where they are missing; a `status` is written, too.
     pub initial: Vec<Value>,
 }
+
+/// Why an object must not become another one, or go if there is none.
+pub type Guard = fn(&Value, Option<&Value>) -> Result<(), String>;
+
+/// Finds a ConfigMap by namespace and name.
+pub type ConfigMaps<'a> = &'a dyn Fn(&str, &str) -> Option<Arc<Value>>;
 
 /// The API of one machine. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -134,7 +143,9 @@ impl ApiServer {
             tracing::error!("{loss}");
         }
         let access = Access::open(state, &addresses)?;
-        let registry = Registry::new(store, network, limits).with_admission(hooks.admit_pod);
+        let registry = Registry::new(store, network, limits)
+            .with_admission(hooks.admit_pod)
+            .with_guard(hooks.guard);
         builtin::ensure(&registry, hooks.initial);
         Ok(Self { registry: Arc::new(registry), access, logs })
     }

@@ -43,20 +43,26 @@ pub(crate) struct Registry {
     network: addresses::Network,
     limits: ControlLimits,
     admit_pod: Option<AdmitPod>,
+    guard: Option<crate::Guard>,
 }
 
 /// See [`crate::Hooks::admit_pod`].
-pub(crate) type AdmitPod = fn(&Object, &mut Object);
+pub(crate) type AdmitPod = fn(&Object, crate::ConfigMaps<'_>, &mut Object);
 
 impl Registry {
     /// A registry over a store; Services get their addresses from `network`.
     pub(crate) fn new(store: Store, network: addresses::Network, limits: ControlLimits) -> Self {
-        Self { store, network, limits, admit_pod: None }
+        Self { store, network, limits, admit_pod: None, guard: None }
     }
 
     /// The same with a hook for new pods.
     pub(crate) fn with_admission(self, admit_pod: Option<AdmitPod>) -> Self {
         Self { admit_pod, ..self }
+    }
+
+    /// The same with a hook that keeps objects from changes.
+    pub(crate) fn with_guard(self, guard: Option<crate::Guard>) -> Self {
+        Self { guard, ..self }
     }
 
     /// The store, for reading. Changes go through the registry.
@@ -150,7 +156,10 @@ impl Registry {
             ("", "pods", Some(namespace)) => {
                 self.check_account(resource, &shown, &object)?;
                 if let Some(admit) = &self.admit_pod {
-                    admit(&namespace, &mut object);
+                    let maps = Collection::core("configmaps");
+                    let config_map =
+                        |namespace: &str, name: &str| self.store.object(&maps.key(namespace, name));
+                    admit(&namespace, &config_map, &mut object);
                 }
                 complete_pod(&mut object);
             }
@@ -162,6 +171,17 @@ impl Registry {
             _ => {}
         }
         Ok((object, generated))
+    }
+
+    /// Refuses what the mesh does not let happen to an object.
+    fn guard(
+        &self,
+        resource: &Resource,
+        old: &Object,
+        new: Option<&Object>,
+    ) -> Result<(), Failure> {
+        let Some(guard) = self.guard else { return Ok(()) };
+        guard(old, new).map_err(|why| Failure::forbidden(resource, object::name(old), &why))
     }
 
     /// A pod gets the identity of its service account, so that there must be one. The account
@@ -280,6 +300,7 @@ impl Registry {
             services::keep_addresses(old, new);
         }
         complete(resource, name, new)?;
+        self.guard(resource, old, Some(new))?;
         let causes = validate::check_update(resource, old, new);
         if !causes.is_empty() {
             return Err(Failure::invalid(resource, name, causes));

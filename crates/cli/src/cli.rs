@@ -139,6 +139,12 @@ enum Verb {
     Config(verb::config::Config),
     Completion(verb::completion::Completion),
     Man(verb::man::Man),
+    Inject(verb::inject::Inject),
+    Install(verb::install::Install),
+    Precheck(verb::precheck::Precheck),
+    #[command(name = "x")]
+    Experimental(verb::precheck::Experimental),
+    Shims(verb::shims::Shims),
     #[command(hide = true)]
     Capture(verb::capture::Capture),
     Version(verb::version::Version),
@@ -156,7 +162,8 @@ const GROUPS: &[(&str, &[&str])] = &[
     ),
     ("Workloads", &["logs", "exec", "port-forward", "scale", "rollout"]),
     ("Traffic", &["explain", "proxy-status", "proxy-config", "findings", "finding"]),
-    ("This command", &["completion", "man", "help"]),
+    ("As istioctl", &["install", "precheck", "inject", "x"]),
+    ("This command", &["shims", "completion", "man", "help"]),
 ];
 
 /// The command line as a whole, for its help, its completions and its manual.
@@ -182,10 +189,15 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
         Verb::Status(verb) => verb.run(&context),
         Verb::External(verb) => verb.run(&context),
         Verb::Image(verb) => verb.run(&context),
+        Verb::Install(verb) => verb.run(&context),
+        Verb::Precheck(verb) => verb.run(&context),
+        Verb::Experimental(verb) => verb.run(&context),
         Verb::Finding(verb) => verb.run(),
         Verb::Config(verb) => verb.run(&context),
         Verb::Completion(verb) => verb.run(),
         Verb::Man(verb) => verb.run(),
+        Verb::Inject(verb) => verb.run(),
+        Verb::Shims(verb) => verb.run(),
         Verb::Capture(verb) => verb.run(),
         Verb::Apply(verb) => block_on(verb.run(&context)),
         Verb::Create(verb) => block_on(verb.run(&context)),

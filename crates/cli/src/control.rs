@@ -83,6 +83,7 @@ async fn serve(bootstrap: ControlBootstrap) -> Result<(), Error> {
         limits: bootstrap.limits.control.clone(),
         hooks: Hooks {
             admit_pod: Some(inject::inject),
+            guard: Some(gateway::guard),
             initial: gateway::gateway(bootstrap.gateway_ports),
         },
     })?;

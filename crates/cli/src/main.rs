@@ -13,21 +13,25 @@
 //! - `internal`: the hidden processes; `cli`: the command line; `verb`: one module per verb.
 //! - `api`: the client of the control plane; `contexts`: which mesh is meant.
 //! - `target`, `source`, `fetch`: which objects a command names.
+//! - `program`, `helm`, `charts`: this binary under the names of kubectl, istioctl and helm.
 //! - `output`: how objects are shown; `done`: what is said of changed ones; `say`: lines on standard
 //!   error; `help`: the help, and what is said of wrong command lines.
 
 mod api;
+mod charts;
 mod cli;
 mod clock;
 mod contexts;
 mod control;
 mod done;
 mod fetch;
+mod helm;
 mod help;
 mod internal;
 mod kinds;
 mod merge;
 mod output;
+mod program;
 mod say;
 mod source;
 mod target;
@@ -40,6 +44,7 @@ fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
     let outcome = match arguments.first() {
         Some(first) if first == "internal" => internal::run(&arguments[1..]),
+        _ if program::Program::called() == program::Program::Helm => helm::run(&arguments),
         _ => cli::run(),
     };
     match outcome {

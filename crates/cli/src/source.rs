@@ -179,34 +179,80 @@ impl Files {
 /// Reads files, directories and URLs; `-` is standard input.
 pub(crate) fn load(paths: &[String], recursive: bool) -> anyhow::Result<Loaded> {
     let mut loaded = Loaded::default();
+    for text in texts(paths, recursive)? {
+        loaded.add_bytes(&text.file, &text.bytes);
+    }
+    Ok(loaded)
+}
+
+/// A file as it is.
+#[derive(Debug)]
+pub(crate) struct Text {
+    /// The file as the user named it; `STDIN` for standard input.
+    pub(crate) file: String,
+    /// What it holds.
+    pub(crate) bytes: Vec<u8>,
+}
+
+/// The files and URLs that are named, those of directories in order of their names; `-` is standard
+/// input.
+pub(crate) fn texts(paths: &[String], recursive: bool) -> anyhow::Result<Vec<Text>> {
+    let mut texts = Vec::new();
     for path in paths {
         if path == "-" {
             let mut bytes = Vec::new();
             io::stdin().read_to_end(&mut bytes).context("reading standard input")?;
-            loaded.add_bytes("STDIN", &bytes);
-        } else if is_url(path) {
-            loaded.add_bytes(path, &fetch(path)?);
+            texts.push(Text { file: "STDIN".to_owned(), bytes });
+            continue;
+        }
+        if is_url(path) {
+            texts.push(Text { file: path.clone(), bytes: fetch(path)? });
+            continue;
+        }
+        let is_directory = fs::metadata(path)
+            .map_err(|error| match error.kind() {
+                io::ErrorKind::NotFound => anyhow::anyhow!("the path {path:?} does not exist"),
+                _ => anyhow::anyhow!("the path {path:?} cannot be read: {error}"),
+            })?
+            .is_dir();
+        if is_directory {
+            let before = texts.len();
+            add_directory(&mut texts, Path::new(path), recursive)?;
+            ensure!(
+                texts.len() > before,
+                "there are no manifests in {path:?}: recognized file extensions are .yaml, .yml and \
+                 .json{}",
+                if recursive { "" } else { " (-R takes the directories inside it, too)" }
+            );
         } else {
-            let is_directory = fs::metadata(path)
-                .map_err(|error| match error.kind() {
-                    io::ErrorKind::NotFound => anyhow::anyhow!("the path {path:?} does not exist"),
-                    _ => anyhow::anyhow!("the path {path:?} cannot be read: {error}"),
-                })?
-                .is_dir();
-            if is_directory {
-                let files = loaded.add_directory(Path::new(path), recursive)?;
-                ensure!(
-                    files > 0,
-                    "there are no manifests in {path:?}: recognized file extensions are .yaml, \
-                     .yml and .json{}",
-                    if recursive { "" } else { " (-R takes the directories inside it, too)" }
-                );
-            } else {
-                loaded.add_file(Path::new(path))?;
-            }
+            texts.push(file(Path::new(path))?);
         }
     }
-    Ok(loaded)
+    Ok(texts)
+}
+
+fn file(path: &Path) -> anyhow::Result<Text> {
+    let bytes = fs::read(path).with_context(|| format!("reading {}", path.display()))?;
+    Ok(Text { file: path.display().to_string(), bytes })
+}
+
+fn add_directory(texts: &mut Vec<Text>, path: &Path, recursive: bool) -> anyhow::Result<()> {
+    let mut entries = fs::read_dir(path)
+        .and_then(Iterator::collect::<io::Result<Vec<_>>>)
+        .with_context(|| format!("reading the directory {}", path.display()))?;
+    entries.sort_by_key(fs::DirEntry::file_name);
+    for entry in entries {
+        let path = entry.path();
+        let extension = path.extension().and_then(|extension| extension.to_str());
+        if path.is_dir() {
+            if recursive {
+                add_directory(texts, &path, true)?;
+            }
+        } else if matches!(extension, Some("yaml" | "yml" | "json")) && !image::is_mappings(&path) {
+            texts.push(file(&path)?);
+        }
+    }
+    Ok(())
 }
 
 impl Loaded {
@@ -285,36 +331,6 @@ impl Loaded {
                 None => self.objects.push(manifest),
             }
         }
-    }
-
-    fn add_file(&mut self, path: &Path) -> anyhow::Result<()> {
-        let bytes = fs::read(path).with_context(|| format!("reading {}", path.display()))?;
-        self.add_bytes(&path.display().to_string(), &bytes);
-        Ok(())
-    }
-
-    /// Adds the files of a directory; says how many there are.
-    fn add_directory(&mut self, path: &Path, recursive: bool) -> anyhow::Result<usize> {
-        let mut files = 0;
-        let mut entries = fs::read_dir(path)
-            .and_then(Iterator::collect::<io::Result<Vec<_>>>)
-            .with_context(|| format!("reading the directory {}", path.display()))?;
-        entries.sort_by_key(fs::DirEntry::file_name);
-        for entry in entries {
-            let path = entry.path();
-            let extension = path.extension().and_then(|extension| extension.to_str());
-            if path.is_dir() {
-                if recursive {
-                    files += self.add_directory(&path, true)?;
-                }
-            } else if matches!(extension, Some("yaml" | "yml" | "json"))
-                && !image::is_mappings(&path)
-            {
-                self.add_file(&path)?;
-                files += 1;
-            }
-        }
-        Ok(files)
     }
 }
 

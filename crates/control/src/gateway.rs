@@ -1,5 +1,6 @@
 //! The ingress gateway of a mesh, as the objects that make it.
 
+use ironmesh_dialects::object::value as object;
 use serde_json::{Value, json};
 
 use crate::inject;
@@ -10,6 +11,63 @@ use crate::inject;
 /// same.
 pub fn gateway(ports: [u16; 2]) -> Vec<Value> {
     vec![namespace(), account(), service(ports), deployment()]
+}
+
+/// Keeps what the mesh needs: it may be changed, but not deleted, and manifests of other control planes
+/// do not put theirs in its place.
+///
+/// # Errors
+///
+/// Why an object must not become the new one, or go if there is none.
+pub fn guard(old: &Value, new: Option<&Value>) -> Result<(), String> {
+    let (kind, name) = (object::text(old, "/kind"), object::name(old));
+    match (kind, object::namespace(old), new) {
+        ("Namespace", "", None) if name == NAMESPACE => Err(
+            "the mesh has its gateway in it, so that it stays with what else is in it; `ironmesh down` \
+             ends the mesh"
+                .to_owned(),
+        ),
+        ("Deployment" | "Service" | "ServiceAccount", NAMESPACE, None)
+            if name == GATEWAY || name == account()["metadata"]["name"] =>
+        {
+            Err("it belongs to the mesh's own gateway, which stays while the mesh runs; `ironmesh down` \
+                 ends the mesh"
+                .to_owned())
+        }
+        ("Deployment", NAMESPACE, Some(new)) if name == GATEWAY => keeps_proxy(new),
+        ("Service", NAMESPACE, Some(new)) if name == GATEWAY => keeps_selector(new),
+        _ => Ok(()),
+    }
+}
+
+/// Whether a Deployment still runs our proxy.
+fn keeps_proxy(new: &Value) -> Result<(), String> {
+    let containers = object::list(new, "/spec/template/spec/containers");
+    let own = inject::image();
+    let repository = own.split(':').next();
+    let is_own =
+        |container: &Value| object::text(container, "/image").split(':').next() == repository;
+    match containers.iter().find(|container| !is_own(container)) {
+        None => Ok(()),
+        Some(other) => Err(format!(
+            "it is the mesh's own gateway, and would run {} instead; the mesh needs no other one, and \
+             another one needs another name",
+            object::text(other, "/image")
+        )),
+    }
+}
+
+/// Whether a Service still finds our gateway.
+fn keeps_selector(new: &Value) -> Result<(), String> {
+    let labels = labels();
+    let selector = object::map(new, "/spec/selector").into_iter().flatten();
+    match selector.into_iter().find(|(key, value)| labels[key.as_str()] != **value) {
+        None => Ok(()),
+        Some((key, value)) => Err(format!(
+            "it leads to the mesh's own gateway, which has no label {key}={}",
+            value.as_str().unwrap_or_default()
+        )),
+    }
 }
 
 fn namespace() -> Value {
@@ -93,3 +151,37 @@ fn deployment() -> Value {
 
 const GATEWAY: &str = "istio-ingressgateway";
 const NAMESPACE: &str = "istio-system";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_mesh_needs_stays_and_may_be_changed() {
+        let [space, account, service, deployment] = &gateway([80, 443])[..] else { panic!() };
+        for object in [space, account, service, deployment] {
+            assert!(guard(object, None).is_err(), "{object}");
+            assert_eq!(guard(object, Some(object)), Ok(()), "{object}");
+        }
+        let mut scaled = deployment.clone();
+        scaled["spec"]["replicas"] = 0.into();
+        assert_eq!(guard(deployment, Some(&scaled)), Ok(()));
+        let mut theirs = deployment.clone();
+        theirs["spec"]["template"]["spec"]["containers"][0]["image"] = "istio/proxyv2:1.3.2".into();
+        let why = guard(deployment, Some(&theirs)).unwrap_err();
+        assert!(why.contains("would run istio/proxyv2:1.3.2 instead"), "{why}");
+        let mut more = service.clone();
+        more["spec"]["ports"][0] = json!({"name": "tcp", "port": 31400});
+        more["spec"]["selector"] = json!({"istio": "ingressgateway"});
+        assert_eq!(guard(service, Some(&more)), Ok(()));
+        more["spec"]["selector"]["release"] = "istio".into();
+        let why = guard(service, Some(&more)).unwrap_err();
+        assert!(why.contains("no label release=istio"), "{why}");
+        // Of the same names elsewhere it knows nothing.
+        for (field, value) in [("namespace", "shop"), ("name", "other")] {
+            let mut other = deployment.clone();
+            other["metadata"][field] = value.into();
+            assert_eq!(guard(&other, None), Ok(()));
+        }
+    }
+}

@@ -1,9 +1,12 @@
 //! Injection: whether a pod gets a sidecar, and what is added to it. Pure functions.
 
-use ironmesh_dialects::kubernetes::kinds::Pod;
-use serde_json::{Value, json};
+use std::sync::Arc;
 
+use ironmesh_dialects::kubernetes::image::{Role, stand_in};
+use ironmesh_dialects::kubernetes::kinds::Pod;
+use ironmesh_dialects::manifest;
 use ironmesh_dialects::object::value::{self as object, entry, set_default};
+use serde_json::{Value, json};
 
 /// Name of the container that is the sidecar.
 pub(crate) const SIDECAR: &str = "istio-proxy";
@@ -12,11 +15,100 @@ pub(crate) const SIDECAR: &str = "istio-proxy";
 const CAPTURE: &str = "istio-init";
 
 /// Adds the sidecar if namespace and pod want one and it is not there yet: what an admission webhook
-/// does to a new pod.
-pub fn inject(namespace: &Value, pod: &mut Value) {
-    if is_wanted(namespace, pod) && !has_sidecar(pod) {
-        add_sidecar(pod);
+/// does to a new pod. One that another mesh's tools put into the pod becomes ours.
+///
+/// The ConfigMap `istio-sidecar-injector` of istio-system can say that the labels of namespaces inject
+/// nothing: `policy: disabled` in its `config`, as Istio has it.
+pub fn inject(
+    namespace: &Value,
+    config_map: &dyn Fn(&str, &str) -> Option<Arc<Value>>,
+    pod: &mut Value,
+) {
+    if takes_the_place_of_another(pod) {
+        return;
     }
+    if has_sidecar(pod) {
+        return;
+    }
+    let is_off = config_map("istio-system", "istio-sidecar-injector").is_some_and(|map| {
+        let config = manifest::parse(object::text(&map, "/data/config"));
+        config.documents.first().is_some_and(|config| config.value["policy"] == "disabled")
+    });
+    let wanted = is_wanted(namespace, pod) && (!is_off || asked(pod) == Some(true));
+    if wanted {
+        let owner = Pod::of(pod).metadata().pod_owner().to_owned();
+        add_sidecar(pod, &owner);
+    }
+}
+
+/// Adds the sidecar to a workload of a manifest, as Istio's `kube-inject` does: to the pods of every
+/// kind that makes some, and to those of a list, unless they say that they want none. Whether an
+/// object is changed; what makes no pods, what is unknown and what has a sidecar is left as it is.
+pub fn inject_manifest(object: &mut Value) -> bool {
+    if object::text(object, "/kind").ends_with("List") {
+        let Some(Value::Array(items)) = object.get_mut("items") else { return false };
+        let changed: Vec<bool> = items.iter_mut().map(inject_manifest).collect();
+        return changed.contains(&true);
+    }
+    if is_system(object::namespace(object)) {
+        return false;
+    }
+    let name = object::name(object).to_owned();
+    let template = match object::text(object, "/kind") {
+        "Pod" => "",
+        "Deployment"
+        | "ReplicaSet"
+        | "ReplicationController"
+        | "StatefulSet"
+        | "DaemonSet"
+        | "Job" => "/spec/template",
+        "CronJob" => "/spec/jobTemplate/spec/template",
+        _ => return false,
+    };
+    let Some(pod) = object.pointer_mut(template) else { return false };
+    let has_containers = !object::list(pod, "/spec/containers").is_empty();
+    let wanted = asked(pod).unwrap_or(true) && !Pod::of(pod).spec().host_network();
+    if !has_containers || !wanted || has_sidecar(pod) {
+        return false;
+    }
+    add_sidecar(pod, &name);
+    true
+}
+
+/// Makes the sidecar of another mesh's injector ours, with the init container and without the volumes
+/// that were its own. Whether there was one.
+fn takes_the_place_of_another(pod: &mut Value) -> bool {
+    let is_theirs = |container: &Value| {
+        object::text(container, "/name") == SIDECAR
+            && stand_in(object::text(container, "/image")).is_some_and(|known| {
+                known.role == Role::ControlPlane && known.name.starts_with("proxy")
+            })
+    };
+    let is_router = |container: &Value| object::text(container, "/args/1") == "router";
+    let containers = object::list(pod, "/spec/containers");
+    let Some(theirs) = containers.iter().find(|container| is_theirs(container)) else {
+        return false;
+    };
+    // Without the note of an injector it was written so, as in old control planes.
+    let status = object::annotation(pod, STATUS).filter(|_| !is_router(theirs));
+    let Some(status) = status.and_then(|status| serde_json::from_str::<Value>(status).ok()) else {
+        return false;
+    };
+    let volumes: Vec<String> = object::list(&status, "/volumes")
+        .iter()
+        .filter_map(|name| name.as_str().map(str::to_owned))
+        .collect();
+    let spec = entry(pod, "spec");
+    let is_own = |container: &Value| {
+        matches!(object::text(container, "/name"), SIDECAR | CAPTURE | "istio-validation")
+    };
+    list_mut(spec, "containers").retain(|container| !is_own(container));
+    list_mut(spec, "initContainers").retain(|container| !is_own(container));
+    list_mut(spec, "volumes")
+        .retain(|volume| !volumes.iter().any(|name| name == object::text(volume, "/name")));
+    let owner = Pod::of(pod).metadata().pod_owner().to_owned();
+    add_sidecar(pod, &owner);
+    true
 }
 
 /// Whether the pod has a sidecar, given by us or by its manifest.
@@ -34,25 +126,34 @@ pub(crate) fn is_router(pod: &Value) -> bool {
 /// As Istio decides: what the pod says (its label before its annotation) wins over the namespace's
 /// label, but for a namespace where injection is off; pods in the host's network never.
 fn is_wanted(namespace: &Value, pod: &Value) -> bool {
-    let asked = object::label(pod, INJECT).or_else(|| object::annotation(pod, INJECT));
-    let asked = asked.map(|value| matches!(value, "true" | "y" | "yes" | "on"));
+    let asked = asked(pod);
     let switch = object::label(namespace, "istio-injection");
     let by_namespace = switch == Some("enabled")
         || switch.is_none() && object::label(namespace, "istio.io/rev").is_some();
     let excluded = switch == Some("disabled")
-        || matches!(object::name(namespace), "kube-system" | "kube-public")
+        || is_system(object::name(namespace))
         || Pod::of(pod).spec().host_network();
     !excluded && asked.unwrap_or(by_namespace)
 }
 
-fn add_sidecar(pod: &mut Value) {
-    let read = Pod::of(pod);
-    let owner = read.metadata().pod_owner().to_owned();
-    let app = read.spec().containers().next().map_or("", |first| first.name()).to_owned();
+/// Namespaces of the platform, whose pods get no sidecar.
+fn is_system(namespace: &str) -> bool {
+    matches!(namespace, "kube-system" | "kube-public" | "kube-node-lease")
+}
+
+/// What the pod itself says of injection.
+fn asked(pod: &Value) -> Option<bool> {
+    let asked = object::label(pod, INJECT).or_else(|| object::annotation(pod, INJECT));
+    asked.map(|value| matches!(value, "true" | "y" | "yes" | "on"))
+}
+
+/// Adds the sidecar. `owner` names what the pod belongs to.
+fn add_sidecar(pod: &mut Value, owner: &str) {
+    let app = Pod::of(pod).spec().containers().next().map_or("", |first| first.name()).to_owned();
     let canonical = ["app.kubernetes.io/name", "app"]
         .iter()
         .find_map(|key| object::label(pod, key))
-        .unwrap_or(&owner)
+        .unwrap_or(owner)
         .to_owned();
     let revision = ["app.kubernetes.io/version", "version"]
         .iter()
@@ -75,7 +176,13 @@ fn add_sidecar(pod: &mut Value) {
         "imagePullSecrets": null,
         "revision": "default",
     });
-    annotations["sidecar.istio.io/status"] = status.to_string().into();
+    annotations[STATUS] = status.to_string().into();
+    // Who says where an application's own metrics are, or that there are none, is left to it.
+    if annotations.get("prometheus.io/scrape").is_none() {
+        set_default(annotations, "prometheus.io/path", "/stats/prometheus");
+        set_default(annotations, "prometheus.io/port", "15020");
+        set_default(annotations, "prometheus.io/scrape", "true");
+    }
 
     let spec = entry(pod, "spec");
     list_mut(spec, "initContainers").insert(0, capture());
@@ -125,10 +232,17 @@ pub(crate) fn image() -> String {
 }
 
 const INJECT: &str = "sidecar.istio.io/inject";
+/// What an injector notes of what it added.
+const STATUS: &str = "sidecar.istio.io/status";
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// As where no ConfigMap says anything of injection.
+    fn inject(namespace: &Value, pod: &mut Value) {
+        super::inject(namespace, &|_, _| None, pod);
+    }
 
     fn namespace(labels: Value) -> Value {
         json!({"metadata": {"name": "default", "labels": labels}})
@@ -180,5 +294,150 @@ mod tests {
         let once = subject.clone();
         inject(&on, &mut subject);
         assert_eq!(subject, once);
+    }
+
+    #[test]
+    fn workloads_of_manifests_get_one_sidecar_whatever_their_version() {
+        for (version, kind, at) in [
+            ("v1", "Pod", ""),
+            ("v1", "ReplicationController", "/spec/template"),
+            ("extensions/v1beta1", "Deployment", "/spec/template"),
+            ("apps/v1beta2", "StatefulSet", "/spec/template"),
+            ("extensions/v1beta1", "DaemonSet", "/spec/template"),
+            ("batch/v1", "Job", "/spec/template"),
+            ("batch/v1beta1", "CronJob", "/spec/jobTemplate/spec/template"),
+        ] {
+            let pod = json!({"spec": {"containers": [{"name": "app"}]}});
+            let mut object = match at {
+                "" => pod,
+                "/spec/template" => json!({"spec": {"template": pod}}),
+                _ => json!({"spec": {"jobTemplate": {"spec": {"template": pod}}}}),
+            };
+            object["apiVersion"] = version.into();
+            object["kind"] = kind.into();
+            object["metadata"] = json!({"name": "shop"});
+            assert!(inject_manifest(&mut object), "{kind}");
+            let pod = object.pointer(at).unwrap();
+            let names: Vec<_> = object::list(pod, "/spec/containers")
+                .iter()
+                .map(|container| object::text(container, "/name"))
+                .collect();
+            assert_eq!(names, ["app", "istio-proxy"], "{kind}");
+            assert_eq!(object::text(pod, "/spec/initContainers/0/name"), "istio-init", "{kind}");
+            assert_eq!(object::label(pod, "service.istio.io/canonical-name"), Some("shop"));
+            let once = object.clone();
+            assert!(!inject_manifest(&mut object), "{kind}");
+            assert_eq!(object, once, "{kind}");
+            // Applied where the namespace wants sidecars, too, its pods still have one.
+            let mut applied = pod_of(&object, at);
+            inject(&namespace(json!({"istio-injection": "enabled"})), &mut applied);
+            assert_eq!(applied, pod_of(&object, at), "{kind}");
+        }
+    }
+
+    fn pod_of(object: &Value, at: &str) -> Value {
+        object.pointer(at).unwrap().clone()
+    }
+
+    #[test]
+    fn what_makes_no_pods_or_wants_no_sidecar_is_left_as_it_is() {
+        let template = |metadata: Value, spec: Value| {
+            json!({
+                "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d"},
+                "spec": {"template": {"metadata": metadata, "spec": spec}},
+            })
+        };
+        let containers = || json!([{"name": "app"}]);
+        let no = json!({"annotations": {"sidecar.istio.io/inject": "false"}});
+        let mut of_the_platform = template(json!({}), json!({"containers": containers()}));
+        of_the_platform["metadata"]["namespace"] = "kube-system".into();
+        for object in [
+            template(no, json!({"containers": containers()})),
+            template(json!({}), json!({"containers": containers(), "hostNetwork": true})),
+            template(json!({}), json!({"containers": []})),
+            template(json!({}), json!({"containers": "none"})),
+            of_the_platform,
+            json!({"kind": "Service", "spec": {"template": {"spec": {"containers": containers()}}}}),
+            json!({"kind": "Deployment"}),
+            json!({"kind": "CronJob", "spec": {"jobTemplate": 3}}),
+            json!({"kind": "Unknown", "items": [{"kind": "Pod"}]}),
+            json!(["Pod"]),
+            json!(null),
+        ] {
+            let mut subject = object.clone();
+            assert!(!inject_manifest(&mut subject), "{object}");
+            assert_eq!(subject, object);
+        }
+        let mut list = json!({"kind": "List", "items": [{
+            "kind": "Pod", "metadata": {"name": "p"}, "spec": {"containers": containers()},
+        }, {"kind": "Service"}]});
+        assert!(inject_manifest(&mut list));
+        assert!(has_sidecar(&list["items"][0]));
+        assert_eq!(list["items"][1], json!({"kind": "Service"}));
+    }
+
+    #[test]
+    fn the_sidecar_of_another_injector_becomes_ours() {
+        let status = r#"{"containers":["istio-proxy"],"volumes":["istio-token","istiod-ca-cert"]}"#;
+        let mut subject = pod(json!({
+            "name": "web", "labels": {"app": "web"},
+            "annotations": {"sidecar.istio.io/status": status},
+        }));
+        subject["spec"] = json!({
+            "initContainers": [{"name": "istio-init", "image": "istio/proxyv2:1.14.2"}],
+            "containers": [
+                {"name": "web"},
+                {"name": "istio-proxy", "image": "docker.io/istio/proxyv2:1.14.2", "args": ["proxy", "sidecar"]},
+            ],
+            "volumes": [{"name": "istio-token"}, {"name": "own"}, {"name": "istiod-ca-cert"}],
+        });
+        inject(&namespace(json!({})), &mut subject);
+        let containers = object::list(&subject, "/spec/containers");
+        assert_eq!(containers.len(), 2);
+        assert_eq!(containers[1], sidecar());
+        assert_eq!(object::list(&subject, "/spec/initContainers"), [capture()]);
+        assert_eq!(subject["spec"]["volumes"], json!([{"name": "own"}]));
+        let once = subject.clone();
+        inject(&namespace(json!({"istio-injection": "enabled"})), &mut subject);
+        assert_eq!(subject, once);
+        // An application that merely has the name keeps its container.
+        let mut other = pod(json!({}));
+        other["spec"]["containers"] = json!([
+            {"name": "app"}, {"name": "istio-proxy", "image": "example.com/mine"},
+        ]);
+        let before = other.clone();
+        inject(&namespace(json!({"istio-injection": "enabled"})), &mut other);
+        assert_eq!(other, before);
+    }
+
+    #[test]
+    fn the_annotations_say_where_metrics_are_unless_the_application_does() {
+        let on = namespace(json!({"istio-injection": "enabled"}));
+        let mut plain = pod(json!({}));
+        inject(&on, &mut plain);
+        for (key, value) in [("scrape", "true"), ("port", "15020"), ("path", "/stats/prometheus")] {
+            assert_eq!(object::annotation(&plain, &format!("prometheus.io/{key}")), Some(value));
+        }
+        let mut own = pod(json!({"annotations": {"prometheus.io/scrape": "false"}}));
+        inject(&on, &mut own);
+        assert_eq!(object::annotation(&own, "prometheus.io/scrape"), Some("false"));
+        assert_eq!(object::annotation(&own, "prometheus.io/port"), None);
+    }
+
+    #[test]
+    fn a_config_map_takes_the_labels_of_namespaces_their_effect() {
+        let on = namespace(json!({"istio-injection": "enabled"}));
+        let asks = json!({"labels": {"sidecar.istio.io/inject": "true"}});
+        for (config, metadata, expected) in [
+            ("policy: disabled", json!({}), false),
+            ("policy: disabled", asks, true),
+            ("policy: enabled", json!({}), true),
+            (": [", json!({}), true),
+        ] {
+            let map = Arc::new(json!({"data": {"config": config}}));
+            let mut subject = pod(metadata);
+            super::inject(&on, &|_, _| Some(map.clone()), &mut subject);
+            assert_eq!(has_sidecar(&subject), expected, "{config}");
+        }
     }
 }

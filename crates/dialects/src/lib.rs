@@ -13,9 +13,11 @@
 //! - [`istio`], [`kubernetes`]: the dialects, with the tables of their kinds.
 //! - [`kinds`]: the table of kinds, one row each.
 //! - [`columns`]: how their objects are shown in tables.
+//! - [`mod@install`]: how Istio is installed, as what that asks of the mesh.
 //! - [`schema`]: what a table is, and the check and the types that come from it.
 
 pub mod columns;
+pub mod install;
 pub mod istio;
 mod join;
 pub mod kinds;

@@ -37,8 +37,12 @@ impl App for RetryBackend {
             Outcome::Fine => answer::text(StatusCode::OK, "OK"),
             Outcome::Overloaded => answer::text(StatusCode::SERVICE_UNAVAILABLE, "Overloaded"),
             Outcome::Crash { after } => {
-                tokio::time::sleep(after).await;
-                process::exit(CRASHED)
+                // A caller that waits no longer ends the call, but not the crash.
+                tokio::spawn(async move {
+                    tokio::time::sleep(after).await;
+                    process::exit(CRASHED)
+                });
+                std::future::pending().await
             }
         }
     }

@@ -92,6 +92,7 @@ impl Registry {
                 "this namespace may not be deleted",
             ));
         }
+        self.guard(resource, &object, None)?;
         if options.dry_run {
             return Ok(Deleted::Gone(object));
         }

@@ -74,7 +74,11 @@ impl World {
                 service_network: "10.96.0.0/16",
                 addresses: Vec::new(),
                 limits: quick(),
-                hooks: Hooks { admit_pod: Some(admit), initial: vec![gateway()] },
+                hooks: Hooks {
+                    admit_pod: Some(admit),
+                    initial: vec![gateway()],
+                    ..Hooks::default()
+                },
             });
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.unwrap().block_on(async {
@@ -141,7 +145,7 @@ impl Extension for Echo {
 }
 
 /// Adds a container to the pods of namespaces that want it.
-fn admit(namespace: &Value, pod: &mut Value) {
+fn admit(namespace: &Value, _: ironmesh_apiserver::ConfigMaps<'_>, pod: &mut Value) {
     if namespace["metadata"]["labels"]["istio-injection"] == "enabled" {
         let containers = pod["spec"]["containers"].as_array_mut().unwrap();
         containers.push(json!({"name": "added", "image": "added:1"}));

@@ -46,7 +46,15 @@ impl Settings {
         let changes: Vec<Change> = self.words.iter().filter_map(|word| Change::of(word)).collect();
         if !changes.is_empty() {
             ensure!(changes.len() == self.words.len(), "either show settings, or change them");
-            return change(&context.api(), &changes).await;
+            change(&context.api(), &changes).await?;
+            let mut out = stdout().lock();
+            for Change { name, value } in changes {
+                match value {
+                    Some(value) => writeln!(out, "{name} is {value:?}")?,
+                    None => writeln!(out, "{name} is as the mesh was started")?,
+                }
+            }
+            return Ok(ExitCode::SUCCESS);
         }
         let mut rows: Vec<Setting> = if self.defaults {
             let mut rows = settings::Settings::default().rows();
@@ -137,7 +145,7 @@ fn remove(config: &mut Map<String, Value>, name: &str) {
 }
 
 /// Changes the MeshConfig of the mesh.
-async fn change(api: &Api, changes: &[Change<'_>]) -> anyhow::Result<ExitCode> {
+async fn change(api: &Api, changes: &[Change<'_>]) -> anyhow::Result<()> {
     for change in changes {
         change.check()?;
     }
@@ -174,14 +182,21 @@ async fn change(api: &Api, changes: &[Change<'_>]) -> anyhow::Result<ExitCode> {
             api.post(&maps, &map).await?
         }
     };
-    let mut out = stdout().lock();
-    for Change { name, value } in changes {
-        match value {
-            Some(value) => writeln!(out, "{name} is {value:?}")?,
-            None => writeln!(out, "{name} is as the mesh was started")?,
-        }
-    }
-    Ok(ExitCode::SUCCESS)
+    Ok(())
+}
+
+/// Gives settings of a running mesh these values; none: as it was started. What is as it shall be is
+/// left alone, fixed settings among them.
+pub(crate) async fn set(api: &Api, values: &[(String, Option<String>)]) -> anyhow::Result<()> {
+    let rows: Vec<Setting> = serde_json::from_value(api.get("/ironmesh/settings").await?)?;
+    let is_so =
+        |name: &str, value: &str| rows.iter().any(|row| row.name == name && row.value == value);
+    let changes: Vec<Change> = values
+        .iter()
+        .map(|(name, value)| Change { name, value: value.as_deref() })
+        .filter(|change| !change.value.is_some_and(|value| is_so(change.name, value)))
+        .collect();
+    if changes.is_empty() { Ok(()) } else { change(api, &changes).await }
 }
 
 fn table(rows: &[Setting], wide: bool) -> String {

@@ -7,14 +7,36 @@ use serde_json::Value;
 use crate::mesh::Mesh;
 
 #[test]
-fn a_new_mesh_has_its_gateway_and_what_was_deleted_stays_so() {
-    let mut mesh = Mesh::start();
+fn a_new_mesh_has_its_gateway_and_keeps_it() {
+    let mesh = Mesh::start();
     let kind = "get -n istio-system svc istio-ingressgateway -o jsonpath={.spec.type}";
     assert_eq!(mesh.run(kind).ok(), "LoadBalancer");
-    mesh.run("delete -n istio-system deploy istio-ingressgateway").ok();
-    mesh.restart();
-    mesh.run("get namespace istio-system").ok();
-    assert_eq!(mesh.run("get -n istio-system deploy istio-ingressgateway").code, 1);
+    for line in [
+        "delete -n istio-system deploy istio-ingressgateway",
+        "delete -n istio-system svc istio-ingressgateway",
+        "delete namespace istio-system",
+        "-n istio-system delete deploy --all",
+    ] {
+        let said = mesh.run(line);
+        assert_eq!(said.code, 1, "{line}");
+        assert!(
+            said.err.contains("is forbidden: ") && said.err.contains("`ironmesh down`"),
+            "{said:?}"
+        );
+    }
+    let theirs = "apiVersion: apps/v1\nkind: Deployment\n\
+                  metadata: {name: istio-ingressgateway, namespace: istio-system}\n\
+                  spec:\n  selector: {matchLabels: {app: istio-ingressgateway, istio: ingressgateway}}\n\
+                  \x20 template:\n    metadata: {labels: {app: istio-ingressgateway, istio: ingressgateway}}\n\
+                  \x20   spec: {containers: [{name: istio-proxy, image: istio/proxyv2:1.3.2}]}\n";
+    let said = mesh.run_with("apply -f -", theirs);
+    assert_eq!(said.code, 1);
+    assert!(said.err.contains("would run istio/proxyv2:1.3.2 instead"), "{said:?}");
+    let image = "get -n istio-system deploy istio-ingressgateway -o jsonpath={.spec.template.spec.containers[0].image}";
+    assert!(mesh.run(image).ok().starts_with("ironmesh/proxy:"));
+    // What else is in its namespace is its user's.
+    mesh.run("-n istio-system create serviceaccount kiali").ok();
+    mesh.run("-n istio-system delete serviceaccount kiali").ok();
 }
 
 #[test]

@@ -20,6 +20,7 @@ mod port_forward;
 mod running;
 mod samples;
 mod sidecar;
+mod texts;
 mod trouble;
 mod workloads;
 mod workshops;

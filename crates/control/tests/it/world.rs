@@ -159,7 +159,7 @@ pub(crate) fn pod(app: &str, version: &str, ip: &str) -> Value {
     let mut pod = plain_pod(app, version, ip);
     let namespace =
         json!({"metadata": {"name": "default", "labels": {"istio-injection": "enabled"}}});
-    ironmesh_control::inject::inject(&namespace, &mut pod);
+    ironmesh_control::inject::inject(&namespace, &|_, _| None, &mut pod);
     pod
 }
 

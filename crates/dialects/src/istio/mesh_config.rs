@@ -93,6 +93,12 @@ impl Reading<'_> {
     }
 
     fn set(&mut self, name: String, path: &str, value: String) {
+        // What the mesh asks of everybody, as MeshConfig said it until 0.8.
+        let (name, value) = match (&*name, &*value) {
+            ("authPolicy", "MUTUAL_TLS") => ("mtlsMode".to_owned(), "STRICT".to_owned()),
+            ("authPolicy", "NONE" | "INHERIT") => return,
+            _ => (name, value),
+        };
         if Settings::is_fixed(&name) || name == "limits" {
             let message = format!("{name} is set when the mesh starts: up --set {name}=...");
             return self.report(path, FindingCode::FixedAtStart, message);

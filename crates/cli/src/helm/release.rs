@@ -1,0 +1,227 @@
+//! Releases: what a chart installed, noted in the mesh so that it can be deleted.
+
+use std::io::{Write, stdout};
+use std::process::ExitCode;
+
+use anyhow::bail;
+use ironmesh_dialects::install::Installation;
+use ironmesh_dialects::kinds::Resource;
+use ironmesh_model::Severity;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::command::{Chart, Line};
+use crate::api::{Api, ApiError, Query};
+use crate::charts;
+use crate::output::table::Columns;
+use crate::output::yaml::to_yaml;
+use crate::say;
+use crate::verb::settings;
+
+/// A release.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Release {
+    /// Its name.
+    pub(super) name: String,
+    chart: String,
+    version: String,
+    namespace: String,
+    /// Kind, apiVersion, namespace and name of what it made.
+    objects: Vec<Value>,
+    /// Settings that it changed.
+    settings: Vec<String>,
+}
+
+/// What a chart makes.
+struct Rendered {
+    objects: Vec<Value>,
+    settings: Vec<(String, String)>,
+    ignored: Vec<String>,
+}
+
+/// Installs a chart, or brings a release of it up to date.
+pub(super) async fn install(
+    api: &Api,
+    line: &Line,
+    name: &str,
+    chart: &Chart,
+) -> anyhow::Result<ExitCode> {
+    let rendered = render(chart, line)?;
+    let before = Release::find(api, name).await?;
+    if before.is_some() && line.words()[0] == "install" {
+        bail!("a release named {name} already exists; `helm upgrade` changes it");
+    }
+    if line.flag("dry-run").is_some() {
+        return print(chart, line, name);
+    }
+    let namespace = line.namespace();
+    let own = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}});
+    charts::install(api, &[own]).await?;
+    let changes: Vec<_> =
+        rendered.settings.iter().map(|(name, value)| (name.clone(), Some(value.clone()))).collect();
+    settings::set(api, &changes).await?;
+    let release = Release {
+        name: name.to_owned(),
+        chart: chart.name.clone(),
+        version: chart.version.clone(),
+        namespace: namespace.to_owned(),
+        objects: rendered.objects.iter().map(reference).collect(),
+        settings: rendered.settings.iter().map(|(name, _)| name.clone()).collect(),
+    };
+    // Noted before it is made: what ends halfway can be deleted, too.
+    release.note(api).await?;
+    charts::install(api, &rendered.objects).await?;
+    if let Some(before) = before {
+        for object in before.objects.iter().filter(|object| !release.objects.contains(object)) {
+            delete(api, object).await?;
+        }
+    }
+    for path in &rendered.ignored {
+        let word = say::severity(Severity::Warning);
+        say::notice(&format!("{word} {path}: changes nothing here"));
+    }
+    release.say()?;
+    writeln!(
+        stdout(),
+        "\nNOTES:\nironmesh is the control plane and has the gateway; what is listed answers under the \
+         names of this chart."
+    )?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints what a chart makes.
+pub(super) fn print(chart: &Chart, line: &Line, _: &str) -> anyhow::Result<ExitCode> {
+    let mut out = stdout().lock();
+    for object in render(chart, line)?.objects {
+        write!(out, "---\n{}", to_yaml(&object)?)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Shows releases.
+pub(super) fn list(releases: &[Release]) -> anyhow::Result<()> {
+    let mut columns = Columns::default();
+    columns.push(["NAME", "NAMESPACE", "STATUS", "CHART"]);
+    for release in releases {
+        let chart = format!("{}-{}", release.chart, release.version);
+        let chart = chart.trim_end_matches('-');
+        columns.push([&*release.name, &*release.namespace, "deployed", chart]);
+    }
+    write!(stdout(), "{}", columns.take_text())?;
+    Ok(())
+}
+
+fn render(chart: &Chart, line: &Line) -> anyhow::Result<Rendered> {
+    let values = line.values()?;
+    let (namespace, version) = (line.namespace(), chart.version.as_str());
+    let nothing = Rendered { objects: Vec::new(), settings: Vec::new(), ignored: Vec::new() };
+    Ok(match chart.name.as_str() {
+        "istio-init" | "istio" if version.is_empty() => {
+            bail!("say which version of the chart: --version 1.3.2")
+        }
+        "istio-init" => Rendered { objects: charts::istio_init(namespace, version), ..nothing },
+        "istio" => {
+            let installation = Installation::of_chart(version, &values)?;
+            let mut objects = charts::istio(&installation, namespace, version);
+            if !installation.injects_by_label {
+                objects.push(charts::injector(false));
+            }
+            let Installation { settings, ignored, .. } = installation;
+            Rendered { objects, settings, ignored }
+        }
+        "istiod" => {
+            let spec = json!({"meshConfig": values["meshConfig"], "values": values});
+            let Installation { settings, ignored, .. } = Installation::of_operator(&spec)?;
+            let ignored =
+                ignored.into_iter().filter(|path| !path.starts_with("values.meshConfig")).collect();
+            Rendered { objects: charts::istiod(), settings, ignored }
+        }
+        // Its kinds and its gateway the mesh has.
+        _ => nothing,
+    })
+}
+
+impl Release {
+    /// The release of a name.
+    pub(super) async fn find(api: &Api, name: &str) -> Result<Option<Self>, ApiError> {
+        match api.get(&maps().path(Some(PLACE), Some(&map_name(name)))).await {
+            Ok(map) => Ok(Self::of(&map)),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// All of them.
+    pub(super) async fn all(api: &Api) -> Result<Vec<Self>, ApiError> {
+        let path = Query::new(maps().path(Some(PLACE), None)).with("labelSelector", LABEL);
+        let list = api.get(&path.build()).await?;
+        Ok(list["items"].as_array().into_iter().flatten().filter_map(Self::of).collect())
+    }
+
+    fn of(map: &Value) -> Option<Self> {
+        serde_json::from_str(map["data"]["release"].as_str()?).ok()
+    }
+
+    async fn note(&self, api: &Api) -> anyhow::Result<()> {
+        let map = json!({
+            "apiVersion": "v1", "kind": "ConfigMap",
+            "metadata": {"name": map_name(&self.name), "namespace": PLACE, "labels": {LABEL: self.name}},
+            "data": {"release": serde_json::to_string(self)?},
+        });
+        Ok(charts::install(api, &[map]).await?)
+    }
+
+    /// Deletes what it made, and takes its settings back.
+    pub(super) async fn delete(&self, api: &Api) -> anyhow::Result<()> {
+        for object in &self.objects {
+            delete(api, object).await?;
+        }
+        let changes: Vec<_> = self.settings.iter().map(|name| (name.clone(), None)).collect();
+        settings::set(api, &changes).await?;
+        api.delete(&maps().path(Some(PLACE), Some(&map_name(&self.name)))).await?;
+        writeln!(stdout(), "release {:?} deleted", self.name)?;
+        Ok(())
+    }
+
+    /// Shows it as Helm 2 does.
+    pub(super) fn say(&self) -> anyhow::Result<()> {
+        let mut out = stdout().lock();
+        let Self { name, namespace, .. } = self;
+        writeln!(out, "NAME:   {name}\nNAMESPACE: {namespace}\nSTATUS: DEPLOYED\n\nRESOURCES:")?;
+        for object in &self.objects {
+            let (resource, _, name) = charts::identity(object);
+            writeln!(out, "{}/{name}", resource.qualified_singular())?;
+        }
+        Ok(())
+    }
+}
+
+/// Deletes an object; one that is gone is no error.
+async fn delete(api: &Api, object: &Value) -> Result<(), ApiError> {
+    let (resource, namespace, name) = charts::identity(object);
+    match api.delete(&resource.path(namespace, Some(name))).await {
+        Err(error) if error.is_not_found() => Ok(()),
+        other => other.map(drop),
+    }
+}
+
+/// What is needed to find an object again.
+fn reference(object: &Value) -> Value {
+    let metadata = &object["metadata"];
+    json!({
+        "apiVersion": object["apiVersion"], "kind": object["kind"],
+        "metadata": {"namespace": metadata["namespace"], "name": metadata["name"]},
+    })
+}
+
+fn maps() -> Resource {
+    Resource::of("v1", "ConfigMap")
+}
+
+fn map_name(release: &str) -> String {
+    format!("helm-release-{release}")
+}
+
+/// Where releases are noted.
+const PLACE: &str = "kube-system";
+const LABEL: &str = "ironmesh.io/helm-release";

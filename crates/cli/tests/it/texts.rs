@@ -1,0 +1,259 @@
+//! What other texts type: the names of their programs, sidecars by hand, installs, charts.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Output};
+
+use tempfile::TempDir;
+
+use crate::mesh::Mesh;
+use crate::running::{Running, await_some};
+
+const BINARY: &str = env!("CARGO_BIN_EXE_ironmesh");
+const BOOKINFO: &str = include_str!("../../../../samples/bookinfo/bookinfo.yaml");
+
+/// A folder with the shims in `bin`.
+fn shims() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let made = Command::new(BINARY).arg("shims").arg(folder.path().join("bin")).output().unwrap();
+    assert!(made.status.success(), "{made:?}");
+    folder
+}
+
+/// Runs a script of bash in a folder, its `bin` in front of PATH.
+fn bash(folder: &TempDir, mesh: &str, script: &str) -> Output {
+    let path = format!("{}:/usr/bin:/bin", folder.path().join("bin").display());
+    let mut command = Command::new("bash");
+    command.args(["-euc", script]).current_dir(folder.path());
+    command.env("PATH", path).env("HOME", folder.path()).env("IRONMESH_MESH", mesh);
+    command.env_remove("XDG_CONFIG_HOME").output().unwrap()
+}
+
+fn ok(output: &Output) -> String {
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn refused(output: &Output, why: &str) {
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(1) && said.contains(why), "no {why:?} in {output:?}");
+}
+
+#[test]
+fn shims_are_this_program_under_other_names_and_replace_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let odd = folder.path().join("it's a folder");
+    let run = || Command::new(BINARY).arg("shims").arg(&odd).output().unwrap();
+    let line = ok(&run());
+    assert_eq!(ok(&run()), line, "a second time changes nothing");
+    let script = format!(
+        "{line}\nkubectl version --client; k version --client; istioctl version --remote=false; helm help"
+    );
+    let said = ok(&bash(&folder, "none", &script));
+    assert_eq!(said.matches("Client Version: v").count(), 2, "{said}");
+    for line in ["Version: ", "GitRevision: ", "GitBranch: ", "User: ", "GolangVersion: "] {
+        assert!(said.lines().any(|said| said.starts_with(line)), "no {line} in {said}");
+    }
+    assert!(said.contains("\nclient version: ") && !said.contains("control plane"), "{said}");
+    // A program of somebody else stays.
+    fs::remove_file(odd.join("kubectl")).unwrap();
+    fs::write(odd.join("kubectl"), "mine").unwrap();
+    refused(&run(), "is there already and is none of ours");
+    assert_eq!(fs::read_to_string(odd.join("kubectl")).unwrap(), "mine");
+}
+
+#[test]
+fn versions_are_told_as_the_other_programs_tell_them() {
+    let mesh = Mesh::start();
+    let said = mesh.run("version").ok();
+    let lines: Vec<&str> = said.lines().collect();
+    assert_eq!(lines.len(), 8, "{said}");
+    assert!(
+        lines[5].starts_with("client version: ") && lines[6].starts_with("control plane version: ")
+    );
+    assert!(lines[7].starts_with("data plane version: "), "{said}");
+    let short = mesh.run("version --short").ok();
+    assert_eq!(short.lines().take(2).collect::<Vec<_>>(), lines[5..7], "{short}");
+    let all = mesh.shell("$0 --mesh $1 version -o json").ok();
+    let all: serde_json::Value = serde_json::from_str(&all).unwrap();
+    assert_eq!(all["meshVersion"][0]["Component"], "pilot");
+    assert_eq!(all["clientVersion"]["version"], env!("CARGO_PKG_VERSION"));
+    let alone = mesh.shell("$0 --mesh none-$1 version --short").ok();
+    assert!(alone.contains("no mesh is running"), "{alone}");
+}
+
+#[test]
+fn sidecars_by_hand_are_there_once() {
+    let mesh = Mesh::start();
+    let once = mesh.run_with("inject -f -", BOOKINFO).ok();
+    assert_eq!(once.matches("name: istio-proxy\n").count(), 6);
+    assert_eq!(once.matches("name: istio-init\n").count(), 6);
+    assert_eq!(once.matches("kind: Service\n").count(), 4);
+    assert_eq!(mesh.run_with("kube-inject -i istio-system -f -", &once).ok(), once);
+    // Applied where the label of the namespace injects, too.
+    mesh.run("label namespace default istio-injection=enabled").ok();
+    mesh.run_with("apply -f -", &once).ok();
+    let names = "get pods -l app=details -o jsonpath={.items[*].spec.containers[*].name}";
+    mesh.until(names, "details istio-proxy");
+    assert!(
+        mesh.run_with("apply -f -", &once).ok().lines().all(|line| line.ends_with(" unchanged"))
+    );
+}
+
+#[test]
+fn injection_passes_on_what_it_does_not_know_and_prints_nothing_of_what_it_cannot_read() {
+    let mesh = Mesh::start();
+    let odd = "# a comment\napiVersion: example.com/v1\nkind: Thing\nmetadata: {name: t}\n\
+               spec: {version: \"1.0\", on: \"yes\", text: \"a\\nb\"}\n---\nname: nothing\n---\n---\n\
+               apiVersion: v1\nkind: List\nitems:\n- apiVersion: extensions/v1beta1\n  kind: Deployment\n\
+               \x20 metadata: {name: d}\n  spec: {template: {spec: {containers: [{name: a, image: b}]}}}\n";
+    let out = mesh.run_with("inject -f -", odd).ok();
+    assert!(out.contains("version: \"1.0\"\n") && out.contains("\"yes\"\n"), "{out}");
+    assert!(out.contains("name: nothing\n") && out.contains("apiVersion: extensions/v1beta1\n"));
+    assert_eq!(out.matches("name: istio-proxy\n").count(), 1);
+    mesh.write("odd.yaml", odd);
+    assert_eq!(mesh.run("inject -f odd.yaml -o injected.yaml").ok(), "");
+    assert_eq!(mesh.run("inject -f injected.yaml").ok(), out);
+    for (input, why) in [
+        ("a: [1\n", "STDIN: line "),
+        ("kind: Pod\n---\na: [1\n", "STDIN: line "),
+        ("", "STDIN holds no object"),
+        ("# only a comment\n", "STDIN holds no object"),
+    ] {
+        let said = mesh.run_with("inject -f -", input);
+        assert_eq!((said.code, &*said.out), (1, ""), "{input:?}");
+        assert!(said.err.contains(why), "{input:?}: {said:?}");
+    }
+    let said = mesh.run("inject -f missing.yaml");
+    assert!(said.code == 1 && said.err.contains("\"missing.yaml\" does not exist"), "{said:?}");
+    assert_eq!(mesh.run("inject").code, 2);
+}
+
+#[test]
+fn an_install_asks_starts_a_mesh_and_sets_up_the_one_that_runs() {
+    let mesh = Running::new();
+    let shell = |script: &str| {
+        let mut command = mesh.command(&[]);
+        let environment: Vec<_> =
+            command.get_envs().map(|(k, v)| (k.to_owned(), v.unwrap().to_owned())).collect();
+        command = Command::new("bash");
+        command.args(["-c", script, BINARY, &mesh.name]).current_dir(mesh.folder.path());
+        command.envs(environment).output().unwrap()
+    };
+    // Nothing but a yes starts anything.
+    for answer in ["n", "", "perhaps"] {
+        let said = shell(&format!("echo {answer} | $0 --mesh $1 install"));
+        let out = String::from_utf8_lossy(&said.stdout);
+        assert!(out.contains("default profile with [\"Istio core\" \"Istiod\" \"Ingress gateways\"] components into the cluster. Proceed? (y/N)"), "{out}");
+        assert!(out.ends_with("Cancelled.\n") && said.status.code() == Some(1), "{said:?}");
+    }
+    mesh.write("service.yaml", "apiVersion: v1\nkind: Service\nmetadata: {name: a}\n");
+    for (options, why) in [
+        ("--set profile=best", "no profile is called \"best\""),
+        ("--set profile", "there is no ="),
+        ("--set meshConfig.mtlsMode=MAYBE", "mtlsMode"),
+        ("-f service.yaml", "must be an IstioOperator"),
+        ("-f missing.yaml", "does not exist"),
+    ] {
+        refused(&shell(&format!("$0 --mesh $1 install -y {options}")), why);
+    }
+    assert_ne!(mesh.run(&["get", "pods"]).code, 0, "a mesh was started");
+
+    let started = shell("echo y | $0 --mesh $1 install --set meshConfig.accessLogEncoding=JSON");
+    if String::from_utf8_lossy(&started.stderr).contains("does not let ironmesh run") {
+        println!("SKIPPED: namespaces are forbidden here");
+        return;
+    }
+    let said = ok(&started);
+    assert_eq!(said.matches("Making this installation the default").count(), 1, "{said}");
+    assert!(said.contains("Thank you for installing Istio"), "{said}");
+    assert!(mesh.ok(&["settings", "accessLogEncoding"]).contains("JSON"));
+    let ports = "jsonpath={.spec.ports[*].port}";
+    assert_eq!(
+        mesh.ok(&["-n", "istio-system", "get", "svc", "istiod", "-o", ports]),
+        "15010 15012 443 15014"
+    );
+
+    mesh.write(
+        "operator.yaml",
+        "apiVersion: install.istio.io/v1alpha1\nkind: IstioOperator\nspec:\n  profile: demo\n  hub: x\n  meshConfig:\n    outboundTrafficPolicy: {mode: REGISTRY_ONLY}\n",
+    );
+    let again = mesh.run(&["install", "-y", "-f", "operator.yaml"]);
+    assert_eq!(again.code, 0, "{again:?}");
+    assert!(again.err.contains("warning hub: changes nothing here"), "{again:?}");
+    await_some("the setting", || {
+        mesh.ok(&["settings", "outboundTrafficPolicy"]).contains("REGISTRY_ONLY").then_some(())
+    });
+    assert_eq!(mesh.run(&["x", "precheck"]).code, 0);
+}
+
+#[test]
+fn helm_knows_the_charts_of_istio_by_the_words_of_helm_2_and_3() {
+    let mesh = Mesh::start();
+    let folder = shims();
+    let name = mesh.name();
+    let run = |script: &str| bash(&folder, name, script);
+    ok(&run(
+        "helm init; helm repo add istio.io https://storage.googleapis.com/istio-release/releases/1.3.2/charts/; helm repo update",
+    ));
+    let init = "helm install istio.io/istio-init --name istio-init --namespace istio-system";
+    assert!(ok(&run(init)).starts_with("NAME:   istio-init\n"));
+    refused(&run(init), "already exists");
+    assert_eq!(ok(&run("kubectl get crds | grep -c istio.io")).trim(), "23");
+    mesh.until(
+        "get job -n istio-system istio-init-crd-10-1.3.2 -o jsonpath={.metadata.name}",
+        "istio-init-crd-10-1.3.2",
+    );
+
+    ok(&run("helm install ./istio-1.0.0-snapshot.1/install/kubernetes/helm/istio --name istio \
+             --namespace istio-system --set sidecarInjectorWebhook.enabled=false,grafana.enabled=true"));
+    let egress = || mesh.run("settings outboundTrafficPolicy.mode").ok().contains("REGISTRY_ONLY");
+    await_some("closed egress", || egress().then_some(()));
+    mesh.run("label namespace default istio-injection=enabled").ok();
+    let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: NAME}\nspec: {containers: [{name: a, image: b}]}\n";
+    let containers = |pod: &str| {
+        mesh.run(&format!("get pod {pod} -o jsonpath={{.spec.containers[*].name}}")).ok()
+    };
+    mesh.run_with("apply -f -", &pod.replace("NAME", "without")).ok();
+    assert_eq!(containers("without"), "a", "the label injects nothing now");
+    assert!(ok(&run("helm list")).contains("istio-1.0.0-snapshot.1"));
+    let changed =
+        ok(&run("helm upgrade istio ./istio-1.0.0-snapshot.1/install/kubernetes/helm/istio \
+                           -n istio-system --set global.mtls.enabled=true"));
+    assert!(
+        !changed.contains("grafana") && changed.contains("istio-sidecar-injector"),
+        "{changed}"
+    );
+    assert_eq!(mesh.run("get -n istio-system deploy grafana").code, 1);
+    mesh.run_with("apply -f -", &pod.replace("NAME", "with")).ok();
+    assert_eq!(containers("with"), "a istio-proxy");
+
+    assert_eq!(ok(&run("helm delete istio --purge")), "release \"istio\" deleted\n");
+    refused(&run("helm delete istio --purge"), "\"istio\" not found");
+    assert_eq!(mesh.run("get -n istio-system deploy istio-pilot").code, 1);
+    mesh.run("get -n istio-system deploy istio-ingressgateway").ok();
+    await_some("open egress", || (!egress()).then_some(()));
+    refused(&run("helm install istio/istio-init --name x"), "say which version");
+    refused(&run("helm install istio.io/istio --name x --set a"), "there is no =");
+}
+
+#[test]
+fn other_charts_go_to_the_real_helm() {
+    let folder = shims();
+    let run = |script: &str| bash(&folder, "none", script);
+    let other = "helm install ratingsdb bitnami/mongodb -n db --set a=b";
+    let script = format!("PATH=$PWD/bin; {other}");
+    refused(&run(&script), "hands over to the helm that comes after it on PATH, and there is none");
+    let real = folder.path().join("real");
+    fs::create_dir(&real).unwrap();
+    fs::write(real.join("helm"), "#!/bin/sh\necho real \"$@\"\n").unwrap();
+    fs::set_permissions(real.join("helm"), fs::Permissions::from_mode(0o755)).unwrap();
+    let script = format!(
+        "PATH=$PATH:$PWD/real; {other}; helm repo add bitnami https://x; helm search repo bitnami; helm version"
+    );
+    assert_eq!(
+        ok(&run(&script)),
+        "real install ratingsdb bitnami/mongodb -n db --set a=b\nreal repo add bitnami https://x\n\
+         real search repo bitnami\nreal version\n"
+    );
+}

@@ -1,0 +1,125 @@
+# 000: connected microservices, its half with Istio 1.11 on two clusters. Here a cluster is a mesh of
+# this machine, and a context its name.
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+if [ -n "$THEIRS" ]; then
+  cp -r "$THEIRS/000-istio1.11-linkerd2.10/Istio" "$THEIRS/000-istio1.11-linkerd2.10/derived" .
+  # The database comes by a chart; this is what it makes.
+  cp "$HERE/000/database.yaml" derived/
+else
+  mkdir -p Istio/Examples && cp -r "$HERE/000/." Istio/Examples/ && mv Istio/Examples/derived .
+  cp "$HERE/000/database.yaml" derived/
+  place Istio/Examples/BookInfo/bookinfo.yaml "$SAMPLES/bookinfo/bookinfo.yaml"
+fi
+istioPath=$PWD/Istio
+gateways=$istioPath/Examples/Gateways
+export CTX_CLUSTER1=$IRONMESH_MESH
+
+step 0.1 "install into a cluster, by context and profile"
+"$IRONMESH" up --empty --detach # the text makes a cluster here
+kubectl get no --context=$CTX_CLUSTER1
+kubectl get ns --context=$CTX_CLUSTER1
+kubectl create namespace primary --context $CTX_CLUSTER1
+istioctl install --context=$CTX_CLUSTER1 --set profile=default -y
+is "the gateway has ports http2 and https" has '^http2 https$' kubectl -n istio-system get svc istio-ingressgateway -o jsonpath='{.spec.ports[?(@.name=="http2")].name} {.spec.ports[?(@.name=="https")].name}'
+is "the gateway is a LoadBalancer" has 'istio-ingressgateway +LoadBalancer' kubectl get svc -n istio-system
+is "installing again changes nothing" istioctl install --context=$CTX_CLUSTER1 --set profile=default -y
+
+step 0.2 "inject by a label of the namespace"
+is "it is labelled" has '^namespace/primary labeled$' kubectl label namespace primary istio-injection=enabled --context=$CTX_CLUSTER1
+
+later 0.3 "addons and the Kiali dashboard" "metrics and their dashboards come with the store of telemetry"
+
+step 0.4 "Bookinfo, and a call from pod to pod"
+kubectl apply -f $istioPath/Examples/BookInfo/bookinfo.yaml -n primary
+kubectl get svc -n primary
+becomes "six pods are 2/2" pods primary 6 2/2
+podName=$(kubectl get pod -l app=ratings -n primary -o jsonpath='{.items[0].metadata.name}')
+becomes "the page has its title" has '^<title>Simple Bookstore App</title>$' bash -c \
+  "kubectl exec $podName -n primary -c ratings -- curl -sS productpage:9080/productpage | grep -o '<title>.*</title>'"
+
+step 0.5 "the gateway, with a rewritten path"
+kubectl apply -f $gateways/primary-gateway.yaml -n primary --context=$CTX_CLUSTER1
+kubectl get svc istio-ingressgateway -n istio-system
+gateway
+echo "$GATEWAY_URL"
+becomes "/product is the page" has '<title>Simple Bookstore App</title>' curl -s http://$GATEWAY_URL/product
+is "/api/v1/products answers" status 200 http://$GATEWAY_URL/api/v1/products
+is "what matches nothing is 404" status 404 http://$GATEWAY_URL/nothing
+is "/product/x is 404" status 404 http://$GATEWAY_URL/product/x
+
+later 0.6 "the graph of Kiali" "metrics and their dashboards come with the store of telemetry"
+
+if [ -e "$XDG_CACHE_HOME/ironmesh/programs/mongodb-by-ferretdb-1.24.2" ] || command -v mongod >/dev/null; then
+  step 0.7 "another application, its database outside the mesh"
+  kubectl create ns aks-workshop-dev --context=$CTX_CLUSTER1
+  kubectl label namespace aks-workshop-dev istio-injection=enabled --context=$CTX_CLUSTER1
+  kubectl create ns db --context=$CTX_CLUSTER1
+  kubectl apply -f derived/database.yaml -n db # by a chart in the text
+  becomes "the database runs without a sidecar" pods db 1 1/1
+  kubectl create secret generic aks-workshop-mongo-secret -n aks-workshop-dev --context=$CTX_CLUSTER1 \
+    --from-literal=MONGOCONNECTION="mongodb://ratingsuser:ratingspwd@ratingsdb-mongodb.db:27017/ratingsdb"
+  kubectl apply -n aks-workshop-dev -f derived/ratingsapi-chart.rendered.yaml
+  kubectl apply -n aks-workshop-dev -f derived/ratingsweb-chart.rendered.yaml
+  becomes "all pods are 2/2" pods aks-workshop-dev "$(kubectl get deploy -n aks-workshop-dev -o jsonpath='{.items[*].spec.replicas}' | tr ' ' '\n' | awk '{n += $1} END {print n}')" 2/2
+  kubectl apply -f $gateways/ratings-gateway.yaml -n aks-workshop-dev --context=$CTX_CLUSTER1
+  becomes "its page is at the same gateway" has '<title>Ratings</title>' curl -s http://$GATEWAY_URL/
+  becomes "its API answers through the page" status 200 http://$GATEWAY_URL/api/items
+  is "the bookstore is still there" status 200 http://$GATEWAY_URL/product
+
+  step 0.8 "two routes for every host: the older one comes first"
+  is "/static belongs to the bookstore, and the rating site's picture is missing" status 404 http://$GATEWAY_URL/static/img/favicon.ico
+  cp $gateways/primary-gateway.yaml with-static.yaml
+  sed '/- uri:/{N;/prefix: \/static/d}' with-static.yaml >without-static.yaml
+  kubectl apply -f without-static.yaml -n primary --context=$CTX_CLUSTER1
+  becomes "without /static the picture is there" status 200 http://$GATEWAY_URL/static/img/favicon.ico
+  kubectl apply -f with-static.yaml -n primary --context=$CTX_CLUSTER1
+  becomes "with it, it is missing" status 404 http://$GATEWAY_URL/static/img/favicon.ico
+  kubectl delete -f $gateways/ratings-gateway.yaml -n aks-workshop-dev
+else
+  skipped 0.7 "another application, its database outside the mesh" "MongoDB is not here; a mesh builds FerretDB with Go in some minutes when it first needs it"
+  skipped 0.8 "two routes for every host: the older one comes first" "follows 0.7"
+fi
+
+step 0.9 "traffic splitting"
+kubectl apply -f $istioPath/Examples/HelloWorld/helloworld-app.yaml -n primary --context=$CTX_CLUSTER1
+kubectl get po -n primary --context=$CTX_CLUSTER1
+kubectl apply -f $gateways/primary-gateway.yaml -n primary --context=$CTX_CLUSTER1
+kubectl apply -f $gateways/helloworld-destination-rule.yaml -n primary --context=$CTX_CLUSTER1
+becomes "v1 answers" has '^Hello version: v1, instance: helloworld-v1-' curl -s http://$GATEWAY_URL/hello
+is "a query changes nothing" status 200 "http://$GATEWAY_URL/hello?x=1"
+kubectl apply -f $istioPath/Examples/HelloWorld/helloworld-app-v2.yaml -n primary --context=$CTX_CLUSTER1
+kubectl get po -n primary --context=$CTX_CLUSTER1
+becomes "v2 runs" pods primary 1 2/2 -l app=helloworld,version=v2
+calls 20 curl -s http://$GATEWAY_URL/hello >hellos
+is "v1 alone answers before the weights are edited" between 20 "$(grep -c 'version: v1' hellos)" 20
+# "Update Primary Gateway Routes - Change Traffic weight", and uncomment v2 in the rule.
+awk '/exact: \/hello/ {inside = 1}
+     inside && /weight: 100/ {sub(/100/, "70"); print
+       print "    - destination:\n        host: helloworld\n        subset: v2\n        port:\n          number: 5000\n      weight: 30"
+       inside = 0; next} {print}' $gateways/primary-gateway.yaml >seventy.yaml
+sed 's/^  # - name: v2/  - name: v2/; s/^  #   labels:/    labels:/; s/^  #     version: v2/      version: v2/' \
+  $gateways/helloworld-destination-rule.yaml >both.yaml
+kubectl apply -f seventy.yaml -n primary --context=$CTX_CLUSTER1
+kubectl apply -f both.yaml -n primary --context=$CTX_CLUSTER1
+becomes "v2 answers, too" has 'version: v2' curl -s http://$GATEWAY_URL/hello
+calls 300 curl -s http://$GATEWAY_URL/hello >hellos
+is "70 of 100 are v1" between 178 "$(grep -c 'version: v1' hellos)" 242
+is "all the others are v2" between 300 "$(grep -c '^Hello version: v[12], instance: ' hellos)" 300
+
+later 0.10 "fault injection" "delays and aborts come with the next traffic features"
+later 0.11 "distributed tracing" "traces come with the store of telemetry"
+
+step 0.12 "blue and green"
+kubectl apply -f $istioPath/Examples/BlueGreen/podinfo-blue.yaml -n primary --context=$CTX_CLUSTER1
+is "without the rule that names the versions it is 503" status 503 http://$GATEWAY_URL/podinfo
+kubectl apply -f $istioPath/Examples/BlueGreen/podinfo-green.yaml -n primary --context=$CTX_CLUSTER1
+kubectl apply -f $gateways/podinfo-destination-rule.yaml -n primary # no step of the text does it
+becomes "blue and green run, each with one sidecar" pods primary 2 2/2 -l app=podinfo
+becomes "podinfo answers" status 200 http://$GATEWAY_URL/podinfo
+is "/podinfo/version is 404" status 404 http://$GATEWAY_URL/podinfo/version
+calls 300 curl -s http://$GATEWAY_URL/podinfo >podinfos
+is "10 of 100 are blue" between 9 "$(grep -c '"version": *"1.7.0"' podinfos)" 51
+is "90 of 100 are green" between 249 "$(grep -c '"version": *"1.7.1"' podinfos)" 291
+
+later 0.13 "mirroring to another cluster" "mirrors and ServiceEntries come with the next traffic features"

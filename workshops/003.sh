@@ -1,0 +1,90 @@
+# 003: Istio 1.0 by Helm, its sidecars added by hand.
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+mkdir istio && cd istio
+if [ -n "$THEIRS" ]; then
+  cp "$THEIRS"/003-istio1.0/*.yaml .
+else
+  cp "$HERE"/003/*.yaml .
+fi
+"$IRONMESH" up --empty --detach # the text has a cluster
+
+versions() { grep -c "Welcome to Version $1" answers || true; }
+
+step 3.0 "without a mesh: time-outs, and a split by the number of pods"
+kubectl create -f retryBackend.yaml
+kubectl create -f client.yaml
+becomes "pods are 1/1" pods default 4 1/1
+export clientPod=$(kubectl get pods -l app=client -o jsonpath="{.items[0].metadata.name}")
+becomes "some calls answer" has '^OK' kubectl exec $clientPod -- curl -s -m 2 retry-service?failRate=1
+becomes "a call that fails gets no answer in its time" bash -c \
+  "! kubectl exec $clientPod -- curl -vs -m 2 retry-service?failRate=99"
+becomes "the container that crashed is started again" has ' [1-9][0-9]*( \([^)]*\))? +[0-9a-z]+$' kubectl get pods -l app=retry --no-headers
+kubectl create -f canary.yaml
+becomes "six pods of the page are 1/1" pods default 6 1/1 -l app=myweb
+becomes "the page answers" has 'Welcome to Version' kubectl exec $clientPod -c client -- curl -s myweb-service
+kubectl exec $clientPod -c client -- bash -c 'for x in {1..60}; do curl -s myweb-service; done' >answers
+is "half of 60 are version 2" between 15 "$(versions 2)" 45
+kubectl delete -f retryBackend.yaml
+kubectl delete -f client.yaml
+kubectl delete -f canary.yaml
+
+step 3.1 "install by Helm, without the webhook"
+helm install ./istio-1.0.0-snapshot.1/install/kubernetes/helm/istio \
+    --name istio \
+    --namespace istio-system \
+    --set sidecarInjectorWebhook.enabled=false,grafana.enabled=true,servicegraph.enabled=true,tracing.enabled=true
+for app in grafana jaeger servicegraph; do
+  becomes "a pod has app=$app" has ' 1/1 +Running ' kubectl get pods --namespace istio-system -l "app=$app"
+done
+
+later 3.2 "Grafana, Jaeger and Servicegraph" "metrics and their dashboards come with the store of telemetry"
+
+step 3.3 "sidecars by kube-inject"
+kubectl create -f <(istioctl kube-inject -i istio-system -f client.yaml)
+kubectl create -f <(istioctl kube-inject -i istio-system -f retryBackend.yaml)
+kubectl create -f <(istioctl kube-inject -i istio-system -f canary.yaml)
+kubectl create -f <(istioctl kube-inject -i istio-system -f sniffer.yaml)
+kubectl create -f <(istioctl kube-inject -i istio-system -f siege.yaml)
+becomes "pods of what is here are 2/2" pods default 10 2/2 -l 'app in (client, retry, myweb)'
+export clientPod=$(kubectl get pods -l app=client -o jsonpath="{.items[0].metadata.name}")
+becomes "the container of the application has its name" has '^OK' kubectl exec $clientPod -c client -- curl -s -m 10 retry-service?failRate=1
+is "without a name it is the application's" has '^OK' kubectl exec $clientPod -- curl -s -m 10 retry-service?failRate=1
+
+later 3.4 "retries with a time-out of each" "retryOn and perTryTimeout come with the next traffic features"
+later 3.5 "a copy of the traffic" "mirrors come with the next traffic features"
+
+step 3.6 "by default in turn"
+becomes "the page answers" has 'Welcome to Version' kubectl exec $clientPod -c client -- curl -s myweb-service
+for i in {1..10}; do kubectl exec $clientPod -c client -- curl -s myweb-service; done
+kubectl exec $clientPod -c client -- bash -c 'for x in {1..120}; do curl -s myweb-service; done' >answers
+is "half of 120 are version 2" between 40 "$(versions 2)" 80
+
+step 3.7 "ten of a hundred"
+kubectl apply -f canary10percent.yaml
+becomes "version 1 is preferred" bash -c \
+  "kubectl exec $clientPod -c client -- bash -c 'for x in {1..40}; do curl -s myweb-service; done' >answers; [ \$(grep -c 'Version 2' answers) -lt 13 ]"
+kubectl exec $clientPod -c client -- bash -c 'for x in {1..300}; do curl -s myweb-service; done' >answers
+is "10 of 100 are version 2" between 9 "$(versions 2)" 51
+is "all answer" between 300 "$(versions '[12]')" 300
+
+step 3.8 "a cookie decides"
+kubectl delete -f canary10percent.yaml
+kubectl apply -f canaryCookie.yaml
+becomes "a tester sees version 2" has 'Version 2' kubectl exec $clientPod -c client -- curl -s --cookie "usertype=tester" myweb-service
+kubectl exec $clientPod -c client -- bash -c 'for x in {1..20}; do curl -s myweb-service; done' >answers
+is "others see version 1" between 20 "$(versions 1)" 20
+kubectl exec $clientPod -c client -- bash -c 'for x in {1..20}; do curl -s --cookie "a=b;usertype=tester" myweb-service; done' >answers
+is "another cookie beside it changes nothing" between 20 "$(versions 2)" 20
+is "one that only begins so is another" has 'Version 1' kubectl exec $clientPod -c client -- curl -s --cookie "usertype=testerx" myweb-service
+
+later 3.9 "what is outside is closed until it is named" "ServiceEntries come with the next traffic features"
+later 3.10 "the gateway, by the name of a host" "the VirtualService of the text names no gateway; decided with the next traffic features"
+later 3.11 "round robin, random, and by a header" "RANDOM and consistentHash come with the next traffic features"
+later 3.12 "a circuit breaker" "connectionPool and DestinationPolicies come with the next traffic features"
+
+step 3.14 "clean up"
+kubectl delete -f . || true # names that stand in two files are not found the second time
+helm delete istio --purge
+becomes "no pod is left" has 'No resources found' kubectl get pods
+becomes "nothing of the install is left" bash -c '! kubectl get pods -n istio-system | grep -E "grafana|jaeger|tracing|servicegraph|pilot"'
