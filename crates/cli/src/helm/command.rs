@@ -65,7 +65,8 @@ impl Line {
     /// The mesh that is meant: a context is one.
     pub(super) fn mesh(&self) -> anyhow::Result<String> {
         let environment = std::env::var("IRONMESH_MESH").ok();
-        let name = Contexts::load()?.choose(self.flag("kube-context"), None, environment.as_deref());
+        let name =
+            Contexts::load()?.choose(self.flag("kube-context"), None, environment.as_deref());
         contexts::check_name(&name)?;
         Ok(name)
     }

@@ -46,11 +46,6 @@ impl Mesh {
         self.control = control(&self.name, &self.folder, &self.api, &self.push);
     }
 
-    /// Its name.
-    pub(crate) fn name(&self) -> &str {
-        &self.name
-    }
-
     /// Runs `ironmesh LINE`, the words split at blanks.
     pub(crate) fn run(&self, line: &str) -> Said {
         self.run_with(line, "")

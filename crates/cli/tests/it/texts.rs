@@ -192,7 +192,7 @@ fn helm_knows_the_charts_of_istio_by_the_words_of_helm_2_and_3() {
     let mesh = Mesh::start();
     let folder = shims();
     let name = mesh.name();
-    let run = |script: &str| bash(&folder, name, script);
+    let run = |script: &str| bash(&folder, &name, script);
     ok(&run(
         "helm init; helm repo add istio.io https://storage.googleapis.com/istio-release/releases/1.3.2/charts/; helm repo update",
     ));
