@@ -13,7 +13,7 @@ use crate::store::Collection;
 /// their users left them. What cannot be made is logged, the mesh goes on without it, and the next start
 /// tries again.
 pub(crate) fn ensure(registry: &Registry, added: Vec<Object>) {
-    let namespaces = ["default", "kube-system"].map(namespace);
+    let namespaces = ["default", "kube-node-lease", "kube-public", "kube-system"].map(namespace);
     for object in namespaces.into_iter().chain(added).chain([node()]) {
         make(registry, object);
     }
