@@ -134,8 +134,10 @@ fn an_install_asks_starts_a_mesh_and_sets_up_the_one_that_runs() {
     let mesh = Running::new();
     let shell = |script: &str| {
         let mut command = mesh.command(&[]);
-        let environment: Vec<_> =
-            command.get_envs().map(|(k, v)| (k.to_owned(), v.unwrap().to_owned())).collect();
+        let environment: Vec<_> = command
+            .get_envs()
+            .filter_map(|(name, value)| Some((name.to_owned(), value?.to_owned())))
+            .collect();
         command = Command::new("bash");
         command.args(["-c", script, BINARY, &mesh.name]).current_dir(mesh.folder.path());
         command.envs(environment).output().unwrap()
