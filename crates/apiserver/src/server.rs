@@ -23,6 +23,7 @@ mod openapi;
 mod options;
 pub(crate) mod parts;
 mod patient;
+mod protobuf;
 mod request;
 mod resources;
 mod reviews;

@@ -3,6 +3,7 @@
 
 use serde_json::json;
 
+use super::protobuf::PROTOBUF;
 use super::request::ApiRequest;
 use crate::failure::Failure;
 use crate::object;
@@ -68,7 +69,7 @@ pub(super) fn number<T: std::str::FromStr>(
     text.parse().map(Some).map_err(invalid)
 }
 
-/// Checks that a body is announced as JSON; without a word it is taken for that, as Kubernetes does.
+/// Checks that a body is announced as JSON or protobuf; without a word it is taken for that, as Kubernetes does.
 ///
 /// # Errors
 ///
@@ -76,8 +77,8 @@ pub(super) fn number<T: std::str::FromStr>(
 pub(super) fn check_json(request: &ApiRequest) -> Result<(), Failure> {
     let media_type = request.content_type.split(';').next().unwrap_or_default().trim();
     match media_type.to_ascii_lowercase().as_str() {
-        "" | "application/json" => Ok(()),
-        _ => Err(Failure::unsupported_type(media_type, &["application/json"])),
+        "" | "application/json" | PROTOBUF => Ok(()),
+        _ => Err(Failure::unsupported_type(media_type, &["application/json", PROTOBUF])),
     }
 }
 

@@ -11,7 +11,7 @@ use serde_json::Value;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::answer::{self, Answer};
-use super::{discovery, openapi, resources, reviews, stream};
+use super::{discovery, openapi, protobuf, resources, reviews, stream};
 use crate::access::{Action, Door, User};
 use crate::context::Context;
 use crate::custom::Definition;
@@ -99,8 +99,11 @@ impl ApiRequest {
         }
     }
 
-    /// The body as JSON.
+    /// The body as JSON, whatever it is sent as.
     pub(super) fn json(&self) -> Result<Value, Failure> {
+        if protobuf::is_protobuf(&self.content_type) {
+            return protobuf::read(&self.body);
+        }
         serde_json::from_slice(&self.body).map_err(|error| {
             Failure::bad_request(format!("the body of the request is not JSON: {error}"))
         })

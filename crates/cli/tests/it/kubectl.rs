@@ -83,6 +83,7 @@ fn a_real_kubectl_works_on_a_mesh_by_its_kubeconfig() {
         let kubectl = Kubectl::of(mesh);
         assert!(kubectl.ok("get pods").contains("details   1/1     Running"));
         commands(&kubectl);
+        objects(&kubectl);
         // Who has another token is nobody.
         let config = mesh.ok(&["kubeconfig"]).replace("token: ", "token: x");
         mesh.write("kubeconfig", &config);
@@ -106,4 +107,39 @@ fn commands(kubectl: &Kubectl<'_>) {
     kubectl.ok("cp details:/tmp/there back");
     let read = |name| std::fs::read(kubectl.mesh.folder.path().join(name)).unwrap();
     assert!(read("there") == read("back"));
+}
+
+/// What is done with objects.
+fn objects(kubectl: &Kubectl<'_>) {
+    kubectl.ok("create namespace shop");
+    kubectl.ok("create secret generic s --from-literal=a=b -n shop");
+    kubectl.ok("create configmap c --from-literal=a=b -n shop");
+    kubectl.ok("label ns shop a=b");
+    kubectl.ok("annotate ns shop a=b");
+    kubectl.ok("patch ns shop -p {\"metadata\":{\"labels\":{\"c\":\"d\"}}}");
+    assert_eq!(
+        kubectl.ok("get ns shop -o jsonpath={.metadata.labels.a}{.metadata.labels.c}"),
+        "bd"
+    );
+    kubectl.ok("create deployment web --image=ironmesh/sleep -n shop");
+    kubectl.ok("rollout status deployment/web -n shop --timeout=60s");
+    kubectl.ok("scale deployment/web --replicas=2 -n shop");
+    kubectl
+        .ok("wait --for=jsonpath={.status.readyReplicas}=2 deployment/web -n shop --timeout=60s");
+    assert!(kubectl.ok("explain deployment.spec.replicas").contains("<integer>"));
+    assert!(kubectl.ok("describe pod details").contains("Ready"));
+    assert!(kubectl.ok("api-resources").contains("virtualservices"));
+    assert_eq!(kubectl.ok("auth can-i create pods"), "yes\n");
+    let said = kubectl.run("auth can-i get secrets --as=system:serviceaccount:shop:default");
+    assert_eq!((said.code, &*said.out), (1, "no\n"), "{said:?}");
+    let token = kubectl.ok("create token default -n shop");
+    assert_eq!(token.split('.').count(), 3, "{token}");
+    let manifest =
+        "{apiVersion: v1, kind: ConfigMap, metadata: {name: c, namespace: shop}, data: {a: new}}";
+    kubectl.mesh.write("c.yaml", manifest);
+    let said = kubectl.run("diff -f c.yaml");
+    assert!(said.code == 1 && said.out.contains("+  a: new"), "{said:?}");
+    kubectl.ok("apply -f c.yaml");
+    assert_eq!(kubectl.run("diff -f c.yaml").code, 0);
+    kubectl.ok("delete namespace shop");
 }
