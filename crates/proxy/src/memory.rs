@@ -5,18 +5,21 @@
 pub(crate) struct Ebb {
     /// The most connections since memory was given back.
     most: usize,
+    /// Whether the last look was at an ebb.
+    was_ebbing: bool,
 }
 
 impl Ebb {
     /// Takes how many connections are open now; true if that is half of what it was, or less: what the
-    /// others needed is free then, and the allocator would keep it.
+    /// others needed is free then, and the allocator would keep it. True at the next look, too, as some
+    /// of it is let go only after the connections have ended.
     pub(crate) fn came(&mut self, connections: usize) -> bool {
         self.most = self.most.max(connections);
         let ebbed = connections <= self.most / 2 && self.most > 0;
         if ebbed {
             self.most = connections;
         }
-        ebbed
+        std::mem::replace(&mut self.was_ebbing, ebbed) || ebbed
     }
 }
 
@@ -43,7 +46,7 @@ mod tests {
     fn memory_is_given_back_when_half_of_the_connections_have_gone() {
         let mut ebb = Ebb::default();
         let came = [0, 10, 20, 11, 10, 9, 5, 4, 0, 0, 1, 0].map(|open| ebb.came(open));
-        let expected = [4, 6, 8, 11];
+        let expected = [4, 5, 6, 7, 8, 9, 11];
         let given = (0..came.len()).filter(|at| came[*at]).collect::<Vec<_>>();
         assert_eq!(given, expected, "{came:?}");
     }
