@@ -12,3 +12,13 @@ pub(crate) fn now() -> String {
 pub(crate) fn micros() -> u64 {
     u64::try_from(Timestamp::now().as_microsecond()).unwrap_or(0)
 }
+
+/// Now.
+pub(crate) fn timestamp() -> Timestamp {
+    Timestamp::now()
+}
+
+/// Milliseconds since 1970.
+pub(crate) fn millis() -> u64 {
+    u64::try_from(Timestamp::now().as_millisecond()).unwrap_or(0)
+}

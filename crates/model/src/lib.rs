@@ -30,6 +30,7 @@ pub mod group;
 mod host;
 pub mod limits;
 pub mod listeners;
+pub mod log_times;
 pub mod name;
 pub mod path;
 pub mod policy;

@@ -52,6 +52,9 @@ pub enum Event {
         route: String,
         /// Why, for the alternative that came furthest.
         why: String,
+        /// Why each of its alternatives lost, in their order; nothing if there is one alone.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        alternatives: Vec<String>,
     },
     /// A rule won.
     Won {

@@ -8,6 +8,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use ironmesh_dialects::kinds::Resource;
 use ironmesh_dialects::kubernetes::kinds::Pod;
+use ironmesh_model::log_times::{self, LogTimes};
+use jiff::{SignedDuration, Timestamp};
 use tokio::fs::File;
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use tokio::sync::mpsc;
@@ -15,6 +17,7 @@ use tokio::sync::mpsc;
 use super::answer::{self, Answer};
 use super::options;
 use super::request::ApiRequest;
+use crate::clock;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::object::{self, Object};
@@ -28,17 +31,8 @@ pub(super) async fn read(
 ) -> Result<Answer, Failure> {
     let pod = context.registry.object(&Resource::of("v1", "Pod"), key)?;
     let container = container_of(&pod, request.query("container"))?;
-    for name in ["sinceSeconds", "sinceTime"] {
-        if !request.query(name).is_empty() {
-            let why =
-                format!("{name} is not supported: lines of logs are kept without their times");
-            return Err(Failure::bad_request(why));
-        }
-    }
-    if request.query("timestamps") == "true" {
-        let why = "timestamps is not supported: lines of logs are kept without their times";
-        return Err(Failure::bad_request(why));
-    }
+    let since = since(request)?;
+    let timestamps = request.flag("timestamps");
     let directory = context.logs.join(format!("{}_{}", key.namespace, key.name));
     let previous = request.flag("previous");
     let extension = if previous { "previous.log" } else { "log" };
@@ -47,18 +41,22 @@ pub(super) async fn read(
         return Err(Failure::bad_request(why_no_log(&pod, &container, previous)));
     };
     let failed = |error: std::io::Error| Failure::internal(format!("{}: {error}", path.display()));
-    if let Some(lines) = options::number(request, "tailLines")? {
-        let start = tail_start(&mut file, lines).await.map_err(failed)?;
-        file.seek(SeekFrom::Start(start)).await.map_err(failed)?;
+    let mut start = 0;
+    if let Some(since) = since {
+        start = since_start(&mut file, &path, since).await.map_err(failed)?;
     }
+    if let Some(lines) = options::number(request, "tailLines")? {
+        start = start.max(tail_start(&mut file, lines).await.map_err(failed)?);
+    }
+    file.seek(SeekFrom::Start(start)).await.map_err(failed)?;
     let limit = options::number(request, "limitBytes")?.unwrap_or(u64::MAX);
     let follow = request.flag("follow") && !previous;
     let (sender, answer) = answer::stream("text/plain", context.registry.limits().api_parts_max);
     let context = context.clone();
     let key = key.clone();
     tokio::spawn(async move {
-        let container =
-            Container { context, key, name: container, path, uid: object::uid(&pod).to_owned() };
+        let uid = object::uid(&pod).to_owned();
+        let container = Container { context, key, name: container, path, uid, timestamps };
         let client = sender.clone();
         tokio::select! {
             () = container.send(file, limit, follow, sender) => {}
@@ -75,6 +73,8 @@ pub(super) struct Container {
     name: String,
     path: PathBuf,
     uid: String,
+    /// Whether each line has its time before it.
+    timestamps: bool,
 }
 
 impl Container {
@@ -82,7 +82,8 @@ impl Container {
     pub(super) fn new(context: Arc<Context>, key: Key, name: &str, uid: &str) -> Self {
         let directory = context.logs.join(format!("{}_{}", key.namespace, key.name));
         let path = directory.join(format!("{name}.log"));
-        Self { context, key, name: name.to_owned(), path, uid: uid.to_owned() }
+        let (name, uid) = (name.to_owned(), uid.to_owned());
+        Self { context, key, name, path, uid, timestamps: false }
     }
 
     /// Its log.
@@ -99,17 +100,27 @@ impl Container {
         to: mpsc::Sender<Bytes>,
     ) {
         let mut buffer = vec![0; READ_BYTES];
-        loop {
-            let most = buffer.len().min(usize::try_from(limit).unwrap_or(usize::MAX));
-            match file.read(&mut buffer[..most]).await {
-                Ok(0) if !follow || limit == 0 => return,
+        let mut line_begins = true;
+        while limit > 0 {
+            let Ok(offset) = file.stream_position().await else { return };
+            match file.read(&mut buffer).await {
+                Ok(0) if !follow => return,
                 Ok(0) => match self.await_more(&mut file).await {
                     Some(()) => {}
                     None => return,
                 },
                 Ok(count) => {
-                    limit -= count as u64;
-                    if to.send(Bytes::copy_from_slice(&buffer[..count])).await.is_err() {
+                    let read = &buffer[..count];
+                    let mut sent = match self.timestamps {
+                        false => Bytes::copy_from_slice(read),
+                        true => {
+                            let times = times_of(&self.path).await;
+                            with_times(read, offset, &times, &mut line_begins)
+                        }
+                    };
+                    sent.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+                    limit -= sent.len() as u64;
+                    if to.send(sent).await.is_err() {
                         return;
                     }
                 }
@@ -150,6 +161,76 @@ impl Container {
         let mut init = Pod::of(&pod).status().init_container_statuses();
         !init.any(|status| status.name() == self.name && status.state().terminated().is_some())
     }
+}
+
+/// From when on a request wants to know what was written, in milliseconds since 1970.
+fn since(request: &ApiRequest) -> Result<Option<u64>, Failure> {
+    let time = request.query("sinceTime");
+    let since = match options::number::<i64>(request, "sinceSeconds")? {
+        Some(_) if !time.is_empty() => {
+            let why = "at most one of `sinceTime` or `sinceSeconds` may be specified";
+            return Err(Failure::bad_request(why));
+        }
+        Some(seconds) if seconds < 1 => {
+            return Err(Failure::bad_request("sinceSeconds: must be greater than 0"));
+        }
+        Some(seconds) => {
+            let now = clock::now();
+            now.saturating_sub(SignedDuration::from_secs(seconds)).unwrap_or(now)
+        }
+        None if time.is_empty() => return Ok(None),
+        None => time.parse::<Timestamp>().map_err(|_| {
+            Failure::bad_request(format!("sinceTime: Invalid value: {time:?}: no RFC 3339 time"))
+        })?,
+    };
+    Ok(Some(u64::try_from(since.as_millisecond()).unwrap_or(0)))
+}
+
+/// The times of a log; none are known if they cannot be read.
+async fn times_of(path: &Path) -> LogTimes {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".");
+    name.push(log_times::EXTENSION);
+    LogTimes::parse(&tokio::fs::read(name).await.unwrap_or_default())
+}
+
+/// Where the first line begins that was written at a time or later.
+async fn since_start(file: &mut File, path: &Path, since: u64) -> std::io::Result<u64> {
+    let end = file.metadata().await?.len();
+    let Some(offset) = times_of(path).await.since(since) else { return Ok(end) };
+    if offset == 0 || offset >= end {
+        return Ok(offset.min(end));
+    }
+    // Of a line that was begun before only the rest would be shown.
+    file.seek(SeekFrom::Start(offset - 1)).await?;
+    let mut start = offset - 1;
+    let mut buffer = vec![0; READ_BYTES];
+    loop {
+        let count = file.read(&mut buffer).await?;
+        match memchr::memchr(b'\n', &buffer[..count]) {
+            Some(at) => return Ok(start + at as u64 + 1),
+            None if count == 0 => return Ok(end),
+            None => start += count as u64,
+        }
+    }
+}
+
+/// What was read at an offset, with the time before each line.
+fn with_times(read: &[u8], offset: u64, times: &LogTimes, line_begins: &mut bool) -> Bytes {
+    let mut text = Vec::with_capacity(read.len() * 2);
+    let mut at = offset;
+    for line in read.split_inclusive(|byte| *byte == b'\n') {
+        if *line_begins {
+            let millis = times.at(at).and_then(|millis| i64::try_from(millis).ok());
+            let time = millis.and_then(|millis| Timestamp::from_millisecond(millis).ok());
+            let time = time.unwrap_or(Timestamp::UNIX_EPOCH);
+            text.extend_from_slice(format!("{time:.9} ").as_bytes());
+        }
+        text.extend_from_slice(line);
+        *line_begins = line.ends_with(b"\n");
+        at += line.len() as u64;
+    }
+    text.into()
 }
 
 /// Whether the path names another file by now: the container was started anew.
@@ -271,6 +352,38 @@ mod tests {
         assert_eq!(container_of(&default, "i"), Ok("i".to_owned()));
         let said = container_of(&default, "x").unwrap_err().message;
         assert_eq!(said, "container x is not valid for pod p");
+    }
+
+    #[tokio::test]
+    async fn lines_since_a_time_and_with_their_times() {
+        use ironmesh_model::log_times::Record;
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("c.log");
+        let content = "one\ntwo\nthree\n";
+        std::fs::write(&path, content).unwrap();
+        let mut file = File::open(&path).await.unwrap();
+        // Of a log whose times nobody knows nothing is known to be recent.
+        assert_eq!(since_start(&mut file, &path, 0).await.unwrap(), 14);
+        let records = [(0, 1_000), (6, 5_000)];
+        let records =
+            records.map(|(offset, unix_millis)| Record { offset, unix_millis }.to_bytes());
+        std::fs::write(directory.path().join("c.log.times"), records.concat()).unwrap();
+        for (since, start) in [(0, 0), (1_000, 0), (2_000, 8), (5_000, 8), (9_000, 14)] {
+            assert_eq!(since_start(&mut file, &path, since).await.unwrap(), start, "{since}");
+        }
+        let times = times_of(&path).await;
+        let mut line_begins = true;
+        let (first, rest) = content.as_bytes().split_at(5);
+        let shown = [
+            with_times(first, 0, &times, &mut line_begins),
+            with_times(rest, 5, &times, &mut line_begins),
+        ]
+        .concat();
+        assert_eq!(
+            String::from_utf8(shown).unwrap(),
+            "1970-01-01T00:00:01.000000000Z one\n1970-01-01T00:00:01.000000000Z two\n\
+             1970-01-01T00:00:05.000000000Z three\n"
+        );
     }
 
     #[tokio::test]

@@ -14,7 +14,9 @@ use serde_json::{Value, json};
 
 use crate::api::Api;
 use crate::cli::Context;
-use crate::{clock, target};
+use crate::clock;
+use crate::target::{self, Target};
+use crate::verb::text;
 
 /// Follow, repeat or undo the rollout of a Deployment, a DaemonSet or a StatefulSet.
 #[derive(Debug, Args)]
@@ -97,7 +99,7 @@ impl Rollout {
             | What::Pause { words }
             | What::Resume { words } => words,
         };
-        for (resource, name) in target::parse_named(&api, words).await? {
+        for (resource, name) in meant(&api, context, words).await? {
             let path = resource.path(Some(context.namespace()), Some(&name));
             match &self.what {
                 What::Status { timeout, watch, .. } => {
@@ -119,6 +121,26 @@ impl Rollout {
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// The objects that words name; of a kind alone all that are in the namespace.
+async fn meant(
+    api: &Api,
+    context: &Context,
+    words: &[String],
+) -> anyhow::Result<Vec<(Resource, String)>> {
+    let mut meant = Vec::new();
+    for Target { resource, name } in target::parse(api, words).await? {
+        if let Some(name) = name {
+            meant.push((resource, name));
+            continue;
+        }
+        let list = api.get(&resource.path(Some(context.namespace()), None)).await?;
+        let items = list["items"].as_array().into_iter().flatten();
+        meant.extend(items.map(|item| (resource.clone(), text(item, "/metadata/name").to_owned())));
+    }
+    ensure!(!meant.is_empty(), "no resources found in {} namespace", context.namespace());
+    Ok(meant)
 }
 
 async fn follow(

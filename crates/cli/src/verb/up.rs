@@ -1,5 +1,6 @@
 //! `ironmesh up`: starts a mesh on this machine.
 
+use std::collections::BTreeSet;
 use std::io::{Write, stdout};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -18,6 +19,7 @@ use crate::say;
 use crate::source::{self, Home, Loaded};
 use crate::target;
 use crate::verb::apply::apply;
+use crate::verb::exit;
 use crate::verb::image::mappings_beside;
 
 /// Start a mesh on this machine, and apply manifests to it.
@@ -81,9 +83,13 @@ impl Up {
                 settings.set(name, value)?;
             }
         }
-        let bookinfo = self.paths.is_empty() && !self.empty;
         // Files are read now: what is missing shall be said before anything is started.
-        let loaded = if bookinfo { built_in() } else { source::load(&self.paths, false)? };
+        let given = source::load(&self.paths, false)?;
+        if context.agent().is_ok() {
+            return self.join(context, given);
+        }
+        let bookinfo = self.paths.is_empty() && !self.empty;
+        let loaded = if bookinfo { built_in() } else { given };
         let mut images = self.images;
         images.extend(mappings_beside(&self.paths)?);
         let mesh = context.mesh.clone();
@@ -109,6 +115,41 @@ impl Up {
             ..UpOptions::default()
         };
         Ok(local::up(options)?)
+    }
+
+    /// Applies what is given to a mesh that runs already.
+    fn join(self, context: &Context, given: Loaded) -> anyhow::Result<ExitCode> {
+        let mesh = &context.mesh;
+        say::notice(&format!(
+            "mesh {mesh:?} runs already: what is given is applied to it (`ironmesh --mesh {mesh} down` \
+             ends it)"
+        ));
+        let fixed = [
+            ("--state", self.state.is_some()),
+            ("--no-egress", self.no_egress),
+            ("--external", !self.external.is_empty()),
+            ("--set", !self.settings.is_empty()),
+            ("--image", !self.images.is_empty()),
+        ];
+        let fixed: Vec<&str> = fixed.iter().filter(|(_, is)| *is).map(|(name, _)| *name).collect();
+        if !fixed.is_empty() {
+            bail!(
+                "{} can be given when the mesh starts; for one that runs there are `ironmesh \
+                 settings` and `ironmesh external`",
+                fixed.join(", ")
+            );
+        }
+        if given.objects.is_empty() && given.problems.is_empty() {
+            return Ok(ExitCode::SUCCESS);
+        }
+        let api = context.api();
+        let failed = crate::runtime()?.block_on(async {
+            let workloads = Workloads::of(&given, context.home());
+            let failed = apply(&api, given, context.home()).await?;
+            workloads.say_bare(&api).await?;
+            anyhow::Ok(failed)
+        })?;
+        Ok(exit(failed))
     }
 }
 
@@ -137,11 +178,68 @@ async fn fill(
         api.merge(&namespaces.path(None, Some(namespace.unwrap_or("default"))), &label).await?;
         writeln!(stdout(), "namespace/{} labeled", namespace.unwrap_or("default"))?;
     }
-    if apply(api, loaded, Home::asked_for(namespace)).await? {
+    let home = Home::asked_for(namespace);
+    let workloads = Workloads::of(&loaded, home);
+    if apply(api, loaded, home).await? {
         bail!("not every manifest could be applied");
     }
-    Ok(())
+    workloads.say_bare(api).await
 }
+
+/// The namespaces of manifests' workloads that say nothing of sidecars themselves.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Workloads {
+    namespaces: BTreeSet<String>,
+}
+
+impl Workloads {
+    fn of(loaded: &Loaded, home: Home<'_>) -> Self {
+        let silent = loaded.objects.iter().filter(|manifest| {
+            let place = match manifest.kind() {
+                "Pod" => "/metadata",
+                "Deployment"
+                | "ReplicaSet"
+                | "StatefulSet"
+                | "DaemonSet"
+                | "ReplicationController" => "/spec/template/metadata",
+                _ => return false,
+            };
+            let metadata = manifest.value().pointer(place);
+            ["labels", "annotations"]
+                .into_iter()
+                .all(|of| metadata.is_none_or(|metadata| metadata[of][INJECT].is_null()))
+        });
+        // One that cannot be applied is said by `apply`.
+        let namespaces = silent.filter_map(|manifest| manifest.namespace(home).ok().flatten());
+        Self { namespaces: namespaces.collect() }
+    }
+
+    /// Says of which namespaces pods get no sidecar, and how they would.
+    async fn say_bare(&self, api: &Api) -> anyhow::Result<()> {
+        let namespaces = target::resource("namespaces")?;
+        for name in &self.namespaces {
+            let namespace = match api.get(&namespaces.path(None, Some(name))).await {
+                Err(error) if error.is_not_found() => continue,
+                namespace => namespace?,
+            };
+            let labels = &namespace["metadata"]["labels"];
+            let is_injected = labels["istio-injection"] == "enabled"
+                || labels["istio-injection"].is_null() && labels["istio.io/rev"].is_string();
+            if !is_injected {
+                say::notice(&format!(
+                    "{} pods of namespace {name} have no sidecars; they get them by: ironmesh label \
+                     namespace {name} istio-injection=enabled --overwrite, and: ironmesh rollout \
+                     restart deployment -n {name}",
+                    say::severity(Severity::Info)
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Label or annotation of a pod that says whether it gets a sidecar.
+const INJECT: &str = "sidecar.istio.io/inject";
 
 #[cfg(test)]
 mod tests {

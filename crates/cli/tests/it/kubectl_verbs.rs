@@ -450,3 +450,60 @@ fn completions_and_manual_pages_know_the_verbs() {
     }
     assert!(!help.contains("capture"), "{help}");
 }
+
+#[test]
+fn all_alternatives_of_a_rule_say_why_they_lost() {
+    let mesh = Mesh::start();
+    let text = "apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: g}
+spec:
+  selector: {istio: ingressgateway}
+  servers: [{port: {number: 80, name: http, protocol: HTTP}, hosts: ['*']}]
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: v}
+spec:
+  hosts: ['*']
+  gateways: [g]
+  http:
+  - match: [{uri: {exact: /a}}, {uri: {exact: /b}}]
+    route: [{destination: {host: web}}]
+";
+    mesh.run_with("apply -f -", text).ok();
+    // Without a gateway's pod nothing can be explained: it is made, and need not run.
+    mesh.until(
+        "get pods -n istio-system -o jsonpath={.items[*].metadata.labels.istio}",
+        "ingressgateway",
+    );
+    let said = mesh.run("explain GET http://shop.example/c");
+    if said.code == 0 {
+        for line in ["match[0]: path \"/c\" is not exactly \"/a\"", "match[1]: path"] {
+            assert!(said.out.contains(line), "{said:?}");
+        }
+        assert!(!said.out.contains("see `ironmesh explain`"), "{said:?}");
+    } else {
+        assert!(said.err.contains("pod"), "{said:?}");
+    }
+}
+
+#[test]
+fn what_belongs_to_other_injections_and_old_settings_is_found() {
+    let mesh = Mesh::start();
+    let text = "apiVersion: v1
+kind: Namespace
+metadata: {name: shop, annotations: {linkerd.io/inject: enabled}}
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: istio, namespace: istio-system}
+data: {mesh: 'authPolicy: MUTUAL_TLS'}
+";
+    let said = mesh.run_with("apply -f -", text);
+    assert_eq!(said.code, 0, "{said:?}");
+    assert!(said.err.contains("IM0101 Namespace shop"), "{said:?}");
+    assert!(said.err.contains("is taken as mtlsMode: STRICT"), "{said:?}");
+    let mode = mesh.run("settings mtlsMode").ok();
+    assert!(mode.contains("STRICT"), "{mode}");
+}

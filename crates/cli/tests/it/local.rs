@@ -189,9 +189,13 @@ spec:
 #[test]
 fn a_name_has_one_mesh_and_can_be_used_again() {
     let Some(mesh) = Running::start("", &[]) else { return };
+    // The second start of a name is no start: what it is given is applied.
     let said = mesh.run(&["up", "--empty"]);
-    assert_ne!(said.code, 0);
-    assert!(said.err.contains("running already"), "{said:?}");
+    assert!(said.code == 0 && said.err.contains("runs already"), "{said:?}");
+    mesh.write("more.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: more}\n");
+    assert_eq!(mesh.run(&["up", "more.yaml"]).out, "configmap/more created\n");
+    let said = mesh.run(&["up", "more.yaml", "--set", "mtlsMode=STRICT"]);
+    assert!(said.code == 1 && said.err.contains("--set can be given when"), "{said:?}");
     mesh.ok(&["down"]);
     assert_ne!(mesh.run(&["status"]).code, 0);
     mesh.ok(&["up", "--detach", "--empty"]);

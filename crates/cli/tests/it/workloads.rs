@@ -270,3 +270,60 @@ fn a_container_whose_image_is_changed_is_started_again_with_it() {
     assert_eq!(of("image"), "busybox:2");
     assert_eq!(of("restartCount"), "1");
 }
+
+const TALKER: &str = "apiVersion: apps/v1
+kind: Deployment
+metadata: {name: talker}
+spec:
+  selector: {matchExpressions: [{key: app, operator: In, values: [talker]}]}
+  template:
+    metadata: {labels: {app: talker}}
+    spec:
+      terminationGracePeriodSeconds: 0
+      containers:
+      - {name: c, image: busybox, command: [sh, -c, 'echo first; while ! [ -e /tmp/go ]; do sleep 0.1; done; echo second; sleep 1000']}
+";
+
+#[test]
+fn logs_are_shown_since_a_time_and_with_their_times() {
+    let Some(mesh) = Running::start(TALKER, &[]) else { return };
+    let logs = |options: &[&str]| mesh.ok(&[&["logs", "deploy/talker"], options].concat());
+    assert_eq!(
+        await_some("the first line", || Some(logs(&[])).filter(|log| !log.is_empty())),
+        "first\n"
+    );
+    let stamped = logs(&["--timestamps"]);
+    let (first, rest) = stamped.split_once(' ').unwrap();
+    assert_eq!((first.len(), rest), ("2026-01-01T00:00:00.000000000Z".len(), "first\n"));
+    assert_eq!(logs(&["--since=1h"]), "first\n");
+    // Times are exact to a tenth of a second.
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    mesh.ok(&["exec", "deploy/talker", "--", "touch", "/tmp/go"]);
+    await_some("the second line", || logs(&[]).contains("second").then_some(()));
+    let second = logs(&["--timestamps", "--tail=1"]);
+    let (second, rest) = second.split_once(' ').unwrap();
+    assert!(second > first && rest == "second\n", "{first} {second}");
+    assert_eq!(logs(&["--since-time", second]), "second\n");
+    assert_eq!(logs(&["--since-time", first, "--tail=1"]), "second\n");
+    assert_eq!(logs(&["--since-time", "2100-01-01T00:00:00Z"]), "");
+    for bad in [["--since-time", "yesterday"], ["--since", "soon"]] {
+        assert_eq!(mesh.run(&[&["logs", "deploy/talker"], &bad[..]].concat()).code, 2, "{bad:?}");
+    }
+}
+
+#[test]
+fn a_mesh_with_a_pod_that_crashes_again_and_again_is_not_ready() {
+    let crashes = TALKER.replace("echo first;", "exit 3;");
+    let mesh = Running::new();
+    mesh.write("mesh.yaml", &crashes);
+    let line = ["up", "-d", "mesh.yaml", "--set", "limits.platform.progress_timeout=3s"];
+    let up = mesh.run(&line);
+    if up.err.contains("does not let ironmesh run") {
+        println!("SKIPPED: {}", up.err.trim());
+        return;
+    }
+    assert_eq!(up.code, 1, "{up:?}");
+    assert!(up.out.contains("talker") && up.out.contains("is not ready"), "{up:?}");
+    // Of sidecars it has none, and is told how to get them.
+    assert!(up.err.contains("istio-injection=enabled"), "{up:?}");
+}

@@ -34,7 +34,7 @@ pub(super) fn describe(
         path: call.target.clone(),
         events: walked.events.clone(),
         reason: decision.reason,
-        reason_text: decision.reason.text().to_owned(),
+        reason_text: in_words(decision.reason),
         response_flags: decision.reason.flag().to_owned(),
         response_code,
         route: decision.route_name(),
@@ -55,10 +55,16 @@ pub(super) fn describe(
     }
 }
 
+/// A reason for who is reading the explanation already.
+fn in_words(reason: Reason) -> String {
+    let text = reason.text();
+    text.split_once("; see `ironmesh explain`").map_or(text, |(text, _)| text).to_owned()
+}
+
 /// Turns a hop into one that the proxy does not let through.
 pub(super) fn refuse(hop: &mut Hop, reason: Reason) {
     hop.reason = reason;
-    hop.reason_text = reason.text().to_owned();
+    hop.reason_text = in_words(reason);
     hop.response_flags = reason.flag().to_owned();
     hop.response_code = Some(reason.status()).filter(|status| *status != 0);
 }

@@ -82,6 +82,7 @@ impl Reading<'_> {
             |known: &str| known.strip_prefix(&*name).is_some_and(|rest| rest.starts_with('.'));
         match value {
             Value::Null => {}
+            Value::String(old) if name == "authPolicy" => self.old_policy(path, old),
             Value::Object(fields) if Settings::names().any(holds_settings) => {
                 for (inner, value) in fields {
                     self.field(format!("{name}.{inner}"), &path::field(path, inner), value);
@@ -90,6 +91,21 @@ impl Reading<'_> {
             Value::String(text) => self.set(name, path, text.clone()),
             other => self.set(name, path, other.to_string()),
         }
+    }
+
+    /// Istio's switch of mutual TLS before 0.8.
+    fn old_policy(&mut self, path: &str, value: &str) {
+        let mode = match value {
+            "MUTUAL_TLS" => "STRICT",
+            "NONE" => "PERMISSIVE",
+            other => {
+                let message = format!("this takes MUTUAL_TLS or NONE, not {other:?}");
+                return self.report(path, FindingCode::Invalid, message);
+            }
+        };
+        let message = format!("authPolicy: {value} is taken as mtlsMode: {mode}");
+        self.report(path, FindingCode::Deprecated, message);
+        self.given.push(("mtlsMode".to_owned(), mode.to_owned()));
     }
 
     fn set(&mut self, name: String, path: &str, value: String) {
@@ -150,6 +166,13 @@ mod tests {
         assert_eq!(settings.value("outboundTrafficPolicy.mode"), "REGISTRY_ONLY");
         assert_eq!(settings.value("connectTimeout"), "3s");
         assert_eq!(settings.value("trustDomain"), "example.org");
+        let (Part::MeshConfig(old), findings) = read("authPolicy: MUTUAL_TLS") else {
+            panic!("not read")
+        };
+        assert_eq!(old.over(&base).value("mtlsMode"), "STRICT");
+        let said =
+            "IM0113 data.mesh.authPolicy: authPolicy: MUTUAL_TLS is taken as mtlsMode: STRICT";
+        assert_eq!(findings, [said]);
         let (Part::MeshConfig(empty), _) = read("") else { panic!("not read") };
         assert_eq!(empty.over(&base), base);
     }
@@ -160,6 +183,7 @@ mod tests {
             ("mtlsMode: SOMETIMES", "IM0001 data.mesh.mtlsMode: this takes PERMISSIVE, STRICT"),
             ("accessLogFile: {a: 1}", "IM0001 data.mesh.accessLogFile: this takes /dev/stdout"),
             ("outboundTrafficPolicy: {mode: 1}", "IM0001 data.mesh.outboundTrafficPolicy.mode:"),
+            ("authPolicy: MTLS", "IM0001 data.mesh.authPolicy: this takes MUTUAL_TLS or NONE"),
             ("trustDomain: other", "IM0119 data.mesh.trustDomain: trustDomain is set when"),
             ("limits: {proxy: {workers: 1}}", "IM0119 data.mesh.limits: limits is set when"),
             ("defaultConfig: {concurrency: 2}", "IM0101 data.mesh.defaultConfig: the mesh has no"),

@@ -98,7 +98,7 @@ pub(crate) fn old_workload(object: &mut Value) {
     }
 }
 
-/// Annotations with which Istio's injection is told what ours does not do.
+/// Annotations with which an injection is told what ours does not do: Istio's, or Linkerd's.
 pub(crate) fn annotations(object: &Object, metadata: &str, findings: &mut Vec<Finding>) {
     let pointer = format!("/{}/annotations", metadata.replace('.', "/"));
     let annotations = object.value().pointer(&pointer).and_then(|a| a.as_object());
@@ -108,6 +108,11 @@ pub(crate) fn annotations(object: &Object, metadata: &str, findings: &mut Vec<Fi
             (_, "sidecar.istio.io/inject" | "sidecar.istio.io/status") => continue,
             ("traffic.sidecar.istio.io", _) => {
                 (FindingCode::NotDoneHere, "all traffic of a pod with a sidecar is captured")
+            }
+            ("linkerd.io", "linkerd.io/inject") => {
+                let why = "it injects nothing: label the namespace istio-injection=enabled, or pods \
+                           sidecar.istio.io/inject=true";
+                (FindingCode::NotHonoured, why)
             }
             ("proxy.istio.io" | "sidecar.istio.io", _) => {
                 (FindingCode::NotDoneHere, "the proxy takes its settings from the mesh alone")

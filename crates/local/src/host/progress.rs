@@ -12,12 +12,14 @@ use ironmesh_dialects::kubernetes::kinds::{
     DaemonSet, Deployment, Event, ObjectMeta, Pod, PodStatus, ReplicaSet,
 };
 use ironmesh_dialects::schema::Fields;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::addresses::LOW_PORT_OFFSET;
 use crate::agent::GATEWAYS;
 use crate::agent_api::{self, ExposedService, PublishedPort, Status};
+use crate::clock;
 use crate::options::UpOptions;
 
 /// Writes a line for the user.
@@ -40,7 +42,7 @@ pub(super) enum Outcome {
 pub(super) async fn until_ready(api: &Client, progress_timeout: Duration) -> Outcome {
     let mut told = BTreeSet::new();
     let mut stuck_looks = 0;
-    let mut last: Option<Look> = None;
+    let mut seen = Seen::default();
     let mut progress = Instant::now();
     loop {
         if let Ok(state) = look(api).await {
@@ -56,10 +58,9 @@ pub(super) async fn until_ready(api: &Client, progress_timeout: Duration) -> Out
                 }
                 return Outcome::Ready;
             }
-            if last.as_ref().is_none_or(|last| last.is_progress(&state)) {
+            if seen.is_news(&state) {
                 progress = Instant::now();
             }
-            last = Some(state);
         }
         if progress.elapsed() >= progress_timeout {
             say(&format!("no progress for {} s:", progress_timeout.as_secs()));
@@ -78,11 +79,13 @@ async fn problems(api: &Client) -> Vec<String> {
     let pods = list("/api/v1/pods").await;
     let events = list("/api/v1/events").await;
     let sets = list("/apis/apps/v1/replicasets").await;
-    unready_pods(&pods, &events).chain(failed_sets(&sets)).collect()
+    unready_pods(&pods, &events, clock::timestamp()).chain(failed_sets(&sets)).collect()
 }
 
-fn unready_pods(pods: &Value, events: &Value) -> impl Iterator<Item = String> {
-    let unready = items(pods).map(Pod::of).filter(|pod| !is_ready_or_finished(*pod));
+fn unready_pods(pods: &Value, events: &Value, now: Timestamp) -> impl Iterator<Item = String> {
+    let is_unready =
+        move |pod: &Fields<'_, Pod>| !is_ready_or_finished(*pod) || has_just_crashed(*pod, now);
+    let unready = items(pods).map(Pod::of).filter(is_unready);
     unready.map(|pod| {
         let of_pod = |event: &Fields<'_, Event>| {
             event.of() == "Warning" && event.involved_object().uid() == pod.metadata().uid()
@@ -195,26 +198,43 @@ async fn look(api: &Client) -> Result<Look, ApiError> {
         workloads.push((kind, api.get(path).await?));
     }
     let pods = api.get("/api/v1/pods").await?;
-    Ok(judge(&workloads, &pods))
+    Ok(judge(&workloads, &pods, clock::timestamp()))
 }
 
-impl Look {
-    /// Whether something has changed for the better, or there are other pods.
-    fn is_progress(&self, next: &Self) -> bool {
-        self.pods != next.pods || next.waiting < self.waiting
+/// What has been seen so far.
+#[derive(Debug, Default)]
+struct Seen {
+    /// Pods as they were, ready or not.
+    pods: BTreeSet<(String, bool)>,
+    /// What may still become ready, at its least.
+    waiting: Option<usize>,
+}
+
+impl Seen {
+    /// Whether something has changed for the better, or there are other pods. What comes and goes, as
+    /// the readiness of a container that crashes again and again, is news once.
+    fn is_news(&mut self, look: &Look) -> bool {
+        let pods = self.pods.len();
+        self.pods.extend(look.pods.iter().cloned());
+        let is_less = self.waiting.is_none_or(|least| look.waiting < least);
+        if is_less {
+            self.waiting = Some(look.waiting);
+        }
+        is_less || self.pods.len() > pods
     }
 }
 
-fn judge(workloads: &[(&str, Value)], pods: &Value) -> Look {
+fn judge(workloads: &[(&str, Value)], pods: &Value, now: Timestamp) -> Look {
     let mut look = Look::default();
     let mut stuck_owners = BTreeSet::new();
     for pod in items(pods).map(Pod::of) {
         let name = name(pod.metadata());
-        look.pods.push((name.clone(), pod.status().is_ready()));
+        let is_unsettled = has_just_crashed(pod, now);
+        look.pods.push((name.clone(), pod.status().is_ready() && !is_unsettled));
         if pod.status().phase() == "Failed" {
             look.stuck.push(format!("pod {name} has failed{}", failure(pod.status())));
         }
-        if is_ready_or_finished(pod) {
+        if is_ready_or_finished(pod) && !is_unsettled {
             continue;
         }
         match waiting_reason(pod.status()) {
@@ -298,9 +318,25 @@ fn waiting_reason<'a>(status: Fields<'a, PodStatus>) -> Option<(&'a str, &'a str
         .map(|waiting| (waiting.reason(), waiting.message()))
 }
 
-/// Reasons for which a user has to do something.
-const STUCK: [&str; 4] =
-    ["ErrImagePull", "ImagePullBackOff", "CrashLoopBackOff", "CreateContainerConfigError"];
+/// Whether a container of a pod has crashed, and runs again for too short a time to be believed.
+fn has_just_crashed(pod: Fields<'_, Pod>, now: Timestamp) -> bool {
+    if pod.is_finished() {
+        return false;
+    }
+    pod.status().container_statuses().any(|container| {
+        let crashed = container.restart_count() > 0
+            && container.last_state().terminated().is_some_and(|ended| ended.exit_code() != 0);
+        let since = container.state().running().map(|running| running["startedAt"].as_str());
+        let since = since.flatten().and_then(|time| time.parse::<Timestamp>().ok());
+        crashed && since.is_none_or(|since| now.duration_since(since) < BELIEVED_AFTER)
+    })
+}
+
+/// Reasons for which a user has to do something. A container that crashes again and again may wait
+/// for another one, and counts as not ready.
+const STUCK: [&str; 3] = ["ErrImagePull", "ImagePullBackOff", "CreateContainerConfigError"];
+/// For how long a container must run that has crashed, to count as ready.
+const BELIEVED_AFTER: SignedDuration = SignedDuration::from_secs(5);
 /// What has pods that stay: kind and path.
 const WORKLOADS: [(&str, &str); 4] = [
     ("Deployment", "/apis/apps/v1/deployments"),
@@ -322,6 +358,36 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    const NOW: Timestamp = Timestamp::UNIX_EPOCH;
+
+    fn judge(workloads: &[(&str, Value)], pods: &Value) -> Look {
+        super::judge(workloads, pods, NOW)
+    }
+
+    #[test]
+    fn a_pod_that_crashes_again_and_again_is_not_ready() {
+        let crashed = |since: i64, code: i64| {
+            let since = Timestamp::from_second(-since).unwrap();
+            let state = json!({"running": {"startedAt": since.to_string()}});
+            let mut pod = pod("a", "a", "True", state);
+            let status = &mut pod["status"]["containerStatuses"][0];
+            status["restartCount"] = 1.into();
+            status["lastState"] = json!({"terminated": {"exitCode": code}});
+            json!({"items": [pod]})
+        };
+        let waiting = |pods: &Value| super::judge(&[], pods, NOW).waiting;
+        assert_eq!(waiting(&crashed(1, 1)), 1);
+        assert_eq!(waiting(&crashed(10, 1)), 0);
+        assert_eq!(waiting(&crashed(1, 0)), 0);
+        let back_off = json!({"waiting": {"reason": "CrashLoopBackOff", "message": "soon"}});
+        assert_eq!(waiting(&json!({"items": [pod("a", "a", "False", back_off)]})), 1);
+        // That it runs for a moment now and then is no progress for ever.
+        let mut seen = Seen::default();
+        let looks = [judge(&[], &crashed(10, 1)), judge(&[], &crashed(1, 1))];
+        let news: Vec<bool> = looks.iter().chain(&looks).map(|look| seen.is_news(look)).collect();
+        assert_eq!(news, [true, true, false, false]);
+    }
 
     fn pod(name: &str, owner: &str, ready: &str, state: Value) -> Value {
         json!({
@@ -399,7 +465,7 @@ mod tests {
             event("Normal", "2026-01-01T00:00:03Z", "good"),
         ]});
         assert_eq!(
-            unready_pods(&pods, &events).collect::<Vec<_>>(),
+            unready_pods(&pods, &events, NOW).collect::<Vec<_>>(),
             [
                 "pod n/b is not ready: Unhealthy: late",
                 "pod n/c is not ready: Pending, and nothing was reported of it",

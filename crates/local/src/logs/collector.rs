@@ -13,7 +13,7 @@ use tokio::net::unix::pipe;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{AbortHandle, LocalSet, spawn_local};
 
-use super::file::{LogFile, older};
+use super::file::{LogFile, older, times_of};
 
 /// What the thread is told; it does one after the other.
 #[derive(Debug)]
@@ -86,7 +86,7 @@ fn begin(runs: &mut Runs, path: PathBuf, output: OwnedFd, bytes_max: u64) {
             return;
         }
     };
-    let file = LogFile::new(path.clone(), bytes_max).into();
+    let file = LogFile::with_times(path.clone(), bytes_max).into();
     let run = Rc::new(Run { pipe, file });
     let reading = Rc::clone(&run);
     let task = spawn_local(async move {
@@ -137,7 +137,8 @@ fn set_aside(path: &Path) {
     {
         tracing::warn!(path = %path.display(), %error, "the log before is not kept apart");
     }
-    // What it had grown beyond goes with it. There may be none.
+    // Its times go with it, and so does what it had grown beyond. There may be none.
+    let _ = fs::rename(times_of(path), times_of(&path.with_extension("previous.log")));
     let _ = fs::remove_file(older(path));
 }
 
@@ -155,7 +156,7 @@ fn remove(folder: &Path) {
 /// Whether a file is a log, or an older part of one.
 fn is_log(path: &Path) -> bool {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    name.ends_with(".log") || name.ends_with(".log.1")
+    [".log", ".log.1", ".log.times"].iter().any(|end| name.ends_with(end))
 }
 
 /// Bytes that are read at once.

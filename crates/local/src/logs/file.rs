@@ -1,10 +1,16 @@
 //! One log on the disk, which never outgrows its limit and whose writing never fails: what cannot be
 //! written is lost, counted, and said in the log as soon as it can be written to again.
 
+mod times;
+
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+
+use ironmesh_model::log_times;
+
+use self::times::Times;
 
 /// A log file. What is older than its limit is in one more file of that size, `NAME.log.1`.
 #[derive(Debug)]
@@ -17,6 +23,8 @@ pub(crate) struct LogFile {
     /// Whether the last line is complete.
     is_line_complete: bool,
     lost: Option<Lost>,
+    /// When its lines were written, if that is kept.
+    times: Option<Times>,
 }
 
 /// What could not be written, and why.
@@ -29,12 +37,25 @@ struct Lost {
 impl LogFile {
     /// A log that goes on where the file ends.
     pub(crate) fn new(path: PathBuf, bytes_max: u64) -> Self {
-        let mut log =
-            Self { path, file: None, length: 0, bytes_max, is_line_complete: true, lost: None };
+        let mut log = Self {
+            path,
+            file: None,
+            length: 0,
+            bytes_max,
+            is_line_complete: true,
+            lost: None,
+            times: None,
+        };
         if let Err(why) = log.open() {
             log.lost = Some(Lost { bytes: 0, why });
         }
         log
+    }
+
+    /// The same, with a file beside it that says when its lines were written.
+    pub(crate) fn with_times(path: PathBuf, bytes_max: u64) -> Self {
+        let times = Some(Times::new(times_of(&path)));
+        Self { times, ..Self::new(path, bytes_max) }
     }
 
     /// The path of the file.
@@ -120,6 +141,9 @@ impl LogFile {
     }
 
     fn write_piece(&mut self, mut piece: &[u8]) -> Result<(), (usize, io::Error)> {
+        if let Some(times) = &mut self.times {
+            times.note(self.length);
+        }
         let closed = || io::Error::from(io::ErrorKind::NotFound);
         while !piece.is_empty() {
             let written = match &mut self.file {
@@ -162,6 +186,9 @@ impl LogFile {
             fs::remove_file(&self.path)?;
         }
         self.is_line_complete = true;
+        if let Some(times) = &mut self.times {
+            times.begin_anew();
+        }
         self.open()
     }
 }
@@ -176,6 +203,14 @@ impl Write for LogFile {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+/// Where the times of a log are.
+pub(super) fn times_of(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".");
+    name.push(log_times::EXTENSION);
+    PathBuf::from(name)
 }
 
 /// Where the older part of a log is.
@@ -228,6 +263,28 @@ mod tests {
             lines[2].starts_with("ironmesh: 18 bytes of this log were lost: No space"),
             "{told}"
         );
+    }
+
+    #[test]
+    fn times_follow_the_log_and_stay_bounded() {
+        use ironmesh_model::log_times::LogTimes;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("c.log");
+        let begun = crate::clock::millis();
+        let mut log = LogFile::with_times(path.clone(), 10);
+        let times = || LogTimes::parse(&fs::read(times_of(&path)).unwrap_or_default());
+        log.append(b"one\n");
+        assert!(times().at(0).is_some_and(|at| at >= begun));
+        // In another file bytes are counted anew.
+        log.append(b"two\nthree\n");
+        assert_eq!(text(&path), "three\n");
+        assert_eq!(times().since(begun), Some(0));
+        // A folder in the way costs the times, and no line.
+        drop(log);
+        fs::remove_file(times_of(&path)).unwrap();
+        fs::create_dir(times_of(&path)).unwrap();
+        LogFile::with_times(path.clone(), 10).append(b"!\n");
+        assert_eq!(text(&path), "three\n!\n");
     }
 
     #[test]

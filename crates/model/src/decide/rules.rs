@@ -103,15 +103,23 @@ fn all_tried(
             break;
         }
         let mut best = Mismatch::default();
+        let mut whys = Vec::new();
         for alternative in turn.places().filter_map(|at| alternative(applies, at)) {
             let missed = Mismatch::of(alternative, applies, connection, request);
+            whys.push(missed.why(connection, request));
             if missed.conditions_met >= best.conditions_met {
                 best = missed;
             }
         }
-        events.push(Event::Lost { route, why: best.why(connection, request) });
+        let why = best.why(connection, request);
+        events.push(Event::Lost { route, why, alternatives: several(whys) });
     }
     events
+}
+
+/// Why alternatives lost, where there are several.
+fn several(whys: Vec<String>) -> Vec<String> {
+    if whys.len() > 1 { whys } else { Vec::new() }
 }
 
 /// What of a rule matched, in words.
@@ -153,7 +161,13 @@ pub(super) fn first_connection_match<R: Recorder>(
                 }
             }
             if let Some(why) = why {
-                recorder.record(|| Event::Lost { route: name(), why: why.in_words(connection) });
+                recorder.record(|| {
+                    let mismatch = |m| connection_mismatch(m, applies, connection).ok().flatten();
+                    let failed = given.matches.iter().filter_map(mismatch);
+                    let whys = failed.map(|failed| failed.in_words(connection)).collect();
+                    let why = why.in_words(connection);
+                    Event::Lost { route: name(), why, alternatives: several(whys) }
+                });
             }
         }
     }

@@ -421,7 +421,7 @@ fn the_trace_says_why_each_rule_lost() {
     let mut trace = Trace::default();
     decide(&proxy.view, &Traffic::Request(connection(&local), request), Draw(0), &mut trace);
     let lost = trace.0.iter().find_map(|event| match event {
-        Event::Lost { route, why } => Some((route.as_str(), why.as_str())),
+        Event::Lost { route, why, .. } => Some((route.as_str(), why.as_str())),
         _ => None,
     });
     assert_eq!(

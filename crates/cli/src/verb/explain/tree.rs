@@ -53,7 +53,15 @@ fn lines(hop: &Hop) -> Vec<String> {
 fn event(lines: &mut Vec<String>, event: &Event) {
     match event {
         Event::Resolved { key, outcome } => lines.push(format!("looked up {key}: {outcome}")),
-        Event::Lost { route, why } => lines.push(format!("  -  {route}: {why}")),
+        Event::Lost { route, why, alternatives } if alternatives.is_empty() => {
+            lines.push(format!("  -  {route}: {why}"));
+        }
+        Event::Lost { route, alternatives, .. } => {
+            lines.push(format!("  -  {route}: none of {} alternatives", alternatives.len()));
+            for (at, why) in alternatives.iter().enumerate() {
+                lines.push(format!("       match[{at}]: {why}"));
+            }
+        }
         Event::Won { route, by } => lines.push(format!("  +  {route}: {by}")),
         Event::Weighted { choices, drawn, chosen } => {
             let sum: u64 = choices.iter().map(|choice| u64::from(choice.weight)).sum();

@@ -399,7 +399,8 @@ fn each_condition_says_why_it_failed() {
         let traffic = Traffic::Request(connection(&local), request);
         proxy.decide(&traffic, Draw(0), &mut Silent);
         let events = events(&proxy, &traffic);
-        let lost = Event::Lost { route: "default/r#0".into(), why: why.into() };
+        let lost =
+            Event::Lost { route: "default/r#0".into(), why: why.into(), alternatives: Vec::new() };
         let won = Event::Won { route: "default/r#1".into(), by: "it matches everything".into() };
         assert_eq!(events[1..], [lost, won]);
     }
@@ -418,7 +419,15 @@ fn of_several_alternatives_the_one_that_came_furthest_says_why() {
     let traffic = Traffic::Request(connection(&local), request(&headers, "app", "/p"));
     proxy.decide(&traffic, Draw(0), &mut Silent);
     let why = "header b is not there; it would have to be present".to_owned();
-    let lost = Event::Lost { route: "default/r#0".into(), why };
+    // The others say why, too, in their order.
+    let alternatives = [
+        "header a is not there; it would have to be present",
+        &why,
+        "path \"/p\" is not exactly \"/q\"",
+        "it is for port 81, not 9080",
+    ];
+    let alternatives = alternatives.map(str::to_owned).to_vec();
+    let lost = Event::Lost { route: "default/r#0".into(), why, alternatives };
     let won = Event::Won { route: "default/r#1".into(), by: "match[0]".into() };
     assert_eq!(events(&proxy, &traffic)[1..], [lost, won]);
 }
@@ -447,8 +456,9 @@ fn every_condition_that_holds_counts_towards_how_far_it_came() {
         let request = Request { query: Some("q=1"), ..request(&headers, "app", "/p") };
         let traffic = Traffic::Request(connection(&local), request);
         proxy.decide(&traffic, Draw(0), &mut Silent);
-        let why = "query parameter missing is not there; it would have to be present".to_owned();
-        let lost = Event::Lost { route: "default/r#0".into(), why };
-        assert_eq!(events(&proxy, &traffic)[1..], [lost], "{name}");
+        let expected = "query parameter missing is not there; it would have to be present";
+        let events = events(&proxy, &traffic);
+        let [Event::Lost { why, .. }] = &events[1..] else { panic!("{name}: {events:?}") };
+        assert_eq!(why, expected, "{name}");
     }
 }
