@@ -26,17 +26,25 @@ pub(crate) struct Contexts {
 }
 
 impl Contexts {
-    /// Reads them. None are there before something was chosen.
+    /// Reads them. None are there before something was chosen, or where the folder is another user's.
     ///
     /// # Errors
     ///
-    /// If the file cannot be read or is not what [`Contexts::save`] wrote.
+    /// If the file is there and cannot be read, or is not what [`Contexts::save`] wrote.
     pub(crate) fn load() -> anyhow::Result<Self> {
         let Some(path) = path() else { return Ok(Self::default()) };
         match fs::read(&path) {
             Ok(bytes) => serde_json::from_slice(&bytes)
                 .with_context(|| format!("{}: remove the file, or mend it", path.display())),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
+            // Under another user's HOME, as sudo may leave it, there are none of one's own.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied
+                ) =>
+            {
+                Ok(Self::default())
+            }
             Err(error) => Err(error).with_context(|| path.display().to_string()),
         }
     }
