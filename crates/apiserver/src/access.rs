@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
 use http::{HeaderMap, header};
-use ironmesh_identity::api::{API_AUDIENCE, AccountToken, ApiError, ApiKey, ApiTls};
+use ironmesh_identity::api::{API_AUDIENCE, AccountToken, ApiError, ApiKey, ApiTls, KeyError};
 use ironmesh_identity::{Clock, SystemClock};
 
 use crate::failure::Failure;
@@ -71,6 +71,11 @@ pub(crate) enum Action<'a> {
 impl Access {
     /// Opens the keys that are kept below a folder. The certificate is good for these addresses, too.
     pub(crate) fn open(state: &Path, addresses: &[IpAddr]) -> Result<Self, ApiError> {
+        // Apart from the authority of the mesh: who trusts the API need not trust workloads.
+        let folder = state.join("api");
+        std::fs::create_dir_all(&folder)
+            .map_err(|source| KeyError::File { path: folder.clone(), source })?;
+        let state = folder.as_path();
         let names = DNS_NAMES.map(str::to_owned).to_vec();
         let mut ips = vec![IpAddr::V4(Ipv4Addr::LOCALHOST)];
         ips.extend(addresses);

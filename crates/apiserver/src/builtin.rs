@@ -1,5 +1,7 @@
 //! The objects that every store has from its start: namespaces, the node, and what the mesh adds.
 
+use std::net::{Ipv4Addr, SocketAddr};
+
 use ironmesh_dialects::kinds::Resource;
 use ironmesh_dialects::kubernetes::node_labels;
 use serde_json::{Value, json};
@@ -17,6 +19,28 @@ pub(crate) fn ensure(registry: &Registry, added: Vec<Object>) {
     for object in namespaces.into_iter().chain(added).chain([node()]) {
         make(registry, object);
     }
+}
+
+/// The Service by which pods reach the API, at the first address of the Services, and where that leads.
+pub(crate) fn api_service(address: Ipv4Addr, door: SocketAddr) -> [Object; 2] {
+    let labels = json!({"component": "apiserver", "provider": "kubernetes"});
+    let metadata = json!({"name": "kubernetes", "namespace": "default", "labels": labels});
+    [
+        json!({
+            "apiVersion": "v1", "kind": "Service", "metadata": metadata,
+            "spec": {
+                "clusterIP": address.to_string(),
+                "ports": [{"name": "https", "port": 443, "targetPort": door.port()}],
+            },
+        }),
+        json!({
+            "apiVersion": "v1", "kind": "Endpoints", "metadata": metadata,
+            "subsets": [{
+                "addresses": [{"ip": door.ip().to_string()}],
+                "ports": [{"name": "https", "port": door.port()}],
+            }],
+        }),
+    ]
 }
 
 fn make(registry: &Registry, object: Object) {

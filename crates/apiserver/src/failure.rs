@@ -4,6 +4,7 @@ use ironmesh_dialects::kinds::Resource;
 use serde_json::{Value, json};
 
 use crate::access::Action;
+use crate::ownership::Conflict;
 use crate::store;
 
 /// A refused request.
@@ -89,6 +90,24 @@ impl Failure {
         let message =
             format!("Operation cannot be fulfilled on {} {name:?}: {why}", resource.qualified());
         Self::new(409, "Conflict", message).about(resource, name)
+    }
+
+    /// 409: others own fields that would be applied with other values.
+    pub(crate) fn apply_conflict(resource: &Resource, name: &str, conflicts: &[Conflict]) -> Self {
+        let many = if conflicts.len() == 1 { "" } else { "s" };
+        let text = |conflict: &Conflict| {
+            format!("conflict with {:?} using {}", conflict.manager, conflict.api_version)
+        };
+        let all: Vec<_> = conflicts.iter().map(|c| format!("{}: {}", text(c), c.field)).collect();
+        let message =
+            format!("Apply failed with {} conflict{many}: {}", conflicts.len(), all.join(", "));
+        let cause =
+            |conflict: &Conflict| Cause { field: conflict.field.clone(), message: text(conflict) };
+        let mut failure = Self::new(409, "Conflict", message).about(resource, name);
+        if let Some(details) = &mut failure.details {
+            details.causes = conflicts.iter().map(cause).collect();
+        }
+        failure
     }
 
     /// 422: fields are wrong.
@@ -252,7 +271,14 @@ impl Failure {
             let Details { name, group, kind, causes } = &**details;
             status["details"] = json!({"name": name, "group": group, "kind": kind});
             if !causes.is_empty() {
-                let cause = |c: &Cause| json!({"field": c.field, "message": c.message});
+                let cause = |c: &Cause| {
+                    let mut cause = json!({"field": c.field, "message": c.message});
+                    // Of a conflict clients tell by the reason that it is one of server-side apply.
+                    if self.reason == "Conflict" {
+                        cause["reason"] = "FieldManagerConflict".into();
+                    }
+                    cause
+                };
                 status["details"]["causes"] = causes.iter().map(cause).collect();
             }
         }

@@ -18,7 +18,7 @@
 //! - `builtin`: what every store has from its start.
 //! - [`lists`]: how items of lists are merged; clients that merge need the same.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -40,6 +40,7 @@ pub mod failure;
 pub mod lists;
 pub mod node;
 mod object;
+mod ownership;
 mod patch;
 mod registry;
 mod selector;
@@ -56,6 +57,7 @@ pub use store::Store;
 use access::Access;
 use context::Context;
 use node::Node;
+use registry::addresses::Network;
 use registry::{Part, Registry};
 
 /// Why the API cannot be served.
@@ -84,6 +86,8 @@ pub struct Options<'a> {
     pub service_network: &'a str,
     /// Addresses by which the API is reached over TLS, beside 127.0.0.1.
     pub addresses: Vec<IpAddr>,
+    /// Where pods reach the API over TLS; none: they do not.
+    pub pods: Option<SocketAddr>,
     /// Limits.
     pub limits: ControlLimits,
     /// What the mesh adds.
@@ -136,8 +140,10 @@ impl ApiServer {
     ///
     /// If the store cannot be opened, or the network of Services is none.
     pub fn open(options: Options<'_>) -> Result<Self, Error> {
-        let Options { state, logs, service_network, addresses, limits, hooks } = options;
-        let network = service_network.parse()?;
+        let Options { state, logs, service_network, mut addresses, pods, limits, hooks } = options;
+        let network: Network = service_network.parse()?;
+        // By which the Service is known.
+        addresses.push(network.first().into());
         let store = Store::open(state, &limits).map_err(|error| Error::Store(error.to_string()))?;
         for loss in store.losses() {
             tracing::error!("{loss}");
@@ -146,7 +152,9 @@ impl ApiServer {
         let registry = Registry::new(store, network, limits)
             .with_admission(hooks.admit_pod)
             .with_guard(hooks.guard);
-        builtin::ensure(&registry, hooks.initial);
+        let api = pods.map(|door| builtin::api_service(network.first(), door));
+        let initial = api.into_iter().flatten().chain(hooks.initial).collect();
+        builtin::ensure(&registry, initial);
         Ok(Self { registry: Arc::new(registry), access, logs })
     }
 

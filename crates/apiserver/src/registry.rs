@@ -358,7 +358,7 @@ fn prepare_metadata(
         metadata["name"] = generate_name(base).into();
     }
     if let Some(fields) = metadata.as_object_mut() {
-        for key in ["selfLink", "managedFields", "deletionTimestamp", "resourceVersion"] {
+        for key in ["selfLink", "deletionTimestamp", "resourceVersion"] {
             fields.shift_remove(key);
         }
     }
@@ -481,7 +481,6 @@ fn keep_server_fields(old: &Object, new: &mut Object) {
         }
     }
     if let Some(fields) = object::metadata_mut(new).as_object_mut() {
-        fields.shift_remove("managedFields");
         fields.shift_remove("selfLink");
     }
     match (old.get("status"), new.as_object_mut()) {

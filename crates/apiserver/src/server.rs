@@ -17,6 +17,7 @@ use crate::context::Context;
 use crate::failure::Failure;
 
 mod answer;
+mod apply;
 mod discovery;
 mod logs;
 mod openapi;

@@ -73,13 +73,15 @@ async fn serve(bootstrap: ControlBootstrap) -> Result<(), Error> {
     let secure = bootstrap.secure_api_fds.into_iter().map(tcp_listener);
     let mut secure = secure.collect::<Result<Vec<_>, _>>()?.into_iter();
     let (administrator, pods) = (secure.next(), secure.next());
-    let addresses = [&administrator, &pods].into_iter().flatten();
-    let addresses = addresses.filter_map(|door| Some(door.local_addr().ok()?.ip())).collect();
+    let at = |door: &Option<TcpListener>| door.as_ref().and_then(|door| door.local_addr().ok());
+    let addresses = [at(&administrator), at(&pods)].into_iter().flatten();
+    let addresses = addresses.map(|address| address.ip()).collect();
     let api = ApiServer::open(ironmesh_apiserver::Options {
         state: &bootstrap.state,
         logs: bootstrap.logs,
         service_network: &bootstrap.service_network,
         addresses,
+        pods: at(&pods),
         limits: bootstrap.limits.control.clone(),
         hooks: Hooks {
             admit_pod: Some(inject::inject),

@@ -82,6 +82,8 @@ pub(crate) struct Sources<'a> {
     pub(crate) host_ip: &'a str,
     /// Services of the pod's namespace.
     pub(crate) services: &'a [Service],
+    /// The Service of the API.
+    pub(crate) api: Option<&'a Service>,
     pub(crate) objects: &'a dyn Objects,
     /// `ENV` of the image.
     pub(crate) image: &'a [(String, String)],
@@ -100,6 +102,8 @@ pub(crate) fn environment(from: &Sources<'_>) -> Result<BTreeMap<String, String>
     env.insert("PATH".to_owned(), DEFAULT_PATH.to_owned());
     env.insert("HOSTNAME".to_owned(), from.pod.hostname().to_owned());
     env.insert("HOME".to_owned(), from.home.to_owned());
+    // Programs in pods find the API by these, whatever links they want.
+    from.api.into_iter().for_each(|service| service_variables(service, &mut env));
     if from.pod.spec.enable_service_links {
         from.services.iter().for_each(|service| service_variables(service, &mut env));
     }

@@ -14,6 +14,7 @@ mod probe;
 mod proxy;
 mod publish;
 mod termination;
+mod tokens;
 mod unreadable;
 mod volumes;
 
@@ -50,7 +51,13 @@ pub(crate) async fn run(node: Rc<Node>, mut changes: mpsc::Receiver<Change>) {
 /// Keeps the files of volumes as the objects are that they come from, for ever.
 pub(crate) async fn refresh_volumes(node: Rc<Node>) {
     loop {
-        node.configuration.notified().await;
+        tokio::select! {
+            () = node.configuration.notified() => {}
+            () = tokio::time::sleep(tokens::LOOK_PAUSE) => {
+                tokens::renew_due(&node).await;
+                continue;
+            }
+        }
         let pods: Vec<_> = node.pods.borrow().values().cloned().collect();
         for pod in pods {
             volumes::refresh(&pod);

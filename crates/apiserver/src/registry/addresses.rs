@@ -42,6 +42,11 @@ impl Network {
         (self.base + 1..self.base + (self.size - 1)).contains(&u32::from(address))
     }
 
+    /// The first address, which is that of the API.
+    pub(crate) fn first(self) -> Ipv4Addr {
+        Ipv4Addr::from(self.base + 1)
+    }
+
     /// A free address for a Service. It depends on the Service's name as far as others leave it
     /// free, so that one that is deleted and made again has its address back.
     pub(crate) fn free_address(

@@ -28,6 +28,7 @@ pub(super) struct ApiRequest {
     pub(super) query: Vec<(String, String)>,
     pub(super) accept: String,
     pub(super) content_type: String,
+    pub(super) user_agent: String,
     pub(super) body: Vec<u8>,
     /// Who sends it.
     pub(super) user: Arc<User>,
@@ -255,6 +256,7 @@ async fn read(
         query: parse_query(head.uri.query().unwrap_or_default())?,
         accept: field(header::ACCEPT),
         content_type: field(header::CONTENT_TYPE),
+        user_agent: field(header::USER_AGENT),
         method: head.method,
         body,
         user,

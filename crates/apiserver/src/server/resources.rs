@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::answer::{self, Answer};
 use super::parts::PART_BYTES;
 use super::request::{ApiRequest, Target};
-use super::{logs, options, strict, watch};
+use super::{apply, logs, options, strict, watch};
 use crate::clock;
 use crate::context::Context;
 use crate::custom::{Definition, Printed};
@@ -153,8 +153,11 @@ fn read(
 
 fn create(context: &Context, request: &ApiRequest, target: &Target) -> Result<Answer, Failure> {
     options::check_json(request)?;
-    let object = request.json()?;
+    let mut object = request.json()?;
     let resource = resource_for(target, &object)?;
+    if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.shift_remove("managedFields");
+    }
     let namespace = target.namespace.as_deref().unwrap_or_default();
     if resource.namespaced && namespace.is_empty() {
         return Err(Failure::bad_request(
@@ -171,7 +174,7 @@ fn create(context: &Context, request: &ApiRequest, target: &Target) -> Result<An
 }
 
 /// The resource of a sent object, which must be that of the path.
-fn resource_for(target: &Target, object: &Object) -> Result<Resource, Failure> {
+pub(super) fn resource_for(target: &Target, object: &Object) -> Result<Resource, Failure> {
     let api_version = object::text(object, "/apiVersion");
     let kind = object::text(object, "/kind");
     if api_version.is_empty() || kind.is_empty() {
@@ -211,6 +214,9 @@ fn change(
     if !matches!(request.method, Method::PUT | Method::PATCH) {
         return Err(Failure::method_not_allowed());
     }
+    if request.method == Method::PATCH && apply::is_apply(request) {
+        return apply::apply(context, request, target, name, part);
+    }
     if request.method == Method::PUT {
         options::check_json(request)?;
     }
@@ -238,10 +244,10 @@ fn presented_update(target: &Target, (object, warnings): &Updated) -> Answer {
 }
 
 /// A changed object, and what its author is to be warned of.
-type Updated = (Arc<Object>, Vec<String>);
+pub(super) type Updated = (Arc<Object>, Vec<String>);
 
 /// Changes an object, or only tries to.
-fn update(
+pub(super) fn update(
     context: &Context,
     request: &ApiRequest,
     resource: &Resource,
@@ -251,8 +257,9 @@ fn update(
 ) -> Result<Updated, Failure> {
     let warnings = RefCell::default();
     let change = |old: &Object| {
-        let new = change(old)?;
+        let mut new = change(old)?;
         warnings.replace(strict::check(request, &new, Some(old))?);
+        apply::note_update(request, resource, part, old, &mut new);
         Ok(new)
     };
     let updated = if request.is_dry_run()? {
@@ -289,7 +296,12 @@ fn patch_of(content_type: &str, resource: &Resource) -> Result<Patch, Failure> {
             })
         }),
         other => {
-            let known = ["application/json-patch+json", "application/merge-patch+json", STRATEGIC];
+            let known = [
+                "application/json-patch+json",
+                "application/merge-patch+json",
+                apply::APPLY,
+                STRATEGIC,
+            ];
             let count = known.len() - usize::from(!is_strategic);
             Err(Failure::unsupported_type(other, &known[..count]))
         }
@@ -433,7 +445,7 @@ pub(super) fn rows_of(request: &ApiRequest, target: &Target, printed: Arc<[Print
     Rows::new(group, plural, printed, include, clock::now())
 }
 
-fn presented(status: StatusCode, target: &Target, object: &Object) -> Answer {
+pub(super) fn presented(status: StatusCode, target: &Target, object: &Object) -> Answer {
     let mut body = Vec::new();
     write_object(&mut body, target, object);
     answer::whole(status, "application/json", Bytes::from(body))

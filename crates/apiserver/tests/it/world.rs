@@ -73,6 +73,7 @@ impl World {
                 logs,
                 service_network: "10.96.0.0/16",
                 addresses: Vec::new(),
+                pods: None,
                 limits: quick(),
                 hooks: Hooks {
                     admit_pod: Some(admit),

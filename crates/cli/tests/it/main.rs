@@ -9,6 +9,7 @@ mod egress;
 mod endpoints;
 mod image_files;
 mod images;
+mod in_cluster;
 mod kubectl;
 mod kubectl_verbs;
 mod local;

@@ -37,6 +37,7 @@ fn environment_of(container: serde_json::Value) -> Result<BTreeMap<String, Strin
         ip: "10.77.0.2",
         host_ip: "10.77.0.1",
         services: &[service],
+        api: None,
         objects: &Fixed,
         image: &[("FROM_IMAGE", "yes"), ("COLOR", "blue")]
             .map(|(name, value)| (name.to_owned(), value.to_owned())),

@@ -118,6 +118,7 @@ impl Prepared {
             ip: &ip,
             host_ip: HOST_IP,
             services: &services,
+            api: node.services.object("default", "kubernetes").as_ref(),
             objects: &**node,
             image: &image.env,
             home: &user.home,

@@ -18,7 +18,8 @@ use tokio::time::Instant;
 
 use super::container::{Kind, Slot, supervise};
 use super::handler::ProbeChannel;
-use super::{claims, host_ports, publish, volumes};
+use super::tokens::Tokens;
+use super::{claims, host_ports, publish, tokens, volumes};
 use crate::addresses::GATEWAY;
 use crate::clock;
 use crate::events::EventKind;
@@ -63,6 +64,8 @@ pub(crate) struct PodState {
     deadline: Cell<Option<Instant>>,
     /// What is to end because the applications have.
     end: watch::Sender<End>,
+    /// Tokens of its service account.
+    pub(crate) tokens: Tokens,
     is_published_ready: Cell<bool>,
     follower: RefCell<Option<Value>>,
 }
@@ -118,6 +121,7 @@ impl PodState {
             deletion: watch::Sender::new(None),
             deadline: Cell::new(None),
             end: watch::Sender::new(End::None),
+            tokens: Tokens::default(),
             is_published_ready: Cell::new(false),
             follower: RefCell::new(None),
         }
@@ -337,21 +341,7 @@ async fn prepare(state: &Rc<PodState>, ip: Ipv4Addr) {
         gateway: GATEWAY,
         hostname: state.pod.borrow().hostname().to_owned(),
     };
-    loop {
-        let spec = spec.clone();
-        match blocking(move || PodSandbox::create(&spec)).await {
-            Ok(sandbox) => {
-                // It is set here alone, once.
-                let _ = state.sandbox.set(Arc::new(sandbox));
-                break;
-            }
-            Err(error) => {
-                let message = format!("Failed to create pod sandbox: {error}");
-                state.event(None, EventKind::Warning, "FailedCreatePodSandBox", message);
-                tokio::time::sleep(RETRY_PAUSE).await;
-            }
-        }
-    }
+    tokio::join!(make_sandbox(state, &spec), make_tokens(state));
     state.record.borrow_mut().ip = Some(ip.to_string());
     state.note_change();
     // Ports of the node lead to it from now on.
@@ -363,6 +353,34 @@ async fn prepare(state: &Rc<PodState>, ip: Ipv4Addr) {
             Err(error) => {
                 let message = format!("MountVolume.SetUp failed: {error}");
                 state.event(None, EventKind::Warning, "FailedMount", message);
+                tokio::time::sleep(RETRY_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Makes the tokens that the pod begins with; tries again until it works.
+async fn make_tokens(state: &PodState) {
+    while let Err(error) = tokens::renew(state).await {
+        let message = format!("MountVolume.SetUp failed: failed to fetch token: {error}");
+        state.event(None, EventKind::Warning, "FailedMount", message);
+        tokio::time::sleep(RETRY_PAUSE).await;
+    }
+}
+
+/// Makes the namespaces; tries again until it works.
+async fn make_sandbox(state: &PodState, spec: &PodSpec) {
+    loop {
+        let spec = spec.clone();
+        match blocking(move || PodSandbox::create(&spec)).await {
+            Ok(sandbox) => {
+                // It is set here alone, once.
+                let _ = state.sandbox.set(Arc::new(sandbox));
+                break;
+            }
+            Err(error) => {
+                let message = format!("Failed to create pod sandbox: {error}");
+                state.event(None, EventKind::Warning, "FailedCreatePodSandBox", message);
                 tokio::time::sleep(RETRY_PAUSE).await;
             }
         }

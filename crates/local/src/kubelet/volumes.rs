@@ -20,6 +20,7 @@ use nix::unistd::{Gid, Uid, fchown};
 use self::files::{VolumeFile, files};
 use super::launch::Variables;
 use super::pod::PodState;
+use super::tokens;
 use crate::environment::{self, BadConfig};
 use crate::events::EventKind;
 use crate::path_name::{BadPath, PathName, RelativePath};
@@ -60,13 +61,34 @@ pub(super) fn make(state: &PodState) -> Result<(), VolumeError> {
         make_empty(state, &shared, SHARED_MEMORY_BYTES)
             .map_err(|error| io_error(SHARED_MEMORY, error))?;
     }
+    refresh_api(state)?;
     let volumes = state.pod.borrow().spec.volumes.clone();
     volumes.iter().try_for_each(|volume| make_one(state, volume))
+}
+
+/// Makes the files by which containers come to the API what they are to be.
+fn refresh_api(state: &PodState) -> Result<(), VolumeError> {
+    let namespace = state.pod.borrow().metadata.namespace.clone();
+    let Some(files) = state.tokens.of_api(&namespace) else { return Ok(()) };
+    let file = |(name, content): (&str, String)| {
+        let path = RelativePath::new(name)
+            .map_err(|source| VolumeError::Path { volume: API.to_owned(), source })?;
+        Ok(VolumeFile { path, content: content.into_bytes(), mode: 0o644 })
+    };
+    let files = files.into_iter().map(file).collect::<Result<Vec<_>, _>>()?;
+    let folder = own_folder(state, API);
+    own(uid_base(state), &folder, true).map_err(|error| io_error(API, error))?;
+    fill(state, API, &folder, &files)
 }
 
 /// Brings the files of a pod's volumes to what the objects are now. What is missing meanwhile
 /// stays as it was.
 pub(super) fn refresh(state: &PodState) {
+    if own_folder(state, API).exists()
+        && let Err(error) = refresh_api(state)
+    {
+        tracing::warn!(%error, pod = state.pod.borrow().metadata.name, "a token is not current");
+    }
     let volumes = state.pod.borrow().spec.volumes.clone();
     for volume in &volumes {
         let Ok(folder) = folder(state, &volume.name) else { continue };
@@ -74,7 +96,7 @@ pub(super) fn refresh(state: &PodState) {
         if !folder.exists() {
             continue;
         }
-        if let Err(error) = fill(state, volume, &folder, &files) {
+        if let Err(error) = fill(state, &volume.name, &folder, &files) {
             tracing::warn!(%error, pod = state.pod.borrow().metadata.name, "a volume is not current");
         }
     }
@@ -133,8 +155,17 @@ pub(super) fn mounts(
     });
     let message = super::termination::file(state, container)
         .map_err(|error| io_error("terminationMessagePath", error));
+    let api = own_folder(state, API);
+    let api = (api.exists() && !tokens::are_hidden(container)).then(|| {
+        Ok(Mount {
+            source: VolumeSource::Path(api),
+            target: PathBuf::from(tokens::FOLDER),
+            read_only: true,
+            mapped: false,
+        })
+    });
     let given = container.volume_mounts.iter().map(&mut mount);
-    let mounts = [shared, message].into_iter().chain(given).collect::<Result<_, _>>()?;
+    let mounts = [shared, message].into_iter().chain(api).chain(given).collect::<Result<_, _>>()?;
     Ok((mounts, descriptors))
 }
 
@@ -178,7 +209,7 @@ fn make_one(state: &PodState, volume: &Volume) -> Result<(), VolumeError> {
         .map_err(|source| VolumeError::Config { volume: name.clone(), source })?;
     if let Some(files) = files {
         own(uid_base(state), &folder, true).map_err(|error| io_error(name, error))?;
-        return fill(state, volume, &folder, &files);
+        return fill(state, name, &folder, &files);
     }
     if volume.persistent_volume_claim.is_some() {
         return source(state, volume).map(drop);
@@ -222,11 +253,10 @@ pub(super) fn make_empty(state: &PodState, folder: &Path, bytes: u64) -> io::Res
 /// container that reads finds the old or the new one.
 fn fill(
     state: &PodState,
-    volume: &Volume,
+    name: &str,
     folder: &Path,
     files: &[VolumeFile],
 ) -> Result<(), VolumeError> {
-    let name = &volume.name;
     let mut wanted = BTreeSet::new();
     for file in files {
         let path = folder.join(&file.path);
@@ -321,6 +351,8 @@ fn pod_folder(state: &PodState) -> PathBuf {
 const SHARED_MEMORY: &str = "..shm";
 /// Its size, as container runtimes have it.
 const SHARED_MEMORY_BYTES: u64 = 64 << 20;
+/// Name of the folder with what containers need for the API.
+const API: &str = "..api";
 /// Name of a file of a volume before it is in its place.
 const NEW_FILE: &str = "..new";
 

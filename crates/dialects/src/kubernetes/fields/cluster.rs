@@ -29,9 +29,8 @@ kind! {
         honoured secrets: Vec<Value>,
         /// Secrets with which images are fetched.
         unbounded("only those of a pod count") image_pull_secrets "imagePullSecrets": Vec<Value>,
-        /// Whether its pods find a token.
-        unbounded("no token is mounted")
-            automount_service_account_token "automountServiceAccountToken": bool,
+        /// Whether its pods find a token; so it is if it is left out.
+        honoured automount_service_account_token "automountServiceAccountToken": Option<bool>,
     }
 
     /// What happened to an object.

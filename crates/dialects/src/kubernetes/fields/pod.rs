@@ -68,9 +68,8 @@ fields! {
         not_here("readiness is that of the containers") readiness_gates "readinessGates": Vec<Value>,
         /// Devices.
         not_here("there are no devices to claim") resource_claims "resourceClaims": Vec<Value>,
-        /// Whether containers find a token.
-        unbounded("no token is mounted")
-            automount_service_account_token "automountServiceAccountToken": bool,
+        /// Whether containers find a token of their service account; as that says if it is left out.
+        honoured automount_service_account_token "automountServiceAccountToken": Option<bool>,
         /// Labels of the node.
         honoured node_selector "nodeSelector": BTreeMap<String, String>,
         /// Which nodes are preferred.

@@ -159,13 +159,23 @@ fields! {
         honoured secret: Option<ProjectedObject>,
         /// What tells of the pod.
         honoured downward_api "downwardAPI": Option<ProjectedDownward>,
-        /// A token.
-        not_here("no token is made, and its file is not there")
-            service_account_token "serviceAccountToken": Value,
+        /// A token of the pod's service account.
+        honoured service_account_token "serviceAccountToken": Option<ProjectedToken>,
         /// Certificates that are trusted.
         not_here("its file is not there") cluster_trust_bundle "clusterTrustBundle": Value,
         /// A certificate of the pod.
         not_here("its file is not there") pod_certificate "podCertificate": Value,
+    }
+
+    /// A token as a source of a file.
+    pub struct ProjectedToken "the source" {
+        /// For whom it is; the API if it is left out.
+        honoured audience: String,
+        /// How long it is valid, in seconds, from ten minutes to a day; an hour if it is left out. It is
+        /// renewed in time.
+        honoured expiration_seconds "expirationSeconds": Option<i64>,
+        /// Its file.
+        honoured path: String,
     }
 
     /// An object as a source of files.

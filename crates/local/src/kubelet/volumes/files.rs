@@ -55,6 +55,12 @@ pub(super) fn files(
                     files.extend(object_files(state, source)?);
                 }
             }
+            if let Some(asked) = &source.service_account_token
+                && let Some(token) = state.tokens.projected(asked)
+            {
+                let path = RelativePath::new(&asked.path)?;
+                files.push(VolumeFile { path, content: token.into_bytes(), mode });
+            }
             if let Some(downward) = &source.downward_api {
                 files.extend(downward_files(state, &downward.items, mode)?);
             }
