@@ -260,10 +260,11 @@ fn contest(
             continue;
         }
         let path = match segment.split_at_checked(2) {
-            Some(("k:", key)) => format!(
-                "{path}[{}]",
-                key.trim_matches(['{', '}']).replace("\":", "\"=").replacen('"', "", 2)
-            ),
+            // As Kubernetes writes the path of an item: `[name="c"]`.
+            Some(("k:", key)) => {
+                let key = key.trim_matches(['{', '}']).replacen('"', "", 1).replacen("\":", "=", 1);
+                format!("{path}[{key}]")
+            }
             Some((_, name)) => format!("{path}.{name}"),
             None => continue,
         };
@@ -363,7 +364,9 @@ fn merge(target: &mut Value, config: &Value, name: &str, whole_lists: bool) {
                 match child_mut(target, &segment) {
                     Some(there) => merge(there, item, "", whole_lists),
                     None => {
-                        target.as_array_mut().into_iter().for_each(|all| all.push(item.clone()))
+                        if let Some(all) = target.as_array_mut() {
+                            all.push(item.clone());
+                        }
                     }
                 }
             }

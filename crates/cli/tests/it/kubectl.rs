@@ -134,8 +134,7 @@ fn objects(kubectl: &Kubectl<'_>) {
     assert!(said.code == 1 && said.out.starts_with("no"), "{said:?}");
     let token = kubectl.ok("create token default -n shop");
     assert_eq!(token.split('.').count(), 3, "{token}");
-    let manifest =
-        "{apiVersion: v1, kind: ConfigMap, metadata: {name: c, namespace: shop}, data: {a: new}}";
+    let manifest = "---\n{apiVersion: v1, kind: ConfigMap, metadata: {name: c, namespace: shop}, data: {a: new}}";
     kubectl.mesh.write("c.yaml", manifest);
     let said = kubectl.run("diff -f c.yaml");
     assert!(said.code == 1 && said.out.contains("+  a: new"), "{said:?}");
@@ -149,7 +148,7 @@ fn server_side_apply(kubectl: &Kubectl<'_>) {
     let deployment = |spec: &str| {
         let pod = "{metadata: {labels: {app: x}}, spec: {containers: [{name: c, image: ironmesh/sleep}]}}";
         format!(
-            "{{apiVersion: apps/v1, kind: Deployment, metadata: {{name: x, namespace: shop}}, \
+            "---\n{{apiVersion: apps/v1, kind: Deployment, metadata: {{name: x, namespace: shop}}, \
              spec: {{{spec} selector: {{matchLabels: {{app: x}}}}, template: {pod}}}}}"
         )
     };
