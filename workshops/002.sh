@@ -4,9 +4,11 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 if [ -n "$THEIRS" ]; then
   cp "$THEIRS/002-istio1.14/samples/bookinfo/platform/kube/bookinfo.yaml" .
   cp "$THEIRS/002-istio1.14/samples/bookinfo/networking/bookinfo-gateway.yaml" .
+  cp -r "$THEIRS/002-istio1.14/samples/addons" .
 else
   place bookinfo.yaml "$SAMPLES/bookinfo/bookinfo.yaml"
   place bookinfo-gateway.yaml "$SAMPLES/bookinfo/gateway.yaml"
+  place addons/addons.yaml "$SAMPLES/addons/addons.yaml"
 fi
 
 step 2.1 "precheck, and an install that asks first"
@@ -42,6 +44,32 @@ echo "http://$GATEWAY_URL/productpage"
 becomes "the page is there" has '<title>Simple Bookstore App</title>' curl -s "http://$GATEWAY_URL/productpage"
 is "/product is 404" status 404 "http://$GATEWAY_URL/product"
 
-later 2.6 "addons" "metrics and their dashboards come with the store of telemetry"
-later 2.7 "dashboard beside a port-forward" "metrics and their dashboards come with the store of telemetry"
+step 2.6 "addons: their pods, Services and ports"
+kubectl apply -f addons
+kubectl rollout status deployment/kiali -n istio-system
+for name in grafana jaeger kiali prometheus; do
+  becomes "$name runs" has "^$name-.* ([0-9])/\\1 +Running" kubectl get po -n istio-system
+done
+kubectl get svc -n istio-system >services
+while read -r name ports; do
+  is "Service $name has its ports" has "^$name .* $ports( |,)" cat services
+done <<'LIST'
+grafana 3000/TCP
+istiod 15010/TCP,15012/TCP,443/TCP,15014/TCP
+kiali 20001/TCP
+prometheus 9090/TCP
+zipkin 9411/TCP
+LIST
+
+step 2.7 "a dashboard beside a port-forward"
+(exec kubectl port-forward svc/kiali -n istio-system 20001 >forwarded 2>&1) &
+forward=$!
+becomes "it forwards, or somebody else has the port" has '^Forwarding from .*:20001 -> 20001$|Unable to listen' cat forwarded
+(exec istioctl dashboard kiali >dashboard 2>&1) &
+dashboard=$!
+becomes "a URL is printed" has '^http://localhost:[0-9]+/kiali$' cat dashboard
+is "the port is said to be taken" has '^Unable to listen on port 20001: Listeners failed to create' cat dashboard
+is "the page is there" has 'kiali' curl -s "$(grep -o 'http://localhost:[0-9]*/kiali' dashboard)"
+kill $dashboard $forward 2>/dev/null || true
+
 later 2.8 "a graph from live traffic" "metrics and their dashboards come with the store of telemetry"

@@ -142,6 +142,7 @@ enum Verb {
     Inject(verb::inject::Inject),
     Install(verb::install::Install),
     Precheck(verb::precheck::Precheck),
+    Dashboard(verb::dashboard::Dashboard),
     #[command(name = "x")]
     Experimental(verb::precheck::Experimental),
     Shims(verb::shims::Shims),
@@ -162,7 +163,7 @@ const GROUPS: &[(&str, &[&str])] = &[
     ),
     ("Workloads", &["logs", "exec", "port-forward", "scale", "rollout"]),
     ("Traffic", &["explain", "proxy-status", "proxy-config", "findings", "finding"]),
-    ("As istioctl", &["install", "precheck", "inject", "x"]),
+    ("As istioctl", &["install", "precheck", "inject", "dashboard", "x"]),
     ("This command", &["shims", "completion", "man", "help"]),
 ];
 
@@ -178,7 +179,11 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
         Ok(parsed) => parsed,
         Err(error) => return help::complain(error),
     };
-    if !matches!(verb, Verb::Config(_) | Verb::Completion(_) | Verb::Man(_)) {
+    let needs_no_mesh = matches!(
+        verb,
+        Verb::Config(_) | Verb::Completion(_) | Verb::Man(_) | Verb::Inject(_) | Verb::Shims(_)
+    );
+    if !needs_no_mesh {
         context.choose()?;
     }
     // A process that `up` starts must find one thread and no runtime; so each verb that needs a
@@ -223,6 +228,7 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
         Verb::Explain(verb) => block_on(verb.run(&context)),
         Verb::ProxyConfig(verb) => block_on(verb.run(&context)),
         Verb::Settings(verb) => block_on(verb.run(&context)),
+        Verb::Dashboard(verb) => block_on(verb.run(&context)),
         Verb::Version(verb) => block_on(verb.run(&context)),
     }
 }

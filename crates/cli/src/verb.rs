@@ -5,6 +5,7 @@ pub(crate) mod capture;
 pub(crate) mod completion;
 pub(crate) mod config;
 pub(crate) mod create;
+pub(crate) mod dashboard;
 pub(crate) mod delete;
 pub(crate) mod describe;
 pub(crate) mod down;

@@ -62,7 +62,7 @@ impl PortForward {
         let wanted = self.ports.iter().map(|word| Forwarding::read(word, &pod, service.as_ref()));
         let wanted = wanted.collect::<anyhow::Result<Vec<_>>>()?;
         let agent = Agent::of_mesh(nix::unistd::geteuid().as_raw(), &context.mesh);
-        let to = Rc::new(Destination { agent, api, pod });
+        let to = Rc::new(Destination { agent, api, pod, is_quiet: false });
         LocalSet::new().run_until(self.forward(&to, &wanted)).await
     }
 
@@ -166,11 +166,57 @@ impl PortForward {
     }
 }
 
+/// Leads a port of 127.0.0.1 to one of a pod, until that ends; another port if this one is taken, which
+/// is said. Calls back with the port.
+///
+/// # Errors
+///
+/// If there is no such pod, it does not run in time, or it has ended.
+pub(crate) async fn lead(
+    context: &Context,
+    pod: &str,
+    (local, remote): (u16, u16),
+    ready: impl FnOnce(u16) -> anyhow::Result<()>,
+) -> anyhow::Result<ExitCode> {
+    let forward = PortForward {
+        pod: pod.to_owned(),
+        ports: Vec::new(),
+        address: vec![Ipv4Addr::LOCALHOST.to_string()],
+        pod_running_timeout: RUNNING_TIMEOUT,
+    };
+    let api = context.api();
+    let pod = forward.running_pod(&api, context.namespace()).await?;
+    let listeners = match forward.listen(local).await {
+        Ok(listeners) => listeners,
+        Err(error) => {
+            say::notice(&format!(
+                "Unable to listen on port {local}: Listeners failed to create with the following \
+                 errors: [{error:#}]"
+            ));
+            forward.listen(0).await?
+        }
+    };
+    let listener = listeners.into_iter().next().context("no port of 127.0.0.1 is free")?;
+    let agent = Agent::of_mesh(nix::unistd::geteuid().as_raw(), &context.mesh);
+    let to = Rc::new(Destination { agent, api, pod, is_quiet: true });
+    ready(listener.local_addr()?.port())?;
+    let forwarding = async {
+        tokio::select! {
+            () = to.ended() => bail!("lost connection to pod"),
+            ended = accept(listener, Rc::clone(&to), remote) => ended,
+        }
+    };
+    LocalSet::new().run_until(forwarding).await?;
+    Ok(ExitCode::SUCCESS)
+}
+
 /// Where connections go.
 struct Destination {
     agent: Agent,
     api: Api,
     pod: Value,
+    /// Whether connections are not told of.
+    is_quiet: bool,
 }
 
 impl Destination {
@@ -229,7 +275,9 @@ async fn accept(listener: TcpListener, to: Rc<Destination>, port: u16) -> anyhow
             tokio::time::sleep(LOOK_PAUSE).await;
             continue;
         };
-        writeln!(stdout(), "Handling connection for {local}")?;
+        if !to.is_quiet {
+            writeln!(stdout(), "Handling connection for {local}")?;
+        }
         let to = Rc::clone(&to);
         tokio::task::spawn_local(async move { to.carry(stream, port).await });
     }
@@ -241,5 +289,7 @@ fn is_finished(pod: &Value) -> bool {
 
 /// What `localhost` is.
 const LOCALHOST: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+/// How long a page is waited for whose pod does not run yet.
+const RUNNING_TIMEOUT: Duration = Duration::from_secs(60);
 /// Pause before what was not there is looked for again.
 const LOOK_PAUSE: Duration = Duration::from_millis(100);

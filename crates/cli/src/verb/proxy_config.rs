@@ -82,7 +82,7 @@ impl ProxyConfig {
 }
 
 /// `POD.NAMESPACE`, or a pod of the namespace in use.
-fn split(word: &str, context: &Context) -> (String, String) {
+pub(crate) fn split(word: &str, context: &Context) -> (String, String) {
     match word.rsplit_once('.') {
         Some((pod, namespace)) if context.namespace.is_none() => {
             (pod.to_owned(), namespace.to_owned())

@@ -1,13 +1,15 @@
 //! What other texts type: the names of their programs, sidecars by hand, installs, charts.
 
 use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use tempfile::TempDir;
 
 use crate::mesh::Mesh;
-use crate::running::{Running, await_some};
+use crate::running::{Running, await_some, samples};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_ironmesh");
 const BOOKINFO: &str = include_str!("../../../../samples/bookinfo/bookinfo.yaml");
@@ -258,4 +260,47 @@ fn other_charts_go_to_the_real_helm() {
         "real install ratingsdb bitnami/mongodb -n db --set a=b\nreal repo add bitnami https://x\n\
          real search repo bitnami\nreal version\n"
     );
+}
+
+const KIALI: &str = "
+apiVersion: v1
+kind: Pod
+metadata: {name: kiali, namespace: istio-system, labels: {app: kiali}}
+spec: {containers: [{name: kiali, image: 'quay.io/kiali/kiali:v1.50', ports: [{containerPort: 20001}]}]}
+";
+
+#[test]
+fn a_dashboard_takes_another_port_where_its_own_is_taken() {
+    if !samples().exists() {
+        println!("SKIPPED: {} is not built", samples().display());
+        return;
+    }
+    let Some(mesh) = Running::start(KIALI, &[]) else { return };
+    let none = mesh.run(&["dashboard", "grafana"]);
+    assert!(none.code == 1 && none.err.contains("no pod with the label app=grafana"), "{none:?}");
+    let other = mesh.run(&["dashboard", "kiali", "some-pod"]);
+    assert!(other.code == 1 && other.err.contains("only envoy takes a pod"), "{other:?}");
+    assert_eq!(mesh.run(&["dashboard", "nothing"]).code, 2);
+
+    // Taken by us, or by somebody else already.
+    let _taken = TcpListener::bind("127.0.0.1:20001");
+    let mut command = mesh.command(&["dashboard", "kiali", "--browser=false"]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let port =
+        line.strip_prefix("http://localhost:").and_then(|rest| rest.strip_suffix("/kiali\n"));
+    let port: u16 = port.unwrap_or_else(|| panic!("{line:?}")).parse().unwrap();
+    assert_ne!(port, 20001);
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    stream.write_all(b"GET /kiali HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("kiali"), "{answer}");
+    child.kill().unwrap();
+    let said = child.wait_with_output().unwrap();
+    let said = String::from_utf8(said.stderr).unwrap();
+    let notice =
+        "Unable to listen on port 20001: Listeners failed to create with the following errors: [";
+    assert!(said.starts_with(notice), "{said}");
 }
