@@ -153,7 +153,20 @@ enum Verb {
 
 /// The verbs in groups, for the list in the help.
 const GROUPS: &[(&str, &[&str])] = &[
-    ("The mesh", &["up", "down", "status", "settings", "external", "image", "config", "version"]),
+    (
+        "The mesh",
+        &[
+            "up",
+            "down",
+            "status",
+            "settings",
+            "external",
+            "image",
+            "config",
+            "kubeconfig",
+            "version",
+        ],
+    ),
     (
         "Objects",
         &[
