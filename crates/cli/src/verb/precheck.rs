@@ -19,6 +19,8 @@ pub(crate) struct Precheck {}
 /// Commands that istioctl calls experimental.
 #[derive(Debug, Args)]
 #[command(visible_alias = "experimental")]
+#[command(after_help = "Example:
+  istioctl x precheck")]
 pub(crate) struct Experimental {
     #[command(subcommand)]
     verb: Inner,
