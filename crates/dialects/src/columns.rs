@@ -8,12 +8,18 @@ use crate::kubernetes::kinds::{AnyObject, Condition, ObjectMeta};
 use crate::schema::{Entries, Fields, Items};
 
 mod core;
+mod kept;
 mod mesh;
 mod pod;
 mod workload;
 
 pub(crate) use self::core::{
     CLAIM, CONFIG_MAP, ENDPOINTS, EVENT, NAMESPACE, NODE, SECRET, SERVICE, SERVICE_ACCOUNT,
+};
+pub(crate) use self::kept::{
+    API_GATEWAY, AUTOSCALER, BINDING, CREATED, CRON_JOB, DISRUPTION_BUDGET, ENDPOINT_SLICE,
+    GATEWAY_CLASS, HTTP_ROUTE, INGRESS, INGRESS_CLASS, NETWORK_POLICY, OPERATOR, PRIORITY_CLASS,
+    STORAGE_CLASS, WEBHOOKS, WORKLOAD_ENTRY,
 };
 pub(crate) use self::mesh::{
     AUTHORIZATION_POLICY, DESTINATION_RULE, PEER_AUTHENTICATION, SERVICE_ENTRY, VIRTUAL_SERVICE,

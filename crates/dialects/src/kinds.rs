@@ -412,22 +412,22 @@ kinds! {
     }
     native "batch" ["v1", "v1beta1"] also [] status none {
         Job "jobs" [] namespaced checked(core::Job) shown JOB;
-        CronJob "cronjobs" ["cj"] namespaced not_run;
+        CronJob "cronjobs" ["cj"] namespaced not_run shown CRON_JOB;
     }
     native "autoscaling" ["v2", "v1", "v2beta2", "v2beta1"] also [] status none {
-        HorizontalPodAutoscaler "horizontalpodautoscalers" ["hpa"] namespaced kept;
+        HorizontalPodAutoscaler "horizontalpodautoscalers" ["hpa"] namespaced kept shown AUTOSCALER;
     }
     native "policy" ["v1", "v1beta1"] also [] status none {
-        PodDisruptionBudget "poddisruptionbudgets" ["pdb"] namespaced kept;
+        PodDisruptionBudget "poddisruptionbudgets" ["pdb"] namespaced kept shown DISRUPTION_BUDGET;
         PodSecurityPolicy "podsecuritypolicies" ["psp"] cluster kept;
     }
     native "discovery.k8s.io" ["v1", "v1beta1"] also [] status none {
-        EndpointSlice "endpointslices" [] namespaced model(core::EndpointSlice, kubernetes::endpoint_slice);
+        EndpointSlice "endpointslices" [] namespaced model(core::EndpointSlice, kubernetes::endpoint_slice) shown ENDPOINT_SLICE;
     }
     native "networking.k8s.io" ["v1", "v1beta1"] also [("extensions", "v1beta1")] status none {
-        Ingress "ingresses" ["ing"] namespaced kept;
-        IngressClass "ingressclasses" [] cluster kept;
-        NetworkPolicy "networkpolicies" ["netpol"] namespaced kept;
+        Ingress "ingresses" ["ing"] namespaced kept shown INGRESS;
+        IngressClass "ingressclasses" [] cluster kept shown INGRESS_CLASS;
+        NetworkPolicy "networkpolicies" ["netpol"] namespaced kept shown NETWORK_POLICY;
     }
     custom "networking.istio.io" ["v1", "v1beta1", "v1alpha3"] also [] status Istio {
         VirtualService "virtualservices" ["vs"] namespaced model(istio::virtual_service::VirtualService, istio::virtual_service) shown VIRTUAL_SERVICE;
@@ -436,7 +436,7 @@ kinds! {
         ServiceEntry "serviceentries" ["se"] namespaced kept shown SERVICE_ENTRY;
         Sidecar "sidecars" [] namespaced kept;
         EnvoyFilter "envoyfilters" [] namespaced kept;
-        WorkloadEntry "workloadentries" ["we"] namespaced kept;
+        WorkloadEntry "workloadentries" ["we"] namespaced kept shown WORKLOAD_ENTRY;
         WorkloadGroup "workloadgroups" ["wg"] namespaced kept;
         ProxyConfig "proxyconfigs" [] namespaced kept;
     }
@@ -461,13 +461,13 @@ kinds! {
         EgressRule "egressrules" [] namespaced kept;
     }
     custom "install.istio.io" ["v1alpha1"] also [] status none {
-        IstioOperator "istiooperators" ["iop"] namespaced kept;
+        IstioOperator "istiooperators" ["iop"] namespaced kept shown OPERATOR;
     }
     custom "gateway.networking.k8s.io" ["v1", "v1beta1", "v1alpha2"] also [] status none {
-        GatewayClass "gatewayclasses" ["gc"] cluster kept;
-        Gateway "gateways" ["gtw"] namespaced kept;
-        HTTPRoute "httproutes" [] namespaced kept;
-        GRPCRoute "grpcroutes" [] namespaced kept;
+        GatewayClass "gatewayclasses" ["gc"] cluster kept shown GATEWAY_CLASS;
+        Gateway "gateways" ["gtw"] namespaced kept shown API_GATEWAY;
+        HTTPRoute "httproutes" [] namespaced kept shown HTTP_ROUTE;
+        GRPCRoute "grpcroutes" [] namespaced kept shown HTTP_ROUTE;
         ReferenceGrant "referencegrants" ["refgrant"] namespaced kept;
     }
     custom "split.smi-spec.io" ["v1alpha4", "v1alpha2", "v1alpha1"] also [] status none {
@@ -477,26 +477,26 @@ kinds! {
         ServiceProfile "serviceprofiles" ["sp"] namespaced kept;
     }
     native "rbac.authorization.k8s.io" ["v1", "v1beta1"] also [] status none {
-        Role "roles" [] namespaced unneeded("who may ask the API for what does not follow from roles here");
-        RoleBinding "rolebindings" [] namespaced unneeded("who may ask the API for what does not follow from roles here");
-        ClusterRole "clusterroles" [] cluster unneeded("who may ask the API for what does not follow from roles here");
-        ClusterRoleBinding "clusterrolebindings" [] cluster unneeded("who may ask the API for what does not follow from roles here");
+        Role "roles" [] namespaced unneeded("who may ask the API for what does not follow from roles here") shown CREATED;
+        RoleBinding "rolebindings" [] namespaced unneeded("who may ask the API for what does not follow from roles here") shown BINDING;
+        ClusterRole "clusterroles" [] cluster unneeded("who may ask the API for what does not follow from roles here") shown CREATED;
+        ClusterRoleBinding "clusterrolebindings" [] cluster unneeded("who may ask the API for what does not follow from roles here") shown BINDING;
     }
     native "apiextensions.k8s.io" ["v1", "v1beta1"] also [] status none {
-        CustomResourceDefinition "customresourcedefinitions" ["crd", "crds"] cluster unneeded("objects of the kind are kept, with or without its definition");
+        CustomResourceDefinition "customresourcedefinitions" ["crd", "crds"] cluster unneeded("objects of the kind are kept, with or without its definition") shown CREATED;
     }
     native "admissionregistration.k8s.io" ["v1", "v1beta1"] also [] status none {
-        MutatingWebhookConfiguration "mutatingwebhookconfigurations" [] cluster kept;
-        ValidatingWebhookConfiguration "validatingwebhookconfigurations" [] cluster kept;
+        MutatingWebhookConfiguration "mutatingwebhookconfigurations" [] cluster kept shown WEBHOOKS;
+        ValidatingWebhookConfiguration "validatingwebhookconfigurations" [] cluster kept shown WEBHOOKS;
     }
     native "apiregistration.k8s.io" ["v1", "v1beta1"] also [] status none {
         APIService "apiservices" [] cluster kept;
     }
     native "storage.k8s.io" ["v1", "v1beta1"] also [] status none {
-        StorageClass "storageclasses" ["sc"] cluster kept;
+        StorageClass "storageclasses" ["sc"] cluster kept shown STORAGE_CLASS;
     }
     native "scheduling.k8s.io" ["v1", "v1beta1"] also [] status none {
-        PriorityClass "priorityclasses" ["pc"] cluster kept;
+        PriorityClass "priorityclasses" ["pc"] cluster kept shown PRIORITY_CLASS;
     }
 }
 

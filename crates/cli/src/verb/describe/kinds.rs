@@ -11,11 +11,31 @@ pub(super) fn service(sheet: &mut Sheet, service: &Value, endpoints: &Value) {
     let spec = &service["spec"];
     metadata(sheet, service);
     sheet.field("Selector", selector(&spec["selector"]));
-    sheet.field("Type", spec["type"].as_str().unwrap_or("ClusterIP"));
+    let of = spec["type"].as_str().unwrap_or("ClusterIP");
+    sheet.field("Type", of);
+    let texts = |list: &Value| {
+        let texts = list.as_array().into_iter().flatten().filter_map(Value::as_str);
+        texts.collect::<Vec<_>>().join(",")
+    };
+    if let Some(policy) = spec["ipFamilyPolicy"].as_str() {
+        sheet.field("IP Family Policy", policy);
+        sheet.field("IP Families", texts(&spec["ipFamilies"]));
+    }
     sheet.field("IP", string(&spec["clusterIP"]));
-    if let Some(ingress) = service.pointer("/status/loadBalancer/ingress/0") {
-        let address = ingress.as_object().and_then(|fields| fields.values().next());
-        sheet.field("LoadBalancer Ingress", address.map(string).unwrap_or_default());
+    for (name, list) in [("IPs", &spec["clusterIPs"]), ("External IPs", &spec["externalIPs"])] {
+        if !texts(list).is_empty() {
+            sheet.field(name, texts(list));
+        }
+    }
+    if let Some(name) = spec["externalName"].as_str().filter(|name| !name.is_empty()) {
+        sheet.field("External Name", name);
+    }
+    let ingress = service.pointer("/status/loadBalancer/ingress").unwrap_or(&Value::Null);
+    let given = ingress.as_array().into_iter().flatten();
+    let given: Vec<&str> =
+        given.filter_map(|at| at["ip"].as_str().or(at["hostname"].as_str())).collect();
+    if !given.is_empty() {
+        sheet.field("LoadBalancer Ingress", given.join(", "));
     }
     for port in spec["ports"].as_array().into_iter().flatten() {
         let protocol = port["protocol"].as_str().unwrap_or("TCP");
@@ -26,9 +46,22 @@ pub(super) fn service(sheet: &mut Sheet, service: &Value, endpoints: &Value) {
         if let Some(node_port) = port.get("nodePort") {
             sheet.field("NodePort", format!("{name}  {}/{protocol}", string(node_port)));
         }
-        let addresses = addresses(endpoints, &port["name"]).join(",");
-        sheet
-            .field("Endpoints", if addresses.is_empty() { "<none>".to_owned() } else { addresses });
+        sheet.field("Endpoints", shortened(&addresses(endpoints, &port["name"])));
+    }
+    sheet.field("Session Affinity", spec["sessionAffinity"].as_str().unwrap_or("None"));
+    if matches!(of, "NodePort" | "LoadBalancer") {
+        let policy = spec["externalTrafficPolicy"].as_str().unwrap_or("Cluster");
+        sheet.field("External Traffic Policy", policy);
+    }
+}
+
+/// The first addresses, as kubectl shortens them.
+fn shortened(addresses: &[String]) -> String {
+    let first = addresses.iter().take(ADDRESSES_SHOWN).cloned().collect::<Vec<_>>().join(",");
+    match addresses.len().saturating_sub(ADDRESSES_SHOWN) {
+        0 if first.is_empty() => "<none>".to_owned(),
+        0 => first,
+        more => format!("{first} + {more} more..."),
     }
 }
 
@@ -184,4 +217,48 @@ pub(super) fn any(sheet: &mut Sheet, object: &Value) -> anyhow::Result<()> {
         sheet.block(name, &to_yaml(value)?);
     }
     Ok(())
+}
+
+/// Addresses of a port of a Service that are shown.
+const ADDRESSES_SHOWN: usize = 3;
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_service_as_kubectl_describes_it() {
+        let given = json!({
+            "metadata": { "name": "l5d", "namespace": "default" },
+            "spec": {
+                "selector": { "app": "l5d" }, "type": "LoadBalancer", "clusterIP": "10.96.0.9",
+                "clusterIPs": ["10.96.0.9"],
+                "ports": [{ "name": "outgoing", "port": 4140, "nodePort": 30001 }],
+            },
+            "status": { "loadBalancer": { "ingress": [{ "ip": "127.128.0.2" }] } },
+        });
+        let addresses: Vec<Value> =
+            (1..=5).map(|n| json!({ "ip": format!("10.0.0.{n}") })).collect();
+        let ports = json!([{ "name": "outgoing", "port": 4140 }]);
+        let endpoints = json!({ "subsets": [{ "addresses": addresses, "ports": ports }] });
+        let mut sheet = Sheet::default();
+        service(&mut sheet, &given, &endpoints);
+        let text = sheet.finish();
+        for line in [
+            "Type:                     LoadBalancer\n",
+            "IPs:                      10.96.0.9\n",
+            "LoadBalancer Ingress:     127.128.0.2\n",
+            "Port:                     outgoing  4140/TCP\n",
+            "NodePort:                 outgoing  30001/TCP\n",
+            "Endpoints:                10.0.0.1:4140,10.0.0.2:4140,10.0.0.3:4140 + 2 more...\n",
+            "External Traffic Policy:  Cluster\n",
+        ] {
+            assert!(text.contains(line), "{line}{text}");
+        }
+        let mut sheet = Sheet::default();
+        service(&mut sheet, &json!({ "spec": { "ports": [{ "port": 1 }] } }), &Value::Null);
+        assert!(sheet.finish().contains("Endpoints:         <none>\n"));
+    }
 }
