@@ -66,10 +66,29 @@ impl fmt::Display for Digest {
     }
 }
 
+/// Makes a digest of what comes bit by bit.
+pub(crate) struct Hasher(Context);
+
+impl Default for Hasher {
+    fn default() -> Self {
+        Self(Context::new(&SHA256))
+    }
+}
+
+impl Hasher {
+    pub(crate) fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    pub(crate) fn finish(self) -> Digest {
+        Digest::from_hash(self.0.finish().as_ref())
+    }
+}
+
 /// Counts and hashes what is read through it, up to a number of bytes.
 pub(crate) struct Hashing<R> {
     inner: R,
-    context: Context,
+    hasher: Hasher,
     left: u64,
     what: &'static str,
 }
@@ -77,13 +96,13 @@ pub(crate) struct Hashing<R> {
 impl<R: Read> Hashing<R> {
     /// More than `bytes_max` bytes are an error that says `what` is too long.
     pub(crate) fn new(inner: R, bytes_max: u64, what: &'static str) -> Self {
-        Self { inner, context: Context::new(&SHA256), left: bytes_max, what }
+        Self { inner, hasher: Hasher::default(), left: bytes_max, what }
     }
 
     /// Reads the rest; the digest of all.
     pub(crate) fn finish(mut self) -> io::Result<Digest> {
         io::copy(&mut self, &mut io::sink())?;
-        Ok(Digest::from_hash(self.context.finish().as_ref()))
+        Ok(self.hasher.finish())
     }
 }
 
@@ -93,7 +112,7 @@ impl<R: Read> Read for Hashing<R> {
         self.left = self.left.checked_sub(count as u64).ok_or_else(|| {
             io::Error::new(io::ErrorKind::FileTooLarge, format!("{} is too long", self.what))
         })?;
-        self.context.update(&buffer[..count]);
+        self.hasher.update(&buffer[..count]);
         Ok(count)
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! ImageName     docker.io/library/redis:7                        (name)
-//!  └ archive    `docker save`, an OCI layout                      (archive)
+//!  └ source     `docker save`, an OCI layout; a registry         (archive, registry)
 //!     └ import  documents checked, layers unpacked as overlays'   (import, unpack)
 //!        └ Store  what is there, held while it is used             (store)
 //! ```
@@ -13,11 +13,13 @@
 mod archive;
 mod compression;
 mod copy;
+mod credentials;
 mod digest;
 mod error;
 mod import;
 mod manifest;
 mod name;
+mod registry;
 mod store;
 mod tree;
 mod unpack;
@@ -29,5 +31,6 @@ pub use digest::{Digest, NoDigest};
 pub use error::ImageError;
 pub use manifest::ImageConfig;
 pub use name::{BadImageName, ImageName, is_loopback};
+pub use registry::{Progress, Pull, PullError, Pulled, pull};
 pub use store::{Held, Image, Named, Store};
 pub use users::{User, user};

@@ -371,6 +371,16 @@ impl Work {
     }
 }
 
+impl Work {
+    /// Makes a file in it, to be written and read.
+    pub(crate) fn file(&self, name: &str) -> Result<File, ImageError> {
+        let path = self.path.join(name);
+        let mut options = File::options();
+        let made = options.read(true).write(true).create_new(true).mode(0o600).open(&path);
+        made.map_err(|source| ImageError::File { path, source })
+    }
+}
+
 impl Drop for Work {
     fn drop(&mut self) {
         // What stays is taken away by the next one.

@@ -8,6 +8,7 @@ mod ports;
 mod prepare;
 pub(crate) mod programs;
 mod progress;
+pub(crate) mod pull;
 
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;

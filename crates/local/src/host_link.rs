@@ -8,9 +8,11 @@ use std::net::{SocketAddrV4, TcpListener};
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
+use ironmesh_images::Pull;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{OnceCell, oneshot};
 
+use super::host::pull::Outcome;
 use super::seqpacket::SeqPacket;
 
 /// What the agent asks the host side.
@@ -28,6 +30,8 @@ pub(crate) enum ToHost {
     UnlimitMemory { id: u64 },
     /// The MongoDB server is to be built, if it is not there.
     BuildMongoDb { id: u64 },
+    /// An image is to be pulled into the user's store.
+    PullImage { id: u64, pull: Box<Pull> },
     /// The API answers.
     Started,
     /// The agent ends: in order, or because it cannot go on.
@@ -54,6 +58,8 @@ pub(crate) enum FromHost {
     LimitMemory { id: u64, refused: Option<String> },
     /// It is there, or why not.
     BuildMongoDb { id: u64, refused: Option<String> },
+    /// It is there, or why not, as JSON of its outcome.
+    PullImage { id: u64, refused: Option<String> },
     /// End the mesh.
     Shutdown,
 }
@@ -145,6 +151,15 @@ impl HostLink {
         self.mongodb.get_or_try_init(|| async { build().await.map(drop) }).await.map(drop)
     }
 
+    /// Has an image pulled into the user's store.
+    pub(crate) async fn pull_image(&self, pull: Pull) -> Outcome {
+        let asked = self.ask(|id| ToHost::PullImage { id, pull: Box::new(pull) }).await;
+        match asked {
+            Ok(_) => Outcome::failed("the host side gave no outcome".to_owned()),
+            Err(text) => serde_json::from_str(&text).unwrap_or_else(|_| Outcome::failed(text)),
+        }
+    }
+
     /// Tells the host side something that has no answer.
     pub(crate) async fn tell(&self, message: &ToHost) {
         // When the host side is gone, the lifeline ends the mesh.
@@ -160,6 +175,7 @@ impl HostLink {
                 | FromHost::Listen { id, refused }
                 | FromHost::NameFiles { id, refused }
                 | FromHost::LimitMemory { id, refused }
+                | FromHost::PullImage { id, refused }
                 | FromHost::BuildMongoDb { id, refused } => (id, refused.map_or(Ok(fds), Err)),
             };
             if let Some(waiting) = self.waiting.borrow_mut().remove(&id) {

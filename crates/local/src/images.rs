@@ -8,14 +8,17 @@
 
 mod known;
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use ironmesh_dialects::kubernetes::image::{ImageName, StandIn, stand_in};
 use ironmesh_images::{Held, is_loopback};
+use ironmesh_model::limits::ImageLimits;
 use known::KNOWN;
-use tokio::sync::watch;
+use tokio::sync::{Mutex, Semaphore, watch};
 
 /// What an image is, or what stands for it: what its Dockerfile would say.
 #[derive(Clone, Debug, Default)]
@@ -154,6 +157,9 @@ pub(crate) struct Images {
     pub(crate) store: PathBuf,
     /// Rung when there are others than before.
     changed: watch::Sender<()>,
+    /// Images that are being pulled: one pull of each at a time.
+    pub(crate) turns: RefCell<HashMap<String, Rc<Mutex<()>>>>,
+    places: OnceCell<Arc<Semaphore>>,
 }
 
 /// A command that stands for images.
@@ -221,6 +227,11 @@ impl Images {
         self.mapped.borrow().iter().map(text).collect()
     }
 
+    /// Places for pulls at a time.
+    pub(crate) fn places(&self, limits: &ImageLimits) -> Arc<Semaphore> {
+        Arc::clone(self.places.get_or_init(|| Arc::new(Semaphore::new(limits.pulls_max))))
+    }
+
     /// Lets it be known that there may be others than before.
     pub(crate) fn note_change(&self) {
         self.changed.send_replace(());
@@ -275,6 +286,11 @@ pub(crate) fn well_known(image: &str, on_machine: impl Fn(&str) -> bool) -> Resu
         names: known.names,
         ..Image::default()
     })
+}
+
+/// The name of an image without tag and digest.
+pub(crate) fn repository(image: &str) -> &str {
+    ImageName::new(image).repository
 }
 
 /// Whether the registry that a name begins with is on this machine's loopback.

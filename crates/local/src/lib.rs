@@ -151,6 +151,7 @@ pub fn internal(args: &[OsString]) -> ExitCode {
     };
     match (stage, args.get(1)) {
         (control_process::STAGE, _) => return control_process::stage(),
+        (host::pull::STAGE, _) => return host::pull::stage(),
         (host::memory::STAGE, Some(folder)) => return host::memory::sweep(Path::new(folder)),
         _ => {}
     }

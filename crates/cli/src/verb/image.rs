@@ -1,12 +1,12 @@
 //! `ironmesh image`: the images of this user, and the commands that stand for others.
 
-use std::io::{Write, stdout};
+use std::io::{IsTerminal as _, Write, stderr, stdout};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
-use ironmesh_images::{ImageName, Named, Store};
+use ironmesh_images::{ImageName, Named, Progress, Store};
 use ironmesh_local::{agent_api::ClientError, image_mapping_in, image_store};
 use ironmesh_model::limits::Limits;
 use serde_json::{Value, json};
@@ -24,6 +24,7 @@ use crate::say;
 #[command(after_help = "Examples:
   ironmesh image load shop.tar                              what `docker save shop:1.0` wrote
   ironmesh image load layout/ --name example.com/shop:1.0   an OCI layout without names
+  ironmesh image pull example.com/shop:1.0                  beforehand; for pods it happens by itself
   ironmesh image list
   ironmesh image rm example.com/shop:1.0
   ironmesh image map 'example.com/shop:*=/usr/local/bin/shop --port 80'
@@ -36,6 +37,7 @@ pub(crate) struct Image {
 #[derive(Debug, Subcommand)]
 enum Verb {
     Load(Load),
+    Pull(Pull),
     List(List),
     Rm(Rm),
     Map(Map),
@@ -54,6 +56,23 @@ struct Load {
     #[arg(long, value_name = "NAME:TAG")]
     name: Option<ImageName>,
     /// A limit of images, such as limits.images.unpacked_bytes_max=20GiB; may be given several times.
+    #[arg(long = "set", value_name = "NAME=VALUE")]
+    settings: Vec<String>,
+}
+
+/// Pull an image from its registry; for pods that happens by itself.
+///
+/// Registries are asked by HTTPS, one on this machine's loopback by plain HTTP, as the user of
+/// ~/.docker/config.json (or of the folder in DOCKER_CONFIG).
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  ironmesh image pull example.com/shop:1.0
+  ironmesh image pull localhost:5000/shop@sha256:0123...")]
+struct Pull {
+    /// Its name; without a tag, latest.
+    #[arg(value_name = "NAME")]
+    name: ImageName,
+    /// A limit of images, such as limits.images.pull_timeout=5m; may be given several times.
     #[arg(long = "set", value_name = "NAME=VALUE")]
     settings: Vec<String>,
 }
@@ -101,6 +120,7 @@ impl Image {
     pub(crate) fn run(self, context: &Context) -> anyhow::Result<ExitCode> {
         match self.verb {
             Verb::Load(verb) => verb.run(context),
+            Verb::Pull(verb) => verb.run(context),
             Verb::List(verb) => verb.run(),
             Verb::Rm(verb) => verb.run(),
             Verb::Map(verb) => verb.run(context),
@@ -124,6 +144,52 @@ impl Load {
         }
         tell_mesh(context);
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl Pull {
+    fn run(self, context: &Context) -> anyhow::Result<ExitCode> {
+        let limits = limits(&self.settings)?.images;
+        let store = Store::open(&image_store())?;
+        let task = ironmesh_images::Pull { name: self.name, secrets: Vec::new(), limits };
+        let mut shown = Shown::default();
+        let pulled = ironmesh_images::pull(&store, &task, &mut |progress| shown.show(progress));
+        shown.end();
+        let pulled = pulled.with_context(|| format!("image {} is not pulled", task.name))?;
+        let size = size(pulled.downloaded);
+        writeln!(stdout(), "image/{} pulled ({size} downloaded)", task.name)?;
+        say_left_out(pulled.devices_left_out);
+        tell_mesh(context);
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// The progress of a pull: one line of a terminal; elsewhere, a line for each layer.
+#[derive(Default)]
+struct Shown {
+    last: Option<(usize, u64)>,
+}
+
+impl Shown {
+    fn show(&mut self, now: Progress) {
+        let percent = (now.bytes * 100).checked_div(now.size).unwrap_or(100);
+        let is_terminal = stderr().is_terminal();
+        let step = (now.layer, if is_terminal { percent } else { 0 });
+        if self.last.replace(step) == Some(step) {
+            return;
+        }
+        let (layer, layers, size) = (now.layer, now.layers, size(now.size));
+        // That it cannot be shown is no reason not to pull.
+        let _ = match is_terminal {
+            true => write!(stderr(), "\rlayer {layer} of {layers}: {percent} % of {size}\x1b[K"),
+            false => writeln!(stderr(), "layer {layer} of {layers}: {size}"),
+        };
+    }
+
+    fn end(&self) {
+        if self.last.is_some() && stderr().is_terminal() {
+            let _ = write!(stderr(), "\r\x1b[K");
+        }
     }
 }
 

@@ -16,7 +16,7 @@ use tokio::task::spawn_local;
 use super::memory::MemoryGroups;
 use super::ports;
 use super::prepare::Outside;
-use super::programs;
+use super::{programs, pull};
 use crate::UpError;
 use crate::host_link::{EGRESS_SOCKETS_MAX, FromHost, ToHost, Transport};
 use crate::seqpacket::SeqPacket;
@@ -122,6 +122,15 @@ impl Broker {
                         let refused = programs::build_mongodb(&folder, limit).await.err();
                         // An agent that is gone needs no answer.
                         let _ = socket.send(&FromHost::BuildMongoDb { id, refused }, &[]).await;
+                    });
+                }
+                ToHost::PullImage { id, pull } => {
+                    let (socket, store) = (Rc::clone(&self.mesh.socket), programs::image_store());
+                    spawn_local(async move {
+                        let outcome = pull::pull(&store, *pull).await;
+                        let refused = serde_json::to_string(&outcome).ok();
+                        // An agent that is gone needs no answer.
+                        let _ = socket.send(&FromHost::PullImage { id, refused }, &[]).await;
                     });
                 }
                 ToHost::UnlimitMemory { id } => {

@@ -4,14 +4,17 @@
 use std::rc::Rc;
 
 use ironmesh_dialects::kubernetes::kinds::{Container, ImagePullPolicy};
-use ironmesh_images::{ImageError, ImageName, Store};
+use ironmesh_images::{ImageError, ImageName, Pull, Store};
+use tokio::time::Instant;
 
 use super::container::{NoImage, NotStarted};
 use super::launch::is_on_machine;
 use super::pod::PodState;
+use crate::environment::{Holder, Objects as _};
 use crate::events::EventKind;
 use crate::host::programs::MONGODB;
-use crate::images::{FERRETDB, Image, well_known};
+use crate::host::pull::Outcome;
+use crate::images::{self, FERRETDB, Image, well_known};
 
 /// The image of a container, with what it tells of that in events.
 pub(super) async fn find(state: &Rc<PodState>, container: &Container) -> Result<Image, NotStarted> {
@@ -51,7 +54,7 @@ async fn find_unmapped(state: &Rc<PodState>, container: &Container) -> Result<Im
         Some("latest") => ImagePullPolicy::Always,
         _ => ImagePullPolicy::IfNotPresent,
     });
-    let stored = in_store(state, &name).map_err(|error| no_image(error.to_string()))?;
+    let stored = in_store(state, &name)?;
     match (stored, known, policy) {
         // Loaded or pulled by the user, or pulled before for a pod.
         (Some(image), Ok(_), _)
@@ -63,29 +66,145 @@ async fn find_unmapped(state: &Rc<PodState>, container: &Container) -> Result<Im
             Ok(present(state, container, image))
         }
         (None, Err(_), ImagePullPolicy::Never) => {
+            let image = &container.image;
             let message = format!(
-                "Container image \"{}\" is not present with pull policy of Never: load it with \
-                 `ironmesh image load FILE`, or map it with `ironmesh image map {0}=COMMAND`",
-                container.image
+                "Container image \"{image}\" is not present with pull policy of Never: load it with \
+                 `ironmesh image load FILE`, or map it with `ironmesh image map '{image}=COMMAND'`"
             );
             let reason = "ErrImageNeverPull";
             Err(NotStarted::Image(NoImage { reason, then: reason, message }))
         }
-        (stored, Err(why), _) => {
-            let _ = stored;
-            Err(no_image(why.to_string()))
+        // A program that is well known, but missing, is not had from elsewhere.
+        (None, Err(why @ images::NoImage::Missing { .. }), _) => Err(no_image(why.to_string())),
+        (stored, Err(_), policy) => pull(state, container, &name, stored, policy).await,
+    }
+}
+
+/// Pulls an image from its registry.
+async fn pull(
+    state: &Rc<PodState>,
+    container: &Container,
+    name: &ImageName,
+    stored: Option<Image>,
+    policy: ImagePullPolicy,
+) -> Result<Image, NotStarted> {
+    let (node, image) = (&state.node, &container.image);
+    if !node.egress && !name.is_on_loopback() {
+        return Err(no_image(format!(
+            "image \"{image}\" is not here, and nothing is pulled as the mesh was started with \
+             --no-egress: {}",
+            remedy(image)
+        )));
+    }
+    let begun = Instant::now();
+    let event = |kind, reason, message| state.event(Some(&container.name), kind, reason, message);
+    event(EventKind::Normal, "Pulling", format!("Pulling image \"{image}\""));
+    let secrets = pull_secrets(state);
+    let limits = node.limits.images.clone();
+    let task = Pull { name: name.clone(), secrets, limits };
+    let mut deletion = state.deletion();
+    let outcome = tokio::select! {
+        outcome = pull_in_turn(state, task, policy) => outcome?,
+        // What was begun goes on for the next pod.
+        _ = deletion.wait_for(Option::is_some) => {
+            return Err(no_image("the pod ends".to_owned()));
+        }
+    };
+    let time = format!("{:.3}s", begun.elapsed().as_secs_f64());
+    match (outcome, stored) {
+        (Some(Outcome { error: Some(why), is_silence: true, .. }), Some(stored))
+            if is_loaded(&stored) =>
+        {
+            let message = format!("{why}; the image that was loaded serves");
+            event(EventKind::Warning, "PullSkipped", message);
+            Ok(present(state, container, stored))
+        }
+        (Some(Outcome { error: Some(why), .. }), _) => {
+            Err(no_image(format!("image \"{image}\": {why}; {}", remedy(image))))
+        }
+        (outcome, _) => {
+            let found = in_store(state, name)?;
+            let gone = || no_image(format!("image \"{image}\" was pulled, and is gone again"));
+            let found = found.ok_or_else(gone)?;
+            let message = match outcome {
+                Some(outcome) => format!(
+                    "Successfully pulled image \"{image}\" in {time}. Image size: {} bytes.",
+                    outcome.bytes
+                ),
+                None => format!("Container image \"{image}\" already present on machine"),
+            };
+            event(EventKind::Normal, "Pulled", message);
+            Ok(found)
         }
     }
 }
 
+/// Pulls an image unless another pod just has; none if one has.
+async fn pull_in_turn(
+    state: &Rc<PodState>,
+    task: Pull,
+    policy: ImagePullPolicy,
+) -> Result<Option<Outcome>, NotStarted> {
+    let images = &state.node.images;
+    let key = task.name.to_string();
+    let turn = Rc::clone(images.turns.borrow_mut().entry(key.clone()).or_default());
+    let outcome = {
+        let _turn = turn.lock().await;
+        if policy == ImagePullPolicy::IfNotPresent && in_store(state, &task.name)?.is_some() {
+            Ok(None)
+        } else {
+            // It is closed by nobody.
+            let _place = images.places(&task.limits).acquire_owned().await;
+            Ok(Some(state.node.host.pull_image(task).await))
+        }
+    };
+    // The last one in turn leaves nothing behind.
+    if Rc::strong_count(&turn) <= 2 {
+        images.turns.borrow_mut().remove(&key);
+    }
+    outcome
+}
+
+/// What to do about an image that cannot be pulled.
+fn remedy(image: &str) -> String {
+    match image.split_once('/').is_some_and(|(host, _)| ironmesh_images::is_loopback(host)) {
+        true => "load it with `ironmesh image load FILE`".to_owned(),
+        false => format!(
+            "load it with `ironmesh image load FILE`, or say which command stands for it with `ironmesh \
+             image map '{}=COMMAND'`",
+            images::repository(image)
+        ),
+    }
+}
+
+fn is_loaded(image: &Image) -> bool {
+    image.real.as_ref().is_some_and(|held| held.image.loaded)
+}
+
+/// The texts of the pod's `imagePullSecrets`; one that is missing is none, as for Kubernetes.
+fn pull_secrets(state: &PodState) -> Vec<String> {
+    let pod = state.pod.borrow();
+    let named = pod.spec.image_pull_secrets.iter().filter_map(|named| named["name"].as_str());
+    let secret = |name| state.node.values(Holder::Secret, &pod.metadata.namespace, name).ok()?;
+    let secrets = named.filter_map(secret);
+    let texts = secrets.filter_map(|mut values| {
+        values.remove(".dockerconfigjson").or_else(|| values.remove(".dockercfg"))
+    });
+    texts.filter_map(|bytes| String::from_utf8(bytes).ok()).collect()
+}
+
 /// The image of this name in the user's store.
-fn in_store(state: &PodState, name: &ImageName) -> Result<Option<Image>, ImageError> {
-    if !state.node.images.store.exists() {
+fn in_store(state: &PodState, name: &ImageName) -> Result<Option<Image>, NotStarted> {
+    let folder = &state.node.images.store;
+    if !folder.exists() {
         return Ok(None);
     }
-    let store = Store::open(&state.node.images.store)?;
-    let Some(image) = store.find(name)? else { return Ok(None) };
-    Ok(store.hold(image)?.map(Image::of_real))
+    let find = || {
+        let store = Store::open(folder)?;
+        let Some(image) = store.find(name)? else { return Ok(None) };
+        Ok(store.hold(image)?.map(Image::of_real))
+    };
+    find().map_err(|error: ImageError| no_image(error.to_string()))
 }
 
 /// What stands for an image, with the MongoDB server built if it is that one and this machine has Go.
