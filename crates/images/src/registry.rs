@@ -248,8 +248,8 @@ impl<'a> Session<'a> {
     /// The bytes of the layers that are missing, unless they are more than an image may have.
     fn check_sizes(&self, layers: &[Descriptor], missing: &[usize]) -> Result<u64, PullError> {
         let most = self.pull.limits.unpacked_bytes_max;
-        let sizes = missing.iter().map(|number| layers[*number].size);
-        let sum = sizes.fold(Some(0_u64), |sum, size| sum?.checked_add(size));
+        let mut sizes = missing.iter().map(|number| layers[*number].size);
+        let sum = sizes.try_fold(0_u64, u64::checked_add);
         sum.filter(|sum| *sum <= most).ok_or_else(|| {
             let limit = "unpacked_bytes_max";
             self.not_taken(ImageError::TooMuch { what: "bytes in its layers", most, limit })

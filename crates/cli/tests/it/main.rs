@@ -18,6 +18,7 @@ mod mesh;
 mod mesh_verbs;
 mod objects;
 mod port_forward;
+mod registries;
 mod running;
 mod samples;
 mod sidecar;
