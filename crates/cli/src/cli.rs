@@ -143,6 +143,7 @@ enum Verb {
     Install(verb::install::Install),
     Precheck(verb::precheck::Precheck),
     Dashboard(verb::dashboard::Dashboard),
+    Analyze(verb::analyze::Analyze),
     #[command(name = "x")]
     Experimental(verb::precheck::Experimental),
     Shims(verb::shims::Shims),
@@ -176,7 +177,7 @@ const GROUPS: &[(&str, &[&str])] = &[
     ),
     ("Workloads", &["logs", "exec", "port-forward", "scale", "rollout"]),
     ("Traffic", &["explain", "proxy-status", "proxy-config", "findings", "finding"]),
-    ("As istioctl", &["install", "precheck", "inject", "dashboard", "x"]),
+    ("As istioctl", &["install", "precheck", "inject", "analyze", "dashboard", "x"]),
     ("This command", &["shims", "completion", "man", "help"]),
 ];
 
@@ -241,6 +242,7 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
         Verb::Explain(verb) => block_on(verb.run(&context)),
         Verb::ProxyConfig(verb) => block_on(verb.run(&context)),
         Verb::Settings(verb) => block_on(verb.run(&context)),
+        Verb::Analyze(verb) => block_on(verb.run(&context)),
         Verb::Dashboard(verb) => block_on(verb.run(&context)),
         Verb::Version(verb) => block_on(verb.run(&context)),
     }

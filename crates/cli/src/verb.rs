@@ -1,5 +1,6 @@
 //! The verbs, one module each.
 
+pub(crate) mod analyze;
 pub(crate) mod apply;
 pub(crate) mod capture;
 pub(crate) mod completion;

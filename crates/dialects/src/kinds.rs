@@ -75,6 +75,11 @@ impl Kind {
         KINDS.iter().find(|k| k.plural == plural && k.has_group(group))
     }
 
+    /// Whether the model of the mesh is made of its objects.
+    pub fn is_modelled(&self) -> bool {
+        matches!(self.treatment, Treatment::Model(_))
+    }
+
     fn has_group(&self, group: &str) -> bool {
         self.group == group || self.aliases.iter().any(|(alias, _)| *alias == group)
     }

@@ -304,3 +304,43 @@ fn a_dashboard_takes_another_port_where_its_own_is_taken() {
         "Unable to listen on port 20001: Listeners failed to create with the following errors: [";
     assert!(said.starts_with(notice), "{said}");
 }
+
+#[test]
+fn an_analysis_says_where_what_is_wrong_and_changes_nothing() {
+    let mesh = Mesh::start();
+    assert!(mesh.run("analyze").ok().starts_with("✔ No validation issues found"));
+    mesh.write(
+        "routes.yaml",
+        "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: reviews}\nspec:\n  hosts: [reviews]\n  http:\n  - route: [{destination: {host: missing}}]\n",
+    );
+    let place = "(VirtualService default/reviews routes.yaml:7)";
+    let alone = mesh.run("analyze --use-kube=false routes.yaml");
+    let said = mesh.run("analyze routes.yaml");
+    for said in [&alone, &said] {
+        assert!(said.out.contains(place) && said.out.contains("[IM0104]"), "{said:?}");
+    }
+    assert_eq!(mesh.run("get vs reviews").code, 1, "it was applied");
+    assert_eq!(mesh.run("analyze --failure-threshold Info routes.yaml").code, 1);
+    // What the mesh has counts, too; so does what stands in the files beside it.
+    let service = "apiVersion: v1\nkind: Service\nmetadata: {name: NAME}\nspec: {selector: {app: a}, ports: [{port: 80}]}\n";
+    for name in ["missing", "reviews"] {
+        mesh.run_with("apply -f -", &service.replace("NAME", name)).ok();
+    }
+    let said = mesh.run("analyze routes.yaml").ok();
+    assert!(!said.contains("IM0104"), "{said}");
+    assert!(mesh.run("analyze --use-kube=false routes.yaml").out.contains("IM0104"));
+    mesh.run("apply -f routes.yaml").ok();
+    mesh.run("delete svc missing").ok();
+    await_some("the finding of the mesh", || {
+        mesh.run("analyze -A")
+            .out
+            .contains("[IM0104] (VirtualService default/reviews) ")
+            .then_some(())
+    });
+    let all: serde_json::Value = serde_json::from_str(&mesh.run("analyze -o json").out).unwrap();
+    assert!(all.as_array().unwrap().iter().any(|one| one["code"] == "IM0104"), "{all}");
+    mesh.write("broken.yaml", "a: [1\n");
+    assert_eq!(mesh.run("analyze broken.yaml").code, 1);
+    assert_eq!(mesh.run("analyze missing.yaml").code, 1);
+    assert_eq!(mesh.run("analyze --use-kube=false").code, 1);
+}

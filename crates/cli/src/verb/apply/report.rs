@@ -129,7 +129,7 @@ fn lines(placed: &[Placed], verbose: bool) -> Vec<String> {
 }
 
 /// Whether a change of a kind may change which pods there are, or who selects them.
-fn concerns_pods(kind: &str) -> bool {
+pub(crate) fn concerns_pods(kind: &str) -> bool {
     matches!(
         kind,
         "Pod"
@@ -144,7 +144,7 @@ fn concerns_pods(kind: &str) -> bool {
 }
 
 /// Whether a finding is true only until the pods run, which an apply has just asked for.
-fn settles(code: FindingCode) -> bool {
+pub(crate) fn settles(code: FindingCode) -> bool {
     matches!(code, FindingCode::NothingSelected | FindingCode::EmptySubset)
 }
 
