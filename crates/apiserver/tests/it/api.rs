@@ -78,7 +78,7 @@ async fn custom_resources_take_no_strategic_merge_patch() {
     ] {
         let (code, reason, message) = send(custom, "strategic-merge-patch").await;
         assert_eq!((code, &*reason), (415, "UnsupportedMediaType"), "{custom}");
-        let taken = "application/json-patch+json, application/merge-patch+json";
+        let taken = "application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml";
         assert!(message.contains(&format!("include: {taken}; found")), "{message}");
         assert_eq!(send(custom, "merge-patch").await.0, 200, "{custom}");
     }
