@@ -232,7 +232,7 @@ async fn run(
     }
     let (argv, program) = command_inside(node, &inside.image, exec.command);
     let spec = ExecSpec {
-        limits: node.program_limits(),
+        limits: inside.limits,
         init: inside.init,
         argv,
         environment,

@@ -123,7 +123,11 @@ impl Node {
     /// What the program of a container may take of the machine.
     pub(crate) fn program_limits(&self) -> ProgramLimits {
         let limits = &self.limits.platform;
-        ProgramLimits { processes: limits.processes_max, open_files: limits.open_files_max }
+        ProgramLimits {
+            processes: limits.processes_max,
+            open_files: limits.open_files_max,
+            capabilities: 0,
+        }
     }
 
     /// The text of the trust anchors of the control plane.

@@ -2,7 +2,7 @@
 //!
 //! - [`mesh`]: from `ironmesh up` into the namespaces of the mesh, whose PID 1 is the agent.
 //! - [`pod`]: the network, host name and IPC namespaces that the containers of a pod share.
-//! - [`container`]: one container: its own root, its own processes, no capabilities.
+//! - [`container`]: one container: its own root, its own processes, no capabilities but over its own files.
 //! - [`exec`]: one more command inside a running container.
 //! - [`proxy`]: a proxy in a pod's network, with nothing but the right to mark its connections.
 //!
@@ -11,7 +11,7 @@
 //! its instructions and descriptors under fixed numbers. [`stage`] runs it.
 
 pub(crate) mod beneath;
-mod capabilities;
+pub(crate) mod capabilities;
 pub mod container;
 pub(crate) mod error;
 pub mod exec;

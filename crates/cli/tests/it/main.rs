@@ -19,6 +19,7 @@ mod mesh_verbs;
 mod objects;
 mod port_forward;
 mod registries;
+mod rights;
 mod running;
 mod samples;
 mod sidecar;

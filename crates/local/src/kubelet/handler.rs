@@ -227,7 +227,7 @@ async fn command(
     let inside = inside.ok_or_else(|| format!("container {} does not run", container.name))?;
     let (argv, program) = command_inside(&state.node, &inside.image, command.to_vec());
     let spec = ExecSpec {
-        limits: state.node.program_limits(),
+        limits: inside.limits,
         init: inside.init,
         argv,
         environment: inside.environment,

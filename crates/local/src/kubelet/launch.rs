@@ -22,7 +22,10 @@ use crate::events::EventKind;
 use crate::host_link::MemoryLimit;
 use crate::images::{Image, SAMPLES};
 use crate::node::Node;
-use crate::sandbox::container::{ContainerIo, ContainerSpec, ImageRoot, RootFile, spawn};
+use crate::sandbox::capabilities;
+use crate::sandbox::container::{
+    ContainerIo, ContainerSpec, ImageRoot, ProgramLimits, RootFile, spawn,
+};
 use crate::sandbox::pod::PodSandbox;
 use crate::sandbox::{ProgramFile, SandboxError, StageStatus};
 
@@ -59,10 +62,28 @@ pub(super) async fn launch(
         environment: prepared.spec.environment,
         user: prepared.spec.user,
         directory: prepared.spec.directory,
+        limits: prepared.spec.limits,
         image: prepared.image,
     };
     state.inits.borrow_mut().insert(container.name.to_string(), inside);
     Ok(Running { pid: spawned.pid, ended, memory, image_id })
+}
+
+/// The capabilities of a container: those over files that container runtimes give by default, but for what
+/// its manifest drops, and with what it adds of them. Where the mesh has a single user there are none.
+fn capabilities_of(node: &Node, container: &Container) -> u32 {
+    if node.users.is_none() {
+        return 0;
+    }
+    let asked = &container.security_context.capabilities;
+    let mask = |names: &[String]| {
+        let bit = |name: &String| match name.eq_ignore_ascii_case("ALL") {
+            true => capabilities::OF_FILES,
+            false => capabilities::bit(name).unwrap_or(0),
+        };
+        names.iter().map(bit).fold(0, |mask, bit| mask | bit)
+    };
+    capabilities::OF_FILES & !mask(&asked.drop) | mask(&asked.add)
 }
 
 /// What bounds the memory of a container, if its manifest does and the machine allows it.
@@ -154,7 +175,10 @@ impl Prepared {
             volumes: mounts,
             files: files(state),
             hidden: node.hidden.clone(),
-            limits: node.program_limits(),
+            limits: ProgramLimits {
+                capabilities: capabilities_of(node, container),
+                ..node.program_limits()
+            },
             writable_bytes_max: node.limits.platform.writable_bytes_max,
         };
         Ok(Self { spec, program, image, volumes })

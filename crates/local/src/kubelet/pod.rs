@@ -28,6 +28,7 @@ use crate::node::Node;
 use crate::path_name::PathName;
 use crate::pod_status::{ContainerRecord, PodRecord, Terminated};
 use crate::sandbox::SandboxError;
+use crate::sandbox::container::ProgramLimits;
 use crate::sandbox::pod::{PodSandbox, PodSpec};
 use crate::sandbox::user_ranges::{UserRange, UserRanges};
 
@@ -98,6 +99,7 @@ pub(crate) struct Inside {
     pub(crate) environment: Vec<(String, String)>,
     pub(crate) user: Option<(u32, u32)>,
     pub(crate) directory: Option<PathBuf>,
+    pub(crate) limits: ProgramLimits,
     pub(crate) image: Image,
 }
 

@@ -12,6 +12,24 @@ pub(crate) const NET_RAW: u32 = 13;
 /// CAP_SYS_ADMIN: to make namespaces and mounts.
 pub(crate) const SYS_ADMIN: u32 = 21;
 
+/// Those over files that a program may have in the user namespace of its container: CAP_CHOWN,
+/// CAP_DAC_OVERRIDE, CAP_FOWNER, CAP_FSETID. The kernel heeds them only for files whose owner and group are
+/// users of that namespace.
+pub(crate) const OF_FILES: u32 = 1 << 0 | 1 << 1 | 1 << 3 | 1 << 4;
+
+/// The bit of a capability that a program may have, by its name with or without `CAP_`.
+pub(crate) fn bit(name: &str) -> Option<u32> {
+    let name = name.to_ascii_uppercase();
+    let number = match name.strip_prefix("CAP_").unwrap_or(&name) {
+        "CHOWN" => 0,
+        "DAC_OVERRIDE" => 1,
+        "FOWNER" => 3,
+        "FSETID" => 4,
+        _ => return None,
+    };
+    Some(1 << number)
+}
+
 /// `struct __user_cap_header_struct`.
 #[repr(C)]
 struct Header {

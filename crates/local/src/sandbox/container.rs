@@ -1,4 +1,5 @@
-//! One container: a root of its own, PID and mount namespaces of its own, no capabilities.
+//! One container: a root of its own, PID and mount namespaces of its own, no capabilities but over its own
+//! files.
 
 use std::fs::File;
 use std::io::{self, Write as _};
@@ -83,12 +84,17 @@ pub struct ProgramLimits {
     pub processes: u32,
     /// Open files of one process. Default 65 536.
     pub open_files: u32,
+    /// Capabilities of the program, a bit each, in the user namespace of its container: over its files and
+    /// users alone, since network and mounts are not of that namespace. Given to user 0 of a container
+    /// that has users of its own, and to nobody else. Default none.
+    #[serde(default)]
+    pub capabilities: u32,
 }
 
 impl Default for ProgramLimits {
     fn default() -> Self {
         let limits = PlatformLimits::default();
-        Self { processes: limits.processes_max, open_files: limits.open_files_max }
+        Self { processes: limits.processes_max, open_files: limits.open_files_max, capabilities: 0 }
     }
 }
 
@@ -265,13 +271,18 @@ fn become_init(
 
 /// Becomes the program; only a failure comes back.
 fn run(spec: &ContainerSpec, program: &Program, by: Option<BorrowedFd<'_>>) -> SandboxError {
-    match drop_rights(spec.user, spec.limits) {
+    let limits = match spec.uid_base {
+        Some(_) => spec.limits,
+        None => ProgramLimits { capabilities: 0, ..spec.limits },
+    };
+    match drop_rights(spec.user, limits) {
         Ok(()) => program.execute(spec.directory.as_deref().unwrap_or(Path::new("/")), by),
         Err(error) => error,
     }
 }
 
-/// A session of its own, the user that was asked for, no capability, and what limits a program.
+/// A session of its own, the user that was asked for, only the capabilities that it may have, and what
+/// limits a program.
 pub(super) fn drop_rights(
     user: Option<(u32, u32)>,
     limits: ProgramLimits,
@@ -281,7 +292,10 @@ pub(super) fn drop_rights(
     if let Some((user, group)) = user {
         users::become_user(user, group)?;
     }
-    capabilities::keep_only(&[], false)?;
+    let is_root = user.is_none_or(|(user, _)| user == 0);
+    let kept = if is_root { limits.capabilities & capabilities::OF_FILES } else { 0 };
+    let kept: Vec<u32> = (0..u32::BITS).filter(|number| kept & 1 << number != 0).collect();
+    capabilities::keep_only(&kept, false)?;
     limit(limits)?;
     system_calls::confine()
 }

@@ -160,10 +160,12 @@ fn prepare(
     terminal: Option<OwnedFd>,
     lifeline: &OwnedFd,
 ) -> Result<(), SandboxError> {
-    if let Some(users) = &users {
-        users::enter_namespace(users)?;
+    let mut limits = spec.limits;
+    match &users {
+        Some(users) => users::enter_namespace(users)?,
+        None => limits.capabilities = 0,
     }
-    drop_rights(spec.user, spec.limits)?;
+    drop_rights(spec.user, limits)?;
     if let (Some(size), Some(socket)) = (spec.terminal, &terminal) {
         open_terminal(size, socket)?;
     }

@@ -303,9 +303,9 @@ fields! {
     /// Single rights of root.
     pub struct Capabilities "capabilities" {
         /// That it has.
-        not_here("all containers have the same capabilities") add: Vec<String>,
-        /// That it has not.
-        unbounded("all containers have the same capabilities") drop: Vec<String>,
+        not_here("containers of a mesh that root started have CHOWN, DAC_OVERRIDE, FOWNER and FSETID, no others") add: Vec<String>,
+        /// That it has not; `ALL` are all.
+        honoured drop: Vec<String>,
     }
 }
 
