@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 mod accept;
+mod dist;
 mod guard;
 mod test;
 mod tidy;
@@ -17,6 +18,8 @@ cargo xtask TASK
   tidy            the rules that clippy does not know: directions of crates, sizes of files, ...
   guard           counts instructions and allocations of the hot path with valgrind, and compares
                   them with bench/guard.json; --accept writes the figures as they are now
+  dist            the programs as they are given to people, in target/dist: stripped, with their debug
+                  lines in a file beside each; --no-build takes the release build that is there
   accept [N]      the acceptance checks, all or number N, on a release build; --soak runs the long
                   ones at full length; --user NAME runs them as that user (default: both root and an
                   unprivileged user where the caller is root); --no-build takes the binaries that
@@ -30,6 +33,7 @@ fn main() -> ExitCode {
         ["test", ..] => test::run(&root(), &args[1..]),
         ["tidy"] => tidy::run(&root()),
         ["guard", ..] => guard::run(&root(), &args[1..]),
+        ["dist", ..] => dist::run(&root(), &args[1..]),
         ["accept", ..] => accept::run(&root(), &args[1..]),
         ["help" | "-h" | "--help"] | [] => {
             print!("{HELP}");
