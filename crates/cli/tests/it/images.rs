@@ -185,3 +185,35 @@ fn a_hostile_image_is_refused_with_the_reason_and_writes_nothing_outside() {
     assert_eq!(fs::read_dir(store.join("layers")).unwrap().count(), 0);
     assert_eq!(fs::read_dir(store.join("work")).unwrap().count(), 0);
 }
+
+#[test]
+fn images_are_mapped_to_commands_while_the_mesh_runs_and_beside_the_manifests() {
+    let pod = |name: &str| {
+        format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nspec:\n  \
+             terminationGracePeriodSeconds: 0\n  \
+             containers: [{{name: {name}, image: example.com/{name}, imagePullPolicy: Never}}]\n"
+        )
+    };
+    let mesh = Running::new();
+    mesh.write("images.yaml", "example.com/early: /bin/sh -c 'echo early; sleep 1000'\n");
+    let manifest = [pod("early"), pod("late")].join("---\n");
+    let Some(mesh) = mesh.started(&manifest, &[]) else { return };
+    log(&mesh, "default", "early", "early");
+    await_some("a pod without an image", || {
+        mesh.ok(&["get", "pods"]).contains("ErrImageNeverPull").then_some(())
+    });
+    mesh.ok(&["image", "map", "example.com/late=/bin/sh -c 'echo late; sleep 1000'"]);
+    log(&mesh, "default", "late", "late");
+    let all = mesh.ok(&["image", "map", "-o", "json"]);
+    assert!(all.contains("example.com/late") && all.contains("example.com/early"), "{all}");
+    assert!(!mesh.ok(&["image", "map", "example.com/late-"]).contains("late"));
+    for (change, reason) in [
+        ("example.com/late-", "is mapped"),
+        ("nothing", "is not PATTERN=COMMAND"),
+        ("localhost:5000/a=/bin/true", "never mapped"),
+    ] {
+        let said = mesh.run(&["image", "map", change]);
+        assert!(said.code == 1 && said.err.contains(reason), "{said:?}");
+    }
+}

@@ -334,7 +334,13 @@ fn has_just_crashed(pod: Fields<'_, Pod>, now: Timestamp) -> bool {
 
 /// Reasons for which a user has to do something. A container that crashes again and again may wait
 /// for another one, and counts as not ready.
-const STUCK: [&str; 3] = ["ErrImagePull", "ImagePullBackOff", "CreateContainerConfigError"];
+const STUCK: [&str; 5] = [
+    "ErrImagePull",
+    "ImagePullBackOff",
+    "ErrImageNeverPull",
+    "InvalidImageName",
+    "CreateContainerConfigError",
+];
 /// For how long a container must run that has crashed, to count as ready.
 const BELIEVED_AFTER: SignedDuration = SignedDuration::from_secs(5);
 /// What has pods that stay: kind and path.
