@@ -62,6 +62,8 @@ if [ -e "$XDG_CACHE_HOME/ironmesh/programs/mongodb-by-ferretdb-1.24.2" ] || comm
   kubectl apply -n aks-workshop-dev -f derived/ratingsapi-chart.rendered.yaml
   kubectl apply -n aks-workshop-dev -f derived/ratingsweb-chart.rendered.yaml
   becomes "all pods are 2/2" pods aks-workshop-dev "$(kubectl get deploy -n aks-workshop-dev -o jsonpath='{.items[*].spec.replicas}' | tr ' ' '\n' | awk '{n += $1} END {print n}')" 2/2
+  # Ages are in seconds, and no reader types as fast as this.
+  becomes "the bookstore's routes are older" is_past "$(kubectl get virtualservices -n primary -o jsonpath='{.items[0].metadata.creationTimestamp}')"
   kubectl apply -f $gateways/ratings-gateway.yaml -n aks-workshop-dev --context=$CTX_CLUSTER1
   becomes "its page is at the same gateway" has '<title>Ratings</title>' curl -s http://$GATEWAY_URL/
   becomes "its API answers through the page" status 200 http://$GATEWAY_URL/api/items

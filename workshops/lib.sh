@@ -74,6 +74,9 @@ has() {
   grep -Eq -- "$text" <<<"$("$@" 2>&1 || true)"
 }
 
+# is_past TIME: the second of a creationTimestamp is over.
+is_past() { [[ $(date -u +%Y-%m-%dT%H:%M:%SZ) > $1 ]]; }
+
 # status CODE URL [OPTION...]: HTTP status of a page.
 status() {
   local code=$1 url=$2 got
