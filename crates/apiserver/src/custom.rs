@@ -6,7 +6,8 @@ use ironmesh_dialects::kinds::{Kind, Resource};
 use serde_json::{Value, json};
 
 use crate::clock;
-use crate::object::{self, Object};
+use crate::object::Object;
+use crate::registry::hold;
 use crate::store::{Collection, Store};
 
 mod columns;
@@ -123,12 +124,7 @@ pub(crate) fn establish(definition: &mut Object) {
         "storedVersions": stored.as_deref().into_iter().collect::<Vec<_>>(),
     });
     definition["status"] = status;
-    let finalizers = &mut object::metadata_mut(definition)["finalizers"];
-    match finalizers.as_array_mut() {
-        Some(list) if list.iter().any(|finalizer| finalizer == FINALIZER) => {}
-        Some(list) => list.push(FINALIZER.into()),
-        None => *finalizers = json!([FINALIZER]),
-    }
+    hold(definition, FINALIZER);
 }
 
 /// What holds a definition until its objects are gone.

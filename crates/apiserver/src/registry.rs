@@ -25,7 +25,7 @@ mod validate;
 
 pub(crate) use validate::{is_label, is_subdomain, labels, replica_set_of};
 
-pub(crate) use deletion::{DeleteOptions, Deleted, FOREGROUND, resource_of};
+pub(crate) use deletion::{DeleteOptions, Deleted, FOREGROUND, hold, resource_of};
 
 /// Which part of an object a request changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -397,12 +397,7 @@ fn complete_pod(pod: &mut Object) {
 
 /// A claim is held until no pod uses it.
 fn hold_claim(claim: &mut Object) {
-    let finalizers = &mut object::metadata_mut(claim)["finalizers"];
-    match finalizers.as_array_mut() {
-        Some(list) if list.iter().any(|finalizer| finalizer == CLAIM_FINALIZER) => {}
-        Some(list) => list.push(CLAIM_FINALIZER.into()),
-        None => *finalizers = json!([CLAIM_FINALIZER]),
-    }
+    hold(claim, CLAIM_FINALIZER);
     claim["status"] = json!({"phase": "Pending"});
 }
 

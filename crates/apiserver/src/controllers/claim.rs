@@ -47,18 +47,7 @@ fn reconcile(registry: &Registry, namespace: &str, name: &str) -> Result<(), Fai
     if pods.iter().any(|pod| uses(pod)) {
         return Ok(());
     }
-    let released = registry.update(&resource(), &key, Part::Main, |old| {
-        let mut new = old.clone();
-        let metadata = object::metadata_mut(&mut new);
-        if let Some(finalizers) = metadata["finalizers"].as_array_mut() {
-            finalizers.retain(|finalizer| finalizer != CLAIM_FINALIZER);
-        }
-        Ok(new)
-    });
-    match released {
-        Err(failure) if failure.code == 404 => Ok(()),
-        released => released.map(drop),
-    }
+    registry.release(&resource(), &key, CLAIM_FINALIZER)
 }
 
 /// Gives a claim its volume.

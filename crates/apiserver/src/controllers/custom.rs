@@ -4,7 +4,7 @@ use super::{Controller, ObjectName, none};
 use crate::custom::{self, Definition};
 use crate::failure::Failure;
 use crate::object;
-use crate::registry::{DeleteOptions, Part, Registry, resource_of};
+use crate::registry::{DeleteOptions, Registry, resource_of};
 use crate::store::{Collection, Event, EventKind};
 
 pub(super) const CONTROLLER: Controller = Controller {
@@ -48,15 +48,5 @@ fn reconcile(registry: &Registry, name: &str) -> Result<(), Failure> {
     if left > 0 {
         return Ok(());
     }
-    let released = registry.update(&resource_of(&definition), &key, Part::Main, |old| {
-        let mut new = old.clone();
-        if let Some(list) = object::metadata_mut(&mut new)["finalizers"].as_array_mut() {
-            list.retain(|finalizer| finalizer != custom::FINALIZER);
-        }
-        Ok(new)
-    });
-    match released {
-        Err(failure) if failure.code == 404 => Ok(()),
-        released => released.map(drop),
-    }
+    registry.release(&resource_of(&definition), &key, custom::FINALIZER)
 }

@@ -5,7 +5,7 @@ use ironmesh_dialects::kubernetes::kinds::AnyObject;
 
 use crate::failure::Failure;
 use crate::object::{self, Object};
-use crate::registry::{DeleteOptions, FOREGROUND, Part, Registry, resource_of};
+use crate::registry::{DeleteOptions, FOREGROUND, Registry, resource_of};
 use crate::store::Key;
 
 /// Deletes what the object of this uid, which is gone, owned alone.
@@ -58,17 +58,7 @@ pub(super) fn foreground(registry: &Registry, key: &Key) -> Result<(), Failure> 
     if waits {
         return Ok(());
     }
-    let released = registry.update(&resource_of(&owner), key, Part::Main, |old| {
-        let mut new = old.clone();
-        if let Some(list) = object::metadata_mut(&mut new)["finalizers"].as_array_mut() {
-            list.retain(|finalizer| finalizer != FOREGROUND);
-        }
-        Ok(new)
-    });
-    match released {
-        Err(failure) if matches!(failure.code, 404 | 409) => Ok(()),
-        released => released.map(drop),
-    }
+    registry.release(&resource_of(&owner), key, FOREGROUND)
 }
 
 /// Whether an object is to go after what it owns.

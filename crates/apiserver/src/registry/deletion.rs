@@ -111,7 +111,7 @@ impl Registry {
             let mut new = old.clone();
             mark(&mut new, grace);
             if foreground {
-                hold(&mut new);
+                hold(&mut new, FOREGROUND);
             }
             if is("namespaces") {
                 new["status"] = json!({"phase": "Terminating"});
@@ -131,6 +131,31 @@ impl Registry {
             self.store.remove(key)?;
         }
         Ok(())
+    }
+
+    /// Takes a finalizer from an object, which goes if it is deleted and that was the last. One that has
+    /// gone needs nothing; of one that changes meanwhile its next change tells.
+    ///
+    /// # Errors
+    ///
+    /// If the object cannot be stored.
+    pub(crate) fn release(
+        &self,
+        resource: &Resource,
+        key: &Key,
+        finalizer: &str,
+    ) -> Result<(), Failure> {
+        let released = self.update(resource, key, Part::Main, |old| {
+            let mut new = old.clone();
+            if let Some(list) = object::metadata_mut(&mut new)["finalizers"].as_array_mut() {
+                list.retain(|other| other != finalizer);
+            }
+            Ok(new)
+        });
+        match released {
+            Err(failure) if matches!(failure.code, 404 | 409) => Ok(()),
+            released => released.map(drop),
+        }
     }
 
     /// Seconds that a pod has for its end.
@@ -179,13 +204,13 @@ fn mark(object: &mut Object, grace: i64) {
     metadata["deletionGracePeriodSeconds"] = grace.into();
 }
 
-/// Makes an object wait for what it owns.
-fn hold(object: &mut Object) {
+/// Makes an object wait, once it is deleted, until a finalizer is [released](Registry::release).
+pub(crate) fn hold(object: &mut Object, finalizer: &str) {
     let finalizers = &mut object::metadata_mut(object)["finalizers"];
     match finalizers.as_array_mut() {
-        Some(list) if list.iter().any(|finalizer| finalizer == FOREGROUND) => {}
-        Some(list) => list.push(FOREGROUND.into()),
-        None => *finalizers = json!([FOREGROUND]),
+        Some(list) if list.iter().any(|other| other == finalizer) => {}
+        Some(list) => list.push(finalizer.into()),
+        None => *finalizers = json!([finalizer]),
     }
 }
 
