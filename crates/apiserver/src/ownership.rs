@@ -4,9 +4,11 @@
 //! `f:NAME` is a field and `k:{...}` the item of a list with that key; what has nothing below it is owned as
 //! a whole. Fields have owners from the first server-side apply of an object on; before that nobody asked.
 
+use std::collections::HashMap;
+
 use serde_json::{Map, Value, json};
 
-use crate::lists::merge_keys;
+use crate::lists::{self, Parts, default_of_key};
 use crate::object::{self, Object};
 
 /// Who changes an object.
@@ -18,8 +20,8 @@ pub(crate) struct Author<'a> {
     pub(crate) api_version: &'a str,
     /// Now.
     pub(crate) time: &'a str,
-    /// Whether lists of the kind are owned as a whole, as those of custom resources are.
-    pub(crate) whole_lists: bool,
+    /// Whether the kind is none of Kubernetes' own, so that its lists are owned as a whole.
+    pub(crate) custom: bool,
 }
 
 /// A field that somebody else owns and has another value in.
@@ -47,7 +49,7 @@ pub(crate) fn apply(
     by: &Author<'_>,
     force: bool,
 ) -> Result<Object, Vec<Conflict>> {
-    let wanted = fields_of(config, by.whole_lists);
+    let wanted = fields_of(config, by.custom);
     let mut entries = old.map(|old| entries_of(old, by)).unwrap_or_default();
     let own = |entry: &Value| entry["manager"] == by.manager && entry["operation"] == APPLY;
     let before = entries.iter().find(|entry| own(entry)).map(fields).unwrap_or_default();
@@ -78,13 +80,17 @@ pub(crate) fn apply(
         return Err(conflicts);
     }
     let mut new = old.cloned().unwrap_or_else(|| json!({}));
-    merge(&mut new, config, "", by.whole_lists);
+    merge(&mut new, config, "", "", by.custom);
     let others: Vec<Fields> =
         entries.iter().filter(|entry| !own(entry)).map(fields).chain([wanted.clone()]).collect();
     prune(&mut new, &before, &others.iter().collect::<Vec<_>>());
     entries.retain(|entry| !own(entry));
     entries.push(entry(by, APPLY, wanted));
     keep(&mut new, entries);
+    if by.manager == KUBECTL && object::annotation(&new, LAST_APPLIED).is_some() {
+        // So that `kubectl apply` of either side goes on from here.
+        object::metadata_mut(&mut new)["annotations"][LAST_APPLIED] = config.to_string().into();
+    }
     Ok(new)
 }
 
@@ -94,8 +100,8 @@ pub(crate) fn note_update(old: &Object, new: &mut Object, by: &Author<'_>) {
     let known = old.pointer("/metadata/managedFields").and_then(Value::as_array);
     let mut entries = known.cloned().unwrap_or_default();
     if !entries.is_empty() {
-        let changed = differing(&fields_of(new, by.whole_lists), new, old);
-        let removed = missing(&fields_of(old, by.whole_lists), new);
+        let changed = differing(&fields_of(new, by.custom), new, old);
+        let removed = missing(&fields_of(old, by.custom), new);
         let own = |entry: &Value| entry["manager"] == by.manager && entry["operation"] == UPDATE;
         let mut mine = entries.iter().find(|entry| own(entry)).map(fields).unwrap_or_default();
         for entry in &mut entries {
@@ -114,16 +120,33 @@ pub(crate) fn note_update(old: &Object, new: &mut Object, by: &Author<'_>) {
     keep(new, entries);
 }
 
-/// The entries of an object; of one that was never applied one that owns all that is there.
+/// The entries of an object. Of one that was never applied here one owns what `kubectl apply` has noted
+/// in its annotation, if that is so, and another one the rest. What `kubectl` applied at the client's side
+/// it takes over when it applies at the server's.
 fn entries_of(old: &Object, by: &Author<'_>) -> Vec<Value> {
     let known = old.pointer("/metadata/managedFields").and_then(Value::as_array);
-    match known.filter(|entries| !entries.is_empty()) {
-        Some(entries) => entries.clone(),
-        None => {
-            let first = Author { manager: BEFORE, ..*by };
-            vec![entry(&first, UPDATE, fields_of(old, by.whole_lists))]
+    let mut entries = known.cloned().unwrap_or_default();
+    if entries.is_empty() {
+        let mut rest = fields_of(old, by.custom);
+        let noted = object::annotation(old, LAST_APPLIED);
+        if let Some(noted) = noted.and_then(|noted| serde_json::from_str::<Value>(noted).ok()) {
+            let all = fields_of(&noted, by.custom);
+            let mut same = all.clone();
+            subtract(&mut same, &differing(&all, &noted, old));
+            subtract(&mut rest, &same);
+            entries.push(entry(&Author { manager: CLIENT_SIDE, ..*by }, UPDATE, same));
+        }
+        entries.push(entry(&Author { manager: BEFORE, ..*by }, UPDATE, rest));
+    }
+    let own = |entry: &Value| entry["manager"] == by.manager && entry["operation"] == APPLY;
+    if by.manager == KUBECTL && !entries.iter().any(own) {
+        let noted = entries.iter_mut().find(|entry| entry["manager"] == CLIENT_SIDE);
+        if let Some(noted) = noted {
+            noted["manager"] = KUBECTL.into();
+            noted["operation"] = APPLY.into();
         }
     }
+    entries
 }
 
 fn entry(by: &Author<'_>, operation: &str, fields: Fields) -> Value {
@@ -149,8 +172,8 @@ fn keep(object: &mut Object, mut entries: Vec<Value>) {
 }
 
 /// The fields that an object has, but for what makes it that object, and its status.
-fn fields_of(object: &Object, whole_lists: bool) -> Fields {
-    let mut all = below("", object, whole_lists);
+fn fields_of(object: &Object, custom: bool) -> Fields {
+    let mut all = below("", "", object, custom);
     for unowned in ["f:apiVersion", "f:kind", "f:status"] {
         all.shift_remove(unowned);
     }
@@ -166,20 +189,19 @@ fn fields_of(object: &Object, whole_lists: bool) -> Fields {
 }
 
 /// The fields below one of this name.
-fn below(name: &str, value: &Value, whole_lists: bool) -> Fields {
-    match value {
-        Value::Object(object) => {
-            let field = |(name, value): (&String, &Value)| {
-                (format!("f:{name}"), Value::Object(below(name, value, whole_lists)))
-            };
-            object.iter().filter(|(_, value)| !value.is_null()).map(field).collect()
-        }
-        Value::Array(items) if !whole_lists => {
+fn below(parent: &str, name: &str, value: &Value, custom: bool) -> Fields {
+    let parts = lists::parts(parent, name, value, custom);
+    match (parts, value) {
+        (Parts::Fields, Value::Object(object)) => fields_in(name, object, custom),
+        (Parts::Items(_) | Parts::Values, Value::Array(items)) => {
             let mut all = Fields::new();
             for item in items {
-                let Some(segment) = segment_of(name, item) else { return Fields::new() };
-                let mut fields = below("", item, whole_lists);
-                fields.insert(".".to_owned(), json!({}));
+                let Some(segment) = segment_of(parts, item) else { return Fields::new() };
+                let mut fields = Fields::new();
+                if let Value::Object(item) = item {
+                    fields = fields_in(name, item, custom);
+                    fields.insert(".".to_owned(), json!({}));
+                }
                 // Two items of one key: the list is owned as a whole.
                 if all.insert(segment, Value::Object(fields)).is_some() {
                     return Fields::new();
@@ -191,51 +213,72 @@ fn below(name: &str, value: &Value, whole_lists: bool) -> Fields {
     }
 }
 
-/// How an item of a list of this name is told from the others.
-fn segment_of(list: &str, item: &Value) -> Option<String> {
-    let (key, value) = key_of(list, item)?;
-    Some(format!("k:{}", json!({key: value})))
+/// The fields of an object under this name, or of an item of a list of it.
+fn fields_in(name: &str, object: &Map<String, Value>, custom: bool) -> Fields {
+    let field = |(field, value): (&String, &Value)| {
+        (format!("f:{field}"), Value::Object(below(name, field, value, custom)))
+    };
+    object.iter().filter(|(_, value)| !value.is_null()).map(field).collect()
 }
 
-fn key_of<'a>(list: &str, item: &'a Value) -> Option<(&'static str, &'a Value)> {
-    merge_keys(list)?.iter().find_map(|key| Some((*key, item.get(*key)?)))
+/// How an item of a list is told from the others.
+fn segment_of(parts: Parts, item: &Value) -> Option<String> {
+    match parts {
+        Parts::Items(keys) => {
+            let key = |key: &&str| {
+                let value = item.get(*key).filter(|value| !value.is_null()).cloned();
+                Some(((*key).to_owned(), value.or_else(|| default_of_key(key).map(Value::from))?))
+            };
+            let key: Map<String, Value> = keys.iter().filter_map(key).collect();
+            (!key.is_empty()).then(|| format!("k:{}", Value::Object(key)))
+        }
+        Parts::Values => Some(format!("v:{item}")),
+        Parts::Whole | Parts::Fields => None,
+    }
 }
 
 /// What a segment of a path leads to.
 fn child<'a>(value: &'a Value, segment: &str) -> Option<&'a Value> {
-    match segment.split_at_checked(2)? {
-        ("f:", name) => value.get(name),
-        ("k:", key) => value.as_array()?.iter().find(|item| has_key(item, key)),
-        _ => None,
+    match segment.split_once(':')? {
+        ("f", name) => value.get(name),
+        (_, item) => value.as_array()?.iter().find(|there| is_item(there, segment, item)),
     }
 }
 
 fn child_mut<'a>(value: &'a mut Value, segment: &str) -> Option<&'a mut Value> {
-    match segment.split_at_checked(2)? {
-        ("f:", name) => value.get_mut(name),
-        ("k:", key) => value.as_array_mut()?.iter_mut().find(|item| has_key(item, key)),
-        _ => None,
+    match segment.split_once(':')? {
+        ("f", name) => value.get_mut(name),
+        (_, item) => value.as_array_mut()?.iter_mut().find(|there| is_item(there, segment, item)),
     }
 }
 
-fn has_key(item: &Value, key: &str) -> bool {
-    let Ok(Value::Object(key)) = serde_json::from_str(key) else { return false };
-    key.iter().all(|(name, value)| item.get(name) == Some(value))
+/// Whether an item of a list is the one that a segment names, by its key or by itself.
+fn is_item(item: &Value, segment: &str, named: &str) -> bool {
+    match serde_json::from_str(named) {
+        Ok(Value::Object(key)) if segment.starts_with("k:") => key.iter().all(|(name, value)| {
+            let there = item.get(name).filter(|there| !there.is_null());
+            there.map_or(default_of_key(name) == value.as_str() && value.is_string(), |there| {
+                there == value
+            })
+        }),
+        Ok(value) => segment.starts_with("v:") && *item == value,
+        Err(_) => false,
+    }
 }
 
 fn remove(value: &mut Value, segment: &str) {
-    match segment.split_at_checked(2) {
-        Some(("f:", name)) => {
+    match segment.split_once(':') {
+        Some(("f", name)) => {
             if let Some(fields) = value.as_object_mut() {
                 fields.shift_remove(name);
             }
         }
-        Some(("k:", key)) => {
+        Some((_, named)) => {
             if let Some(items) = value.as_array_mut() {
-                items.retain(|item| !has_key(item, key));
+                items.retain(|item| !is_item(item, segment, named));
             }
         }
-        _ => {}
+        None => {}
     }
 }
 
@@ -256,23 +299,36 @@ fn contest(
         let (Some(there), Some(config)) = (child(there, segment), child(config, segment)) else {
             continue;
         };
-        if there == config {
+        // Who has an empty object in it, there or in the configuration, has nothing of what is in it.
+        let is_nothing = match (below.is_empty(), theirs.is_empty()) {
+            (true, _) => config.as_object().is_some_and(Map::is_empty),
+            (false, true) => there.is_object(),
+            (false, false) => false,
+        };
+        if there == config || is_nothing {
             continue;
         }
-        let path = match segment.split_at_checked(2) {
-            // As Kubernetes writes the path of an item: `[name="c"]`.
-            Some(("k:", key)) => {
-                let key = key.trim_matches(['{', '}']).replacen('"', "", 1).replacen("\":", "=", 1);
-                format!("{path}[{key}]")
-            }
-            Some((_, name)) => format!("{path}.{name}"),
-            None => continue,
-        };
+        let path = path.clone() + &step(segment);
         if below.is_empty() || theirs.is_empty() {
             found.push(path);
         } else {
             contest(below, theirs, there, config, path, found);
         }
+    }
+}
+
+/// A segment as Kubernetes writes it in a path: `.ports`, `[name="c"]`, `[="value"]`.
+fn step(segment: &str) -> String {
+    match (segment.split_once(':'), segment.split_once(':').map(|(_, of)| serde_json::from_str(of)))
+    {
+        (Some(("k", _)), Some(Ok(Value::Object(key)))) => {
+            let pairs: Vec<String> =
+                key.iter().map(|(name, value)| format!("{name}={value}")).collect();
+            format!("[{}]", pairs.join(","))
+        }
+        (Some(("v", value)), _) => format!("[={value}]"),
+        (Some((_, name)), _) => format!(".{name}"),
+        (None, _) => String::new(),
     }
 }
 
@@ -342,36 +398,46 @@ fn add(to: &mut Fields, added: &Fields) {
     }
 }
 
-/// Sets the fields of a configuration; lists whose items have keys are merged by them.
-fn merge(target: &mut Value, config: &Value, name: &str, whole_lists: bool) {
-    match config {
-        Value::Object(fields) => {
-            if !target.is_object() {
-                *target = json!({});
-            }
-            for (name, value) in fields.iter().filter(|(_, value)| !value.is_null()) {
-                merge(&mut target[name.as_str()], value, name, whole_lists);
-            }
-        }
-        Value::Array(items)
+/// Sets the fields of a configuration; lists whose items have keys are merged by them, in the order of the
+/// configuration.
+fn merge(target: &mut Value, config: &Value, parent: &str, name: &str, custom: bool) {
+    let parts = lists::parts(parent, name, config, custom);
+    match (parts, config) {
+        (Parts::Fields, Value::Object(fields)) => merge_fields(target, fields, name, custom),
+        (Parts::Items(_) | Parts::Values, Value::Array(items))
             if target.is_array()
-                && !whole_lists
                 && !items.is_empty()
-                && !below(name, config, whole_lists).is_empty() =>
+                && !below(parent, name, config, custom).is_empty() =>
         {
-            for item in items {
-                let segment = segment_of(name, item).unwrap_or_default();
-                match child_mut(target, &segment) {
-                    Some(there) => merge(there, item, "", whole_lists),
-                    None => {
-                        if let Some(all) = target.as_array_mut() {
-                            all.push(item.clone());
-                        }
-                    }
-                }
+            let Some(all) = target.as_array_mut() else { return };
+            let mut places: HashMap<String, usize> = HashMap::new();
+            let mut there: HashMap<String, usize> = HashMap::new();
+            for (at, item) in all.iter().enumerate() {
+                there.extend(segment_of(parts, item).map(|segment| (segment, at)));
             }
+            for (place, item) in items.iter().enumerate() {
+                let Some(segment) = segment_of(parts, item) else { continue };
+                match (there.get(&segment).and_then(|at| all.get_mut(*at)), item) {
+                    (Some(there), Value::Object(fields)) => {
+                        merge_fields(there, fields, name, custom);
+                    }
+                    (Some(_), _) => {}
+                    (None, item) => all.push(item.clone()),
+                }
+                places.insert(segment, place);
+            }
+            lists::order_by(all, |item| places.get(&segment_of(parts, item)?).copied());
         }
-        other => *target = other.clone(),
+        (_, other) => *target = other.clone(),
+    }
+}
+
+fn merge_fields(target: &mut Value, fields: &Map<String, Value>, name: &str, custom: bool) {
+    if !target.is_object() {
+        *target = json!({});
+    }
+    for (field, value) in fields.iter().filter(|(_, value)| !value.is_null()) {
+        merge(&mut target[field.as_str()], value, name, field, custom);
     }
 }
 
@@ -381,18 +447,18 @@ fn prune(target: &mut Value, owned: &Fields, kept: &[&Fields]) {
         let kept: Vec<&Fields> =
             kept.iter().filter_map(|set| set.get(segment)?.as_object()).collect();
         let below = below.as_object().filter(|below| !below.is_empty());
-        let is_item = segment.starts_with("k:");
+        let is_item = !segment.starts_with("f:");
         let Some(below) = below.filter(|_| !(is_item && kept.is_empty())) else {
             if kept.is_empty() {
                 remove(target, segment);
             }
             continue;
         };
-        // Who owns it as a whole owns all of it.
-        if kept.iter().any(|set| set.is_empty()) {
+        let Some(there) = child_mut(target, segment) else { continue };
+        // Who owns a list as a whole owns all of it.
+        if there.is_array() && kept.iter().any(|set| set.is_empty()) {
             continue;
         }
-        let Some(there) = child_mut(target, segment) else { continue };
         prune(there, below, &kept);
         let is_empty = there.as_object().is_some_and(Map::is_empty)
             || there.as_array().is_some_and(Vec::is_empty);
@@ -402,6 +468,11 @@ fn prune(target: &mut Value, owned: &Fields, kept: &[&Fields]) {
     }
 }
 
+/// `kubectl apply --server-side`, and the same without it.
+const KUBECTL: &str = "kubectl";
+const CLIENT_SIDE: &str = "kubectl-client-side-apply";
+/// Where `kubectl apply` without it notes what it applied.
+pub(crate) const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 const APPLY: &str = "Apply";
 const UPDATE: &str = "Update";
 /// Who owns what was there before the first server-side apply, as in Kubernetes.

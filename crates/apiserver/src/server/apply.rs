@@ -112,7 +112,7 @@ fn author<'a>(
         manager: manager.unwrap_or("unknown"),
         api_version,
         time,
-        whole_lists: kind.is_none_or(|kind| kind.custom),
+        custom: kind.is_none_or(|kind| kind.custom),
     }
 }
 
