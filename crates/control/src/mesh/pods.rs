@@ -67,7 +67,10 @@ fn stand_ins(object: &Object, path: &str, spec: &Fields<'_, PodSpec>) -> Vec<Fin
                     format!("ironmesh answers for {}, as it has its own control plane", known.name)
                 }
                 Role::Setup => format!("ironmesh has nothing for {} to set up", known.name),
-                Role::Addon => format!("ironmesh answers for {}, with a page only", known.name),
+                Role::Addon => format!(
+                    "ironmesh answers for {}, with a page only, unless its image is mapped",
+                    known.name
+                ),
             };
             findings.push(Finding::new(object.id(), path, FindingCode::AnsweredHere, message));
         }

@@ -249,7 +249,9 @@ fn program(
         argv.insert(0, SAMPLES.to_owned());
         return Ok((argv, Some(samples().map_err(NotStarted::Program)?)));
     }
-    if is_hidden(node, first) || Path::new(first).starts_with(&node.programs) {
+    // The containers' `/tmp` is their own: what is mapped to a program there means the machine's.
+    let is_in_tmp = || given.first() == Some(first) && is_file_in(Path::new("/tmp"), first);
+    if is_hidden(node, first) || Path::new(first).starts_with(&node.programs) || is_in_tmp() {
         if node.users.is_some() && given.first() != Some(first) {
             let message = format!(
                 "program {first}: manifests do not reach into this folder of the host: start the \
@@ -268,6 +270,10 @@ fn program(
 fn is_hidden(node: &Node, path: &str) -> bool {
     let path = Path::new(path);
     path.is_absolute() && node.hidden.iter().any(|folder| path.starts_with(folder)) && path.exists()
+}
+
+fn is_file_in(folder: &Path, path: &str) -> bool {
+    Path::new(path).starts_with(folder) && Path::new(path).is_file()
 }
 
 /// A command that is to run inside a container: one of its image, or of the machine.
