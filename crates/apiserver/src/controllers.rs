@@ -25,6 +25,7 @@ mod claim;
 mod custom;
 mod daemon_set;
 mod deployment;
+mod endpoint_slices;
 mod endpoints;
 mod events;
 mod job;
@@ -75,6 +76,7 @@ const CONTROLLERS: &[Controller] = &[
     stateful_set::CONTROLLER,
     job::CONTROLLER,
     endpoints::CONTROLLER,
+    endpoint_slices::CONTROLLER,
 ];
 
 /// Something to do.

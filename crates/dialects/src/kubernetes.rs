@@ -18,6 +18,7 @@ mod protocol;
 mod service;
 
 pub(crate) use endpoints::{EndpointsPart, endpoint_slice, endpoints};
+pub use endpoints::{MIRRORING_CONTROLLER, SERVICE_NAME, SLICE_CONTROLLER, SLICE_MANAGED_BY};
 pub use fields::node_labels;
 pub(crate) use fields::{annotations, metadata, old_workload, read_workload};
 pub(crate) use members::Members;

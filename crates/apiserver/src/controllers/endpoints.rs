@@ -32,9 +32,15 @@ fn watches(registry: &Registry, event: &Event) -> Vec<ObjectName> {
     if event.key.collection.is("", "endpoints") && is_gone {
         return vec![(namespace.clone(), event.key.name.clone())];
     }
+    services_shown(registry, event)
+}
+
+/// The Services that select a pod of which a change alters what they show.
+pub(super) fn services_shown(registry: &Registry, event: &Event) -> Vec<ObjectName> {
     if !event.key.collection.is("", "pods") {
         return Vec::new();
     }
+    let (namespace, is_gone) = (&event.key.namespace, event.kind == EventKind::Deleted);
     let (object, old) = (event.object(), event.old());
     let (object, old) = (&*object, old.as_deref());
     if !is_gone && old.is_some_and(|old| shown(old) == shown(object)) {
@@ -47,7 +53,7 @@ fn watches(registry: &Registry, event: &Event) -> Vec<ObjectName> {
 
 /// Changes of many pods are shown together, later the more pods there are: the object is made anew and
 /// written as a whole each time.
-fn patience(registry: &Registry, (namespace, name): &ObjectName) -> Duration {
+pub(super) fn patience(registry: &Registry, (namespace, name): &ObjectName) -> Duration {
     let service = registry.store().object(&Collection::core("services").key(namespace, name));
     let selected = service.as_deref().and_then(selector);
     let pods = selected.map_or(0, |pairs| registry.store().count_pods_with(namespace, pairs));
@@ -118,20 +124,20 @@ fn services_of(registry: &Registry, pods: &[&Object]) -> BTreeSet<String> {
     found
 }
 
-/// What of a pod its Services' Endpoints show.
-fn shown(pod: &Object) -> (Option<&Value>, &str, bool, bool) {
+/// What of a pod its Services' Endpoints and EndpointSlices show.
+fn shown(pod: &Object) -> (Option<&Value>, &str, bool, bool, bool) {
     let (labels, read) = (pod.pointer("/metadata/labels"), Pod::of(pod));
-    let gone = object::is_terminating(pod) || read.is_finished();
-    (labels, read.status().pod_ip(), read.is_ready(), gone)
+    let (ends, has_ended) = (object::is_terminating(pod), read.is_finished());
+    (labels, read.status().pod_ip(), read.status().is_ready(), ends, has_ended)
 }
 
-fn selector(service: &Object) -> Option<Entries<'_, String>> {
+pub(super) fn selector(service: &Object) -> Option<Entries<'_, String>> {
     let spec = Service::of(service).spec();
     let external = spec.of() == ServiceType::ExternalName;
     Some(spec.selector()).filter(|pairs| !pairs.is_empty() && !external)
 }
 
-fn selects(service: &Object, pod: &Object) -> bool {
+pub(super) fn selects(service: &Object, pod: &Object) -> bool {
     let labels = Pod::of(pod).metadata().labels();
     let has = |(key, value)| labels.get(key) == Some(value);
     selector(service).is_some_and(|pairs| pairs.iter().all(has))
@@ -190,7 +196,7 @@ fn subsets(registry: &Registry, service: &Object) -> (Option<Value>, bool) {
 }
 
 /// The ports of a Service at a pod; one by a name that the pod does not have is left out.
-fn ports(service: Fields<'_, Service>, pod: Fields<'_, Pod>) -> Value {
+pub(super) fn ports(service: Fields<'_, Service>, pod: Fields<'_, Pod>) -> Value {
     let port = |port: Fields<'_, ServicePort>| {
         let mut shown = json!({"port": port.target(pod)?, "protocol": port.protocol().word()});
         if !port.name().is_empty() {
@@ -227,7 +233,7 @@ fn resource() -> Resource {
 }
 
 /// Label that tells these objects from those that users wrote, as in Kubernetes 1.33 and later.
-const MANAGED_BY: &str = "endpoints.kubernetes.io/managed-by";
+pub(super) const MANAGED_BY: &str = "endpoints.kubernetes.io/managed-by";
 const MANAGER: &str = "endpoint-controller";
 
 /// Says that there are more addresses, as in Kubernetes.

@@ -13,6 +13,11 @@ fn endpoints_of_crowd() -> Work {
     Work::Reconcile(place.unwrap(), ("shop".into(), "crowd".into()))
 }
 
+fn slices_of_crowd() -> Work {
+    let place = CONTROLLERS.iter().rposition(|controller| controller.of == ("", "services"));
+    Work::Reconcile(place.unwrap(), ("shop".into(), "crowd".into()))
+}
+
 /// A registry with a namespace and `count` Services, each with a pod, its ReplicaSet and Endpoints.
 fn shop(directory: &std::path::Path, count: usize) -> Registry {
     let limits = ControlLimits { watch_history_max: 100_000, ..ControlLimits::default() };
@@ -215,10 +220,11 @@ async fn the_endpoints_of_many_pods_are_made_once_for_what_changes_meanwhile() {
         assert_eq!(queue.next(), None, "they wait for each other");
     }
     tokio::time::advance(Duration::from_secs(1)).await;
-    let work = queue.next().unwrap();
-    assert_eq!(work, endpoints_of_crowd());
-    reconcile(&registry, &work).unwrap();
-    queue.done(work, None);
+    for work in [endpoints_of_crowd(), slices_of_crowd()] {
+        assert_eq!(queue.next().as_ref(), Some(&work));
+        reconcile(&registry, &work).unwrap();
+        queue.done(work, None);
+    }
     assert_eq!(queue.next(), None);
     let key = Collection::core("endpoints").key("shop", "crowd");
     let shown = registry.store().object(&key).unwrap();
@@ -251,3 +257,5 @@ fn endpoints_have_no_more_addresses_than_in_kubernetes_and_the_ready_ones() {
     let shown = registry.store().object(&key).unwrap();
     assert_eq!(object::annotation(&shown, truncated), None, "all are shown now");
 }
+
+mod slices;

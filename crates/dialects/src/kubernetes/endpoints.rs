@@ -8,7 +8,7 @@ use ironmesh_model::service::{Endpoint, EndpointAddress, PortMap, ServicePort, U
 use ironmesh_model::settings::Settings;
 use ironmesh_model::{Finding, Labels, Name, WorkloadId};
 
-use super::kinds::ServiceProtocol;
+use super::kinds::{AnyObject, ServiceProtocol};
 use super::{CLUSTER, PodPart, ServicePart, TargetPort};
 use crate::Object;
 use crate::schema::read;
@@ -50,7 +50,13 @@ enum ListedPort {
 /// pods itself. Kubernetes 1.33 and later has the same.
 const MANAGED_BY: &str = "endpoints.kubernetes.io/managed-by";
 /// Label with which an EndpointSlice names its Service.
-const SERVICE_NAME: &str = "kubernetes.io/service-name";
+pub const SERVICE_NAME: &str = "kubernetes.io/service-name";
+/// Label with which an EndpointSlice names what made it.
+pub const SLICE_MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
+/// What makes the slices of Services with a selector. The mesh finds their pods itself.
+pub const SLICE_CONTROLLER: &str = "endpointslice-controller.k8s.io";
+/// What makes the slices that repeat Endpoints. The mesh reads the Endpoints.
+pub const MIRRORING_CONTROLLER: &str = "endpointslicemirroring-controller.k8s.io";
 
 /// Translates `Endpoints`, which belong to the Service of the same name.
 pub(crate) fn endpoints(object: &Object, findings: &mut Vec<Finding>) -> Option<Part> {
@@ -71,10 +77,17 @@ pub(crate) fn endpoints(object: &Object, findings: &mut Vec<Finding>) -> Option<
     Some(part(object, object.name().clone(), addresses))
 }
 
-/// Translates an `EndpointSlice`, whose label names the Service.
+/// Translates an `EndpointSlice`, whose label names the Service. What a control plane made of a Service's
+/// selector or Endpoints says nothing new.
 pub(crate) fn endpoint_slice(object: &Object, findings: &mut Vec<Finding>) -> Option<Part> {
-    let slice: EndpointSlice = read(object, findings)?;
     let labels = object.labels();
+    let manager = labels.value(SLICE_MANAGED_BY);
+    if manager.is_some_and(|manager| [SLICE_CONTROLLER, MIRRORING_CONTROLLER].contains(&manager))
+        && has_controller(object)
+    {
+        return None;
+    }
+    let slice: EndpointSlice = read(object, findings)?;
     let service = labels.value(SERVICE_NAME)?;
     let ports = ports(slice.ports.iter().map(|p| (&p.name, p.port, p.protocol)));
     let mut addresses = Vec::new();
@@ -86,6 +99,11 @@ pub(crate) fn endpoint_slice(object: &Object, findings: &mut Vec<Finding>) -> Op
         addresses.extend(ip.map(|ip| Address { ip, ready, ports: ports.clone() }));
     }
     Some(part(object, service.into(), addresses))
+}
+
+/// Whether an object belongs to the one of which a control plane made it: users' own do not.
+fn has_controller(object: &Object) -> bool {
+    AnyObject::of(object.value()).metadata().controller().is_some()
 }
 
 impl EndpointsPart {
@@ -215,5 +233,35 @@ fn outside(part: &ServicePart, ip: IpAddr) -> Endpoint {
         network: Name::default(),
         cluster: CLUSTER.into(),
         locality: Name::default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn slices_that_repeat_what_is_known_count_nothing_twice() {
+        let part = |manager: &str, owners: serde_json::Value| {
+            let slice = json!({
+                "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
+                "metadata": {
+                    "name": "db-x", "namespace": "shop", "ownerReferences": owners,
+                    "labels": {SERVICE_NAME: "db", SLICE_MANAGED_BY: manager},
+                },
+                "addressType": "IPv4", "endpoints": [{"addresses": ["192.0.2.1"]}],
+            });
+            endpoint_slice(&Object::new(slice).unwrap(), &mut Vec::new())
+        };
+        let owned = json!([{
+            "apiVersion": "v1", "kind": "Service", "name": "db", "uid": "u", "controller": true,
+        }]);
+        assert_eq!(part(SLICE_CONTROLLER, owned.clone()), None);
+        assert_eq!(part(MIRRORING_CONTROLLER, owned.clone()), None);
+        // A user's own, whatever it calls itself.
+        assert!(part(SLICE_CONTROLLER, json!([])).is_some());
+        assert!(part("me", owned).is_some());
     }
 }
