@@ -9,6 +9,7 @@ use ironmesh_model::snapshot::Created;
 use ironmesh_model::{Identity, Labels, Name, WorkloadId};
 
 pub mod base64;
+pub mod capabilities;
 mod endpoints;
 mod fields;
 pub mod image;

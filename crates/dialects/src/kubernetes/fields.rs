@@ -47,6 +47,7 @@ pub(crate) fn read_workload<T: Typed>(object: &Object, findings: &mut Vec<Findin
     let read = read::<T>(object, findings);
     annotations(object, "spec.template.metadata", findings);
     node_selector(object, findings);
+    super::capabilities::findings(object, findings);
     if object.value().pointer("/metadata/ownerReferences/0").is_some() {
         findings.retain(|finding| finding.code.severity() == Severity::Error);
     }

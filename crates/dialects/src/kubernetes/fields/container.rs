@@ -302,8 +302,9 @@ fields! {
 
     /// Single rights of root.
     pub struct Capabilities "capabilities" {
-        /// That it has.
-        not_here("containers of a mesh that root started have CHOWN, DAC_OVERRIDE, FOWNER and FSETID, no others") add: Vec<String>,
+        /// That it has beside those that container runtimes give. They count in the pod's own namespaces;
+        /// those that reach further are not given.
+        honoured add: Vec<String>,
         /// That it has not; `ALL` are all.
         honoured drop: Vec<String>,
     }
