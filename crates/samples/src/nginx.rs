@@ -1,5 +1,5 @@
 //! `nginx`: the machine's nginx, with the configuration of the original image where the manifest
-//! brings none: Debian's own wants a user `www-data`, which a pod need not have.
+//! brings none: Debian's own writes to the machine's logs, which are not the pod's.
 
 use std::fs;
 use std::io;
@@ -36,7 +36,15 @@ fn configuration(servers: &Path) -> String {
     let mut entries = fs::read_dir(servers).into_iter().flatten().flatten();
     let is_conf = |entry: fs::DirEntry| entry.path().extension().is_some_and(|e| e == "conf");
     let welcome = if entries.any(is_conf) { "" } else { WELCOME };
-    format!("{HEAD}    include {}/*.conf;\n{welcome}}}\n", servers.display())
+    let user = if has_users() { "www-data" } else { "root root" };
+    format!("user {user};\n{HEAD}    include {}/*.conf;\n{welcome}}}\n", servers.display())
+}
+
+/// Whether there are other users than root to serve requests as. Without root of the machine a pod
+/// has one.
+fn has_users() -> bool {
+    let map = fs::read_to_string("/proc/self/gid_map").unwrap_or_default();
+    map.split_ascii_whitespace().nth(2).is_some_and(|count| count != "1")
 }
 
 /// The main configuration of the machine, or of a manifest.
@@ -44,7 +52,6 @@ const MAIN: &str = "/etc/nginx/nginx.conf";
 /// Where ours is written.
 const OURS: &str = "/run/nginx.conf";
 const HEAD: &str = "\
-user root root;
 worker_processes 1;
 error_log /dev/stderr notice;
 pid /run/nginx.pid;

@@ -109,8 +109,8 @@ pub(super) const KNOWN: &[Known] = &[
     sample(&["*/retry-backend"], &[SAMPLES, "retry-backend"], &[]),
     program(
         &["*/sniffer"],
-        // Each packet is a line of the log at once; it stays root, as it has no other user.
-        &["/bin/sh", "-c", "exec tcpdump -l -Z root $args"],
+        // Each packet is a line of the log at once.
+        &["/bin/sh", "-c", "exec tcpdump -l $args"],
         &[],
         &[("tcpdump", "tcpdump")],
     ),
