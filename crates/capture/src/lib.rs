@@ -29,13 +29,15 @@ pub use netns::in_netns;
 /// Whose traffic capture leaves alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exemption {
-    /// Sockets with one of two marks: the local platform, where only proxies and the agent may set
-    /// one.
+    /// Sockets with one of two marks: the local platform.
     Marks {
         /// Of connections that an outbound proxy makes.
         outbound: u32,
         /// Of connections that an inbound proxy makes to its workload, and of probes.
         inbound: u32,
+        /// Whose sockets these are, by the number that the user namespace has for him which owns the
+        /// network namespace. None: anybody's, where applications cannot set a mark.
+        user: Option<u32>,
     },
     /// Processes of this user or this group (Istio: 1337 both). There the proxy dials its workload
     /// from the source address 127.0.0.6, as Istio's does, which tells it from what the proxy sends
@@ -109,13 +111,14 @@ fn outgoing(transaction: &mut Transaction, spec: &CaptureSpec) {
     let (lo, tcp, end) = (nft::leaves_by_loopback(), nft::tcp(), [Expression::Return]);
     let (to_loopback, inbound) = (to_loopback(), nft::redirect(spec.ports.inbound));
     match spec.exemption {
-        Exemption::Marks { outbound, inbound: to_workload } => {
+        Exemption::Marks { outbound, inbound: to_workload, user } => {
+            let (to_workload, outbound) = (marked(to_workload, user), marked(outbound, user));
             // The inbound proxy to its workload, and probes.
-            rule(&[&nft::mark(to_workload), &end]);
+            rule(&[&to_workload, &end]);
             rule(&[&lo, &to_loopback, &end]);
             // The outbound proxy to its own pod: the workload calls its own Service.
-            rule(&[&nft::mark(outbound), &lo, &tcp, &inbound]);
-            rule(&[&nft::mark(outbound), &end]);
+            rule(&[&outbound, &lo, &tcp, &inbound]);
+            rule(&[&outbound, &end]);
         }
         Exemption::Owner { uid, gid } => {
             let to_workload =
@@ -166,7 +169,8 @@ fn untracked(transaction: &mut Transaction, spec: &CaptureSpec) {
     let mut rule = |parts: &[&[Expression<'_>]]| transaction.rule("untracked", &parts.concat());
     let (lo, end) = (nft::leaves_by_loopback(), [Expression::NoTrack]);
     if let Exemption::Marks { inbound, .. } = spec.exemption {
-        rule(&[&nft::mark(inbound), &end]);
+        // Whoever's: what leaves by this interface is redirected for the outbound proxy alone.
+        rule(&[&lo, &nft::mark(inbound), &end]);
         if let Some(pod) = spec.pod {
             // The other direction of it.
             let from_pod = [nft::source(4, FIRST), Expression::Equal(pod.octets().to_vec())];
@@ -175,6 +179,12 @@ fn untracked(transaction: &mut Transaction, spec: &CaptureSpec) {
     }
     let from_loopback = [nft::source(1, FIRST), Expression::Equal(vec![127])];
     rule(&[&lo, &from_loopback, &to_loopback(), &end]);
+}
+
+/// Goes on if the packet has this mark and is this user's.
+fn marked<'a>(mark: u32, user: Option<u32>) -> Vec<Expression<'a>> {
+    let of_user = user.map(|user| nft::meta_is(libc::NFT_META_SKUID, user));
+    nft::mark(mark).into_iter().chain(of_user.into_iter().flatten()).collect()
 }
 
 /// Goes on if the destination is in 127.0.0.0/8.
@@ -201,7 +211,7 @@ mod tests {
     fn the_rules_are_these_bytes() {
         let spec = CaptureSpec {
             ports: ProxyPorts { outbound: 15001, inbound: 15006, own: [15020, 15021, 15090] },
-            exemption: Exemption::Marks { outbound: 1, inbound: 2 },
+            exemption: Exemption::Marks { outbound: 1, inbound: 2, user: Some(65_536) },
             pod: Some(Ipv4Addr::new(10, 77, 0, 2)),
             resolver: Some(Ipv4Addr::new(10, 77, 0, 1)),
         };

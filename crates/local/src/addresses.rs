@@ -77,8 +77,13 @@ pub const PROXY_PORTS: ProxyPorts = ProxyPorts {
     inbound: INBOUND_PORT,
     own: [MERGED_METRICS_PORT, HEALTH_PORT, METRICS_PORT],
 };
-/// How it tells the proxy's own.
-pub const MARKS: Exemption = Exemption::Marks { outbound: OUTBOUND_MARK, inbound: INBOUND_MARK };
+
+/// How it tells what the proxy dials: by its marks, and by whose sockets they are on, where
+/// applications may mark theirs.
+#[must_use]
+pub const fn marks(user: Option<u32>) -> Exemption {
+    Exemption::Marks { outbound: OUTBOUND_MARK, inbound: INBOUND_MARK, user }
+}
 
 /// Whether an address is in a network.
 pub(crate) fn is_in(address: Ipv4Addr, (network, prefix): (Ipv4Addr, u8)) -> bool {

@@ -1,6 +1,9 @@
 //! What pods without a sidecar send out of the mesh, and what any pod sends to a name of
 //! [`Externals`]: relayed by the agent over sockets of the host's network.
 //!
+//! What a pod with a sidecar sends out comes from its sidecar, over sockets of its own. Whatever else comes
+//! from such a pod has gone past the sidecar, and is refused.
+//!
 //! It leads where a host leads, and not to what is this machine's own: its loopback, the addresses of
 //! meshes there, or link-local addresses, where clouds have credentials. Those are reached by a name of
 //! `--external` alone.
@@ -8,7 +11,7 @@
 //! [`Externals`]: crate::externals::Externals
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::os::fd::AsFd;
 use std::rc::Rc;
 
@@ -46,6 +49,7 @@ impl Dial for ToOutside {
         let node = &self.0;
         let to = match is_in(*dialled.ip(), EXTERNAL_NETWORK) {
             true => node.externals.target(dialled).ok_or(io::ErrorKind::ConnectionRefused)?,
+            false if has_sidecar(node, peer) => return Err(io::ErrorKind::PermissionDenied.into()),
             false => allowed(dialled)?,
         };
         tracing::debug!(%peer, %dialled, %to, "relayed");
@@ -54,6 +58,13 @@ impl Dial for ToOutside {
         let socket = given.into_iter().next().ok_or(io::ErrorKind::NotConnected)?;
         TcpSocket::from_std_stream(socket.into()).connect(to).await
     }
+}
+
+/// Whether a connection comes from a pod whose traffic outwards its sidecar carries.
+fn has_sidecar(node: &Node, peer: SocketAddr) -> bool {
+    let pods = node.pods.borrow();
+    let from = pods.values().find(|pod| pod.ip().map(IpAddr::V4) == Some(peer.ip()));
+    from.is_some_and(|pod| pod.slots(false).iter().any(|slot| slot.is_proxy()))
 }
 
 /// Where a connection was to go before it was led here.

@@ -47,7 +47,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-pub use addresses::{MARKS, PROXY_PORTS};
+pub use addresses::{PROXY_PORTS, marks};
 pub use externals::{External, NotExternal};
 pub use host::programs::image_store;
 pub use images::{BadImageMapping, image_mapping_in};

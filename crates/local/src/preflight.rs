@@ -19,11 +19,12 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::wait::waitpid;
 use nix::unistd::{Gid, Uid};
 
-use crate::addresses::{MARKS, PROXY_PORTS};
-use crate::sandbox::SandboxError;
+use crate::addresses::{PROXY_PORTS, marks};
 use crate::sandbox::error::AtStep;
 use crate::sandbox::mesh::{clone_into, map_single_user, may_administer, write_setting};
+use crate::sandbox::namespaces::Namespaces;
 use crate::sandbox::route::{self, LOOPBACK, VethEnd, VethPair};
+use crate::sandbox::{PROXY_USER, SandboxError};
 use crate::sandbox::{mounts, user_ranges, users};
 
 /// Why a mesh cannot run here, and what a person can do about it.
@@ -60,10 +61,8 @@ pub fn check() -> Result<(), Refusal> {
     let user = (!may_administer()).then_some((uid, gid));
     let flags = if user.is_some() { CloneFlags::CLONE_NEWUSER } else { CloneFlags::empty() };
     in_child(flags, USER_NAMESPACE, || {
-        match user {
-            Some((uid, gid)) => map_single_user(uid, gid)?,
-            // Those of the last pod that there can be: then all others can be, too.
-            None => users::make_namespace(user_ranges::LAST_BASE).map(drop)?,
+        if let Some((uid, gid)) = user {
+            map_single_user(uid, gid)?;
         }
         // One at a time, as a limit for any of them gives the same error for all together.
         for (namespace, name) in [
@@ -74,6 +73,8 @@ pub fn check() -> Result<(), Refusal> {
         ] {
             unshare(namespace).step("create", name)?;
         }
+        // The users of the last pod that there can be: then all others can be, too.
+        Namespaces::make(user.is_none().then_some(user_ranges::LAST))?;
         try_network()?;
         in_child(CloneFlags::CLONE_NEWPID, PID_NAMESPACE, try_mounts)
     })
@@ -118,7 +119,8 @@ fn try_network() -> Result<(), SandboxError> {
     let peer_netns = std::os::fd::AsFd::as_fd(&here);
     route::veth(&mut batch, &VethPair { near, peer, peer_netns, mtu: 1_500 });
     Connection::open(Subsystem::Route)?.transact(&batch)?;
-    let spec = CaptureSpec { ports: PROXY_PORTS, exemption: MARKS, pod: None, resolver: None };
+    let exemption = marks(Some(PROXY_USER));
+    let spec = CaptureSpec { ports: PROXY_PORTS, exemption, pod: None, resolver: None };
     ironmesh_capture::apply_here(&spec)?;
     // What plain Services need: maps of verdicts, numbering, reject and masquerade.
     let service = ForwardedPort {

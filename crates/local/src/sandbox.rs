@@ -1,8 +1,9 @@
 //! Namespaces, roots and processes of the local platform.
 //!
 //! - [`mesh`]: from `ironmesh up` into the namespaces of the mesh, whose PID 1 is the agent.
-//! - [`pod`]: the network, host name and IPC namespaces that the containers of a pod share.
-//! - [`container`]: one container: its own root, its own processes, no capabilities but over its own files.
+//! - [`pod`]: the user, network, host name and IPC namespaces that the containers of a pod share.
+//! - [`container`]: one container: its own root, its own processes, and the capabilities of a container,
+//!   which count in the pod's namespaces alone.
 //! - [`exec`]: one more command inside a running container.
 //! - [`proxy`]: a proxy in a pod's network, with nothing but the right to mark its connections.
 //!
@@ -18,6 +19,7 @@ pub mod exec;
 mod init;
 pub mod mesh;
 pub(crate) mod mounts;
+pub mod namespaces;
 mod owners;
 pub mod pod;
 mod program;
@@ -35,7 +37,7 @@ pub use error::SandboxError;
 pub use program::ProgramFile;
 pub(crate) use spawn::spawn_stage;
 pub use spawn::{Spawned, StageStatus};
-pub use users::USERS_PER_NAMESPACE;
+pub use users::{PROXY_USER, USERS_PER_NAMESPACE};
 
 /// Runs the stage of this name in this process, which must be freshly executed and have one thread:
 /// `container`, `exec` or `proxy-stage`. `None` if the name is none of these.

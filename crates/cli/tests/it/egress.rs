@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::path::Path;
 
 use crate::running::{Running, as_every_user, await_some, samples};
 
@@ -161,4 +162,29 @@ fn pods_without_a_sidecar_reach_the_hosts_network_unless_that_is_closed() {
     );
     let said = open.run(&["exec", "caller", "--", "sh", "-c", &flood]);
     assert!(said.out.ends_with("outside"), "{said:?}");
+}
+
+/// With NET_ADMIN an application can take the rules away that lead to its sidecar. Past it nothing leads
+/// out of the mesh.
+#[test]
+fn no_pod_gets_out_past_its_sidecar() {
+    let (Some(ip), true) = (own_address(), Path::new("/usr/sbin/nft").exists()) else {
+        println!("SKIPPED: this machine has no nft, or no address but the loopback's");
+        return;
+    };
+    if !can_run() {
+        return;
+    }
+    let at = server(ip, "outside");
+    let url = format!("http://{at}/");
+    let rights = "image: ironmesh/sleep, securityContext: {capabilities: {add: [NET_ADMIN]}}";
+    as_every_user(&PODS.replace("image: ironmesh/sleep", rights), &[], |mesh| {
+        for namespace in ["default", "shop"] {
+            await_body(mesh, namespace, &url, "outside");
+            mesh.ok(&["-n", namespace, "exec", "caller", "--", "nft", "flush", "ruleset"]);
+        }
+        assert_eq!(get(mesh, "shop", &url), "");
+        // A pod without a sidecar has the same way as before.
+        assert_eq!(get(mesh, "default", &url), "outside");
+    });
 }

@@ -1,8 +1,12 @@
-//! Capabilities of applications: over the files of their own users, where root started the mesh.
+//! Capabilities of applications: those of a container, which count in their pod alone.
 
-use crate::running::{Running, samples};
+use crate::running::{Running, as_every_user, samples};
 
 const PODS: &str = "
+apiVersion: v1
+kind: Namespace
+metadata: {name: default, labels: {istio-injection: enabled}}
+---
 apiVersion: v1
 kind: Pod
 metadata: {name: rights}
@@ -11,62 +15,116 @@ spec:
   - {name: usual, image: ironmesh/sleep}
   - name: greedy
     image: ironmesh/sleep
-    securityContext: {capabilities: {add: [ALL, NET_ADMIN, CAP_NET_RAW, SYS_ADMIN, SETUID, SYS_PTRACE]}}
+    securityContext: {capabilities: {add: [ALL, CAP_SYS_ADMIN, SYS_MODULE, NET_ADMIN]}}
+  - name: some
+    image: ironmesh/sleep
+    securityContext: {capabilities: {drop: [CHOWN, NET_RAW], add: [CHOWN, NET_ADMIN]}}
   - name: one
     image: ironmesh/sleep
     securityContext: {capabilities: {drop: [ALL], add: [CHOWN]}}
   - name: none
     image: ironmesh/sleep
     securityContext: {capabilities: {drop: [ALL]}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: other}
+spec:
+  containers:
+  - {name: usual, image: ironmesh/sleep}
   - name: user
     image: ironmesh/sleep
     securityContext: {runAsUser: 1000}
 ";
 
+/// What container runtimes give.
+const USUAL: u64 = 0xa804_25fb;
+/// What a container gets at most.
+const MOST: u64 = USUAL | 1 << 2 | 1 << 11 | 1 << 12 | 1 << 15 | 1 << 19 | 1 << 28;
+
 #[test]
-fn root_of_a_container_has_its_way_with_its_own_files_and_with_nothing_else() {
-    if !nix::unistd::geteuid().is_root() {
-        println!("SKIPPED: only root gives containers users of their own");
-        return;
-    }
+fn a_container_has_the_capabilities_of_a_container() {
     if !samples().exists() {
         println!("SKIPPED: {} is not built", samples().display());
         return;
     }
-    let Some(mesh) = Running::start(PODS, &[]) else { return };
-    let run = |container: &str, script: &str| {
-        mesh.run(&["exec", "rights", "-c", container, "--", "sh", "-c", script]).out
-    };
-    let status = "grep -hE 'Cap(Eff|Prm|Bnd)' /proc/self/status | sort | cut -f2 | tr -s '\\n' ' '";
-    let of = |bits: u64| format!("{bits:016x} ").repeat(3);
-    for (container, bits) in [("usual", 0x1b), ("greedy", 0x1b), ("one", 0x01), ("none", 0)] {
-        assert_eq!(run(container, status), of(bits), "{container}");
+    as_every_user(PODS, &[], |mesh| {
+        has_capabilities(mesh);
+        has_its_own_files(mesh);
+        reaches_no_further(mesh);
+    });
+}
+
+fn has_its_own_files(mesh: &Running) {
+    let run = |container: &str, script: &str| run(mesh, "rights", container, script);
+    let own = "touch /tmp/own && chown 0:0 /tmp/own && echo own";
+    assert_eq!(run("usual", own), "own\n");
+    let refused = "echo x > /tmp/f; chown 33 /tmp/f 2>/dev/null || echo refused";
+    assert_eq!(run("none", refused), "refused\n");
+    if !mesh.is_of_root() {
+        return;
     }
-    assert_eq!(run("user", status), of(0));
-    // As in a container elsewhere: files change hands, and root reads what is another user's.
+    // As in a container elsewhere: files change hands, root reads what is another user's, and becomes
+    // another one.
     let files = "echo mine > /tmp/f && chown 33:33 /tmp/f && chmod 600 /tmp/f && \
                  stat -c %u:%g /tmp/f && cat /tmp/f";
     assert_eq!(run("usual", files), "33:33\nmine\n");
-    assert_eq!(
-        run("none", "echo x > /tmp/f; chown 33 /tmp/f 2>/dev/null || echo refused"),
-        "refused\n"
-    );
-    // Whatever a container asks for: what is the machine's, its network or another user's stays that.
+    let user = "setpriv --reuid 33 --regid 33 --init-groups sh -c 'id -u; id -G'";
+    assert_eq!(run("usual", user), "33\n33\n");
+    assert_eq!(run_in_user(mesh), format!("{USUAL:016x} {:016x} {:016x} ", 0, 0));
+}
+
+fn run(mesh: &Running, pod: &str, container: &str, script: &str) -> String {
+    mesh.run(&["exec", pod, "-c", container, "--", "sh", "-c", script]).out
+}
+
+/// Bounding, effective and permitted capabilities.
+const STATUS: &str =
+    "grep -hE 'Cap(Eff|Prm|Bnd)' /proc/self/status | sort | cut -f2 | tr -s '\\n' ' '";
+
+fn run_in_user(mesh: &Running) -> String {
+    run(mesh, "other", "user", STATUS)
+}
+
+fn has_capabilities(mesh: &Running) {
+    let some = USUAL & !1 & !(1 << 13) | 1 << 12;
+    for (container, bits) in
+        [("usual", USUAL), ("greedy", MOST), ("some", some), ("one", 0x01), ("none", 0)]
+    {
+        let expected = format!("{bits:016x} ").repeat(3);
+        assert_eq!(run(mesh, "rights", container, STATUS), expected, "{container}");
+    }
+    let said = mesh.run(&["describe", "pod", "rights"]).out;
+    assert!(said.contains("Running"), "{said}");
+}
+
+/// Whatever a container asks for: what is the machine's, the mesh's or another pod's stays that.
+fn reaches_no_further(mesh: &Running) {
     for hostile in [
         "cat /etc/shadow",
         "chown 0 /etc/shadow",
         "mount -t tmpfs x /mnt",
         "unshare -n true",
         "unshare -U true",
-        "chroot / true",
+        "nsenter --net=/proc/1/ns/net true",
         "mknod /tmp/d b 8 0",
         "echo 1 > /proc/sys/net/ipv4/ip_forward",
-        "setpriv --reuid 33 true",
-        "nft flush ruleset",
-        "ip link set lo down",
+        "hostname mine",
         "cat /proc/1/environ",
+        "ls /proc/1/root/",
+        "setpriv --reuid 65536 true",
+        "curl -fs -m 5 http://10.77.0.1:15000/",
     ] {
-        let said = run("greedy", &format!("{hostile} >/dev/null 2>&1 && echo done"));
+        let said =
+            run(mesh, "rights", "greedy", &format!("{hostile} >/dev/null 2>&1 && echo done"));
         assert_eq!(said, "", "{hostile}");
     }
+    // Its network is its own to spoil.
+    let ruined =
+        run(mesh, "rights", "greedy", "ip link set eth0 down && ip link set lo down && echo done");
+    assert!(["", "done\n"].contains(&&*ruined), "{ruined}");
+    assert_eq!(
+        run(mesh, "other", "usual", "curl -s -m 20 -o /dev/null localhost:15000/ && echo fine"),
+        "fine\n"
+    );
 }

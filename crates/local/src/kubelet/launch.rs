@@ -69,23 +69,6 @@ pub(super) async fn launch(
     Ok(Running { pid: spawned.pid, ended, memory, image_id })
 }
 
-/// The capabilities of a container: those over files that container runtimes give by default, but for what
-/// its manifest drops, and with what it adds of them. Where the mesh has a single user there are none.
-fn capabilities_of(node: &Node, container: &Container) -> u32 {
-    if node.users.is_none() {
-        return 0;
-    }
-    let asked = &container.security_context.capabilities;
-    let mask = |names: &[String]| {
-        let bit = |name: &String| match name.eq_ignore_ascii_case("ALL") {
-            true => capabilities::OF_FILES,
-            false => capabilities::bit(name).unwrap_or(0),
-        };
-        names.iter().map(bit).fold(0, |mask, bit| mask | bit)
-    };
-    capabilities::OF_FILES & !mask(&asked.drop) | mask(&asked.add)
-}
-
 /// What bounds the memory of a container, if its manifest does and the machine allows it.
 async fn memory(state: &PodState, container: &Container) -> Option<MemoryLimit> {
     let asked = container.resources.limits.get("memory")?;
@@ -165,6 +148,7 @@ impl Prepared {
             given => Some(PathBuf::from(given)),
         };
         let layers = |held: &Rc<Held>| ImageRoot { layers: held.layers.clone() };
+        let asked = &container.security_context.capabilities;
         let spec = ContainerSpec {
             argv,
             environment: variables.into_iter().collect(),
@@ -176,7 +160,7 @@ impl Prepared {
             files: files(state),
             hidden: node.hidden.clone(),
             limits: ProgramLimits {
-                capabilities: capabilities_of(node, container),
+                capabilities: capabilities::of_container(&asked.add, &asked.drop),
                 ..node.program_limits()
             },
             writable_bytes_max: node.limits.platform.writable_bytes_max,

@@ -29,6 +29,7 @@ use crate::path_name::PathName;
 use crate::pod_status::{ContainerRecord, PodRecord, Terminated};
 use crate::sandbox::SandboxError;
 use crate::sandbox::container::ProgramLimits;
+use crate::sandbox::namespaces::PodUsers;
 use crate::sandbox::pod::{PodSandbox, PodSpec};
 use crate::sandbox::user_ranges::{UserRange, UserRanges};
 
@@ -282,7 +283,7 @@ impl PodState {
         self.slots(false).iter().any(|slot| slot.kind == Kind::Gateway)
     }
 
-    fn slots(&self, is_init: bool) -> Vec<Slot> {
+    pub(crate) fn slots(&self, is_init: bool) -> Vec<Slot> {
         let pod = self.pod.borrow();
         let all = if is_init { &pod.spec.init_containers } else { &pod.spec.containers };
         all.iter().enumerate().map(|(index, c)| Slot::new(is_init, index, c)).collect()
@@ -342,6 +343,11 @@ async fn prepare(state: &Rc<PodState>, ip: Ipv4Addr) {
         ip,
         gateway: GATEWAY,
         hostname: state.pod.borrow().hostname().to_owned(),
+        users: state.users.as_ref().map(|users| PodUsers {
+            base: users.base(),
+            proxy: users.proxy(),
+            processes_max: state.node.limits.platform.processes_max,
+        }),
     };
     tokio::join!(make_sandbox(state, &spec), make_tokens(state));
     state.record.borrow_mut().ip = Some(ip.to_string());

@@ -23,7 +23,7 @@ use super::handler::ProbeChannel;
 use super::launch::{sandbox, started};
 use super::pod::{PodState, blocking};
 use crate::addresses::{
-    EXTERNAL_NETWORK, GATEWAY, MARKS, POD_NETWORK, PROXY_PORTS, SERVICE_NETWORK, cidr,
+    EXTERNAL_NETWORK, GATEWAY, POD_NETWORK, PROXY_PORTS, SERVICE_NETWORK, cidr,
 };
 use crate::events::EventKind;
 use crate::gateways::may_listen;
@@ -38,7 +38,7 @@ pub(super) async fn capture(state: &PodState) -> Result<(), NotStarted> {
     let install = move || {
         let spec = CaptureSpec {
             ports: PROXY_PORTS,
-            exemption: MARKS,
+            exemption: sandbox.exemption(),
             pod: Some(sandbox.ip()),
             resolver: Some(GATEWAY),
         };

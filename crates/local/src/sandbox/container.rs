@@ -1,5 +1,5 @@
-//! One container: a root of its own, PID and mount namespaces of its own, no capabilities but over its own
-//! files.
+//! One container: a root of its own, PID and mount namespaces of its own, and capabilities that count in
+//! its pod's namespaces alone.
 
 use std::fs::File;
 use std::io::{self, Write as _};
@@ -11,7 +11,6 @@ use std::process::ExitCode;
 use ironmesh_fds as fds;
 use ironmesh_model::limits::PlatformLimits;
 use nix::sched::{CloneFlags, setns, unshare};
-use nix::sys::prctl;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::setsid;
@@ -79,14 +78,13 @@ pub struct ImageRoot {
 /// What the program of a container may take of the machine.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct ProgramLimits {
-    /// Processes and threads of its user. Where the mesh was not started by root all containers
-    /// are one user. Default 4 096.
+    /// Processes and threads of its user in its pod. Default 4 096.
     pub processes: u32,
     /// Open files of one process. Default 65 536.
     pub open_files: u32,
-    /// Capabilities of the program, a bit each, in the user namespace of its container: over its files and
-    /// users alone, since network and mounts are not of that namespace. Given to user 0 of a container
-    /// that has users of its own, and to nobody else. Default none.
+    /// Capabilities of the program, a bit each, in the user namespace of its pod, which owns the pod's
+    /// network, host name and IPC namespaces, but no mounts. User 0 has them; they bound what others
+    /// could get. Default none.
     #[serde(default)]
     pub capabilities: u32,
 }
@@ -174,6 +172,7 @@ pub fn spawn(pod: &PodSandbox, spec: &ContainerSpec, io: ContainerIo<'_>) -> io:
         (pod.netns(), NETNS_FD),
         (pod.utsns(), UTSNS_FD),
         (pod.ipcns(), IPCNS_FD),
+        (pod.userns(), USERNS_FD),
     ];
     let streams = [
         (io.stdin, 0),
@@ -225,13 +224,14 @@ fn start(status: &mut Option<OwnedFd>) -> Result<u8, SandboxError> {
     let program = program.step("take", "the program")?;
     let volumes = (FIRST_VOLUME_FD..).take(instructions.volumes).map(fds::take_inherited);
     let volumes: Vec<OwnedFd> = volumes.collect::<io::Result<_>>().step("take", "a volume")?;
-    let users = own_users(&instructions.spec)?;
-    become_init(&instructions.spec, Given { users, program, volumes }, status)
+    let namespace = fds::take_inherited(USERNS_FD).step("take", "the user namespace")?;
+    become_init(&instructions.spec, Given { namespace, program, volumes }, status)
 }
 
 /// What the container's init has from the agent.
 struct Given {
-    users: Option<Users>,
+    /// The pod's user namespace.
+    namespace: OwnedFd,
     program: Option<OwnedFd>,
     volumes: Vec<OwnedFd>,
 }
@@ -242,7 +242,8 @@ fn become_init(
     given: Given,
     status: &mut Option<OwnedFd>,
 ) -> Result<u8, SandboxError> {
-    let Given { users, program: by, volumes } = given;
+    let Given { namespace, program: by, volumes } = given;
+    let users = own_users(spec, &namespace)?;
     // The host's /proc, which is gone later, counts as the agent does.
     let pid = init::agents_pid()?;
     let program = Program::new(&spec.argv, &spec.environment)?;
@@ -251,9 +252,9 @@ fn become_init(
     drop(volumes);
     if let Some(users) = &users {
         give_streams(users.outside(spec.user.map_or(0, |(user, _)| user))?)?;
-        users::enter_namespace(&users.namespace)?;
     }
-    drop(users);
+    users::enter_namespace(&namespace, users.is_none())?;
+    drop((users, namespace));
     let Some(child) = clone_into(CloneFlags::empty()).step("fork", "the program")? else {
         let error = run(spec, &program, by.as_ref().map(AsFd::as_fd));
         init::fail(status.as_ref(), error);
@@ -264,28 +265,24 @@ fn become_init(
     init::report(status.take(), &Report::Started(pid));
     init::release_streams()?;
     capabilities::keep_only(&[capabilities::KILL], false)?;
-    // To the program, which may be of the same user, this process is closed.
-    prctl::set_dumpable(false).step("close", "the container's init")?;
     Ok(init::supervise(child))
 }
 
 /// Becomes the program; only a failure comes back.
 fn run(spec: &ContainerSpec, program: &Program, by: Option<BorrowedFd<'_>>) -> SandboxError {
-    let limits = match spec.uid_base {
-        Some(_) => spec.limits,
-        None => ProgramLimits { capabilities: 0, ..spec.limits },
-    };
-    match drop_rights(spec.user, limits) {
+    let is_only_user = spec.uid_base.is_none();
+    match drop_rights(spec.user, spec.limits, is_only_user) {
         Ok(()) => program.execute(spec.directory.as_deref().unwrap_or(Path::new("/")), by),
         Err(error) => error,
     }
 }
 
 /// A session of its own, the user that was asked for, only the capabilities that it may have, and what
-/// limits a program.
+/// limits a program. Where there is a single user, capture cannot tell a proxy by it.
 pub(super) fn drop_rights(
     user: Option<(u32, u32)>,
     limits: ProgramLimits,
+    is_only_user: bool,
 ) -> Result<(), SandboxError> {
     umask(Mode::from_bits_truncate(0o022));
     setsid().step("begin", "a session")?;
@@ -293,11 +290,10 @@ pub(super) fn drop_rights(
         users::become_user(user, group)?;
     }
     let is_root = user.is_none_or(|(user, _)| user == 0);
-    let kept = if is_root { limits.capabilities & capabilities::OF_FILES } else { 0 };
-    let kept: Vec<u32> = (0..u32::BITS).filter(|number| kept & 1 << number != 0).collect();
-    capabilities::keep_only(&kept, false)?;
+    let given = limits.capabilities & capabilities::GRANTABLE;
+    capabilities::leave_program(given, is_root)?;
     limit(limits)?;
-    system_calls::confine()
+    system_calls::confine(given, is_only_user)
 }
 
 /// Keeps a program from taking all processes and descriptors of the machine.
@@ -314,9 +310,9 @@ fn limit(limits: ProgramLimits) -> Result<(), SandboxError> {
 }
 
 /// Users of the container's own; none in a mesh of a single user, which is nobody else's.
-fn own_users(spec: &ContainerSpec) -> Result<Option<Users>, SandboxError> {
+fn own_users(spec: &ContainerSpec, namespace: &OwnedFd) -> Result<Option<Users>, SandboxError> {
     if let Some(base) = spec.uid_base {
-        let namespace = users::make_namespace(base)?;
+        let namespace = namespace.try_clone().step("copy", "the user namespace")?;
         return Ok(Some(Users { namespace, base }));
     }
     match users::is_only_one()? {
@@ -343,6 +339,7 @@ fn give_streams(user: u32) -> Result<(), SandboxError> {
 const NETNS_FD: RawFd = 5;
 const UTSNS_FD: RawFd = 6;
 const IPCNS_FD: RawFd = 7;
-const PROGRAM_FD: RawFd = 8;
-const CGROUP_FD: RawFd = 9;
-const FIRST_VOLUME_FD: RawFd = 10;
+const USERNS_FD: RawFd = 8;
+const PROGRAM_FD: RawFd = 9;
+const CGROUP_FD: RawFd = 10;
+const FIRST_VOLUME_FD: RawFd = 11;

@@ -1,9 +1,8 @@
 //! One more command inside a running container.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -111,12 +110,14 @@ fn start(status: &mut Option<OwnedFd>) -> Result<u8, SandboxError> {
     let terminal = spec.terminal.map(|_| fds::take_inherited(TERMINAL_FD)).transpose();
     let terminal = terminal.step("take", "the terminal's socket")?;
     let program = Program::new(&spec.argv, &spec.environment)?;
+    let is_only_user = users::is_only_one()?;
     let users = enter_container(spec.init)?;
     let (lifeline, kept) = fds::pipe().step("create", "a pipe")?;
     let child = clone_into(CloneFlags::empty()).step("fork", "the command")?;
     let Some(child) = child else {
         drop(kept);
-        let error = match prepare(&spec, users, terminal, &lifeline) {
+        let inside = Inside { users, is_only_user };
+        let error = match prepare(&spec, inside, terminal, &lifeline) {
             Ok(()) => {
                 let directory = spec.directory.as_deref().unwrap_or(Path::new("/"));
                 program.execute(directory, by.as_ref().map(AsFd::as_fd))
@@ -129,16 +130,20 @@ fn start(status: &mut Option<OwnedFd>) -> Result<u8, SandboxError> {
     init::stay(status, child, (lifeline, users, terminal, by), kept)
 }
 
-/// Enters the namespaces of a container but for its user namespace, which is returned if it has one:
-/// entering that gives up the right to enter the others. Children are in its PID namespace.
-fn enter_container(init: i32) -> Result<Option<OwnedFd>, SandboxError> {
+/// What is left to enter.
+struct Inside {
+    users: OwnedFd,
+    is_only_user: bool,
+}
+
+/// Enters the namespaces of a container but for its user namespace, which is returned: entering that
+/// gives up the right to enter the others. Children are in its PID namespace.
+fn enter_container(init: i32) -> Result<OwnedFd, SandboxError> {
     let open = |name: &str| -> Result<File, SandboxError> {
         let path = format!("/proc/{init}/ns/{name}");
         File::open(&path).step("open", &path)
     };
     let users = open("user")?;
-    let own = fs::metadata("/proc/self/ns/user").step("look at", "/proc/self/ns/user")?;
-    let theirs = users.metadata().step("look at", "the user namespace")?;
     let namespaces = [
         (open("net")?, CloneFlags::CLONE_NEWNET),
         (open("uts")?, CloneFlags::CLONE_NEWUTS),
@@ -150,22 +155,18 @@ fn enter_container(init: i32) -> Result<Option<OwnedFd>, SandboxError> {
     for (namespace, kind) in &namespaces {
         setns(namespace, *kind).step("enter", format_args!("the container's {kind:?}"))?;
     }
-    Ok((own.ino() != theirs.ino()).then(|| users.into()))
+    Ok(users.into())
 }
 
 /// Makes the command's process what the container's are.
 fn prepare(
     spec: &ExecSpec,
-    users: Option<OwnedFd>,
+    Inside { users, is_only_user }: Inside,
     terminal: Option<OwnedFd>,
     lifeline: &OwnedFd,
 ) -> Result<(), SandboxError> {
-    let mut limits = spec.limits;
-    match &users {
-        Some(users) => users::enter_namespace(users)?,
-        None => limits.capabilities = 0,
-    }
-    drop_rights(spec.user, limits)?;
+    users::enter_namespace(&users, is_only_user)?;
+    drop_rights(spec.user, spec.limits, is_only_user)?;
     if let (Some(size), Some(socket)) = (spec.terminal, &terminal) {
         open_terminal(size, socket)?;
     }

@@ -17,7 +17,7 @@ use nix::unistd::{Gid, Pid, Uid};
 use super::SandboxError;
 use super::error::AtStep;
 use super::route::{self, LOOPBACK, NextHop};
-use super::{mounts, root};
+use super::{capabilities, mounts, root};
 
 /// What the mesh's own namespaces are like.
 #[derive(Clone, Debug)]
@@ -98,9 +98,11 @@ pub fn enter_mesh(spec: &MeshSpec) -> Result<Entered, SandboxError> {
     Ok(Entered::Outside { agent: agent.as_raw(), lifeline: lifeline_write })
 }
 
-/// Whether this process is root with the right to make namespaces, and so needs no user namespace.
+/// Whether this process is root with the right to make namespaces and to open those of others, and so
+/// needs no user namespace.
 pub(crate) fn may_administer() -> bool {
-    Uid::effective().is_root() && super::capabilities::has(super::capabilities::SYS_ADMIN)
+    let needed = [capabilities::SYS_ADMIN, capabilities::SYS_PTRACE];
+    Uid::effective().is_root() && needed.into_iter().all(capabilities::has)
 }
 
 /// Maps the one user inside a fresh user namespace, as root, to the user outside.
@@ -136,9 +138,18 @@ pub(crate) fn write_setting(name: &str, value: &str) -> Result<(), SandboxError>
 
 /// Forks; the child begins in new namespaces. `None` in the child, which may make system calls only,
 /// on memory prepared before, unless this process has a single thread.
-#[expect(unsafe_code, reason = "clone, so that the child is PID 1 without a process between")]
 pub(crate) fn clone_into(flags: CloneFlags) -> nix::Result<Option<Pid>> {
-    let flags = flags.bits() as libc::c_ulong | libc::SIGCHLD as libc::c_ulong;
+    clone(flags.bits() as libc::c_ulong | libc::SIGCHLD as libc::c_ulong)
+}
+
+/// Forks a child whose end is told to nobody but who waits for it with `__WALL`. In the child as in
+/// [`clone_into`].
+pub(crate) fn clone_silently() -> nix::Result<Option<Pid>> {
+    clone(0)
+}
+
+#[expect(unsafe_code, reason = "clone, so that the child is PID 1 without a process between")]
+fn clone(flags: libc::c_ulong) -> nix::Result<Option<Pid>> {
     let none = std::ptr::null_mut::<libc::c_void>();
     // SAFETY: without CLONE_VM and with no stack given this is fork(2). By the contract the child
     // uses nothing that another thread may have held.
@@ -162,9 +173,8 @@ fn inside(spec: &MeshSpec, user: Option<(Uid, Gid)>) -> Result<(), SandboxError>
     nix::unistd::sethostname(&spec.hostname).step("set host name", &spec.hostname)?;
     write_setting("net/ipv4/ip_forward", "1")?;
     write_network_settings()?;
-    if user.is_some() {
-        // Applications could otherwise become root of namespaces of their own.
-        write_setting("user/max_user_namespaces", "0")?;
+    for (name, value) in LINK_SETTINGS {
+        write_setting(name, value)?;
     }
     let mut batch = Batch::new();
     route::link_up(&mut batch, LOOPBACK);
@@ -203,6 +213,18 @@ pub(crate) const NAMESPACES: CloneFlags = CloneFlags::CLONE_NEWNS
     .union(CloneFlags::CLONE_NEWNET)
     .union(CloneFlags::CLONE_NEWUTS)
     .union(CloneFlags::CLONE_NEWIPC);
+
+/// Settings of the mesh's root network namespace, where the links to pods begin: what comes from a pod
+/// has that pod's address as its source, or is dropped, whatever the pod has done to its end of the
+/// link.
+const LINK_SETTINGS: [(&str, &str); 6] = [
+    ("net/ipv4/conf/default/rp_filter", "1"),
+    ("net/ipv4/conf/all/accept_local", "0"),
+    ("net/ipv4/conf/all/accept_redirects", "0"),
+    ("net/ipv4/conf/all/accept_source_route", "0"),
+    ("net/ipv4/conf/all/proxy_arp", "0"),
+    ("net/ipv4/conf/all/route_localnet", "0"),
+];
 
 /// Settings of all network namespaces of a mesh. None is left to a default, as new namespaces inherit
 /// some of the host's.

@@ -9,20 +9,22 @@
 //! pod    eth0 10.77.0.9/32 ────────┘    routes 10.77.0.1 dev eth0, default via 10.77.0.1
 //! ```
 
-use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddrV4, TcpListener};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::thread;
 
-use ironmesh_capture::in_netns;
 use ironmesh_capture::netlink::{Batch, Connection, Subsystem};
-use nix::sched::{CloneFlags, unshare};
+use ironmesh_capture::{Exemption, in_netns};
+use nix::sched::{CloneFlags, setns};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::SandboxError;
 use super::error::AtStep;
 use super::mesh::{write_network_settings, write_setting};
+use super::namespaces::{Namespaces, PodUsers};
 use super::route::{self, LOOPBACK, Mac, NextHop, VethEnd, VethPair};
+use super::users::PROXY_USER;
+use crate::addresses::marks;
 
 /// What a pod's namespaces are like.
 #[derive(Clone, Debug)]
@@ -37,15 +39,16 @@ pub struct PodSpec {
     pub gateway: Ipv4Addr,
     /// Host name.
     pub hostname: String,
+    /// Its users, where root started the mesh; elsewhere it has the mesh's single one.
+    pub users: Option<PodUsers>,
 }
 
 /// A pod's namespaces. They end when this is dropped and the pod's last process has ended.
 #[derive(Debug)]
 pub struct PodSandbox {
     ip: Ipv4Addr,
-    netns: OwnedFd,
-    utsns: OwnedFd,
-    ipcns: OwnedFd,
+    users: Option<PodUsers>,
+    namespaces: Namespaces,
 }
 
 impl PodSandbox {
@@ -68,19 +71,31 @@ impl PodSandbox {
     /// The network namespace.
     #[must_use]
     pub fn netns(&self) -> BorrowedFd<'_> {
-        self.netns.as_fd()
+        self.namespaces.net.as_fd()
+    }
+
+    /// The user namespace, which owns the others.
+    #[must_use]
+    pub fn userns(&self) -> BorrowedFd<'_> {
+        self.namespaces.users.as_fd()
+    }
+
+    /// What tells the pod's proxy and probes from its applications, in capture's rules.
+    #[must_use]
+    pub fn exemption(&self) -> Exemption {
+        marks(self.users.map(|_| PROXY_USER))
     }
 
     /// The UTS namespace: host name.
     #[must_use]
     pub fn utsns(&self) -> BorrowedFd<'_> {
-        self.utsns.as_fd()
+        self.namespaces.uts.as_fd()
     }
 
     /// The IPC namespace.
     #[must_use]
     pub fn ipcns(&self) -> BorrowedFd<'_> {
-        self.ipcns.as_fd()
+        self.namespaces.ipc.as_fd()
     }
 
     /// Runs `work` on a thread of its own in the pod's network namespace. Sockets made there stay
@@ -90,7 +105,7 @@ impl PodSandbox {
     ///
     /// The step that failed; `work`'s own result is inside.
     pub fn in_netns<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T, SandboxError> {
-        in_netns(self.netns.as_fd(), work)
+        in_netns(self.namespaces.net.as_fd(), work)
     }
 
     /// A listening TCP socket in the pod: non-blocking, with `SO_REUSEADDR`.
@@ -108,32 +123,34 @@ impl PodSandbox {
         })?
     }
 
-    /// An unconnected, non-blocking TCP socket of the pod's network with this mark, for a
-    /// connection that capture leaves alone.
+    /// An unconnected, non-blocking TCP socket of the pod's network with this mark, which belongs to
+    /// the proxy's user: for a connection that capture leaves alone.
     ///
     /// # Errors
     ///
     /// The step that failed.
     pub fn marked_socket(&self, mark: u32) -> Result<OwnedFd, SandboxError> {
         self.in_netns(|| {
+            if let Some(users) = self.users {
+                own_files_as(users.proxy)?;
+            }
             let socket = tcp_socket()?;
             socket.set_mark(mark).step("mark", "a socket")?;
             Ok(socket.into())
         })?
     }
 
-    /// Makes the pod's namespaces those of this thread, which is not used for anything else.
+    /// Enters the pod's namespaces by this thread, which is not used for anything else.
     fn create_here(spec: &PodSpec) -> Result<Self, SandboxError> {
         // Netlink sockets belong to the namespace in which they were made: this one to the mesh's.
         let outside = Connection::open(Subsystem::Route)?;
-        let flags = CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWUTS | CloneFlags::CLONE_NEWIPC;
-        unshare(flags).step("create namespaces", "(net, uts, ipc)")?;
-        let open = |name: &str| -> Result<OwnedFd, SandboxError> {
-            let path = format!("/proc/thread-self/ns/{name}");
-            Ok(File::open(&path).step("open", &path)?.into())
-        };
-        let pod =
-            Self { ip: spec.ip, netns: open("net")?, utsns: open("uts")?, ipcns: open("ipc")? };
+        let namespaces = Namespaces::make(spec.users)?;
+        let pod = Self { ip: spec.ip, users: spec.users, namespaces };
+        for (namespace, kind) in
+            [(pod.netns(), CloneFlags::CLONE_NEWNET), (pod.utsns(), CloneFlags::CLONE_NEWUTS)]
+        {
+            setns(namespace, kind).step("enter", "a namespace of the pod")?;
+        }
         nix::unistd::sethostname(&spec.hostname).step("set host name", &spec.hostname)?;
         write_settings()?;
         pod.connect(spec, &outside, &Connection::open(Subsystem::Route)?)?;
@@ -156,7 +173,7 @@ impl PodSandbox {
         let peer = VethEnd { name: "eth0", index: POD_INTERFACE_INDEX, mac: mac(PEER, spec.index) };
         let (near_index, near_mac, peer_mac) = (near.index, near.mac, peer.mac);
         let mut batch = Batch::new();
-        let pair = VethPair { near, peer, peer_netns: self.netns.as_fd(), mtu: MTU };
+        let pair = VethPair { near, peer, peer_netns: self.namespaces.net.as_fd(), mtu: MTU };
         route::veth(&mut batch, &pair);
         route::route(&mut batch, spec.ip, 32, NextHop::Link(near_index));
         route::neighbour(&mut batch, near_index, spec.ip, peer_mac);
@@ -191,6 +208,20 @@ fn write_settings() -> Result<(), SandboxError> {
     // The range of groups may be wider only where more than one exists.
     write_setting("net/ipv4/ping_group_range", "0 2147483647")
         .or_else(|_| write_setting("net/ipv4/ping_group_range", "0 0"))
+}
+
+/// Has what this thread opens belong to a user of the machine, by which capture tells it.
+#[expect(unsafe_code, reason = "setfsuid has no wrapper that tells whether it worked")]
+fn own_files_as(user: u32) -> Result<(), SandboxError> {
+    // SAFETY: these take numbers. The second changes nothing, and tells the user that there is.
+    let now = unsafe {
+        libc::setfsuid(user);
+        libc::setfsuid(libc::uid_t::MAX)
+    };
+    match now as u32 == user {
+        true => Ok(()),
+        false => Err(SandboxError::new("own files as user", user, libc::EPERM)),
+    }
 }
 
 fn tcp_socket() -> Result<Socket, SandboxError> {

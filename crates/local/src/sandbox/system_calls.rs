@@ -1,5 +1,7 @@
-//! Which system calls of the kernel a container reaches: those that container runtimes allow a
-//! program without capabilities.
+//! Which system calls of the kernel a container reaches: those that container runtimes allow, by the
+//! capabilities that it has. Two things more are refused, so that an application is never taken for its
+//! pod's proxy: to become the user that stands for the proxy, and, where there is a single user, to mark
+//! a socket.
 //!
 //! Three filters, of which the strictest answer holds: calls that are refused (EPERM), calls that the
 //! C library does without (ENOSYS), and calls newer than this list, or of another table (x32), which
@@ -13,11 +15,15 @@ use seccompiler::{
 };
 
 use super::SandboxError;
+use super::capabilities::{SYS_CHROOT, SYS_PTRACE};
+use super::users::PROXY_USER;
 
 /// Confines this process, and all that it executes, for good. It must have no-new-privileges.
-pub(crate) fn confine() -> Result<(), SandboxError> {
+/// `capabilities` are those that the program may have, a bit each.
+pub(crate) fn confine(capabilities: u32, is_only_user: bool) -> Result<(), SandboxError> {
     let failed = |error: &dyn std::fmt::Display| SandboxError::new("limit", error, 0);
-    for (rules, errno) in [(refused(), libc::EPERM), (absent(), libc::ENOSYS)] {
+    let refused = refused(capabilities, is_only_user);
+    for (rules, errno) in [(refused, libc::EPERM), (absent(), libc::ENOSYS)] {
         let rules = rules.map_err(|error| failed(&error))?;
         let arch = TargetArch::try_from(std::env::consts::ARCH).map_err(|error| failed(&error))?;
         let action = SeccompAction::Errno(errno as u32);
@@ -31,8 +37,21 @@ pub(crate) fn confine() -> Result<(), SandboxError> {
 type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
 /// Calls that reach the whole machine, or parts of the kernel that applications have no use for.
-fn refused() -> Result<Rules, seccompiler::BackendError> {
+fn refused(capabilities: u32, is_only_user: bool) -> Result<Rules, seccompiler::BackendError> {
     let mut rules: Rules = REFUSED.iter().map(|call| (*call, Vec::new())).collect();
+    for (capability, calls) in ALLOWED_BY {
+        if capabilities & 1 << capability != 0 {
+            rules.retain(|call, _| !calls.contains(call));
+        }
+    }
+    for (call, arguments) in CHANGES_OF_USER {
+        let to_proxy = (0..arguments).map(|argument| rule(&[(argument, PROXY_USER)]));
+        rules.insert(call, to_proxy.collect::<Result<_, _>>()?);
+    }
+    if is_only_user {
+        let mark = rule(&[(1, libc::SOL_SOCKET as u32), (2, libc::SO_MARK as u32)])?;
+        rules.insert(libc::SYS_setsockopt, vec![mark]);
+    }
     let bits = |bit: libc::c_int| {
         let bit = u64::from(bit as u32);
         let set = SeccompCmpOp::MaskedEq(bit);
@@ -44,10 +63,17 @@ fn refused() -> Result<Rules, seccompiler::BackendError> {
         |known: &u64| SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, *known);
     let personality = PERSONALITIES.iter().map(other).collect::<Result<_, _>>()?;
     rules.insert(libc::SYS_personality, vec![SeccompRule::new(personality)?]);
-    let vsock =
-        SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, libc::AF_VSOCK as u64)?;
-    rules.insert(libc::SYS_socket, vec![SeccompRule::new(vec![vsock])?]);
+    rules.insert(libc::SYS_socket, vec![rule(&[(0, libc::AF_VSOCK as u32)])?]);
     Ok(rules)
+}
+
+/// A rule for calls in which these arguments, by number, are all these.
+fn rule(arguments: &[(u8, u32)]) -> Result<SeccompRule, seccompiler::BackendError> {
+    let is = |(number, value): &(u8, u32)| {
+        let value = u64::from(*value);
+        SeccompCondition::new(*number, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, value)
+    };
+    SeccompRule::new(arguments.iter().map(is).collect::<Result<_, _>>()?)
 }
 
 /// Calls that the C library tries first: the flags of `clone3` are out of a filter's sight.
@@ -89,6 +115,20 @@ const PERSONALITIES: [u64; 5] = [0, 0x8, 0x2_0000, 0x2_0008, 0xffff_ffff];
 const SYS_SET_MEMPOLICY_HOME_NODE: i64 = 450;
 const SYS_STATMOUNT: i64 = 457;
 const SYS_LISTMOUNT: i64 = 458;
+
+/// Calls by which a process becomes another user, and in how many arguments they name one.
+const CHANGES_OF_USER: [(i64, u8); 4] = [
+    (libc::SYS_setuid, 1),
+    (libc::SYS_setreuid, 2),
+    (libc::SYS_setresuid, 3),
+    (libc::SYS_setfsuid, 1),
+];
+
+/// What capabilities allow of [`REFUSED`], as that profile has it.
+const ALLOWED_BY: [(u32, &[i64]); 2] = [
+    (SYS_CHROOT, &[libc::SYS_chroot]),
+    (SYS_PTRACE, &[libc::SYS_kcmp, libc::SYS_pidfd_getfd, libc::SYS_process_madvise]),
+];
 
 /// As the default profile of container runtimes (Docker's `default.json`) refuses them to a program
 /// without capabilities.

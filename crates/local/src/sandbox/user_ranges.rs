@@ -16,6 +16,7 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::rc::Rc;
 
+use super::namespaces::PodUsers;
 use super::users::USERS_PER_NAMESPACE;
 
 /// The blocks of a mesh.
@@ -136,8 +137,12 @@ const FIRST_BASE: u32 = 0x4000_0000;
 const FIRST_PROXY: u32 = 0x3fff_0000;
 /// Ranges of the machine: to the last user but those with a meaning of their own, in whole blocks.
 const RANGES: u32 = (u32::MAX - FIRST_BASE) / USERS_PER_NAMESPACE / BLOCK * BLOCK;
-/// What the root of a pod of the last range is.
-pub(crate) const LAST_BASE: u32 = FIRST_BASE + (RANGES - 1) * USERS_PER_NAMESPACE;
+/// The users of a pod that has the last range.
+pub(crate) const LAST: PodUsers = PodUsers {
+    base: FIRST_BASE + (RANGES - 1) * USERS_PER_NAMESPACE,
+    proxy: FIRST_PROXY + RANGES - 1,
+    processes_max: 1,
+};
 
 #[cfg(test)]
 mod tests {
@@ -148,7 +153,7 @@ mod tests {
     #[test]
     fn no_two_pods_and_no_proxy_share_a_user() {
         const { assert!(FIRST_PROXY + RANGES <= FIRST_BASE) };
-        const { assert!(LAST_BASE.checked_add(USERS_PER_NAMESPACE).is_some()) };
+        const { assert!(LAST.base.checked_add(USERS_PER_NAMESPACE).is_some()) };
         let (one, two) = (UserBlocks::take(300).unwrap(), UserBlocks::take(300).unwrap());
         let (one, two) = (UserRanges::new(one), UserRanges::new(two));
         let held: Vec<_> = std::iter::from_fn(|| one.take()).collect();

@@ -1,48 +1,23 @@
-//! Users of a container: a user namespace of its own where the mesh was started by root.
+//! Users of a container: those of its pod's user namespace, which are many where the mesh was started
+//! by root.
 
-use std::fs::{self, File};
-use std::io::{Read, Write};
+use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 
-use ironmesh_fds as fds;
 use nix::sched::{CloneFlags, setns};
 use nix::sys::prctl;
-use nix::sys::wait::waitpid;
 use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
 
 use super::SandboxError;
 use super::error::AtStep;
-use super::init;
-use super::mesh::clone_into;
 
-/// Users that each container has.
+/// Users that the containers of a pod have.
 pub const USERS_PER_NAMESPACE: u32 = 65_536;
 
-/// Makes a user namespace in which user 0 is `base` outside, and in which no further one can be
-/// made. Needs one thread and root.
-pub(crate) fn make_namespace(base: u32) -> Result<OwnedFd, SandboxError> {
-    let (read_end, write_end) = fds::pipe().step("create", "a pipe")?;
-    let (pid_read, pid_write) = fds::pipe().step("create", "a pipe")?;
-    let child = clone_into(CloneFlags::CLONE_NEWUSER).step("create", "a user namespace")?;
-    let Some(child) = child else {
-        drop(write_end);
-        // The parent counts in a PID namespace of its own, which is not that of `/proc`.
-        let pid = init::agents_pid().map(|pid| pid.to_string()).unwrap_or_default();
-        let _ = File::from(pid_write).write_all(pid.as_bytes());
-        // It only has to be there while the maps are written. The limit is a precaution.
-        let mut nothing = Vec::new();
-        let _ = File::from(read_end).read_to_end(&mut nothing);
-        let _ = fs::write("/proc/sys/user/max_user_namespaces", "0");
-        std::process::exit(0);
-    };
-    drop(pid_write);
-    let mut pid = String::new();
-    let read = File::from(pid_read).read_to_string(&mut pid);
-    let made = read.step("read", "a process id").and_then(|_| map_and_open(&pid, base));
-    drop(write_end);
-    let _ = waitpid(child, None);
-    made
-}
+/// What a pod's user namespace calls the user of the pod's proxy, so that capture can tell it. Nobody
+/// inside becomes it: `system_calls` refuses this number, no file there gives its owner's rights to who
+/// runs it, and no further user namespace can be made.
+pub const PROXY_USER: u32 = USERS_PER_NAMESPACE;
 
 /// Whether this process's user namespace has a single user, whose rights are those of who started
 /// the mesh.
@@ -52,10 +27,13 @@ pub(crate) fn is_only_one() -> Result<bool, SandboxError> {
     Ok(map.split_ascii_whitespace().nth(2) == Some("1") && map.lines().count() == 1)
 }
 
-/// Enters a user namespace as its root.
-pub(crate) fn enter_namespace(users: &OwnedFd) -> Result<(), SandboxError> {
+/// Enters the user namespace of a pod as its root, with all capabilities there. Who is the only user
+/// is that one already. Until it executes a program, this process is closed to those of the pod,
+/// whatever capabilities they have.
+pub(crate) fn enter_namespace(users: &OwnedFd, is_only_one: bool) -> Result<(), SandboxError> {
+    prctl::set_dumpable(false).step("close", "this process to others")?;
     setns(users.as_fd(), CloneFlags::CLONE_NEWUSER).step("enter", "the user namespace")?;
-    become_user(0, 0)
+    if is_only_one { Ok(()) } else { become_user(0, 0) }
 }
 
 /// Becomes this user, of this group and no other. Capabilities stay permitted:
@@ -70,12 +48,3 @@ pub(crate) fn become_user(user: u32, group: u32) -> Result<(), SandboxError> {
 
 /// The step that fails where the users of a container cannot be had.
 pub(crate) const MAP: &str = "give a pod users of its own by";
-
-fn map_and_open(pid: &str, base: u32) -> Result<OwnedFd, SandboxError> {
-    for kind in ["uid_map", "gid_map"] {
-        let path = format!("/proc/{pid}/{kind}");
-        fs::write(&path, format!("0 {base} {USERS_PER_NAMESPACE}")).step(MAP, &path)?;
-    }
-    let path = format!("/proc/{pid}/ns/user");
-    Ok(File::open(&path).step("open", &path)?.into())
-}

@@ -2,6 +2,7 @@
 
 mod containers;
 mod death;
+mod rights;
 mod traffic;
 
 use std::process::ExitCode;
@@ -21,6 +22,13 @@ pub(crate) const ALL: &[Scenario] = &[
     ("files take the place of mounts", || in_mesh(containers::files_over_mounts)),
     ("no symlink in a volume is followed", || in_mesh(containers::symlinks_in_volumes)),
     ("a container has no rights", || in_mesh(containers::no_rights)),
+    ("capabilities are those of a container", || in_mesh(rights::capabilities)),
+    ("root of a container becomes its other users, and not the proxy", || in_mesh(rights::users)),
+    ("all users of a pod share its limit of processes", || in_mesh(rights::processes)),
+    ("no application passes for its proxy", || in_mesh(rights::marks)),
+    ("no application sends from another's address", || in_mesh(rights::sources)),
+    ("an application rules over its own network alone", || in_mesh(rights::own_network)),
+    ("an application sees its own packets alone", || in_mesh(rights::sniffing)),
     ("a container runs as the user asked for", || in_mesh(containers::run_as_user)),
     ("the host's root is never a container's", || in_mesh(containers::shared_users)),
     ("what only root may read stays root's", containers::root_only),

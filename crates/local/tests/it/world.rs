@@ -12,6 +12,7 @@ use ironmesh_fds as fds;
 use ironmesh_local::sandbox::container::{self, ContainerIo, ContainerSpec, ProgramLimits};
 use ironmesh_local::sandbox::exec::{self, ExecIo, ExecSpec};
 use ironmesh_local::sandbox::mesh::{Entered, MeshSpec, enter_mesh};
+use ironmesh_local::sandbox::namespaces::PodUsers;
 use ironmesh_local::sandbox::pod::{PodSandbox, PodSpec};
 use ironmesh_local::sandbox::{SandboxError, Spawned};
 use nix::sys::wait::{WaitStatus, waitpid};
@@ -21,6 +22,10 @@ use nix::unistd::Pid;
 pub(crate) const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
 /// Network of Services.
 pub(crate) const SERVICES: (Ipv4Addr, u8) = (Ipv4Addr::new(10, 96, 0, 0), 16);
+/// User of proxies.
+pub(crate) const PROXY_USER: u32 = 61_337;
+/// Processes of a pod.
+const PROCESSES_MAX: u32 = 4_096;
 /// Longest wait for anything.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 /// Name of the stage that stands in for a proxy.
@@ -95,16 +100,26 @@ impl World {
 
     /// A fresh pod.
     pub(crate) fn pod(&self) -> Pod {
+        self.pod_of(PROCESSES_MAX)
+    }
+
+    /// A fresh pod with a limit of processes.
+    pub(crate) fn pod_of(&self, processes_max: u32) -> Pod {
         let index = self.pods.fetch_add(1, Ordering::Relaxed);
         let ip = Ipv4Addr::new(10, 77, 0, 2 + index as u8);
         let hostname = format!("pod-{index}");
-        let spec = PodSpec { index, ip, gateway: GATEWAY, hostname };
+        let users = self.root.then(|| PodUsers {
+            base: first_user(index),
+            proxy: PROXY_USER,
+            processes_max,
+        });
+        let spec = PodSpec { index, ip, gateway: GATEWAY, hostname, users };
         Pod { sandbox: PodSandbox::create(&spec).unwrap(), index }
     }
 
     /// Whether containers have users of their own.
     pub(crate) fn uid_base(&self, pod: &Pod) -> Option<u32> {
-        self.root.then(|| 1_000_000 + pod.index * 65_536)
+        self.root.then(|| first_user(pod.index))
     }
 }
 
@@ -174,10 +189,14 @@ impl Running {
 
     /// Runs one more command in the container.
     pub(crate) fn exec(&self, argv: &[&str]) -> Finished {
+        self.run_command(&self.exec_spec(argv))
+    }
+
+    /// As [`exec`](Self::exec), of this command.
+    pub(crate) fn run_command(&self, spec: &ExecSpec) -> Finished {
         let (output, write) = fds::pipe().unwrap();
         let (stdout, stderr) = (Some(write.as_fd()), Some(write.as_fd()));
-        let spawned =
-            exec::spawn(&self.exec_spec(argv), ExecIo { stdout, stderr, ..ExecIo::default() });
+        let spawned = exec::spawn(spec, ExecIo { stdout, stderr, ..ExecIo::default() });
         drop(write);
         let Spawned { pid, status } = spawned.unwrap();
         status.wait().unwrap();
@@ -201,6 +220,10 @@ impl Running {
     pub(crate) fn signal(&self, signal: nix::sys::signal::Signal) {
         nix::sys::signal::kill(Pid::from_raw(self.pid), signal).unwrap();
     }
+}
+
+fn first_user(index: u32) -> u32 {
+    1_000_000 + index * 65_536
 }
 
 /// Answers each connection with `NAME LOCAL PEER`.

@@ -325,7 +325,8 @@ pub(crate) fn own_users_in_overlay() -> ExitCode {
                       cat /etc/shadow 2>/dev/null || echo secret";
         let finished = pod.shell(world, script);
         let base = world.uid_base(&pod).unwrap();
-        let expected = format!("0\nCapEff:\t0000000000000000\n 0 {base} 65536\nwritten\nsecret\n");
+        let map = format!(" 0 {base} 65536\n 65536 {} 1\n", world::PROXY_USER);
+        let expected = format!("0\nCapEff:\t0000000000000000\n{map}written\nsecret\n");
         assert_eq!(finished, Finished { code: 0, output: expected });
     })
 }
@@ -598,7 +599,7 @@ pub(crate) fn proxy(world: &World) {
     let spec = ProxySpec {
         arguments: vec!["internal".to_owned(), world::LISTENER.to_owned()],
         environment: Vec::new(),
-        user: world.root.then_some(61_337),
+        user: world.root.then_some(world::PROXY_USER),
         hidden: vec!["/opt".into(), "/not-there".into()],
     };
     let spawned =

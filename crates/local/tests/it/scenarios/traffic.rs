@@ -5,8 +5,8 @@ use std::process::Command;
 
 use ironmesh_capture::forwarding::{ForwardedPort, Forwarding, Transport};
 use ironmesh_capture::{self as capture, CaptureSpec, Exemption};
-use ironmesh_local::{MARKS, PROXY_PORTS};
-use socket2::{Domain, Socket, Type};
+use ironmesh_local::PROXY_PORTS;
+use socket2::Socket;
 
 use crate::world::{GATEWAY, PATIENCE, Pod, SERVICES, World, answer};
 
@@ -15,10 +15,10 @@ const VIP: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 10);
 const LOOPBACK: Ipv4Addr = Ipv4Addr::LOCALHOST;
 const ANY: Ipv4Addr = Ipv4Addr::UNSPECIFIED;
 
-fn spec(pod: &Pod) -> CaptureSpec {
+pub(super) fn spec(pod: &Pod) -> CaptureSpec {
     CaptureSpec {
         ports: PROXY_PORTS,
-        exemption: MARKS,
+        exemption: pod.sandbox.exemption(),
         pod: Some(pod.sandbox.ip()),
         resolver: Some(GATEWAY),
     }
@@ -26,18 +26,14 @@ fn spec(pod: &Pod) -> CaptureSpec {
 
 /// Connects with a mark, as proxies and probes do.
 fn marked(pod: &Pod, mark: u32, to: SocketAddrV4) -> String {
-    let socket = pod.sandbox.in_netns(|| {
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-        socket.set_mark(mark).unwrap();
-        socket
-    });
-    let socket = socket.unwrap();
+    let socket = Socket::from(pod.sandbox.marked_socket(mark).unwrap());
+    socket.set_nonblocking(false).unwrap();
     let connected = socket.connect_timeout(&to.into(), PATIENCE).map(|()| socket.into());
     answer(connected)
 }
 
 /// A pod whose proxy's ports and application answer with their names.
-fn meshed(world: &World) -> Pod {
+pub(super) fn meshed(world: &World) -> Pod {
     let pod = world.pod();
     capture::apply(pod.sandbox.netns(), &spec(&pod)).unwrap();
     pod.serve("outbound", SocketAddrV4::new(LOOPBACK, 15001));
@@ -98,7 +94,8 @@ pub(crate) fn capture(world: &World) {
 
 pub(crate) fn listing(world: &World) {
     let pod = world.pod();
-    capture::apply(pod.sandbox.netns(), &spec(&pod)).unwrap();
+    let exemption = Exemption::Marks { outbound: 1, inbound: 2, user: Some(65_536) };
+    capture::apply(pod.sandbox.netns(), &CaptureSpec { exemption, ..spec(&pod) }).unwrap();
     let Some(listed) = nft(&pod) else { return };
     assert_golden("capture.nft", &listed, include_str!("../capture.nft"));
     let owner = CaptureSpec {
