@@ -291,7 +291,7 @@ pub(crate) const SELF_REVIEWS: &[(&str, &str)] = &[
 ];
 /// First words of the paths that accounts of pods read.
 pub(crate) const PATHS: &[&str] =
-    &["api", "apis", "healthz", "livez", "openapi", "readyz", "version"];
+    &["api", "apis", "healthz", "livez", "metrics", "openapi", "readyz", "version"];
 /// What names of the users of service accounts begin with.
 const ACCOUNT: &str = "system:serviceaccount:";
 const AUTHENTICATED: &str = "system:authenticated";

@@ -20,6 +20,7 @@ mod answer;
 mod apply;
 mod discovery;
 mod logs;
+mod metrics;
 mod openapi;
 mod options;
 pub(crate) mod parts;

@@ -11,7 +11,7 @@ use serde_json::Value;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::answer::{self, Answer};
-use super::{discovery, openapi, protobuf, resources, reviews, stream};
+use super::{discovery, metrics, openapi, protobuf, resources, reviews, stream};
 use crate::access::{Action, Door, User};
 use crate::context::Context;
 use crate::custom::Definition;
@@ -295,6 +295,7 @@ async fn dispatch(context: &Arc<Context>, request: &ApiRequest) -> Result<Answer
     request.user.check(&Action::Path { verb: &verb, path: &request.path })?;
     match words[..] {
         ["healthz" | "livez" | "readyz", ..] => Ok(answer::text("ok")),
+        ["metrics"] => Ok(metrics::answer(context)),
         ["version"] => Ok(answer::json(StatusCode::OK, &discovery::version())),
         ["api"] => Ok(answer::json(StatusCode::OK, &discovery::core_versions())),
         ["apis"] => Ok(answer::json(StatusCode::OK, &discovery::groups(&defined()))),
