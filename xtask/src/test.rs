@@ -64,8 +64,15 @@ fn cargo(root: &Path, args: &[&str]) -> Command {
 }
 
 /// What a test may lack: the workshops' manifests, and programs that Debian has not or only too old.
-const MAY_LACK: [&str; 4] =
-    ["IRONMESH_WORKSHOPS", "there is no kubectl", "there is no Go", "with Go here"];
+const MAY_LACK: [&str; 7] = [
+    "IRONMESH_WORKSHOPS",
+    "there is no kubectl",
+    "there is no helm",
+    "there is no prometheus",
+    "this prometheus knows no kubernetes_sd",
+    "there is no Go",
+    "with Go here",
+];
 
 #[derive(Default)]
 struct Tally {

@@ -6,15 +6,20 @@ mod release;
 mod repositories;
 
 use std::ffi::OsString;
+use std::fs::{File, Permissions};
 use std::io::{Write, stdout};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context as _, bail};
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 
 use crate::api::{Api, ApiError};
 use crate::say;
+use crate::verb::kubeconfig::config;
 use command::{Chart, Line};
 use release::Release;
 
@@ -22,7 +27,9 @@ use release::Release;
 pub(crate) fn run(arguments: &[OsString]) -> anyhow::Result<ExitCode> {
     let words: Option<Vec<String>> =
         arguments.iter().map(|word| word.to_str().map(str::to_owned)).collect();
-    let Some(line) = words.as_deref().map(Line::read) else { return real(arguments) };
+    let Some(line) = words.as_deref().map(Line::read) else {
+        return real(arguments, &Line::default());
+    };
     let api = Api::of_mesh(&line.mesh()?);
     match &*line.words() {
         [] | ["help", ..] => {
@@ -46,17 +53,17 @@ pub(crate) fn run(arguments: &[OsString]) -> anyhow::Result<ExitCode> {
             Some((name, chart)) => {
                 crate::runtime()?.block_on(release::install(&api, &line, &name, &chart))
             }
-            None => real(arguments),
+            None => real(arguments, &line),
         },
         [verb @ ("delete" | "uninstall" | "del" | "un" | "status"), names @ ..] => {
-            of_releases(&api, verb, names, arguments)
+            of_releases(&api, verb, names, &line, arguments)
         }
         ["list" | "ls", ..] => {
             let found = crate::runtime()?.block_on(Release::all(&api));
             release::list(&found.or_else(nothing_without_mesh)?)?;
-            if real_helm().is_some() { real(arguments) } else { Ok(ExitCode::SUCCESS) }
+            if real_helm().is_some() { real(arguments, &line) } else { Ok(ExitCode::SUCCESS) }
         }
-        _ => real(arguments),
+        _ => real(arguments, &line),
     }
 }
 
@@ -65,6 +72,7 @@ fn of_releases(
     api: &Api,
     verb: &str,
     names: &[&str],
+    line: &Line,
     arguments: &[OsString],
 ) -> anyhow::Result<ExitCode> {
     let runtime = crate::runtime()?;
@@ -83,7 +91,7 @@ fn of_releases(
         {
             bail!("release: {name:?} not found");
         }
-        return real(arguments);
+        return real(arguments, line);
     }
     for release in &found {
         match verb {
@@ -110,8 +118,8 @@ fn say(text: &str) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Becomes the real helm.
-fn real(arguments: &[OsString]) -> anyhow::Result<ExitCode> {
+/// Becomes the real helm, for the mesh that is meant.
+fn real(arguments: &[OsString], line: &Line) -> anyhow::Result<ExitCode> {
     let Some(helm) = real_helm() else {
         say::notice(
             "error: this helm is ironmesh, which knows Istio's charts; for others it hands over to the \
@@ -120,8 +128,32 @@ fn real(arguments: &[OsString]) -> anyhow::Result<ExitCode> {
         );
         return Ok(ExitCode::FAILURE);
     };
-    let error = Command::new(&helm).args(arguments).exec();
+    let mut command = Command::new(&helm);
+    command.args(arguments);
+    // Kept until the other program has it.
+    let config = if line.names_cluster() { None } else { kubeconfig(line)? };
+    if let Some(config) = &config {
+        command.env("KUBECONFIG", format!("/proc/self/fd/{}", config.as_raw_fd()));
+    }
+    let error = command.exec();
     Err(error).with_context(|| format!("running {}", helm.display()))
+}
+
+/// The kubeconfig of the mesh that is meant, in memory, for a program that takes this one's place; none if
+/// no mesh runs and none is needed.
+fn kubeconfig(line: &Line) -> anyhow::Result<Option<File>> {
+    let mesh = line.mesh()?;
+    let config = crate::runtime()?.block_on(config(&Api::of_mesh(&mesh), &mesh, None));
+    let config = match config {
+        Ok(config) => config.to_string(),
+        Err(_) if !line.needs_cluster() => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let file = File::from(ironmesh_fds::memfd("kubeconfig", config.as_bytes())?);
+    // helm warns of one that others may read.
+    file.set_permissions(Permissions::from_mode(0o600))?;
+    fcntl(&file, FcntlArg::F_SETFD(FdFlag::empty()))?;
+    Ok(Some(file))
 }
 
 /// The first helm on PATH that is not this program.
@@ -140,7 +172,7 @@ fn real_helm() -> Option<PathBuf> {
 
 const HELP: &str = "\
 The charts of Istio, for a mesh of ironmesh. Other charts and verbs go to the helm that comes after
-this one on PATH.
+this one on PATH, which works on the mesh, too (on another cluster with --kubeconfig).
 
   helm repo add istio.io URL          a repository of Istio
   helm install istio.io/istio-init --name istio-init --namespace istio-system --version 1.3.2

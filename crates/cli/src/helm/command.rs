@@ -71,6 +71,17 @@ impl Line {
         Ok(name)
     }
 
+    /// Whether it says itself which cluster is meant.
+    pub(super) fn names_cluster(&self) -> bool {
+        ["kubeconfig", "kube-apiserver"].iter().any(|flag| self.flag(flag).is_some())
+    }
+
+    /// Whether it does anything with a cluster.
+    pub(super) fn needs_cluster(&self) -> bool {
+        let verb = self.words.first().map_or("", String::as_str);
+        IN_CLUSTER.contains(&verb)
+    }
+
     /// The namespace that is meant.
     pub(super) fn namespace(&self) -> &str {
         self.flag("namespace").unwrap_or("default")
@@ -148,7 +159,7 @@ impl Chart {
 
 const NAMES: [&str; 5] = ["istio", "istio-init", "base", "istiod", "gateway"];
 /// Flags that stand alone.
-const TAKES_NO_VALUE: [&str; 15] = [
+const TAKES_NO_VALUE: &[&str] = &[
     "purge",
     "wait",
     "atomic",
@@ -164,6 +175,42 @@ const TAKES_NO_VALUE: [&str; 15] = [
     "h",
     "help",
     "generate-name",
+    "all-namespaces",
+    "A",
+    "short",
+    "q",
+    "logs",
+    "cleanup-on-fail",
+    "dependency-update",
+    "hide-notes",
+    "include-crds",
+    "keep-history",
+    "render-subchart-notes",
+    "replace",
+    "reset-values",
+    "reuse-values",
+    "reset-then-reuse-values",
+    "skip-tests",
+    "validate",
+    "verify",
+    "wait-for-jobs",
+];
+/// Verbs that act on a cluster; the others work without one.
+const IN_CLUSTER: &[&str] = &[
+    "install",
+    "upgrade",
+    "uninstall",
+    "un",
+    "del",
+    "delete",
+    "list",
+    "ls",
+    "status",
+    "get",
+    "history",
+    "hist",
+    "rollback",
+    "test",
 ];
 
 #[cfg(test)]

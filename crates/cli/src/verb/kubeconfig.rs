@@ -6,8 +6,9 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use clap::Args;
-use serde_json::json;
+use serde_json::{Value, json};
 
+use crate::api::Api;
 use crate::cli::Context;
 use crate::output::yaml::to_yaml;
 use crate::verb::text;
@@ -25,26 +26,34 @@ pub(crate) struct Kubeconfig {}
 
 impl Kubeconfig {
     pub(crate) async fn run(self, context: &Context) -> anyhow::Result<ExitCode> {
-        let way = context.api().get("/ironmesh/kubeconfig").await?;
-        let server = way["server"].as_str().context("the mesh serves its API on no port")?;
-        let name = &context.mesh;
-        let mut choice = json!({"cluster": name, "user": name});
-        if let Some(namespace) = &context.namespace {
-            choice["namespace"] = namespace.as_str().into();
-        }
-        let anchors = BASE64_STANDARD.encode(text(&way, "/anchors"));
-        let config = json!({
-            "apiVersion": "v1",
-            "kind": "Config",
-            "clusters": [{
-                "name": name,
-                "cluster": {"server": server, "certificate-authority-data": anchors},
-            }],
-            "users": [{"name": name, "user": {"token": way["token"]}}],
-            "contexts": [{"name": name, "context": choice}],
-            "current-context": name,
-        });
+        let config = config(&context.api(), &context.mesh, context.namespace.as_deref()).await?;
         stdout().write_all(to_yaml(&config)?.as_bytes())?;
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// The kubeconfig of a mesh.
+pub(crate) async fn config(
+    api: &Api,
+    mesh: &str,
+    namespace: Option<&str>,
+) -> anyhow::Result<Value> {
+    let way = api.get("/ironmesh/kubeconfig").await?;
+    let server = way["server"].as_str().context("the mesh serves its API on no port")?;
+    let mut choice = json!({"cluster": mesh, "user": mesh});
+    if let Some(namespace) = namespace {
+        choice["namespace"] = namespace.into();
+    }
+    let anchors = BASE64_STANDARD.encode(text(&way, "/anchors"));
+    Ok(json!({
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{
+            "name": mesh,
+            "cluster": {"server": server, "certificate-authority-data": anchors},
+        }],
+        "users": [{"name": mesh, "user": {"token": way["token"]}}],
+        "contexts": [{"name": mesh, "context": choice}],
+        "current-context": mesh,
+    }))
 }

@@ -24,6 +24,7 @@ mod running;
 mod samples;
 mod sidecar;
 mod texts;
+mod tools;
 mod trouble;
 mod workloads;
 mod workshops;

@@ -6,6 +6,7 @@ use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Output, Stdio};
 
+use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::mesh::Mesh;
@@ -77,7 +78,7 @@ fn versions_are_told_as_the_other_programs_tell_them() {
     let short = mesh.run("version --short").ok();
     assert_eq!(short.lines().take(2).collect::<Vec<_>>(), lines[5..7], "{short}");
     let all = mesh.shell("$0 --mesh $1 version -o json").ok();
-    let all: serde_json::Value = serde_json::from_str(&all).unwrap();
+    let all: Value = serde_json::from_str(&all).unwrap();
     assert_eq!(all["meshVersion"][0]["Component"], "pilot");
     assert_eq!(all["clientVersion"]["version"], env!("CARGO_PKG_VERSION"));
     let alone = mesh.shell("$0 --mesh none-$1 version --short").ok();
@@ -250,16 +251,31 @@ fn other_charts_go_to_the_real_helm() {
     refused(&run(&script), "hands over to the helm that comes after it on PATH, and there is none");
     let real = folder.path().join("real");
     fs::create_dir(&real).unwrap();
-    fs::write(real.join("helm"), "#!/bin/sh\necho real \"$@\"\n").unwrap();
+    let script = "#!/bin/sh\necho real \"$@\"\n[ -z \"$KUBECONFIG\" ] || cat $KUBECONFIG\n";
+    fs::write(real.join("helm"), script).unwrap();
     fs::set_permissions(real.join("helm"), fs::Permissions::from_mode(0o755)).unwrap();
     let script = format!(
-        "PATH=$PATH:$PWD/real; {other}; helm repo add bitnami https://x; helm search repo bitnami; helm version"
+        "PATH=$PATH:$PWD/real; helm repo add bitnami https://x; helm search repo bitnami; helm version; \
+         {other} --kubeconfig x"
     );
-    assert_eq!(
-        ok(&run(&script)),
-        "real install ratingsdb bitnami/mongodb -n db --set a=b\nreal repo add bitnami https://x\n\
-         real search repo bitnami\nreal version\n"
-    );
+    let said = "real repo add bitnami https://x\nreal search repo bitnami\nreal version\n\
+                real install ratingsdb bitnami/mongodb -n db --set a=b --kubeconfig x\n";
+    assert_eq!(ok(&run(&script)), said);
+    // No other cluster is taken for the mesh that does not run.
+    let script = format!("PATH=$PATH:$PWD/real; export KUBECONFIG=$PWD/other; {other}");
+    refused(&run(&script), "no mesh \"none\" is running");
+    let mesh = Mesh::start();
+    let script = format!("PATH=$PATH:$PWD/real; export KUBECONFIG=$PWD/other; {other}");
+    let said = bash(&folder, &mesh.name(), &script);
+    if String::from_utf8_lossy(&said.stderr).contains("serves its API on no port") {
+        return;
+    }
+    let said = ok(&said);
+    let (words, config) = said.split_once('\n').unwrap();
+    assert_eq!(words, "real install ratingsdb bitnami/mongodb -n db --set a=b");
+    let config: Value = serde_json::from_str(config).unwrap();
+    assert_eq!(config["current-context"], mesh.name());
+    assert!(config["users"][0]["user"]["token"].is_string());
 }
 
 const KIALI: &str = "
@@ -337,7 +353,7 @@ fn an_analysis_says_where_what_is_wrong_and_changes_nothing() {
             .contains("[IM0104] (VirtualService default/reviews) ")
             .then_some(())
     });
-    let all: serde_json::Value = serde_json::from_str(&mesh.run("analyze -o json").out).unwrap();
+    let all: Value = serde_json::from_str(&mesh.run("analyze -o json").out).unwrap();
     assert!(all.as_array().unwrap().iter().any(|one| one["code"] == "IM0104"), "{all}");
     mesh.write("broken.yaml", "a: [1\n");
     assert_eq!(mesh.run("analyze broken.yaml").code, 1);
