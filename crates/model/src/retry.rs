@@ -61,6 +61,9 @@ pub enum RetryCondition {
     RefusedStream,
     /// `retriable-4xx`: 409.
     Retriable4xx,
+    /// `5xx`, but of requests only that may be sent twice (RFC 9110, section 9.2.2). No word of
+    /// `retryOn`: who declares retries and leaves it out has this.
+    ServerErrorOfIdempotent,
 }
 
 impl RetryOn {
@@ -163,7 +166,7 @@ pub fn after_attempt(retry: &Retry, attempt: &Attempt, places_max: u32, draw: Dr
     {
         return Next::Again;
     }
-    if is_configured(retry, attempt.outcome) && attempt.made <= retry.attempts {
+    if is_configured(retry, attempt) && attempt.made <= retry.attempts {
         return Next::Retry { after: pause(attempt.made, draw) };
     }
     match attempt.outcome {
@@ -176,14 +179,18 @@ pub fn after_attempt(retry: &Retry, attempt: &Attempt, places_max: u32, draw: Dr
     }
 }
 
-/// Whether an outcome is one that the configuration names.
-fn is_configured(retry: &Retry, outcome: AttemptOutcome) -> bool {
+/// Whether the outcome of an attempt is one that the configuration names.
+fn is_configured(retry: &Retry, attempt: &Attempt) -> bool {
     use RetryCondition::{
         ConnectFailure, GatewayError, RefusedStream, Reset, ResetBeforeRequest, Retriable4xx,
-        ServerError,
+        ServerError, ServerErrorOfIdempotent,
     };
     let any = |conditions: &[RetryCondition]| conditions.iter().any(|c| retry.asks_for(*c));
-    match outcome {
+    let is_error = !matches!(attempt.outcome, AttemptOutcome::Answered { status, .. } if !(500..=599).contains(&status));
+    if is_error && attempt.is_idempotent && retry.asks_for(ServerErrorOfIdempotent) {
+        return true;
+    }
+    match attempt.outcome {
         AttemptOutcome::NotConnected => {
             any(&[ConnectFailure, ServerError, GatewayError, Reset, ResetBeforeRequest])
         }
@@ -332,7 +339,7 @@ mod tests {
             ("503", [false, false, false, false, false]),
             ("unavailable", [false, false, false, false, false]),
         ] {
-            let asked = outcomes.map(|outcome| is_configured(&retry(1, &[on]), outcome));
+            let asked = outcomes.map(|outcome| is_configured(&retry(1, &[on]), &attempt(outcome)));
             assert_eq!(asked, expected, "{on}");
         }
         for (on, statuses) in [
@@ -343,9 +350,32 @@ mod tests {
         ] {
             for status in 100..=600 {
                 let outcome = AttemptOutcome::Answered { status, grpc_status: None };
-                let asked = is_configured(&retry(1, &[on]), outcome);
+                let asked = is_configured(&retry(1, &[on]), &attempt(outcome));
                 assert_eq!(asked, statuses.contains(&status), "{on} {status}");
             }
+        }
+    }
+
+    #[test]
+    fn what_may_be_sent_twice_is_tried_again_after_any_error_of_a_server() {
+        let on = vec![RetryOn::Condition(RetryCondition::ServerErrorOfIdempotent)];
+        let retry = Retry { attempts: 1, per_try_timeout: None, on };
+        let answer = |status| AttemptOutcome::Answered { status, grpc_status: None };
+        for (outcome, again) in [
+            (AttemptOutcome::NotConnected, true),
+            (AttemptOutcome::Refused, true),
+            (RESET, true),
+            (AttemptOutcome::TimedOut, true),
+            (answer(500), true),
+            (answer(599), true),
+            (answer(200), false),
+            (answer(409), false),
+            (answer(499), false),
+        ] {
+            let idempotent = attempt(outcome);
+            assert_eq!(is_configured(&retry, &idempotent), again, "{outcome:?}");
+            let not = Attempt { is_idempotent: false, ..idempotent };
+            assert!(!is_configured(&retry, &not), "{outcome:?}");
         }
     }
 

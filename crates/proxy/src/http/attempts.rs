@@ -184,6 +184,7 @@ impl<'a> Attempts<'a> {
         let from_member = picked.tls(self.decision).expected().is_some();
         let (decision, draw) = (self.decision, exchange.draw);
         let (kind, worker, made) = (exchange.connection.kind, exchange.worker, made(exchange));
+        let is_idempotent = exchange.head.is_idempotent();
         let (mut status, mut grpc_status) = (0, None);
         let edit = |head: &mut ResponseHead, is_whole: bool| {
             if !edit::response(head, kind, decision, from_member) {
@@ -191,8 +192,7 @@ impl<'a> Attempts<'a> {
             }
             (status, grpc_status) = (head.status, body::grpc_status(&head.fields));
             let outcome = AttemptOutcome::Answered { status, grpc_status };
-            // Of an answer it does not matter how often it may be sent, but for the configuration.
-            let attempt = Attempt { made, outcome, is_whole, is_idempotent: false, is_fresh: true };
+            let attempt = Attempt { made, outcome, is_whole, is_idempotent, is_fresh: true };
             if let Next::Retry { after } = after_attempt(decision.retry(), &attempt, 1, draw) {
                 return Err(Withheld::Retried(after));
             }

@@ -172,6 +172,7 @@ choice!(
         RetryCondition::ConnectFailure,
         RetryCondition::RefusedStream,
         RetryCondition::Retriable4xx,
+        RetryCondition::ServerErrorOfIdempotent,
     ]
 );
 

@@ -232,7 +232,8 @@ fields! {
         honoured attempts: Count,
         /// The time that one attempt may take; none: that of the request.
         honoured per_try_timeout "perTryTimeout": Option<Duration>,
-        /// The failures that are tried again: Envoy's conditions and statuses, by commas.
+        /// The failures that are tried again: Envoy's conditions and statuses, by commas. None: what
+        /// no endpoint has seen, and of requests that may be sent twice any 5xx or no answer.
         honoured retry_on "retryOn": String,
         /// Whether endpoints of other localities may be tried.
         later retry_remote_localities "retryRemoteLocalities": Option<bool>,

@@ -7,7 +7,7 @@ use super::{Retries, Translator};
 use crate::path::field;
 
 impl Translator<'_> {
-    /// `retries`. Without `retryOn`, Istio's default list holds.
+    /// `retries`. Without `retryOn` there is a default list.
     pub(super) fn retry(&mut self, given: &Retries, path: &str) -> Retry {
         let path = field(&field(path, "retries"), "retryOn");
         let words = given.retry_on.split(',').map(str::trim).filter(|word| !word.is_empty());
@@ -44,13 +44,16 @@ impl Translator<'_> {
     }
 }
 
-/// Istio's `connect-failure,refused-stream,unavailable,cancelled,503`.
+/// What all of Istio's releases try again without `retryOn`: `connect-failure`, `refused-stream`, and of
+/// gRPC `unavailable` and `cancelled`. Those up to 1.0 had `5xx` beside it, so that an attempt that
+/// took too long was tried again, too, and later ones have 503; from 1.24 on not where the request
+/// may do harm when it is sent twice. So it is here, for all of `5xx`.
 const DEFAULT: [RetryOn; 5] = [
     RetryOn::Condition(RetryCondition::ConnectFailure),
     RetryOn::Condition(RetryCondition::RefusedStream),
     RetryOn::Grpc(14),
     RetryOn::Grpc(1),
-    RetryOn::Status(503),
+    RetryOn::Condition(RetryCondition::ServerErrorOfIdempotent),
 ];
 
 /// Conditions of Envoy that the proxy cannot tell yet.

@@ -294,7 +294,7 @@ fn action() -> impl Strategy<Value = Action> {
 
 fn retry() -> impl Strategy<Value = Retry> {
     let on = prop_oneof![
-        select(vec![RetryCondition::ServerError, RetryCondition::Retriable4xx])
+        select(vec![RetryCondition::ServerError, RetryCondition::ServerErrorOfIdempotent])
             .prop_map(RetryOn::Condition),
         any::<u16>().prop_map(RetryOn::Status),
         any::<u8>().prop_map(RetryOn::Grpc),
