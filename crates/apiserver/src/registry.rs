@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use ironmesh_dialects::kinds::Resource;
+use ironmesh_dialects::kubernetes::MADE_BY_MESH;
 use ironmesh_dialects::kubernetes::kinds::Pod;
 use ironmesh_model::Severity;
 use ironmesh_model::limits::ControlLimits;
@@ -102,6 +103,9 @@ impl Registry {
         object: Object,
     ) -> Result<Arc<Object>, Failure> {
         let (mut object, generated) = self.prepare(resource, namespace, object)?;
+        if let Some(key) = self.to_adopt(resource, &object) {
+            return self.update(resource, &key, Part::Main, |old| Ok(adopted(old, &object)));
+        }
         let collection = Collection::from(resource);
         for _ in 0..NAME_ATTEMPTS_MAX {
             let key = collection.key(namespace, object::name(&object));
@@ -127,11 +131,25 @@ impl Registry {
         object: Object,
     ) -> Result<Arc<Object>, Failure> {
         let (object, _) = self.prepare(resource, namespace, object)?;
+        if let Some(key) = self.to_adopt(resource, &object) {
+            return self.would_update(resource, &key, Part::Main, |old| Ok(adopted(old, &object)));
+        }
         let key = Collection::from(resource).key(namespace, object::name(&object));
         match self.store.object(&key) {
             Some(_) => Err(Failure::already_exists(resource, &key.name)),
             None => Ok(Arc::new(object)),
         }
+    }
+
+    /// The namespace of that name, if the mesh has made it for itself and nobody has created it since:
+    /// no cluster has it from the start, so whoever creates it is told that it is created.
+    fn to_adopt(&self, resource: &Resource, object: &Object) -> Option<Key> {
+        let is_namespace = resource.group.is_empty() && &*resource.plural == "namespaces";
+        let key =
+            is_namespace.then(|| Collection::core("namespaces").key("", object::name(object)))?;
+        let old = self.store.object(&key)?;
+        old["metadata"]["annotations"].get(MADE_BY_MESH)?;
+        (!object::is_terminating(&old)).then_some(key)
     }
 
     /// A new object as it is to be stored, and the base of its generated name.
@@ -324,6 +342,21 @@ fn complete(resource: &Resource, shown: &str, object: &mut Object) -> Result<(),
     refuse(name.into_iter().chain(refused_by_dialect(object)).collect())?;
     defaults::apply(resource, object);
     refuse(validate::check(resource, object))
+}
+
+/// A namespace of the mesh's, as one that was created: with the labels and annotations of both.
+fn adopted(old: &Object, created: &Object) -> Object {
+    let mut new = old.clone();
+    for map in ["labels", "annotations"] {
+        let given = created.pointer(&format!("/metadata/{map}")).and_then(|map| map.as_object());
+        for (name, value) in given.into_iter().flatten() {
+            new["metadata"][map][name] = value.clone();
+        }
+    }
+    if let Some(annotations) = new["metadata"]["annotations"].as_object_mut() {
+        annotations.shift_remove(MADE_BY_MESH);
+    }
+    new
 }
 
 /// Checks and completes the metadata of a new object. Returns the base of a generated name.

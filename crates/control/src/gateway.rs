@@ -1,5 +1,6 @@
 //! The ingress gateway of a mesh, as the objects that make it.
 
+use ironmesh_dialects::kubernetes::MADE_BY_MESH;
 use ironmesh_dialects::object::value as object;
 use serde_json::{Value, json};
 
@@ -71,7 +72,11 @@ fn keeps_selector(new: &Value) -> Result<(), String> {
 }
 
 fn namespace() -> Value {
-    json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
+    let annotations = json!({MADE_BY_MESH: "true"});
+    json!({
+        "apiVersion": "v1", "kind": "Namespace",
+        "metadata": {"name": NAMESPACE, "annotations": annotations},
+    })
 }
 
 fn metadata() -> Value {

@@ -26,6 +26,9 @@ pub(crate) use members::Members;
 pub(crate) use pod::pod;
 pub(crate) use service::service;
 
+/// The annotation of a namespace that the mesh has made for itself and that nobody has created since.
+pub const MADE_BY_MESH: &str = "ironmesh.io/made-by-mesh";
+
 /// The kinds: what their manifests say.
 pub mod kinds {
     pub use super::endpoints::fields::*;

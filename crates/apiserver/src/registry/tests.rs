@@ -526,3 +526,30 @@ fn what_is_being_deleted_gets_no_more_finalizers() {
     finalizers(json!([])).unwrap();
     assert_eq!(registry.object(&pods(), &pod_key("held")).unwrap_err().code, 404);
 }
+
+/// No cluster has the mesh's own namespace from the start, and texts create it.
+#[test]
+fn a_namespace_that_the_mesh_made_can_be_created_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let registry = registry(&directory);
+    let namespaces = Resource::of("v1", "Namespace");
+    let namespace =
+        |metadata: Value| json!({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata});
+    let own = json!({"name": "mesh", "annotations": {MADE_BY_MESH: "true"}, "labels": {"a": "1"}});
+    let made = registry.create(&namespaces, "", namespace(own)).unwrap();
+    let wrong = namespace(json!({"name": "mesh", "labels": "x"}));
+    assert!(registry.create(&namespaces, "", wrong).is_err());
+    let given = namespace(json!({"name": "mesh", "labels": {"b": "2"}}));
+    let shown = registry.would_create(&namespaces, "", given.clone()).unwrap();
+    let created = registry.create(&namespaces, "", given.clone()).unwrap();
+    for adopted in [&shown, &created] {
+        let labels = json!({"a": "1", "b": "2", "kubernetes.io/metadata.name": "mesh"});
+        assert_eq!(adopted["metadata"]["labels"], labels);
+        assert!(adopted["metadata"]["annotations"].get(MADE_BY_MESH).is_none());
+        assert_eq!(object::uid(adopted), object::uid(&made));
+    }
+    for name in ["mesh", "default"] {
+        let again = registry.create(&namespaces, "", namespace(json!({"name": name}))).unwrap_err();
+        assert_eq!(again.message, format!("namespaces {name:?} already exists"));
+    }
+}
