@@ -98,6 +98,13 @@ impl State<'_> {
         start..start.saturating_add(self.spec.replicas().get())
     }
 
+    /// The first number whose pod is to be of the present revision: the partition is counted from the
+    /// first pod, whatever its number.
+    fn first_of_update(&self) -> u32 {
+        let partition = self.spec.update_strategy().rolling_update().partition().get();
+        self.numbers().start.saturating_add(partition)
+    }
+
     /// Does what is next. Returns after how long there is more to do if nothing happens.
     fn advance(
         &self,
@@ -134,11 +141,10 @@ impl State<'_> {
 
     /// Replaces pods of another revision, from the top, one after the other.
     fn roll(&self, registry: &Registry, pods: &BTreeMap<u32, Arc<Object>>) -> Result<(), Failure> {
-        let strategy = self.spec.update_strategy();
-        if strategy.of() == UpdateType::OnDelete {
+        if self.spec.update_strategy().of() == UpdateType::OnDelete {
             return Ok(());
         }
-        let first = strategy.rolling_update().partition().get();
+        let first = self.first_of_update();
         for number in self.numbers().rev().filter(|number| *number >= first) {
             let Some(pod) = pods.get(&number) else { return Ok(()) };
             if revisions::of_pod(pod) != self.update && !object::is_terminating(pod) {
@@ -153,9 +159,8 @@ impl State<'_> {
 
     /// Makes the pod of a number, of the revision that it is to have, and the claims that it lacks.
     fn create(&self, registry: &Registry, number: u32) -> Result<(), Failure> {
-        let strategy = self.spec.update_strategy();
-        let is_of_before = strategy.of() == UpdateType::RollingUpdate
-            && number < strategy.rolling_update().partition().get();
+        let strategy = self.spec.update_strategy().of();
+        let is_of_before = strategy == UpdateType::RollingUpdate && number < self.first_of_update();
         let revision = if is_of_before { &self.current } else { &self.update };
         let template = revisions::template_named(registry, self.set, revision);
         let template = template.unwrap_or_else(|| self.spec.template().json().clone());

@@ -125,6 +125,25 @@ async fn a_rollout_goes_down_to_the_partition_and_stops_at_what_is_broken() {
     assert!(said["message"].as_str().unwrap().contains("updates to statefulset spec"), "{said}");
 }
 
+/// Whatever the number of the first pod, the partition counts from it.
+#[tokio::test]
+async fn a_partition_is_counted_from_the_first_pod() {
+    let world = World::start();
+    let api = world.api();
+    tokio::spawn(kubelet(api.clone()));
+    let mut set = set("OrderedReady", "db:1");
+    set["spec"]["ordinals"] = json!({"start": 5});
+    api.create(set).await;
+    until_ready(&api, "3/3").await;
+    let partition = json!({"rollingUpdate": {"partition": 1}});
+    let spec = json!({"spec": {"template": template("db:2"), "updateStrategy": partition}});
+    api.merge(SET, spec).await;
+    until_pods(&api, &["db-5 db:1", "db-6 db:2", "db-7 db:2"]).await;
+    api.delete(&format!("{PODS}/db-5")).await;
+    until_ready(&api, "3/3").await;
+    until_pods(&api, &["db-5 db:1", "db-6 db:2", "db-7 db:2"]).await;
+}
+
 #[tokio::test]
 async fn parallel_pods_wait_for_none_and_on_delete_replaces_none() {
     let world = World::start();

@@ -28,9 +28,7 @@ pub(super) fn write(
     let ready = count(&is_healthy);
     let available = count(&|pod| Pod::of(pod).is_ready());
     let updated = of(&state.update);
-    let strategy = state.spec.update_strategy();
-    let is_complete = strategy.of() == UpdateType::RollingUpdate
-        && strategy.rolling_update().partition().get() <= state.numbers().start
+    let is_complete = state.spec.update_strategy().of() == UpdateType::RollingUpdate
         && updated == pods.len()
         && ready == pods.len();
     let current = if is_complete { &state.update } else { &state.current };

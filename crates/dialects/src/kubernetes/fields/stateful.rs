@@ -70,7 +70,7 @@ fields! {
 
     /// Which pods are replaced.
     pub struct StatefulRollingUpdate "rollingUpdate" {
-        /// Those from this number on.
+        /// All but the first so many.
         honoured partition: Count = Bounded(0),
         /// How many at once.
         not_here("pods are replaced one after the other") max_unavailable "maxUnavailable": Value,
