@@ -9,6 +9,7 @@
 //! - `podinfo VERSION` on port 9898, `myweb VERSION` and `retry-backend` on port 80.
 //! - `voting-app VERSION` and `voting-analytics VERSION` on port 8080, `ratings-web` on port 8080,
 //!   `ratings-api` on port 3000.
+//! - `tcp-echo PORTS PREFIX`, which says lines again.
 //! - `fortio`, which makes load.
 //! - `nginx`, `mysqld`, `voting-storage` and `bookinfo-mysqldb`, which start the machine's nginx and
 //!   MariaDB as the images of these names do.
@@ -44,6 +45,7 @@ mod reviews;
 mod server;
 mod sleep;
 mod stand_in;
+mod tcp_echo;
 mod voting;
 
 use std::env;
@@ -76,7 +78,7 @@ async fn run(verb: &str, arguments: &[String]) -> io::Result<ExitCode> {
     match verb {
         "productpage" => server::run(bookinfo?, productpage::ProductPage::from_env()).await?,
         "details" => server::run(bookinfo?, details::Details).await?,
-        "ratings" => server::run(bookinfo?, ratings::Ratings::default()).await?,
+        "ratings" => server::run(bookinfo?, ratings::Ratings::from_env()).await?,
         "reviews" => server::run(bookinfo?, Reviews::from_env(None)).await?,
         "reviews-v1" => server::run(bookinfo?, Reviews::from_env(Some(V1))).await?,
         "reviews-v2" => server::run(bookinfo?, Reviews::from_env(Some(V2))).await?,
@@ -94,6 +96,7 @@ async fn run(verb: &str, arguments: &[String]) -> io::Result<ExitCode> {
         "mysqld" => return mariadb::run(arguments, &[]),
         "voting-storage" => return mariadb::run(arguments, mariadb::VOTES),
         "bookinfo-mysqldb" => return mariadb::run(arguments, mariadb::RATINGS),
+        "tcp-echo" => tcp_echo::run(arguments).await?,
         "stand-in" => stand_in::run(arguments).await?,
         "fortio" => return fortio::run(arguments).await,
         "nginx" => return nginx::run(arguments),
@@ -103,7 +106,7 @@ async fn run(verb: &str, arguments: &[String]) -> io::Result<ExitCode> {
             return Err(io::Error::other(
                 "there are: productpage, details, ratings, reviews, helloworld, httpbin, podinfo, \
                  myweb, retry-backend, ratings-api, ratings-web, voting-app, voting-analytics, voting-storage, \
-                 bookinfo-mysqldb, mysqld, stand-in, fortio, nginx, sleep, curl",
+                 bookinfo-mysqldb, mysqld, tcp-echo, stand-in, fortio, nginx, sleep, curl",
             ));
         }
     }

@@ -51,9 +51,25 @@ pub(crate) fn run(arguments: &[String], tables: &[&str]) -> io::Result<ExitCode>
             return Err(io::Error::other("the folder of data could not be made"));
         }
     }
-    let own = arguments.iter().filter(|argument| !matches!(&***argument, "mysqld" | "mariadbd"));
+    let own = own_options(arguments);
     let first = format!("--init-file={}", first.display());
     Err(common("mariadbd").arg(first).args(own).exec())
+}
+
+/// The options of a command line that are MariaDB's: `mysqld` may stand first, and how passwords are
+/// proved by default is an option of MySQL alone; here it is `mysql_native_password`.
+fn own_options(arguments: &[String]) -> Vec<&String> {
+    let mut own = Vec::new();
+    let mut rest = arguments.iter();
+    while let Some(argument) = rest.next() {
+        match argument.trim_start_matches('-').split_once('=') {
+            None if matches!(&**argument, "mysqld" | "mariadbd") => {}
+            None if argument == "--default-authentication-plugin" => drop(rest.next()),
+            Some(("default-authentication-plugin", _)) => {}
+            _ => own.push(argument),
+        }
+    }
+    own
 }
 
 /// `--datadir`, or where the images have it. The machine's own folder of this name can be one that a
@@ -161,5 +177,20 @@ mod tests {
     fn without_a_database_there_are_no_tables() {
         let text = statements(|_| None, RATINGS);
         assert!(!text.contains("ratings") && !text.contains("\nUSE"), "{text}");
+    }
+
+    #[test]
+    fn options_that_only_mysql_has_are_left_out() {
+        for (line, own) in [
+            ("mysqld --sql-mode=ANSI", "--sql-mode=ANSI"),
+            ("--default-authentication-plugin mysql_native_password --port=1", "--port=1"),
+            ("--default-authentication-plugin=mysql_native_password", ""),
+            ("--default-authentication-plugin", ""),
+            ("--port 3307", "--port 3307"),
+        ] {
+            let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
+            let kept: Vec<&str> = own_options(&words).into_iter().map(String::as_str).collect();
+            assert_eq!(kept.join(" "), own, "{line}");
+        }
     }
 }

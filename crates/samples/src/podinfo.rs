@@ -10,6 +10,8 @@ use bytes::Bytes;
 use http::header::USER_AGENT;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 use crate::client::Client;
 use crate::server::{self, App};
@@ -32,15 +34,24 @@ struct PodInfo {
 }
 
 /// Serves it. The first argument is the version; options are the original's `--port`,
-/// `--ui-color`, `--ui-message` and `--backend-url`, each also as a variable such as
-/// `PODINFO_UI_COLOR`. Others are ignored.
+/// `--port-metrics`, `--ui-color`, `--ui-message` and `--backend-url`, each also as a variable such as
+/// `PODINFO_UI_COLOR`. Others are ignored. Behind the version, `check http|tcp ADDRESS` is the image's
+/// other program, `podcli`: it asks, and fails where there is no answer.
 pub(crate) async fn run(arguments: &[String]) -> io::Result<()> {
     let version = arguments.first().map_or("latest", String::as_str);
+    if let [_, check, kind, address, ..] = arguments
+        && check == "check"
+    {
+        return self::check(kind, address).await;
+    }
     let option = |name: &str| option(arguments, name, |variable| env::var(variable).ok());
-    let port = match option("port") {
-        Some(port) => port.parse().map_err(|_| io::Error::other(format!("{port:?} is no port")))?,
-        None => 9898,
+    let port = |name: &str| match option(name) {
+        Some(port) => {
+            port.parse().map(Some).map_err(|_| io::Error::other(format!("{port:?} is no port")))
+        }
+        None => Ok(None),
     };
+    let (own, metrics) = (port("port")?.unwrap_or(9898), port("port-metrics")?);
     let backends = option("backend-url").unwrap_or_default();
     let app = PodInfo {
         hostname: server::hostname()?,
@@ -53,8 +64,33 @@ pub(crate) async fn run(arguments: &[String]) -> io::Result<()> {
         is_ready: AtomicBool::new(true),
         requests: AtomicU64::new(0),
     };
-    server::run(port, app).await
+    server::run_at(std::iter::once(own).chain(metrics.filter(|port| *port != own)), app).await
 }
+
+/// What `podcli check` does.
+async fn check(kind: &str, address: &str) -> io::Result<()> {
+    let address = address.strip_prefix("http://").unwrap_or(address);
+    let (server, path) = match address.split_once('/') {
+        Some((server, path)) => (server, format!("/{path}")),
+        None => (address, "/".to_owned()),
+    };
+    match kind {
+        "tcp" => timeout(CHECK_TIMEOUT, TcpStream::connect(server)).await?.map(drop),
+        "http" => {
+            let (client, headers) = (Client::default(), HeaderMap::new());
+            let answer = client.get(server, &path, &headers, CHECK_TIMEOUT).await;
+            let status = answer.map_err(io::Error::other)?.status;
+            match status.is_success() {
+                true => Ok(()),
+                false => Err(io::Error::other(format!("{address} answers {status}"))),
+            }
+        }
+        other => Err(io::Error::other(format!("{other:?} cannot be checked: http or tcp can"))),
+    }
+}
+
+/// How long a check may take.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The value of `--name=VALUE`, `--name VALUE`, or `PODINFO_NAME`.
 fn option(

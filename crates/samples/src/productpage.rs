@@ -135,11 +135,11 @@ impl App for ProductPage {
                 signed(back, session::login(request.body()))
             }
             (&Method::GET, "/logout") => signed(back_to(request.headers()), session::logout()),
+            (_, "/productpage" | "/login" | "/logout") => answer::method_not_allowed(),
             (&Method::GET, _) => match path.strip_prefix("/api/v1/products") {
                 Some(rest) => self.api(rest, &headers).await,
                 None => page::static_file(path).unwrap_or_else(answer::not_found),
             },
-            (_, "/productpage" | "/login" | "/logout") => answer::method_not_allowed(),
             _ => answer::not_found(),
         }
     }

@@ -16,6 +16,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 use crate::answer;
 
@@ -31,10 +32,19 @@ pub(crate) struct Peer(pub(crate) SocketAddr);
 
 /// Serves an application on a port of every IPv4 address until SIGTERM or SIGINT.
 pub(crate) async fn run(port: u16, app: impl App) -> io::Result<()> {
-    let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).await?;
-    let end = told_to_end()?;
-    writeln!(io::stdout(), "listening on port {port}")?;
-    serve(listener, app, end).await;
+    run_at(std::iter::once(port), app).await
+}
+
+/// The same on several ports.
+pub(crate) async fn run_at(ports: impl Iterator<Item = u16>, app: impl App) -> io::Result<()> {
+    let app = Arc::new(app);
+    let mut served = JoinSet::new();
+    for port in ports {
+        let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).await?;
+        writeln!(io::stdout(), "listening on port {port}")?;
+        served.spawn(serve(listener, Arc::clone(&app), told_to_end()?));
+    }
+    served.join_all().await;
     Ok(())
 }
 
@@ -59,8 +69,11 @@ pub(crate) fn hostname() -> io::Result<String> {
 }
 
 /// Serves until `end`; then accepts nothing more, finishes open requests, and closes.
-pub(crate) async fn serve(listener: TcpListener, app: impl App, end: impl Future<Output = ()>) {
-    let app = Arc::new(app);
+pub(crate) async fn serve(
+    listener: TcpListener,
+    app: Arc<impl App>,
+    end: impl Future<Output = ()>,
+) {
     let (stop, stopped) = watch::channel(());
     tokio::pin!(end);
     loop {
@@ -132,7 +145,7 @@ async fn respond<A: App>(
 }
 
 /// Pause after a failed `accept`.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// How long open requests may take after SIGTERM; longer than any of the applications takes.
 const DRAIN_MAX: Duration = Duration::from_secs(15);
 /// Bytes of a request's head.
@@ -148,7 +161,7 @@ pub(crate) mod tests {
     pub(crate) async fn start(app: impl App) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        tokio::spawn(serve(listener, app, std::future::pending()));
+        tokio::spawn(serve(listener, Arc::new(app), std::future::pending()));
         address
     }
 
@@ -179,7 +192,7 @@ pub(crate) mod tests {
         release: tokio::sync::Semaphore,
     }
 
-    impl App for Arc<Slow> {
+    impl App for Slow {
         async fn answer(&self, _: Request<Bytes>) -> Response<Bytes> {
             self.begun.send(()).await.unwrap();
             self.release.acquire().await.unwrap().forget();

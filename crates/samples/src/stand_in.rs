@@ -14,7 +14,7 @@ use crate::server::{self, App};
 use crate::{answer, form};
 
 /// The application.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct StandIn {
     page: Arc<str>,
 }
@@ -37,14 +37,14 @@ pub(crate) async fn run(arguments: &[String]) -> io::Result<()> {
         name = form::html(name),
         text = form::html(&text),
     );
-    let app = StandIn { page: page.into() };
+    let app = Arc::new(StandIn { page: page.into() });
     let mut servers = JoinSet::new();
     for port in word(2).split(',').filter(|port| !port.is_empty()) {
         let number = port.parse::<u16>().map_err(io::Error::other)?;
         match TcpListener::bind((Ipv4Addr::UNSPECIFIED, number)).await {
             Ok(listener) => {
                 writeln!(out, "listening on port {port}")?;
-                servers.spawn(server::serve(listener, app.clone(), server::told_to_end()?));
+                servers.spawn(server::serve(listener, Arc::clone(&app), server::told_to_end()?));
             }
             // Another container of the pod may have it.
             Err(error) => writeln!(out, "port {port} cannot be had: {error}")?,

@@ -79,6 +79,7 @@ pub(super) const KNOWN: &[Known] = &[
         &[SAMPLES, "details"],
         &[("SERVICE_VERSION", "v1"), ("ENABLE_EXTERNAL_BOOK_SERVICE", "false")],
     ),
+    sample(&["*bookinfo-ratings-v2"], &[SAMPLES, "ratings"], &[("SERVICE_VERSION", "v2")]),
     sample(&["*bookinfo-ratings*"], &[SAMPLES, "ratings"], &[("SERVICE_VERSION", "v1")]),
     sample(
         &["*bookinfo-reviews-v1"],
@@ -97,8 +98,17 @@ pub(super) const KNOWN: &[Known] = &[
     ),
     sample(&["*helloworld-v1"], &[SAMPLES, "helloworld-v1"], &[("SERVICE_VERSION", "v1")]),
     sample(&["*helloworld-v2"], &[SAMPLES, "helloworld-v2"], &[("SERVICE_VERSION", "v2")]),
+    Known {
+        env: &[("PORT", "8080")],
+        ..named(&["*go-httpbin"], &[SAMPLES, "httpbin"], &["go-httpbin"])
+    },
     named(&["*httpbin"], &[SAMPLES, "httpbin"], &["gunicorn"]),
-    named(&["podinfo", "*/podinfo"], &[SAMPLES, "podinfo", "{tag}"], &["podinfo"]),
+    named(&["podinfo", "*/podinfo"], &[SAMPLES, "podinfo", "{tag}"], &["podinfo", "podcli"]),
+    Known {
+        entrypoint: &[SAMPLES, "tcp-echo"],
+        options: &["9000", "hello"],
+        ..named(&["*tcp-echo-server"], &[], &["tcp-echo"])
+    },
     Known {
         entrypoint: &[SAMPLES, "fortio"],
         options: &["server"],
@@ -140,7 +150,10 @@ pub(super) const KNOWN: &[Known] = &[
         &[],
     ),
     mongodb(&["*/mongodb"], &[FERRETDB, "0.0.0.0:27017", "/bitnami/mongodb", "/run/mongodb"]),
-    mongodb(&["mongo", "*/mongo"], &[FERRETDB, "0.0.0.0:27017", "/data/db", "/run/mongodb"]),
+    mongodb(
+        &["mongo", "*/mongo", "*bookinfo-mongodb"],
+        &[FERRETDB, "0.0.0.0:27017", "/data/db", "/run/mongodb"],
+    ),
     sample(&["ratings-api", "*/ratings-api"], &[SAMPLES, "ratings-api"], &[]),
     Known {
         names: &["nginx"],

@@ -161,7 +161,7 @@ async fn other_paths() {
         ("/index.html", 200),
         ("/static/bookstore.css", 200),
         ("/static/img/favicon.ico", 404),
-        ("/login", 404),
+        ("/login", 405),
         ("/nothing", 404),
     ] {
         assert_eq!(app.answer(get(path)).await.status(), status, "{path}");
