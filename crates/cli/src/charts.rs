@@ -11,8 +11,10 @@ use crate::api::{Api, ApiError};
 struct Part {
     /// Name of its Deployment.
     name: &'static str,
-    /// Label of its pods and selector of its Services.
-    label: (&'static str, &'static str),
+    /// The label `app` of its pods.
+    app: &'static str,
+    /// What its Services select its pods by.
+    selector: &'static [(&'static str, &'static str)],
     /// Name and image of each container.
     containers: &'static [(&'static str, &'static str)],
     /// Its Services, and their ports.
@@ -94,14 +96,16 @@ fn kinds() -> impl Iterator<Item = Value> {
 }
 
 fn objects(part: &Part, namespace: &str, version: &str) -> Vec<Value> {
-    let Part { name, label, containers, services } = part;
-    let labels = json!({label.0: label.1});
+    let Part { name, app, selector, containers, services } = part;
+    let selector = map(selector);
+    let mut labels = selector.clone();
+    labels["app"] = (*app).into();
     let own = |(container, image): &(&str, &str)| json!({"name": container, "image": format!("docker.io/{image}:{version}")});
     let mut all = vec![json!({
         "apiVersion": "apps/v1", "kind": "Deployment",
         "metadata": {"name": name, "namespace": namespace, "labels": labels},
         "spec": {
-            "selector": {"matchLabels": labels},
+            "selector": {"matchLabels": selector},
             "template": {
                 "metadata": {
                     "labels": labels,
@@ -111,17 +115,22 @@ fn objects(part: &Part, namespace: &str, version: &str) -> Vec<Value> {
             },
         },
     })];
-    all.extend(services.iter().map(|(name, ports)| service(name, *label, ports, namespace)));
+    all.extend(services.iter().map(|(name, ports)| service(name, &selector, ports, namespace)));
     all
 }
 
-fn service(name: &str, label: (&str, &str), ports: &[u16], namespace: &str) -> Value {
+/// Labels as JSON.
+fn map(labels: &[(&str, &str)]) -> Value {
+    labels.iter().map(|(name, value)| ((*name).to_owned(), Value::from(*value))).collect()
+}
+
+fn service(name: &str, selector: &Value, ports: &[u16], namespace: &str) -> Value {
     let port = |port: &u16| json!({"name": format!("tcp-{port}"), "port": port});
     json!({
         "apiVersion": "v1", "kind": "Service",
-        "metadata": {"name": name, "namespace": namespace, "labels": {label.0: label.1}},
+        "metadata": {"name": name, "namespace": namespace, "labels": selector},
         "spec": {
-            "selector": {label.0: label.1},
+            "selector": selector,
             "ports": ports.iter().map(port).collect::<Vec<_>>(),
         },
     })
@@ -140,6 +149,16 @@ fn jaeger_agent(namespace: &str) -> Value {
             "ports": ports,
         },
     })
+}
+
+/// The ports that the chart `istio` of a version gives the Service of the ingress gateway beside those that
+/// the mesh's own has: `tcp` and more from 1.1 on.
+pub(crate) fn gateway_ports(version: &str) -> Vec<Value> {
+    if version.starts_with("1.0") || version.starts_with("0.") {
+        return Vec::new();
+    }
+    let port = |(name, port): (&str, u16)| json!({"name": name, "port": port, "protocol": "TCP"});
+    GATEWAY_PORTS.map(port).to_vec()
 }
 
 /// Whether labels of namespaces inject, as Istio's ConfigMap says it.
@@ -179,72 +198,85 @@ pub(crate) fn identity(object: &Value) -> (Resource, Option<&str>, &str) {
 
 /// Where the control plane is.
 pub(crate) const ROOT: &str = "istio-system";
+/// The Service of the mesh's own ingress gateway.
+pub(crate) const GATEWAY: &str = "istio-ingressgateway";
 
 const ISTIOD: Part = Part {
     name: "istiod",
-    label: ("app", "istiod"),
+    app: "istiod",
+    selector: &[("app", "istiod")],
     containers: &[("discovery", "istio/pilot")],
     services: &[("istiod", &[15010, 15012, 443, 15014])],
 };
 const CONTROL_PLANE: [Part; 5] = [
     Part {
         name: "istio-pilot",
-        label: ("istio", "pilot"),
+        app: "pilot",
+        selector: &[("istio", "pilot")],
         containers: &[("discovery", "istio/pilot"), ("istio-proxy", "istio/proxyv2")],
         services: &[("istio-pilot", &[15010, 15011, 8080, 15014])],
     },
     Part {
         name: "istio-policy",
-        label: ("istio-mixer-type", "policy"),
+        app: "policy",
+        selector: &[("istio", "mixer"), ("istio-mixer-type", "policy")],
         containers: &[("mixer", "istio/mixer"), ("istio-proxy", "istio/proxyv2")],
         services: &[("istio-policy", &[9091, 15004, 15014])],
     },
     Part {
         name: "istio-telemetry",
-        label: ("istio-mixer-type", "telemetry"),
+        app: "telemetry",
+        selector: &[("istio", "mixer"), ("istio-mixer-type", "telemetry")],
         containers: &[("mixer", "istio/mixer"), ("istio-proxy", "istio/proxyv2")],
         services: &[("istio-telemetry", &[9091, 15004, 15014, 42422])],
     },
     Part {
         name: "istio-citadel",
-        label: ("istio", "citadel"),
+        app: "security",
+        selector: &[("istio", "citadel")],
         containers: &[("citadel", "istio/citadel")],
         services: &[("istio-citadel", &[8060, 15014])],
     },
     Part {
         name: "istio-galley",
-        label: ("istio", "galley"),
+        app: "galley",
+        selector: &[("istio", "galley")],
         containers: &[("galley", "istio/galley")],
         services: &[("istio-galley", &[443, 15014, 9901])],
     },
 ];
 const INJECTOR: Part = Part {
     name: "istio-sidecar-injector",
-    label: ("istio", "sidecar-injector"),
+    app: "sidecarInjectorWebhook",
+    selector: &[("istio", "sidecar-injector")],
     containers: &[("sidecar-injector-webhook", "istio/sidecar_injector")],
     services: &[("istio-sidecar-injector", &[443, 15014])],
 };
 const PROMETHEUS: Part = Part {
     name: "prometheus",
-    label: ("app", "prometheus"),
+    app: "prometheus",
+    selector: &[("app", "prometheus")],
     containers: &[("prometheus", "prom/prometheus")],
     services: &[("prometheus", &[9090])],
 };
 const GRAFANA: Part = Part {
     name: "grafana",
-    label: ("app", "grafana"),
+    app: "grafana",
+    selector: &[("app", "grafana")],
     containers: &[("grafana", "grafana/grafana")],
     services: &[("grafana", &[3000])],
 };
 const KIALI: Part = Part {
     name: "kiali",
-    label: ("app", "kiali"),
+    app: "kiali",
+    selector: &[("app", "kiali")],
     containers: &[("kiali", "kiali/kiali")],
     services: &[("kiali", &[20001])],
 };
 const TRACING: Part = Part {
     name: "istio-tracing",
-    label: ("app", "jaeger"),
+    app: "jaeger",
+    selector: &[("app", "jaeger")],
     containers: &[("jaeger", "jaegertracing/all-in-one")],
     services: &[
         ("jaeger-collector", &[14267, 14268]),
@@ -255,10 +287,21 @@ const TRACING: Part = Part {
 };
 const SERVICEGRAPH: Part = Part {
     name: "servicegraph",
-    label: ("app", "servicegraph"),
+    app: "servicegraph",
+    selector: &[("app", "servicegraph")],
     containers: &[("servicegraph", "istio/servicegraph")],
     services: &[("servicegraph", &[8088])],
 };
+
+const GATEWAY_PORTS: [(&str, u16); 7] = [
+    ("status-port-15020", 15020),
+    ("tcp", 31400),
+    ("https-kiali", 15029),
+    ("https-prometheus", 15030),
+    ("https-grafana", 15031),
+    ("https-tracing", 15032),
+    ("tls", 15443),
+];
 
 /// Groups, versions and kinds.
 type Kinds = &'static [(&'static str, &'static str, &'static [(&'static str, &'static str)])];

@@ -14,6 +14,13 @@ pub(crate) fn age(time: &str) -> String {
     short(timestamp().as_second() - then.as_second())
 }
 
+/// A time of Kubernetes as `kubectl describe` writes it, in UTC: `Tue, 06 Aug 2019 17:38:46 +0000`. What
+/// is no time stays as it is.
+pub(crate) fn in_words(time: &str) -> String {
+    let at = time.parse::<Timestamp>();
+    at.map_or_else(|_| time.to_owned(), |at| at.strftime("%a, %d %b %Y %H:%M:%S +0000").to_string())
+}
+
 fn timestamp() -> Timestamp {
     Timestamp::now()
 }
@@ -39,6 +46,12 @@ fn short(seconds: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_in_words() {
+        assert_eq!(in_words("2019-08-06T17:38:46Z"), "Tue, 06 Aug 2019 17:38:46 +0000");
+        assert_eq!(in_words("soon"), "soon");
+    }
 
     #[test]
     fn ages_as_kubectl_writes_them() {

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::command::{Chart, Line};
-use crate::api::{Api, ApiError, Query};
+use crate::api::{Api, ApiError, Query, STRATEGIC_PATCH};
 use crate::charts;
 use crate::output::table::Columns;
 use crate::output::yaml::to_yaml;
@@ -30,6 +30,9 @@ pub(super) struct Release {
     objects: Vec<Value>,
     /// Settings that it changed.
     settings: Vec<String>,
+    /// Ports that it gave the Service of the ingress gateway.
+    #[serde(default)]
+    gateway_ports: Vec<Value>,
 }
 
 /// What a chart makes.
@@ -37,6 +40,7 @@ struct Rendered {
     objects: Vec<Value>,
     settings: Vec<(String, String)>,
     ignored: Vec<String>,
+    gateway_ports: Vec<Value>,
 }
 
 /// Installs a chart, or brings a release of it up to date.
@@ -67,10 +71,12 @@ pub(super) async fn install(
         namespace: namespace.to_owned(),
         objects: rendered.objects.iter().map(reference).collect(),
         settings: rendered.settings.iter().map(|(name, _)| name.clone()).collect(),
+        gateway_ports: rendered.gateway_ports,
     };
     // Noted before it is made: what ends halfway can be deleted, too.
     release.note(api).await?;
     charts::install(api, &rendered.objects).await?;
+    change_gateway(api, release.gateway_ports.clone()).await?;
     if let Some(before) = before {
         for object in before.objects.iter().filter(|object| !release.objects.contains(object)) {
             delete(api, object).await?;
@@ -114,7 +120,12 @@ pub(super) fn list(releases: &[Release]) -> anyhow::Result<()> {
 fn render(chart: &Chart, line: &Line) -> anyhow::Result<Rendered> {
     let values = line.values()?;
     let (namespace, version) = (line.namespace(), chart.version.as_str());
-    let nothing = Rendered { objects: Vec::new(), settings: Vec::new(), ignored: Vec::new() };
+    let nothing = Rendered {
+        objects: Vec::new(),
+        settings: Vec::new(),
+        ignored: Vec::new(),
+        gateway_ports: Vec::new(),
+    };
     Ok(match chart.name.as_str() {
         "istio-init" | "istio" if version.is_empty() => {
             bail!("say which version of the chart: --version 1.3.2")
@@ -127,14 +138,14 @@ fn render(chart: &Chart, line: &Line) -> anyhow::Result<Rendered> {
                 objects.push(charts::injector(false));
             }
             let Installation { settings, ignored, .. } = installation;
-            Rendered { objects, settings, ignored }
+            Rendered { objects, settings, ignored, gateway_ports: charts::gateway_ports(version) }
         }
         "istiod" => {
             let spec = json!({"meshConfig": values["meshConfig"], "values": values});
             let Installation { settings, ignored, .. } = Installation::of_operator(&spec)?;
             let ignored =
                 ignored.into_iter().filter(|path| !path.starts_with("values.meshConfig")).collect();
-            Rendered { objects: charts::istiod(), settings, ignored }
+            Rendered { objects: charts::istiod(), settings, ignored, ..nothing }
         }
         // Its kinds and its gateway the mesh has.
         _ => nothing,
@@ -176,6 +187,8 @@ impl Release {
         for object in &self.objects {
             delete(api, object).await?;
         }
+        let gone = |port: &Value| json!({"$patch": "delete", "port": port["port"], "protocol": port["protocol"]});
+        change_gateway(api, self.gateway_ports.iter().map(gone).collect()).await?;
         let changes: Vec<_> = self.settings.iter().map(|name| (name.clone(), None)).collect();
         settings::set(api, &changes).await?;
         api.delete(&maps().path(Some(PLACE), Some(&map_name(&self.name)))).await?;
@@ -203,6 +216,16 @@ async fn delete(api: &Api, object: &Value) -> Result<(), ApiError> {
         Err(error) if error.is_not_found() => Ok(()),
         other => other.map(drop),
     }
+}
+
+/// Changes ports of the Service of the mesh's own gateway, each found by its number.
+async fn change_gateway(api: &Api, ports: Vec<Value>) -> Result<(), ApiError> {
+    if ports.is_empty() {
+        return Ok(());
+    }
+    let path = Resource::of("v1", "Service").path(Some(charts::ROOT), Some(charts::GATEWAY));
+    let patch = json!({"spec": {"ports": ports}});
+    api.patch(&path, STRATEGIC_PATCH, &patch).await.map(drop)
 }
 
 /// What is needed to find an object again.

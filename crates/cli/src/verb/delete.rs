@@ -238,7 +238,12 @@ impl Delete {
             }
             Err(error) if error.is_not_found() && self.ignore_not_found => Ok(None),
             Err(error) => match (&object.file, error) {
-                (Some(file), crate::api::ApiError::Refused { reason, message, .. }) => {
+                (Some(file), crate::api::ApiError::Refused { reason, mut message, .. }) => {
+                    // The definition of its kind is gone, and it with that.
+                    if message == NO_SUCH_RESOURCE {
+                        let resource = object.resource.qualified();
+                        message = format!("{message} (delete {resource} {})", object.name);
+                    }
                     bail!("Error from server ({reason}): error when deleting {file:?}: {message}")
                 }
                 (_, error) => Err(error.into()),
@@ -276,3 +281,5 @@ pub(crate) async fn wait_gone(api: &Api, path: &str, uid: Option<&str>) -> anyho
 pub(crate) const END_TIMEOUT: Duration = Duration::from_secs(120);
 /// How often it is looked whether an object is gone.
 const POLL: Duration = Duration::from_millis(50);
+/// What a server says of a path that it does not serve.
+const NO_SUCH_RESOURCE: &str = "the server could not find the requested resource";

@@ -238,6 +238,18 @@ fn helm_knows_the_charts_of_istio_by_the_words_of_helm_2_and_3() {
     assert_eq!(mesh.run("get -n istio-system deploy istio-pilot").code, 1);
     mesh.run("get -n istio-system deploy istio-ingressgateway").ok();
     await_some("open egress", || (!egress()).then_some(()));
+    // From 1.1 on the gateway has more ports, as long as the release is there.
+    let ports = || {
+        mesh.run("get svc istio-ingressgateway -n istio-system -o jsonpath={.spec.ports[*].port}")
+            .ok()
+    };
+    let before = ports();
+    ok(&run("helm install istio.io/istio --name istio --namespace istio-system --version 1.3.2"));
+    assert_eq!(ports(), format!("{before} 15020 31400 15029 15030 15031 15032 15443"));
+    let selector = "get svc istio-policy -n istio-system -o jsonpath={.spec.selector.istio}";
+    assert_eq!(mesh.run(selector).ok(), "mixer");
+    ok(&run("helm delete istio --purge"));
+    assert_eq!(ports(), before);
     refused(&run("helm install istio/istio-init --name x"), "say which version");
     refused(&run("helm install istio.io/istio --name x --set a"), "there is no =");
 }

@@ -26,6 +26,18 @@ impl Sheet {
         self.field(name, if lines.is_empty() { "<none>".to_owned() } else { lines.join("\n") });
     }
 
+    /// The name of a field whose parts follow as fields of their own.
+    pub(super) fn header(&mut self, name: &str) {
+        self.flush();
+        self.line(&format!("{name}:"));
+    }
+
+    /// A line of its own.
+    pub(super) fn text(&mut self, line: &str) {
+        self.flush();
+        self.line(line);
+    }
+
     /// A named block of text, indented.
     pub(super) fn block(&mut self, name: &str, text: &str) {
         self.flush();
@@ -75,6 +87,12 @@ pub(super) fn metadata(sheet: &mut Sheet, object: &Value) {
     if let Some(namespace) = metadata["namespace"].as_str() {
         sheet.field("Namespace", namespace);
     }
+    labels_and_annotations(sheet, object);
+}
+
+/// Labels and annotations, a line each.
+pub(super) fn labels_and_annotations(sheet: &mut Sheet, object: &Value) {
+    let metadata = &object["metadata"];
     sheet.lines("Labels", pairs(&metadata["labels"]));
     let annotations = pairs_with(&metadata["annotations"], ": ").into_iter();
     // As in kubectl: it repeats the whole object.
