@@ -19,6 +19,7 @@ step 0.1 "install into a cluster, by context and profile"
 "$IRONMESH" up --empty --detach # the text makes a cluster here
 kubectl get no --context=$CTX_CLUSTER1
 kubectl get ns --context=$CTX_CLUSTER1
+kubectl create namespace istio-system --context $CTX_CLUSTER1
 kubectl create namespace primary --context $CTX_CLUSTER1
 istioctl install --context=$CTX_CLUSTER1 --set profile=default -y
 is "the gateway has ports http2 and https" has '^http2 https$' kubectl -n istio-system get svc istio-ingressgateway -o jsonpath='{.spec.ports[?(@.name=="http2")].name} {.spec.ports[?(@.name=="https")].name}'

@@ -8,6 +8,7 @@ else
   place kubernetes/step-1-create-voting-app.yaml "$SAMPLES/voting/voting.yaml"
   place kubernetes/step-2-update-voting-analytics-to-1.1.yaml "$SAMPLES/voting/analytics-1.1.yaml"
   place istio/step-1-create-voting-app-gateway.yaml "$SAMPLES/voting/gateway.yaml"
+  place kubernetes/step-3-update-voting-app-with-new-storage.yaml "$SAMPLES/voting/voting-2.0.yaml"
   place istio/step-3-add-routing-for-2.0-components.yaml "$SAMPLES/voting/routing/feature-flag.yaml"
 fi
 "$IRONMESH" up --empty --detach # the text has a cluster
@@ -60,6 +61,10 @@ tracing 80/TCP
 zipkin 9411/TCP
 LIST
 is "the gateway is a LoadBalancer" has '^istio-ingressgateway +LoadBalancer ' cat services
+for port in 15020 443 31400 15029 15030 15031 15032 15443; do
+  is "the gateway has port $port" has "^istio-ingressgateway .*[ ,]$port:" cat services
+done
+is "there are 15 Services" between 15 "$(tail -n +2 services | wc -l)" 15
 becomes "pods run or are completed" bash -c '! kubectl get pods --namespace istio-system --no-headers | grep -Ev "([0-9])/\1 +Running|0/1 +Completed"'
 is "mutual TLS is on" has 'mtlsMode +STRICT' "$IRONMESH" settings mtlsMode
 
@@ -99,8 +104,27 @@ becomes "who has the cookie is told that nothing answers" status 503 "http://$GA
 is "others are served as before" has 'store: redis' page
 is "an empty cookie is none" has 'store: redis' page --cookie featureflag=
 
-later 4.9 "the release with another database" "routes of TCP by sourceLabels come with the next traffic features"
-later 4.10 "the canary by cookie, end to end" "follows 4.9"
+if command -v mariadbd >/dev/null || [ -x /usr/sbin/mariadbd ]; then
+  step 4.9 "the release with another database"
+  kubectl apply -f kubernetes/step-3-update-voting-app-with-new-storage.yaml --namespace voting
+  for app in app analytics storage; do
+    becomes "the $app of 2.0 is ready" kubectl rollout status deployment/voting-$app-2-0 --namespace voting --timeout=50s
+  done
+  is "all pods are 2/2" pods voting "$(kubectl get pods -n voting --no-headers | wc -l)" 2/2
+  is "others are served as before" has 'store: redis' page
+
+  step 4.10 "the canary by cookie, end to end"
+  becomes "the feature flag is a cookie" has '^set-cookie: featureflag=on; Path=/; Expires=' page -i -X POST "http://$GATEWAY_URL/featureflag/set"
+  becomes "who has it sees the new release" has 'store: mysql' page --cookie featureflag=on
+  becomes "its votes are its own" has '<div id="results"> Cats: 0/0 \(0%\) \| Dogs: 0/0 \(0%\) </div>' page --cookie featureflag=on
+  is "a vote is taken" status 302 "http://$GATEWAY_URL/" -d vote=Cats --cookie featureflag=on
+  becomes "and counted" has 'Cats: 1/1 \(100%\)' page --cookie featureflag=on
+  is "others have theirs" has 'store: redis' page
+  is "a cleared flag is none" has 'store: redis' page --cookie featureflag=
+else
+  skipped 4.9 "the release with another database" "there is no mariadbd"
+  skipped 4.10 "the canary by cookie, end to end" "follows 4.9"
+fi
 later 4.11 "Grafana" "metrics and their dashboards come with the store of telemetry"
 later 4.12 "Prometheus" "metrics and their dashboards come with the store of telemetry"
 later 4.13 "Kiali" "metrics and their dashboards come with the store of telemetry"
