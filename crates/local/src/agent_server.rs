@@ -288,7 +288,7 @@ fn find(node: &Node, exec: &Exec) -> Result<Inside, String> {
     }
     let inits = state.inits.borrow();
     inits.get(name).cloned().ok_or_else(|| {
-        format!("container {name} of pod {} is not one to run commands in now", exec.pod)
+        format!("container not found ({name:?}): in pod {} it does not run now", exec.pod)
     })
 }
 

@@ -111,8 +111,8 @@ pub(crate) fn annotations(object: &Object, metadata: &str, findings: &mut Vec<Fi
                 (FindingCode::NotDoneHere, "all traffic of a pod with a sidecar is captured")
             }
             ("linkerd.io", "linkerd.io/inject") => {
-                let why = "it injects nothing: label the namespace istio-injection=enabled, or pods \
-                           sidecar.istio.io/inject=true";
+                let why = "it injects nothing; what does is the label istio-injection=enabled of the \
+                           namespace, or sidecar.istio.io/inject=true of the pod";
                 (FindingCode::NotHonoured, why)
             }
             ("proxy.istio.io" | "sidecar.istio.io", _) => {

@@ -419,10 +419,6 @@ async fn live(state: &Rc<PodState>) {
         state.change(*slot, |record| record.is_sidecar = true);
         proxies.spawn_local(supervise(Rc::clone(state), *slot));
     }
-    if own.is_empty() && state.node.egress {
-        let message = "a pod without a sidecar reaches the mesh only, nothing outside of it";
-        state.event(None, EventKind::Normal, "NoEgress", message);
-    }
     if state.pod.borrow().spec.host_network {
         let message = "hostNetwork is not supported here: the pod has a network of its own";
         state.event(None, EventKind::Warning, "HostNetwork", message);
