@@ -225,6 +225,8 @@ async fn run(
         return refuse(&mut stream, "you must specify at least one command for the container")
             .await;
     }
+    let cgroup = inside.cgroup.clone();
+    let cgroup = cgroup.as_deref().map(AsFd::as_fd);
     let mut environment = inside.environment;
     if let Some(term) = exec.term {
         environment.retain(|(name, _)| name != "TERM");
@@ -242,13 +244,14 @@ async fn run(
     };
     let fd = |index: usize| fds.get(index).map(AsFd::as_fd);
     let io = if exec.tty {
-        ExecIo { terminal: fd(0), program, ..ExecIo::default() }
+        ExecIo { terminal: fd(0), program, cgroup, ..ExecIo::default() }
     } else {
         ExecIo {
             stdin: fd(0).filter(|_| exec.stdin),
             stdout: fd(1),
             stderr: fd(2),
             program,
+            cgroup,
             terminal: None,
         }
     };

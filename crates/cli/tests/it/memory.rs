@@ -49,6 +49,10 @@ fn a_container_has_no_more_memory_than_its_limit() {
         let code = "jsonpath={.status.containerStatuses[0].state.terminated.exitCode}";
         assert_eq!(mesh.ok(&["get", "pod", "greedy", "-o", code]), "137");
         assert!(!cgroups(mesh).is_empty());
+        // A command in a container has no memory beside its container's.
+        let greedy = "head -c 200000000 /dev/zero | tail > /dev/null";
+        let said = mesh.run(&["exec", "modest", "--", "sh", "-c", greedy]);
+        assert_eq!(said.code, 137, "{said:?}");
         mesh.ok(&["down"]);
         assert!(cgroups(mesh).is_empty(), "{:?}", cgroups(mesh));
     });

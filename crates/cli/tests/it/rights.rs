@@ -1,6 +1,6 @@
 //! Capabilities of applications: those of a container, which count in their pod alone.
 
-use crate::running::{Running, as_every_user, samples};
+use crate::running::{Running, as_every_user, await_some, samples};
 
 const PODS: &str = "
 apiVersion: v1
@@ -37,6 +37,24 @@ spec:
     securityContext: {runAsUser: 1000}
 ";
 
+const NO_ROOT: &str = "
+apiVersion: v1
+kind: Pod
+metadata: {name: strict}
+spec:
+  securityContext: {runAsNonRoot: true}
+  containers:
+  - name: root
+    image: ironmesh/sleep
+    securityContext: {runAsUser: 0}
+  - name: user
+    image: ironmesh/sleep
+    securityContext: {runAsUser: 1000}
+  - name: exempt
+    image: ironmesh/sleep
+    securityContext: {runAsUser: 0, runAsNonRoot: false}
+";
+
 /// What container runtimes give.
 const USUAL: u64 = 0xa804_25fb;
 /// What a container gets at most.
@@ -53,6 +71,30 @@ fn a_container_has_the_capabilities_of_a_container() {
         has_its_own_files(mesh);
         reaches_no_further(mesh);
     });
+}
+
+#[test]
+fn who_must_not_run_as_root_is_not_started_as_root() {
+    if !samples().exists() {
+        println!("SKIPPED: {} is not built", samples().display());
+        return;
+    }
+    let Some(mesh) = Running::start("", &[]) else { return };
+    mesh.write("strict.yaml", NO_ROOT);
+    mesh.ok(&["apply", "-f", "strict.yaml"]);
+    let state = |container: &str| {
+        let path =
+            format!("jsonpath={{.status.containerStatuses[?(@.name==\"{container}\")].state}}");
+        mesh.run(&["get", "pod", "strict", "-o", &path]).out
+    };
+    for (container, is) in
+        [("root", "CreateContainerConfigError"), ("user", "running"), ("exempt", "running")]
+    {
+        await_some(container, || state(container).contains(is).then_some(()));
+    }
+    let said = mesh.ok(&["describe", "pod", "strict"]);
+    assert!(said.contains("Error: container's runAsUser breaks non-root policy"), "{said}");
+    assert!(state("root").contains("container: root"), "{}", state("root"));
 }
 
 fn has_its_own_files(mesh: &Running) {

@@ -8,6 +8,7 @@ mod tls;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -225,6 +226,8 @@ async fn command(
 ) -> Result<(), String> {
     let inside = state.inits.borrow().get(container.name.as_str()).cloned();
     let inside = inside.ok_or_else(|| format!("container {} does not run", container.name))?;
+    let cgroup = inside.cgroup.clone();
+    let cgroup = cgroup.as_deref().map(AsFd::as_fd);
     let (argv, program) = command_inside(&state.node, &inside.image, command.to_vec());
     let spec = ExecSpec {
         limits: inside.limits,
@@ -235,8 +238,8 @@ async fn command(
         user: inside.user,
         terminal: None,
     };
-    let spawned =
-        spawn(&spec, ExecIo { program, ..ExecIo::default() }).map_err(|error| error.to_string())?;
+    let spawned = spawn(&spec, ExecIo { program, cgroup, ..ExecIo::default() })
+        .map_err(|error| error.to_string())?;
     let ended = state.node.reaper.expect(spawned.pid);
     let killer = KillOnDrop(Some(spawned.pid));
     started(spawned.status).await.map_err(|error| error.to_string())?;

@@ -64,6 +64,7 @@ pub(super) async fn launch(
         directory: prepared.spec.directory,
         limits: prepared.spec.limits,
         image: prepared.image,
+        cgroup: memory.as_ref().and_then(|limit| limit.join.try_clone().ok()).map(Rc::new),
     };
     state.inits.borrow_mut().insert(container.name.to_string(), inside);
     Ok(Running { pid: spawned.pid, ended, memory, image_id })
@@ -187,6 +188,17 @@ fn user(
     let (own, shared) = (&container.security_context, &pod.spec.security_context);
     let wanted = own.run_as_user.or(shared.run_as_user).map(Bounded::get);
     let group = own.run_as_group.or(shared.run_as_group).map(Bounded::get);
+    if own.run_as_non_root.or(shared.run_as_non_root) == Some(true) {
+        let of_image = image.real.as_ref().map(|held| held.image.config.user.as_str());
+        if let Err(why) = is_not_root(wanted, of_image) {
+            let pod = &pod.metadata;
+            let place = format!(
+                "(pod: \"{}_{}({})\", container: {})",
+                pod.name, pod.namespace, pod.uid, container.name
+            );
+            return Err(NotStarted::Config(format!("{why} {place}")));
+        }
+    }
     let (ids, home) = match &image.real {
         Some(held) => {
             let user = ironmesh_images::user(held, wanted, group)
@@ -206,6 +218,23 @@ fn user(
         state.event(Some(&container.name), EventKind::Normal, "RunAsUser", message);
     }
     Ok(ContainerUser { ids, home })
+}
+
+/// Whether the user is known not to be root, as `runAsNonRoot` asks for; else why not, as Kubernetes
+/// says it. `of_image` is the `USER` of a real image.
+fn is_not_root(wanted: Option<u32>, of_image: Option<&str>) -> Result<(), String> {
+    let of_image = of_image.map(|user| user.split(':').next().unwrap_or_default());
+    match (wanted, of_image) {
+        (Some(0), _) => Err("container's runAsUser breaks non-root policy".to_owned()),
+        (None, Some("" | "0")) => {
+            Err("container has runAsNonRoot and image will run as root".to_owned())
+        }
+        (None, Some(name)) if name.parse::<u32>().is_err() => Err(format!(
+            "container has runAsNonRoot and image has non-numeric user ({name}), cannot verify user \
+             is non-root"
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// The program of a command line: by descriptor, where it is not in the container's root.

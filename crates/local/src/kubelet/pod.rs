@@ -4,6 +4,7 @@ use std::cell::{Cell, OnceCell, RefCell};
 use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -102,6 +103,8 @@ pub(crate) struct Inside {
     pub(crate) directory: Option<PathBuf>,
     pub(crate) limits: ProgramLimits,
     pub(crate) image: Image,
+    /// The cgroup that bounds its memory.
+    pub(crate) cgroup: Option<Rc<OwnedFd>>,
 }
 
 impl PodState {

@@ -2,7 +2,7 @@
 //! its pod's namespaces alone.
 
 use std::fs::File;
-use std::io::{self, Write as _};
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::fs::{FileTypeExt, fchown};
 use std::path::{Path, PathBuf};
@@ -209,8 +209,7 @@ fn start(status: &mut Option<OwnedFd>) -> Result<u8, SandboxError> {
     let document = fds::take_inherited(SPEC_FD).step("take", "the instructions")?;
     let instructions: Instructions = fds::read_json(document).step("read", "the instructions")?;
     if instructions.has_cgroup {
-        let cgroup = fds::take_inherited(CGROUP_FD).step("take", "the cgroup")?;
-        File::from(cgroup).write_all(b"0").step("join", "the cgroup")?;
+        init::join_cgroup(CGROUP_FD)?;
     }
     for (number, kind) in [
         (NETNS_FD, CloneFlags::CLONE_NEWNET),

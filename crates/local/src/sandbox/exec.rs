@@ -61,6 +61,8 @@ pub struct ExecIo<'a> {
     pub terminal: Option<BorrowedFd<'a>>,
     /// The program itself, where it is not in the container's root; `argv[0]` is then only a name.
     pub program: Option<&'a ProgramFile>,
+    /// `cgroup.procs` of the cgroup that the container is in; none: that of the agent.
+    pub cgroup: Option<BorrowedFd<'a>>,
 }
 
 /// Starts a command in a running container.
@@ -72,7 +74,8 @@ pub struct ExecIo<'a> {
 ///
 /// If no process could be made. All else is reported by `Spawned::status`.
 pub fn spawn(spec: &ExecSpec, io: ExecIo<'_>) -> io::Result<Spawned> {
-    let instructions = Instructions { spec: spec.clone(), has_program: io.program.is_some() };
+    let (has_program, has_cgroup) = (io.program.is_some(), io.cgroup.is_some());
+    let instructions = Instructions { spec: spec.clone(), has_program, has_cgroup };
     let document = fds::json_memfd(STAGE, &instructions)?;
     let (status, report) = fds::pipe()?;
     let mut descriptors = vec![(document.as_fd(), SPEC_FD), (report.as_fd(), STATUS_FD)];
@@ -82,6 +85,7 @@ pub fn spawn(spec: &ExecSpec, io: ExecIo<'_>) -> io::Result<Spawned> {
         (io.stderr, 2),
         (io.terminal, TERMINAL_FD),
         (io.program.map(AsFd::as_fd), PROGRAM_FD),
+        (io.cgroup, CGROUP_FD),
     ];
     descriptors.extend(given.into_iter().filter_map(|(fd, number)| Some((fd?, number))));
     let pid = spawn_stage(STAGE, &[], &descriptors)?;
@@ -93,6 +97,7 @@ pub fn spawn(spec: &ExecSpec, io: ExecIo<'_>) -> io::Result<Spawned> {
 struct Instructions {
     spec: ExecSpec,
     has_program: bool,
+    has_cgroup: bool,
 }
 
 /// The stage: enters the container, forks the command, and stays until it has ended.
@@ -103,8 +108,11 @@ pub(super) fn stage() -> ExitCode {
 fn start(status: &mut Option<OwnedFd>) -> Result<u8, SandboxError> {
     init::block_signals()?;
     let document = fds::take_inherited(SPEC_FD).step("take", "the instructions")?;
-    let Instructions { spec, has_program } =
+    let Instructions { spec, has_program, has_cgroup } =
         fds::read_json(document).step("read", "the instructions")?;
+    if has_cgroup {
+        init::join_cgroup(CGROUP_FD)?;
+    }
     let by = has_program.then(|| fds::take_inherited(PROGRAM_FD)).transpose();
     let by = by.step("take", "the program")?;
     let terminal = spec.terminal.map(|_| fds::take_inherited(TERMINAL_FD)).transpose();
@@ -210,3 +218,5 @@ fn control_terminal(slave: &File, rows: u16, columns: u16) -> Result<(), Sandbox
 const TERMINAL_FD: RawFd = 5;
 /// Number under which the stage finds the program.
 const PROGRAM_FD: RawFd = 6;
+/// Number under which the stage finds the cgroup.
+const CGROUP_FD: RawFd = 7;

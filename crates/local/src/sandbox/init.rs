@@ -10,7 +10,7 @@
 
 use std::fs::{self, File};
 use std::io::Write;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd, RawFd};
 use std::process::ExitCode;
 
 use ironmesh_fds as fds;
@@ -78,6 +78,13 @@ pub(crate) fn supervise(child: Pid) -> u8 {
             }
         }
     }
+}
+
+/// Has this process, and those that it forks from now on, be in a cgroup; `number` is that of the
+/// descriptor of `cgroup.procs`, which is inherited.
+pub(crate) fn join_cgroup(number: RawFd) -> Result<(), SandboxError> {
+    let cgroup = fds::take_inherited(number).step("take", "the cgroup")?;
+    File::from(cgroup).write_all(b"0").step("join", "the cgroup")
 }
 
 /// This process's id as the agent's PID namespace counts, whose `/proc` must still be mounted.

@@ -276,11 +276,11 @@ fields! {
         honoured run_as_user "runAsUser": Option<Count>,
         /// The group that it runs as.
         honoured run_as_group "runAsGroup": Option<Count>,
-        /// Whether the user must not be root.
-        unbounded("which user an image asks for is not known") run_as_non_root "runAsNonRoot": bool,
+        /// Whether the user must not be root. What stands in for an image is not asked.
+        honoured run_as_non_root "runAsNonRoot": Option<bool>,
         /// Whether it has all rights.
         not_here("no container has more rights than others") privileged: bool,
-        /// Whether it may get more rights; never here.
+        /// Whether it may get more rights than it begins with; never here.
         honoured allow_privilege_escalation "allowPrivilegeEscalation": Option<bool>,
         /// Whether its root cannot be written.
         unbounded("the root can be written, and is the pod's own")

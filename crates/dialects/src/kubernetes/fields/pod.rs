@@ -125,8 +125,8 @@ fields! {
         honoured run_as_user "runAsUser": Option<Count>,
         /// The group that they run as.
         honoured run_as_group "runAsGroup": Option<Count>,
-        /// Whether the user must not be root.
-        unbounded("which user an image asks for is not known") run_as_non_root "runAsNonRoot": bool,
+        /// Whether the user must not be root. What stands in for an image is not asked.
+        honoured run_as_non_root "runAsNonRoot": Option<bool>,
         /// The group of volumes.
         unbounded("volumes belong to the user of the containers") fs_group "fsGroup": Option<Count>,
         /// When the group of volumes is set.
