@@ -10,13 +10,13 @@ mod report;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{Ipv4Addr, Shutdown, SocketAddr, SocketAddrV4, TcpListener};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, SocketAddrV4, TcpListener, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::Duration;
 
-use ironmesh_capture::forwarding::Transport;
-use ironmesh_dialects::kubernetes::kinds::{Service, ServicePort, ServiceType};
+use ironmesh_capture::forwarding;
+use ironmesh_dialects::kubernetes::kinds::{Service, ServicePort, ServiceProtocol, ServiceType};
 use ironmesh_fds::slots::Slots;
 use ironmesh_model::bootstrap::ProxyKind;
 use ironmesh_model::limits::PlatformLimits;
@@ -30,11 +30,12 @@ use self::places::places;
 use crate::addresses::{HostAddresses, PROXY_PORTS};
 use crate::agent_api::{ExposedService, PublishedPort};
 use crate::gateways::may_listen;
+use crate::host_link::Transport;
 use crate::kubelet::host_ports;
 use crate::kubelet::pod::PodState;
 use crate::node::Node;
 use crate::reflector::{Key, Reflector};
-use crate::relay::{self, To};
+use crate::relay::{self, To, datagrams};
 
 /// What of the mesh is on the host's loopback.
 pub(crate) struct Exposure {
@@ -47,11 +48,14 @@ pub(crate) struct Exposure {
     pub(crate) ingresses: Reflector<Value>,
     slots: Slots,
     assigned: RefCell<Assigned>,
-    open: RefCell<BTreeMap<SocketAddrV4, Open>>,
+    open: RefCell<BTreeMap<At, Open>>,
     /// Why what is wanted is not open.
-    refused: RefCell<BTreeMap<SocketAddrV4, String>>,
+    refused: RefCell<BTreeMap<At, String>>,
     services: RefCell<Vec<ExposedService>>,
 }
+
+/// A place on the host: a port of TCP or UDP.
+type At = (SocketAddrV4, Transport);
 
 /// Who answers at a place.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,7 +78,8 @@ struct Wanted {
 /// A place where something answers.
 struct Open {
     wanted: Wanted,
-    listener: TcpListener,
+    /// Of TCP; a socket of UDP is the relay's alone.
+    listener: Option<TcpListener>,
     relay: Option<AbortHandle>,
 }
 
@@ -85,7 +90,9 @@ impl Drop for Open {
         }
         // Gateways hold the socket, too: who connects is to be refused from now on. One that was shut
         // down already is as good.
-        let _ = SockRef::from(&self.listener).shutdown(Shutdown::Both);
+        if let Some(listener) = &self.listener {
+            let _ = SockRef::from(listener).shutdown(Shutdown::Both);
+        }
     }
 }
 
@@ -131,7 +138,7 @@ impl Exposure {
     /// Where the ports of gateways answer, 127.0.0.1 first.
     pub(crate) fn of_gateways(&self) -> Vec<PublishedPort> {
         let open = self.open.borrow();
-        let port = |(at, open): (&SocketAddrV4, &Open)| match open.wanted.server {
+        let port = |((at, _), open): (&At, &Open)| match open.wanted.server {
             Server::Gateway(port) if *at.ip() != self.host.node() => {
                 Some(PublishedPort { port, address: SocketAddr::V4(*at) })
             }
@@ -145,7 +152,7 @@ impl Exposure {
     /// What stands in the way of gateways' ports at 127.0.0.1.
     pub(crate) fn inconvenient(&self) -> Vec<String> {
         let refused = self.refused.borrow();
-        let at_localhost = refused.iter().filter(|(at, _)| *at.ip() == Ipv4Addr::LOCALHOST);
+        let at_localhost = refused.iter().filter(|((at, _), _)| *at.ip() == Ipv4Addr::LOCALHOST);
         at_localhost.map(|(_, why)| why.clone()).collect()
     }
 
@@ -156,7 +163,7 @@ impl Exposure {
             open.wanted.server == Server::Gateway(port) && selects(gateway, &open.wanted.service)
         });
         // One that cannot be copied is missing, as if it were taken.
-        own.filter_map(|open| open.listener.try_clone().ok().map(Into::into)).collect()
+        own.filter_map(|open| open.listener.as_ref()?.try_clone().ok().map(Into::into)).collect()
     }
 }
 
@@ -228,7 +235,7 @@ impl Wanted {
 }
 
 /// Closes what is not wanted any more, or from another; returns the gateways' ports among it.
-fn close(exposure: &Exposure, wanted: &BTreeMap<SocketAddrV4, Wanted>) -> BTreeSet<u16> {
+fn close(exposure: &Exposure, wanted: &BTreeMap<At, Wanted>) -> BTreeSet<u16> {
     let mut moved = BTreeSet::new();
     exposure.open.borrow_mut().retain(|at, open| {
         let kept = wanted.get(at) == Some(&open.wanted);
@@ -240,41 +247,63 @@ fn close(exposure: &Exposure, wanted: &BTreeMap<SocketAddrV4, Wanted>) -> BTreeS
     moved
 }
 
-async fn open(node: &Rc<Node>, at: SocketAddrV4, wanted: &Wanted) -> Result<(), String> {
+async fn open(node: &Rc<Node>, at: At, wanted: &Wanted) -> Result<(), String> {
     let (exposure, limits) = (&node.exposure, &node.limits.platform);
+    let (address, transport) = at;
     if exposure.open.borrow().len() >= limits.published_ports_max {
         let most = limits.published_ports_max;
         return Err(format!(
-            "{at}: the mesh has {most} ports already (limits.platform.published_ports_max)"
+            "{address}: the mesh has {most} ports already (limits.platform.published_ports_max)"
         ));
     }
-    let listener = node.host.listen(at).await.map_err(|why| match why.as_str() {
+    let socket = node.host.listen(address, transport).await.map_err(|why| match why.as_str() {
         "address in use" => format!(
-            "{at}: another program listens there, or on port {} of all addresses; when it ends the \
-             port is taken",
-            at.port()
+            "{address}: another program listens there, or on port {} of all addresses; when it ends \
+             the port is taken",
+            address.port()
         ),
-        _ => format!("{at}: {why}"),
+        _ => format!("{address}: {why}"),
     })?;
-    let relay = match wanted.server {
+    let opened = open_socket(exposure, limits, socket, transport, &wanted.server);
+    let (listener, relay) = opened.map_err(|error| format!("{address}: {error}"))?;
+    tracing::info!(%address, ?transport, ?wanted, "published");
+    exposure.open.borrow_mut().insert(at, Open { wanted: wanted.clone(), listener, relay });
+    Ok(())
+}
+
+/// Has what comes to a socket relayed, unless gateways take it themselves.
+fn open_socket(
+    exposure: &Exposure,
+    limits: &PlatformLimits,
+    socket: OwnedFd,
+    transport: Transport,
+    server: &Server,
+) -> std::io::Result<(Option<TcpListener>, Option<AbortHandle>)> {
+    let slots = exposure.slots.clone();
+    if transport == Transport::Udp {
+        let Server::Relay(to) = server else { return Ok((None, None)) };
+        let socket = tokio::net::UdpSocket::from_std(UdpSocket::from(socket))?;
+        let silence = limits.relay_datagrams_silence_max;
+        let serving = datagrams::serve(socket, slots, silence, SocketAddr::V4(*to));
+        return Ok((None, Some(spawn_local(serving).abort_handle())));
+    }
+    let listener = TcpListener::from(socket);
+    let relay = match server {
         Server::Gateway(_) => None,
         Server::Relay(to) => {
-            let accepting = listener.try_clone().and_then(tokio::net::TcpListener::from_std);
-            let accepting = accepting.map_err(|error| format!("{at}: {error}"))?;
-            let (slots, to) = (exposure.slots.clone(), To(SocketAddr::V4(to)));
+            let accepting = tokio::net::TcpListener::from_std(listener.try_clone()?)?;
+            let to = To(SocketAddr::V4(*to));
             let serving = relay::serve(accepting, slots, limits.relay_connect_timeout, to);
             Some(spawn_local(serving).abort_handle())
         }
     };
-    tracing::info!(%at, ?wanted, "published");
-    exposure.open.borrow_mut().insert(at, Open { wanted: wanted.clone(), listener, relay });
-    Ok(())
+    Ok((Some(listener), relay))
 }
 
 /// What is wanted of the host now.
 #[derive(Default)]
 struct Survey {
-    wanted: BTreeMap<SocketAddrV4, Wanted>,
+    wanted: BTreeMap<At, Wanted>,
     services: BTreeMap<Key, Surveyed>,
 }
 
@@ -316,9 +345,13 @@ impl Survey {
     /// Ports of the node that lead to pods: they are at the mesh's own address, too.
     fn add_of_node(&mut self, node: &Node) {
         let host = node.exposure.host;
-        let ports = host_ports::forwarded(node).into_iter();
-        for port in ports.filter(|port| port.transport == Transport::Tcp) {
+        for port in host_ports::forwarded(node) {
+            let transport = match port.transport {
+                forwarding::Transport::Tcp => Transport::Tcp,
+                forwarding::Transport::Udp => Transport::Udp,
+            };
             let at = SocketAddrV4::new(host.node(), host.port(port.address.port()));
+            let at = (at, transport);
             for endpoint in port.endpoints {
                 let wanted = Wanted { server: Server::Relay(endpoint), service: None };
                 self.wanted.entry(at).or_insert(wanted);
@@ -352,7 +385,7 @@ impl Survey {
         for (gateway, port) in pods.values().flat_map(edge_ports) {
             let convenient = exposure.convenient.iter().find(|(of, _)| *of == port);
             let number = convenient.map_or(exposure.host.port(port), |(_, number)| *number);
-            let at = SocketAddrV4::new(Ipv4Addr::LOCALHOST, number);
+            let at = (SocketAddrV4::new(Ipv4Addr::LOCALHOST, number), Transport::Tcp);
             let server = Server::Gateway(port);
             self.wanted.insert(at, Wanted { server: server.clone(), service: None });
             let metadata = &gateway.pod.borrow().metadata;
@@ -364,9 +397,10 @@ impl Survey {
             let is_named = self
                 .wanted
                 .iter()
-                .any(|(at, wanted)| *at.ip() == address && wanted.server == server);
+                .any(|((at, _), wanted)| *at.ip() == address && wanted.server == server);
             if !is_named {
                 let at = SocketAddrV4::new(address, exposure.host.port(port));
+                let at = (at, Transport::Tcp);
                 let unnamed = Wanted { server, service: Some(key) };
                 self.wanted.entry(at).or_insert(unnamed);
             }
@@ -374,9 +408,11 @@ impl Survey {
     }
 
     /// Notes what became of a place of a Service.
-    fn note(&mut self, service: &Key, at: SocketAddrV4, refused: Option<String>) {
+    fn note(&mut self, service: &Key, (at, _): At, refused: Option<String>) {
         let Some(one) = self.services.get_mut(service) else { return };
         match refused {
+            // The same number of TCP and UDP is one.
+            None if one.shown.ports.last() == Some(&SocketAddr::V4(at)) => {}
             None => one.shown.ports.push(SocketAddr::V4(at)),
             Some(why) => one.shown.notes.push(why),
         }
@@ -398,12 +434,14 @@ fn server(node: &Node, service: &Service, port: &ServicePort) -> Option<Server> 
     if service.spec.selector.is_empty() {
         return Some(relay);
     }
+    let is_udp = port.protocol == ServiceProtocol::Udp;
     let pods = node.pods.borrow();
     let mut selected =
         pods.values().filter(|pod| service.selects(&pod.pod.borrow().metadata)).peekable();
     // Without a pod it is refused, as in the mesh.
     selected.peek()?;
-    let mut gateways = selected.filter(|pod| pod.is_gateway()).peekable();
+    // Gateways serve TCP alone.
+    let mut gateways = selected.filter(|pod| pod.is_gateway() && !is_udp).peekable();
     let Some(gateway) = gateways.peek() else { return Some(relay) };
     let target = port.target(&gateway.pod.borrow())?;
     if PROXY_PORTS.own.contains(&target) {

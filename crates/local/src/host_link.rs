@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read as _};
-use std::net::{SocketAddrV4, TcpListener};
+use std::net::SocketAddrV4;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
@@ -22,8 +22,8 @@ pub(crate) enum ToHost {
     Egress { id: u64, transport: Transport, count: u8, v6: bool },
     /// The host's files about names, opened: /etc/resolv.conf and /etc/hosts.
     NameFiles { id: u64 },
-    /// A listening socket on the host's loopback.
-    Listen { id: u64, address: SocketAddrV4 },
+    /// A listening socket on the host's loopback; of UDP one that is bound.
+    Listen { id: u64, address: SocketAddrV4, transport: Transport },
     /// A cgroup whose processes may have so many bytes of memory.
     LimitMemory { id: u64, bytes: u64 },
     /// The processes in the cgroup of this request have ended.
@@ -39,7 +39,7 @@ pub(crate) enum ToHost {
 }
 
 /// What a socket carries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) enum Transport {
     Tcp,
     Udp,
@@ -119,10 +119,14 @@ impl HostLink {
         self.ask(|id| ToHost::NameFiles { id }).await
     }
 
-    /// A listening socket on the host's loopback.
-    pub(crate) async fn listen(&self, address: SocketAddrV4) -> Result<TcpListener, String> {
-        let mut given = self.ask(|id| ToHost::Listen { id, address }).await?;
-        given.pop().map(TcpListener::from).ok_or_else(|| "the host side gave no socket".to_owned())
+    /// A listening socket on the host's loopback; of UDP one that is bound.
+    pub(crate) async fn listen(
+        &self,
+        address: SocketAddrV4,
+        transport: Transport,
+    ) -> Result<OwnedFd, String> {
+        let mut given = self.ask(|id| ToHost::Listen { id, address, transport }).await?;
+        given.pop().ok_or_else(|| "the host side gave no socket".to_owned())
     }
 
     /// A limit of so many bytes for the processes that join it.

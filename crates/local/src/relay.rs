@@ -1,6 +1,8 @@
 //! Plain relays of TCP: what comes to a listening socket goes on to where it is dialled, both ways
 //! until both have ended.
 
+pub(crate) mod datagrams;
+
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;

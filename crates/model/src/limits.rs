@@ -505,6 +505,9 @@ limits! {
         relay_connections_per_peer_max: usize = 1_024,
         /// Time in which the destination of such a connection must be reached.
         relay_connect_timeout: Duration = seconds(10),
+        /// Silence after which the agent forgets a client of UDP that it relays; a datagram then
+        /// goes by another socket.
+        relay_datagrams_silence_max: Duration = seconds(60),
         /// Clients of the agent (`exec`, port-forward, `status`) at a time; more wait in the
         /// accept queue.
         agent_connections_max: usize = 512,

@@ -1,7 +1,7 @@
 //! Where Services are reached on the host, as a user's scripts find it out.
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
@@ -318,5 +318,75 @@ fn many_load_balancers_are_bounded() {
             .iter()
             .all(|service| service["ports"].as_array().is_some_and(|ports| !ports.is_empty()));
         (services.len() == 11 && whole).then_some(())
+    });
+}
+
+/// A pod that answers datagrams, by the perl that most machines have.
+const DATAGRAMS: &str = r#"
+apiVersion: v1
+kind: Pod
+metadata: {name: dns, labels: {app: dns}}
+spec:
+  terminationGracePeriodSeconds: 0
+  containers:
+  - name: dns
+    image: debian
+    command: [perl, -MSocket, -e]
+    args:
+    - socket(S, PF_INET, SOCK_DGRAM, 17); bind(S, sockaddr_in(5353, INADDR_ANY)) or die;
+      while ($from = recv(S, $d, 999, 0)) { send(S, "got $d", 0, $from) }
+    ports: [{containerPort: 5353, hostPort: 5399, protocol: UDP}]
+---
+apiVersion: v1
+kind: Service
+metadata: {name: dns}
+spec:
+  type: LoadBalancer
+  selector: {app: dns}
+  ports:
+  - {name: datagrams, protocol: UDP, port: 5353, nodePort: 30353}
+  - {name: streams, port: 5353}
+"#;
+
+/// Asks once; `None`: nobody answered in time, or nobody is there.
+fn asked(client: &UdpSocket, at: SocketAddr, word: &str) -> Option<String> {
+    client.send_to(word.as_bytes(), at).ok()?;
+    let mut buffer = [0; 99];
+    let (length, from) = client.recv_from(&mut buffer).ok()?;
+    assert_eq!(from, at);
+    Some(String::from_utf8_lossy(&buffer[..length]).into_owned())
+}
+
+#[test]
+fn datagrams_reach_services_and_pods_from_the_host() {
+    if !std::path::Path::new("/usr/bin/perl").exists() {
+        println!("SKIPPED: this machine has no perl");
+        return;
+    }
+    as_every_user(DATAGRAMS, &[], |mesh| {
+        let node: Ipv4Addr = mesh.status()["node_address"].as_str().unwrap().parse().unwrap();
+        let own = "{.status.loadBalancer.ingress[0].ip}";
+        let own: Ipv4Addr =
+            await_some("an address", || field(mesh, "svc", "dns", own).parse().ok());
+        let client = || {
+            let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+            socket.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+            socket
+        };
+        let (one, two) = (client(), client());
+        for (ip, port) in [(own, 5353), (node, 30353), (node, 5399)] {
+            let at = SocketAddr::from((ip, port));
+            await_some(&format!("an answer of {at}"), || {
+                asked(&one, at, "one").filter(|answer| answer == "got one")
+            });
+            await_some(&format!("another answer of {at}"), || {
+                asked(&two, at, "two").filter(|answer| answer == "got two")
+            });
+        }
+        // What is gone is free for others.
+        mesh.ok(&["delete", "svc", "dns"]);
+        await_some("the port", || UdpSocket::bind((own, 5353)).ok());
+        assert_eq!(asked(&one, (node, 30353).into(), "one"), None);
+        await_some("the pod's own port", || asked(&one, (node, 5399).into(), "one"));
     });
 }

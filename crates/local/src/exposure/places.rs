@@ -6,12 +6,14 @@ use ironmesh_dialects::kubernetes::kinds::{
     ServicePort, ServiceProtocol, ServiceSpec, ServiceType,
 };
 
+use super::At;
 use crate::addresses::{HostAddresses, LOW_PORT_OFFSET};
+use crate::host_link::Transport;
 
 /// A place on the host, and the port of the Service that answers there.
 #[derive(Clone, Debug)]
 pub(super) struct Place<'a> {
-    pub(super) at: SocketAddrV4,
+    pub(super) at: At,
     pub(super) port: &'a ServicePort,
 }
 
@@ -27,11 +29,15 @@ pub(super) fn places(
         return (places, notes);
     }
     for port in &spec.ports {
-        if port.protocol != ServiceProtocol::Tcp {
+        let Some(transport) = transport(port) else {
             let protocol = port.protocol.word();
-            notes.push(format!("port {}: {protocol} is not published, only TCP is", port.port));
+            notes.push(format!(
+                "port {}: {protocol} is not published, only TCP and UDP are",
+                port.port
+            ));
             continue;
-        }
+        };
+        let place = |ip, number| Place { at: (SocketAddrV4::new(ip, number), transport), port };
         if let Some(address) = address {
             match own_port(host, spec, port) {
                 Own::At(number) => {
@@ -42,7 +48,7 @@ pub(super) fn places(
                             port.port, host.lowest_port
                         ));
                     }
-                    places.push(Place { at: SocketAddrV4::new(address, number), port });
+                    places.push(place(address, number));
                 }
                 Own::Twin => {}
                 Own::Nowhere => notes.push(format!(
@@ -57,7 +63,7 @@ pub(super) fn places(
         if let Some(number) = port.node_port.and_then(|port| u16::try_from(port.0).ok())
             && number > 0
         {
-            places.push(Place { at: SocketAddrV4::new(host.node(), number), port });
+            places.push(place(host.node(), number));
         }
     }
     (places, notes)
@@ -77,12 +83,21 @@ fn own_port(host: HostAddresses, spec: &ServiceSpec, port: &ServicePort) -> Own 
     if number == port.port {
         return Own::At(number);
     }
-    let is_tcp = |other: &&ServicePort| other.protocol == ServiceProtocol::Tcp;
-    let twin = spec.ports.iter().filter(is_tcp).find(|other| other.port == number);
+    let is_like = |other: &&ServicePort| other.protocol == port.protocol;
+    let twin = spec.ports.iter().filter(is_like).find(|other| other.port == number);
     match twin {
         None => Own::At(number),
         Some(twin) if target(twin) == target(port) => Own::Twin,
         Some(_) => Own::Nowhere,
+    }
+}
+
+/// By what a port is reached on the host; none: it is not.
+fn transport(port: &ServicePort) -> Option<Transport> {
+    match port.protocol {
+        ServiceProtocol::Tcp => Some(Transport::Tcp),
+        ServiceProtocol::Udp => Some(Transport::Udp),
+        _ => None,
     }
 }
 
@@ -116,7 +131,10 @@ mod tests {
         let service = service(of, &ports);
         let address = (of == "LoadBalancer").then_some(ADDRESS);
         let (places, notes) = places(host, address, &service.spec);
-        let place = |place: &Place<'_>| format!("{} {}", place.at, place.port.port);
+        let place = |place: &Place<'_>| {
+            let udp = if place.at.1 == Transport::Udp { " udp" } else { "" };
+            format!("{}{udp} {}", place.at.0, place.port.port)
+        };
         (places.iter().map(place).collect(), notes.len())
     }
 
@@ -144,7 +162,14 @@ mod tests {
         assert_eq!(where_is(1024, "LoadBalancer", twins), (expected.clone(), 0));
         let strangers = json!([{"port": 8080}, {"port": 80}]);
         assert_eq!(where_is(1024, "LoadBalancer", strangers), (expected, 1));
+        // A port of UDP stands in no port's way that is of TCP.
+        let both = json!([{"port": 53, "protocol": "UDP"}, {"port": 8053}]);
+        let expected = texts(["127.130.4.4:8053 udp 53", "127.130.4.4:8053 8053"]);
+        assert_eq!(where_is(1024, "LoadBalancer", both), (expected, 1));
         let udp = json!([{"port": 53, "protocol": "UDP", "nodePort": 30053}]);
-        assert_eq!(where_is(0, "LoadBalancer", udp), (Vec::new(), 1));
+        let expected = texts(["127.130.4.4:53 udp 53", "127.130.0.1:30053 udp 53"]);
+        assert_eq!(where_is(0, "LoadBalancer", udp), (expected, 0));
+        let sctp = json!([{"port": 53, "protocol": "SCTP", "nodePort": 30053}]);
+        assert_eq!(where_is(0, "LoadBalancer", sctp), (Vec::new(), 1));
     }
 }

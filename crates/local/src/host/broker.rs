@@ -98,8 +98,8 @@ impl Broker {
                     let fds: Vec<_> = files.iter().map(AsFd::as_fd).collect();
                     self.mesh.socket.send(&FromHost::NameFiles { id, refused }, &fds).await?;
                 }
-                ToHost::Listen { id, address } => {
-                    let (socket, refused) = match ports::listen(address) {
+                ToHost::Listen { id, address, transport } => {
+                    let (socket, refused) = match ports::listen(address, transport) {
                         Ok(socket) => (Some(socket), None),
                         Err(error) => (None, Some(error.kind().to_string())),
                     };

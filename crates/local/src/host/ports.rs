@@ -11,6 +11,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use twox_hash::XxHash3_64;
 
 use crate::addresses::{HostAddresses, LOOPBACK_NETWORK, LOOPBACK_PREFIX};
+use crate::host_link::Transport;
 
 /// The part of the loopback that one mesh has.
 #[derive(Debug)]
@@ -59,20 +60,30 @@ fn lowest_port(own: Ipv4Addr) -> u16 {
     setting.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(UNPRIVILEGED_PORT)
 }
 
-/// A listening socket on the loopback.
+/// A listening socket on the loopback; of UDP one that is bound.
 ///
 /// # Errors
 ///
 /// As `bind(2)` and `listen(2)`, for one: if another program listens there, or on that port of all
 /// addresses.
-pub(super) fn listen(address: SocketAddrV4) -> io::Result<OwnedFd> {
+pub(super) fn listen(address: SocketAddrV4, transport: Transport) -> io::Result<OwnedFd> {
     if !address.ip().is_loopback() {
         // Whatever the agent says: a mesh is reached from this machine alone.
         return Err(io::ErrorKind::AddrNotAvailable.into());
     }
-    let socket = bind(address)?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
+    match transport {
+        Transport::Tcp => {
+            let socket = bind(address)?;
+            socket.listen(BACKLOG)?;
+            Ok(socket.into())
+        }
+        Transport::Udp => {
+            // Two programs may not share it, which reusing the address would allow.
+            let socket = Socket::new(Domain::IPV4, Type::DGRAM.nonblocking(), Some(Protocol::UDP))?;
+            socket.bind(&address.into())?;
+            Ok(socket.into())
+        }
+    }
 }
 
 fn bind(address: SocketAddrV4) -> io::Result<Socket> {
@@ -120,23 +131,29 @@ mod tests {
     #[test]
     fn a_port_is_taken_once_and_free_for_the_next_mesh_at_once() {
         let at = |port| SocketAddrV4::new(Ipv4Addr::new(127, 255, 239, 9), port);
-        let listener = TcpListener::from(listen(at(0)).unwrap());
+        let listener = TcpListener::from(listen(at(0), Transport::Tcp).unwrap());
         let port = listener.local_addr().unwrap().port();
-        assert_eq!(listen(at(port)).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        let again = |transport| listen(at(port), transport);
+        assert_eq!(again(Transport::Tcp).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        let _datagrams = again(Transport::Udp).unwrap();
+        assert_eq!(again(Transport::Udp).unwrap_err().kind(), io::ErrorKind::AddrInUse);
         let mut client = TcpStream::connect(at(port)).unwrap();
         // The server closes first, so it is its port that the kernel remembers.
         listener.set_nonblocking(false).unwrap();
         drop(listener.accept().unwrap());
         assert_eq!(client.read(&mut [0]).unwrap(), 0);
         drop((client, listener));
-        listen(at(port)).unwrap();
+        again(Transport::Tcp).unwrap();
     }
 
     #[test]
     fn nothing_is_opened_to_other_machines() {
         for ip in ["0.0.0.0", "192.0.2.1"] {
-            let error = listen(SocketAddrV4::new(ip.parse().unwrap(), 0)).unwrap_err();
-            assert_eq!(error.kind(), io::ErrorKind::AddrNotAvailable, "{ip}");
+            for transport in [Transport::Tcp, Transport::Udp] {
+                let at = SocketAddrV4::new(ip.parse().unwrap(), 0);
+                let error = listen(at, transport).unwrap_err();
+                assert_eq!(error.kind(), io::ErrorKind::AddrNotAvailable, "{ip}");
+            }
         }
     }
 }

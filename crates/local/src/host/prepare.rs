@@ -22,6 +22,7 @@ use crate::addresses::{GATEWAY, HostAddresses, SECURE_API_PORT, SERVICE_NETWORK}
 use crate::agent::AgentSpec;
 use crate::agent_api::{agent_socket, api_socket};
 use crate::externals::Externals;
+use crate::host_link::Transport;
 use crate::images::{Images, SAMPLES, image_mapping_in};
 use crate::options::UpOptions;
 use crate::sandbox::mesh::{MeshSpec, may_administer};
@@ -178,7 +179,7 @@ fn listen(name: &str, mesh: &str) -> Result<UnixListener, UpError> {
 /// The listening socket of the API over TLS, at the mesh's own address: at the port that Kubernetes has,
 /// or if another program has that for all addresses at any that is free.
 fn listen_securely(host: HostAddresses) -> Result<OwnedFd, UpError> {
-    let at = |port| ports::listen(SocketAddrV4::new(host.node(), port));
+    let at = |port| ports::listen(SocketAddrV4::new(host.node(), port), Transport::Tcp);
     Ok(at(SECURE_API_PORT).or_else(|_taken| at(0))?)
 }
 
