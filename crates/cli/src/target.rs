@@ -124,7 +124,7 @@ mod tests {
             ("pod/a svc/b", "pods/a services/b"),
             (
                 "all",
-                "pods replicationcontrollers services daemonsets.apps deployments.apps replicasets.apps statefulsets.apps jobs.batch",
+                "pods replicationcontrollers services daemonsets.apps deployments.apps replicasets.apps statefulsets.apps horizontalpodautoscalers.autoscaling cronjobs.batch jobs.batch",
             ),
         ] {
             let words: Vec<String> = line.split(' ').map(str::to_owned).collect();

@@ -269,6 +269,8 @@ pub const ALL: &[&str] = &[
     "deployments",
     "replicasets",
     "statefulsets",
+    "horizontalpodautoscalers",
+    "cronjobs",
     "jobs",
 ];
 

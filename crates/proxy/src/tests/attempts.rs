@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ironmesh_model::limits::ProxyLimits;
 use ironmesh_model::policy::{ConnectionLimits, OutlierDetection, TrafficPolicy};
-use ironmesh_model::retry::{Retry, RetryOn};
+use ironmesh_model::retry::{Retry, RetryCondition, RetryOn};
 use ironmesh_model::route::Rule;
 use ironmesh_model::service::Protocol;
 use ironmesh_model::snapshot::Objects;
@@ -321,6 +321,27 @@ fn the_timeout_that_passes_first_ends_a_request() {
         let answer = client.read_response(false);
         assert_eq!((answer.status, answer.header("x-ironmesh-reason")), (504, Some(reason)));
     }
+}
+
+/// What `retries` without `retryOn` comes to: who hangs is left for another, but nothing is sent twice that
+/// may do harm.
+#[test]
+fn an_attempt_that_takes_too_long_is_followed_by_another_where_the_request_may_be_sent_twice() {
+    let on = vec![RetryOn::Condition(RetryCondition::ServerErrorOfIdempotent)];
+    let per_try_timeout = Some(Duration::from_millis(200));
+    let retry = Retry { attempts: 1, per_try_timeout, on };
+    for (method, status) in [("PUT", 200), ("POST", 504)] {
+        let (bad, good) = (App::silent(), App::named("good"));
+        let rule = Rule { retry: Some(retry.clone()), ..rule(&[("", 1)], None) };
+        let proxy = by_rule(&[&bad, &good], rule);
+        // In turn: one of the two begins with the silent one.
+        let statuses = [(); 2].map(|()| post(&mut Wire::connect(&proxy), method).status);
+        assert!(statuses.contains(&status) && statuses.contains(&200), "{method}: {statuses:?}");
+    }
+    let busy = App::http(|_| "HTTP/1.1 500 x\r\ncontent-length: 0\r\n\r\n".to_owned());
+    let proxy = by_rule(&[&busy], Rule { retry: Some(retry), ..rule(&[("", 1)], None) });
+    assert_eq!(post(&mut Wire::connect(&proxy), "POST").status, 500);
+    assert_eq!(busy.connections(), 1);
 }
 
 /// An endpoint that does not take the body of a request.
