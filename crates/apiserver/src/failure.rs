@@ -222,6 +222,20 @@ impl Failure {
         Self::new(429, "TooManyRequests", message)
     }
 
+    /// 429: a PodDisruptionBudget needs a pod that is to be evicted.
+    pub(crate) fn disruption(budget: &str, needed: i64, healthy: i64) -> Self {
+        let message = "Cannot evict pod as it would violate the pod's disruption budget.";
+        let mut failure = Self::new(429, "TooManyRequests", message.to_owned());
+        let cause = Cause {
+            field: "DisruptionBudget".to_owned(),
+            message: format!(
+                "The disruption budget {budget} needs {needed} healthy pods and has {healthy} currently"
+            ),
+        };
+        failure.details = Some(Box::new(Details { causes: vec![cause], ..Details::default() }));
+        failure
+    }
+
     /// 415: a body of a type that is not read here.
     pub(crate) fn unsupported_type(found: &str, known: &[&str]) -> Self {
         let message = format!(

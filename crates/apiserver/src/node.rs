@@ -13,6 +13,14 @@ pub trait Node: fmt::Debug + Send + Sync + 'static {
     /// Starts a command in a container.
     fn exec(&self, command: Command) -> Doing<'_, Process>;
 
+    /// Opens the standard input of a container.
+    fn input<'a>(
+        &'a self,
+        namespace: &'a str,
+        pod: &'a str,
+        container: &'a str,
+    ) -> Doing<'a, Input>;
+
     /// Connects to a port on a pod's own loopback.
     fn connect<'a>(
         &'a self,
@@ -21,6 +29,9 @@ pub trait Node: fmt::Debug + Send + Sync + 'static {
         port: u16,
     ) -> Doing<'a, Box<dyn Connection>>;
 }
+
+/// What can be written to.
+pub type Input = Box<dyn AsyncWrite + Unpin + Send>;
 
 /// A command to run in a container.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -42,7 +53,7 @@ pub struct Command {
 /// A command that runs; it is killed when this is dropped.
 pub struct Process {
     /// What it is given; dropped at its end.
-    pub stdin: Option<Box<dyn AsyncWrite + Unpin + Send>>,
+    pub stdin: Option<Input>,
     /// What it writes.
     pub stdout: Box<dyn AsyncRead + Unpin + Send>,
     /// What it writes as errors, if that comes apart.
@@ -71,6 +82,10 @@ pub struct NoNode;
 impl Node for NoNode {
     fn exec(&self, command: Command) -> Doing<'_, Process> {
         Box::pin(async move { Err(format!("pod {:?} does not run", command.pod)) })
+    }
+
+    fn input<'a>(&'a self, _: &'a str, pod: &'a str, _: &'a str) -> Doing<'a, Input> {
+        Box::pin(async move { Err(format!("pod {pod:?} does not run")) })
     }
 
     fn connect<'a>(

@@ -19,6 +19,7 @@ use crate::failure::Failure;
 mod answer;
 mod apply;
 mod discovery;
+mod eviction;
 mod logs;
 mod metrics;
 mod openapi;

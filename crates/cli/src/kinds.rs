@@ -1,62 +1,16 @@
 //! Kinds that users define: CustomResourceDefinitions of the mesh and of manifests; and what somebody
 //! meant who names a kind that there is not.
 
-use ironmesh_dialects::kinds::{KINDS, Kind, Resource, split_api_version};
+use ironmesh_dialects::kinds::{Defined, KINDS, Kind, Resource, split_api_version};
 use ironmesh_dialects::schema::nearest;
 use serde_json::Value;
 
 use crate::api::{Api, ApiError};
 use crate::target;
 
-/// A kind that a definition adds.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Defined {
-    /// Its resource.
-    pub(crate) resource: Resource,
-    /// Other words for it: singular and short names.
-    words: Vec<String>,
-}
-
-impl Defined {
-    /// The kind of a CustomResourceDefinition, if it is one.
-    pub(crate) fn by(definition: &Value) -> Option<Self> {
-        if definition["kind"] != "CustomResourceDefinition" {
-            return None;
-        }
-        let spec = &definition["spec"];
-        let names = &spec["names"];
-        let versions = spec["versions"].as_array().into_iter().flatten();
-        let stored = versions.clone().find(|version| version["storage"] == true);
-        let version = stored.or_else(|| versions.clone().next()).map(|version| &version["name"]);
-        let (kind, plural) = (names["kind"].as_str()?, names["plural"].as_str()?);
-        let singular = names["singular"].as_str().map(str::to_owned);
-        let short = names["shortNames"].as_array().into_iter().flatten();
-        let short = short.filter_map(|name| name.as_str().map(str::to_owned));
-        Some(Self {
-            resource: Resource {
-                group: spec["group"].as_str()?.into(),
-                version: version.unwrap_or(&spec["version"]).as_str()?.into(),
-                kind: kind.into(),
-                plural: plural.into(),
-                namespaced: spec["scope"] != "Cluster",
-            },
-            words: singular.into_iter().chain(short).collect(),
-        })
-    }
-
-    /// Whether a user's word means it.
-    fn is_meant(&self, word: &str) -> bool {
-        let word = word.to_ascii_lowercase();
-        let (name, group) = match word.split_once('.') {
-            Some((name, group)) => (name, Some(group)),
-            None => (&*word, None),
-        };
-        let Resource { plural, kind, group: own, .. } = &self.resource;
-        let is_named = name == &**plural
-            || kind.eq_ignore_ascii_case(name)
-            || self.words.iter().any(|word| word == name);
-        is_named && group.is_none_or(|group| group == &**own)
-    }
+/// The kind of a CustomResourceDefinition, if an object is one.
+pub(crate) fn defined_by(object: &Value) -> Option<Defined> {
+    (object["kind"] == "CustomResourceDefinition").then(|| Defined::of(object)).flatten()
 }
 
 /// The kinds that the mesh's definitions add.
@@ -65,14 +19,7 @@ pub(crate) async fn defined(api: &Api) -> Result<Vec<Defined>, ApiError> {
     let Some(definitions) = definitions.map(Resource::from) else { return Ok(Vec::new()) };
     let mut list = api.get(&definitions.path(None, None)).await?;
     let items = list["items"].as_array_mut().map(std::mem::take).unwrap_or_default();
-    Ok(items
-        .into_iter()
-        .filter_map(|mut item| {
-            // Items of lists have no kind of their own.
-            item["kind"] = "CustomResourceDefinition".into();
-            Defined::by(&item)
-        })
-        .collect())
+    Ok(items.iter().filter_map(Defined::of).collect())
 }
 
 /// The resource that a word means: one that the table knows, or one that the mesh's definitions add.
@@ -122,27 +69,15 @@ mod tests {
 
     #[test]
     fn definitions_add_kinds() {
-        let names = json!({"kind": "Widget", "plural": "widgets", "singular": "widget", "shortNames": ["wd"]});
-        let definition = |versions: Value| {
-            let mut spec = json!({"group": "example.com", "scope": "Cluster", "names": names});
-            spec.as_object_mut().unwrap().extend(versions.as_object().unwrap().clone());
-            json!({"kind": "CustomResourceDefinition", "spec": spec})
-        };
-        let new = json!({"versions": [{"name": "v2"}, {"name": "v1", "storage": true}]});
-        let old = json!({"version": "v1"});
-        for versions in [new, old] {
-            let widget = Defined::by(&definition(versions)).unwrap();
-            assert_eq!(
-                widget.resource.path(Some("n"), Some("x")),
-                "/apis/example.com/v1/widgets/x"
-            );
-            for word in ["widgets", "Widget", "wd", "widgets.example.com"] {
-                assert!(widget.is_meant(word), "{word}");
-            }
-            assert!(!widget.is_meant("widgets.example.org") && !widget.is_meant("wide"));
-        }
-        assert_eq!(Defined::by(&json!({"kind": "Pod"})), None);
-        assert_eq!(Defined::by(&definition(json!({}))), None);
+        let names = json!({"kind": "Widget", "plural": "widgets"});
+        let spec = json!({"group": "example.com", "version": "v1", "names": names});
+        let defined = defined_by(&json!({"kind": "CustomResourceDefinition", "spec": spec}));
+        let found = find(&[defined.unwrap()], "example.com/v1", "Widget");
+        assert_eq!(
+            found.unwrap().path(Some("n"), Some("x")),
+            "/apis/example.com/v1/namespaces/n/widgets/x"
+        );
+        assert_eq!(defined_by(&json!({"kind": "Pod", "spec": spec})), None);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::api::{Api, ApiError};
 use crate::fetch::{fetch, is_url};
-use crate::kinds::{self, Defined};
+use crate::kinds::{self, defined_by};
 use crate::say;
 use crate::verb::image;
 
@@ -266,7 +266,7 @@ impl Loaded {
             return Ok(());
         }
         let mut defined = kinds::defined(api).await?;
-        defined.extend(self.objects.iter().filter_map(|manifest| Defined::by(manifest.value())));
+        defined.extend(self.objects.iter().filter_map(|manifest| defined_by(manifest.value())));
         for manifest in self.objects.iter_mut().filter(|manifest| !manifest.is_of_table()) {
             manifest.defined = kinds::find(&defined, manifest.api_version(), manifest.kind());
         }

@@ -13,8 +13,10 @@ use crate::status::Form;
 use crate::translate::Part;
 use crate::{Object, istio};
 
+mod defined;
 mod reference;
 
+pub use defined::Defined;
 pub use reference::reference;
 
 /// One kind of object that the table knows.

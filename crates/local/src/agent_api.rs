@@ -76,6 +76,15 @@ pub enum Request {
         /// Patterns whose mappings are taken back.
         unmap: Vec<String>,
     },
+    /// Write to the standard input of a container that has one; raw bytes follow the answer.
+    Input {
+        /// Namespace of the pod.
+        namespace: String,
+        /// Name of the pod.
+        pod: String,
+        /// Name of the container.
+        container: String,
+    },
     /// Connect to a port on a pod's own 127.0.0.1; raw bytes follow the answer.
     Forward {
         /// Namespace of the pod.

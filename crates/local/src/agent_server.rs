@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use ironmesh_fds::recv_with_fds;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
+use tokio::net::unix::pipe::Sender;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::spawn_local;
@@ -84,6 +85,9 @@ async fn connection(node: &Rc<Node>, mut stream: UnixStream, shutdown: &Notify) 
             Err(error) => refuse(&mut stream, &error).await,
         },
         Request::Exec(exec) => run(node, stream, exec, fds).await,
+        Request::Input { namespace, pod, container } => {
+            input(node, stream, &namespace, &pod, &container).await
+        }
         Request::Forward { namespace, pod, port } => {
             forward(node, stream, &namespace, &pod, port).await
         }
@@ -314,6 +318,43 @@ async fn forward(
             tokio::io::copy_bidirectional(&mut stream, &mut target).await.map(drop)
         }
         Err(error) => refuse(&mut stream, &error).await,
+    }
+}
+
+/// Writes what comes to the standard input of a container. It ends with the first who has written, if the
+/// manifest says so.
+async fn input(
+    node: &Node,
+    mut stream: UnixStream,
+    namespace: &str,
+    pod: &str,
+    container: &str,
+) -> io::Result<()> {
+    let state = node.pod(namespace, pod);
+    let input = state.as_ref().and_then(|state| state.inputs.borrow().get(container).cloned());
+    let (Some(state), Some(input)) = (state, input) else {
+        let why = format!(
+            "container {container} of pod {pod} has no standard input that is open: its manifest \
+             would say stdin: true"
+        );
+        return refuse(&mut stream, &why).await;
+    };
+    let mut writing = Sender::from_owned_fd(input.try_clone()?)?;
+    drop(input);
+    send(&mut stream, &Answer::default()).await?;
+    // It may end before all is written; then nobody reads the rest.
+    let written = tokio::io::copy(&mut stream, &mut writing).await;
+    let is_once = {
+        let pod = state.pod.borrow();
+        let mut all = pod.spec.containers.iter().chain(&pod.spec.init_containers);
+        all.any(|other| *other.name == *container && other.stdin_once)
+    };
+    if is_once {
+        state.inputs.borrow_mut().remove(container);
+    }
+    match written {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written.map(drop),
     }
 }
 

@@ -1,7 +1,9 @@
 //! Definitions of kinds: one that is deleted takes the objects of its kind with it.
 
+use ironmesh_dialects::kinds::Defined;
+
 use super::{Controller, ObjectName, none};
-use crate::custom::{self, Definition};
+use crate::custom;
 use crate::failure::Failure;
 use crate::object;
 use crate::registry::{DeleteOptions, Registry, resource_of};
@@ -35,7 +37,7 @@ fn reconcile(registry: &Registry, name: &str) -> Result<(), Failure> {
         return Ok(());
     }
     let mut left = 0;
-    if let Some(Definition { resource, .. }) = Definition::of(&definition) {
+    if let Some(Defined { resource, .. }) = Defined::of(&definition) {
         let collection = Collection::from(&resource);
         for object in registry.store().list(&collection, None).0 {
             left += 1;

@@ -1,7 +1,7 @@
 //! Checks of what a request says beside its object: query parameters and content types. What cannot
 //! be read or honoured is refused, never ignored.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::protobuf::PROTOBUF;
 use super::request::ApiRequest;
@@ -90,6 +90,15 @@ pub(super) fn check_json(request: &ApiRequest) -> Result<(), Failure> {
 /// If an option cannot be read.
 pub(super) fn of_deletion(request: &ApiRequest) -> Result<DeleteOptions, Failure> {
     let body = if request.body.is_empty() { json!({}) } else { request.json()? };
+    of_options(request, &body)
+}
+
+/// As [`of_deletion`], from options that stand elsewhere.
+///
+/// # Errors
+///
+/// If an option cannot be read.
+pub(super) fn of_options(request: &ApiRequest, body: &Value) -> Result<DeleteOptions, Failure> {
     if !body.is_object() {
         return Err(Failure::bad_request("the body is no JSON object"));
     }
@@ -100,7 +109,7 @@ pub(super) fn of_deletion(request: &ApiRequest) -> Result<DeleteOptions, Failure
             "gracePeriodSeconds: Invalid value: {grace}: must be a whole number, not negative"
         )));
     }
-    for policy in [request.query("propagationPolicy"), object::text(&body, "/propagationPolicy")] {
+    for policy in [request.query("propagationPolicy"), object::text(body, "/propagationPolicy")] {
         if !matches!(policy, "" | "Orphan" | "Background" | "Foreground") {
             return Err(Failure::bad_request(format!(
                 "propagationPolicy: Unsupported value: {policy:?}: supported values: \"Background\", \"Foreground\", \"Orphan\""
@@ -108,6 +117,6 @@ pub(super) fn of_deletion(request: &ApiRequest) -> Result<DeleteOptions, Failure
         }
     }
     let query = |name: &str| Some(request.query(name).to_owned()).filter(|text| !text.is_empty());
-    let dry_run = request.is_dry_run()? | DeleteOptions::asks_for_dry_run(&body)?;
-    Ok(DeleteOptions { dry_run, ..DeleteOptions::read(&body, query) })
+    let dry_run = request.is_dry_run()? | DeleteOptions::asks_for_dry_run(body)?;
+    Ok(DeleteOptions { dry_run, ..DeleteOptions::read(body, query) })
 }

@@ -297,6 +297,12 @@ async fn dispatch(context: &Arc<Context>, request: &ApiRequest) -> Result<Answer
         ["healthz" | "livez" | "readyz", ..] => Ok(answer::text("ok")),
         ["metrics"] => Ok(metrics::answer(context)),
         ["version"] => Ok(answer::json(StatusCode::OK, &discovery::version())),
+        ["api" | "apis"]
+            if let Some((media_type, list)) =
+                discovery::aggregated(&request.accept, words == ["api"], &defined()) =>
+        {
+            Ok(answer::whole(StatusCode::OK, media_type, list.to_string()))
+        }
         ["api"] => Ok(answer::json(StatusCode::OK, &discovery::core_versions())),
         ["apis"] => Ok(answer::json(StatusCode::OK, &discovery::groups(&defined()))),
         ["ironmesh", ref path @ ..] => extended(context, request, path).await,

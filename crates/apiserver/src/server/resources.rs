@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::answer::{self, Answer};
 use super::parts::PART_BYTES;
 use super::request::{ApiRequest, Target};
-use super::{apply, logs, options, strict, watch};
+use super::{apply, eviction, logs, options, strict, watch};
 use crate::clock;
 use crate::context::Context;
 use crate::custom::{Definition, Printed};
@@ -55,9 +55,16 @@ pub(super) async fn handle(
         (Some("status"), &Method::GET) => read(context, request, &target, &name),
         (Some("status"), _) => change(context, request, &target, &name, Part::Status),
         (Some("scale"), _) => scale(context, request, &target, &name),
+        (Some("eviction"), &Method::POST) if is_pod(&target) => {
+            eviction::evict(context, request, &target, &name)
+        }
         (Some("log"), &Method::GET) => logs::read(context, request, &target.key(&name)).await,
         _ => Err(Failure::no_such_path()),
     }
+}
+
+fn is_pod(target: &Target) -> bool {
+    &*target.resource.plural == "pods" && target.resource.group.is_empty()
 }
 
 /// Completes a collection that the table of kinds does not have from the definition of its kind.
@@ -72,10 +79,10 @@ fn learn(context: &Context, target: &mut Target) -> Result<(), Failure> {
     let Resource { group, plural, .. } = &target.resource;
     let definition = Definition::find(context.registry.store(), group, plural);
     let definition = definition.ok_or_else(Failure::no_such_path)?;
-    if !definition.versions.contains(&target.version) {
+    if !definition.kind.versions.contains(&target.version) {
         return Err(Failure::no_such_path());
     }
-    target.resource = definition.resource;
+    target.resource = definition.kind.resource;
     Ok(())
 }
 

@@ -18,8 +18,8 @@ use super::request::{decode, parse_query};
 use crate::access::{Action, User};
 use crate::context::Context;
 use crate::failure::Failure;
-use crate::node::Command;
-use crate::object::Object;
+use crate::node::{Command, Input};
+use crate::object::{Object, list as list_of};
 use crate::store::{Collection, Key};
 
 mod attach;
@@ -91,6 +91,7 @@ pub(super) async fn begin(
     let key = Collection::core("pods").key(&namespace, &name);
     let pod = context.registry.object(&Resource::of("v1", "Pod"), &key)?;
     let query = parse_query(request.uri().query().unwrap_or_default())?;
+    check_input(what, &pod, &query)?;
     let message_bytes_max = context.registry.limits().api_message_bytes_max;
     let upgrade = Upgrade::of(request.headers(), what)?;
     let upgraded = hyper::upgrade::on(&mut request);
@@ -131,12 +132,16 @@ pub(super) async fn begin(
         What::Attach => {
             let container = container_of(&pod, value(&query, "container"))?;
             let log = attach::Log::open(context, &session.key, &pod, &container).await?;
+            let input = match flag(&query, "stdin") {
+                true => Some(input(context, &session.key, &container).await?),
+                false => None,
+            };
             tokio::spawn(async move {
                 let Ok(stream) = upgraded.await else { return };
                 let _place = session.place;
                 let stream = TokioIo::new(stream);
                 let socket = socket::Socket::server(stream, message_bytes_max).await;
-                attach::run(socket, log).await;
+                attach::run(socket, log, input).await;
             });
         }
     }
@@ -155,6 +160,34 @@ fn value<'a>(query: &'a [(String, String)], name: &str) -> &'a str {
     query.iter().find(|(key, _)| key == name).map_or("", |(_, value)| value)
 }
 
+fn flag(query: &[(String, String)], name: &str) -> bool {
+    matches!(value(query, name), "true" | "1")
+}
+
+/// The standard input of a container.
+async fn input(context: &Context, key: &Key, container: &str) -> Result<Input, Failure> {
+    let opened = context.node.input(&key.namespace, &key.name, container).await;
+    opened.map_err(Failure::bad_request)
+}
+
+/// That the manifest of a pod gives a container the standard input that is to be written. This comes before
+/// anything is said about protocols: clients that are refused try another one, and tell of that.
+fn check_input(what: What, pod: &Object, query: &[(String, String)]) -> Result<(), Failure> {
+    if what != What::Attach || !flag(query, "stdin") {
+        return Ok(());
+    }
+    let container = container_of(pod, value(query, "container"))?;
+    let lists = ["/spec/containers", "/spec/initContainers"];
+    let mut all = lists.iter().flat_map(|list| list_of(pod, list));
+    let has = all.any(|other| other["name"] == *container && other["stdin"] == true);
+    let why = || {
+        Failure::bad_request(format!(
+            "container {container} has no standard input: its manifest would say stdin: true"
+        ))
+    };
+    has.then_some(()).ok_or_else(why)
+}
+
 /// The command that a query names.
 fn command(key: &Key, pod: &Object, query: &[(String, String)]) -> Result<Command, Failure> {
     let words = query.iter().filter(|(key, _)| key == "command");
@@ -164,14 +197,13 @@ fn command(key: &Key, pod: &Object, query: &[(String, String)]) -> Result<Comman
             "you must specify at least one command for the container",
         ));
     }
-    let flag = |name| matches!(value(query, name), "true" | "1");
     Ok(Command {
         namespace: key.namespace.to_string(),
         pod: key.name.to_string(),
         container: container_of(pod, value(query, "container"))?,
         words,
-        stdin: flag("stdin"),
-        tty: flag("tty"),
+        stdin: flag(query, "stdin"),
+        tty: flag(query, "tty"),
     })
 }
 

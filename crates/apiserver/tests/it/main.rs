@@ -5,6 +5,7 @@
 mod api;
 mod clients;
 mod daemons;
+mod evictions;
 mod jobs;
 mod owners;
 mod rollout;

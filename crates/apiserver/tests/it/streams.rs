@@ -110,6 +110,7 @@ async fn what_cannot_be_run_is_refused_before_the_connection_is_another() {
         ("p/exec?command=say&container=x", "v5.channel.k8s.io", 400),
         ("p/exec?command=say", "v9.channel.k8s.io", 400),
         ("p/attach", "v5.channel.k8s.io", 400),
+        ("p/attach?stdin=true", "v5.channel.k8s.io", 400),
         ("nobody/exec?command=say", "v5.channel.k8s.io", 404),
         ("nobody/portforward", "SPDY/3.1+portforward.k8s.io", 404),
     ] {

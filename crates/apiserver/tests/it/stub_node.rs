@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Duration;
 
-use ironmesh_apiserver::node::{Command, Connection, Doing, Node, Process};
+use ironmesh_apiserver::node::{Command, Connection, Doing, Input, Node, Process};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 
 /// Where nothing listens on a pod of the stub.
@@ -48,6 +48,10 @@ impl Node for StubNode {
                 exit,
             })
         })
+    }
+
+    fn input<'a>(&'a self, _: &'a str, _: &'a str, container: &'a str) -> Doing<'a, Input> {
+        Box::pin(async move { Err(format!("container {container} has no standard input")) })
     }
 
     fn connect<'a>(

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use ironmesh_apiserver::node::{Command, Connection, Doing, Node, Process};
+use ironmesh_apiserver::node::{Command, Connection, Doing, Input, Node, Process};
 use ironmesh_local::agent_api::Exec;
 use ironmesh_local::agent_api::streams::{Agent, Running};
 
@@ -31,6 +31,18 @@ impl Node for LocalNode {
                 size: None,
             };
             self.0.exec(exec).await.map(process).map_err(|error| error.to_string())
+        })
+    }
+
+    fn input<'a>(
+        &'a self,
+        namespace: &'a str,
+        pod: &'a str,
+        container: &'a str,
+    ) -> Doing<'a, Input> {
+        Box::pin(async move {
+            let input = self.0.input(namespace, pod, container).await;
+            Ok(Box::new(input.map_err(|error| error.to_string())?) as Input)
         })
     }
 

@@ -83,6 +83,7 @@ fn a_real_kubectl_works_on_a_mesh_by_its_kubeconfig() {
         let kubectl = Kubectl::of(mesh);
         assert!(kubectl.ok("get pods").contains("details   1/1     Running"));
         commands(&kubectl);
+        inputs(&kubectl);
         objects(&kubectl);
         // Who has another token is nobody.
         let config = mesh.ok(&["kubeconfig"]).replace("token: ", "token: x");
@@ -107,6 +108,24 @@ fn commands(kubectl: &Kubectl<'_>) {
     kubectl.ok("cp details:/tmp/there back");
     let read = |name| std::fs::read(kubectl.mesh.folder.path().join(name)).unwrap();
     assert!(read("there") == read("back"));
+}
+
+/// The standard input of a container that has one.
+fn inputs(kubectl: &Kubectl<'_>) {
+    let pod = "{apiVersion: v1, kind: Pod, metadata: {name: once}, spec: {restartPolicy: Never, \
+               containers: [{name: c, image: busybox, command: [cat], stdin: true, stdinOnce: true}]}}";
+    kubectl.mesh.write("once.yaml", pod);
+    kubectl.ok("apply -f once.yaml");
+    kubectl.ok("wait --for=condition=Ready pod/once --timeout=60s");
+    let said = kubectl.with_input("attach -i once", "to it\n");
+    assert!(said.code == 0 && said.out.contains("to it"), "{said:?}");
+    kubectl.ok("wait --for=jsonpath={.status.phase}=Succeeded pod/once --timeout=60s");
+    let said =
+        kubectl.with_input("run twice --image=busybox --restart=Never --rm -i -q -- cat", "more\n");
+    assert!(said.code == 0 && said.out.contains("more"), "{said:?}");
+    // One whose manifest has none gets none.
+    let said = kubectl.with_input("attach -i details", "nobody reads this");
+    assert!(said.code != 0 && said.err.contains("no standard input"), "{said:?}");
 }
 
 /// What is done with objects.

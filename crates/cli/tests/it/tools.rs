@@ -243,12 +243,15 @@ fn a_real_prometheus_finds_its_targets_by_the_api() {
         let roles = ["nodes", "services", "slices", "ingresses"];
         roles.iter().all(|job| !of(&all, job).is_empty()).then_some(())
     });
-    let slices = of(&targets(), "slices");
-    let web = slices
-        .iter()
-        .find(|target| target["discoveredLabels"]["__meta_kubernetes_service_name"] == "web");
-    let found = &web.unwrap()["discoveredLabels"];
-    assert_eq!(found["__meta_kubernetes_endpointslice_endpoint_conditions_ready"], "true");
-    assert_eq!(found["__meta_kubernetes_endpointslice_address_target_name"], "web");
-    assert_eq!(found["__meta_kubernetes_pod_name"], "web");
+    await_some("the pod of the slice to be found as ready", || {
+        of(&targets(), "slices").into_iter().find(|target| {
+            let is = |label: &str, value: &str| {
+                target["discoveredLabels"][format!("__meta_kubernetes_{label}")] == value
+            };
+            is("service_name", "web")
+                && is("endpointslice_endpoint_conditions_ready", "true")
+                && is("endpointslice_address_target_name", "web")
+                && is("pod_name", "web")
+        })
+    });
 }

@@ -79,6 +79,8 @@ pub(crate) const NODE: Columns = Columns {
         let node = Node::of(object);
         let (metadata, status) = (node.metadata(), node.status());
         let ready = if holds(status.conditions(), "Ready") { "Ready" } else { "NotReady" };
+        let cordoned = object["spec"]["unschedulable"] == true;
+        let ready = format!("{ready}{}", if cordoned { ",SchedulingDisabled" } else { "" });
         let labels = metadata.labels().iter();
         let roles: Vec<&str> =
             labels.filter_map(|(key, _)| key.strip_prefix("node-role.kubernetes.io/")).collect();

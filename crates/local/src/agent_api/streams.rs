@@ -97,6 +97,24 @@ impl Agent {
         Ok(Forwarded(stream))
     }
 
+    /// Opens the standard input of a container; what is read from it is nothing.
+    ///
+    /// # Errors
+    ///
+    /// If the container does not run, or has none.
+    pub async fn input(
+        &self,
+        namespace: &str,
+        pod: &str,
+        container: &str,
+    ) -> Result<Forwarded, ClientError> {
+        let (namespace, pod, container) = (namespace.into(), pod.into(), container.into());
+        let mut stream = self.connect().await?;
+        send(&mut stream, &Request::Input { namespace, pod, container }).await?;
+        answer(&mut stream).await?;
+        Ok(Forwarded(stream))
+    }
+
     /// Starts a command in a container.
     ///
     /// # Errors

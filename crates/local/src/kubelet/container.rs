@@ -215,6 +215,7 @@ async fn watch(
         }
     };
     state.inits.borrow_mut().remove(container.name.as_str());
+    state.inputs.borrow_mut().remove(container.name.as_str());
     // Who waits for the end reads all that was written before.
     state.node.logs.end(state.log(&container.name)).await;
     let is_ending = is_told_to_end(state, slot);

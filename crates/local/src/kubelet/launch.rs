@@ -43,9 +43,11 @@ pub(super) async fn launch(
     let sandbox = sandbox(state)?;
     let volumes: Vec<_> = prepared.volumes.iter().map(AsFd::as_fd).collect();
     let memory = memory(state, container).await;
+    let input = container.stdin.then(ironmesh_fds::pipe).transpose();
+    let input = input.map_err(|error| NotStarted::Program(format!("standard input: {error}")))?;
     let io = ContainerIo {
         cgroup: memory.as_ref().map(|limit| limit.join.as_fd()),
-        stdin: None,
+        stdin: input.as_ref().map(|(reading, _)| reading.as_fd()),
         stdout: Some(log.as_fd()),
         stderr: Some(log.as_fd()),
         program: prepared.program.as_ref(),
@@ -67,6 +69,9 @@ pub(super) async fn launch(
         cgroup: memory.as_ref().and_then(|limit| limit.join.try_clone().ok()).map(Rc::new),
     };
     state.inits.borrow_mut().insert(container.name.to_string(), inside);
+    if let Some((_, writing)) = input {
+        state.inputs.borrow_mut().insert(container.name.to_string(), Rc::new(writing));
+    }
     Ok(Running { pid: spawned.pid, ended, memory, image_id })
 }
 

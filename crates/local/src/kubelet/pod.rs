@@ -53,6 +53,8 @@ pub(crate) struct PodState {
     pub(crate) sandbox: OnceCell<Arc<PodSandbox>>,
     /// First processes of the containers that run, by name, for commands inside.
     pub(crate) inits: RefCell<HashMap<String, Inside>>,
+    /// What the containers that run read as their standard input, by name, where their manifest has one.
+    pub(crate) inputs: RefCell<HashMap<String, Rc<OwnedFd>>>,
     /// Listening sockets of the pod's proxy, made once, so that a restart keeps their queues.
     pub(crate) listeners: RefCell<HashMap<(ListenerRole, u16), TcpListener>>,
     /// To the pod's proxy, to ask whether it is ready; away while it is asked.
@@ -120,6 +122,7 @@ impl PodState {
             changed: Notify::new(),
             sandbox: OnceCell::new(),
             inits: RefCell::default(),
+            inputs: RefCell::default(),
             listeners: RefCell::default(),
             probes: RefCell::default(),
             edge_listeners: RefCell::default(),

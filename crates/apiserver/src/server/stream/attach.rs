@@ -1,4 +1,4 @@
-//! The output of a running container from now on, until it ends. Containers have no standard input here.
+//! The output of a running container from now on, until it ends, and its standard input.
 
 use std::io::SeekFrom;
 use std::sync::Arc;
@@ -8,10 +8,11 @@ use tokio::fs::File;
 use tokio::io::AsyncSeekExt;
 use tokio::sync::mpsc;
 
-use super::exec::{ERROR, STDOUT, on_channel, success};
-use super::socket::{Left, Reading, Socket, Writing};
+use super::exec::{ERROR, STDOUT, on_channel, success, take};
+use super::socket::{Left, Socket, Writing};
 use crate::context::Context;
 use crate::failure::Failure;
+use crate::node::Input;
 use crate::object::{self, Object};
 use crate::server::logs::{Container, why_no_log};
 use crate::store::Key;
@@ -40,8 +41,9 @@ impl Log {
     }
 }
 
-/// Sends what comes until the container has ended, or the client is gone.
-pub(super) async fn run(socket: Socket, log: Log) {
+/// Sends what comes until the container has ended, or the client is gone; what that sends is for nobody
+/// without an input.
+pub(super) async fn run(socket: Socket, log: Log, input: Option<Input>) {
     let Log { container, file, parts_max } = log;
     let (reading, mut writing) = socket.halves();
     let (sender, parts) = mpsc::channel(parts_max);
@@ -51,7 +53,7 @@ pub(super) async fn run(socket: Socket, log: Log) {
                 writing.close().await;
             }
         }); } => {}
-        () = until_gone(reading) => {}
+        () = take(reading, input, None) => {}
     }
 }
 
@@ -60,9 +62,4 @@ async fn send(mut parts: mpsc::Receiver<Bytes>, to: &mut Writing) -> Result<(), 
         to.send(on_channel(STDOUT, &part)).await?;
     }
     to.send(on_channel(ERROR, success().to_string().as_bytes())).await
-}
-
-/// Takes what the client sends, which is for nobody, until it is gone.
-async fn until_gone(mut reading: Reading) {
-    while reading.next().await.is_some() {}
 }

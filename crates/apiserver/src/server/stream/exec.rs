@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
 use super::socket::{Left, Reading, Socket, Writing};
-use crate::node::{Doing, Process};
+use crate::node::{Doing, Input, Process};
 
 /// Runs a session until the command has ended, or the client is gone; then the command is killed.
 pub(super) async fn run(socket: Socket, process: Process) {
@@ -29,9 +29,9 @@ pub(super) async fn run(socket: Socket, process: Process) {
 }
 
 /// Takes what the client sends, until it is gone.
-async fn take(
+pub(super) async fn take(
     mut reading: Reading,
-    mut stdin: Option<Box<dyn tokio::io::AsyncWrite + Unpin + Send>>,
+    mut stdin: Option<Input>,
     resize: Option<Box<dyn Fn(u16, u16) + Send + Sync>>,
 ) {
     while let Some(message) = reading.next().await {

@@ -56,9 +56,9 @@ fields! {
         /// Whose rights it has.
         honoured security_context "securityContext": SecurityContext,
         /// Whether it can be written to.
-        not_here("the standard input is empty") stdin: bool,
+        honoured stdin: bool,
         /// Whether that ends with the first writer.
-        not_here("the standard input is empty") stdin_once "stdinOnce": bool,
+        honoured stdin_once "stdinOnce": bool,
         /// Whether it has a terminal.
         not_here("the standard output is a log, no terminal") tty: bool,
     }
