@@ -17,6 +17,7 @@ mod members;
 mod pod;
 mod protocol;
 mod service;
+pub mod sysctls;
 
 pub(crate) use endpoints::{EndpointsPart, endpoint_slice, endpoints};
 pub use endpoints::{MIRRORING_CONTROLLER, SERVICE_NAME, SLICE_CONTROLLER, SLICE_MANAGED_BY};

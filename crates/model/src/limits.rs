@@ -461,8 +461,7 @@ limits! {
     PlatformLimits in "platform" {
         /// Pods at a time of a mesh that root started, each of which has users of its own.
         pods_max: u32 = 1_024,
-        /// Processes and threads of the users of a container; of all containers where the mesh was
-        /// not started by root.
+        /// Processes and threads of a pod, of all its users together.
         processes_max: u32 = 4_096,
         /// Open files of a process of a container.
         open_files_max: u32 = 65_536,

@@ -30,6 +30,11 @@ apiVersion: v1
 kind: Pod
 metadata: {name: other}
 spec:
+  securityContext:
+    sysctls:
+    - {name: net.ipv4.ip_local_port_range, value: 30000 30999}
+    - {name: net/ipv4/tcp_fin_timeout, value: '7'}
+    - {name: kernel.core_pattern, value: /tmp/core}
   containers:
   - {name: usual, image: ironmesh/sleep}
   - name: user
@@ -69,8 +74,17 @@ fn a_container_has_the_capabilities_of_a_container() {
     as_every_user(PODS, &[], |mesh| {
         has_capabilities(mesh);
         has_its_own_files(mesh);
+        has_its_own_settings(mesh);
         reaches_no_further(mesh);
     });
+}
+
+fn has_its_own_settings(mesh: &Running) {
+    let read = "cat /proc/sys/net/ipv4/ip_local_port_range /proc/sys/net/ipv4/tcp_fin_timeout";
+    assert_eq!(run(mesh, "other", "usual", read), "30000\t30999\n7\n");
+    assert_ne!(run(mesh, "rights", "usual", read), "30000\t30999\n7\n");
+    let machines = std::fs::read_to_string("/proc/sys/kernel/core_pattern").unwrap();
+    assert_ne!(machines, "/tmp/core\n");
 }
 
 #[test]

@@ -48,6 +48,7 @@ pub(crate) fn read_workload<T: Typed>(object: &Object, findings: &mut Vec<Findin
     annotations(object, "spec.template.metadata", findings);
     node_selector(object, findings);
     super::capabilities::findings(object, findings);
+    super::sysctls::findings(object, findings);
     if object.value().pointer("/metadata/ownerReferences/0").is_some() {
         findings.retain(|finding| finding.code.severity() == Severity::Error);
     }

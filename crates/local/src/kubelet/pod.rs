@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ironmesh_dialects::kubernetes::kinds::{Container, Pod};
+use ironmesh_dialects::kubernetes::sysctls::safe;
 use ironmesh_model::bootstrap::ListenerRole;
 use serde_json::Value;
 use tokio::sync::{Notify, watch};
@@ -349,6 +350,7 @@ async fn prepare(state: &Rc<PodState>, ip: Ipv4Addr) {
         ip,
         gateway: GATEWAY,
         hostname: state.pod.borrow().hostname().to_owned(),
+        sysctls: sysctls(&state.pod.borrow()),
         users: state.users.as_ref().map(|users| PodUsers {
             base: users.base(),
             proxy: users.proxy(),
@@ -371,6 +373,12 @@ async fn prepare(state: &Rc<PodState>, ip: Ipv4Addr) {
             }
         }
     }
+}
+
+/// The settings of the kernel that a pod asks for and gets.
+fn sysctls(pod: &Pod) -> Vec<(&'static str, String)> {
+    let asked = &pod.spec.security_context.sysctls;
+    asked.iter().filter_map(|s| Some((safe(&s.name)?, s.value.clone()))).collect()
 }
 
 /// Makes the tokens that the pod begins with; tries again until it works.

@@ -39,6 +39,9 @@ pub struct PodSpec {
     pub gateway: Ipv4Addr,
     /// Host name.
     pub hostname: String,
+    /// Settings of the kernel that concern the pod's network alone, by name
+    /// (`net.ipv4.tcp_syncookies`).
+    pub sysctls: Vec<(&'static str, String)>,
     /// Its users, where root started the mesh; elsewhere it has the mesh's single one.
     pub users: Option<PodUsers>,
 }
@@ -153,6 +156,9 @@ impl PodSandbox {
         }
         nix::unistd::sethostname(&spec.hostname).step("set host name", &spec.hostname)?;
         write_settings()?;
+        for (name, value) in &spec.sysctls {
+            write_setting(&name.replace('.', "/"), value)?;
+        }
         pod.connect(spec, &outside, &Connection::open(Subsystem::Route)?)?;
         Ok(pod)
     }

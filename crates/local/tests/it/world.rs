@@ -113,7 +113,7 @@ impl World {
             proxy: PROXY_USER,
             processes_max,
         });
-        let spec = PodSpec { index, ip, gateway: GATEWAY, hostname, users };
+        let spec = PodSpec { index, ip, gateway: GATEWAY, hostname, sysctls: Vec::new(), users };
         Pod { sandbox: PodSandbox::create(&spec).unwrap(), index }
     }
 

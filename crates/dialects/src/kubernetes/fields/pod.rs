@@ -148,10 +148,18 @@ fields! {
         /// AppArmor.
         unbounded("containers have no profile of their own")
             app_armor_profile "appArmorProfile": Value,
-        /// Settings of the kernel.
-        not_here("the kernel's settings stay as they are") sysctls: Vec<Value>,
+        /// Settings of the kernel; those of the network that Kubernetes calls safe.
+        honoured sysctls: Vec<Sysctl>,
         /// Windows.
         later windows_options "windowsOptions": Value,
+    }
+
+    /// A setting of the kernel.
+    pub struct Sysctl "a sysctl" {
+        /// Its name.
+        required name: String,
+        /// What it is set to.
+        required value: String,
     }
 }
 
