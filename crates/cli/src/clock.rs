@@ -21,6 +21,17 @@ pub(crate) fn in_words(time: &str) -> String {
     at.map_or_else(|_| time.to_owned(), |at| at.strftime("%a, %d %b %Y %H:%M:%S +0000").to_string())
 }
 
+/// Now, in seconds since the Unix epoch.
+pub(crate) fn unix_seconds() -> i64 {
+    timestamp().as_second()
+}
+
+/// A time in seconds since the Unix epoch, as Kubernetes writes times; empty if it is out of reach.
+pub(crate) fn of_unix_seconds(seconds: i64) -> String {
+    let time = Timestamp::from_second(seconds);
+    time.map(|time| time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()).unwrap_or_default()
+}
+
 fn timestamp() -> Timestamp {
     Timestamp::now()
 }

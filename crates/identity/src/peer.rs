@@ -104,12 +104,56 @@ fn spiffe_id(certificate: &X509Certificate<'_>) -> Result<Identity, PeerError> {
     }
 }
 
+/// What a certificate says of itself, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateFacts {
+    /// Distinguished name of the subject; empty for workloads.
+    pub subject: String,
+    /// Distinguished name of who signed it.
+    pub issuer: String,
+    /// Its URIs and DNS names.
+    pub names: Vec<String>,
+    /// Serial number in hex.
+    pub serial: String,
+    /// Start of its validity.
+    pub not_before: Timestamp,
+    /// End of its validity.
+    pub not_after: Timestamp,
+}
+
+impl CertificateFacts {
+    /// Reads a certificate in DER; `None` if it is none.
+    pub fn of(der: &[u8]) -> Option<Self> {
+        let (_, certificate) = x509_parser::parse_x509_certificate(der).ok()?;
+        let extension = certificate.subject_alternative_name().ok()?;
+        let names = extension.iter().flat_map(|extension| &extension.value.general_names);
+        let names = names.filter_map(|name| match name {
+            GeneralName::URI(name) | GeneralName::DNSName(name) => Some((*name).to_owned()),
+            _ => None,
+        });
+        let (not_before, not_after) = validity(&certificate);
+        Some(Self {
+            subject: certificate.subject().to_string(),
+            issuer: certificate.issuer().to_string(),
+            names: names.collect(),
+            serial: certificate.raw_serial_as_string().replace(':', ""),
+            not_before,
+            not_after,
+        })
+    }
+}
+
+/// Trust anchors (PEM) in DER.
+pub(crate) fn anchors(anchors_pem: &str) -> Result<Vec<Vec<u8>>, BadAnchors> {
+    let anchors = CertificateDer::pem_slice_iter(anchors_pem.as_bytes());
+    anchors.map(|der| der.map(|der| der.to_vec()).map_err(|_| BadAnchors)).collect()
+}
+
 /// Trust anchors (PEM) in the form that the TLS library takes.
 pub(crate) fn roots(anchors_pem: &str) -> Result<Arc<RootCertStore>, BadAnchors> {
     let mut roots = RootCertStore::empty();
-    for anchor in CertificateDer::pem_slice_iter(anchors_pem.as_bytes()) {
-        let anchor = anchor.map_err(|_| BadAnchors)?;
-        roots.add(anchor).map_err(|_| BadAnchors)?;
+    for anchor in anchors(anchors_pem)? {
+        roots.add(anchor.into()).map_err(|_| BadAnchors)?;
     }
     if roots.is_empty() { Err(BadAnchors) } else { Ok(Arc::new(roots)) }
 }

@@ -94,6 +94,7 @@ pub struct Credentials {
     not_after: Timestamp,
     serial: String,
     chain_der: Vec<Vec<u8>>,
+    anchors_der: Vec<Vec<u8>>,
     certified: Arc<CertifiedKey>,
     roots: Arc<RootCertStore>,
     clock: Arc<dyn Clock>,
@@ -150,6 +151,7 @@ impl Credentials {
             not_after,
             serial: leaf.raw_serial_as_string().replace(':', ""),
             chain_der: chain.to_vec(),
+            anchors_der: peer::anchors(anchors_pem)?,
             certified,
             roots: peer::roots(anchors_pem)?,
             clock,
@@ -184,6 +186,11 @@ impl Credentials {
     /// The chain in DER, leaf first.
     pub fn chain(&self) -> &[Vec<u8>] {
         &self.chain_der
+    }
+
+    /// The certificates by which it verifies others, in DER.
+    pub fn anchors(&self) -> &[Vec<u8>] {
+        &self.anchors_der
     }
 
     /// TLS for inbound connections. There is one configuration per pair of arguments, created on first

@@ -260,6 +260,9 @@ limits! {
         admin_head_timeout: Duration = seconds(1),
         /// Time such a connection may last.
         admin_connection_time_max: Duration = seconds(60),
+        /// Bytes of an answer that tells what a proxy holds (`proxy-config`); how much found no room is
+        /// said at its end.
+        dump_bytes_max: usize = 16 * MIB,
         /// Time that what a client still sends is read after the last answer, so that the answer
         /// is not lost to a reset.
         linger_timeout: Duration = seconds(1),

@@ -249,7 +249,7 @@ pub struct Destination {
 }
 
 /// A resource with its body.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Resource {
     /// See [`ResourceKey::Settings`].
     Settings(Arc<Settings>),

@@ -346,6 +346,11 @@ impl View {
         self.groups.values().flat_map(|groups| groups.iter()).filter_map(Weak::upgrade)
     }
 
+    /// What applies at each host and address that is held, in no order.
+    pub fn linked(&self) -> impl Iterator<Item = &Arc<Linked>> {
+        self.linked.iter().map(|(_, linked)| linked)
+    }
+
     /// What is held under one key.
     pub fn get(&self, key: &ResourceKey) -> Option<&Held> {
         self.held.get(key)

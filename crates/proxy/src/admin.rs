@@ -3,10 +3,10 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -16,7 +16,8 @@ use hyper::body::{Bytes, Frame, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use ironmesh_fds::slots::Slots;
-use ironmesh_model::bootstrap::ProxyKind;
+use ironmesh_identity::peer::CertificateFacts;
+use ironmesh_model::bootstrap::{ListenerRole, ProxyKind};
 use ironmesh_model::{Resource, ResourceKey};
 use ironmesh_telemetry::{Page, Registry};
 use serde_json::{Value, json};
@@ -24,6 +25,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::spawn_local;
 use tokio::time::{sleep, timeout};
 
+use crate::dump::{self, HeldListener, Parts};
 use crate::logging::LogLevel;
 use crate::process::Process;
 use crate::workload::LocalWorkload;
@@ -36,6 +38,8 @@ pub(crate) struct Admin {
     registry: Arc<Registry>,
     log_level: LogLevel,
     kind: ProxyKind,
+    /// What was inherited, but for the ports of a gateway, which come and go.
+    listeners: Mutex<Vec<HeldListener>>,
 }
 
 /// What is shown on a port.
@@ -121,7 +125,14 @@ impl Admin {
         log_level: LogLevel,
         kind: ProxyKind,
     ) -> Arc<Self> {
-        Arc::new(Self { process, workload, registry, log_level, kind })
+        let listeners = Mutex::default();
+        Arc::new(Self { process, workload, registry, log_level, kind, listeners })
+    }
+
+    /// Notes that the proxy listens there.
+    pub(crate) fn note_listener(&self, role: ListenerRole, address: SocketAddr) {
+        let mut listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
+        listeners.push(HeldListener { role, address });
     }
 
     fn answer(&self, request: &Request<Incoming>, site: Site) -> Response<Body> {
@@ -140,7 +151,7 @@ impl Admin {
     fn answer_whole(&self, request: &Request<Incoming>, site: Site) -> Response<Full<Bytes>> {
         match (request.uri().path(), site) {
             ("/healthz/ready" | "/ready", _) => self.ready(),
-            ("/config_dump", Site::Admin) => as_json(&self.config_dump()),
+            ("/config_dump", Site::Admin) => self.config_dump(request.uri().query()),
             ("/versions", Site::Admin) => as_json(&self.versions()),
             ("/certs", Site::Admin) => as_json(&self.certificates()),
             ("/endpoints", Site::Admin) => as_json(&self.endpoints()),
@@ -176,22 +187,16 @@ impl Admin {
         }
     }
 
-    fn config_dump(&self) -> Value {
+    fn config_dump(&self, query: Option<&str>) -> Response<Full<Bytes>> {
         let view = self.workload.views.load();
-        let mut held: Vec<_> = view.held().collect();
-        held.sort_by(|a, b| a.0.cmp(b.0));
-        let resources: Vec<Value> = held
-            .into_iter()
-            .map(|(key, held)| {
-                json!({
-                    "kind": key.kind(),
-                    "key": id(key),
-                    "version": held.version.to_string(),
-                    "body": held.resource.as_ref().map(body),
-                })
-            })
-            .collect();
-        json!({ "resources": resources })
+        let mut listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        listeners.extend(self.workload.edge_ports.load().iter().map(|port| HeldListener {
+            role: ListenerRole::Gateway(*port),
+            address: (Ipv4Addr::UNSPECIFIED, *port).into(),
+        }));
+        let bytes_max = self.process.limits.dump_bytes_max;
+        let dump = dump::write(&view, &listeners, &Parts::of_query(query), bytes_max);
+        response(StatusCode::OK, "application/json", Full::from(dump))
     }
 
     fn versions(&self) -> Value {
@@ -205,6 +210,7 @@ impl Admin {
             .into()
     }
 
+    /// Names, numbers and validity of what is proven and trusted; never a key.
     fn certificates(&self) -> Value {
         let credentials = self.workload.credentials.load();
         let certificates: Vec<Value> = credentials
@@ -215,6 +221,9 @@ impl Admin {
                     "serial": credentials.serial(),
                     "not_before": credentials.not_before().unix_seconds(),
                     "not_after": credentials.not_after().unix_seconds(),
+                    "chain": credentials.chain().iter().map(|der| facts(der)).collect::<Vec<_>>(),
+                    "trust_roots":
+                        credentials.anchors().iter().map(|der| facts(der)).collect::<Vec<_>>(),
                 })
             })
             .collect();
@@ -245,33 +254,55 @@ impl Admin {
     }
 
     fn logging(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
-        let level = request.uri().query().and_then(|query| query.strip_prefix("level="));
-        match (request.method(), level) {
-            (&Method::GET, None) => {}
-            (&Method::POST | &Method::PUT, Some(level)) => {
-                if let Err(error) = self.log_level.set(level) {
-                    return text(StatusCode::BAD_REQUEST, "text/plain", format!("{error}\n"));
-                }
-                tracing::info!(level, "log level changed");
+        let query = request.uri().query();
+        let changed = match (request.method(), query) {
+            (&Method::GET, None) => Ok(()),
+            (&Method::POST | &Method::PUT, Some("reset")) => self.log_level.reset(),
+            (&Method::POST | &Method::PUT, Some(query)) if query.starts_with("level=") => {
+                self.log_level.set(query.trim_start_matches("level="))
             }
             _ => {
-                let usage = "POST /logging?level=LEVEL, or GET /logging\n".to_owned();
-                return text(StatusCode::METHOD_NOT_ALLOWED, "text/plain", usage);
+                let usage = "POST /logging?level=LEVEL, /logging?level=LOGGER:LEVEL,... or \
+                             /logging?reset; or GET /logging\n";
+                return text(StatusCode::METHOD_NOT_ALLOWED, "text/plain", usage.to_owned());
             }
+        };
+        if let Err(error) = changed {
+            return text(StatusCode::BAD_REQUEST, "text/plain", format!("{error}\n"));
         }
-        text(StatusCode::OK, "text/plain", format!("level: {}\n", self.log_level.current()))
+        if let Some(query) = query {
+            tracing::info!(query, "log level changed");
+        }
+        text(StatusCode::OK, "text/plain", self.log_level.show())
     }
 }
 
-/// A key without its kind.
-fn id(key: &ResourceKey) -> String {
-    let text = key.to_string();
-    text.strip_prefix(key.kind()).map_or(&*text, str::trim_start).to_owned()
+/// A certificate, as it is told.
+fn facts(der: &[u8]) -> Value {
+    let pem = pem(der);
+    match CertificateFacts::of(der) {
+        Some(facts) => json!({
+            "subject": facts.subject,
+            "issuer": facts.issuer,
+            "names": facts.names,
+            "serial": facts.serial,
+            "not_before": facts.not_before.unix_seconds(),
+            "not_after": facts.not_after.unix_seconds(),
+            "pem": pem,
+        }),
+        None => json!({ "pem": pem }),
+    }
 }
 
-fn body(resource: &Resource) -> Value {
-    // Of plain data with text keys, so that this does not fail; if it did, the rest is still shown.
-    serde_json::to_value(resource).unwrap_or(Value::Null)
+/// A certificate as programs read it (RFC 7468).
+fn pem(der: &[u8]) -> String {
+    let text = data_encoding::BASE64.encode(der);
+    let mut pem = "-----BEGIN CERTIFICATE-----\n".to_owned();
+    for line in text.as_bytes().chunks(64) {
+        pem.push_str(&String::from_utf8_lossy(line));
+        pem.push('\n');
+    }
+    pem + "-----END CERTIFICATE-----\n"
 }
 
 fn as_json(value: &Value) -> Response<Full<Bytes>> {

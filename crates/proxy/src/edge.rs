@@ -66,6 +66,7 @@ pub(crate) async fn keep_open(
                 }
             }
         }
+        workload.edge_ports.store(Arc::new(open.keys().copied().collect()));
         let next = failed.values().map(|failed| failed.again).min();
         tokio::select! {
             changed = changes.changed() => if changed.is_err() { return },

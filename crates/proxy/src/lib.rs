@@ -22,12 +22,13 @@
 //! - `edge`: the ports of a gateway.
 //! - `process`, `workload`: what all threads share, and what belongs to one workload of them.
 //! - `run`, `views`, `park`, `subscriptions`, `certificates`: the control thread, and how workers
-//!   wait for what it brings. `admin`, `report`: what is told, to whoever asks and to the control
-//!   plane.
+//!   wait for what it brings. `admin`, [`dump`], `report`: what is told, to whoever asks and to
+//!   the control plane.
 //!
 //! Workload, identity and kind of listener are properties of a `connection`, never of the process.
 
 pub mod client_hello;
+pub mod dump;
 pub mod http1;
 pub mod message;
 

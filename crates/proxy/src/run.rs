@@ -189,6 +189,9 @@ impl Control {
         }
         for inherited in &self.bootstrap.listeners {
             let socket = TcpListener::from(descriptor(inherited.fd)?);
+            if !matches!(inherited.role, ListenerRole::Gateway(_)) {
+                self.admin.note_listener(inherited.role, socket.local_addr()?);
+            }
             let captured = |inbound| {
                 let own_ports = OWN_PORTS.to_vec();
                 OriginalDestination::Captured { own_ports, inbound }

@@ -1,6 +1,7 @@
 //! A workload that a proxy serves: its view, its certificate, its policies and how far it is on its
 //! way out. Each connection carries the workload for which it is served.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -28,6 +29,8 @@ pub(crate) struct LocalWorkload {
     /// What it holds of the configuration. The groups of endpoints, with all that is known about
     /// them, belong to that.
     pub(crate) views: Views,
+    /// The ports on which it listens as a gateway.
+    pub(crate) edge_ports: ArcSwap<BTreeSet<u16>>,
     hops: [String; 3],
     phase: watch::Sender<Phase>,
     /// The same, to be looked at by every request.
@@ -66,6 +69,7 @@ impl LocalWorkload {
             local: ArcSwap::from_pointee(local),
             credentials: ArcSwapOption::empty(),
             views: Views::new(View::default()),
+            edge_ports: ArcSwap::default(),
             hops,
             phase: watch::Sender::new(Phase::Serves),
             phase_now: AtomicU8::new(Phase::Serves as u8),

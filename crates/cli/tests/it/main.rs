@@ -18,6 +18,7 @@ mod mesh;
 mod mesh_verbs;
 mod objects;
 mod port_forward;
+mod proxy_config;
 mod registries;
 mod rights;
 mod running;

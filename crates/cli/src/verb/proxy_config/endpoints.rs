@@ -1,7 +1,6 @@
 //! `ironmesh proxy-config endpoints`: how the endpoints stand with a proxy, asked of it through the
 //! control plane.
 
-use std::io::{Write, stdout};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -10,7 +9,7 @@ use clap::Args;
 use ironmesh_control::api::ProxyEndpoints;
 use ironmesh_control::api::mesh::{EndpointState, GroupEndpoint, GroupItem};
 
-use super::split;
+use super::{Format, cluster_name, split};
 use crate::cli::Context;
 use crate::output::table::Columns;
 use crate::verb::{pods_of, text};
@@ -41,9 +40,9 @@ pub(crate) struct Endpoints {
     /// Only healthy ones, which take requests, or only the others.
     #[arg(long, value_parser = ["healthy", "unhealthy"], value_name = "STATUS")]
     status: Option<String>,
-    /// json for everything that is known.
-    #[arg(short, long, value_parser = ["json"], value_name = "FORMAT")]
-    output: Option<String>,
+    /// json or yaml for everything that is known.
+    #[arg(short, long, value_name = "FORMAT", default_value = "short")]
+    output: Format,
 }
 
 impl Endpoints {
@@ -63,18 +62,12 @@ impl Endpoints {
             group.endpoints.retain(|endpoint| is_of_cluster && self.wants(endpoint));
         }
         told.groups.retain(|group| !group.endpoints.is_empty());
-        let mut out = stdout().lock();
-        if self.output.is_some() {
-            writeln!(out, "{:#}", serde_json::to_value(&told)?)?;
-            return Ok(ExitCode::SUCCESS);
-        }
-        write!(out, "{}", table(&told.groups))?;
+        self.output.write(&table(&told.groups), &told)?;
         if told.left_out > 0 {
             let left_out = told.left_out;
-            writeln!(
-                out,
+            eprintln!(
                 "{left_out} endpoints found no room in the answer (limits.wire.answer_bytes_max)"
-            )?;
+            );
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -89,17 +82,31 @@ impl Endpoints {
 
 fn table(groups: &[GroupItem]) -> String {
     let mut columns = Columns::default();
-    columns.push(["ENDPOINT", "STATUS", "CONNECTIONS", "REQUESTS", "FAILURES", "POD", "CLUSTER"]);
+    columns.push([
+        "ENDPOINT",
+        "STATUS",
+        "OUTLIER CHECK",
+        "CLUSTER",
+        "CONNECTIONS",
+        "REQUESTS",
+        "FAILURES",
+        "POD",
+    ]);
     for group in groups {
         for GroupEndpoint { address, workload, state } in &group.endpoints {
+            let outlier = match state.ejected_for_ms {
+                0 => "OK".to_owned(),
+                _ => format!("FAILED ({})", status(state)),
+            };
             columns.push([
                 address.to_string(),
-                status(state),
+                if state.ready { "HEALTHY" } else { "UNHEALTHY" }.to_owned(),
+                outlier,
+                cluster(group),
                 count(state.connections),
                 count(state.requests),
                 state.failures.to_string(),
                 workload.clone(),
-                cluster(group),
             ]);
         }
     }
@@ -119,10 +126,8 @@ pub(crate) fn status(state: &EndpointState) -> String {
     }
 }
 
-/// A group as Istio names clusters.
 fn cluster(group: &GroupItem) -> String {
-    let subset = group.subset.as_deref().unwrap_or_default();
-    format!("outbound|{}|{subset}|{}", group.port, group.host)
+    cluster_name(group.port, group.subset.as_deref(), &group.host)
 }
 
 /// `-`: not known.
