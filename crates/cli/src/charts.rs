@@ -32,21 +32,45 @@ pub(crate) fn istio(installation: &Installation, namespace: &str, version: &str)
     if installation.injects_by_label {
         parts.push(&INJECTOR);
     }
-    for addon in &installation.addons {
-        parts.push(match addon {
-            Addon::Prometheus => &PROMETHEUS,
-            Addon::Grafana => &GRAFANA,
-            Addon::Kiali => &KIALI,
-            Addon::Tracing => &TRACING,
-            Addon::Servicegraph => &SERVICEGRAPH,
-        });
-    }
     let mut all: Vec<Value> =
         parts.iter().flat_map(|part| objects(part, namespace, version)).collect();
+    all.extend(addons(installation, namespace, version));
+    all
+}
+
+/// What looks at the mesh.
+pub(crate) fn addons(installation: &Installation, namespace: &str, version: &str) -> Vec<Value> {
+    let part = |addon: &Addon| match addon {
+        Addon::Prometheus => &PROMETHEUS,
+        Addon::Grafana => &GRAFANA,
+        Addon::Kiali => &KIALI,
+        Addon::Tracing => &TRACING,
+        Addon::Servicegraph => &SERVICEGRAPH,
+    };
+    let parts = installation.addons.iter().map(part);
+    let mut all: Vec<Value> = parts.flat_map(|part| objects(part, namespace, version)).collect();
     if installation.addons.contains(&Addon::Tracing) {
         all.push(jaeger_agent(namespace));
     }
     all
+}
+
+/// Deletes an object; one that is gone is no error.
+pub(crate) async fn delete(api: &Api, object: &Value) -> Result<(), ApiError> {
+    let (resource, namespace, name) = identity(object);
+    match api.delete(&resource.path(namespace, Some(name))).await {
+        Err(error) if error.is_not_found() => Ok(()),
+        other => other.map(drop),
+    }
+}
+
+/// What is needed to find an object again.
+pub(crate) fn reference(object: &Value) -> Value {
+    let metadata = &object["metadata"];
+    json!({
+        "apiVersion": object["apiVersion"], "kind": object["kind"],
+        "metadata": {"namespace": metadata["namespace"], "name": metadata["name"]},
+    })
 }
 
 /// What the chart `istio-init` installs: 23 kinds, and the Jobs that installed them.

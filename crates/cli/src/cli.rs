@@ -141,6 +141,7 @@ enum Verb {
     Man(verb::man::Man),
     Inject(verb::inject::Inject),
     Install(verb::install::Install),
+    Uninstall(verb::uninstall::Uninstall),
     Precheck(verb::precheck::Precheck),
     Dashboard(verb::dashboard::Dashboard),
     Analyze(verb::analyze::Analyze),
@@ -177,7 +178,7 @@ const GROUPS: &[(&str, &[&str])] = &[
     ),
     ("Workloads", &["logs", "exec", "port-forward", "scale", "rollout"]),
     ("Traffic", &["explain", "proxy-status", "proxy-config", "findings", "finding"]),
-    ("As istioctl", &["install", "precheck", "inject", "analyze", "dashboard", "x"]),
+    ("As istioctl", &["install", "uninstall", "precheck", "inject", "analyze", "dashboard", "x"]),
     ("This command", &["shims", "completion", "man", "help"]),
 ];
 
@@ -209,6 +210,7 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
         Verb::External(verb) => verb.run(&context),
         Verb::Image(verb) => verb.run(&context),
         Verb::Install(verb) => verb.run(&context),
+        Verb::Uninstall(verb) => verb.run(&context),
         Verb::Precheck(verb) => verb.run(&context),
         Verb::Experimental(verb) => verb.run(&context),
         Verb::Finding(verb) => verb.run(),

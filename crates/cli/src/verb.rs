@@ -38,6 +38,7 @@ pub(crate) mod set;
 pub(crate) mod settings;
 pub(crate) mod shims;
 pub(crate) mod status;
+pub(crate) mod uninstall;
 pub(crate) mod up;
 pub(crate) mod version;
 pub(crate) mod wait;

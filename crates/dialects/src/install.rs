@@ -5,6 +5,7 @@ use ironmesh_model::settings::Settings;
 use serde_json::{Value, json};
 
 mod assign;
+mod known;
 
 pub use assign::{BadAssignment, assign, assign_all};
 
@@ -65,8 +66,23 @@ impl Installation {
     ///
     /// # Errors
     ///
-    /// If the profile is unknown, or a setting has a value that it cannot have.
+    /// If the profile or the name of a field is unknown, or a setting has a value that it cannot have.
     pub fn of_operator(spec: &Value) -> Result<Self, BadInstallation> {
+        known::check(spec)?;
+        Self::of_spec(spec)
+    }
+
+    /// Reads the values of the chart `istiod`. As Helm does, it takes names that the chart does not
+    /// know: they are among what changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// If a setting has a value that it cannot have.
+    pub fn of_istiod_chart(values: &Value) -> Result<Self, BadInstallation> {
+        Self::of_spec(&json!({"values": values}))
+    }
+
+    fn of_spec(spec: &Value) -> Result<Self, BadInstallation> {
         let profile = spec["profile"].as_str().unwrap_or("default").to_owned();
         if components(&profile).is_none() {
             return Err(BadInstallation::Profile(profile));
@@ -78,6 +94,7 @@ impl Installation {
                 "meshConfig" => reading.mesh_config("", "meshConfig", value)?,
                 "values" => reading.values("values.", value)?,
                 "components" => reading.components(value),
+                "addonComponents" => reading.values("addonComponents.", value)?,
                 // There is one version and one namespace of everything.
                 other => reading.ignore(other, value),
             }
@@ -100,6 +117,17 @@ impl Installation {
         reading.installation.addons.push(Addon::Prometheus);
         reading.values("", values)?;
         Ok(reading.installation)
+    }
+
+    /// Whether the profile has the gateway, which every mesh has.
+    pub fn has_gateway(&self) -> bool {
+        self.components().contains(&INGRESS)
+    }
+
+    /// The value that a setting is to have, if anything is said of it.
+    pub fn setting(&self, name: &str) -> Option<&str> {
+        let said = self.settings.iter().find(|(said, _)| said == name);
+        said.map(|(_, value)| value.as_str())
     }
 
     /// What the profile installs, as istioctl names it.
@@ -194,9 +222,12 @@ impl Reading {
         path: &str,
         value: &Value,
     ) -> Result<(), BadInstallation> {
+        let elsewhere = ELSEWHERE.iter().find(|(there, _)| *there == name);
+        let name = elsewhere.map_or(name, |(_, here)| here);
         let is_setting = |name: &str| Settings::names().any(|known| known == name);
         let leads_on = |name: &str| {
             Settings::names()
+                .chain(ELSEWHERE.iter().map(|(there, _)| *there))
                 .any(|known| known.strip_prefix(name).is_some_and(|rest| rest.starts_with('.')))
         };
         match value {
@@ -311,6 +342,12 @@ impl Reading {
     }
 }
 
+/// The setting for how long a proxy that stops waits for open requests.
+const DRAIN: &str = "terminationDrainDuration";
+
+/// Settings that Istio has at another place, and their names here.
+const ELSEWHERE: [(&str, &str); 1] = [("defaultConfig.terminationDrainDuration", DRAIN)];
+
 /// The setting for what is outside the mesh.
 const EGRESS: &str = "outboundTrafficPolicy.mode";
 
@@ -346,7 +383,9 @@ mod tests {
                 "accessLogFile": "/dev/stdout",
                 "outboundTrafficPolicy": {"mode": "REGISTRY_ONLY"},
                 "enableTracing": true,
-                "defaultConfig": {"tracing": {"sampling": 100}},
+                "defaultConfig": {
+                    "tracing": {"sampling": 100}, "terminationDrainDuration": "7s",
+                },
             },
             "components": {
                 "pilot": {"enabled": true, "k8s": {"replicaCount": 3}},
@@ -366,7 +405,9 @@ mod tests {
         );
         assert_eq!(
             read.settings,
-            settings(&[("accessLogFile", "/dev/stdout"), (EGRESS, "REGISTRY_ONLY")])
+            settings(
+                &[("accessLogFile", "/dev/stdout"), (EGRESS, "REGISTRY_ONLY"), (DRAIN, "7s"),]
+            )
         );
         assert_eq!(
             read.ignored,
@@ -420,6 +461,28 @@ mod tests {
             ),
         ] {
             assert_eq!(Installation::of_operator(&spec).unwrap_err().to_string(), error);
+        }
+        let no_field = |spec: Value| Installation::of_operator(&spec).unwrap_err().to_string();
+        for (spec, error) in [
+            (
+                json!({"meshconfig": {}}),
+                "meshconfig: there is no such field; did you mean \"meshConfig\"?",
+            ),
+            (
+                json!({"meshConfig": {"acessLogFile": "x"}}),
+                "meshConfig.acessLogFile: there is no such field; did you mean \"accessLogFile\"?",
+            ),
+            (
+                json!({"components": {"ingressGateways": [{"enable": true}]}}),
+                "components.ingressGateways[0].enable: there is no such field; did you mean \"enabled\"?",
+            ),
+            (
+                json!({"values": {"global": {"proxyy": {}}}}),
+                "values.global.proxyy: there is no such field; did you mean \"proxy\"?",
+            ),
+            (json!({"zzzzzzzzzz": 1}), "zzzzzzzzzz: there is no such field"),
+        ] {
+            assert_eq!(no_field(spec), error);
         }
         let error = operator_spec(&json!({"apiVersion": "v1", "kind": "Service"})).unwrap_err();
         assert_eq!(

@@ -69,7 +69,7 @@ pub(super) async fn install(
         chart: chart.name.clone(),
         version: chart.version.clone(),
         namespace: namespace.to_owned(),
-        objects: rendered.objects.iter().map(reference).collect(),
+        objects: rendered.objects.iter().map(charts::reference).collect(),
         settings: rendered.settings.iter().map(|(name, _)| name.clone()).collect(),
         gateway_ports: rendered.gateway_ports,
     };
@@ -79,7 +79,7 @@ pub(super) async fn install(
     change_gateway(api, release.gateway_ports.clone()).await?;
     if let Some(before) = before {
         for object in before.objects.iter().filter(|object| !release.objects.contains(object)) {
-            delete(api, object).await?;
+            charts::delete(api, object).await?;
         }
     }
     for path in &rendered.ignored {
@@ -141,10 +141,10 @@ fn render(chart: &Chart, line: &Line) -> anyhow::Result<Rendered> {
             Rendered { objects, settings, ignored, gateway_ports: charts::gateway_ports(version) }
         }
         "istiod" => {
-            let spec = json!({"meshConfig": values["meshConfig"], "values": values});
-            let Installation { settings, ignored, .. } = Installation::of_operator(&spec)?;
-            let ignored =
-                ignored.into_iter().filter(|path| !path.starts_with("values.meshConfig")).collect();
+            let read = Installation::of_istiod_chart(&values)?;
+            let Installation { settings, ignored, .. } = read;
+            let plain = |path: String| path.trim_start_matches("values.").to_owned();
+            let ignored = ignored.into_iter().map(plain).collect();
             Rendered { objects: charts::istiod(), settings, ignored, ..nothing }
         }
         // Its kinds and its gateway the mesh has.
@@ -185,7 +185,7 @@ impl Release {
     /// Deletes what it made, and takes its settings back.
     pub(super) async fn delete(&self, api: &Api) -> anyhow::Result<()> {
         for object in &self.objects {
-            delete(api, object).await?;
+            charts::delete(api, object).await?;
         }
         let gone = |port: &Value| json!({"$patch": "delete", "port": port["port"], "protocol": port["protocol"]});
         change_gateway(api, self.gateway_ports.iter().map(gone).collect()).await?;
@@ -209,15 +209,6 @@ impl Release {
     }
 }
 
-/// Deletes an object; one that is gone is no error.
-async fn delete(api: &Api, object: &Value) -> Result<(), ApiError> {
-    let (resource, namespace, name) = charts::identity(object);
-    match api.delete(&resource.path(namespace, Some(name))).await {
-        Err(error) if error.is_not_found() => Ok(()),
-        other => other.map(drop),
-    }
-}
-
 /// Changes ports of the Service of the mesh's own gateway, each found by its number.
 async fn change_gateway(api: &Api, ports: Vec<Value>) -> Result<(), ApiError> {
     if ports.is_empty() {
@@ -226,15 +217,6 @@ async fn change_gateway(api: &Api, ports: Vec<Value>) -> Result<(), ApiError> {
     let path = Resource::of("v1", "Service").path(Some(charts::ROOT), Some(charts::GATEWAY));
     let patch = json!({"spec": {"ports": ports}});
     api.patch(&path, STRATEGIC_PATCH, &patch).await.map(drop)
-}
-
-/// What is needed to find an object again.
-fn reference(object: &Value) -> Value {
-    let metadata = &object["metadata"];
-    json!({
-        "apiVersion": object["apiVersion"], "kind": object["kind"],
-        "metadata": {"namespace": metadata["namespace"], "name": metadata["name"]},
-    })
 }
 
 fn maps() -> Resource {

@@ -1,5 +1,7 @@
 //! `ironmesh install`: as `istioctl install`, for a mesh of this machine.
 
+pub(super) mod plan;
+
 use std::io::{IsTerminal, Write, stdin, stdout};
 use std::process::ExitCode;
 
@@ -13,17 +15,23 @@ use ironmesh_model::settings::Settings;
 use serde_json::json;
 
 use crate::api::{Api, ApiError};
-use crate::charts;
 use crate::cli::Context;
 use crate::say;
 use crate::source;
-use crate::verb::settings;
+use plan::Plan;
 
 /// Install as istioctl does: start an empty mesh in the background, or set up the one that runs.
 ///
-/// Takes istioctl's profiles, settings and IstioOperator files. What changes nothing here is named.
+/// Takes istioctl's profiles, settings and IstioOperator files. What Istio knows and changes nothing
+/// here is named; what Istio does not know is refused.
+///
+/// It is declarative: afterwards the mesh is what the files and --set say. A setting that they leave out
+/// goes back to its default, whoever set it before, and what an earlier install made and they no longer
+/// ask for is deleted. All that changes is shown first.
+///
 /// The mesh has its control plane and gateway from its start; Service and pod istiod are there for
-/// those who look for them. `ironmesh down` ends the mesh.
+/// those who look for them. `ironmesh uninstall --purge` takes an install back, `ironmesh down` ends the
+/// mesh.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   ironmesh install
@@ -48,19 +56,39 @@ pub(crate) struct Install {
 impl Install {
     pub(crate) fn run(self, context: &Context) -> anyhow::Result<ExitCode> {
         let installation = self.installation()?;
+        let warn = |text: &str| {
+            say::notice(&format!("{} {text}", say::severity(Severity::Warning)));
+        };
         for path in &installation.ignored {
-            let word = say::severity(Severity::Warning);
-            say::notice(&format!("{word} {path}: changes nothing here"));
+            warn(&format!("{path}: changes nothing here"));
         }
+        if !installation.has_gateway() {
+            let profile = &installation.profile;
+            warn(&format!("profile {profile}: the ingress gateway is part of the mesh, and stays"));
+        }
+        let api = running(context)?;
+        let plan = match &api {
+            Some(api) => crate::runtime()?.block_on(Plan::of(api, &installation))?,
+            None => Plan::from_nothing(&installation),
+        };
+        plan.unmoved.iter().for_each(|text| warn(text));
+        write!(stdout(), "{}", plan.text())?;
         if self.dry_run {
             writeln!(stdout(), "would install {}", components(&installation))?;
             return Ok(ExitCode::SUCCESS);
         }
-        if !self.skip_confirmation && !is_confirmed(&installation)? {
+        if !self.skip_confirmation && !is_confirmed(&question(&installation))? {
             writeln!(stdout(), "Cancelled.")?;
             return Ok(ExitCode::FAILURE);
         }
-        let (process, code) = (nix::unistd::getpid(), bring(context, &installation)?);
+        let process = nix::unistd::getpid();
+        let code = match api {
+            Some(api) => {
+                crate::runtime()?.block_on(plan.carry_out(&api, &installation))?;
+                ExitCode::SUCCESS
+            }
+            None => start(context, &installation)?,
+        };
         // The process that stays as the mesh comes here, too, at its end.
         if nix::unistd::getpid() == process && code == ExitCode::SUCCESS {
             say_done(&installation)?;
@@ -91,23 +119,20 @@ impl Install {
     }
 }
 
-/// Sets up the mesh that runs, or starts one. Comes back twice, as `local::up` does.
-fn bring(context: &Context, installation: &Installation) -> anyhow::Result<ExitCode> {
+/// The API of the mesh, if it runs.
+pub(super) fn running(context: &Context) -> anyhow::Result<Option<Api>> {
     match context.agent() {
         Ok(agent) => {
             drop(agent);
-            let api = context.api();
-            crate::runtime()?.block_on(async {
-                let changes = installation.settings.iter().cloned();
-                let changes = changes.map(|(name, value)| (name, Some(value))).collect::<Vec<_>>();
-                settings::set(&api, &changes).await?;
-                set_up(&api, installation).await
-            })?;
-            return Ok(ExitCode::SUCCESS);
+            Ok(Some(context.api()))
         }
-        Err(ApiError::NotRunning { .. }) => {}
-        Err(error) => return Err(error.into()),
+        Err(ApiError::NotRunning { .. }) => Ok(None),
+        Err(error) => Err(error.into()),
     }
+}
+
+/// Starts a mesh. Comes back twice, as `local::up` does.
+fn start(context: &Context, installation: &Installation) -> anyhow::Result<ExitCode> {
     let mut given = Settings::default();
     for (name, value) in &installation.settings {
         given.set(name, value)?;
@@ -115,9 +140,13 @@ fn bring(context: &Context, installation: &Installation) -> anyhow::Result<ExitC
     let (mesh, wanted) = (context.mesh.clone(), installation.clone());
     let hook: Apply = Box::new(move |socket| {
         let api = Api::of_socket(&mesh, socket);
+        let set_up = async {
+            let plan = Plan::of(&api, &wanted).await?;
+            plan.carry_out(&api, &wanted).await
+        };
         let done = crate::runtime()
             .map_err(anyhow::Error::from)
-            .and_then(|runtime| runtime.block_on(set_up(&api, &wanted)));
+            .and_then(|runtime| runtime.block_on(set_up));
         done.map_err(|error| format!("{error:#}"))
     });
     let mesh = context.mesh.clone();
@@ -131,38 +160,20 @@ fn bring(context: &Context, installation: &Installation) -> anyhow::Result<ExitC
     Ok(local::up(options)?)
 }
 
-/// What the mesh does not have by itself.
-async fn set_up(api: &Api, installation: &Installation) -> anyhow::Result<()> {
-    if !installation.components().is_empty() {
-        charts::install(api, &charts::istiod()).await?;
-    }
-    set_injection(api, installation.injects_by_label).await
-}
-
-/// Whether the labels of namespaces inject.
-async fn set_injection(api: &Api, by_label: bool) -> anyhow::Result<()> {
-    let switch = charts::injector(by_label);
-    let (resource, namespace, name) = charts::identity(&switch);
-    let path = resource.path(namespace, Some(name));
-    match api.get(&path).await {
-        Err(error) if error.is_not_found() && by_label => return Ok(()),
-        Err(error) if error.is_not_found() => {}
-        found => drop(found?),
-    }
-    Ok(charts::install(api, &[switch]).await?)
-}
-
-/// Asks as istioctl does. Whatever is no yes is a no.
-fn is_confirmed(installation: &Installation) -> anyhow::Result<bool> {
-    let mut out = stdout().lock();
-    write!(
-        out,
+fn question(installation: &Installation) -> String {
+    format!(
         "This will install the Istio (ironmesh {}) {} profile with {} components into the cluster. \
          Proceed? (y/N) ",
         env!("CARGO_PKG_VERSION"),
         installation.profile,
         components(installation)
-    )?;
+    )
+}
+
+/// Asks as istioctl does. Whatever is no yes is a no.
+pub(super) fn is_confirmed(question: &str) -> anyhow::Result<bool> {
+    let mut out = stdout().lock();
+    write!(out, "{question}")?;
     out.flush()?;
     let mut answer = String::new();
     stdin().read_line(&mut answer)?;

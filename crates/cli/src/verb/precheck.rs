@@ -8,6 +8,7 @@ use ironmesh_local::preflight;
 
 use crate::api::ApiError;
 use crate::cli::Context;
+use crate::verb::uninstall::Uninstall;
 
 /// Check whether this machine lets a mesh run, or whether the one that runs is well.
 #[derive(Debug, Args)]
@@ -19,8 +20,9 @@ pub(crate) struct Precheck {}
 /// Commands that istioctl calls experimental.
 #[derive(Debug, Args)]
 #[command(visible_alias = "experimental")]
-#[command(after_help = "Example:
-  istioctl x precheck")]
+#[command(after_help = "Examples:
+  istioctl x precheck
+  istioctl x uninstall --purge -y")]
 pub(crate) struct Experimental {
     #[command(subcommand)]
     verb: Inner,
@@ -29,12 +31,14 @@ pub(crate) struct Experimental {
 #[derive(Debug, Subcommand)]
 enum Inner {
     Precheck(Precheck),
+    Uninstall(Uninstall),
 }
 
 impl Experimental {
     pub(crate) fn run(self, context: &Context) -> anyhow::Result<ExitCode> {
         match self.verb {
             Inner::Precheck(verb) => verb.run(context),
+            Inner::Uninstall(verb) => verb.run(context),
         }
     }
 }

@@ -159,6 +159,8 @@ fn an_install_asks_starts_a_mesh_and_sets_up_the_one_that_runs() {
         ("--set meshConfig.mtlsMode=MAYBE", "mtlsMode"),
         ("-f service.yaml", "must be an IstioOperator"),
         ("-f missing.yaml", "does not exist"),
+        ("--set meshConfig.acessLogFile=x", "did you mean \"accessLogFile\"?"),
+        ("--set components.pilots.enabled=true", "did you mean \"pilot\"?"),
     ] {
         refused(&shell(&format!("$0 --mesh $1 install -y {options}")), why);
     }
@@ -190,6 +192,98 @@ fn an_install_asks_starts_a_mesh_and_sets_up_the_one_that_runs() {
         mesh.ok(&["settings", "outboundTrafficPolicy"]).contains("REGISTRY_ONLY").then_some(())
     });
     assert_eq!(mesh.run(&["x", "precheck"]).code, 0);
+    declares(&mesh);
+    is_taken_back(&mesh);
+}
+
+fn is_set(mesh: &Running, name: &str, value: &str) {
+    await_some(&format!("{name} to be {value}"), || {
+        mesh.ok(&["settings", name]).contains(value).then_some(())
+    });
+}
+
+/// An install says what the mesh is, whatever it was before.
+fn declares(mesh: &Running) {
+    let has =
+        |kind: &str, name: &str| mesh.run(&["-n", "istio-system", "get", kind, name]).code == 0;
+    // What the install before said, and the last one did not.
+    is_set(mesh, "accessLogEncoding", "TEXT");
+    mesh.ok(&["settings", "mtlsMode=STRICT"]);
+    is_set(mesh, "mtlsMode", "STRICT");
+    let kiali = ["--set", "values.kiali.enabled=true"];
+    let planned = mesh.ok(&[&["install", "--dry-run"][..], &kiali].concat());
+    for line in [
+        "~ outboundTrafficPolicy.mode: REGISTRY_ONLY -> ALLOW_ANY",
+        "~ mtlsMode: STRICT -> PERMISSIVE",
+        "+ Deployment istio-system/kiali",
+    ] {
+        assert!(planned.lines().any(|other| other == line), "{line} in {planned}");
+    }
+    assert!(!planned.contains("istiod"), "it is there: {planned}");
+    assert!(mesh.ok(&["settings", "mtlsMode"]).contains("STRICT"), "nothing was to be done");
+    let refused = mesh.run(&["install", "-y", "--set", "meshConfig.trustDomain=other.example"]);
+    assert!(refused.code == 1 && refused.err.contains("fixed while the mesh runs"), "{refused:?}");
+
+    mesh.ok(&[&["install", "-y"][..], &kiali].concat());
+    is_set(mesh, "mtlsMode", "PERMISSIVE");
+    is_set(mesh, "accessLogEncoding", "TEXT");
+    is_set(mesh, "outboundTrafficPolicy.mode", "ALLOW_ANY");
+    assert!(has("deploy", "kiali") && has("svc", "kiali") && has("svc", "istiod"));
+
+    // A Deployment of a user's is not an install's, though the note was made to say so.
+    let note = r#"[{"apiVersion":"v1","kind":"ConfigMap","metadata":{"namespace":"default","name":"mine"}}]"#;
+    mesh.ok(&["create", "configmap", "mine", "--from-literal=a=b"]);
+    let state = mesh.ok(&[
+        "-n",
+        "istio-system",
+        "get",
+        "cm",
+        "installed-state",
+        "-o",
+        "jsonpath={.data.objects}",
+    ]);
+    let forged = state.replacen('[', &note.replacen(']', ",", 1), 1);
+    let patch = serde_json::json!({"data": {"objects": forged}}).to_string();
+    mesh.ok(&[
+        "-n",
+        "istio-system",
+        "patch",
+        "cm",
+        "installed-state",
+        "--type=merge",
+        "-p",
+        &patch,
+    ]);
+    let said = mesh.ok(&["install", "-y"]);
+    assert!(said.contains("- Deployment istio-system/kiali") && !said.contains("mine"), "{said}");
+    assert!(!has("deploy", "kiali") && !has("svc", "kiali") && has("svc", "istiod"));
+    mesh.ok(&["get", "configmap", "mine"]);
+    // The same once more changes nothing.
+    let said = mesh.ok(&["install", "--dry-run"]);
+    assert_eq!(said.lines().count(), 1, "{said}");
+}
+
+/// What an install made and set goes, and what it had no part in stays.
+fn is_taken_back(mesh: &Running) {
+    assert_eq!(mesh.run(&["uninstall", "-y"]).code, 2, "of what?");
+    let other = mesh.run(&["uninstall", "-y", "--revision", "canary"]);
+    assert!(other.code == 1 && other.err.contains("there is no revision"), "{other:?}");
+    mesh.ok(&["install", "-y", "--set", "meshConfig.accessLogEncoding=JSON"]);
+    is_set(mesh, "accessLogEncoding", "JSON");
+    assert_eq!(mesh.run(&["uninstall", "--purge", "--dry-run"]).code, 0);
+    let said = mesh.ok(&["x", "uninstall", "--purge", "-y"]);
+    assert!(said.contains("Removed Deployment istio-system/istiod."), "{said}");
+    assert!(said.contains("✔ Uninstall complete"), "{said}");
+    is_set(mesh, "accessLogEncoding", "TEXT");
+    assert_ne!(mesh.run(&["-n", "istio-system", "get", "svc", "istiod"]).code, 0);
+    mesh.ok(&["get", "configmap", "mine"]);
+    let plan = mesh.ok(&["install", "--dry-run"]);
+    assert!(plan.contains("~ labels of namespaces inject from now on"), "{plan}");
+    assert!(plan.contains("+ Deployment istio-system/istiod"), "{plan}");
+    // Twice is harmless.
+    mesh.ok(&["uninstall", "--purge", "-y"]);
+    mesh.ok(&["install", "-y"]);
+    assert_eq!(mesh.ok(&["install", "--dry-run"]).lines().count(), 1);
 }
 
 #[test]
