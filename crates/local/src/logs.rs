@@ -27,7 +27,8 @@ pub(crate) struct Logs {
 pub(crate) type Output = OwnedFd;
 
 impl Logs {
-    /// Logs under this folder, each of at most `bytes_max` and as much before it.
+    /// Logs under this folder, each of at most `bytes_max` and as much before it; those of the run
+    /// before are as large again.
     ///
     /// # Errors
     ///
@@ -119,6 +120,36 @@ mod tests {
         logs.end(path.clone()).await;
         assert_eq!(text(&path), "two");
         assert_eq!(text(&path.with_extension("previous.log")), "one");
+        logs.remove("n", "p");
+        logs.end(path).await;
+        assert!(!logs.pod("n", "p").exists());
+    }
+
+    #[tokio::test]
+    async fn what_a_log_outgrew_is_kept_over_a_restart_and_goes_with_it() {
+        let (_folder, logs) = logs(1_000);
+        let path = logs.container("n", "p", "c");
+        let run = async |lines: u32| {
+            let mut output = File::from(logs.begin(path.clone(), true).await.unwrap());
+            for number in 0..lines {
+                writeln!(output, "line {number} of {lines}").unwrap();
+            }
+            drop(output);
+            logs.end(path.clone()).await;
+        };
+        run(100).await;
+        assert!(path.with_extension("log.1").exists(), "it outgrew one file");
+        assert!(path.with_extension("log.1.times").exists());
+        run(1).await;
+        let previous = path.with_extension("previous.log");
+        let older = text(&previous.with_extension("log.1"));
+        assert!(format!("{older}{}", text(&previous)).ends_with("line 99 of 100\n"));
+        assert!(older.lines().count() > 10 && previous.with_extension("log.1.times").exists());
+        assert!(!path.with_extension("log.1").exists(), "the new one has outgrown nothing");
+        // The run before that is forgotten, all of it.
+        run(1).await;
+        assert_eq!(text(&previous), "line 0 of 1\n");
+        assert!(!previous.with_extension("log.1").exists());
         logs.remove("n", "p");
         logs.end(path).await;
         assert!(!logs.pod("n", "p").exists());

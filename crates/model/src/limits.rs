@@ -473,7 +473,7 @@ limits! {
         /// Bytes of an emptyDir that has no `sizeLimit`.
         empty_dir_bytes_max: u64 = 1024 * MIB as u64,
         /// Bytes of one container's log (kubelet's `containerLogMaxSize`); what is older is in one
-        /// more file of that size, and the log of the run before in another.
+        /// more file of that size, and so it is with the log of the run before. `logs` reads both.
         log_bytes_max: u64 = 10 * MIB as u64,
         /// Events that wait to be posted; more are dropped.
         events_waiting_max: usize = 4_096,

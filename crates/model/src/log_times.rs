@@ -68,6 +68,15 @@ impl LogTimes {
         }
     }
 
+    /// Those of a log that goes on in another file: of `older`, which has so many bytes, and then these.
+    pub fn behind(self, older: &Self, bytes: u64) -> Self {
+        let moved = self
+            .0
+            .into_iter()
+            .map(|record| Record { offset: record.offset.saturating_add(bytes), ..record });
+        Self(older.0.iter().copied().chain(moved).collect())
+    }
+
     /// The same with every second record only.
     pub fn thinned(&self) -> Vec<u8> {
         self.0.iter().step_by(2).flat_map(|record| record.to_bytes()).collect()
@@ -103,6 +112,8 @@ mod tests {
             assert_eq!(times.since(time), offset, "{time}");
         }
         assert_eq!(LogTimes::parse(&times.thinned()).0, [records[0], records[2]]);
+        let both = times.clone().behind(&times, 100);
+        assert_eq!((both.at(99), both.at(100), both.at(150)), (Some(9000), Some(1000), Some(2000)));
         assert_eq!(LogTimes::default().at(0), None);
         assert_eq!(LogTimes::default().since(0), None);
     }

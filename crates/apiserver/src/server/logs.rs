@@ -37,18 +37,17 @@ pub(super) async fn read(
     let previous = request.flag("previous");
     let extension = if previous { "previous.log" } else { "log" };
     let path = directory.join(format!("{container}.{extension}"));
-    let Ok(mut file) = File::open(&path).await else {
+    let Ok(mut log) = LogReader::open(&path).await else {
         return Err(Failure::bad_request(why_no_log(&pod, &container, previous)));
     };
     let failed = |error: std::io::Error| Failure::internal(format!("{}: {error}", path.display()));
     let mut start = 0;
     if let Some(since) = since {
-        start = since_start(&mut file, &path, since).await.map_err(failed)?;
+        start = log.since(&path, since).await.map_err(failed)?;
     }
     if let Some(lines) = options::number(request, "tailLines")? {
-        start = start.max(tail_start(&mut file, lines).await.map_err(failed)?);
+        start = start.max(log.tail(lines).await.map_err(failed)?);
     }
-    file.seek(SeekFrom::Start(start)).await.map_err(failed)?;
     let limit = options::number(request, "limitBytes")?.unwrap_or(u64::MAX);
     let follow = request.flag("follow") && !previous;
     let (sender, answer) = answer::stream("text/plain", context.registry.limits().api_parts_max);
@@ -59,7 +58,7 @@ pub(super) async fn read(
         let container = Container { context, key, name: container, path, uid, timestamps };
         let client = sender.clone();
         tokio::select! {
-            () = container.send(file, limit, follow, sender) => {}
+            () = container.send(log, start, limit, follow, sender) => {}
             () = client.closed() => {}
         }
     });
@@ -91,10 +90,11 @@ impl Container {
         &self.path
     }
 
-    /// Sends what is there, and if wanted what comes, until the container has ended.
+    /// Sends what is there from a byte on, and if wanted what comes, until the container has ended.
     pub(super) async fn send(
         &self,
-        mut file: File,
+        mut log: LogReader,
+        mut at: u64,
         mut limit: u64,
         follow: bool,
         to: mpsc::Sender<Bytes>,
@@ -102,11 +102,10 @@ impl Container {
         let mut buffer = vec![0; READ_BYTES];
         let mut line_begins = true;
         while limit > 0 {
-            let Ok(offset) = file.stream_position().await else { return };
-            match file.read(&mut buffer).await {
+            match log.read_at(at, &mut buffer).await {
                 Ok(0) if !follow => return,
-                Ok(0) => match self.await_more(&mut file).await {
-                    Some(()) => {}
+                Ok(0) => match self.await_more(&mut log, at).await {
+                    Some(next) => at = next,
                     None => return,
                 },
                 Ok(count) => {
@@ -114,10 +113,11 @@ impl Container {
                     let mut sent = match self.timestamps {
                         false => Bytes::copy_from_slice(read),
                         true => {
-                            let times = times_of(&self.path).await;
-                            with_times(read, offset, &times, &mut line_begins)
+                            let times = log.times(&self.path).await;
+                            with_times(read, at, &times, &mut line_begins)
                         }
                     };
+                    at += count as u64;
                     sent.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
                     limit -= sent.len() as u64;
                     if to.send(sent).await.is_err() {
@@ -129,26 +129,33 @@ impl Container {
         }
     }
 
-    /// Returns when there may be more to read; nothing if there will be none. A log that was cut
-    /// is read from its beginning again, and one that outgrew its file in the next one.
-    async fn await_more(&self, file: &mut File) -> Option<()> {
+    /// Returns from where on there may be more to read; nothing if there will be none. A log that was
+    /// cut is read from its beginning again, and one that outgrew its file in the next one.
+    async fn await_more(&self, log: &mut LogReader, at: u64) -> Option<u64> {
         let ended = !self.runs();
-        let replaced = is_replaced(file, &self.path).await;
-        let position = file.stream_position().await.ok()?;
+        let replaced = is_replaced(&log.file, &self.path).await;
         // Asked after whether it is replaced: by then nothing more is written to it.
-        let length = file.metadata().await.ok()?.len();
-        if length < position {
-            file.seek(SeekFrom::Start(0)).await.ok()?;
-        } else if length == position {
-            if replaced {
-                *file = File::open(&self.path).await.ok()?;
-            } else if ended {
-                return None;
-            } else {
-                tokio::time::sleep(FOLLOW_INTERVAL).await;
-            }
+        let length = log.length().await.ok()?;
+        if length < at {
+            return Some(log.base());
         }
-        Some(())
+        if length == at && replaced {
+            let next = LogReader::open(&self.path).await.ok()?;
+            let goes_on = match &next.older {
+                Some(older) => same(&older.file, &log.file).await,
+                None => true,
+            };
+            *log = next;
+            // Else it outgrew more than one file meanwhile.
+            return Some(if goes_on { log.base() } else { 0 });
+        }
+        if length == at && ended {
+            return None;
+        }
+        if length == at {
+            tokio::time::sleep(FOLLOW_INTERVAL).await;
+        }
+        Some(at)
     }
 
     /// Whether the container may still write.
@@ -186,33 +193,144 @@ fn since(request: &ApiRequest) -> Result<Option<u64>, Failure> {
     Ok(Some(u64::try_from(since.as_millisecond()).unwrap_or(0)))
 }
 
+/// A log: what it had outgrown, and then its file, as one row of bytes.
+pub(super) struct LogReader {
+    older: Option<Older>,
+    file: File,
+}
+
+/// What a log had outgrown when it was opened.
+struct Older {
+    file: File,
+    bytes: u64,
+    times: LogTimes,
+}
+
+impl LogReader {
+    /// Opens the log at a path, and what it has outgrown.
+    pub(super) async fn open(path: &Path) -> std::io::Result<Self> {
+        let older_path = path.with_extension("log.1");
+        for _ in 0..OPENED_MAX {
+            let older = File::open(&older_path).await.ok();
+            let file = File::open(path).await?;
+            // If it outgrew its file just now, that is what was taken for the older part, or is
+            // neither.
+            let is_still = match (&older, &File::open(&older_path).await.ok()) {
+                (Some(older), Some(now)) => same(older, now).await,
+                (None, None) => true,
+                _ => false,
+            };
+            if !is_still {
+                continue;
+            }
+            let Some(older) = older else { return Ok(Self { older: None, file }) };
+            let (bytes, times) = (older.metadata().await?.len(), times_of(&older_path).await);
+            return Ok(Self { older: Some(Older { file: older, bytes, times }), file });
+        }
+        Ok(Self { older: None, file: File::open(path).await? })
+    }
+
+    /// Where the file begins in the row.
+    fn base(&self) -> u64 {
+        self.older.as_ref().map_or(0, |older| older.bytes)
+    }
+
+    /// How long the row is now.
+    pub(super) async fn length(&self) -> std::io::Result<u64> {
+        Ok(self.base() + self.file.metadata().await?.len())
+    }
+
+    /// Reads from a place on: some of what is there, nothing only at the end.
+    async fn read_at(&mut self, at: u64, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let base = self.base();
+        if let Some(older) = self.older.as_mut().filter(|older| at < older.bytes) {
+            let room = usize::try_from(older.bytes - at).unwrap_or(usize::MAX).min(buffer.len());
+            older.file.seek(SeekFrom::Start(at)).await?;
+            let count = older.file.read(&mut buffer[..room]).await?;
+            if count > 0 {
+                return Ok(count);
+            }
+        }
+        self.file.seek(SeekFrom::Start(at.saturating_sub(base))).await?;
+        self.file.read(buffer).await
+    }
+
+    /// When its lines were written.
+    async fn times(&self, path: &Path) -> LogTimes {
+        let times = times_of(path).await;
+        match &self.older {
+            Some(older) => times.behind(&older.times, older.bytes),
+            None => times,
+        }
+    }
+
+    /// Where the first line begins that was written at a time or later.
+    async fn since(&mut self, path: &Path, since: u64) -> std::io::Result<u64> {
+        let end = self.length().await?;
+        let Some(offset) = self.times(path).await.since(since) else { return Ok(end) };
+        if offset == 0 || offset >= end {
+            return Ok(offset.min(end));
+        }
+        // Of a line that was begun before only the rest would be shown.
+        let mut start = offset - 1;
+        let mut buffer = vec![0; READ_BYTES];
+        loop {
+            let count = self.read_at(start, &mut buffer).await?;
+            match memchr::memchr(b'\n', &buffer[..count]) {
+                Some(at) => return Ok(start + at as u64 + 1),
+                None if count == 0 => return Ok(end),
+                None => start += count as u64,
+            }
+        }
+    }
+
+    /// Where the last `lines` lines begin.
+    async fn tail(&mut self, lines: usize) -> std::io::Result<u64> {
+        let mut end = self.length().await?;
+        let mut buffer = vec![0; READ_BYTES];
+        let mut newlines = 0;
+        let mut is_last_byte = true;
+        if lines == 0 {
+            return Ok(end);
+        }
+        while end > 0 {
+            let count = buffer.len().min(usize::try_from(end).unwrap_or(usize::MAX));
+            let start = end - count as u64;
+            self.read_exactly(start, &mut buffer[..count]).await?;
+            for at in (0..count).rev() {
+                // The newline that ends the last line begins no other.
+                if buffer[at] == b'\n' && !is_last_byte {
+                    newlines += 1;
+                    if newlines == lines {
+                        return Ok(start + at as u64 + 1);
+                    }
+                }
+                is_last_byte = false;
+            }
+            end = start;
+        }
+        Ok(0)
+    }
+
+    async fn read_exactly(&mut self, mut at: u64, mut buffer: &mut [u8]) -> std::io::Result<()> {
+        while !buffer.is_empty() {
+            let count = self.read_at(at, buffer).await?;
+            if count == 0 {
+                return Err(std::io::ErrorKind::UnexpectedEof.into());
+            }
+            at += count as u64;
+            buffer = &mut buffer[count..];
+        }
+        Ok(())
+    }
+}
+
 /// The times of a log; none are known if they cannot be read.
 async fn times_of(path: &Path) -> LogTimes {
     let mut name = path.as_os_str().to_owned();
     name.push(".");
     name.push(log_times::EXTENSION);
     LogTimes::parse(&tokio::fs::read(name).await.unwrap_or_default())
-}
-
-/// Where the first line begins that was written at a time or later.
-async fn since_start(file: &mut File, path: &Path, since: u64) -> std::io::Result<u64> {
-    let end = file.metadata().await?.len();
-    let Some(offset) = times_of(path).await.since(since) else { return Ok(end) };
-    if offset == 0 || offset >= end {
-        return Ok(offset.min(end));
-    }
-    // Of a line that was begun before only the rest would be shown.
-    file.seek(SeekFrom::Start(offset - 1)).await?;
-    let mut start = offset - 1;
-    let mut buffer = vec![0; READ_BYTES];
-    loop {
-        let count = file.read(&mut buffer).await?;
-        match memchr::memchr(b'\n', &buffer[..count]) {
-            Some(at) => return Ok(start + at as u64 + 1),
-            None if count == 0 => return Ok(end),
-            None => start += count as u64,
-        }
-    }
 }
 
 /// What was read at an offset, with the time before each line.
@@ -233,42 +351,21 @@ fn with_times(read: &[u8], offset: u64, times: &LogTimes, line_begins: &mut bool
     text.into()
 }
 
-/// Whether the path names another file by now: the container was started anew.
+/// Whether the path names another file by now: the container was started anew, or the log outgrew it.
 async fn is_replaced(file: &File, path: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    match (file.metadata().await, tokio::fs::metadata(path).await) {
-        (Ok(open), Ok(named)) => (open.dev(), open.ino()) != (named.dev(), named.ino()),
-        _ => false,
+    match File::open(path).await {
+        Ok(named) => !same(file, &named).await,
+        Err(_) => false,
     }
 }
 
-/// Where the last `lines` lines begin.
-async fn tail_start(file: &mut File, lines: usize) -> std::io::Result<u64> {
-    let mut end = file.metadata().await?.len();
-    let mut buffer = vec![0; READ_BYTES];
-    let mut newlines = 0;
-    let mut is_last_byte = true;
-    if lines == 0 {
-        return Ok(end);
+/// Whether two are one file.
+async fn same(one: &File, other: &File) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    match (one.metadata().await, other.metadata().await) {
+        (Ok(one), Ok(other)) => (one.dev(), one.ino()) == (other.dev(), other.ino()),
+        _ => false,
     }
-    while end > 0 {
-        let count = buffer.len().min(usize::try_from(end).unwrap_or(usize::MAX));
-        let start = end - count as u64;
-        file.seek(SeekFrom::Start(start)).await?;
-        file.read_exact(&mut buffer[..count]).await?;
-        for at in (0..count).rev() {
-            // The newline that ends the last line begins no other.
-            if buffer[at] == b'\n' && !is_last_byte {
-                newlines += 1;
-                if newlines == lines {
-                    return Ok(start + at as u64 + 1);
-                }
-            }
-            is_last_byte = false;
-        }
-        end = start;
-    }
-    Ok(0)
 }
 
 /// The container that is meant: the named one, the default one, or the only one.
@@ -323,6 +420,8 @@ pub(super) fn why_no_log(pod: &Object, container: &str, previous: bool) -> Strin
     format!("container {container:?} in pod {name:?} is waiting to start: {waiting}")
 }
 
+/// Attempts to open a log that outgrows its file meanwhile; then without what it had outgrown.
+const OPENED_MAX: usize = 8;
 /// Bytes that are read and sent at once.
 const READ_BYTES: usize = 16 << 10;
 /// How often a log that is followed is looked at. Files on overlays give no reliable notices.
@@ -361,15 +460,15 @@ mod tests {
         let path = directory.path().join("c.log");
         let content = "one\ntwo\nthree\n";
         std::fs::write(&path, content).unwrap();
-        let mut file = File::open(&path).await.unwrap();
+        let mut log = LogReader::open(&path).await.unwrap();
         // Of a log whose times nobody knows nothing is known to be recent.
-        assert_eq!(since_start(&mut file, &path, 0).await.unwrap(), 14);
+        assert_eq!(log.since(&path, 0).await.unwrap(), 14);
         let records = [(0, 1_000), (6, 5_000)];
         let records =
             records.map(|(offset, unix_millis)| Record { offset, unix_millis }.to_bytes());
         std::fs::write(directory.path().join("c.log.times"), records.concat()).unwrap();
         for (since, start) in [(0, 0), (1_000, 0), (2_000, 8), (5_000, 8), (9_000, 14)] {
-            assert_eq!(since_start(&mut file, &path, since).await.unwrap(), start, "{since}");
+            assert_eq!(log.since(&path, since).await.unwrap(), start, "{since}");
         }
         let times = times_of(&path).await;
         let mut line_begins = true;
@@ -399,12 +498,47 @@ mod tests {
             ("a\nb\nc\n", 9, 0),
         ] {
             std::fs::write(&path, content).unwrap();
-            let mut file = File::open(&path).await.unwrap();
-            assert_eq!(
-                tail_start(&mut file, lines).await.unwrap(),
-                expected,
-                "{content:?} {lines}"
-            );
+            let mut log = LogReader::open(&path).await.unwrap();
+            assert_eq!(log.tail(lines).await.unwrap(), expected, "{content:?} {lines}");
         }
+    }
+
+    #[tokio::test]
+    async fn what_a_log_has_outgrown_is_a_part_of_it() {
+        use ironmesh_model::log_times::Record;
+        let directory = tempfile::tempdir().unwrap();
+        let write = |name: &str, content: &[u8]| {
+            std::fs::write(directory.path().join(name), content).unwrap();
+        };
+        let times = |records: &[(u64, u64)]| {
+            let bytes = records.iter().flat_map(|(offset, unix_millis)| {
+                Record { offset: *offset, unix_millis: *unix_millis }.to_bytes()
+            });
+            bytes.collect::<Vec<u8>>()
+        };
+        // The third line goes on in the next file.
+        write("c.log.1", b"one\ntwo\nthr");
+        write("c.log.1.times", &times(&[(0, 1_000), (4, 2_000)]));
+        write("c.log", b"ee\nfour\n");
+        write("c.log.times", &times(&[(0, 5_000)]));
+        let path = directory.path().join("c.log");
+        let mut log = LogReader::open(&path).await.unwrap();
+        for (lines, start) in [(1, 14), (2, 8), (3, 4), (4, 0), (9, 0)] {
+            assert_eq!(log.tail(lines).await.unwrap(), start, "{lines}");
+        }
+        for (since, start) in [(0, 0), (1_500, 4), (4_000, 14), (9_000, 19)] {
+            assert_eq!(log.since(&path, since).await.unwrap(), start, "{since}");
+        }
+        let mut whole = vec![0; 19];
+        log.read_exactly(0, &mut whole).await.unwrap();
+        assert_eq!(whole, b"one\ntwo\nthree\nfour\n");
+        assert_eq!(log.read_at(19, &mut whole).await.unwrap(), 0);
+        // It outgrows its file while it is open: what was opened stays whole.
+        std::fs::rename(&path, directory.path().join("c.log.1")).unwrap();
+        write("c.log", b"five\n");
+        assert!(is_replaced(&log.file, &path).await);
+        let next = LogReader::open(&path).await.unwrap();
+        assert!(same(&next.older.as_ref().unwrap().file, &log.file).await);
+        assert_eq!(next.base(), 8);
     }
 }

@@ -130,16 +130,26 @@ impl Run {
     }
 }
 
-/// The log of the run before becomes `CONTAINER.previous.log`.
+/// The log of the run before becomes `CONTAINER.previous.log`, with its older part and its times.
 fn set_aside(path: &Path) {
-    if let Err(error) = fs::rename(path, path.with_extension("previous.log"))
+    let previous = path.with_extension("previous.log");
+    if let Err(error) = fs::rename(path, &previous)
         && error.kind() != io::ErrorKind::NotFound
     {
         tracing::warn!(path = %path.display(), %error, "the log before is not kept apart");
     }
-    // Its times go with it, and so does what it had grown beyond. There may be none.
-    let _ = fs::rename(times_of(path), times_of(&path.with_extension("previous.log")));
-    let _ = fs::remove_file(older(path));
+    let (older, older_previous) = (older(path), older(&previous));
+    let pairs = [
+        (times_of(path), times_of(&previous)),
+        (times_of(&older), times_of(&older_previous)),
+        (older, older_previous),
+    ];
+    for (from, to) in pairs {
+        // There may be none; then that of the run before goes with its log.
+        if fs::rename(&from, &to).is_err() {
+            let _ = fs::remove_file(&to);
+        }
+    }
 }
 
 /// Removes the logs of a folder, and nothing else that is in it.
@@ -156,7 +166,7 @@ fn remove(folder: &Path) {
 /// Whether a file is a log, or an older part of one.
 fn is_log(path: &Path) -> bool {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    [".log", ".log.1", ".log.times"].iter().any(|end| name.ends_with(end))
+    [".log", ".log.1", ".log.times", ".log.1.times"].iter().any(|end| name.ends_with(end))
 }
 
 /// Bytes that are read at once.

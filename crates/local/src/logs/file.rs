@@ -187,7 +187,7 @@ impl LogFile {
         }
         self.is_line_complete = true;
         if let Some(times) = &mut self.times {
-            times.begin_anew();
+            times.begin_anew(&times_of(&older(&self.path)));
         }
         self.open()
     }

@@ -1,11 +1,8 @@
 //! The output of a running container from now on, until it ends, and its standard input.
 
-use std::io::SeekFrom;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::fs::File;
-use tokio::io::AsyncSeekExt;
 use tokio::sync::mpsc;
 
 use super::exec::{ERROR, STDOUT, on_channel, success, take};
@@ -14,13 +11,15 @@ use crate::context::Context;
 use crate::failure::Failure;
 use crate::node::Input;
 use crate::object::{self, Object};
-use crate::server::logs::{Container, why_no_log};
+use crate::server::logs::{Container, LogReader, why_no_log};
 use crate::store::Key;
 
 /// The log of a container, at its end.
 pub(super) struct Log {
     container: Container,
-    file: File,
+    log: LogReader,
+    /// Where it ended when it was opened.
+    end: u64,
     parts_max: usize,
 }
 
@@ -33,22 +32,21 @@ impl Log {
         name: &str,
     ) -> Result<Self, Failure> {
         let container = Container::new(context.clone(), key.clone(), name, object::uid(pod));
-        let opened = File::open(container.path()).await;
-        let mut file =
-            opened.map_err(|_none| Failure::bad_request(why_no_log(pod, name, false)))?;
-        file.seek(SeekFrom::End(0)).await.map_err(|error| Failure::internal(error.to_string()))?;
-        Ok(Self { container, file, parts_max: context.registry.limits().api_parts_max })
+        let opened = LogReader::open(container.path()).await;
+        let log = opened.map_err(|_none| Failure::bad_request(why_no_log(pod, name, false)))?;
+        let end = log.length().await.map_err(|error| Failure::internal(error.to_string()))?;
+        Ok(Self { container, log, end, parts_max: context.registry.limits().api_parts_max })
     }
 }
 
 /// Sends what comes until the container has ended, or the client is gone; what that sends is for nobody
 /// without an input.
 pub(super) async fn run(socket: Socket, log: Log, input: Option<Input>) {
-    let Log { container, file, parts_max } = log;
+    let Log { container, log, end, parts_max } = log;
     let (reading, mut writing) = socket.halves();
     let (sender, parts) = mpsc::channel(parts_max);
     tokio::select! {
-        () = async { tokio::join!(container.send(file, u64::MAX, true, sender), async {
+        () = async { tokio::join!(container.send(log, end, u64::MAX, true, sender), async {
             if send(parts, &mut writing).await.is_ok() {
                 writing.close().await;
             }

@@ -3,7 +3,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use ironmesh_model::log_times::{INTERVAL_MILLIS, LogTimes, Record};
 
@@ -49,8 +49,17 @@ impl Times {
         }
     }
 
-    /// The log has been begun anew.
-    pub(super) fn begin_anew(&mut self) {
+    /// The log has been begun anew: the times until now are those of the older file.
+    pub(super) fn begin_anew(&mut self, older: &Path) {
+        if fs::rename(&self.path, older).is_err() {
+            self.forget();
+            // There may be none. Those of another file would be wrong.
+            let _ = fs::remove_file(older);
+        }
+        *self = Self::new(std::mem::take(&mut self.path));
+    }
+
+    fn forget(&mut self) {
         // There may be none.
         let _ = fs::remove_file(&self.path);
         *self = Self::new(std::mem::take(&mut self.path));
@@ -71,7 +80,7 @@ impl Times {
         self.file = None;
         self.interval_millis = self.interval_millis.saturating_mul(2);
         if fs::write(&new, thinned).and_then(|()| fs::rename(&new, &self.path)).is_err() {
-            self.begin_anew();
+            self.forget();
         }
     }
 }
