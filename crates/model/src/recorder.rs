@@ -52,7 +52,7 @@ pub enum Event {
         route: String,
         /// Why, for the alternative that came furthest.
         why: String,
-        /// Why each of its alternatives lost, in their order; nothing if there is one alone.
+        /// Why each of its alternatives lost, `match[1]: WHY`; nothing if there is one alone.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         alternatives: Vec<String>,
     },

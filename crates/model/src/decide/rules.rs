@@ -104,9 +104,11 @@ fn all_tried(
         }
         let mut best = Mismatch::default();
         let mut whys = Vec::new();
-        for alternative in turn.places().filter_map(|at| alternative(applies, at)) {
+        for (at, alternative) in
+            turn.places().filter_map(|at| Some((at.alternative?, alternative(applies, at)?)))
+        {
             let missed = Mismatch::of(alternative, applies, connection, request);
-            whys.push(missed.why(connection, request));
+            whys.push((at, missed.why(connection, request)));
             if missed.conditions_met >= best.conditions_met {
                 best = missed;
             }
@@ -117,9 +119,12 @@ fn all_tried(
     events
 }
 
-/// Why alternatives lost, where there are several.
-fn several(whys: Vec<String>) -> Vec<String> {
-    if whys.len() > 1 { whys } else { Vec::new() }
+/// Why alternatives lost, each with its place in the rule, where there are several.
+fn several(whys: Vec<(u32, String)>) -> Vec<String> {
+    if whys.len() < 2 {
+        return Vec::new();
+    }
+    whys.into_iter().map(|(at, why)| format!("match[{at}]: {why}")).collect()
 }
 
 /// What of a rule matched, in words.
@@ -163,8 +168,10 @@ pub(super) fn first_connection_match<R: Recorder>(
             if let Some(why) = why {
                 recorder.record(|| {
                     let mismatch = |m| connection_mismatch(m, applies, connection).ok().flatten();
-                    let failed = given.matches.iter().filter_map(mismatch);
-                    let whys = failed.map(|failed| failed.in_words(connection)).collect();
+                    let failed = (0u32..).zip(&given.matches);
+                    let failed = failed.filter_map(|(at, m)| Some((at, mismatch(m)?)));
+                    let whys = failed.map(|(at, failed)| (at, failed.in_words(connection)));
+                    let whys = whys.collect();
                     let why = why.in_words(connection);
                     Event::Lost { route: name(), why, alternatives: several(whys) }
                 });

@@ -426,7 +426,8 @@ fn of_several_alternatives_the_one_that_came_furthest_says_why() {
         "path \"/p\" is not exactly \"/q\"",
         "it is for port 81, not 9080",
     ];
-    let alternatives = alternatives.map(str::to_owned).to_vec();
+    let numbered = alternatives.iter().enumerate().map(|(at, why)| format!("match[{at}]: {why}"));
+    let alternatives = numbered.collect();
     let lost = Event::Lost { route: "default/r#0".into(), why, alternatives };
     let won = Event::Won { route: "default/r#1".into(), by: "match[0]".into() };
     assert_eq!(events(&proxy, &traffic)[1..], [lost, won]);
