@@ -110,6 +110,9 @@ async fn serve_all(spec: AgentSpec, host: &HostLink) -> io::Result<()> {
     let lifeline = tokio::net::unix::pipe::Receiver::from_owned_fd(spec.lifeline)?;
     let state = spec.state.clone().unwrap_or_else(|| Path::new(RUN_DIRECTORY).join("state"));
     fs::create_dir_all(&state)?;
+    if spec.state.is_some() {
+        spec.externals.keep_in(state.join("externals.json"));
+    }
     let address = Address::Path(Path::new(RUN_DIRECTORY).join("api.sock"));
     let api = Client::new(address, client_limits(&spec.limits.platform));
     let (events, posting) = Events::new(api.clone(), &spec.limits.platform);

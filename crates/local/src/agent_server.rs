@@ -107,7 +107,8 @@ fn change_externals(node: &Node, set: Vec<External>, remove: &[String]) -> Resul
             ));
         }
     }
-    set.into_iter().try_for_each(|external| node.externals.set(external))
+    set.into_iter().try_for_each(|external| node.externals.set(external))?;
+    if changes { node.externals.keep() } else { Ok(()) }
 }
 
 /// Changes which commands stand for images, and has all who wait for one look again.

@@ -9,7 +9,9 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::{fs, io};
 
 use ironmesh_model::Special;
 use serde::{Deserialize, Serialize};
@@ -116,6 +118,8 @@ pub(crate) struct Externals {
     names: RefCell<BTreeMap<String, Name>>,
     /// Addresses that were given. None is given twice, since programs remember them.
     given: Cell<u16>,
+    /// Where they are kept over restarts, with `--state`.
+    file: RefCell<Option<PathBuf>>,
 }
 
 #[derive(Debug)]
@@ -129,9 +133,56 @@ struct Name {
 impl Externals {
     /// At most so many names.
     pub(crate) fn new(most: usize, externals: Vec<External>) -> Result<Self, String> {
-        let own = Self { most, names: RefCell::default(), given: Cell::default() };
+        let own = Self {
+            most,
+            names: RefCell::default(),
+            given: Cell::default(),
+            file: RefCell::default(),
+        };
         externals.into_iter().try_for_each(|external| own.set(external))?;
         Ok(own)
+    }
+
+    /// Keeps the names in a file from now on, and takes those that it has: what was given now goes
+    /// before them. One that cannot be taken is said in the agent's log.
+    pub(crate) fn keep_in(&self, file: PathBuf) {
+        let given = self.all();
+        match kept(&file) {
+            Ok(kept) => {
+                for external in kept {
+                    let is_given = |given: &External| {
+                        (&given.name, given.port) == (&external.name, external.port)
+                    };
+                    if given.iter().any(is_given) {
+                        continue;
+                    }
+                    let name = external.to_string();
+                    if let Err(why) = self.set(external) {
+                        tracing::warn!(name, why, "an external name is not kept");
+                    }
+                }
+            }
+            Err(error) => {
+                tracing::warn!(file = %file.display(), %error, "external names cannot be read");
+            }
+        }
+        *self.file.borrow_mut() = Some(file);
+        if let Err(error) = self.keep() {
+            tracing::warn!(error, "external names are not kept");
+        }
+    }
+
+    /// Writes the names to their file, if they have one.
+    pub(crate) fn keep(&self) -> Result<(), String> {
+        let Some(file) = &*self.file.borrow() else { return Ok(()) };
+        let new = file.with_extension("new");
+        let written = serde_json::to_vec(&self.all())
+            .map_err(io::Error::other)
+            .and_then(|text| fs::write(&new, text))
+            .and_then(|()| fs::rename(&new, file));
+        written.map_err(|error| {
+            format!("it holds until the mesh ends, but cannot be kept: {}: {error}", file.display())
+        })
     }
 
     /// Lets a port of a name lead somewhere, from the next connection on.
@@ -205,6 +256,15 @@ impl Externals {
     }
 }
 
+/// What a file has; nothing if there is none.
+fn kept(file: &Path) -> io::Result<Vec<External>> {
+    match fs::read(file) {
+        Ok(text) => serde_json::from_slice(&text).map_err(io::Error::other),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
+}
+
 /// Whether an address leads to what a pod may not reach by itself: what is no host's, such as the
 /// loopback of this machine, on which other meshes are, too, and where clouds have a machine's
 /// credentials.
@@ -221,6 +281,39 @@ mod tests {
 
     fn external(text: &str) -> External {
         text.parse().unwrap()
+    }
+
+    #[test]
+    fn names_are_kept_in_a_file_and_what_is_given_anew_goes_first() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = || folder.path().join("externals.json");
+        let start = |given: &[&str]| {
+            let given = given.iter().map(|text| external(text)).collect();
+            let externals = Externals::new(3, given).unwrap();
+            externals.keep_in(file());
+            externals
+        };
+        let shown = |externals: &Externals| {
+            externals.all().iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        let first = start(&["a.test=127.0.0.1:1"]);
+        first.set(external("b.test:81=127.0.0.1:2")).unwrap();
+        first.keep().unwrap();
+        let second = start(&["a.test=127.0.0.1:9"]);
+        assert_eq!(shown(&second), ["a.test:80=127.0.0.1:9", "b.test:81=127.0.0.1:2"]);
+        assert!(second.remove("a.test"));
+        second.keep().unwrap();
+        assert_eq!(shown(&start(&[])), ["b.test:81=127.0.0.1:2"]);
+        // More than there may be, and what is none: the rest is taken.
+        let many = (0..5).map(|n| format!("\"{n}.test=127.0.0.1:1\"")).collect::<Vec<_>>();
+        fs::write(file(), format!("[{}]", many.join(","))).unwrap();
+        assert_eq!(start(&[]).all().len(), 3);
+        for damaged in ["", "[", "{}", "[\"../x=127.0.0.1:1\"]"] {
+            fs::write(file(), damaged).unwrap();
+            assert_eq!(shown(&start(&["a.test=127.0.0.1:1"])), ["a.test:80=127.0.0.1:1"]);
+        }
+        // Without a file nothing is kept.
+        assert_eq!(Externals::new(1, Vec::new()).unwrap().keep(), Ok(()));
     }
 
     #[test]

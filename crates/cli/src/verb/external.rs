@@ -13,8 +13,8 @@ use crate::output::table::Columns;
 /// Show or change which names stand for addresses of this machine's network in pods.
 ///
 /// Inside a pod 127.0.0.1 is the pod's own. A name that is given here leads out: its port (80 if none is
-/// given) reaches the address. What is changed holds from the next connection on, until the mesh ends;
-/// `ironmesh up --external` gives it from the start.
+/// given) reaches the address. What is changed holds from the next connection on, until the mesh ends, or
+/// with `up --state` until it is taken back. `ironmesh up --external` gives it from the start.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   ironmesh external                                      what there is
