@@ -172,7 +172,7 @@ impl Registry {
         complete(resource, &shown, &mut object)?;
         match (&*resource.group, &*resource.plural, namespace_object) {
             ("", "pods", Some(namespace)) => {
-                self.check_account(resource, &shown, &object)?;
+                self.take_account(resource, &shown, &mut object)?;
                 if let Some(admit) = &self.admit_pod {
                     let maps = Collection::core("configmaps");
                     let config_map =
@@ -203,12 +203,22 @@ impl Registry {
     }
 
     /// A pod gets the identity of its service account, so that there must be one. The account
-    /// `default` is made with its namespace.
-    fn check_account(&self, pods: &Resource, shown: &str, pod: &Object) -> Result<(), Failure> {
+    /// `default` is made with its namespace. With it come the secrets for its images, if the pod names
+    /// none (Kubernetes' admission plugin `ServiceAccount`).
+    fn take_account(&self, pods: &Resource, shown: &str, pod: &mut Object) -> Result<(), Failure> {
         let namespace = object::namespace(pod);
         let account = Pod::of(pod).spec().service_account();
         let key = Collection::core("serviceaccounts").key(namespace, account);
-        if account == "default" || self.store.object(&key).is_some() {
+        let found = self.store.object(&key);
+        if account == "default" || found.is_some() {
+            let is_some =
+                |list: &serde_json::Value| list.as_array().is_some_and(|list| !list.is_empty());
+            let secrets = found.map(|account| account["imagePullSecrets"].clone());
+            if let Some(secrets) = secrets.filter(is_some)
+                && !is_some(&pod["spec"]["imagePullSecrets"])
+            {
+                entry(pod, "spec")["imagePullSecrets"] = secrets;
+            }
             return Ok(());
         }
         let why = format!(

@@ -257,6 +257,31 @@ fn a_pod_needs_the_service_account_that_it_names() {
 }
 
 #[test]
+fn a_pod_that_names_no_secrets_for_its_images_has_those_of_its_account() {
+    let directory = tempfile::tempdir().unwrap();
+    let registry = registry(&directory);
+    let accounts = Resource::of("v1", "ServiceAccount");
+    let account = |name: &str, secrets: Value| {
+        json!({
+            "apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name},
+            "imagePullSecrets": secrets,
+        })
+    };
+    for (name, secrets) in [("shop", json!([{"name": "pull"}])), ("bare", json!([]))] {
+        registry.create(&accounts, "default", account(name, secrets)).unwrap();
+    }
+    let secrets_of = |name: &str, account: &str, own: Value| {
+        let mut pod = pod(name);
+        pod["spec"]["serviceAccountName"] = account.into();
+        pod["spec"]["imagePullSecrets"] = own;
+        registry.create(&pods(), "default", pod).unwrap()["spec"]["imagePullSecrets"].clone()
+    };
+    assert_eq!(secrets_of("a", "shop", Value::Null), json!([{"name": "pull"}]));
+    assert_eq!(secrets_of("b", "shop", json!([{"name": "own"}])), json!([{"name": "own"}]));
+    assert_eq!(secrets_of("c", "bare", json!([])), json!([]));
+}
+
+#[test]
 fn node_ports_are_in_their_range_given_once_and_go_with_the_type() {
     let directory = tempfile::tempdir().unwrap();
     let registry = registry(&directory);

@@ -27,8 +27,8 @@ kind! {
     pub struct ServiceAccount "ServiceAccount" {
         /// Secrets that its pods may use.
         honoured secrets: Vec<Value>,
-        /// Secrets with which images are fetched.
-        unbounded("only those of a pod count") image_pull_secrets "imagePullSecrets": Vec<Value>,
+        /// Secrets with which images of its pods are fetched that name none themselves.
+        honoured image_pull_secrets "imagePullSecrets": Vec<Value>,
         /// Whether its pods find a token; so it is if it is left out.
         honoured automount_service_account_token "automountServiceAccountToken": Option<bool>,
     }
