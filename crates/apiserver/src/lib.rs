@@ -43,7 +43,7 @@ mod object;
 mod ownership;
 mod patch;
 mod registry;
-mod selector;
+pub mod selector;
 mod server;
 pub mod store;
 mod table;

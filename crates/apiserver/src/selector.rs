@@ -105,6 +105,17 @@ impl Selector {
     }
 }
 
+/// Whether an object has the labels that a label selector asks for, in the form that a query has it:
+/// `app=web,tier!=db`.
+///
+/// # Errors
+///
+/// If the selector cannot be read.
+pub fn has_labels(object: &Value, selector: &str) -> Result<bool, String> {
+    let selector = Selector::parse(selector, "", "", "pods").map_err(|error| error.to_string())?;
+    Ok(selector.matches(object))
+}
+
 /// Whether a `metav1.LabelSelector` means these labels; one without requirements means everything, none
 /// at all nothing.
 pub(crate) fn selects(selector: Fields<'_, LabelSelector>, labels: Entries<'_, String>) -> bool {

@@ -210,6 +210,8 @@ pub(crate) const TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io, ap
 pub(crate) const MERGE_PATCH: &str = "application/merge-patch+json";
 /// The media type of a JSON patch (RFC 6902).
 pub(crate) const JSON_PATCH: &str = "application/json-patch+json";
+/// The media type of a configuration that the server applies.
+pub(crate) const APPLY_PATCH: &str = "application/apply-patch+yaml";
 /// The media type of Kubernetes' own patch, which merges lists by the keys of their items.
 pub(crate) const STRATEGIC_PATCH: &str = "application/strategic-merge-patch+json";
 

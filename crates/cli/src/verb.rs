@@ -33,6 +33,7 @@ pub(crate) mod proxy_config;
 pub(crate) mod proxy_status;
 pub(crate) mod replace;
 pub(crate) mod rollout;
+pub(crate) mod run;
 pub(crate) mod scale;
 pub(crate) mod set;
 pub(crate) mod settings;

@@ -13,9 +13,11 @@ pub(crate) mod pull;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use ironmesh_client::{Address, Client};
 use ironmesh_fds as fds;
+use ironmesh_model::limits::PlatformLimits;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::waitpid;
 use nix::unistd::{ForkResult, Pid};
@@ -31,6 +33,28 @@ use super::options::{Apply, UpOptions};
 use super::{UpError, agent_api};
 use crate::preflight;
 use crate::sandbox::mesh::{Entered, enter_mesh};
+
+/// Waits, as `up --detach` does, until everything of a mesh that runs is ready.
+pub(super) async fn await_ready(mesh: &str, page: &str, progress_timeout: Duration) -> bool {
+    let (mesh, page) = (mesh.to_owned(), page.to_owned());
+    let options = UpOptions { mesh, page, detach: true, ..UpOptions::default() };
+    let api = api_of(&options.mesh);
+    let outcome = progress::until_ready(&api, progress_timeout).await;
+    let status = progress::until_published(&api, &options.mesh).await;
+    progress::say_urls(&status, &options, outcome);
+    outcome == Outcome::Ready
+}
+
+/// What of a mesh that runs is not ready, or has crashed.
+pub(super) async fn troubles(mesh: &str) -> Vec<String> {
+    progress::troubles(&api_of(mesh)).await
+}
+
+/// The API of a mesh of the calling user.
+fn api_of(mesh: &str) -> Client {
+    let socket = agent_api::api_socket(nix::unistd::geteuid().as_raw(), mesh);
+    Client::new(Address::Abstract(socket), agent::client_limits(&PlatformLimits::default()))
+}
 
 /// Starts a mesh and keeps it until it ends.
 pub(super) fn up(mut options: UpOptions) -> Result<ExitCode, UpError> {

@@ -46,6 +46,7 @@ use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 pub use addresses::{PROXY_PORTS, marks};
 pub use externals::{External, NotExternal};
@@ -141,6 +142,18 @@ pub const MESH_NAME_BYTES_MAX: usize = 55;
 /// cannot be applied.
 pub fn up(options: UpOptions) -> Result<ExitCode, UpError> {
     host::up(options)
+}
+
+/// Waits, as `up` with `detach` does, until everything of a mesh that runs is ready, and says so. False:
+/// something is not, and nothing has become so for `progress_timeout`; it was named.
+pub async fn await_ready(mesh: &str, page: &str, progress_timeout: Duration) -> bool {
+    host::await_ready(mesh, page, progress_timeout).await
+}
+
+/// What of a mesh that runs is not ready, or runs again after it has crashed in the last ten minutes, each
+/// in a line with what was last reported of it.
+pub async fn troubles(mesh: &str) -> Vec<String> {
+    host::troubles(mesh).await
 }
 
 /// Runs a stage of the local platform: `ironmesh internal STAGE ...`, `args` without `internal`.

@@ -1,15 +1,17 @@
 //! `ironmesh apply`: makes the mesh's objects what manifests say.
 
+mod prune;
 pub(crate) mod report;
 
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 use clap::Args;
+use ironmesh_apiserver::selector::has_labels;
 use ironmesh_model::{Finding, FindingCode};
 use serde_json::{Value, json};
 
-use crate::api::{Api, ApiError};
+use crate::api::{APPLY_PATCH, Api, ApiError, Query};
 use crate::cli::Context;
 use crate::done::OutputArg;
 use crate::merge::three_way;
@@ -17,6 +19,7 @@ use crate::say;
 use crate::source::{Files, Home, Loaded, Manifest};
 use crate::verb::dry_run::DryRunArg;
 use crate::verb::{exit, text};
+use prune::{Prune, Pruning};
 use report::Report;
 
 /// Create the objects of manifests, or change those that are there.
@@ -30,7 +33,9 @@ use report::Report;
   ironmesh apply -f https://example.com/my.yaml
   ironmesh apply -f - < my.yaml
   ironmesh apply -n shop -f app.yaml -f routes.yaml
-  ironmesh apply -f my.yaml --dry-run=server       only see whether it would be taken")]
+  ironmesh apply -f my.yaml --dry-run=server       only see whether it would be taken
+  ironmesh apply -f my.yaml --server-side          the server merges, and tells who owns which field
+  ironmesh apply -f shop/ --prune -l app=shop      delete what was applied with that label and is gone")]
 pub(crate) struct Apply {
     #[command(flatten)]
     files: Files,
@@ -48,13 +53,35 @@ struct How {
     /// Show all findings, each in its line, those of unchanged objects, too.
     #[arg(short, long)]
     verbose: bool,
+    /// Only the objects of the manifests that have these labels.
+    #[arg(short = 'l', long)]
+    selector: Option<String>,
+    #[command(flatten)]
+    prune: Prune,
+    #[command(flatten)]
+    server_side: ServerSide,
     /// Taken as kubectl's and without effect: what is wrong is always said.
     #[arg(long, hide = true, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     validate: Option<String>,
 }
 
+/// Let the server merge.
+#[derive(Clone, Debug, Default, Args)]
+struct ServerSide {
+    /// Let the server merge, and note which fields are whose.
+    #[arg(long)]
+    server_side: bool,
+    /// Take fields from others who own them.
+    #[arg(long, requires = "server_side")]
+    force_conflicts: bool,
+    /// In whose name fields are owned.
+    #[arg(long, value_name = "NAME", default_value = "kubectl")]
+    field_manager: String,
+}
+
 impl Apply {
     pub(crate) async fn run(self, context: &Context) -> anyhow::Result<ExitCode> {
+        self.how.prune.check(self.how.selector.as_deref(), self.how.server_side.server_side)?;
         let loaded = self.files.load_some("apply")?;
         Ok(exit(apply_all(&context.api(), loaded, context.home(), &self.how).await?))
     }
@@ -73,10 +100,22 @@ async fn apply_all(
 ) -> anyhow::Result<bool> {
     loaded.learn_kinds(api).await?;
     let mut failed = loaded.say_problems("applied");
+    if let Some(selector) = &how.selector {
+        let is_wanted = |manifest: &Manifest| has_labels(manifest.value(), selector);
+        let wanted: Result<Vec<bool>, String> = loaded.objects.iter().map(is_wanted).collect();
+        let mut wanted = wanted.map_err(anyhow::Error::msg)?.into_iter();
+        loaded.objects.retain(|_| wanted.next().unwrap_or(false));
+    }
     let mut report = Report::new(how.verbose);
+    let mut pruning = Pruning::default();
     for manifest in &loaded.objects {
-        match apply_one(api, manifest, home, how.dry_run).await {
+        let done = match how.server_side.server_side {
+            true => apply_at_server(api, manifest, home, how).await,
+            false => apply_one(api, manifest, home, how.dry_run).await,
+        };
+        match done {
             Ok((outcome, object)) => {
+                pruning.keep(&object);
                 how.output.say(&manifest.resource(), &object, outcome.word(), how.dry_run)?;
                 report.add(manifest, outcome != Outcome::Unchanged);
             }
@@ -87,6 +126,10 @@ async fn apply_all(
         }
     }
     report.print(api, home, how.dry_run).await?;
+    if !failed {
+        let selector = how.selector.as_deref().unwrap_or_default();
+        failed = pruning.prune(api, &how.prune, selector, how.dry_run, &how.output).await?;
+    }
     Ok(failed)
 }
 
@@ -96,6 +139,7 @@ enum Outcome {
     Created,
     Configured,
     Unchanged,
+    ServerSide,
 }
 
 impl Outcome {
@@ -105,6 +149,7 @@ impl Outcome {
             Self::Created => "created",
             Self::Configured => "configured",
             Self::Unchanged => "unchanged",
+            Self::ServerSide => "serverside-applied",
         }
     }
 }
@@ -210,6 +255,42 @@ async fn apply_one(
         }
     }
     bail!("{} changes faster than it can be applied; try again", manifest.name())
+}
+
+/// Applies one object by the server's merge.
+async fn apply_at_server(
+    api: &Api,
+    manifest: &Manifest,
+    home: Home<'_>,
+    how: &How,
+) -> anyhow::Result<(Outcome, Value)> {
+    manifest.check_kind()?;
+    if how.dry_run.is_client() {
+        bail!("--dry-run=client doesn't work with --server-side (did you mean --dry-run=server?)");
+    }
+    let (resource, namespace) = (manifest.resource(), manifest.namespace(home)?);
+    let path = resource.path(namespace.as_deref(), Some(manifest.name()));
+    let ServerSide { force_conflicts, field_manager, .. } = &how.server_side;
+    let query = Query::new(path)
+        .with("fieldManager", field_manager)
+        .with_some("force", force_conflicts.then_some("true"));
+    let mut object = manifest.value().clone();
+    if let Some(namespace) = namespace {
+        object["metadata"]["namespace"] = json!(namespace);
+    }
+    let applied = api.patch(&how.dry_run.parameter(query).build(), APPLY_PATCH, &object).await;
+    match applied {
+        Ok(applied) => Ok((Outcome::ServerSide, applied)),
+        Err(error) => {
+            if error.is_conflict() {
+                say::notice(
+                    "Others own fields that the manifest sets: leave them out of it, set them to the \
+                     same, or take them with --force-conflicts.",
+                );
+            }
+            Err(error.into())
+        }
+    }
 }
 
 /// Whether an object says which version of which object it is to replace.

@@ -52,6 +52,29 @@ impl Exec {
             }
             None => default_container(pod)?.to_owned(),
         };
+        let session = Session { command: self.command, stdin: self.stdin, tty: self.tty };
+        session.run(context, name, &container).await
+    }
+}
+
+/// A command in a container, and what of ours it gets.
+pub(crate) struct Session {
+    /// The command and its arguments.
+    pub(crate) command: Vec<String>,
+    /// Whether it gets our standard input.
+    pub(crate) stdin: bool,
+    /// Whether it gets a terminal.
+    pub(crate) tty: bool,
+}
+
+impl Session {
+    /// Runs it to its end; its exit code.
+    pub(crate) async fn run(
+        self,
+        context: &Context,
+        pod: &str,
+        container: &str,
+    ) -> anyhow::Result<ExitCode> {
         // A terminal for a command that reads from none would show nothing that is typed.
         let tty = self.tty && stdin().is_terminal();
         if self.tty && !tty {
@@ -59,8 +82,8 @@ impl Exec {
         }
         let request = agent_api::Exec {
             namespace: context.namespace().to_owned(),
-            pod: name.to_owned(),
-            container: Some(container),
+            pod: pod.to_owned(),
+            container: Some(container.to_owned()),
             command: self.command,
             tty,
             stdin: self.stdin || tty,

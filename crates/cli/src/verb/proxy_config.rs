@@ -21,6 +21,7 @@ use serde::Serialize;
 use crate::cli::Context;
 use crate::output::table::Columns;
 use crate::output::yaml::to_yaml;
+use crate::say;
 use admin::Proxy;
 
 /// Show what the proxy of a pod holds.
@@ -150,10 +151,10 @@ impl All {
 /// Says so if a list is not whole.
 fn tell_left_out(dump: &Dump) {
     if dump.left_out > 0 {
-        eprintln!(
+        say::notice(&format!(
             "{} entries found no room in the proxy's answer (limits.proxy.dump_bytes_max)",
             dump.left_out
-        );
+        ));
     }
 }
 

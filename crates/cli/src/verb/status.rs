@@ -13,6 +13,7 @@ use anyhow::Context as _;
 use clap::Args;
 use ironmesh_control::api::FindingItem;
 use ironmesh_local::agent_api::{self, ExposedService};
+use ironmesh_local::{self as local};
 use ironmesh_model::Severity;
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use serde_json::json;
@@ -20,7 +21,8 @@ use serde_json::json;
 use crate::cli::Context;
 use crate::output::table::Columns;
 
-/// Show what runs: URLs, the mesh's processes, and each pod with its addresses, processes and logs.
+/// Show what runs: URLs, the mesh's processes, each pod with its addresses, processes and logs, and what
+/// is not ready or has crashed, with what was last reported of it.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   ironmesh status
@@ -55,16 +57,23 @@ impl Status {
             writeln!(out, "{url}")?;
             return Ok(ExitCode::SUCCESS);
         }
-        let findings = crate::runtime()?.block_on(count_findings(context));
+        let (findings, troubles) = crate::runtime()?.block_on(async {
+            let troubles = tokio::time::timeout(ANSWER_TIMEOUT, local::troubles(&context.mesh));
+            (count_findings(context).await, troubles.await.unwrap_or_default())
+        });
         if self.output.is_some() {
             let mut value = serde_json::to_value(&status)?;
             value["up_pid"] = json!(up_pid);
+            value["troubles"] = json!(troubles);
             if let Some([errors, warnings, infos]) = findings {
                 value["findings"] = json!({"error": errors, "warning": warnings, "info": infos});
             }
             writeln!(out, "{value:#}")?;
         } else {
             write!(out, "{}", for_people(&status, up_pid, findings))?;
+            if !troubles.is_empty() {
+                writeln!(out, "\n{}", troubles.join("\n"))?;
+            }
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -81,7 +90,7 @@ fn gateway_url(status: &agent_api::Status) -> Option<String> {
 /// does not say, which is no reason not to show the rest.
 async fn count_findings(context: &Context) -> Option<[usize; 3]> {
     let api = context.api();
-    let asked = tokio::time::timeout(FINDINGS_TIMEOUT, api.get("/ironmesh/findings"));
+    let asked = tokio::time::timeout(ANSWER_TIMEOUT, api.get("/ironmesh/findings"));
     let answer = asked.await.ok()?.ok()?;
     let findings: Vec<FindingItem> = serde_json::from_value(answer).ok()?;
     let severities = [Severity::Error, Severity::Warning, Severity::Info];
@@ -160,5 +169,5 @@ fn up_pid(uid: u32, mesh: &str) -> anyhow::Result<i32> {
     Ok(getsockopt(&stream, PeerCredentials).context("asking who listens")?.pid())
 }
 
-/// How long the control plane may take to tell its findings.
-const FINDINGS_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long the control plane may take to tell what it found, and what is not ready.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);

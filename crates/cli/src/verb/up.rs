@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 use std::io::{Write, stdout};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use clap::Args;
 use ironmesh_local::{self as local, Apply, External, UpOptions};
 use ironmesh_model::Severity;
-use ironmesh_model::limits::Limits;
-use ironmesh_model::settings::Settings;
+use ironmesh_model::limits::{Limits, PlatformLimits};
+use ironmesh_model::settings::{Setting, Settings, parse_duration};
 use serde_json::json;
 
 use crate::api::Api;
@@ -45,10 +46,10 @@ pub(crate) struct Up {
     /// Return when everything is ready; end the mesh with `ironmesh down`. The exit code is 1 if
     /// something is not ready and nothing has become so for limits.platform.progress_timeout (30 s);
     /// the mesh runs on then. Pods that wait for you, such as for the command of an image, are named
-    /// and do not count.
+    /// and do not count. Where the mesh runs already, it waits for what is applied to it.
     #[arg(short, long)]
     detach: bool,
-    /// Keep objects and CA in this directory over restarts, and logs for as long as the mesh runs.
+    /// Keep objects, CA and external names in this directory over restarts, and logs for as long as the mesh runs.
     /// One mesh can use it at a time.
     #[arg(long, value_name = "DIR")]
     state: Option<PathBuf>,
@@ -111,7 +112,7 @@ impl Up {
             images,
             detach: self.detach,
             apply: Some(hook),
-            page: if bookinfo { "/productpage" } else { "/" }.to_owned(),
+            page: page(bookinfo).to_owned(),
             ..UpOptions::default()
         };
         Ok(local::up(options)?)
@@ -139,18 +140,39 @@ impl Up {
                 fixed.join(", ")
             );
         }
-        if given.objects.is_empty() && given.problems.is_empty() {
-            return Ok(ExitCode::SUCCESS);
-        }
         let api = context.api();
-        let failed = crate::runtime()?.block_on(async {
-            let workloads = Workloads::of(&given, context.home());
-            let failed = apply(&api, given, context.home()).await?;
-            workloads.say_bare(&api).await?;
-            anyhow::Ok(failed)
-        })?;
-        Ok(exit(failed))
+        let bookinfo = self.paths.is_empty() && !self.empty;
+        crate::runtime()?.block_on(async {
+            if !(given.objects.is_empty() && given.problems.is_empty()) {
+                let workloads = Workloads::of(&given, context.home());
+                let failed = apply(&api, given, context.home()).await?;
+                workloads.say_bare(&api).await?;
+                if failed {
+                    return Ok(exit(failed));
+                }
+            }
+            if !self.detach {
+                return Ok(ExitCode::SUCCESS);
+            }
+            let longest = progress_timeout(&api).await?;
+            let is_ready = local::await_ready(mesh, page(bookinfo), longest).await;
+            Ok(exit(!is_ready))
+        })
     }
+}
+
+/// The path at the gateway that is worth a look.
+fn page(bookinfo: bool) -> &'static str {
+    if bookinfo { "/productpage" } else { "/" }
+}
+
+/// How long a mesh that runs may make no progress.
+async fn progress_timeout(api: &Api) -> anyhow::Result<Duration> {
+    let rows: Vec<Setting> = serde_json::from_value(api.get("/ironmesh/settings").await?)?;
+    let name = "limits.platform.progress_timeout";
+    let row = rows.iter().find(|row| row.name == name);
+    let timeout = row.and_then(|row| parse_duration(&row.value));
+    Ok(timeout.unwrap_or(PlatformLimits::default().progress_timeout))
 }
 
 /// Bookinfo and its gateway.

@@ -4,6 +4,7 @@
 #![expect(clippy::print_stdout, reason = "a test says when it cannot run here")]
 
 mod addresses;
+mod apply_rules;
 mod composed;
 mod egress;
 mod endpoints;
@@ -21,6 +22,7 @@ mod port_forward;
 mod proxy_config;
 mod registries;
 mod rights;
+mod run;
 mod running;
 mod samples;
 mod sidecar;

@@ -82,6 +82,39 @@ async fn problems(api: &Client) -> Vec<String> {
     unready_pods(&pods, &events, clock::timestamp()).chain(failed_sets(&sets)).collect()
 }
 
+/// What is not ready, and what runs again after it has crashed a short time ago.
+pub(super) async fn troubles(api: &Client) -> Vec<String> {
+    let mut troubles = problems(api).await;
+    let pods = api.get("/api/v1/pods").await.unwrap_or_default();
+    troubles.extend(crashed_pods(&pods, clock::timestamp()));
+    troubles
+}
+
+fn crashed_pods(pods: &Value, now: Timestamp) -> impl Iterator<Item = String> {
+    let runs = move |pod: &Fields<'_, Pod>| pod.status().is_ready() && !has_just_crashed(*pod, now);
+    items(pods).map(Pod::of).filter(runs).filter_map(move |pod| {
+        let why = last_crash(pod, Some(now))?;
+        let name = name(pod.metadata());
+        Some(format!("pod {name} runs again: {why}; `ironmesh logs -p` has what it wrote before"))
+    })
+}
+
+/// How a container of a pod ended that ended with an error before its last start; with `now`, if that is
+/// not long ago.
+fn last_crash(pod: Fields<'_, Pod>, now: Option<Timestamp>) -> Option<String> {
+    pod.status().container_statuses().find_map(|container| {
+        let ended = container.last_state().terminated()?;
+        let code = ended.exit_code();
+        let time = ended.json()["finishedAt"].as_str().unwrap_or_default();
+        let is_recent = now.is_none_or(|now| {
+            let time = time.parse::<Timestamp>();
+            time.is_ok_and(|time| now.duration_since(time) < CRASH_TOLD_FOR)
+        });
+        (code != 0 && is_recent)
+            .then(|| format!("container {} ended with {code} at {time}", container.name()))
+    })
+}
+
 fn unready_pods(pods: &Value, events: &Value, now: Timestamp) -> impl Iterator<Item = String> {
     let is_unready =
         move |pod: &Fields<'_, Pod>| !is_ready_or_finished(*pod) || has_just_crashed(*pod, now);
@@ -92,7 +125,11 @@ fn unready_pods(pods: &Value, events: &Value, now: Timestamp) -> impl Iterator<I
         };
         let warnings = items(events).map(Event::of).filter(of_pod);
         let why = warnings.max_by_key(|event| event.last_timestamp()).map_or_else(
-            || format!("{}, and nothing was reported of it", pod.status().phase()),
+            || {
+                let phase = pod.status().phase();
+                last_crash(pod, None)
+                    .unwrap_or_else(|| format!("{phase}, and nothing was reported of it"))
+            },
             |event| format!("{}: {}", event.reason(), event.message()),
         );
         format!("pod {} is not ready: {why}", name(pod.metadata()))
@@ -343,6 +380,8 @@ const STUCK: [&str; 5] = [
 ];
 /// For how long a container must run that has crashed, to count as ready.
 const BELIEVED_AFTER: SignedDuration = SignedDuration::from_secs(5);
+/// For how long it is told of a container that it has crashed, though it runs again.
+const CRASH_TOLD_FOR: SignedDuration = SignedDuration::from_mins(10);
 /// What has pods that stay: kind and path.
 const WORKLOADS: [(&str, &str); 4] = [
     ("Deployment", "/apis/apps/v1/deployments"),
@@ -448,6 +487,36 @@ mod tests {
         };
         let waiting = |ready| judge(&daemons(ready), &json!({})).waiting;
         assert_eq!((waiting(0), waiting(1)), (1, 0));
+    }
+
+    #[test]
+    fn what_runs_again_after_a_crash_is_told_for_a_while() {
+        let crashed = |code: i64, ended: &str, started: &str| {
+            let mut pod = pod("a", "a", "True", json!({"running": {"startedAt": started}}));
+            let status = &mut pod["status"]["containerStatuses"][0];
+            status["name"] = "main".into();
+            status["restartCount"] = 1.into();
+            status["lastState"] = json!({"terminated": {"exitCode": code, "finishedAt": ended}});
+            json!({"items": [pod]})
+        };
+        let now: Timestamp = "2026-01-01T00:01:00Z".parse().unwrap();
+        let started = "2026-01-01T00:00:31Z";
+        let told = |pods: &Value| crashed_pods(pods, now).collect::<Vec<_>>();
+        let one = told(&crashed(5, "2026-01-01T00:00:30Z", started));
+        assert!(
+            one[0].starts_with("pod n/a runs again: container main ended with 5 at "),
+            "{one:?}"
+        );
+        assert!(told(&crashed(0, "2026-01-01T00:00:30Z", started)).is_empty());
+        assert!(told(&crashed(5, "2025-12-31T00:00:00Z", started)).is_empty());
+        // Of one that runs for a moment only, it is no more than not ready.
+        let just = crashed(5, "2026-01-01T00:00:58Z", "2026-01-01T00:00:59Z");
+        assert!(told(&just).is_empty());
+        let unready: Vec<String> = unready_pods(&just, &Value::Null, now).collect();
+        assert_eq!(
+            unready,
+            ["pod n/a is not ready: container main ended with 5 at 2026-01-01T00:00:58Z"]
+        );
     }
 
     #[test]

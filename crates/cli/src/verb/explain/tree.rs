@@ -58,9 +58,7 @@ fn event(lines: &mut Vec<String>, event: &Event) {
         }
         Event::Lost { route, alternatives, .. } => {
             lines.push(format!("  -  {route}: none of {} alternatives", alternatives.len()));
-            for (at, why) in alternatives.iter().enumerate() {
-                lines.push(format!("       match[{at}]: {why}"));
-            }
+            lines.extend(alternatives.iter().map(|why| format!("       {why}")));
         }
         Event::Won { route, by } => lines.push(format!("  +  {route}: {by}")),
         Event::Weighted { choices, drawn, chosen } => {

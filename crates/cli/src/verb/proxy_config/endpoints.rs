@@ -12,6 +12,7 @@ use ironmesh_control::api::mesh::{EndpointState, GroupEndpoint, GroupItem};
 use super::{Format, cluster_name, split};
 use crate::cli::Context;
 use crate::output::table::Columns;
+use crate::say;
 use crate::verb::{pods_of, text};
 
 /// Show the endpoints that the proxy of a pod uses: which are ejected, and connections, requests and
@@ -65,9 +66,9 @@ impl Endpoints {
         self.output.write(&table(&told.groups), &told)?;
         if told.left_out > 0 {
             let left_out = told.left_out;
-            eprintln!(
+            say::notice(&format!(
                 "{left_out} endpoints found no room in the answer (limits.wire.answer_bytes_max)"
-            );
+            ));
         }
         Ok(ExitCode::SUCCESS)
     }

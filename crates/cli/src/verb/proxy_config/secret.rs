@@ -10,6 +10,7 @@ use super::admin::Proxy;
 use crate::cli::Context;
 use crate::clock;
 use crate::output::table::Columns;
+use crate::say;
 
 /// Show the certificates of the proxy of a pod: its own chain, and the roots by which it trusts others.
 ///
@@ -63,7 +64,7 @@ impl Secret {
         let proxy = Proxy::find(&self.pod, context).await?;
         let told: Certificates = proxy.json("/certs").await?;
         if told.certificates.is_empty() {
-            eprintln!("the proxy of pod {} has no certificate yet", proxy.pod);
+            say::notice(&format!("the proxy of pod {} has no certificate yet", proxy.pod));
         }
         self.output.write(&table(&told.certificates, clock::unix_seconds()), &told)?;
         Ok(ExitCode::SUCCESS)
