@@ -90,6 +90,11 @@ impl Status {
         Self::NotHonoured
     }
 
+    /// A field that can have no effect, and why.
+    pub(crate) const fn no_effect(why: &'static str) -> Self {
+        Self::Found(FindingCode::NoEffect, why)
+    }
+
     /// See [`Status::Old`].
     pub(crate) const fn old(new: &'static str) -> Self {
         Self::Old(new)

@@ -14,13 +14,14 @@ use crate::recorder::{Choice, Event, Recorder};
 use crate::request::split_authority;
 use crate::resource::{ListenerKind, ResolutionKey, ResourceKey, Target};
 use crate::retry::Retry;
-use crate::route::{Action, DirectResponse};
 use crate::service::{Protocol, UpstreamTls, Workload};
 use crate::settings::OutboundPolicy;
 use crate::traffic::{Connection, Request, Seen, Traffic};
 use crate::view::{CompiledMatch, CompiledRule, Linked, LinkedApplies, LinkedBackend, View};
 
+mod answer;
 mod conditions;
+mod drawn;
 mod edit;
 mod rules;
 
@@ -51,8 +52,8 @@ pub enum Plan {
     ToWorkload(MtlsMode),
     /// Send it to the address that the caller dialled, as [`Decision::upstream_tls`] says.
     Passthrough,
-    /// Answer it with this status; a [`Decision::direct_response`] has a body, too. A connection is
-    /// closed.
+    /// Answer it with this status; what a rule says of the answer beside that is read from the
+    /// decision ([`Decision::direct_response`] and the like). A connection is closed.
     Answer(u16),
     /// Read the beginning of the connection and ask again: a rule here depends on the server name
     /// of its TLS.
@@ -72,6 +73,14 @@ pub struct RuleAt {
     pub rule: u32,
     /// Which alternative of its matches; `None` if it has none.
     pub alternative: Option<u32>,
+}
+
+impl RuleAt {
+    /// Number of the rule, for its draws; those for connections come behind those for requests.
+    fn number(self) -> u64 {
+        let list = u64::from(self.list == RuleList::Connections) << 31;
+        (u64::from(self.route) << 32) | list | u64::from(self.rule)
+    }
 }
 
 /// The lists of rules that a route has.
@@ -140,14 +149,6 @@ impl Decision {
     pub fn retry(&self) -> &Retry {
         let configured = self.winning_rule().and_then(|compiled| compiled.rule.retry.as_ref());
         configured.unwrap_or_else(|| Retry::unconfigured())
-    }
-
-    /// The answer that the winning rule gives by itself, if it does.
-    pub fn direct_response(&self) -> Option<&DirectResponse> {
-        match &self.winning_rule()?.rule.action {
-            Action::Answer(answer) => Some(answer),
-            Action::Forward(_) => None,
-        }
     }
 
     /// The member of the mesh whose address the caller dialled, if the plan is to pass through to it.
@@ -261,7 +262,7 @@ fn outbound<R: Recorder>(
         return to_unknown(view, connection, linked);
     };
     match first_connection_match(applies, connection, recorder) {
-        Found::Matched(at) => by_rule(linked, applies, at, draw, recorder),
+        Found::Matched(at) => by_rule(linked, applies, at, None, draw, recorder),
         Found::NotRead => Decision::of(Plan::ReadHello, Reason::NotConfigured, linked),
         Found::NoneMatched | Found::NoneApplies => by_default(linked, applies),
     }
@@ -286,7 +287,7 @@ fn requested<R: Recorder>(
         return unknown_host(view, connection, recorder);
     };
     match first_match(applies, connection, request, recorder) {
-        Found::Matched(at) => by_rule(linked, applies, at, draw, recorder),
+        Found::Matched(at) => by_rule(linked, applies, at, Some(request), draw, recorder),
         Found::NoneMatched | Found::NotRead => Decision::answer(Reason::NoRoute, linked),
         Found::NoneApplies => by_default(linked, applies),
     }
@@ -411,24 +412,30 @@ fn by_rule<R: Recorder>(
     linked: &Arc<Linked>,
     applies: &LinkedApplies,
     at: RuleAt,
+    request: Option<&Request<'_>>,
     draw: Draw,
     recorder: &mut R,
 ) -> Decision {
-    let backends = applies.routes[at.route as usize].backends(at.list, at.rule);
+    let route = &applies.routes[at.route as usize];
+    let by = |plan, reason, chosen| Decision {
+        chosen,
+        rule: Some(at),
+        ..Decision::of(plan, reason, linked)
+    };
+    if let Some(request) = request
+        && let Some((status, reason)) = answer::of_rule(route, at, request, draw, recorder)
+    {
+        return by(Plan::Answer(status), reason, None);
+    }
+    let backends = route.backends(at.list, at.rule);
     let Some(index) = choose(backends, at, draw, recorder) else {
-        let mut decision = Decision::answer(Reason::DeadRule, linked);
-        decision.rule = Some(at);
-        if let Some(status) = decision.direct_response().map(|answer| answer.status) {
-            (decision.plan, decision.reason) = (Plan::Answer(status), Reason::DirectResponse);
-        }
-        return decision;
+        return by(Plan::Answer(Reason::DeadRule.status()), Reason::DeadRule, None);
     };
     let (plan, reason) = match &backends[index as usize].group {
         Ok(_) => (Plan::Forward, Reason::Route),
         Err(reason) => (Plan::Answer(reason.status()), *reason),
     };
-    let chosen = Some(Chosen::OfRule(index));
-    Decision { plan, reason, linked: Some(linked.clone()), rule: Some(at), chosen }
+    by(plan, reason, Some(Chosen::OfRule(index)))
 }
 
 /// Chooses a backend by weight. A single one needs no weight; of several, those with weight 0 get
@@ -443,10 +450,7 @@ fn choose<R: Recorder>(
         return (!backends.is_empty()).then_some(0);
     }
     let total: u64 = backends.iter().map(|b| u64::from(b.weight)).sum();
-    // Rules for connections are numbered behind those for requests.
-    let list = u64::from(at.list == RuleList::Connections) << 31;
-    let rule = (u64::from(at.route) << 32) | list | u64::from(at.rule);
-    let drawn = draw.choose(Purpose::Backend, rule, total);
+    let drawn = draw.choose(Purpose::Backend, at.number(), total);
     let mut below = 0;
     let chosen = backends.iter().position(|backend| {
         below += u64::from(backend.weight);

@@ -21,6 +21,44 @@ pub enum Purpose {
     Backend = 1,
     /// How long to wait before another attempt.
     Backoff = 2,
+    /// Whether it is delayed on purpose.
+    Delay = 3,
+    /// Whether it is aborted on purpose.
+    Abort = 4,
+    /// Whether a copy is sent.
+    Mirror = 5,
+}
+
+/// A share of requests, in millionths, as Envoy has the percentages that Istio gives it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Share(u32);
+
+impl Share {
+    /// All requests.
+    pub const ALL: Self = Self(Self::WHOLE);
+    const WHOLE: u32 = 1_000_000;
+
+    /// So many millionths; more than a million are all.
+    pub fn of_millionths(millionths: u32) -> Self {
+        Self(millionths.min(Self::WHOLE))
+    }
+
+    /// So many percent; less than none is none, more than 100 are all, and what is no number is none.
+    /// Rounded to millionths.
+    pub fn of_percent(percent: f64) -> Self {
+        Self::of_millionths((percent * 10_000.0).round() as u32)
+    }
+
+    /// In millionths.
+    pub fn millionths(self) -> u32 {
+        self.0
+    }
+}
+
+impl fmt::Display for Share {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} %", f64::from(self.0) / 10_000.0)
+    }
 }
 
 impl Draw {
@@ -36,6 +74,11 @@ impl Draw {
         let bits = mix(self.0 ^ mix(rule ^ mix(purpose as u64)));
         // Multiply-shift: unbiased to within bound / 2^64.
         ((u128::from(bits) * u128::from(bound)) >> 64) as u64
+    }
+
+    /// Whether a share takes it, for one purpose at one rule.
+    pub fn is_in(self, share: Share, purpose: Purpose, rule: u64) -> bool {
+        self.choose(purpose, rule, u64::from(Share::WHOLE)) < u64::from(share.0)
     }
 }
 
@@ -117,6 +160,32 @@ mod tests {
         {
             assert_ne!(draw, other);
         }
+    }
+
+    #[test]
+    fn shares_take_what_they_say() {
+        for (percent, millionths) in [
+            (0.0, 0),
+            (100.0, 1_000_000),
+            (0.01, 100),
+            (12.3456, 123_456),
+            (-1.0, 0),
+            (1e9, 1_000_000),
+            (f64::NAN, 0),
+            (f64::INFINITY, 1_000_000),
+        ] {
+            assert_eq!(Share::of_percent(percent).millionths(), millionths, "{percent}");
+        }
+        let draws = || (0..100_000).map(|sequence| Draw::of(b"id", b"hop", sequence));
+        let taken = |share, purpose| draws().filter(|d| d.is_in(share, purpose, 7)).count();
+        assert_eq!(taken(Share::ALL, Purpose::Delay), 100_000);
+        assert_eq!(taken(Share::of_percent(0.0), Purpose::Delay), 0);
+        let quarter = Share::of_percent(25.0);
+        assert!(taken(quarter, Purpose::Mirror).abs_diff(25_000) < 822);
+        let both =
+            |d: &Draw| d.is_in(quarter, Purpose::Delay, 7) && d.is_in(quarter, Purpose::Abort, 7);
+        assert!(draws().filter(both).count().abs_diff(6_250) < 460);
+        assert_eq!(Share::of_percent(0.5).to_string(), "0.5 %");
     }
 
     #[test]

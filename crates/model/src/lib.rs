@@ -33,6 +33,7 @@ pub mod listeners;
 pub mod log_times;
 pub mod name;
 pub mod path;
+pub mod path_rewrite;
 pub mod policy;
 pub mod reason;
 pub mod recorder;

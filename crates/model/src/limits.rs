@@ -279,6 +279,13 @@ limits! {
         connect_attempts_max: u32 = 3,
         /// Bytes of a request's body kept to be sent again while nobody has seen them.
         replay_bytes_max: usize = 64 * KIB,
+        /// Copies of requests (mirrors) that a worker has on their way; beyond, no copy is made.
+        mirrors_max: usize = 256,
+        /// Bytes of a request's body that wait for its copy's endpoint to take them; beyond, the copy
+        /// is given up.
+        mirror_bytes_max: usize = 64 * KIB,
+        /// Time a copy may take, its answer included.
+        mirror_timeout: Duration = seconds(60),
         /// Time an inbound TLS handshake may take.
         handshake_timeout: Duration = seconds(10),
         /// Bytes of a ClientHello; post-quantum key shares included, no client sends as many.

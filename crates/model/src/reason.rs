@@ -36,6 +36,12 @@ reasons! {
     DefaultRoute, "default_route", "-", 0, "no route applies to this caller, so the service's endpoints are used";
     /// The rule that matched answers by itself.
     DirectResponse, "direct_response", "-", 0, "the rule that matched answers the request by itself";
+    /// The rule that matched sends the client elsewhere.
+    Redirect, "redirect", "-", 0, "the rule that matched sends the client to another address";
+    /// The rule that matched answers the preflight of a page.
+    Preflight, "preflight", "-", 0, "the corsPolicy of the rule that matched answers the preflight of a page of another origin";
+    /// The rule that matched fails requests on purpose.
+    FaultAbort, "fault_abort", "FI", 0, "the rule that matched fails this share of requests on purpose";
     /// The inbound proxy hands the request to its workload.
     Inbound, "inbound", "-", 0, "the workload's proxy hands it to the workload";
     /// The destination is not known to the mesh and is used as dialled.

@@ -63,6 +63,15 @@ pub enum Event {
         /// Which alternative of its matches, in words.
         by: String,
     },
+    /// Chance decided whether something is done.
+    Drawn {
+        /// What: `a delay of 7s`.
+        what: String,
+        /// Of how many requests.
+        share: String,
+        /// Whether it is done.
+        taken: bool,
+    },
     /// A backend was chosen by weight.
     Weighted {
         /// The backends with weights.

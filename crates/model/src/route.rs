@@ -5,9 +5,18 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::draw::Share;
 use crate::name::{Labels, Name, ObjectId};
 use crate::retry::Retry;
 use crate::text_match::TextMatch;
+
+mod cors;
+mod fault;
+mod redirect;
+
+pub use cors::Cors;
+pub use fault::{Abort, AbortStatus, Delay, Faults};
+pub use redirect::{Redirect, RedirectPath, RedirectPort};
 
 /// The rules of one route object (a `VirtualService`, an `HTTPRoute`, ...).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,9 +30,11 @@ pub struct Route {
 }
 
 impl Route {
-    /// The backends of all rules.
+    /// The backends of all rules, those of copies included.
     pub fn backends(&self) -> impl Iterator<Item = &Backend> {
-        let of_requests = self.rules.iter().flat_map(|rule| rule.action.backends());
+        let of_requests = self.rules.iter().flat_map(|rule| {
+            rule.action.backends().iter().chain(rule.mirrors.iter().map(|mirror| &mirror.to))
+        });
         of_requests.chain(self.connection_rules.iter().flat_map(|rule| &rule.backends))
     }
 }
@@ -72,6 +83,12 @@ pub struct Rule {
     pub rewrite: Option<Rewrite>,
     /// Header operations for every backend of this rule.
     pub headers: HeaderOps,
+    /// Failures on purpose.
+    pub faults: Option<Box<Faults>>,
+    /// What pages of other origins may ask; `None`: the endpoint's own affair.
+    pub cors: Option<Box<Cors>>,
+    /// Where copies of the requests go.
+    pub mirrors: Vec<Mirror>,
 }
 
 /// A name that may be empty.
@@ -84,6 +101,8 @@ pub enum Action {
     Forward(Vec<Backend>),
     /// Answer it without sending it anywhere.
     Answer(DirectResponse),
+    /// Send the client elsewhere.
+    Redirect(Box<Redirect>),
 }
 
 impl Action {
@@ -91,7 +110,7 @@ impl Action {
     pub fn backends(&self) -> &[Backend] {
         match self {
             Self::Forward(backends) => backends,
-            Self::Answer(_) => &[],
+            Self::Answer(_) | Self::Redirect(_) => &[],
         }
     }
 }
@@ -109,6 +128,17 @@ impl Default for Action {
     fn default() -> Self {
         Self::Forward(Vec::new())
     }
+}
+
+/// Where a copy of a request goes. Nobody waits for it, and its answer is dropped.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mirror {
+    /// Where its destination stands in the rule: `mirrors[0].destination`.
+    pub place: Name,
+    /// Where it goes. The weight says nothing.
+    pub to: Backend,
+    /// Of how many requests.
+    pub share: Share,
 }
 
 /// One weighted backend.
@@ -195,11 +225,25 @@ impl Match {
 /// Change of path and authority.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rewrite {
-    /// Replaces the matched prefix if the match was a prefix, or `/` if the path was not asked for;
-    /// else the whole path.
-    pub path: Option<Name>,
+    /// Change of the path.
+    pub path: Option<PathRewrite>,
     /// Replaces the authority.
     pub authority: Option<Name>,
+}
+
+/// Change of a path. The query stays.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PathRewrite {
+    /// Replaces the matched prefix if the match was a prefix, or `/` if the path was not asked for;
+    /// else the whole path.
+    Matched(Name),
+    /// Replaces everything that an RE2 pattern finds in the path.
+    Regex {
+        /// The pattern.
+        pattern: Name,
+        /// What replaces it: `\0` to `\9` stand for what its groups found.
+        by: Name,
+    },
 }
 
 /// Changes to headers of the request and of the response.

@@ -106,11 +106,13 @@ pub struct RouteFields {
     pub connection_rules: &'static str,
     /// Within a rule: list of its backends.
     pub backends: &'static str,
-    /// Within a backend: the destination's host.
+    /// Within a backend: its destination.
+    pub destination: &'static str,
+    /// Within a destination: its host.
     pub host: &'static str,
-    /// Within a backend: the destination's port.
+    /// Within a destination: its port.
     pub port: &'static str,
-    /// Within a backend: the destination's subset.
+    /// Within a destination: its subset.
     pub subset: &'static str,
     /// Within a rule: list of its alternatives, one for each of [`crate::route::Rule::matches`].
     pub matches: &'static str,
@@ -126,9 +128,10 @@ impl RouteFields {
         rules: "spec.http",
         connection_rules: "spec",
         backends: "route",
-        host: "destination.host",
-        port: "destination.port.number",
-        subset: "destination.subset",
+        destination: "destination",
+        host: "host",
+        port: "port.number",
+        subset: "subset",
         matches: "match",
         match_gateways: "gateways",
     };

@@ -76,6 +76,19 @@ impl TextMatch {
 ///
 /// If it is not RE2 or larger, compiled, than [`REGEX_BYTES_MAX`].
 pub fn compile_regex(pattern: &str) -> Result<regex::Regex, BadPattern> {
+    compile(pattern, |ascii| format!("^(?:{ascii})$"))
+}
+
+/// Compiles an RE2 pattern that is looked for anywhere in a text.
+///
+/// # Errors
+///
+/// As for [`compile_regex`].
+pub fn compile_search(pattern: &str) -> Result<regex::Regex, BadPattern> {
+    compile(pattern, str::to_owned)
+}
+
+fn compile(pattern: &str, wrap: impl Fn(&str) -> String) -> Result<regex::Regex, BadPattern> {
     let bad = |why: &dyn std::fmt::Display| BadPattern {
         pattern: pattern.to_owned(),
         why: brief(&why.to_string()),
@@ -84,7 +97,7 @@ pub fn compile_regex(pattern: &str) -> Result<regex::Regex, BadPattern> {
     let parsed = regex_syntax::ast::parse::Parser::new().parse(pattern);
     let ast = parsed.map_err(|error| bad(&error))?;
     let ascii = ascii_classes(pattern, &ast).map_err(|why| bad(&why))?;
-    regex::RegexBuilder::new(&format!("^(?:{ascii})$"))
+    regex::RegexBuilder::new(&wrap(&ascii))
         .size_limit(REGEX_BYTES_MAX)
         .dfa_size_limit(REGEX_TABLE_BYTES_MAX)
         .dot_matches_new_line(true)

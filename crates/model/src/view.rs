@@ -209,6 +209,8 @@ pub struct LinkedRoute {
     pub request_backends: Vec<Vec<LinkedBackend>>,
     /// Backends of the rules for connections.
     pub connection_backends: Vec<Vec<LinkedBackend>>,
+    /// Where copies go, by rule for requests.
+    pub mirrors: Vec<Vec<LinkedBackend>>,
 }
 
 impl LinkedRoute {

@@ -4,9 +4,10 @@
 //! [`serve`] is that path, whichever version of HTTP the client and the endpoint speak.
 
 use std::pin::pin;
+use std::time::Duration;
 
 use ironmesh_model::{Decision, ListenerKind, Plan, Reason};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::failure::{Failure, Stage};
 use crate::http::attempts::Attempts;
@@ -29,6 +30,7 @@ pub(crate) mod forward;
 pub(crate) mod http1_server;
 pub(crate) mod http2_server;
 pub(crate) mod local;
+pub(crate) mod mirror;
 pub(crate) mod responder;
 pub(crate) mod upstream;
 pub(crate) mod window;
@@ -101,22 +103,47 @@ async fn route(
     client: &mut ClientSide<'_, '_, '_>,
 ) -> Result<Served, Failure> {
     let decision = exchange.decide().await?;
-    let served = match (&decision.plan, decision.direct_response()) {
-        (Plan::Answer(_), Some(given)) => {
-            let given = LocalAnswer::direct(given);
-            // Boxed: rare, and otherwise it would make every request's future larger.
-            Ok(Box::pin(answer(exchange, &given, Some(&decision), client)).await)
-        }
-        (Plan::Answer(_), None) => Err(Failure::mesh(decision.reason)),
+    exchange.note_origin(&decision);
+    if let Some(delay) = decision.delay(exchange.draw) {
+        // Boxed: rare, and otherwise it would make every request's future larger.
+        Box::pin(hold_back(exchange, delay, client)).await?;
+    }
+    let served = match &decision.plan {
+        Plan::Answer(_) => match LocalAnswer::by_rule(exchange, &decision) {
+            // Boxed: as above.
+            Some(given) => Ok(Box::pin(answer(exchange, given, Some(&decision), client)).await),
+            None => Err(Failure::mesh(decision.reason)),
+        },
         _ => {
             exchange.edit_request(&decision);
             let RequestBody { framing, upgrade, .. } = &client.body;
             convert::state_for_http1(&mut exchange.head.fields, *framing, *upgrade);
-            Attempts::new(exchange, &decision, client).run(exchange, client).await
+            let copies = mirror::begin(exchange, &decision, &client.body);
+            Attempts::new(exchange, &decision, client, copies).run(exchange, client).await
         }
     };
     exchange.outcome.decided(decision);
     served
+}
+
+/// Holds a request back on purpose. That is no part of its timeout, and ends with its client.
+async fn hold_back(
+    exchange: &mut Exchange<'_>,
+    delay: Duration,
+    client: &mut ClientSide<'_, '_, '_>,
+) -> Result<(), Failure> {
+    exchange.outcome.delayed = true;
+    // What the client sends meanwhile waits: a buffer of it, and a window of HTTP/2.
+    let left = async {
+        tokio::select! {
+            () = client.body.source.gone() => {}
+            () = client.responder.reset() => {}
+        }
+    };
+    tokio::select! {
+        () = sleep(delay) => Ok(()),
+        () = left => Err(Failure::downstream(Reason::DownstreamClosed)),
+    }
 }
 
 /// Tells the client why there is no answer from an endpoint, if it can still be told.
@@ -136,15 +163,18 @@ async fn refuse(
         && failure.stage == Stage::NotSent
         && failure.reason == Reason::ConnectFailed;
     let given = LocalAnswer { not_delivered, ..LocalAnswer::of(failure.reason) };
+    let decision = exchange.outcome.decision.take();
     // Boxed: as above.
-    Box::pin(answer(exchange, &given, None, client)).await
+    let served = Box::pin(answer(exchange, given, decision.as_ref(), client)).await;
+    exchange.outcome.decision = decision;
+    served
 }
 
-/// Gives the client an answer of the mesh's own. `decision`: the rule that asked for it, whose header
-/// operations hold for it, too.
+/// Gives the client an answer of the mesh's own. `decision`: that by which it is given, if there is one:
+/// its header operations hold for the answer, too.
 async fn answer(
     exchange: &mut Exchange<'_>,
-    given: &LocalAnswer,
+    given: LocalAnswer,
     decision: Option<&Decision>,
     client: &mut ClientSide<'_, '_, '_>,
 ) -> Served {
@@ -154,7 +184,7 @@ async fn answer(
     }
     given.head(response, exchange.grpc);
     if let Some(decision) = decision {
-        edit::response_fields(response, decision);
+        edit::response_fields(response, decision, exchange.origin());
     }
     response.fields.push(b"date", &exchange.worker.date());
     exchange.outcome.status = response.status;

@@ -74,20 +74,23 @@ pub(crate) fn request(exchange: &Exchange<'_>) {
     };
     worker.observer.metrics.borrow_mut().request(&key, measures);
     let Some(encoding) = encoding(connection) else { return };
+    let sent = exchange.sent.as_deref();
     let text = |name: &str| std::str::from_utf8(head.fields.first(name)?).ok();
     let service_time = outcome.first_byte.map(|at| at.duration_since(outcome.started));
     let record = AccessRecord {
         method: Some(head.method()).filter(|method| !method.is_empty()),
-        path: exchange.original_target.as_deref().or(Some(head.target())).filter(|p| !p.is_empty()),
+        path: sent
+            .and_then(|sent| sent.target.as_deref())
+            .or(Some(head.target()))
+            .filter(|p| !p.is_empty()),
         protocol: Some(head.version.word()),
         response_code: outcome.status,
         upstream_service_time: service_time,
         x_forwarded_for: text("x-forwarded-for"),
         user_agent: text("user-agent"),
         request_id: text("x-request-id"),
-        authority: exchange
-            .original_authority
-            .as_deref()
+        authority: sent
+            .and_then(|sent| sent.authority.as_deref())
             .or(Some(head.authority()))
             .filter(|authority| !authority.is_empty()),
         response_code_details: Some(details::of_request(
@@ -256,6 +259,7 @@ fn record<'a>(
         protocol: None,
         response_code: 0,
         reason: outcome.reason,
+        delayed: outcome.delayed,
         response_code_details: None,
         connection_termination_details: None,
         upstream_transport_failure_reason: (outcome.reason == Reason::PeerUntrusted)

@@ -21,6 +21,8 @@ pub(crate) struct Outcome {
     pub(crate) grpc_status: Option<u8>,
     /// Why.
     pub(crate) reason: Reason,
+    /// Whether it was held back on purpose.
+    pub(crate) delayed: bool,
     /// What was decided; none if it did not come that far.
     pub(crate) decision: Option<Decision>,
     /// The endpoint that was tried last.
@@ -47,6 +49,7 @@ impl Outcome {
             status: 0,
             grpc_status: None,
             reason: Reason::NotConfigured,
+            delayed: false,
             decision: None,
             member: None,
             upstream: None,

@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::connect::Connector;
+use crate::http::mirror::MirrorCounts;
 use crate::http::window::Windows;
 
 /// What all threads of a proxy share, whichever workloads they serve: what belongs to one workload
@@ -19,6 +20,8 @@ pub(crate) struct Process {
     pub(crate) connector: Connector,
     /// What HTTP/2 peers were allowed to send.
     pub(crate) windows: Windows,
+    /// What became of copies of requests.
+    pub(crate) mirrors: MirrorCounts,
     /// Open connections by worker.
     pub(crate) loads: Box<[AtomicUsize]>,
     started: Instant,
@@ -29,7 +32,8 @@ impl Process {
     pub(crate) fn new(limits: ProxyLimits, connector: Connector, workers: usize) -> Self {
         let loads = (0..workers).map(|_| AtomicUsize::new(0)).collect();
         let (started, drains) = (Instant::now(), watch::Sender::new(false));
-        Self { limits, connector, windows: Windows::default(), loads, started, drains }
+        let (windows, mirrors) = (Windows::default(), MirrorCounts::default());
+        Self { limits, connector, windows, mirrors, loads, started, drains }
     }
 
     /// Now, as ejections count time.

@@ -28,6 +28,7 @@ use crate::certificates;
 use crate::connect::{Connector, Network, NotANetwork};
 use crate::destination::OriginalDestination;
 use crate::edge::{self, EdgeListeners};
+use crate::http::mirror;
 use crate::logging;
 use crate::process::Process;
 use crate::report;
@@ -83,6 +84,8 @@ pub fn run(bootstrap: ProxyBootstrap) -> Result<(), RunError> {
     let limits = limits(&bootstrap);
     let workers = workers(&bootstrap);
     let process = Arc::new(Process::new(limits, connector, workers));
+    registry.single(mirror::SENT, process.mirrors.sent.clone());
+    registry.single(mirror::FAILED, process.mirrors.failed.clone());
     let workers = Arc::new(Workers::start(&process, &registry, &access_log)?);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let control = Control {

@@ -188,6 +188,8 @@ pub(crate) struct Worker {
     pub(crate) watches: Watches,
     /// Requests that wait for a resource.
     pub(crate) parked: Cell<usize>,
+    /// Copies of requests that are on their way.
+    pub(crate) mirrors: Cell<usize>,
     sequence: Cell<u64>,
     /// Boxed where they are used, too: moving one about would cost more than finding it.
     #[expect(clippy::vec_box, reason = "a scratch is lent and taken back as a box")]
@@ -248,6 +250,7 @@ impl Worker {
             observer,
             watches: Watches::default(),
             parked: Cell::new(0),
+            mirrors: Cell::new(0),
             // Workers count in ranges of their own.
             sequence: Cell::new((index as u64) << 48),
             scratches: RefCell::default(),

@@ -32,7 +32,6 @@ pub fn decide_on(
     let local =
         Local { namespace: subscriber.namespace.clone(), labels: subscriber.labels.clone() };
     let target = normalize_target(&request.target).unwrap();
-    let (path, query) = split_target(&target);
     let connection = Connection {
         listener: listener(request),
         local: &local,
@@ -40,14 +39,7 @@ pub fn decide_on(
         peer: Seen::Absent,
         server_name: Seen::Absent,
     };
-    let asked = ironmesh_model::Request {
-        method: &request.method,
-        scheme: &request.scheme,
-        authority: &request.authority,
-        path,
-        query,
-        headers: &request.headers,
-    };
+    let asked = asked(request, &target);
     let settings = |view: View| hold(snapshot, &view, &ResourceKey::Settings, &subscriber);
     let view = views.entry(subscriber.clone()).or_insert_with(|| settings(View::default()));
     for _ in 0..QUESTIONS_MAX {
@@ -56,6 +48,29 @@ pub fn decide_on(
         *view = hold(snapshot, view, key, &subscriber);
     }
     panic!("it asks without end: {request:?}");
+}
+
+/// Where a request is sent to instead, if that is what was decided.
+///
+/// # Panics
+///
+/// If the target of the request is one that a proxy refuses.
+pub fn location(decision: &Decision, request: &Request) -> Option<String> {
+    let target = normalize_target(&request.target).unwrap();
+    decision.location(&asked(request, &target), destination(request).port())
+}
+
+/// A request with a normalised target, as decisions see it.
+fn asked<'a>(request: &'a Request, target: &'a str) -> ironmesh_model::Request<'a> {
+    let (path, query) = split_target(target);
+    ironmesh_model::Request {
+        method: &request.method,
+        scheme: &request.scheme,
+        authority: &request.authority,
+        path,
+        query,
+        headers: &request.headers,
+    }
 }
 
 /// The subscriber that the proxy of a request's workload is.

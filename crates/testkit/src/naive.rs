@@ -10,6 +10,10 @@ use std::collections::HashMap;
 use regex::Regex;
 use serde_json::Value;
 
+mod own_answer;
+
+use own_answer::own_answer;
+
 /// One request.
 #[derive(Clone, Debug)]
 pub struct Request {
@@ -44,6 +48,19 @@ pub enum Answer {
         rule: usize,
         /// Its backends.
         backends: Vec<Backend>,
+    },
+    /// This rule wins, and answers by itself.
+    Own {
+        /// As above.
+        route: String,
+        /// As above.
+        rule: usize,
+        /// Status of the answer.
+        status: u64,
+        /// The reason's code.
+        reason: &'static str,
+        /// Where the client is sent to, if elsewhere.
+        location: Option<String>,
     },
     /// The service itself, without a route.
     Default,
@@ -272,6 +289,10 @@ impl<'a> Mesh<'a> {
                 }
             };
             if matched {
+                if let Some((status, reason, location)) = own_answer(given, request) {
+                    let (route, rule) = (id_of(service), *rule);
+                    return Answer::Own { route, rule, status, reason, location };
+                }
                 let backends = list(&given["route"]);
                 let equal = backends.iter().all(|backend| backend.get("weight").is_none());
                 let backends = backends.iter().map(|b| {

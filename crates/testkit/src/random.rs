@@ -209,8 +209,53 @@ fn rule(random: &mut Random) -> Value {
             }
         })
         .collect();
-    rule["route"] = json!(backends);
+    match random.below(12) {
+        0 => rule["redirect"] = redirect(random),
+        1 => rule["directResponse"] = json!({ "status": 200 + random.below(400) }),
+        _ => {
+            rule["route"] = json!(backends);
+            if random.one_in(6) {
+                let percentage = json!({ "value": if random.one_in(2) { 100 } else { 0 } });
+                let status = 400 + random.below(200);
+                rule["fault"] =
+                    json!({ "abort": { "httpStatus": status, "percentage": percentage } });
+            }
+        }
+    }
+    if random.one_in(3) {
+        rule["corsPolicy"] = json!({ "allowOrigins": [match random.below(3) {
+            0 => json!({ "exact": "*" }),
+            1 => json!({ "exact": "https://a.example" }),
+            _ => json!({ "prefix": "https://" }),
+        }] });
+        if random.one_in(3) {
+            rule["corsPolicy"]["unmatchedPreflights"] = json!("IGNORE");
+        }
+    }
     rule
+}
+
+fn redirect(random: &mut Random) -> Value {
+    let mut redirect = json!({ "redirectCode": 301 + random.below(3) });
+    // At least one of them, each as often as not.
+    let first = random.below(4);
+    for (at, (name, value)) in [
+        ("uri", json!(random.of(&["/new", "/new?own=1", "/"]))),
+        ("authority", json!(random.of(&["new.example", "new.example:8443"]))),
+        ("scheme", json!(random.of(&["http", "https"]))),
+        ("port", json!([80, 443, 8443][random.below(3)])),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        if at == first || random.one_in(2) {
+            redirect[name] = value;
+        }
+    }
+    if redirect.get("port").is_none() && random.one_in(3) {
+        redirect["derivePort"] = json!("FROM_REQUEST_PORT");
+    }
+    redirect
 }
 
 fn condition(random: &mut Random) -> Value {
@@ -293,6 +338,14 @@ pub fn request(random: &mut Random) -> Request {
         let name = random.of(&["cookie", "x-user", "Cookie", "X-USER", "accept"]).to_owned();
         headers.push((name, random.of(&["t", "u=t", "tom", "a=b;u=t", ""]).to_owned()));
     }
+    let method = random.of(&["GET", "POST", "HEAD", "OPTIONS"]);
+    if random.one_in(2) {
+        let origin = random.of(&["https://a.example", "https://b.example", "http://a.example"]);
+        headers.push(("Origin".to_owned(), origin.to_owned()));
+    }
+    if method == "OPTIONS" && !random.one_in(4) {
+        headers.push(("access-control-request-method".to_owned(), "PUT".to_owned()));
+    }
     let path = random.of(&[
         "/",
         "/a",
@@ -320,7 +373,7 @@ pub fn request(random: &mut Random) -> Request {
             false => vec![("version".to_owned(), random.of(&["v1", "v2", "v3"]).to_owned())],
         },
         port: if random.one_in(3) { 8080 } else { 80 },
-        method: random.of(&["GET", "POST", "HEAD"]).to_owned(),
+        method: method.to_owned(),
         scheme: random.of(&["http", "https"]).to_owned(),
         authority: random.of(hosts).to_owned(),
         target: format!("{path}{query}"),

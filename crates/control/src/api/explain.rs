@@ -94,6 +94,15 @@ pub struct Hop {
     pub mtls_mode: Option<String>,
     /// Timeout of the request; `None`: no limit.
     pub timeout: Option<Duration>,
+    /// How long the request is held back on purpose, if the draw says so.
+    #[serde(default)]
+    pub delay: Option<Duration>,
+    /// Copies that the winning rule asks for.
+    #[serde(default)]
+    pub mirrors: Vec<MirrorItem>,
+    /// Headers that this proxy adds to the answer by itself: `location`, `access-control-...`.
+    #[serde(default)]
+    pub answer_headers: Vec<(String, String)>,
     /// What the path becomes, if it is rewritten.
     pub rewritten_path: Option<String>,
     /// What the authority becomes, if it is rewritten.
@@ -102,6 +111,23 @@ pub struct Hop {
     pub headers: Vec<HeaderOps>,
     /// What the decision rests on, and how far the proxy is with it.
     pub resources: Vec<ResourceItem>,
+}
+
+/// A copy that a rule asks for.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct MirrorItem {
+    /// Fully qualified host.
+    pub host: String,
+    /// Port of the service.
+    pub port: u16,
+    /// Its subset, if it names one.
+    pub subset: Option<String>,
+    /// Of how many requests: `25 %`.
+    pub share: String,
+    /// Whether this one is copied, by the draw.
+    pub drawn: bool,
+    /// Why it can be sent to nobody, if so.
+    pub unusable: Option<Reason>,
 }
 
 /// A backend and its endpoints.

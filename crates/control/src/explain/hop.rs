@@ -4,11 +4,13 @@ use ironmesh_dialects::object::value as object;
 use ironmesh_model::policy::MtlsMode;
 use ironmesh_model::service::EndpointAddress;
 use ironmesh_model::view::LinkedBackend;
-use ironmesh_model::{Decision, Group, ListenerKind, Member, Plan, Reason, ResourceKey};
+use ironmesh_model::{Decision, Draw, Group, ListenerKind, Member, Plan, Reason, ResourceKey};
 
 use super::known::{Known, NOW};
 use super::proxy::{Call, Proxy, Walked};
-use crate::api::explain::{BackendItem, EndpointItem, Hop, ResourceItem, ResourceState};
+use crate::api::explain::{
+    BackendItem, EndpointItem, Hop, MirrorItem, ResourceItem, ResourceState,
+};
 use crate::plane::Plane;
 
 /// Describes what a proxy does with a call, but for what depends on the next hop.
@@ -48,6 +50,9 @@ pub(super) fn describe(
         tls: None,
         mtls_mode: None,
         timeout,
+        delay: decision.delay(walked.draw.unwrap_or(Draw(0))),
+        mirrors: mirrors(walked),
+        answer_headers: walked.answer_headers.clone(),
         rewritten_path: rewritten_path.filter(|path| *path != call.target),
         rewritten_authority: decision.rewritten_authority().map(str::to_owned),
         headers: decision.header_ops().cloned().collect(),
@@ -111,6 +116,20 @@ fn backends(walked: &Walked, known: &Known) -> Vec<BackendItem> {
         (None, Some(own)) => vec![backend_item(own, known, true)],
         (None, None) => Vec::new(),
     }
+}
+
+/// The copies that the winning rule asks for.
+fn mirrors(walked: &Walked) -> Vec<MirrorItem> {
+    let mirrors = walked.decision.mirrors(walked.draw.unwrap_or(Draw(0)));
+    let items = mirrors.map(|(mirror, to, drawn)| MirrorItem {
+        host: to.host.to_string(),
+        port: to.port,
+        subset: to.subset.as_deref().map(str::to_owned),
+        share: mirror.share.to_string(),
+        drawn,
+        unusable: to.group.as_ref().err().copied(),
+    });
+    items.collect()
 }
 
 fn backend_item(backend: &LinkedBackend, known: &Known, chosen: bool) -> BackendItem {

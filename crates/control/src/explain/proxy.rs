@@ -110,8 +110,24 @@ pub(super) struct Walked {
     pub(super) decision: Decision,
     pub(super) events: Vec<Event>,
     pub(super) draw: Option<Draw>,
+    /// Headers that the proxy adds to the answer by itself.
+    pub(super) answer_headers: Vec<(String, String)>,
     /// Why the proxy takes it not at all, whatever the decision.
     pub(super) refused: Option<Reason>,
+}
+
+impl Walked {
+    /// Of a connection whose requests are not read, or a request that is refused.
+    fn unread(
+        listener: ListenerKind,
+        destination: SocketAddr,
+        (decision, events): (Decision, Vec<Event>),
+        draw: Option<Draw>,
+        refused: Option<Reason>,
+    ) -> Self {
+        let answer_headers = Vec::new();
+        Self { listener, destination, decision, events, draw, answer_headers, refused }
+    }
 }
 
 /// The proxy of a pod.
@@ -176,21 +192,20 @@ impl<'a> Proxy<'a> {
         let server_name = server_name.as_deref().map_or(Seen::Absent, Seen::Is);
         let connection = Connection { listener, local: &local, destination, peer, server_name };
         if listener != ListenerKind::Gateway {
-            let (decision, events) = self.decide(&Traffic::Connection(connection), draw);
-            let protocol = decision.protocol();
-            if protocol.is_opaque() || call.is_tls || matches!(decision.plan, Plan::Answer(_)) {
+            let decided = self.decide(&Traffic::Connection(connection), draw);
+            let protocol = decided.0.protocol();
+            if protocol.is_opaque() || call.is_tls || matches!(decided.0.plan, Plan::Answer(_)) {
                 // TLS to a port that declares HTTP is not HTTP; the inbound side leaves it to the
                 // application.
                 let not_http = protocol.is_http() && listener == ListenerKind::Outbound;
                 let refused = not_http.then_some(Reason::BadRequest);
-                return Walked { listener, destination, decision, events, draw, refused };
+                return Walked::unread(listener, destination, decided, draw, refused);
             }
         }
         if let Err(EscapedNul) = call.enter(sender, destination) {
             let refused = Some(Reason::BadRequest);
-            let decision = Decision::without_lookup(Reason::BadRequest);
-            let events = Vec::new();
-            return Walked { listener, destination, decision, events, draw, refused };
+            let decided = (Decision::without_lookup(Reason::BadRequest), Vec::new());
+            return Walked::unread(listener, destination, decided, draw, refused);
         }
         let (path, query) = split_target(&call.target);
         let request = Request {
@@ -202,7 +217,8 @@ impl<'a> Proxy<'a> {
             headers: &call.headers,
         };
         let (decision, events) = self.decide(&Traffic::Request(connection, request), draw);
-        Walked { listener, destination, decision, events, draw, refused: None }
+        let answer_headers = answer_headers(&decision, &request, destination.port());
+        Walked { listener, destination, decision, events, draw, answer_headers, refused: None }
     }
 
     /// The workload whose proxy it is.
@@ -252,6 +268,22 @@ impl<'a> Proxy<'a> {
         // What cannot be compiled is dead, and the trace says so.
         self.view = self.view.apply(changes).0;
     }
+}
+
+/// What a proxy adds to an answer because of the winning rule.
+fn answer_headers(
+    decision: &Decision,
+    request: &Request<'_>,
+    dialled: u16,
+) -> Vec<(String, String)> {
+    let location = decision.location(request, dialled).map(|location| ("location", location));
+    let origin = request.headers.value("origin");
+    let cors = match (origin.as_deref(), decision.reason) {
+        (None, _) | (_, Reason::FaultAbort) => Vec::new(),
+        (Some(origin), Reason::Preflight) => decision.preflight_fields(origin),
+        (Some(origin), _) => decision.cors_fields(origin),
+    };
+    location.into_iter().chain(cors).map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
 /// Resources that one decision may need one after the other.

@@ -2,7 +2,8 @@
 
 use std::net::IpAddr;
 
-use ironmesh_model::route::{Action, Backend, Match, Rewrite, Route, Rule};
+use ironmesh_model::path_rewrite::PathPattern;
+use ironmesh_model::route::{Action, Backend, HeaderOps, Match, PathRewrite, Rewrite, Route, Rule};
 use ironmesh_model::snapshot::{RouteFields, RouteSource};
 use ironmesh_model::{Finding, FindingCode, Name};
 
@@ -13,10 +14,12 @@ use crate::schema::{Count, read};
 use crate::translate::Part;
 
 mod answer;
+mod beside;
 mod connections;
 mod fields;
 mod headers;
 mod matches;
+mod redirect;
 mod retries;
 
 pub use fields::*;
@@ -94,9 +97,7 @@ impl Translator<'_> {
     }
 
     fn rule(&mut self, given: &HttpRoute, path: &str) -> Rule {
-        if given.route.is_empty() {
-            self.without_route(given, path);
-        }
+        self.conflicts(given, path);
         let mut backends = Vec::with_capacity(given.route.len());
         for (at, destination) in given.route.iter().enumerate() {
             backends.push(self.backend(destination, &item(&field(path, "route"), at)));
@@ -112,39 +113,123 @@ impl Translator<'_> {
         Rule {
             name: given.name.clone(),
             matches: self.matches(&given.matches, path),
-            action: match &given.direct_response {
-                Some(answer) if given.route.is_empty() => self.answer(answer, path),
-                _ => Action::Forward(backends),
+            action: match (&given.direct_response, &given.redirect) {
+                _ if !given.route.is_empty() => Action::Forward(backends),
+                (Some(answer), _) => self.answer(answer, path),
+                (None, Some(redirect)) => self.redirect(redirect, path),
+                (None, None) => Action::Forward(backends),
             },
             // As in Istio, a timeout of 0 turns it off.
             timeout: given.timeout.filter(|timeout| !timeout.is_zero()),
             retry: given.retries.as_ref().map(|retries| self.retry(retries, path)),
-            rewrite: given.rewrite.as_ref().and_then(rewrite),
+            rewrite: given.rewrite.as_ref().and_then(|rewrite| self.rewrite(rewrite, path)),
             headers: self.headers(&given.headers, &given.into(), path),
+            faults: given.fault.as_ref().and_then(|fault| self.faults(fault, path)),
+            cors: given.cors_policy.as_ref().map(|cors| self.cors(cors, path)),
+            mirrors: self.mirrors(given, path),
         }
     }
 
-    /// A rule that forwards nowhere: what it does instead is not honoured yet, or it does nothing.
-    fn without_route(&mut self, given: &HttpRoute, path: &str) {
-        if given.redirect.is_none() && given.direct_response.is_none() && given.delegate.is_none() {
+    /// A rule does one thing: it forwards, redirects, answers or delegates. As Istio's validation, which
+    /// also refuses failures and rewrites of what is not forwarded.
+    fn conflicts(&mut self, given: &HttpRoute, path: &str) {
+        let actions = [
+            ("route", !given.route.is_empty()),
+            ("redirect", given.redirect.is_some()),
+            ("directResponse", given.direct_response.is_some()),
+            ("delegate", given.delegate.is_some()),
+        ];
+        let mut named = actions.into_iter().filter(|(_, is_there)| *is_there);
+        let Some((first, _)) = named.next() else {
             let message = "a rule needs route, redirect, directResponse or delegate";
-            self.report(path, FindingCode::Missing, message);
+            return self.report(path, FindingCode::Missing, message);
+        };
+        for (other, _) in named {
+            let message = format!("a rule has {first} or {other}, not both");
+            self.report(field(path, other), FindingCode::Invalid, message);
         }
+        if given.redirect.is_some() || given.direct_response.is_some() {
+            let others = [("fault", given.fault.is_some()), ("rewrite", given.rewrite.is_some())];
+            for (other, _) in others.into_iter().filter(|(_, is_there)| *is_there) {
+                let message = format!("a rule with {first} has no {other}");
+                self.report(field(path, other), FindingCode::Invalid, message);
+            }
+        }
+    }
+
+    /// A rewrite; empty texts are as good as none, as protobuf has it.
+    fn rewrite(&mut self, given: &HttpRewrite, path: &str) -> Option<Rewrite> {
+        let at = field(path, "rewrite");
+        let whole = self.of_target(&given.uri, &field(&at, "uri")).map(PathRewrite::Matched);
+        let by_regex = given.uri_regex_rewrite.as_ref();
+        if whole.is_some() && by_regex.is_some() {
+            let message = "a rewrite has uri or uriRegexRewrite, not both";
+            self.report(field(&at, "uriRegexRewrite"), FindingCode::Invalid, message);
+        }
+        let by_regex = by_regex.and_then(|regex| self.regex_rewrite(regex, &at));
+        let authority = self.of_target(&given.authority, &field(&at, "authority"));
+        let rewrite = Rewrite { path: whole.or(by_regex), authority };
+        let says_nothing = given.uri.is_empty() && given.authority.is_empty();
+        if says_nothing && given.uri_regex_rewrite.is_none() {
+            let message = "a rewrite needs uri, authority or uriRegexRewrite";
+            self.report(at, FindingCode::Missing, message);
+        }
+        (rewrite != Rewrite::default()).then_some(rewrite)
+    }
+
+    /// A text that becomes a part of a path or an authority; `None` if it is empty, or has bytes that may
+    /// not stand there (RFC 3986, section 2), which is reported.
+    fn of_target(&mut self, text: &str, path: &str) -> Option<Name> {
+        if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+            let message =
+                "it has blanks, control characters or letters outside ASCII; escape them: %20";
+            self.report(path, FindingCode::Invalid, message);
+            return None;
+        }
+        (!text.is_empty()).then(|| text.into())
+    }
+
+    fn regex_rewrite(&mut self, given: &RegexRewrite, path: &str) -> Option<PathRewrite> {
+        let (pattern, by) = (given.matches.as_str().into(), given.rewrite.as_str().into());
+        if given.matches.is_empty() || given.rewrite.is_empty() {
+            let message = "it needs both match and rewrite";
+            self.report(field(path, "uriRegexRewrite"), FindingCode::Missing, message);
+            return None;
+        }
+        self.of_target(&given.rewrite, &format!("{path}.uriRegexRewrite.rewrite"))?;
+        if let Err(bad) = PathPattern::new(&pattern, &by) {
+            let at = format!("{path}.uriRegexRewrite.match");
+            self.report(at, FindingCode::Invalid, bad.to_string());
+            return None;
+        }
+        Some(PathRewrite::Regex { pattern, by })
     }
 
     fn backend(&mut self, given: &HttpRouteDestination, path: &str) -> Backend {
-        if given.destination.host.contains('*') {
+        let headers = self.headers(&given.headers, &given.into(), path);
+        let weight = given.weight.map_or(0, weight);
+        self.backend_of(&given.destination, weight, headers, &field(path, "destination"))
+    }
+
+    /// A destination as a backend.
+    fn backend_of(
+        &mut self,
+        given: &Destination,
+        weight: u32,
+        headers: HeaderOps,
+        path: &str,
+    ) -> Backend {
+        let Destination { host, subset, port: PortSelector { number, .. } } = given;
+        if host.contains('*') {
             let message = "a destination is one service, never a wildcard";
-            let path = field(&field(path, "destination"), "host");
-            self.report(path, FindingCode::Invalid, message);
+            self.report(field(path, "host"), FindingCode::Invalid, message);
         }
-        let Destination { host, subset, port: PortSelector { number, .. } } = &given.destination;
         Backend {
             host: fully_qualified(host, self.object),
             port: *number,
             subset: (!subset.is_empty()).then(|| subset.as_str().into()),
-            weight: given.weight.map_or(0, weight),
-            headers: self.headers(&given.headers, &given.into(), path),
+            weight,
+            headers,
         }
     }
 
@@ -164,13 +249,6 @@ impl Translator<'_> {
 /// A weight, of which the table has the bounds.
 fn weight(given: Count) -> u32 {
     u32::try_from(given.0).unwrap_or_default()
-}
-
-/// A rewrite; empty texts are as good as none, as protobuf has it.
-fn rewrite(given: &HttpRewrite) -> Option<Rewrite> {
-    let text = |text: &String| (!text.is_empty()).then(|| Name::from(text.as_str()));
-    let rewrite = Rewrite { path: text(&given.uri), authority: text(&given.authority) };
-    (rewrite != Rewrite::default()).then_some(rewrite)
 }
 
 /// What routes inside the mesh are attached to.

@@ -4,7 +4,7 @@ use super::*;
 use crate::Name;
 use crate::name::Labels;
 use crate::recorder::{Silent, Trace};
-use crate::route::{Match, Rewrite, Rule};
+use crate::route::{Action, Match, PathRewrite, Rewrite, Rule};
 use crate::settings::Settings;
 use crate::snapshot::Objects;
 use crate::test_world::*;
@@ -12,6 +12,7 @@ use crate::text_match::TextMatch;
 use crate::traffic::Local;
 use crate::view::{Body, Change};
 
+mod answers;
 mod connections;
 mod lookup;
 mod outcomes;
@@ -367,7 +368,7 @@ fn alternatives_are_ored_and_the_first_rule_wins() {
 #[test]
 fn a_rewrite_without_a_path_condition_replaces_the_first_slash() {
     let rewriting = |condition: Match, by: &str| Rule {
-        rewrite: Some(Rewrite { path: Some(by.into()), authority: None }),
+        rewrite: Some(Rewrite { path: Some(PathRewrite::Matched(by.into())), authority: None }),
         ..to(vec![condition], "v1")
     };
     let post = || Match { method: text(TextMatch::Exact, "GET"), ..Match::default() };

@@ -81,19 +81,38 @@ fn destinations(
     callers: &BTreeSet<&Name>,
     out: &mut Vec<Finding>,
 ) {
-    let of_requests = entry
-        .route
-        .rules
-        .iter()
-        .enumerate()
-        .map(|(at, rule)| (format!("{}[{at}]", entry.fields.rules), rule.action.backends()));
-    let of_connections = entry.route.connection_rules.iter().map(|rule| {
-        (format!("{}.{}", entry.fields.connection_rules, rule.place), &rule.backends[..])
-    });
-    for (rule, backends) in of_requests.chain(of_connections) {
-        for (b, backend) in backends.iter().enumerate() {
-            let at = format!("{rule}.{}[{b}]", entry.fields.backends);
-            destination(reader, entry, (backend, &at), callers, out);
+    let RouteFields { rules, connection_rules, backends, destination: to, .. } = entry.fields;
+    for (at, rule) in entry.route.rules.iter().enumerate() {
+        let at = format!("{rules}[{at}]");
+        for (b, backend) in rule.action.backends().iter().enumerate() {
+            destination(
+                reader,
+                entry,
+                (backend, &format!("{at}.{backends}[{b}].{to}")),
+                callers,
+                out,
+            );
+        }
+        for mirror in &rule.mirrors {
+            destination(
+                reader,
+                entry,
+                (&mirror.to, &format!("{at}.{}", mirror.place)),
+                callers,
+                out,
+            );
+        }
+    }
+    for rule in &entry.route.connection_rules {
+        let at = format!("{connection_rules}.{}", rule.place);
+        for (b, backend) in rule.backends.iter().enumerate() {
+            destination(
+                reader,
+                entry,
+                (backend, &format!("{at}.{backends}[{b}].{to}")),
+                callers,
+                out,
+            );
         }
     }
 }

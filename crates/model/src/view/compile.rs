@@ -4,7 +4,8 @@ use std::sync::{Arc, OnceLock};
 
 use super::RuleIndex;
 use crate::name::{Labels, Name, ObjectId};
-use crate::route::{ConnectionRule, Match, Route, Rule};
+use crate::path_rewrite::PathPattern;
+use crate::route::{ConnectionRule, Match, PathRewrite, Route, Rule};
 use crate::text_match::{BadPattern, Matcher};
 
 /// A compiled [`Route`].
@@ -42,6 +43,10 @@ pub struct CompiledRule {
     pub rule: Rule,
     /// Alternatives, of which one must match; none at all match every request.
     pub matches: Vec<CompiledMatch>,
+    /// Origins that its `cors` allows; one that cannot be used allows nothing.
+    pub origins: Vec<Matcher>,
+    /// Its rewrite by expression; one that cannot be used changes nothing.
+    pub path_pattern: Option<PathPattern>,
 }
 
 /// A compiled [`Match`]; fields as there.
@@ -77,24 +82,9 @@ pub(super) fn route(
     before: Option<&CompiledRoute>,
 ) -> (Arc<CompiledRoute>, Vec<String>) {
     let mut errors = Vec::new();
-    let rules = route
-        .rules
-        .iter()
-        .enumerate()
-        .map(|(index, rule)| CompiledRule {
-            rule: rule.clone(),
-            matches: rule
-                .matches
-                .iter()
-                .map(|m| {
-                    CompiledMatch::new(m).unwrap_or_else(|bad| {
-                        errors.push(format!("rule {index}: {bad}"));
-                        CompiledMatch::dead(m, bad.to_string())
-                    })
-                })
-                .collect(),
-        })
-        .collect();
+    let rules =
+        (0..).zip(&route.rules).map(|(index, rule)| CompiledRule::new(index, rule, &mut errors));
+    let rules = rules.collect();
     let mut compiled = CompiledRoute {
         id: route.id.clone(),
         rules,
@@ -115,6 +105,28 @@ pub struct CallerMatch<'a> {
     pub source_namespace: Option<&'a Name>,
     pub gateways: &'a [Name],
     pub port: Option<u16>,
+}
+
+impl CompiledRule {
+    fn new(index: u32, rule: &Rule, errors: &mut Vec<String>) -> Self {
+        let mut report = |bad: &BadPattern| errors.push(format!("rule {index}: {bad}"));
+        let matches = rule.matches.iter().map(|m| {
+            CompiledMatch::new(m).unwrap_or_else(|bad| {
+                report(&bad);
+                CompiledMatch::dead(m, bad.to_string())
+            })
+        });
+        let matches = matches.collect();
+        let origins = rule.cors.iter().flat_map(|cors| &cors.allow_origins);
+        let origins = origins.filter_map(|m| m.compile().inspect_err(&mut report).ok()).collect();
+        let path_pattern = match rule.rewrite.as_ref().and_then(|rewrite| rewrite.path.as_ref()) {
+            Some(PathRewrite::Regex { pattern, by }) => {
+                PathPattern::new(pattern, by).inspect_err(&mut report).ok()
+            }
+            Some(PathRewrite::Matched(_)) | None => None,
+        };
+        Self { rule: rule.clone(), matches, origins, path_pattern }
+    }
 }
 
 impl CompiledMatch {

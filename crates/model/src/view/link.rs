@@ -405,18 +405,21 @@ impl Linker<'_> {
     ) -> Option<LinkedRoute> {
         let held = self.view.held.get(&ResourceKey::Route(id.clone()))?;
         let (route, version) = (held.route.clone()?, held.version);
-        let mut link = |backends: &[Backend]| -> Vec<LinkedBackend> {
-            let backends = backends.iter().map(|b| {
-                self.backend(applies, dialled, &b.host, b.port, b.subset.as_ref(), b.weight)
-            });
-            backends.collect()
+        let mut link = |b: &Backend| {
+            self.backend(applies, dialled, &b.host, b.port, b.subset.as_ref(), b.weight)
         };
-        let of_requests = route.rules.iter().map(|rule| link(rule.rule.action.backends()));
+        let rules = || route.rules.iter().map(|compiled| &compiled.rule);
+        let of_requests =
+            rules().map(|rule| rule.action.backends().iter().map(&mut link).collect());
         let request_backends = of_requests.collect();
-        let of_connections = route.connection_rules.iter().map(|rule| link(&rule.backends));
+        let of_connections = route.connection_rules.iter();
+        let of_connections =
+            of_connections.map(|rule| rule.backends.iter().map(&mut link).collect());
         let connection_backends = of_connections.collect();
+        let mirrors = rules().map(|rule| rule.mirrors.iter().map(|m| link(&m.to)).collect());
+        let mirrors = mirrors.collect();
         let name = format!("{}/{}", id.namespace, id.name).into();
-        Some(LinkedRoute { route, version, name, request_backends, connection_backends })
+        Some(LinkedRoute { route, version, name, request_backends, connection_backends, mirrors })
     }
 
     fn backend(

@@ -458,6 +458,7 @@ fn rules_behind_a_catch_all_are_tried_last_or_never_where_routes_join() {
             name: name.into(),
             request_backends: Vec::new(),
             connection_backends: Vec::new(),
+            mirrors: Vec::new(),
         })
     };
     let routes = [

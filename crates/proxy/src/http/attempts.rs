@@ -12,6 +12,7 @@ use crate::failure::{Blame, Failure, Stage};
 use crate::http::deadlines::{Deadlines, Passed};
 use crate::http::exchange::{Exchange, Picked};
 use crate::http::forward::{Ended, Forwarding, Progress, Replay, Withheld, forward};
+use crate::http::mirror::Copies;
 use crate::http::upstream::Upstream;
 use crate::http::{ClientSide, Served, body, edit};
 use crate::http1::Limits;
@@ -22,6 +23,7 @@ pub(crate) struct Attempts<'a> {
     decision: &'a Decision,
     deadlines: Deadlines<'a>,
     replay: Replay,
+    copies: Copies,
     tried: Tried,
 }
 
@@ -31,6 +33,7 @@ impl<'a> Attempts<'a> {
         exchange: &Exchange<'a>,
         decision: &'a Decision,
         client: &ClientSide<'_, '_, '_>,
+        copies: Copies,
     ) -> Self {
         let limits = &exchange.worker.process.limits;
         let deadlines = Deadlines::new(
@@ -44,7 +47,7 @@ impl<'a> Attempts<'a> {
             deadlines.request_ended();
         }
         let replay = Replay::new(limits.replay_bytes_max);
-        Self { decision, deadlines, replay, tried: Tried::default() }
+        Self { decision, deadlines, replay, copies, tried: Tried::default() }
     }
 
     /// Sends the request to one endpoint after the other until there is an answer.
@@ -175,6 +178,7 @@ impl<'a> Attempts<'a> {
             may_switch: body.upgrade.is_some(),
             source: &mut *body.source,
             replay: &mut self.replay,
+            copies: &mut self.copies,
             deadlines: &self.deadlines,
             limits: Limits::from(limits),
             spare: &exchange.worker.buffers,
@@ -185,9 +189,10 @@ impl<'a> Attempts<'a> {
         let (decision, draw) = (self.decision, exchange.draw);
         let (kind, worker, made) = (exchange.connection.kind, exchange.worker, made(exchange));
         let is_idempotent = exchange.head.is_idempotent();
+        let origin = exchange.sent.as_ref().and_then(|sent| sent.origin.as_deref());
         let (mut status, mut grpc_status) = (0, None);
         let edit = |head: &mut ResponseHead, is_whole: bool| {
-            if !edit::response(head, kind, decision, from_member) {
+            if !edit::response(head, kind, decision, origin, from_member) {
                 return Err(Withheld::NotDelivered);
             }
             (status, grpc_status) = (head.status, body::grpc_status(&head.fields));

@@ -11,6 +11,7 @@ use http::HeaderMap;
 use crate::buffer::{Buffer, Buffers};
 use crate::http::convert;
 use crate::http::deadlines::{Awaited, Deadlines};
+use crate::http::mirror::CopiedBody;
 use crate::http1::{BodyDecoder, BodyEncoder, Decoded, Framing, Limits};
 use crate::message::Fields;
 use crate::stream::Io;
@@ -70,6 +71,7 @@ pub(crate) struct Source<'a> {
 enum Origin<'a> {
     Http1 { io: &'a Io, buffer: &'a mut Buffer, spare: &'a Buffers, decoder: BodyDecoder },
     Http2 { stream: RecvStream, next: Option<Part>, header_count_max: usize },
+    Copied { body: &'a mut CopiedBody, next: Option<Part> },
     Empty,
 }
 
@@ -97,6 +99,16 @@ impl<'a> Source<'a> {
         let ended = stream.is_end_stream();
         let from = Origin::Http2 { stream, next: None, header_count_max };
         Self { from, bytes: 0, ended, grpc_status: None }
+    }
+
+    /// The body of a copy.
+    pub(crate) fn copied(body: &'a mut CopiedBody) -> Self {
+        Self {
+            from: Origin::Copied { body, next: None },
+            bytes: 0,
+            ended: false,
+            grpc_status: None,
+        }
     }
 
     /// No body.
@@ -127,6 +139,10 @@ impl<'a> Source<'a> {
         let part = match &mut self.from {
             Origin::Http1 { buffer, decoder, .. } => decode(decoder, buffer)?,
             Origin::Http2 { next, .. } => next.take(),
+            Origin::Copied { body, next } => match next.take() {
+                Some(part) => Some(part),
+                None => body.next()?,
+            },
             Origin::Empty => Some(Part::End(None)),
         };
         match &part {
@@ -158,6 +174,12 @@ impl<'a> Source<'a> {
             }
             Origin::Http2 { stream, next, header_count_max } => {
                 poll_fn(|cx| poll_http2(stream, next, *header_count_max, cx)).await
+            }
+            Origin::Copied { body, next } => {
+                if next.is_none() {
+                    *next = Some(body.wait().await?);
+                }
+                Ok(())
             }
             Origin::Empty => Ok(()),
         }

@@ -2,7 +2,7 @@
 
 use ironmesh_model::entry::{self, EntryHeaders, Sender};
 use ironmesh_model::route::HeaderOp;
-use ironmesh_model::{Decision, ListenerKind};
+use ironmesh_model::{Decision, ListenerKind, Reason};
 use ironmesh_telemetry::trace_context::{TraceContext, b3_sampled, request_id};
 
 use crate::connection::Connection;
@@ -66,6 +66,7 @@ pub(crate) fn response(
     head: &mut ResponseHead,
     kind: ListenerKind,
     decision: &Decision,
+    origin: Option<&str>,
     from_member: bool,
 ) -> bool {
     let from_mesh = from_member && kind != ListenerKind::Inbound;
@@ -76,14 +77,25 @@ pub(crate) fn response(
     head.fields.retain(|name, _| {
         !name.starts_with(b"x-ironmesh-") || (from_mesh && name == REASON.as_bytes())
     });
-    response_fields(head, decision);
+    response_fields(head, decision, origin);
     true
 }
 
-/// Header operations on the way back.
-pub(crate) fn response_fields(head: &mut ResponseHead, decision: &Decision) {
+/// Header operations on the way back, and what pages of other origins may see. `origin`: the one that
+/// the client named, if the winning rule asks for it.
+pub(crate) fn response_fields(head: &mut ResponseHead, decision: &Decision, origin: Option<&str>) {
     for ops in decision.header_ops() {
         apply(&ops.response, &mut head.fields);
+    }
+    let Some(origin) = origin else { return };
+    // As in Envoy an abort comes before the cross-origin policy is looked at.
+    let fields = match decision.reason {
+        Reason::FaultAbort => Vec::new(),
+        Reason::Preflight => decision.preflight_fields(origin),
+        _ => decision.cors_fields(origin),
+    };
+    for (name, value) in fields {
+        head.fields.set(name, value.as_bytes());
     }
 }
 

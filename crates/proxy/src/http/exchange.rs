@@ -9,7 +9,9 @@ use ironmesh_model::group::{Ask, Group, Member, Tried};
 use ironmesh_model::path::{EscapedNul, normalize_target, split_target};
 use ironmesh_model::recorder::Silent;
 use ironmesh_model::service::{Protocol, UpstreamTls};
-use ironmesh_model::{Decision, Draw, ListenerKind, Plan, Reason, Request, Traffic, View, decide};
+use ironmesh_model::{
+    Decision, Draw, HeaderLookup, ListenerKind, Plan, Reason, Request, Traffic, View, decide,
+};
 
 use crate::connection::Connection;
 use crate::failure::{Failure, Stage};
@@ -32,10 +34,8 @@ pub(crate) struct Exchange<'a> {
     pub(crate) grpc: bool,
     /// All chance in its handling.
     pub(crate) draw: Draw,
-    /// The target that the client sent, if it is another than the endpoint gets.
-    pub(crate) original_target: Option<String>,
-    /// The authority that the client sent, if it is another than the endpoint gets.
-    pub(crate) original_authority: Option<String>,
+    /// What the client sent, where it matters later; most requests need none.
+    pub(crate) sent: Option<Box<Sent>>,
     pub(crate) outcome: Outcome,
     /// Watches that it is not silent for too long.
     pub(crate) watch: &'a Watch,
@@ -44,6 +44,17 @@ pub(crate) struct Exchange<'a> {
     pub(crate) fresh: bool,
     /// Why it is refused, if its head is whole but not to be served.
     refused: Option<Reason>,
+}
+
+/// What the client sent, and the endpoint does not get.
+#[derive(Debug, Default)]
+pub(crate) struct Sent {
+    /// The target, if it is another than the endpoint gets.
+    pub(crate) target: Option<String>,
+    /// The authority, likewise.
+    pub(crate) authority: Option<String>,
+    /// The origin of a page, if the winning rule has something to say about those.
+    pub(crate) origin: Option<String>,
 }
 
 impl<'a> Exchange<'a> {
@@ -61,8 +72,7 @@ impl<'a> Exchange<'a> {
             grpc: head.is_grpc(),
             head,
             draw: Draw(0),
-            original_target: None,
-            original_authority: None,
+            sent: None,
             outcome: Outcome::begin(),
             watch,
             fresh: false,
@@ -93,6 +103,19 @@ impl<'a> Exchange<'a> {
         }
     }
 
+    /// Notes the origin of a page, before the winning rule changes headers.
+    pub(crate) fn note_origin(&mut self, decision: &Decision) {
+        if decision.has_cors() {
+            let origin = HeaderLookup::value(&self.head.fields, "origin").map(Cow::into_owned);
+            self.sent.get_or_insert_default().origin = origin;
+        }
+    }
+
+    /// The origin that the client named, if the winning rule has something to say about those.
+    pub(crate) fn origin(&self) -> Option<&str> {
+        self.sent.as_ref()?.origin.as_deref()
+    }
+
     /// Decides, waiting for what the view lacks.
     pub(crate) async fn decide(&self) -> Result<Decision, Failure> {
         let decision = self.decide_by(&self.connection.workload.views.load());
@@ -112,28 +135,34 @@ impl<'a> Exchange<'a> {
     }
 
     fn decide_by(&self, view: &View) -> Decision {
-        let (path, query) = split_target(self.head.target());
         let local = self.connection.workload.local.load();
-        let request = Request {
+        let traffic = Traffic::Request(self.connection.seen(&local), self.request());
+        decide(view, &traffic, self.draw, &mut Silent)
+    }
+
+    /// The request as decisions see it.
+    pub(crate) fn request(&self) -> Request<'_> {
+        let (path, query) = split_target(self.head.target());
+        Request {
             method: self.head.method(),
             scheme: self.head.scheme(),
             authority: self.head.authority(),
             path,
             query,
             headers: &self.head.fields,
-        };
-        let traffic = Traffic::Request(self.connection.seen(&local), request);
-        decide(view, &traffic, self.draw, &mut Silent)
+        }
     }
 
     /// Changes the request as the winning rule says.
     pub(crate) fn edit_request(&mut self, decision: &Decision) {
         if let Some(target) = decision.rewritten_target(self.head.target()) {
-            self.original_target = Some(self.head.target().to_owned());
+            let sent = self.sent.get_or_insert_default();
+            sent.target = Some(self.head.target().to_owned());
             self.head.set_target(&target);
         }
         if let Some(authority) = decision.rewritten_authority() {
-            self.original_authority = Some(self.head.authority().to_owned());
+            let sent = self.sent.get_or_insert_default();
+            sent.authority = Some(self.head.authority().to_owned());
             self.head.set_authority(authority);
         }
         edit::request_fields(self.head, decision);
@@ -150,13 +179,7 @@ impl<'a> Exchange<'a> {
         let by_client = self.head.version == Version::Http2;
         let (picked, http2) = match (&decision.plan, decision.group()) {
             (Plan::Forward, Some(group)) => {
-                // A port that declares `http` takes HTTP/1.1, as in Istio, but for gRPC, which is
-                // none without HTTP/2.
-                let http2 = match group.policy().protocol {
-                    Protocol::Http2 | Protocol::Grpc => true,
-                    Protocol::Undeclared => by_client,
-                    _ => by_client && self.grpc,
-                };
+                let http2 = speaks_http2(group.policy().protocol, by_client, self.grpc);
                 (Picked::of(self.worker, connection, group, tried)?, http2)
             }
             (Plan::Forward, None) => return Err(Failure::mesh(Reason::UnknownDestination)),
@@ -197,6 +220,16 @@ impl<'a> Exchange<'a> {
     /// Counts and logs what became of it.
     pub(crate) fn observe(&self) {
         crate::observe::request(self);
+    }
+}
+
+/// Whether HTTP/2 is spoken to a port that declares this protocol. One that declares `http` takes
+/// HTTP/1.1, as in Istio, but for gRPC, which is none without HTTP/2.
+pub(crate) fn speaks_http2(protocol: Protocol, by_client: bool, grpc: bool) -> bool {
+    match protocol {
+        Protocol::Http2 | Protocol::Grpc => true,
+        Protocol::Undeclared => by_client,
+        _ => by_client && grpc,
     }
 }
 

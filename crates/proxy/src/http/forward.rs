@@ -13,6 +13,7 @@ use crate::buffer::Buffers;
 use crate::failure::{Failure, Stage};
 use crate::http::body::{BodyFailure, Part, PumpFailure, Sink, Source, pump};
 use crate::http::deadlines::{Awaited, Deadlines};
+use crate::http::mirror::Copies;
 use crate::http::responder::Responder;
 use crate::http::upstream::{Answer, Directions, Following, Upstream};
 use crate::http1::{Framing, Limits};
@@ -66,6 +67,7 @@ pub(crate) struct Forwarding<'a, 'b> {
     pub(crate) may_switch: bool,
     pub(crate) source: &'a mut Source<'b>,
     pub(crate) replay: &'a mut Replay,
+    pub(crate) copies: &'a mut Copies,
     pub(crate) deadlines: &'a Deadlines<'a>,
     pub(crate) limits: Limits,
     pub(crate) spare: &'a Buffers,
@@ -121,12 +123,12 @@ pub(crate) async fn forward(
     responder: &mut Responder<'_>,
     mut edit: impl FnMut(&mut ResponseHead, bool) -> Result<(), Withheld>,
 ) -> Result<Ended, Failure> {
-    let Forwarding { head, framing, may_switch, source, replay, .. } = attempt;
+    let Forwarding { head, framing, may_switch, source, replay, copies, .. } = attempt;
     let Forwarding { deadlines, limits, spare, out, progress, .. } = attempt;
     let Directions { mut request, mut answer } =
         upstream.begin(head, framing, limits, spare, out)?;
     let request_side = async {
-        match send(source, &mut request, replay, deadlines).await {
+        match send(source, &mut request, replay, copies, deadlines).await {
             Ok(()) => {
                 progress.request_sent.set(true);
                 progress.whole.set(replay.is_whole());
@@ -250,6 +252,7 @@ async fn send(
     source: &mut Source<'_>,
     sink: &mut Sink<'_>,
     replay: &mut Replay,
+    copies: &mut Copies,
     deadlines: &Deadlines<'_>,
 ) -> Result<(), PumpFailure> {
     let step = Awaited::EndpointTakes;
@@ -265,11 +268,13 @@ async fn send(
         match source.next().map_err(PumpFailure::Source)? {
             Some(Part::Data(data)) => {
                 replay.keep(&data);
+                copies.data(&data);
                 deadlines.step(step, pin!(sink.data(data))).await.map_err(PumpFailure::Sink)?;
             }
             Some(Part::End(trailers)) => {
                 deadlines.request_ended();
                 replay.end = Some(trailers.clone());
+                copies.end(trailers.as_deref());
                 return deadlines
                     .step(step, pin!(sink.end(trailers)))
                     .await

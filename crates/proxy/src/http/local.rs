@@ -1,10 +1,11 @@
 //! Answers that the mesh gives itself.
 
 use bytes::Bytes;
-use ironmesh_model::Reason;
-use ironmesh_model::route::DirectResponse;
+use ironmesh_model::route::AbortStatus;
+use ironmesh_model::{Decision, Plan, Reason};
 
 use crate::http::body::BodyFailure;
+use crate::http::exchange::Exchange;
 use crate::http::responder::Responder;
 use crate::http1::Framing;
 use crate::message::ResponseHead;
@@ -23,6 +24,10 @@ pub(crate) struct LocalAnswer {
     /// Why, as the client is told.
     pub(crate) reason: Reason,
     pub(crate) body: Bytes,
+    /// Where the client is to go, if elsewhere.
+    pub(crate) location: Option<String>,
+    /// The status that gRPC is told, if it is not the one that stands for `status`.
+    pub(crate) grpc_status: Option<u8>,
     /// Whether it tells a caller's proxy that the application has not seen the request.
     pub(crate) not_delivered: bool,
 }
@@ -30,15 +35,39 @@ pub(crate) struct LocalAnswer {
 impl LocalAnswer {
     /// The mesh's own word for a reason.
     pub(crate) fn of(reason: Reason) -> Self {
-        let body = Bytes::from_static(text(reason).as_bytes());
-        Self { status: reason.status(), reason, body, not_delivered: false }
+        let text = Bytes::from_static(text(reason).as_bytes());
+        Self::new(reason.status(), reason, text)
     }
 
-    /// What a rule answers by itself.
-    pub(crate) fn direct(answer: &DirectResponse) -> Self {
-        let body = Bytes::from_owner(answer.body.clone());
-        let (status, reason) = (answer.status, Reason::DirectResponse);
-        Self { status, reason, body, not_delivered: false }
+    /// What the winning rule answers by itself; `None`: it does not.
+    pub(crate) fn by_rule(exchange: &Exchange<'_>, decision: &Decision) -> Option<Self> {
+        let reason = decision.reason;
+        let Plan::Answer(status) = decision.plan else { return None };
+        Some(match reason {
+            Reason::DirectResponse => {
+                let body = Bytes::from_owner(decision.direct_response()?.body.clone());
+                Self::new(status, reason, body)
+            }
+            Reason::Redirect => {
+                let dialled = exchange.connection.destination.port();
+                let location = Some(decision.location(&exchange.request(), dialled)?);
+                Self { location, ..Self::new(status, reason, Bytes::new()) }
+            }
+            Reason::Preflight => Self::new(status, reason, Bytes::new()),
+            Reason::FaultAbort => {
+                let grpc_status = match decision.abort()?.with {
+                    AbortStatus::Grpc(status) => Some(status),
+                    AbortStatus::Http(_) => None,
+                };
+                let text = Bytes::from_static(text(reason).as_bytes());
+                Self { grpc_status, ..Self::new(status, reason, text) }
+            }
+            _ => return None,
+        })
+    }
+
+    fn new(status: u16, reason: Reason, body: Bytes) -> Self {
+        Self { status, reason, body, location: None, grpc_status: None, not_delivered: false }
     }
 
     /// Makes its head.
@@ -46,15 +75,22 @@ impl LocalAnswer {
         to.clear();
         to.status = if grpc { 200 } else { self.status };
         to.fields.push(REASON.as_bytes(), self.reason.code().as_bytes());
+        if let Some(location) = &self.location {
+            to.fields.push(b"location", location.as_bytes());
+        }
         if self.not_delivered {
             to.fields.push(NOT_DELIVERED.as_bytes(), b"1");
         }
         if grpc {
             // gRPC over HTTP/2, "Responses": trailers-only.
             to.fields.push(b"content-type", b"application/grpc");
-            to.fields.push(b"grpc-status", grpc_status(self.reason, self.status).as_bytes());
+            let status = match self.grpc_status {
+                Some(status) => status.to_string(),
+                None => grpc_status(self.reason, self.status).to_owned(),
+            };
+            to.fields.push(b"grpc-status", status.as_bytes());
             to.fields.push(b"grpc-message", grpc_message(&self.body).as_bytes());
-        } else if !self.body.is_empty() || self.reason != Reason::DirectResponse {
+        } else if !self.body.is_empty() {
             to.fields.push(b"content-type", b"text/plain");
         }
     }
@@ -89,6 +125,7 @@ fn text(reason: Reason) -> &'static str {
     match reason {
         Reason::NoEndpoints => "no healthy upstream",
         Reason::Timeout => "upstream request timeout",
+        Reason::FaultAbort => "fault filter abort",
         other => other.text(),
     }
 }

@@ -10,7 +10,8 @@ pub(super) fn of_request(reason: Reason, begun: bool) -> &'static str {
             "via_upstream"
         }
         // Istio's answer of its BlackHoleCluster is a route that answers by itself.
-        (Reason::Blocked, _) => "direct_response",
+        (Reason::Blocked | Reason::Redirect, _) => "direct_response",
+        (Reason::FaultAbort, _) => "fault_filter_abort",
         (Reason::NoRoute, _) => "route_not_found",
         (Reason::UndefinedSubset | Reason::UnknownDestination, _) => "cluster_not_found",
         (Reason::NoEndpoints, _) => "no_healthy_upstream",

@@ -2,7 +2,7 @@
 
 use ironmesh_model::ListenerKind;
 use ironmesh_model::policy::MtlsMode;
-use ironmesh_model::route::{Action, DirectResponse, Rewrite, Rule};
+use ironmesh_model::route::{Action, DirectResponse, PathRewrite, Rewrite, Rule};
 use ironmesh_model::service::Protocol;
 use ironmesh_model::settings::{AccessLogEncoding, OutboundPolicy};
 use ironmesh_model::snapshot::Objects;
@@ -36,7 +36,10 @@ fn assert_says(line: &Value, expected: Value) {
 #[test]
 fn a_request_is_logged_as_its_client_sent_it_and_where_it_went() {
     let app = App::http(|_| "HTTP/1.1 201 Made\r\ncontent-length: 4\r\n\r\nmade".to_owned());
-    let rewrite = Rewrite { path: Some("/new".into()), authority: Some("other.example".into()) };
+    let rewrite = Rewrite {
+        path: Some(PathRewrite::Matched("/new".into())),
+        authority: Some("other.example".into()),
+    };
     let mut objects = objects(Protocol::Http, &[&app]);
     objects.routes =
         vec![route(vec![Rule { rewrite: Some(rewrite), ..rule(&[("v0", 1)], Some("/old")) }])];

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use ironmesh_model::ListenerKind;
-use ironmesh_model::route::{Rewrite, Rule};
+use ironmesh_model::route::{PathRewrite, Rewrite, Rule};
 use ironmesh_model::service::Protocol;
 use ironmesh_model::snapshot::Objects;
 
@@ -305,8 +305,10 @@ fn a_rule_rewrites_and_a_timeout_ends() {
     });
     let mut objects = objects(Protocol::Http, &[&app]);
     let mut rewriting = rule(&[("", 1)], Some("/old"));
-    rewriting.rewrite =
-        Some(Rewrite { path: Some("/new".into()), authority: Some("other".into()) });
+    rewriting.rewrite = Some(Rewrite {
+        path: Some(PathRewrite::Matched("/new".into())),
+        authority: Some("other".into()),
+    });
     rewriting.headers.request.set = vec![("x-added".into(), "1".into())];
     rewriting.headers.response.remove = vec!["content-type".into()];
     let timeout = Some(Duration::from_millis(100));

@@ -10,8 +10,8 @@ use ironmesh_dialects::{Object, translate};
 use ironmesh_model::service::{EndpointAddress, UpstreamTls};
 use ironmesh_model::settings::{AccessLogEncoding, OutboundPolicy, Settings};
 use ironmesh_model::snapshot::{Objects, Subscriber};
-use ironmesh_model::{Draw, Local, Snapshot, View, WorkloadId};
-use ironmesh_testkit::deciding::{decide_on, destination, listener, subscriber};
+use ironmesh_model::{Draw, Local, Plan, Snapshot, View, WorkloadId};
+use ironmesh_testkit::deciding::{decide_on, destination, listener, location, subscriber};
 use ironmesh_testkit::naive::Request;
 use ironmesh_testkit::random::{self, Random};
 use serde_json::Value;
@@ -19,7 +19,7 @@ use serde_json::Value;
 use super::world::*;
 use crate::workload::LocalWorkload;
 
-const MESHES: u64 = 40;
+const MESHES: u64 = 160;
 const REQUESTS: usize = 30;
 
 #[test]
@@ -51,6 +51,10 @@ fn the_wire_agrees_with_decide() {
         (false, "blocked"),
         (false, "no_route"),
         (false, "undefined_subset"),
+        (false, "redirect"),
+        (false, "fault_abort"),
+        (false, "preflight"),
+        (false, "direct_response"),
         (true, "route"),
         (true, "no_route"),
         (true, "undefined_subset"),
@@ -72,20 +76,28 @@ fn compare(
     let setup = Setup::new(listener(first), destination(first), objects.clone());
     let proxy = Proxy::begin(Setup { workload: caller(first), ..setup });
     let mut client = Wire::connect(&proxy);
+    let mut answers = Vec::new();
     for request in requests {
         client.send(&text(request));
-        client.read_response(request.method == "HEAD");
+        answers.push(client.read_response(request.method == "HEAD"));
     }
     eventually("all log lines", || proxy.lines.text().lines().count() >= requests.len());
-    for (line, request) in proxy.lines.text().lines().zip(requests) {
+    for ((line, request), answer) in proxy.lines.text().lines().zip(requests).zip(&answers) {
         let logged: Value = serde_json::from_str(line).map_err(|error| error.to_string())?;
         let word = |name: &str| logged[name].as_str().map(str::to_owned);
         let draw: Draw = word("draw").unwrap_or_default().parse().unwrap_or(Draw(0));
         let decision = decide_on(snapshot, views, request, draw);
         let subset = decision.backend().and_then(|backend| backend.subset.as_deref());
         let reason = decision.reason.code();
-        let expected = (decision.route_name(), subset.map(str::to_owned), Some(reason.to_owned()));
-        let got = (word("route"), word("subset"), word("reason"));
+        let status = match decision.plan {
+            Plan::Answer(status) => status,
+            _ => answer.status,
+        };
+        let told = (status, location(&decision, request));
+        let expected =
+            (decision.route_name(), subset.map(str::to_owned), Some(reason.to_owned()), told);
+        let seen = (answer.status, answer.header("location").map(str::to_owned));
+        let got = (word("route"), word("subset"), word("reason"), seen);
         if got != expected {
             return Err(format!("{got:?} instead of {expected:?}: {request:#?}"));
         }

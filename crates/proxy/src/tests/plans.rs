@@ -240,7 +240,7 @@ fn by_connection_rules(apps: &[&App; 2], rules: Vec<ConnectionRule>) -> Proxy {
 fn connection_rule(place: &str, matched: ConnectionMatch, subset: &str) -> ConnectionRule {
     let backends = match rule(&[(subset, 1)], None).action {
         Action::Forward(backends) => backends,
-        Action::Answer(_) => Vec::new(),
+        Action::Answer(_) | Action::Redirect(_) => Vec::new(),
     };
     ConnectionRule { place: place.into(), matches: vec![matched], backends }
 }

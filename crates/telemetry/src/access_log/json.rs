@@ -18,7 +18,7 @@ pub(super) fn write(out: &mut Vec<u8>, r: &AccessRecord<'_>) {
     object.text("path", r.path);
     object.text("protocol", r.protocol);
     object.number("response_code", u128::from(r.response_code));
-    object.text("response_flags", Some(r.reason.flag()));
+    object.text("response_flags", Some(&r.flags()));
     object.text("response_code_details", r.response_code_details);
     object.text("connection_termination_details", r.connection_termination_details);
     object.text("upstream_transport_failure_reason", r.upstream_transport_failure_reason);

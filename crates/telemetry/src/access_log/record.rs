@@ -1,5 +1,6 @@
 //! What a line of the access log says.
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -20,6 +21,8 @@ pub struct AccessRecord<'a> {
     pub response_code: u16,
     /// Why it ended as it did; determines the response flag.
     pub reason: Reason,
+    /// Whether it was held back on purpose.
+    pub delayed: bool,
     /// Where the response came from, in Envoy's words: `via_upstream`, `route_not_found`, ...
     pub response_code_details: Option<&'a str>,
     /// Why the connection was ended.
@@ -89,4 +92,17 @@ pub enum Cluster<'a> {
     Passthrough,
     /// Nothing: it was refused.
     BlackHole,
+}
+
+impl AccessRecord<'_> {
+    /// Envoy's flags, `-` if there are none, in Envoy's order (its `ResponseFlag`).
+    pub(super) fn flags(&self) -> Cow<'static, str> {
+        let flag = self.reason.flag();
+        match (self.delayed, flag) {
+            (false, _) => flag.into(),
+            (true, "-") => "DI".into(),
+            (true, "UH" | "UF" | "UT" | "UC" | "UO" | "NR") => format!("{flag},DI").into(),
+            (true, _) => format!("DI,{flag}").into(),
+        }
+    }
 }

@@ -25,6 +25,7 @@ fn full(peer: &Identity) -> AccessRecord<'_> {
         protocol: Some("HTTP/1.1"),
         response_code: 200,
         reason: Reason::Route,
+        delayed: false,
         response_code_details: Some("via_upstream"),
         connection_termination_details: None,
         upstream_transport_failure_reason: None,
@@ -64,6 +65,7 @@ fn sparse() -> AccessRecord<'static> {
         protocol: None,
         response_code: 0,
         reason: Reason::Passthrough,
+        delayed: false,
         response_code_details: None,
         connection_termination_details: None,
         upstream_transport_failure_reason: None,
@@ -157,6 +159,26 @@ fn json_has_istio_s_keys_and_ours() {
             "peer": "spiffe://cluster.local/ns/default/sa/productpage",
         })
     );
+}
+
+/// As Envoy joins them.
+#[test]
+fn a_request_that_was_held_back_has_that_flag_too() {
+    for (reason, delayed, flags) in [
+        (Reason::Route, false, "-"),
+        (Reason::Route, true, "DI"),
+        (Reason::FaultAbort, false, "FI"),
+        (Reason::FaultAbort, true, "DI,FI"),
+        (Reason::NoEndpoints, true, "UH,DI"),
+        (Reason::DownstreamClosed, true, "DI,DC"),
+    ] {
+        let record = AccessRecord { reason, delayed, ..sparse() };
+        let json = line(&record, AccessLogEncoding::Json);
+        let object: serde_json::Value = serde_json::from_str(&json).unwrap();
+        assert_eq!(object["response_flags"], flags);
+        let text = line(&record, AccessLogEncoding::Text);
+        assert!(text.contains(&format!(" {flags} ")), "{text}");
+    }
 }
 
 #[test]

@@ -21,7 +21,7 @@ pub(super) fn write(out: &mut Vec<u8>, r: &AccessRecord<'_>) {
     rfc3339(line.0, r.start);
     line.fixed("] \"").text(r.method).fixed(" ").text(r.path).fixed(" ").text(r.protocol);
     line.fixed("\" ").number(Some(u128::from(r.response_code)));
-    line.fixed(" ").fixed(r.reason.flag());
+    line.fixed(" ").fixed(&r.flags());
     line.fixed(" ").text(r.response_code_details);
     line.fixed(" ").text(r.connection_termination_details);
     line.fixed(" \"").text(r.upstream_transport_failure_reason);

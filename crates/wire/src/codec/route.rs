@@ -6,7 +6,7 @@ use ironmesh_model::Name;
 use ironmesh_model::retry::{Retry, RetryCondition, RetryOn};
 use ironmesh_model::route::{
     Action, Backend, ConnectionMatch, ConnectionRule, DirectResponse, HeaderOp, HeaderOps, Match,
-    Rewrite, Route, Rule,
+    PathRewrite, Rewrite, Route, Rule,
 };
 use ironmesh_model::text_match::TextMatch;
 use prost::{Message, Oneof};
@@ -16,6 +16,10 @@ use super::common::{
     nanoseconds, narrow, optional_text, required, text, values,
 };
 use super::{Coded, DecodeError};
+
+mod beside;
+
+use beside::{CorsMessage, FaultsMessage, MirrorMessage, RedirectMessage};
 
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct RouteMessage {
@@ -121,7 +125,7 @@ pub(super) struct RuleMessage {
     name: String,
     #[prost(message, repeated, tag = "2")]
     matches: Vec<MatchMessage>,
-    #[prost(oneof = "ActionMessage", tags = "3, 7")]
+    #[prost(oneof = "ActionMessage", tags = "3, 7, 9")]
     action: Option<ActionMessage>,
     #[prost(uint64, optional, tag = "4")]
     timeout_nanoseconds: Option<u64>,
@@ -131,6 +135,12 @@ pub(super) struct RuleMessage {
     headers: Option<HeaderOpsMessage>,
     #[prost(message, optional, tag = "8")]
     retry: Option<RetryMessage>,
+    #[prost(message, optional, tag = "10")]
+    faults: Option<FaultsMessage>,
+    #[prost(message, optional, tag = "11")]
+    cors: Option<CorsMessage>,
+    #[prost(message, repeated, tag = "12")]
+    mirrors: Vec<MirrorMessage>,
 }
 
 #[derive(Clone, PartialEq, Eq, Message)]
@@ -226,6 +236,8 @@ enum ActionMessage {
     Forward(ForwardMessage),
     #[prost(message, tag = "7")]
     Answer(DirectResponseMessage),
+    #[prost(message, tag = "9")]
+    Redirect(RedirectMessage),
 }
 
 #[derive(Clone, PartialEq, Eq, Message)]
@@ -254,6 +266,7 @@ impl Coded for Rule {
                 status: u32::from(answer.status),
                 body: answer.body.to_vec(),
             }),
+            Action::Redirect(redirect) => ActionMessage::Redirect(redirect.message()),
         };
         RuleMessage {
             name: self.name.clone(),
@@ -263,6 +276,9 @@ impl Coded for Rule {
             retry: self.retry.as_ref().map(Coded::message),
             rewrite: self.rewrite.as_ref().map(Coded::message),
             headers: header_ops_message(&self.headers),
+            faults: self.faults.as_deref().map(Coded::message),
+            cors: self.cors.as_deref().map(Coded::message),
+            mirrors: messages(&self.mirrors),
         }
     }
 
@@ -274,7 +290,12 @@ impl Coded for Rule {
                 status: narrow(answer.status, "the status of an answer")?,
                 body: answer.body.into(),
             }),
+            ActionMessage::Redirect(redirect) => {
+                Action::Redirect(Box::new(Coded::value(redirect)?))
+            }
         };
+        let boxed_faults = |m| Coded::value(m).map(Box::new);
+        let boxed_cors = |m| Coded::value(m).map(Box::new);
         Ok(Self {
             name: m.name,
             matches: values(m.matches)?,
@@ -283,6 +304,9 @@ impl Coded for Rule {
             retry: m.retry.map(Coded::value).transpose()?,
             rewrite: m.rewrite.map(Coded::value).transpose()?,
             headers: header_ops(m.headers),
+            faults: m.faults.map(boxed_faults).transpose()?,
+            cors: m.cors.map(boxed_cors).transpose()?,
+            mirrors: values(m.mirrors)?,
         })
     }
 }
@@ -460,24 +484,50 @@ impl Coded for (Name, TextMatch) {
 
 #[derive(Clone, PartialEq, Eq, Message)]
 pub(super) struct RewriteMessage {
-    #[prost(string, optional, tag = "1")]
-    path: Option<String>,
+    #[prost(oneof = "PathRewriteMessage", tags = "1, 3")]
+    path: Option<PathRewriteMessage>,
     #[prost(string, optional, tag = "2")]
     authority: Option<String>,
+}
+
+#[derive(Clone, PartialEq, Eq, Oneof)]
+enum PathRewriteMessage {
+    #[prost(string, tag = "1")]
+    Matched(String),
+    #[prost(message, tag = "3")]
+    Regex(RegexRewriteMessage),
+}
+
+#[derive(Clone, PartialEq, Eq, Message)]
+struct RegexRewriteMessage {
+    #[prost(string, tag = "1")]
+    pattern: String,
+    #[prost(string, tag = "2")]
+    by: String,
 }
 
 impl Coded for Rewrite {
     type Message = RewriteMessage;
 
     fn message(&self) -> RewriteMessage {
-        RewriteMessage {
-            path: optional_text(self.path.as_ref()),
-            authority: optional_text(self.authority.as_ref()),
-        }
+        let path = self.path.as_ref().map(|path| match path {
+            PathRewrite::Matched(by) => PathRewriteMessage::Matched(text(by)),
+            PathRewrite::Regex { pattern, by } => {
+                let (pattern, by) = (text(pattern), text(by));
+                PathRewriteMessage::Regex(RegexRewriteMessage { pattern, by })
+            }
+        });
+        RewriteMessage { path, authority: optional_text(self.authority.as_ref()) }
     }
 
     fn value(m: RewriteMessage) -> Result<Self, DecodeError> {
-        Ok(Self { path: m.path.map(Name::from), authority: m.authority.map(Name::from) })
+        let path = m.path.map(|path| match path {
+            PathRewriteMessage::Matched(by) => PathRewrite::Matched(by.into()),
+            PathRewriteMessage::Regex(RegexRewriteMessage { pattern, by }) => {
+                PathRewrite::Regex { pattern: pattern.into(), by: by.into() }
+            }
+        });
+        Ok(Self { path, authority: m.authority.map(Name::from) })
     }
 }
 

@@ -1,6 +1,6 @@
 //! An explanation as text: one paragraph a hop, one line a step.
 
-use ironmesh_control::api::explain::{BackendItem, Explanation, Hop, ResourceState};
+use ironmesh_control::api::explain::{BackendItem, Explanation, Hop, MirrorItem, ResourceState};
 use ironmesh_control::api::mesh::EndpointState;
 use ironmesh_model::Event;
 use ironmesh_model::route::{HeaderOp, HeaderOps};
@@ -33,6 +33,9 @@ fn lines(hop: &Hop) -> Vec<String> {
     for backend in &hop.backends {
         self::backend(&mut lines, backend, hop.endpoint.as_deref());
     }
+    for mirror in &hop.mirrors {
+        self::mirror(&mut lines, mirror);
+    }
     if let Some(why) = &hop.endpoints_not_known {
         lines.push(format!("note: whether endpoints are ejected is not known: {why}"));
     }
@@ -42,6 +45,9 @@ fn lines(hop: &Hop) -> Vec<String> {
         (Some(mode), None) => lines.push(format!("mTLS: takes {mode}")),
         (None, Some(tls)) => lines.push(format!("mTLS: {tls} to the next hop")),
         (None, None) => {}
+    }
+    if let Some(delay) = hop.delay {
+        lines.push(format!("held back for {delay:?} first"));
     }
     if let Some(timeout) = hop.timeout {
         lines.push(format!("timeout: {timeout:?}"));
@@ -61,6 +67,11 @@ fn event(lines: &mut Vec<String>, event: &Event) {
             lines.extend(alternatives.iter().map(|why| format!("       {why}")));
         }
         Event::Won { route, by } => lines.push(format!("  +  {route}: {by}")),
+        Event::Drawn { what, share, taken } => {
+            let mark = if *taken { '+' } else { '-' };
+            let this = if *taken { "this one too" } else { "not this one" };
+            lines.push(format!("     {mark} {what} for {share} of the requests: {this}"));
+        }
         Event::Weighted { choices, drawn, chosen } => {
             let sum: u64 = choices.iter().map(|choice| u64::from(choice.weight)).sum();
             lines.push(format!("     of {sum} parts {drawn} was drawn:"));
@@ -100,6 +111,17 @@ fn backend(lines: &mut Vec<String>, backend: &BackendItem, endpoint: Option<&str
     }
 }
 
+fn mirror(lines: &mut Vec<String>, mirror: &MirrorItem) {
+    let MirrorItem { host, port, subset, share, drawn, unusable } = mirror;
+    let name = backend_name(&format!("{host}:{port}"), subset.as_deref());
+    let sent = match (unusable, drawn) {
+        (Some(reason), _) => reason.text(),
+        (None, true) => "this one too",
+        (None, false) => "not this one",
+    };
+    lines.push(format!("copy to {name} of {share} of the requests: {sent}"));
+}
+
 /// How an endpoint stands with the proxy.
 fn state_of(state: &EndpointState) -> String {
     let mut text = endpoints::status(state);
@@ -120,6 +142,9 @@ fn changes(lines: &mut Vec<String>, hop: &Hop) {
     }
     if let Some(authority) = &hop.rewritten_authority {
         lines.push(format!("authority becomes {authority}"));
+    }
+    for (name, value) in &hop.answer_headers {
+        lines.push(format!("answer gets {name}: {value}"));
     }
     for HeaderOps { request, response } in &hop.headers {
         header_op(lines, "request", request);

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use ironmesh_model::FindingCode;
 use ironmesh_model::route::{Backend, ConnectionMatch, ConnectionRule, HeaderOps};
 
-use super::{Destination, L4Match, RouteDestination, Spec, TlsMatch, Translator, weight};
-use crate::istio::{PortSelector, fully_qualified, gateway_name, labels};
+use super::{L4Match, RouteDestination, Spec, TlsMatch, Translator, weight};
+use crate::istio::{gateway_name, labels};
 use crate::path::{field, item};
 
 impl Translator<'_> {
@@ -61,18 +61,9 @@ impl Translator<'_> {
     }
 
     fn connection_backend(&mut self, given: &RouteDestination, path: &str) -> Backend {
-        let Destination { host, subset, port: PortSelector { number, .. } } = &given.destination;
-        if host.contains('*') {
-            let message = "a destination is one service, never a wildcard";
-            self.report(format!("{path}.destination.host"), FindingCode::Invalid, message);
-        }
-        Backend {
-            host: fully_qualified(host, self.object),
-            port: *number,
-            subset: (!subset.is_empty()).then(|| subset.as_str().into()),
-            weight: given.weight.map_or(0, weight),
-            headers: HeaderOps::default(),
-        }
+        let weight = given.weight.map_or(0, weight);
+        let path = field(path, "destination");
+        self.backend_of(&given.destination, weight, HeaderOps::default(), &path)
     }
 
     fn tls_match(&self, given: &TlsMatch) -> Option<ConnectionMatch> {

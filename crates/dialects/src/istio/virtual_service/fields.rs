@@ -44,7 +44,7 @@ fields! {
         /// Where requests go, by weight.
         honoured route: Vec<HttpRouteDestination>,
         /// Answers with a redirect instead.
-        later redirect: Option<Redirect>,
+        honoured redirect: Option<Redirect>,
         /// Answers with a fixed response instead.
         honoured direct_response "directResponse": Option<DirectResponse>,
         /// The `VirtualService` whose rules are taken instead.
@@ -58,15 +58,15 @@ fields! {
         /// Delays or aborts a share of the requests.
         honoured fault: Option<Fault>,
         /// Where a copy of each request goes, whose answer is dropped.
-        later mirror: Option<Destination>,
+        honoured mirror: Option<Destination>,
         /// Where copies of requests go, each with a share of its own.
-        later mirrors: Vec<Mirror>,
+        honoured mirrors: Vec<Mirror>,
         /// The share of requests that `mirror` gets; none: all.
-        later mirror_percentage "mirrorPercentage": Option<Percent>,
+        honoured mirror_percentage "mirrorPercentage": Option<Percent>,
         /// `mirrorPercentage` as a whole number.
-        later mirror_percent "mirrorPercent": Option<u32>,
+        old("mirrorPercentage.value") mirror_percent "mirrorPercent": Option<u32>,
         /// Cross-origin requests.
-        later cors_policy "corsPolicy": Option<CorsPolicy>,
+        honoured cors_policy "corsPolicy": Option<CorsPolicy>,
         /// Changes headers.
         honoured headers: Headers,
         /// Allowed upgrades to WebSocket.
@@ -173,7 +173,7 @@ fields! {
         /// What replaces the authority.
         honoured authority: String,
         /// Replaces what an expression finds in the path.
-        later uri_regex_rewrite "uriRegexRewrite": Option<RegexRewrite>,
+        honoured uri_regex_rewrite "uriRegexRewrite": Option<RegexRewrite>,
     }
 
     /// A replacement by expression.
@@ -246,21 +246,22 @@ fields! {
     /// Failures on purpose.
     pub struct Fault "fault" {
         /// Holds requests back.
-        later delay: Option<Delay>,
+        honoured delay: Option<Delay>,
         /// Answers requests with an error.
-        later abort: Option<Abort>,
+        honoured abort: Option<Abort>,
     }
 
     /// A delay before requests are forwarded.
     pub struct Delay "delay" {
         /// How long.
         honoured fixed_delay "fixedDelay": Option<Duration>,
-        /// The mean of a delay that is drawn; Istio does not honour it either.
-        later exponential_delay "exponentialDelay": Option<Duration>,
-        /// The share of requests; none: all.
+        /// The mean of a delay that is drawn.
+        no_effect("Istio has never honoured it; use fixedDelay")
+            exponential_delay "exponentialDelay": Option<Duration>,
+        /// The share of requests; none: no request.
         honoured percentage: Option<Percent>,
         /// The share as a number.
-        honoured percent: Option<f64>,
+        old("percentage.value") percent: Option<f64>,
     }
 
     /// An error that is answered.
@@ -269,12 +270,13 @@ fields! {
         honoured http_status "httpStatus": Option<u32>,
         /// Status of the answer to gRPC.
         honoured grpc_status "grpcStatus": String,
-        /// Error with which an HTTP/2 stream is reset; Istio does not honour it either.
-        later http2_error "http2Error": String,
-        /// The share of requests; none: all.
+        /// Error with which an HTTP/2 stream is reset.
+        no_effect("Istio has never honoured it; use httpStatus or grpcStatus")
+            http2_error "http2Error": String,
+        /// The share of requests; none: no request.
         honoured percentage: Option<Percent>,
         /// The share as a number.
-        honoured percent: Option<f64>,
+        old("percentage.value") percent: Option<f64>,
     }
 
     /// A share in percent.

@@ -109,6 +109,16 @@ impl Translator<'_> {
         pairs
     }
 
+    /// Whether this names a header or a method, or is `*` for any; reports it if not.
+    pub(super) fn is_name_or_any(&mut self, given: &str, path: &str) -> bool {
+        let is_name = !given.is_empty() && given.bytes().all(is_token);
+        if !is_name {
+            let message = format!("{given:?} is no name of a header or a method");
+            self.report(path, FindingCode::Invalid, message);
+        }
+        is_name
+    }
+
     fn names(&mut self, given: &[String], path: &str) -> Vec<Name> {
         let lower = given.iter().map(|name| name.to_ascii_lowercase()).enumerate();
         let kept = lower.filter(|(at, name)| self.may_change(name, &item(path, *at)));

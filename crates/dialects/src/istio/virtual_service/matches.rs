@@ -51,7 +51,12 @@ impl Translator<'_> {
     }
 
     fn part(&mut self, given: Option<&StringMatch>, path: &str, name: &str) -> Option<TextMatch> {
-        self.text(given?, &field(path, name), Empty::Invalid)
+        self.string_match(given?, &field(path, name))
+    }
+
+    /// A text that is matched as a whole, and must say how.
+    pub(super) fn string_match(&mut self, given: &StringMatch, path: &str) -> Option<TextMatch> {
+        self.text(given, path, Empty::Invalid)
     }
 
     fn named(

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ironmesh_model::chunk::Chunk;
+use ironmesh_model::draw::Share;
 use ironmesh_model::listeners::{Domains, GatewayListener, GatewayProtocol, Listeners};
 use ironmesh_model::policy::{
     Balance, ConnectionLimits, DestinationPolicy, InboundPolicy, MtlsMode, OutlierDetection,
@@ -15,8 +16,9 @@ use ironmesh_model::resource::{
 };
 use ironmesh_model::retry::{Retry, RetryCondition, RetryOn};
 use ironmesh_model::route::{
-    Action, Backend, ConnectionMatch, ConnectionRule, DirectResponse, HeaderOp, HeaderOps, Match,
-    Rewrite, Route, Rule,
+    Abort, AbortStatus, Action, Backend, ConnectionMatch, ConnectionRule, Cors, Delay,
+    DirectResponse, Faults, HeaderOp, HeaderOps, Match, Mirror, PathRewrite, Redirect,
+    RedirectPath, RedirectPort, Rewrite, Route, Rule,
 };
 use ironmesh_model::service::{
     Endpoint, EndpointAddress, Endpoints, PortMap, Protocol, Service, ServicePort, UpstreamTls,
@@ -256,8 +258,11 @@ fn one_match() -> impl Strategy<Value = Match> {
 fn route() -> impl Strategy<Value = Route> {
     let connection_rule = (name(), vec(connection_match(), 0..3), vec(backend(), 0..3))
         .prop_map(|(place, matches, backends)| ConnectionRule { place, matches, backends });
-    let rewrite =
-        (of(name()), of(name())).prop_map(|(path, authority)| Rewrite { path, authority });
+    let path = prop_oneof![
+        name().prop_map(PathRewrite::Matched),
+        (name(), name()).prop_map(|(pattern, by)| PathRewrite::Regex { pattern, by }),
+    ];
+    let rewrite = (of(path), of(name())).prop_map(|(path, authority)| Rewrite { path, authority });
     let rule = (
         name(),
         vec(one_match(), 0..3),
@@ -266,8 +271,9 @@ fn route() -> impl Strategy<Value = Route> {
         of(retry()),
         of(rewrite),
         header_ops(),
+        (of(faults()), of(cors()), vec(mirror(), 0..3)),
     )
-        .prop_map(|(name, matches, action, timeout, retry, rewrite, headers)| Rule {
+        .prop_map(|(name, matches, action, timeout, retry, rewrite, headers, beside)| Rule {
             name: name.to_string(),
             matches,
             action,
@@ -275,6 +281,9 @@ fn route() -> impl Strategy<Value = Route> {
             retry,
             rewrite,
             headers,
+            faults: beside.0.map(Box::new),
+            cors: beside.1.map(Box::new),
+            mirrors: beside.2,
         });
     (object(), vec(rule, 0..4), vec(connection_rule, 0..3))
         .prop_map(|(id, rules, connection_rules)| Route { id, rules, connection_rules })
@@ -289,7 +298,69 @@ fn backend() -> impl Strategy<Value = Backend> {
 fn action() -> impl Strategy<Value = Action> {
     let answer = (any::<u16>(), vec(any::<u8>(), 0..9))
         .prop_map(|(status, body)| DirectResponse { status, body: body.into() });
-    prop_oneof![vec(backend(), 0..3).prop_map(Action::Forward), answer.prop_map(Action::Answer)]
+    let redirect = redirect().prop_map(|redirect| Action::Redirect(Box::new(redirect)));
+    prop_oneof![
+        vec(backend(), 0..3).prop_map(Action::Forward),
+        answer.prop_map(Action::Answer),
+        redirect
+    ]
+}
+
+fn redirect() -> impl Strategy<Value = Redirect> {
+    let port =
+        prop_oneof![any::<u16>().prop_map(RedirectPort::Number), Just(RedirectPort::Dialled),];
+    let path =
+        prop_oneof![name().prop_map(RedirectPath::Full), name().prop_map(RedirectPath::Prefix),];
+    (any::<u16>(), of(name()), of(name()), of(port), of(path)).prop_map(
+        |(status, scheme, authority, port, path)| Redirect {
+            status,
+            scheme,
+            authority,
+            port,
+            path,
+        },
+    )
+}
+
+fn share() -> impl Strategy<Value = Share> {
+    (0..=1_000_000_u32).prop_map(Share::of_millionths)
+}
+
+fn faults() -> impl Strategy<Value = Faults> {
+    let delay = (duration(), share()).prop_map(|(by, share)| Delay { by, share });
+    let with = prop_oneof![
+        any::<u16>().prop_map(AbortStatus::Http),
+        any::<u8>().prop_map(AbortStatus::Grpc),
+    ];
+    let abort = (with, share()).prop_map(|(with, share)| Abort { with, share });
+    (of(delay), of(abort)).prop_map(|(delay, abort)| Faults { delay, abort })
+}
+
+fn cors() -> impl Strategy<Value = Cors> {
+    (
+        vec(text_match(), 0..3),
+        of(name()),
+        of(name()),
+        of(name()),
+        of(any::<u64>()),
+        any::<bool>(),
+        any::<bool>(),
+    )
+        .prop_map(|(origins, methods, headers, exposed, max_age, credentials, unmatched)| {
+            Cors {
+                allow_origins: origins,
+                allow_methods: methods,
+                allow_headers: headers,
+                expose_headers: exposed,
+                max_age,
+                allow_credentials: credentials,
+                answers_unmatched: unmatched,
+            }
+        })
+}
+
+fn mirror() -> impl Strategy<Value = Mirror> {
+    (name(), backend(), share()).prop_map(|(place, to, share)| Mirror { place, to, share })
 }
 
 fn retry() -> impl Strategy<Value = Retry> {

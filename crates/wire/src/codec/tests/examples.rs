@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ironmesh_model::chunk::Chunk;
+use ironmesh_model::draw::Share;
 use ironmesh_model::listeners::{Domains, GatewayListener, GatewayProtocol, Listeners};
 use ironmesh_model::policy::{
     Balance, ConnectionLimits, DestinationPolicy, InboundPolicy, MtlsMode, OutlierDetection,
@@ -15,8 +16,9 @@ use ironmesh_model::resource::{
 };
 use ironmesh_model::retry::{Retry, RetryCondition, RetryOn};
 use ironmesh_model::route::{
-    Action, Backend, ConnectionMatch, ConnectionRule, DirectResponse, HeaderOp, HeaderOps, Match,
-    Rewrite, Route, Rule,
+    Abort, AbortStatus, Action, Backend, ConnectionMatch, ConnectionRule, Cors, Delay,
+    DirectResponse, Faults, HeaderOp, HeaderOps, Match, Mirror, PathRewrite, Redirect,
+    RedirectPath, RedirectPort, Rewrite, Route, Rule,
 };
 use ironmesh_model::service::{
     Endpoint, EndpointAddress, Endpoints, PortMap, Protocol, Service, ServicePort, UpstreamTls,
@@ -170,24 +172,16 @@ fn route() -> Route {
         ]),
         retry: None,
         timeout: Some(Duration::from_millis(2_500)),
-        rewrite: Some(Rewrite { path: Some("/".into()), authority: Some("other".into()) }),
+        rewrite: Some(Rewrite {
+            path: Some(PathRewrite::Matched("/".into())),
+            authority: Some("other".into()),
+        }),
         headers,
+        faults: None,
+        cors: None,
+        mirrors: Vec::new(),
     };
     let id = ObjectId::new("VirtualService", "default", "reviews");
-    let teapot = DirectResponse { status: 418, body: b"teapot".as_slice().into() };
-    let answering = Rule {
-        action: Action::Answer(teapot),
-        retry: Some(Retry {
-            attempts: 2,
-            per_try_timeout: Some(Duration::from_millis(250)),
-            on: vec![
-                RetryOn::Condition(RetryCondition::GatewayError),
-                RetryOn::Status(418),
-                RetryOn::Grpc(14),
-            ],
-        }),
-        ..Rule::default()
-    };
     let connections = ConnectionRule {
         place: "tls[0]".into(),
         matches: vec![ConnectionMatch {
@@ -199,8 +193,61 @@ fn route() -> Route {
         }],
         backends: vec![backend("v3", 1)],
     };
-    let rules = vec![first, Rule::default(), answering];
+    let rules =
+        vec![first, Rule::default(), answering(), sent_elsewhere(), beside(&backend("v2", 1))];
     Route { id, rules, connection_rules: vec![connections] }
+}
+
+fn answering() -> Rule {
+    let teapot = DirectResponse { status: 418, body: b"teapot".as_slice().into() };
+    Rule {
+        action: Action::Answer(teapot),
+        retry: Some(Retry {
+            attempts: 2,
+            per_try_timeout: Some(Duration::from_millis(250)),
+            on: vec![
+                RetryOn::Condition(RetryCondition::GatewayError),
+                RetryOn::Status(418),
+                RetryOn::Grpc(14),
+            ],
+        }),
+        ..Rule::default()
+    }
+}
+
+fn sent_elsewhere() -> Rule {
+    let redirect = Redirect {
+        status: 308,
+        scheme: Some("https".into()),
+        authority: Some("new.example".into()),
+        port: Some(RedirectPort::Dialled),
+        path: Some(RedirectPath::Prefix("/new".into())),
+    };
+    Rule { action: Action::Redirect(Box::new(redirect)), ..Rule::default() }
+}
+
+/// A rule with all that it can do beside forwarding.
+fn beside(to: &Backend) -> Rule {
+    let share = Share::of_percent(12.5);
+    let delay = Delay { by: Duration::from_secs(7), share };
+    let abort = Abort { with: AbortStatus::Grpc(14), share };
+    let cors = Cors {
+        allow_origins: vec![TextMatch::Exact("https://example.org".into())],
+        allow_methods: Some("GET".into()),
+        allow_headers: Some("x-own".into()),
+        expose_headers: Some("x-shown".into()),
+        max_age: Some(60),
+        allow_credentials: true,
+        answers_unmatched: true,
+    };
+    let pattern = PathRewrite::Regex { pattern: "^/a".into(), by: r"/\0".into() };
+    Rule {
+        faults: Some(Box::new(Faults { delay: Some(delay), abort: Some(abort) })),
+        cors: Some(Box::new(cors)),
+        mirrors: vec![Mirror { place: "mirror".into(), to: to.clone(), share }],
+        rewrite: Some(Rewrite { path: Some(pattern), authority: None }),
+        ..Rule::default()
+    }
 }
 
 fn service() -> Service {
