@@ -5,10 +5,10 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 if [ -n "$THEIRS" ]; then
   cp -r "$THEIRS/000-istio1.11-linkerd2.10/Istio" "$THEIRS/000-istio1.11-linkerd2.10/derived" .
   # The database comes by a chart; this is what it makes.
-  cp "$HERE/000/database.yaml" derived/
+  cp "$HERE/000/database.yaml" "$HERE/000/faults.yaml" derived/
 else
   mkdir -p Istio/Examples && cp -r "$HERE/000/." Istio/Examples/ && mv Istio/Examples/derived .
-  cp "$HERE/000/database.yaml" derived/
+  cp "$HERE/000/database.yaml" "$HERE/000/faults.yaml" derived/
   place Istio/Examples/BookInfo/bookinfo.yaml "$SAMPLES/bookinfo/bookinfo.yaml"
 fi
 istioPath=$PWD/Istio
@@ -110,7 +110,28 @@ calls 300 curl -s http://$GATEWAY_URL/hello >hellos
 is "70 of 100 are v1" between 178 "$(grep -c 'version: v1' hellos)" 242
 is "all the others are v2" between 300 "$(grep -c '^Hello version: v[12], instance: ' hellos)" 300
 
-later 0.10 "fault injection" "delays and aborts come with the next traffic features"
+step 0.10 "fault injection"
+kubectl apply -f derived/faults.yaml -n primary --context=$CTX_CLUSTER1 # a picture in the text
+page=$(kubectl get pod -l app=productpage -n primary -o jsonpath='{.items[0].metadata.name}')
+# ask URL [HEADER]: status and whole seconds of a call by the page's container.
+ask() {
+  kubectl exec "$page" -n primary -c productpage -- python3 -c '
+import sys, time, urllib.error, urllib.request
+begun, headers = time.monotonic(), dict([sys.argv[2].split(":")] if sys.argv[2:] else [])
+try: code = urllib.request.urlopen(urllib.request.Request(sys.argv[1], headers=headers)).status
+except urllib.error.HTTPError as error: code = error.code
+print(code, "late" if time.monotonic() - begun >= 7 else "soon")' "$@"
+}
+becomes "details fail with the status of the rule" has '^555 soon$' ask http://details:9080/details/0
+for i in {1..24}; do ask http://ratings:9080/ratings/0 & done >asked
+wait
+is "all calls to ratings are answered" between 24 "$(grep -c '^200 ' asked)" 24
+is "half of them 7 s late" between 3 "$(grep -c ' late$' asked)" 21
+is "what another rule takes is not late" has '^200 soon$' ask http://ratings:9080/ratings/0 end-user:nobody
+# Reviews wait for ratings for 2.5 s, the page for reviews for three, twice.
+becomes "the page does without details" has 'Error fetching product details' curl -s http://$GATEWAY_URL/product
+becomes "reviews do without ratings" has 'Ratings service is currently unavailable' curl -s http://$GATEWAY_URL/product
+kubectl delete -f derived/faults.yaml -n primary --context=$CTX_CLUSTER1
 later 0.11 "distributed tracing" "traces come with the store of telemetry"
 
 step 0.12 "blue and green"

@@ -103,16 +103,19 @@ impl Installation {
     }
 
     /// Reads the values of the chart `istio` of older versions. Version 1.0 left what is outside the
-    /// mesh closed.
+    /// mesh closed, and mutual TLS off.
     ///
     /// # Errors
     ///
     /// If a setting has a value that it cannot have.
     pub fn of_chart(version: &str, values: &Value) -> Result<Self, BadInstallation> {
         let mut reading = Reading::new("default".to_owned());
-        let has_closed_egress = version.starts_with("1.0") || version.starts_with("0.");
-        let egress = if has_closed_egress { "REGISTRY_ONLY" } else { "ALLOW_ANY" };
-        reading.set(EGRESS, EGRESS, egress)?;
+        if version.starts_with("1.0") || version.starts_with("0.") {
+            reading.set(EGRESS, EGRESS, "REGISTRY_ONLY")?;
+            reading.set(MTLS, MTLS, "DISABLE")?;
+        } else {
+            reading.set(EGRESS, EGRESS, "ALLOW_ANY")?;
+        }
         // What the chart had by itself.
         reading.installation.addons.push(Addon::Prometheus);
         reading.values("", values)?;
@@ -324,10 +327,9 @@ impl Reading {
         for (name, value) in fields(value) {
             let path = format!("{path}.{name}");
             match (name, value) {
-                ("mtls", value) if value["enabled"].is_boolean() => {
-                    let mode = if value["enabled"] == true { "STRICT" } else { "PERMISSIVE" };
-                    self.set(&path, "mtlsMode", mode)?;
-                }
+                ("mtls", value) if value["enabled"] == true => self.set(&path, MTLS, "STRICT")?,
+                // As it is without a word.
+                ("mtls", value) if value["enabled"] == false => {}
                 ("outboundTrafficPolicy", value) if value["mode"].is_string() => {
                     self.set(&path, EGRESS, value["mode"].as_str().unwrap_or_default())?;
                 }
@@ -350,6 +352,7 @@ const ELSEWHERE: [(&str, &str); 1] = [("defaultConfig.terminationDrainDuration",
 
 /// The setting for what is outside the mesh.
 const EGRESS: &str = "outboundTrafficPolicy.mode";
+const MTLS: &str = "mtlsMode";
 
 const CORE: &str = "Istio core";
 const ISTIOD: &str = "Istiod";
@@ -434,7 +437,7 @@ mod tests {
         let read = Installation::of_chart("1.0.0-snapshot.1", &values).unwrap();
         assert!(!read.injects_by_label);
         assert_eq!(read.addons, [Addon::Grafana, Addon::Servicegraph, Addon::Tracing]);
-        assert_eq!(read.settings, settings(&[(EGRESS, "REGISTRY_ONLY")]));
+        assert_eq!(read.settings, settings(&[(EGRESS, "REGISTRY_ONLY"), (MTLS, "DISABLE")]));
         assert_eq!(read.ignored, [""; 0]);
         let values = json!({
             "global": {
@@ -444,7 +447,7 @@ mod tests {
             "grafana": {"enabled": true, "security": {"enabled": true}},
         });
         let read = Installation::of_chart("1.3.2", &values).unwrap();
-        assert_eq!(read.settings, settings(&[(EGRESS, "ALLOW_ANY"), ("mtlsMode", "STRICT")]));
+        assert_eq!(read.settings, settings(&[(EGRESS, "ALLOW_ANY"), (MTLS, "STRICT")]));
         assert_eq!(read.ignored, ["grafana.security.enabled"]);
     }
 
