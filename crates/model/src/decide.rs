@@ -417,10 +417,9 @@ fn by_rule<R: Recorder>(
     recorder: &mut R,
 ) -> Decision {
     let route = &applies.routes[at.route as usize];
-    let by = |plan, reason, chosen| Decision {
-        chosen,
-        rule: Some(at),
-        ..Decision::of(plan, reason, linked)
+    let by = |plan, reason, chosen| {
+        let linked = Some(linked.clone());
+        Decision { plan, reason, linked, rule: Some(at), chosen }
     };
     if let Some(request) = request
         && let Some((status, reason)) = answer::of_rule(route, at, request, draw, recorder)

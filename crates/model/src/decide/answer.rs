@@ -10,8 +10,8 @@ use crate::route::{Abort, Action, Cors, DirectResponse, Redirect, RedirectPath, 
 use crate::traffic::Request;
 use crate::view::{CompiledRule, LinkedRoute};
 
-/// Status and reason, if a rule answers a request without an endpoint. In Envoy's order: failures on
-/// purpose, preflights, then what the rule does.
+/// Status and reason, if a rule answers a request without an endpoint.
+#[inline]
 pub(super) fn of_rule<R: Recorder>(
     route: &LinkedRoute,
     at: RuleAt,
@@ -20,7 +20,19 @@ pub(super) fn of_rule<R: Recorder>(
     recorder: &mut R,
 ) -> Option<(u16, Reason)> {
     debug_assert_eq!(at.list, RuleList::Requests, "rules for connections answer nothing");
-    let compiled = route.route.rules.get(at.rule as usize)?;
+    let compiled = &route.route.rules[at.rule as usize];
+    if compiled.may_answer { may_answer(compiled, at, request, draw, recorder) } else { None }
+}
+
+/// In Envoy's order: failures on purpose, preflights, then what the rule does.
+#[cold]
+fn may_answer<R: Recorder>(
+    compiled: &CompiledRule,
+    at: RuleAt,
+    request: &Request<'_>,
+    draw: Draw,
+    recorder: &mut R,
+) -> Option<(u16, Reason)> {
     let rule = &compiled.rule;
     if let Some(faults) = rule.faults.as_deref() {
         recorder.record_all(|| drawn::faults(faults, at, draw));

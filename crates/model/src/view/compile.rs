@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use super::RuleIndex;
 use crate::name::{Labels, Name, ObjectId};
 use crate::path_rewrite::PathPattern;
-use crate::route::{ConnectionRule, Match, PathRewrite, Route, Rule};
+use crate::route::{Action, ConnectionRule, Match, PathRewrite, Route, Rule};
 use crate::text_match::{BadPattern, Matcher};
 
 /// A compiled [`Route`].
@@ -43,6 +43,8 @@ pub struct CompiledRule {
     pub rule: Rule,
     /// Alternatives, of which one must match; none at all match every request.
     pub matches: Vec<CompiledMatch>,
+    /// Whether it may answer requests without an endpoint, so that most rules are asked for one thing.
+    pub may_answer: bool,
     /// Origins that its `cors` allows; one that cannot be used allows nothing.
     pub origins: Vec<Matcher>,
     /// Its rewrite by expression; one that cannot be used changes nothing.
@@ -125,7 +127,9 @@ impl CompiledRule {
             }
             Some(PathRewrite::Matched(_)) | None => None,
         };
-        Self { rule: rule.clone(), matches, origins, path_pattern }
+        let forwards = matches!(rule.action, Action::Forward(_));
+        let may_answer = !forwards || rule.faults.is_some() || rule.cors.is_some();
+        Self { rule: rule.clone(), matches, may_answer, origins, path_pattern }
     }
 }
 
