@@ -146,4 +146,4 @@ calls 300 curl -s http://$GATEWAY_URL/podinfo >podinfos
 is "10 of 100 are blue" between 9 "$(grep -c '"version": *"1.7.0"' podinfos)" 51
 is "90 of 100 are green" between 249 "$(grep -c '"version": *"1.7.1"' podinfos)" 291
 
-later 0.13 "mirroring to another cluster" "mirrors and ServiceEntries come with the next traffic features"
+later 0.13 "mirroring to another cluster" "ServiceEntries come with the next traffic features"
