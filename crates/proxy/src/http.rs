@@ -104,9 +104,12 @@ async fn route(
 ) -> Result<Served, Failure> {
     let decision = exchange.decide().await?;
     exchange.note_origin(&decision);
-    if let Some(delay) = decision.delay(exchange.draw) {
-        // Boxed: rare, and otherwise it would make every request's future larger.
-        Box::pin(hold_back(exchange, delay, client)).await?;
+    // Boxed: rare, and otherwise it would make every request's future larger.
+    if let Some(delay) = decision.delay(exchange.draw)
+        && let Err(failure) = Box::pin(hold_back(exchange, delay, client)).await
+    {
+        exchange.outcome.decided(decision);
+        return Err(failure);
     }
     let served = match &decision.plan {
         Plan::Answer(_) => match LocalAnswer::by_rule(exchange, &decision) {

@@ -186,23 +186,26 @@ impl<'a> Attempts<'a> {
             progress: &progress,
         };
         let from_member = picked.tls(self.decision).expected().is_some();
-        let (decision, draw) = (self.decision, exchange.draw);
-        let (kind, worker, made) = (exchange.connection.kind, exchange.worker, made(exchange));
-        let is_idempotent = exchange.head.is_idempotent();
-        let origin = exchange.sent.as_ref().and_then(|sent| sent.origin.as_deref());
+        let (decision, asked) = (self.decision, &*exchange);
         let (mut status, mut grpc_status) = (0, None);
         let edit = |head: &mut ResponseHead, is_whole: bool| {
-            if !edit::response(head, kind, decision, origin, from_member) {
+            if !edit::response(head, asked.connection.kind, decision, asked.origin(), from_member) {
                 return Err(Withheld::NotDelivered);
             }
             (status, grpc_status) = (head.status, body::grpc_status(&head.fields));
-            let outcome = AttemptOutcome::Answered { status, grpc_status };
-            let attempt = Attempt { made, outcome, is_whole, is_idempotent, is_fresh: true };
-            if let Next::Retry { after } = after_attempt(decision.retry(), &attempt, 1, draw) {
+            let attempt = Attempt {
+                made: made(asked),
+                outcome: AttemptOutcome::Answered { status, grpc_status },
+                is_whole,
+                is_idempotent: asked.head.is_idempotent(),
+                is_fresh: true,
+            };
+            let next = after_attempt(decision.retry(), &attempt, 1, asked.draw);
+            if let Next::Retry { after } = next {
                 return Err(Withheld::Retried(after));
             }
             if !head.fields.contains("date") {
-                head.fields.push(b"date", &worker.date());
+                head.fields.push(b"date", &asked.worker.date());
             }
             Ok(())
         };

@@ -37,6 +37,9 @@ pub(crate) struct MirrorCounts {
     pub(crate) failed: Arc<AtomicU64>,
 }
 
+/// Memory of a part of a body beside its bytes, so that many small parts are bounded, too.
+const PART_BYTES: usize = 128;
+
 /// See [`MirrorCounts::sent`].
 pub(crate) const SENT: Single = Single {
     name: "ironmesh_mirrored_requests_total",
@@ -92,10 +95,15 @@ impl CopiedBody {
 
     fn taken(&self, part: Part) -> Part {
         if let Part::Data(data) = &part {
-            self.waiting.set(self.waiting.get().saturating_sub(data.len()));
+            self.waiting.set(self.waiting.get().saturating_sub(held(data)));
         }
         part
     }
+}
+
+/// Memory that a part of a body takes while it waits.
+fn held(data: &Bytes) -> usize {
+    data.len() + PART_BYTES
 }
 
 impl Copies {
@@ -104,7 +112,7 @@ impl Copies {
         let Some(feeds) = &mut self.0 else { return };
         // In memory of its own, which does not hold what it was read into.
         feeds.0.retain(|feed| {
-            let waiting = feed.waiting.get() + data.len();
+            let waiting = feed.waiting.get() + held(data);
             feed.waiting.set(waiting);
             let part = || Part::Data(Bytes::copy_from_slice(data));
             waiting <= feed.bytes_max && feed.to.send(part()).is_ok()

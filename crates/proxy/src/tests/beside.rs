@@ -115,6 +115,7 @@ fn a_delay_ends_with_its_client() {
     client.send("POST / HTTP/1.1\r\nhost: reviews:9080\r\ncontent-length: 9\r\n\r\npart");
     drop(client);
     eventually("the log", || proxy.lines.text().matches(" 0 DI,DC ").count() == 2);
+    assert_eq!(proxy.lines.text().matches("default/reviews#0").count(), 2);
     assert_eq!(app.connections(), 0);
 }
 
