@@ -101,8 +101,8 @@ mod tests {
         let route = &kind["properties"]["spec"]["properties"]["http"]["items"]["properties"];
         let destination = &route["route"]["items"]["properties"]["destination"];
         assert_eq!(destination["required"], json!(["host"]));
-        assert_eq!(route["corsPolicy"]["type"], "object");
-        let description = route["corsPolicy"]["description"].as_str().unwrap();
+        assert_eq!(route["delegate"]["type"], "object");
+        let description = route["delegate"]["description"].as_str().unwrap();
         assert!(description.ends_with("(not honoured yet)"), "{description}");
         // A kind without a table is there all the same, without fields.
         let sidecar = "/apis/networking.istio.io/v1beta1/namespaces/{namespace}/sidecars/{name}";

@@ -112,8 +112,9 @@ fn commands(kubectl: &Kubectl<'_>) {
 
 /// The standard input of a container that has one.
 fn inputs(kubectl: &Kubectl<'_>) {
-    let pod = "{apiVersion: v1, kind: Pod, metadata: {name: once}, spec: {restartPolicy: Never, \
-               containers: [{name: c, image: busybox, command: [cat], stdin: true, stdinOnce: true}]}}";
+    // A text that begins with a brace is JSON to older kubectls.
+    let pod = "kind: Pod\napiVersion: v1\nmetadata: {name: once}\nspec: {restartPolicy: Never, \
+               containers: [{name: c, image: busybox, command: [cat], stdin: true, stdinOnce: true}]}";
     kubectl.mesh.write("once.yaml", pod);
     kubectl.ok("apply -f once.yaml");
     kubectl.ok("wait --for=condition=Ready pod/once --timeout=60s");

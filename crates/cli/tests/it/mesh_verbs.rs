@@ -20,8 +20,8 @@ spec:
   hosts:
   - reviews
   http:
-  - fault:
-      delay: {percentage: {value: 50}, fixedDelay: 7s}
+  - retries:
+      {attempts: 1, backoff: 10ms}
     route:
     - destination: {host: reviews, subset: v9}
 ",
@@ -32,7 +32,7 @@ spec:
         (0, "virtualservice.networking.istio.io/reviews created\n")
     );
     let wanted = [
-        "routes.yaml:11: warning IM0101 VirtualService default/reviews spec.http[0].fault.delay",
+        "routes.yaml:11: warning IM0101 VirtualService default/reviews spec.http[0].retries.backoff",
         "routes.yaml:13: warning IM0103 VirtualService default/reviews spec.http[0].route[0].destination.subset",
     ];
     for line in wanted {
