@@ -107,7 +107,7 @@ pub struct Hop {
     pub rewritten_path: Option<String>,
     /// What the authority becomes, if it is rewritten.
     pub rewritten_authority: Option<String>,
-    /// Header operations, those of the rule before those of the backend.
+    /// Header operations, in the order in which they are applied.
     pub headers: Vec<HeaderOps>,
     /// What the decision rests on, and how far the proxy is with it.
     pub resources: Vec<ResourceItem>,

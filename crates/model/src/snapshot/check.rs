@@ -82,37 +82,20 @@ fn destinations(
     out: &mut Vec<Finding>,
 ) {
     let RouteFields { rules, connection_rules, backends, destination: to, .. } = entry.fields;
+    let mut check = |backend: &Backend, at: String| {
+        destination(reader, entry, (backend, &at), callers, out);
+    };
     for (at, rule) in entry.route.rules.iter().enumerate() {
-        let at = format!("{rules}[{at}]");
         for (b, backend) in rule.action.backends().iter().enumerate() {
-            destination(
-                reader,
-                entry,
-                (backend, &format!("{at}.{backends}[{b}].{to}")),
-                callers,
-                out,
-            );
+            check(backend, format!("{rules}[{at}].{backends}[{b}].{to}"));
         }
         for mirror in &rule.mirrors {
-            destination(
-                reader,
-                entry,
-                (&mirror.to, &format!("{at}.{}", mirror.place)),
-                callers,
-                out,
-            );
+            check(&mirror.to, format!("{rules}[{at}].{}", mirror.place));
         }
     }
     for rule in &entry.route.connection_rules {
-        let at = format!("{connection_rules}.{}", rule.place);
         for (b, backend) in rule.backends.iter().enumerate() {
-            destination(
-                reader,
-                entry,
-                (backend, &format!("{at}.{backends}[{b}].{to}")),
-                callers,
-                out,
-            );
+            check(backend, format!("{connection_rules}.{}.{backends}[{b}].{to}", rule.place));
         }
     }
 }

@@ -20,7 +20,7 @@ use crate::failure::{Failure, Stage};
 use crate::http::upstream::{Http1Upstream, Http2Upstream, Upstream};
 use crate::http::window::Window;
 use crate::park;
-use crate::pool::{Counted, DialGuard, Key, Room, Target, Waits};
+use crate::pool::{Counted, DialGuard, Key, Pool, Room, Target, Waits};
 use crate::stream::Stream;
 use crate::tls::{self, Inside};
 use crate::worker::Worker;
@@ -40,6 +40,16 @@ pub(crate) async fn connect(
     }
     // Boxed: rare, and otherwise it would make every request's future larger.
     Box::pin(http1(worker, to, fresh)).await.map(Upstream::Http1)
+}
+
+/// Gives a connection that can carry another request back to the pool.
+pub(crate) fn give_back(worker: &Worker, upstream: Upstream) {
+    if let Upstream::Http1(mut connection) = upstream
+        && connection.input.is_empty()
+    {
+        connection.input.rest(&worker.buffers);
+        Pool::give_http1(connection, worker.process.limits.idle_connections_per_endpoint_max);
+    }
 }
 
 /// A connection that speaks HTTP/1, most likely a new one. Where the limits of the endpoint or of its

@@ -21,7 +21,7 @@ use crate::idle::Watch;
 use crate::message::{RequestHead, Version};
 use crate::outcome::Outcome;
 use crate::park;
-use crate::pool::{Pool, Target};
+use crate::pool::Target;
 use crate::worker::Worker;
 
 /// One request and all that is known about it.
@@ -207,13 +207,8 @@ impl<'a> Exchange<'a> {
 
     /// Gives a connection back to the pool.
     pub(crate) fn give_back(&self, upstream: Upstream, reusable: bool) {
-        if let Upstream::Http1(mut connection) = upstream
-            && reusable
-            && connection.input.is_empty()
-        {
-            connection.input.rest(&self.worker.buffers);
-            let idle_max = self.worker.process.limits.idle_connections_per_endpoint_max;
-            Pool::give_http1(connection, idle_max);
+        if reusable {
+            dial::give_back(self.worker, upstream);
         }
     }
 

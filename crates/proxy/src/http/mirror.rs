@@ -22,11 +22,11 @@ use tokio::time::timeout;
 use crate::failure::{Failure, Stage};
 use crate::http::body::{BodyFailure, Part, Sink, Source};
 use crate::http::exchange::{Exchange, speaks_http2};
-use crate::http::upstream::{Answer, Directions, Upstream};
+use crate::http::upstream::{Answer, Directions};
 use crate::http::{RequestBody, dial};
 use crate::http1::{Framing, Limits};
 use crate::message::{Fields, RequestHead, ResponseHead, Version};
-use crate::pool::{Pool, Target};
+use crate::pool::Target;
 use crate::worker::Worker;
 use crate::workload::LocalWorkload;
 
@@ -266,13 +266,8 @@ impl Copy {
             reusable = read(answer, &mut answer_head, limits.informational_heads_max) => reusable?,
             () = sending => return Err(Failure::downstream(Reason::DownstreamClosed)),
         };
-        if let Upstream::Http1(mut connection) = upstream
-            && reusable
-            && is_sent.get()
-            && connection.input.is_empty()
-        {
-            connection.input.rest(&worker.buffers);
-            Pool::give_http1(connection, limits.idle_connections_per_endpoint_max);
+        if reusable && is_sent.get() {
+            dial::give_back(worker, upstream);
         }
         Ok(())
     }
