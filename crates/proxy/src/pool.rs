@@ -22,9 +22,12 @@ use crate::failure::Failure;
 use crate::http::upstream::Http1Upstream;
 use crate::workload::LocalWorkload;
 
+mod keep_alive;
 mod key;
 mod queue;
 
+use keep_alive::KeepAlive;
+pub(crate) use keep_alive::Kept;
 pub(crate) use key::{Key, Target};
 
 pub(crate) use queue::{Counted, Waits};
@@ -48,6 +51,7 @@ struct Endpoint {
     to: Arc<Key>,
     /// Those that are not in use, the last used at the end.
     idle: RefCell<Vec<Idle>>,
+    keep_alive: KeepAlive,
     /// How many there are, in use or idle.
     open: Rc<Cell<usize>>,
     queue: Rc<Queue>,
@@ -61,10 +65,15 @@ pub(crate) struct Room {
     _counted: Option<Counted>,
 }
 
+/// A connection that is not in use.
 #[derive(Debug)]
-struct Idle {
-    connection: Box<Http1Upstream>,
-    since: Instant,
+struct Idle(Box<Http1Upstream>);
+
+impl Room {
+    /// Notes that the endpoint had closed a connection that was kept since then.
+    pub(crate) fn was_closed(&self, kept_since: Instant) {
+        self.endpoint.keep_alive.closed_after(kept_since.elapsed());
+    }
 }
 
 /// The HTTP/2 connections to one destination: one, and more only while the endpoint allows no more
@@ -235,25 +244,41 @@ impl Pool {
     }
 
     /// An idle HTTP/1 connection that has not been closed, as far as can be told.
-    pub(crate) fn take_http1(&self, to: Target<'_>, spare: &Buffers) -> Option<Box<Http1Upstream>> {
+    ///
+    /// Where `kept` is [`Kept::Lasting`] and the endpoint may be about to close the one that was used
+    /// last, that is closed, and leaves its room to a new one: the others are older still.
+    pub(crate) fn take_http1(
+        &self,
+        to: Target<'_>,
+        kept: Kept,
+        spare: &Buffers,
+    ) -> Option<Box<Http1Upstream>> {
+        if kept == Kept::None {
+            return None;
+        }
         let pool = self.http1.borrow();
-        let mut idle = pool.get(&to)?.idle.borrow_mut();
-        while let Some(Idle { mut connection, .. }) = idle.pop() {
-            if connection.is_open(spare) {
-                connection.reused = true;
-                return Some(connection);
+        let endpoint = pool.get(&to)?;
+        let mut idle = endpoint.idle.borrow_mut();
+        while let Some(Idle(mut connection)) = idle.pop() {
+            if !endpoint.is_open(&mut connection, spare) {
+                continue;
             }
+            let lasts = kept == Kept::Any
+                || !endpoint.keep_alive.is_known()
+                || !endpoint.keep_alive.may_close_after(connection.idle());
+            return lasts.then_some(connection);
         }
         None
     }
 
     /// Keeps an HTTP/1 connection that is at the end of an answer.
-    pub(crate) fn give_http1(connection: Box<Http1Upstream>, idle_max: usize) {
+    pub(crate) fn give_http1(mut connection: Box<Http1Upstream>, idle_max: usize) {
         let endpoint = connection.room.endpoint.clone();
         let mut idle = endpoint.idle.borrow_mut();
         let too_many = idle.len() >= idle_max;
         let oldest = too_many.then(|| idle.remove(0));
-        idle.push(Idle { connection, since: Instant::now() });
+        connection.kept_since = Some(Instant::now());
+        idle.push(Idle(connection));
         drop((idle, oldest));
         endpoint.queue.wake_one();
     }
@@ -289,6 +314,7 @@ impl Pool {
         let endpoint = Rc::new(Endpoint {
             to: to.clone(),
             idle: RefCell::default(),
+            keep_alive: KeepAlive::default(),
             open: Rc::default(),
             queue: Rc::default(),
         });
@@ -468,10 +494,10 @@ impl Pool {
         let (now, idle_timeout) = (Instant::now(), limits.upstream_idle_timeout);
         let is_expired = |expires: Option<Instant>| expires.is_some_and(|at| now >= at);
         self.http1.borrow_mut().retain(|_, endpoint| {
-            endpoint.idle.borrow_mut().retain_mut(|idle| {
-                now.duration_since(idle.since) < idle_timeout
-                    && !is_expired(idle.connection.expires)
-                    && idle.connection.is_open(spare)
+            endpoint.idle.borrow_mut().retain_mut(|Idle(connection)| {
+                connection.idle() < idle_timeout
+                    && !is_expired(connection.expires)
+                    && endpoint.is_open(connection, spare)
             });
             endpoint.open.get() > 0 || endpoint.queue.is_awaited()
         });
@@ -490,6 +516,20 @@ impl Pool {
             !shared.is_empty()
         });
         self.opaque.borrow_mut().retain(|_, open| open.get() > 0);
+    }
+}
+
+impl Endpoint {
+    /// Whether a kept connection has not been closed, as far as can be told; learns from it how long
+    /// the endpoint keeps them.
+    fn is_open(&self, connection: &mut Http1Upstream, spare: &Buffers) -> bool {
+        let is_open = connection.is_open(spare);
+        match is_open {
+            true if self.keep_alive.is_known() => self.keep_alive.open_after(connection.idle()),
+            true => (),
+            false => self.keep_alive.closed_after(connection.idle()),
+        }
+        is_open
     }
 }
 

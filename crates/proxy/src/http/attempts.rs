@@ -231,8 +231,7 @@ impl<'a> Attempts<'a> {
                     Withheld::Retried(after) => Ok(Attempted::Withheld(after)),
                 }
             }
-            Err(failure) if upstream.is_reused() => Err(failure),
-            Err(failure) => Err(failure.seen()),
+            Err(failure) => Err(upstream.failed(failure)),
         }
     }
 }

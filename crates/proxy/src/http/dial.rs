@@ -20,26 +20,26 @@ use crate::failure::{Failure, Stage};
 use crate::http::upstream::{Http1Upstream, Http2Upstream, Upstream};
 use crate::http::window::Window;
 use crate::park;
-use crate::pool::{Counted, DialGuard, Key, Pool, Room, Target, Waits};
+use crate::pool::{Counted, DialGuard, Kept, Key, Pool, Room, Target, Waits};
 use crate::stream::Stream;
 use crate::tls::{self, Inside};
 use crate::worker::Worker;
 
-/// A connection to an endpoint that speaks HTTP; `fresh`: none that was kept from before.
+/// A connection to an endpoint that speaks HTTP.
 pub(crate) async fn connect(
     worker: &Rc<Worker>,
     to: Target<'_>,
-    fresh: bool,
+    kept: Kept,
 ) -> Result<Upstream, Failure> {
     if to.http2 {
-        let newer_than = if fresh { worker.pool.last_number() } else { 0 };
+        let newer_than = if kept == Kept::None { worker.pool.last_number() } else { 0 };
         return http2(worker, to, newer_than).await.map(Upstream::Http2);
     }
-    if !fresh && let Some(idle) = worker.pool.take_http1(to, &worker.buffers) {
+    if let Some(idle) = worker.pool.take_http1(to, kept, &worker.buffers) {
         return Ok(Upstream::Http1(idle));
     }
     // Boxed: rare, and otherwise it would make every request's future larger.
-    Box::pin(http1(worker, to, fresh)).await.map(Upstream::Http1)
+    Box::pin(http1(worker, to, kept)).await.map(Upstream::Http1)
 }
 
 /// Gives a connection that can carry another request back to the pool.
@@ -57,15 +57,15 @@ pub(crate) fn give_back(worker: &Worker, upstream: Upstream) {
 async fn http1(
     worker: &Rc<Worker>,
     to: Target<'_>,
-    fresh: bool,
+    kept: Kept,
 ) -> Result<Box<Http1Upstream>, Failure> {
-    let found = match find_http1(worker, to, fresh) {
+    let found = match find_http1(worker, to, kept) {
         Some(found) => found,
         None => {
             let waiting = Waiting::begin(worker, to)?;
             loop {
                 let freed = waiting.waits.freed();
-                if let Some(found) = find_http1(worker, to, fresh) {
+                if let Some(found) = find_http1(worker, to, kept) {
                     break found;
                 }
                 freed.await;
@@ -88,11 +88,11 @@ enum Http1 {
     Room(Room),
 }
 
-fn find_http1(worker: &Worker, to: Target<'_>, fresh: bool) -> Option<Http1> {
+fn find_http1(worker: &Worker, to: Target<'_>, kept: Kept) -> Option<Http1> {
     let connections_max = worker.process.limits.endpoint_connections_max;
     let room = || worker.pool.room_http1(to, connections_max).map(Http1::Room);
-    if !fresh {
-        return worker.pool.take_http1(to, &worker.buffers).map(Http1::Idle).or_else(room);
+    if kept != Kept::None {
+        return worker.pool.take_http1(to, kept, &worker.buffers).map(Http1::Idle).or_else(room);
     }
     room().or_else(|| {
         // It may have none of those that are kept, and they are most likely dead.

@@ -21,7 +21,7 @@ use crate::idle::Watch;
 use crate::message::{RequestHead, Version};
 use crate::outcome::Outcome;
 use crate::park;
-use crate::pool::Target;
+use crate::pool::{Kept, Target};
 use crate::worker::Worker;
 
 /// One request and all that is known about it.
@@ -198,7 +198,12 @@ impl<'a> Exchange<'a> {
 
     /// A connection to there, from the pool or a new one.
     pub(crate) async fn connect(&mut self, to: Target<'_>) -> Result<Upstream, Failure> {
-        let upstream = dial::connect(self.worker, to, self.fresh).await?;
+        let kept = match () {
+            () if self.fresh => Kept::None,
+            () if self.head.is_idempotent() => Kept::Any,
+            () => Kept::Lasting,
+        };
+        let upstream = dial::connect(self.worker, to, kept).await?;
         if let Upstream::Http1(connection) = &upstream {
             self.outcome.upstream_local = connection.local;
         }

@@ -26,7 +26,7 @@ use crate::http::upstream::{Answer, Directions};
 use crate::http::{RequestBody, dial};
 use crate::http1::{Framing, Limits};
 use crate::message::{Fields, RequestHead, ResponseHead, Version};
-use crate::pool::Target;
+use crate::pool::{Kept, Target};
 use crate::worker::Worker;
 use crate::workload::LocalWorkload;
 
@@ -242,7 +242,7 @@ impl Copy {
             http2: speaks_http2(protocol, self.http2_client, self.grpc),
             limited: Some(&self.group).filter(|group| group.limits().is_some()),
         };
-        let mut upstream = dial::connect(worker, to, false).await?;
+        let mut upstream = dial::connect(worker, to, Kept::Any).await?;
         let limits = &worker.process.limits;
         let (mut out, mut answer_head) = (Vec::new(), ResponseHead::default());
         let mut body = Source::copied(&mut self.body);

@@ -4,6 +4,7 @@ use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use bytes::Bytes;
 use h2::RecvStream;
@@ -49,8 +50,8 @@ pub(crate) struct Http1Upstream {
     pub(crate) room: Room,
     /// Its own address, asked once: it is a system call.
     pub(crate) local: Option<SocketAddr>,
-    /// Whether it carried requests before this one.
-    pub(crate) reused: bool,
+    /// Since when it had been kept before this request; `None`: it is new.
+    pub(crate) kept_since: Option<Instant>,
     pub(crate) input: Buffer,
     /// When it has become too old to be kept.
     pub(crate) expires: Option<Instant>,
@@ -60,7 +61,12 @@ impl Http1Upstream {
     pub(crate) fn new(stream: Stream, room: Room, expires: Option<Instant>) -> Self {
         let local = stream.local_addr();
         let (io, input) = (Io::new(stream), Buffer::default());
-        Self { io, room, local, reused: false, input, expires }
+        Self { io, room, local, kept_since: None, input, expires }
+    }
+
+    /// How long it has been kept without a request.
+    pub(crate) fn idle(&self) -> Duration {
+        self.kept_since.map_or(Duration::ZERO, |since| since.elapsed())
     }
 
     /// Whether it can carry another request: the endpoint has neither closed it nor said anything
@@ -147,12 +153,21 @@ impl Upstream {
         }
     }
 
-    /// Whether the connection carried requests before, so that the endpoint may have closed it
-    /// without having seen this one.
-    pub(crate) fn is_reused(&self) -> bool {
+    /// How an exchange on it failed. One that carried requests before may have been closed without a
+    /// look at this one, from which the pool learns.
+    pub(crate) fn failed(&self, failure: Failure) -> Failure {
         match self {
-            Self::Http1(connection) => connection.reused,
-            Self::Http2(connection) => connection.reused,
+            Self::Http1(connection) => match connection.kept_since {
+                Some(since) => {
+                    if failure.stage == Stage::Unseen {
+                        connection.room.was_closed(since);
+                    }
+                    failure
+                }
+                None => failure.seen(),
+            },
+            Self::Http2(connection) if connection.reused => failure,
+            Self::Http2(_) => failure.seen(),
         }
     }
 }

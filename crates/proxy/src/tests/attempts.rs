@@ -11,6 +11,7 @@ use ironmesh_model::route::Rule;
 use ironmesh_model::service::Protocol;
 use ironmesh_model::snapshot::Objects;
 use ironmesh_model::{ListenerKind, Tick};
+use tokio::time::Instant;
 
 use super::http2::{Http2App, block_on, call, connect, grpc};
 use super::world::*;
@@ -129,6 +130,37 @@ fn only_what_may_be_sent_twice_and_still_can_be_is_sent_again() {
     client.send("PUT / HTTP/1.1\r\nhost: reviews:9080\r\ncontent-length: 8\r\n\r\ntoo long");
     assert_eq!(client.read_response(false).status, 503);
     assert_eq!(app.connections(), 1);
+}
+
+/// An application whose first connection ends after an answer has shown how long it keeps them. What
+/// must not be sent twice is then given no connection that may end at this moment.
+#[test]
+fn what_may_not_be_sent_twice_gets_no_connection_that_may_be_closing() {
+    let app = acting(&[
+        |wire| {
+            wire.read_request();
+            wire.send(&ok("first"));
+        },
+        |wire| {
+            while wire.read_request().is_some() {
+                wire.send(&ok("kept"));
+            }
+        },
+    ]);
+    let proxy = outbound(Protocol::Http, &[&app]);
+    let mut client = Wire::connect(&proxy);
+    let begun = Instant::now();
+    assert_eq!(client.get("/").body, "first");
+    assert_eq!(client.get("/").body, "kept");
+    // No shorter than what was learned.
+    let mut kept_for = begun.elapsed();
+    for (method, connections) in [("PUT", 2), ("POST", 3), ("PUT", 3)] {
+        let answered = Instant::now();
+        eventually("the time", || answered.elapsed() > kept_for);
+        assert_eq!(post(&mut client, method).status, 200, "{method}");
+        assert_eq!(app.connections(), connections, "{method}");
+        kept_for = answered.elapsed();
+    }
 }
 
 /// Whoever has begun to answer has seen the request.
