@@ -8,6 +8,7 @@ use std::process::ExitCode;
 mod accept;
 mod dist;
 mod guard;
+mod oracle;
 mod test;
 mod tidy;
 
@@ -18,6 +19,9 @@ cargo xtask TASK
   tidy            the rules that clippy does not know: directions of crates, sizes of files, ...
   guard           counts instructions and allocations of the hot path with valgrind, and compares
                   them with bench/guard.json; --accept writes the figures as they are now
+  oracle          sends the same requests through a real sidecar and through what Istio would do with
+                  the same random objects (oracle/run; needs Istio's code, which IRONMESH_ORACLE names);
+                  --count N configurations
   dist            the programs as they are given to people, in target/dist: stripped, with their debug
                   lines in a file beside each; --no-build takes the release build that is there
   accept [N]      the acceptance checks, all or number N, on a release build; --soak runs the long
@@ -33,6 +37,7 @@ fn main() -> ExitCode {
         ["test", ..] => test::run(&root(), &args[1..]),
         ["tidy"] => tidy::run(&root()),
         ["guard", ..] => guard::run(&root(), &args[1..]),
+        ["oracle", ..] => oracle::run(&root(), &args[1..]),
         ["dist", ..] => dist::run(&root(), &args[1..]),
         ["accept", ..] => accept::run(&root(), &args[1..]),
         ["help" | "-h" | "--help"] | [] => {

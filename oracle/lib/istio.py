@@ -1,0 +1,97 @@
+"""What Istio would do: its control plane's code makes the configuration, a real Envoy runs it."""
+
+import json
+import subprocess
+import sys
+
+from . import client
+from .machine import Failed, wait
+
+FIRST_PORT = 18001
+
+
+def program(given, directory):
+    """The program of Istio's code, built if a folder of Go source is given."""
+    if not given:
+        raise Failed("name the program of Istio's code, or its folder, by --istio or IRONMESH_ORACLE")
+    if given.is_file():
+        return given
+    built = directory / "istio-oracle"
+    if not built.exists():
+        print(f"building {given} (some minutes the first time)", file=sys.stderr)
+        directory.mkdir(parents=True, exist_ok=True)
+        result = subprocess.run(["go", "build", "-C", given, "-o", built, "."])
+        if result.returncode != 0:
+            raise Failed(f"{given} was not built; it needs Go")
+    return built
+
+
+class Istio:
+    """One Envoy with the configurations of one batch."""
+
+    def __init__(self, processes, program, envoy, directory):
+        self._processes, self._program, self._envoy = processes, program, envoy
+        self._directory = directory
+        self._process = None
+
+    def take(self, configurations, client_ip):
+        """Runs these configurations, in place of those before."""
+        self.stop()
+        kubernetes = [o for c in configurations for o in [*c.kubernetes, *slices(c.kubernetes)]]
+        istio = [o for c in configurations for o in c.istio]
+        question = {
+            "proxy": {"type": "sidecar", "namespace": "default", "ips": [client_ip],
+                      "labels": {"app": "client"}},
+            "kubernetes": documents(kubernetes), "istio": documents(istio),
+        }
+        asked = subprocess.run([str(self._program), str(FIRST_PORT)], input=json.dumps(question),
+                               capture_output=True, text=True)
+        if asked.returncode != 0:
+            raise Failed(f"{self._program}: {asked.stderr.strip()[-2000:]}")
+        path = self._directory / "envoy.json"
+        path.write_text(asked.stdout)
+        self._ports = json.loads(asked.stdout)["node"]["metadata"]
+        log = self._directory / "envoy.log"
+        self._process = self._processes.start(
+            [self._envoy, "-c", path, "--concurrency", "1", "-l", "warning",
+             "--disable-hot-restart"], log)
+        ready = lambda: client.ask(("127.0.0.1", FIRST_PORT - 1),
+                                   ("GET", "/ready", [("host", "x")], None))[0] == 200
+        wait(lambda: self._process.poll() is not None or ready(), "Envoy")
+        if self._process.poll() is not None:
+            raise Failed(f"Envoy ended: {log.read_text()[-2000:]}")
+
+    def ask(self, port, request):
+        return client.ask(("127.0.0.1", int(self._ports[str(port)])), request)
+
+    def stop(self):
+        if self._process:
+            self._processes.stop(self._process)
+            self._process = None
+
+
+def documents(objects):
+    """YAML, of which JSON is a part."""
+    return "\n---\n".join(json.dumps(one) for one in objects)
+
+
+def slices(objects):
+    """The EndpointSlices that Kubernetes would make."""
+    pods = [one for one in objects if one["kind"] == "Pod"]
+    for service in (one for one in objects if one["kind"] == "Service"):
+        selector = service["spec"]["selector"].items()
+        name, namespace = service["metadata"]["name"], service["metadata"]["namespace"]
+        endpoints = [{
+            "addresses": [pod["status"]["podIP"]], "conditions": {"ready": True},
+            "targetRef": {"kind": "Pod", "name": pod["metadata"]["name"], "namespace": namespace},
+        } for pod in pods if selector <= pod["metadata"]["labels"].items()
+            and pod["metadata"]["namespace"] == namespace]
+        yield {
+            "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
+            "metadata": {"name": f"{name}-1", "namespace": namespace,
+                         "labels": {"kubernetes.io/service-name": name}},
+            "addressType": "IPv4",
+            "ports": [{"name": port["name"], "port": port["targetPort"]}
+                      for port in service["spec"]["ports"]],
+            "endpoints": endpoints,
+        }
