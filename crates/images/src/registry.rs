@@ -1,8 +1,11 @@
 //! Images from registries, by the OCI distribution specification 1.1 (`/v2/`).
 //!
-//! Registries are spoken with by HTTPS, those on loopback by plain HTTP. Whatever they send is bounded
+//! Registries are spoken with by HTTPS, those on loopback by plain HTTP unless they have certificates of
+//! their own ([`trust`]). Whatever they send is bounded
 //! before it is kept: documents and tokens by limits, layers by the size that their manifest says; and
 //! everything is what its digest says, or refused.
+
+mod trust;
 
 use std::fs::File;
 use std::io::{Seek, Write};
@@ -10,18 +13,19 @@ use std::time::Duration;
 
 use http_auth::parser::ChallengeParser;
 use ironmesh_model::limits::ImageLimits;
-use reqwest::header::{ACCEPT, AUTHORIZATION, WWW_AUTHENTICATE};
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, WWW_AUTHENTICATE};
 use reqwest::redirect::{Action, Attempt, Policy};
 use reqwest::{Client, Response, StatusCode, Url};
 use serde::{Deserialize, Serialize};
 
-use crate::credentials::{self, Credentials};
+use crate::credentials::{self, Credentials, Machine, Secret};
 use crate::digest::{Digest, Hasher};
 use crate::error::ImageError;
 use crate::import::{Blob, Import, Origin, chain_id, check, check_layers};
 use crate::manifest::{ConfigFile, Descriptor, Document};
 use crate::name::{ImageName, is_loopback};
 use crate::store::{Image, Store, Work};
+use trust::Trust;
 
 /// What is pulled, and as whom.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -114,16 +118,27 @@ pub fn pull(
     pull: &Pull,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Pulled, PullError> {
+    pull_from(&Machine::this(), store, pull, progress)
+}
+
+/// The same, by what a machine says of registries.
+fn pull_from(
+    machine: &Machine,
+    store: &Store,
+    pull: &Pull,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Pulled, PullError> {
     let registry = pull.name.registry().to_owned();
     let source = |source| PullError::Image { registry: registry.clone(), source };
     let work = store.begin().map_err(source)?;
-    let credentials = credentials::find(&pull.name, &pull.secrets)
-        .map_err(|why| PullError::Refused { registry: registry.clone(), why })?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| source(error.into()))?;
     let limit = pull.limits.pull_timeout;
     let parts = runtime.block_on(async {
-        let mut session = Session::new(pull, credentials)?;
+        let credentials = credentials::find(&pull.name, &pull.secrets, machine, &pull.limits).await;
+        let credentials =
+            credentials.map_err(|why| PullError::Refused { registry: registry.clone(), why })?;
+        let mut session = Session::new(pull, machine, credentials)?;
         let parts = session.parts(store, &work, progress);
         tokio::time::timeout(limit, parts).await.unwrap_or_else(|_| {
             let why = format!("it is not there within {limit:?} (limits.images.pull_timeout)");
@@ -169,7 +184,14 @@ struct Session<'a> {
 }
 
 impl<'a> Session<'a> {
-    fn new(pull: &'a Pull, credentials: Option<Credentials>) -> Result<Self, PullError> {
+    fn new(
+        pull: &'a Pull,
+        machine: &Machine,
+        credentials: Option<Credentials>,
+    ) -> Result<Self, PullError> {
+        let registry = || pull.name.registry().to_owned();
+        let trust = Trust::of(machine, &pull.name)
+            .map_err(|why| PullError::Refused { registry: registry(), why })?;
         let timeout: Duration = pull.limits.answer_timeout;
         let client = Client::builder()
             .user_agent(concat!("ironmesh/", env!("CARGO_PKG_VERSION")))
@@ -178,15 +200,18 @@ impl<'a> Session<'a> {
             .redirect(Policy::custom(follow));
         // What is on this machine is never behind a proxy.
         let client = if pull.name.is_on_loopback() { client.no_proxy() } else { client };
-        let client = client.build().map_err(|error| PullError::Silent {
-            registry: pull.name.registry().to_owned(),
-            why: error.to_string(),
+        // On loopback there is TLS where somebody has said by whose certificates.
+        let is_plain = pull.name.is_on_loopback() && trust.is_nothing();
+        let client = trust.given_to(client).build().map_err(|error| {
+            let why =
+                std::error::Error::source(&error).map_or(error.to_string(), ToString::to_string);
+            PullError::Refused { registry: registry(), why }
         })?;
         let host = match pull.name.registry() {
             "docker.io" => "registry-1.docker.io",
             host => host,
         };
-        let scheme = if pull.name.is_on_loopback() { "http" } else { "https" };
+        let scheme = if is_plain { "http" } else { "https" };
         let base = format!("{scheme}://{host}/v2/{}", pull.name.repository());
         Ok(Self { pull, client, base, credentials, authorization: None })
     }
@@ -375,8 +400,9 @@ impl<'a> Session<'a> {
             self.authorization = Some(format!("Bearer {token}"));
             return Ok(());
         }
-        if let (true, Some(credentials)) = (basic, &self.credentials) {
-            self.authorization = Some(basic_authorization(credentials));
+        let own = self.credentials.as_ref().and_then(basic_authorization);
+        if basic && own.is_some() {
+            self.authorization = own;
         }
         Ok(())
     }
@@ -391,13 +417,28 @@ impl<'a> Session<'a> {
             .map_err(|_| refused(format!("it wants a token from {realm:?}, which is no URL")))?;
         check_url(&url, self.pull.name.is_on_loopback()).map_err(&refused)?;
         let scope = format!("repository:{}:pull", self.pull.name.repository());
-        url.query_pairs_mut().append_pair("scope", &scope);
-        if let Some(service) = service {
-            url.query_pairs_mut().append_pair("service", service);
-        }
-        let mut request = self.client.get(url);
-        if let Some(credentials) = &self.credentials {
-            request = request.header(AUTHORIZATION, basic_authorization(credentials));
+        let service = service.map(|service| ("service", service));
+        let asked = [("scope", scope.as_str())].into_iter().chain(service);
+        let mut request = match self.credentials.as_ref().map(|own| &own.secret) {
+            Some(Secret::IdentityToken(token)) => {
+                // OAuth 2 (RFC 6749, section 6), as Docker's specification has it.
+                let own = [
+                    ("grant_type", "refresh_token"),
+                    ("client_id", "ironmesh"),
+                    ("refresh_token", token),
+                ];
+                let mut form = Url::parse("form:").map_err(|_| refused(String::new()))?;
+                form.query_pairs_mut().extend_pairs(own.into_iter().chain(asked));
+                let body = form.query().unwrap_or_default().to_owned();
+                self.client.post(url).header(CONTENT_TYPE, FORM).body(body)
+            }
+            _ => {
+                url.query_pairs_mut().extend_pairs(asked);
+                self.client.get(url)
+            }
+        };
+        if let Some(own) = self.credentials.as_ref().and_then(basic_authorization) {
+            request = request.header(AUTHORIZATION, own);
         }
         let response = request.send().await.map_err(|error| self.silent(&error))?;
         let status = response.status();
@@ -454,10 +495,12 @@ struct Token {
     access_token: Option<String>,
 }
 
-fn basic_authorization(credentials: &Credentials) -> String {
+/// Name and password, if there is one.
+fn basic_authorization(credentials: &Credentials) -> Option<String> {
     use base64::Engine as _;
-    let pair = format!("{}:{}", credentials.user, credentials.password);
-    format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(pair))
+    let Secret::Password(password) = &credentials.secret else { return None };
+    let pair = format!("{}:{password}", credentials.user);
+    Some(format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(pair)))
 }
 
 /// What a registry says of a failure: the first message of its errors.
@@ -501,29 +544,11 @@ const MEDIA_TYPES: &str = "application/vnd.oci.image.manifest.v1+json, \
     application/vnd.oci.image.index.v1+json, \
     application/vnd.docker.distribution.manifest.v2+json, \
     application/vnd.docker.distribution.manifest.list.v2+json";
+/// What a form is sent as.
+const FORM: &str = "application/x-www-form-urlencoded";
 const REDIRECTS_MAX: usize = 5;
 /// Characters of a registry's message that are shown.
 const SHOWN_CHARS: usize = 200;
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_this_machine_is_asked_by_plain_http_and_no_other_leads_there() {
-        let may = |url: &str, from| check_url(&Url::parse(url).unwrap(), from).is_ok();
-        assert!(may("https://cdn.example/x", false) && may("https://cdn.example/x", true));
-        assert!(may("http://127.0.0.1:5000/x", true) && may("http://[::1]/x", true));
-        assert!(!may("http://127.0.0.1:5000/x", false) && !may("https://localhost/x", false));
-        assert!(!may("http://cdn.example/x", true) && !may("http://169.254.169.254/", false));
-        assert!(!may("ftp://cdn.example/x", false) && !may("file:///etc/passwd", true));
-    }
-
-    #[test]
-    fn what_a_registry_says_is_shown_in_short() {
-        let text = format!(r#"{{"errors":[{{"message":"no\u001b[2J{}"}}]}}"#, "x".repeat(1_000));
-        assert!(reason(text.as_bytes()).starts_with(": no[2Jxx"));
-        assert_eq!(reason(text.as_bytes()).len(), SHOWN_CHARS + 2);
-        assert_eq!(reason(b"<html>"), "");
-    }
-}
+mod tests;

@@ -175,13 +175,15 @@ fn server(answer: impl Fn(&str, &str, &mut TcpStream) + Send + Sync + 'static) -
         for stream in listener.incoming() {
             let (mut stream, answer) = (stream.unwrap(), std::sync::Arc::clone(&answer));
             std::thread::spawn(move || {
-                let mut head = String::new();
-                let mut lines = BufReader::new(stream.try_clone().unwrap());
-                while !head.ends_with("\r\n\r\n") {
-                    if lines.read_line(&mut head).unwrap_or(0) == 0 {
+                // Byte by byte: what follows is for the one who answers.
+                let (mut head, mut byte) = (Vec::new(), [0]);
+                while !head.ends_with(b"\r\n\r\n") {
+                    if stream.read(&mut byte).unwrap_or(0) == 0 {
                         return;
                     }
+                    head.extend(byte);
                 }
+                let head = String::from_utf8(head).unwrap();
                 let path = head.split(' ').nth(1).unwrap_or_default().to_owned();
                 answer(&path, &head, &mut stream);
             });
@@ -332,4 +334,152 @@ fn credentials_go_to_the_registry_that_asks_for_them_and_nowhere_else() {
     let Some(mesh) = mesh.started(EMPTY, &[]) else { return };
     apply(&mesh, &secret);
     await_text(&mesh, &["describe", "pod", "with"], "Successfully pulled image");
+}
+
+/// Serves the files of a folder by TLS, to those whom a CA knows if there is one; the last word of a path
+/// is the name of a file.
+const TLS_REGISTRY: &str = r#"
+import http.server, os, ssl, sys
+folder, asks = sys.argv[1], sys.argv[2:] == ["--ask"]
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        path = os.path.join(folder, "files", self.path.rsplit("/", 1)[1])
+        found = os.path.exists(path)
+        body = open(path, "rb").read() if found else b""
+        self.send_response(200 if found else 404)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *words):
+        pass
+
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain(folder + "/server.crt", folder + "/server.key")
+if asks:
+    context.load_verify_locations(folder + "/ca.crt")
+    context.verify_mode = ssl.CERT_REQUIRED
+
+class Server(http.server.ThreadingHTTPServer):
+    def finish_request(self, request, address):
+        super().finish_request(context.wrap_socket(request, server_side=True), address)
+
+    def handle_error(self, request, address):
+        pass
+
+server = Server(("127.0.0.1", 0), Handler)
+print("127.0.0.1:%d" % server.server_address[1], flush=True)
+server.serve_forever()
+"#;
+
+/// A CA in `folder`, and a server's and a client's certificate of it.
+fn make_certificates(folder: &std::path::Path) {
+    let openssl = |words: &str| {
+        let words = words.split(' ');
+        let made = Command::new("openssl").args(words).current_dir(folder).output().unwrap();
+        assert!(made.status.success(), "{made:?}");
+    };
+    let key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
+    openssl(&format!("req -x509 {key} -keyout ca.key -out ca.crt -subj /CN=own -days 2"));
+    for (name, extension) in
+        [("server", "subjectAltName=IP:127.0.0.1"), ("client", "extendedKeyUsage=clientAuth")]
+    {
+        let asked = format!("-keyout {name}.key -out {name}.csr -subj /CN={name}");
+        openssl(&format!("req {key} {asked} -addext {extension}"));
+        let signed = "-CA ca.crt -CAkey ca.key -CAcreateserial -days 2 -copy_extensions copy";
+        openssl(&format!("x509 -req -in {name}.csr -out {name}.crt {signed}"));
+    }
+}
+
+#[test]
+fn a_registry_may_have_certificates_of_its_own_ca_and_ask_for_ours() {
+    let mesh = Running::new();
+    let folder = mesh.folder.path().join("tls");
+    fs::create_dir_all(folder.join("files")).unwrap();
+    make_certificates(&folder);
+    for (at, (digest, bytes, _)) in small().blobs().iter().enumerate() {
+        fs::write(folder.join("files").join(digest.to_string()), bytes).unwrap();
+        if at == 0 {
+            fs::write(folder.join("files/1"), bytes).unwrap();
+        }
+    }
+    let start = |asks: &[&str]| {
+        let mut python = Command::new("python3");
+        python.args(["-c", TLS_REGISTRY]).arg(&folder).args(asks);
+        let mut child = python.stdout(Stdio::piped()).spawn().unwrap();
+        let mut address = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut address).unwrap();
+        Registry { child, address: address.trim().to_owned() }
+    };
+    let (open, asking) = (start(&[]), start(&["--ask"]));
+    let pull = |registry: &Registry| {
+        let said = mesh.run(&["image", "pull", &format!("{}/shop:1", registry.address)]);
+        (said.code == 0, said.err)
+    };
+    let (pulled, said) = pull(&open);
+    assert!(!pulled, "it is asked by plain HTTP: {said}");
+    let own = |registry: &Registry| {
+        let own = mesh.folder.path().join(".docker/certs.d").join(&registry.address);
+        fs::create_dir_all(&own).unwrap();
+        fs::copy(folder.join("ca.crt"), own.join("ca.crt")).unwrap();
+        own
+    };
+    own(&open);
+    let (pulled, said) = pull(&open);
+    assert!(pulled, "{said}");
+    let own = own(&asking);
+    let (pulled, said) = pull(&asking);
+    assert!(!pulled, "we are nobody: {said}");
+    fs::copy(folder.join("client.crt"), own.join("client.cert")).unwrap();
+    let (pulled, said) = pull(&asking);
+    assert!(!pulled && said.contains("client.cert: with its .key"), "{said}");
+    fs::copy(folder.join("client.key"), own.join("client.key")).unwrap();
+    mesh.ok(&["image", "pull", &format!("{}/shop:1", asking.address)]);
+    // Another CA than the one that has signed.
+    fs::write(own.join("ca.crt"), "no certificate").unwrap();
+    let (pulled, said) = pull(&asking);
+    assert!(!pulled && said.contains("ca.crt: there is no certificate"), "{said}");
+    fs::create_dir(folder.join("other")).unwrap();
+    make_certificates(&folder.join("other"));
+    fs::copy(folder.join("other/ca.crt"), own.join("ca.crt")).unwrap();
+    let (pulled, said) = pull(&asking);
+    assert!(!pulled, "{said}");
+}
+
+/// `docker login` may keep no password, but a token for tokens.
+#[test]
+fn an_identity_token_is_exchanged_for_one_that_is_used_once() {
+    let mesh = Running::new();
+    let private = server(|path, head, stream| {
+        let lower = head.to_ascii_lowercase();
+        let host = lower.split("host: ").nth(1).and_then(|rest| rest.lines().next()).unwrap();
+        if path == "/token" {
+            let length = lower.split("content-length: ").nth(1);
+            let length = length.and_then(|rest| rest.lines().next()?.parse().ok()).unwrap_or(0);
+            let mut body = vec![0; length];
+            stream.read_exact(&mut body).unwrap();
+            let body = String::from_utf8(body).unwrap();
+            let is_asked_well = head.starts_with("POST ")
+                && [
+                    "grant_type=refresh_token",
+                    "refresh_token=r3fresh",
+                    "scope=repository%3Ashop%3Apull",
+                ]
+                .iter()
+                .all(|word| body.contains(word))
+                && !lower.contains("authorization:");
+            let body: &[u8] = if is_asked_well { br#"{"access_token":"t0"}"# } else { b"{}" };
+            write(stream, "200 OK", "", body);
+        } else if lower.contains("authorization: bearer t0") {
+            serve(&small(), path, stream);
+        } else {
+            let realm = format!("Bearer realm=\"http://{host}/token\",service=\"it\"");
+            write(stream, "401 Unauthorized", &format!("www-authenticate: {realm}\r\n"), b"");
+        }
+    });
+    fs::create_dir(mesh.folder.path().join(".docker")).unwrap();
+    let auth = r#"{"auth":"MDAtMDA6","identitytoken":"r3fresh"}"#;
+    mesh.write(".docker/config.json", &format!(r#"{{"auths":{{"{private}":{auth}}}}}"#));
+    mesh.ok(&["image", "pull", &format!("{private}/shop:1")]);
 }
