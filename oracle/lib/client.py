@@ -1,10 +1,12 @@
-"""One request, written and read as bytes: nothing about it is changed on the way."""
+"""One request, written as bytes: nothing about it is changed on the way."""
 
+import http.client
 import socket
 
 
 def ask(address, request):
-    """Sends (method, target, headers, body) to an address; gives (status, headers, body)."""
+    """Sends (method, target, headers, body) to an address; gives (status, headers, body), status 0 if
+    there is no answer."""
     method, target, headers, body = request
     lines = [f"{method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in headers)]
     if body is not None:
@@ -12,13 +14,10 @@ def ask(address, request):
     lines += ["connection: close", "", ""]
     with socket.create_connection(address, timeout=10) as connection:
         connection.sendall("\r\n".join(lines).encode("latin-1") + (body or b""))
-        data = b""
-        while piece := connection.recv(1 << 16):
-            data += piece
-    head, _, body = data.partition(b"\r\n\r\n")
-    status, *fields = head.decode("latin-1").split("\r\n")
-    fields = [tuple(field.split(": ", 1)) if ": " in field else (field.rstrip(":"), "")
-              for field in fields]
-    if not status:
-        return 0, [], b""
-    return int(status.split(" ")[1]), [(name.lower(), value) for name, value in fields], body
+        answer = http.client.HTTPResponse(connection, method=method)
+        try:
+            answer.begin()
+            body = answer.read()
+        except (http.client.HTTPException, ConnectionError):
+            return 0, [], b""
+        return answer.status, [(name.lower(), value) for name, value in answer.getheaders()], body

@@ -16,6 +16,8 @@ class Configuration:
     istio: list
     kubernetes: list
     requests: list
+    # Whether it is for a gateway; for a sidecar else.
+    edge: bool
     # What it uses, by the names of fields.
     features: set = field(default_factory=set)
 
@@ -27,8 +29,10 @@ class Configuration:
 class Maker:
     """Makes one configuration from a random number generator."""
 
-    def __init__(self, random, number):
+    def __init__(self, random, number, edge=False):
         self.random = random
+        self.edge = edge
+        self.host = f"a{number}.example.com" if edge else f"a.c{number}.svc.cluster.local"
         self.number = number
         self.namespace = f"c{number}"
         self.features = set()
@@ -37,8 +41,11 @@ class Maker:
         istio = [self.virtual_service()]
         if self.chance(0.8):
             istio.append(self.destination_rule())
+        if self.edge:
+            istio.append(self.gateway())
         requests = [self.request() for _ in range(20)]
-        return Configuration(self.number, istio, self.platform(), requests, self.features)
+        return Configuration(
+            self.number, istio, self.platform(), requests, self.edge, self.features)
 
     # --- small words ---
 
@@ -85,7 +92,17 @@ class Maker:
             "apiVersion": "networking.istio.io/v1", "kind": "VirtualService",
             "metadata": {"name": "a", "namespace": self.namespace,
                          "creationTimestamp": "2026-01-01T00:00:00Z"},
-            "spec": {"hosts": ["a"], "http": rules},
+            "spec": {"hosts": [self.host], "gateways": ["edge"], "http": rules} if self.edge else
+                    {"hosts": ["a"], "http": rules},
+        }
+
+    def gateway(self):
+        return {
+            "apiVersion": "networking.istio.io/v1", "kind": "Gateway",
+            "metadata": {"name": "edge", "namespace": self.namespace,
+                         "creationTimestamp": "2026-01-01T00:00:00Z"},
+            "spec": {"selector": {"istio": "ingressgateway"}, "servers": [{
+                "port": {"number": 80, "name": "http", "protocol": "HTTP"}, "hosts": [self.host]}]},
         }
 
     def rule(self):
@@ -150,7 +167,7 @@ class Maker:
             match["queryParams"] = {"x": self.one({"exact": "1"}, {"regex": "[0-9]"}, {"exact": "2"})}
         if self.chance(0.1):
             self.uses("match.authority")
-            match["authority"] = self.one({"prefix": "a."}, {"exact": "nobody"}, {"regex": "a.*local"})
+            match["authority"] = self.one({"prefix": "a."}, {"exact": "nobody"}, {"regex": "a.*(local|com)"})
         if self.chance(0.1):
             self.uses("match.sourceLabels")
             match["sourceLabels"] = self.one({"app": "client"}, {"app": "another"})
@@ -231,7 +248,9 @@ class Maker:
         if self.chance(0.4):
             self.uses("redirect.redirectCode")
             redirect["redirectCode"] = self.one(302, 303, 307, 308)
-        return redirect or {"uri": "/moved"}
+        if not redirect.keys() - {"redirectCode", "derivePort"}:
+            redirect["uri"] = "/moved"
+        return redirect
 
     def maybe_headers(self, rule):
         if self.chance(0.3):
@@ -274,7 +293,7 @@ class Maker:
     def retries(self):
         self.uses("retries")
         retries = {"attempts": self.random.randint(0, 3)}
-        if self.chance(0.9):
+        if retries["attempts"] and self.chance(0.9):
             retries["retryOn"] = self.one("5xx", "gateway-error", "reset", "retriable-4xx", "503",
                                           "connect-failure,refused-stream,500", "5xx,404",
                                           "retriable-status-codes,409")
@@ -305,7 +324,7 @@ class Maker:
                       {"httpCookie": {"name": "user"}})
         if self.chance(0.4):
             self.uses("consistentHash.maglev")
-            by = dict(by, maglev={} if self.chance(0.5) else {"tableSize": 1009})
+            by = dict(by, maglev={"tableSize": self.one(1009, 65537)})
         elif self.chance(0.4):
             self.uses("consistentHash.ringHash")
             by = dict(by, ringHash={"minimumRingSize": self.one(8, 4096)})
@@ -316,7 +335,7 @@ class Maker:
     def request(self):
         """(method, target, headers, body), without its id."""
         method = self.random.choices(["GET", "POST", "PUT", "OPTIONS"], [6, 2, 1, 1])[0]
-        headers = [("host", f"a.{self.namespace}.svc.cluster.local")]
+        headers = [("host", self.host)]
         if self.chance(0.5):
             headers.append(("x-a", self.random.choice(VALUES)))
         if self.chance(0.3):

@@ -1,4 +1,4 @@
-"""ironmesh: its control plane over objects from memory, and one real sidecar."""
+"""ironmesh: its control plane over objects from memory, a real sidecar and a real gateway."""
 
 import json
 import os
@@ -7,41 +7,52 @@ import subprocess
 
 from . import client
 from .configurations import pod
+from .istio import GATEWAY_LABELS
 from .machine import OUTBOUND_PORT, Failed, wait
 
 CONTROL = ("127.0.0.1", 15012)
-CLIENT_IP = "127.0.0.2"
-HEALTH = ("127.0.0.1", 15021)
+CLIENT_IP, GATEWAY_IP = "127.0.0.2", "127.0.0.3"
+HEALTH_PORT, ADMIN_PORT, EDGE_PORT = 15021, 15000, 80
+
+# Has the gateway listen on its port all the time: nobody here gives it another socket.
+ALWAYS = {
+    "apiVersion": "networking.istio.io/v1", "kind": "Gateway",
+    "metadata": {"name": "always", "namespace": "istio-system"},
+    "spec": {"selector": {"istio": "ingressgateway"}, "servers": [{
+        "port": {"number": EDGE_PORT, "name": "http", "protocol": "HTTP"}, "hosts": ["always"]}]},
+}
 
 
 class Ironmesh:
-    """A control plane and the sidecar of a pod `client`."""
+    """A control plane, the sidecar of a pod `client`, and a gateway."""
 
     def __init__(self, processes, plane, program, directory):
         self._plane = processes.start(
             [plane, f"{CONTROL[0]}:{CONTROL[1]}"], directory / "plane.log",
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         anchors = json.loads(self._plane.stdout.readline())
-        own = pod("default", "client", CLIENT_IP, {"app": "client"})
-        token = self._say({"token": own})["token"]
-        self._start_proxy(processes, program, directory, own, anchors, token)
-        wait(lambda: client.ask(HEALTH, ("GET", "/healthz/ready", [("host", "x")], None))[0] == 200,
-             f"the proxy (see {directory}/proxy.log)")
+        self.take([])
+        start = lambda own, role, address: self._start_proxy(
+            processes, program, directory, own, anchors, role, address)
+        start(pod("default", "client", CLIENT_IP, {"app": "client"}),
+              "outbound", ("127.0.0.1", OUTBOUND_PORT))
+        start(pod("istio-system", "gateway", GATEWAY_IP, GATEWAY_LABELS),
+              {"gateway": EDGE_PORT}, (GATEWAY_IP, EDGE_PORT))
 
-    def _start_proxy(self, processes, program, directory, own, anchors, token):
-        roles = [("outbound", ("127.0.0.1", OUTBOUND_PORT)), ("health", HEALTH),
-                 ("admin", ("127.0.0.1", 15000))]
+    def _start_proxy(self, processes, program, directory, own, anchors, role, address):
+        name, ip = own["metadata"]["name"], own["status"]["podIP"]
+        token = self._say({"token": own})["token"]
         sockets = []
-        for role, address in roles:
+        for role, address in [(role, address), ("health", (ip, HEALTH_PORT)), ("admin", (ip, ADMIN_PORT))]:
             listener = socket.create_server(address, backlog=1024)
             listener.setblocking(False)
             os.set_inheritable(listener.fileno(), True)
             sockets.append((role, listener))
         bootstrap = {
-            "kind": "sidecar",
-            "workload": {"cluster": "Kubernetes", "namespace": "default", "name": "client",
-                         "uid": own["metadata"]["uid"]},
-            "ip": CLIENT_IP, "owner": "client", "labels": own["metadata"]["labels"],
+            "kind": "gateway" if name == "gateway" else "sidecar",
+            "workload": {"cluster": "Kubernetes", "namespace": own["metadata"]["namespace"],
+                         "name": name, "uid": own["metadata"]["uid"]},
+            "ip": ip, "owner": name, "labels": own["metadata"]["labels"],
             "service_account": "default",
             "control": {"address": f"{CONTROL[0]}:{CONTROL[1]}", "anchors_pem": anchors},
             "token": token, "mesh_networks": ["127.0.0.0/8"], "workers": 1,
@@ -51,19 +62,24 @@ class Ironmesh:
         os.write(document, json.dumps(bootstrap).encode())
         os.lseek(document, 0, os.SEEK_SET)
         processes.start([program, "internal", "proxy", "--bootstrap-fd", document],
-                        directory / "proxy.log",
+                        directory / f"{name}.log",
                         pass_fds=[document, *(one.fileno() for _, one in sockets)])
         for _, listener in sockets:
             listener.close()
         os.close(document)
+        health = lambda: client.ask((ip, HEALTH_PORT), ("GET", "/healthz/ready", [("host", "x")], None))
+        wait(lambda: health()[0] == 200, f"the proxy (see {directory}/{name}.log)")
 
     def take(self, configurations):
         """Runs these configurations, in place of those before; gives the findings."""
         objects = [o for c in configurations for o in [*c.kubernetes, *c.istio]]
-        return self._say({"put": objects})["findings"]
+        return self._say({"put": [ALWAYS, *objects]})["findings"]
 
-    def ask(self, address, request):
-        return client.ask(address, request)
+    def ask(self, configuration, request):
+        if configuration.edge:
+            return client.ask((GATEWAY_IP, EDGE_PORT), request)
+        services = (one for one in configuration.kubernetes if one["kind"] == "Service")
+        return client.ask((next(services)["spec"]["clusterIP"], 80), request)
 
     def explain(self, request):
         return self._say({"explain": request})["explained"]

@@ -8,6 +8,7 @@ from . import client
 from .machine import Failed, wait
 
 FIRST_PORT = 18001
+GATEWAY_LABELS = {"app": "istio-ingressgateway", "istio": "ingressgateway"}
 
 
 def program(given, directory):
@@ -34,13 +35,15 @@ class Istio:
         self._directory = directory
         self._process = None
 
-    def take(self, configurations, client_ip):
-        """Runs these configurations, in place of those before."""
+    def take(self, configurations, client_ip, edge):
+        """Runs these configurations, in place of those before: at a gateway or at a sidecar."""
         self.stop()
         kubernetes = [o for c in configurations for o in [*c.kubernetes, *slices(c.kubernetes)]]
         istio = [o for c in configurations for o in c.istio]
         question = {
-            "proxy": {"type": "sidecar", "namespace": "default", "ips": [client_ip],
+            "proxy": {"type": "router", "namespace": "istio-system", "ips": [client_ip],
+                      "labels": GATEWAY_LABELS} if edge else
+                     {"type": "sidecar", "namespace": "default", "ips": [client_ip],
                       "labels": {"app": "client"}},
             "kubernetes": documents(kubernetes), "istio": documents(istio),
         }
@@ -50,7 +53,8 @@ class Istio:
             raise Failed(f"{self._program}: {asked.stderr.strip()[-2000:]}")
         path = self._directory / "envoy.json"
         path.write_text(asked.stdout)
-        self._ports = json.loads(asked.stdout)["node"]["metadata"]
+        ports = json.loads(asked.stdout)["node"]["metadata"]
+        self._port = int(ports["http.80" if edge else "80"])
         log = self._directory / "envoy.log"
         self._process = self._processes.start(
             [self._envoy, "-c", path, "--concurrency", "1", "-l", "warning",
@@ -61,8 +65,8 @@ class Istio:
         if self._process.poll() is not None:
             raise Failed(f"Envoy ended: {log.read_text()[-2000:]}")
 
-    def ask(self, port, request):
-        return client.ask(("127.0.0.1", int(self._ports[str(port)])), request)
+    def ask(self, _, request):
+        return client.ask(("127.0.0.1", self._port), request)
 
     def stop(self):
         if self._process:

@@ -93,13 +93,14 @@ impl Asked {
     async fn put(&mut self, objects: Vec<Value>) -> anyhow::Result<Value> {
         let objects: Result<Vec<_>, _> = objects.into_iter().map(Object::new).collect();
         let objects = objects?;
-        for gone in std::mem::take(&mut self.objects) {
-            self.source.remove(&gone);
-        }
+        let mut before = std::mem::take(&mut self.objects);
         for object in objects {
-            self.objects.push(ObjectKey::of(&object));
+            let key = ObjectKey::of(&object);
+            before.retain(|gone| *gone != key);
+            self.objects.push(key);
             self.source.put(object);
         }
+        before.iter().for_each(|gone| self.source.remove(gone));
         let findings = self.plane.findings(None, None, None).await?;
         Ok(json!({ "findings": findings }))
     }
