@@ -14,7 +14,7 @@ use arc_swap::{ArcSwap, Guard};
 use smallvec::SmallVec;
 
 use crate::name::{Labels, Name, ServiceId};
-use crate::policy::{ConnectionLimits, OutlierDetection, TrafficPolicy};
+use crate::policy::{ConnectionPool, OutlierDetection, TrafficPolicy};
 use crate::reason::Reason;
 use crate::service::{Endpoint, EndpointAddress, Protocol, Service};
 
@@ -187,9 +187,9 @@ impl Group {
         self.members.load()
     }
 
-    /// Whether its connections are counted.
-    pub fn limits(&self) -> Option<ConnectionLimits> {
-        self.policy.load().traffic.limits
+    /// What holds for its connections, if anything does: then they are its own, and counted.
+    pub fn pool(&self) -> Option<ConnectionPool> {
+        self.policy.load().traffic.pool
     }
 
     pub(crate) fn set_policy(&self, policy: GroupPolicy) {
@@ -332,7 +332,7 @@ impl Group {
     /// endpoint that it picked, and could wait for ever; so the limit is exceeded by at most one
     /// connection a worker and endpoint.
     pub fn open_connection(self: &Arc<Self>, anyway: bool) -> Option<OpenConnection> {
-        let limit = self.limits()?.connections_max.unwrap_or(u32::MAX);
+        let limit = self.pool()?.connections_max.unwrap_or(u32::MAX);
         let open = &self.usage.0.connections;
         let taken = open.try_update(Ordering::Relaxed, Ordering::Relaxed, |open| {
             (open < limit || anyway).then_some(open + 1)
@@ -346,7 +346,7 @@ impl Group {
     ///
     /// If as many wait as the limit allows: [`Reason::UpstreamOverflow`].
     pub fn wait(self: &Arc<Self>) -> Result<Waiting, Reason> {
-        let limit = self.limits().and_then(|limits| limits.pending_max).unwrap_or(u32::MAX);
+        let limit = self.pool().and_then(|pool| pool.pending_max).unwrap_or(u32::MAX);
         let waiting = &self.usage.0.waiting;
         let taken = waiting.try_update(Ordering::Relaxed, Ordering::Relaxed, |waiting| {
             (waiting < limit).then_some(waiting + 1)

@@ -1,10 +1,14 @@
 //! Policies: what holds for traffic to a destination, and for traffic into a workload.
 
-use std::time::Duration;
-
 use serde::{Deserialize, Serialize};
 
 use crate::name::{Labels, Name, ObjectId};
+
+mod outlier;
+mod pool;
+
+pub use outlier::OutlierDetection;
+pub use pool::{ConnectionPool, Keepalive};
 
 /// One policy object.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,8 +34,9 @@ impl Policy {
 pub struct DestinationPolicy {
     /// The object it was made from.
     pub id: ObjectId,
-    /// What holds for traffic to it.
-    pub traffic: TrafficPolicy,
+    /// What holds for traffic to it; `None`: nothing is said, and another policy of the same
+    /// destination may say it.
+    pub traffic: Option<TrafficPolicy>,
     /// Named subsets.
     pub subsets: Vec<Subset>,
 }
@@ -48,47 +53,45 @@ pub struct Subset {
 }
 
 /// What holds for traffic to a destination (`trafficPolicy`), by section; `None`: nothing is said.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TrafficPolicy {
     /// How an endpoint is chosen.
     pub balance: Option<Balance>,
     /// When an endpoint gets no requests for a while.
     pub outlier: Option<OutlierDetection>,
-    /// Limits of connections.
-    pub limits: Option<ConnectionLimits>,
+    /// Limits of connections and requests.
+    pub pool: Option<ConnectionPool>,
+    /// What holds for single ports instead.
+    pub ports: Vec<PortPolicy>,
+}
+
+/// What holds for traffic to one port of a destination (`portLevelSettings`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortPolicy {
+    /// The port of the service.
+    pub port: u16,
+    /// What holds there. What it leaves open is open: it inherits nothing.
+    pub traffic: TrafficPolicy,
 }
 
 impl TrafficPolicy {
-    /// The sections of this, and those of `wider` that this does not have, as a subset inherits
-    /// from its destination.
-    pub fn over(self, wider: Self) -> Self {
-        Self {
+    /// What holds at a port: the sections of this, and those of `wider` that this does not have, as a
+    /// subset inherits from its destination. Settings of the port itself take the place of all
+    /// sections that they can have, whether they have them or not.
+    pub fn at(&self, port: u16, wider: &Self) -> Self {
+        let sections = Self {
             balance: self.balance.or(wider.balance),
             outlier: self.outlier.or(wider.outlier),
-            limits: self.limits.or(wider.limits),
+            pool: self.pool.or(wider.pool),
+            ports: Vec::new(),
+        };
+        match self.ports.iter().find(|own| own.port == port) {
+            Some(PortPolicy { traffic: TrafficPolicy { balance, outlier, pool, .. }, .. }) => {
+                Self { balance: *balance, outlier: *outlier, pool: *pool, ..sections }
+            }
+            None => sections,
         }
     }
-}
-
-/// When an endpoint gets no requests for a while (`outlierDetection`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct OutlierDetection {
-    /// Answers of 5xx, or attempts without an answer, one after the other; 0: never. Istio's
-    /// default is 5.
-    pub consecutive_5xx: u32,
-    /// How long the first ejection lasts; the next is longer by as much. Default 30 s.
-    pub base_ejection: Duration,
-    /// Largest share of the endpoints that may be ejected, in percent. Default 10.
-    pub max_ejection_percent: u8,
-}
-
-/// Limits of the connections of a proxy to a destination (`connectionPool`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ConnectionLimits {
-    /// `tcp.maxConnections`; `None`: no limit.
-    pub connections_max: Option<u32>,
-    /// `http.http1MaxPendingRequests`: requests that may wait for a connection; `None`: no limit.
-    pub pending_max: Option<u32>,
 }
 
 /// How an endpoint is chosen.

@@ -243,8 +243,8 @@ pub struct Destination {
     pub host: Name,
     /// The service of that name, if there is one that the asker may see.
     pub service: Option<ServiceId>,
-    /// Destination policies that apply, the first giving the top-level settings and all their
-    /// subsets together.
+    /// Destination policies that apply, joined: the first that has settings for the whole destination
+    /// gives those, and of each subset the first that names it.
     pub policies: Vec<ObjectId>,
 }
 

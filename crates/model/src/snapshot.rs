@@ -146,6 +146,8 @@ pub struct DestinationPolicySource {
     pub host: Name,
     /// Namespaces that see it; empty: all.
     pub export_to: Vec<Name>,
+    /// Workloads of its namespace for whose calls it is; `None`: it is for all that see it.
+    pub selector: Option<Labels>,
     /// Age.
     pub created: Created,
     /// Paths of the fields of its object that ask for the mesh's mutual TLS, for findings.
@@ -276,7 +278,7 @@ impl Snapshot {
 
     /// What is under a key in a scope (see [`Scope::narrowed`]).
     pub fn answer(&self, key: &ResourceKey, scope: &Scope) -> Answer {
-        let reader = Reader::new(&self.index);
+        let reader = Reader::of_caller(&self.index, &scope.selecting_policies);
         let resource = resource(&reader, key, scope);
         let references = resource.iter().flat_map(|r| references(&reader, r)).collect();
         Answer { resource, references, reads: reader.into_reads() }

@@ -139,12 +139,13 @@ pub(crate) fn subsets(
     DestinationPolicySource {
         policy: DestinationPolicy {
             id: ObjectId::new("DestinationRule", id.0, id.1),
-            traffic: TrafficPolicy::default(),
+            traffic: None,
             subsets: versions.iter().map(subset).collect(),
         },
         host: host.into(),
         export_to: Vec::new(),
         created,
+        selector: None,
         mutual_tls_at: Vec::new(),
     }
 }

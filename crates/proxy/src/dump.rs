@@ -237,7 +237,7 @@ impl HeldGroup {
             subset,
             protocol: policy.protocol,
             headless: policy.service.headless,
-            traffic: policy.traffic,
+            traffic: policy.traffic.clone(),
             endpoints: members.all.len(),
             ready: members.ready.len(),
         }

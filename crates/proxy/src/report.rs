@@ -68,7 +68,7 @@ impl Loads {
     /// What is open to a member, in the name of a group: its own connections if it limits them, else
     /// those that all groups without limits share.
     fn to(&self, group: &Arc<Group>, address: SocketAddr, member: &Member) -> EndpointLoad {
-        let limited = group.limits().map(|_| group);
+        let limited = group.pool().map(|_| group);
         let mut sum = EndpointLoad::default();
         for (to, load) in self.0.get(&address).into_iter().flatten() {
             let to = to.target();

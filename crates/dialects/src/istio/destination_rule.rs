@@ -1,9 +1,7 @@
 //! `DestinationRule`.
 
 use ironmesh_model::Finding;
-use std::time::Duration;
-
-use ironmesh_model::policy::{self, Balance, ConnectionLimits, DestinationPolicy};
+use ironmesh_model::policy::{self, Balance, DestinationPolicy, Keepalive, PortPolicy};
 use ironmesh_model::snapshot::DestinationPolicySource;
 
 use super::{export_to, fully_qualified, labels};
@@ -28,11 +26,12 @@ pub(crate) fn destination_rule(object: &Object, findings: &mut Vec<Finding>) -> 
     Some(Part::DestinationPolicy(Box::new(DestinationPolicySource {
         policy: DestinationPolicy {
             id: object.id().clone(),
-            traffic: traffic(&spec.traffic_policy),
+            traffic: spec.traffic_policy.as_ref().map(traffic),
             subsets: subsets.collect(),
         },
         host: fully_qualified(&spec.host, object),
         export_to: export_to(&spec.export_to, object),
+        selector: spec.workload_selector.as_ref().map(|selector| labels(&selector.match_labels)),
         created: object.created(),
         mutual_tls_at,
     })))
@@ -40,7 +39,8 @@ pub(crate) fn destination_rule(object: &Object, findings: &mut Vec<Finding>) -> 
 
 /// Where it asks for `ISTIO_MUTUAL`.
 fn mutual_tls_at(spec: &Spec) -> Vec<String> {
-    let policies = std::iter::once(("spec".to_owned(), &spec.traffic_policy)).chain(
+    let whole = spec.traffic_policy.iter().map(|policy| ("spec".to_owned(), policy));
+    let policies = whole.chain(
         spec.subsets
             .iter()
             .enumerate()
@@ -52,39 +52,80 @@ fn mutual_tls_at(spec: &Spec) -> Vec<String> {
         .collect()
 }
 
-/// What a policy says, by section.
-fn traffic(policy: &TrafficPolicy) -> policy::TrafficPolicy {
+/// What a policy says, by section and port.
+fn traffic(given: &TrafficPolicy) -> policy::TrafficPolicy {
+    let ports = given.port_level_settings.iter().filter_map(|own| {
+        let traffic = policy::TrafficPolicy {
+            balance: balance(&own.load_balancer),
+            outlier: own.outlier_detection.as_ref().map(outlier),
+            pool: own.connection_pool.as_ref().map(pool),
+            ports: Vec::new(),
+        };
+        Some(PortPolicy { port: own.port.number?, traffic })
+    });
     policy::TrafficPolicy {
-        balance: balance(policy),
-        outlier: policy.outlier_detection.as_ref().map(outlier),
-        limits: limits(&policy.connection_pool),
+        balance: balance(&given.load_balancer),
+        outlier: given.outlier_detection.as_ref().map(outlier),
+        pool: given.connection_pool.as_ref().map(pool),
+        ports: ports.collect(),
     }
 }
 
-/// Istio's defaults stand in for what is left out.
+/// Envoy's defaults stand in for what is left out, as Istio leaves it out towards Envoy.
 fn outlier(given: &OutlierDetection) -> policy::OutlierDetection {
-    let percent = given.max_ejection_percent.and_then(|percent| u8::try_from(percent).ok());
+    let left_out = policy::OutlierDetection::default();
+    let percent = |given: Option<i32>| given.and_then(|n| u8::try_from(n).ok()).map(|n| n.min(100));
+    let share = percent(given.max_ejection_percent).filter(|percent| *percent > 0);
+    // What it was called first, when it counted gateway errors and nothing else did.
+    let old = given.consecutive_errors.and_then(|n| u32::try_from(n).ok());
+    let old = old.filter(|_| given.consecutive_gateway_errors.is_none());
+    let consecutive_5xx = if old.is_some() { 0 } else { left_out.consecutive_5xx };
+    let local = given.consecutive_local_origin_failures.filter(|n| *n > 0);
+    let split = given.split_external_local_origin_errors == Some(true);
     policy::OutlierDetection {
-        consecutive_5xx: given.consecutive_5xx_errors.unwrap_or(5),
-        base_ejection: given.base_ejection_time.unwrap_or(Duration::from_secs(30)),
-        max_ejection_percent: percent.unwrap_or(10).min(100),
+        consecutive_5xx: given.consecutive_5xx_errors.unwrap_or(consecutive_5xx),
+        consecutive_gateway: given.consecutive_gateway_errors.or(old).unwrap_or(0),
+        consecutive_local: split.then(|| local.unwrap_or(LOCAL_ORIGIN_DEFAULT)),
+        interval: given.interval.unwrap_or(left_out.interval),
+        base_ejection: given.base_ejection_time.unwrap_or(left_out.base_ejection),
+        max_ejection_percent: share.unwrap_or(left_out.max_ejection_percent),
+        min_health_percent: percent(given.min_health_percent).unwrap_or(0),
     }
 }
 
 /// Limits that are left out or zero are none, as in Istio.
-fn limits(given: &ConnectionPool) -> Option<ConnectionLimits> {
+fn pool(given: &ConnectionPool) -> policy::ConnectionPool {
     let limit = |given: Option<i32>| given.and_then(|n| u32::try_from(n).ok()).filter(|n| *n > 0);
-    let limits = ConnectionLimits {
-        connections_max: limit(given.tcp.max_connections),
-        pending_max: limit(given.http.http1_max_pending_requests),
-    };
-    (limits != ConnectionLimits::default()).then_some(limits)
+    let (tcp, http) = (&given.tcp, &given.http);
+    policy::ConnectionPool {
+        connections_max: limit(tcp.max_connections),
+        connect_timeout: tcp.connect_timeout,
+        keepalive: tcp.tcp_keepalive.as_ref().map(|given| Keepalive {
+            probes: given.probes.filter(|n| *n > 0),
+            time: given.time,
+            interval: given.interval,
+        }),
+        connection_age_max: tcp.max_connection_duration,
+        tcp_idle_timeout: tcp.idle_timeout,
+        pending_max: limit(http.http1_max_pending_requests),
+        requests_max: limit(http.http2_max_requests),
+        requests_per_connection_max: limit(http.max_requests_per_connection),
+        retries_max: limit(http.max_retries),
+        http_idle_timeout: http.idle_timeout,
+        upgrade: match http.h2_upgrade_policy {
+            None | Some(H2UpgradePolicy::Default) => None,
+            Some(H2UpgradePolicy::DoNotUpgrade) => Some(false),
+            Some(H2UpgradePolicy::Upgrade) => Some(true),
+        },
+        client_protocol: http.use_client_protocol == Some(true),
+        streams_max: limit(http.max_concurrent_streams),
+    }
 }
 
 /// The balancing that is asked for, if it is one that is done; the table reports the others, for
 /// which round robin stands in.
-fn balance(policy: &TrafficPolicy) -> Option<Balance> {
-    match policy.load_balancer.simple? {
+fn balance(given: &LoadBalancer) -> Option<Balance> {
+    match given.simple? {
         SimpleBalance::RoundRobin => Some(Balance::RoundRobin),
         SimpleBalance::Unspecified
         | SimpleBalance::LeastConn
@@ -93,3 +134,6 @@ fn balance(policy: &TrafficPolicy) -> Option<Balance> {
         | SimpleBalance::Passthrough => None,
     }
 }
+
+/// Envoy's default of `consecutive_local_origin_failure`.
+const LOCAL_ORIGIN_DEFAULT: u32 = 5;

@@ -75,7 +75,7 @@ impl Group {
         load: impl Fn(SocketAddr, &Member) -> Option<EndpointLoad>,
     ) -> GroupReport {
         let (connections, waiting) = self.usage();
-        let usage = self.limits().map(|_| GroupUsage { connections, waiting });
+        let usage = self.pool().map(|_| GroupUsage { connections, waiting });
         let member = |member: &Member| {
             let (address, state) = (member.address()?, &member.state);
             Some(MemberReport {

@@ -40,6 +40,7 @@ fn outlier(consecutive_5xx: u32, max_ejection_percent: u8) -> TrafficPolicy {
             consecutive_5xx,
             base_ejection: Duration::from_secs(30),
             max_ejection_percent,
+            ..OutlierDetection::default()
         }),
         ..TrafficPolicy::default()
     }
@@ -164,8 +165,9 @@ fn what_is_known_of_an_endpoint_outlives_its_changes() {
 
 #[test]
 fn connections_and_waits_are_counted_up_to_their_limits() {
-    let limits = ConnectionLimits { connections_max: Some(2), pending_max: Some(1) };
-    let traffic = TrafficPolicy { limits: Some(limits), ..TrafficPolicy::default() };
+    let limits =
+        ConnectionPool { connections_max: Some(2), pending_max: Some(1), ..<_>::default() };
+    let traffic = TrafficPolicy { pool: Some(limits), ..TrafficPolicy::default() };
     let limited = group(1, false, false, traffic);
     let first = limited.open_connection(false).unwrap();
     let _second = limited.open_connection(false).unwrap();
@@ -318,8 +320,8 @@ fn who_was_tried_is_passed_over_even_if_others_are_ejected() {
 #[test]
 fn a_limit_that_is_not_set_does_not_limit() {
     let limited = |connections_max, pending_max| {
-        let limits = ConnectionLimits { connections_max, pending_max };
-        group(1, false, false, TrafficPolicy { limits: Some(limits), ..TrafficPolicy::default() })
+        let limits = ConnectionPool { connections_max, pending_max, ..<_>::default() };
+        group(1, false, false, TrafficPolicy { pool: Some(limits), ..TrafficPolicy::default() })
     };
     let pending_only = limited(None, Some(0));
     let open: Vec<_> = (0..100).map(|_| pending_only.open_connection(false).unwrap()).collect();

@@ -63,6 +63,8 @@ pub(super) enum Name<'a> {
     Policy(&'a ObjectId),
     /// Where a policy counts.
     Reach(&'a ObjectId),
+    /// Which destination policies of a namespace are for some workloads only, and for which.
+    SelectingPoliciesIn(&'a str),
     /// Which inbound policies are in a namespace, and whom they select.
     InboundPoliciesIn(&'a str),
     /// A gateway.

@@ -47,7 +47,8 @@ pub(super) fn destination(reader: &Reader<'_>, host: &Name, namespace: &str) -> 
 
 /// Policies of a destination: those in the caller's namespace, else those in the service's, else
 /// those in the root namespace (Istio, "DestinationRule lookup path"). Within the namespace the
-/// most specific host counts, and all policies for it join, oldest first.
+/// most specific host counts. A policy that is for some workloads counts for these alone, as if it
+/// were not there for others.
 ///
 /// For callers in the root namespace, such as gateways, the first step sees only what is exported to
 /// nobody else: policies there that are for the whole mesh must not hide those of services.
@@ -70,11 +71,47 @@ fn in_namespace(
     counts: impl Fn(&DestinationPolicyEntry) -> bool,
 ) -> Option<Vec<ObjectId>> {
     reader.covering(Map::Destination(namespace), host).find_map(|policies| {
-        let ids: Vec<ObjectId> = policies
-            .iter()
-            .filter(|policy| reader.destination_policy(&policy.id).is_some_and(&counts))
-            .map(|policy| policy.id.clone())
-            .collect();
-        (!ids.is_empty()).then_some(ids)
+        let entries = policies.iter().filter_map(|policy| reader.destination_policy(&policy.id));
+        let holds = |entry: &&DestinationPolicyEntry| {
+            counts(entry) && (entry.selector.is_none() || reader.is_selecting(entry.policy.id()))
+        };
+        let joined = join(&entries.filter(holds).collect::<Vec<_>>());
+        (!joined.is_empty()).then(|| joined.iter().map(|e| e.policy.id().clone()).collect())
     })
+}
+
+/// Those of the policies for one host that hold together, oldest first. As Istio merges them: the
+/// oldest that selects the caller, joined by younger ones with the same selector or none; without one
+/// all that are exported alike. Of those that are not, the ones exported in the way that was used last
+/// hold, and are joined by those that more see.
+fn join<'a>(policies: &[&'a DestinationPolicyEntry]) -> Vec<&'a DestinationPolicyEntry> {
+    let selecting = policies.iter().position(|entry| entry.selector.is_some());
+    let first = match selecting {
+        Some(at) => at,
+        None => {
+            let is_new = |at: &usize| {
+                policies[..*at]
+                    .iter()
+                    .all(|older| !alike(&older.export_to, &policies[*at].export_to))
+            };
+            match (0..policies.len()).rev().find(is_new) {
+                Some(at) => at,
+                None => return Vec::new(),
+            }
+        }
+    };
+    let base = policies[first];
+    let joins = |other: &&&'a DestinationPolicyEntry| {
+        let selector = other.selector.is_none() || other.selector == base.selector;
+        let (own, wide) = (&base.export_to, &other.export_to);
+        let superset = !own.is_empty() && own.iter().all(|namespace| wide.contains(namespace));
+        selector && (alike(own, wide) || superset)
+    };
+    let younger = policies[first + 1..].iter().filter(joins).copied();
+    std::iter::once(base).chain(younger).collect()
+}
+
+/// Whether two lists name the same namespaces.
+fn alike(a: &[Name], b: &[Name]) -> bool {
+    a.iter().all(|name| b.contains(name)) && b.iter().all(|name| a.contains(name))
 }

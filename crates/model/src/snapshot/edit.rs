@@ -226,10 +226,23 @@ impl Index {
     ) {
         let before = self.destination_policies.get(&id).cloned();
         let after = source.map(|source| {
-            let DestinationPolicySource { policy, host, export_to, created, mutual_tls_at } =
-                *source;
+            let DestinationPolicySource {
+                policy,
+                host,
+                export_to,
+                selector,
+                created,
+                mutual_tls_at,
+            } = *source;
             let policy = Arc::new(Policy::Destination(policy));
-            Arc::new(DestinationPolicyEntry { policy, host, export_to, created, mutual_tls_at })
+            Arc::new(DestinationPolicyEntry {
+                policy,
+                host,
+                export_to,
+                selector,
+                created,
+                mutual_tls_at,
+            })
         });
         if before == after {
             return;
@@ -237,8 +250,9 @@ impl Index {
         if before.as_ref().map(|e| &e.policy) != after.as_ref().map(|e| &e.policy) {
             touched.touch(Cell::Policy(&id));
         }
-        let reach =
-            |e: &Arc<DestinationPolicyEntry>| (e.host.clone(), e.export_to.clone(), e.created);
+        let reach = |e: &Arc<DestinationPolicyEntry>| {
+            (e.host.clone(), e.export_to.clone(), e.selector.clone(), e.created)
+        };
         if before.as_ref().map(reach) != after.as_ref().map(reach) {
             touched.touch(Cell::Reach(&id));
             for (entry, on) in [(&before, false), (&after, true)] {
@@ -254,6 +268,14 @@ impl Index {
                 }
                 let change = place(&mut self.destination_policies_by_host, &entry.host, &aged, on);
                 touch_pattern(Map::Destinations, &entry.host, change, touched);
+                if entry.selector.is_none() {
+                    continue;
+                }
+                touched.touch(Cell::SelectingPoliciesIn(namespace));
+                match on {
+                    true => self.selecting_policies_in.insert(namespace.clone(), aged),
+                    false => self.selecting_policies_in.remove(namespace, &aged),
+                };
             }
         }
         match after {

@@ -41,6 +41,8 @@ pub(super) struct Index {
     pub(super) destination_policies: SharedMap<ObjectId, Arc<DestinationPolicyEntry>>,
     pub(super) destination_policies_in: SharedMap<Name, HostMap>,
     pub(super) destination_policies_by_host: HostMap,
+    /// Those that are for some workloads only.
+    pub(super) selecting_policies_in: Lists<Name, Aged<ObjectId>>,
     pub(super) inbound_policies: SharedMap<ObjectId, Arc<InboundPolicyEntry>>,
     pub(super) inbound_policies_in: Lists<Name, Aged<ObjectId>>,
     pub(super) gateways: SharedMap<ObjectId, Arc<GatewaySource>>,
@@ -122,6 +124,7 @@ pub(super) struct DestinationPolicyEntry {
     pub(super) policy: Arc<Policy>,
     pub(super) host: Name,
     pub(super) export_to: Vec<Name>,
+    pub(super) selector: Option<Labels>,
     pub(super) created: Created,
     pub(super) mutual_tls_at: Vec<String>,
 }

@@ -23,11 +23,23 @@ use crate::service::{Endpoint, Workload};
 pub(super) struct Reader<'a> {
     index: &'a Index,
     reads: RefCell<HashSet<Cell>>,
+    /// Destination policies that are for some workloads only, the asker's among them.
+    selecting: &'a [ObjectId],
 }
 
 impl<'a> Reader<'a> {
     pub(super) fn new(index: &'a Index) -> Self {
-        Self { index, reads: RefCell::default() }
+        Self::of_caller(index, &[])
+    }
+
+    /// For an asker whom these destination policies select.
+    pub(super) fn of_caller(index: &'a Index, selecting: &'a [ObjectId]) -> Self {
+        Self { index, reads: RefCell::default(), selecting }
+    }
+
+    /// Whether a destination policy that is for some workloads only selects the asker's.
+    pub(super) fn is_selecting(&self, policy: &ObjectId) -> bool {
+        self.selecting.contains(policy)
     }
 
     /// What was looked at, in order.
@@ -221,6 +233,18 @@ impl<'a> Reader<'a> {
     pub(super) fn destination_policy(&self, id: &ObjectId) -> Option<&'a DestinationPolicyEntry> {
         let index = self.index(&[CellName::Reach(id)]);
         index.destination_policies.get(id).map(|entry| &**entry)
+    }
+
+    /// The destination policies of a namespace that select a workload with these labels, oldest first;
+    /// without those that are for all.
+    pub(super) fn policies_selecting(&self, namespace: &str, labels: &Labels) -> Vec<ObjectId> {
+        let index = self.index(&[CellName::SelectingPoliciesIn(namespace)]);
+        let selects = |id: &&ObjectId| {
+            let entry = index.destination_policies.get(*id);
+            entry.and_then(|e| e.selector.as_ref()).is_some_and(|s| s.selects(labels))
+        };
+        let ids = index.selecting_policies_in.of(namespace).iter().map(|policy| &policy.id);
+        ids.filter(selects).cloned().collect()
     }
 
     /// Inbound policies of a namespace, oldest first, and whom they select.

@@ -18,6 +18,8 @@ pub struct Scope {
     pub(super) asker: Asker,
     /// Gateways that select it, oldest first.
     pub(super) gateways: Arc<[ObjectId]>,
+    /// Destination policies of its namespace that are for some workloads only, this among them.
+    pub(super) selecting_policies: Arc<[ObjectId]>,
     /// Inbound policies that hold for it, most specific first.
     pub(super) inbound_policies: Arc<[ObjectId]>,
     /// Addresses of its own workload.
@@ -42,14 +44,17 @@ impl Scope {
     /// As this scope asks for what one of its answers refers to (`is_reference`), or for a key that
     /// its proxy names: the same, without what does not matter there.
     pub fn narrowed(&self, key: &ResourceKey, is_reference: bool) -> Self {
-        let Self { namespace, asker, gateways, inbound_policies, addresses } = self;
-        let namespace = namespace.clone();
+        let Self { asker, gateways, inbound_policies, addresses, .. } = self;
+        let namespace = self.namespace.clone();
+        let selecting_policies = self.selecting_policies.clone();
         match key {
             ResourceKey::Listeners | ResourceKey::Domains(..) => {
                 Self { namespace, asker: *asker, gateways: gateways.clone(), ..Self::default() }
             }
             ResourceKey::Resolution(resolution) => match resolution.listener {
-                ListenerKind::Outbound => Self { namespace, asker: Asker::Any, ..Self::default() },
+                ListenerKind::Outbound => {
+                    Self { namespace, asker: Asker::Any, selecting_policies, ..Self::default() }
+                }
                 ListenerKind::Inbound => {
                     let inbound_policies = inbound_policies.clone();
                     let is_asked = |own: &&IpAddr| resolution.target.ip() == Some(**own);
@@ -57,9 +62,13 @@ impl Scope {
                     let asker = *asker;
                     Self { namespace, asker, inbound_policies, addresses, ..Self::default() }
                 }
-                ListenerKind::Gateway => {
-                    Self { namespace, asker: *asker, gateways: gateways.clone(), ..Self::default() }
-                }
+                ListenerKind::Gateway => Self {
+                    namespace,
+                    asker: *asker,
+                    gateways: gateways.clone(),
+                    selecting_policies,
+                    ..Self::default()
+                },
             },
             ResourceKey::Settings | ResourceKey::Workload(_) => Self::default(),
             _ if is_reference => Self::default(),
@@ -120,6 +129,7 @@ impl Snapshot {
             namespace: namespace.clone(),
             asker,
             gateways: gateways.into(),
+            selecting_policies: reader.policies_selecting(namespace, labels).into(),
             inbound_policies: inbound::policies(&reader, namespace, labels).into(),
             addresses: addresses.as_slice().into(),
         };

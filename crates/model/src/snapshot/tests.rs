@@ -11,6 +11,7 @@ use crate::test_world::*;
 use crate::{Plan, Reason};
 
 mod edits;
+mod policies;
 mod ports;
 
 const APP: &str = "app.default.svc.cluster.local";
@@ -358,6 +359,7 @@ fn hosts_that_are_no_services_and_gateways_that_are_not_there_are_found() {
     objects.routes = vec![route(("default", "r"), 0, &hosts, &["mesh"], rules)];
     objects.destination_policies = vec![
         DestinationPolicySource {
+            selector: None,
             mutual_tls_at: vec!["spec.trafficPolicy.tls.mode".into()],
             ..subsets(("default", "plain"), 0, "*.default.svc.cluster.local", &[])
         },

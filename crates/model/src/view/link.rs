@@ -460,14 +460,16 @@ impl Linker<'_> {
             return Ok(group.clone());
         }
         let policies = || self.view.destination_policies(destination);
-        let wider = policies().next().map_or_else(TrafficPolicy::default, |policy| policy.traffic);
+        let wider = policies().find_map(|policy| policy.traffic.as_ref());
+        let wider = wider.map(|wider| wider.at(port, &TrafficPolicy::default()));
+        let wider = wider.unwrap_or_default();
         let (selector, traffic) = match subset {
             None => (None, wider),
             Some(name) => {
                 let mut subsets = policies().flat_map(|policy| &policy.subsets);
                 let subset = subsets.find(|subset| subset.name == *name);
                 let subset = subset.ok_or(Reason::UndefinedSubset)?;
-                (Some(subset.labels.clone()), subset.traffic.over(wider))
+                (Some(subset.labels.clone()), subset.traffic.at(port, &wider))
             }
         };
         let protocol = declared.protocol;

@@ -278,7 +278,7 @@ impl Picked {
         connection: &'a Connection,
         decision: &'a Decision,
     ) -> Target<'a> {
-        let group = decision.group().filter(|group| group.limits().is_some());
+        let group = decision.group().filter(|group| group.pool().is_some());
         Target {
             workload: &connection.workload,
             listener: connection.kind,

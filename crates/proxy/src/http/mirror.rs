@@ -240,7 +240,7 @@ impl Copy {
             address: address.ok_or(Failure::upstream(Reason::ConnectFailed, Stage::NotSent))?,
             tls: &member.endpoint.tls,
             http2: speaks_http2(protocol, self.http2_client, self.grpc),
-            limited: Some(&self.group).filter(|group| group.limits().is_some()),
+            limited: Some(&self.group).filter(|group| group.pool().is_some()),
         };
         let mut upstream = dial::connect(worker, to, Kept::Any).await?;
         let limits = &worker.process.limits;

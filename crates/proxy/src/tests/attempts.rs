@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use ironmesh_model::limits::ProxyLimits;
-use ironmesh_model::policy::{ConnectionLimits, OutlierDetection, TrafficPolicy};
+use ironmesh_model::policy::{ConnectionPool, OutlierDetection, TrafficPolicy};
 use ironmesh_model::retry::{Retry, RetryCondition, RetryOn};
 use ironmesh_model::route::Rule;
 use ironmesh_model::service::Protocol;
@@ -19,7 +19,7 @@ use super::world::*;
 /// A proxy of a caller of these applications, with one rule, a policy and limits.
 fn caller(apps: &[&App], rule: Option<Rule>, traffic: TrafficPolicy, limits: ProxyLimits) -> Proxy {
     let mut policy = subsets(&[]);
-    policy.policy.traffic = traffic;
+    policy.policy.traffic = Some(traffic);
     let objects = Objects {
         routes: rule.map(|rule| route(vec![rule])).into_iter().collect(),
         destination_policies: vec![policy],
@@ -44,6 +44,7 @@ fn ejecting() -> TrafficPolicy {
         consecutive_5xx: 1,
         base_ejection: Duration::from_secs(3600),
         max_ejection_percent: 100,
+        ..OutlierDetection::default()
     };
     TrafficPolicy { outlier: Some(outlier), ..TrafficPolicy::default() }
 }
@@ -280,7 +281,7 @@ fn a_reset_before_the_request_was_sent_is_told_from_one_after_it() {
 fn the_last_failure_is_told_when_no_endpoint_is_left() {
     let nowhere = Nowhere::new();
     let mut policy = subsets(&[]);
-    policy.policy.traffic = ejecting();
+    policy.policy.traffic = Some(ejecting());
     let objects = |protocol| Objects {
         services: vec![reviews(protocol, vec![endpoint("v0", nowhere.address, false)])],
         destination_policies: vec![policy.clone()],
@@ -319,9 +320,10 @@ fn opaque_connections_beyond_the_limit_are_refused_and_do_not_wait() {
         wire.send("hello");
         wire.read_to_end();
     });
-    let limits = ConnectionLimits { connections_max: Some(1), pending_max: None };
+    let limits = ConnectionPool { connections_max: Some(1), pending_max: None, ..<_>::default() };
     let mut policy = subsets(&[]);
-    policy.policy.traffic.limits = Some(limits);
+    let traffic = TrafficPolicy { pool: Some(limits), ..<_>::default() };
+    policy.policy.traffic = Some(traffic);
     let objects = Objects { destination_policies: vec![policy], ..objects(Protocol::Tcp, &[&app]) };
     let proxy = Proxy::start(ListenerKind::Outbound, service_address(), objects);
     let mut first = Wire::connect(&proxy);

@@ -10,7 +10,7 @@ use std::time::Duration;
 use http::{Request, Response};
 use ironmesh_model::ListenerKind;
 use ironmesh_model::limits::ProxyLimits;
-use ironmesh_model::policy::ConnectionLimits;
+use ironmesh_model::policy::{ConnectionPool, TrafficPolicy};
 use ironmesh_model::service::Protocol;
 use ironmesh_model::snapshot::Objects;
 use tokio::time::Instant;
@@ -231,8 +231,9 @@ fn requests_beyond_the_connections_of_a_group_wait_and_no_more_than_its_limit() 
         (Protocol::Http2, http2.address, &RELEASED[1]),
     ] {
         let mut policy = subsets(&[]);
-        policy.policy.traffic.limits =
-            Some(ConnectionLimits { connections_max: Some(2), pending_max: Some(5) });
+        let pool =
+            ConnectionPool { connections_max: Some(2), pending_max: Some(5), ..<_>::default() };
+        policy.policy.traffic = Some(TrafficPolicy { pool: Some(pool), ..<_>::default() });
         let objects = Objects {
             services: vec![reviews(protocol, vec![endpoint("v1", address, false)])],
             destination_policies: vec![policy],

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use ironmesh_model::policy::{ConnectionLimits, OutlierDetection, TrafficPolicy};
+use ironmesh_model::policy::{ConnectionPool, OutlierDetection, TrafficPolicy};
 use ironmesh_model::retry::{Retry, RetryOn};
 use ironmesh_model::route::{Action, ConnectionMatch, ConnectionRule, DirectResponse, Rule};
 use ironmesh_model::service::{Protocol, UpstreamTls, Workload};
@@ -25,7 +25,7 @@ fn by_rule(apps: &[&App], rule: Rule) -> Proxy {
 /// The same, by a policy for the destination.
 fn by_policy(protocol: Protocol, apps: &[&App], traffic: TrafficPolicy) -> Proxy {
     let mut policy = subsets(&[]);
-    policy.policy.traffic = traffic;
+    policy.policy.traffic = Some(traffic);
     let objects = Objects { destination_policies: vec![policy], ..objects(protocol, apps) };
     Proxy::start(ListenerKind::Outbound, service_address(), objects)
 }
@@ -128,6 +128,7 @@ fn an_endpoint_that_fails_is_ejected() {
         consecutive_5xx: 2,
         base_ejection: Duration::from_secs(3600),
         max_ejection_percent: 50,
+        ..OutlierDetection::default()
     };
     let traffic = TrafficPolicy { outlier: Some(outlier), ..TrafficPolicy::default() };
     let proxy = by_policy(Protocol::Http, &[&bad, &good], traffic);
@@ -149,6 +150,7 @@ fn a_client_that_leaves_does_not_excuse_the_endpoint() {
         consecutive_5xx: 2,
         base_ejection: Duration::from_secs(3600),
         max_ejection_percent: 50,
+        ..OutlierDetection::default()
     };
     let traffic = TrafficPolicy { outlier: Some(outlier), ..TrafficPolicy::default() };
     let proxy = by_policy(Protocol::Http, &[&app, &good], traffic);
@@ -202,8 +204,9 @@ fn what_is_beyond_the_limits_is_answered_at_once() {
         released.lock().unwrap().recv().unwrap();
         ok("late")
     });
-    let limits = ConnectionLimits { connections_max: Some(1), pending_max: Some(1) };
-    let traffic = TrafficPolicy { limits: Some(limits), ..TrafficPolicy::default() };
+    let limits =
+        ConnectionPool { connections_max: Some(1), pending_max: Some(1), ..<_>::default() };
+    let traffic = TrafficPolicy { pool: Some(limits), ..TrafficPolicy::default() };
     let proxy = by_policy(Protocol::Http, &[&app], traffic);
     let mut clients: Vec<Wire> = (0..CLIENTS).map(|_| Wire::connect(&proxy)).collect();
     for client in &mut clients {

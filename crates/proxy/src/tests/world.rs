@@ -363,12 +363,13 @@ pub(crate) fn subsets(versions: &[&str]) -> DestinationPolicySource {
     DestinationPolicySource {
         policy: DestinationPolicy {
             id: ObjectId::new("DestinationRule", "default", "reviews"),
-            traffic: TrafficPolicy::default(),
+            traffic: None,
             subsets: versions.iter().map(subset).collect(),
         },
         host: "reviews.default.svc.cluster.local".into(),
         export_to: Vec::new(),
         created: 0,
+        selector: None,
         mutual_tls_at: Vec::new(),
     }
 }

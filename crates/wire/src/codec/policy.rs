@@ -1,18 +1,21 @@
 //! Messages of policies.
 
-use std::time::Duration;
-
 use ironmesh_model::policy::{
-    Balance, ConnectionLimits, DestinationPolicy, InboundPolicy, MtlsMode, OutlierDetection,
-    Policy, Subset, TrafficPolicy,
+    Balance, DestinationPolicy, InboundPolicy, MtlsMode, Policy, PortPolicy, Subset, TrafficPolicy,
 };
 use prost::{Message, Oneof};
 
 use super::common::{
-    LabelsMessage, ObjectIdMessage, choice, labels, labels_message, messages, nanoseconds,
-    required, text, values,
+    LabelsMessage, ObjectIdMessage, choice, labels, labels_message, messages, narrow, required,
+    text, values,
 };
 use super::{Coded, DecodeError};
+
+mod outlier;
+mod pool;
+
+use outlier::OutlierMessage;
+use pool::PoolMessage;
 
 choice!(balance_number, balance, Balance, "balancing", [Balance::RoundRobin]);
 
@@ -73,7 +76,7 @@ impl Coded for DestinationPolicy {
     fn message(&self) -> DestinationPolicyMessage {
         DestinationPolicyMessage {
             id: Some(self.id.message()),
-            traffic: Some(self.traffic.message()),
+            traffic: self.traffic.as_ref().map(Coded::message),
             subsets: messages(&self.subsets),
         }
     }
@@ -81,7 +84,7 @@ impl Coded for DestinationPolicy {
     fn value(m: DestinationPolicyMessage) -> Result<Self, DecodeError> {
         Ok(Self {
             id: required(m.id, "the id of a policy")?,
-            traffic: traffic(m.traffic)?,
+            traffic: m.traffic.map(Coded::value).transpose()?,
             subsets: values(m.subsets)?,
         })
     }
@@ -97,14 +100,16 @@ pub(super) struct SubsetMessage {
     traffic: Option<TrafficMessage>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Message)]
+#[derive(Clone, PartialEq, Message)]
 pub(super) struct TrafficMessage {
     #[prost(uint32, optional, tag = "1")]
     balance: Option<u32>,
     #[prost(message, optional, tag = "2")]
     outlier: Option<OutlierMessage>,
     #[prost(message, optional, tag = "3")]
-    limits: Option<LimitsMessage>,
+    pool: Option<PoolMessage>,
+    #[prost(message, repeated, tag = "4")]
+    ports: Vec<PortMessage>,
 }
 
 impl Coded for TrafficPolicy {
@@ -114,7 +119,8 @@ impl Coded for TrafficPolicy {
         TrafficMessage {
             balance: self.balance.map(balance_number),
             outlier: self.outlier.as_ref().map(Coded::message),
-            limits: self.limits.as_ref().map(Coded::message),
+            pool: self.pool.as_ref().map(Coded::message),
+            ports: messages(&self.ports),
         }
     }
 
@@ -122,64 +128,34 @@ impl Coded for TrafficPolicy {
         Ok(Self {
             balance: m.balance.map(balance).transpose()?,
             outlier: m.outlier.map(Coded::value).transpose()?,
-            limits: m.limits.map(Coded::value).transpose()?,
+            pool: m.pool.map(Coded::value).transpose()?,
+            ports: values(m.ports)?,
         })
+    }
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct PortMessage {
+    #[prost(uint32, tag = "1")]
+    port: u32,
+    #[prost(message, optional, tag = "2")]
+    traffic: Option<TrafficMessage>,
+}
+
+impl Coded for PortPolicy {
+    type Message = PortMessage;
+
+    fn message(&self) -> PortMessage {
+        PortMessage { port: u32::from(self.port), traffic: Some(self.traffic.message()) }
+    }
+
+    fn value(m: PortMessage) -> Result<Self, DecodeError> {
+        Ok(Self { port: narrow(m.port, "the port of a policy")?, traffic: traffic(m.traffic)? })
     }
 }
 
 fn traffic(message: Option<TrafficMessage>) -> Result<TrafficPolicy, DecodeError> {
     Coded::value(message.unwrap_or_default())
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Message)]
-pub(super) struct OutlierMessage {
-    #[prost(uint32, tag = "1")]
-    consecutive_5xx: u32,
-    #[prost(uint64, tag = "2")]
-    base_ejection_nanoseconds: u64,
-    #[prost(uint32, tag = "3")]
-    max_ejection_percent: u32,
-}
-
-impl Coded for OutlierDetection {
-    type Message = OutlierMessage;
-
-    fn message(&self) -> OutlierMessage {
-        OutlierMessage {
-            consecutive_5xx: self.consecutive_5xx,
-            base_ejection_nanoseconds: nanoseconds(self.base_ejection),
-            max_ejection_percent: u32::from(self.max_ejection_percent),
-        }
-    }
-
-    fn value(m: OutlierMessage) -> Result<Self, DecodeError> {
-        let out_of_range = |_| DecodeError::OutOfRange("a share of ejected endpoints");
-        Ok(Self {
-            consecutive_5xx: m.consecutive_5xx,
-            base_ejection: Duration::from_nanos(m.base_ejection_nanoseconds),
-            max_ejection_percent: u8::try_from(m.max_ejection_percent).map_err(out_of_range)?,
-        })
-    }
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Message)]
-pub(super) struct LimitsMessage {
-    #[prost(uint32, optional, tag = "1")]
-    connections_max: Option<u32>,
-    #[prost(uint32, optional, tag = "2")]
-    pending_max: Option<u32>,
-}
-
-impl Coded for ConnectionLimits {
-    type Message = LimitsMessage;
-
-    fn message(&self) -> LimitsMessage {
-        LimitsMessage { connections_max: self.connections_max, pending_max: self.pending_max }
-    }
-
-    fn value(m: LimitsMessage) -> Result<Self, DecodeError> {
-        Ok(Self { connections_max: m.connections_max, pending_max: m.pending_max })
-    }
 }
 
 impl Coded for Subset {

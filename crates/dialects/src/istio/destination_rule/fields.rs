@@ -26,13 +26,13 @@ fields! {
         /// The service's host; `*` in front for all below.
         required host: String,
         /// How connections are made.
-        honoured traffic_policy "trafficPolicy": TrafficPolicy,
+        honoured traffic_policy "trafficPolicy": Option<TrafficPolicy>,
         /// Parts of the service, by labels.
         honoured subsets: Vec<Subset>,
         /// The namespaces that see it: `.` its own, `*` all, `~` none.
         honoured export_to "exportTo": Vec<String>,
-        /// The workloads whose calls it is for; none: all.
-        later workload_selector "workloadSelector": Option<WorkloadSelector>,
+        /// The workloads of its namespace whose calls it is for; none: all.
+        honoured workload_selector "workloadSelector": Option<WorkloadSelector>,
     }
 
     /// A part of a service.
@@ -50,13 +50,13 @@ fields! {
         /// How requests are spread over the endpoints.
         honoured load_balancer "loadBalancer": LoadBalancer,
         /// How many connections and requests there may be at a time.
-        honoured connection_pool "connectionPool": ConnectionPool,
+        honoured connection_pool "connectionPool": Option<ConnectionPool>,
         /// Which endpoints are left out for a time.
         honoured outlier_detection "outlierDetection": Option<OutlierDetection>,
         /// How connections are secured.
         honoured tls: ClientTls,
-        /// The same for single ports.
-        later port_level_settings "portLevelSettings": Vec<PortTrafficPolicy>,
+        /// What holds for single ports instead. They inherit nothing.
+        honoured port_level_settings "portLevelSettings": Vec<PortTrafficPolicy>,
         /// Connections are tunnelled through the service by HTTP's CONNECT.
         later tunnel: Option<Tunnel>,
         /// The caller's address is sent first, as HAProxy's PROXY protocol has it.
@@ -72,9 +72,9 @@ fields! {
         /// How requests are spread over the endpoints.
         honoured load_balancer "loadBalancer": LoadBalancer,
         /// How many connections and requests there may be at a time.
-        honoured connection_pool "connectionPool": ConnectionPool,
+        honoured connection_pool "connectionPool": Option<ConnectionPool>,
         /// Which endpoints are left out for a time.
-        later outlier_detection "outlierDetection": Option<OutlierDetection>,
+        honoured outlier_detection "outlierDetection": Option<OutlierDetection>,
         /// How connections are secured.
         honoured tls: ClientTls,
     }

@@ -85,6 +85,8 @@ impl World {
                 let host = hosts[usize::from(how) % 4];
                 let mut source = subsets((namespace, name), created, host, versions);
                 source.export_to = export_to(how / 4);
+                source.selector =
+                    how.is_multiple_of(3).then(|| [("app", "a")].into_iter().collect());
                 if how.is_multiple_of(5) {
                     source.mutual_tls_at = vec!["spec.trafficPolicy.tls.mode".into()];
                 }

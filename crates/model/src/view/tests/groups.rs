@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::policy::{ConnectionLimits, OutlierDetection, TrafficPolicy};
+use crate::policy::{Balance, ConnectionPool, OutlierDetection, PortPolicy, TrafficPolicy};
 use crate::service::ServicePort;
 
 /// The service `reviews` in two versions with rules `/0`, `/1`, ... to these subsets.
@@ -19,29 +19,30 @@ fn with_subsets(subsets: &[&str]) -> Objects {
 
 #[test]
 fn a_subset_has_what_it_says_and_else_what_its_destination_says() {
-    let limits =
-        |connections| ConnectionLimits { connections_max: Some(connections), pending_max: None };
+    let limits = |connections| ConnectionPool {
+        connections_max: Some(connections),
+        pending_max: None,
+        ..<_>::default()
+    };
     let outlier = OutlierDetection {
         consecutive_5xx: 3,
         base_ejection: Duration::from_secs(1),
         max_ejection_percent: 100,
+        ..OutlierDetection::default()
     };
     let mut objects = with_subsets(&["", "v1", "v2"]);
     let mut policy = subsets(("default", "d"), 0, REVIEWS, &["v1", "v2"]);
-    let wider = TrafficPolicy { limits: Some(limits(7)), outlier: Some(outlier), ..<_>::default() };
-    policy.policy.traffic = wider;
+    let wider = TrafficPolicy { pool: Some(limits(7)), outlier: Some(outlier), ..<_>::default() };
+    policy.policy.traffic = Some(wider.clone());
     let own = OutlierDetection { consecutive_5xx: 9, ..outlier };
-    policy.policy.subsets[1].traffic.limits = Some(limits(1));
+    policy.policy.subsets[1].traffic.pool = Some(limits(1));
     policy.policy.subsets[1].traffic.outlier = Some(own);
     objects.destination_policies = vec![policy];
     let mut proxy = Proxy::sidecar(objects, "default", &[]);
-    let mut traffic = |path| group(&proxy.get("reviews", path)).policy().traffic;
+    let mut traffic = |path| group(&proxy.get("reviews", path)).policy().traffic.clone();
     assert_eq!(traffic("/0"), wider);
     assert_eq!(traffic("/1"), wider);
-    assert_eq!(
-        traffic("/2"),
-        TrafficPolicy { limits: Some(limits(1)), outlier: Some(own), ..wider }
-    );
+    assert_eq!(traffic("/2"), TrafficPolicy { pool: Some(limits(1)), outlier: Some(own), ..wider });
 }
 
 #[test]
@@ -49,18 +50,20 @@ fn a_group_follows_its_policy_and_keeps_its_turns() {
     let with = |limits| {
         let mut objects = with_subsets(&[""]);
         let mut policy = subsets(("default", "d"), 0, REVIEWS, &[]);
-        policy.policy.traffic.limits = limits;
+        let traffic = TrafficPolicy { pool: limits, ..<_>::default() };
+        policy.policy.traffic = Some(traffic);
         objects.destination_policies = vec![policy];
         objects
     };
     let mut proxy = Proxy::sidecar(with(None), "default", &[]);
     let before = group(&proxy.get("reviews", "/0"));
-    assert_eq!((turn(&before), before.limits()), ("a".into(), None));
-    let limits = ConnectionLimits { connections_max: Some(3), pending_max: Some(4) };
+    assert_eq!((turn(&before), before.pool()), ("a".into(), None));
+    let limits =
+        ConnectionPool { connections_max: Some(3), pending_max: Some(4), ..<_>::default() };
     proxy.replace(with(Some(limits)));
     let after = group(&proxy.get("reviews", "/0"));
     assert!(Arc::ptr_eq(&before, &after));
-    assert_eq!((turn(&after), after.limits()), ("b".into(), Some(limits)));
+    assert_eq!((turn(&after), after.pool()), ("b".into(), Some(limits)));
 }
 
 /// A subset that is named and not named any more, again and again, as a canary is.
@@ -102,16 +105,73 @@ fn of_several_policies_the_first_gives_the_settings_and_each_its_subsets() {
     let mut objects = with_subsets(&["", "v1", "v2"]);
     let limited = |name: &str, created, version: &str, connections| {
         let mut source = subsets(("default", name), created, REVIEWS, &[version]);
-        let limits = ConnectionLimits { connections_max: Some(connections), pending_max: None };
-        source.policy.traffic.limits = Some(limits);
+        let limits = ConnectionPool {
+            connections_max: Some(connections),
+            pending_max: None,
+            ..<_>::default()
+        };
+        let traffic = TrafficPolicy { pool: Some(limits), ..<_>::default() };
+        source.policy.traffic = Some(traffic);
         source
     };
     objects.destination_policies = vec![limited("young", 2, "v2", 2), limited("old", 1, "v1", 1)];
     let mut proxy = Proxy::sidecar(objects, "default", &[]);
     for (path, members) in [("/0", 2), ("/1", 1), ("/2", 1)] {
         let group = group(&proxy.get("reviews", path));
-        assert_eq!(group.limits().unwrap().connections_max, Some(1), "{path}");
+        assert_eq!(group.pool().unwrap().connections_max, Some(1), "{path}");
         assert_eq!(group.members().all.len(), members, "{path}");
+    }
+}
+
+/// A policy without `trafficPolicy` has only its subsets to say.
+#[test]
+fn the_settings_are_those_of_the_first_policy_that_has_any() {
+    let mut objects = with_subsets(&["", "v1", "v2"]);
+    let silent = subsets(("default", "silent"), 0, REVIEWS, &["v1"]);
+    let mut limited = subsets(("default", "limited"), 1, REVIEWS, &["v1", "v2"]);
+    let limits = ConnectionPool { connections_max: Some(7), ..<_>::default() };
+    limited.policy.traffic = Some(TrafficPolicy { pool: Some(limits), ..<_>::default() });
+    limited.policy.subsets[0].labels = [("version", "v2")].into_iter().collect();
+    objects.destination_policies = vec![limited, silent];
+    let mut proxy = Proxy::sidecar(objects, "default", &[]);
+    for (path, first) in [("/0", "a"), ("/1", "a"), ("/2", "b")] {
+        let group = group(&proxy.get("reviews", path));
+        assert_eq!(group.pool(), Some(limits), "{path}");
+        assert_eq!(&*group.members().all[0].endpoint.id, first, "{path}");
+    }
+}
+
+/// Istio: "port level settings override destination level settings, and inherit nothing".
+#[test]
+fn settings_of_a_port_take_the_place_of_all_sections_and_inherit_none() {
+    let limits = |n| Some(ConnectionPool { requests_max: Some(n), ..<_>::default() });
+    let outlier = Some(OutlierDetection::default());
+    let with = |traffic| PortPolicy { port: 9080, traffic };
+    let whole = TrafficPolicy { pool: limits(1), outlier, ..<_>::default() };
+    let at_port = TrafficPolicy { pool: limits(2), ..<_>::default() };
+    let nothing = TrafficPolicy::default();
+    let of_v1 = TrafficPolicy { balance: Some(Balance::RoundRobin), ..<_>::default() };
+    let of_v2 = TrafficPolicy { outlier, ports: vec![with(of_v1.clone())], ..<_>::default() };
+    for (ports, whole_expected, v1_expected) in [
+        (Vec::new(), whole.clone(), TrafficPolicy { balance: of_v1.balance, ..whole.clone() }),
+        (
+            vec![with(at_port.clone())],
+            at_port.clone(),
+            TrafficPolicy { balance: of_v1.balance, ..at_port.clone() },
+        ),
+        (vec![with(nothing.clone())], nothing, of_v1.clone()),
+    ] {
+        let mut objects = with_subsets(&["", "v1", "v2"]);
+        let mut policy = subsets(("default", "d"), 0, REVIEWS, &["v1", "v2"]);
+        policy.policy.traffic = Some(TrafficPolicy { ports, ..whole.clone() });
+        policy.policy.subsets[0].traffic = of_v1.clone();
+        policy.policy.subsets[1].traffic = of_v2.clone();
+        objects.destination_policies = vec![policy];
+        let mut proxy = Proxy::sidecar(objects, "default", &[]);
+        let mut traffic = |path| group(&proxy.get("reviews", path)).policy().traffic.clone();
+        assert_eq!(traffic("/0"), whole_expected);
+        assert_eq!(traffic("/1"), v1_expected, "a subset inherits what the port says");
+        assert_eq!(traffic("/2"), of_v1, "unless it has settings for the port itself");
     }
 }
 

@@ -8,8 +8,8 @@ use ironmesh_model::chunk::Chunk;
 use ironmesh_model::draw::Share;
 use ironmesh_model::listeners::{Domains, GatewayListener, GatewayProtocol, Listeners};
 use ironmesh_model::policy::{
-    Balance, ConnectionLimits, DestinationPolicy, InboundPolicy, MtlsMode, OutlierDetection,
-    Policy, Subset, TrafficPolicy,
+    Balance, ConnectionPool, DestinationPolicy, InboundPolicy, Keepalive, MtlsMode,
+    OutlierDetection, Policy, PortPolicy, Subset, TrafficPolicy,
 };
 use ironmesh_model::resource::{
     Applies, DefaultBackend, Destination, InboundPort, Join, Resolution,
@@ -414,26 +414,64 @@ fn policy() -> impl Strategy<Value = Policy> {
         traffic,
     });
     prop_oneof![
-        (object(), traffic(), vec(subset, 0..4)).prop_map(|(id, traffic, subsets)| {
+        (object(), of(traffic()), vec(subset, 0..4)).prop_map(|(id, traffic, subsets)| {
             Policy::Destination(DestinationPolicy { id, traffic, subsets })
         }),
         (object(), of(mtls())).prop_map(|(id, mtls)| Policy::Inbound(InboundPolicy { id, mtls })),
     ]
 }
 
-fn traffic() -> impl Strategy<Value = TrafficPolicy> {
-    let outlier = (any::<u32>(), duration(), any::<u8>()).prop_map(
-        |(consecutive_5xx, base_ejection, max_ejection_percent)| OutlierDetection {
-            consecutive_5xx,
-            base_ejection,
-            max_ejection_percent,
+fn outlier() -> impl Strategy<Value = OutlierDetection> {
+    let counts = (any::<u32>(), any::<u32>(), of(any::<u32>()));
+    (counts, duration(), duration(), any::<u8>(), any::<u8>()).prop_map(
+        |(counts, interval, base_ejection, max_ejection_percent, min_health_percent)| {
+            let (consecutive_5xx, consecutive_gateway, consecutive_local) = counts;
+            OutlierDetection {
+                consecutive_5xx,
+                consecutive_gateway,
+                consecutive_local,
+                interval,
+                base_ejection,
+                max_ejection_percent,
+                min_health_percent,
+            }
         },
-    );
-    let limits = (of(any::<u32>()), of(any::<u32>())).prop_map(|(connections_max, pending_max)| {
-        ConnectionLimits { connections_max, pending_max }
-    });
-    (of(Just(Balance::RoundRobin)), of(outlier), of(limits))
-        .prop_map(|(balance, outlier, limits)| TrafficPolicy { balance, outlier, limits })
+    )
+}
+
+fn pool() -> impl Strategy<Value = ConnectionPool> {
+    let keepalive = (of(any::<u32>()), of(duration()), of(duration()))
+        .prop_map(|(probes, time, interval)| Keepalive { probes, time, interval });
+    let numbers = prop::array::uniform6(of(any::<u32>()));
+    let times = prop::array::uniform4(of(duration()));
+    (numbers, times, of(keepalive), of(any::<bool>()), any::<bool>()).prop_map(
+        |(numbers, times, keepalive, upgrade, client_protocol)| ConnectionPool {
+            connections_max: numbers[0],
+            connect_timeout: times[0],
+            keepalive,
+            connection_age_max: times[1],
+            tcp_idle_timeout: times[2],
+            pending_max: numbers[1],
+            requests_max: numbers[2],
+            requests_per_connection_max: numbers[3],
+            retries_max: numbers[4],
+            http_idle_timeout: times[3],
+            upgrade,
+            client_protocol,
+            streams_max: numbers[5],
+        },
+    )
+}
+
+fn sections() -> impl Strategy<Value = TrafficPolicy> {
+    (of(Just(Balance::RoundRobin)), of(outlier()), of(pool())).prop_map(
+        |(balance, outlier, pool)| TrafficPolicy { balance, outlier, pool, ports: Vec::new() },
+    )
+}
+
+fn traffic() -> impl Strategy<Value = TrafficPolicy> {
+    let port = (any::<u16>(), sections()).prop_map(|(port, traffic)| PortPolicy { port, traffic });
+    (sections(), vec(port, 0..3)).prop_map(|(whole, ports)| TrafficPolicy { ports, ..whole })
 }
 
 fn workload() -> impl Strategy<Value = Workload> {

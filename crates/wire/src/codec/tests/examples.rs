@@ -8,8 +8,8 @@ use ironmesh_model::chunk::Chunk;
 use ironmesh_model::draw::Share;
 use ironmesh_model::listeners::{Domains, GatewayListener, GatewayProtocol, Listeners};
 use ironmesh_model::policy::{
-    Balance, ConnectionLimits, DestinationPolicy, InboundPolicy, MtlsMode, OutlierDetection,
-    Policy, Subset, TrafficPolicy,
+    Balance, ConnectionPool, DestinationPolicy, InboundPolicy, Keepalive, MtlsMode,
+    OutlierDetection, Policy, PortPolicy, Subset, TrafficPolicy,
 };
 use ironmesh_model::resource::{
     Applies, DefaultBackend, Destination, InboundPort, Join, Resolution,
@@ -277,16 +277,46 @@ fn destination_policy() -> Policy {
         balance: Some(Balance::RoundRobin),
         outlier: Some(OutlierDetection {
             consecutive_5xx: 3,
+            consecutive_gateway: 4,
+            consecutive_local: Some(5),
+            interval: Duration::from_secs(1),
             base_ejection: Duration::from_secs(30),
             max_ejection_percent: 50,
+            min_health_percent: 20,
         }),
-        limits: Some(ConnectionLimits { connections_max: Some(1), pending_max: Some(0) }),
+        pool: Some(ConnectionPool {
+            connections_max: Some(1),
+            connect_timeout: Some(Duration::from_secs(2)),
+            keepalive: Some(Keepalive {
+                probes: Some(3),
+                time: Some(Duration::from_secs(4)),
+                interval: Some(Duration::from_secs(5)),
+            }),
+            connection_age_max: Some(Duration::from_secs(6)),
+            tcp_idle_timeout: Some(Duration::from_secs(7)),
+            pending_max: Some(0),
+            requests_max: Some(8),
+            requests_per_connection_max: Some(9),
+            retries_max: Some(10),
+            http_idle_timeout: Some(Duration::ZERO),
+            upgrade: Some(true),
+            client_protocol: true,
+            streams_max: Some(11),
+        }),
+        ports: Vec::new(),
+    };
+    let at_port = |traffic: &TrafficPolicy| TrafficPolicy {
+        ports: vec![
+            PortPolicy { port: 9080, traffic: traffic.clone() },
+            PortPolicy { port: 1, traffic: TrafficPolicy::default() },
+        ],
+        ..traffic.clone()
     };
     Policy::Destination(DestinationPolicy {
         id: ObjectId::new("DestinationRule", "default", "reviews"),
-        traffic: everything,
+        traffic: Some(at_port(&everything)),
         subsets: vec![
-            subset("v1", nothing),
+            subset("v1", nothing.clone()),
             subset("v2", everything),
             Subset { name: "all".into(), labels: Labels::default(), traffic: nothing },
         ],

@@ -252,12 +252,13 @@ fn policy(n: u16, versions: &[&str]) -> DestinationPolicySource {
     DestinationPolicySource {
         policy: DestinationPolicy {
             id: ObjectId::new("DestinationRule", "default", format!("s{n}")),
-            traffic: TrafficPolicy::default(),
+            traffic: None,
             subsets: versions.iter().map(subset).collect(),
         },
         host: fqdn(&format!("s{n}"), "default").into(),
         export_to: Vec::new(),
         created: 0,
+        selector: None,
         mutual_tls_at: Vec::new(),
     }
 }
