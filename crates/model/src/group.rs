@@ -7,19 +7,21 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, Guard};
 use smallvec::SmallVec;
 
 use crate::name::{Labels, Name, ServiceId};
-use crate::policy::{ConnectionPool, OutlierDetection, TrafficPolicy};
+use crate::policy::{ConnectionPool, TrafficPolicy};
 use crate::reason::Reason;
 use crate::service::{Endpoint, EndpointAddress, Protocol, Service};
 
+mod outlier;
 mod report;
 
+pub use outlier::Noted;
 pub use report::{EndpointLoad, GroupReport, GroupUsage, MemberReport};
 
 /// Time since a moment that the proxy chose, in milliseconds.
@@ -114,11 +116,16 @@ pub fn ip(endpoint: &Endpoint) -> Option<IpAddr> {
 pub struct EndpointState {
     /// Tick at which its ejection ends; 0: it was never ejected.
     ejected_until: AtomicU64,
-    /// Failures since the last success; counted where endpoints may be ejected.
+    /// Failures since the last success, or since the last of them that ejected it; counted where
+    /// endpoints may be ejected.
     failures: AtomicU32,
+    /// Those among them that were errors of a gateway, since the last other answer.
+    gateway_failures: AtomicU32,
+    /// Attempts without an answer since the last answer, where those are counted apart.
+    local_failures: AtomicU32,
     /// All failures. Shared by the workers, who write it only when something has failed.
     failed: AtomicU64,
-    /// Times that it was ejected.
+    /// Times that it was ejected, as far as it has not done well since.
     ejections: AtomicU32,
 }
 
@@ -136,7 +143,8 @@ impl EndpointState {
 
     /// Failures one after the other, the last answer included.
     pub fn failures(&self) -> u32 {
-        self.failures.load(Ordering::Relaxed)
+        let local = self.local_failures.load(Ordering::Relaxed);
+        self.failures.load(Ordering::Relaxed).max(local)
     }
 }
 
@@ -273,59 +281,14 @@ impl Group {
             let index = *members.ready.get(usize::try_from((turn + step) % count).ok()?)?;
             members.all.get(index as usize)
         };
-        let now = policy.traffic.outlier.is_some().then(now);
+        let outlier = policy.traffic.outlier.as_ref().map(|outlier| (outlier, now()));
+        let passes = |(outlier, now)| members.passes_over_ejected(outlier, now).then_some(now);
+        let now = outlier.and_then(passes);
         let takes = |member: &&Arc<Member>| now.is_none_or(|now| !member.state.is_ejected(now));
         let mut candidates = (0..count).filter_map(at).filter(takes);
         let first = candidates.next().ok_or(Reason::NoEndpoints)?;
         let untried = std::iter::once(first).chain(candidates).find(|m| !ask.tried.contains(m));
         Ok(untried.unwrap_or(first).clone())
-    }
-
-    /// Whether a member is passed over since it is ejected.
-    pub fn is_ejected(&self, member: &Member, now: Tick) -> bool {
-        self.policy.load().traffic.outlier.is_some() && member.state.is_ejected(now)
-    }
-
-    /// Notes what came of an attempt at an endpoint, and ejects the endpoint if that was one failure
-    /// too many. `failed`: the answer was a 5xx, or there was none.
-    pub fn note(&self, member: &Member, failed: bool, now: impl FnOnce() -> Tick) {
-        if failed {
-            member.state.failed.fetch_add(1, Ordering::Relaxed);
-        }
-        let policy = self.policy.load();
-        let Some(outlier) = &policy.traffic.outlier else { return };
-        let failures = &member.state.failures;
-        if !failed {
-            // Seldom anything to write.
-            if failures.load(Ordering::Relaxed) != 0 {
-                failures.store(0, Ordering::Relaxed);
-            }
-            return;
-        }
-        let failures = failures.fetch_add(1, Ordering::Relaxed) + 1;
-        if failures >= outlier.consecutive_5xx && outlier.consecutive_5xx > 0 {
-            self.eject(member, outlier, now());
-        }
-    }
-
-    /// Ejects an endpoint, unless too many others are: as Envoy counts, those with it may be no more
-    /// than the share that the policy allows. Each ejection lasts longer by the base.
-    fn eject(&self, member: &Member, outlier: &OutlierDetection, now: Tick) {
-        let _one_at_a_time = self.ejecting.lock().unwrap_or_else(PoisonError::into_inner);
-        let state = &member.state;
-        if state.is_ejected(now) {
-            return;
-        }
-        let members = self.members.load();
-        let ejected = members.all.iter().filter(|other| other.state.is_ejected(now)).count();
-        let share_max = usize::from(outlier.max_ejection_percent.min(100));
-        if (ejected + 1) * 100 > share_max * members.all.len() {
-            return;
-        }
-        let times = state.ejections.fetch_add(1, Ordering::Relaxed) + 1;
-        let until = now.after(outlier.base_ejection.saturating_mul(times));
-        state.ejected_until.store(until.0, Ordering::Relaxed);
-        state.failures.store(0, Ordering::Relaxed);
     }
 
     /// Counts a new connection, if the limit allows it. `anyway`: whoever asks has none to the

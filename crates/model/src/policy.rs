@@ -12,6 +12,10 @@ pub use pool::{ConnectionPool, Keepalive};
 
 /// One policy object.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it is kept once per object, shared by all who hold it"
+)]
 pub enum Policy {
     /// How callers reach a destination.
     Destination(DestinationPolicy),
@@ -86,7 +90,7 @@ impl TrafficPolicy {
             ports: Vec::new(),
         };
         match self.ports.iter().find(|own| own.port == port) {
-            Some(PortPolicy { traffic: TrafficPolicy { balance, outlier, pool, .. }, .. }) => {
+            Some(PortPolicy { traffic: Self { balance, outlier, pool, .. }, .. }) => {
                 Self { balance: *balance, outlier: *outlier, pool: *pool, ..sections }
             }
             None => sections,

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
+use ironmesh_model::group::Noted;
 use ironmesh_model::{Decision, ListenerKind, Member, Plan, Reason, Tried};
 use tokio::time::timeout;
 
@@ -151,12 +152,12 @@ pub(crate) async fn dial(
         let dialled = dial::stream(worker, to, Inside::Opaque).await;
         if let (Some(member), Some(group)) = (&picked.member, decision.group()) {
             // A certificate that is not there yet, say, is no failure of the endpoint.
-            let failed = match &dialled {
-                Ok(_) => Some(false),
-                Err(failure) => (failure.blame == Blame::Upstream).then_some(true),
+            let noted = match &dialled {
+                Ok(_) => Some(Noted::Success),
+                Err(failure) => (failure.blame == Blame::Upstream).then_some(Noted::NoAnswer),
             };
-            if let Some(failed) = failed {
-                group.note(member, failed, || worker.process.now());
+            if let Some(noted) = noted {
+                group.note(member, noted, || worker.process.now());
             }
         }
         match dialled {

@@ -1,10 +1,16 @@
 //! Tests of picking, ejecting and counting.
 
 use super::*;
+use crate::policy::OutlierDetection;
 use crate::test_world::service;
 
 /// A group of `count` endpoints, of which those at odd places are not ready if `some_unready`.
-fn group(count: usize, headless: bool, some_unready: bool, traffic: TrafficPolicy) -> Arc<Group> {
+pub(super) fn group(
+    count: usize,
+    headless: bool,
+    some_unready: bool,
+    traffic: TrafficPolicy,
+) -> Arc<Group> {
     let names: Vec<String> = (0..count).map(|at| format!("e{at:02}")).collect();
     let endpoints: Vec<(&str, &str, bool)> = names
         .iter()
@@ -30,7 +36,7 @@ fn ask(tried: &Tried) -> Ask<'_> {
     Ask { dialled: "10.96.0.1:9080".parse().unwrap(), tried }
 }
 
-fn picked(group: &Group, now: u64) -> Result<String, Reason> {
+pub(super) fn picked(group: &Group, now: u64) -> Result<String, Reason> {
     group.pick(&ask(&Tried::default()), || Tick(now)).map(|member| member.endpoint.id.to_string())
 }
 
@@ -86,10 +92,10 @@ fn callers_of_a_headless_service_get_the_endpoint_that_they_dialled() {
 fn an_endpoint_that_fails_often_is_ejected_and_comes_back() {
     let group = group(4, false, false, outlier(3, 50));
     let bad = group.members().all[0].clone();
-    let fail = |now: u64| group.note(&bad, true, || Tick(now));
+    let fail = |now: u64| group.note(&bad, Noted::GatewayError, || Tick(now));
     fail(0);
     fail(0);
-    group.note(&bad, false, || Tick(0));
+    group.note(&bad, Noted::Success, || Tick(0));
     fail(0);
     fail(0);
     assert!(!bad.state().is_ejected(Tick(0)), "a success begins the count anew");
@@ -99,8 +105,9 @@ fn an_endpoint_that_fails_often_is_ejected_and_comes_back() {
     assert!(!turns.contains(&"e00".to_owned()), "{turns:?}");
     let turns: Vec<String> = (0..8).map(|_| picked(&group, 30_000).unwrap()).collect();
     assert!(turns.contains(&"e00".to_owned()), "{turns:?}");
-    (0..3).for_each(|_| fail(40_000));
-    assert_eq!(bad.state().ejected_for(Tick(40_000)), Duration::from_secs(60), "longer each time");
+    (0..3).for_each(|_| fail(35_000));
+    let longer = bad.state().ejected_for(Tick(35_000));
+    assert_eq!(longer, Duration::from_secs(65), "twice as long, and until it is looked at");
 }
 
 /// Answers to requests that were under way at its ejection come while it lasts.
@@ -108,21 +115,21 @@ fn an_endpoint_that_fails_often_is_ejected_and_comes_back() {
 fn an_endpoint_that_fails_on_is_ejected_no_longer_for_it() {
     let group = group(2, false, false, outlier(2, 100));
     let bad = group.members().all[0].clone();
-    let fail = |now: u64| group.note(&bad, true, || Tick(now));
+    let fail = |now: u64| group.note(&bad, Noted::GatewayError, || Tick(now));
     (0..6).for_each(|_| fail(1_000));
-    assert_eq!(bad.state().ejected_for(Tick(1_000)), Duration::from_secs(30));
-    assert!(!bad.state().is_ejected(Tick(31_000)));
+    assert_eq!(bad.state().ejected_for(Tick(1_000)), Duration::from_secs(39));
+    assert!(!bad.state().is_ejected(Tick(40_000)));
 }
 
 #[test]
 fn after_an_ejection_failures_are_counted_from_the_beginning() {
     let group = group(2, false, false, outlier(3, 100));
     let bad = group.members().all[0].clone();
-    (0..3).for_each(|_| group.note(&bad, true, || Tick(0)));
+    (0..3).for_each(|_| group.note(&bad, Noted::ServerError, || Tick(0)));
     assert_eq!((bad.state().is_ejected(Tick(1)), bad.state().failures()), (true, 0));
-    (0..2).for_each(|_| group.note(&bad, true, || Tick(40_000)));
+    (0..2).for_each(|_| group.note(&bad, Noted::ServerError, || Tick(40_000)));
     assert!(!bad.state().is_ejected(Tick(40_000)), "two are not three");
-    group.note(&bad, true, || Tick(40_000));
+    group.note(&bad, Noted::ServerError, || Tick(40_000));
     assert!(bad.state().is_ejected(Tick(40_000)));
 }
 
@@ -131,13 +138,13 @@ fn no_more_are_ejected_than_the_share_that_is_allowed() {
     for (percent, count, most) in [(10, 2, 0), (10, 10, 1), (50, 4, 2), (100, 3, 3), (0, 9, 0)] {
         let group = group(count, false, false, outlier(1, percent));
         let members: Vec<Arc<Member>> = group.members().all.to_vec();
-        members.iter().for_each(|member| group.note(member, true, || Tick(0)));
+        members.iter().for_each(|member| group.note(member, Noted::ServerError, || Tick(0)));
         let ejected = members.iter().filter(|member| member.state().is_ejected(Tick(1))).count();
         assert_eq!(ejected, most, "{percent} % of {count}");
     }
     let all = group(2, false, false, outlier(1, 100));
     let members: Vec<Arc<Member>> = all.members().all.to_vec();
-    members.iter().for_each(|member| all.note(member, true, || Tick(0)));
+    members.iter().for_each(|member| all.note(member, Noted::ServerError, || Tick(0)));
     assert_eq!(picked(&all, 1), Err(Reason::NoEndpoints), "all are ejected");
 }
 
@@ -145,7 +152,7 @@ fn no_more_are_ejected_than_the_share_that_is_allowed() {
 fn what_is_known_of_an_endpoint_outlives_its_changes() {
     let group = group(4, false, false, outlier(1, 100));
     let before: Vec<Arc<Member>> = group.members().all.to_vec();
-    group.note(&before[1], true, || Tick(0));
+    group.note(&before[1], Noted::ServerError, || Tick(0));
     let relabelled = Endpoint {
         labels: [("version", "v2")].into_iter().collect(),
         ..(*before[1].endpoint).clone()
@@ -154,7 +161,7 @@ fn what_is_known_of_an_endpoint_outlives_its_changes() {
         address: EndpointAddress::Ip("10.77.9.9".parse().unwrap()),
         ..(*before[2].endpoint).clone()
     };
-    group.note(&before[2], true, || Tick(0));
+    group.note(&before[2], Noted::ServerError, || Tick(0));
     let next = [before[0].endpoint.clone(), Arc::new(relabelled), Arc::new(elsewhere)];
     group.set_members(next.iter());
     let after: Vec<Arc<Member>> = group.members().all.to_vec();
@@ -190,16 +197,17 @@ fn who_adopts_a_report_picks_as_the_one_does_that_told_it() {
     let own = group(3, false, false, outlier(2, 100));
     let members = own.members().all.to_vec();
     for failed in [true, false, true, true] {
-        own.note(&members[0], failed, || Tick(1_000));
+        let noted = if failed { Noted::NoAnswer } else { Noted::Success };
+        own.note(&members[0], noted, || Tick(1_000));
     }
-    own.note(&members[1], true, || Tick(1_000));
+    own.note(&members[1], Noted::ServerError, || Tick(1_000));
     let load = |_, member: &Member| {
         (member.endpoint.id == members[2].endpoint.id)
             .then_some(EndpointLoad { connections: 2, requests: 1 })
     };
     let report = own.report(Tick(11_000), load);
     let [ejected, failed, well] = &report.members[..] else { panic!("{report:?}") };
-    assert_eq!((ejected.ejected_for, ejected.failures), (Duration::from_secs(20), 3));
+    assert_eq!((ejected.ejected_for, ejected.failures), (Duration::from_secs(29), 3));
     assert_eq!((failed.ejected_for, failed.failures_in_a_row), (Duration::ZERO, 1));
     assert_eq!((well.failures, well.load.map(|load| load.connections)), (0, Some(2)));
     assert_eq!((report.usage, ejected.load), (None, None));
@@ -207,7 +215,7 @@ fn who_adopts_a_report_picks_as_the_one_does_that_told_it() {
     let other = group(3, false, false, outlier(2, 100));
     other.adopt(&report, Tick(5));
     assert!(other.members().all[0].state().is_ejected(Tick(5)));
-    assert!(!other.members().all[0].state().is_ejected(Tick(20_005)), "it lapses there, too");
+    assert!(!other.members().all[0].state().is_ejected(Tick(29_005)), "it lapses there, too");
     assert_eq!(other.report(Tick(5), load), report);
     let gone = GroupReport { members: Vec::new(), ..report };
     other.adopt(&gone, Tick(5));
@@ -222,7 +230,7 @@ fn without_outlier_detection_nothing_is_ejected_and_no_clock_is_read() {
     let no_clock = || -> Tick { panic!("the clock was read") };
     let member = group.pick(&ask(&none), no_clock).unwrap();
     for _ in 0..100 {
-        group.note(&member, true, no_clock);
+        group.note(&member, Noted::ServerError, no_clock);
     }
     assert_eq!(member.state().failures(), 0);
     assert!(!member.state().is_ejected(Tick(0)));
@@ -235,7 +243,7 @@ fn without_outlier_detection_nothing_is_ejected_and_no_clock_is_read() {
 fn ejections_end_with_the_policy_that_made_them() {
     let group = group(2, false, false, outlier(1, 100));
     let members: Vec<Arc<Member>> = group.members().all.to_vec();
-    group.note(&members[0], true, || Tick(0));
+    group.note(&members[0], Noted::ServerError, || Tick(0));
     assert!(group.is_ejected(&members[0], Tick(1)) && !group.is_ejected(&members[1], Tick(1)));
     assert!(!group.is_ejected(&members[0], Tick(30_000)));
     let policy = GroupPolicy { traffic: TrafficPolicy::default(), ..(**group.policy()).clone() };
@@ -249,7 +257,7 @@ fn ejections_end_with_the_policy_that_made_them() {
 fn with_a_limit_of_zero_failures_nothing_is_ejected() {
     let group = group(2, false, false, outlier(0, 100));
     let member = group.members().all[0].clone();
-    (0..100).for_each(|_| group.note(&member, true, || Tick(0)));
+    (0..100).for_each(|_| group.note(&member, Noted::ServerError, || Tick(0)));
     assert!(!member.state().is_ejected(Tick(0)));
     assert_eq!(member.state().failures(), 100);
 }
@@ -259,17 +267,17 @@ fn with_a_limit_of_zero_failures_nothing_is_ejected() {
 fn an_ejection_lasts_as_long_as_it_was_said_to() {
     let group = group(2, false, false, outlier(2, 50));
     let member = group.members().all[0].clone();
-    let fail = |now| group.note(&member, true, || Tick(now));
+    let fail = |now| group.note(&member, Noted::ServerError, || Tick(now));
     (0..2).for_each(|_| fail(0));
     (0..9).for_each(|_| fail(10_000));
     assert_eq!(member.state().ejected_for(Tick(10_000)), Duration::from_secs(20));
     assert!(member.state().is_ejected(Tick(29_999)) && !member.state().is_ejected(Tick(30_000)));
     assert_eq!(member.state().ejected_for(Tick(30_001)), Duration::ZERO);
-    group.note(&member, false, || Tick(30_001));
+    group.note(&member, Noted::Success, || Tick(30_001));
     fail(30_001);
     assert!(!member.state().is_ejected(Tick(30_001)), "it begins anew");
     fail(30_001);
-    assert_eq!(member.state().ejected_for(Tick(30_001)), Duration::from_secs(60));
+    assert_eq!(member.state().ejected_for(Tick(30_001)), Duration::from_millis(69_999));
 }
 
 #[test]
@@ -278,7 +286,7 @@ fn all_ejections_end_some_time_whatever_was_configured() {
     traffic.outlier.as_mut().unwrap().base_ejection = Duration::MAX;
     let group = group(1, false, false, traffic);
     let member = group.members().all[0].clone();
-    group.note(&member, true, || Tick(7));
+    group.note(&member, Noted::ServerError, || Tick(7));
     assert!(member.state().is_ejected(Tick(u64::MAX - 1)));
 }
 
@@ -306,7 +314,7 @@ fn an_address_of_an_endpoint_means_nothing_to_a_service_with_one_of_its_own() {
 fn who_was_tried_is_passed_over_even_if_others_are_ejected() {
     let group = group(3, false, false, outlier(1, 100));
     let members: Vec<Arc<Member>> = group.members().all.to_vec();
-    group.note(&members[1], true, || Tick(0));
+    group.note(&members[1], Noted::ServerError, || Tick(0));
     let mut tried = Tried::default();
     tried.push(members[0].clone());
     for _ in 0..6 {

@@ -3,7 +3,7 @@
 use std::pin::pin;
 use std::time::Duration;
 
-use ironmesh_model::group::Tried;
+use ironmesh_model::group::{Noted, Tried};
 use ironmesh_model::retry::{Attempt, AttemptOutcome, Next, after_attempt};
 use ironmesh_model::{Decision, Plan, Reason};
 use tokio::time::sleep;
@@ -130,15 +130,14 @@ impl<'a> Attempts<'a> {
             Err(failure) => Err(failure),
         };
         if let (Some(member), Some(group)) = (&picked.member, self.decision.group()) {
-            let failed = match &attempted {
-                Ok(_) => {
-                    Some(is_server_error(exchange.outcome.status, exchange.outcome.grpc_status))
-                }
+            let outcome = &exchange.outcome;
+            let noted = match &attempted {
+                Ok(_) => Some(Noted::answer(outcome.status, outcome.grpc_status)),
                 // What the client or the mesh has done says nothing about the endpoint.
-                Err(failure) => (failure.blame == Blame::Upstream).then_some(true),
+                Err(failure) => (failure.blame == Blame::Upstream).then_some(Noted::NoAnswer),
             };
-            if let Some(failed) = failed {
-                group.note(member, failed, || exchange.worker.process.now());
+            if let Some(noted) = noted {
+                group.note(member, noted, || exchange.worker.process.now());
             }
         }
         attempted
@@ -265,10 +264,4 @@ fn outcome_of(failure: &Failure, request_sent: bool) -> Option<AttemptOutcome> {
         (Blame::Upstream, Stage::Sent, Reason::PerTryTimeout) => AttemptOutcome::TimedOut,
         _ => return None,
     })
-}
-
-/// Whether an answer counts as a failure of its endpoint. Of gRPC's statuses those count that Envoy
-/// takes for a status of 5xx.
-fn is_server_error(status: u16, grpc_status: Option<u8>) -> bool {
-    status >= 500 || matches!(grpc_status, Some(2 | 4 | 12..=15))
 }

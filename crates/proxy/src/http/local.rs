@@ -75,6 +75,10 @@ impl LocalAnswer {
         to.clear();
         to.status = if grpc { 200 } else { self.status };
         to.fields.push(REASON.as_bytes(), self.reason.code().as_bytes());
+        if self.reason == Reason::UpstreamOverflow {
+            // As Envoy tells it, to callers that can do something about it.
+            to.fields.push(b"x-envoy-overloaded", b"true");
+        }
         if let Some(location) = &self.location {
             to.fields.push(b"location", location.as_bytes());
         }

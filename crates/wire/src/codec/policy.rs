@@ -34,6 +34,7 @@ pub(super) struct PolicyMessage {
 }
 
 #[derive(Clone, PartialEq, Oneof)]
+#[expect(clippy::large_enum_variant, reason = "it lives while a policy is encoded or decoded")]
 enum PolicyKind {
     #[prost(message, tag = "1")]
     Destination(DestinationPolicyMessage),
@@ -102,13 +103,9 @@ pub(super) struct SubsetMessage {
 
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct TrafficMessage {
-    #[prost(uint32, optional, tag = "1")]
-    balance: Option<u32>,
-    #[prost(message, optional, tag = "2")]
-    outlier: Option<OutlierMessage>,
-    #[prost(message, optional, tag = "3")]
-    pool: Option<PoolMessage>,
-    #[prost(message, repeated, tag = "4")]
+    #[prost(message, optional, tag = "1")]
+    sections: Option<SectionsMessage>,
+    #[prost(message, repeated, tag = "2")]
     ports: Vec<PortMessage>,
 }
 
@@ -116,20 +113,41 @@ impl Coded for TrafficPolicy {
     type Message = TrafficMessage;
 
     fn message(&self) -> TrafficMessage {
-        TrafficMessage {
-            balance: self.balance.map(balance_number),
-            outlier: self.outlier.as_ref().map(Coded::message),
-            pool: self.pool.as_ref().map(Coded::message),
-            ports: messages(&self.ports),
-        }
+        TrafficMessage { sections: Some(SectionsMessage::of(self)), ports: messages(&self.ports) }
     }
 
     fn value(m: TrafficMessage) -> Result<Self, DecodeError> {
-        Ok(Self {
-            balance: m.balance.map(balance).transpose()?,
-            outlier: m.outlier.map(Coded::value).transpose()?,
-            pool: m.pool.map(Coded::value).transpose()?,
-            ports: values(m.ports)?,
+        Ok(Self { ports: values(m.ports)?, ..m.sections.unwrap_or_default().value()? })
+    }
+}
+
+/// What a policy says for a port, or for those of which it says nothing else. (Not a policy within a
+/// policy: decoding those would take as much of the stack as the sender likes.)
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct SectionsMessage {
+    #[prost(uint32, optional, tag = "1")]
+    balance: Option<u32>,
+    #[prost(message, optional, tag = "2")]
+    outlier: Option<OutlierMessage>,
+    #[prost(message, optional, tag = "3")]
+    pool: Option<PoolMessage>,
+}
+
+impl SectionsMessage {
+    fn of(policy: &TrafficPolicy) -> Self {
+        Self {
+            balance: policy.balance.map(balance_number),
+            outlier: policy.outlier.as_ref().map(Coded::message),
+            pool: policy.pool.as_ref().map(Coded::message),
+        }
+    }
+
+    fn value(self) -> Result<TrafficPolicy, DecodeError> {
+        Ok(TrafficPolicy {
+            balance: self.balance.map(balance).transpose()?,
+            outlier: self.outlier.map(Coded::value).transpose()?,
+            pool: self.pool.map(Coded::value).transpose()?,
+            ports: Vec::new(),
         })
     }
 }
@@ -139,18 +157,20 @@ pub(super) struct PortMessage {
     #[prost(uint32, tag = "1")]
     port: u32,
     #[prost(message, optional, tag = "2")]
-    traffic: Option<TrafficMessage>,
+    sections: Option<SectionsMessage>,
 }
 
 impl Coded for PortPolicy {
     type Message = PortMessage;
 
     fn message(&self) -> PortMessage {
-        PortMessage { port: u32::from(self.port), traffic: Some(self.traffic.message()) }
+        let sections = Some(SectionsMessage::of(&self.traffic));
+        PortMessage { port: u32::from(self.port), sections }
     }
 
     fn value(m: PortMessage) -> Result<Self, DecodeError> {
-        Ok(Self { port: narrow(m.port, "the port of a policy")?, traffic: traffic(m.traffic)? })
+        let traffic = m.sections.unwrap_or_default().value()?;
+        Ok(Self { port: narrow(m.port, "the port of a policy")?, traffic })
     }
 }
 

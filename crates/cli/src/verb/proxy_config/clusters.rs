@@ -154,7 +154,7 @@ fn outbound(dump: &Dump, group: &HeldGroup) -> Cluster {
         direction: Some(Direction::Outbound),
         destination_rules: destination_rules(dump, service),
         protocol: Some(group.protocol),
-        traffic_policy: Some(group.traffic),
+        traffic_policy: Some(group.traffic.clone()),
         endpoints: Some(group.endpoints),
         ready: Some(group.ready),
         ..Cluster::of(if group.headless { "ORIGINAL_DST" } else { "EDS" })

@@ -254,22 +254,22 @@ fields! {
         /// Errors in a row.
         old("consecutiveGatewayErrors or consecutive5xxErrors")
             consecutive_errors "consecutiveErrors": Option<i32>,
-        /// Whether failures to connect are counted apart.
-        later split_external_local_origin_errors "splitExternalLocalOriginErrors": Option<bool>,
-        /// Failures to connect in a row.
-        later consecutive_local_origin_failures "consecutiveLocalOriginFailures": Option<u32>,
-        /// Answers 502, 503 and 504 in a row; 0: not counted.
-        later consecutive_gateway_errors "consecutiveGatewayErrors": Option<u32>,
+        /// Whether attempts without an answer are counted apart.
+        honoured split_external_local_origin_errors "splitExternalLocalOriginErrors": Option<bool>,
+        /// Attempts without an answer in a row, where they are counted apart; 5 if left out.
+        honoured consecutive_local_origin_failures "consecutiveLocalOriginFailures": Option<u32>,
+        /// Answers 502, 503 and 504 in a row; 0 or left out: not counted.
+        honoured consecutive_gateway_errors "consecutiveGatewayErrors": Option<u32>,
         /// Answers of 5xx in a row; 5 if left out, 0: not counted.
         honoured consecutive_5xx_errors "consecutive5xxErrors": Option<u32>,
         /// How often endpoints are looked at; 10 s if left out.
-        later interval: Option<Duration>,
+        honoured interval: Option<Duration>,
         /// How long an endpoint is left out the first time; 30 s if left out.
         honoured base_ejection_time "baseEjectionTime": Option<Duration>,
         /// The most endpoints that are left out, in percent; 10 if left out.
         honoured max_ejection_percent "maxEjectionPercent": Option<i32>,
-        /// With fewer healthy endpoints than this, in percent, none is left out.
-        later min_health_percent "minHealthPercent": Option<i32>,
+        /// With a smaller share of healthy endpoints than this, in percent, none is left out.
+        honoured min_health_percent "minHealthPercent": Option<i32>,
         /// Statuses that count as errors.
         later http: Value,
     }

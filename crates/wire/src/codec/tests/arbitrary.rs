@@ -464,14 +464,16 @@ fn pool() -> impl Strategy<Value = ConnectionPool> {
 }
 
 fn sections() -> impl Strategy<Value = TrafficPolicy> {
-    (of(Just(Balance::RoundRobin)), of(outlier()), of(pool())).prop_map(
+    // Boxed: as one type they would need more stack than a test has.
+    (of(Just(Balance::RoundRobin)), of(outlier().boxed()), of(pool().boxed())).prop_map(
         |(balance, outlier, pool)| TrafficPolicy { balance, outlier, pool, ports: Vec::new() },
     )
 }
 
 fn traffic() -> impl Strategy<Value = TrafficPolicy> {
     let port = (any::<u16>(), sections()).prop_map(|(port, traffic)| PortPolicy { port, traffic });
-    (sections(), vec(port, 0..3)).prop_map(|(whole, ports)| TrafficPolicy { ports, ..whole })
+    let all = (sections().boxed(), vec(port.boxed(), 0..3));
+    all.prop_map(|(whole, ports)| TrafficPolicy { ports, ..whole }).boxed()
 }
 
 fn workload() -> impl Strategy<Value = Workload> {
