@@ -20,9 +20,12 @@ use crate::service::{Endpoint, EndpointAddress, Protocol, Service};
 
 mod outlier;
 mod report;
+mod usage;
 
 pub use outlier::Noted;
 pub use report::{EndpointLoad, GroupReport, GroupUsage, MemberReport};
+use usage::Usage;
+pub use usage::{OpenConnection, Requesting, Retrying, Waiting};
 
 /// Time since a moment that the proxy chose, in milliseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -290,64 +293,6 @@ impl Group {
         let untried = std::iter::once(first).chain(candidates).find(|m| !ask.tried.contains(m));
         Ok(untried.unwrap_or(first).clone())
     }
-
-    /// Counts a new connection, if the limit allows it. `anyway`: whoever asks has none to the
-    /// endpoint that it picked, and could wait for ever; so the limit is exceeded by at most one
-    /// connection a worker and endpoint.
-    pub fn open_connection(self: &Arc<Self>, anyway: bool) -> Option<OpenConnection> {
-        let limit = self.pool()?.connections_max.unwrap_or(u32::MAX);
-        let open = &self.usage.0.connections;
-        let taken = open.try_update(Ordering::Relaxed, Ordering::Relaxed, |open| {
-            (open < limit || anyway).then_some(open + 1)
-        });
-        taken.ok().map(|_| OpenConnection(self.clone()))
-    }
-
-    /// Counts a request that waits for a connection.
-    ///
-    /// # Errors
-    ///
-    /// If as many wait as the limit allows: [`Reason::UpstreamOverflow`].
-    pub fn wait(self: &Arc<Self>) -> Result<Waiting, Reason> {
-        let limit = self.pool().and_then(|pool| pool.pending_max).unwrap_or(u32::MAX);
-        let waiting = &self.usage.0.waiting;
-        let taken = waiting.try_update(Ordering::Relaxed, Ordering::Relaxed, |waiting| {
-            (waiting < limit).then_some(waiting + 1)
-        });
-        taken.map(|_| Waiting(self.clone())).map_err(|_| Reason::UpstreamOverflow)
-    }
-
-    /// Connections that are open, and requests that wait for one; counted only where a limit is set.
-    pub fn usage(&self) -> (u32, u32) {
-        let Usage { connections, waiting } = &self.usage.0;
-        (connections.load(Ordering::Relaxed), waiting.load(Ordering::Relaxed))
-    }
-}
-
-/// A connection of a group with limits, counted until it is dropped.
-#[derive(Debug)]
-pub struct OpenConnection(Arc<Group>);
-
-impl Drop for OpenConnection {
-    fn drop(&mut self) {
-        self.0.usage.0.connections.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// A request that waits for a connection of a group, counted until it is dropped.
-#[derive(Debug)]
-pub struct Waiting(Arc<Group>);
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        self.0.usage.0.waiting.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-#[derive(Debug, Default)]
-struct Usage {
-    connections: AtomicU32,
-    waiting: AtomicU32,
 }
 
 /// Alone on its cache lines, so that workers that write to it do not slow down those that read what

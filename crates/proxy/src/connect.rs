@@ -11,6 +11,7 @@ use tokio::time::timeout;
 
 use ironmesh_model::bootstrap::{INBOUND_MARK, OUTBOUND_MARK};
 use ironmesh_model::limits::ProxyLimits;
+use ironmesh_model::policy::Keepalive;
 use ironmesh_model::{ListenerKind, Special};
 
 use crate::agent_channel::Egress;
@@ -50,7 +51,8 @@ impl Connector {
         Self::new(loopback.to_vec(), None)
     }
 
-    /// Connects to an address on behalf of a connection of `listener`.
+    /// Connects to an address on behalf of a connection of `listener`. `keepalive`: when a silent peer
+    /// is asked whether it is still there, if that is not as it always is.
     ///
     /// # Errors
     ///
@@ -62,6 +64,7 @@ impl Connector {
         listener: ListenerKind,
         address: SocketAddr,
         connect_timeout: Duration,
+        keepalive: Option<&Keepalive>,
     ) -> io::Result<TcpStream> {
         if let Some(special) = self.forbidden(listener, address.ip()) {
             let why = format!("{address} is not dialled: {special:?}");
@@ -71,7 +74,11 @@ impl Connector {
             let socket = self.socket(listener, address).await?;
             let tcp = socket.connect(address).await?;
             tcp.set_nodelay(true)?;
-            sockets::keep_alive(SockRef::from(&tcp), self.keepalive)?;
+            let socket = SockRef::from(&tcp);
+            match keepalive {
+                Some(given) => sockets::keep_alive_as(socket, given)?,
+                None => sockets::keep_alive(socket, self.keepalive)?,
+            }
             Ok(tcp)
         };
         timeout(connect_timeout, dial).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
@@ -151,7 +158,7 @@ mod tests {
         let connector = Connector::new(vec![Network::parse("10.77.0.0/16").unwrap()], None);
         let connect = async |listener, ip: &str| {
             let address = SocketAddr::new(ip.parse().unwrap(), port);
-            connector.connect(listener, address, Duration::from_secs(5)).await
+            connector.connect(listener, address, Duration::from_secs(5), None).await
         };
         for ip in ["127.0.0.1", "0.0.0.0", "::ffff:127.0.0.1", "::", "169.254.169.254", "224.0.0.1"]
         {
@@ -178,7 +185,7 @@ mod tests {
             (ListenerKind::Inbound, INBOUND_MARK),
         ] {
             let longest = Duration::from_secs(5);
-            let tcp = connector.connect(listener, address, longest).await.unwrap();
+            let tcp = connector.connect(listener, address, longest, None).await.unwrap();
             assert!(tcp.nodelay().unwrap());
             let socket = SockRef::from(&tcp);
             assert!(socket.keepalive().unwrap());
@@ -188,6 +195,38 @@ mod tests {
                 assert_eq!(socket.mark().unwrap(), mark, "{listener:?}");
             } else {
                 eprintln!("skipped: sockets cannot be marked without CAP_NET_RAW");
+            }
+        }
+    }
+
+    /// What a policy leaves open is as the kernel has it, and what it says beyond all measure is what
+    /// the kernel takes.
+    #[tokio::test]
+    async fn a_policy_says_when_a_silent_peer_is_asked() {
+        let listening = sockets::listening(0).unwrap();
+        let port = listening.local_addr().unwrap().port();
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        let connector = Connector::of_loopback();
+        let seconds = |n| Some(Duration::from_secs(n));
+        for (given, probes, time, interval) in [
+            (Keepalive { probes: Some(4), time: seconds(50), interval: seconds(6) }, 4, 50, 6),
+            (Keepalive { probes: None, time: seconds(50), interval: None }, 0, 50, 0),
+            (
+                Keepalive { probes: Some(u32::MAX), time: seconds(u64::MAX), interval: seconds(0) },
+                127,
+                32_767,
+                1,
+            ),
+        ] {
+            let longest = Duration::from_secs(5);
+            let tcp = connector.connect(ListenerKind::Outbound, address, longest, Some(&given));
+            let tcp = tcp.await.unwrap();
+            let socket = SockRef::from(&tcp);
+            assert!(socket.keepalive().unwrap());
+            assert_eq!(socket.tcp_keepalive_time().unwrap().as_secs(), time, "{given:?}");
+            if probes > 0 {
+                assert_eq!(socket.tcp_keepalive_retries().unwrap(), probes, "{given:?}");
+                assert_eq!(socket.tcp_keepalive_interval().unwrap().as_secs(), interval);
             }
         }
     }

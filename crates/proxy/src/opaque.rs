@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use ironmesh_model::group::Noted;
 use ironmesh_model::{Decision, ListenerKind, Member, Plan, Reason, Tried};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::buffer::{Buffer, Buffers};
 use crate::connection::Connection;
@@ -90,7 +90,13 @@ pub(crate) async fn serve_connection(worker: &Rc<Worker>, connection: &Connectio
         (now, (now.0 - before.0, now.1 - before.1))
     };
     {
-        let idle_timeout = worker.process.limits.opaque_idle_timeout;
+        let pool = outcome.decision.as_ref().and_then(|d| d.group()?.pool()).unwrap_or_default();
+        let idle_timeout = match pool.tcp_idle_timeout {
+            None => worker.process.limits.opaque_idle_timeout,
+            Some(Duration::ZERO) => FOR_EVER,
+            Some(timeout) => timeout.min(FOR_EVER),
+        };
+        let age_max = pool.connection_age_max.unwrap_or(FOR_EVER).min(FOR_EVER);
         let (client, server) = ((&io, &mut from_client), (server, &mut dialled.input));
         let mut relay = pin!(l4::relay(client, server, &worker.buffers, idle_timeout));
         // Boxed: otherwise it would make every such connection's future larger.
@@ -98,6 +104,7 @@ pub(crate) async fn serve_connection(worker: &Rc<Worker>, connection: &Connectio
             tokio::select! {
                 reason = worker.refuses(connection) => reason,
                 () = connection.expired() => Reason::ConnectionAge,
+                () = sleep(age_max) => Reason::ConnectionAge,
             }
         });
         loop {
@@ -206,5 +213,7 @@ fn pick(
     }
 }
 
+/// Longer than any connection lasts, and short enough to be added to a time.
+const FOR_EVER: Duration = Duration::from_secs(10 * 365 * 24 * 3_600);
 /// How often the bytes of an open connection are counted, as Istio does.
 const TELL_INTERVAL: Duration = Duration::from_secs(15);

@@ -12,7 +12,6 @@ use bytes::Bytes;
 use h2::client::SendRequest;
 use hashbrown::{HashMap, HashSet};
 use ironmesh_model::group::{self, EndpointLoad, Group};
-use ironmesh_model::limits::ProxyLimits;
 use ironmesh_model::{ListenerKind, Resource};
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -22,10 +21,12 @@ use crate::failure::Failure;
 use crate::http::upstream::Http1Upstream;
 use crate::workload::LocalWorkload;
 
+mod aging;
 mod keep_alive;
 mod key;
 mod queue;
 
+use aging::Aging;
 use keep_alive::KeepAlive;
 pub(crate) use keep_alive::Kept;
 pub(crate) use key::{Key, Target};
@@ -92,6 +93,8 @@ struct Numbered {
     connection: SendRequest<Bytes>,
     /// Exchanges that are open on it.
     open: Rc<Cell<usize>>,
+    /// Exchanges that it was used for.
+    carried: Cell<u32>,
     /// When it was last seen in use.
     since: Instant,
     /// When it has become too old.
@@ -183,7 +186,8 @@ impl DialGuard<'_> {
         let shared = pool.entry(self.to.clone()).or_default();
         let place = Place::take(&open, &shared.queue);
         let (since, counted) = (Instant::now(), open.clone());
-        shared.connections.push(Numbered { number, connection, open, since, expires });
+        let carried = Cell::new(1);
+        shared.connections.push(Numbered { number, connection, open, carried, since, expires });
         // There may be room on it for others.
         shared.queue.wake_all();
         drop(pool);
@@ -259,8 +263,11 @@ impl Pool {
         let pool = self.http1.borrow();
         let endpoint = pool.get(&to)?;
         let mut idle = endpoint.idle.borrow_mut();
+        let aging = to.pool().map(|policy| Aging::of(&policy));
         while let Some(Idle(mut connection)) = idle.pop() {
-            if !endpoint.is_open(&mut connection, spare) {
+            if aging.is_some_and(|aging| aging.is_over(connection.kept_since, connection.expires))
+                || !endpoint.is_open(&mut connection, spare)
+            {
                 continue;
             }
             let lasts = kept == Kept::Any
@@ -274,6 +281,12 @@ impl Pool {
     /// Keeps an HTTP/1 connection that is at the end of an answer.
     pub(crate) fn give_http1(mut connection: Box<Http1Upstream>, idle_max: usize) {
         let endpoint = connection.room.endpoint.clone();
+        if let Some(policy) = endpoint.to.target().pool() {
+            connection.carried = connection.carried.saturating_add(1);
+            if policy.requests_per_connection_max.is_some_and(|most| connection.carried >= most) {
+                return;
+            }
+        }
         let mut idle = endpoint.idle.borrow_mut();
         let too_many = idle.len() >= idle_max;
         let oldest = too_many.then(|| idle.remove(0));
@@ -392,6 +405,9 @@ impl Pool {
         to: Target<'_>,
         newer_than: u64,
     ) -> Option<(u64, SendRequest<Bytes>, Place)> {
+        if let Some(policy) = to.pool() {
+            return self.http2_by(&policy, to, newer_than);
+        }
         let pool = self.http2.borrow();
         let is_usable = |kept: &&Numbered| {
             let streams_max = kept.connection.current_max_send_streams();
@@ -487,35 +503,6 @@ impl Pool {
             }
             !shared.is_empty()
         });
-    }
-
-    /// Closes what has been idle for too long, or was closed by the endpoint.
-    pub(crate) fn reap(&self, limits: &ProxyLimits, spare: &Buffers) {
-        let (now, idle_timeout) = (Instant::now(), limits.upstream_idle_timeout);
-        let is_expired = |expires: Option<Instant>| expires.is_some_and(|at| now >= at);
-        self.http1.borrow_mut().retain(|_, endpoint| {
-            endpoint.idle.borrow_mut().retain_mut(|Idle(connection)| {
-                connection.idle() < idle_timeout
-                    && !is_expired(connection.expires)
-                    && endpoint.is_open(connection, spare)
-            });
-            endpoint.open.get() > 0 || endpoint.queue.is_awaited()
-        });
-        self.http2.borrow_mut().retain(|_, shared| {
-            let before = shared.connections.len();
-            shared.connections.retain_mut(|kept| {
-                if kept.open.get() > 0 {
-                    kept.since = now;
-                }
-                // Requests that are under way keep one that is too old.
-                now.duration_since(kept.since) < idle_timeout && !is_expired(kept.expires)
-            });
-            if shared.connections.len() < before {
-                shared.queue.wake_all();
-            }
-            !shared.is_empty()
-        });
-        self.opaque.borrow_mut().retain(|_, open| open.get() > 0);
     }
 }
 

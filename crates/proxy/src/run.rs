@@ -159,7 +159,7 @@ impl Control {
             async move {
                 let longest = limits.control_connect_timeout;
                 let connector = &process.connector;
-                let tcp = connector.connect(ListenerKind::Outbound, control, longest).await?;
+                let tcp = connector.connect(ListenerKind::Outbound, control, longest, None).await?;
                 channel.connect(tcp).await
             }
         };

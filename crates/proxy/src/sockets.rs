@@ -5,6 +5,7 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::time::Duration;
 
+use ironmesh_model::policy::Keepalive;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpSocket;
@@ -30,13 +31,35 @@ pub(crate) fn dialling(address: SocketAddr, mark: Option<u32>) -> io::Result<Tcp
 ///
 /// If the kernel refuses it.
 pub(crate) fn keep_alive(socket: SockRef<'_>, silence: Duration) -> io::Result<()> {
-    let second = Duration::from_secs(1);
-    let keepalive = TcpKeepalive::new()
-        .with_time(silence.max(second))
-        .with_interval((silence / PROBES).max(second))
-        .with_retries(PROBES);
+    let (time, interval) = (Some(silence), Some(silence / PROBES));
+    keep_alive_as(socket, &Keepalive { probes: Some(PROBES), time, interval })
+}
+
+/// The same as a policy says it; what it leaves open is as the kernel has it.
+///
+/// # Errors
+///
+/// If the kernel refuses it.
+pub(crate) fn keep_alive_as(socket: SockRef<'_>, given: &Keepalive) -> io::Result<()> {
+    // What the kernel takes (tcp(7)); a policy may say more.
+    let seconds = |given: Duration| given.clamp(Duration::from_secs(1), KEEPALIVE_MAX);
+    let mut keepalive = TcpKeepalive::new();
+    if let Some(time) = given.time {
+        keepalive = keepalive.with_time(seconds(time));
+    }
+    if let Some(interval) = given.interval {
+        keepalive = keepalive.with_interval(seconds(interval));
+    }
+    if let Some(probes) = given.probes {
+        keepalive = keepalive.with_retries(probes.clamp(1, KEEPALIVE_PROBES_MAX));
+    }
     socket.set_tcp_keepalive(&keepalive)
 }
+
+/// Linux' `MAX_TCP_KEEPIDLE`.
+const KEEPALIVE_MAX: Duration = Duration::from_secs(32_767);
+/// Linux' `MAX_TCP_KEEPCNT`.
+const KEEPALIVE_PROBES_MAX: u32 = 127;
 
 /// Questions that a peer leaves unanswered before it counts as gone.
 const PROBES: u32 = 3;

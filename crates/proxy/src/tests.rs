@@ -25,6 +25,7 @@ mod patience;
 mod peers;
 mod plans;
 mod policies;
+mod pools;
 mod protocols;
 mod replay;
 mod size;

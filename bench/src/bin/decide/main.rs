@@ -155,7 +155,7 @@ fn objects() -> Objects {
     };
     let policy = DestinationPolicy {
         id: ObjectId::new("DestinationRule", "default", "reviews"),
-        traffic: TrafficPolicy::default(),
+        traffic: None,
         subsets: vec![subset("v1"), subset("v2")],
     };
     Objects {
@@ -169,6 +169,7 @@ fn objects() -> Objects {
             host: HOST.into(),
             export_to: Vec::new(),
             created: 0,
+            selector: None,
             mutual_tls_at: Vec::new(),
         }],
         routes: vec![route()],

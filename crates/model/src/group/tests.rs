@@ -344,6 +344,25 @@ fn a_limit_that_is_not_set_does_not_limit() {
 }
 
 #[test]
+fn requests_and_retries_are_counted_where_they_are_limited() {
+    let pool =
+        ConnectionPool { requests_max: Some(2), retries_max: Some(1), ..ConnectionPool::default() };
+    let limited =
+        group(1, false, false, TrafficPolicy { pool: Some(pool), ..TrafficPolicy::default() });
+    let requests: Vec<_> = (0..2).map(|_| limited.request().unwrap().unwrap()).collect();
+    assert_eq!(limited.request().err(), Some(Reason::UpstreamOverflow));
+    let retry = limited.retry().unwrap();
+    assert!(retry.is_some());
+    assert_eq!(limited.retry().err(), Some(Reason::UpstreamOverflow));
+    assert_eq!(limited.under_way(), (2, 1));
+    drop((requests, retry));
+    assert_eq!(limited.under_way(), (0, 0));
+    assert!(limited.request().is_ok() && limited.retry().is_ok());
+    let free = group(1, false, false, TrafficPolicy::default());
+    assert!(free.request().unwrap().is_none() && free.retry().unwrap().is_none());
+}
+
+#[test]
 fn endpoints_that_do_not_serve_the_port_are_no_members() {
     let group = group(2, false, false, TrafficPolicy::default());
     let mut other = (*group.members().all[0].endpoint).clone();

@@ -124,6 +124,7 @@ impl<'a> Attempts<'a> {
         picked: &Picked,
         client: &mut ClientSide<'_, '_, '_>,
     ) -> Result<Attempted, Failure> {
+        exchange.count(self.decision)?;
         self.deadlines.attempt_begins();
         let attempted = match self.connect(exchange, picked, client).await {
             Ok(upstream) => self.forward(exchange, picked, upstream, client).await,

@@ -14,7 +14,7 @@ use h2::{Ping, PingPong};
 use ironmesh_model::limits::ProxyLimits;
 use ironmesh_model::{Reason, group};
 use tokio::task::spawn_local;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::failure::{Failure, Stage};
 use crate::http::upstream::{Http1Upstream, Http2Upstream, Upstream};
@@ -77,7 +77,13 @@ async fn http1(
         Http1::Room(room) => room,
     };
     let stream = stream(worker, to, Inside::Http1).await?;
-    Ok(Box::new(Http1Upstream::new(stream, room, worker.expires())))
+    Ok(Box::new(Http1Upstream::new(stream, room, expires(worker, to))))
+}
+
+/// When a connection that is made now will have become too old, if ever.
+fn expires(worker: &Worker, to: Target<'_>) -> Option<Instant> {
+    let own = to.pool().and_then(|pool| Instant::now().checked_add(pool.connection_age_max?));
+    own.into_iter().chain(worker.expires()).min()
 }
 
 /// What a request by HTTP/1 may have.
@@ -194,7 +200,7 @@ async fn dialled(
         Ok((connection, driver)) => {
             let tls = to.tls.expected().is_some();
             let key = dialling.key().clone();
-            let (number, place, open) = dialling.made(connection.clone(), worker.expires());
+            let (number, place, open) = dialling.made(connection.clone(), expires(worker, to));
             let of_connection = (open, window, counted);
             spawn_local(drive(worker.clone(), key, number, driver, of_connection));
             Ok(Http2Upstream { connection, tls, reused: false, _place: place })
@@ -283,8 +289,13 @@ pub(crate) async fn stream(
     inside: Inside,
 ) -> Result<Stream, Failure> {
     let not_sent = |reason| Failure::upstream(reason, Stage::NotSent);
-    let connect_timeout = to.workload.views.load().settings().connect_timeout;
-    let dialled = worker.process.connector.connect(to.listener, to.address, connect_timeout).await;
+    let pool = to.pool();
+    let own = pool.as_ref().and_then(|pool| pool.connect_timeout);
+    let of_mesh = || to.workload.views.load().settings().connect_timeout;
+    let connect_timeout = own.unwrap_or_else(of_mesh);
+    let keepalive = pool.as_ref().and_then(|pool| pool.keepalive.as_ref());
+    let connector = &worker.process.connector;
+    let dialled = connector.connect(to.listener, to.address, connect_timeout, keepalive).await;
     let tcp = dialled.map_err(|error| {
         tracing::debug!(%error, address = %to.address, "connection failed");
         not_sent(Reason::ConnectFailed)

@@ -5,8 +5,9 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use ironmesh_model::group::{Ask, Group, Member, Tried};
+use ironmesh_model::group::{Ask, Group, GroupPolicy, Member, Requesting, Tried};
 use ironmesh_model::path::{EscapedNul, normalize_target, split_target};
+use ironmesh_model::policy::ConnectionPool;
 use ironmesh_model::recorder::Silent;
 use ironmesh_model::service::{Protocol, UpstreamTls};
 use ironmesh_model::{
@@ -42,6 +43,10 @@ pub(crate) struct Exchange<'a> {
     /// Whether it goes by none of the kept connections, since one of them ended without an answer:
     /// others have most likely ended with it.
     pub(crate) fresh: bool,
+    /// Counts it with the group that it was sent to, where that is limited.
+    counted: Option<Requesting>,
+    /// Whether the caller's proxy made HTTP/2 of it.
+    was_http1: bool,
     /// Why it is refused, if its head is whole but not to be served.
     refused: Option<Reason>,
 }
@@ -76,6 +81,8 @@ impl<'a> Exchange<'a> {
             outcome: Outcome::begin(),
             watch,
             fresh: false,
+            counted: None,
+            was_http1: false,
             refused,
         }
     }
@@ -85,6 +92,11 @@ impl<'a> Exchange<'a> {
     pub(crate) fn take_over(&mut self) -> Result<(), Failure> {
         if self.head.authority().is_empty() {
             self.head.set_authority(&self.connection.destination.to_string());
+        }
+        let inbound = self.connection.kind == ListenerKind::Inbound;
+        if inbound && self.head.version == Version::Http2 {
+            let from_member = self.connection.peer_identity.is_some();
+            self.was_http1 = from_member && self.head.fields.contains(WAS_HTTP1);
         }
         edit::at_entry(self.head, self.connection, &self.worker.random);
         let id = self.head.fields.first("x-request-id").unwrap_or_default();
@@ -176,10 +188,10 @@ impl<'a> Exchange<'a> {
         upgrade: bool,
     ) -> Result<Picked, Failure> {
         let connection = self.connection;
-        let by_client = self.head.version == Version::Http2;
+        let by_client = self.head.version == Version::Http2 && !self.was_http1;
         let (picked, http2) = match (&decision.plan, decision.group()) {
             (Plan::Forward, Some(group)) => {
-                let http2 = speaks_http2(group.policy().protocol, by_client, self.grpc);
+                let http2 = speaks_http2(&group.policy(), by_client, self.grpc);
                 (Picked::of(self.worker, connection, group, tried)?, http2)
             }
             (Plan::Forward, None) => return Err(Failure::mesh(Reason::UnknownDestination)),
@@ -193,7 +205,36 @@ impl<'a> Exchange<'a> {
         self.outcome.member.clone_from(&picked.member);
         self.outcome.upstream = Some(picked.address);
         self.outcome.upstream_tls = picked.tls(decision).expected().is_some();
+        self.note_upgrade(&picked, decision);
         Ok(picked)
+    }
+
+    /// Tells the endpoint's proxy of a request of HTTP/1 that goes by HTTP/2 since a policy says so: its
+    /// application may know nothing of that.
+    fn note_upgrade(&mut self, picked: &Picked, decision: &Decision) {
+        let Some(group) = decision.group().filter(|_| self.head.version != Version::Http2) else {
+            return;
+        };
+        let policy = group.policy();
+        let upgrades = |pool: &ConnectionPool| pool.upgrade == Some(true);
+        if !policy.traffic.pool.as_ref().is_some_and(upgrades) {
+            return;
+        }
+        self.head.fields.remove(WAS_HTTP1);
+        let is_declared = matches!(policy.protocol, Protocol::Http2 | Protocol::Grpc);
+        if picked.http2 && !is_declared && picked.tls(decision).expected().is_some() {
+            self.head.fields.push(WAS_HTTP1.as_bytes(), b"1");
+        }
+    }
+
+    /// Counts it with its group, where that limits how many are under way.
+    pub(crate) fn count(&mut self, decision: &Decision) -> Result<(), Failure> {
+        // That of an attempt before.
+        self.counted = None;
+        if let Some(group) = decision.group() {
+            self.counted = group.request().map_err(Failure::mesh)?;
+        }
+        Ok(())
     }
 
     /// A connection to there, from the pool or a new one.
@@ -223,10 +264,19 @@ impl<'a> Exchange<'a> {
     }
 }
 
-/// Whether HTTP/2 is spoken to a port that declares this protocol. One that declares `http` takes
-/// HTTP/1.1, as in Istio, but for gRPC, which is none without HTTP/2.
-pub(crate) fn speaks_http2(protocol: Protocol, by_client: bool, grpc: bool) -> bool {
-    match protocol {
+/// Tells an endpoint's proxy that a request came to the caller's by HTTP/1. Believed only over mutual
+/// TLS.
+const WAS_HTTP1: &str = "x-ironmesh-was-http1";
+
+/// Whether HTTP/2 is spoken to the endpoints of a group. A port that declares `http` takes HTTP/1.1, as
+/// in Istio, but for gRPC, which is none without HTTP/2.
+pub(crate) fn speaks_http2(policy: &GroupPolicy, by_client: bool, grpc: bool) -> bool {
+    match &policy.traffic.pool {
+        Some(pool) if pool.client_protocol => return by_client,
+        Some(pool) if pool.upgrade == Some(true) => return true,
+        Some(_) | None => {}
+    }
+    match policy.protocol {
         Protocol::Http2 | Protocol::Grpc => true,
         Protocol::Undeclared => by_client,
         _ => by_client && grpc,

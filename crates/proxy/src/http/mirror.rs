@@ -233,13 +233,13 @@ impl Copy {
         let ask = Ask { dialled: self.dialled, tried: &nobody };
         let member = self.group.pick(&ask, || worker.process.now()).map_err(Failure::mesh)?;
         let address = member.address();
-        let protocol = self.group.policy().protocol;
+        let _counted = self.group.request().map_err(Failure::mesh)?;
         let to = Target {
             workload: &self.workload,
             listener: self.listener,
             address: address.ok_or(Failure::upstream(Reason::ConnectFailed, Stage::NotSent))?,
             tls: &member.endpoint.tls,
-            http2: speaks_http2(protocol, self.http2_client, self.grpc),
+            http2: speaks_http2(&self.group.policy(), self.http2_client, self.grpc),
             limited: Some(&self.group).filter(|group| group.pool().is_some()),
         };
         let mut upstream = dial::connect(worker, to, Kept::Any).await?;

@@ -55,13 +55,15 @@ pub(crate) struct Http1Upstream {
     pub(crate) input: Buffer,
     /// When it has become too old to be kept.
     pub(crate) expires: Option<Instant>,
+    /// Requests that it carried to their end.
+    pub(crate) carried: u32,
 }
 
 impl Http1Upstream {
     pub(crate) fn new(stream: Stream, room: Room, expires: Option<Instant>) -> Self {
         let local = stream.local_addr();
         let (io, input) = (Io::new(stream), Buffer::default());
-        Self { io, room, local, kept_since: None, input, expires }
+        Self { io, room, local, kept_since: None, input, expires, carried: 0 }
     }
 
     /// How long it has been kept without a request.

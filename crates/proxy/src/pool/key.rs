@@ -7,6 +7,7 @@ use std::sync::Arc;
 use hashbrown::Equivalent;
 use ironmesh_model::ListenerKind;
 use ironmesh_model::group::Group;
+use ironmesh_model::policy::ConnectionPool;
 use ironmesh_model::service::UpstreamTls;
 
 use crate::workload::LocalWorkload;
@@ -25,7 +26,7 @@ pub(crate) struct Target<'a> {
     pub(crate) tls: &'a UpstreamTls,
     /// Whether to speak HTTP/2.
     pub(crate) http2: bool,
-    /// The group whose limits count the connection. Such a connection serves no other group.
+    /// The group with a policy for the connection, which counts it. It serves no other group.
     pub(crate) limited: Option<&'a Arc<Group>>,
 }
 
@@ -48,6 +49,11 @@ impl PartialEq for Target<'_> {
 impl Eq for Target<'_> {}
 
 impl Target<'_> {
+    /// What holds for its connections, if anything does.
+    pub(crate) fn pool(&self) -> Option<ConnectionPool> {
+        self.limited?.pool()
+    }
+
     /// A copy that lasts.
     pub(crate) fn to_key(self) -> Arc<Key> {
         Arc::new(Key {

@@ -313,7 +313,7 @@ fn ask_http2(proxy: &Proxy, is_grpc: bool) -> String {
 }
 
 /// An application that says what it is spoken to.
-fn telling_app() -> App {
+pub(super) fn telling_app() -> App {
     App::start(|stream| {
         let mut first = [0; 3];
         while let Ok(1..3) = stream.peek(&mut first) {}

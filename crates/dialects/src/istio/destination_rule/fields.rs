@@ -208,13 +208,13 @@ fields! {
         /// The most connections to all endpoints.
         honoured max_connections "maxConnections": Option<i32>,
         /// How long connecting may take.
-        later connect_timeout "connectTimeout": Option<Duration>,
+        honoured connect_timeout "connectTimeout": Option<Duration>,
         /// Probes on idle connections.
-        later tcp_keepalive "tcpKeepalive": Option<TcpKeepalive>,
+        honoured tcp_keepalive "tcpKeepalive": Option<TcpKeepalive>,
         /// The longest age of a connection.
-        later max_connection_duration "maxConnectionDuration": Option<Duration>,
+        honoured max_connection_duration "maxConnectionDuration": Option<Duration>,
         /// How long a connection may be idle.
-        later idle_timeout "idleTimeout": Option<Duration>,
+        honoured idle_timeout "idleTimeout": Option<Duration>,
     }
 
     /// Probes on idle connections.
@@ -232,19 +232,19 @@ fields! {
         /// The most requests that wait for a connection.
         honoured http1_max_pending_requests "http1MaxPendingRequests": Option<i32>,
         /// The most requests at a time.
-        later http2_max_requests "http2MaxRequests": Option<i32>,
+        honoured http2_max_requests "http2MaxRequests": Option<i32>,
         /// The most requests on one connection.
-        later max_requests_per_connection "maxRequestsPerConnection": Option<i32>,
+        honoured max_requests_per_connection "maxRequestsPerConnection": Option<i32>,
         /// The most retries at a time.
         later max_retries "maxRetries": Option<i32>,
         /// How long a connection may be without a request.
-        later idle_timeout "idleTimeout": Option<Duration>,
+        honoured idle_timeout "idleTimeout": Option<Duration>,
         /// Whether HTTP/1.1 is forwarded as HTTP/2.
-        later h2_upgrade_policy "h2UpgradePolicy": Option<H2UpgradePolicy>,
+        honoured h2_upgrade_policy "h2UpgradePolicy": Option<H2UpgradePolicy>,
         /// Whether requests are forwarded in the version in which they came.
-        later use_client_protocol "useClientProtocol": Option<bool>,
+        honoured use_client_protocol "useClientProtocol": Option<bool>,
         /// The most streams on one HTTP/2 connection.
-        later max_concurrent_streams "maxConcurrentStreams": Option<i32>,
+        honoured max_concurrent_streams "maxConcurrentStreams": Option<i32>,
         /// Pings on HTTP/2 connections.
         later http2_keep_alive "http2KeepAlive": Value,
     }

@@ -85,8 +85,7 @@ impl World {
                 let host = hosts[usize::from(how) % 4];
                 let mut source = subsets((namespace, name), created, host, versions);
                 source.export_to = export_to(how / 4);
-                source.selector =
-                    how.is_multiple_of(3).then(|| [("app", "a")].into_iter().collect());
+                source.selector = selector(how);
                 if how.is_multiple_of(5) {
                     source.mutual_tls_at = vec!["spec.trafficPolicy.tls.mode".into()];
                 }
@@ -345,6 +344,11 @@ impl Memo {
             }
         }
     }
+}
+
+/// The callers for whom a policy is.
+fn selector(how: u8) -> Option<Labels> {
+    how.is_multiple_of(3).then(|| [("app", "a")].into_iter().collect())
 }
 
 proptest! {
