@@ -37,8 +37,30 @@ podName=$(kubectl get pod -l app=ratings -o jsonpath='{.items[0].metadata.name}'
 becomes "the services find each other" has '<title>Simple Bookstore App</title>' kubectl exec $podName -c ratings -- curl -s productpage:9080/productpage
 
 later 1.13 "Kubernetes' Ingress" "Ingresses come with the next traffic features"
-later 1.14 "RouteRules that pin every service" "RouteRules come with the next traffic features"
-later 1.15 "half of the calls to v3" "RouteRules come with the next traffic features"
+# The page as a pod of the mesh gets it: the rules hold for the calls that productpage makes.
+page() { kubectl exec "$podName" -c ratings -- curl -s productpage:9080/productpage; }
+no_stars() { ! grep -q 'full stars' <<<"$(calls 10 page)"; }
+half_stars() {
+  calls 100 page >mfile
+  between 35 "$(($(grep 'full stars' mfile | wc -l) / 2))" 65
+}
+
+step 1.14 "RouteRules that pin every service"
+kubectl create -f samples/bookinfo/kube/route-rule-all-v1.yaml >created
+is "each rule is created, and nothing more is said" cmp created - <<'EOT'
+routerule.config.istio.io/productpage-default created
+routerule.config.istio.io/reviews-default created
+routerule.config.istio.io/ratings-default created
+routerule.config.istio.io/details-default created
+EOT
+becomes "the pages have no stars" no_stars
+is "explain names the rule" has 'default/reviews-default' "$IRONMESH" explain http://reviews:9080/reviews/0 --from deploy/productpage-v1
+
+step 1.15 "half of the calls to v3"
+kubectl replace -f samples/bookinfo/kube/route-rule-reviews-50-v3.yaml >replaced
+is "the rule of that name is replaced" has '^routerule.config.istio.io/reviews-default replaced$' cat replaced
+becomes "half of 100 pages have stars" half_stars
+rm -f mfile
 later 1.16 "the graph of Servicegraph" "metrics and their dashboards come with the store of telemetry"
 
 step 1.17 "mutual TLS by another manifest"

@@ -7,10 +7,13 @@ use ironmesh_model::{Labels, Name};
 use crate::Object;
 use crate::schema::fields;
 
+mod config;
 pub mod destination_rule;
 pub mod gateway;
 mod mesh_config;
 pub mod peer_authentication;
+pub mod policy;
+pub mod route_rule;
 pub(crate) mod status;
 pub mod virtual_service;
 
@@ -18,6 +21,8 @@ pub(crate) use destination_rule::destination_rule;
 pub(crate) use gateway::gateway;
 pub(crate) use mesh_config::{MeshConfig, mesh_config};
 pub(crate) use peer_authentication::peer_authentication;
+pub(crate) use policy::{mesh_policy, policy};
+pub(crate) use route_rule::route_rule;
 pub(crate) use virtual_service::virtual_service;
 
 fields! {
@@ -37,6 +42,9 @@ fields! {
     }
 }
 
+/// The domain under which services of the cluster have their names.
+const CLUSTER_DOMAIN: &str = "cluster.local";
+
 /// Labels as the model has them.
 fn labels(given: &BTreeMap<String, String>) -> Labels {
     given.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
@@ -44,7 +52,7 @@ fn labels(given: &BTreeMap<String, String>) -> Labels {
 
 /// The fully qualified form of a host in an object: a name without a dot is a service of the
 /// object's namespace.
-fn fully_qualified(host: &str, object: &Object) -> Name {
+pub(crate) fn fully_qualified(host: &str, object: &Object) -> Name {
     let host = host.to_ascii_lowercase();
     if host.contains(['.', '*']) {
         host.into()

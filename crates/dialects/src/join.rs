@@ -9,11 +9,17 @@ use ironmesh_model::snapshot::Edit;
 use crate::kubernetes::Members;
 use crate::translate::{Part, Translated};
 
+mod late;
+
+use late::LateParts;
+pub(crate) use late::{Late, Place};
+
 /// Joins what was made of single objects: each that comes, changes or goes gives the edits of the
 /// model that follow from it, at a cost that does not grow with the mesh. `K` names the objects.
 #[derive(Debug)]
 pub struct Join<K> {
     members: Members<K>,
+    late: LateParts<K>,
     /// Those that the mesh was started with.
     settings: Settings,
     /// What each object is that has a part in the model.
@@ -30,6 +36,10 @@ enum Kind {
     DestinationPolicy(ObjectId),
     InboundPolicy(ObjectId),
     Gateway(ObjectId),
+    /// What others refer to.
+    Conditions,
+    /// A late part of this object, and whether it is a policy.
+    Late(ObjectId, bool),
     /// Whether it holds.
     MeshConfig(bool),
 }
@@ -39,7 +49,7 @@ impl<K: Ord + Clone> Join<K> {
     pub fn new(settings: Settings) -> (Self, Vec<Edit>) {
         let edits = vec![Edit::Settings(settings.clone().into())];
         let members = Members::new(settings.clone());
-        (Self { members, settings, kinds: BTreeMap::new() }, edits)
+        (Self { members, late: LateParts::new(), settings, kinds: BTreeMap::new() }, edits)
     }
 
     /// An object came or changed.
@@ -54,7 +64,14 @@ impl<K: Ord + Clone> Join<K> {
         }
         let made = match translated.part {
             Part::Nothing => Vec::new(),
-            Part::Service(part) => self.members.put_service(key, Some(*part)),
+            Part::Service(part) => {
+                let (service, pods) = part.pods();
+                let told = self.late.put_pods(&key, service, pods);
+                let mut edits = self.members.put_service(key, Some(*part));
+                edits.extend(told);
+                edits
+            }
+            Part::Late(part) => vec![self.late.put(key, *part)],
             Part::Pod(part) => self.members.put_pod(key, Some(*part)),
             Part::Endpoints(part) => self.members.put_list(key, Some(*part)),
             Part::Route(part) => vec![Edit::Route(part.route.id.clone(), Some(part))],
@@ -63,6 +80,13 @@ impl<K: Ord + Clone> Join<K> {
             }
             Part::InboundPolicy(part) => {
                 vec![Edit::InboundPolicy(part.policy.id.clone(), Some(part))]
+            }
+            Part::MeshPolicy(mut part) => {
+                part.policy.id.namespace = self.settings.root_namespace.clone();
+                vec![Edit::InboundPolicy(part.policy.id.clone(), Some(part))]
+            }
+            Part::Conditions(place, conditions) => {
+                self.late.put_conditions(&key, place, conditions)
             }
             Part::Gateway(part) => vec![Edit::Gateway(part.id.clone(), Some(part))],
             Part::MeshConfig(part) if part.namespace == self.settings.root_namespace => {
@@ -78,7 +102,16 @@ impl<K: Ord + Clone> Join<K> {
     pub fn take(&mut self, key: &K) -> Vec<Edit> {
         match self.kinds.remove(key) {
             None => Vec::new(),
-            Some(Kind::Service) => self.members.put_service(key.clone(), None),
+            Some(Kind::Service) => {
+                let mut edits = self.members.put_service(key.clone(), None);
+                edits.extend(self.late.hush(key));
+                edits
+            }
+            Some(Kind::Conditions) => self.late.hush(key),
+            Some(Kind::Late(id, is_policy)) => {
+                self.late.take(key);
+                vec![if is_policy { Edit::InboundPolicy(id, None) } else { Edit::Route(id, None) }]
+            }
             Some(Kind::Pod) => self.members.put_pod(key.clone(), None),
             Some(Kind::Endpoints) => self.members.put_list(key.clone(), None),
             Some(Kind::Route(id)) => vec![Edit::Route(id, None)],
@@ -104,8 +137,16 @@ impl Kind {
             Part::Pod(_) => Self::Pod,
             Part::Endpoints(_) => Self::Endpoints,
             Part::Route(part) => Self::Route(part.route.id.clone()),
+            Part::Late(part) => {
+                Self::Late(part.id().clone(), matches!(**part, Late::OfTargets(..)))
+            }
             Part::DestinationPolicy(part) => Self::DestinationPolicy(part.policy.id.clone()),
             Part::InboundPolicy(part) => Self::InboundPolicy(part.policy.id.clone()),
+            Part::MeshPolicy(part) => {
+                let namespace = settings.root_namespace.clone();
+                Self::InboundPolicy(ObjectId { namespace, ..part.policy.id.clone() })
+            }
+            Part::Conditions(..) => Self::Conditions,
             Part::Gateway(part) => Self::Gateway(part.id.clone()),
             Part::MeshConfig(part) => Self::MeshConfig(part.namespace == settings.root_namespace),
         })

@@ -11,7 +11,7 @@ use crate::kubernetes::{self, kinds as core, read_workload};
 use crate::schema::{Message, Type, Typed};
 use crate::status::Form;
 use crate::translate::Part;
-use crate::{Object, istio};
+use crate::{Object, istio, smi};
 
 mod defined;
 mod reference;
@@ -358,7 +358,7 @@ macro_rules! treatment {
     (@fields checked $of:ty) => {
         fields::<$of>()
     };
-    (@fields unneeded $why:literal) => {
+    (@fields unneeded $why:ident) => {
         None
     };
     (@fields $other:ident) => {
@@ -373,8 +373,8 @@ macro_rules! treatment {
     (not_run) => {
         Treatment::NotRun
     };
-    (unneeded $why:literal) => {
-        Treatment::Unneeded($why)
+    (unneeded $why:ident) => {
+        Treatment::Unneeded(why::$why)
     };
     (kept) => {
         Treatment::Kept
@@ -391,6 +391,19 @@ const fn fields<T: Typed>() -> Option<&'static Message> {
 
 fn check<T: Typed>(object: &Object, findings: &mut Vec<Finding>) {
     read_workload::<T>(object, findings);
+}
+
+/// Why nothing needs to act on the objects of a kind.
+mod why {
+    pub(super) const ROLES: &str = "who may ask the API for what does not follow from roles here";
+    pub(super) const DEFINITION: &str =
+        "objects of the kind are kept, with or without its definition";
+    pub(super) const MIXER: &str = "Mixer is no part of this mesh: sidecars report by themselves, \
+        and what its rules deny or count is not";
+    pub(super) const OPERATOR: &str =
+        "the mesh is installed by `ironmesh install -f`, which takes this file";
+    pub(super) const TCP_ROUTE: &str =
+        "it has no conditions: only a TrafficTarget that names it says something";
 }
 
 kinds! {
@@ -461,16 +474,61 @@ kinds! {
         WasmPlugin "wasmplugins" [] namespaced kept;
     }
     custom "authentication.istio.io" ["v1alpha1"] also [] status none {
-        Policy "policies" [] namespaced kept;
-        MeshPolicy "meshpolicies" [] cluster kept;
+        Policy "policies" [] namespaced model(istio::policy::Policy, istio::policy);
+        MeshPolicy "meshpolicies" [] cluster model(istio::policy::MeshPolicy, istio::mesh_policy);
     }
-    custom "config.istio.io" ["v1alpha2"] also [] status none {
-        RouteRule "routerules" [] namespaced kept;
+    custom "config.istio.io" ["v1alpha2", "v1beta1"] also [] status none {
+        RouteRule "routerules" [] namespaced model(istio::route_rule::RouteRule, istio::route_rule);
         DestinationPolicy "destinationpolicies" [] namespaced kept;
         EgressRule "egressrules" [] namespaced kept;
+        rule "rules" [] namespaced unneeded(MIXER);
+        attributemanifest "attributemanifests" [] namespaced unneeded(MIXER);
+        denier "deniers" [] namespaced unneeded(MIXER);
+        listchecker "listcheckers" [] namespaced unneeded(MIXER);
+        memquota "memquotas" [] namespaced unneeded(MIXER);
+        noop "noops" [] namespaced unneeded(MIXER);
+        prometheus "prometheuses" [] namespaced unneeded(MIXER);
+        stackdriver "stackdrivers" [] namespaced unneeded(MIXER);
+        statsd "statsds" [] namespaced unneeded(MIXER);
+        stdio "stdios" [] namespaced unneeded(MIXER);
+        svcctrl "svcctrls" [] namespaced unneeded(MIXER);
+        checknothing "checknothings" [] namespaced unneeded(MIXER);
+        listentry "listentries" [] namespaced unneeded(MIXER);
+        logentry "logentries" [] namespaced unneeded(MIXER);
+        metric "metrics" [] namespaced unneeded(MIXER);
+        quota "quotas" [] namespaced unneeded(MIXER);
+        reportnothing "reportnothings" [] namespaced unneeded(MIXER);
+        handler "handlers" [] namespaced unneeded(MIXER);
+        instance "instances" [] namespaced unneeded(MIXER);
+        template "templates" [] namespaced unneeded(MIXER);
+        adapter "adapters" [] namespaced unneeded(MIXER);
+        apikey "apikeys" [] namespaced unneeded(MIXER);
+        authorization "authorizations" [] namespaced unneeded(MIXER);
+        bypass "bypasses" [] namespaced unneeded(MIXER);
+        circonus "circonuses" [] namespaced unneeded(MIXER);
+        cloudwatch "cloudwatches" [] namespaced unneeded(MIXER);
+        dogstatsd "dogstatsds" [] namespaced unneeded(MIXER);
+        edge "edges" [] namespaced unneeded(MIXER);
+        fluentd "fluentds" [] namespaced unneeded(MIXER);
+        kubernetes "kuberneteses" [] namespaced unneeded(MIXER);
+        kubernetesenv "kubernetesenvs" [] namespaced unneeded(MIXER);
+        opa "opas" [] namespaced unneeded(MIXER);
+        rbac "rbacs" [] namespaced unneeded(MIXER);
+        redisquota "redisquotas" [] namespaced unneeded(MIXER);
+        servicecontrol "servicecontrols" [] namespaced unneeded(MIXER);
+        servicecontrolreport "servicecontrolreports" [] namespaced unneeded(MIXER);
+        signalfx "signalfxs" [] namespaced unneeded(MIXER);
+        solarwinds "solarwindses" [] namespaced unneeded(MIXER);
+        tracespan "tracespans" [] namespaced unneeded(MIXER);
+        zipkin "zipkins" [] namespaced unneeded(MIXER);
+        appoptics "appopticses" [] namespaced unneeded(MIXER);
+        QuotaSpec "quotaspecs" [] namespaced unneeded(MIXER);
+        QuotaSpecBinding "quotaspecbindings" [] namespaced unneeded(MIXER);
+        HTTPAPISpec "httpapispecs" [] namespaced unneeded(MIXER);
+        HTTPAPISpecBinding "httpapispecbindings" [] namespaced unneeded(MIXER);
     }
     custom "install.istio.io" ["v1alpha1"] also [] status none {
-        IstioOperator "istiooperators" ["iop"] namespaced kept shown OPERATOR;
+        IstioOperator "istiooperators" ["iop"] namespaced unneeded(OPERATOR) shown OPERATOR;
     }
     custom "gateway.networking.k8s.io" ["v1", "v1beta1", "v1alpha2"] also [] status none {
         GatewayClass "gatewayclasses" ["gc"] cluster kept shown GATEWAY_CLASS;
@@ -479,20 +537,27 @@ kinds! {
         GRPCRoute "grpcroutes" [] namespaced kept shown HTTP_ROUTE;
         ReferenceGrant "referencegrants" ["refgrant"] namespaced kept;
     }
-    custom "split.smi-spec.io" ["v1alpha4", "v1alpha2", "v1alpha1"] also [] status none {
-        TrafficSplit "trafficsplits" ["ts"] namespaced kept;
+    custom "split.smi-spec.io" ["v1alpha4", "v1alpha3", "v1alpha2", "v1alpha1"] also [] status none {
+        TrafficSplit "trafficsplits" ["ts"] namespaced model(smi::TrafficSplit, smi::traffic_split);
+    }
+    custom "specs.smi-spec.io" ["v1alpha4", "v1alpha3", "v1alpha2", "v1alpha1"] also [] status none {
+        HTTPRouteGroup "httproutegroups" ["htr"] namespaced model(smi::HttpRouteGroup, smi::http_route_group);
+        TCPRoute "tcproutes" ["tr"] namespaced unneeded(TCP_ROUTE);
+    }
+    custom "access.smi-spec.io" ["v1alpha3", "v1alpha2", "v1alpha1"] also [] status none {
+        TrafficTarget "traffictargets" ["tt"] namespaced kept;
     }
     custom "linkerd.io" ["v1alpha2"] also [] status none {
         ServiceProfile "serviceprofiles" ["sp"] namespaced kept;
     }
     native "rbac.authorization.k8s.io" ["v1", "v1beta1"] also [] status none {
-        Role "roles" [] namespaced unneeded("who may ask the API for what does not follow from roles here") shown CREATED;
-        RoleBinding "rolebindings" [] namespaced unneeded("who may ask the API for what does not follow from roles here") shown BINDING;
-        ClusterRole "clusterroles" [] cluster unneeded("who may ask the API for what does not follow from roles here") shown CREATED;
-        ClusterRoleBinding "clusterrolebindings" [] cluster unneeded("who may ask the API for what does not follow from roles here") shown BINDING;
+        Role "roles" [] namespaced unneeded(ROLES) shown CREATED;
+        RoleBinding "rolebindings" [] namespaced unneeded(ROLES) shown BINDING;
+        ClusterRole "clusterroles" [] cluster unneeded(ROLES) shown CREATED;
+        ClusterRoleBinding "clusterrolebindings" [] cluster unneeded(ROLES) shown BINDING;
     }
     native "apiextensions.k8s.io" ["v1", "v1beta1"] also [] status none {
-        CustomResourceDefinition "customresourcedefinitions" ["crd", "crds"] cluster unneeded("objects of the kind are kept, with or without its definition") shown CREATED;
+        CustomResourceDefinition "customresourcedefinitions" ["crd", "crds"] cluster unneeded(DEFINITION) shown CREATED;
     }
     native "admissionregistration.k8s.io" ["v1", "v1beta1"] also [] status none {
         MutatingWebhookConfiguration "mutatingwebhookconfigurations" [] cluster kept shown WEBHOOKS;
@@ -510,78 +575,4 @@ kinds! {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn users_words_name_resources() {
-        for (word, qualified) in [
-            ("po", "pods"),
-            ("Pod", "pods"),
-            ("svc", "services"),
-            ("deploy", "deployments.apps"),
-            ("deployments.apps", "deployments.apps"),
-            ("deployment.v1.apps", "deployments.apps"),
-            ("vs", "virtualservices.networking.istio.io"),
-            ("gateway", "gateways.networking.istio.io"),
-            ("gateways.gateway.networking.k8s.io", "gateways.gateway.networking.k8s.io"),
-        ] {
-            assert_eq!(Resource::by_word(word).unwrap().qualified(), qualified, "{word}");
-        }
-        assert_eq!(Resource::by_word("nonsense"), None);
-    }
-
-    #[test]
-    fn what_means_something_in_a_url_is_escaped_in_paths() {
-        let path = |kind: &str, namespace, name| {
-            Resource::of("apps/v1", kind).path(Some(namespace), Some(name))
-        };
-        for (path, expected) in [
-            (path("Deployment", "a", "b-c.d"), "/apis/apps/v1/namespaces/a/deployments/b-c.d"),
-            (path("Deployment", "a b", "c/d"), "/apis/apps/v1/namespaces/a%20b/deployments/c%2Fd"),
-            (path("Deployment", "a", "?x=%"), "/apis/apps/v1/namespaces/a/deployments/%3Fx%3D%25"),
-            (path("Deployment", "a", "\u{fc}"), "/apis/apps/v1/namespaces/a/deployments/%C3%BC"),
-        ] {
-            assert_eq!(path, expected);
-        }
-    }
-
-    #[test]
-    fn versions_that_nobody_has_are_told_apart() {
-        for (api_version, kind, taken) in [
-            ("apps/v1", "Deployment", true),
-            ("extensions/v1beta1", "Deployment", true),
-            ("apps/v7", "Deployment", false),
-            ("v2", "Pod", false),
-            ("events.k8s.io/v1", "Event", true),
-            ("example.com/v7", "Own", true),
-        ] {
-            assert_eq!(Resource::versions_instead(api_version, kind).is_none(), taken, "{kind}");
-        }
-        assert!(Resource::is_served("extensions", "v1beta1", "deployments"));
-        assert!(!Resource::is_served("extensions", "v1", "deployments"));
-        assert!(!Resource::is_served("", "v7", "pods"));
-    }
-
-    #[test]
-    fn objects_name_resources_by_any_version() {
-        for (api_version, kind, path) in [
-            ("extensions/v1beta1", "Deployment", "/apis/apps/v1/namespaces/n/deployments/x"),
-            ("apps/v1beta2", "Deployment", "/apis/apps/v1/namespaces/n/deployments/x"),
-            (
-                "networking.istio.io/v1alpha3",
-                "VirtualService",
-                "/apis/networking.istio.io/v1/namespaces/n/virtualservices/x",
-            ),
-            ("v1", "Namespace", "/api/v1/namespaces/x"),
-            ("example.com/v1", "Proxy", "/apis/example.com/v1/namespaces/n/proxies/x"),
-            (
-                "extensions/v1beta1",
-                "Ingress",
-                "/apis/networking.k8s.io/v1/namespaces/n/ingresses/x",
-            ),
-        ] {
-            assert_eq!(Resource::of(api_version, kind).path(Some("n"), Some("x")), path);
-        }
-    }
-}
+mod tests;

@@ -53,6 +53,14 @@ pub(crate) struct ServicePart {
     created: Created,
 }
 
+impl ServicePart {
+    /// Namespace and name of the Service, and the labels of the pods that it selects.
+    pub(crate) fn pods(&self) -> ((Name, Name), Option<Labels>) {
+        let Service { id, name, .. } = &self.service;
+        ((id.namespace.clone(), name.clone()), self.selector.clone())
+    }
+}
+
 /// Where one port of a Service leads.
 #[derive(Clone, Debug, PartialEq)]
 struct Target {

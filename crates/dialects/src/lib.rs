@@ -10,7 +10,7 @@
 //! - [`mod@translate`]: objects to the model, one by one ([`translate_one`]).
 //! - [`Join`]: what single objects are together, as edits of a snapshot.
 //! - [`mod@status`]: what the mesh says about an object in its `status`.
-//! - [`istio`], [`kubernetes`]: the dialects, with the tables of their kinds.
+//! - [`istio`], [`kubernetes`], [`smi`]: the dialects, with the tables of their kinds.
 //! - [`kinds`]: the table of kinds, one row each.
 //! - [`columns`]: how their objects are shown in tables.
 //! - [`mod@install`]: how Istio is installed, as what that asks of the mesh.
@@ -19,13 +19,14 @@
 pub mod columns;
 pub mod install;
 pub mod istio;
-mod join;
+pub(crate) mod join;
 pub mod kinds;
 pub mod kubernetes;
 pub mod manifest;
 pub mod object;
 mod path;
 pub mod schema;
+pub mod smi;
 pub mod status;
 pub mod translate;
 

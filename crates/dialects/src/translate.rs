@@ -1,5 +1,6 @@
 //! Objects to the model, one by one. What is made of several together comes from a [`crate::Join`].
 
+use ironmesh_model::route::Match;
 use ironmesh_model::settings::Settings;
 use ironmesh_model::snapshot::{
     DestinationPolicySource, GatewaySource, InboundPolicySource, Objects, RouteSource,
@@ -7,6 +8,7 @@ use ironmesh_model::snapshot::{
 use ironmesh_model::{Finding, FindingCode, Severity};
 
 use crate::istio::MeshConfig;
+use crate::join::{Late, Place};
 use crate::kinds::{Kind, Treatment};
 use crate::kubernetes::{self, EndpointsPart, PodPart, ServicePart};
 use crate::{Join, Object, Status};
@@ -30,8 +32,14 @@ pub(crate) enum Part {
     Pod(Box<PodPart>),
     Endpoints(Box<EndpointsPart>),
     Route(Box<RouteSource>),
+    /// Of which others say a part.
+    Late(Box<Late>),
     DestinationPolicy(Box<DestinationPolicySource>),
     InboundPolicy(Box<InboundPolicySource>),
+    /// Of the root namespace, whichever that is.
+    MeshPolicy(Box<InboundPolicySource>),
+    /// Conditions to which others refer by this name.
+    Conditions(Place, Vec<Match>),
     Gateway(Box<GatewaySource>),
     MeshConfig(Box<MeshConfig>),
 }

@@ -12,7 +12,7 @@ use crate::policy::MtlsMode;
 use crate::reason::Reason;
 use crate::recorder::{Choice, Event, Recorder};
 use crate::request::split_authority;
-use crate::resource::{ListenerKind, ResolutionKey, ResourceKey, Target};
+use crate::resource::{Join, ListenerKind, ResolutionKey, ResourceKey, Target};
 use crate::retry::Retry;
 use crate::service::{Protocol, UpstreamTls, Workload};
 use crate::settings::OutboundPolicy;
@@ -288,6 +288,7 @@ fn requested<R: Recorder>(
     };
     match first_match(applies, connection, request, recorder) {
         Found::Matched(at) => by_rule(linked, applies, at, Some(request), draw, recorder),
+        Found::NoneMatched if applies.join == Join::OrDefault => by_default(linked, applies),
         Found::NoneMatched | Found::NotRead => Decision::answer(Reason::NoRoute, linked),
         Found::NoneApplies => by_default(linked, applies),
     }

@@ -22,6 +22,11 @@ impl Labels {
         self.is_empty() || self.0.iter().all(|(name, value)| labels.0.get(name) == Some(value))
     }
 
+    /// The labels that [`Labels`]'s text form says: `app=reviews,version=v1`; `None` if it is none.
+    pub fn parse(text: &str) -> Option<Self> {
+        text.split(',').map(|pair| pair.split_once('=')).collect()
+    }
+
     /// The value of one label.
     pub fn value(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(|value| &**value)
@@ -36,6 +41,17 @@ impl Labels {
 impl<N: Into<Name>, V: Into<Name>> FromIterator<(N, V)> for Labels {
     fn from_iter<I: IntoIterator<Item = (N, V)>>(pairs: I) -> Self {
         Self(pairs.into_iter().map(|(name, value)| (name.into(), value.into())).collect())
+    }
+}
+
+/// As `NAME=VALUE`, with commas between them.
+impl fmt::Display for Labels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, (name, value)) in self.0.iter().enumerate() {
+            let comma = if at == 0 { "" } else { "," };
+            write!(f, "{comma}{name}={value}")?;
+        }
+        Ok(())
     }
 }
 

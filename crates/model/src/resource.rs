@@ -234,6 +234,8 @@ pub enum Join {
     InOrder,
     /// As Istio at a gateway: in order, but rules that match everything go last.
     CatchAllLast,
+    /// One after the other; what none of them matches goes where it would go without them.
+    OrDefault,
 }
 
 /// A destination that a route names, resolved for the asking namespace.

@@ -88,6 +88,11 @@ pub struct RouteSource {
     pub export_to: Vec<Name>,
     /// Age.
     pub created: Created,
+    /// With which precedence it joins others that do so, where no route for the same hosts takes them
+    /// alone: the highest first, ties by namespace and name. `None`: it takes its hosts alone.
+    pub precedence: Option<i32>,
+    /// What was found in other objects when it was made.
+    pub found: Vec<Finding>,
     /// Where its parts stand in the object, for findings.
     pub fields: RouteFields,
 }
@@ -100,13 +105,15 @@ pub struct RouteFields {
     pub hosts: &'static str,
     /// Path of the list of what it is attached to.
     pub gateways: &'static str,
-    /// Path of the list of rules, one for each of [`Route::rules`].
+    /// Path of the list of rules, one for each of [`Route::rules`]; of the rule if `is_one_rule`.
     pub rules: &'static str,
+    /// Whether the object is one rule.
+    pub is_one_rule: bool,
     /// Path of what [`crate::route::ConnectionRule::place`] begins at.
     pub connection_rules: &'static str,
     /// Within a rule: list of its backends.
     pub backends: &'static str,
-    /// Within a backend: its destination.
+    /// Within a backend: its destination; empty if it is that itself.
     pub destination: &'static str,
     /// Within a destination: its host.
     pub host: &'static str,
@@ -126,6 +133,7 @@ impl RouteFields {
         hosts: "spec.hosts",
         gateways: "spec.gateways",
         rules: "spec.http",
+        is_one_rule: false,
         connection_rules: "spec",
         backends: "route",
         destination: "destination",
@@ -135,6 +143,62 @@ impl RouteFields {
         matches: "match",
         match_gateways: "gateways",
     };
+
+    /// Those of the `RouteRule` of Istio up to 0.8.
+    pub const ROUTE_RULE: Self = Self {
+        hosts: "spec.destination",
+        gateways: "",
+        rules: "spec",
+        is_one_rule: true,
+        connection_rules: "spec",
+        backends: "route",
+        destination: "",
+        host: "destination.name",
+        port: "",
+        subset: "labels",
+        matches: "match",
+        match_gateways: "",
+    };
+
+    /// Those of SMI's `TrafficSplit`.
+    pub const TRAFFIC_SPLIT: Self = Self {
+        hosts: "spec.service",
+        backends: "backends",
+        host: "service",
+        subset: "",
+        matches: "matches",
+        ..Self::ROUTE_RULE
+    };
+
+    /// Path of a host.
+    fn host_at(&self, at: usize) -> String {
+        match self.is_one_rule {
+            true => self.hosts.to_owned(),
+            false => format!("{}[{at}]", self.hosts),
+        }
+    }
+
+    /// Path of a rule for requests.
+    fn rule(&self, at: usize) -> String {
+        match self.is_one_rule {
+            true => self.rules.to_owned(),
+            false => format!("{}[{at}]", self.rules),
+        }
+    }
+
+    /// Path of a rule for connections.
+    fn connection_rule(&self, place: &str) -> String {
+        match self.is_one_rule {
+            true => self.rules.to_owned(),
+            false => format!("{}.{place}", self.connection_rules),
+        }
+    }
+
+    /// Path of the destination of a backend.
+    fn backend(&self, rule: &str, at: usize) -> String {
+        let dot = if self.destination.is_empty() { "" } else { "." };
+        format!("{rule}.{}[{at}]{dot}{}", self.backends, self.destination)
+    }
 }
 
 /// A destination policy and where it applies.
@@ -159,9 +223,11 @@ pub struct DestinationPolicySource {
 pub struct InboundPolicySource {
     /// The policy.
     pub policy: InboundPolicy,
-    /// Workloads of its namespace that it selects; `None`: all of the namespace, or of the mesh if
-    /// it is the root namespace.
-    pub selector: Option<Labels>,
+    /// Workloads of its namespace that any of these selects; `None`: all of the namespace, or of the
+    /// mesh if it is the root namespace.
+    pub selectors: Option<Vec<Labels>>,
+    /// Path of the field that selects, for findings.
+    pub selected_by: &'static str,
     /// Age.
     pub created: Created,
 }

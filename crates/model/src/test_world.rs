@@ -120,6 +120,8 @@ pub(crate) fn route(
         gateways: gateways.iter().map(|g| (*g).into()).collect(),
         export_to: Vec::new(),
         created,
+        precedence: None,
+        found: Vec::new(),
         fields: RouteFields::VIRTUAL_SERVICE,
     }
 }
@@ -158,7 +160,8 @@ pub(crate) fn inbound_policy(
 ) -> InboundPolicySource {
     InboundPolicySource {
         policy: InboundPolicy { id: ObjectId::new("PeerAuthentication", id.0, id.1), mtls },
-        selector: selector.map(|pair| [pair].into_iter().collect()),
+        selectors: selector.map(|pair| vec![[pair].into_iter().collect()]),
+        selected_by: "spec.selector",
         created,
     }
 }

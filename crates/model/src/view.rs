@@ -17,7 +17,7 @@ use crate::name::{Name, ServiceId};
 use crate::policy::MtlsMode;
 use crate::reason::Reason;
 use crate::resource::{
-    EVERY_PORT, ListenerKind, ResolutionKey, Resource, ResourceKey, Target, Version,
+    EVERY_PORT, Join, ListenerKind, ResolutionKey, Resource, ResourceKey, Target, Version,
 };
 use crate::service::{Protocol, Service, Workload};
 use crate::settings::Settings;
@@ -148,6 +148,8 @@ pub struct LinkedApplies {
     pub default_backend: Option<LinkedBackend>,
     /// The routes.
     pub routes: Vec<Arc<LinkedRoute>>,
+    /// How their rules join.
+    pub join: Join,
     /// What is tried, in this order.
     pub order: Vec<Turn>,
     /// Where to look in `order`, if it is long.

@@ -20,9 +20,11 @@ pub(crate) fn peer_authentication(object: &Object, findings: &mut Vec<Finding>) 
         MutualTlsMode::Unset => None,
     };
     let selector = Some(labels(&spec.selector.match_labels)).filter(|s| !s.is_empty());
+    let selectors = selector.map(|selector| vec![selector]);
     Some(Part::InboundPolicy(Box::new(InboundPolicySource {
         policy: InboundPolicy { id: object.id().clone(), mtls },
-        selector,
+        selectors,
+        selected_by: "spec.selector",
         created: object.created(),
     })))
 }

@@ -55,8 +55,20 @@ pub(crate) fn virtual_service(object: &Object, findings: &mut Vec<Finding>) -> O
         gateways,
         export_to: export_to(&spec.export_to, object),
         created: object.created(),
+        found: Vec::new(),
+        precedence: None,
         fields: RouteFields::VIRTUAL_SERVICE,
     })))
+}
+
+/// A rule as a VirtualService has it, of an object that is none: the rule of `path`.
+pub(super) fn rule(
+    object: &Object,
+    findings: &mut Vec<Finding>,
+    given: &HttpRoute,
+    path: &str,
+) -> Rule {
+    Translator { object, findings }.rule(given, path)
 }
 
 /// One VirtualService on its way to a route.

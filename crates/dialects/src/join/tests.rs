@@ -56,6 +56,38 @@ fn object(what: u8, who: u8, how: u8) -> Value {
                 {"addresses": [format!("10.77.0.{}", how / 3 % 6 + 1)]},
             ],
         }),
+        4 => json!({
+            "apiVersion": "config.istio.io/v1alpha2", "kind": "RouteRule",
+            "metadata": metadata(json!({})),
+            "spec": {
+                "destination": {"name": "n0"}, "precedence": how % 3,
+                "match": {"source": (match how % 4 {
+                    0 => json!({"labels": {"app": "a"}}),
+                    n => json!({"name": format!("n{}", n % 3)}),
+                })},
+            },
+        }),
+        5 => json!({
+            "apiVersion": "split.smi-spec.io/v1alpha4", "kind": "TrafficSplit",
+            "metadata": metadata(json!({})),
+            "spec": {
+                "service": "n0", "backends": [{"service": "n1", "weight": 1}],
+                "matches": [{"kind": "HTTPRouteGroup", "name": format!("n{}", how % 3)}],
+            },
+        }),
+        6 => json!({
+            "apiVersion": "specs.smi-spec.io/v1alpha4", "kind": "HTTPRouteGroup",
+            "metadata": metadata(json!({})),
+            "spec": {"matches": [{"pathRegex": format!("/{}", how % 3)}]},
+        }),
+        7 => json!({
+            "apiVersion": "authentication.istio.io/v1alpha1", "kind": "Policy",
+            "metadata": metadata(json!({})),
+            "spec": {
+                "targets": [{"name": format!("n{}", how % 3)}, {"name": "n0"}],
+                "peers": [{"mtls": {}}],
+            },
+        }),
         _ => json!({
             "apiVersion": "networking.istio.io/v1", "kind": "VirtualService",
             "metadata": metadata(json!({})),
@@ -71,6 +103,7 @@ fn object(what: u8, who: u8, how: u8) -> Value {
 fn sorted(mut objects: Objects) -> Objects {
     objects.services.sort_by(|a, b| a.service.id.cmp(&b.service.id));
     objects.routes.sort_by(|a, b| a.route.id.cmp(&b.route.id));
+    objects.inbound_policies.sort_by(|a, b| a.policy.id.cmp(&b.policy.id));
     objects
 }
 
@@ -79,7 +112,7 @@ proptest! {
 
     #[test]
     fn one_object_at_a_time_gives_what_all_at_once_give(
-        steps in prop::collection::vec((0u8..5, 0u8..6, any::<u8>(), prop::bool::weighted(0.75)), 1..40)
+        steps in prop::collection::vec((0u8..9, 0u8..6, any::<u8>(), prop::bool::weighted(0.75)), 1..40)
     ) {
         let settings = Settings::default();
         let (mut join, edits) = Join::new(settings.clone());
@@ -103,6 +136,7 @@ proptest! {
             prop_assert_eq!(by_one.services, at_once.services);
             prop_assert_eq!(by_one.workloads, at_once.workloads);
             prop_assert_eq!(by_one.routes, at_once.routes);
+            prop_assert_eq!(by_one.inbound_policies, at_once.inbound_policies);
         }
     }
 }

@@ -12,6 +12,8 @@ use super::{Message, Type, Typed, read};
 use crate::istio::destination_rule::DestinationRule;
 use crate::istio::gateway::Gateway;
 use crate::istio::peer_authentication::PeerAuthentication;
+use crate::istio::policy::{MeshPolicy, Policy};
+use crate::istio::route_rule::RouteRule;
 use crate::istio::virtual_service::VirtualService;
 use crate::kinds::KINDS;
 use crate::kubernetes::kinds::{
@@ -19,6 +21,7 @@ use crate::kubernetes::kinds::{
     Namespace, Node, PersistentVolumeClaim, Pod, ReplicaSet, ReplicationController, Secret,
     Service, ServiceAccount, StatefulSet,
 };
+use crate::smi::{HttpRouteGroup, TrafficSplit};
 use crate::{Object, path, translate_one};
 
 /// Random objects of each kind.
@@ -32,6 +35,11 @@ const TABLES: &[Tested] = &[
     ("networking.istio.io/v1", "DestinationRule", typed::<DestinationRule>),
     ("networking.istio.io/v1", "Gateway", typed::<Gateway>),
     ("security.istio.io/v1", "PeerAuthentication", typed::<PeerAuthentication>),
+    ("config.istio.io/v1alpha2", "RouteRule", typed::<RouteRule>),
+    ("authentication.istio.io/v1alpha1", "Policy", typed::<Policy>),
+    ("authentication.istio.io/v1alpha1", "MeshPolicy", typed::<MeshPolicy>),
+    ("split.smi-spec.io/v1alpha4", "TrafficSplit", typed::<TrafficSplit>),
+    ("specs.smi-spec.io/v1alpha4", "HTTPRouteGroup", typed::<HttpRouteGroup>),
     ("v1", "Service", typed::<Service>),
     ("v1", "Pod", typed::<Pod>),
     ("v1", "Namespace", typed::<Namespace>),

@@ -108,7 +108,7 @@ fn model(objects: &Objects) -> String {
             "policy": p.policy,
         })),
         "inbound_policies": list(inbound_policies, |p| json!({
-            "selector": p.selector,
+            "selectors": p.selectors,
             "created": p.created,
             "policy": p.policy,
         })),

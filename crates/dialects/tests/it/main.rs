@@ -3,5 +3,6 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test may fail loudly and say why")]
 
 mod golden;
+mod old_dialects;
 mod oracle;
 mod workshops;

@@ -6,12 +6,12 @@ use super::cell::{Cell, Map};
 use super::gateway::{admits, name_of};
 use super::index::{DestinationPolicyEntry, InboundPolicyEntry, Index, MESH, RouteEntry};
 use super::reader::Reader;
-use super::{GatewaySource, RouteFields, destination};
+use super::{GatewaySource, RouteFields, destination, outbound};
 use crate::finding::{Finding, FindingCode};
 use crate::host::{CLUSTER_DOMAIN, candidates, intersection};
 use crate::name::{Labels, Name, ObjectId};
 use crate::policy::Policy;
-use crate::route::Backend;
+use crate::route::{Backend, Match, Rule};
 use crate::service::UpstreamTls;
 
 mod ports;
@@ -50,6 +50,7 @@ pub(super) fn of(index: &Index, id: &ObjectId) -> Option<(Vec<Finding>, Vec<Cell
 }
 
 fn route(reader: &Reader<'_>, entry: &RouteEntry, out: &mut Vec<Finding>) {
+    out.extend(entry.found.iter().cloned());
     destinations(reader, entry, &callers(reader, entry), out);
     gateways(reader, entry, out);
     match_gateways(reader, entry, out);
@@ -81,21 +82,25 @@ fn destinations(
     callers: &BTreeSet<&Name>,
     out: &mut Vec<Finding>,
 ) {
-    let RouteFields { rules, connection_rules, backends, destination: to, .. } = entry.fields;
-    let mut check = |backend: &Backend, at: String| {
-        destination(reader, entry, (backend, &at), callers, out);
+    let fields = entry.fields;
+    let mut check = |backend: &Backend, at: String, host: &str| {
+        destination(reader, entry, (backend, &at, host), callers, out);
     };
     for (at, rule) in entry.route.rules.iter().enumerate() {
+        let at = fields.rule(at);
         for (b, backend) in rule.action.backends().iter().enumerate() {
-            check(backend, format!("{rules}[{at}].{backends}[{b}].{to}"));
+            check(backend, fields.backend(&at, b), fields.host);
         }
         for mirror in &rule.mirrors {
-            check(&mirror.to, format!("{rules}[{at}].{}", mirror.place));
+            // A mirror is a destination itself.
+            let host = fields.host.strip_prefix("destination.").unwrap_or(fields.host);
+            check(&mirror.to, format!("{at}.{}", mirror.place), host);
         }
     }
     for rule in &entry.route.connection_rules {
+        let at = fields.connection_rule(&rule.place);
         for (b, backend) in rule.backends.iter().enumerate() {
-            check(backend, format!("{connection_rules}.{}.{backends}[{b}].{to}", rule.place));
+            check(backend, fields.backend(&at, b), fields.host);
         }
     }
 }
@@ -103,7 +108,7 @@ fn destinations(
 fn destination(
     reader: &Reader<'_>,
     entry: &RouteEntry,
-    (backend, at): (&Backend, &str),
+    (backend, at, host_at): (&Backend, &str, &str),
     callers: &BTreeSet<&Name>,
     out: &mut Vec<Finding>,
 ) {
@@ -111,7 +116,7 @@ fn destination(
     let Some(service) = reader.service_named(&backend.host, &id.namespace) else {
         out.push(Finding::new(
             id,
-            format!("{at}.{}", entry.fields.host),
+            format!("{at}.{host_at}"),
             FindingCode::UnknownDestination,
             format!("no service is called {}", backend.host),
         ));
@@ -130,6 +135,19 @@ fn destination(
         ));
     }
     let Some(name) = &backend.subset else { return };
+    if let Some(labels) = Labels::parse(name) {
+        let host = &backend.host;
+        let endpoints = match reader.service_named(host, &id.namespace) {
+            Some(service) => reader.all_endpoints(service),
+            None => Vec::new(),
+        };
+        if !endpoints.iter().any(|endpoint| labels.selects(&endpoint.labels)) {
+            let path = format!("{at}.{}", entry.fields.subset);
+            let message = format!("no endpoint of {host} has {labels}");
+            out.push(Finding::new(id, path, FindingCode::EmptySubset, message));
+        }
+        return;
+    }
     let mut all = reader.covering(Map::Destinations, &backend.host).flatten();
     let is_defined = all.any(|own| reader.policy(&own.id).is_some_and(|p| defines(p, name)));
     let message = if !is_defined {
@@ -175,7 +193,7 @@ fn gateways(reader: &Reader<'_>, entry: &RouteEntry, out: &mut Vec<Finding>) {
 
 /// Alternatives for gateways that do not exist, or that the object is not attached to.
 fn match_gateways(reader: &Reader<'_>, entry: &RouteEntry, out: &mut Vec<Finding>) {
-    let RouteFields { rules, matches, match_gateways, .. } = entry.fields;
+    let RouteFields { matches, match_gateways, .. } = entry.fields;
     for (r, rule) in entry.route.rules.iter().enumerate() {
         for (m, alternative) in rule.matches.iter().enumerate() {
             for (g, name) in alternative.gateways.iter().enumerate() {
@@ -188,7 +206,8 @@ fn match_gateways(reader: &Reader<'_>, entry: &RouteEntry, out: &mut Vec<Finding
                 } else {
                     continue;
                 };
-                let path = format!("{rules}[{r}].{matches}[{m}].{match_gateways}[{g}]");
+                let rule = entry.fields.rule(r);
+                let path = format!("{rule}.{matches}[{m}].{match_gateways}[{g}]");
                 out.push(Finding::new(&entry.route.id, path, code, message));
             }
         }
@@ -203,7 +222,7 @@ fn unknown_hosts(reader: &Reader<'_>, entry: &RouteEntry, out: &mut Vec<Finding>
     }
     for (at, host) in entry.attachment.hosts.iter().enumerate() {
         if let Some(message) = unknown_host(reader, host, &id.namespace) {
-            let path = format!("{}[{at}]", entry.fields.hosts);
+            let path = entry.fields.host_at(at);
             out.push(Finding::new(id, path, FindingCode::UnknownHost, message));
         }
     }
@@ -225,31 +244,47 @@ fn unknown_host(reader: &Reader<'_>, host: &str, namespace: &str) -> Option<Stri
     }
 }
 
-/// Within the mesh one host has one route; see [`super::outbound::mesh_route`].
+/// Within the mesh one host has one route, or several that join; see
+/// [`super::outbound::mesh_routes`].
 fn taken_hosts(reader: &Reader<'_>, entry: &RouteEntry, out: &mut Vec<Finding>) {
     if !entry.attachment.gateways.iter().any(|name| **name == *MESH) {
         return;
     }
     for (at, host) in entry.attachment.hosts.iter().enumerate() {
-        let export_to = |other: &RouteEntry| other.attachment.export_to.clone();
-        let older = reader
-            .of_pattern(Map::Mesh, host)
-            .iter()
-            .take_while(|other| other.id != entry.route.id)
-            .filter_map(|other| reader.attachment(&other.id))
-            .find(|other| {
-                let other = export_to(other);
-                other.is_empty() || other == export_to(entry)
-            });
-        if let Some(older) = older {
-            out.push(Finding::new(
-                &entry.route.id,
-                format!("{}[{at}]", entry.fields.hosts),
-                FindingCode::HostTaken,
-                format!("{} has the host {host}, too, and is older", older.route.id),
-            ));
+        let sees_all_of = |other: &&RouteEntry| {
+            let export_to = &other.attachment.export_to;
+            export_to.is_empty() || *export_to == entry.attachment.export_to
+        };
+        let others = || {
+            let routes = reader.of_pattern(Map::Mesh, host).iter();
+            routes.filter_map(|other| reader.attachment(&other.id)).filter(sees_all_of)
+        };
+        let is_alone = |other: &&RouteEntry| other.attachment.precedence.is_none();
+        let is_itself = |other: &&RouteEntry| other.route.id == entry.route.id;
+        let joins = entry.attachment.precedence.is_some();
+        let path = || entry.fields.host_at(at);
+        let mut before = others().take_while(|other| joins || !is_itself(other)).filter(is_alone);
+        if let Some(taker) = before.next() {
+            let why = if joins { "takes it alone" } else { "is older" };
+            let message = format!("{} has the host {host}, too, and {why}", taker.route.id);
+            out.push(Finding::new(&entry.route.id, path(), FindingCode::HostTaken, message));
+        } else if joins {
+            let earlier = |other: &&RouteEntry| outbound::turn(other) < outbound::turn(entry);
+            let mut earlier = others().filter(earlier).map(|other| reader.route(&other.route.id));
+            if let Some(first) = earlier.find_map(|other| other.filter(|e| takes_all(e))) {
+                let message = format!("{} comes first and takes every request", first.route.id);
+                let path = entry.fields.rules;
+                out.push(Finding::new(&entry.route.id, path, FindingCode::Unreachable, message));
+            }
         }
     }
+}
+
+/// Whether a route has a rule that takes every request.
+fn takes_all(entry: &RouteEntry) -> bool {
+    let everywhere = |m: &Match| m.is_catch_all() && m.is_for_everyone();
+    let takes_all = |rule: &Rule| rule.matches.is_empty() || rule.matches.iter().any(everywhere);
+    entry.route.rules.iter().any(takes_all)
 }
 
 /// A route inside the mesh for a host that only a gateway serves: most likely `gateways` was
@@ -274,7 +309,7 @@ fn not_attached(reader: &Reader<'_>, entry: &RouteEntry, out: &mut Vec<Finding>)
             let name = name_of(&gateway.id);
             out.push(Finding::new(
                 &entry.route.id,
-                format!("{}[{at}]", entry.fields.hosts),
+                entry.fields.host_at(at),
                 FindingCode::NotAttached,
                 format!("Gateway {name} serves {host}; requests through it get 404"),
             ));
@@ -314,7 +349,7 @@ fn not_served(reader: &Reader<'_>, entry: &RouteEntry, out: &mut Vec<Finding>) {
     }
     for (at, host) in attachment.hosts.iter().enumerate() {
         if !served.contains(host) {
-            let path = format!("{}[{at}]", entry.fields.hosts);
+            let path = entry.fields.host_at(at);
             let message =
                 format!("no Gateway named here serves {host} for routes of {}", id.namespace);
             out.push(Finding::new(id, path, FindingCode::HostNotServed, message));
@@ -338,7 +373,7 @@ fn destination_policy(reader: &Reader<'_>, entry: &DestinationPolicyEntry, out: 
                 &policy.id,
                 format!("spec.subsets[{at}]"),
                 FindingCode::EmptySubset,
-                format!("no endpoint of {} has {}", entry.host, text(&subset.labels)),
+                format!("no endpoint of {} has {}", entry.host, subset.labels),
             ));
         }
     }
@@ -385,38 +420,29 @@ fn gateway(reader: &Reader<'_>, gateway: &GatewaySource, out: &mut Vec<Finding>)
             &gateway.id,
             "spec.selector",
             FindingCode::NothingSelected,
-            format!("no workload has {}", text(&gateway.selector)),
+            format!("no workload has {}", gateway.selector),
         ));
     }
 }
 
 /// A selector that matches no workload, or stands where it has no effect.
 fn inbound_policy(reader: &Reader<'_>, entry: &InboundPolicyEntry, out: &mut Vec<Finding>) {
-    let Some(selector) = &entry.selector else { return };
+    let Some(selectors) = &entry.selectors else { return };
     let id = entry.policy.id();
+    let at = entry.selected_by;
     if id.namespace == *reader.root_namespace() {
-        out.push(Finding::new(
-            id,
-            "spec.selector",
-            FindingCode::NoEffect,
-            format!(
-                "in {}, the root namespace, a policy is for the whole mesh and has no selector; \
-                 put it into the namespace of its workloads",
-                id.namespace
-            ),
-        ));
-    } else if !reader.is_selected_in(&id.namespace, selector) {
-        out.push(Finding::new(
-            id,
-            "spec.selector",
-            FindingCode::NothingSelected,
-            format!("no workload of {} has {}", id.namespace, text(selector)),
-        ));
+        let message = format!(
+            "in {}, the root namespace, a policy is for the whole mesh and has no selector; \
+             put it into the namespace of its workloads",
+            id.namespace
+        );
+        out.push(Finding::new(id, at, FindingCode::NoEffect, message));
+    } else if !selectors.iter().any(|selector| reader.is_selected_in(&id.namespace, selector)) {
+        let texts: Vec<String> = selectors.iter().map(Labels::to_string).collect();
+        let message = match &texts[..] {
+            [] => format!("no service of {} is called so", id.namespace),
+            texts => format!("no workload of {} has {}", id.namespace, texts.join(" or ")),
+        };
+        out.push(Finding::new(id, at, FindingCode::NothingSelected, message));
     }
-}
-
-fn text(labels: &Labels) -> String {
-    let pairs: Vec<String> =
-        labels.0.iter().map(|(name, value)| format!("{name}={value}")).collect();
-    pairs.join(",")
 }

@@ -158,8 +158,9 @@ impl Index {
             touched.touch(Cell::DestinationsOf(&id));
         }
         let seen = |entry: &RouteEntry| {
-            let Attachment { export_to, created, has_connection_rules, .. } = &entry.attachment;
-            (export_to.clone(), *created, *has_connection_rules)
+            let Attachment { export_to, created, precedence, has_connection_rules, .. } =
+                &entry.attachment;
+            (export_to.clone(), *created, *precedence, *has_connection_rules)
         };
         let as_before = old.map(seen) == new.map(seen);
         if !as_before {
@@ -293,9 +294,9 @@ impl Index {
     ) {
         let before = self.inbound_policies.get(&id).cloned();
         let after = source.map(|source| {
-            let InboundPolicySource { policy, selector, created } = *source;
+            let InboundPolicySource { policy, selectors, selected_by, created } = *source;
             let policy = Arc::new(Policy::Inbound(policy));
-            Arc::new(InboundPolicyEntry { policy, selector, created })
+            Arc::new(InboundPolicyEntry { policy, selectors, selected_by, created })
         });
         if before == after {
             return;
@@ -303,7 +304,7 @@ impl Index {
         if before.as_ref().map(|e| &e.policy) != after.as_ref().map(|e| &e.policy) {
             touched.touch(Cell::Policy(&id));
         }
-        let reach = |e: &Arc<InboundPolicyEntry>| (e.selector.clone(), e.created);
+        let reach = |e: &Arc<InboundPolicyEntry>| (e.selectors.clone(), e.created);
         if before.as_ref().map(reach) != after.as_ref().map(reach) {
             touched.touch(Cell::InboundPoliciesIn(&id.namespace));
             if let Some(before) = &before {
@@ -365,7 +366,8 @@ impl Index {
 }
 
 fn route_entry(source: RouteSource) -> RouteEntry {
-    let RouteSource { route, hosts, gateways, export_to, created, fields } = source;
+    let RouteSource { route, hosts, gateways, export_to, created, precedence, found, fields } =
+        source;
     RouteEntry {
         destinations: destination::named(&route),
         attachment: Attachment {
@@ -374,8 +376,10 @@ fn route_entry(source: RouteSource) -> RouteEntry {
             gateways,
             export_to,
             created,
+            precedence,
         },
         route: Arc::new(route),
+        found,
         fields,
     }
 }

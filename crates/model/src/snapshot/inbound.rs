@@ -99,8 +99,11 @@ fn width(
 ) -> Option<Width> {
     let of_root = *entry.policy.id().namespace == *root;
     let own = *entry.policy.id().namespace == *namespace;
-    match &entry.selector {
-        Some(selector) => (own && !of_root && selector.selects(labels)).then_some(Width::Workload),
+    match &entry.selectors {
+        Some(any) => {
+            let selected = any.iter().any(|selector| selector.selects(labels));
+            (own && !of_root && selected).then_some(Width::Workload)
+        }
         None if of_root => Some(Width::Mesh),
         None => own.then_some(Width::Namespace),
     }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::{Created, GatewaySource, RouteFields};
 use crate::chunk::{Chunked, Identified};
+use crate::finding::Finding;
 use crate::host::suffixes;
 use crate::name::{Labels, Name, ObjectId, ServiceId};
 use crate::policy::Policy;
@@ -97,6 +98,8 @@ pub(super) struct RouteEntry {
     pub(super) attachment: Attachment,
     /// Hosts that it sends requests to, each once, in order.
     pub(super) destinations: Vec<Name>,
+    /// What was found when it was made.
+    pub(super) found: Vec<Finding>,
     pub(super) fields: RouteFields,
 }
 
@@ -107,6 +110,8 @@ pub(super) struct Attachment {
     pub(super) gateways: Vec<Name>,
     pub(super) export_to: Vec<Name>,
     pub(super) created: Created,
+    /// With which precedence it joins others.
+    pub(super) precedence: Option<i32>,
     /// Whether connections go by it, so that it counts for addresses, too.
     pub(super) has_connection_rules: bool,
 }
@@ -133,7 +138,8 @@ pub(super) struct DestinationPolicyEntry {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct InboundPolicyEntry {
     pub(super) policy: Arc<Policy>,
-    pub(super) selector: Option<Labels>,
+    pub(super) selectors: Option<Vec<Labels>>,
+    pub(super) selected_by: &'static str,
     pub(super) created: Created,
 }
 

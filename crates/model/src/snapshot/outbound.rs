@@ -1,5 +1,6 @@
 //! What applies to traffic that leaves a workload.
 
+use std::cmp::Reverse;
 use std::net::IpAddr;
 
 use super::cell::Map;
@@ -24,18 +25,18 @@ pub(super) fn host(reader: &Reader<'_>, host: &str, port: u16, namespace: &str) 
         if let Some(entry) = service {
             // A service that does not have the port is not what the caller dialled.
             entry.service.port(port)?;
-            let route = mesh_route(reader, &entry.service.id.hostname, namespace);
-            return Some(to_service(reader, entry, port, route, namespace));
+            let routes = mesh_routes(reader, &entry.service.id.hostname, namespace);
+            return Some(to_service(reader, entry, port, &routes, namespace));
         }
         // Of a name that the search list made and that is no service, wildcards know nothing: else
         // `*.svc.cluster.local` would take `example.com`.
-        let route = if *name == *host {
-            mesh_route(reader, &name, namespace)
+        let routes = if *name == *host {
+            mesh_routes(reader, &name, namespace)
         } else {
-            oldest_visible(reader, reader.of_pattern(Map::Mesh, &name), namespace)
+            visible(reader, reader.of_pattern(Map::Mesh, &name), namespace)
         };
-        if let Some(route) = route {
-            return Some(without_service(reader, route, namespace));
+        if !routes.is_empty() {
+            return Some(without_service(reader, &routes, namespace));
         }
     }
     None
@@ -60,9 +61,9 @@ pub(super) fn address(
     match served {
         Some(entry) => {
             // Rules for requests go by the host that a request names, not by the address.
-            let route = mesh_route(reader, &entry.service.id.hostname, namespace)
-                .filter(|entry| entry.attachment.has_connection_rules);
-            Some(to_service(reader, entry, port, route, namespace))
+            let mut routes = mesh_routes(reader, &entry.service.id.hostname, namespace);
+            routes.retain(|entry| entry.attachment.has_connection_rules);
+            Some(to_service(reader, entry, port, &routes, namespace))
         }
         None => reader.workload(ip).map(|_| to_member(ip)),
     }
@@ -84,42 +85,66 @@ fn to_member(ip: IpAddr) -> Applies {
     }
 }
 
-/// The route that holds for a host inside the mesh: that of the most specific host pattern, and
-/// among those the oldest that the namespace sees.
-pub(super) fn mesh_route<'a>(
+/// The routes that hold for a host inside the mesh: those of the most specific host pattern, and
+/// among those that the namespace sees the oldest that takes its hosts alone, else all that join.
+pub(super) fn mesh_routes<'a>(
     reader: &Reader<'a>,
     host: &str,
     namespace: &str,
-) -> Option<&'a RouteEntry> {
-    let mut covering = reader.covering(Map::Mesh, host);
-    covering.find_map(|routes| oldest_visible(reader, routes, namespace))
+) -> Vec<&'a RouteEntry> {
+    let covering = reader.covering(Map::Mesh, host);
+    let mut routes = covering.map(|routes| visible(reader, routes, namespace));
+    routes.find(|routes| !routes.is_empty()).unwrap_or_default()
 }
 
-fn oldest_visible<'a>(
+fn visible<'a>(
     reader: &Reader<'a>,
     routes: &[Aged<ObjectId>],
     namespace: &str,
-) -> Option<&'a RouteEntry> {
-    let mut routes = routes.iter().filter_map(|route| reader.attachment(&route.id));
-    routes.find(|route| route.visible_from(namespace))
+) -> Vec<&'a RouteEntry> {
+    let routes = routes.iter().filter_map(|route| reader.attachment(&route.id));
+    let mut routes: Vec<&RouteEntry> =
+        routes.filter(|route| route.visible_from(namespace)).collect();
+    match routes.iter().find(|route| route.attachment.precedence.is_none()) {
+        Some(alone) => vec![alone],
+        None => {
+            routes.sort_by_key(|route| turn(route));
+            routes
+        }
+    }
+}
+
+/// When a route has its turn among those that join: the highest precedence first, ties by namespace
+/// and name, as Istio up to 0.8 had it.
+pub(super) fn turn(entry: &RouteEntry) -> (Reverse<Option<i32>>, &Name, &Name) {
+    let ObjectId { namespace, name, .. } = &entry.route.id;
+    (Reverse(entry.attachment.precedence), namespace, name)
+}
+
+fn how(routes: &[&RouteEntry]) -> Join {
+    match routes.first() {
+        Some(first) if first.attachment.precedence.is_some() => Join::OrDefault,
+        _ => Join::InOrder,
+    }
 }
 
 fn to_service(
     reader: &Reader<'_>,
     entry: &ServiceEntry,
     port: u16,
-    route: Option<&RouteEntry>,
+    routes: &[&RouteEntry],
     namespace: &str,
 ) -> Applies {
     let id = &entry.service.id;
-    let routes: Vec<ObjectId> = route.iter().map(|entry| entry.route.id.clone()).collect();
+    let join = how(routes);
+    let routes: Vec<ObjectId> = routes.iter().map(|entry| entry.route.id.clone()).collect();
     Applies {
         protocol: entry.service.port(port).map_or(Protocol::Undeclared, |p| p.protocol),
         service: Some(id.clone()),
         default_backend: Some(DefaultBackend { host: id.hostname.clone(), port }),
         destinations: destination::of_routes(reader, &routes, Some(&id.hostname), namespace),
         routes,
-        join: Join::InOrder,
+        join,
         attached_to: vec![Name::from(MESH)],
         inbound_policies: Vec::new(),
         inbound_ports: Vec::new(),
@@ -128,15 +153,16 @@ fn to_service(
 }
 
 /// A host that is no service, but for which the mesh has a route.
-fn without_service(reader: &Reader<'_>, route: &RouteEntry, namespace: &str) -> Applies {
-    let routes = vec![route.route.id.clone()];
+fn without_service(reader: &Reader<'_>, routes: &[&RouteEntry], namespace: &str) -> Applies {
+    let join = how(routes);
+    let routes: Vec<ObjectId> = routes.iter().map(|entry| entry.route.id.clone()).collect();
     Applies {
         protocol: Protocol::Http,
         service: None,
         default_backend: None,
         destinations: destination::of_routes(reader, &routes, None, namespace),
         routes,
-        join: Join::InOrder,
+        join,
         attached_to: vec![Name::from(MESH)],
         inbound_policies: Vec::new(),
         inbound_ports: Vec::new(),

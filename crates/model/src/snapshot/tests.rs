@@ -11,6 +11,7 @@ use crate::test_world::*;
 use crate::{Plan, Reason};
 
 mod edits;
+mod joined;
 mod policies;
 mod ports;
 

@@ -387,6 +387,7 @@ impl Linker<'_> {
             service: applies.service.as_ref().and_then(|id| self.view.service(id).cloned()),
             default_backend,
             index: index(before, &order, &routes),
+            join: applies.join,
             order,
             routes,
             attached_to: applies.attached_to.clone(),
@@ -467,9 +468,10 @@ impl Linker<'_> {
             None => (None, wider),
             Some(name) => {
                 let mut subsets = policies().flat_map(|policy| &policy.subsets);
-                let subset = subsets.find(|subset| subset.name == *name);
-                let subset = subset.ok_or(Reason::UndefinedSubset)?;
-                (Some(subset.labels.clone()), subset.traffic.at(port, &wider))
+                match subsets.find(|subset| subset.name == *name) {
+                    Some(subset) => (Some(subset.labels.clone()), subset.traffic.at(port, &wider)),
+                    None => (Some(Labels::parse(name).ok_or(Reason::UndefinedSubset)?), wider),
+                }
             }
         };
         let protocol = declared.protocol;
@@ -503,6 +505,7 @@ fn nothing_usable(key: ResourceKey) -> LinkedApplies {
         service: None,
         default_backend: None,
         routes: Vec::new(),
+        join: Join::InOrder,
         order: Vec::new(),
         index: None,
         attached_to: Vec::new(),
@@ -549,7 +552,7 @@ pub(super) fn join(routes: &[Arc<LinkedRoute>], applies: &Applies, dialled: u16)
             let alternatives = compiled.matches.len() as u32;
             let turn = |alternatives| Turn { route, rule, alternatives };
             let catch_all = match applies.join {
-                Join::InOrder => None,
+                Join::InOrder | Join::OrDefault => None,
                 Join::CatchAllLast if alternatives == 0 => Some(0),
                 Join::CatchAllLast => (0u32..)
                     .zip(&compiled.matches)

@@ -326,6 +326,8 @@ pub(crate) fn route(rules: Vec<Rule>) -> RouteSource {
         },
         hosts: vec!["reviews.default.svc.cluster.local".into()],
         gateways: vec!["mesh".into()],
+        precedence: None,
+        found: Vec::new(),
         fields: RouteFields::VIRTUAL_SERVICE,
         export_to: Vec::new(),
         created: 0,

@@ -95,7 +95,7 @@ impl Coded for Applies {
     }
 }
 
-choice!(join_number, join, Join, "join", [Join::InOrder, Join::CatchAllLast]);
+choice!(join_number, join, Join, "join", [Join::InOrder, Join::CatchAllLast, Join::OrDefault]);
 
 #[derive(Clone, PartialEq, Eq, Message)]
 pub(super) struct DefaultBackendMessage {

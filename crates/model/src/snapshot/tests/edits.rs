@@ -182,6 +182,7 @@ fn some_route(namespace: &str, name: &str, created: Created, how: u8) -> RouteSo
     let rules = vec![rule(vec![prefix(&format!("/{how}"))], backends)];
     let mut source = route((namespace, name), created, hosts, gateways, rules);
     source.export_to = export_to(how / 36);
+    source.precedence = how.is_multiple_of(4).then_some(i32::from(how % 3));
     if how >= 128 {
         let backends = source.route.rules[0].action.backends().to_vec();
         source.route.connection_rules = vec![ConnectionRule { backends, ..Default::default() }];

@@ -185,7 +185,7 @@ fn resolution() -> impl Strategy<Value = Resolution> {
         .prop_map(|(number, protocol, service)| InboundPort { number, protocol, service });
     let applies = (
         (protocol(), of(service_id()), of(default_backend), vec(object(), 0..3)),
-        select(vec![Join::InOrder, Join::CatchAllLast]),
+        select(vec![Join::InOrder, Join::CatchAllLast, Join::OrDefault]),
         names(),
         vec(destination, 0..3),
         (vec(object(), 0..3), vec(inbound_port, 0..3), of(any::<IpAddr>())),

@@ -235,6 +235,8 @@ fn route(name: &str, hosts: &[&str], gateways: &[&str], weight: u32) -> RouteSou
         gateways: gateways.iter().map(|name| Name::from(*name)).collect(),
         export_to: Vec::new(),
         created: 0,
+        precedence: None,
+        found: Vec::new(),
         fields: RouteFields::VIRTUAL_SERVICE,
     }
 }
@@ -342,7 +344,12 @@ async fn costs(services: u16) -> Vec<(&'static str, (u64, u64, u64))> {
         id: ObjectId::new("PeerAuthentication", "shop", "p"),
         mtls: Some(MtlsMode::Strict),
     };
-    let strict = InboundPolicySource { policy: strict, selector: None, created: 0 };
+    let strict = InboundPolicySource {
+        policy: strict,
+        selectors: None,
+        selected_by: "spec.selector",
+        created: 0,
+    };
     let strict = Edit::InboundPolicy(strict.policy.id.clone(), Some(strict.into()));
     costs.push(("a policy elsewhere", place.edit([strict]).await));
     let another = route("web6", &["h6.example.com", "another.example.com"], &["default/gw"], 90);
@@ -437,8 +444,9 @@ async fn what_selects_a_proxy_is_followed() {
         id: ObjectId::new("PeerAuthentication", "default", "p"),
         mtls: Some(MtlsMode::Strict),
     };
-    let selector = Some([("role", "payments")].into_iter().collect());
-    let strict = InboundPolicySource { policy: strict, selector, created: 0 };
+    let selectors = Some(vec![[("role", "payments")].into_iter().collect()]);
+    let selected_by = "spec.selector";
+    let strict = InboundPolicySource { policy: strict, selectors, selected_by, created: 0 };
     place.edit([Edit::InboundPolicy(strict.policy.id.clone(), Some(strict.into()))]).await;
     assert!(!policies());
     let mut relabelled = workload("default", "client");

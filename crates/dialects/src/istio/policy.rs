@@ -1,0 +1,172 @@
+//! `Policy` and `MeshPolicy` of `authentication.istio.io`: what PeerAuthentication says since Istio 1.5.
+
+use ironmesh_model::policy::{InboundPolicy, MtlsMode};
+use ironmesh_model::snapshot::InboundPolicySource;
+use ironmesh_model::{Finding, FindingCode};
+use serde_json::Value;
+
+use crate::Object;
+use crate::join::{Late, Place};
+use crate::schema::{fields, kind, read, words};
+use crate::translate::Part;
+
+/// Translates a Policy: of the services that it names, else of its namespace.
+pub(crate) fn policy(object: &Object, findings: &mut Vec<Finding>) -> Option<Part> {
+    let Policy { spec, .. } = read(object, findings)?;
+    let mut report = |path: &str, code, message: &str| {
+        findings.push(Finding::new(object.id(), path, code, message));
+    };
+    match (spec.targets.is_empty(), **object.name() == *DEFAULT) {
+        (true, false) => {
+            let message = "a policy for a whole namespace is called default; others have targets";
+            report("spec.targets", FindingCode::Missing, message);
+        }
+        (false, true) => {
+            let message = "a policy called default is for its whole namespace and has no targets";
+            report("spec.targets", FindingCode::Invalid, message);
+        }
+        _ => {}
+    }
+    let mtls = mode(&spec, object, &mut report);
+    // One for single ports would open or close the others, too.
+    if spec.targets.iter().any(|target| !target.ports.is_empty()) {
+        return None;
+    }
+    let source = InboundPolicySource {
+        policy: InboundPolicy { id: object.id().clone(), mtls: Some(mtls) },
+        selectors: None,
+        selected_by: "spec.targets",
+        created: object.created(),
+    };
+    let place = |target: &Target| (object.namespace().clone(), target.name.as_str().into());
+    let targets: Vec<Place> = spec.targets.iter().map(place).collect();
+    Some(match targets.is_empty() {
+        true => Part::InboundPolicy(Box::new(source)),
+        false => Part::Late(Box::new(Late::OfTargets(targets, source))),
+    })
+}
+
+/// Translates a MeshPolicy, which holds where no Policy does.
+pub(crate) fn mesh_policy(object: &Object, findings: &mut Vec<Finding>) -> Option<Part> {
+    let MeshPolicy { spec, .. } = read(object, findings)?;
+    let mut report = |path: &str, code, message: &str| {
+        findings.push(Finding::new(object.id(), path, code, message));
+    };
+    if **object.name() != *DEFAULT {
+        let message = "the policy of the mesh is called default";
+        report("metadata.name", FindingCode::Invalid, message);
+    }
+    if !spec.targets.is_empty() {
+        let message = "the policy of the mesh is for all and has no targets";
+        report("spec.targets", FindingCode::Invalid, message);
+    }
+    let mtls = mode(&spec, object, &mut report);
+    Some(Part::MeshPolicy(Box::new(InboundPolicySource {
+        policy: InboundPolicy { id: object.id().clone(), mtls: Some(mtls) },
+        selectors: None,
+        selected_by: "spec.targets",
+        created: object.created(),
+    })))
+}
+
+/// Which connections are taken. `mtls` without more is STRICT, and without `mtls` there is none.
+fn mode(spec: &Spec, object: &Object, report: &mut dyn FnMut(&str, FindingCode, &str)) -> MtlsMode {
+    let raw = object.value().pointer("/spec/peers").and_then(Value::as_array);
+    let mut mode = MtlsMode::Disable;
+    for (at, peer) in spec.peers.iter().enumerate() {
+        // `mtls:` with nothing behind it is null, and there all the same.
+        let is_there = raw.and_then(|peers| peers.get(at)?.get("mtls")).is_some();
+        if !is_there {
+            if peer.jwt.is_none() {
+                let path = format!("spec.peers[{at}]");
+                report(&path, FindingCode::Missing, "a peer has mtls or jwt");
+            }
+            continue;
+        }
+        let mtls = peer.mtls.clone().unwrap_or_default();
+        let permissive = mtls.mode == PeerMode::Permissive || mtls.allow_tls;
+        mode = if permissive || spec.peer_is_optional {
+            MtlsMode::Permissive
+        } else {
+            MtlsMode::Strict
+        };
+    }
+    mode
+}
+
+/// The name of policies for a whole namespace or mesh.
+const DEFAULT: &str = "default";
+
+kind! {
+    istio;
+    /// Which connections services of a namespace take, as Istio up to 1.5 had it.
+    pub struct Policy "Policy" {
+        /// Which services, and which connections.
+        honoured spec: Spec,
+        /// What controllers have found out about it.
+        honoured status: Value,
+    }
+
+    /// Which connections the services of the mesh take, as Istio up to 1.5 had it.
+    pub struct MeshPolicy "MeshPolicy" {
+        /// Which connections.
+        honoured spec: Spec,
+        /// What controllers have found out about it.
+        honoured status: Value,
+    }
+}
+
+fields! {
+    istio;
+    /// What a `Policy` or `MeshPolicy` says.
+    pub struct Spec "the spec of a policy" {
+        /// The services; none: all of the namespace.
+        honoured targets: Vec<Target>,
+        /// How callers prove who they are; none: not at all.
+        honoured peers: Vec<Peer>,
+        /// Whether callers without a proof are taken, too.
+        honoured peer_is_optional "peerIsOptional": bool,
+        /// How the user behind a request is known.
+        later origins: Option<Value>,
+        /// Whether requests without a user are taken, too.
+        later origin_is_optional "originIsOptional": Option<bool>,
+        /// Whose name authorization goes by.
+        later principal_binding "principalBinding": Option<Value>,
+    }
+
+    /// A service.
+    pub struct Target "a target" {
+        /// Its name.
+        required name: String,
+        /// Labels of its pods.
+        later labels: Option<Value>,
+        /// Its ports; none: all.
+        later ports: Vec<Value>,
+    }
+
+    /// How callers prove who they are: one of the two.
+    pub struct Peer "a peer" {
+        /// By mutual TLS.
+        honoured mtls: Option<MutualTls>,
+        /// By a token.
+        later jwt: Option<Value>,
+    }
+
+    /// Mutual TLS.
+    pub struct MutualTls "mtls" {
+        /// Whether TLS without a certificate is taken, too; as PERMISSIVE.
+        old("mode: PERMISSIVE") allow_tls "allowTls": bool,
+        /// Which connections are taken.
+        honoured mode: PeerMode,
+    }
+}
+
+words! {
+    /// Which connections are taken.
+    pub enum PeerMode {
+        /// Mutual TLS only.
+        honoured Strict = "STRICT",
+        /// Plaintext and mutual TLS.
+        honoured Permissive = "PERMISSIVE",
+    }
+}
