@@ -54,7 +54,7 @@ routerule.config.istio.io/ratings-default created
 routerule.config.istio.io/details-default created
 EOT
 becomes "the pages have no stars" no_stars
-is "explain names the rule" has 'default/reviews-default' "$IRONMESH" explain http://reviews:9080/reviews/0 --from deploy/productpage-v1
+is "explain names the rule" has 'default/reviews-default' "$IRONMESH" explain --from deploy/productpage-v1 GET http://reviews:9080/reviews/0
 
 step 1.15 "half of the calls to v3"
 kubectl replace -f samples/bookinfo/kube/route-rule-reviews-50-v3.yaml >replaced

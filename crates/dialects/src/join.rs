@@ -138,7 +138,7 @@ impl Kind {
             Part::Endpoints(_) => Self::Endpoints,
             Part::Route(part) => Self::Route(part.route.id.clone()),
             Part::Late(part) => {
-                Self::Late(part.id().clone(), matches!(**part, Late::OfTargets(..)))
+                Self::Late(part.id().clone(), matches!(**part, Late::ToTargets(..)))
             }
             Part::DestinationPolicy(part) => Self::DestinationPolicy(part.policy.id.clone()),
             Part::InboundPolicy(part) => Self::InboundPolicy(part.policy.id.clone()),

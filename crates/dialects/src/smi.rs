@@ -53,7 +53,7 @@ pub(crate) fn traffic_split(object: &Object, findings: &mut Vec<Finding>) -> Opt
         let path = item("spec.matches", at);
         match &*given.kind {
             "HTTPRouteGroup" => {
-                groups.push((object.namespace().clone(), given.name.as_str().into()))
+                groups.push((object.namespace().clone(), given.name.as_str().into()));
             }
             _ => {
                 let message = "only an HTTPRouteGroup has conditions of requests";
@@ -84,7 +84,7 @@ pub(crate) fn traffic_split(object: &Object, findings: &mut Vec<Finding>) -> Opt
     };
     Some(match takes_all {
         true => Part::Route(Box::new(source)),
-        false => Part::Late(Box::new(Late::OfGroups(groups, source))),
+        false => Part::Late(Box::new(Late::ByGroups(groups, source))),
     })
 }
 

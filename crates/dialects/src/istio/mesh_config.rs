@@ -7,8 +7,13 @@ use serde_json::Value;
 
 use crate::kubernetes::kinds::ConfigMap;
 use crate::kubernetes::read_workload;
+use crate::schema::nearest;
 use crate::translate::Part;
 use crate::{Object, manifest, path};
+
+mod known;
+
+use known::Meaning;
 
 /// Settings that a ConfigMap gives, by their names.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,64 +77,72 @@ impl Reading<'_> {
             return self.report(PLACE, FindingCode::Invalid, "this takes an object");
         };
         for (name, value) in fields {
-            self.field(name.clone(), &path::field(PLACE, name), value);
+            self.field(name, &path::field(PLACE, name), value);
         }
     }
 
-    /// A field, or what is in it: the names of settings are paths.
-    fn field(&mut self, name: String, path: &str, value: &Value) {
-        let holds_settings =
-            |known: &str| known.strip_prefix(&*name).is_some_and(|rest| rest.starts_with('.'));
-        match value {
-            Value::Null => {}
-            Value::String(old) if name == "authPolicy" => self.old_policy(path, old),
-            Value::Object(fields) if Settings::names().any(holds_settings) => {
-                for (inner, value) in fields {
-                    self.field(format!("{name}.{inner}"), &path::field(path, inner), value);
+    /// A field, or what is in it.
+    fn field(&mut self, name: &str, path: &str, value: &Value) {
+        let said = |why: &str| format!("{name}: {why}");
+        match known::meaning(name) {
+            _ if value.is_null() => {}
+            _ if name == "authPolicy" => self.auth_policy(path, value),
+            Some(Meaning::Setting(setting)) => self.set(setting, path, value),
+            Some(Meaning::Holds) => match value {
+                Value::Object(fields) => {
+                    for (inner, value) in fields {
+                        self.field(&format!("{name}.{inner}"), &path::field(path, inner), value);
+                    }
                 }
+                _ => self.report(path, FindingCode::Invalid, "this takes an object"),
+            },
+            Some(Meaning::NoEffect(why)) => self.report(path, FindingCode::NoEffect, said(why)),
+            Some(Meaning::Unneeded(why)) => self.report(path, FindingCode::NotNeeded, said(why)),
+            Some(Meaning::Later) => {
+                let message = format!("{name:?} is not honoured yet");
+                self.report(path, FindingCode::NotHonoured, message);
             }
-            Value::String(text) => self.set(name, path, text.clone()),
-            other => self.set(name, path, other.to_string()),
+            None => {
+                let near = nearest(name, known::paths());
+                let hint = near.map(|near| format!("; did you mean {near:?}?")).unwrap_or_default();
+                let message = format!("MeshConfig has no field {name:?}{hint}");
+                self.report(path, FindingCode::UnknownField, message);
+            }
         }
     }
 
     /// Istio's switch of mutual TLS before 0.8.
-    fn old_policy(&mut self, path: &str, value: &str) {
-        let mode = match value {
-            "MUTUAL_TLS" => "STRICT",
-            "NONE" => "PERMISSIVE",
-            other => {
-                let message = format!("this takes MUTUAL_TLS or NONE, not {other:?}");
+    fn auth_policy(&mut self, path: &str, value: &Value) {
+        let mode = match value.as_str() {
+            Some("MUTUAL_TLS") => "STRICT",
+            Some("NONE") => "PERMISSIVE",
+            _ => {
+                let message = format!("this takes MUTUAL_TLS or NONE, not {value}");
                 return self.report(path, FindingCode::Invalid, message);
             }
         };
         let message = format!("authPolicy: {value} is taken as mtlsMode: {mode}");
-        self.report(path, FindingCode::Deprecated, message);
+        self.report(path, FindingCode::Deprecated, message.replace('"', ""));
         self.given.push(("mtlsMode".to_owned(), mode.to_owned()));
     }
 
-    fn set(&mut self, name: String, path: &str, value: String) {
-        // What the mesh asks of everybody, as MeshConfig said it until 0.8.
-        let (name, value) = match (&*name, &*value) {
-            ("authPolicy", "MUTUAL_TLS") => ("mtlsMode".to_owned(), "STRICT".to_owned()),
-            ("authPolicy", "NONE" | "INHERIT") => return,
-            _ => (name, value),
-        };
-        if Settings::is_fixed(&name) || name == "limits" {
+    fn set(&mut self, name: &str, path: &str, value: &Value) {
+        if Settings::is_fixed(name) || name == "limits" {
             let message = format!("{name} is set when the mesh starts: up --set {name}=...");
             return self.report(path, FindingCode::FixedAtStart, message);
         }
-        match Settings::default().set(&name, &value) {
-            Ok(()) => self.given.push((name, value)),
+        let value = match value {
+            Value::String(text) => text.clone(),
+            other => other.to_string(),
+        };
+        match Settings::default().set(name, &value) {
+            Ok(()) => self.given.push((name.to_owned(), value)),
             Err(BadSetting::Value { value, expected, .. }) => {
                 let message = format!("this takes {expected}, not {value:?}");
                 self.report(path, FindingCode::Invalid, message);
             }
-            Err(_) => {
-                let message =
-                    format!("the mesh has no setting {name:?}; `ironmesh settings` lists them");
-                self.report(path, FindingCode::NotHonoured, message);
-            }
+            // The table names none that is not there; a test keeps that.
+            Err(bad) => self.report(path, FindingCode::NotHonoured, bad.to_string()),
         }
     }
 }
@@ -186,14 +199,54 @@ mod tests {
             ("authPolicy: MTLS", "IM0001 data.mesh.authPolicy: this takes MUTUAL_TLS or NONE"),
             ("trustDomain: other", "IM0119 data.mesh.trustDomain: trustDomain is set when"),
             ("limits: {proxy: {workers: 1}}", "IM0119 data.mesh.limits: limits is set when"),
-            ("defaultConfig: {concurrency: 2}", "IM0101 data.mesh.defaultConfig: the mesh has no"),
-            ("outboundTrafficPolicy: {x: 1}", "IM0101 data.mesh.outboundTrafficPolicy.x:"),
+            ("defaultConfig: {concurrency: 2}", "IM0114 data.mesh.defaultConfig.concurrency: "),
+            ("defaultConfig: {zipkinAddress: a}", "IM0120 data.mesh.defaultConfig.zipkinAddress: "),
+            ("mixerAddress: a:1", "IM0120 data.mesh.mixerAddress: mixerAddress: there is no Mixer"),
+            ("enableTracing: true", "IM0101 data.mesh.enableTracing: \"enableTracing\" is not"),
+            ("defaultConfig: 1", "IM0001 data.mesh.defaultConfig: this takes an object"),
+            ("authPolicy: 1", "IM0001 data.mesh.authPolicy: this takes MUTUAL_TLS or NONE"),
+            (
+                "outboundTrafficPolicy: {mdoe: ALLOW_ANY}",
+                "IM0003 data.mesh.outboundTrafficPolicy.mdoe: MeshConfig has no field \
+                 \"outboundTrafficPolicy.mdoe\"; did you mean \"outboundTrafficPolicy.mode\"?",
+            ),
+            ("acessLogFile: /dev/stdout", "IM0003 data.mesh.acessLogFile: "),
             ("a: [", "IM0001 data.mesh: line 1 of the text:"),
             ("- a", "IM0001 data.mesh: line 1 of the text: a document must be an object"),
             ("a: 1\n---\nb: 1", "IM0001 data.mesh: the text holds several documents"),
         ] {
             let (_, findings) = read(text);
             assert!(findings.len() == 1 && findings[0].starts_with(said), "{text}: {findings:?}");
+        }
+    }
+
+    /// The layout of Istio 0.2 gives settings as today's does, and every field of both is known.
+    #[test]
+    fn both_layouts_are_read() {
+        let old =
+            "authPolicy: MUTUAL_TLS\nmixerAddress: a:1\ndefaultConfig:\n  connectTimeout: 7s\n";
+        let (Part::MeshConfig(config), findings) = read(old) else { panic!("not read") };
+        let settings = config.over(&Settings::default());
+        assert_eq!(settings.value("connectTimeout"), "7s");
+        assert_eq!(settings.value("mtlsMode"), "STRICT");
+        assert_eq!(findings.len(), 2, "{findings:?}");
+        let new = "defaultConfig:\n  terminationDrainDuration: 9s\noutboundTrafficPolicy: {mode: REGISTRY_ONLY}\n";
+        let (Part::MeshConfig(config), findings) = read(new) else { panic!("not read") };
+        let settings = config.over(&Settings::default());
+        assert_eq!(settings.value("terminationDrainDuration"), "9s");
+        assert_eq!(settings.value("outboundTrafficPolicy.mode"), "REGISTRY_ONLY");
+        assert_eq!(findings, [""; 0]);
+    }
+
+    #[test]
+    fn every_setting_is_in_the_table_and_the_table_names_no_other() {
+        for name in Settings::names() {
+            assert_eq!(known::meaning(name), Some(Meaning::Setting(name)), "{name}");
+        }
+        for path in known::paths() {
+            if let Some(Meaning::Setting(setting)) = known::meaning(path) {
+                assert!(setting == "limits" || Settings::names().any(|n| n == setting), "{path}");
+            }
         }
     }
 

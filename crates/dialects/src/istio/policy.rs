@@ -42,7 +42,7 @@ pub(crate) fn policy(object: &Object, findings: &mut Vec<Finding>) -> Option<Par
     let targets: Vec<Place> = spec.targets.iter().map(place).collect();
     Some(match targets.is_empty() {
         true => Part::InboundPolicy(Box::new(source)),
-        false => Part::Late(Box::new(Late::OfTargets(targets, source))),
+        false => Part::Late(Box::new(Late::ToTargets(targets, source))),
     })
 }
 

@@ -51,7 +51,7 @@ pub(crate) fn route_rule(object: &Object, findings: &mut Vec<Finding>) -> Option
     let caller = spec.matches.and_then(|m| m.source).filter(IstioService::is_named);
     Some(match caller.map(|caller| caller.id(object)) {
         None => Part::Route(Box::new(source)),
-        Some(Some(caller)) => Part::Late(Box::new(Late::OfCaller(caller, source))),
+        Some(Some(caller)) => Part::Late(Box::new(Late::ForCaller(caller, source))),
         Some(None) => {
             let message = "a caller is a service of the cluster";
             let path = "spec.match.source";

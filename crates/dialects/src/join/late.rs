@@ -14,11 +14,11 @@ pub(crate) type Place = (Name, Name);
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Late {
     /// A rule for the calls of the pods that a Service selects.
-    OfCaller(Place, RouteSource),
+    ForCaller(Place, RouteSource),
     /// A rule under the conditions of these groups.
-    OfGroups(Vec<Place>, RouteSource),
+    ByGroups(Vec<Place>, RouteSource),
     /// A policy of the pods that these Services select.
-    OfTargets(Vec<Place>, InboundPolicySource),
+    ToTargets(Vec<Place>, InboundPolicySource),
 }
 
 /// What is asked of another object.
@@ -131,23 +131,23 @@ impl Late {
     /// The object that it is made from.
     pub(super) fn id(&self) -> &ObjectId {
         match self {
-            Self::OfCaller(_, source) | Self::OfGroups(_, source) => &source.route.id,
-            Self::OfTargets(_, source) => &source.policy.id,
+            Self::ForCaller(_, source) | Self::ByGroups(_, source) => &source.route.id,
+            Self::ToTargets(_, source) => &source.policy.id,
         }
     }
 
     fn asks(&self) -> Vec<Asked> {
         match self {
-            Self::OfCaller(caller, _) => vec![Asked::Pods(caller.clone())],
-            Self::OfGroups(groups, _) => groups.iter().cloned().map(Asked::Conditions).collect(),
-            Self::OfTargets(targets, _) => targets.iter().cloned().map(Asked::Pods).collect(),
+            Self::ForCaller(caller, _) => vec![Asked::Pods(caller.clone())],
+            Self::ByGroups(groups, _) => groups.iter().cloned().map(Asked::Conditions).collect(),
+            Self::ToTargets(targets, _) => targets.iter().cloned().map(Asked::Pods).collect(),
         }
     }
 
     /// The part as it is with these answers.
     fn made<'a>(&self, answer: impl Fn(&Asked) -> Option<&'a Said>) -> Edit {
         match self {
-            Self::OfCaller((namespace, name), source) => {
+            Self::ForCaller((namespace, name), source) => {
                 let mut source = source.clone();
                 match answer(&Asked::Pods((namespace.clone(), name.clone()))) {
                     Some(Said::Pods(pods)) => only_for(pods, &mut source),
@@ -158,7 +158,7 @@ impl Late {
                 }
                 Edit::Route(source.route.id.clone(), Some(source.into()))
             }
-            Self::OfGroups(groups, source) => {
+            Self::ByGroups(groups, source) => {
                 let mut source = source.clone();
                 let mut all = Vec::new();
                 for (namespace, name) in groups {
@@ -176,7 +176,7 @@ impl Late {
                 }
                 Edit::Route(source.route.id.clone(), Some(source.into()))
             }
-            Self::OfTargets(targets, source) => {
+            Self::ToTargets(targets, source) => {
                 let pods = targets.iter().filter_map(|target| {
                     match answer(&Asked::Pods(target.clone()))? {
                         Said::Pods(pods) => Some(pods.clone()),

@@ -56,9 +56,24 @@ fn object(what: u8, who: u8, how: u8) -> Value {
                 {"addresses": [format!("10.77.0.{}", how / 3 % 6 + 1)]},
             ],
         }),
+        4..8 => late(what, how, &metadata(json!({}))),
+        _ => json!({
+            "apiVersion": "networking.istio.io/v1", "kind": "VirtualService",
+            "metadata": metadata(json!({})),
+            "spec": {
+                "hosts": [format!("h{}", how % 2)],
+                "http": [{"route": [{"destination": {"host": "n0"}, "weight": how}]}],
+            },
+        }),
+    }
+}
+
+/// One of those that are made with what others say, or that others refer to.
+fn late(what: u8, how: u8, metadata: &Value) -> Value {
+    match what {
         4 => json!({
             "apiVersion": "config.istio.io/v1alpha2", "kind": "RouteRule",
-            "metadata": metadata(json!({})),
+            "metadata": metadata,
             "spec": {
                 "destination": {"name": "n0"}, "precedence": how % 3,
                 "match": {"source": (match how % 4 {
@@ -69,7 +84,7 @@ fn object(what: u8, who: u8, how: u8) -> Value {
         }),
         5 => json!({
             "apiVersion": "split.smi-spec.io/v1alpha4", "kind": "TrafficSplit",
-            "metadata": metadata(json!({})),
+            "metadata": metadata,
             "spec": {
                 "service": "n0", "backends": [{"service": "n1", "weight": 1}],
                 "matches": [{"kind": "HTTPRouteGroup", "name": format!("n{}", how % 3)}],
@@ -77,23 +92,15 @@ fn object(what: u8, who: u8, how: u8) -> Value {
         }),
         6 => json!({
             "apiVersion": "specs.smi-spec.io/v1alpha4", "kind": "HTTPRouteGroup",
-            "metadata": metadata(json!({})),
+            "metadata": metadata,
             "spec": {"matches": [{"pathRegex": format!("/{}", how % 3)}]},
         }),
-        7 => json!({
+        _ => json!({
             "apiVersion": "authentication.istio.io/v1alpha1", "kind": "Policy",
-            "metadata": metadata(json!({})),
+            "metadata": metadata,
             "spec": {
                 "targets": [{"name": format!("n{}", how % 3)}, {"name": "n0"}],
                 "peers": [{"mtls": {}}],
-            },
-        }),
-        _ => json!({
-            "apiVersion": "networking.istio.io/v1", "kind": "VirtualService",
-            "metadata": metadata(json!({})),
-            "spec": {
-                "hosts": [format!("h{}", how % 2)],
-                "http": [{"route": [{"destination": {"host": "n0"}, "weight": how}]}],
             },
         }),
     }
