@@ -8,6 +8,7 @@ use crate::Object;
 use crate::schema::fields;
 
 mod config;
+pub mod destination_policy;
 pub mod destination_rule;
 pub mod gateway;
 mod mesh_config;
@@ -17,6 +18,7 @@ pub mod route_rule;
 pub(crate) mod status;
 pub mod virtual_service;
 
+pub(crate) use destination_policy::destination_policy;
 pub(crate) use destination_rule::destination_rule;
 pub(crate) use gateway::gateway;
 pub(crate) use mesh_config::{MeshConfig, mesh_config};

@@ -62,6 +62,8 @@ pub(crate) enum Treatment {
     NotRun,
     /// They are kept, and nothing needs to act on them, for this reason.
     Unneeded(&'static str),
+    /// They are for a part of another mesh, for which this stands in.
+    NotPart(&'static str),
     /// They are kept; nothing acts on them yet.
     Kept,
 }
@@ -361,6 +363,9 @@ macro_rules! treatment {
     (@fields unneeded $why:ident) => {
         None
     };
+    (@fields not_part $why:ident) => {
+        None
+    };
     (@fields $other:ident) => {
         None
     };
@@ -375,6 +380,9 @@ macro_rules! treatment {
     };
     (unneeded $why:ident) => {
         Treatment::Unneeded(why::$why)
+    };
+    (not_part $why:ident) => {
+        Treatment::NotPart(why::$why)
     };
     (kept) => {
         Treatment::Kept
@@ -479,56 +487,56 @@ kinds! {
     }
     custom "config.istio.io" ["v1alpha2", "v1beta1"] also [] status none {
         RouteRule "routerules" [] namespaced model(istio::route_rule::RouteRule, istio::route_rule);
-        DestinationPolicy "destinationpolicies" [] namespaced kept;
+        DestinationPolicy "destinationpolicies" [] namespaced model(istio::destination_policy::DestinationPolicy, istio::destination_policy);
         EgressRule "egressrules" [] namespaced kept;
-        rule "rules" [] namespaced unneeded(MIXER);
-        attributemanifest "attributemanifests" [] namespaced unneeded(MIXER);
-        denier "deniers" [] namespaced unneeded(MIXER);
-        listchecker "listcheckers" [] namespaced unneeded(MIXER);
-        memquota "memquotas" [] namespaced unneeded(MIXER);
-        noop "noops" [] namespaced unneeded(MIXER);
-        prometheus "prometheuses" [] namespaced unneeded(MIXER);
-        stackdriver "stackdrivers" [] namespaced unneeded(MIXER);
-        statsd "statsds" [] namespaced unneeded(MIXER);
-        stdio "stdios" [] namespaced unneeded(MIXER);
-        svcctrl "svcctrls" [] namespaced unneeded(MIXER);
-        checknothing "checknothings" [] namespaced unneeded(MIXER);
-        listentry "listentries" [] namespaced unneeded(MIXER);
-        logentry "logentries" [] namespaced unneeded(MIXER);
-        metric "metrics" [] namespaced unneeded(MIXER);
-        quota "quotas" [] namespaced unneeded(MIXER);
-        reportnothing "reportnothings" [] namespaced unneeded(MIXER);
-        handler "handlers" [] namespaced unneeded(MIXER);
-        instance "instances" [] namespaced unneeded(MIXER);
-        template "templates" [] namespaced unneeded(MIXER);
-        adapter "adapters" [] namespaced unneeded(MIXER);
-        apikey "apikeys" [] namespaced unneeded(MIXER);
-        authorization "authorizations" [] namespaced unneeded(MIXER);
-        bypass "bypasses" [] namespaced unneeded(MIXER);
-        circonus "circonuses" [] namespaced unneeded(MIXER);
-        cloudwatch "cloudwatches" [] namespaced unneeded(MIXER);
-        dogstatsd "dogstatsds" [] namespaced unneeded(MIXER);
-        edge "edges" [] namespaced unneeded(MIXER);
-        fluentd "fluentds" [] namespaced unneeded(MIXER);
-        kubernetes "kuberneteses" [] namespaced unneeded(MIXER);
-        kubernetesenv "kubernetesenvs" [] namespaced unneeded(MIXER);
-        opa "opas" [] namespaced unneeded(MIXER);
-        rbac "rbacs" [] namespaced unneeded(MIXER);
-        redisquota "redisquotas" [] namespaced unneeded(MIXER);
-        servicecontrol "servicecontrols" [] namespaced unneeded(MIXER);
-        servicecontrolreport "servicecontrolreports" [] namespaced unneeded(MIXER);
-        signalfx "signalfxs" [] namespaced unneeded(MIXER);
-        solarwinds "solarwindses" [] namespaced unneeded(MIXER);
-        tracespan "tracespans" [] namespaced unneeded(MIXER);
-        zipkin "zipkins" [] namespaced unneeded(MIXER);
-        appoptics "appopticses" [] namespaced unneeded(MIXER);
-        QuotaSpec "quotaspecs" [] namespaced unneeded(MIXER);
-        QuotaSpecBinding "quotaspecbindings" [] namespaced unneeded(MIXER);
-        HTTPAPISpec "httpapispecs" [] namespaced unneeded(MIXER);
-        HTTPAPISpecBinding "httpapispecbindings" [] namespaced unneeded(MIXER);
+        rule "rules" [] namespaced not_part(MIXER);
+        attributemanifest "attributemanifests" [] namespaced not_part(MIXER);
+        denier "deniers" [] namespaced not_part(MIXER);
+        listchecker "listcheckers" [] namespaced not_part(MIXER);
+        memquota "memquotas" [] namespaced not_part(MIXER);
+        noop "noops" [] namespaced not_part(MIXER);
+        prometheus "prometheuses" [] namespaced not_part(MIXER);
+        stackdriver "stackdrivers" [] namespaced not_part(MIXER);
+        statsd "statsds" [] namespaced not_part(MIXER);
+        stdio "stdios" [] namespaced not_part(MIXER);
+        svcctrl "svcctrls" [] namespaced not_part(MIXER);
+        checknothing "checknothings" [] namespaced not_part(MIXER);
+        listentry "listentries" [] namespaced not_part(MIXER);
+        logentry "logentries" [] namespaced not_part(MIXER);
+        metric "metrics" [] namespaced not_part(MIXER);
+        quota "quotas" [] namespaced not_part(MIXER);
+        reportnothing "reportnothings" [] namespaced not_part(MIXER);
+        handler "handlers" [] namespaced not_part(MIXER);
+        instance "instances" [] namespaced not_part(MIXER);
+        template "templates" [] namespaced not_part(MIXER);
+        adapter "adapters" [] namespaced not_part(MIXER);
+        apikey "apikeys" [] namespaced not_part(MIXER);
+        authorization "authorizations" [] namespaced not_part(MIXER);
+        bypass "bypasses" [] namespaced not_part(MIXER);
+        circonus "circonuses" [] namespaced not_part(MIXER);
+        cloudwatch "cloudwatches" [] namespaced not_part(MIXER);
+        dogstatsd "dogstatsds" [] namespaced not_part(MIXER);
+        edge "edges" [] namespaced not_part(MIXER);
+        fluentd "fluentds" [] namespaced not_part(MIXER);
+        kubernetes "kuberneteses" [] namespaced not_part(MIXER);
+        kubernetesenv "kubernetesenvs" [] namespaced not_part(MIXER);
+        opa "opas" [] namespaced not_part(MIXER);
+        rbac "rbacs" [] namespaced not_part(MIXER);
+        redisquota "redisquotas" [] namespaced not_part(MIXER);
+        servicecontrol "servicecontrols" [] namespaced not_part(MIXER);
+        servicecontrolreport "servicecontrolreports" [] namespaced not_part(MIXER);
+        signalfx "signalfxs" [] namespaced not_part(MIXER);
+        solarwinds "solarwindses" [] namespaced not_part(MIXER);
+        tracespan "tracespans" [] namespaced not_part(MIXER);
+        zipkin "zipkins" [] namespaced not_part(MIXER);
+        appoptics "appopticses" [] namespaced not_part(MIXER);
+        QuotaSpec "quotaspecs" [] namespaced not_part(MIXER);
+        QuotaSpecBinding "quotaspecbindings" [] namespaced not_part(MIXER);
+        HTTPAPISpec "httpapispecs" [] namespaced not_part(MIXER);
+        HTTPAPISpecBinding "httpapispecbindings" [] namespaced not_part(MIXER);
     }
     custom "install.istio.io" ["v1alpha1"] also [] status none {
-        IstioOperator "istiooperators" ["iop"] namespaced unneeded(OPERATOR) shown OPERATOR;
+        IstioOperator "istiooperators" ["iop"] namespaced not_part(OPERATOR) shown OPERATOR;
     }
     custom "gateway.networking.k8s.io" ["v1", "v1beta1", "v1alpha2"] also [] status none {
         GatewayClass "gatewayclasses" ["gc"] cluster kept shown GATEWAY_CLASS;

@@ -77,6 +77,10 @@ pub fn translate_one(object: &Object) -> Translated {
             findings.push(whole(object, FindingCode::NotNeeded, why));
             None
         }
+        Treatment::NotPart(why) => {
+            findings.push(whole(object, FindingCode::NotPartHere, why));
+            None
+        }
         Treatment::Kept => {
             let group = if object.group().is_empty() { "core" } else { object.group() };
             let message =

@@ -113,6 +113,8 @@ findings! {
     FixedAtStart, "IM0119", Warning, "The setting is fixed when the mesh starts, so what is written has no effect.", "Give it to `ironmesh up --set NAME=VALUE`, or remove it.";
     /// A kind that nothing here needs.
     NotNeeded, "IM0120", Info, "The kind is kept, and nothing needs to act on it here.", "Nothing needs to be done: what the kind is for is given without it.";
+    /// A kind for a part of another mesh.
+    NotPartHere, "IM0140", Info, "The kind is for a part of Istio that this mesh does not have.", "Nothing needs to be done: the message says what stands in for it, or that nothing does.";
     /// A workload kind that is not run here.
     NotRunHere, "IM0201", Warning, "The local platform does not run this kind of workload yet, so no pod is made from it.", "Use a Deployment or a Pod.";
     /// A user id that cannot be had.

@@ -53,7 +53,7 @@ fn mutual_tls_at(spec: &Spec) -> Vec<String> {
 }
 
 /// What a policy says, by section and port.
-fn traffic(given: &TrafficPolicy) -> policy::TrafficPolicy {
+pub(super) fn traffic(given: &TrafficPolicy) -> policy::TrafficPolicy {
     let ports = given.port_level_settings.iter().filter_map(|own| {
         let traffic = policy::TrafficPolicy {
             balance: balance(&own.load_balancer),

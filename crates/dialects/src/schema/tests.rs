@@ -9,6 +9,7 @@ use ironmesh_testkit::random::Random;
 use serde_json::{Map, Value, json};
 
 use super::{Message, Type, Typed, read};
+use crate::istio::destination_policy::DestinationPolicy;
 use crate::istio::destination_rule::DestinationRule;
 use crate::istio::gateway::Gateway;
 use crate::istio::peer_authentication::PeerAuthentication;
@@ -36,6 +37,7 @@ const TABLES: &[Tested] = &[
     ("networking.istio.io/v1", "Gateway", typed::<Gateway>),
     ("security.istio.io/v1", "PeerAuthentication", typed::<PeerAuthentication>),
     ("config.istio.io/v1alpha2", "RouteRule", typed::<RouteRule>),
+    ("config.istio.io/v1alpha2", "DestinationPolicy", typed::<DestinationPolicy>),
     ("authentication.istio.io/v1alpha1", "Policy", typed::<Policy>),
     ("authentication.istio.io/v1alpha1", "MeshPolicy", typed::<MeshPolicy>),
     ("split.smi-spec.io/v1alpha4", "TrafficSplit", typed::<TrafficSplit>),

@@ -285,7 +285,7 @@ fn kinds_of_mixer_have_one_finding_each_and_nothing_of_traffic_targets_is_droppe
         findings.into_iter().map(|f| (f.code, f.path)).collect::<Vec<_>>()
     };
     for kind in ["rule", "denier", "memquota", "attributemanifest", "stdio", "prometheus"] {
-        let expected = [(FindingCode::NotNeeded, String::new())];
+        let expected = [(FindingCode::NotPartHere, String::new())];
         assert_eq!(object("config.istio.io/v1alpha2", kind), expected, "{kind}");
     }
     let expected = [(FindingCode::UnknownKind, String::new())];

@@ -30,6 +30,19 @@ struct Placed {
     finding: Finding,
 }
 
+impl Placed {
+    /// Of what it is one of several: of its kind, or of the whole file where the kinds of it are for a
+    /// part that the mesh does not have.
+    fn of(&self) -> Name {
+        match self.finding.code {
+            FindingCode::NotPartHere => {
+                self.place.rsplit_once(':').map_or(&*self.place, |(file, _)| file).into()
+            }
+            _ => self.finding.object.kind.clone(),
+        }
+    }
+}
+
 impl<'a> Report<'a> {
     /// A report of nothing yet; a verbose one shows all that is found.
     pub(crate) fn new(verbose: bool) -> Self {
@@ -111,18 +124,18 @@ fn lines(placed: &[Placed], verbose: bool) -> Vec<String> {
     }
     let mut groups: BTreeMap<(Name, FindingCode), Vec<&Placed>> = BTreeMap::new();
     for one in placed {
-        groups.entry((one.finding.object.kind.clone(), one.finding.code)).or_default().push(one);
+        groups.entry((one.of(), one.finding.code)).or_default().push(one);
     }
     let mut lines = Vec::new();
     for one in placed {
-        let group = &groups[&(one.finding.object.kind.clone(), one.finding.code)];
+        let group = &groups[&(one.of(), one.finding.code)];
         // Of a single object each field is worth a line.
         let is_single = group.iter().all(|other| other.finding.object == one.finding.object);
         if is_single && group.len() <= FIELDS_SHOWN {
             lines.push(line(one));
         } else if std::ptr::eq(one, group[0]) {
-            let (more, kind, code) = (group.len() - 1, &one.finding.object.kind, one.finding.code);
-            lines.push(format!("{} (and {more} more {code} of {kind}: -v shows all)", line(one)));
+            let (more, of, code) = (group.len() - 1, one.of(), one.finding.code);
+            lines.push(format!("{} (and {more} more {code} of {of}: -v shows all)", line(one)));
         }
     }
     lines
@@ -160,6 +173,24 @@ mod tests {
     fn placed(name: &str, path: &str, code: FindingCode) -> Placed {
         let object = ObjectId::new("RouteRule", "n", name);
         Placed { place: "a.yaml:1".to_owned(), finding: Finding::new(&object, path, code, "text") }
+    }
+
+    #[test]
+    fn kinds_of_what_the_mesh_does_not_have_are_one_line_for_the_whole_file() {
+        let of = |kind: &str, file: &str| {
+            let object = ObjectId::new(kind, "n", "a");
+            let finding = Finding::new(&object, "", FindingCode::NotPartHere, "no Mixer");
+            Placed { place: format!("{file}:7"), finding }
+        };
+        let all = [of("rule", "a.yaml"), of("stdio", "a.yaml"), of("quota", "a.yaml")];
+        let lines = lines(&all, false);
+        assert_eq!(
+            lines,
+            [
+                "a.yaml:7: info IM0140 rule n/a: no Mixer (and 2 more IM0140 of a.yaml: -v shows all)"
+            ]
+        );
+        assert_eq!(super::lines(&all, true).len(), 3);
     }
 
     #[test]
