@@ -181,6 +181,8 @@ fn gateway_route(port: u16) -> RouteSource {
         gateways: vec!["default/edge".into()],
         export_to: Vec::new(),
         created: 0,
+        precedence: None,
+        found: Vec::new(),
         fields: RouteFields::VIRTUAL_SERVICE,
     }
 }

@@ -168,6 +168,7 @@ fn objects() -> Objects {
             policy,
             host: HOST.into(),
             export_to: Vec::new(),
+            selector: None,
             created: 0,
             selector: None,
             mutual_tls_at: Vec::new(),
@@ -211,6 +212,8 @@ fn route() -> RouteSource {
         gateways: vec!["mesh".into()],
         export_to: Vec::new(),
         created: 0,
+        precedence: None,
+        found: Vec::new(),
         fields: RouteFields::VIRTUAL_SERVICE,
     }
 }

@@ -203,6 +203,8 @@ fn route(name: &str, host: &str, gateway: &str, rules: Vec<Rule>) -> RouteSource
         gateways: vec![gateway.into()],
         export_to: Vec::new(),
         created: 0,
+        precedence: None,
+        found: Vec::new(),
         fields: RouteFields::VIRTUAL_SERVICE,
     }
 }

@@ -33,13 +33,11 @@ struct Asked {
 const FROM_WEB: Asked =
     Asked { host: "reviews", target: "/", labels: &[("app", "web")], headers: &[] };
 
-/// Where requests with different draws go, each with its share of 1 000: `RULE SUBSET-OR-HOST`, or the
-/// reason.
-fn shares(snapshot: &Snapshot, asked: &Asked) -> Vec<(String, u32)> {
+fn request(asked: &Asked) -> Request {
     let own = |pairs: &[(&str, &str)]| {
         pairs.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect::<Vec<_>>()
     };
-    let request = Request {
+    Request {
         at_gateway: false,
         namespace: "shop".to_owned(),
         labels: own(asked.labels),
@@ -49,7 +47,13 @@ fn shares(snapshot: &Snapshot, asked: &Asked) -> Vec<(String, u32)> {
         authority: asked.host.to_owned(),
         target: asked.target.to_owned(),
         headers: own(asked.headers),
-    };
+    }
+}
+
+/// Where requests with different draws go, each with its share of 1 000: `RULE SUBSET-OR-HOST`, or the
+/// reason.
+fn shares(snapshot: &Snapshot, asked: &Asked) -> Vec<(String, u32)> {
+    let request = request(asked);
     let mut views = HashMap::new();
     let mut counts = std::collections::BTreeMap::new();
     for number in 0..1_000 {
@@ -188,6 +192,36 @@ fn what_istio_refused_in_a_route_rule_is_refused() {
         let (_, findings) = snapshot(&rule("r", spec));
         assert!(findings.iter().any(|f| f.starts_with(said)), "{spec}: {findings:?}");
     }
+}
+
+#[test]
+fn a_destination_policy_bounds_the_service_or_the_version_that_it_names() {
+    let policy = |name: &str, destination: &str, limit: u32| {
+        format!(
+            "---\napiVersion: config.istio.io/v1alpha2\nkind: DestinationPolicy\n\
+             metadata: {{name: {name}, namespace: shop}}\nspec: {{destination: {destination}, \
+             circuitBreaker: {{simpleCb: {{maxConnections: {limit}, sleepWindow: 5s, httpConsecutiveErrors: 2}}}}}}\n"
+        )
+    };
+    let half = rule(
+        "half",
+        "{destination: {name: reviews}, match: {request: {headers: {uri: {exact: /v1}}}}, route: [{labels: {version: v1}}]}",
+    );
+    let whole = policy("whole", "{name: reviews}", 7);
+    let of_v1 = policy("of-v1", "{name: reviews, labels: {version: v1}}", 3);
+    let (mesh, findings) = snapshot(&format!("{half}{whole}{of_v1}"));
+    assert_eq!(findings, [""; 0]);
+    let limit = |target: &'static str| {
+        let decision =
+            decide_on(&mesh, &mut HashMap::new(), &request(&Asked { target, ..FROM_WEB }), Draw(1));
+        let policy = decision.group().unwrap().policy();
+        let outlier = policy.traffic.outlier.as_ref().unwrap();
+        assert_eq!(outlier.consecutive_5xx, 2);
+        assert_eq!(outlier.base_ejection.as_secs(), 5);
+        policy.traffic.pool.as_ref().unwrap().connections_max
+    };
+    assert_eq!(limit("/v1"), Some(3));
+    assert_eq!(limit("/"), Some(7));
 }
 
 fn split(version: &str, spec: &str) -> String {
