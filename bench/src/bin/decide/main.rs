@@ -170,7 +170,6 @@ fn objects() -> Objects {
             export_to: Vec::new(),
             selector: None,
             created: 0,
-            selector: None,
             mutual_tls_at: Vec::new(),
         }],
         routes: vec![route()],

@@ -129,7 +129,7 @@ fields! {
         /// The most requests that wait for a connection.
         honoured http_max_pending_requests "httpMaxPendingRequests": Option<Count>,
         /// The most requests at a time.
-        later http_max_requests "httpMaxRequests": Option<Count>,
+        honoured http_max_requests "httpMaxRequests": Option<Count>,
         /// How long an endpoint is left out the first time; 30 s if left out.
         honoured sleep_window "sleepWindow": Option<Duration>,
         /// Answers of 5xx in a row; 5 if left out.
@@ -137,7 +137,7 @@ fields! {
         /// How often endpoints are looked at; 10 s if left out.
         honoured http_detection_interval "httpDetectionInterval": Option<Duration>,
         /// The most requests on one connection.
-        later http_max_requests_per_connection "httpMaxRequestsPerConnection": Option<Count>,
+        honoured http_max_requests_per_connection "httpMaxRequestsPerConnection": Option<Count>,
         /// The most endpoints that are left out, in percent; 10 if left out.
         honoured http_max_ejection_percent "httpMaxEjectionPercent": Option<Count>,
         /// The most retries at a time.
