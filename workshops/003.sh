@@ -76,7 +76,7 @@ else
   skipped 3.5 "a copy of the traffic" "tcpdump does not run where there is one user id alone"
 fi
 
-step 3.6 "by default in turn"
+step 3.6 "by default all alike"
 becomes "the page answers" has 'Welcome to Version' kubectl exec $clientPod -c client -- curl -s myweb-service
 for i in {1..10}; do kubectl exec $clientPod -c client -- curl -s myweb-service; done
 kubectl exec $clientPod -c client -- bash -c 'for x in {1..120}; do curl -s myweb-service; done' >answers
@@ -102,7 +102,33 @@ is "one that only begins so is another" has 'Version 1' kubectl exec $clientPod 
 
 later 3.9 "what is outside is closed until it is named" "ServiceEntries come with the next traffic features"
 later 3.10 "the gateway, by the name of a host" "the VirtualService of the text names no gateway; decided with the next traffic features"
-later 3.11 "round robin, random, and by a header" "RANDOM and consistentHash come with the next traffic features"
+step 3.11 "round robin, random, and by a header"
+kubectl delete -f canaryCookie.yaml
+kubectl apply -f lbRoundRobin.yaml
+# asked COUNT [OPTION...]: who answers so many requests, a line each.
+asked() {
+  local count=$1
+  shift
+  kubectl exec $clientPod -c client -- bash -c "for x in {1..$count}; do curl -s $* myweb-service | tr '\\n' ' '; echo; done"
+}
+# in_turn: three of the page's answers come again and again in one order.
+in_turn() {
+  asked 9 >answers
+  [ "$(sort -u answers | wc -l)" -eq 3 ] &&
+    [ "$(sed -n 1,6p answers)" = "$(sed -n 4,9p answers)" ] && [ "$(grep -c 'Version 1' answers)" -eq 9 ]
+}
+becomes "the three of version 1 take turns" in_turn
+kubectl apply -f lbRandom.yaml
+drawn() {
+  asked 30 >answers
+  [ "$(sort -u answers | wc -l)" -eq 3 ] && [ "$(sed -n 1,27p answers)" != "$(sed -n 4,30p answers)" ]
+}
+becomes "at random there is no order" drawn
+kubectl apply -f lbHeaderHash.yaml
+one() { [ "$(asked 20 -H "'User: tomas'" | sort -u | wc -l)" -eq 1 ]; }
+becomes "a user is served by one" one
+is "always by the same" one
+is "without the header by any of them" drawn
 later 3.12 "a circuit breaker" "connectionPool and DestinationPolicies come with the next traffic features"
 
 step 3.14 "clean up"

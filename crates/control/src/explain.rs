@@ -10,7 +10,9 @@ use ironmesh_dialects::kubernetes::kinds::Pod;
 use ironmesh_dialects::object::value as object;
 use ironmesh_model::entry::Sender;
 use ironmesh_model::group::Ask;
-use ironmesh_model::{Decision, Identity, ListenerKind, Member, Plan, Reason, Snapshot, Tried};
+use ironmesh_model::{
+    Decision, Draw, Identity, ListenerKind, Member, Plan, Reason, Snapshot, Tried,
+};
 use serde_json::Value;
 
 use crate::api::explain::{ExplainRequest, Explanation, Hop};
@@ -68,7 +70,8 @@ pub(crate) async fn explain(
     };
     let text = origin.ip().to_string();
     let sender = Sender { listener, is_member: false, text: &text };
-    let walked = proxy.walk(&sender, None, destination, &mut call, request.draw);
+    let client = SocketAddr::new(origin.ip(), 0);
+    let walked = proxy.walk(&sender, None, (client, destination), &mut call, request.draw);
     let known = Known::ask(plane, &origin.pod, &walked.decision).await;
     let (hop, next) = first_hop(plane, &mut proxy, &walked, &known, &mut call);
     hops.push(hop);
@@ -98,7 +101,7 @@ fn first_hop(
     }
     let decision = &walked.decision;
     let next = match &decision.plan {
-        Plan::Forward => match followed(decision, walked.destination) {
+        Plan::Forward => match followed(walked) {
             Some((member, address)) => {
                 let mutual = member.endpoint.tls.expected().is_some();
                 hop.endpoint = Some(address.to_string());
@@ -133,10 +136,20 @@ fn place(address: SocketAddr, call: &Call) -> String {
     if address.ip().is_unspecified() { call.dialled.clone() } else { address.to_string() }
 }
 
-/// The endpoint that is followed: the one that a proxy picks first. Which one a request gets is a
-/// matter of turns, but where the caller of a headless service has dialled one.
-fn followed(decision: &Decision, dialled: SocketAddr) -> Option<(Arc<Member>, SocketAddr)> {
-    let ask = Ask { dialled, tried: &Tried::default() };
+/// The endpoint that is followed: the one that a proxy would pick now for this draw. Turns go on, and
+/// what is under way changes, so that a request may get another, unless a hash chooses.
+fn followed(walked: &Walked) -> Option<(Arc<Member>, SocketAddr)> {
+    let hash = walked.hashed.as_ref().map(|hashed| hashed.hash);
+    picked(&walked.decision, walked.destination, walked.draw.unwrap_or(Draw(0)), hash)
+}
+
+fn picked(
+    decision: &Decision,
+    dialled: SocketAddr,
+    draw: Draw,
+    hash: Option<u64>,
+) -> Option<(Arc<Member>, SocketAddr)> {
+    let ask = Ask { dialled, tried: &Tried::default(), draw, hash };
     let member = decision.group()?.peek(&ask, || NOW).ok()?;
     let address = member.address()?;
     Some((member, address))
@@ -171,7 +184,9 @@ fn follow(
     let by = |from| format!("By={};URI={from}", proxy.identity);
     let text = from.as_ref().map(by).unwrap_or_default();
     let sender = Sender { listener: ListenerKind::Inbound, is_member: mutual, text: &text };
-    let walked = proxy.walk(&sender, from.as_ref(), address, call, None);
+    // What comes in is not balanced, so that its client does not matter.
+    let client = SocketAddr::new(address.ip(), 0);
+    let walked = proxy.walk(&sender, from.as_ref(), (client, address), call, None);
     let mut hop = hop::describe(plane, &proxy, &walked, &Known::default(), call);
     hop.endpoint = Some(address.to_string());
     hop.tls = Some(hop::tls_word(mutual).to_owned());

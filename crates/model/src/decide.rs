@@ -23,7 +23,10 @@ mod answer;
 mod conditions;
 mod drawn;
 mod edit;
+mod hash;
 mod rules;
+
+pub use hash::Hashed;
 
 use rules::{Found, first_connection_match, first_match};
 

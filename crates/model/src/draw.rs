@@ -27,6 +27,8 @@ pub enum Purpose {
     Abort = 4,
     /// Whether a copy is sent.
     Mirror = 5,
+    /// Which endpoint.
+    Endpoint = 6,
 }
 
 /// A share of requests, in millionths, as Envoy has the percentages that Istio gives it.

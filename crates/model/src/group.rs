@@ -4,6 +4,7 @@
 //! A route holds the handle of a group, never its endpoints: each [`Group::pick`] reads the members
 //! of that moment. Nothing here reads a clock: time is an argument, asked for only where endpoints
 //! may be ejected, and an ejection lapses by comparison.
+//! Nothing here draws either: what is random about a pick follows from the draw of the request.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -13,14 +14,19 @@ use std::time::Duration;
 use arc_swap::{ArcSwap, Guard};
 use smallvec::SmallVec;
 
+use crate::draw::Draw;
 use crate::name::{Labels, Name, ServiceId};
-use crate::policy::{ConnectionPool, TrafficPolicy};
+use crate::policy::{Balance, Balancer, ConnectionPool, TrafficPolicy};
 use crate::reason::Reason;
 use crate::service::{Endpoint, EndpointAddress, Protocol, Service};
 
+mod choose;
 mod outlier;
 mod report;
+mod table;
 mod usage;
+
+use choose::Level;
 
 pub use outlier::Noted;
 pub use report::{EndpointLoad, GroupReport, GroupUsage, MemberReport};
@@ -82,6 +88,9 @@ pub struct Members {
     pub all: Box<[Arc<Member>]>,
     /// Indices of those that are ready.
     pub ready: Box<[u32]>,
+    level: Level,
+    /// How one of them is chosen.
+    balance: Option<Balance>,
 }
 
 /// An endpoint as a member of a group.
@@ -94,7 +103,23 @@ pub struct Member {
     state: Arc<EndpointState>,
 }
 
+/// A request that is under way at an endpoint, counted until this is dropped.
+#[derive(Debug)]
+pub struct UnderWay(Arc<EndpointState>);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.under_way.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 impl Member {
+    /// Counts a request, or an opaque connection, that is sent to it.
+    pub fn begin(&self) -> UnderWay {
+        self.state.under_way.fetch_add(1, Ordering::Relaxed);
+        UnderWay(self.state.clone())
+    }
+
     /// Where it is dialled; `None` if only through what proxies cannot do yet.
     pub fn address(&self) -> Option<SocketAddr> {
         Some(SocketAddr::new(ip(&self.endpoint)?, self.port))
@@ -130,6 +155,8 @@ pub struct EndpointState {
     failed: AtomicU64,
     /// Times that it was ejected, as far as it has not done well since.
     ejections: AtomicU32,
+    /// Requests of all workers that are under way.
+    under_way: AtomicU32,
 }
 
 impl EndpointState {
@@ -142,6 +169,11 @@ impl EndpointState {
     pub fn ejected_for(&self, now: Tick) -> Duration {
         let until = self.ejected_until.load(Ordering::Relaxed);
         Duration::from_millis(until.saturating_sub(now.0))
+    }
+
+    /// Requests of all workers that are under way.
+    pub fn under_way(&self) -> u32 {
+        self.under_way.load(Ordering::Relaxed)
     }
 
     /// Failures one after the other, the last answer included.
@@ -161,6 +193,10 @@ impl Tried {
         self.0.push(member);
     }
 
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
     fn contains(&self, member: &Member) -> bool {
         self.0.iter().any(|tried| Arc::ptr_eq(&tried.state, &member.state))
     }
@@ -173,6 +209,10 @@ pub struct Ask<'a> {
     pub dialled: SocketAddr,
     /// Endpoints that were tried already.
     pub tried: &'a Tried,
+    /// All chance in it.
+    pub draw: Draw,
+    /// Hash of what the request is known by, if it is known by something.
+    pub hash: Option<u64>,
 }
 
 impl Group {
@@ -231,16 +271,20 @@ impl Group {
                 }
             });
         }
-        let ready = (0u32..).zip(&all).filter(|(_, member)| member.endpoint.ready);
-        let ready = ready.map(|(index, _)| index).collect();
-        self.members.store(Arc::new(Members { all: all.into(), ready }));
+        let policy = self.policy.load();
+        let balance = policy.traffic.balance.as_ref();
+        if !before.are(&all, balance) {
+            self.members.store(Arc::new(Members::of(all, balance)));
+        }
     }
 
-    /// The next endpoint in turn: strictly cyclic over the ready ones, since the cursor is shared by
-    /// all workers. Those that were tried are passed over while there are others, and those that
-    /// are ejected in any case.
+    /// An endpoint, chosen as the policy says: of two that are drawn the one with fewer requests under
+    /// way, if it says nothing. Turns are strictly cyclic over the ready ones, since the cursor is
+    /// shared by all workers. Those that were tried are passed over while there are others, and those
+    /// that are ejected in any case.
     ///
-    /// The callers of a headless service choose the endpoint themselves: if the dialled address is
+    /// The callers of a headless service choose the endpoint themselves, and those of one that is to be
+    /// passed through: if the dialled address is
     /// that of one, that gets the request, ready or not, and no other does (Istio's
     /// `ORIGINAL_DST`).
     ///
@@ -267,7 +311,9 @@ impl Group {
         turn: impl FnOnce() -> u64,
     ) -> Result<Arc<Member>, Reason> {
         let (policy, members) = (self.policy.load(), self.members.load());
-        if policy.service.headless
+        let by = policy.traffic.balancer();
+        let is_dialled = policy.service.headless || matches!(by, Balancer::Passthrough);
+        if is_dialled
             && let Some(own) = members.all.iter().find(|m| m.address() == Some(ask.dialled))
         {
             return match ask.tried.contains(own) {
@@ -275,23 +321,12 @@ impl Group {
                 false => Ok(own.clone()),
             };
         }
-        if members.ready.is_empty() {
-            return Err(Reason::NoEndpoints);
-        }
-        let count = members.ready.len() as u64;
-        let turn = turn();
-        let at = |step: u64| {
-            let index = *members.ready.get(usize::try_from((turn + step) % count).ok()?)?;
-            members.all.get(index as usize)
-        };
         let outlier = policy.traffic.outlier.as_ref().map(|outlier| (outlier, now()));
         let passes = |(outlier, now)| members.passes_over_ejected(outlier, now).then_some(now);
         let now = outlier.and_then(passes);
-        let takes = |member: &&Arc<Member>| now.is_none_or(|now| !member.state.is_ejected(now));
-        let mut candidates = (0..count).filter_map(at).filter(takes);
-        let first = candidates.next().ok_or(Reason::NoEndpoints)?;
-        let untried = std::iter::once(first).chain(candidates).find(|m| !ask.tried.contains(m));
-        Ok(untried.unwrap_or(first).clone())
+        let takes = |member: &Member| now.is_none_or(|now| !member.state.is_ejected(now));
+        let chosen = members.level.choose(by, &members.all, ask, turn, takes);
+        chosen.cloned().ok_or(Reason::NoEndpoints)
     }
 }
 

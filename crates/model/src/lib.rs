@@ -53,7 +53,7 @@ pub mod view;
 #[cfg(test)]
 mod test_world;
 
-pub use decide::{Decision, Plan, decide};
+pub use decide::{Decision, Hashed, Plan, decide};
 pub use draw::{Draw, Purpose};
 pub use finding::{Finding, FindingCode, Severity};
 pub use group::{Group, Member, Tick, Tried};

@@ -4,9 +4,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::name::{Labels, Name, ObjectId};
 
+mod balance;
 mod outlier;
 mod pool;
 
+pub use balance::{Balance, Balancer, HashBalance, HashCookie, HashKey, HashTable};
 pub use outlier::OutlierDetection;
 pub use pool::{ConnectionPool, Keepalive};
 
@@ -59,7 +61,7 @@ pub struct Subset {
 /// What holds for traffic to a destination (`trafficPolicy`), by section; `None`: nothing is said.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TrafficPolicy {
-    /// How an endpoint is chosen.
+    /// How an endpoint is chosen; `None`: by the fewest requests under way.
     pub balance: Option<Balance>,
     /// When an endpoint gets no requests for a while.
     pub outlier: Option<OutlierDetection>,
@@ -79,31 +81,28 @@ pub struct PortPolicy {
 }
 
 impl TrafficPolicy {
+    /// The rule by which an endpoint is chosen.
+    pub fn balancer(&self) -> &Balancer {
+        self.balance.as_ref().map_or(&Balancer::LeastRequest, |balance| &balance.by)
+    }
+
     /// What holds at a port: the sections of this, and those of `wider` that this does not have, as a
     /// subset inherits from its destination. Settings of the port itself take the place of all
     /// sections that they can have, whether they have them or not.
     pub fn at(&self, port: u16, wider: &Self) -> Self {
         let sections = Self {
-            balance: self.balance.or(wider.balance),
+            balance: self.balance.as_ref().or(wider.balance.as_ref()).cloned(),
             outlier: self.outlier.or(wider.outlier),
             pool: self.pool.or(wider.pool),
             ports: Vec::new(),
         };
         match self.ports.iter().find(|own| own.port == port) {
             Some(PortPolicy { traffic: Self { balance, outlier, pool, .. }, .. }) => {
-                Self { balance: *balance, outlier: *outlier, pool: *pool, ..sections }
+                Self { balance: balance.clone(), outlier: *outlier, pool: *pool, ..sections }
             }
             None => sections,
         }
     }
-}
-
-/// How an endpoint is chosen.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Balance {
-    /// Strictly one after the other.
-    #[default]
-    RoundRobin,
 }
 
 /// What a workload takes (a `PeerAuthentication`).

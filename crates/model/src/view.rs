@@ -14,7 +14,7 @@ use crate::decide::{RuleAt, RuleList};
 use crate::group::{Group, Tick};
 use crate::listeners::{DomainSet, Listeners};
 use crate::name::{Name, ServiceId};
-use crate::policy::MtlsMode;
+use crate::policy::{HashKey, MtlsMode};
 use crate::reason::Reason;
 use crate::resource::{
     EVERY_PORT, Join, ListenerKind, ResolutionKey, Resource, ResourceKey, Target, Version,
@@ -251,6 +251,8 @@ pub struct LinkedBackend {
     pub weight: u32,
     /// Its endpoints.
     pub group: Result<Arc<Group>, Reason>,
+    /// What its requests are known by, if its endpoints are chosen by that.
+    pub hash: Option<Arc<HashKey>>,
 }
 
 impl View {

@@ -118,6 +118,7 @@ async fn route(
             None => Err(Failure::mesh(decision.reason)),
         },
         _ => {
+            exchange.note_hashed(&decision);
             exchange.edit_request(&decision);
             let RequestBody { framing, upgrade, .. } = &client.body;
             convert::state_for_http1(&mut exchange.head.fields, *framing, *upgrade);

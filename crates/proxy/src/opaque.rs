@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use ironmesh_model::group::Noted;
-use ironmesh_model::{Decision, ListenerKind, Member, Plan, Reason, Tried};
+use ironmesh_model::group::{Ask, Noted, UnderWay};
+use ironmesh_model::{Decision, Draw, ListenerKind, Member, Plan, Reason, Tried};
 use tokio::time::{sleep, timeout};
 
 use crate::buffer::{Buffer, Buffers};
@@ -45,6 +45,8 @@ pub(crate) struct OpaqueUpstream {
     attempts: u32,
     /// Counts it as one of its endpoint's.
     _place: OpaquePlace,
+    /// Counts it for the choice of others.
+    _under_way: Option<UnderWay>,
     /// If limits count it.
     _counted: Option<Counted>,
 }
@@ -145,10 +147,11 @@ pub(crate) async fn dial(
     decision: &Decision,
 ) -> Result<OpaqueUpstream, Failure> {
     let mut tried = Tried::default();
+    let draw = Draw(worker.random.next());
     let (mut attempts, mut last) = (0, None);
     loop {
         attempts += 1;
-        let picked = pick(worker, connection, decision, &tried);
+        let picked = pick(worker, connection, decision, &tried, draw);
         let picked = picked.map_err(|none| last.unwrap_or(none))?;
         let to = picked.destination(connection, decision);
         let counted = match to.limited.map(|group| worker.pool.count(to, group, false)) {
@@ -170,6 +173,7 @@ pub(crate) async fn dial(
         match dialled {
             Ok(stream) => {
                 let place = worker.pool.place_opaque(to);
+                let under_way = picked.member.as_ref().map(|member| member.begin());
                 return Ok(OpaqueUpstream {
                     io: Io::new(stream),
                     input: Buffer::default(),
@@ -178,6 +182,7 @@ pub(crate) async fn dial(
                     member: picked.member,
                     attempts,
                     _place: place,
+                    _under_way: under_way,
                     _counted: counted,
                 });
             }
@@ -199,11 +204,13 @@ fn pick(
     connection: &Connection,
     decision: &Decision,
     tried: &Tried,
+    draw: Draw,
 ) -> Result<Picked, Failure> {
     match &decision.plan {
         Plan::Forward => {
             let group = decision.group().ok_or(Failure::mesh(Reason::UnknownDestination))?;
-            Picked::of(worker, connection, group, tried)
+            let hash = decision.hashed_connection(connection.peer);
+            Picked::of(worker, group, &Ask { dialled: connection.destination, tried, draw, hash })
         }
         Plan::ToWorkload(_) | Plan::Passthrough => {
             debug_assert!(connection.kind != ListenerKind::Gateway, "a gateway dials by rule only");

@@ -6,6 +6,7 @@ mod admin;
 mod agent;
 mod asked;
 mod attempts;
+mod balance;
 mod beside;
 mod edge;
 mod first_bytes;

@@ -145,6 +145,9 @@ pub struct BackendItem {
     pub chosen: bool,
     /// Why it cannot be used, if it cannot.
     pub unusable: Option<Reason>,
+    /// How one of its endpoints is chosen: `LEAST_REQUEST`, `RING_HASH of the header user`.
+    #[serde(default)]
+    pub balancer: Option<String>,
     /// Its endpoints.
     pub endpoints: Vec<EndpointItem>,
 }

@@ -141,6 +141,7 @@ fn backend_item(backend: &LinkedBackend, known: &Known, chosen: bool) -> Backend
         weight: backend.weight,
         chosen,
         unusable: group.err().copied(),
+        balancer: group.ok().map(|group| group.policy().traffic.balancer().to_string()),
         endpoints: group
             .map(|group| {
                 let members = group.members();

@@ -7,10 +7,11 @@ use ironmesh_dialects::object::value as object;
 use ironmesh_model::bootstrap::ProxyKind;
 use ironmesh_model::entry::{self, Sender};
 use ironmesh_model::path::{EscapedNul, normalize_target, split_target};
+use ironmesh_model::policy::HashKey;
 use ironmesh_model::snapshot::{Scope, Subscriber};
 use ironmesh_model::{
-    Connection, Decision, Draw, Event, Identity, ListenerKind, Local, Plan, Reason, Request,
-    ResourceKey, Seen, Silent, Snapshot, Trace, Traffic, View, decide,
+    Connection, Decision, Draw, Event, Hashed, Identity, ListenerKind, Local, Plan, Reason,
+    Request, ResourceKey, Seen, Silent, Snapshot, Trace, Traffic, View, decide,
 };
 use ironmesh_wire::server::expand;
 use serde_json::Value;
@@ -110,6 +111,8 @@ pub(super) struct Walked {
     pub(super) decision: Decision,
     pub(super) events: Vec<Event>,
     pub(super) draw: Option<Draw>,
+    /// What it is known by, if a hash of that chooses its endpoint.
+    pub(super) hashed: Option<Hashed>,
     /// Headers that the proxy adds to the answer by itself.
     pub(super) answer_headers: Vec<(String, String)>,
     /// Why the proxy takes it not at all, whatever the decision.
@@ -124,9 +127,12 @@ impl Walked {
         (decision, events): (Decision, Vec<Event>),
         draw: Option<Draw>,
         refused: Option<Reason>,
+        client: SocketAddr,
     ) -> Self {
+        let hash = decision.hashed_connection(client);
+        let hashed = hash.map(|hash| Hashed { hash, set_cookie: None });
         let answer_headers = Vec::new();
-        Self { listener, destination, decision, events, draw, answer_headers, refused }
+        Self { listener, destination, decision, events, draw, hashed, answer_headers, refused }
     }
 }
 
@@ -181,7 +187,7 @@ impl<'a> Proxy<'a> {
         &mut self,
         sender: &Sender<'_>,
         peer: Option<&Identity>,
-        destination: SocketAddr,
+        (client, destination): (SocketAddr, SocketAddr),
         call: &mut Call,
         draw: Option<Draw>,
     ) -> Walked {
@@ -199,13 +205,13 @@ impl<'a> Proxy<'a> {
                 // application.
                 let not_http = protocol.is_http() && listener == ListenerKind::Outbound;
                 let refused = not_http.then_some(Reason::BadRequest);
-                return Walked::unread(listener, destination, decided, draw, refused);
+                return Walked::unread(listener, destination, decided, draw, refused, client);
             }
         }
         if let Err(EscapedNul) = call.enter(sender, destination) {
             let refused = Some(Reason::BadRequest);
             let decided = (Decision::without_lookup(Reason::BadRequest), Vec::new());
-            return Walked::unread(listener, destination, decided, draw, refused);
+            return Walked::unread(listener, destination, decided, draw, refused, client);
         }
         let (path, query) = split_target(&call.target);
         let request = Request {
@@ -217,8 +223,18 @@ impl<'a> Proxy<'a> {
             headers: &call.headers,
         };
         let (decision, events) = self.decide(&Traffic::Request(connection, request), draw);
-        let answer_headers = answer_headers(&decision, &request, destination.port());
-        Walked { listener, destination, decision, events, draw, answer_headers, refused: None }
+        let hashed = decision.hashed(&request, client, destination);
+        let mut answer_headers = answer_headers(&decision, &request, destination.port());
+        // The port of the client is not known, from which a new cookie is made, too.
+        let (new, hashed) = match (hashed, decision.hash_key()) {
+            (Some(Hashed { set_cookie: Some(_), .. }), Some(HashKey::Cookie(cookie))) => {
+                (Some(format!("{}={MADE_BY_PROXY}", cookie.name)), None)
+            }
+            (hashed, _) => (None, hashed),
+        };
+        answer_headers.extend(new.map(|cookie| ("set-cookie".to_owned(), cookie)));
+        let refused = None;
+        Walked { listener, destination, decision, events, draw, hashed, answer_headers, refused }
     }
 
     /// The workload whose proxy it is.
@@ -244,7 +260,7 @@ impl<'a> Proxy<'a> {
         let service = decision.applies().and_then(|applies| applies.service.as_ref());
         match service {
             Some(service) if service.addresses.contains(&to.ip()) => {
-                super::followed(&decision, to).map(|(_, address)| address)
+                super::picked(&decision, to, Draw(0), None).map(|(_, address)| address)
             }
             _ => Some(to),
         }

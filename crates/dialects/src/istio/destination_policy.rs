@@ -25,7 +25,8 @@ pub(crate) fn destination_policy(object: &Object, findings: &mut Vec<Finding>) -
         findings.push(Finding::new(object.id(), path, FindingCode::NotHonoured, message));
         return None;
     }
-    let traffic = traffic(&as_today(&spec));
+    // Nothing that it has is reported beside what its own table reports.
+    let traffic = traffic(&as_today(&spec), "spec", &mut |_, _, _| {});
     let of = labels(&spec.destination.labels);
     let (wide, subsets) = match of.is_empty() {
         true => (Some(traffic), Vec::new()),
@@ -55,10 +56,10 @@ fn as_today(spec: &Spec) -> today::TrafficPolicy {
         || breaker.http_detection_interval.is_some()
         || breaker.http_max_ejection_percent.is_some();
     today::TrafficPolicy {
-        load_balancer: today::LoadBalancer {
-            simple: spec.load_balancing.name.map(SimpleLb::today),
-            ..Default::default()
-        },
+        load_balancer: spec
+            .load_balancing
+            .name
+            .map(|name| today::LoadBalancer { simple: Some(name.today()), ..Default::default() }),
         connection_pool: is_given.then(|| today::ConnectionPool {
             tcp: today::TcpPool {
                 max_connections: count(breaker.max_connections),
@@ -151,9 +152,9 @@ words! {
         /// One after the other.
         honoured RoundRobin = "ROUND_ROBIN",
         /// To the one of two that has fewer requests.
-        later LeastConn = "LEAST_CONN",
+        honoured LeastConn = "LEAST_CONN",
         /// At random.
-        later Random = "RANDOM",
+        honoured Random = "RANDOM",
     }
 }
 

@@ -1,34 +1,42 @@
 //! `DestinationRule`.
 
 use ironmesh_model::Finding;
-use ironmesh_model::policy::{self, Balance, DestinationPolicy, Keepalive, PortPolicy};
+use ironmesh_model::policy::{self, DestinationPolicy, Keepalive, PortPolicy};
 use ironmesh_model::snapshot::DestinationPolicySource;
 
 use super::{export_to, fully_qualified, labels};
 use crate::Object;
-use crate::path::item;
+use crate::path::{field, item};
 use crate::schema::read;
 use crate::translate::Part;
 
+mod balance;
 mod fields;
 
+use balance::Report;
 pub use fields::*;
 
-/// Translates a DestinationRule. Balancing other than round robin is a finding.
+/// Translates a DestinationRule.
 pub(crate) fn destination_rule(object: &Object, findings: &mut Vec<Finding>) -> Option<Part> {
     let DestinationRule { spec, .. } = read(object, findings)?;
-    let subsets = spec.subsets.iter().map(|subset| policy::Subset {
+    let mut report = |path: String, code, message: String| {
+        findings.push(Finding::new(object.id(), path, code, message));
+    };
+    let subsets = spec.subsets.iter().enumerate().map(|(at, subset)| policy::Subset {
         name: subset.name.as_str().into(),
         labels: labels(&subset.labels),
-        traffic: traffic(&subset.traffic_policy),
+        traffic: traffic(
+            &subset.traffic_policy,
+            &field(&item("spec.subsets", at), "trafficPolicy"),
+            &mut report,
+        ),
     });
+    let subsets = subsets.collect();
+    let traffic = spec.traffic_policy.as_ref();
+    let traffic = traffic.map(|given| self::traffic(given, "spec.trafficPolicy", &mut report));
     let mutual_tls_at = mutual_tls_at(&spec);
     Some(Part::DestinationPolicy(Box::new(DestinationPolicySource {
-        policy: DestinationPolicy {
-            id: object.id().clone(),
-            traffic: spec.traffic_policy.as_ref().map(traffic),
-            subsets: subsets.collect(),
-        },
+        policy: DestinationPolicy { id: object.id().clone(), traffic, subsets },
         host: fully_qualified(&spec.host, object),
         export_to: export_to(&spec.export_to, object),
         selector: spec.workload_selector.as_ref().map(|selector| labels(&selector.match_labels)),
@@ -52,22 +60,32 @@ fn mutual_tls_at(spec: &Spec) -> Vec<String> {
         .collect()
 }
 
-/// What a policy says, by section and port.
-pub(super) fn traffic(given: &TrafficPolicy) -> policy::TrafficPolicy {
-    let ports = given.port_level_settings.iter().filter_map(|own| {
+/// What the policy at this path says, by section and port.
+pub(super) fn traffic(
+    given: &TrafficPolicy,
+    path: &str,
+    report: Report<'_>,
+) -> policy::TrafficPolicy {
+    let mut balance = |given: &Option<LoadBalancer>, of: &str| {
+        let path = field(of, "loadBalancer");
+        given.as_ref().map(|given| balance::balance(given, &path, report))
+    };
+    let mut ports = Vec::new();
+    for (at, own) in given.port_level_settings.iter().enumerate() {
+        let path = item(&field(path, "portLevelSettings"), at);
         let traffic = policy::TrafficPolicy {
-            balance: balance(&own.load_balancer),
+            balance: balance(&own.load_balancer, &path),
             outlier: own.outlier_detection.as_ref().map(outlier),
             pool: own.connection_pool.as_ref().map(pool),
             ports: Vec::new(),
         };
-        Some(PortPolicy { port: own.port.number?, traffic })
-    });
+        ports.extend(own.port.number.map(|port| PortPolicy { port, traffic }));
+    }
     policy::TrafficPolicy {
-        balance: balance(&given.load_balancer),
+        balance: balance(&given.load_balancer, path),
         outlier: given.outlier_detection.as_ref().map(outlier),
         pool: given.connection_pool.as_ref().map(pool),
-        ports: ports.collect(),
+        ports,
     }
 }
 
@@ -119,19 +137,6 @@ fn pool(given: &ConnectionPool) -> policy::ConnectionPool {
         },
         client_protocol: http.use_client_protocol == Some(true),
         streams_max: limit(http.max_concurrent_streams),
-    }
-}
-
-/// The balancing that is asked for, if it is one that is done; the table reports the others, for
-/// which round robin stands in.
-fn balance(given: &LoadBalancer) -> Option<Balance> {
-    match given.simple? {
-        SimpleBalance::RoundRobin => Some(Balance::RoundRobin),
-        SimpleBalance::Unspecified
-        | SimpleBalance::LeastConn
-        | SimpleBalance::LeastRequest
-        | SimpleBalance::Random
-        | SimpleBalance::Passthrough => None,
     }
 }
 

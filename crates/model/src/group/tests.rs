@@ -1,8 +1,10 @@
 //! Tests of picking, ejecting and counting.
 
 use super::*;
-use crate::policy::OutlierDetection;
+use crate::policy::{Balancer, OutlierDetection};
 use crate::test_world::service;
+
+mod choosing;
 
 /// A group of `count` endpoints, of which those at odd places are not ready if `some_unready`.
 pub(super) fn group(
@@ -33,7 +35,20 @@ pub(super) fn group(
 }
 
 fn ask(tried: &Tried) -> Ask<'_> {
-    Ask { dialled: "10.96.0.1:9080".parse().unwrap(), tried }
+    ask_for("10.96.0.1:9080".parse().unwrap(), tried)
+}
+
+fn ask_for(dialled: SocketAddr, tried: &Tried) -> Ask<'_> {
+    Ask { dialled, tried, draw: Draw(7), hash: None }
+}
+
+/// Strictly one after the other.
+pub(super) fn in_turn() -> TrafficPolicy {
+    by(Balancer::RoundRobin)
+}
+
+fn by(by: Balancer) -> TrafficPolicy {
+    TrafficPolicy { balance: Some(Balance { by }), ..TrafficPolicy::default() }
 }
 
 pub(super) fn picked(group: &Group, now: u64) -> Result<String, Reason> {
@@ -48,13 +63,13 @@ fn outlier(consecutive_5xx: u32, max_ejection_percent: u8) -> TrafficPolicy {
             max_ejection_percent,
             ..OutlierDetection::default()
         }),
-        ..TrafficPolicy::default()
+        ..in_turn()
     }
 }
 
 #[test]
 fn ready_endpoints_take_turns() {
-    let group = group(5, false, true, TrafficPolicy::default());
+    let group = group(5, false, true, in_turn());
     let turns: Vec<String> = (0..6).map(|_| picked(&group, 0).unwrap()).collect();
     assert_eq!(turns, ["e00", "e02", "e04", "e00", "e02", "e04"]);
     let none = Tried::default();
@@ -64,7 +79,7 @@ fn ready_endpoints_take_turns() {
 
 #[test]
 fn tried_endpoints_are_passed_over_while_there_are_others() {
-    let group = group(2, false, false, TrafficPolicy::default());
+    let group = group(2, false, false, in_turn());
     let mut tried = Tried::default();
     let first = group.pick(&ask(&tried), || Tick(0)).unwrap();
     tried.push(first.clone());
@@ -77,12 +92,12 @@ fn tried_endpoints_are_passed_over_while_there_are_others() {
 
 #[test]
 fn callers_of_a_headless_service_get_the_endpoint_that_they_dialled() {
-    let group = group(3, true, true, TrafficPolicy::default());
+    let group = group(3, true, true, in_turn());
     let own = group.members().all[1].clone();
     assert!(!own.endpoint.ready);
     let mut tried = Tried::default();
     let dialled = own.address().unwrap();
-    let ask_for = |tried: &Tried| group.pick(&Ask { dialled, tried }, || Tick(0));
+    let ask_for = |tried: &Tried| group.pick(&ask_for(dialled, tried), || Tick(0));
     assert!(Arc::ptr_eq(&ask_for(&tried).unwrap(), &own));
     tried.push(own);
     assert_eq!(ask_for(&tried).err(), Some(Reason::NoEndpoints), "and no other");
@@ -174,7 +189,7 @@ fn what_is_known_of_an_endpoint_outlives_its_changes() {
 fn connections_and_waits_are_counted_up_to_their_limits() {
     let limits =
         ConnectionPool { connections_max: Some(2), pending_max: Some(1), ..<_>::default() };
-    let traffic = TrafficPolicy { pool: Some(limits), ..TrafficPolicy::default() };
+    let traffic = TrafficPolicy { pool: Some(limits), ..in_turn() };
     let limited = group(1, false, false, traffic);
     let first = limited.open_connection(false).unwrap();
     let _second = limited.open_connection(false).unwrap();
@@ -188,7 +203,7 @@ fn connections_and_waits_are_counted_up_to_their_limits() {
     drop((first, third, waiting));
     assert_eq!(limited.usage(), (1, 0));
     assert!(limited.wait().is_ok());
-    let free = group(1, false, false, TrafficPolicy::default());
+    let free = group(1, false, false, in_turn());
     assert!(free.open_connection(false).is_none(), "nothing is counted without a limit");
 }
 
@@ -225,7 +240,7 @@ fn who_adopts_a_report_picks_as_the_one_does_that_told_it() {
 /// Time is asked for only where endpoints may be ejected.
 #[test]
 fn without_outlier_detection_nothing_is_ejected_and_no_clock_is_read() {
-    let group = group(2, false, false, TrafficPolicy::default());
+    let group = group(2, false, false, in_turn());
     let none = Tried::default();
     let no_clock = || -> Tick { panic!("the clock was read") };
     let member = group.pick(&ask(&none), no_clock).unwrap();
@@ -246,7 +261,7 @@ fn ejections_end_with_the_policy_that_made_them() {
     group.note(&members[0], Noted::ServerError, || Tick(0));
     assert!(group.is_ejected(&members[0], Tick(1)) && !group.is_ejected(&members[1], Tick(1)));
     assert!(!group.is_ejected(&members[0], Tick(30_000)));
-    let policy = GroupPolicy { traffic: TrafficPolicy::default(), ..(**group.policy()).clone() };
+    let policy = GroupPolicy { traffic: in_turn(), ..(**group.policy()).clone() };
     group.set_policy(policy);
     assert!(!group.is_ejected(&members[0], Tick(1)));
     let turns: Vec<String> = (0..2).map(|_| picked(&group, 1).unwrap()).collect();
@@ -292,21 +307,21 @@ fn all_ejections_end_some_time_whatever_was_configured() {
 
 #[test]
 fn callers_of_a_headless_service_that_dialled_something_else_take_turns() {
-    let group = group(3, true, true, TrafficPolicy::default());
+    let group = group(3, true, true, in_turn());
     let turns: Vec<String> = (0..3).map(|_| picked(&group, 0).unwrap()).collect();
     assert_eq!(turns, ["e00", "e02", "e00"]);
     let none = Tried::default();
     let own = group.members().all[1].address().unwrap();
-    let other_port = Ask { dialled: SocketAddr::new(own.ip(), 1), tried: &none };
+    let other_port = ask_for(SocketAddr::new(own.ip(), 1), &none);
     assert_eq!(&*group.pick(&other_port, || Tick(0)).unwrap().endpoint.id, "e02");
 }
 
 #[test]
 fn an_address_of_an_endpoint_means_nothing_to_a_service_with_one_of_its_own() {
-    let group = group(2, false, false, TrafficPolicy::default());
+    let group = group(2, false, false, in_turn());
     let dialled = group.members().all[1].address().unwrap();
     let none = Tried::default();
-    let turn = || group.pick(&Ask { dialled, tried: &none }, || Tick(0)).unwrap();
+    let turn = || group.pick(&ask_for(dialled, &none), || Tick(0)).unwrap();
     assert_eq!([&*turn().endpoint.id, &*turn().endpoint.id], ["e00", "e01"]);
 }
 
@@ -329,7 +344,7 @@ fn who_was_tried_is_passed_over_even_if_others_are_ejected() {
 fn a_limit_that_is_not_set_does_not_limit() {
     let limited = |connections_max, pending_max| {
         let limits = ConnectionPool { connections_max, pending_max, ..<_>::default() };
-        group(1, false, false, TrafficPolicy { pool: Some(limits), ..TrafficPolicy::default() })
+        group(1, false, false, TrafficPolicy { pool: Some(limits), ..in_turn() })
     };
     let pending_only = limited(None, Some(0));
     let open: Vec<_> = (0..100).map(|_| pending_only.open_connection(false).unwrap()).collect();
@@ -364,7 +379,7 @@ fn requests_and_retries_are_counted_where_they_are_limited() {
 
 #[test]
 fn endpoints_that_do_not_serve_the_port_are_no_members() {
-    let group = group(2, false, false, TrafficPolicy::default());
+    let group = group(2, false, false, in_turn());
     let mut other = (*group.members().all[0].endpoint).clone();
     other.ports[0].service = 1;
     let kept = group.members().all[1].endpoint.clone();

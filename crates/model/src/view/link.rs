@@ -11,7 +11,7 @@ use super::{
 };
 use crate::group::{Group, GroupKey, GroupPolicy};
 use crate::name::{Labels, Name, ObjectId, ServiceId};
-use crate::policy::{DestinationPolicy, MtlsMode, Policy, TrafficPolicy};
+use crate::policy::{DestinationPolicy, HashKey, MtlsMode, Policy, TrafficPolicy};
 use crate::reason::Reason;
 use crate::resource::{
     Applies, Destination, Join, ListenerKind, Resolution, ResolutionKey, Resource, ResourceKey,
@@ -237,9 +237,10 @@ impl View {
             self.groups.insert(service, used.chain([Arc::downgrade(&group)]).collect());
             group
         });
-        let endpoints = self.endpoints(&policy.service, policy.selector.as_ref());
-        group.set_members(endpoints.into_iter());
+        let (service, selector) = (policy.service.clone(), policy.selector.clone());
         group.set_policy(policy);
+        // These are prepared for the policy.
+        group.set_members(self.endpoints(&service, selector.as_ref()).into_iter());
         group
     }
 
@@ -445,7 +446,8 @@ impl Linker<'_> {
             (Some(destination), Some(service)) => self.group(destination, &service, port, subset),
             _ => Err(Reason::UnknownDestination),
         };
-        LinkedBackend { host: host.clone(), port, subset: subset.cloned(), weight, group }
+        let hash = group.as_ref().ok().and_then(|group| hash_key(group));
+        LinkedBackend { host: host.clone(), port, subset: subset.cloned(), weight, group, hash }
     }
 
     fn group(
@@ -480,6 +482,11 @@ impl Linker<'_> {
         self.groups.insert(key, group.clone());
         Ok(group)
     }
+}
+
+/// What a group's requests are known by, if its endpoints are chosen by that.
+fn hash_key(group: &Group) -> Option<Arc<HashKey>> {
+    group.policy().traffic.balance.as_ref()?.hash_key().cloned().map(Arc::new)
 }
 
 fn hash_of(value: &impl Hash) -> u64 {

@@ -9,11 +9,11 @@ use super::*;
 use crate::chunk::Chunk;
 use crate::finding::FindingCode;
 use crate::group::{Ask, Group, Tick, Tried};
-use crate::policy::MtlsMode;
+use crate::policy::{Balance, Balancer, MtlsMode};
 use crate::resource::{Applies, Join, Resolution};
 use crate::snapshot::Objects;
 use crate::test_world::*;
-use crate::{Plan, Reason};
+use crate::{Draw, Plan, Reason};
 
 mod groups;
 
@@ -94,10 +94,14 @@ fn a_part_that_has_not_arrived_is_asked_for() {
     }
 }
 
-/// The next endpoint of a group in turn.
+/// The next endpoint of a group, which takes turns from now on.
 fn turn(group: &Group) -> String {
+    let mut policy = (**group.policy()).clone();
+    policy.traffic.balance = Some(Balance { by: Balancer::RoundRobin });
+    group.set_policy(policy);
     let tried = Tried::default();
-    let ask = Ask { dialled: "10.96.0.1:9080".parse().unwrap(), tried: &tried };
+    let dialled = "10.96.0.1:9080".parse().unwrap();
+    let ask = Ask { dialled, tried: &tried, draw: Draw(0), hash: None };
     group.pick(&ask, || Tick(0)).unwrap().endpoint.id.to_string()
 }
 
@@ -440,7 +444,7 @@ fn a_connection_is_decided_by_its_address() {
         server_name: crate::Seen::NotRead,
     };
     let traffic = crate::Traffic::Connection(connection);
-    let decided = proxy.decide(&traffic, crate::Draw(0), &mut crate::Silent);
+    let decided = proxy.decide(&traffic, Draw(0), &mut crate::Silent);
     assert_eq!(proxy.asked.len(), 1, "it does not guess");
     assert_eq!(decided.protocol(), Protocol::Http);
     assert_eq!(group(&decided).members().all[0].port, 9081, "the target port");

@@ -126,6 +126,7 @@ impl<'a> Attempts<'a> {
     ) -> Result<Attempted, Failure> {
         exchange.count(self.decision)?;
         self.deadlines.attempt_begins();
+        let _under_way = picked.member.as_ref().map(|member| member.begin());
         let attempted = match self.connect(exchange, picked, client).await {
             Ok(upstream) => self.forward(exchange, picked, upstream, client).await,
             Err(failure) => Err(failure),
@@ -203,6 +204,9 @@ impl<'a> Attempts<'a> {
             let next = after_attempt(decision.retry(), &attempt, 1, asked.draw);
             if let Next::Retry { after } = next {
                 return Err(Withheld::Retried(after));
+            }
+            if let Some(cookie) = asked.new_cookie() {
+                head.fields.push(b"set-cookie", cookie.as_bytes());
             }
             if !head.fields.contains("date") {
                 head.fields.push(b"date", &asked.worker.date());

@@ -11,7 +11,8 @@ use ironmesh_model::policy::ConnectionPool;
 use ironmesh_model::recorder::Silent;
 use ironmesh_model::service::{Protocol, UpstreamTls};
 use ironmesh_model::{
-    Decision, Draw, HeaderLookup, ListenerKind, Plan, Reason, Request, Traffic, View, decide,
+    Decision, Draw, Hashed, HeaderLookup, ListenerKind, Plan, Reason, Request, Traffic, View,
+    decide,
 };
 
 use crate::connection::Connection;
@@ -60,6 +61,8 @@ pub(crate) struct Sent {
     pub(crate) authority: Option<String>,
     /// The origin of a page, if the winning rule has something to say about those.
     pub(crate) origin: Option<String>,
+    /// What it is known by, if a hash of that chooses its endpoint.
+    pub(crate) hashed: Option<Hashed>,
 }
 
 impl<'a> Exchange<'a> {
@@ -121,6 +124,21 @@ impl<'a> Exchange<'a> {
             let origin = HeaderLookup::value(&self.head.fields, "origin").map(Cow::into_owned);
             self.sent.get_or_insert_default().origin = origin;
         }
+    }
+
+    /// Notes what the request is known by, before the winning rule changes it, if a hash of that
+    /// chooses its endpoint.
+    pub(crate) fn note_hashed(&mut self, decision: &Decision) {
+        if decision.hash_key().is_some() {
+            let Connection { peer, destination, .. } = *self.connection;
+            let hashed = decision.hashed(&self.request(), peer, destination);
+            self.sent.get_or_insert_default().hashed = hashed;
+        }
+    }
+
+    /// The cookie that the client is given, since it has none yet by which it is known.
+    pub(crate) fn new_cookie(&self) -> Option<&str> {
+        self.sent.as_ref()?.hashed.as_ref()?.set_cookie.as_deref()
     }
 
     /// The origin that the client named, if the winning rule has something to say about those.
@@ -192,7 +210,11 @@ impl<'a> Exchange<'a> {
         let (picked, http2) = match (&decision.plan, decision.group()) {
             (Plan::Forward, Some(group)) => {
                 let http2 = speaks_http2(&group.policy(), by_client, self.grpc);
-                (Picked::of(self.worker, connection, group, tried)?, http2)
+                let hashed = self.sent.as_ref().and_then(|sent| sent.hashed.as_ref());
+                let hash = hashed.map(|hashed| hashed.hash);
+                let dialled = connection.destination;
+                let ask = Ask { dialled, tried, draw: self.draw, hash };
+                (Picked::of(self.worker, group, &ask)?, http2)
             }
             (Plan::Forward, None) => return Err(Failure::mesh(Reason::UnknownDestination)),
             _ => {
@@ -294,16 +316,9 @@ pub(crate) struct Picked {
 }
 
 impl Picked {
-    /// The next endpoint of a group.
-    pub(crate) fn of(
-        worker: &Worker,
-        connection: &Connection,
-        group: &Group,
-        tried: &Tried,
-    ) -> Result<Self, Failure> {
-        let dialled = connection.destination;
-        let now = || worker.process.now();
-        let member = group.pick(&Ask { dialled, tried }, now).map_err(Failure::mesh)?;
+    /// The endpoint that a group gives a request to.
+    pub(crate) fn of(worker: &Worker, group: &Group, ask: &Ask<'_>) -> Result<Self, Failure> {
+        let member = group.pick(ask, || worker.process.now()).map_err(Failure::mesh)?;
         let address = member.address();
         let address = address.ok_or(Failure::upstream(Reason::ConnectFailed, Stage::NotSent))?;
         Ok(Self { address, member: Some(member), http2: false })

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use ironmesh_model::group::{Ask, Group, Tried};
-use ironmesh_model::{Decision, ListenerKind, Reason};
+use ironmesh_model::{Decision, Draw, ListenerKind, Reason};
 use ironmesh_telemetry::metrics::Single;
 use tokio::sync::mpsc;
 use tokio::task::spawn_local;
@@ -162,6 +162,7 @@ pub(crate) fn begin(
             workload: exchange.connection.workload.clone(),
             listener: exchange.connection.kind,
             dialled: exchange.connection.destination,
+            draw: exchange.draw,
             group,
             http2_client: exchange.head.version == Version::Http2,
             grpc: exchange.grpc,
@@ -199,6 +200,7 @@ struct Copy {
     workload: Arc<LocalWorkload>,
     listener: ListenerKind,
     dialled: SocketAddr,
+    draw: Draw,
     group: Arc<Group>,
     http2_client: bool,
     grpc: bool,
@@ -230,8 +232,10 @@ impl Copy {
     async fn send(&mut self) -> Result<(), Failure> {
         let worker = &self.worker;
         let nobody = Tried::default();
-        let ask = Ask { dialled: self.dialled, tried: &nobody };
+        // As in Envoy, what a request is known by says nothing of its copies.
+        let ask = Ask { dialled: self.dialled, tried: &nobody, draw: self.draw, hash: None };
         let member = self.group.pick(&ask, || worker.process.now()).map_err(Failure::mesh)?;
+        let _under_way = member.begin();
         let address = member.address();
         let _counted = self.group.request().map_err(Failure::mesh)?;
         let to = Target {

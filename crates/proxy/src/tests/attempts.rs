@@ -19,7 +19,7 @@ use super::world::*;
 /// A proxy of a caller of these applications, with one rule, a policy and limits.
 fn caller(apps: &[&App], rule: Option<Rule>, traffic: TrafficPolicy, limits: ProxyLimits) -> Proxy {
     let mut policy = subsets(&[]);
-    policy.policy.traffic = Some(traffic);
+    policy.policy.traffic = Some(taking_turns(traffic));
     let objects = Objects {
         routes: rule.map(|rule| route(vec![rule])).into_iter().collect(),
         destination_policies: vec![policy],

@@ -316,7 +316,8 @@ fn kept_connections_that_died_together_cost_one_replay() {
     let endpoints = apps.iter().zip(["v1", "v2"]);
     let endpoints = endpoints.map(|(app, version)| endpoint(version, app.address, false));
     let services = vec![reviews(Protocol::Http2, endpoints.collect())];
-    let objects = Objects { services, ..Objects::default() };
+    let destination_policies = vec![subsets(&[])];
+    let objects = Objects { services, destination_policies, ..Objects::default() };
     let proxy = Proxy::start(ListenerKind::Outbound, service_address(), objects);
     block_on(async {
         let client = connect(&proxy).await;

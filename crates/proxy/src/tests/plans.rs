@@ -25,7 +25,7 @@ fn by_rule(apps: &[&App], rule: Rule) -> Proxy {
 /// The same, by a policy for the destination.
 fn by_policy(protocol: Protocol, apps: &[&App], traffic: TrafficPolicy) -> Proxy {
     let mut policy = subsets(&[]);
-    policy.policy.traffic = Some(traffic);
+    policy.policy.traffic = Some(taking_turns(traffic));
     let objects = Objects { destination_policies: vec![policy], ..objects(protocol, apps) };
     Proxy::start(ListenerKind::Outbound, service_address(), objects)
 }

@@ -10,7 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use ironmesh_model::limits::ProxyLimits;
-use ironmesh_model::policy::{DestinationPolicy, Subset, TrafficPolicy};
+use ironmesh_model::policy::{Balance, Balancer, DestinationPolicy, Subset, TrafficPolicy};
 use ironmesh_model::resource::Version;
 use ironmesh_model::route::{Action, Backend, HeaderOps, Match, Route, Rule};
 use ironmesh_model::service::{
@@ -295,9 +295,22 @@ pub(crate) fn endpoint(version: &str, address: SocketAddr, mutual: bool) -> Endp
     }
 }
 
-/// A proxy of a caller, for which these applications are `reviews`.
+/// What is said, and if nothing is said of it, that applications take turns.
+pub(crate) fn taking_turns(traffic: TrafficPolicy) -> TrafficPolicy {
+    TrafficPolicy { balance: traffic.balance.or(in_turn().balance), ..traffic }
+}
+
+/// A proxy of a caller, for which these applications are `reviews`, in turn.
 pub(crate) fn outbound(protocol: Protocol, apps: &[&App]) -> Proxy {
-    Proxy::start(ListenerKind::Outbound, service_address(), objects(protocol, apps))
+    let destination_policies = vec![subsets(&[])];
+    let objects = Objects { destination_policies, ..objects(protocol, apps) };
+    Proxy::start(ListenerKind::Outbound, service_address(), objects)
+}
+
+/// Applications take turns, so that tests know whose it is.
+pub(crate) fn in_turn() -> TrafficPolicy {
+    let balance = Some(Balance { by: Balancer::RoundRobin });
+    TrafficPolicy { balance, ..TrafficPolicy::default() }
 }
 
 /// The service `reviews` on these applications.
@@ -355,7 +368,7 @@ pub(crate) fn rule(subsets: &[(&str, u32)], prefix: Option<&str>) -> Rule {
     }
 }
 
-/// Subsets of `reviews` by the label `version`.
+/// Subsets of `reviews` by the label `version`. Its applications take turns.
 pub(crate) fn subsets(versions: &[&str]) -> DestinationPolicySource {
     let subset = |version: &&str| Subset {
         name: (*version).into(),
@@ -365,7 +378,7 @@ pub(crate) fn subsets(versions: &[&str]) -> DestinationPolicySource {
     DestinationPolicySource {
         policy: DestinationPolicy {
             id: ObjectId::new("DestinationRule", "default", "reviews"),
-            traffic: None,
+            traffic: Some(in_turn()),
             subsets: versions.iter().map(subset).collect(),
         },
         host: "reviews.default.svc.cluster.local".into(),

@@ -1,7 +1,7 @@
 //! Messages of policies.
 
 use ironmesh_model::policy::{
-    Balance, DestinationPolicy, InboundPolicy, MtlsMode, Policy, PortPolicy, Subset, TrafficPolicy,
+    DestinationPolicy, InboundPolicy, MtlsMode, Policy, PortPolicy, Subset, TrafficPolicy,
 };
 use prost::{Message, Oneof};
 
@@ -11,13 +11,13 @@ use super::common::{
 };
 use super::{Coded, DecodeError};
 
+mod balance;
 mod outlier;
 mod pool;
 
+use balance::BalanceMessage;
 use outlier::OutlierMessage;
 use pool::PoolMessage;
-
-choice!(balance_number, balance, Balance, "balancing", [Balance::RoundRobin]);
 
 choice!(
     mtls_number,
@@ -125,8 +125,8 @@ impl Coded for TrafficPolicy {
 /// policy: decoding those would take as much of the stack as the sender likes.)
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct SectionsMessage {
-    #[prost(uint32, optional, tag = "1")]
-    balance: Option<u32>,
+    #[prost(message, optional, tag = "1")]
+    balance: Option<BalanceMessage>,
     #[prost(message, optional, tag = "2")]
     outlier: Option<OutlierMessage>,
     #[prost(message, optional, tag = "3")]
@@ -136,7 +136,7 @@ pub(super) struct SectionsMessage {
 impl SectionsMessage {
     fn of(policy: &TrafficPolicy) -> Self {
         Self {
-            balance: policy.balance.map(balance_number),
+            balance: policy.balance.as_ref().map(Coded::message),
             outlier: policy.outlier.as_ref().map(Coded::message),
             pool: policy.pool.as_ref().map(Coded::message),
         }
@@ -144,7 +144,7 @@ impl SectionsMessage {
 
     fn value(self) -> Result<TrafficPolicy, DecodeError> {
         Ok(TrafficPolicy {
-            balance: self.balance.map(balance).transpose()?,
+            balance: self.balance.map(Coded::value).transpose()?,
             outlier: self.outlier.map(Coded::value).transpose()?,
             pool: self.pool.map(Coded::value).transpose()?,
             ports: Vec::new(),

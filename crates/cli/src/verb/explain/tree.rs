@@ -85,7 +85,7 @@ fn event(lines: &mut Vec<String>, event: &Event) {
 }
 
 fn backend(lines: &mut Vec<String>, backend: &BackendItem, endpoint: Option<&str>) {
-    let BackendItem { host, port, subset, weight, chosen, unusable, endpoints } = backend;
+    let BackendItem { host, port, subset, weight, chosen, unusable, balancer, endpoints } = backend;
     let mut line =
         format!("backend {}", backend_name(&format!("{host}:{port}"), subset.as_deref()));
     if *weight > 0 {
@@ -93,6 +93,9 @@ fn backend(lines: &mut Vec<String>, backend: &BackendItem, endpoint: Option<&str
     }
     if *chosen {
         line.push_str(", followed");
+    }
+    if let Some(balancer) = balancer {
+        line.push_str(&format!(", by {balancer}"));
     }
     if let Some(reason) = unusable {
         line.push_str(&format!(": {}", reason.text()));

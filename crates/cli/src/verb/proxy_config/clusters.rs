@@ -69,6 +69,9 @@ struct Cluster {
     destination_rules: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     protocol: Option<Protocol>,
+    /// How an endpoint is chosen, as Envoy names it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lb_policy: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     traffic_policy: Option<TrafficPolicy>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -154,6 +157,7 @@ fn outbound(dump: &Dump, group: &HeldGroup) -> Cluster {
         direction: Some(Direction::Outbound),
         destination_rules: destination_rules(dump, service),
         protocol: Some(group.protocol),
+        lb_policy: Some(group.traffic.balancer().envoy_name()),
         traffic_policy: Some(group.traffic.clone()),
         endpoints: Some(group.endpoints),
         ready: Some(group.ready),
@@ -172,6 +176,7 @@ impl Cluster {
             kind,
             destination_rules: Vec::new(),
             protocol: None,
+            lb_policy: None,
             traffic_policy: None,
             endpoints: None,
             ready: None,

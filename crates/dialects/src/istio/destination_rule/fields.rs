@@ -48,7 +48,7 @@ fields! {
     /// How connections are made.
     pub struct TrafficPolicy "trafficPolicy" {
         /// How requests are spread over the endpoints.
-        honoured load_balancer "loadBalancer": LoadBalancer,
+        honoured load_balancer "loadBalancer": Option<LoadBalancer>,
         /// How many connections and requests there may be at a time.
         honoured connection_pool "connectionPool": Option<ConnectionPool>,
         /// Which endpoints are left out for a time.
@@ -70,7 +70,7 @@ fields! {
         /// The port.
         honoured port: PortSelector,
         /// How requests are spread over the endpoints.
-        honoured load_balancer "loadBalancer": LoadBalancer,
+        honoured load_balancer "loadBalancer": Option<LoadBalancer>,
         /// How many connections and requests there may be at a time.
         honoured connection_pool "connectionPool": Option<ConnectionPool>,
         /// Which endpoints are left out for a time.
@@ -84,7 +84,7 @@ fields! {
         /// By one of these rules.
         honoured simple: Option<SimpleBalance>,
         /// By a hash, so that alike requests meet the same endpoint.
-        later consistent_hash "consistentHash": Option<ConsistentHash>,
+        honoured consistent_hash "consistentHash": Option<ConsistentHash>,
         /// By the locality of caller and endpoint.
         later locality_lb_setting "localityLbSetting": Option<LocalityBalance>,
         /// By the zone of caller and endpoint.
@@ -329,16 +329,16 @@ words! {
     pub enum SimpleBalance {
         /// One after the other.
         honoured RoundRobin = "ROUND_ROBIN",
-        /// As the mesh likes.
+        /// As the default: to the one of two that has fewer requests.
         honoured Unspecified = "UNSPECIFIED",
         /// To the one of two that has fewer requests.
-        later LeastConn = "LEAST_CONN",
+        honoured LeastConn = "LEAST_CONN",
         /// To the one of two that has fewer requests.
-        later LeastRequest = "LEAST_REQUEST",
+        honoured LeastRequest = "LEAST_REQUEST",
         /// At random.
-        later Random = "RANDOM",
+        honoured Random = "RANDOM",
         /// To the address that the caller dialled.
-        later Passthrough = "PASSTHROUGH",
+        honoured Passthrough = "PASSTHROUGH",
     }
 
     /// How connections are secured.

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::group::tests::{group, picked};
+use crate::group::tests::{group, in_turn, picked};
 use crate::policy::TrafficPolicy;
 
 use Noted::{GatewayError, NoAnswer, ServerError, Success};
 
 fn detecting(outlier: OutlierDetection) -> TrafficPolicy {
-    TrafficPolicy { outlier: Some(outlier), ..TrafficPolicy::default() }
+    TrafficPolicy { outlier: Some(outlier), ..in_turn() }
 }
 
 /// Whether these, one after the other, eject an endpoint.

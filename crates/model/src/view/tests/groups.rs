@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use super::*;
-use crate::policy::{Balance, ConnectionPool, OutlierDetection, PortPolicy, TrafficPolicy};
+use crate::policy::{
+    Balance, Balancer, ConnectionPool, OutlierDetection, PortPolicy, TrafficPolicy,
+};
 use crate::service::ServicePort;
 
 /// The service `reviews` in two versions with rules `/0`, `/1`, ... to these subsets.
@@ -150,14 +152,19 @@ fn settings_of_a_port_take_the_place_of_all_sections_and_inherit_none() {
     let whole = TrafficPolicy { pool: limits(1), outlier, ..<_>::default() };
     let at_port = TrafficPolicy { pool: limits(2), ..<_>::default() };
     let nothing = TrafficPolicy::default();
-    let of_v1 = TrafficPolicy { balance: Some(Balance::RoundRobin), ..<_>::default() };
+    let of_v1 =
+        TrafficPolicy { balance: Some(Balance { by: Balancer::RoundRobin }), ..<_>::default() };
     let of_v2 = TrafficPolicy { outlier, ports: vec![with(of_v1.clone())], ..<_>::default() };
     for (ports, whole_expected, v1_expected) in [
-        (Vec::new(), whole.clone(), TrafficPolicy { balance: of_v1.balance, ..whole.clone() }),
+        (
+            Vec::new(),
+            whole.clone(),
+            TrafficPolicy { balance: of_v1.balance.clone(), ..whole.clone() },
+        ),
         (
             vec![with(at_port.clone())],
             at_port.clone(),
-            TrafficPolicy { balance: of_v1.balance, ..at_port.clone() },
+            TrafficPolicy { balance: of_v1.balance.clone(), ..at_port.clone() },
         ),
         (vec![with(nothing.clone())], nothing, of_v1.clone()),
     ] {

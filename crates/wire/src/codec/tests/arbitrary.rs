@@ -8,8 +8,8 @@ use ironmesh_model::chunk::Chunk;
 use ironmesh_model::draw::Share;
 use ironmesh_model::listeners::{Domains, GatewayListener, GatewayProtocol, Listeners};
 use ironmesh_model::policy::{
-    Balance, ConnectionPool, DestinationPolicy, InboundPolicy, Keepalive, MtlsMode,
-    OutlierDetection, Policy, PortPolicy, Subset, TrafficPolicy,
+    ConnectionPool, DestinationPolicy, InboundPolicy, Keepalive, MtlsMode, OutlierDetection,
+    Policy, PortPolicy, Subset, TrafficPolicy,
 };
 use ironmesh_model::resource::{
     Applies, DefaultBackend, Destination, InboundPort, Join, Resolution,
@@ -34,6 +34,8 @@ use proptest::collection::vec;
 use proptest::option::of;
 use proptest::prelude::*;
 use proptest::sample::select;
+
+mod balance;
 
 pub(super) fn resource() -> impl Strategy<Value = Resource> {
     prop_oneof![
@@ -465,7 +467,7 @@ fn pool() -> impl Strategy<Value = ConnectionPool> {
 
 fn sections() -> impl Strategy<Value = TrafficPolicy> {
     // Boxed: as one type they would need more stack than a test has.
-    (of(Just(Balance::RoundRobin)), of(outlier().boxed()), of(pool().boxed())).prop_map(
+    (of(balance::balance().boxed()), of(outlier().boxed()), of(pool().boxed())).prop_map(
         |(balance, outlier, pool)| TrafficPolicy { balance, outlier, pool, ports: Vec::new() },
     )
 }

@@ -8,8 +8,9 @@ use ironmesh_model::chunk::Chunk;
 use ironmesh_model::draw::Share;
 use ironmesh_model::listeners::{Domains, GatewayListener, GatewayProtocol, Listeners};
 use ironmesh_model::policy::{
-    Balance, ConnectionPool, DestinationPolicy, InboundPolicy, Keepalive, MtlsMode,
-    OutlierDetection, Policy, PortPolicy, Subset, TrafficPolicy,
+    Balance, Balancer, ConnectionPool, DestinationPolicy, HashBalance, HashCookie, HashKey,
+    HashTable, InboundPolicy, Keepalive, MtlsMode, OutlierDetection, Policy, PortPolicy, Subset,
+    TrafficPolicy,
 };
 use ironmesh_model::resource::{
     Applies, DefaultBackend, Destination, InboundPort, Join, Resolution,
@@ -273,8 +274,17 @@ fn destination_policy() -> Policy {
         traffic,
     };
     let nothing = TrafficPolicy::default();
+    let by_cookie = HashBalance {
+        key: HashKey::Cookie(HashCookie {
+            name: "session".into(),
+            path: "/".into(),
+            ttl: Some(Duration::from_secs(60)),
+            attributes: vec![("SameSite".into(), "Lax".into())],
+        }),
+        table: HashTable::Ring { points_min: 1024 },
+    };
     let everything = TrafficPolicy {
-        balance: Some(Balance::RoundRobin),
+        balance: Some(Balance { by: Balancer::Hash(Box::new(by_cookie)) }),
         outlier: Some(OutlierDetection {
             consecutive_5xx: 3,
             consecutive_gateway: 4,

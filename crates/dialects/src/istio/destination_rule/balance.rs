@@ -1,0 +1,119 @@
+//! `loadBalancer`: how an endpoint is chosen.
+
+use ironmesh_model::FindingCode;
+use ironmesh_model::policy::{Balance, Balancer, HashBalance, HashCookie, HashKey, HashTable};
+
+use super::fields::{ConsistentHash, HttpCookie, LoadBalancer, SimpleBalance};
+use crate::path::field;
+
+/// Takes a finding: the path of a field, the code, and what is wrong.
+pub(super) type Report<'a> = &'a mut dyn FnMut(String, FindingCode, String);
+
+/// What is said of balancing. What is left out is as Istio's default: the fewest requests under way.
+pub(super) fn balance(given: &LoadBalancer, path: &str, report: Report<'_>) -> Balance {
+    let by = match (&given.consistent_hash, given.simple) {
+        (Some(hash), _) => by_hash(hash, &field(path, "consistentHash"), report),
+        (None, Some(SimpleBalance::RoundRobin)) => Balancer::RoundRobin,
+        (None, Some(SimpleBalance::Random)) => Balancer::Random,
+        (None, Some(SimpleBalance::Passthrough)) => Balancer::Passthrough,
+        (
+            None,
+            None
+            | Some(
+                SimpleBalance::Unspecified | SimpleBalance::LeastConn | SimpleBalance::LeastRequest,
+            ),
+        ) => Balancer::LeastRequest,
+    };
+    Balance { by }
+}
+
+fn by_hash(given: &ConsistentHash, path: &str, report: Report<'_>) -> Balancer {
+    let table = table(given, path, report);
+    match key(given) {
+        Some(key) => Balancer::Hash(Box::new(HashBalance { key, table })),
+        None => {
+            let message = "nothing is named whose hash could choose an endpoint, so it is drawn";
+            report(path.to_owned(), FindingCode::NoEffect, message.to_owned());
+            Balancer::Random
+        }
+    }
+}
+
+fn key(given: &ConsistentHash) -> Option<HashKey> {
+    let named = |name: &Option<String>| name.clone().filter(|name| !name.is_empty());
+    if let Some(name) = named(&given.http_header_name) {
+        return Some(HashKey::Header(name.to_ascii_lowercase().into()));
+    }
+    if let Some(cookie) = &given.http_cookie {
+        return Some(HashKey::Cookie(cookie_of(cookie)));
+    }
+    if given.use_source_ip == Some(true) {
+        return Some(HashKey::SourceIp);
+    }
+    named(&given.http_query_parameter_name).map(|name| HashKey::Query(name.into()))
+}
+
+fn cookie_of(given: &HttpCookie) -> HashCookie {
+    let attributes = given.attributes.iter();
+    HashCookie {
+        name: given.name.as_str().into(),
+        path: given.path.as_str().into(),
+        ttl: given.ttl,
+        attributes: attributes.map(|a| (a.name.as_str().into(), a.value.as_str().into())).collect(),
+    }
+}
+
+/// The table, of a size that Envoy would take. Zero stands for the default.
+fn table(given: &ConsistentHash, path: &str, report: Report<'_>) -> HashTable {
+    if let Some(maglev) = &given.maglev {
+        let size = maglev.table_size.filter(|size| *size != 0);
+        let size = size.unwrap_or(u64::from(HashTable::MAGLEV_SIZE));
+        let size = u32::try_from(size).unwrap_or(u32::MAX);
+        if size <= HashTable::MAGLEV_SIZE_MAX && is_prime(size) {
+            return HashTable::Maglev { size };
+        }
+        let (most, used) = (HashTable::MAGLEV_SIZE_MAX, HashTable::MAGLEV_SIZE);
+        let message = format!("the size is a prime of {most} at most; {used} is used");
+        report(field(&field(path, "maglev"), "tableSize"), FindingCode::Invalid, message);
+        return HashTable::Maglev { size: used };
+    }
+    let (points, path) = match &given.ring_hash {
+        Some(ring) => (ring.minimum_ring_size, field(path, "ringHash")),
+        None => (given.minimum_ring_size, path.to_owned()),
+    };
+    let points = points.filter(|points| *points != 0);
+    let points = points.unwrap_or(u64::from(HashTable::RING_POINTS));
+    let most = HashTable::RING_POINTS_MAX;
+    let points_min = u32::try_from(points).unwrap_or(u32::MAX).min(most);
+    if points > u64::from(most) {
+        let message = format!("a ring has {most} points at most, and so many are used");
+        report(field(&path, "minimumRingSize"), FindingCode::Invalid, message);
+    }
+    HashTable::Ring { points_min }
+}
+
+fn is_prime(number: u32) -> bool {
+    let is_divisor = |by: &u32| number.is_multiple_of(*by);
+    let up_to_root = (2..).take_while(|by| u64::from(*by) * u64::from(*by) <= u64::from(number));
+    number > 1 && up_to_root.into_iter().all(|by| !is_divisor(&by))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn primes_are_known() {
+        for (number, prime) in [
+            (0, false),
+            (1, false),
+            (2, true),
+            (251, true),
+            (65_537, true),
+            (65_535, false),
+            (5_000_011, true),
+        ] {
+            assert_eq!(is_prime(number), prime, "{number}");
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! What a request is known by, where a hash of that chooses its endpoint. Hashes are Envoy's
+//! (xxHash64, `source/common/http/hash_policy.cc`), so that a key leads to the same endpoint.
+
+use std::borrow::Cow;
+use std::net::SocketAddr;
+
+use twox_hash::XxHash64;
+
+use super::Decision;
+use crate::policy::{HashCookie, HashKey};
+use crate::request::HeaderLookup;
+use crate::traffic::Request;
+
+/// What a request is known by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hashed {
+    /// The hash of it.
+    pub hash: u64,
+    /// Value of the `set-cookie` header that the answer gets, if the client has no cookie yet.
+    pub set_cookie: Option<String>,
+}
+
+impl Decision {
+    /// What the chosen backend's requests are known by, if its endpoints are chosen by that.
+    pub fn hash_key(&self) -> Option<&HashKey> {
+        self.backend()?.hash.as_deref()
+    }
+
+    /// What a request is known by, before the winning rule changes it. `None`: nothing is asked of
+    /// it, or it has not what is asked for; then its endpoint is drawn.
+    ///
+    /// `client` and `dialled`: the ends of the client's connection, from which a cookie is made, so
+    /// that the requests on one connection that have none yet are given the same.
+    pub fn hashed(
+        &self,
+        request: &Request<'_>,
+        client: SocketAddr,
+        dialled: SocketAddr,
+    ) -> Option<Hashed> {
+        let mut made = None;
+        let value = match self.hash_key()? {
+            HashKey::Header(name) => request.headers.value(name)?,
+            HashKey::Query(name) => Cow::Borrowed(raw_query_value(request.query?, name)?),
+            HashKey::SourceIp => Cow::Owned(client.ip().to_string()),
+            HashKey::Cookie(cookie) => match cookie_value(request.headers, &cookie.name) {
+                Some(value) => Cow::Owned(value),
+                None => {
+                    let ttl = cookie.ttl?.as_secs();
+                    let value = format!("{:016x}", hash(&format!("{client}{dialled}")));
+                    made = Some(set_cookie(cookie, &value, ttl));
+                    Cow::Owned(value)
+                }
+            },
+        };
+        Some(Hashed { hash: hash(&value), set_cookie: made })
+    }
+
+    /// The hash by which the endpoint of an opaque connection is chosen, if it is by the address of
+    /// the client.
+    pub fn hashed_connection(&self, client: SocketAddr) -> Option<u64> {
+        match self.hash_key()? {
+            HashKey::SourceIp => Some(hash(&client.ip().to_string())),
+            HashKey::Header(_) | HashKey::Cookie(_) | HashKey::Query(_) => None,
+        }
+    }
+}
+
+fn hash(value: &str) -> u64 {
+    XxHash64::oneshot(0, value.as_bytes())
+}
+
+/// The first value of a parameter, as it was sent.
+fn raw_query_value<'a>(query: &'a str, name: &str) -> Option<&'a str> {
+    let pairs = query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+    pairs.into_iter().find_map(|(key, value)| (key == name).then_some(value))
+}
+
+/// The value of a cookie, without quotes; `None` if it is not there, or empty.
+fn cookie_value(headers: &dyn HeaderLookup, name: &str) -> Option<String> {
+    let all = headers.value("cookie")?;
+    let mut pairs = all.split(';').filter_map(|pair| pair.split_once('='));
+    let (_, value) = pairs.find(|(key, _)| key.trim_start_matches(' ') == name)?;
+    let bare = value.strip_prefix('"').and_then(|value| value.strip_suffix('"'));
+    Some(bare.unwrap_or(value).to_owned()).filter(|value| !value.is_empty())
+}
+
+fn set_cookie(cookie: &HashCookie, value: &str, ttl: u64) -> String {
+    let mut text = format!("{}=\"{value}\"", cookie.name);
+    if ttl > 0 {
+        text += &format!("; Max-Age={ttl}");
+    }
+    if !cookie.path.is_empty() {
+        text += &format!("; Path={}", cookie.path);
+    }
+    for (name, value) in &cookie.attributes {
+        text += &if value.is_empty() { format!("; {name}") } else { format!("; {name}={value}") };
+    }
+    text + "; HttpOnly"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cookie_is_read_as_envoy_reads_it() {
+        let sent = |text: &str| vec![("cookie".to_owned(), text.to_owned())];
+        for (text, value) in [
+            ("sess=a", Some("a")),
+            ("x=1; sess=a=b; sess=c", Some("a=b")),
+            ("x=1;   sess=\"quoted\"", Some("quoted")),
+            ("sess=\"", Some("\"")),
+            ("Sess=a", None),
+            ("sess", None),
+            ("sess=", None),
+            ("sess=\"\"", None),
+            ("xsess=a", None),
+        ] {
+            assert_eq!(cookie_value(&sent(text), "sess").as_deref(), value, "{text}");
+        }
+        let two = vec![("cookie".into(), "a=1".into()), ("cookie".into(), "sess=2".into())];
+        assert_eq!(cookie_value(&two, "sess").as_deref(), Some("2"));
+    }
+
+    #[test]
+    fn a_parameter_is_taken_as_it_was_sent() {
+        assert_eq!(raw_query_value("a=1&user=%20x&user=2", "user"), Some("%20x"));
+        assert_eq!(raw_query_value("user", "user"), Some(""));
+        assert_eq!(raw_query_value("%75ser=1&users=2", "user"), None);
+    }
+
+    #[test]
+    fn a_cookie_that_is_made_has_the_attributes_that_were_asked_for() {
+        let mut cookie = HashCookie {
+            name: "sess".into(),
+            path: "".into(),
+            ttl: Some(std::time::Duration::ZERO),
+            attributes: Vec::new(),
+        };
+        assert_eq!(set_cookie(&cookie, "1f", 0), "sess=\"1f\"; HttpOnly");
+        cookie.path = "/a".into();
+        cookie.attributes = vec![("SameSite".into(), "Lax".into()), ("Secure".into(), "".into())];
+        let all = "sess=\"1f\"; Max-Age=60; Path=/a; SameSite=Lax; Secure; HttpOnly";
+        assert_eq!(set_cookie(&cookie, "1f", 60), all);
+    }
+}

@@ -1,0 +1,141 @@
+//! How an endpoint is chosen.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::name::Name;
+
+/// How an endpoint is chosen (`loadBalancer`).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Balance {
+    /// By which rule.
+    pub by: Balancer,
+}
+
+impl Balance {
+    /// What is hashed, where a hash chooses.
+    pub fn hash_key(&self) -> Option<&HashKey> {
+        match &self.by {
+            Balancer::Hash(hash) => Some(&hash.key),
+            _ => None,
+        }
+    }
+}
+
+/// The rule by which an endpoint is chosen.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Balancer {
+    /// Of two that are drawn, the one with fewer requests under way. The default, as Istio's.
+    #[default]
+    LeastRequest,
+    /// Strictly one after the other.
+    RoundRobin,
+    /// One that is drawn.
+    Random,
+    /// The endpoint that the caller dialled. If it dialled the service, one that is drawn, as the node
+    /// would: by mutual TLS all the same.
+    Passthrough,
+    /// By a hash of something that the request carries.
+    Hash(Box<HashBalance>),
+}
+
+impl Balancer {
+    /// As Envoy names it (`lbPolicy` of a cluster).
+    pub fn envoy_name(&self) -> &'static str {
+        match self {
+            Self::LeastRequest => "LEAST_REQUEST",
+            Self::RoundRobin => "ROUND_ROBIN",
+            Self::Random => "RANDOM",
+            Self::Passthrough => "CLUSTER_PROVIDED",
+            Self::Hash(hash) => match hash.table {
+                HashTable::Ring { .. } => "RING_HASH",
+                HashTable::Maglev { .. } => "MAGLEV",
+            },
+        }
+    }
+}
+
+impl fmt::Display for Balancer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Hash(hash) => write!(f, "{} of the {}", self.envoy_name(), hash.key),
+            Self::Passthrough => f.write_str("PASSTHROUGH"),
+            Self::LeastRequest | Self::RoundRobin | Self::Random => f.write_str(self.envoy_name()),
+        }
+    }
+}
+
+/// Balancing by a hash, so that alike requests meet the same endpoint (`consistentHash`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HashBalance {
+    /// What is hashed.
+    pub key: HashKey,
+    /// How a hash leads to an endpoint.
+    pub table: HashTable,
+}
+
+/// What is hashed. A request without it goes to an endpoint that is drawn.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum HashKey {
+    /// The value of this header.
+    Header(Name),
+    /// The value of a cookie.
+    Cookie(HashCookie),
+    /// The address of the client.
+    SourceIp,
+    /// The first value of this parameter of the query, as it was sent.
+    Query(Name),
+}
+
+impl fmt::Display for HashKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Header(name) => write!(f, "header {name}"),
+            Self::Cookie(cookie) => write!(f, "cookie {}", cookie.name),
+            Self::SourceIp => f.write_str("address of the client"),
+            Self::Query(name) => write!(f, "query parameter {name}"),
+        }
+    }
+}
+
+/// A cookie that is hashed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HashCookie {
+    /// Its name.
+    pub name: Name,
+    /// The path that it is set for; empty: none is named.
+    pub path: Name,
+    /// How long a client that has none keeps the one that it is given; zero: until its session
+    /// ends. `None`: it is given none.
+    pub ttl: Option<Duration>,
+    /// Further attributes with which it is set; an empty value stands for none.
+    pub attributes: Vec<(Name, Name)>,
+}
+
+/// How a hash leads to an endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum HashTable {
+    /// By a ring on which each endpoint has many points (Ketama).
+    Ring {
+        /// The least number of points on it. Istio's default is 1024.
+        points_min: u32,
+    },
+    /// By the table of Maglev (Eisenbud et al., NSDI 2016, section 3.4).
+    Maglev {
+        /// Its size, a prime. Envoy's default is 65 537.
+        size: u32,
+    },
+}
+
+impl HashTable {
+    /// Points of a ring, if no number is given.
+    pub const RING_POINTS: u32 = 1024;
+    /// The most points that a ring may be asked to have; it takes 12 bytes for each.
+    pub const RING_POINTS_MAX: u32 = 1 << 20;
+    /// Size of Maglev's table, if none is given.
+    pub const MAGLEV_SIZE: u32 = 65_537;
+    /// The largest table of Maglev, as Envoy's; it takes 4 bytes for each place.
+    pub const MAGLEV_SIZE_MAX: u32 = 5_000_011;
+}
