@@ -146,4 +146,31 @@ calls 300 curl -s http://$GATEWAY_URL/podinfo >podinfos
 is "10 of 100 are blue" between 9 "$(grep -c '"version": *"1.7.0"' podinfos)" 51
 is "90 of 100 are green" between 249 "$(grep -c '"version": *"1.7.1"' podinfos)" 291
 
-later 0.13 "mirroring to another cluster" "ServiceEntries come with the next traffic features"
+step 0.13 "mirroring to another cluster"
+export CTX_CLUSTER2=$IRONMESH_MESH-2
+trap 'record; for mesh in "$IRONMESH_MESH" "$CTX_CLUSTER2"; do "$IRONMESH" --mesh "$mesh" down; done >/dev/null 2>&1' EXIT
+"$IRONMESH" --mesh $CTX_CLUSTER2 up --empty --detach # the text makes a second cluster
+kubectl create namespace istio-system --context $CTX_CLUSTER2
+kubectl create namespace primary --context $CTX_CLUSTER2
+istioctl install --context=$CTX_CLUSTER2 --set profile=default -y
+kubectl label namespace primary istio-injection=enabled --context=$CTX_CLUSTER2
+kubectl apply -f $istioPath/Examples/HelloWorld/helloworld-app-v2.yaml -n primary --context=$CTX_CLUSTER2
+kubectl get svc helloworld -n primary --context=$CTX_CLUSTER2 ||
+  kubectl create service clusterip helloworld --tcp=5000:5000 -n primary --context=$CTX_CLUSTER2 # our file has none
+kubectl apply -f $gateways/helloworld-v2-gateway.yaml -n primary --context=$CTX_CLUSTER2
+kubectl apply -f $gateways/helloworld-v2-destination-rule.yaml -n primary --context=$CTX_CLUSTER2
+other=$(kubectl -n istio-system get service istio-ingressgateway --context=$CTX_CLUSTER2 -o jsonpath='{.status.loadBalancer.ingress[0].ip}:{.spec.ports[?(@.name=="http2")].port}')
+becomes "v2 answers in the second cluster" has 'version: v2' curl -s http://$other/hello
+"$IRONMESH" external hellov2.wkshpdev.com=$other # a record of DNS in the text
+kubectl apply -f $gateways/primary-gateway.yaml -n primary --context=$CTX_CLUSTER1 # the weights of before
+calls 10 curl -s -m 10 http://$GATEWAY_URL/hello >hellos
+is "before the ServiceEntry is there callers notice nothing" between 10 "$(grep -c 'version: v1' hellos)" 10
+kubectl apply -f $gateways/helloworld-serviceentry.yaml -n primary --context=$CTX_CLUSTER1
+copies() { kubectl logs -l app=helloworld -c istio-proxy -n primary --tail=-1 --context=$CTX_CLUSTER2 | grep -c -- '-shadow"' || true; }
+becomes "a copy comes to the second cluster" bash -c "curl -s -m 10 http://$GATEWAY_URL/hello; kubectl logs -l app=helloworld -c istio-proxy -n primary --tail=-1 --context=$CTX_CLUSTER2 | grep -q -- '-shadow\"'"
+before=$(copies)
+calls 200 curl -s -m 10 http://$GATEWAY_URL/hello >hellos
+is "callers see v1 alone" between 200 "$(grep -c 'version: v1' hellos)" 200
+some() { between $((before + 70)) "$(copies)" $((before + 130)); }
+becomes "half of the calls are seen there, too" some
+"$IRONMESH" --mesh $CTX_CLUSTER2 down

@@ -100,7 +100,19 @@ kubectl exec $clientPod -c client -- bash -c 'for x in {1..20}; do curl -s --coo
 is "another cookie beside it changes nothing" between 20 "$(versions 2)" 20
 is "one that only begins so is another" has 'Version 1' kubectl exec $clientPod -c client -- curl -s --cookie "usertype=testerx" myweb-service
 
-later 3.9 "what is outside is closed until it is named" "ServiceEntries come with the next traffic features"
+step 3.9 "what is outside is closed until it is named"
+# The host of the internet is this machine's own here, seen from outside of the mesh.
+kubectl create namespace internet
+kubectl run httpbin -n internet --image=kennethreitz/httpbin --labels=app=httpbin --port=80
+kubectl expose pod httpbin -n internet --type=LoadBalancer --port=8000 --target-port=80
+becomes "the host has an address" has '^127' kubectl get svc httpbin -n internet -o jsonpath='{.status.loadBalancer.ingress[0].ip}'
+becomes "the host is ready" pods internet 1 1/1
+"$IRONMESH" external httpbin.org=$(kubectl get svc httpbin -n internet -o jsonpath='{.status.loadBalancer.ingress[0].ip}'):8000
+becomes "it is closed" has 'HTTP/1.1 502' kubectl exec $clientPod -c client -- curl -vs -m 10 httpbin.org/ip
+kubectl apply -f serviceEntry.yaml
+becomes "it is open by its name" has '"origin"' kubectl exec $clientPod -c client -- curl -vs -m 10 httpbin.org/ip
+is "another name is closed all the same" has 'HTTP/1.1 502' kubectl exec $clientPod -c client -- curl -vs -m 10 --resolve other.org:80:192.0.2.1 other.org/ip
+kubectl delete namespace internet
 later 3.10 "the gateway, by the name of a host" "the VirtualService of the text names no gateway; decided with the next traffic features"
 step 3.11 "round robin, random, and by a header"
 kubectl delete -f canaryCookie.yaml

@@ -19,12 +19,13 @@ use ironmesh_model::limits::WireLimits;
 use ironmesh_model::listeners::GatewayProtocol;
 use ironmesh_model::route::{self, Action, HeaderOps, Route, Rule};
 use ironmesh_model::service::{
-    Endpoint, EndpointAddress, PortMap, Protocol, Service, ServicePort, UpstreamTls, Workload,
+    Discovery, Endpoint, EndpointAddress, PortMap, Protocol, Service, ServicePort, UpstreamTls,
+    Workload,
 };
 use ironmesh_model::settings::Settings;
 use ironmesh_model::snapshot::{
-    GatewayServer, GatewaySource, Objects, RouteFields, RouteSource, ServiceSource, Subscriber,
-    Touched,
+    GatewayServer, GatewaySource, Objects, Reach, RouteFields, RouteSource, ServiceSource,
+    Subscriber, Touched,
 };
 use ironmesh_model::{Identity, Labels, ObjectId, ServiceId, Snapshot, WorkloadId};
 use ironmesh_wire::Certificate;
@@ -110,6 +111,7 @@ fn objects(endpoint: SocketAddr, meshed: bool, gateway_port: u16) -> Objects {
     let port = endpoint.port();
     let id = ServiceId { namespace: "default".into(), hostname: HOST.into() };
     let service = Service {
+        discovery: Discovery::Endpoints,
         id,
         name: "echo".into(),
         addresses: vec![Ipv4Addr::new(10, 96, 0, 1).into()],
@@ -144,7 +146,11 @@ fn objects(endpoint: SocketAddr, meshed: bool, gateway_port: u16) -> Objects {
     });
     Objects {
         settings: Settings { access_log: false, ..Settings::default() },
-        services: vec![ServiceSource { service, endpoints: vec![endpoint], created: 0 }],
+        services: vec![ServiceSource {
+            service,
+            endpoints: vec![endpoint],
+            reach: Reach::default(),
+        }],
         workloads: workloads.into(),
         routes: vec![gateway_route(port)],
         gateways: vec![GatewaySource {

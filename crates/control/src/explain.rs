@@ -10,6 +10,7 @@ use ironmesh_dialects::kubernetes::kinds::Pod;
 use ironmesh_dialects::object::value as object;
 use ironmesh_model::entry::Sender;
 use ironmesh_model::group::Ask;
+use ironmesh_model::service::Discovery;
 use ironmesh_model::{
     Decision, Draw, Identity, ListenerKind, Member, Plan, Reason, Snapshot, Tried,
 };
@@ -72,7 +73,7 @@ pub(crate) async fn explain(
     let sender = Sender { listener, is_member: false, text: &text };
     let client = SocketAddr::new(origin.ip(), 0);
     let walked = proxy.walk(&sender, None, (client, destination), &mut call, request.draw);
-    let known = Known::ask(plane, &origin.pod, &walked.decision).await;
+    let known = Known::ask(plane, &mut proxy, &walked.decision).await;
     let (hop, next) = first_hop(plane, &mut proxy, &walked, &known, &mut call);
     hops.push(hop);
     let outcome = follow(plane, snapshot, next, &mut call, &mut hops);
@@ -108,6 +109,11 @@ fn first_hop(
                 hop.tls = Some(hop::tls_word(mutual).to_owned());
                 Some(Next { address, from: mutual.then(|| proxy.identity.clone()) })
             }
+            None if goes_where_dialled(decision) => {
+                hop.endpoint = Some(place(walked.destination, call));
+                hop.tls = Some(hop::tls_word(false).to_owned());
+                Some(Next { address: walked.destination, from: None })
+            }
             None => {
                 hop::refuse(&mut hop, Reason::NoEndpoints);
                 None
@@ -129,6 +135,12 @@ fn first_hop(
     };
     call.rewrite(decision);
     (hop, next)
+}
+
+/// Whether what is forwarded goes to where its caller dialled.
+fn goes_where_dialled(decision: &Decision) -> bool {
+    let group = decision.group();
+    group.is_some_and(|group| group.policy().service.discovery == Discovery::Dialled)
 }
 
 /// An address in words: of one that only the caller's resolver knows, the name.

@@ -15,6 +15,7 @@ mod mesh_config;
 pub mod peer_authentication;
 pub mod policy;
 pub mod route_rule;
+pub mod service_entry;
 pub(crate) mod status;
 pub mod virtual_service;
 
@@ -25,6 +26,7 @@ pub(crate) use mesh_config::{MeshConfig, mesh_config};
 pub(crate) use peer_authentication::peer_authentication;
 pub(crate) use policy::{mesh_policy, policy};
 pub(crate) use route_rule::route_rule;
+pub(crate) use service_entry::{Entries, EntryPart, service_entry};
 pub(crate) use virtual_service::virtual_service;
 
 fields! {
@@ -64,7 +66,7 @@ pub(crate) fn fully_qualified(host: &str, object: &Object) -> Name {
 }
 
 /// `exportTo`: the namespaces that see an object, none for all.
-fn export_to(given: &[String], object: &Object) -> Vec<Name> {
+pub(crate) fn export_to(given: &[String], object: &Object) -> Vec<Name> {
     if given.iter().any(|namespace| namespace == "*") {
         return Vec::new();
     }

@@ -6,7 +6,8 @@ use ironmesh_model::ObjectId;
 use ironmesh_model::settings::Settings;
 use ironmesh_model::snapshot::Edit;
 
-use crate::kubernetes::Members;
+use crate::istio::Entries;
+use crate::kubernetes::{Members, PodPart, ServicePart};
 use crate::translate::{Part, Translated};
 
 mod late;
@@ -20,6 +21,7 @@ pub(crate) use late::{Late, Place};
 pub struct Join<K> {
     members: Members<K>,
     late: LateParts<K>,
+    entries: Entries<K>,
     /// Those that the mesh was started with.
     settings: Settings,
     /// What each object is that has a part in the model.
@@ -32,6 +34,7 @@ enum Kind {
     Service,
     Pod,
     Endpoints,
+    Entry,
     Route(ObjectId),
     DestinationPolicy(ObjectId),
     InboundPolicy(ObjectId),
@@ -49,7 +52,9 @@ impl<K: Ord + Clone> Join<K> {
     pub fn new(settings: Settings) -> (Self, Vec<Edit>) {
         let edits = vec![Edit::Settings(settings.clone().into())];
         let members = Members::new(settings.clone());
-        (Self { members, late: LateParts::new(), settings, kinds: BTreeMap::new() }, edits)
+        let entries = Entries::new(settings.clone());
+        let late = LateParts::new();
+        (Self { members, late, entries, settings, kinds: BTreeMap::new() }, edits)
     }
 
     /// An object came or changed.
@@ -67,12 +72,13 @@ impl<K: Ord + Clone> Join<K> {
             Part::Service(part) => {
                 let (service, pods) = part.pods();
                 let told = self.late.put_pods(&key, service, pods);
-                let mut edits = self.members.put_service(key, Some(*part));
+                let mut edits = self.put_service(key, Some(*part));
                 edits.extend(told);
                 edits
             }
             Part::Late(part) => vec![self.late.put(key, *part)],
-            Part::Pod(part) => self.members.put_pod(key, Some(*part)),
+            Part::Pod(part) => self.put_pod(key, Some(*part)),
+            Part::Entry(part) => self.entries.put(key, Some(*part), &self.members),
             Part::Endpoints(part) => self.members.put_list(key, Some(*part)),
             Part::Route(part) => vec![Edit::Route(part.route.id.clone(), Some(part))],
             Part::DestinationPolicy(part) => {
@@ -103,7 +109,7 @@ impl<K: Ord + Clone> Join<K> {
         match self.kinds.remove(key) {
             None => Vec::new(),
             Some(Kind::Service) => {
-                let mut edits = self.members.put_service(key.clone(), None);
+                let mut edits = self.put_service(key.clone(), None);
                 edits.extend(self.late.hush(key));
                 edits
             }
@@ -112,7 +118,8 @@ impl<K: Ord + Clone> Join<K> {
                 self.late.take(key);
                 vec![if is_policy { Edit::InboundPolicy(id, None) } else { Edit::Route(id, None) }]
             }
-            Some(Kind::Pod) => self.members.put_pod(key.clone(), None),
+            Some(Kind::Pod) => self.put_pod(key.clone(), None),
+            Some(Kind::Entry) => self.entries.put(key.clone(), None, &self.members),
             Some(Kind::Endpoints) => self.members.put_list(key.clone(), None),
             Some(Kind::Route(id)) => vec![Edit::Route(id, None)],
             Some(Kind::DestinationPolicy(id)) => vec![Edit::DestinationPolicy(id, None)],
@@ -121,6 +128,26 @@ impl<K: Ord + Clone> Join<K> {
             Some(Kind::MeshConfig(true)) => vec![Edit::Settings(self.settings.clone().into())],
             Some(Kind::MeshConfig(false)) => Vec::new(),
         }
+    }
+
+    /// A Service is this, or gone; an entry of its name counts while it is not there.
+    fn put_service(&mut self, key: K, part: Option<ServicePart>) -> Vec<Edit> {
+        let before = self.members.service_id(&key).cloned();
+        let mut edits = self.members.put_service(key, part);
+        edits.extend(before.iter().flat_map(|id| self.entries.service(id, &self.members)));
+        edits
+    }
+
+    /// A pod is this, or gone; entries may have it for an endpoint.
+    fn put_pod(&mut self, key: K, part: Option<PodPart>) -> Vec<Edit> {
+        let before = self.members.pod(&key).cloned();
+        if before == part {
+            return Vec::new();
+        }
+        let mut edits = self.members.put_pod(key, part.clone());
+        let pods = before.iter().chain(&part);
+        edits.extend(self.entries.after_change_of(pods, &self.members));
+        edits
     }
 
     /// The objects that have a part in the model.
@@ -136,6 +163,7 @@ impl Kind {
             Part::Service(_) => Self::Service,
             Part::Pod(_) => Self::Pod,
             Part::Endpoints(_) => Self::Endpoints,
+            Part::Entry(_) => Self::Entry,
             Part::Route(part) => Self::Route(part.route.id.clone()),
             Part::Late(part) => {
                 Self::Late(part.id().clone(), matches!(**part, Late::ToTargets(..)))

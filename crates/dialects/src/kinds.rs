@@ -463,7 +463,7 @@ kinds! {
         VirtualService "virtualservices" ["vs"] namespaced model(istio::virtual_service::VirtualService, istio::virtual_service) shown VIRTUAL_SERVICE;
         DestinationRule "destinationrules" ["dr"] namespaced model(istio::destination_rule::DestinationRule, istio::destination_rule) shown DESTINATION_RULE;
         Gateway "gateways" ["gw"] namespaced model(istio::gateway::Gateway, istio::gateway);
-        ServiceEntry "serviceentries" ["se"] namespaced kept shown SERVICE_ENTRY;
+        ServiceEntry "serviceentries" ["se"] namespaced model(istio::service_entry::ServiceEntry, istio::service_entry) shown SERVICE_ENTRY;
         Sidecar "sidecars" [] namespaced kept;
         EnvoyFilter "envoyfilters" [] namespaced kept;
         WorkloadEntry "workloadentries" ["we"] namespaced kept shown WORKLOAD_ENTRY;

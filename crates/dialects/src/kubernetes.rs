@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use ironmesh_model::service::{Endpoint, EndpointAddress, PortMap, Service, UpstreamTls, Workload};
 use ironmesh_model::settings::Settings;
-use ironmesh_model::snapshot::Created;
+use ironmesh_model::snapshot::{Created, Reach};
 use ironmesh_model::{Identity, Labels, Name, WorkloadId};
 
 pub mod base64;
@@ -25,6 +25,7 @@ pub use fields::node_labels;
 pub(crate) use fields::{annotations, metadata, old_workload, read_workload};
 pub(crate) use members::Members;
 pub(crate) use pod::pod;
+pub(crate) use protocol::declared as declared_protocol;
 pub(crate) use service::service;
 
 /// The annotation of a namespace that the mesh has made for itself and that nobody has created since.
@@ -50,7 +51,7 @@ pub(crate) struct ServicePart {
     selector: Option<Labels>,
     targets: Vec<Target>,
     publish_not_ready: bool,
-    created: Created,
+    reach: Reach,
 }
 
 impl ServicePart {
@@ -106,20 +107,9 @@ fn endpoint(part: &ServicePart, pod: &PodPart, settings: &Settings) -> Endpoint 
         };
         Some(PortMap { service: target.service, target: port })
     };
-    Endpoint {
-        id: pod.id.uid.clone(),
-        address: EndpointAddress::Ip(pod.ip),
-        ports: part.targets.iter().filter_map(target).collect(),
-        labels: pod.labels.clone(),
-        workload: pod.id.clone(),
-        owner: pod.owner.clone(),
-        tls: tls(pod, settings),
-        ready: pod.ready || part.publish_not_ready,
-        weight: 1,
-        network: Name::default(),
-        cluster: pod.id.cluster.clone(),
-        locality: Name::default(),
-    }
+    let ports = part.targets.iter().filter_map(target).collect();
+    let endpoint = pod.as_endpoint(ports, settings);
+    Endpoint { ready: pod.ready || part.publish_not_ready, ..endpoint }
 }
 
 fn workload(pod: &PodPart, settings: &Settings) -> Workload {
@@ -130,6 +120,41 @@ fn workload(pod: &PodPart, settings: &Settings) -> Workload {
         labels: pod.labels.clone(),
         meshed: pod.meshed,
         tls: tls(pod, settings),
+    }
+}
+
+impl PodPart {
+    /// Namespace of the workload.
+    pub(crate) fn namespace(&self) -> &Name {
+        &self.id.namespace
+    }
+
+    /// Its labels.
+    pub(crate) fn labels(&self) -> &Labels {
+        &self.labels
+    }
+
+    /// Its address.
+    pub(crate) fn ip(&self) -> IpAddr {
+        self.ip
+    }
+
+    /// The endpoint that it is of a service with these ports.
+    pub(crate) fn as_endpoint(&self, ports: Vec<PortMap>, settings: &Settings) -> Endpoint {
+        Endpoint {
+            id: self.id.uid.clone(),
+            address: EndpointAddress::Ip(self.ip),
+            ports,
+            labels: self.labels.clone(),
+            workload: self.id.clone(),
+            owner: self.owner.clone(),
+            tls: tls(self, settings),
+            ready: self.ready,
+            weight: 1,
+            network: Name::default(),
+            cluster: self.id.cluster.clone(),
+            locality: Name::default(),
+        }
     }
 }
 
@@ -147,4 +172,4 @@ fn identity(pod: &PodPart, settings: &Settings) -> Identity {
 }
 
 /// The cluster that all workloads are in until there are several; Istio's default name.
-const CLUSTER: &str = "Kubernetes";
+pub(crate) const CLUSTER: &str = "Kubernetes";

@@ -7,7 +7,7 @@ use ironmesh_model::snapshot::{
 };
 use ironmesh_model::{Finding, FindingCode, Severity};
 
-use crate::istio::MeshConfig;
+use crate::istio::{EntryPart, MeshConfig};
 use crate::join::{Late, Place};
 use crate::kinds::{Kind, Treatment};
 use crate::kubernetes::{self, EndpointsPart, PodPart, ServicePart};
@@ -31,6 +31,7 @@ pub(crate) enum Part {
     Service(Box<ServicePart>),
     Pod(Box<PodPart>),
     Endpoints(Box<EndpointsPart>),
+    Entry(Box<EntryPart>),
     Route(Box<RouteSource>),
     /// Of which others say a part.
     Late(Box<Late>),

@@ -19,7 +19,7 @@ use ironmesh_client::{Address, Client};
 use ironmesh_dialects::kubernetes::kinds::Pod;
 use ironmesh_dialects::schema::{Typed, parse};
 use ironmesh_identity::TokenKey;
-use ironmesh_model::bootstrap::CONTROL_PORT;
+use ironmesh_model::bootstrap::{CONTROL_PORT, OUTSIDE_NAMES_PORT};
 use ironmesh_model::limits::{Limits, PlatformLimits};
 use ironmesh_model::settings::Settings;
 use tokio::sync::{Notify, mpsc};
@@ -127,6 +127,7 @@ async fn serve_all(spec: AgentSpec, host: &HostLink) -> io::Result<()> {
         secrets: Reflector::default(),
         config_maps: Reflector::default(),
         gateways: Reflector::default(),
+        entries: RefCell::default(),
         host_ports: Default::default(),
         edge: Notify::new(),
         topology: Notify::new(),
@@ -200,15 +201,26 @@ fn begin(
 
 /// Answers for names, for ever.
 async fn resolve_names(node: Rc<Node>) -> io::Result<()> {
-    let udp = tokio::net::UdpSocket::bind((GATEWAY, DNS_PORT)).await?;
-    let tcp = tokio::net::TcpListener::bind((GATEWAY, DNS_PORT)).await?;
     let outside =
         dns::Outside::new(node.host.clone(), Rc::clone(&node.externals), &node.limits.platform);
     let resolver = dns::Resolver {
         names: Rc::clone(&node) as Rc<dyn dns::Names>,
         outside: node.egress.then(|| Rc::new(outside)),
+        for_workloads: true,
     };
-    dns::serve(udp, tcp, resolver, node.limits.platform.clone()).await;
+    let for_proxies = dns::Resolver { for_workloads: false, ..resolver.clone() };
+    let limits = &node.limits.platform;
+    tokio::try_join!(
+        resolve_at(DNS_PORT, resolver, limits.clone()),
+        resolve_at(OUTSIDE_NAMES_PORT, for_proxies, limits.clone()),
+    )?;
+    Ok(())
+}
+
+async fn resolve_at(port: u16, resolver: dns::Resolver, limits: PlatformLimits) -> io::Result<()> {
+    let udp = tokio::net::UdpSocket::bind((GATEWAY, port)).await?;
+    let tcp = tokio::net::TcpListener::bind((GATEWAY, port)).await?;
+    dns::serve(udp, tcp, resolver, limits).await;
     Ok(())
 }
 
@@ -312,6 +324,7 @@ async fn follow_all(node: Rc<Node>) {
         copy("/api/v1/secrets", &node, node.secrets.clone(), on_configuration()),
         copy("/api/v1/configmaps", &node, node.config_maps.clone(), on_configuration()),
         kubelet::claims::follow_all(&node),
+        copy_entries(&node),
     );
     spawn_local(kubelet::refresh_volumes(Rc::clone(&node)));
     spawn_local(copy_ingresses(Rc::clone(&node)));
@@ -371,6 +384,26 @@ async fn copy<T: Typed + Clone + 'static>(
     synced.notified().await;
 }
 
+/// Begins to copy the ServiceEntries; returns when all that are there now were copied.
+async fn copy_entries(node: &Rc<Node>) {
+    let (sender, mut changes) = mpsc::channel(node.limits.platform.changes_waiting_max);
+    spawn_local(follow(node.api.clone(), ENTRIES, sender));
+    let (synced, node) = (Rc::new(Notify::new()), Rc::clone(node));
+    let tell = Rc::clone(&synced);
+    spawn_local(async move {
+        while let Some(change) = changes.recv().await {
+            match change {
+                Change::Is(object) => node.entries.borrow_mut().put(object),
+                Change::Gone((namespace, name)) => {
+                    node.entries.borrow_mut().take(&namespace, &name);
+                }
+                Change::Synced => tell.notify_one(),
+            }
+        }
+    });
+    synced.notified().await;
+}
+
 /// Copies the Ingresses, for ever.
 async fn copy_ingresses(node: Rc<Node>) {
     let (sender, mut changes) = mpsc::channel(node.limits.platform.changes_waiting_max);
@@ -412,6 +445,7 @@ async fn until_closed(mut lifeline: tokio::net::unix::pipe::Receiver) {
 }
 
 /// Where the API has the Gateways.
+const ENTRIES: &str = "/apis/networking.istio.io/v1/serviceentries";
 pub(super) const GATEWAYS: &str = "/apis/networking.istio.io/v1/gateways";
 /// Where the API has the Ingresses.
 const INGRESSES: &str = "/apis/networking.k8s.io/v1/ingresses";

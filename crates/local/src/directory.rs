@@ -1,7 +1,7 @@
 //! The names of the mesh and the plain forwarding of Services: both follow from the Services and
 //! from which pods are ready.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -48,6 +48,21 @@ impl Names for Node {
             Some((pod.hostname().to_owned(), port.target(&pod)?))
         };
         Some(PortTarget::Pods(self.endpoints(&service).into_iter().filter_map(of_pod).collect()))
+    }
+
+    fn entry(&self, client: IpAddr, name: &str) -> Option<Vec<Ipv4Addr>> {
+        let pods = self.pods.borrow();
+        let pod = pods.values().find(|pod| pod.ip().map(IpAddr::V4) == Some(client))?;
+        if !pod.slots(false).iter().any(|slot| slot.is_proxy()) {
+            return None;
+        }
+        let namespace = pod.pod.borrow().metadata.namespace.clone();
+        let addresses = self.entries.borrow().addresses(name, &namespace)?;
+        let v4 = addresses.into_iter().filter_map(|ip| match ip {
+            IpAddr::V4(ip) => Some(ip),
+            IpAddr::V6(_) => None,
+        });
+        Some(v4.collect())
     }
 
     fn reverse(&self, ip: Ipv4Addr) -> Option<String> {

@@ -20,7 +20,7 @@ use tokio::time::{Instant, timeout};
 use self::rate::Rate;
 use ironmesh_fds::slots::{Slot, Slots};
 
-use self::answer::Asked;
+use self::answer::{Asked, Resolved};
 
 pub(crate) use answer::{Names, PortTarget, Target};
 pub(crate) use outside::Outside;
@@ -31,12 +31,25 @@ pub(crate) struct Resolver {
     pub(crate) names: Rc<dyn Names>,
     /// The way to names outside the mesh; none: there are none.
     pub(crate) outside: Option<Rc<Outside>>,
+    /// Whether workloads ask: names that the mesh gives addresses of its own have those for them. For
+    /// their proxies, who are to go further, they stand for what they stand for outside.
+    pub(crate) for_workloads: bool,
 }
 
 impl Resolver {
+    /// What the mesh knows.
+    fn known(&self, asked: &Asked, client: IpAddr) -> Resolved {
+        asked.resolve(&*self.names, self.for_workloads.then_some(client))
+    }
+
     /// Answers a query.
-    async fn answer(&self, asked: Asked, bytes_max: Option<usize>) -> Option<Vec<u8>> {
-        let mut resolved = asked.resolve(&*self.names);
+    async fn answer(
+        &self,
+        asked: Asked,
+        client: IpAddr,
+        bytes_max: Option<usize>,
+    ) -> Option<Vec<u8>> {
+        let mut resolved = self.known(&asked, client);
         if let Some((name, outside)) = resolved.outside.take().zip(self.outside.as_ref()) {
             let found = outside.resolve(&name, asked.query_type()).await;
             resolved = resolved.with(found);
@@ -76,13 +89,13 @@ async fn serve_udp(socket: UdpSocket, resolver: &Resolver, rate: &RefCell<Rate>)
 /// Answers at once what the mesh knows, and the rest when it is known outside; how many of those there
 /// are at a time is bounded there.
 fn answer_by_udp(socket: Rc<UdpSocket>, resolver: Resolver, asked: Asked, client: SocketAddr) {
-    let resolved = asked.resolve(&*resolver.names);
+    let resolved = resolver.known(&asked, client.ip());
     if resolved.outside.is_none() || resolver.outside.is_none() {
         send(&socket, asked.answer(resolved, Some(UDP_BYTES_MAX)), client);
         return;
     }
     spawn_local(async move {
-        send(&socket, resolver.answer(asked, Some(UDP_BYTES_MAX)).await, client);
+        send(&socket, resolver.answer(asked, client.ip(), Some(UDP_BYTES_MAX)).await, client);
     });
 }
 
@@ -135,7 +148,7 @@ async fn serve_connection(
         }
         slot.use_it();
         let Some(asked) = Asked::read(&query) else { return Ok(()) };
-        let Some(answer) = resolver.answer(asked, None).await else { return Ok(()) };
+        let Some(answer) = resolver.answer(asked, client, None).await else { return Ok(()) };
         let length = u16::try_from(answer.len()).map_err(io::Error::other)?;
         stream.write_all(&[&length.to_be_bytes()[..], &answer].concat()).await?;
     }

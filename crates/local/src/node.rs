@@ -8,6 +8,7 @@ use std::rc::Rc;
 
 use ironmesh_client::Client;
 use ironmesh_dialects::istio::gateway::Gateway;
+use ironmesh_dialects::istio::service_entry::EntryNames;
 use ironmesh_dialects::kubernetes::kinds::{ConfigMap, Endpoints, Secret, Service};
 use ironmesh_identity::TokenKey;
 use ironmesh_model::limits::Limits;
@@ -43,6 +44,8 @@ pub(crate) struct Node {
     pub(crate) secrets: Reflector<Secret>,
     pub(crate) config_maps: Reflector<ConfigMap>,
     pub(crate) gateways: Reflector<Gateway>,
+    /// Names that workloads with a proxy reach by addresses of the mesh's own.
+    pub(crate) entries: RefCell<EntryNames>,
     pub(crate) claims: Claims,
     pub(crate) host_ports: HostPorts,
     /// Rung when a `Gateway` changes.

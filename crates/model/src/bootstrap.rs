@@ -29,6 +29,8 @@ pub const METRICS_PORT: u16 = 15090;
 pub const MERGED_METRICS_PORT: u16 = 15020;
 /// Health (`/healthz/ready`).
 pub const HEALTH_PORT: u16 = 15021;
+/// Where a proxy asks the local platform for names, as they are on the host.
+pub const OUTSIDE_NAMES_PORT: u16 = 15053;
 /// Push protocol and certificates of the control plane.
 pub const CONTROL_PORT: u16 = 15012;
 
@@ -66,6 +68,9 @@ pub struct ProxyBootstrap {
     /// `agent_fd`, everything else is dialled from sockets of the host's network.
     #[serde(default)]
     pub mesh_networks: Vec<String>,
+    /// Name servers for endpoints that are names, asked in this order; none: those are never reached.
+    #[serde(default)]
+    pub name_servers: Vec<SocketAddr>,
     /// Worker threads; default: 2 for a sidecar, all cores for a gateway, never more than cores.
     #[serde(default)]
     pub workers: Option<usize>,

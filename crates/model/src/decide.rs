@@ -100,6 +100,8 @@ pub enum RuleList {
 enum Chosen {
     /// The service's own.
     Default,
+    /// This one of those that are chosen by server name.
+    Named(u32),
     /// This one of the winning rule's.
     OfRule(u32),
 }
@@ -109,6 +111,7 @@ impl Decision {
     pub fn backend(&self) -> Option<&LinkedBackend> {
         match self.chosen? {
             Chosen::Default => self.applies()?.default_backend.as_ref(),
+            Chosen::Named(at) => self.applies()?.by_server_name.get(at as usize),
             Chosen::OfRule(backend) => self.backends()?.get(backend as usize),
         }
     }
@@ -127,7 +130,7 @@ impl Decision {
     /// Index of the chosen backend among the winning rule's.
     pub fn backend_index(&self) -> Option<u32> {
         match self.chosen? {
-            Chosen::Default => None,
+            Chosen::Default | Chosen::Named(_) => None,
             Chosen::OfRule(index) => Some(index),
         }
     }
@@ -267,7 +270,41 @@ fn outbound<R: Recorder>(
     match first_connection_match(applies, connection, recorder) {
         Found::Matched(at) => by_rule(linked, applies, at, None, draw, recorder),
         Found::NotRead => Decision::of(Plan::ReadHello, Reason::NotConfigured, linked),
-        Found::NoneMatched | Found::NoneApplies => by_default(linked, applies),
+        Found::NoneMatched | Found::NoneApplies if applies.by_server_name.is_empty() => {
+            by_default(linked, applies)
+        }
+        Found::NoneMatched | Found::NoneApplies => {
+            by_server_name(view, connection, linked, applies, recorder)
+        }
+    }
+}
+
+/// A connection to an address of nobody, on a port of services that are reached at whatever address.
+fn by_server_name<R: Recorder>(
+    view: &View,
+    connection: &Connection<'_>,
+    linked: &Arc<Linked>,
+    applies: &LinkedApplies,
+    recorder: &mut R,
+) -> Decision {
+    let name = match connection.server_name {
+        Seen::NotRead => return Decision::of(Plan::ReadHello, Reason::NotConfigured, linked),
+        Seen::Is(name) => Some(name),
+        Seen::Absent => None,
+    };
+    let mut hosts = (0u32..).zip(&applies.by_server_name);
+    let found =
+        name.and_then(|name| hosts.find(|(_, to)| crate::host::covers_any_case(&to.host, name)));
+    if let Some((at, backend)) = found {
+        recorder.record(|| Event::Resolved {
+            key: format!("server name {}", name.unwrap_or_default()),
+            outcome: format!("service {}", backend.host),
+        });
+        return by_backend(linked, backend, Chosen::Named(at));
+    }
+    match applies.default_backend {
+        Some(_) => by_default(linked, applies),
+        None => to_unknown(view, connection, linked),
     }
 }
 
@@ -311,7 +348,7 @@ fn unknown_host<R: Recorder>(
     };
     match &dialled.applies {
         Some(applies)
-            if !applies.is_only_member()
+            if applies.default_backend.is_some()
                 && view.settings().outbound_policy == OutboundPolicy::AllowAny =>
         {
             by_default(dialled, applies)
@@ -478,11 +515,15 @@ fn by_default(linked: &Arc<Linked>, applies: &LinkedApplies) -> Decision {
     let Some(backend) = &applies.default_backend else {
         return Decision::answer(Reason::NoRoute, linked);
     };
+    by_backend(linked, backend, Chosen::Default)
+}
+
+fn by_backend(linked: &Arc<Linked>, backend: &LinkedBackend, chosen: Chosen) -> Decision {
     let (plan, reason) = match &backend.group {
         Ok(_) => (Plan::Forward, Reason::DefaultRoute),
         Err(reason) => (Plan::Answer(reason.status()), *reason),
     };
-    Decision { chosen: Some(Chosen::Default), ..Decision::of(plan, reason, linked) }
+    Decision { chosen: Some(chosen), ..Decision::of(plan, reason, linked) }
 }
 
 /// Bytes of a host name; longer ones are no names (RFC 1035, section 2.3.4).

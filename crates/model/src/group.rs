@@ -7,7 +7,7 @@
 //! Nothing here draws either: what is random about a pick follows from the draw of the request.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -62,6 +62,8 @@ pub struct Group {
     pub key: GroupKey,
     policy: ArcSwap<GroupPolicy>,
     members: ArcSwap<Members>,
+    /// See [`Group::is_unresolved`].
+    unresolved: AtomicBool,
     cursor: Padded<AtomicU64>,
     usage: Padded<Usage>,
     /// Held while an endpoint is ejected, so that the share of those stays within its limit.
@@ -222,6 +224,7 @@ impl Group {
             key,
             policy: ArcSwap::from_pointee(policy),
             members: ArcSwap::default(),
+            unresolved: AtomicBool::new(false),
             cursor: Padded::default(),
             usage: Padded::default(),
             ejecting: Mutex::new(()),
@@ -236,6 +239,16 @@ impl Group {
     /// Its endpoints at this moment. Cheap; not to be held over an await.
     pub fn members(&self) -> Guard<Arc<Members>> {
         self.members.load()
+    }
+
+    /// Whether it has an endpoint that is a name of which nobody knows yet what it stands for. Who
+    /// finds no endpoint waits for that.
+    pub fn is_unresolved(&self) -> bool {
+        self.unresolved.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_unresolved(&self, unresolved: bool) {
+        self.unresolved.store(unresolved, Ordering::Relaxed);
     }
 
     /// What holds for its connections, if anything does: then they are its own, and counted.

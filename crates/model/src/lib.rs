@@ -7,7 +7,8 @@
 //!
 //! # Layout
 //!
-//! - [`name`]: names and ids: services, workloads, objects, SPIFFE identities, labels.
+//! - [`name`]: names and ids: services, workloads, objects, SPIFFE identities, labels; [`network`]:
+//!   ranges of addresses.
 //! - [`resource`]: what moves from the control plane to a proxy, each under a [`ResourceKey`].
 //! - [`chunk`]: how large sets are divided, so that one element moves alone.
 //! - [`service`], [`route`], [`policy`], [`listeners`], [`settings`]: the bodies of the resources.
@@ -32,6 +33,7 @@ pub mod limits;
 pub mod listeners;
 pub mod log_times;
 pub mod name;
+pub mod network;
 pub mod path;
 pub mod path_rewrite;
 pub mod policy;

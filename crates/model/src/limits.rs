@@ -275,6 +275,22 @@ limits! {
         /// Hosts, addresses and callers that clients made the proxy ask about; beyond, those of
         /// which nothing is known go first, then those that were used the longest time ago.
         resolutions_max: usize = 10_000,
+        /// Names of endpoints that are resolved; one more is never.
+        names_max: usize = 1_024,
+        /// DNS queries at a time.
+        dns_queries_max: usize = 16,
+        /// Time the name servers may take to answer one.
+        dns_timeout: Duration = seconds(5),
+        /// Shortest time for which a name stands for what its name servers answered, whatever they
+        /// say.
+        dns_ttl_min: Duration = seconds(1),
+        /// Longest such time.
+        dns_ttl_max: Duration = seconds(60),
+        /// Longest pause before a name is asked for again of which there was no answer; what was
+        /// answered before holds meanwhile.
+        dns_retry_pause_max: Duration = seconds(30),
+        /// Addresses for which a name stands; more are left out.
+        dns_addresses_max: usize = 256,
         /// Connect attempts for one request, each to another endpoint where there is one.
         connect_attempts_max: u32 = 3,
         /// Bytes of a request's body kept to be sent again while nobody has seen them.

@@ -177,7 +177,7 @@ pub enum Resolution {
     /// The mesh knows nothing there. An answer like any other, kept up to date.
     Absent,
     /// These objects apply.
-    Present(Applies),
+    Present(Box<Applies>),
 }
 
 /// The ordered references of a [`Resolution`].
@@ -203,6 +203,9 @@ pub struct Applies {
     /// Ports of an inbound listener that services serve, in order; what `protocol` and `service`
     /// say holds for the others.
     pub inbound_ports: Vec<InboundPort>,
+    /// Where connections go whose TLS names a host (a name, or `*.suffix`) of these, the most specific
+    /// first, if no route says otherwise: their services are reached at any address.
+    pub by_server_name: Vec<DefaultBackend>,
     /// Address of the member of the mesh that was dialled, if no service is served there.
     pub member: Option<IpAddr>,
 }

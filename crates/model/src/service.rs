@@ -20,6 +20,8 @@ pub struct Service {
     pub addresses: Vec<IpAddr>,
     /// Whether callers dial the endpoints themselves, so that the dialled one must be used.
     pub headless: bool,
+    /// Where its connections go.
+    pub discovery: Discovery,
     /// Ports by which callers reach it.
     pub ports: Vec<ServicePort>,
     /// The chunks of its endpoints, in order. A snapshot fills them in.
@@ -36,6 +38,21 @@ impl Service {
     pub fn endpoint_keys(&self) -> impl Iterator<Item = ResourceKey> {
         self.endpoint_chunks.iter().map(|chunk| ResourceKey::Endpoints(self.id.clone(), *chunk))
     }
+}
+
+/// Where the connections of a service go (Istio, `ServiceEntry.Resolution`; Envoy's discovery types).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Discovery {
+    /// To its endpoints; to one that is a name, to all addresses of that.
+    #[default]
+    Endpoints,
+    /// To the first address of an endpoint that is a name (`DNS_ROUND_ROBIN`).
+    FirstAddress,
+    /// To where the caller dialled (`NONE`).
+    Dialled,
+    /// To the host that the request names (`DYNAMIC_DNS`).
+    Named,
 }
 
 /// One port of a service.

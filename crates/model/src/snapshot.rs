@@ -11,6 +11,7 @@ use std::net::IpAddr;
 use crate::finding::Finding;
 use crate::listeners::GatewayProtocol;
 use crate::name::{Labels, Name, ObjectId, ServiceId, WorkloadId};
+use crate::network::Network;
 use crate::policy::{DestinationPolicy, InboundPolicy, Policy};
 use crate::resource::{
     EVERY_PORT, ListenerKind, Resolution, ResolutionKey, Resource, ResourceKey, Target,
@@ -71,8 +72,26 @@ pub struct ServiceSource {
     pub service: Service,
     /// Its endpoints, in order of their ids.
     pub endpoints: Vec<Endpoint>,
+    /// Who reaches it how.
+    pub reach: Reach,
+}
+
+/// Who reaches a service, and by which addresses beside those that it names.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reach {
     /// Age, for ties.
     pub created: Created,
+    /// Namespaces that see it; empty: all.
+    pub export_to: Vec<Name>,
+    /// Networks whose addresses lead to it, unless a service has one of them for its own.
+    pub networks: Vec<Network>,
+}
+
+impl Reach {
+    /// That of a service which all see since then.
+    pub fn since(created: Created) -> Self {
+        Self { created, ..Self::default() }
+    }
 }
 
 /// A route and where it applies.
@@ -428,7 +447,7 @@ fn resolve(reader: &Reader<'_>, key: &ResolutionKey, scope: &Scope) -> Resolutio
         (ListenerKind::Inbound, Target::Address(..) | Target::Host(..))
         | (ListenerKind::Gateway, Target::Address(..)) => None,
     };
-    applies.map_or(Resolution::Absent, Resolution::Present)
+    applies.map_or(Resolution::Absent, |applies| Resolution::Present(applies.into()))
 }
 
 fn references(reader: &Reader<'_>, resource: &Resource) -> Vec<ResourceKey> {

@@ -11,11 +11,12 @@ use crate::recorder::Recorder;
 use crate::resource::{ListenerKind, Resource, ResourceKey, Version};
 use crate::route::{Action, Backend, HeaderOps, Match, Route, Rule};
 use crate::service::{
-    Endpoint, EndpointAddress, PortMap, Protocol, Service, ServicePort, UpstreamTls, Workload,
+    Discovery, Endpoint, EndpointAddress, PortMap, Protocol, Service, ServicePort, UpstreamTls,
+    Workload,
 };
 use crate::snapshot::{
     Created, DestinationPolicySource, GatewayServer, GatewaySource, InboundPolicySource, Objects,
-    RouteFields, RouteSource, ServiceSource, Snapshot, Subscriber,
+    Reach, RouteFields, RouteSource, ServiceSource, Snapshot, Subscriber,
 };
 use crate::text_match::TextMatch;
 use crate::view::{Body, Change, View};
@@ -61,6 +62,7 @@ pub(crate) fn service(
             name: name.into(),
             addresses: vec![IpAddr::V4(Ipv4Addr::new(10, 96, 0, octet))],
             headless: false,
+            discovery: Discovery::Endpoints,
             ports: vec![ServicePort {
                 number: port,
                 name: "http".into(),
@@ -69,7 +71,7 @@ pub(crate) fn service(
             endpoint_chunks: Vec::new(),
         },
         endpoints: endpoints.iter().enumerate().map(endpoint).collect(),
-        created: 0,
+        reach: Reach::default(),
     }
 }
 

@@ -25,10 +25,12 @@ use crate::shared_map::SharedMap;
 
 mod compile;
 mod link;
+mod names;
 mod references;
 mod rule_index;
 
 pub use compile::{CallerMatch, CompiledMatch, CompiledRoute, CompiledRule};
+use names::Names;
 use references::References;
 pub use rule_index::RuleIndex;
 
@@ -47,6 +49,7 @@ pub struct View {
     settings: Arc<Settings>,
     listeners: Arc<Listeners>,
     domains: DomainSet,
+    names: Names,
     /// See [`View::endpoint_changes`].
     endpoint_changes: u64,
     /// Of the modes of inbound listeners, whatever their order.
@@ -156,6 +159,8 @@ pub struct LinkedApplies {
     pub index: Option<Arc<RuleIndex>>,
     /// What the routes are attached to here.
     pub attached_to: Vec<Name>,
+    /// Where connections go whose TLS names a host of these.
+    pub by_server_name: Vec<LinkedBackend>,
     /// The member of the mesh that lives at the address.
     pub member: Option<Arc<Workload>>,
     /// Mutual TLS at an inbound listener, joined over its policies.

@@ -47,6 +47,7 @@ mod idle;
 mod l4;
 mod logging;
 mod memory;
+mod names;
 mod observe;
 mod opaque;
 mod outcome;

@@ -19,6 +19,7 @@ use crate::http::exchange::Picked;
 use crate::l4;
 use crate::observe;
 use crate::outcome::Outcome;
+use crate::park;
 use crate::pool::{Counted, OpaquePlace};
 use crate::stream::{Io, Stream};
 use crate::tls::Inside;
@@ -152,7 +153,16 @@ pub(crate) async fn dial(
     loop {
         attempts += 1;
         let picked = pick(worker, connection, decision, &tried, draw);
-        let picked = picked.map_err(|none| last.unwrap_or(none))?;
+        let picked = match picked {
+            Ok(picked) => picked,
+            Err(none) => {
+                let group = decision.group();
+                if park::resolved_now(worker, &connection.workload, group).await {
+                    continue;
+                }
+                return Err(last.unwrap_or(none));
+            }
+        };
         let to = picked.destination(connection, decision);
         let counted = match to.limited.map(|group| worker.pool.count(to, group, false)) {
             // As in Envoy, connections that nobody looks into do not wait.
@@ -210,7 +220,8 @@ fn pick(
         Plan::Forward => {
             let group = decision.group().ok_or(Failure::mesh(Reason::UnknownDestination))?;
             let hash = decision.hashed_connection(connection.peer);
-            Picked::of(worker, group, &Ask { dialled: connection.destination, tried, draw, hash })
+            let ask = Ask { dialled: connection.destination, tried, draw, hash };
+            Picked::of(worker, connection, group, &ask)
         }
         Plan::ToWorkload(_) | Plan::Passthrough => {
             debug_assert!(connection.kind != ListenerKind::Gateway, "a gateway dials by rule only");

@@ -1,8 +1,9 @@
 //! Waiting for what the view does not hold yet.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use ironmesh_model::{Reason, ResourceKey, View};
+use ironmesh_model::{Group, Reason, ResourceKey, View};
 use tokio::time::{Instant, timeout_at};
 
 use crate::failure::Failure;
@@ -49,6 +50,19 @@ pub(crate) async fn until_found<T>(
             Ok(Err(_)) | Err(_) => return Err(Failure::mesh(Reason::NotConfigured)),
         }
     }
+}
+
+/// Waits until it is known for what the names of a group's endpoints stand; `false` if it was known, or
+/// is not in time.
+pub(crate) async fn resolved_now(
+    worker: &Worker,
+    workload: &LocalWorkload,
+    group: Option<&Arc<Group>>,
+) -> bool {
+    let Some(group) = group.filter(|group| group.is_unresolved()) else { return false };
+    let look = |_: &View| if group.is_unresolved() { Err(None) } else { Ok(()) };
+    // Boxed: rare, and otherwise it would make every request's future larger.
+    Box::pin(until_found(worker, workload, look)).await.is_ok()
 }
 
 /// One of a bounded number of places to wait.

@@ -15,6 +15,7 @@ use ironmesh_model::bootstrap::{
     OUTBOUND_PORT, ProxyBootstrap, ProxyKind,
 };
 use ironmesh_model::limits::ProxyLimits;
+use ironmesh_model::network::{Network, NotANetwork};
 use ironmesh_model::{ListenerKind, ResourceKey};
 use ironmesh_telemetry::metrics::Single;
 use ironmesh_telemetry::{AccessLog, Registry};
@@ -25,11 +26,12 @@ use tokio::sync::mpsc;
 use crate::admin::{self, Admin};
 use crate::agent_channel::{self, EdgePorts};
 use crate::certificates;
-use crate::connect::{Connector, Network, NotANetwork};
+use crate::connect::Connector;
 use crate::destination::OriginalDestination;
 use crate::edge::{self, EdgeListeners};
 use crate::http::mirror;
 use crate::logging;
+use crate::names;
 use crate::process::Process;
 use crate::report;
 use crate::sockets;
@@ -50,7 +52,7 @@ pub enum RunError {
         source: io::Error,
     },
     /// The bootstrap names no address range.
-    #[error("bootstrap: {0}")]
+    #[error("bootstrap: mesh_networks: {0}")]
     Networks(#[from] NotANetwork),
     /// The trust anchors of the control plane cannot be used.
     #[error("bootstrap: trust anchors of the control plane: {0}")]
@@ -71,7 +73,7 @@ pub fn run(bootstrap: ProxyBootstrap) -> Result<(), RunError> {
     let access_log = AccessLog::start(io::stdout(), bootstrap.limits.access_log_bytes_max)?;
     registry.single(LINES_DROPPED, access_log.dropped());
     let networks: Result<Vec<Network>, NotANetwork> =
-        bootstrap.mesh_networks.iter().map(|text| Network::parse(text)).collect();
+        bootstrap.mesh_networks.iter().map(|text| text.parse()).collect();
     let (egress, edge_ports, questions) =
         agent_channel::questions(bootstrap.limits.agent_questions_max);
     let agent = match bootstrap.agent_fd {
@@ -177,6 +179,7 @@ impl Control {
             tokio::select! {
                 () = driver.run() => {}
                 () = subscriptions::run(process, workload, &client, ip) => {}
+                () = names::follow(process, workload, &bootstrap.name_servers) => {}
                 () = certificates::rotate(workload, limits, &client) => {}
                 () = report::answer(process, workload, workers, questions, longest) => {}
                 () = edge::keep_open(process, workload, workers, self.edge_ports.as_ref(), of_edge) => {}

@@ -2,13 +2,13 @@
 //! or are accepted.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::time::Duration;
 
 use ironmesh_model::policy::Keepalive;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use socket2::{SockRef, TcpKeepalive};
-use tokio::net::TcpSocket;
+use tokio::net::{TcpSocket, UdpSocket};
 
 /// A socket that can dial `address`, with a mark if one is given.
 ///
@@ -20,6 +20,21 @@ pub(crate) fn dialling(address: SocketAddr, mark: Option<u32>) -> io::Result<Tcp
     if let Some(mark) = mark {
         SockRef::from(&socket).set_mark(mark)?;
     }
+    Ok(socket)
+}
+
+/// A socket for datagrams to and from `address` alone, at a port of its own.
+///
+/// # Errors
+///
+/// If the kernel gives none.
+pub(crate) async fn datagrams(address: SocketAddr) -> io::Result<UdpSocket> {
+    let any: IpAddr = match address {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let socket = UdpSocket::bind((any, 0)).await?;
+    socket.connect(address).await?;
     Ok(socket)
 }
 

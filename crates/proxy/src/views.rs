@@ -37,6 +37,11 @@ impl Views {
         self.current.load()
     }
 
+    /// The same, to be kept.
+    pub(crate) fn load_full(&self) -> Arc<View> {
+        self.current.load_full()
+    }
+
     /// Replaces the view and wakes whoever waits for a change.
     pub(crate) fn replace(&self, view: View) {
         let policies = view.policies();

@@ -11,7 +11,7 @@ use ironmesh_model::chunk::Chunk;
 use ironmesh_model::limits::WireLimits;
 use ironmesh_model::resource::{Applies, DefaultBackend, Destination, Join, Resolution};
 use ironmesh_model::route::{Route, Rule};
-use ironmesh_model::service::{Endpoints, Protocol, Service};
+use ironmesh_model::service::{Discovery, Endpoints, Protocol, Service};
 use ironmesh_model::settings::Settings;
 use ironmesh_model::snapshot::{Answer, Cell, Scope, Subscriber, Touched};
 use ironmesh_model::view::{ApplyError, Body, Change};
@@ -81,6 +81,7 @@ impl World {
             addresses: Vec::new(),
             headless: false,
             ports: Vec::new(),
+            discovery: Discovery::Endpoints,
             endpoint_chunks: vec![Chunk::WHOLE],
         };
         let endpoints =
@@ -99,10 +100,11 @@ impl World {
             }],
             inbound_policies: Vec::new(),
             inbound_ports: Vec::new(),
+            by_server_name: Vec::new(),
             member: None,
         };
         self.0.extend([
-            (host(name), Resource::Resolution(Resolution::Present(applies).into())),
+            (host(name), Resource::Resolution(Resolution::Present(applies.into()).into())),
             (ResourceKey::Service(id.clone()), Resource::Service(service.into())),
             (ResourceKey::Endpoints(id, Chunk::WHOLE), Resource::Endpoints(endpoints.into())),
         ]);

@@ -13,10 +13,10 @@ use ironmesh_model::policy::{DestinationPolicy, Subset, TrafficPolicy};
 use ironmesh_model::resource::Version;
 use ironmesh_model::route::{Action, Backend, HeaderOps, Match, Route, Rule};
 use ironmesh_model::service::{
-    Endpoint, EndpointAddress, PortMap, Protocol, Service, ServicePort, UpstreamTls,
+    Discovery, Endpoint, EndpointAddress, PortMap, Protocol, Service, ServicePort, UpstreamTls,
 };
 use ironmesh_model::snapshot::{
-    DestinationPolicySource, Objects, RouteFields, RouteSource, ServiceSource, Subscriber,
+    DestinationPolicySource, Objects, Reach, RouteFields, RouteSource, ServiceSource, Subscriber,
 };
 use ironmesh_model::text_match::TextMatch;
 use ironmesh_model::view::{Body, Change};
@@ -141,6 +141,7 @@ impl HeaderLookup for Headers {
 /// A service with two versions: one user goes to the second, others by weight, `/health` by default.
 fn objects() -> Objects {
     let service = Service {
+        discovery: Discovery::Endpoints,
         id: ServiceId { namespace: "default".into(), hostname: HOST.into() },
         name: "reviews".into(),
         addresses: vec![ADDRESS.into()],
@@ -162,7 +163,7 @@ fn objects() -> Objects {
         services: vec![ServiceSource {
             service,
             endpoints: vec![endpoint("v1", 1), endpoint("v2", 2)],
-            created: 0,
+            reach: Reach::default(),
         }],
         destination_policies: vec![DestinationPolicySource {
             policy,

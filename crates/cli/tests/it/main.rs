@@ -8,6 +8,7 @@ mod apply_rules;
 mod composed;
 mod egress;
 mod endpoints;
+mod entries;
 mod image_files;
 mod images;
 mod in_cluster;

@@ -6,8 +6,8 @@ use std::net::SocketAddr;
 use ironmesh_dialects::object::value as object;
 use ironmesh_model::group::{GroupKey, MemberReport};
 use ironmesh_model::{Decision, Group, Tick};
-use serde_json::Value;
 
+use super::proxy::Proxy;
 use crate::api::mesh::EndpointState;
 use crate::plane::{Plane, endpoints};
 
@@ -23,8 +23,9 @@ pub(super) struct Known {
 }
 
 impl Known {
-    /// Asks the proxy of a pod about the groups of a decision, and has these pick as the proxy's do.
-    pub(super) async fn ask(plane: &Plane, pod: &Value, decision: &Decision) -> Self {
+    /// Asks the proxy of a pod about the groups of a decision, and has these pick as the proxy's do:
+    /// among the addresses that it has found for names, and without those that it has ejected.
+    pub(super) async fn ask(plane: &Plane, proxy: &mut Proxy<'_>, decision: &Decision) -> Self {
         let groups: Vec<&Group> = decision
             .backends()
             .into_iter()
@@ -39,7 +40,7 @@ impl Known {
             groups.iter().map(|group| group.key.service.hostname.to_string()).collect();
         hosts.sort();
         hosts.dedup();
-        let told = match plane.mesh.server.ask(object::uid(pod), hosts).await {
+        let told = match plane.mesh.server.ask(object::uid(proxy.pod), hosts).await {
             Ok(told) => told,
             Err(error) => {
                 return Self { not_known: Some(error.to_string()), ..Self::default() };
@@ -47,6 +48,7 @@ impl Known {
         };
         let mut known = Self::default();
         for report in told.groups {
+            proxy.take_answers(&report);
             let same = groups.iter().filter(|group| group.key == report.key);
             same.for_each(|group| group.adopt(&report, NOW));
             let members = report.members.into_iter();

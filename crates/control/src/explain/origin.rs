@@ -5,9 +5,12 @@ use std::sync::Arc;
 
 use ironmesh_dialects::kubernetes::kinds::Pod;
 use ironmesh_dialects::object::value as object;
+use ironmesh_model::resource::Resolution;
 use ironmesh_model::service::EndpointAddress;
 use ironmesh_model::snapshot::Subscriber;
-use ironmesh_model::{Labels, ListenerKind, Resource, ResourceKey, ServiceId, Snapshot};
+use ironmesh_model::{
+    Labels, ListenerKind, ResolutionKey, Resource, ResourceKey, ServiceId, Snapshot, Target,
+};
 use serde_json::Value;
 
 use super::url::Url;
@@ -73,6 +76,7 @@ impl Origin {
 /// or what the mesh's DNS would answer. Of a host outside the mesh the address is not known.
 pub(super) fn destination(snapshot: &Snapshot, namespace: &str, url: &Url) -> SocketAddr {
     let ip = url.host.parse().ok().or_else(|| service_ip(snapshot, namespace, &url.host));
+    let ip = ip.or_else(|| outside_ip(snapshot, namespace, url));
     SocketAddr::new(ip.unwrap_or(UNKNOWN), url.port)
 }
 
@@ -109,6 +113,29 @@ fn service_ip(snapshot: &Snapshot, namespace: &str, host: &str) -> Option<IpAddr
         EndpointAddress::Ip(ip) => Some(ip),
         EndpointAddress::Dns(_) | EndpointAddress::Gateway(..) => None,
     })
+}
+
+/// The address that a host outside has in the mesh, if it has one.
+fn outside_ip(snapshot: &Snapshot, namespace: &str, url: &Url) -> Option<IpAddr> {
+    let subscriber = Subscriber {
+        namespace: namespace.into(),
+        labels: Labels::default(),
+        addresses: Vec::new(),
+    };
+    let key = ResolutionKey {
+        listener: ListenerKind::Outbound,
+        target: Target::Host(url.host.as_str().into(), url.port),
+        namespace: namespace.into(),
+    };
+    let resource = |key| snapshot.resource(&key, &subscriber);
+    let Resource::Resolution(resolution) = resource(ResourceKey::Resolution(key))? else {
+        return None;
+    };
+    let Resolution::Present(applies) = &*resolution else { return None };
+    match resource(ResourceKey::Service(applies.service.clone()?))? {
+        Resource::Service(service) => service.addresses.first().copied(),
+        _ => None,
+    }
 }
 
 /// Stands for an address that only the caller's resolver knows.

@@ -6,6 +6,7 @@ use ironmesh_dialects::kubernetes::kinds::Pod;
 use ironmesh_dialects::object::value as object;
 use ironmesh_model::bootstrap::ProxyKind;
 use ironmesh_model::entry::{self, Sender};
+use ironmesh_model::group::GroupReport;
 use ironmesh_model::path::{EscapedNul, normalize_target, split_target};
 use ironmesh_model::policy::HashKey;
 use ironmesh_model::snapshot::{Scope, Subscriber};
@@ -174,6 +175,15 @@ impl<'a> Proxy<'a> {
         &self.view
     }
 
+    /// Takes over what the real proxy has found the name of a service's endpoint to stand for. (Of
+    /// several names it does not tell which is which.)
+    pub(super) fn take_answers(&mut self, report: &GroupReport) {
+        if let [name] = &self.view.names_of(&report.key.service)[..] {
+            let addresses: Vec<IpAddr> = report.members.iter().map(|m| m.address.ip()).collect();
+            self.view = self.view.with_answer(name, Some(&addresses));
+        }
+    }
+
     /// The port of a gateway that a client means: the one in the URL, or if the gateway does not
     /// listen there (it is published elsewhere) the one of HTTP.
     pub(super) fn gateway_port(&self, port: u16) -> u16 {
@@ -200,7 +210,10 @@ impl<'a> Proxy<'a> {
         if listener != ListenerKind::Gateway {
             let decided = self.decide(&Traffic::Connection(connection), draw);
             let protocol = decided.0.protocol();
-            if protocol.is_opaque() || call.is_tls || matches!(decided.0.plan, Plan::Answer(_)) {
+            // What leaves a workload is read all the same: its host may be known.
+            let is_refused =
+                listener == ListenerKind::Inbound && matches!(decided.0.plan, Plan::Answer(_));
+            if protocol.is_opaque() || call.is_tls || is_refused {
                 // TLS to a port that declares HTTP is not HTTP; the inbound side leaves it to the
                 // application.
                 let not_http = protocol.is_http() && listener == ListenerKind::Outbound;

@@ -57,6 +57,7 @@ fn object(what: u8, who: u8, how: u8) -> Value {
             ],
         }),
         4..8 => late(what, how, &metadata(json!({}))),
+        8 => entry(namespace, how, &metadata(json!({}))),
         _ => json!({
             "apiVersion": "networking.istio.io/v1", "kind": "VirtualService",
             "metadata": metadata(json!({})),
@@ -106,6 +107,33 @@ fn late(what: u8, how: u8, metadata: &Value) -> Value {
     }
 }
 
+/// A ServiceEntry, of one of a few hosts, some of which a Service has, too.
+fn entry(namespace: &str, how: u8, metadata: &Value) -> Value {
+    let ip = format!("10.77.0.{}", how % 4 + 1);
+    let service = format!("n{}.{namespace}.svc.cluster.local", how % 3);
+    let mut spec = json!({
+        "hosts": [format!("h{}.test", how % 3), (if how.is_multiple_of(4) { service } else { "*.test".into() })],
+        "ports": [{"name": "http", "number": 80 + u16::from(how % 2), "protocol": "HTTP"}],
+        "location": (["MESH_EXTERNAL", "MESH_INTERNAL"][usize::from(how % 2)]),
+        "resolution": "STATIC",
+        "exportTo": ([".", "*"][usize::from(how / 3 % 2)]),
+    });
+    spec["exportTo"] = json!([spec["exportTo"]]);
+    match how % 5 {
+        0 => spec["resolution"] = json!("NONE"),
+        1 => spec["workloadSelector"] = json!({"labels": {"app": "a"}}),
+        2 => spec["addresses"] = json!(["198.18.0.1", "198.19.0.0/16"]),
+        _ => {
+            spec["endpoints"] =
+                json!([{"address": ip}, {"address": "192.0.2.1", "ports": {"http": 81}}]);
+        }
+    }
+    json!({
+        "apiVersion": "networking.istio.io/v1", "kind": "ServiceEntry",
+        "metadata": metadata, "spec": spec,
+    })
+}
+
 /// The lists in an order that does not tell how they came about.
 fn sorted(mut objects: Objects) -> Objects {
     objects.services.sort_by(|a, b| a.service.id.cmp(&b.service.id));
@@ -119,7 +147,7 @@ proptest! {
 
     #[test]
     fn one_object_at_a_time_gives_what_all_at_once_give(
-        steps in prop::collection::vec((0u8..9, 0u8..6, any::<u8>(), prop::bool::weighted(0.75)), 1..40)
+        steps in prop::collection::vec((0u8..10, 0u8..6, any::<u8>(), prop::bool::weighted(0.75)), 1..40)
     ) {
         let settings = Settings::default();
         let (mut join, edits) = Join::new(settings.clone());

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use ironmesh_model::service::Endpoint;
 use ironmesh_model::settings::Settings;
 use ironmesh_model::snapshot::Edit;
-use ironmesh_model::{Labels, Name};
+use ironmesh_model::{Labels, Name, ServiceId};
 
 use super::endpoints::{self, EndpointsPart};
 use super::{PodPart, ServicePart, endpoint, holder, workload};
@@ -72,7 +72,7 @@ impl<K: Ord + Clone> Members<K> {
             if let Some(label) = first_label(&part) {
                 self.services_by_label.put(label, key.clone());
             }
-            let told = (part.service.clone().into(), part.created);
+            let told = (part.service.clone().into(), part.reach.clone());
             edits.push(Edit::Service(part.service.id.clone(), Some(told)));
             if !same_endpoints {
                 edits.push(self.all_endpoints(&part));
@@ -228,8 +228,38 @@ impl<K: Ord + Clone> Members<K> {
         Edit::Endpoints(part.service.id.clone(), endpoints)
     }
 
+    /// A pod by the name of its object.
+    pub(crate) fn pod(&self, key: &K) -> Option<&PodPart> {
+        self.pods.get(key)
+    }
+
+    /// The pods of a namespace with these labels.
+    pub(crate) fn selected<'a>(
+        &'a self,
+        namespace: &Name,
+        selector: &'a Labels,
+    ) -> impl Iterator<Item = &'a PodPart> {
+        let of_label = labels_in(namespace, selector).next();
+        let keys = of_label.map(|label| self.pods_by_label.of(&label).collect::<Vec<_>>());
+        let pods = keys.unwrap_or_default().into_iter().filter_map(|key| self.pods.get(key));
+        pods.filter(|pod| selector.selects(&pod.labels))
+    }
+
+    /// Whether a Service has this id.
+    pub(crate) fn has_service(&self, id: &ServiceId) -> bool {
+        let name = id.hostname.split('.').next().unwrap_or_default();
+        let name = (id.namespace.clone(), name.into());
+        let services = self.services_by_name.of(&name);
+        services.filter_map(|key| self.services.get(key)).any(|part| part.service.id == *id)
+    }
+
+    /// The id of the Service of an object.
+    pub(crate) fn service_id(&self, key: &K) -> Option<&ServiceId> {
+        self.services.get(key).map(|part| &part.service.id)
+    }
+
     /// The pod that has an address.
-    fn pod_at(&self, ip: IpAddr) -> Option<&PodPart> {
+    pub(crate) fn pod_at(&self, ip: IpAddr) -> Option<&PodPart> {
         self.pods_by_ip.of(&ip).filter_map(|key| self.pods.get(key)).reduce(holder)
     }
 

@@ -5,7 +5,7 @@ use ironmesh_model::service::Protocol;
 /// By `appProtocol`, else by the name: the protocol, or the protocol and a dash before the rest; else
 /// by the number, of ports at which the server is known to speak first (Istio, "Protocol Selection"
 /// and `kube.ConvertProtocol`).
-pub(super) fn declared(port: u16, app_protocol: Option<&str>, name: &str) -> Protocol {
+pub(crate) fn declared(port: u16, app_protocol: Option<&str>, name: &str) -> Protocol {
     let text = app_protocol.unwrap_or(name).to_ascii_lowercase();
     match app_protocol.map(|_| text.as_str()) {
         Some("kubernetes.io/h2c") => return Protocol::Http2,

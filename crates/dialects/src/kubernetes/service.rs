@@ -2,10 +2,11 @@
 
 use std::net::IpAddr;
 
-use ironmesh_model::service;
+use ironmesh_model::service::{self, Discovery};
+use ironmesh_model::snapshot::Reach;
 use ironmesh_model::{Finding, FindingCode, Name, ServiceId};
 
-use super::kinds::{ObjectMeta, Pod};
+use super::kinds::{AnyObject, ObjectMeta, Pod};
 use super::{ServicePart, Target, TargetPort, labels, protocol};
 use crate::Object;
 use crate::path::{field, item};
@@ -48,16 +49,28 @@ pub(crate) fn service(object: &Object, findings: &mut Vec<Finding>) -> Option<Pa
             name: object.name().clone(),
             addresses,
             headless,
+            discovery: Discovery::Endpoints,
             ports: service_ports,
             endpoint_chunks: Vec::new(),
         },
         selector: Some(labels(&spec.selector)).filter(|s| !s.is_empty()),
         targets,
         publish_not_ready: spec.publish_not_ready_addresses,
-        created: object.created(),
+        reach: Reach { export_to: exported(object), ..Reach::since(object.created()) },
     })))
 }
 
+/// The namespaces that see a Service, by an annotation; none for all.
+fn exported(object: &Object) -> Vec<Name> {
+    let annotations = AnyObject::of(object.value()).metadata().annotations();
+    let given = annotations.iter().find(|(name, _)| *name == EXPORT_TO);
+    let given = given.map_or("", |(_, value)| value).split(',').map(str::trim);
+    let given: Vec<String> = given.filter(|text| !text.is_empty()).map(str::to_owned).collect();
+    crate::istio::export_to(&given, object)
+}
+
+/// The annotation by which a Service says who sees it, as `exportTo` of Istio's kinds does.
+pub(super) const EXPORT_TO: &str = "networking.istio.io/exportTo";
 /// What stands for the address of a Service that has none of its own.
 const HEADLESS: &str = "None";
 

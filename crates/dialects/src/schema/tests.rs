@@ -15,6 +15,7 @@ use crate::istio::gateway::Gateway;
 use crate::istio::peer_authentication::PeerAuthentication;
 use crate::istio::policy::{MeshPolicy, Policy};
 use crate::istio::route_rule::RouteRule;
+use crate::istio::service_entry::ServiceEntry;
 use crate::istio::virtual_service::VirtualService;
 use crate::kinds::KINDS;
 use crate::kubernetes::kinds::{
@@ -35,6 +36,7 @@ const TABLES: &[Tested] = &[
     ("networking.istio.io/v1", "VirtualService", typed::<VirtualService>),
     ("networking.istio.io/v1", "DestinationRule", typed::<DestinationRule>),
     ("networking.istio.io/v1", "Gateway", typed::<Gateway>),
+    ("networking.istio.io/v1", "ServiceEntry", typed::<ServiceEntry>),
     ("security.istio.io/v1", "PeerAuthentication", typed::<PeerAuthentication>),
     ("config.istio.io/v1alpha2", "RouteRule", typed::<RouteRule>),
     ("config.istio.io/v1alpha2", "DestinationPolicy", typed::<DestinationPolicy>),

@@ -1,6 +1,6 @@
 //! The answer to a query: pure, from bytes and the names of the mesh to bytes.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::rdata::{CNAME, PTR, SRV};
@@ -14,6 +14,9 @@ pub(crate) trait Names {
     fn service(&self, namespace: &str, name: &str) -> Option<Target>;
     /// Where a named port of a Service is, of this protocol (`tcp`, `udp`).
     fn port(&self, namespace: &str, name: &str, port: &str, protocol: &str) -> Option<PortTarget>;
+    /// The addresses at which a workload that has a proxy reaches a name which the mesh knows beside
+    /// those of Services; none: it knows none, or who asks has no proxy.
+    fn entry(&self, client: IpAddr, name: &str) -> Option<Vec<Ipv4Addr>>;
     /// The name of an address, without the mesh's domain, such as `cart.shop.svc`.
     fn reverse(&self, ip: Ipv4Addr) -> Option<String>;
 }
@@ -76,10 +79,13 @@ impl Asked {
         self.0.queries.first().map_or(RecordType::A, |query| query.query_type)
     }
 
-    /// What the mesh knows of the name.
-    pub(super) fn resolve(&self, names: &dyn Names) -> Resolved {
+    /// What the mesh knows of the name. `client`: who asks, if it is not a proxy that is to go further
+    /// than its workload.
+    pub(super) fn resolve(&self, names: &dyn Names, client: Option<IpAddr>) -> Resolved {
         match self.0.queries.as_slice() {
-            [question] if self.0.metadata.op_code == OpCode::Query => resolve(question, names),
+            [question] if self.0.metadata.op_code == OpCode::Query => {
+                resolve(question, names, client)
+            }
             _ => Resolved::of(ResponseCode::NotImp),
         }
     }
@@ -115,13 +121,14 @@ fn answer(query: Message, resolved: Resolved, bytes_max: Option<usize>) -> Optio
     }
 }
 
-fn resolve(question: &Query, names: &dyn Names) -> Resolved {
+fn resolve(question: &Query, names: &dyn Names, client: Option<IpAddr>) -> Resolved {
     let mut records = Vec::new();
     let mut name = question.name.clone();
     for _ in 0..ALIASES_MAX {
         let text = name.to_ascii().to_ascii_lowercase();
         let labels: Vec<&str> = text.trim_end_matches('.').split('.').collect();
-        let Some(found) = look_up(&labels, names) else {
+        let entry = || names.entry(client?, &labels.join(".")).map(Found::Addresses);
+        let Some(found) = look_up(&labels, names).or_else(entry) else {
             // Where an alias leads out of the mesh its target is all that can be said.
             let code =
                 if records.is_empty() { ResponseCode::NXDomain } else { ResponseCode::NoError };
@@ -235,7 +242,15 @@ mod tests {
 
     struct Fixed;
 
+    /// Who has a proxy.
+    const MESHED: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 77, 0, 5));
+
     impl Names for Fixed {
+        fn entry(&self, client: IpAddr, name: &str) -> Option<Vec<Ipv4Addr>> {
+            let is_it = client == MESHED && name == "api.test";
+            is_it.then(|| vec![[240, 240, 0, 1].into()])
+        }
+
         fn service(&self, namespace: &str, name: &str) -> Option<Target> {
             match (namespace, name) {
                 ("shop", "cart") => Some(Target::ClusterIp([10, 96, 0, 7].into())),
@@ -283,7 +298,7 @@ mod tests {
         }
         query.add_query(Query::query(Name::from_ascii(name).unwrap(), kind));
         let asked = Asked::read(&query.to_vec().unwrap()).unwrap();
-        let resolved = asked.resolve(&Fixed);
+        let resolved = asked.resolve(&Fixed, Some(MESHED));
         Message::from_vec(&asked.answer(resolved, bytes_max).unwrap()).unwrap()
     }
 
@@ -388,8 +403,27 @@ mod tests {
             let mut query = Message::query();
             query.add_query(Query::query(Name::from_ascii(name).unwrap(), kind));
             let asked = Asked::read(&query.to_vec().unwrap()).unwrap();
-            let found = asked.resolve(&Fixed).outside.map(|name| name.to_string());
+            let found = asked.resolve(&Fixed, Some(MESHED)).outside.map(|name| name.to_string());
             assert_eq!(found.as_deref(), outside, "{name}");
+        }
+    }
+
+    /// Who has no proxy goes there himself, and a proxy further than its workload.
+    #[test]
+    fn entries_have_addresses_of_the_mesh_for_workloads_with_a_proxy() {
+        let resolved = |client, kind| {
+            let mut query = Message::query();
+            query.add_query(Query::query(Name::from_ascii("API.test.").unwrap(), kind));
+            Asked::read(&query.to_vec().unwrap()).unwrap().resolve(&Fixed, client)
+        };
+        let found = resolved(Some(MESHED), RecordType::A);
+        assert_eq!(found.records[0].data, RData::A(Ipv4Addr::new(240, 240, 0, 1).into()));
+        assert!(found.outside.is_none());
+        let none = resolved(Some(MESHED), RecordType::AAAA);
+        assert!(none.outside.is_none() && none.records.is_empty());
+        assert_eq!(none.code, ResponseCode::NoError);
+        for client in [None, Some([10, 77, 0, 6].into())] {
+            assert!(resolved(client, RecordType::A).outside.is_some(), "{client:?}");
         }
     }
 }

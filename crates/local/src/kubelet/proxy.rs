@@ -12,8 +12,8 @@ use ironmesh_fds as fds;
 use ironmesh_identity::Claims;
 use ironmesh_model::bootstrap::{
     ADMIN_PORT, ControlAddress, FromAgent, HEALTH_PORT, INBOUND_PORT, InheritedListener,
-    ListenerRole, MERGED_METRICS_PORT, METRICS_PORT, OUTBOUND_PORT, ProxyBootstrap, ProxyKind,
-    ToAgent,
+    ListenerRole, MERGED_METRICS_PORT, METRICS_PORT, OUTBOUND_PORT, OUTSIDE_NAMES_PORT,
+    ProxyBootstrap, ProxyKind, ToAgent,
 };
 use ironmesh_model::{Labels, Name, WorkloadId};
 use tokio::task::spawn_local;
@@ -171,6 +171,7 @@ fn bootstrap(
         probe_fd: Some(PROBE_FD),
         // Names of `--external` are dialled from the pod, too: the agent knows where they lead.
         mesh_networks: [POD_NETWORK, SERVICE_NETWORK, EXTERNAL_NETWORK].map(cidr).to_vec(),
+        name_servers: vec![std::net::SocketAddr::from((GATEWAY, OUTSIDE_NAMES_PORT))],
         workers: None,
         limits: node.limits.proxy.clone(),
         wire_limits: node.limits.wire.clone(),

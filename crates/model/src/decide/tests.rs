@@ -16,6 +16,7 @@ mod answers;
 mod connections;
 mod lookup;
 mod outcomes;
+mod outside;
 
 const APP: &str = "app.default.svc.cluster.local";
 

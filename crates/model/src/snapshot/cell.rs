@@ -37,6 +37,10 @@ pub(super) enum Name<'a> {
     ServicesOfHost(&'a str),
     /// Which services have a virtual address.
     ServicesAt(IpAddr),
+    /// Which services are reached by networks of addresses.
+    Networks,
+    /// Which services are reached on a port at any address.
+    ServicesAnywhere(u16),
     /// Which endpoints have an address, and their ports.
     EndpointsAt(IpAddr),
     /// Who lives at an address.

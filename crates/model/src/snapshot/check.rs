@@ -113,7 +113,7 @@ fn destination(
     out: &mut Vec<Finding>,
 ) {
     let id = &entry.route.id;
-    let Some(service) = reader.service_named(&backend.host, &id.namespace) else {
+    let Some(service) = reader.service_meant(&backend.host, &id.namespace) else {
         out.push(Finding::new(
             id,
             format!("{at}.{host_at}"),
@@ -295,7 +295,7 @@ fn not_attached(reader: &Reader<'_>, entry: &RouteEntry, out: &mut Vec<Finding>)
     }
     for (at, host) in entry.attachment.hosts.iter().enumerate() {
         let namespace = &entry.route.id.namespace;
-        let in_cluster = reader.service_named(host, namespace).is_some()
+        let in_cluster = reader.service_meant(host, namespace).is_some()
             || unknown_host(reader, host, namespace).is_some();
         if in_cluster {
             continue;

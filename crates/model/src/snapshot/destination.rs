@@ -37,7 +37,7 @@ pub(super) fn of_routes(
 
 /// One destination by its fully qualified host.
 pub(super) fn destination(reader: &Reader<'_>, host: &Name, namespace: &str) -> Destination {
-    let service = reader.service_named(host, namespace).map(|entry| entry.service.id.clone());
+    let service = reader.service_meant(host, namespace).map(|entry| entry.service.id.clone());
     let policies = match &service {
         Some(id) => policies(reader, host, namespace, &id.namespace),
         None => Vec::new(),

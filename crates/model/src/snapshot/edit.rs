@@ -10,7 +10,7 @@ use super::index::{
     PatternChange, RouteEntry, WorkloadEntry,
 };
 use super::{
-    Created, DestinationPolicySource, GatewaySource, InboundPolicySource, RouteSource, destination,
+    DestinationPolicySource, GatewaySource, InboundPolicySource, Reach, RouteSource, destination,
 };
 use crate::chunk::Chunk;
 use crate::name::{Labels, Name, ObjectId, ServiceId};
@@ -27,7 +27,7 @@ pub enum Edit {
     /// The settings are these.
     Settings(Box<Settings>),
     /// A service is this, or gone with its endpoints. Its endpoints stay.
-    Service(ServiceId, Option<(Box<Service>, Created)>),
+    Service(ServiceId, Option<(Box<Service>, Reach)>),
     /// A service has these endpoints and no others.
     Endpoints(ServiceId, Vec<Endpoint>),
     /// A service has this endpoint under an id, or none.

@@ -106,6 +106,7 @@ pub(super) fn domain(
         attached_to: gateways.into_iter().collect(),
         inbound_policies: Vec::new(),
         inbound_ports: Vec::new(),
+        by_server_name: Vec::new(),
         member: None,
     })
 }

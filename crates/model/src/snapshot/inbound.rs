@@ -37,6 +37,7 @@ pub(super) fn address(reader: &Reader<'_>, ip: IpAddr, scope: &Scope) -> Applies
         destinations: Vec::new(),
         inbound_policies: scope.inbound_policies.to_vec(),
         inbound_ports: ports.into_values().collect(),
+        by_server_name: Vec::new(),
         member: None,
     }
 }

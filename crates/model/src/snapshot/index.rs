@@ -6,14 +6,15 @@ use std::hash::Hash;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::{Created, GatewaySource, RouteFields};
+use super::{Created, GatewaySource, Reach, RouteFields};
 use crate::chunk::{Chunked, Identified};
 use crate::finding::Finding;
 use crate::host::suffixes;
 use crate::name::{Labels, Name, ObjectId, ServiceId};
+use crate::network::Network;
 use crate::policy::Policy;
 use crate::route::Route;
-use crate::service::{Endpoint, Service, Workload};
+use crate::service::{Discovery, Endpoint, Service, Workload};
 use crate::settings::Settings;
 use crate::shared_map::SharedMap;
 
@@ -27,6 +28,9 @@ pub(super) struct Index {
     pub(super) services: SharedMap<ServiceId, Arc<ServiceEntry>>,
     pub(super) services_by_host: Lists<Name, Aged<ServiceId>>,
     pub(super) services_by_address: Lists<IpAddr, Aged<ServiceId>>,
+    pub(super) services_by_network: Lists<Network, Aged<ServiceId>>,
+    /// Services on a port that is not HTTP and that have no address at all.
+    pub(super) services_anywhere: Lists<u16, Aged<ServiceId>>,
     /// With the ids of the endpoints.
     pub(super) endpoints_by_ip: Lists<IpAddr, (Aged<ServiceId>, Name)>,
     /// Services with endpoints in a namespace, and how many.
@@ -57,13 +61,26 @@ pub(super) struct Index {
 pub(super) struct ServiceEntry {
     /// With the list of its chunks.
     pub(super) service: Arc<Service>,
-    pub(super) created: Created,
+    pub(super) reach: Reach,
     pub(super) endpoints: Chunked<EndpointEntry>,
 }
 
 impl ServiceEntry {
     pub(super) fn aged(&self) -> Aged<ServiceId> {
-        Aged { created: self.created, text: Name::default(), id: self.service.id.clone() }
+        Aged { created: self.reach.created, text: Name::default(), id: self.service.id.clone() }
+    }
+
+    /// Whether proxies of `namespace` see it.
+    pub(super) fn visible_from(&self, namespace: &str) -> bool {
+        exported(&self.reach.export_to, namespace)
+    }
+
+    /// Whether it is reached at whatever address: it has none, and goes where its callers dial.
+    pub(super) fn is_anywhere(&self) -> bool {
+        let Service { addresses, discovery, .. } = &*self.service;
+        addresses.is_empty()
+            && self.reach.networks.is_empty()
+            && matches!(discovery, Discovery::Dialled | Discovery::Named)
     }
 }
 
@@ -200,6 +217,11 @@ impl<K: Hash + Eq + Clone, T: Ord + Clone> Lists<K, T> {
             let list = list[..at].iter().chain(&list[at + 1..]).cloned().collect();
             self.0.insert(key.clone(), list);
         }
+    }
+
+    /// The lists and their keys, in no order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&K, &[T])> {
+        self.0.iter().map(|(key, list)| (key, &**list))
     }
 
     /// All elements of all lists.

@@ -15,9 +15,9 @@ impl Objects {
             Edit::InboundPolicy(source.policy.id.clone(), Some(source.into()))
         };
         edits.extend(self.inbound_policies.into_iter().map(source));
-        for ServiceSource { service, endpoints, created } in self.services {
+        for ServiceSource { service, endpoints, reach } in self.services {
             let id = service.id.clone();
-            edits.push(Edit::Service(id.clone(), Some((service.into(), created))));
+            edits.push(Edit::Service(id.clone(), Some((service.into(), reach))));
             edits.push(Edit::Endpoints(id, endpoints));
         }
         let mut workloads = self.workloads;
@@ -42,9 +42,9 @@ impl Objects {
             Edit::Settings(settings) => self.settings = *settings,
             Edit::Service(id, told) => {
                 let endpoints = self.service_mut(&id).map(|s| std::mem::take(&mut s.endpoints));
-                let source = told.map(|(service, created)| {
+                let source = told.map(|(service, reach)| {
                     let endpoints = endpoints.unwrap_or_default();
-                    ServiceSource { service: *service, endpoints, created }
+                    ServiceSource { service: *service, endpoints, reach }
                 });
                 put(&mut self.services, source, |own| own.service.id == id);
             }

@@ -19,13 +19,18 @@ pub(super) fn host(reader: &Reader<'_>, host: &str, port: u16, namespace: &str) 
     }
     for name in candidates(host, namespace) {
         let service = match name.parse::<IpAddr>() {
-            Ok(ip) => reader.service_at(ip),
+            Ok(ip) => reader.service_at(ip, namespace),
+            Err(_) if *name == *host => reader.service_meant(&name, namespace),
+            // As below: of what the search list made wildcards know nothing.
             Err(_) => reader.service_named(&name, namespace),
         };
         if let Some(entry) = service {
             // A service that does not have the port is not what the caller dialled.
             entry.service.port(port)?;
-            let routes = mesh_routes(reader, &entry.service.id.hostname, namespace);
+            // A route for the name itself goes before one for the wildcard that it belongs to.
+            let hostname = &entry.service.id.hostname;
+            let asked = if hostname.starts_with('*') { &name } else { hostname };
+            let routes = mesh_routes(reader, asked, namespace);
             return Some(to_service(reader, entry, port, &routes, namespace));
         }
         // Of a name that the search list made and that is no service, wildcards know nothing: else
@@ -49,14 +54,16 @@ pub(super) fn address(
     port: u16,
     namespace: &str,
 ) -> Option<Applies> {
-    let at_virtual_address = reader.service_at(ip);
+    let at_virtual_address = reader.service_at(ip, namespace);
     let headless = || {
         reader
             .endpoints_at(ip)
             .map(|(entry, _)| entry)
+            .filter(|entry| entry.visible_from(namespace))
             .find(|entry| entry.service.headless && entry.service.port(port).is_some())
     };
-    let entry = at_virtual_address.or_else(headless);
+    let around = || reader.service_around(ip, port, namespace);
+    let entry = at_virtual_address.or_else(headless).or_else(around);
     let served = entry.filter(|entry| entry.service.port(port).is_some());
     match served {
         Some(entry) => {
@@ -65,8 +72,62 @@ pub(super) fn address(
             routes.retain(|entry| entry.attachment.has_connection_rules);
             Some(to_service(reader, entry, port, &routes, namespace))
         }
-        None => reader.workload(ip).map(|_| to_member(ip)),
+        None => match reader.workload(ip) {
+            Some(_) => Some(to_member(ip)),
+            None => anywhere(reader, port, namespace),
+        },
     }
+}
+
+/// An address of nobody, on a port of services that are reached at whatever address: TLS by the name that
+/// it names, all else by the oldest that is not TLS.
+fn anywhere(reader: &Reader<'_>, port: u16, namespace: &str) -> Option<Applies> {
+    let is_tls = |entry: &&ServiceEntry| {
+        entry.service.port(port).is_some_and(|port| port.protocol == Protocol::Tls)
+    };
+    let services = reader.services_anywhere(port, namespace);
+    let (mut named, others): (Vec<_>, Vec<_>) = services.into_iter().partition(is_tls);
+    // Stable, so that age decides among equals: there is one of a name in most cases.
+    named.sort_by_key(|entry| specificity(&entry.service.id.hostname));
+    let hosts = named.iter().chain(others.first()).map(|entry| &entry.service.id.hostname);
+    let mut routes: Vec<ObjectId> = Vec::new();
+    let mut destinations = Vec::new();
+    for host in hosts {
+        let of_host = mesh_routes(reader, host, namespace).into_iter();
+        let of_host = of_host.filter(|route| route.attachment.has_connection_rules);
+        routes.extend(of_host.map(|route| route.route.id.clone()));
+        destinations.push(destination::destination(reader, host, namespace));
+    }
+    routes.dedup();
+    for of_route in destination::of_routes(reader, &routes, None, namespace) {
+        if destinations.iter().all(|own| own.host != of_route.host) {
+            destinations.push(of_route);
+        }
+    }
+    let backend = |entry: &&ServiceEntry| {
+        let host = entry.service.id.hostname.clone();
+        DefaultBackend { host, port }
+    };
+    let of_other = |entry: &&ServiceEntry| entry.service.port(port).map(|port| port.protocol);
+    (!destinations.is_empty()).then(|| Applies {
+        // What is no TLS may be anything, unless a service says what it is.
+        protocol: others.first().and_then(of_other).unwrap_or_default(),
+        service: None,
+        default_backend: others.first().map(backend),
+        routes,
+        join: Join::InOrder,
+        attached_to: vec![Name::from(MESH)],
+        destinations,
+        inbound_policies: Vec::new(),
+        inbound_ports: Vec::new(),
+        by_server_name: named.iter().map(backend).collect(),
+        member: None,
+    })
+}
+
+/// A key by which the more specific of two patterns comes first.
+fn specificity(pattern: &str) -> (bool, Reverse<usize>) {
+    (pattern.starts_with('*'), Reverse(pattern.len()))
 }
 
 /// An address at which no service is served, but a workload of the mesh lives.
@@ -81,6 +142,7 @@ fn to_member(ip: IpAddr) -> Applies {
         destinations: Vec::new(),
         inbound_policies: Vec::new(),
         inbound_ports: Vec::new(),
+        by_server_name: Vec::new(),
         member: Some(ip),
     }
 }
@@ -148,6 +210,7 @@ fn to_service(
         attached_to: vec![Name::from(MESH)],
         inbound_policies: Vec::new(),
         inbound_ports: Vec::new(),
+        by_server_name: Vec::new(),
         member: None,
     }
 }
@@ -166,6 +229,7 @@ fn without_service(reader: &Reader<'_>, routes: &[&RouteEntry], namespace: &str)
         attached_to: vec![Name::from(MESH)],
         inbound_policies: Vec::new(),
         inbound_ports: Vec::new(),
+        by_server_name: Vec::new(),
         member: None,
     }
 }

@@ -88,15 +88,54 @@ impl<'a> Reader<'a> {
         namespace: &str,
     ) -> Option<&'a ServiceEntry> {
         let index = self.index(&[CellName::ServicesOfHost(hostname)]);
-        let services = index.services_by_host.of(hostname);
-        let own = services.iter().find(|service| *service.id.namespace == *namespace);
-        self.service(&own.or_else(|| services.first())?.id)
+        self.seen(index.services_by_host.of(hostname), namespace)
     }
 
-    /// The service that has this virtual address; of several the oldest.
-    pub(super) fn service_at(&self, ip: IpAddr) -> Option<&'a ServiceEntry> {
+    /// Of these services that which proxies of a namespace mean: its own, else the oldest that they
+    /// see.
+    fn seen(&self, services: &[Aged<ServiceId>], namespace: &str) -> Option<&'a ServiceEntry> {
+        let own = services.iter().find(|service| *service.id.namespace == *namespace);
+        let mut all = own.into_iter().chain(services).filter_map(|aged| self.service(&aged.id));
+        all.find(|entry| entry.visible_from(namespace))
+    }
+
+    /// The service that a fully qualified name means: that of this name, else that of the most
+    /// specific wildcard.
+    pub(super) fn service_meant(&self, name: &str, namespace: &str) -> Option<&'a ServiceEntry> {
+        let of_wildcard = |(at, _)| self.service_named(&format!("*{}", &name[at..]), namespace);
+        let named = self.service_named(name, namespace);
+        named.or_else(|| name.match_indices('.').find_map(of_wildcard))
+    }
+
+    /// The service that has this virtual address; of several the namespace's own, else the oldest.
+    pub(super) fn service_at(&self, ip: IpAddr, namespace: &str) -> Option<&'a ServiceEntry> {
         let index = self.index(&[CellName::ServicesAt(ip)]);
-        self.service(&index.services_by_address.of(&ip).first()?.id)
+        self.seen(index.services_by_address.of(&ip), namespace)
+    }
+
+    /// The service with this port to which a network leads that has this address, the narrowest first.
+    pub(super) fn service_around(
+        &self,
+        ip: IpAddr,
+        port: u16,
+        namespace: &str,
+    ) -> Option<&'a ServiceEntry> {
+        let index = self.index(&[CellName::Networks]);
+        let networks = index.services_by_network.iter();
+        let mut around: Vec<_> = networks.filter(|(network, _)| network.contains(ip)).collect();
+        around.sort_by_key(|(network, _)| std::cmp::Reverse(network.prefix()));
+        around.into_iter().find_map(|(_, services)| {
+            self.seen(services, namespace).filter(|entry| entry.service.port(port).is_some())
+        })
+    }
+
+    /// The services that are reached on a port at any address and that proxies of a namespace see,
+    /// the oldest first.
+    pub(super) fn services_anywhere(&self, port: u16, namespace: &str) -> Vec<&'a ServiceEntry> {
+        let index = self.index(&[CellName::ServicesAnywhere(port)]);
+        let services = index.services_anywhere.of(&port).iter();
+        let services = services.filter_map(|aged| self.service(&aged.id));
+        services.filter(|entry| entry.visible_from(namespace)).collect()
     }
 
     /// The endpoints with this address, each with its service, the oldest service first. Of an
@@ -132,7 +171,7 @@ impl<'a> Reader<'a> {
     pub(super) fn services(&self) -> Vec<&'a ServiceEntry> {
         let index = self.index(&[CellName::Services]);
         let mut services: Vec<&ServiceEntry> = index.services.values().map(|e| &**e).collect();
-        services.sort_by(|a, b| (a.created, &a.service.id).cmp(&(b.created, &b.service.id)));
+        services.sort_by_key(|entry| entry.aged());
         services
     }
 

@@ -33,7 +33,7 @@ fn applies(proxy: &Proxy, listener: ListenerKind, target: Target) -> Option<Appl
     let key = resolution(listener, target, &proxy.subscriber.namespace);
     match proxy.snapshot.resource(&key, &proxy.subscriber) {
         Some(Resource::Resolution(body)) => match (*body).clone() {
-            Resolution::Present(applies) => Some(applies),
+            Resolution::Present(applies) => Some(*applies),
             Resolution::Absent => None,
         },
         other => panic!("{other:?}"),

@@ -5,6 +5,7 @@ use std::sync::{Arc, Weak};
 
 use hashbrown::{HashMap, HashSet};
 
+use super::names::Found;
 use super::{
     ApplyError, Body, Change, Held, LastUse, Linked, LinkedApplies, LinkedBackend, LinkedRoute,
     RuleIndex, Turn, View, compile,
@@ -14,11 +15,11 @@ use crate::name::{Labels, Name, ObjectId, ServiceId};
 use crate::policy::{DestinationPolicy, HashKey, MtlsMode, Policy, TrafficPolicy};
 use crate::reason::Reason;
 use crate::resource::{
-    Applies, Destination, Join, ListenerKind, Resolution, ResolutionKey, Resource, ResourceKey,
-    Target, references_of,
+    Applies, DefaultBackend, Destination, Join, ListenerKind, Resolution, ResolutionKey, Resource,
+    ResourceKey, Target, references_of,
 };
 use crate::route::Backend;
-use crate::service::{Endpoint, Protocol, Service};
+use crate::service::{EndpointAddress, Protocol, Service};
 use crate::shared_map::SharedMap;
 
 pub(super) fn apply(before: &View, changes: Vec<Change>) -> (View, Vec<ApplyError>) {
@@ -30,6 +31,7 @@ pub(super) fn apply(before: &View, changes: Vec<Change>) -> (View, Vec<ApplyErro
         let was_there = view.resource(&key).is_some();
         view.endpoint_changes += u64::from(matches!(key, ResourceKey::Endpoints(..)));
         view.replace_domains(&key, &body);
+        view.replace_names(&key, &body);
         let last_use = view.held.get(&key).map(|held| held.last_use.clone()).unwrap_or_default();
         match body {
             Body::Forget => {
@@ -197,31 +199,40 @@ impl View {
     }
 
     /// The endpoints of a service that a selector selects, in order of their ids.
-    fn endpoints(&self, service: &Service, selector: Option<&Labels>) -> Vec<&Arc<Endpoint>> {
-        let mut endpoints: Vec<&Arc<Endpoint>> = service
+    fn endpoints(&self, service: &Service, selector: Option<&Labels>) -> Found {
+        let mut found = Found::default();
+        let endpoints = service
             .endpoint_keys()
             .filter_map(|key| match self.resource(&key)? {
                 Resource::Endpoints(endpoints) => Some(endpoints),
                 _ => None,
             })
             .flat_map(|chunk| &chunk.endpoints)
-            .filter(|endpoint| selector.is_none_or(|labels| labels.selects(&endpoint.labels)))
-            .collect();
-        if service.endpoint_chunks.len() > 1 {
-            endpoints.sort_by(|a, b| a.id.cmp(&b.id));
+            .filter(|endpoint| selector.is_none_or(|labels| labels.selects(&endpoint.labels)));
+        let mut in_order = service.endpoint_chunks.len() <= 1;
+        for endpoint in endpoints {
+            if let EndpointAddress::Dns(name) = &endpoint.address {
+                in_order = false;
+                self.names.add_endpoints(name, endpoint, service.discovery, &mut found);
+            } else {
+                found.endpoints.push(endpoint.clone());
+            }
         }
-        endpoints
+        if !in_order {
+            found.endpoints.sort_by(|a, b| a.id.cmp(&b.id));
+        }
+        found
     }
 
     /// Gives the groups of these services the endpoints of now.
-    fn refresh_groups(&self, services: &HashSet<ServiceId>) {
+    pub(super) fn refresh_groups(&self, services: &HashSet<ServiceId>) {
         for id in services {
             let Some(service) = self.service(id) else { continue };
             let groups = self.groups.get(id).into_iter().flat_map(|groups| groups.iter());
             let groups = groups.filter_map(Weak::upgrade);
             for group in groups {
                 let selector = group.policy().selector.clone();
-                group.set_members(self.endpoints(service, selector.as_ref()).into_iter());
+                self.endpoints(service, selector.as_ref()).give_to(&group);
             }
         }
     }
@@ -240,7 +251,7 @@ impl View {
         let (service, selector) = (policy.service.clone(), policy.selector.clone());
         group.set_policy(policy);
         // These are prepared for the policy.
-        group.set_members(self.endpoints(&service, selector.as_ref()).into_iter());
+        self.endpoints(&service, selector.as_ref()).give_to(&group);
         group
     }
 
@@ -376,6 +387,9 @@ impl Linker<'_> {
         let default_backend = applies.default_backend.as_ref().map(|backend| {
             self.backend(applies, dialled, &backend.host, Some(backend.port), None, 1)
         });
+        let mut named =
+            |b: &DefaultBackend| self.backend(applies, dialled, &b.host, Some(b.port), None, 1);
+        let by_server_name = applies.by_server_name.iter().map(&mut named).collect();
         let mut routes = Vec::new();
         for id in &applies.routes {
             if let Some(route) = self.link_route(applies, dialled, id) {
@@ -392,6 +406,7 @@ impl Linker<'_> {
             order,
             routes,
             attached_to: applies.attached_to.clone(),
+            by_server_name,
             member: applies.member.and_then(|ip| self.view.workload(ip)?.cloned()),
             mtls: self.view.mtls(applies),
             missing,
@@ -516,6 +531,7 @@ fn nothing_usable(key: ResourceKey) -> LinkedApplies {
         order: Vec::new(),
         index: None,
         attached_to: Vec::new(),
+        by_server_name: Vec::new(),
         member: None,
         mtls: MtlsMode::Strict,
         missing: None,

@@ -16,6 +16,7 @@ use crate::test_world::*;
 use crate::{Draw, Plan, Reason};
 
 mod groups;
+mod names;
 
 const REVIEWS: &str = "reviews.default.svc.cluster.local";
 
@@ -480,6 +481,7 @@ fn rules_behind_a_catch_all_are_tried_last_or_never_where_routes_join() {
         destinations: Vec::new(),
         inbound_policies: Vec::new(),
         inbound_ports: Vec::new(),
+        by_server_name: Vec::new(),
         member: None,
     };
     assert_eq!(

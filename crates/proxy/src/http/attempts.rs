@@ -59,7 +59,11 @@ impl<'a> Attempts<'a> {
         let mut last = None;
         loop {
             let picked = exchange.pick(self.decision, &self.tried, client.body.upgrade.is_some());
-            let picked = picked.map_err(|none| last.unwrap_or(none))?;
+            let picked = match picked {
+                Ok(picked) => picked,
+                Err(_) if exchange.resolved_now(self.decision).await => continue,
+                Err(none) => return Err(last.unwrap_or(none)),
+            };
             exchange.outcome.attempts += 1;
             let after = match self.attempt(exchange, &picked, client).await {
                 Ok(Attempted::Served(served)) => return Ok(served),

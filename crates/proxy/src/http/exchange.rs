@@ -9,7 +9,7 @@ use ironmesh_model::group::{Ask, Group, GroupPolicy, Member, Requesting, Tried};
 use ironmesh_model::path::{EscapedNul, normalize_target, split_target};
 use ironmesh_model::policy::ConnectionPool;
 use ironmesh_model::recorder::Silent;
-use ironmesh_model::service::{Protocol, UpstreamTls};
+use ironmesh_model::service::{Discovery, Protocol, UpstreamTls};
 use ironmesh_model::{
     Decision, Draw, Hashed, HeaderLookup, ListenerKind, Plan, Reason, Request, Traffic, View,
     decide,
@@ -214,7 +214,7 @@ impl<'a> Exchange<'a> {
                 let hash = hashed.map(|hashed| hashed.hash);
                 let dialled = connection.destination;
                 let ask = Ask { dialled, tried, draw: self.draw, hash };
-                (Picked::of(self.worker, group, &ask)?, http2)
+                (Picked::of(self.worker, connection, group, &ask)?, http2)
             }
             (Plan::Forward, None) => return Err(Failure::mesh(Reason::UnknownDestination)),
             _ => {
@@ -257,6 +257,11 @@ impl<'a> Exchange<'a> {
             self.counted = group.request().map_err(Failure::mesh)?;
         }
         Ok(())
+    }
+
+    /// Waits until it is known for what the names of endpoints stand; `false` if it was known.
+    pub(crate) async fn resolved_now(&self, decision: &Decision) -> bool {
+        park::resolved_now(self.worker, &self.connection.workload, decision.group()).await
     }
 
     /// A connection to there, from the pool or a new one.
@@ -317,8 +322,19 @@ pub(crate) struct Picked {
 
 impl Picked {
     /// The endpoint that a group gives a request to.
-    pub(crate) fn of(worker: &Worker, group: &Group, ask: &Ask<'_>) -> Result<Self, Failure> {
-        let member = group.pick(ask, || worker.process.now()).map_err(Failure::mesh)?;
+    pub(crate) fn of(
+        worker: &Worker,
+        connection: &Connection,
+        group: &Group,
+        ask: &Ask<'_>,
+    ) -> Result<Self, Failure> {
+        let member = match group.pick(ask, || worker.process.now()) {
+            Ok(member) => member,
+            Err(reason) => {
+                let dialled = Self::dialled_in(connection, group);
+                return dialled.ok_or(Failure::mesh(reason));
+            }
+        };
         let address = member.address();
         let address = address.ok_or(Failure::upstream(Reason::ConnectFailed, Stage::NotSent))?;
         Ok(Self { address, member: Some(member), http2: false })
@@ -327,6 +343,13 @@ impl Picked {
     /// Where the client dialled.
     pub(crate) fn dialled(connection: &Connection) -> Self {
         Self { address: connection.destination, member: None, http2: false }
+    }
+
+    /// Where the client of a workload dialled, if a group has its connections go there.
+    fn dialled_in(connection: &Connection, group: &Group) -> Option<Self> {
+        let goes_there = connection.kind == ListenerKind::Outbound
+            && group.policy().service.discovery == Discovery::Dialled;
+        goes_there.then(|| Self::dialled(connection))
     }
 
     /// How to speak to it.

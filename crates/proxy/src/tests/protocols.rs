@@ -174,8 +174,8 @@ fn a_port_that_is_declared_twice_is_what_its_caller_asked_for() {
             let case = Case::new(asked.unwrap_or_default(), caller, client);
             let mut services = both.map(|protocol| reviews(protocol, vec![case.endpoint()]));
             services[1].service.id.hostname = "raw.default.svc.cluster.local".into();
-            services[old].created = 1;
-            services[young].created = 2;
+            services[old].reach.created = 1;
+            services[young].reach.created = 2;
             case.inbound.change(Objects { services: services.into(), ..Objects::default() });
             assert_eq!(ask(case.first(), client, seen), seen, "{what}");
             case.is_counted(counted, &what);

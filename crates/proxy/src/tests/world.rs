@@ -14,10 +14,10 @@ use ironmesh_model::policy::{Balance, Balancer, DestinationPolicy, Subset, Traff
 use ironmesh_model::resource::Version;
 use ironmesh_model::route::{Action, Backend, HeaderOps, Match, Route, Rule};
 use ironmesh_model::service::{
-    Endpoint, EndpointAddress, PortMap, Protocol, Service, ServicePort, UpstreamTls,
+    Discovery, Endpoint, EndpointAddress, PortMap, Protocol, Service, ServicePort, UpstreamTls,
 };
 use ironmesh_model::snapshot::{
-    DestinationPolicySource, Objects, RouteFields, RouteSource, ServiceSource, Subscriber,
+    DestinationPolicySource, Objects, Reach, RouteFields, RouteSource, ServiceSource, Subscriber,
 };
 use ironmesh_model::text_match::TextMatch;
 use ironmesh_model::view::{Body, Change};
@@ -265,10 +265,11 @@ pub(crate) fn reviews(protocol: Protocol, endpoints: Vec<Endpoint>) -> ServiceSo
             addresses: vec![service_address().ip()],
             headless: false,
             ports: vec![ServicePort { number: 9080, name: "http".into(), protocol }],
+            discovery: Discovery::Endpoints,
             endpoint_chunks: Vec::new(),
         },
         endpoints,
-        created: 0,
+        reach: Reach::default(),
     }
 }
 

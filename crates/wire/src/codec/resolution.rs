@@ -32,7 +32,7 @@ impl Coded for Resolution {
     fn value(m: ResolutionMessage) -> Result<Self, DecodeError> {
         Ok(match m.present {
             None => Self::Absent,
-            Some(applies) => Self::Present(Applies::value(applies)?),
+            Some(applies) => Self::Present(Box::new(Applies::value(applies)?)),
         })
     }
 }
@@ -59,6 +59,8 @@ pub(super) struct AppliesMessage {
     inbound_ports: Vec<InboundPortMessage>,
     #[prost(bytes = "vec", optional, tag = "10")]
     member: Option<Vec<u8>>,
+    #[prost(message, repeated, tag = "11")]
+    by_server_name: Vec<DefaultBackendMessage>,
 }
 
 impl Coded for Applies {
@@ -76,6 +78,7 @@ impl Coded for Applies {
             inbound_policies: messages(&self.inbound_policies),
             inbound_ports: messages(&self.inbound_ports),
             member: self.member.map(ip_bytes),
+            by_server_name: messages(&self.by_server_name),
         }
     }
 
@@ -91,6 +94,7 @@ impl Coded for Applies {
             inbound_policies: values(m.inbound_policies)?,
             inbound_ports: values(m.inbound_ports)?,
             member: m.member.as_deref().map(ip).transpose()?,
+            by_server_name: values(m.by_server_name)?,
         })
     }
 }

@@ -2,8 +2,8 @@
 
 use ironmesh_model::chunk::Chunk;
 use ironmesh_model::service::{
-    Endpoint, EndpointAddress, Endpoints, PortMap, Protocol, Service, ServicePort, UpstreamTls,
-    Workload,
+    Discovery, Endpoint, EndpointAddress, Endpoints, PortMap, Protocol, Service, ServicePort,
+    UpstreamTls, Workload,
 };
 use prost::{Message, Oneof};
 
@@ -29,6 +29,14 @@ choice!(
     ]
 );
 
+choice!(
+    discovery_number,
+    discovery,
+    Discovery,
+    "where connections of a service go",
+    [Discovery::Endpoints, Discovery::FirstAddress, Discovery::Dialled, Discovery::Named]
+);
+
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct ServiceMessage {
     #[prost(message, optional, tag = "1")]
@@ -43,6 +51,8 @@ pub(super) struct ServiceMessage {
     ports: Vec<ServicePortMessage>,
     #[prost(uint32, repeated, tag = "6")]
     endpoint_chunks: Vec<u32>,
+    #[prost(uint32, tag = "7")]
+    discovery: u32,
 }
 
 impl Coded for Service {
@@ -54,6 +64,7 @@ impl Coded for Service {
             name: text(&self.name),
             addresses: self.addresses.iter().copied().map(ip_bytes).collect(),
             headless: self.headless,
+            discovery: discovery_number(self.discovery),
             ports: messages(&self.ports),
             endpoint_chunks: self.endpoint_chunks.iter().map(|chunk| chunk.0).collect(),
         }
@@ -65,6 +76,7 @@ impl Coded for Service {
             name: m.name.into(),
             addresses: m.addresses.iter().map(|bytes| ip(bytes)).collect::<Result<_, _>>()?,
             headless: m.headless,
+            discovery: discovery(m.discovery)?,
             ports: values(m.ports)?,
             endpoint_chunks: m.endpoint_chunks.into_iter().map(Chunk).collect(),
         })

@@ -10,22 +10,22 @@ use crate::name::{Labels, Name, ServiceId};
 use crate::service::{Endpoint, EndpointAddress, Service, UpstreamTls, Workload};
 use crate::snapshot::cell::{Name as Cell, Touched};
 use crate::snapshot::index::{Aged, EndpointEntry, Index, ServiceEntry};
-use crate::snapshot::{Created, check, inbound};
+use crate::snapshot::{Reach, check, inbound};
 
 impl Index {
     pub(super) fn edit_service(
         &mut self,
         id: &ServiceId,
-        service: Option<(Box<Service>, Created)>,
+        service: Option<(Box<Service>, Reach)>,
         touched: &mut Touched,
     ) {
         let before = self.services.get(id).cloned();
-        let after = service.map(|(mut service, created)| {
+        let after = service.map(|(mut service, reach)| {
             let endpoints = before.as_ref().map(|b| b.endpoints.clone()).unwrap_or_default();
             service.endpoint_chunks = endpoints.chunks_below(Chunk::WHOLE);
-            Arc::new(ServiceEntry { service: Arc::new(*service), created, endpoints })
+            Arc::new(ServiceEntry { service: Arc::new(*service), reach, endpoints })
         });
-        let told = |entry: &Arc<ServiceEntry>| (entry.service.clone(), entry.created);
+        let told = |entry: &Arc<ServiceEntry>| (entry.service.clone(), entry.reach.clone());
         if before.as_ref().map(told) == after.as_ref().map(told) {
             return;
         }
@@ -38,7 +38,8 @@ impl Index {
             touched.touch(Cell::Endpoints(id, Chunk::WHOLE));
             touched.touch(Cell::AllEndpoints(id));
         }
-        let same_age = before.as_ref().map(|e| e.created) == after.as_ref().map(|e| e.created);
+        let age = |entry: &Arc<ServiceEntry>| entry.reach.created;
+        let same_age = before.as_ref().map(age) == after.as_ref().map(age);
         if let Some(before) = &before {
             self.index_service(before, false, touched);
             if !same_age {
@@ -75,6 +76,24 @@ impl Index {
                 self.services_by_address.insert(*address, aged.clone());
             } else {
                 self.services_by_address.remove(address, &aged);
+            }
+        }
+        for network in &entry.reach.networks {
+            touched.touch(Cell::Networks);
+            if on {
+                self.services_by_network.insert(*network, aged.clone());
+            } else {
+                self.services_by_network.remove(network, &aged);
+            }
+        }
+        if entry.is_anywhere() {
+            for port in service.ports.iter().filter(|port| !port.protocol.is_http()) {
+                touched.touch(Cell::ServicesAnywhere(port.number));
+                if on {
+                    self.services_anywhere.insert(port.number, aged.clone());
+                } else {
+                    self.services_anywhere.remove(&port.number, &aged);
+                }
             }
         }
     }
@@ -182,7 +201,7 @@ impl Index {
             let endpoint_chunks = endpoints.chunks_below(Chunk::WHOLE);
             service = Arc::new(Service { endpoint_chunks, ..(*service).clone() });
         }
-        let entry = ServiceEntry { service, created: entry.created, endpoints };
+        let entry = ServiceEntry { service, reach: entry.reach.clone(), endpoints };
         self.services.insert(id.clone(), Arc::new(entry));
     }
 

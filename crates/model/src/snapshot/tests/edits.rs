@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::bootstrap::ProxyKind;
 use crate::route::{Action, ConnectionRule};
-use crate::service::EndpointAddress;
+use crate::service::{Discovery, EndpointAddress};
 
 const PROTOCOLS: [Protocol; 3] = [Protocol::Tcp, Protocol::Http, Protocol::Grpc];
 
@@ -37,6 +37,33 @@ impl World {
         }
     }
 
+    fn change_service(&mut self, namespace: &str, name: &str, step: &RandomEdit) -> Vec<Edit> {
+        let RandomEdit { who, how, keep, .. } = *step;
+        let created = i64::from(how % 3);
+        let of = service(namespace, name, who, 9080 + u16::from(how % 2), &[]);
+        let mut source = ServiceSource { reach: Reach::since(created), ..of };
+        source.service.headless = how.is_multiple_of(5);
+        source.service.ports[0].protocol = PROTOCOLS[usize::from(how) % PROTOCOLS.len()];
+        if how.is_multiple_of(4) {
+            source.service.addresses = vec![IpAddr::from([10, 96, 0, 1])];
+        }
+        let (service, reach) = (&mut source.service, &mut source.reach);
+        match how % 7 {
+            1 => reach.export_to = vec![NAMESPACES[usize::from(how) % 2].into()],
+            2 => reach.networks = vec!["10.77.1.0/31".parse().unwrap()],
+            3 => (service.addresses, service.discovery) = (Vec::new(), Discovery::Dialled),
+            4 => service.id.hostname = "*.example.com".into(),
+            _ => {}
+        }
+        let id = source.service.id.clone();
+        if let Some(before) = self.services.get(&id) {
+            source.endpoints = before.endpoints.clone();
+        }
+        let told = (source.service.clone().into(), source.reach.clone());
+        put(&mut self.services, id.clone(), source, keep);
+        vec![Edit::Service(id, keep.then_some(told))]
+    }
+
     /// Makes a change, and the edits that tell of it.
     fn change(&mut self, step: &RandomEdit) -> Vec<Edit> {
         let RandomEdit { what, who, how, keep } = *step;
@@ -45,22 +72,7 @@ impl World {
         let created = i64::from(how % 3);
         match what {
             0 => self.change_settings(who, how),
-            1 => {
-                let of = service(namespace, name, who, 9080 + u16::from(how % 2), &[]);
-                let mut source = ServiceSource { created, ..of };
-                source.service.headless = how.is_multiple_of(5);
-                source.service.ports[0].protocol = PROTOCOLS[usize::from(how) % PROTOCOLS.len()];
-                if how.is_multiple_of(4) {
-                    source.service.addresses = vec![IpAddr::from([10, 96, 0, 1])];
-                }
-                let id = source.service.id.clone();
-                if let Some(before) = self.services.get(&id) {
-                    source.endpoints = before.endpoints.clone();
-                }
-                let told = (source.service.clone().into(), created);
-                put(&mut self.services, id.clone(), source, keep);
-                vec![Edit::Service(id, keep.then_some(told))]
-            }
+            1 => self.change_service(namespace, name, step),
             2 => self.change_endpoints(namespace, name, step),
             3 => {
                 let ip = IpAddr::from([10, 77, 1, who % 8]);
@@ -428,7 +440,7 @@ fn an_edit_touches_as_much_in_a_large_mesh_as_in_a_small_one() {
         edited(Edit::Endpoint(id, endpoint.id.clone(), Some(endpoint.into())));
         let created = service("default", "new", 9, 9080, &[]);
         let id = created.service.id.clone();
-        edited(Edit::Service(id, Some((created.service.into(), 9))));
+        edited(Edit::Service(id, Some((created.service.into(), Reach::since(9)))));
         let policy = inbound_policy(("shop", "p"), 0, None, Some(MtlsMode::Disable));
         edited(Edit::InboundPolicy(policy.policy.id.clone(), Some(policy.into())));
         counts

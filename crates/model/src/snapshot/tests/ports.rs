@@ -8,7 +8,7 @@ fn on_pods(name: &str, created: Created, protocol: Protocol, pods: &[&str]) -> S
     let pods: Vec<_> = pods.iter().map(|uid| (*uid, "v1", true)).collect();
     let mut source = service("default", name, 1, 8080, &pods);
     source.service.ports[0].protocol = protocol;
-    source.created = created;
+    source.reach.created = created;
     source
 }
 

@@ -21,8 +21,8 @@ use ironmesh_model::route::{
     RedirectPath, RedirectPort, Rewrite, Route, Rule,
 };
 use ironmesh_model::service::{
-    Endpoint, EndpointAddress, Endpoints, PortMap, Protocol, Service, ServicePort, UpstreamTls,
-    Workload,
+    Discovery, Endpoint, EndpointAddress, Endpoints, PortMap, Protocol, Service, ServicePort,
+    UpstreamTls, Workload,
 };
 use ironmesh_model::settings::{AccessLogEncoding, OutboundPolicy, Settings};
 use ironmesh_model::text_match::TextMatch;
@@ -182,17 +182,18 @@ fn resolution() -> impl Strategy<Value = Resolution> {
     let destination = (name(), of(service_id()), vec(object(), 0..3))
         .prop_map(|(host, service, policies)| Destination { host, service, policies });
     let default_backend =
-        (name(), any::<u16>()).prop_map(|(host, port)| DefaultBackend { host, port });
+        || (name(), any::<u16>()).prop_map(|(host, port)| DefaultBackend { host, port });
     let inbound_port = (any::<u16>(), protocol(), service_id())
         .prop_map(|(number, protocol, service)| InboundPort { number, protocol, service });
     let applies = (
-        (protocol(), of(service_id()), of(default_backend), vec(object(), 0..3)),
+        (protocol(), of(service_id()), of(default_backend()), vec(object(), 0..3)),
         select(vec![Join::InOrder, Join::CatchAllLast, Join::OrDefault]),
         names(),
         vec(destination, 0..3),
+        vec(default_backend(), 0..3),
         (vec(object(), 0..3), vec(inbound_port, 0..3), of(any::<IpAddr>())),
     )
-        .prop_map(|(first, join, attached_to, destinations, inbound)| {
+        .prop_map(|(first, join, attached_to, destinations, by_server_name, inbound)| {
             let (protocol, service, default_backend, routes) = first;
             let (inbound_policies, inbound_ports, member) = inbound;
             Applies {
@@ -205,10 +206,13 @@ fn resolution() -> impl Strategy<Value = Resolution> {
                 destinations,
                 inbound_policies,
                 inbound_ports,
+                by_server_name,
                 member,
             }
         });
-    of(applies).prop_map(|applies| applies.map_or(Resolution::Absent, Resolution::Present))
+    of(applies).prop_map(|applies| {
+        applies.map_or(Resolution::Absent, |applies| Resolution::Present(applies.into()))
+    })
 }
 
 fn text_match() -> impl Strategy<Value = TextMatch> + Clone {
@@ -395,18 +399,22 @@ fn service() -> impl Strategy<Value = Service> {
         service_id(),
         name(),
         vec(any::<IpAddr>(), 0..3),
-        any::<bool>(),
+        (any::<bool>(), discovery()),
         vec(port, 0..4),
         vec(chunk(), 0..3),
     )
-        .prop_map(|(id, name, addresses, headless, ports, endpoint_chunks)| Service {
-            id,
-            name,
-            addresses,
-            headless,
-            ports,
-            endpoint_chunks,
+        .prop_map(|(id, name, addresses, (headless, discovery), ports, endpoint_chunks)| {
+            Service { id, name, addresses, headless, discovery, ports, endpoint_chunks }
         })
+}
+
+fn discovery() -> impl Strategy<Value = Discovery> {
+    select(vec![
+        Discovery::Endpoints,
+        Discovery::FirstAddress,
+        Discovery::Dialled,
+        Discovery::Named,
+    ])
 }
 
 fn policy() -> impl Strategy<Value = Policy> {

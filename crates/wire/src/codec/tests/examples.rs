@@ -22,8 +22,8 @@ use ironmesh_model::route::{
     RedirectPath, RedirectPort, Rewrite, Route, Rule,
 };
 use ironmesh_model::service::{
-    Endpoint, EndpointAddress, Endpoints, PortMap, Protocol, Service, ServicePort, UpstreamTls,
-    Workload,
+    Discovery, Endpoint, EndpointAddress, Endpoints, PortMap, Protocol, Service, ServicePort,
+    UpstreamTls, Workload,
 };
 use ironmesh_model::settings::{AccessLogEncoding, OutboundPolicy, Settings};
 use ironmesh_model::text_match::TextMatch;
@@ -39,7 +39,7 @@ pub(super) fn resources() -> Vec<(&'static str, Resource)> {
         ("listeners, none", Resource::Listeners(Listeners::default().into())),
         ("listeners", Resource::Listeners(listeners().into())),
         ("resolution, absent", Resource::Resolution(Resolution::Absent.into())),
-        ("resolution", Resource::Resolution(Resolution::Present(applies()).into())),
+        ("resolution", Resource::Resolution(Resolution::Present(applies().into()).into())),
         ("route", Resource::Route(route().into())),
         ("service", Resource::Service(service().into())),
         ("policy, destination", Resource::Policy(destination_policy().into())),
@@ -130,6 +130,7 @@ fn applies() -> Applies {
             protocol: Protocol::Http,
             service: reviews(),
         }],
+        by_server_name: vec![DefaultBackend { host: "*.example.com".into(), port: 443 }],
         member: Some(ip("10.77.0.7")),
     }
 }
@@ -263,6 +264,7 @@ fn service() -> Service {
             port(9090, "grpc", Protocol::Grpc),
             port(1, "", Protocol::Undeclared),
         ],
+        discovery: Discovery::FirstAddress,
         endpoint_chunks: vec![Chunk(2), Chunk(6), Chunk(7)],
     }
 }

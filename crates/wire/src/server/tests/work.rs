@@ -7,11 +7,12 @@ use ironmesh_model::listeners::GatewayProtocol;
 use ironmesh_model::policy::{DestinationPolicy, InboundPolicy, MtlsMode, Subset, TrafficPolicy};
 use ironmesh_model::route::{self, Action, HeaderOps, Match, Route, Rule};
 use ironmesh_model::service::{
-    Endpoint, EndpointAddress, PortMap, Protocol, Service, ServicePort, UpstreamTls, Workload,
+    Discovery, Endpoint, EndpointAddress, PortMap, Protocol, Service, ServicePort, UpstreamTls,
+    Workload,
 };
 use ironmesh_model::snapshot::{
     DestinationPolicySource, Edit, GatewayServer, GatewaySource, InboundPolicySource, Objects,
-    RouteFields, RouteSource, ServiceSource,
+    Reach, RouteFields, RouteSource, ServiceSource,
 };
 use ironmesh_model::text_match::TextMatch;
 use ironmesh_model::{
@@ -204,10 +205,11 @@ fn service(n: u16) -> ServiceSource {
             addresses: vec![IpAddr::from([10, 96, high, low])],
             headless: false,
             ports: vec![ServicePort { number: 80, name: "http".into(), protocol: Protocol::Http }],
+            discovery: Discovery::Endpoints,
             endpoint_chunks: Vec::new(),
         },
         endpoints: vec![endpoint(&name, &format!("{name}-0"), [10, 77, high, low])],
-        created: 0,
+        reach: Reach::default(),
     }
 }
 
@@ -338,7 +340,7 @@ async fn costs(services: u16) -> Vec<(&'static str, (u64, u64, u64))> {
     let mut new = service(6).service;
     new.id.hostname = fqdn("new", "default").into();
     new.addresses = vec![IpAddr::from([10, 96, 200, 1])];
-    let created = Edit::Service(new.id.clone(), Some((new.into(), 9)));
+    let created = Edit::Service(new.id.clone(), Some((new.into(), Reach::since(9))));
     costs.push(("an absent host is created", place.edit([created]).await));
     let strict = InboundPolicy {
         id: ObjectId::new("PeerAuthentication", "shop", "p"),
@@ -522,7 +524,7 @@ async fn what_enters_a_workload_is_told_to_its_own_sidecar_alone() {
     let mut ported = service(8).service;
     ported.ports[0].protocol = Protocol::Http2;
     let id = ported.id.clone();
-    assert_eq!(place.edit([Edit::Service(id, Some((ported.into(), 0)))]).await.2, 0);
+    assert_eq!(place.edit([Edit::Service(id, Some((ported.into(), Reach::default())))]).await.2, 0);
 
     // Once the address is its own it is answered, and no longer when that ends.
     let ip = IpAddr::from([10, 77, 0, 8]);

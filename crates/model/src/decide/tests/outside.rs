@@ -1,0 +1,158 @@
+//! Services outside: by name, by wildcard, by address, by network, and by the name that TLS names.
+
+use super::*;
+use crate::service::Discovery;
+use crate::settings::OutboundPolicy;
+use crate::snapshot::ServiceSource;
+
+/// A service outside of this host, without addresses, on a port.
+fn entry(namespace: &str, host: &str, port: u16, protocol: Protocol) -> ServiceSource {
+    let mut source = service(namespace, host, 9, port, &[("e", "v1", true)]);
+    source.service.id.hostname = host.into();
+    source.service.addresses = Vec::new();
+    source.service.ports[0].protocol = protocol;
+    source
+}
+
+fn anywhere(namespace: &str, host: &str, port: u16, protocol: Protocol) -> ServiceSource {
+    let mut source = entry(namespace, host, port, protocol);
+    source.service.discovery = Discovery::Dialled;
+    source.endpoints = Vec::new();
+    source
+}
+
+fn proxy(services: Vec<ServiceSource>, policy: OutboundPolicy) -> Proxy {
+    let settings = Settings { outbound_policy: policy, ..Settings::default() };
+    let objects = Objects { settings, services, ..Objects::default() };
+    let mut proxy = Proxy::sidecar(objects, "default", &[]);
+    proxy.subscribe(&ResourceKey::Settings);
+    proxy
+}
+
+fn connect(proxy: &mut Proxy, destination: &str, server_name: Seen<&str>) -> Decision {
+    let local = proxy.local();
+    let connection =
+        Connection { destination: destination.parse().unwrap(), server_name, ..connection(&local) };
+    proxy.decide(&Traffic::Connection(connection), Draw(0), &mut Silent)
+}
+
+/// The host of the service that a decision sends to, or its reason.
+fn to(decision: &Decision) -> String {
+    match (&decision.plan, decision.backend()) {
+        (Plan::Forward, Some(backend)) => backend.host.to_string(),
+        _ => decision.reason.code().to_owned(),
+    }
+}
+
+#[test]
+fn a_name_is_looked_for_before_the_wildcards_that_cover_it_the_narrowest_first() {
+    let of = |host| entry("default", host, 9080, Protocol::Http);
+    let services = vec![of("*.test"), of("*.a.test"), of("b.a.test")];
+    let mut proxy = proxy(services, OutboundPolicy::RegistryOnly);
+    for (host, expected) in [
+        ("b.a.test", "b.a.test"),
+        ("c.a.test", "*.a.test"),
+        ("d.c.a.test", "*.a.test"),
+        ("a.test", "*.test"),
+        ("x.test", "*.test"),
+        ("test", "blocked"),
+        ("b.a.tests", "blocked"),
+        // What a search list could make of a name is none of a wildcard's.
+        ("b", "blocked"),
+    ] {
+        assert_eq!(to(&proxy.get(host, "/")), expected, "{host}");
+    }
+}
+
+#[test]
+fn a_service_is_seen_by_those_to_whom_it_is_exported_and_the_own_one_goes_first() {
+    let mut hidden = entry("shop", "x.test", 9080, Protocol::Http);
+    hidden.reach.export_to = vec!["shop".into()];
+    hidden.service.addresses = vec!["198.18.0.1".parse().unwrap()];
+    let mut own = entry("default", "y.test", 9080, Protocol::Http);
+    own.reach.created = 9;
+    let older = entry("shop", "y.test", 9080, Protocol::Http);
+    let mut proxy = proxy(vec![hidden, own, older], OutboundPolicy::RegistryOnly);
+    assert_eq!(to(&proxy.get("x.test", "/")), "blocked");
+    assert_eq!(to(&connect(&mut proxy, "198.18.0.1:9080", Seen::NotRead)), "blocked");
+    let decision = proxy.get("y.test", "/");
+    let group = decision.group().unwrap();
+    assert_eq!(*group.key.service.namespace, *"default");
+    let mut there = proxy;
+    there.subscriber.namespace = "shop".into();
+    there.view = View::default();
+    there.subscribe(&ResourceKey::Settings);
+    assert_eq!(to(&there.get("x.test", "/")), "x.test");
+    assert_eq!(to(&connect(&mut there, "198.18.0.1:9080", Seen::NotRead)), "x.test");
+}
+
+#[test]
+fn networks_lead_to_a_service_but_where_another_has_the_address() {
+    let network = |host: &str, networks: &[&str]| {
+        let mut source = entry("default", host, 7000, Protocol::Tcp);
+        source.reach.networks = networks.iter().map(|text| text.parse().unwrap()).collect();
+        source
+    };
+    let mut exact = entry("default", "exact", 7000, Protocol::Tcp);
+    exact.service.addresses = vec!["198.18.1.1".parse().unwrap()];
+    let services =
+        vec![network("wide", &["198.18.0.0/15"]), network("narrow", &["198.18.1.0/24"]), exact];
+    let mut proxy = proxy(services, OutboundPolicy::RegistryOnly);
+    for (address, expected) in [
+        ("198.18.1.1:7000", "exact"),
+        ("198.18.1.2:7000", "narrow"),
+        ("198.19.0.1:7000", "wide"),
+        ("198.20.0.1:7000", "blocked"),
+        ("198.18.1.2:7001", "blocked"),
+        ("[2001:db8::1]:7000", "blocked"),
+    ] {
+        assert_eq!(to(&connect(&mut proxy, address, Seen::NotRead)), expected, "{address}");
+    }
+}
+
+#[test]
+fn what_is_reached_at_any_address_is_told_apart_by_the_name_that_tls_names() {
+    let tls = |host| anywhere("default", host, 443, Protocol::Tls);
+    let services = vec![tls("*.test"), tls("a.test"), tls("*.b.test")];
+    let mut proxy = proxy(services.clone(), OutboundPolicy::RegistryOnly);
+    let address = "192.0.2.1:443";
+    assert_eq!(connect(&mut proxy, address, Seen::NotRead).plan, Plan::ReadHello);
+    for (name, expected) in [
+        (Seen::Is("a.test"), "a.test"),
+        (Seen::Is("A.Test"), "a.test"),
+        (Seen::Is("c.b.test"), "*.b.test"),
+        (Seen::Is("b.test"), "*.test"),
+        (Seen::Is("a.tests"), "blocked"),
+        (Seen::Absent, "blocked"),
+    ] {
+        assert_eq!(to(&connect(&mut proxy, address, name)), expected, "{name:?}");
+    }
+    assert_eq!(to(&connect(&mut proxy, "192.0.2.1:444", Seen::Is("a.test"))), "blocked");
+    let mut open = self::proxy(services.clone(), OutboundPolicy::AllowAny);
+    assert_eq!(to(&connect(&mut open, address, Seen::Is("a.tests"))), "passthrough");
+    // What names nobody goes to a service that says it is no TLS, if there is one.
+    let plain = anywhere("default", "plain.test", 443, Protocol::Tcp);
+    let all = services.into_iter().chain([plain]).collect();
+    let mut both = self::proxy(all, OutboundPolicy::RegistryOnly);
+    assert_eq!(to(&connect(&mut both, address, Seen::Absent)), "plain.test");
+    assert_eq!(to(&connect(&mut both, address, Seen::Is("a.test"))), "a.test");
+    assert_eq!(to(&connect(&mut both, address, Seen::Is("other"))), "plain.test");
+    // HTTP to a host that nobody knows is not what the service takes.
+    assert_eq!(to(&both.get("a.test", "/")), "blocked");
+}
+
+#[test]
+fn rules_for_a_name_hold_beside_those_of_the_wildcard_that_is_its_service() {
+    let services = vec![anywhere("default", "*.test", 9080, Protocol::Http)];
+    let status = |status| Rule {
+        action: Action::Answer(crate::route::DirectResponse { status, body: [].into() }),
+        ..Rule::default()
+    };
+    let rule_for =
+        |name, host, code| route(("default", name), 0, &[host], &["mesh"], vec![status(code)]);
+    let routes = vec![rule_for("exact", "a.test", 418), rule_for("wild", "*.test", 419)];
+    let objects = Objects { services, routes, ..Objects::default() };
+    let mut proxy = Proxy::sidecar(objects, "default", &[]);
+    assert_eq!(proxy.get("a.test", "/").plan, Plan::Answer(418));
+    assert_eq!(proxy.get("b.test", "/").plan, Plan::Answer(419));
+}
