@@ -186,6 +186,7 @@ fn gateway_route(port: u16) -> RouteSource {
         hosts: vec!["*".into()],
         gateways: vec!["default/edge".into()],
         export_to: Vec::new(),
+        delegations: Vec::new(),
         created: 0,
         precedence: None,
         found: Vec::new(),

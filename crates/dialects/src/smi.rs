@@ -77,6 +77,7 @@ pub(crate) fn traffic_split(object: &Object, findings: &mut Vec<Finding>) -> Opt
         hosts: vec![fully_qualified(&spec.service, object)],
         gateways: vec!["mesh".into()],
         export_to: Vec::new(),
+        delegations: Vec::new(),
         created: object.created(),
         precedence: Some(0),
         found: Vec::new(),

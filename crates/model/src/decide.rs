@@ -151,10 +151,9 @@ impl Decision {
         self.winning_rule()?.rule.timeout
     }
 
-    /// When an attempt is followed by another.
-    pub fn retry(&self) -> &Retry {
-        let configured = self.winning_rule().and_then(|compiled| compiled.rule.retry.as_ref());
-        configured.unwrap_or_else(|| Retry::unconfigured())
+    /// When an attempt is followed by another; `None`: nobody has configured it.
+    pub fn retry(&self) -> Option<&Retry> {
+        self.winning_rule()?.rule.retry.as_ref()
     }
 
     /// The member of the mesh whose address the caller dialled, if the plan is to pass through to it.

@@ -2,6 +2,7 @@
 //! not say goes, and what each request of the mesh carries is added.
 
 use crate::resource::ListenerKind;
+use crate::retry::is_asking;
 
 /// The scheme of every request that a proxy can read: TLS of applications stays closed to it.
 pub const SCHEME: &str = "http";
@@ -45,16 +46,22 @@ pub trait EntryHeaders {
 }
 
 /// Changes the headers of a request that comes in. `request_id` makes one, `begin_trace` adds the
-/// headers of a new trace; each is called if the request has none.
+/// headers of a new trace; each is called if the request has none. Tells whether a header is left that
+/// may say something to proxies (see [`crate::retry::Asked`]).
 pub fn at_entry<H: EntryHeaders>(
     headers: &mut H,
     sender: &Sender<'_>,
     request_id: impl FnOnce() -> String,
     begin_trace: impl FnOnce(&mut H),
-) {
+) -> bool {
     let trusted = sender.is_trusted();
     let at_edge = sender.listener == ListenerKind::Gateway && !sender.is_member;
-    headers.retain(|name| may_come_in(name, trusted, at_edge));
+    let mut asks = false;
+    headers.retain(|name| {
+        let kept = may_come_in(name, trusted, at_edge);
+        asks |= kept && is_asking(name);
+        kept
+    });
     if at_edge {
         headers.append("x-forwarded-for", sender.text);
     }
@@ -70,6 +77,7 @@ pub fn at_entry<H: EntryHeaders>(
     if !TRACE_HEADERS.iter().any(|name| headers.contains(name)) {
         begin_trace(headers);
     }
+    asks
 }
 
 /// Whether a sender may say this about a request.

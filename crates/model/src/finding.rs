@@ -113,6 +113,8 @@ findings! {
     FixedAtStart, "IM0119", Warning, "The setting is fixed when the mesh starts, so what is written has no effect.", "Give it to `ironmesh up --set NAME=VALUE`, or remove it.";
     /// A kind that nothing here needs.
     NotNeeded, "IM0120", Info, "The kind is kept, and nothing needs to act on it here.", "Nothing needs to be done: what the kind is for is given without it.";
+    /// A delegate that is not there.
+    UnknownDelegate, "IM0129", Warning, "A rule delegates to a VirtualService that is not there, or not for its namespace, so the rule is left out.", "Create it without hosts and gateways, correct the name, or export it to the namespace.";
     /// A kind for a part of another mesh.
     NotPartHere, "IM0140", Info, "The kind is for a part of Istio that this mesh does not have.", "Nothing needs to be done: the message says what stands in for it, or that nothing does.";
     /// A workload kind that is not run here.

@@ -23,6 +23,7 @@ use crate::service::{Endpoint, EndpointAddress, Protocol, Service};
 mod choose;
 mod outlier;
 mod report;
+mod stats;
 mod table;
 mod usage;
 
@@ -30,6 +31,7 @@ use choose::Level;
 
 pub use outlier::Noted;
 pub use report::{EndpointLoad, GroupReport, GroupUsage, MemberReport};
+pub use stats::{Counter, GroupStats, Statistic};
 use usage::Usage;
 pub use usage::{OpenConnection, Requesting, Retrying, Waiting};
 
@@ -68,6 +70,7 @@ pub struct Group {
     usage: Padded<Usage>,
     /// Held while an endpoint is ejected, so that the share of those stays within its limit.
     ejecting: Mutex<()>,
+    stats: GroupStats,
 }
 
 /// What holds for a group now.
@@ -192,7 +195,9 @@ pub struct Tried(SmallVec<[Arc<Member>; 2]>);
 impl Tried {
     /// Notes one more.
     pub fn push(&mut self, member: Arc<Member>) {
-        self.0.push(member);
+        if !self.contains(&member) {
+            self.0.push(member);
+        }
     }
 
     fn len(&self) -> usize {
@@ -228,6 +233,7 @@ impl Group {
             cursor: Padded::default(),
             usage: Padded::default(),
             ejecting: Mutex::new(()),
+            stats: GroupStats::default(),
         }
     }
 

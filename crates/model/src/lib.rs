@@ -28,6 +28,7 @@ pub mod draw;
 pub mod entry;
 pub mod finding;
 pub mod group;
+pub mod header_value;
 mod host;
 pub mod limits;
 pub mod listeners;

@@ -293,6 +293,8 @@ limits! {
         dns_addresses_max: usize = 256,
         /// Connect attempts for one request, each to another endpoint where there is one.
         connect_attempts_max: u32 = 3,
+        /// Attempts at one request, whatever its rule or the request itself asks for.
+        attempts_max: u32 = 1_000,
         /// Bytes of a request's body kept to be sent again while nobody has seen them.
         replay_bytes_max: usize = 64 * KIB,
         /// Copies of requests (mirrors) that a worker has on their way; beyond, no copy is made.

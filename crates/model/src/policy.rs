@@ -7,10 +7,12 @@ use crate::name::{Labels, Name, ObjectId};
 mod balance;
 mod outlier;
 mod pool;
+mod retry_budget;
 
 pub use balance::{Balance, Balancer, HashBalance, HashCookie, HashKey, HashTable};
 pub use outlier::OutlierDetection;
 pub use pool::{ConnectionPool, Keepalive};
+pub use retry_budget::RetryBudget;
 
 /// One policy object.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,6 +69,8 @@ pub struct TrafficPolicy {
     pub outlier: Option<OutlierDetection>,
     /// Limits of connections and requests.
     pub pool: Option<ConnectionPool>,
+    /// How many retries may be under way; single ports have none of their own.
+    pub retry_budget: Option<RetryBudget>,
     /// What holds for single ports instead.
     pub ports: Vec<PortPolicy>,
 }
@@ -94,6 +98,7 @@ impl TrafficPolicy {
             balance: self.balance.as_ref().or(wider.balance.as_ref()).cloned(),
             outlier: self.outlier.or(wider.outlier),
             pool: self.pool.or(wider.pool),
+            retry_budget: self.retry_budget.or(wider.retry_budget),
             ports: Vec::new(),
         };
         match self.ports.iter().find(|own| own.port == port) {

@@ -2,11 +2,19 @@
 //!
 //! Deterministic in its arguments, so that `explain` and tests can replay it.
 
+use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::draw::{Draw, Purpose};
+use crate::name::Name;
+
+mod asked;
+mod grpc_timeout;
+
+pub use asked::{Asked, is_asking};
+pub use grpc_timeout::{grpc_timeout, grpc_timeout_text};
 
 /// When and how often a request is tried again (`retries` of a `VirtualService`).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,23 +25,35 @@ pub struct Retry {
     pub per_try_timeout: Option<Duration>,
     /// What is tried again.
     pub on: Vec<RetryOn>,
+    /// Longest pause before the first retry; doubled with each that follows, up to ten times.
+    /// Default: 25 ms, as Envoy.
+    pub backoff: Duration,
+    /// Whether endpoints that were tried are passed over while there are others
+    /// (`retryIgnorePreviousHosts`). Default: they are.
+    pub avoids_tried: bool,
+}
+
+impl Default for Retry {
+    /// Nothing, with Envoy's pauses.
+    fn default() -> Self {
+        Self {
+            attempts: 0,
+            per_try_timeout: None,
+            on: Vec::new(),
+            backoff: BACKOFF,
+            avoids_tried: true,
+        }
+    }
 }
 
 impl Retry {
-    /// What is done where nobody configured retries: what no endpoint has seen goes to another one,
-    /// as often as the proxy's own limits allow, and nothing else is tried again.
-    pub fn unconfigured() -> &'static Self {
-        static UNCONFIGURED: Retry = Retry { attempts: 0, per_try_timeout: None, on: Vec::new() };
-        &UNCONFIGURED
-    }
-
     fn asks_for(&self, condition: RetryCondition) -> bool {
         self.on.contains(&RetryOn::Condition(condition))
     }
 }
 
 /// What is tried again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum RetryOn {
     /// A condition.
     Condition(RetryCondition),
@@ -42,6 +62,9 @@ pub enum RetryOn {
     /// `cancelled`, `deadline-exceeded`, `internal`, `resource-exhausted`, `unavailable`: this
     /// status of gRPC, if the head of the answer tells it.
     Grpc(u8),
+    /// `retriable-headers`: an answer that has this header. Only a request asks for it, by
+    /// `x-envoy-retriable-header-names`.
+    Header(Name),
 }
 
 /// A condition of Envoy's `x-envoy-retry-on`.
@@ -61,42 +84,80 @@ pub enum RetryCondition {
     RefusedStream,
     /// `retriable-4xx`: 409.
     Retriable4xx,
+    /// `retriable-status-codes`: the statuses beside it, and those that a request names in
+    /// `x-envoy-retriable-status-codes`.
+    StatusCodes,
+    /// `retriable-headers`: answers with the headers that a request names in
+    /// `x-envoy-retriable-header-names`.
+    Headers,
+    /// `envoy-ratelimited`: an answer with `x-envoy-ratelimited`, which else is never tried again.
+    RateLimited,
+    /// `http3-post-connect-failure`: cannot happen, since nobody is spoken to in HTTP/3.
+    Http3,
     /// `5xx`, but of requests only that may be sent twice (RFC 9110, section 9.2.2). No word of
     /// `retryOn`: who declares retries and leaves it out has this.
     ServerErrorOfIdempotent,
 }
 
 impl RetryOn {
-    /// Reads one word of Istio's `retryOn`. `None`: there is no such condition, or none that can
-    /// happen here.
+    /// Reads one word of Istio's `retryOn`. `None`: there is no such condition.
     pub fn parse(word: &str) -> Option<Self> {
-        let named = NAMES.iter().find(|(name, _)| *name == word).map(|(_, condition)| *condition);
-        named.or_else(|| {
-            let is_number = word.len() == 3 && word.bytes().all(|b| b.is_ascii_digit());
-            let status: u16 = is_number.then(|| word.parse().ok()).flatten()?;
-            (100..=599).contains(&status).then_some(Self::Status(status))
-        })
+        let named = NAMES.iter().find(|(name, _)| *name == word);
+        if let Some((_, condition)) = named {
+            return Some(Self::Condition(*condition));
+        }
+        if let Some((_, status)) = GRPC_NAMES.iter().find(|(name, _)| *name == word) {
+            return Some(Self::Grpc(*status));
+        }
+        let is_number = word.len() == 3 && word.bytes().all(|b| b.is_ascii_digit());
+        let status: u16 = is_number.then(|| word.parse().ok()).flatten()?;
+        (100..=599).contains(&status).then_some(Self::Status(status))
     }
 }
 
-/// Envoy's names of conditions. Those of gRPC stand for its status codes.
-const NAMES: [(&str, RetryOn); 12] = {
-    use RetryOn::{Condition, Grpc};
-    [
-        ("5xx", Condition(RetryCondition::ServerError)),
-        ("gateway-error", Condition(RetryCondition::GatewayError)),
-        ("reset", Condition(RetryCondition::Reset)),
-        ("reset-before-request", Condition(RetryCondition::ResetBeforeRequest)),
-        ("connect-failure", Condition(RetryCondition::ConnectFailure)),
-        ("refused-stream", Condition(RetryCondition::RefusedStream)),
-        ("retriable-4xx", Condition(RetryCondition::Retriable4xx)),
-        ("cancelled", Grpc(1)),
-        ("deadline-exceeded", Grpc(4)),
-        ("resource-exhausted", Grpc(8)),
-        ("internal", Grpc(13)),
-        ("unavailable", Grpc(14)),
-    ]
-};
+impl fmt::Display for RetryOn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Condition(RetryCondition::ServerErrorOfIdempotent) => {
+                f.write_str("5xx of idempotent methods")
+            }
+            Self::Condition(own) => {
+                let named = NAMES.iter().find(|(_, condition)| condition == own);
+                f.write_str(named.map_or("", |(name, _)| name))
+            }
+            Self::Grpc(own) => match GRPC_NAMES.iter().find(|(_, status)| status == own) {
+                Some((name, _)) => f.write_str(name),
+                None => write!(f, "gRPC status {own}"),
+            },
+            Self::Status(status) => write!(f, "{status}"),
+            Self::Header(name) => write!(f, "header {name}"),
+        }
+    }
+}
+
+/// Envoy's names of conditions.
+const NAMES: [(&str, RetryCondition); 11] = [
+    ("5xx", RetryCondition::ServerError),
+    ("gateway-error", RetryCondition::GatewayError),
+    ("reset", RetryCondition::Reset),
+    ("reset-before-request", RetryCondition::ResetBeforeRequest),
+    ("connect-failure", RetryCondition::ConnectFailure),
+    ("refused-stream", RetryCondition::RefusedStream),
+    ("retriable-4xx", RetryCondition::Retriable4xx),
+    ("retriable-status-codes", RetryCondition::StatusCodes),
+    ("retriable-headers", RetryCondition::Headers),
+    ("envoy-ratelimited", RetryCondition::RateLimited),
+    ("http3-post-connect-failure", RetryCondition::Http3),
+];
+
+/// Those that stand for a status of gRPC.
+const GRPC_NAMES: [(&str, u8); 5] = [
+    ("cancelled", 1),
+    ("deadline-exceeded", 4),
+    ("resource-exhausted", 8),
+    ("internal", 13),
+    ("unavailable", 14),
+];
 
 /// What came of one attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,6 +205,10 @@ pub struct Attempt {
 pub enum Next {
     /// Give the client what came of it.
     Deliver,
+    /// The same, of what would be tried again, if as many attempts had not been made as are allowed.
+    Exhausted,
+    /// The same, if as many retries are under way as the policy of the destination allows.
+    Overflow,
     /// Try once more after this pause, at another endpoint if there is one.
     Retry {
         /// How long to wait before.
@@ -154,9 +219,16 @@ pub enum Next {
     Again,
 }
 
-/// Decides what is done after an attempt. `places_max`: endpoints that are tried, where nobody
-/// configured retries, while none has seen the request.
-pub fn after_attempt(retry: &Retry, attempt: &Attempt, places_max: u32, draw: Draw) -> Next {
+/// Decides what is done after an attempt. `retry`: `None`, if nobody has configured it: then what
+/// Istio does by default, up to `attempts_max` attempts (1: none is followed by another).
+/// `answer_has`: whether the answer, if there is one, has a header of this lower-case name.
+pub fn after_attempt(
+    retry: Option<&Retry>,
+    attempt: &Attempt,
+    attempts_max: u32,
+    draw: Draw,
+    answer_has: impl Fn(&str) -> bool,
+) -> Next {
     if !attempt.is_whole {
         return Next::Deliver;
     }
@@ -166,26 +238,49 @@ pub fn after_attempt(retry: &Retry, attempt: &Attempt, places_max: u32, draw: Dr
     {
         return Next::Again;
     }
-    if is_configured(retry, attempt) && attempt.made <= retry.attempts {
-        return Next::Retry { after: pause(attempt.made, draw) };
+    let Some(retry) = retry else { return by_default(attempt, attempts_max, draw, answer_has) };
+    if retry.attempts == 0 || !is_configured(retry, attempt, &answer_has) {
+        return Next::Deliver;
     }
-    match attempt.outcome {
-        AttemptOutcome::NotConnected | AttemptOutcome::Refused
-            if attempt.made < places_max && retry.on.is_empty() =>
-        {
-            Next::Retry { after: Duration::ZERO }
+    if attempt.made > retry.attempts {
+        return Next::Exhausted;
+    }
+    Next::Retry { after: pause(retry.backoff, attempt.made, draw) }
+}
+
+/// Where nobody has configured retries: Istio's `connect-failure,refused-stream,unavailable,cancelled`.
+/// What no endpoint has seen goes elsewhere at once.
+fn by_default(
+    attempt: &Attempt,
+    attempts_max: u32,
+    draw: Draw,
+    answer_has: impl Fn(&str) -> bool,
+) -> Next {
+    let after = match attempt.outcome {
+        AttemptOutcome::NotConnected | AttemptOutcome::Refused => Duration::ZERO,
+        AttemptOutcome::Answered { grpc_status: Some(1 | 14), .. } if !answer_has(RATE_LIMITED) => {
+            pause(BACKOFF, attempt.made, draw)
         }
-        _ => Next::Deliver,
+        _ => return Next::Deliver,
+    };
+    match attempts_max {
+        0 | 1 => Next::Deliver,
+        _ if attempt.made < attempts_max => Next::Retry { after },
+        _ => Next::Exhausted,
     }
 }
 
 /// Whether the outcome of an attempt is one that the configuration names.
-fn is_configured(retry: &Retry, attempt: &Attempt) -> bool {
+fn is_configured(retry: &Retry, attempt: &Attempt, answer_has: impl Fn(&str) -> bool) -> bool {
     use RetryCondition::{
         ConnectFailure, GatewayError, RefusedStream, Reset, ResetBeforeRequest, Retriable4xx,
         ServerError, ServerErrorOfIdempotent,
     };
     let any = |conditions: &[RetryCondition]| conditions.iter().any(|c| retry.asks_for(*c));
+    let is_answer = matches!(attempt.outcome, AttemptOutcome::Answered { .. });
+    if is_answer && answer_has(RATE_LIMITED) {
+        return retry.asks_for(RetryCondition::RateLimited);
+    }
     let is_error = !matches!(attempt.outcome, AttemptOutcome::Answered { status, .. } if !(500..=599).contains(&status));
     if is_error && attempt.is_idempotent && retry.asks_for(ServerErrorOfIdempotent) {
         return true;
@@ -207,242 +302,24 @@ fn is_configured(retry: &Retry, attempt: &Attempt) -> bool {
                 || (status == 409 && retry.asks_for(Retriable4xx))
                 || retry.on.contains(&RetryOn::Status(status))
                 || grpc_status.is_some_and(|status| retry.on.contains(&RetryOn::Grpc(status)))
+                || retry.on.iter().any(|on| matches!(on, RetryOn::Header(name) if answer_has(name)))
         }
     }
 }
 
 /// How long to wait before the attempt behind the first `made`: drawn from 0 to the base doubled
-/// with each attempt, as Envoy's default is.
-fn pause(made: u32, draw: Draw) -> Duration {
-    let longest = PAUSE_BASE.saturating_mul(1 << made.saturating_sub(1).min(16)).min(PAUSE_MAX);
-    let drawn = draw.choose(Purpose::Backoff, u64::from(made), longest.as_micros() as u64);
-    Duration::from_micros(drawn)
+/// with each attempt, up to ten times, as Envoy does.
+fn pause(base: Duration, made: u32, draw: Draw) -> Duration {
+    let longest = base.saturating_mul(1 << made.saturating_sub(1).min(16));
+    let longest = longest.min(base.saturating_mul(10));
+    let microseconds = u64::try_from(longest.as_micros()).unwrap_or(u64::MAX);
+    Duration::from_micros(draw.choose(Purpose::Backoff, u64::from(made), microseconds))
 }
 
 /// Envoy's default `base_interval`.
-const PAUSE_BASE: Duration = Duration::from_millis(25);
-/// Envoy's default `max_interval`: ten times the base.
-const PAUSE_MAX: Duration = Duration::from_millis(250);
+const BACKOFF: Duration = Duration::from_millis(25);
+/// What Envoy's rate limiting says of an answer.
+const RATE_LIMITED: &str = "x-envoy-ratelimited";
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn retry(attempts: u32, on: &[&str]) -> Retry {
-        let on = on.iter().map(|word| RetryOn::parse(word).unwrap()).collect();
-        Retry { attempts, per_try_timeout: None, on }
-    }
-
-    fn attempt(outcome: AttemptOutcome) -> Attempt {
-        Attempt { made: 1, outcome, is_whole: true, is_idempotent: true, is_fresh: false }
-    }
-
-    fn retries(on: &[&str], outcome: AttemptOutcome) -> bool {
-        let next = after_attempt(&retry(1, on), &attempt(outcome), 3, Draw(1));
-        matches!(next, Next::Retry { .. })
-    }
-
-    const RESET: AttemptOutcome =
-        AttemptOutcome::Reset { request_sent: true, kept_connection: false };
-
-    #[test]
-    fn each_condition_names_its_outcomes() {
-        let answer = |status| AttemptOutcome::Answered { status, grpc_status: None };
-        let grpc = |status| AttemptOutcome::Answered { status: 200, grpc_status: Some(status) };
-        let early = AttemptOutcome::Reset { request_sent: false, kept_connection: false };
-        for (on, again, not) in [
-            (
-                "5xx",
-                vec![answer(500), answer(599), RESET, AttemptOutcome::TimedOut],
-                vec![answer(499), answer(200)],
-            ),
-            (
-                "gateway-error",
-                vec![answer(502), answer(504), RESET],
-                vec![answer(500), answer(505)],
-            ),
-            (
-                "reset",
-                vec![RESET, early, AttemptOutcome::NotConnected, AttemptOutcome::TimedOut],
-                vec![answer(503)],
-            ),
-            ("reset-before-request", vec![early], vec![RESET, answer(503)]),
-            ("connect-failure", vec![AttemptOutcome::NotConnected], vec![RESET, answer(503)]),
-            (
-                "refused-stream",
-                vec![AttemptOutcome::Refused],
-                vec![RESET, AttemptOutcome::NotConnected],
-            ),
-            ("retriable-4xx", vec![answer(409)], vec![answer(404), answer(503)]),
-            ("418", vec![answer(418)], vec![answer(419), RESET]),
-            ("unavailable", vec![grpc(14)], vec![grpc(13), grpc(0), answer(503)]),
-            ("cancelled", vec![grpc(1)], vec![grpc(4)]),
-        ] {
-            for outcome in again {
-                assert!(retries(&[on], outcome), "{on} {outcome:?}");
-            }
-            for outcome in not {
-                assert!(!retries(&[on], outcome), "{on} {outcome:?}");
-            }
-        }
-    }
-
-    #[test]
-    fn attempts_are_counted_and_pauses_grow_within_their_bounds() {
-        let answered = AttemptOutcome::Answered { status: 503, grpc_status: None };
-        let retry = retry(3, &["5xx"]);
-        for made in 1..=3 {
-            let attempt = Attempt { made, ..attempt(answered) };
-            for draw in 0..100 {
-                let next = after_attempt(&retry, &attempt, 3, Draw(draw));
-                let Next::Retry { after } = next else { panic!("{made}: {next:?}") };
-                assert!(after < PAUSE_BASE * (1 << (made - 1)), "{made}: {after:?}");
-            }
-        }
-        let last = Attempt { made: 4, ..attempt(answered) };
-        assert_eq!(after_attempt(&retry, &last, 3, Draw(0)), Next::Deliver);
-        assert!(pause(u32::MAX, Draw(u64::MAX)) <= PAUSE_MAX);
-    }
-
-    /// Drawn from all of what Envoy's backoff allows: 25 ms, doubled each time, 250 ms at most.
-    #[test]
-    fn pauses_are_spread_over_what_envoy_allows() {
-        for (made, longest) in [(1, 25), (2, 50), (3, 100), (4, 200), (5, 250), (99, 250)] {
-            let longest = Duration::from_millis(longest);
-            let drawn: Vec<Duration> = (0..1_000).map(|draw| pause(made, Draw(draw))).collect();
-            assert!(drawn.iter().all(|pause| *pause < longest), "{made}");
-            let sum: Duration = drawn.iter().sum();
-            // The mean of 1 000 even draws is off by more than 6 % once in 10^10 times.
-            let mean = sum / 1_000;
-            assert!(mean.abs_diff(longest / 2) < longest / 16, "{made}: {mean:?}");
-        }
-    }
-
-    #[test]
-    fn without_an_answer_each_condition_that_covers_it_asks_for_another_attempt() {
-        let unsent = AttemptOutcome::Reset { request_sent: false, kept_connection: false };
-        let outcomes = [
-            AttemptOutcome::NotConnected,
-            AttemptOutcome::Refused,
-            unsent,
-            RESET,
-            AttemptOutcome::TimedOut,
-        ];
-        for (on, expected) in [
-            ("5xx", [true, true, true, true, true]),
-            ("gateway-error", [true, true, true, true, true]),
-            ("reset", [true, true, true, true, true]),
-            ("reset-before-request", [true, false, true, false, false]),
-            ("connect-failure", [true, false, false, false, false]),
-            ("refused-stream", [false, true, false, false, false]),
-            ("retriable-4xx", [false, false, false, false, false]),
-            ("503", [false, false, false, false, false]),
-            ("unavailable", [false, false, false, false, false]),
-        ] {
-            let asked = outcomes.map(|outcome| is_configured(&retry(1, &[on]), &attempt(outcome)));
-            assert_eq!(asked, expected, "{on}");
-        }
-        for (on, statuses) in [
-            ("5xx", 500..=599),
-            ("gateway-error", 502..=504),
-            ("retriable-4xx", 409..=409),
-            ("404", 404..=404),
-        ] {
-            for status in 100..=600 {
-                let outcome = AttemptOutcome::Answered { status, grpc_status: None };
-                let asked = is_configured(&retry(1, &[on]), &attempt(outcome));
-                assert_eq!(asked, statuses.contains(&status), "{on} {status}");
-            }
-        }
-    }
-
-    #[test]
-    fn what_may_be_sent_twice_is_tried_again_after_any_error_of_a_server() {
-        let on = vec![RetryOn::Condition(RetryCondition::ServerErrorOfIdempotent)];
-        let retry = Retry { attempts: 1, per_try_timeout: None, on };
-        let answer = |status| AttemptOutcome::Answered { status, grpc_status: None };
-        for (outcome, again) in [
-            (AttemptOutcome::NotConnected, true),
-            (AttemptOutcome::Refused, true),
-            (RESET, true),
-            (AttemptOutcome::TimedOut, true),
-            (answer(500), true),
-            (answer(599), true),
-            (answer(200), false),
-            (answer(409), false),
-            (answer(499), false),
-        ] {
-            let idempotent = attempt(outcome);
-            assert_eq!(is_configured(&retry, &idempotent), again, "{outcome:?}");
-            let not = Attempt { is_idempotent: false, ..idempotent };
-            assert!(!is_configured(&retry, &not), "{outcome:?}");
-        }
-    }
-
-    /// Who has said when to try again has said when not to.
-    #[test]
-    fn with_a_configuration_only_what_it_names_is_tried_again() {
-        let refused = attempt(AttemptOutcome::Refused);
-        let next = |retry: &Retry| after_attempt(retry, &refused, 3, Draw(0));
-        assert_eq!(next(&retry(1, &["connect-failure"])), Next::Deliver);
-        assert_eq!(next(&retry(0, &["refused-stream"])), Next::Deliver);
-        assert!(matches!(next(&retry(1, &["refused-stream"])), Next::Retry { .. }));
-        let switched_off = Retry { attempts: 0, ..Retry::unconfigured().clone() };
-        assert_eq!(next(&switched_off), Next::Retry { after: Duration::ZERO });
-    }
-
-    #[test]
-    fn a_kept_connection_that_died_counts_as_no_attempt() {
-        let outcome = AttemptOutcome::Reset { request_sent: true, kept_connection: true };
-        let retry = retry(1, &["reset"]);
-        assert_eq!(after_attempt(&retry, &attempt(outcome), 3, Draw(0)), Next::Again);
-        let not_idempotent = Attempt { is_idempotent: false, ..attempt(outcome) };
-        let next = after_attempt(&retry, &not_idempotent, 3, Draw(0));
-        assert!(matches!(next, Next::Retry { .. }), "{next:?}");
-        let gone = Attempt { is_whole: false, ..attempt(outcome) };
-        assert_eq!(after_attempt(&retry, &gone, 3, Draw(0)), Next::Deliver);
-    }
-
-    #[test]
-    fn what_cannot_be_sent_again_is_not() {
-        let attempt = Attempt { is_whole: false, ..attempt(RESET) };
-        assert_eq!(
-            after_attempt(&retry(9, &["5xx", "reset"]), &attempt, 9, Draw(0)),
-            Next::Deliver
-        );
-    }
-
-    #[test]
-    fn without_configuration_only_what_nobody_has_seen_goes_elsewhere() {
-        let next = |outcome, made| {
-            let attempt = Attempt { made, ..attempt(outcome) };
-            after_attempt(Retry::unconfigured(), &attempt, 3, Draw(0))
-        };
-        let elsewhere = Next::Retry { after: Duration::ZERO };
-        assert_eq!(next(AttemptOutcome::NotConnected, 2), elsewhere);
-        assert_eq!(next(AttemptOutcome::NotConnected, 3), Next::Deliver);
-        assert_eq!(next(AttemptOutcome::Refused, 1), elsewhere);
-        assert_eq!(next(RESET, 1), Next::Deliver);
-        assert_eq!(
-            next(AttemptOutcome::Answered { status: 503, grpc_status: None }, 1),
-            Next::Deliver
-        );
-    }
-
-    #[test]
-    fn an_idempotent_request_on_a_dead_kept_connection_is_sent_again_once() {
-        let outcome = AttemptOutcome::Reset { request_sent: true, kept_connection: true };
-        let next = |attempt: Attempt| after_attempt(Retry::unconfigured(), &attempt, 3, Draw(0));
-        assert_eq!(next(attempt(outcome)), Next::Again);
-        assert_eq!(next(Attempt { is_fresh: true, ..attempt(outcome) }), Next::Deliver);
-        assert_eq!(next(Attempt { is_idempotent: false, ..attempt(outcome) }), Next::Deliver);
-    }
-
-    #[test]
-    fn words_that_are_no_conditions_are_known_as_such() {
-        for word in ["", "5XX", "99", "600", "0200", "+50", "retriable-status-codes", "5xx "] {
-            assert_eq!(RetryOn::parse(word), None, "{word:?}");
-        }
-        assert_eq!(RetryOn::parse("503"), Some(RetryOn::Status(503)));
-    }
-}
+mod tests;

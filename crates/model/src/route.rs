@@ -69,6 +69,9 @@ pub struct ConnectionMatch {
 /// One rule: what it matches and what it does.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rule {
+    /// Where it stands, as the access log writes it; empty: at its number in its route. Of a rule that
+    /// came by delegation `RULE:NAMESPACE/NAME#RULE`.
+    pub place: OptionalName,
     /// Name that the user gave it; empty if none.
     pub name: OptionalName,
     /// Alternatives, of which one must match. None at all matches every request.

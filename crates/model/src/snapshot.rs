@@ -23,6 +23,7 @@ use crate::settings::Settings;
 
 mod cell;
 mod check;
+mod delegate;
 mod destination;
 mod edit;
 mod findings;
@@ -105,6 +106,9 @@ pub struct RouteSource {
     pub gateways: Vec<Name>,
     /// Namespaces that see it; empty: all.
     pub export_to: Vec<Name>,
+    /// Rules for which those of another route stand, by number, and that route. A route without hosts
+    /// is there for others to delegate to.
+    pub delegations: Vec<(u32, ObjectId)>,
     /// Age.
     pub created: Created,
     /// With which precedence it joins others that do so, where no route for the same hosts takes them
@@ -144,6 +148,8 @@ pub struct RouteFields {
     pub matches: &'static str,
     /// Within an alternative: the list of the gateways that it holds at.
     pub match_gateways: &'static str,
+    /// Within a rule: the route that it delegates to.
+    pub delegate: &'static str,
 }
 
 impl RouteFields {
@@ -161,6 +167,7 @@ impl RouteFields {
         subset: "subset",
         matches: "match",
         match_gateways: "gateways",
+        delegate: "delegate",
     };
 
     /// Those of the `RouteRule` of Istio up to 0.8.
@@ -177,6 +184,7 @@ impl RouteFields {
         subset: "labels",
         matches: "match",
         match_gateways: "",
+        delegate: "",
     };
 
     /// Those of SMI's `TrafficSplit`.
@@ -393,7 +401,7 @@ fn resource(reader: &Reader<'_>, key: &ResourceKey, scope: &Scope) -> Option<Res
             let seen = scope.sees(|namespace| {
                 reader.attachment(id).is_some_and(|entry| entry.visible_from(namespace))
             });
-            seen.then(|| Resource::Route(entry.route.clone()))
+            seen.then(|| Resource::Route(delegate::joined(reader, entry)))
         }
         ResourceKey::Service(id) => {
             reader.chunks(id);

@@ -124,6 +124,7 @@ pub(crate) fn route(
         created,
         precedence: None,
         found: Vec::new(),
+        delegations: Vec::new(),
         fields: RouteFields::VIRTUAL_SERVICE,
     }
 }

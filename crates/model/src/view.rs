@@ -232,13 +232,14 @@ impl LinkedRoute {
 
     /// A rule as the access log writes it: `NAMESPACE/NAME#0`, `NAMESPACE/NAME#tcp[0]`.
     pub fn name_of(&self, list: RuleList, rule: u32) -> String {
-        let place = match list {
-            RuleList::Requests => None,
-            RuleList::Connections => self.route.connection_rules.get(rule as usize),
+        let at = rule as usize;
+        let place: Option<&str> = match list {
+            RuleList::Requests => self.route.rules.get(at).map(|own| own.rule.place.as_str()),
+            RuleList::Connections => self.route.connection_rules.get(at).map(|own| &*own.place),
         };
-        match place {
+        match place.filter(|place| !place.is_empty()) {
             None => format!("{}#{rule}", self.name),
-            Some(given) => format!("{}#{}", self.name, given.place),
+            Some(place) => format!("{}#{place}", self.name),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What a proxy tells about itself and its workload: health, metrics, and on loopback everything
 //! that is held.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -28,6 +29,8 @@ use tokio::time::{sleep, timeout};
 use crate::dump::{self, HeldListener, Parts};
 use crate::logging::LogLevel;
 use crate::process::Process;
+use crate::statistics::{self, ClusterStatistics};
+use crate::worker::Workers;
 use crate::workload::LocalWorkload;
 
 /// What answers are made of.
@@ -38,6 +41,8 @@ pub(crate) struct Admin {
     registry: Arc<Registry>,
     log_level: LogLevel,
     kind: ProxyKind,
+    /// Those who are asked what is open; `None`: nobody tells.
+    workers: Option<Arc<Workers>>,
     /// What was inherited, but for the ports of a gateway, which come and go.
     listeners: Mutex<Vec<HeldListener>>,
 }
@@ -105,8 +110,7 @@ async fn serve_connection<IO: AsyncRead + AsyncWrite + Unpin + 'static>(
 ) {
     let answer = service_fn(|request| {
         asked();
-        let response = admin.answer(&request, site);
-        async { Ok::<_, Infallible>(response) }
+        async move { Ok::<_, Infallible>(admin.answer(&request, site).await) }
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(hyper_util::rt::TokioTimer::new())
@@ -124,9 +128,10 @@ impl Admin {
         registry: Arc<Registry>,
         log_level: LogLevel,
         kind: ProxyKind,
+        workers: Option<Arc<Workers>>,
     ) -> Arc<Self> {
         let listeners = Mutex::default();
-        Arc::new(Self { process, workload, registry, log_level, kind, listeners })
+        Arc::new(Self { process, workload, registry, log_level, kind, workers, listeners })
     }
 
     /// Notes that the proxy listens there.
@@ -135,16 +140,39 @@ impl Admin {
         listeners.push(HeldListener { role, address });
     }
 
-    fn answer(&self, request: &Request<Incoming>, site: Site) -> Response<Body> {
-        let path = request.uri().path();
+    async fn answer(&self, request: &Request<Incoming>, site: Site) -> Response<Body> {
+        let (path, query) = (request.uri().path(), request.uri().query());
         match (path, site) {
+            ("/stats" | "/clusters", Site::Admin) => {
+                let clusters = self.clusters().await;
+                let written = match path {
+                    "/stats" => statistics::text(&clusters, query),
+                    _ => Ok(statistics::endpoints(&clusters)),
+                };
+                match written {
+                    Ok(all) => text(StatusCode::OK, "text/plain", all),
+                    Err(error) => text(StatusCode::BAD_REQUEST, "text/plain", format!("{error}\n")),
+                }
+                .map(Either::Left)
+            }
             ("/stats/prometheus" | "/metrics", Site::Admin | Site::Metrics) => {
-                let page = Metrics { page: self.registry.page(), rests: false };
+                let more = match site {
+                    Site::Admin => statistics::prometheus(&self.clusters().await),
+                    // Prometheus itself gets them not, as by default in Istio: there are many.
+                    _ => Vec::new(),
+                };
+                let page = Metrics { page: self.registry.page(), more: more.into(), rests: false };
                 let content_type = "text/plain; version=0.0.4; charset=utf-8";
                 response(StatusCode::OK, content_type, Either::Right(page))
             }
             _ => self.answer_whole(request, site).map(Either::Left),
         }
+    }
+
+    /// What is known of each group that its workload uses.
+    async fn clusters(&self) -> Vec<ClusterStatistics> {
+        let longest = self.process.limits.admin_head_timeout;
+        statistics::of(&self.process, &self.workload, self.workers.as_deref(), longest).await
     }
 
     /// What is answered in one piece.
@@ -327,6 +355,8 @@ type Body = Either<Full<Bytes>, Metrics>;
 /// piece.
 struct Metrics {
     page: Page,
+    /// What follows the page.
+    more: VecDeque<String>,
     rests: bool,
 }
 
@@ -343,7 +373,9 @@ impl hyper::body::Body for Metrics {
             context.waker().wake_by_ref();
             return Poll::Pending;
         }
-        Poll::Ready(self.page.next().map(|piece| Ok(Frame::data(Bytes::from(piece)))))
+        let this = &mut *self;
+        let piece = this.page.next().or_else(|| this.more.pop_front());
+        Poll::Ready(piece.map(|piece| Ok(Frame::data(Bytes::from(piece)))))
     }
 }
 
@@ -387,7 +419,7 @@ mod tests {
                 tokio::task::yield_now().await;
             }
         });
-        let mut body = Metrics { page: registry.page(), rests: false };
+        let mut body = Metrics { page: registry.page(), more: VecDeque::new(), rests: false };
         let (mut pieces, mut text) = (0, String::new());
         while let Some(frame) = body.frame().await {
             let piece = frame.unwrap().into_data().unwrap();

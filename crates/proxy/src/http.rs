@@ -32,6 +32,7 @@ pub(crate) mod http2_server;
 pub(crate) mod local;
 pub(crate) mod mirror;
 pub(crate) mod responder;
+pub(crate) mod told;
 pub(crate) mod upstream;
 pub(crate) mod window;
 
@@ -102,7 +103,11 @@ async fn route(
     exchange: &mut Exchange<'_>,
     client: &mut ClientSide<'_, '_, '_>,
 ) -> Result<Served, Failure> {
-    let decision = exchange.decide().await?;
+    let decision = match exchange.decide() {
+        Some(decision) => decision,
+        // Boxed: rare, and otherwise it would make every request's future larger.
+        None => Box::pin(wait_for_decision(exchange, client)).await?,
+    };
     exchange.note_origin(&decision);
     // Boxed: rare, and otherwise it would make every request's future larger.
     if let Some(delay) = decision.delay(exchange.draw)
@@ -119,15 +124,28 @@ async fn route(
         },
         _ => {
             exchange.note_hashed(&decision);
+            let asked = exchange.take_asked(&decision);
             exchange.edit_request(&decision);
             let RequestBody { framing, upgrade, .. } = &client.body;
             convert::state_for_http1(&mut exchange.head.fields, *framing, *upgrade);
             let copies = mirror::begin(exchange, &decision, &client.body);
-            Attempts::new(exchange, &decision, client, copies).run(exchange, client).await
+            Attempts::new(exchange, &decision, asked, client, copies).run(exchange, client).await
         }
     };
     exchange.outcome.decided(decision);
     served
+}
+
+/// Waits for what the view lacks to decide, unless the client leaves.
+async fn wait_for_decision(
+    exchange: &Exchange<'_>,
+    client: &mut ClientSide<'_, '_, '_>,
+) -> Result<Decision, Failure> {
+    tokio::select! {
+        biased;
+        decision = exchange.decide_later() => decision,
+        () = client.left() => Err(Failure::downstream(Reason::DownstreamClosed)),
+    }
 }
 
 /// Holds a request back on purpose. That is no part of its timeout, and ends with its client.
@@ -188,7 +206,7 @@ async fn answer(
     }
     given.head(response, exchange.grpc);
     if let Some(decision) = decision {
-        edit::response_fields(response, decision, exchange.origin());
+        edit::response_fields(response, exchange, decision);
     }
     response.fields.push(b"date", &exchange.worker.date());
     exchange.outcome.status = response.status;

@@ -60,6 +60,7 @@ mod report;
 mod run;
 mod serve;
 mod sockets;
+mod statistics;
 mod stream;
 mod subscriptions;
 mod tls;

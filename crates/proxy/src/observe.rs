@@ -260,6 +260,8 @@ fn record<'a>(
         response_code: 0,
         reason: outcome.reason,
         delayed: outcome.delayed,
+        exhausted: outcome.exhausted,
+        overflowed: outcome.overflowed,
         response_code_details: None,
         connection_termination_details: None,
         upstream_transport_failure_reason: (outcome.reason == Reason::PeerUntrusted)

@@ -23,6 +23,10 @@ pub(crate) struct Outcome {
     pub(crate) reason: Reason,
     /// Whether it was held back on purpose.
     pub(crate) delayed: bool,
+    /// Whether it would have been tried again, if as many attempts had not been made as are allowed.
+    pub(crate) exhausted: bool,
+    /// The same, if not as many retries had been under way as the destination allows.
+    pub(crate) overflowed: bool,
     /// What was decided; none if it did not come that far.
     pub(crate) decision: Option<Decision>,
     /// The endpoint that was tried last.
@@ -50,6 +54,8 @@ impl Outcome {
             grpc_status: None,
             reason: Reason::NotConfigured,
             delayed: false,
+            exhausted: false,
+            overflowed: false,
             decision: None,
             member: None,
             upstream: None,

@@ -31,7 +31,7 @@ pub(crate) async fn answer(
     }
 }
 
-/// The groups of these hosts, or all if there is none, in order of their keys.
+/// What is known of the groups of these hosts, or of all if there is none, in order of their keys.
 fn reports(
     process: &Process,
     workload: &LocalWorkload,
@@ -43,9 +43,8 @@ fn reports(
         hosts.is_empty() || hosts.iter().any(|host| host == hostname)
     };
     let now = process.now();
-    let mut groups: Vec<Arc<Group>> = workload.views.load().groups().collect();
+    let mut groups = groups(workload);
     groups.retain(|group| is_asked(group));
-    groups.sort_by(|a, b| a.key.cmp(&b.key));
     let report = |group: &Arc<Group>| {
         let load = |address, member: &Member| Some(loads?.to(group, address, member));
         group.report(now, load)
@@ -53,11 +52,18 @@ fn reports(
     groups.iter().map(report).collect()
 }
 
+/// All groups of a workload, in order of their keys.
+pub(crate) fn groups(workload: &LocalWorkload) -> Vec<Arc<Group>> {
+    let mut groups: Vec<Arc<Group>> = workload.views.load().groups().collect();
+    groups.sort_by(|a, b| a.key.cmp(&b.key));
+    groups
+}
+
 /// What all workers have open.
-struct Loads(HashMap<SocketAddr, Vec<(Arc<Key>, EndpointLoad)>>);
+pub(crate) struct Loads(HashMap<SocketAddr, Vec<(Arc<Key>, EndpointLoad)>>);
 
 impl Loads {
-    fn of(open: Vec<(Arc<Key>, EndpointLoad)>) -> Self {
+    pub(crate) fn of(open: Vec<(Arc<Key>, EndpointLoad)>) -> Self {
         let mut loads: HashMap<_, Vec<_>> = HashMap::new();
         for (to, load) in open {
             loads.entry(to.target().address).or_default().push((to, load));
@@ -67,7 +73,12 @@ impl Loads {
 
     /// What is open to a member, in the name of a group: its own connections if it limits them, else
     /// those that all groups without limits share.
-    fn to(&self, group: &Arc<Group>, address: SocketAddr, member: &Member) -> EndpointLoad {
+    pub(crate) fn to(
+        &self,
+        group: &Arc<Group>,
+        address: SocketAddr,
+        member: &Member,
+    ) -> EndpointLoad {
         let limited = group.pool().map(|_| group);
         let mut sum = EndpointLoad::default();
         for (to, load) in self.0.get(&address).into_iter().flatten() {

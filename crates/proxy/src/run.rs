@@ -91,7 +91,14 @@ pub fn run(bootstrap: ProxyBootstrap) -> Result<(), RunError> {
     let workers = Arc::new(Workers::start(&process, &registry, &access_log)?);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let control = Control {
-        admin: Admin::new(process.clone(), workload.clone(), registry, log_level, bootstrap.kind),
+        admin: Admin::new(
+            process.clone(),
+            workload.clone(),
+            registry,
+            log_level,
+            bootstrap.kind,
+            Some(workers.clone()),
+        ),
         edge_ports: agent.is_some().then_some(edge_ports),
         process,
         workload,

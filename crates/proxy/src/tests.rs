@@ -31,5 +31,6 @@ mod protocols;
 mod replay;
 mod size;
 mod streams;
+mod terms;
 mod traces;
 pub(super) mod world;

@@ -12,7 +12,7 @@ mod time;
 mod writer;
 
 pub use record::{AccessRecord, Cluster};
-pub use time::{HTTP_DATE_BYTES, http_date};
+pub use time::{HTTP_DATE_BYTES, date_time, http_date};
 pub use writer::{AccessLog, WorkerLog};
 
 #[cfg(test)]

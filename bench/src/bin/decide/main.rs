@@ -211,6 +211,7 @@ fn route() -> RouteSource {
         hosts: vec![HOST.into()],
         gateways: vec!["mesh".into()],
         export_to: Vec::new(),
+        delegations: Vec::new(),
         created: 0,
         precedence: None,
         found: Vec::new(),

@@ -202,6 +202,7 @@ fn route(name: &str, host: &str, gateway: &str, rules: Vec<Rule>) -> RouteSource
         hosts: vec![host.into()],
         gateways: vec![gateway.into()],
         export_to: Vec::new(),
+        delegations: Vec::new(),
         created: 0,
         precedence: None,
         found: Vec::new(),

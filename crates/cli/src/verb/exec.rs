@@ -1,6 +1,6 @@
 //! `ironmesh exec`: runs a command in a container.
 
-use std::io::{IsTerminal, stderr, stdin, stdout};
+use std::io::{IsTerminal, Write, stderr, stdin, stdout};
 use std::os::fd::AsFd;
 use std::process::ExitCode;
 
@@ -12,14 +12,22 @@ use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 use crate::cli::Context;
 use crate::say;
 use crate::verb::logs::{container_names, default_container};
+use crate::verb::proxy_config::admin::Proxy;
 use crate::verb::{pods_of, text};
+use proxy::Asked;
+
+mod proxy;
+
+/// The container of the sidecar, which is the proxy itself and has no programs.
+const PROXY: &str = "istio-proxy";
 
 /// Run a command in a container of a pod, and end with its exit code.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   ironmesh exec deploy/productpage-v1 -- curl -s http://reviews:9080/reviews/0
   ironmesh exec -it details-v1-5f4d584748-abcde -- sh
-  ironmesh exec -i mypod -c app -- sh -c 'cat > /data/x' < x")]
+  ironmesh exec -i mypod -c app -- sh -c 'cat > /data/x' < x
+  ironmesh exec deploy/productpage-v1 -c istio-proxy -- pilot-agent request GET stats")]
 pub(crate) struct Exec {
     /// POD, or KIND/NAME of what has pods (deploy/NAME).
     pod: String,
@@ -52,6 +60,14 @@ impl Exec {
             }
             None => default_container(pod)?.to_owned(),
         };
+        if container == PROXY
+            && let Some(asked) = Asked::of(&self.command)
+        {
+            let (method, path) = asked?.into_parts();
+            let proxy = Proxy::of(name, text(pod, "/metadata/namespace"), context);
+            stdout().lock().write_all(&proxy.ask(method, &path).await?)?;
+            return Ok(ExitCode::SUCCESS);
+        }
         let session = Session { command: self.command, stdin: self.stdin, tty: self.tty };
         session.run(context, name, &container).await
     }

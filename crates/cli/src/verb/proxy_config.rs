@@ -1,6 +1,6 @@
 //! `ironmesh proxy-config`: what one proxy holds, asked of the proxy itself.
 
-mod admin;
+pub(crate) mod admin;
 mod clusters;
 pub(crate) mod endpoints;
 mod listeners;

@@ -20,8 +20,8 @@ spec:
   hosts:
   - reviews
   http:
-  - retries:
-      {attempts: 1, backoff: 10ms}
+  - fault:
+      {delay: {exponentialDelay: 1s, fixedDelay: 1s, percentage: {value: 1}}}
     route:
     - destination: {host: reviews, subset: v9}
 ",
@@ -32,14 +32,14 @@ spec:
         (0, "virtualservice.networking.istio.io/reviews created\n")
     );
     let wanted = [
-        "routes.yaml:11: warning IM0101 VirtualService default/reviews spec.http[0].retries.backoff",
+        "routes.yaml:11: warning IM0114 VirtualService default/reviews spec.http[0].fault.delay.exponentialDelay",
         "routes.yaml:13: warning IM0103 VirtualService default/reviews spec.http[0].route[0].destination.subset",
     ];
     for line in wanted {
         assert!(said.err.lines().any(|said| said.starts_with(line)), "no {line} in\n{}", said.err);
     }
     let described = mesh.run("describe vs reviews").ok();
-    assert!(described.contains("Findings:\n  warning IM0101"), "{described}");
+    assert!(described.contains("Findings:\n  warning IM0114"), "{described}");
 }
 
 #[test]

@@ -88,6 +88,38 @@ fn a_proxy_tells_what_it_holds_and_what_it_logs() {
     log(&mesh);
     strangers(&mesh);
     parts(&mesh);
+    statistics(&mesh);
+}
+
+/// Envoy's names, as people look for them in the container of the sidecar. The caller asks for the
+/// retries itself, and the application does not learn of it.
+fn statistics(mesh: &Running) {
+    let asked = |url: &str| {
+        let headers = ["-H", "x-envoy-retry-on: 5xx", "-H", "x-envoy-max-retries: 3"];
+        let call = ["-n", "shop", "exec", "caller", "--", "curl", "-s", "-m", "20", url];
+        mesh.ok(&[&call[..], &headers].concat())
+    };
+    asked("http://httpbin:8000/status/503");
+    let proxy = ["-n", "shop", "exec", "caller", "-c", "istio-proxy", "--"];
+    let stats = mesh.ok(&[&proxy[..], &["pilot-agent", "request", "GET", "stats"]].concat());
+    let of = |name: &str| {
+        let line = format!("cluster.outbound|8000||{HOST}.{name}: ");
+        let value = stats.lines().find_map(|other| other.strip_prefix(&line));
+        value.unwrap_or_else(|| panic!("no {line} in {stats}")).parse::<u64>().unwrap()
+    };
+    assert_eq!((of("upstream_rq_retry"), of("upstream_rq_retry_limit_exceeded")), (3, 1));
+    assert_eq!((of("upstream_rq_retry_success"), of("upstream_rq_pending_overflow")), (0, 0));
+    assert_eq!((of("membership_healthy"), of("outlier_detection.ejections_active")), (1, 0));
+    assert!(of("upstream_cx_total") > 0, "{stats}");
+    let some = ["curl", "-s", "localhost:15000/stats?filter=rq_retry$"];
+    let some = mesh.ok(&[&proxy[..], &some].concat());
+    assert!(some.lines().all(|line| line.contains("upstream_rq_retry: ")), "{some}");
+    let metrics = mesh.ok(&["proxy-config", "caller.shop", "--metrics"]);
+    let line =
+        format!("envoy_cluster_upstream_rq_retry{{cluster_name=\"outbound|8000||{HOST}\"}} 3");
+    assert!(metrics.lines().any(|other| other == line), "{metrics}");
+    let seen = asked("http://httpbin:8000/headers").to_ascii_lowercase();
+    assert!(seen.contains("x-envoy-attempt-count") && !seen.contains("x-envoy-retry-on"), "{seen}");
 }
 
 /// What a part of `proxy-config` shows of the caller.

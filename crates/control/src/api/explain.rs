@@ -94,6 +94,10 @@ pub struct Hop {
     pub mtls_mode: Option<String>,
     /// Timeout of the request; `None`: no limit.
     pub timeout: Option<Duration>,
+    /// When an attempt is followed by another, if the rule or the request say so; else what no
+    /// endpoint has seen goes elsewhere, and gRPC's `unavailable` and `cancelled` are asked for again.
+    #[serde(default)]
+    pub retry: Option<RetryItem>,
     /// How long the request is held back on purpose, if the draw says so.
     #[serde(default)]
     pub delay: Option<Duration>,
@@ -111,6 +115,23 @@ pub struct Hop {
     pub headers: Vec<HeaderOps>,
     /// What the decision rests on, and how far the proxy is with it.
     pub resources: Vec<ResourceItem>,
+}
+
+/// When an attempt is followed by another.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RetryItem {
+    /// Attempts after the first.
+    pub attempts: u32,
+    /// What is tried again, in Envoy's words.
+    pub on: Vec<String>,
+    /// Timeout of one attempt; `None`: no limit but the request's.
+    pub per_try_timeout: Option<Duration>,
+    /// Longest pause before the first of them.
+    pub backoff: Duration,
+    /// Whether endpoints that were tried are passed over.
+    pub avoids_tried: bool,
+    /// Whether the request itself asks for it, by headers `x-envoy-...`.
+    pub asked: bool,
 }
 
 /// A copy that a rule asks for.

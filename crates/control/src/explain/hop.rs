@@ -1,5 +1,7 @@
 //! What is said about one proxy on the way.
 
+use std::time::Duration;
+
 use ironmesh_dialects::object::value as object;
 use ironmesh_model::policy::MtlsMode;
 use ironmesh_model::service::EndpointAddress;
@@ -9,7 +11,7 @@ use ironmesh_model::{Decision, Draw, Group, ListenerKind, Member, Plan, Reason, 
 use super::known::{Known, NOW};
 use super::proxy::{Call, Proxy, Walked};
 use crate::api::explain::{
-    BackendItem, EndpointItem, Hop, MirrorItem, ResourceItem, ResourceState,
+    BackendItem, EndpointItem, Hop, MirrorItem, ResourceItem, ResourceState, RetryItem,
 };
 use crate::plane::Plane;
 
@@ -22,11 +24,11 @@ pub(super) fn describe(
     call: &Call,
 ) -> Hop {
     let decision = &walked.decision;
-    let (response_code, timeout) = match &decision.plan {
-        Plan::Answer(code) => (Some(*code).filter(|code| *code != 0), None),
-        Plan::Forward => (None, decision.timeout()),
-        Plan::ToWorkload(_) | Plan::Passthrough | Plan::ReadHello | Plan::Needs(_) => (None, None),
+    let response_code = match &decision.plan {
+        Plan::Answer(code) => Some(*code).filter(|code| *code != 0),
+        _ => None,
     };
+    let (timeout, retry) = terms(walked);
     let rewritten_path = decision.rewritten_target(&call.target);
     Hop {
         workload: format!("{}.{}", object::name(proxy.pod), object::namespace(proxy.pod)),
@@ -50,6 +52,7 @@ pub(super) fn describe(
         tls: None,
         mtls_mode: None,
         timeout,
+        retry,
         delay: decision.delay(walked.draw.unwrap_or(Draw(0))),
         mirrors: mirrors(walked),
         answer_headers: walked.answer_headers.clone(),
@@ -58,6 +61,29 @@ pub(super) fn describe(
         headers: decision.header_ops().cloned().collect(),
         resources: resources(plane, proxy),
     }
+}
+
+/// How long a request that is forwarded may take, and when it is tried again: as it asks itself, else
+/// as the rule says.
+fn terms(walked: &Walked) -> (Option<Duration>, Option<RetryItem>) {
+    let (decision, asked) = (&walked.decision, &walked.asked);
+    if !matches!(decision.plan, Plan::Forward) {
+        return (None, None);
+    }
+    let timeout = match asked.timeout {
+        Some(asked) => Some(asked).filter(|timeout| !timeout.is_zero()),
+        None => decision.timeout(),
+    };
+    let own = asked.retry.as_ref();
+    let retry = own.or(decision.retry()).map(|retry| RetryItem {
+        attempts: retry.attempts,
+        on: retry.on.iter().map(ToString::to_string).collect(),
+        per_try_timeout: asked.per_try_timeout.or(retry.per_try_timeout),
+        backoff: retry.backoff,
+        avoids_tried: retry.avoids_tried,
+        asked: own.is_some(),
+    });
+    (timeout, retry)
 }
 
 /// A reason for who is reading the explanation already.

@@ -9,6 +9,7 @@ use ironmesh_model::entry::{self, Sender};
 use ironmesh_model::group::GroupReport;
 use ironmesh_model::path::{EscapedNul, normalize_target, split_target};
 use ironmesh_model::policy::HashKey;
+use ironmesh_model::retry::Asked;
 use ironmesh_model::snapshot::{Scope, Subscriber};
 use ironmesh_model::{
     Connection, Decision, Draw, Event, Hashed, Identity, ListenerKind, Local, Plan, Reason,
@@ -83,8 +84,9 @@ impl Call {
         Ok(())
     }
 
-    /// Changes it as the winning rule says.
+    /// Changes it as the winning rule says; what is for proxies alone is taken off.
     pub(super) fn rewrite(&mut self, decision: &Decision) {
+        self.headers.retain(|(name, _)| !Asked::takes(name.as_bytes()));
         if let Some(target) = decision.rewritten_target(&self.target) {
             self.target = target;
         }
@@ -116,6 +118,8 @@ pub(super) struct Walked {
     pub(super) hashed: Option<Hashed>,
     /// Headers that the proxy adds to the answer by itself.
     pub(super) answer_headers: Vec<(String, String)>,
+    /// What the request itself asks for.
+    pub(super) asked: Asked,
     /// Why the proxy takes it not at all, whatever the decision.
     pub(super) refused: Option<Reason>,
 }
@@ -132,8 +136,18 @@ impl Walked {
     ) -> Self {
         let hash = decision.hashed_connection(client);
         let hashed = hash.map(|hash| Hashed { hash, set_cookie: None });
-        let answer_headers = Vec::new();
-        Self { listener, destination, decision, events, draw, hashed, answer_headers, refused }
+        let (answer_headers, asked) = (Vec::new(), Asked::default());
+        Self {
+            listener,
+            destination,
+            decision,
+            events,
+            draw,
+            hashed,
+            answer_headers,
+            asked,
+            refused,
+        }
     }
 }
 
@@ -246,8 +260,21 @@ impl<'a> Proxy<'a> {
             (hashed, _) => (None, hashed),
         };
         answer_headers.extend(new.map(|cookie| ("set-cookie".to_owned(), cookie)));
-        let refused = None;
-        Walked { listener, destination, decision, events, draw, hashed, answer_headers, refused }
+        let asked = match listener {
+            ListenerKind::Inbound => Asked::default(),
+            _ => Asked::of(request.headers, decision.retry()),
+        };
+        Walked {
+            listener,
+            destination,
+            decision,
+            events,
+            draw,
+            hashed,
+            answer_headers,
+            asked,
+            refused: None,
+        }
     }
 
     /// The workload whose proxy it is.
@@ -307,11 +334,7 @@ fn answer_headers(
 ) -> Vec<(String, String)> {
     let location = decision.location(request, dialled).map(|location| ("location", location));
     let origin = request.headers.value("origin");
-    let cors = match (origin.as_deref(), decision.reason) {
-        (None, _) | (_, Reason::FaultAbort) => Vec::new(),
-        (Some(origin), Reason::Preflight) => decision.preflight_fields(origin),
-        (Some(origin), _) => decision.cors_fields(origin),
-    };
+    let cors = origin.map(|origin| decision.origin_fields(&origin)).unwrap_or_default();
     location.into_iter().chain(cors).map(|(name, value)| (name.to_owned(), value)).collect()
 }
 

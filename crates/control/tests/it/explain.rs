@@ -1,5 +1,7 @@
 //! Explaining requests, and findings about objects.
 
+use std::time::Duration;
+
 use ironmesh_control::api::Explanation;
 use ironmesh_control::plane::Refused;
 use serde_json::{Value, json};
@@ -84,7 +86,7 @@ async fn draws_headers_and_subsets_decide() {
     let jason = explain(&world, ask(json!([["end-user", "jason"]]), "/", None)).await;
     let hop = &jason.hops[0];
     assert_eq!((hop.listener.as_str(), hop.subset.as_deref()), ("outbound", Some("v2")));
-    assert_eq!(hop.timeout, Some(std::time::Duration::from_secs(2)));
+    assert_eq!(hop.timeout, Some(Duration::from_secs(2)));
     assert!(jason.outcome.contains("reviews-v2-"), "{}", jason.outcome);
 
     let undefined = explain(&world, ask(json!([]), "/undefined", None)).await;
@@ -200,4 +202,37 @@ async fn findings_name_object_and_field() {
     assert_eq!(undefined.severity, ironmesh_model::Severity::Warning);
     let path = &undefined.finding.path;
     assert!(path.starts_with("spec.http[1].route[0]"), "{path}");
+}
+
+/// What a rule says of time and retries, and what a request says itself, as the proxy takes it.
+#[tokio::test]
+async fn retries_and_times_are_told() {
+    let world = bookinfo();
+    let rule = json!({
+        "timeout": "3s",
+        "retries": {"attempts": 2, "perTryTimeout": "1s", "retryOn": "5xx,429", "backoff": "10ms",
+            "retryIgnorePreviousHosts": false},
+        "route": [{"destination": {"host": "reviews"}}],
+    });
+    world.put(network("VirtualService", "reviews", json!({"hosts": ["reviews"], "http": [rule]})));
+    let ask = |headers: Value| json!({"from": "productpage-v1", "method": "GET", "url": "http://reviews:9080/", "headers": headers});
+    let told = explain(&world, ask(json!([]))).await;
+    let hop = &told.hops[0];
+    let retry = hop.retry.as_ref().unwrap();
+    assert_eq!(hop.timeout, Some(Duration::from_secs(3)));
+    assert_eq!((retry.attempts, retry.on.join(",").as_str()), (2, "5xx,429"));
+    assert_eq!(retry.per_try_timeout, Some(Duration::from_secs(1)));
+    assert_eq!(retry.backoff, Duration::from_millis(10));
+    assert!(!retry.avoids_tried && !retry.asked);
+
+    let asks = json!([["x-envoy-max-retries", "7"], ["x-envoy-upstream-rq-timeout-ms", "500"]]);
+    let told = explain(&world, ask(asks)).await;
+    let retry = told.hops[0].retry.as_ref().unwrap();
+    assert_eq!((retry.attempts, retry.asked), (7, true));
+    assert_eq!(told.hops[0].timeout, Some(Duration::from_millis(500)));
+    // Where it comes in nobody retries, and from outside nobody asks.
+    assert!(told.hops[1].retry.is_none());
+    let asks = json!([["x-envoy-max-retries", "7"], ["x-forwarded-for", "203.0.113.7"]]);
+    let told = explain(&world, ask(asks)).await;
+    assert_eq!(told.hops[0].retry.as_ref().unwrap().attempts, 2);
 }

@@ -1,6 +1,7 @@
 //! `DestinationRule`.
 
 use ironmesh_model::Finding;
+use ironmesh_model::draw::Share;
 use ironmesh_model::policy::{self, DestinationPolicy, Keepalive, PortPolicy};
 use ironmesh_model::snapshot::DestinationPolicySource;
 
@@ -77,6 +78,7 @@ pub(super) fn traffic(
             balance: balance(&own.load_balancer, &path),
             outlier: own.outlier_detection.as_ref().map(outlier),
             pool: own.connection_pool.as_ref().map(pool),
+            retry_budget: None,
             ports: Vec::new(),
         };
         ports.extend(own.port.number.map(|port| PortPolicy { port, traffic }));
@@ -85,7 +87,18 @@ pub(super) fn traffic(
         balance: balance(&given.load_balancer, path),
         outlier: given.outlier_detection.as_ref().map(outlier),
         pool: given.connection_pool.as_ref().map(pool),
+        retry_budget: given.retry_budget.as_ref().map(retry_budget),
         ports,
+    }
+}
+
+/// Envoy's defaults stand in for what is left out; 0 retries in any case are as good as left out, as in
+/// Istio.
+fn retry_budget(given: &RetryBudget) -> policy::RetryBudget {
+    let default = policy::RetryBudget::default();
+    policy::RetryBudget {
+        share: given.percent.map_or(default.share, Share::of_percent),
+        retries_min: given.min_retry_concurrency.filter(|n| *n > 0).unwrap_or(default.retries_min),
     }
 }
 

@@ -43,6 +43,7 @@ pub(crate) fn route_rule(object: &Object, findings: &mut Vec<Finding>) -> Option
         hosts: vec![spec.destination.host(object)],
         gateways: vec!["mesh".into()],
         export_to: Vec::new(),
+        delegations: Vec::new(),
         created: object.created(),
         found: Vec::new(),
         precedence: Some(spec.precedence.unwrap_or_default()),

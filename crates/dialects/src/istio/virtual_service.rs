@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use ironmesh_model::path_rewrite::PathPattern;
 use ironmesh_model::route::{Action, Backend, HeaderOps, Match, PathRewrite, Rewrite, Route, Rule};
 use ironmesh_model::snapshot::{RouteFields, RouteSource};
-use ironmesh_model::{Finding, FindingCode, Name};
+use ironmesh_model::{Finding, FindingCode, Name, ObjectId};
 
 use super::{PortSelector, export_to, fully_qualified, gateway_name};
 use crate::Object;
@@ -27,17 +27,19 @@ pub use fields::*;
 /// Translates a VirtualService.
 pub(crate) fn virtual_service(object: &Object, findings: &mut Vec<Finding>) -> Option<Part> {
     let VirtualService { spec, .. } = read(object, findings)?;
-    let mut translator = Translator { object, findings };
-    if spec.hosts.is_empty() {
-        translator.delegate(&spec);
-        return None;
-    }
+    let is_delegate = spec.hosts.is_empty();
+    let mut translator = Translator { object, findings, is_delegate };
     let attached = |name: &String| gateway_name(name, object);
     let gateways = match &spec.gateways[..] {
+        _ if is_delegate => Vec::new(),
         [] => vec![MESH.into()],
         gateways => gateways.iter().map(attached).collect(),
     };
-    translator.hosts(&spec.hosts, &gateways);
+    if is_delegate {
+        translator.delegate(&spec);
+    } else {
+        translator.hosts(&spec.hosts, &gateways);
+    }
     if spec.http.is_empty() && spec.tcp.is_empty() && spec.tls.is_empty() {
         translator.report("spec.http", FindingCode::Missing, "it needs http, tls or tcp routes");
     }
@@ -47,13 +49,14 @@ pub(crate) fn virtual_service(object: &Object, findings: &mut Vec<Finding>) -> O
         .enumerate()
         .map(|(at, route)| translator.rule(route, &item("spec.http", at)))
         .collect();
-    translator.unreachable(&rules);
+    translator.unreachable(&spec, &rules);
     let connection_rules = translator.connection_rules(&spec);
     Some(Part::Route(Box::new(RouteSource {
         route: Route { id: object.id().clone(), rules, connection_rules },
         hosts: spec.hosts.iter().map(|host| fully_qualified(host, object)).collect(),
         gateways,
         export_to: export_to(&spec.export_to, object),
+        delegations: translator.delegations(&spec),
         created: object.created(),
         found: Vec::new(),
         precedence: None,
@@ -68,13 +71,15 @@ pub(super) fn rule(
     given: &HttpRoute,
     path: &str,
 ) -> Rule {
-    Translator { object, findings }.rule(given, path)
+    Translator { object, findings, is_delegate: false }.rule(given, path)
 }
 
 /// One VirtualService on its way to a route.
 struct Translator<'a> {
     object: &'a Object,
     findings: &'a mut Vec<Finding>,
+    /// Whether it is one to which others delegate.
+    is_delegate: bool,
 }
 
 impl Translator<'_> {
@@ -82,15 +87,38 @@ impl Translator<'_> {
         self.findings.push(Finding::new(self.object.id(), path, code, message));
     }
 
-    /// A VirtualService without hosts is one to which others delegate.
+    /// A VirtualService without hosts is one to which others delegate. Who delegates says where it is
+    /// attached; connections are not delegated.
     fn delegate(&mut self, spec: &Spec) {
-        if spec.gateways.is_empty() {
-            let message = "without hosts it is for delegation, which is not honoured yet";
-            self.report("spec", FindingCode::NotHonoured, message);
-        } else {
+        if !spec.gateways.is_empty() {
             let message = "it needs hosts, since it names gateways";
             self.report("spec.hosts", FindingCode::Missing, message);
         }
+        for (name, is_there) in [("tls", !spec.tls.is_empty()), ("tcp", !spec.tcp.is_empty())] {
+            if is_there {
+                let message = "without hosts it is for delegation, which is of http only";
+                self.report(field("spec", name), FindingCode::Invalid, message);
+            }
+        }
+        for (at, route) in spec.http.iter().enumerate() {
+            if route.delegate.is_some() {
+                let message = "without hosts it is for delegation, and does not delegate again";
+                let path = field(&item("spec.http", at), "delegate");
+                self.report(path, FindingCode::Invalid, message);
+            }
+        }
+    }
+
+    /// The rules that delegate, and to what.
+    fn delegations(&self, spec: &Spec) -> Vec<(u32, ObjectId)> {
+        let numbered = (0u32..).zip(&spec.http);
+        let delegations = numbered.filter_map(|(at, route)| {
+            let Delegate { name, namespace } = route.delegate.as_ref()?;
+            let own = self.object.id();
+            let namespace = if namespace.is_empty() { &*own.namespace } else { namespace };
+            Some((at, ObjectId::new(&*own.kind, namespace, name.as_str())))
+        });
+        delegations.collect()
     }
 
     fn hosts(&mut self, hosts: &[String], gateways: &[Name]) {
@@ -123,6 +151,7 @@ impl Translator<'_> {
             self.report(field(path, "route"), FindingCode::NoWeight, message);
         }
         Rule {
+            place: String::new(),
             name: given.name.clone(),
             matches: self.matches(&given.matches, path),
             action: match (&given.direct_response, &given.redirect) {
@@ -131,8 +160,8 @@ impl Translator<'_> {
                 (None, Some(redirect)) => self.redirect(redirect, path),
                 (None, None) => Action::Forward(backends),
             },
-            // As in Istio, a timeout of 0 turns it off.
-            timeout: given.timeout.filter(|timeout| !timeout.is_zero()),
+            // As in Istio, a timeout of 0 turns it off, that of the rule that delegates, too.
+            timeout: given.timeout.filter(|timeout| self.is_delegate || !timeout.is_zero()),
             retry: given.retries.as_ref().map(|retries| self.retry(retries, path)),
             rewrite: given.rewrite.as_ref().and_then(|rewrite| self.rewrite(rewrite, path)),
             headers: self.headers(&given.headers, &given.into(), path),
@@ -246,11 +275,14 @@ impl Translator<'_> {
     }
 
     /// Rules behind one that takes every request, wherever the object is attached.
-    fn unreachable(&mut self, rules: &[Rule]) {
+    fn unreachable(&mut self, spec: &Spec, rules: &[Rule]) {
         let everywhere = |m: &Match| m.is_catch_all() && m.gateways.is_empty() && m.port.is_none();
         let takes_all =
             |rule: &Rule| rule.matches.is_empty() || rule.matches.iter().any(everywhere);
-        let Some(last) = rules.iter().position(takes_all) else { return };
+        // Of what a delegate takes its own rules tell.
+        let mut own = rules.iter().zip(&spec.http);
+        let last = own.position(|(rule, given)| given.delegate.is_none() && takes_all(rule));
+        let Some(last) = last else { return };
         for at in last + 1..rules.len() {
             let message = format!("spec.http[{last}] takes every request");
             self.report(item("spec.http", at), FindingCode::Unreachable, message);

@@ -96,8 +96,19 @@ impl Decision {
         }
     }
 
+    /// What the answer tells pages of other origins, whoever gives it. `origin`: the one that the client
+    /// named.
+    pub fn origin_fields(&self, origin: &str) -> Vec<(&'static str, String)> {
+        match self.reason {
+            // As in Envoy an abort comes before the cross-origin policy is looked at.
+            Reason::FaultAbort => Vec::new(),
+            Reason::Preflight => self.preflight_fields(origin),
+            _ => self.cors_fields(origin),
+        }
+    }
+
     /// What the answer to a preflight permits; nothing if the origin is not allowed.
-    pub fn preflight_fields(&self, origin: &str) -> Vec<(&'static str, String)> {
+    pub(super) fn preflight_fields(&self, origin: &str) -> Vec<(&'static str, String)> {
         let mut fields = Vec::new();
         let Some(cors) = self.cors_for(origin) else { return fields };
         permit(cors, origin, &mut fields);
@@ -114,7 +125,7 @@ impl Decision {
 
     /// What an endpoint's answer permits beside what it says; nothing if the rule has no `cors` or
     /// the origin is not allowed.
-    pub fn cors_fields(&self, origin: &str) -> Vec<(&'static str, String)> {
+    pub(super) fn cors_fields(&self, origin: &str) -> Vec<(&'static str, String)> {
         let mut fields = Vec::new();
         let Some(cors) = self.cors_for(origin) else { return fields };
         permit(cors, origin, &mut fields);

@@ -1,7 +1,8 @@
 //! Tests of picking, ejecting and counting.
 
 use super::*;
-use crate::policy::{Balancer, OutlierDetection};
+use crate::draw::Share;
+use crate::policy::{Balancer, OutlierDetection, RetryBudget};
 use crate::test_world::service;
 
 mod choosing;
@@ -388,4 +389,36 @@ fn endpoints_that_do_not_serve_the_port_are_no_members() {
     assert_eq!((members.all.len(), &*members.all[0].endpoint.id), (1, "e01"));
     assert_eq!(*members.ready, [0]);
     assert_eq!(members.all[0].port, 9081);
+}
+
+/// A budget says how many of what is under way may be retries, and outdoes a fixed number.
+#[test]
+fn retries_are_bounded_by_a_budget_or_by_a_number() {
+    let with = |retries_max, retry_budget| {
+        let pool = ConnectionPool { retries_max, ..ConnectionPool::default() };
+        let traffic = TrafficPolicy { pool: Some(pool), retry_budget, ..TrafficPolicy::default() };
+        group(1, false, false, traffic)
+    };
+    let most = |group: &Arc<Group>| {
+        let mut held = Vec::new();
+        while held.len() < 50 {
+            match group.retry() {
+                Ok(retrying) => held.push(retrying),
+                Err(reason) => {
+                    assert_eq!(reason, Reason::UpstreamOverflow);
+                    break;
+                }
+            }
+        }
+        held.len()
+    };
+    assert_eq!(most(&with(None, None)), 50, "as many as there are");
+    assert_eq!(most(&with(Some(2), None)), 2);
+    let budget =
+        with(Some(2), Some(RetryBudget { share: Share::of_percent(50.0), retries_min: 1 }));
+    assert_eq!(most(&budget), 1);
+    let requests: Vec<_> = (0..10).map(|_| budget.request().unwrap()).collect();
+    assert_eq!(most(&budget), 5);
+    drop(requests);
+    assert_eq!(most(&budget), 1, "what has ended does not count");
 }

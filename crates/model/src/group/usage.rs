@@ -29,30 +29,34 @@ impl Group {
         take(waiting, limit).then(|| Waiting(self.clone())).ok_or(Reason::UpstreamOverflow)
     }
 
-    /// Counts a request that is under way, where that is limited.
+    /// Counts a request that is under way, where that is limited, or limits retries.
     ///
     /// # Errors
     ///
     /// If as many are under way as the limit allows: [`Reason::UpstreamOverflow`].
     pub fn request(self: &Arc<Self>) -> Result<Option<Requesting>, Reason> {
+        let policy = self.policy.load();
         let limit = |pool: &ConnectionPool| pool.requests_max;
-        let Some(most) = self.policy.load().traffic.pool.as_ref().and_then(limit) else {
-            return Ok(None);
-        };
+        let of_retries = || policy.traffic.retry_budget.map(|_| u32::MAX);
+        let most = policy.traffic.pool.as_ref().and_then(limit).or_else(of_retries);
+        let Some(most) = most else { return Ok(None) };
         let taken = take(&self.usage.0.requests, most);
         taken.then(|| Some(Requesting(self.clone()))).ok_or(Reason::UpstreamOverflow)
     }
 
-    /// Counts a retry that is under way, where that is limited.
+    /// Counts a retry that is under way, where that is limited: by a budget, or else by a number.
     ///
     /// # Errors
     ///
     /// If as many are under way as the limit allows: [`Reason::UpstreamOverflow`].
     pub fn retry(self: &Arc<Self>) -> Result<Option<Retrying>, Reason> {
+        let policy = self.policy.load();
         let limit = |pool: &ConnectionPool| pool.retries_max;
-        let Some(most) = self.policy.load().traffic.pool.as_ref().and_then(limit) else {
-            return Ok(None);
+        let most = match policy.traffic.retry_budget {
+            Some(budget) => Some(budget.retries_max(self.under_way().0)),
+            None => policy.traffic.pool.as_ref().and_then(limit),
         };
+        let Some(most) = most else { return Ok(None) };
         let taken = take(&self.usage.0.retries, most);
         taken.then(|| Some(Retrying(self.clone()))).ok_or(Reason::UpstreamOverflow)
     }

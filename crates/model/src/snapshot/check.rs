@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::cell::{Cell, Map};
+use super::delegate::{self, NoDelegate};
 use super::gateway::{admits, name_of};
 use super::index::{DestinationPolicyEntry, InboundPolicyEntry, Index, MESH, RouteEntry};
 use super::reader::Reader;
@@ -58,6 +59,41 @@ fn route(reader: &Reader<'_>, entry: &RouteEntry, out: &mut Vec<Finding>) {
     taken_hosts(reader, entry, out);
     not_attached(reader, entry, out);
     not_served(reader, entry, out);
+    delegates(reader, entry, out);
+}
+
+/// Rules that delegate to what is not there, and rules of delegates that the rule does not let through.
+fn delegates(reader: &Reader<'_>, entry: &RouteEntry, out: &mut Vec<Finding>) {
+    for (at, to) in &entry.delegations {
+        let path = format!("{}.{}", entry.fields.rule(*at as usize), entry.fields.delegate);
+        let name = format!("{}/{}", to.namespace, to.name);
+        let mut report = |code, message: String| {
+            out.push(Finding::new(&entry.route.id, path.clone(), code, message));
+        };
+        let Some(rule) = entry.route.rules.get(*at as usize) else { continue };
+        match delegate::find(reader, entry, to) {
+            Err(NoDelegate::Unknown) => {
+                let message = format!("there is no VirtualService {name} without hosts");
+                report(FindingCode::UnknownDelegate, message);
+            }
+            Err(NoDelegate::NotExported) => {
+                let message =
+                    format!("{name} is not exported to namespace {}", entry.route.id.namespace);
+                report(FindingCode::UnknownDelegate, message);
+            }
+            Ok(found) => {
+                for (number, leaf) in delegate::rules_of(found) {
+                    if delegate::join(rule, leaf).is_none() {
+                        let message = format!(
+                            "rule {number} of {name} asks for what this rule does not let \
+                             through, so it is left out"
+                        );
+                        report(FindingCode::NoEffect, message);
+                    }
+                }
+            }
+        }
+    }
 }
 
 /// The namespaces whose proxies surely use a route: its own inside the mesh, and those of its
@@ -194,12 +230,14 @@ fn gateways(reader: &Reader<'_>, entry: &RouteEntry, out: &mut Vec<Finding>) {
 /// Alternatives for gateways that do not exist, or that the object is not attached to.
 fn match_gateways(reader: &Reader<'_>, entry: &RouteEntry, out: &mut Vec<Finding>) {
     let RouteFields { matches, match_gateways, .. } = entry.fields;
+    // Where a delegate is attached others say.
+    let is_delegate = entry.attachment.hosts.is_empty();
     for (r, rule) in entry.route.rules.iter().enumerate() {
         for (m, alternative) in rule.matches.iter().enumerate() {
             for (g, name) in alternative.gateways.iter().enumerate() {
                 let (code, message) = if !reader.is_attachable(name) {
                     (FindingCode::UnknownGateway, format!("there is no Gateway {name}"))
-                } else if !entry.attachment.gateways.contains(name) {
+                } else if !is_delegate && !entry.attachment.gateways.contains(name) {
                     let message =
                         format!("the object is not attached to {name}, so nothing matches there");
                     (FindingCode::NoEffect, message)

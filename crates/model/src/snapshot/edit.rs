@@ -151,16 +151,17 @@ impl Index {
             return;
         }
         let (old, new) = (before.as_deref(), after.as_deref());
-        if old.map(|e| &e.route) != new.map(|e| &e.route) {
+        let delegates_anew = old.map(|e| &e.delegations) != new.map(|e| &e.delegations);
+        if delegates_anew || old.map(|e| &e.route) != new.map(|e| &e.route) {
             touched.touch(Cell::Route(&id));
         }
-        if old.map(|e| &e.destinations) != new.map(|e| &e.destinations) {
+        if delegates_anew || old.map(|e| &e.destinations) != new.map(|e| &e.destinations) {
             touched.touch(Cell::DestinationsOf(&id));
         }
         let seen = |entry: &RouteEntry| {
-            let Attachment { export_to, created, precedence, has_connection_rules, .. } =
+            let Attachment { hosts, export_to, created, precedence, has_connection_rules, .. } =
                 &entry.attachment;
-            (export_to.clone(), *created, *precedence, *has_connection_rules)
+            (hosts.is_empty(), export_to.clone(), *created, *precedence, *has_connection_rules)
         };
         let as_before = old.map(seen) == new.map(seen);
         if !as_before {
@@ -366,8 +367,8 @@ impl Index {
 }
 
 fn route_entry(source: RouteSource) -> RouteEntry {
-    let RouteSource { route, hosts, gateways, export_to, created, precedence, found, fields } =
-        source;
+    let RouteSource { route, hosts, gateways, export_to, delegations, created, .. } = source;
+    let (precedence, found, fields) = (source.precedence, source.found, source.fields);
     RouteEntry {
         destinations: destination::named(&route),
         attachment: Attachment {
@@ -380,6 +381,7 @@ fn route_entry(source: RouteSource) -> RouteEntry {
         },
         route: Arc::new(route),
         found,
+        delegations,
         fields,
     }
 }

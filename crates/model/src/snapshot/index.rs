@@ -117,6 +117,7 @@ pub(super) struct RouteEntry {
     pub(super) destinations: Vec<Name>,
     /// What was found when it was made.
     pub(super) found: Vec<Finding>,
+    pub(super) delegations: Vec<(u32, ObjectId)>,
     pub(super) fields: RouteFields,
 }
 

@@ -216,10 +216,12 @@ impl<'a> Reader<'a> {
         self.index(&[CellName::Attachment(id)]).routes.get(id).map(|entry| &**entry)
     }
 
-    /// The hosts that a route sends requests to.
-    pub(super) fn destinations_of(&self, id: &ObjectId) -> &'a [Name] {
-        let entry = self.index(&[CellName::DestinationsOf(id)]).routes.get(id);
-        entry.map_or(&[], |entry| &entry.destinations)
+    /// The hosts that a route sends requests to, those of what it delegates to included.
+    pub(super) fn destinations_of(&self, id: &ObjectId) -> Vec<&'a Name> {
+        let entry = |id| self.index(&[CellName::DestinationsOf(id)]).routes.get(id);
+        let Some(own) = entry(id) else { return Vec::new() };
+        let delegates = own.delegations.iter().filter_map(|(_, to)| entry(to));
+        own.destinations.iter().chain(delegates.flat_map(|to| &to.destinations)).collect()
     }
 
     /// The map of patterns that `map` names.

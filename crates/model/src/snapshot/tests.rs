@@ -10,6 +10,7 @@ use crate::service::{Protocol, ServicePort, UpstreamTls};
 use crate::test_world::*;
 use crate::{Plan, Reason};
 
+mod delegates;
 mod edits;
 mod joined;
 mod policies;

@@ -3,8 +3,8 @@
 use std::pin::pin;
 use std::time::Duration;
 
-use ironmesh_model::group::{Noted, Tried};
-use ironmesh_model::retry::{Attempt, AttemptOutcome, Next, after_attempt};
+use ironmesh_model::group::{Counter, GroupStats, Noted, Retrying, Tried};
+use ironmesh_model::retry::{Asked, Attempt, AttemptOutcome, Next, Retry, after_attempt};
 use ironmesh_model::{Decision, Plan, Reason};
 use tokio::time::sleep;
 
@@ -25,6 +25,10 @@ pub(crate) struct Attempts<'a> {
     replay: Replay,
     copies: Copies,
     tried: Tried,
+    /// What the request itself says of it, if something.
+    asked: Option<Box<Asked>>,
+    /// Counts the attempt as a retry, where those are limited.
+    retrying: Option<Retrying>,
 }
 
 impl<'a> Attempts<'a> {
@@ -32,22 +36,32 @@ impl<'a> Attempts<'a> {
     pub(crate) fn new(
         exchange: &Exchange<'a>,
         decision: &'a Decision,
+        asked: Option<Box<Asked>>,
         client: &ClientSide<'_, '_, '_>,
         copies: Copies,
     ) -> Self {
-        let limits = &exchange.worker.process.limits;
-        let deadlines = Deadlines::new(
-            exchange.worker,
-            exchange.watch,
-            decision.timeout(),
-            decision.retry().per_try_timeout,
-            exchange.grpc,
-        );
+        let mut timeout = decision.timeout();
+        if let Some(given) = exchange.grpc_timeout() {
+            // It runs from when the request came, even if it was held back since.
+            let left = given.saturating_sub(exchange.outcome.started.elapsed());
+            timeout = Some(timeout.map_or(left, |timeout| timeout.min(left)));
+        }
+        if let Some(given) = asked.as_ref().and_then(|asked| asked.timeout) {
+            timeout = Some(given).filter(|timeout| !timeout.is_zero());
+        }
+        let per_try = decision.retry().and_then(|retry| retry.per_try_timeout);
+        // As Envoy: one that is as long as all the time is none.
+        let given = asked.as_ref().and_then(|asked| asked.per_try_timeout);
+        let per_try = given.or(per_try).filter(|per_try| {
+            !per_try.is_zero() && timeout.is_none_or(|timeout| *per_try < timeout)
+        });
+        let deadlines =
+            Deadlines::new(exchange.worker, exchange.watch, timeout, per_try, exchange.grpc);
         if client.body.source.is_ended() {
             deadlines.request_ended();
         }
-        let replay = Replay::new(limits.replay_bytes_max);
-        Self { decision, deadlines, replay, copies, tried: Tried::default() }
+        let replay = Replay::new();
+        Self { decision, deadlines, replay, copies, tried: Tried::default(), asked, retrying: None }
     }
 
     /// Sends the request to one endpoint after the other until there is an answer.
@@ -56,6 +70,9 @@ impl<'a> Attempts<'a> {
         exchange: &mut Exchange<'_>,
         client: &mut ClientSide<'_, '_, '_>,
     ) -> Result<Served, Failure> {
+        if self.deadlines.are_over() {
+            return Err(Passed::Timeout.failure());
+        }
         let mut last = None;
         loop {
             let picked = exchange.pick(self.decision, &self.tried, client.body.upgrade.is_some());
@@ -66,12 +83,25 @@ impl<'a> Attempts<'a> {
             };
             exchange.outcome.attempts += 1;
             let after = match self.attempt(exchange, &picked, client).await {
-                Ok(Attempted::Served(served)) => return Ok(served),
+                Ok(Attempted::Served(served)) => {
+                    self.count_end(exchange);
+                    return Ok(served);
+                }
                 Ok(Attempted::Withheld(after)) => after,
                 Err(failure) => {
                     last = Some(failure);
                     match self.next(exchange, &failure) {
                         Next::Deliver => return Err(failure),
+                        Next::Exhausted => {
+                            exchange.outcome.exhausted = true;
+                            self.count_end(exchange);
+                            return Err(failure);
+                        }
+                        Next::Overflow => {
+                            exchange.outcome.overflowed = true;
+                            self.count_end(exchange);
+                            return Err(failure);
+                        }
                         Next::Retry { after } => after,
                         Next::Again => {
                             exchange.fresh = true;
@@ -80,15 +110,49 @@ impl<'a> Attempts<'a> {
                     }
                 }
             };
-            picked.member.into_iter().for_each(|member| self.tried.push(member));
+            if self.retry().is_none_or(|retry| retry.avoids_tried) {
+                picked.member.into_iter().for_each(|member| self.tried.push(member));
+            }
+            self.count(|stats| &stats.retries);
             if !after.is_zero() {
-                self.pause(after, client).await?;
+                let paused = self.pause(after, client).await;
+                paused.inspect_err(|failure| self.count_failure(failure))?;
             }
         }
     }
 
+    /// Counts one more of something that is out of the ordinary, for the group.
+    fn count(&self, what: impl FnOnce(&GroupStats) -> &Counter) {
+        if let Some(group) = self.decision.group() {
+            what(group.stats()).add();
+        }
+    }
+
+    /// Counts how a request ended that was tried more than once, or would have been.
+    fn count_end(&self, exchange: &Exchange<'_>) {
+        if exchange.outcome.overflowed {
+            self.count(|stats| &stats.retry_overflow);
+        } else if exchange.outcome.exhausted {
+            self.count(|stats| &stats.retry_limit_exceeded);
+        } else if made(exchange) > 1 {
+            self.count(|stats| &stats.retry_success);
+        }
+    }
+
+    fn count_failure(&self, failure: &Failure) {
+        match (failure.reason, failure.blame) {
+            (Reason::Timeout, _) => self.count(|stats| &stats.timeouts),
+            (Reason::PerTryTimeout, _) => self.count(|stats| &stats.per_try_timeouts),
+            (Reason::UpstreamReset, _) => self.count(|stats| &stats.resets),
+            (Reason::UpstreamOverflow | Reason::Overloaded, Blame::Mesh) => {
+                self.count(|stats| &stats.pending_overflow);
+            }
+            _ => {}
+        }
+    }
+
     /// What is done after an attempt that failed.
-    fn next(&self, exchange: &Exchange<'_>, failure: &Failure) -> Next {
+    fn next(&mut self, exchange: &Exchange<'_>, failure: &Failure) -> Next {
         let Some(outcome) = outcome_of(failure, self.replay.is_ended()) else {
             return Next::Deliver;
         };
@@ -99,12 +163,16 @@ impl<'a> Attempts<'a> {
             is_idempotent: exchange.head.is_idempotent(),
             is_fresh: exchange.fresh,
         };
-        // What passes through or comes in has one place to go to.
-        let places_max = match self.decision.plan {
-            Plan::Forward => exchange.worker.process.limits.connect_attempts_max,
-            _ => 1,
-        };
-        after_attempt(self.decision.retry(), &attempt, places_max, exchange.draw)
+        let attempts_max = attempts_max(exchange, self.decision);
+        let next = after_attempt(self.retry(), &attempt, attempts_max, exchange.draw, |_| false);
+        let (next, retrying) = allowed(next, exchange, self.decision);
+        self.retrying = retrying;
+        next
+    }
+
+    /// When the request is tried again; `None`: nobody has said so.
+    fn retry(&self) -> Option<&Retry> {
+        retry(self.asked.as_deref(), self.decision)
     }
 
     /// Waits before another attempt, unless the time is over or the client has left.
@@ -128,13 +196,17 @@ impl<'a> Attempts<'a> {
         picked: &Picked,
         client: &mut ClientSide<'_, '_, '_>,
     ) -> Result<Attempted, Failure> {
-        exchange.count(self.decision)?;
+        exchange.count(self.decision).inspect_err(|failure| self.count_failure(failure))?;
         self.deadlines.attempt_begins();
+        exchange.state_attempt(made(exchange), self.deadlines.expected());
         let _under_way = picked.member.as_ref().map(|member| member.begin());
         let attempted = match self.connect(exchange, picked, client).await {
             Ok(upstream) => self.forward(exchange, picked, upstream, client).await,
             Err(failure) => Err(failure),
         };
+        if let Err(failure) = &attempted {
+            self.count_failure(failure);
+        }
         if let (Some(member), Some(group)) = (&picked.member, self.decision.group()) {
             let outcome = &exchange.outcome;
             let noted = match &attempted {
@@ -157,12 +229,28 @@ impl<'a> Attempts<'a> {
     ) -> Result<Upstream, Failure> {
         let connecting =
             pin!(exchange.connect(picked.destination(exchange.connection, self.decision)));
-        tokio::select! {
+        let connected = tokio::select! {
             biased;
             connected = self.deadlines.in_time(connecting) => {
                 connected.unwrap_or_else(|passed| Err(passed.failure()))
             }
             () = client.left() => Err(Failure::downstream(Reason::DownstreamClosed)),
+        };
+        self.count_connection(&connected);
+        connected
+    }
+
+    /// Counts a connection that was made for the attempt, or could not be.
+    fn count_connection(&self, connected: &Result<Upstream, Failure>) {
+        let failed = match connected {
+            Ok(upstream) if upstream.is_new() => false,
+            Err(Failure { reason: Reason::ConnectFailed | Reason::PeerUntrusted, .. }) => true,
+            Ok(_) | Err(_) => return,
+        };
+        self.count(|stats| &stats.pending);
+        self.count(|stats| &stats.connections);
+        if failed {
+            self.count(|stats| &stats.connects_failed);
         }
     }
 
@@ -192,23 +280,20 @@ impl<'a> Attempts<'a> {
         };
         let from_member = picked.tls(self.decision).expected().is_some();
         let (decision, asked) = (self.decision, &*exchange);
+        let retry = retry(self.asked.as_deref(), decision);
         let (mut status, mut grpc_status) = (0, None);
+        let (mut exhausted, mut overflowed, mut retrying) = (false, false, None);
         let edit = |head: &mut ResponseHead, is_whole: bool| {
-            if !edit::response(head, asked.connection.kind, decision, asked.origin(), from_member) {
+            if !edit::response(head, asked, decision, from_member) {
                 return Err(Withheld::NotDelivered);
             }
             (status, grpc_status) = (head.status, body::grpc_status(&head.fields));
-            let attempt = Attempt {
-                made: made(asked),
-                outcome: AttemptOutcome::Answered { status, grpc_status },
-                is_whole,
-                is_idempotent: asked.head.is_idempotent(),
-                is_fresh: true,
-            };
-            let next = after_attempt(decision.retry(), &attempt, 1, asked.draw);
+            let (next, permit) = after_answer(asked, decision, retry, head, is_whole);
+            retrying = permit;
             if let Next::Retry { after } = next {
                 return Err(Withheld::Retried(after));
             }
+            (exhausted, overflowed) = (next == Next::Exhausted, next == Next::Overflow);
             if let Some(cookie) = asked.new_cookie() {
                 head.fields.push(b"set-cookie", cookie.as_bytes());
             }
@@ -220,6 +305,9 @@ impl<'a> Attempts<'a> {
         let ended = forward(forwarding, &mut upstream, response, responder, edit).await;
         let outcome = &mut exchange.outcome;
         outcome.status = status;
+        outcome.exhausted |= exhausted;
+        outcome.overflowed |= overflowed;
+        self.retrying = retrying;
         outcome.grpc_status = progress.grpc_status.get().or(grpc_status);
         outcome.response_bytes = progress.answer_bytes.get();
         outcome.first_byte = progress.first_byte.get();
@@ -247,6 +335,57 @@ impl<'a> Attempts<'a> {
 /// Attempts that count: not the one by a kept connection that had died, see [`Next::Again`].
 fn made(exchange: &Exchange<'_>) -> u32 {
     exchange.outcome.attempts.saturating_sub(u32::from(exchange.fresh))
+}
+
+/// What is done after an answer, of which the head has come.
+fn after_answer(
+    exchange: &Exchange<'_>,
+    decision: &Decision,
+    retry: Option<&Retry>,
+    head: &ResponseHead,
+    is_whole: bool,
+) -> (Next, Option<Retrying>) {
+    let grpc_status = body::grpc_status(&head.fields);
+    let attempt = Attempt {
+        made: made(exchange),
+        outcome: AttemptOutcome::Answered { status: head.status, grpc_status },
+        is_whole,
+        is_idempotent: exchange.head.is_idempotent(),
+        is_fresh: true,
+    };
+    let attempts_max = attempts_max(exchange, decision);
+    let has = |name: &str| head.fields.contains(name);
+    let next = after_attempt(retry, &attempt, attempts_max, exchange.draw, has);
+    allowed(next, exchange, decision)
+}
+
+/// What is done next, but for another attempt beyond what the proxy makes in any case, or beyond what
+/// the policy of the group allows.
+fn allowed(next: Next, exchange: &Exchange<'_>, decision: &Decision) -> (Next, Option<Retrying>) {
+    if !matches!(next, Next::Retry { .. }) {
+        return (next, None);
+    }
+    if made(exchange) >= exchange.worker.process.limits.attempts_max {
+        return (Next::Exhausted, None);
+    }
+    match decision.group().map_or(Ok(None), |group| group.retry()) {
+        Ok(retrying) => (next, retrying),
+        Err(_) => (Next::Overflow, None),
+    }
+}
+
+/// When a request is tried again: what it says itself, else what its rule says; `None`: neither does.
+fn retry<'a>(asked: Option<&'a Asked>, decision: &'a Decision) -> Option<&'a Retry> {
+    asked.and_then(|asked| asked.retry.as_ref()).or(decision.retry())
+}
+
+/// Attempts at a request, where nobody has configured their number. What passes through or comes in has
+/// one place to go to.
+fn attempts_max(exchange: &Exchange<'_>, decision: &Decision) -> u32 {
+    match decision.plan {
+        Plan::Forward => exchange.worker.process.limits.connect_attempts_max,
+        _ => 1,
+    }
 }
 
 /// How an attempt ended that is no failure.

@@ -149,6 +149,24 @@ impl<'a> Deadlines<'a> {
         self.attempt_end.set(self.per_try_timeout.map(|timeout| now + timeout));
     }
 
+    /// Bytes of a body that are kept, so that an attempt may follow: nothing of time, but what is known
+    /// here need not be kept beside it.
+    pub(crate) fn replay_bytes_max(&self) -> usize {
+        self.worker.process.limits.replay_bytes_max
+    }
+
+    /// Whether there was no time at all.
+    pub(crate) fn are_over(&self) -> bool {
+        self.timeout == Some(Duration::ZERO)
+    }
+
+    /// How long an endpoint has for its answer from now on; `None`: as long as it likes.
+    pub(crate) fn expected(&self) -> Option<Duration> {
+        let elapsed = || self.request_ended.get().map_or(Duration::ZERO, |ended| ended.elapsed());
+        let left = self.timeout.map(|timeout| timeout.saturating_sub(elapsed()));
+        left.into_iter().chain(self.per_try_timeout).min()
+    }
+
     /// When the route's timeout ends.
     fn end(&self) -> Option<Instant> {
         Some(self.request_ended.get()? + self.timeout?)

@@ -1,21 +1,27 @@
 //! What the mesh changes in heads: at entry, by the winning rule, and on the way back.
 
+use std::borrow::Cow;
+
 use ironmesh_model::entry::{self, EntryHeaders, Sender};
+use ironmesh_model::header_value::{Operator, expand};
 use ironmesh_model::route::HeaderOp;
-use ironmesh_model::{Decision, ListenerKind, Reason};
+use ironmesh_model::{Decision, ListenerKind};
 use ironmesh_telemetry::trace_context::{TraceContext, b3_sampled, request_id};
 
 use crate::connection::Connection;
+use crate::http::exchange::Exchange;
 use crate::http::local::{NOT_DELIVERED, REASON};
+use crate::http::told::Told;
 use crate::message::{Fields, RequestHead, ResponseHead};
 use crate::random::Random;
 
-/// Removes what the client may not say, and adds what every request of the mesh carries.
-pub(crate) fn at_entry(head: &mut RequestHead, connection: &Connection, random: &Random) {
+/// Removes what the client may not say, and adds what every request of the mesh carries. Tells whether
+/// the client may ask for something, see [`Asked`].
+pub(crate) fn at_entry(head: &mut RequestHead, connection: &Connection, random: &Random) -> bool {
     let is_member = connection.peer_identity.is_some();
     let sender = Sender { listener: connection.kind, is_member, text: &connection.client };
     let id = || request_id(random.wide()).to_string();
-    entry::at_entry(&mut head.fields, &sender, id, |fields| begin_trace(fields, random));
+    entry::at_entry(&mut head.fields, &sender, id, |fields| begin_trace(fields, random))
 }
 
 impl EntryHeaders for Fields {
@@ -54,9 +60,9 @@ fn begin_trace(fields: &mut Fields, random: &Random) {
 const TRACES_PER_SAMPLE: u64 = 100;
 
 /// Header operations of the winning rule, then of the chosen backend.
-pub(crate) fn request_fields(head: &mut RequestHead, decision: &Decision) {
-    for ops in decision.header_ops() {
-        apply(&ops.request, &mut head.fields);
+pub(crate) fn request_fields(head: &mut RequestHead, told: &Told<'_>) {
+    for ops in told.decision.header_ops() {
+        apply(&ops.request, head, |operator, head| told.of(operator, head, None));
     }
 }
 
@@ -64,12 +70,11 @@ pub(crate) fn request_fields(head: &mut RequestHead, decision: &Decision) {
 /// which the client must not see.
 pub(crate) fn response(
     head: &mut ResponseHead,
-    kind: ListenerKind,
+    exchange: &Exchange<'_>,
     decision: &Decision,
-    origin: Option<&str>,
     from_member: bool,
 ) -> bool {
-    let from_mesh = from_member && kind != ListenerKind::Inbound;
+    let from_mesh = from_member && exchange.connection.kind != ListenerKind::Inbound;
     if from_mesh && head.fields.contains(NOT_DELIVERED) {
         return false;
     }
@@ -77,38 +82,67 @@ pub(crate) fn response(
     head.fields.retain(|name, _| {
         !name.starts_with(b"x-ironmesh-") || (from_mesh && name == REASON.as_bytes())
     });
-    response_fields(head, decision, origin);
+    response_fields(head, exchange, decision);
     true
 }
 
-/// Header operations on the way back, and what pages of other origins may see. `origin`: the one that
-/// the client named, if the winning rule asks for it.
-pub(crate) fn response_fields(head: &mut ResponseHead, decision: &Decision, origin: Option<&str>) {
+/// Header operations on the way back, and what pages of other origins may see.
+pub(crate) fn response_fields(
+    head: &mut ResponseHead,
+    exchange: &Exchange<'_>,
+    decision: &Decision,
+) {
+    let told = exchange.told(decision);
     for ops in decision.header_ops() {
-        apply(&ops.response, &mut head.fields);
+        apply(&ops.response, head, |operator, head| told.of(operator, exchange.head, Some(head)));
     }
-    let Some(origin) = origin else { return };
-    // As in Envoy an abort comes before the cross-origin policy is looked at.
-    let fields = match decision.reason {
-        Reason::FaultAbort => Vec::new(),
-        Reason::Preflight => decision.preflight_fields(origin),
-        _ => decision.cors_fields(origin),
-    };
-    for (name, value) in fields {
+    let Some(origin) = exchange.origin() else { return };
+    for (name, value) in decision.origin_fields(origin) {
         head.fields.set(name, value.as_bytes());
     }
 }
 
-fn apply(op: &HeaderOp, fields: &mut Fields) {
+/// The head of a message.
+trait Head {
+    fn fields(&mut self) -> &mut Fields;
+}
+
+impl Head for RequestHead {
+    fn fields(&mut self) -> &mut Fields {
+        &mut self.fields
+    }
+}
+
+impl Head for ResponseHead {
+    fn fields(&mut self) -> &mut Fields {
+        &mut self.fields
+    }
+}
+
+/// Applies operations. `told`: what an operator of Envoy's in a value stands for.
+fn apply<H: Head>(op: &HeaderOp, head: &mut H, told: impl Fn(Operator<'_>, &H) -> Option<String>) {
     for name in op.remove.iter().filter(|name| is_field(name)) {
-        fields.remove(name);
+        head.fields().remove(name);
     }
     for (name, value) in op.set.iter().filter(|(name, _)| is_field(name)) {
-        fields.set(name, value.as_bytes());
+        if let Some(value) = value_of(value, |operator| told(operator, head)) {
+            head.fields().set(name, value.as_bytes());
+        }
     }
     for (name, value) in op.add.iter().filter(|(name, _)| is_field(name)) {
-        fields.push(name.as_bytes(), value.as_bytes());
+        if let Some(value) = value_of(value, |operator| told(operator, head)) {
+            head.fields().push(name.as_bytes(), value.as_bytes());
+        }
     }
+}
+
+/// A value as it is written; `None`: what it stands for is not there, as in Envoy.
+fn value_of(value: &str, told: impl Fn(Operator<'_>) -> Option<String>) -> Option<Cow<'_, str>> {
+    if !value.contains('%') {
+        return Some(Cow::Borrowed(value));
+    }
+    let value = expand(value, told);
+    (!value.is_empty()).then_some(Cow::Owned(value))
 }
 
 /// Whether a rule may change this field: not what addresses or frames the message.

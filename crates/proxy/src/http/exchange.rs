@@ -4,11 +4,13 @@ use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ironmesh_model::group::{Ask, Group, GroupPolicy, Member, Requesting, Tried};
 use ironmesh_model::path::{EscapedNul, normalize_target, split_target};
 use ironmesh_model::policy::ConnectionPool;
 use ironmesh_model::recorder::Silent;
+use ironmesh_model::retry::{Asked, grpc_timeout, grpc_timeout_text};
 use ironmesh_model::service::{Discovery, Protocol, UpstreamTls};
 use ironmesh_model::{
     Decision, Draw, Hashed, HeaderLookup, ListenerKind, Plan, Reason, Request, Traffic, View,
@@ -17,6 +19,7 @@ use ironmesh_model::{
 
 use crate::connection::Connection;
 use crate::failure::{Failure, Stage};
+use crate::http::told::Told;
 use crate::http::upstream::Upstream;
 use crate::http::{dial, edit};
 use crate::idle::Watch;
@@ -48,6 +51,8 @@ pub(crate) struct Exchange<'a> {
     counted: Option<Requesting>,
     /// Whether the caller's proxy made HTTP/2 of it.
     was_http1: bool,
+    /// Whether its headers may ask for something.
+    asks: bool,
     /// Why it is refused, if its head is whole but not to be served.
     refused: Option<Reason>,
 }
@@ -86,6 +91,7 @@ impl<'a> Exchange<'a> {
             fresh: false,
             counted: None,
             was_http1: false,
+            asks: false,
             refused,
         }
     }
@@ -101,7 +107,7 @@ impl<'a> Exchange<'a> {
             let from_member = self.connection.peer_identity.is_some();
             self.was_http1 = from_member && self.head.fields.contains(WAS_HTTP1);
         }
-        edit::at_entry(self.head, self.connection, &self.worker.random);
+        self.asks = edit::at_entry(self.head, self.connection, &self.worker.random);
         let id = self.head.fields.first("x-request-id").unwrap_or_default();
         let hop = self.worker.hop(self.connection);
         self.draw = Draw::of(id, hop, self.worker.next_sequence());
@@ -146,13 +152,18 @@ impl<'a> Exchange<'a> {
         self.sent.as_ref()?.origin.as_deref()
     }
 
-    /// Decides, waiting for what the view lacks.
-    pub(crate) async fn decide(&self) -> Result<Decision, Failure> {
+    /// Decides; `None`: the view lacks something for that.
+    pub(crate) fn decide(&self) -> Option<Decision> {
         let decision = self.decide_by(&self.connection.workload.views.load());
-        if !matches!(decision.plan, Plan::Needs(_)) {
-            decision.note_use(self.worker.watches.now());
-            return Ok(decision);
+        if matches!(decision.plan, Plan::Needs(_)) {
+            return None;
         }
+        decision.note_use(self.worker.watches.now());
+        Some(decision)
+    }
+
+    /// Decides, once there is what the view lacks.
+    pub(crate) async fn decide_later(&self) -> Result<Decision, Failure> {
         let look = |view: &View| {
             let decision = self.decide_by(view);
             match decision.plan {
@@ -160,8 +171,7 @@ impl<'a> Exchange<'a> {
                 _ => Ok(decision),
             }
         };
-        // Boxed: rare, and otherwise it would make every request's future larger.
-        Box::pin(park::until_found(self.worker, &self.connection.workload, look)).await
+        park::until_found(self.worker, &self.connection.workload, look).await
     }
 
     fn decide_by(&self, view: &View) -> Decision {
@@ -195,7 +205,53 @@ impl<'a> Exchange<'a> {
             sent.authority = Some(self.head.authority().to_owned());
             self.head.set_authority(authority);
         }
-        edit::request_fields(self.head, decision);
+        let told = Told {
+            connection: self.connection,
+            decision,
+            upstream: None,
+            started: self.outcome.started,
+        };
+        edit::request_fields(self.head, &told);
+    }
+
+    /// What header operations may say of it.
+    pub(crate) fn told<'b>(&'b self, decision: &'b Decision) -> Told<'b> {
+        let Outcome { upstream, started, .. } = self.outcome;
+        Told { connection: self.connection, decision, upstream, started }
+    }
+
+    /// Takes off what only proxies are told, and gives what it asks of this one, if something.
+    pub(crate) fn take_asked(&mut self, decision: &Decision) -> Option<Box<Asked>> {
+        if !self.asks {
+            return None;
+        }
+        let is_inbound = self.connection.kind == ListenerKind::Inbound;
+        let asked = (!is_inbound).then(|| Asked::of(&self.head.fields, decision.retry()));
+        self.head.fields.retain(|name, _| !Asked::takes(name));
+        asked.filter(|asked| *asked != Asked::default()).map(Box::new)
+    }
+
+    /// How long the caller of gRPC waits, if it says so.
+    pub(crate) fn grpc_timeout(&self) -> Option<Duration> {
+        self.grpc.then(|| grpc_timeout(self.head.fields.first("grpc-timeout")?)).flatten()
+    }
+
+    /// Tells the endpoint which attempt it gets, and how long it has for its answer.
+    pub(crate) fn state_attempt(&mut self, made: u32, expected: Option<Duration>) {
+        let Self { head, connection, asks, grpc, .. } = self;
+        if connection.kind != ListenerKind::Inbound {
+            if made > 1 || *asks {
+                head.fields.remove(ATTEMPT_COUNT);
+            }
+            head.fields.push(ATTEMPT_COUNT.as_bytes(), made.to_string().as_bytes());
+        }
+        let Some(expected) = expected else { return };
+        // As Envoy: 0 would be no limit.
+        let expected = expected.max(Duration::from_millis(1));
+        head.fields.set(EXPECTED_TIMEOUT, expected.as_millis().to_string().as_bytes());
+        if *grpc {
+            head.fields.set("grpc-timeout", grpc_timeout_text(expected).as_bytes());
+        }
     }
 
     /// Chooses where to send it.
@@ -290,6 +346,12 @@ impl<'a> Exchange<'a> {
         crate::observe::request(self);
     }
 }
+
+/// Which attempt at the request it is, from 1 on (Envoy's `include_request_attempt_count`, which Istio
+/// sets).
+const ATTEMPT_COUNT: &str = "x-envoy-attempt-count";
+/// Milliseconds that the endpoint has for its answer, as Envoy tells it.
+const EXPECTED_TIMEOUT: &str = "x-envoy-expected-rq-timeout-ms";
 
 /// Tells an endpoint's proxy that a request came to the caller's by HTTP/1. Believed only over mutual
 /// TLS.

@@ -27,15 +27,14 @@ const SHORT_BYTES_MAX: u64 = 4 << 10;
 pub(crate) struct Replay {
     /// In one piece, so that many small ones take no more memory than their bytes.
     kept: Vec<u8>,
-    bytes_max: usize,
     end: Option<Option<Box<Fields>>>,
     lost: bool,
 }
 
 impl Replay {
-    /// Nothing yet, and room for so much.
-    pub(crate) fn new(bytes_max: usize) -> Self {
-        Self { kept: Vec::new(), bytes_max, end: None, lost: false }
+    /// Nothing yet.
+    pub(crate) fn new() -> Self {
+        Self { kept: Vec::new(), end: None, lost: false }
     }
 
     /// Whether all that was sent can be sent again.
@@ -48,9 +47,10 @@ impl Replay {
         self.end.is_some()
     }
 
-    /// Keeps a copy, so that the buffer it was read into can be used again.
-    fn keep(&mut self, data: &[u8]) {
-        self.lost |= self.kept.len() + data.len() > self.bytes_max;
+    /// Keeps a copy, so that the buffer it was read into can be used again; of no more than
+    /// `bytes_max` in all.
+    fn keep(&mut self, data: &[u8], bytes_max: usize) {
+        self.lost |= self.kept.len() + data.len() > bytes_max;
         if self.lost {
             self.kept = Vec::new();
         } else {
@@ -267,7 +267,7 @@ async fn send(
     loop {
         match source.next().map_err(PumpFailure::Source)? {
             Some(Part::Data(data)) => {
-                replay.keep(&data);
+                replay.keep(&data, deadlines.replay_bytes_max());
                 copies.data(&data);
                 deadlines.step(step, pin!(sink.data(data))).await.map_err(PumpFailure::Sink)?;
             }

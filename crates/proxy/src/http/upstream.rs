@@ -155,6 +155,14 @@ impl Upstream {
         }
     }
 
+    /// Whether the connection was made for this exchange.
+    pub(crate) fn is_new(&self) -> bool {
+        match self {
+            Self::Http1(connection) => connection.kept_since.is_none(),
+            Self::Http2(connection) => !connection.reused,
+        }
+    }
+
     /// How an exchange on it failed. One that carried requests before may have been closed without a
     /// look at this one, from which the pool learns.
     pub(crate) fn failed(&self, failure: Failure) -> Failure {

@@ -29,6 +29,7 @@ pub(super) fn of_request(reason: Reason, begun: bool) -> &'static str {
         }
         (Reason::UpstreamProtocol, true) => "upstream_reset_after_response_started{protocol_error}",
         (Reason::Timeout, _) => "response_timeout",
+        (Reason::PerTryTimeout, _) => "upstream_per_try_timeout",
         (Reason::StreamIdle | Reason::ExchangeIdle, _) => "stream_idle_timeout",
         (Reason::ConnectionAge, _) => "max_duration_timeout",
         (Reason::DownstreamClosed, _) => "downstream_remote_disconnect",

@@ -194,7 +194,7 @@ fn an_endpoint_that_cannot_be_reached_is_named_and_so_is_what_was_wrong() {
     assert_says(
         &lines(&proxy, 1)[0],
         json!({
-            "response_flags": "UF",
+            "response_flags": "UF,URX",
             "response_code_details": refused,
             "upstream_host": nowhere.address.to_string(),
             "upstream_transport_failure_reason": null,

@@ -33,7 +33,7 @@ fn serve(
     std::thread::spawn(move || {
         let process = Arc::new(Process::new(limits, Connector::of_loopback(), 1));
         let registry = Registry::new(1_000);
-        let admin = Admin::new(process, workload, registry, LogLevel::of_nothing(), kind);
+        let admin = Admin::new(process, workload, registry, LogLevel::of_nothing(), kind, None);
         tokio::task::LocalSet::new().block_on(&runtime(), async {
             admin::serve(&admin, socket, site).unwrap();
             std::future::pending::<()>().await;

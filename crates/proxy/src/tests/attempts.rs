@@ -31,7 +31,7 @@ fn caller(apps: &[&App], rule: Option<Rule>, traffic: TrafficPolicy, limits: Pro
 
 fn retrying(attempts: u32, on: &str) -> Rule {
     let on = on.split(',').map(|word| RetryOn::parse(word).unwrap()).collect();
-    let retry = Some(Retry { attempts, per_try_timeout: None, on });
+    let retry = Some(Retry { attempts, per_try_timeout: None, on, ..Retry::default() });
     Rule { retry, ..rule(&[("", 1)], None) }
 }
 
@@ -341,7 +341,12 @@ fn the_timeout_that_passes_first_ends_a_request() {
     let soon = Duration::from_millis(100);
     let long = Duration::from_secs(3600);
     for (timeout, per_try, reason) in [(soon, long, "timeout"), (long, soon, "per_try_timeout")] {
-        let retry = Retry { attempts: 0, per_try_timeout: Some(per_try), on: Vec::new() };
+        let retry = Retry {
+            attempts: 0,
+            per_try_timeout: Some(per_try),
+            on: Vec::new(),
+            ..Retry::default()
+        };
         let timed = Rule { timeout: Some(timeout), retry: Some(retry), ..rule(&[("", 1)], None) };
         let proxy = by_rule(&[&app], timed);
         // One that is whole at once, and one whose end comes while the attempt is made.
@@ -363,7 +368,7 @@ fn the_timeout_that_passes_first_ends_a_request() {
 fn an_attempt_that_takes_too_long_is_followed_by_another_where_the_request_may_be_sent_twice() {
     let on = vec![RetryOn::Condition(RetryCondition::ServerErrorOfIdempotent)];
     let per_try_timeout = Some(Duration::from_millis(200));
-    let retry = Retry { attempts: 1, per_try_timeout, on };
+    let retry = Retry { attempts: 1, per_try_timeout, on, ..Retry::default() };
     for (method, status) in [("PUT", 200), ("POST", 504)] {
         let (bad, good) = (App::silent(), App::named("good"));
         let rule = Rule { retry: Some(retry.clone()), ..rule(&[("", 1)], None) };

@@ -4,7 +4,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
-use ironmesh_model::ListenerKind;
 use ironmesh_model::draw::Share;
 use ironmesh_model::limits::ProxyLimits;
 use ironmesh_model::retry::{Retry, RetryOn};
@@ -15,6 +14,7 @@ use ironmesh_model::route::{
 use ironmesh_model::service::Protocol;
 use ironmesh_model::snapshot::Objects;
 use ironmesh_model::text_match::TextMatch;
+use ironmesh_model::{ListenerKind, ResourceKey};
 use tokio::time::Instant;
 
 use super::http2::{block_on, call, connect, grpc};
@@ -53,7 +53,12 @@ fn faulty(delay: Option<Duration>, abort: Option<AbortStatus>) -> Rule {
 #[test]
 fn an_abort_is_answered_and_never_tried_again() {
     let app = App::named("app");
-    let retry = Retry { attempts: 5, per_try_timeout: None, on: vec![RetryOn::Status(555)] };
+    let retry = Retry {
+        attempts: 5,
+        per_try_timeout: None,
+        on: vec![RetryOn::Status(555)],
+        ..Retry::default()
+    };
     let rule = Rule { retry: Some(retry), ..faulty(None, Some(AbortStatus::Http(555))) };
     let proxy = by_rule(&app, rule);
     let mut client = Wire::connect(&proxy);
@@ -107,6 +112,11 @@ fn a_delay_comes_first() {
 fn a_delay_ends_with_its_client() {
     let app = App::named("app");
     let proxy = by_rule(&app, faulty(Some(Duration::from_secs(3_600)), None));
+    // One that stays, so that the rule is known when the next one comes.
+    let mut held = Wire::connect(&proxy);
+    held.send("GET / HTTP/1.1\r\nhost: reviews:9080\r\n\r\n");
+    let is_route = |key: &ResourceKey| matches!(key, ResourceKey::Route(_));
+    eventually("the rule", || proxy.workload.views.load().held().any(|(key, _)| is_route(key)));
     let mut client = Wire::connect(&proxy);
     client.send("GET / HTTP/1.1\r\nhost: reviews:9080\r\n\r\n");
     drop(client);
@@ -117,6 +127,7 @@ fn a_delay_ends_with_its_client() {
     eventually("the log", || proxy.lines.text().matches(" 0 DI,DC ").count() == 2);
     assert_eq!(proxy.lines.text().matches("default/reviews#0").count(), 2);
     assert_eq!(app.connections(), 0);
+    drop(held);
 }
 
 #[test]

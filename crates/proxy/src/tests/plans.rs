@@ -32,7 +32,7 @@ fn by_policy(protocol: Protocol, apps: &[&App], traffic: TrafficPolicy) -> Proxy
 
 fn retrying(attempts: u32, on: &str, per_try_timeout: Option<Duration>) -> Rule {
     let on = on.split(',').map(|word| RetryOn::parse(word).unwrap()).collect();
-    let retry = Some(Retry { attempts, per_try_timeout, on });
+    let retry = Some(Retry { attempts, per_try_timeout, on, ..Retry::default() });
     Rule { retry, ..rule(&[("", 1)], None) }
 }
 

@@ -193,7 +193,7 @@ fn a_policy_says_how_long_connecting_may_take() {
     let proxy = Proxy::start(ListenerKind::Outbound, service_address(), limited(pool, objects));
     mesh.certify(&proxy, "client");
     assert_eq!(Wire::connect(&proxy).get("/").status, 503);
-    eventually("a log line", || proxy.lines.text().contains(" UF "));
+    eventually("a log line", || proxy.lines.text().contains(" UF,URX "));
 }
 
 /// Which version of HTTP the application is spoken to in.

@@ -342,6 +342,7 @@ pub(crate) fn route(rules: Vec<Rule>) -> RouteSource {
         gateways: vec!["mesh".into()],
         precedence: None,
         found: Vec::new(),
+        delegations: Vec::new(),
         fields: RouteFields::VIRTUAL_SERVICE,
         export_to: Vec::new(),
         created: 0,

@@ -23,6 +23,10 @@ pub struct AccessRecord<'a> {
     pub reason: Reason,
     /// Whether it was held back on purpose.
     pub delayed: bool,
+    /// Whether it would have been sent again, if it had not been as often as is allowed.
+    pub exhausted: bool,
+    /// Whether it would have been sent again, if not as many retries had been under way as is allowed.
+    pub overflowed: bool,
     /// Where the response came from, in Envoy's words: `via_upstream`, `route_not_found`, ...
     pub response_code_details: Option<&'a str>,
     /// Why the connection was ended.
@@ -98,11 +102,22 @@ impl AccessRecord<'_> {
     /// Envoy's flags, `-` if there are none, in Envoy's order (its `ResponseFlag`).
     pub(super) fn flags(&self) -> Cow<'static, str> {
         let flag = self.reason.flag();
-        match (self.delayed, flag) {
-            (false, _) => flag.into(),
-            (true, "-") => "DI".into(),
-            (true, "UH" | "UF" | "UT" | "UC" | "UO" | "NR") => format!("{flag},DI").into(),
-            (true, _) => format!("DI,{flag}").into(),
+        if !self.delayed && !self.exhausted && !self.overflowed {
+            return flag.into();
         }
+        let delayed = self.delayed.then_some("DI");
+        let exhausted = self.exhausted.then_some("URX");
+        let overflowed = self.overflowed.then_some("UO");
+        let own = Some(flag).filter(|flag| *flag != "-");
+        let mut flags: Vec<&str> =
+            [own, delayed, exhausted, overflowed].into_iter().flatten().collect();
+        flags.sort_by_key(|flag| FLAGS.iter().position(|known| known == flag));
+        flags.join(",").into()
     }
 }
+
+/// Envoy's flags, in the order in which it joins them (`StreamInfo::CoreResponseFlag`).
+pub(super) const FLAGS: [&str; 17] = [
+    "UH", "UT", "UF", "UC", "UO", "NR", "DI", "FI", "RL", "DC", "URX", "SI", "DPE", "DT", "UPE",
+    "NC", "OM",
+];

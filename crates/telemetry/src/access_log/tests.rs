@@ -26,6 +26,8 @@ fn full(peer: &Identity) -> AccessRecord<'_> {
         response_code: 200,
         reason: Reason::Route,
         delayed: false,
+        exhausted: false,
+        overflowed: false,
         response_code_details: Some("via_upstream"),
         connection_termination_details: None,
         upstream_transport_failure_reason: None,
@@ -66,6 +68,8 @@ fn sparse() -> AccessRecord<'static> {
         response_code: 0,
         reason: Reason::Passthrough,
         delayed: false,
+        exhausted: false,
+        overflowed: false,
         response_code_details: None,
         connection_termination_details: None,
         upstream_transport_failure_reason: None,
@@ -163,22 +167,28 @@ fn json_has_istio_s_keys_and_ours() {
 
 /// As Envoy joins them.
 #[test]
-fn a_request_that_was_held_back_has_that_flag_too() {
-    for (reason, delayed, flags) in [
-        (Reason::Route, false, "-"),
-        (Reason::Route, true, "DI"),
-        (Reason::FaultAbort, false, "FI"),
-        (Reason::FaultAbort, true, "DI,FI"),
-        (Reason::NoEndpoints, true, "UH,DI"),
-        (Reason::DownstreamClosed, true, "DI,DC"),
+fn what_was_done_beside_has_a_flag_of_its_own() {
+    for (reason, delayed, exhausted, flags) in [
+        (Reason::Route, false, false, "-"),
+        (Reason::Route, true, false, "DI"),
+        (Reason::FaultAbort, false, false, "FI"),
+        (Reason::FaultAbort, true, false, "DI,FI"),
+        (Reason::NoEndpoints, true, false, "UH,DI"),
+        (Reason::DownstreamClosed, true, false, "DI,DC"),
+        (Reason::Route, false, true, "URX"),
+        (Reason::ConnectFailed, false, true, "UF,URX"),
+        (Reason::PerTryTimeout, true, true, "UT,DI,URX"),
+        (Reason::UpstreamProtocol, true, true, "DI,URX,UPE"),
     ] {
-        let record = AccessRecord { reason, delayed, ..sparse() };
+        let record = AccessRecord { reason, delayed, exhausted, ..sparse() };
         let json = line(&record, AccessLogEncoding::Json);
         let object: serde_json::Value = serde_json::from_str(&json).unwrap();
         assert_eq!(object["response_flags"], flags);
         let text = line(&record, AccessLogEncoding::Text);
         assert!(text.contains(&format!(" {flags} ")), "{text}");
     }
+    let record = AccessRecord { overflowed: true, ..sparse() };
+    assert!(line(&record, AccessLogEncoding::Text).contains(" UO "));
 }
 
 #[test]
@@ -280,4 +290,13 @@ fn an_output_that_takes_nothing_costs_lines_not_time() {
     drop(closed);
     drop(log);
     assert_eq!(output.lines() as u64 + dropped, 10_000, "every line was written or counted");
+}
+
+/// A flag of a reason has its place among the others.
+#[test]
+fn every_flag_has_its_place() {
+    for reason in Reason::ALL {
+        let flag = reason.flag();
+        assert!(flag == "-" || record::FLAGS.contains(&flag), "{flag}");
+    }
 }

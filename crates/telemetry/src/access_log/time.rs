@@ -25,6 +25,13 @@ pub(super) fn rfc3339(out: &mut Vec<u8>, since_epoch: Duration) {
     out.push(b'Z');
 }
 
+/// A span since the Unix epoch as the access log writes it: `2026-11-28T22:00:00.000Z`.
+pub fn date_time(since_epoch: Duration) -> String {
+    let mut out = Vec::new();
+    rfc3339(&mut out, since_epoch);
+    String::from_utf8(out).unwrap_or_default()
+}
+
 /// Bytes of a date as HTTP writes it.
 pub const HTTP_DATE_BYTES: usize = 29;
 

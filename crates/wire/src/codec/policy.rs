@@ -1,7 +1,9 @@
 //! Messages of policies.
 
+use ironmesh_model::draw::Share;
 use ironmesh_model::policy::{
-    DestinationPolicy, InboundPolicy, MtlsMode, Policy, PortPolicy, Subset, TrafficPolicy,
+    DestinationPolicy, InboundPolicy, MtlsMode, Policy, PortPolicy, RetryBudget, Subset,
+    TrafficPolicy,
 };
 use prost::{Message, Oneof};
 
@@ -131,6 +133,30 @@ pub(super) struct SectionsMessage {
     outlier: Option<OutlierMessage>,
     #[prost(message, optional, tag = "3")]
     pool: Option<PoolMessage>,
+    #[prost(message, optional, tag = "6")]
+    retry_budget: Option<RetryBudgetMessage>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub(super) struct RetryBudgetMessage {
+    #[prost(uint32, tag = "1")]
+    millionths: u32,
+    #[prost(uint32, tag = "2")]
+    retries_min: u32,
+}
+
+impl Coded for RetryBudget {
+    type Message = RetryBudgetMessage;
+
+    fn message(&self) -> RetryBudgetMessage {
+        let Self { share, retries_min } = *self;
+        RetryBudgetMessage { millionths: share.millionths(), retries_min }
+    }
+
+    fn value(m: RetryBudgetMessage) -> Result<Self, DecodeError> {
+        let share = Share::of_millionths(m.millionths);
+        Ok(Self { share, retries_min: m.retries_min })
+    }
 }
 
 impl SectionsMessage {
@@ -139,6 +165,7 @@ impl SectionsMessage {
             balance: policy.balance.as_ref().map(Coded::message),
             outlier: policy.outlier.as_ref().map(Coded::message),
             pool: policy.pool.as_ref().map(Coded::message),
+            retry_budget: policy.retry_budget.as_ref().map(Coded::message),
         }
     }
 
@@ -147,6 +174,7 @@ impl SectionsMessage {
             balance: self.balance.map(Coded::value).transpose()?,
             outlier: self.outlier.map(Coded::value).transpose()?,
             pool: self.pool.map(Coded::value).transpose()?,
+            retry_budget: self.retry_budget.map(Coded::value).transpose()?,
             ports: Vec::new(),
         })
     }

@@ -141,6 +141,8 @@ pub(super) struct RuleMessage {
     cors: Option<CorsMessage>,
     #[prost(message, repeated, tag = "12")]
     mirrors: Vec<MirrorMessage>,
+    #[prost(string, tag = "13")]
+    place: String,
 }
 
 #[derive(Clone, PartialEq, Eq, Message)]
@@ -151,11 +153,15 @@ pub(super) struct RetryMessage {
     per_try_timeout_nanoseconds: Option<u64>,
     #[prost(message, repeated, tag = "3")]
     on: Vec<RetryOnMessage>,
+    #[prost(uint64, tag = "4")]
+    backoff_nanoseconds: u64,
+    #[prost(bool, tag = "5")]
+    avoids_tried: bool,
 }
 
 #[derive(Clone, PartialEq, Eq, Message)]
 pub(super) struct RetryOnMessage {
-    #[prost(oneof = "RetryOnKind", tags = "1, 2, 3")]
+    #[prost(oneof = "RetryOnKind", tags = "1, 2, 3, 4")]
     kind: Option<RetryOnKind>,
 }
 
@@ -167,6 +173,8 @@ pub(super) enum RetryOnKind {
     Status(u32),
     #[prost(uint32, tag = "3")]
     Grpc(u32),
+    #[prost(string, tag = "4")]
+    Header(String),
 }
 
 choice!(
@@ -183,6 +191,10 @@ choice!(
         RetryCondition::RefusedStream,
         RetryCondition::Retriable4xx,
         RetryCondition::ServerErrorOfIdempotent,
+        RetryCondition::StatusCodes,
+        RetryCondition::Headers,
+        RetryCondition::RateLimited,
+        RetryCondition::Http3,
     ]
 );
 
@@ -194,6 +206,7 @@ impl Coded for RetryOn {
             Self::Status(status) => RetryOnKind::Status(u32::from(*status)),
             Self::Grpc(status) => RetryOnKind::Grpc(u32::from(*status)),
             Self::Condition(condition) => RetryOnKind::Condition(condition_number(*condition)),
+            Self::Header(name) => RetryOnKind::Header(text(name)),
         };
         RetryOnMessage { kind: Some(kind) }
     }
@@ -201,6 +214,7 @@ impl Coded for RetryOn {
     fn value(m: RetryOnMessage) -> Result<Self, DecodeError> {
         Ok(match m.kind.ok_or(DecodeError::Missing("the kind of a retry condition"))? {
             RetryOnKind::Condition(number) => Self::Condition(condition(number)?),
+            RetryOnKind::Header(name) => Self::Header(name.into()),
             RetryOnKind::Status(status) => Self::Status(narrow(status, "a status to retry")?),
             RetryOnKind::Grpc(status) => {
                 let out_of_range = |_| DecodeError::OutOfRange("a gRPC status to retry");
@@ -218,6 +232,8 @@ impl Coded for Retry {
             attempts: self.attempts,
             per_try_timeout_nanoseconds: self.per_try_timeout.map(nanoseconds),
             on: messages(&self.on),
+            backoff_nanoseconds: nanoseconds(self.backoff),
+            avoids_tried: self.avoids_tried,
         }
     }
 
@@ -226,6 +242,8 @@ impl Coded for Retry {
             attempts: m.attempts,
             per_try_timeout: m.per_try_timeout_nanoseconds.map(Duration::from_nanos),
             on: values(m.on)?,
+            backoff: Duration::from_nanos(m.backoff_nanoseconds),
+            avoids_tried: m.avoids_tried,
         })
     }
 }
@@ -269,6 +287,7 @@ impl Coded for Rule {
             Action::Redirect(redirect) => ActionMessage::Redirect(redirect.message()),
         };
         RuleMessage {
+            place: self.place.clone(),
             name: self.name.clone(),
             matches: messages(&self.matches),
             action: Some(action),
@@ -297,6 +316,7 @@ impl Coded for Rule {
         let boxed_faults = |m| Coded::value(m).map(Box::new);
         let boxed_cors = |m| Coded::value(m).map(Box::new);
         Ok(Self {
+            place: m.place,
             name: m.name,
             matches: values(m.matches)?,
             action,

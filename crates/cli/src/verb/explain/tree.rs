@@ -1,6 +1,8 @@
 //! An explanation as text: one paragraph a hop, one line a step.
 
-use ironmesh_control::api::explain::{BackendItem, Explanation, Hop, MirrorItem, ResourceState};
+use ironmesh_control::api::explain::{
+    BackendItem, Explanation, Hop, MirrorItem, ResourceState, RetryItem,
+};
 use ironmesh_control::api::mesh::EndpointState;
 use ironmesh_model::Event;
 use ironmesh_model::route::{HeaderOp, HeaderOps};
@@ -51,6 +53,9 @@ fn lines(hop: &Hop) -> Vec<String> {
     }
     if let Some(timeout) = hop.timeout {
         lines.push(format!("timeout: {timeout:?}"));
+    }
+    if let Some(retry) = &hop.retry {
+        lines.push(retries(retry));
     }
     resources(&mut lines, hop);
     lines
@@ -112,6 +117,25 @@ fn backend(lines: &mut Vec<String>, backend: &BackendItem, endpoint: Option<&str
         let identity = item.identity.as_ref().map(|id| format!(" as {id}")).unwrap_or_default();
         lines.push(format!("  {mark} {address}  {workload}  {ready}  {tls}{identity}"));
     }
+}
+
+fn retries(retry: &RetryItem) -> String {
+    let RetryItem { attempts, on, per_try_timeout, backoff, avoids_tried, asked } = retry;
+    if *attempts == 0 {
+        return "retries: none".to_owned();
+    }
+    let mut line = format!("retries: up to {attempts}, on {}", on.join(", "));
+    if let Some(longest) = per_try_timeout {
+        line.push_str(&format!("; {longest:?} for each attempt"));
+    }
+    line.push_str(&format!("; pauses of up to {backoff:?}, doubled each time"));
+    if !avoids_tried {
+        line.push_str("; at endpoints that were tried, too");
+    }
+    if *asked {
+        line.push_str("; as the request itself asks");
+    }
+    line
 }
 
 fn mirror(lines: &mut Vec<String>, mirror: &MirrorItem) {

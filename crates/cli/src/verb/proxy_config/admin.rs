@@ -17,7 +17,7 @@ use crate::cli::Context;
 use crate::verb::{pods_of, text};
 
 /// The proxy of a pod.
-pub(super) struct Proxy {
+pub(crate) struct Proxy {
     mesh: String,
     pub(super) namespace: String,
     pub(super) pod: String,
@@ -30,6 +30,11 @@ impl Proxy {
         let pods = pods_of(&context.api(), &namespace, &word).await?;
         let pod = text(&pods[0], "/metadata/name").to_owned();
         Ok(Self { mesh: context.mesh.clone(), namespace, pod })
+    }
+
+    /// That of a pod of this name.
+    pub(crate) fn of(pod: &str, namespace: &str, context: &Context) -> Self {
+        Self { mesh: context.mesh.clone(), namespace: namespace.to_owned(), pod: pod.to_owned() }
     }
 
     /// What it holds: the parts that `only` names, else all.
@@ -45,7 +50,7 @@ impl Proxy {
     }
 
     /// Reads a path.
-    pub(super) async fn get(&self, path: &str) -> anyhow::Result<Bytes> {
+    pub(crate) async fn get(&self, path: &str) -> anyhow::Result<Bytes> {
         self.ask(Method::GET, path).await
     }
 
@@ -54,7 +59,8 @@ impl Proxy {
         self.ask(Method::POST, path).await
     }
 
-    async fn ask(&self, method: Method, path: &str) -> anyhow::Result<Bytes> {
+    /// Asks it by any method.
+    pub(crate) async fn ask(&self, method: Method, path: &str) -> anyhow::Result<Bytes> {
         let Self { mesh, namespace, pod } = self;
         let client = crate::cli::agent(mesh)?;
         // The agent says one line, then is silent until it is asked: nothing is lost with the buffer.

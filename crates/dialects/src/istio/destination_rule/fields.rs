@@ -62,7 +62,7 @@ fields! {
         /// The caller's address is sent first, as HAProxy's PROXY protocol has it.
         later proxy_protocol "proxyProtocol": Option<ProxyProtocol>,
         /// The share of requests that may be retries.
-        later retry_budget "retryBudget": Option<RetryBudget>,
+        honoured retry_budget "retryBudget": Option<RetryBudget>,
     }
 
     /// How connections to a port are made.
@@ -236,7 +236,7 @@ fields! {
         /// The most requests on one connection.
         honoured max_requests_per_connection "maxRequestsPerConnection": Option<i32>,
         /// The most retries at a time.
-        later max_retries "maxRetries": Option<i32>,
+        honoured max_retries "maxRetries": Option<i32>,
         /// How long a connection may be without a request.
         honoured idle_timeout "idleTimeout": Option<Duration>,
         /// Whether HTTP/1.1 is forwarded as HTTP/2.
@@ -316,11 +316,12 @@ fields! {
     /// The share of requests that may be retries.
     pub struct RetryBudget "retryBudget" {
         /// In percent of the requests.
-        honoured percent: Value,
+        honoured percent: Option<f64>,
         /// Retries that are allowed in any case.
         honoured min_retry_concurrency "minRetryConcurrency": Option<u32>,
         /// The time over which requests are counted.
-        honoured budget_interval "budgetInterval": Option<Duration>,
+        no_effect("what is under way at the moment counts, as where it is left out")
+            budget_interval "budgetInterval": Option<Duration>,
     }
 }
 

@@ -48,7 +48,7 @@ fields! {
         /// Answers with a fixed response instead.
         honoured direct_response "directResponse": Option<DirectResponse>,
         /// The `VirtualService` whose rules are taken instead.
-        later delegate: Option<Delegate>,
+        honoured delegate: Option<Delegate>,
         /// Changes path and authority before the request is forwarded.
         honoured rewrite: Option<HttpRewrite>,
         /// The time that a request may take with all its attempts; 0 or none: no bound.
@@ -237,10 +237,12 @@ fields! {
         honoured retry_on "retryOn": String,
         /// Whether endpoints of other localities may be tried.
         later retry_remote_localities "retryRemoteLocalities": Option<bool>,
-        /// Whether endpoints that have failed are left out.
-        later retry_ignore_previous_hosts "retryIgnorePreviousHosts": Option<bool>,
-        /// The pause before the first retry.
-        later backoff: Option<Duration>,
+        /// Whether endpoints that were tried are left out while there are others; they are if left
+        /// out.
+        honoured retry_ignore_previous_hosts "retryIgnorePreviousHosts": Option<bool>,
+        /// The longest pause before the first retry, from which the pause is drawn; doubled with each
+        /// that follows, up to ten times. None: 25 ms.
+        honoured backoff: Option<Duration>,
     }
 
     /// Failures on purpose.

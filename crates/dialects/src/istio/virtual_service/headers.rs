@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use ironmesh_model::header_value::{self, Part};
 use ironmesh_model::route::{HeaderOp, HeaderOps};
 use ironmesh_model::{FindingCode, Name};
 
@@ -99,10 +100,10 @@ impl Translator<'_> {
                 self.report(at, FindingCode::Invalid, message);
                 continue;
             }
-            if let Some(operator) = operator(value) {
+            if let Some(name) = unknown_operator(value) {
                 let message =
-                    format!("Envoy's {operator} is not honoured yet, and written as it stands");
-                self.report(at, FindingCode::NotHonoured, message);
+                    format!("the proxy does not know Envoy's %{name}%, so nothing stands there");
+                self.report(at, FindingCode::NoEffect, message);
             }
             pairs.push((lower.into(), value.as_str().into()));
         }
@@ -161,9 +162,12 @@ fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
-/// The first of Envoy's command operators in a value (`%REQ(x)%`, `%HOSTNAME%`), or its escape `%%`.
-fn operator(value: &str) -> Option<&str> {
-    let start = value.find('%')?;
-    let length = value[start + 1..].find('%')?;
-    Some(&value[start..start + length + 2])
+/// The first of Envoy's command operators in a value (`%REQ(x)%`, `%HOSTNAME%`) that proxies do not know.
+fn unknown_operator(value: &str) -> Option<&str> {
+    header_value::parts(value).find_map(|part| match part {
+        Part::Operator(operator) if !header_value::KNOWN.contains(&operator.name) => {
+            Some(operator.name)
+        }
+        _ => None,
+    })
 }

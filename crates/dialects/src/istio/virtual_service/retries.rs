@@ -17,12 +17,6 @@ impl Translator<'_> {
             any = true;
             match RetryOn::parse(word) {
                 Some(condition) => on.push(condition),
-                // It says that the numbers beside it count.
-                None if word == "retriable-status-codes" => {}
-                None if NOT_HONOURED.contains(&word) => {
-                    let message = format!("{word:?} is not honoured yet");
-                    self.report(path.clone(), FindingCode::NotHonoured, message);
-                }
                 None => {
                     let message = format!("{word:?} is no condition for a retry");
                     self.report(path.clone(), FindingCode::Invalid, message);
@@ -34,12 +28,12 @@ impl Translator<'_> {
         }
         let attempts = u32::try_from(given.attempts.0).unwrap_or_default();
         let per_try_timeout = given.per_try_timeout.filter(|timeout| !timeout.is_zero());
-        match on.is_empty() {
-            // None of the conditions can be used, so nothing is retried. Which condition it is not
-            // retried on does not matter, but for that there is one: the proxy's own rules are for
-            // those who say nothing.
-            true => Retry { attempts: 0, per_try_timeout, on: DEFAULT.to_vec() },
-            false => Retry { attempts, per_try_timeout, on },
+        Retry {
+            attempts,
+            per_try_timeout,
+            on,
+            backoff: given.backoff.unwrap_or(Retry::default().backoff),
+            avoids_tried: given.retry_ignore_previous_hosts.unwrap_or(true),
         }
     }
 }
@@ -55,7 +49,3 @@ const DEFAULT: [RetryOn; 5] = [
     RetryOn::Grpc(1),
     RetryOn::Condition(RetryCondition::ServerErrorOfIdempotent),
 ];
-
-/// Conditions of Envoy that the proxy cannot tell yet.
-const NOT_HONOURED: [&str; 3] =
-    ["retriable-headers", "envoy-ratelimited", "http3-post-connect-failure"];

@@ -163,6 +163,7 @@ fn a_decision_tells_what_its_rule_says() {
         attempts: 2,
         per_try_timeout: Some(Duration::from_millis(10)),
         on: vec![RetryOn::Condition(RetryCondition::Reset)],
+        ..Retry::default()
     };
     let rules = vec![
         Rule {
@@ -174,7 +175,7 @@ fn a_decision_tells_what_its_rule_says() {
     ];
     let mut proxy = sidecar(rules);
     let told = proxy.get("app", "/told");
-    assert_eq!((told.timeout(), told.retry()), (Some(Duration::from_secs(3)), &retry));
+    assert_eq!((told.timeout(), told.retry()), (Some(Duration::from_secs(3)), Some(&retry)));
     assert_eq!(told.backend_index(), Some(1));
     assert_eq!(told.backends().unwrap().len(), 2);
     assert!(Arc::ptr_eq(
@@ -186,12 +187,12 @@ fn a_decision_tells_what_its_rule_says() {
     assert_eq!(told.route_version(), Some(held));
 
     let other = proxy.get("app", "/");
-    assert_eq!((other.timeout(), other.retry()), (None, Retry::unconfigured()));
+    assert_eq!((other.timeout(), other.retry()), (None, None));
     assert_eq!(other.backends().unwrap().len(), 1);
     let unknown = proxy.get("nowhere", "/");
     assert!(unknown.backend().is_none() && unknown.backends().is_none());
     assert_eq!((unknown.route_name(), unknown.route_version()), (None, None));
-    assert_eq!(unknown.retry(), Retry::unconfigured());
+    assert_eq!(unknown.retry(), None);
 }
 
 /// A rule for connections has the number of a rule for requests, and is another one.

@@ -92,15 +92,7 @@ impl World {
                 vec![Edit::Route(id, keep.then(|| source.into()))]
             }
             5 => {
-                let hosts = [APP, "b.shop.svc.cluster.local", "*.svc.cluster.local", "*-x.com"];
-                let versions: &[&str] = if how.is_multiple_of(2) { &["v1"] } else { &["v1", "v2"] };
-                let host = hosts[usize::from(how) % 4];
-                let mut source = subsets((namespace, name), created, host, versions);
-                source.export_to = export_to(how / 4);
-                source.selector = selector(how);
-                if how.is_multiple_of(5) {
-                    source.mutual_tls_at = vec!["spec.trafficPolicy.tls.mode".into()];
-                }
+                let source = some_destination_policy(namespace, name, created, how);
                 let id = source.policy.id.clone();
                 put(&mut self.destination_policies, id.clone(), source.clone(), keep);
                 vec![Edit::DestinationPolicy(id, keep.then(|| source.into()))]
@@ -198,6 +190,34 @@ fn some_route(namespace: &str, name: &str, created: Created, how: u8) -> RouteSo
     if how >= 128 {
         let backends = source.route.rules[0].action.backends().to_vec();
         source.route.connection_rules = vec![ConnectionRule { backends, ..Default::default() }];
+    }
+    match how % 5 {
+        // One that others may delegate to.
+        0 => source.hosts.clear(),
+        1 => {
+            let to = NAMESPACES[usize::from(how / 5) % NAMESPACES.len()];
+            source.delegations = vec![(0, ObjectId::new("VirtualService", to, "b"))];
+            source.route.rules[0].action = Action::default();
+        }
+        _ => {}
+    }
+    source
+}
+
+fn some_destination_policy(
+    namespace: &str,
+    name: &str,
+    created: Created,
+    how: u8,
+) -> DestinationPolicySource {
+    let hosts = [APP, "b.shop.svc.cluster.local", "*.svc.cluster.local", "*-x.com"];
+    let versions: &[&str] = if how.is_multiple_of(2) { &["v1"] } else { &["v1", "v2"] };
+    let host = hosts[usize::from(how) % 4];
+    let mut source = subsets((namespace, name), created, host, versions);
+    source.export_to = export_to(how / 4);
+    source.selector = selector(how);
+    if how.is_multiple_of(5) {
+        source.mutual_tls_at = vec!["spec.trafficPolicy.tls.mode".into()];
     }
     source
 }

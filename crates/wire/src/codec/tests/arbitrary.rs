@@ -9,7 +9,7 @@ use ironmesh_model::draw::Share;
 use ironmesh_model::listeners::{Domains, GatewayListener, GatewayProtocol, Listeners};
 use ironmesh_model::policy::{
     ConnectionPool, DestinationPolicy, InboundPolicy, Keepalive, MtlsMode, OutlierDetection,
-    Policy, PortPolicy, Subset, TrafficPolicy,
+    Policy, PortPolicy, RetryBudget, Subset, TrafficPolicy,
 };
 use ironmesh_model::resource::{
     Applies, DefaultBackend, Destination, InboundPort, Join, Resolution,
@@ -280,6 +280,7 @@ fn route() -> impl Strategy<Value = Route> {
         (of(faults()), of(cors()), vec(mirror(), 0..3)),
     )
         .prop_map(|(name, matches, action, timeout, retry, rewrite, headers, beside)| Rule {
+            place: format!("1:{name}#0"),
             name: name.to_string(),
             matches,
             action,
@@ -375,9 +376,17 @@ fn retry() -> impl Strategy<Value = Retry> {
             .prop_map(RetryOn::Condition),
         any::<u16>().prop_map(RetryOn::Status),
         any::<u8>().prop_map(RetryOn::Grpc),
+        name().prop_map(RetryOn::Header),
     ];
-    (any::<u32>(), of(duration()), vec(on, 0..4))
-        .prop_map(|(attempts, per_try_timeout, on)| Retry { attempts, per_try_timeout, on })
+    (any::<u32>(), of(duration()), vec(on, 0..4), duration(), any::<bool>()).prop_map(
+        |(attempts, per_try_timeout, on, backoff, avoids_tried)| Retry {
+            attempts,
+            per_try_timeout,
+            on,
+            backoff,
+            avoids_tried,
+        },
+    )
 }
 
 fn connection_match() -> impl Strategy<Value = ConnectionMatch> {
@@ -475,8 +484,17 @@ fn pool() -> impl Strategy<Value = ConnectionPool> {
 
 fn sections() -> impl Strategy<Value = TrafficPolicy> {
     // Boxed: as one type they would need more stack than a test has.
-    (of(balance::balance().boxed()), of(outlier().boxed()), of(pool().boxed())).prop_map(
-        |(balance, outlier, pool)| TrafficPolicy { balance, outlier, pool, ports: Vec::new() },
+    let budget =
+        (share(), any::<u32>()).prop_map(|(share, retries_min)| RetryBudget { share, retries_min });
+    let balance = of(balance::balance().boxed());
+    (balance, of(outlier().boxed()), of(pool().boxed()), of(budget)).prop_map(
+        |(balance, outlier, pool, retry_budget)| TrafficPolicy {
+            balance,
+            outlier,
+            pool,
+            retry_budget,
+            ports: Vec::new(),
+        },
     )
 }
 

@@ -9,8 +9,8 @@ use ironmesh_model::draw::Share;
 use ironmesh_model::listeners::{Domains, GatewayListener, GatewayProtocol, Listeners};
 use ironmesh_model::policy::{
     Balance, Balancer, ConnectionPool, DestinationPolicy, HashBalance, HashCookie, HashKey,
-    HashTable, InboundPolicy, Keepalive, MtlsMode, OutlierDetection, Policy, PortPolicy, Subset,
-    TrafficPolicy,
+    HashTable, InboundPolicy, Keepalive, MtlsMode, OutlierDetection, Policy, PortPolicy,
+    RetryBudget, Subset, TrafficPolicy,
 };
 use ironmesh_model::resource::{
     Applies, DefaultBackend, Destination, InboundPort, Join, Resolution,
@@ -166,6 +166,7 @@ fn route() -> Route {
         headers: HeaderOps::default(),
     };
     let first = Rule {
+        place: String::new(),
         name: "first".into(),
         matches: vec![everything, Match::default()],
         action: Action::Forward(vec![
@@ -203,6 +204,7 @@ fn route() -> Route {
 fn answering() -> Rule {
     let teapot = DirectResponse { status: 418, body: b"teapot".as_slice().into() };
     Rule {
+        place: "1:default/answers#0".to_owned(),
         action: Action::Answer(teapot),
         retry: Some(Retry {
             attempts: 2,
@@ -212,6 +214,8 @@ fn answering() -> Rule {
                 RetryOn::Status(418),
                 RetryOn::Grpc(14),
             ],
+            backoff: Duration::from_millis(50),
+            avoids_tried: false,
         }),
         ..Rule::default()
     }
@@ -315,6 +319,7 @@ fn destination_policy() -> Policy {
             client_protocol: true,
             streams_max: Some(11),
         }),
+        retry_budget: Some(RetryBudget { share: Share::of_percent(12.5), retries_min: 12 }),
         ports: Vec::new(),
     };
     let at_port = |traffic: &TrafficPolicy| TrafficPolicy {

@@ -239,6 +239,7 @@ fn route(name: &str, hosts: &[&str], gateways: &[&str], weight: u32) -> RouteSou
         created: 0,
         precedence: None,
         found: Vec::new(),
+        delegations: Vec::new(),
         fields: RouteFields::VIRTUAL_SERVICE,
     }
 }
