@@ -281,19 +281,22 @@ impl<'a> Attempts<'a> {
         let from_member = picked.tls(self.decision).expected().is_some();
         let (decision, asked) = (self.decision, &*exchange);
         let retry = retry(self.asked.as_deref(), decision);
-        let (mut status, mut grpc_status) = (0, None);
-        let (mut exhausted, mut overflowed, mut retrying) = (false, false, None);
+        let mut seen = Seen::default();
+        // As one, so that less is carried along.
+        let noted = &mut seen;
         let edit = |head: &mut ResponseHead, is_whole: bool| {
+            let noted = &mut *noted;
             if !edit::response(head, asked, decision, from_member) {
                 return Err(Withheld::NotDelivered);
             }
-            (status, grpc_status) = (head.status, body::grpc_status(&head.fields));
+            (noted.status, noted.grpc_status) = (head.status, body::grpc_status(&head.fields));
             let (next, permit) = after_answer(asked, decision, retry, head, is_whole);
-            retrying = permit;
+            noted.retrying = permit;
             if let Next::Retry { after } = next {
                 return Err(Withheld::Retried(after));
             }
-            (exhausted, overflowed) = (next == Next::Exhausted, next == Next::Overflow);
+            noted.exhausted = next == Next::Exhausted;
+            noted.overflowed = next == Next::Overflow;
             if let Some(cookie) = asked.new_cookie() {
                 head.fields.push(b"set-cookie", cookie.as_bytes());
             }
@@ -304,11 +307,11 @@ impl<'a> Attempts<'a> {
         };
         let ended = forward(forwarding, &mut upstream, response, responder, edit).await;
         let outcome = &mut exchange.outcome;
-        outcome.status = status;
-        outcome.exhausted |= exhausted;
-        outcome.overflowed |= overflowed;
-        self.retrying = retrying;
-        outcome.grpc_status = progress.grpc_status.get().or(grpc_status);
+        outcome.status = seen.status;
+        outcome.exhausted |= seen.exhausted;
+        outcome.overflowed |= seen.overflowed;
+        self.retrying = seen.retrying;
+        outcome.grpc_status = progress.grpc_status.get().or(seen.grpc_status);
         outcome.response_bytes = progress.answer_bytes.get();
         outcome.first_byte = progress.first_byte.get();
         let sent = progress.request_sent.get();
@@ -330,6 +333,18 @@ impl<'a> Attempts<'a> {
             Err(failure) => Err(upstream.failed(failure)),
         }
     }
+}
+
+/// What the head of an answer told.
+#[derive(Default)]
+struct Seen {
+    status: u16,
+    grpc_status: Option<u8>,
+    /// See [`Next::Exhausted`].
+    exhausted: bool,
+    /// See [`Next::Overflow`].
+    overflowed: bool,
+    retrying: Option<Retrying>,
 }
 
 /// Attempts that count: not the one by a kept connection that had died, see [`Next::Again`].
