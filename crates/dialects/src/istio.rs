@@ -17,6 +17,7 @@ pub mod policy;
 pub mod route_rule;
 pub mod service_entry;
 pub(crate) mod status;
+pub(crate) mod validation;
 pub mod virtual_service;
 
 pub(crate) use destination_policy::destination_policy;

@@ -19,7 +19,7 @@ mod typed;
 use ironmesh_model::FindingCode;
 use serde_json::Value;
 
-pub(crate) use check::read;
+pub(crate) use check::{DID_YOU_MEAN, read};
 pub use check::{Unreadable, nearest, parse};
 pub use fill::{fill, normalize};
 pub use in_place::{Entries, Fields, Items};

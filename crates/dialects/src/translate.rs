@@ -11,7 +11,7 @@ use crate::istio::{EntryPart, MeshConfig};
 use crate::join::{Late, Place};
 use crate::kinds::{Kind, Treatment};
 use crate::kubernetes::{self, EndpointsPart, PodPart, ServicePart};
-use crate::{Join, Object, Status};
+use crate::{Join, Object, Status, istio};
 
 /// What was made of one object.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -91,6 +91,8 @@ pub fn translate_one(object: &Object) -> Translated {
         }
     };
     let refused = findings.iter().any(|finding| finding.code.severity() == Severity::Error);
+    // What Istio refuses is refused at admission; from elsewhere it is only said.
+    istio::validation::refusals(object, &mut findings);
     findings.sort();
     let status = Status::of(object, kind.and_then(|kind| kind.status));
     Translated { findings, status, part: part.filter(|_| !refused).unwrap_or_default() }

@@ -249,22 +249,12 @@ impl Translator<'_> {
     fn backend(&mut self, given: &HttpRouteDestination, path: &str) -> Backend {
         let headers = self.headers(&given.headers, &given.into(), path);
         let weight = given.weight.map_or(0, weight);
-        self.backend_of(&given.destination, weight, headers, &field(path, "destination"))
+        self.backend_of(&given.destination, weight, headers)
     }
 
     /// A destination as a backend.
-    fn backend_of(
-        &mut self,
-        given: &Destination,
-        weight: u32,
-        headers: HeaderOps,
-        path: &str,
-    ) -> Backend {
+    fn backend_of(&self, given: &Destination, weight: u32, headers: HeaderOps) -> Backend {
         let Destination { host, subset, port: PortSelector { number, .. } } = given;
-        if host.contains('*') {
-            let message = "a destination is one service, never a wildcard";
-            self.report(field(path, "host"), FindingCode::Invalid, message);
-        }
         Backend {
             host: fully_qualified(host, self.object),
             port: *number,

@@ -219,7 +219,7 @@ impl Walk<'_> {
 
     fn unknown(&mut self, message: &Message, name: &str, path: &str) {
         let near = nearest(name, message.fields.iter().map(|field| field.name));
-        let hint = near.map(|near| format!("; did you mean {near:?}?")).unwrap_or_default();
+        let hint = near.map(|near| format!("{DID_YOU_MEAN}{near:?}?")).unwrap_or_default();
         let what = format!("{} has no field {name:?}{hint}", message.name);
         self.report(path, FindingCode::UnknownField, what);
     }
@@ -235,6 +235,9 @@ impl Message {
         })
     }
 }
+
+/// How messages about an unknown name go on where a known one is near.
+pub(crate) const DID_YOU_MEAN: &str = "; did you mean ";
 
 fn camel_case(snake: &str) -> String {
     let mut out = String::with_capacity(snake.len());

@@ -136,7 +136,7 @@ fn letter_case_is_as_strict_as_the_api_is() {
         json!({ "apiVersion": "networking.istio.io/v1", "kind": "Gateway",
                 "metadata": { "name": "x", "namespace": "n" }, "spec": { "servers": [server] } })
     };
-    let port = json!({ "number": 80, "protocol": "http" });
+    let port = json!({ "number": 80, "name": "http", "protocol": "http" });
     assert_eq!(found(gateway(json!({ "port": port, "hosts": ["*"] }))), []);
     let tls = json!({ "https_redirect": true, "httpsRedirect": true });
     let twice = found(gateway(json!({ "port": port, "hosts": ["*"], "tls": tls })));

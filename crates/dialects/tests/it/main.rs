@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test may fail loudly and say why")]
 
+mod admission;
 mod golden;
 mod old_dialects;
 mod oracle;

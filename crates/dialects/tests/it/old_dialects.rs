@@ -181,10 +181,6 @@ fn what_istio_refused_in_a_route_rule_is_refused() {
             "IM0001 r spec.httpFault.delay.percent",
         ),
         (
-            "{destination: {name: reviews}, httpFault: {abort: {percent: 1}}}",
-            "IM0001 r spec.httpFault.abort.httpStatus",
-        ),
-        (
             "{destination: {name: reviews}, match: {request: {headers: {uri: {}}}}}",
             "IM0001 r spec.match.request.headers.uri",
         ),

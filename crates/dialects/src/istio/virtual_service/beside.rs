@@ -24,8 +24,8 @@ impl Translator<'_> {
     fn delay(&mut self, given: &fields::Delay, path: &str) -> Option<Delay> {
         let share = self.fault_share(given.percentage.as_ref(), given.percent, path);
         let Some(by) = given.fixed_delay.filter(|by| !by.is_zero()) else {
-            let message = "a delay needs fixedDelay, of a millisecond or more";
-            self.report(field(path, "fixedDelay"), FindingCode::Missing, message);
+            let message = "without fixedDelay, of a millisecond or more, nothing is held back";
+            self.report(field(path, "fixedDelay"), FindingCode::NoEffect, message);
             return None;
         };
         Some(Delay { by, share: share? })
@@ -38,7 +38,11 @@ impl Translator<'_> {
                 let status = u16::try_from(status).ok().filter(|s| (200..=599).contains(s));
                 status.map(AbortStatus::Http).ok_or(("httpStatus", "it is a status of 200 to 599"))
             }
-            (None, "") => Err(("httpStatus", "an abort needs httpStatus or grpcStatus")),
+            (None, "") => {
+                let message = "without httpStatus or grpcStatus nothing is answered";
+                self.report(field(path, "httpStatus"), FindingCode::NoEffect, message);
+                return None;
+            }
             (None, name) => {
                 let names = (0..).zip(GRPC_STATUSES);
                 let status = names.into_iter().find(|(_, known)| *known == name);
@@ -94,7 +98,7 @@ impl Translator<'_> {
             let whole = given.mirror_percent.map(f64::from);
             let percent = given.mirror_percentage.as_ref().map(|percentage| percentage.value);
             let share = field(path, "mirrorPercentage");
-            mirrors.extend(self.mirror(to, percent.or(whole), (path, "mirror"), &share));
+            mirrors.extend(self.mirror(to, percent.or(whole), "mirror", &share));
         } else if given.mirror_percentage.is_some() || given.mirror_percent.is_some() {
             let message = "without mirror nothing is copied";
             self.report(field(path, "mirrorPercentage"), FindingCode::NoEffect, message);
@@ -103,7 +107,7 @@ impl Translator<'_> {
             let percent = mirror.percentage.as_ref().map(|percentage| percentage.value);
             let place = field(&item("mirrors", at), "destination");
             let share = format!("{path}.mirrors[{at}].percentage");
-            mirrors.extend(self.mirror(&mirror.destination, percent, (path, &place), &share));
+            mirrors.extend(self.mirror(&mirror.destination, percent, &place, &share));
         }
         mirrors
     }
@@ -112,11 +116,11 @@ impl Translator<'_> {
         &mut self,
         to: &Destination,
         percent: Option<f64>,
-        (path, place): (&str, &str),
+        place: &str,
         share_path: &str,
     ) -> Option<Mirror> {
         let share = percent.map_or(Some(Share::ALL), |percent| self.share(percent, share_path));
-        let to = self.backend_of(to, 1, HeaderOps::default(), &format!("{path}.{place}"));
+        let to = self.backend_of(to, 1, HeaderOps::default());
         Some(Mirror { place: place.into(), to, share: share? })
     }
 

@@ -46,10 +46,8 @@ impl Translator<'_> {
             self.report(field(&path, "route"), FindingCode::Missing, "it needs a destination");
             return None;
         }
-        let mut backends = Vec::with_capacity(route.len());
-        for (at, given) in route.iter().enumerate() {
-            backends.push(self.connection_backend(given, &item(&field(&path, "route"), at)));
-        }
+        let backends = route.iter().map(|given| self.connection_backend(given));
+        let mut backends: Vec<Backend> = backends.collect();
         if route.iter().all(|destination| destination.weight.is_none()) {
             backends.iter_mut().for_each(|backend| backend.weight = 1);
         }
@@ -60,10 +58,9 @@ impl Translator<'_> {
         Some(ConnectionRule { place: place.into(), matches: matches?, backends })
     }
 
-    fn connection_backend(&mut self, given: &RouteDestination, path: &str) -> Backend {
+    fn connection_backend(&self, given: &RouteDestination) -> Backend {
         let weight = given.weight.map_or(0, weight);
-        let path = field(path, "destination");
-        self.backend_of(&given.destination, weight, HeaderOps::default(), &path)
+        self.backend_of(&given.destination, weight, HeaderOps::default())
     }
 
     fn tls_match(&self, given: &TlsMatch) -> Option<ConnectionMatch> {

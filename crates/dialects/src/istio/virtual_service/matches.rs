@@ -51,7 +51,11 @@ impl Translator<'_> {
     }
 
     fn part(&mut self, given: Option<&StringMatch>, path: &str, name: &str) -> Option<TextMatch> {
-        self.string_match(given?, &field(path, name))
+        let given = given?;
+        // As in Istio, `{}` asks for nothing.
+        let says_something =
+            given.exact.is_some() || given.prefix.is_some() || given.regex.is_some();
+        says_something.then(|| self.string_match(given, &field(path, name)))?
     }
 
     /// A text that is matched as a whole, and must say how.

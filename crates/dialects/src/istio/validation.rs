@@ -1,0 +1,248 @@
+//! What Istio's validation refuses at admission, and the translation could do something with.
+//!
+//! The checks look at the object as it was sent, not at what was made of it: from sources without
+//! admission a fault is a finding and at most its rule is dead. They say what Istio's own code says
+//! (`pkg/config/validation`), of which the test `admission` has the outcomes.
+
+use ironmesh_model::settings::parse_duration;
+use ironmesh_model::text_match::TextMatch;
+use ironmesh_model::{Finding, FindingCode, Severity};
+use serde_json::Value;
+
+use crate::Object;
+use crate::path::{field, item};
+use crate::schema::DID_YOU_MEAN;
+
+mod destination_rule;
+mod gateway;
+mod peer_authentication;
+mod virtual_service;
+
+/// Adds what is refused in an object of Istio's kinds, where it is not reported yet.
+pub(crate) fn refusals(object: &Object, findings: &mut Vec<Finding>) {
+    let spec = &object.value()["spec"];
+    let mut check = Check { object, found: Vec::new() };
+    if !GROUPS.contains(&object.group()) {
+        return;
+    }
+    match (object.group(), object.kind()) {
+        ("networking.istio.io", "VirtualService") => check.virtual_service(spec),
+        ("networking.istio.io", "DestinationRule") => check.destination_rule(spec),
+        ("networking.istio.io", "Gateway") => check.gateway(spec),
+        ("security.istio.io", "PeerAuthentication") => check.peer_authentication(spec),
+        _ => {}
+    }
+    // What looks like another field is no wish for nothing.
+    for finding in findings.iter_mut() {
+        if finding.code == FindingCode::UnknownField && finding.message.contains(DID_YOU_MEAN) {
+            finding.code = FindingCode::Invalid;
+        }
+    }
+    for found in check.found {
+        let is_known = |known: &Finding| {
+            known.code.severity() == Severity::Error && known.path.starts_with(&found.path)
+        };
+        if !findings.iter().any(is_known) {
+            findings.push(found);
+        }
+    }
+}
+
+/// Groups of the kinds that say what the mesh does with traffic.
+const GROUPS: [&str; 6] = [
+    "networking.istio.io",
+    "security.istio.io",
+    "config.istio.io",
+    "authentication.istio.io",
+    "split.smi-spec.io",
+    "specs.smi-spec.io",
+];
+
+/// The faults of one object.
+struct Check<'a> {
+    object: &'a Object,
+    found: Vec<Finding>,
+}
+
+impl Check<'_> {
+    fn refuse(&mut self, path: &str, message: impl Into<String>) {
+        self.found.push(Finding::new(self.object.id(), path, FindingCode::Invalid, message));
+    }
+
+    /// A host: a name, or with `*` for its first label or the beginning of that.
+    fn host(&mut self, given: &str, path: &str) {
+        if given.parse::<std::net::IpAddr>().is_err() && !is_domain(given) {
+            self.refuse(path, format!("{given:?} is no host"));
+        }
+    }
+
+    /// The name of a Gateway: NAME, NAMESPACE/NAME, or as Istio up to 1.0 had it, the host of its service.
+    fn gateway_name(&mut self, given: &str, path: &str) {
+        let is_one = match given.split_once('/') {
+            None => is_domain(given),
+            Some((namespace, name)) => is_label(namespace) && is_label(name),
+        };
+        if !is_one {
+            self.refuse(path, format!("{given:?} names no Gateway: NAME or NAMESPACE/NAME"));
+        }
+    }
+
+    /// `exportTo`.
+    fn export_to(&mut self, given: &Value) {
+        let given = texts(given);
+        let is_public = given.contains(&"*");
+        for (at, namespace) in given.iter().enumerate() {
+            let why = match *namespace {
+                "~" => "~ is for a Sidecar's hosts only",
+                _ if is_public && given.len() > 1 => "* is all namespaces and stands alone",
+                _ if given[..at].contains(namespace) => "this stands here twice",
+                "." | "*" => continue,
+                name if is_label(name) => continue,
+                _ => "this takes . or * or the name of a namespace",
+            };
+            self.refuse(&item("spec.exportTo", at), why);
+        }
+    }
+
+    /// A time of a millisecond or more, if there is one.
+    fn duration(&mut self, of: &Value, name: &str, path: &str) {
+        let given = at(of, name).as_str().and_then(parse_duration);
+        if given.is_some_and(|given| given.as_millis() == 0) {
+            self.refuse(&field(path, name), "this takes a millisecond or more");
+        }
+    }
+
+    /// A number that is not below zero, if there is one.
+    fn not_negative(&mut self, of: &Value, name: &str, path: &str) {
+        if at(of, name).as_i64().is_some_and(|given| given < 0) {
+            self.refuse(&field(path, name), "this takes 0 or more");
+        }
+    }
+
+    /// A share from 0 to 100, if there is one.
+    fn percent(&mut self, of: &Value, name: &str, path: &str) {
+        if at(of, name).as_i64().is_some_and(|given| !(0..=100).contains(&given)) {
+            self.refuse(&field(path, name), "this takes a share from 0 to 100 percent");
+        }
+    }
+
+    /// Labels of workloads.
+    fn labels(&mut self, given: &Value, path: &str) {
+        for (name, value) in given.as_object().into_iter().flatten() {
+            let value = value.as_str().unwrap_or_default();
+            if !is_label_name(name) {
+                self.refuse(&field(path, name), format!("{name:?} is no name of a label"));
+            } else if !is_label_value(value) {
+                self.refuse(&field(path, name), format!("{value:?} is no value of a label"));
+            }
+        }
+    }
+
+    /// `matchLabels` of a selector.
+    fn selector(&mut self, given: &Value, path: &str) {
+        let path = field(path, "matchLabels");
+        for (name, value) in at(given, "matchLabels").as_object().into_iter().flatten() {
+            if name.is_empty() {
+                self.refuse(&path, "a label has a name");
+            } else if name.contains('*') || value.as_str().is_some_and(|value| value.contains('*'))
+            {
+                self.refuse(&field(&path, name), "* stands for nothing in a selector");
+            }
+        }
+    }
+
+    /// Expressions, of which none is empty or of another syntax than RE2's.
+    fn regex(&mut self, given: &Value, path: &str) {
+        let Some(regex) = given["regex"].as_str() else { return };
+        let path = field(path, "regex");
+        if regex.is_empty() {
+            self.refuse(&path, "an empty expression matches nothing but an empty text; use exact");
+        } else if let Err(bad) = TextMatch::Regex(regex.into()).compile() {
+            self.refuse(&path, bad.to_string());
+        }
+    }
+}
+
+/// A field by its name in camel case, which protobuf's JSON takes in snake case, too; null if absent.
+fn at<'v>(of: &'v Value, name: &str) -> &'v Value {
+    if of.get(name).is_some() {
+        return &of[name];
+    }
+    let mut snake = String::new();
+    for c in name.chars() {
+        if c.is_ascii_uppercase() {
+            snake.push('_');
+        }
+        snake.push(c.to_ascii_lowercase());
+    }
+    &of[snake.as_str()]
+}
+
+/// The items of a list, each with its path.
+fn items<'v>(of: &'v Value, name: &str, path: &str) -> Vec<(&'v Value, String)> {
+    let list = at(of, name).as_array().map_or(&[][..], Vec::as_slice);
+    let path = field(path, name);
+    list.iter().enumerate().map(|(at, value)| (value, item(&path, at))).collect()
+}
+
+fn texts(list: &Value) -> Vec<&str> {
+    list.as_array().into_iter().flatten().filter_map(Value::as_str).collect()
+}
+
+/// Whether a field is there and says something.
+fn is_given(of: &Value, name: &str) -> bool {
+    !at(of, name).is_null()
+}
+
+/// A label of a name, letter case aside (RFC 1123, section 2.1).
+fn is_label(text: &str) -> bool {
+    let ends_well = |text: &str| !text.starts_with('-') && !text.ends_with('-');
+    !text.is_empty()
+        && text.len() <= 63
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+        && ends_well(text)
+}
+
+/// A name of labels, of which the first may be or begin with `*`.
+fn is_domain(text: &str) -> bool {
+    let text = text.strip_suffix('.').filter(|rest| !rest.is_empty()).unwrap_or(text);
+    let (first, rest) =
+        text.split_once('.').map_or((text, None), |(first, rest)| (first, Some(rest)));
+    let first = match first.strip_prefix('*') {
+        Some("") => Some("x"),
+        Some(behind) => Some(behind.strip_prefix('-').unwrap_or(behind)),
+        None => Some(first),
+    };
+    text.len() <= 255
+        && first.is_some_and(is_label)
+        && rest.is_none_or(|rest| rest.split('.').all(is_label))
+}
+
+/// The name of a label of Kubernetes: `NAME` or `DOMAIN/NAME`.
+fn is_label_name(text: &str) -> bool {
+    let name = match text.split_once('/') {
+        Some((domain, name)) => {
+            if !domain.split('.').all(is_label) {
+                return false;
+            }
+            name
+        }
+        None => text,
+    };
+    !name.is_empty() && is_label_value(name)
+}
+
+fn is_label_value(text: &str) -> bool {
+    let inner = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
+    let outer = |b: Option<&u8>| b.is_none_or(u8::is_ascii_alphanumeric);
+    let bytes = text.as_bytes();
+    text.len() <= 63
+        && bytes.iter().copied().all(inner)
+        && outer(bytes.first())
+        && outer(bytes.last())
+}
+
+/// The name of a subset: a label in lower case.
+fn is_subset(text: &str) -> bool {
+    is_label(text) && !text.bytes().any(|b| b.is_ascii_uppercase())
+}

@@ -1,0 +1,251 @@
+//! `VirtualService`.
+
+use ironmesh_model::settings::parse_duration;
+use serde_json::Value;
+
+use super::{Check, at, is_domain, is_given, is_label, is_subset, items, texts};
+use crate::path::{field, item};
+
+impl Check<'_> {
+    pub(super) fn virtual_service(&mut self, spec: &Value) {
+        let hosts = texts(at(spec, "hosts"));
+        for (at, host) in hosts.iter().enumerate() {
+            let path = item("spec.hosts", at);
+            if hosts[..at].contains(host) {
+                self.refuse(&path, format!("{host} stands here twice"));
+            }
+            self.host(host, &path);
+        }
+        let gateways = texts(at(spec, "gateways"));
+        for (at, gateway) in gateways.iter().enumerate() {
+            self.gateway_name(gateway, &item("spec.gateways", at));
+        }
+        self.export_to(at(spec, "exportTo"));
+        let at_gateways = gateways.iter().any(|gateway| *gateway != "mesh");
+        for (rule, path) in items(spec, "http", "spec") {
+            self.rule(rule, &path, at_gateways);
+        }
+        for (rule, path) in items(spec, "tls", "spec") {
+            for (alternative, path) in items(rule, "match", &path) {
+                self.caller(alternative, &path);
+                self.server_names(alternative, &hosts, &path);
+            }
+            self.routes(rule, &path);
+        }
+        for (rule, path) in items(spec, "tcp", "spec") {
+            for (alternative, path) in items(rule, "match", &path) {
+                self.caller(alternative, &path);
+            }
+            self.routes(rule, &path);
+        }
+    }
+
+    fn rule(&mut self, rule: &Value, path: &str, at_gateways: bool) {
+        for (alternative, path) in items(rule, "match", path) {
+            self.alternative(alternative, &path, at_gateways);
+        }
+        self.routes(rule, path);
+        for name in ["mirror", "mirrors"] {
+            if name == "mirror" && is_given(rule, name) {
+                self.destination(at(rule, name), &field(path, name));
+            }
+            for (mirror, path) in items(rule, name, path) {
+                self.destination(at(mirror, "destination"), &field(&path, "destination"));
+            }
+        }
+        self.duration(rule, "timeout", path);
+        self.retries(at(rule, "retries"), &field(path, "retries"));
+        let delay = at(at(rule, "fault"), "delay");
+        self.duration(delay, "fixedDelay", &format!("{path}.fault.delay"));
+        if is_given(at(at(rule, "fault"), "abort"), "http2Error") {
+            let message = "no stream is reset on purpose; use httpStatus or grpcStatus";
+            self.refuse(&format!("{path}.fault.abort.http2Error"), message);
+        }
+        self.cors(at(rule, "corsPolicy"), &field(path, "corsPolicy"));
+        self.headers(rule, path);
+    }
+
+    fn alternative(&mut self, given: &Value, path: &str, at_gateways: bool) {
+        self.caller(given, path);
+        for name in ["uri", "scheme", "method", "authority"] {
+            self.regex(at(given, name), &field(path, name));
+        }
+        for map in ["headers", "withoutHeaders", "queryParams"] {
+            let path = field(path, map);
+            for (name, text) in at(given, map).as_object().into_iter().flatten() {
+                let here = field(&path, name);
+                self.regex(text, &here);
+                if map == "queryParams" {
+                    continue;
+                }
+                if let Some(claim) = name.strip_prefix("@request.auth.claims") {
+                    if !at_gateways {
+                        let message = format!("the claim {claim:?} is known at gateways only");
+                        self.refuse(&here, message);
+                    }
+                } else if !is_header(name) {
+                    self.refuse(&here, format!("{name:?} is no name of a header"));
+                }
+            }
+        }
+    }
+
+    /// Conditions on who calls.
+    fn caller(&mut self, given: &Value, path: &str) {
+        self.labels(at(given, "sourceLabels"), &field(path, "sourceLabels"));
+        for (gateway, path) in items(given, "gateways", path) {
+            self.gateway_name(gateway.as_str().unwrap_or_default(), &path);
+        }
+        let namespace = at(given, "sourceNamespace").as_str().unwrap_or_default();
+        if !namespace.is_empty() && !is_label(namespace) {
+            self.refuse(&field(path, "sourceNamespace"), format!("{namespace:?} is no namespace"));
+        }
+        for (network, path) in items(given, "destinationSubnets", path) {
+            let text = network.as_str().unwrap_or_default();
+            if !is_network(text) {
+                self.refuse(&path, format!("{text:?} is no network, such as 10.0.0.0/8"));
+            }
+        }
+    }
+
+    fn server_names(&mut self, given: &Value, hosts: &[&str], path: &str) {
+        let names = items(given, "sniHosts", path);
+        if names.is_empty() {
+            self.refuse(&field(path, "sniHosts"), "a match of TLS names a host");
+        }
+        for (name, path) in names {
+            let name = name.as_str().unwrap_or_default();
+            let is_within = |host: &&str| match host.strip_prefix('*') {
+                Some(suffix) => name.ends_with(suffix),
+                None => name == *host,
+            };
+            if !hosts.iter().any(is_within) {
+                self.refuse(&path, format!("{name:?} is within none of spec.hosts"));
+            }
+        }
+    }
+
+    /// Destinations and their weights.
+    fn routes(&mut self, rule: &Value, path: &str) {
+        let routes = items(rule, "route", path);
+        for (route, path) in &routes {
+            if is_given(route, "destination") {
+                self.destination(at(route, "destination"), &field(path, "destination"));
+            }
+            self.headers(route, path);
+        }
+        let weights =
+            routes.iter().map(|(route, _)| at(route, "weight").as_i64().unwrap_or_default());
+        if routes.len() > 1 && weights.sum::<i64>() == 0 {
+            self.refuse(&field(path, "route"), "of several destinations one has a weight above 0");
+        }
+    }
+
+    fn destination(&mut self, given: &Value, path: &str) {
+        let host = at(given, "host").as_str().unwrap_or_default();
+        if host == "*" || !host.is_empty() && !is_domain(host) && !is_address(host) {
+            self.refuse(&field(path, "host"), format!("{host:?} is no host of a destination"));
+        }
+        let subset = at(given, "subset").as_str().unwrap_or_default();
+        if !subset.is_empty() && !is_subset(subset) {
+            let message = format!("{subset:?} is no name of a subset: a-z, 0-9 and -");
+            self.refuse(&field(path, "subset"), message);
+        }
+        let port = at(given, "port");
+        if !port.is_null() && at(port, "number").as_i64().unwrap_or_default() == 0 {
+            self.refuse(&field(path, "port.number"), "a port is from 1 to 65535");
+        }
+    }
+
+    fn retries(&mut self, given: &Value, path: &str) {
+        let attempts = at(given, "attempts").as_i64().unwrap_or_default();
+        let says_more = is_given(given, "perTryTimeout") || is_given(given, "retryOn");
+        if !given.is_null() && attempts == 0 && says_more {
+            self.refuse(path, "with 0 attempts nothing else stands here");
+        }
+        self.duration(given, "perTryTimeout", path);
+    }
+
+    fn cors(&mut self, given: &Value, path: &str) {
+        for (origin, path) in items(given, "allowOrigins", path) {
+            self.regex(origin, &path);
+            let texts = ["exact", "prefix"].map(|name| at(origin, name).as_str());
+            if !is_given(origin, "regex") && texts.iter().flatten().all(|text| text.is_empty()) {
+                self.refuse(&path, "an origin is exact, prefix or regex");
+            }
+        }
+        for (method, path) in items(given, "allowMethods", path) {
+            let method = method.as_str().unwrap_or_default();
+            if !METHODS.contains(&method) {
+                self.refuse(&path, format!("{method:?} is no method: {}", METHODS.join(", ")));
+            }
+        }
+        self.duration(given, "maxAge", path);
+        let age = at(given, "maxAge").as_str().and_then(parse_duration);
+        if age.is_some_and(|age| age.subsec_nanos() > 0) {
+            self.refuse(&field(path, "maxAge"), "browsers take whole seconds");
+        }
+    }
+
+    /// Operations on headers.
+    fn headers(&mut self, of: &Value, path: &str) {
+        for side in ["request", "response"] {
+            let given = at(at(of, "headers"), side);
+            let path = format!("{path}.headers.{side}");
+            for map in ["set", "add"] {
+                let path = field(&path, map);
+                for (name, value) in at(given, map).as_object().into_iter().flatten() {
+                    let is_pseudo = name.starts_with(':') && name != ":authority";
+                    if name.is_empty() || is_pseudo {
+                        self.refuse(&field(&path, name), format!("{name:?} is no header"));
+                    }
+                    if has_single_percent(value.as_str().unwrap_or_default()) {
+                        let message = "a percent sign that begins no operator is written %%";
+                        self.refuse(&field(&path, name), message);
+                    }
+                }
+            }
+            for (name, path) in items(given, "remove", &path) {
+                let name = name.as_str().unwrap_or_default();
+                if name.is_empty() || name.starts_with(':') {
+                    self.refuse(&path, format!("{name:?} is no header"));
+                }
+            }
+        }
+    }
+}
+
+/// Those that Istio takes in `allowMethods`.
+const METHODS: [&str; 10] =
+    ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "CONNECT", "OPTIONS", "TRACE", "*"];
+
+/// A name of a header, or one of HTTP/2's pseudo-headers.
+fn is_header(name: &str) -> bool {
+    let name = name.strip_prefix(':').unwrap_or(name);
+    !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+}
+
+fn is_address(text: &str) -> bool {
+    text.parse::<std::net::IpAddr>().is_ok()
+}
+
+/// An address, with or without the length of a prefix.
+fn is_network(text: &str) -> bool {
+    let (address, length) = text.split_once('/').unwrap_or((text, "0"));
+    let Ok(address) = address.parse::<std::net::IpAddr>() else { return false };
+    let max = if address.is_ipv4() { 32 } else { 128 };
+    length.parse::<u8>().is_ok_and(|length| length <= max)
+}
+
+/// Whether a percent sign stands alone: neither doubled nor at an end of an operator.
+fn has_single_percent(text: &str) -> bool {
+    let mut rest = text;
+    while let Some(at) = rest.find('%') {
+        rest = &rest[at + 1..];
+        match rest.find('%') {
+            Some(end) => rest = &rest[end + 1..],
+            None => return true,
+        }
+    }
+    false
+}
