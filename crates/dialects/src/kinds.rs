@@ -360,6 +360,9 @@ macro_rules! treatment {
     (@fields checked $of:ty) => {
         fields::<$of>()
     };
+    (@fields checked_by $of:ty, $by:path) => {
+        fields::<$of>()
+    };
     (@fields unneeded $why:ident) => {
         None
     };
@@ -374,6 +377,9 @@ macro_rules! treatment {
     };
     (checked $of:ty) => {
         Treatment::Checked(check::<$of>)
+    };
+    (checked_by $of:ty, $by:path) => {
+        Treatment::Checked($by)
     };
     (not_run) => {
         Treatment::NotRun
@@ -416,7 +422,7 @@ mod why {
 
 kinds! {
     native "" ["v1"] also [] status none {
-        Namespace "namespaces" ["ns"] cluster checked(core::Namespace) shown NAMESPACE;
+        Namespace "namespaces" ["ns"] cluster checked_by(core::Namespace, kubernetes::namespace) shown NAMESPACE;
         Pod "pods" ["po"] namespaced model(core::Pod, kubernetes::pod) shown POD;
         Service "services" ["svc"] namespaced model(core::Service, kubernetes::service) shown SERVICE;
         ServiceAccount "serviceaccounts" ["sa"] namespaced checked(core::ServiceAccount) shown SERVICE_ACCOUNT;

@@ -6,7 +6,9 @@ use std::net::IpAddr;
 use ironmesh_model::service::{Endpoint, EndpointAddress, PortMap, Service, UpstreamTls, Workload};
 use ironmesh_model::settings::Settings;
 use ironmesh_model::snapshot::{Created, Reach};
-use ironmesh_model::{Identity, Labels, Name, WorkloadId};
+use ironmesh_model::{Finding, FindingCode, Identity, Labels, Name, WorkloadId};
+
+use crate::Object;
 
 pub mod base64;
 pub mod capabilities;
@@ -52,6 +54,18 @@ pub(crate) struct ServicePart {
     targets: Vec<Target>,
     publish_not_ready: bool,
     reach: Reach,
+}
+
+/// Checks a Namespace, and whether its labels contradict each other about sidecars (Istio's analyzer,
+/// IST0123).
+pub(crate) fn namespace(object: &Object, findings: &mut Vec<Finding>) {
+    read_workload::<kinds::Namespace>(object, findings);
+    let labels = object.labels();
+    if let (Some(word), Some(_)) = (labels.value("istio-injection"), labels.value("istio.io/rev")) {
+        let path = r#"metadata.labels["istio.io/rev"]"#;
+        let message = format!("istio-injection: {word} counts, and the revision does not");
+        findings.push(Finding::new(object.id(), path, FindingCode::NoEffect, message));
+    }
 }
 
 impl ServicePart {

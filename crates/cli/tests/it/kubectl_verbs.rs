@@ -313,12 +313,12 @@ fn findings_are_counted_said_once_and_by_all_verbs() {
     let mesh = Mesh::start();
     let rule = |name: usize| {
         format!(
-            "apiVersion: config.istio.io/v1alpha2\nkind: RouteRule\nmetadata: {{name: r{name}}}\nspec: {{}}\n---\n"
+            "apiVersion: access.smi-spec.io/v1alpha3\nkind: TrafficTarget\nmetadata: {{name: r{name}}}\nspec: {{}}\n---\n"
         )
     };
     let role = "apiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRole\nmetadata: {name: c}\nrules: []\n";
     mesh.write("rules.yaml", &((0..9).map(rule).collect::<String>() + role));
-    let line = "rules.yaml:1: warning IM0004 RouteRule default/r0: RouteRule (config.istio.io) is kept, but nothing acts on it yet (and 8 more IM0004 of RouteRule: -v shows all)\n";
+    let line = "rules.yaml:1: warning IM0004 TrafficTarget default/r0: TrafficTarget (access.smi-spec.io) is kept, but nothing acts on it yet (and 8 more IM0004 of TrafficTarget: -v shows all)\n";
     let dry = mesh.run("create -f rules.yaml --dry-run=server");
     assert_eq!((dry.code, &*dry.err), (0, line));
     let created = mesh.run("create -f rules.yaml");
@@ -327,7 +327,7 @@ fn findings_are_counted_said_once_and_by_all_verbs() {
     let unchanged = (unchanged.code, unchanged.err, mesh.run("apply -f rules.yaml").err);
     assert_eq!((unchanged.0, &*unchanged.2), (0, ""), "{unchanged:?}");
     let all = mesh.run("apply -v -f rules.yaml");
-    assert_eq!(all.err.matches("IM0004 RouteRule").count(), 9, "{all:?}");
+    assert_eq!(all.err.matches("IM0004 TrafficTarget").count(), 9, "{all:?}");
     assert!(all.err.contains("info IM0120 ClusterRole c"), "{all:?}");
 }
 

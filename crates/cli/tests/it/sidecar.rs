@@ -49,6 +49,23 @@ metadata: {name: default, namespace: shop}
 spec: {mtls: {mode: STRICT}}
 ";
 
+/// What Istio up to 1.5 and 0.8 had for the same, each for a Service by its name.
+const OLD_POLICY: &str = "
+apiVersion: authentication.istio.io/v1alpha1
+kind: Policy
+metadata: {name: hello, namespace: shop}
+spec: {targets: [{name: hello}], peers: [{mtls: {}}]}
+";
+const OLD_RULE: &str = "
+apiVersion: config.istio.io/v1alpha2
+kind: RouteRule
+metadata: {name: refused, namespace: shop}
+spec:
+  destination: {name: hello}
+  match: {source: {labels: {app: caller}}, request: {headers: {uri: {prefix: /hello}}}}
+  httpFault: {abort: {percent: 100, httpStatus: 418}}
+";
+
 const GIVEN: &str = "
 apiVersion: v1
 kind: Service
@@ -113,6 +130,7 @@ fn tell(mesh: &Running) {
     mesh.ok(&["settings", "mtlsMode-", "accessLogEncoding-"]);
     await_some("the stranger to be let in again", || page(mesh, "default", "stranger"));
 
+    old_kinds(mesh);
     mesh.write("strict.yaml", STRICT);
     mesh.ok(&["apply", "-f", "strict.yaml"]);
     await_some("the stranger to be refused", || {
@@ -128,6 +146,33 @@ fn tell(mesh: &Running) {
     let after = mesh.pod("hello").unwrap()["sidecar_pid"].as_i64();
     assert!(after.is_some_and(|after| after != before), "{after:?}");
     assert_eq!(page(mesh, "default", "stranger"), None);
+}
+
+/// The kinds of earlier releases do what they say, and no longer once they are gone.
+fn old_kinds(mesh: &Running) {
+    mesh.write("policy.yaml", OLD_POLICY);
+    mesh.ok(&["apply", "-f", "policy.yaml"]);
+    await_some("the stranger to be refused by the old policy", || {
+        page(mesh, "default", "stranger").is_none().then_some(())
+    });
+    assert_eq!(page(mesh, "shop", "caller").as_deref(), Some("Hello version: v1"));
+    mesh.ok(&["delete", "-f", "policy.yaml"]);
+    await_some("the stranger after the old policy", || page(mesh, "default", "stranger"));
+    mesh.write("rule.yaml", OLD_RULE);
+    mesh.ok(&["apply", "-f", "rule.yaml"]);
+    await_some("the old rule's answer", || page(mesh, "shop", "caller").is_none().then_some(()));
+    let why = mesh.ok(&[
+        "-n",
+        "shop",
+        "explain",
+        "--from",
+        "caller.shop",
+        "GET",
+        "http://hello:5000/hello",
+    ]);
+    assert!(why.contains("shop/refused#0"), "{why}");
+    mesh.ok(&["delete", "-f", "rule.yaml"]);
+    await_some("the page after the old rule", || page(mesh, "shop", "caller"));
 }
 
 /// What a pod gets of the server, up to the comma; none if it gets nothing.

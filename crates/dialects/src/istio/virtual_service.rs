@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use ironmesh_model::path_rewrite::PathPattern;
-use ironmesh_model::route::{Action, Backend, HeaderOps, Match, PathRewrite, Rewrite, Route, Rule};
+use ironmesh_model::route::{Action, Backend, HeaderOps, PathRewrite, Rewrite, Route, Rule};
 use ironmesh_model::snapshot::{RouteFields, RouteSource};
 use ironmesh_model::{Finding, FindingCode, Name, ObjectId};
 
@@ -21,6 +21,7 @@ mod headers;
 mod matches;
 mod redirect;
 mod retries;
+mod shadow;
 
 pub use fields::*;
 
@@ -261,21 +262,6 @@ impl Translator<'_> {
             subset: (!subset.is_empty()).then(|| subset.as_str().into()),
             weight,
             headers,
-        }
-    }
-
-    /// Rules behind one that takes every request, wherever the object is attached.
-    fn unreachable(&mut self, spec: &Spec, rules: &[Rule]) {
-        let everywhere = |m: &Match| m.is_catch_all() && m.gateways.is_empty() && m.port.is_none();
-        let takes_all =
-            |rule: &Rule| rule.matches.is_empty() || rule.matches.iter().any(everywhere);
-        // Of what a delegate takes its own rules tell.
-        let mut own = rules.iter().zip(&spec.http);
-        let last = own.position(|(rule, given)| given.delegate.is_none() && takes_all(rule));
-        let Some(last) = last else { return };
-        for at in last + 1..rules.len() {
-            let message = format!("spec.http[{last}] takes every request");
-            self.report(item("spec.http", at), FindingCode::Unreachable, message);
         }
     }
 }

@@ -67,3 +67,18 @@ fn objects_name_resources_by_any_version() {
         assert_eq!(Resource::of(api_version, kind).path(Some("n"), Some("x")), path);
     }
 }
+
+#[test]
+fn labels_of_a_namespace_that_contradict_each_other_are_found() {
+    let found = |labels: Value| {
+        let object = serde_json::json!({
+            "apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "n", "labels": labels},
+        });
+        let findings = crate::validate(&Object::new(object).unwrap());
+        findings.into_iter().map(|f| (f.code.code(), f.path)).collect::<Vec<_>>()
+    };
+    let both = serde_json::json!({"istio-injection": "disabled", "istio.io/rev": "canary"});
+    assert_eq!(found(both), [("IM0114", r#"metadata.labels["istio.io/rev"]"#.to_owned())]);
+    assert_eq!(found(serde_json::json!({"istio-injection": "enabled"})), []);
+    assert_eq!(found(serde_json::json!({"istio.io/rev": "canary"})), []);
+}

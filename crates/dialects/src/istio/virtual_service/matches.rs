@@ -72,10 +72,26 @@ impl Translator<'_> {
     ) -> Vec<(Name, TextMatch)> {
         let path = field(path, of);
         let pairs = given.iter().filter_map(|(name, text)| {
+            if of != "queryParams" {
+                self.no_header(name, &field(&path, name), of == "headers");
+            }
             let text = self.text(text, &field(&path, name), Empty::Present)?;
             Some((canonical(name).into(), text))
         });
         pairs.collect()
+    }
+
+    /// Conditions on what no request has as a header.
+    fn no_header(&mut self, name: &str, path: &str, must_match: bool) {
+        let outcome = if must_match { "it never matches" } else { "it always holds" };
+        let why = if name.starts_with("@request.auth.claims") {
+            "no RequestAuthentication verifies tokens here, so that no request has claims"
+        } else if name.starts_with(':') {
+            "this is no header; uri, method, scheme and authority stand beside headers"
+        } else {
+            return;
+        };
+        self.report(path, FindingCode::NoEffect, format!("{why}: {outcome}"));
     }
 
     fn text(&mut self, given: &StringMatch, path: &str, empty: Empty) -> Option<TextMatch> {
