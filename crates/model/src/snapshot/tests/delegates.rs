@@ -9,8 +9,7 @@ use crate::text_match::TextMatch;
 /// A root that delegates what is under `/a` to `shop/leaf`, and takes the rest itself.
 fn mesh(leaf: Vec<Rule>) -> Objects {
     let mut objects = app(&[("a", "v1", true)]);
-    let other =
-        ServiceSource { created: 2, ..service("shop", "other", 2, 9080, &[("b", "v1", true)]) };
+    let other = service("shop", "other", 2, 9080, &[("b", "v1", true)]);
     objects.services.push(other);
     let delegating =
         Rule { matches: vec![prefix("/a")], name: "root".to_owned(), ..Rule::default() };
