@@ -27,8 +27,6 @@ pub(crate) struct Attempts<'a> {
     tried: Tried,
     /// What the request itself says of it, if something.
     asked: Option<Box<Asked>>,
-    /// Counts the attempt as a retry, where those are limited.
-    retrying: Option<Retrying>,
 }
 
 impl<'a> Attempts<'a> {
@@ -61,7 +59,7 @@ impl<'a> Attempts<'a> {
             deadlines.request_ended();
         }
         let replay = Replay::new();
-        Self { decision, deadlines, replay, copies, tried: Tried::default(), asked, retrying: None }
+        Self { decision, deadlines, replay, copies, tried: Tried::default(), asked }
     }
 
     /// Sends the request to one endpoint after the other until there is an answer.
@@ -152,7 +150,7 @@ impl<'a> Attempts<'a> {
     }
 
     /// What is done after an attempt that failed.
-    fn next(&mut self, exchange: &Exchange<'_>, failure: &Failure) -> Next {
+    fn next(&self, exchange: &mut Exchange<'_>, failure: &Failure) -> Next {
         let Some(outcome) = outcome_of(failure, self.replay.is_ended()) else {
             return Next::Deliver;
         };
@@ -166,7 +164,7 @@ impl<'a> Attempts<'a> {
         let attempts_max = attempts_max(exchange, self.decision);
         let next = after_attempt(self.retry(), &attempt, attempts_max, exchange.draw, |_| false);
         let (next, retrying) = allowed(next, exchange, self.decision);
-        self.retrying = retrying;
+        exchange.hold_retry(retrying);
         next
     }
 
@@ -291,12 +289,10 @@ impl<'a> Attempts<'a> {
             }
             (noted.status, noted.grpc_status) = (head.status, body::grpc_status(&head.fields));
             let (next, permit) = after_answer(asked, decision, retry, head, is_whole);
-            noted.retrying = permit;
+            noted.decided(next, permit);
             if let Next::Retry { after } = next {
                 return Err(Withheld::Retried(after));
             }
-            noted.exhausted = next == Next::Exhausted;
-            noted.overflowed = next == Next::Overflow;
             if let Some(cookie) = asked.new_cookie() {
                 head.fields.push(b"set-cookie", cookie.as_bytes());
             }
@@ -310,10 +306,10 @@ impl<'a> Attempts<'a> {
         outcome.status = seen.status;
         outcome.exhausted |= seen.exhausted;
         outcome.overflowed |= seen.overflowed;
-        self.retrying = seen.retrying;
         outcome.grpc_status = progress.grpc_status.get().or(seen.grpc_status);
         outcome.response_bytes = progress.answer_bytes.get();
         outcome.first_byte = progress.first_byte.get();
+        exchange.hold_retry(seen.retrying);
         let sent = progress.request_sent.get();
         match ended {
             Ok(Ended::Answered { reusable }) => {
@@ -345,6 +341,14 @@ struct Seen {
     /// See [`Next::Overflow`].
     overflowed: bool,
     retrying: Option<Retrying>,
+}
+
+impl Seen {
+    fn decided(&mut self, next: Next, retrying: Option<Retrying>) {
+        self.exhausted = next == Next::Exhausted;
+        self.overflowed = next == Next::Overflow;
+        self.retrying = retrying;
+    }
 }
 
 /// Attempts that count: not the one by a kept connection that had died, see [`Next::Again`].

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ironmesh_model::group::{Ask, Group, GroupPolicy, Member, Requesting, Tried};
+use ironmesh_model::group::{Ask, Group, GroupPolicy, Member, Requesting, Retrying, Tried};
 use ironmesh_model::path::{EscapedNul, normalize_target, split_target};
 use ironmesh_model::policy::ConnectionPool;
 use ironmesh_model::recorder::Silent;
@@ -68,6 +68,8 @@ pub(crate) struct Sent {
     pub(crate) origin: Option<String>,
     /// What it is known by, if a hash of that chooses its endpoint.
     pub(crate) hashed: Option<Hashed>,
+    /// Counts its attempt as a retry, where those are limited.
+    retrying: Option<Retrying>,
 }
 
 impl<'a> Exchange<'a> {
@@ -218,6 +220,16 @@ impl<'a> Exchange<'a> {
     pub(crate) fn told<'b>(&'b self, decision: &'b Decision) -> Told<'b> {
         let Outcome { upstream, started, .. } = self.outcome;
         Told { connection: self.connection, decision, upstream, started }
+    }
+
+    /// Counts its next attempt as a retry, if it is one and those are limited, and no longer the one
+    /// before.
+    pub(crate) fn hold_retry(&mut self, retrying: Option<Retrying>) {
+        if let Some(sent) = &mut self.sent {
+            sent.retrying = retrying;
+        } else if retrying.is_some() {
+            self.sent.get_or_insert_default().retrying = retrying;
+        }
     }
 
     /// Takes off what only proxies are told, and gives what it asks of this one, if something.
