@@ -110,7 +110,9 @@ fn statistics(mesh: &Running) {
     assert_eq!((of("upstream_rq_retry"), of("upstream_rq_retry_limit_exceeded")), (3, 1));
     assert_eq!((of("upstream_rq_retry_success"), of("upstream_rq_pending_overflow")), (0, 0));
     assert_eq!((of("membership_healthy"), of("outlier_detection.ejections_active")), (1, 0));
-    assert!(of("upstream_cx_total") > 0, "{stats}");
+    // Groups without limits share their connections, so either may have made the one that was used.
+    let made = stats.lines().filter_map(|line| line.split_once(".upstream_cx_total: "));
+    assert!(made.map(|(_, count)| count.parse::<u64>().unwrap()).sum::<u64>() > 0, "{stats}");
     let some = ["curl", "-s", "localhost:15000/stats?filter=rq_retry$"];
     let some = mesh.ok(&[&proxy[..], &some].concat());
     assert!(some.lines().all(|line| line.contains("upstream_rq_retry: ")), "{some}");
