@@ -143,6 +143,10 @@ impl Translator<'_> {
         for (at, destination) in given.route.iter().enumerate() {
             backends.push(self.backend(destination, &item(&field(path, "route"), at)));
         }
+        let mut headers = self.headers(&given.headers, &given.into(), path);
+        if let [only] = &mut backends[..] {
+            join_headers(&mut headers, std::mem::take(&mut only.headers));
+        }
         if given.route.iter().all(|destination| destination.weight.is_none()) {
             // Left out everywhere, as shares of one.
             backends.iter_mut().for_each(|backend| backend.weight = 1);
@@ -165,7 +169,7 @@ impl Translator<'_> {
             timeout: given.timeout.filter(|timeout| self.is_delegate || !timeout.is_zero()),
             retry: given.retries.as_ref().map(|retries| self.retry(retries, path)),
             rewrite: given.rewrite.as_ref().and_then(|rewrite| self.rewrite(rewrite, path)),
-            headers: self.headers(&given.headers, &given.into(), path),
+            headers,
             faults: given.fault.as_ref().and_then(|fault| self.faults(fault, path)),
             cors: given.cors_policy.as_ref().map(|cors| self.cors(cors, path)),
             mirrors: self.mirrors(given, path),
@@ -267,6 +271,16 @@ impl Translator<'_> {
 }
 
 /// A weight, of which the table has the bounds.
+/// The operations of a rule's one destination count as the rule's own, after them: so Istio has Envoy do
+/// it, which removes, then sets, then adds.
+fn join_headers(to: &mut HeaderOps, own: HeaderOps) {
+    for (to, own) in [(&mut to.request, own.request), (&mut to.response, own.response)] {
+        to.set.extend(own.set);
+        to.add.extend(own.add);
+        to.remove.extend(own.remove);
+    }
+}
+
 fn weight(given: Count) -> u32 {
     u32::try_from(given.0).unwrap_or_default()
 }

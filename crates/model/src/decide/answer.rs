@@ -54,6 +54,11 @@ fn may_answer<R: Recorder>(
     }
 }
 
+fn exposed(cors: &Cors) -> Option<(&'static str, String)> {
+    let text = cors.expose_headers.as_ref()?;
+    Some(("access-control-expose-headers", text.to_string()))
+}
+
 /// Whether a request is a preflight that the rule answers (Fetch standard, "CORS-preflight fetch").
 fn answers_preflight(cors: &Cors, compiled: &CompiledRule, request: &Request<'_>) -> bool {
     let asks = |name| request.headers.value(name).filter(|value| !value.is_empty());
@@ -120,6 +125,8 @@ impl Decision {
             fields.extend(text.as_ref().map(|text| (name, text.to_string())));
         }
         fields.extend(cors.max_age.map(|age| ("access-control-max-age", age.to_string())));
+        // Browsers do not look at it here; Envoy says it all the same.
+        fields.extend(exposed(cors));
         fields
     }
 
@@ -129,8 +136,7 @@ impl Decision {
         let mut fields = Vec::new();
         let Some(cors) = self.cors_for(origin) else { return fields };
         permit(cors, origin, &mut fields);
-        let exposed = cors.expose_headers.as_ref();
-        fields.extend(exposed.map(|text| ("access-control-expose-headers", text.to_string())));
+        fields.extend(exposed(cors));
         fields
     }
 

@@ -10,6 +10,7 @@ use super::Decision;
 use crate::policy::{HashCookie, HashKey};
 use crate::request::HeaderLookup;
 use crate::traffic::Request;
+use crate::view::LinkedBackend;
 
 /// What a request is known by.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +30,9 @@ impl Decision {
     /// What a request is known by, before the winning rule changes it. `None`: nothing is asked of
     /// it, or it has not what is asked for; then its endpoint is drawn.
     ///
+    /// Where several destinations of the rule ask for something, all of it counts, whichever of them is
+    /// chosen, as Istio has Envoy do it (`route.go`, `hash_policy.cc`).
+    ///
     /// `client` and `dialled`: the ends of the client's connection, from which a cookie is made, so
     /// that the requests on one connection that have none yet are given the same.
     pub fn hashed(
@@ -37,22 +41,22 @@ impl Decision {
         client: SocketAddr,
         dialled: SocketAddr,
     ) -> Option<Hashed> {
-        let mut made = None;
-        let value = match self.hash_key()? {
-            HashKey::Header(name) => request.headers.value(name)?,
-            HashKey::Query(name) => Cow::Borrowed(raw_query_value(request.query?, name)?),
-            HashKey::SourceIp => Cow::Owned(client.ip().to_string()),
-            HashKey::Cookie(cookie) => match cookie_value(request.headers, &cookie.name) {
-                Some(value) => Cow::Owned(value),
-                None => {
-                    let ttl = cookie.ttl?.as_secs();
-                    let value = format!("{:016x}", hash(&format!("{client}{dialled}")));
-                    made = Some(set_cookie(cookie, &value, ttl));
-                    Cow::Owned(value)
-                }
-            },
+        self.hash_key()?;
+        let own = self.backend().into_iter();
+        let others = self.backend_index().and_then(|_| self.backends());
+        let asking: &mut dyn Iterator<Item = &LinkedBackend> = match others {
+            Some(all) if all.len() > 1 => &mut all.iter().filter(|one| one.weight > 0),
+            _ => &mut own.into_iter(),
         };
-        Some(Hashed { hash: hash(&value), set_cookie: made })
+        let mut hashed: Option<Hashed> = None;
+        for key in asking.filter_map(|backend| backend.hash.as_deref()) {
+            let Some(next) = hashed_by(key, request, client, dialled) else { continue };
+            let before = hashed.take();
+            let mixed = before.as_ref().map_or(0, |before| before.hash.rotate_left(1));
+            let set_cookie = next.set_cookie.or(before.and_then(|before| before.set_cookie));
+            hashed = Some(Hashed { hash: mixed ^ next.hash, set_cookie });
+        }
+        hashed
     }
 
     /// The hash by which the endpoint of an opaque connection is chosen, if it is by the address of
@@ -63,6 +67,31 @@ impl Decision {
             HashKey::Header(_) | HashKey::Cookie(_) | HashKey::Query(_) => None,
         }
     }
+}
+
+/// What one key says of a request.
+fn hashed_by(
+    key: &HashKey,
+    request: &Request<'_>,
+    client: SocketAddr,
+    dialled: SocketAddr,
+) -> Option<Hashed> {
+    let mut made = None;
+    let value = match key {
+        HashKey::Header(name) => request.headers.value(name)?,
+        HashKey::Query(name) => Cow::Borrowed(raw_query_value(request.query?, name)?),
+        HashKey::SourceIp => Cow::Owned(client.ip().to_string()),
+        HashKey::Cookie(cookie) => match cookie_value(request.headers, &cookie.name) {
+            Some(value) => Cow::Owned(value),
+            None => {
+                let ttl = cookie.ttl?.as_secs();
+                let value = format!("{:016x}", hash(&format!("{client}{dialled}")));
+                made = Some(set_cookie(cookie, &value, ttl));
+                Cow::Owned(value)
+            }
+        },
+    };
+    Some(Hashed { hash: hash(&value), set_cookie: made })
 }
 
 fn hash(value: &str) -> u64 {

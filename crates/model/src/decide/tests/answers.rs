@@ -161,7 +161,7 @@ fn preflights_of_allowed_origins_are_answered() {
         preflight,
         "access-control-allow-origin=https://a.example access-control-allow-credentials=true \
          access-control-allow-methods=GET,POST access-control-allow-headers=x-own \
-         access-control-max-age=86400 "
+         access-control-max-age=86400 access-control-expose-headers=x-shown "
     );
     assert_eq!(
         other,
