@@ -29,6 +29,8 @@ pub enum Purpose {
     Mirror = 5,
     /// Which endpoint.
     Endpoint = 6,
+    /// Whether an endpoint that is new gets it.
+    Warmup = 7,
 }
 
 /// A share of requests, in millionths, as Envoy has the percentages that Istio gives it.

@@ -21,13 +21,15 @@ use crate::reason::Reason;
 use crate::service::{Endpoint, EndpointAddress, Protocol, Service};
 
 mod choose;
+mod latency;
 mod outlier;
 mod report;
 mod stats;
 mod table;
 mod usage;
 
-use choose::Level;
+use choose::{By, Level};
+use latency::Latency;
 
 pub use outlier::Noted;
 pub use report::{EndpointLoad, GroupReport, GroupUsage, MemberReport};
@@ -162,6 +164,10 @@ pub struct EndpointState {
     ejections: AtomicU32,
     /// Requests of all workers that are under way.
     under_way: AtomicU32,
+    /// Tick at which it was first thought of where that matters, plus one; 0: never yet.
+    since: AtomicU64,
+    /// How long its answers take: microseconds, and the tick of the last.
+    latency: Latency,
 }
 
 impl EndpointState {
@@ -174,6 +180,21 @@ impl EndpointState {
     pub fn ejected_for(&self, now: Tick) -> Duration {
         let until = self.ejected_until.load(Ordering::Relaxed);
         Duration::from_millis(until.saturating_sub(now.0))
+    }
+
+    /// How long it has been there, from when that was first asked.
+    fn age(&self, now: Tick) -> Duration {
+        let first = now.0.saturating_add(1);
+        let since = match self.since.load(Ordering::Relaxed) {
+            0 => {
+                match self.since.compare_exchange(0, first, Ordering::Relaxed, Ordering::Relaxed) {
+                    Ok(_) => first,
+                    Err(other) => other,
+                }
+            }
+            since => since,
+        };
+        Duration::from_millis(first.saturating_sub(since))
     }
 
     /// Requests of all workers that are under way.
@@ -330,8 +351,8 @@ impl Group {
         turn: impl FnOnce() -> u64,
     ) -> Result<Arc<Member>, Reason> {
         let (policy, members) = (self.policy.load(), self.members.load());
-        let by = policy.traffic.balancer();
-        let is_dialled = policy.service.headless || matches!(by, Balancer::Passthrough);
+        let balancer = policy.traffic.balancer();
+        let is_dialled = policy.service.headless || *balancer == Balancer::Passthrough;
         if is_dialled
             && let Some(own) = members.all.iter().find(|m| m.address() == Some(ask.dialled))
         {
@@ -340,11 +361,16 @@ impl Group {
                 false => Ok(own.clone()),
             };
         }
-        let outlier = policy.traffic.outlier.as_ref().map(|outlier| (outlier, now()));
+        let warmup = policy.traffic.balance.as_ref().and_then(|own| own.effective_warmup());
+        let outlier = policy.traffic.outlier.as_ref();
+        let is_timed = outlier.is_some() || warmup.is_some() || *balancer == Balancer::PeakEwma;
+        let at = if is_timed { now() } else { Tick(0) };
+        let outlier = outlier.map(|outlier| (outlier, at));
         let passes = |(outlier, now)| members.passes_over_ejected(outlier, now).then_some(now);
         let now = outlier.and_then(passes);
         let takes = |member: &Member| now.is_none_or(|now| !member.state.is_ejected(now));
-        let chosen = members.level.choose(by, &members.all, ask, turn, takes);
+        let by = By { balancer, warmup, now: at };
+        let chosen = members.level.choose(&by, &members.all, ask, turn, takes);
         chosen.cloned().ok_or(Reason::NoEndpoints)
     }
 }

@@ -9,7 +9,7 @@ mod outlier;
 mod pool;
 mod retry_budget;
 
-pub use balance::{Balance, Balancer, HashBalance, HashCookie, HashKey, HashTable};
+pub use balance::{Balance, Balancer, HashBalance, HashCookie, HashKey, HashTable, Warmup};
 pub use outlier::OutlierDetection;
 pub use pool::{ConnectionPool, Keepalive};
 pub use retry_budget::RetryBudget;

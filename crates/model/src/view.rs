@@ -259,6 +259,8 @@ pub struct LinkedBackend {
     pub group: Result<Arc<Group>, Reason>,
     /// What its requests are known by, if its endpoints are chosen by that.
     pub hash: Option<Arc<HashKey>>,
+    /// Whether its endpoints are chosen by how long their answers take.
+    pub is_timed: bool,
 }
 
 impl View {

@@ -35,6 +35,7 @@ pub(crate) fn destination_rule(object: &Object, findings: &mut Vec<Finding>) -> 
     let subsets = subsets.collect();
     let traffic = spec.traffic_policy.as_ref();
     let traffic = traffic.map(|given| self::traffic(given, "spec.trafficPolicy", &mut report));
+    let traffic = balance::by_annotation(object, traffic, &mut report);
     let mutual_tls_at = mutual_tls_at(&spec);
     Some(Part::DestinationPolicy(Box::new(DestinationPolicySource {
         policy: DestinationPolicy { id: object.id().clone(), traffic, subsets },

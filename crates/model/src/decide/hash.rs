@@ -27,6 +27,11 @@ impl Decision {
         self.backend()?.hash.as_deref()
     }
 
+    /// Whether the chosen backend's endpoints are chosen by how long their answers take.
+    pub fn is_timed(&self) -> bool {
+        self.backend().is_some_and(|backend| backend.is_timed)
+    }
+
     /// What a request is known by, before the winning rule changes it. `None`: nothing is asked of
     /// it, or it has not what is asked for; then its endpoint is drawn.
     ///

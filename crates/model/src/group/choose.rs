@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
+use twox_hash::XxHash64;
+
 use super::table::{Entry, Table};
-use super::{Ask, Member, Members};
+use super::{Ask, Member, Members, Tick};
 use crate::draw::{Draw, Purpose};
-use crate::policy::{Balance, Balancer};
+use crate::policy::{Balance, Balancer, Warmup};
 
 /// The endpoints among which one is chosen.
 #[derive(Debug, Default)]
@@ -67,18 +69,19 @@ impl Level {
         Self { ready, sums, turns, table }
     }
 
-    /// Chooses one that takes requests, if possible none that was tried before.
+    /// Chooses one that takes requests, if possible none that was tried before, and seldom one that is
+    /// new.
     pub(super) fn choose<'m>(
         &self,
-        by: &Balancer,
+        by: &By<'_>,
         all: &'m [Arc<Member>],
         ask: &Ask<'_>,
         turn: impl FnOnce() -> u64,
         takes: impl Fn(&Member) -> bool,
     ) -> Option<&'m Arc<Member>> {
         let count = self.ready.len();
-        let first_free = FirstFree { all, ready: &self.ready, ask, takes };
-        match by {
+        let first_free = FirstFree { all, ready: &self.ready, ask, takes, by };
+        match by.balancer {
             _ if count == 0 => None,
             Balancer::RoundRobin => match &self.turns {
                 Some(turns) => {
@@ -96,6 +99,13 @@ impl Level {
                 let others = self.drawn(ask, 1).filter(|at| !first_free.is(*at, one));
                 let other = first_free.of(others).filter(|other| !ask.tried.contains(other));
                 Some(other.filter(|other| other.is_less_busy(one)).unwrap_or(one))
+            }
+            Balancer::PeakEwma => {
+                let one = first_free.of(self.drawn(ask, 0))?;
+                let others = self.drawn(ask, 1).filter(|at| !first_free.is(*at, one));
+                let other = first_free.of(others).filter(|other| !ask.tried.contains(other));
+                let cost = |member: &Member| member.state.cost(by.now);
+                Some(other.filter(|other| cost(other) < cost(one)).unwrap_or(one))
             }
             Balancer::Hash(_) => {
                 let drawn = || ask.draw.choose(Purpose::Endpoint, 0, u64::MAX);
@@ -126,25 +136,49 @@ impl Level {
     }
 }
 
+/// How one is chosen, and when.
+pub(super) struct By<'a> {
+    pub(super) balancer: &'a Balancer,
+    pub(super) warmup: Option<&'a Warmup>,
+    /// Where time matters; the beginning of time where it does not.
+    pub(super) now: Tick,
+}
+
 /// Looks for the first that takes requests and was not tried before.
 struct FirstFree<'a, 'm, F> {
     all: &'m [Arc<Member>],
     ready: &'a [u32],
     ask: &'a Ask<'a>,
     takes: F,
+    by: &'a By<'a>,
 }
 
 impl<'m, F: Fn(&Member) -> bool> FirstFree<'_, 'm, F> {
-    /// The first of these positions; if all were tried, the first of those.
+    /// The first of these positions; if there are only new ones, the first of those, and if all were
+    /// tried, the first of all.
     fn of(&self, offered: impl Iterator<Item = usize>) -> Option<&'m Arc<Member>> {
-        let mut tried = None;
+        let (mut tried, mut new) = (None, None);
         for member in offered.filter_map(|at| self.member(at)).filter(|m| (self.takes)(m)) {
-            if !self.ask.tried.contains(member) {
+            if self.ask.tried.contains(member) {
+                tried = tried.or(Some(member));
+            } else if self.is_too_new(member) {
+                new = new.or(Some(member));
+            } else {
                 return Some(member);
             }
-            tried = tried.or(Some(member));
         }
-        tried
+        new.or(tried)
+    }
+
+    /// Whether it is new, and this is none of the requests that it gets all the same.
+    fn is_too_new(&self, member: &Member) -> bool {
+        let Some(warmup) = self.by.warmup else { return false };
+        let share = warmup.share_after(member.state.age(self.by.now));
+        // Each endpoint has a draw of its own, by its port and the end of its address.
+        let own = member
+            .address()
+            .map_or(0, |address| XxHash64::oneshot(0, address.to_string().as_bytes()));
+        !self.ask.draw.is_in(share, Purpose::Warmup, own)
     }
 
     fn is(&self, at: usize, member: &Arc<Member>) -> bool {

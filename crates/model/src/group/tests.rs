@@ -49,7 +49,7 @@ pub(super) fn in_turn() -> TrafficPolicy {
 }
 
 fn by(by: Balancer) -> TrafficPolicy {
-    TrafficPolicy { balance: Some(Balance { by }), ..TrafficPolicy::default() }
+    TrafficPolicy { balance: Some(Balance::by(by)), ..TrafficPolicy::default() }
 }
 
 pub(super) fn picked(group: &Group, now: u64) -> Result<String, Reason> {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::draw::Share;
 use crate::name::Name;
 
 /// How an endpoint is chosen (`loadBalancer`).
@@ -12,15 +13,53 @@ use crate::name::Name;
 pub struct Balance {
     /// By which rule.
     pub by: Balancer,
+    /// How a new endpoint gets fewer requests at first; where they take turns, and where the fewest
+    /// under way decide, as in Istio.
+    pub warmup: Option<Warmup>,
 }
 
 impl Balance {
+    /// The same rule, and nothing else.
+    pub fn by(by: Balancer) -> Self {
+        Self { by, warmup: None }
+    }
+
+    /// The warm-up, where it has an effect.
+    pub fn effective_warmup(&self) -> Option<&Warmup> {
+        let warms = matches!(self.by, Balancer::LeastRequest | Balancer::RoundRobin);
+        self.warmup.as_ref().filter(|warmup| warms && !warmup.duration.is_zero())
+    }
+
     /// What is hashed, where a hash chooses.
     pub fn hash_key(&self) -> Option<&HashKey> {
         match &self.by {
             Balancer::Hash(hash) => Some(&hash.key),
             _ => None,
         }
+    }
+}
+
+/// How a new endpoint gets fewer requests at first (`warmup`; Envoy's slow start).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Warmup {
+    /// For how long.
+    pub duration: Duration,
+    /// The share of its requests that it gets at least. Default 10 %.
+    pub minimum: Share,
+    /// How fast it gets more, in thousandths: 1000, the default, is linear, more is faster at first.
+    pub aggression_thousandths: u32,
+}
+
+impl Warmup {
+    /// The share of its requests that an endpoint gets which has been there for so long.
+    pub fn share_after(&self, age: Duration) -> Share {
+        let passed = age.as_secs_f64() / self.duration.as_secs_f64();
+        if passed >= 1.0 {
+            return Share::ALL;
+        }
+        let aggression = f64::from(self.aggression_thousandths.max(1)) / 1000.0;
+        let grown = Share::of_percent(100.0 * passed.powf(1.0 / aggression));
+        if grown.millionths() > self.minimum.millionths() { grown } else { self.minimum }
     }
 }
 
@@ -37,6 +76,9 @@ pub enum Balancer {
     /// The endpoint that the caller dialled. If it dialled the service, one that is drawn, as the node
     /// would: by mutual TLS all the same.
     Passthrough,
+    /// Of two that are drawn, the one whose answers come sooner, by an average that peaks raise at once
+    /// (peak EWMA), times the requests under way.
+    PeakEwma,
     /// By a hash of something that the request carries.
     Hash(Box<HashBalance>),
 }
@@ -48,6 +90,7 @@ impl Balancer {
             Self::LeastRequest => "LEAST_REQUEST",
             Self::RoundRobin => "ROUND_ROBIN",
             Self::Random => "RANDOM",
+            Self::PeakEwma => "LOAD_BALANCING_POLICY_CONFIG",
             Self::Passthrough => "CLUSTER_PROVIDED",
             Self::Hash(hash) => match hash.table {
                 HashTable::Ring { .. } => "RING_HASH",
@@ -62,6 +105,7 @@ impl fmt::Display for Balancer {
         match self {
             Self::Hash(hash) => write!(f, "{} of the {}", self.envoy_name(), hash.key),
             Self::Passthrough => f.write_str("PASSTHROUGH"),
+            Self::PeakEwma => f.write_str("PEAK_EWMA"),
             Self::LeastRequest | Self::RoundRobin | Self::Random => f.write_str(self.envoy_name()),
         }
     }

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::group::{Group, GroupKey, GroupPolicy};
 use crate::name::{Labels, Name, ObjectId, ServiceId};
-use crate::policy::{DestinationPolicy, HashKey, MtlsMode, Policy, TrafficPolicy};
+use crate::policy::{Balancer, DestinationPolicy, HashKey, MtlsMode, Policy, TrafficPolicy};
 use crate::reason::Reason;
 use crate::resource::{
     Applies, DefaultBackend, Destination, Join, ListenerKind, Resolution, ResolutionKey, Resource,
@@ -462,7 +462,10 @@ impl Linker<'_> {
             _ => Err(Reason::UnknownDestination),
         };
         let hash = group.as_ref().ok().and_then(|group| hash_key(group));
-        LinkedBackend { host: host.clone(), port, subset: subset.cloned(), weight, group, hash }
+        let by = |group: &Arc<Group>| *group.policy().traffic.balancer() == Balancer::PeakEwma;
+        let is_timed = group.as_ref().is_ok_and(by);
+        let (host, subset) = (host.clone(), subset.cloned());
+        LinkedBackend { host, port, subset, weight, group, hash, is_timed }
     }
 
     fn group(

@@ -98,7 +98,7 @@ fn a_part_that_has_not_arrived_is_asked_for() {
 /// The next endpoint of a group, which takes turns from now on.
 fn turn(group: &Group) -> String {
     let mut policy = (**group.policy()).clone();
-    policy.traffic.balance = Some(Balance { by: Balancer::RoundRobin });
+    policy.traffic.balance = Some(Balance::by(Balancer::RoundRobin));
     group.set_policy(policy);
     let tried = Tried::default();
     let dialled = "10.96.0.1:9080".parse().unwrap();

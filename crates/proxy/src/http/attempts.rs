@@ -6,7 +6,7 @@ use std::time::Duration;
 use ironmesh_model::group::{Counter, GroupStats, Noted, Retrying, Tried};
 use ironmesh_model::retry::{Asked, Attempt, AttemptOutcome, Next, Retry, after_attempt};
 use ironmesh_model::{Decision, Plan, Reason};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::failure::{Blame, Failure, Stage};
 use crate::http::deadlines::{Deadlines, Passed};
@@ -198,6 +198,7 @@ impl<'a> Attempts<'a> {
         self.deadlines.attempt_begins();
         exchange.state_attempt(made(exchange), self.deadlines.expected());
         let _under_way = picked.member.as_ref().map(|member| member.begin());
+        let began = self.decision.is_timed().then(Instant::now);
         let attempted = match self.connect(exchange, picked, client).await {
             Ok(upstream) => self.forward(exchange, picked, upstream, client).await,
             Err(failure) => Err(failure),
@@ -212,6 +213,10 @@ impl<'a> Attempts<'a> {
                 // What the client or the mesh has done says nothing about the endpoint.
                 Err(failure) => (failure.blame == Blame::Upstream).then_some(Noted::NoAnswer),
             };
+            // An endpoint that fails at once is not fast.
+            if let (Some(began), Some(Noted::Success)) = (began, &noted) {
+                member.state().note_latency(began.elapsed(), exchange.worker.process.now());
+            }
             if let Some(noted) = noted {
                 group.note(member, noted, || exchange.worker.process.now());
             }

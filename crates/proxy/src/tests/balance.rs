@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, TcpListener};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ use super::world::*;
 fn choosing(apps: &[&App], protocol: Protocol, by: Balancer) -> Proxy {
     let mut policy = subsets(&[]);
     policy.policy.traffic =
-        Some(TrafficPolicy { balance: Some(Balance { by }), ..TrafficPolicy::default() });
+        Some(TrafficPolicy { balance: Some(Balance::by(by)), ..TrafficPolicy::default() });
     let objects = Objects { destination_policies: vec![policy], ..objects(protocol, apps) };
     Proxy::start(ListenerKind::Outbound, service_address(), objects)
 }
@@ -134,7 +135,7 @@ fn the_hash_is_of_what_the_client_sent() {
     let mut policy = subsets(&[]);
     let by = hash(HashKey::Header("user".into()));
     policy.policy.traffic =
-        Some(TrafficPolicy { balance: Some(Balance { by }), ..TrafficPolicy::default() });
+        Some(TrafficPolicy { balance: Some(Balance::by(by)), ..TrafficPolicy::default() });
     let mut same = rule(&[("", 1)], None);
     same.headers.request =
         HeaderOp { set: vec![("user".into(), "same".into())], ..HeaderOp::default() };
@@ -180,4 +181,23 @@ fn opaque_connections_of_one_client_go_to_one_endpoint() {
     let proxy = choosing(&[&a, &b, &c], Protocol::Tcp, hash(HashKey::Header("user".into())));
     let all: BTreeSet<String> = (0..60).map(|_| heard(&proxy)).collect();
     assert_eq!(all.len(), 3, "a connection has no headers");
+}
+
+#[test]
+fn a_slow_endpoint_is_left_alone_where_latency_decides() {
+    let asked = Arc::<AtomicUsize>::default();
+    let counted = asked.clone();
+    let slow = App::http(move |_| {
+        counted.fetch_add(1, Ordering::SeqCst);
+        // As slow as it is, not as long as a test waits.
+        std::thread::sleep(Duration::from_millis(300));
+        ok("slow")
+    });
+    let fast = App::named("fast");
+    let proxy = choosing(&[&slow, &fast], Protocol::Http, Balancer::PeakEwma);
+    let mut client = Wire::connect(&proxy);
+    let answers: Vec<String> = (0..40).map(|_| client.get("/").body).collect();
+    let fast = answers.iter().filter(|answer| *answer == "fast").count();
+    assert!(fast >= 36, "{answers:?}");
+    assert!(asked.load(Ordering::SeqCst) <= 4);
 }

@@ -310,7 +310,7 @@ pub(crate) fn outbound(protocol: Protocol, apps: &[&App]) -> Proxy {
 
 /// Applications take turns, so that tests know whose it is.
 pub(crate) fn in_turn() -> TrafficPolicy {
-    let balance = Some(Balance { by: Balancer::RoundRobin });
+    let balance = Some(Balance::by(Balancer::RoundRobin));
     TrafficPolicy { balance, ..TrafficPolicy::default() }
 }
 

@@ -1,9 +1,13 @@
 //! `loadBalancer`: how an endpoint is chosen.
 
 use ironmesh_model::FindingCode;
-use ironmesh_model::policy::{Balance, Balancer, HashBalance, HashCookie, HashKey, HashTable};
+use ironmesh_model::draw::Share;
+use ironmesh_model::policy::{
+    Balance, Balancer, HashBalance, HashCookie, HashKey, HashTable, TrafficPolicy, Warmup,
+};
 
 use super::fields::{ConsistentHash, HttpCookie, LoadBalancer, SimpleBalance};
+use crate::Object;
 use crate::path::field;
 
 /// Takes a finding: the path of a field, the code, and what is wrong.
@@ -24,8 +28,64 @@ pub(super) fn balance(given: &LoadBalancer, path: &str, report: Report<'_>) -> B
             ),
         ) => Balancer::LeastRequest,
     };
-    Balance { by }
+    let warmup = warmup(given);
+    let balance = Balance { by, warmup };
+    if warmup.is_some() && balance.effective_warmup().is_none() {
+        let message = "new endpoints get fewer requests where LEAST_REQUEST or ROUND_ROBIN chooses";
+        let name = if given.warmup.is_some() { "warmup" } else { "warmupDurationSecs" };
+        report(field(path, name), FindingCode::NoEffect, message.to_owned());
+    }
+    balance
 }
+
+/// The warm-up; what is left out is as Istio's.
+fn warmup(given: &LoadBalancer) -> Option<Warmup> {
+    let aggression = |given: f64| (given * 1000.0).round() as u32;
+    match (&given.warmup, given.warmup_duration_secs) {
+        (Some(own), _) => Some(Warmup {
+            duration: own.duration,
+            minimum: Share::of_percent(own.minimum_percent.unwrap_or(MINIMUM_PERCENT)),
+            aggression_thousandths: aggression(own.aggression.unwrap_or(1.0)),
+        }),
+        (None, Some(duration)) => Some(Warmup {
+            duration,
+            minimum: Share::of_percent(MINIMUM_PERCENT),
+            aggression_thousandths: aggression(1.0),
+        }),
+        (None, None) => None,
+    }
+}
+
+/// Istio's default of `minimumPercent`.
+const MINIMUM_PERCENT: f64 = 10.0;
+
+/// The policy of a rule whose annotation names a balancer that Istio does not have. It stands in for
+/// LEAST_REQUEST, asked for or not.
+pub(super) fn by_annotation(
+    object: &Object,
+    traffic: Option<TrafficPolicy>,
+    report: Report<'_>,
+) -> Option<TrafficPolicy> {
+    let Some(name) = object.annotation(BALANCER) else { return traffic };
+    if name != PEAK_EWMA {
+        let message = format!("{BALANCER} is {PEAK_EWMA:?} or left out");
+        report("metadata.annotations".to_owned(), FindingCode::Invalid, message);
+        return traffic;
+    }
+    let mut traffic = traffic.unwrap_or_default();
+    let balance = traffic.balance.get_or_insert_default();
+    if balance.by == Balancer::LeastRequest {
+        balance.by = Balancer::PeakEwma;
+    } else {
+        let message = format!("{BALANCER} has no effect beside loadBalancer");
+        report("metadata.annotations".to_owned(), FindingCode::NoEffect, message);
+    }
+    Some(traffic)
+}
+
+/// Annotation of a DestinationRule that names a balancer which Istio does not have.
+const BALANCER: &str = "ironmesh.io/balancer";
+const PEAK_EWMA: &str = "peak-ewma";
 
 fn by_hash(given: &ConsistentHash, path: &str, report: Report<'_>) -> Balancer {
     let table = table(given, path, report);

@@ -90,9 +90,9 @@ fields! {
         /// By the zone of caller and endpoint.
         later zone_aware_lb_setting "zoneAwareLbSetting": Option<ZoneBalance>,
         /// How long a new endpoint gets fewer requests.
-        later warmup_duration_secs "warmupDurationSecs": Option<Duration>,
+        honoured warmup_duration_secs "warmupDurationSecs": Option<Duration>,
         /// How a new endpoint gets fewer requests at first.
-        later warmup: Option<Warmup>,
+        honoured warmup: Option<Warmup>,
     }
 
     /// What is hashed, one of the first four, and how.
@@ -189,7 +189,7 @@ fields! {
     pub struct Warmup "warmup" {
         /// For how long.
         required duration: Duration,
-        /// The share with which it begins, in percent.
+        /// The share with which it begins, in percent; 10 if left out.
         honoured minimum_percent "minimumPercent": Option<f64>,
         /// How fast it grows; 1 is linear.
         honoured aggression: Option<f64>,

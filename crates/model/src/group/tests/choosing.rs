@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::policy::{HashBalance, HashKey, HashTable};
+use crate::draw::Share;
+use crate::policy::{HashBalance, HashKey, HashTable, Warmup};
 
 fn hashed(table: HashTable) -> TrafficPolicy {
     by(Balancer::Hash(Box::new(HashBalance { key: HashKey::SourceIp, table })))
@@ -199,4 +200,73 @@ fn what_is_passed_through_goes_to_who_was_dialled_or_to_anyone() {
     }
     let anyone = counts(&group, &none, 300);
     assert!(anyone.len() == 2 && anyone.values().all(|count| *count > 90), "{anyone:?}");
+}
+
+fn warming(by: Balancer, minimum: f64, aggression_thousandths: u32) -> TrafficPolicy {
+    let duration = Duration::from_secs(60);
+    let warmup = Warmup { duration, minimum: Share::of_percent(minimum), aggression_thousandths };
+    let balance = Some(Balance { by, warmup: Some(warmup) });
+    TrafficPolicy { balance, ..TrafficPolicy::default() }
+}
+
+/// How many of 1 000 requests the last of two endpoints gets at a moment.
+fn share_of_last(group: &Group, now: u64) -> usize {
+    let none = Tried::default();
+    let picks = (0..1_000).map(|sequence| {
+        let draw = Draw::of(b"id", b"hop", sequence);
+        group.pick(&Ask { draw, ..ask(&none) }, || Tick(now)).unwrap()
+    });
+    let last = group.members().all.last().unwrap().clone();
+    picks.filter(|picked| Arc::ptr_eq(picked, &last)).count()
+}
+
+#[test]
+fn an_endpoint_that_is_new_gets_fewer_requests_and_then_its_share() {
+    for by in [Balancer::RoundRobin, Balancer::LeastRequest] {
+        let group = group(2, false, false, warming(by.clone(), 10.0, 1000));
+        let both: Vec<_> = group.members().all.iter().map(|m| m.endpoint.clone()).collect();
+        group.set_members(both[..1].iter());
+        assert_eq!(share_of_last(&group, 0), 1_000, "who is alone gets all, however new");
+        let warm = 60_000;
+        group.set_members(both.iter());
+        let shares = [0, 30_000, 60_000].map(|age| share_of_last(&group, warm + age));
+        // Of two that were drawn equally, the new one's are given to the other.
+        let expected = [50, 250, 500];
+        for (share, expected) in shares.iter().zip(expected) {
+            assert!(share.abs_diff(expected) < 60, "{by:?}: {shares:?}");
+        }
+    }
+    let random = group(2, false, false, warming(Balancer::Random, 10.0, 1000));
+    assert!(share_of_last(&random, 0) > 400, "it has no effect there, as in Istio");
+}
+
+#[test]
+fn a_warm_up_grows_as_it_is_said_to() {
+    let after = |minimum, aggression_thousandths, seconds| {
+        let duration = Duration::from_secs(100);
+        let warmup =
+            Warmup { duration, minimum: Share::of_percent(minimum), aggression_thousandths };
+        warmup.share_after(Duration::from_secs(seconds)).millionths()
+    };
+    assert_eq!(after(10.0, 1000, 1), 100_000, "no less than the minimum");
+    assert_eq!(after(10.0, 1000, 25), 250_000);
+    assert_eq!(after(10.0, 2000, 25), 500_000, "faster at first");
+    assert_eq!(after(10.0, 500, 50), 250_000, "slower at first");
+    assert_eq!(after(0.0, 0, 50), 0);
+    assert_eq!([after(10.0, 1000, 100), after(10.0, 1000, 1_000)], [1_000_000; 2]);
+    let none = Warmup { duration: Duration::ZERO, minimum: Share::ALL, aggression_thousandths: 1 };
+    let balance = Balance { by: Balancer::RoundRobin, warmup: Some(none) };
+    assert_eq!(balance.effective_warmup(), None);
+}
+
+#[test]
+fn the_endpoint_whose_answers_come_sooner_is_asked() {
+    let group = group(2, false, false, by(Balancer::PeakEwma));
+    let [fast, slow] = [0, 1].map(|at: usize| group.members().all[at].clone());
+    fast.state().note_latency(Duration::from_millis(1), Tick(0));
+    slow.state().note_latency(Duration::from_millis(50), Tick(0));
+    assert_eq!(counts(&group, &Tried::default(), 100).get("e00"), Some(&100));
+    // Until it has so many requests that the other would be sooner all the same.
+    let _busy: Vec<_> = (0..60).map(|_| fast.begin()).collect();
+    assert_eq!(counts(&group, &Tried::default(), 100).get("e01"), Some(&100));
 }

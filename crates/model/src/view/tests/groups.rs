@@ -153,7 +153,7 @@ fn settings_of_a_port_take_the_place_of_all_sections_and_inherit_none() {
     let at_port = TrafficPolicy { pool: limits(2), ..<_>::default() };
     let nothing = TrafficPolicy::default();
     let of_v1 =
-        TrafficPolicy { balance: Some(Balance { by: Balancer::RoundRobin }), ..<_>::default() };
+        TrafficPolicy { balance: Some(Balance::by(Balancer::RoundRobin)), ..<_>::default() };
     let of_v2 = TrafficPolicy { outlier, ports: vec![with(of_v1.clone())], ..<_>::default() };
     for (ports, whole_expected, v1_expected) in [
         (

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use ironmesh_model::policy::{Balance, Balancer, HashBalance, HashCookie, HashKey, HashTable};
+use ironmesh_model::draw::Share;
+use ironmesh_model::policy::{
+    Balance, Balancer, HashBalance, HashCookie, HashKey, HashTable, Warmup,
+};
 use prost::{Message, Oneof};
 
 use super::super::common::{PairMessage, messages, nanoseconds, text, values};
@@ -10,8 +13,10 @@ use super::super::{Coded, DecodeError};
 
 #[derive(Clone, PartialEq, Message)]
 pub(in super::super) struct BalanceMessage {
-    #[prost(oneof = "BalancerMessage", tags = "1, 2, 3, 4, 5")]
+    #[prost(oneof = "BalancerMessage", tags = "1, 2, 3, 4, 5, 6")]
     by: Option<BalancerMessage>,
+    #[prost(message, optional, tag = "7")]
+    warmup: Option<WarmupMessage>,
 }
 
 #[derive(Clone, PartialEq, Oneof)]
@@ -26,6 +31,8 @@ enum BalancerMessage {
     Hash(HashBalanceMessage),
     #[prost(message, tag = "5")]
     Passthrough(()),
+    #[prost(message, tag = "6")]
+    PeakEwma(()),
 }
 
 impl Coded for Balance {
@@ -37,9 +44,10 @@ impl Coded for Balance {
             Balancer::RoundRobin => BalancerMessage::RoundRobin(()),
             Balancer::Random => BalancerMessage::Random(()),
             Balancer::Passthrough => BalancerMessage::Passthrough(()),
+            Balancer::PeakEwma => BalancerMessage::PeakEwma(()),
             Balancer::Hash(hash) => BalancerMessage::Hash(hash.message()),
         };
-        BalanceMessage { by: Some(by) }
+        BalanceMessage { by: Some(by), warmup: self.warmup.as_ref().map(Coded::message) }
     }
 
     fn value(m: BalanceMessage) -> Result<Self, DecodeError> {
@@ -48,9 +56,40 @@ impl Coded for Balance {
             BalancerMessage::RoundRobin(()) => Balancer::RoundRobin,
             BalancerMessage::Random(()) => Balancer::Random,
             BalancerMessage::Passthrough(()) => Balancer::Passthrough,
+            BalancerMessage::PeakEwma(()) => Balancer::PeakEwma,
             BalancerMessage::Hash(hash) => Balancer::Hash(Box::new(HashBalance::value(hash)?)),
         };
-        Ok(Self { by })
+        Ok(Self { by, warmup: m.warmup.map(Coded::value).transpose()? })
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub(in super::super) struct WarmupMessage {
+    #[prost(uint64, tag = "1")]
+    duration_nanoseconds: u64,
+    #[prost(uint32, tag = "2")]
+    minimum_millionths: u32,
+    #[prost(uint32, tag = "3")]
+    aggression_thousandths: u32,
+}
+
+impl Coded for Warmup {
+    type Message = WarmupMessage;
+
+    fn message(&self) -> WarmupMessage {
+        WarmupMessage {
+            duration_nanoseconds: nanoseconds(self.duration),
+            minimum_millionths: self.minimum.millionths(),
+            aggression_thousandths: self.aggression_thousandths,
+        }
+    }
+
+    fn value(m: WarmupMessage) -> Result<Self, DecodeError> {
+        Ok(Self {
+            duration: Duration::from_nanos(m.duration_nanoseconds),
+            minimum: Share::of_millionths(m.minimum_millionths),
+            aggression_thousandths: m.aggression_thousandths,
+        })
     }
 }
 

@@ -10,7 +10,7 @@ use ironmesh_model::listeners::{Domains, GatewayListener, GatewayProtocol, Liste
 use ironmesh_model::policy::{
     Balance, Balancer, ConnectionPool, DestinationPolicy, HashBalance, HashCookie, HashKey,
     HashTable, InboundPolicy, Keepalive, MtlsMode, OutlierDetection, Policy, PortPolicy,
-    RetryBudget, Subset, TrafficPolicy,
+    RetryBudget, Subset, TrafficPolicy, Warmup,
 };
 use ironmesh_model::resource::{
     Applies, DefaultBackend, Destination, InboundPort, Join, Resolution,
@@ -290,7 +290,14 @@ fn destination_policy() -> Policy {
         table: HashTable::Ring { points_min: 1024 },
     };
     let everything = TrafficPolicy {
-        balance: Some(Balance { by: Balancer::Hash(Box::new(by_cookie)) }),
+        balance: Some(Balance {
+            by: Balancer::Hash(Box::new(by_cookie)),
+            warmup: Some(Warmup {
+                duration: Duration::from_secs(30),
+                minimum: Share::of_percent(10.0),
+                aggression_thousandths: 1500,
+            }),
+        }),
         outlier: Some(OutlierDetection {
             consecutive_5xx: 3,
             consecutive_gateway: 4,

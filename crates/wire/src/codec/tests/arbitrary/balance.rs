@@ -1,6 +1,9 @@
 //! Random ways to choose an endpoint.
 
-use ironmesh_model::policy::{Balance, Balancer, HashBalance, HashCookie, HashKey, HashTable};
+use ironmesh_model::draw::Share;
+use ironmesh_model::policy::{
+    Balance, Balancer, HashBalance, HashCookie, HashKey, HashTable, Warmup,
+};
 use proptest::collection::vec;
 use proptest::option::of;
 use proptest::prelude::*;
@@ -26,7 +29,14 @@ pub(super) fn balance() -> impl Strategy<Value = Balance> {
         Just(Balancer::RoundRobin),
         Just(Balancer::Random),
         Just(Balancer::Passthrough),
+        Just(Balancer::PeakEwma),
         hash.prop_map(|hash| Balancer::Hash(Box::new(hash))),
     ];
-    by.prop_map(|by| Balance { by })
+    let warmup = (duration(), 0u32..=1_000_000, any::<u32>()).prop_map(
+        |(duration, millionths, aggression_thousandths)| {
+            let minimum = Share::of_millionths(millionths);
+            Warmup { duration, minimum, aggression_thousandths }
+        },
+    );
+    (by, of(warmup)).prop_map(|(by, warmup)| Balance { by, warmup })
 }
