@@ -104,9 +104,9 @@ fn first_hop(
     let next = match &decision.plan {
         Plan::Forward => match followed(walked) {
             Some((member, address)) => {
-                let mutual = member.endpoint.tls.expected().is_some();
+                let mutual = member.tls.expected().is_some();
                 hop.endpoint = Some(address.to_string());
-                hop.tls = Some(hop::tls_word(mutual).to_owned());
+                hop.tls = Some(hop::upstream_word(&member.tls).to_owned());
                 Some(Next { address, from: mutual.then(|| proxy.identity.clone()) })
             }
             None if goes_where_dialled(decision) => {

@@ -12,6 +12,7 @@
 //! - [`workload`]: key pair, certificate and rotation of one workload, and the TLS of mesh traffic.
 //! - [`channel`]: TLS between proxies and the control plane.
 //! - [`api`]: TLS of the API for who comes over a network, and the tokens that say who that is.
+//! - [`given`]: TLS towards servers that are no members, as a policy says it.
 //! - [`peer`]: the SPIFFE id in a peer's certificate, and its verification.
 //! - [`random`]: the only place in the mesh that draws secret random bytes.
 //! - [`clock`]: the only place in this crate and the proxy that reads the wall clock.
@@ -20,6 +21,7 @@ pub mod api;
 pub mod ca;
 pub mod channel;
 pub mod clock;
+pub mod given;
 pub mod peer;
 pub mod random;
 pub mod token;
@@ -29,6 +31,7 @@ mod provider;
 
 pub use ca::{Authority, Issued};
 pub use clock::{Clock, SystemClock, Timestamp};
+pub use given::{GivenFiles, GivenTls, GivenTlsError};
 pub use peer::peer_identity;
 pub use token::{Attest, Claims, LocalAttestation, TokenKey};
 pub use workload::{ClientAuth, Credentials, KeyPair};

@@ -18,7 +18,7 @@ use crate::draw::Draw;
 use crate::name::{Labels, Name, ServiceId};
 use crate::policy::{Balance, Balancer, ConnectionPool, TrafficPolicy};
 use crate::reason::Reason;
-use crate::service::{Endpoint, EndpointAddress, Protocol, Service};
+use crate::service::{Endpoint, EndpointAddress, Protocol, Service, UpstreamTls};
 
 mod choose;
 mod latency;
@@ -107,6 +107,8 @@ pub struct Member {
     pub endpoint: Arc<Endpoint>,
     /// Port to dial.
     pub port: u16,
+    /// How it is spoken to, under the policy of the group.
+    pub tls: UpstreamTls,
     state: Arc<EndpointState>,
 }
 
@@ -289,10 +291,12 @@ impl Group {
         }
     }
 
-    /// Takes these endpoints, which are in order of their ids and pass the selector. What is known
+    /// Takes these endpoints under the policy of now, which are in order of their ids and pass the selector. What is known
     /// of those that stay is kept.
     pub(crate) fn set_members<'a>(&self, endpoints: impl Iterator<Item = &'a Arc<Endpoint>>) {
         let before = self.members.load();
+        let policy = self.policy.load();
+        let host = &self.key.service.hostname;
         let mut kept = before.all.iter().peekable();
         let mut all = Vec::new();
         for endpoint in endpoints {
@@ -303,15 +307,17 @@ impl Group {
                 let same_place = member.endpoint.address == endpoint.address && member.port == port;
                 member.endpoint.id == endpoint.id && same_place
             });
+            let tls = endpoint.tls.under(policy.traffic.tls.as_ref(), host);
             all.push(match known {
-                Some(member) if member.endpoint == *endpoint => Arc::clone(member),
+                Some(member) if member.endpoint == *endpoint && member.tls == tls => {
+                    Arc::clone(member)
+                }
                 known => {
                     let state = known.map(|member| member.state.clone()).unwrap_or_default();
-                    Arc::new(Member { endpoint: endpoint.clone(), port, state })
+                    Arc::new(Member { endpoint: endpoint.clone(), port, tls, state })
                 }
             });
         }
-        let policy = self.policy.load();
         let balance = policy.traffic.balance.as_ref();
         if !before.are(&all, balance) {
             self.members.store(Arc::new(Members::of(all, balance)));

@@ -8,11 +8,13 @@ mod balance;
 mod outlier;
 mod pool;
 mod retry_budget;
+mod tls;
 
 pub use balance::{Balance, Balancer, HashBalance, HashCookie, HashKey, HashTable, Warmup};
 pub use outlier::OutlierDetection;
 pub use pool::{ConnectionPool, Keepalive};
 pub use retry_budget::RetryBudget;
+pub use tls::{ClientTls, TlsMode};
 
 /// One policy object.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,6 +73,8 @@ pub struct TrafficPolicy {
     pub pool: Option<ConnectionPool>,
     /// How many retries may be under way; single ports have none of their own.
     pub retry_budget: Option<RetryBudget>,
+    /// How connections are secured; `None`: as the endpoint is spoken to in the mesh.
+    pub tls: Option<ClientTls>,
     /// What holds for single ports instead.
     pub ports: Vec<PortPolicy>,
 }
@@ -99,12 +103,17 @@ impl TrafficPolicy {
             outlier: self.outlier.or(wider.outlier),
             pool: self.pool.or(wider.pool),
             retry_budget: self.retry_budget.or(wider.retry_budget),
+            tls: self.tls.as_ref().or(wider.tls.as_ref()).cloned(),
             ports: Vec::new(),
         };
         match self.ports.iter().find(|own| own.port == port) {
-            Some(PortPolicy { traffic: Self { balance, outlier, pool, .. }, .. }) => {
-                Self { balance: balance.clone(), outlier: *outlier, pool: *pool, ..sections }
-            }
+            Some(PortPolicy { traffic: Self { balance, outlier, pool, tls, .. }, .. }) => Self {
+                balance: balance.clone(),
+                outlier: *outlier,
+                pool: *pool,
+                tls: tls.clone(),
+                ..sections
+            },
             None => sections,
         }
     }

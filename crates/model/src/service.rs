@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::chunk::Chunk;
 use crate::name::{Identity, Labels, Name, ServiceId, WorkloadId};
+use crate::policy::{ClientTls, TlsMode};
 use crate::resource::ResourceKey;
 
 /// A name that callers use, and its ports.
@@ -196,14 +197,35 @@ pub enum UpstreamTls {
     None,
     /// By the mesh's mutual TLS, with the workload that has this identity and with nobody else.
     Mesh(Identity),
+    /// By TLS as a policy says it, with whoever has the certificate that it asks for.
+    Given(Arc<ClientTls>),
 }
 
 impl UpstreamTls {
-    /// The identity that the peer must prove; `None` in plaintext.
+    /// The identity that the peer must prove; `None` if it need not be a member.
     pub fn expected(&self) -> Option<&Identity> {
         match self {
-            Self::None => None,
+            Self::None | Self::Given(_) => None,
             Self::Mesh(identity) => Some(identity),
+        }
+    }
+
+    /// Whether nobody on the way can read it.
+    pub fn is_encrypted(&self) -> bool {
+        !matches!(self, Self::None)
+    }
+
+    /// How an endpoint is spoken to that is spoken to like this in the mesh, under a policy.
+    /// `host`: that of its service.
+    pub fn under(&self, policy: Option<&ClientTls>, host: &Name) -> Self {
+        let Some(policy) = policy else { return self.clone() };
+        match policy.mode {
+            TlsMode::Mesh => self.clone(),
+            TlsMode::Disable => Self::None,
+            TlsMode::Simple | TlsMode::Mutual => {
+                let sni = policy.sni.clone().or_else(|| Some(host.clone()));
+                Self::Given(Arc::new(ClientTls { sni, ..policy.clone() }))
+            }
         }
     }
 }

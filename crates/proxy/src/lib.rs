@@ -42,6 +42,7 @@ mod destination;
 mod detect;
 mod edge;
 mod failure;
+mod given_tls;
 mod http;
 mod idle;
 mod l4;

@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::connect::Connector;
+use crate::given_tls::GivenTlsCache;
 use crate::http::mirror::MirrorCounts;
 use crate::http::window::Windows;
 
@@ -22,6 +23,8 @@ pub(crate) struct Process {
     pub(crate) windows: Windows,
     /// What became of copies of requests.
     pub(crate) mirrors: MirrorCounts,
+    /// TLS towards endpoints as policies say it.
+    pub(crate) given_tls: GivenTlsCache,
     /// Open connections by worker.
     pub(crate) loads: Box<[AtomicUsize]>,
     started: Instant,
@@ -33,7 +36,8 @@ impl Process {
         let loads = (0..workers).map(|_| AtomicUsize::new(0)).collect();
         let (started, drains) = (Instant::now(), watch::Sender::new(false));
         let (windows, mirrors) = (Windows::default(), MirrorCounts::default());
-        Self { limits, connector, windows, mirrors, loads, started, drains }
+        let given_tls = GivenTlsCache::default();
+        Self { limits, connector, windows, mirrors, given_tls, loads, started, drains }
     }
 
     /// Now, as ejections count time.

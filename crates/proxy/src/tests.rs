@@ -21,6 +21,7 @@ mod mesh;
 mod metrics;
 mod opaque;
 mod oracle;
+mod origination;
 mod paths;
 mod patience;
 mod peers;

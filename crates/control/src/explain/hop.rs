@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use ironmesh_dialects::object::value as object;
-use ironmesh_model::policy::MtlsMode;
-use ironmesh_model::service::EndpointAddress;
+use ironmesh_model::policy::{MtlsMode, TlsMode};
+use ironmesh_model::service::{EndpointAddress, UpstreamTls};
 use ironmesh_model::view::LinkedBackend;
 use ironmesh_model::{Decision, Draw, Group, ListenerKind, Member, Plan, Reason, ResourceKey};
 
@@ -105,6 +105,16 @@ pub(super) fn tls_word(mutual: bool) -> &'static str {
     if mutual { "mutual" } else { "plaintext" }
 }
 
+/// The word for how an endpoint is spoken to.
+pub(super) fn upstream_word(tls: &UpstreamTls) -> &'static str {
+    match tls {
+        UpstreamTls::Given(given) if given.mode == TlsMode::Simple => "simple",
+        // Mutual, but not the mesh's.
+        UpstreamTls::Given(_) => "mutual, by the DestinationRule's certificate",
+        UpstreamTls::None | UpstreamTls::Mesh(_) => tls_word(tls.expected().is_some()),
+    }
+}
+
 /// The word for what an inbound listener takes, as PeerAuthentication has it, if it was decided.
 pub(super) fn mode_word(decision: &Decision) -> Option<&'static str> {
     match (&decision.plan, decision.reason) {
@@ -188,8 +198,8 @@ fn endpoint_item(group: &Group, member: &Member, known: &Known) -> EndpointItem 
         address,
         workload: format!("{}.{}", endpoint.workload.name, endpoint.workload.namespace),
         ready: endpoint.ready,
-        tls: tls_word(endpoint.tls.expected().is_some()).to_owned(),
-        identity: endpoint.tls.expected().map(ToString::to_string),
+        tls: upstream_word(&member.tls).to_owned(),
+        identity: member.tls.expected().map(ToString::to_string),
         may_be_picked: endpoint.ready && !group.is_ejected(member, NOW),
         state: member.address().and_then(|address| known.state(group, address)),
     }

@@ -1,9 +1,9 @@
 //! `DestinationRule`.
 
-use ironmesh_model::Finding;
 use ironmesh_model::draw::Share;
 use ironmesh_model::policy::{self, DestinationPolicy, Keepalive, PortPolicy};
 use ironmesh_model::snapshot::DestinationPolicySource;
+use ironmesh_model::{Finding, Name};
 
 use super::{export_to, fully_qualified, labels};
 use crate::Object;
@@ -57,9 +57,13 @@ fn mutual_tls_at(spec: &Spec) -> Vec<String> {
             .map(|(at, subset)| (item("spec.subsets", at), &subset.traffic_policy)),
     );
     policies
-        .filter(|(_, policy)| policy.tls.mode == Some(TlsMode::IstioMutual))
+        .filter(|(_, policy)| is_mesh(policy))
         .map(|(path, _)| format!("{path}.trafficPolicy.tls.mode"))
         .collect()
+}
+
+fn is_mesh(policy: &TrafficPolicy) -> bool {
+    policy.tls.as_ref().is_some_and(|tls| tls.mode == Some(TlsMode::IstioMutual))
 }
 
 /// What the policy at this path says, by section and port.
@@ -80,6 +84,7 @@ pub(super) fn traffic(
             outlier: own.outlier_detection.as_ref().map(outlier),
             pool: own.connection_pool.as_ref().map(pool),
             retry_budget: None,
+            tls: own.tls.as_ref().map(tls),
             ports: Vec::new(),
         };
         ports.extend(own.port.number.map(|port| PortPolicy { port, traffic }));
@@ -89,6 +94,7 @@ pub(super) fn traffic(
         outlier: given.outlier_detection.as_ref().map(outlier),
         pool: given.connection_pool.as_ref().map(pool),
         retry_budget: given.retry_budget.as_ref().map(retry_budget),
+        tls: given.tls.as_ref().map(tls),
         ports,
     }
 }
@@ -151,6 +157,27 @@ fn pool(given: &ConnectionPool) -> policy::ConnectionPool {
         },
         client_protocol: http.use_client_protocol == Some(true),
         streams_max: limit(http.max_concurrent_streams),
+    }
+}
+
+/// What is left out is turned off, as in Istio.
+fn tls(given: &ClientTls) -> policy::ClientTls {
+    let text = |given: &str| (!given.is_empty()).then(|| given.into());
+    policy::ClientTls {
+        mode: match given.mode {
+            None | Some(TlsMode::Disable) => policy::TlsMode::Disable,
+            Some(TlsMode::Simple) => policy::TlsMode::Simple,
+            Some(TlsMode::Mutual) => policy::TlsMode::Mutual,
+            Some(TlsMode::IstioMutual) => policy::TlsMode::Mesh,
+        },
+        sni: text(&given.sni),
+        names: given.subject_alt_names.iter().map(|name| name.as_str().into()).collect(),
+        skip_verify: given.insecure_skip_verify == Some(true),
+        certificate_file: text(&given.client_certificate),
+        key_file: text(&given.private_key),
+        // Istio's word for the authorities of the system, of which a proxy has none.
+        trusted_file: text(&given.ca_certificates).filter(|file: &Name| **file != *"system"),
+        revoked_file: text(&given.ca_crl),
     }
 }
 

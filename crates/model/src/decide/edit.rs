@@ -1,8 +1,8 @@
 //! What a decision changes in the request: target, authority, headers.
 
 use super::Decision;
-use crate::reason::Reason;
 use crate::path_rewrite::replace_path;
+use crate::reason::Reason;
 use crate::route::{HeaderOps, PathRewrite};
 use crate::text_match::Matcher;
 

@@ -250,7 +250,7 @@ impl View {
         });
         let (service, selector) = (policy.service.clone(), policy.selector.clone());
         group.set_policy(policy);
-        // These are prepared for the policy.
+        // These are prepared for the policy, which says how they are spoken to, too.
         self.endpoints(&service, selector.as_ref()).give_to(&group);
         group
     }

@@ -12,11 +12,13 @@ use bytes::Bytes;
 use h2::client::SendRequest;
 use h2::{Ping, PingPong};
 use ironmesh_model::limits::ProxyLimits;
+use ironmesh_model::service::UpstreamTls;
 use ironmesh_model::{Reason, group};
 use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::failure::{Failure, Stage};
+use crate::given_tls;
 use crate::http::upstream::{Http1Upstream, Http2Upstream, Upstream};
 use crate::http::window::Window;
 use crate::park;
@@ -156,7 +158,7 @@ async fn find_http2(
     loop {
         if let Some((number, mut connection, place)) = worker.pool.http2(to, newer_than) {
             if poll_fn(|cx| connection.poll_ready(cx)).await.is_ok() {
-                let tls = to.tls.expected().is_some();
+                let tls = to.tls.is_encrypted();
                 return Ok(Some(Http2Upstream { connection, tls, reused: true, _place: place }));
             }
             worker.pool.forget_http2(to, number);
@@ -198,7 +200,7 @@ async fn dialled(
             Err(failure)
         }
         Ok((connection, driver)) => {
-            let tls = to.tls.expected().is_some();
+            let tls = to.tls.is_encrypted();
             let key = dialling.key().clone();
             let (number, place, open) = dialling.made(connection.clone(), expires(worker, to));
             let of_connection = (open, window, counted);
@@ -301,7 +303,15 @@ pub(crate) async fn stream(
         not_sent(Reason::ConnectFailed)
     })?;
     let stream = Stream::tcp(tcp);
-    let Some(expected) = to.tls.expected() else { return Ok(stream) };
+    let expected = match to.tls {
+        UpstreamTls::None => return Ok(stream),
+        UpstreamTls::Mesh(expected) => expected,
+        UpstreamTls::Given(given) => {
+            let stream = stream.reading_ahead(&worker.buffers);
+            return Box::pin(given_tls::connect(worker, given, stream, inside, connect_timeout))
+                .await;
+        }
+    };
     let credentials =
         park::until_found(worker, to.workload, |_| to.workload.credentials.load_full().ok_or(None))
             .await?;

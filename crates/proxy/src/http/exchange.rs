@@ -429,7 +429,7 @@ impl Picked {
     /// How to speak to it.
     pub(crate) fn tls<'a>(&'a self, decision: &'a Decision) -> &'a UpstreamTls {
         match &self.member {
-            Some(member) => &member.endpoint.tls,
+            Some(member) => &member.tls,
             None => decision.upstream_tls(),
         }
     }

@@ -242,7 +242,7 @@ impl Copy {
             workload: &self.workload,
             listener: self.listener,
             address: address.ok_or(Failure::upstream(Reason::ConnectFailed, Stage::NotSent))?,
-            tls: &member.endpoint.tls,
+            tls: &member.tls,
             http2: speaks_http2(&self.group.policy(), self.http2_client, self.grpc),
             limited: Some(&self.group).filter(|group| group.pool().is_some()),
         };

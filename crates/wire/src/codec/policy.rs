@@ -16,10 +16,12 @@ use super::{Coded, DecodeError};
 mod balance;
 mod outlier;
 mod pool;
+pub(super) mod tls;
 
 use balance::BalanceMessage;
 use outlier::OutlierMessage;
 use pool::PoolMessage;
+use tls::ClientTlsMessage;
 
 choice!(
     mtls_number,
@@ -133,6 +135,8 @@ pub(super) struct SectionsMessage {
     outlier: Option<OutlierMessage>,
     #[prost(message, optional, tag = "3")]
     pool: Option<PoolMessage>,
+    #[prost(message, optional, boxed, tag = "4")]
+    tls: Option<Box<ClientTlsMessage>>,
     #[prost(message, optional, tag = "6")]
     retry_budget: Option<RetryBudgetMessage>,
 }
@@ -166,6 +170,7 @@ impl SectionsMessage {
             outlier: policy.outlier.as_ref().map(Coded::message),
             pool: policy.pool.as_ref().map(Coded::message),
             retry_budget: policy.retry_budget.as_ref().map(Coded::message),
+            tls: policy.tls.as_ref().map(|tls| Box::new(tls.message())),
         }
     }
 
@@ -175,6 +180,7 @@ impl SectionsMessage {
             outlier: self.outlier.map(Coded::value).transpose()?,
             pool: self.pool.map(Coded::value).transpose()?,
             retry_budget: self.retry_budget.map(Coded::value).transpose()?,
+            tls: self.tls.map(|tls| Coded::value(*tls)).transpose()?,
             ports: Vec::new(),
         })
     }

@@ -1,5 +1,7 @@
 //! Messages of services, endpoints and workloads.
 
+use std::sync::Arc;
+
 use ironmesh_model::chunk::Chunk;
 use ironmesh_model::service::{
     Discovery, Endpoint, EndpointAddress, Endpoints, PortMap, Protocol, Service, ServicePort,
@@ -12,6 +14,7 @@ use super::common::{
     labels, labels_message, messages, narrow, required, shared_messages, shared_values, text,
     values,
 };
+use super::policy::tls::ClientTlsMessage;
 use super::{Coded, DecodeError};
 
 choice!(
@@ -157,7 +160,7 @@ pub(super) struct EndpointMessage {
     workload: Option<WorkloadIdMessage>,
     #[prost(string, tag = "8")]
     owner: String,
-    #[prost(oneof = "TlsMessage", tags = "9, 10")]
+    #[prost(oneof = "TlsMessage", tags = "9, 10, 16")]
     tls: Option<TlsMessage>,
     #[prost(bool, tag = "11")]
     ready: bool,
@@ -178,12 +181,15 @@ enum TlsMessage {
     None(()),
     #[prost(message, tag = "10")]
     Mesh(IdentityMessage),
+    #[prost(message, tag = "16")]
+    Given(ClientTlsMessage),
 }
 
 fn tls_message(tls: &UpstreamTls) -> Option<TlsMessage> {
     Some(match tls {
         UpstreamTls::None => TlsMessage::None(()),
         UpstreamTls::Mesh(identity) => TlsMessage::Mesh(identity.message()),
+        UpstreamTls::Given(tls) => TlsMessage::Given(tls.message()),
     })
 }
 
@@ -191,6 +197,7 @@ fn tls(message: Option<TlsMessage>) -> Result<UpstreamTls, DecodeError> {
     Ok(match message.ok_or(DecodeError::Missing("how to speak to an endpoint"))? {
         TlsMessage::None(()) => UpstreamTls::None,
         TlsMessage::Mesh(identity) => UpstreamTls::Mesh(Coded::value(identity)?),
+        TlsMessage::Given(tls) => UpstreamTls::Given(Arc::new(Coded::value(tls)?)),
     })
 }
 
@@ -307,7 +314,7 @@ pub(super) struct WorkloadMessage {
     labels: Option<LabelsMessage>,
     #[prost(bool, tag = "5")]
     meshed: bool,
-    #[prost(oneof = "TlsMessage", tags = "9, 10")]
+    #[prost(oneof = "TlsMessage", tags = "9, 10, 16")]
     tls: Option<TlsMessage>,
 }
 

@@ -54,7 +54,7 @@ fields! {
         /// Which endpoints are left out for a time.
         honoured outlier_detection "outlierDetection": Option<OutlierDetection>,
         /// How connections are secured.
-        honoured tls: ClientTls,
+        honoured tls: Option<ClientTls>,
         /// What holds for single ports instead. They inherit nothing.
         honoured port_level_settings "portLevelSettings": Vec<PortTrafficPolicy>,
         /// Connections are tunnelled through the service by HTTP's CONNECT.
@@ -76,7 +76,7 @@ fields! {
         /// Which endpoints are left out for a time.
         honoured outlier_detection "outlierDetection": Option<OutlierDetection>,
         /// How connections are secured.
-        honoured tls: ClientTls,
+        honoured tls: Option<ClientTls>,
     }
 
     /// How requests are spread over the endpoints.
@@ -276,25 +276,25 @@ fields! {
 
     /// How connections are secured.
     pub struct ClientTls "tls" {
-        /// Whether, and with whose certificate. Between members of the mesh traffic is mutual TLS in
-        /// any case.
+        /// Whether, and with whose certificate; not at all if left out. Without `tls` traffic between
+        /// members of the mesh is mutual TLS.
         honoured mode: Option<TlsMode>,
-        /// File with the certificate of the caller.
-        later client_certificate "clientCertificate": String,
+        /// File of the proxy with the certificate of the caller, in PEM.
+        honoured client_certificate "clientCertificate": String,
         /// File with its key.
-        later private_key "privateKey": String,
-        /// File with the authorities that are trusted.
-        later ca_certificates "caCertificates": String,
+        honoured private_key "privateKey": String,
+        /// File with the authorities that are trusted; those of Mozilla if left out or `system`.
+        honoured ca_certificates "caCertificates": String,
         /// Secret that has all three.
         later credential_name "credentialName": String,
-        /// Names of which the service's certificate has one.
-        later subject_alt_names "subjectAltNames": Vec<String>,
-        /// The name in the ClientHello.
-        later sni: String,
+        /// Names of which the service's certificate has one; its host if left out.
+        honoured subject_alt_names "subjectAltNames": Vec<String>,
+        /// The name in the ClientHello; the service's host if left out.
+        honoured sni: String,
         /// Whether any certificate will do.
-        later insecure_skip_verify "insecureSkipVerify": Option<bool>,
+        honoured insecure_skip_verify "insecureSkipVerify": Option<bool>,
         /// File with the certificates that were revoked.
-        later ca_crl "caCrl": String,
+        honoured ca_crl "caCrl": String,
     }
 
     /// A tunnel.
@@ -347,11 +347,11 @@ words! {
         /// Mutual TLS with the certificates of the mesh.
         honoured IstioMutual = "ISTIO_MUTUAL",
         /// Not at all.
-        later Disable = "DISABLE",
+        honoured Disable = "DISABLE",
         /// TLS without a certificate of the caller.
-        later Simple = "SIMPLE",
+        honoured Simple = "SIMPLE",
         /// Mutual TLS with certificates of one's own.
-        later Mutual = "MUTUAL",
+        honoured Mutual = "MUTUAL",
     }
 
     /// Whether HTTP/1.1 is forwarded as HTTP/2.

@@ -8,8 +8,8 @@ use ironmesh_model::chunk::Chunk;
 use ironmesh_model::draw::Share;
 use ironmesh_model::listeners::{Domains, GatewayListener, GatewayProtocol, Listeners};
 use ironmesh_model::policy::{
-    ConnectionPool, DestinationPolicy, InboundPolicy, Keepalive, MtlsMode, OutlierDetection,
-    Policy, PortPolicy, RetryBudget, Subset, TrafficPolicy,
+    ClientTls, ConnectionPool, DestinationPolicy, InboundPolicy, Keepalive, MtlsMode,
+    OutlierDetection, Policy, PortPolicy, RetryBudget, Subset, TlsMode, TrafficPolicy,
 };
 use ironmesh_model::resource::{
     Applies, DefaultBackend, Destination, InboundPort, Join, Resolution,
@@ -493,7 +493,7 @@ fn sections() -> impl Strategy<Value = TrafficPolicy> {
             outlier,
             pool,
             retry_budget,
-            ports: Vec::new(),
+            ..<_>::default()
         },
     )
 }
@@ -525,7 +525,31 @@ fn endpoints() -> impl Strategy<Value = Endpoints> {
 }
 
 fn tls() -> impl Strategy<Value = UpstreamTls> {
-    prop_oneof![Just(UpstreamTls::None), identity().prop_map(UpstreamTls::Mesh)]
+    prop_oneof![
+        Just(UpstreamTls::None),
+        identity().prop_map(UpstreamTls::Mesh),
+        client_tls().prop_map(|tls| UpstreamTls::Given(tls.into())),
+    ]
+}
+
+fn client_tls() -> impl Strategy<Value = ClientTls> {
+    let modes = vec![TlsMode::Disable, TlsMode::Simple, TlsMode::Mutual, TlsMode::Mesh];
+    let files = prop::array::uniform4(of(name()));
+    let all = (select(modes), of(name()), vec(name(), 0..3), any::<bool>(), files);
+    all.prop_map(|(mode, sni, names, skip_verify, files)| {
+        let [certificate_file, key_file, trusted_file, revoked_file] = files;
+        ClientTls {
+            mode,
+            sni,
+            names,
+            skip_verify,
+            certificate_file,
+            key_file,
+            trusted_file,
+            revoked_file,
+        }
+    })
+    .boxed()
 }
 
 fn endpoint() -> impl Strategy<Value = Endpoint> {

@@ -8,9 +8,9 @@ use ironmesh_model::chunk::Chunk;
 use ironmesh_model::draw::Share;
 use ironmesh_model::listeners::{Domains, GatewayListener, GatewayProtocol, Listeners};
 use ironmesh_model::policy::{
-    Balance, Balancer, ConnectionPool, DestinationPolicy, HashBalance, HashCookie, HashKey,
-    HashTable, InboundPolicy, Keepalive, MtlsMode, OutlierDetection, Policy, PortPolicy,
-    RetryBudget, Subset, TrafficPolicy, Warmup,
+    Balance, Balancer, ClientTls, ConnectionPool, DestinationPolicy, HashBalance, HashCookie,
+    HashKey, HashTable, InboundPolicy, Keepalive, MtlsMode, OutlierDetection, Policy, PortPolicy,
+    RetryBudget, Subset, TlsMode, TrafficPolicy, Warmup,
 };
 use ironmesh_model::resource::{
     Applies, DefaultBackend, Destination, InboundPort, Join, Resolution,
@@ -327,6 +327,16 @@ fn destination_policy() -> Policy {
             streams_max: Some(11),
         }),
         retry_budget: Some(RetryBudget { share: Share::of_percent(12.5), retries_min: 12 }),
+        tls: Some(ClientTls {
+            mode: TlsMode::Mutual,
+            sni: Some("example.com".into()),
+            names: vec!["spiffe://a/b".into(), "example.org".into()],
+            skip_verify: true,
+            certificate_file: Some("/etc/certs/own.pem".into()),
+            key_file: Some("/etc/certs/own.key".into()),
+            trusted_file: Some("/etc/certs/ca.pem".into()),
+            revoked_file: Some("/etc/certs/crl.pem".into()),
+        }),
         ports: Vec::new(),
     };
     let at_port = |traffic: &TrafficPolicy| TrafficPolicy {
