@@ -47,8 +47,6 @@ pub(crate) struct Exchange<'a> {
     /// Whether it goes by none of the kept connections, since one of them ended without an answer:
     /// others have most likely ended with it.
     pub(crate) fresh: bool,
-    /// Counts it with the group that it was sent to, where that is limited.
-    counted: Option<Requesting>,
     /// Whether the caller's proxy made HTTP/2 of it.
     was_http1: bool,
     /// Whether its headers may ask for something.
@@ -70,6 +68,8 @@ pub(crate) struct Sent {
     pub(crate) hashed: Option<Hashed>,
     /// Counts its attempt as a retry, where those are limited.
     retrying: Option<Retrying>,
+    /// Counts the request with the group that it was sent to, where that is limited.
+    counted: Option<Requesting>,
 }
 
 impl<'a> Exchange<'a> {
@@ -91,7 +91,6 @@ impl<'a> Exchange<'a> {
             outcome: Outcome::begin(),
             watch,
             fresh: false,
-            counted: None,
             was_http1: false,
             asks: false,
             refused,
@@ -320,9 +319,10 @@ impl<'a> Exchange<'a> {
     /// Counts it with its group, where that limits how many are under way.
     pub(crate) fn count(&mut self, decision: &Decision) -> Result<(), Failure> {
         // That of an attempt before.
-        self.counted = None;
-        if let Some(group) = decision.group() {
-            self.counted = group.request().map_err(Failure::mesh)?;
+        self.sent.as_mut().map(|sent| sent.counted.take());
+        let Some(group) = decision.group() else { return Ok(()) };
+        if let Some(counted) = group.request().map_err(Failure::mesh)? {
+            self.sent.get_or_insert_default().counted = Some(counted);
         }
         Ok(())
     }
