@@ -9,6 +9,7 @@ else
   mkdir -p samples/bookinfo/kube
   sed 's#^apiVersion: apps/v1$#apiVersion: extensions/v1beta1#; /^  selector:$/{N;/matchLabels/{N;N;d}}' \
     "$SAMPLES/bookinfo/bookinfo.yaml" >samples/bookinfo/kube/bookinfo.yaml
+  { echo ---; cat samples/bookinfo/kube/ingress.yaml; } >>samples/bookinfo/kube/bookinfo.yaml
 fi
 "$IRONMESH" up --empty --detach # the text makes a cluster here
 
@@ -36,7 +37,15 @@ is "injecting twice changes nothing" cmp once twice
 podName=$(kubectl get pod -l app=ratings -o jsonpath='{.items[0].metadata.name}')
 becomes "the services find each other" has '<title>Simple Bookstore App</title>' kubectl exec $podName -c ratings -- curl -s productpage:9080/productpage
 
-later 1.13 "Kubernetes' Ingress" "Ingresses come with the next traffic features"
+step 1.13 "Kubernetes' Ingress"
+becomes "it says where it is served" has '^[0-9.]+$' kubectl get ingress gateway -o 'jsonpath={.status.loadBalancer.ingress[0].*}'
+is "and shows it" has '^gateway +.*\* +[0-9.]+ +80 ' kubectl get ingress gateway
+gateway
+ISTIO_INGRESS=$(kubectl get ingress gateway -o "jsonpath={.status.loadBalancer.ingress[0].*}"):$INGRESS_PORT
+becomes "the page is there" has '<title>Simple Bookstore App</title>' curl -s -m 10 "http://$ISTIO_INGRESS/productpage"
+is "paths are exact" status 404 "http://$ISTIO_INGRESS/productpage/x"
+is "but for one that ends in .*" status 200 "http://$ISTIO_INGRESS/api/v1/products/0"
+is "what no path names is not there" status 404 "http://$ISTIO_INGRESS/"
 # The page as a pod of the mesh gets it: the rules hold for the calls that productpage makes.
 page() { kubectl exec "$podName" -c ratings -- curl -s productpage:9080/productpage; }
 no_stars() { ! grep -q 'full stars' <<<"$(calls 10 page)"; }

@@ -113,9 +113,17 @@ kubectl apply -f serviceEntry.yaml
 becomes "it is open by its name" has '"origin"' kubectl exec $clientPod -c client -- curl -vs -m 10 httpbin.org/ip
 is "another name is closed all the same" has 'HTTP/1.1 502' kubectl exec $clientPod -c client -- curl -vs -m 10 --resolve other.org:80:192.0.2.1 other.org/ip
 kubectl delete namespace internet
-later 3.10 "the gateway, by the name of a host" "the VirtualService of the text names no gateway; decided with the next traffic features"
-step 3.11 "round robin, random, and by a header"
+
+step 3.10 "the gateway, by the name of a host"
 kubectl delete -f canaryCookie.yaml
+kubectl apply -f gateway.yaml
+gateway
+becomes "the page is there" has '^HTTP/1.1 200 OK' curl -s -m 10 -i "$GATEWAY_URL" -H Host:myweb-service.domain.com
+is "it is the page" has 'Welcome to Version' curl -s -m 10 "$GATEWAY_URL" -H Host:myweb-service.domain.com
+is "other hosts are not there" status 404 "http://$GATEWAY_URL" -H Host:other.domain.com
+is "a finding says to what the VirtualService belongs" has 'IM0124' "$IRONMESH" findings
+
+step 3.11 "round robin, random, and by a header"
 kubectl apply -f lbRoundRobin.yaml
 # asked COUNT [OPTION...]: who answers so many requests, a line each.
 asked() {

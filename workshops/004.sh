@@ -9,6 +9,7 @@ else
   place kubernetes/step-2-update-voting-analytics-to-1.1.yaml "$SAMPLES/voting/analytics-1.1.yaml"
   place istio/step-1-create-voting-app-gateway.yaml "$SAMPLES/voting/gateway.yaml"
   place kubernetes/step-3-update-voting-app-with-new-storage.yaml "$SAMPLES/voting/voting-2.0.yaml"
+  place istio/step-2-update-and-add-routing-for-all-components.yaml "$SAMPLES/voting/routing/own-versions.yaml"
   place istio/step-3-add-routing-for-2.0-components.yaml "$SAMPLES/voting/routing/feature-flag.yaml"
 fi
 "$IRONMESH" up --empty --detach # the text has a cluster
@@ -96,7 +97,12 @@ calls 40 page >pages
 is "both versions answer: 1.0" between 5 "$(grep -c 'results"> Cats: 1 | Dogs: 2 </div>' pages)" 35
 is "both versions answer: 1.1" between 5 "$(grep -c '(33%)' pages)" 35
 
-later 4.7 "every version asks its own" "routes of TCP by sourceLabels and Policies come with the next traffic features"
+step 4.7 "every version asks its own"
+kubectl apply -f istio/step-2-update-and-add-routing-for-all-components.yaml --namespace voting
+only_new() { [ "$(calls 5 page | grep -c '[0-9]%)')" -eq 5 ]; }
+becomes "5 of 5 pages show percentages" only_new
+is "the storage is asked by the rule for the caller" has 'voting/voting-storage#tcp\[0\]' "$IRONMESH" -n voting explain --from deploy/voting-app-1-0 tcp://voting-storage:6379
+is "and who has no rule gets the Service as it is" has 'default_route|no route applies' "$IRONMESH" -n voting explain --from deploy/voting-analytics-1-0 tcp://voting-storage:6379
 
 step 4.8 "routes to what is not there yet"
 kubectl apply -f istio/step-3-add-routing-for-2.0-components.yaml --namespace voting

@@ -161,6 +161,8 @@ fn objects(endpoint: SocketAddr, meshed: bool, gateway_port: u16) -> Objects {
                 name: "http".into(),
                 protocol: GatewayProtocol::Http,
                 hosts: vec![(None, "*".into())],
+                tls: None,
+                redirects: false,
             }],
             created: 0,
         }],
@@ -172,6 +174,7 @@ fn gateway_route(port: u16) -> RouteSource {
     let backend = route::Backend {
         host: HOST.into(),
         port: Some(port),
+        port_name: None,
         subset: None,
         weight: 1,
         headers: HeaderOps::default(),

@@ -28,6 +28,7 @@ mod deployment;
 mod endpoint_slices;
 mod endpoints;
 mod events;
+mod ingress;
 mod job;
 mod namespace;
 mod owned;
@@ -77,6 +78,7 @@ const CONTROLLERS: &[Controller] = &[
     job::CONTROLLER,
     endpoints::CONTROLLER,
     endpoint_slices::CONTROLLER,
+    ingress::CONTROLLER,
 ];
 
 /// Something to do.

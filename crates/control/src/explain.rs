@@ -61,16 +61,18 @@ pub(crate) async fn explain(
         });
     };
     let destination = match listener {
-        ListenerKind::Gateway if url.is_https => {
-            return Err(Refused::BadRequest(
-                "gateways take no TLS yet; ask about http://".to_owned(),
-            ));
+        ListenerKind::Gateway => {
+            SocketAddr::new(origin.ip(), proxy.gateway_port(url.port, url.is_tls))
         }
-        ListenerKind::Gateway => SocketAddr::new(origin.ip(), proxy.gateway_port(url.port)),
         ListenerKind::Outbound | ListenerKind::Inbound => dialled(),
     };
     let text = origin.ip().to_string();
-    let sender = Sender { listener, is_member: false, text: &text };
+    let sender = Sender {
+        listener,
+        is_member: false,
+        text: &text,
+        https: url.is_tls && listener == ListenerKind::Gateway,
+    };
     let client = SocketAddr::new(origin.ip(), 0);
     let walked = proxy.walk(&sender, None, (client, destination), &mut call, request.draw);
     let known = Known::ask(plane, &mut proxy, &walked.decision).await;
@@ -195,7 +197,8 @@ fn follow(
     let mut proxy = Proxy::new(snapshot, &pod);
     let by = |from| format!("By={};URI={from}", proxy.identity);
     let text = from.as_ref().map(by).unwrap_or_default();
-    let sender = Sender { listener: ListenerKind::Inbound, is_member: mutual, text: &text };
+    let sender =
+        Sender { listener: ListenerKind::Inbound, is_member: mutual, text: &text, https: false };
     // What comes in is not balanced, so that its client does not matter.
     let client = SocketAddr::new(address.ip(), 0);
     let walked = proxy.walk(&sender, from.as_ref(), (client, address), call, None);

@@ -11,6 +11,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use ironmesh_dialects::{Join, Object, StatusChange, translate_one};
+use ironmesh_identity::edge;
+use ironmesh_model::credential::{Certificate, CredentialSource};
 use ironmesh_model::settings::Settings;
 use ironmesh_model::snapshot::{Edit, Touched};
 use ironmesh_model::{Finding, Snapshot};
@@ -156,6 +158,20 @@ pub(crate) async fn follow(plane: Arc<Plane>) {
     }
 }
 
+/// Why a certificate of a user cannot be used, if it cannot.
+fn flaw(given: &CredentialSource) -> Option<String> {
+    let own = match (&given.certificate, &given.key) {
+        (Some(chain), Some(key)) => {
+            edge::check(&Certificate { chain: chain.clone(), key: key.clone() })
+        }
+        (Some(_), None) => return Some("it has a certificate, but no key".to_owned()),
+        (None, Some(_)) => return Some("it has a key, but no certificate".to_owned()),
+        (None, None) => Ok(()),
+    };
+    let trusted = || edge::check_authorities(given.trusted.as_deref(), given.revoked.as_deref());
+    own.and_then(|()| trusted()).err().map(|error| error.to_string())
+}
+
 /// Makes edits of what happens at the source.
 #[derive(Debug)]
 struct Follower {
@@ -186,6 +202,9 @@ impl Follower {
     /// An object came or changed.
     fn put(&mut self, key: &ObjectKey, object: &Object, mesh: &Mesh) -> Vec<Edit> {
         let mut translated = translate_one(object);
+        if let Some(credential) = translated.credential_mut() {
+            credential.flaw = flaw(credential);
+        }
         let mut findings = std::mem::take(&mut translated.findings);
         findings.extend(pods::findings(object, self.platform));
         mesh.found().put(object.id(), key, findings, translated.status.take());

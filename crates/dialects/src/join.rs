@@ -7,7 +7,7 @@ use ironmesh_model::settings::Settings;
 use ironmesh_model::snapshot::Edit;
 
 use crate::istio::Entries;
-use crate::kubernetes::{Members, PodPart, ServicePart};
+use crate::kubernetes::{IngressPart, Members, PodPart, ServicePart};
 use crate::translate::{Part, Translated};
 
 mod late;
@@ -45,6 +45,8 @@ enum Kind {
     Late(ObjectId, bool),
     /// Whether it holds.
     MeshConfig(bool),
+    Credential(ObjectId),
+    Ingress(ObjectId),
 }
 
 impl<K: Ord + Clone> Join<K> {
@@ -99,6 +101,15 @@ impl<K: Ord + Clone> Join<K> {
                 vec![Edit::Settings(part.over(&self.settings).into())]
             }
             Part::MeshConfig(_) => Vec::new(),
+            Part::Ingress(part) => {
+                let IngressPart { gateway, route } = *part;
+                let id = gateway.id.clone();
+                vec![
+                    Edit::Gateway(id.clone(), Some(gateway.into())),
+                    Edit::Route(id, Some(route.into())),
+                ]
+            }
+            Part::Credential(part) => vec![Edit::Credential(part.id.clone(), Some(part))],
         };
         edits.extend(made);
         edits
@@ -127,6 +138,10 @@ impl<K: Ord + Clone> Join<K> {
             Some(Kind::Gateway(id)) => vec![Edit::Gateway(id, None)],
             Some(Kind::MeshConfig(true)) => vec![Edit::Settings(self.settings.clone().into())],
             Some(Kind::MeshConfig(false)) => Vec::new(),
+            Some(Kind::Ingress(id)) => {
+                vec![Edit::Gateway(id.clone(), None), Edit::Route(id, None)]
+            }
+            Some(Kind::Credential(id)) => vec![Edit::Credential(id, None)],
         }
     }
 
@@ -176,6 +191,8 @@ impl Kind {
             }
             Part::Conditions(..) => Self::Conditions,
             Part::Gateway(part) => Self::Gateway(part.id.clone()),
+            Part::Credential(part) => Self::Credential(part.id.clone()),
+            Part::Ingress(part) => Self::Ingress(part.gateway.id.clone()),
             Part::MeshConfig(part) => Self::MeshConfig(part.namespace == settings.root_namespace),
         })
     }

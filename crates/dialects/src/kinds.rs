@@ -409,6 +409,8 @@ fn check<T: Typed>(object: &Object, findings: &mut Vec<Finding>) {
 
 /// Why nothing needs to act on the objects of a kind.
 mod why {
+    pub(super) const CLASS: &str =
+        "the mesh serves Ingresses of the class `istio`, whether or not an IngressClass says so";
     pub(super) const ROLES: &str = "who may ask the API for what does not follow from roles here";
     pub(super) const DEFINITION: &str =
         "objects of the kind are kept, with or without its definition";
@@ -426,7 +428,7 @@ kinds! {
         Pod "pods" ["po"] namespaced model(core::Pod, kubernetes::pod) shown POD;
         Service "services" ["svc"] namespaced model(core::Service, kubernetes::service) shown SERVICE;
         ServiceAccount "serviceaccounts" ["sa"] namespaced checked(core::ServiceAccount) shown SERVICE_ACCOUNT;
-        Secret "secrets" [] namespaced checked(core::Secret) shown SECRET;
+        Secret "secrets" [] namespaced model(core::Secret, kubernetes::credential) shown SECRET;
         ConfigMap "configmaps" ["cm"] namespaced model(core::ConfigMap, istio::mesh_config) shown CONFIG_MAP;
         Endpoints "endpoints" ["ep"] namespaced model(core::Endpoints, kubernetes::endpoints) shown ENDPOINTS;
         Node "nodes" ["no"] cluster checked(core::Node) shown NODE;
@@ -461,8 +463,8 @@ kinds! {
         EndpointSlice "endpointslices" [] namespaced model(core::EndpointSlice, kubernetes::endpoint_slice) shown ENDPOINT_SLICE;
     }
     native "networking.k8s.io" ["v1", "v1beta1"] also [("extensions", "v1beta1")] status none {
-        Ingress "ingresses" ["ing"] namespaced kept shown INGRESS;
-        IngressClass "ingressclasses" [] cluster kept shown INGRESS_CLASS;
+        Ingress "ingresses" ["ing"] namespaced model(core::Ingress, kubernetes::ingress) converted by old_ingress shown INGRESS;
+        IngressClass "ingressclasses" [] cluster unneeded(CLASS) shown INGRESS_CLASS;
         NetworkPolicy "networkpolicies" ["netpol"] namespaced kept shown NETWORK_POLICY;
     }
     custom "networking.istio.io" ["v1", "v1beta1", "v1alpha3"] also [] status Istio {

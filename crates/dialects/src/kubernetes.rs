@@ -12,19 +12,23 @@ use crate::Object;
 
 pub mod base64;
 pub mod capabilities;
+mod credential;
 mod endpoints;
 mod fields;
 pub mod image;
+mod ingress;
 mod members;
 mod pod;
 mod protocol;
 mod service;
 pub mod sysctls;
 
+pub(crate) use credential::credential;
 pub(crate) use endpoints::{EndpointsPart, endpoint_slice, endpoints};
 pub use endpoints::{MIRRORING_CONTROLLER, SERVICE_NAME, SLICE_CONTROLLER, SLICE_MANAGED_BY};
 pub use fields::node_labels;
 pub(crate) use fields::{annotations, metadata, old_workload, read_workload};
+pub(crate) use ingress::{IngressPart, ingress, old_ingress};
 pub(crate) use members::Members;
 pub(crate) use pod::pod;
 pub(crate) use protocol::declared as declared_protocol;
@@ -37,6 +41,7 @@ pub const MADE_BY_MESH: &str = "ironmesh.io/made-by-mesh";
 pub mod kinds {
     pub use super::endpoints::fields::*;
     pub use super::fields::kinds::*;
+    pub use super::ingress::fields::*;
     pub use super::service::fields::*;
 }
 

@@ -43,6 +43,7 @@ pub(crate) fn traffic_split(object: &Object, findings: &mut Vec<Finding>) -> Opt
         .map(|(given, weight)| Backend {
             host: fully_qualified(&given.service, object),
             port: None,
+            port_name: None,
             subset: None,
             weight,
             headers: HeaderOps::default(),

@@ -1,5 +1,6 @@
 //! Objects to the model, one by one. What is made of several together comes from a [`crate::Join`].
 
+use ironmesh_model::credential::CredentialSource;
 use ironmesh_model::route::Match;
 use ironmesh_model::settings::Settings;
 use ironmesh_model::snapshot::{
@@ -10,7 +11,7 @@ use ironmesh_model::{Finding, FindingCode, Severity};
 use crate::istio::{EntryPart, MeshConfig};
 use crate::join::{Late, Place};
 use crate::kinds::{Kind, Treatment};
-use crate::kubernetes::{self, EndpointsPart, PodPart, ServicePart};
+use crate::kubernetes::{self, EndpointsPart, IngressPart, PodPart, ServicePart};
 use crate::{Join, Object, Status, istio};
 
 /// What was made of one object.
@@ -21,6 +22,17 @@ pub struct Translated {
     /// What its status is made from; nothing if the mesh writes none for its kind.
     pub status: Option<Status>,
     pub(crate) part: Part,
+}
+
+impl Translated {
+    /// The certificate that was made of it, if one was, so that it can be looked at by who knows about
+    /// certificates.
+    pub fn credential_mut(&mut self) -> Option<&mut CredentialSource> {
+        match &mut self.part {
+            Part::Credential(part) => Some(part),
+            _ => None,
+        }
+    }
 }
 
 /// The part of the model that an object is.
@@ -43,6 +55,8 @@ pub(crate) enum Part {
     Conditions(Place, Vec<Match>),
     Gateway(Box<GatewaySource>),
     MeshConfig(Box<MeshConfig>),
+    Credential(Box<CredentialSource>),
+    Ingress(Box<IngressPart>),
 }
 
 /// What was made of all objects.

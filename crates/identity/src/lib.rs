@@ -12,6 +12,7 @@
 //! - [`workload`]: key pair, certificate and rotation of one workload, and the TLS of mesh traffic.
 //! - [`channel`]: TLS between proxies and the control plane.
 //! - [`api`]: TLS of the API for who comes over a network, and the tokens that say who that is.
+//! - [`edge`]: TLS with clients that are no members, by certificates of users.
 //! - [`given`]: TLS towards servers that are no members, as a policy says it.
 //! - [`peer`]: the SPIFFE id in a peer's certificate, and its verification.
 //! - [`random`]: the only place in the mesh that draws secret random bytes.
@@ -21,6 +22,7 @@ pub mod api;
 pub mod ca;
 pub mod channel;
 pub mod clock;
+pub mod edge;
 pub mod given;
 pub mod peer;
 pub mod random;

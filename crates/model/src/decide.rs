@@ -22,13 +22,15 @@ use crate::view::{CompiledMatch, CompiledRule, Linked, LinkedApplies, LinkedBack
 mod answer;
 mod conditions;
 mod drawn;
+mod edge;
 mod edit;
 mod hash;
 mod rules;
 
+pub use edge::{https_location, passes_bytes_on};
 pub use hash::Hashed;
 
-use rules::{Found, first_connection_match, first_match};
+use rules::{Found, Wanted, first_connection_match, first_match};
 
 /// What the mesh does with a connection or a request. Holds indices into what applied and keeps that
 /// alive, so that a change of the configuration never breaks a request in flight.
@@ -229,6 +231,9 @@ pub fn decide<R: Recorder>(
     let connection = traffic.connection();
     match traffic {
         _ if connection.listener == ListenerKind::Inbound => inbound(view, connection, recorder),
+        Traffic::Connection(connection) if connection.listener == ListenerKind::Gateway => {
+            edge::connected(view, connection, draw, recorder)
+        }
         Traffic::Connection(connection) => outbound(view, connection, draw, recorder),
         Traffic::Request(connection, request) => {
             requested(view, connection, request, draw, recorder)
@@ -266,7 +271,7 @@ fn outbound<R: Recorder>(
     let Some(applies) = linked.applies.as_ref().filter(|applies| !applies.is_only_member()) else {
         return to_unknown(view, connection, linked);
     };
-    match first_connection_match(applies, connection, recorder) {
+    match first_connection_match(applies, connection, Wanted::All, recorder) {
         Found::Matched(at) => by_rule(linked, applies, at, None, draw, recorder),
         Found::NotRead => Decision::of(Plan::ReadHello, Reason::NotConfigured, linked),
         Found::NoneMatched | Found::NoneApplies if applies.by_server_name.is_empty() => {
@@ -391,6 +396,9 @@ fn at_host<'v, R: Recorder>(
     let asked = if listener == ListenerKind::Gateway {
         if view.get(&ResourceKey::Listeners).is_none() {
             return Err(Decision::needs(ResourceKey::Listeners));
+        }
+        if let Some(answer) = edge::before_rules(view, connection, &host, recorder) {
+            return Err(answer);
         }
         let Some(domain) = view.domain(&host, port) else {
             recorder.record(|| resolved(&key(&host), "no route of the gateway is for this host"));

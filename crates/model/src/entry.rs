@@ -4,8 +4,12 @@
 use crate::resource::ListenerKind;
 use crate::retry::is_asking;
 
-/// The scheme of every request that a proxy can read: TLS of applications stays closed to it.
+/// The scheme of every request that a proxy can read but those whose TLS ends at a gateway: TLS of
+/// applications stays closed to it.
 pub const SCHEME: &str = "http";
+
+/// The scheme of a request whose TLS ends at a gateway.
+pub const SECURE_SCHEME: &str = "https";
 
 /// Headers by which a trace is recognised; who sends one of them has begun it.
 pub const TRACE_HEADERS: [&str; 3] = ["traceparent", "b3", "x-b3-traceid"];
@@ -20,9 +24,16 @@ pub struct Sender<'a> {
     /// The sender as headers tell it: of a member the element of `x-forwarded-client-cert`, of a
     /// stranger at a gateway the address.
     pub text: &'a str,
+    /// Whether the request came by HTTPS that ended at this proxy.
+    pub https: bool,
 }
 
 impl Sender<'_> {
+    /// The scheme of what it sends.
+    pub fn scheme(&self) -> &'static str {
+        if self.https { SECURE_SCHEME } else { SCHEME }
+    }
+
     /// Whether what it says about itself is believed: it is a member of the mesh, or the workload
     /// that the proxy serves.
     pub fn is_trusted(&self) -> bool {
@@ -66,7 +77,7 @@ pub fn at_entry<H: EntryHeaders>(
         headers.append("x-forwarded-for", sender.text);
     }
     if !headers.contains("x-forwarded-proto") {
-        headers.push("x-forwarded-proto", SCHEME);
+        headers.push("x-forwarded-proto", sender.scheme());
     }
     if sender.listener == ListenerKind::Inbound && sender.is_member {
         headers.push("x-forwarded-client-cert", sender.text);
@@ -123,7 +134,7 @@ mod tests {
 
     fn entered(listener: ListenerKind, member: bool, headers: &[(&str, &str)]) -> Vec<String> {
         let text = if member { "URI=spiffe://cluster.local/ns/a/sa/b" } else { "203.0.113.7" };
-        let sender = Sender { listener, is_member: member, text };
+        let sender = Sender { listener, is_member: member, text, https: false };
         let mut all: Vec<(String, String)> =
             headers.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
         let begin = |headers: &mut Vec<(String, String)>| {

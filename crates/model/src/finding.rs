@@ -113,6 +113,14 @@ findings! {
     FixedAtStart, "IM0119", Warning, "The setting is fixed when the mesh starts, so what is written has no effect.", "Give it to `ironmesh up --set NAME=VALUE`, or remove it.";
     /// A kind that nothing here needs.
     NotNeeded, "IM0120", Info, "The kind is kept, and nothing needs to act on it here.", "Nothing needs to be done: what the kind is for is given without it.";
+    /// A certificate that is not there or cannot be used.
+    BadCredential, "IM0121", Warning, "A server of a Gateway names a Secret that is not there or cannot be used, so clients get no TLS from it.", "Create the Secret in the namespace of the gateway's pods: tls.crt and tls.key, and ca.crt where clients show certificates.";
+    /// Two servers that claim one port differently.
+    PortTaken, "IM0122", Warning, "An older Gateway has the port for another protocol, or the host on it, so this server has no effect there.", "Give one of them another port, or join them.";
+    /// An Ingress of a class that nothing serves.
+    NothingServes, "IM0123", Warning, "The Ingress has no class, or one that nothing here serves, so it has no effect.", "Write `ingressClassName: istio`.";
+    /// A VirtualService that is attached to a gateway by its host alone.
+    AttachedByHost, "IM0124", Info, "The VirtualService names no gateways, but its host is one that only a Gateway of its namespace serves, so it is attached to that. In Istio it would have no effect there.", "Add `gateways: [NAME]`.";
     /// A delegate that is not there.
     UnknownDelegate, "IM0129", Warning, "A rule delegates to a VirtualService that is not there, or not for its namespace, so the rule is left out.", "Create it without hosts and gateways, correct the name, or export it to the namespace.";
     /// A kind for a part of another mesh.

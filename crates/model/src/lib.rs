@@ -11,7 +11,8 @@
 //!   ranges of addresses.
 //! - [`resource`]: what moves from the control plane to a proxy, each under a [`ResourceKey`].
 //! - [`chunk`]: how large sets are divided, so that one element moves alone.
-//! - [`service`], [`route`], [`policy`], [`listeners`], [`settings`]: the bodies of the resources.
+//! - [`service`], [`route`], [`policy`], [`listeners`], [`settings`]: the bodies of the resources;
+//!   [`credential`]: certificates and keys that users give.
 //! - [`snapshot`]: all objects of the mesh at one instant; answers any [`ResourceKey`].
 //! - [`view`]: the part of a snapshot that one proxy holds, compiled and linked.
 //! - [`traffic`], [`request`], [`path`], [`entry`], [`draw`], [`mod@decide`], [`recorder`]: a
@@ -23,6 +24,7 @@
 
 pub mod bootstrap;
 pub mod chunk;
+pub mod credential;
 pub mod decide;
 pub mod draw;
 pub mod entry;

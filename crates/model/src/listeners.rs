@@ -11,6 +11,12 @@ use crate::chunk::Chunk;
 use crate::name::Name;
 use crate::shared_map::SharedMap;
 
+mod server;
+
+pub use server::{
+    ClientCertificate, ListenerServer, ServerTls, Termination, TlsVersion, server_for,
+};
+
 /// The listeners of one gateway workload.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Listeners {
@@ -29,6 +35,16 @@ pub struct GatewayListener {
     pub protocol: GatewayProtocol,
     /// The chunks of its domains, in order.
     pub domain_chunks: Vec<Chunk>,
+    /// Its servers, the oldest first; of HTTP in plaintext only those that redirect.
+    pub servers: Vec<ListenerServer>,
+}
+
+impl Listeners {
+    /// The listener of a port.
+    pub fn at(&self, port: u16) -> Option<&GatewayListener> {
+        let at = self.listeners.binary_search_by_key(&port, |listener| listener.port).ok()?;
+        self.listeners.get(at)
+    }
 }
 
 /// What a gateway speaks on a port.
@@ -36,6 +52,10 @@ pub struct GatewayListener {
 pub enum GatewayProtocol {
     /// Plaintext HTTP/1 and HTTP/2.
     Http,
+    /// TLS, whose ClientHello tells the server.
+    Tls,
+    /// Bytes that nobody looks at.
+    Tcp,
 }
 
 /// A chunk of the patterns of the hosts that have routes on a port of a gateway.

@@ -38,6 +38,8 @@ reasons! {
     DirectResponse, "direct_response", "-", 0, "the rule that matched answers the request by itself";
     /// The rule that matched sends the client elsewhere.
     Redirect, "redirect", "-", 0, "the rule that matched sends the client to another address";
+    /// The gateway's server sends everything to HTTPS.
+    HttpsRedirect, "https_redirect", "-", 301, "the gateway's server has httpsRedirect, so requests are sent to HTTPS";
     /// The rule that matched answers the preflight of a page.
     Preflight, "preflight", "-", 0, "the corsPolicy of the rule that matched answers the preflight of a page of another origin";
     /// The rule that matched fails requests on purpose.
@@ -50,6 +52,12 @@ reasons! {
     Blocked, "blocked", "NR", 502, "the destination is not a service of the mesh, and outboundTrafficPolicy.mode is REGISTRY_ONLY; declare it, or allow any";
     /// No rule matched.
     NoRoute, "no_route", "NR", 404, "no rule matched this host and request; see `ironmesh explain`";
+    /// The request belongs to another server than its connection.
+    Misdirected, "misdirected", "-", 421, "the host is served by another server of the gateway than the one whose TLS the connection speaks; the client has to open a connection for it";
+    /// No server of a gateway is for the name that the client's TLS asks for.
+    NoServer, "no_server", "NR", 0, "no server of the gateway is for the name that the client's TLS asks for (SNI)";
+    /// The server's certificate cannot be used.
+    NoCertificate, "no_certificate", "-", 0, "the certificate of the gateway's server is missing or cannot be used; see the finding in `ironmesh describe` of its Gateway";
     /// The winning rule names a subset that no destination policy defines.
     UndefinedSubset, "undefined_subset", "NC", 503, "the rule names a subset that no DestinationRule for this host defines; add it to one";
     /// The winning rule names a service that does not exist.

@@ -151,6 +151,8 @@ pub struct Backend {
     pub host: Name,
     /// Port of the service; `None`: the only one, or else the one that the caller dialled.
     pub port: Option<u16>,
+    /// Name of the port of the service, where `port` says nothing.
+    pub port_name: Option<Name>,
     /// Subset: the name of one that a destination policy defines, or the labels of its endpoints
     /// themselves, as [`Labels`] are written (`version=v1`).
     pub subset: Option<Name>,

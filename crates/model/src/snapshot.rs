@@ -8,8 +8,9 @@
 
 use std::net::IpAddr;
 
+use crate::credential::CredentialSource;
 use crate::finding::Finding;
-use crate::listeners::GatewayProtocol;
+use crate::listeners::{ClientCertificate, GatewayProtocol, TlsVersion};
 use crate::name::{Labels, Name, ObjectId, ServiceId, WorkloadId};
 use crate::network::Network;
 use crate::policy::{DestinationPolicy, InboundPolicy, Policy};
@@ -39,6 +40,7 @@ mod scope;
 pub use cell::{Cell, Touched};
 pub use edit::Edit;
 pub use findings::Findings;
+pub use gateway::ingress_gateway_name;
 use index::{Index, exported};
 use reader::Reader;
 pub use readers::Readers;
@@ -64,6 +66,8 @@ pub struct Objects {
     pub inbound_policies: Vec<InboundPolicySource>,
     /// Gateways.
     pub gateways: Vec<GatewaySource>,
+    /// Certificates and keys of the users.
+    pub credentials: Vec<CredentialSource>,
 }
 
 /// A service and its endpoints.
@@ -126,7 +130,7 @@ pub struct RouteSource {
 pub struct RouteFields {
     /// Path of the list of hosts.
     pub hosts: &'static str,
-    /// Path of the list of what it is attached to.
+    /// Path of the list of what it is attached to; empty: the object says nothing of it.
     pub gateways: &'static str,
     /// Path of the list of rules, one for each of [`Route::rules`]; of the rule if `is_one_rule`.
     pub rules: &'static str,
@@ -284,6 +288,48 @@ pub struct GatewayServer {
     /// Hosts: names, `*` or `*.suffix`, each with the namespace from which routes may attach
     /// (`None`: any).
     pub hosts: Vec<(Option<Name>, Name)>,
+    /// How TLS is spoken, if it is.
+    pub tls: Option<Box<GatewayTls>>,
+    /// Whether all requests are sent to HTTPS.
+    pub redirects: bool,
+}
+
+/// How TLS is spoken with a server of a gateway.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GatewayTls {
+    /// Where it ends, and what is asked of the client.
+    pub mode: GatewayTlsMode,
+    /// Whether requests are inside; otherwise bytes.
+    pub http: bool,
+    /// Names of the Secrets with its certificates, in the namespace of the gateway's workload, each
+    /// with the field that names it.
+    pub certificates: Vec<(String, Name)>,
+    /// Another namespace in which they are looked for, if they are not in the first.
+    pub also_in: Option<Name>,
+    /// The same of the one with the authorities that are trusted; `None`: what stands in the first of
+    /// `certificates`, or in that of its name with `-cacert`.
+    pub trusted: Option<(String, Name)>,
+    /// As in [`crate::listeners::Termination`].
+    pub names: Vec<Name>,
+    /// As in [`crate::listeners::Termination`].
+    pub key_hashes: Vec<Name>,
+    /// As in [`crate::listeners::Termination`].
+    pub certificate_hashes: Vec<Name>,
+    /// The lowest version and the highest.
+    pub versions: (TlsVersion, TlsVersion),
+}
+
+/// Where the TLS of a gateway's client ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GatewayTlsMode {
+    /// Here, with certificates of the user.
+    Terminate(ClientCertificate),
+    /// Here, with those of the mesh.
+    Mesh,
+    /// Behind the gateway; rules tell where.
+    Passthrough,
+    /// Behind the gateway; its SNI tells where.
+    AutoPassthrough,
 }
 
 /// Who asks for a resource.

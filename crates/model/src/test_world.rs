@@ -80,6 +80,7 @@ pub(crate) fn backend((host, subset, weight): (&str, &str, u32)) -> Backend {
     Backend {
         host: host.into(),
         port: None,
+        port_name: None,
         subset: (!subset.is_empty()).then(|| subset.into()),
         weight,
         headers: HeaderOps::default(),
@@ -184,6 +185,8 @@ pub(crate) fn gateway(id: (&str, &str), created: Created, hosts: &[&str]) -> Gat
             name: "http".into(),
             protocol: GatewayProtocol::Http,
             hosts: hosts.iter().map(host).collect(),
+            tls: None,
+            redirects: false,
         }],
         created,
     }

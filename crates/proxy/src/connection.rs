@@ -28,6 +28,8 @@ pub(crate) struct Connection {
     /// `x-forwarded-client-cert` if it proved who it is. Made once, as it is the same for all its
     /// requests.
     pub(crate) client: String,
+    /// Whether requests on it came by HTTPS, at a gateway.
+    pub(crate) https: bool,
     /// When it has become too old to carry another request; `None`: never.
     pub(crate) expires: Option<Instant>,
     /// Whom the client's TLS names (SNI), whoever ends it.

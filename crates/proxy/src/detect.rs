@@ -12,6 +12,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::BytesMut;
+use ironmesh_model::listeners::GatewayProtocol;
 use ironmesh_model::policy::MtlsMode;
 use ironmesh_model::recorder::Silent;
 use ironmesh_model::service::Protocol;
@@ -22,6 +23,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
 use crate::client_hello::{self, HelloReader, Parsed};
 use crate::connection::Connection;
+use crate::edge::tls as edge;
 use crate::failure::Failure;
 use crate::http1::{Sniffed, Sniffer};
 use crate::opaque::{self, Opaque};
@@ -52,6 +54,17 @@ pub(crate) async fn detect(
     stream: Stream,
 ) -> Detected {
     if connection.kind == ListenerKind::Gateway {
+        let spoken = connection.workload.edge_tls.load().protocol(connection.destination.port());
+        match spoken {
+            GatewayProtocol::Http => {}
+            GatewayProtocol::Tls => {
+                return Box::pin(edge::accept(worker, connection, stream)).await;
+            }
+            GatewayProtocol::Tcp => {
+                return Box::pin(edge::passed_on(worker, connection, stream, BytesMut::new()))
+                    .await;
+            }
+        }
         let declared = Declared { protocol: Protocol::Http, decision: None };
         return plaintext(worker, connection, stream, BytesMut::new(), declared).await;
     }
@@ -72,10 +85,10 @@ pub(crate) async fn detect(
 }
 
 /// What is known about a connection before its first byte.
-struct Declared {
-    protocol: Protocol,
+pub(crate) struct Declared {
+    pub(crate) protocol: Protocol,
     /// What becomes of it if its bytes stay opaque; none at a gateway, where none do.
-    decision: Option<Decision>,
+    pub(crate) decision: Option<Decision>,
 }
 
 /// Asks who calls, so that the answer is there when the first request is recorded.
@@ -102,7 +115,7 @@ async fn caller(worker: &Worker, connection: &Connection) {
 }
 
 /// What is decided about a connection as `seen`, waiting for what the view lacks.
-async fn decided(
+pub(crate) async fn decided(
     worker: &Worker,
     connection: &Connection,
     seen: for<'a> fn(&'a Connection, &'a Local) -> traffic::Connection<'a>,
@@ -197,10 +210,10 @@ async fn patience(worker: &Worker, connection: &Connection, mode: MtlsMode, prot
 }
 
 /// The connection is broken.
-struct Left;
+pub(crate) struct Left;
 
-/// How an inbound connection begins.
-enum Beginning {
+/// How a connection begins.
+pub(crate) enum Beginning {
     /// With a ClientHello.
     Hello {
         /// Whether it offers the mesh's protocols.
@@ -214,7 +227,7 @@ enum Beginning {
     Nothing,
 }
 
-async fn beginning(
+pub(crate) async fn beginning(
     worker: &Worker,
     stream: &mut Stream,
     first: &mut BytesMut,
@@ -347,7 +360,7 @@ fn note_server_name(connection: &mut Connection, first: &[u8], bytes_max: usize)
 }
 
 /// A plaintext connection, of which `first` was read.
-async fn plaintext(
+pub(crate) async fn plaintext(
     worker: &Rc<Worker>,
     connection: &mut Connection,
     mut stream: Stream,

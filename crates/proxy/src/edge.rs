@@ -20,6 +20,8 @@ use crate::sockets;
 use crate::worker::{Listener, Workers};
 use crate::workload::LocalWorkload;
 
+pub(crate) mod tls;
+
 /// The listeners by port. A port may have several: in the pod, and on the host.
 pub(crate) type EdgeListeners = HashMap<u16, Vec<Arc<Listener>>>;
 

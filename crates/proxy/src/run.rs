@@ -16,6 +16,7 @@ use ironmesh_model::bootstrap::{
 };
 use ironmesh_model::limits::ProxyLimits;
 use ironmesh_model::network::{Network, NotANetwork};
+use ironmesh_model::view::ApplyError;
 use ironmesh_model::{ListenerKind, ResourceKey};
 use ironmesh_telemetry::metrics::Single;
 use ironmesh_telemetry::{AccessLog, Registry};
@@ -157,8 +158,9 @@ impl Control {
         let ip = bootstrap.ip;
         let apply = move |changes| {
             let (view, errors) = workload.views.load().apply(changes);
-            workload.hold(view, ip);
-            errors
+            let flaws = workload.hold(view, ip).into_iter();
+            let of_listeners = |why| ApplyError { key: ResourceKey::Listeners, why };
+            errors.into_iter().chain(flaws.map(of_listeners)).collect()
         };
         let control = bootstrap.control.address;
         let channel = ControlClient::new(&bootstrap.control.anchors_pem, Arc::new(SystemClock))?;

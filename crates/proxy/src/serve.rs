@@ -34,6 +34,7 @@ pub(crate) fn accepted<'a>(
             ListenerKind::Gateway => peer.ip().to_string(),
             ListenerKind::Inbound | ListenerKind::Outbound => String::new(),
         },
+        https: false,
         expires: worker.expires(),
         server_name: Seen::NotRead,
     };

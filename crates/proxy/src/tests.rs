@@ -9,6 +9,7 @@ mod attempts;
 mod balance;
 mod beside;
 mod edge;
+mod edge_tls;
 mod first_bytes;
 mod forms;
 mod gateway;

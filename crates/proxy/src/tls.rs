@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use data_encoding::HEXLOWER;
+use ironmesh_identity::edge::ServerTls;
 use ironmesh_identity::{ClientAuth, peer};
 use ironmesh_model::Identity;
 use tokio_rustls::TlsStream;
@@ -91,6 +92,21 @@ pub(crate) async fn connect(
     let tls = credentials.connect(over, inside.alpn(), expected, &name).await?;
     Ok(Stream::tls(TlsStream::Client(tls)))
 }
+
+/// Takes the server's part of a handshake with a client that is no member. Of its certificate, if it
+/// showed one, nothing is said but that it is trusted.
+pub(crate) async fn accept_at_edge(tls: &ServerTls, over: Stream) -> io::Result<MeshConnection> {
+    let tls = tls.accept(over).await?;
+    let inside = match tls.get_ref().1.alpn_protocol() {
+        Some(b"h2") => Some(Inside::Http2),
+        Some(b"http/1.1" | b"http/1.0") => Some(Inside::Http1),
+        Some(_) | None => None,
+    };
+    Ok(MeshConnection { stream: Stream::tls(TlsStream::Server(tls)), inside, peer: None })
+}
+
+/// What a gateway speaks inside TLS with a client that is no member.
+pub(crate) const EDGE_ALPN: &[&[u8]] = &[b"h2", b"http/1.1", b"http/1.0"];
 
 /// Whether a handshake failed because the peer is someone else.
 pub(crate) fn is_untrusted(error: &io::Error) -> bool {

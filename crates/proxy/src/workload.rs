@@ -11,6 +11,7 @@ use ironmesh_model::bootstrap::ProxyBootstrap;
 use ironmesh_model::{ListenerKind, Local, Name, View, WorkloadId};
 use tokio::sync::watch;
 
+use crate::edge::tls::EdgeTls;
 use crate::tls::Credentials;
 use crate::views::Views;
 
@@ -29,6 +30,8 @@ pub(crate) struct LocalWorkload {
     /// What it holds of the configuration. The groups of endpoints, with all that is known about
     /// them, belong to that.
     pub(crate) views: Views,
+    /// The TLS that it speaks as a gateway.
+    pub(crate) edge_tls: ArcSwap<EdgeTls>,
     /// The ports on which it listens as a gateway.
     pub(crate) edge_ports: ArcSwap<BTreeSet<u16>>,
     hops: [String; 3],
@@ -69,6 +72,7 @@ impl LocalWorkload {
             local: ArcSwap::from_pointee(local),
             credentials: ArcSwapOption::empty(),
             views: Views::new(View::default()),
+            edge_tls: ArcSwap::default(),
             edge_ports: ArcSwap::default(),
             hops,
             phase: watch::Sender::new(Phase::Serves),
@@ -78,9 +82,24 @@ impl LocalWorkload {
 
     /// Replaces the view, and takes the labels that the workload at `ip` has in it, if it is this
     /// one.
-    pub(crate) fn hold(&self, view: View, ip: IpAddr) {
+    ///
+    /// Gives back what is wrong with the certificates that it has as a gateway.
+    pub(crate) fn hold(&self, view: View, ip: IpAddr) -> Vec<String> {
         self.learn_labels(&view, ip);
+        let flaws = self.learn_certificates(&view);
         self.views.replace(view);
+        flaws
+    }
+
+    /// Makes the TLS of a gateway's servers again, if they are others.
+    pub(crate) fn learn_certificates(&self, view: &View) -> Vec<String> {
+        let before = self.edge_tls.load();
+        if before.is_of(view.listeners()) {
+            return Vec::new();
+        }
+        let (next, flaws) = before.next(view.listeners());
+        self.edge_tls.store(Arc::new(next));
+        flaws
     }
 
     fn learn_labels(&self, view: &View, ip: IpAddr) {

@@ -19,6 +19,7 @@ mod policy;
 mod report;
 mod resolution;
 mod route;
+mod server;
 mod service;
 mod settings;
 

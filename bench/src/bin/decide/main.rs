@@ -182,6 +182,7 @@ fn route() -> RouteSource {
     let backend = |subset: &str, weight| Backend {
         host: HOST.into(),
         port: None,
+        port_name: None,
         subset: Some(subset.into()),
         weight,
         headers: HeaderOps::default(),

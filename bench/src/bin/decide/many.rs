@@ -175,6 +175,8 @@ fn configuration(case: Case) -> Objects {
             name: "http".into(),
             protocol: GatewayProtocol::Http,
             hosts: vec![(None, "*".into())],
+            tls: None,
+            redirects: false,
         }],
         created: 0,
     };
@@ -185,6 +187,7 @@ fn rule(condition: Match) -> Rule {
     let backend = Backend {
         host: HOST.into(),
         port: Some(9080),
+        port_name: None,
         subset: None,
         weight: 1,
         headers: HeaderOps::default(),

@@ -21,6 +21,7 @@ use crate::verb::{pods_of, text};
   ironmesh explain GET http://127.0.0.1:8080/productpage
   ironmesh explain --from deploy/productpage-v1 GET http://reviews:9080/reviews/0 -H 'end-user: jason'
   ironmesh explain --draw 00c0ffee00c0ffee GET http://shop.example.com/cart    as one line of an access log
+  ironmesh explain --from deploy/app tcp://redis:6379
   ironmesh explain -o json GET http://127.0.0.1:8080/productpage
 
 Without --draw, weighted choices are shown with all their alternatives, and one of them is followed.")]
@@ -37,10 +38,10 @@ pub(crate) struct Explain {
     /// json for everything, with the access log's field names.
     #[arg(short, long, value_parser = ["json"], value_name = "FORMAT")]
     output: Option<String>,
-    /// Method of the request.
+    /// Method of the request; GET if it is left out.
     method: String,
-    /// URL of the request, as a client would write it.
-    url: String,
+    /// URL of the request, as a client would write it; tcp://HOST:PORT and tls://SNI:PORT are connections.
+    url: Option<String>,
 }
 
 impl Explain {
@@ -48,11 +49,15 @@ impl Explain {
         let api = context.api();
         let headers: anyhow::Result<Vec<_>> =
             self.headers.iter().map(|line| header(line)).collect();
+        let (method, url) = match self.url {
+            Some(url) => (self.method, url),
+            None => ("GET".to_owned(), self.method),
+        };
         let request = ExplainRequest {
             from: origin(&api, context, &self.from).await?,
             namespace: context.namespace().to_owned(),
-            method: self.method,
-            url: self.url,
+            method,
+            url,
             headers: headers?,
             draw: self.draw,
         };

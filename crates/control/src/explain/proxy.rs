@@ -5,8 +5,10 @@ use std::net::{IpAddr, SocketAddr};
 use ironmesh_dialects::kubernetes::kinds::Pod;
 use ironmesh_dialects::object::value as object;
 use ironmesh_model::bootstrap::ProxyKind;
+use ironmesh_model::decide::{https_location, passes_bytes_on};
 use ironmesh_model::entry::{self, Sender};
 use ironmesh_model::group::GroupReport;
+use ironmesh_model::listeners::GatewayProtocol;
 use ironmesh_model::path::{EscapedNul, normalize_target, split_target};
 use ironmesh_model::policy::HashKey;
 use ironmesh_model::retry::Asked;
@@ -29,6 +31,8 @@ pub(super) struct Call {
     pub(super) method: String,
     /// Whether the caller speaks TLS of its own, so that no proxy can read it.
     is_tls: bool,
+    /// Whether what it sends is no request.
+    is_opaque: bool,
     pub(super) authority: String,
     /// Host that the caller dials; it names it in TLS of its own.
     host: String,
@@ -46,7 +50,8 @@ impl Call {
         let host = request.headers.iter().rev().find(|(name, _)| is_host(name));
         Self {
             method: request.method.clone(),
-            is_tls: url.is_https,
+            is_tls: url.is_tls,
+            is_opaque: url.is_opaque,
             host: url.host.clone(),
             dialled: format!("{}:{}", url.host, url.port),
             authority: host.map_or_else(|| url.authority.clone(), |(_, value)| value.clone()),
@@ -199,10 +204,15 @@ impl<'a> Proxy<'a> {
     }
 
     /// The port of a gateway that a client means: the one in the URL, or if the gateway does not
-    /// listen there (it is published elsewhere) the one of HTTP.
-    pub(super) fn gateway_port(&self, port: u16) -> u16 {
-        let served = self.view.listeners().listeners.iter().any(|own| own.port == port);
-        if served { port } else { HTTP_PORT }
+    /// listen there (it is published elsewhere) the first of HTTPS or the one of HTTP.
+    pub(super) fn gateway_port(&self, port: u16, tls: bool) -> u16 {
+        let listeners = self.view.listeners();
+        let secure = listeners.listeners.iter().find(|own| own.protocol == GatewayProtocol::Tls);
+        match listeners.at(port) {
+            Some(_) => port,
+            None if tls => secure.map_or(HTTPS_PORT, |own| own.port),
+            None => HTTP_PORT,
+        }
     }
 
     /// Decides about a call as the proxy does: first about its connection, then, unless the bytes
@@ -221,16 +231,21 @@ impl<'a> Proxy<'a> {
         let server_name = call.server_name();
         let server_name = server_name.as_deref().map_or(Seen::Absent, Seen::Is);
         let connection = Connection { listener, local: &local, destination, peer, server_name };
-        if listener != ListenerKind::Gateway {
+        if listener != ListenerKind::Gateway
+            || call.is_opaque
+            || passes_bytes_on(&self.view, &connection)
+        {
             let decided = self.decide(&Traffic::Connection(connection), draw);
             let protocol = decided.0.protocol();
             // What leaves a workload is read all the same: its host may be known.
             let is_refused =
                 listener == ListenerKind::Inbound && matches!(decided.0.plan, Plan::Answer(_));
-            if protocol.is_opaque() || call.is_tls || is_refused {
+            let unread = protocol.is_opaque() || call.is_tls || call.is_opaque;
+            if unread || is_refused || listener == ListenerKind::Gateway {
                 // TLS to a port that declares HTTP is not HTTP; the inbound side leaves it to the
                 // application.
-                let not_http = protocol.is_http() && listener == ListenerKind::Outbound;
+                let reads_all = listener == ListenerKind::Outbound && protocol.is_http();
+                let not_http = reads_all && (call.is_tls || call.is_opaque);
                 let refused = not_http.then_some(Reason::BadRequest);
                 return Walked::unread(listener, destination, decided, draw, refused, client);
             }
@@ -243,7 +258,7 @@ impl<'a> Proxy<'a> {
         let (path, query) = split_target(&call.target);
         let request = Request {
             method: &call.method,
-            scheme: entry::SCHEME,
+            scheme: sender.scheme(),
             authority: &call.authority,
             path,
             query,
@@ -252,6 +267,10 @@ impl<'a> Proxy<'a> {
         let (decision, events) = self.decide(&Traffic::Request(connection, request), draw);
         let hashed = decision.hashed(&request, client, destination);
         let mut answer_headers = answer_headers(&decision, &request, destination.port());
+        if decision.reason == Reason::HttpsRedirect {
+            let location = https_location(&self.view, &request, destination.port());
+            answer_headers.push(("location".to_owned(), location));
+        }
         // The port of the client is not known, from which a new cookie is made, too.
         let (new, hashed) = match (hashed, decision.hash_key()) {
             (Some(Hashed { set_cookie: Some(_), .. }), Some(HashKey::Cookie(cookie))) => {
@@ -343,6 +362,9 @@ const SUBSCRIPTIONS_MAX: usize = 16;
 
 /// Where gateways listen for HTTP, if they are not asked for another port.
 const HTTP_PORT: u16 = 80;
+
+/// Where they listen for HTTPS.
+const HTTPS_PORT: u16 = 443;
 
 /// Headers that a new trace adds.
 const NEW_TRACE_HEADERS: [&str; 4] = ["traceparent", "x-b3-traceid", "x-b3-spanid", "x-b3-sampled"];

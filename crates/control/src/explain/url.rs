@@ -3,11 +3,13 @@
 use http::Uri;
 use http::uri::PathAndQuery;
 
-/// A URL of http or https.
+/// A URL of http or https, or of bytes that nobody looks at: tcp or tls.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Url {
-    /// Whether the scheme is https.
-    pub(super) is_https: bool,
+    /// Whether the client speaks TLS: https or tls.
+    pub(super) is_tls: bool,
+    /// Whether there are no requests in it: tcp or tls.
+    pub(super) is_opaque: bool,
     /// Host and port as written.
     pub(super) authority: String,
     /// Host in lower case, without brackets.
@@ -22,7 +24,9 @@ pub(super) struct Url {
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum NotAUrl {
     /// It has another form.
-    #[error("{0:?} is not a URL of the form http://HOST[:PORT]/PATH")]
+    #[error(
+        "{0:?} is not a URL of the form http://HOST[:PORT]/PATH, tcp://HOST:PORT or tls://SNI:PORT"
+    )]
     Form(String),
     /// No client could send it, and every proxy would answer it with 400.
     #[error("{0:?} has a character that is not allowed in a URL; write {1:?} as %XX for each byte")]
@@ -38,22 +42,26 @@ impl Url {
         }
         let whole = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
         let uri: Uri = whole.parse().map_err(|_bad| bad())?;
-        let is_https = match uri.scheme_str() {
-            Some("http") => false,
-            Some("https") => true,
+        let (is_tls, is_opaque) = match uri.scheme_str() {
+            Some("http") => (false, false),
+            Some("https") => (true, false),
+            Some("tcp") => (false, true),
+            Some("tls") => (true, true),
             _ => return Err(bad()),
         };
         let authority = uri.authority().ok_or_else(bad)?.as_str();
         let authority = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
         let (host, port) = ironmesh_model::request::split_authority(authority);
         let is_whole = port.is_some() || !host.contains(':') || authority.starts_with('[');
-        if host.is_empty() || !is_whole {
+        let says_all = !is_opaque || (port.is_some() && matches!(uri.path(), "" | "/"));
+        if host.is_empty() || !is_whole || !says_all {
             return Err(bad());
         }
         Ok(Self {
-            is_https,
+            is_tls,
+            is_opaque,
             authority: authority.to_owned(),
-            port: port.unwrap_or(if is_https { 443 } else { 80 }),
+            port: port.unwrap_or(if is_tls { 443 } else { 80 }),
             host: host.into_owned(),
             target: uri.path_and_query().map_or_else(|| "/".to_owned(), PathAndQuery::to_string),
         })
@@ -73,6 +81,8 @@ mod tests {
             ("http://[::1]:8080/x#y", "::1", 8080, "/x"),
             ("http://a?q", "a", 80, "/?q"),
             ("user:secret@a/b", "a", 80, "/b"),
+            ("tcp://db:6379", "db", 6379, "/"),
+            ("tls://Db.example.com:443", "db.example.com", 443, "/"),
         ] {
             let url = Url::parse(text).unwrap();
             assert_eq!((&*url.host, url.port, &*url.target), (host, port, target), "{text}");
@@ -80,6 +90,8 @@ mod tests {
         for bad in [
             "",
             "ftp://a/",
+            "tcp://a",
+            "tls://a:1/x",
             "http:///x",
             "http://a b/",
             "http://a/b c",

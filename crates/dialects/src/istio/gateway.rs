@@ -2,21 +2,25 @@
 
 use ironmesh_model::listeners::GatewayProtocol;
 use ironmesh_model::snapshot::{GatewayServer, GatewaySource};
-use ironmesh_model::{Finding, Name};
+use ironmesh_model::{Finding, FindingCode, Name};
 
 use super::labels;
 use crate::Object;
+use crate::path::{field, item};
 use crate::schema::read;
 use crate::translate::Part;
 
 mod fields;
+mod tls;
 
 pub use fields::*;
 
-/// Translates a Gateway. A server of a protocol that is not served yet is a finding, and left out.
+/// Translates a Gateway. A server that cannot be served is a finding, and left out.
 pub(crate) fn gateway(object: &Object, findings: &mut Vec<Finding>) -> Option<Part> {
     let Gateway { spec, .. } = read(object, findings)?;
-    let servers = spec.servers.into_iter().filter_map(|given| server(object, given)).collect();
+    let mut translator = Translator { object, findings };
+    let servers = spec.servers.iter().enumerate();
+    let servers = servers.filter_map(|(at, given)| translator.server(given, at)).collect();
     Some(Part::Gateway(Box::new(GatewaySource {
         id: object.id().clone(),
         selector: labels(&spec.selector),
@@ -25,24 +29,61 @@ pub(crate) fn gateway(object: &Object, findings: &mut Vec<Finding>) -> Option<Pa
     })))
 }
 
-fn server(object: &Object, server: Server) -> Option<GatewayServer> {
-    let ServerPort { number: port, name, protocol, .. } = server.port;
-    match protocol {
-        ServerProtocol::Http
-        | ServerProtocol::Http2
-        | ServerProtocol::Grpc
-        | ServerProtocol::GrpcWeb => {}
-        ServerProtocol::Https
-        | ServerProtocol::Tls
-        | ServerProtocol::Tcp
-        | ServerProtocol::Mongo => return None,
+/// One Gateway on its way to the model.
+struct Translator<'a> {
+    object: &'a Object,
+    findings: &'a mut Vec<Finding>,
+}
+
+impl Translator<'_> {
+    fn report(&mut self, path: impl Into<String>, code: FindingCode, message: impl Into<String>) {
+        self.findings.push(Finding::new(self.object.id(), path, code, message));
     }
-    Some(GatewayServer {
-        port,
-        name: name.into(),
-        protocol: GatewayProtocol::Http,
-        hosts: server.hosts.iter().map(|given| host(object, given)).collect(),
-    })
+
+    fn server(&mut self, given: &Server, at: usize) -> Option<GatewayServer> {
+        let path = item("spec.servers", at);
+        let of_tls = field(&path, "tls");
+        let with_tls = matches!(given.port.protocol, ServerProtocol::Https | ServerProtocol::Tls);
+        let (protocol, tls) = match given.port.protocol {
+            ServerProtocol::Https | ServerProtocol::Tls => {
+                let Some(tls) = &given.tls else {
+                    let message = "a server of HTTPS or TLS says how TLS is spoken";
+                    self.report(of_tls, FindingCode::Missing, message);
+                    return None;
+                };
+                let http = given.port.protocol == ServerProtocol::Https;
+                (GatewayProtocol::Tls, Some(Box::new(self.tls(tls, http, &of_tls)?)))
+            }
+            ServerProtocol::Tcp | ServerProtocol::Mongo => (GatewayProtocol::Tcp, None),
+            ServerProtocol::Http
+            | ServerProtocol::Http2
+            | ServerProtocol::Grpc
+            | ServerProtocol::GrpcWeb => (GatewayProtocol::Http, None),
+        };
+        if let Some(tls) = given.tls.as_ref().filter(|_| !with_tls) {
+            self.plaintext(tls, &of_tls);
+        }
+        Some(GatewayServer {
+            port: given.port.number,
+            name: given.port.name.as_str().into(),
+            protocol,
+            hosts: given.hosts.iter().map(|given| host(self.object, given)).collect(),
+            tls,
+            redirects: protocol == GatewayProtocol::Http
+                && given.tls.as_ref().is_some_and(|tls| tls.https_redirect == Some(true)),
+        })
+    }
+
+    /// What has no effect where no TLS is spoken.
+    fn plaintext(&mut self, given: &ServerTls, path: &str) {
+        let says_more = given.mode.is_some()
+            || !given.credential_name.is_empty()
+            || !given.server_certificate.is_empty();
+        if says_more {
+            let message = "the port's protocol has no TLS; its protocol is to be HTTPS or TLS";
+            self.report(path, FindingCode::NoEffect, message);
+        }
+    }
 }
 
 /// `HOST`, or `NAMESPACE/HOST` with `.` for the Gateway's own namespace and `*` for any.

@@ -61,7 +61,10 @@ pub(crate) fn virtual_service(object: &Object, findings: &mut Vec<Finding>) -> O
         created: object.created(),
         found: Vec::new(),
         precedence: None,
-        fields: RouteFields::VIRTUAL_SERVICE,
+        fields: match &spec.gateways[..] {
+            [] => RouteFields { gateways: "", ..RouteFields::VIRTUAL_SERVICE },
+            _ => RouteFields::VIRTUAL_SERVICE,
+        },
     })))
 }
 
@@ -263,6 +266,7 @@ impl Translator<'_> {
         Backend {
             host: fully_qualified(host, self.object),
             port: *number,
+            port_name: None,
             subset: (!subset.is_empty()).then(|| subset.as_str().into()),
             weight,
             headers,

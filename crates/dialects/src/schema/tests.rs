@@ -19,8 +19,8 @@ use crate::istio::service_entry::ServiceEntry;
 use crate::istio::virtual_service::VirtualService;
 use crate::kinds::KINDS;
 use crate::kubernetes::kinds::{
-    ConfigMap, ControllerRevision, DaemonSet, Deployment, EndpointSlice, Endpoints, Event, Job,
-    Namespace, Node, PersistentVolumeClaim, Pod, ReplicaSet, ReplicationController, Secret,
+    ConfigMap, ControllerRevision, DaemonSet, Deployment, EndpointSlice, Endpoints, Event, Ingress,
+    Job, Namespace, Node, PersistentVolumeClaim, Pod, ReplicaSet, ReplicationController, Secret,
     Service, ServiceAccount, StatefulSet,
 };
 use crate::smi::{HttpRouteGroup, TrafficSplit};
@@ -62,6 +62,7 @@ const TABLES: &[Tested] = &[
     ("apps/v1", "StatefulSet", typed::<StatefulSet>),
     ("v1", "PersistentVolumeClaim", typed::<PersistentVolumeClaim>),
     ("batch/v1", "Job", typed::<Job>),
+    ("networking.k8s.io/v1", "Ingress", typed::<Ingress>),
 ];
 
 fn typed<T: Typed>(object: &Object) -> (Option<Value>, Vec<Finding>) {

@@ -5,6 +5,7 @@ use super::conditions::{
 };
 use super::{RuleAt, RuleList};
 use crate::recorder::{Event, Recorder};
+use crate::route::ConnectionRule;
 use crate::traffic::{Connection, Request};
 use crate::view::{CompiledMatch, LinkedApplies, RuleIndex};
 
@@ -135,15 +136,41 @@ fn by(alternative: Option<u32>) -> String {
     }
 }
 
+/// Which rules for connections are asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wanted {
+    /// All of them.
+    All,
+    /// Those by the server name of TLS that is passed on.
+    Tls,
+    /// The others.
+    Tcp,
+}
+
+impl Wanted {
+    fn takes(self, rule: &ConnectionRule) -> bool {
+        let by_name = rule.matches.iter().any(|m| !m.server_names.is_empty());
+        match self {
+            Self::All => true,
+            Self::Tls => by_name,
+            Self::Tcp => !by_name,
+        }
+    }
+}
+
 /// The first rule for connections that matches. An alternative that asks for a server name which was
 /// not read yet stops the search, since it would come before those behind it.
 pub(super) fn first_connection_match<R: Recorder>(
     applies: &LinkedApplies,
     connection: &Connection<'_>,
+    wanted: Wanted,
     recorder: &mut R,
 ) -> Found {
     for (route, linked) in (0u32..).zip(&applies.routes) {
         for (rule, given) in (0u32..).zip(&linked.route.connection_rules) {
+            if !wanted.takes(given) {
+                continue;
+            }
             let name = || linked.name_of(RuleList::Connections, rule);
             let at = |alternative| {
                 Found::Matched(RuleAt { route, list: RuleList::Connections, rule, alternative })

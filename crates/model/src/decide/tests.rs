@@ -14,6 +14,7 @@ use crate::view::{Body, Change};
 
 mod answers;
 mod connections;
+mod edge;
 mod lookup;
 mod outcomes;
 mod outside;

@@ -79,6 +79,8 @@ pub(super) enum Name<'a> {
     GatewaysByLabel(&'a str, &'a str),
     /// Which gateways there are.
     Gateways,
+    /// A certificate or key of a user, by namespace and name.
+    Credential(&'a str, &'a str),
 }
 
 /// Which map of patterns.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::cell::{Cell, Map};
 use super::delegate::{self, NoDelegate};
-use super::gateway::{admits, name_of};
+use super::gateway::{admits, is_meant_for, name_of};
 use super::index::{DestinationPolicyEntry, InboundPolicyEntry, Index, MESH, RouteEntry};
 use super::reader::Reader;
 use super::{GatewaySource, RouteFields, destination, outbound};
@@ -15,6 +15,7 @@ use crate::policy::Policy;
 use crate::route::{Backend, Match, Rule};
 use crate::service::UpstreamTls;
 
+mod gateways;
 mod ports;
 
 pub(super) use ports::object_of;
@@ -168,6 +169,17 @@ fn destination(
             format!("{at}.{}", entry.fields.port),
             FindingCode::UnknownDestination,
             format!("{} has no port {port}, only {}", backend.host, ports.join(", ")),
+        ));
+    }
+    if let Some(name) = backend.port_name.as_ref().filter(|_| backend.port.is_none())
+        && !service.ports.iter().any(|port| port.name == *name)
+    {
+        let names: Vec<&str> = service.ports.iter().map(|port| &*port.name).collect();
+        out.push(Finding::new(
+            id,
+            format!("{at}.{}", entry.fields.port),
+            FindingCode::UnknownDestination,
+            format!("{} has no port named {name:?}, only {}", backend.host, names.join(", ")),
         ));
     }
     let Some(name) = &backend.subset else { return };
@@ -343,7 +355,22 @@ fn not_attached(reader: &Reader<'_>, entry: &RouteEntry, out: &mut Vec<Finding>)
                 admits(allowed.as_ref(), entry) && intersection(served, host).is_some()
             })
         });
-        if let Some(gateway) = serving {
+        let Some(gateway) = serving else { continue };
+        let names_it = |gateway: &&GatewaySource| {
+            let mut hosts = gateway.servers.iter().flat_map(|server| &server.hosts);
+            let (name, namespace) = (name_of(&gateway.id), &gateway.id.namespace);
+            hosts.any(|(allowed, own)| own == host && admits(allowed.as_ref(), entry))
+                && is_meant_for(reader, (&name, namespace), entry, host)
+        };
+        if let Some(meant) = reader.gateways().iter().find(|gateway| names_it(gateway)) {
+            let name = name_of(&meant.id);
+            out.push(Finding::new(
+                &entry.route.id,
+                entry.fields.host_at(at),
+                FindingCode::AttachedByHost,
+                format!("only Gateway {name} serves {host}, so it is attached to that"),
+            ));
+        } else {
             let name = name_of(&gateway.id);
             out.push(Finding::new(
                 &entry.route.id,
@@ -451,8 +478,9 @@ fn is_for(pattern: &str, hostname: &str) -> bool {
     intersection(pattern, hostname) == Some(hostname)
 }
 
-/// A selector that matches no workload.
+/// A selector that matches no workload, and what is wrong with servers.
 fn gateway(reader: &Reader<'_>, gateway: &GatewaySource, out: &mut Vec<Finding>) {
+    gateways::servers(reader, gateway, out);
     if reader.namespaces_selected(&gateway.selector).next().is_none() {
         out.push(Finding::new(
             &gateway.id,

@@ -13,6 +13,7 @@ use super::{
     DestinationPolicySource, GatewaySource, InboundPolicySource, Reach, RouteSource, destination,
 };
 use crate::chunk::Chunk;
+use crate::credential::CredentialSource;
 use crate::name::{Labels, Name, ObjectId, ServiceId};
 use crate::policy::Policy;
 use crate::service::{Endpoint, Service, Workload};
@@ -42,6 +43,8 @@ pub enum Edit {
     InboundPolicy(ObjectId, Option<Box<InboundPolicySource>>),
     /// A gateway is this, or gone.
     Gateway(ObjectId, Option<Box<GatewaySource>>),
+    /// A certificate or key of a user is this, or gone.
+    Credential(ObjectId, Option<Box<CredentialSource>>),
 }
 
 impl Index {
@@ -61,6 +64,7 @@ impl Index {
             }
             Edit::InboundPolicy(id, source) => self.edit_inbound_policy(id, source, touched),
             Edit::Gateway(id, source) => self.edit_gateway(id, source, touched),
+            Edit::Credential(id, source) => self.edit_credential(&id, source, touched),
         }
     }
 
@@ -161,7 +165,10 @@ impl Index {
         let seen = |entry: &RouteEntry| {
             let Attachment { hosts, export_to, created, precedence, has_connection_rules, .. } =
                 &entry.attachment;
-            (hosts.is_empty(), export_to.clone(), *created, *precedence, *has_connection_rules)
+            let gateways = entry.fields.gateways;
+            let is_delegate = hosts.is_empty();
+            let seen = (export_to.clone(), *created, *precedence, *has_connection_rules);
+            (seen, is_delegate, gateways)
         };
         let as_before = old.map(seen) == new.map(seen);
         if !as_before {
@@ -325,6 +332,24 @@ impl Index {
         let namespace = (!of_root).then(|| id.namespace.clone());
         self.look_again_at_members(namespace.as_ref(), touched);
         touched.objects.insert(id);
+    }
+
+    fn edit_credential(
+        &mut self,
+        id: &ObjectId,
+        source: Option<Box<CredentialSource>>,
+        touched: &mut Touched,
+    ) {
+        let place = (id.namespace.clone(), id.name.clone());
+        let after = source.map(|source| Arc::new(*source));
+        if self.credentials.get(&place) == after.as_ref() {
+            return;
+        }
+        touched.touch(Cell::Credential(&id.namespace, &id.name));
+        match after {
+            Some(after) => self.credentials.insert(place, after),
+            None => self.credentials.remove(&place),
+        };
     }
 
     fn edit_gateway(

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::{Created, GatewaySource, Reach, RouteFields};
 use crate::chunk::{Chunked, Identified};
+use crate::credential::CredentialSource;
 use crate::finding::Finding;
 use crate::host::suffixes;
 use crate::name::{Labels, Name, ObjectId, ServiceId};
@@ -54,6 +55,8 @@ pub(super) struct Index {
     pub(super) gateways_by_name: Lists<Name, Aged<ObjectId>>,
     /// By the first label of their selectors; by empty texts if those have none.
     pub(super) gateways_by_label: Lists<(Name, Name), Aged<ObjectId>>,
+    /// By namespace and name.
+    pub(super) credentials: SharedMap<(Name, Name), Arc<CredentialSource>>,
 }
 
 /// A service as it is indexed.

@@ -4,6 +4,7 @@ use super::{
     DestinationPolicySource, Edit, GatewaySource, InboundPolicySource, Objects, RouteSource,
     ServiceSource,
 };
+use crate::credential::CredentialSource;
 use crate::name::ServiceId;
 
 impl Objects {
@@ -32,6 +33,9 @@ impl Objects {
         edits.extend(self.destination_policies.into_iter().map(source));
         let source = |source: GatewaySource| Edit::Gateway(source.id.clone(), Some(source.into()));
         edits.extend(self.gateways.into_iter().map(source));
+        let source =
+            |source: CredentialSource| Edit::Credential(source.id.clone(), Some(source.into()));
+        edits.extend(self.credentials.into_iter().map(source));
         edits
     }
 
@@ -77,6 +81,9 @@ impl Objects {
             }
             Edit::Gateway(id, source) => {
                 put(&mut self.gateways, source.map(|s| *s), |own| own.id == id);
+            }
+            Edit::Credential(id, source) => {
+                put(&mut self.credentials, source.map(|s| *s), |own| own.id == id);
             }
         }
     }

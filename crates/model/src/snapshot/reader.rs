@@ -13,6 +13,7 @@ use super::index::{
     RouteEntry, ServiceEntry,
 };
 use crate::chunk::Chunk;
+use crate::credential::CredentialSource;
 use crate::name::{Labels, Name, ObjectId, ServiceId};
 use crate::policy::Policy;
 use crate::service::{Endpoint, Workload};
@@ -306,6 +307,12 @@ impl<'a> Reader<'a> {
         let index = self.index(&[CellName::GatewayNamed(name)]);
         let named = index.gateways_by_name.of(name);
         named.iter().filter_map(|gateway| index.gateways.get(&gateway.id)).map(|gateway| &**gateway)
+    }
+
+    /// A certificate or key of a user, by namespace and name.
+    pub(super) fn credential(&self, namespace: &Name, name: &Name) -> Option<&'a CredentialSource> {
+        let index = self.index(&[CellName::Credential(namespace, name)]);
+        index.credentials.get(&(namespace.clone(), name.clone())).map(|source| &**source)
     }
 
     /// Whether routes can be attached to something of this name.

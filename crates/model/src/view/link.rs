@@ -423,7 +423,9 @@ impl Linker<'_> {
         let held = self.view.held.get(&ResourceKey::Route(id.clone()))?;
         let (route, version) = (held.route.clone()?, held.version);
         let mut link = |b: &Backend| {
-            self.backend(applies, dialled, &b.host, b.port, b.subset.as_ref(), b.weight)
+            let named = || Some(self.port_named(applies, &b.host, b.port_name.as_ref()?));
+            let port = b.port.or_else(named);
+            self.backend(applies, dialled, &b.host, port, b.subset.as_ref(), b.weight)
         };
         let rules = || route.rules.iter().map(|compiled| &compiled.rule);
         let of_requests =
@@ -437,6 +439,14 @@ impl Linker<'_> {
         let mirrors = mirrors.collect();
         let name = format!("{}/{}", id.namespace, id.name).into();
         Some(LinkedRoute { route, version, name, request_backends, connection_backends, mirrors })
+    }
+
+    /// The port of a name; 0, which no service has, if there is none.
+    fn port_named(&self, applies: &Applies, host: &Name, name: &Name) -> u16 {
+        let destination = applies.destinations.iter().find(|d| d.host == *host);
+        let service = destination.and_then(|d| self.view.service(d.service.as_ref()?));
+        let port = service.and_then(|service| service.ports.iter().find(|p| p.name == *name));
+        port.map_or(0, |port| port.number)
     }
 
     fn backend(

@@ -19,7 +19,8 @@ use crate::random::Random;
 /// the client may ask for something, see [`Asked`].
 pub(crate) fn at_entry(head: &mut RequestHead, connection: &Connection, random: &Random) -> bool {
     let is_member = connection.peer_identity.is_some();
-    let sender = Sender { listener: connection.kind, is_member, text: &connection.client };
+    let (listener, https) = (connection.kind, connection.https);
+    let sender = Sender { listener, is_member, text: &connection.client, https };
     let id = || request_id(random.wide()).to_string();
     entry::at_entry(&mut head.fields, &sender, id, |fields| begin_trace(fields, random))
 }

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ironmesh_model::entry::SECURE_SCHEME;
 use ironmesh_model::group::{Ask, Group, GroupPolicy, Member, Requesting, Retrying, Tried};
 use ironmesh_model::path::{EscapedNul, normalize_target, split_target};
 use ironmesh_model::policy::ConnectionPool;
@@ -186,7 +187,7 @@ impl<'a> Exchange<'a> {
         let (path, query) = split_target(self.head.target());
         Request {
             method: self.head.method(),
-            scheme: self.head.scheme(),
+            scheme: if self.connection.https { SECURE_SCHEME } else { self.head.scheme() },
             authority: self.head.authority(),
             path,
             query,

@@ -1,6 +1,7 @@
 //! Answers that the mesh gives itself.
 
 use bytes::Bytes;
+use ironmesh_model::decide::https_location;
 use ironmesh_model::route::AbortStatus;
 use ironmesh_model::{Decision, Plan, Reason};
 
@@ -51,6 +52,13 @@ impl LocalAnswer {
             Reason::Redirect => {
                 let dialled = exchange.connection.destination.port();
                 let location = Some(decision.location(&exchange.request(), dialled)?);
+                Self { location, ..Self::new(status, reason, Bytes::new()) }
+            }
+            Reason::HttpsRedirect => {
+                let connection = exchange.connection;
+                let (view, port) =
+                    (connection.workload.views.load(), connection.destination.port());
+                let location = Some(https_location(&view, &exchange.request(), port));
                 Self { location, ..Self::new(status, reason, Bytes::new()) }
             }
             Reason::Preflight => Self::new(status, reason, Bytes::new()),

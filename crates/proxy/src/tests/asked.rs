@@ -195,8 +195,8 @@ fn a_workload_learns_that_it_was_relabelled() {
         let key = ResourceKey::Workload(ip);
         View::default().apply([Change { key, version: Version::default(), body }]).0
     };
-    own.hold(held("uid-client", "v2"), ip);
+    let _ = own.hold(held("uid-client", "v2"), ip);
     assert_eq!(own.local.load().labels.value("version"), Some("v2"));
-    own.hold(held("uid-of-who-had-the-address-before", "v3"), ip);
+    let _ = own.hold(held("uid-of-who-had-the-address-before", "v3"), ip);
     assert_eq!(own.local.load().labels.value("version"), Some("v2"));
 }

@@ -17,6 +17,8 @@ fn gateway(ports: &[u16]) -> Objects {
         name: format!("http-{port}").into(),
         protocol: GatewayProtocol::Http,
         hosts: vec![(None, "*".into())],
+        tls: None,
+        redirects: false,
     };
     Objects {
         gateways: vec![GatewaySource {

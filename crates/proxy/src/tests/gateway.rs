@@ -28,6 +28,8 @@ pub(super) fn gateway_to(service: ServiceSource) -> Proxy {
                 name: "http".into(),
                 protocol: GatewayProtocol::Http,
                 hosts: vec![(None, "*".into())],
+                tls: None,
+                redirects: false,
             }],
             created: 0,
         }],

@@ -45,6 +45,7 @@ fn futures_of_connections_are_small() {
             destination: address,
             peer_identity: None,
             client: String::new(),
+            https: false,
             expires: None,
             server_name: Seen::Absent,
         });

@@ -42,6 +42,7 @@ fn over_a_pipe<F: Future<Output = ()>>(
         destination,
         peer_identity: None,
         client: String::new(),
+        https: false,
         expires: None,
         server_name: Seen::NotRead,
     };

@@ -208,6 +208,7 @@ impl Control {
         }
         // A pattern that cannot be used makes its rule dead, nothing else.
         let (view, _) = workload.views.load().apply(changes);
+        let _ = workload.learn_certificates(&view);
         workload.views.replace(view);
     }
 }
@@ -355,6 +356,7 @@ pub(crate) fn rule(subsets: &[(&str, u32)], prefix: Option<&str>) -> Rule {
     let backends = subsets.iter().map(|(subset, weight)| Backend {
         host: "reviews.default.svc.cluster.local".into(),
         port: None,
+        port_name: None,
         subset: (!subset.is_empty()).then(|| (*subset).into()),
         weight: *weight,
         headers: HeaderOps::default(),

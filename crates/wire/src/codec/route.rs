@@ -343,6 +343,8 @@ pub(super) struct BackendMessage {
     weight: u32,
     #[prost(message, optional, tag = "5")]
     headers: Option<HeaderOpsMessage>,
+    #[prost(string, optional, tag = "6")]
+    port_name: Option<String>,
 }
 
 impl Coded for Backend {
@@ -355,6 +357,7 @@ impl Coded for Backend {
             subset: optional_text(self.subset.as_ref()),
             weight: self.weight,
             headers: header_ops_message(&self.headers),
+            port_name: optional_text(self.port_name.as_ref()),
         }
     }
 
@@ -362,6 +365,7 @@ impl Coded for Backend {
         Ok(Self {
             host: m.host.into(),
             port: m.port.map(|port| narrow(port, "the port of a backend")).transpose()?,
+            port_name: m.port_name.map(Name::from),
             subset: m.subset.map(Name::from),
             weight: m.weight,
             headers: header_ops(m.headers),

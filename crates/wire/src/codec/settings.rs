@@ -9,6 +9,7 @@ use prost::Message;
 
 use super::common::{choice, messages, names, nanoseconds, narrow, text, values};
 use super::policy::{mtls, mtls_number};
+use super::server::ListenerServerMessage;
 use super::{Coded, DecodeError};
 
 choice!(
@@ -32,7 +33,7 @@ choice!(
     protocol,
     GatewayProtocol,
     "protocol of a gateway",
-    [GatewayProtocol::Http]
+    [GatewayProtocol::Http, GatewayProtocol::Tls, GatewayProtocol::Tcp]
 );
 
 #[derive(Clone, PartialEq, Eq, Message)]
@@ -121,6 +122,8 @@ pub(super) struct GatewayListenerMessage {
     protocol: u32,
     #[prost(uint32, repeated, tag = "4")]
     domain_chunks: Vec<u32>,
+    #[prost(message, repeated, tag = "5")]
+    servers: Vec<ListenerServerMessage>,
 }
 
 impl Coded for GatewayListener {
@@ -132,6 +135,7 @@ impl Coded for GatewayListener {
             name: text(&self.name),
             protocol: protocol_number(self.protocol),
             domain_chunks: self.domain_chunks.iter().map(|chunk| chunk.0).collect(),
+            servers: messages(&self.servers),
         }
     }
 
@@ -141,6 +145,7 @@ impl Coded for GatewayListener {
             name: m.name.into(),
             protocol: protocol(m.protocol)?,
             domain_chunks: m.domain_chunks.into_iter().map(Chunk).collect(),
+            servers: values(m.servers)?,
         })
     }
 }

@@ -36,7 +36,7 @@ fields! {
         /// Its name, for its readers.
         honoured name: String,
         /// How connections are secured.
-        honoured tls: ServerTls,
+        honoured tls: Option<ServerTls>,
         /// Where everything goes.
         later default_endpoint "defaultEndpoint": String,
     }
@@ -56,35 +56,35 @@ fields! {
     /// How connections to a gateway are secured.
     pub struct ServerTls "tls" {
         /// Whether plaintext is redirected to HTTPS.
-        later https_redirect "httpsRedirect": Option<bool>,
+        honoured https_redirect "httpsRedirect": Option<bool>,
         /// Whether TLS ends here, and what is asked of the client.
-        later mode: Option<ServerTlsMode>,
+        honoured mode: Option<ServerTlsMode>,
         /// File with the certificate.
-        later server_certificate "serverCertificate": String,
+        honoured server_certificate "serverCertificate": String,
         /// File with its key.
-        later private_key "privateKey": String,
+        honoured private_key "privateKey": String,
         /// File with the authorities that are trusted.
-        later ca_certificates "caCertificates": String,
+        honoured ca_certificates "caCertificates": String,
         /// Secret that has all three.
-        later credential_name "credentialName": String,
+        honoured credential_name "credentialName": String,
         /// Secrets with certificates of several kinds.
-        later credential_names "credentialNames": Vec<String>,
+        honoured credential_names "credentialNames": Vec<String>,
         /// Secret with the authorities that are trusted.
-        later ca_cert_credential_name "caCertCredentialName": String,
+        honoured ca_cert_credential_name "caCertCredentialName": String,
         /// Files with certificates of several kinds.
-        later tls_certificates "tlsCertificates": Vec<TlsCertificate>,
+        honoured tls_certificates "tlsCertificates": Vec<TlsCertificate>,
         /// Names of which the client's certificate has one.
-        later subject_alt_names "subjectAltNames": Vec<String>,
+        honoured subject_alt_names "subjectAltNames": Vec<String>,
         /// Hashes of which the key of the client's certificate has one.
-        later verify_certificate_spki "verifyCertificateSpki": Vec<String>,
+        honoured verify_certificate_spki "verifyCertificateSpki": Vec<String>,
         /// Hashes of which the client's certificate has one.
-        later verify_certificate_hash "verifyCertificateHash": Vec<String>,
+        honoured verify_certificate_hash "verifyCertificateHash": Vec<String>,
         /// The lowest version of TLS.
-        later min_protocol_version "minProtocolVersion": String,
+        honoured min_protocol_version "minProtocolVersion": String,
         /// The highest version of TLS.
-        later max_protocol_version "maxProtocolVersion": String,
-        /// Cipher suites.
-        later cipher_suites "cipherSuites": Vec<String>,
+        honoured max_protocol_version "maxProtocolVersion": String,
+        /// Cipher suites: those with forward secrecy and authenticated encryption are always offered, others never.
+        honoured cipher_suites "cipherSuites": Vec<String>,
         /// File with the certificates that were revoked.
         later ca_crl "caCrl": String,
         /// Whether any certificate will do.
@@ -114,28 +114,28 @@ words! {
         /// HTTP, in all versions.
         honoured GrpcWeb = "GRPC-WEB",
         /// HTTP over TLS.
-        later Https = "HTTPS",
+        honoured Https = "HTTPS",
         /// TLS.
-        later Tls = "TLS",
+        honoured Tls = "TLS",
         /// Anything.
-        later Tcp = "TCP",
+        honoured Tcp = "TCP",
         /// MongoDB's.
-        later Mongo = "MONGO",
+        honoured Mongo = "MONGO",
     }
 
     /// Whether TLS ends at a gateway, and what is asked of the client.
     pub enum ServerTlsMode {
         /// It is passed on by its SNI.
-        later Passthrough = "PASSTHROUGH",
+        honoured Passthrough = "PASSTHROUGH",
         /// It ends here.
-        later Simple = "SIMPLE",
+        honoured Simple = "SIMPLE",
         /// It ends here, and the client shows a certificate.
-        later Mutual = "MUTUAL",
+        honoured Mutual = "MUTUAL",
         /// It is passed on by its SNI to any service.
-        later AutoPassthrough = "AUTO_PASSTHROUGH",
+        honoured AutoPassthrough = "AUTO_PASSTHROUGH",
         /// It ends here, and the client is a member of the mesh.
-        later IstioMutual = "ISTIO_MUTUAL",
+        honoured IstioMutual = "ISTIO_MUTUAL",
         /// It ends here, and the client may show a certificate.
-        later OptionalMutual = "OPTIONAL_MUTUAL",
+        honoured OptionalMutual = "OPTIONAL_MUTUAL",
     }
 }

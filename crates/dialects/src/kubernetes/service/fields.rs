@@ -35,11 +35,11 @@ fields! {
     /// A load balancer.
     pub struct LoadBalancer "loadBalancer" {
         /// Where it can be reached.
-        honoured ingress: Vec<Ingress>,
+        honoured ingress: Vec<LoadBalancerIngress>,
     }
 
     /// Where a load balancer can be reached.
-    pub struct Ingress "an ingress" {
+    pub struct LoadBalancerIngress "an ingress" {
         /// Its address.
         honoured ip: String,
         /// Its host name.

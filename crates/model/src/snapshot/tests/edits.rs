@@ -34,6 +34,7 @@ impl World {
             destination_policies: self.destination_policies.values().cloned().collect(),
             inbound_policies: self.inbound_policies.values().cloned().collect(),
             gateways: self.gateways.values().cloned().collect(),
+            credentials: Vec::new(),
         }
     }
 

@@ -173,7 +173,7 @@ fn domains() -> impl Strategy<Value = Domains> {
 fn listeners() -> impl Strategy<Value = Listeners> {
     let listener = (any::<u16>(), name(), vec(chunk(), 0..3)).prop_map(|(port, name, chunks)| {
         let protocol = GatewayProtocol::Http;
-        GatewayListener { port, name, protocol, domain_chunks: chunks }
+        GatewayListener { port, name, protocol, domain_chunks: chunks, servers: Vec::new() }
     });
     vec(listener, 0..4).prop_map(|listeners| Listeners { listeners })
 }
@@ -298,7 +298,10 @@ fn route() -> impl Strategy<Value = Route> {
 
 fn backend() -> impl Strategy<Value = Backend> {
     (name(), of(any::<u16>()), of(name()), any::<u32>(), header_ops()).prop_map(
-        |(host, port, subset, weight, headers)| Backend { host, port, subset, weight, headers },
+        |(host, port, subset, weight, headers)| {
+            let port_name = subset.clone();
+            Backend { host, port, port_name, subset, weight, headers }
+        },
     )
 }
 

@@ -5,8 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ironmesh_model::chunk::Chunk;
+use ironmesh_model::credential::Certificate;
 use ironmesh_model::draw::Share;
-use ironmesh_model::listeners::{Domains, GatewayListener, GatewayProtocol, Listeners};
+use ironmesh_model::listeners::{
+    ClientCertificate, Domains, GatewayListener, GatewayProtocol, ListenerServer, Listeners,
+    ServerTls, Termination, TlsVersion,
+};
 use ironmesh_model::policy::{
     Balance, Balancer, ClientTls, ConnectionPool, DestinationPolicy, HashBalance, HashCookie,
     HashKey, HashTable, InboundPolicy, Keepalive, MtlsMode, OutlierDetection, Policy, PortPolicy,
@@ -100,8 +104,43 @@ fn listeners() -> Listeners {
         name: "http".into(),
         protocol: GatewayProtocol::Http,
         domain_chunks: vec![Chunk(2), Chunk(3)],
+        servers: Vec::new(),
     };
-    Listeners { listeners: vec![listener] }
+    let termination = Termination {
+        from: "Secret istio-system/shop".into(),
+        certificates: vec![Certificate { chain: "chain".into(), key: "key".into() }],
+        client: ClientCertificate::Required,
+        trusted: Some("authorities".into()),
+        revoked: Some("revoked".into()),
+        names: vec!["me.example.com".into()],
+        key_hashes: vec!["a".into()],
+        certificate_hashes: vec!["b".into()],
+        lowest: TlsVersion::V12,
+        highest: TlsVersion::V13,
+    };
+    let server = |tls| ListenerServer {
+        gateway: "default/shop".into(),
+        hosts: vec!["shop.example.com".into()],
+        http: false,
+        tls,
+        redirect_to: None,
+    };
+    let tls = [
+        ServerTls::Terminate(Box::new(termination)),
+        ServerTls::Mesh,
+        ServerTls::Passthrough,
+        ServerTls::AutoPassthrough,
+    ];
+    let at_443 = GatewayListener {
+        port: 443,
+        protocol: GatewayProtocol::Tls,
+        servers: tls.into_iter().map(|tls| server(Some(tls))).collect(),
+        ..listener.clone()
+    };
+    let redirects = ListenerServer { http: true, redirect_to: Some(443), ..server(None) };
+    let at_81 = GatewayListener { port: 81, servers: vec![redirects], ..listener.clone() };
+    let at_82 = GatewayListener { port: 82, protocol: GatewayProtocol::Tcp, ..listener.clone() };
+    Listeners { listeners: vec![listener, at_81, at_82, at_443] }
 }
 
 fn domains() -> Domains {
@@ -161,6 +200,7 @@ fn route() -> Route {
     let backend = |subset: &str, weight| Backend {
         host: reviews().hostname,
         port: Some(9080),
+        port_name: None,
         subset: Some(subset.into()),
         weight,
         headers: HeaderOps::default(),

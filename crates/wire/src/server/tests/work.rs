@@ -217,6 +217,7 @@ fn route(name: &str, hosts: &[&str], gateways: &[&str], weight: u32) -> RouteSou
     let to = |subset: &str, weight| route::Backend {
         host: fqdn(&name.replace("web", "s"), "default").into(),
         port: Some(80),
+        port_name: None,
         subset: Some(subset.into()),
         weight,
         headers: HeaderOps::default(),
@@ -287,6 +288,8 @@ fn mesh(services: u16) -> Objects {
             name: "http".into(),
             protocol: GatewayProtocol::Http,
             hosts: vec![(None, "*".into())],
+            tls: None,
+            redirects: false,
         }],
         created: 0,
     }];
