@@ -92,6 +92,7 @@ pub(crate) fn ingress(object: &Object, findings: &mut Vec<Finding>) -> Option<Pa
             hosts,
             gateways: vec![ingress_gateway_name(object.id()).into()],
             export_to: Vec::new(),
+            delegations: Vec::new(),
             found: Vec::new(),
             precedence: None,
             created: object.created(),
