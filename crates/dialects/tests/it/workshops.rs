@@ -229,12 +229,14 @@ fn canary_by_cookie() {
 }
 
 #[test]
-fn a_gateway_without_an_attached_route_answers_404_and_a_finding_says_why() {
+fn a_route_that_names_no_gateway_is_attached_by_its_host_and_a_finding_says_so() {
     let Some(mesh) = Workshop::new("003-istio1.0", "default") else { return };
     let mesh = mesh.apply("canary.yaml").apply("gateway.yaml");
-    assert_eq!(mesh.at_gateway("myweb-service.domain.com", "/", &[]), "no_route");
+    let found = mesh.at_gateway("myweb-service.domain.com", "/", &[]);
+    assert!(found.starts_with("gateway-service#0"), "{found}");
+    assert_eq!(mesh.at_gateway("another.domain.com", "/", &[]), "no_route");
     let (_, findings) = mesh.snapshot();
-    assert!(findings.iter().any(|f| f.code == FindingCode::NotAttached), "{findings:?}");
+    assert!(findings.iter().any(|f| f.code == FindingCode::AttachedByHost), "{findings:?}");
 }
 
 #[test]

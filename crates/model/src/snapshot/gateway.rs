@@ -166,7 +166,7 @@ pub(super) fn domains(reader: &Reader<'_>, scope: &Scope, port: u16, chunk: Chun
         for pattern in of_routes.chain(of_servers) {
             let makes = |server: &&GatewayServer| {
                 !attached(reader, scope, &gateway, server, pattern).is_empty()
-                    || !by_host(reader, scope, &gateway, server, pattern).is_empty()
+                    || !by_host(reader, scope, port, &gateway, server, pattern).is_empty()
             };
             if !domains.contains(pattern) && servers.iter().any(makes) {
                 domains.insert(pattern.clone());
@@ -207,7 +207,7 @@ pub(super) fn domain(
     if routes.is_empty() {
         for (gateway, servers) in gateways_on(reader, scope, port) {
             for server in servers {
-                let found = by_host(reader, scope, &gateway, server, domain);
+                let found = by_host(reader, scope, port, &gateway, server, domain);
                 if !found.is_empty() {
                     gateways.insert(gateway.clone());
                 }
@@ -264,23 +264,27 @@ fn attached<'a>(
 }
 
 /// The routes that say nothing of gateways, but are for a host that a server names exactly and that is
-/// neither a service nor another route's: they cannot be meant for anything else. (In Istio they have no
+/// neither a service nor another route's, at any gateway of the port: they cannot be meant for anything else. (In Istio they have no
 /// effect there.)
 fn by_host<'a>(
     reader: &Reader<'a>,
     scope: &Scope,
+    port: u16,
     gateway: &str,
     server: &GatewayServer,
     domain: &str,
 ) -> Vec<&'a Aged<ObjectId>> {
     let served = server.hosts.iter().find(|(_, host)| **host == *domain);
     let Some((allowed, _)) = served.filter(|_| !domain.starts_with('*')) else { return Vec::new() };
+    let is_covered =
+        |gateway: &Name| reader.covering(Map::Gateway(gateway), domain).flatten().next().is_some();
     let namespace = gateway.split_once('/').map_or("", |(namespace, _)| namespace);
     let is_bound = |route: &&Aged<ObjectId>| {
         reader.attachment(&route.id).is_some_and(|entry| {
             entry.visible_from(&scope.namespace)
                 && admits(allowed.as_ref(), entry)
                 && is_meant_for(reader, (gateway, namespace), entry, domain)
+                && !gateways_on(reader, scope, port).keys().any(is_covered)
         })
     };
     reader.of_pattern(Map::Mesh, domain).iter().filter(is_bound).collect()
