@@ -16,9 +16,11 @@ pub mod peer_authentication;
 pub mod policy;
 pub mod route_rule;
 pub mod service_entry;
+pub mod sidecar;
 pub(crate) mod status;
 pub(crate) mod validation;
 pub mod virtual_service;
+pub mod workload_entry;
 
 pub(crate) use destination_policy::destination_policy;
 pub(crate) use destination_rule::destination_rule;
@@ -28,7 +30,9 @@ pub(crate) use peer_authentication::peer_authentication;
 pub(crate) use policy::{mesh_policy, policy};
 pub(crate) use route_rule::route_rule;
 pub(crate) use service_entry::{Entries, EntryPart, service_entry};
+pub(crate) use sidecar::sidecar;
 pub(crate) use virtual_service::virtual_service;
+pub(crate) use workload_entry::workload_entry;
 
 fields! {
     istio;

@@ -39,6 +39,7 @@ enum Kind {
     DestinationPolicy(ObjectId),
     InboundPolicy(ObjectId),
     Gateway(ObjectId),
+    Sidecar(ObjectId),
     /// What others refer to.
     Conditions,
     /// A late part of this object, and whether it is a policy.
@@ -97,6 +98,7 @@ impl<K: Ord + Clone> Join<K> {
                 self.late.put_conditions(&key, place, conditions)
             }
             Part::Gateway(part) => vec![Edit::Gateway(part.id.clone(), Some(part))],
+            Part::Sidecar(part) => vec![Edit::Sidecar(part.id.clone(), Some(part))],
             Part::MeshConfig(part) if part.namespace == self.settings.root_namespace => {
                 vec![Edit::Settings(part.over(&self.settings).into())]
             }
@@ -136,6 +138,7 @@ impl<K: Ord + Clone> Join<K> {
             Some(Kind::DestinationPolicy(id)) => vec![Edit::DestinationPolicy(id, None)],
             Some(Kind::InboundPolicy(id)) => vec![Edit::InboundPolicy(id, None)],
             Some(Kind::Gateway(id)) => vec![Edit::Gateway(id, None)],
+            Some(Kind::Sidecar(id)) => vec![Edit::Sidecar(id, None)],
             Some(Kind::MeshConfig(true)) => vec![Edit::Settings(self.settings.clone().into())],
             Some(Kind::MeshConfig(false)) => Vec::new(),
             Some(Kind::Ingress(id)) => {
@@ -193,6 +196,7 @@ impl Kind {
             Part::Gateway(part) => Self::Gateway(part.id.clone()),
             Part::Credential(part) => Self::Credential(part.id.clone()),
             Part::Ingress(part) => Self::Ingress(part.gateway.id.clone()),
+            Part::Sidecar(part) => Self::Sidecar(part.id.clone()),
             Part::MeshConfig(part) => Self::MeshConfig(part.namespace == settings.root_namespace),
         })
     }

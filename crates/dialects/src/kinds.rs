@@ -472,9 +472,9 @@ kinds! {
         DestinationRule "destinationrules" ["dr"] namespaced model(istio::destination_rule::DestinationRule, istio::destination_rule) shown DESTINATION_RULE;
         Gateway "gateways" ["gw"] namespaced model(istio::gateway::Gateway, istio::gateway);
         ServiceEntry "serviceentries" ["se"] namespaced model(istio::service_entry::ServiceEntry, istio::service_entry) shown SERVICE_ENTRY;
-        Sidecar "sidecars" [] namespaced kept;
+        Sidecar "sidecars" [] namespaced model(istio::sidecar::Sidecar, istio::sidecar);
         EnvoyFilter "envoyfilters" [] namespaced kept;
-        WorkloadEntry "workloadentries" ["we"] namespaced kept shown WORKLOAD_ENTRY;
+        WorkloadEntry "workloadentries" ["we"] namespaced model(istio::workload_entry::WorkloadEntry, istio::workload_entry) shown WORKLOAD_ENTRY;
         WorkloadGroup "workloadgroups" ["wg"] namespaced kept;
         ProxyConfig "proxyconfigs" [] namespaced kept;
     }

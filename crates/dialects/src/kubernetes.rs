@@ -56,6 +56,8 @@ pub(crate) struct ServicePart {
     service: Service,
     /// `None`: it has no selector, so it selects nothing.
     selector: Option<Labels>,
+    /// The name outside for which it stands.
+    external: Option<Name>,
     targets: Vec<Target>,
     publish_not_ready: bool,
     reach: Reach,
@@ -100,16 +102,18 @@ pub(crate) struct PodPart {
     id: WorkloadId,
     ip: IpAddr,
     labels: Labels,
-    owner: Name,
-    service_account: Name,
+    pub(crate) owner: Name,
+    pub(crate) service_account: Name,
     ready: bool,
     terminating: bool,
-    created: Created,
+    pub(crate) created: Created,
     /// Whether it has a proxy at all.
     meshed: bool,
     /// Whether it has a sidecar, which takes mutual TLS for its ports.
     sidecar: bool,
     named_ports: Vec<(Name, u16)>,
+    /// Where ports of services are, by the names of these.
+    pub(crate) service_ports: Vec<(Name, u16)>,
 }
 
 /// Which of two pods holds the address that both have had: one that is going has given it up.
@@ -120,6 +124,10 @@ fn holder<'a>(a: &'a PodPart, b: &'a PodPart) -> &'a PodPart {
 
 fn endpoint(part: &ServicePart, pod: &PodPart, settings: &Settings) -> Endpoint {
     let target = |target: &Target| {
+        let name = part.service.port(target.service).map(|port| &port.name);
+        if let Some(port) = name.and_then(|name| pod.service_port(name)) {
+            return Some(PortMap { service: target.service, target: port });
+        }
         let port = match &target.pod {
             TargetPort::Number(number) => *number,
             TargetPort::Name(name) => pod.named_ports.iter().find(|(n, _)| n == name)?.1,
@@ -156,6 +164,29 @@ impl PodPart {
     /// Its address.
     pub(crate) fn ip(&self) -> IpAddr {
         self.ip
+    }
+
+    /// A workload that is none of the platform's.
+    pub(crate) fn of_entry(id: WorkloadId, ip: IpAddr, labels: Labels, has_proxy: bool) -> Self {
+        Self {
+            id,
+            ip,
+            labels,
+            owner: Name::default(),
+            service_account: Name::default(),
+            ready: true,
+            terminating: false,
+            created: Created::default(),
+            meshed: has_proxy,
+            sidecar: has_proxy,
+            named_ports: Vec::new(),
+            service_ports: Vec::new(),
+        }
+    }
+
+    /// Where it has the port of this name of a service, if it says so.
+    pub(crate) fn service_port(&self, name: &str) -> Option<u16> {
+        self.service_ports.iter().find(|(own, _)| **own == *name).map(|(_, port)| *port)
     }
 
     /// The endpoint that it is of a service with these ports.

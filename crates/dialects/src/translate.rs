@@ -5,6 +5,7 @@ use ironmesh_model::route::Match;
 use ironmesh_model::settings::Settings;
 use ironmesh_model::snapshot::{
     DestinationPolicySource, GatewaySource, InboundPolicySource, Objects, RouteSource,
+    SidecarSource,
 };
 use ironmesh_model::{Finding, FindingCode, Severity};
 
@@ -54,6 +55,7 @@ pub(crate) enum Part {
     /// Conditions to which others refer by this name.
     Conditions(Place, Vec<Match>),
     Gateway(Box<GatewaySource>),
+    Sidecar(Box<SidecarSource>),
     MeshConfig(Box<MeshConfig>),
     Credential(Box<CredentialSource>),
     Ingress(Box<IngressPart>),

@@ -36,6 +36,7 @@ mod outbound;
 mod reader;
 mod readers;
 mod scope;
+mod sidecar;
 
 pub use cell::{Cell, Touched};
 pub use edit::Edit;
@@ -45,6 +46,7 @@ use index::{Index, exported};
 use reader::Reader;
 pub use readers::Readers;
 pub use scope::Scope;
+pub use sidecar::{EgressHosts, SidecarSource};
 
 /// When an object was created: seconds since the Unix epoch, as Kubernetes keeps it.
 pub type Created = i64;
@@ -68,6 +70,8 @@ pub struct Objects {
     pub gateways: Vec<GatewaySource>,
     /// Certificates and keys of the users.
     pub credentials: Vec<CredentialSource>,
+    /// Sidecars.
+    pub sidecars: Vec<SidecarSource>,
 }
 
 /// A service and its endpoints.
@@ -430,8 +434,12 @@ fn resource(reader: &Reader<'_>, key: &ResourceKey, scope: &Scope) -> Option<Res
     }
     match key {
         ResourceKey::Settings => {
-            let settings = &reader.index(&[cell::Name::Settings]).settings;
-            Some(Resource::Settings(settings.clone()))
+            let settings = reader.index(&[cell::Name::Settings]).settings.clone();
+            let sidecar = scope.sidecar.as_ref().and_then(|id| reader.sidecar(id));
+            Some(Resource::Settings(match sidecar.and_then(|sidecar| sidecar.outbound_policy) {
+                None => settings,
+                Some(outbound_policy) => Settings { outbound_policy, ..(*settings).clone() }.into(),
+            }))
         }
         ResourceKey::Listeners => {
             Some(Resource::Listeners(gateway::listeners(reader, scope).into()))
@@ -485,12 +493,14 @@ fn is_policy_seen(reader: &Reader<'_>, policy: &Policy, namespace: &str) -> bool
 /// What applies at a key that the asker may ask for.
 fn resolve(reader: &Reader<'_>, key: &ResolutionKey, scope: &Scope) -> Resolution {
     let namespace = &key.namespace;
+    let sidecar = || scope.sidecar.as_ref().and_then(|id| reader.sidecar(id));
     let applies = match (key.listener, &key.target) {
         (ListenerKind::Outbound, Target::Host(host, port)) => {
-            outbound::host(reader, host, *port, namespace)
+            outbound::host(reader, host, *port, &outbound::Caller { namespace, sidecar: sidecar() })
         }
         (ListenerKind::Outbound, Target::Address(ip, port)) => {
-            outbound::address(reader, *ip, *port, namespace)
+            let from = outbound::Caller { namespace, sidecar: sidecar() };
+            outbound::address(reader, *ip, *port, &from)
         }
         (ListenerKind::Inbound, Target::Address(ip, EVERY_PORT)) => {
             Some(inbound::address(reader, *ip, scope))

@@ -23,7 +23,7 @@ mod synthetic;
 mod tests;
 
 pub use fields::*;
-pub(crate) use join::Entries;
+pub(crate) use join::{Entries, TLS_MODE};
 pub use names::EntryNames;
 
 /// A ServiceEntry, before it is known what others say of its hosts and who its endpoints are.

@@ -1,7 +1,7 @@
 //! `Endpoints` and `EndpointSlice`: addresses of a Service that selects no pods.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use ironmesh_model::service::{Endpoint, EndpointAddress, PortMap, ServicePort, UpstreamTls};
@@ -206,6 +206,26 @@ pub(super) fn at_address<'a>(
 /// The id of what [`at_address`] makes.
 pub(super) fn id_at(part: &ServicePart, ip: IpAddr, pod: Option<&PodPart>) -> Name {
     pod.map_or_else(|| outside_id(part, ip), |pod| pod.id.uid.clone())
+}
+
+/// The endpoint of a Service that stands for a name outside.
+pub(super) fn named(part: &ServicePart, name: &Name) -> Endpoint {
+    let ports = part.targets.iter().map(|target| PortMap {
+        service: target.service,
+        target: match &target.pod {
+            TargetPort::Number(number) => *number,
+            TargetPort::Name(_) => target.service,
+        },
+    });
+    let id: Name = format!("{}/{name}", part.service.id.namespace).into();
+    let unspecified = outside(part, IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+    Endpoint {
+        id: id.clone(),
+        address: EndpointAddress::Dns(name.clone()),
+        ports: ports.collect(),
+        workload: WorkloadId { name: name.clone(), uid: id, ..unspecified.workload.clone() },
+        ..unspecified
+    }
 }
 
 fn outside_id(part: &ServicePart, ip: IpAddr) -> Name {

@@ -184,7 +184,7 @@ impl<K: Ord + Clone> Members<K> {
     /// The services of a name that select no pods.
     fn without_selector(&self, name: &(Name, Name)) -> impl Iterator<Item = &ServicePart> {
         let services = self.services_by_name.of(name).filter_map(|key| self.services.get(key));
-        services.filter(|part| part.selector.is_none())
+        services.filter(|part| part.selector.is_none() && part.external.is_none())
     }
 
     /// The endpoint of a service without a selector at an address that this pod had until now.
@@ -211,13 +211,14 @@ impl<K: Ord + Clone> Members<K> {
     }
 
     fn all_endpoints(&self, part: &ServicePart) -> Edit {
-        let endpoints: Vec<Endpoint> = match first_label(part) {
-            Some(label) => {
+        let endpoints: Vec<Endpoint> = match (&part.external, first_label(part)) {
+            (Some(name), _) => vec![endpoints::named(part, name)],
+            (None, Some(label)) => {
                 let pods = self.pods_by_label.of(&label).filter_map(|key| self.pods.get(key));
                 let selected = pods.filter(|pod| selects(part, pod));
                 selected.map(|pod| endpoint(part, pod, &self.settings)).collect()
             }
-            None => {
+            (None, None) => {
                 let name = name_of(part);
                 let lists = self.lists_by_service.of(&name);
                 let lists = lists.filter_map(|key| self.lists.get(key));
@@ -282,6 +283,7 @@ fn shape(part: &ServicePart) -> impl PartialEq {
         ports.collect::<Vec<_>>(),
         part.targets.clone(),
         part.selector.clone(),
+        part.external.clone(),
         part.publish_not_ready,
     )
 }

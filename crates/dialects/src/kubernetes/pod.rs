@@ -43,6 +43,7 @@ pub(crate) fn pod(object: &Object, findings: &mut Vec<Finding>) -> Option<Part> 
         meshed: proxy.is_some(),
         sidecar: proxy.is_some() && !gateway,
         named_ports: named.map(|port| (port.name.as_str().into(), port.container_port)).collect(),
+        service_ports: Vec::new(),
     })))
 }
 

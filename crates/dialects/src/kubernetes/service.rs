@@ -20,9 +20,10 @@ use fields::{PUBLISHED, Service, ServicePort, ServiceProtocol, ServiceSpec, Serv
 /// Translates a Service. UDP and SCTP ports are left out: the mesh carries TCP.
 pub(crate) fn service(object: &Object, findings: &mut Vec<Finding>) -> Option<Part> {
     let Service { spec, status, .. } = read(object, findings)?;
-    if spec.of == ServiceType::ExternalName {
-        return None;
-    }
+    let external = match spec.of {
+        ServiceType::ExternalName => Some(outside_name(&spec)?),
+        _ => None,
+    };
     if let Some(note) = status.conditions.iter().find(|condition| condition.of == PUBLISHED) {
         let note = note.message.as_str();
         findings.push(Finding::new(object.id(), "spec.ports", FindingCode::NotPublished, note));
@@ -53,7 +54,8 @@ pub(crate) fn service(object: &Object, findings: &mut Vec<Finding>) -> Option<Pa
             ports: service_ports,
             endpoint_chunks: Vec::new(),
         },
-        selector: Some(labels(&spec.selector)).filter(|s| !s.is_empty()),
+        selector: Some(labels(&spec.selector)).filter(|s| !s.is_empty() && external.is_none()),
+        external,
         targets,
         publish_not_ready: spec.publish_not_ready_addresses,
         reach: Reach { export_to: exported(object), ..Reach::since(object.created()) },
@@ -71,6 +73,14 @@ fn exported(object: &Object) -> Vec<Name> {
 
 /// The annotation by which a Service says who sees it, as `exportTo` of Istio's kinds does.
 pub(super) const EXPORT_TO: &str = "networking.istio.io/exportTo";
+/// The name outside for which a Service stands; none if that is one of the mesh, which its callers find
+/// by it, or if it has no ports, so that nothing is called by it.
+fn outside_name(spec: &ServiceSpec) -> Option<Name> {
+    let name = spec.external_name.trim_end_matches('.').to_ascii_lowercase();
+    let is_own = name.ends_with(".cluster.local") || name.is_empty();
+    (!is_own && !spec.ports.is_empty()).then(|| name.into())
+}
+
 /// What stands for the address of a Service that has none of its own.
 const HEADLESS: &str = "None";
 

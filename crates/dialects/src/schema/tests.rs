@@ -16,7 +16,9 @@ use crate::istio::peer_authentication::PeerAuthentication;
 use crate::istio::policy::{MeshPolicy, Policy};
 use crate::istio::route_rule::RouteRule;
 use crate::istio::service_entry::ServiceEntry;
+use crate::istio::sidecar::Sidecar;
 use crate::istio::virtual_service::VirtualService;
+use crate::istio::workload_entry::WorkloadEntry;
 use crate::kinds::KINDS;
 use crate::kubernetes::kinds::{
     ConfigMap, ControllerRevision, DaemonSet, Deployment, EndpointSlice, Endpoints, Event, Ingress,
@@ -37,6 +39,8 @@ const TABLES: &[Tested] = &[
     ("networking.istio.io/v1", "DestinationRule", typed::<DestinationRule>),
     ("networking.istio.io/v1", "Gateway", typed::<Gateway>),
     ("networking.istio.io/v1", "ServiceEntry", typed::<ServiceEntry>),
+    ("networking.istio.io/v1", "Sidecar", typed::<Sidecar>),
+    ("networking.istio.io/v1", "WorkloadEntry", typed::<WorkloadEntry>),
     ("security.istio.io/v1", "PeerAuthentication", typed::<PeerAuthentication>),
     ("config.istio.io/v1alpha2", "RouteRule", typed::<RouteRule>),
     ("config.istio.io/v1alpha2", "DestinationPolicy", typed::<DestinationPolicy>),

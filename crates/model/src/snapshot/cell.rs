@@ -71,6 +71,10 @@ pub(super) enum Name<'a> {
     SelectingPoliciesIn(&'a str),
     /// Which inbound policies are in a namespace, and whom they select.
     InboundPoliciesIn(&'a str),
+    /// A Sidecar.
+    Sidecar(&'a ObjectId),
+    /// Which Sidecars are in a namespace, and whom they select.
+    SidecarsIn(&'a str),
     /// A gateway.
     Gateway(&'a ObjectId),
     /// The gateways of a name (`NAMESPACE/NAME`).

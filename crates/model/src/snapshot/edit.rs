@@ -10,7 +10,8 @@ use super::index::{
     PatternChange, RouteEntry, WorkloadEntry,
 };
 use super::{
-    DestinationPolicySource, GatewaySource, InboundPolicySource, Reach, RouteSource, destination,
+    DestinationPolicySource, GatewaySource, InboundPolicySource, Reach, RouteSource, SidecarSource,
+    destination,
 };
 use crate::chunk::Chunk;
 use crate::credential::CredentialSource;
@@ -45,6 +46,8 @@ pub enum Edit {
     Gateway(ObjectId, Option<Box<GatewaySource>>),
     /// A certificate or key of a user is this, or gone.
     Credential(ObjectId, Option<Box<CredentialSource>>),
+    /// A Sidecar is this, or gone.
+    Sidecar(ObjectId, Option<Box<SidecarSource>>),
 }
 
 impl Index {
@@ -65,6 +68,7 @@ impl Index {
             Edit::InboundPolicy(id, source) => self.edit_inbound_policy(id, source, touched),
             Edit::Gateway(id, source) => self.edit_gateway(id, source, touched),
             Edit::Credential(id, source) => self.edit_credential(&id, source, touched),
+            Edit::Sidecar(id, source) => self.edit_sidecar(id, source, touched),
         }
     }
 
@@ -350,6 +354,35 @@ impl Index {
             Some(after) => self.credentials.insert(place, after),
             None => self.credentials.remove(&place),
         };
+    }
+
+    fn edit_sidecar(
+        &mut self,
+        id: ObjectId,
+        source: Option<Box<SidecarSource>>,
+        touched: &mut Touched,
+    ) {
+        let before = self.sidecars.get(&id).cloned();
+        let after = source.map(|source| Arc::new(*source));
+        if before == after {
+            return;
+        }
+        touched.touch(Cell::Sidecar(&id));
+        let reach = |sidecar: &Arc<SidecarSource>| (sidecar.selector.clone(), sidecar.created);
+        if before.as_ref().map(reach) != after.as_ref().map(reach) {
+            touched.touch(Cell::SidecarsIn(&id.namespace));
+            if let Some(before) = &before {
+                self.sidecars_in.remove(&id.namespace, &Aged::new(before.created, &id));
+            }
+            if let Some(after) = &after {
+                self.sidecars_in.insert(id.namespace.clone(), Aged::new(after.created, &id));
+            }
+        }
+        match after {
+            Some(after) => self.sidecars.insert(id.clone(), after),
+            None => self.sidecars.remove(&id),
+        };
+        touched.objects.insert(id);
     }
 
     fn edit_gateway(

@@ -6,7 +6,7 @@ use std::hash::Hash;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::{Created, GatewaySource, Reach, RouteFields};
+use super::{Created, GatewaySource, Reach, RouteFields, SidecarSource};
 use crate::chunk::{Chunked, Identified};
 use crate::credential::CredentialSource;
 use crate::finding::Finding;
@@ -51,6 +51,8 @@ pub(super) struct Index {
     pub(super) selecting_policies_in: Lists<Name, Aged<ObjectId>>,
     pub(super) inbound_policies: SharedMap<ObjectId, Arc<InboundPolicyEntry>>,
     pub(super) inbound_policies_in: Lists<Name, Aged<ObjectId>>,
+    pub(super) sidecars: SharedMap<ObjectId, Arc<SidecarSource>>,
+    pub(super) sidecars_in: Lists<Name, Aged<ObjectId>>,
     pub(super) gateways: SharedMap<ObjectId, Arc<GatewaySource>>,
     pub(super) gateways_by_name: Lists<Name, Aged<ObjectId>>,
     /// By the first label of their selectors; by empty texts if those have none.

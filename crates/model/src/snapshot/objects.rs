@@ -2,7 +2,7 @@
 
 use super::{
     DestinationPolicySource, Edit, GatewaySource, InboundPolicySource, Objects, RouteSource,
-    ServiceSource,
+    ServiceSource, SidecarSource,
 };
 use crate::credential::CredentialSource;
 use crate::name::ServiceId;
@@ -36,6 +36,8 @@ impl Objects {
         let source =
             |source: CredentialSource| Edit::Credential(source.id.clone(), Some(source.into()));
         edits.extend(self.credentials.into_iter().map(source));
+        let source = |source: SidecarSource| Edit::Sidecar(source.id.clone(), Some(source.into()));
+        edits.extend(self.sidecars.into_iter().map(source));
         edits
     }
 
@@ -84,6 +86,9 @@ impl Objects {
             }
             Edit::Credential(id, source) => {
                 put(&mut self.credentials, source.map(|s| *s), |own| own.id == id);
+            }
+            Edit::Sidecar(id, source) => {
+                put(&mut self.sidecars, source.map(|s| *s), |own| own.id == id);
             }
         }
     }

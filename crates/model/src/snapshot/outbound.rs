@@ -4,16 +4,42 @@ use std::cmp::Reverse;
 use std::net::IpAddr;
 
 use super::cell::Map;
-use super::destination;
 use super::index::{Aged, MESH, RouteEntry, ServiceEntry};
 use super::reader::Reader;
+use super::{SidecarSource, destination};
 use crate::host::candidates;
-use crate::name::{Name, ObjectId};
+use crate::name::{Name, ObjectId, ServiceId};
 use crate::resource::{Applies, DefaultBackend, Join};
 use crate::service::Protocol;
 
-/// What applies to requests for a host on a port, from a namespace.
-pub(super) fn host(reader: &Reader<'_>, host: &str, port: u16, namespace: &str) -> Option<Applies> {
+/// Who looks: a proxy of a namespace, to which a Sidecar may show a part only.
+pub(super) struct Caller<'a> {
+    pub(super) namespace: &'a str,
+    pub(super) sidecar: Option<&'a SidecarSource>,
+}
+
+impl Caller<'_> {
+    /// Whether it is shown a service on a port.
+    fn sees(&self, entry: &ServiceEntry, port: u16) -> bool {
+        let ServiceId { namespace, hostname } = &entry.service.id;
+        self.sidecar.is_none_or(|sidecar| sidecar.shows(namespace, hostname, port))
+    }
+
+    /// Whether it is shown a route for a host on a port.
+    fn follows(&self, route: &RouteEntry, host: &str, port: u16) -> bool {
+        let namespace = &route.route.id.namespace;
+        self.sidecar.is_none_or(|sidecar| sidecar.shows(namespace, host, port))
+    }
+}
+
+/// What applies to requests for a host on a port.
+pub(super) fn host(
+    reader: &Reader<'_>,
+    host: &str,
+    port: u16,
+    from: &Caller<'_>,
+) -> Option<Applies> {
+    let namespace = from.namespace;
     if host.is_empty() {
         return None;
     }
@@ -24,22 +50,24 @@ pub(super) fn host(reader: &Reader<'_>, host: &str, port: u16, namespace: &str) 
             // As below: of what the search list made wildcards know nothing.
             Err(_) => reader.service_named(&name, namespace),
         };
-        if let Some(entry) = service {
+        if let Some(entry) = service.filter(|entry| from.sees(entry, port)) {
             // A service that does not have the port is not what the caller dialled.
             entry.service.port(port)?;
             // A route for the name itself goes before one for the wildcard that it belongs to.
             let hostname = &entry.service.id.hostname;
             let asked = if hostname.starts_with('*') { &name } else { hostname };
-            let routes = mesh_routes(reader, asked, namespace);
+            let mut routes = mesh_routes(reader, asked, namespace);
+            routes.retain(|route| from.follows(route, asked, port));
             return Some(to_service(reader, entry, port, &routes, namespace));
         }
         // Of a name that the search list made and that is no service, wildcards know nothing: else
         // `*.svc.cluster.local` would take `example.com`.
-        let routes = if *name == *host {
+        let mut routes = if *name == *host {
             mesh_routes(reader, &name, namespace)
         } else {
             visible(reader, reader.of_pattern(Map::Mesh, &name), namespace)
         };
+        routes.retain(|route| from.follows(route, &name, port));
         if !routes.is_empty() {
             return Some(without_service(reader, &routes, namespace));
         }
@@ -47,13 +75,14 @@ pub(super) fn host(reader: &Reader<'_>, host: &str, port: u16, namespace: &str) 
     None
 }
 
-/// What applies to connections to an address, from a namespace.
+/// What applies to connections to an address.
 pub(super) fn address(
     reader: &Reader<'_>,
     ip: IpAddr,
     port: u16,
-    namespace: &str,
+    from: &Caller<'_>,
 ) -> Option<Applies> {
+    let namespace = from.namespace;
     let at_virtual_address = reader.service_at(ip, namespace);
     let headless = || {
         reader
@@ -64,29 +93,34 @@ pub(super) fn address(
     };
     let around = || reader.service_around(ip, port, namespace);
     let entry = at_virtual_address.or_else(headless).or_else(around);
-    let served = entry.filter(|entry| entry.service.port(port).is_some());
+    let served = entry.filter(|entry| entry.service.port(port).is_some() && from.sees(entry, port));
     match served {
         Some(entry) => {
             // Rules for requests go by the host that a request names, not by the address.
             let mut routes = mesh_routes(reader, &entry.service.id.hostname, namespace);
-            routes.retain(|entry| entry.attachment.has_connection_rules);
+            routes.retain(|route| {
+                let host = &entry.service.id.hostname;
+                route.attachment.has_connection_rules && from.follows(route, host, port)
+            });
             Some(to_service(reader, entry, port, &routes, namespace))
         }
         None => match reader.workload(ip) {
             Some(_) => Some(to_member(ip)),
-            None => anywhere(reader, port, namespace),
+            None => anywhere(reader, port, from),
         },
     }
 }
 
 /// An address of nobody, on a port of services that are reached at whatever address: TLS by the name that
 /// it names, all else by the oldest that is not TLS.
-fn anywhere(reader: &Reader<'_>, port: u16, namespace: &str) -> Option<Applies> {
+fn anywhere(reader: &Reader<'_>, port: u16, from: &Caller<'_>) -> Option<Applies> {
+    let namespace = from.namespace;
     let is_tls = |entry: &&ServiceEntry| {
         entry.service.port(port).is_some_and(|port| port.protocol == Protocol::Tls)
     };
-    let services = reader.services_anywhere(port, namespace);
-    let (mut named, others): (Vec<_>, Vec<_>) = services.into_iter().partition(is_tls);
+    let services = reader.services_anywhere(port, namespace).into_iter();
+    let (mut named, others): (Vec<_>, Vec<_>) =
+        services.filter(|entry| from.sees(entry, port)).partition(is_tls);
     // Stable, so that age decides among equals: there is one of a name in most cases.
     named.sort_by_key(|entry| specificity(&entry.service.id.hostname));
     let hosts = named.iter().chain(others.first()).map(|entry| &entry.service.id.hostname);
@@ -94,7 +128,9 @@ fn anywhere(reader: &Reader<'_>, port: u16, namespace: &str) -> Option<Applies> 
     let mut destinations = Vec::new();
     for host in hosts {
         let of_host = mesh_routes(reader, host, namespace).into_iter();
-        let of_host = of_host.filter(|route| route.attachment.has_connection_rules);
+        let of_host = of_host.filter(|route| {
+            route.attachment.has_connection_rules && from.follows(route, host, port)
+        });
         routes.extend(of_host.map(|route| route.route.id.clone()));
         destinations.push(destination::destination(reader, host, namespace));
     }

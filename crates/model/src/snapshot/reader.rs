@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use hashbrown::HashSet;
 
-use super::GatewaySource;
 use super::cell::{Cell, Map, Name as CellName};
 use super::index::{
     Aged, DestinationPolicyEntry, GatewayRoutes, HostMap, InboundPolicyEntry, Index, MESH,
     RouteEntry, ServiceEntry,
 };
+use super::{GatewaySource, SidecarSource};
 use crate::chunk::Chunk;
 use crate::credential::CredentialSource;
 use crate::name::{Labels, Name, ObjectId, ServiceId};
@@ -295,6 +295,18 @@ impl<'a> Reader<'a> {
         namespace: &str,
     ) -> impl Iterator<Item = &'a InboundPolicyEntry> {
         inbound_policies_in(self.index(&[CellName::InboundPoliciesIn(namespace)]), namespace)
+    }
+
+    /// A Sidecar.
+    pub(super) fn sidecar(&self, id: &ObjectId) -> Option<&'a SidecarSource> {
+        self.index(&[CellName::Sidecar(id)]).sidecars.get(id).map(|sidecar| &**sidecar)
+    }
+
+    /// The Sidecars of a namespace, the oldest first, and whom they select.
+    pub(super) fn sidecars_in(&self, namespace: &str) -> Vec<&'a SidecarSource> {
+        let index = self.index(&[CellName::SidecarsIn(namespace)]);
+        let ids = index.sidecars_in.of(namespace).iter();
+        ids.filter_map(|aged| index.sidecars.get(&aged.id)).map(|sidecar| &**sidecar).collect()
     }
 
     /// A gateway.

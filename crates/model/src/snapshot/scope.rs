@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::cell::Cell;
 use super::reader::Reader;
-use super::{Snapshot, Subscriber, inbound};
+use super::{Snapshot, Subscriber, inbound, sidecar};
 use crate::bootstrap::ProxyKind;
 use crate::name::{Name, ObjectId};
 use crate::resource::{ListenerKind, ResourceKey};
@@ -22,6 +22,8 @@ pub struct Scope {
     pub(super) selecting_policies: Arc<[ObjectId]>,
     /// Inbound policies that hold for it, most specific first.
     pub(super) inbound_policies: Arc<[ObjectId]>,
+    /// The Sidecar that says what it sees.
+    pub(super) sidecar: Option<ObjectId>,
     /// Addresses of its own workload.
     pub(super) addresses: Arc<[IpAddr]>,
 }
@@ -47,13 +49,15 @@ impl Scope {
         let Self { asker, gateways, inbound_policies, addresses, .. } = self;
         let namespace = self.namespace.clone();
         let selecting_policies = self.selecting_policies.clone();
+        let sidecar = self.sidecar.clone();
         match key {
             ResourceKey::Listeners | ResourceKey::Domains(..) => {
                 Self { namespace, asker: *asker, gateways: gateways.clone(), ..Self::default() }
             }
             ResourceKey::Resolution(resolution) => match resolution.listener {
                 ListenerKind::Outbound => {
-                    Self { namespace, asker: Asker::Any, selecting_policies, ..Self::default() }
+                    let asker = Asker::Any;
+                    Self { namespace, asker, selecting_policies, sidecar, ..Self::default() }
                 }
                 ListenerKind::Inbound => {
                     let inbound_policies = inbound_policies.clone();
@@ -70,7 +74,8 @@ impl Scope {
                     ..Self::default()
                 },
             },
-            ResourceKey::Settings | ResourceKey::Workload(_) => Self::default(),
+            ResourceKey::Settings => Self { sidecar, ..Self::default() },
+            ResourceKey::Workload(_) => Self::default(),
             _ if is_reference => Self::default(),
             _ => Self { namespace, asker: Asker::Any, ..Self::default() },
         }
@@ -131,6 +136,10 @@ impl Snapshot {
             gateways: gateways.into(),
             selecting_policies: reader.policies_selecting(namespace, labels).into(),
             inbound_policies: inbound::policies(&reader, namespace, labels).into(),
+            sidecar: match asker {
+                Asker::Gateway => None,
+                _ => sidecar::of_workload(&reader, namespace, labels),
+            },
             addresses: addresses.as_slice().into(),
         };
         (scope, reader.into_reads())

@@ -11,7 +11,7 @@ use ironmesh_model::snapshot::{Edit, Reach};
 use ironmesh_model::{Identity, Name, ServiceId, WorkloadId};
 
 use super::synthetic::Synthetic;
-use super::{Endpoints, EntryEndpoint, EntryPart};
+use super::{Endpoints, EntryEndpoint, EntryPart, EntryPort};
 use crate::kubernetes::{CLUSTER, Members, PodPart};
 
 /// ServiceEntries by the names of their objects. Those of one namespace that have a host in common are
@@ -196,16 +196,17 @@ impl<K: Ord + Clone> Entries<K> {
         part: &EntryPart,
         members: &Members<K>,
     ) -> Vec<Endpoint> {
-        let own_ports = || {
-            let ports = part.ports.iter();
-            ports
-                .map(|port| PortMap { service: port.service.number, target: port.target })
-                .collect()
+        let ports_of = |pod: &PodPart| {
+            let ports = part.ports.iter().map(|EntryPort { service, target }| PortMap {
+                service: service.number,
+                target: pod.service_port(&service.name).unwrap_or(*target),
+            });
+            ports.collect()
         };
         match &part.endpoints {
             Endpoints::Selected(selector) => members
                 .selected(&part.id.namespace, selector)
-                .map(|pod| pod.as_endpoint(own_ports(), &self.settings))
+                .map(|pod| pod.as_endpoint(ports_of(pod), &self.settings))
                 .collect(),
             Endpoints::Host => {
                 let given = EntryEndpoint::of_host(&id.hostname);
@@ -317,7 +318,7 @@ impl EntryEndpoint {
 }
 
 /// The label of a workload with a proxy, which takes mutual TLS.
-const TLS_MODE: &str = "security.istio.io/tlsMode";
+pub(crate) const TLS_MODE: &str = "security.istio.io/tlsMode";
 
 /// Puts a key into a set, or takes it out.
 fn put<P: Ord, K: Ord + Clone>(sets: &mut BTreeMap<P, BTreeSet<K>>, place: P, key: &K, on: bool) {

@@ -160,6 +160,24 @@ fn a_service_of_kubernetes_goes_before_an_entry_of_its_name() {
 }
 
 #[test]
+fn a_service_that_stands_for_a_name_outside_leads_there() {
+    let service = |name: &str, ports: Value| {
+        json!({
+            "apiVersion": "v1", "kind": "Service", "metadata": {"name": "out", "namespace": "default"},
+            "spec": {"type": "ExternalName", "externalName": name, "ports": ports},
+        })
+    };
+    let ports = json!([{"name": "http", "port": 80, "targetPort": 8080}]);
+    let outside = one(&[service("API.test.", ports.clone())]);
+    assert_eq!(outside.endpoints.len(), 1);
+    assert_eq!(outside.endpoints[0].address, EndpointAddress::Dns("api.test".into()));
+    assert_eq!(outside.endpoints[0].ports[0].target, 8080);
+    // What is in the mesh is found by its own name, and nothing is called without a port.
+    assert_eq!(services(&[service("s.shop.svc.cluster.local", ports)]), []);
+    assert_eq!(services(&[service("api.test", json!([]))]), []);
+}
+
+#[test]
 fn names_have_the_addresses_that_the_proxies_know() {
     let all = [
         entry(

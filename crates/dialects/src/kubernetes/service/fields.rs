@@ -124,7 +124,7 @@ words! {
         /// At a load balancer.
         honoured LoadBalancer = "LoadBalancer",
         /// It stands for another name.
-        later ExternalName = "ExternalName",
+        honoured ExternalName = "ExternalName",
     }
 
     /// Whether a caller meets the same pod again.

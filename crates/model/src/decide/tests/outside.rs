@@ -1,9 +1,10 @@
 //! Services outside: by name, by wildcard, by address, by network, and by the name that TLS names.
 
 use super::*;
+use crate::bootstrap::ProxyKind;
 use crate::service::Discovery;
 use crate::settings::OutboundPolicy;
-use crate::snapshot::ServiceSource;
+use crate::snapshot::{EgressHosts, ServiceSource, SidecarSource};
 
 /// A service outside of this host, without addresses, on a port.
 fn entry(namespace: &str, host: &str, port: u16, protocol: Protocol) -> ServiceSource {
@@ -155,4 +156,86 @@ fn rules_for_a_name_hold_beside_those_of_the_wildcard_that_is_its_service() {
     let mut proxy = Proxy::sidecar(objects, "default", &[]);
     assert_eq!(proxy.get("a.test", "/").plan, Plan::Answer(418));
     assert_eq!(proxy.get("b.test", "/").plan, Plan::Answer(419));
+}
+
+/// A Sidecar of a namespace that shows these hosts.
+fn sidecar_of(namespace: &str, name: &str, egress: Vec<EgressHosts>) -> SidecarSource {
+    SidecarSource {
+        id: crate::ObjectId::new("Sidecar", namespace, name),
+        selector: None,
+        egress,
+        outbound_policy: None,
+        created: 0,
+    }
+}
+
+fn shown(port: Option<u16>, hosts: &[(Option<&str>, &str)]) -> EgressHosts {
+    let host = |(of, host): &(Option<&str>, &str)| (of.map(Name::from), Name::from(*host));
+    EgressHosts { port, hosts: hosts.iter().map(host).collect() }
+}
+
+fn beside(objects: Objects, namespace: &str, labels: &[(&str, &str)]) -> Proxy {
+    let mut proxy = Proxy::sidecar(objects, namespace, labels);
+    proxy.subscribe(&ResourceKey::Settings);
+    proxy
+}
+
+#[test]
+fn a_sidecar_shows_the_hosts_that_it_names_on_its_ports() {
+    let services = vec![
+        entry("default", "a.test", 9080, Protocol::Http),
+        entry("shop", "b.test", 9080, Protocol::Http),
+        entry("shop", "c.other", 9080, Protocol::Http),
+    ];
+    let of = |egress: Vec<EgressHosts>| {
+        let mut own = sidecar_of("default", "s", egress);
+        own.outbound_policy = Some(OutboundPolicy::RegistryOnly);
+        let objects = Objects { services: services.clone(), sidecars: vec![own], ..<_>::default() };
+        let mut proxy = beside(objects, "default", &[]);
+        ["a.test", "b.test", "c.other"].map(|host| to(&proxy.get(host, "/")) == host)
+    };
+    assert_eq!(of(Vec::new()), [true; 3]);
+    assert_eq!(of(vec![shown(None, &[(None, "*")])]), [true; 3]);
+    assert_eq!(of(vec![shown(None, &[(Some("default"), "*")])]), [true, false, false]);
+    assert_eq!(of(vec![shown(None, &[(Some("shop"), "*.test")])]), [false, true, false]);
+    assert_eq!(of(vec![shown(None, &[(Some("~"), "*")])]), [false; 3]);
+    // What a listener says of its port holds there in place of what the others say.
+    let all = shown(None, &[(None, "*")]);
+    assert_eq!(
+        of(vec![all.clone(), shown(Some(9080), &[(None, "c.other")])]),
+        [false, false, true]
+    );
+    assert_eq!(of(vec![all, shown(Some(81), &[(None, "c.other")])]), [true; 3]);
+}
+
+#[test]
+fn the_sidecar_that_selects_a_workload_goes_before_that_of_its_namespace_and_that_of_the_mesh() {
+    let closed = |namespace: &str, name: &str, policy| SidecarSource {
+        outbound_policy: Some(policy),
+        ..sidecar_of(namespace, name, Vec::new())
+    };
+    let (open, shut) = (OutboundPolicy::AllowAny, OutboundPolicy::RegistryOnly);
+    let mut selecting = closed("default", "z", open);
+    selecting.selector = Some([("app", "a")].into_iter().collect());
+    let mut nowhere = closed("istio-system", "a", open);
+    nowhere.selector = Some([("app", "b")].into_iter().collect());
+    let all =
+        vec![closed("istio-system", "m", shut), nowhere, closed("default", "n", shut), selecting];
+    let reason = |sidecars: &[SidecarSource], namespace, labels: &[(&str, &str)]| {
+        let objects = Objects { sidecars: sidecars.to_vec(), ..<_>::default() };
+        to(&beside(objects, namespace, labels).get("x.test", "/"))
+    };
+    assert_eq!(reason(&all, "default", &[("app", "a")]), "passthrough");
+    assert_eq!(reason(&all, "default", &[("app", "b")]), "blocked");
+    assert_eq!(reason(&all, "shop", &[("app", "b")]), "blocked");
+    assert_eq!(reason(&all[1..], "shop", &[("app", "b")]), "passthrough");
+    // A gateway sees what there is.
+    let gateway = Proxy::gateway(Objects { sidecars: all, ..<_>::default() });
+    let (scope, _) = gateway.snapshot.scope(&gateway.subscriber, Some(ProxyKind::Gateway));
+    let key = ResourceKey::Settings;
+    let settings = gateway.snapshot.answer(&key, &scope.narrowed(&key, false)).resource;
+    assert!(matches!(
+        settings,
+        Some(crate::Resource::Settings(settings)) if settings.outbound_policy == open
+    ));
 }

@@ -9,6 +9,7 @@ use super::*;
 use crate::bootstrap::ProxyKind;
 use crate::route::{Action, ConnectionRule};
 use crate::service::{Discovery, EndpointAddress};
+use crate::settings::OutboundPolicy;
 
 const PROTOCOLS: [Protocol; 3] = [Protocol::Tcp, Protocol::Http, Protocol::Grpc];
 
@@ -22,6 +23,7 @@ struct World {
     destination_policies: BTreeMap<ObjectId, DestinationPolicySource>,
     inbound_policies: BTreeMap<ObjectId, InboundPolicySource>,
     gateways: BTreeMap<ObjectId, GatewaySource>,
+    sidecars: BTreeMap<ObjectId, SidecarSource>,
 }
 
 impl World {
@@ -35,7 +37,28 @@ impl World {
             inbound_policies: self.inbound_policies.values().cloned().collect(),
             gateways: self.gateways.values().cloned().collect(),
             credentials: Vec::new(),
+            sidecars: self.sidecars.values().cloned().collect(),
         }
+    }
+
+    fn change_sidecar(&mut self, namespace: &str, name: &str, step: &RandomEdit) -> Vec<Edit> {
+        let RandomEdit { how, keep, .. } = *step;
+        let hosts = ["*", "*.svc.cluster.local", "h1.example.com", APP];
+        let of = (!how.is_multiple_of(3)).then(|| NAMESPACES[usize::from(how) % 3].into());
+        let egress = EgressHosts {
+            port: how.is_multiple_of(5).then_some(9080),
+            hosts: vec![(of, hosts[usize::from(how) % 4].into())],
+        };
+        let source = SidecarSource {
+            id: ObjectId::new("Sidecar", namespace, name),
+            selector: how.is_multiple_of(2).then(|| [("app", "a")].into_iter().collect()),
+            egress: if how.is_multiple_of(7) { Vec::new() } else { vec![egress] },
+            outbound_policy: how.is_multiple_of(4).then_some(OutboundPolicy::RegistryOnly),
+            created: i64::from(how % 3),
+        };
+        let id = source.id.clone();
+        put(&mut self.sidecars, id.clone(), source.clone(), keep);
+        vec![Edit::Sidecar(id, keep.then(|| source.into()))]
     }
 
     fn change_service(&mut self, namespace: &str, name: &str, step: &RandomEdit) -> Vec<Edit> {
@@ -75,6 +98,7 @@ impl World {
             0 => self.change_settings(who, how),
             1 => self.change_service(namespace, name, step),
             2 => self.change_endpoints(namespace, name, step),
+            8 => self.change_sidecar(namespace, name, step),
             3 => {
                 let ip = IpAddr::from([10, 77, 1, who % 8]);
                 let labels: &[(&str, &str)] = match how % 3 {
@@ -256,7 +280,7 @@ fn steps() -> impl Strategy<Value = Vec<RandomEdit>> {
     // Often the same objects, in forms that differ in little.
     let who = prop_oneof![Just(0u8), 0u8..9];
     let how = prop_oneof![Just(0u8), Just(18), Just(144), any::<u8>()];
-    let step = (0u8..8, who, how, prop::bool::weighted(0.75));
+    let step = (0u8..9, who, how, prop::bool::weighted(0.75));
     let step = step.prop_map(|(what, who, how, keep)| RandomEdit { what, who, how, keep });
     prop::collection::vec(step, 1..40)
 }

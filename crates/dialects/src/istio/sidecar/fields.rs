@@ -1,0 +1,91 @@
+//! Fields of `Sidecar`.
+
+use std::collections::BTreeMap;
+
+use crate::schema::{Bounded, fields, kind, words};
+
+kind! {
+    istio;
+    /// What of the mesh the workloads of a namespace see, and where what enters them goes.
+    pub struct Sidecar "Sidecar" {
+        /// The workloads, and what holds for them.
+        honoured spec: Spec,
+        /// What controllers have found out about it.
+        honoured status: serde_json::Value,
+    }
+}
+
+fields! {
+    istio;
+    /// What a `Sidecar` says.
+    pub struct Spec "Sidecar.spec" {
+        /// The workloads; none: all of the namespace, or of the mesh if that is the root namespace.
+        honoured workload_selector "workloadSelector": LabelSelector,
+        /// Ports of the workloads, and where their connections go.
+        later ingress: serde_json::Value,
+        /// What of the mesh they see; none: all.
+        honoured egress: Vec<EgressListener>,
+        /// Bounds for what enters them.
+        later inbound_connection_pool "inboundConnectionPool": serde_json::Value,
+        /// What happens to traffic for destinations that they do not see.
+        honoured outbound_traffic_policy "outboundTrafficPolicy": Option<OutboundTrafficPolicy>,
+    }
+
+    /// Workloads, by labels.
+    pub struct LabelSelector "workloadSelector" {
+        /// Labels that they have.
+        honoured labels: BTreeMap<String, String>,
+    }
+
+    /// What of the mesh is seen.
+    pub struct EgressListener "a listener of egress" {
+        /// On this port alone; none: on all that no other listener names.
+        honoured port: Option<ListenerPort>,
+        /// The address on which it is.
+        later bind: String,
+        /// How connections come to it.
+        later capture_mode "captureMode": Option<CaptureMode>,
+        /// Hosts: `NAMESPACE/HOST`, the namespace `.` for the own one, `*` for any, `~` for none.
+        required hosts: Vec<String>,
+    }
+
+    /// A port of a listener.
+    pub struct ListenerPort "the port of a listener" {
+        /// Its number.
+        required number: u16,
+        /// What is spoken there.
+        honoured protocol: String,
+        /// Its name.
+        honoured name: String,
+        /// The port of the workload; Istio does not honour it any more either.
+        later target_port "targetPort": Option<Bounded<0, 65_535>>,
+    }
+
+    /// What happens to traffic for destinations that are not known.
+    pub struct OutboundTrafficPolicy "outboundTrafficPolicy" {
+        /// Whether it goes where it was going.
+        honoured mode: OutboundMode,
+        /// Through which service it goes.
+        later egress_proxy "egressProxy": serde_json::Value,
+    }
+}
+
+words! {
+    /// How connections come to a listener.
+    pub enum CaptureMode {
+        /// As the mesh has it.
+        honoured Default = "DEFAULT",
+        /// They are led to it.
+        honoured IpTables = "IPTABLES",
+        /// Callers dial it.
+        later None = "NONE",
+    }
+
+    /// What happens to traffic for destinations that are not known.
+    pub enum OutboundMode {
+        /// It is refused.
+        honoured RegistryOnly = "REGISTRY_ONLY",
+        /// It goes where it was going.
+        honoured AllowAny = "ALLOW_ANY",
+    }
+}
