@@ -28,6 +28,7 @@ mod link;
 mod names;
 mod references;
 mod rule_index;
+mod turns;
 
 pub use compile::{CallerMatch, CompiledMatch, CompiledRoute, CompiledRule};
 use names::Names;

@@ -51,14 +51,12 @@ pub(crate) fn workload_entry(object: &Object, findings: &mut Vec<Finding>) -> Op
         name: object.name().clone(),
         uid: object.uid(),
     };
-    let part = PodPart::of_entry(id, ip, labels, has_proxy);
-    Some(Part::Pod(Box::new(PodPart {
-        owner,
-        service_account: account.unwrap_or("default").into(),
-        created: object.created(),
-        service_ports: spec.ports.iter().filter_map(port).collect(),
-        ..part
-    })))
+    let mut part = PodPart::of_entry(id, ip, labels, has_proxy);
+    part.owner = owner;
+    part.service_account = account.unwrap_or("default").into();
+    part.created = object.created();
+    part.service_ports = spec.ports.iter().filter_map(port).collect();
+    Some(Part::Pod(Box::new(part)))
 }
 
 #[cfg(test)]

@@ -485,17 +485,17 @@ fn rules_behind_a_catch_all_are_tried_last_or_never_where_routes_join() {
         member: None,
     };
     assert_eq!(
-        link::join(&routes, &applies(Join::CatchAllLast), 80),
+        turns::join(&routes, &applies(Join::CatchAllLast), 80),
         [turn(0, 0, 0..1), turn(1, 0, 0..1), turn(0, 0, 1..2), turn(1, 1, 0..0)]
     );
     assert_eq!(
-        link::join(&routes, &applies(Join::InOrder), 80),
+        turns::join(&routes, &applies(Join::InOrder), 80),
         [turn(0, 0, 0..3), turn(0, 1, 0..1), turn(1, 0, 0..1), turn(1, 1, 0..0), turn(1, 2, 0..1)]
     );
     let elsewhere = crate::route::Match { port: Some(81), ..prefix("/") };
     let conditional = [route_of("c", vec![vec![elsewhere], vec![exact("/reached")]])];
     assert_eq!(
-        link::join(&conditional, &applies(Join::CatchAllLast), 80),
+        turns::join(&conditional, &applies(Join::CatchAllLast), 80),
         [turn(0, 0, 0..1), turn(0, 1, 0..1)],
         "a catch-all for another port catches nothing here"
     );
@@ -503,7 +503,7 @@ fn rules_behind_a_catch_all_are_tried_last_or_never_where_routes_join() {
     let asks_more = crate::route::Match { headers: header, ..prefix("/") };
     let conditional = [route_of("d", vec![vec![asks_more], vec![exact("/reached")]])];
     assert_eq!(
-        link::join(&conditional, &applies(Join::CatchAllLast), 80),
+        turns::join(&conditional, &applies(Join::CatchAllLast), 80),
         [turn(0, 0, 0..1), turn(0, 1, 0..1)],
         "what asks for a header is no catch-all"
     );

@@ -313,13 +313,7 @@ fn service() -> Service {
     }
 }
 
-fn destination_policy() -> Policy {
-    let subset = |name: &str, traffic| Subset {
-        name: name.into(),
-        labels: [("version", name)].into_iter().collect(),
-        traffic,
-    };
-    let nothing = TrafficPolicy::default();
+fn every_traffic_field() -> TrafficPolicy {
     let by_cookie = HashBalance {
         key: HashKey::Cookie(HashCookie {
             name: "session".into(),
@@ -329,7 +323,7 @@ fn destination_policy() -> Policy {
         }),
         table: HashTable::Ring { points_min: 1024 },
     };
-    let everything = TrafficPolicy {
+    TrafficPolicy {
         balance: Some(Balance {
             by: Balancer::Hash(Box::new(by_cookie)),
             warmup: Some(Warmup {
@@ -378,7 +372,17 @@ fn destination_policy() -> Policy {
             revoked_file: Some("/etc/certs/crl.pem".into()),
         }),
         ports: Vec::new(),
+    }
+}
+
+fn destination_policy() -> Policy {
+    let subset = |name: &str, traffic| Subset {
+        name: name.into(),
+        labels: [("version", name)].into_iter().collect(),
+        traffic,
     };
+    let nothing = TrafficPolicy::default();
+    let everything = every_traffic_field();
     let at_port = |traffic: &TrafficPolicy| TrafficPolicy {
         ports: vec![
             PortPolicy { port: 9080, traffic: traffic.clone() },
