@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use regex::Regex;
 use serde_json::Value;
 
+mod gateway;
 mod own_answer;
 
 use own_answer::own_answer;
@@ -216,56 +217,6 @@ impl<'a> Mesh<'a> {
             }
         }
         best.map(|(_, _, route)| route)
-    }
-
-    fn at_gateway(self, request: &Request, host: &str) -> Answer {
-        // (domain, route, gateway) for every virtual host that covers the request's host.
-        let mut found: Vec<(String, &Value, String)> = Vec::new();
-        for gateway in self.kind("Gateway") {
-            let name = id_of(gateway);
-            let servers = list(&gateway["spec"]["servers"]);
-            for server in servers.iter().filter(|s| s["port"]["number"] == request.port) {
-                for route in self.kind("VirtualService") {
-                    let attached = list(&route["spec"]["gateways"])
-                        .iter()
-                        .any(|g| full_gateway(g.as_str().unwrap(), route) == name);
-                    if !attached || !visible(route, &request.namespace) {
-                        continue;
-                    }
-                    for served in list(&server["hosts"]) {
-                        let served = served.as_str().unwrap();
-                        let (allowed, served) = served.split_once('/').unwrap_or(("*", served));
-                        if allowed != "*" && allowed != route["metadata"]["namespace"] {
-                            continue;
-                        }
-                        for pattern in hosts_of(route) {
-                            if covers(served, host) && covers(&pattern, host) {
-                                let domain = narrower(served, &pattern);
-                                found.push((domain.to_owned(), route, name.clone()));
-                            }
-                        }
-                    }
-                }
-            }
-        }
-        let best = found.iter().map(|(d, ..)| (!d.starts_with('*'), d.len())).max();
-        found.retain(|(d, ..)| Some((!d.starts_with('*'), d.len())) == best);
-        let gateways: Vec<String> = found.iter().map(|(_, _, gateway)| gateway.clone()).collect();
-        let mut routes: Vec<&Value> = found.into_iter().map(|(_, route, _)| route).collect();
-        routes.sort_by_key(|route| age_of(route));
-        routes.dedup_by_key(|route| id_of(route));
-        let (mut first, mut last) = (Vec::new(), Vec::new());
-        for route in routes {
-            for tried in tries_of(route) {
-                if is_catch_all(&tried, &gateways, request.port) {
-                    last.push(tried);
-                    break;
-                }
-                first.push(tried);
-            }
-        }
-        first.extend(last);
-        self.first(request, &gateways, &first, false)
     }
 
     /// The first of these that matches.

@@ -264,8 +264,8 @@ fn attached<'a>(
 }
 
 /// The routes that say nothing of gateways, but are for a host that a server names exactly and that is
-/// neither a service nor another route's, at any gateway of the port: they cannot be meant for anything else. (In Istio they have no
-/// effect there.)
+/// neither a service nor, at any gateway of the port, another route's: they cannot be meant for
+/// anything else. (In Istio they have no effect there.)
 fn by_host<'a>(
     reader: &Reader<'a>,
     scope: &Scope,
