@@ -255,7 +255,11 @@ impl<'a> Exchange<'a> {
             if made > 1 || *asks {
                 head.fields.remove(ATTEMPT_COUNT);
             }
-            head.fields.push(ATTEMPT_COUNT.as_bytes(), made.to_string().as_bytes());
+            match u8::try_from(made) {
+                // Nearly always; it needs no memory.
+                Ok(digit @ 0..=9) => head.fields.push(ATTEMPT_COUNT.as_bytes(), &[b'0' + digit]),
+                _ => head.fields.push(ATTEMPT_COUNT.as_bytes(), made.to_string().as_bytes()),
+            }
         }
         let Some(expected) = expected else { return };
         // As Envoy: 0 would be no limit.
