@@ -68,7 +68,11 @@ fn without_a_policy_who_has_fewer_requests_under_way_is_asked() {
     held.send("GET /hold HTTP/1.1\r\nhost: reviews:9080\r\n\r\n");
     eventually("the request", || !holds.lock().unwrap().is_empty());
     let busy = holds.lock().unwrap()[0];
+    let group = proxy.workload.views.load().groups().next().unwrap();
+    let under_way = || group.members().iter().map(|member| member.state().under_way()).sum::<u32>();
     for _ in 0..4 {
+        // A client has its answer a moment before its request is under way no longer.
+        eventually("only the held one to be under way", || under_way() == 1);
         let mut client = Wire::connect(&proxy);
         let others: Vec<String> = (0..5).map(|_| client.get("/").body).collect();
         assert!(others.iter().all(|other| other != busy), "{busy} is busy: {others:?}");
