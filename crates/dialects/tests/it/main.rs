@@ -6,4 +6,5 @@ mod admission;
 mod golden;
 mod old_dialects;
 mod oracle;
+mod orders;
 mod workshops;
