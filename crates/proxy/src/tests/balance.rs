@@ -69,7 +69,8 @@ fn without_a_policy_who_has_fewer_requests_under_way_is_asked() {
     eventually("the request", || !holds.lock().unwrap().is_empty());
     let busy = holds.lock().unwrap()[0];
     let group = proxy.workload.views.load().groups().next().unwrap();
-    let under_way = || group.members().iter().map(|member| member.state().under_way()).sum::<u32>();
+    let under_way =
+        || group.members().all.iter().map(|member| member.state().under_way()).sum::<u32>();
     for _ in 0..4 {
         // A client has its answer a moment before its request is under way no longer.
         eventually("only the held one to be under way", || under_way() == 1);
