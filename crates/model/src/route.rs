@@ -80,7 +80,7 @@ pub struct Rule {
     pub action: Action,
     /// Longest time from the request's last byte to the answer's end; `None`: no limit.
     pub timeout: Option<Duration>,
-    /// When it is tried again; `None`: as [`Retry::unconfigured`] says.
+    /// When it is tried again; `None`: as [`after_attempt`](crate::retry::after_attempt) says.
     pub retry: Option<Retry>,
     /// Rewrite of path and authority before the request is sent on.
     pub rewrite: Option<Rewrite>,
