@@ -2,7 +2,7 @@
 //! not say goes, and what each request of the mesh carries is added.
 
 use crate::resource::ListenerKind;
-use crate::retry::is_asking;
+use crate::retry::{ATTEMPT_COUNT, Asked};
 
 /// The scheme of every request that a proxy can read but those whose TLS ends at a gateway: TLS of
 /// applications stays closed to it.
@@ -69,8 +69,8 @@ pub fn at_entry<H: EntryHeaders>(
     let at_edge = sender.listener == ListenerKind::Gateway && !sender.is_member;
     let mut asks = false;
     headers.retain(|name| {
-        let kept = may_come_in(name, trusted, at_edge);
-        asks |= kept && is_asking(name);
+        let kept = may_come_in(name, sender.listener, trusted, at_edge);
+        asks |= kept && Asked::takes(name);
         kept
     });
     if at_edge {
@@ -92,7 +92,7 @@ pub fn at_entry<H: EntryHeaders>(
 }
 
 /// Whether a sender may say this about a request.
-fn may_come_in(name: &[u8], trusted: bool, at_edge: bool) -> bool {
+fn may_come_in(name: &[u8], listener: ListenerKind, trusted: bool, at_edge: bool) -> bool {
     if name.first() != Some(&b'x') {
         return true;
     }
@@ -100,6 +100,8 @@ fn may_come_in(name: &[u8], trusted: bool, at_edge: bool) -> bool {
     !(name.starts_with(b"x-ironmesh-")
         || name == b"x-forwarded-client-cert"
         || (!trusted && name.starts_with(b"x-envoy-"))
+        // Who counts attempts says so itself, whatever an application copies from another request.
+        || (listener != ListenerKind::Inbound && name == ATTEMPT_COUNT.as_bytes())
         || (at_edge && at_edge_only.contains(&name)))
 }
 
@@ -191,6 +193,11 @@ mod tests {
         let plain = entered(ListenerKind::Inbound, false, &[("x-envoy-x", "1")]);
         assert!(!plain.iter().any(|header| header.starts_with("x-envoy")), "{plain:?}");
         assert!(!plain.iter().any(|header| header.starts_with("x-forwarded-client")), "{plain:?}");
+        // Attempts are counted by the proxies of those who send.
+        let count = [(ATTEMPT_COUNT, "7")];
+        let sent = entered(ListenerKind::Outbound, false, &count);
+        assert!(!sent.iter().any(|header| header.starts_with(ATTEMPT_COUNT)), "{sent:?}");
+        assert_eq!(entered(ListenerKind::Inbound, true, &count)[0], "x-envoy-attempt-count: 7");
         // A member at a gateway is one of the mesh, too.
         let member = entered(ListenerKind::Gateway, true, &[("x-request-id", "mine")]);
         assert_eq!(member[0], "x-request-id: mine");

@@ -13,7 +13,7 @@ use crate::name::Name;
 mod asked;
 mod grpc_timeout;
 
-pub use asked::{Asked, is_asking};
+pub use asked::{ATTEMPT_COUNT, Asked};
 pub use grpc_timeout::{grpc_timeout, grpc_timeout_text};
 
 /// When and how often a request is tried again (`retries` of a `VirtualService`).

@@ -38,10 +38,9 @@ impl Asked {
     }
 }
 
-/// Whether a header of this lower-case name may be one that [`Asked`] reads.
-pub fn is_asking(name: &[u8]) -> bool {
-    name.starts_with(PREFIX.as_bytes())
-}
+/// Header that tells an endpoint which attempt at a request it gets, from 1 on (Envoy's
+/// `include_request_attempt_count`, which Istio sets).
+pub const ATTEMPT_COUNT: &str = "x-envoy-attempt-count";
 
 /// Conditions add to those of the rule, or to Istio's default; a number of retries stands for its.
 fn retry(headers: &dyn HeaderLookup, rule: Option<&Retry>, max: Option<u64>) -> Option<Retry> {
@@ -212,9 +211,7 @@ mod tests {
 
     #[test]
     fn what_is_for_proxies_alone_is_known_by_name() {
-        assert!(
-            TAKEN.iter().all(|name| Asked::takes(name.as_bytes()) && is_asking(name.as_bytes()))
-        );
-        assert!(!Asked::takes(b"x-envoy-attempt-count") && !is_asking(b"x-request-id"));
+        assert!(TAKEN.iter().all(|name| Asked::takes(name.as_bytes())));
+        assert!(!Asked::takes(ATTEMPT_COUNT.as_bytes()) && !Asked::takes(b"x-request-id"));
     }
 }

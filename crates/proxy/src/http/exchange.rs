@@ -11,7 +11,7 @@ use ironmesh_model::group::{Ask, Group, GroupPolicy, Member, Requesting, Retryin
 use ironmesh_model::path::{EscapedNul, normalize_target, split_target};
 use ironmesh_model::policy::ConnectionPool;
 use ironmesh_model::recorder::Silent;
-use ironmesh_model::retry::{Asked, grpc_timeout, grpc_timeout_text};
+use ironmesh_model::retry::{ATTEMPT_COUNT, Asked, grpc_timeout, grpc_timeout_text};
 use ironmesh_model::service::{Discovery, Protocol, UpstreamTls};
 use ironmesh_model::{
     Decision, Draw, Hashed, HeaderLookup, ListenerKind, Plan, Reason, Request, Traffic, View,
@@ -250,9 +250,9 @@ impl<'a> Exchange<'a> {
 
     /// Tells the endpoint which attempt it gets, and how long it has for its answer.
     pub(crate) fn state_attempt(&mut self, made: u32, expected: Option<Duration>) {
-        let Self { head, connection, asks, grpc, .. } = self;
+        let Self { head, connection, grpc, .. } = self;
         if connection.kind != ListenerKind::Inbound {
-            if made > 1 || *asks {
+            if made > 1 {
                 head.fields.remove(ATTEMPT_COUNT);
             }
             match u8::try_from(made) {
@@ -364,9 +364,6 @@ impl<'a> Exchange<'a> {
     }
 }
 
-/// Which attempt at the request it is, from 1 on (Envoy's `include_request_attempt_count`, which Istio
-/// sets).
-const ATTEMPT_COUNT: &str = "x-envoy-attempt-count";
 /// Milliseconds that the endpoint has for its answer, as Envoy tells it.
 const EXPECTED_TIMEOUT: &str = "x-envoy-expected-rq-timeout-ms";
 
