@@ -62,7 +62,7 @@ pub(crate) async fn explain(
     };
     let destination = match listener {
         ListenerKind::Gateway => {
-            SocketAddr::new(origin.ip(), proxy.gateway_port(url.port, url.is_tls))
+            SocketAddr::new(origin.ip(), proxy.gateway_port(url.port, url.is_tls)?)
         }
         ListenerKind::Outbound | ListenerKind::Inbound => dialled(),
     };

@@ -143,7 +143,7 @@ spec:
     await_answer(&mesh, "shop", &api, "first host: api.test 200");
     assert_eq!(get(&mesh, "shop", &["http://api.test/fixed"]), " 418");
     // Nobody else sees it; who has no sidecar is not asked what the mesh lets through.
-    assert_eq!(get(&mesh, "closed", &api), " 502");
+    assert!(get(&mesh, "closed", &api).ends_with(" 502"));
     assert_eq!(get(&mesh, "default", &api), "first host: api.test 200");
     // A port that it does not name, and a name beside it.
     assert!(get(&mesh, "shop", &["http://none.test/"]).ends_with(" 502"));

@@ -24,6 +24,7 @@ use super::url::Url;
 use crate::api::explain::ExplainRequest;
 use crate::inject;
 use crate::mesh::subscriber;
+use crate::plane::Refused;
 
 /// A request on its way; proxies change it.
 #[derive(Clone, Debug)]
@@ -205,14 +206,25 @@ impl<'a> Proxy<'a> {
 
     /// The port of a gateway that a client means: the one in the URL, or if the gateway does not
     /// listen there (it is published elsewhere) the first of HTTPS or the one of HTTP.
-    pub(super) fn gateway_port(&self, port: u16, tls: bool) -> u16 {
+    ///
+    /// # Errors
+    ///
+    /// If the gateway listens at none of them.
+    pub(super) fn gateway_port(&self, port: u16, tls: bool) -> Result<u16, Refused> {
         let listeners = self.view.listeners();
         let secure = listeners.listeners.iter().find(|own| own.protocol == GatewayProtocol::Tls);
-        match listeners.at(port) {
-            Some(_) => port,
-            None if tls => secure.map_or(HTTPS_PORT, |own| own.port),
-            None => HTTP_PORT,
-        }
+        let meant = match tls {
+            true => secure.map(|own| own.port),
+            false => Some(HTTP_PORT),
+        };
+        let found = [Some(port), meant].into_iter().flatten().find(|p| listeners.at(*p).is_some());
+        found.ok_or_else(|| {
+            let kind = if tls { " for TLS" } else { "" };
+            Refused::BadRequest(format!(
+                "the gateway does not listen at port {port}, since no Gateway that selects it has a \
+                 server{kind} there"
+            ))
+        })
     }
 
     /// Decides about a call as the proxy does: first about its connection, then, unless the bytes
@@ -362,9 +374,6 @@ const SUBSCRIPTIONS_MAX: usize = 16;
 
 /// Where gateways listen for HTTP, if they are not asked for another port.
 const HTTP_PORT: u16 = 80;
-
-/// Where they listen for HTTPS.
-const HTTPS_PORT: u16 = 443;
 
 /// Headers that a new trace adds.
 const NEW_TRACE_HEADERS: [&str; 4] = ["traceparent", "x-b3-traceid", "x-b3-spanid", "x-b3-sampled"];

@@ -135,7 +135,7 @@ async fn requests_are_changed_where_they_come_in() {
     assert_eq!(explain(&world, ask).await.hops[0].path, "/%2fx");
 
     for (url, why) in [
-        ("https://127.0.0.1:8443/", "no TLS yet"),
+        ("https://127.0.0.1:8443/", "no Gateway that selects it has a server for TLS there"),
         ("http://127.0.0.1:8080/a b", "not allowed in a URL"),
         ("http://127.0.0.1:8080/\u{e9}", "not allowed in a URL"),
     ] {
