@@ -24,7 +24,8 @@ pub struct Settings {
     /// `rootNamespace`: where policies hold for the whole mesh; default `istio-system`.
     pub root_namespace: Name,
     /// `protocolDetectionTimeout`: how long an inbound listener waits for the first bytes of a
-    /// caller of whom it does not know whether it is in the mesh; default 5 s.
+    /// caller of whom it does not know whether it is in the mesh, and an outbound one for those of a
+    /// client whose destination may not be dialled; default 5 s.
     pub detect_timeout: Duration,
     /// `connectTimeout`: how long a connection attempt to an endpoint may take; default 10 s.
     pub connect_timeout: Duration,

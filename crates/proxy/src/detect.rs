@@ -375,6 +375,7 @@ pub(crate) async fn plaintext(
     let mut longest = Instant::now() + limits.downstream_idle_timeout;
     let mut begun = false;
     let mut sniffer = Sniffer::new(limits.sniff_bytes_max);
+    let silence_max = silence_max(worker, connection, declared.decision.as_ref());
     loop {
         match sniffer.look(&first) {
             Sniffed::Http1 => return Detected::Http1(stream, first),
@@ -408,7 +409,7 @@ pub(crate) async fn plaintext(
             }
             Sniffed::Undecided => {
                 let more = read_more(worker, &mut stream, &mut first);
-                match timeout(limits.outbound_silence, more).await {
+                match timeout(silence_max, more).await {
                     Ok(Ok(Read::Bytes)) => {}
                     // It has said what it has to say; the rest is the server's.
                     Ok(Ok(Read::End)) => {
@@ -419,6 +420,15 @@ pub(crate) async fn plaintext(
                 }
             }
         }
+    }
+}
+
+/// How long a client may be silent before the destination is dialled. If that may not be dialled there
+/// is nobody to speak first, and a request may still name a host that is known.
+fn silence_max(worker: &Worker, connection: &Connection, decision: Option<&Decision>) -> Duration {
+    match decision.map(|decision| &decision.plan) {
+        Some(Plan::Answer(_)) => connection.workload.views.load().settings().detect_timeout,
+        _ => worker.process.limits.outbound_silence,
     }
 }
 

@@ -2,8 +2,10 @@
 
 use std::io::{ErrorKind, Read};
 use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
 
 use ironmesh_model::ListenerKind;
+use ironmesh_model::limits::ProxyLimits;
 use ironmesh_model::policy::MtlsMode;
 use ironmesh_model::service::Protocol;
 use ironmesh_model::settings::OutboundPolicy;
@@ -114,6 +116,24 @@ fn what_passes_through_is_broken_off_when_the_mesh_closes() {
     assert!(is_reset(&client.stream));
     app.finish();
     eventually("a log line", || outbound.lines.text().contains(" NR direct_response "));
+}
+
+/// Nobody can speak first where nothing may be dialled, and the request may name a host that is known.
+#[test]
+fn a_client_that_hesitates_gets_an_answer_where_the_mesh_is_closed() {
+    let app = App::named("a");
+    let mut closed = objects(Protocol::Http, &[&app]);
+    closed.settings.outbound_policy = OutboundPolicy::RegistryOnly;
+    let unknown = "192.0.2.1:9080".parse().unwrap();
+    let setup = Setup::new(ListenerKind::Outbound, unknown, closed);
+    let limits = ProxyLimits { outbound_silence: Duration::ZERO, ..setup.limits.clone() };
+    let proxy = Proxy::begin(Setup { limits, ..setup });
+    let mut late = Wire::connect(&proxy);
+    eventually("its connection", || proxy.process.connections() == 1);
+    let mut blocked = Wire::connect(&proxy);
+    blocked.send("GET / HTTP/1.1\r\nhost: unknown.test\r\n\r\n");
+    assert_eq!(blocked.read_response(false).status, 502);
+    assert_eq!(late.get("/").body, "a");
 }
 
 /// An HTTP port whose requests are decided about one by one.
