@@ -28,6 +28,7 @@ pub(crate) use endpoints::{EndpointsPart, endpoint_slice, endpoints};
 pub use endpoints::{MIRRORING_CONTROLLER, SERVICE_NAME, SLICE_CONTROLLER, SLICE_MANAGED_BY};
 pub use fields::node_labels;
 pub(crate) use fields::{annotations, metadata, old_workload, read_workload};
+pub use ingress::ingress_ports;
 pub(crate) use ingress::{IngressPart, ingress, old_ingress};
 pub(crate) use members::Members;
 pub(crate) use pod::pod;

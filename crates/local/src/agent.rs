@@ -30,6 +30,7 @@ use super::control_process::{self, ControlSpec};
 use super::events::Events;
 use super::exposure::{self, Exposure};
 use super::externals::Externals;
+use super::gateways::GatewayPorts;
 use super::host_link::{HostLink, ToHost};
 use super::images::Images;
 use super::kubelet::claims::Claims;
@@ -126,7 +127,7 @@ async fn serve_all(spec: AgentSpec, host: &HostLink) -> io::Result<()> {
         given_endpoints: Reflector::default(),
         secrets: Reflector::default(),
         config_maps: Reflector::default(),
-        gateways: Reflector::default(),
+        gateway_ports: GatewayPorts::default(),
         entries: RefCell::default(),
         host_ports: Default::default(),
         edge: Notify::new(),
@@ -318,7 +319,7 @@ async fn follow_all(node: Rc<Node>) {
         }
     };
     tokio::join!(
-        copy(GATEWAYS, &node, node.gateways.clone(), on_gateway),
+        copy(GATEWAYS, &node, node.gateway_ports.gateways.clone(), on_gateway),
         copy("/api/v1/services", &node, node.services.clone(), on_service()),
         copy("/api/v1/endpoints", &node, node.given_endpoints.clone(), on_service()),
         copy("/api/v1/secrets", &node, node.secrets.clone(), on_configuration()),
@@ -408,13 +409,14 @@ async fn copy_entries(node: &Rc<Node>) {
 async fn copy_ingresses(node: Rc<Node>) {
     let (sender, mut changes) = mpsc::channel(node.limits.platform.changes_waiting_max);
     spawn_local(follow(node.api.clone(), INGRESSES, sender));
-    let ingresses = &node.exposure.ingresses;
+    let ingresses = &node.gateway_ports.ingresses;
     while let Some(change) = changes.recv().await {
         match change {
             Change::Is(object) => ingresses.insert(key_of(&object), object),
             Change::Gone(key) => ingresses.remove(&key),
             Change::Synced => {}
         }
+        node.edge.notify_waiters();
         node.exposure.changed.notify_one();
     }
 }
@@ -444,11 +446,12 @@ async fn until_closed(mut lifeline: tokio::net::unix::pipe::Receiver) {
     let _ = lifeline.read(&mut nothing).await;
 }
 
-/// Where the API has the Gateways.
+/// Where the API has the ServiceEntries.
 const ENTRIES: &str = "/apis/networking.istio.io/v1/serviceentries";
+/// Where the API has the Gateways.
 pub(super) const GATEWAYS: &str = "/apis/networking.istio.io/v1/gateways";
 /// Where the API has the Ingresses.
-const INGRESSES: &str = "/apis/networking.k8s.io/v1/ingresses";
+pub(super) const INGRESSES: &str = "/apis/networking.k8s.io/v1/ingresses";
 /// Port of the resolver.
 const DNS_PORT: u16 = 53;
 /// Pause between questions whether the API is there.

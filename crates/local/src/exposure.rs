@@ -20,7 +20,6 @@ use ironmesh_dialects::kubernetes::kinds::{Service, ServicePort, ServiceProtocol
 use ironmesh_fds::slots::Slots;
 use ironmesh_model::bootstrap::ProxyKind;
 use ironmesh_model::limits::PlatformLimits;
-use serde_json::Value;
 use socket2::SockRef;
 use tokio::sync::Notify;
 use tokio::task::{AbortHandle, spawn_local};
@@ -29,12 +28,11 @@ use self::assigned::Assigned;
 use self::places::places;
 use crate::addresses::{HostAddresses, PROXY_PORTS};
 use crate::agent_api::{ExposedService, PublishedPort};
-use crate::gateways::may_listen;
 use crate::host_link::Transport;
 use crate::kubelet::host_ports;
 use crate::kubelet::pod::PodState;
 use crate::node::Node;
-use crate::reflector::{Key, Reflector};
+use crate::reflector::Key;
 use crate::relay::{self, To, datagrams};
 
 /// What of the mesh is on the host's loopback.
@@ -45,7 +43,6 @@ pub(crate) struct Exposure {
     convenient: Vec<(u16, u16)>,
     /// Rung when something may have to be published, or not any more.
     pub(crate) changed: Notify,
-    pub(crate) ingresses: Reflector<Value>,
     slots: Slots,
     assigned: RefCell<Assigned>,
     open: RefCell<BTreeMap<At, Open>>,
@@ -106,7 +103,6 @@ impl Exposure {
             host,
             convenient,
             changed: Notify::new(),
-            ingresses: Reflector::default(),
             slots: relay::slots(limits),
             assigned: RefCell::new(Assigned::new(host)),
             open: RefCell::default(),
@@ -422,8 +418,8 @@ impl Survey {
 /// The ports that a gateway serves.
 fn edge_ports(pod: &Rc<PodState>) -> Vec<(Rc<PodState>, u16)> {
     let ports: Vec<u16> = pod.edge_listeners.borrow().keys().copied().collect();
-    let (metadata, gateways) = (&pod.pod.borrow().metadata, &pod.node.gateways);
-    let is_named = |port: &u16| may_listen(ProxyKind::Gateway, metadata, gateways, *port);
+    let (metadata, named) = (&pod.pod.borrow().metadata, &pod.node.gateway_ports);
+    let is_named = |port: &u16| named.may_listen(ProxyKind::Gateway, metadata, *port);
     ports.into_iter().filter(is_named).map(|port| (Rc::clone(pod), port)).collect()
 }
 

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 
 use ironmesh_client::Client;
-use ironmesh_dialects::istio::gateway::Gateway;
+
 use ironmesh_dialects::istio::service_entry::EntryNames;
 use ironmesh_dialects::kubernetes::kinds::{ConfigMap, Endpoints, Secret, Service};
 use ironmesh_identity::TokenKey;
@@ -19,6 +19,7 @@ use super::environment::Objects;
 use super::events::Events;
 use super::exposure::Exposure;
 use super::externals::Externals;
+use super::gateways::GatewayPorts;
 use super::host_link::HostLink;
 use super::images::Images;
 use super::kubelet::claims::Claims;
@@ -43,12 +44,12 @@ pub(crate) struct Node {
     pub(crate) given_endpoints: Reflector<Endpoints>,
     pub(crate) secrets: Reflector<Secret>,
     pub(crate) config_maps: Reflector<ConfigMap>,
-    pub(crate) gateways: Reflector<Gateway>,
+    pub(crate) gateway_ports: GatewayPorts,
     /// Names that workloads with a proxy reach by addresses of the mesh's own.
     pub(crate) entries: RefCell<EntryNames>,
     pub(crate) claims: Claims,
     pub(crate) host_ports: HostPorts,
-    /// Rung when a `Gateway` changes.
+    /// Rung when a `Gateway` or Ingress changes.
     pub(crate) edge: Notify,
     /// Rung when a Service or the readiness of a pod changes.
     pub(crate) topology: Notify,

@@ -9,6 +9,7 @@ use ironmesh_model::snapshot::{
 };
 use ironmesh_model::text_match::TextMatch;
 use ironmesh_model::{Finding, FindingCode, Name};
+use serde_json::Value;
 
 use super::read_workload;
 use crate::Object;
@@ -28,13 +29,27 @@ pub(crate) struct IngressPart {
     pub(crate) route: RouteSource,
 }
 
+/// The ports at which the ingress gateway (`istio: ingressgateway`) serves an Ingress; none if it is of
+/// a class that the mesh does not serve.
+pub fn ingress_ports(ingress: &Value) -> &'static [u16] {
+    let has_tls = ingress["spec"]["tls"].as_array().is_some_and(|tls| !tls.is_empty());
+    match class_of(ingress) {
+        CLASS if has_tls => &[HTTP_PORT, HTTPS_PORT],
+        CLASS => &[HTTP_PORT],
+        _ => &[],
+    }
+}
+
+/// The class of an Ingress. The annotation is older, and wins where both are there, as in Kubernetes.
+fn class_of(ingress: &Value) -> &str {
+    let annotated = ingress["metadata"]["annotations"][CLASS_ANNOTATION].as_str();
+    annotated.or_else(|| ingress["spec"]["ingressClassName"].as_str()).unwrap_or_default()
+}
+
 /// Translates an Ingress. Whether it is the mesh's to serve its class says.
 pub(crate) fn ingress(object: &Object, findings: &mut Vec<Finding>) -> Option<Part> {
     let Ingress { spec, .. } = read_workload(object, findings)?;
-    let annotations = object.value().pointer("/metadata/annotations");
-    let annotated = annotations.and_then(|all| all.get(CLASS_ANNOTATION)?.as_str());
-    // The annotation is older, and wins where both are there, as in Kubernetes.
-    let class = annotated.unwrap_or(&spec.ingress_class_name);
+    let class = class_of(object.value());
     if class != CLASS {
         let (path, message) = match class {
             "" => ("spec.ingressClassName", "it has no class, so nobody serves it".to_owned()),

@@ -3,6 +3,7 @@
 use std::net::Ipv4Addr;
 
 use ironmesh_client::Client;
+use ironmesh_dialects::kubernetes::ingress_ports;
 use ironmesh_dialects::kubernetes::kinds::{PUBLISHED, Service, ServiceType};
 use serde_json::{Value, json};
 
@@ -47,11 +48,8 @@ fn address_of(one: &Surveyed) -> Option<Ipv4Addr> {
 /// The Ingresses that are the mesh's, and the addresses that they show.
 fn ingresses(node: &Node) -> Vec<(String, String, Option<Ipv4Addr>)> {
     let mut own = Vec::new();
-    node.exposure.ingresses.for_each(|ingress| {
-        let annotations = &ingress["metadata"]["annotations"];
-        let class = annotations["kubernetes.io/ingress.class"].as_str();
-        let class = class.or_else(|| ingress["spec"]["ingressClassName"].as_str());
-        if class.is_none_or(|class| class == "istio") {
+    node.gateway_ports.ingresses.for_each(|ingress| {
+        if !ingress_ports(ingress).is_empty() {
             let text =
                 |name: &str| ingress["metadata"][name].as_str().unwrap_or_default().to_owned();
             let shown = ingress["status"]["loadBalancer"]["ingress"][0]["ip"].as_str();

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use ironmesh_client::{Client, Error as ApiError};
 use ironmesh_dialects::istio::gateway::Gateway;
+use ironmesh_dialects::kubernetes::ingress_ports;
 use ironmesh_dialects::kubernetes::kinds::{
     DaemonSet, Deployment, Event, ObjectMeta, Pod, PodStatus, ReplicaSet,
 };
@@ -17,7 +18,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::addresses::LOW_PORT_OFFSET;
-use crate::agent::GATEWAYS;
+use crate::agent::{GATEWAYS, INGRESSES};
 use crate::agent_api::{self, ExposedService, PublishedPort, Status};
 use crate::clock;
 use crate::options::UpOptions;
@@ -146,13 +147,16 @@ fn failed_sets(sets: &Value) -> impl Iterator<Item = String> {
     })
 }
 
-/// Waits until the ports that the Gateways name answer, and the gateway has its address: a gateway that
+/// Waits until the ports that the Gateways and Ingresses name answer, and the gateway has its address: a gateway that
 /// has just become ready asks for them in a moment. Not for ever, as no gateway may be there that serves
 /// them. Returns what the agent says of them.
 pub(super) async fn until_published(api: &Client, mesh: &str) -> Status {
     let gateways = api.get(GATEWAYS).await.unwrap_or_default();
     let servers = items(&gateways).flat_map(|gateway| Gateway::of(gateway).spec().servers());
-    let wanted: BTreeSet<u16> = servers.map(|server| server.port().number()).collect();
+    let mut wanted: BTreeSet<u16> = servers.map(|server| server.port().number()).collect();
+    let ingresses = api.get(INGRESSES).await.unwrap_or_default();
+    let of_ingresses = ingresses["items"].as_array().into_iter().flatten();
+    wanted.extend(of_ingresses.flat_map(ingress_ports));
     let has_gateway = api.get(GATEWAY_SERVICE).await.is_ok();
     let begun = Instant::now();
     loop {

@@ -26,7 +26,6 @@ use crate::addresses::{
     EXTERNAL_NETWORK, GATEWAY, POD_NETWORK, PROXY_PORTS, SERVICE_NETWORK, cidr,
 };
 use crate::events::EventKind;
-use crate::gateways::may_listen;
 use crate::host_link::Transport;
 use crate::sandbox::proxy::{FD_MIN, ProxySpec, spawn};
 use crate::sandbox::user_ranges::UserRange;
@@ -234,11 +233,11 @@ async fn listen_at_edge(state: &PodState, kind: ProxyKind, port: u16) -> (FromAg
     }
 }
 
-/// Whether a port is a gateway's own. The proxy may have heard of its `Gateway` a moment before the
+/// Whether a port is a gateway's own. The proxy may have heard of its `Gateway` or Ingress a moment before the
 /// agent does.
 async fn becomes_own_port(state: &PodState, kind: ProxyKind, port: u16) -> bool {
     let node = &state.node;
-    let is_own = || may_listen(kind, &state.pod.borrow().metadata, &node.gateways, port);
+    let is_own = || node.gateway_ports.may_listen(kind, &state.pod.borrow().metadata, port);
     let comes = async {
         loop {
             let changed = node.edge.notified();
