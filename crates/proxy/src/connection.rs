@@ -5,8 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use ironmesh_model::traffic::{self, Local, Seen};
-use ironmesh_model::{Identity, ListenerKind};
-
+use ironmesh_model::{Draw, Identity, ListenerKind};
 use tokio::time::{Instant, sleep_until};
 
 use crate::workload::LocalWorkload;
@@ -34,6 +33,8 @@ pub(crate) struct Connection {
     pub(crate) expires: Option<Instant>,
     /// Whom the client's TLS names (SNI), whoever ends it.
     pub(crate) server_name: Seen<String>,
+    /// All chance in what is decided about it; each of its requests has its own.
+    pub(crate) draw: Draw,
 }
 
 impl Connection {

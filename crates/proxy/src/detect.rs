@@ -17,7 +17,7 @@ use ironmesh_model::policy::MtlsMode;
 use ironmesh_model::recorder::Silent;
 use ironmesh_model::service::Protocol;
 use ironmesh_model::traffic::{self, Local, Seen, Traffic};
-use ironmesh_model::{Decision, Draw, ListenerKind, Plan, Reason, ResourceKey, View, decide};
+use ironmesh_model::{Decision, ListenerKind, Plan, Reason, ResourceKey, View, decide};
 use tokio::io::AsyncReadExt;
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
@@ -123,7 +123,7 @@ pub(crate) async fn decided(
     let look = |view: &View| {
         let local = connection.workload.local.load();
         let traffic = Traffic::Connection(seen(connection, &local));
-        let decision = decide(view, &traffic, Draw(0), &mut Silent);
+        let decision = decide(view, &traffic, connection.draw, &mut Silent);
         match decision.plan {
             Plan::Needs(key) => Err(Some(key)),
             _ => Ok(decision),

@@ -286,7 +286,7 @@ fn record<'a>(
         route: None,
         version: outcome.decision.as_ref().and_then(|decision| decision.route_version()),
         subset: outcome.backend().and_then(|backend| backend.subset.as_deref()),
-        draw: None,
+        draw: Some(connection.draw),
         listener: connection.kind,
         peer: connection.peer_identity.as_ref(),
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use ironmesh_model::group::{Ask, Noted, UnderWay};
-use ironmesh_model::{Decision, Draw, ListenerKind, Member, Plan, Reason, Tried};
+use ironmesh_model::{Decision, ListenerKind, Member, Plan, Reason, Tried};
 use tokio::time::{sleep, timeout};
 
 use crate::buffer::{Buffer, Buffers};
@@ -148,11 +148,10 @@ pub(crate) async fn dial(
     decision: &Decision,
 ) -> Result<OpaqueUpstream, Failure> {
     let mut tried = Tried::default();
-    let draw = Draw(worker.random.next());
     let (mut attempts, mut last) = (0, None);
     loop {
         attempts += 1;
-        let picked = pick(worker, connection, decision, &tried, draw);
+        let picked = pick(worker, connection, decision, &tried);
         let picked = match picked {
             Ok(picked) => picked,
             Err(none) => {
@@ -214,13 +213,12 @@ fn pick(
     connection: &Connection,
     decision: &Decision,
     tried: &Tried,
-    draw: Draw,
 ) -> Result<Picked, Failure> {
     match &decision.plan {
         Plan::Forward => {
             let group = decision.group().ok_or(Failure::mesh(Reason::UnknownDestination))?;
             let hash = decision.hashed_connection(connection.peer);
-            let ask = Ask { dialled: connection.destination, tried, draw, hash };
+            let ask = Ask { dialled: connection.destination, tried, draw: connection.draw, hash };
             Picked::of(worker, connection, group, &ask)
         }
         Plan::ToWorkload(_) | Plan::Passthrough => {

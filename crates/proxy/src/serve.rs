@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use ironmesh_model::{ListenerKind, Reason, Seen};
+use ironmesh_model::{Draw, ListenerKind, Reason, Seen};
 use tokio::net::TcpStream;
 
 use crate::connection::Connection;
@@ -37,6 +37,7 @@ pub(crate) fn accepted<'a>(
         https: false,
         expires: worker.expires(),
         server_name: Seen::NotRead,
+        draw: Draw(worker.random.next()),
     };
     if found.is_err() {
         // The proxy would dial itself.

@@ -15,7 +15,7 @@ use std::time::Duration;
 use hashbrown::HashMap;
 use ironmesh_identity::{Clock, SystemClock};
 use ironmesh_model::group::EndpointLoad;
-use ironmesh_model::{Draw, ListenerKind, Reason, Silent, Traffic, decide};
+use ironmesh_model::{ListenerKind, Reason, Silent, Traffic, decide};
 use ironmesh_telemetry::access_log::{HTTP_DATE_BYTES, http_date};
 use ironmesh_telemetry::{AccessLog, Registry};
 use socket2::SockRef;
@@ -352,7 +352,7 @@ impl Worker {
         let local = connection.workload.local.load();
         let traffic = Traffic::Connection(connection.seen(&local));
         let view = connection.workload.views.load();
-        let reason = decide(&view, &traffic, Draw(0), &mut Silent).reason;
+        let reason = decide(&view, &traffic, connection.draw, &mut Silent).reason;
         matches!(reason, Reason::PlaintextRefused | Reason::Blocked).then_some(reason)
     }
 

@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use ironmesh_model::ListenerKind;
 use ironmesh_model::limits::ProxyLimits;
+use ironmesh_model::route::{Action, ConnectionRule};
 use ironmesh_model::service::Protocol;
+use ironmesh_model::snapshot::RouteSource;
 
 use super::world::*;
 use crate::destination::OriginalDestination;
@@ -258,4 +260,30 @@ fn an_opaque_connection_that_is_too_old_is_broken_off_however_busy_it_is() {
     assert_ne!(broken, std::io::ErrorKind::WouldBlock, "it was waited for in vain");
     assert_ne!(broken, std::io::ErrorKind::UnexpectedEof, "it does not look like a whole answer");
     eventually("the log", || proxy.lines.text().contains(" DT "));
+}
+
+/// A rule for connections to these subsets of `reviews`, by weight.
+fn weighted(weights: &[(&str, u32)]) -> RouteSource {
+    let Action::Forward(backends) = rule(weights, None).action else { panic!("it forwards") };
+    let mut source = route(Vec::new());
+    let place = "tcp[0]".into();
+    source.route.connection_rules = vec![ConnectionRule { place, matches: Vec::new(), backends }];
+    source
+}
+
+#[test]
+fn weights_of_connections_hold() {
+    let named = |name: &'static str| App::start(move |stream| Wire::new(stream).send(name));
+    let apps = [named("v1"), named("v2")];
+    let mut objects = objects(Protocol::Tcp, &[]);
+    for (app, version) in apps.iter().zip(["v1", "v2"]) {
+        objects.services[0].endpoints.push(endpoint(version, app.address, false));
+    }
+    objects.destination_policies = vec![subsets(&["v1", "v2"])];
+    objects.routes = vec![weighted(&[("v1", 75), ("v2", 25)])];
+    let proxy = Proxy::start(ListenerKind::Outbound, service_address(), objects);
+    let reached = || Wire::connect(&proxy).read_to_end();
+    let first = (0..400).filter(|_| reached() == "v1").count();
+    // Binomial(400, 3/4): six sigma are 52.
+    assert!(first.abs_diff(300) < 52, "{first}");
 }

@@ -48,6 +48,7 @@ fn futures_of_connections_are_small() {
             https: false,
             expires: None,
             server_name: Seen::Absent,
+            draw: Draw(0),
         });
         let stream = async || Stream::tcp(connect().await);
         let first = BytesMut::new();

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use http::Request;
 use ironmesh_model::policy::MtlsMode;
 use ironmesh_model::service::Protocol;
-use ironmesh_model::{ListenerKind, Seen};
+use ironmesh_model::{Draw, ListenerKind, Seen};
 use ironmesh_telemetry::{AccessLog, Registry};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, duplex};
 use tokio::task::{LocalSet, spawn_local};
@@ -45,6 +45,7 @@ fn over_a_pipe<F: Future<Output = ()>>(
         https: false,
         expires: None,
         server_name: Seen::NotRead,
+        draw: Draw(0),
     };
     let (near, far) = duplex(16 << 10);
     LocalSet::new().block_on(&runtime(), async {
