@@ -156,7 +156,7 @@ istioctl install --context=$CTX_CLUSTER2 --set profile=default -y
 kubectl label namespace primary istio-injection=enabled --context=$CTX_CLUSTER2
 kubectl apply -f $istioPath/Examples/HelloWorld/helloworld-app-v2.yaml -n primary --context=$CTX_CLUSTER2
 kubectl get svc helloworld -n primary --context=$CTX_CLUSTER2 ||
-  kubectl create service clusterip helloworld --tcp=5000:5000 -n primary --context=$CTX_CLUSTER2 # our file has none
+  kubectl expose deployment helloworld-v2 --name=helloworld --port=5000 -n primary --context=$CTX_CLUSTER2 # our file has none
 kubectl apply -f $gateways/helloworld-v2-gateway.yaml -n primary --context=$CTX_CLUSTER2
 kubectl apply -f $gateways/helloworld-v2-destination-rule.yaml -n primary --context=$CTX_CLUSTER2
 other=$(kubectl -n istio-system get service istio-ingressgateway --context=$CTX_CLUSTER2 -o jsonpath='{.status.loadBalancer.ingress[0].ip}:{.spec.ports[?(@.name=="http2")].port}')
