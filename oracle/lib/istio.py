@@ -1,8 +1,10 @@
 """What Istio would do: its control plane's code makes the configuration, a real Envoy runs it."""
 
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 from . import client
 from .machine import Failed, wait
@@ -25,6 +27,13 @@ def program(given, directory):
         if result.returncode != 0:
             raise Failed(f"{given} was not built; it needs Go")
     return built
+
+
+def schemas():
+    """The file with Istio's CustomResourceDefinitions, where Go has Istio's source; else `None`."""
+    modules = Path(os.environ.get("GOMODCACHE") or Path.home() / "go/pkg/mod")
+    found = sorted(modules.glob("istio.io/istio@*/manifests/charts/base/files/crd-all.gen.yaml"))
+    return found[-1] if found else None
 
 
 class Istio:

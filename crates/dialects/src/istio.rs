@@ -21,6 +21,7 @@ pub(crate) mod status;
 pub(crate) mod validation;
 pub mod virtual_service;
 pub mod workload_entry;
+pub mod workload_group;
 
 pub(crate) use destination_policy::destination_policy;
 pub(crate) use destination_rule::destination_rule;
@@ -33,6 +34,7 @@ pub(crate) use service_entry::{Entries, EntryPart, service_entry};
 pub(crate) use sidecar::sidecar;
 pub(crate) use virtual_service::virtual_service;
 pub(crate) use workload_entry::workload_entry;
+pub(crate) use workload_group::{proxy_config, workload_group};
 
 fields! {
     istio;

@@ -475,8 +475,8 @@ kinds! {
         Sidecar "sidecars" [] namespaced model(istio::sidecar::Sidecar, istio::sidecar);
         EnvoyFilter "envoyfilters" [] namespaced kept;
         WorkloadEntry "workloadentries" ["we"] namespaced model(istio::workload_entry::WorkloadEntry, istio::workload_entry) shown WORKLOAD_ENTRY;
-        WorkloadGroup "workloadgroups" ["wg"] namespaced kept;
-        ProxyConfig "proxyconfigs" [] namespaced kept;
+        WorkloadGroup "workloadgroups" ["wg"] namespaced checked_by(istio::workload_group::WorkloadGroup, istio::workload_group);
+        ProxyConfig "proxyconfigs" [] namespaced checked_by(istio::workload_group::ProxyConfig, istio::proxy_config);
     }
     custom "security.istio.io" ["v1", "v1beta1"] also [] status Istio {
         PeerAuthentication "peerauthentications" ["pa"] namespaced model(istio::peer_authentication::PeerAuthentication, istio::peer_authentication) shown PEER_AUTHENTICATION;

@@ -86,7 +86,11 @@ pub(crate) fn service_entry(object: &Object, findings: &mut Vec<Finding>) -> Opt
         }
         (None, _) => Endpoints::Listed(spec.endpoints.iter().filter_map(endpoint).collect()),
     };
-    let hosts: BTreeSet<Name> = spec.hosts.iter().map(|h| h.to_ascii_lowercase().into()).collect();
+    let hosts: BTreeSet<Name> = spec
+        .hosts
+        .iter()
+        .map(|host| host.trim_end_matches('.').to_ascii_lowercase().into())
+        .collect();
     Some(Part::Entry(Box::new(EntryPart {
         id: object.id().clone(),
         created: object.created(),
@@ -163,7 +167,10 @@ impl Checks<'_> {
                     path,
                     "\"*\" is every host; name them, or a domain as in *.example.com",
                 );
-            } else if !is_dns_name(rest) {
+            } else if rest.contains('*') {
+                let message = format!("{host:?} is no name and no domain, so it is nobody's");
+                self.find(path, FindingCode::NoEffect, message);
+            } else if !is_dns_name(rest.trim_end_matches('.')) {
                 self.invalid(path, format!("{host:?} is no name of DNS, nor *. and one"));
             } else if rest.len() < host.len() && spec.is_by_name() && spec.endpoints.is_empty() {
                 self.invalid(
@@ -254,6 +261,10 @@ impl Checks<'_> {
             if address.starts_with(UNIX) {
                 let message = "unix sockets are not dialled yet, so the endpoint is left out";
                 self.find(at_address, FindingCode::NotHonoured, message);
+            } else if address.is_empty() && !spec.is_by_name() && !endpoint.network.is_empty() {
+                let message = "it has no address but that of its network's gateway, and there is \
+                               one network here, so the endpoint is left out";
+                self.find(at_address, FindingCode::NoEffect, message);
             } else if address.is_empty() {
                 self.invalid(at_address, "an endpoint has an address");
             } else if address.parse::<IpAddr>().is_err() {

@@ -85,8 +85,8 @@ mod tests {
         let (Part::Sidecar(sidecar), found) = translated(json!({
             "workloadSelector": {"labels": {"app": "a"}},
             "egress": [
-                {"hosts": ["*/*", "./A.test", "other/*.test"]},
                 {"port": {"number": 80}, "hosts": ["~/*"]},
+                {"hosts": ["*/*", "./A.test", "other/*.test"]},
             ],
             "outboundTrafficPolicy": {"mode": "REGISTRY_ONLY"},
         })) else {
@@ -96,9 +96,9 @@ mod tests {
         let name = |text: &str| Some(Name::from(text));
         let all =
             [(None, "*".into()), (name("shop"), "a.test".into()), (name("other"), "*.test".into())];
-        assert_eq!(sidecar.egress[0], EgressHosts { port: None, hosts: all.to_vec() });
+        assert_eq!(sidecar.egress[1], EgressHosts { port: None, hosts: all.to_vec() });
         let none = vec![(name("~"), "*".into())];
-        assert_eq!(sidecar.egress[1], EgressHosts { port: Some(80), hosts: none });
+        assert_eq!(sidecar.egress[0], EgressHosts { port: Some(80), hosts: none });
         assert_eq!(sidecar.outbound_policy, Some(OutboundPolicy::RegistryOnly));
         assert!(sidecar.selector.is_some());
     }

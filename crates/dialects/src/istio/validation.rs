@@ -16,7 +16,10 @@ use crate::schema::DID_YOU_MEAN;
 mod destination_rule;
 mod gateway;
 mod peer_authentication;
+mod service_entry;
+mod sidecar;
 mod virtual_service;
+mod workload;
 
 /// Adds what is refused in an object of Istio's kinds, where it is not reported yet.
 pub(crate) fn refusals(object: &Object, findings: &mut Vec<Finding>) {
@@ -29,6 +32,11 @@ pub(crate) fn refusals(object: &Object, findings: &mut Vec<Finding>) {
         ("networking.istio.io", "VirtualService") => check.virtual_service(spec),
         ("networking.istio.io", "DestinationRule") => check.destination_rule(spec),
         ("networking.istio.io", "Gateway") => check.gateway(spec),
+        ("networking.istio.io", "ServiceEntry") => check.service_entry(spec),
+        ("networking.istio.io", "Sidecar") => check.sidecar(spec),
+        ("networking.istio.io", "WorkloadEntry") => check.workload_entry(spec),
+        ("networking.istio.io", "WorkloadGroup") => check.workload_group(spec),
+        ("networking.istio.io", "ProxyConfig") => check.proxy_config(spec),
         ("security.istio.io", "PeerAuthentication") => check.peer_authentication(spec),
         _ => {}
     }
@@ -79,7 +87,7 @@ impl Check<'_> {
     /// The name of a Gateway: NAME, NAMESPACE/NAME, or as Istio up to 1.0 had it, the host of its service.
     fn gateway_name(&mut self, given: &str, path: &str) {
         let is_one = match given.split_once('/') {
-            None => is_domain(given),
+            None => is_full_name(given),
             Some((namespace, name)) => is_label(namespace) && is_label(name),
         };
         if !is_one {
@@ -87,15 +95,22 @@ impl Check<'_> {
         }
     }
 
-    /// `exportTo`.
+    /// `exportTo`, which of a ServiceEntry may be `~` alone.
     fn export_to(&mut self, given: &Value) {
         let given = texts(given);
+        let own = self.object.namespace().clone();
+        let full =
+            |namespace: &str| if namespace == "." { own.to_string() } else { namespace.into() };
         let is_public = given.contains(&"*");
+        let may_hide = self.object.kind() == "ServiceEntry" && given.len() == 1;
         for (at, namespace) in given.iter().enumerate() {
             let why = match *namespace {
-                "~" => "~ is for a Sidecar's hosts only",
+                "~" if may_hide => continue,
+                "~" => "~ is for a Sidecar's hosts, and alone for a ServiceEntry",
                 _ if is_public && given.len() > 1 => "* is all namespaces and stands alone",
-                _ if given[..at].contains(namespace) => "this stands here twice",
+                one if given[..at].iter().any(|other| full(other) == full(one)) => {
+                    "this stands here twice"
+                }
                 "." | "*" => continue,
                 name if is_label(name) => continue,
                 _ => "this takes . or * or the name of a namespace",
@@ -138,16 +153,53 @@ impl Check<'_> {
         }
     }
 
-    /// `matchLabels` of a selector.
-    fn selector(&mut self, given: &Value, path: &str) {
-        let path = field(path, "matchLabels");
-        for (name, value) in at(given, "matchLabels").as_object().into_iter().flatten() {
+    /// The labels of a selector, by the name that they have there.
+    fn selector(&mut self, given: &Value, labels: &str, path: &str) {
+        let path = field(path, labels);
+        for (name, value) in at(given, labels).as_object().into_iter().flatten() {
             if name.is_empty() {
                 self.refuse(&path, "a label has a name");
             } else if name.contains('*') || value.as_str().is_some_and(|value| value.contains('*'))
             {
                 self.refuse(&field(&path, name), "* stands for nothing in a selector");
+            } else if value.as_str().is_some_and(|value| value.len() > 63) {
+                self.refuse(&field(&path, name), "the value of a label has at most 63 letters");
             }
+        }
+    }
+
+    /// A port.
+    fn port(&mut self, of: &Value, name: &str, path: &str) {
+        let given = at(of, name);
+        if !given.as_i64().is_some_and(|port| (1..=65_535).contains(&port)) {
+            self.refuse(&field(path, name), "a port is from 1 to 65535");
+        }
+    }
+
+    /// A protocol's name, if one is given.
+    fn protocol(&mut self, of: &Value, path: &str) {
+        let given = at(of, "protocol").as_str().unwrap_or_default();
+        let is_known = PROTOCOLS.iter().any(|known| known.eq_ignore_ascii_case(given));
+        if !given.is_empty() && !is_known {
+            let message = format!("{given:?} is no protocol: {}", PROTOCOLS.join(", "));
+            self.refuse(&field(path, "protocol"), message);
+        }
+    }
+
+    /// The path of a unix socket, or the name of an abstract one.
+    fn unix_socket(&mut self, given: &str, path: &str) {
+        let socket = given.strip_prefix(UNIX).unwrap_or(given);
+        let is_file = socket.starts_with('/') && !socket.ends_with('/');
+        if !socket.starts_with('@') && !is_file {
+            self.refuse(path, format!("{given:?} is not unix:// and the path of a file"));
+        }
+    }
+
+    /// An address to listen at, if one is given.
+    fn bind(&mut self, of: &Value, path: &str) {
+        let given = at(of, "bind").as_str().unwrap_or_default();
+        if !given.is_empty() && given.parse::<std::net::IpAddr>().is_err() {
+            self.refuse(&field(path, "bind"), format!("{given:?} is no IP address"));
         }
     }
 
@@ -161,6 +213,40 @@ impl Check<'_> {
             self.refuse(&path, bad.to_string());
         }
     }
+}
+
+/// What Istio takes for a protocol (`protocol.Parse`).
+const PROTOCOLS: [&str; 12] = [
+    "HTTP",
+    "HTTP2",
+    "HTTPS",
+    "HTTP_PROXY",
+    "GRPC",
+    "GRPC-Web",
+    "TCP",
+    "TLS",
+    "MONGO",
+    "MYSQL",
+    "REDIS",
+    "UDP",
+];
+
+/// How the address of a unix socket begins.
+const UNIX: &str = "unix://";
+
+fn is_one_of(words: &[&str], of: &Value, name: &str) -> bool {
+    let given = at(of, name).as_str().unwrap_or_default();
+    words.iter().any(|word| word.eq_ignore_ascii_case(given))
+}
+
+/// Whether a port's protocol is HTTP, in the clear.
+fn is_http(port: &Value) -> bool {
+    is_one_of(&["HTTP", "HTTP2", "HTTP_PROXY", "GRPC", "GRPC-Web"], port, "protocol")
+}
+
+/// Whether a port's protocol is TLS.
+fn is_tls(port: &Value) -> bool {
+    is_one_of(&["HTTPS", "TLS"], port, "protocol")
 }
 
 /// A field by its name in camel case, which protobuf's JSON takes in snake case, too; null if absent.
@@ -185,6 +271,11 @@ fn items<'v>(of: &'v Value, name: &str, path: &str) -> Vec<(&'v Value, String)> 
     list.iter().enumerate().map(|(at, value)| (value, item(&path, at))).collect()
 }
 
+/// A text; empty if there is none.
+fn text<'v>(of: &'v Value, name: &str) -> &'v str {
+    at(of, name).as_str().unwrap_or_default()
+}
+
 fn texts(list: &Value) -> Vec<&str> {
     list.as_array().into_iter().flatten().filter_map(Value::as_str).collect()
 }
@@ -203,6 +294,17 @@ fn is_label(text: &str) -> bool {
         && ends_well(text)
 }
 
+/// A name of labels (`ValidateFQDN`).
+fn is_full_name(text: &str) -> bool {
+    !text.starts_with('*') && is_domain(text) && !ends_in_digits(text)
+}
+
+/// Whether the last label is a number, as that of an address is, and no domain's.
+fn ends_in_digits(name: &str) -> bool {
+    let last = name.trim_end_matches('.').rsplit('.').next().unwrap_or_default();
+    last.bytes().all(|byte| byte.is_ascii_digit())
+}
+
 /// A name of labels, of which the first may be or begin with `*`.
 fn is_domain(text: &str) -> bool {
     let text = text.strip_suffix('.').filter(|rest| !rest.is_empty()).unwrap_or(text);
@@ -215,7 +317,12 @@ fn is_domain(text: &str) -> bool {
     };
     text.len() <= 255
         && first.is_some_and(is_label)
-        && rest.is_none_or(|rest| rest.split('.').all(is_label))
+        && rest.is_none_or(|rest| rest.split('.').all(is_label) && !ends_in_digits(rest))
+}
+
+/// A name of a header (RFC 9110, section 5.6.2), as far as Kubernetes takes it for a probe.
+fn is_token(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
 }
 
 /// The name of a label of Kubernetes: `NAME` or `DOMAIN/NAME`.
@@ -229,20 +336,13 @@ fn is_label_name(text: &str) -> bool {
         }
         None => text,
     };
-    !name.is_empty() && is_label_value(name)
+    (1..=63).contains(&name.len()) && is_label_value(name)
 }
 
+/// The value of a label, of whatever length: Istio sets no bound.
 fn is_label_value(text: &str) -> bool {
     let inner = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
     let outer = |b: Option<&u8>| b.is_none_or(u8::is_ascii_alphanumeric);
     let bytes = text.as_bytes();
-    text.len() <= 63
-        && bytes.iter().copied().all(inner)
-        && outer(bytes.first())
-        && outer(bytes.last())
-}
-
-/// The name of a subset: a label in lower case.
-fn is_subset(text: &str) -> bool {
-    is_label(text) && !text.bytes().any(|b| b.is_ascii_uppercase())
+    bytes.iter().copied().all(inner) && outer(bytes.first()) && outer(bytes.last())
 }

@@ -30,6 +30,10 @@ pub(crate) fn workload_entry(object: &Object, findings: &mut Vec<Finding>) -> Op
     };
     let Ok(ip) = spec.address.parse::<IpAddr>() else {
         match spec.address.as_str() {
+            "" if !spec.network.is_empty() => find(
+                FindingCode::NoEffect,
+                "it has no address but that of its network's gateway, and there is one network here",
+            ),
             "" => find(FindingCode::Missing, "a workload has an address"),
             _ => find(
                 FindingCode::NotHonoured,

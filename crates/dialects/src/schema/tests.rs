@@ -19,6 +19,7 @@ use crate::istio::service_entry::ServiceEntry;
 use crate::istio::sidecar::Sidecar;
 use crate::istio::virtual_service::VirtualService;
 use crate::istio::workload_entry::WorkloadEntry;
+use crate::istio::workload_group::{ProxyConfig, WorkloadGroup};
 use crate::kinds::KINDS;
 use crate::kubernetes::kinds::{
     ConfigMap, ControllerRevision, DaemonSet, Deployment, EndpointSlice, Endpoints, Event, Ingress,
@@ -41,6 +42,8 @@ const TABLES: &[Tested] = &[
     ("networking.istio.io/v1", "ServiceEntry", typed::<ServiceEntry>),
     ("networking.istio.io/v1", "Sidecar", typed::<Sidecar>),
     ("networking.istio.io/v1", "WorkloadEntry", typed::<WorkloadEntry>),
+    ("networking.istio.io/v1", "WorkloadGroup", typed::<WorkloadGroup>),
+    ("networking.istio.io/v1", "ProxyConfig", typed::<ProxyConfig>),
     ("security.istio.io/v1", "PeerAuthentication", typed::<PeerAuthentication>),
     ("config.istio.io/v1alpha2", "RouteRule", typed::<RouteRule>),
     ("config.istio.io/v1alpha2", "DestinationPolicy", typed::<DestinationPolicy>),

@@ -195,7 +195,7 @@ impl Translator<'_> {
                 let message = "the suite is not spoken: it has no forward secrecy, or is CBC";
                 (FindingCode::NoEffect, message.to_owned())
             } else {
-                (FindingCode::Invalid, format!("{suite:?} is no cipher suite that is known"))
+                (FindingCode::NoEffect, format!("{suite:?} is no cipher suite that is known"))
             };
             self.report(path, code, message);
         }

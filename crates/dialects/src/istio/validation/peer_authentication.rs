@@ -7,7 +7,7 @@ use crate::path::field;
 
 impl Check<'_> {
     pub(super) fn peer_authentication(&mut self, spec: &Value) {
-        self.selector(at(spec, "selector"), "spec.selector");
+        self.selector(at(spec, "selector"), "matchLabels", "spec.selector");
         if !is_given(spec, "portLevelMtls") {
             return;
         }

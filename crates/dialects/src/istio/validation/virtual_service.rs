@@ -3,7 +3,7 @@
 use ironmesh_model::settings::parse_duration;
 use serde_json::Value;
 
-use super::{Check, at, is_domain, is_given, is_label, is_subset, items, texts};
+use super::{Check, at, is_domain, is_given, is_label, items, texts};
 use crate::path::{field, item};
 
 impl Check<'_> {
@@ -96,8 +96,10 @@ impl Check<'_> {
         for (gateway, path) in items(given, "gateways", path) {
             self.gateway_name(gateway.as_str().unwrap_or_default(), &path);
         }
+        // Of connections Istio takes any text.
+        let is_request = path.starts_with("spec.http");
         let namespace = at(given, "sourceNamespace").as_str().unwrap_or_default();
-        if !namespace.is_empty() && !is_label(namespace) {
+        if is_request && !namespace.is_empty() && !is_label(namespace) {
             self.refuse(&field(path, "sourceNamespace"), format!("{namespace:?} is no namespace"));
         }
         for (network, path) in items(given, "destinationSubnets", path) {
@@ -141,19 +143,19 @@ impl Check<'_> {
         }
     }
 
-    fn destination(&mut self, given: &Value, path: &str) {
+    pub(super) fn destination(&mut self, given: &Value, path: &str) {
         let host = at(given, "host").as_str().unwrap_or_default();
-        if host == "*" || !host.is_empty() && !is_domain(host) && !is_address(host) {
+        if host == "*" || !host.is_empty() && !is_domain(host) {
             self.refuse(&field(path, "host"), format!("{host:?} is no host of a destination"));
         }
         let subset = at(given, "subset").as_str().unwrap_or_default();
-        if !subset.is_empty() && !is_subset(subset) {
-            let message = format!("{subset:?} is no name of a subset: a-z, 0-9 and -");
+        if !subset.is_empty() && !is_label(subset) {
+            let message = format!("{subset:?} is no name of a subset: letters, digits and -");
             self.refuse(&field(path, "subset"), message);
         }
         let port = at(given, "port");
         if !port.is_null() && at(port, "number").as_i64().unwrap_or_default() == 0 {
-            self.refuse(&field(path, "port.number"), "a port is from 1 to 65535");
+            self.refuse(&format!("{path}.port.number"), "a port is from 1 to 65535");
         }
     }
 
@@ -164,6 +166,7 @@ impl Check<'_> {
             self.refuse(path, "with 0 attempts nothing else stands here");
         }
         self.duration(given, "perTryTimeout", path);
+        self.duration(given, "backoff", path);
     }
 
     fn cors(&mut self, given: &Value, path: &str) {
@@ -223,10 +226,6 @@ const METHODS: [&str; 10] =
 fn is_header(name: &str) -> bool {
     let name = name.strip_prefix(':').unwrap_or(name);
     !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
-}
-
-fn is_address(text: &str) -> bool {
-    text.parse::<std::net::IpAddr>().is_ok()
 }
 
 /// An address, with or without the length of a prefix.

@@ -20,7 +20,7 @@ impl Translator<'_> {
             return dead;
         };
         let body = match &given.body {
-            None => Vec::new(),
+            None | Some(fields::HttpBody { string: None, bytes: None }) => Vec::new(),
             Some(fields::HttpBody { string: Some(text), bytes: None }) => text.clone().into_bytes(),
             Some(fields::HttpBody { string: None, bytes: Some(text) }) => {
                 let Ok(bytes) = STANDARD.decode(text) else {
