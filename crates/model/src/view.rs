@@ -382,6 +382,7 @@ struct HostQuery<'a> {
 }
 
 impl std::hash::Hash for HostQuery<'_> {
+    #[inline]
     fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
         self.listener.hash(state);
         Target::hash_host(self.host, self.port, state);
@@ -404,6 +405,7 @@ struct AddressQuery<'a> {
 }
 
 impl std::hash::Hash for AddressQuery<'_> {
+    #[inline]
     fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
         self.listener.hash(state);
         Target::Address(self.address.ip(), self.address.port()).hash(state);
