@@ -13,6 +13,7 @@ use anyhow::{Context, bail};
 
 mod bookinfo;
 mod config;
+mod edits;
 mod explain;
 mod failure;
 mod hostile;
@@ -90,6 +91,12 @@ const CHECKS: &[Check] = &[
         alone: false,
         run: hostile::manifests,
     },
+    Check {
+        number: 11,
+        what: "edits of every traffic kind lose no request",
+        alone: true,
+        run: edits::all_kinds,
+    },
 ];
 
 /// How to run.
@@ -115,7 +122,7 @@ pub(crate) fn run(root: &Path, args: &[String]) -> anyhow::Result<()> {
             "--soak" => options.soak = true,
             "--no-build" => built = true,
             "--user" => user = Some(words.next().context("--user needs a name")?.clone()),
-            number => wanted.push(number.parse::<u32>().context("accept takes numbers 1 to 10")?),
+            number => wanted.push(number.parse::<u32>().context("accept takes numbers 1 to 11")?),
         }
     }
     if !built {

@@ -1,8 +1,9 @@
 //! Weights split traffic as they say, and edits break nothing.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -33,46 +34,69 @@ pub(super) fn weights(stage: &Stage, _: &Options) -> anyhow::Result<()> {
 }
 
 fn edits_under_load(mesh: &Mesh) -> anyhow::Result<()> {
-    let stop = Arc::new(AtomicBool::new(false));
-    let loads = Arc::new(AtomicUsize::new(0));
-    let broken = Arc::new(AtomicUsize::new(0));
-    let started = Instant::now();
-    // Eight clients with one load per 40 ms each: 200 loads/s.
-    let clients: Vec<_> = (0..8)
-        .map(|client| {
+    let load = Load::start(mesh.gateway, 200);
+    for second in 0..60u32 {
+        mesh.stage.apply(&split(10 + second % 9 * 10))?;
+        let next = load.started + Duration::from_secs(u64::from(second) + 1);
+        thread::sleep(next.saturating_duration_since(Instant::now()));
+    }
+    let (loads, broken, took) = load.stop()?;
+    fact(format!("{loads} loads in {took:?} under 60 edits, {broken} broken"));
+    ensure(broken == 0, || "a page was broken".to_owned())?;
+    ensure(loads > 11_400, || "the load did not reach 200/s".to_owned())?;
+    no_errors_counted(mesh)
+}
+
+/// Clients that load the page of a gateway.
+pub(super) struct Load {
+    pub(super) started: Instant,
+    clients: Vec<JoinHandle<()>>,
+    stop: Arc<AtomicBool>,
+    loads: Arc<AtomicUsize>,
+    broken: Arc<AtomicUsize>,
+}
+
+impl Load {
+    /// Eight clients, which load it so often together.
+    pub(super) fn start(gateway: SocketAddr, per_second: u64) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let loads = Arc::new(AtomicUsize::new(0));
+        let broken = Arc::new(AtomicUsize::new(0));
+        let started = Instant::now();
+        let pause = Duration::from_millis(CLIENTS * 1_000 / per_second);
+        let client = |client: u64| {
             let (stop, loads, broken) = (stop.clone(), loads.clone(), broken.clone());
-            let gateway = mesh.gateway;
             thread::spawn(move || {
-                let mut next = started + Duration::from_millis(client * 5);
+                let mut next = started + pause / CLIENTS as u32 * client as u32;
                 while !stop.load(Ordering::Relaxed) {
                     thread::sleep(next.saturating_duration_since(Instant::now()));
-                    next += Duration::from_millis(40);
+                    next += pause;
                     let whole = page(gateway, "/productpage")
                         .is_ok_and(|p| p.status == 200 && !p.body.contains("Error fetching"));
                     loads.fetch_add(1, Ordering::Relaxed);
                     broken.fetch_add(usize::from(!whole), Ordering::Relaxed);
                 }
             })
-        })
-        .collect();
-    for second in 0..60u32 {
-        mesh.stage.apply(&split(10 + second % 9 * 10))?;
-        let next = started + Duration::from_secs(u64::from(second) + 1);
-        thread::sleep(next.saturating_duration_since(Instant::now()));
+        };
+        let clients = (0..CLIENTS).map(client).collect();
+        Self { started, clients, stop, loads, broken }
     }
-    stop.store(true, Ordering::Relaxed);
-    for client in clients {
-        client.join().map_err(|_| anyhow::anyhow!("a client panicked"))?;
+
+    /// Ends them. How often the page was loaded, how often it was not whole, and for how long.
+    pub(super) fn stop(self) -> anyhow::Result<(usize, usize, Duration)> {
+        self.stop.store(true, Ordering::Relaxed);
+        for client in self.clients {
+            client.join().map_err(|_| anyhow::anyhow!("a client panicked"))?;
+        }
+        let took = self.started.elapsed();
+        Ok((self.loads.load(Ordering::Relaxed), self.broken.load(Ordering::Relaxed), took))
     }
-    let (loads, broken) = (loads.load(Ordering::Relaxed), broken.load(Ordering::Relaxed));
-    fact(format!("{loads} loads in {:?} under 60 edits, {broken} broken", started.elapsed()));
-    ensure(broken == 0, || "a page was broken".to_owned())?;
-    ensure(loads > 11_400, || "the load did not reach 200/s".to_owned())?;
-    no_errors_counted(mesh)
 }
 
+const CLIENTS: u64 = 8;
+
 /// No proxy, including the gateway, counted a 5xx or a response flag other than `-`.
-fn no_errors_counted(mesh: &Mesh) -> anyhow::Result<()> {
+pub(super) fn no_errors_counted(mesh: &Mesh) -> anyhow::Result<()> {
     let proxies: Value = serde_json::from_str(&mesh.stage.run(&["proxy-status", "-o", "json"])?)?;
     let proxies = proxies.as_array().context("proxy-status gives no list")?;
     for proxy in proxies {

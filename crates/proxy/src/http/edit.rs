@@ -16,7 +16,7 @@ use crate::message::{Fields, RequestHead, ResponseHead};
 use crate::random::Random;
 
 /// Removes what the client may not say, and adds what every request of the mesh carries. Tells whether
-/// the client may ask for something, see [`Asked`].
+/// the client may ask for something, see [`Asked`](ironmesh_model::retry::Asked).
 pub(crate) fn at_entry(head: &mut RequestHead, connection: &Connection, random: &Random) -> bool {
     let is_member = connection.peer_identity.is_some();
     let (listener, https) = (connection.kind, connection.https);
