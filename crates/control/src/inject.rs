@@ -123,17 +123,35 @@ pub(crate) fn is_router(pod: &Value) -> bool {
     containers.any(|c| c.name() == SIDECAR && c.args().nth(1) == Some("router"))
 }
 
-/// As Istio decides: what the pod says (its label before its annotation) wins over the namespace's
-/// label, but for a namespace where injection is off; pods in the host's network never.
+/// What a pod itself says about its sidecar.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Wish {
+    asked: Option<bool>,
+    /// Whether it is in the host's network, where nothing is captured.
+    is_on_host: bool,
+}
+
+impl Wish {
+    /// That of a pod.
+    pub(crate) fn of(pod: &Value) -> Self {
+        Self { asked: asked(pod), is_on_host: Pod::of(pod).spec().host_network() }
+    }
+
+    /// Whether it gets a sidecar in this namespace. As Istio decides: what the pod says (its label
+    /// before its annotation) wins over the namespace's label, but for a namespace where injection is
+    /// off; pods in the host's network never.
+    pub(crate) fn is_granted(self, namespace: &Value) -> bool {
+        let switch = object::label(namespace, "istio-injection");
+        let by_namespace = switch == Some("enabled")
+            || switch.is_none() && object::label(namespace, "istio.io/rev").is_some();
+        let excluded =
+            switch == Some("disabled") || is_system(object::name(namespace)) || self.is_on_host;
+        !excluded && self.asked.unwrap_or(by_namespace)
+    }
+}
+
 fn is_wanted(namespace: &Value, pod: &Value) -> bool {
-    let asked = asked(pod);
-    let switch = object::label(namespace, "istio-injection");
-    let by_namespace = switch == Some("enabled")
-        || switch.is_none() && object::label(namespace, "istio.io/rev").is_some();
-    let excluded = switch == Some("disabled")
-        || is_system(object::name(namespace))
-        || Pod::of(pod).spec().host_network();
-    !excluded && asked.unwrap_or(by_namespace)
+    Wish::of(pod).is_granted(namespace)
 }
 
 /// Namespaces of the platform, whose pods get no sidecar.

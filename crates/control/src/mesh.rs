@@ -22,6 +22,7 @@ use tokio::time::timeout;
 use crate::plane::{Plane, Refused};
 use crate::source::{Change, Expired, ObjectKey, Source};
 
+mod bare;
 mod found;
 mod members;
 mod pods;
@@ -207,7 +208,7 @@ impl Follower {
         }
         let mut findings = std::mem::take(&mut translated.findings);
         findings.extend(pods::findings(object, self.platform));
-        mesh.found().put(object.id(), key, findings, translated.status.take());
+        mesh.found().put(object, key, findings, translated.status.take());
         self.join.put(key.clone(), translated)
     }
 

@@ -123,6 +123,12 @@ findings! {
     AttachedByHost, "IM0124", Info, "The VirtualService names no gateways, but its host is one that only a Gateway of its namespace serves, so it is attached to that. In Istio it would have no effect there.", "Add `gateways: [NAME]`.";
     /// A delegate that is not there.
     UnknownDelegate, "IM0129", Warning, "A rule delegates to a VirtualService that is not there, or not for its namespace, so the rule is left out.", "Create it without hosts and gateways, correct the name, or export it to the namespace.";
+    /// A Sidecar for workloads that have one.
+    SidecarTaken, "IM0130", Warning, "An older Sidecar of the namespace is for the same workloads, so this one has no effect for them.", "Join the two, or let them select unlike workloads.";
+    /// A destination that has several ports, of which none is named.
+    PortNotChosen, "IM0131", Warning, "A destination has several ports and the rule names none, so the port is the one that the caller dialled, and where the service has no such port requests get 503.", "Add `port: {number: N}` to the destination.";
+    /// A pod without a sidecar where pods get one.
+    NotInjected, "IM0134", Warning, "The pod has no sidecar, though its namespace asks for one: it was made before the namespace was labelled, or without the mesh.", "Restart it: `ironmesh rollout restart`, or delete the pod.";
     /// A kind for a part of another mesh.
     NotPartHere, "IM0140", Info, "The kind is for a part of Istio that this mesh does not have.", "Nothing needs to be done: the message says what stands in for it, or that nothing does.";
     /// A workload kind that is not run here.

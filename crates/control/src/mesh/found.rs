@@ -6,10 +6,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ironmesh_dialects::{Status, StatusChange};
+use ironmesh_dialects::{Object, Status, StatusChange};
 use ironmesh_model::snapshot::{Findings, Touched};
 use ironmesh_model::{Finding, ObjectId, Snapshot};
 
+use super::bare::Bare;
 use crate::source::ObjectKey;
 
 /// What is found about all objects.
@@ -17,6 +18,8 @@ use crate::source::ObjectKey;
 pub(super) struct Found {
     /// About single objects, of those that have any.
     alone: BTreeMap<ObjectKey, Vec<Finding>>,
+    /// About pods without a sidecar.
+    bare: Bare,
     /// About several together.
     together: Findings,
     /// The objects that have a status of the mesh.
@@ -32,11 +35,13 @@ impl Found {
     /// An object came or changed, and this is found about it alone.
     pub(super) fn put(
         &mut self,
-        id: &ObjectId,
+        object: &Object,
         key: &ObjectKey,
         findings: Vec<Finding>,
         status: Option<Status>,
     ) {
+        self.bare.put(object);
+        let id = object.id();
         match status {
             None => self.forget_status(key),
             Some(status) => {
@@ -53,6 +58,7 @@ impl Found {
 
     /// An object is gone.
     pub(super) fn take(&mut self, key: &ObjectKey) {
+        self.bare.take(&id_of(key));
         self.alone.remove(key);
         self.forget_status(key);
     }
@@ -71,6 +77,7 @@ impl Found {
     pub(super) fn all(&mut self, snapshot: &Snapshot) -> Vec<Finding> {
         let mut findings = self.together.of(snapshot);
         findings.extend(self.alone.values().flatten().cloned());
+        findings.extend(self.bare.findings());
         findings.sort();
         findings
     }
@@ -135,7 +142,7 @@ fn id_of(key: &ObjectKey) -> ObjectId {
 
 #[cfg(test)]
 mod tests {
-    use ironmesh_dialects::{Join, Object, translate_one};
+    use ironmesh_dialects::{Join, translate_one};
     use ironmesh_model::settings::Settings;
     use serde_json::{Value, json};
 
@@ -168,7 +175,7 @@ mod tests {
             let key = ObjectKey::of(&object);
             let mut translated = translate_one(&object);
             let findings = std::mem::take(&mut translated.findings);
-            self.found.put(object.id(), &key, findings, translated.status.take());
+            self.found.put(&object, &key, findings, translated.status.take());
             let edits = self.join.put(key, translated);
             let (snapshot, touched) = self.snapshot.edited(edits);
             self.snapshot = snapshot;

@@ -52,6 +52,7 @@ pub(crate) fn virtual_service(object: &Object, findings: &mut Vec<Finding>) -> O
         .collect();
     translator.unreachable(&spec, &rules);
     let connection_rules = translator.connection_rules(&spec);
+    translator.unreachable_connections(&connection_rules);
     Some(Part::Route(Box::new(RouteSource {
         route: Route { id: object.id().clone(), rules, connection_rules },
         hosts: spec.hosts.iter().map(|host| fully_qualified(host, object)).collect(),

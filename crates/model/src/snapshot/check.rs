@@ -17,6 +17,7 @@ use crate::service::UpstreamTls;
 
 mod gateways;
 mod ports;
+mod sidecars;
 
 pub(super) use ports::object_of;
 
@@ -26,6 +27,7 @@ pub(super) fn objects(index: &Index) -> impl Iterator<Item = ObjectId> {
     let policies = index.destination_policies.iter().map(|(id, _)| id);
     let policies = policies.chain(index.inbound_policies.iter().map(|(id, _)| id));
     let gateways = index.gateways.iter().map(|(id, _)| id);
+    let gateways = gateways.chain(index.sidecars.iter().map(|(id, _)| id));
     let services = index.services.values().map(|entry| object_of(&entry.service));
     routes.chain(policies).chain(gateways).cloned().chain(services)
 }
@@ -43,6 +45,8 @@ pub(super) fn of(index: &Index, id: &ObjectId) -> Option<(Vec<Finding>, Vec<Cell
         inbound_policy(&reader, entry, &mut out);
     } else if let Some(entry) = index.gateways.get(id) {
         gateway(&reader, entry, &mut out);
+    } else if let Some(sidecar) = index.sidecars.get(id) {
+        sidecars::sidecar(&reader, sidecar, &mut out);
     } else {
         ports::service(&reader, ports::find(index, id)?, &mut out);
     }
@@ -181,6 +185,12 @@ fn destination(
             FindingCode::UnknownDestination,
             format!("{} has no port named {name:?}, only {}", backend.host, names.join(", ")),
         ));
+    }
+    if backend.port.is_none() && backend.port_name.is_none() && service.ports.len() > 1 {
+        let ports: Vec<String> = service.ports.iter().map(|p| p.number.to_string()).collect();
+        let message = format!("{} has ports {}, and none is named", backend.host, ports.join(", "));
+        let path = format!("{at}.{host_at}");
+        out.push(Finding::new(id, path, FindingCode::PortNotChosen, message));
     }
     let Some(name) = &backend.subset else { return };
     if let Some(labels) = Labels::parse(name) {

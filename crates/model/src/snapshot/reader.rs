@@ -207,6 +207,18 @@ impl<'a> Reader<'a> {
         labels.is_some_and(|labels| labels.iter().any(|(labels, _)| selector.selects(labels)))
     }
 
+    /// Whether two selectors select one and the same workload of a namespace.
+    pub(super) fn is_selected_by_both(
+        &self,
+        namespace: &str,
+        one: &Labels,
+        other: &Labels,
+    ) -> bool {
+        let labels = self.index(&[CellName::LabelsIn(namespace)]).labels.get(namespace);
+        let by_both = |labels: &Labels| one.selects(labels) && other.selects(labels);
+        labels.is_some_and(|labels| labels.iter().any(|(labels, _)| by_both(labels)))
+    }
+
     /// What a route says.
     pub(super) fn route(&self, id: &ObjectId) -> Option<&'a RouteEntry> {
         self.index(&[CellName::Route(id)]).routes.get(id).map(|entry| &**entry)

@@ -1,7 +1,7 @@
 //! Rules and alternatives that no request reaches, by what those before them match.
 
 use ironmesh_model::FindingCode;
-use ironmesh_model::route::{Match, Rule};
+use ironmesh_model::route::{ConnectionMatch, ConnectionRule, Match, Rule};
 use ironmesh_model::text_match::TextMatch;
 
 use super::{Spec, Translator};
@@ -43,6 +43,73 @@ impl Translator<'_> {
             }
         }
     }
+}
+
+impl Translator<'_> {
+    /// The same of rules for connections; those of `tls` and of `tcp` stand apart.
+    pub(super) fn unreachable_connections(&mut self, rules: &[ConnectionRule]) {
+        let everything = ConnectionMatch::default();
+        for (at, rule) in rules.iter().enumerate() {
+            let list = |rule: &ConnectionRule| rule.place.starts_with("tcp");
+            let before = |wanted: &ConnectionMatch| {
+                let earlier = rules[..at].iter().filter(|other| list(other) == list(rule));
+                earlier.into_iter().find_map(|earlier| {
+                    let path = format!("spec.{}", earlier.place);
+                    if earlier.matches.is_empty() {
+                        return Some(path);
+                    }
+                    let covers = |m: &ConnectionMatch| covers_connection(m, wanted);
+                    let number = earlier.matches.iter().position(covers)?;
+                    Some(item(&field(&path, "match"), number))
+                })
+            };
+            let path = format!("spec.{}", rule.place);
+            if let Some(taker) = before(&everything) {
+                let message = format!("{taker} takes every connection");
+                self.report(path, FindingCode::Unreachable, message);
+                continue;
+            }
+            for (number, alternative) in rule.matches.iter().enumerate() {
+                let own = &rule.matches[..number];
+                let own = own.iter().position(|m| covers_connection(m, alternative));
+                let own = own.map(|number| item(&field(&path, "match"), number));
+                if let Some(taker) = before(alternative).or(own) {
+                    let message = format!("{taker} takes all that this would");
+                    let place = item(&field(&path, "match"), number);
+                    self.report(place, FindingCode::Unreachable, message);
+                }
+            }
+        }
+    }
+}
+
+/// Whether every connection that meets `narrow` surely meets `wide`, too.
+fn covers_connection(wide: &ConnectionMatch, narrow: &ConnectionMatch) -> bool {
+    let is_named = |name: &ironmesh_model::Name| {
+        let names = |own: &ironmesh_model::Name| {
+            own == name || own.strip_prefix('*').is_some_and(|suffix| name.ends_with(suffix))
+        };
+        wide.server_names.iter().any(names)
+    };
+    let names = wide.server_names.is_empty()
+        || !narrow.server_names.is_empty() && narrow.server_names.iter().all(is_named);
+    // Whatever else there is must be alike.
+    let alike = ConnectionMatch {
+        server_names: narrow.server_names.clone(),
+        source_labels: narrow.source_labels.clone(),
+        source_namespace: narrow.source_namespace.clone(),
+        gateways: narrow.gateways.clone(),
+        port: narrow.port,
+        ..wide.clone()
+    };
+    names
+        && wide.source_labels.selects(&narrow.source_labels)
+        && (wide.source_namespace.is_none() || wide.source_namespace == narrow.source_namespace)
+        && (wide.port.is_none() || wide.port == narrow.port)
+        && (wide.gateways.is_empty()
+            || !narrow.gateways.is_empty()
+                && narrow.gateways.iter().all(|gateway| wide.gateways.contains(gateway)))
+        && alike == *narrow
 }
 
 /// Whether every request that meets `narrow` surely meets `wide`, too.
@@ -144,6 +211,35 @@ mod tests {
         ] {
             assert_eq!(unreachable(&[first.clone(), second.clone()]), [""; 0], "{first} {second}");
         }
+    }
+
+    #[test]
+    fn of_connections_the_same_is_found() {
+        let found = |list: &str, alternatives: &[Value]| {
+            let rule = |of: &Value| match of {
+                Value::Null => json!({"route": [{"destination": {"host": "a"}}]}),
+                of => json!({"match": [of], "route": [{"destination": {"host": "a"}}]}),
+            };
+            let rules: Vec<Value> = alternatives.iter().map(rule).collect();
+            let object = json!({
+                "apiVersion": "networking.istio.io/v1", "kind": "VirtualService",
+                "metadata": {"name": "v", "namespace": "n"},
+                "spec": {"hosts": ["a.com", "*.b.com"], list: rules},
+            });
+            let findings = validate(&Object::new(object).unwrap()).into_iter();
+            findings.map(|f| format!("{} {}: {}", f.code, f.path, f.message)).collect::<Vec<_>>()
+        };
+        let port = |port: u16| json!({"port": port});
+        let same = "IM0109 spec.tcp[1].match[0]: spec.tcp[0].match[0] takes all that this would";
+        assert_eq!(found("tcp", &[port(80), port(80), Value::Null]), [same]);
+        let all = "IM0109 spec.tcp[1]: spec.tcp[0] takes every connection";
+        assert_eq!(found("tcp", &[Value::Null, port(80)]), [all]);
+        let narrower = json!({"port": 80, "sourceLabels": {"a": "b"}});
+        assert_eq!(found("tcp", &[narrower, port(80), port(81)]), [""; 0]);
+        let sni = |name: &str| json!({"sniHosts": [name]});
+        let wide = "IM0109 spec.tls[1].match[0]: spec.tls[0].match[0] takes all that this would";
+        assert_eq!(found("tls", &[sni("*.b.com"), sni("x.b.com")]), [wide]);
+        assert_eq!(found("tls", &[sni("x.b.com"), sni("*.b.com"), sni("a.com")]), [""; 0]);
     }
 
     #[test]
