@@ -20,6 +20,38 @@ REFUSED = [
 ]
 
 
+# Codes of Istio's analyzers, and those that we may say the same by.
+MEANT = {
+    "IST0101": ["IM0103", "IM0104", "IM0105", "IM0111", "IM0112", "IM0116", "IM0121", "IM0129"],
+    "IST0106": ["IM0001", "IM0002"],
+    "IST0109": ["IM0106"],
+    "IST0110": ["IM0130"],
+    "IST0111": ["IM0130"],
+    "IST0112": ["IM0131"],
+    "IST0127": ["IM0111"],
+    "IST0130": ["IM0109"],
+    "IST0131": ["IM0109"],
+    "IST0132": ["IM0117", "IM0105"],
+    "IST0140": ["IM0132"],
+    "IST0145": ["IM0122"],
+    "IST0161": ["IM0121"],
+    "IST0173": ["IM0112"],
+    "IST0174": ["IM0116"],
+}
+
+# Codes that we have nothing for on purpose.
+SILENT = {
+    "IST0002": "old forms have findings of their own",
+    "IST0102": "a namespace need not ask for sidecars",
+    "IST0128": "without caCertificates Mozilla's authorities are trusted",
+    "IST0129": "without caCertificates Mozilla's authorities are trusted",
+    "IST0133": "warnings of the validation are findings of other codes",
+    "IST0134": "every host gets an address of the mesh",
+    "IST0138": "misdirected requests are answered with 421",
+    "IST0162": "the platform publishes the ports that Gateways name",
+}
+
+
 def refusal(one, theirs, errors):
     """Why one side refuses an object and the other does not; `None`: they may not differ."""
     if errors:

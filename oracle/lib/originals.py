@@ -199,3 +199,65 @@ ORIGINALS = [(version, kind, spec) for version, kind, specs in [
     ("networking.istio.io/v1beta1", "ProxyConfig", PROXY_CONFIGS),
     ("security.istio.io/v1", "PeerAuthentication", PEER_AUTHENTICATIONS),
 ] for spec in specs]
+
+
+def thing(version, kind, name, **fields):
+    labels = fields.pop("labels", {})
+    return {"apiVersion": version, "kind": kind,
+            "metadata": {"name": name, "namespace": "default", "labels": labels}, **fields}
+
+
+def pod(name, ip, labels):
+    return thing("v1", "Pod", name, labels=labels,
+                 spec={"containers": [{"name": "app", "image": "app"},
+                                      {"name": "istio-proxy", "image": "proxyv2"}]},
+                 status={"phase": "Running", "podIP": ip, "podIPs": [{"ip": ip}],
+                         "conditions": [{"type": "Ready", "status": "True"}]})
+
+
+def service(name, ports, selector):
+    return thing("v1", "Service", name, spec={
+        "selector": selector,
+        "ports": [{"name": f"http-{port}", "port": port} for port in ports]})
+
+
+# What objects of Istio's kinds are about. (Istio's analyzers tell of one namespace.)
+BESIDE = [
+    thing("v1", "Namespace", "default") | {"metadata": {"name": "default"}},
+    pod("reviews-v1", "10.0.0.1", {"app": "reviews", "version": "v1"}),
+    pod("reviews-v2", "10.0.0.2", {"app": "reviews", "version": "v2"}),
+    pod("edge", "10.0.0.3", {"istio": "ingressgateway"}),
+    service("reviews", [80], {"app": "reviews"}),
+    service("both", [80, 81], {"app": "reviews"}),
+    service("edge", [80, 443], {"istio": "ingressgateway"}),
+]
+
+
+def network(kind, name, spec):
+    return thing(NETWORKING, kind, name, spec=spec)
+
+
+TOGETHER = [
+    network("Gateway", "edge", {"selector": {"istio": "ingressgateway"}, "servers": [
+        {"port": {"number": 80, "name": "http", "protocol": "HTTP"}, "hosts": ["a.test"]}]}),
+    network("DestinationRule", "reviews", {"host": "reviews", "subsets": [
+        {"name": "v1", "labels": {"version": "v1"}}, {"name": "v2", "labels": {"version": "v2"}}]}),
+    network("VirtualService", "reviews", {"hosts": ["reviews"], "http": [
+        {"match": [{"uri": {"prefix": "/a"}}, {"uri": {"exact": "/b"}}],
+         "route": [{"destination": {"host": "reviews", "subset": "v1"}, "weight": 50},
+                   {"destination": {"host": "reviews", "subset": "v2"}, "weight": 50}]},
+        {"match": [{"uri": {"prefix": "/c"}}],
+         "route": [{"destination": {"host": "both", "port": {"number": 80}}}]},
+        {"route": [{"destination": {"host": "reviews", "port": {"number": 80}}}]}]}),
+    network("VirtualService", "edge", {"hosts": ["a.test"], "gateways": ["edge"], "http": [
+        {"route": [{"destination": {"host": "reviews"}}]}]}),
+    network("VirtualService", "tcp", {"hosts": ["both"], "tcp": [
+        {"match": [{"port": 80}], "route": [{"destination": {"host": "both", "port": {"number": 80}}}]},
+        {"match": [{"port": 81}], "route": [{"destination": {"host": "both", "port": {"number": 81}}}]}]}),
+    network("Sidecar", "reviews", {"workloadSelector": {"labels": {"app": "reviews", "version": "v1"}},
+                                   "egress": [{"hosts": ["./*"]}]}),
+    network("Sidecar", "edge", {"workloadSelector": {"labels": {"istio": "ingressgateway"}},
+                                "egress": [{"hosts": ["./*"]}]}),
+    network("ServiceEntry", "outside", {"hosts": ["api.test"], "resolution": "DNS",
+                                        "ports": [{"number": 80, "name": "http", "protocol": "HTTP"}]}),
+]

@@ -21,6 +21,7 @@ cargo xtask TASK
                   them with bench/guard.json; --accept writes the figures as they are now
   oracle          sends the same requests through a real sidecar and through what Istio would do with
                   the same random objects (oracle/run; needs Istio's code, which IRONMESH_ORACLE names);
+                  `oracle findings` compares what is refused and found (oracle/findings);
                   --count N configurations
   dist            the programs as they are given to people, in target/dist: stripped, with their debug
                   lines in a file beside each; --no-build takes the release build that is there

@@ -127,6 +127,8 @@ findings! {
     SidecarTaken, "IM0130", Warning, "An older Sidecar of the namespace is for the same workloads, so this one has no effect for them.", "Join the two, or let them select unlike workloads.";
     /// A destination that has several ports, of which none is named.
     PortNotChosen, "IM0131", Warning, "A destination has several ports and the rule names none, so the port is the one that the caller dialled, and where the service has no such port requests get 503.", "Add `port: {number: N}` to the destination.";
+    /// Rules that do not hold for requests that come by a gateway.
+    RulesOfMeshOnly, "IM0132", Info, "A route of a gateway names a host, for which another VirtualService has rules with subsets; these hold for callers in the mesh only.", "Name subsets in this object, too, or attach the other one to the gateway.";
     /// A pod without a sidecar where pods get one.
     NotInjected, "IM0134", Warning, "The pod has no sidecar, though its namespace asks for one: it was made before the namespace was labelled, or without the mesh.", "Restart it: `ironmesh rollout restart`, or delete the pod.";
     /// A kind for a part of another mesh.

@@ -13,7 +13,7 @@ use crate::host::{CLUSTER_DOMAIN, candidates, intersection};
 use crate::name::{Labels, Name, ObjectId};
 use crate::policy::Policy;
 use crate::route::{Backend, Match, Rule};
-use crate::service::UpstreamTls;
+use crate::service::{Service, UpstreamTls};
 
 mod gateways;
 mod ports;
@@ -164,34 +164,8 @@ fn destination(
         return;
     };
     let service = &service.service;
-    if let Some(port) = backend.port
-        && service.port(port).is_none()
-    {
-        let ports: Vec<String> = service.ports.iter().map(|p| p.number.to_string()).collect();
-        out.push(Finding::new(
-            id,
-            format!("{at}.{}", entry.fields.port),
-            FindingCode::UnknownDestination,
-            format!("{} has no port {port}, only {}", backend.host, ports.join(", ")),
-        ));
-    }
-    if let Some(name) = backend.port_name.as_ref().filter(|_| backend.port.is_none())
-        && !service.ports.iter().any(|port| port.name == *name)
-    {
-        let names: Vec<&str> = service.ports.iter().map(|port| &*port.name).collect();
-        out.push(Finding::new(
-            id,
-            format!("{at}.{}", entry.fields.port),
-            FindingCode::UnknownDestination,
-            format!("{} has no port named {name:?}, only {}", backend.host, names.join(", ")),
-        ));
-    }
-    if backend.port.is_none() && backend.port_name.is_none() && service.ports.len() > 1 {
-        let ports: Vec<String> = service.ports.iter().map(|p| p.number.to_string()).collect();
-        let message = format!("{} has ports {}, and none is named", backend.host, ports.join(", "));
-        let path = format!("{at}.{host_at}");
-        out.push(Finding::new(id, path, FindingCode::PortNotChosen, message));
-    }
+    port_of_destination(entry, backend, (at, host_at), service, out);
+    rules_of_mesh(reader, entry, backend, (at, host_at), out);
     let Some(name) = &backend.subset else { return };
     if let Some(labels) = Labels::parse(name) {
         let host = &backend.host;
@@ -226,6 +200,73 @@ fn destination(
     };
     let path = format!("{at}.{}", entry.fields.subset);
     out.push(Finding::new(id, path, FindingCode::UndefinedSubset, message));
+}
+
+/// The port of a destination that its service does not have, or has beside others.
+fn port_of_destination(
+    entry: &RouteEntry,
+    backend: &Backend,
+    (at, host_at): (&str, &str),
+    service: &Service,
+    out: &mut Vec<Finding>,
+) {
+    let id = &entry.route.id;
+    if let Some(port) = backend.port
+        && service.port(port).is_none()
+    {
+        let ports: Vec<String> = service.ports.iter().map(|p| p.number.to_string()).collect();
+        out.push(Finding::new(
+            id,
+            format!("{at}.{}", entry.fields.port),
+            FindingCode::UnknownDestination,
+            format!("{} has no port {port}, only {}", backend.host, ports.join(", ")),
+        ));
+    }
+    if let Some(name) = backend.port_name.as_ref().filter(|_| backend.port.is_none())
+        && !service.ports.iter().any(|port| port.name == *name)
+    {
+        let names: Vec<&str> = service.ports.iter().map(|port| &*port.name).collect();
+        out.push(Finding::new(
+            id,
+            format!("{at}.{}", entry.fields.port),
+            FindingCode::UnknownDestination,
+            format!("{} has no port named {name:?}, only {}", backend.host, names.join(", ")),
+        ));
+    }
+    if backend.port.is_none() && backend.port_name.is_none() && service.ports.len() > 1 {
+        let ports: Vec<String> = service.ports.iter().map(|p| p.number.to_string()).collect();
+        let message = format!("{} has ports {}, and none is named", backend.host, ports.join(", "));
+        let path = format!("{at}.{host_at}");
+        out.push(Finding::new(id, path, FindingCode::PortNotChosen, message));
+    }
+}
+
+/// Rules with subsets for a destination without one, which requests of a gateway do not meet (Istio's
+/// analyzer, IST0140).
+fn rules_of_mesh(
+    reader: &Reader<'_>,
+    entry: &RouteEntry,
+    backend: &Backend,
+    (at, host_at): (&str, &str),
+    out: &mut Vec<Finding>,
+) {
+    let is_for_gateways = entry.attachment.gateways.iter().any(|name| **name != *MESH);
+    if !is_for_gateways || backend.subset.is_some() {
+        return;
+    }
+    let has_subsets = |other: &&RouteEntry| {
+        let mut backends = other.route.rules.iter().flat_map(|rule| rule.action.backends());
+        other.attachment.gateways.iter().all(|name| **name == *MESH)
+            && backends.any(|backend| backend.subset.is_some())
+    };
+    let mut routes = reader.of_pattern(Map::Mesh, &backend.host).iter();
+    let other = routes.find_map(|aged| reader.route(&aged.id).filter(has_subsets));
+    if let Some(other) = other {
+        let message =
+            format!("rules of {} with subsets are for callers in the mesh", other.route.id);
+        let path = format!("{at}.{host_at}");
+        out.push(Finding::new(&entry.route.id, path, FindingCode::RulesOfMeshOnly, message));
+    }
 }
 
 /// Whether a policy defines a subset.

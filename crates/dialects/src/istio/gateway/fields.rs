@@ -30,7 +30,8 @@ fields! {
         /// The port.
         required port: ServerPort,
         /// The address on which it is opened.
-        later bind: String,
+        no_effect("a gateway listens at all addresses of its pod; who reaches it is its Service's to say")
+            bind: String,
         /// The hosts: `HOST` or `NAMESPACE/HOST`, the namespace that of their routes.
         required hosts: Vec<String>,
         /// Its name, for its readers.
@@ -38,7 +39,8 @@ fields! {
         /// How connections are secured.
         honoured tls: Option<ServerTls>,
         /// Where everything goes.
-        later default_endpoint "defaultEndpoint": String,
+        no_effect("Istio has never honoured it; name destinations in a VirtualService")
+            default_endpoint "defaultEndpoint": String,
     }
 
     /// A port of a gateway.
@@ -50,7 +52,8 @@ fields! {
         /// Its name.
         honoured name: String,
         /// The port of the pods; Istio does not honour it any more either.
-        later target_port "targetPort": Option<Bounded<0, 65_535>>,
+        no_effect("Istio refuses it; a Service has the port of the pods")
+            target_port "targetPort": Option<Bounded<0, 65_535>>,
     }
 
     /// How connections to a gateway are secured.
@@ -86,9 +89,11 @@ fields! {
         /// Cipher suites: those with forward secrecy and authenticated encryption are always offered, others never.
         honoured cipher_suites "cipherSuites": Vec<String>,
         /// File with the certificates that were revoked.
-        later ca_crl "caCrl": String,
+        no_effect("revocations are ca.crl of the Secret that credentialName names")
+            ca_crl "caCrl": String,
         /// Whether any certificate will do.
-        later insecure_skip_verify "insecureSkipVerify": Option<bool>,
+        no_effect("certificates of clients are verified always; SIMPLE asks for none")
+            insecure_skip_verify "insecureSkipVerify": Option<bool>,
     }
 
     /// Files with a certificate.

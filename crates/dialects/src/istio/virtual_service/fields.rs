@@ -115,7 +115,8 @@ fields! {
         /// The namespace of the calling workload.
         honoured source_namespace "sourceNamespace": String,
         /// Start of the names of the metrics that Envoy keeps for the rule.
-        later stat_prefix "statPrefix": String,
+        no_effect("metrics have the names of services and routes; give the rule a name")
+            stat_prefix "statPrefix": String,
     }
 
     /// How a text is compared: exactly one of the three.
