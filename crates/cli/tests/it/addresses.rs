@@ -41,7 +41,7 @@ spec:
 apiVersion: networking.k8s.io/v1
 kind: Ingress
 metadata: {name: web}
-spec: {defaultBackend: {service: {name: web, port: {number: 80}}}}
+spec: {ingressClassName: istio, defaultBackend: {service: {name: web, port: {number: 80}}}}
 ";
 
 /// Whether the sample applications are there, which answer in these tests.

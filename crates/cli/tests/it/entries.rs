@@ -155,8 +155,10 @@ spec:
     mesh.ok(&["external", "api.test-"]);
     mesh.ok(&["external", &format!("api.test={second}")]);
     await_answer(&mesh, "shop", &api, "second host: api.test 200");
-    // Without the entry all is as before.
+    // Without the entry the rule leads to nobody, and without both all is as before.
     mesh.ok(&["-n", "shop", "delete", "serviceentry", "api"]);
+    await_answer(&mesh, "shop", &api, " 503");
+    mesh.ok(&["-n", "shop", "delete", "virtualservice", "api"]);
     await_answer(&mesh, "shop", &api, " 502");
 }
 
