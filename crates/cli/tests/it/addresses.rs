@@ -270,11 +270,11 @@ spec:
     await_answer(at);
     mesh.ok(&["delete", "-f", "more.yaml"]);
     await_refusal(at);
-    // The gateway without its Gateway listens nowhere, and again with it.
+    // The gateway without its Gateway and Ingress listens nowhere, and again with them.
     let first = SocketAddr::from((address(&mesh, "istio-system/istio-ingressgateway"), 80));
     if mesh.may_use_low_ports() {
         await_answer(first);
-        mesh.ok(&["delete", "gateway", "web"]);
+        mesh.ok(&["delete", "gateway,ingress", "web"]);
         await_refusal(first);
         mesh.ok(&["apply", "-f", "mesh.yaml"]);
         await_answer(first);
