@@ -30,7 +30,7 @@ pub(crate) use mesh_config::{MeshConfig, mesh_config};
 pub(crate) use peer_authentication::peer_authentication;
 pub(crate) use policy::{mesh_policy, policy};
 pub(crate) use route_rule::route_rule;
-pub(crate) use service_entry::{Entries, EntryPart, service_entry};
+pub(crate) use service_entry::{Entries, EntryPart, egress_rule, service_entry};
 pub(crate) use sidecar::sidecar;
 pub(crate) use virtual_service::virtual_service;
 pub(crate) use workload_entry::workload_entry;
@@ -43,7 +43,8 @@ fields! {
         /// Its number.
         honoured number: Option<u16>,
         /// Its name; Istio does not honour it either.
-        later name: String,
+        no_effect("Istio takes numbers only; write number")
+            name: String,
     }
 
     /// Workloads of the namespace, by labels.

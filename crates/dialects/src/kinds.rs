@@ -416,9 +416,6 @@ mod why {
         "objects of the kind are kept, with or without its definition";
     pub(super) const MIXER: &str = "Mixer is no part of this mesh: sidecars report by themselves, \
         and what its rules deny or count is not";
-    pub(super) const EGRESS: &str = "hosts outside are reached as they are where outboundTrafficPolicy \
-        allows it; for REGISTRY_ONLY, policies and routes write a ServiceEntry, and for TLS that the \
-        sidecar begins a DestinationRule beside it";
     pub(super) const OPERATOR: &str =
         "the mesh is installed by `ironmesh install -f`, which takes this file";
     pub(super) const TCP_ROUTE: &str =
@@ -499,7 +496,7 @@ kinds! {
     custom "config.istio.io" ["v1alpha2", "v1beta1"] also [] status none {
         RouteRule "routerules" [] namespaced model(istio::route_rule::RouteRule, istio::route_rule);
         DestinationPolicy "destinationpolicies" [] namespaced model(istio::destination_policy::DestinationPolicy, istio::destination_policy);
-        EgressRule "egressrules" [] namespaced not_part(EGRESS);
+        EgressRule "egressrules" [] namespaced model(istio::service_entry::egress_rule::EgressRule, istio::egress_rule);
         rule "rules" [] namespaced not_part(MIXER);
         attributemanifest "attributemanifests" [] namespaced not_part(MIXER);
         denier "deniers" [] namespaced not_part(MIXER);

@@ -142,7 +142,7 @@ fields! {
         /// The most endpoints that are left out, in percent; 10 if left out.
         honoured http_max_ejection_percent "httpMaxEjectionPercent": Option<Count>,
         /// The most retries at a time.
-        later http_max_retries "httpMaxRetries": Option<Count>,
+        honoured http_max_retries "httpMaxRetries": Option<Count>,
     }
 }
 

@@ -15,6 +15,7 @@ use crate::path::{field, item};
 use crate::schema::{Bounded, read};
 use crate::translate::Part;
 
+pub mod egress_rule;
 mod fields;
 mod join;
 mod names;
@@ -22,6 +23,7 @@ mod synthetic;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use egress_rule::egress_rule;
 pub use fields::*;
 pub(crate) use join::{Entries, TLS_MODE};
 pub use names::EntryNames;

@@ -16,6 +16,7 @@ use crate::istio::peer_authentication::PeerAuthentication;
 use crate::istio::policy::{MeshPolicy, Policy};
 use crate::istio::route_rule::RouteRule;
 use crate::istio::service_entry::ServiceEntry;
+use crate::istio::service_entry::egress_rule::EgressRule;
 use crate::istio::sidecar::Sidecar;
 use crate::istio::virtual_service::VirtualService;
 use crate::istio::workload_entry::WorkloadEntry;
@@ -46,6 +47,7 @@ const TABLES: &[Tested] = &[
     ("networking.istio.io/v1", "ProxyConfig", typed::<ProxyConfig>),
     ("security.istio.io/v1", "PeerAuthentication", typed::<PeerAuthentication>),
     ("config.istio.io/v1alpha2", "RouteRule", typed::<RouteRule>),
+    ("config.istio.io/v1alpha2", "EgressRule", typed::<EgressRule>),
     ("config.istio.io/v1alpha2", "DestinationPolicy", typed::<DestinationPolicy>),
     ("authentication.istio.io/v1alpha1", "Policy", typed::<Policy>),
     ("authentication.istio.io/v1alpha1", "MeshPolicy", typed::<MeshPolicy>),
