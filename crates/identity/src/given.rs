@@ -127,6 +127,9 @@ pub enum GivenTlsError {
     /// The certificate is for another key.
     #[error("tls.privateKey is not that of tls.clientCertificate")]
     NotItsKey,
+    /// What it should have is not there.
+    #[error("tls.credentialName: there is no Secret {0:?} with authorities to trust")]
+    Secret(Name),
     /// There is nobody to trust.
     #[error("tls.caCertificates: {0}")]
     Authorities(#[from] BadAnchors),
@@ -168,9 +171,12 @@ struct NamedServer {
 
 impl NamedServer {
     fn new(given: &ClientTls, files: &GivenFiles) -> Result<Self, GivenTlsError> {
-        let trusted = match &files.trusted {
-            Some(pem) => roots(std::str::from_utf8(pem).map_err(|_| BadAnchors)?)?,
-            None => Arc::new(RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() }),
+        let trusted = match (&files.trusted, &given.credential) {
+            (None, Some(named)) => return Err(GivenTlsError::Secret(named.name.clone())),
+            (Some(pem), _) => roots(std::str::from_utf8(pem).map_err(|_| BadAnchors)?)?,
+            (None, None) => {
+                Arc::new(RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() })
+            }
         };
         let mut chain = WebPkiServerVerifier::builder_with_provider(trusted, outside_provider());
         if let Some(pem) = &files.revoked {

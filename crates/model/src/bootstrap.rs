@@ -71,6 +71,10 @@ pub struct ProxyBootstrap {
     /// Name servers for endpoints that are names, asked in this order; none: those are never reached.
     #[serde(default)]
     pub name_servers: Vec<SocketAddr>,
+    /// Whether it is a gateway behind a load balancer that speaks the PROXY protocol to it, whatever the
+    /// settings of the mesh say.
+    #[serde(default)]
+    pub proxy_protocol: bool,
     /// Worker threads; default: 2 for a sidecar, all cores for a gateway, never more than cores.
     #[serde(default)]
     pub workers: Option<usize>,

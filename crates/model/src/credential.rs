@@ -61,8 +61,21 @@ pub struct CredentialSource {
     pub flaw: Option<String>,
 }
 
+/// What a Secret has for TLS towards a destination, as far as the asker may have it. All texts are PEM.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ClientCredential {
+    /// Name of the Secret, in the namespace of the asker.
+    pub name: Name,
+    /// The certificate that is shown, with its key.
+    pub certificate: Option<Certificate>,
+    /// Certificates of the authorities that are trusted.
+    pub trusted: Option<Name>,
+    /// Lists of certificates that were revoked.
+    pub revoked: Option<Name>,
+}
+
 /// A certificate and its key.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Certificate {
     /// The certificate with its chain, leaf first, in PEM.
     pub chain: Name,

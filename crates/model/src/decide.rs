@@ -171,6 +171,12 @@ impl Decision {
         self.dialled_member().map_or(&UpstreamTls::None, |member| &member.tls)
     }
 
+    /// Whether what is forwarded is the mesh's own TLS already, at a gateway between meshes.
+    pub fn passes_mesh_tls_on(&self) -> bool {
+        let at_gateway = |linked: &Arc<Linked>| linked.key.listener == ListenerKind::Gateway;
+        self.protocol() == Protocol::Tls && self.linked.as_ref().is_some_and(at_gateway)
+    }
+
     /// Protocol that the port declares; undeclared before that is known.
     pub fn protocol(&self) -> Protocol {
         self.applies().map_or(Protocol::Undeclared, |applies| applies.protocol)

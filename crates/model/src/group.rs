@@ -16,7 +16,7 @@ use smallvec::SmallVec;
 
 use crate::draw::Draw;
 use crate::name::{Labels, Name, ServiceId};
-use crate::policy::{Balance, Balancer, ConnectionPool, TrafficPolicy};
+use crate::policy::{Balance, Balancer, ConnectionPool, ProxyProtocol, TrafficPolicy};
 use crate::reason::Reason;
 use crate::service::{Endpoint, EndpointAddress, Protocol, Service, UpstreamTls};
 
@@ -109,6 +109,8 @@ pub struct Member {
     pub port: u16,
     /// How it is spoken to, under the policy of the group.
     pub tls: UpstreamTls,
+    /// By which PROXY protocol it is told who calls, if at all.
+    pub proxy_protocol: Option<ProxyProtocol>,
     state: Arc<EndpointState>,
 }
 
@@ -308,13 +310,18 @@ impl Group {
                 member.endpoint.id == endpoint.id && same_place
             });
             let tls = endpoint.tls.under(policy.traffic.tls.as_ref(), host);
+            let proxy_protocol = policy.traffic.proxy_protocol;
+            let is_same = |member: &Member| {
+                member.endpoint == *endpoint
+                    && member.tls == tls
+                    && member.proxy_protocol == proxy_protocol
+            };
             all.push(match known {
-                Some(member) if member.endpoint == *endpoint && member.tls == tls => {
-                    Arc::clone(member)
-                }
+                Some(member) if is_same(member) => Arc::clone(member),
                 known => {
                     let state = known.map(|member| member.state.clone()).unwrap_or_default();
-                    Arc::new(Member { endpoint: endpoint.clone(), port, tls, state })
+                    let endpoint = endpoint.clone();
+                    Arc::new(Member { endpoint, port, tls, proxy_protocol, state })
                 }
             });
         }

@@ -60,6 +60,27 @@ pub(crate) fn candidates(host: &str, namespace: &str) -> Vec<Name> {
     completed.map(Name::from).into_iter().chain([host.into()]).collect()
 }
 
+/// A service as meshes name it to one another in the ClientHello: `outbound_.PORT_.SUBSET_.HOST`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct MeshName<'a> {
+    /// The port of the service.
+    pub port: u16,
+    /// The subset; empty if none.
+    pub subset: &'a str,
+    /// The host.
+    pub host: &'a str,
+}
+
+impl<'a> MeshName<'a> {
+    /// Reads such a name; `None`: it is another.
+    pub(crate) fn parse(name: &'a str) -> Option<Self> {
+        let mut parts = name.strip_prefix("outbound_.")?.splitn(3, "_.");
+        let port = parts.next()?.parse().ok()?;
+        let (subset, host) = (parts.next()?, parts.next()?);
+        (!host.is_empty()).then_some(Self { port, subset, host })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -115,5 +136,19 @@ mod tests {
             assert!(candidates(form, "default").iter().any(|c| &**c == full), "{form}");
         }
         assert_eq!(candidates("10.96.0.1", "default").len(), 1);
+    }
+
+    #[test]
+    fn services_are_named_from_mesh_to_mesh() {
+        let to = MeshName { port: 80, subset: "v1", host: "web.shop.svc.cluster.local" };
+        let name = "outbound_.80_.v1_.web.shop.svc.cluster.local";
+        assert_eq!(MeshName::parse(name), Some(to));
+        let whole = "outbound_.80_._.web.shop.svc.cluster.local";
+        assert_eq!(MeshName::parse(whole), Some(MeshName { subset: "", ..to }));
+        for other in
+            ["web.shop", "outbound_.80_._.", "outbound_.99999_._.web", "outbound_.80_.web", ""]
+        {
+            assert_eq!(MeshName::parse(other), None, "{other}");
+        }
     }
 }

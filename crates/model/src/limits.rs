@@ -241,6 +241,8 @@ limits! {
         dns_retry_pause_max: Duration = seconds(30),
         /// Addresses for which a name stands; more are left out.
         dns_addresses_max: usize = 256,
+        /// Bytes of a header of the PROXY protocol that a gateway takes.
+        proxy_header_bytes_max: usize = 4 * KIB,
         /// Connect attempts for one request, each to another endpoint where there is one.
         connect_attempts_max: u32 = 3,
         /// Attempts at one request, whatever its rule or the request itself asks for.

@@ -34,6 +34,15 @@ impl FromStr for Network {
 }
 
 impl Network {
+    /// A range, or a single address, as texts of users have it.
+    pub fn of_text(text: &str) -> Option<Self> {
+        let single = |address: IpAddr| {
+            let prefix = if address.is_ipv4() { 32 } else { 128 };
+            Self { address, prefix }
+        };
+        text.parse().ok().or_else(|| text.parse().ok().map(single))
+    }
+
     /// How many bits its addresses have in common.
     pub fn prefix(self) -> u8 {
         self.prefix

@@ -14,7 +14,7 @@ pub use balance::{Balance, Balancer, HashBalance, HashCookie, HashKey, HashTable
 pub use outlier::OutlierDetection;
 pub use pool::{ConnectionPool, Keepalive};
 pub use retry_budget::RetryBudget;
-pub use tls::{ClientTls, TlsMode};
+pub use tls::{ClientTls, ProxyProtocol, TlsMode, Tunnel};
 
 /// One policy object.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,6 +75,10 @@ pub struct TrafficPolicy {
     pub retry_budget: Option<RetryBudget>,
     /// How connections are secured; `None`: as the endpoint is spoken to in the mesh.
     pub tls: Option<ClientTls>,
+    /// By which PROXY protocol it is told who calls; single ports have none of their own.
+    pub proxy_protocol: Option<ProxyProtocol>,
+    /// The tunnel that it is the way to; single ports have none of their own.
+    pub tunnel: Option<Tunnel>,
     /// What holds for single ports instead.
     pub ports: Vec<PortPolicy>,
 }
@@ -104,6 +108,8 @@ impl TrafficPolicy {
             pool: self.pool.or(wider.pool),
             retry_budget: self.retry_budget.or(wider.retry_budget),
             tls: self.tls.as_ref().or(wider.tls.as_ref()).cloned(),
+            proxy_protocol: self.proxy_protocol.or(wider.proxy_protocol),
+            tunnel: self.tunnel.as_ref().or(wider.tunnel.as_ref()).cloned(),
             ports: Vec::new(),
         };
         match self.ports.iter().find(|own| own.port == port) {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::chunk::Chunk;
+use crate::credential::ClientCredential;
 use crate::listeners::{Domains, Listeners};
 use crate::name::{Name, ObjectId, ServiceId};
 use crate::policy::Policy;
@@ -228,6 +229,8 @@ pub struct DefaultBackend {
     pub host: Name,
     /// Port of the service.
     pub port: u16,
+    /// Subset, as [`crate::route::Backend::subset`] has it.
+    pub subset: Option<Name>,
 }
 
 /// How the rules of several route objects for one host join.
@@ -251,6 +254,9 @@ pub struct Destination {
     /// Destination policies that apply, joined: the first that has settings for the whole destination
     /// gives those, and of each subset the first that names it.
     pub policies: Vec<ObjectId>,
+    /// What the Secrets have that these policies name, as far as the asker may have it: a gateway all,
+    /// a workload those of policies that select it.
+    pub credentials: Vec<ClientCredential>,
 }
 
 /// A resource with its body.

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::draw::Share;
 use crate::name::{Labels, Name, ObjectId};
+use crate::network::Network;
 use crate::retry::Retry;
 use crate::text_match::TextMatch;
 
@@ -64,6 +65,9 @@ pub struct ConnectionMatch {
     pub gateways: Vec<Name>,
     /// As in [`Match`].
     pub port: Option<u16>,
+    /// Networks of which the original destination is in one; empty: not looked at. At a gateway they
+    /// are not looked at either, since callers dial the gateway itself (as in Istio).
+    pub destinations: Vec<Network>,
 }
 
 /// One rule: what it matches and what it does.

@@ -35,6 +35,9 @@ pub struct Settings {
     /// `mtlsMode`: what workloads take unless a PeerAuthentication says otherwise; default
     /// `PERMISSIVE`.
     pub mtls_mode: MtlsMode,
+    /// `gatewayTopology.proxyProtocol`: whether gateways are behind a load balancer that speaks the
+    /// PROXY protocol to them; default no. Then connections without it are refused.
+    pub gateway_proxy_protocol: bool,
 }
 
 impl Default for Settings {
@@ -50,6 +53,7 @@ impl Default for Settings {
             connect_timeout: Duration::from_secs(10),
             drain_duration: Duration::from_secs(5),
             mtls_mode: MtlsMode::Permissive,
+            gateway_proxy_protocol: false,
         }
     }
 }
@@ -119,7 +123,7 @@ pub enum BadSetting {
 
 impl Settings {
     /// Names that [`Settings::set`] takes, and what they do.
-    const TABLE: [(&'static str, &'static str); 10] = [
+    const TABLE: [(&'static str, &'static str); 11] = [
         (
             "outboundTrafficPolicy.mode",
             "What happens to traffic for destinations that the mesh does not know: ALLOW_ANY lets \
@@ -147,6 +151,11 @@ impl Settings {
             "mtlsMode",
             "What workloads take unless a PeerAuthentication says otherwise: PERMISSIVE, STRICT or \
              DISABLE.",
+        ),
+        (
+            "gatewayTopology.proxyProtocol",
+            "Whether a load balancer in front of the gateways speaks the PROXY protocol to them: true \
+             or false. Connections without it are refused then.",
         ),
     ];
 
@@ -196,6 +205,7 @@ impl Settings {
                 MtlsMode::Strict => "STRICT".to_owned(),
                 MtlsMode::Disable => "DISABLE".to_owned(),
             },
+            "gatewayTopology.proxyProtocol" => self.gateway_proxy_protocol.to_string(),
             _ => String::new(),
         }
     }
@@ -250,6 +260,9 @@ impl Settings {
             "protocolDetectionTimeout" => self.detect_timeout = duration()?,
             "connectTimeout" => self.connect_timeout = duration()?,
             "terminationDrainDuration" => self.drain_duration = duration()?,
+            "gatewayTopology.proxyProtocol" => {
+                self.gateway_proxy_protocol = value.parse().map_err(|_| bad("true or false"))?;
+            }
             _ => {
                 self.mtls_mode = match value {
                     "PERMISSIVE" => MtlsMode::Permissive,

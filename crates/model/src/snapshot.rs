@@ -251,6 +251,8 @@ pub struct DestinationPolicySource {
     pub created: Created,
     /// Paths of the fields of its object that ask for the mesh's mutual TLS, for findings.
     pub mutual_tls_at: Vec<String>,
+    /// The Secrets that it names, each with the field that does.
+    pub credentials: Vec<(String, Name)>,
 }
 
 /// An inbound policy and where it applies.
@@ -494,7 +496,7 @@ fn is_policy_seen(reader: &Reader<'_>, policy: &Policy, namespace: &str) -> bool
 fn resolve(reader: &Reader<'_>, key: &ResolutionKey, scope: &Scope) -> Resolution {
     let namespace = &key.namespace;
     let sidecar = || scope.sidecar.as_ref().and_then(|id| reader.sidecar(id));
-    let applies = match (key.listener, &key.target) {
+    let mut applies = match (key.listener, &key.target) {
         (ListenerKind::Outbound, Target::Host(host, port)) => {
             outbound::host(reader, host, *port, &outbound::Caller { namespace, sidecar: sidecar() })
         }
@@ -511,6 +513,9 @@ fn resolve(reader: &Reader<'_>, key: &ResolutionKey, scope: &Scope) -> Resolutio
         (ListenerKind::Inbound, Target::Address(..) | Target::Host(..))
         | (ListenerKind::Gateway, Target::Address(..)) => None,
     };
+    for to in applies.iter_mut().flat_map(|applies| &mut applies.destinations) {
+        to.credentials = destination::credentials(reader, &to.policies, key.listener, namespace);
+    }
     applies.map_or(Resolution::Absent, |applies| Resolution::Present(applies.into()))
 }
 

@@ -153,6 +153,7 @@ pub(crate) fn subsets(
         created,
         selector: None,
         mutual_tls_at: Vec::new(),
+        credentials: Vec::new(),
     }
 }
 

@@ -218,7 +218,7 @@ impl Admin {
     fn config_dump(&self, query: Option<&str>) -> Response<Full<Bytes>> {
         let view = self.workload.views.load();
         let mut listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        listeners.extend(self.workload.edge_ports.load().iter().map(|port| HeldListener {
+        listeners.extend(self.workload.edge_ports.load().keys().map(|port| HeldListener {
             role: ListenerRole::Gateway(*port),
             address: (Ipv4Addr::UNSPECIFIED, *port).into(),
         }));

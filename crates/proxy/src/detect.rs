@@ -28,6 +28,7 @@ use crate::failure::Failure;
 use crate::http1::{Sniffed, Sniffer};
 use crate::opaque::{self, Opaque};
 use crate::park;
+use crate::proxy_protocol;
 use crate::stream::Stream;
 use crate::tls::{self, Inside, MeshConnection, Peer};
 use crate::worker::Worker;
@@ -51,9 +52,15 @@ pub(crate) enum Detected {
 pub(crate) async fn detect(
     worker: &Rc<Worker>,
     connection: &mut Connection,
-    stream: Stream,
+    mut stream: Stream,
 ) -> Detected {
     if connection.kind == ListenerKind::Gateway {
+        if connection.workload.expects_proxy_protocol() {
+            stream = match Box::pin(proxy_protocol::read(worker, connection, stream)).await {
+                Ok(stream) => stream,
+                Err(failure) => return Detected::Refused(failure),
+            };
+        }
         let spoken = connection.workload.edge_tls.load().protocol(connection.destination.port());
         match spoken {
             GatewayProtocol::Http => {}

@@ -18,7 +18,7 @@ use crate::destination::OriginalDestination;
 use crate::process::Process;
 use crate::sockets;
 use crate::worker::{Listener, Workers};
-use crate::workload::LocalWorkload;
+use crate::workload::{EdgeAddresses, LocalWorkload};
 
 pub(crate) mod tls;
 
@@ -68,7 +68,7 @@ pub(crate) async fn keep_open(
                 }
             }
         }
-        workload.edge_ports.store(Arc::new(open.keys().copied().collect()));
+        workload.edge_ports.store(Arc::new(addresses(&open)));
         let next = failed.values().map(|failed| failed.again).min();
         tokio::select! {
             changed = changes.changed() => if changed.is_err() { return },
@@ -82,6 +82,11 @@ pub(crate) async fn keep_open(
             }
         }
     }
+}
+
+fn addresses(open: &EdgeListeners) -> EdgeAddresses {
+    let of = |listener: &Arc<Listener>| listener.socket().local_addr().ok();
+    open.iter().map(|(port, own)| (*port, own.iter().filter_map(of).collect())).collect()
 }
 
 async fn moved(agent: Option<&EdgePorts>) {

@@ -109,6 +109,16 @@ fn files(given: &ClientTls) -> [Option<&Name>; 4] {
 }
 
 async fn read(given: &ClientTls) -> io::Result<GivenFiles> {
+    if let Some(secret) = &given.credential {
+        let bytes = |text: &str| text.as_bytes().to_vec();
+        let certificate = secret.certificate.as_ref();
+        return Ok(GivenFiles {
+            certificate: certificate.map(|own| bytes(&own.chain)),
+            key: certificate.map(|own| bytes(own.key.reveal())),
+            trusted: secret.trusted.as_deref().map(bytes),
+            revoked: secret.revoked.as_deref().map(bytes),
+        });
+    }
     let [certificate, key, trusted, revoked] = files(given);
     Ok(GivenFiles {
         certificate: read_file(certificate).await?,

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use ironmesh_model::group::{Ask, Noted, UnderWay};
+use ironmesh_model::policy::Tunnel;
 use ironmesh_model::{Decision, ListenerKind, Member, Plan, Reason, Tried};
 use tokio::time::{sleep, timeout};
 
@@ -23,6 +24,7 @@ use crate::park;
 use crate::pool::{Counted, OpaquePlace};
 use crate::stream::{Io, Stream};
 use crate::tls::Inside;
+use crate::tunnel;
 use crate::worker::Worker;
 
 /// An opaque connection.
@@ -168,7 +170,13 @@ pub(crate) async fn dial(
             Some(None) => return Err(Failure::mesh(Reason::UpstreamOverflow)),
             counted => counted.flatten(),
         };
-        let dialled = dial::stream(worker, to, Inside::Opaque).await;
+        let mut dialled = dial::stream(worker, to, Inside::Opaque).await;
+        if let Some(tunnel) = tunnel(decision)
+            && let Ok(stream) = dialled
+        {
+            let opening = tunnel::open(worker, &connection.workload, stream, &tunnel);
+            dialled = Box::pin(opening).await;
+        }
         if let (Some(member), Some(group)) = (&picked.member, decision.group()) {
             // A certificate that is not there yet, say, is no failure of the endpoint.
             let noted = match &dialled {
@@ -206,6 +214,11 @@ pub(crate) async fn dial(
             }
         }
     }
+}
+
+/// The tunnel through which connections go to the other side.
+fn tunnel(decision: &Decision) -> Option<Tunnel> {
+    decision.group()?.policy().traffic.tunnel.clone()
 }
 
 fn pick(

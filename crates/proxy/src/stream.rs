@@ -62,8 +62,9 @@ impl Stream {
     }
 
     /// The same, which begins with bytes that were read of it.
-    pub(crate) fn beginning_with(self, first: BytesMut) -> Self {
-        debug_assert!(self.ahead.is_empty(), "all that was read before was taken");
+    pub(crate) fn beginning_with(self, mut first: BytesMut) -> Self {
+        // What was given back before and not read again comes behind them.
+        first.extend_from_slice(&self.ahead);
         Self { ahead: first, ..self }
     }
 

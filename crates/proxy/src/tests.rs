@@ -34,5 +34,6 @@ mod replay;
 mod size;
 mod streams;
 mod terms;
+mod told_who_calls;
 mod traces;
 pub(super) mod world;

@@ -1,8 +1,8 @@
 //! A workload that a proxy serves: its view, its certificate, its policies and how far it is on its
 //! way out. Each connection carries the workload for which it is served.
 
-use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -33,12 +33,17 @@ pub(crate) struct LocalWorkload {
     /// The TLS that it speaks as a gateway.
     pub(crate) edge_tls: ArcSwap<EdgeTls>,
     /// The ports on which it listens as a gateway.
-    pub(crate) edge_ports: ArcSwap<BTreeSet<u16>>,
+    pub(crate) edge_ports: ArcSwap<EdgeAddresses>,
+    /// Whether its own configuration says that a load balancer speaks the PROXY protocol to it.
+    proxy_protocol: bool,
     hops: [String; 3],
     phase: watch::Sender<Phase>,
     /// The same, to be looked at by every request.
     phase_now: AtomicU8,
 }
+
+/// The ports on which a gateway listens, each with its addresses, in the pod and on the host.
+pub(crate) type EdgeAddresses = BTreeMap<u16, Vec<SocketAddr>>;
 
 /// How far a workload is on its way out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -64,6 +69,10 @@ impl Eq for LocalWorkload {}
 impl LocalWorkload {
     /// A workload that has no certificate yet and holds nothing.
     pub(crate) fn new(id: WorkloadId, owner: Name, local: Local) -> Arc<Self> {
+        Self::behind(id, owner, local, false)
+    }
+
+    fn behind(id: WorkloadId, owner: Name, local: Local, proxy_protocol: bool) -> Arc<Self> {
         let hops = [ListenerKind::Outbound, ListenerKind::Inbound, ListenerKind::Gateway]
             .map(|kind| format!("{} {}", kind.word(), id.uid));
         Arc::new(Self {
@@ -74,10 +83,24 @@ impl LocalWorkload {
             views: Views::new(View::default()),
             edge_tls: ArcSwap::default(),
             edge_ports: ArcSwap::default(),
+            proxy_protocol,
             hops,
             phase: watch::Sender::new(Phase::Serves),
             phase_now: AtomicU8::new(Phase::Serves as u8),
         })
+    }
+
+    /// Whether connections begin with a header of the PROXY protocol, at a gateway.
+    pub(crate) fn expects_proxy_protocol(&self) -> bool {
+        self.proxy_protocol || self.views.load().settings().gateway_proxy_protocol
+    }
+
+    /// Where clients reach a port of this gateway who came to another of its ports at `from`: the
+    /// address may be published at other numbers.
+    pub(crate) fn published(&self, port: u16, from: IpAddr) -> Option<u16> {
+        let ports = self.edge_ports.load();
+        let own = ports.get(&port)?.iter().find(|address| address.ip() == from)?;
+        Some(own.port())
     }
 
     /// Replaces the view, and takes the labels that the workload at `ip` has in it, if it is this
@@ -112,13 +135,14 @@ impl LocalWorkload {
 
     /// The workload that a bootstrap names.
     pub(crate) fn of_bootstrap(bootstrap: &ProxyBootstrap) -> Arc<Self> {
-        Self::new(
+        Self::behind(
             bootstrap.workload.clone(),
             bootstrap.owner.clone(),
             Local {
                 namespace: bootstrap.workload.namespace.clone(),
                 labels: bootstrap.labels.clone(),
             },
+            bootstrap.proxy_protocol,
         )
     }
 

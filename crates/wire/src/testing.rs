@@ -89,7 +89,11 @@ impl World {
         let applies = Applies {
             protocol: Protocol::Http,
             service: Some(id.clone()),
-            default_backend: Some(DefaultBackend { host: id.hostname.clone(), port: 80 }),
+            default_backend: Some(DefaultBackend {
+                host: id.hostname.clone(),
+                port: 80,
+                subset: None,
+            }),
             routes: vec![route_id(name)],
             join: Join::InOrder,
             attached_to: vec!["mesh".into()],
@@ -97,6 +101,7 @@ impl World {
                 host: id.hostname.clone(),
                 service: Some(id.clone()),
                 policies: Vec::new(),
+                credentials: Vec::new(),
             }],
             inbound_policies: Vec::new(),
             inbound_ports: Vec::new(),

@@ -280,7 +280,7 @@ impl<'a> Proxy<'a> {
         let hashed = decision.hashed(&request, client, destination);
         let mut answer_headers = answer_headers(&decision, &request, destination.port());
         if decision.reason == Reason::HttpsRedirect {
-            let location = https_location(&self.view, &request, destination.port());
+            let location = https_location(&self.view, &request, destination.port(), |_| None);
             answer_headers.push(("location".to_owned(), location));
         }
         // The port of the client is not known, from which a new cookie is made, too.

@@ -43,6 +43,7 @@ pub(crate) fn destination_policy(object: &Object, findings: &mut Vec<Finding>) -
         selector: None,
         created: object.created(),
         mutual_tls_at: Vec::new(),
+        credentials: Vec::new(),
     })))
 }
 

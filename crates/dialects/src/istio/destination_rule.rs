@@ -1,9 +1,10 @@
 //! `DestinationRule`.
 
+use ironmesh_model::credential::ClientCredential;
 use ironmesh_model::draw::Share;
 use ironmesh_model::policy::{self, DestinationPolicy, Keepalive, PortPolicy};
 use ironmesh_model::snapshot::DestinationPolicySource;
-use ironmesh_model::{Finding, Name};
+use ironmesh_model::{Finding, FindingCode, Name};
 
 use super::{export_to, fully_qualified, labels};
 use crate::Object;
@@ -36,7 +37,7 @@ pub(crate) fn destination_rule(object: &Object, findings: &mut Vec<Finding>) -> 
     let traffic = spec.traffic_policy.as_ref();
     let traffic = traffic.map(|given| self::traffic(given, "spec.trafficPolicy", &mut report));
     let traffic = balance::by_annotation(object, traffic, &mut report);
-    let mutual_tls_at = mutual_tls_at(&spec);
+    let (mutual_tls_at, credentials) = (mutual_tls_at(&spec), credentials(&spec));
     Some(Part::DestinationPolicy(Box::new(DestinationPolicySource {
         policy: DestinationPolicy { id: object.id().clone(), traffic, subsets },
         host: fully_qualified(&spec.host, object),
@@ -44,26 +45,54 @@ pub(crate) fn destination_rule(object: &Object, findings: &mut Vec<Finding>) -> 
         selector: spec.workload_selector.as_ref().map(|selector| labels(&selector.match_labels)),
         created: object.created(),
         mutual_tls_at,
+        credentials,
     })))
 }
 
 /// Where it asks for `ISTIO_MUTUAL`.
 fn mutual_tls_at(spec: &Spec) -> Vec<String> {
-    let whole = spec.traffic_policy.iter().map(|policy| ("spec".to_owned(), policy));
-    let policies = whole.chain(
-        spec.subsets
-            .iter()
-            .enumerate()
-            .map(|(at, subset)| (item("spec.subsets", at), &subset.traffic_policy)),
-    );
-    policies
-        .filter(|(_, policy)| is_mesh(policy))
-        .map(|(path, _)| format!("{path}.trafficPolicy.tls.mode"))
-        .collect()
+    let is_mesh = |tls: &ClientTls| tls.mode == Some(TlsMode::IstioMutual);
+    let mut at: Vec<String> = Vec::new();
+    for (path, policy) in policies(spec) {
+        if policy.tls.as_ref().is_some_and(is_mesh) {
+            at.push(format!("{path}.tls.mode"));
+        }
+    }
+    at
 }
 
-fn is_mesh(policy: &TrafficPolicy) -> bool {
-    policy.tls.as_ref().is_some_and(|tls| tls.mode == Some(TlsMode::IstioMutual))
+/// The Secrets that it names, each with its field.
+fn credentials(spec: &Spec) -> Vec<(String, Name)> {
+    let mut named: Vec<(String, Name)> = Vec::new();
+    for (path, policy) in policies(spec) {
+        let ports = policy.port_level_settings.iter().enumerate();
+        let of_ports = ports.filter_map(|(at, own)| {
+            Some((item(&field(&path, "portLevelSettings"), at), own.tls.as_ref()?))
+        });
+        let own = policy.tls.as_ref().map(|tls| (path.clone(), tls));
+        for (path, tls) in own.into_iter().chain(of_ports) {
+            if let Some(name) = credential_name(tls) {
+                named.push((format!("{path}.tls.credentialName"), name));
+            }
+        }
+    }
+    named
+}
+
+/// The policies of the whole and of its subsets, each with its path.
+fn policies(spec: &Spec) -> impl Iterator<Item = (String, &TrafficPolicy)> {
+    let whole = spec.traffic_policy.iter().map(|policy| ("spec.trafficPolicy".to_owned(), policy));
+    let subsets = spec.subsets.iter().enumerate().map(|(at, subset)| {
+        (field(&item("spec.subsets", at), "trafficPolicy"), &subset.traffic_policy)
+    });
+    whole.chain(subsets)
+}
+
+/// The Secret that stands for all files.
+fn credential_name(tls: &ClientTls) -> Option<Name> {
+    let takes_one = matches!(tls.mode, Some(TlsMode::Simple | TlsMode::Mutual));
+    let name = tls.credential_name.trim_start_matches("kubernetes://");
+    (takes_one && !name.is_empty()).then(|| name.into())
 }
 
 /// What the policy at this path says, by section and port.
@@ -85,6 +114,8 @@ pub(super) fn traffic(
             pool: own.connection_pool.as_ref().map(pool),
             retry_budget: None,
             tls: own.tls.as_ref().map(tls),
+            proxy_protocol: None,
+            tunnel: None,
             ports: Vec::new(),
         };
         ports.extend(own.port.number.map(|port| PortPolicy { port, traffic }));
@@ -95,6 +126,8 @@ pub(super) fn traffic(
         pool: given.connection_pool.as_ref().map(pool),
         retry_budget: given.retry_budget.as_ref().map(retry_budget),
         tls: given.tls.as_ref().map(tls),
+        proxy_protocol: given.proxy_protocol.as_ref().map(proxy_protocol),
+        tunnel: given.tunnel.as_ref().and_then(|given| tunnel(given, path, report)),
         ports,
     }
 }
@@ -178,7 +211,27 @@ fn tls(given: &ClientTls) -> policy::ClientTls {
         // Istio's word for the authorities of the system, of which a proxy has none.
         trusted_file: text(&given.ca_certificates).filter(|file: &Name| **file != *"system"),
         revoked_file: text(&given.ca_crl),
+        credential: credential_name(given)
+            .map(|name| Box::new(ClientCredential { name, ..ClientCredential::default() })),
     }
+}
+
+/// The first version where none is said, as in Istio.
+fn proxy_protocol(given: &ProxyProtocol) -> policy::ProxyProtocol {
+    match given.version {
+        None | Some(ProxyProtocolVersion::V1) => policy::ProxyProtocol::V1,
+        Some(ProxyProtocolVersion::V2) => policy::ProxyProtocol::V2,
+    }
+}
+
+fn tunnel(given: &Tunnel, path: &str, report: Report<'_>) -> Option<policy::Tunnel> {
+    if !matches!(given.protocol.as_str(), "" | "CONNECT") {
+        let path = format!("{path}.tunnel.protocol");
+        let message = "only CONNECT makes tunnels here; connections are not tunnelled".to_owned();
+        report(path, FindingCode::NoEffect, message);
+        return None;
+    }
+    Some(policy::Tunnel { host: given.target_host.as_str().into(), port: given.target_port })
 }
 
 /// Envoy's default of `consecutive_local_origin_failure`.

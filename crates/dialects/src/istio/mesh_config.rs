@@ -88,6 +88,7 @@ impl Reading<'_> {
             _ if value.is_null() => {}
             _ if name == "authPolicy" => self.auth_policy(path, value),
             Some(Meaning::Setting(setting)) => self.set(setting, path, value),
+            Some(Meaning::Switch(setting)) => self.set(setting, path, &Value::Bool(true)),
             Some(Meaning::Holds) => match value {
                 Value::Object(fields) => {
                     for (inner, value) in fields {
@@ -230,10 +231,11 @@ mod tests {
         assert_eq!(settings.value("connectTimeout"), "7s");
         assert_eq!(settings.value("mtlsMode"), "STRICT");
         assert_eq!(findings.len(), 2, "{findings:?}");
-        let new = "defaultConfig:\n  terminationDrainDuration: 9s\noutboundTrafficPolicy: {mode: REGISTRY_ONLY}\n";
+        let new = "defaultConfig:\n  terminationDrainDuration: 9s\n  gatewayTopology: {proxyProtocol: {}}\noutboundTrafficPolicy: {mode: REGISTRY_ONLY}\n";
         let (Part::MeshConfig(config), findings) = read(new) else { panic!("not read") };
         let settings = config.over(&Settings::default());
         assert_eq!(settings.value("terminationDrainDuration"), "9s");
+        assert_eq!(settings.value("gatewayTopology.proxyProtocol"), "true");
         assert_eq!(settings.value("outboundTrafficPolicy.mode"), "REGISTRY_ONLY");
         assert_eq!(findings, [""; 0]);
     }

@@ -2,7 +2,9 @@
 
 use crate::host::covers_any_case;
 use crate::name::Name;
+use crate::network::Network;
 use crate::request::query_value;
+use crate::resource::ListenerKind;
 use crate::route::ConnectionMatch;
 use crate::text_match::Matcher;
 use crate::traffic::{Connection, Request, Seen};
@@ -25,6 +27,13 @@ pub(super) fn connection_mismatch<'a>(
     };
     if let Some(failed) = failed_on_caller(caller, applies, connection) {
         return Ok(Some(failed));
+    }
+    let dialled = connection.destination.ip();
+    if !m.destinations.is_empty()
+        && connection.listener != ListenerKind::Gateway
+        && !m.destinations.iter().any(|network| network.contains(dialled))
+    {
+        return Ok(Some(ConnectionCondition::Destination(&m.destinations)));
     }
     if m.server_names.is_empty() {
         return Ok(None);
@@ -51,6 +60,7 @@ pub(super) enum ConnectionCondition<'a> {
     SourceLabels,
     SourceNamespace(&'a str),
     Port(u16),
+    Destination(&'a [Network]),
     ServerName(&'a [Name]),
 }
 
@@ -228,6 +238,11 @@ impl ConnectionCondition<'_> {
             }
             Self::Port(port) => {
                 format!("it is for port {port}, not {}", connection.destination.port())
+            }
+            Self::Destination(networks) => {
+                let networks: Vec<_> = networks.iter().map(Network::to_string).collect();
+                let dialled = connection.destination.ip();
+                format!("it is for destinations in {}, not {dialled}", networks.join(", "))
             }
             Self::ServerName(names) => match connection.server_name.is() {
                 Some(name) => format!("server name {name:?} is not {}", names.join(", ")),

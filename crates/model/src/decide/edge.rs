@@ -1,10 +1,11 @@
 //! What is decided at a gateway before rules are asked, and of connections that are passed on there.
 
 use super::{
-    Decision, Found, ListenerKind, Plan, Wanted, by_rule, first_connection_match, not_held,
-    resolved, usable,
+    Decision, Found, HOST_BYTES_MAX, ListenerKind, Plan, Wanted, by_default, by_rule,
+    first_connection_match, not_held, resolved, usable,
 };
 use crate::draw::Draw;
+use crate::host::MeshName;
 use crate::listeners::{GatewayListener, GatewayProtocol, ListenerServer, ServerTls, server_for};
 use crate::reason::Reason;
 use crate::recorder::{Event, Recorder};
@@ -42,12 +43,21 @@ pub(super) fn before_rules<R: Recorder>(
     Some(Decision::without_lookup(Reason::Misdirected))
 }
 
-/// Where a request is sent that belongs to HTTPS.
-pub fn https_location(view: &View, request: &Request<'_>, port: u16) -> String {
-    let host = split_authority(request.authority).0;
+/// Where a request is sent that belongs to HTTPS. `published`: the number at which clients reach a
+/// port of the gateway. It counts for those who name another port than the gateway's: for them its
+/// ports are at other numbers.
+pub fn https_location(
+    view: &View,
+    request: &Request<'_>,
+    port: u16,
+    published: impl Fn(u16) -> Option<u16>,
+) -> String {
+    let (host, named) = split_authority(request.authority);
     let server = view.listeners().at(port).and_then(|l| server_for(&l.servers, Some(&host)));
     let host = if host.contains(':') { format!("[{host}]") } else { host.into_owned() };
     let to = server.and_then(|server| server.redirect_to).unwrap_or(HTTPS_PORT);
+    let is_elsewhere = named.is_some_and(|named| named != port);
+    let to = published(to).filter(|_| is_elsewhere).unwrap_or(to);
     let port = if to == HTTPS_PORT { String::new() } else { format!(":{to}") };
     let query = request.query.map(|query| format!("?{query}")).unwrap_or_default();
     format!("https://{host}{port}{}{query}", request.path)
@@ -84,7 +94,11 @@ pub(super) fn connected<R: Recorder>(
             let name = connection.server_name.is().unwrap_or_default().to_ascii_lowercase();
             (view.domain(&name, port).cloned(), Wanted::Tls)
         }
-        Some(ServerTls::AutoPassthrough) => (None, Wanted::Tls),
+        Some(ServerTls::AutoPassthrough) => {
+            let name = connection.server_name.is().unwrap_or_default().to_ascii_lowercase();
+            let is_short = name.len() <= HOST_BYTES_MAX && MeshName::parse(&name).is_some();
+            (is_short.then(|| name.into()), Wanted::Tls)
+        }
         _ if server.http => (None, Wanted::All),
         _ => (server.hosts.first().cloned(), Wanted::Tcp),
     };
@@ -109,6 +123,9 @@ pub(super) fn connected<R: Recorder>(
         Err(undecided) => return undecided,
     };
     let Some(applies) = &linked.applies else { return Decision::answer(Reason::NoRoute, linked) };
+    if server.tls == Some(ServerTls::AutoPassthrough) {
+        return by_default(linked, applies);
+    }
     match first_connection_match(applies, connection, wanted, recorder) {
         Found::Matched(at) => by_rule(linked, applies, at, None, draw, recorder),
         _ => Decision::answer(Reason::NoRoute, linked),

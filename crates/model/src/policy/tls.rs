@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::credential::ClientCredential;
 use crate::name::Name;
 
 /// How connections to a destination are secured (`tls`).
@@ -24,6 +25,27 @@ pub struct ClientTls {
     pub trusted_file: Option<Name>,
     /// File with the lists of what was revoked, in PEM.
     pub revoked_file: Option<Name>,
+    /// A Secret that has all of these instead. In a policy it is a name only; with what it has it
+    /// becomes part of what applies to those who may have it, and for others it is not there.
+    pub credential: Option<Box<ClientCredential>>,
+}
+
+/// The version of HAProxy's PROXY protocol by which a destination is told who calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum ProxyProtocol {
+    /// The one in text.
+    V1,
+    /// The binary one.
+    V2,
+}
+
+/// A tunnel by HTTP's CONNECT through a destination, for connections that nobody looks into.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Tunnel {
+    /// The host at its end.
+    pub host: Name,
+    /// The port at its end.
+    pub port: u16,
 }
 
 /// By what connections are secured.

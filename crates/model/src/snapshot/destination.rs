@@ -3,8 +3,9 @@
 use super::cell::Map;
 use super::index::{DestinationPolicyEntry, exported};
 use super::reader::Reader;
+use crate::credential::{Certificate, ClientCredential, CredentialSource};
 use crate::name::{Name, ObjectId};
-use crate::resource::Destination;
+use crate::resource::{Destination, ListenerKind};
 use crate::route::Route;
 
 /// The hosts that a route sends requests to, each once, in order.
@@ -42,7 +43,46 @@ pub(super) fn destination(reader: &Reader<'_>, host: &Name, namespace: &str) -> 
         Some(id) => policies(reader, host, namespace, &id.namespace),
         None => Vec::new(),
     };
-    Destination { host: host.clone(), service, policies }
+    Destination { host: host.clone(), service, policies, credentials: Vec::new() }
+}
+
+/// What the Secrets have that these policies name, if the asker may have it. As in Istio gateways may,
+/// and workloads that a policy selects; they are looked for in the asker's namespace.
+pub(super) fn credentials(
+    reader: &Reader<'_>,
+    policies: &[ObjectId],
+    listener: ListenerKind,
+    namespace: &Name,
+) -> Vec<ClientCredential> {
+    let mut found: Vec<ClientCredential> = Vec::new();
+    for entry in policies.iter().filter_map(|id| reader.destination_policy(id)) {
+        if listener != ListenerKind::Gateway && entry.selector.is_none() {
+            continue;
+        }
+        for (_, name) in &entry.credentials {
+            if found.iter().all(|known| known.name != *name) {
+                found.push(credential(reader, namespace, name));
+            }
+        }
+    }
+    found
+}
+
+/// What a Secret has, and the one of its name with `-cacert`, which may hold the authorities. What is
+/// not there is left empty, so that nothing is spoken instead of what was meant.
+fn credential(reader: &Reader<'_>, namespace: &Name, name: &Name) -> ClientCredential {
+    let own = reader.credential(namespace, name);
+    let beside = reader.credential(namespace, &format!("{name}-cacert").into());
+    let has = |source: &&CredentialSource| source.trusted.is_some();
+    let authorities = beside.filter(has).or(own.filter(has));
+    ClientCredential {
+        name: name.clone(),
+        certificate: own.and_then(|own| {
+            Some(Certificate { chain: own.certificate.clone()?, key: own.key.clone()? })
+        }),
+        trusted: authorities.and_then(|source| source.trusted.clone()),
+        revoked: authorities.and_then(|source| source.revoked.clone()),
+    }
 }
 
 /// Policies of a destination: those in the caller's namespace, else those in the service's, else

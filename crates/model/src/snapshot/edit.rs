@@ -246,6 +246,7 @@ impl Index {
                 selector,
                 created,
                 mutual_tls_at,
+                credentials,
             } = *source;
             let policy = Arc::new(Policy::Destination(policy));
             Arc::new(DestinationPolicyEntry {
@@ -255,6 +256,7 @@ impl Index {
                 selector,
                 created,
                 mutual_tls_at,
+                credentials,
             })
         });
         if before == after {
@@ -264,7 +266,8 @@ impl Index {
             touched.touch(Cell::Policy(&id));
         }
         let reach = |e: &Arc<DestinationPolicyEntry>| {
-            (e.host.clone(), e.export_to.clone(), e.selector.clone(), e.created)
+            let reach = (e.host.clone(), e.export_to.clone(), e.selector.clone(), e.created);
+            (reach, e.credentials.clone())
         };
         if before.as_ref().map(reach) != after.as_ref().map(reach) {
             touched.touch(Cell::Reach(&id));

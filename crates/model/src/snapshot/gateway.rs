@@ -9,13 +9,13 @@ use super::scope::Scope;
 use super::{GatewayServer, GatewaySource, GatewayTls, GatewayTlsMode, destination};
 use crate::chunk::{CHUNK_MAX, Chunk};
 use crate::credential::{Certificate, CredentialSource};
-use crate::host::intersection;
+use crate::host::{MeshName, covers_any_case, intersection};
 use crate::listeners::{
     ClientCertificate, Domains, GatewayListener, GatewayProtocol, ListenerServer, Listeners,
     ServerTls, Termination,
 };
 use crate::name::{Name, ObjectId};
-use crate::resource::{Applies, Join};
+use crate::resource::{Applies, DefaultBackend, Join};
 use crate::service::Protocol;
 
 /// The ports on which a gateway workload listens: those of every `Gateway` that selects it. Where
@@ -176,6 +176,42 @@ pub(super) fn domains(reader: &Reader<'_>, scope: &Scope, port: u16, chunk: Chun
     Domains { port, chunk, domains: domains.into_iter().collect() }
 }
 
+/// What applies to a connection whose TLS names a service as meshes do among themselves: it is passed
+/// on to that service, of which a server that does so names the host.
+fn passed_on(
+    reader: &Reader<'_>,
+    name: &str,
+    to: &MeshName<'_>,
+    port: u16,
+    scope: &Scope,
+) -> Option<Applies> {
+    let by = |(_, server): &(&GatewaySource, &GatewayServer)| {
+        let mode = server.tls.as_deref().map(|tls| tls.mode);
+        let passes = mode == Some(GatewayTlsMode::AutoPassthrough);
+        let covers = |(_, host): &(Option<Name>, Name)| covers_any_case(host, name);
+        passes && server.port == port && server.hosts.iter().any(covers)
+    };
+    let (gateway, _) = servers(reader, scope).find(by)?;
+    let host = Name::from(to.host);
+    let destination = destination::destination(reader, &host, &scope.namespace);
+    let service = destination.service.clone()?;
+    let subset = (!to.subset.is_empty()).then(|| to.subset.into());
+    Some(Applies {
+        // Marks TLS that is not to be wrapped in the mesh's own: it is that already.
+        protocol: Protocol::Tls,
+        service: Some(service),
+        default_backend: Some(DefaultBackend { host, port: to.port, subset }),
+        destinations: vec![destination],
+        routes: Vec::new(),
+        join: Join::CatchAllLast,
+        attached_to: vec![name_of(&gateway.id).into()],
+        inbound_policies: Vec::new(),
+        inbound_ports: Vec::new(),
+        by_server_name: Vec::new(),
+        member: None,
+    })
+}
+
 /// What applies to the requests on a port of a gateway that belong to one of its domains.
 pub(super) fn domain(
     reader: &Reader<'_>,
@@ -183,6 +219,9 @@ pub(super) fn domain(
     port: u16,
     scope: &Scope,
 ) -> Option<Applies> {
+    if let Some(to) = MeshName::parse(domain) {
+        return passed_on(reader, domain, &to, port, scope);
+    }
     let mut routes: BTreeSet<&Aged<ObjectId>> = BTreeSet::new();
     let mut gateways: BTreeSet<Name> = BTreeSet::new();
     let mut opaque = false;

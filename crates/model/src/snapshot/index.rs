@@ -155,6 +155,7 @@ pub(super) struct DestinationPolicyEntry {
     pub(super) selector: Option<Labels>,
     pub(super) created: Created,
     pub(super) mutual_tls_at: Vec<String>,
+    pub(super) credentials: Vec<(String, Name)>,
 }
 
 /// An inbound policy as it is indexed.

@@ -142,7 +142,7 @@ fn anywhere(reader: &Reader<'_>, port: u16, from: &Caller<'_>) -> Option<Applies
     }
     let backend = |entry: &&ServiceEntry| {
         let host = entry.service.id.hostname.clone();
-        DefaultBackend { host, port }
+        DefaultBackend { host, port, subset: None }
     };
     let of_other = |entry: &&ServiceEntry| entry.service.port(port).map(|port| port.protocol);
     (!destinations.is_empty()).then(|| Applies {
@@ -239,7 +239,7 @@ fn to_service(
     Applies {
         protocol: entry.service.port(port).map_or(Protocol::Undeclared, |p| p.protocol),
         service: Some(id.clone()),
-        default_backend: Some(DefaultBackend { host: id.hostname.clone(), port }),
+        default_backend: Some(DefaultBackend { host: id.hostname.clone(), port, subset: None }),
         destinations: destination::of_routes(reader, &routes, Some(&id.hostname), namespace),
         routes,
         join,

@@ -386,7 +386,8 @@ impl Linker<'_> {
         self.view.references.set(key, references);
         let dialled = dialled(key);
         let default_backend = applies.default_backend.as_ref().map(|backend| {
-            self.backend(applies, dialled, &backend.host, Some(backend.port), None, 1)
+            let subset = backend.subset.as_ref();
+            self.backend(applies, dialled, &backend.host, Some(backend.port), subset, 1)
         });
         let mut named =
             |b: &DefaultBackend| self.backend(applies, dialled, &b.host, Some(b.port), None, 1);
@@ -505,12 +506,24 @@ impl Linker<'_> {
                 }
             }
         };
+        let traffic = with_credential(traffic, destination);
         let protocol = declared.protocol;
         let policy = GroupPolicy { service: service.clone(), protocol, selector, traffic };
         let group = self.view.group(key.clone(), policy);
         self.groups.insert(key, group.clone());
         Ok(group)
     }
+}
+
+/// What the Secret has that a policy names; for who may not have it the policy names none, as in Istio.
+fn with_credential(mut traffic: TrafficPolicy, destination: &Destination) -> TrafficPolicy {
+    if let Some(tls) = &mut traffic.tls
+        && let Some(named) = tls.credential.take()
+    {
+        let held = destination.credentials.iter().find(|held| held.name == named.name);
+        tls.credential = held.cloned().map(Box::new);
+    }
+    traffic
 }
 
 /// What a group's requests are known by, if its endpoints are chosen by that.

@@ -23,6 +23,7 @@ use crate::http::upstream::{Http1Upstream, Http2Upstream, Upstream};
 use crate::http::window::Window;
 use crate::park;
 use crate::pool::{Counted, DialGuard, Kept, Key, Pool, Room, Target, Waits};
+use crate::proxy_protocol;
 use crate::stream::Stream;
 use crate::tls::{self, Inside};
 use crate::worker::Worker;
@@ -302,7 +303,10 @@ pub(crate) async fn stream(
         tracing::debug!(%error, address = %to.address, "connection failed");
         not_sent(Reason::ConnectFailed)
     })?;
-    let stream = Stream::tcp(tcp);
+    let mut stream = Stream::tcp(tcp);
+    if let Some(origin) = to.origin {
+        Box::pin(proxy_protocol::tell(&mut stream, origin)).await?;
+    }
     let expected = match to.tls {
         UpstreamTls::None => return Ok(stream),
         UpstreamTls::Mesh(expected) => expected,

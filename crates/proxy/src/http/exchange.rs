@@ -9,7 +9,7 @@ use std::time::Duration;
 use ironmesh_model::entry::SECURE_SCHEME;
 use ironmesh_model::group::{Ask, Group, GroupPolicy, Member, Requesting, Retrying, Tried};
 use ironmesh_model::path::{EscapedNul, normalize_target, split_target};
-use ironmesh_model::policy::ConnectionPool;
+use ironmesh_model::policy::{ConnectionPool, ProxyProtocol};
 use ironmesh_model::recorder::Silent;
 use ironmesh_model::retry::{ATTEMPT_COUNT, Asked, grpc_timeout, grpc_timeout_text};
 use ironmesh_model::service::{Discovery, Protocol, UpstreamTls};
@@ -28,6 +28,7 @@ use crate::message::{RequestHead, Version};
 use crate::outcome::Outcome;
 use crate::park;
 use crate::pool::{Kept, Target};
+use crate::proxy_protocol::Origin;
 use crate::worker::Worker;
 
 /// One request and all that is known about it.
@@ -394,6 +395,8 @@ pub(crate) struct Picked {
     pub(crate) member: Option<Arc<Member>>,
     /// Whether to speak HTTP/2.
     pub(crate) http2: bool,
+    /// What it is told of the client, if it wants to know.
+    pub(crate) origin: Option<Box<Origin>>,
 }
 
 impl Picked {
@@ -413,24 +416,30 @@ impl Picked {
         };
         let address = member.address();
         let address = address.ok_or(Failure::upstream(Reason::ConnectFailed, Stage::NotSent))?;
-        Ok(Self { address, member: Some(member), http2: false })
+        let origin = member.proxy_protocol.map(|version| origin(connection, version));
+        Ok(Self { address, member: Some(member), http2: false, origin })
     }
 
     /// Where the client dialled.
     pub(crate) fn dialled(connection: &Connection) -> Self {
-        Self { address: connection.destination, member: None, http2: false }
+        Self { address: connection.destination, member: None, http2: false, origin: None }
     }
 
     /// Where the client of a workload dialled, if a group has its connections go there.
     fn dialled_in(connection: &Connection, group: &Group) -> Option<Self> {
         let goes_there = connection.kind == ListenerKind::Outbound
             && group.policy().service.discovery == Discovery::Dialled;
-        goes_there.then(|| Self::dialled(connection))
+        goes_there.then(|| {
+            let version = group.policy().traffic.proxy_protocol;
+            let origin = version.map(|version| origin(connection, version));
+            Self { origin, ..Self::dialled(connection) }
+        })
     }
 
     /// How to speak to it.
     pub(crate) fn tls<'a>(&'a self, decision: &'a Decision) -> &'a UpstreamTls {
         match &self.member {
+            Some(_) if decision.passes_mesh_tls_on() => &UpstreamTls::None,
             Some(member) => &member.tls,
             None => decision.upstream_tls(),
         }
@@ -450,6 +459,11 @@ impl Picked {
             tls: self.tls(decision),
             http2: self.http2,
             limited: group.filter(|_| self.member.is_some()),
+            origin: self.origin.as_deref(),
         }
     }
+}
+
+fn origin(connection: &Connection, version: ProxyProtocol) -> Box<Origin> {
+    Box::new(Origin { version, ends: Some((connection.peer, connection.destination)) })
 }

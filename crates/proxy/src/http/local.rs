@@ -58,7 +58,10 @@ impl LocalAnswer {
                 let connection = exchange.connection;
                 let (view, port) =
                     (connection.workload.views.load(), connection.destination.port());
-                let location = Some(https_location(&view, &exchange.request(), port));
+                let at = connection.destination.ip();
+                let published = |to| connection.workload.published(to, at);
+                let location = https_location(&view, &exchange.request(), port, published);
+                let location = Some(location);
                 Self { location, ..Self::new(status, reason, Bytes::new()) }
             }
             Reason::Preflight => Self::new(status, reason, Bytes::new()),

@@ -27,6 +27,7 @@ use crate::http::{RequestBody, dial};
 use crate::http1::{Framing, Limits};
 use crate::message::{Fields, RequestHead, ResponseHead, Version};
 use crate::pool::{Kept, Target};
+use crate::proxy_protocol::Origin;
 use crate::worker::Worker;
 use crate::workload::LocalWorkload;
 
@@ -238,6 +239,8 @@ impl Copy {
         let _under_way = member.begin();
         let address = member.address();
         let _counted = self.group.request().map_err(Failure::mesh)?;
+        // As in Envoy nobody is told for whom a copy is.
+        let origin = member.proxy_protocol.map(|version| Origin { version, ends: None });
         let to = Target {
             workload: &self.workload,
             listener: self.listener,
@@ -245,6 +248,7 @@ impl Copy {
             tls: &member.tls,
             http2: speaks_http2(&self.group.policy(), self.http2_client, self.grpc),
             limited: Some(&self.group).filter(|group| group.pool().is_some()),
+            origin: origin.as_ref(),
         };
         let mut upstream = dial::connect(worker, to, Kept::Any).await?;
         let limits = &worker.process.limits;

@@ -10,6 +10,7 @@ use ironmesh_model::group::Group;
 use ironmesh_model::policy::ConnectionPool;
 use ironmesh_model::service::UpstreamTls;
 
+use crate::proxy_protocol::Origin;
 use crate::workload::LocalWorkload;
 
 /// Where to connect, on whose behalf, and how. Borrowed from the decision about a request, so that
@@ -28,6 +29,8 @@ pub(crate) struct Target<'a> {
     pub(crate) http2: bool,
     /// The group with a policy for the connection, which counts it. It serves no other group.
     pub(crate) limited: Option<&'a Arc<Group>>,
+    /// What is told of the client by the PROXY protocol: it serves no other client.
+    pub(crate) origin: Option<&'a Origin>,
 }
 
 impl PartialEq for Target<'_> {
@@ -43,6 +46,7 @@ impl PartialEq for Target<'_> {
             && self.http2 == other.http2
             && self.workload == other.workload
             && self.tls == other.tls
+            && self.origin == other.origin
     }
 }
 
@@ -63,6 +67,7 @@ impl Target<'_> {
             tls: self.tls.clone(),
             http2: self.http2,
             limited: self.limited.cloned(),
+            origin: self.origin.copied(),
         })
     }
 }
@@ -89,6 +94,7 @@ pub(crate) struct Key {
     pub(super) tls: UpstreamTls,
     http2: bool,
     pub(super) limited: Option<Arc<Group>>,
+    origin: Option<Origin>,
 }
 
 impl Key {
@@ -101,6 +107,7 @@ impl Key {
             tls: &self.tls,
             http2: self.http2,
             limited: self.limited.as_ref(),
+            origin: self.origin.as_ref(),
         }
     }
 }
@@ -121,6 +128,7 @@ impl Hash for Key {
 
 #[cfg(test)]
 mod tests {
+    use ironmesh_model::policy::ProxyProtocol;
     use ironmesh_model::service::Protocol;
 
     use super::*;
@@ -141,7 +149,9 @@ mod tests {
             tls: &one,
             http2: false,
             limited: None,
+            origin: None,
         };
+        let told = Origin { version: ProxyProtocol::V2, ends: None };
         let key = target.to_key();
         assert!(target.equivalent(&key) && key.target() == target);
         for different in [
@@ -153,6 +163,7 @@ mod tests {
             Target { tls: &UpstreamTls::None, ..target },
             Target { http2: true, ..target },
             Target { limited: Some(&group), ..target },
+            Target { origin: Some(&told), ..target },
         ] {
             assert!(!different.equivalent(&key), "{different:?}");
             assert!(different.equivalent(&different.to_key()));

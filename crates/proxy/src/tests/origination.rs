@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::sync::mpsc;
 
 use ironmesh_identity::{Authority, ClientAuth, Clock, Credentials, KeyPair, SystemClock};
-use ironmesh_model::ListenerKind;
+use ironmesh_model::credential::{ClientCredential, CredentialSource};
 use ironmesh_model::policy::{ClientTls, MtlsMode, TlsMode, TrafficPolicy};
 use ironmesh_model::service::Protocol;
 use ironmesh_model::snapshot::Objects;
+use ironmesh_model::{ListenerKind, ObjectId};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::http2::runtime;
@@ -113,6 +114,48 @@ fn a_server_that_is_someone_else_gets_no_request() {
         assert_eq!((answer.status, answer.body.contains("GET")), (503, false), "{shown}");
         eventually("a log line", || proxy.lines.text().contains(flag));
     }
+}
+
+/// The Secret of a policy stands for files, and one that is not there for nobody.
+#[test]
+fn a_secret_says_whom_to_trust() {
+    let app = TlsApp::start();
+    let named = |trusted: Option<&str>| ClientTls {
+        trusted_file: None,
+        credential: Some(Box::new(ClientCredential {
+            name: "own".into(),
+            trusted: trusted.map(Into::into),
+            ..ClientCredential::default()
+        })),
+        ..app.trusting()
+    };
+    let pem = fs::read_to_string(app.anchors.path()).unwrap();
+    let own = CredentialSource {
+        id: ObjectId::new("Secret", "default", "own"),
+        certificate: None,
+        key: None,
+        trusted: Some(pem.into()),
+        revoked: None,
+        flaw: None,
+    };
+    let objects = |secrets: Vec<CredentialSource>| {
+        let mut policy = subsets(&[]);
+        policy.policy.traffic = Some(TrafficPolicy { tls: Some(named(None)), ..<_>::default() });
+        policy.credentials = vec![("spec".to_owned(), "own".into())];
+        policy.selector = Some([("app", "client")].into_iter().collect());
+        Objects {
+            services: vec![reviews(Protocol::Http, vec![endpoint("v1", app.address, false)])],
+            destination_policies: vec![policy],
+            credentials: secrets,
+            ..Objects::default()
+        }
+    };
+    let proxy = Proxy::start(ListenerKind::Outbound, service_address(), objects(Vec::new()));
+    assert_eq!(Wire::connect(&proxy).get("/").status, 503);
+    proxy.change(objects(vec![own]));
+    eventually("the Secret", || Wire::connect(&proxy).get("/").status == 200);
+    proxy.change(objects(Vec::new()));
+    eventually("it is gone", || Wire::connect(&proxy).get("/").status == 503);
 }
 
 /// Authorities that are replaced hold for the next connection, without another policy.

@@ -390,6 +390,7 @@ pub(crate) fn subsets(versions: &[&str]) -> DestinationPolicySource {
         created: 0,
         selector: None,
         mutual_tls_at: Vec::new(),
+        credentials: Vec::new(),
     }
 }
 

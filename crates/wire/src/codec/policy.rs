@@ -21,7 +21,7 @@ pub(super) mod tls;
 use balance::BalanceMessage;
 use outlier::OutlierMessage;
 use pool::PoolMessage;
-use tls::ClientTlsMessage;
+use tls::{ClientTlsMessage, TunnelMessage, proxy_protocol, proxy_protocol_number};
 
 choice!(
     mtls_number,
@@ -139,6 +139,10 @@ pub(super) struct SectionsMessage {
     tls: Option<Box<ClientTlsMessage>>,
     #[prost(message, optional, tag = "6")]
     retry_budget: Option<RetryBudgetMessage>,
+    #[prost(uint32, optional, tag = "7")]
+    proxy_protocol: Option<u32>,
+    #[prost(message, optional, tag = "8")]
+    tunnel: Option<TunnelMessage>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Message)]
@@ -171,6 +175,8 @@ impl SectionsMessage {
             pool: policy.pool.as_ref().map(Coded::message),
             retry_budget: policy.retry_budget.as_ref().map(Coded::message),
             tls: policy.tls.as_ref().map(|tls| Box::new(tls.message())),
+            proxy_protocol: policy.proxy_protocol.map(proxy_protocol_number),
+            tunnel: policy.tunnel.as_ref().map(Coded::message),
         }
     }
 
@@ -181,6 +187,8 @@ impl SectionsMessage {
             pool: self.pool.map(Coded::value).transpose()?,
             retry_budget: self.retry_budget.map(Coded::value).transpose()?,
             tls: self.tls.map(|tls| Coded::value(*tls)).transpose()?,
+            proxy_protocol: self.proxy_protocol.map(proxy_protocol).transpose()?,
+            tunnel: self.tunnel.map(Coded::value).transpose()?,
             ports: Vec::new(),
         })
     }

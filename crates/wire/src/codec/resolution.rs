@@ -6,9 +6,10 @@ use ironmesh_model::resource::{
 use prost::Message;
 
 use super::common::{
-    ObjectIdMessage, ServiceIdMessage, choice, ip, ip_bytes, messages, names, narrow, required,
-    text, values,
+    ObjectIdMessage, ServiceIdMessage, choice, ip, ip_bytes, messages, names, narrow,
+    optional_text, required, text, values,
 };
+use super::policy::tls::ClientCredentialMessage;
 use super::service::{protocol, protocol_number};
 use super::{Coded, DecodeError};
 
@@ -107,17 +108,22 @@ pub(super) struct DefaultBackendMessage {
     host: String,
     #[prost(uint32, tag = "2")]
     port: u32,
+    #[prost(string, optional, tag = "3")]
+    subset: Option<String>,
 }
 
 impl Coded for DefaultBackend {
     type Message = DefaultBackendMessage;
 
     fn message(&self) -> DefaultBackendMessage {
-        DefaultBackendMessage { host: text(&self.host), port: u32::from(self.port) }
+        let Self { host, port, subset } = self;
+        let subset = optional_text(subset.as_ref());
+        DefaultBackendMessage { host: text(host), port: u32::from(*port), subset }
     }
 
     fn value(m: DefaultBackendMessage) -> Result<Self, DecodeError> {
-        Ok(Self { host: m.host.into(), port: narrow(m.port, "the port of a backend")? })
+        let port = narrow(m.port, "the port of a backend")?;
+        Ok(Self { host: m.host.into(), port, subset: m.subset.map(Into::into) })
     }
 }
 
@@ -159,6 +165,8 @@ pub(super) struct DestinationMessage {
     service: Option<ServiceIdMessage>,
     #[prost(message, repeated, tag = "3")]
     policies: Vec<ObjectIdMessage>,
+    #[prost(message, repeated, tag = "4")]
+    credentials: Vec<ClientCredentialMessage>,
 }
 
 impl Coded for Destination {
@@ -169,6 +177,7 @@ impl Coded for Destination {
             host: text(&self.host),
             service: self.service.as_ref().map(Coded::message),
             policies: messages(&self.policies),
+            credentials: messages(&self.credentials),
         }
     }
 
@@ -177,6 +186,7 @@ impl Coded for Destination {
             host: m.host.into(),
             service: m.service.map(Coded::value).transpose()?,
             policies: values(m.policies)?,
+            credentials: values(m.credentials)?,
         })
     }
 }

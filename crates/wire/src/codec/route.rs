@@ -5,8 +5,7 @@ use std::time::Duration;
 use ironmesh_model::Name;
 use ironmesh_model::retry::{Retry, RetryCondition, RetryOn};
 use ironmesh_model::route::{
-    Action, Backend, ConnectionMatch, ConnectionRule, DirectResponse, HeaderOp, HeaderOps, Match,
-    PathRewrite, Rewrite, Route, Rule,
+    Action, Backend, DirectResponse, HeaderOp, HeaderOps, Match, PathRewrite, Rewrite, Route, Rule,
 };
 use ironmesh_model::text_match::TextMatch;
 use prost::{Message, Oneof};
@@ -18,8 +17,10 @@ use super::common::{
 use super::{Coded, DecodeError};
 
 mod beside;
+mod connections;
 
 use beside::{CorsMessage, FaultsMessage, MirrorMessage, RedirectMessage};
+use connections::ConnectionRuleMessage;
 
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct RouteMessage {
@@ -47,74 +48,6 @@ impl Coded for Route {
             id: required(m.id, "the id of a route")?,
             rules: values(m.rules)?,
             connection_rules: values(m.connection_rules)?,
-        })
-    }
-}
-
-#[derive(Clone, PartialEq, Message)]
-pub(super) struct ConnectionRuleMessage {
-    #[prost(string, tag = "1")]
-    place: String,
-    #[prost(message, repeated, tag = "2")]
-    matches: Vec<ConnectionMatchMessage>,
-    #[prost(message, repeated, tag = "3")]
-    backends: Vec<BackendMessage>,
-}
-
-impl Coded for ConnectionRule {
-    type Message = ConnectionRuleMessage;
-
-    fn message(&self) -> ConnectionRuleMessage {
-        ConnectionRuleMessage {
-            place: text(&self.place),
-            matches: messages(&self.matches),
-            backends: messages(&self.backends),
-        }
-    }
-
-    fn value(m: ConnectionRuleMessage) -> Result<Self, DecodeError> {
-        Ok(Self {
-            place: m.place.into(),
-            matches: values(m.matches)?,
-            backends: values(m.backends)?,
-        })
-    }
-}
-
-#[derive(Clone, PartialEq, Message)]
-pub(super) struct ConnectionMatchMessage {
-    #[prost(string, repeated, tag = "1")]
-    server_names: Vec<String>,
-    #[prost(message, optional, tag = "2")]
-    source_labels: Option<LabelsMessage>,
-    #[prost(string, optional, tag = "3")]
-    source_namespace: Option<String>,
-    #[prost(string, repeated, tag = "4")]
-    gateways: Vec<String>,
-    #[prost(uint32, optional, tag = "5")]
-    port: Option<u32>,
-}
-
-impl Coded for ConnectionMatch {
-    type Message = ConnectionMatchMessage;
-
-    fn message(&self) -> ConnectionMatchMessage {
-        ConnectionMatchMessage {
-            server_names: self.server_names.iter().map(text).collect(),
-            source_labels: labels_message(&self.source_labels),
-            source_namespace: optional_text(self.source_namespace.as_ref()),
-            gateways: self.gateways.iter().map(text).collect(),
-            port: self.port.map(u32::from),
-        }
-    }
-
-    fn value(m: ConnectionMatchMessage) -> Result<Self, DecodeError> {
-        Ok(Self {
-            server_names: names(m.server_names),
-            source_labels: labels(m.source_labels),
-            source_namespace: m.source_namespace.map(Name::from),
-            gateways: names(m.gateways),
-            port: m.port.map(|port| narrow(port, "the port of a match")).transpose()?,
         })
     }
 }

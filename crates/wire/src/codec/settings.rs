@@ -58,6 +58,8 @@ pub(super) struct SettingsMessage {
     drain_duration_nanoseconds: u64,
     #[prost(uint32, tag = "10")]
     pub(super) mtls_mode: u32,
+    #[prost(bool, tag = "11")]
+    gateway_proxy_protocol: bool,
 }
 
 impl Coded for Settings {
@@ -75,6 +77,7 @@ impl Coded for Settings {
             connect_timeout_nanoseconds: nanoseconds(self.connect_timeout),
             drain_duration_nanoseconds: nanoseconds(self.drain_duration),
             mtls_mode: mtls_number(self.mtls_mode),
+            gateway_proxy_protocol: self.gateway_proxy_protocol,
         }
     }
 
@@ -90,6 +93,7 @@ impl Coded for Settings {
             connect_timeout: Duration::from_nanos(m.connect_timeout_nanoseconds),
             drain_duration: Duration::from_nanos(m.drain_duration_nanoseconds),
             mtls_mode: mtls(m.mtls_mode)?,
+            gateway_proxy_protocol: m.gateway_proxy_protocol,
         })
     }
 }

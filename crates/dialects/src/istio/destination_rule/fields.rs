@@ -58,9 +58,9 @@ fields! {
         /// What holds for single ports instead. They inherit nothing.
         honoured port_level_settings "portLevelSettings": Vec<PortTrafficPolicy>,
         /// Connections are tunnelled through the service by HTTP's CONNECT.
-        later tunnel: Option<Tunnel>,
+        honoured tunnel: Option<Tunnel>,
         /// The caller's address is sent first, as HAProxy's PROXY protocol has it.
-        later proxy_protocol "proxyProtocol": Option<ProxyProtocol>,
+        honoured proxy_protocol "proxyProtocol": Option<ProxyProtocol>,
         /// The share of requests that may be retries.
         honoured retry_budget "retryBudget": Option<RetryBudget>,
     }
@@ -285,8 +285,9 @@ fields! {
         honoured private_key "privateKey": String,
         /// File with the authorities that are trusted; those of Mozilla if left out or `system`.
         honoured ca_certificates "caCertificates": String,
-        /// Secret that has all three.
-        later credential_name "credentialName": String,
+        /// Secret that has all three, in the namespace of the gateway, or of the workload that
+        /// `workloadSelector` selects; for other workloads it is not there.
+        honoured credential_name "credentialName": String,
         /// Names of which the service's certificate has one; its host if left out.
         honoured subject_alt_names "subjectAltNames": Vec<String>,
         /// The name in the ClientHello; the service's host if left out.
@@ -299,7 +300,7 @@ fields! {
 
     /// A tunnel.
     pub struct Tunnel "tunnel" {
-        /// `CONNECT` or `POST`.
+        /// `CONNECT`, or with a finding `POST`, which makes none here.
         honoured protocol: String,
         /// The host at its end.
         required target_host "targetHost": String,

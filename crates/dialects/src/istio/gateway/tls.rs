@@ -21,11 +21,6 @@ impl Translator<'_> {
         };
         let GatewayTlsMode::Terminate(client) = mode else {
             self.without_certificate(given, path);
-            if mode == GatewayTlsMode::AutoPassthrough {
-                let message = "the names by which meshes pass connections on to each other are not \
-                               honoured yet: connections are refused";
-                self.report(field(path, "mode"), FindingCode::NotHonoured, message);
-            }
             return Some(GatewayTls {
                 mode,
                 http: http && mode == GatewayTlsMode::Mesh,

@@ -1,12 +1,14 @@
 //! The fields of MeshConfig, those of Istio 0.2 to today, and what becomes of each here.
 
-use Meaning::{Holds, Later, NoEffect, Setting, Unneeded};
+use Meaning::{Holds, Later, NoEffect, Setting, Switch, Unneeded};
 
 /// What becomes of a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Meaning {
     /// It is this setting of the mesh, which may change while it runs.
     Setting(&'static str),
+    /// It turns this setting on, whatever it has.
+    Switch(&'static str),
     /// It holds fields with meanings of their own, of which only those of the table count.
     Holds,
     /// It has no effect, for this reason.
@@ -45,6 +47,7 @@ const KNOWN: &[(&str, Meaning)] = &[
     ("connectTimeout", Setting("connectTimeout")),
     ("protocolDetectionTimeout", Setting("protocolDetectionTimeout")),
     ("mtlsMode", Setting("mtlsMode")),
+    ("gatewayTopology.proxyProtocol", Setting("gatewayTopology.proxyProtocol")),
     ("certificateTtl", Setting("certificateTtl")),
     ("terminationDrainDuration", Setting("terminationDrainDuration")),
     ("trustDomain", Setting("trustDomain")),
@@ -147,7 +150,10 @@ const KNOWN: &[(&str, Meaning)] = &[
     ("defaultConfig.extraStatTags", Later),
     ("defaultConfig.proxyStatsMatcher", ENVOY),
     ("defaultConfig.readinessProbe", Later),
-    ("defaultConfig.gatewayTopology", Later),
+    ("defaultConfig.gatewayTopology", Holds),
+    ("defaultConfig.gatewayTopology.proxyProtocol", Switch("gatewayTopology.proxyProtocol")),
+    ("defaultConfig.gatewayTopology.numTrustedProxies", Later),
+    ("defaultConfig.gatewayTopology.forwardClientCertDetails", Later),
     ("defaultConfig.proxyHeaders", Later),
     ("defaultConfig.caCertificatesPem", Later),
     ("defaultConfig.image", ENVOY),

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use ironmesh_model::FindingCode;
+use ironmesh_model::network::Network;
 use ironmesh_model::route::{Backend, ConnectionMatch, ConnectionRule, HeaderOps};
 
 use super::{L4Match, RouteDestination, Spec, TlsMatch, Translator, weight};
@@ -33,7 +34,7 @@ impl Translator<'_> {
         rules
     }
 
-    /// `matches`: `None` if one of them has a condition that is not honoured, of which the table
+    /// `matches`: `None` if one of them has a condition that cannot be read, of which the validation
     /// tells; without it the rule would take what is not meant for it, so it takes nothing.
     fn connection_rule(
         &mut self,
@@ -66,14 +67,16 @@ impl Translator<'_> {
     fn tls_match(&self, given: &TlsMatch) -> Option<ConnectionMatch> {
         let names = given.sni_hosts.iter().map(|name| name.to_ascii_lowercase().into()).collect();
         let of = self.match_of(&given.source_labels, &given.source_namespace, &given.gateways);
-        let is_honoured = given.destination_subnets.is_empty() && !given.sni_hosts.is_empty();
-        is_honoured.then_some(ConnectionMatch { server_names: names, port: given.port, ..of })
+        let destinations = networks(&given.destination_subnets)?;
+        let is_honoured = !given.sni_hosts.is_empty();
+        let port = given.port;
+        is_honoured.then_some(ConnectionMatch { server_names: names, port, destinations, ..of })
     }
 
     fn l4_match(&self, given: &L4Match) -> Option<ConnectionMatch> {
         let of = self.match_of(&given.source_labels, &given.source_namespace, &given.gateways);
-        let is_honoured = given.destination_subnets.is_empty() && given.source_subnet.is_empty();
-        is_honoured.then_some(ConnectionMatch { port: given.port, ..of })
+        let destinations = networks(&given.destination_subnets)?;
+        Some(ConnectionMatch { port: given.port, destinations, ..of })
     }
 
     fn match_of(
@@ -89,4 +92,9 @@ impl Translator<'_> {
             ..ConnectionMatch::default()
         }
     }
+}
+
+/// Networks, of which one that is written without its size is a single address; `None`: one is none.
+fn networks(given: &[String]) -> Option<Vec<Network>> {
+    given.iter().map(|text| Network::of_text(text)).collect()
 }

@@ -354,8 +354,8 @@ fields! {
     pub struct TlsMatch "a match of TLS connections" {
         /// Hosts of which the ClientHello names one, `*.` in front for any below.
         honoured sni_hosts "sniHosts": Vec<String>,
-        /// Networks of which the caller dialled one, as `10.0.0.0/8`.
-        later destination_subnets "destinationSubnets": Vec<String>,
+        /// Networks of which the caller dialled one, as `10.0.0.0/8`; at gateways they say nothing.
+        honoured destination_subnets "destinationSubnets": Vec<String>,
         /// The port that the caller dialled.
         honoured port: Option<u16>,
         /// Labels of the calling workload.
@@ -368,12 +368,13 @@ fields! {
 
     /// Conditions on a connection, all of which must hold.
     pub struct L4Match "a match of connections" {
-        /// Networks of which the caller dialled one, as `10.0.0.0/8`.
-        later destination_subnets "destinationSubnets": Vec<String>,
+        /// Networks of which the caller dialled one, as `10.0.0.0/8`; at gateways they say nothing.
+        honoured destination_subnets "destinationSubnets": Vec<String>,
         /// The port that the caller dialled.
         honoured port: Option<u16>,
-        /// The network of the caller; Istio does not honour it either.
-        later source_subnet "sourceSubnet": String,
+        /// The network of the caller.
+        no_effect("as in Istio; callers are told apart by sourceLabels and sourceNamespace")
+            source_subnet "sourceSubnet": String,
         /// Labels of the calling workload.
         honoured source_labels "sourceLabels": BTreeMap<String, String>,
         /// The gateways, or `mesh`, through which the connection comes; none: those of the rule.

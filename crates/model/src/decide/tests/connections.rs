@@ -1,6 +1,7 @@
 //! What is decided about connections, and what policies say about both.
 
 use super::*;
+use crate::network::Network;
 use crate::route::{Backend, ConnectionMatch, ConnectionRule, DirectResponse};
 use crate::traffic::Traffic;
 
@@ -58,6 +59,24 @@ fn a_rule_for_another_port_is_none_for_this_one() {
     ];
     let mut proxy = with_connection_rules(rules, &[]);
     assert_eq!(outcome(&connect(&mut proxy, VIRTUAL, Seen::NotRead)), "default/r#tcp[1] v2");
+}
+
+/// The address that was dialled counts, of services with several and of those that are networks.
+#[test]
+fn a_rule_for_some_networks_is_none_for_others() {
+    let within = |networks: &[&str]| ConnectionMatch {
+        destinations: networks.iter().map(|text| Network::of_text(text).unwrap()).collect(),
+        ..ConnectionMatch::default()
+    };
+    let rules = vec![
+        connection_rule("tcp[0]", vec![within(&["10.97.0.0/16", "10.96.0.2"])], "v1"),
+        connection_rule("tcp[1]", vec![within(&["10.96.0.0/24", "fd00::/8"])], "v2"),
+    ];
+    let mut proxy = with_connection_rules(rules, &[]);
+    assert_eq!(outcome(&connect(&mut proxy, VIRTUAL, Seen::NotRead)), "default/r#tcp[1] v2");
+    let elsewhere = vec![connection_rule("tcp[0]", vec![within(&["10.96.0.2", "::/0"])], "v1")];
+    let mut proxy = with_connection_rules(elsewhere, &[]);
+    assert_eq!(outcome(&connect(&mut proxy, VIRTUAL, Seen::NotRead)), "default_route");
 }
 
 #[test]

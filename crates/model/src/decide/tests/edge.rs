@@ -128,7 +128,18 @@ fn plaintext_is_sent_to_https_where_the_server_says_so() {
     assert_eq!((decision.plan, decision.reason), (Plan::Answer(301), Reason::HttpsRedirect));
     let headers = Vec::new();
     let request = request(&headers, "a.com:80", "/x?y");
-    assert_eq!(https_location(&proxy.view, &request, 80), "https://a.com:8443/x?y");
+    let to = |authority, published| {
+        let request = Request { authority, ..request };
+        https_location(&proxy.view, &request, 80, |_| published)
+    };
+    assert_eq!(to("a.com", None), "https://a.com:8443/x?y");
+    // Who came by the gateway's own port is sent to its own port.
+    assert_eq!(to("a.com", Some(9443)), "https://a.com:8443/x?y");
+    assert_eq!(to("a.com:80", Some(9443)), "https://a.com:8443/x?y");
+    // Who came by another one is sent to where the other is.
+    assert_eq!(to("a.com:9080", Some(9443)), "https://a.com:9443/x?y");
+    assert_eq!(to("a.com:9080", Some(443)), "https://a.com/x?y");
+    assert_eq!(to("a.com:9080", None), "https://a.com:8443/x?y");
     assert_eq!(outcome(&ask(&mut proxy, 80, None, "b.com")), "default/e#0 v2");
 }
 
@@ -169,6 +180,39 @@ fn rules_for_tls_are_none_for_bytes_and_the_other_way() {
     let passed = server(443, &["a.com"], Some(GatewayTlsMode::Passthrough));
     let mut only_tcp = Proxy::gateway(edge(vec![passed], vec![of_tcp()]));
     assert_eq!(outcome(&connect(&mut only_tcp, 443, seen(Some("a.com")))), "no_route");
+}
+
+/// What other meshes name is passed on as it is: a Gateway of that mode has no rules.
+#[test]
+fn services_are_reached_by_the_names_that_meshes_use() {
+    let passing = || server(443, &["*.local"], Some(GatewayTlsMode::AutoPassthrough));
+    let mut objects = edge(vec![passing()], vec![by_name("*.local")]);
+    objects.destination_policies = vec![subsets(("default", "app"), 0, APP, &["v1", "v2"])];
+    let mut proxy = Proxy::gateway(objects);
+    assert_eq!(connect(&mut proxy, 443, Seen::NotRead).plan, Plan::ReadHello);
+    let mut of = |name: &str| connect(&mut proxy, 443, seen(Some(name)));
+    let whole = of(&format!("outbound_.9080_._.{APP}"));
+    assert_eq!((whole.plan.clone(), whole.reason), (Plan::Forward, Reason::DefaultRoute));
+    assert!(whole.passes_mesh_tls_on());
+    assert_eq!(whole.backend().unwrap().subset, None);
+    let subset = of(&format!("Outbound_.9080_.v2_.{APP}"));
+    assert_eq!(subset.plan, Plan::Forward);
+    assert_eq!(subset.backend().unwrap().subset.as_deref(), Some("v2"));
+    let refused = [
+        (format!("outbound_.9081_._.{APP}"), Reason::UnknownDestination),
+        (format!("outbound_.9080_.v9_.{APP}"), Reason::UndefinedSubset),
+        ("outbound_.80_._.nobody.default.svc.cluster.local".to_owned(), Reason::NoRoute),
+        (APP.to_owned(), Reason::NoRoute),
+        ("outbound_.443_._.example.com".to_owned(), Reason::NoServer),
+    ];
+    for (name, reason) in refused {
+        assert_eq!(of(&name).reason, reason, "{name}");
+    }
+    // Where TLS is passed on by rules such a name is one like any other.
+    let by_rules = server(443, &["*.local"], Some(GatewayTlsMode::Passthrough));
+    let mut proxy = Proxy::gateway(edge(vec![by_rules], vec![by_name("*.default.svc")]));
+    let name = format!("outbound_.9080_._.{APP}");
+    assert_eq!(connect(&mut proxy, 443, seen(Some(&name))).reason, Reason::NoRoute);
 }
 
 fn found(objects: Objects) -> Vec<(FindingCode, String)> {

@@ -1,6 +1,7 @@
 //! Which destination policies of one host hold together, and for whom.
 
 use super::*;
+use crate::credential::{ClientCredential, CredentialSource};
 
 fn of(
     name: &str,
@@ -95,4 +96,57 @@ fn a_proxy_of_other_labels_has_another_scope() {
     assert_ne!(scope("cart", "default"), scope("search", "default"));
     assert_eq!(scope("search", "default"), scope("else", "default"), "those alike share answers");
     assert!(scope("cart", "shop").selecting_policies.is_empty(), "it is of its namespace alone");
+}
+
+/// As in Istio: a gateway has the Secrets of its namespace that policies name; a workload those of
+/// policies that select it.
+#[test]
+fn the_keys_of_a_policy_reach_gateways_and_whom_it_selects() {
+    let secret = |namespace: &str, name: &str| CredentialSource {
+        id: ObjectId::new("Secret", namespace, name),
+        certificate: Some("chain".into()),
+        key: Some("key".into()),
+        trusted: Some(name.into()),
+        revoked: None,
+        flaw: None,
+    };
+    let naming = |selector: Option<&str>| {
+        let mut policy = of("tls", 1, selector, &[]);
+        policy.credentials = vec![("spec".to_owned(), "own".into())];
+        let mut objects = app(&[]);
+        objects.destination_policies = vec![policy];
+        objects.credentials = vec![secret("default", "own"), secret("default", "own-cacert")];
+        objects.gateways = vec![gateway(("default", "edge"), 0, &["*"])];
+        let own = route(("default", "e"), 0, &["*"], &["default/edge"], vec![to_app(Vec::new())]);
+        objects.routes.push(own);
+        objects
+    };
+    let held = |proxy: &Proxy, listener, target| {
+        let here = applies(proxy, listener, target).unwrap();
+        let to = here.destinations.into_iter().find(|to| *to.host == *APP).unwrap();
+        let of = |held: ClientCredential| {
+            let trusted = held.trusted.map_or("nobody".to_owned(), |name| name.to_string());
+            (held.certificate.is_some(), trusted)
+        };
+        to.credentials.into_iter().map(of).collect::<Vec<_>>()
+    };
+    let outbound = || (ListenerKind::Outbound, Target::Host("app".into(), 9080));
+    let at_sidecar = |objects: Objects, app: &str| {
+        let proxy = Proxy::sidecar(objects, "default", &[("app", app)]);
+        let (listener, target) = outbound();
+        held(&proxy, listener, target)
+    };
+    let all = vec![(true, "own-cacert".to_owned())];
+    assert_eq!(at_sidecar(naming(Some("cart")), "cart"), all);
+    assert_eq!(at_sidecar(naming(None), "cart"), []);
+    assert_eq!(at_sidecar(naming(Some("cart")), "other"), []);
+    // The gateway of another namespace has none of that name there.
+    let proxy = Proxy::gateway(naming(None));
+    let nothing = vec![(false, "nobody".to_owned())];
+    assert_eq!(held(&proxy, ListenerKind::Gateway, Target::Host("*".into(), 80)), nothing);
+    let mut there = naming(None);
+    there.credentials = vec![secret("istio-system", "own")];
+    let proxy = Proxy::gateway(there);
+    let own = vec![(true, "own".to_owned())];
+    assert_eq!(held(&proxy, ListenerKind::Gateway, Target::Host("*".into(), 80)), own);
 }

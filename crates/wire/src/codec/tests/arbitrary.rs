@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ironmesh_model::chunk::Chunk;
+use ironmesh_model::credential::ClientCredential;
 use ironmesh_model::draw::Share;
 use ironmesh_model::listeners::{Domains, GatewayListener, GatewayProtocol, Listeners};
+use ironmesh_model::network::Network;
 use ironmesh_model::policy::{
     ClientTls, ConnectionPool, DestinationPolicy, InboundPolicy, Keepalive, MtlsMode,
     OutlierDetection, Policy, PortPolicy, RetryBudget, Subset, TlsMode, TrafficPolicy,
@@ -131,6 +133,7 @@ fn settings() -> impl Strategy<Value = Settings> {
         name(),
         name(),
         mtls(),
+        any::<bool>(),
     );
     (words, duration(), duration(), duration(), duration()).prop_map(
         |(words, certificate_ttl, detect_timeout, connect_timeout, drain_duration)| {
@@ -141,6 +144,7 @@ fn settings() -> impl Strategy<Value = Settings> {
                 trust_domain,
                 root_namespace,
                 mtls_mode,
+                gateway_proxy_protocol,
             ) = words;
             Settings {
                 outbound_policy,
@@ -153,6 +157,7 @@ fn settings() -> impl Strategy<Value = Settings> {
                 connect_timeout,
                 drain_duration,
                 mtls_mode,
+                gateway_proxy_protocol,
             }
         },
     )
@@ -179,10 +184,18 @@ fn listeners() -> impl Strategy<Value = Listeners> {
 }
 
 fn resolution() -> impl Strategy<Value = Resolution> {
-    let destination = (name(), of(service_id()), vec(object(), 0..3))
-        .prop_map(|(host, service, policies)| Destination { host, service, policies });
-    let default_backend =
-        || (name(), any::<u16>()).prop_map(|(host, port)| DefaultBackend { host, port });
+    let destination =
+        (name(), of(service_id()), vec(object(), 0..3)).prop_map(|(host, service, policies)| {
+            let credentials = vec![ClientCredential { name: host.clone(), ..<_>::default() }];
+            Destination { host, service, policies, credentials }
+        });
+    let default_backend = || {
+        (name(), any::<u16>(), of(name())).prop_map(|(host, port, subset)| DefaultBackend {
+            host,
+            port,
+            subset,
+        })
+    };
     let inbound_port = (any::<u16>(), protocol(), service_id())
         .prop_map(|(number, protocol, service)| InboundPort { number, protocol, service });
     let applies = (
@@ -393,13 +406,19 @@ fn retry() -> impl Strategy<Value = Retry> {
 }
 
 fn connection_match() -> impl Strategy<Value = ConnectionMatch> {
-    (names(), labels(), of(name()), names(), of(any::<u16>())).prop_map(
-        |(server_names, source_labels, source_namespace, gateways, port)| ConnectionMatch {
-            server_names,
-            source_labels,
-            source_namespace,
-            gateways,
-            port,
+    let network = (any::<IpAddr>(), 0..=32u8)
+        .prop_map(|(ip, bits)| format!("{ip}/{bits}").parse::<Network>().unwrap());
+    let networks = vec(network, 0..3);
+    (names(), labels(), of(name()), names(), of(any::<u16>()), networks).prop_map(
+        |(server_names, source_labels, source_namespace, gateways, port, destinations)| {
+            ConnectionMatch {
+                server_names,
+                source_labels,
+                source_namespace,
+                gateways,
+                port,
+                destinations,
+            }
         },
     )
 }
@@ -550,6 +569,7 @@ fn client_tls() -> impl Strategy<Value = ClientTls> {
             key_file,
             trusted_file,
             revoked_file,
+            credential: None,
         }
     })
     .boxed()

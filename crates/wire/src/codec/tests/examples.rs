@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ironmesh_model::chunk::Chunk;
-use ironmesh_model::credential::Certificate;
+use ironmesh_model::credential::{Certificate, ClientCredential};
 use ironmesh_model::draw::Share;
 use ironmesh_model::listeners::{
     ClientCertificate, Domains, GatewayListener, GatewayProtocol, ListenerServer, Listeners,
@@ -14,7 +14,7 @@ use ironmesh_model::listeners::{
 use ironmesh_model::policy::{
     Balance, Balancer, ClientTls, ConnectionPool, DestinationPolicy, HashBalance, HashCookie,
     HashKey, HashTable, InboundPolicy, Keepalive, MtlsMode, OutlierDetection, Policy, PortPolicy,
-    RetryBudget, Subset, TlsMode, TrafficPolicy, Warmup,
+    ProxyProtocol, RetryBudget, Subset, TlsMode, TrafficPolicy, Tunnel, Warmup,
 };
 use ironmesh_model::resource::{
     Applies, DefaultBackend, Destination, InboundPort, Join, Resolution,
@@ -95,6 +95,7 @@ fn other_settings() -> Settings {
         connect_timeout: Duration::from_secs(1),
         drain_duration: Duration::from_secs(45),
         mtls_mode: MtlsMode::Strict,
+        gateway_proxy_protocol: true,
     }
 }
 
@@ -151,7 +152,11 @@ fn applies() -> Applies {
     Applies {
         protocol: Protocol::Http,
         service: Some(reviews()),
-        default_backend: Some(DefaultBackend { host: reviews().hostname, port: 9080 }),
+        default_backend: Some(DefaultBackend {
+            host: reviews().hostname,
+            port: 9080,
+            subset: Some("v1".into()),
+        }),
         routes: vec![ObjectId::new("VirtualService", "default", "reviews")],
         join: Join::CatchAllLast,
         attached_to: vec!["mesh".into(), "default/bookinfo-gateway".into()],
@@ -160,8 +165,19 @@ fn applies() -> Applies {
                 host: reviews().hostname,
                 service: Some(reviews()),
                 policies: vec![ObjectId::new("DestinationRule", "default", "reviews")],
+                credentials: vec![ClientCredential {
+                    name: "reviews-tls".into(),
+                    certificate: Some(Certificate { chain: "chain".into(), key: "key".into() }),
+                    trusted: Some("authorities".into()),
+                    revoked: Some("revoked".into()),
+                }],
             },
-            Destination { host: "nowhere".into(), service: None, policies: Vec::new() },
+            Destination {
+                host: "nowhere".into(),
+                service: None,
+                policies: Vec::new(),
+                credentials: Vec::new(),
+            },
         ],
         inbound_policies: vec![ObjectId::new("PeerAuthentication", "default", "strict")],
         inbound_ports: vec![InboundPort {
@@ -169,7 +185,11 @@ fn applies() -> Applies {
             protocol: Protocol::Http,
             service: reviews(),
         }],
-        by_server_name: vec![DefaultBackend { host: "*.example.com".into(), port: 443 }],
+        by_server_name: vec![DefaultBackend {
+            host: "*.example.com".into(),
+            port: 443,
+            subset: None,
+        }],
         member: Some(ip("10.77.0.7")),
     }
 }
@@ -233,6 +253,7 @@ fn route() -> Route {
             source_namespace: Some("default".into()),
             gateways: vec!["mesh".into()],
             port: Some(443),
+            destinations: vec!["10.1.0.0/16".parse().unwrap()],
         }],
         backends: vec![backend("v3", 1)],
     };
@@ -370,7 +391,13 @@ fn every_traffic_field() -> TrafficPolicy {
             key_file: Some("/etc/certs/own.key".into()),
             trusted_file: Some("/etc/certs/ca.pem".into()),
             revoked_file: Some("/etc/certs/crl.pem".into()),
+            credential: Some(Box::new(ClientCredential {
+                name: "own".into(),
+                ..ClientCredential::default()
+            })),
         }),
+        proxy_protocol: Some(ProxyProtocol::V2),
+        tunnel: Some(Tunnel { host: "far.example".into(), port: 443 }),
         ports: Vec::new(),
     }
 }

@@ -266,6 +266,7 @@ fn policy(n: u16, versions: &[&str]) -> DestinationPolicySource {
         created: 0,
         selector: None,
         mutual_tls_at: Vec::new(),
+        credentials: Vec::new(),
     }
 }
 
