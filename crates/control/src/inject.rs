@@ -27,7 +27,8 @@ pub fn inject(
     if takes_the_place_of_another(pod) {
         return;
     }
-    if has_sidecar(pod) {
+    let is_gateway = asks_for_gateway(pod);
+    if has_sidecar(pod) && !is_gateway {
         return;
     }
     let is_off = config_map("istio-system", "istio-sidecar-injector").is_some_and(|map| {
@@ -35,9 +36,40 @@ pub fn inject(
         config.documents.first().is_some_and(|config| config.value["policy"] == "disabled")
     });
     let wanted = is_wanted(namespace, pod) && (!is_off || asked(pod) == Some(true));
-    if wanted {
-        let owner = Pod::of(pod).metadata().pod_owner().to_owned();
-        add_sidecar(pod, &owner);
+    let owner = Pod::of(pod).metadata().pod_owner().to_owned();
+    match (wanted, is_gateway) {
+        (true, true) => make_gateway(pod, &owner),
+        (true, false) => add_sidecar(pod, &owner),
+        (false, _) => {}
+    }
+}
+
+/// Whether a pod is to be a gateway of a user (Istio's injection template `gateway`), and none yet.
+fn asks_for_gateway(pod: &Value) -> bool {
+    let templates = object::annotation(pod, "inject.istio.io/templates").unwrap_or_default();
+    templates.split(',').any(|template| template.trim() == "gateway") && !is_router(pod)
+}
+
+/// Makes the container of the proxy's name the proxy of a gateway, or adds one. What the user says of it
+/// stays, but for its program.
+fn make_gateway(pod: &mut Value, owner: &str) {
+    note_names(pod, owner);
+    let gateway = json!({
+        "image": image(),
+        "args": ["proxy", "router"],
+        "ports": [{"name": "http-envoy-prom", "containerPort": 15090, "protocol": "TCP"}],
+        "readinessProbe": ready_probe(),
+    });
+    let containers = list_mut(entry(pod, "spec"), "containers");
+    let own = containers.iter().position(|own| object::text(own, "/name") == SIDECAR);
+    let at = own.unwrap_or_else(|| {
+        containers.push(json!({"name": SIDECAR}));
+        containers.len() - 1
+    });
+    for (key, value) in gateway.as_object().into_iter().flatten() {
+        if matches!(key.as_str(), "image" | "args") || containers[at].get(key).is_none() {
+            containers[at][key.as_str()] = value.clone();
+        }
     }
 }
 
@@ -165,9 +197,8 @@ fn asked(pod: &Value) -> Option<bool> {
     asked.map(|value| matches!(value, "true" | "y" | "yes" | "on"))
 }
 
-/// Adds the sidecar. `owner` names what the pod belongs to.
-fn add_sidecar(pod: &mut Value, owner: &str) {
-    let app = Pod::of(pod).spec().containers().next().map_or("", |first| first.name()).to_owned();
+/// Labels a pod as that of a workload: by its own labels, else by what it belongs to.
+fn note_names(pod: &mut Value, owner: &str) {
     let canonical = ["app.kubernetes.io/name", "app"]
         .iter()
         .find_map(|key| object::label(pod, key))
@@ -179,12 +210,17 @@ fn add_sidecar(pod: &mut Value, owner: &str) {
         .unwrap_or("latest")
         .to_owned();
 
-    let metadata = object::metadata_mut(pod);
-    let labels = entry(metadata, "labels");
+    let labels = entry(object::metadata_mut(pod), "labels");
     set_default(labels, "security.istio.io/tlsMode", "istio");
     set_default(labels, "service.istio.io/canonical-name", canonical);
     set_default(labels, "service.istio.io/canonical-revision", revision);
-    let annotations = entry(metadata, "annotations");
+}
+
+/// Adds the sidecar. `owner` names what the pod belongs to.
+fn add_sidecar(pod: &mut Value, owner: &str) {
+    let app = Pod::of(pod).spec().containers().next().map_or("", |first| first.name()).to_owned();
+    note_names(pod, owner);
+    let annotations = entry(object::metadata_mut(pod), "annotations");
     set_default(annotations, "kubectl.kubernetes.io/default-container", app.clone());
     set_default(annotations, "kubectl.kubernetes.io/default-logs-container", app);
     let status = json!({
@@ -232,15 +268,19 @@ fn sidecar() -> Value {
         "imagePullPolicy": "IfNotPresent",
         "args": ["proxy", "sidecar"],
         "ports": [{"name": "http-envoy-prom", "containerPort": 15090, "protocol": "TCP"}],
-        // A proxy that hangs is taken out after four probes of a second each.
-        "readinessProbe": {
-            "httpGet": {"path": "/healthz/ready", "port": 15021, "scheme": "HTTP"},
-            "periodSeconds": 1,
-            "timeoutSeconds": 1,
-            "successThreshold": 1,
-            "failureThreshold": 4,
-        },
+        "readinessProbe": ready_probe(),
         "resources": {"requests": {"cpu": "10m", "memory": "40Mi"}},
+    })
+}
+
+/// A proxy that hangs is taken out after four probes of a second each.
+fn ready_probe() -> Value {
+    json!({
+        "httpGet": {"path": "/healthz/ready", "port": 15021, "scheme": "HTTP"},
+        "periodSeconds": 1,
+        "timeoutSeconds": 1,
+        "successThreshold": 1,
+        "failureThreshold": 4,
     })
 }
 
@@ -293,6 +333,43 @@ mod tests {
         host["spec"]["hostNetwork"] = true.into();
         inject(&namespace(on()), &mut host);
         assert!(!has_sidecar(&host));
+    }
+
+    /// As Istio's task for gateways of users writes it.
+    #[test]
+    fn a_pod_that_asks_for_it_becomes_a_gateway_and_no_other_does() {
+        let gateway = |inject: &str, templates: &str| {
+            json!({
+                "metadata": {
+                    "labels": {"istio": "egressgateway", "sidecar.istio.io/inject": inject},
+                    "annotations": {"inject.istio.io/templates": templates},
+                },
+                "spec": {"containers": [
+                    {"name": "istio-proxy", "image": "auto", "resources": {"limits": {"cpu": "1"}}},
+                ]},
+            })
+        };
+        let mut subject = gateway("true", "gateway");
+        inject(&namespace(json!({})), &mut subject);
+        assert!(is_router(&subject));
+        let container = &subject["spec"]["containers"][0];
+        assert_eq!(container["image"], image());
+        assert_eq!(container["resources"]["limits"]["cpu"], "1", "what the user says stays");
+        assert!(subject["spec"].get("initContainers").is_none(), "nothing of it is captured");
+        let once = subject.clone();
+        inject(&namespace(json!({})), &mut subject);
+        assert_eq!(subject, once);
+        for (asked, templates) in [("false", "gateway"), ("true", "sidecar"), ("true", "gateways")]
+        {
+            let mut other = gateway(asked, templates);
+            let before = other.clone();
+            inject(&namespace(json!({"istio-injection": "enabled"})), &mut other);
+            assert_eq!(other, before, "{asked} {templates}");
+        }
+        let mut without = gateway("true", "gateway");
+        without["spec"]["containers"] = json!([]);
+        inject(&namespace(json!({})), &mut without);
+        assert!(is_router(&without));
     }
 
     #[test]

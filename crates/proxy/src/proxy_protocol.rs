@@ -18,10 +18,26 @@ use crate::worker::Worker;
 
 /// What an endpoint is told of the connection for which one to it is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Origin {
+pub(crate) struct Origin<'a> {
     pub(crate) version: ProxyProtocol,
     /// The client, and where it dialled; `None`: the proxy connects of its own accord.
-    pub(crate) ends: Option<(SocketAddr, SocketAddr)>,
+    pub(crate) ends: Option<(&'a SocketAddr, &'a SocketAddr)>,
+}
+
+/// The same to be kept.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct KeptOrigin(ProxyProtocol, Option<(SocketAddr, SocketAddr)>);
+
+impl Origin<'_> {
+    pub(crate) fn kept(self) -> KeptOrigin {
+        KeptOrigin(self.version, self.ends.map(|(from, to)| (*from, *to)))
+    }
+}
+
+impl KeptOrigin {
+    pub(crate) fn origin(&self) -> Origin<'_> {
+        Origin { version: self.0, ends: self.1.as_ref().map(|(from, to)| (from, to)) }
+    }
 }
 
 /// Reads the header in front of a connection, and takes the client that it names for the caller.
@@ -61,15 +77,15 @@ pub(crate) async fn read(
 }
 
 /// Tells an endpoint who calls.
-pub(crate) async fn tell(stream: &mut Stream, origin: &Origin) -> Result<(), Failure> {
+pub(crate) async fn tell(stream: &mut Stream, origin: Origin<'_>) -> Result<(), Failure> {
     let failed = |_| Failure::upstream(Reason::ConnectFailed, Stage::NotSent);
-    stream.write_all(&header(origin)).await.map_err(failed)?;
+    stream.write_all(&header(&origin)).await.map_err(failed)?;
     stream.flush().await.map_err(failed)
 }
 
 /// The header that says this.
-fn header(origin: &Origin) -> Vec<u8> {
-    let plain = |address: SocketAddr| (address.ip().to_canonical(), address.port());
+fn header(origin: &Origin<'_>) -> Vec<u8> {
+    let plain = |address: &SocketAddr| (address.ip().to_canonical(), address.port());
     let ends = origin.ends.map(|(from, to)| (plain(from), plain(to)));
     match origin.version {
         ProxyProtocol::V1 => {
@@ -210,13 +226,14 @@ mod tests {
         let v6 = ("[2001:db8::1]:4000".parse().unwrap(), "[2001:db8::2]:443".parse().unwrap());
         let mapped = ("[::ffff:192.0.2.1]:4000".parse().unwrap(), v4.1);
         for version in [ProxyProtocol::V1, ProxyProtocol::V2] {
-            for (ends, client) in [
+            for (told, client) in [
                 (Some(v4), Some(v4.0)),
                 (Some(v6), Some(v6.0)),
                 (Some(mapped), Some(v4.0)),
                 (Some((v4.0, v6.1)), None),
                 (None, None),
             ] {
+                let ends = told.as_ref().map(|(from, to)| (from, to));
                 let written = header(&Origin { version, ends });
                 let length = written.len();
                 for cut in 0..length {

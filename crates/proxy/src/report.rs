@@ -66,7 +66,7 @@ impl Loads {
     pub(crate) fn of(open: Vec<(Arc<Key>, EndpointLoad)>) -> Self {
         let mut loads: HashMap<_, Vec<_>> = HashMap::new();
         for (to, load) in open {
-            loads.entry(to.target().address).or_default().push((to, load));
+            loads.entry(*to.target().address).or_default().push((to, load));
         }
         Self(loads)
     }

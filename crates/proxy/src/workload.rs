@@ -67,11 +67,13 @@ impl PartialEq for LocalWorkload {
 impl Eq for LocalWorkload {}
 
 impl LocalWorkload {
-    /// A workload that has no certificate yet and holds nothing.
+    /// One of a test.
+    #[cfg(test)]
     pub(crate) fn new(id: WorkloadId, owner: Name, local: Local) -> Arc<Self> {
         Self::behind(id, owner, local, false)
     }
 
+    /// A workload that has no certificate yet and holds nothing.
     fn behind(id: WorkloadId, owner: Name, local: Local, proxy_protocol: bool) -> Arc<Self> {
         let hops = [ListenerKind::Outbound, ListenerKind::Inbound, ListenerKind::Gateway]
             .map(|kind| format!("{} {}", kind.word(), id.uid));

@@ -298,7 +298,7 @@ pub(crate) async fn stream(
     let connect_timeout = own.unwrap_or_else(of_mesh);
     let keepalive = pool.as_ref().and_then(|pool| pool.keepalive.as_ref());
     let connector = &worker.process.connector;
-    let dialled = connector.connect(to.listener, to.address, connect_timeout, keepalive).await;
+    let dialled = connector.connect(to.listener, *to.address, connect_timeout, keepalive).await;
     let tcp = dialled.map_err(|error| {
         tracing::debug!(%error, address = %to.address, "connection failed");
         not_sent(Reason::ConnectFailed)
@@ -320,7 +320,7 @@ pub(crate) async fn stream(
         park::until_found(worker, to.workload, |_| to.workload.credentials.load_full().ok_or(None))
             .await?;
     let stream = stream.reading_ahead(&worker.buffers);
-    let handshake = tls::connect(&credentials, stream, inside, expected, to.address);
+    let handshake = tls::connect(&credentials, stream, inside, expected, *to.address);
     let connected: io::Result<Stream> = timeout(connect_timeout, handshake)
         .await
         .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));

@@ -9,7 +9,7 @@ use std::time::Duration;
 use ironmesh_model::entry::SECURE_SCHEME;
 use ironmesh_model::group::{Ask, Group, GroupPolicy, Member, Requesting, Retrying, Tried};
 use ironmesh_model::path::{EscapedNul, normalize_target, split_target};
-use ironmesh_model::policy::{ConnectionPool, ProxyProtocol};
+use ironmesh_model::policy::ConnectionPool;
 use ironmesh_model::recorder::Silent;
 use ironmesh_model::retry::{ATTEMPT_COUNT, Asked, grpc_timeout, grpc_timeout_text};
 use ironmesh_model::service::{Discovery, Protocol, UpstreamTls};
@@ -395,8 +395,6 @@ pub(crate) struct Picked {
     pub(crate) member: Option<Arc<Member>>,
     /// Whether to speak HTTP/2.
     pub(crate) http2: bool,
-    /// What it is told of the client, if it wants to know.
-    pub(crate) origin: Option<Box<Origin>>,
 }
 
 impl Picked {
@@ -416,24 +414,19 @@ impl Picked {
         };
         let address = member.address();
         let address = address.ok_or(Failure::upstream(Reason::ConnectFailed, Stage::NotSent))?;
-        let origin = member.proxy_protocol.map(|version| origin(connection, version));
-        Ok(Self { address, member: Some(member), http2: false, origin })
+        Ok(Self { address, member: Some(member), http2: false })
     }
 
     /// Where the client dialled.
     pub(crate) fn dialled(connection: &Connection) -> Self {
-        Self { address: connection.destination, member: None, http2: false, origin: None }
+        Self { address: connection.destination, member: None, http2: false }
     }
 
     /// Where the client of a workload dialled, if a group has its connections go there.
     fn dialled_in(connection: &Connection, group: &Group) -> Option<Self> {
         let goes_there = connection.kind == ListenerKind::Outbound
             && group.policy().service.discovery == Discovery::Dialled;
-        goes_there.then(|| {
-            let version = group.policy().traffic.proxy_protocol;
-            let origin = version.map(|version| origin(connection, version));
-            Self { origin, ..Self::dialled(connection) }
-        })
+        goes_there.then(|| Self::dialled(connection))
     }
 
     /// How to speak to it.
@@ -455,15 +448,21 @@ impl Picked {
         Target {
             workload: &connection.workload,
             listener: connection.kind,
-            address: self.address,
+            address: &self.address,
             tls: self.tls(decision),
             http2: self.http2,
             limited: group.filter(|_| self.member.is_some()),
-            origin: self.origin.as_deref(),
+            origin: self.origin(connection, decision),
         }
     }
-}
 
-fn origin(connection: &Connection, version: ProxyProtocol) -> Box<Origin> {
-    Box::new(Origin { version, ends: Some((connection.peer, connection.destination)) })
+    /// What it is told of the client, if it wants to know.
+    fn origin<'a>(&self, connection: &'a Connection, decision: &Decision) -> Option<Origin<'a>> {
+        let version = match &self.member {
+            Some(member) => member.proxy_protocol,
+            None => decision.group()?.policy().traffic.proxy_protocol,
+        };
+        let ends = Some((&connection.peer, &connection.destination));
+        Some(Origin { version: version?, ends })
+    }
 }

@@ -238,17 +238,18 @@ impl Copy {
         let member = self.group.pick(&ask, || worker.process.now()).map_err(Failure::mesh)?;
         let _under_way = member.begin();
         let address = member.address();
+        let address = address.ok_or(Failure::upstream(Reason::ConnectFailed, Stage::NotSent))?;
         let _counted = self.group.request().map_err(Failure::mesh)?;
         // As in Envoy nobody is told for whom a copy is.
         let origin = member.proxy_protocol.map(|version| Origin { version, ends: None });
         let to = Target {
             workload: &self.workload,
             listener: self.listener,
-            address: address.ok_or(Failure::upstream(Reason::ConnectFailed, Stage::NotSent))?,
+            address: &address,
             tls: &member.tls,
             http2: speaks_http2(&self.group.policy(), self.http2_client, self.grpc),
             limited: Some(&self.group).filter(|group| group.pool().is_some()),
-            origin: origin.as_ref(),
+            origin,
         };
         let mut upstream = dial::connect(worker, to, Kept::Any).await?;
         let limits = &worker.process.limits;

@@ -10,7 +10,7 @@ use ironmesh_model::group::Group;
 use ironmesh_model::policy::ConnectionPool;
 use ironmesh_model::service::UpstreamTls;
 
-use crate::proxy_protocol::Origin;
+use crate::proxy_protocol::{KeptOrigin, Origin};
 use crate::workload::LocalWorkload;
 
 /// Where to connect, on whose behalf, and how. Borrowed from the decision about a request, so that
@@ -22,7 +22,7 @@ pub(crate) struct Target<'a> {
     /// Through which listener the request came; decides the mark.
     pub(crate) listener: ListenerKind,
     /// The address.
-    pub(crate) address: SocketAddr,
+    pub(crate) address: &'a SocketAddr,
     /// How to speak to it, and whom to expect there.
     pub(crate) tls: &'a UpstreamTls,
     /// Whether to speak HTTP/2.
@@ -30,7 +30,7 @@ pub(crate) struct Target<'a> {
     /// The group with a policy for the connection, which counts it. It serves no other group.
     pub(crate) limited: Option<&'a Arc<Group>>,
     /// What is told of the client by the PROXY protocol: it serves no other client.
-    pub(crate) origin: Option<&'a Origin>,
+    pub(crate) origin: Option<Origin<'a>>,
 }
 
 impl PartialEq for Target<'_> {
@@ -63,11 +63,11 @@ impl Target<'_> {
         Arc::new(Key {
             workload: self.workload.clone(),
             listener: self.listener,
-            address: self.address,
+            address: *self.address,
             tls: self.tls.clone(),
             http2: self.http2,
             limited: self.limited.cloned(),
-            origin: self.origin.copied(),
+            origin: self.origin.map(Origin::kept),
         })
     }
 }
@@ -94,7 +94,7 @@ pub(crate) struct Key {
     pub(super) tls: UpstreamTls,
     http2: bool,
     pub(super) limited: Option<Arc<Group>>,
-    origin: Option<Origin>,
+    origin: Option<KeptOrigin>,
 }
 
 impl Key {
@@ -103,11 +103,11 @@ impl Key {
         Target {
             workload: &self.workload,
             listener: self.listener,
-            address: self.address,
+            address: &self.address,
             tls: &self.tls,
             http2: self.http2,
             limited: self.limited.as_ref(),
-            origin: self.origin.as_ref(),
+            origin: self.origin.as_ref().map(KeptOrigin::origin),
         }
     }
 }
@@ -142,10 +142,12 @@ mod tests {
         let proxy = outbound(Protocol::Http, &[]);
         Wire::connect(&proxy).get("/");
         let group = proxy.workload.views.load().groups().next().unwrap();
+        let [address, other_port, elsewhere] =
+            [([10, 0, 0, 1], 80), ([10, 0, 0, 1], 81), ([10, 0, 0, 2], 80)].map(SocketAddr::from);
         let target = Target {
             workload: &own,
             listener: ListenerKind::Outbound,
-            address: ([10, 0, 0, 1], 80).into(),
+            address: &address,
             tls: &one,
             http2: false,
             limited: None,
@@ -157,13 +159,13 @@ mod tests {
         for different in [
             Target { workload: &other, ..target },
             Target { listener: ListenerKind::Inbound, ..target },
-            Target { address: ([10, 0, 0, 1], 81).into(), ..target },
-            Target { address: ([10, 0, 0, 2], 80).into(), ..target },
+            Target { address: &other_port, ..target },
+            Target { address: &elsewhere, ..target },
             Target { tls: &two, ..target },
             Target { tls: &UpstreamTls::None, ..target },
             Target { http2: true, ..target },
             Target { limited: Some(&group), ..target },
-            Target { origin: Some(&told), ..target },
+            Target { origin: Some(told), ..target },
         ] {
             assert!(!different.equivalent(&key), "{different:?}");
             assert!(different.equivalent(&different.to_key()));
