@@ -149,7 +149,24 @@ one() { [ "$(asked 20 -H "'User: tomas'" | sort -u | wc -l)" -eq 1 ]; }
 becomes "a user is served by one" one
 is "always by the same" one
 is "without the header by any of them" drawn
-later 3.12 "a circuit breaker" "connectionPool and DestinationPolicies come with the next traffic features"
+
+step 3.12 "a circuit breaker"
+export siegePod=$(kubectl get pods -l app=siege -o jsonpath="{.items[0].metadata.name}")
+becomes "siege's pod is 2/2" pods default 1 2/2 -l app=siege
+is "it can call" has '^(200|503)$' kubectl exec $siegePod -c siege -- curl -s -m 10 -o /dev/null -w '%{http_code}' retry-service?failRate=50
+# at_once COUNT: how so many calls end that are made at one time, a line each.
+at_once() {
+  kubectl exec $clientPod -c client -- bash -c \
+    "for x in {1..$1}; do curl -o /dev/null -w '%{http_code}\n' -s -m 10 myweb-service & done; wait" >codes
+}
+at_once 30
+is "without it all are answered" between 30 "$(grep -c 200 codes)" 30
+kubectl apply -f policyConnections.yaml
+breaks() { at_once 30 && grep -q 503 codes && grep -q 200 codes; }
+becomes "some of those that come at once are refused, and some are answered" breaks
+is "nothing else happens" bash -c '! grep -Ev "^(200|503)$" codes'
+becomes "the proxy logs an overflow" has ' 503 UO ' kubectl logs $clientPod -c istio-proxy
+is "who comes alone is answered" has 'Welcome to Version' kubectl exec $clientPod -c client -- curl -s -m 10 myweb-service
 
 step 3.14 "clean up"
 kubectl delete -f . || true # names that stand in two files are not found the second time

@@ -133,16 +133,24 @@ fn first_hop(
             let from = mutual.then(|| proxy.identity.clone());
             address.map(|address| Next { address, from })
         }
-        Plan::ToWorkload(_) | Plan::Answer(_) | Plan::ReadHello | Plan::Needs(_) => None,
+        Plan::ToWorkload(_) => {
+            let at = decision.at_workload(walked.destination);
+            if at != walked.destination {
+                hop.endpoint = Some(at.to_string());
+            }
+            None
+        }
+        Plan::Answer(_) | Plan::ReadHello | Plan::Needs(_) => None,
     };
     call.rewrite(decision);
     (hop, next)
 }
 
-/// Whether what is forwarded goes to where its caller dialled.
+/// Whether what is forwarded goes to where its caller dialled, or to the host that it names, which its
+/// resolver and that of its proxy know.
 fn goes_where_dialled(decision: &Decision) -> bool {
-    let group = decision.group();
-    group.is_some_and(|group| group.policy().service.discovery == Discovery::Dialled)
+    let goes = |discovery| matches!(discovery, Discovery::Dialled | Discovery::Named);
+    decision.group().is_some_and(|group| goes(group.policy().service.discovery))
 }
 
 /// An address in words: of one that only the caller's resolver knows, the name.

@@ -3,6 +3,7 @@
 //! The answer is a [`Plan`], which is data, and the [`Reason`] for it. The proxy executes plans and
 //! adds no meaning of its own.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -118,9 +119,22 @@ impl Decision {
         }
     }
 
-    /// The group of the chosen backend, if the plan is to forward.
+    /// The group of the chosen backend, if the plan is to forward. What enters a workload has one if
+    /// there are limits, which has no endpoints.
     pub fn group(&self) -> Option<&Arc<Group>> {
-        self.backend()?.group.as_ref().ok()
+        match self.plan {
+            Plan::ToWorkload(_) => self.applies()?.inbound_group.as_ref(),
+            _ => self.backend()?.group.as_ref().ok(),
+        }
+    }
+
+    /// Where a connection to the workload goes that was going to `dialled`.
+    pub fn at_workload(&self, dialled: SocketAddr) -> SocketAddr {
+        match self.applies().and_then(|applies| applies.to) {
+            Some(to) if to.ip().is_unspecified() => SocketAddr::new(dialled.ip(), to.port()),
+            Some(to) => to,
+            None => dialled,
+        }
     }
 
     /// All backends of the winning rule.

@@ -15,10 +15,11 @@ use arc_swap::{ArcSwap, Guard};
 use smallvec::SmallVec;
 
 use crate::draw::Draw;
+use crate::host::covers_any_case;
 use crate::name::{Labels, Name, ServiceId};
 use crate::policy::{Balance, Balancer, ConnectionPool, ProxyProtocol, TrafficPolicy};
 use crate::reason::Reason;
-use crate::service::{Endpoint, EndpointAddress, Protocol, Service, UpstreamTls};
+use crate::service::{Discovery, Endpoint, EndpointAddress, Protocol, Service, UpstreamTls};
 
 mod choose;
 mod latency;
@@ -280,6 +281,21 @@ impl Group {
 
     pub(crate) fn set_unresolved(&self, unresolved: bool) {
         self.unresolved.store(unresolved, Ordering::Relaxed);
+    }
+
+    /// The name that is resolved for what names this host, where connections go to the name that they
+    /// name. `None`: they do not, or it is no host of the service.
+    pub fn named(&self, host: Option<&str>) -> Option<Name> {
+        let policy = self.policy.load();
+        if policy.service.discovery != Discovery::Named {
+            return None;
+        }
+        let own = &policy.service.id.hostname;
+        match host {
+            _ if !own.starts_with('*') => Some(own.clone()),
+            Some(host) if covers_any_case(own, host) => Some(host.to_ascii_lowercase().into()),
+            Some(_) | None => None,
+        }
     }
 
     /// What holds for its connections, if anything does: then they are its own, and counted.

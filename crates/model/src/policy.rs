@@ -49,6 +49,27 @@ pub struct DestinationPolicy {
     pub traffic: Option<TrafficPolicy>,
     /// Named subsets.
     pub subsets: Vec<Subset>,
+    /// Whether `traffic` holds beside what another policy says of the whole destination, for the sections
+    /// that this leaves open.
+    pub fills: bool,
+}
+
+impl DestinationPolicy {
+    /// What all policies of a destination say of a port of it.
+    pub(crate) fn joined<'a, I: Iterator<Item = &'a Self>>(
+        policies: impl Fn() -> I,
+        port: u16,
+    ) -> TrafficPolicy {
+        let first = |fills: bool| {
+            let mut own = policies().filter(|policy| policy.fills == fills);
+            own.find_map(|policy| policy.traffic.as_ref())
+        };
+        let at = |own: Option<&TrafficPolicy>, wider: TrafficPolicy| match own {
+            Some(own) => own.at(port, &wider),
+            None => wider,
+        };
+        at(first(false), at(first(true), TrafficPolicy::default()))
+    }
 }
 
 /// Endpoints of a destination that carry certain labels. No labels: all of them.

@@ -11,7 +11,7 @@ use crate::chunk::Chunk;
 use crate::credential::ClientCredential;
 use crate::listeners::{Domains, Listeners};
 use crate::name::{Name, ObjectId, ServiceId};
-use crate::policy::Policy;
+use crate::policy::{ConnectionPool, Policy};
 use crate::route::Route;
 use crate::service::{Endpoints, Protocol, Service, Workload};
 use crate::settings::Settings;
@@ -201,8 +201,8 @@ pub struct Applies {
     pub destinations: Vec<Destination>,
     /// Policies of an inbound listener, most specific first.
     pub inbound_policies: Vec<ObjectId>,
-    /// Ports of an inbound listener that services serve, in order; what `protocol` and `service`
-    /// say holds for the others.
+    /// Ports of an inbound listener that services serve or a Sidecar names, in order; what `protocol` and
+    /// `service` say holds for the others.
     pub inbound_ports: Vec<InboundPort>,
     /// Where connections go whose TLS names a host (a name, or `*.suffix`) of these, the most specific
     /// first, if no route says otherwise: their services are reached at any address.
@@ -211,15 +211,19 @@ pub struct Applies {
     pub member: Option<IpAddr>,
 }
 
-/// A port of a workload that a service serves.
+/// A port of a workload that a service serves, or that a Sidecar names.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InboundPort {
     /// Port of the workload.
     pub number: u16,
     /// Protocol that the service declares for it.
     pub protocol: Protocol,
-    /// The service.
-    pub service: ServiceId,
+    /// The service; `None`: none is served there, but a Sidecar names the port.
+    pub service: Option<ServiceId>,
+    /// Where its connections go, instead of to where they were going; an unspecified address is that.
+    pub to: Option<SocketAddr>,
+    /// Limits of connections and requests to the workload there.
+    pub pool: Option<ConnectionPool>,
 }
 
 /// The backend of a service that no route redirects.
@@ -305,7 +309,8 @@ impl fmt::Display for Version {
 /// Keys that a resolution refers to, each once, but for endpoints, whose chunks the services tell.
 pub(crate) fn references_of(applies: &Applies) -> Vec<ResourceKey> {
     let services = applies.destinations.iter().filter_map(|d| d.service.as_ref());
-    let services = services.chain(applies.inbound_ports.iter().map(|port| &port.service));
+    let services =
+        services.chain(applies.inbound_ports.iter().filter_map(|port| port.service.as_ref()));
     let policies = applies.destinations.iter().flat_map(|d| &d.policies);
     let routes = applies.routes.iter().cloned().map(ResourceKey::Route);
     let mut seen = hashbrown::HashSet::new();

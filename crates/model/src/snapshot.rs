@@ -46,7 +46,7 @@ use index::{Index, exported};
 use reader::Reader;
 pub use readers::Readers;
 pub use scope::Scope;
-pub use sidecar::{EgressHosts, SidecarSource};
+pub use sidecar::{EgressHosts, IngressPort, SidecarSource};
 
 /// When an object was created: seconds since the Unix epoch, as Kubernetes keeps it.
 pub type Created = i64;
@@ -505,7 +505,7 @@ fn resolve(reader: &Reader<'_>, key: &ResolutionKey, scope: &Scope) -> Resolutio
             outbound::address(reader, *ip, *port, &from)
         }
         (ListenerKind::Inbound, Target::Address(ip, EVERY_PORT)) => {
-            Some(inbound::address(reader, *ip, scope))
+            Some(inbound::address(reader, *ip, scope, sidecar()))
         }
         (ListenerKind::Gateway, Target::Host(domain, port)) => {
             gateway::domain(reader, domain, *port, scope)

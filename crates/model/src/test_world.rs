@@ -147,6 +147,7 @@ pub(crate) fn subsets(
             id: ObjectId::new("DestinationRule", id.0, id.1),
             traffic: None,
             subsets: versions.iter().map(subset).collect(),
+            fills: false,
         },
         host: host.into(),
         export_to: Vec::new(),

@@ -24,6 +24,7 @@ use crate::settings::Settings;
 use crate::shared_map::SharedMap;
 
 mod compile;
+mod inbound;
 mod link;
 mod names;
 mod references;
@@ -43,6 +44,8 @@ pub struct View {
     linked: SharedMap<ResolutionKey, Arc<Linked>>,
     /// Ports that are linked beside the resolution of an inbound listener.
     inbound_ports: SharedMap<ResolutionKey, Arc<[u16]>>,
+    /// Those of them that have limits: what counts there outlives changes of the configuration.
+    inbound_groups: SharedMap<ResolutionKey, Arc<Group>>,
     /// Owned by what is linked to them, so that those which nothing uses end.
     groups: SharedMap<ServiceId, Arc<[Weak<Group>]>>,
     /// How many services may have groups before those that nothing uses are looked for.
@@ -166,6 +169,10 @@ pub struct LinkedApplies {
     pub member: Option<Arc<Workload>>,
     /// Mutual TLS at an inbound listener, joined over its policies.
     pub mtls: MtlsMode,
+    /// Where connections to the port of an inbound listener go; `None`: to where they were going.
+    pub to: Option<SocketAddr>,
+    /// Limits of what enters the workload at the port; a group without endpoints.
+    pub inbound_group: Option<Arc<Group>>,
     /// A referenced resource that has not arrived yet.
     pub missing: Option<ResourceKey>,
     /// A referenced resource that will not arrive, since it is too large or this build cannot read

@@ -72,6 +72,14 @@ impl Connection {
         traffic::Connection { peer: Seen::NotRead, server_name: Seen::NotRead, ..self.seen(local) }
     }
 
+    /// Whom the client's TLS names, if it is known.
+    pub(crate) fn named_host(&self) -> Option<&str> {
+        match &self.server_name {
+            Seen::Is(name) => Some(name),
+            Seen::NotRead | Seen::Absent => None,
+        }
+    }
+
     /// Itself, if it comes into a workload.
     pub(crate) fn inbound(&self) -> Option<&Self> {
         (self.kind == ListenerKind::Inbound).then_some(self)

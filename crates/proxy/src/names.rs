@@ -10,17 +10,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hashbrown::HashSet;
-use ironmesh_model::Name;
 use ironmesh_model::limits::ProxyLimits;
+use ironmesh_model::{Name, View};
 use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
 use tokio::time::sleep;
 
 use crate::names::client::{Answer, Client};
+use crate::park;
 use crate::process::Process;
+use crate::worker::Worker;
 use crate::workload::LocalWorkload;
 
+mod asked;
 mod client;
+
+pub(crate) use asked::AskedNames;
 
 /// Keeps the names of a workload's endpoints resolved, for as long as it is polled.
 pub(crate) async fn follow(
@@ -37,7 +42,8 @@ pub(crate) async fn follow(
     let mut changes = workload.views.changes();
     loop {
         let view = workload.views.load_full();
-        let names: HashSet<&Name> = view.names().collect();
+        let asked = workload.asked_names.current();
+        let names: HashSet<&Name> = view.names().chain(&asked).collect();
         let gone: Vec<Name> =
             followed.keys().filter(|name| !names.contains(*name)).cloned().collect();
         for name in gone {
@@ -55,10 +61,26 @@ pub(crate) async fn follow(
             let task = tokio::task::spawn_local(task);
             followed.insert(name, Followed(task.abort_handle()));
         }
-        if changes.changed().await.is_err() {
-            return;
+        tokio::select! {
+            changed = changes.changed() => if changed.is_err() {
+                return;
+            },
+            () = sleep(asked::KEPT_FOR), if !asked.is_empty() => {}
         }
     }
+}
+
+/// Has a name resolved that a request names, and waits for what it stands for; `false` if that was known,
+/// or is not in time.
+pub(crate) async fn learn(worker: &Worker, workload: &LocalWorkload, name: &str) -> bool {
+    if workload.views.load().answer(name).is_some()
+        || !workload.asked_names.ask(name, worker.process.limits.names_max)
+    {
+        return false;
+    }
+    workload.views.touch();
+    let look = |view: &View| view.answer(name).map(|_| ()).ok_or(None);
+    park::until_found(worker, workload, look).await.is_ok()
 }
 
 /// A name that is kept resolved until this is dropped.

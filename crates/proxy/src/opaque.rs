@@ -1,5 +1,6 @@
 //! Connections whose bytes nobody looks at: decide once, dial, relay.
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
@@ -158,7 +159,8 @@ pub(crate) async fn dial(
             Ok(picked) => picked,
             Err(none) => {
                 let group = decision.group();
-                if park::resolved_now(worker, &connection.workload, group).await {
+                let host = || connection.named_host().map(Cow::Borrowed);
+                if park::resolved_now(worker, &connection.workload, group, host).await {
                     continue;
                 }
                 return Err(last.unwrap_or(none));
@@ -232,11 +234,13 @@ fn pick(
             let group = decision.group().ok_or(Failure::mesh(Reason::UnknownDestination))?;
             let hash = decision.hashed_connection(connection.peer);
             let ask = Ask { dialled: connection.destination, tried, draw: connection.draw, hash };
-            Picked::of(worker, connection, group, &ask)
+            Picked::of(worker, connection, group, &ask, || {
+                connection.named_host().map(Cow::Borrowed)
+            })
         }
         Plan::ToWorkload(_) | Plan::Passthrough => {
             debug_assert!(connection.kind != ListenerKind::Gateway, "a gateway dials by rule only");
-            Ok(Picked::dialled(connection))
+            Ok(Picked::as_planned(connection, decision))
         }
         Plan::Answer(_) | Plan::ReadHello | Plan::Needs(_) => Err(Failure::mesh(decision.reason)),
     }

@@ -1,5 +1,6 @@
 //! Waiting for what the view does not hold yet.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,6 +8,7 @@ use ironmesh_model::{Group, Reason, ResourceKey, View};
 use tokio::time::{Instant, timeout_at};
 
 use crate::failure::Failure;
+use crate::names;
 use crate::worker::Worker;
 use crate::workload::LocalWorkload;
 
@@ -52,14 +54,22 @@ pub(crate) async fn until_found<T>(
     }
 }
 
-/// Waits until it is known for what the names of a group's endpoints stand; `false` if it was known, or
+/// Waits until it is known for what the names of a group's endpoints stand, or the host that a client
+/// names; `false` if it was known, or
 /// is not in time.
-pub(crate) async fn resolved_now(
+pub(crate) async fn resolved_now<'a>(
     worker: &Worker,
     workload: &LocalWorkload,
     group: Option<&Arc<Group>>,
+    host: impl FnOnce() -> Option<Cow<'a, str>>,
 ) -> bool {
-    let Some(group) = group.filter(|group| group.is_unresolved()) else { return false };
+    let Some(group) = group else { return false };
+    if let Some(name) = group.named(host().as_deref()) {
+        return Box::pin(names::learn(worker, workload, &name)).await;
+    }
+    if !group.is_unresolved() {
+        return false;
+    }
     let look = |_: &View| if group.is_unresolved() { Err(None) } else { Ok(()) };
     // Boxed: rare, and otherwise it would make every request's future larger.
     Box::pin(until_found(worker, workload, look)).await.is_ok()

@@ -10,6 +10,7 @@ mod balance;
 mod beside;
 mod edge;
 mod edge_tls;
+mod entering;
 mod first_bytes;
 mod forms;
 mod gateway;

@@ -12,6 +12,7 @@ use ironmesh_model::{ListenerKind, Local, Name, View, WorkloadId};
 use tokio::sync::watch;
 
 use crate::edge::tls::EdgeTls;
+use crate::names::AskedNames;
 use crate::tls::Credentials;
 use crate::views::Views;
 
@@ -30,6 +31,8 @@ pub(crate) struct LocalWorkload {
     /// What it holds of the configuration. The groups of endpoints, with all that is known about
     /// them, belong to that.
     pub(crate) views: Views,
+    /// Names of hosts that its requests name and that are resolved for them.
+    pub(crate) asked_names: AskedNames,
     /// The TLS that it speaks as a gateway.
     pub(crate) edge_tls: ArcSwap<EdgeTls>,
     /// The ports on which it listens as a gateway.
@@ -83,6 +86,7 @@ impl LocalWorkload {
             local: ArcSwap::from_pointee(local),
             credentials: ArcSwapOption::empty(),
             views: Views::new(View::default()),
+            asked_names: AskedNames::default(),
             edge_tls: ArcSwap::default(),
             edge_ports: ArcSwap::default(),
             proxy_protocol,

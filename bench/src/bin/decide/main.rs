@@ -158,6 +158,7 @@ fn objects() -> Objects {
         id: ObjectId::new("DestinationRule", "default", "reviews"),
         traffic: None,
         subsets: vec![subset("v1"), subset("v2")],
+        fills: false,
     };
     Objects {
         services: vec![ServiceSource {
@@ -167,6 +168,7 @@ fn objects() -> Objects {
         }],
         destination_policies: vec![DestinationPolicySource {
             policy,
+            credentials: Vec::new(),
             host: HOST.into(),
             export_to: Vec::new(),
             selector: None,

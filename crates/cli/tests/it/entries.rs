@@ -160,6 +160,35 @@ spec:
     await_answer(&mesh, "shop", &api, " 503");
     mesh.ok(&["-n", "shop", "delete", "virtualservice", "api"]);
     await_answer(&mesh, "shop", &api, " 502");
+    by_the_name_of_the_request(&mesh, first);
+}
+
+/// Requests go to the host that they name, wherever their client thinks that it is.
+fn by_the_name_of_the_request(mesh: &Running, server: SocketAddr) {
+    mesh.ok(&["external", &format!("a.dyn.test={server}")]);
+    mesh.write(
+        "dynamic.yaml",
+        "
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: dynamic, namespace: shop}
+spec:
+  hosts: ['*.dyn.test']
+  ports: [{number: 80, name: http, protocol: HTTP}]
+  location: MESH_EXTERNAL
+  resolution: DYNAMIC_DNS
+",
+    );
+    let applied = mesh.run(&["apply", "-f", "dynamic.yaml"]);
+    assert!(applied.code == 0 && !applied.err.contains("IM0"), "{applied:?}");
+    let elsewhere = ["--resolve", "a.dyn.test:80:192.0.2.1", "http://a.dyn.test/"];
+    await_answer(mesh, "shop", &elsewhere, "first host: a.dyn.test 200");
+    assert_eq!(get(mesh, "shop", &["http://a.dyn.test/"]), "first host: a.dyn.test 200");
+    // A name that nobody knows, and one that is none of the entry's.
+    let unknown = ["--resolve", "b.dyn.test:80:192.0.2.1", "http://b.dyn.test/"];
+    assert!(get(mesh, "shop", &unknown).ends_with(" 503"));
+    let other = ["--resolve", "dyn.test:80:192.0.2.1", "http://dyn.test/"];
+    assert!(get(mesh, "shop", &other).ends_with(" 502"));
 }
 
 #[test]

@@ -81,6 +81,26 @@ subsets:
   ports: [{name: http, port: 5000}]
 ";
 
+/// A port where the application does not listen, and a Sidecar that leads it to where it does.
+const LED: &str = "
+apiVersion: v1
+kind: Service
+metadata: {name: led, namespace: shop}
+spec:
+  selector: {app: hello}
+  ports: [{name: http, port: 5000, targetPort: 5999}]
+";
+const LEADING: &str = "
+apiVersion: networking.istio.io/v1
+kind: Sidecar
+metadata: {name: hello, namespace: shop}
+spec:
+  workloadSelector: {labels: {app: hello}}
+  ingress:
+  - port: {number: 5999, name: http, protocol: HTTP}
+    defaultEndpoint: 127.0.0.1:5000
+";
+
 #[test]
 fn a_pair_with_sidecars_speaks_mutual_tls() {
     if !samples().exists() {
@@ -131,6 +151,7 @@ fn tell(mesh: &Running) {
     await_some("the stranger to be let in again", || page(mesh, "default", "stranger"));
 
     old_kinds(mesh);
+    led_port(mesh);
     mesh.write("strict.yaml", STRICT);
     mesh.ok(&["apply", "-f", "strict.yaml"]);
     await_some("the stranger to be refused", || {
@@ -173,6 +194,21 @@ fn old_kinds(mesh: &Running) {
     assert!(why.contains("shop/refused#0"), "{why}");
     mesh.ok(&["delete", "-f", "rule.yaml"]);
     await_some("the page after the old rule", || page(mesh, "shop", "caller"));
+}
+
+/// A Sidecar leads a port of the workload to another, for as long as it is there.
+fn led_port(mesh: &Running) {
+    let led = || page_of(mesh, "shop", "caller", "led.shop");
+    mesh.write("led.yaml", LED);
+    mesh.ok(&["apply", "-f", "led.yaml"]);
+    assert_eq!(led(), None);
+    mesh.write("leading.yaml", LEADING);
+    let applied = mesh.run(&["apply", "-f", "leading.yaml"]);
+    assert!(applied.code == 0 && !applied.err.contains("IM0"), "{applied:?}");
+    await_some("the page at the port that is led elsewhere", led);
+    assert_eq!(page(mesh, "shop", "caller").as_deref(), Some("Hello version: v1"));
+    mesh.ok(&["delete", "-f", "leading.yaml"]);
+    await_some("the port to lead nowhere", || led().is_none().then_some(()));
 }
 
 /// What a pod gets of the server, up to the comma; none if it gets nothing.

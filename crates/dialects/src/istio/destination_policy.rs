@@ -37,7 +37,7 @@ pub(crate) fn destination_policy(object: &Object, findings: &mut Vec<Finding>) -
         }
     };
     Some(Part::DestinationPolicy(Box::new(DestinationPolicySource {
-        policy: Policy { id: object.id().clone(), traffic: wide, subsets },
+        policy: Policy { id: object.id().clone(), traffic: wide, subsets, fills: true },
         host: spec.destination.host(object),
         export_to: Vec::new(),
         selector: None,

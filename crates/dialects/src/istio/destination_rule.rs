@@ -39,7 +39,7 @@ pub(crate) fn destination_rule(object: &Object, findings: &mut Vec<Finding>) -> 
     let traffic = balance::by_annotation(object, traffic, &mut report);
     let (mutual_tls_at, credentials) = (mutual_tls_at(&spec), credentials(&spec));
     Some(Part::DestinationPolicy(Box::new(DestinationPolicySource {
-        policy: DestinationPolicy { id: object.id().clone(), traffic, subsets },
+        policy: DestinationPolicy { id: object.id().clone(), traffic, subsets, fills: false },
         host: fully_qualified(&spec.host, object),
         export_to: export_to(&spec.export_to, object),
         selector: spec.workload_selector.as_ref().map(|selector| labels(&selector.match_labels)),
@@ -165,7 +165,7 @@ fn outlier(given: &OutlierDetection) -> policy::OutlierDetection {
 }
 
 /// Limits that are left out or zero are none, as in Istio.
-fn pool(given: &ConnectionPool) -> policy::ConnectionPool {
+pub(super) fn pool(given: &ConnectionPool) -> policy::ConnectionPool {
     let limit = |given: Option<i32>| given.and_then(|n| u32::try_from(n).ok()).filter(|n| *n > 0);
     let (tcp, http) = (&given.tcp, &given.http);
     policy::ConnectionPool {

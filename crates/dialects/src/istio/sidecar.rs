@@ -1,11 +1,16 @@
 //! `Sidecar`: what of the mesh workloads see.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use ironmesh_model::policy;
 use ironmesh_model::settings::OutboundPolicy;
-use ironmesh_model::snapshot::{EgressHosts, SidecarSource};
+use ironmesh_model::snapshot::{EgressHosts, IngressPort, SidecarSource};
 use ironmesh_model::{Finding, FindingCode, Name};
 
+use super::destination_rule::{ConnectionPool, pool};
 use super::labels;
 use crate::Object;
+use crate::kubernetes::declared_protocol;
 use crate::path::{field, item};
 use crate::schema::read;
 use crate::translate::Part;
@@ -23,6 +28,7 @@ pub(crate) fn sidecar(object: &Object, findings: &mut Vec<Finding>) -> Option<Pa
         hosts: hosts(object, &field(&item("spec.egress", at), "hosts"), &given.hosts, findings),
     });
     let egress = egress.collect();
+    let ingress = ingress(object, &spec.ingress, findings);
     let selector = labels(&spec.workload_selector.labels);
     Some(Part::Sidecar(Box::new(SidecarSource {
         id: object.id().clone(),
@@ -32,6 +38,8 @@ pub(crate) fn sidecar(object: &Object, findings: &mut Vec<Finding>) -> Option<Pa
             OutboundMode::AllowAny => OutboundPolicy::AllowAny,
             OutboundMode::RegistryOnly => OutboundPolicy::RegistryOnly,
         }),
+        ingress,
+        inbound_pool: spec.inbound_connection_pool.as_ref().map(inbound_pool),
         created: object.created(),
     })))
 }
@@ -63,8 +71,87 @@ fn hosts(
     hosts
 }
 
+/// The ports of the workloads.
+fn ingress(
+    object: &Object,
+    given: &[IngressListener],
+    findings: &mut Vec<Finding>,
+) -> Vec<IngressPort> {
+    let mut ports: Vec<IngressPort> = Vec::new();
+    for (at, listener) in given.iter().enumerate() {
+        let path = item("spec.ingress", at);
+        let ListenerPort { number, protocol, name, .. } = &listener.port;
+        // Validation says so.
+        if ports.iter().any(|port| port.number == *number) {
+            continue;
+        }
+        let to = match default_endpoint(&listener.default_endpoint) {
+            Ok(to) => to,
+            Err((code, message)) => {
+                let path = field(&path, "defaultEndpoint");
+                findings.push(Finding::new(object.id(), path, code, message));
+                None
+            }
+        };
+        ports.push(IngressPort {
+            number: *number,
+            protocol: declared_protocol(*number, Some(protocol), name),
+            to,
+            pool: listener.connection_pool.as_ref().map(inbound_pool),
+        });
+    }
+    ports
+}
+
+/// Where connections to a port go (Istio, `ValidateSidecar`: the loopback, or the workload's own
+/// address).
+fn default_endpoint(text: &str) -> Result<Option<SocketAddr>, (FindingCode, String)> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    if text.starts_with("unix:") {
+        let message = "the proxy does not see the files of its workload, so connections go to the \
+                       port itself; let the application listen at 127.0.0.1:PORT";
+        return Err((FindingCode::NotHonoured, message.to_owned()));
+    }
+    let wrong = || {
+        let message = format!(
+            "{text:?} is none of 127.0.0.1:PORT, 0.0.0.0:PORT, [::1]:PORT, [::]:PORT, unix://PATH"
+        );
+        (FindingCode::Invalid, message)
+    };
+    // Without an address it is the workload's own.
+    let whole = if text.starts_with(':') { format!("0.0.0.0{text}") } else { text.to_owned() };
+    let to: SocketAddr = whole.parse().map_err(|_| wrong())?;
+    let is_known = [
+        IpAddr::from(Ipv4Addr::LOCALHOST),
+        Ipv4Addr::UNSPECIFIED.into(),
+        Ipv6Addr::LOCALHOST.into(),
+        Ipv6Addr::UNSPECIFIED.into(),
+    ]
+    .contains(&to.ip());
+    if !is_known || to.port() == 0 {
+        return Err(wrong());
+    }
+    if OWN_PORTS.contains(&to.port()) {
+        let message =
+            format!("{} is a port of the proxy itself, which is not led to it", to.port());
+        return Err((FindingCode::NoEffect, message));
+    }
+    Ok(Some(to))
+}
+
+/// What it says of callers alone is nothing for what enters a workload.
+fn inbound_pool(given: &ConnectionPool) -> policy::ConnectionPool {
+    policy::ConnectionPool { upgrade: None, client_protocol: false, ..pool(given) }
+}
+
+/// Ports of a proxy.
+const OWN_PORTS: [u16; 7] = [15000, 15001, 15006, 15020, 15021, 15053, 15090];
+
 #[cfg(test)]
 mod tests {
+    use ironmesh_model::service::Protocol;
     use serde_json::{Value, json};
 
     use super::*;
@@ -110,9 +197,42 @@ mod tests {
             let at = "spec.egress[0].hosts[0]".to_owned();
             assert_eq!((part, found), (Part::Nothing, vec![(FindingCode::Invalid, at)]));
         }
-        let (_, found) = translated(json!({
-            "ingress": [{"port": {"number": 80, "name": "http", "protocol": "HTTP"}}],
-        }));
-        assert_eq!(found, [(FindingCode::NotHonoured, "spec.ingress".to_owned())]);
+        let (_, found) = translated(json!({"egress": [{"hosts": ["*/*"], "captureMode": "NONE"}]}));
+        let at = "spec.egress[0].captureMode".to_owned();
+        assert_eq!(found, [(FindingCode::NotHonoured, at)]);
+    }
+
+    #[test]
+    fn ports_of_workloads_are_named_with_where_their_connections_go() {
+        let port = |number, endpoint: &str| {
+            json!({
+                "port": {"number": number, "name": "http", "protocol": "HTTP"},
+                "defaultEndpoint": endpoint,
+            })
+        };
+        let (Part::Sidecar(sidecar), found) = translated(json!({
+            "ingress": [port(80, "127.0.0.1:8080"), port(81, ":8081"), port(82, "")],
+            "inboundConnectionPool": {"http": {"http2MaxRequests": 7}},
+        })) else {
+            panic!("nothing was made")
+        };
+        assert_eq!(found, []);
+        let to = |text: &str| text.parse().ok();
+        let ports = sidecar.ingress.iter().map(|port| (port.number, port.to));
+        let ports: Vec<_> = ports.collect();
+        assert_eq!(ports, [(80, to("127.0.0.1:8080")), (81, to("0.0.0.0:8081")), (82, None)]);
+        assert!(sidecar.ingress.iter().all(|port| port.protocol == Protocol::Http));
+        assert_eq!(sidecar.inbound_pool.and_then(|pool| pool.requests_max), Some(7));
+        for (endpoint, code) in [
+            ("10.0.0.1:80", FindingCode::Invalid),
+            ("127.0.0.1", FindingCode::Invalid),
+            ("unix:///run/app.sock", FindingCode::NotHonoured),
+            ("127.0.0.1:15000", FindingCode::NoEffect),
+        ] {
+            let (_, found) = translated(json!({"ingress": [port(80, endpoint)]}));
+            assert_eq!(found, [(code, "spec.ingress[0].defaultEndpoint".to_owned())], "{endpoint}");
+        }
+        let (_, found) = translated(json!({"ingress": [port(80, ""), port(80, "")]}));
+        assert_eq!(found, [(FindingCode::Invalid, "spec.ingress[1].port".to_owned())]);
     }
 }

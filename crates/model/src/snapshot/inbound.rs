@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use super::index::{InboundPolicyEntry, Index};
 use super::reader::{Reader, inbound_policies_in};
 use super::scope::Scope;
+use super::sidecar::{IngressPort, SidecarSource};
 use crate::name::{Labels, ObjectId};
 use crate::policy::{MtlsMode, Policy};
 use crate::resource::{Applies, InboundPort, Join};
@@ -14,7 +15,15 @@ use crate::service::Protocol;
 /// What applies to connections to an address of the asker's own workload, over all its ports.
 /// A port belongs to the oldest service that is served there; its protocol is what all of them have
 /// in common.
-pub(super) fn address(reader: &Reader<'_>, ip: IpAddr, scope: &Scope) -> Applies {
+///
+/// Where its Sidecar names ports, those are all that it has, each with the service whose connections go
+/// there; others are as a port that no service serves (Istio, "Sidecar", `ingress`).
+pub(super) fn address(
+    reader: &Reader<'_>,
+    ip: IpAddr,
+    scope: &Scope,
+    sidecar: Option<&SidecarSource>,
+) -> Applies {
     let mut ports: BTreeMap<u16, InboundPort> = BTreeMap::new();
     for (entry, endpoint) in reader.endpoints_at(ip) {
         for map in &endpoint.ports {
@@ -22,10 +31,15 @@ pub(super) fn address(reader: &Reader<'_>, ip: IpAddr, scope: &Scope) -> Applies
             let port = ports.entry(map.target).or_insert_with(|| InboundPort {
                 number: map.target,
                 protocol: declared.protocol,
-                service: entry.service.id.clone(),
+                service: Some(entry.service.id.clone()),
+                to: None,
+                pool: sidecar.and_then(|sidecar| sidecar.inbound_pool),
             });
             port.protocol = port.protocol.in_common(declared.protocol);
         }
+    }
+    if let Some(sidecar) = sidecar.filter(|sidecar| !sidecar.ingress.is_empty()) {
+        ports = named(sidecar, &ports);
     }
     Applies {
         protocol: Protocol::Undeclared,
@@ -40,6 +54,24 @@ pub(super) fn address(reader: &Reader<'_>, ip: IpAddr, scope: &Scope) -> Applies
         by_server_name: Vec::new(),
         member: None,
     }
+}
+
+/// The ports that a Sidecar names; of two of one number the first.
+fn named(
+    sidecar: &SidecarSource,
+    served: &BTreeMap<u16, InboundPort>,
+) -> BTreeMap<u16, InboundPort> {
+    let mut ports = BTreeMap::new();
+    for IngressPort { number, protocol, to, pool } in &sidecar.ingress {
+        ports.entry(*number).or_insert_with(|| InboundPort {
+            number: *number,
+            protocol: *protocol,
+            service: served.get(number).and_then(|port| port.service.clone()),
+            to: *to,
+            pool: pool.or(sidecar.inbound_pool),
+        });
+    }
+    ports
 }
 
 /// Whether a workload that has a proxy takes mutual TLS from the callers of the mesh: they speak to

@@ -64,7 +64,14 @@ impl Scope {
                     let is_asked = |own: &&IpAddr| resolution.target.ip() == Some(**own);
                     let addresses = addresses.iter().filter(is_asked).copied().collect();
                     let asker = *asker;
-                    Self { namespace, asker, inbound_policies, addresses, ..Self::default() }
+                    Self {
+                        namespace,
+                        asker,
+                        inbound_policies,
+                        addresses,
+                        sidecar,
+                        ..Self::default()
+                    }
                 }
                 ListenerKind::Gateway => Self {
                     namespace,

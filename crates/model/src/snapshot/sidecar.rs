@@ -1,9 +1,13 @@
 //! Sidecars: what of the mesh the proxies of a namespace, or those of some workloads, see.
 
+use std::net::SocketAddr;
+
 use super::Created;
 use super::reader::Reader;
 use crate::host::covers;
 use crate::name::{Labels, Name, ObjectId};
+use crate::policy::ConnectionPool;
+use crate::service::Protocol;
 use crate::settings::OutboundPolicy;
 
 /// What a `Sidecar` says.
@@ -18,8 +22,25 @@ pub struct SidecarSource {
     pub egress: Vec<EgressHosts>,
     /// What happens to traffic for destinations that they do not see; `None`: as in the mesh.
     pub outbound_policy: Option<OutboundPolicy>,
+    /// Ports of the workloads; empty: those that services serve.
+    pub ingress: Vec<IngressPort>,
+    /// Limits of what enters them at ports that do not have their own.
+    pub inbound_pool: Option<ConnectionPool>,
     /// Age.
     pub created: Created,
+}
+
+/// A port of a workload as a Sidecar has it (`ingress`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IngressPort {
+    /// Its number.
+    pub number: u16,
+    /// What is spoken there.
+    pub protocol: Protocol,
+    /// Where its connections go, as in [`InboundPort::to`](crate::resource::InboundPort::to).
+    pub to: Option<SocketAddr>,
+    /// Limits of connections and requests there.
+    pub pool: Option<ConnectionPool>,
 }
 
 /// Hosts that are seen.

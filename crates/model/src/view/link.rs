@@ -357,7 +357,9 @@ impl Linker<'_> {
         for port in &applies.inbound_ports {
             let of_port = LinkedApplies {
                 protocol: port.protocol,
-                service: self.view.service(&port.service).cloned(),
+                service: port.service.as_ref().and_then(|id| self.view.service(id).cloned()),
+                to: port.to,
+                inbound_group: self.view.inbound_group(key, port),
                 ..self.link(key, applies, None)
             };
             let key = ResolutionKey { target: Target::Address(ip, port.number), ..key.clone() };
@@ -411,6 +413,8 @@ impl Linker<'_> {
             by_server_name,
             member: applies.member.and_then(|ip| self.view.workload(ip)?.cloned()),
             mtls: self.view.mtls(applies),
+            to: None,
+            inbound_group: None,
             missing,
             unusable,
         }
@@ -493,9 +497,7 @@ impl Linker<'_> {
             return Ok(group.clone());
         }
         let policies = || self.view.destination_policies(destination);
-        let wider = policies().find_map(|policy| policy.traffic.as_ref());
-        let wider = wider.map(|wider| wider.at(port, &TrafficPolicy::default()));
-        let wider = wider.unwrap_or_default();
+        let wider = DestinationPolicy::joined(policies, port);
         let (selector, traffic) = match subset {
             None => (None, wider),
             Some(name) => {
@@ -561,6 +563,8 @@ fn nothing_usable(key: ResourceKey) -> LinkedApplies {
         by_server_name: Vec::new(),
         member: None,
         mtls: MtlsMode::Strict,
+        to: None,
+        inbound_group: None,
         missing: None,
         unusable: Some(key),
     }

@@ -11,11 +11,12 @@ use ironmesh_model::group::{Ask, Group, GroupPolicy, Member, Requesting, Retryin
 use ironmesh_model::path::{EscapedNul, normalize_target, split_target};
 use ironmesh_model::policy::ConnectionPool;
 use ironmesh_model::recorder::Silent;
+use ironmesh_model::request::split_authority;
 use ironmesh_model::retry::{ATTEMPT_COUNT, Asked, grpc_timeout, grpc_timeout_text};
 use ironmesh_model::service::{Discovery, Protocol, UpstreamTls};
 use ironmesh_model::{
-    Decision, Draw, Hashed, HeaderLookup, ListenerKind, Plan, Reason, Request, Traffic, View,
-    decide,
+    Decision, Draw, Hashed, HeaderLookup, ListenerKind, Plan, Purpose, Reason, Request, Traffic,
+    View, decide,
 };
 
 use crate::connection::Connection;
@@ -271,6 +272,12 @@ impl<'a> Exchange<'a> {
         }
     }
 
+    /// The host that it names on its way out.
+    fn named_host(&self) -> Option<Cow<'_, str>> {
+        let rewritten = self.sent.as_ref().and_then(|sent| sent.authority.as_deref());
+        Some(split_authority(rewritten.unwrap_or(self.head.authority())).0)
+    }
+
     /// Chooses where to send it.
     pub(crate) fn pick(
         &mut self,
@@ -287,13 +294,14 @@ impl<'a> Exchange<'a> {
                 let hash = hashed.map(|hashed| hashed.hash);
                 let dialled = connection.destination;
                 let ask = Ask { dialled, tried, draw: self.draw, hash };
-                (Picked::of(self.worker, connection, group, &ask)?, http2)
+                let host = || self.named_host();
+                (Picked::of(self.worker, connection, group, &ask, host)?, http2)
             }
             (Plan::Forward, None) => return Err(Failure::mesh(Reason::UnknownDestination)),
             _ => {
                 let inbound = connection.kind == ListenerKind::Inbound;
                 let http2 = matches!(decision.protocol(), Protocol::Http2 | Protocol::Grpc);
-                (Picked::dialled(connection), by_client || (http2 && inbound))
+                (Picked::as_planned(connection, decision), by_client || (http2 && inbound))
             }
         };
         let picked = Picked { http2: http2 && !upgrade, ..picked };
@@ -335,7 +343,9 @@ impl<'a> Exchange<'a> {
 
     /// Waits until it is known for what the names of endpoints stand; `false` if it was known.
     pub(crate) async fn resolved_now(&self, decision: &Decision) -> bool {
-        park::resolved_now(self.worker, &self.connection.workload, decision.group()).await
+        let workload = &self.connection.workload;
+        let host = || self.named_host();
+        park::resolved_now(self.worker, workload, decision.group(), host).await
     }
 
     /// A connection to there, from the pool or a new one.
@@ -395,31 +405,48 @@ pub(crate) struct Picked {
     pub(crate) member: Option<Arc<Member>>,
     /// Whether to speak HTTP/2.
     pub(crate) http2: bool,
+    /// How to speak to a host that is no endpoint, but that the request names.
+    named_tls: Option<Box<UpstreamTls>>,
 }
 
 impl Picked {
     /// The endpoint that a group gives a request to.
-    pub(crate) fn of(
+    pub(crate) fn of<'h>(
         worker: &Worker,
         connection: &Connection,
         group: &Group,
         ask: &Ask<'_>,
+        host: impl FnOnce() -> Option<Cow<'h, str>>,
     ) -> Result<Self, Failure> {
         let member = match group.pick(ask, || worker.process.now()) {
             Ok(member) => member,
             Err(reason) => {
                 let dialled = Self::dialled_in(connection, group);
-                return dialled.ok_or(Failure::mesh(reason));
+                let elsewhere =
+                    dialled.or_else(|| Self::named(connection, group, ask, host().as_deref()));
+                return elsewhere.ok_or(Failure::mesh(reason));
             }
         };
         let address = member.address();
         let address = address.ok_or(Failure::upstream(Reason::ConnectFailed, Stage::NotSent))?;
-        Ok(Self { address, member: Some(member), http2: false })
+        Ok(Self { address, member: Some(member), http2: false, named_tls: None })
     }
 
     /// Where the client dialled.
-    pub(crate) fn dialled(connection: &Connection) -> Self {
-        Self { address: connection.destination, member: None, http2: false }
+    fn dialled(connection: &Connection) -> Self {
+        let address = connection.destination;
+        Self { address, member: None, http2: false, named_tls: None }
+    }
+
+    /// Where the client dialled, or where the workload has its port.
+    pub(crate) fn as_planned(connection: &Connection, decision: &Decision) -> Self {
+        match decision.plan {
+            Plan::ToWorkload(_) => {
+                let address = decision.at_workload(connection.destination);
+                Self { address, ..Self::dialled(connection) }
+            }
+            _ => Self::dialled(connection),
+        }
     }
 
     /// Where the client of a workload dialled, if a group has its connections go there.
@@ -429,12 +456,31 @@ impl Picked {
         goes_there.then(|| Self::dialled(connection))
     }
 
+    /// An address of the host that the client names, if a group has its connections go there and it is
+    /// known.
+    fn named(
+        connection: &Connection,
+        group: &Group,
+        ask: &Ask<'_>,
+        host: Option<&str>,
+    ) -> Option<Self> {
+        let name = group.named(host)?;
+        let view = connection.workload.views.load();
+        let addresses = view.answer(&name).filter(|addresses| !addresses.is_empty())?;
+        let at = ask.draw.choose(Purpose::Endpoint, 0, addresses.len() as u64);
+        let ip = *addresses.get(usize::try_from(at).ok()?)?;
+        let tls = UpstreamTls::None.under(group.policy().traffic.tls.as_ref(), &name);
+        let address = SocketAddr::new(ip, group.key.port);
+        Some(Self { address, member: None, http2: false, named_tls: Some(Box::new(tls)) })
+    }
+
     /// How to speak to it.
     pub(crate) fn tls<'a>(&'a self, decision: &'a Decision) -> &'a UpstreamTls {
-        match &self.member {
-            Some(_) if decision.passes_mesh_tls_on() => &UpstreamTls::None,
-            Some(member) => &member.tls,
-            None => decision.upstream_tls(),
+        match (&self.member, &self.named_tls) {
+            (Some(_), _) if decision.passes_mesh_tls_on() => &UpstreamTls::None,
+            (Some(member), _) => &member.tls,
+            (None, Some(named)) => named,
+            (None, None) => decision.upstream_tls(),
         }
     }
 
@@ -451,7 +497,7 @@ impl Picked {
             address: &self.address,
             tls: self.tls(decision),
             http2: self.http2,
-            limited: group.filter(|_| self.member.is_some()),
+            limited: group.filter(|_| self.member.is_some() || connection.inbound().is_some()),
             origin: self.origin(connection, decision),
         }
     }

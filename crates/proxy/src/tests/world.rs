@@ -384,6 +384,7 @@ pub(crate) fn subsets(versions: &[&str]) -> DestinationPolicySource {
             id: ObjectId::new("DestinationRule", "default", "reviews"),
             traffic: Some(in_turn()),
             subsets: versions.iter().map(subset).collect(),
+            fills: false,
         },
         host: "reviews.default.svc.cluster.local".into(),
         export_to: Vec::new(),

@@ -15,7 +15,7 @@ use super::{Coded, DecodeError};
 
 mod balance;
 mod outlier;
-mod pool;
+pub(super) mod pool;
 pub(super) mod tls;
 
 use balance::BalanceMessage;
@@ -73,6 +73,8 @@ pub(super) struct DestinationPolicyMessage {
     traffic: Option<TrafficMessage>,
     #[prost(message, repeated, tag = "3")]
     subsets: Vec<SubsetMessage>,
+    #[prost(bool, tag = "4")]
+    fills: bool,
 }
 
 impl Coded for DestinationPolicy {
@@ -83,6 +85,7 @@ impl Coded for DestinationPolicy {
             id: Some(self.id.message()),
             traffic: self.traffic.as_ref().map(Coded::message),
             subsets: messages(&self.subsets),
+            fills: self.fills,
         }
     }
 
@@ -91,6 +94,7 @@ impl Coded for DestinationPolicy {
             id: required(m.id, "the id of a policy")?,
             traffic: m.traffic.map(Coded::value).transpose()?,
             subsets: values(m.subsets)?,
+            fills: m.fills,
         })
     }
 }

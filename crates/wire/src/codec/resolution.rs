@@ -1,5 +1,7 @@
 //! Messages of what applies at an address or host.
 
+use std::net::SocketAddr;
+
 use ironmesh_model::resource::{
     Applies, DefaultBackend, Destination, InboundPort, Join, Resolution,
 };
@@ -7,8 +9,9 @@ use prost::Message;
 
 use super::common::{
     ObjectIdMessage, ServiceIdMessage, choice, ip, ip_bytes, messages, names, narrow,
-    optional_text, required, text, values,
+    optional_text, text, values,
 };
+use super::policy::pool::PoolMessage;
 use super::policy::tls::ClientCredentialMessage;
 use super::service::{protocol, protocol_number};
 use super::{Coded, DecodeError};
@@ -135,6 +138,12 @@ pub(super) struct InboundPortMessage {
     protocol: u32,
     #[prost(message, optional, tag = "3")]
     service: Option<ServiceIdMessage>,
+    #[prost(bytes = "vec", optional, tag = "4")]
+    to_ip: Option<Vec<u8>>,
+    #[prost(uint32, tag = "5")]
+    to_port: u32,
+    #[prost(message, optional, tag = "6")]
+    pool: Option<PoolMessage>,
 }
 
 impl Coded for InboundPort {
@@ -144,7 +153,10 @@ impl Coded for InboundPort {
         InboundPortMessage {
             number: u32::from(self.number),
             protocol: protocol_number(self.protocol),
-            service: Some(self.service.message()),
+            service: self.service.as_ref().map(Coded::message),
+            to_ip: self.to.map(|to| ip_bytes(to.ip())),
+            to_port: self.to.map_or(0, |to| u32::from(to.port())),
+            pool: self.pool.as_ref().map(Coded::message),
         }
     }
 
@@ -152,7 +164,15 @@ impl Coded for InboundPort {
         Ok(Self {
             number: narrow(m.number, "a port of a workload")?,
             protocol: protocol(m.protocol)?,
-            service: required(m.service, "the service of a port")?,
+            service: m.service.map(Coded::value).transpose()?,
+            to: match m.to_ip.as_deref() {
+                Some(to) => Some(SocketAddr::new(
+                    ip(to)?,
+                    narrow(m.to_port, "the port to which connections go")?,
+                )),
+                None => None,
+            },
+            pool: m.pool.map(Coded::value).transpose()?,
         })
     }
 }

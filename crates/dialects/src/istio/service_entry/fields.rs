@@ -96,7 +96,7 @@ words! {
         honoured Dns = "DNS",
         /// To the first address of the one endpoint's name, or of the host.
         honoured DnsRoundRobin = "DNS_ROUND_ROBIN",
-        /// To the host that each request names.
-        later DynamicDns = "DYNAMIC_DNS",
+        /// To the host that each request names, and connections of TLS by their server name.
+        honoured DynamicDns = "DYNAMIC_DNS",
     }
 }

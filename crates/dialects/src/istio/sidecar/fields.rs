@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::super::destination_rule::ConnectionPool;
 use crate::schema::{Bounded, fields, kind, words};
 
 kind! {
@@ -21,12 +22,12 @@ fields! {
     pub struct Spec "Sidecar.spec" {
         /// The workloads; none: all of the namespace, or of the mesh if that is the root namespace.
         honoured workload_selector "workloadSelector": LabelSelector,
-        /// Ports of the workloads, and where their connections go.
-        later ingress: serde_json::Value,
+        /// Ports of the workloads, and where their connections go; none: those of their services.
+        honoured ingress: Vec<IngressListener>,
         /// What of the mesh they see; none: all.
         honoured egress: Vec<EgressListener>,
-        /// Bounds for what enters them.
-        later inbound_connection_pool "inboundConnectionPool": serde_json::Value,
+        /// Bounds for what enters them at ports that have none of their own.
+        honoured inbound_connection_pool "inboundConnectionPool": Option<ConnectionPool>,
         /// What happens to traffic for destinations that they do not see.
         honoured outbound_traffic_policy "outboundTrafficPolicy": Option<OutboundTrafficPolicy>,
     }
@@ -37,6 +38,25 @@ fields! {
         honoured labels: BTreeMap<String, String>,
     }
 
+    /// A port of the workloads.
+    pub struct IngressListener "a listener of ingress" {
+        /// Which, and what is spoken there.
+        required port: ListenerPort,
+        /// The address on which it is.
+        no_effect("what comes to the port at any address of the workload is captured")
+            bind: String,
+        /// How connections come to it.
+        honoured capture_mode "captureMode": Option<CaptureMode>,
+        /// Where its connections go: `127.0.0.1:PORT`, or `0.0.0.0:PORT` for the workload's own
+        /// address; to the port itself if left out. Unix sockets are a finding: proxies do not see the
+        /// files of their workloads.
+        honoured default_endpoint "defaultEndpoint": String,
+        /// TLS that the proxy ends.
+        later tls: serde_json::Value,
+        /// Bounds for what enters there.
+        honoured connection_pool "connectionPool": Option<ConnectionPool>,
+    }
+
     /// What of the mesh is seen.
     pub struct EgressListener "a listener of egress" {
         /// On this port alone; none: on all that no other listener names.
@@ -44,7 +64,7 @@ fields! {
         /// The address on which it is.
         later bind: String,
         /// How connections come to it.
-        later capture_mode "captureMode": Option<CaptureMode>,
+        honoured capture_mode "captureMode": Option<CaptureMode>,
         /// Hosts: `NAMESPACE/HOST`, the namespace `.` for the own one, `*` for any, `~` for none.
         required hosts: Vec<String>,
     }

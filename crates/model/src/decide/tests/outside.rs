@@ -165,6 +165,8 @@ fn sidecar_of(namespace: &str, name: &str, egress: Vec<EgressHosts>) -> SidecarS
         selector: None,
         egress,
         outbound_policy: None,
+        ingress: Vec::new(),
+        inbound_pool: None,
         created: 0,
     }
 }

@@ -53,6 +53,16 @@ impl World {
             id: ObjectId::new("Sidecar", namespace, name),
             selector: how.is_multiple_of(2).then(|| [("app", "a")].into_iter().collect()),
             egress: if how.is_multiple_of(7) { Vec::new() } else { vec![egress] },
+            ingress: match how.is_multiple_of(3) {
+                true => vec![IngressPort {
+                    number: 9080,
+                    protocol: PROTOCOLS[usize::from(how) % PROTOCOLS.len()],
+                    to: how.is_multiple_of(2).then(|| "127.0.0.1:8080".parse().unwrap()),
+                    pool: None,
+                }],
+                false => Vec::new(),
+            },
+            inbound_pool: None,
             outbound_policy: how.is_multiple_of(4).then_some(OutboundPolicy::RegistryOnly),
             created: i64::from(how % 3),
         };

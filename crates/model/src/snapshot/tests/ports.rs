@@ -18,7 +18,8 @@ fn inbound(services: Vec<ServiceSource>) -> (Protocol, String) {
     let here = Target::Address(IpAddr::from([10, 77, 1, 0]), EVERY_PORT);
     let applies = applies(&proxy, ListenerKind::Inbound, here).unwrap();
     let [port] = &applies.inbound_ports[..] else { panic!("{:?}", applies.inbound_ports) };
-    (port.protocol, port.service.hostname.split('.').next().unwrap().to_owned())
+    let service = port.service.as_ref().unwrap();
+    (port.protocol, service.hostname.split('.').next().unwrap().to_owned())
 }
 
 #[test]

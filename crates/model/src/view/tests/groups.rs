@@ -143,6 +143,31 @@ fn the_settings_are_those_of_the_first_policy_that_has_any() {
     }
 }
 
+/// A policy of an older generation says what those of today leave open, whichever is older.
+#[test]
+fn a_policy_that_fills_has_the_sections_that_others_leave_open() {
+    let pool = |n| Some(ConnectionPool { connections_max: Some(n), ..<_>::default() });
+    let of = |name: &str, created, fills, traffic| {
+        let mut source = subsets(("default", name), created, REVIEWS, &[]);
+        (source.policy.traffic, source.policy.fills) = (Some(traffic), fills);
+        source
+    };
+    let balance = Some(Balance::by(Balancer::RoundRobin));
+    let today = TrafficPolicy { balance, ..<_>::default() };
+    let limited = TrafficPolicy { pool: pool(1), ..today.clone() };
+    for (own, expected) in [(today, pool(2)), (limited, pool(1))] {
+        for (first, second) in [(1, 2), (2, 1)] {
+            let mut objects = with_subsets(&[""]);
+            let older = TrafficPolicy { pool: pool(2), ..<_>::default() };
+            objects.destination_policies =
+                vec![of("today", first, false, own.clone()), of("old", second, true, older)];
+            let group = group(&Proxy::sidecar(objects, "default", &[]).get("reviews", "/0"));
+            assert_eq!(group.pool(), expected);
+            assert_eq!(*group.policy().traffic.balancer(), Balancer::RoundRobin);
+        }
+    }
+}
+
 /// Istio: "port level settings override destination level settings, and inherit nothing".
 #[test]
 fn settings_of_a_port_take_the_place_of_all_sections_and_inherit_none() {

@@ -1,6 +1,6 @@
 //! Any resource and any key.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -196,8 +196,15 @@ fn resolution() -> impl Strategy<Value = Resolution> {
             subset,
         })
     };
-    let inbound_port = (any::<u16>(), protocol(), service_id())
-        .prop_map(|(number, protocol, service)| InboundPort { number, protocol, service });
+    let socket = (any::<IpAddr>(), any::<u16>()).prop_map(SocketAddr::from);
+    let inbound_port = (any::<u16>(), protocol(), of(service_id()), of(socket), of(pool()));
+    let inbound_port = inbound_port.prop_map(|(number, protocol, service, to, pool)| InboundPort {
+        number,
+        protocol,
+        service,
+        to,
+        pool,
+    });
     let applies = (
         (protocol(), of(service_id()), of(default_backend()), vec(object(), 0..3)),
         select(vec![Join::InOrder, Join::CatchAllLast, Join::OrDefault]),
@@ -455,9 +462,11 @@ fn policy() -> impl Strategy<Value = Policy> {
         traffic,
     });
     prop_oneof![
-        (object(), of(traffic()), vec(subset, 0..4)).prop_map(|(id, traffic, subsets)| {
-            Policy::Destination(DestinationPolicy { id, traffic, subsets })
-        }),
+        (object(), of(traffic()), vec(subset, 0..4), any::<bool>()).prop_map(
+            |(id, traffic, subsets, fills)| {
+                Policy::Destination(DestinationPolicy { id, traffic, subsets, fills })
+            }
+        ),
         (object(), of(mtls())).prop_map(|(id, mtls)| Policy::Inbound(InboundPolicy { id, mtls })),
     ]
 }

@@ -183,7 +183,9 @@ fn applies() -> Applies {
         inbound_ports: vec![InboundPort {
             number: 9080,
             protocol: Protocol::Http,
-            service: reviews(),
+            service: Some(reviews()),
+            to: Some("127.0.0.1:8080".parse().unwrap()),
+            pool: None,
         }],
         by_server_name: vec![DefaultBackend {
             host: "*.example.com".into(),
@@ -425,6 +427,7 @@ fn destination_policy() -> Policy {
             subset("v2", everything),
             Subset { name: "all".into(), labels: Labels::default(), traffic: nothing },
         ],
+        fills: false,
     })
 }
 

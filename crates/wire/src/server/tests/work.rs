@@ -260,6 +260,7 @@ fn policy(n: u16, versions: &[&str]) -> DestinationPolicySource {
             id: ObjectId::new("DestinationRule", "default", format!("s{n}")),
             traffic: None,
             subsets: versions.iter().map(subset).collect(),
+            fills: false,
         },
         host: fqdn(&format!("s{n}"), "default").into(),
         export_to: Vec::new(),
