@@ -174,7 +174,6 @@ fn objects() -> Objects {
             selector: None,
             created: 0,
             mutual_tls_at: Vec::new(),
-            credentials: Vec::new(),
         }],
         routes: vec![route()],
         ..Objects::default()
