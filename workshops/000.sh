@@ -167,8 +167,8 @@ kubectl apply -f $gateways/primary-gateway.yaml -n primary --context=$CTX_CLUSTE
 calls 10 curl -s -m 10 http://$GATEWAY_URL/hello >hellos
 is "before the ServiceEntry is there callers notice nothing" between 10 "$(grep -c 'version: v1' hellos)" 10
 kubectl apply -f $gateways/helloworld-serviceentry.yaml -n primary --context=$CTX_CLUSTER1
-copies() { kubectl logs -l app=helloworld -c istio-proxy -n primary --tail=-1 --context=$CTX_CLUSTER2 | grep -c -- '-shadow"' || true; }
-becomes "a copy comes to the second cluster" bash -c "curl -s -m 10 http://$GATEWAY_URL/hello; kubectl logs -l app=helloworld -c istio-proxy -n primary --tail=-1 --context=$CTX_CLUSTER2 | grep -q -- '-shadow\"'"
+copies() { kubectl logs -l app=helloworld -c istio-proxy -n primary --tail=-1 --context=$CTX_CLUSTER2 | grep -cE -- '-shadow(:[0-9]+)?"' || true; }
+becomes "a copy comes to the second cluster" bash -c "curl -s -m 10 http://$GATEWAY_URL/hello; kubectl logs -l app=helloworld -c istio-proxy -n primary --tail=-1 --context=$CTX_CLUSTER2 | grep -qE -- '-shadow(:[0-9]+)?\"'"
 before=$(copies)
 calls 200 curl -s -m 10 http://$GATEWAY_URL/hello >hellos
 is "callers see v1 alone" between 200 "$(grep -c 'version: v1' hellos)" 200

@@ -274,7 +274,7 @@ spec:
     let first = SocketAddr::from((address(&mesh, "istio-system/istio-ingressgateway"), 80));
     if mesh.may_use_low_ports() {
         await_answer(first);
-        mesh.ok(&["delete", "gateway,ingress", "web"]);
+        mesh.ok(&["delete", "gateway/web", "ingress/web"]);
         await_refusal(first);
         mesh.ok(&["apply", "-f", "mesh.yaml"]);
         await_answer(first);
