@@ -17,6 +17,7 @@ use ironmesh_identity::{Authority, Clock, SystemClock};
 use ironmesh_model::bootstrap::ProxyKind;
 use ironmesh_model::limits::WireLimits;
 use ironmesh_model::listeners::GatewayProtocol;
+use ironmesh_model::policy::Distribution;
 use ironmesh_model::route::{self, Action, HeaderOps, Route, Rule};
 use ironmesh_model::service::{
     Discovery, Endpoint, EndpointAddress, PortMap, Protocol, Service, ServicePort, UpstreamTls,
@@ -112,6 +113,7 @@ fn objects(endpoint: SocketAddr, meshed: bool, gateway_port: u16) -> Objects {
     let id = ServiceId { namespace: "default".into(), hostname: HOST.into() };
     let service = Service {
         discovery: Discovery::Endpoints,
+        distribution: Distribution::Any,
         id,
         name: "echo".into(),
         addresses: vec![Ipv4Addr::new(10, 96, 0, 1).into()],
@@ -132,6 +134,7 @@ fn objects(endpoint: SocketAddr, meshed: bool, gateway_port: u16) -> Objects {
         network: "".into(),
         cluster: "Kubernetes".into(),
         locality: "".into(),
+        node: "".into(),
     };
     let workloads = [(1, "client"), (2, "server"), (3, "gateway")].map(|(last, name)| {
         let workload = Workload {
@@ -141,6 +144,9 @@ fn objects(endpoint: SocketAddr, meshed: bool, gateway_port: u16) -> Objects {
             labels: labels(name),
             meshed,
             tls: tls(name),
+            locality: "".into(),
+            network: "".into(),
+            node: "".into(),
         };
         (Ipv4Addr::new(10, 88, 0, last).into(), workload)
     });

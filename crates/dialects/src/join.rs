@@ -7,7 +7,7 @@ use ironmesh_model::settings::Settings;
 use ironmesh_model::snapshot::Edit;
 
 use crate::istio::Entries;
-use crate::kubernetes::{IngressPart, Members, PodPart, ServicePart};
+use crate::kubernetes::{IngressPart, Members, NodePart, PodPart, ServicePart};
 use crate::translate::{Part, Translated};
 
 mod late;
@@ -33,6 +33,7 @@ pub struct Join<K> {
 enum Kind {
     Service,
     Pod,
+    Node,
     Endpoints,
     Entry,
     Route(ObjectId),
@@ -81,6 +82,7 @@ impl<K: Ord + Clone> Join<K> {
             }
             Part::Late(part) => vec![self.late.put(key, *part)],
             Part::Pod(part) => self.put_pod(key, Some(*part)),
+            Part::Node(part) => self.put_node(key, Some(*part)),
             Part::Entry(part) => self.entries.put(key, Some(*part), &self.members),
             Part::Endpoints(part) => self.members.put_list(key, Some(*part)),
             Part::Route(part) => vec![Edit::Route(part.route.id.clone(), Some(part))],
@@ -132,6 +134,7 @@ impl<K: Ord + Clone> Join<K> {
                 vec![if is_policy { Edit::InboundPolicy(id, None) } else { Edit::Route(id, None) }]
             }
             Some(Kind::Pod) => self.put_pod(key.clone(), None),
+            Some(Kind::Node) => self.put_node(key.clone(), None),
             Some(Kind::Entry) => self.entries.put(key.clone(), None, &self.members),
             Some(Kind::Endpoints) => self.members.put_list(key.clone(), None),
             Some(Kind::Route(id)) => vec![Edit::Route(id, None)],
@@ -159,6 +162,7 @@ impl<K: Ord + Clone> Join<K> {
     /// A pod is this, or gone; entries may have it for an endpoint.
     fn put_pod(&mut self, key: K, part: Option<PodPart>) -> Vec<Edit> {
         let before = self.members.pod(&key).cloned();
+        let part = part.map(|part| self.members.settled(part));
         if before == part {
             return Vec::new();
         }
@@ -166,6 +170,12 @@ impl<K: Ord + Clone> Join<K> {
         let pods = before.iter().chain(&part);
         edits.extend(self.entries.after_change_of(pods, &self.members));
         edits
+    }
+
+    /// A node is this, or gone; its pods are where it is.
+    fn put_node(&mut self, key: K, part: Option<NodePart>) -> Vec<Edit> {
+        let pods = self.members.put_node(key, part);
+        pods.into_iter().flat_map(|(key, part)| self.put_pod(key, Some(part))).collect()
     }
 
     /// The objects that have a part in the model.
@@ -180,6 +190,7 @@ impl Kind {
             Part::Nothing => return None,
             Part::Service(_) => Self::Service,
             Part::Pod(_) => Self::Pod,
+            Part::Node(_) => Self::Node,
             Part::Endpoints(_) => Self::Endpoints,
             Part::Entry(_) => Self::Entry,
             Part::Route(part) => Self::Route(part.route.id.clone()),

@@ -431,7 +431,7 @@ kinds! {
         Secret "secrets" [] namespaced model(core::Secret, kubernetes::credential) shown SECRET;
         ConfigMap "configmaps" ["cm"] namespaced model(core::ConfigMap, istio::mesh_config) shown CONFIG_MAP;
         Endpoints "endpoints" ["ep"] namespaced model(core::Endpoints, kubernetes::endpoints) shown ENDPOINTS;
-        Node "nodes" ["no"] cluster checked(core::Node) shown NODE;
+        Node "nodes" ["no"] cluster model(core::Node, kubernetes::node) shown NODE;
         ReplicationController "replicationcontrollers" ["rc"] namespaced checked(core::ReplicationController) shown REPLICATION_CONTROLLER;
         PersistentVolumeClaim "persistentvolumeclaims" ["pvc"] namespaced checked(core::PersistentVolumeClaim) shown CLAIM;
         PersistentVolume "persistentvolumes" ["pv"] cluster kept;

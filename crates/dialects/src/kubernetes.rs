@@ -22,6 +22,7 @@ mod pod;
 mod protocol;
 mod service;
 pub mod sysctls;
+mod topology;
 
 pub(crate) use credential::credential;
 pub(crate) use endpoints::{EndpointsPart, endpoint_slice, endpoints};
@@ -33,7 +34,8 @@ pub(crate) use ingress::{IngressPart, ingress, old_ingress};
 pub(crate) use members::Members;
 pub(crate) use pod::pod;
 pub(crate) use protocol::declared as declared_protocol;
-pub(crate) use service::service;
+pub(crate) use service::{distribution, service};
+pub(crate) use topology::{NodePart, Topology, node};
 
 /// The annotation of a namespace that the mesh has made for itself and that nobody has created since.
 pub const MADE_BY_MESH: &str = "ironmesh.io/made-by-mesh";
@@ -115,6 +117,16 @@ pub(crate) struct PodPart {
     named_ports: Vec<(Name, u16)>,
     /// Where ports of services are, by the names of these.
     pub(crate) service_ports: Vec<(Name, u16)>,
+    /// Where it says that it is.
+    pub(crate) topology: Topology,
+    /// Where it is, all told.
+    locality: Name,
+    /// The network that it is on.
+    pub(crate) network: Name,
+    /// Name of its node; empty if it has none.
+    node: Name,
+    /// Its share of requests relative to others.
+    pub(crate) weight: u32,
 }
 
 /// Which of two pods holds the address that both have had: one that is going has given it up.
@@ -148,6 +160,9 @@ fn workload(pod: &PodPart, settings: &Settings) -> Workload {
         labels: pod.labels.clone(),
         meshed: pod.meshed,
         tls: tls(pod, settings),
+        locality: pod.locality.clone(),
+        network: pod.network.clone(),
+        node: pod.node.clone(),
     }
 }
 
@@ -182,7 +197,17 @@ impl PodPart {
             sidecar: has_proxy,
             named_ports: Vec::new(),
             service_ports: Vec::new(),
+            topology: Topology::default(),
+            locality: Name::default(),
+            network: Name::default(),
+            node: Name::default(),
+            weight: 1,
         }
+    }
+
+    /// Puts it where it is, if this is its node.
+    fn settle(&mut self, node: Option<&NodePart>) {
+        self.locality = self.topology.on(node);
     }
 
     /// Where it has the port of this name of a service, if it says so.
@@ -201,10 +226,11 @@ impl PodPart {
             owner: self.owner.clone(),
             tls: tls(self, settings),
             ready: self.ready,
-            weight: 1,
-            network: Name::default(),
+            weight: self.weight,
+            network: self.network.clone(),
             cluster: self.id.cluster.clone(),
-            locality: Name::default(),
+            locality: self.locality.clone(),
+            node: self.node.clone(),
         }
     }
 }

@@ -12,7 +12,7 @@ use ironmesh_model::{Finding, FindingCode, Severity};
 use crate::istio::{EntryPart, MeshConfig};
 use crate::join::{Late, Place};
 use crate::kinds::{Kind, Treatment};
-use crate::kubernetes::{self, EndpointsPart, IngressPart, PodPart, ServicePart};
+use crate::kubernetes::{self, EndpointsPart, IngressPart, NodePart, PodPart, ServicePart};
 use crate::{Join, Object, Status, istio};
 
 /// What was made of one object.
@@ -43,6 +43,7 @@ pub(crate) enum Part {
     Nothing,
     Service(Box<ServicePart>),
     Pod(Box<PodPart>),
+    Node(Box<NodePart>),
     Endpoints(Box<EndpointsPart>),
     Entry(Box<EntryPart>),
     Route(Box<RouteSource>),

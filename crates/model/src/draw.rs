@@ -31,6 +31,8 @@ pub enum Purpose {
     Endpoint = 6,
     /// Whether an endpoint that is new gets it.
     Warmup = 7,
+    /// Which of the endpoints that are more or less near.
+    Locality = 8,
 }
 
 /// A share of requests, in millionths, as Envoy has the percentages that Istio gives it.

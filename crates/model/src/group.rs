@@ -19,10 +19,12 @@ use crate::host::covers_any_case;
 use crate::name::{Labels, Name, ServiceId};
 use crate::policy::{Balance, Balancer, ConnectionPool, ProxyProtocol, TrafficPolicy};
 use crate::reason::Reason;
+use crate::retry::Retry;
 use crate::service::{Discovery, Endpoint, EndpointAddress, Protocol, Service, UpstreamTls};
 
 mod choose;
 mod latency;
+mod near;
 mod outlier;
 mod report;
 mod stats;
@@ -31,7 +33,9 @@ mod usage;
 
 use choose::{By, Level};
 use latency::Latency;
+use near::{Ejecting, Ranks};
 
+pub use near::Nearness;
 pub use outlier::Noted;
 pub use report::{EndpointLoad, GroupReport, GroupUsage, MemberReport};
 pub use stats::{Counter, GroupStats, Statistic};
@@ -73,6 +77,8 @@ pub struct Group {
     usage: Padded<Usage>,
     /// Held while an endpoint is ejected, so that the share of those stays within its limit.
     ejecting: Mutex<()>,
+    /// Tick at which the last ejection ends.
+    ejects_until: AtomicU64,
     stats: GroupStats,
 }
 
@@ -87,6 +93,8 @@ pub struct GroupPolicy {
     pub selector: Option<Labels>,
     /// What the destination policies say.
     pub traffic: TrafficPolicy,
+    /// Whether and how endpoints are preferred for being near; `None`: they are not.
+    pub near: Option<Nearness>,
 }
 
 /// The endpoints of a group at one moment.
@@ -97,8 +105,12 @@ pub struct Members {
     /// Indices of those that are ready.
     pub ready: Box<[u32]>,
     level: Level,
+    /// The same by how near they are, where that makes a difference.
+    ranks: Option<Ranks>,
     /// How one of them is chosen.
     balance: Option<Balance>,
+    /// Which of them are preferred.
+    near: Option<Nearness>,
 }
 
 /// An endpoint as a member of a group.
@@ -214,24 +226,49 @@ impl EndpointState {
     }
 }
 
-/// Endpoints that were tried for one request and that it should not meet again.
+/// Endpoints that were tried for one request and that it should not meet again. Most requests succeed
+/// at once, so that it takes memory only then.
 #[derive(Clone, Debug, Default)]
-pub struct Tried(SmallVec<[Arc<Member>; 2]>);
+pub struct Tried(Option<Box<TriedMembers>>);
+
+#[derive(Clone, Debug, Default)]
+struct TriedMembers {
+    members: SmallVec<[Arc<Member>; 2]>,
+    leaves_localities: bool,
+    meets_again: bool,
+}
 
 impl Tried {
-    /// Notes one more.
-    pub fn push(&mut self, member: Arc<Member>) {
-        if !self.contains(&member) {
-            self.0.push(member);
+    /// Notes one more, as the retries of the request ask for it.
+    pub fn push(&mut self, member: Arc<Member>, retry: Option<&Retry>) {
+        let tried = self.0.get_or_insert_default();
+        tried.leaves_localities = retry.is_some_and(|retry| retry.leaves_localities);
+        tried.meets_again = retry.is_some_and(|retry| !retry.avoids_tried);
+        if !tried.has(&member) {
+            tried.members.push(member);
         }
     }
 
     fn len(&self) -> usize {
-        self.0.len()
+        self.0.as_ref().map_or(0, |tried| tried.members.len())
+    }
+
+    /// Those of the attempts up to the last even one, where localities are left.
+    fn in_left_localities(&self) -> &[Arc<Member>] {
+        match &self.0 {
+            Some(tried) if tried.leaves_localities => &tried.members[..tried.members.len() & !1],
+            _ => &[],
+        }
     }
 
     fn contains(&self, member: &Member) -> bool {
-        self.0.iter().any(|tried| Arc::ptr_eq(&tried.state, &member.state))
+        self.0.as_ref().is_some_and(|tried| !tried.meets_again && tried.has(member))
+    }
+}
+
+impl TriedMembers {
+    fn has(&self, member: &Member) -> bool {
+        self.members.iter().any(|tried| Arc::ptr_eq(&tried.state, &member.state))
     }
 }
 
@@ -248,6 +285,17 @@ pub struct Ask<'a> {
     pub hash: Option<u64>,
 }
 
+impl Members {
+    /// In which rank an endpoint is of which some are preferred for being near: 0 for those that are
+    /// asked first; `None` if it gets no requests from this caller.
+    pub fn rank(&self, member: &Member) -> Option<u32> {
+        let Some(ranks) = &self.ranks else { return Some(0) };
+        let is = |own: &Arc<Member>| Arc::ptr_eq(&own.state, &member.state);
+        let index = self.all.iter().position(is)?;
+        ranks.rank_of(u32::try_from(index).ok()?)
+    }
+}
+
 impl Group {
     /// A group without members.
     pub(crate) fn new(key: GroupKey, policy: GroupPolicy) -> Self {
@@ -259,6 +307,7 @@ impl Group {
             cursor: Padded::default(),
             usage: Padded::default(),
             ejecting: Mutex::new(()),
+            ejects_until: AtomicU64::new(0),
             stats: GroupStats::default(),
         }
     }
@@ -342,8 +391,9 @@ impl Group {
             });
         }
         let balance = policy.traffic.balance.as_ref();
-        if !before.are(&all, balance) {
-            self.members.store(Arc::new(Members::of(all, balance)));
+        let near = policy.near.as_ref();
+        if !before.are(&all, balance, near) {
+            self.members.store(Arc::new(Members::of(all, balance, near)));
         }
     }
 
@@ -361,7 +411,7 @@ impl Group {
     ///
     /// If there is none: [`Reason::NoEndpoints`].
     pub fn pick(&self, ask: &Ask<'_>, now: impl FnOnce() -> Tick) -> Result<Arc<Member>, Reason> {
-        self.pick_at(ask, now, || self.cursor.0.fetch_add(1, Ordering::Relaxed))
+        self.pick_at(ask, now, |cursor| cursor.fetch_add(1, Ordering::Relaxed))
     }
 
     /// The endpoint that [`Group::pick`] would give, without taking a turn.
@@ -370,14 +420,14 @@ impl Group {
     ///
     /// As there.
     pub fn peek(&self, ask: &Ask<'_>, now: impl FnOnce() -> Tick) -> Result<Arc<Member>, Reason> {
-        self.pick_at(ask, now, || self.cursor.0.load(Ordering::Relaxed))
+        self.pick_at(ask, now, |cursor| cursor.load(Ordering::Relaxed))
     }
 
     fn pick_at(
         &self,
         ask: &Ask<'_>,
         now: impl FnOnce() -> Tick,
-        turn: impl FnOnce() -> u64,
+        turn: impl Fn(&AtomicU64) -> u64,
     ) -> Result<Arc<Member>, Reason> {
         let (policy, members) = (self.policy.load(), self.members.load());
         let balancer = policy.traffic.balancer();
@@ -394,11 +444,21 @@ impl Group {
         let outlier = policy.traffic.outlier.as_ref();
         let is_timed = outlier.is_some() || warmup.is_some() || *balancer == Balancer::PeakEwma;
         let at = if is_timed { now() } else { Tick(0) };
+        let by = By { balancer, warmup, now: at };
+        if let Some(ranks) = &members.ranks {
+            let may_be_ejected = at.0 < self.ejects_until.load(Ordering::Relaxed);
+            let ejecting = outlier.filter(|_| may_be_ejected).map(|outlier| Ejecting {
+                now: at,
+                percent_min: u64::from(outlier.min_health_percent),
+            });
+            let chosen = ranks.choose(&by, &members.all, ask, turn, ejecting);
+            return chosen.cloned().ok_or(Reason::NoEndpoints);
+        }
         let outlier = outlier.map(|outlier| (outlier, at));
         let passes = |(outlier, now)| members.passes_over_ejected(outlier, now).then_some(now);
         let now = outlier.and_then(passes);
         let takes = |member: &Member| now.is_none_or(|now| !member.state.is_ejected(now));
-        let by = By { balancer, warmup, now: at };
+        let turn = || turn(&self.cursor.0);
         let chosen = members.level.choose(&by, &members.all, ask, turn, takes);
         chosen.cloned().ok_or(Reason::NoEndpoints)
     }

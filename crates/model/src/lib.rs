@@ -39,6 +39,7 @@ pub mod name;
 pub mod network;
 pub mod path;
 pub mod path_rewrite;
+pub mod place;
 pub mod policy;
 pub mod reason;
 pub mod recorder;

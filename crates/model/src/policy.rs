@@ -5,12 +5,14 @@ use serde::{Deserialize, Serialize};
 use crate::name::{Labels, Name, ObjectId};
 
 mod balance;
+mod locality;
 mod outlier;
 mod pool;
 mod retry_budget;
 mod tls;
 
 pub use balance::{Balance, Balancer, HashBalance, HashCookie, HashKey, HashTable, Warmup};
+pub use locality::{Distribute, Distribution, Failover, LocalityBalance, Preference, ZoneAware};
 pub use outlier::OutlierDetection;
 pub use pool::{ConnectionPool, Keepalive};
 pub use retry_budget::RetryBudget;

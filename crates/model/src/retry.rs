@@ -31,6 +31,9 @@ pub struct Retry {
     /// Whether endpoints that were tried are passed over while there are others
     /// (`retryIgnorePreviousHosts`). Default: they are.
     pub avoids_tried: bool,
+    /// Whether, with each second attempt, localities whose endpoints were tried are left for others
+    /// while there are others (`retryRemoteLocalities`). Default: they are not.
+    pub leaves_localities: bool,
 }
 
 impl Default for Retry {
@@ -42,6 +45,7 @@ impl Default for Retry {
             on: Vec::new(),
             backoff: BACKOFF,
             avoids_tried: true,
+            leaves_localities: false,
         }
     }
 }

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::chunk::Chunk;
 use crate::name::{Identity, Labels, Name, ServiceId, WorkloadId};
-use crate::policy::{ClientTls, TlsMode};
+use crate::place::Place;
+use crate::policy::{ClientTls, Distribution, TlsMode};
 use crate::resource::ResourceKey;
 
 /// A name that callers use, and its ports.
@@ -23,6 +24,8 @@ pub struct Service {
     pub headless: bool,
     /// Where its connections go.
     pub discovery: Discovery,
+    /// Which of its endpoints are preferred for being near.
+    pub distribution: Distribution,
     /// Ports by which callers reach it.
     pub ports: Vec<ServicePort>,
     /// The chunks of its endpoints, in order. A snapshot fills them in.
@@ -167,6 +170,26 @@ pub struct Endpoint {
     pub cluster: Name,
     /// `REGION/ZONE/SUBZONE`; empty if unknown.
     pub locality: Name,
+    /// Name of its node; empty if unknown.
+    pub node: Name,
+}
+
+impl Endpoint {
+    /// Where it is.
+    pub fn place(&self) -> Place<'_> {
+        Place {
+            labels: &self.labels,
+            locality: &self.locality,
+            network: &self.network,
+            cluster: &self.cluster,
+            node: &self.node,
+        }
+    }
+
+    /// Whether a subset with these labels has it.
+    pub fn is_selected_by(&self, selector: &Labels) -> bool {
+        self.place().is_selected_by(selector)
+    }
 }
 
 /// Where an endpoint is.
@@ -245,9 +268,26 @@ pub struct Workload {
     pub meshed: bool,
     /// How callers in the mesh speak to it at ports that no service declares.
     pub tls: UpstreamTls,
+    /// `REGION/ZONE/SUBZONE`; empty if unknown.
+    pub locality: Name,
+    /// Network it is on; empty for the mesh's own.
+    pub network: Name,
+    /// Name of its node; empty if unknown.
+    pub node: Name,
 }
 
 impl Workload {
+    /// Where it is.
+    pub fn place(&self) -> Place<'_> {
+        Place {
+            labels: &self.labels,
+            locality: &self.locality,
+            network: &self.network,
+            cluster: &self.id.cluster,
+            node: &self.node,
+        }
+    }
+
     /// `app` as Istio's metrics have it: `service.istio.io/canonical-name`, the recommended
     /// Kubernetes label, `app`, or the owner's name.
     pub fn canonical_service(&self) -> &str {

@@ -1,11 +1,12 @@
 //! Settings of the mesh, by the names of Istio's MeshConfig where it has one.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::name::Name;
-use crate::policy::MtlsMode;
+use crate::policy::{LocalityBalance, MtlsMode};
 
 /// Settings of the mesh, the same for every proxy. Set by `up --set NAME=VALUE` and MeshConfig.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +39,10 @@ pub struct Settings {
     /// `gatewayTopology.proxyProtocol`: whether gateways are behind a load balancer that speaks the
     /// PROXY protocol to them; default no. Then connections without it are refused.
     pub gateway_proxy_protocol: bool,
+    /// `localityLbSetting`, or `zoneAwareLbSetting` in its place: which endpoints are preferred for
+    /// being near, where neither a policy nor the service says so; default: the nearer ones. All but
+    /// `localityLbSetting.enabled` comes from MeshConfig.
+    pub locality: Arc<LocalityBalance>,
 }
 
 impl Default for Settings {
@@ -54,6 +59,7 @@ impl Default for Settings {
             drain_duration: Duration::from_secs(5),
             mtls_mode: MtlsMode::Permissive,
             gateway_proxy_protocol: false,
+            locality: Arc::default(),
         }
     }
 }
@@ -123,7 +129,7 @@ pub enum BadSetting {
 
 impl Settings {
     /// Names that [`Settings::set`] takes, and what they do.
-    const TABLE: [(&'static str, &'static str); 11] = [
+    const TABLE: [(&'static str, &'static str); 12] = [
         (
             "outboundTrafficPolicy.mode",
             "What happens to traffic for destinations that the mesh does not know: ALLOW_ANY lets \
@@ -156,6 +162,11 @@ impl Settings {
             "gatewayTopology.proxyProtocol",
             "Whether a load balancer in front of the gateways speaks the PROXY protocol to them: true \
              or false. Connections without it are refused then.",
+        ),
+        (
+            "localityLbSetting.enabled",
+            "Whether endpoints that are near are preferred where outlier detection tells which \
+             do badly: true or false.",
         ),
     ];
 
@@ -206,6 +217,7 @@ impl Settings {
                 MtlsMode::Disable => "DISABLE".to_owned(),
             },
             "gatewayTopology.proxyProtocol" => self.gateway_proxy_protocol.to_string(),
+            "localityLbSetting.enabled" => self.locality.enabled.to_string(),
             _ => String::new(),
         }
     }
@@ -262,6 +274,10 @@ impl Settings {
             "terminationDrainDuration" => self.drain_duration = duration()?,
             "gatewayTopology.proxyProtocol" => {
                 self.gateway_proxy_protocol = value.parse().map_err(|_| bad("true or false"))?;
+            }
+            "localityLbSetting.enabled" => {
+                let enabled = value.parse().map_err(|_| bad("true or false"))?;
+                Arc::make_mut(&mut self.locality).enabled = enabled;
             }
             _ => {
                 self.mtls_mode = match value {

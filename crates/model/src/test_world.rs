@@ -6,7 +6,9 @@ use crate::draw::Draw;
 use crate::finding::Finding;
 use crate::listeners::GatewayProtocol;
 use crate::name::{Identity, Labels, Name, ObjectId, ServiceId, WorkloadId};
-use crate::policy::{DestinationPolicy, InboundPolicy, MtlsMode, Subset, TrafficPolicy};
+use crate::policy::{
+    DestinationPolicy, Distribution, InboundPolicy, MtlsMode, Subset, TrafficPolicy,
+};
 use crate::recorder::Recorder;
 use crate::resource::{ListenerKind, Resource, ResourceKey, Version};
 use crate::route::{Action, Backend, HeaderOps, Match, Route, Rule};
@@ -55,6 +57,7 @@ pub(crate) fn service(
         network: "".into(),
         cluster: "Kubernetes".into(),
         locality: "".into(),
+        node: "".into(),
     };
     ServiceSource {
         service: Service {
@@ -63,6 +66,7 @@ pub(crate) fn service(
             addresses: vec![IpAddr::V4(Ipv4Addr::new(10, 96, 0, octet))],
             headless: false,
             discovery: Discovery::Endpoints,
+            distribution: Distribution::Any,
             ports: vec![ServicePort {
                 number: port,
                 name: "http".into(),
@@ -350,5 +354,17 @@ pub(crate) fn workload(
     let identity = identity(namespace, name);
     let labels = labels.iter().copied().collect();
     let tls = UpstreamTls::Mesh(identity.clone());
-    (IpAddr::from(ip), Workload { id, owner: name.into(), identity, labels, meshed: true, tls })
+    let (locality, network, node) = ("".into(), "".into(), "".into());
+    let workload = Workload {
+        id,
+        owner: name.into(),
+        identity,
+        labels,
+        meshed: true,
+        tls,
+        locality,
+        network,
+        node,
+    };
+    (IpAddr::from(ip), workload)
 }

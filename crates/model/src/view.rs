@@ -27,6 +27,7 @@ mod compile;
 mod inbound;
 mod link;
 mod names;
+mod near;
 mod references;
 mod rule_index;
 mod turns;
@@ -50,6 +51,10 @@ pub struct View {
     groups: SharedMap<ServiceId, Arc<[Weak<Group>]>>,
     /// How many services may have groups before those that nothing uses are looked for.
     groups_max: usize,
+    /// Address and uid of the workload whose view it is; `None`: of nobody who is anywhere.
+    own: Option<(IpAddr, Name)>,
+    /// That workload, once it is known.
+    caller: Option<Arc<Workload>>,
     settings: Arc<Settings>,
     listeners: Arc<Listeners>,
     domains: DomainSet,
@@ -272,6 +277,12 @@ pub struct LinkedBackend {
 }
 
 impl View {
+    /// That of the workload with this address and uid, which holds nothing yet. Once it holds the
+    /// workload itself, endpoints are near to it or far.
+    pub fn of(ip: IpAddr, uid: Name) -> Self {
+        Self { own: Some((ip, uid)), ..Self::default() }
+    }
+
     /// The next view, with these changes, and what of them could not be compiled. Never fails as a
     /// whole: a part that cannot be used is dead, the rest works.
     pub fn apply(&self, changes: impl IntoIterator<Item = Change>) -> (Self, Vec<ApplyError>) {

@@ -211,7 +211,7 @@ pub(crate) async fn dial(
                     return Err(failure);
                 }
                 debug_assert_eq!(failure.stage, Stage::NotSent, "nothing was sent yet");
-                picked.member.into_iter().for_each(|member| tried.push(member));
+                picked.member.into_iter().for_each(|member| tried.push(member, None));
                 last = Some(failure);
             }
         }

@@ -21,6 +21,7 @@ mod leaving;
 mod memory;
 mod mesh;
 mod metrics;
+mod near;
 mod opaque;
 mod oracle;
 mod origination;

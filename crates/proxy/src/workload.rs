@@ -72,12 +72,20 @@ impl Eq for LocalWorkload {}
 impl LocalWorkload {
     /// One of a test.
     #[cfg(test)]
-    pub(crate) fn new(id: WorkloadId, owner: Name, local: Local) -> Arc<Self> {
-        Self::behind(id, owner, local, false)
+    pub(crate) fn new(id: WorkloadId, owner: Name, local: Local, ip: IpAddr) -> Arc<Self> {
+        Self::behind(id, owner, local, ip, false)
     }
 
-    /// A workload that has no certificate yet and holds nothing.
-    fn behind(id: WorkloadId, owner: Name, local: Local, proxy_protocol: bool) -> Arc<Self> {
+    /// A workload that has no certificate yet and holds nothing. `ip`: its address, from which it is
+    /// near to some and far from others.
+    fn behind(
+        id: WorkloadId,
+        owner: Name,
+        local: Local,
+        ip: IpAddr,
+        proxy_protocol: bool,
+    ) -> Arc<Self> {
+        let uid = id.uid.clone();
         let hops = [ListenerKind::Outbound, ListenerKind::Inbound, ListenerKind::Gateway]
             .map(|kind| format!("{} {}", kind.word(), id.uid));
         Arc::new(Self {
@@ -85,7 +93,7 @@ impl LocalWorkload {
             owner,
             local: ArcSwap::from_pointee(local),
             credentials: ArcSwapOption::empty(),
-            views: Views::new(View::default()),
+            views: Views::new(View::of(ip, uid)),
             asked_names: AskedNames::default(),
             edge_tls: ArcSwap::default(),
             edge_ports: ArcSwap::default(),
@@ -148,6 +156,7 @@ impl LocalWorkload {
                 namespace: bootstrap.workload.namespace.clone(),
                 labels: bootstrap.labels.clone(),
             },
+            bootstrap.ip,
             bootstrap.proxy_protocol,
         )
     }

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use ironmesh_model::bootstrap::ProxyKind;
 use ironmesh_model::chunk::Chunk;
 use ironmesh_model::limits::WireLimits;
+use ironmesh_model::policy::Distribution;
 use ironmesh_model::resource::{Applies, DefaultBackend, Destination, Join, Resolution};
 use ironmesh_model::route::{Route, Rule};
 use ironmesh_model::service::{Discovery, Endpoints, Protocol, Service};
@@ -82,6 +83,7 @@ impl World {
             headless: false,
             ports: Vec::new(),
             discovery: Discovery::Endpoints,
+            distribution: Distribution::Any,
             endpoint_chunks: vec![Chunk::WHOLE],
         };
         let endpoints =

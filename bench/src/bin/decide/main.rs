@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
 
 use anyhow::Context;
-use ironmesh_model::policy::{DestinationPolicy, Subset, TrafficPolicy};
+use ironmesh_model::policy::{DestinationPolicy, Distribution, Subset, TrafficPolicy};
 use ironmesh_model::resource::Version;
 use ironmesh_model::route::{Action, Backend, HeaderOps, Match, Route, Rule};
 use ironmesh_model::service::{
@@ -142,6 +142,7 @@ impl HeaderLookup for Headers {
 fn objects() -> Objects {
     let service = Service {
         discovery: Discovery::Endpoints,
+        distribution: Distribution::Any,
         id: ServiceId { namespace: "default".into(), hostname: HOST.into() },
         name: "reviews".into(),
         addresses: vec![ADDRESS.into()],
@@ -241,6 +242,7 @@ fn endpoint(version: &str, last: u8) -> Endpoint {
         network: "".into(),
         cluster: "Kubernetes".into(),
         locality: "".into(),
+        node: "".into(),
     }
 }
 

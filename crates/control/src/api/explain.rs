@@ -130,6 +130,9 @@ pub struct RetryItem {
     pub backoff: Duration,
     /// Whether endpoints that were tried are passed over.
     pub avoids_tried: bool,
+    /// Whether localities are left with each second attempt.
+    #[serde(default)]
+    pub leaves_localities: bool,
     /// Whether the request itself asks for it, by headers `x-envoy-...`.
     pub asked: bool,
 }
@@ -169,6 +172,9 @@ pub struct BackendItem {
     /// How one of its endpoints is chosen: `LEAST_REQUEST`, `RING_HASH of the header user`.
     #[serde(default)]
     pub balancer: Option<String>,
+    /// By what endpoints are preferred for being near; `None`: they are not.
+    #[serde(default)]
+    pub prefers: Option<String>,
     /// Its endpoints.
     pub endpoints: Vec<EndpointItem>,
 }
@@ -186,6 +192,13 @@ pub struct EndpointItem {
     pub tls: String,
     /// The identity that it must prove.
     pub identity: Option<String>,
+    /// Where it is, as `REGION/ZONE/SUBZONE`; empty if that is not known.
+    #[serde(default)]
+    pub locality: String,
+    /// Its rank among those that are preferred for being near: 0 for those that are asked first. `None`
+    /// if it gets no requests from this caller.
+    #[serde(default)]
+    pub rank: Option<u32>,
     /// Whether the proxy may pick it now: if it is ejected it may not, nor, in general, if it is not
     /// ready.
     #[serde(default)]

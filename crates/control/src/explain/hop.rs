@@ -1,8 +1,10 @@
 //! What is said about one proxy on the way.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use ironmesh_dialects::object::value as object;
+use ironmesh_model::group::Members;
 use ironmesh_model::policy::{MtlsMode, TlsMode};
 use ironmesh_model::service::{EndpointAddress, UpstreamTls};
 use ironmesh_model::view::LinkedBackend;
@@ -81,6 +83,7 @@ fn terms(walked: &Walked) -> (Option<Duration>, Option<RetryItem>) {
         per_try_timeout: asked.per_try_timeout.or(retry.per_try_timeout),
         backoff: retry.backoff,
         avoids_tried: retry.avoids_tried,
+        leaves_localities: retry.leaves_localities,
         asked: own.is_some(),
     });
     (timeout, retry)
@@ -178,16 +181,21 @@ fn backend_item(backend: &LinkedBackend, known: &Known, chosen: bool) -> Backend
         chosen,
         unusable: group.err().copied(),
         balancer: group.ok().map(|group| group.policy().traffic.balancer().to_string()),
+        prefers: group
+            .ok()
+            .and_then(|group| group.policy().near.as_ref().map(|near| near.preference.to_string())),
         endpoints: group
             .map(|group| {
                 let members = group.members();
-                members.all.iter().map(|member| endpoint_item(group, member, known)).collect()
+                let item = |member: &Arc<Member>| endpoint_item(group, &members, member, known);
+                members.all.iter().map(item).collect()
             })
             .unwrap_or_default(),
     }
 }
 
-fn endpoint_item(group: &Group, member: &Member, known: &Known) -> EndpointItem {
+fn endpoint_item(group: &Group, members: &Members, member: &Member, known: &Known) -> EndpointItem {
+    let rank = members.rank(member);
     let Member { endpoint, port, .. } = member;
     let address = match &endpoint.address {
         EndpointAddress::Ip(ip) => std::net::SocketAddr::new(*ip, *port).to_string(),
@@ -200,7 +208,9 @@ fn endpoint_item(group: &Group, member: &Member, known: &Known) -> EndpointItem 
         ready: endpoint.ready,
         tls: upstream_word(&member.tls).to_owned(),
         identity: member.tls.expected().map(ToString::to_string),
-        may_be_picked: endpoint.ready && !group.is_ejected(member, NOW),
+        locality: endpoint.locality.to_string(),
+        rank,
+        may_be_picked: endpoint.ready && rank.is_some() && !group.is_ejected(member, NOW),
         state: member.address().and_then(|address| known.state(group, address)),
     }
 }

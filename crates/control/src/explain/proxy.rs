@@ -181,9 +181,15 @@ impl<'a> Proxy<'a> {
         };
         let kind = if gateway { ProxyKind::Gateway } else { ProxyKind::Sidecar };
         let (scope, _) = snapshot.scope(&subscriber, Some(kind));
-        let view = View::default();
+        let view = match Pod::of(pod).status().pod_ip().parse() {
+            Ok(ip) => View::of(ip, object::uid(pod).into()),
+            Err(_) => View::default(),
+        };
         let mut proxy = Self { snapshot, pod, subscriber, scope, view, identity };
         proxy.subscribe(ResourceKey::Settings);
+        if let Ok(ip) = Pod::of(pod).status().pod_ip().parse() {
+            proxy.subscribe(ResourceKey::Workload(ip));
+        }
         if gateway {
             proxy.subscribe(ResourceKey::Listeners);
         }

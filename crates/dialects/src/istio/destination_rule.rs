@@ -15,7 +15,7 @@ use crate::translate::Part;
 mod balance;
 mod fields;
 
-use balance::Report;
+use balance::{Report, TrafficPolicyFields, failover_without_detection};
 pub use fields::*;
 
 /// Translates a DestinationRule.
@@ -38,6 +38,7 @@ pub(crate) fn destination_rule(object: &Object, findings: &mut Vec<Finding>) -> 
     let traffic = traffic.map(|given| self::traffic(given, "spec.trafficPolicy", &mut report));
     let traffic = balance::by_annotation(object, traffic, &mut report);
     let (mutual_tls_at, credentials) = (mutual_tls_at(&spec), credentials(&spec));
+    without_detection(&spec, &mut report);
     Some(Part::DestinationPolicy(Box::new(DestinationPolicySource {
         policy: DestinationPolicy { id: object.id().clone(), traffic, subsets, fills: false },
         host: fully_qualified(&spec.host, object),
@@ -47,6 +48,31 @@ pub(crate) fn destination_rule(object: &Object, findings: &mut Vec<Finding>) -> 
         mutual_tls_at,
         credentials,
     })))
+}
+
+/// Finds preferences of localities that nothing leads to, in the whole, its subsets and ports.
+fn without_detection(spec: &Spec, report: Report<'_>) {
+    let wider = spec.traffic_policy.as_ref().and_then(|own| own.outlier_detection.as_ref());
+    let whole = spec.traffic_policy.iter().map(|own| ("spec.trafficPolicy".to_owned(), own));
+    let subsets =
+        spec.subsets.iter().enumerate().map(|(at, own)| {
+            (field(&item("spec.subsets", at), "trafficPolicy"), &own.traffic_policy)
+        });
+    for (path, own) in whole.chain(subsets) {
+        let sections = TrafficPolicyFields {
+            load_balancer: own.load_balancer.as_ref(),
+            outlier_detection: own.outlier_detection.as_ref().or(wider),
+        };
+        failover_without_detection(&sections, &path, report);
+        for (at, port) in own.port_level_settings.iter().enumerate() {
+            let sections = TrafficPolicyFields {
+                load_balancer: port.load_balancer.as_ref(),
+                outlier_detection: port.outlier_detection.as_ref(),
+            };
+            let path = item(&field(&path, "portLevelSettings"), at);
+            failover_without_detection(&sections, &path, report);
+        }
+    }
 }
 
 /// Where it asks for `ISTIO_MUTUAL`.

@@ -1,13 +1,17 @@
 //! Istio's MeshConfig: the settings of the mesh, as the ConfigMap `istio` of the root namespace has them
 //! under the key `mesh`. What it leaves out is as the mesh was started with.
 
+use std::sync::Arc;
+
+use ironmesh_model::policy::LocalityBalance;
 use ironmesh_model::settings::{BadSetting, Settings};
 use ironmesh_model::{Finding, FindingCode, Name};
 use serde_json::Value;
 
+use super::destination_rule::{self, ZoneBalance};
 use crate::kubernetes::kinds::ConfigMap;
 use crate::kubernetes::read_workload;
-use crate::schema::nearest;
+use crate::schema::{nearest, parse};
 use crate::translate::Part;
 use crate::{Object, manifest, path};
 
@@ -22,6 +26,8 @@ pub(crate) struct MeshConfig {
     pub(crate) namespace: Name,
     /// Names and values, each of which can be set.
     given: Vec<(String, String)>,
+    /// Which endpoints are preferred for being near, if it says so.
+    locality: Option<Arc<LocalityBalance>>,
 }
 
 impl MeshConfig {
@@ -32,6 +38,7 @@ impl MeshConfig {
             // It was tried when it was read.
             let _ = settings.set(name, value);
         }
+        settings.locality = self.locality.clone().unwrap_or(settings.locality);
         settings
     }
 }
@@ -40,7 +47,7 @@ impl MeshConfig {
 pub(crate) fn mesh_config(object: &Object, findings: &mut Vec<Finding>) -> Option<Part> {
     let ConfigMap { data, .. } = read_workload(object, findings)?;
     let text = data.get("mesh").filter(|_| **object.name() == *"istio")?;
-    let mut reading = Reading { object, findings, given: Vec::new() };
+    let mut reading = Reading { object, findings, given: Vec::new(), locality: None };
     match &manifest::parse(text) {
         parsed if !parsed.errors.is_empty() => {
             let error = &parsed.errors[0];
@@ -56,15 +63,16 @@ pub(crate) fn mesh_config(object: &Object, findings: &mut Vec<Finding>) -> Optio
             }
         },
     }
-    let given = reading.given;
+    let Reading { given, locality, .. } = reading;
     let namespace = object.namespace().clone();
-    Some(Part::MeshConfig(Box::new(MeshConfig { namespace, given })))
+    Some(Part::MeshConfig(Box::new(MeshConfig { namespace, given, locality })))
 }
 
 struct Reading<'a> {
     object: &'a Object,
     findings: &'a mut Vec<Finding>,
     given: Vec<(String, String)>,
+    locality: Option<Arc<LocalityBalance>>,
 }
 
 impl Reading<'_> {
@@ -97,6 +105,7 @@ impl Reading<'_> {
                 }
                 _ => self.report(path, FindingCode::Invalid, "this takes an object"),
             },
+            Some(Meaning::Locality) => self.locality(name, path, value),
             Some(Meaning::NoEffect(why)) => self.report(path, FindingCode::NoEffect, said(why)),
             Some(Meaning::Unneeded(why)) => self.report(path, FindingCode::NotNeeded, said(why)),
             Some(Meaning::Later) => {
@@ -109,6 +118,23 @@ impl Reading<'_> {
                 let message = format!("MeshConfig has no field {name:?}{hint}");
                 self.report(path, FindingCode::UnknownField, message);
             }
+        }
+    }
+
+    /// Which endpoints are preferred for being near, as DestinationRules say it. Of the two ways to say
+    /// it the one by zones counts, as in Istio.
+    fn locality(&mut self, name: &str, path: &str, value: &Value) {
+        let read = match name {
+            "zoneAwareLbSetting" => parse::<ZoneBalance>(value).map(|own| own.meaning()),
+            _ => parse::<destination_rule::LocalityBalance>(value).map(|own| own.meaning()),
+        };
+        let counts = |own: &Arc<LocalityBalance>| own.zone_aware.is_none();
+        match read {
+            Ok(own) if own.zone_aware.is_some() || self.locality.as_ref().is_none_or(counts) => {
+                self.locality = Some(Arc::new(own));
+            }
+            Ok(_) => {}
+            Err(unreadable) => self.report(path, FindingCode::Invalid, unreadable.to_string()),
         }
     }
 
@@ -238,6 +264,30 @@ mod tests {
         assert_eq!(settings.value("gatewayTopology.proxyProtocol"), "true");
         assert_eq!(settings.value("outboundTrafficPolicy.mode"), "REGISTRY_ONLY");
         assert_eq!(findings, [""; 0]);
+    }
+
+    #[test]
+    fn localities_are_read_as_destination_rules_say_them() {
+        let over = |text: &str| {
+            let (Part::MeshConfig(config), findings) = read(text) else { panic!("not read") };
+            assert_eq!(findings, [""; 0]);
+            config.over(&Settings::default()).locality
+        };
+        let failover = over("localityLbSetting: {failover: [{from: eu, to: us}]}");
+        assert_eq!((failover.enabled, &*failover.failover[0].to), (true, "us"));
+        assert!(!over("localityLbSetting: {enabled: false}").enabled);
+        let zones = "zoneAwareLbSetting: {minClusterSize: 2}";
+        for text in [
+            format!("{zones}\nlocalityLbSetting: {{}}"),
+            format!("localityLbSetting: {{}}\n{zones}"),
+        ] {
+            assert_eq!(over(&text).zone_aware.unwrap().endpoints_min, 2);
+        }
+        let (_, findings) = read("localityLbSetting: {enabled: maybe}");
+        assert!(
+            findings[0].starts_with("IM0001 data.mesh.localityLbSetting: enabled: "),
+            "{findings:?}"
+        );
     }
 
     #[test]

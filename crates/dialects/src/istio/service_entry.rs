@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use ironmesh_model::network::Network;
+use ironmesh_model::policy::Distribution;
 use ironmesh_model::service::{Discovery, EndpointAddress, Protocol, ServicePort};
 use ironmesh_model::snapshot::Created;
 use ironmesh_model::{Finding, FindingCode, Labels, Name, ObjectId};
 
 use super::{export_to, labels};
 use crate::Object;
-use crate::kubernetes::declared_protocol;
+use crate::kubernetes::{Topology, declared_protocol, distribution};
 use crate::path::{field, item};
 use crate::schema::{Bounded, read};
 use crate::translate::Part;
@@ -38,6 +39,7 @@ pub(crate) struct EntryPart {
     networks: Vec<Network>,
     ports: Vec<EntryPort>,
     discovery: Discovery,
+    distribution: Distribution,
     is_internal: bool,
     export_to: Vec<Name>,
     endpoints: Endpoints,
@@ -70,6 +72,7 @@ struct EntryEndpoint {
     labels: Labels,
     service_account: Name,
     weight: u32,
+    network: Name,
     locality: Name,
 }
 
@@ -106,6 +109,7 @@ pub(crate) fn service_entry(object: &Object, findings: &mut Vec<Finding>) -> Opt
             Resolution::DnsRoundRobin => Discovery::FirstAddress,
             Resolution::DynamicDns => Discovery::Named,
         },
+        distribution: distribution(object, findings),
         is_internal: spec.location == Location::Internal,
         export_to: export_to(&spec.export_to, object),
         endpoints,
@@ -135,13 +139,15 @@ fn endpoint(given: &WorkloadEntry) -> Option<EntryEndpoint> {
         Some((name.as_str().into(), u16::try_from(*port).ok()?))
     };
     let as_name = || EndpointAddress::Dns(text.trim_end_matches('.').to_ascii_lowercase().into());
+    let own_labels = labels(&given.labels);
     Some(EntryEndpoint {
         address: text.parse().map_or_else(|_| as_name(), EndpointAddress::Ip),
         ports: given.ports.iter().filter_map(port).collect(),
-        labels: labels(&given.labels),
         service_account: given.service_account.as_str().into(),
-        weight: given.weight.unwrap_or(1),
-        locality: given.locality.as_str().into(),
+        weight: given.weight.filter(|weight| *weight > 0).unwrap_or(1),
+        network: given.network.as_str().into(),
+        locality: Topology::or(&given.locality, &own_labels).alone(),
+        labels: own_labels,
     })
 }
 

@@ -7,7 +7,7 @@ use ironmesh_model::{Finding, FindingCode, Name, WorkloadId};
 use super::labels;
 use super::service_entry::{self, TLS_MODE};
 use crate::Object;
-use crate::kubernetes::{CLUSTER, PodPart};
+use crate::kubernetes::{CLUSTER, PodPart, Topology};
 use crate::schema::{Bounded, kind, read};
 use crate::translate::Part;
 
@@ -55,7 +55,11 @@ pub(crate) fn workload_entry(object: &Object, findings: &mut Vec<Finding>) -> Op
         name: object.name().clone(),
         uid: object.uid(),
     };
+    let topology = Topology::or(&spec.locality, &labels);
     let mut part = PodPart::of_entry(id, ip, labels, has_proxy);
+    part.topology = topology;
+    part.network = spec.network.as_str().into();
+    part.weight = spec.weight.filter(|weight| *weight > 0).unwrap_or(1);
     part.owner = owner;
     part.service_account = account.unwrap_or("default").into();
     part.created = object.created();
@@ -116,6 +120,31 @@ mod tests {
         });
         assert_eq!(targets(&[entry(spec.clone()), service("http"), selecting]), [81, 81]);
         assert_eq!(targets(&[entry(spec), service("other")]), [8080]);
+    }
+
+    #[test]
+    fn it_says_where_it_is_and_how_much_it_gets() {
+        let service = json!({
+            "apiVersion": "v1", "kind": "Service",
+            "metadata": {"name": "s", "namespace": "default"},
+            "spec": {"clusterIP": "10.96.0.9", "selector": {"app": "a"}, "ports": [{"port": 80}]},
+        });
+        let place = |label: &str, more: Value| {
+            let labels = json!({"app": "a", "istio-locality": label});
+            let mut spec = json!({"address": "192.0.2.1", "labels": labels});
+            spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            let objects = [entry(spec), service.clone()];
+            let objects = objects.map(|value| Object::new(value).unwrap());
+            let translation = translate(&objects, &Settings::default());
+            assert_eq!(translation.findings, []);
+            let endpoint = &translation.objects.services[0].endpoints[0];
+            let workload = &translation.objects.workloads[0].1;
+            assert_eq!(endpoint.place(), workload.place());
+            (endpoint.locality.to_string(), endpoint.network.to_string(), endpoint.weight)
+        };
+        let own = json!({"locality": "eu/a/1", "network": "n", "weight": 3});
+        assert_eq!(place("us.b", own), ("eu/a/1".to_owned(), "n".to_owned(), 3));
+        assert_eq!(place("us.b", json!({"weight": 0})), ("us/b".to_owned(), String::new(), 1));
     }
 
     #[test]

@@ -30,7 +30,10 @@ fn object(what: u8, who: u8, how: u8) -> Value {
         1 => json!({
             "apiVersion": "v1", "kind": "Pod",
             "metadata": metadata(json!({"app": (["a", "b"][usize::from(how % 2)])})),
-            "spec": {"containers": [{"name": (["c", "istio-proxy"][usize::from(how / 2 % 2)])}]},
+            "spec": {
+                "nodeName": format!("n{}", how % 3),
+                "containers": [{"name": (["c", "istio-proxy"][usize::from(how / 2 % 2)])}],
+            },
             "status": {
                 "phase": (["Running", "Running", "Failed"][usize::from(how % 3)]),
                 "podIP": format!("10.77.0.{}", how % 4 + 1),
@@ -58,6 +61,13 @@ fn object(what: u8, who: u8, how: u8) -> Value {
         }),
         4..8 => late(what, how, &metadata(json!({}))),
         8 => entry(namespace, how, &metadata(json!({}))),
+        9 => json!({
+            "apiVersion": "v1", "kind": "Node",
+            "metadata": {
+                "name": name,
+                "labels": {"topology.kubernetes.io/zone": (["a", "b"][usize::from(how % 2)])},
+            },
+        }),
         _ => json!({
             "apiVersion": "networking.istio.io/v1", "kind": "VirtualService",
             "metadata": metadata(json!({})),
@@ -147,7 +157,7 @@ proptest! {
 
     #[test]
     fn one_object_at_a_time_gives_what_all_at_once_give(
-        steps in prop::collection::vec((0u8..10, 0u8..6, any::<u8>(), prop::bool::weighted(0.75)), 1..40)
+        steps in prop::collection::vec((0u8..11, 0u8..6, any::<u8>(), prop::bool::weighted(0.75)), 1..40)
     ) {
         let settings = Settings::default();
         let (mut join, edits) = Join::new(settings.clone());

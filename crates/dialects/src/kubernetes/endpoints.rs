@@ -253,6 +253,7 @@ fn outside(part: &ServicePart, ip: IpAddr) -> Endpoint {
         network: Name::default(),
         cluster: CLUSTER.into(),
         locality: Name::default(),
+        node: Name::default(),
     }
 }
 

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use ironmesh_model::{Finding, FindingCode, Severity};
 use serde_json::{Value, json};
 
+use super::topology;
 use crate::schema::{Bounded, Count, IntegerOrText, Status, Typed, fields, kind, read, words};
 use crate::{Object, path};
 
@@ -69,14 +70,15 @@ pub fn node_labels() -> [(&'static str, &'static str); 6] {
     ]
 }
 
-/// A selector that the node does not meet: its pods run there all the same.
+/// A selector that the node does not meet: its pods run there all the same. What says where the node
+/// is says where the pod is.
 fn node_selector(object: &Object, findings: &mut Vec<Finding>) {
     for spec in ["spec", "spec.template.spec"] {
         let pointer = format!("/{}/nodeSelector", spec.replace('.', "/"));
         let selector = object.value().pointer(&pointer).and_then(Value::as_object);
         for (label, value) in selector.into_iter().flatten() {
             let Some(value) = value.as_str() else { continue };
-            if node_labels().contains(&(label, value)) {
+            if node_labels().contains(&(label, value)) || topology::is_place(label) {
                 continue;
             }
             let at = path::field(&format!("{spec}.nodeSelector"), label);

@@ -11,7 +11,7 @@ use ironmesh_model::snapshot::Edit;
 use ironmesh_model::{Labels, Name, ServiceId};
 
 use super::endpoints::{self, EndpointsPart};
-use super::{PodPart, ServicePart, endpoint, holder, workload};
+use super::{NodePart, PodPart, ServicePart, endpoint, holder, workload};
 
 /// Services, pods and lists of endpoints, by the names of their objects.
 #[derive(Debug)]
@@ -19,6 +19,7 @@ pub(crate) struct Members<K> {
     settings: Settings,
     services: BTreeMap<K, ServicePart>,
     pods: BTreeMap<K, PodPart>,
+    nodes: BTreeMap<K, NodePart>,
     lists: BTreeMap<K, EndpointsPart>,
     /// By namespace and the first label of the selector.
     services_by_label: Sets<(Name, Name, Name), K>,
@@ -37,6 +38,7 @@ impl<K: Ord + Clone> Members<K> {
             settings,
             services: BTreeMap::new(),
             pods: BTreeMap::new(),
+            nodes: BTreeMap::new(),
             lists: BTreeMap::new(),
             services_by_label: Sets::default(),
             services_by_name: Sets::default(),
@@ -140,6 +142,26 @@ impl<K: Ord + Clone> Members<K> {
             }
         }
         edits
+    }
+
+    /// A node is this, or gone: its pods, which are to be put again.
+    pub(crate) fn put_node(&mut self, key: K, part: Option<NodePart>) -> Vec<(K, PodPart)> {
+        let before = self.nodes.remove(&key);
+        if before == part {
+            self.nodes.extend(part.map(|part| (key, part)));
+            return Vec::new();
+        }
+        let names: Vec<Name> = before.iter().chain(&part).map(|part| part.name.clone()).collect();
+        self.nodes.extend(part.map(|part| (key, part)));
+        let pods = self.pods.iter().filter(|(_, pod)| names.contains(&pod.node));
+        pods.map(|(key, pod)| (key.clone(), pod.clone())).collect()
+    }
+
+    /// A pod where its node says that it is.
+    pub(crate) fn settled(&self, mut pod: PodPart) -> PodPart {
+        let node = self.nodes.values().find(|node| node.name == pod.node);
+        pod.settle(node);
+        pod
     }
 
     /// A list of endpoints is this, or gone.

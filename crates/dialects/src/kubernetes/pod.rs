@@ -2,12 +2,13 @@
 
 use std::net::IpAddr;
 
-use ironmesh_model::{Finding, WorkloadId};
+use ironmesh_model::place::{NETWORK, NODE};
+use ironmesh_model::{Finding, Name, WorkloadId};
 
 use super::kinds::{
     Container, ContainerRestartPolicy, ObjectMeta, OwnerReference, Pod, PodSpec, PodStatus,
 };
-use super::{CLUSTER, PodPart, fields, labels};
+use super::{CLUSTER, PodPart, Topology, fields, labels};
 use crate::Object;
 use crate::schema::{Fields, IntegerOrText};
 use crate::translate::Part;
@@ -26,6 +27,8 @@ pub(crate) fn pod(object: &Object, findings: &mut Vec<Finding>) -> Option<Part> 
     let gateway = proxy.is_some_and(|proxy| proxy.args.iter().any(|arg| arg == "router"));
     let ports = spec.containers.iter().flat_map(|container| &container.ports);
     let named = ports.filter(|port| !port.name.is_empty() && port.container_port != 0);
+    let labels = labels(&metadata.labels);
+    let asked = spec.node_selector.get(NODE);
     Some(Part::Pod(Box::new(PodPart {
         id: WorkloadId {
             cluster: CLUSTER.into(),
@@ -34,7 +37,12 @@ pub(crate) fn pod(object: &Object, findings: &mut Vec<Finding>) -> Option<Part> 
             uid: object.uid(),
         },
         ip,
-        labels: labels(&metadata.labels),
+        topology: Topology::of_pod(&labels, &spec.node_selector),
+        locality: Name::default(),
+        network: labels.value(NETWORK).unwrap_or_default().into(),
+        node: asked.unwrap_or(&spec.node_name).as_str().into(),
+        weight: 1,
+        labels,
         owner: metadata.pod_owner().into(),
         service_account: spec.service_account().into(),
         ready: ready && !object.is_terminating(),

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use ironmesh_model::policy::Distribution;
 use ironmesh_model::service::{self, Discovery};
 use ironmesh_model::snapshot::Reach;
 use ironmesh_model::{Finding, FindingCode, Name, ServiceId};
@@ -42,6 +43,17 @@ pub(crate) fn service(object: &Object, findings: &mut Vec<Finding>) -> Option<Pa
         targets.push(Target { service: port.port, pod });
     }
     let addresses = addresses(object, &spec, findings);
+    let distribution = match spec.traffic_distribution.as_str() {
+        "" => distribution(object, findings),
+        SAME_NODE => Distribution::SameNode,
+        SAME_ZONE | CLOSE => Distribution::SameZone,
+        other => {
+            let message = format!("{other:?} is none of {CLOSE}, {SAME_ZONE} and {SAME_NODE}");
+            let path = "spec.trafficDistribution";
+            findings.push(Finding::new(object.id(), path, FindingCode::Invalid, message));
+            Distribution::Any
+        }
+    };
     let headless = spec.is_headless();
     let hostname = format!("{}.{}.svc.cluster.local", object.name(), object.namespace());
     Some(Part::Service(Box::new(ServicePart {
@@ -51,6 +63,7 @@ pub(crate) fn service(object: &Object, findings: &mut Vec<Finding>) -> Option<Pa
             addresses,
             headless,
             discovery: Discovery::Endpoints,
+            distribution,
             ports: service_ports,
             endpoint_chunks: Vec::new(),
         },
@@ -61,6 +74,33 @@ pub(crate) fn service(object: &Object, findings: &mut Vec<Finding>) -> Option<Pa
         reach: Reach { export_to: exported(object), ..Reach::since(object.created()) },
     })))
 }
+
+/// Which endpoints are preferred, by an annotation of a Service or a ServiceEntry.
+pub(crate) fn distribution(object: &Object, findings: &mut Vec<Finding>) -> Distribution {
+    let Some(word) = object.annotation(DISTRIBUTION).filter(|word| !word.is_empty()) else {
+        return Distribution::Any;
+    };
+    let is = |known: &str| word.eq_ignore_ascii_case(known);
+    if is(CLOSE) || is(SAME_ZONE) {
+        return Distribution::SameZone;
+    }
+    if is(SAME_NODE) {
+        return Distribution::SameNode;
+    }
+    let message = format!("{DISTRIBUTION} is {CLOSE}, {SAME_ZONE} or {SAME_NODE}, not {word:?}");
+    let path = "metadata.annotations";
+    findings.push(Finding::new(object.id(), path, FindingCode::NoEffect, message));
+    Distribution::Any
+}
+
+/// The annotation by which objects say what `spec.trafficDistribution` of a Service does.
+const DISTRIBUTION: &str = "networking.istio.io/traffic-distribution";
+/// Endpoints of the caller's zone are preferred; the older word for it.
+const CLOSE: &str = "PreferClose";
+/// Endpoints of the caller's zone are preferred.
+const SAME_ZONE: &str = "PreferSameZone";
+/// Endpoints of the caller's node are preferred.
+const SAME_NODE: &str = "PreferSameNode";
 
 /// The namespaces that see a Service, by an annotation; none for all.
 fn exported(object: &Object) -> Vec<Name> {

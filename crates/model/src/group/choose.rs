@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use twox_hash::XxHash64;
 
+use super::near::Ranks;
 use super::table::{Entry, Table};
-use super::{Ask, Member, Members, Tick};
+use super::{Ask, Member, Members, Nearness, Tick};
 use crate::draw::{Draw, Purpose};
 use crate::policy::{Balance, Balancer, Warmup};
 
@@ -24,23 +25,44 @@ pub(super) struct Level {
 
 impl Members {
     /// These endpoints, prepared for a way to choose among them.
-    pub(super) fn of(all: Vec<Arc<Member>>, balance: Option<&Balance>) -> Self {
+    pub(super) fn of(
+        all: Vec<Arc<Member>>,
+        balance: Option<&Balance>,
+        near: Option<&Nearness>,
+    ) -> Self {
         let ready = (0u32..).zip(&all).filter(|(_, member)| member.endpoint.ready);
         let ready: Box<[u32]> = ready.map(|(index, _)| index).collect();
-        let level = Level::of(ready.clone(), &all, balance);
-        Self { all: all.into(), ready, level, balance: balance.cloned() }
+        let ranks = near.and_then(|near| Ranks::of(&all, near, balance));
+        let level = match &ranks {
+            Some(_) => Level::default(),
+            None => Level::of(ready.clone(), &all, balance, None),
+        };
+        let (balance, near) = (balance.cloned(), near.cloned());
+        Self { all: all.into(), ready, level, ranks, balance, near }
     }
 
     /// Whether they are just these endpoints, prepared for this way to choose.
-    pub(super) fn are(&self, all: &[Arc<Member>], balance: Option<&Balance>) -> bool {
+    pub(super) fn are(
+        &self,
+        all: &[Arc<Member>],
+        balance: Option<&Balance>,
+        near: Option<&Nearness>,
+    ) -> bool {
         self.balance.as_ref() == balance
+            && self.near.as_ref() == near
             && self.all.len() == all.len()
             && self.all.iter().zip(all).all(|(a, b)| Arc::ptr_eq(a, b))
     }
 }
 
 impl Level {
-    fn of(ready: Box<[u32]>, all: &[Arc<Member>], balance: Option<&Balance>) -> Self {
+    /// `shares`: what each is to get of what a hash chooses, if not as its own weight says.
+    pub(super) fn of(
+        ready: Box<[u32]>,
+        all: &[Arc<Member>],
+        balance: Option<&Balance>,
+        shares: Option<&[f64]>,
+    ) -> Self {
         let weight = |index: &u32| all[*index as usize].endpoint.weight.max(1);
         let weights: Vec<u32> = ready.iter().map(weight).collect();
         let differ = weights.windows(2).any(|pair| pair[0] != pair[1]);
@@ -58,7 +80,8 @@ impl Level {
             Some(Balancer::Hash(hash)) => {
                 let entry = |(position, index): (u32, &u32)| {
                     let key = all[*index as usize].address()?.to_string();
-                    let weight = f64::from(weights[position as usize]);
+                    let own = || f64::from(weights[position as usize]);
+                    let weight = shares.map_or_else(own, |shares| shares[position as usize]);
                     Some(Entry { key, weight, value: position })
                 };
                 let entries = (0u32..).zip(&ready).filter_map(entry).collect();
@@ -67,6 +90,16 @@ impl Level {
             _ => None,
         };
         Self { ready, sums, turns, table }
+    }
+
+    /// Indices of its endpoints: those that are ready.
+    pub(super) fn ready(&self) -> &[u32] {
+        &self.ready
+    }
+
+    /// Whether it has the endpoint of this index.
+    pub(super) fn has(&self, index: u32) -> bool {
+        self.ready.contains(&index)
     }
 
     /// Chooses one that takes requests, if possible none that was tried before, and seldom one that is

@@ -96,6 +96,7 @@ impl Group {
         // It comes back when it is looked at.
         let until = now.after(lasts).0.checked_next_multiple_of(interval).unwrap_or(u64::MAX);
         state.ejected_until.store(until, Ordering::Relaxed);
+        self.ejects_until.fetch_max(until, Ordering::Relaxed);
         state.ejections.store(times, Ordering::Relaxed);
     }
 

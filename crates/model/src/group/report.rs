@@ -104,6 +104,7 @@ impl Group {
             };
             let until = if told.ejected_for.is_zero() { 0 } else { now.after(told.ejected_for).0 };
             member.state.ejected_until.store(until, Ordering::Relaxed);
+            self.ejects_until.fetch_max(until, Ordering::Relaxed);
             member.state.failures.store(told.failures_in_a_row, Ordering::Relaxed);
             member.state.failed.store(told.failures, Ordering::Relaxed);
         }

@@ -22,17 +22,23 @@ pub(super) fn group(
         .collect();
     let mut source = service("default", "app", 1, 9080, &endpoints);
     source.service.headless = headless;
-    let key = GroupKey { service: source.service.id.clone(), port: 9080, subset: None };
-    let policy = GroupPolicy {
-        service: Arc::new(source.service),
-        protocol: Protocol::Http,
-        selector: None,
-        traffic,
-    };
-    let group = Arc::new(Group::new(key, policy));
     let endpoints: Vec<Arc<Endpoint>> = source.endpoints.into_iter().map(Arc::new).collect();
+    group_of(source.service, &endpoints, traffic, None)
+}
+
+/// The group of these endpoints.
+pub(super) fn group_of(
+    service: Service,
+    endpoints: &[Arc<Endpoint>],
+    traffic: TrafficPolicy,
+    near: Option<Nearness>,
+) -> Arc<Group> {
+    let key = GroupKey { service: service.id.clone(), port: 9080, subset: None };
+    let service = Arc::new(service);
+    let (protocol, selector) = (Protocol::Http, None);
+    let group = Group::new(key, GroupPolicy { service, protocol, selector, traffic, near });
     group.set_members(endpoints.iter());
-    group
+    Arc::new(group)
 }
 
 fn ask(tried: &Tried) -> Ask<'_> {
@@ -83,11 +89,11 @@ fn tried_endpoints_are_passed_over_while_there_are_others() {
     let group = group(2, false, false, in_turn());
     let mut tried = Tried::default();
     let first = group.pick(&ask(&tried), || Tick(0)).unwrap();
-    tried.push(first.clone());
+    tried.push(first.clone(), None);
     for _ in 0..4 {
         assert_ne!(group.pick(&ask(&tried), || Tick(0)).unwrap().endpoint.id, first.endpoint.id);
     }
-    tried.push(group.pick(&ask(&tried), || Tick(0)).unwrap());
+    tried.push(group.pick(&ask(&tried), || Tick(0)).unwrap(), None);
     assert!(group.pick(&ask(&tried), || Tick(0)).is_ok(), "better one again than none");
 }
 
@@ -100,7 +106,7 @@ fn callers_of_a_headless_service_get_the_endpoint_that_they_dialled() {
     let dialled = own.address().unwrap();
     let ask_for = |tried: &Tried| group.pick(&ask_for(dialled, tried), || Tick(0));
     assert!(Arc::ptr_eq(&ask_for(&tried).unwrap(), &own));
-    tried.push(own);
+    tried.push(own, None);
     assert_eq!(ask_for(&tried).err(), Some(Reason::NoEndpoints), "and no other");
 }
 
@@ -332,7 +338,7 @@ fn who_was_tried_is_passed_over_even_if_others_are_ejected() {
     let members: Vec<Arc<Member>> = group.members().all.to_vec();
     group.note(&members[1], Noted::ServerError, || Tick(0));
     let mut tried = Tried::default();
-    tried.push(members[0].clone());
+    tried.push(members[0].clone(), None);
     for _ in 0..6 {
         let next = group.pick(&ask(&tried), || Tick(1)).unwrap();
         assert_eq!(&*next.endpoint.id, "e02");
@@ -367,15 +373,15 @@ fn requests_and_retries_are_counted_where_they_are_limited() {
         group(1, false, false, TrafficPolicy { pool: Some(pool), ..TrafficPolicy::default() });
     let requests: Vec<_> = (0..2).map(|_| limited.request().unwrap().unwrap()).collect();
     assert_eq!(limited.request().err(), Some(Reason::UpstreamOverflow));
-    let retry = limited.retry().unwrap();
+    let retry = limited.retry(false).unwrap();
     assert!(retry.is_some());
-    assert_eq!(limited.retry().err(), Some(Reason::UpstreamOverflow));
+    assert_eq!(limited.retry(false).err(), Some(Reason::UpstreamOverflow));
     assert_eq!(limited.under_way(), (2, 1));
     drop((requests, retry));
     assert_eq!(limited.under_way(), (0, 0));
-    assert!(limited.request().is_ok() && limited.retry().is_ok());
+    assert!(limited.request().is_ok() && limited.retry(false).is_ok());
     let free = group(1, false, false, TrafficPolicy::default());
-    assert!(free.request().unwrap().is_none() && free.retry().unwrap().is_none());
+    assert!(free.request().unwrap().is_none() && free.retry(true).unwrap().is_none());
 }
 
 #[test]
@@ -402,7 +408,7 @@ fn retries_are_bounded_by_a_budget_or_by_a_number() {
     let most = |group: &Arc<Group>| {
         let mut held = Vec::new();
         while held.len() < 50 {
-            match group.retry() {
+            match group.retry(true) {
                 Ok(retrying) => held.push(retrying),
                 Err(reason) => {
                     assert_eq!(reason, Reason::UpstreamOverflow);
@@ -421,4 +427,25 @@ fn retries_are_bounded_by_a_budget_or_by_a_number() {
     assert_eq!(most(&budget), 5);
     drop(requests);
     assert_eq!(most(&budget), 1, "what has ended does not count");
+}
+
+/// A fifth of what is under way, and three in any case; but only where nobody has said how often a
+/// request is tried.
+#[test]
+fn retries_that_nobody_configured_have_a_budget() {
+    let group = group(2, false, false, TrafficPolicy::default());
+    let mut retries = Vec::new();
+    let mut taken = |is_configured: bool, times: usize| {
+        let before = retries.len();
+        let more = (0..times).map_while(|_| group.retry(is_configured).ok().flatten());
+        retries.extend(more);
+        retries.len() - before
+    };
+    assert_eq!(taken(false, 10), 3);
+    assert!((0..10).all(|_| group.retry(true).unwrap().is_none()), "as many as are asked for");
+    let members = group.members();
+    let under_way: Vec<UnderWay> = (0..25).map(|at| members.all[at % 2].begin()).collect();
+    assert_eq!(taken(false, 10), 2, "five of twenty-five, with those from before");
+    drop(under_way);
+    assert_eq!(taken(false, 1), 0);
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::Group;
-use crate::policy::ConnectionPool;
+use crate::policy::{ConnectionPool, RetryBudget};
 use crate::reason::Reason;
 
 impl Group {
@@ -44,21 +44,32 @@ impl Group {
         taken.then(|| Some(Requesting(self.clone()))).ok_or(Reason::UpstreamOverflow)
     }
 
-    /// Counts a retry that is under way, where that is limited: by a budget, or else by a number.
+    /// Counts a retry that is under way, where that is limited: by a budget, or else by a number, or
+    /// else, if nobody has configured that there are retries, by the default budget.
     ///
     /// # Errors
     ///
     /// If as many are under way as the limit allows: [`Reason::UpstreamOverflow`].
-    pub fn retry(self: &Arc<Self>) -> Result<Option<Retrying>, Reason> {
+    pub fn retry(self: &Arc<Self>, is_configured: bool) -> Result<Option<Retrying>, Reason> {
         let policy = self.policy.load();
         let limit = |pool: &ConnectionPool| pool.retries_max;
+        let by_default = || RetryBudget::default().retries_max(self.at_endpoints());
         let most = match policy.traffic.retry_budget {
             Some(budget) => Some(budget.retries_max(self.under_way().0)),
             None => policy.traffic.pool.as_ref().and_then(limit),
         };
+        let most = most.or_else(|| (!is_configured).then(by_default));
         let Some(most) = most else { return Ok(None) };
         let taken = take(&self.usage.0.retries, most);
         taken.then(|| Some(Retrying(self.clone()))).ok_or(Reason::UpstreamOverflow)
+    }
+
+    /// Requests that are under way at its endpoints. (Those are counted always, and looked at only when
+    /// something has failed.)
+    fn at_endpoints(&self) -> u32 {
+        let members = self.members.load();
+        let all = members.all.iter().map(|member| member.state.under_way());
+        all.fold(0, u32::saturating_add)
     }
 
     /// Connections that are open, and requests that wait for one; counted only where a limit is set.

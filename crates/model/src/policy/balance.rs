@@ -1,10 +1,12 @@
 //! How an endpoint is chosen.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::LocalityBalance;
 use crate::draw::Share;
 use crate::name::Name;
 
@@ -16,12 +18,14 @@ pub struct Balance {
     /// How a new endpoint gets fewer requests at first; where they take turns, and where the fewest
     /// under way decide, as in Istio.
     pub warmup: Option<Warmup>,
+    /// Which endpoints are preferred for being near; `None`: as the service or the mesh say.
+    pub locality: Option<Arc<LocalityBalance>>,
 }
 
 impl Balance {
     /// The same rule, and nothing else.
     pub fn by(by: Balancer) -> Self {
-        Self { by, warmup: None }
+        Self { by, warmup: None, locality: None }
     }
 
     /// The warm-up, where it has an effect.

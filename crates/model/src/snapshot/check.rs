@@ -173,7 +173,7 @@ fn destination(
             Some(service) => reader.all_endpoints(service),
             None => Vec::new(),
         };
-        if !endpoints.iter().any(|endpoint| labels.selects(&endpoint.labels)) {
+        if !endpoints.iter().any(|endpoint| endpoint.is_selected_by(&labels)) {
             let path = format!("{at}.{}", entry.fields.subset);
             let message = format!("no endpoint of {host} has {labels}");
             out.push(Finding::new(id, path, FindingCode::EmptySubset, message));
@@ -484,7 +484,7 @@ fn destination_policy(reader: &Reader<'_>, entry: &DestinationPolicyEntry, out: 
     let Some(service) = reader.service_named(&entry.host, &policy.id.namespace) else { return };
     for (at, subset) in policy.subsets.iter().enumerate() {
         let endpoints = reader.all_endpoints(service);
-        if !endpoints.iter().any(|endpoint| subset.labels.selects(&endpoint.labels)) {
+        if !endpoints.iter().any(|endpoint| endpoint.is_selected_by(&subset.labels)) {
             out.push(Finding::new(
                 &policy.id,
                 format!("spec.subsets[{at}]"),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::View;
 use crate::group::{Group, GroupKey, GroupPolicy};
 use crate::name::ServiceId;
+use crate::policy::Distribution;
 use crate::policy::TrafficPolicy;
 use crate::resource::{InboundPort, ResolutionKey, Target};
 use crate::service::{Discovery, Service};
@@ -24,11 +25,13 @@ impl View {
         };
         let id = ServiceId { namespace: of.namespace.clone(), hostname: INBOUND.into() };
         let policy = GroupPolicy {
+            near: None,
             service: Arc::new(Service {
                 id: id.clone(),
                 name: INBOUND.into(),
                 addresses: Vec::new(),
                 headless: false,
+                distribution: Distribution::Any,
                 discovery: Discovery::Endpoints,
                 ports: Vec::new(),
                 endpoint_chunks: Vec::new(),

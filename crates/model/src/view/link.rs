@@ -57,6 +57,10 @@ pub(super) fn apply(before: &View, changes: Vec<Change>) -> (View, Vec<ApplyErro
         }
     }
     view.keep_singletons();
+    if view.learn_caller() {
+        // To how near endpoints are, as after a change of the settings.
+        changed.insert(ResourceKey::Settings);
+    }
     view.relink(&changed);
     view.refresh_groups(&refreshed);
     (view, errors)
@@ -209,7 +213,7 @@ impl View {
                 _ => None,
             })
             .flat_map(|chunk| &chunk.endpoints)
-            .filter(|endpoint| selector.is_none_or(|labels| labels.selects(&endpoint.labels)));
+            .filter(|endpoint| selector.is_none_or(|labels| endpoint.is_selected_by(labels)));
         let mut in_order = service.endpoint_chunks.len() <= 1;
         for endpoint in endpoints {
             if let EndpointAddress::Dns(name) = &endpoint.address {
@@ -510,7 +514,8 @@ impl Linker<'_> {
         };
         let traffic = with_credential(traffic, destination);
         let protocol = declared.protocol;
-        let policy = GroupPolicy { service: service.clone(), protocol, selector, traffic };
+        let near = self.view.nearness(service, &traffic);
+        let policy = GroupPolicy { service: service.clone(), protocol, selector, traffic, near };
         let group = self.view.group(key.clone(), policy);
         self.groups.insert(key, group.clone());
         Ok(group)

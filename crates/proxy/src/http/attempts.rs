@@ -108,8 +108,8 @@ impl<'a> Attempts<'a> {
                     }
                 }
             };
-            if self.retry().is_none_or(|retry| retry.avoids_tried) {
-                picked.member.into_iter().for_each(|member| self.tried.push(member));
+            if let Some(member) = picked.member {
+                self.tried.push(member, retry(self.asked.as_deref(), self.decision));
             }
             self.count(|stats| &stats.retries);
             if !after.is_zero() {
@@ -163,7 +163,7 @@ impl<'a> Attempts<'a> {
         };
         let attempts_max = attempts_max(exchange, self.decision);
         let next = after_attempt(self.retry(), &attempt, attempts_max, exchange.draw, |_| false);
-        let (next, retrying) = allowed(next, exchange, self.decision);
+        let (next, retrying) = allowed(next, exchange, self.decision, self.retry().is_some());
         exchange.hold_retry(retrying);
         next
     }
@@ -380,19 +380,24 @@ fn after_answer(
     let attempts_max = attempts_max(exchange, decision);
     let has = |name: &str| head.fields.contains(name);
     let next = after_attempt(retry, &attempt, attempts_max, exchange.draw, has);
-    allowed(next, exchange, decision)
+    allowed(next, exchange, decision, retry.is_some())
 }
 
 /// What is done next, but for another attempt beyond what the proxy makes in any case, or beyond what
 /// the policy of the group allows.
-fn allowed(next: Next, exchange: &Exchange<'_>, decision: &Decision) -> (Next, Option<Retrying>) {
+fn allowed(
+    next: Next,
+    exchange: &Exchange<'_>,
+    decision: &Decision,
+    is_configured: bool,
+) -> (Next, Option<Retrying>) {
     if !matches!(next, Next::Retry { .. }) {
         return (next, None);
     }
     if made(exchange) >= exchange.worker.process.limits.attempts_max {
         return (Next::Exhausted, None);
     }
-    match decision.group().map_or(Ok(None), |group| group.retry()) {
+    match decision.group().map_or(Ok(None), |group| group.retry(is_configured)) {
         Ok(retrying) => (next, retrying),
         Err(_) => (Next::Overflow, None),
     }

@@ -190,6 +190,9 @@ fn a_workload_learns_that_it_was_relabelled() {
             labels: [("version", version)].into_iter().collect(),
             meshed: true,
             tls: UpstreamTls::None,
+            locality: "".into(),
+            network: "".into(),
+            node: "".into(),
         };
         let body = Body::Is(Resource::Workload(Some(workload.into())));
         let key = ResourceKey::Workload(ip);

@@ -308,6 +308,9 @@ fn a_member_is_awaited_even_if_it_hesitates() {
         labels: [("app", "client")].into_iter().collect(),
         meshed: true,
         tls: UpstreamTls::Mesh(identity("client")),
+        locality: "".into(),
+        network: "".into(),
+        node: "".into(),
     };
     objects.workloads = vec![(IpAddr::V4(Ipv4Addr::LOCALHOST), member)];
     let patience = Duration::from_millis(300);

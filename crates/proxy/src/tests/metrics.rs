@@ -122,6 +122,9 @@ fn a_caller_in_plaintext_is_known_by_its_address_from_its_first_request_on() {
         labels: [("app", "calling")].into_iter().collect(),
         meshed: false,
         tls: UpstreamTls::None,
+        locality: "".into(),
+        network: "".into(),
+        node: "".into(),
     };
     let services = vec![reviews(Protocol::Http, vec![endpoint("v1", app.address, false)])];
     let address = "127.0.0.2".parse().unwrap();

@@ -3,6 +3,7 @@
 //! requests in random meshes, at sidecars and at gateways, compared with the access log by its draw.
 
 use std::collections::{BTreeMap, HashMap};
+use std::net::Ipv4Addr;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -115,7 +116,8 @@ fn caller(request: &Request) -> Arc<LocalWorkload> {
         name: "caller".into(),
         uid: "uid-caller".into(),
     };
-    LocalWorkload::new(id, "caller".into(), Local { namespace, labels })
+    let ip = Ipv4Addr::LOCALHOST.into();
+    LocalWorkload::new(id, "caller".into(), Local { namespace, labels }, ip)
 }
 
 /// A random mesh, all endpoints of which are one toy application.

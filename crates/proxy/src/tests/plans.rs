@@ -178,6 +178,9 @@ fn a_member_that_is_dialled_by_its_address_is_named_in_metrics() {
         labels: [("app", "member")].into_iter().collect(),
         meshed: true,
         tls: UpstreamTls::None,
+        locality: "".into(),
+        network: "".into(),
+        node: "".into(),
     };
     let workloads = vec![(app.address.ip(), member)];
     let objects = Objects { workloads, ..objects(Protocol::Http, &[]) };

@@ -10,11 +10,14 @@ use std::thread;
 use std::time::Duration;
 
 use ironmesh_model::limits::ProxyLimits;
-use ironmesh_model::policy::{Balance, Balancer, DestinationPolicy, Subset, TrafficPolicy};
+use ironmesh_model::policy::{
+    Balance, Balancer, DestinationPolicy, Distribution, Subset, TrafficPolicy,
+};
 use ironmesh_model::resource::Version;
 use ironmesh_model::route::{Action, Backend, HeaderOps, Match, Route, Rule};
 use ironmesh_model::service::{
     Discovery, Endpoint, EndpointAddress, PortMap, Protocol, Service, ServicePort, UpstreamTls,
+    Workload,
 };
 use ironmesh_model::snapshot::{
     DestinationPolicySource, Objects, Reach, RouteFields, RouteSource, ServiceSource, Subscriber,
@@ -166,6 +169,9 @@ pub(crate) fn serve_views(workload: &Arc<LocalWorkload>, objects: Objects) {
 
 impl Control {
     fn begin(workload: &Arc<LocalWorkload>, objects: Objects, mute: bool) -> Arc<Self> {
+        // A proxy always asks who it is; tests in which that matters say where it is.
+        let is_own = |of: &Workload| of.id.uid == workload.id.uid && !of.locality.is_empty();
+        let own = objects.workloads.iter().find(|(_, of)| is_own(of)).map(|(ip, _)| *ip);
         let control = Arc::new(Self {
             snapshot: Mutex::new(Snapshot::new(objects).0),
             subscribed: Mutex::default(),
@@ -177,6 +183,7 @@ impl Control {
             },
         });
         control.subscribed.lock().unwrap().insert(ResourceKey::Settings);
+        control.subscribed.lock().unwrap().extend(own.map(ResourceKey::Workload));
         control.push(workload);
         let (of_thread, of) = (control.clone(), Arc::downgrade(workload));
         let mut wanted = workload.views.take_wanted().unwrap();
@@ -241,6 +248,7 @@ pub(crate) fn workload_in(namespace: &str, name: &str) -> Arc<LocalWorkload> {
         },
         name.into(),
         Local { namespace: namespace.into(), labels: [("app", name)].into_iter().collect() },
+        Ipv4Addr::LOCALHOST.into(),
     )
 }
 
@@ -267,6 +275,7 @@ pub(crate) fn reviews(protocol: Protocol, endpoints: Vec<Endpoint>) -> ServiceSo
             headless: false,
             ports: vec![ServicePort { number: 9080, name: "http".into(), protocol }],
             discovery: Discovery::Endpoints,
+            distribution: Distribution::Any,
             endpoint_chunks: Vec::new(),
         },
         endpoints,
@@ -294,6 +303,7 @@ pub(crate) fn endpoint(version: &str, address: SocketAddr, mutual: bool) -> Endp
         network: "".into(),
         cluster: "Kubernetes".into(),
         locality: "".into(),
+        node: "".into(),
     }
 }
 

@@ -14,6 +14,7 @@ use super::common::{
 use super::{Coded, DecodeError};
 
 mod balance;
+pub(super) mod locality;
 mod outlier;
 pub(super) mod pool;
 pub(super) mod tls;

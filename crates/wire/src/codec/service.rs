@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use ironmesh_model::chunk::Chunk;
+use ironmesh_model::policy::Distribution;
 use ironmesh_model::service::{
     Discovery, Endpoint, EndpointAddress, Endpoints, PortMap, Protocol, Service, ServicePort,
     UpstreamTls, Workload,
@@ -40,6 +41,14 @@ choice!(
     [Discovery::Endpoints, Discovery::FirstAddress, Discovery::Dialled, Discovery::Named]
 );
 
+choice!(
+    distribution_number,
+    distribution,
+    Distribution,
+    "preference of a service",
+    [Distribution::Any, Distribution::SameZone, Distribution::SameNode]
+);
+
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct ServiceMessage {
     #[prost(message, optional, tag = "1")]
@@ -56,6 +65,8 @@ pub(super) struct ServiceMessage {
     endpoint_chunks: Vec<u32>,
     #[prost(uint32, tag = "7")]
     discovery: u32,
+    #[prost(uint32, tag = "8")]
+    distribution: u32,
 }
 
 impl Coded for Service {
@@ -68,6 +79,7 @@ impl Coded for Service {
             addresses: self.addresses.iter().copied().map(ip_bytes).collect(),
             headless: self.headless,
             discovery: discovery_number(self.discovery),
+            distribution: distribution_number(self.distribution),
             ports: messages(&self.ports),
             endpoint_chunks: self.endpoint_chunks.iter().map(|chunk| chunk.0).collect(),
         }
@@ -80,6 +92,7 @@ impl Coded for Service {
             addresses: m.addresses.iter().map(|bytes| ip(bytes)).collect::<Result<_, _>>()?,
             headless: m.headless,
             discovery: discovery(m.discovery)?,
+            distribution: distribution(m.distribution)?,
             ports: values(m.ports)?,
             endpoint_chunks: m.endpoint_chunks.into_iter().map(Chunk).collect(),
         })
@@ -172,6 +185,8 @@ pub(super) struct EndpointMessage {
     cluster: String,
     #[prost(string, tag = "15")]
     locality: String,
+    #[prost(string, tag = "17")]
+    node: String,
 }
 
 /// How to speak to an endpoint. Always there: what a build does not know is an error, not plaintext.
@@ -244,6 +259,7 @@ impl Coded for Endpoint {
             network: text(&self.network),
             cluster: text(&self.cluster),
             locality: text(&self.locality),
+            node: text(&self.node),
         }
     }
 
@@ -268,6 +284,7 @@ impl Coded for Endpoint {
             network: m.network.into(),
             cluster: m.cluster.into(),
             locality: m.locality.into(),
+            node: m.node.into(),
         })
     }
 }
@@ -316,6 +333,12 @@ pub(super) struct WorkloadMessage {
     meshed: bool,
     #[prost(oneof = "TlsMessage", tags = "9, 10, 16")]
     tls: Option<TlsMessage>,
+    #[prost(string, tag = "17")]
+    locality: String,
+    #[prost(string, tag = "18")]
+    network: String,
+    #[prost(string, tag = "19")]
+    node: String,
 }
 
 impl Coded for Workload {
@@ -328,6 +351,9 @@ impl Coded for Workload {
             identity: Some(self.identity.message()),
             labels: labels_message(&self.labels),
             meshed: self.meshed,
+            locality: text(&self.locality),
+            network: text(&self.network),
+            node: text(&self.node),
             tls: tls_message(&self.tls),
         }
     }
@@ -339,6 +365,9 @@ impl Coded for Workload {
             identity: required(m.identity, "the identity of a workload")?,
             labels: labels(m.labels),
             meshed: m.meshed,
+            locality: m.locality.into(),
+            network: m.network.into(),
+            node: m.node.into(),
             tls: tls(m.tls)?,
         })
     }

@@ -1,5 +1,6 @@
 //! Messages of the mesh's settings and of a gateway's listeners.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use ironmesh_model::chunk::Chunk;
@@ -7,7 +8,8 @@ use ironmesh_model::listeners::{Domains, GatewayListener, GatewayProtocol, Liste
 use ironmesh_model::settings::{AccessLogEncoding, OutboundPolicy, Settings};
 use prost::Message;
 
-use super::common::{choice, messages, names, nanoseconds, narrow, text, values};
+use super::common::{choice, messages, names, nanoseconds, narrow, required, text, values};
+use super::policy::locality::LocalityMessage;
 use super::policy::{mtls, mtls_number};
 use super::server::ListenerServerMessage;
 use super::{Coded, DecodeError};
@@ -60,6 +62,8 @@ pub(super) struct SettingsMessage {
     pub(super) mtls_mode: u32,
     #[prost(bool, tag = "11")]
     gateway_proxy_protocol: bool,
+    #[prost(message, optional, tag = "12")]
+    locality: Option<LocalityMessage>,
 }
 
 impl Coded for Settings {
@@ -78,6 +82,7 @@ impl Coded for Settings {
             drain_duration_nanoseconds: nanoseconds(self.drain_duration),
             mtls_mode: mtls_number(self.mtls_mode),
             gateway_proxy_protocol: self.gateway_proxy_protocol,
+            locality: Some(self.locality.message()),
         }
     }
 
@@ -94,6 +99,7 @@ impl Coded for Settings {
             drain_duration: Duration::from_nanos(m.drain_duration_nanoseconds),
             mtls_mode: mtls(m.mtls_mode)?,
             gateway_proxy_protocol: m.gateway_proxy_protocol,
+            locality: Arc::new(required(m.locality, "the preference of localities")?),
         })
     }
 }

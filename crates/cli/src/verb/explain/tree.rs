@@ -1,7 +1,7 @@
 //! An explanation as text: one paragraph a hop, one line a step.
 
 use ironmesh_control::api::explain::{
-    BackendItem, Explanation, Hop, MirrorItem, ResourceState, RetryItem,
+    BackendItem, EndpointItem, Explanation, Hop, MirrorItem, ResourceState, RetryItem,
 };
 use ironmesh_control::api::mesh::EndpointState;
 use ironmesh_model::Event;
@@ -90,7 +90,8 @@ fn event(lines: &mut Vec<String>, event: &Event) {
 }
 
 fn backend(lines: &mut Vec<String>, backend: &BackendItem, endpoint: Option<&str>) {
-    let BackendItem { host, port, subset, weight, chosen, unusable, balancer, endpoints } = backend;
+    let BackendItem { host, port, subset, weight, chosen, unusable, .. } = backend;
+    let BackendItem { balancer, prefers, endpoints, .. } = backend;
     let mut line =
         format!("backend {}", backend_name(&format!("{host}:{port}"), subset.as_deref()));
     if *weight > 0 {
@@ -101,6 +102,9 @@ fn backend(lines: &mut Vec<String>, backend: &BackendItem, endpoint: Option<&str
     }
     if let Some(balancer) = balancer {
         line.push_str(&format!(", by {balancer}"));
+    }
+    if let Some(prefers) = prefers {
+        line.push_str(&format!(", near ones first (by {prefers})"));
     }
     if let Some(reason) = unusable {
         line.push_str(&format!(": {}", reason.text()));
@@ -115,12 +119,24 @@ fn backend(lines: &mut Vec<String>, backend: &BackendItem, endpoint: Option<&str
         };
         let (address, workload, tls) = (&item.address, &item.workload, &item.tls);
         let identity = item.identity.as_ref().map(|id| format!(" as {id}")).unwrap_or_default();
-        lines.push(format!("  {mark} {address}  {workload}  {ready}  {tls}{identity}"));
+        let place = if prefers.is_some() { place(item) } else { String::new() };
+        lines.push(format!("  {mark} {address}  {workload}  {ready}  {tls}{identity}{place}"));
+    }
+}
+
+/// Where an endpoint is, and how it stands for that.
+fn place(item: &EndpointItem) -> String {
+    let locality = if item.locality.is_empty() { "somewhere" } else { &item.locality };
+    match item.rank {
+        Some(rank) => format!("  {locality}, rank {rank}"),
+        None if item.ready => format!("  {locality}, not for this caller"),
+        None => format!("  {locality}"),
     }
 }
 
 fn retries(retry: &RetryItem) -> String {
-    let RetryItem { attempts, on, per_try_timeout, backoff, avoids_tried, asked } = retry;
+    let RetryItem { attempts, on, per_try_timeout, backoff, avoids_tried, .. } = retry;
+    let RetryItem { leaves_localities, asked, .. } = retry;
     if *attempts == 0 {
         return "retries: none".to_owned();
     }
@@ -131,6 +147,9 @@ fn retries(retry: &RetryItem) -> String {
     line.push_str(&format!("; pauses of up to {backoff:?}, doubled each time"));
     if !avoids_tried {
         line.push_str("; at endpoints that were tried, too");
+    }
+    if *leaves_localities {
+        line.push_str("; every second one in another locality");
     }
     if *asked {
         line.push_str("; as the request itself asks");

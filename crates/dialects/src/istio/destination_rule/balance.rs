@@ -1,12 +1,15 @@
 //! `loadBalancer`: how an endpoint is chosen.
 
-use ironmesh_model::FindingCode;
+use std::sync::Arc;
+
 use ironmesh_model::draw::Share;
 use ironmesh_model::policy::{
-    Balance, Balancer, HashBalance, HashCookie, HashKey, HashTable, TrafficPolicy, Warmup,
+    Balance, Balancer, Distribute, Failover, HashBalance, HashCookie, HashKey, HashTable,
+    LocalityBalance, TrafficPolicy, Warmup, ZoneAware,
 };
+use ironmesh_model::{FindingCode, Name};
 
-use super::fields::{ConsistentHash, HttpCookie, LoadBalancer, SimpleBalance};
+use super::fields::{self, ConsistentHash, HttpCookie, LoadBalancer, SimpleBalance};
 use crate::Object;
 use crate::path::field;
 
@@ -29,13 +32,86 @@ pub(super) fn balance(given: &LoadBalancer, path: &str, report: Report<'_>) -> B
         ) => Balancer::LeastRequest,
     };
     let warmup = warmup(given);
-    let balance = Balance { by, warmup };
+    let balance = Balance { by, warmup, locality: locality(given).map(Arc::new) };
     if warmup.is_some() && balance.effective_warmup().is_none() {
         let message = "new endpoints get fewer requests where LEAST_REQUEST or ROUND_ROBIN chooses";
         let name = if given.warmup.is_some() { "warmup" } else { "warmupDurationSecs" };
         report(field(path, name), FindingCode::NoEffect, message.to_owned());
     }
     balance
+}
+
+/// Which endpoints are preferred for being near. Of the two ways to say it the one by zones counts, as
+/// in Istio.
+fn locality(given: &LoadBalancer) -> Option<LocalityBalance> {
+    match (&given.zone_aware_lb_setting, &given.locality_lb_setting) {
+        (Some(zones), _) => Some(zones.meaning()),
+        (None, own) => own.as_ref().map(fields::LocalityBalance::meaning),
+    }
+}
+
+impl fields::LocalityBalance {
+    /// What it says.
+    pub(crate) fn meaning(&self) -> LocalityBalance {
+        let distribute = self.distribute.iter().map(|given| Distribute {
+            from: given.from.as_str().into(),
+            to: given.to.iter().map(|(to, weight)| (to.as_str().into(), *weight)).collect(),
+        });
+        LocalityBalance {
+            enabled: self.enabled != Some(false),
+            distribute: distribute.collect(),
+            failover: self.failover.iter().map(failover).collect(),
+            failover_priority: names(&self.failover_priority),
+            zone_aware: None,
+        }
+    }
+}
+
+impl fields::ZoneBalance {
+    /// What it says.
+    pub(crate) fn meaning(&self) -> LocalityBalance {
+        let endpoints_min = self.min_cluster_size.filter(|size| *size > 0);
+        let endpoints_min = endpoints_min.unwrap_or(ZoneAware::default().endpoints_min);
+        LocalityBalance {
+            enabled: self.enabled != Some(false),
+            distribute: Vec::new(),
+            failover: self.failover.iter().map(failover).collect(),
+            failover_priority: names(&self.failover_priority),
+            zone_aware: Some(ZoneAware { endpoints_min }),
+        }
+    }
+}
+
+fn failover(given: &fields::Failover) -> Failover {
+    Failover { from: given.from.as_str().into(), to: given.to.as_str().into() }
+}
+
+fn names(given: &[String]) -> Vec<Name> {
+    given.iter().map(|name| name.as_str().into()).collect()
+}
+
+/// Finds what has no effect since nobody tells which endpoints do badly.
+pub(super) fn failover_without_detection(
+    given: &TrafficPolicyFields<'_>,
+    path: &str,
+    report: Report<'_>,
+) {
+    let (Some(balancer), None) = (given.load_balancer, given.outlier_detection) else { return };
+    let Some(setting) = &balancer.locality_lb_setting else { return };
+    let is_on = setting.enabled != Some(false) && balancer.zone_aware_lb_setting.is_none();
+    if is_on && setting.distribute.is_empty() {
+        let path = field(&field(path, "loadBalancer"), "localityLbSetting");
+        let message = "requests go to another locality only beside outlierDetection, which tells \
+                       which endpoints do badly";
+        report(path, FindingCode::NoEffect, message.to_owned());
+    }
+}
+
+/// The two sections that belong together.
+pub(super) struct TrafficPolicyFields<'a> {
+    pub(super) load_balancer: Option<&'a LoadBalancer>,
+    /// Its own, or what it inherits.
+    pub(super) outlier_detection: Option<&'a fields::OutlierDetection>,
 }
 
 /// The warm-up; what is left out is as Istio's.

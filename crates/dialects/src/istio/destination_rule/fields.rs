@@ -86,9 +86,9 @@ fields! {
         /// By a hash, so that alike requests meet the same endpoint.
         honoured consistent_hash "consistentHash": Option<ConsistentHash>,
         /// By the locality of caller and endpoint.
-        later locality_lb_setting "localityLbSetting": Option<LocalityBalance>,
+        honoured locality_lb_setting "localityLbSetting": Option<LocalityBalance>,
         /// By the zone of caller and endpoint.
-        later zone_aware_lb_setting "zoneAwareLbSetting": Option<ZoneBalance>,
+        honoured zone_aware_lb_setting "zoneAwareLbSetting": Option<ZoneBalance>,
         /// How long a new endpoint gets fewer requests.
         honoured warmup_duration_secs "warmupDurationSecs": Option<Duration>,
         /// How a new endpoint gets fewer requests at first.

@@ -1,6 +1,6 @@
 //! The fields of MeshConfig, those of Istio 0.2 to today, and what becomes of each here.
 
-use Meaning::{Holds, Later, NoEffect, Setting, Switch, Unneeded};
+use Meaning::{Holds, Later, Locality, NoEffect, Setting, Switch, Unneeded};
 
 /// What becomes of a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -9,6 +9,8 @@ pub(super) enum Meaning {
     Setting(&'static str),
     /// It turns this setting on, whatever it has.
     Switch(&'static str),
+    /// It says which endpoints are preferred for being near.
+    Locality,
     /// It holds fields with meanings of their own, of which only those of the table count.
     Holds,
     /// It has no effect, for this reason.
@@ -60,7 +62,9 @@ const KNOWN: &[(&str, Meaning)] = &[
     ("disableEnvoyListenerLog", Later),
     ("extensionProviders", Later),
     ("defaultProviders", Later),
-    ("localityLbSetting", Later),
+    ("localityLbSetting", Locality),
+    ("localityLbSetting.enabled", Setting("localityLbSetting.enabled")),
+    ("zoneAwareLbSetting", Locality),
     ("defaultServiceExportTo", Later),
     ("defaultVirtualServiceExportTo", Later),
     ("defaultDestinationRuleExportTo", Later),

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use ironmesh_model::network::Network;
+use ironmesh_model::policy::Distribution;
 use ironmesh_model::service::Discovery;
 use ironmesh_model::{Finding, FindingCode};
 
@@ -104,6 +105,7 @@ pub(crate) fn egress_rule(object: &Object, findings: &mut Vec<Finding>) -> Optio
         addresses: address.into_iter().collect(),
         networks: network.into_iter().filter(|_| address.is_none()).collect(),
         ports: ports.collect(),
+        distribution: Distribution::Any,
         // As then, callers resolve names themselves: the mesh has no address of its own for them.
         discovery: Discovery::Dialled,
         is_internal: false,

@@ -67,11 +67,11 @@ fields! {
         /// Its labels.
         honoured labels: BTreeMap<String, String>,
         /// The network that it is in.
-        later network: String,
+        honoured network: String,
         /// Region, zone and subzone.
-        later locality: String,
+        honoured locality: String,
         /// Its share of requests relative to the others.
-        later weight: Option<u32>,
+        honoured weight: Option<u32>,
         /// Whose identity it has.
         honoured service_account "serviceAccount": String,
     }

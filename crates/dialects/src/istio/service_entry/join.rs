@@ -151,6 +151,7 @@ impl<K: Ord + Clone> Entries<K> {
             addresses: self.addresses_of(id),
             headless: false,
             discovery: first.discovery,
+            distribution: first.distribution,
             ports,
             endpoint_chunks: Vec::new(),
         };
@@ -248,7 +249,16 @@ impl<K: Ord + Clone> Entries<K> {
             labels
                 .0
                 .extend(given.labels.0.iter().map(|(name, value)| (name.clone(), value.clone())));
-            return Endpoint { id: uid, labels, weight: given.weight, ready: true, ..own };
+            let or = |given: &Name, own: Name| if given.is_empty() { own } else { given.clone() };
+            return Endpoint {
+                id: uid,
+                labels,
+                weight: given.weight,
+                ready: true,
+                network: or(&given.network, own.network.clone()),
+                locality: or(&given.locality, own.locality.clone()),
+                ..own
+            };
         }
         Endpoint {
             id: uid.clone(),
@@ -265,9 +275,10 @@ impl<K: Ord + Clone> Entries<K> {
             tls: self.tls(part, given),
             ready: true,
             weight: given.weight,
-            network: Name::default(),
+            network: given.network.clone(),
             cluster: CLUSTER.into(),
             locality: given.locality.clone(),
+            node: Name::default(),
         }
     }
 
@@ -305,6 +316,7 @@ impl EntryEndpoint {
             labels: ironmesh_model::Labels::default(),
             service_account: Name::default(),
             weight: 1,
+            network: Name::default(),
             locality: Name::default(),
         }
     }

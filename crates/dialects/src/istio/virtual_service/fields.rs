@@ -237,7 +237,7 @@ fields! {
         /// no endpoint has seen, and of requests that may be sent twice any 5xx or no answer.
         honoured retry_on "retryOn": String,
         /// Whether endpoints of other localities may be tried.
-        later retry_remote_localities "retryRemoteLocalities": Option<bool>,
+        honoured retry_remote_localities "retryRemoteLocalities": Option<bool>,
         /// Whether endpoints that were tried are left out while there are others; they are if left
         /// out.
         honoured retry_ignore_previous_hosts "retryIgnorePreviousHosts": Option<bool>,

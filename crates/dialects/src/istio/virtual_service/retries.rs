@@ -34,6 +34,7 @@ impl Translator<'_> {
             on,
             backoff: given.backoff.unwrap_or(Retry::default().backoff),
             avoids_tried: given.retry_ignore_previous_hosts.unwrap_or(true),
+            leaves_localities: given.retry_remote_localities == Some(true),
         }
     }
 }

@@ -88,7 +88,7 @@ fields! {
         /// Which pods take calls from inside; on one node both words mean the same.
         honoured internal_traffic_policy "internalTrafficPolicy": Option<NodePolicy>,
         /// Which endpoints are preferred.
-        unbounded("there is one node") traffic_distribution "trafficDistribution": String,
+        honoured traffic_distribution "trafficDistribution": String,
         /// Which endpoints are preferred, once.
         unbounded("there is one node") topology_keys "topologyKeys": Vec<String>,
         /// Versions of IP.

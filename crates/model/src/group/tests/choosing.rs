@@ -118,7 +118,7 @@ fn a_hash_leads_to_one_endpoint_and_its_retries_to_others() {
                 assert!(Arc::ptr_eq(&first, &group.pick(&again, || Tick(0)).unwrap()), "{attempt}");
             }
             seen.push(first.endpoint.id.to_string());
-            tried.push(first);
+            tried.push(first, None);
         }
         seen.sort();
         assert_eq!(seen, ["e00", "e02", "e04"], "each of the three that are ready");
@@ -163,7 +163,7 @@ fn whoever_was_tried_is_passed_over_however_an_endpoint_is_chosen() {
     for traffic in [by(Balancer::Random), by(Balancer::LeastRequest), in_turn()] {
         let group = group(3, false, false, traffic);
         let mut tried = Tried::default();
-        tried.push(group.members().all[1].clone());
+        tried.push(group.members().all[1].clone(), None);
         // Its load does not make it the better choice.
         let _busy: Vec<_> =
             [0, 2].map(|at: usize| group.members().all[at].clone()).map(|m| m.begin()).into();
@@ -205,7 +205,7 @@ fn what_is_passed_through_goes_to_who_was_dialled_or_to_anyone() {
 fn warming(by: Balancer, minimum: f64, aggression_thousandths: u32) -> TrafficPolicy {
     let duration = Duration::from_secs(60);
     let warmup = Warmup { duration, minimum: Share::of_percent(minimum), aggression_thousandths };
-    let balance = Some(Balance { by, warmup: Some(warmup) });
+    let balance = Some(Balance { warmup: Some(warmup), ..Balance::by(by) });
     TrafficPolicy { balance, ..TrafficPolicy::default() }
 }
 
@@ -255,7 +255,7 @@ fn a_warm_up_grows_as_it_is_said_to() {
     assert_eq!(after(0.0, 0, 50), 0);
     assert_eq!([after(10.0, 1000, 100), after(10.0, 1000, 1_000)], [1_000_000; 2]);
     let none = Warmup { duration: Duration::ZERO, minimum: Share::ALL, aggression_thousandths: 1 };
-    let balance = Balance { by: Balancer::RoundRobin, warmup: Some(none) };
+    let balance = Balance { warmup: Some(none), ..Balance::by(Balancer::RoundRobin) };
     assert_eq!(balance.effective_warmup(), None);
 }
 

@@ -1,15 +1,17 @@
 //! Messages of how an endpoint is chosen.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use ironmesh_model::draw::Share;
 use ironmesh_model::policy::{
-    Balance, Balancer, HashBalance, HashCookie, HashKey, HashTable, Warmup,
+    Balance, Balancer, HashBalance, HashCookie, HashKey, HashTable, LocalityBalance, Warmup,
 };
 use prost::{Message, Oneof};
 
 use super::super::common::{PairMessage, messages, nanoseconds, text, values};
 use super::super::{Coded, DecodeError};
+use super::locality::LocalityMessage;
 
 #[derive(Clone, PartialEq, Message)]
 pub(in super::super) struct BalanceMessage {
@@ -17,6 +19,8 @@ pub(in super::super) struct BalanceMessage {
     by: Option<BalancerMessage>,
     #[prost(message, optional, tag = "7")]
     warmup: Option<WarmupMessage>,
+    #[prost(message, optional, tag = "8")]
+    locality: Option<LocalityMessage>,
 }
 
 #[derive(Clone, PartialEq, Oneof)]
@@ -47,7 +51,11 @@ impl Coded for Balance {
             Balancer::PeakEwma => BalancerMessage::PeakEwma(()),
             Balancer::Hash(hash) => BalancerMessage::Hash(hash.message()),
         };
-        BalanceMessage { by: Some(by), warmup: self.warmup.as_ref().map(Coded::message) }
+        BalanceMessage {
+            by: Some(by),
+            warmup: self.warmup.as_ref().map(Coded::message),
+            locality: self.locality.as_deref().map(Coded::message),
+        }
     }
 
     fn value(m: BalanceMessage) -> Result<Self, DecodeError> {
@@ -59,7 +67,9 @@ impl Coded for Balance {
             BalancerMessage::PeakEwma(()) => Balancer::PeakEwma,
             BalancerMessage::Hash(hash) => Balancer::Hash(Box::new(HashBalance::value(hash)?)),
         };
-        Ok(Self { by, warmup: m.warmup.map(Coded::value).transpose()? })
+        let warmup = m.warmup.map(Coded::value).transpose()?;
+        let locality = m.locality.map(LocalityBalance::value).transpose()?.map(Arc::new);
+        Ok(Self { by, warmup, locality })
     }
 }
 

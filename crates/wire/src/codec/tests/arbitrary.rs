@@ -10,7 +10,7 @@ use ironmesh_model::draw::Share;
 use ironmesh_model::listeners::{Domains, GatewayListener, GatewayProtocol, Listeners};
 use ironmesh_model::network::Network;
 use ironmesh_model::policy::{
-    ClientTls, ConnectionPool, DestinationPolicy, InboundPolicy, Keepalive, MtlsMode,
+    ClientTls, ConnectionPool, DestinationPolicy, Distribution, InboundPolicy, Keepalive, MtlsMode,
     OutlierDetection, Policy, PortPolicy, RetryBudget, Subset, TlsMode, TrafficPolicy,
 };
 use ironmesh_model::resource::{
@@ -134,6 +134,7 @@ fn settings() -> impl Strategy<Value = Settings> {
         name(),
         mtls(),
         any::<bool>(),
+        balance::locality(),
     );
     (words, duration(), duration(), duration(), duration()).prop_map(
         |(words, certificate_ttl, detect_timeout, connect_timeout, drain_duration)| {
@@ -145,6 +146,7 @@ fn settings() -> impl Strategy<Value = Settings> {
                 root_namespace,
                 mtls_mode,
                 gateway_proxy_protocol,
+                locality,
             ) = words;
             Settings {
                 outbound_policy,
@@ -158,6 +160,7 @@ fn settings() -> impl Strategy<Value = Settings> {
                 drain_duration,
                 mtls_mode,
                 gateway_proxy_protocol,
+                locality: locality.into(),
             }
         },
     )
@@ -401,13 +404,14 @@ fn retry() -> impl Strategy<Value = Retry> {
         any::<u8>().prop_map(RetryOn::Grpc),
         name().prop_map(RetryOn::Header),
     ];
-    (any::<u32>(), of(duration()), vec(on, 0..4), duration(), any::<bool>()).prop_map(
-        |(attempts, per_try_timeout, on, backoff, avoids_tried)| Retry {
+    (any::<u32>(), of(duration()), vec(on, 0..4), duration(), any::<[bool; 2]>()).prop_map(
+        |(attempts, per_try_timeout, on, backoff, [avoids_tried, leaves_localities])| Retry {
             attempts,
             per_try_timeout,
             on,
             backoff,
             avoids_tried,
+            leaves_localities,
         },
     )
 }
@@ -437,13 +441,27 @@ fn service() -> impl Strategy<Value = Service> {
         service_id(),
         name(),
         vec(any::<IpAddr>(), 0..3),
-        (any::<bool>(), discovery()),
+        (any::<bool>(), discovery(), distribution()),
         vec(port, 0..4),
         vec(chunk(), 0..3),
     )
-        .prop_map(|(id, name, addresses, (headless, discovery), ports, endpoint_chunks)| {
-            Service { id, name, addresses, headless, discovery, ports, endpoint_chunks }
+        .prop_map(|(id, name, addresses, told, ports, endpoint_chunks)| {
+            let (headless, discovery, distribution) = told;
+            Service {
+                id,
+                name,
+                addresses,
+                headless,
+                discovery,
+                distribution,
+                ports,
+                endpoint_chunks,
+            }
         })
+}
+
+fn distribution() -> impl Strategy<Value = Distribution> {
+    select(vec![Distribution::Any, Distribution::SameZone, Distribution::SameNode])
 }
 
 fn discovery() -> impl Strategy<Value = Discovery> {
@@ -536,14 +554,17 @@ fn traffic() -> impl Strategy<Value = TrafficPolicy> {
 }
 
 fn workload() -> impl Strategy<Value = Workload> {
-    (workload_id(), name(), identity(), labels(), any::<bool>(), tls()).prop_map(
-        |(id, owner, identity, labels, meshed, tls)| Workload {
+    (workload_id(), name(), identity(), labels(), any::<bool>(), tls(), vec(name(), 3)).prop_map(
+        |(id, owner, identity, labels, meshed, tls, place)| Workload {
             id,
             owner,
             identity,
             labels,
             meshed,
             tls,
+            locality: place[0].clone(),
+            network: place[1].clone(),
+            node: place[2].clone(),
         },
     )
 }
@@ -595,11 +616,11 @@ fn endpoint() -> impl Strategy<Value = Endpoint> {
     (
         (name(), address, vec(port, 0..3), labels(), workload_id(), name()),
         tls(),
-        (any::<bool>(), any::<u32>(), name(), name(), name()),
+        (any::<bool>(), any::<u32>(), name(), name(), name(), name()),
     )
         .prop_map(|(first, tls, last)| {
             let (id, address, ports, labels, workload, owner) = first;
-            let (ready, weight, network, cluster, locality) = last;
+            let (ready, weight, network, cluster, locality, node) = last;
             Endpoint {
                 id,
                 address,
@@ -613,6 +634,7 @@ fn endpoint() -> impl Strategy<Value = Endpoint> {
                 network,
                 cluster,
                 locality,
+                node,
             }
         })
 }

@@ -12,9 +12,10 @@ use ironmesh_model::listeners::{
     ServerTls, Termination, TlsVersion,
 };
 use ironmesh_model::policy::{
-    Balance, Balancer, ClientTls, ConnectionPool, DestinationPolicy, HashBalance, HashCookie,
-    HashKey, HashTable, InboundPolicy, Keepalive, MtlsMode, OutlierDetection, Policy, PortPolicy,
-    ProxyProtocol, RetryBudget, Subset, TlsMode, TrafficPolicy, Tunnel, Warmup,
+    Balance, Balancer, ClientTls, ConnectionPool, DestinationPolicy, Distribute, Distribution,
+    Failover, HashBalance, HashCookie, HashKey, HashTable, InboundPolicy, Keepalive,
+    LocalityBalance, MtlsMode, OutlierDetection, Policy, PortPolicy, ProxyProtocol, RetryBudget,
+    Subset, TlsMode, TrafficPolicy, Tunnel, Warmup, ZoneAware,
 };
 use ironmesh_model::resource::{
     Applies, DefaultBackend, Destination, InboundPort, Join, Resolution,
@@ -96,6 +97,7 @@ fn other_settings() -> Settings {
         drain_duration: Duration::from_secs(45),
         mtls_mode: MtlsMode::Strict,
         gateway_proxy_protocol: true,
+        locality: every_locality_field().into(),
     }
 }
 
@@ -279,6 +281,7 @@ fn answering() -> Rule {
             ],
             backoff: Duration::from_millis(50),
             avoids_tried: false,
+            leaves_localities: true,
         }),
         ..Rule::default()
     }
@@ -332,7 +335,19 @@ fn service() -> Service {
             port(1, "", Protocol::Undeclared),
         ],
         discovery: Discovery::FirstAddress,
+        distribution: Distribution::SameNode,
         endpoint_chunks: vec![Chunk(2), Chunk(6), Chunk(7)],
+    }
+}
+
+fn every_locality_field() -> LocalityBalance {
+    let to = [("eu/a/*".into(), 80), ("us".into(), 20)].into_iter().collect();
+    LocalityBalance {
+        enabled: true,
+        distribute: vec![Distribute { from: "eu/*".into(), to }],
+        failover: vec![Failover { from: "eu".into(), to: "us".into() }],
+        failover_priority: vec!["topology.istio.io/network".into(), "a=b".into()],
+        zone_aware: Some(ZoneAware { endpoints_min: 7 }),
     }
 }
 
@@ -354,6 +369,7 @@ fn every_traffic_field() -> TrafficPolicy {
                 minimum: Share::of_percent(10.0),
                 aggression_thousandths: 1500,
             }),
+            locality: Some(every_locality_field().into()),
         }),
         outlier: Some(OutlierDetection {
             consecutive_5xx: 3,
@@ -459,6 +475,9 @@ fn workload() -> Workload {
         labels: [("app", "reviews"), ("version", "v1")].into_iter().collect(),
         meshed: true,
         tls: UpstreamTls::Mesh(identity()),
+        locality: "eu/a/1".into(),
+        network: "n".into(),
+        node: "node-1".into(),
     }
 }
 
@@ -476,6 +495,7 @@ fn endpoints() -> Endpoints {
         network: "".into(),
         cluster: "Kubernetes".into(),
         locality: "eu/a/1".into(),
+        node: "node-1".into(),
     };
     let external = Endpoint {
         id: "external".into(),

@@ -4,7 +4,9 @@
 use std::net::IpAddr;
 
 use ironmesh_model::listeners::GatewayProtocol;
-use ironmesh_model::policy::{DestinationPolicy, InboundPolicy, MtlsMode, Subset, TrafficPolicy};
+use ironmesh_model::policy::{
+    DestinationPolicy, Distribution, InboundPolicy, MtlsMode, Subset, TrafficPolicy,
+};
 use ironmesh_model::route::{self, Action, HeaderOps, Match, Route, Rule};
 use ironmesh_model::service::{
     Discovery, Endpoint, EndpointAddress, PortMap, Protocol, Service, ServicePort, UpstreamTls,
@@ -162,6 +164,9 @@ fn workload(namespace: &str, name: &str) -> Workload {
         meshed: true,
         tls: UpstreamTls::Mesh(identity.clone()),
         identity,
+        locality: "".into(),
+        network: "".into(),
+        node: "".into(),
     }
 }
 
@@ -192,6 +197,7 @@ fn endpoint(service: &str, uid: &str, ip: [u8; 4]) -> Endpoint {
         network: "".into(),
         cluster: "Kubernetes".into(),
         locality: "".into(),
+        node: "".into(),
     }
 }
 
@@ -206,6 +212,7 @@ fn service(n: u16) -> ServiceSource {
             headless: false,
             ports: vec![ServicePort { number: 80, name: "http".into(), protocol: Protocol::Http }],
             discovery: Discovery::Endpoints,
+            distribution: Distribution::Any,
             endpoint_chunks: Vec::new(),
         },
         endpoints: vec![endpoint(&name, &format!("{name}-0"), [10, 77, high, low])],

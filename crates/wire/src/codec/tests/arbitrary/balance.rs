@@ -1,10 +1,13 @@
 //! Random ways to choose an endpoint.
 
+use std::sync::Arc;
+
 use ironmesh_model::draw::Share;
 use ironmesh_model::policy::{
-    Balance, Balancer, HashBalance, HashCookie, HashKey, HashTable, Warmup,
+    Balance, Balancer, Distribute, Failover, HashBalance, HashCookie, HashKey, HashTable,
+    LocalityBalance, Warmup, ZoneAware,
 };
-use proptest::collection::vec;
+use proptest::collection::{btree_map, vec};
 use proptest::option::of;
 use proptest::prelude::*;
 
@@ -38,5 +41,21 @@ pub(super) fn balance() -> impl Strategy<Value = Balance> {
             Warmup { duration, minimum, aggression_thousandths }
         },
     );
-    (by, of(warmup)).prop_map(|(by, warmup)| Balance { by, warmup })
+    (by, of(warmup), of(locality().prop_map(Arc::new))).prop_map(|(by, warmup, locality)| Balance {
+        by,
+        warmup,
+        locality,
+    })
+}
+
+pub(super) fn locality() -> impl Strategy<Value = LocalityBalance> {
+    let distribute = (name(), btree_map(name(), any::<u32>(), 0..3))
+        .prop_map(|(from, to)| Distribute { from, to });
+    let failover = (name(), name()).prop_map(|(from, to)| Failover { from, to });
+    let zones = any::<u64>().prop_map(|endpoints_min| ZoneAware { endpoints_min });
+    let lists = (vec(distribute, 0..3), vec(failover, 0..3), vec(name(), 0..3));
+    (any::<bool>(), lists, of(zones)).prop_map(|(enabled, lists, zone_aware)| {
+        let (distribute, failover, failover_priority) = lists;
+        LocalityBalance { enabled, distribute, failover, failover_priority, zone_aware }
+    })
 }
