@@ -14,9 +14,9 @@ use std::time::Duration;
 use arc_swap::{ArcSwap, Guard};
 use smallvec::SmallVec;
 
-use crate::draw::Draw;
+use crate::draw::{Draw, Purpose};
 use crate::host::covers_any_case;
-use crate::name::{Labels, Name, ServiceId};
+use crate::name::{Labels, Name, ServiceId, WorkloadId};
 use crate::policy::{Balance, Balancer, ConnectionPool, ProxyProtocol, TrafficPolicy};
 use crate::reason::Reason;
 use crate::retry::Retry;
@@ -345,6 +345,50 @@ impl Group {
             Some(host) if covers_any_case(own, host) => Some(host.to_ascii_lowercase().into()),
             Some(_) | None => None,
         }
+    }
+
+    /// A host that a client names and that is at these addresses now, at one of them, as an endpoint (see
+    /// [`Group::named`]). Another attempt gets another one. It belongs to the one request alone: nothing
+    /// is remembered of it.
+    pub fn member_named(
+        &self,
+        name: &Name,
+        addresses: &[IpAddr],
+        ask: &Ask<'_>,
+    ) -> Option<Arc<Member>> {
+        let count = addresses.len() as u64;
+        let first = (count > 0).then(|| ask.draw.choose(Purpose::Endpoint, 0, count))?;
+        let at = usize::try_from(first).ok()? + ask.tried.len();
+        let ip = *addresses.get(at % addresses.len())?;
+        let policy = self.policy.load();
+        let id: Name = format!("{name}/{ip}").into();
+        let namespace = self.key.service.namespace.clone();
+        let endpoint = Endpoint {
+            id: id.clone(),
+            address: EndpointAddress::Ip(ip),
+            ports: Vec::new(),
+            labels: Labels::default(),
+            workload: WorkloadId {
+                cluster: Name::default(),
+                namespace,
+                name: name.clone(),
+                uid: id,
+            },
+            owner: name.clone(),
+            tls: UpstreamTls::None,
+            ready: true,
+            weight: 1,
+            network: Name::default(),
+            cluster: Name::default(),
+            locality: Name::default(),
+        };
+        Some(Arc::new(Member {
+            tls: endpoint.tls.under(policy.traffic.tls.as_ref(), name),
+            endpoint: Arc::new(endpoint),
+            port: self.key.port,
+            proxy_protocol: policy.traffic.proxy_protocol,
+            state: Arc::default(),
+        }))
     }
 
     /// What holds for its connections, if anything does: then they are its own, and counted.

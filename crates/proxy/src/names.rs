@@ -14,7 +14,7 @@ use ironmesh_model::limits::ProxyLimits;
 use ironmesh_model::{Name, View};
 use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::names::client::{Answer, Client};
 use crate::park;
@@ -42,7 +42,7 @@ pub(crate) async fn follow(
     let mut changes = workload.views.changes();
     loop {
         let view = workload.views.load_full();
-        let asked = workload.asked_names.current();
+        let asked = workload.asked_names.current(Instant::now());
         let names: HashSet<&Name> = view.names().chain(&asked).collect();
         let gone: Vec<Name> =
             followed.keys().filter(|name| !names.contains(*name)).cloned().collect();
@@ -74,7 +74,7 @@ pub(crate) async fn follow(
 /// or is not in time.
 pub(crate) async fn learn(worker: &Worker, workload: &LocalWorkload, name: &str) -> bool {
     if workload.views.load().answer(name).is_some()
-        || !workload.asked_names.ask(name, worker.process.limits.names_max)
+        || !workload.asked_names.ask(name, worker.process.limits.names_max, Instant::now())
     {
         return false;
     }

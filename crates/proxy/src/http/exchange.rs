@@ -15,8 +15,8 @@ use ironmesh_model::request::split_authority;
 use ironmesh_model::retry::{ATTEMPT_COUNT, Asked, grpc_timeout, grpc_timeout_text};
 use ironmesh_model::service::{Discovery, Protocol, UpstreamTls};
 use ironmesh_model::{
-    Decision, Draw, Hashed, HeaderLookup, ListenerKind, Plan, Purpose, Reason, Request, Traffic,
-    View, decide,
+    Decision, Draw, Hashed, HeaderLookup, ListenerKind, Plan, Reason, Request, Traffic, View,
+    decide,
 };
 
 use crate::connection::Connection;
@@ -405,8 +405,6 @@ pub(crate) struct Picked {
     pub(crate) member: Option<Arc<Member>>,
     /// Whether to speak HTTP/2.
     pub(crate) http2: bool,
-    /// How to speak to a host that is no endpoint, but that the request names.
-    named_tls: Option<Box<UpstreamTls>>,
 }
 
 impl Picked {
@@ -429,13 +427,13 @@ impl Picked {
         };
         let address = member.address();
         let address = address.ok_or(Failure::upstream(Reason::ConnectFailed, Stage::NotSent))?;
-        Ok(Self { address, member: Some(member), http2: false, named_tls: None })
+        Ok(Self { address, member: Some(member), http2: false })
     }
 
     /// Where the client dialled.
     fn dialled(connection: &Connection) -> Self {
         let address = connection.destination;
-        Self { address, member: None, http2: false, named_tls: None }
+        Self { address, member: None, http2: false }
     }
 
     /// Where the client dialled, or where the workload has its port.
@@ -466,21 +464,16 @@ impl Picked {
     ) -> Option<Self> {
         let name = group.named(host)?;
         let view = connection.workload.views.load();
-        let addresses = view.answer(&name).filter(|addresses| !addresses.is_empty())?;
-        let at = ask.draw.choose(Purpose::Endpoint, 0, addresses.len() as u64);
-        let ip = *addresses.get(usize::try_from(at).ok()?)?;
-        let tls = UpstreamTls::None.under(group.policy().traffic.tls.as_ref(), &name);
-        let address = SocketAddr::new(ip, group.key.port);
-        Some(Self { address, member: None, http2: false, named_tls: Some(Box::new(tls)) })
+        let member = group.member_named(&name, view.answer(&name)?, ask)?;
+        Some(Self { address: member.address()?, member: Some(member), http2: false })
     }
 
     /// How to speak to it.
     pub(crate) fn tls<'a>(&'a self, decision: &'a Decision) -> &'a UpstreamTls {
-        match (&self.member, &self.named_tls) {
-            (Some(_), _) if decision.passes_mesh_tls_on() => &UpstreamTls::None,
-            (Some(member), _) => &member.tls,
-            (None, Some(named)) => named,
-            (None, None) => decision.upstream_tls(),
+        match &self.member {
+            Some(_) if decision.passes_mesh_tls_on() => &UpstreamTls::None,
+            Some(member) => &member.tls,
+            None => decision.upstream_tls(),
         }
     }
 

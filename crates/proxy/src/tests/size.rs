@@ -53,12 +53,12 @@ fn futures_of_connections_are_small() {
         let stream = async || Stream::tcp(connect().await);
         let first = BytesMut::new();
         let http1 = http1_server::serve_connection(&worker, &connection, stream().await, first);
-        assert_at_most("HTTP/1", 4_224, &http1);
+        assert_at_most("HTTP/1", 4 << 10, &http1);
         let http2 = http2_server::serve_connection(&worker, &connection, stream().await);
         assert_at_most("HTTP/2", 2 << 10, &http2);
         let (request, respond) = http2_stream().await;
         let stream_of_http2 = http2_server::serve_stream(&worker, &connection, request, respond);
-        assert_at_most("a stream of HTTP/2", 4_224, &stream_of_http2);
+        assert_at_most("a stream of HTTP/2", 4 << 10, &stream_of_http2);
         let (stream, first) = (stream().await, BytesMut::new());
         let local = connection.workload.local.load();
         let traffic = Traffic::Connection(connection.seen(&local));
