@@ -381,6 +381,7 @@ impl Group {
             network: Name::default(),
             cluster: Name::default(),
             locality: Name::default(),
+            node: Name::default(),
         };
         Some(Arc::new(Member {
             tls: endpoint.tls.under(policy.traffic.tls.as_ref(), name),

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use ironmesh_dialects::{Object, translate};
+use ironmesh_model::limits::ProxyLimits;
 use ironmesh_model::service::{EndpointAddress, UpstreamTls};
 use ironmesh_model::settings::{AccessLogEncoding, OutboundPolicy, Settings};
 use ironmesh_model::snapshot::{Objects, Subscriber};
@@ -75,6 +76,9 @@ fn compare(
 ) -> Result<(), String> {
     let first = &requests[0];
     let setup = Setup::new(listener(first), destination(first), objects.clone());
+    // However late the machine lets this thread write: whoever is silent at first may get no answer.
+    let limits = ProxyLimits { outbound_silence: PATIENCE, ..setup.limits.clone() };
+    let setup = Setup { limits, ..setup };
     let proxy = Proxy::begin(Setup { workload: caller(first), ..setup });
     let mut client = Wire::connect(&proxy);
     let mut answers = Vec::new();
