@@ -104,7 +104,7 @@ fn destination_rule(chance: &mut Chance, host: &str) -> Value {
         json!({"simple": "RANDOM"}),
         json!({"simple": "LEAST_REQUEST", "warmup": {"duration": "5s"}}),
         json!({"consistentHash": {"httpHeaderName": "x-request-id"}}),
-        json!({"consistentHash": {"httpCookie": {"name": "c", "ttl": "0s"}, "maglev": {}}}),
+        json!({"consistentHash": {"httpCookie": {"name": "c", "ttl": "0s"}, "maglev": {"tableSize": 1009}}}),
     ])});
     if chance.one_in(2) {
         policy["connectionPool"] = json!({
