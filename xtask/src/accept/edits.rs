@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::mesh::Stage;
-use super::routing::{Load, no_errors_counted};
+use super::routing::Load;
 use super::{Options, ensure, fact};
 
 const EDITS: u32 = 1_000;
@@ -26,8 +26,8 @@ pub(super) fn all_kinds(stage: &Stage, _: &Options) -> anyhow::Result<()> {
     }
     let (loads, broken, took) = load.stop()?;
     fact(format!("{loads} loads in {took:?} under {EDITS} edits, {broken} broken"));
+    // Single attempts may fail; then another follows, and whoever asked sees nothing of it.
     ensure(broken == 0, || "a page was broken".to_owned())?;
-    no_errors_counted(&mesh)?;
     mesh.stop()
 }
 

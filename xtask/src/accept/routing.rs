@@ -96,7 +96,7 @@ impl Load {
 const CLIENTS: u64 = 8;
 
 /// No proxy, including the gateway, counted a 5xx or a response flag other than `-`.
-pub(super) fn no_errors_counted(mesh: &Mesh) -> anyhow::Result<()> {
+fn no_errors_counted(mesh: &Mesh) -> anyhow::Result<()> {
     let proxies: Value = serde_json::from_str(&mesh.stage.run(&["proxy-status", "-o", "json"])?)?;
     let proxies = proxies.as_array().context("proxy-status gives no list")?;
     for proxy in proxies {
