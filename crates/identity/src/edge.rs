@@ -32,7 +32,7 @@ use tokio_rustls::{TlsAcceptor, server};
 use x509_parser::extensions::GeneralName;
 
 use crate::clock::{Clock, TlsClock};
-use crate::peer::{BadAnchors, roots};
+use crate::peer::{BadAnchors, roots, signatures_of_chain};
 use crate::provider::provider;
 use crate::workload::Alpn;
 
@@ -281,27 +281,7 @@ impl ClientCertVerifier for NamedClient {
         }
     }
 
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.chain.verify_tls12_signature(message, cert, dss)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.chain.verify_tls13_signature(message, cert, dss)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.chain.supported_verify_schemes()
-    }
+    signatures_of_chain!();
 }
 
 /// A client's certificate as the header `x-forwarded-client-cert` tells it, as Envoy writes it.

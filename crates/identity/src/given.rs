@@ -23,7 +23,7 @@ use tokio_rustls::{TlsConnector, client};
 use x509_parser::extensions::GeneralName;
 
 use crate::clock::{Clock, TlsClock};
-use crate::peer::{BadAnchors, roots};
+use crate::peer::{BadAnchors, roots, signatures_of_chain};
 use crate::provider::provider;
 use crate::workload::Alpn;
 
@@ -237,27 +237,7 @@ impl ServerCertVerifier for NamedServer {
         }
     }
 
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.chain.verify_tls12_signature(message, cert, dss)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.chain.verify_tls13_signature(message, cert, dss)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.chain.supported_verify_schemes()
-    }
+    signatures_of_chain!();
 }
 
 /// Takes whoever has the key of the certificate that is shown (`insecureSkipVerify`).

@@ -206,6 +206,34 @@ macro_rules! signatures_of_tls13 {
     };
 }
 
+/// How a verifier of others looks at signatures: as its `chain` does.
+macro_rules! signatures_of_chain {
+    () => {
+        fn verify_tls12_signature(
+            &self,
+            message: &[u8],
+            cert: &CertificateDer<'_>,
+            dss: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, Error> {
+            self.chain.verify_tls12_signature(message, cert, dss)
+        }
+
+        fn verify_tls13_signature(
+            &self,
+            message: &[u8],
+            cert: &CertificateDer<'_>,
+            dss: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, Error> {
+            self.chain.verify_tls13_signature(message, cert, dss)
+        }
+
+        fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+            self.chain.supported_verify_schemes()
+        }
+    };
+}
+pub(crate) use signatures_of_chain;
+
 /// Verifies a server in the mesh: its chain against the anchors, its SPIFFE id against the expected
 /// one. DNS names mean nothing between members.
 #[derive(Debug)]
