@@ -107,7 +107,7 @@ pub(crate) struct PodPart {
     labels: Labels,
     pub(crate) owner: Name,
     pub(crate) service_account: Name,
-    ready: bool,
+    pub(crate) ready: bool,
     terminating: bool,
     pub(crate) created: Created,
     /// Whether it has a proxy at all.

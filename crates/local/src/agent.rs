@@ -38,7 +38,7 @@ use super::logs::{LogFile, Logs};
 use super::node::Node;
 use super::reaper::Reaper;
 use super::reflector::{Change, Reflector, follow, key_of};
-use super::{agent_server, directory, dns, egress, kubelet};
+use super::{agent_server, directory, dns, egress, health, kubelet};
 use crate::sandbox::ProgramFile;
 use crate::sandbox::mesh::RUN_DIRECTORY;
 use crate::sandbox::user_ranges::{UserBlocks, UserRanges};
@@ -330,6 +330,7 @@ async fn follow_all(node: Rc<Node>) {
     spawn_local(kubelet::refresh_volumes(Rc::clone(&node)));
     spawn_local(copy_ingresses(Rc::clone(&node)));
     spawn_local(exposure::run(Rc::clone(&node)));
+    spawn_local(health::run(Rc::clone(&node)));
     let (sender, changes) = mpsc::channel(node.limits.platform.changes_waiting_max);
     spawn_local(follow(node.api.clone(), "/api/v1/pods", sender));
     kubelet::run(node, changes).await;

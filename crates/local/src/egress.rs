@@ -53,11 +53,37 @@ impl Dial for ToOutside {
             false => allowed(dialled)?,
         };
         tracing::debug!(%peer, %dialled, %to, "relayed");
-        let given = node.host.sockets(Transport::Tcp, 1, to.is_ipv6()).await;
-        let given = given.map_err(io::Error::other)?;
-        let socket = given.into_iter().next().ok_or(io::ErrorKind::NotConnected)?;
-        TcpSocket::from_std_stream(socket.into()).connect(to).await
+        dial_outside(node, to).await
     }
+}
+
+/// Dials a workload that is none of the mesh's pods, or one of them, as a pod without a sidecar would.
+pub(crate) async fn dial_workload(node: &Node, to: SocketAddr) -> io::Result<TcpStream> {
+    let to = match to {
+        SocketAddr::V4(v4) if is_in(*v4.ip(), POD_NETWORK) && *v4.ip() != GATEWAY => {
+            return TcpStream::connect(to).await;
+        }
+        _ if !node.egress => {
+            return Err(io::Error::other("nothing leaves this mesh (--no-egress)"));
+        }
+        SocketAddr::V4(v4) if is_in(*v4.ip(), EXTERNAL_NETWORK) => {
+            node.externals.target(v4).ok_or(io::ErrorKind::ConnectionRefused)?
+        }
+        SocketAddr::V4(v4) => allowed(v4)?,
+        SocketAddr::V6(v6) if is_closed((*v6.ip()).into()) => {
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, format!("{v6} is closed")));
+        }
+        SocketAddr::V6(_) => to,
+    };
+    dial_outside(node, to).await
+}
+
+/// Dials by a socket of the host's network.
+async fn dial_outside(node: &Node, to: SocketAddr) -> io::Result<TcpStream> {
+    let given = node.host.sockets(Transport::Tcp, 1, to.is_ipv6()).await;
+    let given = given.map_err(io::Error::other)?;
+    let socket = given.into_iter().next().ok_or(io::ErrorKind::NotConnected)?;
+    TcpSocket::from_std_stream(socket.into()).connect(to).await
 }
 
 /// Whether a connection comes from a pod whose traffic outwards its sidecar carries.

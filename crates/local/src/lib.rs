@@ -25,6 +25,7 @@ mod events;
 mod exposure;
 mod externals;
 mod gateways;
+mod health;
 mod host;
 mod host_link;
 mod images;

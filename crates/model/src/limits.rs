@@ -484,6 +484,8 @@ limits! {
         relay_connections_per_peer_max: usize = 1_024,
         /// Time in which the destination of such a connection must be reached.
         relay_connect_timeout: Duration = seconds(10),
+        /// Workloads of WorkloadGroups that are probed at one time; others wait their turn.
+        health_checks_at_once_max: usize = 64,
         /// Silence after which the agent forgets a client of UDP that it relays; a datagram then
         /// goes by another socket.
         relay_datagrams_silence_max: Duration = seconds(60),

@@ -6,6 +6,7 @@ use ironmesh_model::{Finding, FindingCode, Name, WorkloadId};
 
 use super::labels;
 use super::service_entry::{self, TLS_MODE};
+use super::workload_group::health::is_ready;
 use crate::Object;
 use crate::kubernetes::{CLUSTER, PodPart, Topology};
 use crate::schema::{Bounded, kind, read};
@@ -24,7 +25,7 @@ kind! {
 
 /// Translates a WorkloadEntry to what a pod would be in its place.
 pub(crate) fn workload_entry(object: &Object, findings: &mut Vec<Finding>) -> Option<Part> {
-    let WorkloadEntry { spec, .. } = read(object, findings)?;
+    let WorkloadEntry { spec, status, .. } = read(object, findings)?;
     let mut find = |code, message: &str| {
         findings.push(Finding::new(object.id(), "spec.address", code, message));
     };
@@ -57,6 +58,7 @@ pub(crate) fn workload_entry(object: &Object, findings: &mut Vec<Finding>) -> Op
     };
     let topology = Topology::or(&spec.locality, &labels);
     let mut part = PodPart::of_entry(id, ip, labels, has_proxy);
+    part.ready = is_ready(object.value(), &status);
     part.topology = topology;
     part.network = spec.network.as_str().into();
     part.weight = spec.weight.filter(|weight| *weight > 0).unwrap_or(1);

@@ -8,12 +8,40 @@ use super::{WorkloadSelector, service_entry};
 use crate::Object;
 use crate::schema::{Bounded, fields, kind, read};
 
-/// Checks a WorkloadGroup: workloads that register themselves, which nothing here does.
+pub(crate) mod health;
+
+pub use health::{HealthCheck, HealthChecks, is_known, with_condition};
+
+/// Checks a WorkloadGroup: workloads that register themselves, which nothing here does. Its probe is for
+/// the WorkloadEntries that it has (see [`HealthChecks`]).
 pub(crate) fn workload_group(object: &Object, findings: &mut Vec<Finding>) {
-    if read::<WorkloadGroup>(object, findings).is_some() {
-        let message = "no workload registers itself in this mesh; write a WorkloadEntry for each, \
-                       with the labels of the template";
-        findings.push(Finding::new(object.id(), "spec", FindingCode::NoEffect, message));
+    let Some(WorkloadGroup { spec, .. }) = read(object, findings) else { return };
+    let mut find = |path: &str, message: &str| {
+        findings.push(Finding::new(object.id(), path, FindingCode::NoEffect, message));
+    };
+    find(
+        "spec.template",
+        "no workload registers itself in this mesh; write a WorkloadEntry for each, with the labels of \
+         spec.metadata",
+    );
+    let Some(probe) = spec.probe else { return };
+    if probe.exec.is_some() {
+        find(
+            "spec.probe.exec",
+            "no command can be run where the workload is; take httpGet or tcpSocket",
+        );
+    }
+    let hosts = [
+        ("spec.probe.httpGet.host", probe.http_get.map(|get| get.host)),
+        ("spec.probe.tcpSocket.host", probe.tcp_socket.map(|tcp| tcp.host)),
+    ];
+    for (path, host) in hosts {
+        if !matches!(host.as_deref(), None | Some("" | "localhost" | "127.0.0.1")) {
+            find(
+                path,
+                "the workload is asked at its own address; a header Host says by which name",
+            );
+        }
     }
 }
 
@@ -92,7 +120,7 @@ fields! {
         honoured path: String,
         /// Its port.
         honoured port: Option<Bounded<0, 65_535>>,
-        /// Its host; the workload's address if left out.
+        /// Its host; the workload is asked at its own address.
         honoured host: String,
         /// `HTTP` or `HTTPS`.
         honoured scheme: String,
@@ -110,7 +138,7 @@ fields! {
 
     /// A connection that is taken.
     pub struct TcpSocket "tcpSocket" {
-        /// Its host; the workload's address if left out.
+        /// Its host; the workload is asked at its own address.
         honoured host: String,
         /// Its port.
         honoured port: Option<Bounded<0, 65_535>>,

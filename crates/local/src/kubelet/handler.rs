@@ -175,11 +175,44 @@ async fn http_get(state: &PodState, container: &Container, get: &HttpGet) -> Res
         return judge(status);
     }
     let stream = connect(state, container, &get.host, &get.port).await?;
+    get_by(stream, get).await
+}
+
+/// Makes the request of a probe on a connection.
+async fn get_by(stream: TcpStream, get: &HttpGet) -> Result<(), String> {
     let peer = stream.peer_addr().map_err(|error| error.to_string())?;
     match get.scheme {
         ProbeScheme::Https => request(tls::connect(stream).await?, peer, "https", get).await,
         ProbeScheme::Http => request(stream, peer, "http", get).await,
     }
+}
+
+/// Probes a workload that is no pod: `dial` connects to a port of it. An error says why it failed, or that
+/// it took too long.
+pub(crate) async fn probe_by<F: Future<Output = Result<TcpStream, String>>>(
+    probe: &Probe,
+    dial: impl FnOnce(u16) -> F,
+) -> Result<(), String> {
+    let number = |port: &IntegerOrText| match port {
+        IntegerOrText::Integer(number) => {
+            u16::try_from(*number).map_err(|_big| format!("port {number} is not one"))
+        }
+        IntegerOrText::Text(name) => Err(format!("port {name} is no number")),
+    };
+    let work = async {
+        if let Some(get) = &probe.http_get {
+            get_by(dial(number(&get.port)?).await?, get).await
+        } else if let Some(tcp) = &probe.tcp_socket {
+            dial(number(&tcp.port)?).await.map(drop)
+        } else if let Some(call) = &probe.grpc {
+            grpc::check(dial(call.port).await?, &call.service).await
+        } else {
+            Err("it says neither httpGet, tcpSocket nor grpc".to_owned())
+        }
+    };
+    let time = Duration::from_secs(probe.timeout_seconds.get().into());
+    let late = |_elapsed| format!("no answer within {} s", time.as_secs());
+    tokio::time::timeout(time, work).await.map_err(late)?
 }
 
 /// Sends the request of a handler on a connection, and judges the status of the answer.
