@@ -114,6 +114,7 @@ fn objects(endpoint: SocketAddr, meshed: bool, gateway_port: u16) -> Objects {
     let service = Service {
         discovery: Discovery::Endpoints,
         distribution: Distribution::Any,
+        certificate_names: Vec::new(),
         id,
         name: "echo".into(),
         addresses: vec![Ipv4Addr::new(10, 96, 0, 1).into()],

@@ -11,6 +11,7 @@ use ironmesh_dialects::object::value as object;
 use ironmesh_model::entry::Sender;
 use ironmesh_model::group::Ask;
 use ironmesh_model::service::Discovery;
+use ironmesh_model::topology::Topology;
 use ironmesh_model::{
     Decision, Draw, Identity, ListenerKind, Member, Plan, Reason, Snapshot, Tried,
 };
@@ -70,7 +71,9 @@ pub(crate) async fn explain(
     let sender = Sender {
         listener,
         is_member: false,
-        text: &text,
+        address: &text,
+        certificate: "",
+        topology: proxy.topology(),
         https: url.is_tls && listener == ListenerKind::Gateway,
     };
     let client = SocketAddr::new(origin.ip(), 0);
@@ -205,8 +208,14 @@ fn follow(
     let mut proxy = Proxy::new(snapshot, &pod);
     let by = |from| format!("By={};URI={from}", proxy.identity);
     let text = from.as_ref().map(by).unwrap_or_default();
-    let sender =
-        Sender { listener: ListenerKind::Inbound, is_member: mutual, text: &text, https: false };
+    let sender = Sender {
+        listener: ListenerKind::Inbound,
+        is_member: mutual,
+        address: "",
+        certificate: &text,
+        topology: Topology::default(),
+        https: false,
+    };
     // What comes in is not balanced, so that its client does not matter.
     let client = SocketAddr::new(address.ip(), 0);
     let walked = proxy.walk(&sender, from.as_ref(), (client, address), call, None);

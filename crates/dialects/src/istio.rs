@@ -18,6 +18,7 @@ pub mod route_rule;
 pub mod service_entry;
 pub mod sidecar;
 pub(crate) mod status;
+pub mod topology;
 pub(crate) mod validation;
 pub mod virtual_service;
 pub mod workload_entry;

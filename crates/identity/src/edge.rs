@@ -286,7 +286,8 @@ impl ClientCertVerifier for NamedClient {
 
 /// A client's certificate as the header `x-forwarded-client-cert` tells it, as Envoy writes it.
 pub fn client_text(der: &[u8]) -> String {
-    let mut text = format!("Hash={}", HEXLOWER.encode(digest(&SHA256, der).as_ref()));
+    let hash = HEXLOWER.encode(digest(&SHA256, der).as_ref());
+    let mut text = format!("Hash={hash};Cert=\"{}\"", encoded_pem(der));
     let Ok((_, leaf)) = x509_parser::parse_x509_certificate(der) else { return text };
     let subject = leaf.subject().to_string().replace(['"', '\\'], "");
     text.push_str(&format!(";Subject=\"{subject}\""));
@@ -304,6 +305,23 @@ pub fn client_text(der: &[u8]) -> String {
     }
     text
 }
+
+/// A certificate in PEM, without the characters that would end a field or a line (Envoy,
+/// `urlEncodedPemEncodedPeerCertificate`).
+fn encoded_pem(der: &[u8]) -> String {
+    let body = BASE64.encode(der);
+    let mut pem = String::from("-----BEGIN%20CERTIFICATE-----%0A");
+    let lines = body.as_bytes().chunks(PEM_LINE_BYTES).filter_map(|line| str::from_utf8(line).ok());
+    for line in lines {
+        pem.push_str(&line.replace('+', "%2B").replace('/', "%2F").replace('=', "%3D"));
+        pem.push_str("%0A");
+    }
+    pem.push_str("-----END%20CERTIFICATE-----%0A");
+    pem
+}
+
+/// Characters of a line in PEM (RFC 7468, section 2).
+const PEM_LINE_BYTES: usize = 64;
 
 #[cfg(test)]
 mod tests;

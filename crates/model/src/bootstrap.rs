@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::limits::{Limits, ProxyLimits, WireLimits};
 use crate::name::{Labels, Name, WorkloadId};
 use crate::settings::Settings;
+use crate::topology::OwnTopology;
 
 /// Mark of connections that an outbound proxy makes; capture lets them pass.
 pub const OUTBOUND_MARK: u32 = 1;
@@ -71,10 +72,9 @@ pub struct ProxyBootstrap {
     /// Name servers for endpoints that are names, asked in this order; none: those are never reached.
     #[serde(default)]
     pub name_servers: Vec<SocketAddr>,
-    /// Whether it is a gateway behind a load balancer that speaks the PROXY protocol to it, whatever the
-    /// settings of the mesh say.
+    /// What it says of itself of what stands in front of it, if it is a gateway.
     #[serde(default)]
-    pub proxy_protocol: bool,
+    pub topology: OwnTopology,
     /// Worker threads; default: 2 for a sidecar, all cores for a gateway, never more than cores.
     #[serde(default)]
     pub workers: Option<usize>,

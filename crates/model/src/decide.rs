@@ -417,7 +417,7 @@ fn at_host<'v, R: Recorder>(
         if view.get(&ResourceKey::Listeners).is_none() {
             return Err(Decision::needs(ResourceKey::Listeners));
         }
-        if let Some(answer) = edge::before_rules(view, connection, &host, recorder) {
+        if let Some(answer) = edge::before_rules(view, connection, request, &host, recorder) {
             return Err(answer);
         }
         let Some(domain) = view.domain(&host, port) else {

@@ -53,6 +53,7 @@ mod shared_map;
 pub mod snapshot;
 mod special;
 pub mod text_match;
+pub mod topology;
 pub mod traffic;
 pub mod view;
 

@@ -14,7 +14,7 @@ mod tls;
 pub use balance::{Balance, Balancer, HashBalance, HashCookie, HashKey, HashTable, Warmup};
 pub use locality::{Distribute, Distribution, Failover, LocalityBalance, Preference, ZoneAware};
 pub use outlier::OutlierDetection;
-pub use pool::{ConnectionPool, Keepalive};
+pub use pool::{ConnectionPool, Http2Keepalive, Keepalive};
 pub use retry_budget::RetryBudget;
 pub use tls::{ClientTls, ProxyProtocol, TlsMode, Tunnel};
 

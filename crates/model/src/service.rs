@@ -26,6 +26,9 @@ pub struct Service {
     pub discovery: Discovery,
     /// Which of its endpoints are preferred for being near.
     pub distribution: Distribution,
+    /// Names of which the certificate of an endpoint has one where TLS is begun towards it, unless the
+    /// policy of the caller says names itself (`ServiceEntry.subjectAltNames`); empty: nothing is said.
+    pub certificate_names: Vec<Name>,
     /// Ports by which callers reach it.
     pub ports: Vec<ServicePort>,
     /// The chunks of its endpoints, in order. A snapshot fills them in.

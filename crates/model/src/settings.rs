@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::name::Name;
 use crate::policy::{LocalityBalance, MtlsMode};
+use crate::topology::Topology;
 
 /// Settings of the mesh, the same for every proxy. Set by `up --set NAME=VALUE` and MeshConfig.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,6 +40,9 @@ pub struct Settings {
     /// `gatewayTopology.proxyProtocol`: whether gateways are behind a load balancer that speaks the
     /// PROXY protocol to them; default no. Then connections without it are refused.
     pub gateway_proxy_protocol: bool,
+    /// The rest of `gatewayTopology`: `numTrustedProxies`, default 0, and `forwardClientCertDetails`,
+    /// default `SANITIZE_SET`.
+    pub gateway_topology: Topology,
     /// `localityLbSetting`, or `zoneAwareLbSetting` in its place: which endpoints are preferred for
     /// being near, where neither a policy nor the service says so; default: the nearer ones. All but
     /// `localityLbSetting.enabled` comes from MeshConfig.
@@ -59,6 +63,7 @@ impl Default for Settings {
             drain_duration: Duration::from_secs(5),
             mtls_mode: MtlsMode::Permissive,
             gateway_proxy_protocol: false,
+            gateway_topology: Topology::default(),
             locality: Arc::default(),
         }
     }
@@ -129,7 +134,7 @@ pub enum BadSetting {
 
 impl Settings {
     /// Names that [`Settings::set`] takes, and what they do.
-    const TABLE: [(&'static str, &'static str); 12] = [
+    const TABLE: [(&'static str, &'static str); 14] = [
         (
             "outboundTrafficPolicy.mode",
             "What happens to traffic for destinations that the mesh does not know: ALLOW_ANY lets \
@@ -162,6 +167,16 @@ impl Settings {
             "gatewayTopology.proxyProtocol",
             "Whether a load balancer in front of the gateways speaks the PROXY protocol to them: true \
              or false. Connections without it are refused then.",
+        ),
+        (
+            "gatewayTopology.numTrustedProxies",
+            "How many trusted proxies are in front of the gateways: the client is the one that the \
+             outermost of them names in x-forwarded-for.",
+        ),
+        (
+            "gatewayTopology.forwardClientCertDetails",
+            "What becomes of x-forwarded-client-cert at gateways: SANITIZE, FORWARD_ONLY, \
+             APPEND_FORWARD, SANITIZE_SET or ALWAYS_FORWARD_ONLY.",
         ),
         (
             "localityLbSetting.enabled",
@@ -217,6 +232,12 @@ impl Settings {
                 MtlsMode::Disable => "DISABLE".to_owned(),
             },
             "gatewayTopology.proxyProtocol" => self.gateway_proxy_protocol.to_string(),
+            "gatewayTopology.numTrustedProxies" => {
+                self.gateway_topology.trusted_proxies.to_string()
+            }
+            "gatewayTopology.forwardClientCertDetails" => {
+                self.gateway_topology.client_cert.to_string()
+            }
             "localityLbSetting.enabled" => self.locality.enabled.to_string(),
             _ => String::new(),
         }
@@ -274,6 +295,15 @@ impl Settings {
             "terminationDrainDuration" => self.drain_duration = duration()?,
             "gatewayTopology.proxyProtocol" => {
                 self.gateway_proxy_protocol = value.parse().map_err(|_| bad("true or false"))?;
+            }
+            "gatewayTopology.numTrustedProxies" => {
+                let proxies = value.parse().map_err(|_| bad("a whole number"))?;
+                self.gateway_topology.trusted_proxies = proxies;
+            }
+            "gatewayTopology.forwardClientCertDetails" => {
+                let words = "SANITIZE, FORWARD_ONLY, APPEND_FORWARD, SANITIZE_SET or \
+                             ALWAYS_FORWARD_ONLY";
+                self.gateway_topology.client_cert = value.parse().map_err(|_| bad(words))?;
             }
             "localityLbSetting.enabled" => {
                 let enabled = value.parse().map_err(|_| bad("true or false"))?;

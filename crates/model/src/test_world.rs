@@ -67,6 +67,7 @@ pub(crate) fn service(
             headless: false,
             discovery: Discovery::Endpoints,
             distribution: Distribution::Any,
+            certificate_names: Vec::new(),
             ports: vec![ServicePort {
                 number: port,
                 name: "http".into(),

@@ -30,6 +30,7 @@ mod names;
 mod near;
 mod references;
 mod rule_index;
+mod sections;
 mod turns;
 
 pub use compile::{CallerMatch, CompiledMatch, CompiledRoute, CompiledRule};

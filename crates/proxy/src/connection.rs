@@ -4,6 +4,7 @@ use std::future::pending;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use ironmesh_model::topology::Topology;
 use ironmesh_model::traffic::{self, Local, Seen};
 use ironmesh_model::{Draw, Identity, ListenerKind};
 use tokio::time::{Instant, sleep_until};
@@ -23,10 +24,12 @@ pub(crate) struct Connection {
     pub(crate) destination: SocketAddr,
     /// Who called, if by mutual TLS.
     pub(crate) peer_identity: Option<Identity>,
-    /// The client as headers tell it: its address at a gateway, an element of
-    /// `x-forwarded-client-cert` if it proved who it is. Made once, as it is the same for all its
-    /// requests.
+    /// Its address as headers tell it, at a gateway. Made once, as it is the same for all its requests.
     pub(crate) client: String,
+    /// The certificate that it showed, as an element of `x-forwarded-client-cert`; empty: none.
+    pub(crate) certificate: String,
+    /// What is believed of what stands in front of a gateway.
+    pub(crate) topology: Topology,
     /// Whether requests on it came by HTTPS, at a gateway.
     pub(crate) https: bool,
     /// When it has become too old to carry another request; `None`: never.

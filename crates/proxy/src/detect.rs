@@ -30,7 +30,7 @@ use crate::opaque::{self, Opaque};
 use crate::park;
 use crate::proxy_protocol;
 use crate::stream::Stream;
-use crate::tls::{self, Inside, MeshConnection, Peer};
+use crate::tls::{self, Inside, MeshConnection};
 use crate::worker::Worker;
 
 /// What a connection turned out to be.
@@ -295,11 +295,8 @@ async fn terminate(
         Err(_) => return Detected::Refused(Failure::downstream(Reason::HandshakeFailed)),
     };
     if let Some(peer) = peer {
-        let own = credentials.identity();
-        let Peer { identity, certificate_sha256: hash } = peer;
-        // As Istio's proxies write it; certificates of the mesh have no subject.
-        connection.client = format!("By={own};Hash={hash};Subject=\"\";URI={identity}");
-        connection.peer_identity = Some(identity);
+        connection.certificate = peer.text(credentials.identity());
+        connection.peer_identity = Some(peer.identity);
         let _ = timeout(CALLER_PATIENCE, caller(worker, connection)).await;
     }
     match (inside, decision.protocol().is_http()) {

@@ -98,6 +98,7 @@ pub(crate) fn request(exchange: &Exchange<'_>) {
             outcome.first_byte.is_some(),
         )),
         draw: Some(exchange.draw).filter(|draw| *draw != Draw(0)),
+        downstream_remote_address: Some(exchange.client()),
         ..record(connection, outcome, duration)
     };
     log(worker, outcome, record, encoding);

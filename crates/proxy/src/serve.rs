@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::rc::Rc;
 
+use ironmesh_model::topology::Topology;
 use ironmesh_model::{Draw, ListenerKind, Reason, Seen};
 use tokio::net::TcpStream;
 
@@ -24,15 +25,18 @@ pub(crate) fn accepted<'a>(
 ) -> Option<impl Future<Output = ()> + use<'a>> {
     let found = listener.original.of(&tcp, peer);
     let (Ok(destination) | Err(destination)) = found;
+    let at_gateway = listener.kind == ListenerKind::Gateway;
     let connection = Connection {
         kind: listener.kind,
         workload: listener.workload.clone(),
         peer,
         destination,
         peer_identity: None,
-        client: match listener.kind {
-            ListenerKind::Gateway => peer.ip().to_string(),
-            ListenerKind::Inbound | ListenerKind::Outbound => String::new(),
+        client: if at_gateway { peer.ip().to_string() } else { String::new() },
+        certificate: String::new(),
+        topology: match at_gateway {
+            true => listener.workload.topology(),
+            false => Topology::default(),
         },
         https: false,
         expires: worker.expires(),

@@ -37,5 +37,6 @@ mod size;
 mod streams;
 mod terms;
 mod told_who_calls;
+mod topology;
 mod traces;
 pub(super) mod world;

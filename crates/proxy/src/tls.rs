@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use data_encoding::HEXLOWER;
-use ironmesh_identity::edge::ServerTls;
+use ironmesh_identity::edge::{ServerTls, client_text};
 use ironmesh_identity::{ClientAuth, peer};
 use ironmesh_model::Identity;
 use tokio_rustls::TlsStream;
@@ -62,6 +62,15 @@ pub(crate) struct Peer {
     pub(crate) certificate_sha256: String,
 }
 
+impl Peer {
+    /// An element of `x-forwarded-client-cert`, as Istio's proxies write it; certificates of the mesh
+    /// have no subject.
+    pub(crate) fn text(&self, own: &Identity) -> String {
+        let Self { identity, certificate_sha256: hash } = self;
+        format!("By={own};Hash={hash};Subject=\"\";URI={identity}")
+    }
+}
+
 /// Takes the server's part of a handshake with a member.
 pub(crate) async fn accept(credentials: &Credentials, over: Stream) -> io::Result<MeshConnection> {
     let (tls, identity) = credentials.accept(over, SERVER_ALPN, ClientAuth::Required).await?;
@@ -93,16 +102,26 @@ pub(crate) async fn connect(
     Ok(Stream::tls(TlsStream::Client(tls)))
 }
 
-/// Takes the server's part of a handshake with a client that is no member. Of its certificate, if it
-/// showed one, nothing is said but that it is trusted.
-pub(crate) async fn accept_at_edge(tls: &ServerTls, over: Stream) -> io::Result<MeshConnection> {
+/// A client's connection at a gateway whose handshake is done.
+pub(crate) struct EdgeConnection {
+    pub(crate) stream: Stream,
+    /// What is spoken inside, if it was said.
+    pub(crate) inside: Option<Inside>,
+    /// The certificate that it showed, as an element of `x-forwarded-client-cert`; empty: none.
+    pub(crate) certificate: String,
+}
+
+/// Takes the server's part of a handshake with a client that is no member.
+pub(crate) async fn accept_at_edge(tls: &ServerTls, over: Stream) -> io::Result<EdgeConnection> {
     let tls = tls.accept(over).await?;
+    let certificate = tls.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+    let certificate = certificate.map(|leaf| client_text(leaf)).unwrap_or_default();
     let inside = match tls.get_ref().1.alpn_protocol() {
         Some(b"h2") => Some(Inside::Http2),
         Some(b"http/1.1" | b"http/1.0") => Some(Inside::Http1),
         Some(_) | None => None,
     };
-    Ok(MeshConnection { stream: Stream::tls(TlsStream::Server(tls)), inside, peer: None })
+    Ok(EdgeConnection { stream: Stream::tls(TlsStream::Server(tls)), inside, certificate })
 }
 
 /// What a gateway speaks inside TLS with a client that is no member.

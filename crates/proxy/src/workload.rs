@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use ironmesh_model::bootstrap::ProxyBootstrap;
+use ironmesh_model::topology::{OwnTopology, Topology};
 use ironmesh_model::{ListenerKind, Local, Name, View, WorkloadId};
 use tokio::sync::watch;
 
@@ -37,8 +38,8 @@ pub(crate) struct LocalWorkload {
     pub(crate) edge_tls: ArcSwap<EdgeTls>,
     /// The ports on which it listens as a gateway.
     pub(crate) edge_ports: ArcSwap<EdgeAddresses>,
-    /// Whether its own configuration says that a load balancer speaks the PROXY protocol to it.
-    proxy_protocol: bool,
+    /// What its own configuration says of what stands in front of it.
+    topology: OwnTopology,
     hops: [String; 3],
     phase: watch::Sender<Phase>,
     /// The same, to be looked at by every request.
@@ -73,7 +74,7 @@ impl LocalWorkload {
     /// One of a test.
     #[cfg(test)]
     pub(crate) fn new(id: WorkloadId, owner: Name, local: Local, ip: IpAddr) -> Arc<Self> {
-        Self::behind(id, owner, local, ip, false)
+        Self::behind(id, owner, local, ip, OwnTopology::default())
     }
 
     /// A workload that has no certificate yet and holds nothing. `ip`: its address, from which it is
@@ -83,7 +84,7 @@ impl LocalWorkload {
         owner: Name,
         local: Local,
         ip: IpAddr,
-        proxy_protocol: bool,
+        topology: OwnTopology,
     ) -> Arc<Self> {
         let uid = id.uid.clone();
         let hops = [ListenerKind::Outbound, ListenerKind::Inbound, ListenerKind::Gateway]
@@ -97,7 +98,7 @@ impl LocalWorkload {
             asked_names: AskedNames::default(),
             edge_tls: ArcSwap::default(),
             edge_ports: ArcSwap::default(),
-            proxy_protocol,
+            topology,
             hops,
             phase: watch::Sender::new(Phase::Serves),
             phase_now: AtomicU8::new(Phase::Serves as u8),
@@ -106,7 +107,12 @@ impl LocalWorkload {
 
     /// Whether connections begin with a header of the PROXY protocol, at a gateway.
     pub(crate) fn expects_proxy_protocol(&self) -> bool {
-        self.proxy_protocol || self.views.load().settings().gateway_proxy_protocol
+        self.topology.proxy_protocol || self.views.load().settings().gateway_proxy_protocol
+    }
+
+    /// What stands in front of it, if it is a gateway.
+    pub(crate) fn topology(&self) -> Topology {
+        self.topology.over(self.views.load().settings().gateway_topology)
     }
 
     /// Where clients reach a port of this gateway who came to another of its ports at `from`: the
@@ -157,7 +163,7 @@ impl LocalWorkload {
                 labels: bootstrap.labels.clone(),
             },
             bootstrap.ip,
-            bootstrap.proxy_protocol,
+            bootstrap.topology,
         )
     }
 

@@ -84,6 +84,7 @@ impl World {
             ports: Vec::new(),
             discovery: Discovery::Endpoints,
             distribution: Distribution::Any,
+            certificate_names: Vec::new(),
             endpoint_chunks: vec![Chunk::WHOLE],
         };
         let endpoints =

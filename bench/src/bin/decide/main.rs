@@ -143,6 +143,7 @@ fn objects() -> Objects {
     let service = Service {
         discovery: Discovery::Endpoints,
         distribution: Distribution::Any,
+        certificate_names: Vec::new(),
         id: ServiceId { namespace: "default".into(), hostname: HOST.into() },
         name: "reviews".into(),
         addresses: vec![ADDRESS.into()],

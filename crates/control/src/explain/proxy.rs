@@ -2,17 +2,19 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use ironmesh_dialects::istio::topology::{PROXY_CONFIG, own_topology};
 use ironmesh_dialects::kubernetes::kinds::Pod;
 use ironmesh_dialects::object::value as object;
 use ironmesh_model::bootstrap::ProxyKind;
 use ironmesh_model::decide::{https_location, passes_bytes_on};
-use ironmesh_model::entry::{self, Sender};
+use ironmesh_model::entry::{self, Entered, SECURE_SCHEME, Sender};
 use ironmesh_model::group::GroupReport;
 use ironmesh_model::listeners::GatewayProtocol;
 use ironmesh_model::path::{EscapedNul, normalize_target, split_target};
 use ironmesh_model::policy::HashKey;
 use ironmesh_model::retry::Asked;
 use ironmesh_model::snapshot::{Scope, Subscriber};
+use ironmesh_model::topology::Topology;
 use ironmesh_model::{
     Connection, Decision, Draw, Event, Hashed, Identity, ListenerKind, Local, Plan, Reason,
     Request, ResourceKey, Seen, Silent, Snapshot, Trace, Traffic, View, decide,
@@ -72,12 +74,16 @@ impl Call {
         is_name.then(|| self.host.clone())
     }
 
-    /// Changes it as a proxy does that takes it in.
+    /// Changes it as a proxy does that takes it in. Gives what it finds out about it.
     ///
     /// # Errors
     ///
     /// If the proxy refuses its path.
-    fn enter(&mut self, sender: &Sender<'_>, destination: SocketAddr) -> Result<(), EscapedNul> {
+    fn enter(
+        &mut self,
+        sender: &Sender<'_>,
+        destination: SocketAddr,
+    ) -> Result<Entered, EscapedNul> {
         if self.authority.is_empty() {
             self.authority = destination.to_string();
         }
@@ -85,9 +91,10 @@ impl Call {
             let made = |name: &str| (name.to_owned(), MADE_BY_PROXY.to_owned());
             headers.extend(NEW_TRACE_HEADERS.map(made));
         };
-        entry::at_entry(&mut self.headers, sender, || MADE_BY_PROXY.to_owned(), begin_trace);
+        let id = || MADE_BY_PROXY.to_owned();
+        let entered = entry::at_entry(&mut self.headers, sender, id, begin_trace);
         self.target = normalize_target(&self.target)?.into_owned();
-        Ok(())
+        Ok(entered)
     }
 
     /// Changes it as the winning rule says; what is for proxies alone is taken off.
@@ -196,6 +203,12 @@ impl<'a> Proxy<'a> {
         proxy
     }
 
+    /// What it believes of what stands in front of it, as a gateway.
+    pub(super) fn topology(&self) -> Topology {
+        let own = own_topology(object::annotation(self.pod, PROXY_CONFIG));
+        own.over(self.view.settings().gateway_topology)
+    }
+
     /// What it holds by now.
     pub(super) fn view(&self) -> &View {
         &self.view
@@ -268,15 +281,19 @@ impl<'a> Proxy<'a> {
                 return Walked::unread(listener, destination, decided, draw, refused, client);
             }
         }
-        if let Err(EscapedNul) = call.enter(sender, destination) {
-            let refused = Some(Reason::BadRequest);
-            let decided = (Decision::without_lookup(Reason::BadRequest), Vec::new());
-            return Walked::unread(listener, destination, decided, draw, refused, client);
-        }
+        let entered = match call.enter(sender, destination) {
+            Ok(entered) => entered,
+            Err(EscapedNul) => {
+                let refused = Some(Reason::BadRequest);
+                let decided = (Decision::without_lookup(Reason::BadRequest), Vec::new());
+                return Walked::unread(listener, destination, decided, draw, refused, client);
+            }
+        };
+        let client = entered.client.map_or(client, |ip| SocketAddr::new(ip, 0));
         let (path, query) = split_target(&call.target);
         let request = Request {
             method: &call.method,
-            scheme: sender.scheme(),
+            scheme: if entered.https { SECURE_SCHEME } else { sender.scheme() },
             authority: &call.authority,
             path,
             query,
@@ -289,13 +306,7 @@ impl<'a> Proxy<'a> {
             let location = https_location(&self.view, &request, destination.port(), |_| None);
             answer_headers.push(("location".to_owned(), location));
         }
-        // The port of the client is not known, from which a new cookie is made, too.
-        let (new, hashed) = match (hashed, decision.hash_key()) {
-            (Some(Hashed { set_cookie: Some(_), .. }), Some(HashKey::Cookie(cookie))) => {
-                (Some(format!("{}={MADE_BY_PROXY}", cookie.name)), None)
-            }
-            (hashed, _) => (None, hashed),
-        };
+        let (new, hashed) = new_cookie(&decision, hashed);
         answer_headers.extend(new.map(|cookie| ("set-cookie".to_owned(), cookie)));
         let asked = match listener {
             ListenerKind::Inbound => Asked::default(),
@@ -360,6 +371,17 @@ impl<'a> Proxy<'a> {
         let changes = expand(self.snapshot, &self.scope, [key]);
         // What cannot be compiled is dead, and the trace says so.
         self.view = self.view.apply(changes).0;
+    }
+}
+
+/// A new cookie by which a client is known, and what it is known by otherwise: the port of the client is
+/// not known, from which a new cookie is made, too.
+fn new_cookie(decision: &Decision, hashed: Option<Hashed>) -> (Option<String>, Option<Hashed>) {
+    match (hashed, decision.hash_key()) {
+        (Some(Hashed { set_cookie: Some(_), .. }), Some(HashKey::Cookie(cookie))) => {
+            (Some(format!("{}={MADE_BY_PROXY}", cookie.name)), None)
+        }
+        (hashed, _) => (None, hashed),
     }
 }
 

@@ -147,6 +147,39 @@ async fn requests_are_changed_where_they_come_in() {
     }
 }
 
+/// Behind trusted proxies the client is whom they name: for its endpoint, and for the scheme.
+#[tokio::test]
+async fn a_gateway_believes_the_proxies_in_front_of_it() {
+    let world = bookinfo();
+    let by_client = json!({"host": "reviews", "trafficPolicy": {"loadBalancer": {"consistentHash": {"useSourceIp": true}}}});
+    world.put(network("DestinationRule", "reviews", by_client));
+    let route = json!({"hosts": ["*"], "gateways": ["bookinfo-gateway"], "http": [
+        {"match": [{"scheme": {"exact": "https"}}], "directResponse": {"status": 418}},
+        {"route": [{"destination": {"host": "reviews", "port": {"number": 9080}}}]},
+    ]});
+    world.put(network("VirtualService", "bookinfo", route));
+    let endpoints = async || {
+        let mut found = std::collections::BTreeSet::new();
+        for client in 1..20 {
+            let headers = json!([["x-forwarded-for", format!("203.0.113.{client}")]]);
+            let ask = json!({"method": "GET", "url": "http://127.0.0.1:8080/", "headers": headers});
+            found.insert(explain(&world, ask).await.hops[0].endpoint.clone().unwrap());
+        }
+        found.len()
+    };
+    let by_https = json!({
+        "method": "GET", "url": "http://127.0.0.1:8080/", "headers": [["x-forwarded-proto", "https"]],
+    });
+    assert_eq!(endpoints().await, 1);
+    assert_eq!(explain(&world, by_https.clone()).await.hops[0].response_code, None);
+    let mut behind = gateway_pod("10.77.0.2");
+    let config = "{gatewayTopology: {numTrustedProxies: 1}}";
+    behind["metadata"]["annotations"] = json!({"proxy.istio.io/config": config});
+    world.put(behind);
+    assert_eq!(endpoints().await, 2);
+    assert_eq!(explain(&world, by_https).await.hops[0].response_code, Some(418));
+}
+
 #[tokio::test]
 async fn what_passes_through_is_followed_too() {
     let world = bookinfo();

@@ -20,9 +20,13 @@ pub(crate) fn destination_policy(object: &Object, findings: &mut Vec<Finding>) -
     let DestinationPolicy { spec, .. } = read(object, findings)?;
     spec.destination.check(object, "spec.destination", findings);
     if let Some(source) = spec.source.as_ref().filter(|source| source.is_named()) {
-        let message = format!("only for calls of {}: not honoured yet", source.host(object));
+        let message = format!(
+            "it is for the calls of {} alone, which only labels can say today: write a \
+             DestinationRule with a workloadSelector that has the labels of its pods",
+            source.host(object)
+        );
         let path = "spec.source";
-        findings.push(Finding::new(object.id(), path, FindingCode::NotHonoured, message));
+        findings.push(Finding::new(object.id(), path, FindingCode::NoEffect, message));
         return None;
     }
     // Nothing that it has is reported beside what its own table reports.

@@ -172,9 +172,12 @@ fn retry_budget(given: &RetryBudget) -> policy::RetryBudget {
 fn outlier(given: &OutlierDetection) -> policy::OutlierDetection {
     let left_out = policy::OutlierDetection::default();
     let percent = |given: Option<i32>| given.and_then(|n| u8::try_from(n).ok()).map(|n| n.min(100));
-    let share = percent(given.max_ejection_percent).filter(|percent| *percent > 0);
+    let of_old = given.http.clone().unwrap_or_default();
+    let share = percent(given.max_ejection_percent.or(of_old.max_ejection_percent));
+    let share = share.filter(|percent| *percent > 0);
     // What it was called first, when it counted gateway errors and nothing else did.
-    let old = given.consecutive_errors.and_then(|n| u32::try_from(n).ok());
+    let old = given.consecutive_errors.or(of_old.consecutive_errors);
+    let old = old.and_then(|n| u32::try_from(n).ok());
     let old = old.filter(|_| given.consecutive_gateway_errors.is_none());
     let consecutive_5xx = if old.is_some() { 0 } else { left_out.consecutive_5xx };
     let local = given.consecutive_local_origin_failures.filter(|n| *n > 0);
@@ -183,8 +186,9 @@ fn outlier(given: &OutlierDetection) -> policy::OutlierDetection {
         consecutive_5xx: given.consecutive_5xx_errors.unwrap_or(consecutive_5xx),
         consecutive_gateway: given.consecutive_gateway_errors.or(old).unwrap_or(0),
         consecutive_local: split.then(|| local.unwrap_or(LOCAL_ORIGIN_DEFAULT)),
-        interval: given.interval.unwrap_or(left_out.interval),
-        base_ejection: given.base_ejection_time.unwrap_or(left_out.base_ejection),
+        interval: given.interval.or(of_old.interval).unwrap_or(left_out.interval),
+        base_ejection: (given.base_ejection_time.or(of_old.base_ejection_time))
+            .unwrap_or(left_out.base_ejection),
         max_ejection_percent: share.unwrap_or(left_out.max_ejection_percent),
         min_health_percent: percent(given.min_health_percent).unwrap_or(0),
     }
@@ -216,6 +220,10 @@ pub(super) fn pool(given: &ConnectionPool) -> policy::ConnectionPool {
         },
         client_protocol: http.use_client_protocol == Some(true),
         streams_max: limit(http.max_concurrent_streams),
+        // Validation sees to it that both are there.
+        http2_keepalive: http.http2_keep_alive.as_ref().and_then(|given| {
+            Some(policy::Http2Keepalive { interval: given.interval?, timeout: given.timeout? })
+        }),
     }
 }
 
@@ -262,3 +270,86 @@ fn tunnel(given: &Tunnel, path: &str, report: Report<'_>) -> Option<policy::Tunn
 
 /// Envoy's default of `consecutive_local_origin_failure`.
 const LOCAL_ORIGIN_DEFAULT: u32 = 5;
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::translate_one;
+
+    fn translated(policy: Value) -> (Option<policy::TrafficPolicy>, Vec<(FindingCode, String)>) {
+        let object = json!({
+            "apiVersion": "networking.istio.io/v1", "kind": "DestinationRule",
+            "metadata": {"name": "d", "namespace": "shop"},
+            "spec": {"host": "a", "trafficPolicy": policy},
+        });
+        let translated = translate_one(&Object::new(object).unwrap());
+        let found = translated.findings.into_iter().map(|f| (f.code, f.path)).collect();
+        match translated.part {
+            Part::DestinationPolicy(source) => (source.policy.traffic, found),
+            _ => (None, found),
+        }
+    }
+
+    #[test]
+    fn pings_have_an_interval_and_a_timeout() {
+        let pool =
+            |keepalive: Value| json!({"connectionPool": {"http": {"http2KeepAlive": keepalive}}});
+        let (traffic, found) = translated(pool(json!({"interval": "30s", "timeout": "5s"})));
+        let given = traffic.and_then(|traffic| traffic.pool?.http2_keepalive);
+        let seconds = Duration::from_secs;
+        let expected = policy::Http2Keepalive { interval: seconds(30), timeout: seconds(5) };
+        assert_eq!((given, found), (Some(expected), vec![]));
+        let at =
+            |name: &str| format!("spec.trafficPolicy.connectionPool.http.http2KeepAlive.{name}");
+        for (keepalive, name) in [
+            (json!({"interval": "30s"}), "timeout"),
+            (json!({"interval": "0s", "timeout": "5s"}), "interval"),
+            (json!({"interval": "1s", "timeout": "5s", "jitter": "1s"}), "jitter"),
+        ] {
+            let (_, found) = translated(pool(keepalive));
+            let paths: Vec<_> = found.iter().map(|(_, path)| path.clone()).collect();
+            assert_eq!(paths, [at(name)]);
+        }
+    }
+
+    #[test]
+    fn outlier_detection_of_old_is_that_of_today() {
+        let (traffic, found) = translated(json!({"outlierDetection": {"http": {
+            "consecutiveErrors": 7, "interval": "2s", "baseEjectionTime": "3m", "maxEjectionPercent": 50,
+        }}}));
+        let outlier = traffic.and_then(|traffic| traffic.outlier).unwrap();
+        let seconds = Duration::from_secs;
+        assert_eq!((outlier.consecutive_gateway, outlier.consecutive_5xx), (7, 0));
+        assert_eq!((outlier.interval, outlier.base_ejection), (seconds(2), seconds(180)));
+        assert_eq!(outlier.max_ejection_percent, 50);
+        let path = "spec.trafficPolicy.outlierDetection.http".to_owned();
+        assert_eq!(found, [(FindingCode::Deprecated, path)]);
+        let codes = json!({"outlierDetection": {"outlierDetectionHttpErrorCodes": [404]}});
+        let path = "spec.trafficPolicy.outlierDetection.outlierDetectionHttpErrorCodes".to_owned();
+        assert_eq!(translated(codes).1, [(FindingCode::NoEffect, path)]);
+    }
+
+    /// What a port cannot have is found there, and holds for the ports that have settings, too.
+    #[test]
+    fn ports_have_no_tunnel_and_no_proxy_protocol_of_their_own() {
+        let (traffic, found) = translated(json!({
+            "proxyProtocol": {"version": "V2"},
+            "portLevelSettings": [{
+                "port": {"number": 80}, "proxyProtocol": {"version": "V1"},
+                "tunnel": {"targetHost": "a", "targetPort": 1},
+                "connectionPool": {"tcp": {"maxConnections": 1}},
+            }],
+        }));
+        let at = |name: &str| {
+            (FindingCode::UnknownField, format!("spec.trafficPolicy.portLevelSettings[0].{name}"))
+        };
+        assert_eq!(found, [at("proxyProtocol"), at("tunnel")]);
+        let traffic = traffic.unwrap();
+        let default = policy::TrafficPolicy::default();
+        assert_eq!(traffic.at(80, &default).proxy_protocol, Some(policy::ProxyProtocol::V2));
+    }
+}

@@ -40,6 +40,7 @@ pub(crate) struct EntryPart {
     ports: Vec<EntryPort>,
     discovery: Discovery,
     distribution: Distribution,
+    certificate_names: Vec<Name>,
     is_internal: bool,
     export_to: Vec<Name>,
     endpoints: Endpoints,
@@ -110,6 +111,7 @@ pub(crate) fn service_entry(object: &Object, findings: &mut Vec<Finding>) -> Opt
             Resolution::DynamicDns => Discovery::Named,
         },
         distribution: distribution(object, findings),
+        certificate_names: spec.subject_alt_names.iter().map(|name| name.as_str().into()).collect(),
         is_internal: spec.location == Location::Internal,
         export_to: export_to(&spec.export_to, object),
         endpoints,
@@ -267,8 +269,9 @@ impl Checks<'_> {
             let address = endpoint.address.as_str();
             let at_address = field(&path, "address");
             if address.starts_with(UNIX) {
-                let message = "unix sockets are not dialled yet, so the endpoint is left out";
-                self.find(at_address, FindingCode::NotHonoured, message);
+                let message = "the proxy does not see the files of its workload, so the endpoint is \
+                               left out; give the address and the port of a listener";
+                self.find(at_address, FindingCode::NoEffect, message);
             } else if address.is_empty() && !spec.is_by_name() && !endpoint.network.is_empty() {
                 let message = "it has no address but that of its network's gateway, and there is \
                                one network here, so the endpoint is left out";
@@ -282,6 +285,14 @@ impl Checks<'_> {
                 } else if !is_dns_name(address.trim_end_matches('.')) {
                     self.invalid(at_address, format!("{address:?} is no IP address and no name"));
                 }
+            }
+            let has_proxy = endpoint.labels.get(TLS_MODE).is_some_and(|mode| mode == "istio");
+            let is_named = matches!(&spec.subject_alt_names[..], [] | [_]);
+            let is_member = has_proxy && spec.location == Location::Internal;
+            if is_member && endpoint.service_account.is_empty() && !is_named {
+                let message = "which of subjectAltNames it has is not said, so it is sent plaintext; \
+                               give its serviceAccount";
+                self.find(field(&path, "serviceAccount"), FindingCode::NoEffect, message);
             }
             for name in endpoint.ports.keys() {
                 if !spec.ports.iter().any(|port| port.name == *name) {

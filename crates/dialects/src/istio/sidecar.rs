@@ -3,12 +3,14 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use ironmesh_model::policy;
+use ironmesh_model::resource::DefaultBackend;
 use ironmesh_model::settings::OutboundPolicy;
 use ironmesh_model::snapshot::{EgressHosts, IngressPort, SidecarSource};
 use ironmesh_model::{Finding, FindingCode, Name};
 
 use super::destination_rule::{ConnectionPool, pool};
-use super::labels;
+use super::virtual_service::Destination;
+use super::{fully_qualified, labels};
 use crate::Object;
 use crate::kubernetes::declared_protocol;
 use crate::path::{field, item};
@@ -22,6 +24,14 @@ pub use fields::*;
 /// Translates a Sidecar.
 pub(crate) fn sidecar(object: &Object, findings: &mut Vec<Finding>) -> Option<Part> {
     let Sidecar { spec, .. } = read(object, findings)?;
+    for (at, listener) in spec.egress.iter().enumerate() {
+        if listener.capture_mode == Some(CaptureMode::None) {
+            let path = field(&item("spec.egress", at), "captureMode");
+            let message = "captureMode: what applications send out is captured all the same, and the \
+                           hosts hold there: call them by their names and ports";
+            findings.push(Finding::new(object.id(), path, FindingCode::NoEffect, message));
+        }
+    }
     let listeners = spec.egress.iter().enumerate();
     let egress = listeners.map(|(at, given)| EgressHosts {
         port: given.port.as_ref().map(|port| port.number),
@@ -34,6 +44,10 @@ pub(crate) fn sidecar(object: &Object, findings: &mut Vec<Finding>) -> Option<Pa
         id: object.id().clone(),
         selector: Some(selector).filter(|selector| !selector.is_empty()),
         egress,
+        egress_proxy: spec
+            .outbound_traffic_policy
+            .as_ref()
+            .and_then(|policy| egress_proxy(policy.egress_proxy.as_ref()?, object)),
         outbound_policy: spec.outbound_traffic_policy.map(|policy| match policy.mode {
             OutboundMode::AllowAny => OutboundPolicy::AllowAny,
             OutboundMode::RegistryOnly => OutboundPolicy::RegistryOnly,
@@ -42,6 +56,16 @@ pub(crate) fn sidecar(object: &Object, findings: &mut Vec<Finding>) -> Option<Pa
         inbound_pool: spec.inbound_connection_pool.as_ref().map(inbound_pool),
         created: object.created(),
     })))
+}
+
+/// Where traffic goes for destinations that are not known. Validation sees to it that there is a port.
+fn egress_proxy(given: &Destination, object: &Object) -> Option<DefaultBackend> {
+    let subset = given.subset.as_str();
+    Some(DefaultBackend {
+        host: fully_qualified(&given.host, object),
+        port: given.port.number?,
+        subset: (!subset.is_empty()).then(|| subset.into()),
+    })
 }
 
 /// `NAMESPACE/HOST`: `.` is the Sidecar's own namespace, `*` any, `~` none.
@@ -112,7 +136,7 @@ fn default_endpoint(text: &str) -> Result<Option<SocketAddr>, (FindingCode, Stri
     if text.starts_with("unix:") {
         let message = "the proxy does not see the files of its workload, so connections go to the \
                        port itself; let the application listen at 127.0.0.1:PORT";
-        return Err((FindingCode::NotHonoured, message.to_owned()));
+        return Err((FindingCode::NoEffect, message.to_owned()));
     }
     let wrong = || {
         let message = format!(
@@ -199,7 +223,51 @@ mod tests {
         }
         let (_, found) = translated(json!({"egress": [{"hosts": ["*/*"], "captureMode": "NONE"}]}));
         let at = "spec.egress[0].captureMode".to_owned();
-        assert_eq!(found, [(FindingCode::NotHonoured, at)]);
+        assert_eq!(found, [(FindingCode::NoEffect, at)]);
+    }
+
+    #[test]
+    fn what_is_not_known_goes_by_the_proxy_that_is_named() {
+        let proxy = |more: Value| {
+            let mut proxy = json!({"host": "egress.shop.svc.cluster.local"});
+            proxy.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            json!({"outboundTrafficPolicy": {"mode": "ALLOW_ANY", "egressProxy": proxy}})
+        };
+        let (part, found) = translated(proxy(json!({"port": {"number": 80}, "subset": "v1"})));
+        let Part::Sidecar(sidecar) = part else { panic!("nothing was made: {found:?}") };
+        let expected = DefaultBackend {
+            host: "egress.shop.svc.cluster.local".into(),
+            port: 80,
+            subset: Some("v1".into()),
+        };
+        assert_eq!((sidecar.egress_proxy, found), (Some(expected), vec![]));
+        let (_, found) = translated(proxy(json!({})));
+        let at = "spec.outboundTrafficPolicy.egressProxy.port".to_owned();
+        assert_eq!(found, [(FindingCode::Invalid, at)]);
+    }
+
+    /// What Istio's proxies would do at listeners of their own has a finding, with what to do instead.
+    #[test]
+    fn what_a_captured_workload_has_no_need_of_is_found() {
+        let port = json!({"number": 443, "name": "https", "protocol": "HTTPS"});
+        let (part, found) = translated(json!({
+            "ingress": [{
+                "port": port, "bind": "192.0.2.1", "captureMode": "NONE",
+                "tls": {"mode": "SIMPLE", "serverCertificate": "/c", "privateKey": "/k"},
+            }],
+            "egress": [{"port": port, "bind": "127.0.0.1", "captureMode": "NONE", "hosts": ["*/*"]}],
+        }));
+        assert!(matches!(part, Part::Sidecar(_)));
+        let mut paths: Vec<_> = found.iter().map(|(_, path)| path.as_str()).collect();
+        paths.sort_unstable();
+        let expected = [
+            "spec.egress[0].bind",
+            "spec.egress[0].captureMode",
+            "spec.ingress[0].bind",
+            "spec.ingress[0].tls",
+        ];
+        assert_eq!(paths, expected);
+        assert!(found.iter().all(|(code, _)| *code == FindingCode::NoEffect));
     }
 
     #[test]
@@ -226,7 +294,7 @@ mod tests {
         for (endpoint, code) in [
             ("10.0.0.1:80", FindingCode::Invalid),
             ("127.0.0.1", FindingCode::Invalid),
-            ("unix:///run/app.sock", FindingCode::NotHonoured),
+            ("unix:///run/app.sock", FindingCode::NoEffect),
             ("127.0.0.1:15000", FindingCode::NoEffect),
         ] {
             let (_, found) = translated(json!({"ingress": [port(80, endpoint)]}));

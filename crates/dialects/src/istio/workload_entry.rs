@@ -37,7 +37,7 @@ pub(crate) fn workload_entry(object: &Object, findings: &mut Vec<Finding>) -> Op
             ),
             "" => find(FindingCode::Missing, "a workload has an address"),
             _ => find(
-                FindingCode::NotHonoured,
+                FindingCode::NoEffect,
                 "the address is no IP address; list names as endpoints of a ServiceEntry",
             ),
         }
@@ -152,7 +152,7 @@ mod tests {
     #[test]
     fn an_address_that_is_none_is_found() {
         for (spec, code) in [
-            (json!({"address": "a.test"}), FindingCode::NotHonoured),
+            (json!({"address": "a.test"}), FindingCode::NoEffect),
             (json!({"labels": {"a": "b"}}), FindingCode::Missing),
         ] {
             let translated = translate_one(&Object::new(entry(spec)).unwrap());

@@ -64,6 +64,7 @@ pub(crate) fn service(object: &Object, findings: &mut Vec<Finding>) -> Option<Pa
             headless,
             discovery: Discovery::Endpoints,
             distribution,
+            certificate_names: Vec::new(),
             ports: service_ports,
             endpoint_chunks: Vec::new(),
         },

@@ -98,7 +98,14 @@ async fn clients_are_asked_for_what_the_server_says() {
     assert!(!is_served(&given, &ca, Some(&good)).await);
     given.certificate_hashes.push(hash.as_str().into());
     assert!(is_served(&given, &ca, Some(&good)).await);
-    assert_eq!(client_text(&der).split(';').next(), Some(&*format!("Hash={hash}")));
+    let text = client_text(&der);
+    let mut fields = text.split(';');
+    assert_eq!(fields.next(), Some(&*format!("Hash={hash}")));
+    let encoded = fields.next().and_then(|field| field.strip_prefix("Cert=\""));
+    let pem = encoded.unwrap().trim_end_matches('"').replace("%0A", "\n").replace("%20", " ");
+    let pem = pem.replace("%2B", "+").replace("%2F", "/").replace("%3D", "=");
+    assert_eq!(CertificateDer::from_pem_slice(pem.as_bytes()).unwrap(), der);
+    assert_eq!(text.split(';').next_back(), Some("DNS=me.test"));
 }
 
 #[tokio::test]

@@ -7,8 +7,8 @@ use std::pin::pin;
 use std::rc::Rc;
 
 use ironmesh_capture::CaptureSpec;
-use ironmesh_dialects::kubernetes::kinds::{Container, ObjectMeta};
-use ironmesh_dialects::manifest;
+use ironmesh_dialects::istio::topology::{PROXY_CONFIG, own_topology};
+use ironmesh_dialects::kubernetes::kinds::Container;
 use ironmesh_fds as fds;
 use ironmesh_identity::Claims;
 use ironmesh_model::bootstrap::{
@@ -172,19 +172,11 @@ fn bootstrap(
         // Names of `--external` are dialled from the pod, too: the agent knows where they lead.
         mesh_networks: [POD_NETWORK, SERVICE_NETWORK, EXTERNAL_NETWORK].map(cidr).to_vec(),
         name_servers: vec![std::net::SocketAddr::from((GATEWAY, OUTSIDE_NAMES_PORT))],
-        proxy_protocol: says_proxy_protocol(meta),
+        topology: own_topology(meta.annotations.get(PROXY_CONFIG).map(String::as_str)),
         workers: None,
         limits: node.limits.proxy.clone(),
         wire_limits: node.limits.wire.clone(),
     })
-}
-
-/// Whether a pod's annotation has what a ProxyConfig calls `gatewayTopology.proxyProtocol`.
-fn says_proxy_protocol(meta: &ObjectMeta) -> bool {
-    let config = meta.annotations.get("proxy.istio.io/config");
-    let config = config.map(|text| manifest::parse(text).documents);
-    let first = config.iter().flatten().next();
-    first.is_some_and(|config| config.value["gatewayTopology"]["proxyProtocol"].is_object())
 }
 
 /// Gives a proxy the sockets that it asks for, until it ends. Tells it once when its pod is told to

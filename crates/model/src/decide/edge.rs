@@ -5,6 +5,7 @@ use super::{
     first_connection_match, not_held, resolved, usable,
 };
 use crate::draw::Draw;
+use crate::entry::came_by_https;
 use crate::host::MeshName;
 use crate::listeners::{GatewayListener, GatewayProtocol, ListenerServer, ServerTls, server_for};
 use crate::reason::Reason;
@@ -22,12 +23,13 @@ use crate::view::View;
 pub(super) fn before_rules<R: Recorder>(
     view: &View,
     connection: &Connection<'_>,
+    request: &Request<'_>,
     host: &str,
     recorder: &mut R,
 ) -> Option<Decision> {
     let listener = view.listeners().at(connection.destination.port())?;
     let server = server_for(&listener.servers, Some(host))?;
-    if server.redirect_to.is_some() && server.tls.is_none() {
+    if server.redirect_to.is_some() && server.tls.is_none() && !came_by_https(request.headers) {
         recorder.record(|| note(connection, host, server, "sends all requests to HTTPS"));
         let plan = Plan::Answer(MOVED);
         return Some(Decision { plan, ..Decision::without_lookup(Reason::HttpsRedirect) });

@@ -38,6 +38,19 @@ pub struct ConnectionPool {
     pub client_protocol: bool,
     /// `http.maxConcurrentStreams`: requests at a time on one HTTP/2 connection.
     pub streams_max: Option<u32>,
+    /// `http.http2KeepAlive`: when the peer of an HTTP/2 connection is asked whether it is still there;
+    /// `None`: as the proxy has it, while requests wait for it.
+    pub http2_keepalive: Option<Http2Keepalive>,
+}
+
+/// When the peer of an HTTP/2 connection is asked whether it is still there, requests or none (Envoy,
+/// `connection_keepalive`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Http2Keepalive {
+    /// Pause before each ping.
+    pub interval: Duration,
+    /// Time for the answer to it, after which the connection is given up.
+    pub timeout: Duration,
 }
 
 impl ConnectionPool {

@@ -106,7 +106,7 @@ pub(super) fn address(
         }
         None => match reader.workload(ip) {
             Some(_) => Some(to_member(ip)),
-            None => anywhere(reader, port, from),
+            None => anywhere(reader, port, from).or_else(|| by_proxy(reader, from)),
         },
     }
 }
@@ -157,6 +157,24 @@ fn anywhere(reader: &Reader<'_>, port: u16, from: &Caller<'_>) -> Option<Applies
         inbound_policies: Vec::new(),
         inbound_ports: Vec::new(),
         by_server_name: named.iter().map(backend).collect(),
+        member: None,
+    })
+}
+
+/// What goes to an address of nobody goes by a proxy for all, if the Sidecar names one.
+fn by_proxy(reader: &Reader<'_>, from: &Caller<'_>) -> Option<Applies> {
+    let proxy = from.sidecar?.egress_proxy.clone()?;
+    Some(Applies {
+        protocol: Protocol::Undeclared,
+        service: None,
+        destinations: vec![destination::destination(reader, &proxy.host, from.namespace)],
+        default_backend: Some(proxy),
+        routes: Vec::new(),
+        join: Join::InOrder,
+        attached_to: Vec::new(),
+        inbound_policies: Vec::new(),
+        inbound_ports: Vec::new(),
+        by_server_name: Vec::new(),
         member: None,
     })
 }

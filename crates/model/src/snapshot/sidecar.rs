@@ -7,6 +7,7 @@ use super::reader::Reader;
 use crate::host::covers;
 use crate::name::{Labels, Name, ObjectId};
 use crate::policy::ConnectionPool;
+use crate::resource::DefaultBackend;
 use crate::service::Protocol;
 use crate::settings::OutboundPolicy;
 
@@ -22,6 +23,8 @@ pub struct SidecarSource {
     pub egress: Vec<EgressHosts>,
     /// What happens to traffic for destinations that they do not see; `None`: as in the mesh.
     pub outbound_policy: Option<OutboundPolicy>,
+    /// The service through which that goes, where it may go; `None`: to where callers dial.
+    pub egress_proxy: Option<DefaultBackend>,
     /// Ports of the workloads; empty: those that services serve.
     pub ingress: Vec<IngressPort>,
     /// Limits of what enters them at ports that do not have their own.

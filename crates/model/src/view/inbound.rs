@@ -32,6 +32,7 @@ impl View {
                 addresses: Vec::new(),
                 headless: false,
                 distribution: Distribution::Any,
+                certificate_names: Vec::new(),
                 discovery: Discovery::Endpoints,
                 ports: Vec::new(),
                 endpoint_chunks: Vec::new(),

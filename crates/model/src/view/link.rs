@@ -6,6 +6,7 @@ use std::sync::{Arc, Weak};
 use hashbrown::{HashMap, HashSet};
 
 use super::names::Found;
+use super::sections::completed;
 use super::turns::join;
 use super::{
     ApplyError, Body, Change, Held, LastUse, Linked, LinkedApplies, LinkedBackend, LinkedRoute,
@@ -13,7 +14,7 @@ use super::{
 };
 use crate::group::{Group, GroupKey, GroupPolicy};
 use crate::name::{Labels, Name, ObjectId, ServiceId};
-use crate::policy::{Balancer, DestinationPolicy, HashKey, MtlsMode, Policy, TrafficPolicy};
+use crate::policy::{Balancer, DestinationPolicy, HashKey, MtlsMode, Policy};
 use crate::reason::Reason;
 use crate::resource::{
     Applies, DefaultBackend, Destination, Join, ListenerKind, Resolution, ResolutionKey, Resource,
@@ -512,7 +513,7 @@ impl Linker<'_> {
                 }
             }
         };
-        let traffic = with_credential(traffic, destination);
+        let traffic = completed(traffic, destination, service);
         let protocol = declared.protocol;
         let near = self.view.nearness(service, &traffic);
         let policy = GroupPolicy { service: service.clone(), protocol, selector, traffic, near };
@@ -520,17 +521,6 @@ impl Linker<'_> {
         self.groups.insert(key, group.clone());
         Ok(group)
     }
-}
-
-/// What the Secret has that a policy names; for who may not have it the policy names none, as in Istio.
-fn with_credential(mut traffic: TrafficPolicy, destination: &Destination) -> TrafficPolicy {
-    if let Some(tls) = &mut traffic.tls
-        && let Some(named) = tls.credential.take()
-    {
-        let held = destination.credentials.iter().find(|held| held.name == named.name);
-        tls.credential = held.cloned().map(Box::new);
-    }
-    traffic
 }
 
 /// What a group's requests are known by, if its endpoints are chosen by that.

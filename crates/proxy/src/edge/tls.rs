@@ -19,7 +19,7 @@ use crate::failure::Failure;
 use crate::opaque::Opaque;
 use crate::park;
 use crate::stream::Stream;
-use crate::tls::{self, EDGE_ALPN, Inside, MeshConnection};
+use crate::tls::{self, EDGE_ALPN, EdgeConnection, Inside, MeshConnection};
 use crate::worker::Worker;
 
 /// The TLS of all servers of a gateway.
@@ -139,7 +139,10 @@ pub(crate) async fn accept(
         (Some(ServerTls::Terminate(_)), Some(Made { by: Ok(tls) })) => {
             let over = stream.beginning_with(first).reading_ahead(&worker.buffers);
             match timeout(longest, tls::accept_at_edge(tls, over)).await {
-                Ok(Ok(accepted)) => inside(worker, connection, server, accepted).await,
+                Ok(Ok(EdgeConnection { stream, inside: spoken, certificate })) => {
+                    connection.certificate = certificate;
+                    inside(worker, connection, server, (stream, spoken)).await
+                }
                 Ok(Err(error)) => {
                     tracing::debug!(%error, peer = %connection.peer, "TLS handshake failed");
                     Detected::Refused(Failure::downstream(Reason::HandshakeFailed))
@@ -156,7 +159,13 @@ pub(crate) async fn accept(
             };
             let over = stream.beginning_with(first).reading_ahead(&worker.buffers);
             match timeout(longest, tls::accept(&credentials, over)).await {
-                Ok(Ok(accepted)) => inside(worker, connection, server, accepted).await,
+                Ok(Ok(MeshConnection { stream, inside: spoken, peer })) => {
+                    if let Some(peer) = peer {
+                        connection.certificate = peer.text(credentials.identity());
+                        connection.peer_identity = Some(peer.identity);
+                    }
+                    inside(worker, connection, server, (stream, spoken)).await
+                }
                 Ok(Err(_)) | Err(_) => {
                     Detected::Refused(Failure::downstream(Reason::HandshakeFailed))
                 }
@@ -176,15 +185,13 @@ async fn inside(
     worker: &Rc<Worker>,
     connection: &mut Connection,
     server: &ListenerServer,
-    accepted: MeshConnection,
+    (stream, spoken): (Stream, Option<Inside>),
 ) -> Detected {
-    let MeshConnection { stream, inside, peer } = accepted;
     connection.https = true;
-    connection.peer_identity = peer.map(|peer| peer.identity);
     if !server.http {
         return passed_on(worker, connection, stream, BytesMut::new()).await;
     }
-    match inside {
+    match spoken {
         Some(Inside::Http2) => Detected::Http2(stream),
         _ => {
             let declared = Declared { protocol: Protocol::Http, decision: None };

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use h2::client::SendRequest;
 use h2::{Ping, PingPong};
 use ironmesh_model::limits::ProxyLimits;
+use ironmesh_model::policy::Http2Keepalive;
 use ironmesh_model::service::UpstreamTls;
 use ironmesh_model::{Reason, group};
 use tokio::task::spawn_local;
@@ -236,7 +237,6 @@ async fn drive(
 ) {
     let to = to.target();
     let pings = driver.ping_pong();
-    let silence = worker.process.limits.keepalive;
     let streams_max = Cell::new(usize::MAX);
     let frames = poll_fn(|cx| {
         if let Some(bytes) = window.grow(open.get()) {
@@ -254,7 +254,7 @@ async fn drive(
             tracing::debug!(%error, address = %to.address, "HTTP/2 connection ended");
         },
         // Dropping the connection fails the requests on it.
-        () = gone(pings, &open, &streams_max, silence) => {
+        () = gone(pings, to, &open, &streams_max, worker.process.limits.keepalive) => {
             tracing::debug!(address = %to.address, "HTTP/2 connection given up");
         }
     }
@@ -262,21 +262,28 @@ async fn drive(
     worker.pool.forget_http2(to, number);
 }
 
-/// Waits until a peer for which requests wait does not answer any more, or keeps to taking none.
+/// Waits until a peer does not answer any more, or keeps to taking no requests while some wait for it.
+/// One for which none wait is asked only where its policy says so.
 async fn gone(
     pings: Option<PingPong>,
+    to: Target<'_>,
     open: &Cell<usize>,
     streams_max: &Cell<usize>,
     silence: Duration,
 ) {
     let Some(mut pings) = pings else { return pending().await };
+    let begun = Instant::now();
     loop {
-        sleep(silence).await;
-        if open.get() == 0 {
+        let given = to.pool().and_then(|pool| pool.http2_keepalive);
+        let keepalive = given.unwrap_or(Http2Keepalive { interval: silence, timeout: silence });
+        sleep(keepalive.interval.max(PING_INTERVAL_MIN)).await;
+        if open.get() == 0 && given.is_none() {
             continue;
         }
-        match timeout(silence, pings.ping(Ping::opaque())).await {
-            Ok(Ok(_)) if streams_max.get() == 0 => return,
+        match timeout(keepalive.timeout, pings.ping(Ping::opaque())).await {
+            Ok(Ok(_)) if open.get() > 0 && streams_max.get() == 0 && begun.elapsed() >= silence => {
+                return;
+            }
             Ok(Ok(_)) => {}
             // The connection has ended, which the driver tells.
             Ok(Err(_)) => pending().await,
@@ -343,6 +350,9 @@ fn builder(limits: &ProxyLimits) -> h2::client::Builder {
         .max_send_buffer_size(limits.h2_send_buffer_bytes_max);
     builder
 }
+
+/// Pause between pings, however short a policy has it, as Envoy's least.
+const PING_INTERVAL_MIN: Duration = Duration::from_millis(1);
 
 /// A window as HTTP/2 can have it (RFC 9113, section 6.9.1).
 pub(crate) fn window(bytes: u32) -> u32 {

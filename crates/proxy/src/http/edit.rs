@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use ironmesh_model::entry::{self, EntryHeaders, Sender};
+use ironmesh_model::entry::{self, Entered, EntryHeaders, Sender};
 use ironmesh_model::header_value::{Operator, expand};
 use ironmesh_model::route::HeaderOp;
 use ironmesh_model::{Decision, ListenerKind};
@@ -16,11 +16,16 @@ use crate::message::{Fields, RequestHead, ResponseHead};
 use crate::random::Random;
 
 /// Removes what the client may not say, and adds what every request of the mesh carries. Tells whether
-/// the client may ask for something, see [`Asked`](ironmesh_model::retry::Asked).
-pub(crate) fn at_entry(head: &mut RequestHead, connection: &Connection, random: &Random) -> bool {
+/// the client may ask for something, and who it is if others say so.
+pub(crate) fn at_entry(
+    head: &mut RequestHead,
+    connection: &Connection,
+    random: &Random,
+) -> Entered {
     let is_member = connection.peer_identity.is_some();
-    let (listener, https) = (connection.kind, connection.https);
-    let sender = Sender { listener, is_member, text: &connection.client, https };
+    let Connection { kind: listener, https, topology, .. } = *connection;
+    let (address, certificate) = (&connection.client, &connection.certificate);
+    let sender = Sender { listener, is_member, address, certificate, topology, https };
     let id = || request_id(random.wide()).to_string();
     entry::at_entry(&mut head.fields, &sender, id, |fields| begin_trace(fields, random))
 }

@@ -65,6 +65,8 @@ pub(crate) struct Sent {
     pub(crate) target: Option<String>,
     /// The authority, likewise.
     pub(crate) authority: Option<String>,
+    /// The client that a trusted proxy names in place of who connects.
+    pub(crate) client: Option<SocketAddr>,
     /// The origin of a page, if the winning rule has something to say about those.
     pub(crate) origin: Option<String>,
     /// What it is known by, if a hash of that chooses its endpoint.
@@ -111,7 +113,14 @@ impl<'a> Exchange<'a> {
             let from_member = self.connection.peer_identity.is_some();
             self.was_http1 = from_member && self.head.fields.contains(WAS_HTTP1);
         }
-        self.asks = edit::at_entry(self.head, self.connection, &self.worker.random);
+        let entered = edit::at_entry(self.head, self.connection, &self.worker.random);
+        self.asks = entered.asks;
+        if let Some(client) = entered.client {
+            self.sent.get_or_insert_default().client = Some(SocketAddr::new(client, 0));
+        }
+        if entered.https {
+            self.head.set_https(true);
+        }
         let id = self.head.fields.first("x-request-id").unwrap_or_default();
         let hop = self.worker.hop(self.connection);
         self.draw = Draw::of(id, hop, self.worker.next_sequence());
@@ -140,10 +149,16 @@ impl<'a> Exchange<'a> {
     /// chooses its endpoint.
     pub(crate) fn note_hashed(&mut self, decision: &Decision) {
         if decision.hash_key().is_some() {
-            let Connection { peer, destination, .. } = *self.connection;
-            let hashed = decision.hashed(&self.request(), peer, destination);
+            let (client, dialled) = (self.client(), self.connection.destination);
+            let hashed = decision.hashed(&self.request(), client, dialled);
             self.sent.get_or_insert_default().hashed = hashed;
         }
+    }
+
+    /// The client: who connects, or whom a trusted proxy names in its place.
+    pub(crate) fn client(&self) -> SocketAddr {
+        let named = self.sent.as_ref().and_then(|sent| sent.client);
+        named.unwrap_or(self.connection.peer)
     }
 
     /// The cookie that the client is given, since it has none yet by which it is known.
@@ -211,6 +226,7 @@ impl<'a> Exchange<'a> {
         }
         let told = Told {
             connection: self.connection,
+            client: self.client(),
             decision,
             upstream: None,
             started: self.outcome.started,
@@ -221,7 +237,8 @@ impl<'a> Exchange<'a> {
     /// What header operations may say of it.
     pub(crate) fn told<'b>(&'b self, decision: &'b Decision) -> Told<'b> {
         let Outcome { upstream, started, .. } = self.outcome;
-        Told { connection: self.connection, decision, upstream, started }
+        let (connection, client) = (self.connection, self.client());
+        Told { connection, client, decision, upstream, started }
     }
 
     /// Counts its next attempt as a retry, if it is one and those are limited, and no longer the one

@@ -14,6 +14,8 @@ use crate::message::{Fields, RequestHead, ResponseHead};
 /// A request, as far as it is known by then.
 pub(crate) struct Told<'a> {
     pub(crate) connection: &'a Connection,
+    /// The client, who need not be who connects.
+    pub(crate) client: SocketAddr,
     pub(crate) decision: &'a Decision,
     /// Where it was sent; `None`: not yet.
     pub(crate) upstream: Option<SocketAddr>,
@@ -29,7 +31,7 @@ impl Told<'_> {
         request: &RequestHead,
         response: Option<&ResponseHead>,
     ) -> Option<String> {
-        let Connection { peer, destination, .. } = self.connection;
+        let (Connection { peer, destination, .. }, client) = (self.connection, self.client);
         Some(match operator.name {
             "REQ" | "REQUEST_HEADER" => {
                 return first_of(operator.argument, |name| of_request(request, name));
@@ -46,10 +48,12 @@ impl Told<'_> {
             "UPSTREAM_CLUSTER" => self.decision.group()?.cluster_name(),
             "UPSTREAM_HOST" | "UPSTREAM_REMOTE_ADDRESS" => self.upstream?.to_string(),
             "UPSTREAM_REMOTE_ADDRESS_WITHOUT_PORT" => self.upstream?.ip().to_string(),
-            "DOWNSTREAM_REMOTE_ADDRESS" | "DOWNSTREAM_DIRECT_REMOTE_ADDRESS" => peer.to_string(),
-            "DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT"
-            | "DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT" => peer.ip().to_string(),
-            "DOWNSTREAM_REMOTE_PORT" | "DOWNSTREAM_DIRECT_REMOTE_PORT" => peer.port().to_string(),
+            "DOWNSTREAM_REMOTE_ADDRESS" => client.to_string(),
+            "DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT" => client.ip().to_string(),
+            "DOWNSTREAM_REMOTE_PORT" => client.port().to_string(),
+            "DOWNSTREAM_DIRECT_REMOTE_ADDRESS" => peer.to_string(),
+            "DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT" => peer.ip().to_string(),
+            "DOWNSTREAM_DIRECT_REMOTE_PORT" => peer.port().to_string(),
             "DOWNSTREAM_LOCAL_ADDRESS" => destination.to_string(),
             "DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT" => destination.ip().to_string(),
             "DOWNSTREAM_LOCAL_PORT" => destination.port().to_string(),

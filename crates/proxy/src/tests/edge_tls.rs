@@ -167,6 +167,8 @@ fn a_client_is_served_over_tls_and_hosts_keep_to_their_servers() {
     let own = ca.sign("me.test");
     let answer = ask(dial(&proxy, "b.test", &ca, Some(own)).unwrap(), "b.test");
     assert_eq!(status(&answer), "200", "{answer}");
+    let shown = answer.lines().find_map(|line| line.strip_prefix("x-forwarded-client-cert: Hash="));
+    assert!(shown.is_some_and(|shown| shown.ends_with(";DNS=me.test")), "{answer}");
     // Only the server without a certificate is dead, and names of nobody are refused.
     assert!(dial(&proxy, "dead.test", &ca, None).is_none());
     assert!(dial(&proxy, "c.test", &ca, None).is_none());

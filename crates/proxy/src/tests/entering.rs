@@ -17,6 +17,7 @@ fn sidecar(port: Option<IngressPort>, inbound_pool: Option<ConnectionPool>) -> S
         selector: None,
         egress: Vec::new(),
         outbound_policy: None,
+        egress_proxy: None,
         ingress: port.into_iter().collect(),
         inbound_pool,
         created: 0,

@@ -116,6 +116,35 @@ fn a_server_that_is_someone_else_gets_no_request() {
     }
 }
 
+/// Names that the service gives itself are asked for where the policy has none.
+#[test]
+fn a_service_says_whose_certificate_it_has_unless_the_policy_does() {
+    let app = TlsApp::start();
+    let other = "spiffe://cluster.local/ns/default/sa/else";
+    for (of_policy, of_service, status) in [
+        (vec![], vec![NAME], 200),
+        (vec![], vec![other, NAME], 200),
+        (vec![], vec![other], 503),
+        (vec![NAME], vec![other], 200),
+        (vec![other], vec![NAME], 503),
+    ] {
+        let shown = format!("{of_policy:?} {of_service:?}");
+        let names = |names: Vec<&str>| names.into_iter().map(Into::into).collect();
+        let mut policy = subsets(&[]);
+        let tls = ClientTls { names: names(of_policy), ..app.trusting() };
+        policy.policy.traffic = Some(TrafficPolicy { tls: Some(tls), ..<_>::default() });
+        let mut service = reviews(Protocol::Http, vec![endpoint("v1", app.address, false)]);
+        service.service.certificate_names = names(of_service);
+        let objects = Objects {
+            services: vec![service],
+            destination_policies: vec![policy],
+            ..Objects::default()
+        };
+        let proxy = Proxy::start(ListenerKind::Outbound, service_address(), objects);
+        assert_eq!(Wire::connect(&proxy).get("/").status, status, "{shown}");
+    }
+}
+
 /// The Secret of a policy stands for files, and one that is not there for nobody.
 #[test]
 fn a_secret_says_whom_to_trust() {

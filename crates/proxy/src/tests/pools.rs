@@ -1,11 +1,14 @@
 //! What a destination's policy says of connections and requests: each limit with what is beyond it.
 
-use std::sync::{Mutex, mpsc};
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use http::Request;
 use ironmesh_model::ListenerKind;
-use ironmesh_model::policy::{ConnectionPool, MtlsMode, TrafficPolicy};
+use ironmesh_model::policy::{ConnectionPool, Http2Keepalive, MtlsMode, TrafficPolicy};
 use ironmesh_model::service::Protocol;
 use ironmesh_model::snapshot::Objects;
 use tokio::sync::Barrier;
@@ -251,4 +254,99 @@ fn an_upgrade_ends_at_the_endpoints_proxy() {
     // One for each worker that was asked, where HTTP/1 would need as many as clients.
     let connections = inbound.process.connections();
     assert!(connections < clients.len(), "{connections}");
+}
+
+/// Serves HTTP/2 by hand: every request gets 200, and so many pings of a connection an answer.
+struct PingedApp {
+    app: App,
+    pings: Arc<AtomicUsize>,
+    ended: Arc<AtomicUsize>,
+}
+
+impl PingedApp {
+    fn start(answered: usize) -> Self {
+        let (pings, ended) = <(Arc<AtomicUsize>, Arc<AtomicUsize>)>::default();
+        let counts = (pings.clone(), ended.clone());
+        let app = App::start(move |mut stream| {
+            let (pings, ended) = &counts;
+            let _ = serve_frames(&mut stream, answered, pings);
+            ended.fetch_add(1, Ordering::SeqCst);
+        });
+        Self { app, pings, ended }
+    }
+
+    fn behind(&self, pool: ConnectionPool) -> Proxy {
+        let services =
+            vec![reviews(Protocol::Http2, vec![endpoint("v1", self.app.address, false)])];
+        let objects = limited(pool, Objects { services, ..Objects::default() });
+        Proxy::start(ListenerKind::Outbound, service_address(), objects)
+    }
+}
+
+/// Frames until the connection ends (RFC 9113, sections 4.1 and 6).
+fn serve_frames(stream: &mut TcpStream, answered: usize, pings: &AtomicUsize) -> io::Result<()> {
+    let frame = |kind, flags, stream: &[u8], payload: &[u8]| {
+        let length = u8::try_from(payload.len()).unwrap();
+        [&[0, 0, length, kind, flags], stream, payload].concat()
+    };
+    stream.read_exact(&mut [0; 24])?;
+    stream.write_all(&frame(SETTINGS, 0, &[0; 4], &[]))?;
+    loop {
+        let mut head = [0; 9];
+        stream.read_exact(&mut head)?;
+        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+        let mut payload = vec![0; length as usize];
+        stream.read_exact(&mut payload)?;
+        let answer = match (head[3], head[4]) {
+            (SETTINGS, 0) => frame(SETTINGS, ACK, &[0; 4], &[]),
+            (PING, 0) if pings.fetch_add(1, Ordering::SeqCst) < answered => {
+                frame(PING, ACK, &[0; 4], &payload)
+            }
+            (HEADERS, _) => frame(HEADERS, WHOLE, &head[5..9], STATUS_200),
+            _ => continue,
+        };
+        stream.write_all(&answer)?;
+    }
+}
+
+const HEADERS: u8 = 1;
+const SETTINGS: u8 = 4;
+const PING: u8 = 6;
+const ACK: u8 = 1;
+/// END_HEADERS and END_STREAM.
+const WHOLE: u8 = 5;
+/// As HPACK's table has it (RFC 7541, appendix A).
+const STATUS_200: &[u8] = &[0x88];
+
+#[test]
+fn idle_connections_are_pinged_where_the_policy_says_so() {
+    let every = |interval, timeout| ConnectionPool {
+        http2_keepalive: Some(Http2Keepalive { interval, timeout }),
+        ..<_>::default()
+    };
+    let (app, plain) = (PingedApp::start(usize::MAX), PingedApp::start(usize::MAX));
+    let proxy = app.behind(every(Duration::from_millis(10), PATIENCE));
+    let unpinged = plain.behind(ConnectionPool { requests_max: Some(9), ..<_>::default() });
+    assert_eq!(Wire::connect(&unpinged).get("/").status, 200);
+    assert_eq!(Wire::connect(&proxy).get("/").status, 200);
+    eventually("pings", || app.pings.load(Ordering::SeqCst) >= 3);
+    assert_eq!(Wire::connect(&proxy).get("/").status, 200);
+    assert_eq!((app.app.connections(), app.ended.load(Ordering::SeqCst)), (1, 0), "it is kept");
+    assert_eq!(plain.pings.load(Ordering::SeqCst), 0, "no policy, no pings without requests");
+}
+
+/// It is gone before a request is sent there.
+#[test]
+fn a_connection_whose_peer_answers_no_pings_is_closed() {
+    let app = PingedApp::start(2);
+    let (interval, timeout) = (Duration::from_millis(10), Duration::from_millis(100));
+    let proxy = app.behind(ConnectionPool {
+        http2_keepalive: Some(Http2Keepalive { interval, timeout }),
+        ..<_>::default()
+    });
+    assert_eq!(Wire::connect(&proxy).get("/").status, 200);
+    eventually("its end", || app.ended.load(Ordering::SeqCst) == 1);
+    assert!(app.pings.load(Ordering::SeqCst) >= 3);
+    assert_eq!(Wire::connect(&proxy).get("/").status, 200);
+    assert_eq!(app.app.connections(), 2);
 }

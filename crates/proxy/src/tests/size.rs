@@ -45,6 +45,8 @@ fn futures_of_connections_are_small() {
             destination: address,
             peer_identity: None,
             client: String::new(),
+            certificate: String::new(),
+            topology: Default::default(),
             https: false,
             expires: None,
             server_name: Seen::Absent,

@@ -42,6 +42,8 @@ fn over_a_pipe<F: Future<Output = ()>>(
         destination,
         peer_identity: None,
         client: String::new(),
+        certificate: String::new(),
+        topology: Default::default(),
         https: false,
         expires: None,
         server_name: Seen::NotRead,

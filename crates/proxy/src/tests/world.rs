@@ -276,6 +276,7 @@ pub(crate) fn reviews(protocol: Protocol, endpoints: Vec<Endpoint>) -> ServiceSo
             ports: vec![ServicePort { number: 9080, name: "http".into(), protocol }],
             discovery: Discovery::Endpoints,
             distribution: Distribution::Any,
+            certificate_names: Vec::new(),
             endpoint_chunks: Vec::new(),
         },
         endpoints,

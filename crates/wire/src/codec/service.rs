@@ -12,8 +12,8 @@ use prost::{Message, Oneof};
 
 use super::common::{
     IdentityMessage, LabelsMessage, ServiceIdMessage, WorkloadIdMessage, choice, ip, ip_bytes,
-    labels, labels_message, messages, narrow, required, shared_messages, shared_values, text,
-    values,
+    labels, labels_message, messages, names, narrow, required, shared_messages, shared_values,
+    text, values,
 };
 use super::policy::tls::ClientTlsMessage;
 use super::{Coded, DecodeError};
@@ -67,6 +67,8 @@ pub(super) struct ServiceMessage {
     discovery: u32,
     #[prost(uint32, tag = "8")]
     distribution: u32,
+    #[prost(string, repeated, tag = "9")]
+    certificate_names: Vec<String>,
 }
 
 impl Coded for Service {
@@ -80,6 +82,7 @@ impl Coded for Service {
             headless: self.headless,
             discovery: discovery_number(self.discovery),
             distribution: distribution_number(self.distribution),
+            certificate_names: self.certificate_names.iter().map(text).collect(),
             ports: messages(&self.ports),
             endpoint_chunks: self.endpoint_chunks.iter().map(|chunk| chunk.0).collect(),
         }
@@ -93,6 +96,7 @@ impl Coded for Service {
             headless: m.headless,
             discovery: discovery(m.discovery)?,
             distribution: distribution(m.distribution)?,
+            certificate_names: names(m.certificate_names),
             ports: values(m.ports)?,
             endpoint_chunks: m.endpoint_chunks.into_iter().map(Chunk).collect(),
         })

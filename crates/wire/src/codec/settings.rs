@@ -6,6 +6,7 @@ use std::time::Duration;
 use ironmesh_model::chunk::Chunk;
 use ironmesh_model::listeners::{Domains, GatewayListener, GatewayProtocol, Listeners};
 use ironmesh_model::settings::{AccessLogEncoding, OutboundPolicy, Settings};
+use ironmesh_model::topology::{ForwardClientCert, Topology};
 use prost::Message;
 
 use super::common::{choice, messages, names, nanoseconds, narrow, required, text, values};
@@ -28,6 +29,20 @@ choice!(
     AccessLogEncoding,
     "access log encoding",
     [AccessLogEncoding::Text, AccessLogEncoding::Json]
+);
+
+choice!(
+    client_cert_number,
+    client_cert,
+    ForwardClientCert,
+    "what becomes of certificates of clients",
+    [
+        ForwardClientCert::SanitizeSet,
+        ForwardClientCert::Sanitize,
+        ForwardClientCert::ForwardOnly,
+        ForwardClientCert::AppendForward,
+        ForwardClientCert::AlwaysForwardOnly,
+    ]
 );
 
 choice!(
@@ -64,6 +79,10 @@ pub(super) struct SettingsMessage {
     gateway_proxy_protocol: bool,
     #[prost(message, optional, tag = "12")]
     locality: Option<LocalityMessage>,
+    #[prost(uint32, tag = "13")]
+    trusted_proxies: u32,
+    #[prost(uint32, tag = "14")]
+    client_cert: u32,
 }
 
 impl Coded for Settings {
@@ -82,6 +101,8 @@ impl Coded for Settings {
             drain_duration_nanoseconds: nanoseconds(self.drain_duration),
             mtls_mode: mtls_number(self.mtls_mode),
             gateway_proxy_protocol: self.gateway_proxy_protocol,
+            trusted_proxies: self.gateway_topology.trusted_proxies,
+            client_cert: client_cert_number(self.gateway_topology.client_cert),
             locality: Some(self.locality.message()),
         }
     }
@@ -99,6 +120,10 @@ impl Coded for Settings {
             drain_duration: Duration::from_nanos(m.drain_duration_nanoseconds),
             mtls_mode: mtls(m.mtls_mode)?,
             gateway_proxy_protocol: m.gateway_proxy_protocol,
+            gateway_topology: Topology {
+                trusted_proxies: m.trusted_proxies,
+                client_cert: client_cert(m.client_cert)?,
+            },
             locality: Arc::new(required(m.locality, "the preference of localities")?),
         })
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::istio::{PortSelector, WorkloadSelector};
-use crate::schema::{fields, kind, words};
+use crate::schema::{Bounded, fields, kind, words};
 
 kind! {
     istio;
@@ -245,8 +245,17 @@ fields! {
         honoured use_client_protocol "useClientProtocol": Option<bool>,
         /// The most streams on one HTTP/2 connection.
         honoured max_concurrent_streams "maxConcurrentStreams": Option<i32>,
-        /// Pings on HTTP/2 connections.
-        later http2_keep_alive "http2KeepAlive": Value,
+        /// Pings on HTTP/2 connections; those that are idle, too. If left out, only a peer for which
+        /// requests wait is asked whether it is still there.
+        honoured http2_keep_alive "http2KeepAlive": Option<Http2Keepalive>,
+    }
+
+    /// Pings on HTTP/2 connections.
+    pub struct Http2Keepalive "http2KeepAlive" {
+        /// The pause before each.
+        honoured interval: Option<Duration>,
+        /// How long its answer may take; then the connection is closed.
+        honoured timeout: Option<Duration>,
     }
 
     /// When endpoints are left out.
@@ -270,8 +279,24 @@ fields! {
         honoured max_ejection_percent "maxEjectionPercent": Option<i32>,
         /// With a smaller share of healthy endpoints than this, in percent, none is left out.
         honoured min_health_percent "minHealthPercent": Option<i32>,
-        /// Statuses that count as errors.
-        later http: Value,
+        /// Statuses that count as errors in place of 5xx.
+        no_effect("Istio takes it and does nothing with it up to 1.31; answers of 5xx count")
+            outlier_detection_http_error_codes "outlierDetectionHttpErrorCodes":
+            Vec<Bounded<100, 599>>,
+        /// The same for HTTP, as Istio 0.8 had it.
+        old("the fields of outlierDetection itself") http: Option<OldOutlierDetection>,
+    }
+
+    /// When endpoints are left out, as Istio 0.8 had it.
+    pub struct OldOutlierDetection "outlierDetection.http" {
+        /// Errors in a row.
+        honoured consecutive_errors "consecutiveErrors": Option<i32>,
+        /// How often endpoints are looked at; 10 s if left out.
+        honoured interval: Option<Duration>,
+        /// How long an endpoint is left out the first time; 30 s if left out.
+        honoured base_ejection_time "baseEjectionTime": Option<Duration>,
+        /// The most endpoints that are left out, in percent; 10 if left out.
+        honoured max_ejection_percent "maxEjectionPercent": Option<i32>,
     }
 
     /// How connections are secured.

@@ -99,7 +99,7 @@ impl Translator<'_> {
             let secret = self.mounted(certificate, &at)?;
             if self.mounted(key, &field(&path, "privateKey"))? != secret {
                 let message = "the key is to be in the Secret of the certificate";
-                self.report(field(&path, "privateKey"), FindingCode::NotHonoured, message);
+                self.report(field(&path, "privateKey"), FindingCode::NoEffect, message);
                 return None;
             }
             found.push((at, secret));
@@ -138,7 +138,7 @@ impl Translator<'_> {
             "no Secret is mounted at {file:?}: of files only those in {MOUNTS}NAME-certs/ are there, \
              which are of the Secret istio-NAME-certs; name a Secret by credentialName"
         );
-        self.report(path, FindingCode::NotHonoured, message);
+        self.report(path, FindingCode::NoEffect, message);
         None
     }
 

@@ -37,6 +37,11 @@ const ADDONS: Meaning = Unneeded("the mesh collects telemetry itself; nothing is
 const ONE_PROCESS: Meaning = Unneeded("proxies find the control plane of their mesh by themselves");
 const PORTS: Meaning = NoEffect("the ports of a sidecar are fixed: 15001, 15006, 15000");
 const ENVOY: Meaning = Unneeded("the proxy is ironmesh itself, not Envoy");
+const EXPORT_TO: Meaning =
+    NoEffect("each object says it by exportTo; without it all namespaces see it");
+const INGRESS: Meaning =
+    NoEffect("the gateways labelled istio: ingressgateway serve each Ingress of the class istio");
+const STATISTICS: Meaning = NoEffect("statistics have the names that Istio gives them by default");
 const CERTIFICATES: Meaning =
     Unneeded("certificates come over the proxy's own connection; see certificateTtl");
 
@@ -50,6 +55,11 @@ const KNOWN: &[(&str, Meaning)] = &[
     ("protocolDetectionTimeout", Setting("protocolDetectionTimeout")),
     ("mtlsMode", Setting("mtlsMode")),
     ("gatewayTopology.proxyProtocol", Setting("gatewayTopology.proxyProtocol")),
+    ("gatewayTopology.numTrustedProxies", Setting("gatewayTopology.numTrustedProxies")),
+    (
+        "gatewayTopology.forwardClientCertDetails",
+        Setting("gatewayTopology.forwardClientCertDetails"),
+    ),
     ("certificateTtl", Setting("certificateTtl")),
     ("terminationDrainDuration", Setting("terminationDrainDuration")),
     ("trustDomain", Setting("trustDomain")),
@@ -65,38 +75,72 @@ const KNOWN: &[(&str, Meaning)] = &[
     ("localityLbSetting", Locality),
     ("localityLbSetting.enabled", Setting("localityLbSetting.enabled")),
     ("zoneAwareLbSetting", Locality),
-    ("defaultServiceExportTo", Later),
-    ("defaultVirtualServiceExportTo", Later),
-    ("defaultDestinationRuleExportTo", Later),
-    ("defaultHttpRetryPolicy", Later),
-    ("h2UpgradePolicy", Later),
-    ("tcpKeepalive", Later),
-    ("serviceSettings", Later),
-    ("discoverySelectors", Later),
+    ("defaultServiceExportTo", EXPORT_TO),
+    ("defaultVirtualServiceExportTo", EXPORT_TO),
+    ("defaultDestinationRuleExportTo", EXPORT_TO),
+    (
+        "defaultHttpRetryPolicy",
+        NoEffect(
+            "each VirtualService says it by retries; without it retries are as Istio has them",
+        ),
+    ),
+    (
+        "h2UpgradePolicy",
+        NoEffect("each DestinationRule says it by connectionPool.http.h2UpgradePolicy"),
+    ),
+    ("tcpKeepalive", NoEffect("each DestinationRule says it by connectionPool.tcp.tcpKeepalive")),
+    ("serviceSettings", Unneeded("there is one cluster, so every service is of it alone")),
+    (
+        "discoverySelectors",
+        NoEffect("the mesh looks at all namespaces; a Sidecar says what workloads see"),
+    ),
     ("trustDomainAliases", Later),
     ("caCertificates", Later),
     ("certificates", Later),
     ("configSources", NoEffect("objects come from the API of the mesh")),
-    ("meshMTLS", Later),
-    ("tlsDefaults", Later),
-    ("verifyCertificateAtClient", Later),
+    (
+        "meshMTLS",
+        NoEffect("members of the mesh speak TLS 1.3 with each other, with its own suites"),
+    ),
+    ("tlsDefaults", NoEffect("each server of a Gateway says its versions and suites")),
+    (
+        "verifyCertificateAtClient",
+        Unneeded("servers are always verified; insecureSkipVerify turns it off"),
+    ),
     ("ingressService", Unneeded("the gateways of the mesh write their address into each Ingress")),
-    ("ingressSelector", Later),
-    ("ingressClass", Later),
-    ("ingressControllerMode", Later),
+    ("ingressSelector", INGRESS),
+    ("ingressClass", INGRESS),
+    ("ingressControllerMode", INGRESS),
     ("pathNormalization", Holds),
-    ("pathNormalization.normalization", Later),
-    ("hboneIdleTimeout", Later),
-    ("inboundClusterStatName", Later),
-    ("outboundClusterStatName", Later),
-    ("inboundTrafficPolicy", Later),
-    ("dnsRefreshRate", Later),
+    (
+        "pathNormalization.normalization",
+        NoEffect("paths are normalised as BASE has it, the default"),
+    ),
+    ("hboneIdleTimeout", Unneeded("nothing speaks HBONE here")),
+    ("inboundClusterStatName", STATISTICS),
+    ("outboundClusterStatName", STATISTICS),
+    (
+        "inboundTrafficPolicy",
+        NoEffect(
+            "connections reach a workload at the address that was called, as PASSTHROUGH has it; a \
+             Sidecar leads them elsewhere by ingress.defaultEndpoint",
+        ),
+    ),
+    (
+        "dnsRefreshRate",
+        NoEffect("names are asked for again when their answers have had their time"),
+    ),
     ("proxyListenPort", PORTS),
     ("proxyInboundListenPort", PORTS),
-    ("proxyHttpPort", Later),
+    (
+        "proxyHttpPort",
+        NoEffect(
+            "no proxy listens as an HTTP proxy for applications: what they send out is captured",
+        ),
+    ),
     ("thriftConfig", NoEffect("Thrift is carried as TCP")),
-    ("networks", Later),
-    ("enableProxyProtocol", Later),
+    ("networks", NoEffect("there is one network")),
+    ("enableProxyProtocol", NoEffect("write defaultConfig.gatewayTopology.proxyProtocol")),
     ("rdsRefreshDelay", Unneeded("proxies are told of every change at once")),
     ("egressProxyAddress", NoEffect("traffic to the outside leaves from the sidecar itself")),
     ("disablePolicyChecks", MIXER),
@@ -148,17 +192,32 @@ const KNOWN: &[(&str, Meaning)] = &[
     ("defaultConfig.envoyAccessLogService", Later),
     ("defaultConfig.tracing", Later),
     ("defaultConfig.sds", CERTIFICATES),
-    ("defaultConfig.proxyMetadata", Later),
+    (
+        "defaultConfig.proxyMetadata",
+        NoEffect("the proxy reads no variables; its settings are those of `ironmesh settings`"),
+    ),
     ("defaultConfig.runtimeValues", ENVOY),
     ("defaultConfig.statNameLength", ENVOY),
     ("defaultConfig.extraStatTags", Later),
     ("defaultConfig.proxyStatsMatcher", ENVOY),
-    ("defaultConfig.readinessProbe", Later),
+    ("defaultConfig.readinessProbe", NoEffect("workloads are probed as their pods say it")),
     ("defaultConfig.gatewayTopology", Holds),
     ("defaultConfig.gatewayTopology.proxyProtocol", Switch("gatewayTopology.proxyProtocol")),
-    ("defaultConfig.gatewayTopology.numTrustedProxies", Later),
-    ("defaultConfig.gatewayTopology.forwardClientCertDetails", Later),
-    ("defaultConfig.proxyHeaders", Later),
+    (
+        "defaultConfig.gatewayTopology.numTrustedProxies",
+        Setting("gatewayTopology.numTrustedProxies"),
+    ),
+    (
+        "defaultConfig.gatewayTopology.forwardClientCertDetails",
+        Setting("gatewayTopology.forwardClientCertDetails"),
+    ),
+    (
+        "defaultConfig.proxyHeaders",
+        NoEffect(
+            "proxies write the headers that Istio's write without it; `headers` of a VirtualService \
+             remove them",
+        ),
+    ),
     ("defaultConfig.caCertificatesPem", Later),
     ("defaultConfig.image", ENVOY),
     ("defaultConfig.privateKeyProvider", CERTIFICATES),

@@ -106,6 +106,7 @@ pub(crate) fn egress_rule(object: &Object, findings: &mut Vec<Finding>) -> Optio
         networks: network.into_iter().filter(|_| address.is_none()).collect(),
         ports: ports.collect(),
         distribution: Distribution::Any,
+        certificate_names: Vec::new(),
         // As then, callers resolve names themselves: the mesh has no address of its own for them.
         discovery: Discovery::Dialled,
         is_internal: false,

@@ -36,8 +36,10 @@ fields! {
         honoured workload_selector "workloadSelector": Option<LabelSelector>,
         /// The namespaces that see the services: names, `.` for the own one, `*` for all.
         honoured export_to "exportTo": Vec<String>,
-        /// Names of which the certificate of the service has one.
-        later subject_alt_names "subjectAltNames": Vec<String>,
+        /// Names of which the certificate of the service has one where a DestinationRule begins TLS
+        /// that names none itself. Of the mesh's own mutual TLS each endpoint's `serviceAccount` says
+        /// it; without one, an identity (`spiffe://`) that stands here alone.
+        honoured subject_alt_names "subjectAltNames": Vec<String>,
     }
 
     /// A port of a service outside.

@@ -145,6 +145,10 @@ impl<K: Ord + Clone> Entries<K> {
                 ports.push(port.service.clone());
             }
         }
+        let mut certificate_names: Vec<Name> =
+            parts.iter().flat_map(|part| part.certificate_names.clone()).collect();
+        certificate_names.sort_unstable();
+        certificate_names.dedup();
         let service = Service {
             id: id.clone(),
             name: id.hostname.clone(),
@@ -152,6 +156,7 @@ impl<K: Ord + Clone> Entries<K> {
             headless: false,
             discovery: first.discovery,
             distribution: first.distribution,
+            certificate_names,
             ports,
             endpoint_chunks: Vec::new(),
         };
@@ -286,8 +291,14 @@ impl<K: Ord + Clone> Entries<K> {
     /// and says that it has a proxy.
     fn tls(&self, part: &EntryPart, given: &EntryEndpoint) -> UpstreamTls {
         let has_proxy = given.labels.value(TLS_MODE) == Some("istio");
-        if !part.is_internal || !has_proxy || given.service_account.is_empty() {
+        if !part.is_internal || !has_proxy {
             return UpstreamTls::None;
+        }
+        if given.service_account.is_empty() {
+            return match &part.certificate_names[..] {
+                [name] => name.parse().map_or(UpstreamTls::None, UpstreamTls::Mesh),
+                _ => UpstreamTls::None,
+            };
         }
         UpstreamTls::Mesh(Identity {
             trust_domain: self.settings.trust_domain.clone(),

@@ -1,6 +1,6 @@
 use std::net::IpAddr;
 
-use ironmesh_model::FindingCode::{self, Invalid, Missing, NoEffect, NotHonoured};
+use ironmesh_model::FindingCode::{self, Invalid, Missing, NoEffect};
 use ironmesh_model::service::{Discovery, EndpointAddress, Protocol, UpstreamTls};
 use ironmesh_model::settings::Settings;
 use ironmesh_model::snapshot::ServiceSource;
@@ -281,7 +281,7 @@ fn endpoints_that_istio_refuses_are_refused() {
         ),
         (with("endpoints", endpoint("a.test")), Invalid, "spec.endpoints[0].address"),
         (with("endpoints", endpoint("")), Invalid, "spec.endpoints[0].address"),
-        (with("endpoints", endpoint("unix:///x")), NotHonoured, "spec.endpoints[0].address"),
+        (with("endpoints", endpoint("unix:///x")), NoEffect, "spec.endpoints[0].address"),
         (
             with("endpoints", json!([{"address": "192.0.2.1", "ports": {"other": 1}}])),
             Invalid,
@@ -314,4 +314,38 @@ fn endpoints_that_istio_refuses_are_refused() {
             "spec.endpoints",
         ),
     ]);
+}
+
+#[test]
+fn the_names_of_certificates_are_those_of_all_entries_and_stand_for_an_account_that_is_not_given() {
+    let own = "spiffe://cluster.local/ns/default/sa/own";
+    let entry_of = |name: &str, names: Value, endpoint: Value| {
+        entry(
+            name,
+            json!({
+                "hosts": ["a.test"], "ports": [http(80)], "resolution": "STATIC",
+                "location": "MESH_INTERNAL", "subjectAltNames": names, "endpoints": [endpoint],
+            }),
+        )
+    };
+    let plain = json!({"address": "192.0.2.1"});
+    let both = one(&[
+        entry_of("a", json!([own, "a.test"]), plain.clone()),
+        entry_of("b", json!(["b.test", own]), plain.clone()),
+    ]);
+    assert_eq!(both.service.certificate_names, ["a.test".into(), "b.test".into(), Name::from(own)]);
+    let meshed = json!({"address": "192.0.2.1", "labels": {TLS_MODE: "istio"}});
+    let tls = |names: Value, endpoint: Value| {
+        one(&[entry_of("a", names, endpoint)]).endpoints[0].tls.clone()
+    };
+    assert_eq!(tls(json!([own]), meshed.clone()), UpstreamTls::Mesh(own.parse().unwrap()));
+    for (names, endpoint) in
+        [(json!([own]), plain), (json!(["a.test"]), meshed.clone()), (json!([]), meshed.clone())]
+    {
+        assert_eq!(tls(names, endpoint), UpstreamTls::None);
+    }
+    let of = |names: Value| entry_of("a", names, meshed.clone())["spec"].clone();
+    let at = "spec.endpoints[0].serviceAccount".to_owned();
+    assert_eq!(findings(of(json!([own, "a.test"]))), [(NoEffect, at)]);
+    assert_eq!(findings(of(json!([own]))), []);
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::super::destination_rule::ConnectionPool;
+use super::super::virtual_service::Destination;
 use crate::schema::{Bounded, fields, kind, words};
 
 kind! {
@@ -51,8 +52,10 @@ fields! {
         /// address; to the port itself if left out. Unix sockets are a finding: proxies do not see the
         /// files of their workloads.
         honoured default_endpoint "defaultEndpoint": String,
-        /// TLS that the proxy ends.
-        later tls: serde_json::Value,
+        /// TLS of callers outside the mesh that the proxy ends.
+        no_effect("sidecars speak the mesh's own mutual TLS alone, and do not see the files of their \
+                   workloads; end other TLS at a Gateway, or in the application")
+            tls: serde_json::Value,
         /// Bounds for what enters there.
         honoured connection_pool "connectionPool": Option<ConnectionPool>,
     }
@@ -62,7 +65,9 @@ fields! {
         /// On this port alone; none: on all that no other listener names.
         honoured port: Option<ListenerPort>,
         /// The address on which it is.
-        later bind: String,
+        no_effect("the proxy listens on no address of its own for applications, since all that they \
+                   send out is captured: call the hosts by their names and ports")
+            bind: String,
         /// How connections come to it.
         honoured capture_mode "captureMode": Option<CaptureMode>,
         /// Hosts: `NAMESPACE/HOST`, the namespace `.` for the own one, `*` for any, `~` for none.
@@ -77,16 +82,17 @@ fields! {
         honoured protocol: String,
         /// Its name.
         honoured name: String,
-        /// The port of the workload; Istio does not honour it any more either.
-        later target_port "targetPort": Option<Bounded<0, 65_535>>,
+        /// The port of the workload.
+        no_effect("Istio does not honour it any more either; for what enters, write defaultEndpoint")
+            target_port "targetPort": Option<Bounded<0, 65_535>>,
     }
 
     /// What happens to traffic for destinations that are not known.
     pub struct OutboundTrafficPolicy "outboundTrafficPolicy" {
         /// Whether it goes where it was going.
         honoured mode: OutboundMode,
-        /// Through which service it goes.
-        later egress_proxy "egressProxy": serde_json::Value,
+        /// The service through which it goes instead.
+        honoured egress_proxy "egressProxy": Option<Destination>,
     }
 }
 
@@ -97,8 +103,8 @@ words! {
         honoured Default = "DEFAULT",
         /// They are led to it.
         honoured IpTables = "IPTABLES",
-        /// Callers dial it.
-        later None = "NONE",
+        /// Callers dial it. What enters is led to it all the same; what leaves has a finding.
+        honoured None = "NONE",
     }
 
     /// What happens to traffic for destinations that are not known.

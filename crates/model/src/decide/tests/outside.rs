@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::bootstrap::ProxyKind;
+use crate::resource::DefaultBackend;
 use crate::service::Discovery;
 use crate::settings::OutboundPolicy;
 use crate::snapshot::{EgressHosts, ServiceSource, SidecarSource};
@@ -165,6 +166,7 @@ fn sidecar_of(namespace: &str, name: &str, egress: Vec<EgressHosts>) -> SidecarS
         selector: None,
         egress,
         outbound_policy: None,
+        egress_proxy: None,
         ingress: Vec::new(),
         inbound_pool: None,
         created: 0,
@@ -208,6 +210,31 @@ fn a_sidecar_shows_the_hosts_that_it_names_on_its_ports() {
         [false, false, true]
     );
     assert_eq!(of(vec![all, shown(Some(81), &[(None, "c.other")])]), [true; 3]);
+}
+
+/// Requests and connections for destinations that nobody knows go by the proxy that a Sidecar names,
+/// those of the mesh do not.
+#[test]
+fn a_sidecar_names_a_proxy_for_all_that_is_not_known() {
+    let services = vec![
+        entry("default", "a.test", 9080, Protocol::Http),
+        entry("istio-system", "egress.test", 80, Protocol::Undeclared),
+    ];
+    let of = |port| {
+        let mut own = sidecar_of("default", "s", Vec::new());
+        let host = Name::from("egress.test");
+        own.egress_proxy = Some(DefaultBackend { host, port, subset: None });
+        own.outbound_policy = Some(OutboundPolicy::AllowAny);
+        let objects = Objects { services: services.clone(), sidecars: vec![own], ..<_>::default() };
+        let mut proxy = beside(objects, "default", &[]);
+        let requests = ["a.test", "x.test"].map(|host| to(&proxy.get(host, "/")));
+        (requests, to(&connect(&mut proxy, "192.0.2.99:443", Seen::NotRead)))
+    };
+    let ([known, unknown], dialled) = of(80);
+    assert_eq!([&*known, &*unknown, &*dialled], ["a.test", "egress.test", "egress.test"]);
+    let ([known, unknown], _) = of(81);
+    assert_eq!(known, "a.test");
+    assert_ne!(unknown, "passthrough", "a proxy that is not there is not passed by");
 }
 
 #[test]

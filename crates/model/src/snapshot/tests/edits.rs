@@ -64,6 +64,7 @@ impl World {
             },
             inbound_pool: None,
             outbound_policy: how.is_multiple_of(4).then_some(OutboundPolicy::RegistryOnly),
+            egress_proxy: None,
             created: i64::from(how % 3),
         };
         let id = source.id.clone();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ironmesh_model::policy::{ConnectionPool, Keepalive};
+use ironmesh_model::policy::{ConnectionPool, Http2Keepalive, Keepalive};
 use prost::Message;
 
 use super::super::common::nanoseconds;
@@ -36,6 +36,8 @@ pub(in super::super) struct PoolMessage {
     client_protocol: bool,
     #[prost(uint32, optional, tag = "13")]
     streams_max: Option<u32>,
+    #[prost(message, optional, tag = "14")]
+    http2_keepalive: Option<Http2KeepaliveMessage>,
 }
 
 impl Coded for ConnectionPool {
@@ -56,6 +58,7 @@ impl Coded for ConnectionPool {
             upgrade: self.upgrade,
             client_protocol: self.client_protocol,
             streams_max: self.streams_max,
+            http2_keepalive: self.http2_keepalive.as_ref().map(Coded::message),
         }
     }
 
@@ -74,6 +77,7 @@ impl Coded for ConnectionPool {
             upgrade: m.upgrade,
             client_protocol: m.client_protocol,
             streams_max: m.streams_max,
+            http2_keepalive: m.http2_keepalive.map(Coded::value).transpose()?,
         })
     }
 }
@@ -104,6 +108,32 @@ impl Coded for Keepalive {
             probes: m.probes,
             time: m.time_nanoseconds.map(Duration::from_nanos),
             interval: m.interval_nanoseconds.map(Duration::from_nanos),
+        })
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub(in super::super) struct Http2KeepaliveMessage {
+    #[prost(uint64, tag = "1")]
+    interval_nanoseconds: u64,
+    #[prost(uint64, tag = "2")]
+    timeout_nanoseconds: u64,
+}
+
+impl Coded for Http2Keepalive {
+    type Message = Http2KeepaliveMessage;
+
+    fn message(&self) -> Http2KeepaliveMessage {
+        Http2KeepaliveMessage {
+            interval_nanoseconds: nanoseconds(self.interval),
+            timeout_nanoseconds: nanoseconds(self.timeout),
+        }
+    }
+
+    fn value(m: Http2KeepaliveMessage) -> Result<Self, DecodeError> {
+        Ok(Self {
+            interval: Duration::from_nanos(m.interval_nanoseconds),
+            timeout: Duration::from_nanos(m.timeout_nanoseconds),
         })
     }
 }

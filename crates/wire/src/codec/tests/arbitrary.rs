@@ -10,8 +10,9 @@ use ironmesh_model::draw::Share;
 use ironmesh_model::listeners::{Domains, GatewayListener, GatewayProtocol, Listeners};
 use ironmesh_model::network::Network;
 use ironmesh_model::policy::{
-    ClientTls, ConnectionPool, DestinationPolicy, Distribution, InboundPolicy, Keepalive, MtlsMode,
-    OutlierDetection, Policy, PortPolicy, RetryBudget, Subset, TlsMode, TrafficPolicy,
+    ClientTls, ConnectionPool, DestinationPolicy, Distribution, Http2Keepalive, InboundPolicy,
+    Keepalive, MtlsMode, OutlierDetection, Policy, PortPolicy, RetryBudget, Subset, TlsMode,
+    TrafficPolicy,
 };
 use ironmesh_model::resource::{
     Applies, DefaultBackend, Destination, InboundPort, Join, Resolution,
@@ -28,6 +29,7 @@ use ironmesh_model::service::{
 };
 use ironmesh_model::settings::{AccessLogEncoding, OutboundPolicy, Settings};
 use ironmesh_model::text_match::TextMatch;
+use ironmesh_model::topology::{ForwardClientCert, Topology};
 use ironmesh_model::{
     Identity, Labels, ListenerKind, Name, ObjectId, ResolutionKey, Resource, ResourceKey,
     ServiceId, Target, WorkloadId,
@@ -134,6 +136,7 @@ fn settings() -> impl Strategy<Value = Settings> {
         name(),
         mtls(),
         any::<bool>(),
+        topology(),
         balance::locality(),
     );
     (words, duration(), duration(), duration(), duration()).prop_map(
@@ -146,6 +149,7 @@ fn settings() -> impl Strategy<Value = Settings> {
                 root_namespace,
                 mtls_mode,
                 gateway_proxy_protocol,
+                gateway_topology,
                 locality,
             ) = words;
             Settings {
@@ -160,10 +164,17 @@ fn settings() -> impl Strategy<Value = Settings> {
                 drain_duration,
                 mtls_mode,
                 gateway_proxy_protocol,
+                gateway_topology,
                 locality: locality.into(),
             }
         },
     )
+}
+
+fn topology() -> impl Strategy<Value = Topology> {
+    let client_cert = select(ForwardClientCert::WORDS.map(|(own, _)| own).to_vec());
+    (any::<u32>(), client_cert)
+        .prop_map(|(trusted_proxies, client_cert)| Topology { trusted_proxies, client_cert })
 }
 
 fn chunk() -> impl Strategy<Value = Chunk> {
@@ -441,12 +452,12 @@ fn service() -> impl Strategy<Value = Service> {
         service_id(),
         name(),
         vec(any::<IpAddr>(), 0..3),
-        (any::<bool>(), discovery(), distribution()),
+        (any::<bool>(), discovery(), distribution(), vec(name(), 0..3)),
         vec(port, 0..4),
         vec(chunk(), 0..3),
     )
         .prop_map(|(id, name, addresses, told, ports, endpoint_chunks)| {
-            let (headless, discovery, distribution) = told;
+            let (headless, discovery, distribution, certificate_names) = told;
             Service {
                 id,
                 name,
@@ -454,6 +465,7 @@ fn service() -> impl Strategy<Value = Service> {
                 headless,
                 discovery,
                 distribution,
+                certificate_names,
                 ports,
                 endpoint_chunks,
             }
@@ -510,10 +522,13 @@ fn outlier() -> impl Strategy<Value = OutlierDetection> {
 fn pool() -> impl Strategy<Value = ConnectionPool> {
     let keepalive = (of(any::<u32>()), of(duration()), of(duration()))
         .prop_map(|(probes, time, interval)| Keepalive { probes, time, interval });
+    let http2_keepalive = (duration(), duration())
+        .prop_map(|(interval, timeout)| Http2Keepalive { interval, timeout });
+    let keepalives = (of(keepalive), of(http2_keepalive));
     let numbers = prop::array::uniform6(of(any::<u32>()));
     let times = prop::array::uniform4(of(duration()));
-    (numbers, times, of(keepalive), of(any::<bool>()), any::<bool>()).prop_map(
-        |(numbers, times, keepalive, upgrade, client_protocol)| ConnectionPool {
+    (numbers, times, keepalives, of(any::<bool>()), any::<bool>()).prop_map(
+        |(numbers, times, (keepalive, http2_keepalive), upgrade, client_protocol)| ConnectionPool {
             connections_max: numbers[0],
             connect_timeout: times[0],
             keepalive,
@@ -527,6 +542,7 @@ fn pool() -> impl Strategy<Value = ConnectionPool> {
             upgrade,
             client_protocol,
             streams_max: numbers[5],
+            http2_keepalive,
         },
     )
 }

@@ -13,9 +13,9 @@ use ironmesh_model::listeners::{
 };
 use ironmesh_model::policy::{
     Balance, Balancer, ClientTls, ConnectionPool, DestinationPolicy, Distribute, Distribution,
-    Failover, HashBalance, HashCookie, HashKey, HashTable, InboundPolicy, Keepalive,
-    LocalityBalance, MtlsMode, OutlierDetection, Policy, PortPolicy, ProxyProtocol, RetryBudget,
-    Subset, TlsMode, TrafficPolicy, Tunnel, Warmup, ZoneAware,
+    Failover, HashBalance, HashCookie, HashKey, HashTable, Http2Keepalive, InboundPolicy,
+    Keepalive, LocalityBalance, MtlsMode, OutlierDetection, Policy, PortPolicy, ProxyProtocol,
+    RetryBudget, Subset, TlsMode, TrafficPolicy, Tunnel, Warmup, ZoneAware,
 };
 use ironmesh_model::resource::{
     Applies, DefaultBackend, Destination, InboundPort, Join, Resolution,
@@ -32,6 +32,7 @@ use ironmesh_model::service::{
 };
 use ironmesh_model::settings::{AccessLogEncoding, OutboundPolicy, Settings};
 use ironmesh_model::text_match::TextMatch;
+use ironmesh_model::topology::{ForwardClientCert, Topology};
 use ironmesh_model::{
     Identity, Labels, ListenerKind, ObjectId, ResolutionKey, Resource, ResourceKey, ServiceId,
     Target, WorkloadId,
@@ -97,6 +98,10 @@ fn other_settings() -> Settings {
         drain_duration: Duration::from_secs(45),
         mtls_mode: MtlsMode::Strict,
         gateway_proxy_protocol: true,
+        gateway_topology: Topology {
+            trusted_proxies: 2,
+            client_cert: ForwardClientCert::AppendForward,
+        },
         locality: every_locality_field().into(),
     }
 }
@@ -336,6 +341,7 @@ fn service() -> Service {
         ],
         discovery: Discovery::FirstAddress,
         distribution: Distribution::SameNode,
+        certificate_names: vec!["a.test".into()],
         endpoint_chunks: vec![Chunk(2), Chunk(6), Chunk(7)],
     }
 }
@@ -398,6 +404,10 @@ fn every_traffic_field() -> TrafficPolicy {
             upgrade: Some(true),
             client_protocol: true,
             streams_max: Some(11),
+            http2_keepalive: Some(Http2Keepalive {
+                interval: Duration::from_secs(12),
+                timeout: Duration::from_secs(13),
+            }),
         }),
         retry_budget: Some(RetryBudget { share: Share::of_percent(12.5), retries_min: 12 }),
         tls: Some(ClientTls {

@@ -213,6 +213,7 @@ fn service(n: u16) -> ServiceSource {
             ports: vec![ServicePort { number: 80, name: "http".into(), protocol: Protocol::Http }],
             discovery: Discovery::Endpoints,
             distribution: Distribution::Any,
+            certificate_names: Vec::new(),
             endpoint_chunks: Vec::new(),
         },
         endpoints: vec![endpoint(&name, &format!("{name}-0"), [10, 77, high, low])],
