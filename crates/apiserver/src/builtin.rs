@@ -6,6 +6,8 @@ use ironmesh_dialects::kinds::Resource;
 use ironmesh_dialects::kubernetes::node_labels;
 use serde_json::{Value, json};
 
+use crate::clock;
+use crate::failure::Failure;
 use crate::object::{self, Object};
 use crate::registry::defaults::NODE;
 use crate::registry::{Part, Registry};
@@ -19,6 +21,23 @@ pub(crate) fn ensure(registry: &Registry, added: Vec<Object>) {
     for object in namespaces.into_iter().chain(added).chain([node()]) {
         make(registry, object);
     }
+    if let Err(failure) = note_machine(registry) {
+        tracing::error!(%failure, "the node does not say what the machine is now");
+    }
+}
+
+/// Writes down what the machine is: it may be another one, or another kernel, than at the last start.
+fn note_machine(registry: &Registry) -> Result<(), Failure> {
+    let key = Collection::core("nodes").key("", NODE);
+    let status = node_status();
+    registry.update(&Resource::of("v1", "Node"), &key, Part::Status, |old| {
+        let mut new = old.clone();
+        for (field, value) in status.as_object().into_iter().flatten() {
+            object::entry(&mut new, "status")[field] = value.clone();
+        }
+        Ok(new)
+    })?;
+    Ok(())
 }
 
 /// The Service by which pods reach the API, at the first address of the Services, and where that leads.
@@ -83,19 +102,53 @@ fn node() -> Object {
             "labels": labels,
         },
         "spec": {},
-        "status": {
-            "addresses": [
-                {"type": "InternalIP", "address": "10.77.0.1"},
-                {"type": "Hostname", "address": NODE},
-            ],
-            "conditions": [{"type": "Ready", "status": "True", "reason": "KubeletReady"}],
-            "nodeInfo": {
-                "kubeletVersion": format!("ironmesh-{}", env!("CARGO_PKG_VERSION")),
-                "operatingSystem": std::env::consts::OS,
-                "architecture": std::env::consts::ARCH,
-            },
+    })
+}
+
+fn node_status() -> Value {
+    let now = clock::rfc3339(clock::now());
+    let file = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let version = env!("CARGO_PKG_VERSION");
+    let capacity = json!({
+        "cpu": std::thread::available_parallelism().map_or(1, usize::from).to_string(),
+        "memory": memory(&file("/proc/meminfo")),
+    });
+    json!({
+        "addresses": [
+            {"type": "InternalIP", "address": "10.77.0.1"},
+            {"type": "Hostname", "address": NODE},
+        ],
+        "capacity": capacity,
+        "allocatable": capacity,
+        "conditions": [{
+            "type": "Ready",
+            "status": "True",
+            "reason": "KubeletReady",
+            "message": "the mesh runs pods",
+            "lastHeartbeatTime": now,
+            "lastTransitionTime": now,
+        }],
+        "nodeInfo": {
+            "kubeletVersion": format!("ironmesh-{version}"),
+            "containerRuntimeVersion": format!("ironmesh://{version}"),
+            "kernelVersion": file("/proc/sys/kernel/osrelease").trim(),
+            "osImage": system_name(&file("/etc/os-release")),
+            "operatingSystem": std::env::consts::OS,
+            "architecture": std::env::consts::ARCH,
         },
     })
+}
+
+/// The memory of the machine, as quantities are written; of `/proc/meminfo`.
+fn memory(of: &str) -> String {
+    let total = of.lines().find_map(|line| line.strip_prefix("MemTotal:")?.strip_suffix("kB"));
+    format!("{}Ki", total.map_or("0", str::trim))
+}
+
+/// What the system calls itself; of `/etc/os-release`.
+fn system_name(of: &str) -> String {
+    let name = of.lines().find_map(|line| line.strip_prefix("PRETTY_NAME="));
+    name.unwrap_or("Linux").trim_matches('"').to_owned()
 }
 
 #[cfg(test)]
@@ -114,6 +167,14 @@ mod tests {
             "spec": {"ports": [{"port": 80}]},
             "status": {"loadBalancer": {"ingress": [{"ip": "127.0.0.1"}]}},
         })
+    }
+
+    #[test]
+    fn the_node_says_what_the_machine_is() {
+        assert_eq!(memory("MemTotal:   16 kB\nMemFree: 1 kB\n"), "16Ki");
+        assert_eq!(memory(""), "0Ki");
+        assert_eq!(system_name("ID=x\nPRETTY_NAME=\"Some 12 (x)\"\n"), "Some 12 (x)");
+        assert_eq!(system_name(""), "Linux");
     }
 
     #[test]

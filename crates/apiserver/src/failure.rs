@@ -76,7 +76,9 @@ impl Failure {
     /// 404: no such path.
     pub fn no_such_path() -> Self {
         let message = "the server could not find the requested resource".to_owned();
-        Self::new(404, "NotFound", message)
+        // Clients look into the details of a 404 without looking whether there are any.
+        let details = Some(Box::default());
+        Self { details, ..Self::new(404, "NotFound", message) }
     }
 
     /// 409: the name is taken.

@@ -37,6 +37,7 @@ mod controllers;
 mod custom;
 pub mod extension;
 pub mod failure;
+mod indexes;
 pub mod lists;
 pub mod node;
 mod object;

@@ -4,6 +4,7 @@
 //! ```text
 //! prerouting, output   address . protocol . port vmap @ports      → chain of the port
 //! chain of the port    dnat to numgen inc mod N map { 0 : endpoint, 1 : endpoint, ... }
+//!                      (a caller keeps its endpoint: jhash of its address, mod N)
 //! refuse*              address . protocol . port @refused         → reset, or port unreachable
 //! unknown*             address in the Services' network           → host unreachable, or reset
 //! postrouting          source . destination @hairpin, dnat        → masquerade
@@ -41,6 +42,8 @@ pub struct ForwardedPort {
     pub transport: Transport,
     /// Where its connections go, strictly in turn. None: they are refused.
     pub endpoints: Vec<SocketAddrV4>,
+    /// Whether those of one address go to one endpoint instead, for as long as these are the same.
+    pub sticky: bool,
 }
 
 /// The rules of all Services, as they are in the kernel.
@@ -61,6 +64,7 @@ type Key = (Transport, Ipv4Addr, u16);
 #[derive(Debug)]
 struct Installed {
     endpoints: Vec<SocketAddrV4>,
+    sticky: bool,
     /// With which endpoint its map begins. The kernel counts from 0 for each new map, so without
     /// this the first endpoint would get the connection after every change.
     rotation: usize,
@@ -110,8 +114,8 @@ impl Forwarding {
         }
         let allowed: Vec<ForwardedPort> =
             ports.iter().filter(|port| self.may_be_dialled(port)).map(without_special).collect();
-        let wanted: BTreeMap<Key, &[SocketAddrV4]> =
-            allowed.iter().map(|port| (port.key(), port.endpoints.as_slice())).collect();
+        let wanted: BTreeMap<Key, &ForwardedPort> =
+            allowed.iter().map(|port| (port.key(), port)).collect();
         let mut transaction = Transaction::new(TABLE);
         let before = transaction.size();
         self.hairpins(&mut transaction, &wanted);
@@ -123,14 +127,16 @@ impl Forwarding {
                 remove(&mut transaction, key, &old);
             }
         }
-        for (key, endpoints) in wanted {
+        for (key, ForwardedPort { endpoints, sticky, .. }) in wanted {
             let old = self.ports.get(&key);
-            if old.is_some_and(|old| old.endpoints == endpoints) {
+            if old.is_some_and(|old| old.endpoints == *endpoints && old.sticky == *sticky) {
                 continue;
             }
             transaction = send_if_large(transaction, &connection)?;
             let rotation = old.map_or(0, |old| old.rotation.wrapping_add(1));
-            let new = Installed { endpoints: endpoints.to_vec(), rotation };
+            // Whoever comes back is to find the same one.
+            let rotation = if *sticky { 0 } else { rotation };
+            let new = Installed { endpoints: endpoints.clone(), sticky: *sticky, rotation };
             change(&mut transaction, key, old, &new);
             self.ports.insert(key, new);
         }
@@ -149,9 +155,9 @@ impl Forwarding {
     /// Keeps the set of endpoints that may call themselves: nf_tables cannot compare two addresses
     /// of a packet, so that each has an element of its own. Those of past endpoints do no harm, but
     /// would pile up.
-    fn hairpins(&mut self, transaction: &mut Transaction, wanted: &BTreeMap<Key, &[SocketAddrV4]>) {
+    fn hairpins(&mut self, transaction: &mut Transaction, wanted: &BTreeMap<Key, &ForwardedPort>) {
         let addresses: BTreeSet<Ipv4Addr> =
-            wanted.values().flat_map(|endpoints| endpoints.iter().map(|e| *e.ip())).collect();
+            wanted.values().flat_map(|port| port.endpoints.iter().map(|e| *e.ip())).collect();
         let element = |address: &Ipv4Addr| Element {
             key: [address.octets(), address.octets()].concat(),
             value: ElementValue::None,
@@ -274,7 +280,7 @@ fn change(transaction: &mut Transaction, key: Key, old: Option<&Installed>, new:
     balance(transaction, key, &chain, new);
 }
 
-/// The rule that gives each connection the next endpoint.
+/// The rule that gives each connection its endpoint: the next one, or that of the caller.
 fn balance(transaction: &mut Transaction, key: Key, chain: &str, port: &Installed) {
     let (map, id) = ("__map%d", transaction.next_id());
     transaction.set(&Set {
@@ -297,15 +303,18 @@ fn balance(transaction: &mut Transaction, key: Key, chain: &str, port: &Installe
         .collect();
     transaction.add_elements(map, id, &elements);
     let protocol = vec![key.0.number() as u8];
-    let rule = [
-        // For the kernel, which translates ports only of a protocol that it knows.
+    let choice = match port.sticky {
+        true => vec![nft::source(4, FIRST), Expression::HashModulo(count as u32)],
+        false => vec![Expression::CountModulo(count as u32)],
+    };
+    // For the kernel, which translates ports only of a protocol that it knows.
+    let known = [
         Expression::Meta { key: libc::NFT_META_L4PROTO, register: FIRST },
         Expression::Equal(protocol),
-        Expression::CountModulo(count as u32),
-        Expression::Lookup { set: map, id, to: Some(FIRST) },
-        Expression::Destination,
     ];
-    transaction.rule(chain, &rule);
+    let to_endpoint =
+        [Expression::Lookup { set: map, id, to: Some(FIRST) }, Expression::Destination];
+    transaction.rule(chain, &[&known[..], &choice, &to_endpoint].concat());
 }
 
 fn remove(transaction: &mut Transaction, key: Key, old: &Installed) {

@@ -91,11 +91,42 @@ pub fn apply(netns: BorrowedFd<'_>, spec: &CaptureSpec) -> Result<(), KernelErro
 ///
 /// As [`apply`].
 pub fn apply_here(spec: &CaptureSpec) -> Result<(), KernelError> {
-    rules(spec).commit(&Connection::open(Subsystem::Netfilter)?)
+    rules(spec, false).commit(&Connection::open(Subsystem::Netfilter)?)
 }
 
-fn rules(spec: &CaptureSpec) -> Transaction {
-    let mut transaction = Transaction::new(TABLE);
+/// Rules that belong to whoever holds this: nobody else can change or flush them, whatever
+/// capabilities he has in their network namespace. They go when this is dropped. A kernel before 5.12
+/// has no owners: there the rules are as those of [`apply`], and stay.
+#[derive(Debug)]
+pub struct OwnRules(Connection);
+
+impl OwnRules {
+    /// Installs rules in a network namespace, in one transaction.
+    ///
+    /// # Errors
+    ///
+    /// The step that failed.
+    pub fn install(netns: BorrowedFd<'_>, spec: &CaptureSpec) -> Result<Self, KernelError> {
+        let own = in_netns(netns, || Connection::open(Subsystem::Netfilter).map(Self))??;
+        own.replace(spec)?;
+        Ok(own)
+    }
+
+    /// Installs others in place of those that were there. Open connections stay as they are.
+    ///
+    /// # Errors
+    ///
+    /// The step that failed.
+    pub fn replace(&self, spec: &CaptureSpec) -> Result<(), KernelError> {
+        rules(spec, true).commit(&self.0).or_else(|error| match error.errno {
+            libc::EINVAL | libc::EOPNOTSUPP => rules(spec, false).commit(&self.0),
+            _ => Err(error),
+        })
+    }
+}
+
+fn rules(spec: &CaptureSpec, owned: bool) -> Transaction {
+    let mut transaction = Transaction::new(TABLE).owned(owned);
     transaction.replace_table();
     outgoing(&mut transaction, spec);
     incoming(&mut transaction, &spec.ports);
@@ -215,7 +246,7 @@ mod tests {
             pod: Some(Ipv4Addr::new(10, 77, 0, 2)),
             resolver: Some(Ipv4Addr::new(10, 77, 0, 1)),
         };
-        let batch = rules(&spec).finish();
+        let batch = rules(&spec, false).finish();
         let mut hex = String::new();
         for line in batch.bytes().chunks(32) {
             hex.extend(line.iter().map(|byte| format!("{byte:02x}")));

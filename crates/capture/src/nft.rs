@@ -18,6 +18,7 @@ pub(crate) use sets::{Element, ElementValue, Field, Set, Value};
 pub(crate) struct Transaction {
     batch: Batch,
     table: &'static str,
+    owned: bool,
     ids: u32,
 }
 
@@ -39,16 +40,27 @@ impl Transaction {
         batch.push_silent(BATCH_BEGIN, 0, ("begin", "a transaction"), |m| {
             header(m, libc::AF_UNSPEC, libc::NFNL_SUBSYS_NFTABLES as u16);
         });
-        Self { batch, table, ids: FIRST_FREE_ID }
+        Self { batch, table, owned: false, ids: FIRST_FREE_ID }
+    }
+
+    /// Has a table that is made belong to the socket that sends the transaction.
+    pub(crate) fn owned(self, owned: bool) -> Self {
+        Self { owned, ..self }
     }
 
     /// Makes the table afresh, whether or not it was there. Connections that it has led somewhere
     /// stay there.
     pub(crate) fn replace_table(&mut self) {
         let flags = libc::NLM_F_CREATE;
-        self.message(libc::NFT_MSG_NEWTABLE, flags, ("create", "table"), |_| {});
+        let owned = self.owned;
+        let made = move |m: &mut Payload<'_>| {
+            if owned {
+                m.be32(NFTA_TABLE_FLAGS, NFT_TABLE_F_OWNER);
+            }
+        };
+        self.message(libc::NFT_MSG_NEWTABLE, flags, ("create", "table"), made);
         self.message(libc::NFT_MSG_DELTABLE, 0, ("delete", "table"), |_| {});
-        self.message(libc::NFT_MSG_NEWTABLE, flags, ("create", "table"), |_| {});
+        self.message(libc::NFT_MSG_NEWTABLE, flags, ("create", "table"), made);
     }
 
     /// Adds a chain.
@@ -194,6 +206,8 @@ const BATCH_BEGIN: u16 = 0x10;
 const BATCH_END: u16 = 0x11;
 /// Table: the first attribute of every kind of message.
 const NFTA_TABLE: u16 = 1;
+const NFTA_TABLE_FLAGS: u16 = 2;
+const NFT_TABLE_F_OWNER: u32 = 2;
 const NFTA_LIST_ELEM: u16 = 1;
 const NFTA_CHAIN_NAME: u16 = 3;
 const NFTA_CHAIN_HOOK: u16 = 4;

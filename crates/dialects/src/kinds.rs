@@ -411,6 +411,8 @@ fn check<T: Typed>(object: &Object, findings: &mut Vec<Finding>) {
 mod why {
     pub(super) const CLASS: &str =
         "the mesh serves Ingresses of the class `istio`, whether or not an IngressClass says so";
+    pub(super) const VOLUME: &str =
+        "each claim has a folder of its own; a volume of a manifest serves none";
     pub(super) const ROLES: &str = "who may ask the API for what does not follow from roles here";
     pub(super) const DEFINITION: &str =
         "objects of the kind are kept, with or without its definition";
@@ -434,7 +436,7 @@ kinds! {
         Node "nodes" ["no"] cluster model(core::Node, kubernetes::node) shown NODE;
         ReplicationController "replicationcontrollers" ["rc"] namespaced checked(core::ReplicationController) shown REPLICATION_CONTROLLER;
         PersistentVolumeClaim "persistentvolumeclaims" ["pvc"] namespaced checked(core::PersistentVolumeClaim) shown CLAIM;
-        PersistentVolume "persistentvolumes" ["pv"] cluster kept;
+        PersistentVolume "persistentvolumes" ["pv"] cluster unneeded(VOLUME) shown VOLUME;
         LimitRange "limitranges" ["limits"] namespaced kept;
         ResourceQuota "resourcequotas" ["quota"] namespaced kept;
     }

@@ -78,6 +78,16 @@ pub(crate) fn namespace(object: &Object, findings: &mut Vec<Finding>) {
     }
 }
 
+/// Whether this is the volume of a claim, which was made here.
+pub(crate) fn is_own_volume(object: &Object) -> bool {
+    object.annotation(PROVISIONED_BY).is_some_and(|provisioner| provisioner == PROVISIONER)
+}
+
+/// The annotation of a volume that says who made it.
+pub const PROVISIONED_BY: &str = "pv.kubernetes.io/provisioned-by";
+/// What it says of those that are made here.
+pub const PROVISIONER: &str = "ironmesh";
+
 impl ServicePart {
     /// Namespace and name of the Service, and the labels of the pods that it selects.
     pub(crate) fn pods(&self) -> ((Name, Name), Option<Labels>) {

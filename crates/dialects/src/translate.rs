@@ -91,6 +91,7 @@ pub fn translate_one(object: &Object) -> Translated {
             findings.push(whole(object, FindingCode::NotRunHere, message));
             None
         }
+        Treatment::Unneeded(_) if kubernetes::is_own_volume(object) => None,
         Treatment::Unneeded(why) => {
             findings.push(whole(object, FindingCode::NotNeeded, why));
             None

@@ -34,6 +34,7 @@ use super::gateways::GatewayPorts;
 use super::host_link::{HostLink, ToHost};
 use super::images::Images;
 use super::kubelet::claims::Claims;
+use super::kubelet::cordon::Cordon;
 use super::logs::{LogFile, Logs};
 use super::node::Node;
 use super::reaper::Reaper;
@@ -120,6 +121,7 @@ async fn serve_all(spec: AgentSpec, host: &HostLink) -> io::Result<()> {
     let push_address = SocketAddr::from((GATEWAY, CONTROL_PORT));
     let node = Rc::new(Node {
         mesh: spec.mesh,
+        cordon: Cordon::default(),
         claims: Claims::new(&state, spec.state.is_some(), &spec.limits.platform),
         logs: Logs::new(spec.logs, spec.limits.platform.log_bytes_max)?,
         api: api.clone(),
@@ -325,6 +327,7 @@ async fn follow_all(node: Rc<Node>) {
         copy("/api/v1/secrets", &node, node.secrets.clone(), on_configuration()),
         copy("/api/v1/configmaps", &node, node.config_maps.clone(), on_configuration()),
         kubelet::claims::follow_all(&node),
+        kubelet::cordon::follow_node(&node),
         copy_entries(&node),
     );
     spawn_local(kubelet::refresh_volumes(Rc::clone(&node)));
@@ -345,7 +348,12 @@ async fn forget_statuses(api: &Client) {
         }
         let mut pod = pod.clone();
         let (namespace, name) = key_of(&pod);
-        pod["status"] = serde_json::json!({"phase": "Pending"});
+        let mut status = serde_json::json!({"phase": "Pending"});
+        // Whether it has run here before: then it need not be placed again.
+        if let Some(start) = pod.pointer("/status/startTime") {
+            status["startTime"] = start.clone();
+        }
+        pod["status"] = status;
         if let Err(error) =
             api.put(&format!("/api/v1/namespaces/{namespace}/pods/{name}/status"), &pod).await
         {

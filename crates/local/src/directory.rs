@@ -8,6 +8,7 @@ use std::time::Duration;
 use ironmesh_capture::forwarding::{ForwardedPort, Forwarding, Transport};
 use ironmesh_dialects::kubernetes::kinds::{
     EndpointPort, EndpointSubset, ListedAddress, Service, ServicePort, ServiceProtocol,
+    SessionAffinity,
 };
 
 use super::addresses::{GATEWAY, SERVICE_NETWORK};
@@ -124,7 +125,9 @@ fn service_ports(node: &Node, service: &Service, ip: Ipv4Addr) -> Vec<ForwardedP
             true => given(node, service, port),
             false => pods.iter().filter_map(of_pod).collect(),
         };
-        Some(ForwardedPort { address: SocketAddrV4::new(ip, port.port), transport, endpoints })
+        let address = SocketAddrV4::new(ip, port.port);
+        let sticky = service.spec.session_affinity == SessionAffinity::ClientIp;
+        Some(ForwardedPort { address, transport, endpoints, sticky })
     };
     service.spec.ports.iter().filter_map(port).collect()
 }

@@ -23,6 +23,7 @@ use super::gateways::GatewayPorts;
 use super::host_link::HostLink;
 use super::images::Images;
 use super::kubelet::claims::Claims;
+use super::kubelet::cordon::Cordon;
 use super::kubelet::host_ports::HostPorts;
 use super::kubelet::pod::PodState;
 use super::logs::Logs;
@@ -48,6 +49,7 @@ pub(crate) struct Node {
     /// Names that workloads with a proxy reach by addresses of the mesh's own.
     pub(crate) entries: RefCell<EntryNames>,
     pub(crate) claims: Claims,
+    pub(crate) cordon: Cordon,
     pub(crate) host_ports: HostPorts,
     /// Rung when a `Gateway` or Ingress changes.
     pub(crate) edge: Notify,

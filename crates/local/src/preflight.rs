@@ -127,6 +127,7 @@ fn try_network() -> Result<(), SandboxError> {
         address: SocketAddrV4::new(TRIAL_NETWORK.0, 80),
         transport: Transport::Tcp,
         endpoints: vec![SocketAddrV4::new(Ipv4Addr::LOCALHOST, 80)],
+        sticky: false,
     };
     Forwarding::new(TRIAL_NETWORK).apply(&[service])?;
     write_setting("net/ipv4/ip_forward", "1")

@@ -1,5 +1,6 @@
 //! Jobs: pods that run to their end, as often as asked for and not more often than allowed.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,11 +13,14 @@ use serde_json::{Value, json};
 use super::{Controller, events, none, nothing, pods};
 use crate::clock;
 use crate::failure::Failure;
+use crate::indexes::Indexes;
 use crate::object::{self, Object};
 use crate::registry::{DeleteOptions, Part, Registry};
 use crate::store::{Collection, Key};
 
 mod backoff;
+mod indexes;
+mod policy;
 mod tracking;
 
 pub(super) const CONTROLLER: Controller = Controller {
@@ -60,6 +64,8 @@ struct State<'a> {
     terminating: usize,
     now: Timestamp,
     conditions: Vec<Value>,
+    /// The indexes that have failed for good.
+    failed: Indexes,
     start_time: Option<String>,
     completion_time: Option<String>,
 }
@@ -84,6 +90,7 @@ impl<'a> State<'a> {
             all,
             active,
             terminating: terminating.len(),
+            failed: indexes::failed(job, all),
             now,
             conditions: status.conditions().map(|c| c.json().clone()).collect(),
             start_time: status.start_time().map(str::to_owned),
@@ -147,6 +154,9 @@ impl<'a> State<'a> {
             }
         }
         let (spec, status) = (self.read().spec(), self.read().status());
+        if let Some(message) = policy::failure(self.job, self.all) {
+            return verdict(false, "PodFailurePolicy", &message);
+        }
         if i64::from(status.failed().get()) > i64::from(spec.backoff_limit().get())
             || self.restarts_exceed_limit()
         {
@@ -156,6 +166,18 @@ impl<'a> State<'a> {
         if self.until_deadline() == Some(Duration::ZERO) {
             let message = "Job was active longer than specified deadline";
             return verdict(false, "DeadlineExceeded", message);
+        }
+        if let Some((succeeded, count)) = policy::succeeded(self.job) {
+            if let Some(rule) = policy::success(self.job, &succeeded, count) {
+                return verdict(true, "SuccessPolicy", &format!("Matched rules at index {rule}"));
+            }
+            if spec.max_failed_indexes().is_some_and(|most| self.failed.len() > most.get()) {
+                let message = "Job has exceeded the specified maximal number of failed indexes";
+                return verdict(false, "MaxFailedIndexesExceeded", message);
+            }
+            if !self.failed.is_empty() && succeeded.len() + self.failed.len() >= count {
+                return verdict(false, "FailedIndexes", "Job has failed indexes");
+            }
         }
         let succeeded = status.succeeded().get();
         let complete = match spec.completions() {
@@ -195,7 +217,10 @@ impl<'a> State<'a> {
         let succeeded = self.read().status().succeeded().get();
         let parallelism = spec.parallelism().map_or(1, |count| count.get());
         let wanted = match spec.completions() {
-            Some(completions) => completions.get().saturating_sub(succeeded).min(parallelism),
+            Some(completions) => {
+                let ended = succeeded.saturating_add(self.failed.len());
+                completions.get().saturating_sub(ended).min(parallelism)
+            }
             // The first that succeeds says that there is no more to do.
             None if succeeded > 0 => u32::try_from(self.active.len()).unwrap_or(u32::MAX),
             None => parallelism,
@@ -204,13 +229,32 @@ impl<'a> State<'a> {
     }
 
     fn grow(&mut self, registry: &Registry, wanted: usize) -> Result<(), Failure> {
+        let mut free = self.free_indexes(wanted.saturating_sub(self.active.len())).into_iter();
+        let per_index = self.read().spec().backoff_limit_per_index();
+        let failures = per_index.map(|_| indexes::failures(self.job, self.all));
         for _ in self.active.len()..wanted {
-            let template = self.read().spec().template();
-            let mut pod = pods::from_template(self.job, template);
+            let spec = self.read().spec();
+            let mut pod = pods::from_template(self.job, spec.template());
             tracking::mark(self.job, &mut pod);
+            if indexes::count(spec).is_some() {
+                let Some(index) = free.next() else { break };
+                let failures = failures.as_ref().map(|all| all.get(&index).copied());
+                indexes::mark(self.job, &mut pod, index, failures.map(Option::unwrap_or_default));
+            }
             self.active.push(pods::create(registry, self.job, pod)?);
         }
         Ok(())
+    }
+
+    /// The first so many indexes that have no pod and need one.
+    fn free_indexes(&self, most: usize) -> Vec<u32> {
+        let Some((succeeded, count)) = policy::succeeded(self.job) else { return Vec::new() };
+        let active: BTreeSet<u32> =
+            self.active.iter().filter_map(|pod| indexes::of_pod(pod)).collect();
+        let needs_one = |index: &u32| {
+            !succeeded.contains(*index) && !self.failed.contains(*index) && !active.contains(index)
+        };
+        (0..count).filter(needs_one).take(most).collect()
     }
 
     /// Deletes pods that are not wanted any more, which counts as no failure.
@@ -286,6 +330,8 @@ impl<'a> State<'a> {
             set(status, "ready", ready.into());
             set(status, "terminating", self.terminating.into());
             set(status, "conditions", self.conditions.clone().into());
+            let failed = Some(self.failed.to_string()).filter(|failed| !failed.is_empty());
+            set(status, "failedIndexes", failed.into());
             Ok(new)
         })?;
         Ok(())

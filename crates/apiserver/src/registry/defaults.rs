@@ -163,6 +163,9 @@ fn job(object: &mut Object) {
         spec["completions"] = 1.into();
     }
     set_default(spec, "parallelism", 1);
+    if !spec["backoffLimitPerIndex"].is_null() {
+        set_default(spec, "backoffLimit", i32::MAX);
+    }
     template(spec);
     if manual {
         return;

@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use ironmesh_dialects::kinds::Resource;
 use ironmesh_dialects::kubernetes::base64;
 use ironmesh_dialects::kubernetes::kinds::{
-    AnyObject, DaemonSet, Deployment, Job, JobSpec, PersistentVolumeClaim, Pod, ReplicaSet,
-    RestartPolicy, Service, ServiceSpec, ServiceType, StatefulSet,
+    AnyObject, DaemonSet, Deployment, PersistentVolumeClaim, Pod, ReplicaSet, RestartPolicy,
+    Service, ServiceSpec, ServiceType, StatefulSet,
 };
 use ironmesh_dialects::schema::Fields;
 use serde_json::{Value, json};
@@ -20,6 +20,7 @@ use crate::selector;
 mod claims;
 mod definitions;
 mod ips;
+mod jobs;
 pub(crate) mod labels;
 mod pods;
 mod rollout;
@@ -56,7 +57,7 @@ pub(crate) fn check(resource: &Resource, object: &Object) -> Vec<Cause> {
             let claim = PersistentVolumeClaim::of(object).spec();
             claims::claim(claim, "spec", &mut causes);
         }
-        ("batch", "jobs") => job(Job::of(object).spec(), &mut causes),
+        ("batch", "jobs") => jobs::job(object, &mut causes),
         ("apiextensions.k8s.io", "customresourcedefinitions") => {
             definitions::definition(object, &mut causes);
         }
@@ -80,7 +81,15 @@ pub(crate) fn check_update(resource: &Resource, old: &Object, new: &Object) -> V
         ("", "persistentvolumeclaims") => causes.extend(claims::changed(old, new)),
         ("apps", _) => fixed("/spec/selector", "spec.selector"),
         ("batch", "jobs") => {
-            for field in ["completions", "completionMode", "selector", "template"] {
+            for field in [
+                "completions",
+                "completionMode",
+                "selector",
+                "template",
+                "podFailurePolicy",
+                "successPolicy",
+                "backoffLimitPerIndex",
+            ] {
                 fixed(&format!("/spec/{field}"), &format!("spec.{field}"));
             }
         }
@@ -192,24 +201,6 @@ pub(crate) fn replica_set_of(controller: &Object) -> Object {
     let labels = set["spec"]["selector"].take();
     set["spec"]["selector"] = json!({ "matchLabels": labels });
     set
-}
-
-/// The pods of a Job end, and how often they are started again is the Job's to say.
-fn job(spec: Fields<'_, JobSpec>, causes: &mut Vec<Cause>) {
-    let template = spec.template();
-    labels::selector(spec.selector(), "spec.selector", causes);
-    labels::metadata(template.metadata(), "spec.template.metadata", causes);
-    if !selector::selects(spec.selector(), template.metadata().labels()) {
-        let value = template.metadata().json()["labels"].clone();
-        let why = "`selector` does not match template `labels`";
-        causes.push(Cause::invalid("spec.template.metadata.labels", &value, why));
-    }
-    if let Some(parallelism) = spec.parallelism().filter(|count| count.get() > REPLICAS_MAX) {
-        let why = format!("must be a whole number from 0 to {REPLICAS_MAX}");
-        causes.push(Cause::invalid("spec.parallelism", &parallelism.get().into(), &why));
-    }
-    let policies = [RestartPolicy::OnFailure, RestartPolicy::Never];
-    pods::spec(template.spec(), "spec.template.spec", &policies, &[], causes);
 }
 
 fn service(spec: Fields<'_, ServiceSpec>, causes: &mut Vec<Cause>) {

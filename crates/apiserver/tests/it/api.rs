@@ -27,6 +27,9 @@ async fn refusals_read_as_kubectl_shows_them() {
     assert_eq!((code, &*reason, &*message), (404, "NotFound", "deployments.apps \"x\" not found"));
     let (code, _, message) = said(get("/apis/nothing.example/v1/things").await);
     assert_eq!((code, &*message), (404, "the server could not find the requested resource"));
+    // kubectl looks for a name in the details, which must be there for that.
+    let (_, nothing) = get("/api/v1/namespaces/default/pods/x/ephemeralcontainers").await;
+    assert_eq!(nothing["details"]["name"], "", "{nothing}");
     api.create(deployment("x", "x", "v1", 1)).await;
     let (code, reason, message) = said(api.try_create(deployment("x", "x", "v1", 1)).await);
     assert_eq!(

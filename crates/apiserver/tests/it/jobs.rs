@@ -38,9 +38,14 @@ async fn until_active(api: &Api, job: &str, count: usize) -> Vec<String> {
 }
 
 async fn end(api: &Api, pod: &str, phase: &str) {
+    end_with(api, pod, phase, (phase == "Failed").into()).await;
+}
+
+async fn end_with(api: &Api, pod: &str, phase: &str, code: i64) {
     let merge = [("content-type", "application/merge-patch+json")];
+    let ended = json!({"exitCode": code, "finishedAt": "2026-01-01T00:00:00Z"});
     let body = json!({"status": {"phase": phase, "containerStatuses": [
-        {"name": "app", "restartCount": 0, "state": {"terminated": {"finishedAt": "2026-01-01T00:00:00Z"}}},
+        {"name": "app", "restartCount": 0, "state": {"terminated": ended}},
     ]}});
     let path = format!("{PODS}/{pod}/status");
     let (status, answer) = api.request(Method::PATCH, &path, &merge, Some(&body)).await;
@@ -159,6 +164,116 @@ async fn a_suspended_job_has_no_pods_and_what_it_loses_is_no_failure() {
     assert_eq!((word.as_str(), &status["failed"]), ("Complete", &0.into()));
 }
 
+/// The index and the name of each pod of a Job that has not ended.
+async fn indexes(api: &Api, job: &str, count: usize) -> Vec<(String, String)> {
+    let mut all = Vec::new();
+    for name in until_active(api, job, count).await {
+        let pod = api.get(&format!("{PODS}/{name}")).await;
+        let index = pod["metadata"]["annotations"][INDEX].as_str().unwrap().to_owned();
+        assert_eq!(pod["metadata"]["labels"][INDEX], index.as_str());
+        assert_eq!(pod["spec"]["hostname"], format!("{job}-{index}"));
+        assert!(name.starts_with(&format!("{job}-{index}-")), "{name}");
+        let variable = &pod["spec"]["containers"][0]["env"][0];
+        assert_eq!(variable["name"], "JOB_COMPLETION_INDEX");
+        let path = &variable["valueFrom"]["fieldRef"]["fieldPath"];
+        assert_eq!(path, &format!("metadata.labels['{INDEX}']"));
+        all.push((index, name));
+    }
+    all.sort();
+    all
+}
+
+const INDEX: &str = "batch.kubernetes.io/job-completion-index";
+
+fn numbers(indexes: &[(String, String)]) -> Vec<&str> {
+    indexes.iter().map(|(index, _)| index.as_str()).collect()
+}
+
+#[tokio::test]
+async fn each_index_succeeds_once() {
+    let world = World::start();
+    let api = world.api();
+    let spec = json!({"completions": 4, "parallelism": 3, "completionMode": "Indexed"});
+    api.create(job("each", spec)).await;
+    let first = indexes(&api, "each", 3).await;
+    assert_eq!(numbers(&first), ["0", "1", "2"]);
+    end(&api, &first[2].1, "Succeeded").await;
+    let next = indexes(&api, "each", 3).await;
+    assert_eq!(numbers(&next), ["0", "1", "3"]);
+    // One that fails is made again, with its index.
+    end(&api, &first[0].1, "Failed").await;
+    end(&api, &next[2].1, "Succeeded").await;
+    end(&api, &first[1].1, "Succeeded").await;
+    let again = indexes(&api, "each", 1).await;
+    assert_eq!(numbers(&again), ["0"]);
+    let status = api.get(&format!("{JOBS}/each")).await["status"].clone();
+    assert_eq!((&status["completedIndexes"], &status["succeeded"]), (&json!("1-3"), &json!(3)));
+    end(&api, &again[0].1, "Succeeded").await;
+    let (word, _, status) = ended(&api, "each").await;
+    assert_eq!((&*word, &status["completedIndexes"]), ("Complete", &json!("0-3")));
+    assert_eq!(status["failed"], 1);
+}
+
+#[tokio::test]
+async fn failures_mean_what_the_policy_says() {
+    let world = World::start();
+    let api = world.api();
+    let rule = |action: &str, code: i64| json!({"action": action, "onExitCodes": {"operator": "In", "values": [code]}});
+    let policy = json!({"rules": [rule("Ignore", 3), rule("FailJob", 4)]});
+    api.create(job("ruled", json!({"backoffLimit": 0, "podFailurePolicy": policy}))).await;
+    // Ignored: the limit of failures is not reached by it.
+    let first = until_active(&api, "ruled", 1).await;
+    end_with(&api, &first[0], "Failed", 3).await;
+    let second = eventually(|| async {
+        let active = active(&api, "ruled").await;
+        (active.len() == 1 && active != first).then_some(active)
+    })
+    .await;
+    end_with(&api, &second[0], "Failed", 4).await;
+    let (word, reason, status) = ended(&api, "ruled").await;
+    assert_eq!((&*word, &*reason, &status["failed"]), ("Failed", "PodFailurePolicy", &json!(1)));
+
+    // An index that fails too often, or as the policy says, leaves the others.
+    let spec = json!({
+        "completions": 3, "parallelism": 3, "completionMode": "Indexed",
+        "backoffLimitPerIndex": 0, "podFailurePolicy": {"rules": [rule("FailIndex", 5)]},
+    });
+    api.create(job("part", spec)).await;
+    let all = indexes(&api, "part", 3).await;
+    end_with(&api, &all[0].1, "Failed", 5).await;
+    end_with(&api, &all[1].1, "Failed", 1).await;
+    let left = indexes(&api, "part", 1).await;
+    assert_eq!(numbers(&left), ["2"]);
+    end(&api, &left[0].1, "Succeeded").await;
+    let (word, reason, status) = ended(&api, "part").await;
+    assert_eq!((&*word, &*reason), ("Failed", "FailedIndexes"));
+    assert_eq!(
+        (&status["failedIndexes"], &status["completedIndexes"]),
+        (&json!("0,1"), &json!("2"))
+    );
+
+    // The leader alone is enough.
+    let spec = json!({
+        "completions": 3, "parallelism": 3, "completionMode": "Indexed",
+        "successPolicy": {"rules": [{"succeededIndexes": "0"}]},
+    });
+    api.create(job("led", spec)).await;
+    let all = indexes(&api, "led", 3).await;
+    end(&api, &all[0].1, "Succeeded").await;
+    // The others are told to end.
+    until_active(&api, "led", 2).await;
+    for (_, pod) in &all[1..] {
+        eventually(|| async {
+            let pod = api.get(&format!("{PODS}/{pod}")).await;
+            pod["metadata"]["deletionTimestamp"].is_string().then_some(())
+        })
+        .await;
+        api.delete(&format!("{PODS}/{pod}?gracePeriodSeconds=0")).await;
+    }
+    let (word, reason, status) = ended(&api, "led").await;
+    assert_eq!((&*word, &*reason, &status["succeeded"]), ("Complete", "SuccessPolicy", &json!(1)));
+}
+
 /// The hostile twin: what is no Job is refused, and a selector that a client sends is not taken.
 #[tokio::test]
 async fn what_is_no_job_is_refused() {
@@ -170,6 +285,37 @@ async fn what_is_no_job_is_refused() {
         (always, "restartPolicy"),
         (job("many", json!({"parallelism": 2_000_000})), "spec.parallelism"),
         (job("less", json!({"completions": -1})), "spec.completions"),
+        (
+            job("many", json!({"completions": 2_000_000_000, "completionMode": "Indexed"})),
+            "completions",
+        ),
+        (job("open", json!({"completionMode": "Indexed", "parallelism": 2})), "spec.completions"),
+        (
+            job(&"n".repeat(62), json!({"completions": 1, "completionMode": "Indexed"})),
+            "metadata.name",
+        ),
+        (
+            job(
+                "led",
+                json!({
+                    "completions": 2, "completionMode": "Indexed",
+                    "successPolicy": {"rules": [{"succeededIndexes": "0-4294967295"}]},
+                }),
+            ),
+            "rules[0].succeededIndexes",
+        ),
+        (job("alike", json!({"backoffLimitPerIndex": 1})), "spec.backoffLimitPerIndex"),
+        (job("most", json!({"maxFailedIndexes": 1})), "spec.backoffLimitPerIndex"),
+        (job("empty", json!({"podFailurePolicy": {"rules": [{"action": "Count"}]}})), "rules[0]"),
+        (
+            job(
+                "zero",
+                json!({"podFailurePolicy": {"rules": [
+                    {"action": "FailJob", "onExitCodes": {"operator": "In", "values": [0]}},
+                ]}}),
+            ),
+            "onExitCodes.values",
+        ),
         (
             job("manual", json!({"manualSelector": true, "selector": {"matchLabels": {"a": "b"}}})),
             "selector",

@@ -76,6 +76,17 @@ async fn pods_come_in_order_with_names_and_claims_that_outlive_them() {
     let claims = api.table(CLAIMS).await;
     assert_eq!(claims.len(), 3);
     assert_eq!((&*claims[0][1], &*claims[0][3], &*claims[0][4]), ("Bound", "1Gi", "RWO"));
+    // Each has its volume, of which the table tells, and which goes with it.
+    let volumes = eventually(|| async {
+        let volumes = api.table("/api/v1/persistentvolumes").await;
+        (volumes.len() == 3 && volumes.iter().all(|row| row[4] == "Bound")).then_some(volumes)
+    })
+    .await;
+    let mut rows: Vec<_> =
+        volumes.iter().map(|row| [&*row[1], &*row[2], &*row[3], &*row[5]]).collect();
+    rows.sort_unstable();
+    assert_eq!(rows[0], ["1Gi", "RWO", "Delete", "default/data-db-0"]);
+    assert!(volumes.iter().any(|row| row[0] == claims[0][2]), "{volumes:?}");
     // Down from the top, with the claims kept; and up again.
     api.merge(SET, json!({"spec": {"replicas": 1}})).await;
     until_pods(&api, &["db-0 db:1"]).await;

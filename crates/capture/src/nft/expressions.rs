@@ -25,6 +25,8 @@ pub(crate) enum Expression<'a> {
     Lookup { set: &'a str, id: u32, to: Option<u32> },
     /// Loads a number that counts cyclically from 0.
     CountModulo(u32),
+    /// Loads a number below this one, which follows from the first four bytes of the register.
+    HashModulo(u32),
     /// Loads bytes.
     Load(Vec<u8>),
     /// Ends the chain.
@@ -80,6 +82,14 @@ impl Expression<'_> {
                 m.be32(NFTA_NG_DREG, FIRST);
                 m.be32(NFTA_NG_MODULUS, *modulus);
                 m.be32(NFTA_NG_TYPE, NFT_NG_INCREMENTAL);
+            }),
+            Self::HashModulo(modulus) => expression(m, "hash", |m| {
+                m.be32(NFTA_HASH_SREG, FIRST);
+                m.be32(NFTA_HASH_DREG, FIRST);
+                m.be32(NFTA_HASH_LEN, 4);
+                m.be32(NFTA_HASH_MODULUS, *modulus);
+                // Without one the kernel takes another for each rule.
+                m.be32(NFTA_HASH_SEED, HASH_SEED);
             }),
             Self::Load(bytes) => expression(m, "immediate", |m| {
                 m.be32(NFTA_IMMEDIATE_DREG, FIRST);
@@ -234,6 +244,12 @@ const NFTA_NG_DREG: u16 = 1;
 const NFTA_NG_MODULUS: u16 = 2;
 const NFTA_NG_TYPE: u16 = 3;
 const NFT_NG_INCREMENTAL: u32 = 0;
+const NFTA_HASH_SREG: u16 = 1;
+const NFTA_HASH_DREG: u16 = 2;
+const NFTA_HASH_LEN: u16 = 3;
+const NFTA_HASH_MODULUS: u16 = 4;
+const NFTA_HASH_SEED: u16 = 5;
+const HASH_SEED: u32 = 1;
 const NFTA_IMMEDIATE_DREG: u16 = 1;
 const NFTA_IMMEDIATE_DATA: u16 = 2;
 const NFTA_REDIR_REG_PROTO_MIN: u16 = 1;

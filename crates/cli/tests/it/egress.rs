@@ -164,8 +164,8 @@ fn pods_without_a_sidecar_reach_the_hosts_network_unless_that_is_closed() {
     assert!(said.out.ends_with("outside"), "{said:?}");
 }
 
-/// With NET_ADMIN an application can take the rules away that lead to its sidecar. Past it nothing leads
-/// out of the mesh.
+/// With NET_ADMIN an application cannot take the rules away that lead to its sidecar, but go before them.
+/// Past it nothing leads out of the mesh.
 #[test]
 fn no_pod_gets_out_past_its_sidecar() {
     let (Some(ip), true) = (own_address(), Path::new("/usr/sbin/nft").exists()) else {
@@ -182,6 +182,13 @@ fn no_pod_gets_out_past_its_sidecar() {
         for namespace in ["default", "shop"] {
             await_body(mesh, namespace, &url, "outside");
             mesh.ok(&["-n", namespace, "exec", "caller", "--", "nft", "flush", "ruleset"]);
+            assert_eq!(get(mesh, namespace, &url), "outside");
+            let before = format!(
+                "add table ip first; \
+                 add chain ip first out {{ type nat hook output priority -101; }}; \
+                 add rule ip first out ip daddr {ip} dnat to {ip}"
+            );
+            mesh.ok(&["-n", namespace, "exec", "caller", "--", "nft", &before]);
         }
         assert_eq!(get(mesh, "shop", &url), "");
         // A pod without a sidecar has the same way as before.

@@ -63,6 +63,88 @@ fn a_job_ends_together_with_its_sidecars_and_is_not_done_again_after_a_restart()
     assert_eq!(jsonpath(&mesh, &["pods"], "{.items[*].status.phase}"), "Succeeded Succeeded");
 }
 
+const SHARDS: &str = r#"
+apiVersion: v1
+kind: Service
+metadata: {name: shards}
+spec: {clusterIP: None, selector: {job-name: shard}, ports: [{name: tcp-x, port: 6500}]}
+---
+apiVersion: batch/v1
+kind: Job
+metadata: {name: shard}
+spec:
+  completions: 3
+  parallelism: 2
+  completionMode: Indexed
+  backoffLimitPerIndex: 0
+  podFailurePolicy:
+    rules:
+    - {action: FailIndex, onExitCodes: {operator: In, values: [3]}}
+  template:
+    spec:
+      restartPolicy: Never
+      subdomain: shards
+      containers:
+      - name: app
+        image: busybox
+        command: [sh, -c, 'echo "shard $JOB_COMPLETION_INDEX of $(hostname)"; test $JOB_COMPLETION_INDEX != 1 || exit 3']
+"#;
+
+#[test]
+fn each_pod_of_an_indexed_job_knows_its_index() {
+    as_every_user(SHARDS, &[], |mesh| {
+        mesh.ok(&["wait", "--for=condition=failed", "job/shard", "--timeout=60s"]);
+        let status = mesh.ok(&[
+            "get",
+            "job",
+            "shard",
+            "-o",
+            "jsonpath={.status.completedIndexes}/{.status.failedIndexes}",
+        ]);
+        assert_eq!(status, "0,2/1");
+        let logs = mesh.ok(&["logs", "-l", "job-name=shard"]);
+        let mut lines: Vec<&str> = logs.lines().collect();
+        lines.sort_unstable();
+        assert_eq!(lines, ["shard 0 of shard-0", "shard 1 of shard-1", "shard 2 of shard-2"]);
+        let said = mesh.ok(&["describe", "job", "shard"]);
+        assert!(said.contains("Indexed") && said.contains("0,2"), "{said}");
+    });
+}
+
+const HELD: &str = "
+apiVersion: v1
+kind: Pod
+metadata: {name: before}
+spec: {terminationGracePeriodSeconds: 0, containers: [{name: c, image: busybox, command: [sleep, '1000']}]}
+";
+
+#[test]
+fn a_cordoned_node_takes_no_further_pods() {
+    let state = tempfile::tempdir().unwrap();
+    let folder = state.path().join("state");
+    let options = ["--state", folder.to_str().unwrap()];
+    let Some(mesh) = Running::start(HELD, &options) else { return };
+    let phase = |pod: &str| mesh.run(&["get", "pod", pod, "-o", "jsonpath={.status.phase}"]).out;
+    let cordon = |value: &str| {
+        let patch = format!(r#"{{"spec":{{"unschedulable":{value}}}}}"#);
+        mesh.ok(&["patch", "node", "ironmesh", "--type=merge", "-p", &patch]);
+    };
+    cordon("true");
+    // What ran before runs again at the next start; what comes then waits.
+    mesh.ok(&["down"]);
+    mesh.ok(&[&["up", "--detach", "--empty"], &options[..]].concat());
+    mesh.ok(&["wait", "--for=condition=ready", "pod/before", "--timeout=60s"]);
+    mesh.write("held.yaml", &HELD.replace("before", "held"));
+    mesh.ok(&["apply", "-f", "held.yaml"]);
+    await_some("the reason", || {
+        let said = mesh.ok(&["describe", "pod", "held"]);
+        said.contains("1 node(s) were unschedulable").then_some(())
+    });
+    assert_eq!((phase("before"), phase("held")), ("Running".to_owned(), "Pending".to_owned()));
+    cordon("false");
+    mesh.ok(&["wait", "--for=condition=ready", "pod/held", "--timeout=60s"]);
+}
+
 const SETS: &str = r#"
 apiVersion: v1
 kind: Service

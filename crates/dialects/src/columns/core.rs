@@ -2,8 +2,8 @@
 
 use super::{Columns, NONE, age, column, holds, or_none, pairs, since, wide};
 use crate::kubernetes::kinds::{
-    AccessMode, ConfigMap, Endpoints, Event, Namespace, Node, PersistentVolumeClaim, Secret,
-    Service, ServiceAccount, ServicePort, ServiceType,
+    ConfigMap, Endpoints, Event, Namespace, Node, PersistentVolumeClaim, Secret, Service,
+    ServiceAccount, ServicePort, ServiceType,
 };
 use crate::schema::Fields;
 
@@ -73,14 +73,23 @@ pub(crate) const NODE: Columns = Columns {
         column("Age"),
         column("Version"),
         wide("Internal-IP"),
+        wide("External-IP"),
+        wide("OS-Image"),
         wide("Kernel-Version"),
+        wide("Container-Runtime"),
     ],
     cells: |object, now| {
         let node = Node::of(object);
         let (metadata, status) = (node.metadata(), node.status());
         let ready = if holds(status.conditions(), "Ready") { "Ready" } else { "NotReady" };
-        let cordoned = object["spec"]["unschedulable"] == true;
+        let cordoned = node.spec().unschedulable();
         let ready = format!("{ready}{}", if cordoned { ",SchedulingDisabled" } else { "" });
+        let address = |kind: &str| {
+            let found = status.addresses().find(|address| address.of() == kind);
+            or_none(found.map_or("", |address| address.address()))
+        };
+        let info = status.node_info();
+        let known = |text: &str| if text.is_empty() { "<unknown>".into() } else { text.into() };
         let labels = metadata.labels().iter();
         let roles: Vec<&str> =
             labels.filter_map(|(key, _)| key.strip_prefix("node-role.kubernetes.io/")).collect();
@@ -89,9 +98,12 @@ pub(crate) const NODE: Columns = Columns {
             ready.into(),
             or_none(&roles.join(",")),
             age(metadata, now),
-            status.node_info().kubelet_version().into(),
-            or_none(status.addresses().next().map_or("", |address| address.address())),
-            or_none(status.node_info().kernel_version()),
+            info.kubelet_version().into(),
+            address("InternalIP"),
+            address("ExternalIP"),
+            known(info.os_image()),
+            known(info.kernel_version()),
+            known(info.container_runtime_version()),
         ]
     },
 };
@@ -141,7 +153,7 @@ pub(crate) const CLAIM: Columns = Columns {
         let is_bound = !spec.volume_name().is_empty();
         let capacity = status.capacity().get("storage").filter(|_| is_bound);
         let modes = status.access_modes().filter(|_| is_bound);
-        let modes: Vec<_> = modes.map(abbreviation).collect();
+        let modes: Vec<_> = modes.map(|mode| abbreviated(mode.word())).collect();
         vec![
             metadata.name().into(),
             phase.into(),
@@ -156,12 +168,14 @@ pub(crate) const CLAIM: Columns = Columns {
     },
 };
 
-fn abbreviation(mode: AccessMode) -> &'static str {
+/// An access mode as tables show it.
+pub(super) fn abbreviated(mode: &str) -> &str {
     match mode {
-        AccessMode::ReadWriteOnce => "RWO",
-        AccessMode::ReadOnlyMany => "ROX",
-        AccessMode::ReadWriteMany => "RWX",
-        AccessMode::ReadWriteOncePod => "RWOP",
+        "ReadWriteOnce" => "RWO",
+        "ReadOnlyMany" => "ROX",
+        "ReadWriteMany" => "RWX",
+        "ReadWriteOncePod" => "RWOP",
+        other => other,
     }
 }
 

@@ -4,6 +4,7 @@
 use jiff::Timestamp;
 use serde_json::Value;
 
+use super::core::abbreviated;
 use super::{Columns, NONE, age, column, or_none, since, wide};
 use crate::kubernetes::kinds::AnyObject;
 
@@ -112,6 +113,32 @@ columns! {
         vec![role.into(), of("User"), of("Group"), of("ServiceAccount")]
     };
     WEBHOOKS [column("Webhooks")] |object, _| vec![items(&object["webhooks"]).count().into()];
+    VOLUME [
+        column("Capacity"), column("Access Modes"), column("Reclaim Policy"), column("Status"),
+        column("Claim"), column("StorageClass"), column("VolumeAttributesClass"), column("Reason")
+    ] |object, _| {
+        let (spec, of) = (&object["spec"], &object["spec"]["claimRef"]);
+        let modes = items(&spec["accessModes"]).filter_map(Value::as_str);
+        let modes: Vec<&str> = modes.map(abbreviated).collect();
+        let claim = match text(of, "/name") {
+            "" => String::new(),
+            name => format!("{}/{name}", text(of, "/namespace")),
+        };
+        let phase = match object.pointer("/metadata/deletionTimestamp") {
+            Some(_) => "Terminating",
+            None => text(object, "/status/phase"),
+        };
+        vec![
+            text(spec, "/capacity/storage").into(),
+            modes.join(",").into(),
+            text(spec, "/persistentVolumeReclaimPolicy").into(),
+            phase.into(),
+            claim.into(),
+            text(spec, "/storageClassName").into(),
+            "<unset>".into(),
+            text(object, "/status/reason").into(),
+        ]
+    };
     STORAGE_CLASS [
         column("Provisioner"), column("ReclaimPolicy"), column("VolumeBindingMode"),
         column("AllowVolumeExpansion")

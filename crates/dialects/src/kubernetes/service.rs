@@ -16,7 +16,9 @@ use crate::translate::Part;
 
 pub(super) mod fields;
 
-use fields::{PUBLISHED, Service, ServicePort, ServiceProtocol, ServiceSpec, ServiceType};
+use fields::{
+    PUBLISHED, Service, ServicePort, ServiceProtocol, ServiceSpec, ServiceType, SessionAffinity,
+};
 
 /// Translates a Service. UDP and SCTP ports are left out: the mesh carries TCP.
 pub(crate) fn service(object: &Object, findings: &mut Vec<Finding>) -> Option<Part> {
@@ -41,6 +43,10 @@ pub(crate) fn service(object: &Object, findings: &mut Vec<Finding>) -> Option<Pa
         let pod = target_port(object, port, &path, findings)?;
         service_ports.push(service::ServicePort { number: port.port, name, protocol });
         targets.push(Target { service: port.port, pod });
+    }
+    if spec.session_affinity == SessionAffinity::ClientIp {
+        let path = "spec.sessionAffinity";
+        findings.push(Finding::new(object.id(), path, FindingCode::NotDoneHere, AFFINITY));
     }
     let addresses = addresses(object, &spec, findings);
     let distribution = match spec.traffic_distribution.as_str() {
@@ -124,6 +130,10 @@ fn outside_name(spec: &ServiceSpec) -> Option<Name> {
 
 /// What stands for the address of a Service that has none of its own.
 const HEADLESS: &str = "None";
+
+/// What of `sessionAffinity: ClientIP` is not done here.
+const AFFINITY: &str = "callers without a sidecar meet the same pod again; for those with one, as in \
+    Istio, a DestinationRule says so: trafficPolicy.loadBalancer.consistentHash.useSourceIp";
 
 impl ServiceSpec {
     /// Whether it has no address of its own: its name stands for its pods.

@@ -113,6 +113,7 @@ pub(crate) fn forwarded(node: &Node) -> Vec<ForwardedPort> {
                 address: SocketAddrV4::new(GATEWAY, port.of_node),
                 transport: port.transport,
                 endpoints: vec![SocketAddrV4::new(ip?, port.of_pod)],
+                sticky: false,
             })
         });
         ports.collect::<Vec<_>>()

@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use super::container::{Kind, Slot, supervise};
 use super::handler::ProbeChannel;
 use super::tokens::Tokens;
-use super::{claims, host_ports, publish, tokens, volumes};
+use super::{claims, cordon, host_ports, publish, tokens, volumes};
 use crate::addresses::GATEWAY;
 use crate::clock;
 use crate::events::EventKind;
@@ -300,11 +300,6 @@ impl PodState {
 /// Runs a pod to its end, and deletes its object once it was told to end.
 pub(crate) async fn run(state: Rc<PodState>) {
     let publishing = spawn_local(publish::publish(Rc::clone(&state)));
-    state.event(None, EventKind::Normal, "Scheduled", {
-        let pod = state.pod.borrow();
-        let meta = &pod.metadata;
-        format!("Successfully assigned {}/{} to ironmesh", meta.namespace, meta.name)
-    });
     state.note_change();
     if state.users.is_none() && state.node.users.is_some() {
         let most = state.node.limits.platform.pods_max;
@@ -344,7 +339,13 @@ pub(crate) async fn run(state: Rc<PodState>) {
 
 /// Makes namespaces and volumes; tries again until it works.
 async fn prepare(state: &Rc<PodState>, ip: Ipv4Addr) {
+    cordon::wait(state).await;
     host_ports::wait(state).await;
+    state.event(None, EventKind::Normal, "Scheduled", {
+        let pod = state.pod.borrow();
+        let meta = &pod.metadata;
+        format!("Successfully assigned {}/{} to ironmesh", meta.namespace, meta.name)
+    });
     let spec = PodSpec {
         index: u32::from(ip) & 0xffff,
         ip,

@@ -6,7 +6,6 @@ use std::os::unix::net::UnixStream;
 use std::pin::pin;
 use std::rc::Rc;
 
-use ironmesh_capture::CaptureSpec;
 use ironmesh_dialects::istio::topology::{PROXY_CONFIG, own_topology};
 use ironmesh_dialects::kubernetes::kinds::Container;
 use ironmesh_fds as fds;
@@ -23,9 +22,7 @@ use super::container::{Kind, NotStarted, Running, Slot};
 use super::handler::ProbeChannel;
 use super::launch::{sandbox, started};
 use super::pod::{PodState, blocking};
-use crate::addresses::{
-    EXTERNAL_NETWORK, GATEWAY, POD_NETWORK, PROXY_PORTS, SERVICE_NETWORK, cidr,
-};
+use crate::addresses::{EXTERNAL_NETWORK, GATEWAY, POD_NETWORK, SERVICE_NETWORK, cidr};
 use crate::events::EventKind;
 use crate::host_link::Transport;
 use crate::sandbox::proxy::{FD_MIN, ProxySpec, spawn};
@@ -35,16 +32,7 @@ use crate::seqpacket::SeqPacket;
 /// Installs the rules that lead a pod's traffic through its proxy.
 pub(super) async fn capture(state: &PodState) -> Result<(), NotStarted> {
     let sandbox = sandbox(state)?;
-    let install = move || {
-        let spec = CaptureSpec {
-            ports: PROXY_PORTS,
-            exemption: sandbox.exemption(),
-            pod: Some(sandbox.ip()),
-            resolver: Some(GATEWAY),
-        };
-        ironmesh_capture::apply(sandbox.netns(), &spec)
-    };
-    blocking(install).await.map_err(|error| NotStarted::Config(error.to_string()))
+    blocking(move || sandbox.capture()).await.map_err(|error| NotStarted::Config(error.to_string()))
 }
 
 /// Starts the proxy of a pod; returns when it runs.

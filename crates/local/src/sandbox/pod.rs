@@ -11,10 +11,11 @@
 
 use std::net::{Ipv4Addr, SocketAddrV4, TcpListener};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use ironmesh_capture::netlink::{Batch, Connection, Subsystem};
-use ironmesh_capture::{Exemption, in_netns};
+use ironmesh_capture::{CaptureSpec, Exemption, OwnRules, in_netns};
 use nix::sched::{CloneFlags, setns};
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -24,7 +25,7 @@ use super::mesh::{write_network_settings, write_setting};
 use super::namespaces::{Namespaces, PodUsers};
 use super::route::{self, LOOPBACK, Mac, NextHop, VethEnd, VethPair};
 use super::users::PROXY_USER;
-use crate::addresses::marks;
+use crate::addresses::{PROXY_PORTS, marks};
 
 /// What a pod's namespaces are like.
 #[derive(Clone, Debug)]
@@ -50,8 +51,11 @@ pub struct PodSpec {
 #[derive(Debug)]
 pub struct PodSandbox {
     ip: Ipv4Addr,
+    gateway: Ipv4Addr,
     users: Option<PodUsers>,
     namespaces: Namespaces,
+    /// Capture's rules, once they are there.
+    rules: Mutex<Option<OwnRules>>,
 }
 
 impl PodSandbox {
@@ -87,6 +91,26 @@ impl PodSandbox {
     #[must_use]
     pub fn exemption(&self) -> Exemption {
         marks(self.users.map(|_| PROXY_USER))
+    }
+
+    /// Leads the pod's traffic through its proxy, by rules that only this sandbox can change: those
+    /// of its applications that may change the pod's network leave them there when they flush theirs.
+    ///
+    /// # Errors
+    ///
+    /// The step that failed.
+    pub fn capture(&self) -> Result<(), SandboxError> {
+        let spec = CaptureSpec {
+            ports: PROXY_PORTS,
+            exemption: self.exemption(),
+            pod: Some(self.ip),
+            resolver: Some(self.gateway),
+        };
+        let mut rules = self.rules.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*rules {
+            Some(rules) => rules.replace(&spec),
+            None => OwnRules::install(self.netns(), &spec).map(|new| *rules = Some(new)),
+        }
     }
 
     /// The UTS namespace: host name.
@@ -148,7 +172,8 @@ impl PodSandbox {
         // Netlink sockets belong to the namespace in which they were made: this one to the mesh's.
         let outside = Connection::open(Subsystem::Route)?;
         let namespaces = Namespaces::make(spec.users)?;
-        let pod = Self { ip: spec.ip, users: spec.users, namespaces };
+        let rules = Mutex::default();
+        let pod = Self { ip: spec.ip, gateway: spec.gateway, users: spec.users, namespaces, rules };
         for (namespace, kind) in
             [(pod.netns(), CloneFlags::CLONE_NEWNET), (pod.utsns(), CloneFlags::CLONE_NEWUTS)]
         {

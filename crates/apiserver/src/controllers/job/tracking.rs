@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ironmesh_dialects::kubernetes::kinds::{Job, Pod};
 use serde_json::{Value, json};
 
-use super::resource;
+use super::{indexes, policy, resource};
 use crate::controllers::pods;
 use crate::failure::Failure;
 use crate::object::{self, Object, entry};
@@ -44,17 +44,25 @@ pub(super) fn count(
     let uncounted = Job::of(job).status().uncounted_terminated_pods();
     let mut succeeded: Vec<&str> = uncounted.succeeded().collect();
     let mut failed: Vec<&str> = uncounted.failed().collect();
+    let mut ignored = Vec::new();
+    let mut indexes = policy::succeeded(job).map(|(indexes, _)| indexes);
     for pod in pods.iter().filter(|pod| is_held(pod) && has_ended(pod)) {
         let uid = object::uid(pod);
         let list = match Pod::of(pod).status().phase() {
-            "Succeeded" => &mut succeeded,
-            _ => &mut failed,
+            "Succeeded" => {
+                if let Some((indexes, index)) = indexes.as_mut().zip(indexes::of_pod(pod)) {
+                    indexes.insert(index);
+                }
+                &mut succeeded
+            }
+            _ if policy::counts(job, pod) => &mut failed,
+            _ => &mut ignored,
         };
         if !uncounted.succeeded().chain(uncounted.failed()).any(|counted| counted == uid) {
             list.push(uid);
         }
     }
-    if succeeded.is_empty() && failed.is_empty() {
+    if succeeded.is_empty() && failed.is_empty() && ignored.is_empty() {
         return Ok(job.clone());
     }
     let write = |change: &dyn Fn(&mut Value)| {
@@ -66,6 +74,9 @@ pub(super) fn count(
     };
     write(&|status| {
         status["uncountedTerminatedPods"] = json!({"succeeded": succeeded, "failed": failed});
+        if let Some(indexes) = &indexes {
+            status["completedIndexes"] = indexes.to_string().into();
+        }
     })?;
     for pod in pods.iter().filter(|pod| is_held(pod) && has_ended(pod)) {
         release(registry, &pods::key(pod))?;
@@ -74,6 +85,10 @@ pub(super) fn count(
         for (field, list) in [("succeeded", &succeeded), ("failed", &failed)] {
             let before = status[field].as_u64().unwrap_or(0);
             status[field] = (before + list.len() as u64).into();
+        }
+        // Of an index one is enough.
+        if let Some(indexes) = &indexes {
+            status["succeeded"] = indexes.len().into();
         }
         status["uncountedTerminatedPods"] = json!({});
     })

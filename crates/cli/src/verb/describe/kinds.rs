@@ -131,6 +131,7 @@ pub(super) fn job(sheet: &mut Sheet, job: &Value) {
     sheet.field("Selector", selector(&spec["selector"]["matchLabels"]));
     sheet.field("Parallelism", string(&spec["parallelism"]));
     sheet.field("Completions", string(&spec["completions"]));
+    sheet.field("Completion Mode", spec["completionMode"].as_str().unwrap_or("NonIndexed"));
     for (name, time) in [("Start Time", "startTime"), ("Completed At", "completionTime")] {
         if let Some(time) = status[time].as_str() {
             sheet.field(name, time);
@@ -151,6 +152,12 @@ pub(super) fn job(sheet: &mut Sheet, job: &Value) {
             number("failed")
         ),
     );
+    if spec["completionMode"] == "Indexed" {
+        sheet.field("Completed Indexes", string(&status["completedIndexes"]));
+        if let Some(failed) = status["failedIndexes"].as_str() {
+            sheet.field("Failed Indexes", failed);
+        }
+    }
     template_and_conditions(sheet, job);
 }
 

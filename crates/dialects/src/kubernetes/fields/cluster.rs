@@ -18,7 +18,7 @@ kind! {
     /// A machine that pods run on; there is one, which is this.
     pub struct Node "Node" {
         /// What is given to it.
-        honoured spec: Value,
+        honoured spec: NodeSpec,
         /// How it is.
         honoured status: NodeStatus,
     }
@@ -88,6 +88,21 @@ fields! {
         honoured finalizers: Vec<String>,
     }
 
+    /// What a `Node` says.
+    pub struct NodeSpec "Node.spec" {
+        /// Whether no further pods are to run on it.
+        honoured unschedulable: bool,
+        /// Which pods are not to run on it.
+        not_here("pods run on this one node all the same; `kubectl cordon` holds new ones back")
+            taints: Vec<Value>,
+        /// Networks of its pods.
+        not_here("the mesh has one network for pods") pod_cidr "podCIDR": String,
+        /// The same, by version of IP.
+        not_here("the mesh has one network for pods") pod_cidrs "podCIDRs": Vec<String>,
+        /// How its cloud calls it.
+        not_here("no cloud is here") provider_id "providerID": String,
+    }
+
     /// An object that another is about.
     pub struct ObjectReference "the reference to an object" {
         /// Group and version of its kind.
@@ -137,6 +152,8 @@ fields! {
 
     /// Where a node can be reached.
     pub struct NodeAddress "an address of a node" {
+        /// What kind of address it is.
+        honoured of "type": String,
         /// The address.
         honoured address: String,
     }
@@ -147,5 +164,9 @@ fields! {
         honoured kubelet_version "kubeletVersion": String,
         /// Version of the kernel.
         honoured kernel_version "kernelVersion": String,
+        /// The operating system, with its version.
+        honoured os_image "osImage": String,
+        /// What runs containers, with its version.
+        honoured container_runtime_version "containerRuntimeVersion": String,
     }
 }

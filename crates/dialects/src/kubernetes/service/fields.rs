@@ -68,7 +68,8 @@ fields! {
         /// Whether a caller meets the same pod again.
         honoured session_affinity "sessionAffinity": SessionAffinity = SessionAffinity::None,
         /// For how long.
-        honoured session_affinity_config "sessionAffinityConfig": Value,
+        not_here("a caller meets the same pod for as long as the Service has the same ones")
+            session_affinity_config "sessionAffinityConfig": Value,
         /// Further addresses.
         not_here("the addresses lead nowhere in the mesh") external_ips "externalIPs": Vec<String>,
         /// Address of the load balancer.
@@ -132,7 +133,7 @@ words! {
         /// Any pod will do.
         honoured None = "None",
         /// By the caller's address.
-        later ClientIp = "ClientIP",
+        honoured ClientIp = "ClientIP",
     }
 
     /// Which pods take calls.

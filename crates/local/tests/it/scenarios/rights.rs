@@ -227,9 +227,9 @@ send('{own}', '{GATEWAY}', b'honest')
     assert_eq!(received(&listening, "to the other"), [format!("{victim_ip} to the other")]);
 }
 
-/// With NET_ADMIN an application changes its own network as it likes, capture's rules among them. What
-/// it sends past its proxy is its own all the same, and it reaches neither another namespace nor what
-/// is closed to pods.
+/// With NET_ADMIN an application changes its own network as it likes, but for capture's rules, which it
+/// can only go before. What it sends past its proxy is its own all the same, and it reaches neither
+/// another namespace nor what is closed to pods.
 pub(crate) fn own_network(world: &World) {
     let (meshed, plain) = (traffic::meshed(world), world.pod());
     plain.serve("plain", SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 9080));
@@ -247,6 +247,8 @@ print(run('sysctl', '-w', 'net.ipv4.ip_forward=1') != 0, run('mount', '-t', 'sys
 print(run('nsenter', '--net=/proc/1/ns/net', 'true') != 0, run('unshare', '-n', 'true') != 0)
 print(run('ip', 'link', 'set', 'own0', 'netns', '1') == 0)
 print(run('nft', 'flush', 'ruleset'))
+print(answer(s.socket(), ('{0}', 9080)).split()[0], run('nft', 'delete', 'table', 'ip', 'ironmesh') == 0, run('nft', 'add', 'rule', 'ip', 'ironmesh', 'output', 'accept') == 0)
+print(run('nft', 'add table ip first; add chain ip first out {{ type nat hook output priority -101; }}; add rule ip first out dnat to {0}'))
 print(answer(s.socket(), ('{0}', 9080)).split()[:4:2])
 tried(open, '/proc/sys/net/ipv4/conf/all/route_localnet', 'w')
 run('ip', 'route', 'add', '127.0.0.0/8', 'via', '{GATEWAY}', 'table', 'main')
@@ -264,9 +266,10 @@ except OSError as e: print('nothing')
     assert!(["0 0", "0 absent", "absent 0"].contains(&lines[2]), "{output}");
     assert_eq!(lines[3..5], ["True True", "True True"], "{output}");
     if lines[6] == "0" {
-        assert_eq!(lines[7], format!("['plain', '{own}']"), "{output}");
+        assert_eq!(lines[7..9], ["outbound False False", "0"], "{output}");
+        assert_eq!(lines[9], format!("['plain', '{own}']"), "{output}");
     }
-    assert_eq!(lines[8], "nothing", "{output}");
+    assert_eq!(lines[10], "nothing", "{output}");
     // Neither the other pod's rules nor the mesh's have changed.
     let again = traffic::meshed(world);
     let captured = crate::world::answer(again.connect(SocketAddrV4::new(plain.sandbox.ip(), 9080)));

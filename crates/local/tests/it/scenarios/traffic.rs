@@ -35,7 +35,7 @@ fn marked(pod: &Pod, mark: u32, to: SocketAddrV4) -> String {
 /// A pod whose proxy's ports and application answer with their names.
 pub(super) fn meshed(world: &World) -> Pod {
     let pod = world.pod();
-    capture::apply(pod.sandbox.netns(), &spec(&pod)).unwrap();
+    pod.sandbox.capture().unwrap();
     pod.serve("outbound", SocketAddrV4::new(LOOPBACK, 15001));
     pod.serve("inbound", SocketAddrV4::new(ANY, 15006));
     pod.serve("health", SocketAddrV4::new(ANY, 15021));
@@ -80,7 +80,7 @@ pub(crate) fn capture(world: &World) {
     assert!(from(at(GATEWAY, 54)).starts_with("outbound"));
     // A changed rule set keeps open connections.
     let mut open = meshed.connect(at(LOOPBACK, 9080)).unwrap();
-    capture::apply(meshed.sandbox.netns(), &spec(&meshed)).unwrap();
+    meshed.sandbox.capture().unwrap();
     let mut text = String::new();
     std::io::Read::read_to_string(&mut open, &mut text).unwrap();
     assert!(text.starts_with("app"));
@@ -113,8 +113,10 @@ pub(crate) fn listing(world: &World) {
         address: SocketAddrV4::new(VIP, port),
         transport: Transport::Tcp,
         endpoints,
+        sticky: port == 82,
     };
-    let ports = [port(80, vec![endpoint(4, 9080), endpoint(6, 9080)]), port(81, Vec::new())];
+    let both = vec![endpoint(4, 9080), endpoint(6, 9080)];
+    let ports = [port(80, both.clone()), port(81, Vec::new()), port(82, both)];
     pod.sandbox.in_netns(|| forwarding.apply(&ports).unwrap()).unwrap();
     let listed = nft(&pod).unwrap();
     let services = &listed[listed.find("table ip ironmesh-services").unwrap()..];
@@ -158,6 +160,7 @@ pub(crate) fn services(world: &World) {
         address,
         transport: Transport::Tcp,
         endpoints: endpoints.iter().map(|pod| endpoint(pod)).collect(),
+        sticky: false,
     };
     let name = |text: String| text.split(' ').next().unwrap_or_default().to_owned();
     let from_pod = |pod: &Pod| name(answer(pod.connect(address)));
@@ -184,6 +187,21 @@ pub(crate) fn services(world: &World) {
         first.push(from_pod(&pods[2]));
     }
     assert!(first.iter().any(|f| f != &first[0]), "always the same after a change: {first:?}");
+    // Where callers keep their pod each has one, and not all the same; after a change that is undone
+    // it is that one again.
+    let sticky = |endpoints: &[&Pod]| ForwardedPort { sticky: true, ..port(endpoints) };
+    let all: Vec<&Pod> = pods.iter().collect();
+    let callers: Vec<Pod> = (0..16).map(|_| world.pod()).collect();
+    forwarding.apply(&[sticky(&all)]).unwrap();
+    let kept: Vec<String> = callers.iter().map(from_pod).collect();
+    let others: std::collections::BTreeSet<&String> = kept.iter().collect();
+    assert!(others.len() > 1, "{kept:?}");
+    forwarding.apply(&[port(&all)]).unwrap();
+    forwarding.apply(&[sticky(&all)]).unwrap();
+    for _ in 0..3 {
+        assert_eq!(callers.iter().map(from_pod).collect::<Vec<_>>(), kept);
+    }
+    drop(callers);
     // Nobody there: refused at once, for pods and for the mesh; the same for a port unknown.
     forwarding.apply(&[port(&[])]).unwrap();
     assert_eq!(
@@ -223,6 +241,7 @@ pub(crate) fn many_services(world: &World) {
             address: at(index),
             transport: if index % 10 == 0 { Transport::Udp } else { Transport::Tcp },
             endpoints: vec![SocketAddrV4::new(pod.sandbox.ip(), 9080); index as usize % 4],
+            sticky: false,
         })
         .collect();
     let mut forwarding = Forwarding::new(SERVICES);
