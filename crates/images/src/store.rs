@@ -403,3 +403,6 @@ const NOW: rustix::fs::Timestamps = rustix::fs::Timestamps {
     last_access: rustix::fs::Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW as _ },
     last_modification: rustix::fs::Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW as _ },
 };
+
+#[cfg(test)]
+mod tests;

@@ -54,7 +54,7 @@ pub(crate) async fn refresh_volumes(node: Rc<Node>) {
     loop {
         tokio::select! {
             () = node.configuration.notified() => {}
-            () = tokio::time::sleep(tokens::LOOK_PAUSE) => {
+            () = tokio::time::sleep(tokens::pause(&node)) => {
                 tokens::renew_due(&node).await;
                 continue;
             }

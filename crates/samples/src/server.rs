@@ -109,6 +109,8 @@ async fn serve_connection<A: App>(
         async move { Ok::<_, Infallible>(respond(&*app, request, peer).await) }
     });
     let connection = hyper::server::conn::http1::Builder::new()
+        // Who has nothing more to say still waits for the answer.
+        .half_close(true)
         .timer(TokioTimer::new())
         .max_buf_size(HEAD_BYTES_MAX)
         .serve_connection(TokioIo::new(stream), service);

@@ -1,6 +1,6 @@
 //! Programs in pods come to the API as in any cluster: by its Service, with the token of their account.
 
-use crate::running::{Running, as_every_user, samples};
+use crate::running::{Running, as_every_user, await_some, samples};
 
 const PODS: &str = "
 apiVersion: v1
@@ -95,5 +95,35 @@ fn programs_in_pods_read_the_api_and_neither_write_it_nor_read_secrets() {
         let stolen = format!("-H 'Authorization: Bearer {}'", old.trim());
         let said = ask(mesh, "plain", &stolen, "/api/v1/pods");
         assert!(said.contains("401"), "{said}");
+    });
+}
+
+const PLAIN: &str = "
+apiVersion: v1
+kind: Pod
+metadata: {name: plain}
+spec: {containers: [{name: c, image: ironmesh/sleep}]}
+";
+
+/// A program that reads its token anew for each call goes on when the one that it began with has run out.
+#[test]
+fn tokens_are_renewed_before_they_run_out() {
+    if !samples().exists() {
+        println!("SKIPPED: {} is not built", samples().display());
+        return;
+    }
+    let short = ["--set", "limits.control.account_token_lifetime_max=5s"];
+    as_every_user(PLAIN, &short, |mesh| {
+        let path = "/api/v1/namespaces/default/pods/plain";
+        let cat = "cat /var/run/secrets/kubernetes.io/serviceaccount/token";
+        let first = mesh.ok(&["exec", "plain", "--", "sh", "-c", cat]);
+        let with_first = format!("-H 'Authorization: Bearer {}'", first.trim());
+        await_some("the end of the first token", || {
+            let own = ask(mesh, "plain", "-H \"Authorization: Bearer $(cat token)\"", path);
+            assert!(own.contains("\"name\":\"plain\""), "{own}");
+            ask(mesh, "plain", &with_first, path).contains("401").then_some(())
+        });
+        let own = ask(mesh, "plain", "-H \"Authorization: Bearer $(cat token)\"", path);
+        assert!(own.contains("\"name\":\"plain\""), "{own}");
     });
 }

@@ -322,6 +322,27 @@ fn credentials_go_to_the_registry_that_asks_for_them_and_nowhere_else() {
     let said = mesh.run(&["image", "pull", &format!("{greedy}/shop:1")]);
     assert!(said.code == 1 && said.err.contains("no credentials are known"), "{said:?}");
     assert!(!said.err.contains("got it") && !said.err.contains("secret"), "{said:?}");
+    // One that has its layers elsewhere: who has them sees no credentials.
+    let storage =
+        server(|path, head, stream| match head.to_ascii_lowercase().contains("authorization:") {
+            true => write(stream, "400 Bad Request", "", b"credentials"),
+            false => serve(&small(), path, stream),
+        });
+    let leading = server(move |path, head, stream| {
+        let head = head.to_ascii_lowercase();
+        if !head.contains(&format!("authorization: {}", ANN.to_lowercase())) {
+            let challenge = "www-authenticate: Basic realm=\"x\"\r\n";
+            write(stream, "401 Unauthorized", challenge, b"");
+        } else if path.contains("/blobs/") {
+            let location = format!("location: http://{storage}{path}\r\n");
+            write(stream, "307 Temporary Redirect", &location, b"");
+        } else {
+            serve(&small(), path, stream);
+        }
+    });
+    mesh.write(".docker/config.json", &format!(r#"{{"auths":{{"{leading}":{auth}}}}}"#));
+    mesh.ok(&["image", "pull", &format!("{leading}/shop:1")]);
+    mesh.ok(&["image", "rm", &format!("{leading}/shop:1")]);
     // A pod's own secret.
     fs::remove_file(mesh.folder.path().join(".docker/config.json")).unwrap();
     mesh.ok(&["image", "rm", &image]);

@@ -71,8 +71,12 @@ impl Tokens {
 
     /// Whether one is to be renewed.
     fn are_due(&self) -> bool {
-        let now = Instant::now();
-        self.made.borrow().values().any(|made| made.renewed_from <= now)
+        self.next_due().is_some_and(|due| due <= Instant::now())
+    }
+
+    /// When the next one is to be renewed.
+    fn next_due(&self) -> Option<Instant> {
+        self.made.borrow().values().map(|made| made.renewed_from).min()
     }
 }
 
@@ -139,6 +143,14 @@ pub(super) async fn renew(state: &PodState) -> Result<(), String> {
     Ok(())
 }
 
+/// How long no token is to be renewed, as far as is known.
+pub(super) fn pause(node: &Node) -> Duration {
+    let pods = node.pods.borrow();
+    let next = pods.values().filter_map(|pod| pod.tokens.next_due()).min();
+    let left = next.map(|due| due.saturating_duration_since(Instant::now()));
+    left.unwrap_or(LOOK_PAUSE).clamp(RETRY_PAUSE, LOOK_PAUSE)
+}
+
 /// Renews the tokens of all pods that are due.
 pub(super) async fn renew_due(node: &Node) {
     let pods: Vec<Rc<PodState>> = node.pods.borrow().values().cloned().collect();
@@ -160,7 +172,9 @@ pub(super) fn are_hidden(container: &Container) -> bool {
 
 /// Where programs in a cluster look for what they need for the API.
 pub(super) const FOLDER: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
-/// How often tokens are looked at.
-pub(super) const LOOK_PAUSE: Duration = Duration::from_secs(30);
+/// How often tokens are looked at, at least: one may have been made meanwhile.
+const LOOK_PAUSE: Duration = Duration::from_secs(30);
+/// Pause before one is asked for again that was not given.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
 /// How long a token is valid if nobody says, in seconds.
 const DEFAULT_SECONDS: i64 = 3_600;
