@@ -92,9 +92,14 @@ pub(crate) struct Api {
 impl Api {
     /// The API of a mesh of the calling user.
     pub(crate) fn of_mesh(mesh: &str) -> Self {
+        Self::of_mesh_within(mesh, Limits::default())
+    }
+
+    /// The same, within limits.
+    pub(crate) fn of_mesh_within(mesh: &str, limits: Limits) -> Self {
         let uid = nix::unistd::geteuid().as_raw();
         let socket = ironmesh_local::agent_api::api_socket(uid, mesh);
-        Self::of_socket(mesh, &socket)
+        Self::within(mesh, &socket, limits)
     }
 
     /// The API behind an abstract socket.

@@ -1,14 +1,17 @@
 //! The command line: every verb, and the options that all of them take.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, FromArgMatches, Parser, Subcommand};
 
+use ironmesh_client::Limits;
 use ironmesh_local::agent_api::{Client, ClientError};
 
 use crate::api::{Api, ApiError};
 use crate::contexts::{self, Contexts};
 use crate::source::Home;
+use crate::verb::rollout::parse_duration;
 use crate::{help, verb};
 
 /// A service mesh in one binary.
@@ -41,6 +44,9 @@ pub(crate) struct Context {
     /// As --mesh, and beats it: a mesh is a context.
     #[arg(long, global = true, value_name = "NAME")]
     context: Option<String>,
+    /// How long an answer of the mesh may take, such as 5s; 0: as long as it takes [default: 40s].
+    #[arg(long, global = true, value_name = "DURATION", value_parser = request_timeout)]
+    request_timeout: Option<Duration>,
     /// The mesh that is meant.
     #[arg(skip)]
     pub(crate) mesh: String,
@@ -76,7 +82,17 @@ impl Context {
 
     /// The API of the mesh.
     pub(crate) fn api(&self) -> Api {
-        Api::of_mesh(&self.mesh)
+        self.api_of(&self.mesh)
+    }
+
+    /// The API of another one.
+    pub(crate) fn api_of(&self, mesh: &str) -> Api {
+        match self.request_timeout {
+            Some(answer_timeout) => {
+                Api::of_mesh_within(mesh, Limits { answer_timeout, ..Limits::default() })
+            }
+            None => Api::of_mesh(mesh),
+        }
     }
 
     /// The agent of the mesh; blocks.
@@ -92,6 +108,15 @@ impl Context {
     /// The namespace to work in.
     pub(crate) fn namespace(&self) -> &str {
         self.namespace.as_deref().or(self.default_namespace.as_deref()).unwrap_or("default")
+    }
+}
+
+/// A bound of waiting as kubectl takes it: 0 is none, and a number alone is in seconds.
+fn request_timeout(text: &str) -> Result<Duration, String> {
+    match text.parse() {
+        Ok(0_u64) => Ok(Duration::MAX),
+        Ok(seconds) => Ok(Duration::from_secs(seconds)),
+        Err(_) => parse_duration(text),
     }
 }
 

@@ -8,7 +8,7 @@ use std::fs;
 use std::io;
 use std::path::PathBuf;
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use serde::{Deserialize, Serialize};
 
 /// The mesh that is meant where nothing names one.
@@ -65,6 +65,21 @@ impl Contexts {
             fs::rename(&new, &path)
         };
         write().with_context(|| path.display().to_string())
+    }
+
+    /// Takes back a choice, named as kubectl names it.
+    ///
+    /// # Errors
+    ///
+    /// If the name is that of no choice.
+    pub(crate) fn unset(&mut self, property: &str) -> anyhow::Result<()> {
+        let context = property.strip_prefix("contexts.");
+        match context.map(|of| of.strip_suffix(".namespace").unwrap_or(of)) {
+            Some(name) => drop(self.namespaces.remove(name)),
+            None if property == "current-context" => self.current = None,
+            None => bail!("{property:?} is neither current-context nor contexts.NAME.namespace"),
+        }
+        Ok(())
     }
 
     /// The mesh that is meant, given what the command line and the environment say.
@@ -137,6 +152,19 @@ mod tests {
         assert_eq!(chosen.choose(None, None, Some("")), "chosen");
         assert_eq!(chosen.choose(None, None, None), "chosen");
         assert_eq!(none.choose(None, None, None), "default");
+    }
+
+    #[test]
+    fn what_was_chosen_is_taken_back() {
+        let namespaces = [("a.b".to_owned(), "shop".to_owned()), ("c".to_owned(), "x".to_owned())];
+        let mut chosen = Contexts { current: Some("c".into()), namespaces: namespaces.into() };
+        chosen.unset("current-context").unwrap();
+        chosen.unset("contexts.a.b.namespace").unwrap();
+        chosen.unset("contexts.none").unwrap();
+        assert_eq!((chosen.current.as_deref(), chosen.namespaces.len()), (None, 1));
+        chosen.unset("contexts.c").unwrap();
+        assert_eq!(chosen, Contexts::default());
+        assert!(chosen.unset("users.x").is_err());
     }
 
     #[test]

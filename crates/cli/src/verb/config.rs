@@ -6,10 +6,15 @@ use std::process::ExitCode;
 use anyhow::{bail, ensure};
 use clap::{Args, Subcommand};
 use serde::Serialize;
+use serde_json::{Value, json};
 
 use crate::cli::Context;
 use crate::contexts::{self, Contexts};
+use crate::output::Output;
 use crate::output::table::Columns;
+use crate::say;
+use crate::verb::get::print_objects;
+use crate::verb::kubeconfig::config;
 
 /// Choose the mesh that commands mean: a mesh is a context.
 ///
@@ -19,6 +24,8 @@ use crate::output::table::Columns;
   ironmesh config get-contexts                 which meshes run, and which one is meant
   ironmesh config use-context second
   ironmesh config current-context
+  ironmesh config view                         the kubeconfig of the meshes that run
+  ironmesh config unset current-context
   ironmesh --context first get pods            for one command")]
 pub(crate) struct Config {
     #[command(subcommand)]
@@ -45,6 +52,29 @@ enum What {
         /// Leave out the head of the table.
         #[arg(long)]
         no_headers: bool,
+    },
+    /// Show the meshes that run as a kubeconfig, without what is secret in it.
+    #[command(after_help = "Examples:
+  ironmesh config view
+  ironmesh config view --minify -o jsonpath='{..namespace}'")]
+    View {
+        /// yaml, json, jsonpath=TEMPLATE.
+        #[arg(short, long, default_value = "yaml", value_name = "FORMAT")]
+        output: Output,
+        /// Only the mesh that is meant.
+        #[arg(long)]
+        minify: bool,
+        /// With tokens and certificates.
+        #[arg(long)]
+        raw: bool,
+    },
+    /// Take back what was chosen.
+    #[command(after_help = "Examples:
+  ironmesh config unset current-context
+  ironmesh config unset contexts.second.namespace")]
+    Unset {
+        /// current-context, or contexts.NAME.namespace.
+        property: String,
     },
     /// Print the name of the mesh that is meant.
     #[command(after_help = "Example:\n  ironmesh config current-context")]
@@ -89,6 +119,16 @@ impl Config {
                 contexts.save()?;
                 writeln!(out, "Context {name:?} modified.")?;
             }
+            What::View { output, minify, raw } => {
+                let view = crate::runtime()?.block_on(view(context, &contexts, minify, raw))?;
+                drop(out);
+                print_objects(vec![view], true, &output)?;
+            }
+            What::Unset { property } => {
+                contexts.unset(&property)?;
+                contexts.save()?;
+                writeln!(out, "Property {property:?} unset.")?;
+            }
             What::GetContexts { names, output, no_headers } => {
                 let current = context.chosen(&contexts)?;
                 let known = known(&contexts, &current, &names)?;
@@ -106,6 +146,51 @@ impl Config {
         Ok(ExitCode::SUCCESS)
     }
 }
+
+/// The kubeconfigs of the meshes that run, as one.
+async fn view(
+    context: &Context,
+    contexts: &Contexts,
+    only_current: bool,
+    raw: bool,
+) -> anyhow::Result<Value> {
+    let current = context.chosen(contexts)?;
+    let mut whole = json!({
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [],
+        "contexts": [],
+        "current-context": current,
+        "users": [],
+    });
+    let all = known(contexts, &current, &[])?.into_iter();
+    for known in all.filter(|known| known.running && (known.current || !only_current)) {
+        let api = context.api_of(&known.name);
+        let mut config = match config(&api, &known.name, known.namespace.as_deref()).await {
+            Ok(config) => config,
+            // It may have ended meanwhile.
+            Err(error) => {
+                say::notice(&format!("mesh {:?} is left out: {error:#}", known.name));
+                continue;
+            }
+        };
+        if !raw {
+            config["clusters"][0]["cluster"]["certificate-authority-data"] = OMITTED.into();
+            config["users"][0]["user"]["token"] = REDACTED.into();
+        }
+        for list in ["clusters", "contexts", "users"] {
+            if let (Some(all), Some(own)) = (whole[list].as_array_mut(), config[list].get_mut(0)) {
+                all.push(own.take());
+            }
+        }
+    }
+    Ok(whole)
+}
+
+/// What stands for a secret, as kubectl writes it.
+const REDACTED: &str = "REDACTED";
+/// What stands for certificates, as kubectl writes it.
+const OMITTED: &str = "DATA+OMITTED";
 
 /// A context that there is.
 #[derive(Debug, Serialize)]

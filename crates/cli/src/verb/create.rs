@@ -1,6 +1,7 @@
 //! `ironmesh create`: creates objects that are not there yet.
 
 mod secret;
+mod service;
 mod workload;
 
 use std::collections::BTreeMap;
@@ -89,6 +90,13 @@ enum What {
     /// A run of an image to its end.
     #[command(after_help = "Example:\n  ironmesh create job hello --image=busybox -- echo hello")]
     Job(workload::Job),
+    /// A name and an address for pods.
+    #[command(visible_alias = "svc")]
+    #[command(after_help = "Examples:
+  ironmesh create service clusterip web --tcp=80:8080
+  ironmesh create service nodeport web --tcp=80 --node-port=30080
+  ironmesh create service externalname db --external-name=db.example.com")]
+    Service(service::Service),
 }
 
 /// An object that is nothing but a name.
@@ -150,6 +158,7 @@ impl What {
             }
             Self::Deployment(deployment) => deployment.object(),
             Self::Job(job) => job.object(),
+            Self::Service(service) => service.object()?,
         })
     }
 }

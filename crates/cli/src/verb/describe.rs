@@ -2,6 +2,7 @@
 //! it.
 
 mod kinds;
+mod node;
 mod pod;
 mod text;
 
@@ -76,6 +77,7 @@ async fn describe(api: &Api, resource: &Resource, object: &Value) -> anyhow::Res
         "DaemonSet" => kinds::daemon_set(&mut sheet, object),
         "Job" => kinds::job(&mut sheet, object),
         "Namespace" => kinds::namespace(&mut sheet, object),
+        "Node" => node::describe(&mut sheet, object, &pods_of(api, object).await?),
         _ => kinds::any(&mut sheet, object)?,
     }
     add_findings(&mut sheet, &findings_of(api, resource, object).await?);
@@ -99,6 +101,15 @@ async fn endpoints_of(api: &Api, service: &Value) -> anyhow::Result<Value> {
         Err(error) if error.is_not_found() => Ok(Value::Null),
         Err(error) => Err(error.into()),
     }
+}
+
+/// The pods of a node.
+async fn pods_of(api: &Api, node: &Value) -> anyhow::Result<Vec<Value>> {
+    let mut list = api.get(&target::resource("pods")?.path(None, None)).await?;
+    let items = list["items"].as_array_mut().context("the list of pods has no items")?;
+    let mut pods = std::mem::take(items);
+    pods.retain(|pod| pod["spec"]["nodeName"] == node["metadata"]["name"]);
+    Ok(pods)
 }
 
 async fn findings_of(

@@ -43,7 +43,22 @@ fn objects_of_the_command_line() {
     assert_eq!(mesh.run("expose deployment api").ok(), "service/api exposed\n");
     let port = mesh.run("get svc api -o jsonpath={.spec.ports[0].port}/{.spec.selector.app}").ok();
     assert_eq!(port, "80/api");
+    for (words, row) in [
+        ("clusterip c --tcp=80:8080", "ClusterIP/8080/c"),
+        ("nodeport n --tcp=80 --node-port=30123", "NodePort/80/n"),
+        ("loadbalancer l --tcp=80:http,81", "LoadBalancer/http/l"),
+        ("externalname e --external-name=db.example.com", "ExternalName//e"),
+    ] {
+        let name = words.split(' ').nth(1).unwrap();
+        let made = mesh.run(&format!("create service {words}")).ok();
+        assert_eq!(made, format!("service/{name} created\n"));
+        let fields = "{.spec.type}/{.spec.ports[0].targetPort}/{.spec.selector.app}";
+        assert_eq!(mesh.run(&format!("get svc {name} -o jsonpath={fields}")).ok(), row);
+    }
+    assert_eq!(mesh.run("get svc n -o jsonpath={.spec.ports[0].nodePort}").ok(), "30123");
     for (bad, said) in [
+        ("create service clusterip x", "at least one port"),
+        ("create service clusterip x --tcp=http", "PORT:TARGET"),
         ("create secret tls t --cert=k --key=k", "no PEM"),
         ("create secret generic x --from-file=none", "reading none"),
         ("create secret generic x --from-literal=a=1 --from-literal=a=2", "already exists"),
@@ -407,6 +422,10 @@ fn contexts_are_meshes_and_the_nearest_word_wins() {
         "$I" config get-contexts -o name | grep -c -e "^$ONE\$" -e "^$TWO\$"
         "$I" config set-context --current --namespace=kube-system
         "$I" get cm $ONE 2>&1
+        "$I" config view --minify -o jsonpath='{{.current-context}} {{.contexts[*].context.namespace}} {{.users[0].user.token}}'; echo
+        "$I" config unset contexts.$ONE.namespace
+        "$I" get cm $ONE -o name
+        "$I" config unset users.x 2>&1
         "$I" config use-context 'bad name' 2>&1
         "$I" --context ../x get cm 2>&1
         "$I" --context nobody down 2>&1
@@ -425,11 +444,37 @@ fn contexts_are_meshes_and_the_nearest_word_wins() {
             "Switched to context {one_name:?}.\n{one_name}\n{two_name}\n{one_name}\n{two_name}\n{one_name}\n2\n\
              Context {one_name:?} modified.\n\
              Error from server (NotFound): configmaps {one_name:?} not found\n\
+             {one_name} kube-system REDACTED\n\
+             Property \"contexts.{one_name}.namespace\" unset.\nconfigmap/{one_name}\n\
+             error: \"users.x\" is neither current-context nor contexts.NAME.namespace\n\
              error: \"bad name\" {name_rule}\nerror: \"../x\" {name_rule}\n\
              error: no mesh \"nobody\" is running, so there is nothing to end"
         ),
         "{said:?}"
     );
+}
+
+#[test]
+fn a_node_is_shown_and_described_as_the_machine_it_is() {
+    let mesh = Mesh::start();
+    let wide = mesh.run("get no -o wide --request-timeout=1m").ok();
+    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    for word in ["EXTERNAL-IP", "OS-IMAGE", "CONTAINER-RUNTIME", kernel.trim(), "ironmesh://"] {
+        assert!(wide.contains(word), "{word}: {wide}");
+    }
+    let said = mesh.run("describe node").ok();
+    for line in ["Roles:", "Unschedulable:", "Kernel Version:", "Non-terminated Pods (", "  cpu:"] {
+        assert!(said.contains(line), "{line}: {said}");
+    }
+    let patch = r#"{"spec":{"taints":[{"key":"a","value":"b","effect":"NoSchedule"}]}}"#;
+    mesh.run(&format!("patch no ironmesh --type=merge -p {patch}")).ok();
+    let said = mesh.run("describe node ironmesh").ok();
+    assert!(
+        said.contains("a=b:NoSchedule") && said.contains("pods run on this one node"),
+        "{said}"
+    );
+    let refused = mesh.run("get no --request-timeout=soon");
+    assert!(refused.code == 2 && refused.err.contains("a duration such as"), "{refused:?}");
 }
 
 #[test]
