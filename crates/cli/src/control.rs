@@ -86,7 +86,7 @@ async fn serve(bootstrap: ControlBootstrap) -> Result<(), Error> {
         hooks: Hooks {
             admit_pod: Some(inject::inject),
             guard: Some(gateway::guard),
-            initial: gateway::gateway(bootstrap.gateway_ports),
+            initial: gateway::ingress(bootstrap.gateway_ports),
         },
     })?;
     let options = plane::Options {

@@ -1,4 +1,4 @@
-//! The ingress gateway of a mesh, as the objects that make it.
+//! The gateways that Istio's installation knows, as the objects that make them.
 
 use ironmesh_dialects::kubernetes::MADE_BY_MESH;
 use ironmesh_dialects::object::value as object;
@@ -6,12 +6,18 @@ use serde_json::{Value, json};
 
 use crate::inject;
 
-/// The objects of the gateway: its namespace, its service account, its Service and its Deployment.
-/// `ports` are where its ports 80 and 443 are reached from outside: at these numbers the Service has its
-/// ports `http2` and `https`, since that is where callers look. In the mesh it has 80 and 443 all the
-/// same.
-pub fn gateway(ports: [u16; 2]) -> Vec<Value> {
-    vec![namespace(), account(), service(ports), deployment()]
+/// The objects of the ingress gateway, which every mesh has: its namespace, its service account, its
+/// Service and its Deployment. `ports` are where its ports 80 and 443 are reached from outside: at these
+/// numbers the Service has its ports `http2` and `https`, since that is where callers look. In the mesh it
+/// has 80 and 443 all the same.
+pub fn ingress(ports: [u16; 2]) -> Vec<Value> {
+    vec![namespace(), account(&INGRESS), service(&INGRESS, ports), deployment(&INGRESS)]
+}
+
+/// The objects of the egress gateway, which a mesh has where an installation asks for it. Its namespace
+/// is that of the ingress gateway.
+pub fn egress() -> Vec<Value> {
+    vec![account(&EGRESS), service(&EGRESS, [80, 443]), deployment(&EGRESS)]
 }
 
 /// Keeps what the mesh needs: it may be changed, but not deleted, and manifests of other control planes
@@ -29,14 +35,14 @@ pub fn guard(old: &Value, new: Option<&Value>) -> Result<(), String> {
                 .to_owned(),
         ),
         ("Deployment" | "Service" | "ServiceAccount", NAMESPACE, None)
-            if name == GATEWAY || name == account()["metadata"]["name"] =>
+            if name == INGRESS.name || name == account_name(&INGRESS) =>
         {
             Err("it belongs to the mesh's own gateway, which stays while the mesh runs; `ironmesh down` \
                  ends the mesh"
                 .to_owned())
         }
-        ("Deployment", NAMESPACE, Some(new)) if name == GATEWAY => keeps_proxy(new),
-        ("Service", NAMESPACE, Some(new)) if name == GATEWAY => keeps_selector(new),
+        ("Deployment", NAMESPACE, Some(new)) if name == INGRESS.name => keeps_proxy(new),
+        ("Service", NAMESPACE, Some(new)) if name == INGRESS.name => keeps_selector(new),
         _ => Ok(()),
     }
 }
@@ -60,7 +66,7 @@ fn keeps_proxy(new: &Value) -> Result<(), String> {
 
 /// Whether a Service still finds our gateway.
 fn keeps_selector(new: &Value) -> Result<(), String> {
-    let labels = labels();
+    let labels = labels(&INGRESS);
     let selector = object::map(new, "/spec/selector").into_iter().flatten();
     match selector.into_iter().find(|(key, value)| labels[key.as_str()] != **value) {
         None => Ok(()),
@@ -79,24 +85,30 @@ fn namespace() -> Value {
     })
 }
 
-fn metadata() -> Value {
-    json!({"name": GATEWAY, "namespace": NAMESPACE, "labels": labels()})
+fn metadata(of: &Role) -> Value {
+    json!({"name": of.name, "namespace": NAMESPACE, "labels": labels(of)})
 }
 
-fn labels() -> Value {
-    json!({"app": GATEWAY, "istio": "ingressgateway"})
+fn labels(of: &Role) -> Value {
+    json!({"app": of.name, "istio": of.label})
 }
 
-fn account() -> Value {
-    let mut metadata = metadata();
-    metadata["name"] = format!("{GATEWAY}-service-account").into();
+fn account_name(of: &Role) -> String {
+    format!("{}-service-account", of.name)
+}
+
+fn account(of: &Role) -> Value {
+    let mut metadata = metadata(of);
+    metadata["name"] = account_name(of).into();
     json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata})
 }
 
-fn service([http, https]: [u16; 2]) -> Value {
+fn service(of: &Role, [http, https]: [u16; 2]) -> Value {
     let port = |name: &str, port: u16, target: u16| json!({"name": name, "port": port, "targetPort": target, "protocol": "TCP"});
-    let mut ports =
-        vec![port("status-port", 15021, 15021), port("http2", http, 80), port("https", https, 443)];
+    let mut ports = vec![port("http2", http, 80), port("https", https, 443)];
+    if of.service == "LoadBalancer" {
+        ports.insert(0, port("status-port", 15021, 15021));
+    }
     for (name, outside, own) in [("http2-inside", http, 80), ("https-inside", https, 443)] {
         if outside != own {
             ports.push(port(name, own, own));
@@ -105,16 +117,16 @@ fn service([http, https]: [u16; 2]) -> Value {
     json!({
         "apiVersion": "v1",
         "kind": "Service",
-        "metadata": metadata(),
+        "metadata": metadata(of),
         "spec": {
-            "type": "LoadBalancer",
-            "selector": labels(),
+            "type": of.service,
+            "selector": labels(of),
             "ports": ports,
         },
     })
 }
 
-fn deployment() -> Value {
+fn deployment(of: &Role) -> Value {
     let probe = json!({
         "httpGet": {"path": "/healthz/ready", "port": 15021},
         "periodSeconds": 1,
@@ -136,17 +148,17 @@ fn deployment() -> Value {
     json!({
         "apiVersion": "apps/v1",
         "kind": "Deployment",
-        "metadata": metadata(),
+        "metadata": metadata(of),
         "spec": {
             "replicas": 1,
-            "selector": {"matchLabels": labels()},
+            "selector": {"matchLabels": labels(of)},
             "template": {
                 "metadata": {
-                    "labels": labels(),
+                    "labels": labels(of),
                     "annotations": {"sidecar.istio.io/inject": "false"},
                 },
                 "spec": {
-                    "serviceAccountName": format!("{GATEWAY}-service-account"),
+                    "serviceAccountName": account_name(of),
                     "containers": [container],
                 },
             },
@@ -154,7 +166,20 @@ fn deployment() -> Value {
     })
 }
 
-const GATEWAY: &str = "istio-ingressgateway";
+/// What a gateway is for, as Istio's charts have it.
+struct Role {
+    /// Name of its Deployment and its Service.
+    name: &'static str,
+    /// Its label `istio`.
+    label: &'static str,
+    /// Type of its Service.
+    service: &'static str,
+}
+
+const INGRESS: Role =
+    Role { name: "istio-ingressgateway", label: "ingressgateway", service: "LoadBalancer" };
+const EGRESS: Role =
+    Role { name: "istio-egressgateway", label: "egressgateway", service: "ClusterIP" };
 const NAMESPACE: &str = "istio-system";
 
 #[cfg(test)]
@@ -163,7 +188,7 @@ mod tests {
 
     #[test]
     fn what_the_mesh_needs_stays_and_may_be_changed() {
-        let [space, account, service, deployment] = &gateway([80, 443])[..] else { panic!() };
+        let [space, account, service, deployment] = &ingress([80, 443])[..] else { panic!() };
         for object in [space, account, service, deployment] {
             assert!(guard(object, None).is_err(), "{object}");
             assert_eq!(guard(object, Some(object)), Ok(()), "{object}");
@@ -182,6 +207,10 @@ mod tests {
         more["spec"]["selector"]["release"] = "istio".into();
         let why = guard(service, Some(&more)).unwrap_err();
         assert!(why.contains("no label release=istio"), "{why}");
+        // The other gateway goes as it came.
+        for object in egress() {
+            assert_eq!(guard(&object, None), Ok(()), "{object}");
+        }
         // Of the same names elsewhere it knows nothing.
         for (field, value) in [("namespace", "shop"), ("name", "other")] {
             let mut other = deployment.clone();

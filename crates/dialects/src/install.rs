@@ -18,6 +18,8 @@ pub struct Installation {
     pub settings: Vec<(String, String)>,
     /// Whether the label of a namespace injects its pods. Default yes.
     pub injects_by_label: bool,
+    /// Whether there is to be the egress gateway, `istio-egressgateway`.
+    pub egress_gateway: bool,
     /// What looks at the mesh and is to be there.
     pub addons: Vec<Addon>,
     /// Values that change nothing here, by their paths.
@@ -103,7 +105,7 @@ impl Installation {
     }
 
     /// Reads the values of the chart `istio` of older versions. Version 1.0 left what is outside the
-    /// mesh closed, and mutual TLS off.
+    /// mesh closed, and mutual TLS off, and had the egress gateway by itself.
     ///
     /// # Errors
     ///
@@ -111,6 +113,7 @@ impl Installation {
     pub fn of_chart(version: &str, values: &Value) -> Result<Self, BadInstallation> {
         let mut reading = Reading::new("default".to_owned());
         if version.starts_with("1.0") || version.starts_with("0.") {
+            reading.installation.egress_gateway = true;
             reading.set(EGRESS, EGRESS, "REGISTRY_ONLY")?;
             reading.set(MTLS, MTLS, "DISABLE")?;
         } else {
@@ -134,8 +137,14 @@ impl Installation {
     }
 
     /// What the profile installs, as istioctl names it.
-    pub fn components(&self) -> &'static [&'static str] {
-        components(&self.profile).unwrap_or_default()
+    pub fn components(&self) -> Vec<&'static str> {
+        let of_profile = components(&self.profile).unwrap_or_default();
+        let all = [CORE, ISTIOD, EGRESS_GATEWAYS, INGRESS];
+        let has = |name: &&str| match *name {
+            EGRESS_GATEWAYS => self.egress_gateway,
+            other => of_profile.contains(&other),
+        };
+        all.into_iter().filter(has).collect()
     }
 }
 
@@ -184,8 +193,10 @@ struct Reading {
 
 impl Reading {
     fn new(profile: String) -> Self {
+        let of_profile = components(&profile).unwrap_or_default();
         Self {
             installation: Installation {
+                egress_gateway: of_profile.contains(&EGRESS_GATEWAYS),
                 profile,
                 settings: Vec::new(),
                 injects_by_label: true,
@@ -256,29 +267,36 @@ impl Reading {
         }
     }
 
-    /// Which components are on. Those that are on are what the profile has; another answer changes
-    /// nothing.
+    /// Which components are on. Those that are on are what the profile has, with the egress gateway or
+    /// without; another answer changes nothing.
     fn components(&mut self, value: &Value) {
         for (name, component) in fields(value) {
             let path = format!("components.{name}");
-            let is_here = matches!(name, "base" | "pilot" | "ingressGateways");
-            for (at, one) in component
-                .as_array()
-                .map_or(vec![component], |all| all.iter().collect())
-                .iter()
-                .enumerate()
-            {
-                for (field, value) in fields(one) {
-                    let is_so = match field {
-                        "enabled" => value.as_bool() == Some(is_here),
-                        "name" => value == "istio-ingressgateway",
-                        _ => false,
-                    };
-                    let item = if component.is_array() { format!("[{at}]") } else { String::new() };
-                    if !is_so {
-                        self.ignore(&format!("{path}{item}.{field}"), value);
-                    }
+            let listed = component.as_array().map_or(vec![component], |all| all.iter().collect());
+            for (at, one) in listed.into_iter().enumerate() {
+                let item = if component.is_array() { format!("[{at}]") } else { String::new() };
+                self.component(name, &format!("{path}{item}"), one);
+            }
+        }
+    }
+
+    fn component(&mut self, name: &str, path: &str, given: &Value) {
+        let known = match name {
+            "ingressGateways" => Some("istio-ingressgateway"),
+            "egressGateways" => Some(EGRESS_GATEWAY),
+            _ => None,
+        };
+        // One without a name is the profile's own.
+        let is_own = known.is_some_and(|known| given["name"].as_str().unwrap_or(known) == known);
+        let is_here = matches!(name, "base" | "pilot") || is_own;
+        for (field, value) in fields(given) {
+            match (field, value.as_bool()) {
+                ("enabled", Some(on)) if is_own && name == "egressGateways" => {
+                    self.installation.egress_gateway = on;
                 }
+                ("enabled", Some(on)) if on == is_here => {}
+                ("name", _) if is_own => {}
+                _ => self.ignore(&format!("{path}.{field}"), value),
             }
         }
     }
@@ -298,10 +316,21 @@ impl Reading {
                 "prometheus" => self.addon(&path, value, Addon::Prometheus),
                 "servicegraph" => self.addon(&path, value, Addon::Servicegraph),
                 "tracing" => self.addon(&path, value, Addon::Tracing),
+                "gateways" => self.gateways(&path, value),
                 _ => self.ignore(&path, value),
             }
         }
         Ok(())
+    }
+
+    fn gateways(&mut self, path: &str, value: &Value) {
+        for (name, value) in fields(value) {
+            let path = format!("{path}.{name}");
+            match name {
+                EGRESS_GATEWAY => self.switch(&path, value, |to, on| to.egress_gateway = on),
+                _ => self.ignore(&path, value),
+            }
+        }
     }
 
     fn addon(&mut self, path: &str, value: &Value, addon: Addon) {
@@ -358,6 +387,7 @@ const CORE: &str = "Istio core";
 const ISTIOD: &str = "Istiod";
 const INGRESS: &str = "Ingress gateways";
 const EGRESS_GATEWAYS: &str = "Egress gateways";
+const EGRESS_GATEWAY: &str = "istio-egressgateway";
 
 /// The profiles, and what istioctl says that they install.
 const PROFILES: [(&str, &[&str]); 6] = [
@@ -404,7 +434,8 @@ mod tests {
         let read = Installation::of_operator(&spec).unwrap();
         assert_eq!(
             read.components(),
-            ["Istio core", "Istiod", "Egress gateways", "Ingress gateways"]
+            ["Istio core", "Istiod", "Ingress gateways"],
+            "the egress gateway of the profile is turned off"
         );
         assert_eq!(
             read.settings,
@@ -421,10 +452,44 @@ mod tests {
                 "components.pilot.k8s.replicaCount",
                 "components.ingressGateways[0].k8s.service.loadBalancerIP",
                 "components.cni.enabled",
-                "components.egressGateways[0].name",
                 "values.global.proxy.image",
             ]
         );
+    }
+
+    #[test]
+    fn the_egress_gateway_is_there_where_it_is_asked_for() {
+        let gateways = |items: Value| json!({"components": {"egressGateways": items}});
+        let value = |on: bool| json!({"gateways": {"istio-egressgateway": {"enabled": on}}});
+        for (spec, expected) in [
+            (json!({}), false),
+            (json!({"profile": "demo"}), true),
+            (gateways(json!([{"enabled": true}])), true),
+            (gateways(json!([{"name": "istio-egressgateway", "enabled": true}])), true),
+            (gateways(json!([{"name": "istio-egressgateway"}])), false),
+            (json!({"values": value(true)}), true),
+            (json!({"profile": "demo", "values": value(false)}), false),
+        ] {
+            let read = Installation::of_operator(&spec).unwrap();
+            assert_eq!(read.egress_gateway, expected, "{spec}");
+            assert_eq!(read.components().contains(&"Egress gateways"), expected, "{spec}");
+            assert_eq!(read.ignored, [""; 0], "{spec}");
+        }
+        // Others of a user's are no part of an installation here.
+        let other = json!([{"name": "mine", "enabled": true}, {"name": 3}]);
+        let read = Installation::of_operator(&gateways(other)).unwrap();
+        assert!(!read.egress_gateway);
+        let at = |field: &str| format!("components.egressGateways[0].{field}");
+        assert_eq!(read.ignored, [at("name"), at("enabled")]);
+        // The chart of 1.0 had one by itself.
+        for (version, values, expected) in [
+            ("1.0.0", json!({}), true),
+            ("1.0.0", value(false), false),
+            ("1.3.2", json!({}), false),
+        ] {
+            let read = Installation::of_chart(version, &values).unwrap();
+            assert_eq!(read.egress_gateway, expected, "{version} {values}");
+        }
     }
 
     #[test]

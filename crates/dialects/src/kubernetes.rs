@@ -109,6 +109,15 @@ enum TargetPort {
     Name(Name),
 }
 
+/// What the proxy of a pod is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum PodProxy {
+    /// The application beside it, for whose ports it takes mutual TLS.
+    Sidecar,
+    /// What Gateways say, which also say where it takes mutual TLS.
+    Gateway,
+}
+
 /// A running pod.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct PodPart {
@@ -120,10 +129,8 @@ pub(crate) struct PodPart {
     pub(crate) ready: bool,
     terminating: bool,
     pub(crate) created: Created,
-    /// Whether it has a proxy at all.
-    meshed: bool,
-    /// Whether it has a sidecar, which takes mutual TLS for its ports.
-    sidecar: bool,
+    /// The proxy that it has, if any.
+    proxy: Option<PodProxy>,
     named_ports: Vec<(Name, u16)>,
     /// Where ports of services are, by the names of these.
     pub(crate) service_ports: Vec<(Name, u16)>,
@@ -168,7 +175,7 @@ fn workload(pod: &PodPart, settings: &Settings) -> Workload {
         owner: pod.owner.clone(),
         identity: identity(pod, settings),
         labels: pod.labels.clone(),
-        meshed: pod.meshed,
+        meshed: pod.proxy.is_some(),
         tls: tls(pod, settings),
         locality: pod.locality.clone(),
         network: pod.network.clone(),
@@ -203,8 +210,7 @@ impl PodPart {
             ready: true,
             terminating: false,
             created: Created::default(),
-            meshed: has_proxy,
-            sidecar: has_proxy,
+            proxy: has_proxy.then_some(PodProxy::Sidecar),
             named_ports: Vec::new(),
             service_ports: Vec::new(),
             topology: Topology::default(),
@@ -247,7 +253,11 @@ impl PodPart {
 
 /// How a pod's callers speak to it, unless policies turn mutual TLS off.
 fn tls(pod: &PodPart, settings: &Settings) -> UpstreamTls {
-    if pod.sidecar { UpstreamTls::Mesh(identity(pod, settings)) } else { UpstreamTls::None }
+    match pod.proxy {
+        None => UpstreamTls::None,
+        Some(PodProxy::Sidecar) => UpstreamTls::Mesh(identity(pod, settings)),
+        Some(PodProxy::Gateway) => UpstreamTls::Asked(identity(pod, settings)),
+    }
 }
 
 fn identity(pod: &PodPart, settings: &Settings) -> Identity {

@@ -221,8 +221,13 @@ pub enum UpstreamTls {
     /// In plaintext: the endpoint has no proxy, or its policies turn mutual TLS off.
     #[default]
     None,
+    /// In plaintext, unless a policy asks for the mesh's mutual TLS: a gateway, which ends it only
+    /// where its servers say so.
+    Asked(Identity),
     /// By the mesh's mutual TLS, with the workload that has this identity and with nobody else.
     Mesh(Identity),
+    /// The same, naming the server: by that name a gateway chooses among its servers.
+    Named(Arc<NamedMember>),
     /// By TLS as a policy says it, with whoever has the certificate that it asks for.
     Given(Arc<ClientTls>),
 }
@@ -231,14 +236,15 @@ impl UpstreamTls {
     /// The identity that the peer must prove; `None` if it need not be a member.
     pub fn expected(&self) -> Option<&Identity> {
         match self {
-            Self::None | Self::Given(_) => None,
+            Self::None | Self::Asked(_) | Self::Given(_) => None,
             Self::Mesh(identity) => Some(identity),
+            Self::Named(member) => Some(&member.identity),
         }
     }
 
     /// Whether nobody on the way can read it.
     pub fn is_encrypted(&self) -> bool {
-        !matches!(self, Self::None)
+        !matches!(self, Self::None | Self::Asked(_))
     }
 
     /// How an endpoint is spoken to that is spoken to like this in the mesh, under a policy.
@@ -246,7 +252,7 @@ impl UpstreamTls {
     pub fn under(&self, policy: Option<&ClientTls>, host: &Name) -> Self {
         let Some(policy) = policy else { return self.clone() };
         match policy.mode {
-            TlsMode::Mesh => self.clone(),
+            TlsMode::Mesh => self.by_mesh(policy.sni.as_ref()),
             TlsMode::Disable => Self::None,
             TlsMode::Simple | TlsMode::Mutual => {
                 let sni = policy.sni.clone().or_else(|| Some(host.clone()));
@@ -254,6 +260,25 @@ impl UpstreamTls {
             }
         }
     }
+
+    /// By the mesh's mutual TLS where a member is, naming the server if there is a name.
+    fn by_mesh(&self, name: Option<&Name>) -> Self {
+        let (Self::Asked(identity) | Self::Mesh(identity)) = self else { return self.clone() };
+        let identity = identity.clone();
+        match name {
+            None => Self::Mesh(identity),
+            Some(name) => Self::Named(Arc::new(NamedMember { identity, name: name.clone() })),
+        }
+    }
+}
+
+/// A member of the mesh, and how it is named to it whom a connection is for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct NamedMember {
+    /// Who must be there.
+    pub identity: Identity,
+    /// The name of the server (SNI).
+    pub name: Name,
 }
 
 /// Who lives at an address.
@@ -316,4 +341,35 @@ pub fn canonical_revision(labels: &Labels) -> &str {
         .iter()
         .find_map(|name| labels.value(name))
         .unwrap_or("latest")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gateway_is_spoken_to_by_mutual_tls_only_where_a_policy_asks_for_it() {
+        let identity: Identity = "spiffe://cluster.local/ns/edge/sa/gateway".parse().unwrap();
+        let host = Name::from("gateway.edge.svc.cluster.local");
+        let asks = |mode, sni: Option<&str>| ClientTls {
+            mode,
+            sni: sni.map(Into::into),
+            ..ClientTls::default()
+        };
+        let gateway = UpstreamTls::Asked(identity.clone());
+        let sidecar = UpstreamTls::Mesh(identity.clone());
+        assert!(!gateway.is_encrypted() && gateway.expected().is_none());
+        assert_eq!(gateway.under(None, &host), gateway);
+        assert_eq!(gateway.under(Some(&asks(TlsMode::Disable, None)), &host), UpstreamTls::None);
+        for of in [&gateway, &sidecar] {
+            assert_eq!(of.under(Some(&asks(TlsMode::Mesh, None)), &host), sidecar);
+            let named = of.under(Some(&asks(TlsMode::Mesh, Some("out.test"))), &host);
+            let member = NamedMember { identity: identity.clone(), name: "out.test".into() };
+            assert_eq!(named, UpstreamTls::Named(Arc::new(member)));
+            assert!(named.is_encrypted() && named.expected() == Some(&identity));
+        }
+        // Who is no member cannot be asked.
+        let none = UpstreamTls::None;
+        assert_eq!(none.under(Some(&asks(TlsMode::Mesh, Some("out.test"))), &host), none);
+    }
 }

@@ -89,15 +89,17 @@ pub(crate) async fn accept(credentials: &Credentials, over: Stream) -> io::Resul
     Ok(MeshConnection { stream: Stream::tls(TlsStream::Server(tls)), inside, peer })
 }
 
-/// Takes the client's part of a handshake with the member at `address`, which must be `expected`.
+/// Takes the client's part of a handshake with the member at `address`, which must be `expected`, and
+/// names the server if it has a name.
 pub(crate) async fn connect(
     credentials: &Credentials,
     over: Stream,
     inside: Inside,
     expected: &Identity,
+    name: Option<&str>,
     address: SocketAddr,
 ) -> io::Result<Stream> {
-    let name = address.ip().to_string();
+    let name = name.map_or_else(|| address.ip().to_string(), str::to_owned);
     let tls = credentials.connect(over, inside.alpn(), expected, &name).await?;
     Ok(Stream::tls(TlsStream::Client(tls)))
 }

@@ -4,6 +4,7 @@ use std::io::{Write, stdout};
 use std::process::ExitCode;
 
 use anyhow::bail;
+use ironmesh_control::gateway;
 use ironmesh_dialects::install::Installation;
 use ironmesh_dialects::kinds::Resource;
 use ironmesh_model::Severity;
@@ -134,6 +135,9 @@ fn render(chart: &Chart, line: &Line) -> anyhow::Result<Rendered> {
         "istio" => {
             let installation = Installation::of_chart(version, &values)?;
             let mut objects = charts::istio(&installation, namespace, version);
+            if installation.egress_gateway {
+                objects.extend(gateway::egress());
+            }
             if !installation.injects_by_label {
                 objects.push(charts::injector(false));
             }

@@ -193,10 +193,7 @@ fn components(installation: &Installation) -> String {
 fn say_done(installation: &Installation) -> anyhow::Result<()> {
     let mut out = stdout().lock();
     for name in installation.components() {
-        match *name {
-            "Egress gateways" => writeln!(out, "- {name}: ironmesh has none")?,
-            name => writeln!(out, "✔ {name} installed")?,
-        }
+        writeln!(out, "✔ {name} installed")?;
     }
     writeln!(out, "✔ Installation complete")?;
     writeln!(out, "Making this installation the default for injection and validation.\n")?;

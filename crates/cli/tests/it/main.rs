@@ -9,6 +9,7 @@ mod composed;
 mod egress;
 mod endpoints;
 mod entries;
+mod gateways;
 mod image_files;
 mod images;
 mod in_cluster;

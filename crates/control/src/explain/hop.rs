@@ -114,7 +114,7 @@ pub(super) fn upstream_word(tls: &UpstreamTls) -> &'static str {
         UpstreamTls::Given(given) if given.mode == TlsMode::Simple => "simple",
         // Mutual, but not the mesh's.
         UpstreamTls::Given(_) => "mutual, by the DestinationRule's certificate",
-        UpstreamTls::None | UpstreamTls::Mesh(_) => tls_word(tls.expected().is_some()),
+        _ => tls_word(tls.expected().is_some()),
     }
 }
 

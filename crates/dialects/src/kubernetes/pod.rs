@@ -8,7 +8,7 @@ use ironmesh_model::{Finding, Name, WorkloadId};
 use super::kinds::{
     Container, ContainerRestartPolicy, ObjectMeta, OwnerReference, Pod, PodSpec, PodStatus,
 };
-use super::{CLUSTER, PodPart, Topology, fields, labels};
+use super::{CLUSTER, PodPart, PodProxy, Topology, fields, labels};
 use crate::Object;
 use crate::schema::{Fields, IntegerOrText};
 use crate::translate::Part;
@@ -24,7 +24,6 @@ pub(crate) fn pod(object: &Object, findings: &mut Vec<Finding>) -> Option<Part> 
     let ip: IpAddr = status.pod_ip.parse().ok()?;
     let ready = status.conditions.iter().any(|c| c.of == READY && c.status == "True");
     let proxy = spec.containers.iter().chain(&spec.init_containers).find(|c| c.name == PROXY);
-    let gateway = proxy.is_some_and(|proxy| proxy.args.iter().any(|arg| arg == "router"));
     let ports = spec.containers.iter().flat_map(|container| &container.ports);
     let named = ports.filter(|port| !port.name.is_empty() && port.container_port != 0);
     let labels = labels(&metadata.labels);
@@ -48,8 +47,10 @@ pub(crate) fn pod(object: &Object, findings: &mut Vec<Finding>) -> Option<Part> 
         ready: ready && !object.is_terminating(),
         terminating: object.is_terminating(),
         created: object.created(),
-        meshed: proxy.is_some(),
-        sidecar: proxy.is_some() && !gateway,
+        proxy: proxy.map(|proxy| match proxy.args.iter().any(|arg| arg == "router") {
+            true => PodProxy::Gateway,
+            false => PodProxy::Sidecar,
+        }),
         named_ports: named.map(|port| (port.name.as_str().into(), port.container_port)).collect(),
         service_ports: Vec::new(),
     })))

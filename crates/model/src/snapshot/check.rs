@@ -101,34 +101,52 @@ fn delegates(reader: &Reader<'_>, entry: &RouteEntry, out: &mut Vec<Finding>) {
     }
 }
 
-/// The namespaces whose proxies surely use a route: its own inside the mesh, and those of its
-/// gateways. (Others see other destination policies: what is wrong for them may be meant so.)
-fn callers<'a>(reader: &Reader<'a>, entry: &'a RouteEntry) -> BTreeSet<&'a Name> {
-    let mut callers = BTreeSet::new();
-    for name in &entry.attachment.gateways {
-        if **name == *MESH {
-            callers.insert(&entry.route.id.namespace);
-        }
-        for gateway in reader.gateways_named(name) {
-            callers.extend(reader.namespaces_selected(&gateway.selector));
-        }
+/// The namespaces whose proxies surely use a route, by what it is attached to: its own inside the mesh,
+/// and those of its gateways. (Others see other destination policies: what is wrong for them may be
+/// meant so.)
+fn callers<'a>(reader: &Reader<'a>, entry: &'a RouteEntry) -> Callers<'a> {
+    let of_one = |name: &'a Name| {
+        let of_mesh = (**name == *MESH).then_some(&entry.route.id.namespace);
+        let gateways = reader.gateways_named(name);
+        let at_gateways =
+            gateways.flat_map(|gateway| reader.namespaces_selected(&gateway.selector));
+        let all = of_mesh.into_iter().chain(at_gateways);
+        (name, all.filter(|namespace| entry.visible_from(namespace)).collect())
+    };
+    Callers(entry.attachment.gateways.iter().map(of_one).collect())
+}
+
+/// Namespaces of proxies that use a route, by what it is attached to.
+struct Callers<'a>(Vec<(&'a Name, BTreeSet<&'a Name>)>);
+
+impl<'a> Callers<'a> {
+    /// Those that use a rule: one whose alternatives all name gateways holds at these alone.
+    fn of_rule<'m>(
+        &self,
+        alternatives: impl Iterator<Item = &'m [Name]> + Clone,
+    ) -> BTreeSet<&'a Name> {
+        let is_narrow = alternatives.clone().next().is_some()
+            && alternatives.clone().all(|gateways| !gateways.is_empty());
+        let holds_at = |name: &Name| {
+            !is_narrow || alternatives.clone().any(|gateways| gateways.contains(name))
+        };
+        self.0.iter().filter(|(name, _)| holds_at(name)).flat_map(|(_, all)| all).copied().collect()
     }
-    callers.retain(|namespace| entry.visible_from(namespace));
-    callers
 }
 
 fn destinations(
     reader: &Reader<'_>,
     entry: &RouteEntry,
-    callers: &BTreeSet<&Name>,
+    callers: &Callers<'_>,
     out: &mut Vec<Finding>,
 ) {
     let fields = entry.fields;
-    let mut check = |backend: &Backend, at: String, host: &str| {
-        destination(reader, entry, (backend, &at, host), callers, out);
-    };
     for (at, rule) in entry.route.rules.iter().enumerate() {
         let at = fields.rule(at);
+        let callers = callers.of_rule(rule.matches.iter().map(|m| &m.gateways[..]));
+        let mut check = |backend: &Backend, at: String, host: &str| {
+            destination(reader, entry, (backend, &at, host), &callers, out);
+        };
         for (b, backend) in rule.action.backends().iter().enumerate() {
             check(backend, fields.backend(&at, b), fields.host);
         }
@@ -140,8 +158,10 @@ fn destinations(
     }
     for rule in &entry.route.connection_rules {
         let at = fields.connection_rule(&rule.place);
+        let callers = callers.of_rule(rule.matches.iter().map(|m| &m.gateways[..]));
         for (b, backend) in rule.backends.iter().enumerate() {
-            check(backend, fields.backend(&at, b), fields.host);
+            let at = fields.backend(&at, b);
+            destination(reader, entry, (backend, &at, fields.host), &callers, out);
         }
     }
 }
@@ -537,8 +557,18 @@ fn gateway(reader: &Reader<'_>, gateway: &GatewaySource, out: &mut Vec<Finding>)
             &gateway.id,
             "spec.selector",
             FindingCode::NothingSelected,
-            format!("no workload has {}", gateway.selector),
+            format!("no workload has {}{}", gateway.selector, made_by(&gateway.selector)),
         ));
+    }
+}
+
+/// What makes the workload that a Gateway selects, where it is one of Istio's that not every mesh has.
+fn made_by(selector: &Labels) -> &'static str {
+    match selector.value("istio") {
+        Some("egressgateway") => {
+            "; `ironmesh install --set components.egressGateways[0].enabled=true` makes Istio's egress gateway"
+        }
+        _ => "",
     }
 }
 

@@ -348,6 +348,28 @@ fn a_subset_that_the_gateway_does_not_see_is_found() {
     assert!(message.contains("istio-system go by") && message.contains("default"), "{message}");
 }
 
+/// As Istio's egress gateways are set up: callers in the mesh go to a subset of the gateway's Service,
+/// and the gateway further.
+#[test]
+fn a_subset_is_looked_for_where_the_rule_holds() {
+    let mut objects = app(&[("a", "v1", true)]);
+    objects.gateways = vec![gateway(("shop", "gw"), 0, &["*"])];
+    objects.workloads =
+        vec![workload("istio-system", "gw", [10, 77, 0, 9], &[("istio", "ingressgateway")])];
+    objects.destination_policies = vec![subsets(("shop", "d"), 0, APP, &["v1"])];
+    for (gateways, expected) in
+        [(vec!["mesh"], 0), (vec!["shop/gw"], 1), (vec!["mesh", "shop/gw"], 1), (vec![], 1)]
+    {
+        let at = |name: &str| Match { gateways: vec![name.into()], ..Match::default() };
+        let to_v1 = rule(gateways.iter().map(|name| at(name)).collect(), &[(APP, "v1", 0)]);
+        objects.routes = vec![route(("shop", "r"), 0, &["*"], &["shop/gw", "mesh"], vec![to_v1])];
+        let found = found(&Proxy::gateway(objects.clone()));
+        let subset = FindingCode::UndefinedSubset;
+        let count = found.iter().filter(|(code, ..)| *code == subset).count();
+        assert_eq!(count, expected, "{gateways:?}: {found:?}");
+    }
+}
+
 #[test]
 fn hosts_that_are_no_services_and_gateways_that_are_not_there_are_found() {
     let mut objects = app(&[("a", "v1", true)]);

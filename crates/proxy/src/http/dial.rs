@@ -314,9 +314,10 @@ pub(crate) async fn stream(
     if let Some(origin) = to.origin {
         Box::pin(proxy_protocol::tell(&mut stream, origin)).await?;
     }
-    let expected = match to.tls {
-        UpstreamTls::None => return Ok(stream),
-        UpstreamTls::Mesh(expected) => expected,
+    let (expected, name) = match to.tls {
+        UpstreamTls::None | UpstreamTls::Asked(_) => return Ok(stream),
+        UpstreamTls::Mesh(expected) => (expected, None),
+        UpstreamTls::Named(member) => (&member.identity, Some(&*member.name)),
         UpstreamTls::Given(given) => {
             let stream = stream.reading_ahead(&worker.buffers);
             return Box::pin(given_tls::connect(worker, given, stream, inside, connect_timeout))
@@ -327,7 +328,7 @@ pub(crate) async fn stream(
         park::until_found(worker, to.workload, |_| to.workload.credentials.load_full().ok_or(None))
             .await?;
     let stream = stream.reading_ahead(&worker.buffers);
-    let handshake = tls::connect(&credentials, stream, inside, expected, *to.address);
+    let handshake = tls::connect(&credentials, stream, inside, expected, name, *to.address);
     let connected: io::Result<Stream> = timeout(connect_timeout, handshake)
         .await
         .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use ironmesh_model::chunk::Chunk;
 use ironmesh_model::policy::Distribution;
 use ironmesh_model::service::{
-    Discovery, Endpoint, EndpointAddress, Endpoints, PortMap, Protocol, Service, ServicePort,
-    UpstreamTls, Workload,
+    Discovery, Endpoint, EndpointAddress, Endpoints, NamedMember, PortMap, Protocol, Service,
+    ServicePort, UpstreamTls, Workload,
 };
 use prost::{Message, Oneof};
 
@@ -177,7 +177,7 @@ pub(super) struct EndpointMessage {
     workload: Option<WorkloadIdMessage>,
     #[prost(string, tag = "8")]
     owner: String,
-    #[prost(oneof = "TlsMessage", tags = "9, 10, 16")]
+    #[prost(oneof = "TlsMessage", tags = "9, 10, 16, 21, 22")]
     tls: Option<TlsMessage>,
     #[prost(bool, tag = "11")]
     ready: bool,
@@ -202,6 +202,18 @@ enum TlsMessage {
     Mesh(IdentityMessage),
     #[prost(message, tag = "16")]
     Given(ClientTlsMessage),
+    #[prost(message, tag = "21")]
+    Asked(IdentityMessage),
+    #[prost(message, tag = "22")]
+    Named(NamedMemberMessage),
+}
+
+#[derive(Clone, PartialEq, Eq, Message)]
+struct NamedMemberMessage {
+    #[prost(message, optional, tag = "1")]
+    identity: Option<IdentityMessage>,
+    #[prost(string, tag = "2")]
+    name: String,
 }
 
 fn tls_message(tls: &UpstreamTls) -> Option<TlsMessage> {
@@ -209,6 +221,11 @@ fn tls_message(tls: &UpstreamTls) -> Option<TlsMessage> {
         UpstreamTls::None => TlsMessage::None(()),
         UpstreamTls::Mesh(identity) => TlsMessage::Mesh(identity.message()),
         UpstreamTls::Given(tls) => TlsMessage::Given(tls.message()),
+        UpstreamTls::Asked(identity) => TlsMessage::Asked(identity.message()),
+        UpstreamTls::Named(member) => TlsMessage::Named(NamedMemberMessage {
+            identity: Some(member.identity.message()),
+            name: text(&member.name),
+        }),
     })
 }
 
@@ -217,6 +234,14 @@ fn tls(message: Option<TlsMessage>) -> Result<UpstreamTls, DecodeError> {
         TlsMessage::None(()) => UpstreamTls::None,
         TlsMessage::Mesh(identity) => UpstreamTls::Mesh(Coded::value(identity)?),
         TlsMessage::Given(tls) => UpstreamTls::Given(Arc::new(Coded::value(tls)?)),
+        TlsMessage::Asked(identity) => UpstreamTls::Asked(Coded::value(identity)?),
+        TlsMessage::Named(NamedMemberMessage { identity, name }) => {
+            let identity = identity.ok_or(DecodeError::Missing("whom to expect"))?;
+            UpstreamTls::Named(Arc::new(NamedMember {
+                identity: Coded::value(identity)?,
+                name: name.into(),
+            }))
+        }
     })
 }
 
@@ -335,7 +360,7 @@ pub(super) struct WorkloadMessage {
     labels: Option<LabelsMessage>,
     #[prost(bool, tag = "5")]
     meshed: bool,
-    #[prost(oneof = "TlsMessage", tags = "9, 10, 16")]
+    #[prost(oneof = "TlsMessage", tags = "9, 10, 16, 21, 22")]
     tls: Option<TlsMessage>,
     #[prost(string, tag = "17")]
     locality: String,

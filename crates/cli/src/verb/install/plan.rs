@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use anyhow::bail;
+use ironmesh_control::gateway;
 use ironmesh_dialects::install::Installation;
 use ironmesh_dialects::manifest;
 use ironmesh_model::limits::Limits;
@@ -158,6 +159,9 @@ fn wanted(installation: &Installation) -> Vec<Value> {
         return Vec::new();
     }
     let mut wanted = charts::istiod();
+    if installation.egress_gateway {
+        wanted.extend(gateway::egress());
+    }
     wanted.extend(charts::addons(installation, charts::ROOT, "latest"));
     wanted
 }
@@ -176,7 +180,7 @@ async fn made(api: &Api) -> anyhow::Result<Vec<Value>> {
             let is_ours = |object: &Value| {
                 let (resource, namespace, _) = charts::identity(object);
                 namespace == Some(charts::ROOT)
-                    && matches!(&*resource.kind, "Deployment" | "Service")
+                    && matches!(&*resource.kind, "Deployment" | "Service" | "ServiceAccount")
             };
             Ok(objects.into_iter().filter(is_ours).collect())
         }

@@ -225,7 +225,7 @@ impl Index {
 
     /// Whether a workload is to be spoken to as it says.
     fn takes(&self, tls: &UpstreamTls, namespace: &str, labels: &Labels) -> bool {
-        *tls == UpstreamTls::None || inbound::takes_mutual_tls(self, namespace, labels)
+        !tls.is_encrypted() || inbound::takes_mutual_tls(self, namespace, labels)
     }
 
     /// Looks at the workloads and endpoints in a namespace, or at all of them, after policies

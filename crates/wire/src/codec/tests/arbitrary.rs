@@ -24,8 +24,8 @@ use ironmesh_model::route::{
     RedirectPath, RedirectPort, Rewrite, Route, Rule,
 };
 use ironmesh_model::service::{
-    Discovery, Endpoint, EndpointAddress, Endpoints, PortMap, Protocol, Service, ServicePort,
-    UpstreamTls, Workload,
+    Discovery, Endpoint, EndpointAddress, Endpoints, NamedMember, PortMap, Protocol, Service,
+    ServicePort, UpstreamTls, Workload,
 };
 use ironmesh_model::settings::{AccessLogEncoding, OutboundPolicy, Settings};
 use ironmesh_model::text_match::TextMatch;
@@ -595,7 +595,10 @@ fn endpoints() -> impl Strategy<Value = Endpoints> {
 fn tls() -> impl Strategy<Value = UpstreamTls> {
     prop_oneof![
         Just(UpstreamTls::None),
+        identity().prop_map(UpstreamTls::Asked),
         identity().prop_map(UpstreamTls::Mesh),
+        (identity(), name())
+            .prop_map(|(identity, name)| UpstreamTls::Named(NamedMember { identity, name }.into())),
         client_tls().prop_map(|tls| UpstreamTls::Given(tls.into())),
     ]
 }
