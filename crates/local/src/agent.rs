@@ -108,6 +108,12 @@ async fn serve(spec: AgentSpec) -> io::Result<()> {
     result
 }
 
+/// The API, from inside the mesh.
+fn api(limits: &PlatformLimits) -> Client {
+    let address = Address::Path(Path::new(RUN_DIRECTORY).join("api.sock"));
+    Client::new(address, client_limits(limits))
+}
+
 async fn serve_all(spec: AgentSpec, host: &HostLink) -> io::Result<()> {
     let lifeline = tokio::net::unix::pipe::Receiver::from_owned_fd(spec.lifeline)?;
     let state = spec.state.clone().unwrap_or_else(|| Path::new(RUN_DIRECTORY).join("state"));
@@ -115,8 +121,7 @@ async fn serve_all(spec: AgentSpec, host: &HostLink) -> io::Result<()> {
     if spec.state.is_some() {
         spec.externals.keep_in(state.join("externals.json"));
     }
-    let address = Address::Path(Path::new(RUN_DIRECTORY).join("api.sock"));
-    let api = Client::new(address, client_limits(&spec.limits.platform));
+    let api = api(&spec.limits.platform);
     let (events, posting) = Events::new(api.clone(), &spec.limits.platform);
     let push_address = SocketAddr::from((GATEWAY, CONTROL_PORT));
     let node = Rc::new(Node {

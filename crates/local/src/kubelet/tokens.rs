@@ -139,6 +139,8 @@ pub(super) async fn renew(state: &PodState) -> Result<(), String> {
         let seconds = made["spec"]["expirationSeconds"].as_u64().unwrap_or_default();
         let renewed_from = now + Duration::from_secs(seconds) * 4 / 5;
         state.tokens.made.borrow_mut().insert(asked, Made { token, renewed_from });
+        // Who sleeps until the next one is due may have to wake earlier.
+        state.node.configuration.notify_one();
     }
     Ok(())
 }
