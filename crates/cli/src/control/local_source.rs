@@ -73,7 +73,7 @@ fn resource_of(key: &ObjectKey) -> Resource {
 /// Whether objects of this collection may have a part in the mesh, or findings.
 fn concerns_mesh(collection: &Collection) -> bool {
     match (&*collection.group, &*collection.plural) {
-        ("", plural) => !matches!(plural, "events" | "nodes" | "serviceaccounts"),
+        ("", plural) => !matches!(plural, "events" | "serviceaccounts"),
         _ => true,
     }
 }

@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::net::TcpListener;
 
-use crate::mesh::Mesh;
+use crate::mesh::{ATTEMPTS, Mesh};
 
 const DEPLOYMENT: &str = "apiVersion: apps/v1
 kind: Deployment
@@ -468,8 +468,10 @@ fn a_node_is_shown_and_described_as_the_machine_it_is() {
     }
     let patch = r#"{"spec":{"taints":[{"key":"a","value":"b","effect":"NoSchedule"}]}}"#;
     mesh.run(&format!("patch no ironmesh --type=merge -p {patch}")).ok();
-    let said = mesh.run("describe node ironmesh").ok();
-    assert!(said.contains("a=b:NoSchedule"), "{said}");
+    // What is found is known a moment later.
+    let mut looks = (0..ATTEMPTS).map(|_| mesh.run("describe node ironmesh").ok());
+    let found = looks.find(|said| said.contains("pods run on this one node"));
+    assert!(found.is_some_and(|said| said.contains("a=b:NoSchedule")));
     let refused = mesh.run("get no --request-timeout=soon");
     assert!(refused.code == 2 && refused.err.contains("a duration such as"), "{refused:?}");
 }

@@ -170,6 +170,6 @@ impl Said {
 }
 
 /// How often a line is run until it says what is waited for.
-const ATTEMPTS: u32 = 3_000;
+pub(crate) const ATTEMPTS: u32 = 3_000;
 /// Pause between two runs.
 const PAUSE: Duration = Duration::from_millis(20);
