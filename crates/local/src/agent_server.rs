@@ -21,6 +21,7 @@ use super::kubelet::handler::{KillOnDrop, dial};
 use super::kubelet::launch::{command_inside, started};
 use super::kubelet::pod::{Inside, PodState};
 use super::node::Node;
+use crate::carry::both_ways;
 use crate::sandbox::exec::{ExecIo, ExecSpec, spawn};
 
 /// Serves for ever; `shutdown` is rung when a client asks for the end.
@@ -316,7 +317,8 @@ async fn forward(
     match tokio::time::timeout(node.limits.platform.agent_request_timeout, dial).await? {
         Ok(mut target) => {
             send(&mut stream, &Answer::default()).await?;
-            tokio::io::copy_bidirectional(&mut stream, &mut target).await.map(drop)
+            both_ways(&mut stream, &mut target).await;
+            Ok(())
         }
         Err(error) => refuse(&mut stream, &error).await,
     }

@@ -15,6 +15,7 @@ mod agent;
 pub mod agent_api;
 mod agent_server;
 mod backoff;
+pub mod carry;
 mod clock;
 mod control_process;
 mod directory;

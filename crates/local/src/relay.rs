@@ -11,10 +11,11 @@ use std::time::Duration;
 use ironmesh_fds::slots::Slots;
 use ironmesh_model::limits::PlatformLimits;
 use socket2::{SockRef, TcpKeepalive};
-use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
+
+use crate::carry::both_ways;
 
 /// Where the connections of a relay go.
 pub(crate) trait Dial {
@@ -88,7 +89,8 @@ async fn relay(
         let silent = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE);
         SockRef::from(stream).set_tcp_keepalive(&silent)?;
     }
-    copy_bidirectional(&mut stream, &mut other).await.map(drop)
+    both_ways(&mut stream, &mut other).await;
+    Ok(())
 }
 
 /// Pause after a failed accept.

@@ -11,6 +11,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use clap::Args;
 use ironmesh_local::agent_api::streams::Agent;
+use ironmesh_local::carry::both_ways;
 use serde_json::Value;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinSet, LocalSet};
@@ -255,10 +256,7 @@ impl Destination {
     async fn carry(&self, mut stream: TcpStream, port: u16) {
         let metadata = |field| text(&self.pod["metadata"], field);
         match self.agent.forward(metadata("/namespace"), metadata("/name"), port).await {
-            Ok(mut pod) => {
-                // What breaks off on one side does so on the other; there is nobody to tell.
-                let _ = tokio::io::copy_bidirectional(&mut stream, &mut pod).await;
-            }
+            Ok(mut pod) => both_ways(&mut stream, &mut pod).await,
             Err(error) => {
                 say::notice(&format!("an error occurred forwarding to port {port}: {error}"));
             }

@@ -1,7 +1,7 @@
 //! Ports of this machine that lead to pods.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::process::{Child, Stdio};
 
 use crate::running::{Running, as_every_user, samples};
@@ -20,6 +20,13 @@ spec:
   - name: details
     image: docker.io/istio/examples-bookinfo-details-v1:1.20.3
     ports: [{name: web, containerPort: 9080}]
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: echo, namespace: shop}
+spec:
+  terminationGracePeriodSeconds: 1
+  containers: [{name: echo, image: istio/tcp-echo-server:1.3, args: ['9000', hello]}]
 ---
 apiVersion: v1
 kind: Service
@@ -89,6 +96,16 @@ fn get(at: SocketAddr) -> String {
     answer.lines().next().unwrap_or_default().to_owned()
 }
 
+/// What is answered to a line after which its sender has ended its half.
+fn answered(at: SocketAddr, line: &str) -> String {
+    let mut stream = TcpStream::connect(at).unwrap();
+    stream.write_all(line.as_bytes()).unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
 const FOUND: &str = "HTTP/1.1 200 OK";
 
 #[test]
@@ -109,6 +126,13 @@ fn forwarded_ports_live_until_their_pod_ends_whatever_becomes_of_connections() {
         }
         let _silent = TcpStream::connect(http).unwrap();
         assert_eq!(get(http), FOUND);
+
+        let mut echo = Forwarding::start(mesh, &["pod/echo", ":9000"]);
+        let at = echo.forwarded(9000);
+        for number in 0..100 {
+            assert_eq!(answered(at, &format!("{number}\n")), format!("hello {number}\n"));
+        }
+        drop(echo);
 
         let mut service = Forwarding::start(mesh, &["svc/details", ":http", "--address=127.0.0.2"]);
         let of_service = service.forwarded(9080);
