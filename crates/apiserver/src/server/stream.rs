@@ -1,13 +1,14 @@
 //! Connections that become something else: commands in containers (`exec`), their output (`attach`), and
-//! ports of pods (`portforward`). Clients come by WebSocket; those that forward ports speak SPDY/3.1 in
-//! it, as `kubectl` does, or without it, as older ones do.
+//! ports of pods (`portforward`). Clients come by WebSocket, in which those that forward ports speak
+//! SPDY/3.1, as `kubectl` does; older ones speak SPDY/3.1 without it.
 
 use std::sync::Arc;
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::Empty;
-use hyper::body::Incoming;
+use hyper::body;
+use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use ironmesh_dialects::kinds::Resource;
 use ironmesh_fds::slots::Busy;
@@ -23,10 +24,13 @@ use crate::object::{Object, list as list_of};
 use crate::store::{Collection, Key};
 
 mod attach;
+mod channels;
 mod exec;
 mod forward;
 mod socket;
 mod spdy;
+
+use channels::{ERROR, Incoming, Outgoing, RESIZE, STDERR, STDIN, STDOUT};
 
 /// What is wanted of a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,7 +77,7 @@ pub(super) async fn begin(
     context: &Arc<Context>,
     user: &User,
     wanted: Wanted,
-    mut request: Request<Incoming>,
+    mut request: Request<body::Incoming>,
     place: Arc<Busy>,
 ) -> Result<Answer, Failure> {
     let Wanted { namespace, pod: name, what } = wanted;
@@ -92,24 +96,26 @@ pub(super) async fn begin(
     let pod = context.registry.object(&Resource::of("v1", "Pod"), &key)?;
     let query = parse_query(request.uri().query().unwrap_or_default())?;
     check_input(what, &pod, &query)?;
-    let message_bytes_max = context.registry.limits().api_message_bytes_max;
     let upgrade = Upgrade::of(request.headers(), what)?;
     let upgraded = hyper::upgrade::on(&mut request);
-    let session = Session { context: context.clone(), key, place };
     let answer = upgrade.answer();
+    let session = Session {
+        context: context.clone(),
+        key,
+        place,
+        is_socket: matches!(upgrade, Upgrade::Socket { .. }),
+        wanted: wanted_channels(&query),
+    };
     match what {
         What::PortForward => {
-            let through_socket = matches!(upgrade, Upgrade::Socket { .. });
             let uid = crate::object::uid(&pod).to_owned();
             tokio::spawn(async move {
                 let Ok(stream) = upgraded.await else { return };
                 let stream = TokioIo::new(stream);
-                let _place = session.place;
-                let forwarding =
-                    forward::Forwarding { context: session.context, key: session.key, uid };
-                if through_socket {
-                    let socket = socket::Socket::server(stream, message_bytes_max).await;
-                    let (reading, writing) = socket.split();
+                let (context, key) = (session.context.clone(), session.key.clone());
+                let forwarding = forward::Forwarding { context, key, uid };
+                if session.is_socket {
+                    let (reading, writing) = session.socket(stream).await.split();
                     forwarding.run(reading.bytes(), writing).await;
                 } else {
                     let (reading, writing) = tokio::io::split(stream);
@@ -122,11 +128,9 @@ pub(super) async fn begin(
             // Before the client is told that all is well: else nobody tells it what is wrong.
             let process = context.node.exec(command).await.map_err(Failure::bad_request)?;
             tokio::spawn(async move {
-                let Ok(stream) = upgraded.await else { return };
-                let _place = session.place;
-                let stream = TokioIo::new(stream);
-                let socket = socket::Socket::server(stream, message_bytes_max).await;
-                exec::run(socket, process).await;
+                if let Some(channels) = session.channels(upgraded).await {
+                    exec::run(channels, process).await;
+                }
             });
         }
         What::Attach => {
@@ -137,11 +141,9 @@ pub(super) async fn begin(
                 false => None,
             };
             tokio::spawn(async move {
-                let Ok(stream) = upgraded.await else { return };
-                let _place = session.place;
-                let stream = TokioIo::new(stream);
-                let socket = socket::Socket::server(stream, message_bytes_max).await;
-                attach::run(socket, log, input).await;
+                if let Some(channels) = session.channels(upgraded).await {
+                    attach::run(channels, log, input).await;
+                }
             });
         }
     }
@@ -152,7 +154,37 @@ pub(super) async fn begin(
 struct Session {
     context: Arc<Context>,
     key: Key,
+    /// Held to the end.
+    #[expect(dead_code, reason = "it counts as long as it is there")]
     place: Arc<Busy>,
+    is_socket: bool,
+    /// The channels that the client has said it opens.
+    wanted: Vec<u8>,
+}
+
+impl Session {
+    async fn socket(&self, stream: TokioIo<Upgraded>) -> socket::Socket {
+        let message_bytes_max = self.context.registry.limits().api_message_bytes_max;
+        socket::Socket::server(stream, message_bytes_max).await
+    }
+
+    /// The channels of a command; none if the client is gone, or does not open what it should.
+    async fn channels(&self, upgraded: OnUpgrade) -> Option<(Incoming, Outgoing)> {
+        let stream = TokioIo::new(upgraded.await.ok()?);
+        if self.is_socket {
+            return Some(channels::of_socket(self.socket(stream).await));
+        }
+        let longest = self.context.registry.limits().api_head_timeout;
+        channels::of_spdy(stream, &self.wanted, longest).await
+    }
+}
+
+/// The channels that a query names; there is always one for the end.
+fn wanted_channels(query: &[(String, String)]) -> Vec<u8> {
+    let asked =
+        [("stdin", STDIN), ("stdout", STDOUT), ("stderr", STDERR), ("tty", RESIZE)].into_iter();
+    let asked = asked.filter(|(name, _)| flag(query, name)).map(|(_, channel)| channel);
+    asked.chain([ERROR]).collect()
 }
 
 /// The value of a query parameter; empty if it is not there.
@@ -221,19 +253,23 @@ impl Upgrade {
         if !has("connection", "upgrade") {
             return Err(Failure::bad_request("Upgrade request required"));
         }
-        if has("upgrade", "SPDY/3.1") && what == What::PortForward {
-            let offered = words(headers, "x-stream-protocol-version").next();
-            return match offered {
-                None | Some(FORWARD) => Ok(Self::Spdy(FORWARD)),
-                Some(other) => Err(unknown_protocol(other, &[FORWARD])),
+        if has("upgrade", "SPDY/3.1") {
+            let known: &[&'static str] = match what {
+                What::PortForward => &[FORWARD],
+                What::Exec | What::Attach => &["v4.channel.k8s.io"],
             };
+            let name = "x-stream-protocol-version";
+            if what == What::PortForward && !headers.contains_key(name) {
+                return Ok(Self::Spdy(FORWARD));
+            }
+            return choose(headers, name, known).map(Self::Spdy);
         }
         let key = headers.get("sec-websocket-key");
         let (true, true, Some(key)) =
             (has("upgrade", "websocket"), has("sec-websocket-version", "13"), key)
         else {
             return Err(Failure::bad_request(format!(
-                "{} is served by WebSocket (RFC 6455) only; use kubectl 1.31 or later",
+                "{} is served by WebSocket (RFC 6455) and SPDY/3.1 only",
                 what.word()
             )));
         };
@@ -242,12 +278,7 @@ impl Upgrade {
         } else {
             &["v5.channel.k8s.io", "v4.channel.k8s.io"]
         };
-        let protocol = words(headers, "sec-websocket-protocol")
-            .find_map(|offered| known.iter().find(|known| **known == offered));
-        let Some(protocol) = protocol else {
-            let offered: Vec<_> = words(headers, "sec-websocket-protocol").collect();
-            return Err(unknown_protocol(&offered.join(", "), known));
-        };
+        let protocol = choose(headers, "sec-websocket-protocol", known)?;
         Ok(Self::Socket { accept: accept(key.as_bytes()), protocol })
     }
 
@@ -276,11 +307,21 @@ impl Upgrade {
     }
 }
 
-fn unknown_protocol(offered: &str, known: &[&str]) -> Failure {
-    let known = known.join(", ");
-    Failure::bad_request(format!(
-        "unable to upgrade: the client offers none of the protocols {known}, but {offered:?}"
-    ))
+/// The first protocol that a client offers and that is known.
+fn choose(
+    headers: &HeaderMap,
+    name: &str,
+    known: &[&'static str],
+) -> Result<&'static str, Failure> {
+    let chosen =
+        words(headers, name).find_map(|offered| known.iter().find(|known| **known == offered));
+    chosen.copied().ok_or_else(|| {
+        let (known, offered) =
+            (known.join(", "), words(headers, name).collect::<Vec<_>>().join(", "));
+        Failure::bad_request(format!(
+            "unable to upgrade: the client offers none of the protocols {known}, but {offered:?}"
+        ))
+    })
 }
 
 /// The words of a header, over all its lines.
@@ -353,5 +394,13 @@ mod tests {
         ];
         assert_eq!(offer(&spdy, What::PortForward), Ok(FORWARD));
         assert_eq!(offer(&spdy, What::Exec), Err(400));
+        let command = |protocols| {
+            let name = "x-stream-protocol-version";
+            offer(&[&spdy[..2], &[(name, protocols)]].concat(), What::Exec)
+        };
+        assert_eq!(command("v4.channel.k8s.io, channel.k8s.io"), Ok("v4.channel.k8s.io"));
+        assert_eq!(command("channel.k8s.io"), Err(400));
+        assert_eq!(offer(&spdy[..2], What::PortForward), Ok(FORWARD));
+        assert_eq!(offer(&spdy[..2], What::Attach), Err(400));
     }
 }

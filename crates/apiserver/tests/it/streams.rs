@@ -1,4 +1,4 @@
-//! Commands and forwarded ports over WebSockets.
+//! Commands and forwarded ports over WebSockets and SPDY.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::{SinkExt, StreamExt};
@@ -7,6 +7,7 @@ use http_body_util::Full;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::Role;
@@ -146,29 +147,8 @@ impl Ports {
         let first = self.next;
         for (stream, kind) in [(first, "error"), (first + 2, "data")] {
             let (port, number) = (port.to_string(), first.to_string());
-            let headers = [("streamtype", kind), ("port", &port), ("requestid", &number)];
-            let mut block = Vec::new();
-            block.put_u32(3);
-            for text in headers.into_iter().flat_map(|(name, value)| [name, value]) {
-                block.put_u32(u32::try_from(text.len()).unwrap());
-                block.put_slice(text.as_bytes());
-            }
-            let mut body = Vec::new();
-            body.put_u32(stream);
-            body.put_slice(&[0; 6]);
-            if stream == 1 {
-                body.put_slice(&[0x78, 0x01]);
-            }
-            let length = u16::try_from(block.len()).unwrap();
-            body.put_u8(0);
-            body.put_u16_le(length);
-            body.put_u16_le(!length);
-            body.put_slice(&block);
-            body.put_slice(&[0, 0, 0, 0xff, 0xff]);
-            let mut frame = Vec::new();
-            frame.put_u32(0x8003_0001);
-            frame.put_u32(u32::try_from(body.len()).unwrap());
-            frame.put_slice(&body);
+            let frame =
+                opening(stream, &[("streamtype", kind), ("port", &port), ("requestid", &number)]);
             // As it comes from a network: in pieces.
             let (head, tail) = frame.split_at(5);
             self.socket.send(head.to_vec()).await;
@@ -179,11 +159,7 @@ impl Ports {
     }
 
     async fn data(&mut self, stream: u32, bytes: &[u8], last: bool) {
-        let mut frame = Vec::new();
-        frame.put_u32(stream);
-        frame.put_u32(u32::from(last) << 24 | u32::try_from(bytes.len()).unwrap());
-        frame.put_slice(bytes);
-        self.socket.send(frame).await;
+        self.socket.send(data(stream, bytes, last)).await;
     }
 
     /// The next frame of data: its stream, what it holds, and whether it is the last; none at the end.
@@ -214,6 +190,42 @@ impl Ports {
             }
         }
     }
+}
+
+/// The frame that opens a stream; the first of a connection begins what is compressed.
+fn opening(stream: u32, headers: &[(&str, &str)]) -> Vec<u8> {
+    let mut block = Vec::new();
+    block.put_u32(u32::try_from(headers.len()).unwrap());
+    for text in headers.iter().flat_map(|(name, value)| [name, value]) {
+        block.put_u32(u32::try_from(text.len()).unwrap());
+        block.put_slice(text.as_bytes());
+    }
+    let mut body = Vec::new();
+    body.put_u32(stream);
+    body.put_slice(&[0; 6]);
+    if stream == 1 {
+        body.put_slice(&[0x78, 0x01]);
+    }
+    let length = u16::try_from(block.len()).unwrap();
+    body.put_u8(0);
+    body.put_u16_le(length);
+    body.put_u16_le(!length);
+    body.put_slice(&block);
+    body.put_slice(&[0, 0, 0, 0xff, 0xff]);
+    let mut frame = Vec::new();
+    frame.put_u32(0x8003_0001);
+    frame.put_u32(u32::try_from(body.len()).unwrap());
+    frame.put_slice(&body);
+    frame
+}
+
+/// A frame of data.
+fn data(stream: u32, bytes: &[u8], last: bool) -> Vec<u8> {
+    let mut frame = Vec::new();
+    frame.put_u32(stream);
+    frame.put_u32(u32::from(last) << 24 | u32::try_from(bytes.len()).unwrap());
+    frame.put_slice(bytes);
+    frame
 }
 
 fn length(head: &[u8]) -> usize {
@@ -273,4 +285,94 @@ async fn who_does_not_keep_to_spdy_is_left() {
         ports.socket.send(hostile).await;
         assert_eq!(ports.next().await, None);
     }
+}
+
+/// The client's side of SPDY/3.1 without a WebSocket.
+struct Spdy(TokioIo<Upgraded>);
+
+impl Spdy {
+    /// Runs a command, with a stream for each of these.
+    async fn exec(client: &Client, query: &str, streams: &[&str]) -> Self {
+        let request = client
+            .head(Method::POST, &format!("{POD}/exec?{query}"))
+            .header("connection", "Upgrade")
+            .header("upgrade", "SPDY/3.1")
+            .header("x-stream-protocol-version", "v4.channel.k8s.io")
+            .header("x-stream-protocol-version", "channel.k8s.io")
+            .body(Full::default())
+            .unwrap();
+        let answer = client.connect().await.send_request(request).await.unwrap();
+        assert_eq!(answer.status(), 101);
+        assert_eq!(answer.headers()["upgrade"], "SPDY/3.1");
+        assert_eq!(answer.headers()["x-stream-protocol-version"], "v4.channel.k8s.io");
+        let mut spdy = Self(TokioIo::new(hyper::upgrade::on(answer).await.unwrap()));
+        for (number, &name) in (1..).step_by(2).zip(streams) {
+            spdy.send(&opening(number, &[("streamtype", name)])).await;
+        }
+        spdy
+    }
+
+    async fn send(&mut self, frame: &[u8]) {
+        self.0.write_all(frame).await.unwrap();
+        self.0.flush().await.unwrap();
+    }
+
+    /// All data of these many streams, once each has ended; less if the connection ends before.
+    async fn rest(&mut self, streams: usize) -> Vec<String> {
+        let mut found = vec![Vec::new(); streams];
+        let mut open = streams;
+        while open > 0 {
+            let mut head = [0; 8];
+            let read = tokio::time::timeout(DEADLINE, self.0.read_exact(&mut head)).await;
+            if read.expect("a frame").is_err() {
+                break;
+            }
+            let mut body = vec![0; length(&head)];
+            self.0.read_exact(&mut body).await.unwrap();
+            if head[0] & 0x80 == 0 {
+                let stream = u32::from_be_bytes(head[..4].try_into().unwrap());
+                found[stream as usize / 2].extend_from_slice(&body);
+                open -= usize::from(head[4] & 1);
+            }
+        }
+        found.into_iter().map(|bytes| String::from_utf8(bytes).unwrap()).collect()
+    }
+}
+
+#[tokio::test]
+async fn older_clients_have_a_stream_for_each_channel() {
+    let (_world, client) = world().await;
+    let query = "command=say&stdin=true&stdout=true&stderr=true";
+    let names = ["error", "stdin", "stdout", "stderr"];
+    let mut spdy = Spdy::exec(&client, query, &names).await;
+    spdy.send(&data(3, b"hello ", false)).await;
+    // What is pinged meanwhile, and what is opened beyond, is answered.
+    spdy.send(&[0x80, 3, 0, 6, 0, 0, 0, 4, 0, 0, 0, 1]).await;
+    spdy.send(&opening(9, &[("streamtype", "stdout")])).await;
+    spdy.send(&data(3, b"world", true)).await;
+    let said = spdy.rest(4).await;
+    assert_eq!(said[1..], ["", "hello world", "oops"]);
+    let status: Value = serde_json::from_str(&said[0]).unwrap();
+    assert_eq!(status["details"]["causes"][0]["message"], "3");
+
+    // Who asks for less gets less.
+    let mut spdy = Spdy::exec(&client, "command=leave&stdout=1", &["error", "stdout"]).await;
+    assert_eq!(spdy.rest(2).await, [r#"{"metadata":{},"status":"Success"}"#, "left"]);
+}
+
+#[tokio::test]
+async fn who_opens_other_streams_than_it_said_is_left() {
+    let (_world, client) = world().await;
+    for streams in
+        [&["error", "stdin"][..], &["error", "error"], &["error", "else"], &["error", "stderr"]]
+    {
+        let mut spdy = Spdy::exec(&client, "command=wait&stdout=1", streams).await;
+        assert_eq!(spdy.rest(2).await, ["", ""], "{streams:?}");
+    }
+    let mut spdy = Spdy::exec(&client, "command=wait&stdin=1&stdout=1", &["error"]).await;
+    spdy.send(&data(3, b"for what is not open", false)).await;
+    assert_eq!(spdy.rest(3).await, ["", "", ""]);
+    // Of another's session nothing is lost.
+    let mut spdy = Spdy::exec(&client, "command=leave&stdout=1", &["error", "stdout"]).await;
+    assert_eq!(spdy.rest(2).await[1], "left");
 }

@@ -47,7 +47,10 @@ impl<'a> Kubectl<'a> {
     }
 
     fn with_input(&self, line: &str, input: &str) -> Said {
-        let mut command = self.command(line);
+        Self::given(self.command(line), input)
+    }
+
+    fn given(mut command: Command, input: &str) -> Said {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         // Whoever reads nothing may have ended.
@@ -99,6 +102,14 @@ fn commands(kubectl: &Kubectl<'_>) {
     assert_eq!(said.code, 3, "{said:?}");
     let said = kubectl.with_input("exec -i details -- cat", "to and fro");
     assert_eq!((said.code, &*said.out), (0, "to and fro"), "{said:?}");
+    // As older ones do it.
+    let mut older = kubectl.command("exec -i details -- sh -c cat;exit${IFS}4");
+    older.env("KUBECTL_REMOTE_COMMAND_WEBSOCKETS", "false");
+    let said = Kubectl::given(older, "to and fro");
+    assert_eq!((said.code, &*said.out), (4, "to and fro"), "{said:?}");
+    // What was said before all that comes has been read is heard.
+    let said = kubectl.with_input("exec -i details -- head -n1", &"a line\n".repeat(500_000));
+    assert_eq!((said.code, &*said.out), (0, "a line\n"), "{said:?}");
     let said = kubectl.run("exec details -- sh -c sleep${IFS}1000&");
     assert_eq!(said.code, 0, "{said:?}");
     let said = kubectl.run("exec details -- /no/such/program");

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-use super::exec::{ERROR, STDOUT, on_channel, success, take};
-use super::socket::{Left, Socket, Writing};
+use super::channels::{ERROR, Incoming, Outgoing, STDOUT, on_channel};
+use super::exec::{end, success, take};
+use super::socket::Left;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::node::Input;
@@ -41,21 +42,24 @@ impl Log {
 
 /// Sends what comes until the container has ended, or the client is gone; what that sends is for nobody
 /// without an input.
-pub(super) async fn run(socket: Socket, log: Log, input: Option<Input>) {
-    let Log { container, log, end, parts_max } = log;
-    let (reading, mut writing) = socket.halves();
+pub(super) async fn run(
+    (incoming, mut outgoing): (Incoming, Outgoing),
+    log: Log,
+    input: Option<Input>,
+) {
+    let Log { container, log, end: at, parts_max } = log;
     let (sender, parts) = mpsc::channel(parts_max);
     tokio::select! {
-        () = async { tokio::join!(container.send(log, end, u64::MAX, true, sender), async {
-            if send(parts, &mut writing).await.is_ok() {
-                writing.close().await;
+        () = async { tokio::join!(container.send(log, at, u64::MAX, true, sender), async {
+            if send(parts, &mut outgoing).await.is_ok() {
+                end(outgoing).await;
             }
         }); } => {}
-        () = take(reading, input, None) => {}
+        () = take(incoming, input, None) => {}
     }
 }
 
-async fn send(mut parts: mpsc::Receiver<Bytes>, to: &mut Writing) -> Result<(), Left> {
+async fn send(mut parts: mpsc::Receiver<Bytes>, to: &mut Outgoing) -> Result<(), Left> {
     while let Some(part) = parts.recv().await {
         to.send(on_channel(STDOUT, &part)).await?;
     }

@@ -1,5 +1,4 @@
-//! A command in a container, by the channels of `v4.channel.k8s.io` and `v5.channel.k8s.io`: the first
-//! byte of each message says what the rest is. The session ends with the command, whatever children of it
+//! A command in a container, by its channels. The session ends with the command, whatever children of it
 //! keep its output open.
 
 use std::time::Duration;
@@ -8,33 +7,42 @@ use bytes::{BufMut, Bytes, BytesMut};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
-use super::socket::{Left, Reading, Socket, Writing};
+use super::channels::{
+    CLOSE, ERROR, Incoming, Outgoing, RESIZE, STDERR, STDIN, STDOUT, on_channel,
+};
+use super::socket::Left;
 use crate::node::{Doing, Input, Process};
 
 /// Runs a session until the command has ended, or the client is gone; then the command is killed.
-pub(super) async fn run(socket: Socket, process: Process) {
+pub(super) async fn run((incoming, mut outgoing): (Incoming, Outgoing), process: Process) {
     let Process { stdin, stdout, stderr, resize, exit } = process;
-    let (reading, mut writing) = socket.halves();
     let output = Output { stdout: Some(stdout), stderr };
     tokio::select! {
-        sent = output.send(exit, &mut writing) => {
-            if sent.is_ok() {
-                writing.close().await;
+        () = async {
+            if output.send(exit, &mut outgoing).await.is_ok() {
+                end(outgoing).await;
             }
-        }
-        () = take(reading, stdin, resize) => {}
+        } => {}
+        () = take(incoming, stdin, resize) => {}
     }
+}
+
+/// Ends a session in order. Closed with something unread, a connection is reset, and what the client has
+/// not read yet is lost: so that it has a moment to leave first, while what it sends is taken.
+pub(super) async fn end(mut outgoing: Outgoing) {
+    outgoing.close().await;
+    sleep(LINGER).await;
 }
 
 /// Takes what the client sends, until it is gone.
 pub(super) async fn take(
-    mut reading: Reading,
+    mut incoming: Incoming,
     mut stdin: Option<Input>,
     resize: Option<Box<dyn Fn(u16, u16) + Send + Sync>>,
 ) {
-    while let Some(message) = reading.next().await {
+    while let Some(message) = incoming.next().await {
         let Some((channel, rest)) = message.split_first() else { continue };
         match *channel {
             STDIN => {
@@ -73,7 +81,7 @@ struct Output {
 
 impl Output {
     /// Sends what comes, and when the command has ended how it did.
-    async fn send(mut self, mut exit: Doing<'static, i32>, to: &mut Writing) -> Result<(), Left> {
+    async fn send(mut self, mut exit: Doing<'static, i32>, to: &mut Outgoing) -> Result<(), Left> {
         let ended = loop {
             tokio::select! {
                 message = self.next() => to.send(message).await?,
@@ -124,14 +132,6 @@ async fn read(
     matches!(from.read_buf(into).await, Ok(1..))
 }
 
-/// A message of a channel.
-pub(super) fn on_channel(channel: u8, bytes: &[u8]) -> Bytes {
-    let mut message = BytesMut::with_capacity(bytes.len() + 1);
-    message.put_u8(channel);
-    message.put_slice(bytes);
-    message.freeze()
-}
-
 /// How a command ended, as clients read it.
 fn status(ended: &Result<i32, String>) -> Value {
     match ended {
@@ -153,17 +153,12 @@ pub(super) fn success() -> Value {
     json!({"metadata": {}, "status": "Success"})
 }
 
-const STDIN: u8 = 0;
-pub(super) const STDOUT: u8 = 1;
-const STDERR: u8 = 2;
-pub(super) const ERROR: u8 = 3;
-const RESIZE: u8 = 4;
-/// Only in the fifth version: the channel that is named next has ended.
-const CLOSE: u8 = 255;
 /// Bytes that are read and sent at once.
 const READ_BYTES: usize = 16 << 10;
 /// How long the last output may take from the pipe.
 const AFTERWARDS_PAUSE: Duration = Duration::from_millis(50);
+/// How long a client may take to leave once it has been told the end.
+const LINGER: Duration = Duration::from_secs(2);
 /// Bytes that pipes can still hold when a command has ended.
 const AFTERWARDS_BYTES_MAX: usize = 256 << 10;
 
