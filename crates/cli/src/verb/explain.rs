@@ -1,5 +1,6 @@
 //! `ironmesh explain`: what the mesh does with a request, and why, before it is sent.
 
+mod fields;
 mod tree;
 
 use std::io::{Write, stdout};
@@ -13,6 +14,7 @@ use ironmesh_model::Draw;
 use crate::api::Api;
 use crate::cli::Context;
 use crate::verb::{pods_of, text};
+use fields::Asked;
 
 /// Explain what the mesh does with a request: each rule tried and why it lost, what won, weights,
 /// endpoints, mTLS and timeouts, over all hops to the destination pod.
@@ -23,6 +25,7 @@ use crate::verb::{pods_of, text};
   ironmesh explain --draw 00c0ffee00c0ffee GET http://shop.example.com/cart    as one line of an access log
   ironmesh explain --from deploy/app tcp://redis:6379
   ironmesh explain -o json GET http://127.0.0.1:8080/productpage
+  ironmesh explain virtualservice.spec.http    the fields of a kind, as kubectl does
 
 Without --draw, weighted choices are shown with all their alternatives, and one of them is followed.")]
 pub(crate) struct Explain {
@@ -38,7 +41,8 @@ pub(crate) struct Explain {
     /// json for everything, with the access log's field names.
     #[arg(short, long, value_parser = ["json"], value_name = "FORMAT")]
     output: Option<String>,
-    /// Method of the request; GET if it is left out.
+    /// Method of the request; GET if it is left out. A kind alone, with or without a field (KIND.FIELD):
+    /// what its fields are.
     method: String,
     /// URL of the request, as a client would write it; tcp://HOST:PORT and tls://SNI:PORT are connections.
     url: Option<String>,
@@ -46,6 +50,12 @@ pub(crate) struct Explain {
 
 impl Explain {
     pub(crate) async fn run(self, context: &Context) -> anyhow::Result<ExitCode> {
+        if self.url.is_none()
+            && let Some(asked) = Asked::read(&self.method)
+        {
+            stdout().lock().write_all(asked.page()?.as_bytes())?;
+            return Ok(ExitCode::SUCCESS);
+        }
         let api = context.api();
         let headers: anyhow::Result<Vec<_>> =
             self.headers.iter().map(|line| header(line)).collect();

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::io::{Write, stdout};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use clap::Args;
+use ironmesh_local::agent_api::Client;
 use ironmesh_local::{self as local, Apply, External, UpOptions};
 use ironmesh_model::Severity;
 use ironmesh_model::limits::{Limits, PlatformLimits};
@@ -86,8 +87,8 @@ impl Up {
         }
         // Files are read now: what is missing shall be said before anything is started.
         let given = source::load(&self.paths, false)?;
-        if context.agent().is_ok() {
-            return self.join(context, given);
+        if let Ok(agent) = context.agent() {
+            return self.join(context, agent, given);
         }
         let bookinfo = self.paths.is_empty() && !self.empty;
         let loaded = if bookinfo { built_in() } else { given };
@@ -119,14 +120,14 @@ impl Up {
     }
 
     /// Applies what is given to a mesh that runs already.
-    fn join(self, context: &Context, given: Loaded) -> anyhow::Result<ExitCode> {
+    fn join(self, context: &Context, agent: Client, given: Loaded) -> anyhow::Result<ExitCode> {
         let mesh = &context.mesh;
         say::notice(&format!(
             "mesh {mesh:?} runs already: what is given is applied to it (`ironmesh --mesh {mesh} down` \
              ends it)"
         ));
         let fixed = [
-            ("--state", self.state.is_some()),
+            ("--state", self.state.is_some_and(|folder| !is_kept_in(&folder, agent))),
             ("--no-egress", self.no_egress),
             ("--external", !self.external.is_empty()),
             ("--set", !self.settings.is_empty()),
@@ -159,6 +160,12 @@ impl Up {
             Ok(exit(!is_ready))
         })
     }
+}
+
+/// Whether this is the folder of a mesh's state, in which its logs are.
+fn is_kept_in(folder: &Path, agent: Client) -> bool {
+    let Ok(status) = agent.status() else { return false };
+    folder.canonicalize().is_ok_and(|folder| folder.join("logs") == status.log_directory)
 }
 
 /// The path at the gateway that is worth a look.

@@ -221,6 +221,11 @@ fn pods_run_on_while_the_control_plane_is_restarted() {
 #[test]
 fn a_mesh_with_state_begins_where_it_ended() {
     let Some(mesh) = Running::start(EVERYTHING, &["--state", "kept"]) else { return };
+    // The same line again says that it runs; another folder cannot become its own.
+    let said = mesh.run(&["up", "--detach", "mesh.yaml", "--state", "kept"]);
+    assert!(said.code == 0 && said.err.contains("runs already"), "{said:?}");
+    let said = mesh.run(&["up", "--detach", "--empty", "--state", "other"]);
+    assert!(said.code == 1 && said.err.contains("--state can be given when"), "{said:?}");
     mesh.ok(&["down"]);
     mesh.ok(&["up", "--detach", "--empty", "--state", "kept"]);
     mesh.await_log("all", "env: all is red $(POD)");

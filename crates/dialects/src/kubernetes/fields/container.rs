@@ -60,7 +60,7 @@ fields! {
         /// Whether that ends with the first writer.
         honoured stdin_once "stdinOnce": bool,
         /// Whether it has a terminal.
-        not_here("the standard output is a log, no terminal") tty: bool,
+        not_here("the standard output is a log, no terminal; `exec -it` has one") tty: bool,
     }
 
     /// A port that a container listens on.
