@@ -9,7 +9,7 @@ use anyhow::Context;
 /// Builds the programs that are counted, and counts.
 pub(crate) fn run(root: &Path, arguments: &[String]) -> anyhow::Result<()> {
     let built = Command::new("cargo")
-        .args(["build", "--quiet", "--profile", "guard", "-p", "ironmesh", "-p", "ironmesh-bench"])
+        .args(["build", "--quiet", "--profile", "guard", "-p", "ironmesh-bench"])
         .current_dir(root)
         .status()
         .context("cargo")?;

@@ -68,6 +68,10 @@ pub(super) fn edits(stage: &Stage, _: &Options) -> anyhow::Result<()> {
 fn deletion(mesh: &Mesh, control: i64) -> anyhow::Result<()> {
     let text: String = (SERVICES..SERVICES + 2_000).map(service).collect();
     mesh.stage.apply(&text)?;
+    let last = format!("s{}", SERVICES + 2_000 - 1);
+    wait_for("the endpoints of the last", Duration::from_secs(30), || {
+        Ok(mesh.stage.output(&["get", "endpoints", &last])?.status.success().then_some(()))
+    })?;
     let before = cpu_time(control)?;
     let file = mesh.stage.home.join("apply.yaml").display().to_string();
     mesh.stage.run(&["delete", "-f", &file])?;
