@@ -14,6 +14,7 @@ use anyhow::{Context, bail};
 mod bookinfo;
 mod config;
 mod edits;
+mod endings;
 mod explain;
 mod failure;
 mod hostile;
@@ -97,6 +98,12 @@ const CHECKS: &[Check] = &[
         alone: true,
         run: edits::all_kinds,
     },
+    Check {
+        number: 12,
+        what: "however and whenever meshes are ended, they leave nothing",
+        alone: false,
+        run: endings::random,
+    },
 ];
 
 /// How to run.
@@ -106,6 +113,8 @@ pub(crate) struct Options {
     pub soak: bool,
     /// The workshops' manifests, if available.
     pub workshops: Option<PathBuf>,
+    /// The manifests of the samples.
+    pub samples: PathBuf,
 }
 
 /// Runs the checks that `args` name, by default all.
@@ -114,7 +123,8 @@ pub(crate) struct Options {
 ///
 /// If a check fails, or nothing can be run.
 pub(crate) fn run(root: &Path, args: &[String]) -> anyhow::Result<()> {
-    let mut options = Options { workshops: workshops(root), ..Options::default() };
+    let mut options =
+        Options { workshops: workshops(root), samples: root.join("samples"), ..Options::default() };
     let (mut wanted, mut user, mut built) = (Vec::new(), None, false);
     let mut words = args.iter();
     while let Some(word) = words.next() {
@@ -122,7 +132,7 @@ pub(crate) fn run(root: &Path, args: &[String]) -> anyhow::Result<()> {
             "--soak" => options.soak = true,
             "--no-build" => built = true,
             "--user" => user = Some(words.next().context("--user needs a name")?.clone()),
-            number => wanted.push(number.parse::<u32>().context("accept takes numbers 1 to 11")?),
+            number => wanted.push(number.parse::<u32>().context("accept takes numbers 1 to 12")?),
         }
     }
     if !built {

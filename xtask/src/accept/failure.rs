@@ -174,10 +174,10 @@ fn names(folder: &str) -> BTreeSet<String> {
 }
 
 /// What a mesh could leave on the host, one line each.
-struct Host(BTreeSet<String>);
+pub(super) struct Host(BTreeSet<String>);
 
 impl Host {
-    fn look(stage: &Stage) -> anyhow::Result<Self> {
+    pub(super) fn look(stage: &Stage) -> anyhow::Result<Self> {
         let mut lines = BTreeSet::new();
         let mut add = |what: &str, text: &str| {
             lines.extend(text.lines().map(|line| format!("{what} {}", line.trim())));
@@ -195,13 +195,19 @@ impl Host {
             let ours = names(folder).into_iter().filter(|name| name.contains("ironmesh"));
             add(folder, &ours.collect::<Vec<_>>().join("\n"));
         }
+        // Others may have meshes meanwhile, but none of this name and user.
+        let uid = stage.user.as_ref().map_or_else(|| nix::unistd::geteuid().as_raw(), |u| u.uid);
+        let socket = format!("@ironmesh/{uid}/default/");
+        let sockets = fs::read_to_string("/proc/net/unix")?;
+        let ours = sockets.lines().filter_map(|line| Some(&line[line.find(&socket)?..]));
+        add("socket", &ours.collect::<Vec<_>>().join("\n"));
         let home = stage.home.display().to_string();
         add(&home, &Vec::from_iter(names(&home)).join("\n"));
         Ok(Self(lines))
     }
 
     /// What is here now and was not before.
-    fn beyond(&self, before: &Self) -> String {
+    pub(super) fn beyond(&self, before: &Self) -> String {
         self.0.difference(&before.0).map(|line| format!("{line}\n")).collect()
     }
 }
