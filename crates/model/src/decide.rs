@@ -291,14 +291,14 @@ fn outbound<R: Recorder>(
     let Some(applies) = linked.applies.as_ref().filter(|applies| !applies.is_only_member()) else {
         return to_unknown(view, connection, linked);
     };
-    match first_connection_match(applies, connection, Wanted::All, recorder) {
+    match first_connection_match(applies, connection, Wanted::at(applies), recorder) {
         Found::Matched(at) => by_rule(linked, applies, at, None, draw, recorder),
         Found::NotRead => Decision::of(Plan::ReadHello, Reason::NotConfigured, linked),
         Found::NoneMatched | Found::NoneApplies if applies.by_server_name.is_empty() => {
             by_default(linked, applies)
         }
         Found::NoneMatched | Found::NoneApplies => {
-            by_server_name(view, connection, linked, applies, recorder)
+            by_server_name(view, connection, linked, applies, draw, recorder)
         }
     }
 }
@@ -309,6 +309,7 @@ fn by_server_name<R: Recorder>(
     connection: &Connection<'_>,
     linked: &Arc<Linked>,
     applies: &LinkedApplies,
+    draw: Draw,
     recorder: &mut R,
 ) -> Decision {
     let name = match connection.server_name {
@@ -326,9 +327,12 @@ fn by_server_name<R: Recorder>(
         });
         return by_backend(linked, backend, Chosen::Named(at));
     }
-    match applies.default_backend {
-        Some(_) => by_default(linked, applies),
-        None => to_unknown(view, connection, linked),
+    if applies.default_backend.is_none() {
+        return to_unknown(view, connection, linked);
+    }
+    match first_connection_match(applies, connection, Wanted::Tcp, recorder) {
+        Found::Matched(at) => by_rule(linked, applies, at, None, draw, recorder),
+        _ => by_default(linked, applies),
     }
 }
 

@@ -5,7 +5,9 @@ use super::conditions::{
 };
 use super::{RuleAt, RuleList};
 use crate::recorder::{Event, Recorder};
+use crate::resource::Join;
 use crate::route::ConnectionRule;
+use crate::service::Protocol;
 use crate::traffic::{Connection, Request};
 use crate::view::{CompiledMatch, LinkedApplies, RuleIndex};
 
@@ -148,6 +150,20 @@ pub(super) enum Wanted {
 }
 
 impl Wanted {
+    /// Those that count where a workload calls. As in Istio a port for TLS has the rules of `tls`, and
+    /// another one those of `tcp`: a rule for names is no reason to wait for the first bytes of what is
+    /// no TLS. Who knows one kind of rules alone (SMI, RouteRules) means it for both.
+    pub(super) fn at(applies: &LinkedApplies) -> Self {
+        match applies.protocol {
+            _ if applies.join == Join::OrDefault => Self::All,
+            _ if !applies.by_server_name.is_empty() => Self::Tls,
+            Protocol::Tls => Self::Tls,
+            // The first bytes are looked at in any case.
+            Protocol::Undeclared => Self::All,
+            Protocol::Http | Protocol::Http2 | Protocol::Grpc | Protocol::Tcp => Self::Tcp,
+        }
+    }
+
     fn takes(self, rule: &ConnectionRule) -> bool {
         let by_name = rule.matches.iter().any(|m| !m.server_names.is_empty());
         match self {

@@ -65,6 +65,7 @@ fn route(reader: &Reader<'_>, entry: &RouteEntry, out: &mut Vec<Finding>) {
     not_attached(reader, entry, out);
     not_served(reader, entry, out);
     delegates(reader, entry, out);
+    ports::connection_rules(reader, entry, out);
 }
 
 /// Rules that delegate to what is not there, and rules of delegates that the rule does not let through.

@@ -27,7 +27,8 @@ pub(super) fn listeners(reader: &Reader<'_>, scope: &Scope) -> Listeners {
     for (gateway, server) in servers(reader, scope) {
         let (first, others) = by_port.entry(server.port).or_insert((server, Vec::new()));
         let is_told = server.protocol != GatewayProtocol::Http || server.redirects;
-        if first.protocol == server.protocol && is_told {
+        let is_second = first.protocol == GatewayProtocol::Tcp && !others.is_empty();
+        if first.protocol == server.protocol && is_told && !is_second {
             others.push(listener_server(reader, scope, gateway, server, https));
         }
     }
@@ -246,11 +247,18 @@ pub(super) fn domain(
     if routes.is_empty() {
         for (gateway, servers) in gateways_on(reader, scope, port) {
             for server in servers {
-                let found = by_host(reader, scope, port, &gateway, server, domain);
-                if !found.is_empty() {
-                    gateways.insert(gateway.clone());
+                let hosts: Vec<&Name> = match server.passes_bytes_on() {
+                    true => server.hosts.iter().map(|(_, host)| host).collect(),
+                    false => vec![domain],
+                };
+                for host in hosts {
+                    let found = by_host(reader, scope, port, &gateway, server, host);
+                    opaque |= server.passes_bytes_on() && !found.is_empty();
+                    if !found.is_empty() {
+                        gateways.insert(gateway.clone());
+                    }
+                    routes.extend(found);
                 }
-                routes.extend(found);
             }
         }
     }
@@ -313,15 +321,17 @@ fn by_host<'a>(
     server: &GatewayServer,
     domain: &str,
 ) -> Vec<&'a Aged<ObjectId>> {
-    let served = server.hosts.iter().find(|(_, host)| **host == *domain);
-    let Some((allowed, _)) = served.filter(|_| !domain.starts_with('*')) else { return Vec::new() };
+    let served = || server.hosts.iter().filter(|(_, host)| **host == *domain);
+    if domain.starts_with('*') || served().next().is_none() {
+        return Vec::new();
+    }
     let is_covered =
         |gateway: &Name| reader.covering(Map::Gateway(gateway), domain).flatten().next().is_some();
     let namespace = gateway.split_once('/').map_or("", |(namespace, _)| namespace);
     let is_bound = |route: &&Aged<ObjectId>| {
         reader.attachment(&route.id).is_some_and(|entry| {
             entry.visible_from(&scope.namespace)
-                && admits(allowed.as_ref(), entry)
+                && served().any(|(allowed, _)| admits(allowed.as_ref(), entry))
                 && is_meant_for(reader, (gateway, namespace), entry, domain)
                 && !gateways_on(reader, scope, port).keys().any(is_covered)
         })
@@ -382,7 +392,8 @@ impl GatewayServer {
     }
 }
 
-/// The gateways with servers on a port that are served there, by name, each with these servers.
+/// The gateways with servers on a port that are served there, by name, each with these servers. Of TCP it
+/// is the first alone, since there is nothing by which connections could be told apart.
 fn gateways_on<'a>(
     reader: &Reader<'a>,
     scope: &Scope,
@@ -392,6 +403,9 @@ fn gateways_on<'a>(
     let mut spoken = None;
     for (gateway, server) in servers(reader, scope).filter(|(_, server)| server.port == port) {
         if *spoken.get_or_insert(server.protocol) != server.protocol {
+            continue;
+        }
+        if server.protocol == GatewayProtocol::Tcp && !gateways.is_empty() {
             continue;
         }
         gateways.entry(name_of(&gateway.id).into()).or_default().push(server);

@@ -45,7 +45,7 @@ pub(super) fn host(
     }
     for name in candidates(host, namespace) {
         let service = match name.parse::<IpAddr>() {
-            Ok(ip) => reader.service_at(ip, namespace),
+            Ok(ip) => reader.service_at(ip, port, namespace),
             Err(_) if *name == *host => reader.service_meant(&name, namespace),
             // As below: of what the search list made wildcards know nothing.
             Err(_) => reader.service_named(&name, namespace),
@@ -83,7 +83,7 @@ pub(super) fn address(
     from: &Caller<'_>,
 ) -> Option<Applies> {
     let namespace = from.namespace;
-    let at_virtual_address = reader.service_at(ip, namespace);
+    let at_virtual_address = reader.service_at(ip, port, namespace);
     let headless = || {
         reader
             .endpoints_at(ip)

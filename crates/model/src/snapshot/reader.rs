@@ -95,9 +95,20 @@ impl<'a> Reader<'a> {
     /// Of these services that which proxies of a namespace mean: its own, else the oldest that they
     /// see.
     fn seen(&self, services: &[Aged<ServiceId>], namespace: &str) -> Option<&'a ServiceEntry> {
-        let own = services.iter().find(|service| *service.id.namespace == *namespace);
-        let mut all = own.into_iter().chain(services).filter_map(|aged| self.service(&aged.id));
-        all.find(|entry| entry.visible_from(namespace))
+        self.all_seen(services, namespace).next()
+    }
+
+    /// The services of these that a namespace sees, its own first, then the oldest.
+    fn all_seen<'s>(
+        &'s self,
+        services: &'s [Aged<ServiceId>],
+        namespace: &'s str,
+    ) -> impl Iterator<Item = &'a ServiceEntry> + 's {
+        let is_own = move |service: &&Aged<ServiceId>| *service.id.namespace == *namespace;
+        let own = services.iter().filter(is_own);
+        let others = services.iter().filter(move |service| !is_own(service));
+        let all = own.chain(others).filter_map(|aged| self.service(&aged.id));
+        all.filter(move |entry| entry.visible_from(namespace))
     }
 
     /// The service that a fully qualified name means: that of this name, else that of the most
@@ -108,10 +119,18 @@ impl<'a> Reader<'a> {
         named.or_else(|| name.match_indices('.').find_map(of_wildcard))
     }
 
-    /// The service that has this virtual address; of several the namespace's own, else the oldest.
-    pub(super) fn service_at(&self, ip: IpAddr, namespace: &str) -> Option<&'a ServiceEntry> {
-        let index = self.index(&[CellName::ServicesAt(ip)]);
-        self.seen(index.services_by_address.of(&ip), namespace)
+    /// The service that has this virtual address; of several one with the port, the namespace's own,
+    /// else the oldest.
+    pub(super) fn service_at(
+        &self,
+        ip: IpAddr,
+        port: u16,
+        namespace: &str,
+    ) -> Option<&'a ServiceEntry> {
+        let services = self.index(&[CellName::ServicesAt(ip)]).services_by_address.of(&ip);
+        let with_port = |entry: &&ServiceEntry| entry.service.port(port).is_some();
+        let found = self.all_seen(services, namespace).find(with_port);
+        found.or_else(|| self.seen(services, namespace))
     }
 
     /// The service with this port to which a network leads that has this address, the narrowest first.
@@ -126,7 +145,8 @@ impl<'a> Reader<'a> {
         let mut around: Vec<_> = networks.filter(|(network, _)| network.contains(ip)).collect();
         around.sort_by_key(|(network, _)| std::cmp::Reverse(network.prefix()));
         around.into_iter().find_map(|(_, services)| {
-            self.seen(services, namespace).filter(|entry| entry.service.port(port).is_some())
+            let mut services = self.all_seen(services, namespace);
+            services.find(|entry| entry.service.port(port).is_some())
         })
     }
 

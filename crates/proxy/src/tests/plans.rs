@@ -228,12 +228,12 @@ fn what_is_beyond_the_limits_is_answered_at_once() {
     assert!(app.connections() <= 2, "who waited got a connection that was there");
 }
 
-/// The service `reviews` with versions v1 and v2, and these rules for connections.
-fn by_connection_rules(apps: &[&App; 2], rules: Vec<ConnectionRule>) -> Proxy {
-    let mut objects = objects(Protocol::Tcp, &[]);
+/// The service `reviews`, whose port declares this, with versions v1 and v2 and these rules for connections.
+fn by_connection_rules(protocol: Protocol, apps: &[&App; 2], rules: Vec<ConnectionRule>) -> Proxy {
+    let mut objects = objects(protocol, &[]);
     let endpoints = [("v1", apps[0]), ("v2", apps[1])];
     objects.services = vec![reviews(
-        Protocol::Tcp,
+        protocol,
         endpoints.iter().map(|(version, app)| endpoint(version, app.address, false)).collect(),
     )];
     let mut routes = route(Vec::new());
@@ -267,7 +267,7 @@ fn connections_go_where_the_rule_for_their_caller_says() {
         connection_rule("tcp[0]", of("other"), "v1"),
         connection_rule("tcp[1]", of("client"), "v2"),
     ];
-    let proxy = by_connection_rules(&[&one, &two], rules);
+    let proxy = by_connection_rules(Protocol::Tcp, &[&one, &two], rules);
     for _ in 0..4 {
         assert_eq!(Wire::connect(&proxy).read_to_end(), "two");
     }
@@ -284,7 +284,7 @@ fn connections_go_where_the_rule_for_their_server_name_says() {
         connection_rule("tls[0]", of("a.example"), "v1"),
         connection_rule("tls[1]", of("*.b.example"), "v2"),
     ];
-    let proxy = by_connection_rules(&[&one, &two], rules);
+    let proxy = by_connection_rules(Protocol::Tls, &[&one, &two], rules);
     let ask = |bytes: &[u8], pieces: usize| {
         let mut client = Wire::connect(&proxy);
         for piece in bytes.chunks(bytes.len().div_ceil(pieces).max(1)) {

@@ -20,8 +20,13 @@ fn connection_rule(place: &str, matches: Vec<ConnectionMatch>, subset: &str) -> 
 
 /// The service `app` with rules for connections.
 fn with_connection_rules(rules: Vec<ConnectionRule>, labels: &[(&str, &str)]) -> Proxy {
+    with_rules_on(Protocol::Tcp, rules, labels)
+}
+
+/// The same, whose port declares this.
+fn with_rules_on(protocol: Protocol, rules: Vec<ConnectionRule>, labels: &[(&str, &str)]) -> Proxy {
     let mut objects = mesh(Vec::new());
-    objects.services[0].service.ports[0].protocol = Protocol::Tcp;
+    objects.services[0].service.ports[0].protocol = protocol;
     objects.routes[0].route.connection_rules = rules;
     Proxy::sidecar(objects, "default", labels)
 }
@@ -89,7 +94,7 @@ fn the_server_name_is_read_only_where_a_rule_depends_on_it() {
         connection_rule("tls[0]", vec![named(&["a.example.com", "*.b.example.com"])], "v1"),
         connection_rule("tls[1]", vec![named(&["*.example.com"])], "v2"),
     ];
-    let mut proxy = with_connection_rules(rules.clone(), &[]);
+    let mut proxy = with_rules_on(Protocol::Tls, rules.clone(), &[]);
     assert_eq!(connect(&mut proxy, VIRTUAL, Seen::NotRead).plan, Plan::ReadHello);
     for (name, expected) in [
         (Seen::Is("a.example.com"), "default/r#tls[0] v1"),
@@ -108,8 +113,46 @@ fn the_server_name_is_read_only_where_a_rule_depends_on_it() {
         source_labels: [("version", "9")].into_iter().collect(),
         ..named(&["*.example.com"])
     };
-    let mut proxy = with_connection_rules(vec![connection_rule("tls[0]", vec![other], "v1")], &[]);
+    let rules = vec![connection_rule("tls[0]", vec![other], "v1")];
+    let mut proxy = with_rules_on(Protocol::Tls, rules, &[]);
     assert_eq!(connect(&mut proxy, VIRTUAL, Seen::NotRead).reason, Reason::DefaultRoute);
+}
+
+/// As in Istio: a rule for names would else make servers wait that speak first, and one without
+/// conditions take the TLS of another port.
+#[test]
+fn rules_of_tls_are_for_ports_of_tls_and_those_of_tcp_for_others() {
+    let named = ConnectionMatch {
+        server_names: vec!["a.example.com".into()],
+        ..ConnectionMatch::default()
+    };
+    let rules = || {
+        vec![
+            connection_rule("tls[0]", vec![named.clone()], "v1"),
+            connection_rule("tcp[0]", Vec::new(), "v2"),
+        ]
+    };
+    let (named, other) = (Seen::Is("a.example.com"), Seen::Is("other"));
+    for (protocol, name, expected) in [
+        (Protocol::Tcp, named, "default/r#tcp[0] v2"),
+        (Protocol::Tls, named, "default/r#tls[0] v1"),
+        (Protocol::Tls, other, "default_route"),
+        // Nothing is declared, and the first bytes are looked at.
+        (Protocol::Undeclared, named, "default/r#tls[0] v1"),
+        (Protocol::Undeclared, other, "default/r#tcp[0] v2"),
+    ] {
+        let mut proxy = with_rules_on(protocol, rules(), &[]);
+        assert_eq!(outcome(&connect(&mut proxy, VIRTUAL, name)), expected, "{protocol:?} {name:?}");
+    }
+    let mut proxy = with_rules_on(Protocol::Tcp, rules(), &[]);
+    assert_eq!(connect(&mut proxy, VIRTUAL, Seen::NotRead).plan, Plan::Forward, "nothing is read");
+    // Who knows one kind of rules alone means it for both.
+    let mut objects = mesh(Vec::new());
+    objects.services[0].service.ports[0].protocol = Protocol::Tls;
+    objects.routes[0].route.connection_rules = vec![connection_rule("", Vec::new(), "v2")];
+    objects.routes[0].precedence = Some(0);
+    let mut proxy = Proxy::sidecar(objects, "default", &[]);
+    assert_eq!(outcome(&connect(&mut proxy, VIRTUAL, named)), "default/r#0 v2");
 }
 
 #[test]

@@ -171,6 +171,78 @@ fn bytes_are_passed_on_by_name_or_by_port() {
     assert_eq!(outcome(&connect(&mut proxy, 81, Seen::NotRead)), "no_route");
 }
 
+/// There is nothing by which connections could be told apart (Istio takes the first, too).
+#[test]
+fn of_two_servers_of_tcp_on_a_port_the_first_has_it() {
+    let tcp =
+        |host| GatewayServer { protocol: GatewayProtocol::Tcp, ..server(6379, &[host], None) };
+    let of = |gateway: &str| {
+        let mut objects = edge(vec![tcp("*"), tcp("*")], vec![of_tcp()]);
+        objects.routes.last_mut().unwrap().gateways = vec![gateway.into()];
+        Proxy::gateway(objects)
+    };
+    assert_eq!(
+        outcome(&connect(&mut of("default/g0"), 6379, Seen::NotRead)),
+        "default/e#tcp[0] v2"
+    );
+    let mut second = of("default/g1");
+    assert_eq!(outcome(&connect(&mut second, 6379, Seen::NotRead)), "no_route");
+    let taken = |finding: &&Finding| finding.code == FindingCode::PortTaken;
+    let taken: Vec<_> = second.findings.iter().filter(taken).collect();
+    let [only] = &taken[..] else { panic!("{taken:?}") };
+    assert_eq!((&*only.object.name, &*only.path), ("g1", "spec.servers[0].port"));
+}
+
+/// Whichever of the server's entries for the host lets its namespace in, and whichever of its hosts it is.
+#[test]
+fn a_route_for_connections_that_names_no_gateway_is_bound_by_any_host_of_the_server() {
+    let hosts = |protocol, mode| GatewayServer {
+        protocol,
+        hosts: vec![
+            (None, "first.com".into()),
+            (Some("other".into()), "own.com".into()),
+            (None, "own.com".into()),
+        ],
+        ..server(6379, &[], mode)
+    };
+    let passes = Some(GatewayTlsMode::Passthrough);
+    for (protocol, mode, rule, expected) in [
+        (GatewayProtocol::Tcp, None, of_tcp(), "default/e#tcp[0] v2"),
+        (GatewayProtocol::Tls, passes, by_name("own.com"), "default/e#tls[0] v1"),
+    ] {
+        let mut objects = edge(vec![hosts(protocol, mode)], vec![rule]);
+        let route = objects.routes.last_mut().unwrap();
+        (route.hosts, route.gateways) = (vec!["own.com".into()], vec!["mesh".into()]);
+        route.fields.gateways = "";
+        let mut proxy = Proxy::gateway(objects);
+        assert_eq!(outcome(&connect(&mut proxy, 6379, seen(Some("own.com")))), expected);
+    }
+}
+
+/// A rule that holds for no port of its hosts says so.
+#[test]
+fn rules_for_connections_that_no_port_speaks_are_found() {
+    for (protocol, port, expected) in [
+        (Protocol::Tcp, None, vec!["spec.tls[0]"]),
+        (Protocol::Tls, None, vec!["spec.tcp[0]"]),
+        (Protocol::Http, None, vec!["spec.tcp[0]", "spec.tls[0]"]),
+        (Protocol::Undeclared, None, vec![]),
+        (Protocol::Tcp, Some(9080), vec!["spec.tls[0]"]),
+        (Protocol::Tcp, Some(9081), vec!["spec.tcp[0]", "spec.tls[0]"]),
+    ] {
+        let mut objects = mesh(Vec::new());
+        objects.services[0].service.ports[0].protocol = protocol;
+        let mut tcp = of_tcp();
+        let of_port = |port| ConnectionMatch { port: Some(port), ..ConnectionMatch::default() };
+        tcp.matches = port.map(of_port).into_iter().collect();
+        objects.routes[0].route.connection_rules = vec![by_name("a.com"), tcp];
+        let proxy = Proxy::sidecar(objects, "default", &[]);
+        let found = proxy.findings.iter().filter(|f| f.code == FindingCode::NoEffect);
+        let found: Vec<&str> = found.map(|finding| &*finding.path).collect();
+        assert_eq!(found, expected, "{protocol:?} {port:?}");
+    }
+}
+
 #[test]
 fn rules_for_tls_are_none_for_bytes_and_the_other_way() {
     let tcp = GatewayServer { protocol: GatewayProtocol::Tcp, ..server(6379, &["*"], None) };

@@ -88,6 +88,36 @@ fn a_service_is_seen_by_those_to_whom_it_is_exported_and_the_own_one_goes_first(
     assert_eq!(to(&connect(&mut there, "198.18.0.1:9080", Seen::NotRead)), "x.test");
 }
 
+/// Entries for one address may divide its ports among them.
+#[test]
+fn of_the_services_of_an_address_or_a_network_the_one_with_the_port_counts() {
+    let at = |namespace: &str, host: &str, port, is_network: bool| {
+        let mut source = entry(namespace, host, port, Protocol::Tcp);
+        match is_network {
+            true => source.reach.networks = vec!["198.18.0.0/24".parse().unwrap()],
+            false => source.service.addresses = vec!["198.19.0.1".parse().unwrap()],
+        }
+        source
+    };
+    let services = vec![
+        at("default", "own", 7000, false),
+        at("shop", "other", 7001, false),
+        at("default", "own-net", 7000, true),
+        at("shop", "other-net", 7001, true),
+    ];
+    let mut proxy = proxy(services, OutboundPolicy::RegistryOnly);
+    for (address, expected) in [
+        ("198.19.0.1:7000", "own"),
+        ("198.19.0.1:7001", "other"),
+        ("198.19.0.1:7002", "blocked"),
+        ("198.18.0.9:7000", "own-net"),
+        ("198.18.0.9:7001", "other-net"),
+        ("198.18.0.9:7002", "blocked"),
+    ] {
+        assert_eq!(to(&connect(&mut proxy, address, Seen::NotRead)), expected, "{address}");
+    }
+}
+
 #[test]
 fn networks_lead_to_a_service_but_where_another_has_the_address() {
     let network = |host: &str, networks: &[&str]| {

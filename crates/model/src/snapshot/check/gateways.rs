@@ -79,8 +79,14 @@ fn taken(reader: &Reader<'_>, gateway: &GatewaySource) -> Vec<(String, String)> 
             found.push((format!("spec.servers[{at}].port"), message));
             continue;
         }
-        if server.protocol != GatewayProtocol::Tls {
-            continue;
+        match server.protocol {
+            GatewayProtocol::Http => continue,
+            GatewayProtocol::Tcp => {
+                let message = format!("{first} has port {port}, and TCP names no host to go by");
+                found.push((format!("spec.servers[{at}].port"), message));
+                continue;
+            }
+            GatewayProtocol::Tls => {}
         }
         let same = before.filter(|(_, other)| other.protocol == server.protocol);
         for (id, other) in [(first, spoken)].into_iter().chain(same) {

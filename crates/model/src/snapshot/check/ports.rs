@@ -1,10 +1,11 @@
-//! Findings about ports that several services give different protocols.
+//! Findings about the protocols of ports: such as several services declare differently, and such as rules
+//! for connections do not hold for.
 
 use crate::finding::{Finding, FindingCode};
 use crate::host::CLUSTER_DOMAIN;
 use crate::name::{ObjectId, ServiceId};
-use crate::service::{EndpointAddress, Service};
-use crate::snapshot::index::{Index, ServiceEntry};
+use crate::service::{EndpointAddress, Protocol, Service};
+use crate::snapshot::index::{Index, MESH, RouteEntry, ServiceEntry};
 use crate::snapshot::reader::Reader;
 
 /// The object that a service was made from.
@@ -55,5 +56,41 @@ pub(super) fn service(reader: &Reader<'_>, entry: &ServiceEntry, out: &mut Vec<F
             FindingCode::ProtocolConflict,
             message,
         ));
+    }
+}
+
+/// Rules for connections none of whose ports can hold for: those of `tls` hold for TLS, those of `tcp`
+/// for what is not.
+pub(super) fn connection_rules(reader: &Reader<'_>, entry: &RouteEntry, out: &mut Vec<Finding>) {
+    let RouteEntry { route, attachment, .. } = entry;
+    // Dialects that know one kind of rules mean it for both, and at gateways other ports count.
+    if attachment.precedence.is_some() || attachment.gateways.iter().any(|name| **name != *MESH) {
+        return;
+    }
+    let services = attachment.hosts.iter();
+    let services: Option<Vec<_>> =
+        services.map(|host| reader.service_named(host, &route.id.namespace)).collect();
+    let Some(services) = services.filter(|services| !services.is_empty()) else { return };
+    let ports = || services.iter().flat_map(|entry| &entry.service.ports);
+    let (of_tls, of_bytes) = (
+        |protocol: Protocol| matches!(protocol, Protocol::Tls | Protocol::Undeclared),
+        |protocol: Protocol| matches!(protocol, Protocol::Tcp | Protocol::Undeclared),
+    );
+    for rule in &route.connection_rules {
+        let (holds, meant): (fn(Protocol) -> bool, _) = match rule.place.split('[').next() {
+            Some("tls") => (of_tls, "tls holds for ports that declare TLS (`tls`, `https`)"),
+            Some("tcp") => (of_bytes, "tcp holds for ports that declare TCP, or nothing"),
+            _ => continue,
+        };
+        let of_rule = |number: u16| {
+            let mut matches = rule.matches.iter();
+            rule.matches.is_empty() || matches.any(|m| m.port.is_none_or(|port| port == number))
+        };
+        if !ports().any(|port| holds(port.protocol) && of_rule(port.number)) {
+            let hosts: Vec<&str> = attachment.hosts.iter().map(|host| &**host).collect();
+            let message = format!("{meant}, and {} has none that it is for", hosts.join(", "));
+            let path = entry.fields.connection_rule(&rule.place);
+            out.push(Finding::new(&route.id, path, FindingCode::NoEffect, message));
+        }
     }
 }
