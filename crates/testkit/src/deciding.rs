@@ -13,6 +13,7 @@ use ironmesh_model::{
 };
 
 use crate::naive::Request;
+use crate::naive::connections::{Connection as Connected, Met};
 
 /// Original destination of every request; it belongs to no service.
 pub const DIALLED: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 1));
@@ -29,8 +30,7 @@ pub fn decide_on(
     draw: Draw,
 ) -> Decision {
     let subscriber = subscriber(request);
-    let local =
-        Local { namespace: subscriber.namespace.clone(), labels: subscriber.labels.clone() };
+    let local = local(&subscriber);
     let target = normalize_target(&request.target).unwrap();
     let connection = Connection {
         listener: listener(request),
@@ -39,15 +39,61 @@ pub fn decide_on(
         peer: Seen::Absent,
         server_name: Seen::Absent,
     };
-    let asked = asked(request, &target);
-    let settings = |view: View| hold(snapshot, &view, &ResourceKey::Settings, &subscriber);
+    let traffic = Traffic::Request(connection, asked(request, &target));
+    decided(snapshot, views, &subscriber, &traffic, draw)
+}
+
+/// Decides about a connection like the proxy that meets it, which reads what a decision depends on.
+///
+/// # Panics
+///
+/// If it asks without end.
+pub fn connect_on(
+    snapshot: &Snapshot,
+    views: &mut HashMap<Subscriber, View>,
+    met: &Connected,
+    draw: Draw,
+) -> Decision {
+    let subscriber = subscriber_of(met);
+    let local = local(&subscriber);
+    let connection = |server_name| Connection {
+        listener: listener_of(met),
+        local: &local,
+        destination: met.destination,
+        peer: Seen::Absent,
+        server_name,
+    };
+    let mut decided = |server_name| {
+        let traffic = Traffic::Connection(connection(server_name));
+        decided(snapshot, views, &subscriber, &traffic, draw)
+    };
+    let first = decided(Seen::NotRead);
+    match first.plan {
+        Plan::ReadHello => decided(met.server_name.as_deref().map_or(Seen::Absent, Seen::Is)),
+        _ => first,
+    }
+}
+
+/// Decides, and holds what that needs.
+fn decided(
+    snapshot: &Snapshot,
+    views: &mut HashMap<Subscriber, View>,
+    subscriber: &Subscriber,
+    traffic: &Traffic<'_>,
+    draw: Draw,
+) -> Decision {
+    let settings = |view: View| hold(snapshot, &view, &ResourceKey::Settings, subscriber);
     let view = views.entry(subscriber.clone()).or_insert_with(|| settings(View::default()));
     for _ in 0..QUESTIONS_MAX {
-        let decision = decide(view, &Traffic::Request(connection, asked), draw, &mut Silent);
+        let decision = decide(view, traffic, draw, &mut Silent);
         let Plan::Needs(key) = &decision.plan else { return decision };
-        *view = hold(snapshot, view, key, &subscriber);
+        *view = hold(snapshot, view, key, subscriber);
     }
-    panic!("it asks without end: {request:?}");
+    panic!("it asks without end: {traffic:?}");
+}
+
+fn local(subscriber: &Subscriber) -> Local {
+    Local { namespace: subscriber.namespace.clone(), labels: subscriber.labels.clone() }
 }
 
 /// Where a request is sent to instead, if that is what was decided.
@@ -79,6 +125,27 @@ pub fn subscriber(request: &Request) -> Subscriber {
         namespace: request.namespace.as_str().into(),
         labels: request.labels.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect(),
         addresses: Vec::new(),
+    }
+}
+
+/// The subscriber that the proxy is which meets a connection.
+pub fn subscriber_of(met: &Connected) -> Subscriber {
+    Subscriber {
+        namespace: met.namespace.as_str().into(),
+        labels: met.labels.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect(),
+        addresses: match met.met {
+            Met::Entering => vec![met.destination.ip()],
+            Met::Leaving | Met::AtGateway => Vec::new(),
+        },
+    }
+}
+
+/// The listener at which a connection is met.
+pub fn listener_of(met: &Connected) -> ListenerKind {
+    match met.met {
+        Met::Leaving => ListenerKind::Outbound,
+        Met::Entering => ListenerKind::Inbound,
+        Met::AtGateway => ListenerKind::Gateway,
     }
 }
 

@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use regex::Regex;
 use serde_json::Value;
 
+pub mod connections;
 mod gateway;
 mod own_answer;
 
@@ -247,7 +248,7 @@ impl<'a> Mesh<'a> {
                 let backends = list(&given["route"]);
                 let equal = backends.iter().all(|backend| backend.get("weight").is_none());
                 let backends = backends.iter().map(|b| {
-                    let backend = self.backend(b, service, request);
+                    let backend = self.backend(b, service, &request.namespace, request.port);
                     if equal { Backend { weight: 1, ..backend } } else { backend }
                 });
                 let backends = backends.collect();
@@ -257,7 +258,7 @@ impl<'a> Mesh<'a> {
         if any_for_caller { Answer::NoRoute } else { Answer::Default }
     }
 
-    fn backend(self, given: &Value, route: &Value, request: &Request) -> Backend {
+    fn backend(self, given: &Value, route: &Value, namespace: &str, dialled: u64) -> Backend {
         let destination = &given["destination"];
         let subset = destination["subset"].as_str().map(str::to_owned);
         let host = full_host(destination["host"].as_str().unwrap(), route);
@@ -267,12 +268,12 @@ impl<'a> Mesh<'a> {
                 let ports = list(&service["spec"]["ports"]);
                 let port = destination["port"]["number"].as_u64().unwrap_or_else(|| match ports {
                     [only] => only["port"].as_u64().unwrap(),
-                    _ => request.port,
+                    _ => dialled,
                 });
                 let owner = service["metadata"]["namespace"].as_str().unwrap();
                 match &subset {
                     _ if !has_port(service, port) => "unknown_destination",
-                    Some(name) if !self.defines(&host, name, &request.namespace, owner) => {
+                    Some(name) if !self.defines(&host, name, namespace, owner) => {
                         "undefined_subset"
                     }
                     _ => "route",
@@ -353,11 +354,19 @@ impl<'a> Mesh<'a> {
             };
             let best = rules.iter().map(|rule| specificity(rule)).max();
             rules.retain(|rule| Some(specificity(rule)) == best);
-            if !rules.is_empty() {
-                return rules.iter().any(|rule| {
-                    list(&rule["spec"]["subsets"]).iter().any(|s| s["name"] == subset)
-                });
-            }
+            rules.sort_by_key(|rule| age_of(rule));
+            // Of those exported in unlike ways the way that came last holds, joined by wider ones.
+            let ways: Vec<Vec<String>> = rules.iter().map(|rule| export_of(rule)).collect();
+            let base = (0..ways.len()).rev().find(|at| !ways[..*at].contains(&ways[*at]));
+            let Some(base) = base else { continue };
+            let way = &ways[base];
+            let joins = |at: &usize| {
+                let wide = &ways[*at];
+                wide == way || (!way.is_empty() && way.iter().all(|to| wide.contains(to)))
+            };
+            return (base..rules.len())
+                .filter(joins)
+                .any(|at| list(&rules[at]["spec"]["subsets"]).iter().any(|s| s["name"] == subset));
         }
         false
     }
@@ -389,6 +398,17 @@ fn visible(object: &Value, from: &str) -> bool {
             "." => object["metadata"]["namespace"] == from,
             namespace => namespace == from,
         })
+}
+
+/// The namespaces to which an object is exported; empty: all.
+fn export_of(object: &Value) -> Vec<String> {
+    let namespace = object["metadata"]["namespace"].as_str().unwrap();
+    let given = list(&object["spec"]["exportTo"]).iter().map(|to| to.as_str().unwrap());
+    let mut given: Vec<String> =
+        given.map(|to| if to == "." { namespace } else { to }.to_owned()).collect();
+    given.sort();
+    given.retain(|to| to != "*");
+    given
 }
 
 fn full_host(given: &str, object: &Value) -> String {

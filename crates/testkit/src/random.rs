@@ -4,8 +4,10 @@ use serde_json::{Map, Value, json};
 
 use crate::naive::Request;
 
+mod connections;
 mod large;
 
+pub use connections::{connected_mesh, connection};
 pub use large::{large_mesh, near_request};
 
 /// A sequence of numbers that depends on its seed alone (SplitMix64).
@@ -43,6 +45,16 @@ impl Random {
     }
 }
 
+/// How many meshes a run makes: what `IRONMESH_ORACLE_MESHES` says, or else this.
+///
+/// # Panics
+///
+/// If it says no number.
+pub fn meshes(unless_said: u64) -> u64 {
+    let said = std::env::var("IRONMESH_ORACLE_MESHES").ok();
+    said.map_or(unless_said, |number| number.parse().expect("IRONMESH_ORACLE_MESHES is a number"))
+}
+
 const NAMESPACES: &[&str] = &["a", "b"];
 const SERVICES: &[&str] = &["x", "y"];
 
@@ -70,7 +82,7 @@ pub fn mesh(random: &mut Random) -> Vec<Value> {
             }
         }
     }
-    for at in 0..random.below(4) {
+    for at in 0..1 + random.below(4) {
         objects.push(destination_rule(random, at));
     }
     for at in 0..1 + random.below(2) {
@@ -126,7 +138,7 @@ fn destination_rule(random: &mut Random, at: usize) -> Value {
         .map(|version| json!({ "name": version.as_str(), "labels": { "version": version.as_str() } }))
         .collect();
     rule["spec"] = json!({ "host": host, "subsets": subsets });
-    if random.one_in(4) {
+    if random.one_in(2) {
         rule["spec"]["exportTo"] = json!(["."]);
     }
     rule
@@ -209,7 +221,7 @@ fn rule(random: &mut Random) -> Value {
             }
         })
         .collect();
-    match random.below(12) {
+    match random.below(7) {
         0 => rule["redirect"] = redirect(random),
         1 => rule["directResponse"] = json!({ "status": 200 + random.below(400) }),
         _ => {
@@ -222,13 +234,13 @@ fn rule(random: &mut Random) -> Value {
             }
         }
     }
-    if random.one_in(3) {
+    if random.one_in(2) {
         rule["corsPolicy"] = json!({ "allowOrigins": [match random.below(3) {
             0 => json!({ "exact": "*" }),
             1 => json!({ "exact": "https://a.example" }),
             _ => json!({ "prefix": "https://" }),
         }] });
-        if random.one_in(3) {
+        if random.one_in(2) {
             rule["corsPolicy"]["unmatchedPreflights"] = json!("IGNORE");
         }
     }
@@ -248,11 +260,11 @@ fn redirect(random: &mut Random) -> Value {
     .into_iter()
     .enumerate()
     {
-        if at == first || random.one_in(2) {
+        if at == first || (name != "port" && random.one_in(2)) {
             redirect[name] = value;
         }
     }
-    if redirect.get("port").is_none() && random.one_in(3) {
+    if redirect.get("port").is_none() && !random.one_in(3) {
         redirect["derivePort"] = json!("FROM_REQUEST_PORT");
     }
     redirect
@@ -264,23 +276,24 @@ fn condition(random: &mut Random) -> Value {
     if !random.one_in(4) {
         add("uri", text(random, &["/", "/a", "/a/b", "/A", "/static", "/hello"], "/a/?.*|/b"));
     }
-    if random.one_in(6) {
+    if random.one_in(4) {
+        add("uri", text(random, &["/A", "/STATIC", "/Hello"], "/a/?.*|/b"));
         add("ignoreUriCase", json!(true));
     }
     if random.one_in(6) {
         add("method", text(random, &["GET", "POST"], "GET|HEAD"));
     }
-    if random.one_in(10) {
+    if random.one_in(6) {
         add("scheme", text(random, &["http", "https"], "https?"));
     }
-    if random.one_in(8) {
+    if random.one_in(5) {
         add("authority", text(random, &["x", "x:80", "shop.example.com"], ".*\\.com(:\\d+)?"));
     }
     if random.one_in(4) {
         let of = random.of(&["cookie", "X-User"]);
         add("headers", json!({ of: header(random) }));
     }
-    if random.one_in(8) {
+    if random.one_in(5) {
         add("withoutHeaders", json!({ "x-user": header(random) }));
     }
     if random.one_in(6) {
@@ -295,7 +308,7 @@ fn condition(random: &mut Random) -> Value {
     if random.one_in(6) {
         add("gateways", json!(random.some_of(&["mesh", "gw0", "a/gw0", "b/gw1"], 2)));
     }
-    if random.one_in(6) {
+    if random.one_in(4) {
         add("port", json!(if random.one_in(2) { 80 } else { 8080 }));
     }
     Value::Object(out)
@@ -338,8 +351,8 @@ pub fn request(random: &mut Random) -> Request {
         let name = random.of(&["cookie", "x-user", "Cookie", "X-USER", "accept"]).to_owned();
         headers.push((name, random.of(&["t", "u=t", "tom", "a=b;u=t", ""]).to_owned()));
     }
-    let method = random.of(&["GET", "POST", "HEAD", "OPTIONS"]);
-    if random.one_in(2) {
+    let method = random.of(&["GET", "POST", "HEAD", "OPTIONS", "OPTIONS"]);
+    if method == "OPTIONS" || random.one_in(2) {
         let origin = random.of(&["https://a.example", "https://b.example", "http://a.example"]);
         headers.push(("Origin".to_owned(), origin.to_owned()));
     }

@@ -1,38 +1,123 @@
-//! Ten thousand random pairs of a mesh and a request: what the naive matcher says of the users' objects is
-//! what `decide` says of the view that a proxy would hold.
+//! Random meshes, and requests and connections in them: what the naive matcher says of the users' objects
+//! is what `decide` says of the view that a proxy would hold. `IRONMESH_ORACLE_MESHES` says how many
+//! meshes, 500 if it is not set.
 
 use std::collections::{BTreeMap, HashMap};
 
 use ironmesh_dialects::{Object, translate};
+use ironmesh_model::service::Protocol;
 use ironmesh_model::settings::Settings;
 use ironmesh_model::{Decision, Draw, Plan, Snapshot};
-use ironmesh_testkit::deciding::{decide_on, location};
-use ironmesh_testkit::naive::{Answer, Mesh, Patterns, Request};
+use ironmesh_testkit::deciding::{connect_on, decide_on, location};
+use ironmesh_testkit::fields::Decisive;
+use ironmesh_testkit::naive::connections::{Connection, Met, Outcome};
+use ironmesh_testkit::naive::{Answer, Backend, Mesh, Patterns, Request};
 use ironmesh_testkit::random::{self, Random};
 use serde_json::Value;
 
+/// Meshes of each run, unless it is said otherwise.
 const MESHES: u64 = 500;
 const REQUESTS: u64 = 20;
 const LARGE_MESHES: u64 = 6;
 const RULES: usize = 2_000;
 
+/// In how many meshes each field has to decide something: 100 of 5 000, and a few may have less luck
+/// than many.
+fn decisive() -> usize {
+    let meshes = usize::try_from(random::meshes(MESHES)).unwrap();
+    if meshes < 5_000 { meshes / 100 } else { meshes / 50 }
+}
+
+/// What of the objects decides about requests.
+const OF_REQUESTS: &[&str] = &[
+    "VirtualService spec.exportTo",
+    "VirtualService spec.gateways",
+    "VirtualService spec.http[].match",
+    "VirtualService spec.http[].match[].uri",
+    "VirtualService spec.http[].match[].ignoreUriCase",
+    "VirtualService spec.http[].match[].method",
+    "VirtualService spec.http[].match[].scheme",
+    "VirtualService spec.http[].match[].authority",
+    "VirtualService spec.http[].match[].headers",
+    "VirtualService spec.http[].match[].withoutHeaders",
+    "VirtualService spec.http[].match[].queryParams",
+    "VirtualService spec.http[].match[].sourceLabels",
+    "VirtualService spec.http[].match[].sourceNamespace",
+    "VirtualService spec.http[].match[].gateways",
+    "VirtualService spec.http[].match[].port",
+    "VirtualService spec.http[].route[].weight",
+    "VirtualService spec.http[].route[].destination.subset",
+    "VirtualService spec.http[].route[].destination.port",
+    "VirtualService spec.http[].redirect.uri",
+    "VirtualService spec.http[].redirect.authority",
+    "VirtualService spec.http[].redirect.scheme",
+    "VirtualService spec.http[].redirect.port",
+    "VirtualService spec.http[].redirect.derivePort",
+    "VirtualService spec.http[].fault",
+    "VirtualService spec.http[].fault.abort.percentage",
+    "VirtualService spec.http[].corsPolicy",
+    "VirtualService spec.http[].corsPolicy.unmatchedPreflights",
+    "DestinationRule spec.exportTo",
+    "DestinationRule spec.subsets",
+];
+
+/// What of the objects decides about connections.
+const OF_CONNECTIONS: &[&str] = &[
+    "VirtualService spec.exportTo",
+    "VirtualService spec.gateways",
+    "VirtualService spec.tls",
+    "VirtualService spec.tls[].match[].sniHosts",
+    "VirtualService spec.tls[].match[].port",
+    "VirtualService spec.tls[].match[].sourceLabels",
+    "VirtualService spec.tls[].match[].sourceNamespace",
+    "VirtualService spec.tls[].match[].gateways",
+    "VirtualService spec.tls[].match[].destinationSubnets",
+    "VirtualService spec.tls[].route[].weight",
+    "VirtualService spec.tls[].route[].destination.subset",
+    "VirtualService spec.tls[].route[].destination.port",
+    "VirtualService spec.tcp",
+    "VirtualService spec.tcp[].match",
+    "VirtualService spec.tcp[].match[].port",
+    "VirtualService spec.tcp[].match[].sourceLabels",
+    "VirtualService spec.tcp[].match[].sourceNamespace",
+    "VirtualService spec.tcp[].match[].gateways",
+    "VirtualService spec.tcp[].match[].destinationSubnets",
+    "VirtualService spec.tcp[].route[].weight",
+    "VirtualService spec.tcp[].route[].destination.subset",
+    "VirtualService spec.tcp[].route[].destination.port",
+    "DestinationRule spec.exportTo",
+    "DestinationRule spec.subsets",
+    "ServiceEntry spec.addresses",
+    "ServiceEntry spec.exportTo",
+    "Sidecar spec.workloadSelector",
+    "Sidecar spec.egress",
+    "Sidecar spec.egress[].port",
+    "Sidecar spec.ingress",
+    "Sidecar spec.ingress[].defaultEndpoint",
+    "Sidecar spec.outboundTrafficPolicy",
+];
+
 #[test]
 fn decide_agrees_with_the_naive_matcher() {
     let mut seen = BTreeMap::new();
+    let mut fields = Decisive::of(OF_REQUESTS, decisive());
     let patterns = Patterns::default();
-    for seed in 0..MESHES {
+    for seed in 0..random::meshes(MESHES) {
         let mut random = Random(seed);
         let mesh = random::mesh(&mut random);
         let objects: Vec<Object> = mesh.iter().map(|o| Object::new(o.clone()).unwrap()).collect();
         let (snapshot, _) = Snapshot::new(translate(&objects, &Settings::default()).objects);
         let mut views = HashMap::new();
-        for number in 0..REQUESTS {
-            let request = random::request(&mut random);
+        let requests: Vec<Request> = (0..REQUESTS).map(|_| random::request(&mut random)).collect();
+        fields.count(&mesh, &requests, |objects, request| {
+            Mesh { objects, patterns: &patterns }.answer(request)
+        });
+        for (number, request) in (0..).zip(&requests) {
             let draw = Draw::of(&seed.to_be_bytes(), b"hop", number);
-            let decision = decide_on(&snapshot, &mut views, &request, draw);
-            let expected = Mesh { objects: &mesh, patterns: &patterns }.answer(&request);
+            let decision = decide_on(&snapshot, &mut views, request, draw);
+            let expected = Mesh { objects: &mesh, patterns: &patterns }.answer(request);
             *seen.entry(decision.reason.code()).or_insert(0) += 1;
-            if let Err(why) = agree(&decision, &request, &expected) {
+            if let Err(why) = agree(&decision, request, &expected) {
                 let mesh = serde_json::to_string_pretty(&Value::Array(mesh)).unwrap();
                 panic!(
                     "seed {seed}, request {number}: {why}\nnaive: {expected:?}\n{request:#?}\n{mesh}"
@@ -40,6 +125,7 @@ fn decide_agrees_with_the_naive_matcher() {
             }
         }
     }
+    fields.check();
     // Every outcome must have come up often enough to mean something.
     for (reason, least) in [
         ("route", 100),
@@ -54,6 +140,55 @@ fn decide_agrees_with_the_naive_matcher() {
         ("preflight", 15),
     ] {
         assert!(seen.get(reason).is_some_and(|count| *count >= least), "{reason}: {seen:?}");
+    }
+}
+
+#[test]
+fn decide_agrees_with_the_naive_matcher_on_connections() {
+    let mut seen = BTreeMap::new();
+    let mut fields = Decisive::of(OF_CONNECTIONS, decisive());
+    let patterns = Patterns::default();
+    for seed in 0..random::meshes(MESHES) {
+        let mut random = Random(seed);
+        let mesh = random::connected_mesh(&mut random);
+        let objects: Vec<Object> = mesh.iter().map(|o| Object::new(o.clone()).unwrap()).collect();
+        let (snapshot, _) = Snapshot::new(translate(&objects, &Settings::default()).objects);
+        let mut views = HashMap::new();
+        let connections: Vec<Connection> =
+            (0..REQUESTS).map(|_| random::connection(&mut random)).collect();
+        fields.count(&mesh, &connections, |objects, connection| {
+            Mesh { objects, patterns: &patterns }.connected(connection, false)
+        });
+        for (number, connection) in (0..).zip(&connections) {
+            let draw = Draw::of(&seed.to_be_bytes(), b"hop", number);
+            let decision = connect_on(&snapshot, &mut views, connection, draw);
+            let mesh_of = Mesh { objects: &mesh, patterns: &patterns };
+            let expected = mesh_of.connected(connection, false);
+            *seen.entry((connection.met, decision.reason.code())).or_insert(0) += 1;
+            if let Err(why) = agree_on_connection(&decision, connection, &expected) {
+                let mesh = serde_json::to_string_pretty(&Value::Array(mesh)).unwrap();
+                panic!(
+                    "seed {seed}, connection {number}: {why}\nnaive: {expected:?}\n{connection:#?}\n{mesh}"
+                );
+            }
+        }
+    }
+    fields.check();
+    for (met, reason) in [
+        (Met::Leaving, "route"),
+        (Met::Leaving, "default_route"),
+        (Met::Leaving, "passthrough"),
+        (Met::Leaving, "blocked"),
+        (Met::Leaving, "undefined_subset"),
+        (Met::Leaving, "unknown_destination"),
+        (Met::Entering, "inbound"),
+        (Met::AtGateway, "route"),
+        (Met::AtGateway, "no_route"),
+        (Met::AtGateway, "no_server"),
+        (Met::AtGateway, "unknown_destination"),
+    ] {
+        let count = seen.get(&(met, reason));
+        assert!(count.is_some_and(|count| *count >= 30), "{met:?} {reason}: {seen:?}");
     }
 }
 
@@ -108,7 +243,41 @@ fn agree(decision: &Decision, request: &Request, expected: &Answer) -> Result<()
         };
         return if reason == expected { Ok(()) } else { wrong("another outcome") };
     };
-    if decision.route_name() != Some(format!("{route}#{rule}")) {
+    agree_on_backend(decision, &format!("{route}#{rule}"), backends)
+}
+
+fn agree_on_connection(
+    decision: &Decision,
+    connection: &Connection,
+    expected: &Outcome,
+) -> Result<(), String> {
+    let reason = decision.reason.code();
+    let wrong = || {
+        let to = decision.backend().map(|backend| &*backend.host);
+        Err(format!("decide says {reason} {:?} {to:?}", decision.route_name()))
+    };
+    let is_right = match expected {
+        Outcome::Rule { rule, backends } => return agree_on_backend(decision, rule, backends),
+        Outcome::Service(host) => {
+            reason == "default_route" && decision.backend().is_some_and(|to| *to.host == **host)
+        }
+        Outcome::Passthrough => reason == "passthrough",
+        Outcome::Refused(expected) => reason == *expected,
+        Outcome::Workload { to, protocol } => {
+            let spoken = decision.protocol();
+            let spoken = if spoken == Protocol::Undeclared { "" } else { spoken.word() };
+            let protocol = protocol.replace("https", "tls");
+            decision.at_workload(connection.destination) == *to && spoken == protocol
+        }
+    };
+    if is_right { Ok(()) } else { wrong() }
+}
+
+fn agree_on_backend(decision: &Decision, rule: &str, backends: &[Backend]) -> Result<(), String> {
+    let reason = decision.reason.code();
+    let wrong =
+        |what: &str| Err(format!("{what}: decide says {reason} {:?}", decision.route_name()));
+    if decision.route_name().as_deref() != Some(rule) {
         return wrong("another rule");
     }
     let Some(chosen) = decision.backend_index() else {

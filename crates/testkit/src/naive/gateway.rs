@@ -8,7 +8,7 @@ use super::{
 };
 
 /// A domain, a route for it, and the gateway at which it holds.
-type Found<'a> = (String, &'a Value, String);
+pub(super) type Found<'a> = (String, &'a Value, String);
 
 impl<'a> Mesh<'a> {
     pub(super) fn at_gateway(self, request: &Request, host: &str) -> Answer {
@@ -42,7 +42,7 @@ impl<'a> Mesh<'a> {
             }
         }
         if found.is_empty() {
-            found = self.bound_by_host(request, host);
+            found = self.bound_by_host(&request.namespace, request.port, host, &|_| true);
         }
         let best = found.iter().map(|(d, ..)| (!d.starts_with('*'), d.len())).max();
         found.retain(|(d, ..)| Some((!d.starts_with('*'), d.len())) == best);
@@ -66,11 +66,17 @@ impl<'a> Mesh<'a> {
 
     /// The routes that name no gateway, but are for a host that is no service, that a server in their
     /// namespace names, and that no route which names a gateway of the port is for.
-    fn bound_by_host(self, request: &Request, host: &str) -> Vec<Found<'a>> {
+    pub(super) fn bound_by_host(
+        self,
+        namespace: &str,
+        port: u64,
+        host: &str,
+        counts: &dyn Fn(&Value) -> bool,
+    ) -> Vec<Found<'a>> {
         let mut found = Vec::new();
         let servers = |gateway: &'a Value| {
             let servers = list(&gateway["spec"]["servers"]).iter();
-            servers.filter(|server| server["port"]["number"] == request.port)
+            servers.filter(|server| server["port"]["number"] == port && counts(server))
         };
         let gateways = self.kind("Gateway").filter(|gateway| servers(gateway).next().is_some());
         let gateways: Vec<&Value> = gateways.collect();
@@ -85,12 +91,12 @@ impl<'a> Mesh<'a> {
             return found;
         }
         for gateway in &gateways {
-            let namespace = &gateway["metadata"]["namespace"];
+            let of = &gateway["metadata"]["namespace"];
             let names_it = |server: &Value| {
                 list(&server["hosts"]).iter().any(|served| {
                     let served = served.as_str().unwrap();
                     let (allowed, served) = served.split_once('/').unwrap_or(("*", served));
-                    served == host && (allowed == "*" || allowed == *namespace)
+                    served == host && (["*", "."].contains(&allowed) || allowed == *of)
                 })
             };
             if !servers(gateway).any(names_it) {
@@ -98,8 +104,8 @@ impl<'a> Mesh<'a> {
             }
             for route in self.kind("VirtualService") {
                 if route["spec"].get("gateways").is_none()
-                    && route["metadata"]["namespace"] == *namespace
-                    && visible(route, &request.namespace)
+                    && route["metadata"]["namespace"] == *of
+                    && visible(route, namespace)
                     && hosts_of(route).iter().any(|pattern| pattern == host)
                 {
                     found.push((host.to_owned(), route, id_of(gateway)));
