@@ -2,6 +2,9 @@
 
 A request has an id in `x-id`, and a plan in `x-plan`: the statuses of its attempts, one after the other,
 the last again and again (`reset`: the connection is closed instead). Copies of it have the same id.
+
+Each connection has one request, so that one which is closed was not kept from another: what becomes of
+requests on those differs on purpose.
 """
 
 import asyncio
@@ -41,8 +44,7 @@ class Apps:
     async def _connection(self, reader, writer):
         address = writer.get_extra_info("sockname")[0]
         try:
-            while await self._request(address, reader, writer):
-                pass
+            await self._request(address, reader, writer)
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
         finally:
@@ -69,15 +71,15 @@ class Apps:
                          and (one[0].endswith(".9") == address.endswith(".9")))
         step = plan[min(before, len(plan)) - 1]
         if step == "reset":
-            return False
+            return
         body = json.dumps({"address": address}).encode()
         empty = method == "HEAD" or step in ("204", "304")
         lines = [
             f"HTTP/1.1 {step} x", f"x-address: {address}", "x-answer: one", "x-answer: two",
             "x-drop: me", "content-type: application/json",
+            "connection: close",
         ]
         if step not in ("204", "304"):
             lines.append(f"content-length: {len(body)}")
         writer.write("\r\n".join([*lines, "", ""]).encode() + (b"" if empty else body))
         await writer.drain()
-        return True

@@ -13,6 +13,8 @@ REQUEST_IGNORED = {
     "x-envoy-attempt-count", "x-envoy-original-path", "x-envoy-original-host",
     "x-envoy-expected-rq-timeout-ms", "x-envoy-decorator-operation", "x-envoy-internal",
     "x-envoy-peer-metadata", "x-envoy-peer-metadata-id", "x-istio-attributes", "x-id",
+    # Istio's gateways add it, but the configuration that is made here has no part about addresses.
+    "x-envoy-external-address",
 }
 RESPONSE_IGNORED = {
     "date", "server", "connection", "content-length", "transfer-encoding", "keep-alive",
@@ -39,6 +41,7 @@ def outcome(answer, seen):
     if own:
         address, method, target, request = own[-1]
         found["address"] = address
+        found["tried"] = [one[0] for one in own[:-1]]
         found["pods"] = PODS[int(address.rsplit(".", 1)[1])]
         found["request"] = (method, target)
         found["request headers"] = fields(request, REQUEST_IGNORED)
@@ -89,5 +92,5 @@ def crossed(pairs):
 
 def differences(theirs, ours):
     """Names of what differs."""
-    names = {*theirs, *ours} - {"pods"}
+    names = {*theirs, *ours} - {"pods", "tried"}
     return sorted(name for name in names if theirs.get(name) != ours.get(name))

@@ -19,8 +19,18 @@ ALWAYS = {
     "apiVersion": "networking.istio.io/v1", "kind": "Gateway",
     "metadata": {"name": "always", "namespace": "istio-system"},
     "spec": {"selector": {"istio": "ingressgateway"}, "servers": [{
-        "port": {"number": EDGE_PORT, "name": "http", "protocol": "HTTP"}, "hosts": ["always"]}]},
+        "port": {"number": EDGE_PORT, "name": "http", "protocol": "HTTP"}, "hosts": ["*.always"]}]},
 }
+
+
+def answers(host):
+    """Has the gateway answer for this host by itself, so that it is seen what it knows."""
+    return {
+        "apiVersion": "networking.istio.io/v1", "kind": "VirtualService",
+        "metadata": {"name": "answers", "namespace": "istio-system"},
+        "spec": {"hosts": [host], "gateways": ["always"],
+                 "http": [{"directResponse": {"status": 200}}]},
+    }
 
 
 class Ironmesh:
@@ -31,7 +41,8 @@ class Ironmesh:
             [plane, f"{CONTROL[0]}:{CONTROL[1]}"], directory / "plane.log",
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         anchors = json.loads(self._plane.stdout.readline())
-        self.take([])
+        self._turn = 0
+        self._say({"put": [ALWAYS]})
         start = lambda own, role, address: self._start_proxy(
             processes, program, directory, own, anchors, role, address)
         start(pod("default", "client", CLIENT_IP, {"app": "client"}),
@@ -73,7 +84,12 @@ class Ironmesh:
     def take(self, configurations):
         """Runs these configurations, in place of those before; gives the findings."""
         objects = [o for c in configurations for o in [*c.kubernetes, *c.istio]]
-        return self._say({"put": [ALWAYS, *objects]})["findings"]
+        self._turn += 1
+        host = f"turn{self._turn}.always"
+        findings = self._say({"put": [ALWAYS, answers(host), *objects]})["findings"]
+        asked = lambda: client.ask((GATEWAY_IP, EDGE_PORT), ("GET", "/", [("host", host)], None))
+        wait(lambda: asked()[0] == 200, "what the gateway is told")
+        return findings
 
     def ask(self, configuration, request):
         if configuration.edge:

@@ -3,7 +3,31 @@
 
 def known(configuration, request, theirs, ours, names):
     """Why the outcomes of a request differ and may; `None`: they may not."""
+    if "request" in names and set(names) <= {"request", "copies"}:
+        target, own = theirs["request"][1], ours["request"][1]
+        if own == "/" + target:
+            return "a rewrite that takes the first slash away: there is one all the same"
+        path, *query = target.split("?")
+        if own == "?".join([path.replace("//", "/"), *query]):
+            return "a prefix that is replaced by one which ends with a slash: there is one slash"
+    if names == ["address"] and theirs["address"] in theirs["tried"]:
+        return "endpoints that were tried are passed over while there is another"
+    rules = [rule for one in configuration.istio for rule in one["spec"].get("http", [])]
+    retries = [rule["retries"] for rule in rules if "retries" in rule]
+    if (ours["attempts"] > theirs["attempts"] and request[0] in IDEMPOTENT
+            and any(one["attempts"] and "retryOn" not in one for one in retries)):
+        return "retries without retryOn: 5xx and resets of idempotent requests are tried again, too"
+    aborts = any("corsPolicy" in rule and "abort" in rule.get("fault", {}) for rule in rules)
+    may_differ = {"response headers", "status"} if request[0] == "OPTIONS" else {"response headers"}
+    if set(names) <= may_differ and aborts and theirs["attempts"] == ours["attempts"] == 0:
+        with_cors = theirs["response headers"].items() - ours["response headers"].items()
+        if all(name.startswith("access-control-") for name, _ in with_cors):
+            return "aborts come before corsPolicy in Istio's proxies, but not in the Envoy that is asked"
     return None
+
+
+# Methods whose requests do twice what they do once (RFC 9110, section 9.2.2).
+IDEMPOTENT = {"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"}
 
 
 # What our messages say where we refuse what Istio takes, and why we do.
