@@ -7,6 +7,10 @@ use serde_json::{Value, json};
 
 use crate::api::{Api, ApiError};
 
+mod gateway;
+
+pub(crate) use gateway::{Release as GatewayRelease, gateway};
+
 /// A program of the control plane, or one that looks at the mesh.
 struct Part {
     /// Name of its Deployment.

@@ -3,7 +3,7 @@
 use std::io::{Write, stdout};
 use std::process::ExitCode;
 
-use anyhow::bail;
+use anyhow::{anyhow, bail};
 use ironmesh_control::gateway;
 use ironmesh_dialects::install::Installation;
 use ironmesh_dialects::kinds::Resource;
@@ -51,7 +51,7 @@ pub(super) async fn install(
     name: &str,
     chart: &Chart,
 ) -> anyhow::Result<ExitCode> {
-    let rendered = render(chart, line)?;
+    let rendered = render(chart, line, name)?;
     let before = Release::find(api, name).await?;
     if before.is_some() && line.words()[0] == "install" {
         bail!("a release named {name} already exists; `helm upgrade` changes it");
@@ -90,16 +90,16 @@ pub(super) async fn install(
     release.say()?;
     writeln!(
         stdout(),
-        "\nNOTES:\nironmesh is the control plane and has the gateway; what is listed answers under the \
-         names of this chart."
+        "\nNOTES:\nironmesh is the control plane and gives gateways their proxy; what is listed answers \
+         under the names of this chart."
     )?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// Prints what a chart makes.
-pub(super) fn print(chart: &Chart, line: &Line, _: &str) -> anyhow::Result<ExitCode> {
+pub(super) fn print(chart: &Chart, line: &Line, name: &str) -> anyhow::Result<ExitCode> {
     let mut out = stdout().lock();
-    for object in render(chart, line)?.objects {
+    for object in render(chart, line, name)?.objects {
         write!(out, "---\n{}", to_yaml(&object)?)?;
     }
     Ok(ExitCode::SUCCESS)
@@ -118,7 +118,7 @@ pub(super) fn list(releases: &[Release]) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn render(chart: &Chart, line: &Line) -> anyhow::Result<Rendered> {
+fn render(chart: &Chart, line: &Line, name: &str) -> anyhow::Result<Rendered> {
     let values = line.values()?;
     let (namespace, version) = (line.namespace(), chart.version.as_str());
     let nothing = Rendered {
@@ -151,7 +151,13 @@ fn render(chart: &Chart, line: &Line) -> anyhow::Result<Rendered> {
             let ignored = ignored.into_iter().map(plain).collect();
             Rendered { objects: charts::istiod(), settings, ignored, ..nothing }
         }
-        // Its kinds and its gateway the mesh has.
+        "gateway" if (name, namespace) != (charts::GATEWAY, charts::ROOT) => {
+            let of = charts::GatewayRelease { name, namespace, version };
+            let (objects, ignored) =
+                charts::gateway(of, &values).map_err(|why| anyhow!("chart gateway: {why}"))?;
+            Rendered { objects, ignored, ..nothing }
+        }
+        // Its kinds and the gateway of that name the mesh has.
         _ => nothing,
     })
 }

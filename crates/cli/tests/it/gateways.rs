@@ -1,6 +1,7 @@
 //! Gateways beside the ingress gateway, over real sidecars: Istio's egress gateway as its documentation
 //! sets it up, and gateways that users deploy themselves.
 
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -417,4 +418,52 @@ fn a_pod_of_a_user_is_a_gateway_if_it_asks_to_be_one() {
     for nobody in [to(1, "secure"), to(8443, "nobody"), "secure.default.svc.cluster.local".into()] {
         assert!(passed(&nobody).ends_with(" 000"), "{nobody}");
     }
+}
+
+/// Istio's chart `gateway`, by the words of its documentation.
+#[test]
+fn a_release_of_the_gateway_chart_is_a_gateway() {
+    let Some(mesh) = started("") else { return };
+    let helm = |line: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ironmesh"));
+        command.arg0("helm").args(line.split(' ')).current_dir(mesh.folder.path());
+        command.env("IRONMESH_MESH", &mesh.name).env("HOME", mesh.folder.path());
+        command.env("XDG_STATE_HOME", mesh.folder.path().join("state-home"));
+        let said = command.output().unwrap();
+        assert!(said.status.success(), "{said:?}");
+        String::from_utf8(said.stdout).unwrap()
+    };
+    let install = "install istio-ingress istio/gateway -n istio-ingress --create-namespace --wait \
+                   --set service.type=ClusterIP,autoscaling.enabled=false,replicaCount=2";
+    let said = helm(install);
+    assert!(said.contains("deployment.apps/istio-ingress"), "{said}");
+    assert!(helm("list").contains("istio-ingress"));
+    let rolled = ["-n", "istio-ingress", "rollout", "status", "deploy/istio-ingress"];
+    mesh.ok(&[&rolled[..], &["--timeout=60s"]].concat());
+    let pods = ["-n", "istio-ingress", "get", "pods", "-l", "istio=ingress", "-o", "name"];
+    await_some("two pods", || (mesh.ok(&pods).lines().count() == 2).then_some(()));
+    apply(
+        &mesh,
+        "
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: edge}
+spec:
+  selector: {istio: ingress}
+  servers: [{port: {number: 80, name: http, protocol: HTTP}, hosts: ['*']}]
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: edge}
+spec:
+  hosts: ['*']
+  gateways: [edge]
+  http: [{route: [{destination: {host: plain, port: {number: 5000}}}]}]
+",
+    );
+    let url = ["http://istio-ingress.istio-ingress/hello"];
+    await_answer(&mesh, "default", &url, ["Hello", " 200"]);
+    helm("uninstall istio-ingress -n istio-ingress");
+    await_some("no pods", || mesh.ok(&pods).trim().is_empty().then_some(()));
+    await_answer(&mesh, "default", &url, ["", " 000"]);
 }
