@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::sync::mpsc;
 
 use crate::running::{Running, await_some, samples};
 
@@ -63,6 +64,27 @@ fn server(name: &'static str) -> SocketAddr {
         }
     });
     address
+}
+
+/// A server of the host that tells for which hosts it was asked.
+fn heard() -> (SocketAddr, mpsc::Receiver<String>) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    let (tell, heard) = mpsc::channel();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut head = [0; 4096];
+            let length = stream.read(&mut head).unwrap_or(0);
+            let head = String::from_utf8_lossy(&head[..length]).to_ascii_lowercase();
+            let host = head.lines().find(|line| line.starts_with("host:")).unwrap_or_default();
+            // Once nobody listens any more the test is over.
+            let _ = tell.send(host.to_owned());
+            let answer = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+            let _ = stream.write_all(answer.as_bytes());
+        }
+    });
+    (address, heard)
 }
 
 /// Status and body of what the caller of a namespace gets; a status of 000 if there was no answer.
@@ -184,6 +206,28 @@ spec:
     let elsewhere = ["--resolve", "a.dyn.test:80:192.0.2.1", "http://a.dyn.test/"];
     await_answer(mesh, "shop", &elsewhere, "first host: a.dyn.test 200");
     assert_eq!(get(mesh, "shop", &["http://a.dyn.test/"]), "first host: a.dyn.test 200");
+    // A copy goes to the host that its rule names.
+    let (copied, copies) = heard();
+    mesh.ok(&["external", &format!("copy.dyn.test={copied}")]);
+    mesh.write(
+        "mirror.yaml",
+        "
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: mirrored, namespace: shop}
+spec:
+  hosts: [a.dyn.test]
+  http:
+  - route: [{destination: {host: a.dyn.test}}]
+    mirror: {host: copy.dyn.test}
+",
+    );
+    let applied = mesh.run(&["apply", "-f", "mirror.yaml"]);
+    assert!(applied.code == 0 && !applied.err.contains("IM0"), "{applied:?}");
+    await_some("a copy", || {
+        assert_eq!(get(mesh, "shop", &elsewhere), "first host: a.dyn.test 200");
+        copies.try_iter().find(|host| host == "host: a.dyn.test-shadow")
+    });
     // A name that nobody knows, and one that is none of the entry's.
     let unknown = ["--resolve", "b.dyn.test:80:192.0.2.1", "http://b.dyn.test/"];
     assert!(get(mesh, "shop", &unknown).ends_with(" 503"));

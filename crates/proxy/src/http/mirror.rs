@@ -13,7 +13,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use ironmesh_model::group::{Ask, Group, Tried};
-use ironmesh_model::{Decision, Draw, ListenerKind, Reason};
+use ironmesh_model::request::split_authority;
+use ironmesh_model::{Decision, Draw, ListenerKind, Member, Name, Reason};
 use ironmesh_telemetry::metrics::Single;
 use tokio::sync::mpsc;
 use tokio::task::spawn_local;
@@ -26,6 +27,7 @@ use crate::http::upstream::{Answer, Directions};
 use crate::http::{RequestBody, dial};
 use crate::http1::{Framing, Limits};
 use crate::message::{Fields, RequestHead, ResponseHead, Version};
+use crate::names;
 use crate::pool::{Kept, Target};
 use crate::proxy_protocol::Origin;
 use crate::worker::Worker;
@@ -151,6 +153,10 @@ pub(crate) fn begin(
             }
         };
         worker.mirrors.set(worker.mirrors.get() + 1);
+        let host = match to.host.starts_with('*') {
+            true => Name::from(&*split_authority(exchange.head.authority()).0),
+            false => to.host.clone(),
+        };
         let (to, from) = mpsc::unbounded_channel();
         let waiting = Rc::<Cell<usize>>::default();
         copies.0.get_or_insert_default().0.push(Feed {
@@ -164,6 +170,7 @@ pub(crate) fn begin(
             listener: exchange.connection.kind,
             dialled: exchange.connection.destination,
             draw: exchange.draw,
+            host,
             group,
             http2_client: exchange.head.version == Version::Http2,
             grpc: exchange.grpc,
@@ -202,6 +209,9 @@ struct Copy {
     listener: ListenerKind,
     dialled: SocketAddr,
     draw: Draw,
+    /// Where it goes, in a service that is reached at whatever host is named: to the destination of the
+    /// rule, or if that is a wildcard to the host of the request.
+    host: Name,
     group: Arc<Group>,
     http2_client: bool,
     grpc: bool,
@@ -229,13 +239,27 @@ impl Copy {
         worker.mirrors.set(worker.mirrors.get().saturating_sub(1));
     }
 
+    /// The host as an endpoint, once it is known what it stands for.
+    async fn member_named(&self, ask: &Ask<'_>) -> Option<Arc<Member>> {
+        let name = self.group.named(Some(&self.host))?;
+        names::learn(&self.worker, &self.workload, &name).await;
+        let view = self.workload.views.load();
+        self.group.member_named(&name, view.answer(&name)?, ask)
+    }
+
     /// Sends it to an endpoint, and reads the answer to its end.
     async fn send(&mut self) -> Result<(), Failure> {
         let worker = &self.worker;
         let nobody = Tried::default();
         // As in Envoy, what a request is known by says nothing of its copies.
         let ask = Ask { dialled: self.dialled, tried: &nobody, draw: self.draw, hash: None };
-        let member = self.group.pick(&ask, || worker.process.now()).map_err(Failure::mesh)?;
+        let member = match self.group.pick(&ask, || worker.process.now()) {
+            Ok(member) => member,
+            Err(reason) => {
+                let named = Box::pin(self.member_named(&ask)).await;
+                named.ok_or(Failure::mesh(reason))?
+            }
+        };
         let _under_way = member.begin();
         let address = member.address();
         let address = address.ok_or(Failure::upstream(Reason::ConnectFailed, Stage::NotSent))?;
