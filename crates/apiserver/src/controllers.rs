@@ -28,7 +28,6 @@ mod deployment;
 mod endpoint_slices;
 mod endpoints;
 mod events;
-mod ingress;
 mod job;
 mod namespace;
 mod owned;
@@ -78,7 +77,6 @@ const CONTROLLERS: &[Controller] = &[
     job::CONTROLLER,
     endpoints::CONTROLLER,
     endpoint_slices::CONTROLLER,
-    ingress::CONTROLLER,
 ];
 
 /// Something to do.

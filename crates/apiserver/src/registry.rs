@@ -6,8 +6,8 @@
 use std::sync::Arc;
 
 use ironmesh_dialects::kinds::Resource;
-use ironmesh_dialects::kubernetes::MADE_BY_MESH;
 use ironmesh_dialects::kubernetes::kinds::Pod;
+use ironmesh_dialects::kubernetes::{MADE_BY_MESH, set_default_class};
 use ironmesh_model::Severity;
 use ironmesh_model::limits::ControlLimits;
 use serde_json::json;
@@ -185,6 +185,11 @@ impl Registry {
             ("", "persistentvolumeclaims", _) => hold_claim(&mut object),
             ("apiextensions.k8s.io", "customresourcedefinitions", _) => {
                 custom::establish(&mut object);
+            }
+            ("networking.k8s.io", "ingresses", _) => {
+                let classes = Resource::of("networking.k8s.io/v1", "IngressClass");
+                let classes = self.store.list(&Collection::from(&classes), None).0;
+                set_default_class(&mut object, classes.iter().map(|class| &**class));
             }
             _ => {}
         }

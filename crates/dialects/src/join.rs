@@ -7,11 +7,13 @@ use ironmesh_model::settings::Settings;
 use ironmesh_model::snapshot::Edit;
 
 use crate::istio::Entries;
-use crate::kubernetes::{IngressPart, Members, NodePart, PodPart, ServicePart};
+use crate::kubernetes::{Members, NodePart, PodPart, ServicePart};
 use crate::translate::{Part, Translated};
 
+mod ingresses;
 mod late;
 
+use ingresses::Ingresses;
 use late::LateParts;
 pub(crate) use late::{Late, Place};
 
@@ -22,6 +24,7 @@ pub struct Join<K> {
     members: Members<K>,
     late: LateParts<K>,
     entries: Entries<K>,
+    ingresses: Ingresses<K>,
     /// Those that the mesh was started with.
     settings: Settings,
     /// What each object is that has a part in the model.
@@ -49,6 +52,7 @@ enum Kind {
     MeshConfig(bool),
     Credential(ObjectId),
     Ingress(ObjectId),
+    IngressClass,
 }
 
 impl<K: Ord + Clone> Join<K> {
@@ -57,8 +61,9 @@ impl<K: Ord + Clone> Join<K> {
         let edits = vec![Edit::Settings(settings.clone().into())];
         let members = Members::new(settings.clone());
         let entries = Entries::new(settings.clone());
-        let late = LateParts::new();
-        (Self { members, late, entries, settings, kinds: BTreeMap::new() }, edits)
+        let (late, ingresses) = (LateParts::new(), Ingresses::new(settings.ingress.clone()));
+        let kinds = BTreeMap::new();
+        (Self { members, late, entries, ingresses, settings, kinds }, edits)
     }
 
     /// An object came or changed.
@@ -102,17 +107,11 @@ impl<K: Ord + Clone> Join<K> {
             Part::Gateway(part) => vec![Edit::Gateway(part.id.clone(), Some(part))],
             Part::Sidecar(part) => vec![Edit::Sidecar(part.id.clone(), Some(part))],
             Part::MeshConfig(part) if part.namespace == self.settings.root_namespace => {
-                vec![Edit::Settings(part.over(&self.settings).into())]
+                self.set(part.over(&self.settings))
             }
             Part::MeshConfig(_) => Vec::new(),
-            Part::Ingress(part) => {
-                let IngressPart { gateway, route } = *part;
-                let id = gateway.id.clone();
-                vec![
-                    Edit::Gateway(id.clone(), Some(gateway.into())),
-                    Edit::Route(id, Some(route.into())),
-                ]
-            }
+            Part::Ingress(part) => self.ingresses.put(key, *part),
+            Part::IngressClass(name, controller) => self.ingresses.put_class(key, name, controller),
             Part::Credential(part) => vec![Edit::Credential(part.id.clone(), Some(part))],
         };
         edits.extend(made);
@@ -142,13 +141,26 @@ impl<K: Ord + Clone> Join<K> {
             Some(Kind::InboundPolicy(id)) => vec![Edit::InboundPolicy(id, None)],
             Some(Kind::Gateway(id)) => vec![Edit::Gateway(id, None)],
             Some(Kind::Sidecar(id)) => vec![Edit::Sidecar(id, None)],
-            Some(Kind::MeshConfig(true)) => vec![Edit::Settings(self.settings.clone().into())],
+            Some(Kind::MeshConfig(true)) => self.set(self.settings.clone()),
             Some(Kind::MeshConfig(false)) => Vec::new(),
+            Some(Kind::IngressClass) => self.ingresses.take_class(key),
             Some(Kind::Ingress(id)) => {
-                vec![Edit::Gateway(id.clone(), None), Edit::Route(id, None)]
+                self.ingresses.take(key);
+                vec![
+                    Edit::Gateway(id.clone(), None),
+                    Edit::Route(id.clone(), None),
+                    Edit::Found(id, Vec::new()),
+                ]
             }
             Some(Kind::Credential(id)) => vec![Edit::Credential(id, None)],
         }
+    }
+
+    /// The settings are these.
+    fn set(&mut self, settings: Settings) -> Vec<Edit> {
+        let mut edits = self.ingresses.set_control(&settings.ingress);
+        edits.push(Edit::Settings(settings.into()));
+        edits
     }
 
     /// A Service is this, or gone; an entry of its name counts while it is not there.
@@ -207,6 +219,7 @@ impl Kind {
             Part::Gateway(part) => Self::Gateway(part.id.clone()),
             Part::Credential(part) => Self::Credential(part.id.clone()),
             Part::Ingress(part) => Self::Ingress(part.gateway.id.clone()),
+            Part::IngressClass(..) => Self::IngressClass,
             Part::Sidecar(part) => Self::Sidecar(part.id.clone()),
             Part::MeshConfig(part) => Self::MeshConfig(part.namespace == settings.root_namespace),
         })

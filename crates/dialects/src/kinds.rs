@@ -409,8 +409,6 @@ fn check<T: Typed>(object: &Object, findings: &mut Vec<Finding>) {
 
 /// Why nothing needs to act on the objects of a kind.
 mod why {
-    pub(super) const CLASS: &str =
-        "the mesh serves Ingresses of the class `istio`, whether or not an IngressClass says so";
     pub(super) const VOLUME: &str =
         "each claim has a folder of its own; a volume of a manifest serves none";
     pub(super) const ROLES: &str = "who may ask the API for what does not follow from roles here";
@@ -466,7 +464,7 @@ kinds! {
     }
     native "networking.k8s.io" ["v1", "v1beta1"] also [("extensions", "v1beta1")] status none {
         Ingress "ingresses" ["ing"] namespaced model(core::Ingress, kubernetes::ingress) converted by old_ingress shown INGRESS;
-        IngressClass "ingressclasses" [] cluster unneeded(CLASS) shown INGRESS_CLASS;
+        IngressClass "ingressclasses" [] cluster model(core::IngressClass, kubernetes::ingress_class) shown INGRESS_CLASS;
         NetworkPolicy "networkpolicies" ["netpol"] namespaced kept shown NETWORK_POLICY;
     }
     custom "networking.istio.io" ["v1", "v1beta1", "v1alpha3"] also [] status Istio {

@@ -10,6 +10,7 @@ use ironmesh_model::{Finding, FindingCode, Identity, Labels, Name, WorkloadId};
 
 use crate::Object;
 
+mod annotations;
 pub mod base64;
 pub mod capabilities;
 mod credential;
@@ -24,13 +25,14 @@ mod service;
 pub mod sysctls;
 mod topology;
 
+pub(crate) use annotations::annotations;
 pub(crate) use credential::credential;
 pub(crate) use endpoints::{EndpointsPart, endpoint_slice, endpoints};
 pub use endpoints::{MIRRORING_CONTROLLER, SERVICE_NAME, SLICE_CONTROLLER, SLICE_MANAGED_BY};
 pub use fields::node_labels;
-pub(crate) use fields::{annotations, metadata, old_workload, read_workload};
-pub use ingress::ingress_ports;
-pub(crate) use ingress::{IngressPart, ingress, old_ingress};
+pub(crate) use fields::{metadata, old_workload, read_workload};
+pub use ingress::{IngressClasses, set_default_class};
+pub(crate) use ingress::{IngressPart, ingress, ingress_class, old_ingress};
 pub(crate) use members::Members;
 pub(crate) use pod::pod;
 pub(crate) use protocol::declared as declared_protocol;

@@ -7,7 +7,7 @@ use ironmesh_model::snapshot::{
     DestinationPolicySource, GatewaySource, InboundPolicySource, Objects, RouteSource,
     SidecarSource,
 };
-use ironmesh_model::{Finding, FindingCode, Severity};
+use ironmesh_model::{Finding, FindingCode, Name, Severity};
 
 use crate::istio::{EntryPart, MeshConfig};
 use crate::join::{Late, Place};
@@ -60,6 +60,8 @@ pub(crate) enum Part {
     MeshConfig(Box<MeshConfig>),
     Credential(Box<CredentialSource>),
     Ingress(Box<IngressPart>),
+    /// A class of Ingresses, and its controller.
+    IngressClass(Name, Name),
 }
 
 /// What was made of all objects.

@@ -22,6 +22,7 @@ use ironmesh_identity::TokenKey;
 use ironmesh_model::bootstrap::{CONTROL_PORT, OUTSIDE_NAMES_PORT};
 use ironmesh_model::limits::{Limits, PlatformLimits};
 use ironmesh_model::settings::Settings;
+use serde_json::Value;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::{JoinSet, LocalSet, spawn_local};
 
@@ -134,7 +135,7 @@ async fn serve_all(spec: AgentSpec, host: &HostLink) -> io::Result<()> {
         given_endpoints: Reflector::default(),
         secrets: Reflector::default(),
         config_maps: Reflector::default(),
-        gateway_ports: GatewayPorts::default(),
+        gateway_ports: GatewayPorts::new(spec.settings.clone()),
         entries: RefCell::default(),
         host_ports: Default::default(),
         edge: Notify::new(),
@@ -318,25 +319,34 @@ async fn follow_all(node: Rc<Node>) {
         let node = Rc::clone(&node);
         move || node.configuration.notify_one()
     };
-    let on_gateway = {
+    let on_config_map = {
         let node = Rc::clone(&node);
         move || {
-            node.edge.notify_waiters();
-            node.exposure.changed.notify_one();
+            node.configuration.notify_one();
+            node.note_mesh_config();
         }
+    };
+    let on_gateway = {
+        let node = Rc::clone(&node);
+        move || node.note_edge()
     };
     tokio::join!(
         copy(GATEWAYS, &node, node.gateway_ports.gateways.clone(), on_gateway),
         copy("/api/v1/services", &node, node.services.clone(), on_service()),
         copy("/api/v1/endpoints", &node, node.given_endpoints.clone(), on_service()),
         copy("/api/v1/secrets", &node, node.secrets.clone(), on_configuration()),
-        copy("/api/v1/configmaps", &node, node.config_maps.clone(), on_configuration()),
+        copy("/api/v1/configmaps", &node, node.config_maps.clone(), on_config_map),
         kubelet::claims::follow_all(&node),
         kubelet::cordon::follow_node(&node),
         copy_entries(&node),
     );
     spawn_local(kubelet::refresh_volumes(Rc::clone(&node)));
-    spawn_local(copy_ingresses(Rc::clone(&node)));
+    for (path, copy) in [
+        (INGRESSES, node.gateway_ports.ingresses.clone()),
+        (INGRESS_CLASSES, node.gateway_ports.ingress_classes.clone()),
+    ] {
+        spawn_local(copy_at_edge(Rc::clone(&node), path, copy));
+    }
     spawn_local(exposure::run(Rc::clone(&node)));
     spawn_local(health::run(Rc::clone(&node)));
     let (sender, changes) = mpsc::channel(node.limits.platform.changes_waiting_max);
@@ -419,19 +429,17 @@ async fn copy_entries(node: &Rc<Node>) {
     synced.notified().await;
 }
 
-/// Copies the Ingresses, for ever.
-async fn copy_ingresses(node: Rc<Node>) {
+/// Copies what says of ports of gateways, for ever.
+async fn copy_at_edge(node: Rc<Node>, path: &'static str, copy: Reflector<Value>) {
     let (sender, mut changes) = mpsc::channel(node.limits.platform.changes_waiting_max);
-    spawn_local(follow(node.api.clone(), INGRESSES, sender));
-    let ingresses = &node.gateway_ports.ingresses;
+    spawn_local(follow(node.api.clone(), path, sender));
     while let Some(change) = changes.recv().await {
         match change {
-            Change::Is(object) => ingresses.insert(key_of(&object), object),
-            Change::Gone(key) => ingresses.remove(&key),
+            Change::Is(object) => copy.insert(key_of(&object), object),
+            Change::Gone(key) => copy.remove(&key),
             Change::Synced => {}
         }
-        node.edge.notify_waiters();
-        node.exposure.changed.notify_one();
+        node.note_edge();
     }
 }
 
@@ -466,6 +474,8 @@ const ENTRIES: &str = "/apis/networking.istio.io/v1/serviceentries";
 pub(super) const GATEWAYS: &str = "/apis/networking.istio.io/v1/gateways";
 /// Where the API has the Ingresses.
 pub(super) const INGRESSES: &str = "/apis/networking.k8s.io/v1/ingresses";
+/// Where the API has the IngressClasses.
+pub(super) const INGRESS_CLASSES: &str = "/apis/networking.k8s.io/v1/ingressclasses";
 /// Port of the resolver.
 const DNS_PORT: u16 = 53;
 /// Pause between questions whether the API is there.

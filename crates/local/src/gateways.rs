@@ -1,10 +1,14 @@
-//! Which ports a gateway has: those that the `Gateway` objects name which select its pod, and the
-//! ingress gateway those of Ingresses.
+//! Which ports a gateway has: those that the `Gateway` objects name which select its pod, and those of
+//! Ingresses if it is for them.
+
+use std::cell::RefCell;
 
 use ironmesh_dialects::istio::gateway::Gateway;
-use ironmesh_dialects::kubernetes::ingress_ports;
+use ironmesh_dialects::istio::settings_with;
+use ironmesh_dialects::kubernetes::IngressClasses;
 use ironmesh_dialects::kubernetes::kinds::ObjectMeta;
 use ironmesh_model::bootstrap::ProxyKind;
+use ironmesh_model::settings::{IngressControl, Settings};
 use serde_json::Value;
 
 use super::reflector::Reflector;
@@ -15,9 +19,28 @@ pub(crate) struct GatewayPorts {
     pub(crate) gateways: Reflector<Gateway>,
     /// As they are, since what they say of themselves is written, too.
     pub(crate) ingresses: Reflector<Value>,
+    pub(crate) ingress_classes: Reflector<Value>,
+    /// What MeshConfig says of Ingresses.
+    pub(crate) ingress_control: RefCell<IngressControl>,
+    /// Those that the mesh was started with.
+    pub(crate) settings: Settings,
 }
 
 impl GatewayPorts {
+    /// Those of a mesh that was started with these settings, of which nothing is known yet.
+    pub(crate) fn new(settings: Settings) -> Self {
+        Self { ingress_control: settings.ingress.clone().into(), settings, ..Self::default() }
+    }
+
+    /// Takes what MeshConfig says now; returns whether that is something else for Ingresses.
+    pub(crate) fn take_mesh_config(&self, text: Option<&str>) -> bool {
+        let now = text.map_or_else(
+            || self.settings.ingress.clone(),
+            |text| settings_with(text, &self.settings).ingress,
+        );
+        self.ingress_control.replace(now.clone()) != now
+    }
+
     /// Whether the proxy of a pod may listen at the edge on a port: it must be a gateway, and a
     /// `Gateway` that selects the pod must name the port (Istio's `Gateway.selector`; an empty one
     /// selects all), or an Ingress if it is the ingress gateway.
@@ -28,10 +51,22 @@ impl GatewayPorts {
             named |= gateway.spec.servers.iter().any(|server| server.port.number == port)
                 && selector.all(|(key, value)| pod.labels.get(key) == Some(value));
         });
-        if pod.labels.get("istio").is_some_and(|of| of == "ingressgateway") {
-            self.ingresses.for_each(|ingress| named |= ingress_ports(ingress).contains(&port));
+        let label = self.ingress_control.borrow().gateway_label().clone();
+        if !named && pod.labels.get("istio").is_some_and(|of| **of == *label) {
+            self.for_each_ingress(|_, ports| named |= ports.contains(&port));
         }
         kind == ProxyKind::Gateway && named
+    }
+
+    /// Calls a function with each Ingress that the mesh serves, and its ports.
+    pub(crate) fn for_each_ingress(&self, mut f: impl FnMut(&Value, &[u16])) {
+        let mut classes = Vec::new();
+        self.ingress_classes.for_each(|class| classes.push(class.clone()));
+        let (classes, control) = (IngressClasses::of(&classes), self.ingress_control.borrow());
+        self.ingresses.for_each(|ingress| match classes.ports(ingress, &control) {
+            [] => {}
+            ports => f(ingress, ports),
+        });
     }
 }
 
@@ -93,5 +128,12 @@ mod tests {
         assert!(!listens("egressgateway", 80), "another gateway");
         put("tls", ingress("istio", json!([{"secretName": "s"}])));
         assert!(listens("ingressgateway", 443));
+        ports.ingress_control.borrow_mut().selector = "egressgateway".into();
+        assert!(!listens("ingressgateway", 80) && listens("egressgateway", 80));
+        ports.ingress_control.borrow_mut().class = "edge".into();
+        assert!(!listens("egressgateway", 80), "of another class");
+        let of = json!({"metadata": {"name": "istio"}, "spec": {"controller": "istio.io/ingress-controller"}});
+        ports.ingress_classes.insert((String::new(), "istio".to_owned()), of);
+        assert!(listens("egressgateway", 80), "its IngressClass says whose it is");
     }
 }

@@ -40,7 +40,7 @@ pub(super) async fn await_ready(mesh: &str, page: &str, progress_timeout: Durati
     let options = UpOptions { mesh, page, detach: true, ..UpOptions::default() };
     let api = api_of(&options.mesh);
     let outcome = progress::until_ready(&api, progress_timeout).await;
-    let status = progress::until_published(&api, &options.mesh).await;
+    let status = progress::until_published(&api, &options).await;
     progress::say_urls(&status, &options, outcome);
     outcome == Outcome::Ready
 }
@@ -218,7 +218,7 @@ impl Host {
         let address = Address::Abstract(api.to_owned());
         let api = Client::new(address, agent::client_limits(limits));
         let outcome = progress::until_ready(&api, limits.progress_timeout).await;
-        let status = progress::until_published(&api, &self.options.mesh).await;
+        let status = progress::until_published(&api, &self.options).await;
         progress::say_urls(&status, &self.options, outcome);
         if let Some(report) = self.report.take() {
             let report_byte = if outcome == Outcome::Ready { READY } else { STALLED };

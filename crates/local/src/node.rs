@@ -51,7 +51,7 @@ pub(crate) struct Node {
     pub(crate) claims: Claims,
     pub(crate) cordon: Cordon,
     pub(crate) host_ports: HostPorts,
-    /// Rung when a `Gateway` or Ingress changes.
+    /// Rung when a `Gateway` or Ingress changes, or whose an Ingress is.
     pub(crate) edge: Notify,
     /// Rung when a Service or the readiness of a pod changes.
     pub(crate) topology: Notify,
@@ -108,6 +108,22 @@ impl Node {
     pub(crate) fn note_topology(&self) {
         self.topology.notify_one();
         self.exposure.changed.notify_one();
+    }
+
+    /// Notes that a `Gateway` or Ingress has changed, or whose an Ingress is.
+    pub(crate) fn note_edge(&self) {
+        self.edge.notify_waiters();
+        self.exposure.changed.notify_one();
+    }
+
+    /// Notes what MeshConfig says now.
+    pub(crate) fn note_mesh_config(&self) {
+        let namespace = &self.gateway_ports.settings.root_namespace;
+        let config = self.config_maps.object(namespace, "istio");
+        let text = config.as_ref().and_then(|config| config.data.get("mesh"));
+        if self.gateway_ports.take_mesh_config(text.map(String::as_str)) {
+            self.note_edge();
+        }
     }
 
     /// A pod that is here.

@@ -104,7 +104,7 @@ findings! {
     /// Mutual TLS is asked for where it cannot be had.
     NoMutualTls, "IM0115", Warning, "The rule asks for mutual TLS with endpoints that take none, which are sent plaintext.", "Give their pods a sidecar, or drop tls.mode.";
     /// A host that no service has.
-    UnknownHost, "IM0116", Warning, "The object is for a host inside the cluster that no service has, so it has no effect for it.", "Create the service, or correct the host; only names without a dot are completed.";
+    UnknownHost, "IM0116", Warning, "The object is for a host that no service has, so it has no effect for it.", "Create the service, or correct the host; only names without a dot are completed.";
     /// A host that a gateway does not serve for the namespace of a VirtualService.
     HostNotServed, "IM0117", Warning, "A VirtualService is attached to a Gateway that does not serve its hosts for its namespace, so it has no effect there.", "Add the host to a server of the Gateway (HOST, or NAMESPACE/HOST), or correct the host.";
     /// A port of a pod to which two Services give protocols that do not go together.
@@ -114,7 +114,7 @@ findings! {
     /// A kind that nothing here needs.
     NotNeeded, "IM0120", Info, "The kind is kept, and nothing needs to act on it here.", "Nothing needs to be done: what the kind is for is given without it.";
     /// A certificate that is not there or cannot be used.
-    BadCredential, "IM0121", Warning, "A server of a Gateway names a Secret that is not there or cannot be used, so clients get no TLS from it.", "Create the Secret in the namespace of the gateway's pods: tls.crt and tls.key, and ca.crt where clients show certificates.";
+    BadCredential, "IM0121", Warning, "A server of a Gateway, or the TLS of a DestinationRule, names a Secret that is not there or cannot be used, so there is no TLS by it.", "Create the Secret in the namespace of the pods that use it: tls.crt and tls.key, and ca.crt where certificates of the other side are verified.";
     /// Two servers that claim one port differently.
     PortTaken, "IM0122", Warning, "An older Gateway has the port for another protocol, or the host on it, so this server has no effect there.", "Give one of them another port, or join them.";
     /// An Ingress of a class that nothing serves.
@@ -131,6 +131,8 @@ findings! {
     RulesOfMeshOnly, "IM0132", Info, "A route of a gateway names a host, for which another VirtualService has rules with subsets; these hold for callers in the mesh only.", "Name subsets in this object, too, or attach the other one to the gateway.";
     /// A pod without a sidecar where pods get one.
     NotInjected, "IM0134", Warning, "The pod has no sidecar, though its namespace asks for one: it was made before the namespace was labelled, or without the mesh.", "Restart it: `ironmesh rollout restart`, or delete the pod.";
+    /// A host that ServiceEntries give unlike protocols.
+    EntriesConflict, "IM0135", Warning, "Two ServiceEntries give one port of a host unlike protocols; a caller goes by one of them: that of its own namespace, else the older.", "Give both the same protocol, or export them to unlike namespaces.";
     /// A kind for a part of another mesh.
     NotPartHere, "IM0140", Info, "The kind is for a part of Istio that this mesh does not have.", "Nothing needs to be done: the message says what stands in for it, or that nothing does.";
     /// A workload kind that is not run here.

@@ -1,6 +1,6 @@
 //! Settings of the mesh, by the names of Istio's MeshConfig where it has one.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -47,6 +47,8 @@ pub struct Settings {
     /// being near, where neither a policy nor the service says so; default: the nearer ones. All but
     /// `localityLbSetting.enabled` comes from MeshConfig.
     pub locality: Arc<LocalityBalance>,
+    /// Which Ingresses the mesh serves, and where. Proxies are not told of it.
+    pub ingress: IngressControl,
 }
 
 impl Default for Settings {
@@ -65,9 +67,74 @@ impl Default for Settings {
             gateway_proxy_protocol: false,
             gateway_topology: Topology::default(),
             locality: Arc::default(),
+            ingress: IngressControl::default(),
         }
     }
 }
+
+/// Which Ingresses the mesh serves, and where.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IngressControl {
+    /// `ingressControllerMode`; default `STRICT`.
+    pub mode: IngressMode,
+    /// `ingressClass`: the class that the annotation of an Ingress names; default `istio`.
+    pub class: Name,
+    /// `ingressService`: the Service in the root namespace whose address Ingresses show; default
+    /// `istio-ingressgateway`.
+    pub service: Name,
+    /// `ingressSelector`: the label `istio` of the gateways that serve Ingresses; empty: as
+    /// `ingressService` says.
+    pub selector: Name,
+}
+
+impl Default for IngressControl {
+    fn default() -> Self {
+        Self {
+            mode: IngressMode::Strict,
+            class: "istio".into(),
+            service: INGRESS_SERVICE.into(),
+            selector: Name::default(),
+        }
+    }
+}
+
+impl IngressControl {
+    /// The label `istio` of the gateways that serve Ingresses.
+    pub fn gateway_label(&self) -> &Name {
+        static OF_THE_MESH: LazyLock<Name> = LazyLock::new(|| "ingressgateway".into());
+        match (&*self.selector, self.shown_service()) {
+            ("", "" | INGRESS_SERVICE) => &OF_THE_MESH,
+            ("", _) => &self.service,
+            _ => &self.selector,
+        }
+    }
+
+    /// The Service whose address Ingresses show. For the one of Istio up to 0.8 the mesh's own stands in,
+    /// as for all of that control plane.
+    pub fn shown_service(&self) -> &str {
+        match &*self.service {
+            OLD_INGRESS_SERVICE if self.selector.is_empty() => INGRESS_SERVICE,
+            service => service,
+        }
+    }
+}
+
+/// Of which class an Ingress is that the mesh serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum IngressMode {
+    /// None is served.
+    Off,
+    /// Of the mesh's class, or without one.
+    Default,
+    /// Of the mesh's class.
+    Strict,
+}
+
+/// The Service of the gateway that every mesh has.
+const INGRESS_SERVICE: &str = "istio-ingressgateway";
+/// The one of Istio up to 0.8, whose manifests name it.
+const OLD_INGRESS_SERVICE: &str = "istio-ingress";
 
 /// What happens to traffic for destinations that the mesh does not know.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -134,7 +201,7 @@ pub enum BadSetting {
 
 impl Settings {
     /// Names that [`Settings::set`] takes, and what they do.
-    const TABLE: [(&'static str, &'static str); 14] = [
+    const TABLE: [(&'static str, &'static str); 18] = [
         (
             "outboundTrafficPolicy.mode",
             "What happens to traffic for destinations that the mesh does not know: ALLOW_ANY lets \
@@ -183,6 +250,18 @@ impl Settings {
             "Whether endpoints that are near are preferred where outlier detection tells which \
              do badly: true or false.",
         ),
+        (
+            "ingressControllerMode",
+            "Which Ingresses are served: STRICT: those of the mesh's class, DEFAULT: those without \
+             a class, too, OFF: none.",
+        ),
+        ("ingressClass", "The class of Ingresses that the mesh serves."),
+        (
+            "ingressService",
+            "The Service in the root namespace whose address Ingresses show; the gateways that serve \
+             them have its name for their label istio, where ingressSelector says no other.",
+        ),
+        ("ingressSelector", "The label istio of the gateways that serve Ingresses."),
     ];
 
     /// Names that [`Settings::set`] takes.
@@ -239,6 +318,14 @@ impl Settings {
                 self.gateway_topology.client_cert.to_string()
             }
             "localityLbSetting.enabled" => self.locality.enabled.to_string(),
+            "ingressControllerMode" => match self.ingress.mode {
+                IngressMode::Off => "OFF".to_owned(),
+                IngressMode::Default => "DEFAULT".to_owned(),
+                IngressMode::Strict => "STRICT".to_owned(),
+            },
+            "ingressClass" => self.ingress.class.to_string(),
+            "ingressService" => self.ingress.service.to_string(),
+            "ingressSelector" => self.ingress.selector.to_string(),
             _ => String::new(),
         }
     }
@@ -309,17 +396,34 @@ impl Settings {
                 let enabled = value.parse().map_err(|_| bad("true or false"))?;
                 Arc::make_mut(&mut self.locality).enabled = enabled;
             }
-            _ => {
-                self.mtls_mode = match value {
-                    "PERMISSIVE" => MtlsMode::Permissive,
-                    "STRICT" => MtlsMode::Strict,
-                    "DISABLE" => MtlsMode::Disable,
-                    _ => return Err(bad("PERMISSIVE, STRICT or DISABLE")),
-                }
+            "ingressControllerMode" => {
+                self.ingress.mode = ingress_mode(value).ok_or(bad("STRICT, DEFAULT or OFF"))?;
             }
+            "ingressClass" => self.ingress.class = value.into(),
+            "ingressService" => self.ingress.service = value.into(),
+            "ingressSelector" => self.ingress.selector = value.into(),
+            _ => self.mtls_mode = mtls(value).ok_or(bad("PERMISSIVE, STRICT or DISABLE"))?,
         }
         Ok(())
     }
+}
+
+fn mtls(word: &str) -> Option<MtlsMode> {
+    Some(match word {
+        "PERMISSIVE" => MtlsMode::Permissive,
+        "STRICT" => MtlsMode::Strict,
+        "DISABLE" => MtlsMode::Disable,
+        _ => return None,
+    })
+}
+
+fn ingress_mode(word: &str) -> Option<IngressMode> {
+    Some(match word {
+        "OFF" => IngressMode::Off,
+        "DEFAULT" => IngressMode::Default,
+        "STRICT" => IngressMode::Strict,
+        _ => return None,
+    })
 }
 
 /// Parses a duration as Go and Istio write it: `1h`, `1m30s`, `2.5s`, `300ms`. `None` if it is
@@ -403,7 +507,8 @@ mod tests {
         let mut settings = Settings::default();
         for name in Settings::names() {
             let value = settings.value(name);
-            assert!(!value.is_empty(), "{name}");
+            // Of what it leaves open another one says.
+            assert!(!value.is_empty() || name == "ingressSelector", "{name}");
             settings.set(name, &value).unwrap();
         }
         assert_eq!(settings, Settings::default());

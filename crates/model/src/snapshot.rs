@@ -19,7 +19,7 @@ use crate::resource::{
     references_of,
 };
 use crate::route::Route;
-use crate::service::{Endpoint, Endpoints, Service, Workload};
+use crate::service::{Endpoint, Endpoints, PortMap, Service, Workload};
 use crate::settings::Settings;
 
 mod cell;
@@ -72,6 +72,8 @@ pub struct Objects {
     pub credentials: Vec<CredentialSource>,
     /// Sidecars.
     pub sidecars: Vec<SidecarSource>,
+    /// What was found in objects when they were translated together with others.
+    pub found: Vec<(ObjectId, Vec<Finding>)>,
 }
 
 /// A service and its endpoints.
@@ -251,8 +253,19 @@ pub struct DestinationPolicySource {
     pub created: Created,
     /// Paths of the fields of its object that ask for the mesh's mutual TLS, for findings.
     pub mutual_tls_at: Vec<String>,
-    /// The Secrets that it names, each with the field that does.
-    pub credentials: Vec<(String, Name)>,
+    /// The Secrets that it names.
+    pub credentials: Vec<NamedSecret>,
+}
+
+/// A Secret that TLS towards a destination names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamedSecret {
+    /// Its name.
+    pub name: Name,
+    /// The field that names it, for findings.
+    pub place: String,
+    /// Whether its certificate is shown, beside its authorities.
+    pub is_shown: bool,
 }
 
 /// An inbound policy and where it applies.
@@ -404,6 +417,14 @@ impl Snapshot {
             addresses: reader.addresses_of(&workload.uid).to_vec(),
         });
         (subscriber, reader.into_reads())
+    }
+
+    /// The services of which the workload at an address is an endpoint, the oldest first, and to which
+    /// of its ports theirs lead.
+    pub fn services_at(&self, ip: IpAddr) -> Vec<(ServiceId, Vec<PortMap>)> {
+        let reader = Reader::new(&self.index);
+        let of = reader.endpoints_at(ip);
+        of.map(|(entry, own)| (entry.service.id.clone(), own.ports.clone())).collect()
     }
 
     /// The resource under a key as `subscriber` sees it; `None` if there is none (a

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use anyhow::ensure;
 use clap::Args;
 use ironmesh_dialects::kinds::{KINDS, Kind, Resource};
+use ironmesh_dialects::kubernetes::set_default_class;
 use ironmesh_dialects::object::normalize;
 use ironmesh_dialects::{Object, translate};
 use ironmesh_model::settings::Settings;
@@ -133,6 +134,11 @@ fn of_files(loaded: &Loaded, mesh: Vec<Value>, context: &Context) -> anyhow::Res
     let is_replaced = |there: &Value| own.iter().any(|(value, _)| is_same(value, there));
     let mut values: Vec<Value> = mesh.into_iter().filter(|there| !is_replaced(there)).collect();
     values.extend(own.iter().map(|(value, _)| value.clone()));
+    let is_class = |value: &&Value| value["kind"] == "IngressClass";
+    let classes: Vec<Value> = values.iter().filter(is_class).cloned().collect();
+    for ingress in values.iter_mut().filter(|value| value["kind"] == "Ingress") {
+        set_default_class(ingress, &classes);
+    }
     let objects: Vec<Object> =
         values.into_iter().filter_map(|value| Object::new(value).ok()).collect();
     let translation = translate(&objects, &Settings::default());

@@ -281,6 +281,76 @@ spec:
     }
 }
 
+/// Whose an Ingress is, its class and MeshConfig say while the mesh runs; ports and addresses follow.
+#[test]
+fn an_ingress_is_served_as_its_class_and_meshconfig_say() {
+    if !can_answer() {
+        return;
+    }
+    let own = |class: &str| {
+        format!(
+            "---\napiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata: {{name: own}}\n\
+             spec: {{{class} defaultBackend: {{service: {{name: web, port: {{number: 80}}}}}}}}\n"
+        )
+    };
+    let class = |name: &str, controller: &str, annotations: &str| {
+        format!(
+            "---\napiVersion: networking.k8s.io/v1\nkind: IngressClass\n\
+             metadata: {{name: {name}, annotations: {{{annotations}}}}}\nspec: {{controller: {controller}}}\n"
+        )
+    };
+    let service = WEB.split("---").take(2).collect::<Vec<_>>().join("---");
+    let manifest = format!("{service}{}", own("ingressClassName: edge,"));
+    let Some(mesh) = Running::start(&manifest, &[]) else { return };
+    let apply = |text: &str| {
+        mesh.write("more.yaml", text);
+        mesh.ok(&["apply", "-f", "more.yaml"]);
+    };
+    let config = |text: &str| {
+        apply(&format!(
+            "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: istio, namespace: istio-system}}\n\
+             data: {{mesh: '{text}'}}\n"
+        ));
+    };
+    let low: u16 = if mesh.may_use_low_ports() { 80 } else { 8080 };
+    let edge = SocketAddr::from((address(&mesh, "istio-system/istio-ingressgateway"), low));
+    let shown = |expected: &str| {
+        await_some(&format!("{expected:?} in the status"), || {
+            let ip = field(&mesh, "ing", "own", "{.status.loadBalancer.ingress[0].ip}");
+            (ip == expected).then_some(())
+        });
+    };
+    await_finding(&mesh, "nothing here serves the class \"edge\"");
+    await_refusal(edge);
+    apply(&class("edge", "istio.io/ingress-controller", ""));
+    await_answer(edge);
+    shown(&edge.ip().to_string());
+    apply(&class("edge", "example.com/another", ""));
+    await_refusal(edge);
+    await_finding(&mesh, "for the controller \"example.com/another\"");
+    config("ingressClass: edge\n");
+    await_refusal(edge);
+    mesh.ok(&["delete", "ingressclass", "edge"]);
+    await_answer(edge);
+    config("ingressControllerMode: \"OFF\"");
+    await_refusal(edge);
+    await_finding(&mesh, "MeshConfig turns Ingresses off");
+    config("ingressControllerMode: DEFAULT");
+    await_answer(edge);
+    // Gateways with another label serve, and the mesh's own does not.
+    config("{ingressControllerMode: DEFAULT, ingressSelector: inner}");
+    await_refusal(edge);
+    config("");
+    mesh.ok(&["delete", "ingress", "own"]);
+
+    // A new one without a class gets the default class.
+    let default = r#"ingressclass.kubernetes.io/is-default-class: "true""#;
+    apply(&class("usual", "istio.io/ingress-controller", default));
+    apply(&own(""));
+    assert_eq!(field(&mesh, "ing", "own", "{.spec.ingressClassName}"), "usual");
+    await_answer(edge);
+}
+
 #[test]
 fn many_load_balancers_are_bounded() {
     let service = |number: usize| {

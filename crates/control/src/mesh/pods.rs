@@ -2,7 +2,6 @@
 //! was started.
 
 use ironmesh_dialects::Object;
-use ironmesh_dialects::istio::topology::{self, PROXY_CONFIG};
 use ironmesh_dialects::kubernetes::image::{Role, stand_in};
 use ironmesh_dialects::kubernetes::kinds::{AnyObject, Pod, PodSpec, ReplicaSet, StatefulSet};
 use ironmesh_dialects::schema::{Bounded, Fields};
@@ -48,7 +47,6 @@ pub(super) fn findings(object: &Object, platform: Platform) -> Vec<Finding> {
         _ => return findings,
     };
     findings.extend(stand_ins(object, path, &spec));
-    findings.extend(proxy_config(object, path));
     if !platform.user_ids {
         findings.extend(users(object, path, spec));
     }
@@ -78,20 +76,6 @@ fn stand_ins(object: &Object, path: &str, spec: &Fields<'_, PodSpec>) -> Vec<Fin
         }
     }
     findings
-}
-
-/// What is wrong with the annotation by which a pod configures its proxy.
-fn proxy_config(object: &Object, spec_path: &str) -> Vec<Finding> {
-    let path = spec_path.strip_suffix("spec").unwrap_or_default();
-    let annotations = format!("/{path}metadata/annotations").replace('.', "/");
-    let config = object.value().pointer(&annotations).and_then(|all| all[PROXY_CONFIG].as_str());
-    let flaws = config.map(topology::flaws).unwrap_or_default();
-    let finding = |(field, message): (&str, String)| {
-        let path = format!("{path}metadata.annotations[\"{PROXY_CONFIG}\"]");
-        let message = if field.is_empty() { message } else { format!("{field}: {message}") };
-        Finding::new(object.id(), path, FindingCode::NoEffect, message)
-    };
-    flaws.into_iter().map(finding).collect()
 }
 
 fn users(object: &Object, path: &str, spec: Fields<'_, PodSpec>) -> Vec<Finding> {

@@ -79,7 +79,7 @@ const MESH_CONFIG: &[&str] = &[
     "policyCheckFailOpen", "sidecarToTelemetrySessionAffinity", "mixerCheckServer", "mixerReportServer",
     "mixerAddress", "disableMixerHttpReports", "disableReportCalls", "reportBatchMaxEntries",
     "reportBatchMaxTime", "authPolicy", "rdsRefreshDelay", "sdsUdsPath", "sdsRefreshDelay",
-    "sdsUseK8sSaJwt", "enableSdsTokenMount",
+    "sdsUseK8sSaJwt", "enableSdsTokenMount", "defaultTrafficPolicy", "serviceEntryVisibility",
 ];
 #[rustfmt::skip]
 const PROXY_CONFIG: &[&str] = &[
@@ -91,7 +91,7 @@ const PROXY_CONFIG: &[&str] = &[
     "statusPort", "extraStatTags", "gatewayTopology", "terminationDrainDuration", "meshId",
     "readinessProbe", "proxyStatsMatcher", "holdApplicationUntilProxyStarts", "caCertificatesPem", "image",
     "privateKeyProvider", "proxyHeaders", "fileFlushInterval", "fileFlushMinSizeKb", "statsCompression",
-    "connectTimeout",
+    "connectTimeout", "connectionSettings",
 ];
 #[rustfmt::skip]
 const VALUES: &[&str] = &[

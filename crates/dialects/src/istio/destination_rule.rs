@@ -3,7 +3,7 @@
 use ironmesh_model::credential::ClientCredential;
 use ironmesh_model::draw::Share;
 use ironmesh_model::policy::{self, DestinationPolicy, Keepalive, PortPolicy};
-use ironmesh_model::snapshot::DestinationPolicySource;
+use ironmesh_model::snapshot::{DestinationPolicySource, NamedSecret};
 use ironmesh_model::{Finding, FindingCode, Name};
 
 use super::{export_to, fully_qualified, labels};
@@ -88,8 +88,8 @@ fn mutual_tls_at(spec: &Spec) -> Vec<String> {
 }
 
 /// The Secrets that it names, each with its field.
-fn credentials(spec: &Spec) -> Vec<(String, Name)> {
-    let mut named: Vec<(String, Name)> = Vec::new();
+fn credentials(spec: &Spec) -> Vec<NamedSecret> {
+    let mut named = Vec::new();
     for (path, policy) in policies(spec) {
         let ports = policy.port_level_settings.iter().enumerate();
         let of_ports = ports.filter_map(|(at, own)| {
@@ -98,7 +98,9 @@ fn credentials(spec: &Spec) -> Vec<(String, Name)> {
         let own = policy.tls.as_ref().map(|tls| (path.clone(), tls));
         for (path, tls) in own.into_iter().chain(of_ports) {
             if let Some(name) = credential_name(tls) {
-                named.push((format!("{path}.tls.credentialName"), name));
+                let place = format!("{path}.tls.credentialName");
+                let is_shown = tls.mode == Some(TlsMode::Mutual);
+                named.push(NamedSecret { name, place, is_shown });
             }
         }
     }

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use ironmesh_model::policy::LocalityBalance;
 use ironmesh_model::settings::{BadSetting, Settings};
-use ironmesh_model::{Finding, FindingCode, Name};
+use ironmesh_model::{Finding, FindingCode, Name, ObjectId};
 use serde_json::Value;
 
 use super::destination_rule::{self, ZoneBalance};
+use super::topology;
 use crate::kubernetes::kinds::ConfigMap;
 use crate::kubernetes::read_workload;
 use crate::schema::{nearest, parse};
@@ -47,37 +48,75 @@ impl MeshConfig {
 pub(crate) fn mesh_config(object: &Object, findings: &mut Vec<Finding>) -> Option<Part> {
     let ConfigMap { data, .. } = read_workload(object, findings)?;
     let text = data.get("mesh").filter(|_| **object.name() == *"istio")?;
-    let mut reading = Reading { object, findings, given: Vec::new(), locality: None };
-    match &manifest::parse(text) {
-        parsed if !parsed.errors.is_empty() => {
-            let error = &parsed.errors[0];
-            let message = format!("line {} of the text: {}", error.line, error.message);
-            reading.report(PLACE, FindingCode::Invalid, message);
-        }
-        parsed => match &parsed.documents[..] {
-            [] => {}
-            [one] => reading.top(&one.value),
-            _ => {
-                let message = "the text holds several documents, and must be one";
-                reading.report(PLACE, FindingCode::Invalid, message);
-            }
-        },
-    }
-    let Reading { given, locality, .. } = reading;
+    let (given, locality) = read(text, object.id(), findings);
     let namespace = object.namespace().clone();
     Some(Part::MeshConfig(Box::new(MeshConfig { namespace, given, locality })))
 }
 
+/// These settings with those that the text of a MeshConfig gives in place of their own.
+pub fn settings_with(text: &str, settings: &Settings) -> Settings {
+    let id = ObjectId::new("ConfigMap", settings.root_namespace.clone(), "istio");
+    // Who takes the object has said what is wrong with it.
+    let (given, locality) = read(text, &id, &mut Vec::new());
+    let namespace = settings.root_namespace.clone();
+    MeshConfig { namespace, given, locality }.over(settings)
+}
+
+/// Reads the text of the annotation `proxy.istio.io/config`, at this path of an object: settings of one
+/// proxy, which are those of `defaultConfig`.
+pub(crate) fn proxy_settings(text: &str, id: &ObjectId, at: &str, findings: &mut Vec<Finding>) {
+    let mut reading = Reading { id, findings, of_pod: true, given: Vec::new(), locality: None };
+    reading.document(text, at, |reading, value| {
+        reading.field("defaultConfig", at, value);
+    });
+    for (place, flaw) in topology::flaws(text) {
+        let place = place.split('.').fold(at.to_owned(), |at, name| path::field(&at, name));
+        findings.push(Finding::new(id, place, FindingCode::NoEffect, flaw));
+    }
+}
+
+/// What a text gives: settings by their names, and which endpoints are preferred for being near.
+fn read(text: &str, id: &ObjectId, findings: &mut Vec<Finding>) -> Given {
+    let mut reading = Reading { id, findings, of_pod: false, given: Vec::new(), locality: None };
+    reading.document(text, PLACE, Reading::top);
+    (reading.given, reading.locality)
+}
+
+type Given = (Vec<(String, String)>, Option<Arc<LocalityBalance>>);
+
 struct Reading<'a> {
-    object: &'a Object,
+    id: &'a ObjectId,
     findings: &'a mut Vec<Finding>,
+    /// Whether the text is of one pod, which takes its settings from the mesh.
+    of_pod: bool,
     given: Vec<(String, String)>,
     locality: Option<Arc<LocalityBalance>>,
 }
 
 impl Reading<'_> {
     fn report(&mut self, path: &str, code: FindingCode, message: impl Into<String>) {
-        self.findings.push(Finding::new(self.object.id(), path, code, message));
+        self.findings.push(Finding::new(self.id, path, code, message));
+    }
+
+    /// Reads the one document of a text.
+    fn document(&mut self, text: &str, at: &str, read: impl FnOnce(&mut Self, &Value)) {
+        // A pod is taken all the same: its applications can do without.
+        let wrong = if self.of_pod { FindingCode::NoEffect } else { FindingCode::Invalid };
+        match &manifest::parse(text) {
+            parsed if !parsed.errors.is_empty() => {
+                let error = &parsed.errors[0];
+                let message = format!("line {} of the text: {}", error.line, error.message);
+                self.report(at, wrong, message);
+            }
+            parsed => match &parsed.documents[..] {
+                [] => {}
+                [one] => read(self, &one.value),
+                _ => {
+                    let message = "the text holds several documents, and must be one";
+                    self.report(at, wrong, message);
+                }
+            },
+        }
     }
 
     fn top(&mut self, value: &Value) {
@@ -95,6 +134,13 @@ impl Reading<'_> {
         match known::meaning(name) {
             _ if value.is_null() => {}
             _ if name == "authPolicy" => self.auth_policy(path, value),
+            // A gateway says itself what stands in front of it.
+            Some(Meaning::Setting(_) | Meaning::Switch(_))
+                if self.of_pod && name.starts_with("defaultConfig.gatewayTopology.") => {}
+            Some(Meaning::Setting(_) | Meaning::Switch(_)) if self.of_pod => {
+                let message = format!("{name}: MeshConfig says it, for all proxies alike");
+                self.report(path, FindingCode::NotDoneHere, message);
+            }
             Some(Meaning::Setting(setting)) => self.set(setting, path, value),
             Some(Meaning::Switch(setting)) => self.set(setting, path, &Value::Bool(true)),
             Some(Meaning::Holds) => match value {
@@ -102,6 +148,13 @@ impl Reading<'_> {
                     for (inner, value) in fields {
                         self.field(&format!("{name}.{inner}"), &path::field(path, inner), value);
                     }
+                }
+                _ if self.of_pod => {
+                    self.report(
+                        path,
+                        FindingCode::NoEffect,
+                        format!("{name}: this takes an object"),
+                    );
                 }
                 _ => self.report(path, FindingCode::Invalid, "this takes an object"),
             },
@@ -160,6 +213,8 @@ impl Reading<'_> {
         }
         let value = match value {
             Value::String(text) => text.clone(),
+            // As YAML has the word without quotes.
+            Value::Bool(false) if name == "ingressControllerMode" => "OFF".to_owned(),
             other => other.to_string(),
         };
         match Settings::default().set(name, &value) {

@@ -16,6 +16,7 @@ use crate::path::{field, item};
 use crate::schema::{Bounded, read};
 use crate::translate::Part;
 
+mod conflicts;
 pub mod egress_rule;
 mod fields;
 mod join;

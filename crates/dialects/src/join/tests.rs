@@ -61,13 +61,8 @@ fn object(what: u8, who: u8, how: u8) -> Value {
         }),
         4..8 => late(what, how, &metadata(json!({}))),
         8 => entry(namespace, how, &metadata(json!({}))),
-        9 => json!({
-            "apiVersion": "v1", "kind": "Node",
-            "metadata": {
-                "name": name,
-                "labels": {"topology.kubernetes.io/zone": (["a", "b"][usize::from(how % 2)])},
-            },
-        }),
+        9 => node(how, &name),
+        10..13 => of_ingresses(what, how, &name, &metadata(json!({}))),
         _ => json!({
             "apiVersion": "networking.istio.io/v1", "kind": "VirtualService",
             "metadata": metadata(json!({})),
@@ -117,6 +112,33 @@ fn late(what: u8, how: u8, metadata: &Value) -> Value {
     }
 }
 
+fn node(how: u8, name: &str) -> Value {
+    let labels = json!({"topology.kubernetes.io/zone": (["a", "b"][usize::from(how % 2)])});
+    json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": labels}})
+}
+
+/// An Ingress, or what says whose it is.
+fn of_ingresses(what: u8, how: u8, name: &str, metadata: &Value) -> Value {
+    match what {
+        10 => json!({
+            "apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "metadata": metadata,
+            "spec": {
+                "ingressClassName": format!("n{}", how % 3),
+                "defaultBackend": {"service": {"name": "n0", "port": {"number": 80}}},
+            },
+        }),
+        11 => json!({
+            "apiVersion": "networking.k8s.io/v1", "kind": "IngressClass", "metadata": {"name": name},
+            "spec": {"controller": (["istio.io/ingress-controller", "x"][usize::from(how % 2)])},
+        }),
+        _ => json!({
+            "apiVersion": "v1", "kind": "ConfigMap",
+            "metadata": {"name": "istio", "namespace": "istio-system"},
+            "data": {"mesh": (["ingressControllerMode: DEFAULT", "ingressService: edge", ""][usize::from(how % 3)])},
+        }),
+    }
+}
+
 /// A ServiceEntry, of one of a few hosts, some of which a Service has, too.
 fn entry(namespace: &str, how: u8, metadata: &Value) -> Value {
     let ip = format!("10.77.0.{}", how % 4 + 1);
@@ -149,6 +171,8 @@ fn sorted(mut objects: Objects) -> Objects {
     objects.services.sort_by(|a, b| a.service.id.cmp(&b.service.id));
     objects.routes.sort_by(|a, b| a.route.id.cmp(&b.route.id));
     objects.inbound_policies.sort_by(|a, b| a.policy.id.cmp(&b.policy.id));
+    objects.gateways.sort_by(|a, b| a.id.cmp(&b.id));
+    objects.found.sort();
     objects
 }
 
@@ -157,7 +181,7 @@ proptest! {
 
     #[test]
     fn one_object_at_a_time_gives_what_all_at_once_give(
-        steps in prop::collection::vec((0u8..11, 0u8..6, any::<u8>(), prop::bool::weighted(0.75)), 1..40)
+        steps in prop::collection::vec((0u8..14, 0u8..6, any::<u8>(), prop::bool::weighted(0.75)), 1..40)
     ) {
         let settings = Settings::default();
         let (mut join, edits) = Join::new(settings.clone());
@@ -165,7 +189,8 @@ proptest! {
         edits.into_iter().for_each(|edit| objects.edit(edit));
         let mut all: BTreeMap<(u8, u8), Value> = BTreeMap::new();
         for (what, who, how, keep) in steps {
-            let key = (what, who);
+            // There is one MeshConfig.
+            let key = (what, if what == 12 { 0 } else { who });
             let edits = if keep {
                 let value = object(what, who, how);
                 all.insert(key, value.clone());
@@ -182,6 +207,9 @@ proptest! {
             prop_assert_eq!(by_one.workloads, at_once.workloads);
             prop_assert_eq!(by_one.routes, at_once.routes);
             prop_assert_eq!(by_one.inbound_policies, at_once.inbound_policies);
+            prop_assert_eq!(by_one.gateways, at_once.gateways);
+            prop_assert_eq!(by_one.found, at_once.found);
+            prop_assert_eq!(by_one.settings, at_once.settings);
         }
     }
 }

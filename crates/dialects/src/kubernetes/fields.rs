@@ -46,7 +46,7 @@ pub(crate) fn metadata(object: &Object, findings: &mut Vec<Finding>) {
 /// the same fields, is not found again.
 pub(crate) fn read_workload<T: Typed>(object: &Object, findings: &mut Vec<Finding>) -> Option<T> {
     let read = read::<T>(object, findings);
-    annotations(object, "spec.template.metadata", findings);
+    super::annotations(object, "spec.template.metadata", findings);
     node_selector(object, findings);
     super::capabilities::findings(object, findings);
     super::sysctls::findings(object, findings);
@@ -99,32 +99,6 @@ pub(crate) fn old_workload(object: &mut Value) {
         (needs_selector, labels, object.get_mut("spec"))
     {
         spec.insert("selector".to_owned(), json!({ "matchLabels": labels }));
-    }
-}
-
-/// Annotations with which an injection is told what ours does not do: Istio's, or Linkerd's.
-pub(crate) fn annotations(object: &Object, metadata: &str, findings: &mut Vec<Finding>) {
-    let pointer = format!("/{}/annotations", metadata.replace('.', "/"));
-    let annotations = object.value().pointer(&pointer).and_then(|a| a.as_object());
-    for name in annotations.into_iter().flatten().map(|(name, _)| name) {
-        let prefix = name.split_once('/').map_or("", |(prefix, _)| prefix);
-        let (code, why) = match (prefix, name.as_str()) {
-            (_, "sidecar.istio.io/inject" | "sidecar.istio.io/status") => continue,
-            ("traffic.sidecar.istio.io", _) => {
-                (FindingCode::NotDoneHere, "all traffic of a pod with a sidecar is captured")
-            }
-            ("linkerd.io", "linkerd.io/inject") => {
-                let why = "it injects nothing; what does is the label istio-injection=enabled of the \
-                           namespace, or sidecar.istio.io/inject=true of the pod";
-                (FindingCode::NotHonoured, why)
-            }
-            ("proxy.istio.io" | "sidecar.istio.io", _) => {
-                (FindingCode::NotDoneHere, "the proxy takes its settings from the mesh alone")
-            }
-            _ => continue,
-        };
-        let at = path::field(&format!("{metadata}.annotations"), name);
-        findings.push(Finding::new(object.id(), at, code, format!("{name}: {why}")));
     }
 }
 

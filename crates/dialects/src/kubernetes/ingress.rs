@@ -8,16 +8,19 @@ use ironmesh_model::snapshot::{
     ingress_gateway_name,
 };
 use ironmesh_model::text_match::TextMatch;
-use ironmesh_model::{Finding, FindingCode, Name};
-use serde_json::Value;
+use ironmesh_model::{Finding, FindingCode, Labels, Name, Severity};
 
 use super::read_workload;
 use crate::Object;
 use crate::path::{field, item};
 use crate::translate::Part;
 
+mod class;
 pub(super) mod fields;
 mod old;
+
+pub(crate) use class::{ClassOfIngress, ingress_class};
+pub use class::{IngressClasses, set_default_class};
 
 use fields::{Ingress, IngressBackend, IngressPath, IngressRule, PathType};
 pub(crate) use old::old_ingress;
@@ -25,41 +28,19 @@ pub(crate) use old::old_ingress;
 /// What an Ingress is in the model, if it is of a class that the mesh serves.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct IngressPart {
+    pub(crate) class: ClassOfIngress,
+    /// What is wrong with it where it is served.
+    pub(crate) found: Vec<Finding>,
+    /// Without its selector, which MeshConfig says.
     pub(crate) gateway: GatewaySource,
     pub(crate) route: RouteSource,
 }
 
-/// The ports at which the ingress gateway (`istio: ingressgateway`) serves an Ingress; none if it is of
-/// a class that the mesh does not serve.
-pub fn ingress_ports(ingress: &Value) -> &'static [u16] {
-    let has_tls = ingress["spec"]["tls"].as_array().is_some_and(|tls| !tls.is_empty());
-    match class_of(ingress) {
-        CLASS if has_tls => &[HTTP_PORT, HTTPS_PORT],
-        CLASS => &[HTTP_PORT],
-        _ => &[],
-    }
-}
-
-/// The class of an Ingress. The annotation is older, and wins where both are there, as in Kubernetes.
-fn class_of(ingress: &Value) -> &str {
-    let annotated = ingress["metadata"]["annotations"][CLASS_ANNOTATION].as_str();
-    annotated.or_else(|| ingress["spec"]["ingressClassName"].as_str()).unwrap_or_default()
-}
-
-/// Translates an Ingress. Whether it is the mesh's to serve its class says.
+/// Translates an Ingress, whosever it is.
 pub(crate) fn ingress(object: &Object, findings: &mut Vec<Finding>) -> Option<Part> {
     let Ingress { spec, .. } = read_workload(object, findings)?;
-    let class = class_of(object.value());
-    if class != CLASS {
-        let (path, message) = match class {
-            "" => ("spec.ingressClassName", "it has no class, so nobody serves it".to_owned()),
-            other => ("spec.ingressClassName", format!("nothing here serves the class {other:?}")),
-        };
-        let message = format!("{message}; the mesh serves `ingressClassName: {CLASS}`");
-        findings.push(Finding::new(object.id(), path, FindingCode::NothingServes, message));
-        return None;
-    }
-    let mut translator = Translator { object, findings };
+    let mut found = Vec::new();
+    let mut translator = Translator { object, findings: &mut found };
     let rules = translator.rules(&spec);
     let mut hosts: Vec<Name> = rules.iter().map(|(host, _)| host.clone()).collect();
     hosts.sort();
@@ -73,8 +54,8 @@ pub(crate) fn ingress(object: &Object, findings: &mut Vec<Finding>) -> Option<Pa
     for (at, tls) in spec.tls.iter().enumerate() {
         let path = item("spec.tls", at);
         if tls.secret_name.is_empty() {
-            let message = "it needs the Secret with the certificate";
-            translator.report(field(&path, "secretName"), FindingCode::Missing, message);
+            let message = "without a Secret with a certificate there is no HTTPS for these hosts";
+            translator.report(field(&path, "secretName"), FindingCode::NoEffect, message);
             continue;
         }
         let hosts = match &tls.hosts[..] {
@@ -95,10 +76,16 @@ pub(crate) fn ingress(object: &Object, findings: &mut Vec<Finding>) -> Option<Pa
         };
         servers.push(server(HTTPS_PORT, "https", GatewayProtocol::Tls, hosts, Some(tls)));
     }
+    // What no Ingress may be is refused, whosever it is; the rest concerns those that are served.
+    let is_error = |finding: &Finding| finding.code.severity() == Severity::Error;
+    let (errors, found): (Vec<Finding>, Vec<Finding>) = found.into_iter().partition(is_error);
+    findings.extend(errors);
     Some(Part::Ingress(Box::new(IngressPart {
+        class: ClassOfIngress::of(object.value()),
+        found,
         gateway: GatewaySource {
             id: object.id().clone(),
-            selector: [("istio", "ingressgateway")].into_iter().collect(),
+            selector: Labels::default(),
             servers,
             created: object.created(),
         },
@@ -148,6 +135,10 @@ impl Translator<'_> {
         let mut rules = Vec::new();
         for (at, given) in spec.rules.iter().enumerate() {
             let path = item("spec.rules", at);
+            if given.http.paths.is_empty() && spec.default_backend.is_none() {
+                let message = "it has no paths, and no defaultBackend takes its requests";
+                self.report(field(&path, "http"), FindingCode::NoEffect, message);
+            }
             for (p, given_path) in given.http.paths.iter().enumerate() {
                 let at = item(&format!("{path}.http.paths"), p);
                 let Some(to) = self.backend(given_path.backend.as_ref(), &field(&at, "backend"))
@@ -164,7 +155,7 @@ impl Translator<'_> {
             && let Some(to) = self.backend(Some(default), "spec.defaultBackend")
         {
             rules.push(("*".into(), rule(Vec::new(), to)));
-        } else if rules.is_empty() {
+        } else if spec.rules.is_empty() && spec.default_backend.is_none() {
             let message = "it has neither rules nor a defaultBackend";
             self.report("spec", FindingCode::Missing, message);
         }
@@ -172,6 +163,10 @@ impl Translator<'_> {
     }
 
     fn backend(&mut self, given: Option<&IngressBackend>, path: &str) -> Option<Backend> {
+        if given.is_some_and(|given| given.service.is_none() && !given.resource.is_null()) {
+            // The table says that it leads nowhere.
+            return None;
+        }
         let Some(service) = given.and_then(|given| given.service.as_ref()) else {
             let message = "a backend is a Service here";
             self.report(field(path, "service"), FindingCode::Missing, message);
@@ -267,12 +262,6 @@ const FIELDS: RouteFields = RouteFields {
     port: "port",
     ..RouteFields::VIRTUAL_SERVICE
 };
-
-/// The class that the mesh serves, as Istio names it.
-const CLASS: &str = "istio";
-
-/// The annotation that names the class, before `ingressClassName`.
-const CLASS_ANNOTATION: &str = "kubernetes.io/ingress.class";
 
 const HTTP_PORT: u16 = 80;
 const HTTPS_PORT: u16 = 443;

@@ -24,8 +24,8 @@ use crate::istio::workload_group::{ProxyConfig, WorkloadGroup};
 use crate::kinds::KINDS;
 use crate::kubernetes::kinds::{
     ConfigMap, ControllerRevision, DaemonSet, Deployment, EndpointSlice, Endpoints, Event, Ingress,
-    Job, Namespace, Node, PersistentVolumeClaim, Pod, ReplicaSet, ReplicationController, Secret,
-    Service, ServiceAccount, StatefulSet,
+    IngressClass, Job, Namespace, Node, PersistentVolumeClaim, Pod, ReplicaSet,
+    ReplicationController, Secret, Service, ServiceAccount, StatefulSet,
 };
 use crate::smi::{HttpRouteGroup, TrafficSplit};
 use crate::{Object, path, translate_one};
@@ -72,6 +72,7 @@ const TABLES: &[Tested] = &[
     ("v1", "PersistentVolumeClaim", typed::<PersistentVolumeClaim>),
     ("batch/v1", "Job", typed::<Job>),
     ("networking.k8s.io/v1", "Ingress", typed::<Ingress>),
+    ("networking.k8s.io/v1", "IngressClass", typed::<IngressClass>),
 ];
 
 fn typed<T: Typed>(object: &Object) -> (Option<Value>, Vec<Finding>) {

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test may fail loudly and say why")]
 
 mod admission;
+mod analyzers;
 mod golden;
 mod old_dialects;
 mod oracle;

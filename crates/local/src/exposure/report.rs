@@ -3,7 +3,6 @@
 use std::net::Ipv4Addr;
 
 use ironmesh_client::Client;
-use ironmesh_dialects::kubernetes::ingress_ports;
 use ironmesh_dialects::kubernetes::kinds::{PUBLISHED, Service, ServiceType};
 use serde_json::{Value, json};
 
@@ -21,41 +20,49 @@ pub(super) async fn tell(node: &Node, all: &Survey) -> bool {
         let wanted = Wanted { address, note: one.shown.notes.join("; ") };
         if wanted != Wanted::of(of) {
             let path = format!("/api/v1/namespaces/{}/services/{}", key.0, key.1);
-            all_told &= put(&node.api, &path, &wanted).await;
+            all_told &= put(&node.api, &path, |object| wanted.write_to(object)).await;
         }
     }
-    let gateway = all.services.get(&gateway()).and_then(address_of);
-    for (namespace, name, status) in ingresses(node) {
-        if status != gateway {
+    let gateway = all.services.get(&gateway(node)).and_then(place_of);
+    for (namespace, name, shown) in ingresses(node) {
+        if shown != gateway {
             let path =
                 format!("/apis/networking.k8s.io/v1/namespaces/{namespace}/ingresses/{name}");
-            let wanted = Wanted { address: gateway, note: String::new() };
-            all_told &= put(&node.api, &path, &wanted).await;
+            let write = |object: &mut Value| {
+                let places: Vec<&Value> = gateway.iter().collect();
+                object["status"]["loadBalancer"] =
+                    if places.is_empty() { json!({}) } else { json!({"ingress": places}) };
+            };
+            all_told &= put(&node.api, &path, write).await;
         }
     }
     all_told
 }
 
-/// The gateway that Ingresses are served by.
-fn gateway() -> Key {
-    ("istio-system".to_owned(), "istio-ingressgateway".to_owned())
+/// The Service whose place Ingresses show.
+fn gateway(node: &Node) -> Key {
+    let service = node.gateway_ports.ingress_control.borrow().shown_service().to_owned();
+    (node.gateway_ports.settings.root_namespace.to_string(), service)
 }
 
-fn address_of(one: &Surveyed) -> Option<Ipv4Addr> {
-    one.shown.address
+/// Where a Service is reached, as the status of an Ingress says it: at its address, or at the name
+/// that it stands for.
+fn place_of(one: &Surveyed) -> Option<Value> {
+    let spec = &one.service.spec;
+    match spec.of {
+        ServiceType::LoadBalancer => Some(json!({"ip": one.shown.address?.to_string()})),
+        ServiceType::ExternalName => Some(json!({"hostname": spec.external_name})),
+        _ => None,
+    }
 }
 
-/// The Ingresses that are the mesh's, and the addresses that they show.
-fn ingresses(node: &Node) -> Vec<(String, String, Option<Ipv4Addr>)> {
+/// The Ingresses that are the mesh's, and the place that they show.
+fn ingresses(node: &Node) -> Vec<(String, String, Option<Value>)> {
     let mut own = Vec::new();
-    node.gateway_ports.ingresses.for_each(|ingress| {
-        if !ingress_ports(ingress).is_empty() {
-            let text =
-                |name: &str| ingress["metadata"][name].as_str().unwrap_or_default().to_owned();
-            let shown = ingress["status"]["loadBalancer"]["ingress"][0]["ip"].as_str();
-            let shown = shown.and_then(|ip| ip.parse().ok());
-            own.push((text("namespace"), text("name"), shown));
-        }
+    node.gateway_ports.for_each_ingress(|ingress, _| {
+        let text = |name: &str| ingress["metadata"][name].as_str().unwrap_or_default().to_owned();
+        let shown = ingress.pointer("/status/loadBalancer/ingress/0").cloned();
+        own.push((text("namespace"), text("name"), shown));
     });
     own
 }
@@ -105,12 +112,12 @@ impl Wanted {
 }
 
 /// Replaces a status; returns whether there is nothing more to do.
-async fn put(api: &Client, path: &str, wanted: &Wanted) -> bool {
+async fn put(api: &Client, path: &str, write: impl FnOnce(&mut Value)) -> bool {
     let mut object = match api.get(path).await {
         Ok(object) => object,
         Err(error) => return error.is_gone(),
     };
-    wanted.write_to(&mut object);
+    write(&mut object);
     match api.put(&format!("{path}/status"), &object).await {
         Ok(_) => true,
         Err(error) => {

@@ -8,17 +8,19 @@ use std::time::Duration;
 
 use ironmesh_client::{Client, Error as ApiError};
 use ironmesh_dialects::istio::gateway::Gateway;
-use ironmesh_dialects::kubernetes::ingress_ports;
+use ironmesh_dialects::istio::settings_with;
+use ironmesh_dialects::kubernetes::IngressClasses;
 use ironmesh_dialects::kubernetes::kinds::{
     DaemonSet, Deployment, Event, ObjectMeta, Pod, PodStatus, ReplicaSet,
 };
 use ironmesh_dialects::schema::Fields;
+use ironmesh_model::settings::{IngressControl, Settings};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::addresses::LOW_PORT_OFFSET;
-use crate::agent::{GATEWAYS, INGRESSES};
+use crate::agent::{GATEWAYS, INGRESS_CLASSES, INGRESSES};
 use crate::agent_api::{self, ExposedService, PublishedPort, Status};
 use crate::clock;
 use crate::options::UpOptions;
@@ -150,17 +152,19 @@ fn failed_sets(sets: &Value) -> impl Iterator<Item = String> {
 /// Waits until the ports that the Gateways and Ingresses name answer, and the gateway has its address: a gateway that
 /// has just become ready asks for them in a moment. Not for ever, as no gateway may be there that serves
 /// them. Returns what the agent says of them.
-pub(super) async fn until_published(api: &Client, mesh: &str) -> Status {
+pub(super) async fn until_published(api: &Client, options: &UpOptions) -> Status {
     let gateways = api.get(GATEWAYS).await.unwrap_or_default();
     let servers = items(&gateways).flat_map(|gateway| Gateway::of(gateway).spec().servers());
     let mut wanted: BTreeSet<u16> = servers.map(|server| server.port().number()).collect();
     let ingresses = api.get(INGRESSES).await.unwrap_or_default();
-    let of_ingresses = ingresses["items"].as_array().into_iter().flatten();
-    wanted.extend(of_ingresses.flat_map(ingress_ports));
+    let classes = api.get(INGRESS_CLASSES).await.unwrap_or_default();
+    let classes = IngressClasses::of(items(&classes));
+    let control = ingress_control(api, &options.settings).await;
+    wanted.extend(items(&ingresses).flat_map(|ingress| classes.ports(ingress, &control)));
     let has_gateway = api.get(GATEWAY_SERVICE).await.is_ok();
     let begun = Instant::now();
     loop {
-        let status = status(mesh).await;
+        let status = status(&options.mesh).await;
         let open: BTreeSet<u16> = status.urls.iter().map(|url| url.port).collect();
         let is_there = wanted.is_subset(&open) && has_gateway == gateway_address(&status).is_some();
         if is_there || begun.elapsed() >= PUBLISH_TIME_MAX {
@@ -168,6 +172,13 @@ pub(super) async fn until_published(api: &Client, mesh: &str) -> Status {
         }
         tokio::time::sleep(LOOK_INTERVAL).await;
     }
+}
+
+/// What MeshConfig says of Ingresses.
+async fn ingress_control(api: &Client, settings: &Settings) -> IngressControl {
+    let path = format!("/api/v1/namespaces/{}/configmaps/istio", settings.root_namespace);
+    let config = api.get(&path).await.unwrap_or_default();
+    settings_with(config["data"]["mesh"].as_str().unwrap_or_default(), settings).ingress
 }
 
 /// What the agent says; nothing if it does not answer.

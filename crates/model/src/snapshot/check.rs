@@ -13,11 +13,12 @@ use crate::host::{CLUSTER_DOMAIN, candidates, intersection};
 use crate::name::{Labels, Name, ObjectId};
 use crate::policy::Policy;
 use crate::route::{Backend, Match, Rule};
-use crate::service::{Service, UpstreamTls};
+use crate::service::Service;
 
 mod gateways;
 mod ports;
 mod sidecars;
+mod upstream_tls;
 
 pub(super) use ports::object_of;
 
@@ -28,6 +29,7 @@ pub(super) fn objects(index: &Index) -> impl Iterator<Item = ObjectId> {
     let policies = policies.chain(index.inbound_policies.iter().map(|(id, _)| id));
     let gateways = index.gateways.iter().map(|(id, _)| id);
     let gateways = gateways.chain(index.sidecars.iter().map(|(id, _)| id));
+    let gateways = gateways.chain(index.found.iter().map(|(id, _)| id));
     let services = index.services.values().map(|entry| object_of(&entry.service));
     routes.chain(policies).chain(gateways).cloned().chain(services)
 }
@@ -36,7 +38,9 @@ pub(super) fn objects(index: &Index) -> impl Iterator<Item = ObjectId> {
 /// `None` if there is no such object.
 pub(super) fn of(index: &Index, id: &ObjectId) -> Option<(Vec<Finding>, Vec<Cell>)> {
     let reader = Reader::new(index);
-    let mut out = Vec::new();
+    let translated = index.found.get(id);
+    let mut out: Vec<Finding> =
+        translated.into_iter().flat_map(|all| all.iter().cloned()).collect();
     if let Some(entry) = index.routes.get(id) {
         route(&reader, entry, &mut out);
     } else if let Some(entry) = index.destination_policies.get(id) {
@@ -47,8 +51,10 @@ pub(super) fn of(index: &Index, id: &ObjectId) -> Option<(Vec<Finding>, Vec<Cell
         gateway(&reader, entry, &mut out);
     } else if let Some(sidecar) = index.sidecars.get(id) {
         sidecars::sidecar(&reader, sidecar, &mut out);
-    } else {
-        ports::service(&reader, ports::find(index, id)?, &mut out);
+    } else if let Some(entry) = ports::find(index, id) {
+        ports::service(&reader, entry, &mut out);
+    } else if translated.is_none() {
+        return None;
     }
     out.sort();
     out.dedup();
@@ -498,10 +504,17 @@ fn not_served(reader: &Reader<'_>, entry: &RouteEntry, out: &mut Vec<Finding>) {
 /// TLS with endpoints that take none.
 fn destination_policy(reader: &Reader<'_>, entry: &DestinationPolicyEntry, out: &mut Vec<Finding>) {
     let Policy::Destination(policy) = &*entry.policy else { return };
-    if let Some(why) = unknown_host(reader, &entry.host, &policy.id.namespace) {
+    let (host, namespace) = (&entry.host, &policy.id.namespace);
+    let unknown = || {
+        // Of a wildcard it is not known what it was meant for.
+        let is_nobodys = !host.starts_with('*') && reader.service_meant(host, namespace).is_none();
+        is_nobodys.then(|| format!("no Service and no ServiceEntry is called {host}"))
+    };
+    if let Some(why) = unknown_host(reader, host, namespace).or_else(unknown) {
         out.push(Finding::new(&policy.id, "spec.host", FindingCode::UnknownHost, why));
     }
-    plaintext_endpoints(reader, entry, out);
+    upstream_tls::plaintext_endpoints(reader, entry, out);
+    upstream_tls::secrets(reader, entry, out);
     let Some(service) = reader.service_named(&entry.host, &policy.id.namespace) else { return };
     for (at, subset) in policy.subsets.iter().enumerate() {
         let endpoints = reader.all_endpoints(service);
@@ -514,40 +527,6 @@ fn destination_policy(reader: &Reader<'_>, entry: &DestinationPolicyEntry, out: 
             ));
         }
     }
-}
-
-fn plaintext_endpoints(
-    reader: &Reader<'_>,
-    entry: &DestinationPolicyEntry,
-    out: &mut Vec<Finding>,
-) {
-    if entry.mutual_tls_at.is_empty() {
-        return;
-    }
-    let services = if entry.host.starts_with('*') {
-        let all = reader.services().into_iter();
-        all.filter(|service| is_for(&entry.host, &service.service.id.hostname)).collect()
-    } else {
-        reader.services_named(&entry.host)
-    };
-    let plain = services
-        .into_iter()
-        .flat_map(|service| reader.all_endpoints(service))
-        .find(|endpoint| endpoint.tls == UpstreamTls::None);
-    let Some(endpoint) = plain else { return };
-    let workload = &endpoint.workload;
-    for path in &entry.mutual_tls_at {
-        let message = format!(
-            "{}.{} has no sidecar, or its PeerAuthentication turns mutual TLS off",
-            workload.name, workload.namespace
-        );
-        out.push(Finding::new(entry.policy.id(), path, FindingCode::NoMutualTls, message));
-    }
-}
-
-/// Whether a host, which may be a wildcard, is also that of a service.
-fn is_for(pattern: &str, hostname: &str) -> bool {
-    intersection(pattern, hostname) == Some(hostname)
 }
 
 /// A selector that matches no workload, and what is wrong with servers.

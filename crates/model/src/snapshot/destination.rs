@@ -1,5 +1,6 @@
 //! Destinations as a namespace sees them: which service a host is, and which policies hold.
 
+use super::NamedSecret;
 use super::cell::Map;
 use super::index::{DestinationPolicyEntry, exported};
 use super::reader::Reader;
@@ -59,7 +60,7 @@ pub(super) fn credentials(
         if listener != ListenerKind::Gateway && entry.selector.is_none() {
             continue;
         }
-        for (_, name) in &entry.credentials {
+        for NamedSecret { name, .. } in &entry.credentials {
             if found.iter().all(|known| known.name != *name) {
                 found.push(credential(reader, namespace, name));
             }
@@ -70,7 +71,7 @@ pub(super) fn credentials(
 
 /// What a Secret has, and the one of its name with `-cacert`, which may hold the authorities. What is
 /// not there is left empty, so that nothing is spoken instead of what was meant.
-fn credential(reader: &Reader<'_>, namespace: &Name, name: &Name) -> ClientCredential {
+pub(super) fn credential(reader: &Reader<'_>, namespace: &Name, name: &Name) -> ClientCredential {
     let own = reader.credential(namespace, name);
     let beside = reader.credential(namespace, &format!("{name}-cacert").into());
     let has = |source: &&CredentialSource| source.trusted.is_some();

@@ -15,6 +15,7 @@ use super::{
 };
 use crate::chunk::Chunk;
 use crate::credential::CredentialSource;
+use crate::finding::Finding;
 use crate::name::{Labels, Name, ObjectId, ServiceId};
 use crate::policy::Policy;
 use crate::service::{Endpoint, Service, Workload};
@@ -48,6 +49,8 @@ pub enum Edit {
     Credential(ObjectId, Option<Box<CredentialSource>>),
     /// A Sidecar is this, or gone.
     Sidecar(ObjectId, Option<Box<SidecarSource>>),
+    /// This was found in an object when others were looked at while it was translated.
+    Found(ObjectId, Vec<Finding>),
 }
 
 impl Index {
@@ -69,6 +72,13 @@ impl Index {
             Edit::Gateway(id, source) => self.edit_gateway(id, source, touched),
             Edit::Credential(id, source) => self.edit_credential(&id, source, touched),
             Edit::Sidecar(id, source) => self.edit_sidecar(id, source, touched),
+            Edit::Found(id, found) => {
+                match found.is_empty() {
+                    true => self.found.remove(&id),
+                    false => self.found.insert(id.clone(), found.into()),
+                };
+                touched.objects.insert(id);
+            }
         }
     }
 

@@ -6,7 +6,7 @@ use std::hash::Hash;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::{Created, GatewaySource, Reach, RouteFields, SidecarSource};
+use super::{Created, GatewaySource, NamedSecret, Reach, RouteFields, SidecarSource};
 use crate::chunk::{Chunked, Identified};
 use crate::credential::CredentialSource;
 use crate::finding::Finding;
@@ -59,6 +59,8 @@ pub(super) struct Index {
     pub(super) gateways_by_label: Lists<(Name, Name), Aged<ObjectId>>,
     /// By namespace and name.
     pub(super) credentials: SharedMap<(Name, Name), Arc<CredentialSource>>,
+    /// What was found in objects when they were translated together with others.
+    pub(super) found: SharedMap<ObjectId, Arc<[Finding]>>,
 }
 
 /// A service as it is indexed.
@@ -155,7 +157,7 @@ pub(super) struct DestinationPolicyEntry {
     pub(super) selector: Option<Labels>,
     pub(super) created: Created,
     pub(super) mutual_tls_at: Vec<String>,
-    pub(super) credentials: Vec<(String, Name)>,
+    pub(super) credentials: Vec<NamedSecret>,
 }
 
 /// An inbound policy as it is indexed.

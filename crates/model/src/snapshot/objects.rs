@@ -38,6 +38,7 @@ impl Objects {
         edits.extend(self.credentials.into_iter().map(source));
         let source = |source: SidecarSource| Edit::Sidecar(source.id.clone(), Some(source.into()));
         edits.extend(self.sidecars.into_iter().map(source));
+        edits.extend(self.found.into_iter().map(|(id, found)| Edit::Found(id, found)));
         edits
     }
 
@@ -89,6 +90,10 @@ impl Objects {
             }
             Edit::Sidecar(id, source) => {
                 put(&mut self.sidecars, source.map(|s| *s), |own| own.id == id);
+            }
+            Edit::Found(id, found) => {
+                let found = (!found.is_empty()).then(|| (id.clone(), found));
+                put(&mut self.found, found, |(own, _)| *own == id);
             }
         }
     }

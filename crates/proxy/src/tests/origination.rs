@@ -9,7 +9,7 @@ use ironmesh_identity::{Authority, ClientAuth, Clock, Credentials, KeyPair, Syst
 use ironmesh_model::credential::{ClientCredential, CredentialSource};
 use ironmesh_model::policy::{ClientTls, MtlsMode, TlsMode, TrafficPolicy};
 use ironmesh_model::service::Protocol;
-use ironmesh_model::snapshot::Objects;
+use ironmesh_model::snapshot::{NamedSecret, Objects};
 use ironmesh_model::{ListenerKind, ObjectId};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -170,7 +170,8 @@ fn a_secret_says_whom_to_trust() {
     let objects = |secrets: Vec<CredentialSource>| {
         let mut policy = subsets(&[]);
         policy.policy.traffic = Some(TrafficPolicy { tls: Some(named(None)), ..<_>::default() });
-        policy.credentials = vec![("spec".to_owned(), "own".into())];
+        let (name, place) = ("own".into(), "spec".to_owned());
+        policy.credentials = vec![NamedSecret { name, place, is_shown: true }];
         policy.selector = Some([("app", "client")].into_iter().collect());
         Objects {
             services: vec![reviews(Protocol::Http, vec![endpoint("v1", app.address, false)])],

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ironmesh_model::chunk::Chunk;
 use ironmesh_model::listeners::{Domains, GatewayListener, GatewayProtocol, Listeners};
-use ironmesh_model::settings::{AccessLogEncoding, OutboundPolicy, Settings};
+use ironmesh_model::settings::{AccessLogEncoding, IngressControl, OutboundPolicy, Settings};
 use ironmesh_model::topology::{ForwardClientCert, Topology};
 use prost::Message;
 
@@ -125,6 +125,8 @@ impl Coded for Settings {
                 client_cert: client_cert(m.client_cert)?,
             },
             locality: Arc::new(required(m.locality, "the preference of localities")?),
+            // Only the control plane asks for it.
+            ingress: IngressControl::default(),
         })
     }
 }

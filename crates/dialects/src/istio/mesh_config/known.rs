@@ -39,8 +39,6 @@ const PORTS: Meaning = NoEffect("the ports of a sidecar are fixed: 15001, 15006,
 const ENVOY: Meaning = Unneeded("the proxy is ironmesh itself, not Envoy");
 const EXPORT_TO: Meaning =
     NoEffect("each object says it by exportTo; without it all namespaces see it");
-const INGRESS: Meaning =
-    NoEffect("the gateways labelled istio: ingressgateway serve each Ingress of the class istio");
 const STATISTICS: Meaning = NoEffect("statistics have the names that Istio gives them by default");
 const CERTIFICATES: Meaning =
     Unneeded("certificates come over the proxy's own connection; see certificateTtl");
@@ -107,16 +105,26 @@ const KNOWN: &[(&str, Meaning)] = &[
         "verifyCertificateAtClient",
         Unneeded("servers are always verified; insecureSkipVerify turns it off"),
     ),
-    ("ingressService", Unneeded("the gateways of the mesh write their address into each Ingress")),
-    ("ingressSelector", INGRESS),
-    ("ingressClass", INGRESS),
-    ("ingressControllerMode", INGRESS),
+    ("ingressService", Setting("ingressService")),
+    ("ingressSelector", Setting("ingressSelector")),
+    ("ingressClass", Setting("ingressClass")),
+    ("ingressControllerMode", Setting("ingressControllerMode")),
     ("pathNormalization", Holds),
     (
         "pathNormalization.normalization",
         NoEffect("paths are normalised as BASE has it, the default"),
     ),
     ("hboneIdleTimeout", Unneeded("nothing speaks HBONE here")),
+    ("ca", NoEffect("the mesh signs certificates itself")),
+    (
+        "defaultTrafficPolicy",
+        NoEffect(
+            "each DestinationRule says it by trafficPolicy; one for `*.svc.cluster.local` in the root \
+             namespace is for all services that have none of their own",
+        ),
+    ),
+    ("serviceEntryVisibility", EXPORT_TO),
+    ("serviceScopeConfigs", Unneeded("there is one cluster, so every service is of it alone")),
     ("inboundClusterStatName", STATISTICS),
     ("outboundClusterStatName", STATISTICS),
     (
@@ -200,6 +208,13 @@ const KNOWN: &[(&str, Meaning)] = &[
     ("defaultConfig.statNameLength", ENVOY),
     ("defaultConfig.extraStatTags", Later),
     ("defaultConfig.proxyStatsMatcher", ENVOY),
+    ("defaultConfig.statsCompression", ENVOY),
+    (
+        "defaultConfig.connectionSettings",
+        NoEffect(
+            "buffers, times and numbers of connections are limits: `up --set limits.proxy...`",
+        ),
+    ),
     ("defaultConfig.readinessProbe", NoEffect("workloads are probed as their pods say it")),
     ("defaultConfig.gatewayTopology", Holds),
     ("defaultConfig.gatewayTopology.proxyProtocol", Switch("gatewayTopology.proxyProtocol")),

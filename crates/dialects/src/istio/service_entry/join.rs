@@ -8,8 +8,9 @@ use ironmesh_model::service::{
 };
 use ironmesh_model::settings::Settings;
 use ironmesh_model::snapshot::{Edit, Reach};
-use ironmesh_model::{Identity, Name, ServiceId, WorkloadId};
+use ironmesh_model::{Identity, Name, ObjectId, ServiceId, WorkloadId};
 
+use super::conflicts::Conflicts;
 use super::synthetic::Synthetic;
 use super::{Endpoints, EntryEndpoint, EntryPart, EntryPort};
 use crate::kubernetes::{CLUSTER, Members, PodPart};
@@ -28,6 +29,7 @@ pub(crate) struct Entries<K> {
     /// Those with an endpoint at an address.
     by_ip: BTreeMap<IpAddr, BTreeSet<K>>,
     addresses: Synthetic,
+    conflicts: Conflicts,
 }
 
 impl<K: Ord + Clone> Entries<K> {
@@ -40,6 +42,7 @@ impl<K: Ord + Clone> Entries<K> {
             selecting: BTreeMap::new(),
             by_ip: BTreeMap::new(),
             addresses: Synthetic::default(),
+            conflicts: Conflicts::default(),
         }
     }
 
@@ -60,6 +63,7 @@ impl<K: Ord + Clone> Entries<K> {
         }
         let mut ids: BTreeSet<ServiceId> =
             before.iter().chain(&part).flat_map(EntryPart::ids).collect();
+        let hostnames = ids.iter().map(|id| id.hostname.clone()).collect();
         if let Some(part) = part {
             self.index(&key, &part, true);
             self.parts.insert(key, part);
@@ -68,7 +72,23 @@ impl<K: Ord + Clone> Entries<K> {
             let since = self.wants_address(&id);
             ids.extend(self.addresses.set(&id, since));
         }
-        ids.iter().flat_map(|id| self.service(id, members)).collect()
+        let mut edits: Vec<Edit> = ids.iter().flat_map(|id| self.service(id, members)).collect();
+        edits.extend(self.found(hostnames));
+        edits
+    }
+
+    /// What of entries with these hosts is found now and was not before.
+    fn found(&mut self, hostnames: BTreeSet<Name>) -> Vec<Edit> {
+        let (mut conflicts, mut moved) = (std::mem::take(&mut self.conflicts), BTreeSet::new());
+        for hostname in hostnames {
+            let ids = self.of_hostname.get(&hostname).into_iter().flatten();
+            let parts: Vec<&EntryPart> = ids.flat_map(|id| self.of(id)).collect();
+            moved.extend(conflicts.look(hostname, &parts));
+        }
+        let found = |id: ObjectId| Edit::Found(id.clone(), conflicts.about(&id));
+        let edits = moved.into_iter().map(found).collect();
+        self.conflicts = conflicts;
+        edits
     }
 
     fn index(&mut self, key: &K, part: &EntryPart, on: bool) {

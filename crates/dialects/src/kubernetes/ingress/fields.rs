@@ -15,11 +15,29 @@ kind! {
     }
 }
 
+kind! {
+    kubernetes;
+    /// A class of Ingresses, and who serves them.
+    pub struct IngressClass "IngressClass" {
+        /// Who serves them.
+        honoured spec: IngressClassSpec,
+    }
+}
+
 fields! {
     kubernetes;
+    /// What an `IngressClass` says.
+    pub struct IngressClassSpec "IngressClass.spec" {
+        /// Who serves Ingresses of this class: the mesh is `istio.io/ingress-controller`.
+        required controller: String,
+        /// More about the class, in another object.
+        not_here("the mesh's gateways take nothing from parameters of a class; MeshConfig says how they serve Ingresses")
+        parameters: Value,
+    }
+
     /// What an `Ingress` says.
     pub struct IngressSpec "Ingress.spec" {
-        /// Who serves it: the mesh serves `istio`.
+        /// Who serves it: the name of an IngressClass. `istio` needs none.
         honoured ingress_class_name "ingressClassName": String,
         /// Where goes what no rule takes.
         honoured default_backend "defaultBackend": Option<IngressBackend>,

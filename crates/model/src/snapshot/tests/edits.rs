@@ -38,6 +38,7 @@ impl World {
             gateways: self.gateways.values().cloned().collect(),
             credentials: Vec::new(),
             sidecars: self.sidecars.values().cloned().collect(),
+            found: Vec::new(),
         }
     }
 

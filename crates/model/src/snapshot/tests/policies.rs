@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::credential::{ClientCredential, CredentialSource};
+use crate::snapshot::NamedSecret;
 
 fn of(
     name: &str,
@@ -112,7 +113,8 @@ fn the_keys_of_a_policy_reach_gateways_and_whom_it_selects() {
     };
     let naming = |selector: Option<&str>| {
         let mut policy = of("tls", 1, selector, &[]);
-        policy.credentials = vec![("spec".to_owned(), "own".into())];
+        let (name, place) = ("own".into(), "spec".to_owned());
+        policy.credentials = vec![NamedSecret { name, place, is_shown: true }];
         let mut objects = app(&[]);
         objects.destination_policies = vec![policy];
         objects.credentials = vec![secret("default", "own"), secret("default", "own-cacert")];

@@ -27,7 +27,7 @@ use ironmesh_model::service::{
     Discovery, Endpoint, EndpointAddress, Endpoints, NamedMember, PortMap, Protocol, Service,
     ServicePort, UpstreamTls, Workload,
 };
-use ironmesh_model::settings::{AccessLogEncoding, OutboundPolicy, Settings};
+use ironmesh_model::settings::{AccessLogEncoding, IngressControl, OutboundPolicy, Settings};
 use ironmesh_model::text_match::TextMatch;
 use ironmesh_model::topology::{ForwardClientCert, Topology};
 use ironmesh_model::{
@@ -166,6 +166,8 @@ fn settings() -> impl Strategy<Value = Settings> {
                 gateway_proxy_protocol,
                 gateway_topology,
                 locality: locality.into(),
+                // Proxies are not told of it.
+                ingress: IngressControl::default(),
             }
         },
     )

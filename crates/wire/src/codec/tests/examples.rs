@@ -30,7 +30,7 @@ use ironmesh_model::service::{
     Discovery, Endpoint, EndpointAddress, Endpoints, PortMap, Protocol, Service, ServicePort,
     UpstreamTls, Workload,
 };
-use ironmesh_model::settings::{AccessLogEncoding, OutboundPolicy, Settings};
+use ironmesh_model::settings::{AccessLogEncoding, IngressControl, OutboundPolicy, Settings};
 use ironmesh_model::text_match::TextMatch;
 use ironmesh_model::topology::{ForwardClientCert, Topology};
 use ironmesh_model::{
@@ -103,6 +103,8 @@ fn other_settings() -> Settings {
             client_cert: ForwardClientCert::AppendForward,
         },
         locality: every_locality_field().into(),
+        // Proxies are not told of it.
+        ingress: IngressControl::default(),
     }
 }
 
