@@ -21,6 +21,7 @@ use crate::api::explain::{ExplainRequest, Explanation, Hop};
 use crate::inject;
 use crate::plane::{Plane, Refused};
 
+mod edge;
 mod hop;
 mod known;
 mod origin;
@@ -63,7 +64,8 @@ pub(crate) async fn explain(
     };
     let destination = match listener {
         ListenerKind::Gateway => {
-            SocketAddr::new(origin.ip(), proxy.gateway_port(url.port, url.is_tls)?)
+            let places = edge::places(&*plane.source, snapshot, &origin.pod, origin.ip());
+            SocketAddr::new(origin.ip(), proxy.enter_gateway(url.port, url.is_tls, places)?)
         }
         ListenerKind::Outbound | ListenerKind::Inbound => dialled(),
     };

@@ -115,6 +115,10 @@ pub struct Hop {
     pub headers: Vec<HeaderOps>,
     /// What the decision rests on, and how far the proxy is with it.
     pub resources: Vec<ResourceItem>,
+    /// What else is to be known: by which port a client outside comes to a gateway, what a connection
+    /// must begin with, what an endpoint is told or asked for first.
+    #[serde(default)]
+    pub notes: Vec<String>,
 }
 
 /// When an attempt is followed by another.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ironmesh_dialects::object::value as object;
 use ironmesh_model::group::Members;
-use ironmesh_model::policy::{MtlsMode, TlsMode};
+use ironmesh_model::policy::{MtlsMode, ProxyProtocol, TlsMode, Tunnel};
 use ironmesh_model::service::{EndpointAddress, UpstreamTls};
 use ironmesh_model::view::LinkedBackend;
 use ironmesh_model::{Decision, Draw, Group, ListenerKind, Member, Plan, Reason, ResourceKey};
@@ -62,7 +62,27 @@ pub(super) fn describe(
         rewritten_authority: decision.rewritten_authority().map(str::to_owned),
         headers: decision.header_ops().cloned().collect(),
         resources: resources(plane, proxy),
+        notes: notes(proxy, walked),
     }
+}
+
+/// What of the way is in none of the other fields.
+fn notes(proxy: &Proxy<'_>, walked: &Walked) -> Vec<String> {
+    let mut notes = proxy.notes();
+    let group = walked.decision.group().filter(|_| matches!(walked.decision.plan, Plan::Forward));
+    let Some(policy) = group.map(|group| group.policy()) else { return notes };
+    let traffic = &policy.traffic;
+    if let Some(version) = traffic.proxy_protocol {
+        let version = match version {
+            ProxyProtocol::V1 => "V1",
+            ProxyProtocol::V2 => "V2",
+        };
+        notes.push(format!("the endpoint is told who calls by the PROXY protocol, {version}"));
+    }
+    if let Some(Tunnel { host, port }) = traffic.tunnel.as_ref().filter(|_| !walked.is_read) {
+        notes.push(format!("the endpoint is asked by CONNECT for a tunnel to {host}:{port}"));
+    }
+    notes
 }
 
 /// How long a request that is forwarded may take, and when it is tried again: as it asks itself, else

@@ -22,6 +22,7 @@ use ironmesh_model::{
 use ironmesh_wire::server::expand;
 use serde_json::Value;
 
+use super::edge::{self, Place};
 use super::url::Url;
 use crate::api::explain::ExplainRequest;
 use crate::inject;
@@ -135,6 +136,8 @@ pub(super) struct Walked {
     pub(super) asked: Asked,
     /// Why the proxy takes it not at all, whatever the decision.
     pub(super) refused: Option<Reason>,
+    /// Whether it is a request, and no connection whose bytes are passed on.
+    pub(super) is_read: bool,
 }
 
 impl Walked {
@@ -160,6 +163,7 @@ impl Walked {
             answer_headers,
             asked,
             refused,
+            is_read: false,
         }
     }
 }
@@ -174,6 +178,9 @@ pub(super) struct Proxy<'a> {
     view: View,
     /// Of its workload.
     pub(super) identity: Identity,
+    /// Where clients outside reach its ports, and the place by which this one comes.
+    places: Vec<Place>,
+    entered: Option<Place>,
 }
 
 impl<'a> Proxy<'a> {
@@ -192,7 +199,8 @@ impl<'a> Proxy<'a> {
             Ok(ip) => View::of(ip, object::uid(pod).into()),
             Err(_) => View::default(),
         };
-        let mut proxy = Self { snapshot, pod, subscriber, scope, view, identity };
+        let (places, entered) = (Vec::new(), None);
+        let mut proxy = Self { snapshot, pod, subscriber, scope, view, identity, places, entered };
         proxy.subscribe(ResourceKey::Settings);
         if let Ok(ip) = Pod::of(pod).status().pod_ip().parse() {
             proxy.subscribe(ResourceKey::Workload(ip));
@@ -209,6 +217,22 @@ impl<'a> Proxy<'a> {
         own.over(self.view.settings().gateway_topology)
     }
 
+    /// What is to be known of how a client comes to it, if it is a gateway.
+    pub(super) fn notes(&self) -> Vec<String> {
+        let mut notes = Vec::new();
+        if let Some(Place { outside, own, of }) = &self.entered {
+            notes.push(format!("port {outside} of {of} leads to port {own} here"));
+        }
+        let own = own_topology(object::annotation(self.pod, PROXY_CONFIG));
+        let by_mesh = self.view.settings().gateway_proxy_protocol;
+        if inject::is_router(self.pod) && (own.proxy_protocol || by_mesh) {
+            let text = "a connection must begin with a header of the PROXY protocol, by which the \
+                        balancer in front says who calls";
+            notes.push(text.to_owned());
+        }
+        notes
+    }
+
     /// What it holds by now.
     pub(super) fn view(&self) -> &View {
         &self.view
@@ -223,13 +247,25 @@ impl<'a> Proxy<'a> {
         }
     }
 
-    /// The port of a gateway that a client means: the one in the URL, or if the gateway does not
-    /// listen there (it is published elsewhere) the first of HTTPS or the one of HTTP.
+    /// Lets a client enter a gateway, and gives the port that it means: the one in the URL, or if the
+    /// gateway does not listen there the one to which that leads, else the first of HTTPS or the one of
+    /// HTTP.
     ///
     /// # Errors
     ///
     /// If the gateway listens at none of them.
-    pub(super) fn gateway_port(&self, port: u16, tls: bool) -> Result<u16, Refused> {
+    pub(super) fn enter_gateway(
+        &mut self,
+        port: u16,
+        tls: bool,
+        places: Vec<Place>,
+    ) -> Result<u16, Refused> {
+        self.places = places;
+        let listens = |port| self.view.listeners().at(port).is_some();
+        self.entered = edge::entered(&self.places, port, listens).cloned();
+        if let Some(place) = &self.entered {
+            return Ok(place.own);
+        }
         let listeners = self.view.listeners();
         let secure = listeners.listeners.iter().find(|own| own.protocol == GatewayProtocol::Tls);
         let meant = match tls {
@@ -303,7 +339,9 @@ impl<'a> Proxy<'a> {
         let hashed = decision.hashed(&request, client, destination);
         let mut answer_headers = answer_headers(&decision, &request, destination.port());
         if decision.reason == Reason::HttpsRedirect {
-            let location = https_location(&self.view, &request, destination.port(), |_| None);
+            let location = https_location(&self.view, &request, destination.port(), |port| {
+                edge::published(&self.places, self.entered.as_ref()?, port)
+            });
             answer_headers.push(("location".to_owned(), location));
         }
         let (new, hashed) = new_cookie(&decision, hashed);
@@ -322,6 +360,7 @@ impl<'a> Proxy<'a> {
             answer_headers,
             asked,
             refused: None,
+            is_read: true,
         }
     }
 

@@ -180,6 +180,138 @@ async fn a_gateway_believes_the_proxies_in_front_of_it() {
     assert_eq!(explain(&world, by_https).await.hops[0].response_code, Some(418));
 }
 
+/// The Service of the gateway has its ports at other numbers, and the node and the host have more.
+#[tokio::test]
+async fn who_comes_to_a_gateway_by_another_port_is_told_where_it_leads() {
+    let world = bookinfo();
+    let mut behind = gateway_pod("10.77.0.2");
+    behind["metadata"]["annotations"] =
+        json!({"proxy.istio.io/config": "{gatewayTopology: {proxyProtocol: {}}}"});
+    behind["spec"]["containers"][0]["ports"] =
+        json!([{"containerPort": 80, "hostPort": 8081}, {"containerPort": 443, "hostPort": 8444}]);
+    world.put(behind);
+    let port = |name: &str, port: u16, target: u16, node: u16| json!({"name": name, "port": port, "targetPort": target, "nodePort": node});
+    world.put(json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": {"name": "edge", "namespace": "istio-system"},
+        "spec": {
+            "type": "LoadBalancer", "clusterIP": "10.96.0.9", "selector": {"istio": "ingressgateway"},
+            "ports": [port("http2", 8080, 80, 30080), port("https", 8443, 443, 30443)],
+        },
+    }));
+    let server = |number: u16, protocol: &str, tls: Value| json!({"port": {"number": number, "name": protocol, "protocol": protocol}, "hosts": ["*"], "tls": tls});
+    let servers = [
+        server(80, "HTTP", json!({"httpsRedirect": true})),
+        server(443, "HTTPS", json!({"mode": "SIMPLE", "credentialName": "own"})),
+    ];
+    let gateway = json!({"selector": {"istio": "ingressgateway"}, "servers": servers});
+    world.put(network("Gateway", "bookinfo-gateway", gateway));
+    let service = "Service istio-system/edge";
+    for (url, leads, location) in [
+        (
+            "http://a.com:8080/x",
+            Some(format!("port 8080 of {service} leads to port 80 here")),
+            "https://a.com:8443/x",
+        ),
+        (
+            "http://a.com:30080/x",
+            Some(format!("port 30080 of the node, by {service} leads to port 80 here")),
+            "https://a.com:30443/x",
+        ),
+        (
+            "http://a.com:8081/x",
+            Some("port 8081 of the host leads to port 80 here".to_owned()),
+            "https://a.com:8444/x",
+        ),
+        ("http://a.com/x", None, "https://a.com/x"),
+    ] {
+        let told = explain(&world, json!({"method": "GET", "url": url})).await;
+        let hop = &told.hops[0];
+        let given = hop.answer_headers.iter().find(|(name, _)| name == "location");
+        assert_eq!(given.map(|(_, value)| value.as_str()), Some(location), "{hop:#?}");
+        let [notes @ .., protocol] = &hop.notes[..] else { panic!("{hop:#?}") };
+        assert_eq!(notes.first(), leads.as_ref());
+        assert!(protocol.contains("PROXY protocol"), "{protocol}");
+    }
+}
+
+/// One Service in front of two databases: the subset says which pods, the destination which port.
+#[tokio::test]
+async fn a_service_with_two_databases_leads_each_port_to_its_own() {
+    let world = bookinfo();
+    let database = |version: &str, ip: &str, port: u16| {
+        let mut pod = pod("storage", version, ip);
+        pod["spec"]["containers"][0]["ports"] = json!([{"containerPort": port}]);
+        pod
+    };
+    for (version, ips, port) in
+        [("redis", ["10.77.1.1", "10.77.1.2"], 6379), ("mysql", ["10.77.1.3", "10.77.1.4"], 3306)]
+    {
+        for ip in ips {
+            let mut pod = database(version, ip, port);
+            let name = format!("{version}-{}", ip.replace('.', "-"));
+            pod["metadata"]["name"] = name.clone().into();
+            pod["metadata"]["uid"] = format!("uid-of-{name}").into();
+            world.put(pod);
+        }
+    }
+    let mut service = service("storage", "10.96.0.8");
+    service["spec"]["ports"] =
+        json!([{"name": "tcp-redis", "port": 6379}, {"name": "tcp-mysql", "port": 3306}]);
+    world.put(service);
+    let subset = |name: &str| json!({"name": name, "labels": {"version": name}});
+    let subsets = json!({"host": "storage", "subsets": [subset("redis"), subset("mysql")]});
+    world.put(network("DestinationRule", "storage", subsets));
+    let rule = |port: u16, subset: &str| {
+        json!({
+            "match": [{"port": port}],
+            "route": [{"destination": {"host": "storage", "port": {"number": port}, "subset": subset}}],
+        })
+    };
+    let rules = json!({"hosts": ["storage"], "tcp": [rule(6379, "redis"), rule(3306, "mysql")]});
+    world.put(network("VirtualService", "storage", rules));
+    for (port, ips) in [(6379, ["10.77.1.1", "10.77.1.2"]), (3306, ["10.77.1.3", "10.77.1.4"])] {
+        let mut met = std::collections::BTreeSet::new();
+        for draw in 0..64u64 {
+            let ask = json!({
+                "from": "productpage-v1", "method": "GET", "url": format!("tcp://storage:{port}"),
+                "draw": format!("{:016x}", draw.wrapping_mul(0x9e37_79b9_7f4a_7c15)),
+            });
+            let told = explain(&world, ask).await;
+            met.insert(told.hops[0].endpoint.clone().unwrap());
+        }
+        let expected = ips.map(|ip| format!("{ip}:{port}"));
+        assert_eq!(met.into_iter().collect::<Vec<_>>(), expected);
+    }
+}
+
+#[tokio::test]
+async fn what_an_endpoint_is_told_and_asked_for_is_said() {
+    let world = bookinfo();
+    let mut raw = service("raw", "10.96.0.7");
+    raw["spec"]["selector"] = json!({"app": "reviews"});
+    raw["spec"]["ports"] = json!([{"name": "tcp", "port": 7000}]);
+    world.put(raw);
+    for host in ["reviews", "raw"] {
+        let policy = json!({"host": host, "trafficPolicy": {
+            "proxyProtocol": {"version": "V2"},
+            "tunnel": {"protocol": "CONNECT", "targetHost": "far.test", "targetPort": 443},
+        }});
+        world.put(network("DestinationRule", host, policy));
+    }
+    let to = json!([{"route": [{"destination": {"host": "reviews"}}]}]);
+    world.put(network("VirtualService", "reviews", json!({"hosts": ["reviews"], "http": to})));
+    let notes = async |url: &str| {
+        let ask = json!({"from": "productpage-v1", "method": "GET", "url": url});
+        explain(&world, ask).await.hops[0].notes.clone()
+    };
+    let told = "the endpoint is told who calls by the PROXY protocol, V2";
+    // A request goes through no tunnel.
+    assert_eq!(notes("http://reviews:9080/").await, [told]);
+    let tunnel = "the endpoint is asked by CONNECT for a tunnel to far.test:443";
+    assert_eq!(notes("tcp://raw:7000").await, [told, tunnel]);
+    assert_eq!(notes("http://productpage:9080/").await, [""; 0]);
+}
+
 #[tokio::test]
 async fn what_passes_through_is_followed_too() {
     let world = bookinfo();

@@ -24,6 +24,7 @@ pub(super) fn render(explanation: &Explanation) -> String {
 
 fn lines(hop: &Hop) -> Vec<String> {
     let mut lines = vec![format!("{} {}{}", hop.method, hop.authority, hop.path)];
+    lines.extend(hop.notes.iter().map(|note| format!("note: {note}")));
     for event in &hop.events {
         self::event(&mut lines, event);
     }
