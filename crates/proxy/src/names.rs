@@ -10,8 +10,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hashbrown::HashSet;
+use ironmesh_model::group::{Ask, Group};
 use ironmesh_model::limits::ProxyLimits;
-use ironmesh_model::{Name, View};
+use ironmesh_model::{Member, Name, View};
 use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep};
@@ -26,6 +27,19 @@ mod asked;
 mod client;
 
 pub(crate) use asked::AskedNames;
+
+/// The host that a client names as an endpoint of a group, if its connections go there and it is known at
+/// which addresses it is (see [`Group::named`]).
+pub(crate) fn member(
+    workload: &LocalWorkload,
+    group: &Group,
+    host: Option<&str>,
+    ask: &Ask<'_>,
+) -> Option<Arc<Member>> {
+    let name = group.named(host)?;
+    let view = workload.views.load();
+    group.member_named(&name, view.answer(&name)?, ask)
+}
 
 /// Keeps the names of a workload's endpoints resolved, for as long as it is polled.
 pub(crate) async fn follow(

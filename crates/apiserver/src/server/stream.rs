@@ -102,7 +102,7 @@ pub(super) async fn begin(
     let session = Session {
         context: context.clone(),
         key,
-        place,
+        _place: place,
         is_socket: matches!(upgrade, Upgrade::Socket { .. }),
         wanted: wanted_channels(&query),
     };
@@ -155,8 +155,7 @@ struct Session {
     context: Arc<Context>,
     key: Key,
     /// Held to the end.
-    #[expect(dead_code, reason = "it counts as long as it is there")]
-    place: Arc<Busy>,
+    _place: Arc<Busy>,
     is_socket: bool,
     /// The channels that the client has said it opens.
     wanted: Vec<u8>,

@@ -126,6 +126,13 @@ fn closed(options: &[&str]) -> Option<Running> {
     Some(mesh)
 }
 
+/// Applies manifest text about which nothing is found.
+fn apply(mesh: &Running, file: &str, text: &str) {
+    mesh.write(file, text);
+    let applied = mesh.run(&["apply", "-f", file]);
+    assert!(applied.code == 0 && !applied.err.contains("IM0"), "{applied:?}");
+}
+
 #[test]
 fn what_is_outside_is_closed_until_an_entry_names_it_and_then_rules_apply() {
     let (first, second) = (server("first"), server("second"));
@@ -135,7 +142,8 @@ fn what_is_outside_is_closed_until_an_entry_names_it_and_then_rules_apply() {
     };
     let api = ["http://api.test/"];
     await_answer(&mesh, "shop", &api, " 502");
-    mesh.write(
+    apply(
+        &mesh,
         "api.yaml",
         "
 apiVersion: networking.istio.io/v1
@@ -160,8 +168,6 @@ spec:
   - route: [{destination: {host: api.test}}]
 ",
     );
-    let applied = mesh.run(&["apply", "-f", "api.yaml"]);
-    assert!(applied.code == 0 && !applied.err.contains("IM0"), "{applied:?}");
     await_answer(&mesh, "shop", &api, "first host: api.test 200");
     assert_eq!(get(&mesh, "shop", &["http://api.test/fixed"]), " 418");
     // Nobody else sees it; who has no sidecar is not asked what the mesh lets through.
@@ -188,7 +194,8 @@ spec:
 /// Requests go to the host that they name, wherever their client thinks that it is.
 fn by_the_name_of_the_request(mesh: &Running, server: SocketAddr) {
     mesh.ok(&["external", &format!("a.dyn.test={server}")]);
-    mesh.write(
+    apply(
+        mesh,
         "dynamic.yaml",
         "
 apiVersion: networking.istio.io/v1
@@ -201,15 +208,14 @@ spec:
   resolution: DYNAMIC_DNS
 ",
     );
-    let applied = mesh.run(&["apply", "-f", "dynamic.yaml"]);
-    assert!(applied.code == 0 && !applied.err.contains("IM0"), "{applied:?}");
     let elsewhere = ["--resolve", "a.dyn.test:80:192.0.2.1", "http://a.dyn.test/"];
     await_answer(mesh, "shop", &elsewhere, "first host: a.dyn.test 200");
     assert_eq!(get(mesh, "shop", &["http://a.dyn.test/"]), "first host: a.dyn.test 200");
     // A copy goes to the host that its rule names.
     let (copied, copies) = heard();
     mesh.ok(&["external", &format!("copy.dyn.test={copied}")]);
-    mesh.write(
+    apply(
+        mesh,
         "mirror.yaml",
         "
 apiVersion: networking.istio.io/v1
@@ -222,8 +228,6 @@ spec:
     mirror: {host: copy.dyn.test}
 ",
     );
-    let applied = mesh.run(&["apply", "-f", "mirror.yaml"]);
-    assert!(applied.code == 0 && !applied.err.contains("IM0"), "{applied:?}");
     await_some("a copy", || {
         assert_eq!(get(mesh, "shop", &elsewhere), "first host: a.dyn.test 200");
         copies.try_iter().find(|host| host == "host: a.dyn.test-shadow")

@@ -105,8 +105,7 @@ fn decide_agrees_with_the_naive_matcher() {
     for seed in 0..random::meshes(MESHES) {
         let mut random = Random(seed);
         let mesh = random::mesh(&mut random);
-        let objects: Vec<Object> = mesh.iter().map(|o| Object::new(o.clone()).unwrap()).collect();
-        let (snapshot, _) = Snapshot::new(translate(&objects, &Settings::default()).objects);
+        let snapshot = snapshot_of(&mesh);
         let mut views = HashMap::new();
         let requests: Vec<Request> = (0..REQUESTS).map(|_| random::request(&mut random)).collect();
         fields.count(&mesh, &requests, |objects, request| {
@@ -151,8 +150,7 @@ fn decide_agrees_with_the_naive_matcher_on_connections() {
     for seed in 0..random::meshes(MESHES) {
         let mut random = Random(seed);
         let mesh = random::connected_mesh(&mut random);
-        let objects: Vec<Object> = mesh.iter().map(|o| Object::new(o.clone()).unwrap()).collect();
-        let (snapshot, _) = Snapshot::new(translate(&objects, &Settings::default()).objects);
+        let snapshot = snapshot_of(&mesh);
         let mut views = HashMap::new();
         let connections: Vec<Connection> =
             (0..REQUESTS).map(|_| random::connection(&mut random)).collect();
@@ -200,8 +198,7 @@ fn decide_agrees_with_the_naive_matcher_on_thousands_of_rules() {
     for seed in 0..LARGE_MESHES {
         let mut random = Random(seed);
         let mesh = random::large_mesh(&mut random, RULES);
-        let objects: Vec<Object> = mesh.iter().map(|o| Object::new(o.clone()).unwrap()).collect();
-        let (snapshot, _) = Snapshot::new(translate(&objects, &Settings::default()).objects);
+        let snapshot = snapshot_of(&mesh);
         let mut views = HashMap::new();
         for number in 0..2 * REQUESTS {
             let request = random::near_request(&mut random, &mesh);
@@ -214,6 +211,11 @@ fn decide_agrees_with_the_naive_matcher_on_thousands_of_rules() {
         }
     }
     assert!(by_rule > 50 && by_none > 20, "{by_rule} by a rule, {by_none} by none");
+}
+
+fn snapshot_of(mesh: &[Value]) -> Snapshot {
+    let objects: Vec<Object> = mesh.iter().map(|o| Object::new(o.clone()).unwrap()).collect();
+    Snapshot::new(translate(&objects, &Settings::default()).objects).0
 }
 
 fn agree(decision: &Decision, request: &Request, expected: &Answer) -> Result<(), String> {

@@ -26,6 +26,7 @@ use crate::http::upstream::Upstream;
 use crate::http::{dial, edit};
 use crate::idle::Watch;
 use crate::message::{RequestHead, Version};
+use crate::names;
 use crate::outcome::Outcome;
 use crate::park;
 use crate::pool::{Kept, Target};
@@ -479,9 +480,7 @@ impl Picked {
         ask: &Ask<'_>,
         host: Option<&str>,
     ) -> Option<Self> {
-        let name = group.named(host)?;
-        let view = connection.workload.views.load();
-        let member = group.member_named(&name, view.answer(&name)?, ask)?;
+        let member = names::member(&connection.workload, group, host, ask)?;
         Some(Self { address: member.address()?, member: Some(member), http2: false })
     }
 

@@ -4,6 +4,7 @@
 //! A body is copied as it passes. A copy whose endpoint takes it more slowly than the request's own is
 //! given up once `mirror_bytes_max` wait for it.
 
+use std::borrow::Cow;
 use std::cell::Cell;
 use std::future::pending;
 use std::net::SocketAddr;
@@ -28,6 +29,7 @@ use crate::http::{RequestBody, dial};
 use crate::http1::{Framing, Limits};
 use crate::message::{Fields, RequestHead, ResponseHead, Version};
 use crate::names;
+use crate::park;
 use crate::pool::{Kept, Target};
 use crate::proxy_protocol::Origin;
 use crate::worker::Worker;
@@ -239,12 +241,15 @@ impl Copy {
         worker.mirrors.set(worker.mirrors.get().saturating_sub(1));
     }
 
-    /// The host as an endpoint, once it is known what it stands for.
-    async fn member_named(&self, ask: &Ask<'_>) -> Option<Arc<Member>> {
-        let name = self.group.named(Some(&self.host))?;
-        names::learn(&self.worker, &self.workload, &name).await;
-        let view = self.workload.views.load();
-        self.group.member_named(&name, view.answer(&name)?, ask)
+    /// An endpoint of a group that had none, once it is known for what its names stand, or the host.
+    async fn pick_resolved(&self, ask: &Ask<'_>) -> Result<Arc<Member>, Reason> {
+        let host = Some(&*self.host);
+        let named = || host.map(Cow::from);
+        park::resolved_now(&self.worker, &self.workload, Some(&self.group), named).await;
+        match names::member(&self.workload, &self.group, host, ask) {
+            Some(member) => Ok(member),
+            None => self.group.pick(ask, || self.worker.process.now()),
+        }
     }
 
     /// Sends it to an endpoint, and reads the answer to its end.
@@ -255,10 +260,7 @@ impl Copy {
         let ask = Ask { dialled: self.dialled, tried: &nobody, draw: self.draw, hash: None };
         let member = match self.group.pick(&ask, || worker.process.now()) {
             Ok(member) => member,
-            Err(reason) => {
-                let named = Box::pin(self.member_named(&ask)).await;
-                named.ok_or(Failure::mesh(reason))?
-            }
+            Err(_) => Box::pin(self.pick_resolved(&ask)).await.map_err(Failure::mesh)?,
         };
         let _under_way = member.begin();
         let address = member.address();
