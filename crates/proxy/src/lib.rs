@@ -8,7 +8,7 @@
 //! # Layout, in the order of a request
 //!
 //! - `worker`: threads; accepts connections and hands each to the least loaded worker.
-//! - `serve`, `detect`, [`client_hello`], `tls`: a connection: where it was going, what it speaks,
+//! - `serve`, `detect`, [`proxy_protocol`], [`client_hello`], `tls`: a connection: where it was going, what it speaks,
 //!   who calls.
 //! - `http`: the path of a request. `http::http1_server`, `http::http2_server`: the client's side;
 //!   `http::exchange`: the request's context; `http::edit`: what changes in heads;
@@ -31,6 +31,7 @@ pub mod client_hello;
 pub mod dump;
 pub mod http1;
 pub mod message;
+pub mod proxy_protocol;
 
 mod admin;
 mod agent_channel;
@@ -56,7 +57,6 @@ mod park;
 mod parties;
 mod pool;
 mod process;
-mod proxy_protocol;
 mod random;
 mod report;
 mod run;

@@ -55,9 +55,9 @@ pub(crate) async fn read(
     let reading = async {
         loop {
             match parse(&first, limits.proxy_header_bytes_max) {
-                Parsed::Header { length, client } => return Some((length, client)),
-                Parsed::Malformed => return None,
-                Parsed::Incomplete => match stream.read_buf(&mut first).await {
+                Header::Complete { length, client } => return Some((length, client)),
+                Header::Malformed => return None,
+                Header::Incomplete => match stream.read_buf(&mut first).await {
                     Ok(1..) => {}
                     Ok(0) | Err(_) => return None,
                 },
@@ -127,32 +127,38 @@ fn ports(from: u16, to: u16) -> [u8; 4] {
 
 /// What the first bytes of a connection are.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Parsed {
-    /// A header of this length. `client`: whom it names; none if the balancer itself calls.
-    Header { length: usize, client: Option<SocketAddr> },
+pub enum Header {
+    /// There is one.
+    Complete {
+        /// In bytes.
+        length: usize,
+        /// Whom it names; none if the balancer itself calls.
+        client: Option<SocketAddr>,
+    },
     /// Too few to tell.
     Incomplete,
     /// No header, or one that is too long.
     Malformed,
 }
 
-/// Reads the header at the beginning of these bytes, which may be followed by others.
-pub(crate) fn parse(bytes: &[u8], longest: usize) -> Parsed {
+/// Reads the header at the beginning of these bytes, which may be followed by others. One of more
+/// than `longest` bytes is malformed.
+pub fn parse(bytes: &[u8], longest: usize) -> Header {
     let begins = |with: &[u8]| bytes.starts_with(with) || with.starts_with(bytes);
     if begins(&SIGNATURE) {
         return binary(bytes, longest);
     }
     if !begins(b"PROXY ") {
-        return Parsed::Malformed;
+        return Header::Malformed;
     }
     let line = &bytes[..bytes.len().min(LINE_BYTES_MAX)];
     match line.windows(2).position(|two| two == b"\r\n") {
         Some(end) => match text(&line[..end]) {
-            Some(client) => Parsed::Header { length: end + 2, client },
-            None => Parsed::Malformed,
+            Some(client) => Header::Complete { length: end + 2, client },
+            None => Header::Malformed,
         },
-        None if bytes.len() >= LINE_BYTES_MAX => Parsed::Malformed,
-        None => Parsed::Incomplete,
+        None if bytes.len() >= LINE_BYTES_MAX => Header::Malformed,
+        None => Header::Incomplete,
     }
 }
 
@@ -175,13 +181,13 @@ fn text(line: &[u8]) -> Option<Option<SocketAddr>> {
     (of_family && words.next().is_none()).then_some(Some(SocketAddr::new(from, port)))
 }
 
-fn binary(bytes: &[u8], longest: usize) -> Parsed {
-    let Some(&[kind, family, high, low]) = bytes.get(12..16) else { return Parsed::Incomplete };
+fn binary(bytes: &[u8], longest: usize) -> Header {
+    let Some(&[kind, family, high, low]) = bytes.get(12..16) else { return Header::Incomplete };
     let length = 16 + usize::from(u16::from_be_bytes([high, low]));
     if kind & 0xf0 != VERSION_2 || length > longest {
-        return Parsed::Malformed;
+        return Header::Malformed;
     }
-    let Some(rest) = bytes.get(16..length) else { return Parsed::Incomplete };
+    let Some(rest) = bytes.get(16..length) else { return Header::Incomplete };
     let port = |at: usize| Some(u16::from_be_bytes([*rest.get(at)?, *rest.get(at + 1)?]));
     let client = match (kind & 0x0f, family) {
         (LOCAL, _) | (PROXIED, UNSPECIFIED) => Some(None),
@@ -199,7 +205,7 @@ fn binary(bytes: &[u8], longest: usize) -> Parsed {
         (PROXIED, _) => Some(None),
         _ => None,
     };
-    client.map_or(Parsed::Malformed, |client| Parsed::Header { length, client })
+    client.map_or(Header::Malformed, |client| Header::Complete { length, client })
 }
 
 /// With which a header of the second version begins.
@@ -239,14 +245,14 @@ mod tests {
                 for cut in 0..length {
                     assert_eq!(
                         parse(&written[..cut], LONGEST),
-                        Parsed::Incomplete,
+                        Header::Incomplete,
                         "{ends:?} {cut}"
                     );
                 }
                 let followed = [&written[..], b"GET / HTTP/1.1"].concat();
                 assert_eq!(
                     parse(&followed, LONGEST),
-                    Parsed::Header { length, client },
+                    Header::Complete { length, client },
                     "{ends:?}"
                 );
             }
@@ -276,7 +282,7 @@ mod tests {
             &short,
             &version_3,
         ] {
-            assert_eq!(parse(bytes, LONGEST), Parsed::Malformed, "{bytes:?}");
+            assert_eq!(parse(bytes, LONGEST), Header::Malformed, "{bytes:?}");
         }
     }
 }

@@ -13,6 +13,9 @@ mod first_bytes_properties;
 #[path = "../fuzz/src/http1_properties.rs"]
 pub(crate) mod http1_properties;
 #[expect(unreachable_pub, reason = "it is public in the fuzz crate")]
+#[path = "../fuzz/src/path_properties.rs"]
+mod path_properties;
+#[expect(unreachable_pub, reason = "it is public in the fuzz crate")]
 #[path = "../fuzz/src/wire_properties.rs"]
 mod wire_properties;
 
@@ -43,6 +46,16 @@ fn first_bytes_hold_changed_too() {
             first_bytes_properties::detect(bytes);
         });
     }
+}
+
+#[test]
+fn proxy_protocol_headers_hold_changed_too() {
+    changed("proxy_protocol", 20_000, first_bytes_properties::proxy_protocol);
+}
+
+#[test]
+fn paths_hold_changed_too() {
+    changed("path", 20_000, path_properties::normalised);
 }
 
 /// The seeds of a family of fuzz targets.

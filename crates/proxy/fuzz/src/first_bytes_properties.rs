@@ -2,7 +2,9 @@
 
 use crate::client_hello::{HelloReader, Parsed};
 use crate::http1::{Sniffed, Sniffer};
+use crate::proxy_protocol::{self, Header};
 
+const PROXY_HEADER_BYTES_MAX: usize = 512;
 const SNIFF_BYTES_MAX: usize = 512;
 const HELLO_BYTES_MAX: usize = 512;
 
@@ -30,6 +32,28 @@ pub fn detect(bytes: &[u8]) {
         let (told, read) = detect_in_pieces(bytes, size);
         assert_eq!(told, whole.0, "in pieces of {size}");
         assert!(read <= HELLO_RAW_BYTES_MAX + SNIFF_BYTES_MAX, "{read} bytes were read");
+    }
+}
+
+/// A header of the PROXY protocol is told in time, and neither what follows nor the pieces in which
+/// it comes change what it says.
+pub fn proxy_protocol(bytes: &[u8]) {
+    let parse = |bytes: &[u8]| proxy_protocol::parse(bytes, PROXY_HEADER_BYTES_MAX);
+    let mut told = Header::Incomplete;
+    for end in ends(bytes, 1) {
+        let now = parse(&bytes[..end]);
+        if told == Header::Incomplete {
+            assert!(
+                now != Header::Incomplete || end < PROXY_HEADER_BYTES_MAX,
+                "{end} bytes were read"
+            );
+            if let Header::Complete { length, .. } = now {
+                assert_eq!(length, end, "more was read than the header");
+            }
+            told = now;
+        } else {
+            assert_eq!(now, told, "after {end} bytes");
+        }
     }
 }
 
