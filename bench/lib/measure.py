@@ -17,6 +17,7 @@ from .machine import (
 
 BACKEND_PORT = 8080
 AGAINST = "ironmesh, the other"
+POLICIES = "ironmesh, policies"
 CLIENT_ADDRESS, SERVER_ADDRESS = "10.88.0.1", "10.88.0.2"
 HOST = "echo.default.svc.cluster.local"
 
@@ -89,6 +90,7 @@ def run(root, options):
         print(table)
         if options.against:
             print("\n" + report.ratios(cases, "ironmesh", AGAINST))
+            print(report.ratios(cases, POLICIES, AGAINST))
         if not options.no_write:
             (root / "bench/RESULTS.md").write_text(report.document(table))
 
@@ -100,10 +102,12 @@ def _chosen(options):
         ("single", "haproxy", _haproxy),
         ("single", "Envoy", _envoy),
         ("single", "ironmesh", ironmesh),
+        ("single", POLICIES, lambda world: ironmesh(world, policies=True)),
         ("pair", "direct", _pair_direct),
         ("pair", "Envoy h1", lambda world: _envoy_pair(world, http2=False)),
         ("pair", "Envoy h2", lambda world: _envoy_pair(world, http2=True)),
         ("pair", "ironmesh", ironmesh_pair),
+        ("pair", POLICIES, lambda world: ironmesh_pair(world, policies=True)),
     ]
     if options.against:
         makers += [
@@ -200,13 +204,14 @@ def _envoy(world):
     return Case("", "", PROXY_URL, space, [proxy])
 
 
-def ironmesh(world, program=None):
-    """One proxy; `program`: another ironmesh than the one that was built."""
+def ironmesh(world, program=None, policies=False):
+    """One proxy; `program`: another ironmesh than the one that was built; `policies`: see
+    `Mesh.control`."""
     space = world.space("ironmesh")
     world.backend(space)
-    own = _mesh(world, "single", program)
+    own = _mesh(world, "single", program, policies)
     endpoint = f"127.0.0.1:{BACKEND_PORT}"
-    own.control(space, "127.0.0.1", endpoint, "plaintext", PROXY_PORT)
+    own.control(space, "127.0.0.1", endpoint, "plaintext", PROXY_PORT, policies)
     listen = [{"role": {"gateway": PROXY_PORT}, "address": "127.0.0.1", "port": PROXY_PORT}]
     proxy = own.proxy("gateway", "gateway", space, "127.0.0.1", listen)
     return Case("", "", PROXY_URL, space, [proxy])
@@ -233,11 +238,12 @@ def _envoy_pair(world, http2):
     return Case("", "", PAIR_URL, client, proxies)
 
 
-def ironmesh_pair(world, program=None):
+def ironmesh_pair(world, program=None, policies=False):
     """A pair of sidecars, in mutual TLS."""
     client, server = world.pair(capture=True)
-    own = _mesh(world, "pair", program)
-    own.control(client, CLIENT_ADDRESS, f"{SERVER_ADDRESS}:{BACKEND_PORT}", "mutual", PROXY_PORT)
+    own = _mesh(world, "pair", program, policies)
+    endpoint = f"{SERVER_ADDRESS}:{BACKEND_PORT}"
+    own.control(client, CLIENT_ADDRESS, endpoint, "mutual", PROXY_PORT, policies)
     listen = [
         {"role": "outbound", "address": "127.0.0.1", "port": peers.OUTBOUND_PORT},
         {"role": "inbound", "address": "0.0.0.0", "port": peers.INBOUND_PORT},
@@ -249,8 +255,9 @@ def ironmesh_pair(world, program=None):
     return Case("", "", PAIR_URL, client, proxies, check=lambda: _spoke_mutual_tls(server))
 
 
-def _mesh(world, name, program):
-    directory = world.directory / f"ironmesh-{name}{'-against' if program else ''}"
+def _mesh(world, name, program, policies):
+    variant = ("-against" if program else "") + ("-policies" if policies else "")
+    directory = world.directory / f"ironmesh-{name}{variant}"
     control = world.binaries / "bench-control"
     # The push protocol of an older ironmesh may differ: it brings its own control plane.
     if program and (program.parent / "bench-control").exists():

@@ -31,14 +31,15 @@ class Mesh:
         self._wrapper = wrapper
         directory.mkdir(parents=True, exist_ok=True)
 
-    def control(self, namespace, address, endpoint, tls, gateway_port):
-        """Starts the control plane, reachable at an address."""
+    def control(self, namespace, address, endpoint, tls, gateway_port, policies=False):
+        """Starts the control plane, reachable at an address. `policies`: with a timeout, retries,
+        outlier detection and limits of connections."""
         self._address = f"{address}:{CONTROL_PORT}"
         anchors = self._directory / "anchors.pem"
         anchors.unlink(missing_ok=True)
         self._processes.start(
             [self._control, self._address, self._directory, endpoint, tls,
-             gateway_port],
+             gateway_port, *(["policies"] if policies else [])],
             LOAD_CPU, namespace, self._directory / "control.log")
         wait(anchors.exists, "the control plane")
         self._anchors = anchors.read_text()

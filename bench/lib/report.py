@@ -44,7 +44,7 @@ def ratios(cases, name, other):
         if name in found and other in found:
             own, others = found[name], found[other]
             rounds = ", ".join(f"{a / b:.3f}" for a, b in zip(own, others))
-            lines.append(f"{group}: {median(own) / median(others):.3f} of {other} "
+            lines.append(f"{group} {name}: {median(own) / median(others):.3f} of {other} "
                          f"(each round: {rounds})")
     return "\n".join(lines)
 
@@ -56,7 +56,8 @@ Written by `bench/run`; not to be edited. Compare ratios, not absolute figures: 
 machine. CPU time is the run time of all threads of the proxies, with what the kernel does in their
 name (`/proc/PID/task/*/schedstat`). Proxies have one worker and one CPU, access logs are off. Envoy
 has the bare router filter; ironmesh is the released binary with routing, metrics and, in pairs,
-identities, as the mesh runs it. Of Envoy in pairs the cheaper of its two ways is what ratios are to.
+identities, as the mesh runs it. Its policies are a timeout, retries, outlier detection and limits of
+connections, none of which acts. Of Envoy in pairs the cheaper of its two ways is what ratios are to.
 
 {text}
 """

@@ -1,10 +1,12 @@
 //! A control plane with a fixed configuration, for measuring proxies alone: the real push protocol
 //! and authority, with a snapshot of one service and one gateway route.
 //!
-//! `bench-control LISTEN DIRECTORY ENDPOINT TLS GATEWAY_PORT` serves at LISTEN, writes `anchors.pem`
+//! `bench-control LISTEN DIRECTORY ENDPOINT TLS GATEWAY_PORT [policies]` serves at LISTEN, writes `anchors.pem`
 //! to DIRECTORY once it does, and knows one service, `echo.default`, with ENDPOINT (`ADDRESS:PORT`)
 //! as its only endpoint, spoken to in TLS (`plaintext` or `mutual`). A proxy's token is its name:
-//! `gateway`, which routes all hosts on GATEWAY_PORT to the service, or `client` or `server`.
+//! `gateway`, which routes all hosts on GATEWAY_PORT to the service, or `client` or `server`. With
+//! `policies` the routes have a timeout and retries, and the service has outlier detection and limits
+//! of connections, none of which ever acts.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -17,7 +19,10 @@ use ironmesh_identity::{Authority, Clock, SystemClock};
 use ironmesh_model::bootstrap::ProxyKind;
 use ironmesh_model::limits::WireLimits;
 use ironmesh_model::listeners::GatewayProtocol;
-use ironmesh_model::policy::Distribution;
+use ironmesh_model::policy::{
+    ConnectionPool, DestinationPolicy, Distribution, OutlierDetection, TrafficPolicy,
+};
+use ironmesh_model::retry::{Retry, RetryCondition, RetryOn};
 use ironmesh_model::route::{self, Action, HeaderOps, Route, Rule};
 use ironmesh_model::service::{
     Discovery, Endpoint, EndpointAddress, PortMap, Protocol, Service, ServicePort, UpstreamTls,
@@ -25,8 +30,8 @@ use ironmesh_model::service::{
 };
 use ironmesh_model::settings::Settings;
 use ironmesh_model::snapshot::{
-    GatewayServer, GatewaySource, Objects, Reach, RouteFields, RouteSource, ServiceSource,
-    Subscriber, Touched,
+    DestinationPolicySource, GatewayServer, GatewaySource, Objects, Reach, RouteFields,
+    RouteSource, ServiceSource, Subscriber, Touched,
 };
 use ironmesh_model::{Identity, Labels, ObjectId, ServiceId, Snapshot, WorkloadId};
 use ironmesh_wire::Certificate;
@@ -36,8 +41,12 @@ use tokio::net::TcpListener;
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [listen, directory, endpoint, tls, gateway_port] = &arguments[..] else {
-        anyhow::bail!("usage: bench-control LISTEN DIRECTORY ENDPOINT TLS GATEWAY_PORT");
+    let (policies, arguments) = match arguments.split_last() {
+        Some((last, others)) if last == "policies" => (true, others),
+        _ => (false, &arguments[..]),
+    };
+    let [listen, directory, endpoint, tls, gateway_port] = arguments else {
+        anyhow::bail!("usage: bench-control LISTEN DIRECTORY ENDPOINT TLS GATEWAY_PORT [policies]");
     };
     let meshed = match &**tls {
         "plaintext" => false,
@@ -50,7 +59,7 @@ async fn main() -> anyhow::Result<()> {
     let tls = ControlServer::new(authority.clone(), own, clock)?;
     let server = Server::new(Fixed { authority: authority.clone() }, WireLimits::default());
     let (snapshot, findings) =
-        Snapshot::new(objects(endpoint.parse()?, meshed, gateway_port.parse()?));
+        Snapshot::new(objects(endpoint.parse()?, meshed, gateway_port.parse()?, policies));
     anyhow::ensure!(findings.is_empty(), "the fixed configuration has findings: {findings:?}");
     server.publish(Arc::new(snapshot), &Touched::everything());
 
@@ -104,7 +113,7 @@ impl Backend for Fixed {
     }
 }
 
-fn objects(endpoint: SocketAddr, meshed: bool, gateway_port: u16) -> Objects {
+fn objects(endpoint: SocketAddr, meshed: bool, gateway_port: u16, policies: bool) -> Objects {
     let tls = |name| match meshed {
         true => UpstreamTls::Mesh(identity(name, "default")),
         false => UpstreamTls::None,
@@ -159,25 +168,31 @@ fn objects(endpoint: SocketAddr, meshed: bool, gateway_port: u16) -> Objects {
             reach: Reach::default(),
         }],
         workloads: workloads.into(),
-        routes: vec![gateway_route(port)],
-        gateways: vec![GatewaySource {
-            id: ObjectId::new("Gateway", "default", "edge"),
-            selector: labels("gateway"),
-            servers: vec![GatewayServer {
-                port: gateway_port,
-                name: "http".into(),
-                protocol: GatewayProtocol::Http,
-                hosts: vec![(None, "*".into())],
-                tls: None,
-                redirects: false,
-            }],
-            created: 0,
-        }],
+        routes: routes(port, policies),
+        destination_policies: policies.then(destination_policy).into_iter().collect(),
+        gateways: vec![gateway(gateway_port)],
         ..Objects::default()
     }
 }
 
-fn gateway_route(port: u16) -> RouteSource {
+fn gateway(port: u16) -> GatewaySource {
+    GatewaySource {
+        id: ObjectId::new("Gateway", "default", "edge"),
+        selector: labels("gateway"),
+        servers: vec![GatewayServer {
+            port,
+            name: "http".into(),
+            protocol: GatewayProtocol::Http,
+            hosts: vec![(None, "*".into())],
+            tls: None,
+            redirects: false,
+        }],
+        created: 0,
+    }
+}
+
+/// All that comes to the gateway goes to the service; in the mesh, too, if there are policies.
+fn routes(port: u16, policies: bool) -> Vec<RouteSource> {
     let backend = route::Backend {
         host: HOST.into(),
         port: Some(port),
@@ -186,21 +201,68 @@ fn gateway_route(port: u16) -> RouteSource {
         weight: 1,
         headers: HeaderOps::default(),
     };
-    let rule = Rule { action: Action::Forward(vec![backend]), ..Rule::default() };
-    RouteSource {
+    let retry = Retry {
+        attempts: 3,
+        per_try_timeout: Some(Duration::from_secs(5)),
+        on: vec![
+            RetryOn::Condition(RetryCondition::GatewayError),
+            RetryOn::Condition(RetryCondition::ConnectFailure),
+            RetryOn::Condition(RetryCondition::RefusedStream),
+        ],
+        ..Retry::default()
+    };
+    let rule = Rule {
+        action: Action::Forward(vec![backend]),
+        timeout: policies.then_some(Duration::from_secs(15)),
+        retry: policies.then_some(retry),
+        ..Rule::default()
+    };
+    let route = |name, host: &str, gateway: &str| RouteSource {
         route: Route {
-            id: ObjectId::new("VirtualService", "default", "edge"),
-            rules: vec![rule],
+            id: ObjectId::new("VirtualService", "default", name),
+            rules: vec![rule.clone()],
             connection_rules: Vec::new(),
         },
-        hosts: vec!["*".into()],
-        gateways: vec!["default/edge".into()],
+        hosts: vec![host.into()],
+        gateways: vec![gateway.into()],
         export_to: Vec::new(),
         delegations: Vec::new(),
         created: 0,
         precedence: None,
         found: Vec::new(),
         fields: RouteFields::VIRTUAL_SERVICE,
+    };
+    let mut routes = vec![route("edge", "*", "default/edge")];
+    if policies {
+        routes.push(route("mesh", HOST, "mesh"));
+    }
+    routes
+}
+
+fn destination_policy() -> DestinationPolicySource {
+    let traffic = TrafficPolicy {
+        outlier: Some(OutlierDetection::default()),
+        pool: Some(ConnectionPool {
+            connections_max: Some(1_000),
+            pending_max: Some(1_000),
+            requests_max: Some(1_000),
+            ..ConnectionPool::default()
+        }),
+        ..TrafficPolicy::default()
+    };
+    DestinationPolicySource {
+        policy: DestinationPolicy {
+            id: ObjectId::new("DestinationRule", "default", "echo"),
+            traffic: Some(traffic),
+            subsets: Vec::new(),
+            fills: false,
+        },
+        host: HOST.into(),
+        export_to: Vec::new(),
+        selector: None,
+        created: 0,
+        mutual_tls_at: Vec::new(),
+        credentials: Vec::new(),
     }
 }
 
