@@ -196,7 +196,7 @@ impl<'a> Attempts<'a> {
     ) -> Result<Attempted, Failure> {
         exchange.count(self.decision).inspect_err(|failure| self.count_failure(failure))?;
         self.deadlines.attempt_begins();
-        exchange.state_attempt(made(exchange), self.deadlines.expected());
+        exchange.state_attempt(made(exchange), &self.deadlines);
         let _under_way = picked.member.as_ref().map(|member| member.begin());
         let began = self.decision.is_timed().then(Instant::now);
         let attempted = match self.connect(exchange, picked, client).await {

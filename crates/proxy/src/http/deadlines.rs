@@ -160,11 +160,15 @@ impl<'a> Deadlines<'a> {
         self.timeout == Some(Duration::ZERO)
     }
 
-    /// How long an endpoint has for its answer from now on; `None`: as long as it likes.
-    pub(crate) fn expected(&self) -> Option<Duration> {
+    /// How long the answer may take from now on, with all attempts; `None`: for ever.
+    pub(crate) fn left(&self) -> Option<Duration> {
         let elapsed = || self.request_ended.get().map_or(Duration::ZERO, |ended| ended.elapsed());
-        let left = self.timeout.map(|timeout| timeout.saturating_sub(elapsed()));
-        left.into_iter().chain(self.per_try_timeout).min()
+        self.timeout.map(|timeout| timeout.saturating_sub(elapsed()))
+    }
+
+    /// How long an attempt may take; `None`: as long as all of them.
+    pub(crate) fn of_attempt(&self) -> Option<Duration> {
+        self.per_try_timeout
     }
 
     /// When the route's timeout ends.

@@ -21,6 +21,7 @@ use ironmesh_model::{
 
 use crate::connection::Connection;
 use crate::failure::{Failure, Stage};
+use crate::http::deadlines::Deadlines;
 use crate::http::told::Told;
 use crate::http::upstream::Upstream;
 use crate::http::{dial, edit};
@@ -269,7 +270,12 @@ impl<'a> Exchange<'a> {
     }
 
     /// Tells the endpoint which attempt it gets, and how long it has for its answer.
-    pub(crate) fn state_attempt(&mut self, made: u32, expected: Option<Duration>) {
+    ///
+    /// An application of gRPC ends a call itself when the caller's deadline has passed. So it is told
+    /// the deadline of the whole call, never that of one attempt (Envoy does): its own
+    /// `DEADLINE_EXCEEDED` would come about when the attempt's time is over, and often before, and
+    /// then the call would not be tried again. That an attempt is over it learns by a reset.
+    pub(crate) fn state_attempt(&mut self, made: u32, deadlines: &Deadlines<'_>) {
         let Self { head, connection, grpc, .. } = self;
         if connection.kind != ListenerKind::Inbound {
             if made > 1 {
@@ -281,12 +287,15 @@ impl<'a> Exchange<'a> {
                 _ => head.fields.push(ATTEMPT_COUNT.as_bytes(), made.to_string().as_bytes()),
             }
         }
-        let Some(expected) = expected else { return };
         // As Envoy: 0 would be no limit.
-        let expected = expected.max(Duration::from_millis(1));
-        head.fields.set(EXPECTED_TIMEOUT, expected.as_millis().to_string().as_bytes());
-        if *grpc {
-            head.fields.set("grpc-timeout", grpc_timeout_text(expected).as_bytes());
+        let at_least = |time: Duration| time.max(Duration::from_millis(1));
+        let whole = deadlines.left().map(at_least);
+        if let Some(expected) = deadlines.of_attempt().map(at_least).into_iter().chain(whole).min()
+        {
+            head.fields.set(EXPECTED_TIMEOUT, expected.as_millis().to_string().as_bytes());
+        }
+        if let (true, Some(whole)) = (*grpc, whole) {
+            head.fields.set("grpc-timeout", grpc_timeout_text(whole).as_bytes());
         }
     }
 

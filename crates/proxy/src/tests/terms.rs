@@ -134,9 +134,9 @@ fn told(head: &HeaderMap, name: &str) -> String {
 #[test]
 fn the_deadline_of_a_grpc_caller_is_shortened_and_passed_on() {
     let app = telling();
-    let proxy = |timeout| {
+    let proxy = |timeout, retry| {
         let services = vec![reviews(Protocol::Grpc, vec![endpoint("v1", app.address, false)])];
-        let timed = Rule { timeout, ..rule(&[("", 1)], None) };
+        let timed = Rule { timeout, retry, ..rule(&[("", 1)], None) };
         let objects = Objects {
             services,
             routes: vec![route(vec![timed])],
@@ -151,21 +151,33 @@ fn the_deadline_of_a_grpc_caller_is_shortened_and_passed_on() {
             request.headers_mut().insert("grpc-timeout", deadline.parse().unwrap());
         }
         let head = block_on(async { call(connect(proxy).await, request, b"x".to_vec()).await }).1;
-        let left = told(&head, "grpc-timeout");
-        assert_eq!(left.trim_end_matches('m'), told(&head, "x-envoy-expected-rq-timeout-ms"));
-        left.trim_end_matches('m').parse::<u64>().ok()
+        let left = told(&head, "grpc-timeout").trim_end_matches('m').parse::<u64>().ok();
+        (left, told(&head, "x-envoy-expected-rq-timeout-ms").parse::<u64>().ok())
     };
-    let bounded = proxy(Some(Duration::from_secs(600)));
+    let ask_same = |proxy: &Proxy, deadline| {
+        let (left, expected) = ask(proxy, deadline);
+        assert_eq!(left, expected);
+        left
+    };
+    let bounded = proxy(Some(Duration::from_secs(600)), None);
     for deadline in [None, Some("1H")] {
-        let left = ask(&bounded, deadline).unwrap();
+        let left = ask_same(&bounded, deadline).unwrap();
         assert!((500_000..=600_000).contains(&left), "{left}");
     }
-    let left = ask(&bounded, Some("300S")).unwrap();
+    let left = ask_same(&bounded, Some("300S")).unwrap();
     assert!((200_000..=300_000).contains(&left), "{left}");
-    let free = proxy(None);
-    assert_eq!(ask(&free, None), None);
-    let left = ask(&free, Some("1H")).unwrap();
+    let free = proxy(None, None);
+    assert_eq!(ask_same(&free, None), None);
+    let left = ask_same(&free, Some("1H")).unwrap();
     assert!((3_500_000..=3_600_000).contains(&left), "{left}");
+
+    // An application that ended the call when its attempt is over would keep it from being tried again.
+    let retry = Retry { per_try_timeout: Some(Duration::from_secs(60)), ..Retry::default() };
+    let tried = proxy(None, Some(retry));
+    assert_eq!(ask(&tried, None), (None, Some(60_000)));
+    let (left, expected) = ask(&tried, Some("1H"));
+    assert!((3_500_000..=3_600_000).contains(&left.unwrap()), "{left:?}");
+    assert_eq!(expected, Some(60_000));
 }
 
 /// Nobody waits for its answer any more.
