@@ -2,8 +2,8 @@
 //! it.
 //!
 //! Each object is translated when it changes, and only then; what follows from it for the model are
-//! edits of the last snapshot. What these touch is pushed at once, nothing is delayed to collect
-//! changes. The first snapshot is made from the whole source, so that no proxy is told less than it
+//! edits of the last snapshot. What these touch is pushed at once; only where hundreds of changes come
+//! each second, those of a few milliseconds go out together (`Pace`). The first snapshot is made from the whole source, so that no proxy is told less than it
 //! holds.
 
 use std::collections::BTreeSet;
@@ -17,14 +17,16 @@ use ironmesh_model::settings::Settings;
 use ironmesh_model::snapshot::{Edit, Touched};
 use ironmesh_model::{Finding, Snapshot};
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep_until, timeout};
 
+use crate::mesh::pace::Pace;
 use crate::plane::{Plane, Refused};
 use crate::source::{Change, Expired, ObjectKey, Source};
 
 mod bare;
 mod found;
 mod members;
+mod pace;
 mod pods;
 mod push;
 mod statuses;
@@ -133,16 +135,22 @@ pub(crate) async fn follow(plane: Arc<Plane>) {
         Platform { user_ids: plane.user_ids, keeps_claims: plane.keeps_claims },
     );
     let mut snapshot = Arc::<Snapshot>::default();
+    let limits = &plane.limits.control;
+    let mut pace = Pace::new(limits.publish_interval, limits.publish_burst, Instant::now());
     let mut revision = follower.read_all(source, mesh, &mut edits);
     loop {
         changes.mark_unchanged();
         let (next, touched) = snapshot.edited(std::mem::take(&mut edits));
         if !touched.is_nothing() {
             snapshot = Arc::new(next);
+            pace.happens(Instant::now());
         }
         mesh.publish(snapshot.clone(), &touched, revision);
         if source.version() == revision && changes.changed().await.is_err() {
             return;
+        }
+        if pace.next() > Instant::now() {
+            sleep_until(pace.next()).await;
         }
         match source.changes_after(revision) {
             Ok((changes, version)) => {

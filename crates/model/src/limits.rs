@@ -415,6 +415,10 @@ limits! {
         /// Parts of an answer, of some 32 KiB, that wait for a slow client of the API; then its sender
         /// waits.
         api_parts_max: usize = 2,
+        /// Changes of what proxies know that go out at once, one after the other.
+        publish_burst: u32 = 40,
+        /// Time after which one more may; those that come meanwhile go out with it.
+        publish_interval: Duration = ms(5),
         /// Time a question waits until the snapshot has what was stored before it was asked.
         snapshot_wait: Duration = seconds(30),
         /// Time after a change until statuses that follow from it are written: what else changes
