@@ -203,7 +203,8 @@ impl Stream {
     }
 }
 
-fn start_command(mesh: &str) -> String {
+/// What starts a mesh of a name.
+pub(crate) fn start_command(mesh: &str) -> String {
     if mesh == "default" { "ironmesh up".to_owned() } else { format!("ironmesh --mesh {mesh} up") }
 }
 

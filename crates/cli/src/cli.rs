@@ -12,7 +12,7 @@ use crate::api::{Api, ApiError};
 use crate::contexts::{self, Contexts};
 use crate::source::Home;
 use crate::verb::rollout::parse_duration;
-use crate::{help, verb};
+use crate::{help, kubectl, say, verb};
 
 /// A service mesh in one binary.
 ///
@@ -218,7 +218,18 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
     let parsed = command().try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches));
     let Cli { mut context, verb } = match parsed {
         Ok(parsed) => parsed,
-        Err(error) => return help::complain(error),
+        Err(error) => {
+            if let Some(verb) = kubectl::unknown_verb(&error) {
+                if let Some(code) = kubectl::hand_over(verb)? {
+                    return Ok(code);
+                }
+                if let Some(advice) = kubectl::advice(verb) {
+                    say::notice(&advice);
+                    return Ok(ExitCode::from(2));
+                }
+            }
+            return help::complain(error);
+        }
     };
     let needs_no_mesh = matches!(
         verb,

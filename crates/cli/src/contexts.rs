@@ -108,6 +108,14 @@ pub(crate) fn running() -> io::Result<Vec<String>> {
     Ok(names)
 }
 
+/// The meshes that run, for who has named none of them.
+pub(crate) fn others() -> String {
+    match running() {
+        Ok(running) if !running.is_empty() => format!("; running: {}", running.join(", ")),
+        _ => String::new(),
+    }
+}
+
 fn names_in(table: &str, uid: u32) -> Vec<String> {
     let begin = format!("@ironmesh/{uid}/");
     let paths = table.lines().filter_map(|line| line.split_whitespace().nth(7));

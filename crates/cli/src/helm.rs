@@ -6,20 +6,14 @@ mod release;
 mod repositories;
 
 use std::ffi::OsString;
-use std::fs::{File, Permissions};
 use std::io::{Write, stdout};
-use std::os::fd::AsRawFd;
-use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::path::PathBuf;
+use std::process::ExitCode;
 
-use anyhow::{Context as _, bail};
-use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use anyhow::bail;
 
 use crate::api::{Api, ApiError};
-use crate::say;
-use crate::verb::kubeconfig::config;
+use crate::{handover, say};
 use command::{Chart, Line};
 use release::Release;
 
@@ -128,46 +122,21 @@ fn real(arguments: &[OsString], line: &Line) -> anyhow::Result<ExitCode> {
         );
         return Ok(ExitCode::FAILURE);
     };
-    let mut command = Command::new(&helm);
-    command.args(arguments);
-    // Kept until the other program has it.
-    let config = if line.names_cluster() { None } else { kubeconfig(line)? };
-    if let Some(config) = &config {
-        command.env("KUBECONFIG", format!("/proc/self/fd/{}", config.as_raw_fd()));
-    }
-    let error = command.exec();
-    Err(error).with_context(|| format!("running {}", helm.display()))
-}
-
-/// The kubeconfig of the mesh that is meant, in memory, for a program that takes this one's place; none if
-/// no mesh runs and none is needed.
-fn kubeconfig(line: &Line) -> anyhow::Result<Option<File>> {
-    let mesh = line.mesh()?;
-    let config = crate::runtime()?.block_on(config(&Api::of_mesh(&mesh), &mesh, None));
-    let config = match config {
-        Ok(config) => config.to_string(),
-        Err(_) if !line.needs_cluster() => return Ok(None),
-        Err(error) => return Err(error),
+    // Where none runs some verbs do without.
+    let config = match line.names_cluster() {
+        true => None,
+        false => match handover::kubeconfig(&line.mesh()?, None) {
+            Ok(config) => Some(config),
+            Err(_) if !line.needs_cluster() => None,
+            Err(error) => return Err(error),
+        },
     };
-    let file = File::from(ironmesh_fds::memfd("kubeconfig", config.as_bytes())?);
-    // helm warns of one that others may read.
-    file.set_permissions(Permissions::from_mode(0o600))?;
-    fcntl(&file, FcntlArg::F_SETFD(FdFlag::empty()))?;
-    Ok(Some(file))
+    handover::become_program(&helm, arguments, config)
 }
 
 /// The first helm on PATH that is not this program.
 fn real_helm() -> Option<PathBuf> {
-    let own = std::fs::canonicalize("/proc/self/exe").ok()?;
-    let is_other = |file: &PathBuf| {
-        let is_program =
-            nix::unistd::access(file.as_path(), nix::unistd::AccessFlags::X_OK).is_ok();
-        is_program && file.is_file() && std::fs::canonicalize(file).is_ok_and(|file| file != own)
-    };
-    let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path)
-        .map(|folder: PathBuf| Path::new(&folder).join("helm"))
-        .find(is_other)
+    handover::find("helm")
 }
 
 const HELP: &str = "\

@@ -13,7 +13,8 @@
 //! - `internal`: the hidden processes; `cli`: the command line; `verb`: one module per verb.
 //! - `api`: the client of the control plane; `contexts`: which mesh is meant.
 //! - `target`, `source`, `fetch`: which objects a command names.
-//! - `program`, `helm`, `charts`: this binary under the names of kubectl, istioctl and helm.
+//! - `program`, `kubectl`, `helm`, `charts`, `handover`: this binary under the names of kubectl, istioctl
+//!   and helm, and the real ones for what it has not.
 //! - `output`: how objects are shown; `done`: what is said of changed ones; `say`: lines on standard
 //!   error; `help`: the help, and what is said of wrong command lines.
 
@@ -25,10 +26,12 @@ mod contexts;
 mod control;
 mod done;
 mod fetch;
+mod handover;
 mod helm;
 mod help;
 mod internal;
 mod kinds;
+mod kubectl;
 mod merge;
 mod output;
 mod program;

@@ -8,6 +8,7 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use crate::api::start_command;
 use crate::cli::Context;
 use crate::contexts::{self, Contexts};
 use crate::output::Output;
@@ -38,7 +39,7 @@ enum What {
     #[command(visible_alias = "use")]
     #[command(after_help = "Example:\n  ironmesh config use-context second")]
     UseContext {
-        /// Name of the mesh; it need not run yet.
+        /// Name of the mesh, which must run; `default` need not.
         name: String,
     },
     /// List the meshes that run, and the one that is meant.
@@ -97,6 +98,13 @@ impl Config {
         match self.what {
             What::UseContext { name } => {
                 contexts::check_name(&name)?;
+                // As kubectl has it: a slip would else be found out by the next command only.
+                ensure!(
+                    name == contexts::DEFAULT_MESH || contexts::running()?.contains(&name),
+                    "no context exists with the name: {name:?}; a mesh is a context, which `{}` starts{}",
+                    start_command(&name),
+                    contexts::others()
+                );
                 contexts.current = Some(name.clone());
                 contexts.save()?;
                 writeln!(out, "Switched to context {name:?}.")?;

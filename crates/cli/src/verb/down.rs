@@ -21,20 +21,15 @@ impl Down {
     pub(crate) fn run(self, context: &Context) -> anyhow::Result<ExitCode> {
         let agent = context.agent().map_err(|error| match error {
             ApiError::NotRunning { mesh } => {
-                anyhow!("no mesh {mesh:?} is running, so there is nothing to end{}", others())
+                anyhow!(
+                    "no mesh {mesh:?} is running, so there is nothing to end{}",
+                    contexts::others()
+                )
             }
             other => other.into(),
         })?;
         agent.shutdown()?;
         writeln!(stdout(), "mesh {:?} has ended", context.mesh)?;
         Ok(ExitCode::SUCCESS)
-    }
-}
-
-/// The meshes that run, for who has named none of them.
-fn others() -> String {
-    match contexts::running() {
-        Ok(running) if !running.is_empty() => format!("; running: {}", running.join(", ")),
-        _ => String::new(),
     }
 }

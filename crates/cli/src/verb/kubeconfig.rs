@@ -17,6 +17,7 @@ use crate::verb::text;
 ///
 /// The API is served over TLS on the mesh's own address of the loopback, to who has the token in this
 /// file; the token is kept with the state of the mesh, and is another one at each start without `--state`.
+/// What the mesh finds in objects that are written this way is said as warnings, which kubectl shows.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   ironmesh kubeconfig > ~/.kube/ironmesh

@@ -427,6 +427,8 @@ fn contexts_are_meshes_and_the_nearest_word_wins() {
         "$I" get cm $ONE -o name
         "$I" config unset users.x 2>&1
         "$I" config use-context 'bad name' 2>&1
+        "$I" config use-context nobody 2>&1 | sed 's/; running: .*//'
+        "$I" config current-context
         "$I" --context ../x get cm 2>&1
         "$I" --context nobody down 2>&1
         "#,
@@ -447,7 +449,9 @@ fn contexts_are_meshes_and_the_nearest_word_wins() {
              {one_name} kube-system\n\
              Property \"contexts.{one_name}.namespace\" unset.\nconfigmap/{one_name}\n\
              error: \"users.x\" is neither current-context nor contexts.NAME.namespace\n\
-             error: \"bad name\" {name_rule}\nerror: \"../x\" {name_rule}\n\
+             error: \"bad name\" {name_rule}\n\
+             error: no context exists with the name: \"nobody\"; a mesh is a context, which \
+             `ironmesh --mesh nobody up` starts\n{one_name}\nerror: \"../x\" {name_rule}\n\
              error: no mesh \"nobody\" is running, so there is nothing to end"
         ),
         "{said:?}"

@@ -348,6 +348,60 @@ fn helm_knows_the_charts_of_istio_by_the_words_of_helm_2_and_3() {
     refused(&run("helm install istio.io/istio --name x --set a"), "there is no =");
 }
 
+/// Makes a program in the folder `real` that tells what it was asked, and its kubeconfig.
+fn real(folder: &TempDir, name: &str) {
+    let folder = folder.path().join("real");
+    fs::create_dir(&folder).unwrap();
+    let script = "#!/bin/sh\necho real \"$@\"\n[ -z \"$KUBECONFIG\" ] || cat $KUBECONFIG\n";
+    fs::write(folder.join(name), script).unwrap();
+    fs::set_permissions(folder.join(name), fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+#[test]
+fn verbs_that_only_a_real_kubectl_has_go_to_it() {
+    let folder = shims();
+    let run = |script: &str| bash(&folder, "none", script);
+    real(&folder, "kubectl");
+    for program in ["kubectl", "k"] {
+        let alone = run(&format!("PATH=$PWD/bin; {program} cp a p:/b"));
+        let said = String::from_utf8_lossy(&alone.stderr);
+        assert!(alone.status.code() == Some(2), "{alone:?}");
+        assert!(said.contains("ironmesh has no \"cp\"; a real kubectl does that"), "{said}");
+    }
+    let with_real = "PATH=$PWD/bin:$PWD/real:$PATH; export KUBECONFIG=; ";
+    let script =
+        format!("{with_real} kubectl cp a p:/b --kubeconfig x; k kustomize shop; kubectl gett");
+    let said = run(&script);
+    // Only the real one knows all of its verbs. Of the mesh that does not run none is asked.
+    assert_eq!(
+        String::from_utf8_lossy(&said.stdout),
+        "real cp a p:/b --kubeconfig x\nreal kustomize shop\n"
+    );
+    refused(&said, "no mesh \"none\" is running");
+    // What would go to another cluster than is meant does not.
+    let elsewhere = format!("{with_real} export KUBECONFIG=$PWD/other;");
+    refused(&run(&format!("{elsewhere} kubectl drain node")), "no mesh \"none\" is running");
+    refused(&run(&format!("{elsewhere} k top pods --context ../x")), "is no name of a mesh");
+    // Verbs of ironmesh stay its own, and so do those of its own name.
+    refused(&run(&format!("{elsewhere} kubectl get pods")), "no mesh \"none\" is running");
+    let own = run(&format!("{with_real} {BINARY} cp a p:/b"));
+    assert!(own.status.code() == Some(2) && own.stdout.is_empty(), "{own:?}");
+
+    let namespace = "{apiVersion: v1, kind: Namespace, metadata: {name: shop}}";
+    let Some(mesh) = Running::start(namespace, &[]) else { return };
+    for (name, script) in [
+        (&*mesh.name, "kubectl diff -f x".to_owned()),
+        ("none", format!("kubectl diff -f x --context={}", mesh.name)),
+    ] {
+        let said = ok(&bash(&folder, name, &format!("{elsewhere} {script}")));
+        let (words, config) = said.split_once('\n').unwrap();
+        assert_eq!(words, script.replace("kubectl", "real"));
+        let config: Value = serde_json::from_str(config).unwrap();
+        assert_eq!(config["current-context"], *mesh.name);
+        assert!(config["users"][0]["user"]["token"].is_string());
+    }
+}
+
 #[test]
 fn other_charts_go_to_the_real_helm() {
     let folder = shims();
@@ -355,11 +409,7 @@ fn other_charts_go_to_the_real_helm() {
     let other = "helm install ratingsdb bitnami/mongodb -n db --set a=b";
     let script = format!("PATH=$PWD/bin; {other}");
     refused(&run(&script), "hands over to the helm that comes after it on PATH, and there is none");
-    let real = folder.path().join("real");
-    fs::create_dir(&real).unwrap();
-    let script = "#!/bin/sh\necho real \"$@\"\n[ -z \"$KUBECONFIG\" ] || cat $KUBECONFIG\n";
-    fs::write(real.join("helm"), script).unwrap();
-    fs::set_permissions(real.join("helm"), fs::Permissions::from_mode(0o755)).unwrap();
+    real(&folder, "helm");
     let script = format!(
         "PATH=$PATH:$PWD/real; helm repo add bitnami https://x; helm search repo bitnami; helm version; \
          {other} --kubeconfig x"

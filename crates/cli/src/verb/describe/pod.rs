@@ -62,11 +62,15 @@ fn containers(sheet: &mut Sheet, name: &str, containers: &Value, statuses: &Valu
 }
 
 fn container(sheet: &mut Sheet, container: &Value, status: Option<&Value>) {
-    sheet.field("Image", string(&container["image"]));
     let of_status = |field: &str| status.and_then(|s| s[field].as_str()).filter(|t| !t.is_empty());
-    for (name, field) in [("Container ID", "containerID"), ("Image ID", "imageID")] {
-        if let Some(id) = of_status(field) {
-            sheet.field(name, id);
+    let image = container["image"].as_str();
+    for (name, text) in [
+        ("Container ID", of_status("containerID")),
+        ("Image", image),
+        ("Image ID", of_status("imageID")),
+    ] {
+        if let Some(text) = text {
+            sheet.field(name, text);
         }
     }
     ports(sheet, &container["ports"]);
