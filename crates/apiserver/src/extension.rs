@@ -13,10 +13,17 @@ use crate::failure::Failure;
 /// An answer on its way: JSON, or a refusal.
 pub type Answering<'a> = Pin<Box<dyn Future<Output = Result<Vec<u8>, Failure>> + Send + 'a>>;
 
+/// What is found, on its way.
+pub type Findings<'a> = Pin<Box<dyn Future<Output = Vec<String>> + Send + 'a>>;
+
 /// Answers requests for paths below `/ironmesh`.
 pub trait Extension: fmt::Debug + Send + Sync + 'static {
     /// Answers one request.
     fn answer<'a>(&'a self, request: &'a Request<'a>) -> Answering<'a>;
+
+    /// What is found about an object that was written just now, or, if it is only tried, would be: a
+    /// sentence each, for who has written it.
+    fn findings<'a>(&'a self, object: &'a Value, is_tried: bool) -> Findings<'a>;
 }
 
 /// A request for a path below `/ironmesh`.

@@ -16,6 +16,7 @@ use crate::access::Door;
 use crate::context::Context;
 use crate::failure::Failure;
 
+mod advice;
 mod answer;
 mod apply;
 mod discovery;

@@ -336,9 +336,10 @@ async fn input(
     let state = node.pod(namespace, pod);
     let input = state.as_ref().and_then(|state| state.inputs.borrow().get(container).cloned());
     let (Some(state), Some(input)) = (state, input) else {
+        // Whoever asks has looked into the manifest already.
         let why = format!(
-            "container {container} of pod {pod} has no standard input that is open: its manifest \
-             would say stdin: true"
+            "the standard input of container {container} of pod {pod} is closed: the container has \
+             ended, or takes its input from one writer only (stdinOnce)"
         );
         return refuse(&mut stream, &why).await;
     };

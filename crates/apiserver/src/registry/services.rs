@@ -25,7 +25,9 @@ impl Registry {
             (object::namespace(service).to_owned(), object::name(service).to_owned());
         let spec = Service::of(service).spec();
         let (of, address) = (spec.of(), spec.cluster_ip().to_owned());
-        if spec.is_headless() {
+        let is_headless = spec.is_headless();
+        say_policies(entry(service, "spec"), of);
+        if is_headless {
             service["spec"]["clusterIPs"] = json!([address]);
             return Ok(());
         }
@@ -79,6 +81,23 @@ impl Registry {
             }
         }
         Ok(())
+    }
+}
+
+/// Says of a Service what holds for all here, as Kubernetes does, so that clients show it: it has addresses
+/// of IPv4, and all of its endpoints serve, whoever calls.
+fn say_policies(spec: &mut Value, of: ServiceType) {
+    if of == ServiceType::ExternalName {
+        return;
+    }
+    set_default(spec, "ipFamilies", json!(["IPv4"]));
+    set_default(spec, "ipFamilyPolicy", "SingleStack");
+    set_default(spec, "internalTrafficPolicy", "Cluster");
+    if has_node_ports(of) {
+        set_default(spec, "externalTrafficPolicy", "Cluster");
+    } else if let Some(spec) = spec.as_object_mut() {
+        // What it had as another type goes with the type.
+        spec.shift_remove("externalTrafficPolicy");
     }
 }
 

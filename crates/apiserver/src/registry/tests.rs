@@ -113,6 +113,9 @@ fn services_get_addresses_and_keep_them() {
         })
         .unwrap();
     assert_eq!(object::text(&replaced, "/spec/clusterIP"), address);
+    assert_eq!(replaced["spec"]["ipFamilyPolicy"], "SingleStack");
+    assert_eq!(replaced["spec"]["internalTrafficPolicy"], "Cluster");
+    assert_eq!(replaced["spec"]["externalTrafficPolicy"], "Cluster");
     assert_eq!(object::number(&replaced, "/spec/ports/0/nodePort"), Some(node_port));
     let twice = service("b", json!({"ports": ports, "clusterIP": address}));
     let refused = registry.create(&services, "default", twice).unwrap_err();
@@ -141,6 +144,15 @@ fn services_get_addresses_and_keep_them() {
     let headless = service("c", json!({"ports": ports, "clusterIP": "None"}));
     let made = registry.create(&services, "default", headless).unwrap();
     assert_eq!(object::text(&made, "/spec/clusterIP"), "None");
+    assert_eq!(made["spec"]["ipFamilies"], json!(["IPv4"]));
+    // What holds of node ports goes with them; what somebody has asked for stays.
+    let local = json!({"ports": ports, "type": "NodePort", "externalTrafficPolicy": "Local"});
+    assert_eq!(update(local).unwrap()["spec"]["externalTrafficPolicy"], "Local");
+    let plain = update(json!({"ports": ports, "externalTrafficPolicy": "Local"})).unwrap();
+    assert_eq!(plain["spec"].get("externalTrafficPolicy"), None);
+    let outside = json!({"type": "ExternalName", "externalName": "example.com"});
+    let made = registry.create(&services, "default", service("d", outside)).unwrap();
+    assert_eq!(made["spec"].get("ipFamilies"), None);
 }
 
 #[test]

@@ -1,15 +1,13 @@
 //! Server-side apply: `PATCH` with `application/apply-patch+yaml`, and who changes objects otherwise.
 
-use std::sync::Arc;
-
 use http::StatusCode;
 use ironmesh_dialects::kinds::{Kind, Resource};
 use serde_json::Value;
 
 use super::answer::Answer;
 use super::request::{ApiRequest, Target};
-use super::resources::{presented, resource_for, update};
-use super::strict;
+use super::resources::{presented, presented_update, resource_for, update};
+use super::{advice, strict};
 use crate::clock;
 use crate::context::Context;
 use crate::failure::Failure;
@@ -66,18 +64,18 @@ pub(super) fn apply(
         let object = applied(None)?;
         let warnings = strict::check(request, &object, None)?;
         let namespace = target.namespace.as_deref().unwrap_or_default();
-        let created = if request.is_dry_run()? {
+        let is_tried = request.is_dry_run()?;
+        let created = if is_tried {
             context.registry.would_create(&resource, namespace, object)?
         } else {
             context.registry.create(&resource, namespace, object)?
         };
-        return Ok(strict::warn(presented(StatusCode::CREATED, target, &created), &warnings));
+        let answer = strict::warn(presented(StatusCode::CREATED, target, &created), &warnings);
+        return Ok(advice::note(answer, &created, is_tried));
     }
     let change = |old: &Object| applied(Some(old));
-    let (object, warnings): (Arc<Object>, _) =
-        update(context, request, &resource, &key, part, change)?;
-    let answer = presented(StatusCode::OK, target, &object);
-    Ok(strict::warn(answer, &warnings))
+    let updated = update(context, request, &resource, &key, part, change)?;
+    presented_update(request, target, &updated)
 }
 
 /// Notes who owns the fields that a request has changed otherwise.

@@ -5,6 +5,8 @@ use serde_json::{Map, Value, json};
 
 use ironmesh_dialects::kinds::{KINDS, Kind, Resource};
 
+pub(super) mod v2;
+
 /// `/openapi/v3`: where the description of each group and version is.
 pub(super) fn index() -> Value {
     let mut paths = Map::new();
@@ -36,8 +38,12 @@ pub(super) fn document(group: &str, version: &str) -> Option<Value> {
 fn schema(kind: &Kind, group: &str, version: &str) -> Option<(String, Value)> {
     let mut schema = kind.fields?.openapi();
     schema["x-kubernetes-group-version-kind"] = json!([names(kind, group, version)]);
+    Some((schema_name(kind, group, version), schema))
+}
+
+fn schema_name(kind: &Kind, group: &str, version: &str) -> String {
     let group = if group.is_empty() { "core" } else { group };
-    Some((format!("{group}.{version}.{}", kind.kind), schema))
+    format!("{group}.{version}.{}", kind.kind)
 }
 
 fn names(kind: &Kind, group: &str, version: &str) -> Value {
@@ -49,11 +55,15 @@ fn path_of(group: &str, version: &str) -> String {
     if group.is_empty() { format!("api/{version}") } else { format!("apis/{group}/{version}") }
 }
 
-fn operation(kind: &Kind, group: &str, version: &str) -> (String, Value) {
+/// The path of an object, with its names left open.
+fn path(kind: &Kind, group: &str, version: &str) -> String {
     let resource =
         Resource { group: group.into(), version: version.into(), ..Resource::from(kind) };
     let path = resource.path(Some("NAMESPACE"), Some("NAME"));
-    let path = path.replace("NAMESPACE", "{namespace}").replace("NAME", "{name}");
+    path.replace("NAMESPACE", "{namespace}").replace("NAME", "{name}")
+}
+
+fn operation(kind: &Kind, group: &str, version: &str) -> (String, Value) {
     let parameter = |name: &str| json!({"name": name, "in": "query", "schema": {"type": "string"}});
     let patch = json!({
         "operationId": format!("patch{}{}{}", group.replace('.', ""), version, kind.kind),
@@ -61,7 +71,7 @@ fn operation(kind: &Kind, group: &str, version: &str) -> (String, Value) {
         "responses": {"200": {"description": "OK"}},
         "x-kubernetes-group-version-kind": names(kind, group, version),
     });
-    (path, json!({"patch": patch}))
+    (path(kind, group, version), json!({"patch": patch}))
 }
 
 #[cfg(test)]

@@ -32,6 +32,8 @@ pub(super) struct ApiRequest {
     pub(super) body: Vec<u8>,
     /// Who sends it.
     pub(super) user: Arc<User>,
+    /// Where it came in.
+    pub(super) door: Door,
     /// What the body takes of the room for all.
     _room: Option<Arc<OwnedSemaphorePermit>>,
 }
@@ -197,7 +199,7 @@ pub(super) async fn handle(
         let begun = stream::begin(context, &user, wanted, request, place);
         return begun.await.unwrap_or_else(|failure| answer::failure(&failure));
     }
-    let read = match read(context, user, request).await {
+    let read = match read(context, user, door, request).await {
         Ok(read) => read,
         Err(failure) => return answer::failure(&failure),
     };
@@ -220,6 +222,7 @@ pub(super) async fn handle(
 async fn read(
     context: &Context,
     user: Arc<User>,
+    door: Door,
     request: Request<Incoming>,
 ) -> Result<ApiRequest, Failure> {
     let (head, body) = request.into_parts();
@@ -260,6 +263,7 @@ async fn read(
         method: head.method,
         body,
         user,
+        door,
         _room: room.map(Arc::new),
     })
 }
@@ -306,6 +310,7 @@ async fn dispatch(context: &Arc<Context>, request: &ApiRequest) -> Result<Answer
         ["api"] => Ok(answer::json(StatusCode::OK, &discovery::core_versions())),
         ["apis"] => Ok(answer::json(StatusCode::OK, &discovery::groups(&defined()))),
         ["ironmesh", ref path @ ..] => extended(context, request, path).await,
+        ["openapi", "v2"] => Ok(openapi::v2::answer(&request.accept)),
         ["openapi", "v3"] => Ok(answer::json(StatusCode::OK, &openapi::index())),
         ["openapi", "v3", "api", version] => discovered(openapi::document("", version)),
         ["openapi", "v3", "apis", group, version] => discovered(openapi::document(group, version)),

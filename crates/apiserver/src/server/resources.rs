@@ -1,6 +1,6 @@
 //! The verbs on collections and objects.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::answer::{self, Answer};
 use super::parts::PART_BYTES;
 use super::request::{ApiRequest, Target};
-use super::{apply, eviction, logs, options, strict, watch};
+use super::{advice, apply, eviction, logs, options, strict, watch};
 use crate::clock;
 use crate::context::Context;
 use crate::custom::{Definition, Printed};
@@ -37,7 +37,10 @@ pub(super) async fn handle(
         return match *method {
             Method::GET if request.flag("watch") => watch::start(context, request, &target, None),
             Method::GET => list(context, request, &target),
-            Method::POST => create(context, request, &target),
+            Method::POST => {
+                let answer = create(context, request, &target)?;
+                Ok(advice::add(context, request, answer).await)
+            }
             Method::DELETE => delete_collection(context, request, &target),
             _ => Err(Failure::method_not_allowed()),
         };
@@ -51,7 +54,10 @@ pub(super) async fn handle(
         }
         (None, &Method::GET) => read(context, request, &target, &name),
         (None, &Method::DELETE) => delete(context, request, &target, &name),
-        (None, _) => change(context, request, &target, &name, Part::Main),
+        (None, _) => {
+            let answer = change(context, request, &target, &name, Part::Main)?;
+            Ok(advice::add(context, request, answer).await)
+        }
         (Some("status"), &Method::GET) => read(context, request, &target, &name),
         (Some("status"), _) => change(context, request, &target, &name, Part::Status),
         (Some("scale"), _) => scale(context, request, &target, &name),
@@ -172,12 +178,14 @@ fn create(context: &Context, request: &ApiRequest, target: &Target) -> Result<An
         ));
     }
     let warnings = strict::check(request, &object, None)?;
-    let created = if request.is_dry_run()? {
+    let is_tried = request.is_dry_run()?;
+    let created = if is_tried {
         context.registry.would_create(&resource, namespace, object)?
     } else {
         context.registry.create(&resource, namespace, object)?
     };
-    Ok(strict::warn(presented(StatusCode::CREATED, target, &created), &warnings))
+    let answer = strict::warn(presented(StatusCode::CREATED, target, &created), &warnings);
+    Ok(advice::note(answer, &created, is_tried))
 }
 
 /// The resource of a sent object, which must be that of the path.
@@ -234,7 +242,7 @@ fn change(
             return Err(Failure::not_found(&resource, name));
         }
         let updated = update(context, request, &resource, &key, part, |_| Ok(body.clone()))?;
-        return Ok(presented_update(target, &updated));
+        return presented_update(request, target, &updated);
     }
     let apply = patch_of(&request.content_type, &target.resource)?;
     let bytes_max = context.registry.limits().object_bytes_max;
@@ -243,15 +251,30 @@ fn change(
         apply(&mut new, &body, bytes_max)?;
         Ok(new)
     })?;
-    Ok(presented_update(target, &updated))
+    presented_update(request, target, &updated)
 }
 
-fn presented_update(target: &Target, (object, warnings): &Updated) -> Answer {
-    strict::warn(presented(StatusCode::OK, target, object), warnings)
+pub(super) fn presented_update(
+    request: &ApiRequest,
+    target: &Target,
+    Updated { object, warnings, is_changed }: &Updated,
+) -> Result<Answer, Failure> {
+    let answer = strict::warn(presented(StatusCode::OK, target, object), warnings);
+    // Of one that is as it was nothing is repeated.
+    Ok(match is_changed {
+        true => advice::note(answer, object, request.is_dry_run()?),
+        false => answer,
+    })
 }
 
-/// A changed object, and what its author is to be warned of.
-pub(super) type Updated = (Arc<Object>, Vec<String>);
+/// What became of an update.
+pub(super) struct Updated {
+    object: Arc<Object>,
+    /// What its author is to be warned of.
+    warnings: Vec<String>,
+    /// Whether it is another object now.
+    is_changed: bool,
+}
 
 /// Changes an object, or only tries to.
 pub(super) fn update(
@@ -262,9 +285,10 @@ pub(super) fn update(
     part: Part,
     change: impl Fn(&Object) -> Result<Object, Failure>,
 ) -> Result<Updated, Failure> {
-    let warnings = RefCell::default();
+    let (warnings, is_changed) = (RefCell::default(), Cell::new(false));
     let change = |old: &Object| {
         let mut new = change(old)?;
+        is_changed.set(new != *old);
         warnings.replace(strict::check(request, &new, Some(old))?);
         apply::note_update(request, resource, part, old, &mut new);
         Ok(new)
@@ -274,7 +298,7 @@ pub(super) fn update(
     } else {
         context.registry.update(resource, key, part, change)?
     };
-    Ok((updated, warnings.take()))
+    Ok(Updated { object: updated, warnings: warnings.take(), is_changed: is_changed.get() })
 }
 
 type Patch = fn(&mut Value, &Value, usize) -> Result<(), Failure>;
@@ -375,7 +399,7 @@ fn scale(
     let mut object = context.registry.object(&target.resource, &key)?;
     if request.method != Method::GET {
         let body = request.json()?;
-        (object, _) = update(context, request, &target.resource, &key, Part::Main, |old| {
+        let scaled = update(context, request, &target.resource, &key, Part::Main, |old| {
             let mut scale = scale_of(old);
             if request.method == Method::PATCH {
                 let bytes_max = context.registry.limits().object_bytes_max;
@@ -393,6 +417,7 @@ fn scale(
             }
             Ok(new)
         })?;
+        object = scaled.object;
     }
     Ok(answer::json(StatusCode::OK, &scale_of(&object)))
 }

@@ -134,12 +134,7 @@ pub(super) async fn begin(
             });
         }
         What::Attach => {
-            let container = container_of(&pod, value(&query, "container"))?;
-            let log = attach::Log::open(context, &session.key, &pod, &container).await?;
-            let input = match flag(&query, "stdin") {
-                true => Some(input(context, &session.key, &container).await?),
-                false => None,
-            };
+            let (log, input) = ends_of(context, &session.key, &pod, &query).await?;
             tokio::spawn(async move {
                 if let Some(channels) = session.channels(upgraded).await {
                     attach::run(channels, log, input).await;
@@ -195,10 +190,23 @@ fn flag(query: &[(String, String)], name: &str) -> bool {
     matches!(value(query, name), "true" | "1")
 }
 
-/// The standard input of a container.
-async fn input(context: &Context, key: &Key, container: &str) -> Result<Input, Failure> {
-    let opened = context.node.input(&key.namespace, &key.name, container).await;
-    opened.map_err(Failure::bad_request)
+/// The output of the container to attach to, and its standard input if that is wanted. Who writes the input
+/// of one that takes it once has all of the output.
+async fn ends_of(
+    context: &Arc<Context>,
+    key: &Key,
+    pod: &Object,
+    query: &[(String, String)],
+) -> Result<(attach::Log, Option<Input>), Failure> {
+    let container = container_of(pod, value(query, "container"))?;
+    let log = attach::Log::open(context, key, pod, &container).await?;
+    if !flag(query, "stdin") {
+        return Ok((log, None));
+    }
+    let input = context.node.input(&key.namespace, &key.name, &container).await;
+    let input = input.map_err(Failure::bad_request)?;
+    let is_once = container_says(pod, &container, "stdinOnce");
+    Ok((if is_once { log.whole() } else { log }, Some(input)))
 }
 
 /// That the manifest of a pod gives a container the standard input that is to be written. This comes before
@@ -208,15 +216,20 @@ fn check_input(what: What, pod: &Object, query: &[(String, String)]) -> Result<(
         return Ok(());
     }
     let container = container_of(pod, value(query, "container"))?;
-    let lists = ["/spec/containers", "/spec/initContainers"];
-    let mut all = lists.iter().flat_map(|list| list_of(pod, list));
-    let has = all.any(|other| other["name"] == *container && other["stdin"] == true);
+    let has = container_says(pod, &container, "stdin");
     let why = || {
         Failure::bad_request(format!(
             "container {container} has no standard input: its manifest would say stdin: true"
         ))
     };
     has.then_some(()).ok_or_else(why)
+}
+
+/// Whether a field of a container in its manifest says yes.
+fn container_says(pod: &Object, container: &str, field: &str) -> bool {
+    let lists = ["/spec/containers", "/spec/initContainers"];
+    let mut all = lists.iter().flat_map(|list| list_of(pod, list));
+    all.any(|other| other["name"] == *container && other[field] == true)
 }
 
 /// The command that a query names.

@@ -52,8 +52,11 @@ fn unknown_fields(object: &Object) -> Vec<String> {
 /// Adds warnings to an answer, as HTTP has them (RFC 7234, section 5.5).
 pub(super) fn warn(mut answer: Answer, warnings: &[String]) -> Answer {
     for warning in warnings {
-        let quoted = warning.replace('\\', "\\\\").replace('"', "\\\"");
-        if let Ok(value) = format!("299 - \"{quoted}\"").parse() {
+        // What manifests say may have signs that no header has.
+        let text = warning.replace(|sign: char| sign.is_control(), " ");
+        let quoted = text.replace('\\', "\\\\").replace('"', "\\\"");
+        let value = format!("299 - \"{quoted}\"");
+        if let Ok(value) = http::HeaderValue::from_bytes(value.as_bytes()) {
             answer.headers_mut().append(http::header::WARNING, value);
         }
     }

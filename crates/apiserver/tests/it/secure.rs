@@ -266,3 +266,56 @@ async fn a_token_is_worth_nothing_beyond_its_pod_and_its_audience() {
         assert_eq!(status, code, "{answer}");
     }
 }
+
+/// The warnings of a request that is done.
+async fn warnings(client: &Client, method: Method, path: &str, body: Value) -> Vec<String> {
+    let patch = method == Method::PATCH;
+    let kind = if patch { "application/merge-patch+json" } else { "application/json" };
+    let request = client.head(method, path).header("content-type", kind);
+    let request = request.body(Full::new(body.to_string().into())).unwrap();
+    let answer = client.connect().await.send_request(request).await.unwrap();
+    assert!(answer.status().is_success(), "{}", answer.status());
+    let all = answer.headers().get_all("warning").iter();
+    all.map(|warning| String::from_utf8_lossy(warning.as_bytes()).into_owned()).collect()
+}
+
+#[tokio::test]
+async fn what_is_found_about_an_object_is_said_to_who_writes_it() {
+    let world = World::start();
+    let client = Client::administrator(&world).await;
+    let maps = "/api/v1/namespaces/default/configmaps";
+    let map = |name: &str, findings: &str| {
+        json!({
+            "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name},
+            "data": {"findings": findings},
+        })
+    };
+    let post = |path: String, map| warnings(&client, Method::POST, path.leak(), map);
+    let said = post(format!("{maps}?dryRun=All"), map("a", "one|two")).await;
+    assert_eq!(said, ["299 - \"would: one\"", "299 - \"would: two\""]);
+    let said = post(maps.to_owned(), map("a", "one|two")).await;
+    assert_eq!(said, ["299 - \"one\"", "299 - \"two\""]);
+    // Of what is as it was nothing is repeated.
+    let a = format!("{maps}/a");
+    let patch = |findings: &str| {
+        warnings(&client, Method::PATCH, &a, json!({"data": {"findings": findings}}))
+    };
+    assert!(patch("one|two").await.is_empty());
+    assert_eq!(patch("two").await, ["299 - \"two\""]);
+    let labelled = json!({"metadata": {"labels": {"a": "b"}}});
+    assert_eq!(warnings(&client, Method::PATCH, &a, labelled).await.len(), 1);
+
+    // What manifests say ends no header and fills no answer.
+    let said = post(maps.to_owned(), map("b", "a\r\nx: y|\"\\|\u{e4}\u{7f}")).await;
+    assert_eq!(said, ["299 - \"a  x: y\"", "299 - \"\\\"\\\\\"", "299 - \"\u{e4} \""]);
+    let said = post(maps.to_owned(), map("c", &"x|".repeat(1_000))).await;
+    assert_eq!(said.len(), 9);
+    assert!(said[8].contains("and 992 more"), "{said:?}");
+    let said = post(maps.to_owned(), map("d", &"x".repeat(500_000))).await;
+    assert!(said.iter().map(String::len).sum::<usize>() < 10_000);
+
+    // The verbs of ironmesh ask by themselves.
+    let (status, _) = world.api().request(Method::POST, maps, &[], Some(&map("e", "one"))).await;
+    assert_eq!(status, 201);
+    assert!(world.api().warnings(Method::POST, maps, &[], &map("f", "one")).await.is_empty());
+}

@@ -131,6 +131,13 @@ fn quick() -> ControlLimits {
 struct Echo;
 
 impl Extension for Echo {
+    fn findings<'a>(&'a self, object: &'a Value, is_tried: bool) -> extension::Findings<'a> {
+        let said = object["data"]["findings"].as_str().unwrap_or_default();
+        let prefix = if is_tried { "would: " } else { "" };
+        let said = said.split('|').filter(|text| !text.is_empty());
+        Box::pin(std::future::ready(said.map(|text| format!("{prefix}{text}")).collect()))
+    }
+
     fn answer<'a>(&'a self, request: &'a extension::Request<'a>) -> Answering<'a> {
         Box::pin(async move {
             match request.path {

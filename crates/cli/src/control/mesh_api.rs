@@ -3,11 +3,17 @@
 use std::sync::Arc;
 
 use http::Method;
-use ironmesh_apiserver::extension::{Answering, Extension, Request, json};
+use ironmesh_apiserver::extension::{self, Answering, Extension, Request, json};
 use ironmesh_apiserver::failure::Failure;
 use ironmesh_control::api::ExplainRequest;
 use ironmesh_control::plane::{Plane, Refused};
 use ironmesh_dialects::kinds::Resource;
+use ironmesh_dialects::{Object, translate_one};
+use ironmesh_model::Finding;
+use serde_json::Value;
+
+use crate::verb::apply::report::{concerns_pods, is_worth_saying};
+use crate::verb::apply::statement;
 
 /// Answers from the control plane.
 #[derive(Debug)]
@@ -17,6 +23,32 @@ impl Extension for MeshApi {
     fn answer<'a>(&'a self, request: &'a Request<'a>) -> Answering<'a> {
         Box::pin(answer(&self.0, request))
     }
+
+    fn findings<'a>(&'a self, object: &'a Value, is_tried: bool) -> extension::Findings<'a> {
+        Box::pin(findings(&self.0, object, is_tried))
+    }
+}
+
+/// What `ironmesh apply` would show of an object. One that is only tried says what it says by itself, as
+/// the mesh does not have it.
+async fn findings(plane: &Plane, object: &Value, is_tried: bool) -> Vec<String> {
+    let Ok(object) = Object::new(object.clone()) else { return Vec::new() };
+    let found: Vec<Finding> = match is_tried {
+        true => translate_one(&object).findings,
+        false => {
+            let id = object.id();
+            // Programs write them all the time.
+            if matches!(&*id.kind, "Event" | "ServiceAccount") {
+                return Vec::new();
+            }
+            let of = plane.findings(Some(&id.namespace), Some(&id.kind), Some(&id.name)).await;
+            // Where the mesh does not say in time, it says later: `ironmesh findings`.
+            of.unwrap_or_default().into_iter().map(|item| item.finding).collect()
+        }
+    };
+    let pods_change = concerns_pods(object.kind());
+    let worth = found.iter().filter(|finding| is_worth_saying(finding.code, pods_change));
+    worth.map(statement).collect()
 }
 
 async fn answer(plane: &Plane, request: &Request<'_>) -> Result<Vec<u8>, Failure> {

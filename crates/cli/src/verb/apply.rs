@@ -334,14 +334,18 @@ pub(crate) async fn findings(api: &Api, query: &str) -> anyhow::Result<Vec<Findi
 
 /// A finding in a line: severity, code, object, field, text.
 pub(crate) fn sentence(finding: &Finding) -> String {
+    format!("{} {}", say::severity(finding.code.severity()), statement(finding))
+}
+
+/// The same without how bad it is.
+pub(crate) fn statement(finding: &Finding) -> String {
     let object = &finding.object;
-    let word = say::severity(finding.code.severity());
     let name = match &*object.namespace {
         "" => object.name.to_string(),
         namespace => format!("{namespace}/{}", object.name),
     };
     let path = if finding.path.is_empty() { String::new() } else { format!(" {}", finding.path) };
-    format!("{word} {} {} {name}{path}: {}", finding.code, object.kind, finding.message)
+    format!("{} {} {name}{path}: {}", finding.code, object.kind, finding.message)
 }
 
 /// Fields of `metadata` that only the server sets.

@@ -135,6 +135,15 @@ fn inputs(kubectl: &Kubectl<'_>) {
     let said =
         kubectl.with_input("run twice --image=busybox --restart=Never --rm -i -q -- cat", "more\n");
     assert!(said.code == 0 && said.out.contains("more"), "{said:?}");
+    // What was written before kubectl came is not lost, and what has ended by then is shown from its log.
+    for (script, out) in [
+        ("echo${IFS}early;exit${IFS}3", "early\n"),
+        ("echo${IFS}early;cat;exit${IFS}3", "early\nlate\n"),
+    ] {
+        let run = "run early --image=busybox --restart=Never --rm -i -q --command -- sh -c";
+        let said = kubectl.with_input(&format!("{run} {script}"), "late\n");
+        assert!(said.code == 3 && said.out.contains(out), "{said:?}");
+    }
     // One whose manifest has none gets none.
     let said = kubectl.with_input("attach -i details", "nobody reads this");
     assert!(said.code != 0 && said.err.contains("no standard input"), "{said:?}");
@@ -152,12 +161,19 @@ fn objects(kubectl: &Kubectl<'_>) {
         kubectl.ok("get ns shop -o jsonpath={.metadata.labels.a}{.metadata.labels.c}"),
         "bd"
     );
+    kubectl.ok("label ns shop istio-injection=enabled");
     kubectl.ok("create deployment web --image=ironmesh/sleep -n shop");
     kubectl.ok("rollout status deployment/web -n shop --timeout=60s");
+    // Of which `istio-init` is one that has nothing to say.
+    kubectl.ok("logs deployment/web -n shop --all-containers");
+    assert_eq!(kubectl.ok("logs deployment/web -n shop -c istio-init"), "");
     kubectl.ok("scale deployment/web --replicas=2 -n shop");
     kubectl
         .ok("wait --for=jsonpath={.status.readyReplicas}=2 deployment/web -n shop --timeout=60s");
     assert!(kubectl.ok("explain deployment.spec.replicas").contains("<integer>"));
+    // As older ones ask for it.
+    let explained = kubectl.ok("explain deployment.spec --output=plaintext-openapiv2");
+    assert!(explained.contains("replicas\t<integer>"), "{explained}");
     assert!(kubectl.ok("describe pod details").contains("Ready"));
     assert!(kubectl.ok("api-resources").contains("virtualservices"));
     assert_eq!(kubectl.ok("auth can-i create pods"), "yes\n");
@@ -172,7 +188,35 @@ fn objects(kubectl: &Kubectl<'_>) {
     kubectl.ok("apply -f c.yaml");
     assert_eq!(kubectl.run("diff -f c.yaml").code, 0);
     server_side_apply(kubectl);
+    findings(kubectl);
     kubectl.ok("delete namespace shop");
+}
+
+/// What the mesh finds, as warnings.
+fn findings(kubectl: &Kubectl<'_>) {
+    let route = |weight: u32| {
+        format!(
+            "---\n{{apiVersion: networking.istio.io/v1, kind: VirtualService, \
+             metadata: {{name: r, namespace: shop}}, spec: {{hosts: [nosuch], \
+             http: [{{route: [{{weight: {weight}, destination: {{host: nosuch}}}}]}}]}}}}"
+        )
+    };
+    let nosuch = "Warning: IM0104 VirtualService shop/r spec.http[0].route[0].destination.host: \
+                  no service is called nosuch.shop.svc.cluster.local";
+    kubectl.mesh.write("r.yaml", &route(1));
+    let said = kubectl.run("apply -f r.yaml");
+    assert!(said.code == 0 && said.err.contains(nosuch), "{said:?}");
+    let said = kubectl.run("apply -f r.yaml");
+    assert!(said.out.contains("unchanged") && !said.err.contains("IM0104"), "{said:?}");
+    kubectl.mesh.write("r.yaml", &route(2));
+    let said = kubectl.run("replace -f r.yaml");
+    assert!(said.code == 0 && said.err.contains(nosuch), "{said:?}");
+    // Verbs that name no file, and those that change nothing.
+    let kept = "Warning: IM0004 ResourceQuota shop/q: ResourceQuota (core) is kept, but nothing acts on it yet";
+    for dry_run in [" --dry-run=server", ""] {
+        let said = kubectl.run(&format!("create quota q --hard=pods=1 -n shop{dry_run}"));
+        assert!(said.code == 0 && said.err.contains(kept), "{said:?}");
+    }
 }
 
 fn server_side_apply(kubectl: &Kubectl<'_>) {

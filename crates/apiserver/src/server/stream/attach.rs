@@ -1,4 +1,7 @@
 //! The output of a running container from now on, until it ends, and its standard input.
+//!
+//! Who is the one that a container takes its input from has its output from the beginning: `kubectl run -i`
+//! comes a moment after the container, which may have written something by then.
 
 use std::sync::Arc;
 
@@ -15,17 +18,16 @@ use crate::object::{self, Object};
 use crate::server::logs::{Container, LogReader, why_no_log};
 use crate::store::Key;
 
-/// The log of a container, at its end.
+/// The log of a container, and from where on it is sent.
 pub(super) struct Log {
     container: Container,
     log: LogReader,
-    /// Where it ended when it was opened.
-    end: u64,
+    start: u64,
     parts_max: usize,
 }
 
 impl Log {
-    /// Opens the log of a container that runs.
+    /// Opens the log of a container that runs, at its end.
     pub(super) async fn open(
         context: &Arc<Context>,
         key: &Key,
@@ -35,8 +37,13 @@ impl Log {
         let container = Container::new(context.clone(), key.clone(), name, object::uid(pod));
         let opened = LogReader::open(container.path()).await;
         let log = opened.map_err(|_none| Failure::bad_request(why_no_log(pod, name, false)))?;
-        let end = log.length().await.map_err(|error| Failure::internal(error.to_string()))?;
-        Ok(Self { container, log, end, parts_max: context.registry.limits().api_parts_max })
+        let start = log.length().await.map_err(|error| Failure::internal(error.to_string()))?;
+        Ok(Self { container, log, start, parts_max: context.registry.limits().api_parts_max })
+    }
+
+    /// The same from its beginning.
+    pub(super) fn whole(self) -> Self {
+        Self { start: 0, ..self }
     }
 }
 
@@ -47,10 +54,10 @@ pub(super) async fn run(
     log: Log,
     input: Option<Input>,
 ) {
-    let Log { container, log, end: at, parts_max } = log;
+    let Log { container, log, start, parts_max } = log;
     let (sender, parts) = mpsc::channel(parts_max);
     tokio::select! {
-        () = async { tokio::join!(container.send(log, at, u64::MAX, true, sender), async {
+        () = async { tokio::join!(container.send(log, start, u64::MAX, true, sender), async {
             if send(parts, &mut outgoing).await.is_ok() {
                 end(outgoing).await;
             }

@@ -91,9 +91,14 @@ impl<'a> Report<'a> {
     }
 
     fn shows(&self, finding: &Finding) -> bool {
-        let is_noise = matches!(finding.code, FindingCode::NotBoundedHere | FindingCode::NotNeeded);
-        self.verbose || !(is_noise || self.pods_change && settles(finding.code))
+        self.verbose || is_worth_saying(finding.code, self.pods_change)
     }
+}
+
+/// Whether a finding is worth a line unasked for, where pods are about to change or not.
+pub(crate) fn is_worth_saying(code: FindingCode, pods_change: bool) -> bool {
+    let is_noise = matches!(code, FindingCode::NotBoundedHere | FindingCode::NotNeeded);
+    !(is_noise || pods_change && settles(code))
 }
 
 /// What the mesh found about the object of a manifest.
