@@ -6,7 +6,8 @@ where only copies go.
 
 from dataclasses import dataclass, field
 
-PATHS = ["/", "/a", "/a/b", "/a/", "/ab", "/api/v1/x", "/A/b", "/a%20b", "/api/v1/x?x=1&y=2", "/a?x=2"]
+PATHS = ["/", "/a", "/a/b", "/a/", "/ab", "/api/v1/x", "/A/b", "/a%20b", "/api/v1/x?x=1&y=2", "/a?x=2",
+         "/a?x=%31"]
 VALUES = ["a", "b", "ab", "b-2"]
 
 
@@ -164,7 +165,8 @@ class Maker:
                                        {"prefix": "P"})
         if self.chance(0.15):
             self.uses("match.queryParams")
-            match["queryParams"] = {"x": self.one({"exact": "1"}, {"regex": "[0-9]"}, {"exact": "2"})}
+            match["queryParams"] = {"x": self.one({"exact": "1"}, {"regex": "[0-9]"}, {"exact": "2"},
+                                                  {"prefix": "%3"})}
         if self.chance(0.1):
             self.uses("match.authority")
             match["authority"] = self.one({"prefix": "a."}, {"exact": "nobody"}, {"regex": "a.*(local|com)"})

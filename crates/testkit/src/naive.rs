@@ -529,7 +529,7 @@ fn parameter(query: Option<&str>, name: &str) -> Option<String> {
     for pair in query?.split('&') {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
         if key == name {
-            return Some(value.replace('+', " "));
+            return Some(value.to_owned());
         }
     }
     None

@@ -377,7 +377,8 @@ pub fn request(random: &mut Random) -> Request {
         "/a//b",
         "/a/.",
     ]);
-    let query = random.of(&["", "", "?q=t", "?r=u=t&q=tom", "?q", "?x=/hello"]);
+    let query =
+        random.of(&["", "", "?q=t", "?r=u=t&q=tom", "?q", "?x=/hello", "?q=%74", "?%71=t&r=t+m"]);
     Request {
         at_gateway,
         namespace: if at_gateway { "istio-system" } else { random.of(NAMESPACES) }.to_owned(),

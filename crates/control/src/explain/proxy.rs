@@ -151,7 +151,7 @@ impl Walked {
         client: SocketAddr,
     ) -> Self {
         let hash = decision.hashed_connection(client);
-        let hashed = hash.map(|hash| Hashed { hash, set_cookie: None });
+        let hashed = hash.map(|hash| Hashed { hash, set_cookies: Vec::new() });
         let (answer_headers, asked) = (Vec::new(), Asked::default());
         Self {
             listener,
@@ -417,7 +417,9 @@ impl<'a> Proxy<'a> {
 /// not known, from which a new cookie is made, too.
 fn new_cookie(decision: &Decision, hashed: Option<Hashed>) -> (Option<String>, Option<Hashed>) {
     match (hashed, decision.hash_key()) {
-        (Some(Hashed { set_cookie: Some(_), .. }), Some(HashKey::Cookie(cookie))) => {
+        (Some(Hashed { set_cookies, .. }), Some(HashKey::Cookie(cookie)))
+            if !set_cookies.is_empty() =>
+        {
             (Some(format!("{}={MADE_BY_PROXY}", cookie.name)), None)
         }
         (hashed, _) => (None, hashed),

@@ -143,6 +143,7 @@ impl Translator<'_> {
 
     fn rule(&mut self, given: &HttpRoute, path: &str) -> Rule {
         self.conflicts(given, path);
+        self.set_twice(given, path);
         let mut backends = Vec::with_capacity(given.route.len());
         for (at, destination) in given.route.iter().enumerate() {
             backends.push(self.backend(destination, &item(&field(path, "route"), at)));
@@ -275,7 +276,6 @@ impl Translator<'_> {
     }
 }
 
-/// A weight, of which the table has the bounds.
 /// The operations of a rule's one destination count as the rule's own, after them: so Istio has Envoy do
 /// it, which removes, then sets, then adds.
 fn join_headers(to: &mut HeaderOps, own: HeaderOps) {
@@ -286,6 +286,7 @@ fn join_headers(to: &mut HeaderOps, own: HeaderOps) {
     }
 }
 
+/// A weight, of which the table has the bounds.
 fn weight(given: Count) -> u32 {
     u32::try_from(given.0).unwrap_or_default()
 }

@@ -511,8 +511,22 @@ fn mistakes_that_say_nothing_are_said() {
     ] {
         assert_eq!(found(&taken), [], "{taken}");
     }
+    let set_twice = |others: &str, header: &str| {
+        let own =
+            "{destination: {host: web}, weight: 1, headers: {request: {set: {x-a: b, host: b}}}}";
+        at_gateway(
+            "web.com",
+            &format!(
+                "http: [{{headers: {{request: {{set: {{{header}}}}}}}, route: [{own}{others}]}}]"
+            ),
+        )
+    };
     for (text, code, path) in [
         (at_gateway("web.com", "http: [{match: [{headers: {':method': {exact: GET}}}], route: [{destination: {host: web}}]}]"), "IM0114", "spec.http[0].match[0].headers[\":method\"]"),
+        (at_gateway("web.com", "http: [{match: [{queryParams: {a: {exact: 'b c'}}}], route: [{destination: {host: web}}]}]"), "IM0114", "spec.http[0].match[0].queryParams.a"),
+        (set_twice("", "X-A: a"), "IM0114", "spec.http[0].headers.request.set.X-A"),
+        (set_twice("", "host: a"), "IM0114", "spec.http[0].route[0].headers.request.set.host"),
+        (set_twice(", {destination: {host: web}, weight: 1}", "x-a: a"), "IM0114", "spec.http[0].route[0].headers.request.set.x-a"),
         (gateway("{port: {number: 80, name: tls, protocol: TLS}, tls: {mode: PASSTHROUGH}, hosts: ['*']}"), "IM0122", "spec.servers[0].port"),
         ("{kind: Pod, metadata: {annotations: {proxy.istio.io/config: 'gatewayTopology: {numTrustedProxies: -2}'}}}".to_owned(), "IM0114", "metadata.annotations[\"proxy.istio.io/config\"].gatewayTopology.numTrustedProxies"),
         ("{kind: Pod, metadata: {annotations: {proxy.istio.io/config: 'terminationDrainDuration: 1s'}}}".to_owned(), "IM0204", "metadata.annotations[\"proxy.istio.io/config\"].terminationDrainDuration"),

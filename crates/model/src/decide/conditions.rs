@@ -172,7 +172,7 @@ fn failed_on_request<'a>(
     }
     for (name, matcher) in &m.query {
         let value = request.query.and_then(|query| query_value(query, name));
-        if !value.is_some_and(|value| matcher.matches(&value)) {
+        if !value.is_some_and(|value| matcher.matches(value)) {
             return Some(Condition::Query(name, matcher));
         }
         *met += 1;

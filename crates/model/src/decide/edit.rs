@@ -43,17 +43,13 @@ impl Decision {
     }
 
     /// Header operations, in order: those of the chosen backend and then those of the winning rule,
-    /// which so win. Where the rule has one destination that is the other way round, as in Istio.
+    /// which so win. (Those of an only destination are its rule's own, as in Istio.)
     ///
     /// None for the answer to a preflight, which as in Envoy the route has no say in.
     pub fn header_ops(&self) -> impl Iterator<Item = &HeaderOps> {
         let rule = self.winning_rule().map(|compiled| &compiled.rule);
         let rule = rule.filter(|_| self.reason != Reason::Preflight);
-        let (of_rule, of_backend) = (rule.map(|rule| &rule.headers), self.backend_headers());
-        let in_turn = match rule.map_or(0, |rule| rule.action.backends().len()) {
-            0 | 1 => [of_rule, of_backend],
-            _ => [of_backend, of_rule],
-        };
+        let in_turn = [self.backend_headers(), rule.map(|rule| &rule.headers)];
         in_turn.into_iter().flatten().filter(|ops| !ops.is_empty())
     }
 

@@ -8,7 +8,7 @@ use twox_hash::XxHash64;
 
 use super::Decision;
 use crate::policy::{HashCookie, HashKey};
-use crate::request::HeaderLookup;
+use crate::request::{HeaderLookup, query_value};
 use crate::traffic::Request;
 use crate::view::LinkedBackend;
 
@@ -17,8 +17,8 @@ use crate::view::LinkedBackend;
 pub struct Hashed {
     /// The hash of it.
     pub hash: u64,
-    /// Value of the `set-cookie` header that the answer gets, if the client has no cookie yet.
-    pub set_cookie: Option<String>,
+    /// Values of the `set-cookie` headers that the answer gets, for cookies that the client has not yet.
+    pub set_cookies: Vec<String>,
 }
 
 impl Decision {
@@ -56,10 +56,13 @@ impl Decision {
         let mut hashed: Option<Hashed> = None;
         for key in asking.filter_map(|backend| backend.hash.as_deref()) {
             let Some(next) = hashed_by(key, request, client, dialled) else { continue };
-            let before = hashed.take();
-            let mixed = before.as_ref().map_or(0, |before| before.hash.rotate_left(1));
-            let set_cookie = next.set_cookie.or(before.and_then(|before| before.set_cookie));
-            hashed = Some(Hashed { hash: mixed ^ next.hash, set_cookie });
+            hashed = Some(match hashed {
+                None => next,
+                Some(Hashed { hash, mut set_cookies }) => {
+                    set_cookies.extend(next.set_cookies);
+                    Hashed { hash: hash.rotate_left(1) ^ next.hash, set_cookies }
+                }
+            });
         }
         hashed
     }
@@ -81,32 +84,26 @@ fn hashed_by(
     client: SocketAddr,
     dialled: SocketAddr,
 ) -> Option<Hashed> {
-    let mut made = None;
+    let mut set_cookies = Vec::new();
     let value = match key {
         HashKey::Header(name) => request.headers.value(name)?,
-        HashKey::Query(name) => Cow::Borrowed(raw_query_value(request.query?, name)?),
+        HashKey::Query(name) => Cow::Borrowed(query_value(request.query?, name)?),
         HashKey::SourceIp => Cow::Owned(client.ip().to_string()),
         HashKey::Cookie(cookie) => match cookie_value(request.headers, &cookie.name) {
             Some(value) => Cow::Owned(value),
             None => {
                 let ttl = cookie.ttl?.as_secs();
                 let value = format!("{:016x}", hash(&format!("{client}{dialled}")));
-                made = Some(set_cookie(cookie, &value, ttl));
+                set_cookies.push(set_cookie(cookie, &value, ttl));
                 Cow::Owned(value)
             }
         },
     };
-    Some(Hashed { hash: hash(&value), set_cookie: made })
+    Some(Hashed { hash: hash(&value), set_cookies })
 }
 
 fn hash(value: &str) -> u64 {
     XxHash64::oneshot(0, value.as_bytes())
-}
-
-/// The first value of a parameter, as it was sent.
-fn raw_query_value<'a>(query: &'a str, name: &str) -> Option<&'a str> {
-    let pairs = query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
-    pairs.into_iter().find_map(|(key, value)| (key == name).then_some(value))
 }
 
 /// The value of a cookie, without quotes; `None` if it is not there, or empty.
@@ -154,13 +151,6 @@ mod tests {
         }
         let two = vec![("cookie".into(), "a=1".into()), ("cookie".into(), "sess=2".into())];
         assert_eq!(cookie_value(&two, "sess").as_deref(), Some("2"));
-    }
-
-    #[test]
-    fn a_parameter_is_taken_as_it_was_sent() {
-        assert_eq!(raw_query_value("a=1&user=%20x&user=2", "user"), Some("%20x"));
-        assert_eq!(raw_query_value("user", "user"), Some(""));
-        assert_eq!(raw_query_value("%75ser=1&users=2", "user"), None);
     }
 
     #[test]

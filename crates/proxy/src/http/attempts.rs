@@ -298,7 +298,7 @@ impl<'a> Attempts<'a> {
             if let Next::Retry { after } = next {
                 return Err(Withheld::Retried(after));
             }
-            if let Some(cookie) = asked.new_cookie() {
+            for cookie in asked.new_cookies() {
                 head.fields.push(b"set-cookie", cookie.as_bytes());
             }
             if !head.fields.contains("date") {

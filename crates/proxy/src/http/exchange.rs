@@ -163,9 +163,10 @@ impl<'a> Exchange<'a> {
         named.unwrap_or(self.connection.peer)
     }
 
-    /// The cookie that the client is given, since it has none yet by which it is known.
-    pub(crate) fn new_cookie(&self) -> Option<&str> {
-        self.sent.as_ref()?.hashed.as_ref()?.set_cookie.as_deref()
+    /// The cookies that the client is given, since it has none yet by which it is known.
+    pub(crate) fn new_cookies(&self) -> &[String] {
+        let hashed = self.sent.as_ref().and_then(|sent| sent.hashed.as_ref());
+        hashed.map_or(&[], |hashed| &hashed.set_cookies)
     }
 
     /// The origin that the client named, if the winning rule has something to say about those.

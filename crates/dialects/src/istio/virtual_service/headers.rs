@@ -110,6 +110,35 @@ impl Translator<'_> {
         pairs
     }
 
+    /// Reports headers that a rule and its destination both set. The rule comes last, but not behind an only
+    /// destination; its word on the authority counts in any case.
+    pub(super) fn set_twice(&mut self, given: &HttpRoute, path: &str) {
+        type Side = fn(&Headers) -> &HeaderOperations;
+        let is_only = given.route.len() == 1;
+        let sides: [(&str, Side); 2] =
+            [("request", |headers| &headers.request), ("response", |headers| &headers.response)];
+        for (at, destination) in given.route.iter().enumerate() {
+            let at = item(&field(path, "route"), at);
+            for (side, of) in sides {
+                for name in of(&destination.headers).set.keys() {
+                    let of_rule = &of(&given.headers).set;
+                    let Some(twin) = of_rule.keys().find(|n| n.eq_ignore_ascii_case(name)) else {
+                        continue;
+                    };
+                    let is_last = is_only && !is_authority(&name.to_ascii_lowercase());
+                    let (lost, at, by) = match is_last {
+                        true => (twin, path, "its only destination"),
+                        false => (name, &*at, "the rule"),
+                    };
+                    let message =
+                        format!("{by} sets {lost}, too, and comes last: set it in one place");
+                    let at = field(&field(&field(at, "headers"), side), "set");
+                    self.report(field(&at, lost), FindingCode::NoEffect, message);
+                }
+            }
+        }
+    }
+
     /// Whether this names a header or a method, or is `*` for any; reports it if not.
     pub(super) fn is_name_or_any(&mut self, given: &str, path: &str) -> bool {
         let is_name = !given.is_empty() && given.bytes().all(is_token);

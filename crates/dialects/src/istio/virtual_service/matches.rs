@@ -72,8 +72,9 @@ impl Translator<'_> {
     ) -> Vec<(Name, TextMatch)> {
         let path = field(path, of);
         let pairs = given.iter().filter_map(|(name, text)| {
-            if of != "queryParams" {
-                self.no_header(name, &field(&path, name), of == "headers");
+            match of {
+                "queryParams" => self.no_parameter(name, text, &field(&path, name)),
+                _ => self.no_header(name, &field(&path, name), of == "headers"),
             }
             let text = self.text(text, &field(&path, name), Empty::Present)?;
             Some((canonical(name).into(), text))
@@ -92,6 +93,18 @@ impl Translator<'_> {
             return;
         };
         self.report(path, FindingCode::NoEffect, format!("{why}: {outcome}"));
+    }
+
+    /// Conditions on what no query has, which is compared as it was sent.
+    fn no_parameter(&mut self, name: &str, given: &StringMatch, path: &str) {
+        let texts = [Some(name), given.exact.as_deref(), given.prefix.as_deref()];
+        let is_never_sent =
+            |text: &str| text.bytes().any(|b| b == b'&' || !(b'!'..=b'~').contains(&b));
+        if texts.into_iter().flatten().any(is_never_sent) {
+            let message = "a query is compared as it was sent, without blanks, letters outside ASCII and &: \
+                           it never matches; write %20 and the like";
+            self.report(path, FindingCode::NoEffect, message);
+        }
     }
 
     fn text(&mut self, given: &StringMatch, path: &str, empty: Empty) -> Option<TextMatch> {
