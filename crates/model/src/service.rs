@@ -372,4 +372,20 @@ mod tests {
         let none = UpstreamTls::None;
         assert_eq!(none.under(Some(&asks(TlsMode::Mesh, Some("out.test"))), &host), none);
     }
+
+    #[test]
+    fn tls_that_a_policy_asks_for_names_the_host_of_the_service_unless_it_says_another() {
+        let host = Name::from("api.example.com");
+        for (sni, named) in [(None, "api.example.com"), (Some("other.test"), "other.test")] {
+            for mode in [TlsMode::Simple, TlsMode::Mutual] {
+                let sni = sni.map(Name::from);
+                let policy = ClientTls { mode, sni, ..ClientTls::default() };
+                let UpstreamTls::Given(given) = UpstreamTls::None.under(Some(&policy), &host)
+                else {
+                    panic!("it is none of the mesh's");
+                };
+                assert_eq!((given.sni.as_deref(), given.mode), (Some(named), mode));
+            }
+        }
+    }
 }

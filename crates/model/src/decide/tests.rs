@@ -15,6 +15,7 @@ use crate::view::{Body, Change};
 mod answers;
 mod connections;
 mod edge;
+mod hashes;
 mod lookup;
 mod outcomes;
 mod outside;
@@ -408,6 +409,8 @@ fn the_authority_comes_from_the_rewrite_then_the_rule_then_the_backend() {
     assert_eq!(authority(&by_pseudo_header).as_deref(), Some("pseudo"));
     all.headers.request.add = pairs("rule");
     assert_eq!(authority(&all).as_deref(), Some("rule"));
+    all.headers.request.set = pairs("set");
+    assert_eq!(authority(&all).as_deref(), Some("rule"), "what is added goes before what is set");
     all.rewrite = Some(Rewrite { path: None, authority: Some("rewrite".into()) });
     assert_eq!(authority(&all).as_deref(), Some("rewrite"));
 }

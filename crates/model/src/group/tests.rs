@@ -149,6 +149,8 @@ fn after_an_ejection_failures_are_counted_from_the_beginning() {
     let bad = group.members().all[0].clone();
     (0..3).for_each(|_| group.note(&bad, Noted::ServerError, || Tick(0)));
     assert_eq!((bad.state().is_ejected(Tick(1)), bad.state().failures()), (true, 0));
+    // Answers to what had begun before.
+    (0..5).for_each(|_| group.note(&bad, Noted::ServerError, || Tick(10_000)));
     (0..2).for_each(|_| group.note(&bad, Noted::ServerError, || Tick(40_000)));
     assert!(!bad.state().is_ejected(Tick(40_000)), "two are not three");
     group.note(&bad, Noted::ServerError, || Tick(40_000));

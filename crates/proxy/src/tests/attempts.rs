@@ -313,6 +313,38 @@ fn an_opaque_connection_goes_to_another_endpoint_if_one_cannot_be_reached() {
     }
 }
 
+/// An opaque connection that is taken is a success, which begins the count of failures anew.
+#[test]
+fn an_endpoint_that_takes_connections_now_and_then_is_not_ejected() {
+    let place = Nowhere::new();
+    let outlier = OutlierDetection {
+        consecutive_5xx: 2,
+        max_ejection_percent: 100,
+        ..OutlierDetection::default()
+    };
+    let mut policy = subsets(&[]);
+    policy.policy.traffic =
+        Some(TrafficPolicy { outlier: Some(outlier), ..TrafficPolicy::default() });
+    let objects = Objects {
+        services: vec![reviews(Protocol::Tcp, vec![endpoint("v1", place.address, false)])],
+        destination_policies: vec![policy],
+        ..Objects::default()
+    };
+    let limits = ProxyLimits { connect_attempts_max: 1, ..ProxyLimits::default() };
+    let setup = Setup::new(ListenerKind::Outbound, service_address(), objects);
+    let proxy = Proxy::begin(Setup { limits, ..setup });
+    assert!(Wire::connect(&proxy).is_ended());
+    let group = proxy.workload.views.load().groups().next().unwrap();
+    let failures = || group.members().all[0].state().failures();
+    eventually("the failure", || failures() == 1);
+    let app = place.listen();
+    let mut taken = Wire::connect(&proxy);
+    assert!(app.accept().is_ok());
+    eventually("the success", || failures() == 0);
+    drop(app);
+    assert!(taken.is_ended());
+}
+
 #[test]
 fn opaque_connections_beyond_the_limit_are_refused_and_do_not_wait() {
     let app = App::start(|stream| {

@@ -83,6 +83,31 @@ fn without_a_policy_who_has_fewer_requests_under_way_is_asked() {
     eventually("the busy one to be free", || client.get("/").body == busy);
 }
 
+/// Nobody looks into them, but they are work for their endpoint all the same.
+#[test]
+fn without_a_policy_opaque_connections_go_where_fewer_are_open() {
+    let said = |name: &'static str| {
+        App::start(move |stream| {
+            let mut wire = Wire::new(stream);
+            wire.send(name);
+            wire.read_to_end();
+        })
+    };
+    let (a, b) = (said("a"), said("b"));
+    let objects = objects(Protocol::Tcp, &[&a, &b]);
+    let proxy = Proxy::start(ListenerKind::Outbound, service_address(), objects);
+    let mut open: Vec<Wire> = Vec::new();
+    for _ in 0..10 {
+        let pair: BTreeSet<String> = (0..2)
+            .map(|_| {
+                open.push(Wire::connect(&proxy));
+                open.last_mut().unwrap().read_exact(1).unwrap()
+            })
+            .collect();
+        assert_eq!(pair.len(), 2, "the second goes to the other");
+    }
+}
+
 #[test]
 fn at_random_there_is_no_cycle() {
     let (a, b, c) = (App::named("a"), App::named("b"), App::named("c"));

@@ -114,6 +114,29 @@ fn times_that_a_request_asks_for_hold_and_are_told_to_the_endpoint() {
     whole(&proxy);
 }
 
+/// 0 milliseconds would tell an endpoint that it has all the time.
+#[test]
+fn an_endpoint_is_told_of_less_than_a_millisecond_as_of_one() {
+    let (app, heads) = answering(&[200]);
+    let timeout = Some(Duration::from_micros(300));
+    let objects = Objects {
+        routes: vec![route(vec![Rule { timeout, ..rule(&[("", 1)], None) }])],
+        destination_policies: vec![subsets(&[])],
+        ..objects(Protocol::Http, &[&app])
+    };
+    let proxy = Proxy::start(ListenerKind::Outbound, service_address(), objects);
+    let mut client = Wire::connect(&proxy);
+    // Time runs from the end of the request.
+    let part =
+        "POST / HTTP/1.1\r\nhost: reviews:9080\r\ntransfer-encoding: chunked\r\n\r\n1\r\nx\r\n";
+    client.send(part);
+    eventually("the connection", || app.connections() == 1);
+    client.send("0\r\n\r\n");
+    eventually("the request", || !heads.lock().unwrap().is_empty());
+    let heads = heads.lock().unwrap();
+    assert_eq!(value(&heads[0], "x-envoy-expected-rq-timeout-ms"), Some("1"), "{heads:?}");
+}
+
 /// An application that tells how long it has, by its answer's head.
 fn telling() -> Http2App {
     Http2App::start(100, |request, mut respond| async move {

@@ -418,7 +418,7 @@ pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
 /// An address where nothing listens and nothing can: a bound socket keeps the port.
 pub(crate) struct Nowhere {
     pub(crate) address: SocketAddr,
-    _socket: socket2::Socket,
+    socket: socket2::Socket,
 }
 
 impl Nowhere {
@@ -427,7 +427,13 @@ impl Nowhere {
             socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
         socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
         let address = socket.local_addr().unwrap().as_socket().unwrap();
-        Self { address, _socket: socket }
+        Self { address, socket }
+    }
+
+    /// Takes connections from now on.
+    pub(crate) fn listen(self) -> TcpListener {
+        self.socket.listen(8).unwrap();
+        self.socket.into()
     }
 }
 

@@ -87,6 +87,7 @@ fn redirects_keep_what_they_do_not_say() {
         (Redirect { path: full("/n"), ..redirect() }, "app", "http://app/n?q=1"),
         (Redirect { path: full("/n?own=2"), ..redirect() }, "app", "http://app/n?own=2"),
         (Redirect { path: cut("/new"), ..redirect() }, "app", "http://app/new/a?q=1"),
+        (redirect(), "app:80", "http://app:80/old/a?q=1"),
         (https(), "app", "https://app/old/a?q=1"),
         (https(), "app:80", "https://app/old/a?q=1"),
         (https(), "app:9080", "https://app:9080/old/a?q=1"),
@@ -94,6 +95,7 @@ fn redirects_keep_what_they_do_not_say() {
         (Redirect { port: number(443), ..https() }, "app:80", "https://app/old/a?q=1"),
         (Redirect { port: number(80), ..redirect() }, "app", "http://app/old/a?q=1"),
         (Redirect { port: number(81), ..redirect() }, "[::1]:80", "http://[::1]:81/old/a?q=1"),
+        (Redirect { port: number(81), ..redirect() }, "::1", "http://::1:81/old/a?q=1"),
         (
             Redirect { port: Some(RedirectPort::Dialled), ..redirect() },
             "app:1",
@@ -174,6 +176,48 @@ fn preflights_of_allowed_origins_are_answered() {
     let (reason, preflight, _) = cross_origin(anyone, "OPTIONS", &allowed);
     assert_eq!(reason, Reason::Preflight);
     assert_eq!(preflight, "access-control-allow-origin=https://a.example ");
+}
+
+/// As in Envoy the route has no say in the answer to a preflight.
+#[test]
+fn the_answer_to_a_preflight_has_none_of_the_rule_s_headers() {
+    let mut rule = Rule { cors: Some(Box::new(cors())), ..to(Vec::new(), "v1") };
+    rule.headers.response.set = vec![("x-own".into(), "1".into())];
+    let headers = [("origin", "https://a.example"), ("access-control-request-method", "PUT")];
+    let headers: Vec<(String, String)> =
+        headers.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
+    for (method, operations) in [("OPTIONS", 0), ("PUT", 1)] {
+        let request = Request { method, ..request(&headers, "app", "/") };
+        let (decision, _) = ask(vec![rule.clone()], request, Draw(0));
+        assert_eq!(decision.header_ops().count(), operations, "{method}: {:?}", decision.reason);
+    }
+}
+
+/// A browser is told to keep nothing, which is another thing than being told nothing.
+#[test]
+fn a_preflight_may_be_good_for_no_time_at_all() {
+    let headers = [("origin", "https://a.example"), ("access-control-request-method", "PUT")];
+    let (_, preflight, _) = cross_origin(Cors { max_age: Some(0), ..cors() }, "OPTIONS", &headers);
+    assert!(preflight.contains("access-control-max-age=0 "), "{preflight}");
+    let (_, preflight, _) = cross_origin(Cors { max_age: None, ..cors() }, "OPTIONS", &headers);
+    assert!(!preflight.contains("max-age"), "{preflight}");
+}
+
+/// As in Istio's proxies a failure on purpose comes before all that a rule says about origins.
+#[test]
+fn an_abort_says_nothing_to_pages_of_other_origins() {
+    let headers = Vec::new();
+    let rule = |share| Rule {
+        cors: Some(Box::new(cors())),
+        faults: faults(0.0, share, AbortStatus::Http(500)),
+        ..to(Vec::new(), "v1")
+    };
+    let said = |share, origin| {
+        let (decision, _) = ask(vec![rule(share)], request(&headers, "app", "/"), Draw(0));
+        decision.origin_fields(origin).len()
+    };
+    assert_eq!(said(100.0, "https://a.example"), 0);
+    assert_eq!((said(0.0, "https://a.example"), said(0.0, "https://other.example")), (3, 0));
 }
 
 #[test]

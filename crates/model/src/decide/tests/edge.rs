@@ -122,10 +122,12 @@ fn a_server_for_all_names_gives_no_way_around_another() {
 #[test]
 fn plaintext_is_sent_to_https_where_the_server_says_so() {
     let redirects = GatewayServer { redirects: true, ..server(80, &["a.com"], None) };
-    let servers = vec![redirects, server(80, &["b.com"], None), server(8443, &["a.com"], SIMPLE)];
+    let is_https = GatewayServer { redirects: true, ..server(8443, &["a.com"], SIMPLE) };
+    let servers = vec![redirects, server(80, &["b.com"], None), is_https];
     let mut proxy = Proxy::gateway(edge(servers, Vec::new()));
     let decision = ask(&mut proxy, 80, None, "A.com:80");
     assert_eq!((decision.plan, decision.reason), (Plan::Answer(301), Reason::HttpsRedirect));
+    assert_eq!(outcome(&ask(&mut proxy, 8443, Some("a.com"), "a.com")), "default/e#0 v2");
     let headers = Vec::new();
     let request = request(&headers, "a.com:80", "/x?y");
     let to = |authority, published| {
@@ -140,6 +142,7 @@ fn plaintext_is_sent_to_https_where_the_server_says_so() {
     assert_eq!(to("a.com:9080", Some(9443)), "https://a.com:9443/x?y");
     assert_eq!(to("a.com:9080", Some(443)), "https://a.com/x?y");
     assert_eq!(to("a.com:9080", None), "https://a.com:8443/x?y");
+    assert_eq!(to("[2001:DB8::1]:80", None), "https://[2001:db8::1]/x?y");
     assert_eq!(outcome(&ask(&mut proxy, 80, None, "b.com")), "default/e#0 v2");
 }
 
@@ -169,6 +172,40 @@ fn bytes_are_passed_on_by_name_or_by_port() {
     assert_eq!(of(&mut proxy, 444, Some("d.com")), "default/e#tcp[0] v2");
     assert_eq!(outcome(&connect(&mut proxy, 6379, Seen::NotRead)), "default/e#tcp[0] v2");
     assert_eq!(outcome(&connect(&mut proxy, 81, Seen::NotRead)), "no_route");
+}
+
+/// As in Istio the caller is the gateway. The address that was dialled is its own and says nothing.
+#[test]
+fn rules_at_a_gateway_are_asked_about_the_gateway() {
+    let labels = |labels: &[(&str, &str)]| labels.iter().copied().collect::<Labels>();
+    let (own, other) = (labels(&[("istio", "ingressgateway")]), labels(&[("app", "client")]));
+    let network = crate::network::Network::of_text("192.0.2.0/24").unwrap();
+    let m = ConnectionMatch::default();
+    for (condition, holds) in [
+        (ConnectionMatch { source_labels: own, ..m.clone() }, true),
+        (ConnectionMatch { source_labels: other, ..m.clone() }, false),
+        (ConnectionMatch { source_namespace: Some("istio-system".into()), ..m.clone() }, true),
+        (ConnectionMatch { source_namespace: Some("default".into()), ..m.clone() }, false),
+        (ConnectionMatch { port: Some(6379), ..m.clone() }, true),
+        (ConnectionMatch { port: Some(80), ..m.clone() }, false),
+        (ConnectionMatch { destinations: vec![network], ..m.clone() }, true),
+    ] {
+        let tcp = GatewayServer { protocol: GatewayProtocol::Tcp, ..server(6379, &["*"], None) };
+        let of_connection = ConnectionRule { matches: vec![condition.clone()], ..of_tcp() };
+        let mut objects = edge(vec![tcp, server(80, &["a.com"], None)], vec![of_connection]);
+        let of_request = Match {
+            source_labels: condition.source_labels.clone(),
+            source_namespace: condition.source_namespace.clone(),
+            port: condition.port.map(|port| if port == 6379 { 80 } else { 6379 }),
+            ..Match::default()
+        };
+        objects.routes.last_mut().unwrap().route.rules[0].matches = vec![of_request];
+        let mut proxy = Proxy::gateway(objects);
+        let connected = outcome(&connect(&mut proxy, 6379, Seen::NotRead));
+        assert_eq!(connected == "default/e#tcp[0] v2", holds, "{condition:?}: {connected}");
+        let asked = outcome(&ask(&mut proxy, 80, None, "a.com"));
+        assert_eq!(asked == "default/e#0 v2", holds, "{condition:?}: {asked}");
+    }
 }
 
 /// There is nothing by which connections could be told apart (Istio takes the first, too).

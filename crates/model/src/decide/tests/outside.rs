@@ -5,7 +5,7 @@ use crate::bootstrap::ProxyKind;
 use crate::resource::DefaultBackend;
 use crate::service::Discovery;
 use crate::settings::OutboundPolicy;
-use crate::snapshot::{EgressHosts, ServiceSource, SidecarSource};
+use crate::snapshot::{EgressHosts, IngressPort, ServiceSource, SidecarSource};
 
 /// A service outside of this host, without addresses, on a port.
 fn entry(namespace: &str, host: &str, port: u16, protocol: Protocol) -> ServiceSource {
@@ -69,7 +69,7 @@ fn a_name_is_looked_for_before_the_wildcards_that_cover_it_the_narrowest_first()
 #[test]
 fn a_service_is_seen_by_those_to_whom_it_is_exported_and_the_own_one_goes_first() {
     let mut hidden = entry("shop", "x.test", 9080, Protocol::Http);
-    hidden.reach.export_to = vec!["shop".into()];
+    hidden.reach.export_to = vec!["other".into(), "shop".into()];
     hidden.service.addresses = vec!["198.18.0.1".parse().unwrap()];
     let mut own = entry("default", "y.test", 9080, Protocol::Http);
     own.reach.created = 9;
@@ -265,6 +265,27 @@ fn a_sidecar_names_a_proxy_for_all_that_is_not_known() {
     let ([known, unknown], _) = of(81);
     assert_eq!(known, "a.test");
     assert_ne!(unknown, "passthrough", "a proxy that is not there is not passed by");
+}
+
+/// Without an address of its own such an endpoint is at the one that was dialled.
+#[test]
+fn a_port_of_a_sidecar_leads_to_where_its_endpoint_is() {
+    for (to, expected) in [
+        (None, "10.77.1.0:9081"),
+        (Some("0.0.0.0:7"), "10.77.1.0:7"),
+        (Some("127.0.0.1:7"), "127.0.0.1:7"),
+    ] {
+        let to = to.map(|to| to.parse().unwrap());
+        let mut own = sidecar_of("default", "s", Vec::new());
+        own.ingress = vec![IngressPort { number: 9081, protocol: Protocol::Http, to, pool: None }];
+        let mut proxy = beside(Objects { sidecars: vec![own], ..mesh(Vec::new()) }, "default", &[]);
+        let local = proxy.local();
+        let destination = "10.77.1.0:9081".parse().unwrap();
+        let connection =
+            Connection { listener: ListenerKind::Inbound, destination, ..connection(&local) };
+        let decision = proxy.decide(&Traffic::Connection(connection), Draw(0), &mut Silent);
+        assert_eq!(decision.at_workload(destination).to_string(), expected);
+    }
 }
 
 #[test]

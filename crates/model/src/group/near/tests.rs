@@ -157,6 +157,22 @@ fn labels_are_compared_in_order_and_another_network_comes_last() {
     assert_eq!(order(&["nobody-has-it"]), "abcd");
 }
 
+/// As in Istio localities order those that have the same labels.
+#[test]
+fn labels_count_before_localities() {
+    let endpoints = ["a eu/a v=2", "b us/a v=1", "c asia/a v=1", "d us/a v=2"];
+    let rule = LocalityBalance {
+        failover: vec![Failover { from: "eu".into(), to: "us".into() }],
+        failover_priority: vec!["v".into()],
+        ..LocalityBalance::default()
+    };
+    let group = near(&endpoints, ("eu/a", &[("v", "1")]), rule, ejecting(0));
+    for id in ["b", "c", "a", "d"] {
+        assert_eq!(all(&group, 1), [id]);
+        eject(&group, id, 1);
+    }
+}
+
 /// Envoy's load per priority: 1.4 times the part that is well, and the rest goes on.
 #[test]
 fn requests_spill_over_as_far_as_the_nearest_are_not_well() {

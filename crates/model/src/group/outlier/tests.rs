@@ -134,19 +134,22 @@ fn the_share_is_of_those_that_take_requests() {
 
 #[test]
 fn where_too_few_are_left_all_are_asked() {
-    for (min_health_percent, asked) in [(0, 1), (33, 1), (34, 3), (60, 3), (100, 3)] {
+    // Just as many as are asked for are enough: one of four is 25 %.
+    for (count, min_health_percent, asked) in
+        [(3, 0, 1), (3, 33, 1), (3, 34, 3), (3, 60, 3), (3, 100, 3), (4, 25, 1), (4, 26, 4)]
+    {
         let outlier = OutlierDetection {
             consecutive_5xx: 1,
             max_ejection_percent: 100,
             min_health_percent,
             ..OutlierDetection::default()
         };
-        let group = group(3, false, false, detecting(outlier));
+        let group = group(count, false, false, detecting(outlier));
         let members: Vec<Arc<Member>> = group.members().all.to_vec();
-        members[..2].iter().for_each(|member| group.note(member, ServerError, || Tick(0)));
+        members[..count - 1].iter().for_each(|member| group.note(member, ServerError, || Tick(0)));
         let turns = (0..60).map(|_| picked(&group, 1).unwrap());
         let turns: std::collections::BTreeSet<String> = turns.collect();
-        assert_eq!(turns.len(), asked, "{min_health_percent} %: {turns:?}");
+        assert_eq!(turns.len(), asked, "{min_health_percent} % of {count}: {turns:?}");
         assert_eq!(group.is_ejected(&members[0], Tick(1)), asked == 1);
         assert!(members[0].state().is_ejected(Tick(1)), "it is ejected all the same");
     }

@@ -172,6 +172,22 @@ fn whoever_was_tried_is_passed_over_however_an_endpoint_is_chosen() {
     }
 }
 
+/// However busy the others are, and however idle the one that has just failed is.
+#[test]
+fn whoever_was_tried_is_not_asked_again_for_being_idle() {
+    for balancer in [Balancer::LeastRequest, Balancer::PeakEwma] {
+        let group = group(2, false, false, by(balancer));
+        let members = group.members().all.to_vec();
+        members[1].state().note_latency(Duration::from_secs(1), Tick(0));
+        members[0].state().note_latency(Duration::from_millis(1), Tick(0));
+        let _busy = [members[1].begin(), members[1].begin()];
+        let mut tried = Tried::default();
+        assert_eq!(counts(&group, &tried, 100)["e00"], 100);
+        tried.push(members[0].clone(), None);
+        assert_eq!(counts(&group, &tried, 100)["e01"], 100);
+    }
+}
+
 #[test]
 fn another_way_to_choose_holds_at_once() {
     let group = group(3, false, false, in_turn());
@@ -238,6 +254,16 @@ fn an_endpoint_that_is_new_gets_fewer_requests_and_then_its_share() {
     }
     let random = group(2, false, false, warming(Balancer::Random, 10.0, 1000));
     assert!(share_of_last(&random, 0) > 400, "it has no effect there, as in Istio");
+}
+
+#[test]
+fn a_retry_goes_to_a_new_endpoint_rather_than_to_one_that_was_tried() {
+    for balancer in [Balancer::LeastRequest, Balancer::RoundRobin] {
+        let group = group(2, false, false, warming(balancer, 0.0, 1000));
+        let mut tried = Tried::default();
+        tried.push(group.members().all[0].clone(), None);
+        assert_eq!(counts(&group, &tried, 50)["e01"], 50);
+    }
 }
 
 #[test]

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::*;
 use crate::policy::{
-    Balance, Balancer, ConnectionPool, OutlierDetection, PortPolicy, TrafficPolicy,
+    Balance, Balancer, ClientTls, ConnectionPool, OutlierDetection, PortPolicy, TlsMode,
+    TrafficPolicy,
 };
 use crate::service::ServicePort;
 
@@ -174,7 +175,8 @@ fn settings_of_a_port_take_the_place_of_all_sections_and_inherit_none() {
     let limits = |n| Some(ConnectionPool { requests_max: Some(n), ..<_>::default() });
     let outlier = Some(OutlierDetection::default());
     let with = |traffic| PortPolicy { port: 9080, traffic };
-    let whole = TrafficPolicy { pool: limits(1), outlier, ..<_>::default() };
+    let tls = Some(ClientTls { mode: TlsMode::Simple, ..ClientTls::default() });
+    let whole = TrafficPolicy { pool: limits(1), outlier, tls, ..<_>::default() };
     let at_port = TrafficPolicy { pool: limits(2), ..<_>::default() };
     let nothing = TrafficPolicy::default();
     let of_v1 =
