@@ -1,11 +1,12 @@
 //! The templates that a DaemonSet or a StatefulSet has had, as ControllerRevisions: one for each, of
-//! which the highest is the present one.
+//! which the highest is the present one. As in Kubernetes what one holds is a patch by which its owner goes
+//! back to it, and it is found by the labels of its pods: `kubectl rollout` relies on both.
 
 use std::sync::Arc;
 
 use ironmesh_dialects::kinds::Resource;
 use ironmesh_dialects::kubernetes::kinds::{ControllerRevision, Pod};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::template;
 use crate::failure::Failure;
@@ -36,7 +37,11 @@ pub(super) fn of_template(
 
 /// The template of a revision.
 pub(super) fn template_of(revision: &Object) -> Value {
-    revision.pointer("/data/spec/template").cloned().unwrap_or_default()
+    let mut template = revision.pointer("/data/spec/template").cloned().unwrap_or_default();
+    if let Some(fields) = template.as_object_mut() {
+        fields.shift_remove(PATCH);
+    }
+    template
 }
 
 /// The template of the revision of this name, if the owner still has it.
@@ -91,18 +96,28 @@ fn create(
     template: &Value,
     number: i64,
 ) -> Result<Arc<Object>, Failure> {
+    let mut labels = template["metadata"]["labels"].as_object().cloned().unwrap_or_default();
+    let cause = object::annotation(owner, CHANGE_CAUSE);
+    let annotations: Map<String, Value> =
+        cause.map(|cause| (CHANGE_CAUSE.to_owned(), cause.into())).into_iter().collect();
+    let mut whole = template.clone();
+    if let Some(fields) = whole.as_object_mut() {
+        fields.insert(PATCH.to_owned(), "replace".into());
+    }
     let mut attempt = 0;
     loop {
         let name = format!("{}-{}", object::name(owner), template::hash(template, attempt));
+        labels.insert(LABEL.to_owned(), name.as_str().into());
         let revision = json!({
             "apiVersion": "apps/v1",
             "kind": "ControllerRevision",
             "metadata": {
                 "name": name,
-                "labels": {LABEL: name},
+                "labels": labels,
+                "annotations": annotations,
                 "ownerReferences": [object::owner_reference(owner)],
             },
-            "data": {"spec": {"template": template}},
+            "data": {"spec": {"template": whole}},
             "revision": number,
         });
         match registry.create(&resource(), object::namespace(owner), revision) {
@@ -132,3 +147,7 @@ fn key(revision: &Object) -> Key {
 
 /// Label of a pod with the name of its revision.
 const LABEL: &str = "controller-revision-hash";
+/// Says of a map in a strategic merge patch that it takes the place of the old one.
+const PATCH: &str = "$patch";
+/// Annotation that says why a workload was changed.
+const CHANGE_CAUSE: &str = "kubernetes.io/change-cause";

@@ -65,6 +65,14 @@ async fn a_daemon_set_has_a_pod_on_the_node_and_replaces_it() {
     let mut numbers: Vec<_> = revisions.iter().map(|row| (&*row[1], &*row[2])).collect();
     numbers.sort_unstable();
     assert_eq!(numbers, [("daemonset.apps/l5d", "1"), ("daemonset.apps/l5d", "2")]);
+    // As kubectl looks for them, and applies one to go back.
+    let path_of = "/apis/apps/v1/namespaces/default/controllerrevisions?labelSelector=app%3Dl5d";
+    let found = api.get(path_of).await;
+    let found = found["items"].as_array().unwrap();
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert!(
+        found.iter().all(|revision| revision["data"]["spec"]["template"]["$patch"] == "replace")
+    );
     api.delete(&path).await;
     until_images(&api, &[]).await;
     eventually(|| async {

@@ -188,8 +188,43 @@ fn objects(kubectl: &Kubectl<'_>) {
     kubectl.ok("apply -f c.yaml");
     assert_eq!(kubectl.run("diff -f c.yaml").code, 0);
     server_side_apply(kubectl);
+    rollouts(kubectl);
     findings(kubectl);
     kubectl.ok("delete namespace shop");
+}
+
+/// The histories of what keeps its templates as ControllerRevisions.
+fn rollouts(kubectl: &Kubectl<'_>) {
+    for kind in ["DaemonSet", "StatefulSet"] {
+        let set = format!(
+            "---\n{{apiVersion: apps/v1, kind: {kind}, metadata: {{name: s, namespace: shop}}, \
+             spec: {{selector: {{matchLabels: {{app: s}}}}, template: {{metadata: {{labels: {{app: s}}}}, \
+             spec: {{terminationGracePeriodSeconds: 0, containers: [{{name: c, image: ironmesh/sleep}}]}}}}}}}}"
+        );
+        kubectl.mesh.write("set.yaml", &set);
+        kubectl.ok("apply -f set.yaml");
+        kubectl.ok(&format!("rollout status {kind}/s -n shop --timeout=60s"));
+        kubectl.ok(&format!("set env {kind}/s -n shop NEW=1"));
+        kubectl.ok(&format!("rollout status {kind}/s -n shop --timeout=60s"));
+        kubectl.ok(&format!("annotate {kind}/s -n shop kubernetes.io/change-cause=because"));
+        kubectl.ok(&format!("set env {kind}/s -n shop NEW=2"));
+        kubectl.ok(&format!("rollout status {kind}/s -n shop --timeout=60s"));
+        let history = kubectl.ok(&format!("rollout history {kind}/s -n shop"));
+        for revision in ["1         <none>", "2         <none>", "3         because"] {
+            assert!(history.contains(revision), "{history}");
+        }
+        let old = kubectl.ok(&format!("rollout history {kind}/s -n shop --revision=2"));
+        assert!(old.contains("NEW:") && old.contains('1'), "{old}");
+        // What the old template did not have is gone, too.
+        kubectl.ok(&format!("rollout undo {kind}/s -n shop --to-revision=1"));
+        let env =
+            format!("get {kind} s -n shop -o jsonpath={{.spec.template.spec.containers[0].env}}");
+        assert_eq!(kubectl.ok(&env), "");
+        kubectl.ok(&format!("rollout status {kind}/s -n shop --timeout=60s"));
+        kubectl.ok(&format!("rollout undo {kind}/s -n shop"));
+        assert!(kubectl.ok(&env).contains("2"));
+        kubectl.ok(&format!("delete {kind} s -n shop"));
+    }
 }
 
 /// What the mesh finds, as warnings.
