@@ -131,7 +131,7 @@ fn images_replicas_and_the_way_back() {
     );
     assert_eq!(mesh.run(image).ok(), "shop/web:2");
     let history =
-        "deployment.apps/web \nREVISION   CHANGE-CAUSE\n1          <none>\n2          <none>";
+        "deployment.apps/web \nREVISION  CHANGE-CAUSE\n1         <none>\n2         <none>";
     mesh.until("rollout history deploy/web", history);
     assert_eq!(
         mesh.run("rollout undo deploy/web --to-revision=1").ok(),

@@ -9,7 +9,6 @@ use serde_json::{Value, json};
 use crate::api::{Api, JSON_PATCH, Query};
 use crate::cli::Context;
 use crate::done::OutputArg;
-use crate::output::table::Columns;
 use crate::target;
 use crate::verb::describe::template;
 use crate::verb::dry_run::DryRunArg;
@@ -43,13 +42,12 @@ pub(super) async fn show(
         return Ok(());
     }
     writeln!(out, "{kind}/{name} ")?;
-    let mut columns = Columns::default();
-    columns.push(["REVISION", "CHANGE-CAUSE"]);
+    // kubectl has these columns nearer to each other than those of its other tables.
+    writeln!(out, "REVISION  CHANGE-CAUSE")?;
     for revision in &revisions {
         let cause = if revision.cause.is_empty() { "<none>" } else { &revision.cause };
-        columns.push([revision.number.to_string(), cause.to_owned()]);
+        writeln!(out, "{:<8}  {cause}", revision.number)?;
     }
-    write!(out, "{}", columns.take_text())?;
     writeln!(out)?;
     Ok(())
 }
