@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 PATHS = ["/", "/a", "/a/b", "/a/", "/ab", "/api/v1/x", "/A/b", "/a%20b", "/api/v1/x?x=1&y=2", "/a?x=2",
          "/a?x=%31"]
 VALUES = ["a", "b", "ab", "b-2"]
+# Configurations that have addresses of their own at the same time.
+PLACES = 7500
 
 
 @dataclass
@@ -78,10 +80,12 @@ class Maker:
         return objects
 
     def ip(self, last):
-        return f"127.{1 + self.number // 250}.{1 + self.number % 250}.{last}"
+        row, place = divmod(self.number % PLACES, 250)
+        return f"127.{1 + row}.{1 + place}.{last}"
 
     def service_ip(self, at):
-        return f"10.96.{self.number % 250}.{1 + (self.number // 250) * 8 + at}"
+        row, place = divmod(self.number % PLACES, 250)
+        return f"10.96.{place}.{1 + row * 8 + at}"
 
     # --- rules ---
 

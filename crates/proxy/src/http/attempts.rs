@@ -213,9 +213,13 @@ impl<'a> Attempts<'a> {
                 // What the client or the mesh has done says nothing about the endpoint.
                 Err(failure) => (failure.blame == Blame::Upstream).then_some(Noted::NoAnswer),
             };
-            // An endpoint that fails at once is not fast.
-            if let (Some(began), Some(Noted::Success)) = (began, &noted) {
-                member.state().note_latency(began.elapsed(), exchange.worker.process.now());
+            if let (Some(began), Some(noted)) = (began, &noted) {
+                let took = match noted {
+                    Noted::Success => began.elapsed(),
+                    // An endpoint that fails at once is not fast.
+                    _ => began.elapsed().max(FAILURE_TAKES),
+                };
+                member.state().note_latency(took, exchange.worker.process.now());
             }
             if let Some(noted) = noted {
                 group.note(member, noted, || exchange.worker.process.now());
@@ -424,6 +428,10 @@ enum Attempted {
     /// The answer is one that is tried again, after this pause.
     Withheld(Duration),
 }
+
+/// How long an attempt that failed took at least, where who answers sooner is preferred: long enough that
+/// others are asked, until it is forgotten.
+const FAILURE_TAKES: Duration = Duration::from_secs(5);
 
 /// What a failure is to [`after_attempt`]; `None`: nothing that could be tried again.
 fn outcome_of(failure: &Failure, request_sent: bool) -> Option<AttemptOutcome> {

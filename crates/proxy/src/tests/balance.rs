@@ -214,6 +214,17 @@ fn opaque_connections_of_one_client_go_to_one_endpoint() {
 }
 
 #[test]
+fn an_endpoint_that_fails_at_once_is_not_preferred_for_being_fast() {
+    let failing = App::http(|_| "HTTP/1.1 500 x\r\ncontent-length: 0\r\n\r\n".to_owned());
+    let good = App::named("good");
+    let proxy = choosing(&[&failing, &good], Protocol::Http, Balancer::PeakEwma);
+    let mut client = Wire::connect(&proxy);
+    let answers: Vec<u16> = (0..40).map(|_| client.get("/").status).collect();
+    let failed = answers.iter().filter(|status| **status == 500).count();
+    assert!(failed <= 2, "{answers:?}");
+}
+
+#[test]
 fn a_slow_endpoint_is_left_alone_where_latency_decides() {
     let asked = Arc::<AtomicUsize>::default();
     let counted = asked.clone();

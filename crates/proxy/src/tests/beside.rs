@@ -408,6 +408,7 @@ fn a_copy_holds_no_more_than_its_limit() {
     release.send(()).unwrap();
     assert_eq!(client.get("/").status, 200);
     eventually("the second copy", || asked.load(Ordering::SeqCst) == 2);
+    shadow.finish();
 }
 
 #[test]

@@ -331,6 +331,7 @@ fn rules_cannot_change_how_messages_are_framed() {
     let mut removing = rule(&[("", 1)], None);
     let framing = vec!["content-length".into(), "transfer-encoding".into()];
     removing.headers.request.remove = framing.clone();
+    removing.headers.request.set = vec![(":path".into(), "/other".into())];
     removing.headers.response.remove = framing;
     objects.routes = vec![route(vec![removing])];
     let proxy = Proxy::start(ListenerKind::Outbound, service_address(), objects);
@@ -339,6 +340,7 @@ fn rules_cannot_change_how_messages_are_framed() {
     let response = client.read_response(false);
     assert!(response.header("content-length").is_some());
     assert!(response.body.starts_with("hello POST / HTTP/1.1"), "{}", response.body);
+    assert!(!response.body.contains("/other"), "{}", response.body);
     client.send(concat!(
         "POST / HTTP/1.1\r\nhost: reviews:9080\r\ntransfer-encoding: chunked\r\n\r\n",
         "5\r\nhello\r\n0\r\n\r\n"

@@ -266,6 +266,20 @@ fn on_a_port_that_declares_http_the_application_gets_http1() {
     assert_eq!(seen.matches("content-length").count(), 1, "{seen}");
 }
 
+/// Its application would be spoken to in a version that it may not know.
+#[test]
+fn nobody_but_a_member_says_that_a_request_came_by_http1() {
+    let app = Http2App::echo();
+    let services = vec![reviews(Protocol::Undeclared, vec![endpoint("v1", app.address, false)])];
+    let objects = Objects { services, ..Objects::default() };
+    let proxy = Proxy::start(ListenerKind::Inbound, app.address, objects);
+    let mut request = grpc("/");
+    request.headers_mut().insert("x-ironmesh-was-http1", "1".parse().unwrap());
+    let (status, _, body, _) =
+        block_on(async { call(connect(&proxy).await, request, b"abc".to_vec()).await });
+    assert_eq!((status, &*body), (200, &b"abc"[..]));
+}
+
 #[test]
 fn grpc_stays_http2_on_a_port_that_declares_http() {
     let mesh = Mesh::new();

@@ -9,7 +9,7 @@ use ironmesh_model::ListenerKind;
 use ironmesh_model::draw::Share;
 use ironmesh_model::limits::ProxyLimits;
 use ironmesh_model::policy::{RetryBudget, TrafficPolicy};
-use ironmesh_model::retry::Retry;
+use ironmesh_model::retry::{Retry, RetryOn};
 use ironmesh_model::route::{Delay, Faults, HeaderOp, HeaderOps, Rule};
 use ironmesh_model::service::Protocol;
 use ironmesh_model::snapshot::Objects;
@@ -54,6 +54,23 @@ fn an_application_of_the_mesh_may_ask_for_retries() {
     assert_eq!(counted, ["1", "2", "3", "4"]);
     assert!(!heads.iter().any(|head| head.contains("retry-on") || head.contains("max-retries")));
     assert!(heads.iter().all(|head| head.matches("x-envoy-attempt-count").count() == 1));
+}
+
+#[test]
+fn what_a_request_asks_for_goes_before_what_its_rule_says() {
+    let by_rule = Retry { attempts: 1, on: vec![RetryOn::Status(503)], ..Retry::default() };
+    for (asks, attempts) in [("", 2), ("x-envoy-max-retries: 3\r\n", 4)] {
+        let (app, heads) = answering(&[503]);
+        let rule = Rule { retry: Some(by_rule.clone()), ..rule(&[("", 1)], None) };
+        let objects = Objects {
+            routes: vec![route(vec![rule])],
+            destination_policies: vec![subsets(&[])],
+            ..objects(Protocol::Http, &[&app])
+        };
+        let proxy = Proxy::start(ListenerKind::Outbound, service_address(), objects);
+        assert_eq!(ask(&proxy, "/", asks).status, 503);
+        assert_eq!(heads.lock().unwrap().len(), attempts, "{asks}");
+    }
 }
 
 /// What says that it was forwarded from outside, or comes from there, asks for nothing.
@@ -135,6 +152,34 @@ fn an_endpoint_is_told_of_less_than_a_millisecond_as_of_one() {
     eventually("the request", || !heads.lock().unwrap().is_empty());
     let heads = heads.lock().unwrap();
     assert_eq!(value(&heads[0], "x-envoy-expected-rq-timeout-ms"), Some("1"), "{heads:?}");
+}
+
+/// What attempts before it have taken is gone.
+#[test]
+fn a_later_attempt_is_told_of_less_time() {
+    let slow = Duration::from_millis(50);
+    let told = Arc::<Mutex<Vec<u128>>>::default();
+    let noted = told.clone();
+    let app = App::http(move |request| {
+        let left = value(&request.head, "x-envoy-expected-rq-timeout-ms").unwrap();
+        noted.lock().unwrap().push(left.parse().unwrap());
+        if noted.lock().unwrap().len() > 1 {
+            return ok("done");
+        }
+        // As slow as it is, not as long as a test waits.
+        std::thread::sleep(slow);
+        "HTTP/1.1 503 x\r\ncontent-length: 0\r\n\r\n".to_owned()
+    });
+    let timeout = Some(Duration::from_secs(3600));
+    let objects = Objects {
+        routes: vec![route(vec![Rule { timeout, ..rule(&[("", 1)], None) }])],
+        destination_policies: vec![subsets(&[])],
+        ..objects(Protocol::Http, &[&app])
+    };
+    let proxy = Proxy::start(ListenerKind::Outbound, service_address(), objects);
+    assert_eq!(ask(&proxy, "/", "x-envoy-retry-on: 5xx\r\n").body, "done");
+    let told = told.lock().unwrap();
+    assert!(told[0] <= 3_600_000 && told[1] + slow.as_millis() <= told[0], "{told:?}");
 }
 
 /// An application that tells how long it has, by its answer's head.
@@ -336,12 +381,22 @@ fn retries_beyond_what_the_policy_allows_are_not_made() {
     policy.policy.traffic =
         Some(TrafficPolicy { retry_budget: Some(none), ..TrafficPolicy::default() });
     let objects =
-        Objects { destination_policies: vec![policy], ..objects(Protocol::Http, &[&app]) };
+        Objects { destination_policies: vec![policy.clone()], ..objects(Protocol::Http, &[&app]) };
     let proxy = Proxy::start(ListenerKind::Outbound, service_address(), objects);
     assert_eq!(ask(&proxy, "/", "x-envoy-retry-on: 5xx\r\n").status, 503);
     assert_eq!(heads.lock().unwrap().len(), 1);
     eventually("the flag", || proxy.lines.text().contains(" UO "));
-    let group = proxy.workload.views.load().groups().next().unwrap();
-    let stats = group.stats();
-    assert_eq!((stats.retry_overflow.get(), stats.retries.get()), (1, 0));
+    let overflowed = |proxy: &Proxy| {
+        let group = proxy.workload.views.load().groups().next().unwrap();
+        (group.stats().retry_overflow.get(), group.stats().retries.get())
+    };
+    assert_eq!(overflowed(&proxy), (1, 0));
+    // Nor where there was no answer.
+    let gone = Nowhere::new();
+    let services = vec![reviews(Protocol::Http, vec![endpoint("v1", gone.address, false)])];
+    let objects = Objects { services, destination_policies: vec![policy], ..Objects::default() };
+    let proxy = Proxy::start(ListenerKind::Outbound, service_address(), objects);
+    assert_eq!(ask(&proxy, "/", "").status, 503);
+    eventually("the flags", || proxy.lines.text().contains(" UF,UO "));
+    assert_eq!(overflowed(&proxy), (1, 0));
 }
