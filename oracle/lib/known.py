@@ -18,7 +18,9 @@ def known(configuration, request, theirs, ours, names):
             and any(one["attempts"] and "retryOn" not in one for one in retries)):
         return "retries without retryOn: 5xx and resets of idempotent requests are tried again, too"
     aborts = any("corsPolicy" in rule and "abort" in rule.get("fault", {}) for rule in rules)
-    may_differ = {"response headers", "status"} if request[0] == "OPTIONS" else {"response headers"}
+    may_differ = {"response headers"}
+    if request[0] == "OPTIONS":
+        may_differ |= {"status", "body"}
     if set(names) <= may_differ and aborts and theirs["attempts"] == ours["attempts"] == 0:
         with_cors = theirs["response headers"].items() - ours["response headers"].items()
         if all(name.startswith("access-control-") for name, _ in with_cors):
