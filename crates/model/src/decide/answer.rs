@@ -112,11 +112,14 @@ impl Decision {
         }
     }
 
-    /// What the answer to a preflight permits; nothing if the origin is not allowed.
+    /// What the answer to a preflight permits. As Envoy, another origin than those that are allowed is told
+    /// the rest, if it is answered at all: it cannot do anything with that.
     pub(super) fn preflight_fields(&self, origin: &str) -> Vec<(&'static str, String)> {
         let mut fields = Vec::new();
-        let Some(cors) = self.cors_for(origin) else { return fields };
-        permit(cors, origin, &mut fields);
+        let Some(compiled) = self.winning_rule() else { return fields };
+        let Some(cors) = compiled.rule.cors.as_deref() else { return fields };
+        let allowed = compiled.allows_origin(origin).then_some(origin);
+        permit(cors, allowed, &mut fields);
         let texts = [
             ("access-control-allow-methods", &cors.allow_methods),
             ("access-control-allow-headers", &cors.allow_headers),
@@ -126,7 +129,7 @@ impl Decision {
         }
         fields.extend(cors.max_age.map(|age| ("access-control-max-age", age.to_string())));
         // Browsers do not look at it here; Envoy says it all the same.
-        fields.extend(exposed(cors));
+        fields.extend(allowed.and_then(|_| exposed(cors)));
         fields
     }
 
@@ -135,7 +138,7 @@ impl Decision {
     pub(super) fn cors_fields(&self, origin: &str) -> Vec<(&'static str, String)> {
         let mut fields = Vec::new();
         let Some(cors) = self.cors_for(origin) else { return fields };
-        permit(cors, origin, &mut fields);
+        permit(cors, Some(origin), &mut fields);
         fields.extend(exposed(cors));
         fields
     }
@@ -152,8 +155,8 @@ impl Decision {
 }
 
 /// The origin itself stands in the answer, never `*`, since credentials may be allowed.
-fn permit(cors: &Cors, origin: &str, fields: &mut Vec<(&'static str, String)>) {
-    fields.push(("access-control-allow-origin", origin.to_owned()));
+fn permit(cors: &Cors, origin: Option<&str>, fields: &mut Vec<(&'static str, String)>) {
+    fields.extend(origin.map(|origin| ("access-control-allow-origin", origin.to_owned())));
     if cors.allow_credentials {
         fields.push(("access-control-allow-credentials", "true".to_owned()));
     }
