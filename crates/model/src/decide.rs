@@ -493,12 +493,17 @@ fn by_rule<R: Recorder>(
         let linked = Some(linked.clone());
         Decision { plan, reason, linked, rule: Some(at), chosen }
     };
+    let backends = route.backends(at.list, at.rule);
     if let Some(request) = request
         && let Some((status, reason)) = answer::of_rule(route, at, request, draw, recorder)
     {
-        return by(Plan::Answer(status), reason, None);
+        // As in Istio, the destination has a say in the head of an answer that was given in its stead.
+        let instead_of = (reason == Reason::FaultAbort)
+            .then(|| choose(backends, at, draw, recorder))
+            .flatten()
+            .map(Chosen::OfRule);
+        return by(Plan::Answer(status), reason, instead_of);
     }
-    let backends = route.backends(at.list, at.rule);
     let Some(index) = choose(backends, at, draw, recorder) else {
         return by(Plan::Answer(Reason::DeadRule.status()), Reason::DeadRule, None);
     };

@@ -70,6 +70,28 @@ fn faults_keep_to_their_rule_and_come_before_all_else() {
     assert_eq!((decision.reason, decision.delay(Draw(1))), (Reason::DirectResponse, None));
 }
 
+/// As in Istio: the answer comes in place of the one that the chosen destination would have given.
+#[test]
+fn an_abort_has_the_headers_of_the_destination_that_would_have_answered() {
+    let headers = Vec::new();
+    let mut both = rule(Vec::new(), &[(APP, "v1", 50), (APP, "v2", 50)]);
+    let Action::Forward(backends) = &mut both.action else { unreachable!() };
+    for backend in backends {
+        let name = backend.subset.clone().unwrap();
+        backend.headers.response.set = vec![("x-version".into(), name)];
+    }
+    let failing = Rule { faults: faults(0.0, 100.0, AbortStatus::Http(555)), ..both.clone() };
+    for draw in (0..20).map(Draw) {
+        let version = |rule: &Rule| {
+            let (decision, _) = ask(vec![rule.clone()], request(&headers, "app", "/"), draw);
+            let said = decision.header_ops().next().unwrap().response.set[0].1.clone();
+            (said, decision.plan)
+        };
+        let (aborted, forwarded) = (version(&failing), version(&both));
+        assert_eq!((&aborted.0, aborted.1), (&forwarded.0, Plan::Answer(555)), "{draw:?}");
+    }
+}
+
 fn redirect() -> Redirect {
     Redirect { status: 301, scheme: None, authority: None, port: None, path: None }
 }
