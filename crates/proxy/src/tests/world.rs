@@ -478,6 +478,8 @@ impl App {
     pub(crate) fn http(answer: impl Fn(&Request) -> String + Send + Sync + 'static) -> Self {
         Self::start(move |stream| {
             let mut wire = Wire::new(stream);
+            // A kept connection may rest for as long as the test runs; clients have deadlines.
+            wire.stream.set_read_timeout(None).unwrap();
             while let Some(request) = wire.read_request() {
                 wire.send(&answer(&request));
             }
