@@ -3,8 +3,8 @@
 //!
 //! Each object is translated when it changes, and only then; what follows from it for the model are
 //! edits of the last snapshot. What these touch is pushed at once; only where hundreds of changes come
-//! each second, those of a few milliseconds go out together (`Pace`). The first snapshot is made from the whole source, so that no proxy is told less than it
-//! holds.
+//! each second, those of a few milliseconds go out together (`Pace`). The first snapshot is made from
+//! the whole source, so that no proxy is told less than it holds.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -8,8 +8,8 @@
 //! # Layout, in the order of a request
 //!
 //! - `worker`: threads; accepts connections and hands each to the least loaded worker.
-//! - `serve`, `detect`, [`proxy_protocol`], [`client_hello`], `tls`: a connection: where it was going, what it speaks,
-//!   who calls.
+//! - `serve`, `detect`, [`proxy_protocol`], [`client_hello`], `tls`: a connection: where it was going,
+//!   what it speaks, who calls.
 //! - `http`: the path of a request. `http::http1_server`, `http::http2_server`: the client's side;
 //!   `http::exchange`: the request's context; `http::edit`: what changes in heads;
 //!   `http::dial`, `http::upstream`: the endpoint's side; `http::forward`, `http::body`: both

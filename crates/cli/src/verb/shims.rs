@@ -15,8 +15,8 @@ use crate::program::Program;
 ///
 /// kubectl, k and istioctl have the verbs of ironmesh. What kubectl has beside them, such as cp, diff and
 /// top, is handed to the kubectl that comes after it on PATH, for the mesh that is meant. helm knows
-/// Istio's charts, and hands every other chart to the helm that comes after it on PATH. The line that is printed puts the directory
-/// in front of PATH.
+/// Istio's charts, and hands every other chart to the helm that comes after it on PATH. The line that is
+/// printed puts the directory in front of PATH.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   eval \"$(ironmesh shims ~/.ironmesh/bin)\"
