@@ -2,30 +2,61 @@
 
 
 def known(configuration, request, theirs, ours, names):
-    """Why the outcomes of a request differ and may; `None`: they may not."""
-    if "request" in names and set(names) <= {"request", "copies"}:
-        target, own = theirs["request"][1], ours["request"][1]
-        if own == "/" + target:
-            return "a rewrite that takes the first slash away: there is one all the same"
-        path, *query = target.split("?")
-        if own == "?".join([path.replace("//", "/"), *query]):
-            return "a prefix that is replaced by one which ends with a slash: there is one slash"
-    if names == ["address"] and theirs["address"] in theirs["tried"]:
-        return "endpoints that were tried are passed over while there is another"
+    """Why the outcomes of a request differ and may, a reason for each part; `None`: they may not."""
+    reasons, left = [], set(names)
+    for why, may_differ in deviations(configuration, request, theirs, ours):
+        if left & may_differ:
+            reasons.append(why)
+            left -= may_differ
+    return None if left else reasons
+
+
+def deviations(configuration, request, theirs, ours):
+    """The differences on purpose that these outcomes show, each with what may differ for it."""
+    for why, as_ours in TARGETS:
+        rewritten = {name for name in ("request", "copies") if name in theirs
+                     and requests(theirs[name], as_ours) == requests(ours.get(name))}
+        yield why, rewritten
+    if theirs.get("address") in theirs.get("tried", []):
+        yield "endpoints that were tried are passed over while there is another", {"address"}
     rules = [rule for one in configuration.istio for rule in one["spec"].get("http", [])]
     retries = [rule["retries"] for rule in rules if "retries" in rule]
     if (ours["attempts"] > theirs["attempts"] and request[0] in IDEMPOTENT
             and any(one["attempts"] and "retryOn" not in one for one in retries)):
-        return "retries without retryOn: 5xx and resets of idempotent requests are tried again, too"
+        yield ("retries without retryOn: 5xx and resets of idempotent requests are tried again, too",
+               {*theirs, *ours} - {"request", "copies"})
     aborts = any("corsPolicy" in rule and "abort" in rule.get("fault", {}) for rule in rules)
-    may_differ = {"response headers"}
-    if request[0] == "OPTIONS":
-        may_differ |= {"status", "body"}
-    if set(names) <= may_differ and aborts and theirs["attempts"] == ours["attempts"] == 0:
+    if aborts and theirs["attempts"] == ours["attempts"] == 0:
         with_cors = theirs["response headers"].items() - ours["response headers"].items()
         if all(name.startswith("access-control-") for name, _ in with_cors):
-            return "aborts come before corsPolicy in Istio's proxies, but not in the Envoy that is asked"
-    return None
+            preflight = {"status", "body"} if request[0] == "OPTIONS" else set()
+            yield ("aborts come before corsPolicy in Istio's proxies, but not in the Envoy that is asked",
+                   {"response headers"} | preflight)
+
+
+def requests(seen, as_ours=str):
+    """A request or several, method and target, with their targets as a deviation has them."""
+    if isinstance(seen, tuple):
+        method, target = seen
+        return method, as_ours(target)
+    return seen and sorted(requests(one, as_ours) for one in seen)
+
+
+def with_first_slash(target):
+    return target if target.startswith("/") else "/" + target
+
+
+def with_single_slashes(target):
+    path, *query = target.split("?")
+    return "?".join([path.replace("//", "/"), *query])
+
+
+# What becomes of targets on purpose.
+TARGETS = [
+    ("a rewrite that takes the first slash away: there is one all the same", with_first_slash),
+    ("a prefix that is replaced by one which ends with a slash: there is one slash",
+     with_single_slashes),
+]
 
 
 # Methods whose requests do twice what they do once (RFC 9110, section 9.2.2).
