@@ -293,7 +293,7 @@ mod tests {
                 "IM0001 data.mesh.defaultConfig.gatewayTopology.forwardClientCertDetails: this takes",
             ),
             ("h2UpgradePolicy: UPGRADE", "IM0114 data.mesh.h2UpgradePolicy: "),
-            ("enableTracing: true", "IM0101 data.mesh.enableTracing: \"enableTracing\" is not"),
+            ("enableTracing: true", "IM0114 data.mesh.enableTracing: enableTracing: no spans"),
             ("defaultConfig: 1", "IM0001 data.mesh.defaultConfig: this takes an object"),
             ("authPolicy: 1", "IM0001 data.mesh.authPolicy: this takes MUTUAL_TLS or NONE"),
             (
@@ -377,7 +377,6 @@ mod tests {
             later,
             [
                 "accessLogFormat",
-                "enableTracing",
                 "enablePrometheusMerge",
                 "enableEnvoyAccessLogService",
                 "disableEnvoyListenerLog",

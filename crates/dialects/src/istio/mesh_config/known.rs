@@ -64,7 +64,13 @@ const KNOWN: &[(&str, Meaning)] = &[
     ("rootNamespace", Setting("rootNamespace")),
     ("limits", Setting("limits")),
     ("enableAutoMtls", NoEffect("between members mutual TLS is always spoken where it is taken")),
-    ("enableTracing", Later),
+    (
+        "enableTracing",
+        NoEffect(
+            "no spans are collected; requests carry x-request-id and the headers of a trace in any case, \
+             so look for a request by its x-request-id in the access logs",
+        ),
+    ),
     ("enablePrometheusMerge", Later),
     ("enableEnvoyAccessLogService", Later),
     ("disableEnvoyListenerLog", Later),
