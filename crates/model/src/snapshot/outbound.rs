@@ -56,18 +56,16 @@ pub(super) fn host(
             // A route for the name itself goes before one for the wildcard that it belongs to.
             let hostname = &entry.service.id.hostname;
             let asked = if hostname.starts_with('*') { &name } else { hostname };
-            let mut routes = mesh_routes(reader, asked, namespace);
-            routes.retain(|route| from.follows(route, asked, port));
+            let routes = mesh_routes(reader, asked, port, from);
             return Some(to_service(reader, entry, port, &routes, namespace));
         }
         // Of a name that the search list made and that is no service, wildcards know nothing: else
         // `*.svc.cluster.local` would take `example.com`.
-        let mut routes = if *name == *host {
-            mesh_routes(reader, &name, namespace)
+        let routes = if *name == *host {
+            mesh_routes(reader, &name, port, from)
         } else {
-            visible(reader, reader.of_pattern(Map::Mesh, &name), namespace)
+            shown(reader, reader.of_pattern(Map::Mesh, &name), &name, port, from)
         };
-        routes.retain(|route| from.follows(route, &name, port));
         if !routes.is_empty() {
             return Some(without_service(reader, &routes, namespace));
         }
@@ -97,11 +95,8 @@ pub(super) fn address(
     match served {
         Some(entry) => {
             // Rules for requests go by the host that a request names, not by the address.
-            let mut routes = mesh_routes(reader, &entry.service.id.hostname, namespace);
-            routes.retain(|route| {
-                let host = &entry.service.id.hostname;
-                route.attachment.has_connection_rules && from.follows(route, host, port)
-            });
+            let mut routes = mesh_routes(reader, &entry.service.id.hostname, port, from);
+            routes.retain(|route| route.attachment.has_connection_rules);
             Some(to_service(reader, entry, port, &routes, namespace))
         }
         None => match reader.workload(ip) {
@@ -127,10 +122,8 @@ fn anywhere(reader: &Reader<'_>, port: u16, from: &Caller<'_>) -> Option<Applies
     let mut routes: Vec<ObjectId> = Vec::new();
     let mut destinations = Vec::new();
     for host in hosts {
-        let of_host = mesh_routes(reader, host, namespace).into_iter();
-        let of_host = of_host.filter(|route| {
-            route.attachment.has_connection_rules && from.follows(route, host, port)
-        });
+        let of_host = mesh_routes(reader, host, port, from).into_iter();
+        let of_host = of_host.filter(|route| route.attachment.has_connection_rules);
         routes.extend(of_host.map(|route| route.route.id.clone()));
         destinations.push(destination::destination(reader, host, namespace));
     }
@@ -202,25 +195,30 @@ fn to_member(ip: IpAddr) -> Applies {
 }
 
 /// The routes that hold for a host inside the mesh: those of the most specific host pattern, and
-/// among those that the namespace sees the oldest that takes its hosts alone, else all that join.
+/// among those that the caller is shown the oldest that takes its hosts alone, else all that join.
 pub(super) fn mesh_routes<'a>(
     reader: &Reader<'a>,
     host: &str,
-    namespace: &str,
+    port: u16,
+    from: &Caller<'_>,
 ) -> Vec<&'a RouteEntry> {
     let covering = reader.covering(Map::Mesh, host);
-    let mut routes = covering.map(|routes| visible(reader, routes, namespace));
+    let mut routes = covering.map(|routes| shown(reader, routes, host, port, from));
     routes.find(|routes| !routes.is_empty()).unwrap_or_default()
 }
 
-fn visible<'a>(
+/// Of these routes those that hold for a caller: one that it is not shown stands in nobody's way.
+fn shown<'a>(
     reader: &Reader<'a>,
     routes: &[Aged<ObjectId>],
-    namespace: &str,
+    host: &str,
+    port: u16,
+    from: &Caller<'_>,
 ) -> Vec<&'a RouteEntry> {
     let routes = routes.iter().filter_map(|route| reader.attachment(&route.id));
-    let mut routes: Vec<&RouteEntry> =
-        routes.filter(|route| route.visible_from(namespace)).collect();
+    let is_shown =
+        |route: &&RouteEntry| route.visible_from(from.namespace) && from.follows(route, host, port);
+    let mut routes: Vec<&RouteEntry> = routes.filter(is_shown).collect();
     match routes.iter().find(|route| route.attachment.precedence.is_none()) {
         Some(alone) => vec![alone],
         None => {

@@ -3,9 +3,10 @@
 use super::*;
 use crate::bootstrap::ProxyKind;
 use crate::resource::DefaultBackend;
+use crate::route::ConnectionRule;
 use crate::service::Discovery;
 use crate::settings::OutboundPolicy;
-use crate::snapshot::{EgressHosts, IngressPort, ServiceSource, SidecarSource};
+use crate::snapshot::{EgressHosts, IngressPort, RouteSource, ServiceSource, SidecarSource};
 
 /// A service outside of this host, without addresses, on a port.
 fn entry(namespace: &str, host: &str, port: u16, protocol: Protocol) -> ServiceSource {
@@ -240,6 +241,42 @@ fn a_sidecar_shows_the_hosts_that_it_names_on_its_ports() {
         [false, false, true]
     );
     assert_eq!(of(vec![all, shown(Some(81), &[(None, "c.other")])]), [true; 3]);
+}
+
+/// Neither for being older nor for naming a host more closely.
+#[test]
+fn a_route_that_a_sidecar_does_not_show_stands_in_the_way_of_none_that_it_shows() {
+    let mut database = entry("default", "db.test", 7000, Protocol::Tcp);
+    database.service.addresses = vec!["198.18.0.1".parse().unwrap()];
+    let services = vec![entry("default", "web.test", 9080, Protocol::Http), database];
+    let of = |id, created, host| {
+        let rules = vec![rule(Vec::new(), &[("web.test", "", 1)])];
+        let mut own = route(id, created, &[host], &["mesh"], rules);
+        let backends = vec![backend(("db.test", "", 1))];
+        let matches = Vec::new();
+        own.route.connection_rules =
+            vec![ConnectionRule { place: "tcp[0]".into(), matches, backends }];
+        own
+    };
+    let won = |routes: &[RouteSource], egress: Vec<EgressHosts>| {
+        let sidecars = vec![sidecar_of("default", "s", egress)];
+        let (services, routes) = (services.clone(), routes.to_vec());
+        let mut proxy =
+            beside(Objects { services, routes, sidecars, ..<_>::default() }, "default", &[]);
+        let request = outcome(&proxy.get("web.test", "/"));
+        (request, outcome(&connect(&mut proxy, "198.18.0.1:7000", Seen::NotRead)))
+    };
+    let by = |name: &str| (format!("{name}#0"), format!("{name}#tcp[0]"));
+    let own = || vec![shown(None, &[(Some("default"), "*")])];
+    let older = [of(("shop", "old"), 0, "*.test"), of(("default", "new"), 1, "*.test")];
+    assert_eq!(won(&older, Vec::new()), by("shop/old"));
+    assert_eq!(won(&older, own()), by("default/new"));
+    let closer = |host| [of(("shop", "close"), 0, host), of(("default", "wide"), 1, "*.test")];
+    for (host, expected) in [("web.test", by("shop/close").0), ("db.test", by("shop/close").1)] {
+        let (request, connection) = won(&closer(host), Vec::new());
+        assert!([request, connection].contains(&expected), "{host}");
+        assert_eq!(won(&closer(host), own()), by("default/wide"), "{host}");
+    }
 }
 
 /// Requests and connections for destinations that nobody knows go by the proxy that a Sidecar names,
