@@ -74,6 +74,8 @@ REFUSED = [
     ("not null", "an entry that is null is no entry that is left away"),
     ("it is a status of 200 to 599", "no status is 600"),
     ("is no status of an answer", "no status is 600"),
+    ("from 1 to 65535, not 0", "0 is no port; Istio takes it for none"),
+    ("the size is a prime", "1 is no prime; Istio and Envoy take it for one"),
 ]
 
 

@@ -85,6 +85,12 @@ impl Check<'_> {
             Value::Array(items) => !items.is_empty(),
             _ => false,
         };
+        for name in ["minProtocolVersion", "maxProtocolVersion"] {
+            if at(tls, name).as_str() == Some("") {
+                let message = "an empty text is no version; leave it away, or write TLS_AUTO";
+                self.refuse(&field(path, name), message);
+            }
+        }
         let mode = text(tls, "mode");
         if mode == "ISTIO_MUTUAL" {
             for name in CERTIFICATES.into_iter().filter(|name| says(name)) {
