@@ -1,22 +1,25 @@
 //! The one client of a mesh's Kubernetes-shaped API: HTTP/1.1 over a unix socket, for the command
 //! line, the local platform and tests.
 //!
-//! Every request has a connection of its own: they are cheap on a unix socket, and the control plane
-//! may be killed and restarted at any time.
+//! Requests that follow one another use one connection; streams, and requests at the same time, have
+//! connections of their own. The control plane may be killed and restarted at any time, so a connection
+//! that was not used for a moment is not used again.
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE, HOST};
-use http::{Method, Request, StatusCode};
+use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::UnixStream;
+use tokio::time::Instant;
 
 /// Where the API is.
 #[derive(Clone, Debug)]
@@ -110,13 +113,24 @@ impl Error {
 pub struct Client {
     address: Address,
     limits: Limits,
+    /// The connection of the last request, for the next.
+    kept: Arc<Mutex<Option<Kept>>>,
+}
+
+type Sender = http1::SendRequest<Full<Bytes>>;
+
+/// A connection without a request.
+#[derive(Debug)]
+struct Kept {
+    sender: Sender,
+    since: Instant,
 }
 
 impl Client {
     /// A client of the API at an address.
     #[must_use]
     pub fn new(address: Address, limits: Limits) -> Self {
-        Self { address, limits }
+        Self { address, limits, kept: Arc::default() }
     }
 
     /// Whether the API answers and is ready.
@@ -185,7 +199,13 @@ impl Client {
     ///
     /// As [`get`](Self::get).
     pub async fn stream(&self, path: &str, accept: &str) -> Result<Stream, Error> {
-        let body = self.in_time(self.send(Method::GET, path, accept, None)).await?;
+        let request = request(Method::GET, path, accept, None)?;
+        let body = self.in_time(async {
+            // Nothing follows it on its connection.
+            let mut sender = self.connected().await?;
+            self.answer(sender.send_request(request).await?, path).await
+        });
+        let body = body.await?;
         let bytes_max = self.limits.answer_bytes_max;
         Ok(Stream { path: path.to_owned(), body, buffer: Vec::new(), searched: 0, bytes_max })
     }
@@ -197,9 +217,13 @@ impl Client {
         accept: &str,
         body: Option<(&str, &Value)>,
     ) -> Result<Bytes, Error> {
+        let request = request(method, path, accept, body)?;
         self.in_time(async {
-            let body = self.send(method, path, accept, body).await?;
-            self.collect(body, path).await
+            let (response, sender) = self.send(request).await?;
+            let code = response.status();
+            let body = self.collect(response.into_body(), path).await?;
+            self.keep(sender);
+            if code.is_success() { Ok(body) } else { Err(refusal(code, path, &body)) }
         })
         .await
     }
@@ -209,30 +233,52 @@ impl Client {
         answer.await.map_err(|_elapsed| Error::Silent)?
     }
 
-    /// Sends a request and returns the body of a successful answer.
+    /// Sends a request, over the connection of the last one where that still serves.
     async fn send(
         &self,
-        method: Method,
-        path: &str,
-        accept: &str,
-        body: Option<(&str, &Value)>,
-    ) -> Result<Incoming, Error> {
-        let mut request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header(HOST, "ironmesh")
-            .header(ACCEPT, accept);
-        let mut bytes = Bytes::new();
-        if let Some((content_type, value)) = body {
-            request = request.header(CONTENT_TYPE, content_type);
-            bytes = value.to_string().into();
+        mut request: Request<Full<Bytes>>,
+    ) -> Result<(Response<Incoming>, Sender), Error> {
+        if let Some(mut sender) = self.take_kept()
+            && sender.ready().await.is_ok()
+        {
+            let is_safe = request.method().is_safe();
+            let again = request.clone();
+            match sender.try_send_request(request).await {
+                Ok(response) => return Ok((response, sender)),
+                // The other side closed it first: nothing of this request was sent, or it changes nothing.
+                Err(mut refused) => match refused.take_message() {
+                    Some(unsent) => request = unsent,
+                    None if is_safe => request = again,
+                    None => return Err(refused.into_error().into()),
+                },
+            }
         }
-        let request = request.body(Full::new(bytes)).map_err(|_| Error::Path(path.to_owned()))?;
-        let (mut sender, connection) =
-            http1::handshake(TokioIo::new(self.connect().await?)).await?;
+        let mut sender = self.connected().await?;
+        Ok((sender.send_request(request).await?, sender))
+    }
+
+    /// A connection of its own.
+    async fn connected(&self) -> Result<Sender, Error> {
+        let (sender, connection) = http1::handshake(TokioIo::new(self.connect().await?)).await?;
         // How it ends, its sender tells.
         tokio::spawn(connection);
-        let response = sender.send_request(request).await?;
+        Ok(sender)
+    }
+
+    fn take_kept(&self) -> Option<Sender> {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+        (kept.since.elapsed() < KEPT_MAX && !kept.sender.is_closed()).then_some(kept.sender)
+    }
+
+    fn keep(&self, sender: Sender) {
+        if !sender.is_closed() {
+            let kept = Kept { sender, since: Instant::now() };
+            *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(kept);
+        }
+    }
+
+    /// The body of a successful answer.
+    async fn answer(&self, response: Response<Incoming>, path: &str) -> Result<Incoming, Error> {
         let code = response.status();
         if code.is_success() {
             return Ok(response.into_body());
@@ -275,6 +321,22 @@ impl Client {
         let cut = |_error| Error::Body(path.to_owned(), bytes_max);
         body.map(http_body_util::Collected::to_bytes).map_err(cut)
     }
+}
+
+fn request(
+    method: Method,
+    path: &str,
+    accept: &str,
+    body: Option<(&str, &Value)>,
+) -> Result<Request<Full<Bytes>>, Error> {
+    let mut request =
+        Request::builder().method(method).uri(path).header(HOST, "ironmesh").header(ACCEPT, accept);
+    let mut bytes = Bytes::new();
+    if let Some((content_type, value)) = body {
+        request = request.header(CONTENT_TYPE, content_type);
+        bytes = value.to_string().into();
+    }
+    request.body(Full::new(bytes)).map_err(|_| Error::Path(path.to_owned()))
 }
 
 /// What an answer says that is no success.
@@ -361,11 +423,16 @@ impl Stream {
 
 /// Pause before a full queue of connections is tried again.
 const CONNECT_PAUSE: Duration = Duration::from_millis(20);
+/// How long a connection is kept without a request: much less than the API lets one idle.
+const KEPT_MAX: Duration = Duration::from_secs(1);
 /// Asks for objects, and says that one is sent.
 pub const JSON: &str = "application/json";
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::UnixListener;
+
     use super::*;
 
     #[test]
@@ -378,6 +445,54 @@ mod tests {
         assert!(error.is_refused() && !error.is_gone());
         let error = refusal(StatusCode::BAD_GATEWAY, "/x", b"oops");
         assert_eq!(error.to_string(), "/x: 502 Bad Gateway");
+    }
+
+    /// An API on an abstract socket. Each connection takes `requests_max` requests without a body, and
+    /// closes; how many connections came stands in the answers.
+    fn api(name: &str, requests_max: usize) -> Client {
+        let name = format!("ironmesh-client-{name}-{}", std::process::id());
+        let listener = UnixListener::bind(format!("\0{name}")).unwrap();
+        tokio::spawn(async move {
+            for number in 1.. {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                tokio::spawn(async move {
+                    for _ in 0..requests_max {
+                        let mut head = Vec::new();
+                        while !head.ends_with(b"\r\n\r\n") {
+                            let Ok(byte) = stream.read_u8().await else { return };
+                            head.push(byte);
+                        }
+                        let answer =
+                            format!("HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\n{number}");
+                        stream.write_all(answer.as_bytes()).await.unwrap();
+                    }
+                });
+            }
+        });
+        Client::new(Address::Abstract(name), Limits::default())
+    }
+
+    #[tokio::test]
+    async fn requests_that_follow_one_another_use_one_connection() {
+        let client = api("kept", usize::MAX);
+        for _ in 0..3 {
+            assert_eq!(client.get("/x").await.unwrap(), 1);
+            assert_eq!(client.clone().delete("/x", None).await.unwrap(), 1);
+        }
+        let (one, other) = tokio::join!(client.get("/x"), client.get("/x"));
+        let mut both = [one.unwrap(), other.unwrap()].map(|number| number.as_u64().unwrap());
+        both.sort_unstable();
+        assert_eq!(both, [1, 2], "at the same time they need two");
+        assert_eq!(client.stream("/x", JSON).await.unwrap().next_json().await.unwrap(), None);
+        assert!(client.get("/x").await.unwrap().as_u64() < Some(3), "a stream takes none away");
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_the_api_closes_costs_no_request() {
+        let client = api("closed", 1);
+        for number in 1..5 {
+            assert_eq!(client.get("/x").await.unwrap(), number);
+        }
     }
 
     #[tokio::test]

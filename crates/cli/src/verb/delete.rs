@@ -117,6 +117,8 @@ impl Delete {
         let mut going = Vec::new();
         for object in &doomed {
             match self.delete(&api, object).await {
+                // Of what is gone already there is no object to answer.
+                Ok(Some(answer)) if answer["kind"] == "Status" => {}
                 Ok(Some(answer)) => going.push((object, self.timeout_for(&answer))),
                 Ok(None) => {}
                 Err(error) => {
