@@ -96,6 +96,13 @@ impl Mesh {
         found.all(&snapshot)
     }
 
+    /// The findings about one object, in order.
+    pub(crate) fn findings_about(&self, key: &ObjectKey) -> Vec<Finding> {
+        let mut found = self.found();
+        let snapshot = self.published.borrow().snapshot.clone();
+        found.about(&snapshot, key)
+    }
+
     /// What is to change in the statuses of objects (see [`Found::status_changes`]).
     fn status_changes(
         &self,

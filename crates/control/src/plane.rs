@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use ironmesh_identity::channel::ControlServer;
+use ironmesh_model::Finding;
 use ironmesh_model::limits::Limits;
 use ironmesh_model::settings::{Setting, Settings};
 use tokio::net::TcpListener;
@@ -13,7 +14,7 @@ use crate::api::mesh::{FindingItem, ProxyEndpoints, ProxyItem};
 use crate::api::{ExplainRequest, Explanation};
 use crate::explain;
 use crate::mesh::{self, Members, Mesh, Trust, TrustError};
-use crate::source::Source;
+use crate::source::{ObjectKey, Source};
 
 pub(crate) mod endpoints;
 mod proxies;
@@ -107,11 +108,19 @@ impl Plane {
             let object = &finding.object;
             is(namespace, &object.namespace) && is(kind, &object.kind) && is(name, &object.name)
         });
-        let item = |finding: ironmesh_model::Finding| FindingItem {
-            severity: finding.code.severity(),
-            finding,
-        };
+        let item = |finding: Finding| FindingItem { severity: finding.code.severity(), finding };
         Ok(wanted.map(item).collect())
+    }
+
+    /// Findings about one object as it is at the source when the question comes. The cost does not grow
+    /// with the mesh.
+    ///
+    /// # Errors
+    ///
+    /// If the snapshot has not caught up in time (`limits.control.advice_wait`).
+    pub async fn findings_about(&self, key: &ObjectKey) -> Result<Vec<Finding>, Refused> {
+        self.mesh.at(self.source.version(), self.limits.control.advice_wait).await?;
+        Ok(self.mesh.findings_about(key))
     }
 
     /// The proxies of all pods that have one, in order of namespace and name.

@@ -421,6 +421,9 @@ limits! {
         publish_interval: Duration = ms(5),
         /// Time a question waits until the snapshot has what was stored before it was asked.
         snapshot_wait: Duration = seconds(30),
+        /// Time the answer to a write waits until the snapshot has what was written, to say what is
+        /// found about it.
+        advice_wait: Duration = seconds(1),
         /// Time after a change until statuses that follow from it are written: what else changes
         /// meanwhile is written with it.
         status_pause: Duration = ms(500),

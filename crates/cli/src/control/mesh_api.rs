@@ -7,6 +7,7 @@ use ironmesh_apiserver::extension::{self, Answering, Extension, Request, json};
 use ironmesh_apiserver::failure::Failure;
 use ironmesh_control::api::ExplainRequest;
 use ironmesh_control::plane::{Plane, Refused};
+use ironmesh_control::source::ObjectKey;
 use ironmesh_dialects::kinds::Resource;
 use ironmesh_dialects::{Object, translate_one};
 use ironmesh_model::Finding;
@@ -36,14 +37,12 @@ async fn findings(plane: &Plane, object: &Value, is_tried: bool) -> Vec<String> 
     let found: Vec<Finding> = match is_tried {
         true => translate_one(&object).findings,
         false => {
-            let id = object.id();
             // Programs write them all the time.
-            if matches!(&*id.kind, "Event" | "ServiceAccount") {
+            if matches!(object.kind(), "Event" | "ServiceAccount") {
                 return Vec::new();
             }
-            let of = plane.findings(Some(&id.namespace), Some(&id.kind), Some(&id.name)).await;
             // Where the mesh does not say in time, it says later: `ironmesh findings`.
-            of.unwrap_or_default().into_iter().map(|item| item.finding).collect()
+            plane.findings_about(&ObjectKey::of(&object)).await.unwrap_or_default()
         }
     };
     let pods_change = concerns_pods(object.kind());

@@ -50,13 +50,19 @@ impl Bare {
 
     /// The pods that would get a sidecar if they were made now.
     pub(super) fn findings(&self) -> impl Iterator<Item = Finding> {
-        let is_missed = |(id, wish): &(&ObjectId, &Wish)| {
-            self.namespaces.get(&id.namespace).is_some_and(|namespace| wish.is_granted(namespace))
-        };
-        self.pods.iter().filter(is_missed).map(|(id, _)| {
-            let message = format!("it has no sidecar, which namespace {} asks for", id.namespace);
-            Finding::new(id, "", FindingCode::NotInjected, message)
-        })
+        self.pods.iter().filter_map(|(id, wish)| self.finding(id, wish))
+    }
+
+    /// Whether a pod is one of them.
+    pub(super) fn about(&self, id: &ObjectId) -> Option<Finding> {
+        self.finding(id, self.pods.get(id)?)
+    }
+
+    fn finding(&self, id: &ObjectId, wish: &Wish) -> Option<Finding> {
+        let namespace = self.namespaces.get(&id.namespace)?;
+        let message = || format!("it has no sidecar, which namespace {} asks for", id.namespace);
+        wish.is_granted(namespace)
+            .then(|| Finding::new(id, "", FindingCode::NotInjected, message()))
     }
 }
 

@@ -82,6 +82,16 @@ impl Found {
         findings
     }
 
+    /// The findings about one object of such a snapshot, in order. The others cost nothing.
+    pub(super) fn about(&mut self, snapshot: &Snapshot, key: &ObjectKey) -> Vec<Finding> {
+        self.together.update(snapshot, usize::MAX);
+        let id = id_of(key);
+        let mut findings: Vec<Finding> = self.noted(key, &id).cloned().collect();
+        findings.extend(self.bare.about(&id));
+        findings.sort();
+        findings
+    }
+
     /// What is to change in statuses, as of a snapshot up to which every change was noted, and whether
     /// that is all: no more than `looks_max` objects are looked at.
     pub(super) fn status_changes(
@@ -112,10 +122,14 @@ impl Found {
         }
     }
 
+    /// What is kept about an object, as of the last look.
+    fn noted(&self, key: &ObjectKey, id: &ObjectId) -> impl Iterator<Item = &Finding> {
+        self.alone.get(key).into_iter().flatten().chain(self.together.about(id))
+    }
+
     fn status_change(&self, id: &ObjectId, bytes_max: usize) -> Option<(ObjectKey, StatusChange)> {
         let (key, status) = self.statuses.get(id)?;
-        let alone = self.alone.get(key).into_iter().flatten();
-        let mut findings: Vec<&Finding> = alone.chain(self.together.about(id)).collect();
+        let mut findings: Vec<&Finding> = self.noted(key, id).collect();
         findings.sort();
         Some((key.clone(), status.change(&findings, bytes_max)?))
     }
@@ -264,6 +278,35 @@ mod tests {
         let small = costs(20);
         assert_eq!(small, costs(300), "it does not grow with the mesh");
         assert_eq!(small.map(|(_, made)| made), [1, 0, 1]);
+    }
+
+    #[test]
+    fn what_is_found_about_one_object_is_what_all_findings_say_of_it() {
+        let mut world = World::of(3);
+        let pod = json!({
+            "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "bare", "namespace": "n"},
+            "spec": {"containers": [{"name": "app", "image": "a"}]},
+        });
+        let labels = json!({"istio-injection": "enabled"});
+        let meta = json!({"name": "n", "labels": labels});
+        let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": meta});
+        let mut bad = virtual_service("s1", "missing");
+        bad["spec"]["bogus"] = json!(1);
+        let objects = [bad, virtual_service("s2", "missing"), service("s2"), pod, namespace];
+        objects.iter().for_each(|object| world.put(object.clone()));
+        let all = world.found.all(&world.snapshot);
+        let mut parts = Vec::new();
+        for object in objects {
+            let key = ObjectKey::of(&Object::new(object).unwrap());
+            let (looks, _) = world.cost(|world| {
+                parts.extend(world.found.about(&world.snapshot, &key));
+            });
+            assert_eq!(looks, 0, "nothing has changed");
+        }
+        parts.sort();
+        assert_eq!(parts, all);
+        let codes: BTreeSet<&str> = all.iter().map(|finding| finding.code.code()).collect();
+        assert!(codes.is_superset(&["IM0104", "IM0134"].into()), "{codes:?}");
     }
 
     #[test]
