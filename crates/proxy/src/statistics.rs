@@ -1,7 +1,6 @@
 //! What a proxy knows of the groups that its workload uses, in the words of Envoy's admin API, which
 //! people and Istio's tasks search for: `/stats`, `/clusters`, and `envoy_cluster_...`.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::net::SocketAddr;
@@ -77,9 +76,8 @@ pub(crate) fn text(
     clusters: &[ClusterStatistics],
     query: Option<&str>,
 ) -> Result<String, BadPattern> {
-    let pairs = query.into_iter().flat_map(|query| query.split('&'));
-    let pairs = pairs.map(|pair| pair.split_once('=').unwrap_or((pair, "")));
-    let asked = |name| pairs.clone().find_map(|(key, value)| (key == name).then(|| decoded(value)));
+    let pairs = form_urlencoded::parse(query.unwrap_or_default().as_bytes());
+    let asked = |name| pairs.clone().find_map(|(key, value)| (key == name).then_some(value));
     let filter = asked("filter").map(|filter| compile_search(&filter)).transpose()?;
     let used_only = asked("usedonly").is_some();
     let mut text = String::new();
@@ -94,34 +92,6 @@ pub(crate) fn text(
         }
     }
     Ok(text)
-}
-
-/// A value of a query, percent-decoded, `+` read as a space.
-fn decoded(text: &str) -> Cow<'_, str> {
-    if !text.contains(['%', '+']) {
-        return Cow::Borrowed(text);
-    }
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&first, tail)) = rest.split_first() {
-        let escaped = (first == b'%')
-            .then(|| tail.get(..2))
-            .flatten()
-            .and_then(|hex| std::str::from_utf8(hex).ok())
-            .filter(|hex| hex.bytes().all(|b| b.is_ascii_hexdigit()))
-            .and_then(|hex| u8::from_str_radix(hex, 16).ok());
-        match escaped {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = &tail[2..];
-            }
-            None => {
-                bytes.push(if first == b'+' { b' ' } else { first });
-                rest = tail;
-            }
-        }
-    }
-    Cow::Owned(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// As `/clusters` tells it.
