@@ -7,7 +7,6 @@ mod repositories;
 
 use std::ffi::OsString;
 use std::io::{Write, stdout};
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::bail;
@@ -36,7 +35,7 @@ pub(crate) fn run(arguments: &[OsString]) -> anyhow::Result<ExitCode> {
             repositories::add(name, url)?;
             say(&format!("{name:?} has been added to your repositories"))
         }
-        ["repo", "update", ..] if real_helm().is_none() => {
+        ["repo", "update", ..] if handover::find("helm").is_none() => {
             say("Hang tight while we grab the latest from your chart repositories...\n\
                  Update Complete. Happy Helming!")
         }
@@ -55,7 +54,11 @@ pub(crate) fn run(arguments: &[OsString]) -> anyhow::Result<ExitCode> {
         ["list" | "ls", ..] => {
             let found = crate::runtime()?.block_on(Release::all(&api));
             release::list(&found.or_else(nothing_without_mesh)?)?;
-            if real_helm().is_some() { real(arguments, &line) } else { Ok(ExitCode::SUCCESS) }
+            if handover::find("helm").is_some() {
+                real(arguments, &line)
+            } else {
+                Ok(ExitCode::SUCCESS)
+            }
         }
         _ => real(arguments, &line),
     }
@@ -80,7 +83,7 @@ fn of_releases(
     }
     if found.is_empty() {
         drop(runtime);
-        if real_helm().is_none()
+        if handover::find("helm").is_none()
             && let [name, ..] = names
         {
             bail!("release: {name:?} not found");
@@ -114,7 +117,7 @@ fn say(text: &str) -> anyhow::Result<ExitCode> {
 
 /// Becomes the real helm, for the mesh that is meant.
 fn real(arguments: &[OsString], line: &Line) -> anyhow::Result<ExitCode> {
-    let Some(helm) = real_helm() else {
+    let Some(helm) = handover::find("helm") else {
         say::notice(
             "error: this helm is ironmesh, which knows Istio's charts; for others it hands over to the \
              helm that comes after it on PATH, and there is none. With Go, this builds one:\n  \
@@ -132,11 +135,6 @@ fn real(arguments: &[OsString], line: &Line) -> anyhow::Result<ExitCode> {
         },
     };
     handover::become_program(&helm, arguments, config)
-}
-
-/// The first helm on PATH that is not this program.
-fn real_helm() -> Option<PathBuf> {
-    handover::find("helm")
 }
 
 const HELP: &str = "\

@@ -48,11 +48,8 @@ impl<'a> Attempts<'a> {
             timeout = Some(given).filter(|timeout| !timeout.is_zero());
         }
         let per_try = decision.retry().and_then(|retry| retry.per_try_timeout);
-        // As Envoy: one that is as long as all the time is none.
         let given = asked.as_ref().and_then(|asked| asked.per_try_timeout);
-        let per_try = given.or(per_try).filter(|per_try| {
-            !per_try.is_zero() && timeout.is_none_or(|timeout| *per_try < timeout)
-        });
+        let per_try = given.or(per_try).filter(|per_try| !per_try.is_zero());
         let deadlines =
             Deadlines::new(exchange.worker, exchange.watch, timeout, per_try, exchange.grpc);
         if client.body.source.is_ended() {
