@@ -23,7 +23,7 @@ use ironmesh_model::policy::{
     ConnectionPool, DestinationPolicy, Distribution, OutlierDetection, TrafficPolicy,
 };
 use ironmesh_model::retry::{Retry, RetryCondition, RetryOn};
-use ironmesh_model::route::{self, Action, HeaderOps, Route, Rule};
+use ironmesh_model::route::{self, Action, Route, Rule};
 use ironmesh_model::service::{
     Discovery, Endpoint, EndpointAddress, PortMap, Protocol, Service, ServicePort, UpstreamTls,
     Workload,
@@ -193,14 +193,7 @@ fn gateway(port: u16) -> GatewaySource {
 
 /// All that comes to the gateway goes to the service; in the mesh, too, if there are policies.
 fn routes(port: u16, policies: bool) -> Vec<RouteSource> {
-    let backend = route::Backend {
-        host: HOST.into(),
-        port: Some(port),
-        port_name: None,
-        subset: None,
-        weight: 1,
-        headers: HeaderOps::default(),
-    };
+    let backend = route::Backend::to(HOST, Some(port));
     let retry = Retry {
         attempts: 3,
         per_try_timeout: Some(Duration::from_secs(5)),

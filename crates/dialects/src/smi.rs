@@ -1,6 +1,6 @@
 //! SMI's kinds: `TrafficSplit` and `HTTPRouteGroup`, in all their versions.
 
-use ironmesh_model::route::{Action, Backend, ConnectionRule, HeaderOps, Match, Route, Rule};
+use ironmesh_model::route::{Action, Backend, ConnectionRule, Match, Route, Rule};
 use ironmesh_model::snapshot::{RouteFields, RouteSource};
 use ironmesh_model::text_match::TextMatch;
 use ironmesh_model::{Finding, FindingCode, Name};
@@ -41,12 +41,8 @@ pub(crate) fn traffic_split(object: &Object, findings: &mut Vec<Finding>) -> Opt
     }
     let backends: Vec<Backend> = (spec.backends.iter().zip(shares(&weights)))
         .map(|(given, weight)| Backend {
-            host: fully_qualified(&given.service, object),
-            port: None,
-            port_name: None,
-            subset: None,
             weight,
-            headers: HeaderOps::default(),
+            ..Backend::to(fully_qualified(&given.service, object), None)
         })
         .collect();
     let mut groups = Vec::new();

@@ -166,6 +166,14 @@ pub struct Backend {
     pub headers: HeaderOps,
 }
 
+impl Backend {
+    /// All of a host, with weight 1.
+    pub fn to(host: impl Into<Name>, port: Option<u16>) -> Self {
+        let (host, headers) = (host.into(), HeaderOps::default());
+        Self { host, port, port_name: None, subset: None, weight: 1, headers }
+    }
+}
+
 /// Conditions of which all must hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Match {

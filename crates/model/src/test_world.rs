@@ -11,7 +11,7 @@ use crate::policy::{
 };
 use crate::recorder::Recorder;
 use crate::resource::{ListenerKind, Resource, ResourceKey, Version};
-use crate::route::{Action, Backend, HeaderOps, Match, Route, Rule};
+use crate::route::{Action, Backend, Match, Route, Rule};
 use crate::service::{
     Discovery, Endpoint, EndpointAddress, PortMap, Protocol, Service, ServicePort, UpstreamTls,
     Workload,
@@ -82,14 +82,8 @@ pub(crate) fn service(
 
 /// A backend: `(fully qualified host, subset or "", weight)`.
 pub(crate) fn backend((host, subset, weight): (&str, &str, u32)) -> Backend {
-    Backend {
-        host: host.into(),
-        port: None,
-        port_name: None,
-        subset: (!subset.is_empty()).then(|| subset.into()),
-        weight,
-        headers: HeaderOps::default(),
-    }
+    let subset = (!subset.is_empty()).then(|| subset.into());
+    Backend { subset, weight, ..Backend::to(host, None) }
 }
 
 /// A rule with these alternatives and backends.

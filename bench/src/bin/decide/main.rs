@@ -11,7 +11,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use anyhow::Context;
 use ironmesh_model::policy::{DestinationPolicy, Distribution, Subset, TrafficPolicy};
 use ironmesh_model::resource::Version;
-use ironmesh_model::route::{Action, Backend, HeaderOps, Match, Route, Rule};
+use ironmesh_model::route::{Action, Backend, Match, Route, Rule};
 use ironmesh_model::service::{
     Discovery, Endpoint, EndpointAddress, PortMap, Protocol, Service, ServicePort, UpstreamTls,
 };
@@ -184,12 +184,9 @@ fn objects() -> Objects {
 
 fn route() -> RouteSource {
     let backend = |subset: &str, weight| Backend {
-        host: HOST.into(),
-        port: None,
-        port_name: None,
         subset: Some(subset.into()),
         weight,
-        headers: HeaderOps::default(),
+        ..Backend::to(HOST, None)
     };
     let rule = |matched: Match, backends| Rule {
         matches: vec![matched],

@@ -8,7 +8,7 @@ use anyhow::Context;
 use ironmesh_model::listeners::GatewayProtocol;
 use ironmesh_model::request::NoHeaders;
 use ironmesh_model::resource::Version;
-use ironmesh_model::route::{Action, Backend, HeaderOps, Match, Route, Rule};
+use ironmesh_model::route::{Action, Backend, Match, Route, Rule};
 use ironmesh_model::snapshot::{GatewayServer, GatewaySource, Objects, RouteFields, RouteSource};
 use ironmesh_model::text_match::TextMatch;
 use ironmesh_model::view::{Body, Change};
@@ -184,15 +184,8 @@ fn configuration(case: Case) -> Objects {
 }
 
 fn rule(condition: Match) -> Rule {
-    let backend = Backend {
-        host: HOST.into(),
-        port: Some(9080),
-        port_name: None,
-        subset: None,
-        weight: 1,
-        headers: HeaderOps::default(),
-    };
-    Rule { matches: vec![condition], action: Action::Forward(vec![backend]), ..Rule::default() }
+    let action = Action::Forward(vec![Backend::to(HOST, Some(9080))]);
+    Rule { matches: vec![condition], action, ..Rule::default() }
 }
 
 fn route(name: &str, host: &str, gateway: &str, rules: Vec<Rule>) -> RouteSource {

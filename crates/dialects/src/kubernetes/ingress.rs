@@ -2,7 +2,7 @@
 //! `tls` names.
 
 use ironmesh_model::listeners::{ClientCertificate, GatewayProtocol, TlsVersion};
-use ironmesh_model::route::{Action, Backend, HeaderOps, Match, Route, Rule};
+use ironmesh_model::route::{Action, Backend, Match, Route, Rule};
 use ironmesh_model::snapshot::{
     GatewayServer, GatewaySource, GatewayTls, GatewayTlsMode, RouteFields, RouteSource,
     ingress_gateway_name,
@@ -179,14 +179,9 @@ impl Translator<'_> {
             return None;
         }
         let namespace = self.object.namespace();
-        Some(Backend {
-            host: format!("{}.{namespace}.svc.cluster.local", service.name).into(),
-            port: service.port.number,
-            port_name: port_name.map(Into::into),
-            subset: None,
-            weight: 1,
-            headers: HeaderOps::default(),
-        })
+        let host = format!("{}.{namespace}.svc.cluster.local", service.name);
+        let port_name = port_name.map(Into::into);
+        Some(Backend { port_name, ..Backend::to(host, service.port.number) })
     }
 
     /// What a path matches, and its place in the order.

@@ -14,7 +14,7 @@ use ironmesh_model::policy::{
     Balance, Balancer, DestinationPolicy, Distribution, Subset, TrafficPolicy,
 };
 use ironmesh_model::resource::Version;
-use ironmesh_model::route::{Action, Backend, HeaderOps, Match, Route, Rule};
+use ironmesh_model::route::{Action, Backend, Match, Route, Rule};
 use ironmesh_model::service::{
     Discovery, Endpoint, EndpointAddress, PortMap, Protocol, Service, ServicePort, UpstreamTls,
     Workload,
@@ -365,12 +365,9 @@ pub(crate) fn route(rules: Vec<Rule>) -> RouteSource {
 /// empty subset is the whole service.
 pub(crate) fn rule(subsets: &[(&str, u32)], prefix: Option<&str>) -> Rule {
     let backends = subsets.iter().map(|(subset, weight)| Backend {
-        host: "reviews.default.svc.cluster.local".into(),
-        port: None,
-        port_name: None,
         subset: (!subset.is_empty()).then(|| (*subset).into()),
         weight: *weight,
-        headers: HeaderOps::default(),
+        ..Backend::to("reviews.default.svc.cluster.local", None)
     });
     let path = prefix.map(|prefix| TextMatch::Prefix(prefix.into()));
     Rule {

@@ -229,12 +229,9 @@ fn route() -> Route {
         port: Some(9080),
     };
     let backend = |subset: &str, weight| Backend {
-        host: reviews().hostname,
-        port: Some(9080),
-        port_name: None,
         subset: Some(subset.into()),
         weight,
-        headers: HeaderOps::default(),
+        ..Backend::to(reviews().hostname, Some(9080))
     };
     let first = Rule {
         place: String::new(),

@@ -7,7 +7,7 @@ use ironmesh_model::listeners::GatewayProtocol;
 use ironmesh_model::policy::{
     DestinationPolicy, Distribution, InboundPolicy, MtlsMode, Subset, TrafficPolicy,
 };
-use ironmesh_model::route::{self, Action, HeaderOps, Match, Route, Rule};
+use ironmesh_model::route::{self, Action, Match, Route, Rule};
 use ironmesh_model::service::{
     Discovery, Endpoint, EndpointAddress, PortMap, Protocol, Service, ServicePort, UpstreamTls,
     Workload,
@@ -223,12 +223,9 @@ fn service(n: u16) -> ServiceSource {
 
 fn route(name: &str, hosts: &[&str], gateways: &[&str], weight: u32) -> RouteSource {
     let to = |subset: &str, weight| route::Backend {
-        host: fqdn(&name.replace("web", "s"), "default").into(),
-        port: Some(80),
-        port_name: None,
         subset: Some(subset.into()),
         weight,
-        headers: HeaderOps::default(),
+        ..route::Backend::to(fqdn(&name.replace("web", "s"), "default"), Some(80))
     };
     let path = Some(TextMatch::Prefix("/".into()));
     let rule = Rule {
