@@ -68,6 +68,7 @@ mod subscriptions;
 mod tls;
 mod tunnel;
 mod views;
+mod words;
 mod worker;
 mod workload;
 

@@ -10,6 +10,8 @@ use std::fmt;
 
 use ironmesh_model::HeaderLookup;
 
+use crate::words::has_upper;
+
 /// Where a piece of text stands in a byte store.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Span {
@@ -81,8 +83,11 @@ impl Fields {
 
     /// Adds a field at the end; the name is written in lower case.
     pub fn push(&mut self, name: &[u8], value: &[u8]) {
+        let to_lower = has_upper(name);
         let name = self.store(name);
-        self.bytes[name.start as usize..].make_ascii_lowercase();
+        if to_lower {
+            self.bytes[name.start as usize..].make_ascii_lowercase();
+        }
         let value = self.store(value);
         self.fields.push(Field { name, value });
     }

@@ -1,8 +1,7 @@
 //! Request ids and the headers that tie the spans of a trace together: W3C Trace Context and B3.
 //! Created at the edge and propagated inside the mesh. Random bits are arguments.
 
-use std::fmt;
-
+use data_encoding::HEXLOWER;
 use ironmesh_model::HeaderLookup;
 
 /// A new trace.
@@ -25,8 +24,13 @@ impl TraceContext {
 
     /// The value of `traceparent` (W3C Trace Context, section 3.2).
     pub fn traceparent(&self) -> String {
-        let flags = u8::from(self.sampled);
-        format!("00-{:032x}-{:016x}-{flags:02x}", self.trace_id, self.span_id)
+        let mut text = String::with_capacity(55);
+        text.push_str("00-");
+        HEXLOWER.encode_append(&self.trace_id.to_be_bytes(), &mut text);
+        text.push('-');
+        HEXLOWER.encode_append(&self.span_id.to_be_bytes(), &mut text);
+        text.push_str(if self.sampled { "-01" } else { "-00" });
+        text
     }
 }
 
@@ -44,25 +48,17 @@ pub fn b3_sampled(headers: &dyn HeaderLookup) -> Option<bool> {
 }
 
 /// A request id (`x-request-id`) from random bits: a UUID of version 4, as Envoy makes them.
-pub fn request_id(bits: u128) -> impl fmt::Display {
-    struct Uuid(u128);
-    impl fmt::Display for Uuid {
-        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            let bits = self.0;
-            let part = |from: u32, width: u32| (bits >> from) & ((1 << width) - 1);
-            write!(
-                f,
-                "{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
-                part(96, 32),
-                part(80, 16),
-                part(64, 16),
-                part(48, 16),
-                part(0, 48)
-            )
-        }
-    }
+pub fn request_id(bits: u128) -> String {
     let version = bits & !(0xf << 76) | (4 << 76);
-    Uuid(version & !(0b11 << 62) | (0b10 << 62))
+    let bytes = (version & !(0b11 << 62) | (0b10 << 62)).to_be_bytes();
+    let mut text = String::with_capacity(36);
+    for part in [0..4, 4..6, 6..8, 8..10, 10..16] {
+        if part.start > 0 {
+            text.push('-');
+        }
+        HEXLOWER.encode_append(&bytes[part], &mut text);
+    }
+    text
 }
 
 #[cfg(test)]

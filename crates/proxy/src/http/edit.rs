@@ -26,7 +26,7 @@ pub(crate) fn at_entry(
     let Connection { kind: listener, https, topology, .. } = *connection;
     let (address, certificate) = (&connection.client, &connection.certificate);
     let sender = Sender { listener, is_member, address, certificate, topology, https };
-    let id = || request_id(random.wide()).to_string();
+    let id = || request_id(random.wide());
     entry::at_entry(&mut head.fields, &sender, id, |fields| begin_trace(fields, random))
 }
 

@@ -3,6 +3,7 @@
 use std::io::Write as _;
 
 use crate::message::Fields;
+use crate::words::{has_control, is_control};
 
 use super::chunk::is_forbidden;
 use super::error::BodyError;
@@ -103,10 +104,8 @@ pub(super) fn write_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     out.extend_from_slice(b": ");
     let at = out.len();
     out.extend_from_slice(value);
-    for byte in &mut out[at..] {
-        if (*byte < 0x20 && *byte != b'\t') || *byte == 0x7f {
-            *byte = b' ';
-        }
+    if has_control(value) {
+        out[at..].iter_mut().filter(|byte| is_control(**byte)).for_each(|byte| *byte = b' ');
     }
     out.extend_from_slice(b"\r\n");
 }

@@ -1,6 +1,7 @@
 //! Field lines (RFC 9112, section 5), and which fields a proxy forwards.
 
 use crate::message::Fields;
+use crate::words::has_control;
 
 use super::error::HeadError;
 use super::name::Known;
@@ -32,13 +33,6 @@ pub(super) fn parse_line(line: &[u8]) -> Result<Line<'_>, HeadError> {
         return Err(HeadError::FieldValue);
     }
     Ok(Line { known: Known::of(name), name, value })
-}
-
-/// Whether there is a byte that may not be in a value: NUL, CR, LF and all other control bytes but
-/// HTAB.
-pub(super) fn has_control(value: &[u8]) -> bool {
-    // No early exit, so that this compiles to vector code.
-    value.iter().fold(false, |bad, b| bad | ((*b < 0x20) & (*b != b'\t')) | (*b == 0x7f))
 }
 
 /// The members of a list-valued field (RFC 9110, section 5.6.1), without empty ones.

@@ -6,6 +6,7 @@
 use ironmesh_model::limits::ProxyLimits;
 
 use crate::message::{RequestHead, ResponseHead, Version};
+use crate::words::has_control;
 
 use super::error::HeadError;
 use super::field;
@@ -288,7 +289,7 @@ fn status_line(line: &[u8], head: &mut ResponseHead) -> Result<(), HeadError> {
         [a, b, c, b' ', reason @ ..] => ([*a, *b, *c], reason),
         _ => return Err(HeadError::StatusLine),
     };
-    if !digits.iter().all(u8::is_ascii_digit) || digits[0] == b'0' || field::has_control(reason) {
+    if !digits.iter().all(u8::is_ascii_digit) || digits[0] == b'0' || has_control(reason) {
         return Err(HeadError::StatusLine);
     }
     head.status = digits.iter().fold(0, |status, digit| status * 10 + u16::from(digit - b'0'));

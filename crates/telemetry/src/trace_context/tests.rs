@@ -27,10 +27,10 @@ fn a_client_may_say_whether_to_sample() {
 
 #[test]
 fn request_ids_are_random_uuids() {
-    assert_eq!(request_id(0).to_string(), "00000000-0000-4000-8000-000000000000");
-    assert_eq!(request_id(u128::MAX).to_string(), "ffffffff-ffff-4fff-bfff-ffffffffffff");
+    assert_eq!(request_id(0), "00000000-0000-4000-8000-000000000000");
+    assert_eq!(request_id(u128::MAX), "ffffffff-ffff-4fff-bfff-ffffffffffff");
     assert_eq!(
-        request_id(0x0123_4567_89ab_cdef_0123_4567_89ab_cdef).to_string(),
+        request_id(0x0123_4567_89ab_cdef_0123_4567_89ab_cdef),
         "01234567-89ab-4def-8123-456789abcdef"
     );
 }
