@@ -333,6 +333,8 @@ mod tests {
             resource("get", "", "pods/log"),
             resource("get", "", "pods/exec"),
             resource("create", "", "pods/exec"),
+            resource("get", "", "pods/proxy"),
+            resource("get", "", "services/proxy"),
             resource("create", "", "pods"),
             resource("delete", "", "pods"),
             resource("patch", "apps", "deployments"),

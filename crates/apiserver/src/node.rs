@@ -1,7 +1,10 @@
-//! What the API server has done on the node where pods run: commands in containers, connections to ports.
+//! What the API server has done on the node where pods run: commands in containers,
+//! connections to ports, figures of what runs.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::pin::Pin;
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -20,6 +23,9 @@ pub trait Node: fmt::Debug + Send + Sync + 'static {
         pod: &'a str,
         container: &'a str,
     ) -> Doing<'a, Input>;
+
+    /// What containers take of the machine.
+    fn usage(&self) -> Doing<'_, Usage>;
 
     /// Connects to a port on a pod's own loopback.
     fn connect<'a>(
@@ -70,6 +76,26 @@ impl fmt::Debug for Process {
     }
 }
 
+/// What runs takes of the machine.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// For how long it was measured.
+    pub window: Duration,
+    /// Of all processes on the node.
+    pub all: Taken,
+    /// Of containers, by the namespaces and names of their pods, and their own.
+    pub containers: BTreeMap<(String, String), BTreeMap<String, Taken>>,
+}
+
+/// What processes take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Taken {
+    /// CPU time per second.
+    pub cpu_per_second: Duration,
+    /// Bytes of memory.
+    pub memory_bytes: u64,
+}
+
 /// A connection to a pod.
 pub trait Connection: AsyncRead + AsyncWrite + Unpin + Send {}
 
@@ -86,6 +112,10 @@ impl Node for NoNode {
 
     fn input<'a>(&'a self, _: &'a str, pod: &'a str, _: &'a str) -> Doing<'a, Input> {
         Box::pin(async move { Err(format!("pod {pod:?} does not run")) })
+    }
+
+    fn usage(&self) -> Doing<'_, Usage> {
+        Box::pin(async { Ok(Usage::default()) })
     }
 
     fn connect<'a>(

@@ -28,12 +28,14 @@ mod options;
 pub(crate) mod parts;
 mod patient;
 mod protobuf;
+mod proxied;
 mod request;
 mod resources;
 mod reviews;
 mod secure;
 mod stream;
 mod strict;
+mod usage;
 mod watch;
 
 pub(crate) use secure::serve as serve_securely;

@@ -76,6 +76,8 @@ pub enum Request {
         /// Patterns whose mappings are taken back.
         unmap: Vec<String>,
     },
+    /// What containers take of the machine, which is measured for a second; the answer's `usage` is set.
+    Usage,
     /// Write to the standard input of a container that has one; raw bytes follow the answer.
     Input {
         /// Namespace of the pod.
@@ -137,9 +139,45 @@ pub struct Answer {
     /// The patterns of images that commands stand for, with the commands.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub images: Option<Vec<(String, String)>>,
+    /// What runs takes of the machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<Usage>,
     /// How long the end of the mesh may take, as its limits say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub down_timeout: Option<Duration>,
+}
+
+/// What runs in a mesh takes of the machine.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    /// For how long CPU time was counted.
+    pub window: Duration,
+    /// Of all processes of the mesh.
+    pub all: Taken,
+    /// Of the containers that run.
+    pub containers: Vec<ContainerUsage>,
+}
+
+/// What a container takes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerUsage {
+    /// Namespace of its pod.
+    pub namespace: String,
+    /// Name of its pod.
+    pub pod: String,
+    /// Its name.
+    pub container: String,
+    /// What it takes, without commands that are run in it.
+    pub taken: Taken,
+}
+
+/// What processes take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Taken {
+    /// CPU time per second.
+    pub cpu_per_second: Duration,
+    /// Bytes of memory; of what several processes share, each has its part.
+    pub memory_bytes: u64,
 }
 
 /// How a command in a container ended.

@@ -23,6 +23,7 @@ use super::kubelet::pod::{Inside, PodState};
 use super::node::Node;
 use crate::carry::both_ways;
 use crate::sandbox::exec::{ExecIo, ExecSpec, spawn};
+use crate::usage;
 
 /// Serves for ever; `shutdown` is rung when a client asks for the end.
 pub(crate) async fn serve(node: Rc<Node>, listener: UnixListener, shutdown: Rc<Notify>) {
@@ -85,6 +86,10 @@ async fn connection(node: &Rc<Node>, mut stream: UnixStream, shutdown: &Notify) 
             }
             Err(error) => refuse(&mut stream, &error).await,
         },
+        Request::Usage => {
+            let usage = Some(usage::measure(node).await?);
+            send(&mut stream, &Answer { usage, ..Answer::default() }).await
+        }
         Request::Exec(exec) => run(node, stream, exec, fds).await,
         Request::Input { namespace, pod, container } => {
             input(node, stream, &namespace, &pod, &container).await

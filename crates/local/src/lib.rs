@@ -43,6 +43,7 @@ mod reflector;
 mod relay;
 pub mod sandbox;
 mod seqpacket;
+mod usage;
 
 use std::ffi::OsString;
 use std::io;

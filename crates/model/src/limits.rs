@@ -399,6 +399,9 @@ limits! {
         api_message_bytes_max: usize = MIB,
         /// Connections to ports of a pod at a time that one `port-forward` of `kubectl` has.
         api_forwards_max: usize = 512,
+        /// Time an application may take to begin its answer to a request that comes to it by the API
+        /// (`kubectl get --raw .../proxy/`).
+        api_proxy_timeout: Duration = seconds(60),
         /// Time for which a token of a service account is valid at most, whatever is asked for. Pods
         /// have a new one when four fifths of it are over.
         account_token_lifetime_max: Duration = hours(24),

@@ -1,21 +1,20 @@
 //! Answers: JSON, text, and bodies that go on.
 
-use std::convert::Infallible;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::{Response, StatusCode, header};
-use http_body_util::Full;
 use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Body, Frame, SizeHint};
 use serde::Serialize;
 use tokio::sync::mpsc;
 
 use crate::failure::Failure;
 
-/// Body of any answer.
-pub(crate) type AnswerBody = UnsyncBoxBody<Bytes, Infallible>;
+/// Body of any answer. Only what an application sends can break off.
+pub(crate) type AnswerBody = UnsyncBoxBody<Bytes, hyper::Error>;
 /// Any answer.
 pub(crate) type Answer = Response<AnswerBody>;
 
@@ -40,7 +39,7 @@ pub(crate) fn failure(failure: &Failure) -> Answer {
 
 /// An answer of bytes that are known.
 pub(crate) fn whole(status: StatusCode, kind: &'static str, bytes: impl Into<Bytes>) -> Answer {
-    let body = AnswerBody::new(Full::new(bytes.into()));
+    let body = AnswerBody::new(Full::new(bytes.into()).map_err(|never| match never {}));
     with_type(status, kind, body)
 }
 
@@ -79,12 +78,12 @@ struct Held<T> {
 
 impl<T: Unpin> Body for Held<T> {
     type Data = Bytes;
-    type Error = Infallible;
+    type Error = hyper::Error;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         Pin::new(&mut self.body).poll_frame(context)
     }
 
@@ -103,12 +102,12 @@ struct Pulled(Box<dyn Iterator<Item = Bytes> + Send>);
 
 impl Body for Pulled {
     type Data = Bytes;
-    type Error = Infallible;
+    type Error = hyper::Error;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         Poll::Ready(self.0.next().map(|bytes| Ok(Frame::data(bytes))))
     }
 }
@@ -118,12 +117,12 @@ struct Parts(mpsc::Receiver<Bytes>);
 
 impl Body for Parts {
     type Data = Bytes;
-    type Error = Infallible;
+    type Error = hyper::Error;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         self.0.poll_recv(context).map(|part| part.map(|bytes| Ok(Frame::data(bytes))))
     }
 }

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::resources::SCALED;
 use super::reviews::REVIEWS;
+use super::usage;
 
 /// `/version`.
 pub(super) fn version() -> Value {
@@ -28,7 +29,7 @@ pub(super) fn groups(defined: &[Defined]) -> Value {
     let mut seen = BTreeSet::new();
     let known = KINDS.iter().map(|kind| kind.group);
     let reviews = REVIEWS.iter().map(|(group, ..)| *group);
-    let known = known.chain(reviews);
+    let known = known.chain(reviews).chain([usage::GROUP]);
     let all = known.chain(defined.iter().map(|definition| &*definition.resource.group));
     let new = all.filter(|group| !group.is_empty() && seen.insert(*group));
     let groups: Vec<_> = new.map(|group| describe_group(group, defined)).collect();
@@ -39,6 +40,7 @@ pub(super) fn groups(defined: &[Defined]) -> Value {
 pub(super) fn group(name: &str, defined: &[Defined]) -> Option<Value> {
     let is_known = KINDS.iter().any(|kind| kind.group == name)
         || REVIEWS.iter().any(|(group, ..)| *group == name)
+        || name == usage::GROUP
         || defined.iter().any(|definition| &*definition.resource.group == name);
     if !is_known || name.is_empty() {
         return None;
@@ -64,6 +66,14 @@ pub(super) fn resources(group: &str, version: &str, defined: &[Defined]) -> Opti
             "kind": kind, "verbs": ["create"],
         })
     }));
+    if (group, version) == (usage::GROUP, usage::VERSION) {
+        resources.extend(usage::RESOURCES.map(|(plural, kind, namespaced)| {
+            json!({
+                "name": plural, "singularName": "", "namespaced": namespaced, "kind": kind,
+                "verbs": ["get", "list"],
+            })
+        }));
+    }
     let group_version =
         if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
     (!resources.is_empty()).then(|| {
@@ -84,7 +94,8 @@ fn describe_group(group: &str, defined: &[Defined]) -> Value {
     let defined = defined.flat_map(|definition| definition.versions.iter().map(String::as_str));
     let mut versions: Vec<&str> = Vec::new();
     let reviews = REVIEWS.iter().filter(|(of, ..)| *of == group).map(|_| "v1");
-    for version in known.chain(defined).chain(reviews) {
+    let usage = (group == usage::GROUP).then_some(usage::VERSION);
+    for version in known.chain(defined).chain(reviews).chain(usage) {
         if !versions.contains(&version) {
             versions.push(version);
         }
@@ -133,6 +144,7 @@ fn describe(kind: &Kind) -> Vec<Value> {
     all.push(entry(format!("{}/status", kind.plural), kind.kind, &["get", "patch", "update"]));
     match kind.plural {
         "pods" if kind.group.is_empty() => all.extend(of_pods()),
+        "services" => all.push(proxied("services", "ServiceProxyOptions")),
         "serviceaccounts" => all.push(token_request()),
         plural if SCALED.contains(&plural) => {
             let mut scale =
@@ -163,7 +175,16 @@ fn of_pods() -> Vec<Value> {
         part("exec", "PodExecOptions", &["create", "get"]),
         part("log", "Pod", &["get"]),
         part("portforward", "PodPortForwardOptions", &["create", "get"]),
+        proxied("pods", "PodProxyOptions"),
     ]
+}
+
+/// Requests that go on to an application.
+fn proxied(plural: &str, kind: &str) -> Value {
+    json!({
+        "name": format!("{plural}/proxy"), "singularName": "", "namespaced": true, "kind": kind,
+        "verbs": ["create", "delete", "get", "patch", "update"],
+    })
 }
 
 /// How tokens are asked for.

@@ -11,7 +11,7 @@ use serde_json::Value;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::answer::{self, Answer};
-use super::{discovery, metrics, openapi, protobuf, resources, reviews, stream};
+use super::{discovery, metrics, openapi, protobuf, proxied, resources, reviews, stream, usage};
 use crate::access::{Action, Door, User};
 use crate::context::Context;
 use crate::custom::Definition;
@@ -199,6 +199,10 @@ pub(super) async fn handle(
         let begun = stream::begin(context, &user, wanted, request, place);
         return begun.await.unwrap_or_else(|failure| answer::failure(&failure));
     }
+    if let Some(wanted) = proxied::wanted(request.uri().path()) {
+        let answered = proxied::answer(context, &user, wanted, request);
+        return answered.await.unwrap_or_else(|failure| answer::failure(&failure));
+    }
     let read = match read(context, user, door, request).await {
         Ok(read) => read,
         Err(failure) => return answer::failure(&failure),
@@ -290,6 +294,11 @@ async fn dispatch(context: &Arc<Context>, request: &ApiRequest) -> Result<Answer
         && let Some(review) = reviews::Review::of(group, version, kind)
     {
         return review.answer(context, request);
+    }
+    if let ["apis", usage::GROUP, usage::VERSION, ref path @ ..] = words[..]
+        && !path.is_empty()
+    {
+        return usage::answer(context, request, path).await;
     }
     if let ["apis", group, version, _, ..] = words[..] {
         let target = Target::parse(group, version, &segments[3..]);

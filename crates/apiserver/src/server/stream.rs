@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
-use http_body_util::Empty;
+use http_body_util::{BodyExt as _, Empty};
 use hyper::body;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
@@ -296,7 +296,8 @@ impl Upgrade {
 
     /// The answer after which the connection is what the client wants.
     fn answer(&self) -> Answer {
-        let mut answer = Response::new(AnswerBody::new(Empty::new()));
+        let mut answer =
+            Response::new(AnswerBody::new(Empty::new().map_err(|never| match never {})));
         *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
         let headers = answer.headers_mut();
         headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));

@@ -3,13 +3,16 @@
 use std::io;
 use std::time::Duration;
 
-use ironmesh_apiserver::node::{Command, Connection, Doing, Input, Node, Process};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+use ironmesh_apiserver::node::{Command, Connection, Doing, Input, Node, Process, Taken, Usage};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
 /// Where nothing listens on a pod of the stub.
 pub(crate) const CLOSED: u16 = 9;
 /// What greets and then breaks off.
 pub(crate) const BREAKS: u16 = 10;
+
+/// What speaks HTTP, and says in its answer what it was asked.
+pub(crate) const HTTP: u16 = 8080;
 
 #[derive(Debug)]
 pub(crate) struct StubNode;
@@ -54,6 +57,23 @@ impl Node for StubNode {
         Box::pin(async move { Err(format!("container {container} has no standard input")) })
     }
 
+    fn usage(&self) -> Doing<'_, Usage> {
+        let taken = |millis, memory_bytes| Taken {
+            cpu_per_second: Duration::from_millis(millis),
+            memory_bytes,
+        };
+        let of = |pod: &str, taken| {
+            let key = ("default".to_owned(), pod.to_owned());
+            (key, [("c".to_owned(), taken)].into())
+        };
+        let usage = Usage {
+            window: Duration::from_secs(1),
+            all: taken(1500, 1 << 30),
+            containers: [of("p", taken(250, 3 << 20)), of("gone", taken(1, 1))].into(),
+        };
+        Box::pin(async { Ok(usage) })
+    }
+
     fn connect<'a>(
         &'a self,
         _namespace: &'a str,
@@ -65,6 +85,10 @@ impl Node for StubNode {
                 return Err("connection refused".to_owned());
             }
             let (ours, mut theirs) = duplex(1 << 10);
+            if port == HTTP {
+                tokio::spawn(speak_http(theirs));
+                return Ok(Box::new(ours) as Box<dyn Connection>);
+            }
             tokio::spawn(async move {
                 theirs.write_all(format!("port {port}\n").as_bytes()).await?;
                 if port == BREAKS {
@@ -80,4 +104,22 @@ impl Node for StubNode {
             Ok(Box::new(ours) as Box<dyn Connection>)
         })
     }
+}
+
+async fn speak_http(mut stream: DuplexStream) -> io::Result<()> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await?);
+    }
+    let head = String::from_utf8_lossy(&head);
+    let answer = match head.split(' ').nth(1).unwrap_or_default() {
+        "/redirect" => {
+            "HTTP/1.0 302 Found\r\nlocation: /login\r\ncontent-length: 0\r\n\r\n".to_owned()
+        }
+        "/cut" => "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n".to_owned(),
+        "/switch" => "HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\n\r\n".to_owned(),
+        "/silent" => return std::future::pending().await,
+        _ => format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{head}", head.len()),
+    };
+    stream.write_all(answer.as_bytes()).await
 }

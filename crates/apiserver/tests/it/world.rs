@@ -123,7 +123,11 @@ impl Drop for World {
 
 /// Limits with which no test waits long.
 fn quick() -> ControlLimits {
-    ControlLimits { job_pause_min: Duration::from_millis(1), ..ControlLimits::default() }
+    ControlLimits {
+        job_pause_min: Duration::from_millis(1),
+        api_proxy_timeout: Duration::from_secs(2),
+        ..ControlLimits::default()
+    }
 }
 
 /// Says what it was asked.
@@ -205,7 +209,7 @@ impl Api {
         warnings.map(|warning| warning.to_str().unwrap().to_owned()).collect()
     }
 
-    async fn open(
+    pub(crate) async fn open(
         &self,
         method: Method,
         path: &str,

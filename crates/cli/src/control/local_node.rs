@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use ironmesh_apiserver::node::{Command, Connection, Doing, Input, Node, Process};
-use ironmesh_local::agent_api::Exec;
+use ironmesh_apiserver::node::{Command, Connection, Doing, Input, Node, Process, Taken, Usage};
 use ironmesh_local::agent_api::streams::{Agent, Running};
+use ironmesh_local::agent_api::{self, Exec};
 
 /// The agent.
 #[derive(Debug)]
@@ -46,6 +46,19 @@ impl Node for LocalNode {
         })
     }
 
+    fn usage(&self) -> Doing<'_, Usage> {
+        Box::pin(async move {
+            let measured = self.0.usage().await.map_err(|error| error.to_string())?;
+            let mut usage =
+                Usage { window: measured.window, all: taken(measured.all), ..Usage::default() };
+            for container in measured.containers {
+                let of_pod = usage.containers.entry((container.namespace, container.pod));
+                of_pod.or_default().insert(container.container, taken(container.taken));
+            }
+            Ok(usage)
+        })
+    }
+
     fn connect<'a>(
         &'a self,
         namespace: &'a str,
@@ -58,6 +71,10 @@ impl Node for LocalNode {
             Ok(Box::new(forwarded) as Box<dyn Connection>)
         })
     }
+}
+
+fn taken(of: agent_api::Taken) -> Taken {
+    Taken { cpu_per_second: of.cpu_per_second, memory_bytes: of.memory_bytes }
 }
 
 fn process(running: Running) -> Process {

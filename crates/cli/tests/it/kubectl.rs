@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-use crate::running::{Running, Said, as_every_user, samples};
+use crate::running::{Running, Said, as_every_user, await_some, samples};
 
 const POD: &str = "
 apiVersion: v1
@@ -88,6 +88,7 @@ fn a_real_kubectl_works_on_a_mesh_by_its_kubeconfig() {
         commands(&kubectl);
         inputs(&kubectl);
         objects(&kubectl);
+        reaches(&kubectl);
         // Who has another token is nobody.
         let config = mesh.ok(&["kubeconfig"]).replace("token: ", "token: x");
         mesh.write("kubeconfig", &config);
@@ -119,6 +120,30 @@ fn commands(kubectl: &Kubectl<'_>) {
     kubectl.ok("cp details:/tmp/there back");
     let read = |name| std::fs::read(kubectl.mesh.folder.path().join(name)).unwrap();
     assert!(read("there") == read("back"));
+}
+
+/// Requests that go on to applications, and what these take.
+fn reaches(kubectl: &Kubectl<'_>) {
+    let of_pod = "get --raw /api/v1/namespaces/default/pods/details:9080/proxy/details/0";
+    assert!(kubectl.ok(of_pod).contains("PublisherA"));
+    kubectl.ok("expose pod details --name shown --port 80 --target-port 9080");
+    let of_service = "get --raw /api/v1/namespaces/default/services/shown/proxy/details/0";
+    await_some("the Service's pod", || (kubectl.run(of_service).code == 0).then_some(()));
+    let said = kubectl.run("get --raw /api/v1/namespaces/default/pods/details:9/proxy/");
+    assert!(said.code != 0 && said.err.contains("error trying to reach port 9"), "{said:?}");
+    let top = kubectl.ok("top pod details --containers --no-headers");
+    let row: Vec<&str> = top.split_whitespace().collect();
+    assert_eq!(row[..2], ["details", "details"], "{top}");
+    let mebibytes = row[3].strip_suffix("Mi").and_then(|number| number.parse::<u32>().ok());
+    assert!(mebibytes > Some(0), "{top}");
+    kubectl.ok("run busy --image=busybox --restart=Never -- dd if=/dev/zero of=/dev/null");
+    await_some("a busy container", || {
+        let said = kubectl.run("top pods -l run=busy --no-headers");
+        let millis = said.out.split_whitespace().nth(1)?.strip_suffix('m')?.parse::<u32>().ok()?;
+        (millis > 50).then_some(())
+    });
+    assert!(kubectl.ok("top nodes").contains('%'));
+    kubectl.ok("delete pod busy --grace-period=0");
 }
 
 /// The standard input of a container that has one.

@@ -15,7 +15,7 @@ use tokio::net::UnixStream;
 use tokio::net::unix::pipe::{Receiver, Sender};
 
 use super::terminal::Terminal;
-use super::{Answer, ClientError, Exec, Exit, Request, agent_socket, is_trusted};
+use super::{Answer, ClientError, Exec, Exit, Request, Usage, agent_socket, is_trusted};
 
 /// The agent of a mesh; each request has a connection of its own.
 #[derive(Clone, Debug)]
@@ -95,6 +95,18 @@ impl Agent {
         send(&mut stream, &Request::Forward { namespace, pod, port }).await?;
         answer(&mut stream).await?;
         Ok(Forwarded(stream))
+    }
+
+    /// What containers take of the machine, which is measured for a second.
+    ///
+    /// # Errors
+    ///
+    /// If the agent does not answer.
+    pub async fn usage(&self) -> Result<Usage, ClientError> {
+        let mut stream = self.connect().await?;
+        send(&mut stream, &Request::Usage).await?;
+        let refused = || ClientError::Refused("the answer holds no usage".to_owned());
+        answer(&mut stream).await?.usage.ok_or_else(refused)
     }
 
     /// Opens the standard input of a container; what is read from it is nothing.
