@@ -39,6 +39,8 @@ pub(crate) struct Image {
     names: &'static [&'static str],
     /// Whether any command stands for its program.
     is_stand_in: bool,
+    /// Whether its entry point is a script, which runs arguments that name a program.
+    runs_programs: bool,
     /// Where a command is looked for first.
     folder: Option<PathBuf>,
 }
@@ -76,6 +78,15 @@ impl Image {
                     ports.push_str(&port);
                 }
             }
+        }
+        self
+    }
+
+    /// The same for a container with these arguments: the script of some images leaves its own program
+    /// out where they name another.
+    pub(crate) fn with_args(mut self, args: &[String], is_program: impl Fn(&str) -> bool) -> Self {
+        if self.runs_programs && args.first().is_some_and(|word| is_program(word)) {
+            self.entrypoint.clear();
         }
         self
     }
@@ -284,6 +295,7 @@ pub(crate) fn well_known(image: &str, on_machine: impl Fn(&str) -> bool) -> Resu
         options: owned(known.options),
         env: known.env.iter().map(variable).collect(),
         names: known.names,
+        runs_programs: known.runs_programs,
         ..Image::default()
     })
 }
@@ -427,6 +439,25 @@ mod tests {
         let web = well_known("tkubica/web:2", |_| true).unwrap();
         let with_options = web.command_line(&[], &words("--port 80"));
         assert_eq!(with_options, words("ironmesh-samples myweb 2 --port 80"));
+    }
+
+    #[test]
+    fn the_image_of_curl_runs_other_programs_too() {
+        let is_program = |word: &str| ["sh", "/bin/sh", "sleep", "curl"].contains(&word);
+        for (args, expected) in [
+            ("sh", "sh"),
+            ("/bin/sh -c id", "/bin/sh -c id"),
+            ("sleep 1000", "sleep 1000"),
+            ("curl -s reviews:9080", "curl -s reviews:9080"),
+            ("-s http://reviews:9080/sh", "curl -s http://reviews:9080/sh"),
+            ("reviews", "curl reviews"),
+            ("", "curl"),
+        ] {
+            let args = words(args);
+            let curl = well_known("curlimages/curl:8", |_| true).unwrap();
+            let line = curl.with_args(&args, is_program).command_line(&[], &args);
+            assert_eq!(line, words(expected));
+        }
     }
 
     #[test]

@@ -12,6 +12,8 @@ pub(super) struct Known {
     pub(super) env: &'static [(&'static str, &'static str)],
     /// Files of the original image for which its program stands.
     pub(super) names: &'static [&'static str],
+    /// Whether the original's entry point is a script that runs arguments that name a program.
+    pub(super) runs_programs: bool,
     /// Programs that the machine must have, and the packages of Debian that bring them.
     pub(super) needs: &'static [(&'static str, &'static str)],
 }
@@ -23,6 +25,7 @@ const NOTHING: Known = Known {
     options: &[],
     env: &[],
     names: &[],
+    runs_programs: false,
     needs: &[],
 };
 
@@ -130,7 +133,11 @@ pub(super) const KNOWN: &[Known] = &[
         &["sleep", "infinity"],
         &[],
     ),
-    Known { entrypoint: &["curl"], ..sample(&["curl", "*/curl", "*-curl"], &[], &[]) },
+    Known {
+        entrypoint: &["curl"],
+        runs_programs: true,
+        ..sample(&["curl", "*/curl", "*-curl"], &[], &[])
+    },
     program(
         &["redis", "*/redis"],
         &["redis-server"],

@@ -22,6 +22,7 @@ pub(super) async fn find(state: &Rc<PodState>, container: &Container) -> Result<
         Some(image) => present(state, container, image),
         None => find_unmapped(state, container).await?,
     };
+    let image = image.with_args(&container.args, is_on_machine);
     Ok(image.with_ports(container.ports.iter().map(|port| port.container_port)))
 }
 
@@ -46,7 +47,8 @@ fn present(state: &PodState, container: &Container, image: Image) -> Image {
 /// else what its registry has.
 async fn find_unmapped(state: &Rc<PodState>, container: &Container) -> Result<Image, NotStarted> {
     let name: ImageName = container.image.parse().map_err(|error| {
-        let (reason, message) = ("InvalidImageName", format!("Failed to apply default: {error}"));
+        let reason = "InvalidImageName";
+        let message = format!("Failed to apply default image tag: {error}");
         NotStarted::Image(NoImage { reason, then: reason, message })
     })?;
     let known = well_known(&container.image, is_on_machine);
@@ -68,8 +70,8 @@ async fn find_unmapped(state: &Rc<PodState>, container: &Container) -> Result<Im
         (None, Err(_), ImagePullPolicy::Never) => {
             let image = &container.image;
             let message = format!(
-                "Container image \"{image}\" is not present with pull policy of Never: load it with \
-                 `ironmesh image load FILE`, or map it with `ironmesh image map '{image}=COMMAND'`"
+                "Container image \"{image}\" is not present with pull policy of Never: {}",
+                remedy(image)
             );
             let reason = "ErrImageNeverPull";
             Err(NotStarted::Image(NoImage { reason, then: reason, message }))
