@@ -12,6 +12,12 @@ use crate::say;
 
 /// The command with its verbs listed in groups, and one help for `-h` and `--help`.
 pub(crate) fn laid_out(command: Command, groups: &[(&str, &[&str])]) -> Command {
+    let list = listed(&command, groups);
+    one_help(command).help_template(template(&list))
+}
+
+/// The verbs of a command in groups, each with what it is about in short.
+fn listed(command: &Command, groups: &[(&str, &[&str])]) -> String {
     let about = |name: &str| {
         let verb = command.find_subcommand(name);
         let about = verb.and_then(Command::get_about).map(ToString::to_string);
@@ -33,11 +39,14 @@ pub(crate) fn laid_out(command: Command, groups: &[(&str, &[&str])]) -> Command 
         }
         list.push('\n');
     }
-    let template = format!(
+    list
+}
+
+fn template(list: &str) -> String {
+    format!(
         "{{before-help}}{{about-with-newline}}\n{{usage-heading}} {{usage}}\n\n{list}\
          \x1b[1;4mOptions:\x1b[0m\n{{options}}{{after-help}}"
-    );
-    one_help(command).help_template(template)
+    )
 }
 
 /// Shows the whole of what a command is about by `-h` as by `--help`, in the short layout.
@@ -51,6 +60,16 @@ fn one_help(command: Command) -> Command {
     let command = command.disable_help_flag(true).arg(help.help("Print help"));
     let names: Vec<String> =
         command.get_subcommands().map(|verb| verb.get_name().to_owned()).collect();
+    // Else clap would list the whole of what each verb is about.
+    let command = if names.is_empty() || command.get_positionals().next().is_some() {
+        command
+    } else {
+        let shown = command.get_subcommands().filter(|verb| !verb.is_hide_set());
+        let words = shown.map(Command::get_name).filter(|name| *name != "help");
+        let words: Vec<&str> = words.chain(["help"]).collect();
+        let list = listed(&command, &[("Commands", &words)]);
+        command.help_template(template(&list))
+    };
     names
         .iter()
         .filter(|name| *name != "help")

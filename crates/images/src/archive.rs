@@ -44,7 +44,7 @@ pub fn load(
     name: Option<&ImageName>,
     limits: &ImageLimits,
 ) -> Result<Vec<Loaded>, ImageError> {
-    let at = |error| ImageError::File { path: source.to_owned(), source: error };
+    let at = |error| ImageError::File { path: source.to_owned(), error };
     let work = store.begin()?;
     let file = File::open(source).map_err(at)?;
     let folder = if file.metadata().map_err(at)?.is_dir() {
@@ -102,6 +102,7 @@ impl Archive<'_> {
     ) -> Result<Vec<Loaded>, ImageError> {
         let all: Vec<Saved> = serde_json::from_slice(manifest)
             .map_err(|error| ImageError::Invalid(format!("manifest.json: {error}")))?;
+        check_name(all.len(), name)?;
         let load = |saved: &Saved| {
             let names = names(saved.repo_tags.iter().flatten().map(String::as_str), name)?;
             let missing = || no_file(&saved.config);
@@ -128,29 +129,35 @@ impl Archive<'_> {
         name: Option<&ImageName>,
     ) -> Result<Vec<Loaded>, ImageError> {
         let index = Document::parse(index)?;
-        let mut by_name: BTreeMap<Digest, Vec<&Descriptor>> = BTreeMap::new();
-        for descriptor in &index.manifests {
-            by_name.entry(descriptor.digest.clone()).or_default().push(descriptor);
+        let mut by_name: BTreeMap<Option<String>, Vec<Descriptor>> = BTreeMap::new();
+        for descriptor in index.manifests {
+            let of_name = by_name.entry(named(&descriptor).map(str::to_owned)).or_default();
+            of_name.push(descriptor);
         }
-        let has_names = by_name.len() > 1 && by_name.values().flatten().any(|d| named(d).is_some());
-        if by_name.len() > 1 && !has_names {
-            // Several platforms of one image.
-            let chosen = index.for_this_machine()?.cloned();
-            return chosen.iter().map(|one| self.load_manifest(one, &[one], name)).collect();
+        let mut by_digest: BTreeMap<Digest, Vec<Descriptor>> = BTreeMap::new();
+        for manifests in by_name.into_values() {
+            // Several of one name, or of none, are one image for several platforms.
+            let of_name = Document::index(manifests);
+            let chosen = match &of_name.manifests[..] {
+                [only] => Some(only),
+                _ => of_name.for_this_machine()?,
+            };
+            let Some(chosen) = chosen else { continue };
+            by_digest.entry(chosen.digest.clone()).or_default().push(chosen.clone());
         }
-        by_name.values().map(|same| self.load_manifest(same[0], same, name)).collect()
+        check_name(by_digest.len(), name)?;
+        by_digest.values().map(|same| self.load_manifest(same, name)).collect()
     }
 
-    /// The image of a manifest, or of an index of manifests.
+    /// The image of a manifest, or of an index of manifests, which has a name for each of `same`.
     fn load_manifest(
         &self,
-        descriptor: &Descriptor,
-        same: &[&Descriptor],
+        same: &[Descriptor],
         name: Option<&ImageName>,
     ) -> Result<Loaded, ImageError> {
-        let names = names(same.iter().filter_map(|descriptor| named(descriptor)), name)?;
-        let mut document = Document::parse(&self.document(descriptor)?)?;
-        let mut digest = descriptor.digest.clone();
+        let names = names(same.iter().filter_map(named), name)?;
+        let mut document = Document::parse(&self.document(&same[0])?)?;
+        let mut digest = same[0].digest.clone();
         if let Some(manifest) = document.for_this_machine()? {
             digest = manifest.digest.clone();
             document = Document::parse(&self.document(manifest)?)?;
@@ -181,7 +188,7 @@ impl Archive<'_> {
 
     /// A small file; none if it is not there.
     fn read(&self, path: &Path) -> Result<Option<Vec<u8>>, ImageError> {
-        let at = |source| ImageError::File { path: path.to_owned(), source };
+        let at = |error| ImageError::File { path: path.to_owned(), error };
         let Some(file) = tree::open_file_in(&self.folder, path).map_err(at)? else {
             return Ok(None);
         };
@@ -200,7 +207,7 @@ impl Archive<'_> {
     }
 
     fn blob(&self, path: &Path, digest: Option<Digest>) -> Result<Blob, ImageError> {
-        let at = |source| ImageError::File { path: path.to_owned(), source };
+        let at = |error| ImageError::File { path: path.to_owned(), error };
         let file = tree::open_file_in(&self.folder, path).map_err(at)?;
         let content = Box::new(file.ok_or_else(|| no_file(path))?);
         Ok(Blob { content, digest })
@@ -221,6 +228,16 @@ fn path_of(digest: &Digest) -> PathBuf {
 fn named(descriptor: &Descriptor) -> Option<&str> {
     let names = ["io.containerd.image.name", "org.opencontainers.image.ref.name"];
     names.iter().find_map(|name| descriptor.annotations.get(*name)).map(String::as_str)
+}
+
+/// Whether the name that was given can be that of so many images.
+fn check_name(images: usize, given: Option<&ImageName>) -> Result<(), ImageError> {
+    match given {
+        Some(name) if images > 1 => Err(ImageError::Invalid(format!(
+            "it has {images} images, which cannot all be called {name}"
+        ))),
+        _ => Ok(()),
+    }
 }
 
 /// The names of an image: those of its archive, and the one that was given. A tag alone is no name.
@@ -244,4 +261,77 @@ fn names<'a>(
 
 fn no_file(path: &Path) -> ImageError {
     ImageError::Invalid(format!("{} is missing", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::manifest::{ARCHITECTURE, OS};
+
+    /// A layout of images without layers: the platform and the name of each.
+    fn layout(images: &[(&str, Option<&str>)]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        let blobs = folder.path().join("blobs/sha256");
+        std::fs::create_dir_all(&blobs).unwrap();
+        let put = |document: &Value| {
+            let text = document.to_string();
+            let digest = Digest::of(text.as_bytes());
+            std::fs::write(blobs.join(digest.hex()), &text).unwrap();
+            json!({"digest": digest.to_string(), "size": text.len()})
+        };
+        let manifests = images.iter().map(|(architecture, name)| {
+            let platform = json!({"os": OS, "architecture": architecture});
+            let mut config = platform.clone();
+            config["config"] = json!({"Env": [format!("NAME={name:?}")]});
+            config["rootfs"] = json!({"diff_ids": []});
+            let config = put(&config);
+            let mut described = put(&json!({"schemaVersion": 2, "config": config, "layers": []}));
+            described["platform"] = platform;
+            if let Some(name) = name {
+                described["annotations"] = json!({"org.opencontainers.image.ref.name": name});
+            }
+            described
+        });
+        let manifests: Vec<Value> = manifests.collect();
+        let index = json!({"schemaVersion": 2, "manifests": manifests});
+        std::fs::write(folder.path().join("index.json"), index.to_string()).unwrap();
+        folder
+    }
+
+    fn load_as(images: &[(&str, Option<&str>)], name: Option<&str>) -> Result<Vec<String>, String> {
+        let (store, layout) = (tempfile::tempdir().unwrap(), layout(images));
+        let store = Store::open(&store.path().join("images")).unwrap();
+        let name = name.map(|name| name.parse::<ImageName>().unwrap());
+        let limits = ImageLimits::default();
+        load(&store, layout.path(), name.as_ref(), &limits).map_err(|error| error.to_string())?;
+        Ok(store.list().unwrap().into_iter().map(|image| image.name).collect())
+    }
+
+    #[test]
+    fn of_one_name_for_several_platforms_that_for_this_machine_is_loaded() {
+        let (one, two) = (Some("example.com/a:1"), Some("example.com/b:1"));
+        for images in [
+            &[("s390x", one), (ARCHITECTURE, one)][..],
+            &[(ARCHITECTURE, one), ("s390x", one)],
+            &[(ARCHITECTURE, one)],
+        ] {
+            assert_eq!(load_as(images, None).unwrap(), ["example.com/a:1"], "{images:?}");
+        }
+        let all = [("s390x", one), (ARCHITECTURE, two), (ARCHITECTURE, one), ("s390x", two)];
+        assert_eq!(load_as(&all, None).unwrap(), ["example.com/a:1", "example.com/b:1"]);
+        let without = [("s390x", None), (ARCHITECTURE, None)];
+        assert_eq!(load_as(&without, one).unwrap(), ["example.com/a:1"]);
+        let others = [("s390x", one), ("riscv64", one)];
+        let why = load_as(&others, None).unwrap_err();
+        assert!(why.contains("there is linux/s390x, linux/riscv64"), "{why}");
+    }
+
+    #[test]
+    fn several_images_do_not_get_one_name() {
+        let images = [(ARCHITECTURE, Some("a:1")), (ARCHITECTURE, Some("b:1"))];
+        let why = load_as(&images, Some("c:1")).unwrap_err();
+        assert_eq!(why, "it has 2 images, which cannot all be called docker.io/library/c:1");
+    }
 }

@@ -59,14 +59,14 @@ pub enum ImageError {
         most: u64,
     },
     /// A file or folder cannot be used.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {error}", path.display())]
     File {
         /// Which.
         path: PathBuf,
-        /// Why.
-        source: io::Error,
+        /// Why; as it is shown with the path, it is no source to be shown once more.
+        error: io::Error,
     },
     /// Anything else that failed.
-    #[error("{0}")]
+    #[error(transparent)]
     Io(#[from] io::Error),
 }

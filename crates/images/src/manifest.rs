@@ -44,6 +44,11 @@ pub(crate) struct Document {
 }
 
 impl Document {
+    /// An index of these manifests.
+    pub(crate) fn index(manifests: Vec<Descriptor>) -> Self {
+        Self { schema_version: 2, config: None, layers: Vec::new(), manifests }
+    }
+
     /// Reads one.
     pub(crate) fn parse(bytes: &[u8]) -> Result<Self, ImageError> {
         let document: Self = serde_json::from_slice(bytes).map_err(|error| {

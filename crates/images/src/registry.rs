@@ -90,13 +90,21 @@ pub enum PullError {
         /// Why, with a remedy.
         why: String,
     },
-    /// What it sent is not taken.
-    #[error("registry {registry}: {source}")]
-    Image {
+    /// What is known of the registry or its user cannot be used.
+    #[error("registry {registry} is not asked: {why}")]
+    NotAsked {
         /// Its host.
         registry: String,
         /// Why.
-        source: ImageError,
+        why: String,
+    },
+    /// What it sent is not taken.
+    #[error("registry {registry}: {error}")]
+    Image {
+        /// Its host.
+        registry: String,
+        /// Why; as it is shown with the registry, it is no source to be shown once more.
+        error: ImageError,
     },
 }
 
@@ -129,7 +137,7 @@ fn pull_from(
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Pulled, PullError> {
     let registry = pull.name.registry().to_owned();
-    let source = |source| PullError::Image { registry: registry.clone(), source };
+    let source = |error| PullError::Image { registry: registry.clone(), error };
     let work = store.begin().map_err(source)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| source(error.into()))?;
@@ -137,7 +145,7 @@ fn pull_from(
     let parts = runtime.block_on(async {
         let credentials = credentials::find(&pull.name, &pull.secrets, machine, &pull.limits).await;
         let credentials =
-            credentials.map_err(|why| PullError::Refused { registry: registry.clone(), why })?;
+            credentials.map_err(|why| PullError::NotAsked { registry: registry.clone(), why })?;
         let mut session = Session::new(pull, machine, credentials)?;
         let parts = session.parts(store, &work, progress);
         tokio::time::timeout(limit, parts).await.unwrap_or_else(|_| {
@@ -191,7 +199,7 @@ impl<'a> Session<'a> {
     ) -> Result<Self, PullError> {
         let registry = || pull.name.registry().to_owned();
         let trust = Trust::of(machine, &pull.name)
-            .map_err(|why| PullError::Refused { registry: registry(), why })?;
+            .map_err(|why| PullError::NotAsked { registry: registry(), why })?;
         let timeout: Duration = pull.limits.answer_timeout;
         let client = Client::builder()
             .user_agent(concat!("ironmesh/", env!("CARGO_PKG_VERSION")))
@@ -205,7 +213,7 @@ impl<'a> Session<'a> {
         let client = trust.given_to(client).build().map_err(|error| {
             let why =
                 std::error::Error::source(&error).map_or(error.to_string(), ToString::to_string);
-            PullError::Refused { registry: registry(), why }
+            PullError::NotAsked { registry: registry(), why }
         })?;
         let host = match pull.name.registry() {
             "docker.io" => "registry-1.docker.io",
@@ -471,8 +479,8 @@ impl<'a> Session<'a> {
         Ok(bytes)
     }
 
-    fn not_taken(&self, source: ImageError) -> PullError {
-        PullError::Image { registry: self.pull.name.registry().to_owned(), source }
+    fn not_taken(&self, error: ImageError) -> PullError {
+        PullError::Image { registry: self.pull.name.registry().to_owned(), error }
     }
 
     /// What becomes of a request that has no answer. One that leads where it must not is refused.

@@ -101,10 +101,10 @@ impl Store {
     ///
     /// If it cannot be made, or belongs to another user.
     pub fn open(folder: &Path) -> Result<Self, ImageError> {
-        let at = |source| ImageError::File { path: folder.to_owned(), source };
+        let at = |error| ImageError::File { path: folder.to_owned(), error };
         for folder in [folder, &folder.join(LAYERS), &folder.join(WORK)] {
             let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
-            made.map_err(|source| ImageError::File { path: folder.to_owned(), source })?;
+            made.map_err(|error| ImageError::File { path: folder.to_owned(), error })?;
         }
         let metadata = fs::symlink_metadata(folder).map_err(at)?;
         let own = rustix::process::geteuid().as_raw();
@@ -186,7 +186,7 @@ impl Store {
     /// Keeps a layer; none if it is not here.
     pub(crate) fn hold_layer(&self, id: &Digest) -> Result<Option<File>, ImageError> {
         let path = self.layer(id);
-        let at = |source| ImageError::File { path: path.clone(), source };
+        let at = |error| ImageError::File { path: path.clone(), error };
         let folder = match File::open(&path) {
             Ok(folder) => folder,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -209,7 +209,7 @@ impl Store {
     pub(crate) fn begin(&self) -> Result<Work, ImageError> {
         let _lock = self.lock()?;
         let all = self.folder.join(WORK);
-        let at = |source| ImageError::File { path: all.clone(), source };
+        let at = |error| ImageError::File { path: all.clone(), error };
         self.sweep_folder(&all, |_| false)?;
         for number in 0..WORKS_MAX {
             let path = all.join(number.to_string());
@@ -239,7 +239,7 @@ impl Store {
         let mut index = self.index()?;
         for layer in new {
             let to = self.layer(&layer.id);
-            let at = |source| ImageError::File { path: to.clone(), source };
+            let at = |error| ImageError::File { path: to.clone(), error };
             match fs::rename(work.path.join(&layer.name), &to) {
                 // Another has put the same there meanwhile.
                 Err(_) if to.is_dir() => {}
@@ -302,7 +302,7 @@ impl Store {
         folder: &Path,
         stays: impl Fn(&OsStr) -> bool,
     ) -> Result<(), ImageError> {
-        let at = |source| ImageError::File { path: folder.to_owned(), source };
+        let at = |error| ImageError::File { path: folder.to_owned(), error };
         let opened = File::open(folder).map_err(at)?;
         for entry in fs::read_dir(folder).map_err(at)? {
             let name = entry.map_err(at)?.file_name();
@@ -323,11 +323,11 @@ impl Store {
         let bytes = match fs::read(&path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Index::default()),
-            Err(source) => return Err(ImageError::File { path, source }),
+            Err(error) => return Err(ImageError::File { path, error }),
         };
         serde_json::from_slice(&bytes).map_err(|error| {
             let why = format!("{error}: take the folder away, and load or pull the images again");
-            ImageError::File { path, source: io::Error::other(why) }
+            ImageError::File { path, error: io::Error::other(why) }
         })
     }
 
@@ -335,7 +335,7 @@ impl Store {
         let (path, new) = (self.folder.join(INDEX), self.folder.join(NEW_INDEX));
         let bytes = serde_json::to_vec(index).map_err(io::Error::other)?;
         let written = fs::write(&new, bytes).and_then(|()| fs::rename(&new, &path));
-        written.map_err(|source| ImageError::File { path, source })
+        written.map_err(|error| ImageError::File { path, error })
     }
 
     fn lock(&self) -> Result<File, ImageError> {
@@ -343,7 +343,7 @@ impl Store {
         let mut options = File::options();
         options.write(true).create(true).truncate(false).mode(0o600);
         let locked = options.open(&path).and_then(|file| file.lock().map(|()| file));
-        locked.map_err(|source| ImageError::File { path, source })
+        locked.map_err(|error| ImageError::File { path, error })
     }
 }
 
@@ -367,7 +367,7 @@ impl Work {
     pub(crate) fn folder(&self, name: &str) -> Result<OwnedFd, ImageError> {
         let path = self.path.join(name);
         let made = DirBuilder::new().mode(0o755).create(&path).and_then(|()| File::open(&path));
-        made.map(OwnedFd::from).map_err(|source| ImageError::File { path, source })
+        made.map(OwnedFd::from).map_err(|error| ImageError::File { path, error })
     }
 }
 
@@ -377,7 +377,7 @@ impl Work {
         let path = self.path.join(name);
         let mut options = File::options();
         let made = options.read(true).write(true).create_new(true).mode(0o600).open(&path);
-        made.map_err(|source| ImageError::File { path, source })
+        made.map_err(|error| ImageError::File { path, error })
     }
 }
 

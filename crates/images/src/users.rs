@@ -48,9 +48,8 @@ fn find(text: &str, group: Option<u32>, passwd: &str, groups: &str) -> Result<Us
     let rows = passwd.lines().map(|line| line.split(':').collect::<Vec<_>>());
     let row = rows.into_iter().find(|row| row.first() == Some(&user) || row.get(2) == Some(&user));
     let field = |index: usize| row.as_ref().and_then(|row| row.get(index).copied());
-    let unknown = |what: &str, name: &str| {
-        ImageError::Invalid(format!("its {what} {name:?} is not in its /etc/{what}"))
-    };
+    let unknown =
+        |file: &str, name: &str| ImageError::Invalid(format!("{name:?} is not in its /etc/{file}"));
     let number = user.parse().ok().or_else(|| field(2)?.parse().ok());
     let number = number.ok_or_else(|| unknown("passwd", user))?;
     let group = match (group, its_group) {

@@ -38,6 +38,7 @@ pub(crate) struct Image {
 enum Verb {
     Load(Load),
     Pull(Pull),
+    #[command(alias = "ls")]
     List(List),
     Rm(Rm),
     Map(Map),
@@ -318,11 +319,12 @@ fn tell_mesh(context: &Context) {
 }
 
 fn say_left_out(devices: u64) {
-    if devices > 0 {
-        say::notice(&format!(
-            "its {devices} devices are left out: containers have those of their own /dev"
-        ));
-    }
+    let what = match devices {
+        0 => return,
+        1 => "its device is".to_owned(),
+        many => format!("its {many} devices are"),
+    };
+    say::notice(&format!("{what} left out: containers have those of their own /dev"));
 }
 
 fn as_json(named: &Named) -> Value {

@@ -6,7 +6,7 @@ use serde_json::Value;
 use tar::EntryType;
 
 use crate::image_files::{Files, Layer, gzip, program};
-use crate::running::{Running, as_every_user, await_some};
+use crate::running::{Running, Said, as_every_user, await_some};
 
 const PODS: &str = r#"
 apiVersion: v1
@@ -123,6 +123,21 @@ fn an_image_that_is_loaded_runs_as_its_configuration_says() {
         let kept = ["exec", "-n", "meshed", "caller", "-c", "caller", "--", "curl", "-s", "web"];
         assert_eq!(mesh.ok(&kept), "hello from blue\n");
     });
+}
+
+#[test]
+fn what_is_wrong_is_said_once_and_the_help_lists_each_verb_in_a_line() {
+    let mesh = Running::new();
+    let said = mesh.run(&["image", "load", "nosuch.tar"]);
+    assert!(said.code == 1 && said.err.matches("No such file").count() == 1, "{said:?}");
+    mesh.write("config.json", "{");
+    let mut pull = mesh.command(&["image", "pull", "127.0.0.1:9/a:1"]);
+    pull.env("DOCKER_CONFIG", mesh.folder.path());
+    let said = Said::of(pull);
+    assert!(said.err.contains("registry 127.0.0.1:9 is not asked: "), "{said:?}");
+    let help = mesh.ok(&["image", "--help"]);
+    let pull = help.lines().position(|line| line.starts_with("  pull ")).unwrap();
+    assert!(help.lines().nth(pull + 1).unwrap().starts_with("  list "), "{help}");
 }
 
 #[test]
