@@ -1,5 +1,7 @@
 //! Chunk-size lines and trailer lines (RFC 9112, section 7.1).
 
+use crate::words::is_control;
+
 use super::error::BodyError;
 use super::field::{self, is_token};
 use super::name::Known;
@@ -59,15 +61,11 @@ fn after_quoted(text: &[u8]) -> Result<&[u8], BodyError> {
     loop {
         match text.get(at) {
             Some(b'"') => return Ok(&text[at + 1..]),
-            Some(b'\\') if text.get(at + 1).is_some_and(|b| is_text(*b)) => at += 2,
-            Some(byte) if *byte != b'\\' && is_text(*byte) => at += 1,
+            Some(b'\\') if text.get(at + 1).is_some_and(|b| !is_control(*b)) => at += 2,
+            Some(byte) if *byte != b'\\' && !is_control(*byte) => at += 1,
             _ => return Err(BodyError::ChunkExtension),
         }
     }
-}
-
-fn is_text(byte: u8) -> bool {
-    byte == b'\t' || (byte >= 0x20 && byte != 0x7f)
 }
 
 fn hex_value(digit: u8) -> u8 {
