@@ -25,6 +25,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("images", &["model"]),
     ("local", &["capture", "client", "dialects", "fds", "identity", "images", "model"]),
     ("samples", &[]),
+    // All that the program does is the command line's.
+    ("ironmesh", &["cli"]),
 ];
 
 /// Crates that may use any other.
@@ -171,10 +173,8 @@ fn wrong_directions(metadata: &Value) -> Vec<String> {
 
 /// The name of one of our packages, or of a dependency on it, as its folder is called.
 fn ours(package: &Value) -> &str {
-    match text(package, "name") {
-        "ironmesh" => "cli",
-        name => name.strip_prefix("ironmesh-").unwrap_or(name),
-    }
+    let name = text(package, "name");
+    name.strip_prefix("ironmesh-").unwrap_or(name)
 }
 
 fn list<'a>(value: &'a Value, key: &str) -> &'a [Value] {

@@ -1,4 +1,5 @@
-//! The `ironmesh` command: the verbs for people, and the processes of the mesh.
+//! The `ironmesh` command: the verbs for people, and the processes of the mesh. The program itself is a crate
+//! of its own (`crates/ironmesh`), since this one is built for size.
 //!
 //! One binary is everything. `ironmesh internal WHAT` is how the mesh starts its own processes; it
 //! is looked at before anything else, because such a process forks, enters namespaces or sizes its
@@ -43,7 +44,8 @@ mod verb;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-fn main() -> ExitCode {
+/// What the program does, by its name and its arguments.
+pub fn run() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
     let outcome = match arguments.first() {
         Some(first) if first == "internal" => internal::run(&arguments[1..]),
