@@ -48,8 +48,8 @@ enum Kind {
     Conditions,
     /// A late part of this object, and whether it is a policy.
     Late(ObjectId, bool),
-    /// Whether it holds.
-    MeshConfig(bool),
+    /// Its id, if it holds.
+    MeshConfig(Option<ObjectId>),
     Credential(ObjectId),
     Ingress(ObjectId),
     IngressClass,
@@ -107,7 +107,11 @@ impl<K: Ord + Clone> Join<K> {
             Part::Gateway(part) => vec![Edit::Gateway(part.id.clone(), Some(part))],
             Part::Sidecar(part) => vec![Edit::Sidecar(part.id.clone(), Some(part))],
             Part::MeshConfig(part) if part.namespace == self.settings.root_namespace => {
-                self.set(part.over(&self.settings))
+                let settings = part.over(&self.settings);
+                let found = Edit::Found(part.id(), part.found(&settings));
+                let mut edits = self.set(settings);
+                edits.push(found);
+                edits
             }
             Part::MeshConfig(_) => Vec::new(),
             Part::Ingress(part) => self.ingresses.put(key, *part),
@@ -141,8 +145,12 @@ impl<K: Ord + Clone> Join<K> {
             Some(Kind::InboundPolicy(id)) => vec![Edit::InboundPolicy(id, None)],
             Some(Kind::Gateway(id)) => vec![Edit::Gateway(id, None)],
             Some(Kind::Sidecar(id)) => vec![Edit::Sidecar(id, None)],
-            Some(Kind::MeshConfig(true)) => self.set(self.settings.clone()),
-            Some(Kind::MeshConfig(false)) => Vec::new(),
+            Some(Kind::MeshConfig(Some(id))) => {
+                let mut edits = self.set(self.settings.clone());
+                edits.push(Edit::Found(id, Vec::new()));
+                edits
+            }
+            Some(Kind::MeshConfig(None)) => Vec::new(),
             Some(Kind::IngressClass) => self.ingresses.take_class(key),
             Some(Kind::Ingress(id)) => {
                 self.ingresses.take(key);
@@ -221,7 +229,10 @@ impl Kind {
             Part::Ingress(part) => Self::Ingress(part.gateway.id.clone()),
             Part::IngressClass(..) => Self::IngressClass,
             Part::Sidecar(part) => Self::Sidecar(part.id.clone()),
-            Part::MeshConfig(part) => Self::MeshConfig(part.namespace == settings.root_namespace),
+            Part::MeshConfig(part) => {
+                let holds = part.namespace == settings.root_namespace;
+                Self::MeshConfig(holds.then(|| part.id()))
+            }
         })
     }
 }

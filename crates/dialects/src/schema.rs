@@ -20,9 +20,10 @@ use ironmesh_model::FindingCode;
 use serde_json::Value;
 
 pub(crate) use check::{DID_YOU_MEAN, read};
-pub use check::{Unreadable, nearest, parse};
+pub use check::{Unreadable, parse};
 pub use fill::{fill, normalize};
 pub use in_place::{Entries, Fields, Items};
+pub use ironmesh_model::spelling::nearest;
 pub use quantity::Quantity;
 pub(crate) use table::{fields, kind, words};
 pub use typed::{Bounded, Count, IntegerOrText, Positive, Typed};

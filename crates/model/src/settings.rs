@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::log_format::{BadFormat, LogFormat};
 use crate::name::Name;
 use crate::policy::{LocalityBalance, MtlsMode};
 use crate::topology::Topology;
@@ -19,6 +20,9 @@ pub struct Settings {
     pub access_log: bool,
     /// `accessLogEncoding`; default `TEXT`.
     pub access_log_encoding: AccessLogEncoding,
+    /// `accessLogFormat`: what a line of it says; default: what Istio's say by default.
+    #[serde(default)]
+    pub access_log_format: LogFormat,
     /// `certificateTtl`: lifetime of workload certificates; default 24 h, at least 10 s.
     pub certificate_ttl: Duration,
     /// `trustDomain`; default `cluster.local`.
@@ -57,6 +61,7 @@ impl Default for Settings {
             outbound_policy: OutboundPolicy::AllowAny,
             access_log: true,
             access_log_encoding: AccessLogEncoding::Text,
+            access_log_format: LogFormat::default(),
             certificate_ttl: Duration::from_secs(24 * 3600),
             trust_domain: "cluster.local".into(),
             root_namespace: "istio-system".into(),
@@ -197,11 +202,17 @@ pub enum BadSetting {
         /// What it would take.
         expected: &'static str,
     },
+    /// The format of the access log is none, or not in its encoding.
+    #[error("setting {LOG_FORMAT}: {0}")]
+    Format(BadFormat),
 }
+
+/// The name of a setting that another one has a say in.
+const LOG_FORMAT: &str = "accessLogFormat";
 
 impl Settings {
     /// Names that [`Settings::set`] takes, and what they do.
-    const TABLE: [(&'static str, &'static str); 18] = [
+    const TABLE: [(&'static str, &'static str); 19] = [
         (
             "outboundTrafficPolicy.mode",
             "What happens to traffic for destinations that the mesh does not know: ALLOW_ANY lets \
@@ -209,6 +220,12 @@ impl Settings {
         ),
         ("accessLogFile", "/dev/stdout, or empty for no access log."),
         ("accessLogEncoding", "How access log lines are written: TEXT (Istio's format) or JSON."),
+        (
+            LOG_FORMAT,
+            "What access log lines say, with Envoy's command operators: a text such as \
+             \"%START_TIME% %REQ(:METHOD)% %RESPONSE_CODE%\", or with JSON an object of such texts; \
+             empty for Istio's default.",
+        ),
         ("certificateTtl", "Lifetime of workload certificates, at least 10s."),
         ("trustDomain", "Trust domain of all identities; fixed while the mesh runs."),
         (
@@ -299,6 +316,7 @@ impl Settings {
                 AccessLogEncoding::Text => "TEXT".to_owned(),
                 AccessLogEncoding::Json => "JSON".to_owned(),
             },
+            LOG_FORMAT => self.access_log_format.source().to_owned(),
             "certificateTtl" => show_duration(self.certificate_ttl),
             "trustDomain" => self.trust_domain.to_string(),
             "rootNamespace" => self.root_namespace.to_string(),
@@ -349,11 +367,7 @@ impl Settings {
         let duration = || parse_duration(value).ok_or(bad("a duration such as 30s or 1m30s"));
         match name {
             "outboundTrafficPolicy.mode" => {
-                self.outbound_policy = match value {
-                    "ALLOW_ANY" => OutboundPolicy::AllowAny,
-                    "REGISTRY_ONLY" => OutboundPolicy::RegistryOnly,
-                    _ => return Err(bad("ALLOW_ANY or REGISTRY_ONLY")),
-                }
+                self.outbound_policy = outbound(value).ok_or(bad("ALLOW_ANY or REGISTRY_ONLY"))?;
             }
             "accessLogFile" => {
                 self.access_log = match value {
@@ -368,6 +382,9 @@ impl Settings {
                     "JSON" => AccessLogEncoding::Json,
                     _ => return Err(bad("TEXT or JSON")),
                 }
+            }
+            LOG_FORMAT => {
+                self.access_log_format = LogFormat::parse(value).map_err(BadSetting::Format)?;
             }
             "certificateTtl" => {
                 self.certificate_ttl = duration()?;
@@ -406,6 +423,23 @@ impl Settings {
         }
         Ok(())
     }
+
+    /// Checks what settings must be together, once all are set.
+    ///
+    /// # Errors
+    ///
+    /// If the format of the access log is none in its encoding.
+    pub fn check(&self) -> Result<(), BadSetting> {
+        self.access_log_format.check(self.access_log_encoding).map_err(BadSetting::Format)
+    }
+}
+
+fn outbound(word: &str) -> Option<OutboundPolicy> {
+    Some(match word {
+        "ALLOW_ANY" => OutboundPolicy::AllowAny,
+        "REGISTRY_ONLY" => OutboundPolicy::RegistryOnly,
+        _ => return None,
+    })
 }
 
 fn mtls(word: &str) -> Option<MtlsMode> {
@@ -508,7 +542,8 @@ mod tests {
         for name in Settings::names() {
             let value = settings.value(name);
             // Of what it leaves open another one says.
-            assert!(!value.is_empty() || name == "ingressSelector", "{name}");
+            let may_be_empty = ["ingressSelector", LOG_FORMAT].contains(&name);
+            assert!(!value.is_empty() || may_be_empty, "{name}");
             settings.set(name, &value).unwrap();
         }
         assert_eq!(settings, Settings::default());
@@ -526,5 +561,21 @@ mod tests {
         assert!(settings.set("certificateTtl", "1s").is_err());
         let unknown = settings.set("acessLogFile", "x").unwrap_err().to_string();
         assert!(unknown.contains("accessLogFile"), "{unknown}");
+    }
+
+    #[test]
+    fn a_format_of_the_log_goes_with_its_encoding() {
+        let mut settings = Settings::default();
+        settings.set("accessLogFormat", "%RESPONSE_CODE%").unwrap();
+        assert_eq!(settings.value("accessLogFormat"), "%RESPONSE_CODE%");
+        settings.check().unwrap();
+        settings.set("accessLogEncoding", "JSON").unwrap();
+        let error = settings.check().unwrap_err().to_string();
+        assert!(error.starts_with("setting accessLogFormat: accessLogEncoding is JSON"), "{error}");
+        let error = settings.set("accessLogFormat", "%RESPONSE_CDE%").unwrap_err().to_string();
+        assert!(error.contains("did you mean %RESPONSE_CODE%?"), "{error}");
+        assert_eq!(settings.value("accessLogFormat"), "%RESPONSE_CODE%", "it stays as it was");
+        settings.set("accessLogFormat", r#"{"a": "%RESPONSE_CODE%"}"#).unwrap();
+        settings.check().unwrap();
     }
 }

@@ -93,7 +93,7 @@ pub(crate) async fn serve(
     };
     exchange.outcome.request_bytes = client.body.source.bytes();
     if !matches!(served, Served::Switched(_)) {
-        exchange.observe();
+        exchange.observe(client.response);
     }
     served
 }

@@ -3,9 +3,9 @@
 use std::cell::RefCell;
 
 use ironmesh_identity::{Clock, SystemClock};
+use ironmesh_model::log_format::LogFormat;
 use ironmesh_model::settings::AccessLogEncoding;
-use ironmesh_model::{Draw, ListenerKind, Plan, Reason, Seen};
-use ironmesh_telemetry::access_log::Cluster;
+use ironmesh_model::{Draw, ListenerKind, Reason};
 use ironmesh_telemetry::metrics::{Reporter, RequestProtocol, Security};
 use ironmesh_telemetry::{
     AccessLog, AccessRecord, PartyId, Registry, RequestKey, RequestMeasures, ServiceLabelsId,
@@ -15,11 +15,16 @@ use tokio::time::Instant;
 
 use crate::connection::Connection;
 use crate::http::exchange::Exchange;
+use crate::http::told::cluster;
+use crate::message::ResponseHead;
 use crate::outcome::Outcome;
 use crate::parties::Parties;
 use crate::worker::Worker;
 
 mod details;
+mod logged;
+
+use logged::Logged;
 
 /// What one worker measures and logs.
 #[derive(Debug)]
@@ -51,7 +56,7 @@ impl Observer {
 }
 
 /// Counts and logs a request.
-pub(crate) fn request(exchange: &Exchange<'_>) {
+pub(crate) fn request(exchange: &Exchange<'_>, response: &ResponseHead) {
     let Exchange { worker, connection, outcome, head, .. } = exchange;
     let ends = Ends::of(worker, connection, outcome);
     let duration = Instant::now().duration_since(outcome.started);
@@ -73,7 +78,7 @@ pub(crate) fn request(exchange: &Exchange<'_>) {
         response_bytes: outcome.response_bytes,
     };
     worker.observer.metrics.borrow_mut().request(&key, measures);
-    let Some(encoding) = encoding(connection) else { return };
+    let Some(style) = style(connection) else { return };
     let sent = exchange.sent.as_deref();
     let text = |name: &str| std::str::from_utf8(head.fields.first(name)?).ok();
     let service_time = outcome.first_byte.map(|at| at.duration_since(outcome.started));
@@ -101,7 +106,7 @@ pub(crate) fn request(exchange: &Exchange<'_>) {
         downstream_remote_address: Some(exchange.client()),
         ..record(connection, outcome, duration)
     };
-    log(worker, outcome, record, encoding);
+    log(worker, &style, record, connection, outcome, Some((exchange, response)));
 }
 
 /// Counts an opaque connection that begins. All that is counted of it later goes to the same series,
@@ -135,13 +140,13 @@ pub(crate) fn closed(
     let opened = u64::from(opened.is_none());
     let measures = TcpMeasures { opened, closed: 1, sent_bytes, received_bytes };
     worker.observer.metrics.borrow_mut().connection(&key, measures);
-    let Some(encoding) = encoding(connection) else { return };
+    let Some(style) = style(connection) else { return };
     let duration = Instant::now().duration_since(outcome.started);
     let record = AccessRecord {
         response_code_details: details::of_connection(outcome.reason),
         ..record(connection, outcome, duration)
     };
-    log(worker, outcome, record, encoding);
+    log(worker, &style, record, connection, outcome, None);
 }
 
 /// The labels of an opaque connection. Those that went well share one series whatever the reason,
@@ -240,11 +245,20 @@ fn caller(worker: &Worker, connection: &Connection) -> PartyId {
     }
 }
 
+/// How a line is written.
+struct Style {
+    encoding: AccessLogEncoding,
+    format: LogFormat,
+}
+
 /// How to log, if at all.
-fn encoding(connection: &Connection) -> Option<AccessLogEncoding> {
+fn style(connection: &Connection) -> Option<Style> {
     let view = connection.workload.views.load();
     let settings = view.settings();
-    settings.access_log.then_some(settings.access_log_encoding)
+    settings.access_log.then(|| Style {
+        encoding: settings.access_log_encoding,
+        format: settings.access_log_format.clone(),
+    })
 }
 
 /// What requests and opaque connections have in common.
@@ -276,14 +290,11 @@ fn record<'a>(
         request_id: None,
         authority: None,
         upstream_host: outcome.upstream,
-        upstream_cluster: cluster(connection, outcome),
+        upstream_cluster: outcome.decision.as_ref().and_then(|d| cluster(connection, d)),
         upstream_local_address: outcome.upstream_local,
         downstream_local_address: Some(connection.destination),
         downstream_remote_address: Some(connection.peer),
-        requested_server_name: match &connection.server_name {
-            Seen::Is(name) => Some(name),
-            Seen::NotRead | Seen::Absent => None,
-        },
+        requested_server_name: connection.named_host(),
         route: None,
         version: outcome.decision.as_ref().and_then(|decision| decision.route_version()),
         subset: outcome.backend().and_then(|backend| backend.subset.as_deref()),
@@ -293,22 +304,23 @@ fn record<'a>(
     }
 }
 
-fn cluster<'a>(connection: &Connection, outcome: &'a Outcome) -> Option<Cluster<'a>> {
-    let decision = outcome.decision.as_ref()?;
-    match (&decision.plan, outcome.backend()) {
-        (Plan::ToWorkload(_), _) => Some(Cluster::Inbound { port: connection.destination.port() }),
-        (Plan::Passthrough, _) => Some(Cluster::Passthrough),
-        (_, Some(backend)) => Some(Cluster::Outbound {
-            port: backend.port,
-            subset: backend.subset.as_deref(),
-            host: &backend.host,
-        }),
-        (_, None) => (decision.reason == Reason::Blocked).then_some(Cluster::BlackHole),
-    }
-}
-
-fn log(worker: &Worker, outcome: &Outcome, record: AccessRecord<'_>, encoding: AccessLogEncoding) {
+/// Writes a line. `exchange`: the request, and the head of the answer that was made last.
+fn log(
+    worker: &Worker,
+    style: &Style,
+    record: AccessRecord<'_>,
+    connection: &Connection,
+    outcome: &Outcome,
+    exchange: Option<(&Exchange<'_>, &ResponseHead)>,
+) {
     let route = outcome.decision.as_ref().and_then(|decision| decision.route_name());
     let record = AccessRecord { route: route.as_deref(), ..record };
-    worker.observer.log.borrow_mut().write(&record, encoding);
+    let mut log = worker.observer.log.borrow_mut();
+    match style.format.pieces(style.encoding) {
+        None => log.write(&record, style.encoding),
+        Some(pieces) => {
+            let logged = Logged { record: &record, connection, outcome, exchange };
+            log.write_own(pieces, |command, argument| logged.of(command, argument));
+        }
+    }
 }

@@ -18,6 +18,7 @@ mod heads;
 mod http1;
 mod http2;
 mod leaving;
+mod log_format;
 mod memory;
 mod mesh;
 mod metrics;

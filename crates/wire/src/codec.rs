@@ -8,6 +8,7 @@
 
 use std::sync::Arc;
 
+use ironmesh_model::log_format::BadFormat;
 use ironmesh_model::{Resource, Version};
 use prost::Message;
 use prost::bytes::Bytes;
@@ -56,6 +57,9 @@ pub enum DecodeError {
     /// A number or address is out of its range.
     #[error("{0} is out of range")]
     OutOfRange(&'static str),
+    /// The format of the access log is none that this build knows.
+    #[error("accessLogFormat: {0}")]
+    LogFormat(#[from] BadFormat),
 }
 
 /// The bytes of a resource.

@@ -18,6 +18,7 @@ use crate::api::{Api, ApiError};
 use crate::cli::Context;
 use crate::say;
 use crate::source;
+use crate::verb::settings::check;
 use plan::Plan;
 
 /// Install as istioctl does: start an empty mesh in the background, or set up the one that runs.
@@ -137,6 +138,7 @@ fn start(context: &Context, installation: &Installation) -> anyhow::Result<ExitC
     for (name, value) in &installation.settings {
         given.set(name, value)?;
     }
+    check(&given)?;
     let (mesh, wanted) = (context.mesh.clone(), installation.clone());
     let hook: Apply = Box::new(move |socket| {
         let api = Api::of_socket(&mesh, socket);

@@ -7,13 +7,14 @@ use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use ironmesh_dialects::manifest;
 use ironmesh_model::limits::Limits;
-use ironmesh_model::settings::{self, Setting};
+use ironmesh_model::settings::{self, BadSetting, Setting};
 use serde_json::{Map, Value, json};
 
 use crate::api::Api;
 use crate::cli::Context;
 use crate::output::table::Columns;
 use crate::output::yaml::to_yaml;
+use crate::say;
 
 /// Show the settings and limits of the mesh, what they are now and by default; or change settings.
 ///
@@ -144,12 +145,42 @@ fn remove(config: &mut Map<String, Value>, name: &str) {
     }
 }
 
+/// What settings are after these changes.
+fn changed(rows: &[Setting], changes: &[Change<'_>]) -> anyhow::Result<settings::Settings> {
+    let mut settings = settings::Settings::default();
+    for row in rows {
+        let change = changes.iter().find(|change| change.name == row.name);
+        let value: &str = match change {
+            Some(Change { value: Some(value), .. }) => value,
+            // What it was at the start is not known here, but seldom another than the default.
+            Some(_) => &row.default,
+            None => &row.value,
+        };
+        match settings.set(&row.name, value) {
+            // Limits are among the rows.
+            Ok(()) | Err(BadSetting::Unknown { .. }) => {}
+            Err(bad) => return Err(bad.into()),
+        }
+    }
+    Ok(settings)
+}
+
+/// Checks what settings must be together, and says what has no effect in them.
+pub(crate) fn check(settings: &settings::Settings) -> anyhow::Result<()> {
+    settings.check()?;
+    for note in settings.access_log_format.notes() {
+        say::notice(&format!("accessLogFormat: {note}"));
+    }
+    Ok(())
+}
+
 /// Changes the MeshConfig of the mesh.
 async fn change(api: &Api, changes: &[Change<'_>]) -> anyhow::Result<()> {
     for change in changes {
         change.check()?;
     }
     let rows: Vec<Setting> = serde_json::from_value(api.get("/ironmesh/settings").await?)?;
+    check(&changed(&rows, changes)?)?;
     let root = rows.iter().find(|row| row.name == "rootNamespace").context("no root namespace")?;
     let maps = format!("/api/v1/namespaces/{}/configmaps", root.value);
     let path = format!("{maps}/istio");
@@ -207,7 +238,9 @@ fn table(rows: &[Setting], wide: bool) -> String {
     };
     push(["NAME", "VALUE", "DEFAULT", "ABOUT"]);
     for row in rows {
-        push([&row.name, &row.value, &row.default, &row.about]);
+        // A row is a line.
+        let value = row.value.replace('\n', "\\n");
+        push([&row.name, &value, &row.default, &row.about]);
     }
     columns.take_text()
 }

@@ -23,6 +23,7 @@ use crate::target;
 use crate::verb::apply::apply;
 use crate::verb::exit;
 use crate::verb::image::mappings_beside;
+use crate::verb::settings::check;
 
 /// Start a mesh on this machine, and apply manifests to it.
 ///
@@ -85,6 +86,7 @@ impl Up {
                 settings.set(name, value)?;
             }
         }
+        check(&settings)?;
         // Files are read now: what is missing shall be said before anything is started.
         let given = source::load(&self.paths, false)?;
         if let Ok(agent) = context.agent() {

@@ -42,6 +42,20 @@ impl MeshConfig {
         settings.locality = self.locality.clone().unwrap_or(settings.locality);
         settings
     }
+
+    /// Its id.
+    pub(crate) fn id(&self) -> ObjectId {
+        ObjectId::new("ConfigMap", self.namespace.clone(), "istio")
+    }
+
+    /// What is wrong with these settings, which it has had a part in, and could not be seen in it alone.
+    pub(crate) fn found(&self, settings: &Settings) -> Vec<Finding> {
+        let Err(bad) = settings.check() else { return Vec::new() };
+        let is_given = self.given.iter().any(|(name, _)| name == FORMAT);
+        let place = path::field(PLACE, if is_given { FORMAT } else { ENCODING });
+        let message = format!("{bad}; until then lines are as they are by default");
+        vec![Finding::new(&self.id(), place, FindingCode::NoEffect, message)]
+    }
 }
 
 /// Reads a ConfigMap: any is checked, and that of the mesh is more.
@@ -79,6 +93,7 @@ pub(crate) fn proxy_settings(text: &str, id: &ObjectId, at: &str, findings: &mut
 fn read(text: &str, id: &ObjectId, findings: &mut Vec<Finding>) -> Given {
     let mut reading = Reading { id, findings, of_pod: false, given: Vec::new(), locality: None };
     reading.document(text, PLACE, Reading::top);
+    reading.check();
     (reading.given, reading.locality)
 }
 
@@ -206,6 +221,23 @@ impl Reading<'_> {
         self.given.push(("mtlsMode".to_owned(), mode.to_owned()));
     }
 
+    /// Checks what settings must be together, of those that it gives: of the others the mesh knows.
+    fn check(&mut self) {
+        let is_given = |wanted: &str| self.given.iter().any(|(name, _)| name == wanted);
+        if !is_given(FORMAT) || !is_given(ENCODING) {
+            return;
+        }
+        let mut trial = Settings::default();
+        for (name, value) in &self.given {
+            // It was tried when it was read.
+            let _ = trial.set(name, value);
+        }
+        if let Err(BadSetting::Format(flaw)) = trial.check() {
+            self.report(&path::field(PLACE, FORMAT), FindingCode::Invalid, flaw.to_string());
+            self.given.retain(|(name, _)| name != FORMAT);
+        }
+    }
+
     fn set(&mut self, name: &str, path: &str, value: &Value) {
         if Settings::is_fixed(name) || name == "limits" {
             let message = format!("{name} is set when the mesh starts: up --set {name}=...");
@@ -217,11 +249,20 @@ impl Reading<'_> {
             Value::Bool(false) if name == "ingressControllerMode" => "OFF".to_owned(),
             other => other.to_string(),
         };
-        match Settings::default().set(name, &value) {
-            Ok(()) => self.given.push((name.to_owned(), value)),
+        let mut trial = Settings::default();
+        match trial.set(name, &value) {
+            Ok(()) => {
+                for note in trial.access_log_format.notes() {
+                    self.report(path, FindingCode::NoEffect, note);
+                }
+                self.given.push((name.to_owned(), value));
+            }
             Err(BadSetting::Value { value, expected, .. }) => {
                 let message = format!("this takes {expected}, not {value:?}");
                 self.report(path, FindingCode::Invalid, message);
+            }
+            Err(BadSetting::Format(flaw)) => {
+                self.report(path, FindingCode::Invalid, flaw.to_string());
             }
             // The table names none that is not there; a test keeps that.
             Err(bad) => self.report(path, FindingCode::NotHonoured, bad.to_string()),
@@ -231,6 +272,10 @@ impl Reading<'_> {
 
 /// Where the text is.
 const PLACE: &str = "data.mesh";
+
+/// Settings of which one has a say in the other.
+const FORMAT: &str = "accessLogFormat";
+const ENCODING: &str = "accessLogEncoding";
 
 #[cfg(test)]
 mod tests {
@@ -311,6 +356,43 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_format_of_the_log_is_checked_with_its_encoding() {
+        let over = |text: &str| {
+            let (Part::MeshConfig(config), findings) = read(text) else { panic!("not read") };
+            let settings = config.over(&Settings::default());
+            (settings.value("accessLogFormat"), findings)
+        };
+        assert_eq!(over("accessLogFormat: a %PROTOCOL%"), ("a %PROTOCOL%".to_owned(), vec![]));
+        let object = r#"{"code": "%RESPONSE_CODE%"}"#;
+        let text = format!("accessLogFormat: '{object}'\naccessLogEncoding: JSON");
+        assert_eq!(over(&text), (object.to_owned(), vec![]));
+        for (text, said) in [
+            (
+                "accessLogFormat: '%RESPONSE_CDE%'",
+                "IM0001 data.mesh.accessLogFormat: there is no operator %RESPONSE_CDE%; did you mean \
+                 %RESPONSE_CODE%?",
+            ),
+            ("accessLogFormat: 50% of it", "IM0001 data.mesh.accessLogFormat: \"% of it\" is no"),
+            (
+                "accessLogEncoding: JSON\naccessLogFormat: '%PROTOCOL%'",
+                "IM0001 data.mesh.accessLogFormat: accessLogEncoding is JSON, so the format must be",
+            ),
+            (
+                "accessLogFormat: '{\"a\": {\"b\": \"%PROTOCOL(x)%\"}}'\naccessLogEncoding: JSON",
+                "IM0001 data.mesh.accessLogFormat: \"a\": \"b\": %PROTOCOL% takes no argument",
+            ),
+        ] {
+            let (part, findings) = read(text);
+            assert_eq!(part, Part::Nothing, "it is refused, and the mesh goes on as before");
+            assert!(findings.len() == 1 && findings[0].starts_with(said), "{text}: {findings:?}");
+        }
+        let (format, findings) = over("accessLogFormat: '%DYNAMIC_METADATA(istio.mixer:status)%'");
+        let said =
+            "IM0114 data.mesh.accessLogFormat: %DYNAMIC_METADATA% is always \"-\", or null: ";
+        assert!(!format.is_empty() && findings[0].starts_with(said), "{findings:?}");
+    }
+
     /// The layout of Istio 0.2 gives settings as today's does, and every field of both is known.
     #[test]
     fn both_layouts_are_read() {
@@ -376,7 +458,6 @@ mod tests {
         assert_eq!(
             later,
             [
-                "accessLogFormat",
                 "enablePrometheusMerge",
                 "enableEnvoyAccessLogService",
                 "disableEnvoyListenerLog",

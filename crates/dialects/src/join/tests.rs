@@ -267,6 +267,47 @@ fn the_mesh_config_of_the_root_namespace_is_the_settings() {
     assert_eq!(after(join.take(&2)), base);
 }
 
+/// What MeshConfig says alone is well, and what the mesh was started with, too.
+#[test]
+fn a_format_that_does_not_go_with_the_encoding_of_the_mesh_is_found() {
+    let mut base = Settings::default();
+    base.set("accessLogEncoding", "JSON").unwrap();
+    let (mut join, _) = Join::new(base.clone());
+    let config = |mesh: &str| {
+        let object = json!({
+            "apiVersion": "v1", "kind": "ConfigMap",
+            "metadata": {"name": "istio", "namespace": "istio-system"}, "data": {"mesh": mesh},
+        });
+        translate_one(&Object::new(object).unwrap())
+    };
+    let found = |edits: Vec<Edit>| -> Vec<String> {
+        let found = edits.into_iter().filter_map(|edit| match edit {
+            Edit::Found(id, found) => {
+                assert_eq!(id, ObjectId::new("ConfigMap", "istio-system", "istio"));
+                Some(found)
+            }
+            _ => None,
+        });
+        let all: Vec<_> = found.flatten().map(|f| format!("{} {}", f.path, f.message)).collect();
+        all
+    };
+    let said = found(join.put(1, config("accessLogFormat: '%PROTOCOL%'")));
+    assert!(
+        said.len() == 1
+            && said[0].starts_with("data.mesh.accessLogFormat setting accessLogFormat: "),
+        "{said:?}"
+    );
+    let well = config("{accessLogFormat: '%PROTOCOL%', accessLogEncoding: TEXT}");
+    assert_eq!(found(join.put(1, well)), [""; 0]);
+    join.put(1, config("accessLogFormat: '%PROTOCOL%'"));
+    assert_eq!(found(join.take(&1)), [""; 0]);
+    base.set("accessLogEncoding", "TEXT").unwrap();
+    base.set("accessLogFormat", "%PROTOCOL%").unwrap();
+    let (mut join, _) = Join::new(base);
+    let said = found(join.put(1, config("accessLogEncoding: JSON")));
+    assert!(said.len() == 1 && said[0].starts_with("data.mesh.accessLogEncoding "), "{said:?}");
+}
+
 #[test]
 fn a_listed_address_that_changes_is_one_edit_however_many_are_listed() {
     let slice = |addresses: &[u16]| {

@@ -166,6 +166,8 @@ fn settings_change_while_the_mesh_runs() {
         ("trustDomain=other", "trustDomain is fixed while the mesh runs"),
         ("limits.wire.frame_bytes_max=1", "is fixed while the mesh runs"),
         ("mtlsMode=OFTEN", "is not PERMISSIVE, STRICT or DISABLE"),
+        ("accessLogFormat=%RESPONSE_CDE%", "%RESPONSE_CDE%; did you mean %RESPONSE_CODE%?"),
+        ("accessLogEncoding=JSON accessLogFormat=text", "must be a JSON object of texts"),
         ("nosuch=1", "no setting is called \"nosuch\""),
         ("mtlsMode=STRICT connectTimeout", "either show settings, or change them"),
     ] {

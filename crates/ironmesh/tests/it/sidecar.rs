@@ -147,7 +147,12 @@ fn tell(mesh: &Running) {
     let last =
         || mesh.ok(&["-n", "shop", "logs", "deploy/hello", "-c", "istio-proxy", "--tail", "1"]);
     await_some("a line in Istio's format", || last().starts_with('[').then_some(()));
-    mesh.ok(&["settings", "mtlsMode-", "accessLogEncoding-"]);
+    mesh.ok(&["settings", "accessLogFormat=%RESPONSE_CODE% by %DOWNSTREAM_PEER_URI_SAN%"]);
+    await_some("a line in a format of our own", || {
+        page(mesh, "shop", "caller")?;
+        (last().trim_end() == "200 by spiffe://cluster.local/ns/shop/sa/caller").then_some(())
+    });
+    mesh.ok(&["settings", "mtlsMode-", "accessLogEncoding-", "accessLogFormat-"]);
     await_some("the stranger to be let in again", || page(mesh, "default", "stranger"));
 
     old_kinds(mesh);

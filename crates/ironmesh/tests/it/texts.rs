@@ -161,6 +161,11 @@ fn an_install_asks_starts_a_mesh_and_sets_up_the_one_that_runs() {
         ("-f missing.yaml", "does not exist"),
         ("--set meshConfig.acessLogFile=x", "did you mean \"accessLogFile\"?"),
         ("--set components.pilots.enabled=true", "did you mean \"pilot\"?"),
+        ("--set meshConfig.accessLogFormat=%DURATON%", "did you mean %DURATION%?"),
+        (
+            "--set meshConfig.accessLogFormat=a --set meshConfig.accessLogEncoding=JSON",
+            "must be a JSON object of texts",
+        ),
     ] {
         refused(&shell(&format!("$0 --mesh $1 install -y {options}")), why);
     }

@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 
 use ironmesh_model::entry::{self, Entered, EntryHeaders, Sender};
-use ironmesh_model::header_value::{Operator, expand};
+use ironmesh_model::header_value::expand;
+use ironmesh_model::operator::Operator;
 use ironmesh_model::route::HeaderOp;
 use ironmesh_model::{Decision, ListenerKind};
 use ironmesh_telemetry::trace_context::{TraceContext, b3_sampled, request_id};
@@ -66,9 +67,9 @@ fn begin_trace(fields: &mut Fields, random: &Random) {
 const TRACES_PER_SAMPLE: u64 = 100;
 
 /// Header operations of the winning rule, then of the chosen backend.
-pub(crate) fn request_fields(head: &mut RequestHead, told: &Told<'_>) {
-    for ops in told.decision.header_ops() {
-        apply(&ops.request, head, |operator, head| told.of(operator, head, None));
+pub(crate) fn request_fields(head: &mut RequestHead, decision: &Decision, told: &Told<'_>) {
+    for ops in decision.header_ops() {
+        apply(&ops.request, head, |operator, head| told.in_header(operator, head, None));
     }
 }
 
@@ -100,7 +101,9 @@ pub(crate) fn response_fields(
 ) {
     let told = exchange.told(decision);
     for ops in decision.header_ops() {
-        apply(&ops.response, head, |operator, head| told.of(operator, exchange.head, Some(head)));
+        apply(&ops.response, head, |operator, head| {
+            told.in_header(operator, exchange.head, Some(head))
+        });
     }
     let Some(origin) = exchange.origin() else { return };
     for (name, value) in decision.origin_fields(origin) {

@@ -26,7 +26,7 @@ use crate::http::told::Told;
 use crate::http::upstream::Upstream;
 use crate::http::{dial, edit};
 use crate::idle::Watch;
-use crate::message::{RequestHead, Version};
+use crate::message::{RequestHead, ResponseHead, Version};
 use crate::names;
 use crate::outcome::Outcome;
 use crate::park;
@@ -230,18 +230,18 @@ impl<'a> Exchange<'a> {
         let told = Told {
             connection: self.connection,
             client: self.client(),
-            decision,
+            decision: Some(decision),
             upstream: None,
             started: self.outcome.started,
         };
-        edit::request_fields(self.head, &told);
+        edit::request_fields(self.head, decision, &told);
     }
 
     /// What header operations may say of it.
     pub(crate) fn told<'b>(&'b self, decision: &'b Decision) -> Told<'b> {
         let Outcome { upstream, started, .. } = self.outcome;
         let (connection, client) = (self.connection, self.client());
-        Told { connection, client, decision, upstream, started }
+        Told { connection, client, decision: Some(decision), upstream, started }
     }
 
     /// Counts its next attempt as a retry, if it is one and those are limited, and no longer the one
@@ -397,9 +397,9 @@ impl<'a> Exchange<'a> {
         }
     }
 
-    /// Counts and logs what became of it.
-    pub(crate) fn observe(&self) {
-        crate::observe::request(self);
+    /// Counts and logs what became of it. `response`: the head of the answer that was made last.
+    pub(crate) fn observe(&self, response: &ResponseHead) {
+        crate::observe::request(self, response);
     }
 }
 

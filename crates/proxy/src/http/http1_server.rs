@@ -18,7 +18,7 @@ use crate::http::upstream::{Http1Upstream, Upstream};
 use crate::http::{ClientSide, RequestBody, Served, convert, serve};
 use crate::http1::{HeadError, Limits, RequestParser, RequestTraits, TargetForm};
 use crate::l4;
-use crate::message::Version;
+use crate::message::{ResponseHead, Version};
 use crate::stream::{Io, Stream};
 use crate::worker::{Scratch, Worker};
 
@@ -159,7 +159,7 @@ async fn request(
         upgrade: of_connection.upgrade.as_deref(),
         out: upstream_out,
     };
-    let mut client = ClientSide { body, response, responder: &mut responder };
+    let mut client = ClientSide { body, response: &mut *response, responder: &mut responder };
     let served = serve(&mut exchange, &mut client).await;
     let kept = matches!(&responder, Responder::Http1(to) if to.keep_alive) && source.is_ended();
     let ends_it = matches!(&responder, Responder::Http1(to) if to.until_close);
@@ -171,7 +171,7 @@ async fn request(
         Served::Switched(upstream) => {
             if let Upstream::Http1(upstream) = upstream {
                 // Boxed: rare, and otherwise it would make every request's future larger.
-                Box::pin(tunnel(&mut exchange, io, input, upstream)).await;
+                Box::pin(tunnel(&mut exchange, response, io, input, upstream)).await;
             }
             Next::Break
         }
@@ -183,6 +183,7 @@ async fn request(
 /// Relays what is spoken after a switch of protocols, and notes it with the request.
 async fn tunnel(
     exchange: &mut Exchange<'_>,
+    response: &ResponseHead,
     io: &Io,
     input: &mut Buffer,
     mut upstream: Box<Http1Upstream>,
@@ -203,7 +204,7 @@ async fn tunnel(
     }
     exchange.outcome.request_bytes += ahead.0 + io.received() - before.0;
     exchange.outcome.response_bytes += ahead.1 + upstream.io.received() - before.1;
-    exchange.observe();
+    exchange.observe(response);
 }
 
 async fn refuse(worker: &Rc<Worker>, connection: &Connection, io: &Io, refusal: Refusal) {
@@ -242,7 +243,7 @@ async fn refuse(worker: &Rc<Worker>, connection: &Connection, io: &Io, refusal: 
     if let Ok(Ok(bytes)) = sent.await {
         exchange.outcome.response_bytes = bytes;
     }
-    exchange.observe();
+    exchange.observe(response);
     worker.give_scratch(scratch);
 }
 

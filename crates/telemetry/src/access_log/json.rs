@@ -95,7 +95,7 @@ impl Object<'_> {
 }
 
 /// Appends text, but for what must not stand in a JSON string (RFC 8259, section 7).
-fn escaped(out: &mut Vec<u8>, text: &str) {
+pub(super) fn escaped(out: &mut Vec<u8>, text: &str) {
     escaped_bytes(out, text.as_bytes());
 }
 

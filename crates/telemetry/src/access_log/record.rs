@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use ironmesh_model::{Draw, Identity, ListenerKind, Reason, Version};
 
+use super::pieces::cluster;
+
 /// A finished request or opaque connection. Absent fields are `-` in text and `null` in JSON.
 #[derive(Clone, Debug)]
 pub struct AccessRecord<'a> {
@@ -98,9 +100,18 @@ pub enum Cluster<'a> {
     BlackHole,
 }
 
+impl Cluster<'_> {
+    /// Its name.
+    pub fn name(self) -> String {
+        let mut out = Vec::new();
+        cluster(&mut out, self, |out, text| out.extend_from_slice(text.as_bytes()));
+        String::from_utf8(out).unwrap_or_default()
+    }
+}
+
 impl AccessRecord<'_> {
     /// Envoy's flags, `-` if there are none, in Envoy's order (its `ResponseFlag`).
-    pub(super) fn flags(&self) -> Cow<'static, str> {
+    pub fn flags(&self) -> Cow<'static, str> {
         let flag = self.reason.flag();
         if !self.delayed && !self.exhausted && !self.overflowed {
             return flag.into();
@@ -111,13 +122,36 @@ impl AccessRecord<'_> {
         let own = Some(flag).filter(|flag| *flag != "-");
         let mut flags: Vec<&str> =
             [own, delayed, exhausted, overflowed].into_iter().flatten().collect();
-        flags.sort_by_key(|flag| FLAGS.iter().position(|known| known == flag));
+        flags.sort_by_key(|flag| FLAGS.iter().position(|(known, _)| known == flag));
         flags.join(",").into()
+    }
+
+    /// The same by their long names.
+    pub fn flags_long(&self) -> String {
+        let flags = self.flags();
+        let long = |flag| FLAGS.iter().find(|(known, _)| *known == flag).map_or(flag, |row| row.1);
+        flags.split(',').map(long).collect::<Vec<_>>().join(",")
     }
 }
 
-/// Envoy's flags, in the order in which it joins them (`StreamInfo::CoreResponseFlag`).
-pub(super) const FLAGS: [&str; 17] = [
-    "UH", "UT", "UF", "UC", "UO", "NR", "DI", "FI", "RL", "DC", "URX", "SI", "DPE", "DT", "UPE",
-    "NC", "OM",
+/// Envoy's flags with their long names, in the order in which it joins them
+/// (`StreamInfo::CoreResponseFlag`).
+pub(super) const FLAGS: [(&str, &str); 17] = [
+    ("UH", "NoHealthyUpstream"),
+    ("UT", "UpstreamRequestTimeout"),
+    ("UF", "UpstreamConnectionFailure"),
+    ("UC", "UpstreamConnectionTermination"),
+    ("UO", "UpstreamOverflow"),
+    ("NR", "NoRouteFound"),
+    ("DI", "DelayInjected"),
+    ("FI", "FaultInjected"),
+    ("RL", "RateLimited"),
+    ("DC", "DownstreamConnectionTermination"),
+    ("URX", "UpstreamRetryLimitExceeded"),
+    ("SI", "StreamIdleTimeout"),
+    ("DPE", "DownstreamProtocolError"),
+    ("DT", "DurationTimeout"),
+    ("UPE", "UpstreamProtocolError"),
+    ("NC", "NoClusterFound"),
+    ("OM", "OverloadManagerTerminated"),
 ];

@@ -80,7 +80,7 @@ impl Line<'_> {
 
 /// Appends text that came from a client. Control characters, which could end the line or confuse a
 /// terminal, are escaped; quotes are not, as in Envoy.
-fn escaped(out: &mut Vec<u8>, text: &str) {
+pub(super) fn escaped(out: &mut Vec<u8>, text: &str) {
     if !text.bytes().any(|byte| byte.is_ascii_control()) {
         out.extend_from_slice(text.as_bytes());
         return;

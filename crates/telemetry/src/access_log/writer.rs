@@ -5,10 +5,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
+use ironmesh_model::log_format::Piece;
+use ironmesh_model::operator::{Command, Value};
 use ironmesh_model::settings::AccessLogEncoding;
 
 use super::record::AccessRecord;
-use super::{json, text};
+use super::{json, own, text};
 
 /// The access log of a process. Dropping it writes what is left and ends its thread.
 #[derive(Debug)]
@@ -84,18 +86,33 @@ impl Drop for AccessLog {
 }
 
 impl WorkerLog {
-    /// Writes a line, or drops it if too much waits already. Never waits for the output.
+    /// Writes a line as Istio has it by default, or drops it if too much waits already. Never waits for
+    /// the output.
     pub fn write(&mut self, record: &AccessRecord<'_>, encoding: AccessLogEncoding) {
+        self.line(|line| match encoding {
+            AccessLogEncoding::Text => text::write(line, record),
+            AccessLogEncoding::Json => json::write(line, record),
+        });
+    }
+
+    /// The same in a format of the user's own. `told`: what an operator with this argument stands for;
+    /// of each at most [`VALUE_BYTES_MAX`](super::VALUE_BYTES_MAX) bytes are written.
+    pub fn write_own<'v>(
+        &mut self,
+        format: &[Piece],
+        told: impl Fn(Command, &str) -> Option<Value<'v>>,
+    ) {
+        self.line(|line| own::write(line, format, told));
+    }
+
+    fn line(&self, write: impl FnOnce(&mut Vec<u8>)) {
         let mut waiting = locked(&self.lane.0);
         if waiting.len() >= self.bytes_max {
             drop(waiting);
             self.shared.dropped.fetch_add(1, Ordering::Relaxed);
             return;
         }
-        match encoding {
-            AccessLogEncoding::Text => text::write(&mut waiting, record),
-            AccessLogEncoding::Json => json::write(&mut waiting, record),
-        }
+        write(&mut waiting);
         drop(waiting);
         if self.shared.sleeping.swap(false, Ordering::SeqCst) {
             self.shared.wake();

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use ironmesh_model::chunk::Chunk;
 use ironmesh_model::listeners::{Domains, GatewayListener, GatewayProtocol, Listeners};
+use ironmesh_model::log_format::LogFormat;
 use ironmesh_model::settings::{AccessLogEncoding, IngressControl, OutboundPolicy, Settings};
 use ironmesh_model::topology::{ForwardClientCert, Topology};
 use prost::Message;
@@ -83,6 +84,8 @@ pub(super) struct SettingsMessage {
     trusted_proxies: u32,
     #[prost(uint32, tag = "14")]
     client_cert: u32,
+    #[prost(string, tag = "15")]
+    pub(super) access_log_format: String,
 }
 
 impl Coded for Settings {
@@ -93,6 +96,7 @@ impl Coded for Settings {
             outbound_policy: outbound_number(self.outbound_policy),
             access_log: self.access_log,
             access_log_encoding: encoding_number(self.access_log_encoding),
+            access_log_format: self.access_log_format.source().to_owned(),
             certificate_ttl_nanoseconds: nanoseconds(self.certificate_ttl),
             trust_domain: text(&self.trust_domain),
             root_namespace: text(&self.root_namespace),
@@ -112,6 +116,7 @@ impl Coded for Settings {
             outbound_policy: outbound(m.outbound_policy)?,
             access_log: m.access_log,
             access_log_encoding: encoding(m.access_log_encoding)?,
+            access_log_format: LogFormat::parse(&m.access_log_format)?,
             certificate_ttl: Duration::from_nanos(m.certificate_ttl_nanoseconds),
             trust_domain: m.trust_domain.into(),
             root_namespace: m.root_namespace.into(),

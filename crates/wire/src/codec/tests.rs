@@ -57,6 +57,15 @@ fn what_must_be_understood_and_is_not_is_refused() {
 }
 
 #[test]
+fn a_format_of_the_log_that_is_not_known_is_refused() {
+    let mut message = ironmesh_model::settings::Settings::default().message();
+    message.access_log_format = "%OF_THE_FUTURE%".to_owned();
+    let body = Body { must_understand: 0, kind: Some(BodyKind::Settings(message)) };
+    let error = decode(&body.encode_to_vec()).unwrap_err().to_string();
+    assert_eq!(error, "accessLogFormat: there is no operator %OF_THE_FUTURE%");
+}
+
+#[test]
 fn a_field_of_the_future_is_skipped() {
     for (name, resource) in examples::resources() {
         let mut bytes = encode(&resource).to_vec();

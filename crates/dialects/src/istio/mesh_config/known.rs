@@ -48,7 +48,7 @@ const KNOWN: &[(&str, Meaning)] = &[
     ("outboundTrafficPolicy.mode", Setting("outboundTrafficPolicy.mode")),
     ("accessLogFile", Setting("accessLogFile")),
     ("accessLogEncoding", Setting("accessLogEncoding")),
-    ("accessLogFormat", Later),
+    ("accessLogFormat", Setting("accessLogFormat")),
     ("connectTimeout", Setting("connectTimeout")),
     ("protocolDetectionTimeout", Setting("protocolDetectionTimeout")),
     ("mtlsMode", Setting("mtlsMode")),

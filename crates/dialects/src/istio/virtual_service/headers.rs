@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use ironmesh_model::header_value::{self, Part};
+use ironmesh_model::operator::{self, Command, Operator};
 use ironmesh_model::route::{HeaderOp, HeaderOps};
 use ironmesh_model::{FindingCode, Name};
 
@@ -100,9 +101,7 @@ impl Translator<'_> {
                 self.report(at, FindingCode::Invalid, message);
                 continue;
             }
-            if let Some(name) = unknown_operator(value) {
-                let message =
-                    format!("the proxy does not know Envoy's %{name}%, so nothing stands there");
+            if let Some(message) = flaw_of_operators(value) {
                 self.report(at, FindingCode::NoEffect, message);
             }
             pairs.push((lower.into(), value.as_str().into()));
@@ -191,12 +190,17 @@ fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
-/// The first of Envoy's command operators in a value (`%REQ(x)%`, `%HOSTNAME%`) that proxies do not know.
-fn unknown_operator(value: &str) -> Option<&str> {
+/// What is wrong with the first of Envoy's command operators in a value (`%REQ(x)%`, `%HOSTNAME%`) that
+/// stands for nothing, or not for all that it says.
+fn flaw_of_operators(value: &str) -> Option<String> {
     header_value::parts(value).find_map(|part| match part {
-        Part::Operator(operator) if !header_value::KNOWN.contains(&operator.name) => {
-            Some(operator.name)
-        }
-        _ => None,
+        Part::Text(_) => None,
+        Part::Operator(Operator { name, argument, .. }) => match Command::in_headers(name) {
+            None => {
+                Some(format!("the proxy does not know Envoy's %{name}%, so nothing stands there"))
+            }
+            Some(Command::StartTime) => operator::time_notes(argument).next(),
+            Some(_) => None,
+        },
     })
 }

@@ -8,6 +8,7 @@ use ironmesh_model::chunk::Chunk;
 use ironmesh_model::credential::ClientCredential;
 use ironmesh_model::draw::Share;
 use ironmesh_model::listeners::{Domains, GatewayListener, GatewayProtocol, Listeners};
+use ironmesh_model::log_format::LogFormat;
 use ironmesh_model::network::Network;
 use ironmesh_model::policy::{
     ClientTls, ConnectionPool, DestinationPolicy, Distribution, Http2Keepalive, InboundPolicy,
@@ -131,7 +132,7 @@ fn settings() -> impl Strategy<Value = Settings> {
     let words = (
         select(vec![OutboundPolicy::AllowAny, OutboundPolicy::RegistryOnly]),
         any::<bool>(),
-        select(vec![AccessLogEncoding::Text, AccessLogEncoding::Json]),
+        (select(vec![AccessLogEncoding::Text, AccessLogEncoding::Json]), log_format()),
         name(),
         name(),
         mtls(),
@@ -144,7 +145,7 @@ fn settings() -> impl Strategy<Value = Settings> {
             let (
                 outbound_policy,
                 access_log,
-                access_log_encoding,
+                (access_log_encoding, access_log_format),
                 trust_domain,
                 root_namespace,
                 mtls_mode,
@@ -156,6 +157,7 @@ fn settings() -> impl Strategy<Value = Settings> {
                 outbound_policy,
                 access_log,
                 access_log_encoding,
+                access_log_format,
                 certificate_ttl,
                 trust_domain,
                 root_namespace,
@@ -171,6 +173,11 @@ fn settings() -> impl Strategy<Value = Settings> {
             }
         },
     )
+}
+
+fn log_format() -> impl Strategy<Value = LogFormat> {
+    let sources = ["", "plain", "%PROTOCOL% %REQ(a?b):3%\n", r#"{"a": ["%DURATION%"]}"#];
+    select(sources.map(|source| LogFormat::parse(source).unwrap()).to_vec())
 }
 
 fn topology() -> impl Strategy<Value = Topology> {

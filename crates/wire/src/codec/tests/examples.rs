@@ -11,6 +11,7 @@ use ironmesh_model::listeners::{
     ClientCertificate, Domains, GatewayListener, GatewayProtocol, ListenerServer, Listeners,
     ServerTls, Termination, TlsVersion,
 };
+use ironmesh_model::log_format::LogFormat;
 use ironmesh_model::policy::{
     Balance, Balancer, ClientTls, ConnectionPool, DestinationPolicy, Distribute, Distribution,
     Failover, HashBalance, HashCookie, HashKey, HashTable, Http2Keepalive, InboundPolicy,
@@ -90,6 +91,7 @@ fn other_settings() -> Settings {
         outbound_policy: OutboundPolicy::RegistryOnly,
         access_log: false,
         access_log_encoding: AccessLogEncoding::Json,
+        access_log_format: LogFormat::parse(r#"{"code": "%RESPONSE_CODE%"}"#).unwrap(),
         certificate_ttl: Duration::from_secs(30),
         trust_domain: "example.org".into(),
         root_namespace: "mesh".into(),
