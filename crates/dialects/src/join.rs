@@ -15,7 +15,7 @@ mod late;
 
 use ingresses::Ingresses;
 use late::LateParts;
-pub(crate) use late::{Late, Place};
+pub(crate) use late::{Late, Place, PortOf, TargetPods};
 
 /// Joins what was made of single objects: each that comes, changes or goes gives the edits of the
 /// model that follow from it, at a cost that does not grow with the mesh. `K` names the objects.
@@ -79,13 +79,19 @@ impl<K: Ord + Clone> Join<K> {
         let made = match translated.part {
             Part::Nothing => Vec::new(),
             Part::Service(part) => {
-                let (service, pods) = part.pods();
-                let told = self.late.put_pods(&key, service, pods);
+                let told = self.late.put_pods(&key, part.place(), self.members.pods_of(&part));
                 let mut edits = self.put_service(key, Some(*part));
                 edits.extend(told);
                 edits
             }
-            Part::Late(part) => vec![self.late.put(key, *part)],
+            Part::Late(part) => {
+                let asked: Vec<Place> = part.asks_for_ports().cloned().collect();
+                let mut edits = vec![self.late.put(key, *part)];
+                // Until somebody asked nobody was told of pods.
+                let services = asked.iter().flat_map(|place| self.members.services_at(place));
+                edits.extend(Self::tell(&mut self.late, &self.members, services));
+                edits
+            }
             Part::Pod(part) => self.put_pod(key, Some(*part)),
             Part::Node(part) => self.put_node(key, Some(*part)),
             Part::Entry(part) => self.entries.put(key, Some(*part), &self.members),
@@ -188,7 +194,27 @@ impl<K: Ord + Clone> Join<K> {
         }
         let mut edits = self.members.put_pod(key, part.clone());
         let pods = before.iter().chain(&part);
-        edits.extend(self.entries.after_change_of(pods, &self.members));
+        edits.extend(self.entries.after_change_of(pods.clone(), &self.members));
+        let services = pods.flat_map(|pod| self.members.services_of(pod));
+        edits.extend(Self::tell(&mut self.late, &self.members, services));
+        edits
+    }
+
+    /// Tells those who ask for ports of Services where the pods of these have them.
+    fn tell<'a>(
+        late: &mut LateParts<K>,
+        members: &Members<K>,
+        services: impl Iterator<Item = (&'a K, &'a ServicePart)>,
+    ) -> Vec<Edit>
+    where
+        K: 'a,
+    {
+        let mut edits = Vec::new();
+        for (key, part) in services {
+            if late.asks_for_ports_of(&part.place()) {
+                edits.extend(late.put_pods(key, part.place(), members.pods_of(part)));
+            }
+        }
         edits
     }
 

@@ -1,6 +1,6 @@
 //! Services and pods to services, endpoints and workloads.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ironmesh_model::service::{Endpoint, EndpointAddress, PortMap, Service, UpstreamTls, Workload};
@@ -91,11 +91,39 @@ pub const PROVISIONED_BY: &str = "pv.kubernetes.io/provisioned-by";
 pub const PROVISIONER: &str = "ironmesh";
 
 impl ServicePart {
-    /// Namespace and name of the Service, and the labels of the pods that it selects.
-    pub(crate) fn pods(&self) -> ((Name, Name), Option<Labels>) {
-        let Service { id, name, .. } = &self.service;
-        ((id.namespace.clone(), name.clone()), self.selector.clone())
+    /// Namespace and name of the Service.
+    pub(crate) fn place(&self) -> (Name, Name) {
+        (self.service.id.namespace.clone(), self.service.name.clone())
     }
+
+    /// Where a port of it is at a pod; `None`: the pod does not have it.
+    fn port_at(&self, target: &Target, pod: &PodPart) -> Option<u16> {
+        let name = self.service.port(target.service).map(|port| &port.name);
+        name.and_then(|name| pod.service_port(name)).or_else(|| match &target.pod {
+            TargetPort::Number(number) => Some(*number),
+            TargetPort::Name(name) => Some(pod.named_ports.iter().find(|(n, _)| n == name)?.1),
+        })
+    }
+}
+
+/// The pods that a Service selects.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct SelectedPods {
+    /// Their labels.
+    pub(crate) labels: Labels,
+    /// Where they have the ports of the Service.
+    pub(crate) ports: Vec<SelectedPort>,
+}
+
+/// A port of a Service, and where its pods have it.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct SelectedPort {
+    /// Number that callers use.
+    pub(crate) number: u16,
+    /// Its name; empty if it has none.
+    pub(crate) name: Name,
+    /// Ports of the pods; several if they have one name for unlike ones.
+    pub(crate) at: BTreeSet<u16>,
 }
 
 /// Where one port of a Service leads.
@@ -155,18 +183,10 @@ fn holder<'a>(a: &'a PodPart, b: &'a PodPart) -> &'a PodPart {
 }
 
 fn endpoint(part: &ServicePart, pod: &PodPart, settings: &Settings) -> Endpoint {
-    let target = |target: &Target| {
-        let name = part.service.port(target.service).map(|port| &port.name);
-        if let Some(port) = name.and_then(|name| pod.service_port(name)) {
-            return Some(PortMap { service: target.service, target: port });
-        }
-        let port = match &target.pod {
-            TargetPort::Number(number) => *number,
-            TargetPort::Name(name) => pod.named_ports.iter().find(|(n, _)| n == name)?.1,
-        };
-        Some(PortMap { service: target.service, target: port })
+    let map = |target: &Target| {
+        Some(PortMap { service: target.service, target: part.port_at(target, pod)? })
     };
-    let ports = part.targets.iter().filter_map(target).collect();
+    let ports = part.targets.iter().filter_map(map).collect();
     let endpoint = pod.as_endpoint(ports, settings);
     Endpoint { ready: pod.ready || part.publish_not_ready, ..endpoint }
 }
@@ -179,6 +199,7 @@ fn workload(pod: &PodPart, settings: &Settings) -> Workload {
         labels: pod.labels.clone(),
         meshed: pod.proxy.is_some(),
         tls: tls(pod, settings),
+        tls_at: Vec::new(),
         locality: pod.locality.clone(),
         network: pod.network.clone(),
         node: pod.node.clone(),
@@ -243,6 +264,7 @@ impl PodPart {
             workload: self.id.clone(),
             owner: self.owner.clone(),
             tls: tls(self, settings),
+            tls_at: Vec::new(),
             ready: self.ready,
             weight: self.weight,
             network: self.network.clone(),

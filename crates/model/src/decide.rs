@@ -26,6 +26,7 @@ mod drawn;
 mod edge;
 mod edit;
 mod hash;
+mod inbound;
 mod rules;
 
 pub use edge::{https_location, passes_bytes_on};
@@ -182,7 +183,10 @@ impl Decision {
 
     /// How to speak to the address that the caller dialled, if the plan is to pass through to it.
     pub fn upstream_tls(&self) -> &UpstreamTls {
-        self.dialled_member().map_or(&UpstreamTls::None, |member| &member.tls)
+        match (&self.linked, self.dialled_member()) {
+            (Some(linked), Some(member)) => member.tls_at(linked.key.target.port()),
+            _ => &UpstreamTls::None,
+        }
     }
 
     /// Whether what is forwarded is the mesh's own TLS already, at a gateway between meshes.
@@ -250,7 +254,9 @@ pub fn decide<R: Recorder>(
 ) -> Decision {
     let connection = traffic.connection();
     match traffic {
-        _ if connection.listener == ListenerKind::Inbound => inbound(view, connection, recorder),
+        _ if connection.listener == ListenerKind::Inbound => {
+            inbound::entering(view, connection, recorder)
+        }
         Traffic::Connection(connection) if connection.listener == ListenerKind::Gateway => {
             edge::connected(view, connection, draw, recorder)
         }
@@ -259,22 +265,6 @@ pub fn decide<R: Recorder>(
             requested(view, connection, request, draw, recorder)
         }
     }
-}
-
-/// What enters a workload: what its policies let in.
-fn inbound<R: Recorder>(view: &View, connection: &Connection<'_>, recorder: &mut R) -> Decision {
-    let linked = match at_address(view, connection, recorder) {
-        Ok(found) => found,
-        Err(undecided) => return undecided,
-    };
-    let mode = match &linked.applies {
-        Some(applies) => applies.mtls,
-        None => view.settings().mtls_mode,
-    };
-    if mode == MtlsMode::Strict && connection.peer == Seen::Absent {
-        return Decision::answer(Reason::PlaintextRefused, linked);
-    }
-    Decision::of(Plan::ToWorkload(mode), Reason::Inbound, linked)
 }
 
 /// A connection that leaves a workload: the rules for connections, else the service as it is.

@@ -376,6 +376,7 @@ impl Group {
             },
             owner: name.clone(),
             tls: UpstreamTls::None,
+            tls_at: Vec::new(),
             ready: true,
             weight: 1,
             network: Name::default(),
@@ -419,7 +420,7 @@ impl Group {
                 let same_place = member.endpoint.address == endpoint.address && member.port == port;
                 member.endpoint.id == endpoint.id && same_place
             });
-            let tls = endpoint.tls.under(policy.traffic.tls.as_ref(), host);
+            let tls = endpoint.tls_at(port).under(policy.traffic.tls.as_ref(), host);
             let proxy_protocol = policy.traffic.proxy_protocol;
             let is_same = |member: &Member| {
                 member.endpoint == *endpoint

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::name::{Labels, Name, ObjectId};
 
 mod balance;
+mod inbound;
 mod locality;
 mod outlier;
 mod pool;
@@ -12,6 +13,7 @@ mod retry_budget;
 mod tls;
 
 pub use balance::{Balance, Balancer, HashBalance, HashCookie, HashKey, HashTable, Warmup};
+pub use inbound::{InboundMode, InboundPart, InboundPolicy, MtlsMode};
 pub use locality::{Distribute, Distribution, Failover, LocalityBalance, Preference, ZoneAware};
 pub use outlier::OutlierDetection;
 pub use pool::{ConnectionPool, Http2Keepalive, Keepalive};
@@ -146,27 +148,4 @@ impl TrafficPolicy {
             None => sections,
         }
     }
-}
-
-/// What a workload takes (a `PeerAuthentication`).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct InboundPolicy {
-    /// The object it was made from.
-    pub id: ObjectId,
-    /// Mutual TLS; `None` leaves it to the next wider policy.
-    pub mtls: Option<MtlsMode>,
-}
-
-/// Which connections a workload takes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "UPPERCASE")]
-pub enum MtlsMode {
-    /// Mutual TLS and plaintext.
-    #[default]
-    Permissive,
-    /// Mutual TLS only.
-    Strict,
-    /// Plaintext, and TLS is the application's own affair. Callers of the mesh send plaintext, too;
-    /// of one that has not learned of it yet the mesh's own TLS is still taken.
-    Disable,
 }

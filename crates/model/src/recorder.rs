@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::policy::MtlsMode;
+
 /// Receives what [`crate::decide()`] does, step by step.
 pub trait Recorder {
     /// Takes one event; one that does not record never calls the closure.
@@ -45,6 +47,15 @@ pub enum Event {
         key: String,
         /// What came of it.
         outcome: String,
+    },
+    /// What a workload takes at a port was found.
+    Takes {
+        /// Which connections.
+        mode: MtlsMode,
+        /// The port of the workload.
+        port: u16,
+        /// The policy that says so, in words.
+        by: String,
     },
     /// A rule was tried and lost.
     Lost {

@@ -147,6 +147,13 @@ impl Target {
         }
     }
 
+    /// The port.
+    pub fn port(&self) -> u16 {
+        match self {
+            Self::Address(_, port) | Self::Host(_, port) => *port,
+        }
+    }
+
     /// Feeds a host target to a hasher; a borrowed host hashes as an owned one.
     #[inline]
     pub(crate) fn hash_host<H: Hasher>(host: &str, port: u16, state: &mut H) {

@@ -163,6 +163,9 @@ pub struct Endpoint {
     pub owner: Name,
     /// How callers in the mesh speak to it.
     pub tls: UpstreamTls,
+    /// How they do at ports of its own of which policies say something else.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tls_at: Vec<PortTls>,
     /// Whether it takes new requests. One that does not stays listed, so that order is stable.
     pub ready: bool,
     /// Share of requests relative to other endpoints; 1 unless set.
@@ -193,6 +196,17 @@ impl Endpoint {
     pub fn is_selected_by(&self, selector: &Labels) -> bool {
         self.place().is_selected_by(selector)
     }
+
+    /// How callers in the mesh speak to it at a port of its own.
+    pub fn tls_at(&self, port: u16) -> &UpstreamTls {
+        at_port(&self.tls_at, port).unwrap_or(&self.tls)
+    }
+
+    /// Who it proves to be to its callers; `None`: nobody, at none of its ports.
+    pub fn identity(&self) -> Option<&Identity> {
+        let at_ports = || self.tls_at.iter().find_map(|own| own.tls.expected());
+        self.tls.expected().or_else(at_ports)
+    }
 }
 
 /// Where an endpoint is.
@@ -213,6 +227,19 @@ pub struct PortMap {
     pub service: u16,
     /// Port at the endpoint.
     pub target: u16,
+}
+
+/// How a caller in the mesh speaks to a port of an endpoint or workload.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortTls {
+    /// The port there.
+    pub port: u16,
+    /// How it is spoken to.
+    pub tls: UpstreamTls,
+}
+
+fn at_port(ports: &[PortTls], port: u16) -> Option<&UpstreamTls> {
+    ports.iter().find(|own| own.port == port).map(|own| &own.tls)
 }
 
 /// How a caller in the mesh speaks to an endpoint, and whom it expects there.
@@ -296,6 +323,9 @@ pub struct Workload {
     pub meshed: bool,
     /// How callers in the mesh speak to it at ports that no service declares.
     pub tls: UpstreamTls,
+    /// How they do at those of which policies say something else.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tls_at: Vec<PortTls>,
     /// `REGION/ZONE/SUBZONE`; empty if unknown.
     pub locality: Name,
     /// Network it is on; empty for the mesh's own.
@@ -314,6 +344,11 @@ impl Workload {
             cluster: &self.id.cluster,
             node: &self.node,
         }
+    }
+
+    /// How callers in the mesh speak to it at a port that no service declares.
+    pub fn tls_at(&self, port: u16) -> &UpstreamTls {
+        at_port(&self.tls_at, port).unwrap_or(&self.tls)
     }
 
     /// `app` as Istio's metrics have it: `service.istio.io/canonical-name`, the recommended

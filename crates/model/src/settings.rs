@@ -323,11 +323,7 @@ impl Settings {
             "protocolDetectionTimeout" => show_duration(self.detect_timeout),
             "connectTimeout" => show_duration(self.connect_timeout),
             "terminationDrainDuration" => show_duration(self.drain_duration),
-            "mtlsMode" => match self.mtls_mode {
-                MtlsMode::Permissive => "PERMISSIVE".to_owned(),
-                MtlsMode::Strict => "STRICT".to_owned(),
-                MtlsMode::Disable => "DISABLE".to_owned(),
-            },
+            "mtlsMode" => self.mtls_mode.word().to_owned(),
             "gatewayTopology.proxyProtocol" => self.gateway_proxy_protocol.to_string(),
             "gatewayTopology.numTrustedProxies" => {
                 self.gateway_topology.trusted_proxies.to_string()

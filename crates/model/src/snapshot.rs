@@ -276,10 +276,24 @@ pub struct InboundPolicySource {
     /// Workloads of its namespace that any of these selects; `None`: all of the namespace, or of the
     /// mesh if it is the root namespace.
     pub selectors: Option<Vec<Labels>>,
-    /// Path of the field that selects, for findings.
-    pub selected_by: &'static str,
+    /// Whether of all that are as wide for a workload only the oldest counts (`PeerAuthentication`), so
+    /// that others are as if they were not there. Else each port goes by the oldest that names it.
+    pub only_oldest: bool,
+    /// What was found when other objects were looked at.
+    pub found: Vec<Finding>,
+    /// Paths of its fields, for findings.
+    pub fields: InboundFields,
     /// Age.
     pub created: Created,
+}
+
+/// Where an object says what an inbound policy is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InboundFields {
+    /// Which workloads.
+    pub selector: &'static str,
+    /// Which of their ports: a map by their numbers, if it has one.
+    pub ports: Option<&'static str>,
 }
 
 /// A gateway: which workloads serve it, on which ports, for which hosts.

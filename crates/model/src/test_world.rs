@@ -7,7 +7,7 @@ use crate::finding::Finding;
 use crate::listeners::GatewayProtocol;
 use crate::name::{Identity, Labels, Name, ObjectId, ServiceId, WorkloadId};
 use crate::policy::{
-    DestinationPolicy, Distribution, InboundPolicy, MtlsMode, Subset, TrafficPolicy,
+    DestinationPolicy, Distribution, InboundPart, InboundPolicy, MtlsMode, Subset, TrafficPolicy,
 };
 use crate::recorder::Recorder;
 use crate::resource::{ListenerKind, Resource, ResourceKey, Version};
@@ -17,8 +17,9 @@ use crate::service::{
     Workload,
 };
 use crate::snapshot::{
-    Created, DestinationPolicySource, GatewayServer, GatewaySource, InboundPolicySource, Objects,
-    Reach, RouteFields, RouteSource, ServiceSource, Snapshot, Subscriber,
+    Created, DestinationPolicySource, GatewayServer, GatewaySource, InboundFields,
+    InboundPolicySource, Objects, Reach, RouteFields, RouteSource, ServiceSource, Snapshot,
+    Subscriber,
 };
 use crate::text_match::TextMatch;
 use crate::view::{Body, Change, View};
@@ -52,6 +53,7 @@ pub(crate) fn service(
         },
         owner: name.into(),
         tls: UpstreamTls::None,
+        tls_at: Vec::new(),
         ready: *ready,
         weight: 1,
         network: "".into(),
@@ -164,11 +166,27 @@ pub(crate) fn inbound_policy(
     mtls: Option<MtlsMode>,
 ) -> InboundPolicySource {
     InboundPolicySource {
-        policy: InboundPolicy { id: ObjectId::new("PeerAuthentication", id.0, id.1), mtls },
+        policy: InboundPolicy {
+            id: ObjectId::new("PeerAuthentication", id.0, id.1),
+            mtls,
+            parts: Vec::new(),
+        },
         selectors: selector.map(|pair| vec![[pair].into_iter().collect()]),
-        selected_by: "spec.selector",
+        only_oldest: true,
+        found: Vec::new(),
+        fields: InboundFields { selector: "spec.selector", ports: Some("spec.portLevelMtls") },
         created,
     }
+}
+
+/// What an inbound policy says of single ports.
+pub(crate) fn at_ports(of: &[(u16, MtlsMode)]) -> Vec<InboundPart> {
+    let part = |(port, mtls): &(u16, MtlsMode)| InboundPart {
+        workloads: Labels::default(),
+        port: Some(*port),
+        mtls: *mtls,
+    };
+    of.iter().map(part).collect()
 }
 
 /// A gateway on pods with `istio: ingressgateway`, with one server on port 80. Hosts may carry a
@@ -357,6 +375,7 @@ pub(crate) fn workload(
         labels,
         meshed: true,
         tls,
+        tls_at: Vec::new(),
         locality,
         network,
         node,

@@ -14,7 +14,7 @@ use crate::decide::{RuleAt, RuleList};
 use crate::group::{Group, Tick};
 use crate::listeners::{DomainSet, Listeners};
 use crate::name::{Name, ServiceId};
-use crate::policy::{HashKey, MtlsMode};
+use crate::policy::HashKey;
 use crate::reason::Reason;
 use crate::resource::{
     EVERY_PORT, Join, ListenerKind, ResolutionKey, Resource, ResourceKey, Target, Version,
@@ -34,6 +34,7 @@ mod sections;
 mod turns;
 
 pub use compile::{CallerMatch, CompiledMatch, CompiledRoute, CompiledRule};
+pub use inbound::InboundPolicies;
 use names::Names;
 use references::References;
 pub use rule_index::RuleIndex;
@@ -173,8 +174,8 @@ pub struct LinkedApplies {
     pub by_server_name: Vec<LinkedBackend>,
     /// The member of the mesh that lives at the address.
     pub member: Option<Arc<Workload>>,
-    /// Mutual TLS at an inbound listener, joined over its policies.
-    pub mtls: MtlsMode,
+    /// The policies of an inbound listener.
+    pub inbound: InboundPolicies,
     /// Where connections to the port of an inbound listener go; `None`: to where they were going.
     pub to: Option<SocketAddr>,
     /// Limits of what enters the workload at the port; a group without endpoints.

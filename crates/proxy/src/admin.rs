@@ -274,7 +274,7 @@ impl Admin {
                         .map(|map| json!({ "service": map.service, "target": map.target }))
                         .collect::<Vec<_>>(),
                     "ready": endpoint.ready,
-                    "identity": endpoint.tls.expected().map(ToString::to_string),
+                    "identity": endpoint.identity().map(ToString::to_string),
                 }));
             }
         }

@@ -3,7 +3,7 @@
 //!
 //! A proxy holds what its workload has asked for. A host that it never called is not there.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use ironmesh_model::bootstrap::ListenerRole;
@@ -11,7 +11,9 @@ use ironmesh_model::group::{Group, GroupKey};
 use ironmesh_model::policy::{MtlsMode, TrafficPolicy};
 use ironmesh_model::service::Protocol;
 use ironmesh_model::view::{Held, Linked, LinkedApplies, LinkedBackend};
-use ironmesh_model::{Name, ObjectId, ResolutionKey, Resource, ResourceKey, ServiceId, View};
+use ironmesh_model::{
+    ListenerKind, Name, ObjectId, ResolutionKey, Resource, ResourceKey, ServiceId, View,
+};
 use serde::{Deserialize, Serialize};
 
 /// The document. Every list is in order of its keys.
@@ -97,8 +99,10 @@ pub struct HeldApplies {
     pub rules: Vec<HeldRule>,
     /// The routes that have rules for connections, in the order in which they are tried.
     pub connection_routes: Vec<ObjectId>,
-    /// Mutual TLS at an inbound listener.
+    /// Mutual TLS at an inbound listener: there, or at the port.
     pub mtls: MtlsMode,
+    /// The same of ports that no service serves, where policies say something of them.
+    pub mtls_at: BTreeMap<u16, MtlsMode>,
     /// What is waited for, or cannot be used, so that nothing is decided here.
     pub lacks: Option<String>,
 }
@@ -172,7 +176,7 @@ pub(crate) fn write(
     if parts.has(Part::Linked) {
         let mut linked: Vec<_> = view.linked().collect();
         linked.sort_by(|a, b| a.key.cmp(&b.key));
-        page.list("linked", linked.into_iter().map(|linked| HeldLinked::of(linked)));
+        page.list("linked", linked.into_iter().map(|linked| HeldLinked::of(view, linked)));
     }
     let is_wanted = |key: &ResourceKey| parts.has(Part::Kind(key.kind().to_owned()));
     let mut held: Vec<_> = view.held().filter(|(key, _)| is_wanted(key)).collect();
@@ -245,13 +249,23 @@ impl HeldGroup {
 }
 
 impl HeldLinked {
-    fn of(linked: &Linked) -> Self {
-        Self { key: linked.key.clone(), applies: linked.applies.as_ref().map(HeldApplies::of) }
+    fn of(view: &View, linked: &Linked) -> Self {
+        let of = |applies| HeldApplies::of(view, &linked.key, applies);
+        Self { key: linked.key.clone(), applies: linked.applies.as_ref().map(of) }
     }
 }
 
 impl HeldApplies {
-    fn of(applies: &LinkedApplies) -> Self {
+    fn of(view: &View, key: &ResolutionKey, applies: &LinkedApplies) -> Self {
+        let mode = |port| view.inbound_mode(applies, port);
+        // Of a port that a service serves an entry of its own tells.
+        let is_here = |port: &u16| {
+            let address = key.target.ip().map(|ip| SocketAddr::new(ip, *port));
+            let at = |to| view.at_address(ListenerKind::Inbound, to, &key.namespace);
+            address.and_then(at).is_some_and(|linked| linked.key == *key)
+        };
+        let ports = applies.inbound.ports().into_iter().filter(is_here);
+        let others = ports.filter(|port| *port != key.target.port());
         let rules = applies.order.iter().filter_map(|turn| {
             Some(HeldRule {
                 route: applies.routes.get(turn.route as usize)?.route.id.clone(),
@@ -272,7 +286,8 @@ impl HeldApplies {
             default_backend: applies.default_backend.as_ref().map(HeldBackend::of),
             rules: rules.collect(),
             connection_routes: with_connections.map(|route| route.route.id.clone()).collect(),
-            mtls: applies.mtls,
+            mtls: mode(key.target.port()),
+            mtls_at: others.map(|port| (port, mode(port))).collect(),
             lacks,
         }
     }

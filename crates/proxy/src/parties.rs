@@ -54,7 +54,7 @@ impl Parties {
     /// The endpoint of a service.
     pub(crate) fn endpoint(&self, endpoint: &Endpoint, proved: bool) -> PartyId {
         self.workload(&endpoint.workload.uid, &endpoint.labels, proved, || {
-            let identity = endpoint.tls.expected().cloned();
+            let identity = endpoint.identity().cloned();
             party(&endpoint.workload, &endpoint.owner, &endpoint.labels, identity)
         })
     }

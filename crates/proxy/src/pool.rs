@@ -480,13 +480,13 @@ impl Pool {
         });
         let mut ready = HashSet::new();
         for endpoint in chunks.flat_map(|chunk| &chunk.endpoints).filter(|e| e.ready) {
-            let (Some(ip), Some(identity)) = (group::ip(endpoint), endpoint.tls.expected()) else {
-                continue;
-            };
+            let Some(ip) = group::ip(endpoint) else { continue };
             let addresses = endpoint.ports.iter().map(|port| SocketAddr::new(ip, port.target));
             // Of a large mesh, the pool has few.
             let addresses = addresses.filter(|address| kept.contains(address));
-            ready.extend(addresses.map(|address| (address, identity)));
+            let members = addresses
+                .filter_map(|address| Some((address, endpoint.tls_at(address.port()).expected()?)));
+            ready.extend(members);
         }
         let keep = |to: &Key| match to.tls.expected() {
             Some(expected) if *to.workload == *workload => ready.contains(&(to.address, expected)),

@@ -84,7 +84,7 @@ impl Loads {
         for (to, load) in self.0.get(&address).into_iter().flatten() {
             let to = to.target();
             let is_same_group = to.limited.map(Arc::as_ptr) == limited.map(Arc::as_ptr);
-            if is_same_group && *to.tls == member.endpoint.tls {
+            if is_same_group && *to.tls == member.tls {
                 sum.add(*load);
             }
         }

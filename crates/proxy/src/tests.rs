@@ -32,6 +32,7 @@ mod peers;
 mod plans;
 mod policies;
 mod pools;
+pub(super) mod ports;
 mod protocols;
 mod replay;
 mod size;

@@ -141,9 +141,8 @@ pub(super) fn upstream_word(tls: &UpstreamTls) -> &'static str {
 /// The word for what an inbound listener takes, as PeerAuthentication has it, if it was decided.
 pub(super) fn mode_word(decision: &Decision) -> Option<&'static str> {
     match (&decision.plan, decision.reason) {
-        (Plan::ToWorkload(MtlsMode::Permissive), _) => Some("PERMISSIVE"),
-        (Plan::ToWorkload(MtlsMode::Disable), _) => Some("DISABLE"),
-        (Plan::ToWorkload(MtlsMode::Strict), _) | (_, Reason::PlaintextRefused) => Some("STRICT"),
+        (Plan::ToWorkload(mode), _) => Some(mode.word()),
+        (_, Reason::PlaintextRefused) => Some(MtlsMode::Strict.word()),
         _ => None,
     }
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use ironmesh_control::api::Explanation;
 use ironmesh_control::plane::Refused;
+use ironmesh_model::Event;
 use serde_json::{Value, json};
 
 use crate::world::{World, gateway_pod, plain_pod, pod, service};
@@ -356,6 +357,42 @@ async fn strict_mtls_refuses_a_caller_without_a_proxy() {
     let told = explain(&world, ask).await;
     assert_eq!(told.hops[0].reason.code(), "plaintext_refused", "{told:#?}");
     assert_eq!(told.hops[0].mtls_mode.as_deref(), Some("STRICT"));
+}
+
+/// A port of its own is told with the policy that says so, and its callers speak to it accordingly.
+#[tokio::test]
+async fn what_a_port_takes_is_told_with_the_policy_that_says_so() {
+    let world = bookinfo();
+    let policy = |spec: Value| {
+        let mut spec = spec;
+        spec["selector"] = json!({"matchLabels": {"app": "reviews"}});
+        json!({
+            "apiVersion": "security.istio.io/v1", "kind": "PeerAuthentication",
+            "metadata": {"name": "reviews"}, "spec": spec,
+        })
+    };
+    let ask = json!({"from": "productpage-v1", "method": "GET", "url": "http://reviews:9080/"});
+    let told = async |spec: Value| {
+        world.put(policy(spec));
+        let told = explain(&world, ask.clone()).await;
+        let [caller, workload] = &told.hops[..] else { panic!("{told:#?}") };
+        let by = workload.events.iter().find_map(|event| match event {
+            Event::Takes { by, port: 9080, .. } => Some(by.clone()),
+            _ => None,
+        });
+        (caller.tls.clone().unwrap(), workload.mtls_mode.clone().unwrap(), by.unwrap())
+    };
+    let of = |tls: &str, mode: &str, by: &str| (tls.to_owned(), mode.to_owned(), by.to_owned());
+    let whole = "PeerAuthentication default/reviews";
+    let of_port = "PeerAuthentication default/reviews, for this port";
+    let strict = json!({"mode": "STRICT"});
+    assert_eq!(told(json!({"mtls": strict})).await, of("mutual", "STRICT", whole));
+    let off = json!({"mtls": strict, "portLevelMtls": {"9080": {"mode": "DISABLE"}}});
+    assert_eq!(told(off).await, of("plaintext", "DISABLE", of_port));
+    let on = json!({"mtls": {"mode": "DISABLE"}, "portLevelMtls": {"9080": strict}});
+    assert_eq!(told(on).await, of("mutual", "STRICT", of_port));
+    let other = json!({"mtls": strict, "portLevelMtls": {"9081": {"mode": "DISABLE"}}});
+    assert_eq!(told(other).await, of("mutual", "STRICT", whole));
 }
 
 #[tokio::test]

@@ -133,7 +133,7 @@ async fn a_running_pod_that_is_relabelled_is_another_for_selectors() {
         let mode = || {
             let view = proxy.view.lock().unwrap();
             let linked = view.at_address(ListenerKind::Inbound, address, "default")?;
-            Some(linked.applies.as_ref()?.mtls)
+            Some(view.inbound_mode(linked.applies.as_ref()?, address.port()))
         };
         eventually(|| (mode() == Some(MtlsMode::Permissive)).then_some(())).await;
         let mut relabelled = pod.clone();

@@ -1,12 +1,16 @@
 //! `Policy` and `MeshPolicy` of `authentication.istio.io`: what PeerAuthentication says since Istio 1.5.
 
+use std::collections::BTreeMap;
+
 use ironmesh_model::policy::{InboundPolicy, MtlsMode};
-use ironmesh_model::snapshot::InboundPolicySource;
+use ironmesh_model::snapshot::{InboundFields, InboundPolicySource};
 use ironmesh_model::{Finding, FindingCode};
 use serde_json::Value;
 
+use super::labels;
 use crate::Object;
-use crate::join::{Late, Place};
+use crate::join::{Late, PortOf, TargetPods};
+use crate::path::{field, item};
 use crate::schema::{fields, kind, read, words};
 use crate::translate::Part;
 
@@ -28,18 +32,8 @@ pub(crate) fn policy(object: &Object, findings: &mut Vec<Finding>) -> Option<Par
         _ => {}
     }
     let mtls = mode(&spec, object, &mut report);
-    // One for single ports would open or close the others, too.
-    if spec.targets.iter().any(|target| !target.ports.is_empty()) {
-        return None;
-    }
-    let source = InboundPolicySource {
-        policy: InboundPolicy { id: object.id().clone(), mtls: Some(mtls) },
-        selectors: None,
-        selected_by: "spec.targets",
-        created: object.created(),
-    };
-    let place = |target: &Target| (object.namespace().clone(), target.name.as_str().into());
-    let targets: Vec<Place> = spec.targets.iter().map(place).collect();
+    let source = source(object, mtls);
+    let targets = targets(object, &spec, findings)?;
     Some(match targets.is_empty() {
         true => Part::InboundPolicy(Box::new(source)),
         false => Part::Late(Box::new(Late::ToTargets(targets, source))),
@@ -61,12 +55,53 @@ pub(crate) fn mesh_policy(object: &Object, findings: &mut Vec<Finding>) -> Optio
         report("spec.targets", FindingCode::Invalid, message);
     }
     let mtls = mode(&spec, object, &mut report);
-    Some(Part::MeshPolicy(Box::new(InboundPolicySource {
-        policy: InboundPolicy { id: object.id().clone(), mtls: Some(mtls) },
+    Some(Part::MeshPolicy(Box::new(source(object, mtls))))
+}
+
+fn source(object: &Object, mtls: MtlsMode) -> InboundPolicySource {
+    InboundPolicySource {
+        policy: InboundPolicy { id: object.id().clone(), mtls: Some(mtls), parts: Vec::new() },
         selectors: None,
-        selected_by: "spec.targets",
+        only_oldest: false,
+        found: Vec::new(),
+        fields: InboundFields { selector: "spec.targets", ports: None },
         created: object.created(),
-    })))
+    }
+}
+
+/// What a policy is for; `None` if that cannot be told, as it would open or close other ports, too.
+fn targets(object: &Object, spec: &Spec, findings: &mut Vec<Finding>) -> Option<Vec<TargetPods>> {
+    let before = findings.len();
+    let mut refuse = |path: &str, message: String| {
+        findings.push(Finding::new(object.id(), path, FindingCode::Invalid, message));
+    };
+    let ports = spec.targets.iter().map(|target| target.ports.len().max(1)).sum::<usize>();
+    if ports > InboundPolicy::PARTS_MAX {
+        let most = InboundPolicy::PARTS_MAX;
+        refuse("spec.targets", format!("this takes at most {most} ports and services"));
+        return None;
+    }
+    let mut targets = Vec::new();
+    for (at, target) in spec.targets.iter().enumerate() {
+        let mut named = Vec::new();
+        for (p, PortSelector { number, name }) in target.ports.iter().enumerate() {
+            match (number, name.as_str()) {
+                (Some(number), "") => named.push(PortOf::Number(*number)),
+                (None, name) if !name.is_empty() => named.push(PortOf::Name(name.into())),
+                _ => {
+                    let path = item(&field(&item("spec.targets", at), "ports"), p);
+                    let message = "a port has a number or a name";
+                    refuse(&path, message.to_owned());
+                }
+            }
+        }
+        targets.push(TargetPods {
+            service: (object.namespace().clone(), target.name.as_str().into()),
+            labels: labels(&target.labels),
+            ports: named,
+        });
+    }
+    (findings.len() == before).then_some(targets)
 }
 
 /// Which connections are taken. `mtls` without more is STRICT, and without `mtls` there is none.
@@ -138,10 +173,18 @@ fields! {
     pub struct Target "a target" {
         /// Its name.
         required name: String,
-        /// Labels of its pods.
-        later labels: Option<Value>,
+        /// Labels of its pods; none: all of them.
+        honoured labels: BTreeMap<String, String>,
         /// Its ports; none: all.
-        later ports: Vec<Value>,
+        honoured ports: Vec<PortSelector>,
+    }
+
+    /// A port of a service: one of the two.
+    pub struct PortSelector "a port" {
+        /// Its number.
+        honoured number: Option<u16>,
+        /// Its name.
+        honoured name: String,
     }
 
     /// How callers prove who they are: one of the two.

@@ -3,9 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use ironmesh_model::policy::{InboundPart, InboundPolicy};
 use ironmesh_model::route::Match;
 use ironmesh_model::snapshot::{Edit, InboundPolicySource, RouteSource};
 use ironmesh_model::{Finding, FindingCode, Labels, Name, ObjectId};
+
+use crate::kubernetes::{SelectedPods, SelectedPort};
+use crate::path::{field, item};
 
 /// Namespace and name of an object.
 pub(crate) type Place = (Name, Name);
@@ -17,8 +21,26 @@ pub(crate) enum Late {
     ForCaller(Place, RouteSource),
     /// A rule under the conditions of these groups.
     ByGroups(Vec<Place>, RouteSource),
-    /// A policy of the pods that these Services select.
-    ToTargets(Vec<Place>, InboundPolicySource),
+    /// A policy of the pods that these Services select, or of their ports.
+    ToTargets(Vec<TargetPods>, InboundPolicySource),
+}
+
+/// What a policy is for.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct TargetPods {
+    /// The Service whose pods.
+    pub(crate) service: Place,
+    /// Those of them that have these labels, too.
+    pub(crate) labels: Labels,
+    /// Ports of the Service; none: all of the pods.
+    pub(crate) ports: Vec<PortOf>,
+}
+
+/// A port of a Service, as it is named.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum PortOf {
+    Number(u16),
+    Name(Name),
 }
 
 /// What is asked of another object.
@@ -31,8 +53,8 @@ enum Asked {
 /// What an object says to those who ask.
 #[derive(Clone, Debug, PartialEq)]
 enum Said {
-    /// The labels of the pods of a Service.
-    Pods(Labels),
+    /// The pods of a Service.
+    Pods(SelectedPods),
     /// The conditions of a group.
     Conditions(Vec<Match>),
 }
@@ -82,8 +104,20 @@ impl<K: Ord + Clone> LateParts<K> {
     }
 
     /// A Service selects these pods; `None`: none, or it is gone.
-    pub(super) fn put_pods(&mut self, key: &K, service: Place, pods: Option<Labels>) -> Vec<Edit> {
+    pub(super) fn put_pods(
+        &mut self,
+        key: &K,
+        service: Place,
+        pods: Option<SelectedPods>,
+    ) -> Vec<Edit> {
         self.say(key, Asked::Pods(service), pods.map(Said::Pods))
+    }
+
+    /// Whether somebody asks where the pods of a Service have its ports.
+    pub(super) fn asks_for_ports_of(&self, service: &Place) -> bool {
+        let waiting = self.waiting.get(&Asked::Pods(service.clone())).into_iter().flatten();
+        let mut parts = waiting.filter_map(|key| self.parts.get(key));
+        parts.any(|part| part.asks_for_ports().any(|asked| asked == service))
     }
 
     /// A group has these conditions.
@@ -140,8 +174,19 @@ impl Late {
         match self {
             Self::ForCaller(caller, _) => vec![Asked::Pods(caller.clone())],
             Self::ByGroups(groups, _) => groups.iter().cloned().map(Asked::Conditions).collect(),
-            Self::ToTargets(targets, _) => targets.iter().cloned().map(Asked::Pods).collect(),
+            Self::ToTargets(targets, _) => {
+                targets.iter().map(|target| Asked::Pods(target.service.clone())).collect()
+            }
         }
+    }
+
+    /// The Services of which it asks where their pods have the ports.
+    pub(super) fn asks_for_ports(&self) -> impl Iterator<Item = &Place> {
+        let targets: &[TargetPods] = match self {
+            Self::ToTargets(targets, _) => targets,
+            Self::ForCaller(..) | Self::ByGroups(..) => &[],
+        };
+        targets.iter().filter(|target| !target.ports.is_empty()).map(|target| &target.service)
     }
 
     /// The part as it is with these answers.
@@ -150,7 +195,7 @@ impl Late {
             Self::ForCaller((namespace, name), source) => {
                 let mut source = source.clone();
                 match answer(&Asked::Pods((namespace.clone(), name.clone()))) {
-                    Some(Said::Pods(pods)) => only_for(pods, &mut source),
+                    Some(Said::Pods(pods)) => only_for(&pods.labels, &mut source),
                     _ => {
                         let message = format!("no service {namespace}/{name} selects pods");
                         dead(&mut source, "spec.match.source", message);
@@ -177,18 +222,106 @@ impl Late {
                 Edit::Route(source.route.id.clone(), Some(source.into()))
             }
             Self::ToTargets(targets, source) => {
-                let pods = targets.iter().filter_map(|target| {
-                    match answer(&Asked::Pods(target.clone()))? {
-                        Said::Pods(pods) => Some(pods.clone()),
-                        Said::Conditions(_) => None,
-                    }
-                });
-                let source =
-                    InboundPolicySource { selectors: Some(pods.collect()), ..source.clone() };
+                let pods = |target: &TargetPods| match answer(&Asked::Pods(target.service.clone()))?
+                {
+                    Said::Pods(pods) => Some(pods),
+                    Said::Conditions(_) => None,
+                };
+                let source = for_targets(targets, pods, source.clone());
                 Edit::InboundPolicy(source.policy.id.clone(), Some(source.into()))
             }
         }
     }
+}
+
+/// Restricts a policy to its targets.
+fn for_targets<'a>(
+    targets: &[TargetPods],
+    pods: impl Fn(&TargetPods) -> Option<&'a SelectedPods>,
+    mut source: InboundPolicySource,
+) -> InboundPolicySource {
+    let mtls = source.policy.mtls.unwrap_or_default();
+    let mut selectors = Vec::new();
+    let mut parts = Vec::new();
+    let mut report = |path: &str, code, message: String| {
+        source.found.push(Finding::new(&source.policy.id, path, code, message));
+    };
+    for (at, target) in targets.iter().enumerate() {
+        let path = item("spec.targets", at);
+        let (namespace, name) = &target.service;
+        let Some(pods) = pods(target) else {
+            let message = format!("no service {namespace}/{name} selects pods");
+            report(&field(&path, "name"), FindingCode::NothingSelected, message);
+            continue;
+        };
+        let Some(workloads) = both(&pods.labels, &target.labels) else {
+            let message = format!("{namespace}/{name} selects pods with {}, only", pods.labels);
+            report(&field(&path, "labels"), FindingCode::NothingSelected, message);
+            continue;
+        };
+        let part = |port| InboundPart { workloads: workloads.clone(), port, mtls };
+        if target.ports.is_empty() {
+            parts.push(part(None));
+        }
+        for (at, asked) in target.ports.iter().enumerate() {
+            match pods.ports.iter().find(|port| asked.is(port)) {
+                Some(port) => parts.extend(port.at.iter().map(|port| part(Some(*port)))),
+                None => {
+                    let path = item(&field(&path, "ports"), at);
+                    let lacks = asked.lacked(&pods.ports);
+                    let message = format!("service {namespace}/{name} has no port {lacks}");
+                    report(&path, FindingCode::NoEffect, message);
+                }
+            }
+        }
+        selectors.push(workloads);
+    }
+    if parts.len() > InboundPolicy::PARTS_MAX {
+        let most = InboundPolicy::PARTS_MAX;
+        let message = format!("a policy is for at most {most} ports; those behind are left out");
+        report("spec.targets", FindingCode::NoEffect, message);
+        parts.truncate(most);
+    }
+    source.selectors = Some(selectors);
+    if targets.iter().any(|target| !target.ports.is_empty()) {
+        source.policy.mtls = None;
+        source.policy.parts = parts;
+    }
+    source
+}
+
+impl PortOf {
+    fn is(&self, port: &SelectedPort) -> bool {
+        match self {
+            Self::Number(number) => port.number == *number,
+            Self::Name(name) => port.name == *name,
+        }
+    }
+
+    /// What is said of it where there are these instead.
+    fn lacked(&self, ports: &[SelectedPort]) -> String {
+        let (asked, others): (String, Vec<String>) = match self {
+            Self::Number(number) => {
+                (number.to_string(), ports.iter().map(|port| port.number.to_string()).collect())
+            }
+            Self::Name(name) => (
+                format!("named {name:?}"),
+                ports.iter().map(|port| port.name.to_string()).collect(),
+            ),
+        };
+        format!("{asked}, only {}", others.join(", "))
+    }
+}
+
+/// What has the labels of both; `None`: nothing can.
+fn both(one: &Labels, other: &Labels) -> Option<Labels> {
+    let mut all = one.clone();
+    for (name, value) in &other.0 {
+        if all.0.insert(name.clone(), value.clone()).is_some_and(|was| was != *value) {
+            return None;
+        }
+    }
+    Some(all)
 }
 
 /// Restricts a rule to callers with these labels.

@@ -19,7 +19,10 @@ fn object(what: u8, who: u8, how: u8) -> Value {
         0 => {
             let mut spec = json!({
                 "clusterIP": format!("10.96.0.{}", who + 1),
-                "ports": [{"name": "http", "port": 80, "targetPort": 8000 + u16::from(how % 2)}],
+                "ports": [{"name": "http", "port": 80, "targetPort": (match how % 4 {
+                    3 => json!("web"),
+                    n => json!(8000 + u16::from(n % 2)),
+                })}],
                 "publishNotReadyAddresses": how.is_multiple_of(7),
             });
             if !how.is_multiple_of(3) {
@@ -27,19 +30,7 @@ fn object(what: u8, who: u8, how: u8) -> Value {
             }
             json!({"apiVersion": "v1", "kind": "Service", "metadata": metadata(json!({})), "spec": spec})
         }
-        1 => json!({
-            "apiVersion": "v1", "kind": "Pod",
-            "metadata": metadata(json!({"app": (["a", "b"][usize::from(how % 2)])})),
-            "spec": {
-                "nodeName": format!("n{}", how % 3),
-                "containers": [{"name": (["c", "istio-proxy"][usize::from(how / 2 % 2)])}],
-            },
-            "status": {
-                "phase": (["Running", "Running", "Failed"][usize::from(how % 3)]),
-                "podIP": format!("10.77.0.{}", how % 4 + 1),
-                "conditions": [{"type": "Ready", "status": (["True", "False"][usize::from(how / 8 % 2)])}],
-            },
-        }),
+        1 => pod(how, &metadata(json!({"app": (["a", "b"][usize::from(how % 2)])}))),
         2 => {
             let ip = |n: u8| json!({"ip": format!("10.77.0.{}", n % 6 + 1)});
             json!({
@@ -74,6 +65,25 @@ fn object(what: u8, who: u8, how: u8) -> Value {
     }
 }
 
+fn pod(how: u8, metadata: &Value) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": metadata,
+        "spec": {
+            "nodeName": format!("n{}", how % 3),
+            "containers": [{
+                "name": (["c", "istio-proxy"][usize::from(how / 2 % 2)]),
+                "ports": [{"name": "web", "containerPort": 8000 + u16::from(how / 4 % 4)}],
+            }],
+        },
+        "status": {
+            "phase": (["Running", "Running", "Failed"][usize::from(how % 3)]),
+            "podIP": format!("10.77.0.{}", how % 4 + 1),
+            "conditions": [{"type": "Ready", "status": (["True", "False"][usize::from(how / 8 % 2)])}],
+        },
+    })
+}
+
 /// One of those that are made with what others say, or that others refer to.
 fn late(what: u8, how: u8, metadata: &Value) -> Value {
     match what {
@@ -105,7 +115,12 @@ fn late(what: u8, how: u8, metadata: &Value) -> Value {
             "apiVersion": "authentication.istio.io/v1alpha1", "kind": "Policy",
             "metadata": metadata,
             "spec": {
-                "targets": [{"name": format!("n{}", how % 3)}, {"name": "n0"}],
+                "targets": [{"name": format!("n{}", how % 3)}, (match how / 3 % 4 {
+                    0 => json!({"name": "n0"}),
+                    1 => json!({"name": "n0", "ports": [{"number": 80}]}),
+                    2 => json!({"name": "n0", "ports": [{"name": "http"}], "labels": {"app": "a"}}),
+                    _ => json!({"name": "n0", "ports": [{"number": 81}]}),
+                })],
                 "peers": [{"mtls": {}}],
             },
         }),
@@ -353,4 +368,51 @@ fn a_listed_address_that_changes_is_one_edit_however_many_are_listed() {
     let edits = join.put(0, service(json!({}), 2));
     assert!(matches!(&edits[..], [Edit::Service(..), Edit::Endpoints(..)]), "its ports matter");
     assert_eq!(join.take(&2).len(), 2);
+}
+
+/// Which ports of the pods a policy for a named port of a Service is for, as they come and change.
+#[test]
+fn a_policy_of_a_named_port_is_for_where_the_pods_have_it() {
+    let (mut join, _) = Join::new(Settings::default());
+    let ports = |edits: Vec<Edit>| {
+        let policy = edits.into_iter().rev().find_map(|edit| match edit {
+            Edit::InboundPolicy(_, Some(source)) => Some(source.policy),
+            _ => None,
+        })?;
+        assert_eq!(policy.mtls, None);
+        Some(policy.parts.iter().filter_map(|part| part.port).collect::<Vec<u16>>())
+    };
+    let put = |object: Value| translate_one(&Object::new(object).unwrap());
+    let pod = |name: &str, port: u16| {
+        put(json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": {"name": name, "namespace": "default", "uid": name, "labels": {"app": "a"}},
+            "spec": {"containers": [{"name": "c", "ports": [{"name": "web", "containerPort": port}]}]},
+            "status": {"phase": "Running", "podIP": format!("10.77.0.{}", port % 10)},
+        }))
+    };
+    let service = |target: Value| {
+        put(json!({
+            "apiVersion": "v1", "kind": "Service", "metadata": {"name": "a", "namespace": "default"},
+            "spec": {
+                "clusterIP": "10.96.0.1", "selector": {"app": "a"},
+                "ports": [{"name": "http", "port": 80, "targetPort": target}],
+            },
+        }))
+    };
+    let policy = put(json!({
+        "apiVersion": "authentication.istio.io/v1alpha1", "kind": "Policy",
+        "metadata": {"name": "p", "namespace": "default"},
+        "spec": {"targets": [{"name": "a", "ports": [{"name": "http"}]}], "peers": [{"mtls": {}}]},
+    }));
+    join.put(1, service(json!("web")));
+    assert_eq!(ports(join.put(2, pod("x", 8001))), None, "nobody asks");
+    assert_eq!(ports(join.put(0, policy)), Some(vec![8001]));
+    assert_eq!(ports(join.put(3, pod("y", 8002))), Some(vec![8001, 8002]));
+    assert_eq!(ports(join.put(2, pod("x", 8003))), Some(vec![8002, 8003]));
+    assert_eq!(ports(join.put(1, service(json!(8080)))), Some(vec![8080]));
+    assert_eq!(ports(join.put(2, pod("x", 8004))), None, "it does not matter any more");
+    join.put(1, service(json!("web")));
+    assert_eq!(ports(join.take(&3)), Some(vec![8004]));
+    assert_eq!(ports(join.take(&1)), Some(vec![]), "no service, no port");
 }

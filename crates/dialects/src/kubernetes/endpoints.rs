@@ -248,6 +248,7 @@ fn outside(part: &ServicePart, ip: IpAddr) -> Endpoint {
         },
         owner: part.service.name.clone(),
         tls: UpstreamTls::None,
+        tls_at: Vec::new(),
         ready: true,
         weight: 1,
         network: Name::default(),

@@ -11,7 +11,10 @@ use ironmesh_model::snapshot::Edit;
 use ironmesh_model::{Labels, Name, ServiceId};
 
 use super::endpoints::{self, EndpointsPart};
-use super::{NodePart, PodPart, ServicePart, endpoint, holder, workload};
+use super::{
+    NodePart, PodPart, SelectedPods, SelectedPort, ServicePart, TargetPort, endpoint, holder,
+    workload,
+};
 
 /// Services, pods and lists of endpoints, by the names of their objects.
 #[derive(Debug)]
@@ -60,7 +63,7 @@ impl<K: Ord + Clone> Members<K> {
         let mut same_endpoints = false;
         if let Some(before) = &before {
             same_endpoints = part.as_ref().is_some_and(|part| shape(part) == shape(before));
-            self.services_by_name.take(&name_of(before), &key);
+            self.services_by_name.take(&before.place(), &key);
             if let Some(label) = first_label(before) {
                 self.services_by_label.take(&label, &key);
             }
@@ -70,7 +73,7 @@ impl<K: Ord + Clone> Members<K> {
             }
         }
         if let Some(part) = part {
-            self.services_by_name.put(name_of(&part), key.clone());
+            self.services_by_name.put(part.place(), key.clone());
             if let Some(label) = first_label(&part) {
                 self.services_by_label.put(label, key.clone());
             }
@@ -226,7 +229,7 @@ impl<K: Ord + Clone> Members<K> {
 
     /// What lists say that a service without a selector has at an address.
     fn listed(&self, part: &ServicePart, ip: IpAddr) -> Option<Endpoint> {
-        let name = name_of(part);
+        let name = part.place();
         let lists = self.lists_by_ip.of(&ip).filter_map(|key| self.lists.get(key));
         let listed = lists.filter(|list| list.is_for(&name)).flat_map(|list| list.at(ip));
         endpoints::at_address(part, ip, self.pod_at(ip), listed, &self.settings)
@@ -241,7 +244,7 @@ impl<K: Ord + Clone> Members<K> {
                 selected.map(|pod| endpoint(part, pod, &self.settings)).collect()
             }
             (None, None) => {
-                let name = name_of(part);
+                let name = part.place();
                 let lists = self.lists_by_service.of(&name);
                 let lists = lists.filter_map(|key| self.lists.get(key));
                 let ips: BTreeSet<IpAddr> = lists.flat_map(EndpointsPart::ips).collect();
@@ -266,6 +269,43 @@ impl<K: Ord + Clone> Members<K> {
         let keys = of_label.map(|label| self.pods_by_label.of(&label).collect::<Vec<_>>());
         let pods = keys.unwrap_or_default().into_iter().filter_map(|key| self.pods.get(key));
         pods.filter(|pod| selector.selects(&pod.labels))
+    }
+
+    /// The pods that a Service selects, and where they have its ports; `None`: it selects none.
+    pub(crate) fn pods_of(&self, part: &ServicePart) -> Option<SelectedPods> {
+        let labels = part.selector.clone()?;
+        let pods: Vec<&PodPart> = self.selected(&part.service.id.namespace, &labels).collect();
+        let ports = part.service.ports.iter().map(|port| {
+            let of_port = part.targets.iter().filter(|target| target.service == port.number);
+            let at = of_port.flat_map(|target| {
+                let stated = match target.pod {
+                    TargetPort::Number(number) => Some(number),
+                    TargetPort::Name(_) => None,
+                };
+                pods.iter().filter_map(|pod| part.port_at(target, pod)).chain(stated)
+            });
+            SelectedPort { number: port.number, name: port.name.clone(), at: at.collect() }
+        });
+        Some(SelectedPods { ports: ports.collect(), labels })
+    }
+
+    /// The Services that select a pod.
+    pub(crate) fn services_of(&self, pod: &PodPart) -> impl Iterator<Item = (&K, &ServicePart)> {
+        let labels = labels_in(&pod.id.namespace, &pod.labels);
+        let keys: BTreeSet<&K> = labels
+            .flat_map(|label| self.services_by_label.of(&label).collect::<Vec<_>>())
+            .collect();
+        let services = keys.into_iter().filter_map(|key| self.services.get_key_value(key));
+        services.filter(|(_, part)| selects(part, pod))
+    }
+
+    /// The Services of this namespace and name.
+    pub(crate) fn services_at(
+        &self,
+        place: &(Name, Name),
+    ) -> impl Iterator<Item = (&K, &ServicePart)> {
+        let keys = self.services_by_name.of(place);
+        keys.filter_map(|key| self.services.get_key_value(key))
     }
 
     /// Whether a Service has this id.
@@ -308,10 +348,6 @@ fn shape(part: &ServicePart) -> impl PartialEq {
         part.external.clone(),
         part.publish_not_ready,
     )
-}
-
-fn name_of(part: &ServicePart) -> (Name, Name) {
-    (part.service.id.namespace.clone(), part.service.name.clone())
 }
 
 fn labels_in(namespace: &Name, labels: &Labels) -> impl Iterator<Item = (Name, Name, Name)> {

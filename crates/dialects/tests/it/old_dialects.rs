@@ -4,7 +4,8 @@ use std::collections::HashMap;
 
 use ironmesh_dialects::{Object, manifest, translate};
 use ironmesh_model::settings::Settings;
-use ironmesh_model::{Draw, FindingCode, Snapshot};
+use ironmesh_model::snapshot::Subscriber;
+use ironmesh_model::{Draw, FindingCode, Labels, Resource, ResourceKey, Snapshot};
 use ironmesh_testkit::deciding::decide_on;
 use ironmesh_testkit::naive::Request;
 
@@ -316,4 +317,44 @@ fn kinds_of_mixer_have_one_finding_each_and_nothing_of_traffic_targets_is_droppe
     }
     let expected = [(FindingCode::UnknownKind, String::new())];
     assert_eq!(object("access.smi-spec.io/v1alpha3", "TrafficTarget"), expected);
+}
+
+/// Mutual TLS of pods of `reviews` at two of their ports, as their callers speak to them.
+#[test]
+fn a_policy_for_a_port_goes_before_one_for_the_service_and_may_be_for_some_of_its_pods() {
+    let policy = |name: &str, year: u16, spec: &str| {
+        format!(
+            "---\napiVersion: authentication.istio.io/v1alpha1\nkind: Policy\n\
+             metadata: {{name: {name}, namespace: shop, creationTimestamp: \"{year}-01-01T00:00:00Z\"}}\nspec: {spec}\n"
+        )
+    };
+    let mutual = |more: &str| {
+        let (snapshot, findings) = snapshot(more);
+        assert_eq!(findings, [""; 0]);
+        [1, 2].map(|pod: u8| {
+            let ip = [10, 77, 0, pod].into();
+            let subscriber = Subscriber {
+                namespace: "shop".into(),
+                labels: Labels::default(),
+                addresses: Vec::new(),
+            };
+            match snapshot.resource(&ResourceKey::Workload(ip), &subscriber) {
+                Some(Resource::Workload(Some(workload))) => {
+                    [9080, 9090].map(|port| workload.tls_at(port).expected().is_some())
+                }
+                other => panic!("{other:?}"),
+            }
+        })
+    };
+    let off = policy("whole", 2018, "{targets: [{name: reviews}]}");
+    assert_eq!(mutual(&off), [[false, false], [false, false]]);
+    let on = "{targets: [{name: reviews, ports: [{number: 9080}]}], peers: [{mtls: {}}]}";
+    let on = policy("part", 2019, on);
+    assert_eq!(mutual(&format!("{off}{on}")), [[true, false], [true, false]]);
+    let on = "{targets: [{name: reviews, labels: {version: v2}, ports: [{name: http}]}], peers: [{mtls: {}}]}";
+    let on = policy("part", 2019, on);
+    assert_eq!(mutual(&format!("{off}{on}")), [[false, false], [true, false]]);
+    let on = "{targets: [{name: reviews, labels: {version: v2}}], peers: [{mtls: {}}]}";
+    let on = policy("part", 2017, on);
+    assert_eq!(mutual(&format!("{off}{on}")), [[false, false], [true, true]]);
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::cell::{Cell, Map};
 use super::delegate::{self, NoDelegate};
 use super::gateway::{admits, is_meant_for, name_of};
-use super::index::{DestinationPolicyEntry, InboundPolicyEntry, Index, MESH, RouteEntry};
+use super::index::{DestinationPolicyEntry, Index, MESH, RouteEntry};
 use super::reader::Reader;
 use super::{GatewaySource, RouteFields, destination, outbound};
 use crate::finding::{Finding, FindingCode};
@@ -16,6 +16,7 @@ use crate::route::{Backend, Match, Rule};
 use crate::service::Service;
 
 mod gateways;
+mod inbound;
 mod ports;
 mod sidecars;
 mod upstream_tls;
@@ -46,7 +47,7 @@ pub(super) fn of(index: &Index, id: &ObjectId) -> Option<(Vec<Finding>, Vec<Cell
     } else if let Some(entry) = index.destination_policies.get(id) {
         destination_policy(&reader, entry, &mut out);
     } else if let Some(entry) = index.inbound_policies.get(id) {
-        inbound_policy(&reader, entry, &mut out);
+        inbound::policy(&reader, entry, &mut out);
     } else if let Some(entry) = index.gateways.get(id) {
         gateway(&reader, entry, &mut out);
     } else if let Some(sidecar) = index.sidecars.get(id) {
@@ -549,27 +550,5 @@ fn made_by(selector: &Labels) -> &'static str {
             "; `ironmesh install --set components.egressGateways[0].enabled=true` makes Istio's egress gateway"
         }
         _ => "",
-    }
-}
-
-/// A selector that matches no workload, or stands where it has no effect.
-fn inbound_policy(reader: &Reader<'_>, entry: &InboundPolicyEntry, out: &mut Vec<Finding>) {
-    let Some(selectors) = &entry.selectors else { return };
-    let id = entry.policy.id();
-    let at = entry.selected_by;
-    if id.namespace == *reader.root_namespace() {
-        let message = format!(
-            "in {}, the root namespace, a policy is for the whole mesh and has no selector; \
-             put it into the namespace of its workloads",
-            id.namespace
-        );
-        out.push(Finding::new(id, at, FindingCode::NoEffect, message));
-    } else if !selectors.iter().any(|selector| reader.is_selected_in(&id.namespace, selector)) {
-        let texts: Vec<String> = selectors.iter().map(Labels::to_string).collect();
-        let message = match &texts[..] {
-            [] => format!("no service of {} is called so", id.namespace),
-            texts => format!("no workload of {} has {}", id.namespace, texts.join(" or ")),
-        };
-        out.push(Finding::new(id, at, FindingCode::NothingSelected, message));
     }
 }

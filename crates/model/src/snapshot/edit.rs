@@ -319,9 +319,10 @@ impl Index {
     ) {
         let before = self.inbound_policies.get(&id).cloned();
         let after = source.map(|source| {
-            let InboundPolicySource { policy, selectors, selected_by, created } = *source;
+            let InboundPolicySource { policy, selectors, only_oldest, found, fields, created } =
+                *source;
             let policy = Arc::new(Policy::Inbound(policy));
-            Arc::new(InboundPolicyEntry { policy, selectors, selected_by, created })
+            Arc::new(InboundPolicyEntry { policy, selectors, only_oldest, found, fields, created })
         });
         if before == after {
             return;
@@ -329,7 +330,7 @@ impl Index {
         if before.as_ref().map(|e| &e.policy) != after.as_ref().map(|e| &e.policy) {
             touched.touch(Cell::Policy(&id));
         }
-        let reach = |e: &Arc<InboundPolicyEntry>| (e.selectors.clone(), e.created);
+        let reach = |e: &Arc<InboundPolicyEntry>| (e.selectors.clone(), e.only_oldest, e.created);
         if before.as_ref().map(reach) != after.as_ref().map(reach) {
             touched.touch(Cell::InboundPoliciesIn(&id.namespace));
             if let Some(before) = &before {

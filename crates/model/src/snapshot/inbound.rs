@@ -1,6 +1,6 @@
 //! What applies to traffic that enters a workload.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::index::{InboundPolicyEntry, Index};
@@ -8,7 +8,7 @@ use super::reader::{Reader, inbound_policies_in};
 use super::scope::Scope;
 use super::sidecar::{IngressPort, SidecarSource};
 use crate::name::{Labels, ObjectId};
-use crate::policy::{MtlsMode, Policy};
+use crate::policy::{InboundPolicy, MtlsMode, Policy};
 use crate::resource::{Applies, InboundPort, Join};
 use crate::service::Protocol;
 
@@ -74,20 +74,38 @@ fn named(
     ports
 }
 
-/// Whether a workload that has a proxy takes mutual TLS from the callers of the mesh: they speak to
+/// Where a workload that has a proxy takes mutual TLS from the callers of the mesh: they speak to
 /// it as its policies let it listen (Istio, "auto mutual TLS").
-pub(super) fn takes_mutual_tls(index: &Index, namespace: &str, labels: &Labels) -> bool {
-    let root = &*index.settings.root_namespace;
-    let of_root = inbound_policies_in(index, root);
-    let own = inbound_policies_in(index, namespace).filter(|_| namespace != root);
-    let mode =
-        in_order(own.chain(of_root), namespace, labels, root).find_map(|entry| {
-            match &*entry.policy {
-                Policy::Inbound(policy) => policy.mtls,
-                Policy::Destination(_) => None,
-            }
+pub(super) struct Takes<'a> {
+    labels: &'a Labels,
+    policies: Vec<&'a InboundPolicy>,
+    otherwise: MtlsMode,
+}
+
+impl<'a> Takes<'a> {
+    pub(super) fn of(index: &'a Index, namespace: &str, labels: &'a Labels) -> Self {
+        let root = &*index.settings.root_namespace;
+        let of_root = inbound_policies_in(index, root);
+        let own = inbound_policies_in(index, namespace).filter(|_| namespace != root);
+        let all = in_order(own.chain(of_root), namespace, labels, root);
+        let policies = all.filter_map(|entry| match &*entry.policy {
+            Policy::Inbound(policy) => Some(policy),
+            Policy::Destination(_) => None,
         });
-    mode.unwrap_or(index.settings.mtls_mode) != MtlsMode::Disable
+        Self { labels, policies: policies.collect(), otherwise: index.settings.mtls_mode }
+    }
+
+    /// At a port of it; [`crate::resource::EVERY_PORT`]: at those of which nothing else is said.
+    pub(super) fn mutual_tls_at(&self, port: u16) -> bool {
+        let said = InboundPolicy::mode(|| self.policies.iter().copied(), port, self.labels);
+        said.map_or(self.otherwise, |said| said.mtls) != MtlsMode::Disable
+    }
+
+    /// The ports of which its policies say something of their own.
+    pub(super) fn ports(&self) -> BTreeSet<u16> {
+        let parts = self.policies.iter().flat_map(|policy| &policy.parts);
+        parts.filter_map(|part| part.port).collect()
+    }
 }
 
 /// Policies of a workload, of its namespace, and of the mesh, each oldest first.
@@ -99,7 +117,8 @@ pub(super) fn policies(reader: &Reader<'_>, namespace: &str, labels: &Labels) ->
     ordered.map(|entry| entry.policy.id().clone()).collect()
 }
 
-/// Those of the policies that hold for a workload, the narrowest first.
+/// Those of the policies that hold for a workload, the narrowest first, without those that an older
+/// one leaves no effect.
 fn in_order<'a>(
     policies: impl Iterator<Item = &'a InboundPolicyEntry>,
     namespace: &str,
@@ -111,6 +130,8 @@ fn in_order<'a>(
         .collect();
     // Stable, so that age decides within a width.
     found.sort_by_key(|(width, _)| *width);
+    let mut last = None;
+    found.retain(|(width, entry)| !entry.only_oldest || last.replace(*width) != Some(*width));
     found.into_iter().map(|(_, entry)| entry)
 }
 

@@ -6,7 +6,9 @@ use std::hash::Hash;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::{Created, GatewaySource, NamedSecret, Reach, RouteFields, SidecarSource};
+use super::{
+    Created, GatewaySource, InboundFields, NamedSecret, Reach, RouteFields, SidecarSource,
+};
 use crate::chunk::{Chunked, Identified};
 use crate::credential::CredentialSource;
 use crate::finding::Finding;
@@ -165,7 +167,9 @@ pub(super) struct DestinationPolicyEntry {
 pub(super) struct InboundPolicyEntry {
     pub(super) policy: Arc<Policy>,
     pub(super) selectors: Option<Vec<Labels>>,
-    pub(super) selected_by: &'static str,
+    pub(super) only_oldest: bool,
+    pub(super) found: Vec<Finding>,
+    pub(super) fields: InboundFields,
     pub(super) created: Created,
 }
 

@@ -12,6 +12,7 @@ use crate::{Plan, Reason};
 
 mod delegates;
 mod edits;
+mod inbound;
 mod joined;
 mod policies;
 mod ports;
@@ -477,96 +478,6 @@ fn services_are_known_at_their_addresses_and_ports_only() {
     };
     assert!(host("app", 9080) && host("db", 5432));
     assert!(!host("app", 80) && !host("10.77.1.0", 9081) && !host("", 80));
-}
-
-#[test]
-fn inbound_policies_go_from_narrow_to_wide_and_from_old_to_young() {
-    let mut objects = app(&[("a", "v1", true)]);
-    objects.inbound_policies = vec![
-        inbound_policy(("istio-system", "mesh"), 0, None, Some(MtlsMode::Permissive)),
-        inbound_policy(("default", "young"), 9, None, None),
-        inbound_policy(("default", "old"), 1, None, Some(MtlsMode::Strict)),
-        inbound_policy(("default", "pod"), 5, Some(("app", "app")), None),
-        inbound_policy(("default", "other"), 5, Some(("app", "x")), Some(MtlsMode::Disable)),
-        inbound_policy(("elsewhere", "old"), 1, None, Some(MtlsMode::Disable)),
-    ];
-    let mut proxy = Proxy::sidecar(objects, "default", &[("app", "app")]);
-    let target = Target::Address(IpAddr::from([10, 77, 1, 0]), EVERY_PORT);
-    let here = applies(&proxy, ListenerKind::Inbound, target.clone()).unwrap();
-    let names: Vec<&str> = here.inbound_policies.iter().map(|id| &*id.name).collect();
-    assert_eq!(names, ["pod", "old", "young", "mesh"]);
-    let key = resolution(ListenerKind::Inbound, target, "default");
-    proxy.subscribe(&key);
-    let at = |port: u16| {
-        let address = (IpAddr::from([10, 77, 1, 0]), port).into();
-        let linked = proxy.view.at_address(ListenerKind::Inbound, address, "default").unwrap();
-        let applies = linked.applies.as_ref().unwrap();
-        (applies.protocol, applies.service.is_some(), applies.mtls)
-    };
-    // What leaves the mode open is passed over.
-    assert_eq!(at(9081), (Protocol::Http, true, MtlsMode::Strict));
-    for unserved in [1, 9080, 65_535] {
-        assert_eq!(at(unserved), (Protocol::Undeclared, false, MtlsMode::Strict));
-    }
-    assert_eq!(proxy.view.held().count(), 6, "one resolution for all ports, and no endpoints");
-    assert!(found(&proxy).contains(&(
-        FindingCode::NothingSelected,
-        "other".into(),
-        "spec.selector".into()
-    )));
-}
-
-#[test]
-fn callers_speak_to_a_workload_as_its_policies_let_it_listen() {
-    use MtlsMode::{Disable, Permissive, Strict};
-    let tls_of = |policies: Vec<InboundPolicySource>, mtls_mode| {
-        let mut objects = app(&[("a", "v1", true), ("b", "v2", true)]);
-        for endpoint in &mut objects.services[0].endpoints {
-            endpoint.tls = UpstreamTls::Mesh(identity("default", "app"));
-        }
-        objects.inbound_policies = policies;
-        objects.settings.mtls_mode = mtls_mode;
-        let (snapshot, _) = Snapshot::new(objects);
-        let id = ServiceId { namespace: "default".into(), hostname: APP.into() };
-        let subscriber = Subscriber {
-            namespace: "default".into(),
-            labels: Labels::default(),
-            addresses: Vec::new(),
-        };
-        match snapshot.resource(&ResourceKey::Endpoints(id, Chunk::WHOLE), &subscriber) {
-            Some(Resource::Endpoints(e)) => {
-                [0, 1].map(|at| e.endpoints[at].tls.expected().is_some())
-            }
-            other => panic!("{other:?}"),
-        }
-    };
-    let of =
-        |namespace: &str, selector, mode| inbound_policy((namespace, "p"), 0, selector, Some(mode));
-    assert_eq!(tls_of(Vec::new(), Permissive), [true, true]);
-    assert_eq!(tls_of(Vec::new(), Disable), [false, false]);
-    assert_eq!(tls_of(vec![of("default", None, Disable)], Strict), [false, false]);
-    let v2 = of("default", Some(("version", "v2")), Disable);
-    assert_eq!(tls_of(vec![v2], Strict), [true, false]);
-    let v1 = of("default", Some(("version", "v1")), Strict);
-    assert_eq!(tls_of(vec![v1, of("istio-system", None, Disable)], Strict), [true, false]);
-    assert_eq!(tls_of(vec![of("elsewhere", None, Disable)], Strict), [true, true]);
-}
-
-/// Istio takes policies with a selector as those of a workload only outside the root namespace.
-#[test]
-fn a_selector_in_the_root_namespace_selects_nothing_and_a_finding_says_so() {
-    let policy = inbound_policy(
-        ("istio-system", "edge"),
-        0,
-        Some(("istio", "ingressgateway")),
-        Some(MtlsMode::Strict),
-    );
-    let objects = Objects { inbound_policies: vec![policy], ..Objects::default() };
-    let labels = &[("istio", "ingressgateway")];
-    let proxy = Proxy::sidecar(objects, "istio-system", labels);
-    let target = Target::Address(IpAddr::from([10, 77, 0, 9]), EVERY_PORT);
-    assert_eq!(applies(&proxy, ListenerKind::Inbound, target).unwrap().inbound_policies, []);
-    assert_eq!(found(&proxy), [(FindingCode::NoEffect, "edge".into(), "spec.selector".into())]);
 }
 
 #[test]

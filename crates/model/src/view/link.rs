@@ -9,12 +9,12 @@ use super::names::Found;
 use super::sections::completed;
 use super::turns::join;
 use super::{
-    ApplyError, Body, Change, Held, LastUse, Linked, LinkedApplies, LinkedBackend, LinkedRoute,
-    RuleIndex, Turn, View, compile,
+    ApplyError, Body, Change, Held, InboundPolicies, LastUse, Linked, LinkedApplies, LinkedBackend,
+    LinkedRoute, RuleIndex, Turn, View, compile,
 };
 use crate::group::{Group, GroupKey, GroupPolicy};
 use crate::name::{Labels, Name, ObjectId, ServiceId};
-use crate::policy::{Balancer, DestinationPolicy, HashKey, MtlsMode, Policy};
+use crate::policy::{Balancer, DestinationPolicy, HashKey, Policy};
 use crate::reason::Reason;
 use crate::resource::{
     Applies, DefaultBackend, Destination, Join, ListenerKind, Resolution, ResolutionKey, Resource,
@@ -119,8 +119,10 @@ impl View {
         }
         self.drop_unused_groups();
         // Of what [`crate::decide()`] refuses connections by.
-        let settings = hash_of(&(self.settings.mtls_mode, self.settings.outbound_policy));
-        self.policies = settings ^ self.inbound_modes;
+        let labels = self.caller.as_ref().map(|own| &own.labels);
+        let settings = &self.settings;
+        let own = hash_of(&(settings.mtls_mode, settings.outbound_policy, labels));
+        self.policies = own ^ self.inbound_modes;
     }
 
     /// Replaces what a key is linked to.
@@ -131,8 +133,8 @@ impl View {
         };
         if key.listener == ListenerKind::Inbound {
             for linked in before.iter().chain(&linked) {
-                let mode = linked.applies.as_ref().map(|applies| applies.mtls);
-                self.inbound_modes ^= hash_of(&(key, mode));
+                let policies = linked.applies.as_ref().map(|applies| &applies.inbound);
+                self.inbound_modes ^= hash_of(&(key, policies));
             }
         }
     }
@@ -176,29 +178,18 @@ impl View {
         }
     }
 
-    fn policy(&self, id: &ObjectId) -> Option<&Policy> {
+    pub(super) fn policy(&self, id: &ObjectId) -> Option<&Arc<Policy>> {
         match self.resource(&ResourceKey::Policy(id.clone()))? {
             Resource::Policy(policy) => Some(policy),
             _ => None,
         }
     }
 
-    fn mtls(&self, applies: &Applies) -> MtlsMode {
-        applies
-            .inbound_policies
-            .iter()
-            .find_map(|id| match self.policy(id)? {
-                Policy::Inbound(policy) => policy.mtls,
-                Policy::Destination(_) => None,
-            })
-            .unwrap_or(self.settings.mtls_mode)
-    }
-
     fn destination_policies<'a>(
         &'a self,
         destination: &'a Destination,
     ) -> impl Iterator<Item = &'a DestinationPolicy> {
-        destination.policies.iter().filter_map(|id| match self.policy(id)? {
+        destination.policies.iter().filter_map(|id| match &**self.policy(id)? {
             Policy::Destination(policy) => Some(policy),
             Policy::Inbound(_) => None,
         })
@@ -349,9 +340,9 @@ impl Linker<'_> {
             }
             let ResourceKey::Route(id) = id else { return None };
             let at = applies.routes.iter().position(|route| route == id)?;
-            now.routes[at] = Arc::new(self.link_route(applies, dialled(key), id)?);
+            now.routes[at] = Arc::new(self.link_route(applies, key.target.port(), id)?);
         }
-        now.order = join(&now.routes, applies, dialled(key));
+        now.order = join(&now.routes, applies, key.target.port());
         now.index = index(Some(before), &now.order, &now.routes);
         Some(Linked { key: key.clone(), applies: Some(now), last_use: linked.last_use.clone() })
     }
@@ -391,7 +382,7 @@ impl Linker<'_> {
         let is_unusable = |key: &&ResourceKey| held(key).is_some_and(|h| h.resource.is_none());
         let unusable = references.iter().find(is_unusable).cloned();
         self.view.references.set(key, references);
-        let dialled = dialled(key);
+        let dialled = key.target.port();
         let default_backend = applies.default_backend.as_ref().map(|backend| {
             let subset = backend.subset.as_ref();
             self.backend(applies, dialled, &backend.host, Some(backend.port), subset, 1)
@@ -417,7 +408,7 @@ impl Linker<'_> {
             attached_to: applies.attached_to.clone(),
             by_server_name,
             member: applies.member.and_then(|ip| self.view.workload(ip)?.cloned()),
-            mtls: self.view.mtls(applies),
+            inbound: self.view.inbound_policies(applies),
             to: None,
             inbound_group: None,
             missing,
@@ -557,18 +548,11 @@ fn nothing_usable(key: ResourceKey) -> LinkedApplies {
         attached_to: Vec::new(),
         by_server_name: Vec::new(),
         member: None,
-        mtls: MtlsMode::Strict,
+        inbound: InboundPolicies::default(),
         to: None,
         inbound_group: None,
         missing: None,
         unusable: Some(key),
-    }
-}
-
-/// The port that was dialled.
-fn dialled(key: &ResolutionKey) -> u16 {
-    match &key.target {
-        Target::Address(_, port) | Target::Host(_, port) => *port,
     }
 }
 

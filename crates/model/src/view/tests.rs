@@ -226,7 +226,7 @@ fn said(view: &View) -> Vec<String> {
             applies.service,
             applies.default_backend.as_ref().map(backend),
             routes.collect::<Vec<_>>(),
-            applies.mtls,
+            applies.inbound,
             applies.missing,
             applies.unusable
         )
@@ -330,7 +330,8 @@ fn the_settings_of_the_mesh_reach_workloads_without_a_policy_of_their_own() {
             let address = SocketAddr::new(IpAddr::from([10, 77, 1, 0]), port);
             proxy.view.at_address(ListenerKind::Inbound, address, "default").unwrap()
         };
-        [9081, 1].map(|port| linked(port).applies.as_ref().unwrap().mtls)
+        let applies = |port| linked(port).applies.as_ref().unwrap();
+        [9081, 1].map(|port| proxy.view.inbound_mode(applies(port), port))
     };
     assert_eq!(mode(&proxy), [MtlsMode::Permissive; 2]);
     let mut objects = reviews(&[("a", "v1", true)]);

@@ -1,9 +1,10 @@
 use ironmesh_model::service::Protocol;
-use ironmesh_model::snapshot::Subscriber;
+use ironmesh_model::snapshot::{Objects, Subscriber};
 use ironmesh_model::view::{Body, Change};
 use ironmesh_model::{Labels, ListenerKind, Target, Version};
 
 use super::*;
+use crate::tests::ports::policy;
 use crate::tests::world::{App, objects, ok, route};
 
 /// A view that was asked about `reviews`, and about a host that there is not.
@@ -11,12 +12,6 @@ fn view() -> View {
     let app = App::http(|_| ok("reviews"));
     let mut objects = objects(Protocol::Http, &[&app]);
     objects.routes.push(route(vec![Default::default()]));
-    let snapshot = ironmesh_model::Snapshot::new(objects).0;
-    let subscriber = Subscriber {
-        namespace: "default".into(),
-        labels: Labels::default(),
-        addresses: Vec::new(),
-    };
     let asked = |host: &str| {
         ResourceKey::Resolution(ResolutionKey {
             listener: ListenerKind::Outbound,
@@ -24,7 +19,17 @@ fn view() -> View {
             namespace: "default".into(),
         })
     };
-    let mut wanted = vec![asked("reviews"), asked("nobody")];
+    view_of(objects, vec![asked("reviews"), asked("nobody")])
+}
+
+/// A view of these objects that was asked about this.
+fn view_of(objects: Objects, mut wanted: Vec<ResourceKey>) -> View {
+    let snapshot = ironmesh_model::Snapshot::new(objects).0;
+    let subscriber = Subscriber {
+        namespace: "default".into(),
+        labels: Labels::default(),
+        addresses: Vec::new(),
+    };
     let mut changes = Vec::new();
     while let Some(key) = wanted.pop() {
         let resource = snapshot.resource(&key, &subscriber).unwrap();
@@ -56,6 +61,30 @@ fn it_tells_what_was_asked_about_and_what_became_of_it() {
     assert_eq!(applies.rules[0].route, ObjectId::new("VirtualService", "default", "reviews"));
     assert!(dump.resources.iter().any(|resource| resource.kind == "route"));
     assert!(dump.resources.iter().all(|resource| resource.body.is_some()));
+}
+
+#[test]
+fn it_tells_what_each_port_of_the_workload_takes() {
+    let app = App::http(|_| ok("reviews"));
+    let mut objects = objects(Protocol::Http, &[&app]);
+    let served = app.address.port();
+    let ports = [(served, MtlsMode::Strict), (1, MtlsMode::Disable)];
+    let mut policy = policy("", MtlsMode::Permissive, &ports);
+    policy.selectors = Some(vec![Labels::default()]);
+    objects.inbound_policies = vec![policy];
+    let key = ResolutionKey::of_address(ListenerKind::Inbound, app.address, &"default".into());
+    let view = view_of(objects, vec![ResourceKey::Resolution(key)]);
+    let bytes = write(&view, &[], &Parts::of_query(Some("only=linked")), 1 << 20);
+    let dump: Dump = serde_json::from_slice(&bytes).unwrap();
+    let told = dump.linked.iter().map(|linked| {
+        let applies = linked.applies.as_ref().unwrap();
+        (linked.key.target.port(), applies.mtls, applies.mtls_at.clone())
+    });
+    let of_others = BTreeMap::from([(1, MtlsMode::Disable)]);
+    assert_eq!(
+        told.collect::<Vec<_>>(),
+        [(0, MtlsMode::Permissive, of_others), (served, MtlsMode::Strict, BTreeMap::new())]
+    );
 }
 
 #[test]

@@ -190,6 +190,7 @@ fn a_workload_learns_that_it_was_relabelled() {
             labels: [("version", version)].into_iter().collect(),
             meshed: true,
             tls: UpstreamTls::None,
+            tls_at: Vec::new(),
             locality: "".into(),
             network: "".into(),
             node: "".into(),

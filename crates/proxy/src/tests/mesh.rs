@@ -308,6 +308,7 @@ fn a_member_is_awaited_even_if_it_hesitates() {
         labels: [("app", "client")].into_iter().collect(),
         meshed: true,
         tls: UpstreamTls::Mesh(identity("client")),
+        tls_at: Vec::new(),
         locality: "".into(),
         network: "".into(),
         node: "".into(),

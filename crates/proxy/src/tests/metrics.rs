@@ -122,6 +122,7 @@ fn a_caller_in_plaintext_is_known_by_its_address_from_its_first_request_on() {
         labels: [("app", "calling")].into_iter().collect(),
         meshed: false,
         tls: UpstreamTls::None,
+        tls_at: Vec::new(),
         locality: "".into(),
         network: "".into(),
         node: "".into(),

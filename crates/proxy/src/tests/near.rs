@@ -22,6 +22,7 @@ fn placed(apps: &[(&App, &str)], traffic: TrafficPolicy, protocol: Protocol) -> 
         labels: own.local.load().labels.clone(),
         meshed: true,
         tls: UpstreamTls::None,
+        tls_at: Vec::new(),
         locality: "eu/a".into(),
         network: "".into(),
         node: "".into(),

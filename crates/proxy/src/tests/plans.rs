@@ -178,6 +178,7 @@ fn a_member_that_is_dialled_by_its_address_is_named_in_metrics() {
         labels: [("app", "member")].into_iter().collect(),
         meshed: true,
         tls: UpstreamTls::None,
+        tls_at: Vec::new(),
         locality: "".into(),
         network: "".into(),
         node: "".into(),

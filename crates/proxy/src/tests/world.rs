@@ -126,6 +126,16 @@ impl Proxy {
         Self { address, process, workload, workers, control, registry, lines, _log: log }
     }
 
+    /// Opens another listener of the same kind, whose connections were going elsewhere.
+    pub(crate) fn also_for(&self, kind: ListenerKind, destination: SocketAddr) -> SocketAddr {
+        let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let address = socket.local_addr().unwrap();
+        let original = OriginalDestination::Fixed(destination);
+        let listener = Listener::new(kind, self.workload.clone(), original, socket);
+        self.workers.as_ref().unwrap().listen(&Arc::new(listener));
+        address
+    }
+
     /// Resources that were asked for beside the settings.
     pub(crate) fn asked(&self) -> usize {
         self.control.subscribed.lock().unwrap().len() - 1
@@ -299,6 +309,7 @@ pub(crate) fn endpoint(version: &str, address: SocketAddr, mutual: bool) -> Endp
         },
         owner: format!("reviews-{version}").into(),
         tls: if mutual { UpstreamTls::Mesh(identity("reviews")) } else { UpstreamTls::None },
+        tls_at: Vec::new(),
         ready: true,
         weight: 1,
         network: "".into(),

@@ -2,8 +2,8 @@
 
 use ironmesh_model::draw::Share;
 use ironmesh_model::policy::{
-    DestinationPolicy, InboundPolicy, MtlsMode, Policy, PortPolicy, RetryBudget, Subset,
-    TrafficPolicy,
+    DestinationPolicy, InboundPart, InboundPolicy, MtlsMode, Policy, PortPolicy, RetryBudget,
+    Subset, TrafficPolicy,
 };
 use prost::{Message, Oneof};
 
@@ -247,16 +247,56 @@ pub(super) struct InboundPolicyMessage {
     id: Option<ObjectIdMessage>,
     #[prost(uint32, optional, tag = "2")]
     mtls: Option<u32>,
+    #[prost(message, repeated, tag = "3")]
+    parts: Vec<InboundPartMessage>,
 }
 
 impl Coded for InboundPolicy {
     type Message = InboundPolicyMessage;
 
     fn message(&self) -> InboundPolicyMessage {
-        InboundPolicyMessage { id: Some(self.id.message()), mtls: self.mtls.map(mtls_number) }
+        InboundPolicyMessage {
+            id: Some(self.id.message()),
+            mtls: self.mtls.map(mtls_number),
+            parts: messages(&self.parts),
+        }
     }
 
     fn value(m: InboundPolicyMessage) -> Result<Self, DecodeError> {
-        Ok(Self { id: required(m.id, "the id of a policy")?, mtls: m.mtls.map(mtls).transpose()? })
+        Ok(Self {
+            id: required(m.id, "the id of a policy")?,
+            mtls: m.mtls.map(mtls).transpose()?,
+            parts: values(m.parts)?,
+        })
+    }
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct InboundPartMessage {
+    #[prost(message, optional, tag = "1")]
+    workloads: Option<LabelsMessage>,
+    #[prost(uint32, optional, tag = "2")]
+    port: Option<u32>,
+    #[prost(uint32, tag = "3")]
+    mtls: u32,
+}
+
+impl Coded for InboundPart {
+    type Message = InboundPartMessage;
+
+    fn message(&self) -> InboundPartMessage {
+        InboundPartMessage {
+            workloads: labels_message(&self.workloads),
+            port: self.port.map(u32::from),
+            mtls: mtls_number(self.mtls),
+        }
+    }
+
+    fn value(m: InboundPartMessage) -> Result<Self, DecodeError> {
+        Ok(Self {
+            workloads: labels(m.workloads),
+            port: m.port.map(|port| narrow(port, "the port of a workload")).transpose()?,
+            mtls: mtls(m.mtls)?,
+        })
     }
 }

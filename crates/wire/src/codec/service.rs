@@ -5,8 +5,8 @@ use std::sync::Arc;
 use ironmesh_model::chunk::Chunk;
 use ironmesh_model::policy::Distribution;
 use ironmesh_model::service::{
-    Discovery, Endpoint, EndpointAddress, Endpoints, NamedMember, PortMap, Protocol, Service,
-    ServicePort, UpstreamTls, Workload,
+    Discovery, Endpoint, EndpointAddress, Endpoints, NamedMember, PortMap, PortTls, Protocol,
+    Service, ServicePort, UpstreamTls, Workload,
 };
 use prost::{Message, Oneof};
 
@@ -191,6 +191,28 @@ pub(super) struct EndpointMessage {
     locality: String,
     #[prost(string, tag = "17")]
     node: String,
+    #[prost(message, repeated, tag = "23")]
+    tls_at: Vec<PortTlsMessage>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct PortTlsMessage {
+    #[prost(uint32, tag = "1")]
+    port: u32,
+    #[prost(oneof = "TlsMessage", tags = "9, 10, 16, 21, 22")]
+    tls: Option<TlsMessage>,
+}
+
+impl Coded for PortTls {
+    type Message = PortTlsMessage;
+
+    fn message(&self) -> PortTlsMessage {
+        PortTlsMessage { port: u32::from(self.port), tls: tls_message(&self.tls) }
+    }
+
+    fn value(m: PortTlsMessage) -> Result<Self, DecodeError> {
+        Ok(Self { port: narrow(m.port, "the port of an endpoint")?, tls: tls(m.tls)? })
+    }
 }
 
 /// How to speak to an endpoint. Always there: what a build does not know is an error, not plaintext.
@@ -289,6 +311,7 @@ impl Coded for Endpoint {
             cluster: text(&self.cluster),
             locality: text(&self.locality),
             node: text(&self.node),
+            tls_at: messages(&self.tls_at),
         }
     }
 
@@ -308,6 +331,7 @@ impl Coded for Endpoint {
             workload: required(m.workload, "the workload of an endpoint")?,
             owner: m.owner.into(),
             tls: tls(m.tls)?,
+            tls_at: values(m.tls_at)?,
             ready: m.ready,
             weight: m.weight,
             network: m.network.into(),
@@ -368,6 +392,8 @@ pub(super) struct WorkloadMessage {
     network: String,
     #[prost(string, tag = "19")]
     node: String,
+    #[prost(message, repeated, tag = "23")]
+    tls_at: Vec<PortTlsMessage>,
 }
 
 impl Coded for Workload {
@@ -384,6 +410,7 @@ impl Coded for Workload {
             network: text(&self.network),
             node: text(&self.node),
             tls: tls_message(&self.tls),
+            tls_at: messages(&self.tls_at),
         }
     }
 
@@ -398,6 +425,7 @@ impl Coded for Workload {
             network: m.network.into(),
             node: m.node.into(),
             tls: tls(m.tls)?,
+            tls_at: values(m.tls_at)?,
         })
     }
 }

@@ -65,6 +65,9 @@ fn lines(hop: &Hop) -> Vec<String> {
 fn event(lines: &mut Vec<String>, event: &Event) {
     match event {
         Event::Resolved { key, outcome } => lines.push(format!("looked up {key}: {outcome}")),
+        Event::Takes { mode, port, by } => {
+            lines.push(format!("takes {} at port {port}: {by}", mode.word()));
+        }
         Event::Lost { route, why, alternatives } if alternatives.is_empty() => {
             lines.push(format!("  -  {route}: {why}"));
         }

@@ -129,10 +129,12 @@ fn entries(dump: &Dump) -> Vec<Entry> {
                         _ => None,
                     }
                 });
-                entries.extend(inbound.map(|(port, applies)| {
-                    let (matches, destination) = behind(port, applies);
-                    entry(Kind::of(applies.protocol), &matches, &destination)
-                }));
+                for (port, applies) in inbound {
+                    let kind = Kind::of(applies.protocol);
+                    for (matches, destination) in behind(port, applies) {
+                        entries.push(entry(kind, &matches, &destination));
+                    }
+                }
                 if entries.len() == before {
                     let nobody = "nothing yet: nobody has called this workload";
                     entries.push(entry(Kind::Either, "ALL", nobody));
@@ -173,17 +175,16 @@ fn outbound(address: std::net::IpAddr, port: u16, applies: &HeldApplies) -> Entr
     Entry { address, port, kind, matches: matches.to_owned(), destination }
 }
 
-/// A port of the workload.
-fn behind(port: u16, applies: &HeldApplies) -> (String, String) {
-    let mtls = match applies.mtls {
-        MtlsMode::Permissive => "PERMISSIVE",
-        MtlsMode::Strict => "STRICT",
-        MtlsMode::Disable => "DISABLE",
-    };
-    if port == EVERY_PORT {
-        return (format!("Addr: *:*; mTLS: {mtls}"), "InboundPassthroughCluster".to_owned());
+/// A port of the workload; or all that no service serves, after those of which policies say something.
+fn behind(port: u16, applies: &HeldApplies) -> Vec<(String, String)> {
+    let matches = |port: &str, mode: MtlsMode| format!("Addr: *:{port}; mTLS: {}", mode.word());
+    if port != EVERY_PORT {
+        let cluster = format!("Cluster: inbound|{port}||");
+        return vec![(matches(&port.to_string(), applies.mtls), cluster)];
     }
-    (format!("Addr: *:{port}; mTLS: {mtls}"), format!("Cluster: inbound|{port}||"))
+    let own = applies.mtls_at.iter().map(|(port, mode)| matches(&port.to_string(), *mode));
+    let all = own.chain([matches("*", applies.mtls)]);
+    all.map(|matches| (matches, "InboundPassthroughCluster".to_owned())).collect()
 }
 
 fn table(entries: &[Entry]) -> String {

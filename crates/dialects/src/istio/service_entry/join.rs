@@ -298,6 +298,7 @@ impl<K: Ord + Clone> Entries<K> {
             },
             owner: id.hostname.clone(),
             tls: self.tls(part, given),
+            tls_at: Vec::new(),
             ready: true,
             weight: given.weight,
             network: given.network.clone(),

@@ -1,8 +1,10 @@
 //! `PeerAuthentication`.
 
+use ironmesh_model::policy::InboundPolicy;
 use serde_json::Value;
 
 use super::{Check, at, is_given};
+use crate::istio::peer_authentication::port;
 use crate::path::field;
 
 impl Check<'_> {
@@ -20,9 +22,14 @@ impl Check<'_> {
         if ports.is_some_and(serde_json::Map::is_empty) {
             self.refuse(path, "this takes a port and its mode");
         }
-        for (port, _) in ports.into_iter().flatten() {
-            if !port.parse::<u16>().is_ok_and(|port| port > 0) {
-                self.refuse(&field(path, port), "a port is from 1 to 65535");
+        let most = InboundPolicy::PARTS_MAX;
+        if ports.is_some_and(|ports| ports.len() > most) {
+            self.refuse(path, format!("this takes at most {most} ports"));
+            return;
+        }
+        for (key, _) in ports.into_iter().flatten() {
+            if port(key).is_none() {
+                self.refuse(&field(path, key), "a port is from 1 to 65535");
             }
         }
     }

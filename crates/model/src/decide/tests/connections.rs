@@ -238,6 +238,65 @@ fn a_strict_workload_refuses_plaintext_by_request_and_by_connection() {
 }
 
 #[test]
+fn a_port_takes_what_is_said_of_it_and_others_what_is_said_of_the_workload() {
+    let mut policy = inbound_policy(("default", "p"), 0, Some(("app", "app")), None);
+    policy.policy.parts = at_ports(&[(9081, MtlsMode::Permissive), (7000, MtlsMode::Disable)]);
+    let mut objects = mesh(Vec::new());
+    objects.inbound_policies =
+        vec![policy, inbound_policy(("default", "all"), 0, None, Some(MtlsMode::Strict))];
+    let mut proxy = Proxy::sidecar(objects, "default", &[("app", "app")]);
+    let mut decide = |port: u16, by_request: bool| {
+        let local = proxy.local();
+        let connection = Connection {
+            listener: ListenerKind::Inbound,
+            destination: ([10, 77, 1, 0], port).into(),
+            peer: Seen::Absent,
+            ..connection(&local)
+        };
+        let headers = Vec::new();
+        let traffic = match by_request {
+            true => Traffic::Request(connection, request(&headers, "app", "/")),
+            false => Traffic::Connection(connection),
+        };
+        let mut trace = Trace::default();
+        let plan = proxy.decide(&traffic, Draw(0), &mut trace).plan;
+        let by = trace.0.into_iter().find_map(|event| match event {
+            Event::Takes { by, .. } => Some(by),
+            _ => None,
+        });
+        (plan, by.unwrap())
+    };
+    let of_port = "PeerAuthentication default/p, for this port".to_owned();
+    for by_request in [false, true] {
+        let served = decide(9081, by_request);
+        assert_eq!(served, (Plan::ToWorkload(MtlsMode::Permissive), of_port.clone()));
+        let unserved = decide(7000, by_request);
+        assert_eq!(unserved, (Plan::ToWorkload(MtlsMode::Disable), of_port.clone()));
+        for other in [9080, 1, 65_535] {
+            let refused = (Plan::Answer(0), "PeerAuthentication default/all".to_owned());
+            assert_eq!(decide(other, by_request), refused, "{other}");
+        }
+    }
+}
+
+#[test]
+fn a_member_that_is_dialled_is_spoken_to_as_its_port_takes_it() {
+    let mut objects = mesh(Vec::new());
+    objects.workloads = vec![workload("default", "member", [10, 77, 5, 1], &[("app", "m")])];
+    let mut policy = inbound_policy(("default", "p"), 0, Some(("app", "m")), None);
+    policy.policy.parts = at_ports(&[(6001, MtlsMode::Disable)]);
+    objects.inbound_policies = vec![policy];
+    let mut proxy = Proxy::sidecar(objects, "default", &[]);
+    let expected = UpstreamTls::Mesh(identity("default", "member"));
+    for (destination, tls) in
+        [("10.77.5.1:6000", &expected), ("10.77.5.1:6001", &UpstreamTls::None)]
+    {
+        let decision = connect(&mut proxy, destination, Seen::NotRead);
+        assert_eq!((&decision.plan, decision.upstream_tls()), (&Plan::Passthrough, tls));
+    }
+}
+
+#[test]
 fn a_direct_response_is_an_answer_with_a_body() {
     let body: Arc<[u8]> = b"teapot".as_slice().into();
     let answer = DirectResponse { status: 418, body };

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use crate::finding::{Finding, FindingCode};
 use crate::host::intersection;
 use crate::name::Name;
-use crate::service::UpstreamTls;
+use crate::policy::Policy;
+use crate::service::{Endpoint, UpstreamTls};
 use crate::snapshot::NamedSecret;
 use crate::snapshot::destination::credential;
 use crate::snapshot::index::DestinationPolicyEntry;
@@ -26,10 +27,17 @@ pub(super) fn plaintext_endpoints(
     } else {
         reader.services_named(&entry.host)
     };
-    let plain = services
-        .into_iter()
-        .flat_map(|service| reader.all_endpoints(service))
-        .find(|endpoint| endpoint.tls == UpstreamTls::None);
+    let Policy::Destination(policy) = &*entry.policy else { return };
+    let subsets = policy.subsets.iter().map(|subset| &subset.traffic);
+    let own_ports = policy.traffic.iter().chain(subsets).flat_map(|traffic| &traffic.ports);
+    let own_ports: BTreeSet<u16> = own_ports.map(|own| own.port).collect();
+    // What is said for single ports takes the place of what is said of all.
+    let is_plain = |endpoint: &&Endpoint| {
+        let ports = endpoint.ports.iter().filter(|map| !own_ports.contains(&map.service));
+        ports.map(|map| endpoint.tls_at(map.target)).any(|tls| *tls == UpstreamTls::None)
+    };
+    let plain =
+        services.into_iter().flat_map(|service| reader.all_endpoints(service)).find(is_plain);
     let Some(endpoint) = plain else { return };
     let workload = &endpoint.workload;
     for path in &entry.mutual_tls_at {

@@ -1,16 +1,18 @@
 //! Changes of services and their endpoints.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::count;
 use crate::chunk::{Chunk, Chunked};
 use crate::name::{Labels, Name, ServiceId};
-use crate::service::{Endpoint, EndpointAddress, Service, UpstreamTls, Workload};
+use crate::resource::EVERY_PORT;
+use crate::service::{Endpoint, EndpointAddress, PortTls, Service, UpstreamTls, Workload};
 use crate::snapshot::cell::{Name as Cell, Touched};
+use crate::snapshot::inbound::Takes;
 use crate::snapshot::index::{Aged, EndpointEntry, Index, ServiceEntry};
-use crate::snapshot::{Reach, check, inbound};
+use crate::snapshot::{Reach, check};
 
 impl Index {
     pub(super) fn edit_service(
@@ -207,25 +209,41 @@ impl Index {
 
     /// An endpoint as callers see it: one that takes mutual TLS does so as its policies say.
     fn endpoint_seen(&self, given: &Arc<Endpoint>) -> Arc<Endpoint> {
-        if self.takes(&given.tls, &given.workload.namespace, &given.labels) {
-            given.clone()
-        } else {
-            Arc::new(Endpoint { tls: UpstreamTls::None, ..(**given).clone() })
+        let ports = |_: &Takes<'_>| given.ports.iter().map(|map| map.target).collect();
+        match self.tls_seen(&given.tls, &given.workload.namespace, &given.labels, ports) {
+            Some((tls, tls_at)) => Arc::new(Endpoint { tls, tls_at, ..(**given).clone() }),
+            None => given.clone(),
         }
     }
 
     /// A workload as callers see it.
     pub(super) fn workload_seen(&self, given: &Arc<Workload>) -> Arc<Workload> {
-        if self.takes(&given.tls, &given.id.namespace, &given.labels) {
-            given.clone()
-        } else {
-            Arc::new(Workload { tls: UpstreamTls::None, ..(**given).clone() })
+        match self.tls_seen(&given.tls, &given.id.namespace, &given.labels, |takes| takes.ports()) {
+            Some((tls, tls_at)) => Arc::new(Workload { tls, tls_at, ..(**given).clone() }),
+            None => given.clone(),
         }
     }
 
-    /// Whether a workload is to be spoken to as it says.
-    fn takes(&self, tls: &UpstreamTls, namespace: &str, labels: &Labels) -> bool {
-        !tls.is_encrypted() || inbound::takes_mutual_tls(self, namespace, labels)
+    /// How callers speak to a workload that is to be spoken to like this unless policies turn that off,
+    /// and at which of some ports they do otherwise; `None`: like this everywhere.
+    fn tls_seen(
+        &self,
+        given: &UpstreamTls,
+        namespace: &str,
+        labels: &Labels,
+        ports: impl Fn(&Takes<'_>) -> BTreeSet<u16>,
+    ) -> Option<(UpstreamTls, Vec<PortTls>)> {
+        if !given.is_encrypted() {
+            return None;
+        }
+        let takes = Takes::of(self, namespace, labels);
+        let everywhere = takes.mutual_tls_at(EVERY_PORT);
+        let others = ports(&takes).into_iter();
+        let others = others.filter(|port| takes.mutual_tls_at(*port) != everywhere);
+        let tls = |takes: bool| if takes { given.clone() } else { UpstreamTls::None };
+        let tls_at: Vec<PortTls> =
+            others.map(|port| PortTls { port, tls: tls(!everywhere) }).collect();
+        (!everywhere || !tls_at.is_empty()).then(|| (tls(everywhere), tls_at))
     }
 
     /// Looks at the workloads and endpoints in a namespace, or at all of them, after policies

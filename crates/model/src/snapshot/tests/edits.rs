@@ -138,7 +138,12 @@ impl World {
                 let modes = [None, Some(MtlsMode::Strict), Some(MtlsMode::Disable)];
                 let selector = how.is_multiple_of(2).then_some(("app", "a"));
                 let mode = modes[usize::from(how / 2) % 3];
-                let source = inbound_policy((namespace, name), created, selector, mode);
+                let mut source = inbound_policy((namespace, name), created, selector, mode);
+                source.only_oldest = how >= 100;
+                if how % 5 < 2 {
+                    let of = |port| (port, modes[1 + usize::from(how % 2)].unwrap());
+                    source.policy.parts = at_ports(&[of(9081), of(1 + u16::from(how % 3))]);
+                }
                 let id = source.policy.id.clone();
                 put(&mut self.inbound_policies, id.clone(), source.clone(), keep);
                 vec![Edit::InboundPolicy(id, keep.then(|| source.into()))]

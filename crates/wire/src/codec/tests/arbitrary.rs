@@ -11,9 +11,9 @@ use ironmesh_model::listeners::{Domains, GatewayListener, GatewayProtocol, Liste
 use ironmesh_model::log_format::LogFormat;
 use ironmesh_model::network::Network;
 use ironmesh_model::policy::{
-    ClientTls, ConnectionPool, DestinationPolicy, Distribution, Http2Keepalive, InboundPolicy,
-    Keepalive, MtlsMode, OutlierDetection, Policy, PortPolicy, RetryBudget, Subset, TlsMode,
-    TrafficPolicy,
+    ClientTls, ConnectionPool, DestinationPolicy, Distribution, Http2Keepalive, InboundPart,
+    InboundPolicy, Keepalive, MtlsMode, OutlierDetection, Policy, PortPolicy, RetryBudget, Subset,
+    TlsMode, TrafficPolicy,
 };
 use ironmesh_model::resource::{
     Applies, DefaultBackend, Destination, InboundPort, Join, Resolution,
@@ -25,8 +25,8 @@ use ironmesh_model::route::{
     RedirectPath, RedirectPort, Rewrite, Route, Rule,
 };
 use ironmesh_model::service::{
-    Discovery, Endpoint, EndpointAddress, Endpoints, NamedMember, PortMap, Protocol, Service,
-    ServicePort, UpstreamTls, Workload,
+    Discovery, Endpoint, EndpointAddress, Endpoints, NamedMember, PortMap, PortTls, Protocol,
+    Service, ServicePort, UpstreamTls, Workload,
 };
 use ironmesh_model::settings::{AccessLogEncoding, IngressControl, OutboundPolicy, Settings};
 use ironmesh_model::text_match::TextMatch;
@@ -506,7 +506,8 @@ fn policy() -> impl Strategy<Value = Policy> {
                 Policy::Destination(DestinationPolicy { id, traffic, subsets, fills })
             }
         ),
-        (object(), of(mtls())).prop_map(|(id, mtls)| Policy::Inbound(InboundPolicy { id, mtls })),
+        (object(), of(mtls()), vec(inbound_part(), 0..3))
+            .prop_map(|(id, mtls, parts)| Policy::Inbound(InboundPolicy { id, mtls, parts })),
     ]
 }
 
@@ -579,19 +580,34 @@ fn traffic() -> impl Strategy<Value = TrafficPolicy> {
 }
 
 fn workload() -> impl Strategy<Value = Workload> {
-    (workload_id(), name(), identity(), labels(), any::<bool>(), tls(), vec(name(), 3)).prop_map(
-        |(id, owner, identity, labels, meshed, tls, place)| Workload {
+    (workload_id(), name(), identity(), labels(), any::<bool>(), ways(), vec(name(), 3)).prop_map(
+        |(id, owner, identity, labels, meshed, (tls, tls_at), place)| Workload {
             id,
             owner,
             identity,
             labels,
             meshed,
             tls,
+            tls_at,
             locality: place[0].clone(),
             network: place[1].clone(),
             node: place[2].clone(),
         },
     )
+}
+
+/// How to speak to something, and at some ports.
+fn ways() -> impl Strategy<Value = (UpstreamTls, Vec<PortTls>)> {
+    let at = (any::<u16>(), tls()).prop_map(|(port, tls)| PortTls { port, tls });
+    (tls(), vec(at, 0..3))
+}
+
+fn inbound_part() -> impl Strategy<Value = InboundPart> {
+    (labels(), of(any::<u16>()), mtls()).prop_map(|(workloads, port, mtls)| InboundPart {
+        workloads,
+        port,
+        mtls,
+    })
 }
 
 fn endpoints() -> impl Strategy<Value = Endpoints> {
@@ -643,10 +659,10 @@ fn endpoint() -> impl Strategy<Value = Endpoint> {
         (any::<u16>(), any::<u16>()).prop_map(|(service, target)| PortMap { service, target });
     (
         (name(), address, vec(port, 0..3), labels(), workload_id(), name()),
-        tls(),
+        ways(),
         (any::<bool>(), any::<u32>(), name(), name(), name(), name()),
     )
-        .prop_map(|(first, tls, last)| {
+        .prop_map(|(first, (tls, tls_at), last)| {
             let (id, address, ports, labels, workload, owner) = first;
             let (ready, weight, network, cluster, locality, node) = last;
             Endpoint {
@@ -657,6 +673,7 @@ fn endpoint() -> impl Strategy<Value = Endpoint> {
                 workload,
                 owner,
                 tls,
+                tls_at,
                 ready,
                 weight,
                 network,

@@ -14,9 +14,9 @@ use ironmesh_model::listeners::{
 use ironmesh_model::log_format::LogFormat;
 use ironmesh_model::policy::{
     Balance, Balancer, ClientTls, ConnectionPool, DestinationPolicy, Distribute, Distribution,
-    Failover, HashBalance, HashCookie, HashKey, HashTable, Http2Keepalive, InboundPolicy,
-    Keepalive, LocalityBalance, MtlsMode, OutlierDetection, Policy, PortPolicy, ProxyProtocol,
-    RetryBudget, Subset, TlsMode, TrafficPolicy, Tunnel, Warmup, ZoneAware,
+    Failover, HashBalance, HashCookie, HashKey, HashTable, Http2Keepalive, InboundPart,
+    InboundPolicy, Keepalive, LocalityBalance, MtlsMode, OutlierDetection, Policy, PortPolicy,
+    ProxyProtocol, RetryBudget, Subset, TlsMode, TrafficPolicy, Tunnel, Warmup, ZoneAware,
 };
 use ironmesh_model::resource::{
     Applies, DefaultBackend, Destination, InboundPort, Join, Resolution,
@@ -28,8 +28,8 @@ use ironmesh_model::route::{
     RedirectPath, RedirectPort, Rewrite, Route, Rule,
 };
 use ironmesh_model::service::{
-    Discovery, Endpoint, EndpointAddress, Endpoints, PortMap, Protocol, Service, ServicePort,
-    UpstreamTls, Workload,
+    Discovery, Endpoint, EndpointAddress, Endpoints, PortMap, PortTls, Protocol, Service,
+    ServicePort, UpstreamTls, Workload,
 };
 use ironmesh_model::settings::{AccessLogEncoding, IngressControl, OutboundPolicy, Settings};
 use ironmesh_model::text_match::TextMatch;
@@ -51,9 +51,12 @@ pub(super) fn resources() -> Vec<(&'static str, Resource)> {
         ("service", Resource::Service(service().into())),
         ("policy, destination", Resource::Policy(destination_policy().into())),
         ("policy, inbound", Resource::Policy(inbound_policy().into())),
+        ("policy, inbound, of ports", Resource::Policy(inbound_policy_of_ports().into())),
         ("workload, nobody", Resource::Workload(None)),
         ("workload", Resource::Workload(Some(workload().into()))),
+        ("workload, of ports", Resource::Workload(Some(workload_of_ports().into()))),
         ("endpoints", Resource::Endpoints(endpoints().into())),
+        ("endpoints, of ports", Resource::Endpoints(endpoints_of_ports().into())),
         ("domains", Resource::Domains(domains().into())),
     ]
 }
@@ -462,7 +465,24 @@ fn inbound_policy() -> Policy {
     Policy::Inbound(InboundPolicy {
         id: ObjectId::new("PeerAuthentication", "default", "default"),
         mtls: Some(MtlsMode::Strict),
+        parts: Vec::new(),
     })
+}
+
+fn inbound_policy_of_ports() -> Policy {
+    let port =
+        |port: u16, mtls| InboundPart { workloads: Labels::default(), port: Some(port), mtls };
+    let parts = vec![
+        port(8080, MtlsMode::Disable),
+        port(9090, MtlsMode::Permissive),
+        InboundPart {
+            workloads: [("app", "reviews")].into_iter().collect(),
+            port: None,
+            mtls: MtlsMode::Strict,
+        },
+    ];
+    let id = ObjectId::new("PeerAuthentication", "default", "reviews");
+    Policy::Inbound(InboundPolicy { id, mtls: None, parts })
 }
 
 fn workload_id() -> WorkloadId {
@@ -486,10 +506,26 @@ fn workload() -> Workload {
         labels: [("app", "reviews"), ("version", "v1")].into_iter().collect(),
         meshed: true,
         tls: UpstreamTls::Mesh(identity()),
+        tls_at: Vec::new(),
         locality: "eu/a/1".into(),
         network: "n".into(),
         node: "node-1".into(),
     }
+}
+
+fn workload_of_ports() -> Workload {
+    Workload { tls_at: plaintext_at(8080), ..workload() }
+}
+
+fn plaintext_at(port: u16) -> Vec<PortTls> {
+    vec![PortTls { port, tls: UpstreamTls::None }]
+}
+
+fn endpoints_of_ports() -> Endpoints {
+    let mut endpoints = endpoints();
+    endpoints.endpoints.truncate(1);
+    Arc::make_mut(&mut endpoints.endpoints[0]).tls_at = plaintext_at(9081);
+    endpoints
 }
 
 fn endpoints() -> Endpoints {
@@ -501,6 +537,7 @@ fn endpoints() -> Endpoints {
         workload: workload_id(),
         owner: "reviews-v1".into(),
         tls: UpstreamTls::Mesh(identity()),
+        tls_at: Vec::new(),
         ready: true,
         weight: 1,
         network: "".into(),
@@ -512,6 +549,7 @@ fn endpoints() -> Endpoints {
         id: "external".into(),
         address: EndpointAddress::Dns("api.example".into()),
         tls: UpstreamTls::None,
+        tls_at: Vec::new(),
         ready: false,
         weight: 0,
         network: "outside".into(),

@@ -13,12 +13,12 @@ use ironmesh_model::service::{
     Workload,
 };
 use ironmesh_model::snapshot::{
-    DestinationPolicySource, Edit, GatewayServer, GatewaySource, InboundPolicySource, Objects,
-    Reach, RouteFields, RouteSource, ServiceSource,
+    DestinationPolicySource, Edit, GatewayServer, GatewaySource, InboundFields,
+    InboundPolicySource, Objects, Reach, RouteFields, RouteSource, ServiceSource,
 };
 use ironmesh_model::text_match::TextMatch;
 use ironmesh_model::{
-    ListenerKind, ObjectId, ResolutionKey, Resource, ServiceId, Snapshot, Target, View,
+    Labels, ListenerKind, ObjectId, ResolutionKey, Resource, ServiceId, Snapshot, Target, View,
 };
 use tokio::task::JoinHandle;
 
@@ -163,6 +163,7 @@ fn workload(namespace: &str, name: &str) -> Workload {
         labels: [("app", name)].into_iter().collect(),
         meshed: true,
         tls: UpstreamTls::Mesh(identity.clone()),
+        tls_at: Vec::new(),
         identity,
         locality: "".into(),
         network: "".into(),
@@ -192,6 +193,7 @@ fn endpoint(service: &str, uid: &str, ip: [u8; 4]) -> Endpoint {
         workload: workload.id,
         owner: service.into(),
         tls: workload.tls,
+        tls_at: Vec::new(),
         ready: true,
         weight: 1,
         network: "".into(),
@@ -252,6 +254,17 @@ fn route(name: &str, hosts: &[&str], gateways: &[&str], weight: u32) -> RouteSou
 
 fn edit_of_route(source: RouteSource) -> Edit {
     Edit::Route(source.route.id.clone(), Some(source.into()))
+}
+
+/// What a policy of a namespace says of all its workloads, or of those that are selected.
+fn edit_of_policy(namespace: &str, selectors: Option<Vec<Labels>>) -> Edit {
+    let id = ObjectId::new("PeerAuthentication", namespace, "p");
+    let policy = InboundPolicy { id: id.clone(), mtls: Some(MtlsMode::Strict), parts: Vec::new() };
+    let fields = InboundFields { selector: "spec.selector", ports: None };
+    let found = Vec::new();
+    let source =
+        InboundPolicySource { policy, selectors, only_oldest: true, found, fields, created: 0 };
+    Edit::InboundPolicy(id, Some(source.into()))
 }
 
 fn policy(n: u16, versions: &[&str]) -> DestinationPolicySource {
@@ -353,17 +366,7 @@ async fn costs(services: u16) -> Vec<(&'static str, (u64, u64, u64))> {
     new.addresses = vec![IpAddr::from([10, 96, 200, 1])];
     let created = Edit::Service(new.id.clone(), Some((new.into(), Reach::since(9))));
     costs.push(("an absent host is created", place.edit([created]).await));
-    let strict = InboundPolicy {
-        id: ObjectId::new("PeerAuthentication", "shop", "p"),
-        mtls: Some(MtlsMode::Strict),
-    };
-    let strict = InboundPolicySource {
-        policy: strict,
-        selectors: None,
-        selected_by: "spec.selector",
-        created: 0,
-    };
-    let strict = Edit::InboundPolicy(strict.policy.id.clone(), Some(strict.into()));
+    let strict = edit_of_policy("shop", None);
     costs.push(("a policy elsewhere", place.edit([strict]).await));
     let another = route("web6", &["h6.example.com", "another.example.com"], &["default/gw"], 90);
     let (queries, _, keys) = place.edit([edit_of_route(another)]).await;
@@ -453,14 +456,8 @@ async fn what_selects_a_proxy_is_followed() {
         other => panic!("{other:?}"),
     };
     assert!(!policies());
-    let strict = InboundPolicy {
-        id: ObjectId::new("PeerAuthentication", "default", "p"),
-        mtls: Some(MtlsMode::Strict),
-    };
     let selectors = Some(vec![[("role", "payments")].into_iter().collect()]);
-    let selected_by = "spec.selector";
-    let strict = InboundPolicySource { policy: strict, selectors, selected_by, created: 0 };
-    place.edit([Edit::InboundPolicy(strict.policy.id.clone(), Some(strict.into()))]).await;
+    place.edit([edit_of_policy("default", selectors)]).await;
     assert!(!policies());
     let mut relabelled = workload("default", "client");
     relabelled.labels = [("role", "payments")].into_iter().collect();
