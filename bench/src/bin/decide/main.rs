@@ -235,6 +235,7 @@ fn endpoint(version: &str, last: u8) -> Endpoint {
         },
         owner: "reviews".into(),
         tls: UpstreamTls::None,
+        tls_at: Vec::new(),
         ready: true,
         weight: 1,
         network: "".into(),
