@@ -188,6 +188,14 @@ commands! {
     DownstreamLocalPort, ["DOWNSTREAM_LOCAL_PORT"], Argument::None, true;
     /// The identity of the client, if mutual TLS proved it.
     DownstreamIdentity, ["DOWNSTREAM_PEER_URI_SAN"], Argument::None, true;
+    /// The proxy's own identity towards the client, if it ended mutual TLS.
+    DownstreamLocalIdentity, ["DOWNSTREAM_LOCAL_URI_SAN"], Argument::None, false;
+    /// Version of the client's TLS.
+    DownstreamTlsVersion, ["DOWNSTREAM_TLS_VERSION"], Argument::None, false;
+    /// The identity of the endpoint, if mutual TLS proved it.
+    UpstreamIdentity, ["UPSTREAM_PEER_URI_SAN"], Argument::None, false;
+    /// The proxy's own identity towards the endpoint, likewise.
+    UpstreamLocalIdentity, ["UPSTREAM_LOCAL_URI_SAN"], Argument::None, false;
     /// Whom the client's TLS names.
     ServerName, ["REQUESTED_SERVER_NAME"], Argument::Word(&["SNI_ONLY"]), true;
     /// The winning rule.
@@ -370,16 +378,13 @@ const UNFILLED: &[(&[&str], &str)] = &[
     ),
     (
         &[
-            "DOWNSTREAM_LOCAL_URI_SAN",
             "DOWNSTREAM_LOCAL_DNS_SAN",
             "DOWNSTREAM_LOCAL_IP_SAN",
             "DOWNSTREAM_LOCAL_EMAIL_SAN",
             "DOWNSTREAM_LOCAL_OTHERNAME_SAN",
             "DOWNSTREAM_LOCAL_SUBJECT",
-            "UPSTREAM_LOCAL_URI_SAN",
             "UPSTREAM_LOCAL_DNS_SAN",
             "UPSTREAM_LOCAL_IP_SAN",
-            "UPSTREAM_PEER_URI_SAN",
             "UPSTREAM_PEER_DNS_SAN",
             "UPSTREAM_PEER_IP_SAN",
             "UPSTREAM_PEER_SUBJECT",
@@ -388,11 +393,11 @@ const UNFILLED: &[(&[&str], &str)] = &[
             "UPSTREAM_PEER_CERT_V_START",
             "UPSTREAM_PEER_CERT_V_END",
         ],
-        "no certificates are kept with a request; `ironmesh proxy-config secret` shows the proxy's own",
+        "of certificates proxies keep the identity with a request: UPSTREAM_PEER_URI_SAN, \
+         DOWNSTREAM_LOCAL_URI_SAN; `ironmesh proxy-config secret` shows the proxy's own",
     ),
     (
         &[
-            "DOWNSTREAM_TLS_VERSION",
             "DOWNSTREAM_TLS_CIPHER",
             "DOWNSTREAM_TLS_GROUP",
             "DOWNSTREAM_TLS_SESSION_ID",
@@ -404,7 +409,7 @@ const UNFILLED: &[(&[&str], &str)] = &[
             "TLS_JA3_FINGERPRINT",
             "TLS_JA4_FINGERPRINT",
         ],
-        "how TLS was agreed is not kept with a request; members of the mesh speak TLS 1.3",
+        "of TLS proxies keep DOWNSTREAM_TLS_VERSION; members of the mesh speak TLS 1.3",
     ),
     (
         &[

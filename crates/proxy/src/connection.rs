@@ -30,6 +30,8 @@ pub(crate) struct Connection {
     pub(crate) certificate: String,
     /// What is believed of what stands in front of a gateway.
     pub(crate) topology: Topology,
+    /// Version of the TLS that was ended here; `None`: none was.
+    pub(crate) tls_version: Option<&'static str>,
     /// Whether requests on it came by HTTPS, at a gateway.
     pub(crate) https: bool,
     /// When it has become too old to carry another request; `None`: never.

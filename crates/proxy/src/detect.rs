@@ -286,7 +286,7 @@ async fn terminate(
     let over = stream.beginning_with(first).reading_ahead(&worker.buffers);
     let handshake = tls::accept(&credentials, over);
     let handshake = timeout(worker.process.limits.handshake_timeout, Box::pin(handshake));
-    let MeshConnection { stream, inside, peer } = match handshake.await {
+    let MeshConnection { stream, inside, peer, version } = match handshake.await {
         Ok(Ok(accepted)) => accepted,
         Ok(Err(error)) => {
             tracing::debug!(%error, peer = %connection.peer, "TLS handshake failed");
@@ -294,6 +294,7 @@ async fn terminate(
         }
         Err(_) => return Detected::Refused(Failure::downstream(Reason::HandshakeFailed)),
     };
+    connection.tls_version = version;
     if let Some(peer) = peer {
         connection.certificate = peer.text(credentials.identity());
         connection.peer_identity = Some(peer.identity);

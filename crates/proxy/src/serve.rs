@@ -38,6 +38,7 @@ pub(crate) fn accepted<'a>(
             true => listener.workload.topology(),
             false => Topology::default(),
         },
+        tls_version: None,
         https: false,
         expires: worker.expires(),
         server_name: Seen::NotRead,

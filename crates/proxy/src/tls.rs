@@ -9,6 +9,7 @@ use ironmesh_identity::edge::{ServerTls, client_text};
 use ironmesh_identity::{ClientAuth, peer};
 use ironmesh_model::Identity;
 use tokio_rustls::TlsStream;
+use tokio_rustls::rustls::{ProtocolVersion, ServerConnection};
 
 pub(crate) use ironmesh_identity::Credentials;
 
@@ -53,6 +54,8 @@ pub(crate) struct MeshConnection {
     pub(crate) inside: Option<Inside>,
     /// Who called.
     pub(crate) peer: Option<Peer>,
+    /// Version of TLS.
+    pub(crate) version: Option<&'static str>,
 }
 
 /// A member that has proved who it is.
@@ -86,7 +89,8 @@ pub(crate) async fn accept(credentials: &Credentials, over: Stream) -> io::Resul
         certificate.map(|certificate| HEXLOWER.encode(digest(&SHA256, certificate).as_ref()));
     let peer = identity.zip(certificate_sha256);
     let peer = peer.map(|(identity, certificate_sha256)| Peer { identity, certificate_sha256 });
-    Ok(MeshConnection { stream: Stream::tls(TlsStream::Server(tls)), inside, peer })
+    let version = version(connection);
+    Ok(MeshConnection { stream: Stream::tls(TlsStream::Server(tls)), inside, peer, version })
 }
 
 /// Takes the client's part of a handshake with the member at `address`, which must be `expected`, and
@@ -111,6 +115,8 @@ pub(crate) struct EdgeConnection {
     pub(crate) inside: Option<Inside>,
     /// The certificate that it showed, as an element of `x-forwarded-client-cert`; empty: none.
     pub(crate) certificate: String,
+    /// Version of TLS.
+    pub(crate) version: Option<&'static str>,
 }
 
 /// Takes the server's part of a handshake with a client that is no member.
@@ -123,7 +129,17 @@ pub(crate) async fn accept_at_edge(tls: &ServerTls, over: Stream) -> io::Result<
         Some(b"http/1.1" | b"http/1.0") => Some(Inside::Http1),
         Some(_) | None => None,
     };
-    Ok(EdgeConnection { stream: Stream::tls(TlsStream::Server(tls)), inside, certificate })
+    let version = version(tls.get_ref().1);
+    Ok(EdgeConnection { stream: Stream::tls(TlsStream::Server(tls)), inside, certificate, version })
+}
+
+/// The version that was agreed, as Envoy writes it.
+fn version(connection: &ServerConnection) -> Option<&'static str> {
+    match connection.protocol_version()? {
+        ProtocolVersion::TLSv1_2 => Some("TLSv1.2"),
+        ProtocolVersion::TLSv1_3 => Some("TLSv1.3"),
+        _ => None,
+    }
 }
 
 /// What a gateway speaks inside TLS with a client that is no member.

@@ -139,8 +139,9 @@ pub(crate) async fn accept(
         (Some(ServerTls::Terminate(_)), Some(Made { by: Ok(tls) })) => {
             let over = stream.beginning_with(first).reading_ahead(&worker.buffers);
             match timeout(longest, tls::accept_at_edge(tls, over)).await {
-                Ok(Ok(EdgeConnection { stream, inside: spoken, certificate })) => {
+                Ok(Ok(EdgeConnection { stream, inside: spoken, certificate, version })) => {
                     connection.certificate = certificate;
+                    connection.tls_version = version;
                     inside(worker, connection, server, (stream, spoken)).await
                 }
                 Ok(Err(error)) => {
@@ -159,7 +160,8 @@ pub(crate) async fn accept(
             };
             let over = stream.beginning_with(first).reading_ahead(&worker.buffers);
             match timeout(longest, tls::accept(&credentials, over)).await {
-                Ok(Ok(MeshConnection { stream, inside: spoken, peer })) => {
+                Ok(Ok(MeshConnection { stream, inside: spoken, peer, version })) => {
+                    connection.tls_version = version;
                     if let Some(peer) = peer {
                         connection.certificate = peer.text(credentials.identity());
                         connection.peer_identity = Some(peer.identity);

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use ironmesh_identity::{Clock, SystemClock};
+use ironmesh_model::entry::SECURE_SCHEME;
 use ironmesh_model::header_value::first_of;
 use ironmesh_model::operator::{Command, Operator, Value};
 use ironmesh_model::{Decision, HeaderLookup, Plan, Reason};
@@ -35,7 +36,9 @@ impl<'a> Told<'a> {
     ) -> Option<String> {
         let argument = operator.argument;
         let value = match Command::in_headers(operator.name)? {
-            Command::Request => first_of(argument, |name| of_request(request, name)),
+            Command::Request => {
+                first_of(argument, |name| of_request(self.connection, request, name))
+            }
             Command::Response => {
                 let response = response?;
                 first_of(argument, |name| field(&response.fields, name))
@@ -98,11 +101,16 @@ pub(crate) fn cluster<'a>(connection: &Connection, decision: &'a Decision) -> Op
 }
 
 /// A header of a request, or what stands for one.
-pub(crate) fn of_request<'v>(request: &'v RequestHead, name: &str) -> Option<Value<'v>> {
+pub(crate) fn of_request<'v>(
+    connection: &Connection,
+    request: &'v RequestHead,
+    name: &str,
+) -> Option<Value<'v>> {
     let own = match name {
         ":method" => request.method(),
         ":path" => request.target(),
         ":authority" | "host" => request.authority(),
+        ":scheme" if connection.https => SECURE_SCHEME,
         ":scheme" => request.scheme(),
         _ => return field(&request.fields, name),
     };

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use ironmesh_model::header_value::first_of;
 use ironmesh_model::operator::{Command, Value};
+use ironmesh_model::{Identity, Reason};
 use ironmesh_telemetry::AccessRecord;
 use ironmesh_telemetry::access_log::time_text;
 
@@ -55,6 +56,16 @@ impl<'a> Logged<'a> {
             Command::UpstreamLocalAddress => Value::Address(outcome.upstream_local?),
             Command::UpstreamLocalIp => Value::Ip(outcome.upstream_local?.ip()),
             Command::UpstreamLocalPort => port(outcome.upstream_local?),
+            Command::DownstreamTlsVersion => self.connection.tls_version?.into(),
+            Command::DownstreamLocalIdentity => {
+                self.connection.peer_identity.as_ref()?;
+                self.own_identity()?
+            }
+            Command::UpstreamIdentity => self.endpoint_identity()?.to_string().into(),
+            Command::UpstreamLocalIdentity => {
+                self.endpoint_identity()?;
+                self.own_identity()?
+            }
             Command::AccessLogType => match self.exchange {
                 Some(_) => "DownstreamEnd".into(),
                 None => "TcpConnectionEnd".into(),
@@ -85,6 +96,22 @@ impl<'a> Logged<'a> {
         Some(outcome.first_byte?.duration_since(outcome.started))
     }
 
+    /// Whom the endpoint has proved to be.
+    fn endpoint_identity(&self) -> Option<&'a Identity> {
+        let outcome = self.outcome;
+        let failed = matches!(outcome.reason, Reason::ConnectFailed | Reason::PeerUntrusted);
+        let tls = match &outcome.member {
+            Some(member) => &member.tls,
+            None => outcome.decision.as_ref()?.upstream_tls(),
+        };
+        tls.expected().filter(|_| outcome.upstream_tls && !failed)
+    }
+
+    fn own_identity(&self) -> Option<Value<'a>> {
+        let credentials = self.connection.workload.credentials.load();
+        Some(credentials.as_ref()?.identity().to_string().into())
+    }
+
     /// A header of the request, as it was sent on; but path and authority are also known as the client
     /// sent them, and these are what the lines have by default.
     fn request(&self, name: &str) -> Option<Value<'a>> {
@@ -94,7 +121,7 @@ impl<'a> Logged<'a> {
             ":authority" | "host" => Some(self.record.authority?.into()),
             // Nobody but the proxy itself is believed to have rewritten it.
             "x-envoy-original-path" => Some(exchange.sent.as_deref()?.target.as_deref()?.into()),
-            _ => told::of_request(head, name),
+            _ => told::of_request(self.connection, head, name),
         }
     }
 

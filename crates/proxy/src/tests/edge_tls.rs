@@ -144,6 +144,25 @@ fn status(answer: &str) -> &str {
 }
 
 #[test]
+fn the_log_may_name_server_and_version() {
+    let authority = Authority::new();
+    let app = App::named("a");
+    for (version, word) in [(TlsVersion::V12, "TLSv1.2"), (TlsVersion::V13, "TLSv1.3")] {
+        let mut server = server(&["a.example"], "a", ClientCertificate::None);
+        server.tls.as_mut().unwrap().versions = (version, version);
+        let secrets = vec![authority.secret("a", "a.example")];
+        let mut objects = objects_of(&app, vec![server], secrets);
+        let format = "%REQUESTED_SERVER_NAME% %DOWNSTREAM_TLS_VERSION% %REQ(:SCHEME)%";
+        objects.settings.set("accessLogFormat", format).unwrap();
+        let proxy = start(objects);
+        let tls = dial(&proxy, "a.example", &authority, None).unwrap();
+        assert!(ask(tls, "a.example").starts_with("HTTP/1.1 200"));
+        let line = format!("a.example {word} https\n");
+        eventually("the log line", || proxy.lines.text() == line);
+    }
+}
+
+#[test]
 fn a_client_is_served_over_tls_and_hosts_keep_to_their_servers() {
     let (ca, app) = (Authority::new(), App::http(|request| ok(&request.head)));
     let servers = vec![

@@ -185,19 +185,92 @@ fn a_caller_of_the_mesh_is_named() {
     let mesh = Mesh::new();
     let app = App::named("abc");
     let services = vec![reviews(Protocol::Http, vec![endpoint("v1", app.address, false)])];
-    let format =
-        "%DOWNSTREAM_PEER_URI_SAN% %UPSTREAM_CLUSTER% %UPSTREAM_LOCAL_ADDRESS_WITHOUT_PORT%";
+    let format = "%DOWNSTREAM_PEER_URI_SAN% %DOWNSTREAM_LOCAL_URI_SAN% %DOWNSTREAM_TLS_VERSION% \
+         %UPSTREAM_PEER_URI_SAN% %UPSTREAM_CLUSTER% %UPSTREAM_LOCAL_ADDRESS_WITHOUT_PORT%";
     let objects = with_format(Objects { services, ..Objects::default() }, "TEXT", format);
     let inbound = Proxy::start(ListenerKind::Inbound, app.address, objects);
     mesh.certify(&inbound, "reviews");
-    let outbound = mesh.outbound(Protocol::Http, &[&inbound]);
+    let services = vec![reviews(Protocol::Http, vec![endpoint("v1", inbound.address, true)])];
+    let format = "%UPSTREAM_PEER_URI_SAN% %UPSTREAM_LOCAL_URI_SAN% %DOWNSTREAM_TLS_VERSION% \
+         %DOWNSTREAM_PEER_URI_SAN%";
+    let objects = with_format(Objects { services, ..Objects::default() }, "TEXT", format);
+    let outbound = Proxy::start(ListenerKind::Outbound, service_address(), objects);
+    mesh.certify(&outbound, "client");
     assert_eq!(Wire::connect(&outbound).get("/").body, "abc");
-    let expected = format!(
-        "spiffe://cluster.local/ns/default/sa/client inbound|{}|| 127.0.0.1",
-        app.address.port()
+    let [client, server] =
+        ["client", "reviews"].map(|name| format!("spiffe://cluster.local/ns/default/sa/{name}"));
+    assert_eq!(
+        lines(&inbound, 1)[0],
+        format!("{client} {server} TLSv1.3 - inbound|{}|| 127.0.0.1", app.address.port())
     );
-    assert_eq!(lines(&inbound, 1)[0], expected);
+    assert_eq!(lines(&outbound, 1)[0], format!("{server} {client} - -"));
 }
+
+/// Istio's own format says what lines say without one.
+#[test]
+fn istio_s_default_format_gives_the_lines_that_there_are_by_default() {
+    let app = made();
+    let objects = rewriting(&app);
+    let proxy = Proxy::start(ListenerKind::Outbound, service_address(), objects.clone());
+    let mut client = Wire::connect(&proxy);
+    let mut count = 0;
+    // Without what differs from request to request: times.
+    let mut line = |encoding: &str, format: &str| {
+        proxy.change(with_format(objects.clone(), encoding, format));
+        client.send(REQUEST);
+        client.read_response(false);
+        count += 1;
+        lines(&proxy, count).pop().unwrap()
+    };
+    let words = |line: String| -> Vec<String> {
+        let of_time = [0, 11, 12];
+        let words = line.split(' ').map(str::to_owned).enumerate();
+        words.filter(|(at, _)| !of_time.contains(at)).map(|(_, word)| word).collect()
+    };
+    let by_default = words(line("TEXT", ""));
+    assert_eq!(words(line("TEXT", TEXT)), by_default);
+    let object = |line: String| -> Value {
+        let mut object: Value = serde_json::from_str(&line).unwrap();
+        for of_time in ["start_time", "duration", "upstream_service_time"] {
+            assert!(!object[of_time].is_null(), "{line}");
+            object[of_time] = Value::Null;
+        }
+        object
+    };
+    let (by_default, own) = (object(line("JSON", "")), object(line("JSON", JSON)));
+    for (name, value) in own.as_object().unwrap() {
+        assert_eq!(by_default[name], *value, "{name}");
+    }
+    assert_eq!(own.as_object().unwrap().len(), 24);
+}
+
+/// Istio's formats (`EnvoyTextLogFormat`, `EnvoyJSONLogFormatIstio`).
+const TEXT: &str = concat!(
+    r#"[%START_TIME%] "%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL%" "#,
+    r#"%RESPONSE_CODE% %RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS% %CONNECTION_TERMINATION_DETAILS% "#,
+    r#""%UPSTREAM_TRANSPORT_FAILURE_REASON%" %BYTES_RECEIVED% %BYTES_SENT% %DURATION% "#,
+    r#"%RESP(X-ENVOY-UPSTREAM-SERVICE-TIME)% "%REQ(X-FORWARDED-FOR)%" "%REQ(USER-AGENT)%" "#,
+    r#""%REQ(X-REQUEST-ID)%" "%REQ(:AUTHORITY)%" "%UPSTREAM_HOST%" %UPSTREAM_CLUSTER_RAW% "#,
+    r#"%UPSTREAM_LOCAL_ADDRESS% %DOWNSTREAM_LOCAL_ADDRESS% %DOWNSTREAM_REMOTE_ADDRESS% "#,
+    "%REQUESTED_SERVER_NAME% %ROUTE_NAME%\n"
+);
+const JSON: &str = r#"{
+    "start_time": "%START_TIME%", "route_name": "%ROUTE_NAME%", "method": "%REQ(:METHOD)%",
+    "path": "%REQ(X-ENVOY-ORIGINAL-PATH?:PATH)%", "protocol": "%PROTOCOL%",
+    "response_code": "%RESPONSE_CODE%", "response_flags": "%RESPONSE_FLAGS%",
+    "response_code_details": "%RESPONSE_CODE_DETAILS%",
+    "connection_termination_details": "%CONNECTION_TERMINATION_DETAILS%",
+    "upstream_transport_failure_reason": "%UPSTREAM_TRANSPORT_FAILURE_REASON%",
+    "bytes_received": "%BYTES_RECEIVED%", "bytes_sent": "%BYTES_SENT%", "duration": "%DURATION%",
+    "upstream_service_time": "%RESP(X-ENVOY-UPSTREAM-SERVICE-TIME)%",
+    "x_forwarded_for": "%REQ(X-FORWARDED-FOR)%", "user_agent": "%REQ(USER-AGENT)%",
+    "request_id": "%REQ(X-REQUEST-ID)%", "authority": "%REQ(:AUTHORITY)%",
+    "upstream_host": "%UPSTREAM_HOST%", "upstream_cluster": "%UPSTREAM_CLUSTER_RAW%",
+    "upstream_local_address": "%UPSTREAM_LOCAL_ADDRESS%",
+    "downstream_local_address": "%DOWNSTREAM_LOCAL_ADDRESS%",
+    "downstream_remote_address": "%DOWNSTREAM_REMOTE_ADDRESS%",
+    "requested_server_name": "%REQUESTED_SERVER_NAME%"
+}"#;
 
 #[test]
 fn a_format_changes_while_the_proxy_runs_and_one_that_is_none_in_the_encoding_is_left_aside() {

@@ -47,6 +47,7 @@ fn futures_of_connections_are_small() {
             client: String::new(),
             certificate: String::new(),
             topology: Default::default(),
+            tls_version: None,
             https: false,
             expires: None,
             server_name: Seen::Absent,

@@ -44,6 +44,7 @@ fn over_a_pipe<F: Future<Output = ()>>(
         client: String::new(),
         certificate: String::new(),
         topology: Default::default(),
+        tls_version: None,
         https: false,
         expires: None,
         server_name: Seen::NotRead,

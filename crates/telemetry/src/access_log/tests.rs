@@ -8,6 +8,8 @@ use ironmesh_model::log_format::LogFormat;
 use ironmesh_model::operator::{Command, Value};
 use ironmesh_model::settings::AccessLogEncoding;
 use ironmesh_model::{Draw, Identity, ListenerKind, Reason, Version};
+use proptest::collection::vec;
+use proptest::prelude::*;
 
 use super::*;
 
@@ -361,6 +363,44 @@ fn what_a_client_sends_is_bounded_and_cannot_end_a_line_or_a_string() {
     }
     let text = own_line("%REQ(x)%", AccessLogEncoding::Text, evil);
     assert_eq!(text.matches(char::is_control).count(), 1, "{text:?}");
+}
+
+proptest! {
+    /// Whatever the format is, and whatever stands for its operators.
+    #[test]
+    fn a_line_of_a_format_is_one_object_or_one_line(
+        texts in vec("(%|%%|%REQ\\(.{0,3}\\)(:[0-9])?%|%DURATION%|%START_TIME\\(.{0,9}\\)%|.){0,9}", 1..4),
+        told in "\\PC*|[\\x00-\\x20\"\\\\]*",
+    ) {
+        let value = |command: Command, argument: &str| match command {
+            Command::Duration => Some(Value::Number(argument.len() as u64)),
+            Command::StartTime => Some(time_text(argument, Duration::MAX).into()),
+            _ if argument.is_empty() => None,
+            _ => Some(told.clone().into()),
+        };
+        let object = serde_json::json!({"a": texts, "b": {"%": texts[0]}}).to_string();
+        if let Ok(format) = LogFormat::parse(&object)
+            && let Some(pieces) = format.pieces(AccessLogEncoding::Json)
+        {
+            let mut out = Vec::new();
+            own::write(&mut out, pieces, value);
+            let line = String::from_utf8(out).unwrap();
+            prop_assert_eq!(line.lines().count(), 1, "{}", line);
+            let read: serde_json::Value = serde_json::from_str(&line).unwrap();
+            prop_assert_eq!(read.as_object().unwrap().len(), 2, "{}", line);
+        }
+        if let Ok(format) = LogFormat::parse(&texts[0])
+            && let Some(pieces) = format.pieces(AccessLogEncoding::Text)
+        {
+            let mut out = Vec::new();
+            own::write(&mut out, pieces, value);
+            let line = String::from_utf8(out).unwrap();
+            // Control characters of the format are the operator's own.
+            let own = texts[0].matches(char::is_control).count();
+            let ascii = |line: &str| line.chars().filter(char::is_ascii_control).count();
+            prop_assert!(ascii(&line) <= own + 1, "{:?} of {:?}", line, texts[0]);
+        }
+    }
 }
 
 #[test]
