@@ -43,6 +43,8 @@ pub struct Kind {
     /// Makes an object of another version one of the preferred one, but for its `apiVersion`; none if
     /// that is all in which they differ, and objects keep it as it was sent.
     pub(crate) convert: Option<fn(&mut Value)>,
+    /// Makes an object of the preferred version one of the others, likewise.
+    pub(crate) revert: Option<fn(&mut Value)>,
     /// How its objects are shown in tables.
     pub columns: Columns,
     /// What is done with its objects.
@@ -281,12 +283,12 @@ pub const ALL: &[&str] = &[
 /// The table. A group is Kubernetes' own or custom, and has its versions, of which objects are kept in
 /// the first, and other names under which it is taken, and the form in which the mesh writes the
 /// status of its objects; a kind has its plural, its short names, where it
-/// lives, what is done with its objects, how those of other versions are converted, and how they are
-/// shown if not by name and age alone.
+/// lives, what is done with its objects, how those of other versions are converted, and back, and how they
+/// are shown if not by name and age alone.
 macro_rules! kinds {
     ($($origin:ident $group:literal $versions:tt also $aliases:tt status $status:ident {
         $($kind:ident $plural:literal $short:tt $scope:ident $treatment:ident $(($($of:tt)*))?
-            $(converted by $convert:ident)? $(shown $columns:ident)?;)*
+            $(converted by $convert:ident)? $(and back by $revert:ident)? $(shown $columns:ident)?;)*
     })*) => {
         /// The kinds that the table knows. Where two share a plural or a short name, the earlier is
         /// meant.
@@ -301,6 +303,7 @@ macro_rules! kinds {
             custom: origin!($origin),
             fields: treatment!(@fields $treatment $($($of)*)?),
             convert: convert!($($convert)?),
+            revert: convert!($($revert)?),
             columns: columns!($($columns)?),
             treatment: treatment!($treatment $($($of)*)?),
             status: status!($status),
@@ -463,7 +466,7 @@ kinds! {
         EndpointSlice "endpointslices" [] namespaced model(core::EndpointSlice, kubernetes::endpoint_slice) shown ENDPOINT_SLICE;
     }
     native "networking.k8s.io" ["v1", "v1beta1"] also [("extensions", "v1beta1")] status none {
-        Ingress "ingresses" ["ing"] namespaced model(core::Ingress, kubernetes::ingress) converted by old_ingress shown INGRESS;
+        Ingress "ingresses" ["ing"] namespaced model(core::Ingress, kubernetes::ingress) converted by old_ingress and back by as_old_ingress shown INGRESS;
         IngressClass "ingressclasses" [] cluster model(core::IngressClass, kubernetes::ingress_class) shown INGRESS_CLASS;
         NetworkPolicy "networkpolicies" ["netpol"] namespaced kept shown NETWORK_POLICY;
     }

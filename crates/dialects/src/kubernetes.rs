@@ -32,7 +32,7 @@ pub use endpoints::{MIRRORING_CONTROLLER, SERVICE_NAME, SLICE_CONTROLLER, SLICE_
 pub use fields::node_labels;
 pub(crate) use fields::{metadata, old_workload, read_workload};
 pub use ingress::{IngressClasses, set_default_class};
-pub(crate) use ingress::{IngressPart, ingress, ingress_class, old_ingress};
+pub(crate) use ingress::{IngressPart, as_old_ingress, ingress, ingress_class, old_ingress};
 pub(crate) use members::Members;
 pub(crate) use pod::pod;
 pub(crate) use protocol::declared as declared_protocol;

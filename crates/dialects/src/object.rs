@@ -153,3 +153,15 @@ pub fn normalize(value: &mut Value) -> Option<Finding> {
     let message = format!("{old} is taken as {new}");
     Some(Finding::new(object.id(), "apiVersion", FindingCode::Deprecated, message))
 }
+
+/// Turns an object of the preferred version of its kind into one of another version, in place, where the two
+/// differ in more than `apiVersion`: what [`normalize`] turns back. Others stay as they are.
+pub fn revert(value: &mut Value, api_version: &str) {
+    let (group, version) = kinds::split_api_version(api_version);
+    let kind = value["kind"].as_str().and_then(|kind| Kind::of(group, kind));
+    let is_other = |kind: &&Kind| (group, version) != (kind.group, kind.versions[0]);
+    if let Some(revert) = kind.filter(is_other).and_then(|kind| kind.revert) {
+        value["apiVersion"] = json!(api_version);
+        revert(value);
+    }
+}

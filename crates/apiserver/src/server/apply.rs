@@ -2,6 +2,7 @@
 
 use http::StatusCode;
 use ironmesh_dialects::kinds::{Kind, Resource};
+use ironmesh_dialects::object::normalize;
 use serde_json::Value;
 
 use super::answer::Answer;
@@ -51,6 +52,7 @@ pub(super) fn apply(
     {
         return Err(Failure::bad_request("metadata.managedFields must be nil"));
     }
+    drop(normalize(&mut config));
     let key = target.key(name);
     let applied = |old: Option<&Object>| {
         let now = clock::rfc3339(clock::now());

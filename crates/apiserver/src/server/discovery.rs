@@ -30,7 +30,9 @@ pub(super) fn groups(defined: &[Defined]) -> Value {
     let known = KINDS.iter().map(|kind| kind.group);
     let reviews = REVIEWS.iter().map(|(group, ..)| *group);
     let known = known.chain(reviews).chain([usage::GROUP]);
-    let all = known.chain(defined.iter().map(|definition| &*definition.resource.group));
+    let known = known.chain(defined.iter().map(|definition| &*definition.resource.group));
+    // Last, since kubectl takes the first group that has what a plural names.
+    let all = known.chain(KINDS.iter().flat_map(predecessors).map(|(group, _)| group));
     let new = all.filter(|group| !group.is_empty() && seen.insert(*group));
     let groups: Vec<_> = new.map(|group| describe_group(group, defined)).collect();
     json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})
@@ -38,7 +40,8 @@ pub(super) fn groups(defined: &[Defined]) -> Value {
 
 /// `/apis/GROUP`.
 pub(super) fn group(name: &str, defined: &[Defined]) -> Option<Value> {
-    let is_known = KINDS.iter().any(|kind| kind.group == name)
+    let is_predecessor = |kind: &Kind| predecessors(kind).any(|(group, _)| group == name);
+    let is_known = KINDS.iter().any(|kind| kind.group == name || is_predecessor(kind))
         || REVIEWS.iter().any(|(group, ..)| *group == name)
         || name == usage::GROUP
         || defined.iter().any(|definition| &*definition.resource.group == name);
@@ -55,6 +58,15 @@ pub(super) fn group(name: &str, defined: &[Defined]) -> Option<Value> {
 pub(super) fn resources(group: &str, version: &str, defined: &[Defined]) -> Option<Value> {
     let in_version = |k: &&Kind| k.group == group && k.versions.contains(&version);
     let mut resources: Vec<_> = KINDS.iter().filter(in_version).flat_map(describe).collect();
+    let in_predecessor = |k: &&Kind| predecessors(k).any(|taken| taken == (group, version));
+    resources.extend(KINDS.iter().filter(in_predecessor).flat_map(|kind| {
+        let mut all = describe(kind);
+        // They are those of its own group: `kubectl get all` would show everything twice.
+        for word in ["shortNames", "categories"] {
+            all[0].as_object_mut().map(|main| main.remove(word));
+        }
+        all
+    }));
     let in_version = |definition: &&Defined| {
         &*definition.resource.group == group && definition.versions.iter().any(|v| v == version)
     };
@@ -88,8 +100,10 @@ pub(super) fn resources(group: &str, version: &str, defined: &[Defined]) -> Opti
 
 /// A group with the versions of all its kinds, the preferred one first.
 fn describe_group(group: &str, defined: &[Defined]) -> Value {
-    let known = KINDS.iter().filter(|kind| kind.group == group);
-    let known = known.flat_map(|kind| kind.versions.iter().copied());
+    let known = KINDS.iter().flat_map(|kind| {
+        let own = kind.versions.iter().filter(|_| kind.group == group).copied();
+        own.chain(predecessors(kind).filter(|(of, _)| *of == group).map(|(_, version)| version))
+    });
     let defined = defined.iter().filter(|definition| &*definition.resource.group == group);
     let defined = defined.flat_map(|definition| definition.versions.iter().map(String::as_str));
     let mut versions: Vec<&str> = Vec::new();
@@ -104,6 +118,12 @@ fn describe_group(group: &str, defined: &[Defined]) -> Value {
         |version: &&str| json!({"groupVersion": format!("{group}/{version}"), "version": version});
     let versions: Vec<_> = versions.iter().map(describe).collect();
     json!({"name": group, "preferredVersion": versions.first(), "versions": versions})
+}
+
+/// Groups and versions that had a kind before its own has it, which clients ask for by old manifests. Events
+/// are not named by another group, where they look otherwise.
+fn predecessors(kind: &Kind) -> impl Iterator<Item = (&'static str, &'static str)> {
+    kind.aliases.iter().copied().filter(|(group, _)| *group != "events.k8s.io")
 }
 
 /// The resource of a definition, and its status.

@@ -119,6 +119,8 @@ pub(super) struct Target {
     /// The collection. Of one that the table does not have, kind and scope are still guessed from the
     /// path: its definition says them.
     pub(super) resource: Resource,
+    /// Group in the path: that of the collection, or one that had it before.
+    pub(super) group: String,
     /// Version in the path.
     pub(super) version: String,
     /// Namespace in the path.
@@ -174,6 +176,7 @@ impl Target {
         });
         Some(Self {
             resource,
+            group: group.to_owned(),
             version: version.to_owned(),
             namespace,
             name: name.map(str::to_owned),

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{Method, StatusCode};
-use ironmesh_dialects::kinds::{KINDS, Kind, Resource, split_api_version};
+use ironmesh_dialects::kinds::{Kind, Resource, split_api_version};
 use ironmesh_dialects::kubernetes::kinds::{ReplicaSet, ReplicationController};
+use ironmesh_dialects::object::{normalize, revert};
 use serde_json::{Value, json};
 
 use super::answer::{self, Answer};
@@ -248,6 +249,8 @@ fn change(
     let bytes_max = context.registry.limits().object_bytes_max;
     let updated = update(context, request, &target.resource, &key, part, |old| {
         let mut new = old.clone();
+        // The patch is of the version in the path.
+        revert(&mut new, &present_version(target));
         apply(&mut new, &body, bytes_max)?;
         Ok(new)
     })?;
@@ -288,6 +291,8 @@ pub(super) fn update(
     let (warnings, is_changed) = (RefCell::default(), Cell::new(false));
     let change = |old: &Object| {
         let mut new = change(old)?;
+        // Objects are compared, and kept, in the version of today; whoever wrote an old one knows.
+        drop(normalize(&mut new));
         is_changed.set(new != *old);
         warnings.replace(strict::check(request, &new, Some(old))?);
         apply::note_update(request, resource, part, old, &mut new);
@@ -483,13 +488,15 @@ pub(super) fn presented(status: StatusCode, target: &Target, object: &Object) ->
     answer::whole(status, "application/json", Bytes::from(body))
 }
 
-/// Writes an object as the version in the path presents it. All versions that are served have the
-/// same fields, so only `apiVersion` differs.
+/// Writes an object as the version in the path presents it.
 pub(super) fn write_object(out: &mut Vec<u8>, target: &Target, object: &Object) {
     let (group, version) = split_api_version(object::text(object, "/apiVersion"));
-    let written = if version != target.version && group == &*target.resource.group {
+    let is_own = group == &*target.resource.group;
+    let written = if is_own && (group, version) != (&*target.group, &*target.version) {
+        let version = present_version(target);
         let mut copy = object.clone();
-        copy["apiVersion"] = present_version(target).into();
+        revert(&mut copy, &version);
+        copy["apiVersion"] = version.into();
         serde_json::to_writer(out, &copy)
     } else {
         serde_json::to_writer(out, object)
@@ -498,18 +505,8 @@ pub(super) fn write_object(out: &mut Vec<u8>, target: &Target, object: &Object) 
     written.unwrap_or_default();
 }
 
+/// `apiVersion` of objects as the path asks for them.
 pub(super) fn present_version(target: &Target) -> String {
-    let known = &target.resource;
-    // A successor group (`extensions` is `apps` now) is presented in its own version.
-    let version = if split_api_version(&known.api_version()).1 == target.version
-        || KINDS
-            .iter()
-            .any(|k| k.plural == &*known.plural && k.versions.contains(&&*target.version))
-        || !target.known
-    {
-        target.version.as_str()
-    } else {
-        &known.version
-    };
-    if known.group.is_empty() { version.to_owned() } else { format!("{}/{version}", known.group) }
+    let Target { group, version, .. } = target;
+    if group.is_empty() { version.clone() } else { format!("{group}/{version}") }
 }

@@ -1,5 +1,6 @@
 //! `fieldValidation`: what becomes of fields that a kind does not have.
 
+use ironmesh_dialects::object::normalize;
 use ironmesh_model::FindingCode;
 
 use super::answer::Answer;
@@ -40,8 +41,10 @@ pub(super) fn check(
 }
 
 fn unknown_fields(object: &Object) -> Vec<String> {
+    let mut object = object.clone();
+    drop(normalize(&mut object));
     // What is no object at all is refused later, and says why.
-    let Ok(object) = ironmesh_dialects::Object::new(object.clone()) else { return Vec::new() };
+    let Ok(object) = ironmesh_dialects::Object::new(object) else { return Vec::new() };
     ironmesh_dialects::validate(&object)
         .into_iter()
         .filter(|finding| finding.code == FindingCode::UnknownField)

@@ -269,6 +269,32 @@ async fn discovery_lists_what_is_served() {
     assert_eq!((status.as_u16(), &answer["status"]["allowed"]), (201, &json!(true)));
 }
 
+/// Clients that look for the kinds of a manifest in discovery find those of old ones, too.
+#[tokio::test]
+async fn groups_that_had_a_kind_before_are_served_as_they_are_asked_for() {
+    let world = World::start();
+    let api = world.api();
+    let groups = api.get("/apis").await["groups"].clone();
+    let last = groups.as_array().unwrap().last().unwrap();
+    assert_eq!(last["preferredVersion"]["groupVersion"], "extensions/v1beta1");
+    assert_eq!(api.get("/apis/extensions").await["name"], "extensions");
+    let resources = api.get("/apis/extensions/v1beta1").await["resources"].clone();
+    for plural in ["deployments", "deployments/scale", "ingresses"] {
+        let found = resources.as_array().unwrap().iter().find(|r| r["name"] == plural);
+        assert_eq!(found.map(|found| found.get("categories")), Some(None), "{plural}");
+    }
+    api.create(deployment("a", "a", "v1", 1)).await;
+    for version in ["extensions/v1beta1", "apps/v1beta2", "apps/v1"] {
+        let all = format!("/apis/{version}/namespaces/default/deployments");
+        assert_eq!(api.get(&format!("{all}/a")).await["apiVersion"], version);
+        let listed = api.get(&all).await;
+        assert_eq!(
+            (&listed["apiVersion"], listed["items"].as_array().unwrap().len()),
+            (&json!(version), 1)
+        );
+    }
+}
+
 #[tokio::test]
 async fn deleting_a_namespace_takes_its_content_with_it() {
     let world = World::start();

@@ -23,7 +23,7 @@ pub(crate) use class::{ClassOfIngress, ingress_class};
 pub use class::{IngressClasses, set_default_class};
 
 use fields::{Ingress, IngressBackend, IngressPath, IngressRule, PathType};
-pub(crate) use old::old_ingress;
+pub(crate) use old::{as_old_ingress, old_ingress};
 
 /// What an Ingress is in the model, if it is of a class that the mesh serves.
 #[derive(Clone, Debug, PartialEq)]

@@ -213,9 +213,29 @@ fn objects(kubectl: &Kubectl<'_>) {
     kubectl.ok("apply -f c.yaml");
     assert_eq!(kubectl.run("diff -f c.yaml").code, 0);
     server_side_apply(kubectl);
+    old_versions(kubectl);
     rollouts(kubectl);
     findings(kubectl);
     kubectl.ok("delete namespace shop");
+}
+
+/// Manifests of years ago, in versions that kubectl finds in discovery alone.
+fn old_versions(kubectl: &Kubectl<'_>) {
+    kubectl.mesh.write(
+        "old.yaml",
+        "---\n{apiVersion: extensions/v1beta1, kind: Deployment, metadata: {name: old, namespace: shop}, \
+         spec: {template: {metadata: {labels: {app: old}}, spec: {containers: [{name: c, image: ironmesh/sleep}]}}}}\n\
+         ---\n{apiVersion: extensions/v1beta1, kind: Ingress, metadata: {name: old, namespace: shop}, \
+         spec: {backend: {serviceName: old, servicePort: 80}}}",
+    );
+    kubectl.ok("apply -f old.yaml");
+    let said = kubectl.ok("apply -f old.yaml");
+    assert_eq!(said.matches(" unchanged").count(), 2, "{said}");
+    assert!(
+        kubectl.ok("get deployments,ingresses -n shop -o name").contains("deployment.apps/old\n")
+    );
+    assert_eq!(kubectl.ok("get all -n shop -o name").matches("/old\n").count(), 1);
+    kubectl.ok("delete -f old.yaml");
 }
 
 /// The histories of what keeps its templates as ControllerRevisions.

@@ -62,7 +62,15 @@ fn an_old_ingress_becomes_one_of_today() {
             ]}}],
         }),
     );
+    let sent = old.clone();
     old_ingress(&mut old);
+    let mut back = old.clone();
+    as_old_ingress(&mut back);
+    for path in back["spec"]["rules"][0]["http"]["paths"].as_array_mut().unwrap() {
+        let kind = path.as_object_mut().unwrap().remove("pathType");
+        assert_eq!(kind, Some("ImplementationSpecific".into()), "which it meant");
+    }
+    assert_eq!(back, sent);
     let (part, findings) = translated(old);
     assert_eq!(findings, []);
     let part = part.unwrap();
