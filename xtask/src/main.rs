@@ -18,7 +18,8 @@ cargo xtask TASK
   test            build everything and run all tests; the last line is the total
   tidy            the rules that clippy does not know: directions of crates, sizes of files, ...
   guard           counts instructions and allocations of the hot path with valgrind, and compares
-                  them with bench/guard.json; --accept writes the figures as they are now
+                  them with bench/guard.json; --accept writes the figures as they are now;
+                  --release counts the program as it is released
   oracle          sends the same requests through a real sidecar and through what Istio would do with
                   the same random objects (oracle/run; needs Istio's code, which IRONMESH_ORACLE names);
                   `oracle findings` compares what is refused and found (oracle/findings);
