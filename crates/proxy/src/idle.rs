@@ -1,13 +1,16 @@
 //! How long an exchange may be silent on both sides, without a timer for each: a worker looks at all
 //! of its exchanges now and then, and counts its looks. A worker that was held up looks late, and
-//! takes nobody for silent because of that.
+//! takes nobody for silent because of that. Where an exchange has a time of its own, those that come
+//! after one another share a timer.
 
 use std::cell::{Cell, RefCell};
+use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use ironmesh_model::Tick;
+use tokio::time::{Instant, Sleep, sleep_until};
 
 /// The exchanges of a worker, and when it looked at them last.
 #[derive(Debug, Default)]
@@ -24,6 +27,8 @@ pub(crate) struct Watch {
     active: Cell<u64>,
     passed: Cell<bool>,
     waker: RefCell<Option<Waker>>,
+    /// The timer of the exchanges that had a time of their own; it may fire too early for this one.
+    timer: RefCell<Option<Pin<Box<Sleep>>>>,
 }
 
 const NOTHING: u64 = u64::MAX;
@@ -40,6 +45,7 @@ impl Watches {
             active: Cell::new(NOTHING),
             passed: Cell::default(),
             waker: RefCell::default(),
+            timer: RefCell::default(),
         };
         let watch = Rc::new(watch);
         self.all.borrow_mut().push(watch.clone());
@@ -99,6 +105,24 @@ impl Watch {
         }
         Poll::Pending
     }
+
+    /// Whether it is `at`; if not, whoever polls with this context is woken then, and perhaps before.
+    /// The timer is set anew only when it fires, or would fire too late: an exchange that is over in time
+    /// costs no change of it.
+    pub(crate) fn poll_until(&self, at: Instant, cx: &mut Context<'_>) -> Poll<()> {
+        let mut timer = self.timer.borrow_mut();
+        let timer = timer.get_or_insert_with(|| Box::pin(sleep_until(at)));
+        if at < timer.deadline() {
+            timer.as_mut().reset(at);
+        }
+        loop {
+            ready!(timer.as_mut().poll(cx));
+            if Instant::now() >= at {
+                return Poll::Ready(());
+            }
+            timer.as_mut().reset(at);
+        }
+    }
 }
 
 const INTERVAL_MIN: Duration = Duration::from_millis(10);
@@ -131,6 +155,22 @@ mod tests {
         drop((one, other));
         look(10_003);
         assert!(watches.all.borrow().is_empty());
+    }
+
+    #[tokio::test]
+    async fn exchanges_share_a_timer_and_each_ends_at_its_own_time() {
+        let watch = Watches::default().add();
+        let begun = Instant::now();
+        let far = begun + Duration::from_secs(3600);
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(watch.poll_until(far, &mut context).is_pending());
+        // Sooner than it is set for, then later than it fires for another that is over.
+        for after in [20, 60] {
+            let at = begun + Duration::from_millis(after);
+            let _ = watch.poll_until(at - Duration::from_millis(10), &mut context);
+            std::future::poll_fn(|cx| watch.poll_until(at, cx)).await;
+            assert!(Instant::now() >= at, "{after} ms");
+        }
     }
 
     #[test]

@@ -94,7 +94,8 @@ impl Fields {
 
     /// Removes all fields of this name; tells whether there was one.
     pub fn remove(&mut self, name: &str) -> bool {
-        self.retain(|n, _| n != name.as_bytes())
+        // Most often there is none, and looking for one costs a third of keeping all.
+        self.contains(name) && self.retain(|n, _| n != name.as_bytes())
     }
 
     /// Keeps the fields for which `keep` says so; tells whether one was removed.

@@ -8,16 +8,16 @@
 //! silence, and so may an endpoint before and while it answers, but not both of them for ever: an
 //! exchange in which neither side has sent anything for long ends (see [`crate::idle`]).
 //!
-//! One timer serves all but the last, and is made only when a wait begins.
+//! One timer serves all but the last: that of the exchange's watch.
 
 use std::cell::Cell;
 use std::future::poll_fn;
-use std::pin::{Pin, pin};
-use std::task::{Poll, ready};
+use std::pin::Pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use ironmesh_model::Reason;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::Instant;
 
 use crate::failure::{Failure, Stage};
 use crate::idle::Watch;
@@ -216,45 +216,36 @@ impl<'a> Deadlines<'a> {
 
     /// The timeout that passes first.
     fn next_timeout(&self) -> Option<(Instant, Passed)> {
-        let end = self.end().map(|at| (at, Passed::Timeout));
-        let attempt = self.attempt_end.get().map(|at| (at, Passed::Attempt));
-        end.into_iter().chain(attempt).min_by_key(|(at, _)| *at)
+        match (self.end(), self.attempt_end.get()) {
+            (Some(end), Some(attempt)) if attempt < end => Some((attempt, Passed::Attempt)),
+            (Some(end), _) => Some((end, Passed::Timeout)),
+            (None, attempt) => attempt.map(|attempt| (attempt, Passed::Attempt)),
+        }
     }
 
     /// Waits until a deadline has passed. To be polled in the task that waits for the steps, after
     /// them, so that it sees each that begins. Cancel safe.
     pub(crate) async fn passed(&self) -> Passed {
-        let mut timer = pin!(None::<Sleep>);
         poll_fn(|cx| {
             if self.watch.poll_passed(cx).is_ready() {
                 return Poll::Ready(self.quiet());
             }
-            loop {
-                let Some((next, passed)) = self.next() else { return Poll::Pending };
-                if timer.is_none() {
-                    timer.set(Some(sleep_until(next)));
-                }
-                let Some(mut timer) = timer.as_mut().as_pin_mut() else { return Poll::Pending };
-                // A timer that is too early is looked at again when it fires: a step that is made
-                // costs nothing.
-                if next < timer.deadline() {
-                    timer.as_mut().reset(next);
-                }
-                ready!(timer.as_mut().poll(cx));
-                if Instant::now() >= next {
-                    return Poll::Ready(passed);
-                }
-                timer.reset(next);
-            }
+            let Some((next, passed)) = self.next() else { return Poll::Pending };
+            self.watch.poll_until(next, cx).map(|()| passed)
         })
         .await
     }
 
     /// The deadline that passes first.
     fn next(&self) -> Option<(Instant, Passed)> {
+        let mut next = self.next_timeout();
         let steps = if self.may_pause.get() { &self.steps[1..] } else { &self.steps[..] };
-        let idle = steps.iter().filter_map(Cell::get).map(|at| (at, Passed::Idle));
-        self.next_timeout().into_iter().chain(idle).min_by_key(|(at, _)| *at)
+        for step in steps.iter().filter_map(Cell::get) {
+            if next.is_none_or(|(at, _)| step < at) {
+                next = Some((step, Passed::Idle));
+            }
+        }
+        next
     }
 }
 

@@ -46,6 +46,8 @@ pub(crate) struct Exchange<'a> {
     pub(crate) draw: Draw,
     /// What the client sent, where it matters later; most requests need none.
     pub(crate) sent: Option<Box<Sent>>,
+    /// Counts the request with the group that it is sent to, where that is limited.
+    counted: Option<Requesting>,
     pub(crate) outcome: Outcome,
     /// Watches that it is not silent for too long.
     pub(crate) watch: &'a Watch,
@@ -75,8 +77,6 @@ pub(crate) struct Sent {
     pub(crate) hashed: Option<Hashed>,
     /// Counts its attempt as a retry, where those are limited.
     retrying: Option<Retrying>,
-    /// Counts the request with the group that it was sent to, where that is limited.
-    counted: Option<Requesting>,
 }
 
 impl<'a> Exchange<'a> {
@@ -95,6 +95,7 @@ impl<'a> Exchange<'a> {
             head,
             draw: Draw(0),
             sent: None,
+            counted: None,
             outcome: Outcome::begin(),
             watch,
             fresh: false,
@@ -282,18 +283,19 @@ impl<'a> Exchange<'a> {
             if made > 1 {
                 head.fields.remove(ATTEMPT_COUNT);
             }
-            match u8::try_from(made) {
-                // Nearly always; it needs no memory.
-                Ok(digit @ 0..=9) => head.fields.push(ATTEMPT_COUNT.as_bytes(), &[b'0' + digit]),
-                _ => head.fields.push(ATTEMPT_COUNT.as_bytes(), made.to_string().as_bytes()),
-            }
+            let mut digits = itoa::Buffer::new();
+            head.fields.push(ATTEMPT_COUNT.as_bytes(), digits.format(made).as_bytes());
         }
         // As Envoy: 0 would be no limit.
         let at_least = |time: Duration| time.max(Duration::from_millis(1));
         let whole = deadlines.left().map(at_least);
-        if let Some(expected) = deadlines.of_attempt().map(at_least).into_iter().chain(whole).min()
-        {
-            head.fields.set(EXPECTED_TIMEOUT, expected.as_millis().to_string().as_bytes());
+        let expected = match (deadlines.of_attempt().map(at_least), whole) {
+            (Some(attempt), Some(whole)) => Some(attempt.min(whole)),
+            (attempt, whole) => attempt.or(whole),
+        };
+        if let Some(expected) = expected {
+            let expected = u64::try_from(expected.as_millis()).unwrap_or(u64::MAX);
+            head.fields.set(EXPECTED_TIMEOUT, itoa::Buffer::new().format(expected).as_bytes());
         }
         if let (true, Some(whole)) = (*grpc, whole) {
             head.fields.set("grpc-timeout", grpc_timeout_text(whole).as_bytes());
@@ -360,11 +362,10 @@ impl<'a> Exchange<'a> {
 
     /// Counts it with its group, where that limits how many are under way.
     pub(crate) fn count(&mut self, decision: &Decision) -> Result<(), Failure> {
-        // That of an attempt before.
-        self.sent.as_mut().map(|sent| sent.counted.take());
-        let Some(group) = decision.group() else { return Ok(()) };
-        if let Some(counted) = group.request().map_err(Failure::mesh)? {
-            self.sent.get_or_insert_default().counted = Some(counted);
+        // That of an attempt before must not stand in its way.
+        self.counted = None;
+        if let Some(group) = decision.group() {
+            self.counted = group.request().map_err(Failure::mesh)?;
         }
         Ok(())
     }

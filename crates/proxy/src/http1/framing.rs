@@ -35,7 +35,9 @@ impl Framing {
     pub fn state(self, fields: &mut Fields) {
         fields.remove("transfer-encoding");
         match self {
-            Self::Length(length) => fields.set("content-length", length.to_string().as_bytes()),
+            Self::Length(length) => {
+                fields.set("content-length", itoa::Buffer::new().format(length).as_bytes());
+            }
             Self::Chunked => {
                 fields.remove("content-length");
                 fields.push(b"transfer-encoding", b"chunked");

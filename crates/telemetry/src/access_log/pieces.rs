@@ -8,18 +8,7 @@ use super::record::Cluster;
 
 /// Appends a number in decimal.
 pub(super) fn number(out: &mut Vec<u8>, number: u64) {
-    let mut digits = [0; DIGITS_MAX];
-    let mut at = DIGITS_MAX;
-    let mut rest = number;
-    loop {
-        at -= 1;
-        digits[at] = digit(rest % 10);
-        rest /= 10;
-        if rest == 0 {
-            break;
-        }
-    }
-    out.extend_from_slice(&digits[at..]);
+    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
 /// Appends a number with exactly `N` digits: padded with zeros, higher digits cut off.
@@ -27,7 +16,7 @@ pub(super) fn padded<const N: usize>(out: &mut Vec<u8>, number: u64) {
     let mut digits = [b'0'; N];
     let mut rest = number;
     for place in digits.iter_mut().rev() {
-        *place = digit(rest % 10);
+        *place = b'0' + (rest % 10) as u8;
         rest /= 10;
     }
     out.extend_from_slice(&digits);
@@ -70,14 +59,6 @@ pub(super) fn cluster(out: &mut Vec<u8>, cluster: Cluster<'_>, text: impl Fn(&mu
         Cluster::BlackHole => out.extend_from_slice(b"BlackHoleCluster"),
     }
 }
-
-/// The digit of a number below 10.
-fn digit(number: u64) -> u8 {
-    b'0' + (number % 10) as u8
-}
-
-/// Digits of the largest number.
-const DIGITS_MAX: usize = 20;
 
 #[cfg(test)]
 mod tests {
