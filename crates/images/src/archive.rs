@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
@@ -47,35 +47,64 @@ pub fn load(
     let at = |error| ImageError::File { path: source.to_owned(), error };
     let work = store.begin()?;
     let file = File::open(source).map_err(at)?;
-    let folder = if file.metadata().map_err(at)?.is_dir() {
-        OwnedFd::from(file)
-    } else {
-        let folder = work.folder("archive")?;
-        let own = folder.try_clone()?;
-        let mut tar = decompressed(file).map_err(at)?;
-        unpack(&mut tar, own, &[], 0, &mut Budget::new(limits)).map_err(|error| match error {
-            ImageError::Entry { path, why, .. } => {
-                ImageError::Invalid(format!("entry {path:?}: {why}"))
-            }
-            ImageError::Invalid(_) => ImageError::Invalid(format!(
-                "{} is neither a tar of `docker save` nor an OCI layout",
-                source.display()
-            )),
-            other => other,
-        })?;
-        folder
+    let import = Import { store, limits, work: &work };
+    let folder = match file.metadata().map_err(at)?.is_dir() {
+        true => OwnedFd::from(file),
+        false => unpacked(file, source, &import)?,
     };
-    let archive = Archive { folder, limits, import: Import { store, limits, work: &work } };
-    let saved = archive.read(Path::new("manifest.json"))?;
-    let index = archive.read(Path::new("index.json"))?;
-    match (saved, index) {
-        (Some(saved), _) => archive.load_saved(&saved, name),
-        (None, Some(index)) => archive.load_layout(&index, name),
-        (None, None) => Err(ImageError::Invalid(format!(
-            "{} has neither the manifest.json of `docker save` nor the index.json of an OCI layout",
-            source.display()
-        ))),
+    Archive { folder, limits, import }.load(source, name)
+}
+
+/// The same of a tar that comes from a stream, such as standard input, and is called `source` in
+/// messages. It may have as many bytes as its content may.
+///
+/// # Errors
+///
+/// As there.
+pub fn load_stream(
+    store: &Store,
+    stream: impl Read,
+    source: &Path,
+    name: Option<&ImageName>,
+    limits: &ImageLimits,
+) -> Result<Vec<Loaded>, ImageError> {
+    let work = store.begin()?;
+    let import = Import { store, limits, work: &work };
+    let most = Budget::new(limits).tar_bytes_max();
+    let mut stream = stream.take(most.saturating_add(1));
+    let folder = unpacked(&mut stream, source, &import).and_then(|folder| {
+        // Who writes it is not to find that nobody reads what stands behind its end.
+        let rest = io::copy(&mut stream, &mut io::sink());
+        rest.map_err(|error| ImageError::File { path: source.to_owned(), error })?;
+        Ok(folder)
+    });
+    if stream.limit() == 0 {
+        return Err(ImageError::TooMuch { what: "bytes", most, limit: "unpacked_bytes_max" });
     }
+    Archive { folder: folder?, limits, import }.load(source, name)
+}
+
+/// A folder with the content of a tar, which may be compressed.
+fn unpacked(
+    tar: impl Read,
+    source: &Path,
+    Import { limits, work, .. }: &Import<'_>,
+) -> Result<OwnedFd, ImageError> {
+    let at = |error| ImageError::File { path: source.to_owned(), error };
+    let folder = work.folder("archive")?;
+    let own = folder.try_clone()?;
+    let mut tar = decompressed(tar).map_err(at)?;
+    unpack(&mut tar, own, &[], 0, &mut Budget::new(limits)).map_err(|error| match error {
+        ImageError::Entry { path, why, .. } => {
+            ImageError::Invalid(format!("entry {path:?}: {why}"))
+        }
+        ImageError::Invalid(_) => ImageError::Invalid(format!(
+            "{} is neither a tar of `docker save` nor an OCI layout",
+            source.display()
+        )),
+        other => other,
+    })?;
+    Ok(folder)
 }
 
 struct Archive<'a> {
@@ -95,6 +124,19 @@ struct Saved {
 }
 
 impl Archive<'_> {
+    fn load(&self, source: &Path, name: Option<&ImageName>) -> Result<Vec<Loaded>, ImageError> {
+        let saved = self.read(Path::new("manifest.json"))?;
+        let index = self.read(Path::new("index.json"))?;
+        match (saved, index) {
+            (Some(saved), _) => self.load_saved(&saved, name),
+            (None, Some(index)) => self.load_layout(&index, name),
+            (None, None) => Err(ImageError::Invalid(format!(
+                "{} has neither the manifest.json of `docker save` nor the index.json of an OCI layout",
+                source.display()
+            ))),
+        }
+    }
+
     fn load_saved(
         &self,
         manifest: &[u8],
@@ -326,6 +368,33 @@ mod tests {
         let others = [("s390x", one), ("riscv64", one)];
         let why = load_as(&others, None).unwrap_err();
         assert!(why.contains("there is linux/s390x, linux/riscv64"), "{why}");
+    }
+
+    #[test]
+    fn a_stream_is_loaded_like_a_file_and_is_no_larger_than_it_may_be() {
+        let layout = layout(&[(ARCHITECTURE, Some("example.com/a:1"))]);
+        let mut tar = tar::Builder::new(Vec::new());
+        tar.append_dir_all(".", layout.path()).unwrap();
+        let tar = tar.into_inner().unwrap();
+        let load = |stream: &mut dyn Read, limits: &ImageLimits| {
+            let folder = tempfile::tempdir().unwrap();
+            let store = Store::open(&folder.path().join("images")).unwrap();
+            let loaded = load_stream(&store, stream, Path::new("standard input"), None, limits);
+            loaded.map(|all| all.len()).map_err(|error| error.to_string())
+        };
+        let limits = ImageLimits::default();
+        let mut behind = tar.chain(&b"what nobody reads"[..]);
+        assert_eq!(load(&mut behind, &limits), Ok(1));
+        let mut rest = Vec::new();
+        behind.read_to_end(&mut rest).unwrap();
+        assert_eq!(rest, b"", "all of it was taken");
+        let neither = "standard input is neither a tar of `docker save` nor an OCI layout";
+        assert_eq!(load(&mut &b"no tar at all"[..], &limits), Err(neither.to_owned()));
+        let nothing = load(&mut &b""[..], &limits).unwrap_err();
+        assert!(nothing.starts_with("standard input "), "{nothing}");
+        let small = ImageLimits { unpacked_bytes_max: 1 << 20, files_max: 10, ..limits };
+        let endless = load(&mut io::repeat(0), &small).unwrap_err();
+        assert!(endless.contains("limits.images.unpacked_bytes_max"), "{endless}");
     }
 
     #[test]

@@ -25,7 +25,7 @@ mod tree;
 mod unpack;
 mod users;
 
-pub use archive::{Loaded, load};
+pub use archive::{Loaded, load, load_stream};
 pub use copy::copy_layers;
 pub use digest::{Digest, NoDigest};
 pub use error::ImageError;

@@ -1,12 +1,12 @@
 //! `ironmesh image`: the images of this user, and the commands that stand for others.
 
-use std::io::{IsTerminal as _, Write, stderr, stdout};
+use std::io::{IsTerminal as _, Write, stderr, stdin, stdout};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
-use ironmesh_images::{ImageName, Named, Progress, Store};
+use ironmesh_images::{ImageName, Loaded, Named, Progress, Store};
 use ironmesh_local::{agent_api::ClientError, image_mapping_in, image_store};
 use ironmesh_model::limits::Limits;
 use serde_json::{Value, json};
@@ -48,9 +48,10 @@ enum Verb {
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   docker save shop:1.0 | gzip > shop.tar.gz && ironmesh image load shop.tar.gz
+  docker save shop:1.0 | ironmesh image load -
   ironmesh image load layout/ --name example.com/shop:1.0")]
 struct Load {
-    /// The tar, which may be compressed by gzip or zstd, or the folder.
+    /// The tar, which may be compressed by gzip or zstd, or the folder; - for a tar on standard input.
     #[arg(value_name = "FILE|DIR")]
     source: PathBuf,
     /// The name of the image, where the archive has none or another.
@@ -133,9 +134,7 @@ impl Load {
     fn run(self, context: &Context) -> anyhow::Result<ExitCode> {
         let limits = limits(&self.settings)?;
         let store = Store::open(&image_store())?;
-        let loaded =
-            ironmesh_images::load(&store, &self.source, self.name.as_ref(), &limits.images)
-                .with_context(|| format!("{} is not loaded", self.source.display()))?;
+        let loaded = self.load(&store, &limits)?;
         let mut out = stdout().lock();
         for image in loaded {
             for name in &image.names {
@@ -147,6 +146,25 @@ impl Load {
         Ok(ExitCode::SUCCESS)
     }
 }
+
+impl Load {
+    fn load(&self, store: &Store, limits: &Limits) -> anyhow::Result<Vec<Loaded>> {
+        let (name, limits) = (self.name.as_ref(), &limits.images);
+        if self.source != Path::new(STDIN) {
+            return ironmesh_images::load(store, &self.source, name, limits)
+                .with_context(|| format!("{} is not loaded", self.source.display()));
+        }
+        if stdin().is_terminal() {
+            bail!("standard input is a terminal: `docker save NAME | ironmesh image load -`");
+        }
+        let source = Path::new("standard input");
+        ironmesh_images::load_stream(store, stdin().lock(), source, name, limits)
+            .context("standard input is not loaded")
+    }
+}
+
+/// What stands for standard input in the place of a file.
+const STDIN: &str = "-";
 
 impl Pull {
     fn run(self, context: &Context) -> anyhow::Result<ExitCode> {
