@@ -1,5 +1,6 @@
 //! Findings: what is wrong with a user's object, or not honoured in it. One table of codes.
 
+use hashbrown::HashSet;
 use serde::{Deserialize, Serialize};
 
 use crate::name::ObjectId;
@@ -27,6 +28,19 @@ impl Finding {
     ) -> Self {
         Self { object: object.clone(), path: path.into(), code, message: message.into() }
     }
+}
+
+/// What is found about single objects, then what only several show together. Of a field that has an
+/// error the latter is left out: what is refused need not be found to lead nowhere, too.
+pub fn joined<'a>(
+    alone: impl Iterator<Item = &'a Finding> + Clone,
+    together: impl Iterator<Item = &'a Finding>,
+) -> Vec<&'a Finding> {
+    let errors = alone.clone().filter(|finding| finding.code.severity() == Severity::Error);
+    let wrong: HashSet<(&ObjectId, &str)> =
+        errors.map(|finding| (&finding.object, &*finding.path)).collect();
+    let together = together.filter(|own| !wrong.contains(&(&own.object, &*own.path)));
+    alone.chain(together).collect()
 }
 
 /// How bad a finding is.
@@ -162,6 +176,25 @@ impl std::fmt::Display for FindingCode {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_a_field_with_an_error_nothing_else_is_said() {
+        let finding = |name: &str, path: &str, code| {
+            Finding::new(&ObjectId::new("VirtualService", "default", name), path, code, "")
+        };
+        let error = finding("a", "spec.hosts[0]", FindingCode::Invalid);
+        let warning = finding("a", "spec.gateways[0]", FindingCode::NoEffect);
+        let moot = finding("a", "spec.hosts[0]", FindingCode::UnknownHost);
+        let others = [
+            finding("a", "spec.gateways[0]", FindingCode::UnknownGateway),
+            finding("a", "spec.hosts[1]", FindingCode::UnknownHost),
+            finding("b", "spec.hosts[0]", FindingCode::UnknownHost),
+        ];
+        let alone = [error.clone(), warning.clone()];
+        let together = others.iter().chain([&moot]);
+        let expected: Vec<&Finding> = alone.iter().chain(&others).collect();
+        assert_eq!(joined(alone.iter(), together), expected);
+    }
 
     #[test]
     fn codes_are_unlike_and_in_order() {

@@ -10,6 +10,7 @@ use ironmesh_dialects::kinds::{KINDS, Kind, Resource};
 use ironmesh_dialects::kubernetes::set_default_class;
 use ironmesh_dialects::object::normalize;
 use ironmesh_dialects::{Object, translate};
+use ironmesh_model::finding::joined;
 use ironmesh_model::settings::Settings;
 use ironmesh_model::{Finding, FindingCode, Severity, Snapshot};
 use serde_json::{Value, json};
@@ -145,14 +146,14 @@ fn of_files(loaded: &Loaded, mesh: Vec<Value>, context: &Context) -> anyhow::Res
     let (_, together) = Snapshot::new(translation.objects);
     // Pods that a workload would make are not there yet.
     let makes_pods = loaded.objects.iter().any(|manifest| report::concerns_pods(manifest.kind()));
-    for finding in translation.findings.into_iter().chain(together) {
+    for finding in joined(translation.findings.iter(), together.iter()) {
         if makes_pods && report::settles(finding.code) {
             continue;
         }
-        let about = own.iter().find(|(value, _)| is_about(&finding, value));
+        let about = own.iter().find(|(value, _)| is_about(finding, value));
         if let Some((_, manifest)) = about {
             let place = Some(manifest.place(&finding.path));
-            found.push(Found { finding, place });
+            found.push(Found { finding: finding.clone(), place });
         }
     }
     Ok(found)

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ironmesh_dialects::{Object, Status, StatusChange};
+use ironmesh_model::finding::joined;
 use ironmesh_model::snapshot::{Findings, Touched};
 use ironmesh_model::{Finding, ObjectId, Snapshot};
 
@@ -75,8 +76,9 @@ impl Found {
 
     /// The findings about all objects of a snapshot up to which every change was noted, in order.
     pub(super) fn all(&mut self, snapshot: &Snapshot) -> Vec<Finding> {
-        let mut findings = self.together.of(snapshot);
-        findings.extend(self.alone.values().flatten().cloned());
+        let together = self.together.of(snapshot);
+        let all = joined(self.alone.values().flatten(), together.iter());
+        let mut findings: Vec<Finding> = all.into_iter().cloned().collect();
         findings.extend(self.bare.findings());
         findings.sort();
         findings
@@ -86,7 +88,7 @@ impl Found {
     pub(super) fn about(&mut self, snapshot: &Snapshot, key: &ObjectKey) -> Vec<Finding> {
         self.together.update(snapshot, usize::MAX);
         let id = id_of(key);
-        let mut findings: Vec<Finding> = self.noted(key, &id).cloned().collect();
+        let mut findings: Vec<Finding> = self.noted(key, &id).into_iter().cloned().collect();
         findings.extend(self.bare.about(&id));
         findings.sort();
         findings
@@ -123,13 +125,13 @@ impl Found {
     }
 
     /// What is kept about an object, as of the last look.
-    fn noted(&self, key: &ObjectKey, id: &ObjectId) -> impl Iterator<Item = &Finding> {
-        self.alone.get(key).into_iter().flatten().chain(self.together.about(id))
+    fn noted(&self, key: &ObjectKey, id: &ObjectId) -> Vec<&Finding> {
+        joined(self.alone.get(key).into_iter().flatten(), self.together.about(id).iter())
     }
 
     fn status_change(&self, id: &ObjectId, bytes_max: usize) -> Option<(ObjectKey, StatusChange)> {
         let (key, status) = self.statuses.get(id)?;
-        let mut findings: Vec<&Finding> = self.noted(key, id).collect();
+        let mut findings = self.noted(key, id);
         findings.sort();
         Some((key.clone(), status.change(&findings, bytes_max)?))
     }

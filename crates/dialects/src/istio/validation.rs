@@ -51,6 +51,8 @@ pub(crate) fn refusals(object: &Object, findings: &mut Vec<Finding>) {
             known.code.severity() == Severity::Error && known.path.starts_with(&found.path)
         };
         if !findings.iter().any(is_known) {
+            // What is refused need not be said to do nothing, too.
+            findings.retain(|known| known.path != found.path);
             findings.push(found);
         }
     }

@@ -4,8 +4,10 @@
 
 use std::collections::BTreeMap;
 
-use ironmesh_dialects::{Object, validate};
-use ironmesh_model::Severity;
+use ironmesh_dialects::{Object, manifest, translate, validate};
+use ironmesh_model::finding::joined;
+use ironmesh_model::settings::Settings;
+use ironmesh_model::{Severity, Snapshot};
 use serde_json::{Value, json};
 
 /// Where the two differ on purpose, and why.
@@ -43,4 +45,31 @@ fn what_istios_validation_refuses_is_refused_and_nothing_else() {
         }
     }
     assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
+}
+
+/// What is refused is said once: that it leads nowhere, or does nothing, follows from it.
+#[test]
+fn a_field_that_is_refused_has_no_second_finding() {
+    let said = |kind: &str, spec: &str| {
+        let text = format!(
+            "apiVersion: networking.istio.io/v1\nkind: {kind}\nmetadata: {{name: x, namespace: shop}}\nspec: {spec}\n"
+        );
+        let parsed = manifest::parse(&text);
+        let objects: Vec<Object> =
+            parsed.documents.into_iter().map(|d| Object::new(d.value).unwrap()).collect();
+        let translation = translate(&objects, &Settings::default());
+        let (_, together) = Snapshot::new(translation.objects);
+        let all = joined(translation.findings.iter(), together.iter());
+        all.iter().map(|f| format!("{} {}", f.code, f.path)).collect::<Vec<_>>()
+    };
+    let to = "http: [{directResponse: {status: 200}}]";
+    let of = |more: &str| said("VirtualService", &format!("{{{more}, {to}}}"));
+    assert_eq!(of("hosts: [not a host!]"), ["IM0001 spec.hosts[0]"]);
+    assert_eq!(of("hosts: [a.test], gateways: [a/b/c]"), ["IM0001 spec.gateways[0]"]);
+    let server = "{port: {number: 80, name: http, protocol: HTTP}, hosts: [not a host!]}";
+    let gateway = said("Gateway", &format!("{{selector: {{a: b}}, servers: [{server}]}}"));
+    assert_eq!(gateway, ["IM0001 spec.servers[0].hosts[0]", "IM0111 spec.selector"]);
+    let claims = "{match: [{headers: {'@request.auth.claims.sub': {exact: a}}}], directResponse: {status: 200}}";
+    let claims = said("VirtualService", &format!("{{hosts: [a.test], http: [{claims}]}}"));
+    assert_eq!(claims, [r#"IM0001 spec.http[0].match[0].headers["@request.auth.claims.sub"]"#]);
 }

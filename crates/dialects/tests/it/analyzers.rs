@@ -532,7 +532,7 @@ fn mistakes_that_say_nothing_are_said() {
         ("{kind: Pod, metadata: {annotations: {proxy.istio.io/config: 'terminationDrainDuration: 1s'}}}".to_owned(), "IM0204", "metadata.annotations[\"proxy.istio.io/config\"].terminationDrainDuration"),
         ("{kind: Pod, metadata: {annotations: {proxy.istio.io/config: 'holdApplicationUntilProxyStarts: true'}}}".to_owned(), "IM0120", "metadata.annotations[\"proxy.istio.io/config\"].holdApplicationUntilProxyStarts"),
         ("{kind: Pod, metadata: {annotations: {proxy.istio.io/config: 'concurrency: 2'}}}".to_owned(), "IM0114", "metadata.annotations[\"proxy.istio.io/config\"].concurrency"),
-        ("{kind: Sidecar, spec: {egress: [{port: {number: 9000, protocol: HTTP, name: a}, bind: 'unix:///a', hosts: ['./*']}]}}".to_owned(), "IM0114", "spec.egress[0].bind"),
+        ("{kind: Sidecar, spec: {egress: [{port: {number: 9000, protocol: HTTP, name: a}, bind: 'unix:///a', hosts: ['./*']}]}}".to_owned(), "IM0001", "spec.egress[0].bind"),
         ("{kind: Sidecar, spec: {egress: [{bind: 127.0.0.1, port: {number: 9000, protocol: HTTP, name: a}, hosts: ['./*']}]}}".to_owned(), "IM0114", "spec.egress[0].bind"),
         ("{kind: Sidecar, spec: {ingress: [{port: {number: 9000, protocol: HTTP, name: a}, defaultEndpoint: 'unix:///a'}]}}".to_owned(), "IM0114", "spec.ingress[0].defaultEndpoint"),
     ] {

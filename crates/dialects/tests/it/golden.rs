@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use ironmesh_dialects::manifest::{self, Document, Parsed};
 use ironmesh_dialects::{Object, object, translate};
+use ironmesh_model::finding::joined;
 use ironmesh_model::settings::Settings;
 use ironmesh_model::snapshot::Objects;
 use ironmesh_model::{Finding, ObjectId, Snapshot};
@@ -72,7 +73,8 @@ fn outcome(text: &str) -> (String, String) {
         let at = objects.iter().position(|object| object.id() == id)?;
         documents[at].lines.of(path).or(Some(documents[at].line))
     };
-    for finding in old.iter().chain(&translation.findings).chain(&together) {
+    let (of_all, together) = (translation.findings.iter(), together.iter());
+    for finding in old.iter().chain(joined(of_all, together)) {
         let Finding { object, path, code, message } = finding;
         let severity = format!("{:?}", code.severity()).to_lowercase();
         let line = line(object, path).unwrap_or(0);
