@@ -49,6 +49,16 @@ metadata: {name: default, namespace: shop}
 spec: {mtls: {mode: STRICT}}
 ";
 
+/// A port of its own mind.
+const OPEN_PORT: &str = "
+apiVersion: security.istio.io/v1
+kind: PeerAuthentication
+metadata: {name: open, namespace: shop}
+spec:
+  selector: {matchLabels: {app: hello}}
+  portLevelMtls: {5000: {mode: DISABLE}}
+";
+
 /// What Istio up to 1.5 and 0.8 had for the same, each for a Service by its name.
 const OLD_POLICY: &str = "
 apiVersion: authentication.istio.io/v1alpha1
@@ -163,6 +173,7 @@ fn tell(mesh: &Running) {
         page(mesh, "default", "stranger").is_none().then_some(())
     });
     assert_eq!(page(mesh, "shop", "caller").as_deref(), Some("Hello version: v1"));
+    open_port(mesh);
 
     // A killed sidecar comes back, and nobody is let in meanwhile.
     let before = mesh.pod("hello").unwrap()["sidecar_pid"].as_i64().unwrap();
@@ -172,6 +183,22 @@ fn tell(mesh: &Running) {
     let after = mesh.pod("hello").unwrap()["sidecar_pid"].as_i64();
     assert!(after.is_some_and(|after| after != before), "{after:?}");
     assert_eq!(page(mesh, "default", "stranger"), None);
+}
+
+/// In a strict namespace one port takes plaintext, for as long as a policy says so.
+fn open_port(mesh: &Running) {
+    mesh.write("port.yaml", OPEN_PORT);
+    mesh.ok(&["apply", "-f", "port.yaml"]);
+    await_some("the stranger at the open port", || page(mesh, "default", "stranger"));
+    assert_eq!(page(mesh, "shop", "caller").as_deref(), Some("Hello version: v1"));
+    let url = "http://hello.shop:5000/hello";
+    let why = mesh.ok(&["-n", "shop", "explain", "--from", "caller.shop", "GET", url]);
+    let said = "takes DISABLE at port 5000: PeerAuthentication shop/open, for this port";
+    assert!(why.contains(said) && why.contains("mTLS: plaintext to the next hop"), "{why}");
+    mesh.ok(&["delete", "-f", "port.yaml"]);
+    await_some("the stranger to be refused again", || {
+        page(mesh, "default", "stranger").is_none().then_some(())
+    });
 }
 
 /// The kinds of earlier releases do what they say, and no longer once they are gone.
