@@ -320,11 +320,13 @@ pub(crate) const FERRETDB: &str = "ferretdb";
 const TAG: &str = "{tag}";
 
 /// A mapping whose program, if it is a relative path, is one of this folder.
-#[must_use]
-pub fn image_mapping_in(folder: &Path, mapping: &str) -> String {
-    let read = || {
-        let (pattern, command) = mapping.split_once('=')?;
-        let mut words = shlex::split(command)?;
+///
+/// # Errors
+///
+/// If it has no pattern or no command, or its pattern names a registry on loopback.
+pub fn image_mapping_in(folder: &Path, mapping: &str) -> Result<String, BadImageMapping> {
+    let Mapping { pattern, mut words } = Mapping::read(mapping)?;
+    let mut absolute = || {
         let program = words.first_mut().filter(|word| word.contains('/'))?;
         // `.` in it is left out.
         let path = folder.join(&*program).components().collect::<PathBuf>();
@@ -332,7 +334,7 @@ pub fn image_mapping_in(folder: &Path, mapping: &str) -> String {
         let command = shlex::try_join(words.iter().map(String::as_str)).ok()?;
         Some(format!("{pattern}={command}"))
     };
-    read().unwrap_or_else(|| mapping.to_owned())
+    Ok(absolute().unwrap_or_else(|| mapping.to_owned()))
 }
 
 /// Whether a pattern in which `*` stands for any text matches the whole of a name.
@@ -394,11 +396,12 @@ mod tests {
         assert_eq!(shop.command_line(&[], &words("--more"))[4..], ["--more"]);
         assert_eq!(shop.entrypoint, ["/usr/bin/shop", "--name", "two words", "a\"b"]);
         assert_eq!(images.mapped("redis:4").unwrap().entrypoint, ["my-redis"]);
-        let here = image_mapping_in(Path::new("/srv/app"), "shop=./server 'a b'");
+        let here = image_mapping_in(Path::new("/srv/app"), "shop=./server 'a b'").unwrap();
         let here = Images::new(&[here]).unwrap();
         assert_eq!(here.mapped("shop").unwrap().entrypoint, ["/srv/app/server", "a b"]);
         for bad in ["", "x", "=y", "x=", "x='open"] {
             assert!(Images::new(&[bad.to_owned()]).is_err(), "{bad}");
+            assert!(image_mapping_in(Path::new("/"), bad).is_err(), "{bad}");
         }
     }
 

@@ -259,7 +259,7 @@ impl Map {
         for change in self.changes {
             match change.strip_suffix('-').filter(|name| !name.contains('=')) {
                 Some(name) => unmap.push(name.to_owned()),
-                None => map.push(image_mapping_in(&working, &change)),
+                None => map.push(image_mapping_in(&working, &change)?),
             }
         }
         let all = context.agent()?.images(map, unmap)?;
@@ -280,33 +280,36 @@ impl Map {
     }
 }
 
-/// The mappings of the `images.yaml` beside these manifests, as `--image` takes them. Relative paths of
-/// programs count from its folder.
-pub(crate) fn mappings_beside(paths: &[String]) -> anyhow::Result<Vec<String>> {
-    let mut folders: Vec<PathBuf> = Vec::new();
-    for path in paths.iter().map(Path::new) {
+/// The mappings given on a command line, `PATTERN=COMMAND` each, and those of the `images.yaml` beside
+/// manifests. Relative paths of programs count from the folder in which one works, and from that of the file.
+pub(crate) fn mappings(given: &[String], manifests: &[String]) -> anyhow::Result<Vec<String>> {
+    let working = std::env::current_dir()?;
+    let given = given.iter().map(|mapping| Ok(image_mapping_in(&working, mapping)?));
+    let mut mappings: Vec<String> = given.collect::<anyhow::Result<_>>()?;
+    let mut folders: Vec<&Path> = Vec::new();
+    for path in manifests.iter().map(Path::new) {
         let folder = if path.is_dir() { Some(path) } else { path.parent() };
-        let folder = folder.map(|folder| Path::new(".").join(folder));
         folders.extend(folder.filter(|folder| !folders.contains(folder)));
     }
-    let mut mappings = Vec::new();
     let files = folders.iter().map(|folder| folder.join(MAPPINGS));
     for file in files.filter(|file| is_mappings(file)) {
-        let text = std::fs::read_to_string(&file).with_context(|| file.display().to_string())?;
-        let read: Value = serde_saphyr::from_str(&text)
-            .with_context(|| format!("{}: it is to be NAME: COMMAND lines", file.display()))?;
-        let folder = std::path::absolute(file.parent().unwrap_or(Path::new(".")))?;
-        let Some(read) = read.as_object() else {
-            bail!("{}: it is to be NAME: COMMAND lines", file.display());
-        };
-        for (name, command) in read {
-            let Some(command) = command.as_str() else {
-                bail!("{}: the command of {name:?} is no text", file.display());
-            };
-            mappings.push(image_mapping_in(&folder, &format!("{name}={command}")));
-        }
+        mappings.extend(read_mappings(&file).with_context(|| file.display().to_string())?);
     }
     Ok(mappings)
+}
+
+fn read_mappings(file: &Path) -> anyhow::Result<Vec<String>> {
+    let text = std::fs::read_to_string(file)?;
+    let form = "it is to be NAME: COMMAND lines";
+    let read: Value = serde_saphyr::from_str(&text).context(form)?;
+    let folder = std::path::absolute(file)?;
+    let folder = folder.parent().unwrap_or(Path::new("/"));
+    let mapping = |(name, command): (&String, &Value)| {
+        let command = command.as_str();
+        let command = command.with_context(|| format!("the command of {name:?} is no text"))?;
+        Ok(image_mapping_in(folder, &format!("{name}={command}"))?)
+    };
+    read.as_object().context(form)?.iter().map(mapping).collect()
 }
 
 /// Whether a file is one of mappings, and no manifest that happens to have its name.
@@ -399,16 +402,18 @@ mod tests {
         std::fs::write(folder.path().join(MAPPINGS), text).unwrap();
         let paths = [file.display().to_string(), folder.path().display().to_string()];
         let server = format!("shop/*={}/server --port 80", folder.path().display());
+        let given = ["cache=/usr/bin/cache".to_owned()];
         assert_eq!(
-            mappings_beside(&paths).unwrap(),
-            [server, "example.com/db=/usr/bin/db".to_owned()]
+            mappings(&given, &paths).unwrap(),
+            [&given[0], &server, "example.com/db=/usr/bin/db"]
         );
-        assert_eq!(mappings_beside(&["-".to_owned()]).unwrap(), Vec::<String>::new());
+        assert_eq!(mappings(&[], &["-".to_owned()]).unwrap(), Vec::<String>::new());
         std::fs::write(folder.path().join(MAPPINGS), "apiVersion: v1\nkind: Pod\n").unwrap();
-        assert_eq!(mappings_beside(&paths).unwrap(), Vec::<String>::new());
-        for bad in ["a: [b]", "a: 7", "- a", "{"] {
+        assert_eq!(mappings(&[], &paths).unwrap(), Vec::<String>::new());
+        for bad in ["a: [b]", "a: 7", "- a", "{", "a: ''", "localhost:5000/a: /bin/true"] {
             std::fs::write(folder.path().join(MAPPINGS), bad).unwrap();
-            assert!(mappings_beside(&paths).is_err(), "{bad}");
+            let refused = mappings(&[], &paths).unwrap_err();
+            assert!(format!("{refused:#}").contains(MAPPINGS), "{bad}");
         }
     }
 }

@@ -22,7 +22,7 @@ use crate::source::{self, Home, Loaded};
 use crate::target;
 use crate::verb::apply::apply;
 use crate::verb::exit;
-use crate::verb::image::mappings_beside;
+use crate::verb::image::mappings;
 use crate::verb::settings::check;
 
 /// Start a mesh on this machine, and apply manifests to it.
@@ -89,13 +89,12 @@ impl Up {
         check(&settings)?;
         // Files are read now: what is missing shall be said before anything is started.
         let given = source::load(&self.paths, false)?;
+        let images = mappings(&self.images, &self.paths)?;
         if let Ok(agent) = context.agent() {
-            return self.join(context, agent, given);
+            return self.join(context, agent, given, images);
         }
         let bookinfo = self.paths.is_empty() && !self.empty;
         let loaded = if bookinfo { built_in() } else { given };
-        let mut images = self.images;
-        images.extend(mappings_beside(&self.paths)?);
         let mesh = context.mesh.clone();
         let namespace = context.namespace.clone();
         let hook: Apply = Box::new(move |socket| {
@@ -122,7 +121,13 @@ impl Up {
     }
 
     /// Applies what is given to a mesh that runs already.
-    fn join(self, context: &Context, agent: Client, given: Loaded) -> anyhow::Result<ExitCode> {
+    fn join(
+        self,
+        context: &Context,
+        agent: Client,
+        given: Loaded,
+        images: Vec<String>,
+    ) -> anyhow::Result<ExitCode> {
         let mesh = &context.mesh;
         say::notice(&format!(
             "mesh {mesh:?} runs already: what is given is applied to it (`ironmesh --mesh {mesh} down` \
@@ -133,7 +138,6 @@ impl Up {
             ("--no-egress", self.no_egress),
             ("--external", !self.external.is_empty()),
             ("--set", !self.settings.is_empty()),
-            ("--image", !self.images.is_empty()),
         ];
         let fixed: Vec<&str> = fixed.iter().filter(|(_, is)| *is).map(|(name, _)| *name).collect();
         if !fixed.is_empty() {
@@ -142,6 +146,9 @@ impl Up {
                  settings` and `ironmesh external`",
                 fixed.join(", ")
             );
+        }
+        if !images.is_empty() {
+            context.agent()?.images(images, Vec::new())?;
         }
         let api = context.api();
         let bookinfo = self.paths.is_empty() && !self.empty;

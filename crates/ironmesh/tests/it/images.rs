@@ -223,6 +223,12 @@ fn images_are_mapped_to_commands_while_the_mesh_runs_and_beside_the_manifests() 
     let all = mesh.ok(&["image", "map", "-o", "json"]);
     assert!(all.contains("example.com/late") && all.contains("example.com/early"), "{all}");
     assert!(!mesh.ok(&["image", "map", "example.com/late-"]).contains("late"));
+    // Beside manifests that are given to a mesh that runs they count, too.
+    mesh.write("images.yaml", "example.com/added: /bin/sh -c 'echo added; sleep 1000'\n");
+    mesh.write("added.yaml", &pod("added"));
+    mesh.ok(&["up", "./added.yaml", "--image", "example.com/other=/bin/true"]);
+    log(&mesh, "default", "added", "added");
+    assert!(mesh.ok(&["image", "map"]).contains("example.com/other "));
     for (change, reason) in [
         ("example.com/late-", "is mapped"),
         ("nothing", "is not PATTERN=COMMAND"),

@@ -23,7 +23,7 @@ use crate::agent::AgentSpec;
 use crate::agent_api::{agent_socket, api_socket};
 use crate::externals::Externals;
 use crate::host_link::Transport;
-use crate::images::{Images, SAMPLES, image_mapping_in};
+use crate::images::{Images, SAMPLES};
 use crate::options::UpOptions;
 use crate::sandbox::mesh::{MeshSpec, may_administer};
 use crate::sandbox::user_ranges::UserBlocks;
@@ -79,9 +79,7 @@ impl Prepared {
             return Err(UpError::Name { mesh: options.mesh.clone() });
         }
         let uid = nix::unistd::geteuid().as_raw();
-        let working = std::env::current_dir()?;
-        let mappings = options.images.iter().map(|mapping| image_mapping_in(&working, mapping));
-        let mut images = Images::new(&mappings.collect::<Vec<_>>())?;
+        let mut images = Images::new(&options.images)?;
         images.store = programs::image_store();
         let api = listen(&api_socket(uid, &options.mesh), &options.mesh)?;
         let agent = listen(&agent_socket(uid, &options.mesh), &options.mesh)?;
