@@ -53,12 +53,13 @@ pub(crate) fn run(arguments: &[OsString]) -> anyhow::Result<ExitCode> {
         }
         ["list" | "ls", ..] => {
             let found = crate::runtime()?.block_on(Release::all(&api));
-            release::list(&found.or_else(nothing_without_mesh)?)?;
-            if handover::find("helm").is_some() {
-                real(arguments, &line)
-            } else {
-                Ok(ExitCode::SUCCESS)
+            let found = found.or_else(nothing_without_mesh)?;
+            let has_real = handover::find("helm").is_some();
+            // One table is enough where only the real helm has releases.
+            if !found.is_empty() || !has_real {
+                release::list(&found)?;
             }
+            if has_real { real(arguments, &line) } else { Ok(ExitCode::SUCCESS) }
         }
         _ => real(arguments, &line),
     }
