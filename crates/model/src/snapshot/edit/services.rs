@@ -1,6 +1,6 @@
 //! Changes of services and their endpoints.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -209,8 +209,8 @@ impl Index {
 
     /// An endpoint as callers see it: one that takes mutual TLS does so as its policies say.
     fn endpoint_seen(&self, given: &Arc<Endpoint>) -> Arc<Endpoint> {
-        let ports = |_: &Takes<'_>| given.ports.iter().map(|map| map.target).collect();
-        match self.tls_seen(&given.tls, &given.workload.namespace, &given.labels, ports) {
+        let serves = |port| given.ports.iter().any(|map| map.target == port);
+        match self.tls_seen(&given.tls, &given.workload.namespace, &given.labels, serves) {
             Some((tls, tls_at)) => Arc::new(Endpoint { tls, tls_at, ..(**given).clone() }),
             None => given.clone(),
         }
@@ -218,27 +218,27 @@ impl Index {
 
     /// A workload as callers see it.
     pub(super) fn workload_seen(&self, given: &Arc<Workload>) -> Arc<Workload> {
-        match self.tls_seen(&given.tls, &given.id.namespace, &given.labels, |takes| takes.ports()) {
+        match self.tls_seen(&given.tls, &given.id.namespace, &given.labels, |_| true) {
             Some((tls, tls_at)) => Arc::new(Workload { tls, tls_at, ..(**given).clone() }),
             None => given.clone(),
         }
     }
 
     /// How callers speak to a workload that is to be spoken to like this unless policies turn that off,
-    /// and at which of some ports they do otherwise; `None`: like this everywhere.
+    /// and at which of the ports that it serves they do otherwise; `None`: like this everywhere.
     fn tls_seen(
         &self,
         given: &UpstreamTls,
         namespace: &str,
         labels: &Labels,
-        ports: impl Fn(&Takes<'_>) -> BTreeSet<u16>,
+        serves: impl Fn(u16) -> bool,
     ) -> Option<(UpstreamTls, Vec<PortTls>)> {
         if !given.is_encrypted() {
             return None;
         }
         let takes = Takes::of(self, namespace, labels);
         let everywhere = takes.mutual_tls_at(EVERY_PORT);
-        let others = ports(&takes).into_iter();
+        let others = takes.ports().into_iter().filter(|port| serves(*port));
         let others = others.filter(|port| takes.mutual_tls_at(*port) != everywhere);
         let tls = |takes: bool| if takes { given.clone() } else { UpstreamTls::None };
         let tls_at: Vec<PortTls> =
