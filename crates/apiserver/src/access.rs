@@ -3,7 +3,8 @@
 //! Who comes by a unix socket is the user of the mesh, and may do everything; so is who comes over TLS
 //! with the administrator's token. Who comes with a service account's token has one fixed role, whatever
 //! Roles and bindings say: it reads what programs in a cluster need to find one another (Prometheus'
-//! `kubernetes_sd`, consoles), and nothing secret. It writes nothing but questions about access.
+//! `kubernetes_sd`, consoles), and nothing secret. It writes nothing but questions about access, and
+//! Leases of its own namespace, by which the replicas of a program choose one of them.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
@@ -47,7 +48,7 @@ pub(crate) struct User {
 pub(crate) enum Role {
     /// Everything.
     Administrator,
-    /// What [`READABLE`] says.
+    /// What [`READABLE`] and [`LEASES`] say.
     Account,
     /// Nothing.
     Nobody,
@@ -220,7 +221,10 @@ impl User {
                     ..
                 },
             ) => subresource.is_empty() && is_readable(group, resource),
-            (Role::Account, Action::Resource { verb, group, resource, .. }) => {
+            (Role::Account, Action::Resource { verb, group, resource, namespace, .. }) => {
+                if (group, resource) == LEASES {
+                    return WRITES.contains(&verb) && self.account_namespace() == Some(namespace);
+                }
                 verb == "create" && (group, resource) == ("authentication.k8s.io", "tokenreviews")
             }
             (Role::Account, Action::Path { verb, path }) => {
@@ -228,6 +232,12 @@ impl User {
                 verb == "get" && PATHS.contains(&first)
             }
         }
+    }
+
+    /// The namespace of the service account that this is.
+    pub(crate) fn account_namespace(&self) -> Option<&str> {
+        let (namespace, _) = self.name.strip_prefix(ACCOUNT)?.split_once(':')?;
+        Some(namespace)
     }
 
     /// That this may do something.
@@ -275,6 +285,7 @@ pub(crate) const READABLE: &[(&str, &[&str])] = &[
     ("apps", &[]),
     ("autoscaling", &[]),
     ("batch", &[]),
+    (LEASES.0, &[LEASES.1]),
     ("discovery.k8s.io", &[]),
     ("extensions", &[]),
     ("gateway.networking.k8s.io", &[]),
@@ -283,6 +294,10 @@ pub(crate) const READABLE: &[(&str, &[&str])] = &[
     ("security.istio.io", &[]),
     ("telemetry.istio.io", &[]),
 ];
+/// What the accounts of pods write, each in its own namespace.
+pub(crate) const LEASES: (&str, &str) = ("coordination.k8s.io", "leases");
+/// How they write it.
+pub(crate) const WRITES: &[&str] = &["create", "update", "patch", "delete"];
 /// Questions about oneself.
 pub(crate) const SELF_REVIEWS: &[(&str, &str)] = &[
     ("authentication.k8s.io", "selfsubjectreviews"),
@@ -314,9 +329,19 @@ mod tests {
     }
 
     #[test]
-    fn accounts_read_what_is_not_secret_and_write_nothing() {
+    fn accounts_read_what_is_not_secret_and_write_leases_of_their_namespace() {
         let account = User::account("shop", "default");
+        let elsewhere = |verb| Action::Resource {
+            verb,
+            group: "coordination.k8s.io",
+            resource: "leases",
+            subresource: "",
+            namespace: "kube-node-lease",
+        };
         for action in [
+            resource("create", "coordination.k8s.io", "leases"),
+            resource("update", "coordination.k8s.io", "leases"),
+            elsewhere("get"),
             resource("list", "", "pods"),
             resource("watch", "", "endpoints"),
             resource("get", "discovery.k8s.io", "endpointslices"),
@@ -328,6 +353,10 @@ mod tests {
             assert!(account.may(&action), "{action:?}");
         }
         for action in [
+            elsewhere("create"),
+            elsewhere("update"),
+            resource("deletecollection", "coordination.k8s.io", "leases"),
+            resource("update", "", "leases"),
             resource("get", "", "secrets"),
             resource("list", "", "configmaps"),
             resource("get", "", "pods/log"),

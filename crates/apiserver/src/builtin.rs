@@ -18,7 +18,7 @@ use crate::store::Collection;
 /// tries again.
 pub(crate) fn ensure(registry: &Registry, added: Vec<Object>) {
     let namespaces = ["default", "kube-node-lease", "kube-public", "kube-system"].map(namespace);
-    for object in namespaces.into_iter().chain(added).chain([node()]) {
+    for object in namespaces.into_iter().chain(added).chain([node(), lease()]) {
         make(registry, object);
     }
     if let Err(failure) = note_machine(registry) {
@@ -26,7 +26,8 @@ pub(crate) fn ensure(registry: &Registry, added: Vec<Object>) {
     }
 }
 
-/// Writes down what the machine is: it may be another one, or another kernel, than at the last start.
+/// Writes down what the machine is, which may be another one, or another kernel, than at the last start,
+/// and that it is there from now on.
 fn note_machine(registry: &Registry) -> Result<(), Failure> {
     let key = Collection::core("nodes").key("", NODE);
     let status = node_status();
@@ -35,6 +36,14 @@ fn note_machine(registry: &Registry) -> Result<(), Failure> {
         for (field, value) in status.as_object().into_iter().flatten() {
             object::entry(&mut new, "status")[field] = value.clone();
         }
+        Ok(new)
+    })?;
+    let lease = lease();
+    let resource = Resource::of("coordination.k8s.io/v1", "Lease");
+    let key = Collection::from(&resource).key(object::namespace(&lease), NODE);
+    registry.update(&resource, &key, Part::Main, |old| {
+        let mut new = old.clone();
+        new["spec"] = lease["spec"].clone();
         Ok(new)
     })?;
     Ok(())
@@ -102,6 +111,17 @@ fn node() -> Object {
             "labels": labels,
         },
         "spec": {},
+    })
+}
+
+/// By which the node says that it is there. It names no duration: there are pods as long as there is this
+/// API, so that nobody needs to wait for a sign of the node.
+fn lease() -> Object {
+    json!({
+        "apiVersion": "coordination.k8s.io/v1",
+        "kind": "Lease",
+        "metadata": {"name": NODE, "namespace": "kube-node-lease"},
+        "spec": {"holderIdentity": NODE, "renewTime": clock::rfc3339_micro(clock::now())},
     })
 }
 

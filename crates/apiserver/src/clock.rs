@@ -14,6 +14,11 @@ pub(crate) fn rfc3339(at: Timestamp) -> String {
     at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
+/// A point in time as Kubernetes writes it where it counts microseconds.
+pub(crate) fn rfc3339_micro(at: Timestamp) -> String {
+    at.strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string()
+}
+
 /// Time that is left at `now` until some seconds after a point in time; zero if none is.
 pub(crate) fn until(since: Timestamp, seconds: i64, now: Timestamp) -> Duration {
     let end = since.saturating_add(jiff::SignedDuration::from_secs(seconds));

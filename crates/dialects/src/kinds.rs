@@ -465,6 +465,9 @@ kinds! {
     native "discovery.k8s.io" ["v1", "v1beta1"] also [] status none {
         EndpointSlice "endpointslices" [] namespaced model(core::EndpointSlice, kubernetes::endpoint_slice) shown ENDPOINT_SLICE;
     }
+    native "coordination.k8s.io" ["v1", "v1beta1"] also [] status none {
+        Lease "leases" [] namespaced checked(core::Lease) shown LEASE;
+    }
     native "networking.k8s.io" ["v1", "v1beta1"] also [("extensions", "v1beta1")] status none {
         Ingress "ingresses" ["ing"] namespaced model(core::Ingress, kubernetes::ingress) converted by old_ingress and back by as_old_ingress shown INGRESS;
         IngressClass "ingressclasses" [] cluster model(core::IngressClass, kubernetes::ingress_class) shown INGRESS_CLASS;

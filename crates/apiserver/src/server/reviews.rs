@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::answer::{self, Answer};
 use super::request::{ApiRequest, Target};
-use crate::access::{Action, PATHS, READABLE, Role, SELF_REVIEWS, User};
+use crate::access::{Action, LEASES, PATHS, READABLE, Role, SELF_REVIEWS, User, WRITES};
 use crate::clock;
 use crate::context::Context;
 use crate::failure::Failure;
@@ -68,7 +68,9 @@ impl Review {
         review["status"] = match self {
             Self::OwnAccess => access(&request.user, &review["spec"])?,
             Self::Access => access(&subject(&review["spec"]), &review["spec"])?,
-            Self::OwnRules => rules(&request.user),
+            Self::OwnRules => {
+                rules(&request.user, review["spec"]["namespace"].as_str().unwrap_or_default())
+            }
             Self::Own => json!({"userInfo": user_info(&request.user)}),
             Self::Token => token(context, &review["spec"]),
         };
@@ -117,7 +119,8 @@ fn subject(spec: &Value) -> User {
     User { name: name.to_owned(), uid: String::new(), groups, role }
 }
 
-fn rules(user: &User) -> Value {
+/// What a user may do in a namespace.
+fn rules(user: &User, namespace: &str) -> Value {
     let read = json!(["get", "list", "watch"]);
     let mut resources: Vec<_> = SELF_REVIEWS
         .iter()
@@ -139,6 +142,11 @@ fn rules(user: &User) -> Value {
                 let plurals = if plurals.is_empty() { json!(["*"]) } else { json!(plurals) };
                 json!({"verbs": read, "apiGroups": [group], "resources": plurals})
             }));
+            if user.account_namespace() == Some(namespace) {
+                let (group, plural) = LEASES;
+                resources
+                    .push(json!({"verbs": WRITES, "apiGroups": [group], "resources": [plural]}));
+            }
             let urls = PATHS.iter().flat_map(|path| [format!("/{path}"), format!("/{path}/*")]);
             let urls: Vec<_> = urls.collect();
             paths.push(json!({"verbs": ["get"], "nonResourceURLs": urls}));

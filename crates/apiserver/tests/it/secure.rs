@@ -160,7 +160,7 @@ async fn token(administrator: &Client, pod: Option<&str>, audience: &str) -> Str
 }
 
 #[tokio::test]
-async fn accounts_of_pods_read_what_is_not_secret_and_write_nothing() {
+async fn accounts_of_pods_read_what_is_not_secret_and_write_no_workloads() {
     let world = World::start();
     let api = world.api();
     let administrator = Client::administrator(&world).await;
@@ -318,4 +318,67 @@ async fn what_is_found_about_an_object_is_said_to_who_writes_it() {
     let (status, _) = world.api().request(Method::POST, maps, &[], Some(&map("e", "one"))).await;
     assert_eq!(status, 201);
     assert!(world.api().warnings(Method::POST, maps, &[], &map("f", "one")).await.is_empty());
+}
+
+#[tokio::test]
+async fn replicas_choose_their_leader_by_a_lease() {
+    let world = World::start();
+    let api = world.api();
+    let administrator = Client::administrator(&world).await;
+    crate::world::eventually(async || {
+        api.try_get("/api/v1/namespaces/default/serviceaccounts/default").await
+    })
+    .await;
+    let account = administrator.with(&world, Some(&token(&administrator, None, "").await));
+    let leases = "/apis/coordination.k8s.io/v1/namespaces/default/leases";
+    let lease = |holder: &str| {
+        json!({
+            "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": "leader"},
+            "spec": {
+                "holderIdentity": holder, "leaseDurationSeconds": 15, "leaseTransitions": 0,
+                "acquireTime": "2026-01-02T03:04:05.000006Z",
+                "renewTime": "2026-01-02T03:04:05.000006Z",
+            },
+        })
+    };
+    let (status, mut made) = account.ask(Method::POST, leases, lease("a")).await;
+    assert_eq!(status, 201, "{made}");
+    assert_eq!(account.ask(Method::POST, leases, lease("b")).await.0, 409);
+    let path = format!("{leases}/leader");
+    made["spec"]["renewTime"] = "2026-01-02T03:04:15.000006Z".into();
+    let (status, renewed) = account.ask(Method::PUT, &path, made.clone()).await;
+    assert_eq!((status, &renewed["spec"]), (StatusCode::OK, &made["spec"]));
+    // Who has not seen that takes it over in vain.
+    made["spec"]["holderIdentity"] = "b".into();
+    assert_eq!(account.ask(Method::PUT, &path, made).await.0, 409);
+    let rows = api.table(leases).await;
+    assert_eq!(rows[0][..2], ["leader", "a"]);
+
+    // The node's own says when it came, and nobody else's is written.
+    let nodes = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases";
+    let (_, list) = account.ask(Method::GET, nodes, Value::Null).await;
+    let of_node = &list["items"][0];
+    assert_eq!(of_node["spec"]["holderIdentity"], of_node["metadata"]["name"]);
+    assert!(of_node["spec"]["renewTime"].as_str().unwrap().ends_with('Z'), "{of_node}");
+    assert_eq!(account.ask(Method::POST, nodes, lease("a")).await.0, 403);
+    let (status, answer) = administrator.ask(Method::DELETE, &path, Value::Null).await;
+    assert_eq!(status, 200, "{answer}");
+
+    // What no lease can say is refused.
+    for (field, value) in [("leaseDurationSeconds", json!(0)), ("leaseTransitions", json!(-1))] {
+        let mut bad = lease("a");
+        bad["spec"][field] = value;
+        let (status, said) = account.ask(Method::POST, leases, bad).await;
+        assert_eq!(status, 422, "{said}");
+        assert!(said["message"].as_str().unwrap().contains(field), "{said}");
+    }
+    let rules = "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews";
+    for (namespace, writes) in [("default", true), ("other", false)] {
+        let question = json!({"spec": {"namespace": namespace}});
+        let (_, answer) = account.ask(Method::POST, rules, question).await;
+        let mut rules = answer["status"]["resourceRules"].as_array().unwrap().iter();
+        let written =
+            rules.any(|rule| rule["resources"][0] == "leases" && rule["verbs"][0] == "create");
+        assert_eq!(written, writes, "{namespace}: {answer}");
+    }
 }

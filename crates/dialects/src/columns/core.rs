@@ -2,7 +2,7 @@
 
 use super::{Columns, NONE, age, column, holds, or_none, pairs, since, wide};
 use crate::kubernetes::kinds::{
-    ConfigMap, Endpoints, Event, Namespace, Node, PersistentVolumeClaim, Secret, Service,
+    ConfigMap, Endpoints, Event, Lease, Namespace, Node, PersistentVolumeClaim, Secret, Service,
     ServiceAccount, ServicePort, ServiceType,
 };
 use crate::schema::Fields;
@@ -185,6 +185,16 @@ pub(crate) const CONFIG_MAP: Columns = Columns {
         let map = ConfigMap::of(object);
         let (metadata, count) = (map.metadata(), map.data().len() + map.binary_data().len());
         vec![metadata.name().into(), count.into(), age(metadata, now)]
+    },
+};
+
+pub(crate) const LEASE: Columns = Columns {
+    all: &[column("Name"), column("Holder"), column("Age")],
+    cells: |object, now| {
+        let lease = Lease::of(object);
+        let metadata = lease.metadata();
+        let holder = lease.spec().holder_identity();
+        vec![metadata.name().into(), holder.into(), age(metadata, now)]
     },
 };
 

@@ -24,7 +24,7 @@ use crate::istio::workload_group::{ProxyConfig, WorkloadGroup};
 use crate::kinds::KINDS;
 use crate::kubernetes::kinds::{
     ConfigMap, ControllerRevision, DaemonSet, Deployment, EndpointSlice, Endpoints, Event, Ingress,
-    IngressClass, Job, Namespace, Node, PersistentVolumeClaim, Pod, ReplicaSet,
+    IngressClass, Job, Lease, Namespace, Node, PersistentVolumeClaim, Pod, ReplicaSet,
     ReplicationController, Secret, Service, ServiceAccount, StatefulSet,
 };
 use crate::smi::{HttpRouteGroup, TrafficSplit};
@@ -59,6 +59,7 @@ const TABLES: &[Tested] = &[
     ("v1", "Node", typed::<Node>),
     ("v1", "ServiceAccount", typed::<ServiceAccount>),
     ("v1", "Event", typed::<Event>),
+    ("coordination.k8s.io/v1", "Lease", typed::<Lease>),
     ("v1", "ConfigMap", typed::<ConfigMap>),
     ("v1", "Secret", typed::<Secret>),
     ("v1", "Endpoints", typed::<Endpoints>),

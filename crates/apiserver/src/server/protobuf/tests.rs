@@ -78,6 +78,20 @@ fn objects_are_read_as_the_json_that_they_stand_for() {
 }
 
 #[test]
+fn a_lease_has_times_to_the_microsecond() {
+    let renewed = bytes(4, &[number(1, 60), vec![2 << 3, 0xe8, 0x07]].concat());
+    let spec = [bytes(1, b"a"), number(2, 15), renewed, number(5, 0)].concat();
+    let lease = [metadata("leader"), bytes(2, &spec)].concat();
+    assert_eq!(
+        read(&body("coordination.k8s.io/v1", "Lease", &lease)).unwrap()["spec"],
+        json!({
+            "holderIdentity": "a", "leaseDurationSeconds": 15, "leaseTransitions": 0,
+            "renewTime": "1970-01-01T00:01:00.000001Z",
+        })
+    );
+}
+
+#[test]
 fn options_have_the_version_of_what_they_are_sent_to() {
     let options = [number(1, 0), bytes(4, b"Background"), bytes(5, b"All")].concat();
     for version in ["v1", "apps/v1", "meta.k8s.io/v1"] {

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::kinds::Condition;
-use crate::schema::{fields, kind};
+use crate::schema::{Count, Positive, fields, kind};
 
 kind! {
     kubernetes;
@@ -31,6 +31,12 @@ kind! {
         honoured image_pull_secrets "imagePullSecrets": Vec<Value>,
         /// Whether its pods find a token; so it is if it is left out.
         honoured automount_service_account_token "automountServiceAccountToken": Option<bool>,
+    }
+
+    /// Who does, for a while, what only one may do.
+    pub struct Lease "Lease" {
+        /// Who, and for how long.
+        honoured spec: LeaseSpec,
     }
 
     /// What happened to an object.
@@ -101,6 +107,24 @@ fields! {
         not_here("the mesh has one network for pods") pod_cidrs "podCIDRs": Vec<String>,
         /// How its cloud calls it.
         not_here("no cloud is here") provider_id "providerID": String,
+    }
+
+    /// What a `Lease` says. The programs that share it act on it; it is kept for them.
+    pub struct LeaseSpec "Lease.spec" {
+        /// Who has it.
+        honoured holder_identity "holderIdentity": String,
+        /// How many seconds after `renewTime` others may take it.
+        honoured lease_duration_seconds "leaseDurationSeconds": Option<Positive>,
+        /// When it was taken, to the microsecond.
+        honoured acquire_time "acquireTime": String,
+        /// When its holder last said that it goes on, to the microsecond.
+        honoured renew_time "renewTime": String,
+        /// How often it went from one holder to another.
+        honoured lease_transitions "leaseTransitions": Option<Count>,
+        /// How the next holder is chosen.
+        honoured strategy: String,
+        /// Who is to have it next.
+        honoured preferred_holder "preferredHolder": String,
     }
 
     /// An object that another is about.
