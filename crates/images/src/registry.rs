@@ -114,6 +114,13 @@ impl PullError {
     pub fn is_silence(&self) -> bool {
         matches!(self, Self::Silent { .. })
     }
+
+    /// Whether the image itself is not taken, so that loading it would fail likewise.
+    #[must_use]
+    pub fn is_of_image(&self) -> bool {
+        let Self::Image { error, .. } = self else { return false };
+        !matches!(error, ImageError::File { .. } | ImageError::Io(_))
+    }
 }
 
 /// Pulls an image into the store; blocks. What is in the store is not asked for again.

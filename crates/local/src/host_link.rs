@@ -12,7 +12,7 @@ use ironmesh_images::Pull;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{OnceCell, oneshot};
 
-use super::host::pull::Outcome;
+use super::host::pull::{Outcome, failed};
 use super::seqpacket::SeqPacket;
 
 /// What the agent asks the host side.
@@ -159,8 +159,8 @@ impl HostLink {
     pub(crate) async fn pull_image(&self, pull: Pull) -> Outcome {
         let asked = self.ask(|id| ToHost::PullImage { id, pull: Box::new(pull) }).await;
         match asked {
-            Ok(_) => Outcome::failed("the host side gave no outcome".to_owned()),
-            Err(text) => serde_json::from_str(&text).unwrap_or_else(|_| Outcome::failed(text)),
+            Ok(_) => failed("the host side gave no outcome".to_owned()),
+            Err(text) => serde_json::from_str(&text).unwrap_or_else(|_| failed(text)),
         }
     }
 

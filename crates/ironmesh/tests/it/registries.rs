@@ -132,6 +132,8 @@ fn pods_have_their_images_from_a_registry() {
     let (Some(program), Some(mut registry)) = (program(), Registry::start()) else { return };
     let files = Files::of_program(program, "blue");
     let digest = registry.push("shop/redis", "1", &files);
+    let layers = vec![Layer::new().file("../../evil", b"x").tar()];
+    registry.push("shop/evil", "1", &Files { layers, config: serde_json::json!({}) });
     let address = registry.address.clone();
     as_every_user(EMPTY, &[], |mesh| {
         // What is known here by that name does not stand for it.
@@ -150,6 +152,11 @@ fn pods_have_their_images_from_a_registry() {
         apply(mesh, &pod("missing", &format!("{address}/shop/none:2"), "IfNotPresent"));
         let said = await_text(mesh, &["describe", "pod", "missing"], "has no");
         assert!(said.contains("image load FILE"), "{said}");
+        // To load what is refused would not help, so that it is not said.
+        apply(mesh, &pod("evil", &format!("{address}/shop/evil:1"), "IfNotPresent"));
+        let said = await_text(mesh, &["describe", "pod", "evil"], "leads out of the image");
+        assert!(said.contains("build it without that"), "{said}");
+        assert!(!said.contains("image load FILE"), "{said}");
     });
     // One that was loaded serves when its registry does not answer; one that was pulled does not.
     let Some(mesh) = Running::start(EMPTY, &[]) else { return };

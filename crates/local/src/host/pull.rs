@@ -17,22 +17,30 @@ use tokio::process::Command;
 /// Name of the stage.
 pub(crate) const STAGE: &str = "pull-image";
 
-/// What a pull came to.
+/// What a pull came to: the bytes of the image.
+pub(crate) type Outcome = Result<u64, Failed>;
+
+/// Why a pull failed.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Outcome {
-    /// Why it failed.
-    pub(crate) error: Option<String>,
-    /// Whether that is because the registry does not answer.
-    pub(crate) is_silence: bool,
-    /// Bytes of the image.
-    pub(crate) bytes: u64,
+pub(crate) struct Failed {
+    pub(crate) why: String,
+    pub(crate) cause: Cause,
 }
 
-impl Outcome {
-    /// One that failed.
-    pub(crate) fn failed(error: String) -> Self {
-        Self { error: Some(error), is_silence: false, bytes: 0 }
-    }
+/// What is at fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Cause {
+    /// The registry does not answer.
+    Silence,
+    /// The image is not taken.
+    Image,
+    /// Anything else.
+    Other,
+}
+
+/// The outcome of a pull that failed for no fault of its registry or image.
+pub(crate) fn failed(why: String) -> Outcome {
+    Err(Failed { why, cause: Cause::Other })
 }
 
 /// The task of the process.
@@ -50,8 +58,8 @@ pub(super) async fn pull(store: &Path, pull: Pull) -> Outcome {
     let done = tokio::time::timeout(limit, run(&task)).await;
     match done {
         Ok(Ok(outcome)) => outcome,
-        Ok(Err(error)) => Outcome::failed(format!("the process that pulls it: {error}")),
-        Err(_) => Outcome::failed(format!("it was not unpacked within {limit:?}")),
+        Ok(Err(error)) => failed(format!("the process that pulls it: {error}")),
+        Err(_) => failed(format!("it was not unpacked within {limit:?}")),
     }
 }
 
@@ -89,7 +97,7 @@ pub(crate) fn stage() -> ExitCode {
     });
     let outcome = match serde_json::from_str::<Task>(&line) {
         Ok(task) => carry_out(&task),
-        Err(error) => Outcome::failed(error.to_string()),
+        Err(error) => failed(error.to_string()),
     };
     let written = serde_json::to_vec(&outcome).map(|bytes| stdout().write_all(&bytes));
     if matches!(written, Ok(Ok(()))) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
@@ -98,12 +106,17 @@ pub(crate) fn stage() -> ExitCode {
 fn carry_out(task: &Task) -> Outcome {
     let store = match Store::open(&task.store) {
         Ok(store) => store,
-        Err(error) => return Outcome::failed(error.to_string()),
+        Err(error) => return failed(error.to_string()),
     };
     match ironmesh_images::pull(&store, &task.pull, &mut |_| ()) {
-        Ok(pulled) => Outcome { error: None, is_silence: false, bytes: pulled.image.bytes },
+        Ok(pulled) => Ok(pulled.image.bytes),
         Err(error) => {
-            Outcome { is_silence: error.is_silence(), ..Outcome::failed(error.to_string()) }
+            let cause = match &error {
+                error if error.is_silence() => Cause::Silence,
+                error if error.is_of_image() => Cause::Image,
+                _ => Cause::Other,
+            };
+            Err(Failed { why: error.to_string(), cause })
         }
     }
 }

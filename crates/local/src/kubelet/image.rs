@@ -13,7 +13,7 @@ use super::pod::PodState;
 use crate::environment::{Holder, Objects as _};
 use crate::events::EventKind;
 use crate::host::programs::MONGODB;
-use crate::host::pull::Outcome;
+use crate::host::pull::{Cause, Failed, Outcome};
 use crate::images::{self, FERRETDB, Image, well_known};
 
 /// The image of a container, with what it tells of that in events.
@@ -114,26 +114,24 @@ async fn pull(
     };
     let time = format!("{:.3}s", begun.elapsed().as_secs_f64());
     match (outcome, stored) {
-        (Some(Outcome { error: Some(why), is_silence: true, .. }), Some(stored))
-            if is_loaded(&stored) =>
-        {
+        (Some(Err(Failed { why, cause: Cause::Silence })), Some(stored)) if is_loaded(&stored) => {
             let message = format!("{why}; the image that was loaded serves");
             event(EventKind::Warning, "PullSkipped", message);
             Ok(present(state, container, stored))
         }
-        (Some(Outcome { error: Some(why), .. }), _) => {
-            Err(no_image(format!("image \"{image}\": {why}; {}", remedy(image))))
+        (Some(Err(Failed { why, cause })), _) => {
+            let remedy = if cause == Cause::Image { remedy_without(image) } else { remedy(image) };
+            Err(no_image(format!("image \"{image}\": {why}; {remedy}")))
         }
         (outcome, _) => {
             let found = in_store(state, name)?;
             let gone = || no_image(format!("image \"{image}\" was pulled, and is gone again"));
             let found = found.ok_or_else(gone)?;
             let message = match outcome {
-                Some(outcome) => format!(
-                    "Successfully pulled image \"{image}\" in {time}. Image size: {} bytes.",
-                    outcome.bytes
+                Some(Ok(bytes)) => format!(
+                    "Successfully pulled image \"{image}\" in {time}. Image size: {bytes} bytes."
                 ),
-                None => format!("Container image \"{image}\" already present on machine"),
+                _ => format!("Container image \"{image}\" already present on machine"),
             };
             event(EventKind::Normal, "Pulled", message);
             Ok(found)
@@ -169,14 +167,28 @@ async fn pull_in_turn(
 
 /// What to do about an image that cannot be pulled.
 fn remedy(image: &str) -> String {
-    match image.split_once('/').is_some_and(|(host, _)| ironmesh_images::is_loopback(host)) {
+    match is_on_loopback(image) {
         true => "load it with `ironmesh image load FILE`".to_owned(),
-        false => format!(
-            "load it with `ironmesh image load FILE`, or say which command stands for it with `ironmesh \
-             image map '{}=COMMAND'`",
-            images::repository(image)
-        ),
+        false => format!("load it with `ironmesh image load FILE`, or {}", mapping(image)),
     }
+}
+
+/// What to do about an image that is not taken, however it comes.
+fn remedy_without(image: &str) -> String {
+    match is_on_loopback(image) {
+        true => "build it without that".to_owned(),
+        false => format!("use one without that, or {}", mapping(image)),
+    }
+}
+
+fn mapping(image: &str) -> String {
+    let repository = images::repository(image);
+    format!("say which command stands for it with `ironmesh image map '{repository}=COMMAND'`")
+}
+
+/// Whether an image is of a registry of this machine; then no command stands for it.
+fn is_on_loopback(image: &str) -> bool {
+    image.split_once('/').is_some_and(|(host, _)| ironmesh_images::is_loopback(host))
 }
 
 fn is_loaded(image: &Image) -> bool {
