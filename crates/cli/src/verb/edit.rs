@@ -48,17 +48,14 @@ impl Edit {
         let shown = format!("{HEAD}{}", to_yaml(&object)?);
         let file = new_file(&object, &shown)?;
         let result = self.change(api, resource, path, &object, &shown, &file).await;
-        match result {
-            Ok(()) => {
-                // A left-over file is no reason to fail.
-                let _ = fs::remove_file(&file);
-                Ok(())
-            }
-            Err(error) => {
-                say::notice(&format!("A copy of your changes has been stored to {file:?}"));
-                Err(error)
-            }
+        let is_changed = || fs::read_to_string(&file).is_ok_and(|text| text != shown);
+        if result.is_err() && is_changed() {
+            say::notice(&format!("A copy of your changes has been stored to {file:?}"));
+        } else {
+            // A left-over file is no reason to fail.
+            let _ = fs::remove_file(&file);
         }
+        result
     }
 
     async fn change(

@@ -3,15 +3,13 @@ use crate::httpbin::Httpbin;
 use crate::server::tests::start;
 
 async fn fetch(line: &str) -> (Outcome, Option<Failure>, String) {
-    let folder = std::env::temp_dir().join(format!("ironmesh-curl-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).unwrap();
-    let file = folder.join(line.replace(|c: char| !c.is_ascii_alphanumeric(), "_"));
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("body");
     let mut words: Vec<String> = line.split(' ').map(str::to_owned).collect();
     words.extend(["-o".to_owned(), file.display().to_string()]);
     let options = Options { proxy: None, ..Options::parse(&words).unwrap() };
     let (outcome, error) = with_retries(&options, &options.urls[0]).await;
     let body = std::fs::read_to_string(&file).unwrap_or_default();
-    let _ = std::fs::remove_file(&file);
     (outcome, error, body)
 }
 
