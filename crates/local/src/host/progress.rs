@@ -1,6 +1,6 @@
 //! What the user of `ironmesh up` sees.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -47,6 +47,7 @@ pub(super) async fn until_ready(api: &Client, progress_timeout: Duration) -> Out
     let mut stuck_looks = 0;
     let mut seen = Seen::default();
     let mut progress = Instant::now();
+    let mut events_seen = Instant::now();
     loop {
         if let Ok(state) = look(api).await {
             for (pod, ready) in &state.pods {
@@ -64,6 +65,17 @@ pub(super) async fn until_ready(api: &Client, progress_timeout: Duration) -> Out
             if seen.is_news(&state) {
                 progress = Instant::now();
             }
+            if events_seen.elapsed() >= EVENTS_INTERVAL {
+                let events = api.get("/api/v1/events").await.unwrap_or_default();
+                // How long that may take has limits of its own.
+                for (pod, message) in pulling(&events, &state.pods) {
+                    progress = Instant::now();
+                    if told.insert(format!("{pod} {message}")) {
+                        say(&format!("pod {pod}: {message}"));
+                    }
+                }
+                events_seen = Instant::now();
+            }
         }
         if progress.elapsed() >= progress_timeout {
             say(&format!("no progress for {} s:", progress_timeout.as_secs()));
@@ -74,6 +86,29 @@ pub(super) async fn until_ready(api: &Client, progress_timeout: Duration) -> Out
         }
         tokio::time::sleep(LOOK_INTERVAL).await;
     }
+}
+
+/// The pods for which an image is pulled now, of those that are not ready, and what is said of that.
+fn pulling<'a>(events: &'a Value, pods: &'a [(String, bool)]) -> Vec<(&'a str, &'a str)> {
+    let mut last = BTreeMap::new();
+    for event in items(events).map(Event::of) {
+        // Times are in seconds, too coarse to tell what came last.
+        let version: u64 = event.metadata().resource_version().parse().unwrap_or_default();
+        let of_pod = last.entry(event.involved_object().uid()).or_insert((version, event));
+        if version >= of_pod.0 {
+            *of_pod = (version, event);
+        }
+    }
+    let now =
+        last.into_values().map(|(_, event)| event).filter(|event| event.reason() == "Pulling");
+    now.filter_map(|event| {
+        let of = event.involved_object();
+        let (pod, _) = pods.iter().find(|(pod, ready)| {
+            !ready && pod.split_once('/') == Some((of.namespace(), of.name()))
+        })?;
+        Some((&**pod, event.message()))
+    })
+    .collect()
 }
 
 /// What is not ready, each with what was last said about it.
@@ -410,6 +445,8 @@ const STUCK_LOOKS: u32 = 40;
 const GATEWAY_SERVICE: &str = "/api/v1/namespaces/istio-system/services/istio-ingressgateway";
 /// How long the ports that Gateways name may take to be published.
 const PUBLISH_TIME_MAX: Duration = Duration::from_secs(2);
+/// How often it is looked whether images are being pulled.
+const EVENTS_INTERVAL: Duration = Duration::from_secs(1);
 /// How often the state is looked at.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
@@ -447,6 +484,27 @@ mod tests {
         let looks = [judge(&[], &crashed(10, 1)), judge(&[], &crashed(1, 1))];
         let news: Vec<bool> = looks.iter().chain(&looks).map(|look| seen.is_news(look)).collect();
         assert_eq!(news, [true, true, false, false]);
+    }
+
+    #[test]
+    fn a_pod_whose_image_comes_makes_progress() {
+        let event = |pod: &str, reason: &str, version: u64| {
+            json!({
+                "metadata": {"resourceVersion": version.to_string()}, "reason": reason,
+                "message": format!("{reason} {version}"),
+                "involvedObject": {"namespace": "n", "name": pod, "uid": format!("uid-{pod}")},
+            })
+        };
+        let events = json!({"items": [
+            event("comes", "Pulling", 10), event("comes", "Pulled", 9), event("comes", "Scheduled", 8),
+            event("has-come", "Pulling", 11), event("has-come", "Pulled", 12),
+            event("fails", "Failed", 14), event("fails", "Pulling", 13),
+            event("gone", "Pulling", 15), event("ready", "Pulling", 16),
+        ]});
+        let pods = [("comes", false), ("has-come", false), ("fails", false), ("ready", true)];
+        let pods = pods.map(|(pod, ready)| (format!("n/{pod}"), ready));
+        assert_eq!(pulling(&events, &pods), [("n/comes", "Pulling 10")]);
+        assert_eq!(pulling(&Value::Null, &pods), []);
     }
 
     fn pod(name: &str, owner: &str, ready: &str, state: Value) -> Value {
