@@ -51,8 +51,8 @@ pub enum ImageError {
     },
     /// There is no room in the store.
     #[error(
-        "the store holds {most} bytes at most (limits.images.store_bytes_max), and what is in it is \
-         in use or was loaded: take some away with `ironmesh image rm`"
+        "the store holds {most} bytes at most (limits.images.store_bytes_max), and this image with those \
+         that are in use or were loaded has more: take some away with `ironmesh image rm`"
     )]
     Full {
         /// The limit.

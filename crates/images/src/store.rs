@@ -226,7 +226,8 @@ impl Store {
         Err(at(io::Error::other("too many images are being unpacked")))
     }
 
-    /// Puts layers into their places, and an image with its names into the index.
+    /// Puts layers into their places, and an image with its names into the index. Where there is no room
+    /// for it, all stays as it was.
     pub(crate) fn commit(
         &self,
         work: &Work,
@@ -236,7 +237,8 @@ impl Store {
         limits: &ImageLimits,
     ) -> Result<Image, ImageError> {
         let _lock = self.lock()?;
-        let mut index = self.index()?;
+        let before = self.index()?;
+        let mut index = before.clone();
         for layer in new {
             let to = self.layer(&layer.id);
             let at = |error| ImageError::File { path: to.clone(), error };
@@ -251,20 +253,20 @@ impl Store {
         image.bytes = image.layers.iter().filter_map(|id| index.layers.get(id)).sum();
         index.images.insert(image.id.clone(), image.clone());
         for name in names {
-            let before = index.names.insert(name.to_string(), image.id.clone());
-            if let Some(before) = before.filter(|before| *before != image.id)
-                && !index.names.values().any(|id| *id == before)
+            let other = index.names.insert(name.to_string(), image.id.clone());
+            if let Some(other) = other.filter(|other| *other != image.id)
+                && !index.names.values().any(|id| *id == other)
             {
-                index.forget(&before);
+                index.forget(&other);
             }
         }
-        let fits = self.make_room(&mut index, &image.id, limits.store_bytes_max);
-        if fits.is_err() {
-            index.forget(&image.id);
+        if let Err(error) = self.make_room(&mut index, &image.id, limits.store_bytes_max) {
+            self.sweep(&before)?;
+            return Err(error);
         }
         self.write(&index)?;
         self.sweep(&index)?;
-        fits.map(|()| image)
+        Ok(image)
     }
 
     /// Takes images away until the rest fits: the one that was used longest ago first, but none that

@@ -26,11 +26,23 @@ impl World {
     /// Takes in an image of one layer of so many bytes, which was used so many seconds after the
     /// beginning of time.
     fn add(&self, text: &str, bytes: u64, loaded: bool, used: u64) -> Result<Image, ImageError> {
+        self.add_of(text, text, bytes, loaded, used)
+    }
+
+    /// The same, with content that is not named after it.
+    fn add_of(
+        &self,
+        text: &str,
+        content: &str,
+        bytes: u64,
+        loaded: bool,
+        used: u64,
+    ) -> Result<Image, ImageError> {
         let work = self.store.begin().unwrap();
         work.folder("0").unwrap();
-        let layer = Digest::of(text.as_bytes());
+        let layer = Digest::of(content.as_bytes());
         let image = Image {
-            id: Digest::of(format!("config of {text}").as_bytes()),
+            id: Digest::of(format!("config of {content}").as_bytes()),
             digest: None,
             config: ImageConfig::default(),
             layers: vec![layer.clone()],
@@ -106,9 +118,12 @@ fn what_is_in_use_or_was_loaded_stays_and_the_limit_is_named() {
     drop(held);
     world.add("new:1", 40, false, 30).unwrap();
     assert_eq!(world.names(), ["loaded:1", "new:1"]);
-    // One that alone is too large takes nothing with it that may stay.
-    assert!(world.add("huge:1", 101, false, 40).is_err());
-    assert_eq!(world.names(), ["loaded:1"]);
+    // One that finds no room takes nothing away, not even what has its name.
+    for name in ["huge:1", "new:1"] {
+        assert!(world.add_of(name, "much", 101, false, 40).is_err());
+        assert_eq!((world.names(), world.layers()), (vec!["loaded:1".into(), "new:1".into()], 2));
+    }
+    assert!(world.store.find(&name("new:1")).unwrap().unwrap().bytes == 40);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 
@@ -39,9 +39,11 @@ func main() {
 fn registry_program() -> Option<&'static PathBuf> {
     static BUILT: OnceLock<Option<PathBuf>> = OnceLock::new();
     let built = BUILT.get_or_init(|| {
-        let folder = tempfile::tempdir().unwrap().keep();
+        // It outlives the tests, for the next run.
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("registry");
+        fs::create_dir_all(&folder).unwrap();
         fs::write(folder.join("main.go"), REGISTRY).unwrap();
-        go(&folder, &["mod", "init", "registry"])?;
+        fs::write(folder.join("go.mod"), "module registry\n").unwrap();
         go(&folder, &["get", "github.com/google/go-containerregistry@v0.22.1"])?;
         go(&folder, &["build", "-mod=mod", "-o", "registry", "."])?;
         Some(folder.join("registry"))
