@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::io::Write as _;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ironmesh_apiserver::node::{NoNode, Node};
 use ironmesh_apiserver::{ApiServer, Doors, Hooks};
@@ -12,6 +13,7 @@ use ironmesh_control::{gateway, inject};
 use ironmesh_fds as fds;
 use ironmesh_model::bootstrap::ControlBootstrap;
 use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::watch;
 
 mod local_node;
 mod local_source;
@@ -108,8 +110,32 @@ async fn serve(bootstrap: ControlBootstrap) -> Result<(), Error> {
         None => Arc::new(NoNode),
     };
     let extension = Arc::new(MeshApi(plane.clone()));
-    tokio::join!(plane.run(proxies), api.run(doors, extension, node));
+    let memory = give_back_memory(api.store().subscribe());
+    tokio::join!(plane.run(proxies), api.run(doors, extension, node), memory);
     Ok(())
+}
+
+/// Gives free memory back each time that much has changed, and then nothing for a while: what was needed
+/// for it meanwhile is free, and the allocator would keep it.
+async fn give_back_memory(mut revisions: watch::Receiver<u64>) {
+    let mut given = 0;
+    loop {
+        let mut revision = *revisions.borrow_and_update();
+        loop {
+            tokio::time::sleep(QUIET_FOR).await;
+            let before = std::mem::replace(&mut revision, *revisions.borrow_and_update());
+            if before == revision {
+                break;
+            }
+        }
+        if revision - given >= MANY_CHANGES {
+            given = revision;
+            ironmesh_proxy::memory::give_back();
+        }
+        if revisions.changed().await.is_err() {
+            return;
+        }
+    }
 }
 
 /// Takes over a listening TCP socket that the agent made.
@@ -145,5 +171,9 @@ fn log_to_standard_error() {
     let _ = lines.try_init();
 }
 
+/// For how long nothing changes before free memory is given back.
+const QUIET_FOR: Duration = Duration::from_secs(1);
+/// After how many changes it is worth the milliseconds that it takes.
+const MANY_CHANGES: u64 = 1_000;
 /// Threads beside the one that serves: they sync the journal and read logs.
 const BLOCKING_THREADS_MAX: usize = 3;

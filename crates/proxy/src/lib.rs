@@ -30,6 +30,7 @@
 pub mod client_hello;
 pub mod dump;
 pub mod http1;
+pub mod memory;
 pub mod message;
 pub mod proxy_protocol;
 
@@ -48,7 +49,6 @@ mod http;
 mod idle;
 mod l4;
 mod logging;
-mod memory;
 mod names;
 mod observe;
 mod opaque;

@@ -24,7 +24,7 @@ impl Ebb {
 }
 
 /// Has the allocator give free pages back, of all threads. Takes milliseconds where there are many.
-pub(crate) fn give_back() {
+pub fn give_back() {
     #[cfg(target_env = "gnu")]
     #[expect(unsafe_code, reason = "the allocator is glibc's, and has no other interface")]
     // SAFETY: malloc_trim(3) takes a number, may be called at any time and by any thread, and touches

@@ -37,6 +37,8 @@ pub(crate) async fn run(sizes: Sizes) -> anyhow::Result<Report> {
     mesh.create_many(&mut report).await?;
     mesh.delete_namespace(&mut report).await?;
     mesh.delete_services(&mut report).await?;
+    // Free memory is given back a second after the last change.
+    sleep(Duration::from_secs(3)).await;
     report.memory("memory of the control plane after all", mesh.control.memory()?, 250_000_000);
     Ok(report)
 }

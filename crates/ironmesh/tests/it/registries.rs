@@ -404,7 +404,7 @@ server.serve_forever()
 "#;
 
 /// A CA in `folder`, and a server's and a client's certificate of it.
-fn make_certificates(folder: &std::path::Path) {
+fn make_certificates(folder: &Path) {
     let openssl = |words: &str| {
         let words = words.split(' ');
         let made = Command::new("openssl").args(words).current_dir(folder).output().unwrap();
