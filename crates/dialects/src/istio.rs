@@ -101,9 +101,11 @@ fn gateway_name(given: &str, object: &Object) -> Name {
     if given == "mesh" || given.contains('/') {
         return given.into();
     }
-    // Istio before 1.0.1 took gateways by the host name of their service.
-    match given.strip_suffix(".svc.cluster.local").unwrap_or(given).split_once('.') {
-        Some((name, namespace)) => format!("{namespace}/{name}").into(),
-        None => format!("{}/{given}", object.namespace()).into(),
+    // Istio before 1.0.1 took gateways by the host name of their service, of which the second label is
+    // the namespace.
+    let mut labels = given.split('.');
+    match (labels.next(), labels.next()) {
+        (Some(name), Some(namespace)) => format!("{namespace}/{name}").into(),
+        _ => format!("{}/{given}", object.namespace()).into(),
     }
 }

@@ -111,6 +111,10 @@ impl Patterns {
         match value {
             Value::Object(fields) => fields.iter().any(|(name, value)| match value.as_str() {
                 Some(pattern) if name == "regex" => self.whole(pattern).is_none(),
+                None if name == "withoutHeaders" => {
+                    let texts = value.as_object().into_iter().flatten().map(|(_, text)| text);
+                    texts.into_iter().any(|text| !is_any(text) && self.any_bad(text))
+                }
                 _ => self.any_bad(value),
             }),
             _ => false,
@@ -136,6 +140,11 @@ impl Patterns {
             _ => self.matches(given, text),
         }
     }
+}
+
+/// A star alone, which is no expression: what `withoutHeaders` takes for a header of any value.
+fn is_any(text: &Value) -> bool {
+    text["regex"] == "*"
 }
 
 /// Whether a pattern is an exact name, and its length.
@@ -305,7 +314,8 @@ impl<'a> Mesh<'a> {
                     header(request, name).is_some_and(|value| self.patterns.matches(text, &value))
                 }),
                 "withoutHeaders" => !value.as_object().unwrap().iter().any(|(name, text)| {
-                    header(request, name).is_some_and(|value| self.patterns.matches(text, &value))
+                    header(request, name)
+                        .is_some_and(|value| is_any(text) || self.patterns.matches(text, &value))
                 }),
                 "queryParams" => value.as_object().unwrap().iter().all(|(name, text)| {
                     parameter(query, name).is_some_and(|value| self.patterns.matches(text, &value))

@@ -43,6 +43,22 @@ impl Random {
         }
         out
     }
+
+    /// Hosts of one route, of which no two have a host in common, as Istio demands.
+    fn hosts_of(&mut self, choices: &[&str], most: usize) -> Vec<String> {
+        let mut hosts: Vec<String> = Vec::new();
+        for host in self.some_of(choices, most) {
+            if !hosts.iter().any(|other| is_within(other, &host) || is_within(&host, other)) {
+                hosts.push(host);
+            }
+        }
+        hosts
+    }
+}
+
+/// Whether a domain has a host, or another domain.
+fn is_within(domain: &str, host: &str) -> bool {
+    domain.strip_prefix('*').is_some_and(|suffix| host.ends_with(suffix))
 }
 
 /// How many meshes a run makes: what `IRONMESH_ORACLE_MESHES` says, or else this.
@@ -167,7 +183,7 @@ fn virtual_service(random: &mut Random, at: usize) -> Value {
     let name = format!("r{at}");
     let mut route =
         object("networking.istio.io/v1", "VirtualService", namespace, &name, random.below(3));
-    let hosts = random.some_of(
+    let hosts = random.hosts_of(
         &[
             "x",
             "y",

@@ -60,8 +60,14 @@ impl Translator<'_> {
             | ServerProtocol::Grpc
             | ServerProtocol::GrpcWeb => (GatewayProtocol::Http, None),
         };
-        if let Some(tls) = given.tls.as_ref().filter(|_| !with_tls) {
-            self.plaintext(tls, &of_tls);
+        match &given.tls {
+            Some(tls) if !with_tls => self.plaintext(tls, &of_tls),
+            Some(tls) if tls.https_redirect == Some(true) => {
+                let message =
+                    "clients that speak TLS are sent nowhere else; it is for a server of HTTP";
+                self.report(field(&of_tls, "httpsRedirect"), FindingCode::NoEffect, message);
+            }
+            _ => {}
         }
         Some(GatewayServer {
             port: given.port.number,

@@ -255,6 +255,16 @@ impl Checks<'_> {
         if spec.workload_selector.is_some() && !spec.endpoints.is_empty() {
             self.invalid(list, "there are endpoints or a workloadSelector, not both");
         }
+        if spec.workload_selector.is_some()
+            && matches!(spec.resolution, Resolution::None | Resolution::DynamicDns)
+        {
+            let word = spec.resolution.word();
+            let message = format!(
+                "with resolution {word} callers go where they dial, whatever workloads are selected; \
+                 write STATIC"
+            );
+            self.find("spec.workloadSelector", FindingCode::NoEffect, message);
+        }
         match spec.resolution {
             Resolution::None | Resolution::DynamicDns if !spec.endpoints.is_empty() => {
                 let word = spec.resolution.word();

@@ -8,7 +8,7 @@ use ironmesh_model::settings::OutboundPolicy;
 use ironmesh_model::snapshot::{EgressHosts, IngressPort, SidecarSource};
 use ironmesh_model::{Finding, FindingCode, Name};
 
-use super::destination_rule::{ConnectionPool, pool};
+use super::destination_rule::{ConnectionPool, HttpPool, pool};
 use super::virtual_service::Destination;
 use super::{fully_qualified, labels};
 use crate::Object;
@@ -30,6 +30,18 @@ pub(crate) fn sidecar(object: &Object, findings: &mut Vec<Finding>) -> Option<Pa
             let message = "captureMode: what applications send out is captured all the same, and the \
                            hosts hold there: call them by their names and ports";
             findings.push(Finding::new(object.id(), path, FindingCode::NoEffect, message));
+        }
+    }
+    for (at, listener) in spec.egress.iter().enumerate() {
+        let path = field(&item("spec.egress", at), "hosts");
+        for (at, wider) in covered(&listener.hosts, object.namespace()) {
+            let message = format!("{wider:?} of this listener has it already");
+            findings.push(Finding::new(
+                object.id(),
+                item(&path, at),
+                FindingCode::NoEffect,
+                message,
+            ));
         }
     }
     let listeners = spec.egress.iter().enumerate();
@@ -95,6 +107,31 @@ fn hosts(
     hosts
 }
 
+/// Which hosts of a listener add nothing to the others, each with one that has it already.
+fn covered<'a>(hosts: &'a [String], own: &str) -> Vec<(usize, &'a str)> {
+    fn full<'t>(namespace: &'t str, own: &'t str) -> &'t str {
+        if namespace == "." { own } else { namespace }
+    }
+    let has = |wide: &str, narrow: &str| {
+        let (Some((of, wide)), Some((from, narrow))) =
+            (wide.split_once('/'), narrow.split_once('/'))
+        else {
+            return false;
+        };
+        let (of, from) = (full(of, own), full(from, own));
+        let domain = wide.strip_prefix('*');
+        (of == "*" && !from.starts_with('~') || of == from)
+            && domain.map_or(wide == narrow, |domain| narrow.ends_with(domain))
+    };
+    let wider = |at: usize| {
+        let others = hosts.iter().enumerate().filter(|(other, _)| *other != at);
+        let mut wider = others.filter(|(_, other)| has(other, &hosts[at]));
+        // Of two that are the same the first counts.
+        wider.find(|(other, wide)| *other < at || !has(&hosts[at], wide)).map(|(_, wide)| &**wide)
+    };
+    (0..hosts.len()).filter_map(|at| Some((at, wider(at)?))).collect()
+}
+
 /// The ports of the workloads.
 fn ingress(
     object: &Object,
@@ -117,9 +154,16 @@ fn ingress(
                 None
             }
         };
+        let protocol = declared_protocol(*number, Some(protocol), name);
+        let http = listener.connection_pool.as_ref().map(|pool| &pool.http);
+        if protocol.is_opaque() && http.is_some_and(|http| *http != HttpPool::default()) {
+            let path = field(&field(&path, "connectionPool"), "http");
+            let message = "requests are not looked at on a port of this protocol";
+            findings.push(Finding::new(object.id(), path, FindingCode::NoEffect, message));
+        }
         ports.push(IngressPort {
             number: *number,
-            protocol: declared_protocol(*number, Some(protocol), name),
+            protocol,
             to,
             pool: listener.connection_pool.as_ref().map(inbound_pool),
         });
@@ -197,7 +241,7 @@ mod tests {
             "workloadSelector": {"labels": {"app": "a"}},
             "egress": [
                 {"port": {"number": 80}, "hosts": ["~/*"]},
-                {"hosts": ["*/*", "./A.test", "other/*.test"]},
+                {"hosts": ["*/b.test", "./A.test", "other/*.test"]},
             ],
             "outboundTrafficPolicy": {"mode": "REGISTRY_ONLY"},
         })) else {
@@ -205,8 +249,11 @@ mod tests {
         };
         assert_eq!(found, []);
         let name = |text: &str| Some(Name::from(text));
-        let all =
-            [(None, "*".into()), (name("shop"), "a.test".into()), (name("other"), "*.test".into())];
+        let all = [
+            (None, "b.test".into()),
+            (name("shop"), "a.test".into()),
+            (name("other"), "*.test".into()),
+        ];
         assert_eq!(sidecar.egress[1], EgressHosts { port: None, hosts: all.to_vec() });
         let none = vec![(name("~"), "*".into())];
         assert_eq!(sidecar.egress[0], EgressHosts { port: Some(80), hosts: none });
@@ -224,6 +271,24 @@ mod tests {
         let (_, found) = translated(json!({"egress": [{"hosts": ["*/*"], "captureMode": "NONE"}]}));
         let at = "spec.egress[0].captureMode".to_owned();
         assert_eq!(found, [(FindingCode::NoEffect, at)]);
+    }
+
+    #[test]
+    fn hosts_that_add_nothing_are_found() {
+        for (hosts, expected) in [
+            (json!(["*/*", "other/a.test"]), vec![1]),
+            (json!(["other/a.test", "*/*"]), vec![0]),
+            (json!(["./*", "shop/a.test", "other/a.test"]), vec![1]),
+            (json!(["other/*.test", "other/a.test", "other/a.b", "more/a.test"]), vec![1]),
+            (json!(["./a.test", "shop/a.test", "./a.test"]), vec![1, 2]),
+            (json!(["./*", "istio-system/*", "~other/*"]), vec![]),
+            (json!(["*/*", "~other/*"]), vec![]),
+        ] {
+            let (part, found) = translated(json!({"egress": [{"hosts": hosts}]}));
+            assert!(matches!(part, Part::Sidecar(_)), "{hosts}");
+            let at = |at: &usize| (FindingCode::NoEffect, format!("spec.egress[0].hosts[{at}]"));
+            assert_eq!(found, expected.iter().map(at).collect::<Vec<_>>(), "{hosts}");
+        }
     }
 
     #[test]

@@ -121,11 +121,13 @@ impl Check<'_> {
         }
     }
 
-    /// A time of a millisecond or more, if there is one.
+    /// A time of whole milliseconds, one or more, if there is one.
     fn duration(&mut self, of: &Value, name: &str, path: &str) {
-        let given = at(of, name).as_str().and_then(parse_duration);
-        if given.is_some_and(|given| given.as_millis() == 0) {
+        let Some(given) = at(of, name).as_str().and_then(parse_duration) else { return };
+        if given.as_millis() == 0 {
             self.refuse(&field(path, name), "this takes a millisecond or more");
+        } else if given.subsec_nanos() % 1_000_000 != 0 {
+            self.refuse(&field(path, name), "this takes whole milliseconds");
         }
     }
 
@@ -203,6 +205,15 @@ impl Check<'_> {
         if !given.is_empty() && given.parse::<std::net::IpAddr>().is_err() {
             self.refuse(&field(path, "bind"), format!("{given:?} is no IP address"));
         }
+    }
+
+    /// A text that is compared with the whole, or with how it begins, which is no empty text.
+    fn text_match(&mut self, given: &Value, path: &str) {
+        if given["prefix"].as_str() == Some("") {
+            let message = "an empty prefix is one of everything; leave the condition away";
+            self.refuse(&field(path, "prefix"), message);
+        }
+        self.regex(given, path);
     }
 
     /// Expressions, of which none is empty or of another syntax than RE2's.

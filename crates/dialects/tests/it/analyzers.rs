@@ -508,6 +508,9 @@ fn mistakes_that_say_nothing_are_said() {
             "web.com",
             "http: [{match: [{method: {}}], route: [{destination: {host: web}}]}]",
         ),
+        // A name of Istio 0.8 for the Gateway of the same namespace.
+        at_gateway("web.com", route).replace("[edge]", "[edge.shop.svc.example.org]"),
+        "{kind: Sidecar, spec: {ingress: [{port: {number: 9000, protocol: TCP, name: a}, connectionPool: {tcp: {maxConnections: 1}}}]}}".to_owned(),
     ] {
         assert_eq!(found(&taken), [], "{taken}");
     }
@@ -535,6 +538,10 @@ fn mistakes_that_say_nothing_are_said() {
         ("{kind: Sidecar, spec: {egress: [{port: {number: 9000, protocol: HTTP, name: a}, bind: 'unix:///a', hosts: ['./*']}]}}".to_owned(), "IM0001", "spec.egress[0].bind"),
         ("{kind: Sidecar, spec: {egress: [{bind: 127.0.0.1, port: {number: 9000, protocol: HTTP, name: a}, hosts: ['./*']}]}}".to_owned(), "IM0114", "spec.egress[0].bind"),
         ("{kind: Sidecar, spec: {ingress: [{port: {number: 9000, protocol: HTTP, name: a}, defaultEndpoint: 'unix:///a'}]}}".to_owned(), "IM0114", "spec.ingress[0].defaultEndpoint"),
+        (gateway("{port: {number: 443, name: https, protocol: HTTPS}, tls: {mode: SIMPLE, credentialName: own, httpsRedirect: true}, hosts: ['*']}"), "IM0114", "spec.servers[0].tls.httpsRedirect"),
+        ("{kind: VirtualService, spec: {hosts: [web.com], tls: [{match: [{sniHosts: [web.com, 192.0.2.7]}], route: [{destination: {host: web}}]}]}}".to_owned(), "IM0114", "spec.tls[0].match[0].sniHosts[1]"),
+        ("{kind: ServiceEntry, spec: {hosts: [a.example.com], ports: [{number: 80, name: http, protocol: HTTP}], workloadSelector: {labels: {app: web}}}}".to_owned(), "IM0114", "spec.workloadSelector"),
+        ("{kind: Sidecar, spec: {ingress: [{port: {number: 9000, protocol: TCP, name: a}, connectionPool: {http: {maxRetries: 1}}}]}}".to_owned(), "IM0114", "spec.ingress[0].connectionPool.http"),
     ] {
         let found = found(&text);
         let is_it = |finding: &Finding| finding.code.code() == code && finding.path == path;

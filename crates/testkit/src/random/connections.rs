@@ -112,7 +112,7 @@ fn gateway(random: &mut Random, at: usize) -> Value {
 fn virtual_service(random: &mut Random, at: usize) -> Value {
     let namespace = random.of(NAMESPACES);
     let mut route = object(ISTIO, "VirtualService", namespace, &format!("r{at}"), random.below(3));
-    let hosts = random.some_of(
+    let hosts = random.hosts_of(
         &[
             "x",
             "x",

@@ -76,8 +76,8 @@ fields! {
 
     /// A port of a listener.
     pub struct ListenerPort "the port of a listener" {
-        /// Its number.
-        required number: u16,
+        /// Its number; left out where `bind` is a unix socket.
+        honoured number: u16,
         /// What is spoken there.
         honoured protocol: String,
         /// Its name.

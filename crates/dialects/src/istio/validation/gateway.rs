@@ -91,6 +91,12 @@ impl Check<'_> {
                 self.refuse(&field(path, name), message);
             }
         }
+        for name in ["credentialNames", "tlsCertificates"] {
+            if items(tls, name, path).len() > 2 {
+                let message = "a server has two certificates at most, of two kinds of key";
+                self.refuse(&field(path, name), message);
+            }
+        }
         let mode = text(tls, "mode");
         if mode == "ISTIO_MUTUAL" {
             for name in CERTIFICATES.into_iter().filter(|name| says(name)) {

@@ -3,25 +3,34 @@
 use ironmesh_model::settings::parse_duration;
 use serde_json::Value;
 
-use super::{Check, at, is_domain, is_given, is_label, items, texts};
+use super::{Check, at, is_domain, is_given, is_label, items, text, texts};
 use crate::path::{field, item};
 
 impl Check<'_> {
     pub(super) fn virtual_service(&mut self, spec: &Value) {
         let hosts = texts(at(spec, "hosts"));
+        let gateways = texts(at(spec, "gateways"));
+        let at_gateways = gateways.iter().any(|gateway| *gateway != "mesh");
+        let names_servers =
+            |(rule, path): &(&Value, String)| !items(rule, "match", path).is_empty();
+        let by_server_name = items(spec, "tls", "spec").iter().any(names_servers);
         for (at, host) in hosts.iter().enumerate() {
             let path = item("spec.hosts", at);
-            if hosts[..at].contains(host) {
-                self.refuse(&path, format!("{host} stands here twice"));
+            if let Some(other) = hosts[..at].iter().find(|other| overlap(other, host)) {
+                let message = match other == host {
+                    true => format!("{host} stands here twice"),
+                    false => format!("{other} stands here, too, which has hosts in common with it"),
+                };
+                self.refuse(&path, message);
             }
-            self.host(host, &path);
+            if !(at_gateways && by_server_name && is_of_network_gateway(host)) {
+                self.host(host, &path);
+            }
         }
-        let gateways = texts(at(spec, "gateways"));
         for (at, gateway) in gateways.iter().enumerate() {
             self.gateway_name(gateway, &item("spec.gateways", at));
         }
         self.export_to(at(spec, "exportTo"));
-        let at_gateways = gateways.iter().any(|gateway| *gateway != "mesh");
         for (rule, path) in items(spec, "http", "spec") {
             self.rule(rule, &path, at_gateways);
         }
@@ -53,6 +62,9 @@ impl Check<'_> {
                 self.destination(at(mirror, "destination"), &field(&path, "destination"));
             }
         }
+        self.mirror_share(rule, path);
+        self.redirect(rule, path);
+        self.authority(rule, path);
         self.duration(rule, "timeout", path);
         self.retries(at(rule, "retries"), &field(path, "retries"));
         let delay = at(at(rule, "fault"), "delay");
@@ -65,16 +77,58 @@ impl Check<'_> {
         self.headers(rule, path);
     }
 
+    /// How many requests are copied, which is looked at without a mirror, too.
+    fn mirror_share(&mut self, rule: &Value, path: &str) {
+        let share = at(at(rule, "mirrorPercentage"), "value").as_f64();
+        let old = at(rule, "mirrorPercent").as_f64();
+        if [share, old].into_iter().flatten().any(|share| !(0.0..=100.0).contains(&share)) {
+            let path = field(path, "mirrorPercentage");
+            self.refuse(&path, "a share is from 0 to 100 percent");
+        }
+    }
+
+    /// A prefix is replaced where one has matched only.
+    fn redirect(&mut self, rule: &Value, path: &str) {
+        if text(at(rule, "redirect"), "prefixRewrite").is_empty() {
+            return;
+        }
+        let conditions = items(rule, "match", path);
+        let paths = conditions.iter().map(|(condition, _)| at(condition, "uri"));
+        if paths.into_iter().any(|uri| !uri.is_null() && uri["prefix"].is_null()) {
+            let message = "each condition on uri is a prefix where a prefix is replaced";
+            self.refuse(&format!("{path}.redirect.prefixRewrite"), message);
+        }
+    }
+
+    /// The authority of a request is replaced in one place.
+    fn authority(&mut self, rule: &Value, path: &str) {
+        let is_set = |(name, _): &(&String, &Value)| {
+            *name == ":authority" || name.eq_ignore_ascii_case("host")
+        };
+        let request = at(at(rule, "headers"), "request");
+        let maps = ["set", "add"].map(|map| at(request, map).as_object());
+        let by_header = maps.into_iter().flatten().flatten().filter(is_set).count();
+        let by_rewrite = usize::from(!text(at(rule, "rewrite"), "authority").is_empty());
+        if by_header + by_rewrite > 1 {
+            let message = "the authority is replaced in one place: by rewrite or by one header";
+            self.refuse(&format!("{path}.headers.request"), message);
+        }
+    }
+
     fn alternative(&mut self, given: &Value, path: &str, at_gateways: bool) {
         self.caller(given, path);
-        for name in ["uri", "scheme", "method", "authority"] {
-            self.regex(at(given, name), &field(path, name));
+        self.regex(at(given, "uri"), &field(path, "uri"));
+        for name in ["scheme", "method", "authority"] {
+            self.text_match(at(given, name), &field(path, name));
         }
         for map in ["headers", "withoutHeaders", "queryParams"] {
             let path = field(path, map);
             for (name, text) in at(given, map).as_object().into_iter().flatten() {
                 let here = field(&path, name);
-                self.regex(text, &here);
+                // An expression that is none, but Istio's word for a header that is there.
+                if map != "withoutHeaders" || text["regex"] != "*" {
+                    self.text_match(text, &here);
+                }
                 if map == "queryParams" {
                     continue;
                 }
@@ -116,6 +170,10 @@ impl Check<'_> {
         }
         for (name, path) in names {
             let name = name.as_str().unwrap_or_default();
+            // Of which the translation says that no client names it.
+            if name.parse::<std::net::IpAddr>().is_ok() {
+                continue;
+            }
             let is_within = |host: &&str| match host.strip_prefix('*') {
                 Some(suffix) => name.ends_with(suffix),
                 None => name == *host,
@@ -160,7 +218,8 @@ impl Check<'_> {
 
     fn retries(&mut self, given: &Value, path: &str) {
         let attempts = at(given, "attempts").as_i64().unwrap_or_default();
-        let says_more = is_given(given, "perTryTimeout") || is_given(given, "retryOn");
+        let more = ["perTryTimeout", "retryOn", "retryRemoteLocalities"];
+        let says_more = more.iter().any(|name| is_given(given, name));
         if !given.is_null() && attempts == 0 && says_more {
             self.refuse(path, "with 0 attempts nothing else stands here");
         }
@@ -227,6 +286,25 @@ fn is_header(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
 }
 
+/// Whether two hosts, or domains of them, have a host in common.
+fn overlap(one: &str, other: &str) -> bool {
+    match (one.strip_prefix('*'), other.strip_prefix('*')) {
+        (Some(one), Some(other)) => one.ends_with(other) || other.ends_with(one),
+        (Some(domain), None) => other.ends_with(domain),
+        (None, Some(domain)) => one.ends_with(domain),
+        (None, None) => one == other,
+    }
+}
+
+/// Whether it is a name by which proxies of another network name a service to a gateway in front of it:
+/// `outbound_.PORT_.SUBSET_.HOST` (`AUTO_PASSTHROUGH`).
+fn is_of_network_gateway(host: &str) -> bool {
+    let parts: Vec<&str> = host.split('_').collect();
+    let ["outbound", port, subset, name] = parts[..] else { return false };
+    let is_port = port.strip_prefix('.').is_some_and(|port| port.parse::<u16>().is_ok());
+    is_port && subset.starts_with('.') && name.strip_prefix('.').is_some_and(is_domain)
+}
+
 /// An address, with or without the length of a prefix.
 fn is_network(text: &str) -> bool {
     let (address, length) = text.split_once('/').unwrap_or((text, "0"));
@@ -235,13 +313,22 @@ fn is_network(text: &str) -> bool {
     length.parse::<u8>().is_ok_and(|length| length <= max)
 }
 
-/// Whether a percent sign stands alone: neither doubled nor at an end of an operator.
+/// Whether a percent sign begins no operator that ends: `%NAME%` or `%NAME(ARGUMENT)%`, in whose argument
+/// percent signs may stand.
 fn has_single_percent(text: &str) -> bool {
     let mut rest = text;
     while let Some(at) = rest.find('%') {
         rest = &rest[at + 1..];
-        match rest.find('%') {
-            Some(end) => rest = &rest[end + 1..],
+        let open = rest.find('(').zip(rest.find('%')).filter(|(open, end)| open < end);
+        let argument = match open {
+            Some((open, _)) => match rest[open..].find(')') {
+                Some(closed) => open + closed,
+                None => return true,
+            },
+            None => 0,
+        };
+        match rest[argument..].find('%') {
+            Some(end) => rest = &rest[argument + end + 1..],
             None => return true,
         }
     }

@@ -1,6 +1,7 @@
 //! `tls` and `tcp`: rules for connections whose requests are not looked at.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use ironmesh_model::FindingCode;
 use ironmesh_model::network::Network;
@@ -20,6 +21,10 @@ impl Translator<'_> {
                 let message = "a rule of tls needs a match with sniHosts";
                 self.report(format!("spec.{place}.match"), FindingCode::Missing, message);
                 continue;
+            }
+            let path = format!("spec.{place}.match");
+            for (at, given) in given.matches.iter().enumerate() {
+                self.no_server_name(given, &item(&path, at));
             }
             let matches: Option<Vec<_>> =
                 given.matches.iter().map(|given| self.tls_match(given)).collect();
@@ -62,6 +67,18 @@ impl Translator<'_> {
     fn connection_backend(&self, given: &RouteDestination) -> Backend {
         let weight = given.weight.map_or(0, weight);
         self.backend_of(&given.destination, weight, HeaderOps::default())
+    }
+
+    /// What no client names.
+    fn no_server_name(&mut self, given: &TlsMatch, path: &str) {
+        let path = field(path, "sniHosts");
+        for (at, name) in given.sni_hosts.iter().enumerate() {
+            if name.parse::<IpAddr>().is_ok() {
+                let message = "clients name no address in TLS (RFC 6066, section 3); \
+                               destinationSubnets are for addresses";
+                self.report(item(&path, at), FindingCode::NoEffect, message);
+            }
+        }
     }
 
     fn tls_match(&self, given: &TlsMatch) -> Option<ConnectionMatch> {

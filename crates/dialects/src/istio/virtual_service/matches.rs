@@ -76,7 +76,11 @@ impl Translator<'_> {
                 "queryParams" => self.no_parameter(name, text, &field(&path, name)),
                 _ => self.no_header(name, &field(&path, name), of == "headers"),
             }
-            let text = self.text(text, &field(&path, name), Empty::Present)?;
+            // No expression, but Istio's word for a header that is there.
+            let text = match text.regex.as_deref() {
+                Some("*") if of == "withoutHeaders" => TextMatch::Present,
+                _ => self.text(text, &field(&path, name), Empty::Present)?,
+            };
             Some((canonical(name).into(), text))
         });
         pairs.collect()
@@ -124,5 +128,32 @@ impl Translator<'_> {
             self.report(field(path, "regex"), FindingCode::BadRegex, bad.to_string());
         }
         Some(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::translate::Part;
+    use crate::{Object, translate_one};
+
+    /// A star alone is no expression, but Istio takes it for a header that is there.
+    #[test]
+    fn a_header_of_any_value_is_one_that_is_there() {
+        let object = json!({
+            "apiVersion": "networking.istio.io/v1", "kind": "VirtualService",
+            "metadata": {"name": "v", "namespace": "shop"},
+            "spec": {"hosts": ["web"], "http": [{
+                "match": [{"withoutHeaders": {"X-A": {"regex": "*"}}}],
+                "route": [{"destination": {"host": "web"}}],
+            }]},
+        });
+        let translated = translate_one(&Object::new(object).unwrap());
+        assert_eq!(translated.findings, []);
+        let Part::Route(route) = translated.part else { panic!("{:?}", translated.part) };
+        let without = &route.route.rules[0].matches[0].without_headers;
+        assert_eq!(without[..], [("x-a".into(), TextMatch::Present)]);
     }
 }
