@@ -29,8 +29,8 @@ use self::places::places;
 use crate::addresses::{HostAddresses, PROXY_PORTS};
 use crate::agent_api::{ExposedService, PublishedPort};
 use crate::host_link::Transport;
-use crate::kubelet::host_ports;
 use crate::kubelet::pod::PodState;
+use crate::kubelet::{edge, host_ports};
 use crate::node::Node;
 use crate::reflector::Key;
 use crate::relay::{self, To, datagrams};
@@ -205,7 +205,8 @@ async fn settle(node: &Rc<Node>) -> bool {
     }
     exposure.refused.borrow_mut().retain(|at, _| wanted.contains_key(at));
     for pod in node.pods.borrow().values() {
-        if pod.edge_listeners.borrow().keys().any(|port| moved.contains(port)) {
+        let has_moved = pod.edge_listeners.borrow().keys().any(|port| moved.contains(port));
+        if has_moved || edge::has_moved(pod) {
             pod.ports_moved.notify_one();
         }
     }
@@ -439,7 +440,7 @@ fn server(node: &Node, service: &Service, port: &ServicePort) -> Option<Server> 
     // Gateways serve TCP alone.
     let mut gateways = selected.filter(|pod| pod.is_gateway() && !is_udp).peekable();
     let Some(gateway) = gateways.peek() else { return Some(relay) };
-    let target = port.target(&gateway.pod.borrow())?;
+    let target = edge::led_from(gateway, port.target(&gateway.pod.borrow())?);
     if PROXY_PORTS.own.contains(&target) {
         return Some(relay);
     }

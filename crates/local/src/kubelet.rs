@@ -6,6 +6,7 @@
 pub(crate) mod claims;
 pub(crate) mod container;
 pub(crate) mod cordon;
+pub(crate) mod edge;
 pub(crate) mod handler;
 pub(crate) mod host_ports;
 pub(crate) mod image;

@@ -342,7 +342,7 @@ apiVersion: v1
 kind: Pod
 metadata:
   name: edge
-  labels: {edge: 'yes', sidecar.istio.io/inject: 'true'}
+  labels: {edge: 'yes', led: 'yes', sidecar.istio.io/inject: 'true'}
   annotations: {inject.istio.io/templates: gateway}
 spec: {containers: [{name: istio-proxy, image: auto}]}
 ---
@@ -379,6 +379,14 @@ spec:
   http: [{route: [{destination: {host: plain, port: {number: 5000}}}]}]
 ";
 
+/// A Service that leads a gateway's port to another one of its pod.
+fn leading(target: u16) -> String {
+    format!(
+        "{{apiVersion: v1, kind: Service, metadata: {{name: led}}, spec: {{selector: {{led: 'yes'}}, \
+         ports: [{{name: http, port: 8080, targetPort: {target}}}]}}}}"
+    )
+}
+
 #[test]
 fn a_pod_of_a_user_is_a_gateway_if_it_asks_to_be_one() {
     let Some(mesh) = started(OWN) else { return };
@@ -396,6 +404,16 @@ fn a_pod_of_a_user_is_a_gateway_if_it_asks_to_be_one() {
     // On a port that no Gateway names, and where there is no proxy, nobody listens.
     asked(&at("edge", 8081), &[], ["", " 000"]);
     asked(&at("none", 8080), &[], ["", " 000"]);
+    // Where a Service leads its port it listens, too, for callers with a sidecar and without.
+    let by_service = ["-H", "host: edge.test", "http://led.default:8080/hello"];
+    for target in [9080, 9081] {
+        apply(&mesh, &leading(target));
+        asked(&at("edge", target), &[], ["Hello", " 200"]);
+        for namespace in ["default", "shop"] {
+            await_answer(&mesh, namespace, &by_service, ["Hello", " 200"]);
+        }
+    }
+    asked(&at("edge", 9080), &[], ["", " 000"]);
     // What begins as it must not is refused by either.
     asked(&balanced, &["--haproxy-protocol"], ["Hello", " 200"]);
     assert!(!get(&mesh, "default", &["--resolve", &balanced[0], &balanced[1]]).ends_with(" 200"));

@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::cmp::Reverse;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -62,7 +62,9 @@ pub(crate) struct PodState {
     pub(crate) probes: RefCell<Option<ProbeChannel>>,
     /// Those of a gateway's ports, likewise.
     pub(crate) edge_listeners: RefCell<HashMap<u16, TcpListener>>,
-    /// Rung when ports of a gateway have other sockets on the host.
+    /// Likewise, at the targets to which Services lead them: by target, with the gateway's port.
+    pub(crate) edge_targets: RefCell<BTreeMap<u16, (u16, TcpListener)>>,
+    /// Rung when ports of a gateway have other sockets, on the host or at the targets of Services.
     pub(crate) ports_moved: Notify,
     /// The seconds of grace, once the pod is told to end.
     deletion: watch::Sender<Option<u64>>,
@@ -127,6 +129,7 @@ impl PodState {
             listeners: RefCell::default(),
             probes: RefCell::default(),
             edge_listeners: RefCell::default(),
+            edge_targets: RefCell::default(),
             ports_moved: Notify::new(),
             deletion: watch::Sender::new(None),
             deadline: Cell::new(None),
@@ -326,6 +329,7 @@ pub(crate) async fn run(state: Rc<PodState>) {
         state.told_to_end().await;
     }
     state.edge_listeners.borrow_mut().clear();
+    state.edge_targets.borrow_mut().clear();
     state.node.exposure.changed.notify_one();
     state.node.host_ports.give_back(&state.uid);
     publishing.abort();

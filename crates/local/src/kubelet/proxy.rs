@@ -1,6 +1,6 @@
 //! The mesh's own containers: capture rules, sidecars and gateways.
 
-use std::net::{Ipv4Addr, SocketAddrV4, TcpListener};
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::pin::pin;
@@ -19,6 +19,7 @@ use ironmesh_model::{Labels, Name, WorkloadId};
 use tokio::task::spawn_local;
 
 use super::container::{Kind, NotStarted, Running, Slot};
+use super::edge;
 use super::handler::ProbeChannel;
 use super::launch::{sandbox, started};
 use super::pod::{PodState, blocking};
@@ -190,7 +191,7 @@ async fn serve(state: Rc<PodState>, kind: ProxyKind, channel: SeqPacket) {
         let Ok(Some((message, _))) = message else { return };
         let (answer, sockets) = match message {
             ToAgent::Egress { count, v6 } => egress(&state, count, v6).await,
-            ToAgent::Listen { port } => listen_at_edge(&state, kind, port).await,
+            ToAgent::Listen { port } => edge::listen(&state, kind, port).await,
         };
         let borrowed: Vec<_> = sockets.iter().map(AsFd::as_fd).collect();
         if channel.send(&answer, &borrowed).await.is_err() {
@@ -209,57 +210,6 @@ async fn egress(state: &PodState, count: u8, v6: bool) -> (FromAgent, Vec<OwnedF
         Ok(sockets) => (FromAgent::Egress { v6, refused: None }, sockets),
         Err(refused) => (FromAgent::Egress { v6, refused: Some(refused) }, Vec::new()),
     }
-}
-
-/// The sockets of a gateway's port: in the pod, and on the host.
-async fn listen_at_edge(state: &PodState, kind: ProxyKind, port: u16) -> (FromAgent, Vec<OwnedFd>) {
-    let sockets = match becomes_own_port(state, kind, port).await {
-        true => edge_sockets(state, port).await,
-        false => Err(format!("no Gateway that selects this pod names port {port}")),
-    };
-    match sockets {
-        Ok(sockets) => (FromAgent::Listen { port, refused: None }, sockets),
-        Err(refused) => (FromAgent::Listen { port, refused: Some(refused) }, Vec::new()),
-    }
-}
-
-/// Whether a port is a gateway's own. The proxy may have heard of its `Gateway` or Ingress a moment before the
-/// agent does.
-async fn becomes_own_port(state: &PodState, kind: ProxyKind, port: u16) -> bool {
-    let node = &state.node;
-    let is_own = || node.gateway_ports.may_listen(kind, &state.pod.borrow().metadata, port);
-    let comes = async {
-        loop {
-            let changed = node.edge.notified();
-            if is_own() {
-                return;
-            }
-            changed.await;
-        }
-    };
-    let time = node.limits.platform.gateway_port_wait;
-    kind == ProxyKind::Gateway && tokio::time::timeout(time, comes).await.is_ok()
-}
-
-async fn edge_sockets(state: &PodState, port: u16) -> Result<Vec<OwnedFd>, String> {
-    let made = state.edge_listeners.borrow().contains_key(&port);
-    if !made {
-        let sandbox = state.sandbox.get().cloned().ok_or("the pod has no network yet")?;
-        let address = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port);
-        let listener =
-            blocking(move || sandbox.listen(address)).await.map_err(|error| error.to_string())?;
-        state.edge_listeners.borrow_mut().insert(port, listener);
-        // Those on the host follow, and the proxy is told then.
-        state.node.exposure.changed.notify_one();
-    }
-    let inside = {
-        let listeners = state.edge_listeners.borrow();
-        listeners.get(&port).map(TcpListener::try_clone)
-    };
-    let inside = inside.ok_or("the socket is gone")?.map_err(|error| error.to_string())?;
-    let mut sockets = state.node.exposure.sockets(state, port);
-    sockets.insert(0, inside.into());
-    Ok(sockets)
 }
 
 /// The environment of a proxy: only what changes its own log.
