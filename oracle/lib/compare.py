@@ -82,8 +82,8 @@ def by_chance(pairs):
 
 
 def likest(pairs):
-    """The outcomes of both sides that differ least; the first if all differ."""
-    return min(crossed(pairs), key=lambda pair: len(differences(*pair)))
+    """Each outcome of one side with each of the other, those that differ least first."""
+    return sorted(crossed(pairs), key=lambda pair: len(differences(*pair)))
 
 
 def crossed(pairs):
