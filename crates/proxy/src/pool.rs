@@ -46,6 +46,15 @@ pub(crate) struct Pool {
     limited: Rc<Limited>,
 }
 
+impl Drop for Pool {
+    fn drop(&mut self) {
+        // A connection that is kept and its endpoint have each other.
+        for endpoint in self.http1.get_mut().values() {
+            drop(endpoint.idle.take());
+        }
+    }
+}
+
 /// The HTTP/1 connections to one destination.
 #[derive(Debug)]
 struct Endpoint {

@@ -1,6 +1,7 @@
 //! How long clients, applications and connections are waited for over HTTP/1, and how many there may be.
 
 use std::io::Write;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ironmesh_model::ListenerKind;
@@ -53,6 +54,17 @@ fn a_drain_ends_idle_connections_before_its_time() {
         proxy.drain();
         assert!(begun.elapsed() < PATIENCE, "{:?}", begun.elapsed());
     }
+}
+
+#[test]
+fn a_worker_that_ends_keeps_no_connection() {
+    let app = App::named("a");
+    let mut proxy = outbound(Protocol::Http, &[&app]);
+    assert_eq!(Wire::connect(&proxy).get("/").body, "a");
+    let workload = Arc::downgrade(&proxy.workload);
+    proxy.drain();
+    drop(proxy);
+    eventually("what is left of it to go", || workload.strong_count() == 0);
 }
 
 #[test]
