@@ -48,8 +48,8 @@ enum Kind {
     Conditions,
     /// A late part of this object, and whether it is a policy.
     Late(ObjectId, bool),
-    /// Its id, if it holds.
-    MeshConfig(Option<ObjectId>),
+    /// Its id, and whether it holds.
+    MeshConfig(ObjectId, bool),
     Credential(ObjectId),
     Ingress(ObjectId),
     IngressClass,
@@ -119,7 +119,9 @@ impl<K: Ord + Clone> Join<K> {
                 edits.push(found);
                 edits
             }
-            Part::MeshConfig(_) => Vec::new(),
+            Part::MeshConfig(part) => {
+                vec![Edit::Found(part.id(), vec![part.elsewhere(&self.settings.root_namespace)])]
+            }
             Part::Ingress(part) => self.ingresses.put(key, *part),
             Part::IngressClass(name, controller) => self.ingresses.put_class(key, name, controller),
             Part::Credential(part) => vec![Edit::Credential(part.id.clone(), Some(part))],
@@ -151,12 +153,11 @@ impl<K: Ord + Clone> Join<K> {
             Some(Kind::InboundPolicy(id)) => vec![Edit::InboundPolicy(id, None)],
             Some(Kind::Gateway(id)) => vec![Edit::Gateway(id, None)],
             Some(Kind::Sidecar(id)) => vec![Edit::Sidecar(id, None)],
-            Some(Kind::MeshConfig(Some(id))) => {
-                let mut edits = self.set(self.settings.clone());
+            Some(Kind::MeshConfig(id, holds)) => {
+                let mut edits = if holds { self.set(self.settings.clone()) } else { Vec::new() };
                 edits.push(Edit::Found(id, Vec::new()));
                 edits
             }
-            Some(Kind::MeshConfig(None)) => Vec::new(),
             Some(Kind::IngressClass) => self.ingresses.take_class(key),
             Some(Kind::Ingress(id)) => {
                 self.ingresses.take(key);
@@ -256,8 +257,7 @@ impl Kind {
             Part::IngressClass(..) => Self::IngressClass,
             Part::Sidecar(part) => Self::Sidecar(part.id.clone()),
             Part::MeshConfig(part) => {
-                let holds = part.namespace == settings.root_namespace;
-                Self::MeshConfig(holds.then(|| part.id()))
+                Self::MeshConfig(part.id(), part.namespace == settings.root_namespace)
             }
         })
     }

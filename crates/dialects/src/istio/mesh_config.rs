@@ -48,6 +48,12 @@ impl MeshConfig {
         ObjectId::new("ConfigMap", self.namespace.clone(), "istio")
     }
 
+    /// That it does not hold where it is.
+    pub(crate) fn elsewhere(&self, root: &str) -> Finding {
+        let message = format!("MeshConfig is read in namespace {root}; nothing of it holds here");
+        Finding::new(&self.id(), PLACE, FindingCode::NoEffect, message)
+    }
+
     /// What is wrong with these settings, which it has had a part in, and could not be seen in it alone.
     pub(crate) fn found(&self, settings: &Settings) -> Vec<Finding> {
         let Err(bad) = settings.check() else { return Vec::new() };

@@ -268,7 +268,15 @@ fn the_mesh_config_of_the_root_namespace_is_the_settings() {
         edits.into_iter().for_each(|edit| objects.edit(edit));
         objects.settings.clone()
     };
-    assert_eq!(after(join.put(1, config("default", "connectTimeout: 1s"))), base);
+    let edits = join.put(1, config("default", "authPolicy: MUTUAL_TLS"));
+    let [Edit::Found(id, said)] = &edits[..] else { panic!("{edits:?}") };
+    assert_eq!(*id, ObjectId::new("ConfigMap", "default", "istio"));
+    assert_eq!(
+        (said[0].code, &*said[0].path),
+        (ironmesh_model::FindingCode::NoEffect, "data.mesh")
+    );
+    assert!(said[0].message.contains("is read in namespace istio-system"), "{said:?}");
+    assert_eq!(after(edits), base);
     let settings = after(join.put(2, config("istio-system", "connectTimeout: 2s")));
     assert_eq!(settings.value("connectTimeout"), "2s");
     assert!(!settings.access_log, "what it does not say is as at the start");
@@ -278,7 +286,9 @@ fn the_mesh_config_of_the_root_namespace_is_the_settings() {
         (settings.value("connectTimeout"), settings.value("mtlsMode")),
         ("10s".into(), "STRICT".into())
     );
-    assert_eq!(after(join.take(&1)).value("mtlsMode"), "STRICT");
+    let edits = join.take(&1);
+    assert!(matches!(&edits[..], [Edit::Found(_, said)] if said.is_empty()), "{edits:?}");
+    assert_eq!(after(edits).value("mtlsMode"), "STRICT");
     assert_eq!(after(join.take(&2)), base);
 }
 
