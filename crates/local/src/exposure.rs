@@ -395,10 +395,13 @@ impl Survey {
                 .wanted
                 .iter()
                 .any(|((at, _), wanted)| *at.ip() == address && wanted.server == server);
-            if !is_named {
-                let at = SocketAddrV4::new(address, exposure.host.port(port));
+            // By another number a `Gateway` means the same port, which is to be found there, too.
+            let mut numbers = node.gateway_ports.numbers(metadata, port);
+            numbers.insert(port);
+            for number in numbers.into_iter().filter(|number| *number != port || !is_named) {
+                let at = SocketAddrV4::new(address, exposure.host.port(number));
                 let at = (at, Transport::Tcp);
-                let unnamed = Wanted { server, service: Some(key) };
+                let unnamed = Wanted { server: server.clone(), service: Some(key.clone()) };
                 self.wanted.entry(at).or_insert(unnamed);
             }
         }

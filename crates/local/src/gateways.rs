@@ -2,8 +2,9 @@
 //! Ingresses if it is for them.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 
-use ironmesh_dialects::istio::gateway::Gateway;
+use ironmesh_dialects::istio::gateway::{Gateway, edge_port};
 use ironmesh_dialects::istio::settings_with;
 use ironmesh_dialects::kubernetes::IngressClasses;
 use ironmesh_dialects::kubernetes::kinds::ObjectMeta;
@@ -45,17 +46,25 @@ impl GatewayPorts {
     /// `Gateway` that selects the pod must name the port (Istio's `Gateway.selector`; an empty one
     /// selects all), or an Ingress if it is the ingress gateway.
     pub(crate) fn may_listen(&self, kind: ProxyKind, pod: &ObjectMeta, port: u16) -> bool {
-        let mut named = false;
-        self.gateways.for_each(|gateway| {
-            let mut selector = gateway.spec.selector.iter();
-            named |= gateway.spec.servers.iter().any(|server| server.port.number == port)
-                && selector.all(|(key, value)| pod.labels.get(key) == Some(value));
-        });
+        let mut named = !self.numbers(pod, port).is_empty();
         let label = self.ingress_control.borrow().gateway_label().clone();
         if !named && pod.labels.get("istio").is_some_and(|of| **of == *label) {
             self.for_each_ingress(|_, ports| named |= ports.contains(&port));
         }
         kind == ProxyKind::Gateway && named
+    }
+
+    /// The numbers by which the `Gateway`s that select a pod name a port of it.
+    pub(crate) fn numbers(&self, pod: &ObjectMeta, port: u16) -> BTreeSet<u16> {
+        let mut numbers = BTreeSet::new();
+        self.gateways.for_each(|gateway| {
+            let selector = &gateway.spec.selector;
+            if selector.iter().all(|(key, value)| pod.labels.get(key) == Some(value)) {
+                let named = gateway.spec.servers.iter().map(|server| server.port.number);
+                numbers.extend(named.filter(|number| edge_port(selector, *number) == port));
+            }
+        });
+        numbers
     }
 
     /// Calls a function with each Ingress that the mesh serves, and its ports.
@@ -109,6 +118,32 @@ mod tests {
         ports.gateways.insert(("n".to_owned(), "any".to_owned()), any);
         assert!(ports.may_listen(ProxyKind::Gateway, &pod, 22));
     }
+
+    #[test]
+    fn two_numbers_name_one_port_of_istios_gateway() {
+        let ports = GatewayPorts::default();
+        for (selector, number) in
+            [("ingressgateway", 8080), ("ingressgateway", 80), ("edge", 8080), ("edge", 8443)]
+        {
+            let port = json!({"number": number, "name": "http", "protocol": "HTTP"});
+            let servers = json!([{"port": port, "hosts": ["*"]}]);
+            let gateway = gateway(json!({"selector": {"istio": selector}, "servers": servers}));
+            ports.gateways.insert(("n".to_owned(), format!("{selector}-{number}")), gateway);
+        }
+        let numbers = |role: &str, port| {
+            let labels = BTreeMap::from([("istio".to_owned(), role.to_owned())]);
+            let pod = ObjectMeta { labels, ..ObjectMeta::default() };
+            let numbers = ports.numbers(&pod, port);
+            assert_eq!(ports.may_listen(ProxyKind::Gateway, &pod, port), !numbers.is_empty());
+            numbers.into_iter().collect::<Vec<_>>()
+        };
+        assert_eq!(numbers("ingressgateway", 80), [80, 8080]);
+        assert_eq!(numbers("ingressgateway", 8080), [0; 0], "it is 80");
+        assert_eq!(numbers("edge", 8080), [8080]);
+        assert_eq!(numbers("edge", 80), [0; 0]);
+        assert_eq!(numbers("edge", 443), [0; 0]);
+    }
+
     #[test]
     fn the_ingress_gateway_listens_where_an_ingress_is_served() {
         let ports = GatewayPorts::default();

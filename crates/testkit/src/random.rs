@@ -166,7 +166,7 @@ fn gateway(random: &mut Random, at: usize) -> Value {
         object("networking.istio.io/v1", "Gateway", namespace, &format!("gw{at}"), random.below(3));
     let servers: Vec<Value> = (0..1 + random.below(2))
         .map(|_| {
-            let number = if random.one_in(3) { 8080 } else { 80 };
+            let number = [80, 80, 8080, 9080][random.below(4)];
             let hosts = random.some_of(
                 &["*", "*.example.com", "shop.example.com", "a/shop.example.com", "b/*", "other.com"],
                 2,
@@ -325,7 +325,7 @@ fn condition(random: &mut Random) -> Value {
         add("gateways", json!(random.some_of(&["mesh", "gw0", "a/gw0", "b/gw1"], 2)));
     }
     if random.one_in(4) {
-        add("port", json!(if random.one_in(2) { 80 } else { 8080 }));
+        add("port", json!([80, 8080, 9080][random.below(3)]));
     }
     Value::Object(out)
 }
@@ -402,7 +402,11 @@ pub fn request(random: &mut Random) -> Request {
             true => vec![("istio".to_owned(), "ingressgateway".to_owned())],
             false => vec![("version".to_owned(), random.of(&["v1", "v2", "v3"]).to_owned())],
         },
-        port: if random.one_in(3) { 8080 } else { 80 },
+        port: match random.one_in(3) {
+            true if at_gateway => 9080,
+            true => 8080,
+            false => 80,
+        },
         method: method.to_owned(),
         scheme: random.of(&["http", "https"]).to_owned(),
         authority: random.of(hosts).to_owned(),

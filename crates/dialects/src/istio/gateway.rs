@@ -1,5 +1,7 @@
 //! `Gateway`.
 
+use std::collections::BTreeMap;
+
 use ironmesh_model::listeners::GatewayProtocol;
 use ironmesh_model::snapshot::{GatewayServer, GatewaySource};
 use ironmesh_model::{Finding, FindingCode, Name};
@@ -18,7 +20,7 @@ pub use fields::*;
 /// Translates a Gateway. A server that cannot be served is a finding, and left out.
 pub(crate) fn gateway(object: &Object, findings: &mut Vec<Finding>) -> Option<Part> {
     let Gateway { spec, .. } = read(object, findings)?;
-    let mut translator = Translator { object, findings };
+    let mut translator = Translator { object, selector: &spec.selector, findings };
     let servers = spec.servers.iter().enumerate();
     let servers = servers.filter_map(|(at, given)| translator.server(given, at)).collect();
     Some(Part::Gateway(Box::new(GatewaySource {
@@ -29,9 +31,27 @@ pub(crate) fn gateway(object: &Object, findings: &mut Vec<Finding>) -> Option<Pa
     })))
 }
 
+/// The port that a number in a `Gateway` means, which selects its pods by these labels.
+///
+/// The pods of Istio's own gateways have the ports 80 and 443 of their Service at 8080 and 8443, and a
+/// `Gateway` there may say either (`bookinfo-gateway.yaml` says 8080 since Istio 1.18). Both mean one
+/// port, which is that of the Service here.
+pub fn edge_port(selector: &BTreeMap<String, String>, number: u16) -> u16 {
+    let twin = EDGE_PORTS.iter().find(|(_, of_pod)| *of_pod == number && is_istios(selector));
+    twin.map_or(number, |(of_service, _)| *of_service)
+}
+
+/// Whether they are the labels of a gateway that Istio's installation makes.
+fn is_istios(labels: &BTreeMap<String, String>) -> bool {
+    let role = labels.get("istio").map(String::as_str);
+    let app = labels.get("app").and_then(|app| app.strip_prefix("istio-"));
+    [role, app].into_iter().flatten().any(|of| matches!(of, "ingressgateway" | "egressgateway"))
+}
+
 /// One Gateway on its way to the model.
 struct Translator<'a> {
     object: &'a Object,
+    selector: &'a BTreeMap<String, String>,
     findings: &'a mut Vec<Finding>,
 }
 
@@ -70,7 +90,7 @@ impl Translator<'_> {
             _ => {}
         }
         Some(GatewayServer {
-            port: given.port.number,
+            port: edge_port(self.selector, given.port.number),
             name: given.port.name.as_str().into(),
             protocol,
             hosts: given.hosts.iter().map(|given| host(self.object, given)).collect(),
@@ -100,4 +120,39 @@ fn host(object: &Object, given: &str) -> (Option<Name>, Name) {
         Some((namespace, host)) => (Some(namespace.into()), host),
     };
     (namespace, host.to_ascii_lowercase().into())
+}
+
+/// Ports of the Service of Istio's gateways, and where their pods have them (its profile `default`).
+const EDGE_PORTS: [(u16, u16); 2] = [(80, 8080), (443, 8443)];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ports_of_istios_gateways_have_two_numbers_each() {
+        let labels = |all: &[(&str, &str)]| {
+            all.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+        };
+        for own in [
+            labels(&[("istio", "ingressgateway")]),
+            labels(&[("istio", "egressgateway"), ("app", "other")]),
+            labels(&[("app", "istio-ingressgateway")]),
+        ] {
+            let ports = [80, 8080, 443, 8443, 9443].map(|number| edge_port(&own, number));
+            assert_eq!(ports, [80, 80, 443, 443, 9443], "{own:?}");
+        }
+        for other in [
+            labels(&[]),
+            labels(&[("istio", "ingress")]),
+            labels(&[("app", "ingressgateway")]),
+            labels(&[("name", "istio-ingressgateway")]),
+        ] {
+            assert_eq!(
+                [80, 8080, 8443].map(|number| edge_port(&other, number)),
+                [80, 8080, 8443],
+                "{other:?}"
+            );
+        }
+    }
 }

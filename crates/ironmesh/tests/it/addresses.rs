@@ -44,6 +44,16 @@ metadata: {name: web}
 spec: {ingressClassName: istio, defaultBackend: {service: {name: web, port: {number: 80}}}}
 ";
 
+/// As `bookinfo-gateway.yaml` says it since Istio 1.18.
+const OF_PODS: &str = "
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: pods}
+spec:
+  selector: {istio: ingressgateway}
+  servers: [{port: {number: 8080, name: http, protocol: HTTP}, hosts: ['*']}]
+";
+
 /// Whether the sample applications are there, which answer in these tests.
 fn can_answer() -> bool {
     let can = samples().exists();
@@ -271,14 +281,28 @@ spec:
     mesh.ok(&["delete", "-f", "more.yaml"]);
     await_refusal(at);
     // The gateway without its Gateway and Ingress listens nowhere, and again with them.
-    let first = SocketAddr::from((address(&mesh, "istio-system/istio-ingressgateway"), 80));
-    if mesh.may_use_low_ports() {
-        await_answer(first);
-        mesh.ok(&["delete", "gateway/web", "ingress/web"]);
-        await_refusal(first);
-        mesh.ok(&["apply", "-f", "mesh.yaml"]);
-        await_answer(first);
-    }
+    let gateway = "istio-system/istio-ingressgateway";
+    let http2 = field(&mesh, "svc", gateway, "{.spec.ports[?(@.name==\"http2\")].port}");
+    let first = SocketAddr::from((address(&mesh, gateway), http2.parse().unwrap()));
+    await_answer(first);
+    mesh.ok(&["delete", "gateway/web", "ingress/web"]);
+    await_refusal(first);
+    mesh.ok(&["apply", "-f", "mesh.yaml"]);
+    await_answer(first);
+    // Istio's samples name the port of its gateway's pods, which is that of the Service all the same.
+    mesh.ok(&["delete", "gateway/web", "ingress/web"]);
+    await_refusal(first);
+    mesh.ok(&[
+        "patch",
+        "virtualservice/web",
+        "--type=merge",
+        "-p",
+        r#"{"spec": {"gateways": ["pods"]}}"#,
+    ]);
+    mesh.write("pods.yaml", OF_PODS);
+    mesh.ok(&["apply", "-f", "pods.yaml"]);
+    await_answer(first);
+    await_answer(SocketAddr::new(first.ip(), 8080));
 }
 
 /// Whose an Ingress is, its class and MeshConfig say while the mesh runs; ports and addresses follow.

@@ -10,6 +10,16 @@ use super::{
 /// A domain, a route for it, and the gateway at which it holds.
 pub(super) type Found<'a> = (String, &'a Value, String);
 
+/// The port of a server: for Istio's own gateway 80 and 443 have another number each.
+fn port_of(gateway: &Value, server: &Value) -> u64 {
+    let is_istios = gateway["spec"]["selector"]["istio"] == "ingressgateway";
+    match server["port"]["number"].as_u64().unwrap() {
+        8080 if is_istios => 80,
+        8443 if is_istios => 443,
+        number => number,
+    }
+}
+
 impl<'a> Mesh<'a> {
     pub(super) fn at_gateway(self, request: &Request, host: &str) -> Answer {
         // (domain, route, gateway) for every virtual host that covers the request's host.
@@ -17,7 +27,7 @@ impl<'a> Mesh<'a> {
         for gateway in self.kind("Gateway") {
             let name = id_of(gateway);
             let servers = list(&gateway["spec"]["servers"]);
-            for server in servers.iter().filter(|s| s["port"]["number"] == request.port) {
+            for server in servers.iter().filter(|s| port_of(gateway, s) == request.port) {
                 for route in self.kind("VirtualService") {
                     let attached = list(&route["spec"]["gateways"])
                         .iter()
@@ -76,7 +86,7 @@ impl<'a> Mesh<'a> {
         let mut found = Vec::new();
         let servers = |gateway: &'a Value| {
             let servers = list(&gateway["spec"]["servers"]).iter();
-            servers.filter(|server| server["port"]["number"] == port && counts(server))
+            servers.filter(move |server| port_of(gateway, server) == port && counts(server))
         };
         let gateways = self.kind("Gateway").filter(|gateway| servers(gateway).next().is_some());
         let gateways: Vec<&Value> = gateways.collect();
