@@ -14,6 +14,7 @@
 //! - `nginx`, `mysqld`, `voting-storage` and `bookinfo-mysqldb`, which start the machine's nginx and
 //!   MariaDB as the images of these names do.
 //! - `stand-in`, for programs that ironmesh itself answers for.
+//! - `sniffer`, which prints packets, by the machine's tcpdump where that can run.
 //! - `sleep` and `curl`, for machines that lack them.
 //!
 //! They know nothing about the mesh and share no code with it.
@@ -44,6 +45,7 @@ mod retry_backend;
 mod reviews;
 mod server;
 mod sleep;
+mod sniffer;
 mod stand_in;
 mod tcp_echo;
 mod voting;
@@ -100,13 +102,14 @@ async fn run(verb: &str, arguments: &[String]) -> io::Result<ExitCode> {
         "stand-in" => stand_in::run(arguments).await?,
         "fortio" => return fortio::run(arguments).await,
         "nginx" => return nginx::run(arguments),
+        "sniffer" => return sniffer::run(arguments),
         "sleep" => return sleep::run(arguments).await,
         "curl" => return curl::run(arguments).await,
         _ => {
             return Err(io::Error::other(
                 "there are: productpage, details, ratings, reviews, helloworld, httpbin, podinfo, \
                  myweb, retry-backend, ratings-api, ratings-web, voting-app, voting-analytics, voting-storage, \
-                 bookinfo-mysqldb, mysqld, tcp-echo, stand-in, fortio, nginx, sleep, curl",
+                 bookinfo-mysqldb, mysqld, tcp-echo, stand-in, fortio, nginx, sniffer, sleep, curl",
             ));
         }
     }

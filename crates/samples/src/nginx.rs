@@ -42,7 +42,7 @@ fn configuration(servers: &Path) -> String {
 
 /// Whether there are other users than root to serve requests as. Without root of the machine a pod
 /// has one.
-fn has_users() -> bool {
+pub(crate) fn has_users() -> bool {
     let map = fs::read_to_string("/proc/self/gid_map").unwrap_or_default();
     map.split_ascii_whitespace().nth(2).is_some_and(|count| count != "1")
 }

@@ -120,13 +120,7 @@ pub(super) const KNOWN: &[Known] = &[
     sample(&["tkubica/web", "*/myweb"], &[SAMPLES, "myweb", "{tag}"], &[]),
     sample(&["ratings-web", "*/ratings-web"], &[SAMPLES, "ratings-web"], &[]),
     sample(&["*/retry-backend"], &[SAMPLES, "retry-backend"], &[]),
-    program(
-        &["*/sniffer"],
-        // Each packet is a line of the log at once.
-        &["/bin/sh", "-c", "exec tcpdump -l $args"],
-        &[],
-        &[("tcpdump", "tcpdump")],
-    ),
+    sample(&["*/sniffer"], &[SAMPLES, "sniffer"], &[]),
     program(&["siege", "*/siege"], &["siege"], &[], &[("siege", "siege")]),
     sample(
         &["sleep", "*/sleep", "*-sleep", "*/curl-ssl", "ironmesh/client"],
