@@ -221,6 +221,13 @@ impl<'a> Reader<'a> {
         })
     }
 
+    /// The labels of the workloads that a selector selects, each once for a namespace.
+    pub(super) fn labels_selected(&self, selector: &Labels) -> impl Iterator<Item = &'a Labels> {
+        let index = self.index(&[CellName::Labels]);
+        let all = index.labels.iter().flat_map(|(_, labels)| labels.iter());
+        all.map(|(labels, _)| labels).filter(|labels| selector.selects(labels))
+    }
+
     /// Whether a selector selects a workload of a namespace.
     pub(super) fn is_selected_in(&self, namespace: &str, selector: &Labels) -> bool {
         let labels = self.index(&[CellName::LabelsIn(namespace)]).labels.get(namespace);

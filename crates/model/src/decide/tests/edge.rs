@@ -230,6 +230,26 @@ fn of_two_servers_of_tcp_on_a_port_the_first_has_it() {
     assert_eq!((&*only.object.name, &*only.path), ("g1", "spec.servers[0].port"));
 }
 
+#[test]
+fn a_gateway_with_another_selector_for_the_same_workload_has_the_port_too() {
+    let tcp = GatewayServer { protocol: GatewayProtocol::Tcp, ..server(80, &["a.com"], None) };
+    let pairs = [vec![("istio", "ingressgateway")], vec![], vec![("istio", "other")]];
+    for (selector, is_taken) in pairs.into_iter().zip([true, true, false]) {
+        let mut objects = edge(vec![server(80, &["a.com"], None), tcp.clone()], Vec::new());
+        objects.workloads.last_mut().unwrap().1.labels =
+            [("istio", "ingressgateway"), ("edge", "own")].into_iter().collect();
+        objects.gateways[0].selector = [("edge", "own")].into_iter().collect();
+        objects.gateways[1].selector = selector.iter().copied().collect();
+        let found = Proxy::gateway(objects).findings;
+        let taken = found.iter().find(|finding| finding.code == FindingCode::PortTaken);
+        assert_eq!(
+            taken.map(|finding| &*finding.object.name),
+            is_taken.then_some("g1"),
+            "{selector:?}"
+        );
+    }
+}
+
 /// Whichever of the server's entries for the host lets its namespace in, and whichever of its hosts it is.
 #[test]
 fn a_route_for_connections_that_names_no_gateway_is_bound_by_any_host_of_the_server() {

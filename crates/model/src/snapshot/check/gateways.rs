@@ -2,7 +2,7 @@
 
 use crate::finding::{Finding, FindingCode};
 use crate::listeners::{ClientCertificate, GatewayProtocol};
-use crate::name::Name;
+use crate::name::{Labels, Name};
 use crate::snapshot::gateway::{authorities, certificate_of};
 use crate::snapshot::reader::Reader;
 use crate::snapshot::{GatewayServer, GatewaySource, GatewayTls, GatewayTlsMode};
@@ -59,11 +59,16 @@ fn missing(reader: &Reader<'_>, namespace: &Name, tls: &GatewayTls) -> Vec<(Stri
 /// Servers whose port an older Gateway of the same pods, or an earlier server, has for something else,
 /// and hosts of TLS that one has already.
 fn taken(reader: &Reader<'_>, gateway: &GatewaySource) -> Vec<(String, String)> {
+    // Selectors that are alike meet, whoever is there.
+    let pods: Vec<&Labels> = reader.labels_selected(&gateway.selector).collect();
+    let meets = |other: &&GatewaySource| {
+        other.selector == gateway.selector || pods.iter().any(|pod| other.selector.selects(pod))
+    };
     let older: Vec<&GatewaySource> = reader
         .gateways()
         .into_iter()
         .take_while(|other| other.id != gateway.id)
-        .filter(|other| other.selector == gateway.selector)
+        .filter(meets)
         .collect();
     let mut found = Vec::new();
     for (at, server) in gateway.servers.iter().enumerate() {
