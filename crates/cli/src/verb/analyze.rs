@@ -6,10 +6,11 @@ use std::process::ExitCode;
 
 use anyhow::ensure;
 use clap::Args;
+use ironmesh_control::gateway;
 use ironmesh_dialects::kinds::{KINDS, Kind, Resource};
 use ironmesh_dialects::kubernetes::set_default_class;
 use ironmesh_dialects::object::normalize;
-use ironmesh_dialects::{Object, translate};
+use ironmesh_dialects::{Object, translate, translate_one};
 use ironmesh_model::finding::joined;
 use ironmesh_model::settings::Settings;
 use ironmesh_model::{Finding, FindingCode, Severity, Snapshot};
@@ -18,12 +19,14 @@ use serde_json::{Value, json};
 use crate::api::{Api, ApiError, Query};
 use crate::cli::Context;
 use crate::source::{self, Loaded, Manifest};
-use crate::verb::apply::{self, report};
+use crate::verb::apply;
+
+mod pods;
 
 /// Say what is wrong with manifests, or with what the mesh has.
 ///
 /// Manifests are looked at as if they were applied to the mesh that runs, and alone where none does;
-/// nothing is changed. The exit code is 1 if there is a finding as grave as --failure-threshold, or
+/// their workloads count as if they ran. Nothing is changed. The exit code is 1 if there is a finding as grave as --failure-threshold, or
 /// something cannot be read.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
@@ -74,7 +77,7 @@ impl Analyze {
             unreadable = loaded.say_problems("looked at");
             let mesh = match self.use_kube {
                 true => objects_of_mesh(&context.api()).await?,
-                false => Vec::new(),
+                false => None,
             };
             of_files(&loaded, mesh, context)?
         };
@@ -118,7 +121,11 @@ impl Analyze {
 }
 
 /// What is found about the objects of files, as if they were in the mesh.
-fn of_files(loaded: &Loaded, mesh: Vec<Value>, context: &Context) -> anyhow::Result<Vec<Found>> {
+fn of_files(
+    loaded: &Loaded,
+    mesh: Option<Vec<Value>>,
+    context: &Context,
+) -> anyhow::Result<Vec<Found>> {
     let mut own: Vec<(Value, &Manifest)> = Vec::new();
     let mut found = Vec::new();
     for manifest in &loaded.objects {
@@ -133,8 +140,20 @@ fn of_files(loaded: &Loaded, mesh: Vec<Value>, context: &Context) -> anyhow::Res
         own.push((value, manifest));
     }
     let is_replaced = |there: &Value| own.iter().any(|(value, _)| is_same(value, there));
+    // Every mesh has that gateway.
+    let (mesh, gateway) = match mesh {
+        Some(mesh) => (mesh, Vec::new()),
+        None => (gateway::ingress([80, 443]), gateway::ingress([80, 443])),
+    };
     let mut values: Vec<Value> = mesh.into_iter().filter(|there| !is_replaced(there)).collect();
     values.extend(own.iter().map(|(value, _)| value.clone()));
+    let others = gateway.iter().filter(|there| !is_replaced(there));
+    let workloads = own.iter().map(|(value, _)| value).chain(others);
+    let imagined = pods::imagined(workloads, &values);
+    let is_imagined = |value: &Value| imagined.iter().any(|pod| is_same(pod, value));
+    let (replaced, mut values): (Vec<Value>, Vec<Value>) =
+        values.into_iter().partition(is_imagined);
+    values.extend(imagined.iter().cloned());
     let is_class = |value: &&Value| value["kind"] == "IngressClass";
     let classes: Vec<Value> = values.iter().filter(is_class).cloned().collect();
     for ingress in values.iter_mut().filter(|value| value["kind"] == "Ingress") {
@@ -142,14 +161,14 @@ fn of_files(loaded: &Loaded, mesh: Vec<Value>, context: &Context) -> anyhow::Res
     }
     let objects: Vec<Object> =
         values.into_iter().filter_map(|value| Object::new(value).ok()).collect();
-    let translation = translate(&objects, &Settings::default());
-    let (_, together) = Snapshot::new(translation.objects);
-    // Pods that a workload would make are not there yet.
-    let makes_pods = loaded.objects.iter().any(|manifest| report::concerns_pods(manifest.kind()));
+    let mut translation = translate(&objects, &Settings::default());
+    let (_, together) = Snapshot::new(std::mem::take(&mut translation.objects));
+    // What their manifests say, without what a sidecar adds.
+    translation.findings.retain(|found| !imagined.iter().any(|pod| is_about(found, pod)));
+    for object in replaced.into_iter().filter_map(|value| Object::new(value).ok()) {
+        translation.findings.extend(translate_one(&object).findings);
+    }
     for finding in joined(translation.findings.iter(), together.iter()) {
-        if makes_pods && report::settles(finding.code) {
-            continue;
-        }
         let about = own.iter().find(|(value, _)| is_about(finding, value));
         if let Some((_, manifest)) = about {
             let place = Some(manifest.place(&finding.path));
@@ -160,18 +179,18 @@ fn of_files(loaded: &Loaded, mesh: Vec<Value>, context: &Context) -> anyhow::Res
 }
 
 /// The objects of the mesh of which its model is made; none where no mesh runs.
-async fn objects_of_mesh(api: &Api) -> anyhow::Result<Vec<Value>> {
+async fn objects_of_mesh(api: &Api) -> anyhow::Result<Option<Vec<Value>>> {
     let mut all = Vec::new();
     for kind in KINDS.iter().filter(|kind| kind.is_modelled()) {
         let resource = Resource::from(kind);
         let mut list = match api.get(&resource.path(None, None)).await {
-            Err(ApiError::NotRunning { .. }) => return Ok(Vec::new()),
+            Err(ApiError::NotRunning { .. }) => return Ok(None),
             list => list?,
         };
         let items = list["items"].as_array_mut().map(std::mem::take).unwrap_or_default();
         all.extend(items.into_iter().map(|item| typed(item, kind, &resource)));
     }
-    Ok(all)
+    Ok(Some(all))
 }
 
 /// An object of a list says itself what it is.

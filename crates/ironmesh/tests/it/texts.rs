@@ -516,6 +516,19 @@ fn an_analysis_says_where_what_is_wrong_and_changes_nothing() {
     });
     let all: Value = serde_json::from_str(&mesh.run("analyze -o json").out).unwrap();
     assert!(all.as_array().unwrap().iter().any(|one| one["code"] == "IM0104"), "{all}");
+    // Workloads of the files count as if they ran; so does the gateway that every mesh has.
+    mesh.write(
+        "workloads.yaml",
+        &(service.replace("NAME", "a")
+            + "---\napiVersion: apps/v1\nkind: Deployment\nmetadata: {name: a}\nspec:\n  selector: {matchLabels: {app: a}}\n  template:\n    metadata: {labels: {app: a, version: v1}}\n    spec: {containers: [{name: a, image: a}]}\n---\napiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: a}\nspec:\n  host: a\n  subsets: [{name: v1, labels: {version: v1}}, {name: v2, labels: {version: v2}}]\n---\napiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {name: a}\nspec:\n  selector: {istio: ingressgateway}\n  servers: [{port: {number: 80, name: http, protocol: HTTP}, hosts: ['*']}]\n"),
+    );
+    for kube in ["false", "true"] {
+        let said = mesh.run(&format!("analyze --use-kube={kube} workloads.yaml")).ok();
+        let of_subsets: Vec<_> = said.lines().filter(|line| line.contains("[IM0112]")).collect();
+        assert!(matches!(of_subsets[..], [line] if line.contains("spec.subsets[1]: ")), "{said}");
+        // Nothing runs here that the mesh could know.
+        assert_eq!(said.contains("[IM0111]"), kube == "true", "{said}");
+    }
     mesh.write("broken.yaml", "a: [1\n");
     assert_eq!(mesh.run("analyze broken.yaml").code, 1);
     assert_eq!(mesh.run("analyze missing.yaml").code, 1);

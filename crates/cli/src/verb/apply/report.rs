@@ -162,7 +162,7 @@ pub(crate) fn concerns_pods(kind: &str) -> bool {
 }
 
 /// Whether a finding is true only until the pods run, which an apply has just asked for.
-pub(crate) fn settles(code: FindingCode) -> bool {
+fn settles(code: FindingCode) -> bool {
     matches!(code, FindingCode::NothingSelected | FindingCode::EmptySubset)
 }
 
