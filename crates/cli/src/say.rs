@@ -1,6 +1,6 @@
 //! Lines for people on standard error: problems that do not end a verb, findings, notices.
 
-use std::io::{IsTerminal, Write, stderr};
+use std::io::{self, IsTerminal, Write, stderr};
 
 use ironmesh_model::Severity;
 
@@ -10,8 +10,12 @@ pub(crate) fn notice(line: &str) {
 }
 
 /// Writes an error as every verb words it: those of the API as `kubectl` does, others after
-/// `error:`.
+/// `error:`. That the reader of our output has read enough is none.
 pub(crate) fn error(error: &anyhow::Error) {
+    let written = error.downcast_ref::<io::Error>();
+    if written.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe) {
+        return;
+    }
     let text = format!("{error:#}");
     if text.starts_with("Error from server") {
         notice(&text);

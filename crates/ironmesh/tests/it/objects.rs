@@ -205,6 +205,14 @@ fn a_reader_that_goes_away_is_no_error() {
     let script = "\"$0\" --mesh \"$1\" get svc -A -o yaml | head -n 1; echo ${PIPESTATUS[0]}";
     let said = mesh.shell(script);
     assert_eq!(said.out, "apiVersion: v1\n0\n", "{said:?}");
+    // What is to be done is done all the same, without a word for each line that nobody reads.
+    for name in ["one", "two", "three"] {
+        mesh.run(&format!("create configmap {name}")).ok();
+    }
+    let said = mesh.shell("\"$0\" --mesh \"$1\" delete configmap one two three | true");
+    assert_eq!((&*said.out, &*said.err), ("", ""), "{said:?}");
+    let left = mesh.run("get configmap -o name").ok();
+    assert!(!["one", "two", "three"].iter().any(|name| left.contains(name)), "{left}");
 }
 
 #[test]
@@ -297,6 +305,7 @@ fn words_that_do_not_go_together_are_refused() {
         ("create -f web.yaml namespace x", "not both"),
         ("apply -f generated.yaml", "from a-: cannot use generate name with apply"),
         ("proxy-status nosuchpod", "no pod \"nosuchpod\" has a proxy"),
+        ("proxy-status deploy/nosuch", "deployments.apps \"nosuch\" not found"),
         ("proxy-config x --metrics -o json", "cannot be used with"),
         ("get pod nosuchpod -w -o yaml", "pods \"nosuchpod\" not found"),
     ] {
