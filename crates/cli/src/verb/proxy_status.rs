@@ -10,15 +10,22 @@ use serde_json::Value;
 
 use crate::cli::Context;
 use crate::output::table::Columns;
+use crate::verb::proxy_config::split;
+use crate::verb::{pods_of, text};
 
 /// Show every proxy: resources held and acknowledged, bytes pushed, synced or not.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:
+#[command(
+    visible_alias = "ps",
+    after_help = "Examples:
   ironmesh proxy-status
   ironmesh proxy-status productpage-v1-6b746f74dc-abcde
-  ironmesh proxy-status -o json")]
+  ironmesh proxy-status deploy/productpage-v1
+  ironmesh proxy-status -o json"
+)]
 pub(crate) struct ProxyStatus {
-    /// Only the proxy of this pod: POD, or POD.NAMESPACE.
+    /// Only the proxy of this pod: POD, or POD.NAMESPACE; or those of the pods of KIND/NAME, such as
+    /// deploy/productpage-v1.
     pod: Option<String>,
     /// json for everything that is known.
     #[arg(short, long, value_parser = ["json"], value_name = "FORMAT")]
@@ -27,12 +34,19 @@ pub(crate) struct ProxyStatus {
 
 impl ProxyStatus {
     pub(crate) async fn run(self, context: &Context) -> anyhow::Result<ExitCode> {
-        let answer = context.api().get("/ironmesh/proxies").await?;
+        let api = context.api();
+        let mut named: Vec<String> = self.pod.iter().cloned().collect();
+        if let Some(word) = self.pod.as_ref().filter(|word| word.contains('/')) {
+            let (word, namespace) = split(word, context);
+            let pods = pods_of(&api, &namespace, &word).await?;
+            let name = |pod: &Value| format!("{}.{namespace}", text(pod, "/metadata/name"));
+            named = pods.iter().map(name).collect();
+        }
+        let answer = api.get("/ironmesh/proxies").await?;
         let wanted = |proxy: &Value| {
-            let Some(pod) = &self.pod else { return true };
-            let name = proxy["name"].as_str().unwrap_or_default();
-            let namespace = proxy["namespace"].as_str().unwrap_or_default();
-            pod == name || *pod == format!("{name}.{namespace}")
+            let (name, namespace) = (text(proxy, "/name"), text(proxy, "/namespace"));
+            let is_it = |pod: &String| *pod == name || *pod == format!("{name}.{namespace}");
+            self.pod.is_none() || named.iter().any(is_it)
         };
         let proxies: Vec<Value> =
             answer.as_array().into_iter().flatten().filter(|p| wanted(p)).cloned().collect();

@@ -113,6 +113,7 @@ fn proxies_that_are_not_connected_are_listed_as_such() {
     let mesh = Mesh::start();
     let table = mesh.run("proxy-status").ok();
     assert!(table.starts_with("NAME "), "{table}");
+    assert!(mesh.run("ps").ok().starts_with("NAME "), "as istioctl shortens it");
     let json: serde_json::Value =
         serde_json::from_str(&mesh.run("proxy-status -o json").ok()).unwrap();
     assert!(json.is_array(), "{json}");

@@ -89,6 +89,25 @@ fn a_proxy_tells_what_it_holds_and_what_it_logs() {
     strangers(&mesh);
     parts(&mesh);
     statistics(&mesh);
+    status(&mesh);
+}
+
+/// The state of one proxy, or of those of a workload, by the words that name it.
+fn status(mesh: &Running) {
+    // Names that a workload makes end with what is random.
+    let names = |words: &[&str]| {
+        let table = mesh.ok(&[&["proxy-status"][..], words].concat());
+        let names = table.lines().skip(1).filter_map(|line| line.split_whitespace().next());
+        names
+            .map(|name| name.rsplit_once('-').map_or(name, |_| "gateway").to_owned())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(names(&["caller.shop"]), ["caller"]);
+    assert_eq!(names(&["pod/caller.shop"]), ["caller"]);
+    assert_eq!(names(&["svc/httpbin", "-n", "shop"]), ["httpbin"]);
+    assert_eq!(names(&["deploy/istio-ingressgateway.istio-system"]), ["gateway"]);
+    let plain = mesh.run(&["proxy-status", "pod/plain"]);
+    assert!(plain.err.contains("no pod \"pod/plain\" has a proxy"), "{plain:?}");
 }
 
 /// Envoy's names, as people look for them in the container of the sidecar. The caller asks for the
