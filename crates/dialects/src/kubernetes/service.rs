@@ -48,6 +48,12 @@ pub(crate) fn service(object: &Object, findings: &mut Vec<Finding>) -> Option<Pa
         let path = "spec.sessionAffinity";
         findings.push(Finding::new(object.id(), path, FindingCode::NotDoneHere, AFFINITY));
     }
+    let v6 = spec.ip_families.iter().position(|family| family == "IPv6");
+    let v6 = v6.map(|at| item("spec.ipFamilies", at));
+    let both = spec.ip_family_policy == "RequireDualStack";
+    if let Some(path) = v6.or_else(|| both.then(|| "spec.ipFamilyPolicy".to_owned())) {
+        findings.push(Finding::new(object.id(), path, FindingCode::NotDoneHere, NO_IPV6));
+    }
     let addresses = addresses(object, &spec, findings);
     let distribution = match spec.traffic_distribution.as_str() {
         "" => distribution(object, findings),
@@ -132,6 +138,7 @@ fn outside_name(spec: &ServiceSpec) -> Option<Name> {
 const HEADLESS: &str = "None";
 
 /// What of `sessionAffinity: ClientIP` is not done here.
+const NO_IPV6: &str = "pods have no IPv6, so that the Service has an address of IPv4 alone";
 const AFFINITY: &str = "callers without a sidecar meet the same pod again; for those with one, as in \
     Istio, a DestinationRule says so: trafficPolicy.loadBalancer.consistentHash.useSourceIp";
 
