@@ -155,6 +155,14 @@ impl Reading<'_> {
         match known::meaning(name) {
             _ if value.is_null() => {}
             _ if name == "authPolicy" => self.auth_policy(path, value),
+            _ if name == OUTBOUND && value == BY_NAME => {
+                let message = format!(
+                    "{BY_NAME}: requests for hosts that nobody knows go where they are dialled, as with \
+                     {BY_ADDRESS}, and not where their names lead"
+                );
+                self.report(path, FindingCode::NotHonoured, message);
+                self.given.push((OUTBOUND.to_owned(), BY_ADDRESS.to_owned()));
+            }
             // A gateway says itself what stands in front of it.
             Some(Meaning::Setting(_) | Meaning::Switch(_))
                 if self.of_pod && name.starts_with("defaultConfig.gatewayTopology.") => {}
@@ -283,6 +291,11 @@ const PLACE: &str = "data.mesh";
 const FORMAT: &str = "accessLogFormat";
 const ENCODING: &str = "accessLogEncoding";
 
+/// What becomes of traffic for destinations that are not known, and two words for where it goes.
+const OUTBOUND: &str = "outboundTrafficPolicy.mode";
+const BY_ADDRESS: &str = "ALLOW_ANY";
+const BY_NAME: &str = "ALLOW_ANY_DYNAMIC_DNS";
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -329,6 +342,10 @@ mod tests {
             ("mtlsMode: SOMETIMES", "IM0001 data.mesh.mtlsMode: this takes PERMISSIVE, STRICT"),
             ("accessLogFile: {a: 1}", "IM0001 data.mesh.accessLogFile: this takes /dev/stdout"),
             ("outboundTrafficPolicy: {mode: 1}", "IM0001 data.mesh.outboundTrafficPolicy.mode:"),
+            (
+                "outboundTrafficPolicy: {mode: ALLOW_ANY_DYNAMIC_DNS}",
+                "IM0101 data.mesh.outboundTrafficPolicy.mode: ALLOW_ANY_DYNAMIC_DNS: requests for",
+            ),
             ("authPolicy: MTLS", "IM0001 data.mesh.authPolicy: this takes MUTUAL_TLS or NONE"),
             ("trustDomain: other", "IM0119 data.mesh.trustDomain: trustDomain is set when"),
             ("limits: {proxy: {workers: 1}}", "IM0119 data.mesh.limits: limits is set when"),
