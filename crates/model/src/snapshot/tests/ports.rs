@@ -1,7 +1,9 @@
 //! Ports of a pod that several services declare.
 
 use super::*;
+use crate::policy::ConnectionPool;
 use crate::service::PortMap;
+use crate::snapshot::{IngressPort, SidecarSource};
 
 /// A service on the same pods as any other of this octet.
 fn on_pods(name: &str, created: Created, protocol: Protocol, pods: &[&str]) -> ServiceSource {
@@ -109,4 +111,32 @@ fn a_gateway_that_does_not_serve_the_hosts_of_a_route_is_found() {
             one(FindingCode::HostNotServed, "half", "spec.hosts[1]"),
         ]
     );
+}
+
+#[test]
+fn limits_of_a_port_of_a_sidecar_go_before_those_of_all_its_ports() {
+    let limits =
+        |most| Some(ConnectionPool { connections_max: Some(most), ..ConnectionPool::default() });
+    let port = |number, pool| IngressPort { number, protocol: Protocol::Http, to: None, pool };
+    let of = |ingress| {
+        let own = SidecarSource {
+            id: ObjectId::new("Sidecar", "default", "s"),
+            selector: None,
+            egress: Vec::new(),
+            outbound_policy: None,
+            egress_proxy: None,
+            ingress,
+            inbound_pool: limits(9),
+            created: 0,
+        };
+        let services = vec![on_pods("web", 1, Protocol::Http, &["a"])];
+        let objects = Objects { sidecars: vec![own], services, ..Objects::default() };
+        let proxy = Proxy::sidecar(objects, "default", &[]);
+        let here = Target::Address(IpAddr::from([10, 77, 1, 0]), EVERY_PORT);
+        let ports = applies(&proxy, ListenerKind::Inbound, here).unwrap().inbound_ports;
+        ports.iter().map(|port| (port.number, port.pool)).collect::<Vec<_>>()
+    };
+    assert_eq!(of(Vec::new()), [(8081, limits(9))]);
+    let named = vec![port(7, limits(1)), port(8, None), port(7, limits(2))];
+    assert_eq!(of(named), [(7, limits(1)), (8, limits(9))]);
 }
