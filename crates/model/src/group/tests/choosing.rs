@@ -296,3 +296,27 @@ fn the_endpoint_whose_answers_come_sooner_is_asked() {
     let _busy: Vec<_> = (0..60).map(|_| fast.begin()).collect();
     assert_eq!(counts(&group, &Tried::default(), 100).get("e01"), Some(&100));
 }
+
+#[test]
+fn another_attempt_at_a_name_gets_another_of_its_addresses() {
+    let group = group(2, false, false, TrafficPolicy::default());
+    let addresses: Vec<IpAddr> = (1..=3).map(|n| [192, 0, 2, n].into()).collect();
+    let at = |tried: &Tried, addresses: &[IpAddr]| {
+        let member = group.member_named(&"a.test".into(), addresses, &ask(tried))?;
+        match member.endpoint.address {
+            EndpointAddress::Ip(ip) => Some(ip),
+            _ => panic!("{member:?}"),
+        }
+    };
+    let mut tried = Tried::default();
+    let mut seen = Vec::new();
+    for member in [None, Some(0), Some(1)] {
+        if let Some(member) = member {
+            tried.push(group.members.load().all[member].clone(), None);
+        }
+        seen.push(at(&tried, &addresses).unwrap());
+    }
+    seen.sort();
+    assert_eq!(seen, addresses);
+    assert_eq!(at(&tried, &[]), None);
+}

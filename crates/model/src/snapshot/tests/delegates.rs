@@ -49,6 +49,23 @@ fn the_rules_of_a_delegate_stand_where_its_root_says() {
     assert_eq!(found(&proxy), [expected]);
 }
 
+/// Where a delegate does not say at which gateways a condition holds, its root does.
+#[test]
+fn a_condition_of_a_delegate_holds_at_the_gateways_of_its_own_or_its_root() {
+    let own = Match { gateways: vec!["default/edge".into()], ..prefix("/a/own") };
+    let leaf = vec![to_other(vec![own]), to_other(vec![prefix("/a/any")])];
+    let of = |root: &[&str], path: &str| {
+        let mut objects = mesh(leaf.clone());
+        objects.routes[0].gateways.push("default/edge".into());
+        let gateways = root.iter().map(|gateway| Name::from(*gateway)).collect();
+        objects.routes[0].route.rules[0].matches[0].gateways = gateways;
+        got(&mut Proxy::sidecar(objects, "default", &[]), path).1.unwrap()
+    };
+    let both = ["default/edge", "mesh"];
+    assert_eq!((&*of(&both, "/a/own"), &*of(&both, "/a/any")), (APP, OTHER));
+    assert_eq!(of(&both[..1], "/a/any"), APP);
+}
+
 /// Of an edit of the delegate those hear who hold the root, and an answer is what it would be if it
 /// were made anew.
 #[test]
