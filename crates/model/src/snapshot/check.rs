@@ -73,6 +73,7 @@ fn route(reader: &Reader<'_>, entry: &RouteEntry, out: &mut Vec<Finding>) {
     not_served(reader, entry, out);
     delegates(reader, entry, out);
     ports::connection_rules(reader, entry, out);
+    ports::at_gateways(reader, entry, out);
 }
 
 /// Rules that delegate to what is not there, and rules of delegates that the rule does not let through.

@@ -1,9 +1,11 @@
 //! Findings about the protocols of ports: such as several services declare differently, and such as rules
 //! for connections do not hold for.
 
+use std::collections::BTreeSet;
+
 use crate::finding::{Finding, FindingCode};
 use crate::host::CLUSTER_DOMAIN;
-use crate::name::{ObjectId, ServiceId};
+use crate::name::{Name, ObjectId, ServiceId};
 use crate::service::{EndpointAddress, Protocol, Service};
 use crate::snapshot::index::{Index, MESH, RouteEntry, ServiceEntry};
 use crate::snapshot::reader::Reader;
@@ -94,3 +96,50 @@ pub(super) fn connection_rules(reader: &Reader<'_>, entry: &RouteEntry, out: &mu
         }
     }
 }
+
+/// Conditions on a port that none of their gateways has.
+pub(super) fn at_gateways(reader: &Reader<'_>, entry: &RouteEntry, out: &mut Vec<Finding>) {
+    // Where a delegate is attached others say.
+    if entry.attachment.hosts.is_empty() {
+        return;
+    }
+    let mut check = |port: Option<u16>, gateways: &[Name], path: &dyn Fn() -> String| {
+        let Some(port) = port else { return };
+        let names = if gateways.is_empty() { &*entry.attachment.gateways } else { gateways };
+        let mut open = BTreeSet::new();
+        for name in names {
+            // One that is not there has a finding of its own.
+            if **name == *MESH || reader.gateways_named(name).next().is_none() {
+                return;
+            }
+            let servers = reader.gateways_named(name).flat_map(|gateway| &gateway.servers);
+            open.extend(servers.map(|server| server.port));
+        }
+        if !open.is_empty() && !open.contains(&port) {
+            let open: Vec<String> = open.iter().map(u16::to_string).collect();
+            let message = format!(
+                "{} has {} and not {port}, so nothing matches{}",
+                names.join(", "),
+                open.join(", "),
+                if matches!(port, 8080 | 8443) { OF_PODS } else { "" }
+            );
+            out.push(Finding::new(&entry.route.id, path(), FindingCode::NoEffect, message));
+        }
+    };
+    let matches = entry.fields.matches;
+    for (r, rule) in entry.route.rules.iter().enumerate() {
+        for (m, of) in rule.matches.iter().enumerate() {
+            let path = || format!("{}.{matches}[{m}].port", entry.fields.rule(r));
+            check(of.port, &of.gateways, &path);
+        }
+    }
+    for rule in &entry.route.connection_rules {
+        for (m, of) in rule.matches.iter().enumerate() {
+            let rule = || entry.fields.connection_rule(&rule.place);
+            check(of.port, &of.gateways, &|| format!("{}.{matches}[{m}].port", rule()));
+        }
+    }
+}
+
+/// What is said of the ports that pods of Istio's gateways have.
+const OF_PODS: &str = "; what Istio's own gateways have at 8080 and 8443 is 80 and 443 here";

@@ -140,3 +140,29 @@ fn limits_of_a_port_of_a_sidecar_go_before_those_of_all_its_ports() {
     let named = vec![port(7, limits(1)), port(8, None), port(7, limits(2))];
     assert_eq!(of(named), [(7, limits(1)), (8, limits(9))]);
 }
+
+#[test]
+fn conditions_on_ports_that_no_gateway_has_are_found() {
+    let of = |gateways: &[&str], at: &[&str], port| {
+        let gateways_of_match = at.iter().map(|name| Name::from(*name)).collect();
+        let of = Match { port: Some(port), gateways: gateways_of_match, ..Match::default() };
+        let mut objects = app(&[("a", "v1", true)]);
+        objects.gateways = vec![gateway(("default", "edge"), 0, &["*"])];
+        let rules = vec![to_app(vec![of])];
+        objects.routes = vec![route(("default", "r"), 0, &["a.test"], gateways, rules)];
+        let found = Proxy::gateway(objects).findings;
+        let found = found.into_iter().filter(|found| found.path.ends_with(".port"));
+        found.map(|found| (found.path, found.message)).collect::<Vec<_>>()
+    };
+    let path = || "spec.http[0].match[0].port".to_owned();
+    let edge = ["default/edge"];
+    assert_eq!(of(&edge, &[], 80), []);
+    let none = "default/edge has 80 and not 81, so nothing matches".to_owned();
+    assert_eq!(of(&edge, &[], 81), [(path(), none.clone())]);
+    let [(_, hint)] = &of(&edge, &[], 8080)[..] else { panic!() };
+    assert!(hint.ends_with("what Istio's own gateways have at 8080 and 8443 is 80 and 443 here"));
+    // In the mesh it may be the port of a service; a gateway that is not there is found as such.
+    assert_eq!(of(&["mesh", "default/edge"], &[], 81), []);
+    assert_eq!(of(&["mesh", "default/edge"], &edge, 81), [(path(), none)]);
+    assert_eq!(of(&["default/none"], &[], 81), []);
+}
