@@ -54,7 +54,7 @@ pub fn run() -> ExitCode {
     };
     match outcome {
         Ok(code) => code,
-        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) if say::is_read_enough(&error) => ExitCode::SUCCESS,
         Err(error) => {
             say::error(&error);
             ExitCode::FAILURE
@@ -65,12 +65,4 @@ pub fn run() -> ExitCode {
 /// The runtime of a verb: one thread is enough for one connection at a time.
 fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()
-}
-
-/// Whether the reader of our output went away.
-fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error
-        .chain()
-        .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
-        .any(|cause| cause.kind() == std::io::ErrorKind::BrokenPipe)
 }

@@ -12,8 +12,7 @@ pub(crate) fn notice(line: &str) {
 /// Writes an error as every verb words it: those of the API as `kubectl` does, others after
 /// `error:`. That the reader of our output has read enough is none.
 pub(crate) fn error(error: &anyhow::Error) {
-    let written = error.downcast_ref::<io::Error>();
-    if written.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe) {
+    if is_read_enough(error) {
         return;
     }
     let text = format!("{error:#}");
@@ -22,6 +21,15 @@ pub(crate) fn error(error: &anyhow::Error) {
     } else {
         notice(&format!("{} {text}", painted("error:", RED)));
     }
+}
+
+/// Whether the reader of our output went away, and not the mesh.
+pub(crate) fn is_read_enough(error: &anyhow::Error) -> bool {
+    let is_of_mesh = error.chain().any(|cause| {
+        cause.is::<ironmesh_client::Error>() || cause.is::<ironmesh_local::agent_api::ClientError>()
+    });
+    let mut written = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
+    !is_of_mesh && written.any(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
 /// The word for a severity, coloured on a terminal.
@@ -44,3 +52,23 @@ fn painted(word: &str, color: &str) -> String {
 
 const RED: &str = "1;31";
 const YELLOW: &str = "1;33";
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context as _;
+
+    use super::*;
+
+    #[test]
+    fn a_reader_that_has_read_enough_is_told_from_a_mesh_that_went_away() {
+        let broken = || io::Error::from(io::ErrorKind::BrokenPipe);
+        let written: anyhow::Result<()> = Err(broken()).context("writing the table");
+        assert!(is_read_enough(&written.unwrap_err()));
+        let asked: anyhow::Result<()> =
+            Err(ironmesh_client::Error::Io(broken())).context("asking for pods");
+        assert!(!is_read_enough(&asked.unwrap_err()));
+        let asked = ironmesh_local::agent_api::ClientError::Io(broken());
+        assert!(!is_read_enough(&asked.into()));
+        assert!(!is_read_enough(&io::Error::from(io::ErrorKind::NotFound).into()));
+    }
+}

@@ -126,7 +126,7 @@ impl Logs {
     /// Hands on an error, or only says it.
     fn judge(&self, outcome: anyhow::Result<()>) -> anyhow::Result<()> {
         match outcome {
-            Err(error) if self.ignore_errors && !crate::is_broken_pipe(&error) => {
+            Err(error) if self.ignore_errors && !say::is_read_enough(&error) => {
                 say::error(&error);
                 Ok(())
             }
