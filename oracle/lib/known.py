@@ -65,13 +65,13 @@ IDEMPOTENT = {"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"}
 
 # What our messages say where we refuse what Istio takes, and why we do.
 REFUSED = [
-    ("did you mean", "a misspelt field is refused, with what was meant; Istio leaves it away"),
+    ("did you mean", "a misspelt field is refused, with what was meant; Istio drops it"),
     ("names a group that the pattern does not have", "Envoy refuses such a rewrite"),
     ("it has blanks, control characters", "a Location has no blanks (RFC 3986)"),
     ("is no name of DNS, nor", "a host of dots or stars only is nobody's"),
     ("names no Gateway", "Istio looks at no Gateway after the first name without namespace"),
     ("is no name of a header", "Istio takes any text with a letter in it; Envoy does not"),
-    ("not null", "an entry that is null is no entry that is left away"),
+    ("not null", "an entry that is null is not one that is left out"),
     ("it is a status of 200 to 599", "no status is 600"),
     ("is no status of an answer", "no status is 600"),
     ("from 1 to 65535, not 0", "0 is no port; Istio takes it for none"),

@@ -44,7 +44,7 @@ impl KeptOrigin {
 ///
 /// # Errors
 ///
-/// If there is none: who could leave it away could pass for the load balancer.
+/// If there is none: who could leave it out could pass for the load balancer.
 pub(crate) async fn read(
     worker: &Worker,
     connection: &mut Connection,

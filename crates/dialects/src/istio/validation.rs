@@ -111,7 +111,7 @@ impl Check<'_> {
                 "~" => "~ is for a Sidecar's hosts, and alone for a ServiceEntry",
                 _ if is_public && given.len() > 1 => "* is all namespaces and stands alone",
                 one if given[..at].iter().any(|other| full(other) == full(one)) => {
-                    "this stands here twice"
+                    "this is listed twice"
                 }
                 "." | "*" => continue,
                 name if is_label(name) => continue,
@@ -210,7 +210,7 @@ impl Check<'_> {
     /// A text that is compared with the whole, or with how it begins, which is no empty text.
     fn text_match(&mut self, given: &Value, path: &str) {
         if given["prefix"].as_str() == Some("") {
-            let message = "an empty prefix is one of everything; leave the condition away";
+            let message = "every text begins with an empty prefix; leave the condition out";
             self.refuse(&field(path, "prefix"), message);
         }
         self.regex(given, path);

@@ -119,7 +119,7 @@ impl Builder {
         };
         let is_merge = text == "<<" && style == ScalarStyle::Plain;
         if !is_merge && entries.contains_key(text) {
-            let message = format!("the key {text:?} stands here twice; the last one counts");
+            let message = format!("the key {text:?} appears twice; the last one counts");
             self.warnings.push((span.start, message));
         }
         self.lines.insert(path::field(path, text), span.start.line());

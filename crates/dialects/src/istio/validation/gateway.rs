@@ -87,7 +87,7 @@ impl Check<'_> {
         };
         for name in ["minProtocolVersion", "maxProtocolVersion"] {
             if at(tls, name).as_str() == Some("") {
-                let message = "an empty text is no version; leave it away, or write TLS_AUTO";
+                let message = "an empty text is no version; leave it out, or write TLS_AUTO";
                 self.refuse(&field(path, name), message);
             }
         }

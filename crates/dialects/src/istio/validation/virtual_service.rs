@@ -18,8 +18,8 @@ impl Check<'_> {
             let path = item("spec.hosts", at);
             if let Some(other) = hosts[..at].iter().find(|other| overlap(other, host)) {
                 let message = match other == host {
-                    true => format!("{host} stands here twice"),
-                    false => format!("{other} stands here, too, which has hosts in common with it"),
+                    true => format!("{host} is listed twice"),
+                    false => format!("{other} is listed, too, and has hosts in common with it"),
                 };
                 self.refuse(&path, message);
             }
@@ -221,7 +221,7 @@ impl Check<'_> {
         let more = ["perTryTimeout", "retryOn", "retryRemoteLocalities"];
         let says_more = more.iter().any(|name| is_given(given, name));
         if !given.is_null() && attempts == 0 && says_more {
-            self.refuse(path, "with 0 attempts nothing else stands here");
+            self.refuse(path, "with 0 attempts nothing else may be given");
         }
         self.duration(given, "perTryTimeout", path);
         self.duration(given, "backoff", path);
