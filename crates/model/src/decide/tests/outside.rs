@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::bootstrap::ProxyKind;
+use crate::finding::FindingCode;
 use crate::resource::DefaultBackend;
 use crate::route::ConnectionRule;
 use crate::service::Discovery;
@@ -323,6 +324,28 @@ fn a_port_of_a_sidecar_leads_to_where_its_endpoint_is() {
         let decision = proxy.decide(&Traffic::Connection(connection), Draw(0), &mut Silent);
         assert_eq!(decision.at_workload(destination).to_string(), expected);
     }
+}
+
+/// One workload is enough, whatever others either of them selects.
+#[test]
+fn sidecars_that_select_one_workload_both_are_found() {
+    let selecting = |name: &str, labels: &[(&str, &str)]| SidecarSource {
+        selector: Some(labels.iter().copied().collect()),
+        ..sidecar_of("default", name, Vec::new())
+    };
+    let taken = |second: &[(&str, &str)]| {
+        let sidecars = vec![selecting("one", &[("app", "a")]), selecting("two", second)];
+        let workloads = vec![
+            workload("default", "one", [10, 77, 1, 0], &[("app", "a")]),
+            workload("default", "both", [10, 77, 1, 1], &[("app", "a"), ("tier", "x")]),
+            workload("default", "other", [10, 77, 1, 2], &[("tier", "y")]),
+        ];
+        let objects = Objects { sidecars, workloads, ..Objects::default() };
+        let found = Proxy::sidecar(objects, "default", &[]).findings;
+        found.iter().any(|finding| finding.code == FindingCode::SidecarTaken)
+    };
+    assert!(taken(&[("tier", "x")]));
+    assert!(!taken(&[("tier", "y")]));
 }
 
 #[test]

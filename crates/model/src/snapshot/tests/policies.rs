@@ -152,3 +152,22 @@ fn the_keys_of_a_policy_reach_gateways_and_whom_it_selects() {
     let own = vec![(true, "own".to_owned())];
     assert_eq!(held(&proxy, ListenerKind::Gateway, Target::Host("*".into(), 80)), own);
 }
+
+#[test]
+fn a_secret_that_a_policy_names_and_nobody_has_is_found() {
+    let of = |gateways| {
+        let mut policy = of("tls", 1, None, &[]);
+        let (name, place) = ("own".into(), "spec.tls.credentialName".to_owned());
+        policy.credentials = vec![NamedSecret { name, place, is_shown: true }];
+        let mut objects = Objects { gateways, ..app(&[]) };
+        objects.destination_policies = vec![policy];
+        let labels = [("istio", "ingressgateway")];
+        objects.workloads.push(workload("istio-system", "edge", [10, 77, 0, 9], &labels));
+        let found = Proxy::gateway(objects).findings;
+        let bad = found.into_iter().find(|finding| finding.code == FindingCode::BadCredential);
+        bad.map(|finding| finding.message).unwrap_or_default()
+    };
+    assert!(of(Vec::new()).starts_with("there is no gateway"), "{}", of(Vec::new()));
+    let there = || vec![gateway(("default", "edge"), 0, &["*"])];
+    assert!(of(there()).contains("is not there"), "{}", of(there()));
+}
