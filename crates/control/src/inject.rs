@@ -86,17 +86,7 @@ pub fn inject_manifest(object: &mut Value) -> bool {
         return false;
     }
     let name = object::name(object).to_owned();
-    let template = match object::text(object, "/kind") {
-        "Pod" => "",
-        "Deployment"
-        | "ReplicaSet"
-        | "ReplicationController"
-        | "StatefulSet"
-        | "DaemonSet"
-        | "Job" => "/spec/template",
-        "CronJob" => "/spec/jobTemplate/spec/template",
-        _ => return false,
-    };
+    let Some(template) = template(object::text(object, "/kind")) else { return false };
     let Some(pod) = object.pointer_mut(template) else { return false };
     let has_containers = !object::list(pod, "/spec/containers").is_empty();
     let wanted = asked(pod).unwrap_or(true) && !Pod::of(pod).spec().host_network();
@@ -105,6 +95,22 @@ pub fn inject_manifest(object: &mut Value) -> bool {
     }
     add_sidecar(pod, &name);
     true
+}
+
+/// Where an object of a kind has what its pods are made from, as a pointer; `None` if it makes none.
+#[must_use]
+pub fn template(kind: &str) -> Option<&'static str> {
+    match kind {
+        "Pod" => Some(""),
+        "Deployment"
+        | "ReplicaSet"
+        | "ReplicationController"
+        | "StatefulSet"
+        | "DaemonSet"
+        | "Job" => Some("/spec/template"),
+        "CronJob" => Some("/spec/jobTemplate/spec/template"),
+        _ => None,
+    }
 }
 
 /// Makes the sidecar of another mesh's injector ours, with the init container and without the volumes

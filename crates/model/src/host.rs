@@ -30,7 +30,7 @@ pub(crate) fn covers_any_case(pattern: &str, host: &str) -> bool {
 }
 
 /// The hosts that both patterns cover, as a pattern; `None` if there are none.
-pub(crate) fn intersection<'a>(a: &'a str, b: &'a str) -> Option<&'a str> {
+pub fn intersection<'a>(a: &'a str, b: &'a str) -> Option<&'a str> {
     match (a.strip_prefix('*'), b.strip_prefix('*')) {
         (Some(x), Some(y)) if x.ends_with(y) => Some(a),
         (Some(x), Some(y)) if y.ends_with(x) => Some(b),

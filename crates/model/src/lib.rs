@@ -31,7 +31,7 @@ pub mod entry;
 pub mod finding;
 pub mod group;
 pub mod header_value;
-mod host;
+pub mod host;
 pub mod limits;
 pub mod listeners;
 pub mod log_format;

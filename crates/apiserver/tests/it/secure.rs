@@ -16,7 +16,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use crate::world::World;
+use crate::world::{Api, World, eventually};
 
 /// A client over TLS, with a token or without.
 #[derive(Clone)]
@@ -144,6 +144,12 @@ async fn the_token_of_the_administrator_outlives_the_process() {
     assert_eq!(status, 401);
 }
 
+/// Waits until the account is there that pods have.
+async fn default_account(api: &Api) {
+    let path = "/api/v1/namespaces/default/serviceaccounts/default";
+    eventually(async || api.try_get(path).await).await;
+}
+
 /// A token of an account of a namespace, bound to a pod if one is named.
 async fn token(administrator: &Client, pod: Option<&str>, audience: &str) -> String {
     let path = "/api/v1/namespaces/default/serviceaccounts/default/token";
@@ -164,10 +170,7 @@ async fn accounts_of_pods_read_what_is_not_secret_and_write_no_workloads() {
     let world = World::start();
     let api = world.api();
     let administrator = Client::administrator(&world).await;
-    crate::world::eventually(async || {
-        api.try_get("/api/v1/namespaces/default/serviceaccounts/default").await
-    })
-    .await;
+    default_account(&api).await;
     api.create(pod()).await;
     let account = administrator.with(&world, Some(&token(&administrator, Some("p"), "").await));
     for path in ["/api/v1/pods", "/api/v1/namespaces/default/pods/p", "/version", "/apis"] {
@@ -221,10 +224,7 @@ async fn a_token_is_worth_nothing_beyond_its_pod_and_its_audience() {
     let world = World::start();
     let api = world.api();
     let administrator = Client::administrator(&world).await;
-    crate::world::eventually(async || {
-        api.try_get("/api/v1/namespaces/default/serviceaccounts/default").await
-    })
-    .await;
+    default_account(&api).await;
     api.create(pod()).await;
     let of_pod = token(&administrator, Some("p"), "").await;
     let elsewhere = token(&administrator, None, "vault").await;
@@ -325,10 +325,7 @@ async fn replicas_choose_their_leader_by_a_lease() {
     let world = World::start();
     let api = world.api();
     let administrator = Client::administrator(&world).await;
-    crate::world::eventually(async || {
-        api.try_get("/api/v1/namespaces/default/serviceaccounts/default").await
-    })
-    .await;
+    default_account(&api).await;
     let account = administrator.with(&world, Some(&token(&administrator, None, "").await));
     let leases = "/apis/coordination.k8s.io/v1/namespaces/default/leases";
     let lease = |holder: &str| {

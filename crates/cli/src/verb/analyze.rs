@@ -143,7 +143,10 @@ fn of_files(
     // Every mesh has that gateway.
     let (mesh, gateway) = match mesh {
         Some(mesh) => (mesh, Vec::new()),
-        None => (gateway::ingress([80, 443]), gateway::ingress([80, 443])),
+        None => {
+            let gateway = gateway::ingress([80, 443]);
+            (gateway.clone(), gateway)
+        }
     };
     let mut values: Vec<Value> = mesh.into_iter().filter(|there| !is_replaced(there)).collect();
     values.extend(own.iter().map(|(value, _)| value.clone()));

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use ironmesh_model::host::intersection;
 use ironmesh_model::policy;
 use ironmesh_model::resource::DefaultBackend;
 use ironmesh_model::settings::OutboundPolicy;
@@ -119,9 +120,8 @@ fn covered<'a>(hosts: &'a [String], own: &str) -> Vec<(usize, &'a str)> {
             return false;
         };
         let (of, from) = (full(of, own), full(from, own));
-        let domain = wide.strip_prefix('*');
         (of == "*" && !from.starts_with('~') || of == from)
-            && domain.map_or(wide == narrow, |domain| narrow.ends_with(domain))
+            && intersection(wide, narrow) == Some(narrow)
     };
     let wider = |at: usize| {
         let others = hosts.iter().enumerate().filter(|(other, _)| *other != at);

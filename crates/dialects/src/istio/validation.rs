@@ -207,7 +207,7 @@ impl Check<'_> {
         }
     }
 
-    /// A text that is compared with the whole, or with how it begins, which is no empty text.
+    /// A condition on a text. An empty prefix is refused: it would match every text.
     fn text_match(&mut self, given: &Value, path: &str) {
         if given["prefix"].as_str() == Some("") {
             let message = "every text begins with an empty prefix; leave the condition out";

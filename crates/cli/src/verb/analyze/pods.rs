@@ -34,17 +34,7 @@ pub(super) fn imagined<'a>(
 /// What a workload makes; `None` if it makes nothing, or is refused.
 fn of_workload(workload: &Value) -> Option<Value> {
     let kind = object::text(workload, "/kind");
-    let template = match kind {
-        "Pod" => "",
-        "Deployment"
-        | "ReplicaSet"
-        | "ReplicationController"
-        | "StatefulSet"
-        | "DaemonSet"
-        | "Job" => "/spec/template",
-        "CronJob" => "/spec/jobTemplate/spec/template",
-        _ => return None,
-    };
+    let template = inject::template(kind)?;
     let makes_none = object::number(workload, "/spec/replicas") == Some(0);
     let runs = !object::text(workload, "/status/podIP").is_empty();
     if makes_none || runs || is_refused(workload) {

@@ -1,5 +1,6 @@
 //! `VirtualService`.
 
+use ironmesh_model::host::intersection;
 use ironmesh_model::settings::parse_duration;
 use serde_json::Value;
 
@@ -16,7 +17,9 @@ impl Check<'_> {
         let by_server_name = items(spec, "tls", "spec").iter().any(names_servers);
         for (at, host) in hosts.iter().enumerate() {
             let path = item("spec.hosts", at);
-            if let Some(other) = hosts[..at].iter().find(|other| overlap(other, host)) {
+            if let Some(other) =
+                hosts[..at].iter().find(|other| intersection(other, host).is_some())
+            {
                 let message = match other == host {
                     true => format!("{host} is listed twice"),
                     false => format!("{other} is listed, too, and has hosts in common with it"),
@@ -284,16 +287,6 @@ const METHODS: [&str; 10] =
 fn is_header(name: &str) -> bool {
     let name = name.strip_prefix(':').unwrap_or(name);
     !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
-}
-
-/// Whether two hosts, or domains of them, have a host in common.
-fn overlap(one: &str, other: &str) -> bool {
-    match (one.strip_prefix('*'), other.strip_prefix('*')) {
-        (Some(one), Some(other)) => one.ends_with(other) || other.ends_with(one),
-        (Some(domain), None) => other.ends_with(domain),
-        (None, Some(domain)) => one.ends_with(domain),
-        (None, None) => one == other,
-    }
 }
 
 /// Whether it is a name by which proxies of another network name a service to a gateway in front of it:
